@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Look-up and listing of directories.
+
+use super::error::{Error, Problem, Result};
+use super::hash::name_hash;
+use super::inode::{Directory, FileType};
+use super::layout::{self, NAME_MAX};
+use super::memory::Memory;
+use super::Image;
+use core::cmp::Ordering;
+use core::mem::{offset_of, size_of};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Entries of one cache line, which a look-up loads together.
+const GROUP: u64 = 4;
+
+/// Entries that a listing loads together.
+pub const LISTED: usize = 16;
+
+/// Interpolation steps before a search falls back to halving, which no image can degrade. A directory
+/// of a million names with a good hash takes four.
+const INTERPOLATIONS: u32 = 12;
+
+/// Bytes of a name that are compared at a time.
+const CHUNK: usize = 32;
+
+const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
+
+/// A validated directory entry; its name is checked when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dirent {
+    /// Inode number, within the inode table.
+    pub ino: u32,
+    /// Type of the inode, as the entry tells it.
+    pub file_type: FileType,
+    /// Which entry of its directory this is, counted from 0.
+    pub position: u32,
+    /// Hash of the name, as the entry tells it.
+    pub hash: u32,
+    /// Offset of the name in the image.
+    name: u64,
+    name_len: u8,
+}
+
+impl Dirent {
+    /// Offset of the name in the image.
+    pub const fn name_offset(&self) -> u64 {
+        self.name
+    }
+
+    /// Bytes of the name, at least 1.
+    pub const fn name_len(&self) -> usize {
+        self.name_len as usize
+    }
+}
+
+impl<M: Memory> Image<M> {
+    /// Finds `name`, which must not be empty, in `directory`.
+    ///
+    /// Costs one or two cache lines in a directory of common size, and O(log n) whatever the image says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the entries that were looked at.
+    pub fn lookup(&self, directory: &Directory, name: &[u8]) -> Result<Option<Dirent>> {
+        let hash = name_hash(name);
+        // Entries in front of `low` are smaller than the name, those from `high` on are greater, and their
+        // hashes lie no further in than `low_hash` and `high_hash`.
+        let (mut low, mut high) = (0, directory.entries);
+        let (mut low_hash, mut high_hash) = (0, u32::MAX);
+        let mut interpolations = INTERPOLATIONS;
+
+        while low < high {
+            let span = u64::from(high_hash.wrapping_sub(low_hash));
+            let above = u64::from(hash.wrapping_sub(low_hash));
+            let guess = if interpolations > 0 && span > 0 && above <= span {
+                interpolations -= 1;
+                // Both factors have 32 bits, and the quotient is less than `high - low`.
+                low + (above * u64::from(high - low) / (span + 1)) as u32
+            } else {
+                low + (high - low) / 2
+            };
+
+            // The cache line around the guess, as far as it lies in the open range.
+            let line = (directory.first + u64::from(guess)) & !(GROUP - 1);
+            let start = u64::from(low).max(line.saturating_sub(directory.first)) as u32;
+            let end = u64::from(high).min(line + GROUP - directory.first) as u32;
+            let mut group = [layout::Dirent::new_zeroed(); GROUP as usize];
+            let entries = &mut group[..(end - start) as usize];
+            let offset = self.dirent_offset(directory, start);
+            self.memory.read(offset, entries.as_mut_bytes())?;
+
+            for (position, raw) in (start..end).zip(&*entries) {
+                let mut order = raw.hash.get().cmp(&hash);
+                if order == Ordering::Equal {
+                    let entry = self.validate_dirent(directory, position, raw)?;
+                    order = self.compare_name(&entry, name)?;
+                    if order == Ordering::Equal {
+                        return Ok(Some(entry));
+                    }
+                }
+                if order == Ordering::Greater {
+                    (high, high_hash) = (position, raw.hash.get());
+                    break;
+                }
+                (low, low_hash) = (position + 1, raw.hash.get());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Loads the entries of `directory` from number `start` on into `into`, and returns how many there
+    /// were to load: less than `into.len()` only at the directory's end.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the first of them that is invalid, if there is no valid one in front of it.
+    pub fn dirents(
+        &self,
+        directory: &Directory,
+        start: u32,
+        into: &mut [Option<Dirent>],
+    ) -> Result<usize> {
+        let left = directory.entries.saturating_sub(start) as usize;
+        let mut loaded = 0;
+        while loaded < into.len().min(left) {
+            let mut group = [layout::Dirent::new_zeroed(); LISTED];
+            let count = group.len().min(left - loaded).min(into.len() - loaded);
+            let first = start + loaded as u32;
+            let offset = self.dirent_offset(directory, first);
+            self.memory.read(offset, group[..count].as_mut_bytes())?;
+            for (raw, position) in group[..count].iter().zip(first..) {
+                match self.validate_dirent(directory, position, raw) {
+                    Ok(entry) => into[loaded] = Some(entry),
+                    Err(_) if loaded > 0 => return Ok(loaded),
+                    Err(error) => return Err(error),
+                }
+                loaded += 1;
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Loads one entry of `directory`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; [`Problem::Dirents`] when there is no such entry.
+    pub fn dirent(&self, directory: &Directory, position: u32) -> Result<Dirent> {
+        let mut entry = [None];
+        self.dirents(directory, position, &mut entry)?;
+        entry[0].ok_or(Error::new(
+            Problem::Dirents,
+            self.superblock.dirents.offset,
+            position.into(),
+        ))
+    }
+
+    /// Reads the name of `entry` into `buffer` and returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Name`] for `.`, `..` and names with `/` or NUL.
+    pub fn name<'a>(&self, entry: &Dirent, buffer: &'a mut [u8; NAME_MAX]) -> Result<&'a [u8]> {
+        let name = &mut buffer[..entry.name_len()];
+        self.memory.read(entry.name, name)?;
+        let bad = name.iter().any(|&byte| byte == b'/' || byte == 0);
+        if bad || *name == b"."[..] || *name == b".."[..] {
+            return Err(Error::new(Problem::Name, entry.name, entry.name_len.into()));
+        }
+        Ok(name)
+    }
+
+    /// Checks that the inode which `entry` of `directory` leads to may be entered there: it has the type
+    /// that the entry tells, and a directory names this very entry as its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::FileType`] or [`Problem::Parent`].
+    pub fn check_entry(
+        &self,
+        directory: &Directory,
+        entry: &Dirent,
+        inode: &super::Inode,
+    ) -> Result<()> {
+        let offset = self.dirent_offset(directory, entry.position);
+        if inode.file_type != entry.file_type {
+            let field = offset_of!(layout::Dirent, file_type) as u64;
+            let value = entry.file_type as u64;
+            return Err(Error::new(Problem::FileType, offset + field, value));
+        }
+        if let super::Content::Directory(child) = inode.content {
+            if (child.parent, child.position) != (directory.ino, entry.position) {
+                let field = offset_of!(layout::Dirent, ino) as u64;
+                return Err(Error::new(
+                    Problem::Parent,
+                    offset + field,
+                    entry.ino.into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Offset in the image of entry `position`, which `directory` has, or of its end.
+    fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
+        self.superblock.dirents.offset + (directory.first + u64::from(position)) * DIRENT
+    }
+
+    fn validate_dirent(
+        &self,
+        directory: &Directory,
+        position: u32,
+        raw: &layout::Dirent,
+    ) -> Result<Dirent> {
+        let error = |problem, field: usize, value| {
+            let offset = self.dirent_offset(directory, position) + field as u64;
+            Err(Error::new(problem, offset, value))
+        };
+        let ino = raw.ino.get();
+        if ino == 0 || u64::from(ino) > self.superblock.inode_count() {
+            let field = offset_of!(layout::Dirent, ino);
+            return error(Problem::InodeNumber, field, ino.into());
+        }
+        let Some(file_type) = FileType::from_u8(raw.file_type) else {
+            let field = offset_of!(layout::Dirent, file_type);
+            return error(Problem::FileType, field, raw.file_type.into());
+        };
+        let name = u64::from(raw.name_high.get()) << 32 | u64::from(raw.name_low.get());
+        if raw.name_len == 0 || !self.superblock.names.holds(name, raw.name_len.into()) {
+            let field = offset_of!(layout::Dirent, name_low);
+            return error(Problem::Name, field, name);
+        }
+        Ok(Dirent {
+            ino,
+            file_type,
+            position,
+            hash: raw.hash.get(),
+            name: self.superblock.names.offset + name,
+            name_len: raw.name_len,
+        })
+    }
+
+    /// Orders the name of `entry` against `name`, byte by byte.
+    fn compare_name(&self, entry: &Dirent, name: &[u8]) -> Result<Ordering> {
+        let mut chunk = [0; CHUNK];
+        let common = entry.name_len().min(name.len());
+        let mut done = 0;
+        while done < common {
+            let part = &name[done..common.min(done + CHUNK)];
+            let loaded = &mut chunk[..part.len()];
+            self.memory.read(entry.name + done as u64, loaded)?;
+            match (*loaded).cmp(part) {
+                Ordering::Equal => done += part.len(),
+                unequal => return Ok(unequal),
+            }
+        }
+        Ok(entry.name_len().cmp(&name.len()))
+    }
+}

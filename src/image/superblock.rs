@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Validation of the superblock.
+
+use super::error::{Error, Problem, Result};
+use super::layout::{self, Extent, SUPERBLOCK_SIZE, TABLE_ALIGN};
+use super::memory::{load, Memory};
+use core::mem::{offset_of, size_of};
+use zerocopy::IntoBytes;
+
+/// A byte range of the image that lies within it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+impl Table {
+    /// First byte behind the table.
+    pub const fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+
+    /// Whether `length` bytes from `offset` on, both relative to the table, lie within it.
+    pub fn holds(&self, offset: u64, length: u64) -> bool {
+        offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.length)
+    }
+}
+
+/// A validated superblock, in native integers.
+#[derive(Clone, Copy, Debug)]
+pub struct Superblock {
+    /// Alignment of file data in bytes.
+    pub block_size: u32,
+    /// Bytes of the image.
+    pub total_size: u64,
+    /// Features that a reader may ignore.
+    pub compat: u64,
+    /// Build time: seconds since 1970 and nanoseconds.
+    pub build_time: (i64, u32),
+    /// Inode number of the root directory.
+    pub root: u32,
+    /// UUID.
+    pub uuid: [u8; 16],
+    /// Label, padded with NUL.
+    pub label: [u8; 64],
+    /// Inode table.
+    pub inodes: Table,
+    /// Dirent table.
+    pub dirents: Table,
+    /// Names and symlink targets.
+    pub names: Table,
+    /// Xattr sets.
+    pub xattrs: Table,
+    /// File data.
+    pub data: Table,
+    /// CRC-32C of the metadata.
+    pub metadata_crc: u32,
+    /// SHA-256 of the image.
+    pub sha256: [u8; 32],
+}
+
+impl Superblock {
+    /// Loads the superblock from the start of `memory` and validates it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Problem`] from `Unreadable` to `Table` that concerns the superblock alone.
+    pub fn load<M: Memory>(memory: &M) -> Result<Self> {
+        if memory.size() < SUPERBLOCK_SIZE {
+            return Err(Error::new(Problem::TooSmall, 0, memory.size()));
+        }
+        let raw: layout::Superblock = load(memory, 0)?;
+        if raw.magic != layout::MAGIC {
+            return Err(Error::new(Problem::Magic, 0, u64::from_le_bytes(raw.magic)));
+        }
+        // The version comes first: everything behind it may mean something else in another.
+        let at = |offset: usize, problem, value| Error::new(problem, offset as u64, value);
+        if raw.version.get() != layout::VERSION {
+            let version = raw.version.get().into();
+            return Err(at(
+                offset_of!(layout::Superblock, version),
+                Problem::Version,
+                version,
+            ));
+        }
+        let crc_at = offset_of!(layout::Superblock, crc);
+        let crc = M::crc32c(0, &raw.as_bytes()[..crc_at]);
+        if crc != raw.crc.get() {
+            return Err(at(
+                crc_at,
+                Problem::SuperblockChecksum,
+                raw.crc.get().into(),
+            ));
+        }
+        let unknown = raw.incompat.get() & !layout::INCOMPAT_KNOWN;
+        if unknown != 0 {
+            let offset = offset_of!(layout::Superblock, incompat);
+            return Err(at(offset, Problem::Feature, unknown));
+        }
+
+        let block_size = raw.block_size.get();
+        let limits = layout::MIN_BLOCK_SIZE..=layout::MAX_BLOCK_SIZE;
+        if !block_size.is_power_of_two() || !limits.contains(&block_size) {
+            let offset = offset_of!(layout::Superblock, block_size);
+            return Err(at(offset, Problem::BlockSize, block_size.into()));
+        }
+        let total_size = raw.total_size.get();
+        let total_at = offset_of!(layout::Superblock, total_size);
+        if total_size > memory.size() {
+            return Err(at(total_at, Problem::Truncated, total_size));
+        }
+        if total_size % u64::from(block_size) != 0 || total_size < SUPERBLOCK_SIZE {
+            return Err(at(total_at, Problem::Size, total_size));
+        }
+        if raw.build_nsec.get() >= 1_000_000_000 {
+            let offset = offset_of!(layout::Superblock, build_nsec);
+            return Err(at(offset, Problem::Time, raw.build_nsec.get().into()));
+        }
+
+        // The tables stand in this order, so none overlaps another or the superblock.
+        let mut free = SUPERBLOCK_SIZE;
+        let mut table = |extent: Extent, offset: usize, align: u64, record: usize| {
+            let (start, length) = (extent.offset.get(), extent.length.get());
+            let end = start.checked_add(length).filter(|&end| end <= total_size);
+            match end {
+                Some(end) if start >= free && start % align == 0 && length % record as u64 == 0 => {
+                    free = end;
+                    Ok(Table {
+                        offset: start,
+                        length,
+                    })
+                }
+                _ => Err(at(offset, Problem::Table, start)),
+            }
+        };
+        let superblock = Superblock {
+            block_size,
+            total_size,
+            compat: raw.compat.get(),
+            build_time: (raw.build_sec.get(), raw.build_nsec.get()),
+            root: raw.root.get(),
+            uuid: raw.uuid,
+            label: raw.label,
+            inodes: table(
+                raw.inodes,
+                offset_of!(layout::Superblock, inodes),
+                TABLE_ALIGN,
+                size_of::<layout::Inode>(),
+            )?,
+            dirents: table(
+                raw.dirents,
+                offset_of!(layout::Superblock, dirents),
+                TABLE_ALIGN,
+                size_of::<layout::Dirent>(),
+            )?,
+            names: table(
+                raw.names,
+                offset_of!(layout::Superblock, names),
+                TABLE_ALIGN,
+                1,
+            )?,
+            xattrs: table(
+                raw.xattrs,
+                offset_of!(layout::Superblock, xattrs),
+                TABLE_ALIGN,
+                1,
+            )?,
+            data: table(
+                raw.data,
+                offset_of!(layout::Superblock, data),
+                block_size.into(),
+                block_size as usize,
+            )?,
+            metadata_crc: raw.metadata_crc.get(),
+            sha256: raw.sha256,
+        };
+        // Inode numbers have 32 bits, and 0 is none.
+        if superblock.inode_count() > u64::from(u32::MAX) {
+            let offset = offset_of!(layout::Superblock, inodes);
+            return Err(at(offset, Problem::Table, superblock.inodes.length));
+        }
+        Ok(superblock)
+    }
+
+    /// How many inodes the image has; their numbers are 1 to this.
+    pub const fn inode_count(&self) -> u64 {
+        self.inodes.length / size_of::<layout::Inode>() as u64
+    }
+}
