@@ -55,7 +55,7 @@ impl Dirent {
     }
 }
 
-impl<M: Memory> Image<M> {
+impl<M: Memory> Image<'_, M> {
     /// Finds `name`, which must not be empty, in `directory`.
     ///
     /// Costs one or two cache lines in a directory of common size, and O(log n) whatever the image says.

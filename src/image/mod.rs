@@ -32,41 +32,51 @@ pub use xattr::{Xattr, Xattrs};
 
 use core::mem::{offset_of, size_of};
 
-/// An image whose superblock has been validated.
-pub struct Image<M> {
-    memory: M,
-    superblock: Superblock,
+/// An image with a validated superblock, in memory that can be read as long as this lives.
+///
+/// Both parts are borrowed: who serves an image keeps its superblock, and takes hold of memory that can go
+/// away for one operation at a time.
+pub struct Image<'a, M> {
+    memory: &'a M,
+    superblock: &'a Superblock,
 }
 
-impl<M: Memory> Image<M> {
-    /// Validates the superblock and the root directory of the image at the start of `memory`.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the superblock or with the root inode.
-    pub fn open(memory: M) -> Result<Self> {
-        let superblock = Superblock::load(&memory)?;
-        let image = Image { memory, superblock };
-        let root = image.superblock.root;
-        match image.inode(root)?.content {
-            Content::Directory(directory)
-                if directory.parent == root && directory.position == layout::NO_POSITION => {}
-            _ => {
-                let field = offset_of!(layout::Superblock, root) as u64;
-                return Err(Error::new(Problem::Root, field, root.into()));
-            }
-        }
-        Ok(image)
+impl<'a, M: Memory> Image<'a, M> {
+    /// The image in `memory` to which `superblock`, loaded by [`Superblock::load`], belongs.
+    #[inline]
+    pub fn new(memory: &'a M, superblock: &'a Superblock) -> Self {
+        Image { memory, superblock }
     }
 
     /// The memory that holds the image.
-    pub fn memory(&self) -> &M {
-        &self.memory
+    pub fn memory(&self) -> &'a M {
+        self.memory
     }
 
     /// The validated superblock.
-    pub fn superblock(&self) -> &Superblock {
-        &self.superblock
+    pub fn superblock(&self) -> &'a Superblock {
+        self.superblock
+    }
+
+    /// Loads and validates the root directory's inode.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Root`], or what is wrong with the inode.
+    pub fn root(&self) -> Result<Inode> {
+        let ino = self.superblock.root;
+        let inode = self.inode(ino)?;
+        match inode.content {
+            Content::Directory(directory)
+                if directory.parent == ino && directory.position == layout::NO_POSITION =>
+            {
+                Ok(inode)
+            }
+            _ => {
+                let field = offset_of!(layout::Superblock, root) as u64;
+                Err(Error::new(Problem::Root, field, ino.into()))
+            }
+        }
     }
 
     /// Compares the metadata with its checksum, a piece of `buffer`'s length (at least 1) at a time.
@@ -106,8 +116,8 @@ impl<M: Memory> Image<M> {
         }
         let record = size_of::<layout::Inode>() as u64;
         let offset = self.superblock.inodes.offset + u64::from(ino - 1) * record;
-        let raw = memory::load(&self.memory, offset)?;
-        Inode::validate(&self.superblock, ino, offset, &raw)
+        let raw = memory::load(self.memory, offset)?;
+        Inode::validate(self.superblock, ino, offset, &raw)
     }
 
     /// Reads a symlink's target into `buffer`, whose length is the target's.

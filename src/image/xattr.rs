@@ -26,7 +26,7 @@ pub struct Xattr {
 
 /// The extended attributes of one inode, in the order of (prefix, name).
 pub struct Xattrs<'a, M> {
-    image: &'a Image<M>,
+    memory: &'a M,
     /// Offset of the next entry.
     next: u64,
     /// End of the set.
@@ -35,22 +35,22 @@ pub struct Xattrs<'a, M> {
     left: u32,
 }
 
-impl<M: Memory> Image<M> {
+impl<'a, M: Memory> Image<'a, M> {
     /// The extended attributes of `inode`.
     ///
     /// # Errors
     ///
     /// [`Problem::Xattr`] when the set leaves the xattr table.
-    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'_, M>> {
+    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
         let start = inode.xattrs;
         let mut xattrs = Xattrs {
-            image: self,
+            memory: self.memory,
             next: start,
             end: start,
             left: 0,
         };
         if start != 0 {
-            let set: layout::XattrSet = load(&self.memory, start)?;
+            let set: layout::XattrSet = load(self.memory, start)?;
             let length = u64::from(set.length.get());
             let head = size_of::<layout::XattrSet>() as u64;
             let table = &self.superblock.xattrs;
@@ -72,7 +72,7 @@ impl<M: Memory> Xattrs<'_, M> {
         if self.end - self.next < head {
             return Err(error(self.end - self.next));
         }
-        let raw: layout::XattrEntry = load(&self.image.memory, self.next)?;
+        let raw: layout::XattrEntry = load(self.memory, self.next)?;
         let prefix = XattrPrefix::ALL
             .into_iter()
             .find(|&prefix| prefix as u8 == raw.prefix)
