@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Which kernel runs in the guest and what it finds when it comes up: the command line, the first stage
+# and the payload (daxfs.ko, the programs, the tests, the command). Needs lib/tools.sh.
+
+kernel_image=	# what QEMU loads
+kernel_modules=	# its lib/modules/RELEASE; empty when everything is built in
+release=	# its name, as uname -r says
+
+# The release is written in the image itself (Documentation/arch/x86/boot.rst: offset 0x20e).
+image_release() {
+	perl -e 'open my $f, "<:raw", $ARGV[0] or exit 1;
+		read $f, my $head, 65536 or exit 1;
+		exit 1 if length $head < 0x300 or substr($head, 0x202, 4) ne "HdrS";
+		my $at = unpack("v", substr $head, 0x20e, 2) + 0x200;
+		print((split m{[ \0]}, substr $head, $at, 128)[0])' "$1"
+}
+
+# need FILE WHAT: has the build environment made if it is not there yet.
+need() {
+	[ -e "$1" ] && return
+	"$top/buildroot/prepare" "$2" || die_runner "no $1; 'buildroot/prepare $2' failed"
+	[ -e "$1" ] || die_runner "buildroot/prepare $2 did not make $1"
+}
+
+select_kernel() {
+	local directory
+	case $kernel in
+	stock)
+		kernel_image=$STOCK/vmlinuz
+		need "$kernel_image" stock
+		release=$(<"$STOCK/release")
+		kernel_modules=$STOCK/lib/modules/$release
+		: "${module:=$top/build/daxfs.ko}"
+		;;
+	debug)
+		kernel_image=$DEBUG/bzImage
+		need "$kernel_image" debug
+		release=$(<"$DEBUG/release")
+		: "${module:=$top/build/debug/daxfs.ko}"
+		;;
+	*)
+		[ -r "$kernel" ] && [ -f "$kernel" ] || die_runner "--kernel $kernel: not a readable file, stock or debug"
+		kernel_image=$kernel
+		release=$(image_release "$kernel") && [ -n "$release" ] || die_runner "--kernel $kernel: not a bootable x86-64 kernel image"
+		for directory in "$(dirname "$kernel")/lib/modules/$release" "/lib/modules/$release"; do
+			[ -e "$directory/modules.order" ] && kernel_modules=$directory && break
+		done
+		: "${module:=$top/build/daxfs.ko}"
+		;;
+	esac
+}
+
+# The guest's file systems, made now if they are missing or older than what they are made from.
+prepare_guest() {
+	boot=$GUEST/boot-builtin.cpio
+	disks=("$GUEST/userland.erofs")
+	if [ -n "$kernel_modules" ]; then
+		boot=$GUEST/boot-$release.cpio
+		disks+=("$GUEST/modules-$release.erofs")
+	fi
+	"$here/guest-image" ${kernel_modules:+"$kernel_modules"} || die_runner "cannot make the guest's file systems"
+}
+
+# ---- the payload ----------------------------------------------------------------------------------
+
+# daxfs.ko among the kernel's modules, with indexes that know it, so that modprobe and mount find it.
+# depmod over all modules takes seconds; what it says depends only on the module's own description,
+# so its output is kept for each of these.
+place_module() {
+	local tree=$1/usr/lib/modules/$release key index
+	mkdir -p "$tree/extra"
+	if [ ! -e "$module" ]; then
+		[ "$module_wanted" = 0 ] || die_runner "--module $module: no such file"
+		return
+	fi
+	in_root strip --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
+	key=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic|intree)=' | sort | sha256sum)
+	index=$GUEST/depmod-$release/${key:0:16}
+	if [ ! -e "$index" ]; then
+		make_index "$tree/extra/daxfs.ko" "$index"
+	fi
+	cp "$index"/* "$tree/"
+}
+
+make_index() {
+	local ko=$1 index=$2 work=$scratch/depmod directory
+	directory=$work/usr/lib/modules/$release
+	mkdir -p "$directory/extra" "${index%/*}"
+	if [ -n "$kernel_modules" ]; then
+		cp -al "$GUEST/index-$release/usr/lib/modules/$release/." "$directory/" 2>/dev/null ||
+			cp -a "$GUEST/index-$release/usr/lib/modules/$release/." "$directory/"
+	fi
+	cp "$ko" "$directory/extra/daxfs.ko"
+	run_depmod "$work" "$release"
+	mkdir -p "$work/index"
+	mv "$directory"/modules.* "$work/index/"
+	mv -T "$work/index" "$index" 2>/dev/null || [ -e "$index" ] || die_runner "cannot write $index"
+	rm -rf "$work"
+}
+
+# Links are enough here: the archive takes the files that they lead to.
+make_payload() {
+	local tree=$scratch/tree root=$scratch/tree/payload file
+	mkdir -p "$root"/{etc/daxfs-vm,usr/local/{bin,sbin},opt/daxfs}
+	cp "$here/guest-init" "$root/usr/local/sbin/guest-init"
+	chmod 755 "$root/usr/local/sbin/guest-init"
+	printf '%s\0' "${command[@]}" >"$root/etc/daxfs-vm/command"
+	write_config >"$root/etc/daxfs-vm/config"
+	[ ${#disks[@]} -lt 2 ] || : >"$root/etc/daxfs-vm/modules-disk"
+	for file in "$top"/build/bin/*; do
+		[ -x "$file" ] && ln -s "$file" "$root/usr/local/bin/"
+	done
+	[ -d "$top/build/tests" ] && ln -s "$top/build/tests" "$root/opt/daxfs/tests"
+	place_module "$root"
+	make_cpio "$tree" "$scratch/payload.cpio" || die_runner "cannot write $scratch/payload.cpio"
+	cat "$boot" "$scratch/payload.cpio" >"$scratch/initramfs" || die_runner "cannot write $scratch/initramfs"
+	rm -rf "$tree" "$scratch/payload.cpio"
+}
+
+# Read by guest-init as shell text.
+write_config() {
+	local modules=()
+	if [ -n "$kernel_modules" ]; then
+		modules=(virtio_console)
+		[ ${#nvdimms[@]} = 0 ] || modules+=(nfit nd_pmem)
+		[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
+		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
+	fi
+	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"
+	printf 'TERMINAL=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
+	printf 'MODULES=(%s)\nSHARES=(' "${modules[*]}"
+	[ ${#shares[@]} = 0 ] || printf ' %q' "${shares[@]#*:}"
+	printf ')\n'
+}
+
+# ---- the kernel's command line --------------------------------------------------------------------
+
+# A kernel that is in trouble stops at once (and so ends QEMU) instead of running into the time limit,
+# and says what every processor was doing. Emulation on a busy machine is slow: its watchdogs must not
+# take that for a hang. The rest saves time at boot.
+kernel_arguments() {
+	local words=(
+		console=ttyS0,115200 oops=panic panic=-1 unknown_nmi_panic panic_print=0xc0
+		watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.hung_task_timeout_secs=300
+		mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on audit=0 apparmor=0
+		cryptomgr.notests 8250.nr_uarts=1 rdinit=/init
+		"${kernel_extra[@]}"
+	)
+	echo "${words[*]}"
+}

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The virtual machine's hardware: each function adds what one option asks for to the array `qemu`.
+# Needs buildroot/lib.sh and lib/tools.sh; the options' values are the caller's (qemu/vm).
+
+MIB=$((1 << 20))
+PMEM_ALIGN=$((2 * MIB))		# the kernel maps and the memory hotplug code takes no smaller units
+
+qemu=()				# the command line so far
+devices=0			# pmem devices so far
+hotplug=0			# bytes of address space beyond ordinary memory
+
+round_up() {
+	echo $((($1 + $2 - 1) / $2 * $2))
+}
+
+# In QEMU's options a comma ends a value; two are one.
+quote() {
+	printf '%s' "${1//,/,,}"
+}
+
+# ---- processor and memory -------------------------------------------------------------------------
+
+# KVM counts only if a guest really runs: a nested or broken one may open /dev/kvm and then hang.
+# The trial's outcome holds until the machine is booted again.
+kvm_works() {
+	local verdict id
+	grep -q -E -m 1 '^flags.* (vmx|svm)( |$)' /proc/cpuinfo && [ -w /dev/kvm ] && [ -r /dev/kvm ] || return 1
+	id=$(</proc/sys/kernel/random/boot_id)
+	verdict=$GUEST/kvm-$id-$(id -u)
+	if [ ! -e "$verdict" ]; then
+		rm -f "$GUEST"/kvm-*-"$(id -u)"
+		if DAXFS_VM_ACCEL=kvm "$here/vm" run --timeout 30 -- true >/dev/null 2>&1; then
+			echo yes >"$verdict"
+		else
+			echo no >"$verdict"
+		fi
+	fi
+	[ "$(<"$verdict")" = yes ]
+}
+
+add_processor() {
+	local accel=${DAXFS_VM_ACCEL-}
+	if [ "$icount" = 1 ]; then
+		# Time is the number of instructions: figures repeat on any machine, however busy.
+		qemu+=(-accel tcg,thread=single -icount shift=0,sleep=off)
+	elif [ "$accel" = kvm ] || { [ -z "$accel" ] && kvm_works; }; then
+		qemu+=(-accel kvm)
+	else
+		qemu+=(-accel tcg,thread=multi,tb-size=512)
+	fi
+	# Five-level page tables only make each emulated page walk longer.
+	qemu+=(-cpu max,la57=off -smp "$cpus")
+}
+
+add_memory() {
+	qemu+=(-m "size=${memory}M,slots=16,maxmem=$((memory * MIB + $(round_up $((hotplug + 1)) $((1 << 30))) + (17 << 30)))")
+}
+
+# ---- persistent memory ----------------------------------------------------------------------------
+
+# add_backend FILE SIZE DEVICE: FILE's bytes as memory behind DEVICE. What the guest writes stays in
+# this machine: the file is mapped privately and opened only for reading.
+add_backend() {
+	local id=pmem$devices
+	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,share=off,readonly=on,rom=off"
+		-device "$3,memdev=$id")
+	devices=$((devices + 1))
+	hotplug=$((hotplug + $2 + (1 << 30)))
+}
+
+image_size() {
+	local size
+	[ -f "$1" ] && [ -r "$1" ] || die_runner "image $1: not a readable file"
+	size=$(stat -L -c %s "$1") || die_runner "image $1: cannot tell its size"
+	[ "$size" -gt 0 ] || die_runner "image $1 is empty"
+	echo "$size"
+}
+
+# An NVDIMM needs an info block in front of the image to come up DAX-capable: a private file of
+# both, with the image at 2 MiB.
+add_nvdimm() {
+	local image=$1 file=$scratch/nvdimm$devices size total
+	size=$(image_size "$image") || exit
+	total=$((PMEM_ALIGN + $(round_up "$size" $PMEM_ALIGN)))
+	"$here/pfn-header" "$total" >"$file" || die_runner "cannot write $file"
+	dd if="$image" of="$file" bs=$PMEM_ALIGN seek=1 conv=notrunc,sparse status=none &&
+		truncate -s "$total" "$file" || die_runner "cannot copy $image to $file"
+	add_backend "$file" "$total" nvdimm
+}
+
+# virtio-pmem is DAX-capable as it is: the image is mapped in place unless its size has to be padded.
+add_virtio_pmem() {
+	local image=$1 file size total
+	size=$(image_size "$image") || exit
+	total=$(round_up "$size" $PMEM_ALIGN)
+	file=$image
+	if [ "$size" != "$total" ]; then
+		file=$scratch/virtio-pmem$devices
+		cp --reflink=auto --sparse=always "$image" "$file" && truncate -s "$total" "$file" ||
+			die_runner "cannot copy $image to $file"
+	fi
+	add_backend "$file" "$total" virtio-pmem-pci
+}
+
+# ---- everything else ------------------------------------------------------------------------------
+
+# A directory of this machine, readable and writable in the guest.
+add_share() {
+	local tag=share$1 directory=$2
+	[ -d "$directory" ] || die_runner "--share $directory: no such directory"
+	qemu+=(
+		-fsdev "local,id=$tag,path=$(quote "$directory"),security_model=none,multidevs=remap"
+		-device "virtio-9p-pci,fsdev=$tag,mount_tag=$tag"
+	)
+}
+
+add_disk() {
+	qemu+=(
+		-drive "if=none,id=$1,format=raw,read-only=on,file.locking=off,file=$(quote "$2")"
+		-device "virtio-blk-pci,drive=$1"
+	)
+}
+
+# The kernel's console goes to the log; the command's output, its status and the monitor each have
+# a named pipe in the scratch directory.
+add_channels() {
+	qemu+=(
+		-serial "file:$(quote "$console")"
+		-chardev "pipe,id=monitor,path=$(quote "$scratch/monitor")" -object monitor-hmp,id=monitor0,chardev=monitor
+		-device "virtio-serial-pci,max_ports=4"
+		-chardev "pipe,id=status,path=$(quote "$scratch/status")" -device virtserialport,chardev=status,name=status
+		-chardev "file,id=stdout,path=$(quote "$scratch/stdout")" -device virtserialport,chardev=stdout,name=stdout
+		-chardev "file,id=stderr,path=$(quote "$scratch/stderr")" -device virtserialport,chardev=stderr,name=stderr
+	)
+	if [ "$mode" = shell ]; then
+		qemu+=(-device virtio-serial-pci,max_ports=1
+			-chardev stdio,id=terminal,signal=off -device virtconsole,chardev=terminal)
+	fi
+}
+
+# The frame: nothing that is not asked for, no window, no network, a guest's restart ends it.
+add_base() {
+	export QEMU_MODULE_DIR=$ROOT/usr/lib/x86_64-linux-gnu/qemu
+	qemu+=(
+		"${IN_ROOT[@]}" "$ROOT/usr/bin/qemu-system-x86_64" -nodefaults -no-user-config -no-reboot
+		-display none -vga none -net none -run-with exit-with-parent=on
+		-L "$ROOT/usr/share/qemu" -L "$ROOT/usr/share/seabios"
+		-machine "q35,nvdimm=on,vmport=off,i8042=on,hpet=off,smm=off,graphics=off"
+	)
+}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts in this directory share: running programs of the build root, archives, module
+# indexes. Needs buildroot/lib.sh.
+
+# shellcheck disable=SC2034 # used by the scripts that read this file
+GUEST=$CACHE/guest
+
+# A program of the build root is started through the root's own loader: no namespaces are needed, the
+# process is our own child (so that it can be killed by its number) and sees the host's files.
+IN_ROOT=("$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$ROOT/usr/lib/x86_64-linux-gnu")
+
+in_root() {
+	local name=$1 path
+	shift
+	for path in "$ROOT"/usr/{bin,sbin}/"$name"; do
+		if [ -x "$path" ]; then
+			"${IN_ROOT[@]}" --argv0 "$name" "$path" "$@"
+			return
+		fi
+	done
+	die "no $name in the build root $ROOT; run buildroot/prepare root"
+}
+
+# make_cpio TREE ARCHIVE: everything belongs to root, links to files are followed.
+make_cpio() {
+	(cd "$1" && find -L . -mindepth 1 | LC_ALL=C sort | in_root cpio -o -L -H newc -R 0:0 --quiet) >"$2"
+}
+
+# run_depmod TREE RELEASE, on a TREE with usr/lib/modules/RELEASE. depmod looks in lib/modules.
+run_depmod() {
+	local modules=$1/usr/lib/modules/$2 file
+	[ -e "$1/lib" ] || ln -s usr/lib "$1/lib"
+	for file in modules.order modules.builtin modules.builtin.modinfo; do
+		[ -e "$modules/$file" ] || : >"$modules/$file"
+	done
+	in_root depmod -b "$1" "$2" || die "depmod failed on $modules"
+	rm -f "$1/lib"
+}
