@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Shared by everything that prepares or uses the build environment: where the cache is, how progress
+# is shown, how Debian packages are fetched and unpacked without touching the machine.
+#
+# Nothing here needs more than Debian's base system (bash, apt, dpkg, tar, perl-base), and all of it
+# works as an ordinary user: packages are resolved against an empty package database of our own and
+# unpacked into a directory. No maintainer script is run.
+
+CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
+# The names below are this file's interface; not every script that reads it uses all of them.
+# shellcheck disable=SC2034
+{
+ROOT=$CACHE/root		# Debian 13 with compilers and QEMU; enter it with buildroot/run
+STOCK=$CACHE/stock		# the distribution's kernel: release, vmlinuz, lib/modules, kdir
+DEBUG=$CACHE/debug		# our own kernel with the checkers on: release, bzImage, kdir
+DEMO_ROOT=$CACHE/demo-root	# a configured Debian, the demo's input
+APT=$CACHE/apt			# package lists and archives
+SUITE=trixie
+}
+
+# ---- messages -------------------------------------------------------------------------------------
+
+# Progress goes to standard error, so that a caller can take a result from standard output.
+say() {
+	printf '[%4d s] %s\n' $((SECONDS)) "$*" >&2
+}
+
+warn() {
+	printf '%s: warning: %s\n' "${0##*/}" "$*" >&2
+}
+
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+usage_error() {
+	printf '%s: %s (see %s --help)\n' "${0##*/}" "$*" "${0##*/}" >&2
+	exit 2
+}
+
+# Runs a command with its output in a log; shows the log's end only if the command fails.
+logged() {
+	local log=$1 status=0
+	shift
+	mkdir -p "${log%/*}"
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	[ $status = 0 ] && return
+	tail -n 30 "$log" >&2
+	die "failed ($status): $1 ${2-} ${3-}...; the whole log is $log"
+}
+
+# ---- the cache ------------------------------------------------------------------------------------
+
+# The kernel's build cannot live with white space in a path, so say so at once.
+cache_create() {
+	case $CACHE in
+	*[[:space:]:]*) die "cache directory '$CACHE' has white space or a colon in its name; set DAXFS_CACHE to another" ;;
+	/*) ;;
+	*) die "cache directory '$CACHE' is not an absolute path; set DAXFS_CACHE to one" ;;
+	esac
+	mkdir -p "$CACHE" || die "cannot create the cache directory $CACHE; set DAXFS_CACHE to a writable place"
+}
+
+# Takes a lock for the rest of this process (and its children) and says so if that means waiting.
+cache_lock() {
+	local name=$1 fd
+	cache_create
+	exec {fd}>>"$CACHE/.$name.lock"
+	flock -n "$fd" && return
+	say "waiting for another run that holds $CACHE/.$name.lock"
+	flock "$fd"
+}
+
+# ---- apt ------------------------------------------------------------------------------------------
+
+# The Debian mirror that this machine already uses, so that its proxies and caches are used as well.
+debian_mirror() {
+	local uri
+	if [ -n "${DAXFS_MIRROR-}" ]; then
+		echo "${DAXFS_MIRROR%/}"
+		return
+	fi
+	uri=$(
+		# shellcheck disable=SC2016 # apt's own variables
+		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null
+		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+			grep -v '^#' | grep -oE '(https?|file)://[^] ]+'
+	) || true
+	uri=$(sed "s,/*\$,," <<<"$uri" | grep -m 1 -E '^(https?|file)://.*/debian$') ||
+		die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
+	echo "$uri"
+}
+
+# A private apt configuration. Of the machine's own only what concerns reaching the network is kept.
+apt_configure() {
+	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite
+	[ "$(dpkg --print-architecture)" = amd64 ] || die "this machine is $(dpkg --print-architecture); only amd64 is supported"
+	mirror=$(debian_mirror) || exit 1
+	cache_create
+	mkdir -p "$APT"/{lists,archives,state}/partial "$APT/log"
+	: >>"$APT/state/status"
+
+	if [ -e "$keyring" ]; then
+		signed="[signed-by=$keyring]"
+	elif [ -e /etc/apt/trusted.gpg.d ]; then
+		trusted=/etc/apt/trusted.gpg.d
+	fi
+	for suite in $SUITE $SUITE-updates $SUITE-backports; do
+		echo "deb $signed $mirror $suite main"
+	done >"$APT/sources.list"
+
+	# Only the kernel, QEMU and its firmware come from backports, everything else is plain Debian 13.
+	cat >"$APT/preferences" <<-END
+	Package: *
+	Pin: release n=$SUITE-backports
+	Pin-Priority: -1
+
+	Package: linux-* qemu-* seabios ipxe-qemu
+	Pin: release n=$SUITE-backports
+	Pin-Priority: 900
+	END
+
+	{
+		apt-config dump 2>/dev/null | grep -E '^Acquire::(https?|ftp|Retries|ForceIPv|Proxy)' || true
+		cat <<-END
+		Dir::State "$APT/state";
+		Dir::State::lists "$APT/lists";
+		Dir::State::status "$APT/state/status";
+		Dir::Cache "$APT";
+		Dir::Cache::archives "$APT/archives";
+		Dir::Log "$APT/log";
+		Dir::Etc::parts "/dev/null";
+		Dir::Etc::main "/dev/null";
+		Dir::Etc::sourcelist "$APT/sources.list";
+		Dir::Etc::sourceparts "/dev/null";
+		Dir::Etc::preferences "$APT/preferences";
+		Dir::Etc::preferencesparts "/dev/null";
+		Dir::Etc::trusted "/dev/null";
+		Dir::Etc::trustedparts "$trusted";
+		APT::Architecture "amd64";
+		APT::Architectures { "amd64"; };
+		APT::Install-Recommends "false";
+		APT::Get::Assume-Yes "true";
+		APT::Sandbox::User "$(id -un)";
+		Acquire::Languages "none";
+		Acquire::Check-Valid-Until "false";
+		Acquire::Check-Date "false";
+		Acquire::Retries "3";
+		Acquire::Queue-Mode "access";
+		END
+	} >"$APT/apt.conf.$$"
+	mv "$APT/apt.conf.$$" "$APT/apt.conf"
+}
+
+# apt with our configuration and nothing of the host's. The quiet form of progress goes to the log.
+apt_run() {
+	local tool=$1
+	shift
+	APT_CONFIG=$APT/apt.conf LC_ALL=C "apt-$tool" -qq "$@"
+}
+
+# Refreshes the package lists when there are none or they are a day old.
+apt_update() {
+	local stamp=$APT/lists.stamp
+	apt_configure
+	if [ "${1-}" != force ] && [ -n "$(find "$stamp" -newer "$APT/sources.list.used" -mtime -1 2>/dev/null)" ] &&
+	   cmp -s "$APT/sources.list" "$APT/sources.list.used"; then
+		return
+	fi
+	say "fetching Debian's package lists"
+	if ! apt_run get update >"$APT/log/update" 2>&1 || grep -q '^[EW]:' "$APT/log/update"; then
+		cat "$APT/log/update" >&2
+		if grep -q -e NO_PUBKEY -e 'not signed' -e 'Missing key' "$APT/log/update"; then
+			die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
+		fi
+		grep -q '^E:' "$APT/log/update" && die "cannot fetch package lists from the mirror in $APT/sources.list; set DAXFS_MIRROR to another"
+	fi
+	cp "$APT/sources.list" "$APT/sources.list.used"
+	sleep 0.01
+	: >"$stamp"
+}
+
+# The version that apt would install.
+package_version() {
+	apt_run cache policy "$1" | sed -n 's/^  Candidate: //p'
+}
+
+# What the newest version of a package depends on, by a pattern (how metapackages are resolved).
+package_depends() {
+	apt_run cache depends --important --no-recommends "$1" | sed -n 's/^ *Depends: //p' | grep -E -m 1 "$2"
+}
+
+# Downloads packages and all that they depend on; prints the archives' names. With --only, without
+# the dependencies.
+fetch_packages() (
+	local plan only='' pkg
+	[ "$1" = --only ] && { only=1; shift; }
+	cache_lock apt
+	apt_update
+	if [ -n "$only" ]; then
+		for pkg; do
+			plan+="Inst ${pkg%%=*} ($(case $pkg in *=*) echo "${pkg#*=}" ;; *) package_version "$pkg" ;; esac) [$(apt_run cache show "$pkg" | sed -n 's/^Architecture: //p' | head -n 1)])"$'\n'
+		done
+	else
+		plan=$(apt_run get install --simulate "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
+		plan=$(apt_run get install --simulate -q=1 "$@" | grep '^Inst ')
+	fi
+	# Inst gcc (4:14.2.0-1 Debian:13.1/stable [amd64])   ->   gcc_4%3a14.2.0-1_amd64.deb
+	plan=$(sed -nE "s,^Inst ([^ ]+) .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p" <<<"$plan" | sed 's/:/%3a/g')
+	[ -n "$plan" ] || die "no such packages: $*"
+	missing=$(cd "$APT/archives" && for pkg in $plan; do [ -e "$pkg" ] || echo "$pkg"; done)
+	if [ -n "$missing" ]; then
+		say "downloading $(wc -l <<<"$missing") packages"
+		if ! (if [ -n "$only" ]; then cd "$APT/archives" && apt_run get download "$@"
+		      else apt_run get install --download-only "$@"; fi) >"$APT/log/download" 2>&1; then
+			tail -n 5 "$APT/log/download" >&2
+			die "download from $(debian_mirror) failed; run this again to continue where it stopped"
+		fi
+	fi
+	for pkg in $plan; do
+		[ -e "$APT/archives/$pkg" ] || die "apt did not deliver $APT/archives/$pkg"
+		echo "$APT/archives/$pkg"
+	done
+)
+
+# Unpacks archives named on standard input into a directory, two at a time.
+unpack_archives() {
+	local dest=$1 dir
+	mkdir -p "$dest"
+	# Debian's merged /usr: the links must exist before any package that still ships /lib.
+	if [ ! -e "$dest/usr" ]; then
+		mkdir -p "$dest"/usr/{bin,sbin,lib,lib64}
+		for dir in bin sbin lib lib64; do
+			ln -s usr/$dir "$dest/$dir"
+		done
+	fi
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	DEST=$dest xargs -r -P 2 -n 1 bash -c 'set -o pipefail
+		dpkg-deb --fsys-tarfile "$1" | tar -x -p -C "$DEST" --keep-directory-symlink --no-same-owner \
+			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp || {
+			echo "cannot unpack $1; remove it and run this again" >&2; exit 255; }' unpack ||
+		die "unpacking into $dest failed"
+}
+
+# extract_packages DEST PACKAGE...: the packages and all that they depend on, unpacked into DEST.
+# Debian's essential packages are not among them by themselves: ask for '?essential'.
+extract_packages() {
+	local dest=$1 archives
+	shift
+	archives=$(fetch_packages "$@") || exit 1
+	say "unpacking $(wc -l <<<"$archives") packages into $dest"
+	unpack_archives "$dest" <<<"$archives"
+	configure_tree "$dest"
+}
+
+# What maintainer scripts would have done, as far as anything here needs it. The linker's cache
+# (ldconfig) is not needed: every library is in a directory that Debian's ld.so searches by itself.
+configure_tree() {
+	local dest=$1 link target
+	while read -r link target; do
+		if [ -e "$dest$target" ] && [ ! -e "$dest$link" ]; then
+			ln -sfn "$target" "$dest$link"
+		fi
+	done <<-END
+	/usr/bin/awk /usr/bin/mawk
+	/usr/bin/nawk /usr/bin/mawk
+	/usr/bin/cc /usr/bin/gcc
+	/usr/bin/c++ /usr/bin/g++
+	/usr/bin/yacc /usr/bin/bison.yacc
+	/usr/bin/fakeroot /usr/bin/fakeroot-sysv
+	/usr/bin/faked /usr/bin/faked-sysv
+	/usr/bin/which /usr/bin/which.debianutils
+	/usr/bin/pager /usr/bin/less
+	/usr/bin/nc /usr/bin/nc.openbsd
+	END
+	mkdir -p "$dest"/{etc,dev,proc,sys,run,tmp,root,mnt}
+	chmod 1777 "$dest/tmp"
+	for link in passwd group; do
+		if [ -e "$dest/usr/share/base-passwd/$link.master" ] && [ ! -e "$dest/etc/$link" ]; then
+			cp "$dest/usr/share/base-passwd/$link.master" "$dest/etc/$link"
+		fi
+	done
+	if [ -e "$dest/usr/share/libc-bin/nsswitch.conf" ] && [ ! -e "$dest/etc/nsswitch.conf" ]; then
+		cp "$dest/usr/share/libc-bin/nsswitch.conf" "$dest/etc/nsswitch.conf"
+	fi
+	if [ -d "$dest/usr/share/ca-certificates" ] && [ ! -e "$dest/etc/ssl/certs/ca-certificates.crt" ]; then
+		mkdir -p "$dest/etc/ssl/certs"
+		cat "$dest"/usr/share/ca-certificates/*/*.crt >"$dest/etc/ssl/certs/ca-certificates.crt"
+	fi
+}
