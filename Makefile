@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# For people; the kernel's build reads Kbuild instead, also when this directory is fs/daxfs in its tree.
+# Everything that is built lands in build/. What building takes comes from a cached build root, so that
+# a machine needs no compilers of its own; see buildroot/prepare --help.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := all
+
+CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
+RUN := buildroot/run
+JOBS := -j$(shell nproc)
+VERBOSE := $(if $(V),V=$(V))
+
+help:
+	@echo 'daxfs: a read-only filesystem for memory'
+	@echo
+	@echo '  make                the kernel module for the stock Debian kernel, and the tools:'
+	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
+	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine;'
+	@echo '                      for a Debian kernel make DIR with buildroot/rust-metadata'
+	@echo '  make demo           a real Debian root file system, mounted from emulated persistent memory'
+	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
+	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
+	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
+	@echo
+	@echo '  make module | tools | tests | debug-module      parts of the above'
+	@echo '  make prepare        only what building and testing takes, cached in'
+	@echo '                      $(CACHE)'
+	@echo '  make format         rustfmt for all Rust source'
+	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
+	@echo '  make clean          removes build/'
+	@echo '  make distclean      says how to remove the cache as well'
+
+# ---- the kernel module ----------------------------------------------------------------------------
+
+# $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that
+# the kernel has what it needs. That proof says more than the kernel's own, which therefore only warns.
+define kbuild
+	@mkdir -p $(3)
+	$(1) make -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) modules
+	@buildroot/check-symbols $(3)/daxfs.ko $(2)
+endef
+
+ifdef KDIR
+
+kdir := $(realpath $(KDIR))
+output := build/kdir$(subst /,-,$(kdir))
+
+all: module
+module: check-kdir
+	$(call kbuild,,$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
+	@strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
+
+check-kdir:
+	@test -n "$(kdir)" || { echo "make: KDIR=$(KDIR) does not exist" >&2; exit 1; }
+	@test -e $(kdir)/.config || { echo "make: KDIR=$(KDIR) is no configured kernel tree: no .config in it" >&2; exit 1; }
+	@grep -q '^CONFIG_RUST=y' $(kdir)/.config || { echo "make: the kernel in KDIR=$(KDIR) has no Rust: CONFIG_RUST=y is needed in $(kdir)/.config" >&2; exit 1; }
+	@test -e $(kdir)/rust/libkernel.rmeta || { echo "make: KDIR=$(KDIR) has no Rust metadata: no rust/libkernel.rmeta in it. For a kernel of your own: make -C $(KDIR) prepare. For Debian's headers: buildroot/rust-metadata --kernel-headers $(KDIR) --output DIR, then make KDIR=DIR" >&2; exit 1; }
+
+else
+
+all: module tools
+module: prepare-stock
+	$(call kbuild,$(RUN),$(CACHE)/stock/kdir,build/stock,)
+	@$(RUN) strip --strip-debug -o build/daxfs.ko build/stock/daxfs.ko
+
+endif
+
+debug-module: prepare-debug
+	$(call kbuild,$(RUN),$(CACHE)/debug/kdir,build/debug,LLVM=1)
+
+# ---- user space -----------------------------------------------------------------------------------
+
+# Static, so that they run on any machine and in the guest.
+target := x86_64-unknown-linux-gnu
+cargo := $(RUN) env RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(CURDIR)/build/cargo cargo
+
+tools: prepare-root
+	$(cargo) build --release --locked --target $(target) --manifest-path mkfs/Cargo.toml
+	@mkdir -p build/bin
+	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
+
+tests: prepare-root
+	@mkdir -p build/tests
+	$(RUN) make -C tests OUTPUT=$(CURDIR)/build/tests $(JOBS)
+
+# ---- use ------------------------------------------------------------------------------------------
+
+demo: all prepare-guest prepare-demo
+	qemu/demo
+
+check: all tests prepare-guest prepare-demo
+	tests/check
+
+check-debug: debug-module tools tests prepare-guest
+	tests/check --kernel debug
+
+shell: all tests prepare-guest
+	qemu/vm shell
+
+# ---- the build environment ------------------------------------------------------------------------
+
+prepare: prepare-all
+prepare-%:
+	@buildroot/prepare $*
+
+# ---- source ---------------------------------------------------------------------------------------
+
+module_rust := $(shell find src -name '*.rs' 2>/dev/null)
+module_c := $(wildcard src/*.c src/*.h tests/*.c tests/*.h)
+# Shell scripts are told by their first line.
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests .ci 2>/dev/null) $(wildcard buildroot/*.sh qemu/lib/*.sh tests/*.sh)
+
+format: prepare-root
+	$(RUN) rustfmt --edition 2021 $(module_rust)
+	$(RUN) cargo fmt --all --manifest-path mkfs/Cargo.toml
+
+lint: prepare-stock
+	$(RUN) rustfmt --edition 2021 --check $(module_rust)
+	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
+	$(cargo) clippy --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
+	$(RUN) make -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 $(JOBS) modules
+	$(RUN) shellcheck -x $(scripts)
+	$(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary --strict --file $(module_c)
+
+clean:
+	rm -rf build
+
+distclean: clean
+	@echo "The cache is left: $(CACHE). Remove it with: rm -rf '$(CACHE)'"
+
+.PHONY: help all module check-kdir debug-module tools tests demo check check-debug shell prepare \
+	format lint clean distclean
