@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copies the content of the tree's files into the image.
+
+use crate::memory::{data_or_hole, ZEROS};
+use crate::plan::{DataExtent, Plan};
+use crate::scan::{identity, mtime};
+use crate::tree::{Kind, Tree};
+use crate::{Error, Progress, Result};
+use rustix::fs::{fstat, OFlags, Stat};
+use rustix::io::{pread, Errno};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Bytes that are written together.
+const BUFFER: usize = 1 << 20;
+
+/// A worker takes neighbouring files of about so many bytes at a time,
+const BATCH_BYTES: u64 = 8 << 20;
+/// or so many files.
+const BATCH_FILES: usize = 256;
+
+/// More workers than this compete for the memory bus rather than help each other.
+const WORKERS: usize = 4;
+
+/// What tells the content of one file from another's: XXH3 of its bytes, 128 bits.
+pub type Fingerprint = u128;
+
+/// Copies every file of `plan` to its place in `image`, which is called `path`, and returns the fingerprint of
+/// each, in the order of [`Plan::extents`].
+///
+/// # Errors
+///
+/// [`Error::Io`] and [`Error::Changed`] for the first file that cannot be had as the tree describes it.
+pub fn copy(
+    tree: &Tree,
+    plan: &Plan,
+    image: &File,
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<Fingerprint>> {
+    let batches = batches(&plan.extents);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut copier = Copier::new(tree, image, path, progress);
+        let mut done = Vec::new();
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for index in batch.clone() {
+                match copier.file(&plan.extents[index]) {
+                    Ok(fingerprint) => done.push((index, fingerprint)),
+                    Err(error) => {
+                        // Nobody needs to go on.
+                        next.store(batches.len(), Ordering::Relaxed);
+                        return Err((index, error));
+                    }
+                }
+            }
+        }
+        match copier.flush() {
+            Ok(()) => Ok(done),
+            Err(error) => Err((usize::MAX, error)),
+        }
+    };
+
+    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
+    let results: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..workers.min(batches.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let own = work();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        std::iter::once(own)
+            .chain(others.into_iter().map(join))
+            .collect()
+    });
+
+    let mut fingerprints = vec![0; plan.extents.len()];
+    let mut first: Option<(usize, Error)> = None;
+    for result in results {
+        match result {
+            Ok(done) => {
+                for (index, fingerprint) in done {
+                    fingerprints[index] = fingerprint;
+                }
+            }
+            Err((index, error)) => {
+                if first.as_ref().is_none_or(|(other, _)| index < *other) {
+                    first = Some((index, error));
+                }
+            }
+        }
+    }
+    first.map_or(Ok(fingerprints), |(_, error)| Err(error))
+}
+
+/// Splits the files among the workers.
+fn batches(extents: &[DataExtent]) -> Vec<std::ops::Range<usize>> {
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, extent) in extents.iter().enumerate() {
+        bytes += extent.size;
+        if bytes >= BATCH_BYTES || index - start >= BATCH_FILES {
+            batches.push(start..index + 1);
+            (start, bytes) = (index + 1, 0);
+        }
+    }
+    if start < extents.len() {
+        batches.push(start..extents.len());
+    }
+    batches
+}
+
+/// Reads files into a buffer that is written when it is full or when the next byte belongs elsewhere.
+struct Copier<'a> {
+    tree: &'a Tree,
+    image: &'a File,
+    path: &'a Path,
+    progress: &'a dyn Progress,
+    buffer: Vec<u8>,
+    /// Where the buffer's first byte goes.
+    start: u64,
+    /// Bytes in the buffer.
+    filled: usize,
+}
+
+impl<'a> Copier<'a> {
+    fn new(tree: &'a Tree, image: &'a File, path: &'a Path, progress: &'a dyn Progress) -> Self {
+        Copier {
+            tree,
+            image,
+            path,
+            progress,
+            buffer: vec![0; BUFFER],
+            start: 0,
+            filled: 0,
+        }
+    }
+
+    /// Writes the buffer.
+    fn flush(&mut self) -> Result<()> {
+        self.image
+            .write_all_at(&self.buffer[..self.filled], self.start)
+            .map_err(|error| Error::io(self.path, "write the image", error))?;
+        self.start += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Makes `offset` the place of the next byte. What lies between is zero.
+    fn seek(&mut self, offset: u64) -> Result<()> {
+        let gap = offset.wrapping_sub(self.start + self.filled as u64);
+        if gap <= (self.buffer.len() - self.filled) as u64 && gap < 64 << 10 {
+            let end = self.filled + gap as usize;
+            self.buffer[self.filled..end].fill(0);
+            self.filled = end;
+        } else {
+            self.flush()?;
+            self.start = offset;
+        }
+        Ok(())
+    }
+
+    /// Copies one file.
+    fn file(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
+        let source = Source::open(self.tree, extent)?;
+        let mut hash = Xxh3::new();
+        let mut at = 0;
+        let (mut hole, mut until) = (false, if source.sparse { 0 } else { extent.size });
+        while at < extent.size {
+            if at == until {
+                (hole, until) = data_or_hole(&source.fd, at, extent.size)
+                    .map_err(|error| source.error("find the holes of the file", error))?;
+            }
+            let length = if hole {
+                let length = (until - at).min(ZEROS.len() as u64);
+                hash.update(&ZEROS[..length as usize]);
+                length
+            } else {
+                self.seek(extent.offset + at)?;
+                if self.filled == self.buffer.len() {
+                    self.flush()?;
+                }
+                let room = (self.buffer.len() - self.filled) as u64;
+                let end = self.filled + room.min(until - at) as usize;
+                let piece = &mut self.buffer[self.filled..end];
+                let length = source.read(piece, at)?;
+                hash.update(&piece[..length]);
+                self.filled += length;
+                length as u64
+            };
+            at += length;
+            self.progress.advance(length);
+        }
+        source.check_end(extent.size)?;
+        Ok(hash.digest128())
+    }
+}
+
+/// An open file of the tree.
+struct Source<'a> {
+    tree: &'a Tree,
+    extent: &'a DataExtent,
+    fd: OwnedFd,
+    /// Whether it may have holes.
+    sparse: bool,
+}
+
+impl<'a> Source<'a> {
+    fn open(tree: &'a Tree, extent: &'a DataExtent) -> Result<Self> {
+        // A FIFO in place of the file must not stop us.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let relative = tree.relative_path(extent.node);
+        let fd = match tree.origin.open_below(&relative, flags) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {
+                return Err(Error::changed(
+                    &tree.path(extent.node),
+                    "removed or replaced",
+                ));
+            }
+            Err(error) => {
+                return Err(Error::io(&tree.path(extent.node), "open the file", error));
+            }
+        };
+        let mut source = Source {
+            tree,
+            extent,
+            fd,
+            sparse: false,
+        };
+        let stat = source.stat()?;
+        source.sparse = (stat.st_blocks as u64) < extent.size / 512;
+        Ok(source)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.tree.path(self.extent.node)
+    }
+
+    fn error(&self, operation: &'static str, error: Errno) -> Error {
+        Error::io(&self.path(), operation, error)
+    }
+
+    /// Examines the file, which must be as it was when the tree was read.
+    fn stat(&self) -> Result<Stat> {
+        let stat = fstat(&self.fd).map_err(|error| self.error("examine", error))?;
+        let node = self.tree.node(self.extent.node);
+        let Kind::Regular { size, identity: id } = node.kind else {
+            return Err(Error::changed(&self.path(), "no regular file any more"));
+        };
+        if identity(&stat) != id {
+            return Err(Error::changed(&self.path(), "another file took its place"));
+        }
+        if stat.st_size as u64 != size {
+            let how = format!("size {size}, then {}", stat.st_size);
+            return Err(Error::changed(&self.path(), how));
+        }
+        if mtime(&stat) != node.attributes.mtime {
+            return Err(Error::changed(&self.path(), "it was modified"));
+        }
+        Ok(stat)
+    }
+
+    /// Reads at least one byte at `offset`, which lies within the file.
+    fn read(&self, into: &mut [u8], offset: u64) -> Result<usize> {
+        loop {
+            match pread(&self.fd, &mut *into, offset) {
+                Ok(0) => {
+                    let how = format!("size {}, then {offset}", self.extent.size);
+                    return Err(Error::changed(&self.path(), how));
+                }
+                Ok(length) => return Ok(length),
+                Err(Errno::INTR) => (),
+                Err(error) => return Err(self.error("read the file", error)),
+            }
+        }
+    }
+
+    /// The file must end where it should, which files in /proc do not, and be as it was.
+    fn check_end(&self, size: u64) -> Result<()> {
+        match pread(&self.fd, &mut [0; 1][..], size) {
+            Ok(0) => self.stat().map(drop),
+            Ok(_) => Err(Error::changed(
+                &self.path(),
+                format!("it goes on behind its size of {size}"),
+            )),
+            Err(error) => Err(self.error("read the file", error)),
+        }
+    }
+}
+
+/// Makes sure that the empty files of the tree can be read and are empty, which files in /proc are not.
+///
+/// # Errors
+///
+/// As [`copy`].
+pub fn check_empty(tree: &Tree) -> Result<()> {
+    for (node, id) in tree.nodes.iter().zip(0..) {
+        if let Kind::Regular { size: 0, .. } = node.kind {
+            let extent = DataExtent {
+                offset: 0,
+                size: 0,
+                node: id,
+            };
+            Source::open(tree, &extent)?.check_end(0)?;
+        }
+    }
+    Ok(())
+}

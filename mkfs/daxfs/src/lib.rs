@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Makes, reads and checks daxfs images. `mkdaxfs` is a command line around this library.
+//!
+//! An image is made in steps, each a room of its own, and data flows one way:
+//!
+//! 1. [`scan`] reads a directory into a [`tree`]: everything but the content of files.
+//! 2. [`plan`] gives every inode its number and every byte its place.
+//! 3. [`write`](mod@write) writes the plan to a file, [`content`] the data of the tree's files.
+//! 4. [`digest`](mod@digest) reads the image back.
+//!
+//! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
+
+pub mod content;
+pub mod digest;
+mod error;
+#[path = "../../../src/image/mod.rs"]
+pub mod image;
+mod make;
+pub mod memory;
+mod origin;
+mod output;
+pub mod plan;
+mod progress;
+pub mod scan;
+pub mod tree;
+pub mod write;
+mod xattr;
+
+pub use error::{Error, Result};
+pub use make::{make, Summary};
+pub use output::Output;
+pub use progress::{Progress, Silent};

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file tree in memory: everything but the content of its regular files.
+
+use crate::image::hash::name_hash;
+use crate::image::layout::XattrPrefix;
+use crate::image::FileType;
+use crate::origin::Origin;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// Index of a node in [`Tree::nodes`].
+pub type NodeId = u32;
+
+/// The root's node.
+pub const ROOT: NodeId = 0;
+
+/// What is stored of an inode, whatever its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits with set-id and sticky bits.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time: seconds since 1970, nanoseconds within the second.
+    pub mtime: (i64, u32),
+    /// Index in [`Tree::xattrs`].
+    pub xattrs: u32,
+}
+
+/// An inode of the tree.
+#[derive(Debug)]
+pub struct Node {
+    /// Owner, mode, time, xattrs.
+    pub attributes: Attributes,
+    /// The directory in which the node was seen first; the root's own.
+    pub parent: NodeId,
+    /// The name under which it was seen first.
+    pub name: Name,
+    /// Type and content.
+    pub kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug)]
+pub enum Kind {
+    /// A regular file.
+    Regular {
+        /// Bytes.
+        size: u64,
+        /// Which file of the origin it is, to notice that another took its place.
+        identity: Identity,
+    },
+    /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
+    Directory(Vec<Entry>),
+    /// A symlink with its target.
+    Symlink(Box<[u8]>),
+    /// A device.
+    Device {
+        /// Block or character device.
+        file_type: FileType,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl Kind {
+    /// The file type of the node.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Kind::Regular { .. } => FileType::Regular,
+            Kind::Directory(_) => FileType::Directory,
+            Kind::Symlink(_) => FileType::Symlink,
+            Kind::Device { file_type, .. } => *file_type,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+        }
+    }
+}
+
+/// `st_dev` and `st_ino`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number of the file system.
+    pub dev: u64,
+    /// Inode number in it.
+    pub ino: u64,
+}
+
+/// A name, kept in [`Tree::names`].
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    start: usize,
+    length: u8,
+}
+
+/// A directory entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Hash of the name.
+    pub hash: u32,
+    /// The inode.
+    pub node: NodeId,
+    /// The name.
+    pub name: Name,
+}
+
+/// One extended attribute; the order of fields is that of the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xattr {
+    /// What the name starts with.
+    pub prefix: XattrPrefix,
+    /// The rest of the name.
+    pub name: Box<[u8]>,
+    /// The value.
+    pub value: Box<[u8]>,
+}
+
+/// The extended attributes of an inode, ascending by (prefix, name).
+pub type XattrSet = Vec<Xattr>;
+
+/// A file tree.
+pub struct Tree {
+    /// The inodes; [`ROOT`] is the first.
+    pub nodes: Vec<Node>,
+    /// The different sets of extended attributes; the first is empty.
+    pub xattrs: Vec<XattrSet>,
+    names: Vec<u8>,
+    xattr_ids: HashMap<XattrSet, u32>,
+    /// Where the content of regular files is.
+    pub(crate) origin: Origin,
+}
+
+impl Tree {
+    /// A tree without nodes.
+    pub(crate) fn new(origin: Origin) -> Self {
+        Tree {
+            nodes: Vec::new(),
+            xattrs: vec![XattrSet::new()],
+            names: Vec::new(),
+            xattr_ids: HashMap::from([(XattrSet::new(), 0)]),
+            origin,
+        }
+    }
+
+    /// Keeps `name`, of 0 (the root) to 255 bytes.
+    pub(crate) fn keep_name(&mut self, name: &[u8]) -> Name {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        Name {
+            start,
+            length: name.len() as u8,
+        }
+    }
+
+    /// The index in [`Tree::xattrs`] of a set like `set`, which is added if it is new.
+    pub(crate) fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
+        set.sort_unstable();
+        if let Some(&id) = self.xattr_ids.get(&set) {
+            return id;
+        }
+        let id = self.xattrs.len() as u32;
+        self.xattrs.push(set.clone());
+        self.xattr_ids.insert(set, id);
+        id
+    }
+
+    /// Puts the entries of every directory into the order of the image.
+    pub(crate) fn sort(&mut self) {
+        let names = &self.names;
+        let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
+        for node in &mut self.nodes {
+            if let Kind::Directory(entries) = &mut node.kind {
+                entries.sort_unstable_by(|a, b| match a.hash.cmp(&b.hash) {
+                    Ordering::Equal => bytes(&a.name).cmp(bytes(&b.name)),
+                    unequal => unequal,
+                });
+                entries.shrink_to_fit();
+            }
+        }
+    }
+
+    /// The bytes of `name`.
+    pub fn name(&self, name: &Name) -> &[u8] {
+        &self.names[name.start..name.start + usize::from(name.length)]
+    }
+
+    /// An entry for `node` under `name`.
+    pub(crate) fn entry(&self, name: Name, node: NodeId) -> Entry {
+        Entry {
+            hash: name_hash(self.name(&name)),
+            node,
+            name,
+        }
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// The path of `node` relative to the root; empty for the root itself.
+    pub fn relative_path(&self, node: NodeId) -> PathBuf {
+        let mut names = Vec::new();
+        let mut at = node;
+        while at != ROOT {
+            names.push(self.name(&self.node(at).name));
+            at = self.node(at).parent;
+        }
+        names
+            .iter()
+            .rev()
+            .map(|name| OsStr::from_bytes(name))
+            .collect()
+    }
+
+    /// The path of `node`, as the user would write it.
+    pub fn path(&self, node: NodeId) -> PathBuf {
+        if node == ROOT {
+            self.origin.path.clone()
+        } else {
+            self.origin.path.join(self.relative_path(node))
+        }
+    }
+
+    /// Bytes of all regular files.
+    pub fn content_size(&self) -> u64 {
+        let size = |node: &Node| match node.kind {
+            Kind::Regular { size, .. } => size,
+            _ => 0,
+        };
+        self.nodes.iter().map(size).sum()
+    }
+}
