@@ -188,7 +188,7 @@ pub struct XattrEntry {
 }
 
 /// The name spaces of extended attributes, numbered as ext4 and EROFS do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum XattrPrefix {
     /// `user.`
