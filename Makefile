@@ -121,7 +121,7 @@ lint: prepare-stock
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
 	$(cargo) clippy --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
 	$(RUN) make -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 $(JOBS) modules
-	$(RUN) shellcheck -x $(scripts)
+	$(RUN) shellcheck $(scripts)
 	$(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary --strict --file $(module_c)
 
 clean:

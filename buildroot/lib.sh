@@ -87,11 +87,11 @@ debian_mirror() {
 		# shellcheck disable=SC2016 # apt's own variables
 		apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null
 		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-			grep -v '^#' | grep -oE '(https?|file)://[^] ]+'
+			grep -v '^#' | grep -oE 'https?://[^] ]+'
 	) || true
-	uri=$(sed "s,/*\$,," <<<"$uri" | grep -m 1 -E '^(https?|file)://.*/debian$') ||
+	uri=$(grep -m 1 -E '^https?://.*/debian/?$' <<<"$uri") ||
 		die "no Debian mirror in this machine's apt configuration; set DAXFS_MIRROR=http://HOST/debian"
-	echo "$uri"
+	echo "${uri%/}"
 }
 
 # A private apt configuration. Of the machine's own only what concerns reaching the network is kept.
@@ -162,12 +162,11 @@ apt_run() {
 	APT_CONFIG=$APT/apt.conf LC_ALL=C "apt-$tool" -qq "$@"
 }
 
-# Refreshes the package lists when there are none or they are a day old.
+# Refreshes the package lists when there are none, they are a day old, or the mirror is another.
 apt_update() {
 	local stamp=$APT/lists.stamp
 	apt_configure
-	if [ "${1-}" != force ] && [ -n "$(find "$stamp" -newer "$APT/sources.list.used" -mtime -1 2>/dev/null)" ] &&
-	   cmp -s "$APT/sources.list" "$APT/sources.list.used"; then
+	if [ -n "$(find "$stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$stamp"; then
 		return
 	fi
 	say "fetching Debian's package lists"
@@ -176,11 +175,9 @@ apt_update() {
 		if grep -q -e NO_PUBKEY -e 'not signed' -e 'Missing key' "$APT/log/update"; then
 			die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
 		fi
-		grep -q '^E:' "$APT/log/update" && die "cannot fetch package lists from the mirror in $APT/sources.list; set DAXFS_MIRROR to another"
+		! grep -q '^E:' "$APT/log/update" || die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
 	fi
-	cp "$APT/sources.list" "$APT/sources.list.used"
-	sleep 0.01
-	: >"$stamp"
+	cp "$APT/sources.list" "$stamp"
 }
 
 # The version that apt would install.
@@ -193,36 +190,56 @@ package_depends() {
 	apt_run cache depends --important --no-recommends "$1" | sed -n 's/^ *Depends: //p' | grep -E -m 1 "$2"
 }
 
-# Downloads packages and all that they depend on; prints the archives' names. With --only, without
-# the dependencies.
+
+# Prints the archives' file names of packages and of all that they depend on.
+plan_packages() {
+	local plan
+	plan=$(apt_run get install --simulate -q=1 "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
+	# Inst gcc (4:14.2.0-1 Debian:13.1/stable [amd64])   ->   gcc_4%3a14.2.0-1_amd64.deb
+	sed -nE 's,^Inst ([^ ]+) .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
+}
+
+# Prints the archives' file names of packages alone.
+plan_only() {
+	local package
+	for package; do
+		apt_run cache show --no-all-versions "$package" 2>/dev/null |
+			awk '/^(Package|Version|Architecture):/ { f[$1] = $2 }
+				END { if (!("Package:" in f)) exit 1; print f["Package:"] "_" f["Version:"] "_" f["Architecture:"] ".deb" }' |
+			sed 's/:/%3a/g' || die "the mirror has no package $package"
+	done
+}
+
+# Downloads packages and all that they depend on (with --only: not these), and prints the archives' names.
+# What an interrupted run has downloaded is not downloaded again.
 fetch_packages() (
-	local plan only='' pkg
-	[ "$1" = --only ] && { only=1; shift; }
+	how=plan_packages
+	[ "$1" != --only ] || { how=plan_only; shift; }
 	cache_lock apt
 	apt_update
-	if [ -n "$only" ]; then
-		for pkg; do
-			plan+="Inst ${pkg%%=*} ($(case $pkg in *=*) echo "${pkg#*=}" ;; *) package_version "$pkg" ;; esac) [$(apt_run cache show "$pkg" | sed -n 's/^Architecture: //p' | head -n 1)])"$'\n'
-		done
-	else
-		plan=$(apt_run get install --simulate "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
-		plan=$(apt_run get install --simulate -q=1 "$@" | grep '^Inst ')
-	fi
-	# Inst gcc (4:14.2.0-1 Debian:13.1/stable [amd64])   ->   gcc_4%3a14.2.0-1_amd64.deb
-	plan=$(sed -nE "s,^Inst ([^ ]+) .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p" <<<"$plan" | sed 's/:/%3a/g')
-	[ -n "$plan" ] || die "no such packages: $*"
-	missing=$(cd "$APT/archives" && for pkg in $plan; do [ -e "$pkg" ] || echo "$pkg"; done)
-	if [ -n "$missing" ]; then
+	for attempt in 1 2; do
+		plan=$($how "$@") || exit 1
+		cd "$APT/archives" || exit 1
+		missing=$(for archive in $plan; do [ -e "$archive" ] || echo "$archive"; done)
+		[ -n "$missing" ] || break
 		say "downloading $(wc -l <<<"$missing") packages"
-		if ! (if [ -n "$only" ]; then cd "$APT/archives" && apt_run get download "$@"
-		      else apt_run get install --download-only "$@"; fi) >"$APT/log/download" 2>&1; then
-			tail -n 5 "$APT/log/download" >&2
-			die "download from $(debian_mirror) failed; run this again to continue where it stopped"
-		fi
-	fi
-	for pkg in $plan; do
-		[ -e "$APT/archives/$pkg" ] || die "apt did not deliver $APT/archives/$pkg"
-		echo "$APT/archives/$pkg"
+		case $how in
+		plan_packages) apt_run get install --download-only "$@" ;;
+		plan_only) apt_run get download "$@" ;;
+		esac >"$APT/log/download" 2>&1 || {
+			# The mirror may have moved on since the lists were fetched.
+			if [ $attempt = 1 ]; then
+				rm -f "$APT/lists.stamp"
+				apt_update
+			else
+				tail -n 5 "$APT/log/download" >&2
+				die "download from $(debian_mirror) failed; run this again to continue where it stopped"
+			fi
+		}
+	done
+	for archive in $plan; do
+		[ -e "$archive" ] || die "apt did not deliver $APT/archives/$archive"
+		echo "$APT/archives/$archive"
 	done
 )
 
