@@ -172,8 +172,8 @@ impl<M: Memory> Image<'_, M> {
         Ok(name)
     }
 
-    /// Checks that the inode which `entry` of `directory` leads to may be entered there: it has the type
-    /// that the entry tells, and a directory names this very entry as its own.
+    /// Checks that the inode which `entry` of `directory` leads to may be entered there: its `file_type` is
+    /// the one that the entry tells, and if it is a directory, `child`, it names this very entry as its own.
     ///
     /// # Errors
     ///
@@ -182,15 +182,16 @@ impl<M: Memory> Image<'_, M> {
         &self,
         directory: &Directory,
         entry: &Dirent,
-        inode: &super::Inode,
+        file_type: FileType,
+        child: Option<&Directory>,
     ) -> Result<()> {
         let offset = self.dirent_offset(directory, entry.position);
-        if inode.file_type != entry.file_type {
+        if file_type != entry.file_type {
             let field = offset_of!(layout::Dirent, file_type) as u64;
             let value = entry.file_type as u64;
             return Err(Error::new(Problem::FileType, offset + field, value));
         }
-        if let super::Content::Directory(child) = inode.content {
+        if let Some(child) = child {
             if (child.parent, child.position) != (directory.ino, entry.position) {
                 let field = offset_of!(layout::Dirent, ino) as u64;
                 return Err(Error::new(

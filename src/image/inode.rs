@@ -178,7 +178,7 @@ impl Inode {
                     let end = data.checked_add(size);
                     let inside = data >= superblock.data.offset
                         && end.is_some_and(|end| end <= superblock.data.end());
-                    if !inside || data % block != 0 {
+                    if !inside || data & (block - 1) != 0 {
                         return Err(at(data_field, Problem::Data, data));
                     }
                     Content::Regular { data }

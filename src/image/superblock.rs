@@ -114,7 +114,7 @@ impl Superblock {
         if total_size > memory.size() {
             return Err(at(total_at, Problem::Truncated, total_size));
         }
-        if total_size % u64::from(block_size) != 0 || total_size < SUPERBLOCK_SIZE {
+        if total_size & u64::from(block_size - 1) != 0 || total_size < SUPERBLOCK_SIZE {
             return Err(at(total_at, Problem::Size, total_size));
         }
         if raw.build_nsec.get() >= 1_000_000_000 {
@@ -122,13 +122,19 @@ impl Superblock {
             return Err(at(offset, Problem::Time, raw.build_nsec.get().into()));
         }
 
-        // The tables stand in this order, so none overlaps another or the superblock.
+        // The tables stand in this order, so none overlaps another or the superblock. All alignments and
+        // record sizes are powers of two; a division by one that the compiler cannot see would need
+        // a way to panic.
         let mut free = SUPERBLOCK_SIZE;
         let mut table = |extent: Extent, offset: usize, align: u64, record: usize| {
             let (start, length) = (extent.offset.get(), extent.length.get());
             let end = start.checked_add(length).filter(|&end| end <= total_size);
             match end {
-                Some(end) if start >= free && start % align == 0 && length % record as u64 == 0 => {
+                Some(end)
+                    if start >= free
+                        && start & (align - 1) == 0
+                        && length & (record as u64 - 1) == 0 =>
+                {
                     free = end;
                     Ok(Table {
                         offset: start,

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted image.
+
+use crate::image::{self, Image, Problem};
+use crate::memory::{Access, DaxRegion, OpenError};
+use crate::options::{Check, Options};
+use crate::vfs::{self, Context, Errno, Geometry, Statistics, SuperBlock};
+use crate::{dir, file, inode};
+use kernel::{fmt, prelude::*};
+
+/// Bytes of metadata that are checked at a time.
+const CHECK_PIECE: usize = 16384;
+
+/// The filesystem.
+pub(crate) struct DaxFs;
+
+/// What a mounted image keeps.
+pub(crate) struct Mounted {
+    region: DaxRegion,
+    superblock: image::Superblock,
+    options: Options,
+}
+
+impl Mounted {
+    /// The region that holds the image.
+    pub(crate) fn region(&self) -> &DaxRegion {
+        &self.region
+    }
+
+    /// The image, while `access` keeps its memory from going away.
+    #[inline]
+    pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
+        Image::new(access, &self.superblock)
+    }
+}
+
+impl kernel::fmt::Display for image::Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Logs what is wrong with an image in use, a few times a second at most, and tells the errno for it.
+pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: u32, error: image::Error) -> Error {
+    if vfs::log_allowed() {
+        pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
+    }
+    match error.problem {
+        Problem::Unreadable => EIO,
+        _ => Errno::Corrupted.into(),
+    }
+}
+
+/// The errno for a mount that an image's `problem` prevents.
+fn mount_errno(problem: Problem) -> Error {
+    match problem {
+        Problem::Unreadable => EIO,
+        Problem::TooSmall | Problem::Magic => EINVAL,
+        Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
+        Problem::SuperblockChecksum | Problem::MetadataChecksum => Errno::BadMessage.into(),
+        _ => Errno::Corrupted.into(),
+    }
+}
+
+/// Maps the memory of `bdev`, or says why not.
+fn open_region(bdev: &vfs::BlockDevice, context: &Context) -> Result<DaxRegion> {
+    let source = context.source();
+    DaxRegion::open(bdev).map_err(|error| match error {
+        OpenError::NoDax => {
+            context.error(fmt!(
+                "{}: device does not support DAX; persistent memory must be in fsdax mode",
+                source
+            ));
+            Errno::NotSupported.into()
+        }
+        OpenError::Empty => {
+            context.error(fmt!("{}: device is empty", source));
+            EINVAL
+        }
+        OpenError::NotContiguous(at) => {
+            context.error(fmt!(
+                "{}: device is not mapped in one piece (break at byte {:#x}); use a linear one",
+                source,
+                at
+            ));
+            EINVAL
+        }
+        OpenError::Refused(at, error) => {
+            context.error(fmt!(
+                "{}: device refuses access to byte {:#x}: error {}",
+                source,
+                at,
+                error.to_errno()
+            ));
+            error
+        }
+    })
+}
+
+/// Validates the superblock of the image in `region`, and what `options` ask for.
+fn open_image(
+    region: &DaxRegion,
+    options: &Options,
+    context: &Context,
+) -> Result<image::Superblock> {
+    let refuse = |error: image::Error| {
+        context.error(fmt!("{}: {}", context.source(), error));
+        mount_errno(error.problem)
+    };
+    let access = region.access()?;
+    let superblock = image::Superblock::load(&access).map_err(refuse)?;
+    if u64::from(superblock.block_size) < vfs::PAGE_SIZE {
+        context.error(fmt!(
+            "{}: block size {} is smaller than this kernel's pages; use mkdaxfs --block-size {}",
+            context.source(),
+            superblock.block_size,
+            vfs::PAGE_SIZE
+        ));
+        return Err(Errno::NotSupported.into());
+    }
+    let image = Image::new(&access, &superblock);
+    if options.check == Check::Metadata {
+        let mut piece = KVec::from_elem(0, CHECK_PIECE, GFP_KERNEL)?;
+        image.verify_metadata(&mut piece).map_err(refuse)?;
+    }
+    image.root().map_err(refuse)?;
+    Ok(superblock)
+}
+
+impl vfs::FileSystem for DaxFs {
+    const NAME: &'static CStr = c"daxfs";
+
+    type Options = Options;
+    type Super = Mounted;
+    type Inode = inode::Node;
+
+    fn parse_param(options: &mut Options, param: &vfs::Param<'_>, context: &Context) -> Result {
+        options.parse(param, context)
+    }
+
+    fn fill_super(
+        bdev: &vfs::BlockDevice,
+        options: &Options,
+        context: &Context,
+    ) -> Result<(Mounted, Geometry)> {
+        let region = open_region(bdev, context)?;
+        let superblock = open_image(&region, options, context)?;
+        let geometry = Geometry {
+            magic: image::layout::STATFS_MAGIC,
+            uuid: superblock.uuid,
+        };
+        let mounted = Mounted {
+            region,
+            superblock,
+            options: *options,
+        };
+        Ok((mounted, geometry))
+    }
+
+    fn root(sb: &SuperBlock<Self>) -> Result<vfs::INodeRef<Self>> {
+        let access = sb.data().region.access()?;
+        let root = sb.data().superblock.root;
+        inode::get(sb, &sb.data().image(&access), root)
+    }
+
+    fn lookup(dir: &vfs::INode<Self>, name: &[u8]) -> Result<Option<vfs::INodeRef<Self>>> {
+        dir::lookup(dir, name)
+    }
+
+    fn iterate(dir: &vfs::INode<Self>, emitter: &mut vfs::Emitter<'_>) -> Result {
+        dir::iterate(dir, emitter)
+    }
+
+    fn read(file: &vfs::INode<Self>, offset: u64, to: &mut vfs::Destination<'_>) -> Result<usize> {
+        file::read(file, offset, to)
+    }
+
+    fn extent(file: &vfs::INode<Self>) -> Result<vfs::Extent<'_>> {
+        file::extent(file)
+    }
+
+    fn statistics(sb: &SuperBlock<Self>) -> Statistics {
+        let superblock = &sb.data().superblock;
+        Statistics {
+            pages: superblock.total_size / vfs::PAGE_SIZE,
+            inodes: superblock.inode_count(),
+            name_max: image::layout::NAME_MAX as u32,
+        }
+    }
+
+    fn show_options(sb: &SuperBlock<Self>, seq: &kernel::seq_file::SeqFile) {
+        if sb.data().options.check == Check::None {
+            kernel::seq_print!(seq, ",check=none");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mount options and the mount log (`struct fs_context`).
+
+use super::FileSystem;
+use crate::bindings;
+use core::marker::PhantomData;
+use core::ptr;
+use kernel::{fmt, prelude::*, types::Opaque};
+
+/// A mount that is being set up.
+///
+/// # Invariants
+///
+/// Transparent over a valid `struct fs_context`, which the caller of the C operation holds.
+#[repr(transparent)]
+pub(crate) struct Context(Opaque<bindings::fs_context>);
+
+impl Context {
+    /// # Safety
+    ///
+    /// `fc` must be valid for `'a`.
+    pub(super) unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a Self {
+        // SAFETY: The type is transparent over the C one, which the caller keeps valid.
+        unsafe { &*fc.cast() }
+    }
+
+    /// Tells why the mount fails: to the log of the mount context, which mount(8) prints, and to the
+    /// kernel's log.
+    pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
+        pr_err!("{}\n", message);
+        // SAFETY: The context is valid, and its log, if it has one, lives as long.
+        let log = unsafe { (*self.0.get()).log.log };
+        if !log.is_null() {
+            // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which lives until logfc() has formatted it.
+            unsafe {
+                bindings::logfc(
+                    log,
+                    Self::NAME.as_char_ptr(),
+                    b'e' as kernel::ffi::c_char,
+                    c"%pA".as_char_ptr(),
+                    ptr::from_ref(&message).cast::<kernel::ffi::c_void>(),
+                )
+            };
+        }
+    }
+
+    const NAME: &'static CStr = c"daxfs";
+
+    /// What is to be mounted, as the caller named it.
+    pub(crate) fn source(&self) -> &CStr {
+        // SAFETY: The context is valid, and its source, if there is one, is a string that stays.
+        unsafe {
+            match (*self.0.get()).source {
+                source if source.is_null() => c"none",
+                source => CStr::from_char_ptr(source),
+            }
+        }
+    }
+}
+
+/// The value of a mount option.
+pub(crate) enum Value<'a> {
+    /// The option stands alone.
+    Flag,
+    /// `option=text`.
+    Text(&'a CStr),
+    /// A file descriptor or another thing that no option takes.
+    Other,
+}
+
+/// One mount option.
+pub(crate) struct Param<'a> {
+    /// Its name.
+    pub(crate) key: &'a CStr,
+    /// Its value.
+    pub(crate) value: Value<'a>,
+}
+
+impl<'a> Param<'a> {
+    /// # Safety
+    ///
+    /// `param` must be valid for `'a`.
+    unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
+        // SAFETY: The caller keeps it valid.
+        let raw = unsafe { &*param };
+        let value = match raw.type_() {
+            bindings::fs_value_type_fs_value_is_flag => Value::Flag,
+            // SAFETY: The type says that `string` is the union's live member; it may be null for
+            // an option given with an empty value.
+            bindings::fs_value_type_fs_value_is_string => {
+                match unsafe { raw.__bindgen_anon_1.string } {
+                    string if string.is_null() => Value::Flag,
+                    // SAFETY: It is a NUL-terminated string that lives as long as the parameter.
+                    string => Value::Text(unsafe { CStr::from_char_ptr(string) }),
+                }
+            }
+            _ => Value::Other,
+        };
+        Param {
+            // SAFETY: Every parameter has a name, a NUL-terminated string that lives as long.
+            key: unsafe { CStr::from_char_ptr(raw.key) },
+            value,
+        }
+    }
+}
+
+/// `struct fs_context_operations` of a filesystem.
+pub(super) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    pub(super) const TABLE: bindings::fs_context_operations = bindings::fs_context_operations {
+        free: Some(Self::free),
+        parse_param: Some(Self::parse_param),
+        get_tree: Some(Self::get_tree),
+        reconfigure: Some(Self::reconfigure),
+        dup: None,
+        parse_monolithic: None,
+    };
+
+    /// `init_fs_context` of the filesystem type: hangs fresh options on the context.
+    pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+        super::errno_or_zero(|| {
+            let options = KBox::new(T::Options::default(), GFP_KERNEL)?;
+            // SAFETY: The VFS hands in a valid context of ours alone. Its `fs_private` is ours to use.
+            unsafe {
+                (*fc).fs_private = KBox::into_raw(options).cast();
+                (*fc).ops = &Self::TABLE;
+                if (*fc).purpose() != bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE {
+                    // Opens the device for reading only, so that a write-protected one will do.
+                    (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
+        // SAFETY: `fs_private` is null or what `init` made; the VFS calls this once, last.
+        unsafe {
+            let options = (*fc).fs_private.cast::<T::Options>();
+            if !options.is_null() {
+                drop(KBox::from_raw(options));
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `fc` must be a context that `init` succeeded on, and not be in use elsewhere.
+    pub(super) unsafe fn options<'a>(fc: *mut bindings::fs_context) -> &'a mut T::Options {
+        // SAFETY: By the contract `fs_private` is the box that `init` made, and nobody else looks at it.
+        unsafe { &mut *(*fc).fs_private.cast::<T::Options>() }
+    }
+
+    unsafe extern "C" fn parse_param(
+        fc: *mut bindings::fs_context,
+        param: *mut bindings::fs_parameter,
+    ) -> kernel::ffi::c_int {
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS calls this on an initialised context, under its mutex, with a valid parameter.
+            let (options, param, context) = unsafe {
+                (
+                    Self::options(fc),
+                    Param::from_raw(param),
+                    Context::from_raw(fc),
+                )
+            };
+            T::parse_param(options, &param, context)
+        })
+    }
+
+    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+        // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
+        unsafe { bindings::get_tree_bdev(fc, Some(super::super_block::Operations::<T>::fill)) }
+    }
+
+    /// Remounting may change what the VFS keeps by itself, but never to read-write.
+    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS hands in a valid context.
+            let (flags, context) = unsafe { ((*fc).sb_flags, Context::from_raw(fc)) };
+            if flags & bindings::DAXFS_SB_RDONLY as u32 == 0 {
+                context.error(fmt!("cannot remount read-write: images are read-only"));
+                return Err(EROFS);
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads and mappings of regular files.
+
+use super::{FileSystem, INode};
+use crate::bindings;
+use crate::memory::DaxRegion;
+use core::marker::PhantomData;
+use core::ptr;
+use kernel::prelude::*;
+
+/// Where a read puts the bytes (`struct iov_iter`).
+///
+/// # Invariants
+///
+/// Holds an iterator with room for data that this call of `read_iter` alone uses.
+pub(crate) struct Destination<'a>(&'a mut bindings::iov_iter);
+
+impl Destination<'_> {
+    /// Bytes of room.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: The iterator is valid.
+        unsafe { bindings::daxfs_helper_iov_iter_count(self.0) }
+    }
+
+    /// The C object.
+    #[inline]
+    pub(crate) fn as_raw(&mut self) -> *mut bindings::iov_iter {
+        self.0
+    }
+}
+
+/// The one extent of a file's content.
+pub(crate) struct Extent<'a> {
+    /// The region that holds it.
+    pub(crate) region: &'a DaxRegion,
+    /// Offset of the first byte in the region, a multiple of the page size.
+    pub(crate) offset: u64,
+}
+
+/// The C operations on regular files.
+pub(super) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+        llseek: Some(bindings::generic_file_llseek),
+        read_iter: Some(Self::read_iter),
+        open: Some(Self::open),
+        mmap_prepare: Some(Self::mmap_prepare),
+        get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+        splice_read: Some(bindings::copy_splice_read),
+        setlease: Some(bindings::generic_setlease),
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    pub(super) const MAPPING: bindings::address_space_operations =
+        bindings::address_space_operations {
+            dirty_folio: Some(bindings::noop_dirty_folio),
+            // Never called: it tells open(2) that O_DIRECT, which every read is, may be asked for.
+            direct_IO: Some(bindings::noop_direct_IO),
+            // SAFETY: As above.
+            ..unsafe { core::mem::zeroed() }
+        };
+
+    const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::fault),
+        huge_fault: Some(Self::huge_fault),
+        // SAFETY: As above.
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    const IOMAP: bindings::iomap_ops = bindings::iomap_ops {
+        iomap_begin: Some(Self::iomap_begin),
+        // SAFETY: As above.
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    unsafe extern "C" fn open(
+        _inode: *mut bindings::inode,
+        file: *mut bindings::file,
+    ) -> kernel::ffi::c_int {
+        // Reads never wait, so io_uring need not hand them to a worker.
+        // SAFETY: The file is being opened, so nobody else sees it yet.
+        unsafe { (*file).f_mode |= bindings::DAXFS_FMODE_NOWAIT };
+        0
+    }
+
+    unsafe extern "C" fn read_iter(
+        iocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
+    ) -> isize {
+        // SAFETY: The VFS calls this on an open file of ours, with an iocb and an iterator of this call alone.
+        let (file, iocb, iter) = unsafe {
+            (
+                INode::<T>::from_raw((*(*iocb).ki_filp).f_inode),
+                &mut *iocb,
+                &mut *iter,
+            )
+        };
+        // Never negative: the VFS checks positions.
+        let position = iocb.ki_pos as u64;
+        let mut to = Destination(iter);
+        if position >= file.size() || to.len() == 0 {
+            return 0;
+        }
+        match T::read(file, position, &mut to) {
+            Ok(0) => EFAULT.to_errno() as isize,
+            Ok(copied) => {
+                iocb.ki_pos += copied as i64;
+                copied as isize
+            }
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    unsafe extern "C" fn mmap_prepare(desc: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
+        // A shared mapping cannot become writable: the file is not open for writing, and the VFS clears
+        // VM_MAYWRITE then.
+        // SAFETY: The VFS hands in a valid description; the table is static.
+        unsafe { bindings::daxfs_helper_mmap_prepare(desc, &Self::VM) };
+        0
+    }
+
+    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: As this function's own contract.
+        unsafe { Self::huge_fault(vmf, 0) }
+    }
+
+    unsafe extern "C" fn huge_fault(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: The MM calls this on a mapping of a file of ours; content never moves, so no lock
+        // has to keep a truncation away.
+        unsafe {
+            bindings::dax_iomap_fault(vmf, order, ptr::null_mut(), ptr::null_mut(), &Self::IOMAP)
+        }
+    }
+
+    /// Tells where the content is: one extent from the first byte to the end of the last page.
+    unsafe extern "C" fn iomap_begin(
+        inode: *mut bindings::inode,
+        _position: bindings::loff_t,
+        _length: bindings::loff_t,
+        _flags: kernel::ffi::c_uint,
+        iomap: *mut bindings::iomap,
+        _source: *mut bindings::iomap,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The iomap code calls this on an inode of ours, with an iomap to fill.
+        let (file, iomap) = unsafe { (INode::<T>::from_raw(inode), &mut *iomap) };
+        super::errno_or_zero(|| {
+            let extent = T::extent(file)?;
+            iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
+            iomap.addr = extent.region.device_offset() + extent.offset;
+            iomap.offset = 0;
+            iomap.length = file.size().next_multiple_of(bindings::DAXFS_PAGE_SIZE);
+            iomap.dax_dev = extent.region.device();
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's interface to filesystems, as safe as a read-only DAX filesystem needs it.
+//!
+//! A filesystem implements [`FileSystem`]; nearly all `unsafe` of the module stands in this room.
+//!
+//! * [`context`]: mount options and the log that mount(8) reads
+//! * [`registration`]: the filesystem type, from `mount` to `umount`
+//! * [`super_block`]: a mounted image
+//! * [`inode`]: inodes and their cache
+//! * [`dir`]: look-up and listing
+//! * [`file`]: reads and mappings
+//!
+//! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/dax.h`.
+
+pub(crate) mod context;
+pub(crate) mod dir;
+pub(crate) mod file;
+pub(crate) mod inode;
+pub(crate) mod registration;
+pub(crate) mod super_block;
+
+pub(crate) use context::{Context, Param, Value};
+pub(crate) use dir::Emitter;
+pub(crate) use file::{Destination, Extent};
+pub(crate) use inode::{Attributes, INode, INodeRef, Kind};
+pub(crate) use registration::Registration;
+pub(crate) use super_block::{Geometry, Statistics, SuperBlock};
+
+use crate::bindings;
+use kernel::prelude::*;
+
+/// A read-only filesystem whose files are mapped from a DAX device.
+///
+/// Every method may be called from several threads at once.
+pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
+    /// The name under which it is mounted.
+    const NAME: &'static CStr;
+
+    /// Mount options while they are gathered.
+    type Options: Default + Send + Sync;
+
+    /// What a mounted filesystem keeps.
+    type Super: Send + Sync;
+
+    /// What an inode in memory keeps.
+    type Inode: Send + Sync;
+
+    /// Takes one mount option.
+    ///
+    /// # Errors
+    ///
+    /// `ENOPARAM` for an option that it does not know; the kernel then looks for those of its own.
+    fn parse_param(options: &mut Self::Options, param: &Param<'_>, context: &Context) -> Result;
+
+    /// Takes hold of the image on `bdev`.
+    ///
+    /// # Errors
+    ///
+    /// Fails the mount; the reason is to be told to `context`.
+    fn fill_super(
+        bdev: &BlockDevice,
+        options: &Self::Options,
+        context: &Context,
+    ) -> Result<(Self::Super, Geometry)>;
+
+    /// The root directory's inode.
+    ///
+    /// # Errors
+    ///
+    /// Fails the mount.
+    fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
+
+    /// The inode that `name` (1 to 255 bytes) leads to in `dir`, `None` when there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// What look-up then returns to user space.
+    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>>;
+
+    /// Emits the entries of `dir` from the emitter's position on.
+    ///
+    /// # Errors
+    ///
+    /// What getdents(2) returns when nothing was emitted before.
+    fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result;
+
+    /// Copies file content from byte `offset` on, which lies in front of the end of file, and returns the
+    /// number of bytes copied, which is less than [`Destination::len`] only at the end of file or when the
+    /// destination faults.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the memory fails before the first byte.
+    fn read(file: &INode<Self>, offset: u64, to: &mut Destination<'_>) -> Result<usize>;
+
+    /// Where the content of the regular file `file` stands.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the inode is no regular file.
+    fn extent(file: &INode<Self>) -> Result<Extent<'_>>;
+
+    /// Figures for statfs(2).
+    fn statistics(sb: &SuperBlock<Self>) -> Statistics;
+
+    /// Shows the mount options that differ from the default, each with a comma in front.
+    fn show_options(sb: &SuperBlock<Self>, seq: &kernel::seq_file::SeqFile);
+}
+
+/// A block device opened for a mount.
+///
+/// # Invariants
+///
+/// Transparent over a `struct block_device` that stays open as long as a reference to this lives.
+#[repr(transparent)]
+pub(crate) struct BlockDevice(kernel::types::Opaque<bindings::block_device>);
+
+impl BlockDevice {
+    /// # Safety
+    ///
+    /// `bdev` must stay open for `'a`.
+    unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
+        // SAFETY: The type is transparent over the C one, which the caller keeps alive.
+        unsafe { &*bdev.cast() }
+    }
+
+    /// The C object.
+    pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
+        self.0.get()
+    }
+}
+
+/// Bytes of a page of this kernel.
+pub(crate) const PAGE_SIZE: u64 = bindings::DAXFS_PAGE_SIZE;
+
+/// Errors that the kernel crate does not name.
+#[derive(Clone, Copy)]
+pub(crate) enum Errno {
+    /// A checksum that does not match.
+    BadMessage = bindings::DAXFS_EBADMSG as isize,
+    /// The kernel's `EFSCORRUPTED`: a structure that needs cleaning.
+    Corrupted = bindings::DAXFS_EUCLEAN as isize,
+    /// File name too long.
+    NameTooLong = bindings::DAXFS_ENAMETOOLONG as isize,
+    /// Operation not supported.
+    NotSupported = bindings::DAXFS_EOPNOTSUPP as isize,
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Error::from_errno(-(errno as kernel::ffi::c_int))
+    }
+}
+
+/// Whether the log will bear another line about an image in use.
+pub(crate) fn log_allowed() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { bindings::daxfs_helper_log_allowed() }
+}
+
+/// Runs `f` and turns its error into a negative errno.
+fn errno_or_zero(f: impl FnOnce() -> Result) -> kernel::ffi::c_int {
+    match f() {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}

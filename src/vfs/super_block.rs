@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mounted image (`struct super_block`).
+
+use super::inode;
+use super::{context, BlockDevice, Context, FileSystem, INodeRef};
+use crate::bindings;
+use core::marker::PhantomData;
+use kernel::{prelude::*, types::Opaque};
+
+/// What the VFS wants to know of a filesystem as a whole.
+pub(crate) struct Geometry {
+    /// `f_type` of statfs(2).
+    pub(crate) magic: u32,
+    /// UUID of the filesystem.
+    pub(crate) uuid: [u8; 16],
+}
+
+/// Figures for statfs(2).
+pub(crate) struct Statistics {
+    /// Size in pages.
+    pub(crate) pages: u64,
+    /// Number of inodes.
+    pub(crate) inodes: u64,
+    /// Longest name in bytes.
+    pub(crate) name_max: u32,
+}
+
+/// A mounted filesystem of type `T`.
+///
+/// # Invariants
+///
+/// Transparent over a valid `struct super_block` whose `s_fs_info` is a `T::Super` that lives until the
+/// last inode is gone.
+#[repr(transparent)]
+pub(crate) struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
+
+impl<T: FileSystem> SuperBlock<T> {
+    /// # Safety
+    ///
+    /// `sb` must be of type `T`, filled by [`Operations::fill`], and live for `'a`.
+    pub(super) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
+        // SAFETY: The type is transparent over the C one; the caller answers for the invariants.
+        unsafe { &*sb.cast() }
+    }
+
+    /// The C object.
+    pub(super) fn as_raw(&self) -> *mut bindings::super_block {
+        self.0.get()
+    }
+
+    /// What the filesystem keeps.
+    #[inline]
+    pub(crate) fn data(&self) -> &T::Super {
+        // SAFETY: By the invariants.
+        unsafe { &*(*self.as_raw()).s_fs_info.cast::<T::Super>() }
+    }
+
+    /// Name of the device, for messages.
+    pub(crate) fn id(&self) -> &CStr {
+        // SAFETY: `s_id` is a NUL-terminated string that does not change once the device is set.
+        unsafe { CStr::from_ptr((*self.as_raw()).s_id.as_ptr().cast()) }
+    }
+
+    /// The inode `ino`: the cached one, or a new one that `init` describes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or what `init` fails with.
+    pub(crate) fn inode(
+        &self,
+        ino: u64,
+        init: impl FnOnce() -> Result<inode::Attributes<T>>,
+    ) -> Result<INodeRef<T>> {
+        inode::get(self, ino, init)
+    }
+}
+
+/// The C operations on a super block.
+pub(super) struct Operations<T>(PhantomData<T>);
+
+impl<T: FileSystem> Operations<T> {
+    // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+    const TABLE: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(inode::Operations::<T>::alloc),
+        free_inode: Some(inode::Operations::<T>::free),
+        evict_inode: Some(inode::Operations::<T>::evict),
+        statfs: Some(Self::statfs),
+        show_options: Some(Self::show_options),
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    /// `fill_super` of get_tree_bdev().
+    pub(super) unsafe extern "C" fn fill(
+        sb: *mut bindings::super_block,
+        fc: *mut bindings::fs_context,
+    ) -> kernel::ffi::c_int {
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS hands in a new super block with its device open, and our context.
+            let (bdev, options, context) = unsafe {
+                (
+                    BlockDevice::from_raw((*sb).s_bdev),
+                    context::Operations::<T>::options(fc),
+                    Context::from_raw(fc),
+                )
+            };
+            let (data, geometry) = T::fill_super(bdev, options, context)?;
+            let data = KBox::new(data, GFP_KERNEL)?;
+            // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box,
+            // which `kill` frees also when this fails further down.
+            let this = unsafe {
+                (*sb).s_fs_info = KBox::into_raw(data).cast();
+                (*sb).s_op = &Self::TABLE;
+                (*sb).s_magic = geometry.magic as _;
+                (*sb).s_maxbytes = bindings::DAXFS_MAX_LFS_FILESIZE;
+                (*sb).s_blocksize = bindings::DAXFS_PAGE_SIZE as _;
+                (*sb).s_blocksize_bits = bindings::DAXFS_PAGE_SHIFT as u8;
+                (*sb).s_time_gran = 1;
+                (*sb).s_flags |= bindings::DAXFS_SB_RDONLY | bindings::DAXFS_SB_NOATIME;
+                bindings::daxfs_helper_super_set_uuid(sb, geometry.uuid.as_ptr());
+                SuperBlock::<T>::from_raw(sb)
+            };
+            let root = T::root(this)?;
+            // SAFETY: d_make_root() takes over the reference, also when it fails.
+            let root = unsafe { bindings::d_make_root(root.into_raw()) };
+            if root.is_null() {
+                return Err(ENOMEM);
+            }
+            // SAFETY: As above; the super block takes over the dentry.
+            unsafe { (*sb).s_root = root };
+            Ok(())
+        })
+    }
+
+    /// `kill_sb` of the filesystem type.
+    pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // SAFETY: The VFS calls this once, for a super block that get_tree_bdev() set up. All inodes are
+        // gone when kill_block_super() returns, so the data has no user left; it is null when `fill` failed
+        // early, and nobody else holds the box.
+        unsafe {
+            bindings::kill_block_super(sb);
+            let data = (*sb).s_fs_info.cast::<T::Super>();
+            if !data.is_null() {
+                (*sb).s_fs_info = core::ptr::null_mut();
+                drop(KBox::from_raw(data));
+            }
+        }
+    }
+
+    unsafe extern "C" fn statfs(
+        dentry: *mut bindings::dentry,
+        buf: *mut bindings::kstatfs,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The dentry belongs to a mounted super block of ours, and the VFS hands in a zeroed buffer.
+        let (sb, buf) = unsafe { (SuperBlock::<T>::from_raw((*dentry).d_sb), &mut *buf) };
+        let statistics = T::statistics(sb);
+        // SAFETY: `s_uuid` is constant once the super block is filled, `s_magic` too.
+        let (uuid, magic) = unsafe { ((*sb.as_raw()).s_uuid.b, (*sb.as_raw()).s_magic) };
+        let half = |at: usize| {
+            uuid[at..at + 8]
+                .iter()
+                .rev()
+                .fold(0, |half, &byte| half << 8 | u64::from(byte))
+        };
+        // As uuid_to_fsid() does it.
+        let fsid = half(0) ^ half(8);
+        buf.f_type = magic as _;
+        buf.f_bsize = bindings::DAXFS_PAGE_SIZE as _;
+        buf.f_frsize = buf.f_bsize;
+        buf.f_blocks = statistics.pages;
+        buf.f_files = statistics.inodes;
+        buf.f_namelen = statistics.name_max as _;
+        buf.f_fsid.val = [fsid as i32, (fsid >> 32) as i32];
+        0
+    }
+
+    unsafe extern "C" fn show_options(
+        seq: *mut bindings::seq_file,
+        root: *mut bindings::dentry,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The VFS hands in a seq_file of this call alone and the root of a mounted super block.
+        let (seq, sb) = unsafe {
+            (
+                kernel::seq_file::SeqFile::from_raw(seq.cast()),
+                SuperBlock::<T>::from_raw((*root).d_sb),
+            )
+        };
+        T::show_options(sb, seq);
+        0
+    }
+}
