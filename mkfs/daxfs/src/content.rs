@@ -32,7 +32,7 @@ const WORKERS: usize = 4;
 pub type Fingerprint = u128;
 
 /// Copies every file of `plan` to its place in `image`, which is called `path`, and returns the fingerprint of
-/// each, in the order of [`Plan::extents`].
+/// each, by node; 0 for what has no data.
 ///
 /// # Errors
 ///
@@ -82,13 +82,13 @@ pub fn copy(
             .collect()
     });
 
-    let mut fingerprints = vec![0; plan.extents.len()];
+    let mut fingerprints = vec![0; tree.nodes.len()];
     let mut first: Option<(usize, Error)> = None;
     for result in results {
         match result {
             Ok(done) => {
                 for (index, fingerprint) in done {
-                    fingerprints[index] = fingerprint;
+                    fingerprints[plan.extents[index].node as usize] = fingerprint;
                 }
             }
             Err((index, error)) => {
@@ -157,7 +157,7 @@ impl<'a> Copier<'a> {
     /// Makes `offset` the place of the next byte. What lies between is zero.
     fn seek(&mut self, offset: u64) -> Result<()> {
         let gap = offset.wrapping_sub(self.start + self.filled as u64);
-        if gap <= (self.buffer.len() - self.filled) as u64 && gap < 64 << 10 {
+        if self.filled > 0 && gap <= (self.buffer.len() - self.filled) as u64 && gap < 64 << 10 {
             let end = self.filled + gap as usize;
             self.buffer[self.filled..end].fill(0);
             self.filled = end;

@@ -11,6 +11,8 @@
 //!
 //! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
 
+pub mod check;
+pub mod compare;
 pub mod content;
 pub mod digest;
 mod error;

@@ -2,13 +2,20 @@
 
 //! The whole way from a tree to an image.
 
+use crate::check::{check, Finding};
+use crate::compare::compare;
+use crate::content::{self, Fingerprint};
 use crate::digest::digest;
+use crate::image::{layout, memory, Image, Superblock};
 use crate::memory::FileMemory;
 use crate::plan::Plan;
 use crate::tree::Tree;
 use crate::write::{metadata, put_superblock, superblock, Options};
-use crate::{content, Error, Output, Progress, Result};
+use crate::{Error, Output, Progress, Result};
+use std::ops::ControlFlow;
+use std::thread;
 use uuid::Uuid;
+use zerocopy::IntoBytes;
 
 /// What was made.
 pub struct Summary {
@@ -47,14 +54,62 @@ pub fn make(
     put_superblock(&mut record, image, path)?;
 
     progress.step("verifying", plan.total_size);
-    let memory = FileMemory::new(image).map_err(|error| Error::io(path, "examine", error))?;
-    record.sha256 =
-        digest(&memory, plan.total_size, progress).map_err(|error| Error::reader(path, error))?;
+    record.sha256 = verify(tree, &fingerprints, output, progress)?;
     put_superblock(&mut record, image, path)?;
+    verify_superblock(&record, output)?;
     Ok(Summary {
         total_size: plan.total_size,
         inodes: plan.order.len() as u64,
         uuid: Uuid::from_bytes(record.uuid),
         digest: record.sha256,
     })
+}
+
+/// Reads the whole image back: once for its digest, which is returned, and at the same time once through the
+/// reader, to hold it against the rules of the format and against the tree.
+fn verify(
+    tree: &Tree,
+    fingerprints: &[Fingerprint],
+    output: &Output,
+    progress: &dyn Progress,
+) -> Result<[u8; 32]> {
+    let path = output.path();
+    let memory =
+        FileMemory::new(output.file()).map_err(|error| Error::io(path, "examine", error))?;
+    let read_back = || -> Result<()> {
+        let mut finding: Option<Finding> = None;
+        check(&memory, &mut |found| {
+            finding = Some(found);
+            ControlFlow::Break(())
+        });
+        if let Some(finding) = finding {
+            return Err(Error::image(path, finding.to_string()));
+        }
+        let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
+        compare(&Image::new(&memory, &superblock), tree, fingerprints)
+            .map_err(|what| Error::image(path, what))
+    };
+    thread::scope(|scope| {
+        let reader = scope.spawn(read_back);
+        let size = memory::Memory::size(&memory);
+        let digest = digest(&memory, size, progress).map_err(|error| Error::reader(path, error));
+        match reader.join() {
+            Ok(result) => result.and(digest),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The superblock is the last that is written.
+fn verify_superblock(record: &layout::Superblock, output: &Output) -> Result<()> {
+    let path = output.path();
+    let memory =
+        FileMemory::new(output.file()).map_err(|error| Error::io(path, "examine", error))?;
+    Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
+    let written: layout::Superblock =
+        memory::load(&memory, 0).map_err(|error| Error::reader(path, error))?;
+    if written.as_bytes() != record.as_bytes() {
+        return Err(Error::image(path, "the superblock reads back differently"));
+    }
+    Ok(())
 }

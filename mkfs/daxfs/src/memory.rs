@@ -119,7 +119,8 @@ pub(crate) fn data_or_hole(
     }
 }
 
-/// Passes `length` bytes of `memory` from `offset` on to `sink`, holes as zeros that were not read.
+/// Passes `length` bytes of `memory` from `offset` on to `sink`; holes in more than a buffer full as
+/// zeros that were not read.
 ///
 /// # Errors
 ///
@@ -132,6 +133,12 @@ pub fn stream<S: Storage>(
     mut sink: impl FnMut(u64, &[u8]),
 ) -> image::Result<()> {
     let end = offset + length;
+    if length <= buffer.len() as u64 {
+        let piece = &mut buffer[..length as usize];
+        memory.read(offset, piece)?;
+        sink(offset, piece);
+        return Ok(());
+    }
     let mut at = offset;
     // Where the present stretch of data or zeros ends.
     let (mut hole, mut until) = (false, offset);

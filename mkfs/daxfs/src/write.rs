@@ -251,7 +251,7 @@ pub fn superblock(
     };
     record.uuid = options
         .uuid
-        .unwrap_or_else(|| derive_uuid(&record, metadata.hash, fingerprints))
+        .unwrap_or_else(|| derive_uuid(&record, plan, metadata.hash, fingerprints))
         .into_bytes();
     record
 }
@@ -260,10 +260,12 @@ pub fn superblock(
 /// over the metadata, the fingerprints of the files and the superblock without UUID and checksums.
 fn derive_uuid(
     record: &layout::Superblock,
+    plan: &Plan,
     mut hash: Sha256,
     fingerprints: &[Fingerprint],
 ) -> Uuid {
-    for fingerprint in fingerprints {
+    for extent in &plan.extents {
+        let fingerprint = fingerprints[extent.node as usize];
         hash.update(fingerprint.to_le_bytes());
     }
     hash.update(record.as_bytes());
