@@ -2,7 +2,7 @@
 
 //! Directories of a mounted image.
 
-use crate::image::{layout, Directory, FileType, LISTED};
+use crate::image::{Directory, FileType};
 use crate::inode::{self, Node};
 use crate::super_block::{report, DaxFs};
 use crate::vfs::{Emitter, Errno, INode, INodeRef};
@@ -57,23 +57,15 @@ pub(crate) fn iterate(dir: &INode<DaxFs>, emitter: &mut Emitter<'_>) -> Result {
     let refuse = |error| report(sb, directory.ino, error);
     let access = sb.data().region().access()?;
     let image = sb.data().image(&access);
-    let mut name = [0; layout::NAME_MAX];
-    loop {
-        let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
-            return Ok(());
-        };
-        let mut entries = [None; LISTED];
-        let count = image
-            .dirents(directory, start, &mut entries)
-            .map_err(refuse)?;
-        if count == 0 {
-            return Ok(());
-        }
-        for entry in entries.iter().take(count).flatten() {
-            let name = image.name(entry, &mut name).map_err(refuse)?;
-            if !emitter.emit(name, entry.ino.into(), entry.file_type) {
-                return Ok(());
-            }
+    let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
+        return Ok(());
+    };
+    let mut listing = image.list(directory, start);
+    while let Some(next) = listing.next() {
+        let (entry, name) = next.map_err(refuse)?;
+        if !emitter.emit(name, entry.ino.into(), entry.file_type) {
+            break;
         }
     }
+    Ok(())
 }

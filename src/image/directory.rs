@@ -205,11 +205,13 @@ impl<M: Memory> Image<'_, M> {
     }
 
     /// Offset in the image of entry `position`, which `directory` has, or of its end.
-    fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
+    #[inline]
+    pub(super) fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
         self.superblock.dirents.offset + (directory.first + u64::from(position)) * DIRENT
     }
 
-    fn validate_dirent(
+    #[inline]
+    pub(super) fn validate_dirent(
         &self,
         directory: &Directory,
         position: u32,

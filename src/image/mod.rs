@@ -9,7 +9,7 @@
 //! * [`layout`]: the records, byte for byte
 //! * [`hash`]: the order of a directory
 //! * [`memory`]: how the reader gets at bytes, always by copy
-//! * `superblock`, `inode`, `directory`, `xattr`: validated copies of the records and the look-ups
+//! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated copies of the records and the look-ups
 //! * `error`: what can be wrong, where
 
 #![deny(unsafe_code)]
@@ -19,6 +19,7 @@ mod error;
 pub mod hash;
 mod inode;
 pub mod layout;
+mod listing;
 pub mod memory;
 mod superblock;
 mod xattr;
@@ -26,6 +27,7 @@ mod xattr;
 pub use directory::{Dirent, LISTED};
 pub use error::{Error, Problem, Result};
 pub use inode::{Content, Directory, FileType, Inode};
+pub use listing::Listing;
 pub use memory::Memory;
 pub use superblock::{Superblock, Table};
 pub use xattr::{Xattr, Xattrs};
@@ -40,6 +42,14 @@ pub struct Image<'a, M> {
     memory: &'a M,
     superblock: &'a Superblock,
 }
+
+impl<M> Clone for Image<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Image<'_, M> {}
 
 impl<'a, M: Memory> Image<'a, M> {
     /// The image in `memory` to which `superblock`, loaded by [`Superblock::load`], belongs.
