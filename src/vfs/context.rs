@@ -126,10 +126,6 @@ impl<T: FileSystem> Operations<T> {
             unsafe {
                 (*fc).fs_private = KBox::into_raw(options).cast();
                 (*fc).ops = &Self::TABLE;
-                if (*fc).purpose() != bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE {
-                    // Opens the device for reading only, so that a write-protected one will do.
-                    (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
-                }
             }
             Ok(())
         })
@@ -171,16 +167,21 @@ impl<T: FileSystem> Operations<T> {
     }
 
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
+        // Read-only whatever was asked for, also when the device is opened: a write-protected one will do.
         // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
-        unsafe { bindings::get_tree_bdev(fc, Some(super::super_block::Operations::<T>::fill)) }
+        unsafe {
+            (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
+            bindings::get_tree_bdev(fc, Some(super::super_block::Operations::<T>::fill))
+        }
     }
 
     /// Remounting may change what the VFS keeps by itself, but never to read-write.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
         super::errno_or_zero(|| {
             // SAFETY: The VFS hands in a valid context.
-            let (flags, context) = unsafe { ((*fc).sb_flags, Context::from_raw(fc)) };
-            if flags & bindings::DAXFS_SB_RDONLY as u32 == 0 {
+            let (cleared, context) =
+                unsafe { ((*fc).sb_flags_mask & !(*fc).sb_flags, Context::from_raw(fc)) };
+            if cleared & bindings::DAXFS_SB_RDONLY as u32 != 0 {
                 context.error(fmt!("cannot remount read-write: images are read-only"));
                 return Err(EROFS);
             }

@@ -2,7 +2,7 @@
 
 //! Inodes and their cache (`struct inode`).
 
-use super::{dir, file, FileSystem, SuperBlock};
+use super::{dir, file, Errno, FileSystem, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::{align_of, offset_of, size_of};
@@ -184,7 +184,7 @@ pub(super) fn get<T: FileSystem>(
 
 /// Sets up a new inode.
 fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>) -> Result {
-    let size = i64::try_from(attributes.size).map_err(|_| EFBIG)?;
+    let size = i64::try_from(attributes.size).map_err(|_| Error::from(Errno::Corrupted))?;
     let mode = attributes.mode;
     // SAFETY: The inode is new and locked, so it is ours alone; all tables are static.
     unsafe {
