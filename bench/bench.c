@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Costs of a mounted read-only tree, one "name<tab>value" a line.
+ *
+ * Meant for a guest whose clock counts instructions (qemu/vm run --icount), where a nanosecond is an
+ * instruction; elsewhere the values are nanoseconds. The tree is bench/run's: "large" of 64 MiB, "many"
+ * with FILES files, and "static", a program that exits at once.
+ */
+#include <dirent.h>
+#include <err.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LARGE	(64L << 20)
+#define PAGE	4096L
+#define CHUNK	(1L << 20)
+#define FILES	10000
+#define ROUNDS	20000
+#define EXECS	50
+
+static char *chunk;
+static volatile unsigned char sink;
+
+static int64_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void report(const char *what, int64_t total, int64_t count)
+{
+	printf("%s\t%lld\n", what, (long long)(total / count));
+	fflush(stdout);
+}
+
+/* A full-period generator: every run sees the same order. */
+static unsigned int next_random(void)
+{
+	static unsigned int state = 1;
+
+	state = state * 1664525 + 1013904223;
+	return state >> 8;
+}
+
+static void drop_caches(void)
+{
+	FILE *file = fopen("/proc/sys/vm/drop_caches", "w");
+
+	if (!file || fputs("3", file) < 0 || fclose(file))
+		err(1, "/proc/sys/vm/drop_caches");
+}
+
+static long meminfo(const char *key)
+{
+	char line[128];
+	long value = -1;
+	FILE *file = fopen("/proc/meminfo", "r");
+
+	if (!file)
+		err(1, "/proc/meminfo");
+	while (value < 0 && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, key, strlen(key)))
+			value = atol(line + strlen(key));
+	}
+	fclose(file);
+	return value;
+}
+
+static void read_through(int fd)
+{
+	long offset;
+
+	for (offset = 0; offset < LARGE; offset += CHUNK) {
+		if (pread(fd, chunk, CHUNK, offset) != CHUNK)
+			err(1, "read of large at %ld", offset);
+	}
+}
+
+static void sequential(void)
+{
+	long cached;
+	int64_t start;
+	int fd = open("large", O_RDONLY);
+
+	if (fd < 0)
+		err(1, "large");
+	cached = meminfo("Cached:");
+	start = now();
+	read_through(fd);
+	report("first sequential read, per 4 KiB", now() - start, LARGE / PAGE);
+	start = now();
+	read_through(fd);
+	report("sequential read, warm, per 4 KiB", now() - start, LARGE / PAGE);
+	cached = meminfo("Cached:") - cached;
+	report("page cache left behind, KiB", cached > 0 ? cached : 0, 1);
+	close(fd);
+}
+
+static void random_reads(const char *what, long size)
+{
+	int64_t start;
+	int i, fd = open("large", O_RDONLY);
+
+	start = now();
+	for (i = 0; i < ROUNDS; i++) {
+		if (pread(fd, chunk, size, next_random() % (LARGE / size) * size) != size)
+			err(1, "pread of large");
+	}
+	report(what, now() - start, ROUNDS);
+	close(fd);
+}
+
+static void mapped(void)
+{
+	struct rusage before, after;
+	int fd = open("large", O_RDONLY);
+	unsigned char *map;
+	int64_t start;
+	long offset;
+
+	map = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		err(1, "mmap of large");
+	getrusage(RUSAGE_SELF, &before);
+	start = now();
+	for (offset = 0; offset < LARGE; offset += PAGE)
+		sink += map[offset];
+	start = now() - start;
+	getrusage(RUSAGE_SELF, &after);
+	report("mmap, touch every page, per page", start, LARGE / PAGE);
+	report("page faults for 64 MiB", after.ru_minflt + after.ru_majflt -
+	       before.ru_minflt - before.ru_majflt, 1);
+	munmap(map, LARGE);
+	close(fd);
+}
+
+static void list(void)
+{
+	struct dirent *entry;
+	int64_t start;
+	long count = 0;
+	DIR *dir;
+
+	drop_caches();
+	dir = opendir("many");
+	if (!dir)
+		err(1, "many");
+	start = now();
+	while ((entry = readdir(dir)))
+		count++;
+	report("readdir, cold, per entry", now() - start, count);
+	if (count != FILES + 2)
+		errx(1, "many has %ld entries, not %d", count, FILES + 2);
+	closedir(dir);
+}
+
+static void name_file(char *name, size_t size, unsigned int number)
+{
+	snprintf(name, size, "many/file-%05u", number % FILES);
+}
+
+static void stats(void)
+{
+	/* Odd and no multiple of 5, so that number * STEP visits every file once. */
+	const unsigned int step = 7919;
+	struct stat status;
+	unsigned int i;
+	int64_t start;
+	char name[64];
+
+	drop_caches();
+	if (stat("many", &status))
+		err(1, "many");
+	start = now();
+	for (i = 0; i < FILES; i++) {
+		name_file(name, sizeof(name), i * step);
+		if (stat(name, &status))
+			err(1, "%s", name);
+	}
+	report("stat, cold, random order, per file", now() - start, FILES);
+	start = now();
+	for (i = 0; i < FILES; i++) {
+		name_file(name, sizeof(name), i * step);
+		if (stat(name, &status))
+			err(1, "%s", name);
+	}
+	report("stat, warm, per file", now() - start, FILES);
+	start = now();
+	for (i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "many/none-%05u", i);
+		if (!stat(name, &status))
+			errx(1, "%s exists", name);
+	}
+	report("look-up of a missing name", now() - start, FILES);
+}
+
+static void small_files(void)
+{
+	unsigned int i;
+	int64_t start;
+	char name[64];
+	int fd;
+
+	drop_caches();
+	start = now();
+	for (i = 0; i < FILES; i++) {
+		name_file(name, sizeof(name), i * 7919);
+		fd = open(name, O_RDONLY);
+		if (fd < 0 || read(fd, chunk, 8192) < 0)
+			err(1, "%s", name);
+		close(fd);
+	}
+	report("open, read, close, cold, per file", now() - start, FILES);
+}
+
+static void execs(void)
+{
+	int i, status;
+	int64_t start;
+	pid_t child;
+
+	start = now();
+	for (i = 0; i < EXECS; i++) {
+		child = vfork();
+		if (!child) {
+			execl("./static", "static", NULL);
+			_exit(127);
+		}
+		if (child < 0 || waitpid(child, &status, 0) < 0 || status)
+			errx(1, "static did not run");
+	}
+	report("fork, exec, exit of a static program", now() - start, EXECS);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2)
+		errx(2, "usage: bench DIRECTORY");
+	if (chdir(argv[1]))
+		err(1, "%s", argv[1]);
+	chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (chunk == MAP_FAILED)
+		err(1, "memory");
+	sequential();
+	random_reads("random pread of 4 KiB", 4096);
+	random_reads("random pread of 64 B", 64);
+	mapped();
+	list();
+	stats();
+	small_files();
+	execs();
+	return 0;
+}
