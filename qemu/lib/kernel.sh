@@ -129,7 +129,7 @@ write_config() {
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"
-	printf 'TERMINAL=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
+	printf 'TERM_NAME=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
 	printf 'MODULES=(%s)\nSHARES=(' "${modules[*]}"
 	[ ${#shares[@]} = 0 ] || printf ' %q' "${shares[@]#*:}"
 	printf ')\n'
