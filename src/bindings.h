@@ -3,6 +3,7 @@
  * Input of bindgen: the kernel's headers that the module needs, the shims of helpers.c, and constants
  * that bindgen cannot evaluate by itself.
  */
+#include <crypto/sha2.h>
 #include <linux/blkdev.h>
 #include <linux/crc32c.h>
 #include <linux/dax.h>

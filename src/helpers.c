@@ -84,6 +84,11 @@ size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter)
 	return iov_iter_count(iter);
 }
 
+void daxfs_helper_sha256_update(struct sha256_ctx *context, const u8 *data, size_t length)
+{
+	sha256_update(context, data, length);
+}
+
 bool daxfs_helper_log_allowed(void)
 {
 	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);

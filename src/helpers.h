@@ -6,6 +6,7 @@
 #ifndef DAXFS_HELPERS_H
 #define DAXFS_HELPERS_H
 
+#include <crypto/sha2.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 
@@ -25,6 +26,7 @@ u64 daxfs_helper_bdev_bytes(struct block_device *bdev);
 bool daxfs_helper_dir_emit(struct dir_context *context, const char *name, int length, u64 ino,
 			   unsigned int type);
 size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter);
+void daxfs_helper_sha256_update(struct sha256_ctx *context, const u8 *data, size_t length);
 bool daxfs_helper_log_allowed(void);
 
 #endif /* DAXFS_HELPERS_H */

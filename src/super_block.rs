@@ -58,7 +58,9 @@ fn mount_errno(problem: Problem) -> Error {
         Problem::Unreadable => EIO,
         Problem::TooSmall | Problem::Magic => EINVAL,
         Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
-        Problem::SuperblockChecksum | Problem::MetadataChecksum => Errno::BadMessage.into(),
+        Problem::SuperblockChecksum | Problem::MetadataChecksum | Problem::Digest => {
+            Errno::BadMessage.into()
+        }
         _ => Errno::Corrupted.into(),
     }
 }
@@ -120,12 +122,55 @@ fn open_image(
         return Err(Errno::NotSupported.into());
     }
     let image = Image::new(&access, &superblock);
+    let mut piece = KVec::from_elem(0, CHECK_PIECE, GFP_KERNEL)?;
     if options.check == Check::Metadata {
-        let mut piece = KVec::from_elem(0, CHECK_PIECE, GFP_KERNEL)?;
         image.verify_metadata(&mut piece).map_err(refuse)?;
+    }
+    if let Some(expected) = &options.digest {
+        verify_digest(&image, &mut piece, expected).map_err(|error| match error {
+            DigestError::Image(error) => refuse(error),
+            DigestError::Interrupted => EINTR,
+        })?;
     }
     image.root().map_err(refuse)?;
     Ok(superblock)
+}
+
+/// Why an image could not be compared with its digest.
+enum DigestError {
+    /// It is another, or cannot be read.
+    Image(image::Error),
+    /// A signal came in between.
+    Interrupted,
+}
+
+impl From<image::Error> for DigestError {
+    fn from(error: image::Error) -> Self {
+        DigestError::Image(error)
+    }
+}
+
+/// Compares the SHA-256 of the whole image with the `expected` one.
+fn verify_digest(
+    image: &Image<'_, Access<'_>>,
+    piece: &mut [u8],
+    expected: &[u8; 32],
+) -> Result<(), DigestError> {
+    let mut hash = vfs::Sha256::new();
+    image.digest_input(piece, |bytes| {
+        hash.update(bytes);
+        if kernel::current!().signal_pending() {
+            return Err(DigestError::Interrupted);
+        }
+        Ok(())
+    })?;
+    let digest = hash.finish();
+    if digest != *expected {
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        let start = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        return Err(image::Error::new(Problem::Digest, 0, start).into());
+    }
+    Ok(())
 }
 
 impl vfs::FileSystem for DaxFs {
@@ -192,6 +237,12 @@ impl vfs::FileSystem for DaxFs {
     fn show_options(sb: &SuperBlock<Self>, seq: &kernel::seq_file::SeqFile) {
         if sb.data().options.check == Check::None {
             kernel::seq_print!(seq, ",check=none");
+        }
+        if let Some(digest) = &sb.data().options.digest {
+            kernel::seq_print!(seq, ",digest=");
+            for byte in digest {
+                kernel::seq_print!(seq, "{:02x}", byte);
+            }
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Problem {
     SuperblockChecksum,
     /// Metadata checksum mismatch.
     MetadataChecksum,
+    /// The image's SHA-256 is not the expected one.
+    Digest,
     /// A block size that is no power of two within the limits.
     BlockSize,
     /// The image is longer than the memory that holds it.
@@ -67,6 +69,7 @@ impl Problem {
             Problem::Feature => "unknown incompatible feature",
             Problem::SuperblockChecksum => "superblock checksum mismatch",
             Problem::MetadataChecksum => "metadata checksum mismatch",
+            Problem::Digest => "SHA-256 is not the expected one",
             Problem::BlockSize => "invalid block size",
             Problem::Truncated => "image larger than the region that holds it",
             Problem::Table => "table out of place",

@@ -33,6 +33,7 @@ pub use superblock::{Superblock, Table};
 pub use xattr::{Xattr, Xattrs};
 
 use core::mem::{offset_of, size_of};
+use zerocopy::IntoBytes;
 
 /// An image with a validated superblock, in memory that can be read as long as this lives.
 ///
@@ -109,6 +110,33 @@ impl<'a, M: Memory> Image<'a, M> {
             let field = offset_of!(layout::Superblock, metadata_crc) as u64;
             let stored = self.superblock.metadata_crc.into();
             return Err(Error::new(Problem::MetadataChecksum, field, stored));
+        }
+        Ok(())
+    }
+
+    /// Hands every byte of the image to `take`, in order and as its SHA-256 is defined: with `sha256` and
+    /// `crc` of the superblock zero. Uses a piece of `buffer` (at least 1 byte) at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Unreadable`], or what `take` fails with.
+    pub fn digest_input<E: From<Error>>(
+        &self,
+        buffer: &mut [u8],
+        mut take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+    ) -> core::result::Result<(), E> {
+        let mut record: layout::Superblock = memory::load(self.memory, 0)?;
+        record.sha256 = [0; 32];
+        record.crc = 0.into();
+        take(record.as_bytes())?;
+        let mut offset = size_of::<layout::Superblock>() as u64;
+        let end = self.superblock.total_size;
+        while offset < end {
+            let length = (end - offset).min(buffer.len() as u64);
+            let piece = &mut buffer[..length as usize];
+            self.memory.read(offset, piece)?;
+            take(piece)?;
+            offset += length;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@
 //! * [`inode`]: inodes and their cache
 //! * [`dir`]: look-up and listing
 //! * [`file`]: reads and mappings
+//! * [`sha256`]: the kernel's SHA-256
 //!
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/dax.h`.
 
@@ -18,6 +19,7 @@ pub(crate) mod dir;
 pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod registration;
+pub(crate) mod sha256;
 pub(crate) mod super_block;
 
 pub(crate) use context::{Context, Param, Value};
@@ -25,6 +27,7 @@ pub(crate) use dir::Emitter;
 pub(crate) use file::{Destination, Extent};
 pub(crate) use inode::{Attributes, INode, INodeRef, Kind};
 pub(crate) use registration::Registration;
+pub(crate) use sha256::Sha256;
 pub(crate) use super_block::{Geometry, Statistics, SuperBlock};
 
 use crate::bindings;
