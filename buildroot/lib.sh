@@ -172,7 +172,7 @@ apt_update() {
 	say "fetching Debian's package lists"
 	if ! apt_run get update >"$APT/log/update" 2>&1 || grep -q '^[EW]:' "$APT/log/update"; then
 		cat "$APT/log/update" >&2
-		if grep -q -e NO_PUBKEY -e 'not signed' -e 'Missing key' "$APT/log/update"; then
+		if grep -q -e NO_PUBKEY -e 'Missing key' "$APT/log/update"; then
 			die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
 		fi
 		! grep -q '^E:' "$APT/log/update" || die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
