@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/blkdev.h>
+#include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -44,6 +45,11 @@ void daxfs_helper_inode_set_size(struct inode *inode, loff_t size)
 void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length)
 {
 	inode_set_cached_link(inode, target, length);
+}
+
+void daxfs_helper_inode_set_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
 }
 
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid)

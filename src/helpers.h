@@ -18,6 +18,7 @@ void daxfs_helper_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
 void daxfs_helper_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void daxfs_helper_inode_set_size(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length);
+void daxfs_helper_inode_set_no_acl(struct inode *inode);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops);
 unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int length);

@@ -193,6 +193,8 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
         bindings::daxfs_helper_inode_set_times(inode, attributes.time.0, attributes.time.1);
         bindings::daxfs_helper_inode_set_size(inode, size);
         bindings::set_nlink(inode, attributes.nlink);
+        // Path walks take a short way through directories that are known to have no ACL.
+        bindings::daxfs_helper_inode_set_no_acl(inode);
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
         match attributes.kind {
             Kind::Directory => {
