@@ -99,5 +99,5 @@ bool daxfs_helper_log_allowed(void)
 {
 	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 
-	return __ratelimit(&limit);
+	return ___ratelimit(&limit, "daxfs");
 }

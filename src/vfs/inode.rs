@@ -273,13 +273,13 @@ impl<T: FileSystem> Cache<T> {
 
 impl<T> Drop for Cache<T> {
     fn drop(&mut self) {
+        // Inodes are freed behind a grace period, and `free` needs the slab: wait for the last of them. None
+        // can be allocated any more, as the filesystem type is not registered.
+        // SAFETY: May be called in any context that can sleep.
+        unsafe { bindings::rcu_barrier() };
         let cache = CACHE.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: Inodes are freed behind a grace period; after the barrier all are. By then none can
-        // be allocated, as the filesystem type is not registered any more.
-        unsafe {
-            bindings::rcu_barrier();
-            bindings::kmem_cache_destroy(cache);
-        }
+        // SAFETY: By the invariant it is a slab, and all that came from it has been freed.
+        unsafe { bindings::kmem_cache_destroy(cache) };
     }
 }
 
