@@ -11,6 +11,10 @@ CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
 RUN := buildroot/run
 JOBS := -j$(shell nproc)
 VERBOSE := $(if $(V),V=$(V))
+Q := $(if $(V),,@)
+# When this began, for the progress messages of all scripts.
+export DAXFS_CLOCK := $(or $(DAXFS_CLOCK),$(shell date +%s))
+say = printf '[%4d s] %s\n' $$(($$(date +%s) - $(DAXFS_CLOCK))) '$(1)' >&2
 
 help:
 	@echo 'daxfs: a read-only filesystem for memory'
@@ -37,8 +41,9 @@ help:
 # $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that
 # the kernel has what it needs. That proof says more than the kernel's own, which therefore only warns.
 define kbuild
+	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
-	$(1) make -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) modules
+	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) modules
 	@buildroot/check-symbols $(3)/daxfs.ko $(2)
 endef
 
@@ -53,10 +58,7 @@ module: check-kdir
 	@strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
-	@test -n "$(kdir)" || { echo "make: KDIR=$(KDIR) does not exist" >&2; exit 1; }
-	@test -e $(kdir)/.config || { echo "make: KDIR=$(KDIR) is no configured kernel tree: no .config in it" >&2; exit 1; }
-	@grep -q '^CONFIG_RUST=y' $(kdir)/.config || { echo "make: the kernel in KDIR=$(KDIR) has no Rust: CONFIG_RUST=y is needed in $(kdir)/.config" >&2; exit 1; }
-	@test -e $(kdir)/rust/libkernel.rmeta || { echo "make: KDIR=$(KDIR) has no Rust metadata: no rust/libkernel.rmeta in it. For a kernel of your own: make -C $(KDIR) prepare. For Debian's headers: buildroot/rust-metadata --kernel-headers $(KDIR) --output DIR, then make KDIR=DIR" >&2; exit 1; }
+	@buildroot/check-kdir "$(KDIR)"
 
 else
 
@@ -77,13 +79,15 @@ target := x86_64-unknown-linux-gnu
 cargo := $(RUN) env RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(CURDIR)/build/cargo cargo
 
 tools: prepare-root
-	$(cargo) build --release --locked --target $(target) --manifest-path mkfs/Cargo.toml
+	@$(call say,building the tools into build/bin)
+	$(Q)$(cargo) build --release --locked --target $(target) --manifest-path mkfs/Cargo.toml
 	@mkdir -p build/bin
 	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
 
 tests: prepare-root
+	@$(call say,building the tests into build/tests)
 	@mkdir -p build/tests
-	$(RUN) make -C tests OUTPUT=$(CURDIR)/build/tests $(JOBS)
+	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/build/tests $(JOBS)
 
 # ---- use ------------------------------------------------------------------------------------------
 

@@ -22,9 +22,11 @@ SUITE=trixie
 
 # ---- messages -------------------------------------------------------------------------------------
 
-# Progress goes to standard error, so that a caller can take a result from standard output.
+# Progress goes to standard error, so that a caller can take a result from standard output. All scripts
+# of one call show the same clock.
+export DAXFS_CLOCK=${DAXFS_CLOCK:-$EPOCHSECONDS}
 say() {
-	printf '[%4d s] %s\n' $((SECONDS)) "$*" >&2
+	printf '[%4d s] %s\n' $((EPOCHSECONDS - DAXFS_CLOCK)) "$*" >&2
 }
 
 warn() {
