@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A file of more than 4 GiB. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#define SIZE ((1UL << 32) + 2 * HUGE_SIZE + 5)
+
+static const char *mnt;
+
+static const uint64_t places[] = {
+	0, (1UL << 31) - 8, (1UL << 32) - 8, (1UL << 32) + HUGE_SIZE - 3, (1UL << 32) + 2 * HUGE_SIZE - 11,
+};
+
+static void sizes(void)
+{
+	struct stat stat;
+
+	REQUIRE(!fstat(open_in(mnt, "big", O_RDONLY), &stat));
+	CHECK_EQ(stat.st_size, SIZE);
+	CHECK_EQ(stat.st_blocks, (SIZE + 4095) / 4096 * 8);
+}
+
+static void reads(void)
+{
+	int fd = open_in(mnt, "big", O_RDONLY);
+	char buffer[64];
+
+	for (size_t i = 0; i < KTAP_SIZE(places); i++) {
+		CHECK_EQ(pread(fd, buffer, 16, places[i]), 16);
+		CHECK(pattern_matches(buffer, 16, 4, places[i]));
+		CHECK_EQ(pread(fd, buffer, 10, places[i] - (i ? 10 : -20)), 10);
+		CHECK(all_zero(buffer, 10));
+	}
+	CHECK_EQ(pread(fd, buffer, 64, SIZE - 3), 3);
+	CHECK_EQ(pread(fd, buffer, 64, SIZE), 0);
+	CHECK_EQ(lseek(fd, -3, SEEK_END), SIZE - 3);
+	CHECK_EQ(read(fd, buffer, 64), 3);
+	CHECK_EQ(lseek(fd, 1L << 32, SEEK_HOLE), SIZE);
+}
+
+/* One read of more than 2 GiB: the kernel gives as much as it can count. */
+static void long_read(void)
+{
+	int fd = open_in(mnt, "big", O_RDONLY);
+	char *nowhere_to_put_it = mmap(NULL, 3UL << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	REQUIRE(nowhere_to_put_it != MAP_FAILED);
+	CHECK_FAILS(pread(fd, nowhere_to_put_it, 3UL << 30, 0), EFAULT);
+}
+
+static void maps(void)
+{
+	int fd = open_in(mnt, "big", O_RDONLY);
+	char *address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	char *end = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, (1UL << 32) + 2 * HUGE_SIZE);
+
+	REQUIRE(address != MAP_FAILED && end != MAP_FAILED);
+	for (size_t i = 0; i < KTAP_SIZE(places); i++)
+		CHECK(pattern_matches(address + places[i], 16, 4, places[i]));
+	CHECK(all_zero(address + SIZE, 4096 - 5));
+	CHECK(pattern_matches(end, 5, 4, (1UL << 32) + 2 * HUGE_SIZE));
+	CHECK(all_zero(end + 5, 4096 - 5));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "size and blocks", sizes },
+		{ "reads around 2 GiB, 4 GiB and the end", reads },
+		{ "a read of 3 GiB", long_read },
+		{ "mappings around 2 GiB, 4 GiB and the end", maps },
+	};
+
+	mnt = fixture_mount("big");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

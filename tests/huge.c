@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Large files are mapped with 2 MiB entries, and nothing of them goes to the page cache. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+
+#include "ktap.h"
+#include "util.h"
+
+/* Of <linux/fs.h>, newer than some C libraries' copies. */
+#ifndef PAGEMAP_SCAN
+#define PAGE_IS_HUGE (1 << 6)
+struct page_region {
+	uint64_t start, end, categories;
+};
+
+struct pm_scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+static const char *mnt;
+
+#define SIZE (64UL << 20)
+
+static int open_size(uint64_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map(uint64_t size, int protection, int flags)
+{
+	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+/* Page faults that loading a byte of each page takes. */
+static long touch_pages(const char *address, size_t length)
+{
+	long before = faults();
+
+	for (size_t i = 0; i < length; i += 4096)
+		asm volatile("" : : "r"(address[i]) : "memory");
+	return faults() - before;
+}
+
+/* Bytes in the range that huge entries map. */
+static long long huge_bytes(const char *address, size_t length)
+{
+	static struct page_region regions[128];
+	struct pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = (uintptr_t)address,
+		.end = (uintptr_t)address + length,
+		.vec = (uintptr_t)regions,
+		.vec_len = KTAP_SIZE(regions),
+		.category_mask = PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_HUGE,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int count = ioctl(fd, PAGEMAP_SCAN, &scan);
+	long long bytes = 0;
+
+	REQUIRE(count >= 0);
+	for (int i = 0; i < count; i++)
+		bytes += regions[i].end - regions[i].start;
+	close(fd);
+	return bytes;
+}
+
+static void is_aligned(void)
+{
+	CHECK_EQ((uintptr_t)map(SIZE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
+	CHECK_EQ((uintptr_t)map(SIZE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
+}
+
+static void shared_faults(void)
+{
+	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+
+	faults();
+	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+}
+
+static void private_faults(void)
+{
+	char *address = map(SIZE, PROT_READ, MAP_PRIVATE);
+
+	faults();
+	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
+}
+
+static void writable_private_faults(void)
+{
+	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	faults();
+	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
+}
+
+static void borders(void)
+{
+	static const struct {
+		uint64_t size;
+		long faults;
+		uint64_t huge;
+	} files[] = {
+		{ HUGE_SIZE, 1, HUGE_SIZE },
+		{ HUGE_SIZE + 1, 2, HUGE_SIZE },
+		{ 2 * HUGE_SIZE - 1, 2, 2 * HUGE_SIZE },
+		{ 2 * HUGE_SIZE + 4096, 3, 2 * HUGE_SIZE },
+		{ HUGE_SIZE - 4096, 511, 0 },
+	};
+
+	for (size_t i = 0; i < KTAP_SIZE(files); i++) {
+		char *address = map(files[i].size, PROT_READ, MAP_SHARED);
+
+		faults();
+		CHECK_EQ(touch_pages(address, files[i].size), files[i].faults);
+		CHECK_EQ(huge_bytes(address, files[i].size), files[i].huge);
+	}
+}
+
+static void misaligned(void)
+{
+	char *place = mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *aligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	char *address = mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(SIZE), 0);
+
+	REQUIRE(address == aligned + 4096);
+	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE), 1024);
+	CHECK_EQ(huge_bytes(address, SIZE), 0);
+	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));
+}
+
+static void offset_mapping(void)
+{
+	char *address = mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(SIZE), SIZE / 2 - 8192);
+
+	REQUIRE(address != MAP_FAILED);
+	CHECK(pattern_matches(address, SIZE / 2, SIZE, SIZE / 2 - 8192));
+	CHECK(huge_bytes(address, SIZE / 2) >= (long long)(SIZE / 2 - 2 * HUGE_SIZE));
+}
+
+static void private_write_splits(void)
+{
+	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char byte = pattern_byte(SIZE, 3 * HUGE_SIZE + 5000);
+
+	touch_pages(address, SIZE);
+	address[3 * HUGE_SIZE + 5000] ^= 1;
+	CHECK_EQ(address[3 * HUGE_SIZE + 5000], byte ^ 1);
+	address[3 * HUGE_SIZE + 5000] ^= 1;
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	CHECK_EQ(huge_bytes(address, SIZE), SIZE - HUGE_SIZE);
+	address[3 * HUGE_SIZE + 5000] ^= 1;
+	CHECK(pattern_matches(map(SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE, 3 * HUGE_SIZE));
+}
+
+static void partly_unmapped(void)
+{
+	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+
+	touch_pages(address, SIZE);
+	CHECK(!munmap(address + HUGE_SIZE + 4096, 4096));
+	CHECK(!mprotect(address + 4 * HUGE_SIZE + 8192, 4096, PROT_NONE));
+	CHECK(pattern_matches(address, HUGE_SIZE + 4096, SIZE, 0));
+	CHECK(pattern_matches(address + HUGE_SIZE + 8192, HUGE_SIZE, SIZE, HUGE_SIZE + 8192));
+	CHECK(!mprotect(address + 4 * HUGE_SIZE + 8192, 4096, PROT_READ));
+	CHECK(pattern_matches(address + 3 * HUGE_SIZE, 3 * HUGE_SIZE, SIZE, 3 * HUGE_SIZE));
+}
+
+static void moved(void)
+{
+	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	char *place = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	touch_pages(address, SIZE);
+	place = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	address = mremap(address, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
+	REQUIRE(address == place + HUGE_SIZE);
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	address = mremap(address, SIZE, SIZE / 2, MREMAP_MAYMOVE | MREMAP_FIXED, place + SIZE + HUGE_SIZE + 4096);
+	REQUIRE(address == place + SIZE + HUGE_SIZE + 4096);
+	CHECK(pattern_matches(address, SIZE / 2, SIZE, 0));
+}
+
+static void forked(void)
+{
+	char *shared = map(SIZE, PROT_READ, MAP_SHARED);
+	char *private = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int status;
+	pid_t pid;
+
+	touch_pages(shared, SIZE);
+	touch_pages(private, SIZE);
+	private[5] ^= 1;
+	pid = fork();
+	if (!pid) {
+		bool good = pattern_matches(shared, 4 * HUGE_SIZE, SIZE, 0) &&
+			    pattern_matches(private + HUGE_SIZE, HUGE_SIZE, SIZE, HUGE_SIZE);
+
+		private[HUGE_SIZE + 1] ^= 1;
+		private[2 * HUGE_SIZE] ^= 1;
+		_exit(!good);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	private[5] ^= 1;
+	CHECK(pattern_matches(private, 4 * HUGE_SIZE, SIZE, 0));
+}
+
+static void dropped(void)
+{
+	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+		CHECK(!madvise(address, SIZE, MADV_DONTNEED));
+		CHECK(fd < 0 || write(fd, "3", 1) == 1);
+	}
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+}
+
+/* What is read by any means stays out of the page cache. */
+static void no_page_cache(void)
+{
+	char *buffer = malloc(1 << 20), *address;
+	long long before, after;
+	int fd;
+
+	memset(buffer, 1, 1 << 20);
+	before = number_in("/proc/meminfo", "Cached:");
+	fd = open_size(SIZE);
+	for (uint64_t offset = 0; offset < SIZE; offset += 1 << 20)
+		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
+	address = map(SIZE, PROT_READ, MAP_SHARED);
+	touch_pages(address, SIZE);
+	address = map(SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
+	after = number_in("/proc/meminfo", "Cached:");
+	printf("# page cache before %lld kB, after %lld kB\n", before, after);
+	CHECK(after - before < 1024);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "mappings of large files are aligned", is_aligned },
+		{ "shared: one fault for each 2 MiB", shared_faults },
+		{ "private: one fault for each 2 MiB", private_faults },
+		{ "private and writable: one read fault for each 2 MiB", writable_private_faults },
+		{ "files around 2 MiB", borders },
+		{ "misaligned addresses get small pages", misaligned },
+		{ "offsets within the file", offset_mapping },
+		{ "a private write splits a huge page", private_write_splits },
+		{ "munmap and mprotect in part", partly_unmapped },
+		{ "mremap", moved },
+		{ "fork", forked },
+		{ "MADV_DONTNEED and drop_caches", dropped },
+		{ "the page cache does not grow", no_page_cache },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

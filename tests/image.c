@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Images in memory, for tests that damage them. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "image.h"
+#include "ktap.h"
+
+static void give_up(const char *what)
+{
+	printf("Bail out! %s: %s\n", what, strerror(errno));
+	exit(KTAP_FAIL);
+}
+
+struct image image_load(const char *path)
+{
+	struct image image;
+	struct stat stat;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fstat(fd, &stat))
+		give_up(path);
+	image.size = stat.st_size;
+	image.bytes = malloc(image.size);
+	if (read(fd, image.bytes, image.size) != (ssize_t)image.size)
+		give_up(path);
+	close(fd);
+	image.super = (struct superblock *)image.bytes;
+	return image;
+}
+
+struct image image_copy(const struct image *image)
+{
+	struct image copy = { .bytes = malloc(image->size), .size = image->size };
+
+	memcpy(copy.bytes, image->bytes, image->size);
+	copy.super = (struct superblock *)copy.bytes;
+	return copy;
+}
+
+void image_free(struct image *image)
+{
+	free(image->bytes);
+}
+
+void image_write(const struct image *image, const char *device)
+{
+	int fd = open(device, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || pwrite(fd, image->bytes, image->size, 0) != (ssize_t)image->size || fsync(fd))
+		give_up(device);
+	ioctl(fd, BLKFLSBUF, 0);
+	close(fd);
+}
+
+struct inode *image_inode(const struct image *image, uint32_t ino)
+{
+	return (struct inode *)(image->bytes + image->super->inodes.offset) + (ino - 1);
+}
+
+char *image_name(const struct image *image, const struct dirent_record *entry)
+{
+	uint64_t offset = (uint64_t)entry->name_high << 32 | entry->name_low;
+
+	return image->bytes + image->super->names.offset + offset;
+}
+
+struct dirent_record *image_entry(const struct image *image, const char *path)
+{
+	struct dirent_record *records = (void *)(image->bytes + image->super->dirents.offset);
+	struct inode *dir = image_inode(image, image->super->root);
+
+	for (;;) {
+		struct dirent_record *found = NULL;
+		size_t length = strcspn(path, "/");
+
+		for (uint64_t i = 0; i < dir->size / sizeof(*records); i++) {
+			struct dirent_record *entry = &records[dir->data + i];
+
+			if (entry->name_len == length && !memcmp(image_name(image, entry), path, length))
+				found = entry;
+		}
+		if (!found) {
+			errno = ENOENT;
+			give_up(path);
+		}
+		if (!path[length])
+			return found;
+		dir = image_inode(image, found->ino);
+		path += length + 1;
+	}
+}
+
+/* CRC-32C (Castagnoli), bit by bit: images here are small. */
+static uint32_t crc32c(const void *buffer, size_t length)
+{
+	const uint8_t *bytes = buffer;
+	uint32_t crc = ~0U;
+
+	while (length--) {
+		crc ^= *bytes++;
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+	}
+	return ~crc;
+}
+
+void image_seal(struct image *image)
+{
+	struct superblock *super = image->super;
+
+	/* A table that was moved away on purpose leaves nothing to take a checksum of. */
+	if (super->data.offset >= sizeof(*super) && super->data.offset <= image->size)
+		super->metadata_crc = crc32c(image->bytes + sizeof(*super),
+					     super->data.offset - sizeof(*super));
+	super->crc = crc32c(super, offsetof(struct superblock, crc));
+}

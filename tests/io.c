@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Every way to read a file. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "ktap.h"
+#include "util.h"
+
+static const char *mnt;
+
+/* The seed of a file's content is its size. */
+#define SIZE 12345
+#define LARGE (2 * HUGE_SIZE + 4096)
+
+static int open_size(uint64_t size, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, O_RDONLY | flags);
+}
+
+static void sequential(void)
+{
+	static const uint64_t sizes[] = { 0, 1, 4095, 4096, 4097, 65537, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1 };
+	static char buffer[10000];
+
+	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+		int fd = open_size(sizes[i], 0);
+		uint64_t offset = 0;
+		ssize_t length;
+
+		while ((length = read(fd, buffer, sizeof(buffer))) > 0) {
+			CHECK(pattern_matches(buffer, length, sizes[i], offset));
+			offset += length;
+		}
+		CHECK_EQ(length, 0);
+		CHECK_EQ(offset, sizes[i]);
+		CHECK_EQ(lseek(fd, 0, SEEK_CUR), sizes[i]);
+		close(fd);
+	}
+}
+
+static void positioned(void)
+{
+	static const uint64_t offsets[] = { 0, 1, 4095, 4096, 4097, HUGE_SIZE - 1, HUGE_SIZE, 2 * HUGE_SIZE + 4095 };
+	static const size_t lengths[] = { 1, 2, 8, 63, 4096, 8191, 100000 };
+	static char buffer[100000];
+	int fd = open_size(LARGE, 0);
+
+	for (size_t i = 0; i < KTAP_SIZE(offsets); i++)
+		for (size_t j = 0; j < KTAP_SIZE(lengths); j++) {
+			size_t left = LARGE - offsets[i];
+			size_t want = lengths[j] < left ? lengths[j] : left;
+
+			CHECK_EQ(pread(fd, buffer, lengths[j], offsets[i]), want);
+			CHECK(pattern_matches(buffer, want, LARGE, offsets[i]));
+		}
+	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 0);
+}
+
+static void whole_in_one(void)
+{
+	char *buffer = malloc(64 << 20);
+	int fd = open_size(64 << 20, 0);
+
+	CHECK_EQ(read(fd, buffer, 64 << 20), 64 << 20);
+	CHECK(pattern_matches(buffer, 64 << 20, 64 << 20, 0));
+	CHECK_EQ(read(fd, buffer, 1), 0);
+}
+
+static void end_of_file(void)
+{
+	char buffer[100];
+	int fd = open_size(SIZE, 0);
+
+	memset(buffer, 0x77, sizeof(buffer));
+	CHECK_EQ(pread(fd, buffer, 100, SIZE - 10), 10);
+	CHECK(pattern_matches(buffer, 10, SIZE, SIZE - 10));
+	CHECK_EQ(buffer[10], 0x77); /* nothing behind what was read is touched */
+	CHECK_EQ(pread(fd, buffer, 100, SIZE), 0);
+	CHECK_EQ(pread(fd, buffer, 100, SIZE + 1), 0);
+	CHECK_EQ(pread(fd, buffer, 100, 16384), 0);
+	CHECK_EQ(pread(fd, buffer, 100, 1LL << 40), 0);
+	CHECK_EQ(pread(fd, buffer, 0, 0), 0);
+	CHECK(pread(fd, buffer, 100, INT64_MAX - 100) <= 0);
+	CHECK_FAILS(pread(fd, buffer, 1, -1), EINVAL);
+}
+
+static void vectors(void)
+{
+	char a[10], b[5000], c[1];
+	struct iovec vector[4] = { { a, sizeof(a) }, { b, sizeof(b) }, { NULL, 0 }, { c, sizeof(c) } };
+	int fd = open_size(SIZE, 0);
+
+	CHECK_EQ(readv(fd, vector, 4), 5011);
+	CHECK(pattern_matches(a, sizeof(a), SIZE, 0) && pattern_matches(b, sizeof(b), SIZE, 10) &&
+	      pattern_matches(c, sizeof(c), SIZE, 5010));
+	CHECK_EQ(preadv(fd, vector, 4, SIZE - 11), 11);
+	CHECK_EQ(preadv2(fd, vector, 4, 100, 0), 5011);
+	CHECK(pattern_matches(b, sizeof(b), SIZE, 110));
+	CHECK_EQ(preadv2(fd, vector, 4, 100, RWF_HIPRI), 5011);
+}
+
+static void nowait(void)
+{
+	char buffer[4096];
+	struct iovec vector = { buffer, sizeof(buffer) };
+	int fd = open_size(SIZE, 0);
+	ssize_t length = preadv2(fd, &vector, 1, 1, RWF_NOWAIT);
+
+	/* Reading memory never waits. */
+	CHECK_EQ(length, sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), SIZE, 1));
+}
+
+static void direct(void)
+{
+	char *buffer = aligned_alloc(4096, 16384);
+	int fd = open_size(SIZE, O_DIRECT);
+
+	CHECK_EQ(pread(fd, buffer, 4096, 4096), 4096);
+	CHECK(pattern_matches(buffer, 4096, SIZE, 4096));
+	CHECK_EQ(pread(fd, buffer, 16384, 0), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+	/* There is no block device in between that would want alignment. */
+	CHECK_EQ(pread(fd, buffer + 1, 1000, 3), 1000);
+	CHECK(pattern_matches(buffer + 1, 1000, SIZE, 3));
+}
+
+static void bad_buffers(void)
+{
+	int fd = open_size(SIZE, 0);
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ssize_t length;
+
+	CHECK_FAILS(pread(fd, nowhere, 100, 0), EFAULT);
+	CHECK_FAILS(pread(fd, nowhere_in_kernel, 100, 0), EFAULT);
+	REQUIRE(!mprotect(pages + 4096, 4096, PROT_NONE));
+	CHECK_FAILS(pread(fd, pages + 4096, 100, 0), EFAULT);
+	length = pread(fd, pages + 4000, 1000, 0);
+	CHECK_EQ(length, 96); /* as much as there was room for */
+	CHECK(pattern_matches(pages + 4000, length > 0 ? length : 0, SIZE, 0));
+	CHECK_EQ(lseek(fd, 4000, SEEK_SET), 4000);
+	CHECK_FAILS(read(fd, nowhere, 100), EFAULT);
+	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 4000);
+}
+
+static void seeking(void)
+{
+	int fd = open_size(SIZE, 0);
+
+	CHECK_EQ(lseek(fd, 100, SEEK_SET), 100);
+	CHECK_EQ(lseek(fd, -50, SEEK_CUR), 50);
+	CHECK_EQ(lseek(fd, 5, SEEK_END), SIZE + 5);
+	CHECK_FAILS(lseek(fd, -1, SEEK_SET), EINVAL);
+	CHECK_EQ(lseek(fd, 0, SEEK_DATA), 0);
+	CHECK_EQ(lseek(fd, 5000, SEEK_DATA), 5000);
+	CHECK_EQ(lseek(fd, 0, SEEK_HOLE), SIZE);
+	CHECK_EQ(lseek(fd, SIZE - 1, SEEK_HOLE), SIZE);
+	CHECK_FAILS(lseek(fd, SIZE, SEEK_DATA), ENXIO);
+	CHECK_FAILS(lseek(fd, SIZE, SEEK_HOLE), ENXIO);
+	CHECK_FAILS(lseek(fd, 0, 99), EINVAL);
+}
+
+static void sparse_files(void)
+{
+	static char buffer[HUGE_SIZE];
+	int fd = open_in(mnt, "sparse/islands", O_RDONLY);
+	int hole = open_in(mnt, "sparse/hole", O_RDONLY);
+	struct stat stat;
+
+	CHECK_EQ(pread(fd, buffer, 10, HUGE_SIZE - 3), 10);
+	CHECK(pattern_matches(buffer, 10, 1, HUGE_SIZE - 3));
+	CHECK_EQ(pread(fd, buffer, 10000, 20000), 10000);
+	CHECK(all_zero(buffer, 10000));
+	CHECK_EQ(pread(fd, buffer, 1000, 4 * HUGE_SIZE), 123);
+	CHECK(all_zero(buffer, 123));
+	CHECK(!fstat(hole, &stat));
+	CHECK_EQ(stat.st_size, 3 * HUGE_SIZE + 1);
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQ(read(hole, buffer, HUGE_SIZE), HUGE_SIZE);
+		CHECK(all_zero(buffer, HUGE_SIZE));
+	}
+	CHECK_EQ(read(hole, buffer, HUGE_SIZE), 1);
+}
+
+static void advice(void)
+{
+	static const int advices[] = {
+		POSIX_FADV_NORMAL, POSIX_FADV_RANDOM, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED,
+		POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
+	};
+	int fd = open_size(LARGE, 0);
+
+	for (size_t i = 0; i < KTAP_SIZE(advices); i++)
+		CHECK_EQ(posix_fadvise(fd, 0, 0, advices[i]), 0);
+	CHECK_EQ(posix_fadvise(fd, 0, 0, 99), EINVAL);
+	CHECK_EQ(readahead(fd, 0, LARGE), 0);
+}
+
+static void splicing(void)
+{
+	static char buffer[65536];
+	int fd = open_size(LARGE, 0), ends[2], copy[2];
+	loff_t offset = 4000;
+	ssize_t length;
+
+	REQUIRE(!pipe(ends) && !pipe(copy));
+	length = splice(fd, &offset, ends[1], NULL, sizeof(buffer), 0);
+	CHECK(length > 0 && offset == 4000 + length);
+	CHECK_EQ(tee(ends[0], copy[1], length, 0), length);
+	CHECK_EQ(read(ends[0], buffer, length), length);
+	CHECK(pattern_matches(buffer, length, LARGE, 4000));
+	CHECK_EQ(read(copy[0], buffer, sizeof(buffer)), length);
+	CHECK(pattern_matches(buffer, length, LARGE, 4000));
+	offset = LARGE;
+	CHECK_EQ(splice(fd, &offset, ends[1], NULL, 100, 0), 0);
+	CHECK_FAILS(splice(ends[0], NULL, fd, NULL, 100, 0), EBADF);
+}
+
+static int scratch_file(void)
+{
+	int fd = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	REQUIRE(fd >= 0);
+	return fd;
+}
+
+static bool holds_pattern(int fd, uint64_t seed, uint64_t offset, size_t length)
+{
+	char *buffer = malloc(length);
+	bool same = pread(fd, buffer, length, 0) == (ssize_t)length && pattern_matches(buffer, length, seed, offset);
+
+	free(buffer);
+	return same;
+}
+
+static void sendfile_to_file(void)
+{
+	int fd = open_size(LARGE, 0), to = scratch_file();
+	off_t offset = 10;
+	size_t done = 0;
+
+	while (done < LARGE - 10) {
+		ssize_t length = sendfile(to, fd, &offset, LARGE);
+
+		REQUIRE(length > 0);
+		done += length;
+	}
+	CHECK_EQ(done, LARGE - 10);
+	CHECK_EQ(sendfile(to, fd, &offset, 100), 0);
+	CHECK(holds_pattern(to, LARGE, 10, LARGE - 10));
+}
+
+static void sendfile_to_socket(void)
+{
+	static char buffer[SIZE + 1];
+	int fd = open_size(SIZE, 0), ends[2];
+
+	REQUIRE(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+	CHECK_EQ(sendfile(ends[0], fd, NULL, SIZE + 1), SIZE);
+	CHECK_EQ(lseek(fd, 0, SEEK_CUR), SIZE);
+	CHECK_EQ(recv(ends[1], buffer, sizeof(buffer), MSG_DONTWAIT), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+}
+
+/* Between different file systems the kernel leaves the copy to the program. */
+static void copying_ranges(void)
+{
+	int fd = open_size(SIZE, 0), to = scratch_file();
+	loff_t from = 100;
+	ssize_t length = copy_file_range(fd, &from, to, NULL, 5000, 0);
+
+	if (length < 0) {
+		CHECK_EQ(errno, EXDEV);
+	} else {
+		CHECK_EQ(length, 5000);
+		CHECK(holds_pattern(to, SIZE, 100, 5000));
+	}
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "sequential reads to the end of file", sequential },
+		{ "reads at odd offsets of odd lengths", positioned },
+		{ "64 MiB in one read", whole_in_one },
+		{ "reads at and behind the end of file", end_of_file },
+		{ "vectors", vectors },
+		{ "RWF_NOWAIT", nowait },
+		{ "O_DIRECT, aligned or not", direct },
+		{ "bad buffers", bad_buffers },
+		{ "lseek, SEEK_DATA and SEEK_HOLE", seeking },
+		{ "sparse files", sparse_files },
+		{ "fadvise and readahead", advice },
+		{ "splice and tee", splicing },
+		{ "sendfile to a file", sendfile_to_file },
+		{ "sendfile to a socket", sendfile_to_socket },
+		{ "copy_file_range", copying_ranges },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+/* io_uring: reads in every form, and buffers that are mappings of the file system. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "ktap.h"
+#include "util.h"
+
+static const char *mnt;
+
+#define SIZE 65537UL
+#define LARGE (64UL << 20)
+
+struct ring {
+	int fd;
+	struct io_uring_params params;
+	char *submissions, *completions;
+	struct io_uring_sqe *entries;
+};
+
+static struct ring ring_open(void)
+{
+	struct ring ring = {};
+	struct io_uring_params *params = &ring.params;
+
+	ring.fd = syscall(SYS_io_uring_setup, 8, params);
+	if (ring.fd < 0)
+		SKIP("needs io_uring (%s)", strerror(errno));
+	ring.submissions = mmap(NULL, params->sq_off.array + params->sq_entries * 4, PROT_READ | PROT_WRITE,
+				MAP_SHARED, ring.fd, IORING_OFF_SQ_RING);
+	ring.completions = mmap(NULL, params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe),
+				PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_CQ_RING);
+	ring.entries = mmap(NULL, params->sq_entries * sizeof(struct io_uring_sqe), PROT_READ | PROT_WRITE,
+			    MAP_SHARED, ring.fd, IORING_OFF_SQES);
+	REQUIRE(ring.submissions != MAP_FAILED && ring.completions != MAP_FAILED && ring.entries != MAP_FAILED);
+	return ring;
+}
+
+/* Submits one request, waits for it and returns its result. */
+static int ring_do(struct ring *ring, const struct io_uring_sqe *request)
+{
+	uint32_t *tail = (uint32_t *)(ring->submissions + ring->params.sq_off.tail);
+	uint32_t *mask = (uint32_t *)(ring->submissions + ring->params.sq_off.ring_mask);
+	uint32_t *array = (uint32_t *)(ring->submissions + ring->params.sq_off.array);
+	uint32_t *done = (uint32_t *)(ring->completions + ring->params.cq_off.head);
+	uint32_t *done_mask = (uint32_t *)(ring->completions + ring->params.cq_off.ring_mask);
+	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
+	uint32_t slot = *tail & *mask;
+	int result;
+
+	ring->entries[slot] = *request;
+	array[slot] = slot;
+	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	result = results[*done & *done_mask].res;
+	__atomic_store_n(done, *done + 1, __ATOMIC_RELEASE);
+	return result;
+}
+
+static int open_size(uint64_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map(uint64_t size, int protection, int flags)
+{
+	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length, uint64_t offset)
+{
+	return (struct io_uring_sqe){
+		.opcode = opcode, .fd = fd, .addr = (uintptr_t)address, .len = length, .off = offset,
+	};
+}
+
+static void reads(void)
+{
+	static char buffer[SIZE];
+	struct ring ring = ring_open();
+	struct io_uring_sqe read = request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+
+	CHECK_EQ(ring_do(&ring, &read), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+	read.off = SIZE - 10;
+	CHECK_EQ(ring_do(&ring, &read), 10);
+	CHECK(pattern_matches(buffer, 10, SIZE, SIZE - 10));
+	read.off = SIZE;
+	CHECK_EQ(ring_do(&ring, &read), 0);
+	read.addr = 8;
+	read.off = 0;
+	CHECK_EQ(ring_do(&ring, &read), -EFAULT);
+}
+
+static void forced_async(void)
+{
+	static char buffer[SIZE];
+	struct ring ring = ring_open();
+	struct io_uring_sqe read = request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+
+	read.flags = IOSQE_ASYNC; /* done by a kernel thread on our behalf */
+	CHECK_EQ(ring_do(&ring, &read), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+}
+
+static void vectors(void)
+{
+	static char a[100], b[10000];
+	struct ring ring = ring_open();
+	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
+	struct io_uring_sqe readv = request(IORING_OP_READV, open_size(SIZE), vector, 2, 5);
+
+	CHECK_EQ(ring_do(&ring, &readv), 10100);
+	CHECK(pattern_matches(a, sizeof(a), SIZE, 5) && pattern_matches(b, sizeof(b), SIZE, 105));
+}
+
+static int register_buffer(struct ring *ring, void *address, size_t length)
+{
+	struct iovec vector = { address, length };
+
+	return syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_BUFFERS, &vector, 1);
+}
+
+static void fixed_buffer(void)
+{
+	struct ring ring = ring_open();
+	char *buffer = aligned_alloc(4096, 1 << 20);
+	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100, 1 << 19,
+					   HUGE_SIZE - 5000);
+
+	REQUIRE(!register_buffer(&ring, buffer, 1 << 20));
+	CHECK_EQ(ring_do(&ring, &read), 1 << 19);
+	CHECK(pattern_matches(buffer + 100, 1 << 19, LARGE, HUGE_SIZE - 5000));
+}
+
+static void fixed_file(void)
+{
+	static char buffer[SIZE];
+	struct ring ring = ring_open();
+	struct io_uring_sqe read = request(IORING_OP_READ, 0, buffer, SIZE, 0);
+	int fd = open_size(SIZE);
+
+	REQUIRE(!syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &fd, 1));
+	close(fd);
+	read.flags = IOSQE_FIXED_FILE;
+	CHECK_EQ(ring_do(&ring, &read), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+}
+
+/*
+ * Registered buffers stay pinned for as long as the ring lives, which the kernel refuses for every file system on
+ * DAX.
+ */
+static void mapping_as_fixed_buffer(void)
+{
+	struct ring ring = ring_open();
+	char *shared = map(SIZE, PROT_READ, MAP_SHARED);
+	char *huge = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	char *private = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	CHECK_FAILS(register_buffer(&ring, shared, 8192), EOPNOTSUPP);
+	CHECK_FAILS(register_buffer(&ring, huge, HUGE_SIZE), EOPNOTSUPP);
+	CHECK_FAILS(register_buffer(&ring, private, 8192), EOPNOTSUPP);
+	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
+}
+
+static void direct_write_from_mapping(void)
+{
+	struct ring ring = ring_open();
+	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
+	char *buffer = aligned_alloc(4096, 1 << 20);
+	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+	struct io_uring_sqe write;
+
+	if (device < 0)
+		SKIP("needs loop devices");
+	write = request(IORING_OP_WRITE, device, address + HUGE_SIZE - 8192, 1 << 20, 0);
+	CHECK_EQ(ring_do(&ring, &write), 1 << 20);
+	CHECK_EQ(pread(device, buffer, 1 << 20, 0), 1 << 20);
+	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
+}
+
+static void splices(void)
+{
+	static char buffer[65536];
+	struct ring ring = ring_open();
+	int ends[2], length;
+	struct io_uring_sqe splice;
+
+	REQUIRE(!pipe(ends));
+	splice = request(IORING_OP_SPLICE, ends[1], NULL, 30000, -1);
+	splice.splice_fd_in = open_size(SIZE);
+	splice.splice_off_in = 500;
+	length = ring_do(&ring, &splice);
+	REQUIRE(length > 0);
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), length);
+	CHECK(pattern_matches(buffer, length, SIZE, 500));
+}
+
+static void opens_and_stats(void)
+{
+	struct ring ring = ring_open();
+	char path[PATH_MAX];
+	struct statx stat;
+	struct io_uring_sqe sqe;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	sqe = request(IORING_OP_STATX, AT_FDCWD, path, STATX_ALL, (uintptr_t)&stat);
+	CHECK_EQ(ring_do(&ring, &sqe), 0);
+	CHECK_EQ(stat.stx_size, 4097);
+	sqe = request(IORING_OP_OPENAT, AT_FDCWD, path, 0, 0);
+	sqe.open_flags = O_RDONLY;
+	fd = ring_do(&ring, &sqe);
+	CHECK(fd >= 0 && lseek(fd, 0, SEEK_END) == 4097);
+	sqe.open_flags = O_RDWR;
+	CHECK_EQ(ring_do(&ring, &sqe), -EROFS);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "reads", reads },
+		{ "reads by a kernel thread", forced_async },
+		{ "vectors", vectors },
+		{ "reads into a registered buffer", fixed_buffer },
+		{ "reads from a registered file", fixed_file },
+		{ "mappings as registered buffers", mapping_as_fixed_buffer },
+		{ "direct write from a mapping", direct_write_from_mapping },
+		{ "splice", splices },
+		{ "statx and open", opens_and_stats },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * KTAP output and kselftest exit codes for test programs.
+ *
+ * A program is a table of test points. Each point runs in a process of its own, so that a fatal signal
+ * fails that point and no other.
+ */
+#ifndef KTAP_H
+#define KTAP_H
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { KTAP_PASS = 0, KTAP_FAIL = 1, KTAP_SKIP = 4 };
+
+struct ktap_test {
+	const char *name;
+	void (*run)(void);
+};
+
+/* What a point says about itself, shared with the parent. */
+struct ktap_point {
+	bool failed;
+	char skipped[200];
+};
+
+static struct ktap_point *ktap_point;
+
+#define KTAP_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+/* The condition must hold; if not, the point fails and goes on. */
+#define CHECK(condition) \
+	ktap_check((condition), __FILE__, __LINE__, #condition)
+
+/* The condition must hold; if not, the point fails and ends. */
+#define REQUIRE(condition) \
+	do { \
+		if (!ktap_check((condition), __FILE__, __LINE__, #condition)) \
+			_exit(KTAP_FAIL); \
+	} while (0)
+
+/* Two integers must be equal. */
+#define CHECK_EQ(got, want) \
+	ktap_check_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
+
+/* The system call must fail with this errno. */
+#define CHECK_FAILS(call, error) \
+	do { \
+		errno = 0; \
+		ktap_check_errno((call) == -1, error, __FILE__, __LINE__, #call); \
+	} while (0)
+
+/* Ends the point as skipped. */
+#define SKIP(...) \
+	do { \
+		snprintf(ktap_point->skipped, sizeof(ktap_point->skipped), __VA_ARGS__); \
+		_exit(KTAP_SKIP); \
+	} while (0)
+
+static inline bool ktap_check(bool holds, const char *file, int line, const char *what)
+{
+	if (!holds) {
+		printf("# %s:%d: expected %s (errno %d, %s)\n", file, line, what, errno, strerror(errno));
+		fflush(stdout);
+		ktap_point->failed = true;
+	}
+	return holds;
+}
+
+static inline bool ktap_check_equal(long long got, long long want, const char *file, int line,
+				    const char *what)
+{
+	if (got != want) {
+		printf("# %s:%d: expected %s to be %lld, got %lld\n", file, line, what, want, got);
+		fflush(stdout);
+		ktap_point->failed = true;
+	}
+	return got == want;
+}
+
+static inline bool ktap_check_errno(bool failed, int want, const char *file, int line,
+				    const char *what)
+{
+	int got = failed ? errno : 0;
+
+	if (got == want)
+		return true;
+	printf("# %s:%d: expected %s to fail with %s, got %s\n", file, line, what, strerror(want),
+	       got ? strerror(got) : "success");
+	fflush(stdout);
+	ktap_point->failed = true;
+	return false;
+}
+
+/* The whole program cannot run here. */
+static inline void ktap_skip_all(const char *reason)
+{
+	printf("KTAP version 1\n1..0 # SKIP %s\n", reason);
+	exit(KTAP_SKIP);
+}
+
+static inline int ktap_one(unsigned int number, const struct ktap_test *test)
+{
+	int status;
+	pid_t pid;
+
+	*ktap_point = (struct ktap_point){};
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0) {
+		perror("# fork");
+		exit(KTAP_FAIL);
+	}
+	if (!pid) {
+		test->run();
+		fflush(stdout);
+		_exit(ktap_point->failed ? KTAP_FAIL : KTAP_PASS);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status)) {
+		printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		ktap_point->failed = true;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP && !ktap_point->failed) {
+		printf("ok %u - %s # SKIP %s\n", number, test->name, ktap_point->skipped);
+		return KTAP_SKIP;
+	}
+	if (!WIFEXITED(status) || WEXITSTATUS(status) || ktap_point->failed) {
+		printf("not ok %u - %s\n", number, test->name);
+		return KTAP_FAIL;
+	}
+	printf("ok %u - %s\n", number, test->name);
+	return KTAP_PASS;
+}
+
+/* Runs all points; returns the program's exit status. */
+static inline int ktap_run(const struct ktap_test *tests, size_t count)
+{
+	unsigned int results[KTAP_SKIP + 1] = {};
+
+	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ktap_point == MAP_FAILED) {
+		perror("# mmap");
+		return KTAP_FAIL;
+	}
+	printf("KTAP version 1\n1..%zu\n", count);
+	for (size_t i = 0; i < count; i++)
+		results[ktap_one(i + 1, &tests[i])]++;
+	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
+	       results[KTAP_SKIP]);
+	if (results[KTAP_FAIL])
+		return KTAP_FAIL;
+	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
+}
+
+#endif

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# KTAP output and kselftest exit codes for test scripts; to be sourced.
+
+ktap_number=0
+ktap_failed=0
+ktap_passed=0
+ktap_skipped=0
+ktap_planned=0
+
+# plan COUNT: how many points follow.
+plan() {
+	ktap_planned=$1
+	echo "KTAP version 1"
+	echo "1..$1"
+}
+
+# skip_all REASON: the whole script cannot run here.
+skip_all() {
+	echo "KTAP version 1"
+	echo "1..0 # SKIP $1"
+	exit 4
+}
+
+bail_out() {
+	echo "Bail out! $1"
+	exit 1
+}
+
+# pass NAME, fail NAME, skip NAME REASON: one point.
+pass() {
+	ktap_number=$((ktap_number + 1)) ktap_passed=$((ktap_passed + 1))
+	echo "ok $ktap_number - $1"
+}
+
+fail() {
+	ktap_number=$((ktap_number + 1)) ktap_failed=$((ktap_failed + 1))
+	echo "not ok $ktap_number - $1"
+}
+
+skip() {
+	ktap_number=$((ktap_number + 1)) ktap_skipped=$((ktap_skipped + 1))
+	echo "ok $ktap_number - $1 # SKIP $2"
+}
+
+# check NAME COMMAND...: a point that holds if COMMAND succeeds; what it prints is shown if it does not.
+check() {
+	local name=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		pass "$name"
+	else
+		[ -z "$output" ] || sed 's/^/# /' <<<"$output" | head -n 40
+		echo "# failed: ${*@Q}"
+		fail "$name"
+	fi
+}
+
+# finish: the totals and the exit status.
+finish() {
+	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"
+	[ "$ktap_number" = "$ktap_planned" ] || bail_out "planned $ktap_planned points, ran $ktap_number"
+	[ "$ktap_failed" = 0 ] || exit 1
+	[ "$ktap_passed" -gt 0 ] || exit 4
+	exit 0
+}
+
+tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+work=${DAXFS_WORK:-/tmp/daxfs-tests}
+mnt=$work/mnt
+
+# own_namespace "$@": goes on in a mount namespace of its own, so that nothing stays mounted.
+own_namespace() {
+	if [ "${DAXFS_NAMESPACE:-}" != "$$" ]; then
+		[ "$(id -u)" = 0 ] || skip_all "needs the right to mount (root)"
+		DAXFS_NAMESPACE=$$ exec unshare --mount --propagation private "$0" "$@"
+	fi
+	mkdir -p "$mnt"
+}
+
+# fixture NAME: sets device to where the image NAME stands; the script ends if there is none.
+fixture() {
+	local code=0
+	device=$("$tests/fixture" "$1") || code=$?
+	case $code in
+	0) ;;
+	4) skip_all "$device" ;;
+	*) bail_out "fixture $1: $device" ;;
+	esac
+}

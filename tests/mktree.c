@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Makes a tree of everything that a file system can hold: every file type, every permission, owners, times,
+ * sizes and names from one end of their ranges to the other. The same call makes the same tree.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/xattr.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util.h"
+
+static void die(const char *what)
+{
+	fprintf(stderr, "mktree: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+/* The tree is made with short relative names, one directory after the other. */
+static void enter(const char *name)
+{
+	if (mkdir(name, 0755) || chdir(name))
+		die(name);
+}
+
+static void leave(void)
+{
+	if (chdir(".."))
+		die("..");
+}
+
+static int create(const char *name)
+{
+	int fd = open(name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		die(name);
+	return fd;
+}
+
+static void write_pattern(int fd, uint64_t seed, uint64_t offset, uint64_t length)
+{
+	static char buffer[1 << 16];
+
+	while (length) {
+		size_t part = length < sizeof(buffer) ? length : sizeof(buffer);
+
+		pattern_fill(buffer, part, seed, offset);
+		if (pwrite(fd, buffer, part, offset) != (ssize_t)part)
+			die("write");
+		offset += part;
+		length -= part;
+	}
+}
+
+static void empty_file(const char *name)
+{
+	close(create(name));
+}
+
+/* A file named after its size, whose content has the size as its seed. */
+static void sized_file(uint64_t size)
+{
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "%llu", (unsigned long long)size);
+	fd = create(name);
+	write_pattern(fd, size, 0, size);
+	close(fd);
+}
+
+static void make_sizes(void)
+{
+	static const uint64_t sizes[] = {
+		0, 1, 7, 63, 64, 65, 511, 512, 4095, 4096, 4097, 8191, 8192, 12345, 65535, 65536, 65537,
+		1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1, 2 * HUGE_SIZE - 1,
+		2 * HUGE_SIZE + 4096, 64UL << 20,
+	};
+
+	enter("sizes");
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		sized_file(sizes[i]);
+	leave();
+}
+
+/* A file of holes with data here and there. */
+static void make_sparse(void)
+{
+	static const uint64_t places[] = { 0, 4096 + 5, HUGE_SIZE - 3, 2 * HUGE_SIZE, 3 * HUGE_SIZE + 12288 };
+	int fd;
+
+	enter("sparse");
+	fd = create("islands");
+	if (ftruncate(fd, 4 * HUGE_SIZE + 123))
+		die("islands");
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		write_pattern(fd, 1, places[i], 10);
+	close(fd);
+	fd = create("hole");
+	if (ftruncate(fd, 3 * HUGE_SIZE + 1))
+		die("hole");
+	close(fd);
+	leave();
+}
+
+static void make_types(void)
+{
+	const dev_t devices[] = {
+		makedev(0, 0), makedev(1, 3), makedev(8, 255), makedev(255, 0), makedev(256, 256),
+		makedev(4095, 1048575), makedev(0, 1048575), makedev(4095, 0),
+	};
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "socket" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char name[32];
+
+	enter("types");
+	enter("directory");
+	leave();
+	empty_file("regular");
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		die("socket");
+	close(fd);
+	if (mkfifo("fifo", 0640) || symlink("regular", "symlink"))
+		die("fifo");
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+		snprintf(name, sizeof(name), "char-%u-%u", major(devices[i]), minor(devices[i]));
+		if (mknod(name, S_IFCHR | 0600, devices[i]))
+			die(name);
+		snprintf(name, sizeof(name), "block-%u-%u", major(devices[i]), minor(devices[i]));
+		if (mknod(name, S_IFBLK | 0660, devices[i]))
+			die(name);
+	}
+	/* Hard links of every type that has them, within a directory and between two. */
+	if (link("regular", "regular-link") || link("regular", "directory/regular-link") ||
+	    link("fifo", "directory/fifo-link") || link("socket", "socket-link") ||
+	    link("char-1-3", "char-link") || link("symlink", "symlink-link"))
+		die("link");
+	leave();
+}
+
+static void make_modes(void)
+{
+	char name[32];
+
+	enter("modes");
+	for (unsigned int bit = 0; bit <= 12; bit++) {
+		unsigned int modes[] = { (1U << bit) & 07777, 07777 & ~(1U << bit) };
+
+		for (int i = 0; i < 2; i++) {
+			snprintf(name, sizeof(name), "file-%04o", modes[i]);
+			if (access(name, F_OK)) {
+				empty_file(name);
+				if (chmod(name, modes[i]))
+					die(name);
+			}
+			snprintf(name, sizeof(name), "dir-%04o", modes[i]);
+			if (access(name, F_OK) && (mkdir(name, 0) || chmod(name, modes[i])))
+				die(name);
+		}
+	}
+	leave();
+}
+
+static void make_owners(void)
+{
+	static const uint32_t ids[] = { 0, 1, 1000, 65534, 65535, 65536, 0x7fffffff, 0x80000000, 0xfffffffe };
+	char name[32];
+
+	enter("owners");
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		snprintf(name, sizeof(name), "%u", ids[i]);
+		empty_file(name);
+		if (lchown(name, ids[i], ids[sizeof(ids) / sizeof(ids[0]) - 1 - i]))
+			die(name);
+	}
+	if (symlink("0", "link") || lchown("link", 7, 0xfffffffe))
+		die("link");
+	leave();
+}
+
+static void make_names(void)
+{
+	static const char * const odd[] = {
+		" ", "  ", "-rf", "--help", "...", "..x", ".x", ".hidden", "a b", "a\nb", "\n", "\t", "'", "\"",
+		"\\", "*", "%s%n", "$(false)", "A", "a", "\xc3\xa9", "e\xcc\x81", "\xff\xfe", "\xed\xa0\x80",
+		"\xe2\x80\xae" "txt.exe", "\xf0\x9f\x92\xbe", "con.", "~",
+	};
+	char name[NAME_MAX + 1];
+
+	enter("names");
+	enter("odd");
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+		empty_file(odd[i]);
+	leave();
+	enter("bytes"); /* every byte that a name may consist of */
+	for (int byte = 1; byte < 256; byte++) {
+		snprintf(name, sizeof(name), "%c", byte);
+		if (byte != '/' && byte != '.')
+			empty_file(name);
+	}
+	leave();
+	enter("lengths"); /* all of them the start of one another */
+	memset(name, 'n', NAME_MAX);
+	for (int length = 1; length <= NAME_MAX; length++) {
+		name[length] = 0;
+		empty_file(name);
+		name[length] = 'n';
+	}
+	leave();
+	enter("long"); /* 255 bytes of any value, and a pair that differs in the last byte */
+	name[NAME_MAX] = 0;
+	for (int i = 0; i < 100; i++) {
+		pattern_fill(name, NAME_MAX, i, 0);
+		for (int j = 0; j < NAME_MAX; j++)
+			if (!name[j] || name[j] == '/')
+				name[j] = 'x';
+		empty_file(name);
+		name[NAME_MAX - 1] ^= 0x80;
+		if (name[NAME_MAX - 1] && name[NAME_MAX - 1] != '/')
+			empty_file(name);
+	}
+	memset(name, 0xff, NAME_MAX);
+	empty_file(name);
+	leave();
+	leave();
+}
+
+static void make_symlinks(void)
+{
+	static const int lengths[] = { 1, 2, 15, 16, 59, 60, 61, 255, 256, 1023, 4094, 4095 };
+	char target[4096], name[32];
+
+	enter("symlinks");
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		for (int j = 0; j < lengths[i]; j++)
+			target[j] = pattern_byte(i, j) ? pattern_byte(i, j) : 1;
+		target[lengths[i]] = 0;
+		snprintf(name, sizeof(name), "length-%d", lengths[i]);
+		if (symlink(target, name))
+			die(name);
+	}
+	if (symlink("loop", "loop") || symlink("/no/such/place", "absolute") || symlink("../names/odd", "up") ||
+	    symlink(" ", "blank") || symlink("a\nb", "newline") || symlink("../sizes/4097", "file"))
+		die("symlink");
+	leave();
+}
+
+static void make_directories(void)
+{
+	static const unsigned int counts[] = { 0, 1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 300, 3000 };
+	char name[NAME_MAX + 1];
+
+	enter("directories");
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		snprintf(name, sizeof(name), "%u", counts[i]);
+		enter(name);
+		for (unsigned int j = 0; j < counts[i]; j++) {
+			many_name(name, j);
+			if (j == 0)
+				empty_file("first");
+			else if (link("first", name))
+				die(name);
+		}
+		leave();
+	}
+	enter("deep"); /* far deeper than a path can say */
+	memset(name, 'd', NAME_MAX);
+	name[NAME_MAX] = 0;
+	for (int i = 0; i < 100; i++)
+		enter(i % 4 ? "d" : name);
+	sized_file(5000);
+	for (int i = 0; i < 100; i++)
+		leave();
+	leave();
+	leave();
+}
+
+static void make_xattrs(void)
+{
+	char value[2000];
+
+	enter("xattrs");
+	empty_file("file");
+	empty_file("twin");
+	enter("dir");
+	leave();
+	if (symlink("file", "link"))
+		die("link");
+	memset(value, 0xa5, sizeof(value));
+	/* Not every file system that this tree is made on takes every kind. */
+	setxattr("file", "user.colour", "blue", 4, 0);
+	setxattr("file", "user.empty", "", 0, 0);
+	setxattr("file", "trusted.long", value, sizeof(value), 0);
+	setxattr("twin", "user.colour", "blue", 4, 0);
+	setxattr("dir", "trusted.overlay.opaque", "y", 1, 0);
+	lsetxattr("link", "trusted.of-link", "1", 1, 0);
+	leave();
+}
+
+struct moment {
+	long long seconds;
+	long nanoseconds;
+};
+
+static const struct moment moments[] = {
+	{ -2208988800, 0 }, /* 1900 */
+	{ -2147483649, 999999999 }, { -2147483648, 0 }, /* 1901 */
+	{ -1, 999999999 }, { -1, 0 }, { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1700000000, 123456789 },
+	{ 2147483647, 999999999 }, { 2147483648, 0 }, /* 2038 */
+	{ 4294967295, 999999999 }, { 4294967296, 1 }, /* 2106 */
+	{ 15032385535, 999999999 }, { 15032385536, 0 }, /* 2446 */
+	{ 253402300800, 1 }, /* 10000 */
+};
+
+static void set_time(const char *name, const struct moment *moment)
+{
+	const struct timespec times[2] = {
+		{ .tv_nsec = UTIME_OMIT },
+		{ moment->seconds, moment->nanoseconds },
+	};
+
+	if (utimensat(AT_FDCWD, name, times, AT_SYMLINK_NOFOLLOW))
+		die(name);
+}
+
+static void make_times(void)
+{
+	char name[64];
+
+	enter("times");
+	for (size_t i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
+		static const char * const kinds[] = { "file", "dir", "link", "fifo" };
+
+		for (int kind = 0; kind < 4; kind++) {
+			snprintf(name, sizeof(name), "%s%+lld.%09ld", kinds[kind], moments[i].seconds,
+				 moments[i].nanoseconds);
+			switch (kind) {
+			case 0:
+				empty_file(name);
+				break;
+			case 1:
+				enter(name);
+				leave();
+				break;
+			case 2:
+				if (symlink("x", name))
+					die(name);
+				break;
+			default:
+				if (mkfifo(name, 0600))
+					die(name);
+			}
+			set_time(name, &moments[i]);
+		}
+	}
+	leave();
+}
+
+/* The groups' own directories come last: what was made in them touched their times. */
+static void set_group_times(void)
+{
+	static const char * const groups[] = {
+		"sizes", "sparse", "types", "modes", "owners", "names", "symlinks", "directories", "xattrs",
+		"times", ".",
+	};
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		set_time(groups[i], &moments[i]);
+}
+
+static void make_all(void)
+{
+	umask(0);
+	make_sizes();
+	make_sparse();
+	make_types();
+	make_modes();
+	make_owners();
+	make_names();
+	make_symlinks();
+	make_directories();
+	make_xattrs();
+	make_times();
+	set_group_times();
+}
+
+/* A file that reaches over 4 GiB with data around every power of two that could be a limit. */
+static void make_big(void)
+{
+	static const uint64_t places[] = { 0, (1UL << 31) - 8, (1UL << 32) - 8, (1UL << 32) + HUGE_SIZE - 3 };
+	int fd = create("big");
+
+	if (ftruncate(fd, (1UL << 32) + 2 * HUGE_SIZE + 5))
+		die("big");
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		write_pattern(fd, 4, places[i], 16);
+	write_pattern(fd, 4, (1UL << 32) + 2 * HUGE_SIZE - 11, 16);
+	close(fd);
+}
+
+static void make_many(unsigned int count)
+{
+	char name[NAME_MAX + 1];
+
+	for (unsigned int i = 0; i < count; i++) {
+		many_name(name, i);
+		empty_file(name);
+	}
+}
+
+/* A small tree, for images that are damaged on purpose. */
+static void make_small(void)
+{
+	int fd;
+
+	enter("dir");
+	enter("sub");
+	empty_file("leaf");
+	leave();
+	for (unsigned int i = 0; i < 20; i++) {
+		char name[NAME_MAX + 1];
+
+		many_name(name, i);
+		empty_file(name);
+	}
+	leave();
+	enter("other");
+	leave();
+	fd = create("file");
+	write_pattern(fd, 6, 0, 6000);
+	close(fd);
+	fd = create("good");
+	write_pattern(fd, 5, 0, 5000);
+	close(fd);
+	if (symlink("good", "link") || symlink("file", "link2") || mknod("fifo", S_IFIFO | 0600, 0) ||
+	    mknod("null", S_IFCHR | 0666, makedev(1, 3)))
+		die("small");
+}
+
+int main(int argc, char **argv)
+{
+	static const char usage[] =
+		"Usage: mktree all|big|many|small DIR\n"
+		"\n"
+		"Makes DIR, which must not exist, and fills it:\n"
+		"  all    every type, mode, owner, name, size and time (as root)\n"
+		"  big    a sparse file of over 4 GiB\n"
+		"  many   a directory of 100,000 files\n"
+		"  small  a few files, as root\n";
+
+	if (argc == 2 && !strcmp(argv[1], "--help")) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (argc != 3) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	enter(argv[2]);
+	if (!strcmp(argv[1], "all"))
+		make_all();
+	else if (!strcmp(argv[1], "big"))
+		make_big();
+	else if (!strcmp(argv[1], "many"))
+		make_many(100000);
+	else if (!strcmp(argv[1], "small"))
+		make_small();
+	else {
+		fputs(usage, stderr);
+		return 2;
+	}
+	return 0;
+}

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Mappings show the file, nothing but the file, and cannot change it. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static const char *mnt;
+
+#define SIZE 12345UL
+#define ROUNDED 16384UL
+
+static int open_size(uint64_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map(uint64_t size, size_t length, int protection, int flags)
+{
+	int fd = open_size(size);
+	char *address = mmap(NULL, length, protection, flags, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd); /* the mapping outlives it */
+	return address;
+}
+
+static sigjmp_buf faulted;
+static int fault_signal;
+
+static void on_fault(int signal)
+{
+	fault_signal = signal;
+	siglongjmp(faulted, 1);
+}
+
+/* The signal that loading the byte at @address raises, 0 for none. */
+static int touch(const char *address)
+{
+	struct sigaction action = { .sa_handler = on_fault }, bus, segv;
+
+	fault_signal = 0;
+	sigaction(SIGBUS, &action, &bus);
+	sigaction(SIGSEGV, &action, &segv);
+	if (!sigsetjmp(faulted, 1))
+		asm volatile("" : : "r"(*address) : "memory");
+	sigaction(SIGBUS, &bus, NULL);
+	sigaction(SIGSEGV, &segv, NULL);
+	return fault_signal;
+}
+
+static const uint64_t sizes[] = {
+	1, 63, 4095, 4096, 4097, 8192, SIZE, 65535, 65537, 1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1,
+	HUGE_SIZE, HUGE_SIZE + 1, 2 * HUGE_SIZE - 1, 2 * HUGE_SIZE + 4096,
+};
+
+static void equals_file(int flags)
+{
+	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+		char *address = map(sizes[i], sizes[i], PROT_READ, flags);
+
+		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
+		CHECK(!munmap(address, sizes[i]));
+	}
+}
+
+static void shared_equals_file(void)
+{
+	equals_file(MAP_SHARED);
+}
+
+static void private_equals_file(void)
+{
+	equals_file(MAP_PRIVATE);
+}
+
+/* Behind the end of file there are zeros to the end of the page, and then there is nothing. */
+static void behind_the_end(int flags)
+{
+	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+		size_t end = (sizes[i] + page_size() - 1) & ~(page_size() - 1);
+		char *address = map(sizes[i], end + 3 * HUGE_SIZE, PROT_READ, flags);
+
+		CHECK(all_zero(address + sizes[i], end - sizes[i]));
+		CHECK_EQ(touch(address + end), SIGBUS);
+		CHECK_EQ(touch(address + end + page_size()), SIGBUS);
+		CHECK_EQ(touch(address + end + HUGE_SIZE), SIGBUS);
+		CHECK_EQ(touch(address + end + 3 * HUGE_SIZE - 1), SIGBUS);
+		/* The fault behind the end did not bring anything in. */
+		CHECK_EQ(touch(address + end - 1), 0);
+		CHECK(!munmap(address, end + 3 * HUGE_SIZE));
+	}
+}
+
+static void shared_behind_the_end(void)
+{
+	behind_the_end(MAP_SHARED);
+}
+
+static void private_behind_the_end(void)
+{
+	behind_the_end(MAP_PRIVATE);
+}
+
+static void empty_file(void)
+{
+	CHECK_EQ(touch(map(0, 4096, PROT_READ, MAP_SHARED)), SIGBUS);
+	CHECK_EQ(touch(map(0, 4096, PROT_READ, MAP_PRIVATE)), SIGBUS);
+}
+
+static void private_write_past_end(void)
+{
+	char *address = map(SIZE, ROUNDED + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	address[ROUNDED - 1] = 1; /* in the last page: the program's own copy */
+	CHECK_EQ(address[ROUNDED - 1], 1);
+	CHECK_EQ(map(SIZE, ROUNDED, PROT_READ, MAP_SHARED)[ROUNDED - 1], 0);
+	CHECK_EQ(touch(address + ROUNDED), SIGBUS);
+}
+
+static void at_offsets(void)
+{
+	uint64_t size = 2 * HUGE_SIZE + 4096;
+	static const uint64_t offsets[] = { 4096, 8192, HUGE_SIZE - 4096, HUGE_SIZE, HUGE_SIZE + 4096, 2 * HUGE_SIZE };
+	int fd = open_size(size);
+
+	for (size_t i = 0; i < KTAP_SIZE(offsets); i++) {
+		char *address = mmap(NULL, size - offsets[i], PROT_READ, MAP_SHARED, fd, offsets[i]);
+
+		REQUIRE(address != MAP_FAILED);
+		CHECK(pattern_matches(address, size - offsets[i], size, offsets[i]));
+		munmap(address, size - offsets[i]);
+	}
+	CHECK(mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 1) == MAP_FAILED);
+	CHECK_EQ(touch(mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 1L << 40)), SIGBUS);
+}
+
+static void cannot_be_written(void)
+{
+	int fd = open_size(SIZE);
+	char *address = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+
+	errno = 0;
+	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+	CHECK_EQ(errno, EACCES);
+	CHECK_FAILS(mprotect(address, SIZE, PROT_READ | PROT_WRITE), EACCES);
+	CHECK_FAILS(madvise(address, ROUNDED, MADV_POPULATE_WRITE), EINVAL);
+	CHECK(madvise(address, ROUNDED, MADV_REMOVE) == -1);
+}
+
+static void private_writes_stay_private(void)
+{
+	char *mine = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *theirs = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char buffer[SIZE];
+
+	memset(mine + 4000, 0x55, 200);
+	CHECK(pattern_matches(mine, 4000, SIZE, 0));
+	CHECK(mine[4000] == 0x55 && mine[4199] == 0x55);
+	CHECK(pattern_matches(mine + 4200, SIZE - 4200, SIZE, 4200));
+	CHECK(pattern_matches(theirs, SIZE, SIZE, 0));
+	CHECK_EQ(pread(open_size(SIZE), buffer, SIZE, 0), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
+	/* Giving up the copies brings the file's pages back. */
+	CHECK(!madvise(mine, ROUNDED, MADV_DONTNEED));
+	CHECK(pattern_matches(mine, SIZE, SIZE, 0));
+}
+
+static void write_first(void)
+{
+	char *mine = map(HUGE_SIZE, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	/* The first access to the page is the write: it is copied all the same. */
+	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
+	CHECK_EQ((uint8_t)mine[HUGE_SIZE / 2 + 5], pattern_byte(HUGE_SIZE, HUGE_SIZE / 2 + 5) ^ 0xff);
+	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
+	CHECK(pattern_matches(mine, HUGE_SIZE, HUGE_SIZE, 0));
+}
+
+static void protections(void)
+{
+	char *shared = map(SIZE, SIZE, PROT_NONE, MAP_SHARED);
+	char *private = map(SIZE, SIZE, PROT_READ, MAP_PRIVATE);
+
+	CHECK_EQ(touch(shared), SIGSEGV);
+	CHECK(!mprotect(shared, SIZE, PROT_READ));
+	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
+	CHECK(!mprotect(shared, 4096, PROT_NONE));
+	CHECK_EQ(touch(shared), SIGSEGV);
+	CHECK_EQ(touch(shared + 4096), 0);
+	CHECK(!mprotect(shared, SIZE, PROT_READ | PROT_EXEC));
+	CHECK(!mprotect(private, SIZE, PROT_READ | PROT_WRITE));
+	private[1] = 1;
+	CHECK(!mprotect(private, SIZE, PROT_READ));
+	CHECK_EQ(private[1], 1);
+}
+
+static void remapping(void)
+{
+	uint64_t size = 65537;
+	char *address = map(size, 4096, PROT_READ, MAP_SHARED);
+	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	address = mremap(address, 4096, size, MREMAP_MAYMOVE);
+	REQUIRE(address != MAP_FAILED);
+	CHECK(pattern_matches(address, size, size, 0));
+	address = mremap(address, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place);
+	CHECK(address == place);
+	CHECK(pattern_matches(address, size, size, 0));
+	CHECK(!munmap(address + 8192, 4096));
+	CHECK_EQ(touch(address + 8192), SIGSEGV);
+	CHECK(pattern_matches(address + 12288, size - 12288, size, 12288));
+	CHECK(mremap(address, 8192, 4096, 0) == address);
+	CHECK_EQ(touch(address + 4096), SIGSEGV);
+}
+
+static void forking(void)
+{
+	char *shared = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char *private = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int status;
+	pid_t pid;
+
+	private[0] = 'p';
+	touch(shared + 4096);
+	pid = fork();
+	if (!pid) {
+		bool good = private[0] == 'p' && pattern_matches(shared, SIZE, SIZE, 0) &&
+			    pattern_matches(private + 1, SIZE - 1, SIZE, 1);
+
+		private[0] = 'c';
+		private[5000] = 'c';
+		_exit(good && private[0] == 'c' ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	CHECK_EQ(private[0], 'p');
+	CHECK(pattern_matches(private + 1, SIZE - 1, SIZE, 1));
+}
+
+static void advising(void)
+{
+	static const int harmless[] = {
+		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_DONTFORK,
+		MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_POPULATE_READ,
+	};
+	uint64_t size = 2 * HUGE_SIZE + 4096;
+	char *address = map(size, size, PROT_READ, MAP_SHARED);
+
+	for (size_t i = 0; i < KTAP_SIZE(harmless); i++)
+		if (!CHECK(!madvise(address, size, harmless[i])))
+			printf("# advice %d\n", harmless[i]);
+	/* These may be refused but must do no harm. */
+	madvise(address, size, MADV_COLD);
+	madvise(address, size, MADV_PAGEOUT);
+	madvise(address, size, MADV_HUGEPAGE);
+	madvise(address, size, MADV_COLLAPSE);
+	madvise(address, size, MADV_FREE);
+	madvise(address, size, MADV_MERGEABLE);
+	CHECK(pattern_matches(address, size, size, 0));
+}
+
+static void populating(void)
+{
+	uint64_t size = 2 * HUGE_SIZE + 4096;
+	char *private = map(size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	CHECK(pattern_matches(map(size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size, 0));
+	CHECK(!madvise(private + 8192, 8192, MADV_POPULATE_WRITE));
+	CHECK(pattern_matches(private, size, size, 0));
+	/* As far as the file goes. */
+	CHECK_FAILS(madvise(map(SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096, MADV_POPULATE_READ),
+		    EFAULT);
+}
+
+static void locking(void)
+{
+	uint64_t size = 2 * HUGE_SIZE + 4096;
+	char *address = map(size, size, PROT_READ, MAP_SHARED);
+	char *private = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	CHECK(!mlock(address, size));
+	CHECK(!munlock(address, HUGE_SIZE));
+	CHECK(!mlock(private, SIZE));
+	CHECK(!mlockall(MCL_CURRENT));
+	CHECK(!munlockall());
+	CHECK(!msync(address, size, MS_SYNC));
+	CHECK(pattern_matches(address, size, size, 0));
+}
+
+static void residency(void)
+{
+	unsigned char pages[4] = {};
+	char *address = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	CHECK(!mincore(address, SIZE, pages));
+	for (int i = 0; i < 4; i++)
+		CHECK(pages[i] & 1);
+}
+
+/* MAP_SYNC promises something about writes; there are none. It works or is refused as the manual says. */
+static void synchronous(void)
+{
+	int fd = open_size(SIZE);
+	char *address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+
+	if (address == MAP_FAILED)
+		CHECK_EQ(errno, EOPNOTSUPP);
+	else
+		CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED_VALIDATE, fd, 0);
+	REQUIRE(address != MAP_FAILED);
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+}
+
+static void no_execution_without_right(void)
+{
+	int fd = open_size(SIZE);
+
+	/* PROT_EXEC needs no execute permission of the file, only a mount without noexec. */
+	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0) != MAP_FAILED);
+}
+
+/* Neighbours in the image are other files: a mapping of each shows that file alone. */
+static void neighbours(void)
+{
+	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+		size_t end = (sizes[i] + 4095) & ~4095UL;
+		char *address = map(sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
+
+		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
+		CHECK(all_zero(address + sizes[i], end - sizes[i]));
+	}
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "shared mappings equal the file", shared_equals_file },
+		{ "private mappings equal the file", private_equals_file },
+		{ "shared: zeros behind the end of file, then SIGBUS", shared_behind_the_end },
+		{ "private: zeros behind the end of file, then SIGBUS", private_behind_the_end },
+		{ "an empty file has no page", empty_file },
+		{ "writing behind the end of file", private_write_past_end },
+		{ "offsets", at_offsets },
+		{ "shared mappings cannot be made writable", cannot_be_written },
+		{ "private writes stay private", private_writes_stay_private },
+		{ "a write as the first access", write_first },
+		{ "mprotect", protections },
+		{ "mremap and munmap in part", remapping },
+		{ "fork", forking },
+		{ "madvise", advising },
+		{ "MAP_POPULATE and MADV_POPULATE", populating },
+		{ "mlock and msync", locking },
+		{ "mincore", residency },
+		{ "MAP_SHARED_VALIDATE and MAP_SYNC", synchronous },
+		{ "PROT_EXEC", no_execution_without_right },
+		{ "no file shows its neighbours", neighbours },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

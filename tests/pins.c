@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page references. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#ifndef MSG_ZEROCOPY
+#define MSG_ZEROCOPY 0x4000000
+#endif
+#ifndef SO_ZEROCOPY
+#define SO_ZEROCOPY 60
+#endif
+
+static const char *mnt;
+
+#define SMALL 65537UL
+#define LARGE (64UL << 20)
+
+static char *map(uint64_t size, int protection, int flags)
+{
+	char path[64];
+	char *address;
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	address = mmap(NULL, size, protection, flags, open_in(mnt, path, O_RDONLY), 0);
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+/* A block device that takes direct I/O. */
+static int direct_device(void)
+{
+	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
+
+	if (device < 0)
+		SKIP("needs loop devices");
+	return device;
+}
+
+static void direct_write_from(char *address, uint64_t size, uint64_t offset, size_t length)
+{
+	int device = direct_device();
+	char *buffer = aligned_alloc(4096, length);
+
+	CHECK_EQ(pwrite(device, address + offset, length, 8192), length);
+	CHECK_EQ(pread(device, buffer, length, 8192), length);
+	CHECK(pattern_matches(buffer, length, size, offset));
+	close(device);
+}
+
+static void direct_from_small_pages(void)
+{
+	direct_write_from(map(SMALL, PROT_READ, MAP_SHARED), SMALL, 4096, 32768);
+}
+
+static void direct_from_huge_pages(void)
+{
+	direct_write_from(map(LARGE, PROT_READ, MAP_SHARED), LARGE, HUGE_SIZE - 8192, 4 << 20);
+}
+
+static void direct_from_private(void)
+{
+	char *address = map(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+	address[HUGE_SIZE] ^= 1;
+	address[HUGE_SIZE] ^= 1;
+	direct_write_from(address, LARGE, HUGE_SIZE - 8192, 1 << 20);
+}
+
+static void direct_from_untouched(void)
+{
+	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+
+	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
+	direct_write_from(address, LARGE, 8 * HUGE_SIZE + 512, 8192);
+}
+
+/* The device may not write into a mapping that nobody may write to. */
+static void direct_read_into(void)
+{
+	char *shared = map(SMALL, PROT_READ, MAP_SHARED);
+	char *private = map(SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int device = direct_device();
+
+	CHECK_FAILS(pread(device, shared, 4096, 0), EFAULT);
+	CHECK(pattern_matches(shared, SMALL, SMALL, 0));
+	/* A private mapping gets copies. */
+	CHECK_EQ(pread(device, private + 4096, 4096, 0), 4096);
+	CHECK(all_zero(private + 4096, 4096));
+	CHECK(pattern_matches(shared, SMALL, SMALL, 0));
+}
+
+static void plain_write(void)
+{
+	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	char *address = map(SMALL, PROT_READ, MAP_SHARED), *copy;
+
+	CHECK_EQ(pwrite(file, address, SMALL, 0), SMALL);
+	copy = mmap(NULL, SMALL, PROT_READ, MAP_SHARED, file, 0);
+	CHECK(pattern_matches(copy, SMALL, SMALL, 0));
+	/* Behind the last page there is nothing that could be written. */
+	address = mmap(NULL, SMALL + 8192, PROT_READ, MAP_SHARED, open_in(mnt, "sizes/65537", O_RDONLY), 0);
+	CHECK_FAILS(pwrite(file, address + 69632, 100, 0), EFAULT);
+}
+
+static void vmsplicing(void)
+{
+	static char buffer[65536];
+	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+	struct iovec vector = { address + HUGE_SIZE - 16384, 32768 };
+	int ends[2];
+
+	REQUIRE(!pipe(ends));
+	CHECK_EQ(vmsplice(ends[1], &vector, 1, 0), 32768);
+	CHECK(!munmap(address, LARGE)); /* the pipe still has the pages */
+	CHECK_EQ(read(ends[0], buffer, 32768), 32768);
+	CHECK(pattern_matches(buffer, 32768, LARGE, HUGE_SIZE - 16384));
+}
+
+static void pipe_outlives_mapping(void)
+{
+	char *address = map(SMALL, PROT_READ, MAP_SHARED);
+	struct iovec vector = { address, 8192 };
+	char buffer[8192];
+	int ends[2];
+
+	REQUIRE(!pipe(ends));
+	CHECK_EQ(vmsplice(ends[1], &vector, 1, SPLICE_F_GIFT), 8192);
+	CHECK(!munmap(address, SMALL));
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), 8192);
+	CHECK(pattern_matches(buffer, 8192, SMALL, 0));
+}
+
+static void zero_copy_send(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof(address);
+	static char buffer[65536];
+	char *mapped = map(LARGE, PROT_READ, MAP_SHARED) + HUGE_SIZE - 32768;
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int sender = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), receiver, one = 1;
+	size_t sent = 0, received = 0;
+
+	if (bind(listener, (struct sockaddr *)&address, length) || listen(listener, 1) ||
+	    getsockname(listener, (struct sockaddr *)&address, &length) ||
+	    connect(sender, (struct sockaddr *)&address, length))
+		SKIP("needs the loopback interface");
+	receiver = accept(listener, NULL, NULL);
+	REQUIRE(!setsockopt(sender, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)));
+	while (received < sizeof(buffer)) {
+		ssize_t part;
+
+		if (sent < sizeof(buffer)) {
+			part = send(sender, mapped + sent, sizeof(buffer) - sent, MSG_ZEROCOPY | MSG_DONTWAIT);
+			REQUIRE(part > 0 || errno == EAGAIN);
+			sent += part > 0 ? part : 0;
+		}
+		part = recv(receiver, buffer + received, sizeof(buffer) - received, 0);
+		REQUIRE(part > 0);
+		received += part;
+	}
+	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 32768));
+	close(sender);
+	close(receiver);
+}
+
+static void futexes(void)
+{
+	char *small = map(SMALL, PROT_READ, MAP_SHARED), *large = map(LARGE, PROT_READ, MAP_SHARED);
+	uint32_t word;
+
+	memcpy(&word, small, 4);
+	CHECK_FAILS(syscall(SYS_futex, small, FUTEX_WAIT, word + 1, NULL, NULL, 0), EAGAIN);
+	CHECK_EQ(syscall(SYS_futex, small, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
+	memcpy(&word, large + 8192, 4);
+	CHECK_FAILS(syscall(SYS_futex, large + 8192, FUTEX_WAIT, word + 1, NULL, NULL, 0), EAGAIN);
+	CHECK_EQ(syscall(SYS_futex, large + 8192, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
+}
+
+/* Reading what the kernel tells about every page must do no harm. */
+static void introspection(void)
+{
+	static const char * const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
+	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
+	static uint64_t entries[1024];
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t word;
+
+	CHECK_EQ(pread(fd, entries, sizeof(entries), (uintptr_t)address / 4096 * 8), sizeof(entries));
+	for (size_t i = 0; i < KTAP_SIZE(entries); i++) {
+		CHECK(entries[i] >> 63);
+		if (i)
+			CHECK_EQ(entries[i] & ((1ULL << 55) - 1), (entries[i - 1] & ((1ULL << 55) - 1)) + 1);
+	}
+	if (flags >= 0)
+		pread(flags, &word, 8, (entries[0] & ((1ULL << 55) - 1)) * 8);
+	for (size_t i = 0; i < KTAP_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "/proc/self/%s", files[i]);
+		number_in(path, "no such key");
+	}
+	CHECK_EQ(number_in("/proc/self/smaps_rollup", "Rss:") >= 65536, 1);
+}
+
+/* A core dump reads every mapped page. */
+static void dumping_core(void)
+{
+	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+	char template[PATH_MAX];
+	int status;
+	pid_t pid;
+
+	CHECK(filter < 0 || write(filter, "0xff", 4) == 4);
+	snprintf(template, sizeof(template), "%s/core.XXXXXX", work_dir());
+	REQUIRE(mkdtemp(template) && !chdir(template));
+	pid = fork();
+	if (!pid) {
+		prlimit(0, RLIMIT_CORE, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY }, NULL);
+		abort();
+	}
+	waitpid(pid, &status, 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	CHECK(pattern_matches(address, HUGE_SIZE, LARGE, 0));
+	unlink("core");
+	CHECK(!chdir("/"));
+	rmdir(template);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "direct write from small pages", direct_from_small_pages },
+		{ "direct write from huge pages", direct_from_huge_pages },
+		{ "direct write from a private mapping", direct_from_private },
+		{ "direct write from pages not yet mapped", direct_from_untouched },
+		{ "direct read into a mapping", direct_read_into },
+		{ "write from a mapping", plain_write },
+		{ "vmsplice from huge pages", vmsplicing },
+		{ "a pipe outlives the mapping", pipe_outlives_mapping },
+		{ "zero-copy send", zero_copy_send },
+		{ "futexes", futexes },
+		{ "pagemap and smaps", introspection },
+		{ "core dumps", dumping_core },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

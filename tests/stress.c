@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Many processes at once, while somebody drops the caches, mounts and unmounts. Counts rounds, not time. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#define WORKERS 6
+#define ROUNDS 400
+#define LARGE (64UL << 20)
+
+static const char *mnt, *device;
+
+static uint64_t random_number(uint64_t worker, uint64_t round)
+{
+	uint64_t number;
+
+	pattern_fill(&number, sizeof(number), worker + 77, round * 8);
+	return number;
+}
+
+static void read_somewhere(uint64_t number)
+{
+	char buffer[20000];
+	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
+	uint64_t offset = number % (LARGE - sizeof(buffer));
+
+	CHECK_EQ(pread(fd, buffer, sizeof(buffer), offset), sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, offset));
+	close(fd);
+}
+
+static void map_somewhere(uint64_t number)
+{
+	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
+	uint64_t start = number % 16 * HUGE_SIZE, length = (1 + (number >> 8) % 8) * HUGE_SIZE;
+	int flags = number >> 16 & 1 ? MAP_SHARED : MAP_PRIVATE;
+	char *address = mmap(NULL, length, PROT_READ, flags, fd, start);
+
+	close(fd);
+	REQUIRE(address != MAP_FAILED);
+	for (uint64_t offset = (number >> 20) % 4096; offset < length; offset += 65536)
+		CHECK_EQ((uint8_t)address[offset], pattern_byte(LARGE, start + offset));
+	if (flags == MAP_PRIVATE && !mprotect(address, length, PROT_READ | PROT_WRITE)) {
+		address[length / 2] ^= 1;
+		CHECK_EQ((uint8_t)address[length / 2], pattern_byte(LARGE, start + length / 2) ^ 1);
+		CHECK_EQ((uint8_t)address[length / 2 + 1], pattern_byte(LARGE, start + length / 2 + 1));
+	}
+	CHECK(!munmap(address, length));
+}
+
+static void look_up(uint64_t number)
+{
+	int dir = open_in(mnt, "directories/3000", O_PATH | O_DIRECTORY);
+	char name[NAME_MAX + 1];
+	struct stat stat;
+
+	for (int i = 0; i < 50; i++) {
+		many_name(name, 1 + (number >> i) % 2999);
+		CHECK(!fstatat(dir, name, &stat, 0));
+		name[0] ^= 1;
+		CHECK_FAILS(fstatat(dir, name, &stat, 0), ENOENT);
+	}
+	close(dir);
+}
+
+static void list(uint64_t number)
+{
+	static const unsigned int counts[] = { 0, 5, 64, 300, 3000 };
+	unsigned int count = counts[number % KTAP_SIZE(counts)], seen = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "directories/%u", count);
+	dir = fdopendir(open_in(mnt, path, O_RDONLY | O_DIRECTORY));
+	REQUIRE(dir);
+	while (readdir(dir))
+		seen++;
+	CHECK_EQ(seen, count + 2);
+	closedir(dir);
+}
+
+static void run_program(uint64_t number)
+{
+	char path[PATH_MAX];
+	int status;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
+	pid = fork();
+	if (!pid) {
+		execl(path, path, NULL);
+		_exit(99);
+	}
+	waitpid(pid, &status, 0);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+}
+
+static void drop_caches(uint64_t number)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd < 0 || write(fd, "2", 1) == 1);
+	close(fd);
+}
+
+static void mount_again(uint64_t number)
+{
+	char path[PATH_MAX];
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "%s/again-%d", work_dir(), getpid());
+	mkdir(path, 0755);
+	CHECK(!mount(device, path, "daxfs", 0, NULL));
+	CHECK(!lstat(path, &stat) && stat.st_nlink > 5);
+	CHECK(!umount2(path, number & 1 ? MNT_DETACH : 0));
+	rmdir(path);
+}
+
+static void all_at_once(void)
+{
+	static void (*const works[])(uint64_t) = {
+		read_somewhere, map_somewhere, look_up, list, run_program, drop_caches, mount_again,
+	};
+	pid_t pids[WORKERS];
+	int status;
+
+	for (int worker = 0; worker < WORKERS; worker++) {
+		pids[worker] = fork();
+		if (!pids[worker]) {
+			for (int round = 0; round < ROUNDS; round++) {
+				uint64_t number = random_number(worker, round);
+
+				works[number % KTAP_SIZE(works)](number >> 8);
+			}
+			_exit(ktap_point->failed);
+		}
+	}
+	for (int worker = 0; worker < WORKERS; worker++) {
+		waitpid(pids[worker], &status, 0);
+		CHECK_EQ(status, 0);
+	}
+}
+
+/* Mounts and unmounts of one device race: the last unmount against the next mount. */
+static void mount_races(void)
+{
+	pid_t pids[3];
+	int status;
+
+	for (int worker = 0; worker < 3; worker++) {
+		pids[worker] = fork();
+		if (!pids[worker]) {
+			for (int round = 0; round < 40; round++)
+				mount_again(round);
+			_exit(ktap_point->failed);
+		}
+	}
+	for (int worker = 0; worker < 3; worker++) {
+		waitpid(pids[worker], &status, 0);
+		CHECK_EQ(status, 0);
+	}
+}
+
+static void unmounted(void)
+{
+	CHECK(!umount(mnt));
+	mount_races();
+	CHECK(!mount(device, mnt, "daxfs", 0, NULL));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "everything at once", all_at_once },
+		{ "mounts that race", mount_races },
+		{ "mounts that race with nobody else there", unmounted },
+	};
+
+	device = fixture_device("tree");
+	mnt = private_mount_point();
+	if (mount(device, mnt, "daxfs", 0, NULL))
+		ktap_skip_all("cannot mount");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

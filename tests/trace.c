@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, breakpoints in a running program. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#include "ktap.h"
+#include "util.h"
+
+static const char *mnt;
+
+#define LARGE (64UL << 20)
+
+static char *map(int protection, int flags)
+{
+	char *address = mmap(NULL, LARGE, protection, flags, open_in(mnt, "sizes/67108864", O_RDONLY), 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+/* A child that waits and shares our mappings. */
+static pid_t waiting_child(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	REQUIRE(pid > 0);
+	return pid;
+}
+
+static void attach(pid_t pid)
+{
+	int status;
+
+	REQUIRE(!ptrace(PTRACE_ATTACH, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+}
+
+static void finish(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static bool peeks_pattern(pid_t pid, const char *address, uint64_t offset)
+{
+	long word;
+
+	errno = 0;
+	word = ptrace(PTRACE_PEEKDATA, pid, address + offset, NULL);
+	return !errno && pattern_matches(&word, sizeof(word), LARGE, offset);
+}
+
+static void peeking(void)
+{
+	char *shared = map(PROT_READ, MAP_SHARED), *private = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	pid_t pid = waiting_child();
+
+	attach(pid);
+	/* Nothing is mapped in yet: the debugger's access is the first. */
+	CHECK(peeks_pattern(pid, shared, 0));
+	CHECK(peeks_pattern(pid, shared, 3 * HUGE_SIZE - 4));
+	CHECK(peeks_pattern(pid, private, 12345));
+	CHECK(peeks_pattern(pid, shared, LARGE - 8));
+	finish(pid);
+}
+
+static void poking(void)
+{
+	char *shared = map(PROT_READ, MAP_SHARED), *private = map(PROT_READ, MAP_PRIVATE);
+	pid_t pid = waiting_child();
+
+	attach(pid);
+	CHECK(peeks_pattern(pid, private, HUGE_SIZE));
+	/* A debugger may write to a private mapping, whatever its protection; it gets a copy. */
+	CHECK(!ptrace(PTRACE_POKEDATA, pid, private + HUGE_SIZE, 0x1122334455667788));
+	CHECK_EQ(ptrace(PTRACE_PEEKDATA, pid, private + HUGE_SIZE, NULL), 0x1122334455667788);
+	CHECK(peeks_pattern(pid, private, HUGE_SIZE + 8));
+	CHECK(peeks_pattern(pid, private, HUGE_SIZE + 4096));
+	CHECK(pattern_matches(shared, 2 * HUGE_SIZE, LARGE, 0));
+	/* A shared mapping of the file has nothing to copy to. */
+	errno = 0;
+	CHECK(ptrace(PTRACE_POKEDATA, pid, shared + HUGE_SIZE, 1) == -1);
+	CHECK(pattern_matches(shared, 2 * HUGE_SIZE, LARGE, 0));
+	CHECK(pattern_matches(private, 2 * HUGE_SIZE, LARGE, 0));
+	finish(pid);
+}
+
+static void proc_mem(void)
+{
+	char *shared = map(PROT_READ, MAP_SHARED), path[64], buffer[20000];
+	pid_t pid = waiting_child();
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	REQUIRE(fd >= 0);
+	CHECK_EQ(pread(fd, buffer, sizeof(buffer), (uintptr_t)shared + HUGE_SIZE - 10000), sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 10000));
+	CHECK(pwrite(fd, buffer, 8, (uintptr_t)shared + 8192) == -1);
+	CHECK(pattern_matches(shared, 65536, LARGE, 0));
+	finish(pid);
+}
+
+static void vm_readv(void)
+{
+	char *shared = map(PROT_READ, MAP_SHARED), *buffer = malloc(3 << 20);
+	struct iovec local = { buffer, 3 << 20 }, remote = { shared + HUGE_SIZE - 4000, 3 << 20 };
+	pid_t pid = waiting_child();
+
+	CHECK_EQ(process_vm_readv(pid, &local, 1, &remote, 1, 0), 3 << 20);
+	CHECK(pattern_matches(buffer, 3 << 20, LARGE, HUGE_SIZE - 4000));
+	remote.iov_len = 4096;
+	CHECK_FAILS(process_vm_writev(pid, &local, 1, &remote, 1, 0), EFAULT);
+	/* As much as there is in front of the end of the mapping. */
+	remote = (struct iovec){ shared + LARGE - 100, 100 };
+	CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 100);
+	CHECK(pattern_matches(buffer, 100, LARGE, LARGE - 100));
+	finish(pid);
+}
+
+static char *whole_file(const char *name, off_t *size)
+{
+	int fd = open_in(mnt, name, O_RDONLY);
+	struct stat stat;
+	char *content;
+
+	REQUIRE(!fstat(fd, &stat));
+	content = malloc(stat.st_size);
+	REQUIRE(pread(fd, content, stat.st_size, 0) == stat.st_size);
+	close(fd);
+	*size = stat.st_size;
+	return content;
+}
+
+static void breakpoint(void)
+{
+#ifdef __x86_64__
+	struct user_regs_struct registers;
+	char path[PATH_MAX], *before, *after;
+	off_t size;
+	long text;
+	int status;
+	pid_t pid;
+
+	before = whole_file("exec/helper", &size);
+	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
+	pid = fork();
+	if (!pid) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		execl(path, path, NULL);
+		_exit(99);
+	}
+	/* The program stops where it starts; put a breakpoint right there. */
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	REQUIRE(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
+	errno = 0;
+	text = ptrace(PTRACE_PEEKTEXT, pid, registers.rip, NULL);
+	REQUIRE(!errno);
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, (text & ~0xffL) | 0xcc));
+	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
+	CHECK(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
+	registers.rip--;
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, text));
+	CHECK(!ptrace(PTRACE_SETREGS, pid, NULL, &registers));
+	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+	after = whole_file("exec/helper", &size);
+	CHECK(!memcmp(before, after, size));
+#else
+	SKIP("knows the breakpoint instruction of x86-64 only");
+#endif
+}
+
+static void single_steps(void)
+{
+	char path[PATH_MAX];
+	int status, steps = 0;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
+	pid = fork();
+	if (!pid) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		execl(path, path, NULL);
+		_exit(99);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	while (steps < 200) {
+		REQUIRE(!ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL));
+		REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+		steps++;
+	}
+	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "PTRACE_PEEKDATA", peeking },
+		{ "PTRACE_POKEDATA copies private pages, cannot touch shared ones", poking },
+		{ "/proc/PID/mem", proc_mem },
+		{ "process_vm_readv and process_vm_writev", vm_readv },
+		{ "a breakpoint in a program's text", breakpoint },
+		{ "single steps", single_steps },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, KTAP_SIZE(tests));
+}

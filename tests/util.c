@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What several test programs share. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "ktap.h"
+#include "util.h"
+
+char *nowhere = (char *)8;
+char *nowhere_in_kernel = (char *)-8;
+
+const char *work_dir(void)
+{
+	const char *dir = getenv("DAXFS_WORK");
+
+	return dir ? dir : "/tmp/daxfs-tests";
+}
+
+const char *private_mount_point(void)
+{
+	static char path[PATH_MAX];
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		ktap_skip_all("needs the right to mount (root)");
+	mkdir(work_dir(), 0755);
+	snprintf(path, sizeof(path), "%s/mnt", work_dir());
+	if (mkdir(path, 0755) && errno != EEXIST) {
+		printf("Bail out! %s: %s\n", path, strerror(errno));
+		exit(KTAP_FAIL);
+	}
+	return path;
+}
+
+/* The directory that holds the test programs. */
+static const char *program_dir(void)
+{
+	static char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (length < 0)
+		return ".";
+	path[length] = 0;
+	*strrchr(path, '/') = 0;
+	return path;
+}
+
+const char *fixture_device(const char *name)
+{
+	static char device[PATH_MAX], reason[200] = "fixture failed";
+	char command[PATH_MAX + 100];
+	int status;
+	FILE *pipe;
+
+	/* The device comes on the standard output, the reason of a skip too. */
+	snprintf(command, sizeof(command), "'%s/fixture' %s", program_dir(), name);
+	fflush(stdout);
+	pipe = popen(command, "r");
+	if (!pipe || !fgets(device, sizeof(device), pipe))
+		device[0] = 0;
+	status = pipe ? pclose(pipe) : -1;
+	device[strcspn(device, "\n")] = 0;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return device;
+	if (device[0])
+		snprintf(reason, sizeof(reason), "%.190s", device);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+		ktap_skip_all(reason);
+	printf("Bail out! fixture %s: %s\n", name, reason);
+	exit(KTAP_FAIL);
+}
+
+const char *fixture_mount(const char *name)
+{
+	const char *device = fixture_device(name);
+	const char *path = private_mount_point();
+
+	if (mount(device, path, "daxfs", 0, NULL)) {
+		printf("Bail out! mount -t daxfs %s %s: %s\n", device, path, strerror(errno));
+		exit(KTAP_FAIL);
+	}
+	return path;
+}
+
+int open_in(const char *mount, const char *path, int flags)
+{
+	int dir = open(mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(dir, path, flags | O_CLOEXEC);
+
+	if (fd < 0)
+		printf("# %s/%s: %s\n", mount, path, strerror(errno));
+	REQUIRE(fd >= 0);
+	close(dir);
+	return fd;
+}
+
+size_t page_size(void)
+{
+	return sysconf(_SC_PAGESIZE);
+}
+
+/* SplitMix64: every 8 bytes of a pattern stand for themselves. */
+static uint64_t pattern_word(uint64_t seed, uint64_t index)
+{
+	uint64_t z = (seed ^ 0x6461786673746573ull) + (index + 1) * 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+uint8_t pattern_byte(uint64_t seed, uint64_t offset)
+{
+	return pattern_word(seed, offset / 8) >> (offset % 8 * 8);
+}
+
+void pattern_fill(void *buffer, size_t length, uint64_t seed, uint64_t offset)
+{
+	uint8_t *bytes = buffer;
+	size_t i = 0;
+
+	for (; i < length && (offset + i) % 8; i++)
+		bytes[i] = pattern_byte(seed, offset + i);
+	for (; i + 8 <= length; i += 8) {
+		uint64_t word = pattern_word(seed, (offset + i) / 8);
+
+		memcpy(bytes + i, &word, 8);
+	}
+	for (; i < length; i++)
+		bytes[i] = pattern_byte(seed, offset + i);
+}
+
+bool pattern_matches(const void *buffer, size_t length, uint64_t seed, uint64_t offset)
+{
+	const uint8_t *bytes = buffer;
+	uint8_t want[4096];
+
+	while (length) {
+		size_t part = length < sizeof(want) ? length : sizeof(want);
+
+		pattern_fill(want, part, seed, offset);
+		if (memcmp(bytes, want, part))
+			return false;
+		bytes += part;
+		offset += part;
+		length -= part;
+	}
+	return true;
+}
+
+bool all_zero(const void *buffer, size_t length)
+{
+	const uint8_t *bytes = buffer;
+
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i])
+			return false;
+	return true;
+}
+
+void many_name(char name[NAME_MAX + 1], unsigned int index)
+{
+	/* Lengths vary, and the ends are alike as well as the beginnings. */
+	snprintf(name, NAME_MAX + 1, "entry-%0*x-of-many", 1 + index % 13 * 2, index * 2654435761u);
+}
+
+int kmsg_open(void)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_END);
+	return fd;
+}
+
+unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size)
+{
+	char record[8192];
+	unsigned int count = 0;
+
+	for (;;) {
+		ssize_t length = read(kmsg, record, sizeof(record) - 1);
+		char *message;
+
+		if (length < 0 && errno == EPIPE)
+			continue; /* records were overwritten; the next read goes on behind them */
+		if (length <= 0)
+			return count;
+		record[length] = 0;
+		message = strchr(record, ';');
+		if (!message || !strstr(message, needle))
+			continue;
+		count++;
+		message[strcspn(message, "\n")] = 0;
+		if (line)
+			snprintf(line, size, "%s", message + 1);
+	}
+}
+
+long long number_in(const char *file, const char *key)
+{
+	long long number = -1;
+	char line[512];
+	FILE *stream = fopen(file, "re");
+
+	while (stream && fgets(line, sizeof(line), stream))
+		if (!strncmp(line, key, strlen(key))) {
+			number = strtoll(line + strlen(key), NULL, 10);
+			break;
+		}
+	if (stream)
+		fclose(stream);
+	return number;
+}
+
+int loop_device(int backing, size_t size, int flags, char path[32])
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control, number, setup, device;
+	char name[32];
+
+	if (access("/dev/loop-control", F_OK) && system("modprobe -q loop"))
+		return -1;
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	if (number < 0)
+		return -1;
+	if (backing < 0) {
+		backing = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		REQUIRE(backing >= 0 && !ftruncate(backing, size));
+	}
+	config.fd = backing;
+	snprintf(name, sizeof(name), "/dev/loop%d", number);
+	setup = open(name, O_RDWR | O_CLOEXEC);
+	REQUIRE(setup >= 0 && !ioctl(setup, LOOP_CONFIGURE, &config));
+	device = open(name, flags | O_CLOEXEC);
+	REQUIRE(device >= 0);
+	close(setup);
+	if (path)
+		strcpy(path, name);
+	return device;
+}
