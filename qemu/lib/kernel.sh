@@ -69,14 +69,18 @@ prepare_guest() {
 # depmod over all modules takes seconds; what it says depends only on the module's own description,
 # so its output is kept for each of these.
 place_module() {
-	local tree=$1/usr/lib/modules/$release key index
+	local tree=$1/usr/lib/modules/$release key index description
 	mkdir -p "$tree/extra"
 	if [ ! -e "$module" ]; then
 		[ "$module_wanted" = 0 ] || die_runner "--module $module: no such file"
+		printf 'vm: warning: the guest has no daxfs: there is no %s (make builds it)\n' "$module" >&2
 		return
 	fi
 	in_root strip --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
-	key=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic|intree)=' | sort | sha256sum)
+	description=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic)=' | sort)
+	grep -q -F "vermagic=$release " <<<"$description" ||
+		printf 'vm: warning: %s is built for another kernel than %s\n' "$module" "$release" >&2
+	key=$(sha256sum <<<"$description")
 	index=$GUEST/depmod-$release/${key:0:16}
 	if [ ! -e "$index" ]; then
 		make_index "$tree/extra/daxfs.ko" "$index"
@@ -110,7 +114,7 @@ make_payload() {
 	write_config >"$root/etc/daxfs-vm/config"
 	[ ${#disks[@]} -lt 2 ] || : >"$root/etc/daxfs-vm/modules-disk"
 	for file in "$top"/build/bin/*; do
-		[ -x "$file" ] && ln -s "$file" "$root/usr/local/bin/"
+		[ -f "$file" ] && ln -s "$file" "$root/usr/local/bin/"
 	done
 	[ -d "$top/build/tests" ] && ln -s "$top/build/tests" "$root/opt/daxfs/tests"
 	place_module "$root"

@@ -15,7 +15,18 @@ kernel_complained() {
 	grep -q -a -E "$COMPLAINT" "$1"
 }
 
-# The complaints with what follows each (registers, call trace), as much as one wants to read.
+# Registers and code bytes tell little to whoever reads on a screen; they are in the kept log.
+readable() {
+	grep -a -v -E '^[^a-zA-Z]*((R[A-Z0-9]{2}|CS|FS|CR[02]|DR[0-9]|PKRU): |Code: |Modules linked in: )' | cut -c 1-160
+}
+
+# The complaints with what follows each (a call trace), as much as one wants to read.
 print_complaints() {
-	grep -a -E -A 45 "$COMPLAINT" "$1" | head -n "${2:-150}"
+	grep -a -E -A 45 "$COMPLAINT" "$1" | readable | head -n 100
+}
+
+# After a time limit: what came last, and what processors and blocked tasks were at when vm asked.
+print_hang() {
+	grep -a -B 15 -A 1000 'NMI received for unknown reason' "$1" | readable | head -n 100 | grep . ||
+		tail -n 40 "$1"
 }
