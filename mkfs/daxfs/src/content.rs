@@ -148,7 +148,7 @@ impl<'a> Copier<'a> {
     fn flush(&mut self) -> Result<()> {
         self.image
             .write_all_at(&self.buffer[..self.filled], self.start)
-            .map_err(|error| Error::io(self.path, "write the image", error))?;
+            .map_err(|error| Error::output(self.path, "write the image", error))?;
         self.start += self.filled as u64;
         self.filled = 0;
         Ok(())

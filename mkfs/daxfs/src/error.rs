@@ -19,6 +19,15 @@ pub enum Error {
         /// What the system said.
         error: io::Error,
     },
+    /// The same for the image and what belongs to it.
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as in "cannot ...".
+        operation: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A file or directory of the tree changed between the scan and the end of its copy.
     Changed {
         /// The file.
@@ -55,6 +64,15 @@ impl Error {
         }
     }
 
+    /// An [`Error::Output`].
+    pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
+        Error::Output {
+            path: path.into(),
+            operation,
+            error: error.into(),
+        }
+    }
+
     /// An [`Error::Changed`].
     pub fn changed(path: &Path, how: impl Into<String>) -> Self {
         Error::Changed {
@@ -85,18 +103,22 @@ impl Error {
     }
 }
 
-/// What to do about an operating system error, where there is something to do.
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; run as a user who may read it, or make it readable, or leave it out of the tree"
-        }
+/// What the system said, without its number, and what to do about it where there is something to do.
+fn system(error: &io::Error, denied: &'static str) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free some space or write the image elsewhere"
         }
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit or write the image to another file system"
+        }
         io::ErrorKind::NotFound => "; check the path",
         _ => "",
-    }
+    };
+    format!("{text}{remedy}")
 }
 
 /// A path on one line: control characters escaped, bytes that are not UTF-8 replaced.
@@ -124,8 +146,18 @@ impl fmt::Display for Error {
                 operation,
                 error,
             } => {
-                let remedy = remedy(error);
-                write!(f, "{}: cannot {operation}: {error}{remedy}", shown(path))
+                let denied = "; run as a user who may read it, or leave it out of the tree";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
+            }
+            Error::Output {
+                path,
+                operation,
+                error,
+            } => {
+                let denied = "; run as a user who may write there, or write the image elsewhere";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
             }
             Error::Changed { path, how } => write!(
                 f,

@@ -44,7 +44,7 @@ pub fn make(
     let plan = Plan::new(tree, options.block_size)?;
     image
         .set_len(plan.total_size)
-        .map_err(|error| Error::io(path, "set the size of the image", error))?;
+        .map_err(|error| Error::output(path, "set the size of the image", error))?;
 
     progress.step("writing", tree.content_size());
     content::check_empty(tree)?;
@@ -66,7 +66,7 @@ pub fn make(
 }
 
 /// Reads the whole image back: once for its digest, which is returned, and at the same time once through the
-/// reader, to hold it against the rules of the format and against the tree.
+/// reader, to hold it against the rules of the format and against the tree. Meanwhile the system writes it out.
 fn verify(
     tree: &Tree,
     fingerprints: &[Fingerprint],
@@ -75,7 +75,7 @@ fn verify(
 ) -> Result<[u8; 32]> {
     let path = output.path();
     let memory =
-        FileMemory::new(output.file()).map_err(|error| Error::io(path, "examine", error))?;
+        FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
     let read_back = || -> Result<()> {
         let mut finding: Option<Finding> = None;
         check(&memory, &mut |found| {
@@ -91,11 +91,15 @@ fn verify(
     };
     thread::scope(|scope| {
         let reader = scope.spawn(read_back);
+        let writer = scope.spawn(|| output.file().sync_all());
         let size = memory::Memory::size(&memory);
         let digest = digest(&memory, size, progress).map_err(|error| Error::reader(path, error));
-        match reader.join() {
-            Ok(result) => result.and(digest),
-            Err(panic) => std::panic::resume_unwind(panic),
+        match (reader.join(), writer.join()) {
+            (Ok(read), Ok(written)) => {
+                written.map_err(|error| Error::output(path, "write the image", error))?;
+                read.and(digest)
+            }
+            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
         }
     })
 }
@@ -104,7 +108,7 @@ fn verify(
 fn verify_superblock(record: &layout::Superblock, output: &Output) -> Result<()> {
     let path = output.path();
     let memory =
-        FileMemory::new(output.file()).map_err(|error| Error::io(path, "examine", error))?;
+        FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
     Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
     let written: layout::Superblock =
         memory::load(&memory, 0).map_err(|error| Error::reader(path, error))?;

@@ -32,7 +32,7 @@ impl Output {
         let path = match path.canonicalize() {
             Ok(path) => path,
             Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.into(),
-            Err(error) => return Err(Error::io(path, "find out where it leads", error)),
+            Err(error) => return Err(Error::output(path, "find out where it leads", error)),
         };
         if let Ok(metadata) = path.metadata() {
             if metadata.is_dir() {
@@ -61,10 +61,7 @@ impl Output {
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(&directory)
             .map_err(|error| {
-                let kind = error.kind();
-                // The message of the crate names the temporary file.
-                let error = std::io::Error::from(kind);
-                Error::io(&directory, "create a file in the directory", error)
+                Error::output(&directory, "create a file in the directory", plain(error))
             })?;
         Ok(Output {
             path,
@@ -96,7 +93,7 @@ impl Output {
     pub fn directory(&self) -> Result<Identity> {
         match stat(&self.directory) {
             Ok(stat) => Ok(identity(&stat)),
-            Err(error) => Err(Error::io(&self.directory, "examine", error)),
+            Err(error) => Err(Error::output(&self.directory, "examine", error)),
         }
     }
 
@@ -108,15 +105,26 @@ impl Output {
     pub fn commit(self) -> Result<()> {
         self.file()
             .sync_all()
-            .map_err(|error| Error::io(&self.path, "write the image", error))?;
+            .map_err(|error| Error::output(&self.path, "write the image", error))?;
         self.temporary
             .persist(&self.path)
-            .map_err(|error| Error::io(&self.path, "put the image in place", error.error))?;
+            .map_err(|error| Error::output(&self.path, "put the image in place", error.error))?;
         // The name has to last, too. The image is in place whatever this says.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         if let Ok(directory) = open(&self.directory, flags, Mode::empty()) {
             let _ = rustix::fs::fsync(directory);
         }
         Ok(())
+    }
+}
+
+/// The system's own error in one that tells the temporary file's name.
+fn plain(error: std::io::Error) -> std::io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        Some(inner) => inner
+            .raw_os_error()
+            .map_or(inner.kind().into(), std::io::Error::from_raw_os_error),
+        None => error,
     }
 }

@@ -98,7 +98,7 @@ impl Stream<'_> {
         self.sums.hash.update(&self.buffer);
         self.image
             .write_all_at(&self.buffer, self.offset)
-            .map_err(|error| Error::io(self.path, "write the image", error))?;
+            .map_err(|error| Error::output(self.path, "write the image", error))?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -285,5 +285,5 @@ pub fn put_superblock(record: &mut layout::Superblock, image: &File, path: &Path
     record.crc = crc.into();
     image
         .write_all_at(record.as_bytes(), 0)
-        .map_err(|error| Error::io(path, "write the image", error))
+        .map_err(|error| Error::output(path, "write the image", error))
 }

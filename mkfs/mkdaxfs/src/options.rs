@@ -16,8 +16,9 @@ Examples:
   mkdaxfs --label model -q model model.daxfs  name the image, say nothing
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
 
-The same tree gives the same image, byte for byte. An existing IMAGE is replaced only when the new one is
-complete and verified; a run that fails leaves it as it was.
+The same tree gives the same image, byte for byte. An existing IMAGE is
+replaced only when the new one is complete and verified; a run that fails
+leaves it as it was.
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 

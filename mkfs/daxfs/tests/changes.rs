@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A tree that changes between the scan and the copy is an error that names the file, and so is one that
+//! changes in the middle of either.
+
+mod common;
+
+use daxfs::{make, scan, Output, Silent};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it, and returns
+/// the message of the failure to copy it.
+fn after(change: impl FnOnce(&Path)) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("tree");
+    fs::create_dir_all(root.join("a")).unwrap();
+    fs::write(root.join("a/file"), [1; 10_000]).unwrap();
+    fs::write(root.join("a/empty"), []).unwrap();
+    let scratch = common::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
+    change(&root);
+    let error = make(&tree, &common::options(), &output, &Silent)
+        .map(|_| ())
+        .unwrap_err();
+    drop(output);
+    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
+    error
+        .to_string()
+        .replace(&format!("{}/", root.display()), "")
+}
+
+fn changed(how: &str) -> String {
+    let remedy = "stop what writes to the tree, or image a snapshot";
+    format!("a/file: changed while it was read ({how}); {remedy}")
+}
+
+#[test]
+fn files_that_change() {
+    let open = |root: &Path| {
+        File::options()
+            .append(true)
+            .open(root.join("a/file"))
+            .unwrap()
+    };
+    assert_eq!(
+        after(|root| open(root).set_len(5000).unwrap()),
+        changed("size 10000, then 5000")
+    );
+    assert_eq!(
+        after(|root| open(root).write_all(b"x").unwrap()),
+        changed("size 10000, then 10001")
+    );
+    let later = SystemTime::now() + Duration::from_secs(10);
+    assert_eq!(
+        after(|root| open(root).set_modified(later).unwrap()),
+        changed("it was modified")
+    );
+    let gone = |root: &Path| fs::remove_file(root.join("a/file")).unwrap();
+    assert_eq!(after(gone), changed("removed or replaced"));
+    let other = |root: &Path| {
+        fs::write(root.join("other"), [2; 10_000]).unwrap();
+        fs::rename(root.join("other"), root.join("a/file")).unwrap();
+    };
+    assert_eq!(after(other), changed("another file took its place"));
+    let link = |root: &Path| {
+        gone(root);
+        std::os::unix::fs::symlink("empty", root.join("a/file")).unwrap();
+    };
+    assert_eq!(after(link), changed("removed or replaced"));
+    let socket = |root: &Path| {
+        gone(root);
+        drop(std::os::unix::net::UnixListener::bind(root.join("a/file")).unwrap());
+    };
+    assert_eq!(after(socket), changed("removed or replaced"));
+    let parent = |root: &Path| fs::rename(root.join("a"), root.join("b")).unwrap();
+    assert!(after(parent).contains("removed or replaced"));
+    let grown = after(|root| fs::write(root.join("a/empty"), "x").unwrap());
+    assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
+}
+
+/// Files whose size says nothing: they must not become zeros, nor empty.
+#[test]
+fn files_that_lie() {
+    for (directory, expected) in [
+        ("/proc/sys/kernel/random", "it goes on behind its size of 0"),
+        (
+            "/sys/kernel/mm/transparent_hugepage",
+            "changed while it was read",
+        ),
+    ] {
+        if !Path::new(directory).is_dir() {
+            println!("SKIP: there is no {directory}");
+            continue;
+        }
+        let scratch = common::scratch();
+        let image = scratch.path().join("image");
+        let error = common::image_of(Path::new(directory), &image)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        let unreadable = error.contains("Permission denied");
+        assert!(
+            error.starts_with(directory) && (error.contains(expected) || unreadable),
+            "{error}"
+        );
+        assert!(!image.exists());
+    }
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What several tests need.
+
+#![allow(dead_code)]
+
+pub mod builder;
+pub mod listing;
+pub mod reader;
+pub mod spec;
+
+use daxfs::check::check;
+use daxfs::memory::FileMemory;
+use daxfs::write::Options;
+use daxfs::{make, scan, Output, Silent, Summary};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// A directory for images: in memory where that is possible, since every image is synced.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// The options that the tool takes by default.
+pub fn options() -> Options {
+    Options {
+        block_size: 4096,
+        label: String::new(),
+        uuid: None,
+        time: None,
+    }
+}
+
+/// Makes an image of `tree` at `image`.
+pub fn image_of(tree: &Path, image: &Path) -> daxfs::Result<Summary> {
+    image_with(tree, image, &options())
+}
+
+/// Makes an image of `tree` at `image`.
+pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs::Result<Summary> {
+    let output = Output::create(image)?;
+    let tree = scan::scan(tree, Some(output.directory()?), |warning| {
+        panic!("{warning}")
+    })?;
+    let summary = make(&tree, options, &output, &Silent)?;
+    output.commit()?;
+    Ok(summary)
+}
+
+/// The listing of the image in the file `image`, which must keep every rule.
+pub fn listing_of(image: &Path) -> listing::Listing {
+    let file = std::fs::File::open(image).unwrap();
+    let memory = FileMemory::new(&file).unwrap();
+    let mut findings = Vec::new();
+    check(&memory, &mut |finding| {
+        findings.push(finding);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(findings, []);
+    listing::of_image(&memory)
+}
+
+/// Fails with the first path at which two listings differ.
+pub fn assert_same(image: &listing::Listing, directory: &listing::Listing) {
+    for (path, entry) in directory {
+        let shown = String::from_utf8_lossy(path);
+        assert_eq!(image.get(path), Some(entry), "{shown}");
+    }
+    assert_eq!(image.len(), directory.len());
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the real binary.
+
+#![allow(dead_code)]
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a run said and how it ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit status, or the signal's number negated.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A command for the binary, without what the environment could tell it.
+pub fn mkdaxfs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mkdaxfs"));
+    command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
+    command
+}
+
+/// Runs `command`.
+pub fn run(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
+    let status = output.status;
+    Run {
+        status: status.code().unwrap_or_else(|| -status.signal().unwrap()),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Makes an image with `options`, which must succeed without a warning.
+pub fn make<I: IntoIterator<Item: AsRef<OsStr>>>(options: I, tree: &Path, image: &Path) -> String {
+    let run = run(mkdaxfs().args(options).arg(tree).arg(image));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    run.stdout
+}
+
+/// Whether tests may do what only root may.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says that a test, or part of it, was not done.
+pub fn skip(why: &str) {
+    println!("SKIP: {why}");
+}
