@@ -4,12 +4,11 @@
 # What in a kernel's log means that a test has failed, whatever its exit status says.
 
 # At the start of a message, after the time stamp and perhaps the printing task or processor.
-COMPLAINT_START='(WARNING: |BUG: |Oops|kernel BUG at |Kernel panic|INFO: task .* blocked for more than|INFO: rcu|rcu: INFO: '
-COMPLAINT_START+='|general protection fault|divide error|invalid opcode|double fault|traps: PANIC|watchdog: BUG|page_table_check'
-COMPLAINT_START+='|UBSAN: |refcount_t: |list_(add|del) corruption|possible (circular|recursive) locking|daxfs-vm: kmemleak: '
-COMPLAINT_START+='|rust_kernel: panicked|slab_err|Unable to handle|workqueue: .* hogged|DEBUG_LOCKS_WARN_ON'
-COMPLAINT_START+='|======================================================$)'
-COMPLAINT="^(\[ *[0-9]+\.[0-9]+\])?(\[[ TC0-9]+\])? *$COMPLAINT_START"
+COMPLAINT_START='(WARNING: |BUG[ :]|Oops|kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
+COMPLAINT_START+='|INFO: task .* blocked for more than|(rcu: )?INFO: rcu|INFO: trying to register non-static key|watchdog: BUG'
+COMPLAINT_START+='|UBSAN: |refcount_t: |list_(add|del) corruption|VFS: Busy inodes|rust_kernel: panicked'
+COMPLAINT_START+='|daxfs-vm: kmemleak: )'
+COMPLAINT="^(\[ *[0-9]+\.[0-9]+\])? *(\[[ TC0-9]+\])? *$COMPLAINT_START"
 
 kernel_complained() {
 	grep -q -a -E "$COMPLAINT" "$1"
@@ -25,8 +24,10 @@ print_complaints() {
 	grep -a -E -A 45 "$COMPLAINT" "$1" | readable | head -n 100
 }
 
-# After a time limit: what came last, and what processors and blocked tasks were at when vm asked.
+# After a time limit: complaints before it, what came last, and what processors and blocked tasks were
+# at when vm asked.
 print_hang() {
-	grep -a -B 15 -A 1000 'NMI received for unknown reason' "$1" | readable | head -n 100 | grep . ||
-		tail -n 40 "$1"
+	local asked='NMI received for unknown reason'
+	sed "/$asked/,\$d" "$1" | print_complaints /dev/stdin
+	grep -a -B 15 -A 1000 "$asked" "$1" | readable | head -n 100 | grep . || tail -n 40 "$1"
 }
