@@ -247,7 +247,7 @@ fn odd_paths() {
     assert_eq!(listing[&b""[..]].mode & 0o170_000, 0o040_000);
     assert_eq!(listing.len(), 3);
     fs::write(tree.join("new\nline"), "").unwrap();
-    fs::set_permissions(tree.join("new\nline"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(tree.join("new\nline"), PermissionsExt::from_mode(0o0)).unwrap();
     if !is_root() {
         let message = fails(&run(mkdaxfs().current_dir(at).args(["tree", "image"])), 1);
         assert!(message.contains("new\\nline: cannot open"));
@@ -263,7 +263,7 @@ fn unreadable_files() {
     fs::create_dir(&output).unwrap();
     fs::set_permissions(at, PermissionsExt::from_mode(0o755)).unwrap();
     fs::set_permissions(&output, PermissionsExt::from_mode(0o777)).unwrap();
-    let mut command = || {
+    let command = || {
         let mut command = mkdaxfs();
         if is_root() {
             command.uid(65534).gid(65534);
@@ -279,11 +279,11 @@ fn unreadable_files() {
     if is_root() && run(mkdaxfs().uid(65534).arg("--version")).status != 0 {
         return skip("another user may not run the binary");
     }
-    deny("dir/file", 0);
+    deny("dir/file", 0o0);
     assert!(command().contains(&format!("tree/dir/file: cannot open the file: {remedy}")));
     fs::write(tree.join("dir/file"), "").unwrap_or_default();
     assert!(command().contains("tree/dir/file: cannot open the file: Permission"));
-    deny("dir", 0);
+    deny("dir", 0o0);
     assert!(command().contains(&format!("tree/dir: cannot open the directory: {remedy}")));
     deny("dir", 0o444);
     assert!(command().contains("tree/dir/file: cannot examine: Permission"));
