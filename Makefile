@@ -112,21 +112,27 @@ prepare-%:
 # ---- source ---------------------------------------------------------------------------------------
 
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
-module_c := $(wildcard src/*.c src/*.h tests/*.c tests/*.h)
-# Shell scripts are told by their first line.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests .ci 2>/dev/null) $(wildcard buildroot/*.sh qemu/lib/*.sh tests/*.sh)
+checkpatch = $(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
+# Shell scripts are told by their first line; what they read is checked along with them.
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path mkfs/Cargo.toml
 
-lint: prepare-stock
+lint: lint-format lint-tools lint-module lint-shell lint-c
+lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
+lint-tools: prepare-root
 	$(cargo) clippy --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
-	$(RUN) make -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 $(JOBS) modules
-	$(RUN) shellcheck $(scripts)
-	$(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary --strict --file $(module_c)
+lint-module: prepare-stock
+	$(RUN) make --no-print-directory -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
+lint-shell: prepare-root
+	$(RUN) shellcheck --check-sourced --severity=warning $(scripts)
+lint-c: prepare-stock
+	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
+	$(checkpatch) --ignore PREFER_DEFINED_ATTRIBUTE_MACRO --file $(wildcard tests/*.c tests/*.h)
 
 clean:
 	rm -rf build
@@ -135,4 +141,4 @@ distclean: clean
 	@echo "The cache is left: $(CACHE). Remove it with: rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools tests demo check check-debug shell prepare \
-	format lint clean distclean
+	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean
