@@ -47,7 +47,7 @@ pub fn copy(
     let batches = batches(&plan.extents);
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut copier = Copier::new(tree, image, path, progress);
+        let mut copier = Copier::new(tree, image, path, progress, plan.block_size);
         let mut done = Vec::new();
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             for index in batch.clone() {
@@ -124,6 +124,7 @@ struct Copier<'a> {
     image: &'a File,
     path: &'a Path,
     progress: &'a dyn Progress,
+    block: u64,
     buffer: Vec<u8>,
     /// Where the buffer's first byte goes.
     start: u64,
@@ -132,12 +133,19 @@ struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
-    fn new(tree: &'a Tree, image: &'a File, path: &'a Path, progress: &'a dyn Progress) -> Self {
+    fn new(
+        tree: &'a Tree,
+        image: &'a File,
+        path: &'a Path,
+        progress: &'a dyn Progress,
+        block: u32,
+    ) -> Self {
         Copier {
             tree,
             image,
             path,
             progress,
+            block: block.into(),
             buffer: vec![0; BUFFER],
             start: 0,
             filled: 0,
@@ -157,7 +165,9 @@ impl<'a> Copier<'a> {
     /// Makes `offset` the place of the next byte. What lies between is zero.
     fn seek(&mut self, offset: u64) -> Result<()> {
         let gap = offset.wrapping_sub(self.start + self.filled as u64);
-        if self.filled > 0 && gap <= (self.buffer.len() - self.filled) as u64 && gap < 64 << 10 {
+        let room = (self.buffer.len() - self.filled) as u64;
+        // A gap of less than a block lies in the last block of what is in the buffer: no other file's data do.
+        if self.filled > 0 && gap < self.block && gap <= room {
             let end = self.filled + gap as usize;
             self.buffer[self.filled..end].fill(0);
             self.filled = end;

@@ -4,8 +4,8 @@
 
 use super::Checker;
 use crate::image::hash::name_hash;
-use crate::image::layout::{self, NAME_MAX};
-use crate::image::{Content, Directory, Dirent, LISTED};
+use crate::image::layout;
+use crate::image::{Content, Directory, Dirent};
 use crate::memory::Storage;
 use std::collections::VecDeque;
 use std::mem::{offset_of, size_of};
@@ -81,22 +81,14 @@ impl<S: Storage> Checker<'_, '_, S> {
         pending: &mut VecDeque<Directory>,
     ) -> ControlFlow<()> {
         let mut last: Option<(u32, Vec<u8>)> = None;
-        let mut group = [None; LISTED];
-        let mut position = 0;
-        while position < directory.entries {
-            match self.image.dirents(directory, position, &mut group) {
-                Ok(0) => break,
-                Ok(count) => {
-                    position += count as u32;
-                    for entry in group.iter().take(count).flatten() {
-                        self.check_entry(directory, entry, &mut last)?;
-                        self.enter(directory, entry, walked, pending)?;
-                    }
+        let mut entries = self.image.list(directory, 0);
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok((entry, name)) => {
+                    self.check_entry(directory, &entry, name, &mut last)?;
+                    self.enter(directory, &entry, walked, pending)?;
                 }
-                Err(error) => {
-                    self.report(error)?;
-                    position += 1;
-                }
+                Err(error) => self.report(error)?,
             }
         }
         ControlFlow::Continue(())
@@ -107,15 +99,11 @@ impl<S: Storage> Checker<'_, '_, S> {
         &mut self,
         directory: &Directory,
         entry: &Dirent,
+        name: &[u8],
         last: &mut Option<(u32, Vec<u8>)>,
     ) -> ControlFlow<()> {
         let record = directory.first + u64::from(entry.position);
         let offset = self.image.superblock().dirents.offset + record * DIRENT;
-        let mut buffer = [0; NAME_MAX];
-        let name = match self.image.name(entry, &mut buffer) {
-            Ok(name) => name,
-            Err(error) => return self.report(error),
-        };
         if name_hash(name) != entry.hash {
             return self.rule("wrong hash in directory entry", offset, entry.hash.into());
         }

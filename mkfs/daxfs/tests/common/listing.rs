@@ -3,7 +3,7 @@
 //! Lists a whole tree, from an image through the reader or from a directory through the system, in the same
 //! terms, so that the two can be compared.
 
-use daxfs::image::{Content, FileType, Image, Inode, Memory, Superblock, LISTED};
+use daxfs::image::{Content, FileType, Image, Inode, Memory, Superblock};
 use rustix::fs::{lgetxattr, llistxattr};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -51,27 +51,14 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
     let mut pending = vec![(Vec::new(), root)];
     while let Some((path, inode)) = pending.pop() {
         if let Content::Directory(directory) = inode.content {
-            let mut start = 0;
-            let mut group = [None; LISTED];
-            loop {
-                let count = image.dirents(&directory, start, &mut group).unwrap();
-                for entry in group.iter().take(count).flatten() {
-                    let mut buffer = [0; 255];
-                    let name = image.name(entry, &mut buffer).unwrap();
-                    assert_eq!(
-                        image.lookup(&directory, name).unwrap().as_ref(),
-                        Some(entry)
-                    );
-                    let child = image.inode(entry.ino).unwrap();
-                    assert_eq!(child.file_type, entry.file_type);
-                    pending.push((join(&path, name), child));
-                }
-                start += count as u32;
-                if count < LISTED {
-                    break;
-                }
+            let mut entries = image.list(&directory, 0);
+            while let Some(entry) = entries.next() {
+                let (entry, name) = entry.unwrap();
+                assert_eq!(image.lookup(&directory, name).unwrap(), Some(entry));
+                let child = image.inode(entry.ino).unwrap();
+                assert_eq!(child.file_type, entry.file_type);
+                pending.push((join(&path, name), child));
             }
-            assert_eq!(start, directory.entries);
         }
         listing.insert(path.clone(), image_entry(&image, &inode));
     }

@@ -47,20 +47,19 @@ fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<E
             assert!(data % block == 0 && end <= image.memory().size());
         }
         Content::Directory(directory) => {
+            let mut entries = image.list(&directory, 0);
             for position in 0..directory.entries.min(ENTRIES) {
-                let entry = match image.dirent(&directory, position) {
-                    Ok(entry) => entry,
+                let entry = match entries.next().unwrap() {
+                    Ok((entry, name)) => {
+                        errors.extend(image.lookup(&directory, name).err());
+                        entry
+                    }
                     Err(error) => {
                         errors.push(error);
                         continue;
                     }
                 };
                 assert_eq!(entry.position, position);
-                let mut buffer = [0; 255];
-                match image.name(&entry, &mut buffer) {
-                    Ok(name) => errors.extend(image.lookup(&directory, name).err()),
-                    Err(error) => errors.push(error),
-                }
                 match image.inode(entry.ino) {
                     Ok(child) => {
                         let inner = match &child.content {
