@@ -5,7 +5,7 @@
 use super::error::{Error, Problem, Result};
 use super::hash::name_hash;
 use super::inode::{Directory, FileType};
-use super::layout::{self, NAME_MAX};
+use super::layout;
 use super::memory::Memory;
 use super::Image;
 use core::cmp::Ordering;
@@ -14,9 +14,6 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Entries of one cache line, which a look-up loads together.
 const GROUP: u64 = 4;
-
-/// Entries that a listing loads together.
-pub const LISTED: usize = 16;
 
 /// Interpolation steps before a search falls back to halving, which no image can degrade. A directory
 /// of a million names with a good hash takes four.
@@ -108,68 +105,6 @@ impl<M: Memory> Image<'_, M> {
             }
         }
         Ok(None)
-    }
-
-    /// Loads the entries of `directory` from number `start` on into `into`, and returns how many there
-    /// were to load: less than `into.len()` only at the directory's end.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the first of them that is invalid, if there is no valid one in front of it.
-    pub fn dirents(
-        &self,
-        directory: &Directory,
-        start: u32,
-        into: &mut [Option<Dirent>],
-    ) -> Result<usize> {
-        let left = directory.entries.saturating_sub(start) as usize;
-        let mut loaded = 0;
-        while loaded < into.len().min(left) {
-            let mut group = [layout::Dirent::new_zeroed(); LISTED];
-            let count = group.len().min(left - loaded).min(into.len() - loaded);
-            let first = start + loaded as u32;
-            let offset = self.dirent_offset(directory, first);
-            self.memory.read(offset, group[..count].as_mut_bytes())?;
-            for (raw, position) in group[..count].iter().zip(first..) {
-                match self.validate_dirent(directory, position, raw) {
-                    Ok(entry) => into[loaded] = Some(entry),
-                    Err(_) if loaded > 0 => return Ok(loaded),
-                    Err(error) => return Err(error),
-                }
-                loaded += 1;
-            }
-        }
-        Ok(loaded)
-    }
-
-    /// Loads one entry of `directory`.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it; [`Problem::Dirents`] when there is no such entry.
-    pub fn dirent(&self, directory: &Directory, position: u32) -> Result<Dirent> {
-        let mut entry = [None];
-        self.dirents(directory, position, &mut entry)?;
-        entry[0].ok_or(Error::new(
-            Problem::Dirents,
-            self.superblock.dirents.offset,
-            position.into(),
-        ))
-    }
-
-    /// Reads the name of `entry` into `buffer` and returns it.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::Name`] for `.`, `..` and names with `/` or NUL.
-    pub fn name<'a>(&self, entry: &Dirent, buffer: &'a mut [u8; NAME_MAX]) -> Result<&'a [u8]> {
-        let name = &mut buffer[..entry.name_len()];
-        self.memory.read(entry.name, name)?;
-        let bad = name.iter().any(|&byte| byte == b'/' || byte == 0);
-        if bad || *name == b"."[..] || *name == b".."[..] {
-            return Err(Error::new(Problem::Name, entry.name, entry.name_len.into()));
-        }
-        Ok(name)
     }
 
     /// Checks that the inode which `entry` of `directory` leads to may be entered there: its `file_type` is

@@ -24,7 +24,7 @@ pub mod memory;
 mod superblock;
 mod xattr;
 
-pub use directory::{Dirent, LISTED};
+pub use directory::Dirent;
 pub use error::{Error, Problem, Result};
 pub use inode::{Content, Directory, FileType, Inode};
 pub use listing::Listing;
