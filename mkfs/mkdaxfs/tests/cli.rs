@@ -292,3 +292,32 @@ fn unreadable_files() {
     fs::set_permissions(&output, PermissionsExt::from_mode(0o555)).unwrap();
     assert!(command().contains("run as a user who may write there"));
 }
+
+/// The manual page knows every option, and no other.
+#[test]
+fn manual_page() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Documentation/mkdaxfs.8");
+    let page = fs::read_to_string(page).unwrap().replace('\\', "");
+    let help = run(mkdaxfs().arg("--help")).stdout;
+    let options = |text: &str| {
+        let options = text.lines().filter_map(|line| {
+            let line = line
+                .trim_start()
+                .strip_prefix(".BR ")
+                .unwrap_or(line.trim_start());
+            let line = line
+                .strip_prefix('-')
+                .filter(|line| !line.starts_with('-'))?;
+            let (_, long) = line.split_once("--")?;
+            Some(
+                long.split([' ', '"'])
+                    .next()
+                    .unwrap_or_default()
+                    .to_string(),
+            )
+        });
+        options.collect::<Vec<_>>()
+    };
+    assert_eq!(options(&page), options(&help));
+    assert!(options(&help).len() >= 7);
+}
