@@ -6,6 +6,7 @@ use crate::image::{self, layout};
 use crate::memory::{stream, Storage};
 use crate::Progress;
 use sha2::{Digest, Sha256};
+use std::fmt::Write;
 use std::mem::{offset_of, size_of};
 
 /// Bytes that are read together.
@@ -35,4 +36,13 @@ pub fn digest<S: Storage>(
         progress.advance(piece.len() as u64);
     })?;
     Ok(hash.finalize().into())
+}
+
+/// `bytes` in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

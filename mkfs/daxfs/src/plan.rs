@@ -167,7 +167,7 @@ impl Plan {
                 place.position = position as u32;
             }
             Kind::Device { major, minor, .. } => {
-                place.data = u64::from(major) << 32 | u64::from(minor);
+                place.data = (u64::from(major) << 32) | u64::from(minor);
             }
             _ => (),
         }

@@ -118,7 +118,7 @@ fn inodes(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
         };
         let file_type = node.kind.file_type() as u16;
         let record = layout::Inode {
-            mode: (file_type << 12 | attributes.permissions).into(),
+            mode: ((file_type << 12) | attributes.permissions).into(),
             nlink: place.nlink.into(),
             uid: attributes.uid.into(),
             gid: attributes.gid.into(),

@@ -169,7 +169,7 @@ impl Memory for Flickering<'_> {
             match random % 32 {
                 0..=3 => {
                     let at = (random >> 8) % into.len();
-                    into[at] ^= 1 << (random >> 5 & 7);
+                    into[at] ^= 1 << ((random >> 5) & 7);
                 }
                 4 => return Err(image::Error::new(Problem::Unreadable, offset, 0)),
                 _ => (),

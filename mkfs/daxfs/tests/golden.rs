@@ -84,11 +84,7 @@ fn digest_is_pinned() {
         node.attributes.gid = 100;
     }
     let summary = make(&tree, &common::options(), &output, &Silent).unwrap();
-    let digest: String = summary
-        .digest
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = daxfs::digest::hex(&summary.digest);
     assert_eq!(
         (digest.as_str(), summary.uuid.to_string().as_str()),
         (DIGEST, UUID)

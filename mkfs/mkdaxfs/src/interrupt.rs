@@ -24,7 +24,7 @@ impl Cleanup {
         // Who starts a program with a signal ignored, like nohup, wants it to live on.
         let wanted = SIGNALS
             .iter()
-            .filter(|&&signal| ignored >> (signal - 1) & 1 == 0);
+            .filter(|&&signal| (ignored >> (signal - 1)) & 1 == 0);
         let mut signals = Signals::new(wanted)
             .map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
         let file = Arc::clone(&cleanup.0);

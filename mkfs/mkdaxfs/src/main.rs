@@ -40,11 +40,7 @@ fn run(args: &Args, bar: &Bar) -> daxfs::Result<Summary> {
 
 /// One line that says what was made.
 fn tell(image: &Path, summary: &Summary, took: Duration) {
-    let digest: String = summary
-        .digest
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = daxfs::digest::hex(&summary.digest);
     // Nobody may be listening; the image is made all the same.
     let _ = writeln!(
         std::io::stdout(),

@@ -108,11 +108,7 @@ fn options_reach_the_image() {
     );
     assert_eq!(record.block_size.get(), 65536);
     assert_eq!(record.data.offset.get() % 65536, 0);
-    let digest: String = record
-        .sha256
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = daxfs::digest::hex(&record.sha256);
     for part in [
         uuid,
         &digest,

@@ -221,7 +221,7 @@ pub fn specimen() -> Vec<u8> {
     builder.file(&[7; 5000]);
     builder.inode(REGULAR | 0o600, 0, 0);
     builder.symlink(b"dir/inner");
-    builder.inode(CHAR_DEVICE | 0o666, 0, 1 << 32 | 3);
+    builder.inode(CHAR_DEVICE | 0o666, 0, (1 << 32) | 3);
     builder.inode(FIFO | 0o600, 0, 0);
     builder.file(&[9; 100]);
     builder.inode(DIRECTORY, 0, 0);
