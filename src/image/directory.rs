@@ -165,7 +165,7 @@ impl<M: Memory> Image<'_, M> {
             let field = offset_of!(layout::Dirent, file_type);
             return error(Problem::FileType, field, raw.file_type.into());
         };
-        let name = u64::from(raw.name_high.get()) << 32 | u64::from(raw.name_low.get());
+        let name = (u64::from(raw.name_high.get()) << 32) | u64::from(raw.name_low.get());
         if raw.name_len == 0 || !self.superblock.names.holds(name, raw.name_len.into()) {
             let field = offset_of!(layout::Dirent, name_low);
             return error(Problem::Name, field, name);

@@ -65,5 +65,5 @@ fn word(bytes: &[u8]) -> u32 {
     bytes
         .iter()
         .rev()
-        .fold(0, |word, &byte| word << 8 | u32::from(byte))
+        .fold(0, |word, &byte| (word << 8) | u32::from(byte))
 }

@@ -123,7 +123,7 @@ fn has_slash_or_nul(name: &[u8]) -> bool {
     for bytes in &mut words {
         let word = bytes
             .iter()
-            .fold(0, |word, &byte| word << 8 | u64::from(byte));
+            .fold(0, |word, &byte| (word << 8) | u64::from(byte));
         found |= zeros(word) | zeros(word ^ SLASHES);
     }
     found != 0
