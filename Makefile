@@ -138,7 +138,7 @@ clean:
 	rm -rf build
 
 distclean: clean
-	@echo "The cache is left: $(CACHE). Remove it with: rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: buildroot/demo-root --remove; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools tests demo check check-debug shell prepare \
 	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean
