@@ -11,8 +11,12 @@
 
 static const char *mnt;
 
-static const uint64_t places[] = {
-	0, (1UL << 31) - 8, (1UL << 32) - 8, (1UL << 32) + HUGE_SIZE - 3, (1UL << 32) + 2 * HUGE_SIZE - 11,
+static const u64 places[] = {
+	0,
+	(1UL << 31) - 8,
+	(1UL << 32) - 8,
+	(1UL << 32) + HUGE_SIZE - 3,
+	(1UL << 32) + 2 * HUGE_SIZE - 11,
 };
 
 static void sizes(void)
@@ -29,7 +33,7 @@ static void reads(void)
 	int fd = open_in(mnt, "big", O_RDONLY);
 	char buffer[64];
 
-	for (size_t i = 0; i < KTAP_SIZE(places); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
 		CHECK_EQ(pread(fd, buffer, 16, places[i]), 16);
 		CHECK(pattern_matches(buffer, 16, 4, places[i]));
 		CHECK_EQ(pread(fd, buffer, 10, places[i] - (i ? 10 : -20)), 10);
@@ -46,7 +50,8 @@ static void reads(void)
 static void long_read(void)
 {
 	int fd = open_in(mnt, "big", O_RDONLY);
-	char *nowhere_to_put_it = mmap(NULL, 3UL << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *nowhere_to_put_it = mmap(NULL, 3UL << 30, PROT_NONE,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	REQUIRE(nowhere_to_put_it != MAP_FAILED);
 	CHECK_FAILS(pread(fd, nowhere_to_put_it, 3UL << 30, 0), EFAULT);
@@ -59,7 +64,7 @@ static void maps(void)
 	char *end = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, (1UL << 32) + 2 * HUGE_SIZE);
 
 	REQUIRE(address != MAP_FAILED && end != MAP_FAILED);
-	for (size_t i = 0; i < KTAP_SIZE(places); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		CHECK(pattern_matches(address + places[i], 16, 4, places[i]));
 	CHECK(all_zero(address + SIZE, 4096 - 5));
 	CHECK(pattern_matches(end, 5, 4, (1UL << 32) + 2 * HUGE_SIZE));
@@ -76,5 +81,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("big");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

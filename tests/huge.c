@@ -11,15 +11,16 @@
 
 /* Of <linux/fs.h>, newer than some C libraries' copies. */
 #ifndef PAGEMAP_SCAN
-#define PAGE_IS_HUGE (1 << 6)
+#define PAGE_IS_HUGE 0x40
 struct page_region {
-	uint64_t start, end, categories;
+	u64 start, end, categories;
 };
 
 struct pm_scan_arg {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+	u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	u64 category_inverted, category_mask, category_anyof_mask, return_mask;
 };
+
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
 
@@ -27,7 +28,7 @@ static const char *mnt;
 
 #define SIZE (64UL << 20)
 
-static int open_size(uint64_t size)
+static int open_size(u64 size)
 {
 	char path[64];
 
@@ -35,7 +36,7 @@ static int open_size(uint64_t size)
 	return open_in(mnt, path, O_RDONLY);
 }
 
-static char *map(uint64_t size, int protection, int flags)
+static char *map(u64 size, int protection, int flags)
 {
 	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
 
@@ -70,7 +71,7 @@ static long long huge_bytes(const char *address, size_t length)
 		.start = (uintptr_t)address,
 		.end = (uintptr_t)address + length,
 		.vec = (uintptr_t)regions,
-		.vec_len = KTAP_SIZE(regions),
+		.vec_len = ARRAY_SIZE(regions),
 		.category_mask = PAGE_IS_HUGE,
 		.return_mask = PAGE_IS_HUGE,
 	};
@@ -122,9 +123,9 @@ static void writable_private_faults(void)
 static void borders(void)
 {
 	static const struct {
-		uint64_t size;
+		u64 size;
 		long faults;
-		uint64_t huge;
+		u64 huge;
 	} files[] = {
 		{ HUGE_SIZE, 1, HUGE_SIZE },
 		{ HUGE_SIZE + 1, 2, HUGE_SIZE },
@@ -133,7 +134,7 @@ static void borders(void)
 		{ HUGE_SIZE - 4096, 511, 0 },
 	};
 
-	for (size_t i = 0; i < KTAP_SIZE(files); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		char *address = map(files[i].size, PROT_READ, MAP_SHARED);
 
 		faults();
@@ -144,9 +145,11 @@ static void borders(void)
 
 static void misaligned(void)
 {
-	char *place = mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *place =
+		mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *aligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-	char *address = mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(SIZE), 0);
+	char *address =
+		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(SIZE), 0);
 
 	REQUIRE(address == aligned + 4096);
 	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE), 1024);
@@ -156,7 +159,8 @@ static void misaligned(void)
 
 static void offset_mapping(void)
 {
-	char *address = mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(SIZE), SIZE / 2 - 8192);
+	char *address =
+		mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(SIZE), SIZE / 2 - 8192);
 
 	REQUIRE(address != MAP_FAILED);
 	CHECK(pattern_matches(address, SIZE / 2, SIZE, SIZE / 2 - 8192));
@@ -175,7 +179,8 @@ static void private_write_splits(void)
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE - HUGE_SIZE);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(map(SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE, 3 * HUGE_SIZE));
+	CHECK(pattern_matches(map(SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE,
+			      3 * HUGE_SIZE));
 }
 
 static void partly_unmapped(void)
@@ -201,7 +206,8 @@ static void moved(void)
 	address = mremap(address, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
 	REQUIRE(address == place + HUGE_SIZE);
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
-	address = mremap(address, SIZE, SIZE / 2, MREMAP_MAYMOVE | MREMAP_FIXED, place + SIZE + HUGE_SIZE + 4096);
+	address = mremap(address, SIZE, SIZE / 2, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 place + SIZE + HUGE_SIZE + 4096);
 	REQUIRE(address == place + SIZE + HUGE_SIZE + 4096);
 	CHECK(pattern_matches(address, SIZE / 2, SIZE, 0));
 }
@@ -254,7 +260,7 @@ static void no_page_cache(void)
 	memset(buffer, 1, 1 << 20);
 	before = number_in("/proc/meminfo", "Cached:");
 	fd = open_size(SIZE);
-	for (uint64_t offset = 0; offset < SIZE; offset += 1 << 20)
+	for (u64 offset = 0; offset < SIZE; offset += 1 << 20)
 		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
 	address = map(SIZE, PROT_READ, MAP_SHARED);
 	touch_pages(address, SIZE);
@@ -283,5 +289,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Images in memory, for tests that damage them. */
 #define _GNU_SOURCE
+#include <assert.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stddef.h>
@@ -9,6 +10,10 @@
 
 #include "image.h"
 #include "ktap.h"
+
+static_assert(sizeof(struct superblock) == 256, "superblock");
+static_assert(sizeof(struct inode) == 64, "inode");
+static_assert(sizeof(struct dirent_record) == 16, "dirent");
 
 static void give_up(const char *what)
 {
@@ -57,14 +62,14 @@ void image_write(const struct image *image, const char *device)
 	close(fd);
 }
 
-struct inode *image_inode(const struct image *image, uint32_t ino)
+struct inode *image_inode(const struct image *image, u32 ino)
 {
 	return (struct inode *)(image->bytes + image->super->inodes.offset) + (ino - 1);
 }
 
 char *image_name(const struct image *image, const struct dirent_record *entry)
 {
-	uint64_t offset = (uint64_t)entry->name_high << 32 | entry->name_low;
+	u64 offset = (u64)entry->name_high << 32 | entry->name_low;
 
 	return image->bytes + image->super->names.offset + offset;
 }
@@ -78,10 +83,11 @@ struct dirent_record *image_entry(const struct image *image, const char *path)
 		struct dirent_record *found = NULL;
 		size_t length = strcspn(path, "/");
 
-		for (uint64_t i = 0; i < dir->size / sizeof(*records); i++) {
+		for (u64 i = 0; i < dir->size / sizeof(*records); i++) {
 			struct dirent_record *entry = &records[dir->data + i];
 
-			if (entry->name_len == length && !memcmp(image_name(image, entry), path, length))
+			if (entry->name_len == length &&
+			    !memcmp(image_name(image, entry), path, length))
 				found = entry;
 		}
 		if (!found) {
@@ -96,10 +102,10 @@ struct dirent_record *image_entry(const struct image *image, const char *path)
 }
 
 /* CRC-32C (Castagnoli), bit by bit: images here are small. */
-static uint32_t crc32c(const void *buffer, size_t length)
+static u32 crc32c(const void *buffer, size_t length)
 {
-	const uint8_t *bytes = buffer;
-	uint32_t crc = ~0U;
+	const u8 *bytes = buffer;
+	u32 crc = ~0U;
 
 	while (length--) {
 		crc ^= *bytes++;
@@ -115,7 +121,7 @@ void image_seal(struct image *image)
 
 	/* A table that was moved away on purpose leaves nothing to take a checksum of. */
 	if (super->data.offset >= sizeof(*super) && super->data.offset <= image->size)
-		super->metadata_crc = crc32c(image->bytes + sizeof(*super),
-					     super->data.offset - sizeof(*super));
+		super->metadata_crc =
+			crc32c(image->bytes + sizeof(*super), super->data.offset - sizeof(*super));
 	super->crc = crc32c(super, offsetof(struct superblock, crc));
 }

@@ -1,52 +1,54 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Images in memory, for tests that damage them: the records of format version 1 and the checksums. Little-endian
- * machines only. Documentation/format.rst says what the fields mean.
+ * Images in memory, for tests that damage them: the records of format version 1 and the checksums.
+ * Little-endian machines only. Documentation/format.rst says what the fields mean.
  */
 #ifndef IMAGE_H
 #define IMAGE_H
 
-#include <stdint.h>
+#include <linux/types.h>
 #include <sys/types.h>
 
+#define u8 __u8
+#define u16 __u16
+#define u32 __u32
+#define u64 __u64
+#define s64 __s64
+
 struct extent {
-	uint64_t offset, length;
-} __attribute__((packed));
+	u64 offset, length;
+};
 
 struct superblock {
 	char magic[8];
-	uint32_t version, block_size;
-	uint64_t compat, incompat, total_size;
-	int64_t build_sec;
-	uint32_t build_nsec, root;
-	uint8_t uuid[16];
+	u32 version, block_size;
+	u64 compat, incompat, total_size;
+	s64 build_sec;
+	u32 build_nsec, root;
+	u8 uuid[16];
 	char label[64];
 	struct extent inodes, dirents, names, xattrs, data;
-	uint32_t metadata_crc;
-	uint8_t sha256[32];
-	uint32_t crc;
-} __attribute__((packed));
+	u32 metadata_crc;
+	u8 sha256[32];
+	u32 crc;
+};
 
 struct inode {
-	uint16_t mode, reserved;
-	uint32_t nlink, uid, gid;
-	uint64_t size;
-	int64_t mtime_sec;
-	uint32_t mtime_nsec, xattrs;
-	uint64_t data;
-	uint32_t parent, position;
-	uint64_t reserved2;
-} __attribute__((packed));
+	u16 mode, reserved;
+	u32 nlink, uid, gid;
+	u64 size;
+	s64 mtime_sec;
+	u32 mtime_nsec, xattrs;
+	u64 data;
+	u32 parent, position;
+	u64 reserved2;
+};
 
 struct dirent_record {
-	uint32_t hash, ino, name_low;
-	uint16_t name_high;
-	uint8_t name_len, file_type;
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct superblock) == 256, "superblock");
-_Static_assert(sizeof(struct inode) == 64, "inode");
-_Static_assert(sizeof(struct dirent_record) == 16, "dirent");
+	u32 hash, ino, name_low;
+	u16 name_high;
+	u8 name_len, file_type;
+};
 
 struct image {
 	char *bytes;
@@ -65,9 +67,11 @@ void image_free(struct image *image);
 void image_write(const struct image *image, const char *device);
 
 /* Inode number @ino. */
-struct inode *image_inode(const struct image *image, uint32_t ino);
+struct inode *image_inode(const struct image *image, u32 ino);
 
-/* The entry at @path, which starts at the root without a slash; ends the program if there is none. */
+/*
+ * The entry at @path, which starts at the root without a slash; ends the program if there is none.
+ */
 struct dirent_record *image_entry(const struct image *image, const char *path);
 
 /* The name of an entry. */

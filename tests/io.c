@@ -16,7 +16,7 @@ static const char *mnt;
 #define SIZE 12345
 #define LARGE (2 * HUGE_SIZE + 4096)
 
-static int open_size(uint64_t size, int flags)
+static int open_size(u64 size, int flags)
 {
 	char path[64];
 
@@ -26,12 +26,14 @@ static int open_size(uint64_t size, int flags)
 
 static void sequential(void)
 {
-	static const uint64_t sizes[] = { 0, 1, 4095, 4096, 4097, 65537, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1 };
+	static const u64 sizes[] = {
+		0, 1, 4095, 4096, 4097, 65537, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1
+	};
 	static char buffer[10000];
 
-	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		int fd = open_size(sizes[i], 0);
-		uint64_t offset = 0;
+		u64 offset = 0;
 		ssize_t length;
 
 		while ((length = read(fd, buffer, sizeof(buffer))) > 0) {
@@ -47,13 +49,15 @@ static void sequential(void)
 
 static void positioned(void)
 {
-	static const uint64_t offsets[] = { 0, 1, 4095, 4096, 4097, HUGE_SIZE - 1, HUGE_SIZE, 2 * HUGE_SIZE + 4095 };
+	static const u64 offsets[] = {
+		0, 1, 4095, 4096, 4097, HUGE_SIZE - 1, HUGE_SIZE, 2 * HUGE_SIZE + 4095
+	};
 	static const size_t lengths[] = { 1, 2, 8, 63, 4096, 8191, 100000 };
 	static char buffer[100000];
 	int fd = open_size(LARGE, 0);
 
-	for (size_t i = 0; i < KTAP_SIZE(offsets); i++)
-		for (size_t j = 0; j < KTAP_SIZE(lengths); j++) {
+	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++)
+		for (size_t j = 0; j < ARRAY_SIZE(lengths); j++) {
 			size_t left = LARGE - offsets[i];
 			size_t want = lengths[j] < left ? lengths[j] : left;
 
@@ -94,7 +98,9 @@ static void end_of_file(void)
 static void vectors(void)
 {
 	char a[10], b[5000], c[1];
-	struct iovec vector[4] = { { a, sizeof(a) }, { b, sizeof(b) }, { NULL, 0 }, { c, sizeof(c) } };
+	struct iovec vector[4] = {
+		{ a, sizeof(a) }, { b, sizeof(b) }, { NULL, 0 }, { c, sizeof(c) }
+	};
 	int fd = open_size(SIZE, 0);
 
 	CHECK_EQ(readv(fd, vector, 4), 5011);
@@ -192,12 +198,12 @@ static void sparse_files(void)
 static void advice(void)
 {
 	static const int advices[] = {
-		POSIX_FADV_NORMAL, POSIX_FADV_RANDOM, POSIX_FADV_SEQUENTIAL, POSIX_FADV_WILLNEED,
-		POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
+		POSIX_FADV_NORMAL,   POSIX_FADV_RANDOM,	  POSIX_FADV_SEQUENTIAL,
+		POSIX_FADV_WILLNEED, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
 	};
 	int fd = open_size(LARGE, 0);
 
-	for (size_t i = 0; i < KTAP_SIZE(advices); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(advices); i++)
 		CHECK_EQ(posix_fadvise(fd, 0, 0, advices[i]), 0);
 	CHECK_EQ(posix_fadvise(fd, 0, 0, 99), EINVAL);
 	CHECK_EQ(readahead(fd, 0, LARGE), 0);
@@ -231,10 +237,11 @@ static int scratch_file(void)
 	return fd;
 }
 
-static bool holds_pattern(int fd, uint64_t seed, uint64_t offset, size_t length)
+static bool holds_pattern(int fd, u64 seed, u64 offset, size_t length)
 {
 	char *buffer = malloc(length);
-	bool same = pread(fd, buffer, length, 0) == (ssize_t)length && pattern_matches(buffer, length, seed, offset);
+	bool same = pread(fd, buffer, length, 0) == (ssize_t)length &&
+		    pattern_matches(buffer, length, seed, offset);
 
 	free(buffer);
 	return same;
@@ -305,5 +312,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

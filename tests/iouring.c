@@ -30,26 +30,28 @@ static struct ring ring_open(void)
 	ring.fd = syscall(SYS_io_uring_setup, 8, params);
 	if (ring.fd < 0)
 		SKIP("needs io_uring (%s)", strerror(errno));
-	ring.submissions = mmap(NULL, params->sq_off.array + params->sq_entries * 4, PROT_READ | PROT_WRITE,
-				MAP_SHARED, ring.fd, IORING_OFF_SQ_RING);
-	ring.completions = mmap(NULL, params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe),
-				PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_CQ_RING);
-	ring.entries = mmap(NULL, params->sq_entries * sizeof(struct io_uring_sqe), PROT_READ | PROT_WRITE,
-			    MAP_SHARED, ring.fd, IORING_OFF_SQES);
-	REQUIRE(ring.submissions != MAP_FAILED && ring.completions != MAP_FAILED && ring.entries != MAP_FAILED);
+	ring.submissions = mmap(NULL, params->sq_off.array + params->sq_entries * 4,
+				PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_SQ_RING);
+	ring.completions =
+		mmap(NULL, params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe),
+		     PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_CQ_RING);
+	ring.entries = mmap(NULL, params->sq_entries * sizeof(struct io_uring_sqe),
+			    PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_SQES);
+	REQUIRE(ring.submissions != MAP_FAILED && ring.completions != MAP_FAILED &&
+		ring.entries != MAP_FAILED);
 	return ring;
 }
 
 /* Submits one request, waits for it and returns its result. */
 static int ring_do(struct ring *ring, const struct io_uring_sqe *request)
 {
-	uint32_t *tail = (uint32_t *)(ring->submissions + ring->params.sq_off.tail);
-	uint32_t *mask = (uint32_t *)(ring->submissions + ring->params.sq_off.ring_mask);
-	uint32_t *array = (uint32_t *)(ring->submissions + ring->params.sq_off.array);
-	uint32_t *done = (uint32_t *)(ring->completions + ring->params.cq_off.head);
-	uint32_t *done_mask = (uint32_t *)(ring->completions + ring->params.cq_off.ring_mask);
+	u32 *tail = (u32 *)(ring->submissions + ring->params.sq_off.tail);
+	u32 *mask = (u32 *)(ring->submissions + ring->params.sq_off.ring_mask);
+	u32 *array = (u32 *)(ring->submissions + ring->params.sq_off.array);
+	u32 *done = (u32 *)(ring->completions + ring->params.cq_off.head);
+	u32 *done_mask = (u32 *)(ring->completions + ring->params.cq_off.ring_mask);
 	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
-	uint32_t slot = *tail & *mask;
+	u32 slot = *tail & *mask;
 	int result;
 
 	ring->entries[slot] = *request;
@@ -62,7 +64,7 @@ static int ring_do(struct ring *ring, const struct io_uring_sqe *request)
 	return result;
 }
 
-static int open_size(uint64_t size)
+static int open_size(u64 size)
 {
 	char path[64];
 
@@ -70,7 +72,7 @@ static int open_size(uint64_t size)
 	return open_in(mnt, path, O_RDONLY);
 }
 
-static char *map(uint64_t size, int protection, int flags)
+static char *map(u64 size, int protection, int flags)
 {
 	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
 
@@ -78,10 +80,15 @@ static char *map(uint64_t size, int protection, int flags)
 	return address;
 }
 
-static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length, uint64_t offset)
+static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length,
+				   u64 offset)
 {
 	return (struct io_uring_sqe){
-		.opcode = opcode, .fd = fd, .addr = (uintptr_t)address, .len = length, .off = offset,
+		.opcode = opcode,
+		.fd = fd,
+		.addr = (uintptr_t)address,
+		.len = length,
+		.off = offset,
 	};
 }
 
@@ -136,8 +143,8 @@ static void fixed_buffer(void)
 {
 	struct ring ring = ring_open();
 	char *buffer = aligned_alloc(4096, 1 << 20);
-	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100, 1 << 19,
-					   HUGE_SIZE - 5000);
+	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100,
+					   1 << 19, HUGE_SIZE - 5000);
 
 	REQUIRE(!register_buffer(&ring, buffer, 1 << 20));
 	CHECK_EQ(ring_do(&ring, &read), 1 << 19);
@@ -159,8 +166,8 @@ static void fixed_file(void)
 }
 
 /*
- * Registered buffers stay pinned for as long as the ring lives, which the kernel refuses for every file system on
- * DAX.
+ * Registered buffers stay pinned for as long as the ring lives, which the kernel refuses for every
+ * file system on DAX.
  */
 static void mapping_as_fixed_buffer(void)
 {
@@ -243,5 +250,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -2,8 +2,8 @@
 /*
  * KTAP output and kselftest exit codes for test programs.
  *
- * A program is a table of test points. Each point runs in a process of its own, so that a fatal signal
- * fails that point and no other.
+ * A program is a table of test points. Each point runs in a process of its own, so that a fatal
+ * signal fails that point and no other.
  */
 #ifndef KTAP_H
 #define KTAP_H
@@ -33,11 +33,8 @@ struct ktap_point {
 
 static struct ktap_point *ktap_point;
 
-#define KTAP_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-
 /* The condition must hold; if not, the point fails and goes on. */
-#define CHECK(condition) \
-	ktap_check((condition), __FILE__, __LINE__, #condition)
+#define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)
 
 /* The condition must hold; if not, the point fails and ends. */
 #define REQUIRE(condition) \
@@ -67,7 +64,8 @@ static struct ktap_point *ktap_point;
 static inline bool ktap_check(bool holds, const char *file, int line, const char *what)
 {
 	if (!holds) {
-		printf("# %s:%d: expected %s (errno %d, %s)\n", file, line, what, errno, strerror(errno));
+		printf("# %s:%d: expected %s (errno %d, %s)\n", file, line, what, errno,
+		       strerror(errno));
 		fflush(stdout);
 		ktap_point->failed = true;
 	}
@@ -126,7 +124,8 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFSIGNALED(status)) {
-		printf("# killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		printf("# killed by signal %d (%s)\n", WTERMSIG(status),
+		       strsignal(WTERMSIG(status)));
 		ktap_point->failed = true;
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP && !ktap_point->failed) {

@@ -51,7 +51,7 @@ check() {
 	if output=$("$@" 2>&1); then
 		pass "$name"
 	else
-		[ -z "$output" ] || sed 's/^/# /' <<<"$output" | head -n 40
+		[ -z "$output" ] || echo "# ${output//$'\n'/$'\n'# }" | head -n 40
 		echo "# failed: ${*@Q}"
 		fail "$name"
 	fi

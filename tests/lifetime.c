@@ -160,7 +160,8 @@ static void under_an_overlay(void)
 
 	mount_here();
 	REQUIRE(!mount("tmpfs", top, "tmpfs", 0, NULL));
-	REQUIRE(!chdir(top) && !mkdir("upper", 0755) && !mkdir("work", 0755) && !mkdir("all", 0755));
+	REQUIRE(!chdir(top) && !mkdir("upper", 0755) && !mkdir("work", 0755) &&
+		!mkdir("all", 0755));
 	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=upper,workdir=work", mnt);
 	if (mount("overlay", "all", "overlay", 0, options)) {
 		if (errno == ENODEV)
@@ -225,5 +226,5 @@ int main(void)
 
 	device = fixture_device("tree");
 	mnt = private_mount_point();
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Prints one line for each entry below a directory with all that a file system can say about it, so that two
- * trees are equal exactly if their manifests are. Columns, separated by tabs:
+ * Prints one line for each entry below a directory with all that a file system can say about it, so
+ * that two trees are equal exactly if their manifests are. Columns, separated by tabs:
  *
  *   path  type+mode  uid  gid  size  mtime  nlink  device or symlink target  checksum  first name
  *
@@ -29,7 +29,7 @@ struct node {
 	struct stat stat;
 	char *path; /* escaped */
 	char *target;
-	uint64_t checksum;
+	u64 checksum;
 	unsigned int links; /* names seen of this inode, or directories in this one */
 	struct node *first; /* first entry of the same inode */
 };
@@ -62,10 +62,10 @@ static char *escape(const char *bytes, size_t length)
 }
 
 /* A change of any one word changes the sum for sure, others with all but certainty. */
-static uint64_t checksum(int dir, const char *name, const char *path)
+static u64 checksum(int dir, const char *name, const char *path)
 {
-	static uint64_t buffer[1 << 15];
-	uint64_t sum = 0;
+	static u64 buffer[1 << 15];
+	u64 sum = 0;
 	ssize_t length;
 	int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -162,8 +162,8 @@ static void walk(int dir, const char *name, struct node *self)
 			status = 1;
 		}
 		if (dirent->d_ino != entry->stat.st_ino) {
-			fprintf(stderr, "manifest: %s: d_ino %lu, st_ino %lu\n", path, dirent->d_ino,
-				entry->stat.st_ino);
+			fprintf(stderr, "manifest: %s: d_ino %lu, st_ino %lu\n", path,
+				dirent->d_ino, entry->stat.st_ino);
 			status = 1;
 		}
 		if (S_ISDIR(entry->stat.st_mode)) {
@@ -187,10 +187,12 @@ static void print(const struct node *entry)
 	if (count_links)
 		links = dir ? entry->links : entry->first->links;
 	snprintf(number, sizeof(number), "%u,%u", major(stat->st_rdev), minor(stat->st_rdev));
-	printf("%s\t%06o\t%u\t%u\t%lld\t%lld.%09ld\t%lu\t%s\t%016llx\t%s\n", entry->path, stat->st_mode,
-	       stat->st_uid, stat->st_gid, dir ? 0 : (long long)stat->st_size,
+	printf("%s\t%06o\t%u\t%u\t%lld\t%lld.%09ld\t%lu\t%s\t%016llx\t%s\n", entry->path,
+	       stat->st_mode, stat->st_uid, stat->st_gid, dir ? 0 : (long long)stat->st_size,
 	       (long long)stat->st_mtim.tv_sec, stat->st_mtim.tv_nsec, links,
-	       entry->target ? entry->target : device ? number : "-",
+	       entry->target ? entry->target :
+	       device	     ? number :
+			       "-",
 	       (unsigned long long)entry->first->checksum, entry->first->path);
 }
 
@@ -215,9 +217,10 @@ int main(int argc, char **argv)
 	static const char usage[] =
 		"Usage: manifest [--count-links] DIR\n"
 		"\n"
-		"Prints a line for each entry below DIR with all of its metadata and a checksum of its content.\n"
+		"Prints a line for each entry below DIR: its metadata and a checksum of its content.\n"
 		"\n"
-		"  --count-links  print the names seen instead of st_nlink, for file systems that count otherwise\n";
+		"  --count-links  print the names seen instead of st_nlink, as not all file systems\n"
+		"                 count links alike\n";
 	struct node *root;
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {

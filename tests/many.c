@@ -112,5 +112,5 @@ int main(void)
 
 	mnt = fixture_mount("many");
 	root = open(mnt, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Makes a tree of everything that a file system can hold: every file type, every permission, owners, times,
- * sizes and names from one end of their ranges to the other. The same call makes the same tree.
+ * Makes a tree of everything that a file system can hold: every file type, every permission,
+ * owners, times, sizes and names from one end of their ranges to the other. The same call makes the
+ * same tree.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -48,7 +49,7 @@ static int create(const char *name)
 	return fd;
 }
 
-static void write_pattern(int fd, uint64_t seed, uint64_t offset, uint64_t length)
+static void write_pattern(int fd, u64 seed, u64 offset, u64 length)
 {
 	static char buffer[1 << 16];
 
@@ -69,7 +70,7 @@ static void empty_file(const char *name)
 }
 
 /* A file named after its size, whose content has the size as its seed. */
-static void sized_file(uint64_t size)
+static void sized_file(u64 size)
 {
 	char name[32];
 	int fd;
@@ -82,14 +83,14 @@ static void sized_file(uint64_t size)
 
 static void make_sizes(void)
 {
-	static const uint64_t sizes[] = {
-		0, 1, 7, 63, 64, 65, 511, 512, 4095, 4096, 4097, 8191, 8192, 12345, 65535, 65536, 65537,
-		1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1, 2 * HUGE_SIZE - 1,
-		2 * HUGE_SIZE + 4096, 64UL << 20,
+	static const u64 sizes[] = {
+		0, 1, 7, 63, 64, 65, 511, 512, 4095, 4096, 4097, 8191, 8192, 12345, 65535, 65536,
+		65537, 1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1,
+		2 * HUGE_SIZE - 1, 2 * HUGE_SIZE + 4096, 64UL << 20,
 	};
 
 	enter("sizes");
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
 		sized_file(sizes[i]);
 	leave();
 }
@@ -97,14 +98,15 @@ static void make_sizes(void)
 /* A file of holes with data here and there. */
 static void make_sparse(void)
 {
-	static const uint64_t places[] = { 0, 4096 + 5, HUGE_SIZE - 3, 2 * HUGE_SIZE, 3 * HUGE_SIZE + 12288 };
+	static const u64 places[] = { 0, 4096 + 5, HUGE_SIZE - 3, 2 * HUGE_SIZE,
+				      3 * HUGE_SIZE + 12288 };
 	int fd;
 
 	enter("sparse");
 	fd = create("islands");
 	if (ftruncate(fd, 4 * HUGE_SIZE + 123))
 		die("islands");
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		write_pattern(fd, 1, places[i], 10);
 	close(fd);
 	fd = create("hole");
@@ -117,8 +119,8 @@ static void make_sparse(void)
 static void make_types(void)
 {
 	const dev_t devices[] = {
-		makedev(0, 0), makedev(1, 3), makedev(8, 255), makedev(255, 0), makedev(256, 256),
-		makedev(4095, 1048575), makedev(0, 1048575), makedev(4095, 0),
+		makedev(0, 0),	   makedev(1, 3),	   makedev(8, 255),	makedev(255, 0),
+		makedev(256, 256), makedev(4095, 1048575), makedev(0, 1048575), makedev(4095, 0),
 	};
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "socket" };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -133,7 +135,7 @@ static void make_types(void)
 	close(fd);
 	if (mkfifo("fifo", 0640) || symlink("regular", "symlink"))
 		die("fifo");
-	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		snprintf(name, sizeof(name), "char-%u-%u", major(devices[i]), minor(devices[i]));
 		if (mknod(name, S_IFCHR | 0600, devices[i]))
 			die(name);
@@ -174,14 +176,16 @@ static void make_modes(void)
 
 static void make_owners(void)
 {
-	static const uint32_t ids[] = { 0, 1, 1000, 65534, 65535, 65536, 0x7fffffff, 0x80000000, 0xfffffffe };
+	static const u32 ids[] = {
+		0, 1, 1000, 65534, 65535, 65536, 0x7fffffff, 0x80000000, 0xfffffffe,
+	};
 	char name[32];
 
 	enter("owners");
-	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
 		snprintf(name, sizeof(name), "%u", ids[i]);
 		empty_file(name);
-		if (lchown(name, ids[i], ids[sizeof(ids) / sizeof(ids[0]) - 1 - i]))
+		if (lchown(name, ids[i], ids[ARRAY_SIZE(ids) - 1 - i]))
 			die(name);
 	}
 	if (symlink("0", "link") || lchown("link", 7, 0xfffffffe))
@@ -191,16 +195,16 @@ static void make_owners(void)
 
 static void make_names(void)
 {
-	static const char * const odd[] = {
-		" ", "  ", "-rf", "--help", "...", "..x", ".x", ".hidden", "a b", "a\nb", "\n", "\t", "'", "\"",
-		"\\", "*", "%s%n", "$(false)", "A", "a", "\xc3\xa9", "e\xcc\x81", "\xff\xfe", "\xed\xa0\x80",
-		"\xe2\x80\xae" "txt.exe", "\xf0\x9f\x92\xbe", "con.", "~",
+	static const char *const odd[] = {
+		" ", "  ", "-rf", "--help", "...", "..x", ".x", ".hidden", "a b", "a\nb", "\n", "\t",
+		"'", "\"", "\\", "*", "%s%n", "$(false)", "A", "a", "con.", "~", "\xc3\xa9",
+		"e\xcc\x81", "\xff\xfe", "\xed\xa0\x80", "\xe2\x80\xae.txt", "\xf0\x9f\x92\xbe",
 	};
 	char name[NAME_MAX + 1];
 
 	enter("names");
 	enter("odd");
-	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(odd); i++)
 		empty_file(odd[i]);
 	leave();
 	enter("bytes"); /* every byte that a name may consist of */
@@ -242,7 +246,7 @@ static void make_symlinks(void)
 	char target[4096], name[32];
 
 	enter("symlinks");
-	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
 		for (int j = 0; j < lengths[i]; j++)
 			target[j] = pattern_byte(i, j) ? pattern_byte(i, j) : 1;
 		target[lengths[i]] = 0;
@@ -250,19 +254,22 @@ static void make_symlinks(void)
 		if (symlink(target, name))
 			die(name);
 	}
-	if (symlink("loop", "loop") || symlink("/no/such/place", "absolute") || symlink("../names/odd", "up") ||
-	    symlink(" ", "blank") || symlink("a\nb", "newline") || symlink("../sizes/4097", "file"))
+	if (symlink("loop", "loop") || symlink("/no/such/place", "absolute") ||
+	    symlink("../names/odd", "up") || symlink(" ", "blank") || symlink("a\nb", "newline") ||
+	    symlink("../sizes/4097", "file"))
 		die("symlink");
 	leave();
 }
 
 static void make_directories(void)
 {
-	static const unsigned int counts[] = { 0, 1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 300, 3000 };
+	static const unsigned int counts[] = {
+		0, 1, 2, 3, 4, 5, 15, 16, 17, 31, 63, 64, 65, 300, 3000,
+	};
 	char name[NAME_MAX + 1];
 
 	enter("directories");
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		snprintf(name, sizeof(name), "%u", counts[i]);
 		enter(name);
 		for (unsigned int j = 0; j < counts[i]; j++) {
@@ -315,11 +322,20 @@ struct moment {
 
 static const struct moment moments[] = {
 	{ -2208988800, 0 }, /* 1900 */
-	{ -2147483649, 999999999 }, { -2147483648, 0 }, /* 1901 */
-	{ -1, 999999999 }, { -1, 0 }, { 0, 0 }, { 0, 1 }, { 1, 0 }, { 1700000000, 123456789 },
-	{ 2147483647, 999999999 }, { 2147483648, 0 }, /* 2038 */
-	{ 4294967295, 999999999 }, { 4294967296, 1 }, /* 2106 */
-	{ 15032385535, 999999999 }, { 15032385536, 0 }, /* 2446 */
+	{ -2147483649, 999999999 },
+	{ -2147483648, 0 }, /* 1901 */
+	{ -1, 999999999 },
+	{ -1, 0 },
+	{ 0, 0 },
+	{ 0, 1 },
+	{ 1, 0 },
+	{ 1700000000, 123456789 },
+	{ 2147483647, 999999999 },
+	{ 2147483648, 0 }, /* 2038 */
+	{ 4294967295, 999999999 },
+	{ 4294967296, 1 }, /* 2106 */
+	{ 15032385535, 999999999 },
+	{ 15032385536, 0 }, /* 2446 */
 	{ 253402300800, 1 }, /* 10000 */
 };
 
@@ -339,12 +355,12 @@ static void make_times(void)
 	char name[64];
 
 	enter("times");
-	for (size_t i = 0; i < sizeof(moments) / sizeof(moments[0]); i++) {
-		static const char * const kinds[] = { "file", "dir", "link", "fifo" };
+	for (size_t i = 0; i < ARRAY_SIZE(moments); i++) {
+		static const char *const kinds[] = { "file", "dir", "link", "fifo" };
 
 		for (int kind = 0; kind < 4; kind++) {
-			snprintf(name, sizeof(name), "%s%+lld.%09ld", kinds[kind], moments[i].seconds,
-				 moments[i].nanoseconds);
+			snprintf(name, sizeof(name), "%s%+lld.%09ld", kinds[kind],
+				 moments[i].seconds, moments[i].nanoseconds);
 			switch (kind) {
 			case 0:
 				empty_file(name);
@@ -370,18 +386,17 @@ static void make_times(void)
 /* The groups' own directories come last: what was made in them touched their times. */
 static void set_group_times(void)
 {
-	static const char * const groups[] = {
-		"sizes", "sparse", "types", "modes", "owners", "names", "symlinks", "directories", "xattrs",
-		"times", ".",
+	static const char *const groups[] = {
+		"sizes",    "sparse",	   "types",  "modes", "owners", "names",
+		"symlinks", "directories", "xattrs", "times", ".",
 	};
 
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)
 		set_time(groups[i], &moments[i]);
 }
 
 static void make_all(void)
 {
-	umask(0);
 	make_sizes();
 	make_sparse();
 	make_types();
@@ -398,22 +413,23 @@ static void make_all(void)
 /* A file that reaches over 4 GiB with data around every power of two that could be a limit. */
 static void make_big(void)
 {
-	static const uint64_t places[] = { 0, (1UL << 31) - 8, (1UL << 32) - 8, (1UL << 32) + HUGE_SIZE - 3 };
+	static const u64 places[] = { 0, (1UL << 31) - 8, (1UL << 32) - 8,
+				      (1UL << 32) + HUGE_SIZE - 3 };
 	int fd = create("big");
 
 	if (ftruncate(fd, (1UL << 32) + 2 * HUGE_SIZE + 5))
 		die("big");
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		write_pattern(fd, 4, places[i], 16);
 	write_pattern(fd, 4, (1UL << 32) + 2 * HUGE_SIZE - 11, 16);
 	close(fd);
 }
 
-static void make_many(unsigned int count)
+static void make_many(void)
 {
 	char name[NAME_MAX + 1];
 
-	for (unsigned int i = 0; i < count; i++) {
+	for (unsigned int i = 0; i < 100000; i++) {
 		many_name(name, i);
 		empty_file(name);
 	}
@@ -443,8 +459,8 @@ static void make_small(void)
 	fd = create("good");
 	write_pattern(fd, 5, 0, 5000);
 	close(fd);
-	if (symlink("good", "link") || symlink("file", "link2") || mknod("fifo", S_IFIFO | 0600, 0) ||
-	    mknod("null", S_IFCHR | 0666, makedev(1, 3)))
+	if (symlink("good", "link") || symlink("file", "link2") ||
+	    mknod("fifo", S_IFIFO | 0600, 0) || mknod("null", S_IFCHR | 0666, makedev(1, 3)))
 		die("small");
 }
 
@@ -458,27 +474,27 @@ int main(int argc, char **argv)
 		"  big    a sparse file of over 4 GiB\n"
 		"  many   a directory of 100,000 files\n"
 		"  small  a few files, as root\n";
+	static const struct {
+		const char *name;
+		void (*make)(void);
+	} kinds[] = {
+		{ "all", make_all },
+		{ "big", make_big },
+		{ "many", make_many },
+		{ "small", make_small },
+	};
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		fputs(usage, stdout);
 		return 0;
 	}
-	if (argc != 3) {
-		fputs(usage, stderr);
-		return 2;
-	}
-	enter(argv[2]);
-	if (!strcmp(argv[1], "all"))
-		make_all();
-	else if (!strcmp(argv[1], "big"))
-		make_big();
-	else if (!strcmp(argv[1], "many"))
-		make_many(100000);
-	else if (!strcmp(argv[1], "small"))
-		make_small();
-	else {
-		fputs(usage, stderr);
-		return 2;
-	}
-	return 0;
+	for (size_t i = 0; argc == 3 && i < ARRAY_SIZE(kinds); i++)
+		if (!strcmp(argv[1], kinds[i].name)) {
+			umask(0);
+			enter(argv[2]);
+			kinds[i].make();
+			return 0;
+		}
+	fputs(usage, stderr);
+	return 2;
 }

@@ -18,7 +18,7 @@ static const char *mnt;
 #define SIZE 12345UL
 #define ROUNDED 16384UL
 
-static int open_size(uint64_t size)
+static int open_size(u64 size)
 {
 	char path[64];
 
@@ -26,7 +26,7 @@ static int open_size(uint64_t size)
 	return open_in(mnt, path, O_RDONLY);
 }
 
-static char *map(uint64_t size, size_t length, int protection, int flags)
+static char *map(u64 size, size_t length, int protection, int flags)
 {
 	int fd = open_size(size);
 	char *address = mmap(NULL, length, protection, flags, fd, 0);
@@ -60,14 +60,28 @@ static int touch(const char *address)
 	return fault_signal;
 }
 
-static const uint64_t sizes[] = {
-	1, 63, 4095, 4096, 4097, 8192, SIZE, 65535, 65537, 1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1,
-	HUGE_SIZE, HUGE_SIZE + 1, 2 * HUGE_SIZE - 1, 2 * HUGE_SIZE + 4096,
+static const u64 sizes[] = {
+	1,
+	63,
+	4095,
+	4096,
+	4097,
+	8192,
+	SIZE,
+	65535,
+	65537,
+	1000000,
+	HUGE_SIZE - 4096,
+	HUGE_SIZE - 1,
+	HUGE_SIZE,
+	HUGE_SIZE + 1,
+	2 * HUGE_SIZE - 1,
+	2 * HUGE_SIZE + 4096,
 };
 
 static void equals_file(int flags)
 {
-	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		char *address = map(sizes[i], sizes[i], PROT_READ, flags);
 
 		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
@@ -88,7 +102,7 @@ static void private_equals_file(void)
 /* Behind the end of file there are zeros to the end of the page, and then there is nothing. */
 static void behind_the_end(int flags)
 {
-	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t end = (sizes[i] + page_size() - 1) & ~(page_size() - 1);
 		char *address = map(sizes[i], end + 3 * HUGE_SIZE, PROT_READ, flags);
 
@@ -131,12 +145,15 @@ static void private_write_past_end(void)
 
 static void at_offsets(void)
 {
-	uint64_t size = 2 * HUGE_SIZE + 4096;
-	static const uint64_t offsets[] = { 4096, 8192, HUGE_SIZE - 4096, HUGE_SIZE, HUGE_SIZE + 4096, 2 * HUGE_SIZE };
+	u64 size = 2 * HUGE_SIZE + 4096;
+	static const u64 offsets[] = {
+		4096, 8192, HUGE_SIZE - 4096, HUGE_SIZE, HUGE_SIZE + 4096, 2 * HUGE_SIZE
+	};
 	int fd = open_size(size);
 
-	for (size_t i = 0; i < KTAP_SIZE(offsets); i++) {
-		char *address = mmap(NULL, size - offsets[i], PROT_READ, MAP_SHARED, fd, offsets[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
+		char *address =
+			mmap(NULL, size - offsets[i], PROT_READ, MAP_SHARED, fd, offsets[i]);
 
 		REQUIRE(address != MAP_FAILED);
 		CHECK(pattern_matches(address, size - offsets[i], size, offsets[i]));
@@ -183,7 +200,7 @@ static void write_first(void)
 
 	/* The first access to the page is the write: it is copied all the same. */
 	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
-	CHECK_EQ((uint8_t)mine[HUGE_SIZE / 2 + 5], pattern_byte(HUGE_SIZE, HUGE_SIZE / 2 + 5) ^ 0xff);
+	CHECK_EQ((u8)mine[HUGE_SIZE / 2 + 5], pattern_byte(HUGE_SIZE, HUGE_SIZE / 2 + 5) ^ 0xff);
 	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
 	CHECK(pattern_matches(mine, HUGE_SIZE, HUGE_SIZE, 0));
 }
@@ -208,7 +225,7 @@ static void protections(void)
 
 static void remapping(void)
 {
-	uint64_t size = 65537;
+	u64 size = 65537;
 	char *address = map(size, 4096, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -252,13 +269,13 @@ static void forking(void)
 static void advising(void)
 {
 	static const int harmless[] = {
-		MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_DONTFORK,
-		MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_POPULATE_READ,
+		MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
+		MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP,   MADV_DODUMP,   MADV_POPULATE_READ,
 	};
-	uint64_t size = 2 * HUGE_SIZE + 4096;
+	u64 size = 2 * HUGE_SIZE + 4096;
 	char *address = map(size, size, PROT_READ, MAP_SHARED);
 
-	for (size_t i = 0; i < KTAP_SIZE(harmless); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
 		if (!CHECK(!madvise(address, size, harmless[i])))
 			printf("# advice %d\n", harmless[i]);
 	/* These may be refused but must do no harm. */
@@ -273,20 +290,22 @@ static void advising(void)
 
 static void populating(void)
 {
-	uint64_t size = 2 * HUGE_SIZE + 4096;
+	u64 size = 2 * HUGE_SIZE + 4096;
 	char *private = map(size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	CHECK(pattern_matches(map(size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size, 0));
+	CHECK(pattern_matches(map(size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size,
+			      0));
 	CHECK(!madvise(private + 8192, 8192, MADV_POPULATE_WRITE));
 	CHECK(pattern_matches(private, size, size, 0));
 	/* As far as the file goes. */
-	CHECK_FAILS(madvise(map(SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096, MADV_POPULATE_READ),
+	CHECK_FAILS(madvise(map(SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096,
+			    MADV_POPULATE_READ),
 		    EFAULT);
 }
 
 static void locking(void)
 {
-	uint64_t size = 2 * HUGE_SIZE + 4096;
+	u64 size = 2 * HUGE_SIZE + 4096;
 	char *address = map(size, size, PROT_READ, MAP_SHARED);
 	char *private = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
@@ -310,7 +329,10 @@ static void residency(void)
 		CHECK(pages[i] & 1);
 }
 
-/* MAP_SYNC promises something about writes; there are none. It works or is refused as the manual says. */
+/*
+ * MAP_SYNC promises something about writes; there are none. It works or is refused as the manual
+ * says.
+ */
 static void synchronous(void)
 {
 	int fd = open_size(SIZE);
@@ -337,7 +359,7 @@ static void no_execution_without_right(void)
 /* Neighbours in the image are other files: a mapping of each shows that file alone. */
 static void neighbours(void)
 {
-	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t end = (sizes[i] + 4095) & ~4095UL;
 		char *address = map(sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
 
@@ -372,5 +394,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whatever prevents a mount is told: by the errno, in the log of the mount context, in the kernel's log. */
+/*
+ * Whatever prevents a mount is told: by the errno, in the log of the mount context, in the kernel's
+ * log.
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -116,7 +119,7 @@ static void metadata_checksum(struct image *image)
 
 static void beyond_device(struct image *image)
 {
-	uint64_t size = 0;
+	u64 size = 0;
 	int fd = open(device, O_RDONLY | O_CLOEXEC);
 
 	REQUIRE(!ioctl(fd, BLKGETSIZE64, &size));
@@ -241,11 +244,14 @@ static const struct {
 	{ "a damaged magic number", no_magic, EINVAL, "wrong magic number" },
 	{ "zeros", all_zeros, EINVAL, "wrong magic number" },
 	{ "version 2", next_version, EOPNOTSUPP, "unknown format version" },
-	{ "version 2 with another layout", strange_next_version, EOPNOTSUPP, "unknown format version" },
-	{ "an unknown incompatible feature", incompatible, EOPNOTSUPP, "unknown incompatible feature" },
+	{ "version 2 with another layout", strange_next_version, EOPNOTSUPP,
+	  "unknown format version" },
+	{ "an unknown incompatible feature", incompatible, EOPNOTSUPP,
+	  "unknown incompatible feature" },
 	{ "superblock checksum", super_checksum, EBADMSG, "superblock checksum mismatch" },
 	{ "metadata checksum", metadata_checksum, EBADMSG, "metadata checksum mismatch" },
-	{ "an image longer than the device", beyond_device, EUCLEAN, "image larger than the region" },
+	{ "an image longer than the device", beyond_device, EUCLEAN,
+	  "image larger than the region" },
 	{ "block size 2048", small_blocks, EOPNOTSUPP, "invalid block size" },
 	{ "block size 131072", large_blocks, EOPNOTSUPP, "invalid block size" },
 	{ "block size 5000", odd_blocks, EOPNOTSUPP, "invalid block size" },
@@ -261,14 +267,16 @@ static const struct {
 	{ "root inode 0", no_root, EUCLEAN, "inode number out of range" },
 	{ "root inode beyond the table", root_beyond_table, EUCLEAN, "inode number out of range" },
 	{ "root is a file", root_is_file, EUCLEAN, "root inode is not a root directory" },
-	{ "root is a subdirectory", root_is_subdirectory, EUCLEAN, "root inode is not a root directory" },
+	{ "root is a subdirectory", root_is_subdirectory, EUCLEAN,
+	  "root inode is not a root directory" },
 	{ "root without a type", root_has_no_type, EUCLEAN, "invalid mode" },
-	{ "root with entries elsewhere", root_entries_elsewhere, EUCLEAN, "directory entries out of place" },
+	{ "root with entries elsewhere", root_entries_elsewhere, EUCLEAN,
+	  "directory entries out of place" },
 };
 
 static void damaged_images(void)
 {
-	for (size_t i = 0; i < KTAP_SIZE(damages); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
 		struct image image = image_copy(&good);
 		bool failed = ktap_point->failed;
 
@@ -319,6 +327,53 @@ static void unchecked_metadata(void)
 	REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "check", "metadata", 0));
 }
 
+/* The digest that mkdaxfs printed, as text. */
+static const char *digest_text(void)
+{
+	static char text[65];
+
+	for (int i = 0; i < 32; i++)
+		sprintf(text + 2 * i, "%02x", good.super->sha256[i]);
+	return text;
+}
+
+static void mount_with_digest(const char *digest, int error, const char *text)
+{
+	int fs = fs_open(device);
+
+	REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "digest", digest, 0));
+	CHECK_EQ(fs_create(fs), error);
+	if (!CHECK(strstr(fs_log, text)))
+		printf("# expected '%s' in the mount's log, which says: %s\n", text, fs_log);
+	close(fs);
+}
+
+static void digests(void)
+{
+	static const char zeros[] =
+		"0000000000000000000000000000000000000000000000000000000000000000";
+
+	image_write(&good, device);
+	mount_with_digest(zeros, EBADMSG, "SHA-256");
+	mount_with_digest(digest_text(), 0, "");
+}
+
+/* Those of the files and the padding too. */
+static void digest_covers_all(void)
+{
+	struct image image = image_copy(&good);
+	u64 data = image_inode(&image, image_entry(&image, "file")->ino)->data;
+	const u64 places[] = { data, data + 5999, data + 7000, image.size - 1, 300 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		image.bytes[places[i]] ^= 1;
+		image_seal(&image);
+		image_write(&image, device);
+		mount_with_digest(digest_text(), EBADMSG, "SHA-256");
+		image.bytes[places[i]] ^= 1;
+	}
+}
+
 static void device_without_dax(void)
 {
 	char path[32];
@@ -354,6 +409,10 @@ static void options(void)
 	wrong_option("check", "everything", "check=");
 	wrong_option("check", "", "check=");
 	wrong_option("check", NULL, "check=");
+	wrong_option("digest", "123", "digest=");
+	wrong_option("digest", "g000000000000000000000000000000000000000000000000000000000000000",
+		     "digest=");
+	wrong_option("digest", NULL, "digest=");
 	CHECK(syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "check", NULL, fs) == -1);
 	CHECK(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "/dev/null", 0) == -1);
 	/* The context survives wrong options. */
@@ -414,6 +473,8 @@ int main(void)
 		{ "a good image afterwards", good_again },
 		{ "an unknown compatible feature is no obstacle", compatible_feature },
 		{ "check=none leaves the metadata checksum alone", unchecked_metadata },
+		{ "digest=", digests },
+		{ "digest= covers every byte", digest_covers_all },
 		{ "a device without DAX", device_without_dax },
 		{ "unknown options and wrong values", options },
 		{ "no source, and sources that are no block device", sources },
@@ -426,5 +487,5 @@ int main(void)
 	device = fixture_device("scratch");
 	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
 	good = image_load(path);
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page references. */
+/*
+ * Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page
+ * references.
+ */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -25,7 +28,7 @@ static const char *mnt;
 #define SMALL 65537UL
 #define LARGE (64UL << 20)
 
-static char *map(uint64_t size, int protection, int flags)
+static char *map(u64 size, int protection, int flags)
 {
 	char path[64];
 	char *address;
@@ -46,7 +49,7 @@ static int direct_device(void)
 	return device;
 }
 
-static void direct_write_from(char *address, uint64_t size, uint64_t offset, size_t length)
+static void direct_write_from(char *address, u64 size, u64 offset, size_t length)
 {
 	int device = direct_device();
 	char *buffer = aligned_alloc(4096, length);
@@ -108,7 +111,8 @@ static void plain_write(void)
 	copy = mmap(NULL, SMALL, PROT_READ, MAP_SHARED, file, 0);
 	CHECK(pattern_matches(copy, SMALL, SMALL, 0));
 	/* Behind the last page there is nothing that could be written. */
-	address = mmap(NULL, SMALL + 8192, PROT_READ, MAP_SHARED, open_in(mnt, "sizes/65537", O_RDONLY), 0);
+	address = mmap(NULL, SMALL + 8192, PROT_READ, MAP_SHARED,
+		       open_in(mnt, "sizes/65537", O_RDONLY), 0);
 	CHECK_FAILS(pwrite(file, address + 69632, 100, 0), EFAULT);
 }
 
@@ -142,7 +146,8 @@ static void pipe_outlives_mapping(void)
 
 static void zero_copy_send(void)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof(address);
 	static char buffer[65536];
 	char *mapped = map(LARGE, PROT_READ, MAP_SHARED) + HUGE_SIZE - 32768;
@@ -160,7 +165,8 @@ static void zero_copy_send(void)
 		ssize_t part;
 
 		if (sent < sizeof(buffer)) {
-			part = send(sender, mapped + sent, sizeof(buffer) - sent, MSG_ZEROCOPY | MSG_DONTWAIT);
+			part = send(sender, mapped + sent, sizeof(buffer) - sent,
+				    MSG_ZEROCOPY | MSG_DONTWAIT);
 			REQUIRE(part > 0 || errno == EAGAIN);
 			sent += part > 0 ? part : 0;
 		}
@@ -176,7 +182,7 @@ static void zero_copy_send(void)
 static void futexes(void)
 {
 	char *small = map(SMALL, PROT_READ, MAP_SHARED), *large = map(LARGE, PROT_READ, MAP_SHARED);
-	uint32_t word;
+	u32 word;
 
 	memcpy(&word, small, 4);
 	CHECK_FAILS(syscall(SYS_futex, small, FUTEX_WAIT, word + 1, NULL, NULL, 0), EAGAIN);
@@ -189,22 +195,24 @@ static void futexes(void)
 /* Reading what the kernel tells about every page must do no harm. */
 static void introspection(void)
 {
-	static const char * const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
+	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
 	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
-	static uint64_t entries[1024];
+	static u64 entries[1024];
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t word;
+	u64 word;
 
-	CHECK_EQ(pread(fd, entries, sizeof(entries), (uintptr_t)address / 4096 * 8), sizeof(entries));
-	for (size_t i = 0; i < KTAP_SIZE(entries); i++) {
+	CHECK_EQ(pread(fd, entries, sizeof(entries), (uintptr_t)address / 4096 * 8),
+		 sizeof(entries));
+	for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
 		CHECK(entries[i] >> 63);
 		if (i)
-			CHECK_EQ(entries[i] & ((1ULL << 55) - 1), (entries[i - 1] & ((1ULL << 55) - 1)) + 1);
+			CHECK_EQ(entries[i] & ((1ULL << 55) - 1),
+				 (entries[i - 1] & ((1ULL << 55) - 1)) + 1);
 	}
 	if (flags >= 0)
 		pread(flags, &word, 8, (entries[0] & ((1ULL << 55) - 1)) * 8);
-	for (size_t i = 0; i < KTAP_SIZE(files); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		snprintf(path, sizeof(path), "/proc/self/%s", files[i]);
 		number_in(path, "no such key");
 	}
@@ -254,5 +262,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -12,8 +12,8 @@
 static const char *mnt;
 
 struct record {
-	uint64_t ino;
-	int64_t next;
+	u64 ino;
+	s64 next;
 	unsigned short length;
 	unsigned char type;
 	char name[];
@@ -23,8 +23,8 @@ struct list {
 	unsigned int count;
 	struct {
 		char *name;
-		uint64_t ino;
-		int64_t next; /* the cookie behind this entry */
+		u64 ino;
+		s64 next; /* the cookie behind this entry */
 	} entries[4000];
 };
 
@@ -39,7 +39,7 @@ static struct list *list(int fd, size_t size)
 		for (long at = 0; at < length;) {
 			struct record *record = (struct record *)(buffer + at);
 
-			REQUIRE(list->count < KTAP_SIZE(list->entries));
+			REQUIRE(list->count < ARRAY_SIZE(list->entries));
 			list->entries[list->count].name = strdup(record->name);
 			list->entries[list->count].ino = record->ino;
 			list->entries[list->count++].next = record->next;
@@ -79,7 +79,7 @@ static int compare_names(const void *left, const void *right)
 
 static bool no_duplicates(const struct list *list)
 {
-	char *names[KTAP_SIZE(list->entries)];
+	char *names[ARRAY_SIZE(list->entries)];
 
 	for (unsigned int i = 0; i < list->count; i++)
 		names[i] = list->entries[i].name;
@@ -102,7 +102,7 @@ static int open_counted(unsigned int count)
 
 static void complete(void)
 {
-	for (size_t i = 0; i < KTAP_SIZE(counts); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		int fd = open_counted(counts[i]);
 		struct list *all = list(fd, 32768);
 
@@ -120,7 +120,7 @@ static void cursors(void)
 {
 	static const unsigned int some[] = { 0, 1, 5, 17, 65, 300 };
 
-	for (size_t i = 0; i < KTAP_SIZE(some); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(some); i++) {
 		int fd = open_counted(some[i]);
 		struct list *all = list(fd, 32768);
 
@@ -161,7 +161,7 @@ static void small_buffers(void)
 	int fd = open_counted(300);
 	struct list *all = list(fd, 32768);
 
-	for (size_t i = 0; i < KTAP_SIZE(sizes); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		struct list *again;
 
 		CHECK_EQ(lseek(fd, 0, SEEK_SET), 0);
@@ -187,7 +187,8 @@ static void too_small_buffer(void)
 	CHECK_FAILS(syscall(SYS_getdents64, fd, buffer, sizeof(buffer)), EINVAL);
 	again = list(fd, 4096);
 	CHECK(is_rest(again, all, 2));
-	CHECK_FAILS(syscall(SYS_getdents64, fd, nowhere, 4096), lseek(fd, 0, SEEK_SET) == 0 ? EFAULT : 0);
+	CHECK_FAILS(syscall(SYS_getdents64, fd, nowhere, 4096),
+		    lseek(fd, 0, SEEK_SET) == 0 ? EFAULT : 0);
 }
 
 static void rewinding(void)
@@ -276,5 +277,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

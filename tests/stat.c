@@ -41,12 +41,13 @@ static void blocks(void)
 		const char *name;
 		long long blocks;
 	} files[] = {
-		{ "sizes/0", 0 }, { "sizes/1", 8 }, { "sizes/4095", 8 }, { "sizes/4096", 8 },
-		{ "sizes/4097", 16 }, { "sizes/2097152", 4096 }, { "sizes/2097153", 4104 },
-		{ "types/fifo", 0 }, { "types/char-1-3", 0 }, { "types/socket", 0 },
+		{ "sizes/0", 0 },	   { "sizes/1", 8 },	 { "sizes/4095", 8 },
+		{ "sizes/4096", 8 },	   { "sizes/4097", 16 }, { "sizes/2097152", 4096 },
+		{ "sizes/2097153", 4104 }, { "types/fifo", 0 },	 { "types/char-1-3", 0 },
+		{ "types/socket", 0 },
 	};
 
-	for (size_t i = 0; i < KTAP_SIZE(files); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		CHECK_EQ(stat_of(files[i].name).st_blocks, files[i].blocks);
 }
 
@@ -91,9 +92,11 @@ static void read_only_attributes(void)
 {
 	struct statx file = statx_of("sizes/4096");
 
-	CHECK(!(file.stx_attributes & (STATX_ATTR_COMPRESSED | STATX_ATTR_ENCRYPTED | STATX_ATTR_APPEND)));
+	CHECK(!(file.stx_attributes &
+		(STATX_ATTR_COMPRESSED | STATX_ATTR_ENCRYPTED | STATX_ATTR_APPEND)));
 	/* Access times are not kept, and the kernel says so. */
-	CHECK((file.stx_mask & STATX_BASIC_STATS & ~STATX_ATIME) == (STATX_BASIC_STATS & ~STATX_ATIME));
+	CHECK((file.stx_mask & STATX_BASIC_STATS & ~STATX_ATIME) ==
+	      (STATX_BASIC_STATS & ~STATX_ATIME));
 	CHECK(!(file.stx_mask & STATX_BTIME)); /* the image knows no birth time */
 	CHECK(statx_of(".").stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
@@ -101,9 +104,10 @@ static void read_only_attributes(void)
 /* The image stores the modification time; the others equal it. */
 static void all_times_alike(void)
 {
-	static const char * const names[] = { "times/file+1700000000.123456789", "times/dir-1.999999999", "." };
+	static const char *const names[] = { "times/file+1700000000.123456789",
+					     "times/dir-1.999999999", "." };
 
-	for (size_t i = 0; i < KTAP_SIZE(names); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		struct stat stat = stat_of(names[i]);
 
 		CHECK_EQ(stat.st_ctim.tv_sec, stat.st_mtim.tv_sec);
@@ -121,7 +125,8 @@ static void reading_leaves_times(void)
 
 	CHECK_EQ(read(fd, &byte, 1), 1);
 	after = stat_of("sizes/12345");
-	CHECK(before.st_atim.tv_sec == after.st_atim.tv_sec && before.st_atim.tv_nsec == after.st_atim.tv_nsec);
+	CHECK(before.st_atim.tv_sec == after.st_atim.tv_sec &&
+	      before.st_atim.tv_nsec == after.st_atim.tv_nsec);
 }
 
 static void statfs_fields(void)
@@ -151,7 +156,8 @@ static void mounts_line(void)
 
 	REQUIRE(mounts);
 	while (fgets(line, sizeof(line), mounts))
-		if (sscanf(line, "%*s %399s %63s %299s", target, type, options) == 3 && !strcmp(target, mnt))
+		if (sscanf(line, "%*s %399s %63s %299s", target, type, options) == 3 &&
+		    !strcmp(target, mnt))
 			break;
 	printf("# %s", line);
 	CHECK(!strcmp(target, mnt) && !strcmp(type, "daxfs"));
@@ -248,5 +254,5 @@ int main(void)
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

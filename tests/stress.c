@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Many processes at once, while somebody drops the caches, mounts and unmounts. Counts rounds, not time. */
+/*
+ * Many processes at once, while somebody drops the caches, mounts and unmounts. Counts rounds, not
+ * time.
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -15,45 +18,45 @@
 
 static const char *mnt, *device;
 
-static uint64_t random_number(uint64_t worker, uint64_t round)
+static u64 random_number(u64 worker, u64 round)
 {
-	uint64_t number;
+	u64 number;
 
 	pattern_fill(&number, sizeof(number), worker + 77, round * 8);
 	return number;
 }
 
-static void read_somewhere(uint64_t number)
+static void read_somewhere(u64 number)
 {
 	char buffer[20000];
 	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
-	uint64_t offset = number % (LARGE - sizeof(buffer));
+	u64 offset = number % (LARGE - sizeof(buffer));
 
 	CHECK_EQ(pread(fd, buffer, sizeof(buffer), offset), sizeof(buffer));
 	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, offset));
 	close(fd);
 }
 
-static void map_somewhere(uint64_t number)
+static void map_somewhere(u64 number)
 {
 	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
-	uint64_t start = number % 16 * HUGE_SIZE, length = (1 + (number >> 8) % 8) * HUGE_SIZE;
+	u64 start = number % 16 * HUGE_SIZE, length = (1 + (number >> 8) % 8) * HUGE_SIZE;
 	int flags = number >> 16 & 1 ? MAP_SHARED : MAP_PRIVATE;
 	char *address = mmap(NULL, length, PROT_READ, flags, fd, start);
 
 	close(fd);
 	REQUIRE(address != MAP_FAILED);
-	for (uint64_t offset = (number >> 20) % 4096; offset < length; offset += 65536)
-		CHECK_EQ((uint8_t)address[offset], pattern_byte(LARGE, start + offset));
+	for (u64 offset = (number >> 20) % 4096; offset < length; offset += 65536)
+		CHECK_EQ((u8)address[offset], pattern_byte(LARGE, start + offset));
 	if (flags == MAP_PRIVATE && !mprotect(address, length, PROT_READ | PROT_WRITE)) {
 		address[length / 2] ^= 1;
-		CHECK_EQ((uint8_t)address[length / 2], pattern_byte(LARGE, start + length / 2) ^ 1);
-		CHECK_EQ((uint8_t)address[length / 2 + 1], pattern_byte(LARGE, start + length / 2 + 1));
+		CHECK_EQ((u8)address[length / 2], pattern_byte(LARGE, start + length / 2) ^ 1);
+		CHECK_EQ((u8)address[length / 2 + 1], pattern_byte(LARGE, start + length / 2 + 1));
 	}
 	CHECK(!munmap(address, length));
 }
 
-static void look_up(uint64_t number)
+static void look_up(u64 number)
 {
 	int dir = open_in(mnt, "directories/3000", O_PATH | O_DIRECTORY);
 	char name[NAME_MAX + 1];
@@ -68,10 +71,10 @@ static void look_up(uint64_t number)
 	close(dir);
 }
 
-static void list(uint64_t number)
+static void list(u64 number)
 {
 	static const unsigned int counts[] = { 0, 5, 64, 300, 3000 };
-	unsigned int count = counts[number % KTAP_SIZE(counts)], seen = 0;
+	unsigned int count = counts[number % ARRAY_SIZE(counts)], seen = 0;
 	char path[64];
 	DIR *dir;
 
@@ -84,7 +87,7 @@ static void list(uint64_t number)
 	closedir(dir);
 }
 
-static void run_program(uint64_t number)
+static void run_program(u64 number)
 {
 	char path[PATH_MAX];
 	int status;
@@ -100,7 +103,7 @@ static void run_program(uint64_t number)
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 }
 
-static void drop_caches(uint64_t number)
+static void forget_inodes(u64 number)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
@@ -108,7 +111,7 @@ static void drop_caches(uint64_t number)
 	close(fd);
 }
 
-static void mount_again(uint64_t number)
+static void mount_again(u64 number)
 {
 	char path[PATH_MAX];
 	struct stat stat;
@@ -123,8 +126,9 @@ static void mount_again(uint64_t number)
 
 static void all_at_once(void)
 {
-	static void (*const works[])(uint64_t) = {
-		read_somewhere, map_somewhere, look_up, list, run_program, drop_caches, mount_again,
+	static void (*const works[])(u64) = {
+		read_somewhere, map_somewhere, look_up,	    list,
+		run_program,	forget_inodes, mount_again,
 	};
 	pid_t pids[WORKERS];
 	int status;
@@ -133,9 +137,9 @@ static void all_at_once(void)
 		pids[worker] = fork();
 		if (!pids[worker]) {
 			for (int round = 0; round < ROUNDS; round++) {
-				uint64_t number = random_number(worker, round);
+				u64 number = random_number(worker, round);
 
-				works[number % KTAP_SIZE(works)](number >> 8);
+				works[number % ARRAY_SIZE(works)](number >> 8);
 			}
 			_exit(ktap_point->failed);
 		}
@@ -185,5 +189,5 @@ int main(void)
 	mnt = private_mount_point();
 	if (mount(device, mnt, "daxfs", 0, NULL))
 		ktap_skip_all("cannot mount");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

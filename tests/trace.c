@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, breakpoints in a running program. */
+/*
+ * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, breakpoints in a running
+ * program.
+ */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <fcntl.h>
@@ -19,7 +22,8 @@ static const char *mnt;
 
 static char *map(int protection, int flags)
 {
-	char *address = mmap(NULL, LARGE, protection, flags, open_in(mnt, "sizes/67108864", O_RDONLY), 0);
+	char *address =
+		mmap(NULL, LARGE, protection, flags, open_in(mnt, "sizes/67108864", O_RDONLY), 0);
 
 	REQUIRE(address != MAP_FAILED);
 	return address;
@@ -53,7 +57,7 @@ static void finish(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-static bool peeks_pattern(pid_t pid, const char *address, uint64_t offset)
+static bool peeks_pattern(pid_t pid, const char *address, u64 offset)
 {
 	long word;
 
@@ -64,7 +68,8 @@ static bool peeks_pattern(pid_t pid, const char *address, uint64_t offset)
 
 static void peeking(void)
 {
-	char *shared = map(PROT_READ, MAP_SHARED), *private = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map(PROT_READ, MAP_SHARED),
+	     *private = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	pid_t pid = waiting_child();
 
 	attach(pid);
@@ -106,7 +111,8 @@ static void proc_mem(void)
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	REQUIRE(fd >= 0);
-	CHECK_EQ(pread(fd, buffer, sizeof(buffer), (uintptr_t)shared + HUGE_SIZE - 10000), sizeof(buffer));
+	CHECK_EQ(pread(fd, buffer, sizeof(buffer), (uintptr_t)shared + HUGE_SIZE - 10000),
+		 sizeof(buffer));
 	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 10000));
 	CHECK(pwrite(fd, buffer, 8, (uintptr_t)shared + 8192) == -1);
 	CHECK(pattern_matches(shared, 65536, LARGE, 0));
@@ -144,7 +150,7 @@ static char *whole_file(const char *name, off_t *size)
 	return content;
 }
 
-static void breakpoint(void)
+static void breakpoints(void)
 {
 #ifdef __x86_64__
 	struct user_regs_struct registers;
@@ -217,10 +223,10 @@ int main(void)
 		{ "PTRACE_POKEDATA copies private pages, cannot touch shared ones", poking },
 		{ "/proc/PID/mem", proc_mem },
 		{ "process_vm_readv and process_vm_writev", vm_readv },
-		{ "a breakpoint in a program's text", breakpoint },
+		{ "a breakpoint in a program's text", breakpoints },
 		{ "single steps", single_steps },
 	};
 
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, KTAP_SIZE(tests));
+	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -104,29 +104,29 @@ size_t page_size(void)
 }
 
 /* SplitMix64: every 8 bytes of a pattern stand for themselves. */
-static uint64_t pattern_word(uint64_t seed, uint64_t index)
+static u64 pattern_word(u64 seed, u64 index)
 {
-	uint64_t z = (seed ^ 0x6461786673746573ull) + (index + 1) * 0x9e3779b97f4a7c15ull;
+	u64 z = (seed ^ 0x6461786673746573ull) + (index + 1) * 0x9e3779b97f4a7c15ull;
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
 	return z ^ (z >> 31);
 }
 
-uint8_t pattern_byte(uint64_t seed, uint64_t offset)
+u8 pattern_byte(u64 seed, u64 offset)
 {
 	return pattern_word(seed, offset / 8) >> (offset % 8 * 8);
 }
 
-void pattern_fill(void *buffer, size_t length, uint64_t seed, uint64_t offset)
+void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset)
 {
-	uint8_t *bytes = buffer;
+	u8 *bytes = buffer;
 	size_t i = 0;
 
 	for (; i < length && (offset + i) % 8; i++)
 		bytes[i] = pattern_byte(seed, offset + i);
 	for (; i + 8 <= length; i += 8) {
-		uint64_t word = pattern_word(seed, (offset + i) / 8);
+		u64 word = pattern_word(seed, (offset + i) / 8);
 
 		memcpy(bytes + i, &word, 8);
 	}
@@ -134,10 +134,10 @@ void pattern_fill(void *buffer, size_t length, uint64_t seed, uint64_t offset)
 		bytes[i] = pattern_byte(seed, offset + i);
 }
 
-bool pattern_matches(const void *buffer, size_t length, uint64_t seed, uint64_t offset)
+bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset)
 {
-	const uint8_t *bytes = buffer;
-	uint8_t want[4096];
+	const u8 *bytes = buffer;
+	u8 want[4096];
 
 	while (length) {
 		size_t part = length < sizeof(want) ? length : sizeof(want);
@@ -154,7 +154,7 @@ bool pattern_matches(const void *buffer, size_t length, uint64_t seed, uint64_t 
 
 bool all_zero(const void *buffer, size_t length)
 {
-	const uint8_t *bytes = buffer;
+	const u8 *bytes = buffer;
 
 	for (size_t i = 0; i < length; i++)
 		if (bytes[i])
@@ -242,6 +242,6 @@ int loop_device(int backing, size_t size, int flags, char path[32])
 	REQUIRE(device >= 0);
 	close(setup);
 	if (path)
-		strcpy(path, name);
+		snprintf(path, 32, "%s", name);
 	return device;
 }

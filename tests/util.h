@@ -4,10 +4,18 @@
 #define UTIL_H
 
 #include <limits.h>
+#include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/* The kernel's names, which its style asks for. */
+#define u8 __u8
+#define u32 __u32
+#define u64 __u64
+#define s64 __s64
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 #ifndef EFSCORRUPTED
 #define EFSCORRUPTED EUCLEAN
@@ -20,9 +28,9 @@
 const char *work_dir(void);
 
 /*
- * Puts image @name where it can be mounted (see tests/fixture) and mounts it on a directory that only this
- * process and its children see; ends the program as skipped where that is impossible. Returns the mount
- * point; the mount goes away with the processes.
+ * Puts image @name where it can be mounted (see tests/fixture) and mounts it on a directory that
+ * only this process and its children see; ends the program as skipped where that is impossible.
+ * Returns the mount point; the mount goes away with the processes.
  */
 const char *fixture_mount(const char *name);
 
@@ -42,11 +50,11 @@ extern char *nowhere, *nowhere_in_kernel;
 size_t page_size(void);
 
 /* Content of generated files: byte @offset of the file with @seed. */
-uint8_t pattern_byte(uint64_t seed, uint64_t offset);
-void pattern_fill(void *buffer, size_t length, uint64_t seed, uint64_t offset);
+u8 pattern_byte(u64 seed, u64 offset);
+void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset);
 
 /* Whether @buffer holds that content. */
-bool pattern_matches(const void *buffer, size_t length, uint64_t seed, uint64_t offset);
+bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset);
 
 /* Whether @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
@@ -55,8 +63,9 @@ bool all_zero(const void *buffer, size_t length);
 void many_name(char name[NAME_MAX + 1], unsigned int index);
 
 /*
- * A loop device of @size bytes, or over the file @backing if that is not negative, opened with @flags; -1 if
- * there are no loop devices. @path takes its name, if not NULL. It goes away when it is closed.
+ * A loop device of @size bytes, or over the file @backing if that is not negative, opened with
+ * @flags; -1 if there are no loop devices. @path takes its name, if not NULL. It goes away when it
+ * is closed.
  */
 int loop_device(int backing, size_t size, int flags, char path[32]);
 
@@ -64,8 +73,8 @@ int loop_device(int backing, size_t size, int flags, char path[32]);
 int kmsg_open(void);
 
 /*
- * Counts the records since the last call that contain @needle; copies the last such message to @line, if
- * that is not NULL.
+ * Counts the records since the last call that contain @needle; copies the last such message to
+ * @line, if that is not NULL.
  */
 unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size);
 

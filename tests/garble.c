@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Images of random damage, and images that somebody changes while they are mounted. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "util.h"
+
+static const char *device, *mnt;
+static struct image good;
+
+/* Mounts @image, for this process only. */
+static void mount_image(const struct image *image)
+{
+	image_write(image, device);
+	REQUIRE(!unshare(CLONE_NEWNS));
+	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
+	REQUIRE(!chdir(mnt));
+}
+
+/* Everything that a file says about itself is as it was. */
+static void file_is_good(void)
+{
+	char buffer[5000];
+	int fd = open("good", O_RDONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && read(fd, buffer, sizeof(buffer)) == 5000 &&
+	      pattern_matches(buffer, 5000, 5, 0));
+	close(fd);
+}
+
+/* Looks at everything below @dir; returns how much there was. */
+static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
+{
+	DIR *stream = fdopendir(dir);
+	unsigned int seen = 0;
+	struct dirent *entry;
+	char buffer[4096];
+
+	REQUIRE(depth < 100);
+	while (stream && seen < budget && (entry = readdir(stream))) {
+		struct stat stat;
+		int fd;
+
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+			continue;
+		seen++;
+		CHECK(!strchr(entry->d_name, '/') && entry->d_name[0]);
+		if (fstatat(dirfd(stream), entry->d_name, &stat, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (S_ISLNK(stat.st_mode))
+			readlinkat(dirfd(stream), entry->d_name, buffer, sizeof(buffer));
+		if (!S_ISREG(stat.st_mode) && !S_ISDIR(stat.st_mode))
+			continue;
+		fd = openat(dirfd(stream), entry->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (S_ISDIR(stat.st_mode)) {
+			seen += walk(fd, depth + 1, budget - seen);
+			continue;
+		}
+		for (int i = 0; i < 16 && read(fd, buffer, sizeof(buffer)) > 0; i++)
+			;
+		if (stat.st_size) {
+			char *byte = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, 0);
+
+			REQUIRE(byte != MAP_FAILED);
+			asm volatile("" : : "r"(*byte) : "memory");
+			munmap(byte, 1);
+		}
+		close(fd);
+	}
+	if (stream)
+		closedir(stream);
+	return seen;
+}
+
+/* A few wrong bytes anywhere in the metadata, hundreds of times over. */
+static void random_damage(void)
+{
+	u64 from = sizeof(struct superblock), length = good.super->data.offset - from;
+
+	for (unsigned int round = 0; round < 150; round++) {
+		struct image image = image_copy(&good);
+		int status;
+		pid_t pid;
+
+		for (unsigned int i = 0; i <= round % 20; i++) {
+			u64 at = 0;
+
+			for (unsigned int j = 0; j < 8; j++)
+				at = at << 8 | pattern_byte(1000 + round, i * 9 + j);
+			/* Half of them in the inodes and entries, where they hurt. */
+			at = i % 2 ? from + at % length :
+				     image.super->inodes.offset + at % (image.super->names.offset -
+									image.super->inodes.offset);
+			image.bytes[at] ^= pattern_byte(1000 + round, i * 9 + 8);
+		}
+		pid = fork();
+		if (!pid) {
+			image_seal(&image);
+			image_write(&image, device);
+			REQUIRE(!unshare(CLONE_NEWNS));
+			if (mount(device, mnt, "daxfs", MS_RDONLY, NULL))
+				_exit(0);
+			walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
+			_exit(ktap_point->failed);
+		}
+		waitpid(pid, &status, 0);
+		if (!CHECK_EQ(status, 0))
+			printf("# in round %u\n", round);
+		image_free(&image);
+	}
+}
+
+static void forget_inodes(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && write(fd, "2", 1) == 1);
+	close(fd);
+}
+
+/* Whether somebody else may write to a mounted device; some kernels forbid it. */
+static void skip_if_protected(void)
+{
+	int fd = open(device, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 && errno == EBUSY)
+		SKIP("needs CONFIG_BLK_DEV_WRITE_MOUNTED");
+	close(fd);
+}
+
+/* Somebody else writes to the memory while it is mounted. */
+static void changed_while_mounted(void)
+{
+	struct image image = image_copy(&good);
+	u64 from = sizeof(struct superblock), length = image.super->data.offset - from;
+
+	mount_image(&good);
+	skip_if_protected();
+	for (unsigned int round = 0; round < 30; round++) {
+		for (unsigned int i = 0; i < 200; i++) {
+			u64 at = pattern_byte(round, 3 * i) << 8 | pattern_byte(round, 3 * i + 1);
+
+			image.bytes[from + at % length] = pattern_byte(round, 3 * i + 2);
+		}
+		image_write(&image, device);
+		forget_inodes();
+		walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
+	}
+	/* Nothing of it was kept: with the good bytes back, all is well. */
+	image_write(&good, device);
+	forget_inodes();
+	file_is_good();
+	CHECK(walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000) > 25);
+}
+
+static void file_data_changes(void)
+{
+	struct image image = image_copy(&good);
+	struct inode *inode = image_inode(&image, image_entry(&image, "file")->ino);
+	unsigned char *mapped;
+	char byte;
+	int fd;
+
+	mount_image(&good);
+	skip_if_protected();
+	fd = open("file", O_RDONLY | O_CLOEXEC);
+	mapped = mmap(NULL, 6000, PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE(mapped != MAP_FAILED);
+	CHECK_EQ(mapped[100], pattern_byte(6, 100));
+	image.bytes[inode->data + 100] ^= 0xff;
+	image_write(&image, device);
+	CHECK_EQ(mapped[100], pattern_byte(6, 100) ^ 0xff);
+	CHECK(pread(fd, &byte, 1, 100) == 1 && (u8)byte == (u8)(pattern_byte(6, 100) ^ 0xff));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "random damage", random_damage },
+		{ "metadata that changes while mounted", changed_while_mounted },
+		{ "file data that changes while mounted", file_data_changes },
+	};
+	char path[PATH_MAX];
+
+	device = fixture_device("scratch");
+	mnt = private_mount_point();
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	good = image_load(path);
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
