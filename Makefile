@@ -21,8 +21,9 @@ help:
 	@echo
 	@echo '  make                the kernel module for the stock Debian kernel, and the tools:'
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
-	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine;'
-	@echo '                      for a Debian kernel make DIR with buildroot/rust-metadata'
+	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
+	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
+	@echo '                      DIR with buildroot/rust-metadata --output DIR'
 	@echo '  make demo           a real Debian root file system, mounted from emulated persistent memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
@@ -52,13 +53,16 @@ ifdef KDIR
 kdir := $(realpath $(KDIR))
 output := build/kdir$(subst /,-,$(kdir))
 
+# Asked once, and only when it is needed: nothing or buildroot/run, or "failed".
+runner = $(eval runner := $(shell buildroot/check-kdir "$(KDIR)" || echo failed))$(runner)
+
 all: module
 module: check-kdir
-	$(call kbuild,,$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
-	@strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
+	$(call kbuild,$(runner),$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
+	@$(runner) strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
-	@buildroot/check-kdir "$(KDIR)"
+	@test "$(runner)" != failed
 
 else
 
