@@ -171,10 +171,10 @@ fn attributes(item: &Item, path: &Path) -> bool {
     }
     if !matches!(item.kind, Kind::Symlink(_)) {
         // Who is not root must be able to read it.
-        let more = if rustix::process::geteuid().is_root() {
-            0
-        } else {
-            0o700
+        let more = match item.kind {
+            _ if rustix::process::geteuid().is_root() => 0,
+            Kind::Directory(_) => 0o700,
+            _ => 0o400,
         };
         let mode = PermissionsExt::from_mode(item.mode | more);
         std::fs::set_permissions(path, mode).unwrap();
