@@ -6,9 +6,13 @@
 
 MIB=$((1 << 20))
 PMEM_ALIGN=$((2 * MIB))		# the kernel maps and the memory hotplug code takes no smaller units
+CXL_ALIGN=$((256 * MIB))		# as the CXL specification has it
 
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
+backends=0			# and all that have memory of their own
+cxl_devices=0
+reserved_address='' reserved_size=''
 hotplug=0			# bytes of address space beyond ordinary memory
 
 round_up() {
@@ -51,23 +55,39 @@ add_processor() {
 		qemu+=(-accel tcg,thread=multi,tb-size=512)
 	fi
 	# Five-level page tables only make each emulated page walk longer.
-	qemu+=(-cpu max,la57=off -smp "$cpus")
+	# The kernel takes CXL memory into use only where it can invalidate all caches; under a hypervisor it
+	# believes that it cannot.
+	qemu+=(-cpu "max,la57=off$([ ${#cxls[@]} = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
 }
 
 add_memory() {
 	qemu+=(-m "size=${memory}M,slots=16,maxmem=$((memory * MIB + $(round_up $((hotplug + 1)) $((1 << 30))) + (17 << 30)))")
 }
 
-# ---- persistent memory ----------------------------------------------------------------------------
+# ---- memory that holds an image -------------------------------------------------------------------
 
-# add_backend FILE SIZE DEVICE: FILE's bytes as memory behind DEVICE. What the guest writes stays in
-# this machine: the file is mapped privately and opened only for reading.
+# add_backend FILE SIZE DEVICE: FILE's bytes as memory behind DEVICE, whose last option wants a backend's
+# name. What the guest writes stays in this machine: the file is mapped privately and opened only for
+# reading.
 add_backend() {
-	local id=pmem$devices
+	local id=image$backends
 	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,share=off,readonly=on,rom=off"
-		-device "$3,memdev=$id")
-	devices=$((devices + 1))
+		-device "$3=$id")
+	backends=$((backends + 1))
 	hotplug=$((hotplug + $2 + (1 << 30)))
+}
+
+# padded IMAGE SIZE: IMAGE itself if it is a multiple of SIZE bytes, or a private copy that is; the name
+# in `file`, the length in `total`.
+padded() {
+	local size
+	size=$(image_size "$1") || exit
+	total=$(round_up "$size" "$2")
+	file=$1
+	[ "$size" != "$total" ] || return 0
+	file=$scratch/image$backends
+	cp --reflink=auto --sparse=always "$1" "$file" && truncate -s "$total" "$file" ||
+		die_runner "cannot copy $1 to $file"
 }
 
 image_size() {
@@ -87,21 +107,49 @@ add_nvdimm() {
 	"$here/pfn-header" "$total" >"$file" || die_runner "cannot write $file"
 	dd if="$image" of="$file" bs=$PMEM_ALIGN seek=1 conv=notrunc,sparse status=none &&
 		truncate -s "$total" "$file" || die_runner "cannot copy $image to $file"
-	add_backend "$file" "$total" nvdimm
+	add_backend "$file" "$total" nvdimm,memdev
+	devices=$((devices + 1))
 }
 
 # virtio-pmem is DAX-capable as it is: the image is mapped in place unless its size has to be padded.
 add_virtio_pmem() {
-	local image=$1 file size total
-	size=$(image_size "$image") || exit
-	total=$(round_up "$size" $PMEM_ALIGN)
-	file=$image
-	if [ "$size" != "$total" ]; then
-		file=$scratch/virtio-pmem$devices
-		cp --reflink=auto --sparse=always "$image" "$file" && truncate -s "$total" "$file" ||
-			die_runner "cannot copy $image to $file"
-	fi
-	add_backend "$file" "$total" virtio-pmem-pci
+	local file total
+	padded "$1" $PMEM_ALIGN
+	add_backend "$file" "$total" virtio-pmem-pci,memdev
+	devices=$((devices + 1))
+}
+
+# A CXL memory expander below a host bridge and a window of addresses of its own, so that each region
+# can have the first decoder everywhere. The serial number tells the guest which image it is.
+add_cxl() {
+	local n=$cxl_devices file total
+	padded "$1" $CXL_ALIGN
+	qemu+=(-machine "cxl=on,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$total"
+		-device "pxb-cxl,id=cxl$n,bus=pcie.0,bus_nr=$((32 + 8 * n))"
+		-device "cxl-rp,id=cxl-port$n,bus=cxl$n,port=0,chassis=$((n + 1)),slot=0")
+	add_backend "$file" "$total" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),volatile-memdev"
+	cxl_devices=$((n + 1))
+}
+
+# Memory that no table describes to the guest as its own: a memory module that the firmware does not
+# report and the kernel is told not to ask about, at an address that we give it. It must be the first that
+# is plugged in: it gets the lowest address, right behind the ordinary memory.
+add_reserved() {
+	local file total above=0
+	# As QEMU lays out a q35 machine.
+	[ $((memory * MIB)) -lt $((0xb0000000)) ] || above=$((memory * MIB - 0x80000000))
+	reserved_address=$(round_up $(((4 << 30) + above)) $((1 << 30)))
+	padded "$1" $PMEM_ALIGN
+	reserved_size=$(printf '0x%x' "$total")
+	add_backend "$file" "$total" "pc-dimm,addr=$reserved_address,memdev"
+	reserved_address=$(printf '0x%x' "$reserved_address")
+	# shellcheck disable=SC2016 # the dollar sign is the kernel's: a reserved range
+	kernel_extra+=(acpi_no_memhotplug memmap="$reserved_size"'$'"$reserved_address")
+}
+
+# vgem needs no hardware.
+add_drm() {
+	qemu+=(-device virtio-gpu-pci)
 }
 
 # ---- everything else ------------------------------------------------------------------------------
