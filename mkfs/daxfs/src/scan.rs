@@ -39,7 +39,7 @@ pub fn scan(path: &Path, output: Option<Identity>, warn: impl FnMut(String)) -> 
         unknown: BTreeMap::new(),
     };
     scanner.root()?;
-    scanner.warn(warn);
+    left_out(&scanner.unknown).for_each(warn);
     scanner.tree.sort();
     Ok(scanner.tree)
 }
@@ -264,22 +264,20 @@ impl Scanner {
         });
         Ok(id)
     }
+}
 
-    /// Tells which extended attributes are left out.
-    fn warn(&self, mut warn: impl FnMut(String)) {
-        for (name, (path, files)) in &self.unknown {
-            let name = crate::error::shown(Path::new(OsStr::from_bytes(name)));
-            let path = crate::error::shown(path);
-            let others = match files - 1 {
-                0 => String::new(),
-                1 => " (and of 1 other file)".into(),
-                n => format!(" (and of {n} other files)"),
-            };
-            warn(format!(
-                "{path}: extended attribute {name} left out{others}: an image has no room for its name space"
-            ));
-        }
-    }
+/// A line for each of the extended attributes that an image cannot hold.
+fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item = String> + '_ {
+    unknown.iter().map(|(name, (path, files))| {
+        let name = crate::error::shown(Path::new(OsStr::from_bytes(name)));
+        let path = crate::error::shown(path);
+        let others = match files - 1 {
+            0 => String::new(),
+            1 => " (and of 1 other file)".into(),
+            n => format!(" (and of {n} other files)"),
+        };
+        format!("{path}: extended attribute {name} left out{others}: an image has no room for its name space")
+    })
 }
 
 fn file_type(stat: &Stat) -> Option<FileType> {
@@ -299,4 +297,25 @@ fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_attributes_are_named_once() {
+        let unknown = BTreeMap::from([
+            (b"system.nfs4_acl".to_vec(), (PathBuf::from("tree/a"), 3)),
+            (b"x\n\xff".to_vec(), (PathBuf::from("tree/b"), 1)),
+        ]);
+        let lines: Vec<_> = left_out(&unknown).collect();
+        let because = "an image has no room for its name space";
+        let first = "tree/a: extended attribute system.nfs4_acl left out (and of 2 other files)";
+        assert_eq!(lines[0], format!("{first}: {because}"));
+        assert_eq!(
+            lines[1],
+            format!("tree/b: extended attribute x\\n\u{fffd} left out: {because}")
+        );
+    }
 }

@@ -91,3 +91,55 @@ impl XattrReader {
         Ok(set)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_split() {
+        let split = |name: &'static str| {
+            let (prefix, rest) = split_name(name.as_bytes())?;
+            Some((prefix, std::str::from_utf8(rest).unwrap()))
+        };
+        assert_eq!(split("user.a.b"), Some((XattrPrefix::User, "a.b")));
+        assert_eq!(split("trusted.x"), Some((XattrPrefix::Trusted, "x")));
+        assert_eq!(
+            split("security.selinux"),
+            Some((XattrPrefix::Security, "selinux"))
+        );
+        assert_eq!(
+            split("system.posix_acl_access"),
+            Some((XattrPrefix::AclAccess, ""))
+        );
+        assert_eq!(
+            split("system.posix_acl_default"),
+            Some((XattrPrefix::AclDefault, ""))
+        );
+        for unknown in [
+            "user.",
+            "user",
+            "system.posix_acl_accessory",
+            "system.nfs4_acl",
+            "btrfs.x",
+            "",
+        ] {
+            assert_eq!(split(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn buffers_grow() {
+        let mut buffer = vec![0; 4];
+        let length = sized(&mut buffer, |into| match into.len() {
+            0 => Ok(1000),
+            1..1000 => Err(Errno::RANGE),
+            _ => Ok(1000),
+        });
+        assert_eq!((length, buffer.len()), (Ok(1000), 1000));
+        assert_eq!(
+            sized(&mut buffer, |_| Err(Errno::NODATA)),
+            Err(Errno::NODATA)
+        );
+    }
+}

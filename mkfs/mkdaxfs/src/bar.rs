@@ -45,12 +45,12 @@ impl Progress for Bar {
         } else {
             "{msg:>9} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
         };
+        self.0.reset();
+        self.0.set_length(total);
+        self.0.set_message(name);
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.0.set_style(style.progress_chars("=> "));
         }
-        self.0.set_message(name);
-        self.0.set_length(total);
-        self.0.reset();
         self.0.enable_steady_tick(TICK);
     }
 

@@ -73,7 +73,8 @@ fn block_size(text: &str) -> Result<u32, String> {
 
 /// Parses seconds with up to nine decimals; the fraction counts upwards from the second, as in `stat`.
 fn time(text: &str) -> Result<Time, String> {
-    let wrong = || "use SECONDS or SECONDS.NANOSECONDS since 1970".to_string();
+    let wrong =
+        || "--time and SOURCE_DATE_EPOCH take SECONDS or SECONDS.FRACTION since 1970".to_string();
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
     if fraction.is_empty() || fraction.len() > 9 || !digits {
@@ -82,4 +83,36 @@ fn time(text: &str) -> Result<Time, String> {
     let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
     let seconds = seconds.parse().map_err(|_| wrong())?;
     Ok(Time(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(time("0"), Ok(Time(0, 0)));
+        assert_eq!(time("-1.5"), Ok(Time(-1, 500_000_000)));
+        assert_eq!(time("4294967296.000000001"), Ok(Time(1 << 32, 1)));
+        assert_eq!(time("-9223372036854775808"), Ok(Time(i64::MIN, 0)));
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.0000000000",
+            "9223372036854775808",
+            "1.-1",
+            "1 ",
+            "1e3",
+        ] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 }
