@@ -131,7 +131,7 @@ write_config() {
 		[ ${#nvdimms[@]} = 0 ] || modules+=(nfit nd_pmem)
 		[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
 		[ ${#cxls[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem dax_cxl fsdev_dax)
-		[ $drm = 0 ] || modules+=(vgem virtio_gpu)
+		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"

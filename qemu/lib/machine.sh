@@ -11,7 +11,7 @@ CXL_ALIGN=$((256 * MIB))		# as the CXL specification has it
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
 backends=0			# and all that have memory of their own
-cxl_devices=0
+cxl_devices=0 cxl_windows=''
 reserved_address='' reserved_size=''
 hotplug=0			# bytes of address space beyond ordinary memory
 
@@ -124,21 +124,26 @@ add_virtio_pmem() {
 add_cxl() {
 	local n=$cxl_devices file total
 	padded "$1" $CXL_ALIGN
-	qemu+=(-machine "cxl=on,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$total"
-		-device "pxb-cxl,id=cxl$n,bus=pcie.0,bus_nr=$((32 + 8 * n))"
+	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$total
+	qemu+=(-device "pxb-cxl,id=cxl$n,bus=pcie.0,bus_nr=$((32 + 8 * n))"
 		-device "cxl-rp,id=cxl-port$n,bus=cxl$n,port=0,chassis=$((n + 1)),slot=0")
 	add_backend "$file" "$total" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),volatile-memdev"
 	cxl_devices=$((n + 1))
 }
 
+# The windows are a list, which has to be given as a whole.
+add_cxl_windows() {
+	qemu+=(-machine "cxl=on$cxl_windows")
+}
+
 # Memory that no table describes to the guest as its own: a memory module that the firmware does not
-# report and the kernel is told not to ask about, at an address that we give it. It must be the first that
-# is plugged in: it gets the lowest address, right behind the ordinary memory.
+# report and the kernel is told not to ask about, at an address that we give it. It goes behind all other
+# modules, which QEMU places, and away from what the firmware reserves just below 4 GiB.
 add_reserved() {
 	local file total above=0
 	# As QEMU lays out a q35 machine.
 	[ $((memory * MIB)) -lt $((0xb0000000)) ] || above=$((memory * MIB - 0x80000000))
-	reserved_address=$(round_up $(((4 << 30) + above)) $((1 << 30)))
+	reserved_address=$(round_up $(((5 << 30) + above + hotplug)) $((1 << 30)))
 	padded "$1" $PMEM_ALIGN
 	reserved_size=$(printf '0x%x' "$total")
 	add_backend "$file" "$total" "pc-dimm,addr=$reserved_address,memdev"
