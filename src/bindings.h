@@ -8,32 +8,47 @@
 #include <linux/crc32c.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
+#include <linux/dma-buf.h>
+#include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/huge_mm.h>
 #include <linux/iomap.h>
+#include <linux/io.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
+#include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
 
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
-static const int DAXFS_FS_REQUIRES_DEV = FS_REQUIRES_DEV;
 static const unsigned int DAXFS_S_DAX = S_DAX;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const u64 DAXFS_PAGE_SIZE = PAGE_SIZE;
+static const u64 DAXFS_PMD_SIZE = PMD_SIZE;
+static const unsigned int DAXFS_PMD_ORDER = PMD_ORDER;
 static const unsigned int DAXFS_PAGE_SHIFT = PAGE_SHIFT;
 static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const int DAXFS_EUCLEAN = EUCLEAN;
 static const int DAXFS_EBADMSG = EBADMSG;
-static const long DAXFS_EHWPOISON = EHWPOISON;
+static const int DAXFS_EHWPOISON = EHWPOISON;
+static const int DAXFS_ENOTBLK = ENOTBLK;
 static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
 static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
 static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
+static const vm_fault_t DAXFS_VM_FAULT_SIGBUS = VM_FAULT_SIGBUS;
+static const vm_fault_t DAXFS_VM_FAULT_FALLBACK = VM_FAULT_FALLBACK;
+static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
+static const umode_t DAXFS_S_IFMT = S_IFMT;
+static const umode_t DAXFS_S_IFBLK = S_IFBLK;
+static const umode_t DAXFS_S_IFCHR = S_IFCHR;

@@ -7,7 +7,7 @@
 //!
 //! * [`memory`]: where the bytes live, and the only way to read them
 //! * [`image`]: the format and its reader; the user-space tools compile the same files
-//! * [`super_block`], [`inode`], [`dir`], [`file`], [`options`]: the filesystem, in safe Rust
+//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`]: the filesystem, in safe Rust
 //! * [`vfs`]: the kernel's interface to filesystems behind a safe trait
 //! * [`bindings`]: the C side, generated
 
@@ -22,6 +22,7 @@ mod image;
 mod inode;
 mod memory;
 mod options;
+mod source;
 mod super_block;
 mod vfs;
 

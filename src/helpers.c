@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/blkdev.h>
+#include <linux/capability.h>
+#include <linux/file.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/numa.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
+#include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/vmalloc.h>
 
 #include "helpers.h"
 
@@ -57,12 +69,106 @@ void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid)
 	super_set_uuid(sb, uuid, UUID_SIZE);
 }
 
-void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops)
+void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
+			       bool mixed, bool io)
 {
 	desc->vm_ops = ops;
 	/* Huge entries cost nothing here, so have them with thp=madvise too. */
 	vma_desc_set_flags(desc, VMA_HUGEPAGE_BIT);
+	if (mixed)
+		vma_desc_set_flags(desc, VMA_MIXEDMAP_BIT);
+	else if (!IS_DAX(file_inode(desc->file)))
+		/* The mapped folios are not this file's: khugepaged must not look for them there. */
+		vma_desc_set_flags(desc, VMA_DONTEXPAND_BIT);
+	if (io)
+		desc->page_prot = pgprot_writecombine(desc->page_prot);
 }
+
+static unsigned long frame_at(void *address)
+{
+	if (is_vmalloc_addr(address))
+		return vmalloc_to_pfn(address);
+	return PHYS_PFN(virt_to_phys(address));
+}
+
+bool daxfs_helper_pages_countable(void *from, u64 length)
+{
+	void *end = from + length;
+
+	for (; from < end; from += PAGE_SIZE) {
+		unsigned long frame = frame_at(from);
+		struct page *page;
+
+		if (!pfn_valid(frame))
+			return false;
+		page = pfn_to_page(frame);
+		if (!folio_ref_count(page_folio(page)) || PageAnon(page) || page_has_type(page))
+			return false;
+	}
+	return true;
+}
+
+static vm_fault_t insert_page_at(struct vm_fault *vmf, unsigned long address, void *from,
+				 bool frames)
+{
+	struct vm_fault here = { .vma = vmf->vma, .address = address };
+	unsigned long frame = frame_at(from);
+
+	if (frames)
+		return vmf_insert_mixed(vmf->vma, address, frame);
+	return vmf_insert_page_mkwrite(&here, pfn_to_page(frame), false);
+}
+
+vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned int count,
+				     bool frames)
+{
+	unsigned long address = vmf->address & PAGE_MASK;
+	unsigned long end = pmd_addr_end(address, vmf->vma->vm_end);
+	vm_fault_t result = insert_page_at(vmf, address, from, frames);
+
+	/* A write is going to copy its page; its neighbours may wait. */
+	if (vmf->flags & FAULT_FLAG_WRITE)
+		return result;
+	while (result == VM_FAULT_NOPAGE && --count) {
+		address += PAGE_SIZE;
+		from += PAGE_SIZE;
+		if (address >= end ||
+		    insert_page_at(vmf, address, from, frames) != VM_FAULT_NOPAGE)
+			break;
+	}
+	return result;
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames)
+{
+	unsigned long address = vmf->address & PMD_MASK;
+	unsigned long frame = frame_at(from);
+	unsigned int i;
+
+	/* A private mapping copies what it writes, page by page. */
+	if (vmf->flags & FAULT_FLAG_WRITE || address < vmf->vma->vm_start ||
+	    address + PMD_SIZE > vmf->vma->vm_end || !IS_ALIGNED(frame, HPAGE_PMD_NR))
+		return VM_FAULT_FALLBACK;
+	if (!frames) {
+		struct folio *folio = page_folio(pfn_to_page(frame));
+
+		if (folio_order(folio) != PMD_ORDER)
+			return VM_FAULT_FALLBACK;
+		return vmf_insert_folio_pmd(vmf, folio, false);
+	}
+	for (i = 1; i < HPAGE_PMD_NR; i++) {
+		if (frame_at(from + i * PAGE_SIZE) != frame + i)
+			return VM_FAULT_FALLBACK;
+	}
+	return vmf_insert_pfn_pmd(vmf, frame, false);
+}
+#else
+vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames)
+{
+	return VM_FAULT_FALLBACK;
+}
+#endif
 
 unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int length)
 {
@@ -72,6 +178,11 @@ unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int leng
 size_t daxfs_helper_copy_mc_to_iter(const void *from, size_t length, struct iov_iter *to)
 {
 	return _copy_mc_to_iter(from, length, to);
+}
+
+void daxfs_helper_copy_from_io(void *to, const void *from, unsigned int length)
+{
+	memcpy_fromio(to, (const void __iomem *)from, length);
 }
 
 u64 daxfs_helper_bdev_bytes(struct block_device *bdev)
@@ -90,6 +201,99 @@ size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter)
 	return iov_iter_count(iter);
 }
 
+/* What lookup_bdev() does, for any device. */
+int daxfs_helper_lookup_device(const char *name, umode_t *mode, dev_t *number)
+{
+	struct inode *inode;
+	struct path path;
+	int error = kern_path(name, LOOKUP_FOLLOW, &path);
+
+	if (error)
+		return error;
+	inode = d_backing_inode(path.dentry);
+	*mode = inode->i_mode;
+	*number = inode->i_rdev;
+	if ((S_ISBLK(*mode) || S_ISCHR(*mode)) &&
+	    (path.mnt->mnt_flags & MNT_NODEV || inode->i_sb->s_iflags & SB_I_NODEV))
+		error = -EACCES;
+	path_put(&path);
+	return error;
+}
+
+struct file *daxfs_helper_get_file(struct file *file)
+{
+	return get_file(file);
+}
+
+u64 daxfs_helper_file_size(struct file *file)
+{
+	return i_size_read(file_inode(file));
+}
+
+/* Whether @file is a readable file of shared memory that can have seals, and if so, which it has. */
+bool daxfs_helper_memfd_seals(struct file *file, unsigned int *seals)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!(file->f_mode & FMODE_READ) || !S_ISREG(inode->i_mode))
+		return false;
+	if (shmem_mapping(file->f_mapping))
+		*seals = SHMEM_I(inode)->seals;
+#ifdef CONFIG_HUGETLBFS
+	else if (is_file_hugepages(file))
+		*seals = HUGETLBFS_I(inode)->seals;
+#endif
+	else
+		return false;
+	return true;
+}
+
+unsigned int daxfs_helper_folio_pages(struct folio *folio)
+{
+	return folio_nr_pages(folio);
+}
+
+struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number)
+{
+	return folio_page(folio, number);
+}
+
+void *daxfs_helper_map_pages(struct page **pages, unsigned int count)
+{
+	return vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
+}
+
+bool daxfs_helper_may_map_physical(void)
+{
+	return capable(CAP_SYS_RAWIO);
+}
+
+bool daxfs_helper_physical_valid(u64 address)
+{
+	return address <= iomem_resource.end;
+}
+
+int daxfs_helper_physical_node(u64 address)
+{
+	return phys_to_target_node(address);
+}
+
+bool daxfs_helper_is_ram(u64 start, u64 size)
+{
+	return region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
+	       REGION_DISJOINT;
+}
+
+bool daxfs_helper_claim(u64 start, u64 size)
+{
+	return request_mem_region(start, size, "daxfs");
+}
+
+void daxfs_helper_unclaim(u64 start, u64 size)
+{
+	release_mem_region(start, size);
+}
+
 void daxfs_helper_sha256_update(struct sha256_ctx *context, const u8 *data, size_t length)
 {
 	sha256_update(context, data, length);
@@ -101,3 +305,5 @@ bool daxfs_helper_log_allowed(void)
 
 	return ___ratelimit(&limit, "daxfs");
 }
+
+MODULE_IMPORT_NS("DMA_BUF");

@@ -10,6 +10,10 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 
+/* Exported, but declared in a header that is private to drivers/dax. */
+struct dax_device;
+struct inode *dax_inode(struct dax_device *dax_dev);
+
 struct kmem_cache *daxfs_helper_inode_cache_create(const char *name, unsigned int size,
 						   unsigned int align, void (*ctor)(void *object));
 void *daxfs_helper_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
@@ -20,13 +24,32 @@ void daxfs_helper_inode_set_size(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length);
 void daxfs_helper_inode_set_no_acl(struct inode *inode);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
-void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops);
+void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
+			       bool mixed, bool io);
+bool daxfs_helper_pages_countable(void *from, u64 length);
+vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned int count,
+				     bool frames);
+vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames);
 unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int length);
 size_t daxfs_helper_copy_mc_to_iter(const void *from, size_t length, struct iov_iter *to);
+void daxfs_helper_copy_from_io(void *to, const void *from, unsigned int length);
 u64 daxfs_helper_bdev_bytes(struct block_device *bdev);
 bool daxfs_helper_dir_emit(struct dir_context *context, const char *name, int length, u64 ino,
 			   unsigned int type);
 size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter);
+int daxfs_helper_lookup_device(const char *name, umode_t *mode, dev_t *number);
+struct file *daxfs_helper_get_file(struct file *file);
+u64 daxfs_helper_file_size(struct file *file);
+bool daxfs_helper_memfd_seals(struct file *file, unsigned int *seals);
+unsigned int daxfs_helper_folio_pages(struct folio *folio);
+struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number);
+void *daxfs_helper_map_pages(struct page **pages, unsigned int count);
+bool daxfs_helper_may_map_physical(void);
+bool daxfs_helper_physical_valid(u64 address);
+int daxfs_helper_physical_node(u64 address);
+bool daxfs_helper_is_ram(u64 start, u64 size);
+bool daxfs_helper_claim(u64 start, u64 size);
+void daxfs_helper_unclaim(u64 start, u64 size);
 void daxfs_helper_sha256_update(struct sha256_ctx *context, const u8 *data, size_t length);
 bool daxfs_helper_log_allowed(void);
 

@@ -3,7 +3,7 @@
 //! Inodes of a mounted image.
 
 use crate::image::{Content, Directory, Image, Inode};
-use crate::memory::Access;
+use crate::memory::{Access, Files};
 use crate::super_block::{report, DaxFs};
 use crate::vfs::{Attributes, Errno, INodeRef, Kind, SuperBlock};
 use core::ptr::NonNull;
@@ -46,7 +46,8 @@ fn attributes(
         Content::Regular { data } => {
             let block = u64::from(image.superblock().block_size);
             let allocated = inode.size.next_multiple_of(block);
-            (Kind::Regular, Node::Regular(data), allocated)
+            let dax = matches!(sb.data().region().files(), Files::Dax(_));
+            (Kind::Regular { dax }, Node::Regular(data), allocated)
         }
         Content::Directory(directory) => (Kind::Directory, Node::Directory(directory), inode.size),
         Content::Symlink { target, length } => {

@@ -2,13 +2,34 @@
 
 //! Mount options.
 
-use crate::vfs::{Context, Param, Value};
-use kernel::prelude::*;
+use crate::memory::dmabuf::DmaBuf;
+use crate::vfs::{Context, FileRef, Param, Value};
+use kernel::{fmt, prelude::*};
 
 /// Mount options, at first their defaults.
-#[derive(Clone, Copy)]
 pub(crate) struct Options {
-    /// How much of the image is compared with its checksums at mount.
+    /// Where the image is, if not on the device that the mount names as its source.
+    pub(crate) source: Option<Source>,
+    /// Length of the range that `phys=` starts, in bytes.
+    pub(crate) size: Option<u64>,
+    /// What is checked at mount.
+    pub(crate) checks: Checks,
+}
+
+/// A source that an option names.
+pub(crate) enum Source {
+    /// A range of physical memory that starts at this address.
+    Phys(u64),
+    /// A dma-buf.
+    DmaBuf(DmaBuf),
+    /// A sealed memfd.
+    Memfd(FileRef),
+}
+
+/// What is checked at mount.
+#[derive(Clone, Copy)]
+pub(crate) struct Checks {
+    /// How much of the image is compared with its checksums.
     pub(crate) check: Check,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
@@ -26,8 +47,12 @@ pub(crate) enum Check {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            check: Check::Metadata,
-            digest: None,
+            source: None,
+            size: None,
+            checks: Checks {
+                check: Check::Metadata,
+                digest: None,
+            },
         }
     }
 }
@@ -39,31 +64,103 @@ impl Options {
     ///
     /// `ENOPARAM` for one that is unknown, `EINVAL` for a wrong value.
     pub(crate) fn parse(&mut self, param: &Param<'_>, context: &Context) -> Result {
+        let refuse = |message: fmt::Arguments<'_>| {
+            context.error(message);
+            Err(EINVAL)
+        };
+        let text = match &param.value {
+            Value::Text(text) => text.to_bytes(),
+            _ => b"",
+        };
         match param.key.to_bytes() {
             b"check" => {
-                self.check = match &param.value {
-                    Value::Text(text) if text.to_bytes() == b"metadata" => Check::Metadata,
-                    Value::Text(text) if text.to_bytes() == b"none" => Check::None,
-                    _ => {
-                        context.error(fmt!("check= takes 'metadata' or 'none'"));
-                        return Err(EINVAL);
-                    }
-                }
+                self.checks.check = match text {
+                    b"metadata" => Check::Metadata,
+                    b"none" => Check::None,
+                    _ => return refuse(fmt!("check= takes 'metadata' or 'none'")),
+                };
+                Ok(())
             }
             b"digest" => {
-                self.digest = match &param.value {
-                    Value::Text(text) => parse_digest(text.to_bytes()),
-                    _ => None,
-                };
-                if self.digest.is_none() {
-                    context.error(fmt!("digest= takes the 64 hexadecimal digits of a SHA-256"));
-                    return Err(EINVAL);
+                self.checks.digest = parse_digest(text);
+                match self.checks.digest {
+                    Some(_) => Ok(()),
+                    None => refuse(fmt!("digest= takes the 64 hexadecimal digits of a SHA-256")),
                 }
             }
-            _ => return Err(ENOPARAM),
+            b"phys" => match parse_bytes(text) {
+                Some(start) => self.set_source(Source::Phys(start), context),
+                None => refuse(fmt!(
+                    "phys= takes an address in bytes, such as 0x100000000 or 4G"
+                )),
+            },
+            b"size" => {
+                self.size = parse_bytes(text);
+                match self.size {
+                    Some(_) => Ok(()),
+                    None => refuse(fmt!(
+                        "size= takes a length in bytes, such as 0x4000000 or 64M"
+                    )),
+                }
+            }
+            b"dmabuf" => match &param.value {
+                Value::Descriptor(descriptor) => match DmaBuf::get(descriptor.number) {
+                    Ok(buffer) => self.set_source(Source::DmaBuf(buffer), context),
+                    Err(_) => refuse(fmt!(
+                        "dmabuf: file descriptor {} is no dma-buf",
+                        descriptor.number
+                    )),
+                },
+                _ => refuse(fmt!(
+                    "dmabuf takes a file descriptor (FSCONFIG_SET_FD), no text"
+                )),
+            },
+            b"memfd" => match &param.value {
+                Value::Descriptor(descriptor) => {
+                    self.set_source(Source::Memfd(descriptor.file()), context)
+                }
+                _ => refuse(fmt!(
+                    "memfd takes a file descriptor (FSCONFIG_SET_FD), no text"
+                )),
+            },
+            _ => Err(ENOPARAM),
         }
+    }
+
+    fn set_source(&mut self, source: Source, context: &Context) -> Result {
+        if self.source.is_some() {
+            context.error(fmt!("phys=, dmabuf and memfd exclude one another"));
+            return Err(EINVAL);
+        }
+        self.source = Some(source);
         Ok(())
     }
+}
+
+/// The number of bytes that `text` stands for: decimal, or hexadecimal behind `0x`, with a suffix of K, M, G or
+/// T for powers of 1024.
+fn parse_bytes(text: &[u8]) -> Option<u64> {
+    let (number, shift) = match text.split_last()? {
+        (b'k' | b'K', number) => (number, 10),
+        (b'm' | b'M', number) => (number, 20),
+        (b'g' | b'G', number) => (number, 30),
+        (b't' | b'T', number) => (number, 40),
+        _ => (text, 0),
+    };
+    let (digits, radix) = match number {
+        [b'0', b'x' | b'X', digits @ ..] => (digits, 16),
+        _ => (number, 10),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0u64, |value, &digit| {
+            let digit = char::from(digit).to_digit(radix)?;
+            value.checked_mul(radix.into())?.checked_add(digit.into())
+        })?
+        .checked_mul(1 << shift)
 }
 
 /// The bytes that 64 hexadecimal digits stand for.

@@ -3,10 +3,10 @@
 //! A mounted image.
 
 use crate::image::{self, Image, Problem};
-use crate::memory::{Access, DaxRegion, OpenError};
-use crate::options::{Check, Options};
-use crate::vfs::{self, Context, Errno, Geometry, Statistics, SuperBlock};
-use crate::{dir, file, inode};
+use crate::memory::{Access, Region};
+use crate::options::{Check, Checks, Options};
+use crate::vfs::{self, Backing, Context, Errno, Geometry, Statistics, SuperBlock};
+use crate::{dir, file, inode, source};
 use kernel::{fmt, prelude::*};
 
 /// Bytes of metadata that are checked at a time.
@@ -17,14 +17,14 @@ pub(crate) struct DaxFs;
 
 /// What a mounted image keeps.
 pub(crate) struct Mounted {
-    region: DaxRegion,
+    region: Region,
     superblock: image::Superblock,
-    options: Options,
+    checks: Checks,
 }
 
 impl Mounted {
     /// The region that holds the image.
-    pub(crate) fn region(&self) -> &DaxRegion {
+    pub(crate) fn region(&self) -> &Region {
         &self.region
     }
 
@@ -65,47 +65,8 @@ fn mount_errno(problem: Problem) -> Error {
     }
 }
 
-/// Maps the memory of `bdev`, or says why not.
-fn open_region(bdev: &vfs::BlockDevice, context: &Context) -> Result<DaxRegion> {
-    let source = context.source();
-    DaxRegion::open(bdev).map_err(|error| match error {
-        OpenError::NoDax => {
-            context.error(fmt!(
-                "{}: device does not support DAX; persistent memory must be in fsdax mode",
-                source
-            ));
-            Errno::NotSupported.into()
-        }
-        OpenError::Empty => {
-            context.error(fmt!("{}: device is empty", source));
-            EINVAL
-        }
-        OpenError::NotContiguous(at) => {
-            context.error(fmt!(
-                "{}: device is not mapped in one piece (break at byte {:#x}); use a linear one",
-                source,
-                at
-            ));
-            EINVAL
-        }
-        OpenError::Refused(at, error) => {
-            context.error(fmt!(
-                "{}: device refuses access to byte {:#x}: error {}",
-                source,
-                at,
-                error.to_errno()
-            ));
-            error
-        }
-    })
-}
-
-/// Validates the superblock of the image in `region`, and what `options` ask for.
-fn open_image(
-    region: &DaxRegion,
-    options: &Options,
-    context: &Context,
-) -> Result<image::Superblock> {
+/// Validates the superblock of the image in `region`, and does the `checks`.
+fn open_image(region: &Region, checks: &Checks, context: &Context) -> Result<image::Superblock> {
     let refuse = |error: image::Error| {
         context.error(fmt!("{}: {}", context.source(), error));
         mount_errno(error.problem)
@@ -123,10 +84,10 @@ fn open_image(
     }
     let image = Image::new(&access, &superblock);
     let mut piece = KVec::from_elem(0, CHECK_PIECE, GFP_KERNEL)?;
-    if options.check == Check::Metadata {
+    if checks.check == Check::Metadata {
         image.verify_metadata(&mut piece).map_err(refuse)?;
     }
-    if let Some(expected) = &options.digest {
+    if let Some(expected) = &checks.digest {
         verify_digest(&image, &mut piece, expected).map_err(|error| match error {
             DigestError::Image(error) => refuse(error),
             DigestError::Interrupted => EINTR,
@@ -184,13 +145,17 @@ impl vfs::FileSystem for DaxFs {
         options.parse(param, context)
     }
 
+    fn backing(options: &Options, context: &Context) -> Result<Backing> {
+        source::backing(options, context)
+    }
+
     fn fill_super(
-        bdev: &vfs::BlockDevice,
-        options: &Options,
+        bdev: Option<&vfs::BlockDevice>,
+        options: &mut Options,
         context: &Context,
     ) -> Result<(Mounted, Geometry)> {
-        let region = open_region(bdev, context)?;
-        let superblock = open_image(&region, options, context)?;
+        let region = source::open(bdev, options, context)?;
+        let superblock = open_image(&region, &options.checks, context)?;
         let geometry = Geometry {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
@@ -198,7 +163,7 @@ impl vfs::FileSystem for DaxFs {
         let mounted = Mounted {
             region,
             superblock,
-            options: *options,
+            checks: options.checks,
         };
         Ok((mounted, geometry))
     }
@@ -235,10 +200,12 @@ impl vfs::FileSystem for DaxFs {
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &kernel::seq_file::SeqFile) {
-        if sb.data().options.check == Check::None {
+        let Mounted { region, checks, .. } = sb.data();
+        region.show(seq);
+        if checks.check == Check::None {
             kernel::seq_print!(seq, ",check=none");
         }
-        if let Some(digest) = &sb.data().options.digest {
+        if let Some(digest) = &checks.digest {
             kernel::seq_print!(seq, ",digest=");
             for byte in digest {
                 kernel::seq_print!(seq, "{:02x}", byte);

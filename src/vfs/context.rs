@@ -5,8 +5,9 @@
 use super::FileSystem;
 use crate::bindings;
 use core::marker::PhantomData;
-use core::ptr;
-use kernel::{fmt, prelude::*, types::Opaque};
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+use kernel::{error::to_result, fmt, prelude::*, types::Opaque};
 
 /// A mount that is being set up.
 ///
@@ -47,6 +48,29 @@ impl Context {
 
     const NAME: &'static CStr = c"daxfs";
 
+    /// What kind of file the source names.
+    ///
+    /// # Errors
+    ///
+    /// As stat(2) on it; `EACCES` for a device on a filesystem mounted with `nodev`.
+    pub(crate) fn source_kind(&self) -> Result<SourceKind> {
+        let (mut mode, mut number) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let name = self.source().as_char_ptr();
+        // SAFETY: The name is a string; the other two are filled in on success.
+        unsafe {
+            to_result(bindings::daxfs_helper_lookup_device(
+                name,
+                mode.as_mut_ptr(),
+                number.as_mut_ptr(),
+            ))?;
+            Ok(match mode.assume_init() & bindings::DAXFS_S_IFMT {
+                bindings::DAXFS_S_IFBLK => SourceKind::BlockDevice,
+                bindings::DAXFS_S_IFCHR => SourceKind::CharDevice(number.assume_init()),
+                _ => SourceKind::Other,
+            })
+        }
+    }
+
     /// What is to be mounted, as the caller named it.
     pub(crate) fn source(&self) -> &CStr {
         // SAFETY: The context is valid, and its source, if there is one, is a string that stays.
@@ -59,14 +83,84 @@ impl Context {
     }
 }
 
+/// What kind of super block a mount takes.
+pub(crate) enum Backing {
+    /// One for the block device that the source names.
+    BlockDevice,
+    /// One of its own, for memory that no block device stands for.
+    Memory,
+}
+
+/// What kind of file a mount's source names.
+pub(crate) enum SourceKind {
+    /// A block device.
+    BlockDevice,
+    /// A character device, with its number.
+    CharDevice(bindings::dev_t),
+    /// Another file.
+    Other,
+}
+
 /// The value of a mount option.
 pub(crate) enum Value<'a> {
     /// The option stands alone.
     Flag,
     /// `option=text`.
     Text(&'a CStr),
-    /// A file descriptor or another thing that no option takes.
+    /// A file descriptor (`FSCONFIG_SET_FD`).
+    Descriptor(Descriptor<'a>),
+    /// Another thing, which no option takes.
     Other,
+}
+
+/// A file descriptor given as the value of a mount option.
+pub(crate) struct Descriptor<'a> {
+    /// Its number in the calling process.
+    pub(crate) number: i32,
+    file: &'a FileRef,
+}
+
+impl Descriptor<'_> {
+    /// The file behind it, which may be any.
+    pub(crate) fn file(&self) -> FileRef {
+        self.file.clone()
+    }
+}
+
+/// A counted reference to an open file.
+///
+/// # Invariants
+///
+/// Owns one reference. Transparent over the pointer.
+#[repr(transparent)]
+pub(crate) struct FileRef(NonNull<bindings::file>);
+
+// SAFETY: Files are counted by reference and may be used by any thread.
+unsafe impl Send for FileRef {}
+// SAFETY: As above.
+unsafe impl Sync for FileRef {}
+
+impl FileRef {
+    /// The C object.
+    pub(crate) fn as_raw(&self) -> *mut bindings::file {
+        self.0.as_ptr()
+    }
+}
+
+impl Clone for FileRef {
+    fn clone(&self) -> Self {
+        // SAFETY: We hold a reference.
+        unsafe { bindings::daxfs_helper_get_file(self.as_raw()) };
+        // INVARIANT: Got just now.
+        FileRef(self.0)
+    }
+}
+
+impl Drop for FileRef {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the reference is ours to give back.
+        unsafe { bindings::fput(self.as_raw()) };
+    }
 }
 
 /// One mount option.
@@ -94,6 +188,15 @@ impl<'a> Param<'a> {
                     // SAFETY: It is a NUL-terminated string that lives as long as the parameter.
                     string => Value::Text(unsafe { CStr::from_char_ptr(string) }),
                 }
+            }
+            bindings::fs_value_type_fs_value_is_file => {
+                // SAFETY: The type says that `file` is the live member: a file that the parameter holds a
+                // reference to as long as it lives, and so not null. `FileRef` is transparent.
+                let file = unsafe { &*(&raw const raw.__bindgen_anon_1.file).cast::<FileRef>() };
+                Value::Descriptor(Descriptor {
+                    number: raw.dirfd,
+                    file,
+                })
             }
             _ => Value::Other,
         };
@@ -167,12 +270,21 @@ impl<T: FileSystem> Operations<T> {
     }
 
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        // Read-only whatever was asked for, also when the device is opened: a write-protected one will do.
-        // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
-        unsafe {
-            (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
-            bindings::get_tree_bdev(fc, Some(super::super_block::Operations::<T>::fill))
-        }
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS calls this once on an initialised context.
+            let (options, context) = unsafe { (Self::options(fc), Context::from_raw(fc)) };
+            let backing = T::backing(options, context)?;
+            let fill = Some(super::super_block::Operations::<T>::fill as _);
+            // Read-only whatever was asked for, also when a device is opened: a write-protected one will do.
+            // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
+            to_result(unsafe {
+                (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
+                match backing {
+                    Backing::BlockDevice => bindings::get_tree_bdev(fc, fill),
+                    Backing::Memory => bindings::get_tree_nodev(fc, fill),
+                }
+            })
+        })
     }
 
     /// Remounting may change what the VFS keeps by itself, but never to read-write.

@@ -4,7 +4,7 @@
 
 use super::{FileSystem, INode};
 use crate::bindings;
-use crate::memory::DaxRegion;
+use crate::memory::{Files, Region};
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::prelude::*;
@@ -34,7 +34,7 @@ impl Destination<'_> {
 /// The one extent of a file's content.
 pub(crate) struct Extent<'a> {
     /// The region that holds it.
-    pub(crate) region: &'a DaxRegion,
+    pub(crate) region: &'a Region,
     /// Offset of the first byte in the region, a multiple of the page size.
     pub(crate) offset: u64,
 }
@@ -67,6 +67,13 @@ impl<T: FileSystem> Operations<T> {
     const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
+        // SAFETY: As above.
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    const PAGED_VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::paged_fault),
+        huge_fault: Some(Self::paged_huge_fault),
         // SAFETY: As above.
         ..unsafe { core::mem::zeroed() }
     };
@@ -118,9 +125,18 @@ impl<T: FileSystem> Operations<T> {
     unsafe extern "C" fn mmap_prepare(desc: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
         // A shared mapping cannot become writable: the file is not open for writing, and the VFS clears
         // VM_MAYWRITE then.
-        // SAFETY: The VFS hands in a valid description; the table is static.
-        unsafe { bindings::daxfs_helper_mmap_prepare(desc, &Self::VM) };
-        0
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS hands in a valid description of a mapping of a file of ours.
+            let file = unsafe { INode::<T>::from_raw((*(*desc).file).f_inode) };
+            let (table, mixed, io) = match T::extent(file)?.region.files() {
+                Files::Dax(_) => (&Self::VM, false, false),
+                Files::Pages => (&Self::PAGED_VM, false, false),
+                Files::Frames { io } => (&Self::PAGED_VM, true, io),
+            };
+            // SAFETY: As above; the table is static.
+            unsafe { bindings::daxfs_helper_mmap_prepare(desc, table, mixed, io) };
+            Ok(())
+        })
     }
 
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
@@ -139,6 +155,27 @@ impl<T: FileSystem> Operations<T> {
         }
     }
 
+    unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: As this function's own contract.
+        unsafe { Self::paged_huge_fault(vmf, 0) }
+    }
+
+    /// A fault on memory without a DAX device.
+    unsafe extern "C" fn paged_huge_fault(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
+        unsafe {
+            let vma = (*vmf).__bindgen_anon_1.vma;
+            let file = INode::<T>::from_raw((*(*vma).vm_file).f_inode);
+            match T::extent(file) {
+                Ok(extent) => extent.region.fault(vmf, order, extent.offset, file.size()),
+                Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
+            }
+        }
+    }
+
     /// Tells where the content is: one extent from the first byte to the end of the last page.
     unsafe extern "C" fn iomap_begin(
         inode: *mut bindings::inode,
@@ -152,11 +189,14 @@ impl<T: FileSystem> Operations<T> {
         let (file, iomap) = unsafe { (INode::<T>::from_raw(inode), &mut *iomap) };
         super::errno_or_zero(|| {
             let extent = T::extent(file)?;
+            let Files::Dax(range) = extent.region.files() else {
+                return Err(EIO);
+            };
             iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
-            iomap.addr = extent.region.device_offset() + extent.offset;
+            iomap.addr = range.offset + extent.offset;
             iomap.offset = 0;
             iomap.length = file.size().next_multiple_of(bindings::DAXFS_PAGE_SIZE);
-            iomap.dax_dev = extent.region.device();
+            iomap.dax_dev = range.device.as_ptr();
             Ok(())
         })
     }

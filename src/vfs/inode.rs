@@ -118,8 +118,11 @@ impl<T: FileSystem> Drop for INodeRef<T> {
 pub(crate) enum Kind {
     /// A directory.
     Directory,
-    /// A regular file, mapped from memory.
-    Regular,
+    /// A regular file; `dax` tells whether a DAX device maps it.
+    Regular {
+        /// See above.
+        dax: bool,
+    },
     /// A symlink. [`FileSystem::Inode`] must keep the target alive and unmoved.
     Symlink(NonNull<CStr>),
     /// A device, FIFO or socket, with the device numbers (0 for the latter two).
@@ -201,11 +204,13 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
                 (*inode).i_op = &dir::Operations::<T>::INODE;
                 (*inode).__bindgen_anon_3.i_fop = &dir::Operations::<T>::FILE;
             }
-            Kind::Regular => {
+            Kind::Regular { dax } => {
                 (*inode).i_op = &Operations::<T>::PLAIN;
                 (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::FILE;
                 (*inode).i_data.a_ops = &file::Operations::<T>::MAPPING;
-                (*inode).i_flags |= bindings::DAXFS_S_DAX;
+                if dax {
+                    (*inode).i_flags |= bindings::DAXFS_S_DAX;
+                }
             }
             Kind::Symlink(target) => {
                 let target = target.as_ref();

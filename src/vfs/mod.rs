@@ -22,7 +22,7 @@ pub(crate) mod registration;
 pub(crate) mod sha256;
 pub(crate) mod super_block;
 
-pub(crate) use context::{Context, Param, Value};
+pub(crate) use context::{Backing, Context, FileRef, Param, SourceKind, Value};
 pub(crate) use dir::Emitter;
 pub(crate) use file::{Destination, Extent};
 pub(crate) use inode::{Attributes, INode, INodeRef, Kind};
@@ -56,14 +56,21 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `ENOPARAM` for an option that it does not know; the kernel then looks for those of its own.
     fn parse_param(options: &mut Self::Options, param: &Param<'_>, context: &Context) -> Result;
 
-    /// Takes hold of the image on `bdev`.
+    /// Tells what kind of super block the mount takes.
+    ///
+    /// # Errors
+    ///
+    /// Fails the mount; the reason is to be told to `context`.
+    fn backing(options: &Self::Options, context: &Context) -> Result<Backing>;
+
+    /// Takes hold of the image, which is on `bdev` if it is on a block device.
     ///
     /// # Errors
     ///
     /// Fails the mount; the reason is to be told to `context`.
     fn fill_super(
-        bdev: &BlockDevice,
-        options: &Self::Options,
+        bdev: Option<&BlockDevice>,
+        options: &mut Self::Options,
         context: &Context,
     ) -> Result<(Self::Super, Geometry)>;
 
@@ -144,6 +151,8 @@ pub(crate) enum Errno {
     BadMessage = bindings::DAXFS_EBADMSG as isize,
     /// The kernel's `EFSCORRUPTED`: a structure that needs cleaning.
     Corrupted = bindings::DAXFS_EUCLEAN as isize,
+    /// Memory page has hardware error.
+    HwPoison = bindings::DAXFS_EHWPOISON as isize,
     /// File name too long.
     NameTooLong = bindings::DAXFS_ENAMETOOLONG as isize,
     /// Operation not supported.

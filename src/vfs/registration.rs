@@ -42,7 +42,6 @@ impl<T: FileSystem> Registration<T> {
                     place.write(core::mem::zeroed());
                     (*place).name = T::NAME.as_char_ptr();
                     (*place).owner = module.as_ptr().cast();
-                    (*place).fs_flags = bindings::DAXFS_FS_REQUIRES_DEV;
                     (*place).init_fs_context = Some(super::context::Operations::<T>::init);
                     (*place).kill_sb = Some(super::super_block::Operations::<T>::kill);
                 }

@@ -96,10 +96,11 @@ impl<T: FileSystem> Operations<T> {
         fc: *mut bindings::fs_context,
     ) -> kernel::ffi::c_int {
         super::errno_or_zero(|| {
-            // SAFETY: The VFS hands in a new super block with its device open, and our context.
+            // SAFETY: The VFS hands in a new super block, with its device open if it has one, and our context.
             let (bdev, options, context) = unsafe {
+                let bdev = (*sb).s_bdev;
                 (
-                    BlockDevice::from_raw((*sb).s_bdev),
+                    (!bdev.is_null()).then(|| BlockDevice::from_raw(bdev)),
                     context::Operations::<T>::options(fc),
                     Context::from_raw(fc),
                 )
@@ -134,11 +135,15 @@ impl<T: FileSystem> Operations<T> {
 
     /// `kill_sb` of the filesystem type.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
-        // SAFETY: The VFS calls this once, for a super block that get_tree_bdev() set up. All inodes are
-        // gone when kill_block_super() returns, so the data has no user left; it is null when `fill` failed
-        // early, and nobody else holds the box.
+        // SAFETY: The VFS calls this once, for a super block that get_tree_bdev() or get_tree_nodev() set up.
+        // All inodes are gone when it has been killed, so the data has no user left; it is null when `fill`
+        // failed early, and nobody else holds the box.
         unsafe {
-            bindings::kill_block_super(sb);
+            if (*sb).s_bdev.is_null() {
+                bindings::kill_anon_super(sb);
+            } else {
+                bindings::kill_block_super(sb);
+            }
             let data = (*sb).s_fs_info.cast::<T::Super>();
             if !data.is_null() {
                 (*sb).s_fs_info = core::ptr::null_mut();

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A reserved range of physical addresses.
+//!
+//! The range gets struct pages and a DAX device of its own, so that mappings work with direct I/O, ptrace and
+//! pinning. Where the kernel cannot make struct pages for it (it takes an alignment of 2 MiB on x86-64), the range
+//! is mapped without.
+
+use super::{dax, DaxRange, Mapping, Region, Source};
+use crate::bindings;
+use core::ptr::{self, NonNull};
+use kernel::{error::from_err_ptr, prelude::*, seq_file::SeqFile};
+
+/// Why a range cannot be had.
+pub(crate) enum OpenError {
+    /// `CAP_SYS_RAWIO` is missing.
+    NotPermitted,
+    /// The kernel is locked down.
+    LockedDown,
+    /// Address or size is no multiple of the page size, or the size is 0.
+    Unaligned,
+    /// The end is no address of this machine.
+    Overflow,
+    /// The range is, or overlaps, the system's own memory.
+    SystemRam,
+    /// A driver has claimed the range, or a part of it.
+    Busy,
+    /// Something else.
+    Other(Error),
+}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        OpenError::Other(error)
+    }
+}
+
+impl From<dax::OpenError> for OpenError {
+    fn from(error: dax::OpenError) -> Self {
+        match error {
+            dax::OpenError::Refused(_, error) | dax::OpenError::Other(error) => {
+                OpenError::Other(error)
+            }
+            // Our own device has none of the other troubles.
+            _ => OpenError::Other(ENXIO),
+        }
+    }
+}
+
+/// Where a range lies, in bytes.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u64,
+    size: u64,
+}
+
+impl Range {
+    /// Shows the range as mount options, to those only who may know physical addresses.
+    fn show(&self, seq: &SeqFile) {
+        // SAFETY: Asks about the calling task.
+        if unsafe { bindings::daxfs_helper_may_map_physical() } {
+            kernel::seq_print!(seq, ",phys={:#x},size={:#x}", self.start, self.size);
+        } else {
+            kernel::seq_print!(seq, ",phys");
+        }
+    }
+}
+
+/// A range that we have claimed.
+///
+/// # Invariants
+///
+/// The range is requested in our name.
+struct Claim(Range);
+
+impl Claim {
+    /// Claims `range` after checking that it may be.
+    fn new(range: Range) -> Result<Self, OpenError> {
+        // SAFETY: Asks about the calling task and the system.
+        unsafe {
+            if !bindings::daxfs_helper_may_map_physical() {
+                return Err(OpenError::NotPermitted);
+            }
+            if bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_DEV_MEM) != 0 {
+                return Err(OpenError::LockedDown);
+            }
+        }
+        let Range { start, size } = range;
+        if size == 0 || (start | size) & (bindings::DAXFS_PAGE_SIZE - 1) != 0 {
+            return Err(OpenError::Unaligned);
+        }
+        // SAFETY: Looks at a number.
+        let fits = start
+            .checked_add(size - 1)
+            .is_some_and(|last| unsafe { bindings::daxfs_helper_physical_valid(last) });
+        if !fits {
+            return Err(OpenError::Overflow);
+        }
+        // SAFETY: Looks at, and adds to, the kernel's list of resources, with a constant name.
+        unsafe {
+            if bindings::daxfs_helper_is_ram(start, size) {
+                return Err(OpenError::SystemRam);
+            }
+            if !bindings::daxfs_helper_claim(start, size) {
+                return Err(OpenError::Busy);
+            }
+        }
+        // INVARIANT: Requested just now.
+        Ok(Claim(range))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant it is ours to release.
+        unsafe { bindings::daxfs_helper_unclaim(self.0.start, self.0.size) };
+    }
+}
+
+/// A claimed range with struct pages.
+///
+/// # Invariants
+///
+/// `pages` describes what memremap_pages() has mapped at `base`. Pinned in memory by its box.
+struct Pages {
+    pages: bindings::dev_pagemap,
+    base: NonNull<u8>,
+    claim: Claim,
+}
+
+// SAFETY: The mapping is bound to no thread.
+unsafe impl Send for Pages {}
+// SAFETY: A shared reference gives access to nothing that changes.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Makes struct pages for `claim`, or gives it back if that cannot be done.
+    fn new(claim: Claim) -> Result<KBox<Self>, Claim> {
+        let Range { start, size } = claim.0;
+        // SAFETY: Looks at a number.
+        if (start | size) & (unsafe { bindings::memremap_compat_align() } as u64 - 1) != 0 {
+            return Err(claim);
+        }
+        // SAFETY: Zero is a valid value of every member.
+        let mut pages: bindings::dev_pagemap = unsafe { core::mem::zeroed() };
+        pages.type_ = bindings::memory_type_MEMORY_DEVICE_FS_DAX;
+        pages.nr_range = 1;
+        // SAFETY: The union's only member of a fixed size, and zero so far.
+        let range = unsafe { pages.__bindgen_anon_1.range.as_mut() };
+        range.start = start;
+        range.end = start + size - 1;
+        let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
+            return Err(claim);
+        };
+        // INVARIANT: Not yet, but nothing sees it before the call below.
+        let mut place = place.write(Pages {
+            pages,
+            base: NonNull::dangling(),
+            claim,
+        });
+        // SAFETY: The description is complete and stays where it is; the range is claimed and no RAM.
+        let mapped = from_err_ptr(unsafe {
+            bindings::memremap_pages(
+                &mut place.pages,
+                bindings::daxfs_helper_physical_node(start),
+            )
+        });
+        match mapped.ok().and_then(|base| NonNull::new(base.cast())) {
+            Some(base) => {
+                place.base = base;
+                Ok(place)
+            }
+            None => {
+                // Nothing was mapped, so nothing of it may be dropped but the claim.
+                let place = core::mem::ManuallyDrop::new(KBox::into_inner(place));
+                // SAFETY: Read once, and what it was read from is forgotten.
+                Err(unsafe { ptr::read(&place.claim) })
+            }
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; waits for the last user of a page. The claim is released behind this.
+        unsafe { bindings::memunmap_pages(&mut self.pages) };
+    }
+}
+
+/// A DAX device of our own over a range with struct pages.
+///
+/// # Invariants
+///
+/// `device` was made by alloc_dax() with `pages` as its private data.
+struct OwnDax {
+    device: NonNull<bindings::dax_device>,
+    pages: KBox<Pages>,
+}
+
+// SAFETY: As for `Pages`; the device is counted by reference.
+unsafe impl Send for OwnDax {}
+// SAFETY: As above.
+unsafe impl Sync for OwnDax {}
+
+// SAFETY: The pages live as long as the object.
+unsafe impl Source for OwnDax {
+    fn show(&self, seq: &SeqFile) {
+        self.pages.claim.0.show(seq);
+    }
+}
+
+impl OwnDax {
+    // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+    const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
+        direct_access: Some(Self::direct_access),
+        zero_page_range: Some(Self::zero_page_range),
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    fn new(pages: KBox<Pages>) -> Result<Self> {
+        let private: *const Pages = &*pages;
+        // SAFETY: The box outlives the device: see `drop`. The table is static.
+        let device = from_err_ptr(unsafe {
+            bindings::alloc_dax(private.cast_mut().cast(), &Self::OPERATIONS)
+        })?;
+        // INVARIANT: Made just now.
+        Ok(OwnDax {
+            device: NonNull::new(device).ok_or(ENOMEM)?,
+            pages,
+        })
+    }
+
+    unsafe extern "C" fn direct_access(
+        device: *mut bindings::dax_device,
+        page: usize,
+        count: isize,
+        _mode: bindings::dax_access_mode,
+        address: *mut *mut kernel::ffi::c_void,
+        frame: *mut usize,
+    ) -> isize {
+        // SAFETY: The DAX core calls this on our device while it is alive, with places to fill or null.
+        unsafe {
+            let pages = bindings::dax_get_private(device).cast::<Pages>();
+            if pages.is_null() {
+                return ENXIO.to_errno() as isize;
+            }
+            let Range { start, size } = (*pages).claim.0;
+            let offset = (page as u64) << bindings::DAXFS_PAGE_SHIFT;
+            if offset >= size {
+                return ERANGE.to_errno() as isize;
+            }
+            if !address.is_null() {
+                let base = (*pages).base.as_ptr();
+                *address = base.wrapping_add(offset as usize).cast();
+            }
+            if !frame.is_null() {
+                *frame = ((start + offset) >> bindings::DAXFS_PAGE_SHIFT) as usize;
+            }
+            let left = (size - offset) >> bindings::DAXFS_PAGE_SHIFT;
+            count.min(left as isize)
+        }
+    }
+
+    /// Required by the DAX core, never called on a read-only filesystem.
+    unsafe extern "C" fn zero_page_range(
+        _device: *mut bindings::dax_device,
+        _page: usize,
+        _count: usize,
+    ) -> kernel::ffi::c_int {
+        EROFS.to_errno()
+    }
+}
+
+impl Drop for OwnDax {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; the first call waits until nobody is in `direct_access`, the second gives
+        // back the reference that alloc_dax() got. The pages are unmapped behind this.
+        unsafe {
+            bindings::kill_dax(self.device.as_ptr());
+            bindings::put_dax(self.device.as_ptr());
+        }
+    }
+}
+
+/// A claimed range without struct pages.
+///
+/// # Invariants
+///
+/// memremap() has mapped the range at `base`.
+struct Frames {
+    base: NonNull<u8>,
+    claim: Claim,
+}
+
+// SAFETY: The mapping is bound to no thread.
+unsafe impl Send for Frames {}
+// SAFETY: A shared reference gives access to nothing.
+unsafe impl Sync for Frames {}
+
+// SAFETY: The mapping lives as long as the object.
+unsafe impl Source for Frames {
+    fn show(&self, seq: &SeqFile) {
+        self.claim.0.show(seq);
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant.
+        unsafe { bindings::memunmap(self.base.as_ptr().cast()) };
+    }
+}
+
+/// Maps `size` bytes from physical address `start` on.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub(crate) fn open(start: u64, size: u64) -> Result<Region, OpenError> {
+    let claim = Claim::new(Range { start, size })?;
+    let claim = match Pages::new(claim) {
+        Ok(pages) => {
+            let own = OwnDax::new(pages)?;
+            let range = DaxRange {
+                device: own.device,
+                offset: 0,
+            };
+            return Ok(dax::region(range, size, own)?);
+        }
+        Err(claim) => claim,
+    };
+    pr_info!("phys={start:#x}: no struct pages for this range: no direct I/O and no ptrace on mappings\n");
+    // SAFETY: The range is claimed and no RAM.
+    let base =
+        unsafe { bindings::memremap(start, size as usize, bindings::DAXFS_MEMREMAP_WB.into()) };
+    // INVARIANT: Mapped just now.
+    let frames = Frames {
+        base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+        claim,
+    };
+    let mapping = Mapping {
+        base: frames.base,
+        size,
+        io: false,
+    };
+    let source = KBox::new(frames, GFP_KERNEL).map_err(Error::from)?;
+    Ok(Region::without_dax(mapping, source))
+}

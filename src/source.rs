@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From what a mount names to the memory that holds the image, with an error for whatever stands in the way.
+
+use crate::memory::{dax, dmabuf, memfd, phys, Region};
+use crate::options::{Options, Source};
+use crate::vfs::{Backing, BlockDevice, Context, Errno, SourceKind};
+use kernel::{fmt, prelude::*};
+
+/// See [`crate::vfs::FileSystem::backing`].
+pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
+    let refuse = |message: fmt::Arguments<'_>, error: Error| {
+        context.error(message);
+        Err(error)
+    };
+    let is_phys = matches!(options.source, Some(Source::Phys(_)));
+    match (is_phys, options.size) {
+        (true, None) => return refuse(fmt!("phys= needs size="), EINVAL),
+        (false, Some(_)) => return refuse(fmt!("size= goes with phys= only"), EINVAL),
+        _ => {}
+    }
+    if options.source.is_some() {
+        return Ok(Backing::Memory);
+    }
+    let source = context.source();
+    match context.source_kind() {
+        Ok(SourceKind::BlockDevice) => Ok(Backing::BlockDevice),
+        Ok(SourceKind::CharDevice(_)) => Ok(Backing::Memory),
+        Ok(SourceKind::Other) => refuse(
+            fmt!(
+                "{}: neither a block device nor a DAX device; an image file must be put into memory first",
+                source
+            ),
+            ENOTBLK,
+        ),
+        Err(error) => refuse(
+            fmt!("{}: cannot be looked up: {:?}", source, error),
+            error,
+        ),
+    }
+}
+
+/// Maps the memory that `options`, or else the mount's source, name; `bdev` is the source if that is a block
+/// device.
+pub(crate) fn open(
+    bdev: Option<&BlockDevice>,
+    options: &mut Options,
+    context: &Context,
+) -> Result<Region> {
+    match options.source.take() {
+        Some(Source::Phys(start)) => {
+            let size = options.size.ok_or(EINVAL)?;
+            phys::open(start, size).map_err(|error| refuse_phys(start, size, error, context))
+        }
+        Some(Source::DmaBuf(buffer)) => dmabuf::open(buffer).inspect_err(|error| {
+            context.error(fmt!(
+                "dmabuf: cannot be mapped into the kernel: {:?}",
+                error
+            ));
+        }),
+        Some(Source::Memfd(file)) => {
+            memfd::open(file).map_err(|error| refuse_memfd(error, context))
+        }
+        None => match (bdev, context.source_kind()?) {
+            (Some(bdev), _) => dax::open_block(bdev),
+            (None, SourceKind::CharDevice(number)) => dax::open_char(number),
+            (None, _) => return Err(ENOTBLK),
+        }
+        .map_err(|error| refuse_dax(bdev.is_none(), error, context)),
+    }
+}
+
+fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error {
+    let source = context.source();
+    match error {
+        dax::OpenError::NoDax if is_char => {
+            context.error(fmt!(
+                "{}: no DAX device in fsdev mode; bind it to the driver fsdev_dax (daxctl list shows its mode)",
+                source
+            ));
+            Errno::NotSupported.into()
+        }
+        dax::OpenError::NoDax => {
+            context.error(fmt!(
+                "{}: device does not support DAX; persistent memory must be in fsdax mode",
+                source
+            ));
+            Errno::NotSupported.into()
+        }
+        dax::OpenError::Empty => {
+            context.error(fmt!("{}: device is empty", source));
+            EINVAL
+        }
+        dax::OpenError::Busy => {
+            context.error(fmt!("{}: another mount has the device", source));
+            EBUSY
+        }
+        dax::OpenError::NotContiguous(at) => {
+            context.error(fmt!(
+                "{}: device is not mapped in one piece (break at byte {:#x}); use a linear one",
+                source,
+                at
+            ));
+            EINVAL
+        }
+        dax::OpenError::Refused(at, error) => {
+            context.error(fmt!(
+                "{}: device refuses access to byte {:#x}: {:?}",
+                source,
+                at,
+                error
+            ));
+            error
+        }
+        dax::OpenError::Other(error) => {
+            context.error(fmt!("{}: {:?}", source, error));
+            error
+        }
+    }
+}
+
+fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context) -> Error {
+    let (reason, errno) = match error {
+        phys::OpenError::NotPermitted => ("CAP_SYS_RAWIO is needed", EPERM),
+        phys::OpenError::LockedDown => ("the kernel is locked down", EPERM),
+        phys::OpenError::Unaligned => (
+            "address and size must be multiples of the page size, and not 0",
+            EINVAL,
+        ),
+        phys::OpenError::Overflow => ("the range ends behind the last address", EINVAL),
+        phys::OpenError::SystemRam => (
+            "the range is System RAM; reserve it at boot, with memmap=SIZE$ADDRESS",
+            EBUSY,
+        ),
+        phys::OpenError::Busy => ("the range belongs to a driver; see /proc/iomem", EBUSY),
+        phys::OpenError::Other(error) => ("the range cannot be mapped", error),
+    };
+    context.error(fmt!(
+        "phys={:#x},size={:#x}: {}: {:?}",
+        start,
+        size,
+        reason,
+        errno
+    ));
+    errno
+}
+
+fn refuse_memfd(error: memfd::OpenError, context: &Context) -> Error {
+    match error {
+        memfd::OpenError::NoMemfd => {
+            context.error(fmt!("memfd: file descriptor is no readable memfd"));
+            EINVAL
+        }
+        memfd::OpenError::NotSealed => {
+            context.error(fmt!(
+                "memfd: must be sealed against writing, shrinking and growing"
+            ));
+            EPERM
+        }
+        memfd::OpenError::Other(error) => {
+            context.error(fmt!("memfd: cannot be mapped: {:?}", error));
+            error
+        }
+    }
+}
