@@ -34,6 +34,7 @@ static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 static const unsigned int DAXFS_S_DAX = S_DAX;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
+static const unsigned int DAXFS_MINOR_BITS = MINORBITS;
 static const u64 DAXFS_PAGE_SIZE = PAGE_SIZE;
 static const u64 DAXFS_PMD_SIZE = PMD_SIZE;
 static const unsigned int DAXFS_PMD_ORDER = PMD_ORDER;

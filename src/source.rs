@@ -33,6 +33,7 @@ pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
             ),
             ENOTBLK,
         ),
+        Err(error) if error == EINVAL => refuse(fmt!("no source given"), error),
         Err(error) => refuse(
             fmt!("{}: cannot be looked up: {:?}", source, error),
             error,

@@ -425,7 +425,7 @@ static void sources(void)
 
 	CHECK_EQ(fs_create(fs), EINVAL);
 	CHECK_EQ(fs_create(fs_open("/dev/no-such-device")), ENOENT);
-	CHECK_EQ(fs_create(fs_open("/dev/null")), ENOTBLK);
+	CHECK_EQ(fs_create(fs_open("/dev/null")), EOPNOTSUPP);
 	CHECK_EQ(fs_create(fs_open("/proc/self/exe")), ENOTBLK);
 	CHECK_EQ(fs_create(fs_open("/")), ENOTBLK);
 }
@@ -477,7 +477,7 @@ int main(void)
 		{ "digest= covers every byte", digest_covers_all },
 		{ "a device without DAX", device_without_dax },
 		{ "unknown options and wrong values", options },
-		{ "no source, and sources that are no block device", sources },
+		{ "no source, and sources that are no memory", sources },
 		{ "a device in use", device_in_use },
 		{ "one device, two mounts, one file system", twice },
 		{ "without privilege", without_privilege },

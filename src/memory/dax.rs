@@ -13,9 +13,6 @@ use kernel::{
     prelude::*,
 };
 
-/// Bits of the minor number in a `dev_t` inside the kernel.
-const MINOR_BITS: u32 = 20;
-
 /// Why a device's memory cannot be had.
 pub(crate) enum OpenError {
     /// The device does not offer DAX to filesystems.
@@ -105,7 +102,7 @@ pub(crate) fn open_block(bdev: &BlockDevice) -> Result<Region, OpenError> {
 ///
 /// See [`OpenError`].
 pub(crate) fn open_char(number: bindings::dev_t) -> Result<Region, OpenError> {
-    if number >> MINOR_BITS != major()? {
+    if number >> bindings::DAXFS_MINOR_BITS != major()? {
         return Err(OpenError::NoDax);
     }
     // SAFETY: May be called for any number of that major.
@@ -150,7 +147,7 @@ fn major() -> Result<u32> {
         let number = (*bindings::dax_inode(device)).i_rdev;
         bindings::kill_dax(device);
         bindings::put_dax(device);
-        Ok(number >> MINOR_BITS)
+        Ok(number >> bindings::DAXFS_MINOR_BITS)
     }
 }
 

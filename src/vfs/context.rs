@@ -52,8 +52,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// As stat(2) on it; `EACCES` for a device on a filesystem mounted with `nodev`.
+    /// As stat(2) on it; `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL` when there is none.
     pub(crate) fn source_kind(&self) -> Result<SourceKind> {
+        // SAFETY: The context is valid.
+        if unsafe { (*self.0.get()).source }.is_null() {
+            return Err(EINVAL);
+        }
         let (mut mode, mut number) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         let name = self.source().as_char_ptr();
         // SAFETY: The name is a string; the other two are filled in on success.

@@ -224,7 +224,11 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
             Kind::Special { major, minor } => {
                 (*inode).i_op = &Operations::<T>::PLAIN;
                 // `dev_t` inside the kernel: MKDEV().
-                bindings::init_special_inode(inode, mode, major << 20 | minor);
+                bindings::init_special_inode(
+                    inode,
+                    mode,
+                    major << bindings::DAXFS_MINOR_BITS | minor,
+                );
             }
         }
         (*slot::<T>(inode)).data = Some(attributes.data);

@@ -139,7 +139,8 @@ impl<T: FileSystem> Operations<T> {
         // All inodes are gone when it has been killed, so the data has no user left; it is null when `fill`
         // failed early, and nobody else holds the box.
         unsafe {
-            if (*sb).s_bdev.is_null() {
+            // `s_bdev` does not tell: it is null also when the device could not be opened.
+            if (*sb).s_dev >> bindings::DAXFS_MINOR_BITS == 0 {
                 bindings::kill_anon_super(sb);
             } else {
                 bindings::kill_block_super(sb);
