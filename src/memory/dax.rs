@@ -192,8 +192,8 @@ fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<(u64, NonNul
     let found = unsafe {
         bindings::dax_direct_access(
             range.device.as_ptr(),
-            (first + page) as _,
-            count as _,
+            (first + page) as usize,
+            count as isize,
             bindings::dax_access_mode_DAX_ACCESS,
             &mut address,
             ptr::null_mut(),

@@ -93,12 +93,10 @@ impl Region {
     /// The region that `source` holds at `mapping`, whose pages are mapped one by one; as pages if all of them
     /// can be counted by their users, as frames if not (I/O memory, hugetlb).
     fn without_dax(mapping: Mapping, source: KBox<dyn Source>) -> Self {
+        let base = mapping.base.as_ptr().cast();
         // SAFETY: The source has mapped that much there.
-        let countable = !mapping.io
-            && unsafe {
-                bindings::daxfs_helper_pages_countable(mapping.base.as_ptr().cast(), mapping.size)
-            };
-        let files = if countable {
+        let countable = |size| unsafe { bindings::daxfs_helper_pages_countable(base, size) };
+        let files = if !mapping.io && countable(mapping.size) {
             Files::Pages
         } else {
             Files::Frames { io: mapping.io }

@@ -89,10 +89,10 @@ impl Claim {
         if size == 0 || (start | size) & (bindings::DAXFS_PAGE_SIZE - 1) != 0 {
             return Err(OpenError::Unaligned);
         }
-        // SAFETY: Looks at a number.
-        let fits = start
-            .checked_add(size - 1)
-            .is_some_and(|last| unsafe { bindings::daxfs_helper_physical_valid(last) });
+        let fits = start.checked_add(size - 1).is_some_and(|last| {
+            // SAFETY: Looks at a number.
+            unsafe { bindings::daxfs_helper_physical_valid(last) }
+        });
         if !fits {
             return Err(OpenError::Overflow);
         }
@@ -209,11 +209,13 @@ unsafe impl Source for OwnDax {
     }
 }
 
+// The contracts of the C functions are those of `struct dax_operations`.
+#[allow(clippy::missing_safety_doc)]
 impl OwnDax {
-    // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
     const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
         direct_access: Some(Self::direct_access),
         zero_page_range: Some(Self::zero_page_range),
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
     };
 
@@ -331,8 +333,7 @@ pub(crate) fn open(start: u64, size: u64) -> Result<Region, OpenError> {
     };
     pr_info!("phys={start:#x}: no struct pages for this range: no direct I/O and no ptrace on mappings\n");
     // SAFETY: The range is claimed and no RAM.
-    let base =
-        unsafe { bindings::memremap(start, size as usize, bindings::DAXFS_MEMREMAP_WB.into()) };
+    let base = unsafe { bindings::memremap(start, size as usize, bindings::DAXFS_MEMREMAP_WB) };
     // INVARIANT: Mapped just now.
     let frames = Frames {
         base: NonNull::new(base.cast()).ok_or(ENOMEM)?,

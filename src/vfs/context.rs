@@ -184,13 +184,15 @@ impl<'a> Param<'a> {
         let raw = unsafe { &*param };
         let value = match raw.type_() {
             bindings::fs_value_type_fs_value_is_flag => Value::Flag,
-            // SAFETY: The type says that `string` is the union's live member; it may be null for
-            // an option given with an empty value.
             bindings::fs_value_type_fs_value_is_string => {
-                match unsafe { raw.__bindgen_anon_1.string } {
-                    string if string.is_null() => Value::Flag,
+                // SAFETY: The type says that `string` is the union's live member.
+                let string = unsafe { raw.__bindgen_anon_1.string };
+                if string.is_null() {
+                    // An option given with an empty value.
+                    Value::Flag
+                } else {
                     // SAFETY: It is a NUL-terminated string that lives as long as the parameter.
-                    string => Value::Text(unsafe { CStr::from_char_ptr(string) }),
+                    Value::Text(unsafe { CStr::from_char_ptr(string) })
                 }
             }
             bindings::fs_value_type_fs_value_is_file => {
@@ -215,6 +217,8 @@ impl<'a> Param<'a> {
 /// `struct fs_context_operations` of a filesystem.
 pub(super) struct Operations<T>(PhantomData<T>);
 
+// The contracts of these functions are those of the C operations.
+#[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
     pub(super) const TABLE: bindings::fs_context_operations = bindings::fs_context_operations {
         free: Some(Self::free),
@@ -278,7 +282,10 @@ impl<T: FileSystem> Operations<T> {
             // SAFETY: The VFS calls this once on an initialised context.
             let (options, context) = unsafe { (Self::options(fc), Context::from_raw(fc)) };
             let backing = T::backing(options, context)?;
-            let fill = Some(super::super_block::Operations::<T>::fill as _);
+            let fill = Some(
+                super::super_block::Operations::<T>::fill
+                    as unsafe extern "C" fn(*mut _, *mut _) -> kernel::ffi::c_int,
+            );
             // Read-only whatever was asked for, also when a device is opened: a write-protected one will do.
             // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
             to_result(unsafe {

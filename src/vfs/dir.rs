@@ -48,6 +48,8 @@ impl Emitter<'_> {
 /// The C operations on directories.
 pub(super) struct Operations<T>(PhantomData<T>);
 
+// The contracts of these functions are those of the C operations.
+#[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
     pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
         lookup: Some(Self::lookup),

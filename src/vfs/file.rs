@@ -42,6 +42,8 @@ pub(crate) struct Extent<'a> {
 /// The C operations on regular files.
 pub(super) struct Operations<T>(PhantomData<T>);
 
+// The contracts of these functions are those of the C operations.
+#[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
     pub(super) const FILE: bindings::file_operations = bindings::file_operations {
         llseek: Some(bindings::generic_file_llseek),

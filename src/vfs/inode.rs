@@ -57,7 +57,7 @@ impl<T: FileSystem> INode<T> {
     /// Inode number.
     pub(crate) fn ino(&self) -> u64 {
         // SAFETY: Constant.
-        unsafe { (*self.as_raw()).i_ino as u64 }
+        unsafe { (*self.as_raw()).i_ino }
     }
 
     /// File type and permissions.
@@ -274,6 +274,9 @@ impl<T: FileSystem> Cache<T> {
         Ok(Cache(PhantomData))
     }
 
+    /// # Safety
+    ///
+    /// `object` must be memory for a `Slot<T>`.
     unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
         // SAFETY: The slab constructs objects of a `Slot<T>`'s size.
         unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot<T>>()).inode) };
@@ -295,10 +298,14 @@ impl<T> Drop for Cache<T> {
 /// The C operations on inodes that are no directories, and on the inode cache.
 pub(super) struct Operations<T>(PhantomData<T>);
 
+// The contracts of these functions are those of the C operations.
+#[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
     /// Regular files and special ones.
-    // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-    const PLAIN: bindings::inode_operations = unsafe { core::mem::zeroed() };
+    const PLAIN: bindings::inode_operations = bindings::inode_operations {
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+        ..unsafe { core::mem::zeroed() }
+    };
 
     const SYMLINK: bindings::inode_operations = bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),

@@ -59,7 +59,7 @@ impl<T: FileSystem> SuperBlock<T> {
     /// Name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
         // SAFETY: `s_id` is a NUL-terminated string that does not change once the device is set.
-        unsafe { CStr::from_ptr((*self.as_raw()).s_id.as_ptr().cast()) }
+        unsafe { CStr::from_char_ptr((*self.as_raw()).s_id.as_ptr()) }
     }
 
     /// The inode `ino`: the cached one, or a new one that `init` describes.
@@ -79,14 +79,16 @@ impl<T: FileSystem> SuperBlock<T> {
 /// The C operations on a super block.
 pub(super) struct Operations<T>(PhantomData<T>);
 
+// The contracts of these functions are those of the C operations.
+#[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
-    // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
     const TABLE: bindings::super_operations = bindings::super_operations {
         alloc_inode: Some(inode::Operations::<T>::alloc),
         free_inode: Some(inode::Operations::<T>::free),
         evict_inode: Some(inode::Operations::<T>::evict),
         statfs: Some(Self::statfs),
         show_options: Some(Self::show_options),
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
     };
 
@@ -112,9 +114,9 @@ impl<T: FileSystem> Operations<T> {
             let this = unsafe {
                 (*sb).s_fs_info = KBox::into_raw(data).cast();
                 (*sb).s_op = &Self::TABLE;
-                (*sb).s_magic = geometry.magic as _;
+                (*sb).s_magic = geometry.magic as usize;
                 (*sb).s_maxbytes = bindings::DAXFS_MAX_LFS_FILESIZE;
-                (*sb).s_blocksize = bindings::DAXFS_PAGE_SIZE as _;
+                (*sb).s_blocksize = bindings::DAXFS_PAGE_SIZE as usize;
                 (*sb).s_blocksize_bits = bindings::DAXFS_PAGE_SHIFT as u8;
                 (*sb).s_time_gran = 1;
                 (*sb).s_flags |= bindings::DAXFS_SB_RDONLY | bindings::DAXFS_SB_NOATIME;
@@ -170,12 +172,12 @@ impl<T: FileSystem> Operations<T> {
         };
         // As uuid_to_fsid() does it.
         let fsid = half(0) ^ half(8);
-        buf.f_type = magic as _;
-        buf.f_bsize = bindings::DAXFS_PAGE_SIZE as _;
+        buf.f_type = magic as isize;
+        buf.f_bsize = bindings::DAXFS_PAGE_SIZE as isize;
         buf.f_frsize = buf.f_bsize;
         buf.f_blocks = statistics.pages;
         buf.f_files = statistics.inodes;
-        buf.f_namelen = statistics.name_max as _;
+        buf.f_namelen = statistics.name_max as isize;
         buf.f_fsid.val = [fsid as i32, (fsid >> 32) as i32];
         0
     }
