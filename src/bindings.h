@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Input of bindgen: the kernel's headers that the module needs, the shims of helpers.c, and constants
- * that bindgen cannot evaluate by itself.
+ * Input of bindgen: the kernel's headers that the module needs, the shims of helpers.c, and
+ * constants that bindgen cannot evaluate by itself.
  */
 #include <crypto/sha2.h>
 #include <linux/blkdev.h>

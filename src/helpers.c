@@ -78,7 +78,7 @@ void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operat
 	if (mixed)
 		vma_desc_set_flags(desc, VMA_MIXEDMAP_BIT);
 	else if (!IS_DAX(file_inode(desc->file)))
-		/* The mapped folios are not this file's: khugepaged must not look for them there. */
+		/* The folios are not this file's: khugepaged must not look for them there. */
 		vma_desc_set_flags(desc, VMA_DONTEXPAND_BIT);
 	if (io)
 		desc->page_prot = pgprot_writecombine(desc->page_prot);
@@ -230,7 +230,7 @@ u64 daxfs_helper_file_size(struct file *file)
 	return i_size_read(file_inode(file));
 }
 
-/* Whether @file is a readable file of shared memory that can have seals, and if so, which it has. */
+/* Whether @file is readable shared memory that can have seals, and if so, which it has. */
 bool daxfs_helper_memfd_seals(struct file *file, unsigned int *seals)
 {
 	struct inode *inode = file_inode(file);
