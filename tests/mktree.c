@@ -27,6 +27,33 @@ static void die(const char *what)
 	exit(1);
 }
 
+struct moment {
+	long long seconds;
+	long nanoseconds;
+};
+
+/* Whatever has no time of its own has this one. */
+static const struct moment any_time = { 1600000000, 987654321 };
+
+static void set_time(const char *name, const struct moment *moment)
+{
+	const struct timespec times[2] = {
+		{ .tv_nsec = UTIME_OMIT },
+		{ moment->seconds, moment->nanoseconds },
+	};
+
+	if (utimensat(AT_FDCWD, name, times, AT_SYMLINK_NOFOLLOW))
+		die(name);
+}
+
+/* Gives what was just made its time. */
+static void made(int result, const char *name)
+{
+	if (result)
+		die(name);
+	set_time(name, &any_time);
+}
+
 /* The tree is made with short relative names, one directory after the other. */
 static void enter(const char *name)
 {
@@ -36,6 +63,7 @@ static void enter(const char *name)
 
 static void leave(void)
 {
+	set_time(".", &any_time);
 	if (chdir(".."))
 		die("..");
 }
@@ -64,9 +92,16 @@ static void write_pattern(int fd, u64 seed, u64 offset, u64 length)
 	}
 }
 
+/* Ends the making of a file. */
+static void done(int fd, const char *name)
+{
+	close(fd);
+	made(0, name);
+}
+
 static void empty_file(const char *name)
 {
-	close(create(name));
+	done(create(name), name);
 }
 
 /* A file named after its size, whose content has the size as its seed. */
@@ -78,7 +113,7 @@ static void sized_file(u64 size)
 	snprintf(name, sizeof(name), "%llu", (unsigned long long)size);
 	fd = create(name);
 	write_pattern(fd, size, 0, size);
-	close(fd);
+	done(fd, name);
 }
 
 static void make_sizes(void)
@@ -108,11 +143,11 @@ static void make_sparse(void)
 		die("islands");
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		write_pattern(fd, 1, places[i], 10);
-	close(fd);
+	done(fd, "islands");
 	fd = create("hole");
 	if (ftruncate(fd, 3 * HUGE_SIZE + 1))
 		die("hole");
-	close(fd);
+	done(fd, "hole");
 	leave();
 }
 
@@ -130,24 +165,22 @@ static void make_types(void)
 	enter("directory");
 	leave();
 	empty_file("regular");
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
-		die("socket");
+	made(bind(fd, (struct sockaddr *)&address, sizeof(address)), "socket");
 	close(fd);
-	if (mkfifo("fifo", 0640) || symlink("regular", "symlink"))
-		die("fifo");
+	made(mkfifo("fifo", 0640), "fifo");
+	made(symlink("regular", "symlink"), "symlink");
 	for (size_t i = 0; i < ARRAY_SIZE(devices); i++) {
 		snprintf(name, sizeof(name), "char-%u-%u", major(devices[i]), minor(devices[i]));
-		if (mknod(name, S_IFCHR | 0600, devices[i]))
-			die(name);
+		made(mknod(name, S_IFCHR | 0600, devices[i]), name);
 		snprintf(name, sizeof(name), "block-%u-%u", major(devices[i]), minor(devices[i]));
-		if (mknod(name, S_IFBLK | 0660, devices[i]))
-			die(name);
+		made(mknod(name, S_IFBLK | 0660, devices[i]), name);
 	}
 	/* Hard links of every type that has them, within a directory and between two. */
 	if (link("regular", "regular-link") || link("regular", "directory/regular-link") ||
 	    link("fifo", "directory/fifo-link") || link("socket", "socket-link") ||
 	    link("char-1-3", "char-link") || link("symlink", "symlink-link"))
 		die("link");
+	set_time("directory", &any_time);
 	leave();
 }
 
@@ -167,8 +200,8 @@ static void make_modes(void)
 					die(name);
 			}
 			snprintf(name, sizeof(name), "dir-%04o", modes[i]);
-			if (access(name, F_OK) && (mkdir(name, 0) || chmod(name, modes[i])))
-				die(name);
+			if (access(name, F_OK))
+				made(mkdir(name, 0) || chmod(name, modes[i]), name);
 		}
 	}
 	leave();
@@ -188,8 +221,7 @@ static void make_owners(void)
 		if (lchown(name, ids[i], ids[ARRAY_SIZE(ids) - 1 - i]))
 			die(name);
 	}
-	if (symlink("0", "link") || lchown("link", 7, 0xfffffffe))
-		die("link");
+	made(symlink("0", "link") || lchown("link", 7, 0xfffffffe), "link");
 	leave();
 }
 
@@ -251,13 +283,14 @@ static void make_symlinks(void)
 			target[j] = pattern_byte(i, j) ? pattern_byte(i, j) : 1;
 		target[lengths[i]] = 0;
 		snprintf(name, sizeof(name), "length-%d", lengths[i]);
-		if (symlink(target, name))
-			die(name);
+		made(symlink(target, name), name);
 	}
-	if (symlink("loop", "loop") || symlink("/no/such/place", "absolute") ||
-	    symlink("../names/odd", "up") || symlink(" ", "blank") || symlink("a\nb", "newline") ||
-	    symlink("../sizes/4097", "file"))
-		die("symlink");
+	made(symlink("loop", "loop"), "loop");
+	made(symlink("/no/such/place", "absolute"), "absolute");
+	made(symlink("../names/odd", "up"), "up");
+	made(symlink(" ", "blank"), "blank");
+	made(symlink("a\nb", "newline"), "newline");
+	made(symlink("../sizes/4097", "file"), "file");
 	leave();
 }
 
@@ -302,8 +335,7 @@ static void make_xattrs(void)
 	empty_file("twin");
 	enter("dir");
 	leave();
-	if (symlink("file", "link"))
-		die("link");
+	made(symlink("file", "link"), "link");
 	memset(value, 0xa5, sizeof(value));
 	/* Not every file system that this tree is made on takes every kind. */
 	setxattr("file", "user.colour", "blue", 4, 0);
@@ -314,11 +346,6 @@ static void make_xattrs(void)
 	lsetxattr("link", "trusted.of-link", "1", 1, 0);
 	leave();
 }
-
-struct moment {
-	long long seconds;
-	long nanoseconds;
-};
 
 static const struct moment moments[] = {
 	{ -2208988800, 0 }, /* 1900 */
@@ -338,17 +365,6 @@ static const struct moment moments[] = {
 	{ 15032385536, 0 }, /* 2446 */
 	{ 253402300800, 1 }, /* 10000 */
 };
-
-static void set_time(const char *name, const struct moment *moment)
-{
-	const struct timespec times[2] = {
-		{ .tv_nsec = UTIME_OMIT },
-		{ moment->seconds, moment->nanoseconds },
-	};
-
-	if (utimensat(AT_FDCWD, name, times, AT_SYMLINK_NOFOLLOW))
-		die(name);
-}
 
 static void make_times(void)
 {
@@ -422,7 +438,8 @@ static void make_big(void)
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
 		write_pattern(fd, 4, places[i], 16);
 	write_pattern(fd, 4, (1UL << 32) + 2 * HUGE_SIZE - 11, 16);
-	close(fd);
+	done(fd, "big");
+	set_time(".", &any_time);
 }
 
 static void make_many(void)
@@ -433,6 +450,7 @@ static void make_many(void)
 		many_name(name, i);
 		empty_file(name);
 	}
+	set_time(".", &any_time);
 }
 
 /* A small tree, for images that are damaged on purpose. */
@@ -455,13 +473,15 @@ static void make_small(void)
 	leave();
 	fd = create("file");
 	write_pattern(fd, 6, 0, 6000);
-	close(fd);
+	done(fd, "file");
 	fd = create("good");
 	write_pattern(fd, 5, 0, 5000);
-	close(fd);
-	if (symlink("good", "link") || symlink("file", "link2") ||
-	    mknod("fifo", S_IFIFO | 0600, 0) || mknod("null", S_IFCHR | 0666, makedev(1, 3)))
-		die("small");
+	done(fd, "good");
+	made(symlink("good", "link"), "link");
+	made(symlink("file", "link2"), "link2");
+	made(mkfifo("fifo", 0600), "fifo");
+	made(mknod("null", S_IFCHR | 0666, makedev(1, 3)), "null");
+	set_time(".", &any_time);
 }
 
 int main(int argc, char **argv)
