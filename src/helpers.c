@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/blkdev.h>
 #include <linux/capability.h>
+#include <linux/dax.h>
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
@@ -8,6 +10,7 @@
 #include <linux/ioport.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/numa.h>
 #include <linux/posix_acl.h>
@@ -83,6 +86,79 @@ void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operat
 		vma_desc_set_flags(desc, VMA_DONTEXPAND_BIT);
 	if (io)
 		desc->page_prot = pgprot_writecombine(desc->page_prot);
+}
+
+vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,
+				  const struct iomap_ops *ops)
+{
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	vm_fault_t result;
+
+	/* Keeps daxfs_helper_forget_pages() from overlooking the page. */
+	filemap_invalidate_lock_shared(mapping);
+	result = dax_iomap_fault(vmf, order, NULL, NULL, ops);
+	filemap_invalidate_unlock_shared(mapping);
+	return result;
+}
+
+static DEFINE_MUTEX(holders);
+
+void daxfs_helper_holders_lock(void)
+{
+	mutex_lock(&holders);
+}
+
+void daxfs_helper_holders_unlock(void)
+{
+	mutex_unlock(&holders);
+}
+
+/*
+ * Makes all files of @sb forget the pages of their DAX device, and waits for those that have pinned
+ * some. The caller has seen to it that no more are mapped.
+ */
+void daxfs_helper_forget_pages(struct super_block *sb)
+{
+	struct inode *inode, *previous = NULL;
+
+	/* Keeps an unmount away, or waits for it, after which there is no root and no inode. */
+	down_read(&sb->s_umount);
+restart:
+	spin_lock(&sb->s_inode_list_lock);
+	list_for_each_entry(inode, &sb->s_inodes, i_sb_list) {
+		struct address_space *mapping = inode->i_mapping;
+		unsigned int state;
+
+		spin_lock(&inode->i_lock);
+		state = inode_state_read(inode);
+		if (mapping_empty(mapping) || state & I_NEW) {
+			spin_unlock(&inode->i_lock);
+			continue;
+		}
+		if (state & (I_FREEING | I_WILL_FREE)) {
+			/* Somebody else is evicting it. */
+			spin_unlock(&inode->i_lock);
+			spin_unlock(&sb->s_inode_list_lock);
+			msleep(1);
+			goto restart;
+		}
+		__iget(inode);
+		spin_unlock(&inode->i_lock);
+		spin_unlock(&sb->s_inode_list_lock);
+
+		filemap_invalidate_lock(mapping);
+		unmap_mapping_range(mapping, 0, 0, 0);
+		dax_break_layout_final(inode);
+		filemap_invalidate_unlock(mapping);
+
+		iput(previous);
+		previous = inode;
+		cond_resched();
+		spin_lock(&sb->s_inode_list_lock);
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	iput(previous);
+	up_read(&sb->s_umount);
 }
 
 static unsigned long frame_at(void *address)

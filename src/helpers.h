@@ -12,6 +12,7 @@
 
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct dax_device;
+struct iomap_ops;
 struct inode *dax_inode(struct dax_device *dax_dev);
 
 struct kmem_cache *daxfs_helper_inode_cache_create(const char *name, unsigned int size,
@@ -26,6 +27,11 @@ void daxfs_helper_inode_set_no_acl(struct inode *inode);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
 			       bool mixed, bool io);
+vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,
+				  const struct iomap_ops *ops);
+void daxfs_helper_holders_lock(void);
+void daxfs_helper_holders_unlock(void);
+void daxfs_helper_forget_pages(struct super_block *sb);
 bool daxfs_helper_pages_countable(void *from, u64 length);
 vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned int count,
 				     bool frames);

@@ -4,7 +4,7 @@
 
 use crate::memory::{dax, dmabuf, memfd, phys, Region};
 use crate::options::{Options, Source};
-use crate::vfs::{Backing, BlockDevice, Context, Errno, SourceKind};
+use crate::vfs::{Backing, BlockDevice, Context, Errno, NewSuper, SourceKind};
 use kernel::{fmt, prelude::*};
 
 /// See [`crate::vfs::FileSystem::backing`].
@@ -41,9 +41,10 @@ pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
     }
 }
 
-/// Maps the memory that `options`, or else the mount's source, name; `bdev` is the source if that is a block
+/// Maps the memory that `options`, or else the mount's source, name for `sb`; `bdev` is the source if that is a block
 /// device.
 pub(crate) fn open(
+    sb: &NewSuper,
     bdev: Option<&BlockDevice>,
     options: &mut Options,
     context: &Context,
@@ -63,8 +64,8 @@ pub(crate) fn open(
             memfd::open(file).map_err(|error| refuse_memfd(error, context))
         }
         None => match (bdev, context.source_kind()?) {
-            (Some(bdev), _) => dax::open_block(bdev),
-            (None, SourceKind::CharDevice(number)) => dax::open_char(number),
+            (Some(bdev), _) => dax::open_block(bdev, sb),
+            (None, SourceKind::CharDevice(number)) => dax::open_char(number, sb),
             (None, _) => return Err(ENOTBLK),
         }
         .map_err(|error| refuse_dax(bdev.is_none(), error, context)),

@@ -150,11 +150,12 @@ impl vfs::FileSystem for DaxFs {
     }
 
     fn fill_super(
+        sb: &vfs::NewSuper,
         bdev: Option<&vfs::BlockDevice>,
         options: &mut Options,
         context: &Context,
     ) -> Result<(Mounted, Geometry)> {
-        let region = source::open(bdev, options, context)?;
+        let region = source::open(sb, bdev, options, context)?;
         let superblock = open_image(&region, &options.checks, context)?;
         let geometry = Geometry {
             magic: image::layout::STATFS_MAGIC,

@@ -6,8 +6,9 @@
 
 use super::{DaxRange, Files, Mapping, Region, Source};
 use crate::bindings;
-use crate::vfs::{BlockDevice, Errno};
+use crate::vfs::{BlockDevice, Errno, NewSuper};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
@@ -35,58 +36,125 @@ impl From<Error> for OpenError {
     }
 }
 
-/// A reference to a DAX device.
+/// A reference to a DAX device, as its holder.
 ///
 /// # Invariants
 ///
-/// Holds one reference to `device`, and is its holder if `exclusive`.
+/// Holds one reference to `device`, and is its holder, with `hold` as identity.
 struct Device {
     device: NonNull<bindings::dax_device>,
-    exclusive: bool,
+    hold: KBox<Hold>,
 }
 
-// SAFETY: The device is counted by reference and may be used by any thread.
+/// What the DAX core finds when it has to tell the holder something.
+struct Hold {
+    /// The super block, which lives as long as the hold.
+    sb: *mut bindings::super_block,
+    /// Whether the device is about to go away.
+    gone: AtomicBool,
+}
+
+// SAFETY: The device is counted by reference and may be used by any thread; the super block is only looked at
+// by functions that take its locks.
 unsafe impl Send for Device {}
 // SAFETY: As above.
 unsafe impl Sync for Device {}
 
 // SAFETY: The device reported the memory itself, and unmaps it only when it is no longer alive.
-unsafe impl Source for Device {}
+unsafe impl Source for Device {
+    fn gone(&self) -> bool {
+        self.hold.gone.load(Ordering::Acquire)
+    }
+}
 
-impl Device {
-    /// Identity of the holder towards the DAX core: unique per device.
-    fn holder(&self) -> *mut kernel::ffi::c_void {
-        if self.exclusive {
-            self.device.as_ptr().cast()
-        } else {
-            ptr::null_mut()
+impl Hold {
+    const OPERATIONS: bindings::dax_holder_operations = bindings::dax_holder_operations {
+        notify_failure: Some(Self::notify_failure),
+    };
+
+    fn new(sb: &NewSuper) -> Result<KBox<Self>> {
+        let hold = Hold {
+            sb: sb.as_raw(),
+            gone: AtomicBool::new(false),
+        };
+        Ok(KBox::new(hold, GFP_KERNEL)?)
+    }
+
+    /// Identity towards the DAX core.
+    fn identity(&self) -> *mut kernel::ffi::c_void {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Called when the device is about to go away, with its struct pages: from then on nothing may refer to
+    /// them. Of failing memory, which is told here too, the kernel itself takes care.
+    ///
+    /// # Safety
+    ///
+    /// As `struct dax_holder_operations` has it.
+    unsafe extern "C" fn notify_failure(
+        device: *mut bindings::dax_device,
+        _offset: u64,
+        _length: u64,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        if flags & bindings::DAXFS_MF_MEM_PRE_REMOVE == 0 {
+            return -bindings::DAXFS_EOPNOTSUPP;
         }
+        // SAFETY: Under the lock a holder stays what it is; see `Device::drop`. The device is alive during
+        // this call.
+        unsafe {
+            bindings::daxfs_helper_holders_lock();
+            let hold = bindings::dax_holder(device).cast::<Hold>();
+            if !hold.is_null() {
+                // No page is mapped from now on, so that those which are can be forgotten one by one.
+                (*hold).gone.store(true, Ordering::Release);
+                bindings::daxfs_helper_forget_pages((*hold).sb);
+            }
+            bindings::daxfs_helper_holders_unlock();
+        }
+        0
     }
 }
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: By the invariants the reference, and the hold, are ours to give back.
-        unsafe { bindings::fs_put_dax(self.device.as_ptr(), self.holder()) };
+        // SAFETY: By the invariants the reference, and the hold, are ours to give back. The lock keeps the hold
+        // from being freed while it is looked at.
+        unsafe {
+            bindings::daxfs_helper_holders_lock();
+            bindings::fs_put_dax(self.device.as_ptr(), self.hold.identity());
+            bindings::daxfs_helper_holders_unlock();
+        }
     }
 }
 
-/// Maps the whole of `bdev`.
+/// Maps the whole of `bdev` for `sb`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open_block(bdev: &BlockDevice) -> Result<Region, OpenError> {
+pub(crate) fn open_block(bdev: &BlockDevice, sb: &NewSuper) -> Result<Region, OpenError> {
+    let hold = Hold::new(sb)?;
     let mut offset = 0;
-    // SAFETY: The device is open. No holder is registered, so there are no operations for it.
-    let device = unsafe {
-        bindings::fs_dax_get_by_bdev(bdev.as_raw(), &mut offset, ptr::null_mut(), ptr::null())
+    // SAFETY: The block device is open; the hold outlives its registration.
+    let mut get = |holder, operations| {
+        NonNull::new(unsafe {
+            bindings::fs_dax_get_by_bdev(bdev.as_raw(), &mut offset, holder, operations)
+        })
     };
-    // INVARIANT: The reference was got just now.
-    let device = Device {
-        device: NonNull::new(device).ok_or(OpenError::NoDax)?,
-        exclusive: false,
+    let Some(device) = get(hold.identity(), &Hold::OPERATIONS) else {
+        // The function does not tell why not.
+        return Err(match get(ptr::null_mut(), ptr::null()) {
+            Some(device) => {
+                // SAFETY: Gives back the reference just got.
+                unsafe { bindings::put_dax(device.as_ptr()) };
+                OpenError::Busy
+            }
+            None => OpenError::NoDax,
+        });
     };
+    // INVARIANT: Both were got just now.
+    let device = Device { device, hold };
     // SAFETY: The device is open.
     let size = unsafe { bindings::daxfs_helper_bdev_bytes(bdev.as_raw()) };
     let range = DaxRange {
@@ -96,15 +164,16 @@ pub(crate) fn open_block(bdev: &BlockDevice) -> Result<Region, OpenError> {
     region(range, size, device)
 }
 
-/// Maps the whole of the DAX character device with the number `number`.
+/// Maps the whole of the DAX character device with the number `number` for `sb`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open_char(number: bindings::dev_t) -> Result<Region, OpenError> {
+pub(crate) fn open_char(number: bindings::dev_t, sb: &NewSuper) -> Result<Region, OpenError> {
     if number >> bindings::DAXFS_MINOR_BITS != major()? {
         return Err(OpenError::NoDax);
     }
+    let hold = Hold::new(sb)?;
     // SAFETY: May be called for any number of that major.
     let found = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
     // SAFETY: The object is valid. A device of a driver has private data.
@@ -113,8 +182,8 @@ pub(crate) fn open_char(number: bindings::dev_t) -> Result<Region, OpenError> {
         // without a warning, so keep it for whenever a device gets that number.
         return Err(OpenError::NoDax);
     }
-    // SAFETY: The object is valid; the holder is only compared. A second reference is got on success.
-    let got = unsafe { bindings::fs_dax_get(found.as_ptr(), found.as_ptr().cast(), ptr::null()) };
+    // SAFETY: The object is valid; the hold outlives its registration. A second reference is got on success.
+    let got = unsafe { bindings::fs_dax_get(found.as_ptr(), hold.identity(), &Hold::OPERATIONS) };
     // SAFETY: Gives back the first reference.
     unsafe { bindings::put_dax(found.as_ptr()) };
     to_result(got).map_err(|error| {
@@ -126,10 +195,10 @@ pub(crate) fn open_char(number: bindings::dev_t) -> Result<Region, OpenError> {
             OpenError::Other(error)
         }
     })?;
-    // INVARIANT: The reference and the hold were got just now.
+    // INVARIANT: Both were got just now.
     let device = Device {
         device: found,
-        exclusive: true,
+        hold,
     };
     let range = DaxRange {
         device: device.device,

@@ -34,6 +34,11 @@ use kernel::{prelude::*, seq_file::SeqFile};
 /// As long as the object lives, and the DAX device of its region if it has one is alive, the memory that it
 /// reported is mapped.
 pub(crate) unsafe trait Source: Send + Sync {
+    /// Whether the memory is about to go away, so that nothing of it may be mapped any more.
+    fn gone(&self) -> bool {
+        false
+    }
+
     /// Shows the source as mount options, each with a comma in front; nothing if the mount's source says it.
     fn show(&self, _seq: &SeqFile) {}
 }
@@ -118,6 +123,11 @@ impl Region {
     #[inline]
     pub(crate) fn files(&self) -> Files {
         self.files
+    }
+
+    /// Whether the memory is about to go away: nothing of it may be mapped any more.
+    pub(crate) fn gone(&self) -> bool {
+        self.source.gone()
     }
 
     /// Shows the source as mount options.

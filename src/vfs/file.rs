@@ -6,7 +6,6 @@ use super::{FileSystem, INode};
 use crate::bindings;
 use crate::memory::{Files, Region};
 use core::marker::PhantomData;
-use core::ptr;
 use kernel::prelude::*;
 
 /// Where a read puts the bytes (`struct iov_iter`).
@@ -150,11 +149,8 @@ impl<T: FileSystem> Operations<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The MM calls this on a mapping of a file of ours; content never moves, so no lock
-        // has to keep a truncation away.
-        unsafe {
-            bindings::dax_iomap_fault(vmf, order, ptr::null_mut(), ptr::null_mut(), &Self::IOMAP)
-        }
+        // SAFETY: The MM calls this on a mapping of a file of ours.
+        unsafe { bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP) }
     }
 
     unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
@@ -194,6 +190,9 @@ impl<T: FileSystem> Operations<T> {
             let Files::Dax(range) = extent.region.files() else {
                 return Err(EIO);
             };
+            if extent.region.gone() {
+                return Err(EIO);
+            }
             iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
             iomap.addr = range.offset + extent.offset;
             iomap.offset = 0;

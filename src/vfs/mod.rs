@@ -63,12 +63,13 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Fails the mount; the reason is to be told to `context`.
     fn backing(options: &Self::Options, context: &Context) -> Result<Backing>;
 
-    /// Takes hold of the image, which is on `bdev` if it is on a block device.
+    /// Takes hold of the image for `sb`, which is on `bdev` if it is on a block device.
     ///
     /// # Errors
     ///
     /// Fails the mount; the reason is to be told to `context`.
     fn fill_super(
+        sb: &NewSuper,
         bdev: Option<&BlockDevice>,
         options: &mut Self::Options,
         context: &Context,
@@ -138,6 +139,20 @@ impl BlockDevice {
     /// The C object.
     pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
         self.0.get()
+    }
+}
+
+/// A super block that is being filled.
+///
+/// # Invariants
+///
+/// Outlives whatever [`FileSystem::fill_super`] returns for it.
+pub(crate) struct NewSuper(*mut bindings::super_block);
+
+impl NewSuper {
+    /// The C object.
+    pub(crate) fn as_raw(&self) -> *mut bindings::super_block {
+        self.0
     }
 }
 

@@ -3,7 +3,7 @@
 //! A mounted image (`struct super_block`).
 
 use super::inode;
-use super::{context, BlockDevice, Context, FileSystem, INodeRef};
+use super::{context, BlockDevice, Context, FileSystem, INodeRef, NewSuper};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{prelude::*, types::Opaque};
@@ -107,7 +107,8 @@ impl<T: FileSystem> Operations<T> {
                     Context::from_raw(fc),
                 )
             };
-            let (data, geometry) = T::fill_super(bdev, options, context)?;
+            // INVARIANT: The data that is returned is dropped in `kill`, before the super block is freed.
+            let (data, geometry) = T::fill_super(&NewSuper(sb), bdev, options, context)?;
             let data = KBox::new(data, GFP_KERNEL)?;
             // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box,
             // which `kill` frees also when this fails further down.
