@@ -48,6 +48,13 @@ impl Context {
 
     const NAME: &'static CStr = c"daxfs";
 
+    /// Whether the mount is there already and only its options are to change.
+    pub(crate) fn is_remount(&self) -> bool {
+        // SAFETY: The context is valid.
+        let purpose = unsafe { (*self.0.get()).purpose() };
+        purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
+    }
+
     /// What kind of file the source names.
     ///
     /// # Errors
