@@ -87,6 +87,7 @@ tools: prepare-root
 	$(Q)$(cargo) build --release --locked --target $(target) --manifest-path mkfs/Cargo.toml
 	@mkdir -p build/bin
 	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
+	@ln -sf daxfs build/bin/mount.daxfs
 
 tests: prepare-root
 	@$(call say,building the tests into build/tests)

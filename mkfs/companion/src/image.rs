@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The image file.
+
+use crate::Result;
+use daxfs::image::Superblock;
+use daxfs::memory::FileMemory;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are copied together.
+const PIECE: usize = 1 << 20;
+
+/// An image file with a valid superblock.
+pub struct ImageFile {
+    /// Its name.
+    pub path: PathBuf,
+    file: File,
+    /// Bytes of the image, a multiple of the page size.
+    pub size: u64,
+}
+
+impl ImageFile {
+    /// Opens the image file `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let fail = |what: &str| format!("{}: {what}", path.display());
+        let file = File::open(path).map_err(|error| fail(&format!("cannot open: {error}")))?;
+        let memory = FileMemory::new(&file).map_err(|error| fail(&error.to_string()))?;
+        let superblock = Superblock::load(&memory).map_err(|error| fail(&error.to_string()))?;
+        Ok(ImageFile {
+            path: path.into(),
+            size: superblock.total_size,
+            file,
+        })
+    }
+
+    /// Hands the image to `put`, piece by piece with the offset of each; pieces of zeros are left out if
+    /// `sparse`. Shows how far it is on a terminal.
+    pub fn copy(
+        &self,
+        sparse: bool,
+        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let bar = ProgressBar::with_draw_target(Some(self.size), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("[{wide_bar}] {bytes}/{total_bytes} {eta}")
+        {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let mut reader = (&self.file).take(self.size);
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        while offset < self.size {
+            let length = piece.len().min((self.size - offset) as usize);
+            let piece = &mut piece[..length];
+            reader
+                .read_exact(piece)
+                .map_err(|error| format!("{}: cannot read: {error}", self.path.display()))?;
+            if !sparse || piece.iter().any(|&byte| byte != 0) {
+                put(offset, piece)
+                    .map_err(|error| format!("cannot write byte {offset} of the copy: {error}"))?;
+            }
+            offset += length as u64;
+            bar.set_position(offset);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+}
