@@ -31,7 +31,8 @@ struct ktap_point {
 	char skipped[200];
 };
 
-static struct ktap_point *ktap_point;
+/* One for all units of a program. */
+__attribute__((weak)) struct ktap_point *ktap_point;
 
 /* The condition must hold; if not, the point fails and goes on. */
 #define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)

@@ -36,8 +36,7 @@ const char *private_mount_point(void)
 	return path;
 }
 
-/* The directory that holds the test programs. */
-static const char *program_dir(void)
+const char *program_dir(void)
 {
 	static char path[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);

@@ -27,6 +27,9 @@
 /* Directory for everything that the tests write; tests/fixture makes it. */
 const char *work_dir(void);
 
+/* The directory that holds the test programs. */
+const char *program_dir(void);
+
 /*
  * Puts image @name where it can be mounted (see tests/fixture) and mounts it on a directory that
  * only this process and its children see; ends the program as skipped where that is impossible.

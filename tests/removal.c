@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Devices that go away while they are mounted: their driver is unbound. Files then cannot be read,
+ * and mappings get SIGBUS; nothing else happens, and the file system can be unmounted.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define MIDDLE 65537UL
+
+static const struct source *source;
+static const char *mnt;
+/* The device's driver in sysfs, and what that calls the device. */
+static char driver[PATH_MAX], name[NAME_MAX + 1];
+
+static int open_file(u64 size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map_file(u64 size, int protection, int flags)
+{
+	char *address = mmap(NULL, size, protection, flags, open_file(size), 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+static bool tell_driver(const char *file)
+{
+	char path[PATH_MAX + 16];
+	bool told;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", driver, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	told = fd >= 0 && write(fd, name, strlen(name)) == (ssize_t)strlen(name);
+	close(fd);
+	return told;
+}
+
+/* Finds the driver of the source's device. */
+static void find_driver(void)
+{
+	const char *device = strrchr(source_device(source), '/') + 1;
+	char link[PATH_MAX + 16], path[PATH_MAX];
+
+	if (!strcmp(source->argument, "dax"))
+		snprintf(link, sizeof(link), "/sys/bus/dax/devices/%s", device);
+	else
+		snprintf(link, sizeof(link), "/sys/class/block/%s/device", device);
+	REQUIRE(realpath(link, path));
+	snprintf(name, sizeof(name), "%.255s", strrchr(path, '/') + 1);
+	snprintf(link, sizeof(link), "%s/driver", path);
+	REQUIRE(realpath(link, driver));
+}
+
+static void mount_source(void)
+{
+	REQUIRE(source->make(source, NULL) == 0);
+	find_driver();
+	REQUIRE(context_mount(source_context(source, 0), mnt));
+}
+
+/* Gives the device back to its driver and sees whether it is as good as before. */
+static void bring_back(void)
+{
+	struct stat stat;
+
+	REQUIRE(tell_driver("bind"));
+	for (int tries = 0; tries < 300 && lstat(source_device(source), &stat); tries++)
+		usleep(10000);
+	REQUIRE(context_mount(source_context(source, 0), mnt));
+	CHECK(pattern_matches(map_file(LARGE, PROT_READ, MAP_SHARED), LARGE, LARGE, 0));
+	/* What is still mapped is let go with the process; do not wait for that. */
+	CHECK(!umount2(mnt, MNT_DETACH));
+}
+
+/* Whether loading from @address gets SIGBUS. */
+static bool gets_sigbus(const char *address)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		signal(SIGBUS, SIG_DFL);
+		asm volatile("" : : "r"(*address) : "memory");
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
+}
+
+/* Whether no entry can be had of the directory but "." and "..", which take no memory. */
+static bool ends_with_error(DIR *dir)
+{
+	struct dirent *entry;
+
+	errno = 0;
+	while ((entry = readdir(dir)))
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+			return false;
+	return errno == EIO;
+}
+
+static void open_files(void)
+{
+	char path[PATH_MAX], buffer[4096];
+	struct statfs statistics;
+	struct stat stat;
+	int fd, unread;
+	DIR *dir;
+
+	mount_source();
+	fd = open_file(LARGE);
+	unread = open_file(MIDDLE);
+	REQUIRE(read(fd, buffer, sizeof(buffer)) == sizeof(buffer));
+	snprintf(path, sizeof(path), "%s/deep", mnt);
+	dir = opendir(path);
+	REQUIRE(dir);
+	REQUIRE(tell_driver("unbind"));
+
+	CHECK_FAILS(read(fd, buffer, sizeof(buffer)), EIO);
+	CHECK_FAILS(pread(unread, buffer, 10, 5), EIO);
+	CHECK(!fstat(fd, &stat) && stat.st_size == LARGE);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), LARGE);
+	CHECK(ends_with_error(dir));
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	CHECK_FAILS(open(path, O_RDONLY), EIO);
+	snprintf(path, sizeof(path), "%s/deep/link", mnt);
+	CHECK_FAILS(readlink(path, buffer, sizeof(buffer)), EIO);
+	snprintf(path, sizeof(path), "%s/deep", mnt);
+	CHECK(!statfs(mnt, &statistics));
+	snprintf(path, sizeof(path), "%s/helper", mnt);
+	execl(path, path, NULL);
+	CHECK_EQ(errno, EIO);
+	CHECK_FAILS(umount(mnt), EBUSY);
+	closedir(dir);
+	close(fd);
+	close(unread);
+	CHECK(!umount(mnt));
+	bring_back();
+}
+
+static void mapped_files(void)
+{
+	char *shared, *private, *untouched, *small, copied;
+
+	mount_source();
+	shared = map_file(LARGE, PROT_READ, MAP_SHARED);
+	private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	untouched = map_file(HUGE_SIZE + 1, PROT_READ, MAP_SHARED);
+	small = map_file(MIDDLE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	CHECK(pattern_matches(shared, LARGE, LARGE, 0));
+	CHECK(pattern_matches(private, LARGE, LARGE, 0));
+	private[HUGE_SIZE + 100] ^= 1;
+	copied = private[HUGE_SIZE + 100];
+	REQUIRE(tell_driver("unbind"));
+
+	CHECK(gets_sigbus(shared) && gets_sigbus(shared + LARGE - 1));
+	CHECK(gets_sigbus(small) && gets_sigbus(untouched));
+	CHECK(gets_sigbus(private) && gets_sigbus(private + HUGE_SIZE + 8192));
+	/* What was written is the process's own. */
+	CHECK_EQ(private[HUGE_SIZE + 100], copied);
+	CHECK(pattern_matches(private + HUGE_SIZE + 101, 1000, LARGE, HUGE_SIZE + 101));
+	CHECK_FAILS(write(memfd_create("other", MFD_CLOEXEC), shared, 4096), EFAULT);
+	CHECK_FAILS(umount(mnt), EBUSY);
+	CHECK(!munmap(shared, LARGE) && !munmap(private, LARGE));
+	CHECK(!munmap(untouched, HUGE_SIZE + 1) && !munmap(small, MIDDLE));
+	close_range(3, ~0U, 0);
+	CHECK(!umount(mnt));
+	bring_back();
+}
+
+/* Pages that somebody else holds have to be waited for. */
+static void held_pages(void)
+{
+	static char buffer[32768];
+	struct iovec vector = { .iov_len = sizeof(buffer) };
+	int ends[2], status;
+	char *address;
+	pid_t pid;
+
+	mount_source();
+	address = map_file(LARGE, PROT_READ, MAP_SHARED);
+	vector.iov_base = address + HUGE_SIZE - 16384;
+	REQUIRE(!pipe(ends));
+	REQUIRE(vmsplice(ends[1], &vector, 1, 0) == sizeof(buffer));
+	pid = fork();
+	if (!pid)
+		_exit(!tell_driver("unbind"));
+	usleep(300000);
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 16384));
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	CHECK(gets_sigbus(address));
+	munmap(address, LARGE);
+	close_range(3, ~0U, 0);
+	CHECK(!umount(mnt));
+	bring_back();
+}
+
+/* Others use the files all the time. */
+static void busy_readers(void)
+{
+	pid_t readers[4];
+	int status;
+
+	mount_source();
+	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
+		readers[i] = fork();
+		if (readers[i])
+			continue;
+		signal(SIGBUS, SIG_DFL);
+		for (;;) {
+			char *address = map_file(LARGE, PROT_READ, MAP_SHARED), buffer[8192];
+			int fd = open_file(MIDDLE);
+
+			for (size_t at = 0; at < LARGE; at += 65536) {
+				ssize_t length = pread(fd, buffer, sizeof(buffer), 100);
+
+				if (length < 0)
+					_exit(errno == EIO ? 0 : 1);
+				if (!pattern_matches(buffer, length, MIDDLE, 100) ||
+				    !pattern_matches(address + at, 64, LARGE, at))
+					_exit(2);
+			}
+			munmap(address, LARGE);
+			close_range(3, ~0U, 0);
+		}
+	}
+	usleep(200000);
+	CHECK(tell_driver("unbind"));
+	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
+		REQUIRE(waitpid(readers[i], &status, 0) == readers[i]);
+		/* A file that cannot be opened ends open_in() with KTAP_FAIL; its message says EIO. */
+		if (!CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGBUS : WEXITSTATUS(status) < 2))
+			printf("# reader %zu: status %#x\n", i, status);
+	}
+	CHECK(!umount(mnt));
+	bring_back();
+}
+
+/* A mount that nobody sees any more, but for a mapping. */
+static void lazily_unmounted(void)
+{
+	char *address;
+
+	mount_source();
+	address = map_file(LARGE, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
+	CHECK(!umount2(mnt, MNT_DETACH));
+	REQUIRE(tell_driver("unbind"));
+	CHECK(gets_sigbus(address));
+	CHECK(!munmap(address, LARGE));
+	close_range(3, ~0U, 0);
+	bring_back();
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "open files", open_files },
+		{ "mapped files", mapped_files },
+		{ "pages that a pipe holds", held_pages },
+		{ "busy readers", busy_readers },
+		{ "a lazily unmounted file system", lazily_unmounted },
+	};
+	unsigned int results[KTAP_SKIP + 1] = {}, points = 0;
+
+	mnt = private_mount_point();
+	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (source = sources; source < sources + source_count; source++)
+		if (source_is_device(source) && !source->make(source, NULL))
+			points += ARRAY_SIZE(tests);
+	if (!points)
+		ktap_skip_all("needs devices in DAXFS_DEVS that hold the image sources");
+	printf("KTAP version 1\n1..%u\n", points);
+	points = 0;
+	for (source = sources; source < sources + source_count; source++) {
+		if (!source_is_device(source) || source->make(source, NULL))
+			continue;
+		for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+			struct ktap_test test = tests[i];
+			char title[200];
+
+			snprintf(title, sizeof(title), "%s: %s", source->name, tests[i].name);
+			test.name = title;
+			results[ktap_one(++points, &test)]++;
+		}
+	}
+	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
+	       results[KTAP_SKIP]);
+	return results[KTAP_FAIL] ? KTAP_FAIL : KTAP_PASS;
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Whatever cannot be a source of memory is refused, with an errno and a line that says why. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/mount.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define ALL_SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
+
+static const char *mnt;
+
+static void expect(int got, int error, const char *text, const char *what)
+{
+	errno = got;
+	if (!CHECK_EQ(got, error) || !CHECK(strstr(context_log, text)))
+		printf("# %s: expected '%s', the log says: %s\n", what, text, context_log);
+}
+
+static int new_context(void)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+
+	REQUIRE(context >= 0);
+	return context;
+}
+
+static void refuse_parameter(unsigned int command, const char *key, const void *value, int aux,
+			     int error, const char *text)
+{
+	int context = new_context();
+
+	expect(context_set(context, command, key, value, aux), error, text, key);
+	close(context);
+}
+
+static void refuse_mount(int context, int error, const char *text)
+{
+	bool mounted = context_mount(context, mnt);
+
+	expect(mounted ? 0 : errno, error, text, "mount");
+	if (mounted)
+		umount(mnt);
+}
+
+static int with_fd(const char *key, int fd)
+{
+	int context = new_context();
+
+	CHECK_EQ(context_set(context, FSCONFIG_SET_FD, key, NULL, fd), 0);
+	return context;
+}
+
+static int with_text(const char *key, const char *value)
+{
+	int context = new_context();
+
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, key, value, 0), 0);
+	return context;
+}
+
+static int with_range(u64 start, u64 size)
+{
+	char text[32];
+	int context;
+
+	snprintf(text, sizeof(text), "%#llx", (unsigned long long)start);
+	context = with_text("phys", text);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "size", text, 0), 0);
+	return context;
+}
+
+static int memfd(int seals)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	REQUIRE(fd >= 0 && !ftruncate(fd, 65536) && !fcntl(fd, F_ADD_SEALS, seals));
+	return fd;
+}
+
+static void unsealed(void)
+{
+	static const int seals[] = {
+		0,
+		F_SEAL_SHRINK | F_SEAL_GROW,
+		F_SEAL_WRITE | F_SEAL_GROW,
+		F_SEAL_WRITE | F_SEAL_SHRINK,
+		F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(seals); i++)
+		refuse_mount(with_fd("memfd", memfd(seals[i])), EPERM, "must be sealed against writing");
+	refuse_mount(with_fd("memfd", memfd_create("never", MFD_CLOEXEC)), EPERM,
+		     "must be sealed against writing");
+}
+
+static int open_pipe(void)
+{
+	int ends[2];
+
+	return pipe(ends) ? -1 : ends[0];
+}
+
+static int open_socket(void)
+{
+	return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static int open_file(void)
+{
+	return open("/proc/self/exe", O_RDONLY);
+}
+
+static int open_proc(void)
+{
+	return open("/proc/self/status", O_RDONLY);
+}
+
+static int open_directory(void)
+{
+	return open("/", O_RDONLY);
+}
+
+static int open_null(void)
+{
+	return open("/dev/null", O_RDWR);
+}
+
+static int open_epoll(void)
+{
+	return epoll_create1(0);
+}
+
+static int open_context(void)
+{
+	return new_context();
+}
+
+/* Descriptors of everything else. */
+static const struct {
+	const char *name;
+	int (*open)(void);
+} others[] = {
+	{ "pipe", open_pipe },	       { "socket", open_socket },
+	{ "program", open_file },      { "file in /proc", open_proc },
+	{ "directory", open_directory }, { "/dev/null", open_null },
+	{ "epoll", open_epoll },       { "mount context", open_context },
+};
+
+static void other_files(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		int fd = others[i].open();
+
+		REQUIRE(fd >= 0);
+		refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, fd, EINVAL, "is no dma-buf");
+		refuse_mount(with_fd("memfd", fd), EINVAL, "is no readable memfd");
+		close(fd);
+	}
+	refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, memfd(ALL_SEALS), EINVAL, "is no dma-buf");
+}
+
+/* A file of tmpfs is made of the same stuff, and can have no seals. */
+static void tmpfs_file(void)
+{
+	int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		SKIP("needs /dev/shm");
+	REQUIRE(!ftruncate(fd, 65536));
+	refuse_mount(with_fd("memfd", fd), EPERM, "must be sealed");
+}
+
+static void no_descriptors(void)
+{
+	int fd = memfd(ALL_SEALS), path;
+	char name[64];
+
+	/* A mere place in the tree gives no access to what is there. */
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	path = open(name, O_PATH | O_CLOEXEC);
+	REQUIRE(path >= 0);
+	refuse_mount(with_fd("memfd", path), EINVAL, "is no readable memfd");
+	refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, path, EINVAL, "is no dma-buf");
+	refuse_parameter(FSCONFIG_SET_FD, "memfd", NULL, 1000, EBADF, "");
+	refuse_parameter(FSCONFIG_SET_FD, "memfd", NULL, -1, EINVAL, "");
+	refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, 1000, EBADF, "");
+	for (int i = 0; i < 2; i++) {
+		const char *key = i ? "memfd" : "dmabuf";
+
+		refuse_parameter(FSCONFIG_SET_STRING, key, "3", 0, EINVAL, "takes a file descriptor");
+		refuse_parameter(FSCONFIG_SET_STRING, key, "/dev/null", 0, EINVAL,
+				 "takes a file descriptor");
+		refuse_parameter(FSCONFIG_SET_FLAG, key, NULL, 0, EINVAL, "takes a file descriptor");
+	}
+	refuse_parameter(FSCONFIG_SET_FD, "phys", NULL, fd, EINVAL, "phys= takes");
+	refuse_parameter(FSCONFIG_SET_FD, "size", NULL, fd, EINVAL, "size= takes");
+	refuse_parameter(FSCONFIG_SET_FD, "check", NULL, fd, EINVAL, "check= takes");
+}
+
+static void unreadable_memfd(void)
+{
+	int fd = memfd(0), writable;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	writable = open(path, O_WRONLY | O_CLOEXEC);
+	REQUIRE(writable >= 0 && !fcntl(fd, F_ADD_SEALS, ALL_SEALS));
+	refuse_mount(with_fd("memfd", writable), EINVAL, "is no readable memfd");
+}
+
+/* Memory as it should be, without an image. */
+static void no_image(void)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	refuse_mount(with_fd("memfd", memfd(ALL_SEALS)), EINVAL, "");
+	CHECK(strstr(context_log, "magic"));
+	REQUIRE(!fcntl(fd, F_ADD_SEALS, ALL_SEALS));
+	refuse_mount(with_fd("memfd", fd), EINVAL, "");
+	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	REQUIRE(!ftruncate(fd, 100) && !fcntl(fd, F_ADD_SEALS, ALL_SEALS));
+	refuse_mount(with_fd("memfd", fd), EINVAL, "");
+}
+
+static void two_at_once(void)
+{
+	int fd = memfd(ALL_SEALS), context = with_fd("memfd", fd);
+
+	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL, "exclude one another",
+	       "memfd twice");
+	expect(context_set(context, FSCONFIG_SET_STRING, "phys", "4G", 0), EINVAL,
+	       "exclude one another", "phys after memfd");
+	close(context);
+	context = with_text("phys", "0x100000000");
+	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL, "exclude one another",
+	       "memfd after phys");
+	close(context);
+	context = with_fd("memfd", fd);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "size", "1M", 0), 0);
+	refuse_mount(context, EINVAL, "size= goes with phys= only");
+}
+
+static void numbers(void)
+{
+	static const char *const wrong[] = {
+		"", "0x", "x", "-1", "+1", " 1", "1 ", "12Q", "0x12G1", "K", "0xfffffffffffffffff",
+		"18446744073709551616", "16777216T", "1.5G", "4GiB", "0b1",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		refuse_parameter(FSCONFIG_SET_STRING, "phys", wrong[i], 0, EINVAL, "phys= takes");
+		refuse_parameter(FSCONFIG_SET_STRING, "size", wrong[i], 0, EINVAL, "size= takes");
+	}
+	refuse_parameter(FSCONFIG_SET_FLAG, "phys", NULL, 0, EINVAL, "phys= takes");
+	refuse_mount(with_text("phys", "0x100000000"), EINVAL, "phys= needs size=");
+	refuse_mount(with_text("size", "1M"), EINVAL, "size= goes with phys= only");
+}
+
+/* The first range of /proc/iomem whose name contains @name. */
+static bool find_range(const char *name, u64 *start, u64 *size)
+{
+	FILE *ranges = fopen("/proc/iomem", "re");
+	unsigned long long first, last;
+	char line[200];
+	bool found = false;
+
+	while (ranges && !found && fgets(line, sizeof(line), ranges))
+		found = strstr(line, name) && sscanf(line, " %llx-%llx", &first, &last) == 2 && last;
+	if (ranges)
+		fclose(ranges);
+	*start = first;
+	*size = last - first + 1;
+	return found;
+}
+
+static void wrong_ranges(void)
+{
+	refuse_mount(with_range(0x100000001, 0x200000), EINVAL, "multiples of the page size");
+	refuse_mount(with_range(0x100000000, 0x200001), EINVAL, "multiples of the page size");
+	refuse_mount(with_range(0x100000000, 0), EINVAL, "multiples of the page size");
+	refuse_mount(with_range(0xfffffffffffff000, 0x2000), EINVAL, "behind the last address");
+	refuse_mount(with_range(0xfffffffffffff000, 0x1000), EINVAL, "behind the last address");
+	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL, "behind the last address");
+	refuse_mount(with_range(0x100000000, 0xfffffffffffff000), EINVAL, "behind the last address");
+}
+
+static void system_ram(void)
+{
+	u64 start, size;
+
+	if (!find_range("System RAM", &start, &size))
+		SKIP("needs /proc/iomem");
+	start = (start + 4095) & ~4095ULL;
+	size = (size - 4096) & ~4095ULL;
+	refuse_mount(with_range(start, 4096), EBUSY, "System RAM");
+	refuse_mount(with_range(start, size), EBUSY, "System RAM");
+	/* In part, too. */
+	refuse_mount(with_range(start + size - 4096, 1ULL << 30), EBUSY, "System RAM");
+	/* The kernel itself lies there. */
+	if (find_range("Kernel code", &start, &size))
+		refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY, "System RAM");
+}
+
+static void owned_ranges(void)
+{
+	static const char *const names[] = { "namespace", "IOAPIC", "HPET", "Local APIC" };
+	unsigned int found = 0;
+	u64 start, size;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (find_range(names[i], &start, &size)) {
+			found++;
+			refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY, "belongs to a driver");
+		}
+	if (!found)
+		SKIP("no range of a driver is known here");
+}
+
+static void without_rawio(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	REQUIRE(!syscall(SYS_capget, &header, data));
+	data[0].effective &= ~(1U << CAP_SYS_RAWIO);
+	data[0].permitted &= ~(1U << CAP_SYS_RAWIO);
+	data[0].inheritable &= ~(1U << CAP_SYS_RAWIO);
+	REQUIRE(!syscall(SYS_capset, &header, data));
+	/* Whatever the range is: nothing is told about the machine's memory. */
+	refuse_mount(with_range(0x100000000, 0x200000), EPERM, "CAP_SYS_RAWIO");
+	refuse_mount(with_range(0, 1), EPERM, "CAP_SYS_RAWIO");
+	refuse_mount(with_range(0x100000, 4096), EPERM, "CAP_SYS_RAWIO");
+}
+
+static void no_devices(void)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/image-file", work_dir());
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	REQUIRE(fd >= 0 && !ftruncate(fd, 65536));
+	refuse_mount(with_text("source", path), ENOTBLK, "an image file must be put into memory first");
+	unlink(path);
+	refuse_mount(with_text("source", "/"), ENOTBLK, "neither a block device nor a DAX device");
+	refuse_mount(with_text("source", path), ENOENT, "cannot be looked up");
+	refuse_mount(with_text("source", "/dev/null"), EOPNOTSUPP, "no DAX device in fsdev mode");
+	refuse_mount(with_text("source", "/dev/ptmx"), EOPNOTSUPP, "no DAX device in fsdev mode");
+	refuse_mount(new_context(), EINVAL, "no source given");
+}
+
+/* The first DAX character device. */
+static const char *dax_device(void)
+{
+	static char devices[500];
+	char *device, *next = devices;
+	struct stat stat;
+
+	snprintf(devices, sizeof(devices), "%s", getenv("DAXFS_DEVS") ?: "");
+	while ((device = strsep(&next, " ")))
+		if (*device && !lstat(device, &stat) && S_ISCHR(stat.st_mode))
+			return device;
+	SKIP("needs a DAX character device in DAXFS_DEVS");
+}
+
+/* A node that somebody made for a device that is not there. */
+static void handmade_node(void)
+{
+	char path[PATH_MAX];
+	struct stat stat;
+
+	REQUIRE(!lstat(dax_device(), &stat));
+	snprintf(path, sizeof(path), "%s/dax-node", work_dir());
+	unlink(path);
+	REQUIRE(!mknod(path, S_IFCHR | 0600, makedev(major(stat.st_rdev), 77)));
+	refuse_mount(with_text("source", path), EOPNOTSUPP, "no DAX device in fsdev mode");
+	unlink(path);
+}
+
+/* Writes the device's name to a file of a DAX driver. */
+static bool tell_driver(const char *driver, const char *file, const char *device)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/dax/drivers/%s/%s", driver, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	device = strrchr(device, '/') + 1;
+	return fd >= 0 && write(fd, device, strlen(device)) > 0 && !close(fd);
+}
+
+static void devdax_mode(void)
+{
+	const char *device = dax_device();
+
+	if (system("modprobe -q device_dax"))
+		SKIP("needs the driver device_dax");
+	REQUIRE(tell_driver("fsdev_dax", "unbind", device));
+	/* Without a driver its node stays. */
+	refuse_mount(with_text("source", device), EOPNOTSUPP, "no DAX device in fsdev mode");
+	if (CHECK(tell_driver("device_dax", "bind", device) ||
+		  tell_driver("device_dax", "new_id", device))) {
+		refuse_mount(with_text("source", device), EOPNOTSUPP, "no DAX device in fsdev mode");
+		CHECK(tell_driver("device_dax", "unbind", device));
+	}
+	REQUIRE(tell_driver("fsdev_dax", "bind", device));
+	CHECK(context_mount(with_text("source", device), mnt));
+	CHECK(!umount(mnt));
+}
+
+static void device_in_use(void)
+{
+	const char *device = dax_device();
+
+	REQUIRE(context_mount(with_text("source", device), mnt));
+	refuse_mount(with_text("source", device), EBUSY, "another mount has the device");
+	CHECK(!umount(mnt));
+	CHECK(context_mount(with_text("source", device), mnt) && !umount(mnt));
+}
+
+static void range_in_use(void)
+{
+	u64 start, size;
+
+	if (!getenv("DAXFS_RESERVED_ADDR") || !getenv("DAXFS_RESERVED_SIZE"))
+		SKIP("needs DAXFS_RESERVED_ADDR and DAXFS_RESERVED_SIZE");
+	start = strtoull(getenv("DAXFS_RESERVED_ADDR"), NULL, 0);
+	size = strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0);
+	/* Nothing of an image there; with struct pages and without. */
+	refuse_mount(with_range(start + size - HUGE_SIZE, HUGE_SIZE), EINVAL, "magic");
+	refuse_mount(with_range(start + 4096, 8192), EINVAL, "magic");
+	REQUIRE(context_mount(with_range(start, size), mnt));
+	refuse_mount(with_range(start, size), EBUSY, "belongs to a driver");
+	refuse_mount(with_range(start + size - 4096, 4096), EBUSY, "belongs to a driver");
+	refuse_mount(with_range(start - 4096, 8192), EBUSY, "belongs to a driver");
+	CHECK(!umount(mnt));
+	CHECK(context_mount(with_range(start, size), mnt) && !umount(mnt));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "memfds without all seals", unsealed },
+		{ "descriptors of something else", other_files },
+		{ "a file of tmpfs", tmpfs_file },
+		{ "no descriptors at all", no_descriptors },
+		{ "a memfd open for writing only", unreadable_memfd },
+		{ "memory without an image", no_image },
+		{ "two sources at once", two_at_once },
+		{ "phys= and size= with wrong numbers, or one without the other", numbers },
+		{ "ranges that cannot be", wrong_ranges },
+		{ "System RAM", system_ram },
+		{ "ranges of drivers", owned_ranges },
+		{ "without CAP_SYS_RAWIO", without_rawio },
+		{ "sources that are no memory devices", no_devices },
+		{ "a node for no device", handmade_node },
+		{ "a device in devdax mode", devdax_mode },
+		{ "a DAX device that is mounted", device_in_use },
+		{ "a range that is mounted", range_in_use },
+	};
+
+	mnt = private_mount_point();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

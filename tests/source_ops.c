@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What can be done with the files on a mounted source. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#include "ktap.h"
+#include "source_ops.h"
+#include "uring.h"
+#include "util.h"
+
+#define GIGABYTE (1UL << 30)
+
+const struct source *source;
+const char *mnt;
+bool *limited;
+
+int open_file(u64 size, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mnt, path, flags);
+}
+
+static char *map_file(u64 size, size_t length, int protection, int flags)
+{
+	char *address = mmap(NULL, length, protection, flags, open_file(size, O_RDONLY), 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+static int scratch_file(void)
+{
+	int fd = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	REQUIRE(fd >= 0);
+	return fd;
+}
+
+bool holds(int fd, u64 seed, u64 offset, size_t length)
+{
+	char *buffer = malloc(length);
+
+	return pread(fd, buffer, length, 0) == (ssize_t)length &&
+	       pattern_matches(buffer, length, seed, offset);
+}
+
+void reads(void)
+{
+	static const u64 sizes[] = { 0, 1, 4095, 4096, 4097, MIDDLE, HUGE_SIZE + 1 };
+	char *buffer = malloc(LARGE + 1);
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		int fd = open_file(sizes[i], O_RDONLY);
+
+		CHECK_EQ(read(fd, buffer, LARGE), sizes[i]);
+		CHECK(pattern_matches(buffer, sizes[i], sizes[i], 0));
+		CHECK_EQ(read(fd, buffer, 10), 0);
+		close(fd);
+	}
+	CHECK_EQ(pread(open_file(LARGE, O_RDONLY), buffer, LARGE + 1, 4000), LARGE - 4000);
+	CHECK(pattern_matches(buffer, LARGE - 4000, LARGE, 4000));
+}
+
+static void vector_reads(void)
+{
+	char a[100], b[10000];
+	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
+
+	CHECK_EQ(preadv2(open_file(MIDDLE, O_RDONLY), vector, 2, 7, RWF_NOWAIT), 10100);
+	CHECK(pattern_matches(a, sizeof(a), MIDDLE, 7));
+	CHECK(pattern_matches(b, sizeof(b), MIDDLE, 107));
+}
+
+static void direct_reads(void)
+{
+	char *buffer = aligned_alloc(4096, 1 << 20);
+	int fd = open_file(LARGE, O_RDONLY | O_DIRECT);
+
+	CHECK_EQ(pread(fd, buffer, 1 << 20, HUGE_SIZE - 8192), 1 << 20);
+	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
+	CHECK_EQ(pread(fd, buffer + 1, 1000, 5), 1000);
+	CHECK(pattern_matches(buffer + 1, 1000, LARGE, 5));
+}
+
+static void advice(void)
+{
+	int fd = open_file(LARGE, O_RDONLY);
+
+	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED));
+	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+	/* There is nothing to be read ahead; the kernel may say so. */
+	CHECK(!readahead(fd, 0, LARGE) || errno == EINVAL);
+}
+
+static void splices(void)
+{
+	static char buffer[65536];
+	loff_t offset = 4090;
+	ssize_t length;
+	int ends[2];
+
+	REQUIRE(!pipe(ends));
+	length = splice(open_file(MIDDLE, O_RDONLY), &offset, ends[1], NULL, 20000, 0);
+	REQUIRE(length > 0);
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), length);
+	CHECK(pattern_matches(buffer, length, MIDDLE, 4090));
+}
+
+static void sends(void)
+{
+	int to = scratch_file();
+	off_t offset = 1;
+
+	while (offset < (off_t)MIDDLE)
+		REQUIRE(sendfile(to, open_file(MIDDLE, O_RDONLY), &offset, MIDDLE) > 0);
+	CHECK(holds(to, MIDDLE, 1, MIDDLE - 1));
+}
+
+/* The kernel copies ranges only between files of one file system; whoever asks must go on otherwise. */
+static void range_copies(void)
+{
+	loff_t from = 0;
+
+	CHECK_FAILS(copy_file_range(open_file(MIDDLE, O_RDONLY), &from, scratch_file(), NULL, 5000, 0),
+		    EXDEV);
+	*limited = true;
+}
+
+static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length, u64 offset)
+{
+	return (struct io_uring_sqe){
+		.opcode = opcode,
+		.fd = fd,
+		.addr = (uintptr_t)address,
+		.len = length,
+		.off = offset,
+	};
+}
+
+static void uring_reads(void)
+{
+	static char buffer[MIDDLE];
+	struct ring ring = ring_open();
+	struct io_uring_sqe read =
+		request(IORING_OP_READ, open_file(MIDDLE, O_RDONLY), buffer, MIDDLE, 0);
+
+	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
+	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
+	memset(buffer, 0, MIDDLE);
+	read.flags = IOSQE_ASYNC;
+	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
+	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
+}
+
+static void uring_fixed_reads(void)
+{
+	char *buffer = aligned_alloc(4096, 1 << 20);
+	struct ring ring = ring_open();
+	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_file(LARGE, O_RDONLY), buffer,
+					   1 << 19, HUGE_SIZE - 5000);
+
+	REQUIRE(!ring_register(&ring, buffer, 1 << 20));
+	CHECK_EQ(ring_do(&ring, &read), 1 << 19);
+	CHECK(pattern_matches(buffer, 1 << 19, LARGE, HUGE_SIZE - 5000));
+}
+
+static void shared_mappings(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
+	address = map_file(MIDDLE, MIDDLE, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(address, MIDDLE, MIDDLE, 0));
+	CHECK(all_zero(address + MIDDLE, 4095));
+	CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, open_file(4096, O_RDONLY), 0) ==
+		      MAP_FAILED &&
+	      errno == EACCES);
+	CHECK_FAILS(mprotect(address, 4096, PROT_READ | PROT_WRITE), EACCES);
+}
+
+/* Private mappings copy what is written to them, also behind fork(). */
+static void private_mappings(void)
+{
+	char *shared = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+	char *private = map_file(LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	u64 at = HUGE_SIZE + 5000;
+	int status;
+	pid_t pid;
+
+	CHECK(pattern_matches(private, LARGE, LARGE, 0));
+	private[at] ^= 1;
+	private[at + 2 * HUGE_SIZE] ^= 1;
+	CHECK_EQ(private[at] & 0xff, pattern_byte(LARGE, at) ^ 1);
+	CHECK(pattern_matches(shared, LARGE, LARGE, 0));
+	pid = fork();
+	if (!pid) {
+		bool good = (private[at] & 0xff) == (pattern_byte(LARGE, at) ^ 1);
+
+		private[at] ^= 2;
+		_exit(!good);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+	CHECK_EQ(private[at] & 0xff, pattern_byte(LARGE, at) ^ 1);
+	private[at] ^= 1;
+	private[at + 2 * HUGE_SIZE] ^= 1;
+	CHECK(pattern_matches(private, LARGE, LARGE, 0));
+	CHECK(holds(open_file(LARGE, O_RDONLY), LARGE, 0, LARGE));
+}
+
+/* Behind the page of the last byte there is nothing. */
+static void beyond_end(void)
+{
+	char *address = map_file(MIDDLE, MIDDLE + 8192, PROT_READ, MAP_SHARED);
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		signal(SIGBUS, SIG_DFL);
+		asm volatile("" : : "r"(address[69632]) : "memory");
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	CHECK_FAILS(write(scratch_file(), address + 69632, 100), EFAULT);
+}
+
+static long touch_pages(const char *address, size_t length, size_t step)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_SELF, &before);
+	getrusage(RUSAGE_SELF, &before);
+	for (size_t i = 0; i < length; i += step)
+		asm volatile("" : : "r"(address[i]) : "memory");
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt;
+}
+
+static void huge_mappings(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+	long long tables = number_in("/proc/self/status", "VmPTE:");
+	long faults = touch_pages(address, LARGE, 4096);
+
+	if (!source->huge) {
+		/* Still, a fault maps some pages around. */
+		CHECK(faults <= (long)(LARGE / 4096 / 8));
+		if (faults > (long)(LARGE / HUGE_SIZE))
+			*limited = true;
+		return;
+	}
+	CHECK_EQ(faults, LARGE / HUGE_SIZE);
+	/* No page tables but those that may stand ready for a split. */
+	tables = number_in("/proc/self/status", "VmPTE:") - tables;
+	CHECK(tables <= (long)(LARGE / HUGE_SIZE * 4 + 8));
+	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
+	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
+	address = map_file(LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
+}
+
+/* Maps the large file to the whole of 1 GiB, all of which is touched; returns the kilobytes of page tables. */
+static long long map_gigabyte(int fd, char *place)
+{
+	long long before = number_in("/proc/self/status", "VmPTE:");
+
+	for (u64 at = 0; at < GIGABYTE; at += LARGE)
+		if (mmap(place + at, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+			return 1 << 20;
+	touch_pages(place, GIGABYTE, HUGE_SIZE);
+	return number_in("/proc/self/status", "VmPTE:") - before;
+}
+
+static void page_tables(void)
+{
+	char *place = mmap(NULL, 2 * GIGABYTE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = open_file(LARGE, O_RDONLY), ends[2], left = 64;
+	long long all = 0, one;
+
+	if (!source->huge) {
+		*limited = true;
+		return;
+	}
+	place = (char *)(((uintptr_t)place + GIGABYTE - 1) & ~(GIGABYTE - 1));
+	REQUIRE(!pipe(ends));
+	for (int i = 0; i < left; i++)
+		if (!fork()) {
+			one = map_gigabyte(fd, place);
+			_exit(write(ends[1], &one, sizeof(one)) != sizeof(one));
+		}
+	while (left--) {
+		REQUIRE(read(ends[0], &one, sizeof(one)) == sizeof(one));
+		all += one;
+	}
+	if (!CHECK(all < 1024))
+		printf("# %lld kB of page tables\n", all);
+	while (wait(NULL) > 0)
+		;
+}
+
+static void executes(void)
+{
+	char command[2 * PATH_MAX];
+
+	snprintf(command, sizeof(command), "test \"$('%s/helper' print word)\" = '42 word'", mnt);
+	CHECK_EQ(system(command), 0);
+	snprintf(command, sizeof(command), "test \"$('%s/script' word)\" = 'script word'", mnt);
+	CHECK_EQ(system(command), 0);
+}
+
+static void writes_from_mapping(void)
+{
+	char *address = map_file(MIDDLE, MIDDLE, PROT_READ, MAP_SHARED);
+	int fd = scratch_file();
+
+	CHECK_EQ(write(fd, address, MIDDLE), MIDDLE);
+	CHECK(holds(fd, MIDDLE, 0, MIDDLE));
+}
+
+/* Whether a system call that holds mapped pages did what it can do on this source. */
+static bool pages_held(ssize_t result, ssize_t want)
+{
+	if (source->pages) {
+		CHECK_EQ(result, want);
+		return result == want;
+	}
+	CHECK(result == -1 && errno == EFAULT);
+	*limited = true;
+	return false;
+}
+
+static void direct_from_mapping(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+	char *buffer = aligned_alloc(4096, 1 << 20);
+	int device = loop_device(-1, 4 << 20, O_RDWR | O_DIRECT, NULL);
+
+	if (device < 0)
+		SKIP("needs loop devices");
+	if (!pages_held(pwrite(device, address + HUGE_SIZE - 8192, 1 << 20, 4096), 1 << 20))
+		return;
+	CHECK_EQ(pread(device, buffer, 1 << 20, 4096), 1 << 20);
+	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
+}
+
+static void splices_from_mapping(void)
+{
+	static char buffer[32768];
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+	struct iovec vector = { address + HUGE_SIZE - 16384, sizeof(buffer) };
+	int ends[2];
+
+	REQUIRE(!pipe(ends));
+	if (!pages_held(vmsplice(ends[1], &vector, 1, 0), sizeof(buffer)))
+		return;
+	CHECK(!munmap(address, LARGE));
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 16384));
+}
+
+/*
+ * Pages registered with io_uring are held as long as the ring lives; DAX does not allow that. They must be
+ * writable, so only private mappings can be registered, on any file system.
+ */
+static void registered_mapping(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE), buffer[8192];
+	struct ring ring = ring_open();
+	struct io_uring_sqe write;
+	int result, ends[2];
+
+	result = ring_register(&ring, address + 4096, HUGE_SIZE);
+	if (result) {
+		CHECK(errno == EOPNOTSUPP || (!source->pages && errno == EFAULT));
+		*limited = true;
+		return;
+	}
+	REQUIRE(!pipe(ends));
+	write = request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
+	CHECK_EQ(ring_do(&ring, &write), 8192);
+	CHECK(read(ends[0], buffer, 8192) == 8192 && pattern_matches(buffer, 8192, LARGE, 8192));
+	/* They stay as they are when the mapping is gone. */
+	CHECK(!munmap(address, LARGE));
+}
+
+static pid_t waiting_child(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	REQUIRE(pid > 0);
+	return pid;
+}
+
+static void end_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static void remote_reads(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(3 << 20);
+	struct iovec local = { buffer, 3 << 20 }, remote = { address + HUGE_SIZE - 4000, 3 << 20 };
+	pid_t pid = waiting_child();
+
+	if (pages_held(process_vm_readv(pid, &local, 1, &remote, 1, 0), 3 << 20))
+		CHECK(pattern_matches(buffer, 3 << 20, LARGE, HUGE_SIZE - 4000));
+	end_child(pid);
+}
+
+static void debugger_reads(void)
+{
+	char *address = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
+	pid_t pid = waiting_child();
+	long word;
+	int status;
+
+	REQUIRE(!ptrace(PTRACE_ATTACH, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	errno = 0;
+	word = ptrace(PTRACE_PEEKDATA, pid, address + 3 * HUGE_SIZE - 4, NULL);
+	if (source->pages) {
+		CHECK(!errno && pattern_matches(&word, sizeof(word), LARGE, 3 * HUGE_SIZE - 4));
+	} else {
+		CHECK(errno == EIO || errno == EFAULT);
+		*limited = true;
+	}
+	end_child(pid);
+}
+
+/* A breakpoint in a program that runs from the image: its text is copied. */
+static void breakpoints(void)
+{
+#ifdef __x86_64__
+	struct user_regs_struct registers;
+	char path[PATH_MAX];
+	int status;
+	long text;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/helper", mnt);
+	pid = fork();
+	if (!pid) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		execl(path, path, NULL);
+		_exit(99);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	REQUIRE(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
+	errno = 0;
+	text = ptrace(PTRACE_PEEKTEXT, pid, registers.rip, NULL);
+	if (!source->pages && errno) {
+		*limited = true;
+		end_child(pid);
+		return;
+	}
+	CHECK(!errno);
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, (text & ~0xffL) | 0xcc));
+	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, text));
+	CHECK(!ptrace(PTRACE_SETREGS, pid, NULL, &registers));
+	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+	executes();
+#else
+	SKIP("knows the breakpoint instruction of x86-64 only");
+#endif
+}
+
+static const char small_pieces[] = "the memory is in smaller pieces";
+/* What holds pages. */
+static const char no_long_hold[] =
+	"nobody may hold pages of DAX devices for long (EOPNOTSUPP), or pages that are none (EFAULT)";
+static const char no_pages[] = "there are no struct pages of the image's own behind the mappings";
+
+const struct operation file_operations[] = {
+	{ "read, pread", reads, NULL, false },
+	{ "preadv2, RWF_NOWAIT", vector_reads, NULL, false },
+	{ "O_DIRECT reads", direct_reads, NULL, false },
+	{ "readahead, posix_fadvise", advice, NULL, false },
+	{ "splice", splices, NULL, false },
+	{ "sendfile", sends, NULL, false },
+	{ "copy_file_range", range_copies,
+	  "the kernel copies ranges within one file system only (EXDEV)", false },
+	{ "io_uring reads", uring_reads, NULL, false },
+	{ "io_uring reads into registered buffers", uring_fixed_reads, NULL, false },
+	{ "shared mappings", shared_mappings, NULL, false },
+	{ "private mappings, copy on write", private_mappings, NULL, false },
+	{ "SIGBUS behind the end of file", beyond_end, NULL, false },
+	{ "2 MiB mappings", huge_mappings, small_pieces, false },
+	{ "page tables below 1 MiB, 64 processes, 1 GiB", page_tables, small_pieces, false },
+	{ "programs and scripts run", executes, NULL, false },
+	{ "write from a mapping", writes_from_mapping, NULL, false },
+	{ "direct I/O from a mapping", direct_from_mapping, no_pages, false },
+	{ "vmsplice of a mapping", splices_from_mapping, no_pages, false },
+	{ "private mapping as io_uring's registered buffer", registered_mapping,
+	  no_long_hold, false },
+	{ "process_vm_readv of a mapping", remote_reads, no_pages, false },
+	{ "ptrace, reading a mapping", debugger_reads, no_pages, false },
+	{ "ptrace, breakpoint in a program", breakpoints, no_pages, false },
+};
+
+const size_t file_operation_count = ARRAY_SIZE(file_operations);

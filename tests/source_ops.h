@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What can be done with the files on a mounted source. */
+#ifndef SOURCE_OPS_H
+#define SOURCE_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "source.h"
+
+/* Sizes of files in the directory sizes, after which they are named. */
+#define LARGE (16UL << 20)
+#define MIDDLE 65537UL
+
+struct operation {
+	const char *name;
+	void (*run)(void);
+	/* Why it does not work with every source; NULL if it does. */
+	const char *limit;
+	bool unmounted;
+};
+
+extern const struct operation file_operations[];
+extern const size_t file_operation_count;
+
+/* The source under test, and where it is mounted. */
+extern const struct source *source;
+extern const char *mnt;
+
+/*
+ * Set by an operation that cannot work on this source, when it has made sure that it fails as
+ * documented; in memory that the points share.
+ */
+extern bool *limited;
+
+/* Opens the file of @size bytes. */
+int open_file(u64 size, int flags);
+
+/* Whether @fd starts with @length bytes of the pattern with @seed, from @offset on. */
+bool holds(int fd, u64 seed, u64 offset, size_t length);
+
+/* Reads all files by the most usual system calls. */
+void reads(void);
+
+#endif
