@@ -79,7 +79,7 @@ void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operat
 	/* Huge entries cost nothing here, so have them with thp=madvise too. */
 	vma_desc_set_flags(desc, VMA_HUGEPAGE_BIT);
 	if (mixed)
-		/* Nobody may look for struct pages here: get_user_pages() keeps away from I/O only. */
+		/* No struct pages to be had here: get_user_pages() keeps away from I/O only. */
 		vma_desc_set_flags(desc, VMA_MIXEDMAP_BIT, VMA_IO_BIT);
 	else if (!IS_DAX(file_inode(desc->file)))
 		/* The folios are not this file's: khugepaged must not look for them there. */
