@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "ktap.h"
 #include "util.h"
@@ -10,6 +11,7 @@
 #define SIZE ((1UL << 32) + 2 * HUGE_SIZE + 5)
 
 static const char *mnt;
+static volatile char sink;
 
 static const u64 places[] = {
 	0,
@@ -71,6 +73,65 @@ static void maps(void)
 	CHECK(all_zero(end + 5, 4096 - 5));
 }
 
+/* Kilobytes of page tables of this process. */
+static long page_tables(void)
+{
+	char line[128];
+	long size = -1;
+	FILE *file = fopen("/proc/self/status", "r");
+
+	REQUIRE(file);
+	while (size < 0 && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "VmPTE: %ld kB", &size) != 1)
+			size = -1;
+	}
+	fclose(file);
+	return size;
+}
+
+/* A GiB mapped by many processes at once costs each next to nothing. */
+static void shared_by_many(void)
+{
+	enum { PROCESSES = 64 };
+	const size_t size = 1UL << 30;
+	int fd = open_in(mnt, "big", O_RDONLY), results[2], hold[2];
+	long total = 0;
+
+	REQUIRE(!pipe(results) && !pipe(hold));
+	for (int i = 0; i < PROCESSES; i++) {
+		pid_t child = fork();
+		long before, grown;
+		char *map;
+
+		REQUIRE(child >= 0);
+		if (child)
+			continue;
+		close(hold[1]);
+		before = page_tables();
+		map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+		if (map == MAP_FAILED)
+			_exit(1);
+		for (size_t at = 0; at < size; at += 4096 * 64)
+			sink += map[at];
+		grown = page_tables() - before;
+		if (write(results[1], &grown, sizeof(grown)) != sizeof(grown))
+			_exit(1);
+		/* Until all have been counted. */
+		_exit(read(hold[0], &grown, 1) != 0);
+	}
+	for (int i = 0; i < PROCESSES; i++) {
+		long grown;
+
+		REQUIRE(read(results[0], &grown, sizeof(grown)) == sizeof(grown));
+		total += grown;
+	}
+	close(hold[1]);
+	while (wait(NULL) > 0)
+		;
+	printf("# %ld kB of page tables for %d times 1 GiB\n", total, PROCESSES);
+	CHECK(total < 1024);
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
@@ -78,6 +139,7 @@ int main(void)
 		{ "reads around 2 GiB, 4 GiB and the end", reads },
 		{ "a read of 3 GiB", long_read },
 		{ "mappings around 2 GiB, 4 GiB and the end", maps },
+		{ "a GiB mapped by 64 processes", shared_by_many },
 	};
 
 	mnt = fixture_mount("big");
