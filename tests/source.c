@@ -21,6 +21,7 @@
 
 #define SHMEM_HUGE "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
+#define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"
 
 char source_missing[200];
 char context_log[4000];
@@ -138,6 +139,8 @@ static int make_udmabuf(const struct source *source, const struct image *image)
 {
 	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC };
 	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), memfd, fd;
+	char room[32];
+	long long limit;
 	const enum memfd_kind *kind = source->argument;
 
 	if (device < 0)
@@ -148,7 +151,13 @@ static int make_udmabuf(const struct source *source, const struct image *image)
 		return memfd;
 	create.memfd = memfd;
 	create.size = image_room(image);
+	snprintf(room, sizeof(room), "%zu", image_room(image) >> 20);
+	limit = number_in(UDMABUF_LIMIT, "");
+	if (limit >= 0 && limit < (long long)(image_room(image) >> 20))
+		write_file(UDMABUF_LIMIT, room);
 	fd = ioctl(device, UDMABUF_CREATE, &create);
+	snprintf(room, sizeof(room), "%lld", limit);
+	write_file(UDMABUF_LIMIT, room);
 	close(memfd);
 	close(device);
 	return fd < 0 ? missing("udmabuf refuses so much memory") : fd;
@@ -211,7 +220,10 @@ static int make_dumb(const struct source *source, const struct image *image)
 			 "needs a graphics device of %s in DAXFS_DRM", (char *)source->argument);
 		return -1;
 	}
-	REQUIRE(!ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, &create));
+	if (ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, &create)) {
+		close(device);
+		return missing("the driver refuses so much memory");
+	}
 	map.handle = create.handle;
 	prime.handle = create.handle;
 	REQUIRE(!ioctl(device, DRM_IOCTL_MODE_MAP_DUMB, &map));
@@ -229,10 +241,11 @@ static int make_device(const struct source *source, const struct image *image)
 {
 	char devices[500], *device, *next = devices, *name = device_name[source - sources];
 	const char *kind = source->argument;
+	const char *wanted = image ? image->super->label : "sources";
 
 	snprintf(devices, sizeof(devices), "%s", getenv("DAXFS_DEVS") ?: "");
 	while ((device = strsep(&next, " "))) {
-		char link[200], where[PATH_MAX] = "", label[8] = "";
+		char link[200], where[PATH_MAX] = "", label[64] = "";
 		struct stat stat;
 		int fd;
 
@@ -252,13 +265,13 @@ static int make_device(const struct source *source, const struct image *image)
 		fd = open(device, O_RDONLY | O_CLOEXEC);
 		pread(fd, label, sizeof(label), 72);
 		close(fd);
-		if (memcmp(label, "sources", 8))
+		if (strncmp(label, wanted, sizeof(label)))
 			continue;
 		snprintf(name, 64, "%s", device);
 		return 0;
 	}
 	snprintf(source_missing, sizeof(source_missing),
-		 "needs a %s device in DAXFS_DEVS that holds the image sources", kind);
+		 "needs a %s device in DAXFS_DEVS that holds the image %s", kind, wanted);
 	return -1;
 }
 
@@ -275,7 +288,7 @@ const char *source_device(const struct source *source)
 static int make_phys(const struct source *source, const struct image *image)
 {
 	if (!getenv("DAXFS_RESERVED_ADDR") || !getenv("DAXFS_RESERVED_SIZE"))
-		return missing("needs a range that holds the image sources, in DAXFS_RESERVED_ADDR");
+		return missing("needs a range that holds the image, in DAXFS_RESERVED_ADDR");
 	return 0;
 }
 
@@ -299,7 +312,8 @@ const struct source sources[] = {
 	  .huge = true, .shared = true },
 	{ "system heap", "dmabuf", "dmabuf", make_heap, NULL, .pages = true, .shared = true },
 	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", .pages = true, .shared = true },
-	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", .pages = true, .shared = true },
+	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", .pages = true,
+	  .shared = true },
 };
 
 const size_t source_count = ARRAY_SIZE(sources);
@@ -354,7 +368,8 @@ bool context_mount(int context, const char *dir)
 	if (!error) {
 		mount = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
 		REQUIRE(mount >= 0);
-		REQUIRE(!syscall(SYS_move_mount, mount, "", AT_FDCWD, dir, MOVE_MOUNT_F_EMPTY_PATH));
+		REQUIRE(!syscall(SYS_move_mount, mount, "", AT_FDCWD, dir,
+				 MOVE_MOUNT_F_EMPTY_PATH));
 		close(mount);
 	}
 	close(context);

@@ -13,13 +13,13 @@
 
 struct source {
 	const char *name;
-	/* The fsconfig() parameter that takes the file descriptor; NULL if no descriptor is used. */
+	/* The fsconfig() parameter that takes the file descriptor; NULL if there is none. */
 	const char *key;
 	/* What /proc/mounts must say of it. */
 	const char *shown;
 	/*
-	 * Makes memory that holds @image: returns a file descriptor, or 0 if the source needs none. Returns -1
-	 * where there is no such source, with the reason in source_missing.
+	 * Makes memory that holds @image: returns a file descriptor, or 0 if the source needs none.
+	 * Returns -1 where there is no such source, with the reason in source_missing.
 	 */
 	int (*make)(const struct source *source, const struct image *image);
 	const void *argument;

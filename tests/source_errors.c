@@ -100,7 +100,8 @@ static void unsealed(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(seals); i++)
-		refuse_mount(with_fd("memfd", memfd(seals[i])), EPERM, "must be sealed against writing");
+		refuse_mount(with_fd("memfd", memfd(seals[i])), EPERM,
+			     "must be sealed against writing");
 	refuse_mount(with_fd("memfd", memfd_create("never", MFD_CLOEXEC)), EPERM,
 		     "must be sealed against writing");
 }
@@ -168,7 +169,8 @@ static void other_files(void)
 		refuse_mount(with_fd("memfd", fd), EINVAL, "is no readable memfd");
 		close(fd);
 	}
-	refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, memfd(ALL_SEALS), EINVAL, "is no dma-buf");
+	refuse_parameter(FSCONFIG_SET_FD, "dmabuf", NULL, memfd(ALL_SEALS), EINVAL,
+			 "is no dma-buf");
 }
 
 /* A file of tmpfs is made of the same stuff, and can have no seals. */
@@ -199,10 +201,12 @@ static void no_descriptors(void)
 	for (int i = 0; i < 2; i++) {
 		const char *key = i ? "memfd" : "dmabuf";
 
-		refuse_parameter(FSCONFIG_SET_STRING, key, "3", 0, EINVAL, "takes a file descriptor");
+		refuse_parameter(FSCONFIG_SET_STRING, key, "3", 0, EINVAL,
+				 "takes a file descriptor");
 		refuse_parameter(FSCONFIG_SET_STRING, key, "/dev/null", 0, EINVAL,
 				 "takes a file descriptor");
-		refuse_parameter(FSCONFIG_SET_FLAG, key, NULL, 0, EINVAL, "takes a file descriptor");
+		refuse_parameter(FSCONFIG_SET_FLAG, key, NULL, 0, EINVAL,
+				 "takes a file descriptor");
 	}
 	refuse_parameter(FSCONFIG_SET_FD, "phys", NULL, fd, EINVAL, "phys= takes");
 	refuse_parameter(FSCONFIG_SET_FD, "size", NULL, fd, EINVAL, "size= takes");
@@ -238,14 +242,14 @@ static void two_at_once(void)
 {
 	int fd = memfd(ALL_SEALS), context = with_fd("memfd", fd);
 
-	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL, "exclude one another",
-	       "memfd twice");
+	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL,
+	       "exclude one another", "memfd twice");
 	expect(context_set(context, FSCONFIG_SET_STRING, "phys", "4G", 0), EINVAL,
 	       "exclude one another", "phys after memfd");
 	close(context);
 	context = with_text("phys", "0x100000000");
-	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL, "exclude one another",
-	       "memfd after phys");
+	expect(context_set(context, FSCONFIG_SET_FD, "memfd", NULL, fd), EINVAL,
+	       "exclude one another", "memfd after phys");
 	close(context);
 	context = with_fd("memfd", fd);
 	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "size", "1M", 0), 0);
@@ -277,7 +281,8 @@ static bool find_range(const char *name, u64 *start, u64 *size)
 	bool found = false;
 
 	while (ranges && !found && fgets(line, sizeof(line), ranges))
-		found = strstr(line, name) && sscanf(line, " %llx-%llx", &first, &last) == 2 && last;
+		found = strstr(line, name) &&
+			sscanf(line, " %llx-%llx", &first, &last) == 2 && last;
 	if (ranges)
 		fclose(ranges);
 	*start = first;
@@ -290,10 +295,14 @@ static void wrong_ranges(void)
 	refuse_mount(with_range(0x100000001, 0x200000), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0x200001), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0), EINVAL, "multiples of the page size");
-	refuse_mount(with_range(0xfffffffffffff000, 0x2000), EINVAL, "behind the last address");
-	refuse_mount(with_range(0xfffffffffffff000, 0x1000), EINVAL, "behind the last address");
-	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL, "behind the last address");
-	refuse_mount(with_range(0x100000000, 0xfffffffffffff000), EINVAL, "behind the last address");
+	refuse_mount(with_range(0xfffffffffffff000, 0x2000), EINVAL,
+		     "behind the last address");
+	refuse_mount(with_range(0xfffffffffffff000, 0x1000), EINVAL,
+		     "behind the last address");
+	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL,
+		     "behind the last address");
+	refuse_mount(with_range(0x100000000, 0xfffffffffffff000), EINVAL,
+		     "behind the last address");
 }
 
 static void system_ram(void)
@@ -322,7 +331,8 @@ static void owned_ranges(void)
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (find_range(names[i], &start, &size)) {
 			found++;
-			refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY, "belongs to a driver");
+			refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY,
+				     "belongs to a driver");
 		}
 	if (!found)
 		SKIP("no range of a driver is known here");
@@ -352,9 +362,11 @@ static void no_devices(void)
 	snprintf(path, sizeof(path), "%s/image-file", work_dir());
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	REQUIRE(fd >= 0 && !ftruncate(fd, 65536));
-	refuse_mount(with_text("source", path), ENOTBLK, "an image file must be put into memory first");
+	refuse_mount(with_text("source", path), ENOTBLK,
+		     "an image file must be put into memory first");
 	unlink(path);
-	refuse_mount(with_text("source", "/"), ENOTBLK, "neither a block device nor a DAX device");
+	refuse_mount(with_text("source", "/"), ENOTBLK,
+		     "neither a block device nor a DAX device");
 	refuse_mount(with_text("source", path), ENOENT, "cannot be looked up");
 	refuse_mount(with_text("source", "/dev/null"), EOPNOTSUPP, "no DAX device in fsdev mode");
 	refuse_mount(with_text("source", "/dev/ptmx"), EOPNOTSUPP, "no DAX device in fsdev mode");
@@ -412,7 +424,8 @@ static void devdax_mode(void)
 	refuse_mount(with_text("source", device), EOPNOTSUPP, "no DAX device in fsdev mode");
 	if (CHECK(tell_driver("device_dax", "bind", device) ||
 		  tell_driver("device_dax", "new_id", device))) {
-		refuse_mount(with_text("source", device), EOPNOTSUPP, "no DAX device in fsdev mode");
+		refuse_mount(with_text("source", device), EOPNOTSUPP,
+			     "no DAX device in fsdev mode");
 		CHECK(tell_driver("device_dax", "unbind", device));
 	}
 	REQUIRE(tell_driver("fsdev_dax", "bind", device));

@@ -127,17 +127,18 @@ static void sends(void)
 	CHECK(holds(to, MIDDLE, 1, MIDDLE - 1));
 }
 
-/* The kernel copies ranges only between files of one file system; whoever asks must go on otherwise. */
+/* The kernel copies ranges only within a file system; whoever asks must go on otherwise. */
 static void range_copies(void)
 {
 	loff_t from = 0;
+	int fd = open_file(MIDDLE, O_RDONLY);
 
-	CHECK_FAILS(copy_file_range(open_file(MIDDLE, O_RDONLY), &from, scratch_file(), NULL, 5000, 0),
-		    EXDEV);
+	CHECK_FAILS(copy_file_range(fd, &from, scratch_file(), NULL, 5000, 0), EXDEV);
 	*limited = true;
 }
 
-static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length, u64 offset)
+static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length,
+				   u64 offset)
 {
 	return (struct io_uring_sqe){
 		.opcode = opcode,
@@ -271,7 +272,7 @@ static void huge_mappings(void)
 	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
 }
 
-/* Maps the large file to the whole of 1 GiB, all of which is touched; returns the kilobytes of page tables. */
+/* Maps the large file all over 1 GiB and touches that; returns the kilobytes of page tables. */
 static long long map_gigabyte(int fd, char *place)
 {
 	long long before = number_in("/proc/self/status", "VmPTE:");
@@ -371,8 +372,8 @@ static void splices_from_mapping(void)
 }
 
 /*
- * Pages registered with io_uring are held as long as the ring lives; DAX does not allow that. They must be
- * writable, so only private mappings can be registered, on any file system.
+ * Pages registered with io_uring are held as long as the ring lives; DAX does not allow that. They
+ * must be writable, so only private mappings can be registered, on any file system.
  */
 static void registered_mapping(void)
 {
@@ -490,8 +491,9 @@ static void breakpoints(void)
 static const char small_pieces[] = "the memory is in smaller pieces";
 /* What holds pages. */
 static const char no_long_hold[] =
-	"nobody may hold pages of DAX devices for long (EOPNOTSUPP), or pages that are none (EFAULT)";
-static const char no_pages[] = "there are no struct pages of the image's own behind the mappings";
+	"nobody may hold DAX pages for long (EOPNOTSUPP), nor pages that are none (EFAULT)";
+static const char no_pages[] =
+	"there are no struct pages of the image's own behind the mappings";
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, NULL, false },

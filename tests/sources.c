@@ -26,8 +26,8 @@ static struct cell {
 } (*cells)[OPERATION_MAX];
 
 /*
- * Lists the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links. Times and
- * owners depend on who made the image; other tests compare them.
+ * Lists the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links.
+ * Times and owners depend on who made the image; other tests compare them.
  */
 static void list_tree(const char *dir, const char *file)
 {
@@ -296,7 +296,7 @@ static void load_image(void)
 		snprintf(command, sizeof(command), "mkdaxfs --quiet --label sources '%s' '%s' >&2",
 			 tree, path);
 		if (system(command))
-			ktap_skip_all("needs mkdaxfs on the path, or sources.daxfs in DAXFS_IMAGES");
+			ktap_skip_all("needs mkdaxfs, or sources.daxfs in DAXFS_IMAGES");
 	}
 	image = image_load(path);
 }
@@ -387,9 +387,26 @@ static void write_matrix(const char *path)
 	}
 	for (size_t j = 0; j < operation_count; j++)
 		if (operations[j].limit)
-			fprintf(table, "\n* \"no\" for %s: %s.", operations[j].name, operations[j].limit);
+			fprintf(table, "\n* \"no\" for %s: %s.", operations[j].name,
+				operations[j].limit);
 	fprintf(table, "\n");
 	fclose(table);
+}
+
+/* For tests/roots: mounts the image in a file from a source for good. */
+static int mount_by_name(const char *name, const char *file, const char *dir)
+{
+	image = image_load(file);
+	for (source = sources; source < sources + source_count; source++) {
+		if (strcmp(source->name, name))
+			continue;
+		if (source_mount(source, &image, dir))
+			return KTAP_PASS;
+		puts(source_missing);
+		return KTAP_SKIP;
+	}
+	printf("no source %s\n", name);
+	return KTAP_FAIL;
 }
 
 int main(int argc, char **argv)
@@ -408,6 +425,13 @@ int main(int argc, char **argv)
 		make_tree();
 		return 0;
 	}
+	if (argc == 2 && !strcmp(argv[1], "--list")) {
+		for (source = sources; source < sources + source_count; source++)
+			puts(source->name);
+		return 0;
+	}
+	if (argc == 5 && !strcmp(argv[1], "--mount"))
+		return mount_by_name(argv[2], argv[3], argv[4]);
 	if (argc == 3 && !strcmp(argv[1], "--matrix"))
 		matrix = argv[2];
 
