@@ -311,9 +311,9 @@ const struct source sources[] = {
 	{ "udmabuf, huge folios", "dmabuf", "dmabuf", make_udmabuf, &thp, .pages = true,
 	  .huge = true, .shared = true },
 	{ "system heap", "dmabuf", "dmabuf", make_heap, NULL, .pages = true, .shared = true },
-	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", .pages = true, .shared = true },
-	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", .pages = true,
-	  .shared = true },
+	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", "vgem", .pages = true, .shared = true },
+	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", "virtio_gpu",
+	  .pages = true, .shared = true },
 };
 
 const size_t source_count = ARRAY_SIZE(sources);

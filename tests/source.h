@@ -23,6 +23,8 @@ struct source {
 	 */
 	int (*make)(const struct source *source, const struct image *image);
 	const void *argument;
+	/* The module that exports the memory, if one does. */
+	const char *module;
 	/* Whether direct I/O, ptrace and the like can hold the pages of mappings. */
 	bool pages;
 	/* Whether the memory is contiguous, so that large files are mapped with 2 MiB entries. */
