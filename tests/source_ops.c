@@ -493,7 +493,7 @@ static const char small_pieces[] = "the memory is in smaller pieces";
 static const char no_long_hold[] =
 	"nobody may hold DAX pages for long (EOPNOTSUPP), nor pages that are none (EFAULT)";
 static const char no_pages[] =
-	"there are no struct pages of the image's own behind the mappings";
+	"the users of these pages cannot be counted: there are no struct pages, or hugetlb's";
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, NULL, false },
