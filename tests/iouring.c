@@ -2,67 +2,18 @@
 /* io_uring: reads in every form, and buffers that are mappings of the file system. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "ktap.h"
+#include "uring.h"
 #include "util.h"
 
 static const char *mnt;
 
 #define SIZE 65537UL
 #define LARGE (64UL << 20)
-
-struct ring {
-	int fd;
-	struct io_uring_params params;
-	char *submissions, *completions;
-	struct io_uring_sqe *entries;
-};
-
-static struct ring ring_open(void)
-{
-	struct ring ring = {};
-	struct io_uring_params *params = &ring.params;
-
-	ring.fd = syscall(SYS_io_uring_setup, 8, params);
-	if (ring.fd < 0)
-		SKIP("needs io_uring (%s)", strerror(errno));
-	ring.submissions = mmap(NULL, params->sq_off.array + params->sq_entries * 4,
-				PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_SQ_RING);
-	ring.completions =
-		mmap(NULL, params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe),
-		     PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_CQ_RING);
-	ring.entries = mmap(NULL, params->sq_entries * sizeof(struct io_uring_sqe),
-			    PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, IORING_OFF_SQES);
-	REQUIRE(ring.submissions != MAP_FAILED && ring.completions != MAP_FAILED &&
-		ring.entries != MAP_FAILED);
-	return ring;
-}
-
-/* Submits one request, waits for it and returns its result. */
-static int ring_do(struct ring *ring, const struct io_uring_sqe *request)
-{
-	u32 *tail = (u32 *)(ring->submissions + ring->params.sq_off.tail);
-	u32 *mask = (u32 *)(ring->submissions + ring->params.sq_off.ring_mask);
-	u32 *array = (u32 *)(ring->submissions + ring->params.sq_off.array);
-	u32 *done = (u32 *)(ring->completions + ring->params.cq_off.head);
-	u32 *done_mask = (u32 *)(ring->completions + ring->params.cq_off.ring_mask);
-	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
-	u32 slot = *tail & *mask;
-	int result;
-
-	ring->entries[slot] = *request;
-	array[slot] = slot;
-	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	result = results[*done & *done_mask].res;
-	__atomic_store_n(done, *done + 1, __ATOMIC_RELEASE);
-	return result;
-}
 
 static int open_size(u64 size)
 {
