@@ -131,11 +131,12 @@ write_config() {
 		[ ${#nvdimms[@]} = 0 ] || modules+=(nfit nd_pmem)
 		[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
 		[ ${#cxls[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem dax_cxl fsdev_dax)
+		[ ${#cxl_pmems[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem cxl_pmem nd_pmem)
 		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"
-	printf 'CXL_DEVICES=%q\nDRM=%q\n' "$cxl_devices" "$drm"
+	printf 'CXL_KINDS=(%s)\nDRM=%q\n' "${cxl_kinds[*]}" "$drm"
 	printf 'RESERVED_ADDR=%q\nRESERVED_SIZE=%q\n' "$reserved_address" "$reserved_size"
 	printf 'TERM_NAME=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
 	printf 'MODULES=(%s)\nSHARES=(' "${modules[*]}"

@@ -11,7 +11,7 @@ CXL_ALIGN=$((256 * MIB))		# as the CXL specification has it
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
 backends=0			# and all that have memory of their own
-cxl_devices=0 cxl_windows=''
+cxl_kinds=() cxl_windows=''
 reserved_address='' reserved_size=''
 hotplug=0			# bytes of address space beyond ordinary memory
 
@@ -57,7 +57,7 @@ add_processor() {
 	# Five-level page tables only make each emulated page walk longer.
 	# The kernel takes CXL memory into use only where it can invalidate all caches; under a hypervisor it
 	# believes that it cannot.
-	qemu+=(-cpu "max,la57=off$([ ${#cxls[@]} = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
+	qemu+=(-cpu "max,la57=off$([ $((${#cxls[@]} + ${#cxl_pmems[@]})) = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
 }
 
 add_memory() {
@@ -119,16 +119,35 @@ add_virtio_pmem() {
 	devices=$((devices + 1))
 }
 
-# A CXL memory expander below a host bridge and a window of addresses of its own, so that each region
-# can have the first decoder everywhere. The serial number tells the guest which image it is.
+# Volatile CXL memory is mapped in place unless its size has to be padded.
 add_cxl() {
-	local n=$cxl_devices file total
+	local file total
 	padded "$1" $CXL_ALIGN
-	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$total
+	add_cxl_memory "$file" "$total" ram volatile-memdev
+}
+
+# Persistent memory is given a namespace in the guest: an info block of its own in front of the image, which
+# starts at 2 MiB as on an NVDIMM. The record of that is kept in the device's label area.
+add_cxl_pmem() {
+	local n=${#cxl_kinds[@]} file=$scratch/cxl${#cxl_kinds[@]} size total
+	size=$(image_size "$1") || exit
+	total=$(round_up $((PMEM_ALIGN + size)) $CXL_ALIGN)
+	dd if="$1" of="$file" bs=$PMEM_ALIGN seek=1 conv=sparse status=none && truncate -s "$total" "$file" ||
+		die_runner "cannot copy $1 to $file"
+	qemu+=(-object "memory-backend-ram,id=labels$n,size=1M")
+	add_cxl_memory "$file" "$total" pmem "lsa=labels$n,persistent-memdev"
+}
+
+# add_cxl_memory FILE SIZE KIND OPTION: a CXL memory expander below a host bridge and a window of addresses of
+# its own, so that each region can have the first decoder everywhere. The serial number tells the guest which
+# image it is.
+add_cxl_memory() {
+	local n=${#cxl_kinds[@]}
+	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$2
 	qemu+=(-device "pxb-cxl,id=cxl$n,bus=pcie.0,bus_nr=$((32 + 8 * n))"
 		-device "cxl-rp,id=cxl-port$n,bus=cxl$n,port=0,chassis=$((n + 1)),slot=0")
-	add_backend "$file" "$total" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),volatile-memdev"
-	cxl_devices=$((n + 1))
+	add_backend "$1" "$2" "cxl-type3,bus=cxl-port$n,sn=$((n + 1)),$4"
+	cxl_kinds+=("$3")
 }
 
 # The windows are a list, which has to be given as a whole.
