@@ -237,6 +237,14 @@ static int make_dumb(const struct source *source, const struct image *image)
 /* A device in DAXFS_DEVS of the kind that the source's argument stands for; its name is kept. */
 static char device_name[SOURCE_MAX][64];
 
+/* What a pmem device is, by its path in sysfs. */
+static const char *pmem_kind(const char *path)
+{
+	if (strstr(path, "/virtio"))
+		return "virtio-pmem";
+	return strstr(path, "/nvdimm-bridge") ? "persistent CXL" : "NVDIMM";
+}
+
 static int make_device(const struct source *source, const struct image *image)
 {
 	char devices[500], *device, *next = devices, *name = device_name[source - sources];
@@ -260,7 +268,7 @@ static int make_device(const struct source *source, const struct image *image)
 		snprintf(link, sizeof(link), "/sys/class/block/%s/device",
 			 strrchr(device, '/') + 1);
 		if (!S_ISBLK(stat.st_mode) || !realpath(link, where) ||
-		    !strstr(where, "/virtio") != !!strcmp(kind, "virtio"))
+		    strcmp(pmem_kind(where), kind))
 			continue;
 		fd = open(device, O_RDONLY | O_CLOEXEC);
 		pread(fd, label, sizeof(label), 72);
@@ -298,7 +306,9 @@ static const u64 whole, all_but_a_page = 4096;
 const struct source sources[] = {
 	{ "NVDIMM", NULL, NULL, make_device, "NVDIMM", .pages = true, .huge = true,
 	  .shared = true },
-	{ "virtio-pmem", NULL, NULL, make_device, "virtio", .pages = true, .huge = true,
+	{ "virtio-pmem", NULL, NULL, make_device, "virtio-pmem", .pages = true, .huge = true,
+	  .shared = true },
+	{ "CXL, persistent", NULL, NULL, make_device, "persistent CXL", .pages = true, .huge = true,
 	  .shared = true },
 	{ "CXL (fsdev)", NULL, NULL, make_device, "dax", .pages = true, .huge = true },
 	{ "phys", NULL, "phys=0x", make_phys, &whole, .pages = true, .huge = true },
