@@ -298,6 +298,16 @@ int daxfs_helper_lookup_device(const char *name, umode_t *mode, dev_t *number)
 	return error;
 }
 
+struct file *daxfs_helper_open(const char *name)
+{
+	return filp_open(name, O_RDONLY | O_LARGEFILE, 0);
+}
+
+dev_t daxfs_helper_file_device(struct file *file)
+{
+	return file_inode(file)->i_rdev;
+}
+
 struct file *daxfs_helper_get_file(struct file *file)
 {
 	return get_file(file);

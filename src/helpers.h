@@ -44,6 +44,8 @@ bool daxfs_helper_dir_emit(struct dir_context *context, const char *name, int le
 			   unsigned int type);
 size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter);
 int daxfs_helper_lookup_device(const char *name, umode_t *mode, dev_t *number);
+struct file *daxfs_helper_open(const char *name);
+dev_t daxfs_helper_file_device(struct file *file);
 struct file *daxfs_helper_get_file(struct file *file);
 u64 daxfs_helper_file_size(struct file *file);
 bool daxfs_helper_memfd_seals(struct file *file, unsigned int *seals);

@@ -65,7 +65,9 @@ pub(crate) fn open(
         }
         None => match (bdev, context.source_kind()?) {
             (Some(bdev), _) => dax::open_block(bdev, sb),
-            (None, SourceKind::CharDevice(number)) => dax::open_char(number, sb),
+            (None, SourceKind::CharDevice(number)) => {
+                dax::open_char(number, || context.open_source(), sb)
+            }
             (None, _) => return Err(ENOTBLK),
         }
         .map_err(|error| refuse_dax(bdev.is_none(), error, context)),

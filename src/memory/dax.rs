@@ -6,7 +6,7 @@
 
 use super::{DaxRange, Files, Mapping, Region, Source};
 use crate::bindings;
-use crate::vfs::{BlockDevice, Errno, NewSuper};
+use crate::vfs::{BlockDevice, Errno, FileRef, NewSuper};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
@@ -164,24 +164,32 @@ pub(crate) fn open_block(bdev: &BlockDevice, sb: &NewSuper) -> Result<Region, Op
     region(range, size, device)
 }
 
-/// Maps the whole of the DAX character device with the number `number` for `sb`.
+/// Maps the whole of the DAX character device with the number `number`, which `node` opens, for `sb`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open_char(number: bindings::dev_t, sb: &NewSuper) -> Result<Region, OpenError> {
+pub(crate) fn open_char(
+    number: bindings::dev_t,
+    node: impl FnOnce() -> Result<FileRef>,
+    sb: &NewSuper,
+) -> Result<Region, OpenError> {
     if number >> bindings::DAXFS_MINOR_BITS != major()? {
         return Err(OpenError::NoDax);
     }
-    let hold = Hold::new(sb)?;
-    // SAFETY: May be called for any number of that major.
-    let found = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
-    // SAFETY: The object is valid. A device of a driver has private data.
-    if unsafe { bindings::dax_get_private(found.as_ptr()) }.is_null() {
-        // A node that somebody made by hand: the DAX core has made an object for it that it cannot take back
-        // without a warning, so keep it for whenever a device gets that number.
+    // For a number that no device has, as that of a node made by hand, the DAX core would make an object that
+    // is none. Such a node cannot be opened, and while one is open its device stays.
+    let node = node().map_err(|error| match error {
+        error if error == ENXIO => OpenError::NoDax,
+        error => OpenError::Other(error),
+    })?;
+    // SAFETY: The file is open.
+    if unsafe { bindings::daxfs_helper_file_device(node.as_raw()) } != number {
         return Err(OpenError::NoDax);
     }
+    let hold = Hold::new(sb)?;
+    // SAFETY: There is a device with that number.
+    let found = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
     // SAFETY: The object is valid; the hold outlives its registration. A second reference is got on success.
     let got = unsafe { bindings::fs_dax_get(found.as_ptr(), hold.identity(), &Hold::OPERATIONS) };
     // SAFETY: Gives back the first reference.

@@ -7,7 +7,12 @@ use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use kernel::{error::to_result, fmt, prelude::*, types::Opaque};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    fmt,
+    prelude::*,
+    types::Opaque,
+};
 
 /// A mount that is being set up.
 ///
@@ -80,6 +85,19 @@ impl Context {
                 _ => SourceKind::Other,
             })
         }
+    }
+
+    /// Opens what the source names, for reading.
+    ///
+    /// # Errors
+    ///
+    /// As open(2); `ENXIO` for the node of a device that does not exist.
+    pub(crate) fn open_source(&self) -> Result<FileRef> {
+        let name = self.source().as_char_ptr();
+        // SAFETY: The name is a string.
+        let file = from_err_ptr(unsafe { bindings::daxfs_helper_open(name) })?;
+        // INVARIANT: The reference was got just now.
+        NonNull::new(file).map(FileRef).ok_or(ENXIO)
     }
 
     /// What is to be mounted, as the caller named it.
