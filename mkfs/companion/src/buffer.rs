@@ -226,6 +226,13 @@ unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
     }
 }
 
+/// The size of the DAX device with that number in bytes, if the system tells.
+fn dax_size(device: u64) -> Option<u64> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let size = std::fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/size")).ok()?;
+    size.trim().parse().ok()
+}
+
 /// Writes `image` to the block or DAX device `path`, which must not be mounted.
 pub fn write_device(image: &ImageFile, path: &Path) -> Result<()> {
     let fail = |what: &str, error: io::Error| format!("{}: cannot {what}: {error}", path.display());
@@ -251,6 +258,14 @@ pub fn write_device(image: &ImageFile, path: &Path) -> Result<()> {
             let fd = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| fail("open it for writing", error.into()))?;
             let size = image.size.next_multiple_of(HUGE);
+            let room = dax_size(status.st_rdev);
+            if room.is_some_and(|room| room < size) {
+                return Err(format!(
+                    "{}: the image needs {size} bytes, the device has {}; use a larger one",
+                    path.display(),
+                    room.unwrap_or(0)
+                ));
+            }
             fill(image, fd.as_fd(), size).map_err(|why| {
                 format!(
                     "{}: {why}; a DAX device must be in devdax mode to be written",
