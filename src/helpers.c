@@ -15,6 +15,7 @@
 #include <linux/numa.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
+#include <linux/security.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -354,6 +355,11 @@ void *daxfs_helper_map_pages(struct page **pages, unsigned int count)
 bool daxfs_helper_may_map_physical(void)
 {
 	return capable(CAP_SYS_RAWIO);
+}
+
+bool daxfs_helper_locked_down(void)
+{
+	return security_locked_down(LOCKDOWN_DEV_MEM);
 }
 
 bool daxfs_helper_physical_valid(u64 address)

@@ -53,6 +53,7 @@ unsigned int daxfs_helper_folio_pages(struct folio *folio);
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number);
 void *daxfs_helper_map_pages(struct page **pages, unsigned int count);
 bool daxfs_helper_may_map_physical(void);
+bool daxfs_helper_locked_down(void);
 bool daxfs_helper_physical_valid(u64 address);
 int daxfs_helper_physical_node(u64 address);
 bool daxfs_helper_is_ram(u64 start, u64 size);

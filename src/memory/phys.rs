@@ -81,7 +81,7 @@ impl Claim {
             if !bindings::daxfs_helper_may_map_physical() {
                 return Err(OpenError::NotPermitted);
             }
-            if bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_DEV_MEM) != 0 {
+            if bindings::daxfs_helper_locked_down() {
                 return Err(OpenError::LockedDown);
             }
         }
