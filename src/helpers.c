@@ -140,7 +140,7 @@ restart:
 			/* Somebody else is evicting it. */
 			spin_unlock(&inode->i_lock);
 			spin_unlock(&sb->s_inode_list_lock);
-			msleep(1);
+			msleep(20);
 			goto restart;
 		}
 		__iget(inode);
