@@ -136,11 +136,11 @@ impl Drop for Device {
 pub(crate) fn open_block(bdev: &BlockDevice, sb: &NewSuper) -> Result<Region, OpenError> {
     let hold = Hold::new(sb)?;
     let mut offset = 0;
-    // SAFETY: The block device is open; the hold outlives its registration.
     let mut get = |holder, operations| {
-        NonNull::new(unsafe {
-            bindings::fs_dax_get_by_bdev(bdev.as_raw(), &mut offset, holder, operations)
-        })
+        let bdev = bdev.as_raw();
+        // SAFETY: The block device is open; the hold outlives its registration.
+        let device = unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut offset, holder, operations) };
+        NonNull::new(device)
     };
     let Some(device) = get(hold.identity(), &Hold::OPERATIONS) else {
         // The function does not tell why not.
