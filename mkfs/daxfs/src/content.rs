@@ -2,17 +2,14 @@
 
 //! Copies the content of the tree's files into the image.
 
-use crate::memory::{data_or_hole, ZEROS};
+use crate::memory::ZEROS;
 use crate::plan::{DataExtent, Plan};
-use crate::scan::{identity, mtime};
+use crate::source::Source;
 use crate::tree::{Kind, Tree};
 use crate::{Error, Progress, Result};
-use rustix::fs::{fstat, OFlags, Stat};
-use rustix::io::{pread, Errno};
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use xxhash_rust::xxh3::Xxh3;
@@ -180,14 +177,13 @@ impl<'a> Copier<'a> {
 
     /// Copies one file.
     fn file(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
-        let source = Source::open(self.tree, extent)?;
+        let source = Source::open(self.tree, extent.node)?;
         let mut hash = Xxh3::new();
         let mut at = 0;
-        let (mut hole, mut until) = (false, if source.sparse { 0 } else { extent.size });
+        let (mut hole, mut until) = (false, 0);
         while at < extent.size {
             if at == until {
-                (hole, until) = data_or_hole(&source.fd, at, extent.size)
-                    .map_err(|error| source.error("find the holes of the file", error))?;
+                (hole, until) = source.stretch(at)?;
             }
             let length = if hole {
                 let length = (until - at).min(ZEROS.len() as u64);
@@ -209,101 +205,8 @@ impl<'a> Copier<'a> {
             at += length;
             self.progress.advance(length);
         }
-        source.check_end(extent.size)?;
+        source.finish()?;
         Ok(hash.digest128())
-    }
-}
-
-/// An open file of the tree.
-struct Source<'a> {
-    tree: &'a Tree,
-    extent: &'a DataExtent,
-    fd: OwnedFd,
-    /// Whether it may have holes.
-    sparse: bool,
-}
-
-impl<'a> Source<'a> {
-    fn open(tree: &'a Tree, extent: &'a DataExtent) -> Result<Self> {
-        // A FIFO in place of the file must not stop us.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let relative = tree.relative_path(extent.node);
-        let fd = match tree.origin.open_below(&relative, flags) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => {
-                return Err(Error::changed(
-                    &tree.path(extent.node),
-                    "removed or replaced",
-                ));
-            }
-            Err(error) => {
-                return Err(Error::io(&tree.path(extent.node), "open the file", error));
-            }
-        };
-        let mut source = Source {
-            tree,
-            extent,
-            fd,
-            sparse: false,
-        };
-        let stat = source.stat()?;
-        source.sparse = (stat.st_blocks as u64) < extent.size / 512;
-        Ok(source)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.tree.path(self.extent.node)
-    }
-
-    fn error(&self, operation: &'static str, error: Errno) -> Error {
-        Error::io(&self.path(), operation, error)
-    }
-
-    /// Examines the file, which must be as it was when the tree was read.
-    fn stat(&self) -> Result<Stat> {
-        let stat = fstat(&self.fd).map_err(|error| self.error("examine", error))?;
-        let node = self.tree.node(self.extent.node);
-        let Kind::Regular { size, identity: id } = node.kind else {
-            return Err(Error::changed(&self.path(), "no regular file any more"));
-        };
-        if identity(&stat) != id {
-            return Err(Error::changed(&self.path(), "another file took its place"));
-        }
-        if stat.st_size as u64 != size {
-            let how = format!("size {size}, then {}", stat.st_size);
-            return Err(Error::changed(&self.path(), how));
-        }
-        if mtime(&stat) != node.attributes.mtime {
-            return Err(Error::changed(&self.path(), "it was modified"));
-        }
-        Ok(stat)
-    }
-
-    /// Reads at least one byte at `offset`, which lies within the file.
-    fn read(&self, into: &mut [u8], offset: u64) -> Result<usize> {
-        loop {
-            match pread(&self.fd, &mut *into, offset) {
-                Ok(0) => {
-                    let how = format!("size {}, then {offset}", self.extent.size);
-                    return Err(Error::changed(&self.path(), how));
-                }
-                Ok(length) => return Ok(length),
-                Err(Errno::INTR) => (),
-                Err(error) => return Err(self.error("read the file", error)),
-            }
-        }
-    }
-
-    /// The file must end where it should, which files in /proc do not, and be as it was.
-    fn check_end(&self, size: u64) -> Result<()> {
-        match pread(&self.fd, &mut [0; 1][..], size) {
-            Ok(0) => self.stat().map(drop),
-            Ok(_) => Err(Error::changed(
-                &self.path(),
-                format!("it goes on behind its size of {size}"),
-            )),
-            Err(error) => Err(self.error("read the file", error)),
-        }
     }
 }
 
@@ -315,12 +218,7 @@ impl<'a> Source<'a> {
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         if let Kind::Regular { size: 0, .. } = node.kind {
-            let extent = DataExtent {
-                offset: 0,
-                size: 0,
-                node: id,
-            };
-            Source::open(tree, &extent)?.check_end(0)?;
+            Source::open(tree, id)?.finish()?;
         }
     }
     Ok(())

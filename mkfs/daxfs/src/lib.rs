@@ -11,11 +11,14 @@
 //!
 //! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
 
+mod build;
 pub mod check;
 pub mod compare;
 pub mod content;
 pub mod digest;
+mod directory;
 mod error;
+pub mod exclude;
 #[path = "../../../src/image/mod.rs"]
 pub mod image;
 mod make;
@@ -25,6 +28,7 @@ mod output;
 pub mod plan;
 mod progress;
 pub mod scan;
+mod source;
 pub mod tree;
 pub mod write;
 mod xattr;

@@ -41,7 +41,7 @@ pub fn make(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let (image, path) = (output.file(), output.path());
-    let plan = Plan::new(tree, options.block_size)?;
+    let plan = Plan::new(tree, options)?;
     image
         .set_len(plan.total_size)
         .map_err(|error| Error::output(path, "set the size of the image", error))?;

@@ -1,62 +1,155 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The directory that a tree was read from, and how to open the files below it.
+//! What a tree was read from, as far as the content of its files is concerned.
 
+use crate::directory::Directory;
+use crate::scan::{identity, mtime};
+use crate::tree::{Identity, NodeId};
 use crate::{Error, Result};
-use rustix::fs::{openat, Mode, OFlags, CWD};
-use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use rustix::fs::{fstat, FileType};
+use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Longest path that is handed to the kernel in one piece, in bytes: `PATH_MAX` less the NUL.
-pub(crate) const PATH_MAX: usize = 4095;
-
-/// An open directory.
+/// A directory, an archive or an image, of which the content of files is yet to be read.
 pub(crate) struct Origin {
     /// As the user wrote it.
-    pub path: PathBuf,
-    root: OwnedFd,
+    path: PathBuf,
+    /// Where the bytes are.
+    pub bytes: Bytes,
+}
+
+/// Where an origin has its bytes.
+pub(crate) enum Bytes {
+    /// In files below a directory, under the paths of their nodes.
+    Directory {
+        /// The directory.
+        directory: Directory,
+        /// Paths of nodes that are elsewhere in the tree than in the directory.
+        moved: HashMap<NodeId, PathBuf>,
+    },
+    /// All in one file.
+    File(Container),
+}
+
+/// A file with the content of many.
+pub(crate) struct Container {
+    /// The file.
+    pub file: File,
+    /// The pieces of sparse files in it, those of one file side by side.
+    pub pieces: Vec<Piece>,
+    /// How it was when it was opened, if somebody else may write to it.
+    stamp: Option<Stamp>,
+}
+
+/// Bytes of a file that stand together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Their offset in the file.
+    pub at: u64,
+    /// How many there are: one at least.
+    pub length: u64,
+    /// Where they are in the container.
+    pub offset: u64,
+}
+
+/// What changes when a file is changed.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: Identity,
+    size: i64,
+    mtime: (i64, u32),
 }
 
 impl Origin {
-    /// Opens the directory at `path`.
-    pub fn open(path: &Path) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match openat(CWD, path, flags, Mode::empty()) {
-            Ok(root) => Ok(Origin {
-                path: path.into(),
-                root,
-            }),
-            Err(Errno::NOTDIR) => Err(Error::refused(
-                path,
-                "not a directory; name the directory that the image shall hold",
-            )),
-            Err(error) => Err(Error::io(path, "open the directory", error)),
+    /// The directory at `path`.
+    pub fn directory(path: &Path) -> Result<Self> {
+        Ok(Origin {
+            path: path.into(),
+            bytes: Bytes::Directory {
+                directory: Directory::open(path)?,
+                moved: HashMap::new(),
+            },
+        })
+    }
+
+    /// What is in `container`; `path` is how the user knows it.
+    pub fn file(path: &Path, container: Container) -> Self {
+        Origin {
+            path: path.into(),
+            bytes: Bytes::File(container),
         }
     }
 
-    /// Opens what is at `relative`, the path below the directory, never through a symlink in its last
-    /// component. The path may be of any length.
-    pub fn open_below(&self, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut rest = relative.as_os_str().as_bytes();
-        if rest.is_empty() {
-            return openat(&self.root, ".", flags, Mode::empty());
+    /// As the user wrote it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes that `node` has moved from `path` to elsewhere in the tree.
+    pub fn moved(&mut self, node: NodeId, path: PathBuf) {
+        if let Bytes::Directory { moved, .. } = &mut self.bytes {
+            moved.insert(node, path);
         }
-        // A path of more than PATH_MAX is walked in pieces that end between two components.
-        let mut parent: Option<OwnedFd> = None;
-        while rest.len() > PATH_MAX {
-            let cut = rest[..PATH_MAX]
-                .iter()
-                .rposition(|&byte| byte == b'/')
-                .ok_or(Errno::NAMETOOLONG)?;
-            let at = parent.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
-            let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            parent = Some(openat(at, &rest[..cut], step, Mode::empty())?);
-            rest = &rest[cut + 1..];
+    }
+
+    /// How to call what is at `relative` in messages.
+    pub fn show(&self, relative: &Path) -> PathBuf {
+        if relative.as_os_str().is_empty() {
+            return self.path.clone();
         }
-        let at = parent.as_ref().map_or(self.root.as_fd(), |fd| fd.as_fd());
-        openat(at, rest, flags, Mode::empty())
+        match self.bytes {
+            Bytes::Directory { .. } => self.path.join(relative),
+            Bytes::File(_) => {
+                let mut text = self.path.clone().into_os_string();
+                text.push(":");
+                text.push(relative);
+                text.into()
+            }
+        }
+    }
+}
+
+impl Container {
+    /// A file that nobody else knows.
+    pub fn private(file: File) -> Self {
+        Container {
+            file,
+            pieces: Vec::new(),
+            stamp: None,
+        }
+    }
+
+    /// A file of the user's, called `path`.
+    pub fn public(file: File, path: &Path) -> Result<Self> {
+        let stamp = Some(Stamp::of(&file, path)?);
+        Ok(Container {
+            file,
+            pieces: Vec::new(),
+            stamp,
+        })
+    }
+
+    /// Makes sure that nobody wrote to the file meanwhile.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        match &self.stamp {
+            Some(stamp) if *stamp != Stamp::of(&self.file, path)? => {
+                Err(Error::changed(path, "it was modified"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Stamp {
+    fn of(file: &File, path: &Path) -> Result<Self> {
+        let stat = fstat(file).map_err(|error| Error::io(path, "examine", error))?;
+        // The times of a device are those of its node, and change whenever it is written.
+        let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+        Ok(Stamp {
+            identity: identity(&stat),
+            size: stat.st_size,
+            mtime: if device { (0, 0) } else { mtime(&stat) },
+        })
     }
 }

@@ -9,6 +9,7 @@
 use crate::image::layout::{self, HUGE_SIZE, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
 use crate::image::Table;
 use crate::tree::{Kind, NodeId, Tree, XattrSet, ROOT};
+use crate::write::Options;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::size_of;
@@ -71,14 +72,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an image of `tree` with data aligned to `block_size`.
+    /// Plans an image of `tree` as `options` want it.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] when something exceeds the limits of the format.
-    pub fn new(tree: &Tree, block_size: u32) -> Result<Self> {
+    pub fn new(tree: &Tree, options: &Options) -> Result<Self> {
         let mut plan = Plan {
-            block_size,
+            block_size: options.block_size,
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
             places: vec![Place {
@@ -115,7 +116,7 @@ impl Plan {
         plan.dirents = table(dirents * size_of::<layout::Dirent>() as u64);
         plan.names = table(names);
         plan.xattrs = table(xattrs);
-        plan.place_data(tree, end)?;
+        plan.place_data(tree, end, options)?;
         Ok(plan)
     }
 
@@ -208,13 +209,13 @@ impl Plan {
 
     /// Places the data of files behind the metadata, which end at `metadata`.
     ///
-    /// Files of 2 MiB and more stand at multiples of it, so that they can be mapped with huge pages. The
+    /// Large files stand at multiples of 2 MiB, so that they can be mapped with huge pages. The
     /// gaps between them are filled with smaller files, the largest that fits first, which leaves the many
     /// that fit everywhere for last.
-    fn place_data(&mut self, tree: &Tree, metadata: u64) -> Result<()> {
+    fn place_data(&mut self, tree: &Tree, metadata: u64, options: &Options) -> Result<()> {
         let block = u64::from(self.block_size);
         let limit = |end: Option<u64>| {
-            end.filter(|&end| end <= i64::MAX as u64 - HUGE_SIZE)
+            end.filter(|&end| end <= i64::MAX as u64 - options.padding.max(HUGE_SIZE))
                 .ok_or_else(|| too_big(tree, "file data"))
         };
         let mut huge = Vec::new();
@@ -224,13 +225,11 @@ impl Plan {
         for &node in &self.order {
             if let Kind::Regular { size, .. } = tree.node(node).kind {
                 sizes[node as usize] = size;
-                match size {
-                    0 => (),
-                    HUGE_SIZE.. => huge.push(node),
-                    _ => small
-                        .entry(size.div_ceil(block))
-                        .or_default()
-                        .push_back(node),
+                if size >= options.huge_threshold.max(1) {
+                    huge.push(node);
+                } else if size > 0 {
+                    let nodes = small.entry(size.div_ceil(block)).or_default();
+                    nodes.push_back(node);
                 }
             }
         }
@@ -270,7 +269,14 @@ impl Plan {
             offset: start,
             length: end - start,
         };
-        self.total_size = end.next_multiple_of(HUGE_SIZE);
+        self.total_size = limit(end.checked_next_multiple_of(options.padding))?;
+        if let Some(most) = options.max_size.filter(|&most| most < self.total_size) {
+            let why = format!(
+                "the image would have {} bytes, the limit is {most}; leave something out or raise the limit",
+                self.total_size
+            );
+            return Err(Error::refused(&tree.title(), why));
+        }
         Ok(())
     }
 }
@@ -287,5 +293,5 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
 
 fn too_big(tree: &Tree, what: &str) -> Error {
     let why = format!("the tree has more {what} than one image can hold; split the tree");
-    Error::refused(&tree.origin.path, why)
+    Error::refused(&tree.title(), why)
 }

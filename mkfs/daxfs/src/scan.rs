@@ -2,9 +2,12 @@
 
 //! Reads a directory into a [`Tree`].
 
+use crate::build::Builder;
+use crate::directory::{Directory, PATH_MAX};
+use crate::exclude::Exclude;
 use crate::image::FileType;
-use crate::origin::{Origin, PATH_MAX};
-use crate::tree::{Attributes, Entry, Identity, Kind, Name, Node, NodeId, Tree, ROOT};
+use crate::origin::{Bytes, Origin};
+use crate::tree::{Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, ROOT};
 use crate::xattr::XattrReader;
 use crate::{Error, Result};
 use rustix::fs::{fstat, major, minor, readlinkat, statat, AtFlags, OFlags, RawDir, Stat};
@@ -23,25 +26,56 @@ const MINOR_LIMIT: u32 = 1 << 20;
 /// Bytes of directory entries that are read at a time.
 const LISTING: usize = 64 << 10;
 
-/// Reads the directory at `path`. `output` is the directory that the image will be written to, which must
-/// not lie in the tree. What cannot be stored but is no reason to give up goes to `warn`, a line each.
+/// How to read a directory.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// The directory that the image will be written to, which must not lie in the tree.
+    pub output: Option<Identity>,
+    /// Leaves directories on which something else is mounted empty.
+    pub one_file_system: bool,
+    /// What to leave out.
+    pub exclude: Option<&'a Exclude>,
+}
+
+/// Reads the directory at `path`. What cannot be stored but is no reason to give up goes to `warn`, a line each.
+/// `output` is as in [`Options`].
 ///
 /// # Errors
 ///
 /// [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
-pub fn scan(path: &Path, output: Option<Identity>, warn: impl FnMut(String)) -> Result<Tree> {
-    let mut scanner = Scanner {
-        tree: Tree::new(Origin::open(path)?),
+pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
+    let mut builder = Builder::new();
+    let options = Options {
         output,
+        ..Options::default()
+    };
+    scan_into(&mut builder, path, &options, &mut warn)?;
+    Ok(builder.finish())
+}
+
+/// The same, on top of what is in `builder`.
+pub(crate) fn scan_into(
+    builder: &mut Builder,
+    path: &Path,
+    options: &Options<'_>,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let merging = !builder.is_empty();
+    let origin = builder.tree.origins.len() as u32;
+    builder.tree.origins.push(Origin::directory(path)?);
+    let mut scanner = Scanner {
+        builder,
+        origin,
+        merging,
+        options,
         directories: HashMap::new(),
         links: HashMap::new(),
         xattrs: XattrReader::new(),
         unknown: BTreeMap::new(),
     };
-    scanner.root()?;
+    scanner.root(path)?;
     left_out(&scanner.unknown).for_each(warn);
-    scanner.tree.sort();
-    Ok(scanner.tree)
+    Ok(())
 }
 
 /// The identity in a `stat` structure.
@@ -57,9 +91,13 @@ pub(crate) fn mtime(stat: &Stat) -> (i64, u32) {
     (stat.st_mtime, stat.st_mtime_nsec as u32)
 }
 
-struct Scanner {
-    tree: Tree,
-    output: Option<Identity>,
+struct Scanner<'a> {
+    builder: &'a mut Builder,
+    /// Number of the origin in the tree.
+    origin: u32,
+    /// Whether the tree had files before.
+    merging: bool,
+    options: &'a Options<'a>,
     /// Every directory seen.
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
@@ -69,14 +107,42 @@ struct Scanner {
     unknown: BTreeMap<Vec<u8>, (PathBuf, u64)>,
 }
 
-impl Scanner {
-    fn root(&mut self) -> Result<()> {
-        let path = self.tree.origin.path.clone();
-        let directory = self.open(ROOT, Path::new(""), &path)?;
-        let stat = fstat(&directory).map_err(|error| Error::io(&path, "examine", error))?;
-        let name = self.tree.keep_name(b"");
+/// A file that is about to be added.
+struct Found<'a> {
+    parent: NodeId,
+    name: Name,
+    stat: &'a Stat,
+    /// Its path for the system.
+    access: &'a Path,
+    /// Its path for people.
+    path: &'a Path,
+}
+
+impl Scanner<'_> {
+    fn tree(&self) -> &Tree {
+        &self.builder.tree
+    }
+
+    /// The directory in which everything is.
+    fn directory_handle(&self) -> Option<&Directory> {
+        match &self.tree().origins[self.origin as usize].bytes {
+            Bytes::Directory { directory, .. } => Some(directory),
+            Bytes::File(_) => None,
+        }
+    }
+
+    /// The path of a directory, for people.
+    fn shown(&self, id: NodeId) -> PathBuf {
+        self.tree().origins[self.origin as usize].show(&self.tree().relative_path(id))
+    }
+
+    fn root(&mut self, path: &Path) -> Result<()> {
+        let directory = self.open(ROOT, Path::new(""), path)?;
+        let stat = fstat(&directory).map_err(|error| Error::io(path, "examine", error))?;
         // The path itself may be a symlink, which "." behind it resolves.
-        self.add(ROOT, name, &stat, &path.join("."), None)?;
+        let attributes = self.attributes(&stat, &path.join("."), path)?;
+        self.enter(ROOT, &stat, path)?;
+        self.builder.describe(ROOT, attributes, self.origin);
         // Each directory is listed when its number comes off the stack; none is open meanwhile.
         let mut pending = vec![ROOT];
         while let Some(id) = pending.pop() {
@@ -87,7 +153,10 @@ impl Scanner {
 
     fn open(&self, id: NodeId, relative: &Path, path: &Path) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = self.tree.origin.open_below(relative, flags);
+        let opened = match self.directory_handle() {
+            Some(directory) => directory.open_below(relative, flags),
+            None => Err(Errno::NOTDIR),
+        };
         opened.map_err(|error| match error {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP if id != ROOT => {
                 Error::changed(path, "removed or replaced")
@@ -98,8 +167,9 @@ impl Scanner {
 
     /// Lists a directory and adds what is in it.
     fn directory(&mut self, id: NodeId, pending: &mut Vec<NodeId>) -> Result<()> {
-        let path = self.tree.path(id);
-        let fd = self.open(id, &self.tree.relative_path(id), &path)?;
+        let path = self.shown(id);
+        let relative = self.tree().relative_path(id);
+        let fd = self.open(id, &relative, &path)?;
         // A path that the kernel does not take is replaced by one through the open directory.
         let short = path.as_os_str().len() + 1 + 255 <= PATH_MAX;
         let access = if short {
@@ -111,63 +181,105 @@ impl Scanner {
         let mut entries = Vec::new();
         let names = list(&fd).map_err(|error| Error::io(&path, "list the directory", error))?;
         for name in &names {
-            let child = path.join(OsStr::from_bytes(name.to_bytes()));
-            let access = access.join(OsStr::from_bytes(name.to_bytes()));
-            let entry = self.child(id, &fd, name, &child, &access, pending)?;
-            entries.push(entry);
+            let bytes = OsStr::from_bytes(name.to_bytes());
+            let (child, access) = (path.join(bytes), access.join(bytes));
+            let stat = match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Err(Error::changed(&child, "removed")),
+                other => other.map_err(|error| Error::io(&child, "examine", error))?,
+            };
+            if let Some(exclude) = self.options.exclude {
+                let directory = file_type(&stat) == Some(FileType::Directory);
+                if exclude.matches(&relative.join(bytes), directory) {
+                    continue;
+                }
+            }
+            let found = Found {
+                parent: id,
+                name: self.builder.tree.keep_name(name.to_bytes()),
+                stat: &stat,
+                access: &access,
+                path: &child,
+            };
+            let node = self.child(&found, &fd, name, pending)?;
+            entries.push(self.tree().entry(found.name, node));
         }
         let stat = fstat(&fd).map_err(|error| Error::io(&path, "examine", error))?;
         if self.directories.get(&id) != Some(&identity(&stat)) {
             return Err(Error::changed(&path, "another directory took its place"));
         }
-        let node = &mut self.tree.nodes[id as usize];
-        if mtime(&stat) != node.attributes.mtime {
+        if mtime(&stat) != self.tree().node(id).attributes.mtime {
             return Err(Error::changed(&path, "entries were added or removed"));
         }
-        node.kind = Kind::Directory(entries);
+        if self.merging {
+            for entry in entries {
+                self.builder.set(id, entry.name, entry.node);
+            }
+        } else {
+            self.builder.fill(id, entries);
+        }
         Ok(())
     }
 
-    /// Adds the file `name` of the directory `parent`, which is open as `fd`.
+    /// Adds a file, `name` of the directory that is open as `fd`, unless it is there under another name.
     fn child(
         &mut self,
-        parent: NodeId,
+        found: &Found<'_>,
         fd: &OwnedFd,
         name: &CStr,
-        path: &Path,
-        access: &Path,
         pending: &mut Vec<NodeId>,
-    ) -> Result<Entry> {
-        let stat = match statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Err(Error::changed(path, "removed")),
-            other => other.map_err(|error| Error::io(path, "examine", error))?,
-        };
-        let kept = self.tree.keep_name(name.to_bytes());
-        let directory = file_type(&stat) == Some(FileType::Directory);
-        let linked = stat.st_nlink > 1 && !directory;
+    ) -> Result<NodeId> {
+        let stat = found.stat;
+        if file_type(stat) == Some(FileType::Directory) {
+            return self.subdirectory(found, pending);
+        }
+        let linked = stat.st_nlink > 1;
         if linked {
-            if let Some(&node) = self.links.get(&identity(&stat)) {
-                return Ok(self.tree.entry(kept, node));
+            if let Some(&node) = self.links.get(&identity(stat)) {
+                return Ok(node);
             }
         }
-        if directory {
-            self.refuse_loop(parent, &stat, path)?;
+        let kind = self.kind(found, fd, name)?;
+        let node = self.add(found, kind)?;
+        if linked {
+            self.links.insert(identity(stat), node);
         }
-        let target = if file_type(&stat) == Some(FileType::Symlink) {
-            let target = readlinkat(fd, name, Vec::new());
-            let target = target.map_err(|error| Error::io(path, "read the symlink", error))?;
-            Some(target.into_bytes())
+        Ok(node)
+    }
+
+    /// Adds a directory, or what it has to one that is there already.
+    fn subdirectory(&mut self, found: &Found<'_>, pending: &mut Vec<NodeId>) -> Result<NodeId> {
+        self.refuse_loop(found.parent, found.stat, found.path)?;
+        let present = if self.merging {
+            let name = self.tree().name(&found.name).to_vec();
+            self.builder.find(found.parent, &name)
         } else {
             None
         };
-        let node = self.add(parent, kept, &stat, access, target)?;
-        if linked {
-            self.links.insert(identity(&stat), node);
-        }
-        if directory {
+        let node = match present.filter(|&present| self.builder.is_directory(present)) {
+            Some(present) => {
+                let attributes = self.attributes(found.stat, found.access, found.path)?;
+                self.builder.describe(present, attributes, self.origin);
+                present
+            }
+            None => self.add(found, Kind::Directory(Vec::new()))?,
+        };
+        self.enter(node, found.stat, found.path)?;
+        let parent = self.directories.get(&found.parent);
+        let mounted = parent.is_none_or(|parent| parent.dev != found.stat.st_dev);
+        if !(self.options.one_file_system && mounted) {
             pending.push(node);
         }
-        Ok(self.tree.entry(kept, node))
+        Ok(node)
+    }
+
+    /// Notes that `id` is the directory in `stat`.
+    fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
+        if self.options.output == Some(identity(stat)) {
+            let why = "the image would be written into the tree it is made of; write it elsewhere";
+            return Err(Error::refused(path, why));
+        }
+        self.directories.insert(id, identity(stat));
+        Ok(())
     }
 
     /// A directory below itself, as bind mounts make it, would never end.
@@ -175,95 +287,98 @@ impl Scanner {
         let mut above = parent;
         loop {
             if self.directories.get(&above) == Some(&identity(stat)) {
-                let same = crate::error::shown(&self.tree.path(above));
+                let same = crate::error::shown(&self.shown(above));
                 let why = format!("is the same directory as {same} above it; unmount it first");
                 return Err(Error::refused(path, why));
             }
             if above == ROOT {
                 return Ok(());
             }
-            above = self.tree.node(above).parent;
+            above = self.tree().node(above).parent;
         }
     }
 
-    /// Adds an inode, which `access` leads to.
-    fn add(
-        &mut self,
-        parent: NodeId,
-        name: Name,
-        stat: &Stat,
-        access: &Path,
-        target: Option<Vec<u8>>,
-    ) -> Result<NodeId> {
-        let id = self.tree.nodes.len() as NodeId;
-        let shown = |tree: &Tree| match id {
-            ROOT => tree.origin.path.clone(),
-            _ => tree.path(parent).join(OsStr::from_bytes(tree.name(&name))),
-        };
-        if id == NodeId::MAX {
-            let why = "has more files than an image can hold (4294967294)";
-            return Err(Error::refused(&self.tree.origin.path, why));
-        }
-        let kind = match file_type(stat) {
+    /// What a file other than a directory is.
+    fn kind(&self, found: &Found<'_>, fd: &OwnedFd, name: &CStr) -> Result<Kind> {
+        let stat = found.stat;
+        Ok(match file_type(stat) {
             Some(FileType::Regular) => Kind::Regular {
                 size: stat.st_size as u64,
-                identity: identity(stat),
+                place: Place::File {
+                    identity: identity(stat),
+                    mtime: mtime(stat),
+                },
             },
-            Some(FileType::Directory) => {
-                if self.output == Some(identity(stat)) {
-                    let why = "the image would be written into the tree it is made of; write it elsewhere";
-                    return Err(Error::refused(&shown(&self.tree), why));
-                }
-                self.directories.insert(id, identity(stat));
-                Kind::Directory(Vec::new())
+            Some(FileType::Symlink) => {
+                let target = readlinkat(fd, name, Vec::new());
+                let target =
+                    target.map_err(|error| Error::io(found.path, "read the symlink", error))?;
+                Kind::Symlink(target.into_bytes().into())
             }
-            Some(FileType::Symlink) => Kind::Symlink(target.unwrap_or_default().into()),
             Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => {
-                let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
-                if major >= MAJOR_LIMIT || minor >= MINOR_LIMIT {
-                    let why = format!("device number {major}:{minor} is beyond what Linux knows");
-                    return Err(Error::refused(&shown(&self.tree), why));
-                }
-                Kind::Device {
-                    file_type,
-                    major,
-                    minor,
-                }
+                let number = (major(stat.st_rdev), minor(stat.st_rdev));
+                device(file_type, number).map_err(|why| Error::refused(found.path, why))?
             }
             Some(FileType::Fifo) => Kind::Fifo,
             Some(FileType::Socket) => Kind::Socket,
+            Some(FileType::Directory) => Kind::Directory(Vec::new()),
             None => {
                 let why = format!("has an unknown file type (mode {:#o})", stat.st_mode);
-                return Err(Error::refused(&shown(&self.tree), why));
+                return Err(Error::refused(found.path, why));
             }
-        };
+        })
+    }
+
+    /// Adds an inode.
+    fn add(&mut self, found: &Found<'_>, kind: Kind) -> Result<NodeId> {
+        let attributes = self.attributes(found.stat, found.access, found.path)?;
+        self.builder.add(Node {
+            attributes,
+            parent: found.parent,
+            name: found.name,
+            origin: self.origin,
+            kind,
+        })
+    }
+
+    /// The attributes of a file, extended ones included.
+    fn attributes(&mut self, stat: &Stat, access: &Path, path: &Path) -> Result<Attributes> {
         let unknown = &mut self.unknown;
-        let tree = &self.tree;
         let set = self.xattrs.read(
             access,
-            || shown(tree),
+            || path.into(),
             |name| {
                 unknown
                     .entry(name.into())
-                    .or_insert_with(|| (shown(tree), 0))
+                    .or_insert_with(|| (path.into(), 0))
                     .1 += 1;
             },
         )?;
-        let attributes = Attributes {
+        Ok(Attributes {
             permissions: (stat.st_mode & 0o7777) as u16,
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: mtime(stat),
-            xattrs: self.tree.keep_xattrs(set),
-        };
-        self.tree.nodes.push(Node {
-            attributes,
-            parent,
-            name,
-            kind,
-        });
-        Ok(id)
+            xattrs: self.builder.tree.keep_xattrs(set),
+        })
     }
+}
+
+/// A device node with that major and minor number, or why there is none.
+pub(crate) fn device(
+    file_type: FileType,
+    (major, minor): (u32, u32),
+) -> std::result::Result<Kind, String> {
+    if major >= MAJOR_LIMIT || minor >= MINOR_LIMIT {
+        return Err(format!(
+            "device number {major}:{minor} is beyond what Linux knows"
+        ));
+    }
+    Ok(Kind::Device {
+        file_type,
+        major,
+        minor,
+    })
 }
 
 /// A line for each of the extended attributes that an image cannot hold.

@@ -42,6 +42,8 @@ pub struct Node {
     pub parent: NodeId,
     /// The name under which it was seen first.
     pub name: Name,
+    /// Which of the tree's origins described it last.
+    pub origin: u32,
     /// Type and content.
     pub kind: Kind,
 }
@@ -53,8 +55,8 @@ pub enum Kind {
     Regular {
         /// Bytes.
         size: u64,
-        /// Which file of the origin it is, to notice that another took its place.
-        identity: Identity,
+        /// Where the node's origin has them.
+        place: Place,
     },
     /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
     Directory(Vec<Entry>),
@@ -87,6 +89,27 @@ impl Kind {
             Kind::Socket => FileType::Socket,
         }
     }
+}
+
+/// Where an origin has the content of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file of a directory, at the path of the node; both tell when another took its place.
+    File {
+        /// Which file it is.
+        identity: Identity,
+        /// Its modification time.
+        mtime: (i64, u32),
+    },
+    /// In the origin's only file, from this offset on, in one piece.
+    Part(u64),
+    /// In the origin's only file, in pieces with zeros between them.
+    Pieces {
+        /// The first of the origin's pieces.
+        first: usize,
+        /// How many.
+        count: usize,
+    },
 }
 
 /// `st_dev` and `st_ino`.
@@ -138,19 +161,19 @@ pub struct Tree {
     pub xattrs: Vec<XattrSet>,
     names: Vec<u8>,
     xattr_ids: HashMap<XattrSet, u32>,
-    /// Where the content of regular files is.
-    pub(crate) origin: Origin,
+    /// What the tree was read from, in this order.
+    pub(crate) origins: Vec<Origin>,
 }
 
 impl Tree {
     /// A tree without nodes.
-    pub(crate) fn new(origin: Origin) -> Self {
+    pub(crate) fn new() -> Self {
         Tree {
             nodes: Vec::new(),
             xattrs: vec![XattrSet::new()],
             names: Vec::new(),
             xattr_ids: HashMap::from([(XattrSet::new(), 0)]),
-            origin,
+            origins: Vec::new(),
         }
     }
 
@@ -225,13 +248,18 @@ impl Tree {
             .collect()
     }
 
-    /// The path of `node`, as the user would write it.
+    /// The path of `node`, as the user would write it or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
-        if node == ROOT {
-            self.origin.path.clone()
-        } else {
-            self.origin.path.join(self.relative_path(node))
+        match self.origins.get(self.node(node).origin as usize) {
+            Some(origin) => origin.show(&self.relative_path(node)),
+            None => self.relative_path(node),
         }
+    }
+
+    /// What the tree was read from, for messages about all of it.
+    pub fn title(&self) -> PathBuf {
+        let first = self.origins.first();
+        first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
     /// Bytes of all regular files.

@@ -32,6 +32,26 @@ pub struct Options {
     pub uuid: Option<Uuid>,
     /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if none.
     pub time: Option<(i64, u32)>,
+    /// Files of at least so many bytes are aligned for huge pages.
+    pub huge_threshold: u64,
+    /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
+    pub padding: u64,
+    /// Most bytes that the image may have, if there is a limit.
+    pub max_size: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            block_size: layout::MIN_BLOCK_SIZE,
+            label: String::new(),
+            uuid: None,
+            time: None,
+            huge_threshold: layout::HUGE_SIZE,
+            padding: layout::HUGE_SIZE,
+            max_size: None,
+        }
+    }
 }
 
 /// Checksums of the metadata.

@@ -490,30 +490,6 @@ fn rules_of_data() {
     let at = inode!(ino::INNER, data);
     let data = sb.data.offset.get() + 4096;
     violated(&[(at, &data.to_le_bytes())], "files share data", at);
-    let huge = 2u64 << 20;
-    let mut image = specimen();
-    image.resize(3 * huge as usize, 0);
-    let mut poke = |offset: u64, value: u64| {
-        image[offset as usize..offset as usize + 8].copy_from_slice(&value.to_le_bytes());
-    };
-    poke(sb!(total_size), 3 * huge);
-    poke(sb!(data) + 8, 3 * huge - sb.data.offset.get());
-    poke(inode!(ino::INNER, size), huge);
-    poke(inode!(ino::INNER, data), huge + 4096);
-    let at = (sb.data.offset.get() + 8192) as usize;
-    image[at..at + 100].fill(0);
-    seal(&mut image);
-    let offset = inode!(ino::INNER, data);
-    let what = "large file is not aligned for huge pages";
-    let value = huge + 4096;
-    assert_eq!(
-        findings(&image),
-        [Finding::Rule {
-            what,
-            offset,
-            value
-        }]
-    );
 }
 
 #[test]

@@ -3,14 +3,14 @@
 //! Checks where the data of files stand, and that there is nothing between them.
 
 use super::Checker;
-use crate::image::layout::{self, HUGE_SIZE};
+use crate::image::layout;
 use crate::memory::Storage;
 use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Data of different files must not share a block, large files must be aligned for huge pages, and the
-    /// rest of the data, the last block of every file included, must be zero.
+    /// Data of different files must not share a block, and the rest of the data, the last block of every file
+    /// included, must be zero.
     pub(super) fn check_data(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().data;
         let block = u64::from(self.image.superblock().block_size);
@@ -23,13 +23,6 @@ impl<S: Storage> Checker<'_, '_, S> {
                 self.rule("files share data", field, extent.offset)?;
             } else {
                 self.zeros(end, extent.offset)?;
-            }
-            if extent.size >= HUGE_SIZE && extent.offset % HUGE_SIZE != 0 {
-                self.rule(
-                    "large file is not aligned for huge pages",
-                    field,
-                    extent.offset,
-                )?;
             }
             end = end.max(extent.offset + extent.size);
         }

@@ -25,12 +25,7 @@ pub fn scratch() -> tempfile::TempDir {
 
 /// The options that the tool takes by default.
 pub fn options() -> Options {
-    Options {
-        block_size: 4096,
-        label: String::new(),
-        uuid: None,
-        time: None,
-    }
+    Options::default()
 }
 
 /// Makes an image of `tree` at `image`.

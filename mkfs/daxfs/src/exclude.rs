@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Patterns of what is left out of a tree.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::path::Path;
+
+/// Patterns as in .gitignore: one with a slash at its start or within is matched against the path from the root of
+/// the image, another against the name alone, at any depth. `*`, `?` and `[...]` match no slash, `**` does. One with a
+/// slash at its end matches directories only. With a directory, all below it is left out.
+pub struct Exclude {
+    /// Patterns for everything,
+    any: GlobSet,
+    /// and for directories.
+    directories: GlobSet,
+}
+
+impl Exclude {
+    /// What `patterns` say; `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a pattern.
+    pub fn new<T: AsRef<str>>(
+        patterns: impl IntoIterator<Item = T>,
+    ) -> Result<Option<Self>, String> {
+        let mut empty = true;
+        let (mut any, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            let directory = pattern.ends_with('/');
+            let path = pattern.trim_end_matches('/');
+            if path.trim_start_matches('/').is_empty() {
+                return Err(format!("the pattern '{pattern}' names nothing in the tree"));
+            }
+            let glob = match path.contains('/') {
+                true => path.trim_start_matches('/').to_string(),
+                false => format!("**/{path}"),
+            };
+            let glob = GlobBuilder::new(&glob)
+                .literal_separator(true)
+                .backslash_escape(true)
+                .build()
+                .map_err(|error| format!("the pattern '{pattern}' is wrong: {}", error.kind()))?;
+            if directory {
+                directories.add(glob);
+            } else {
+                any.add(glob);
+            }
+            empty = false;
+        }
+        let build = |builder: GlobSetBuilder| builder.build().map_err(|error| error.to_string());
+        Ok((!empty).then_some(Exclude {
+            any: build(any)?,
+            directories: build(directories)?,
+        }))
+    }
+
+    /// Whether what is at `path`, relative to the root, is left out.
+    pub fn matches(&self, path: &Path, directory: bool) -> bool {
+        self.any.is_match(path) || directory && self.directories.is_match(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn matches(pattern: &str, path: &str, directory: bool) -> bool {
+        let exclude = Exclude::new([pattern]).unwrap().unwrap();
+        exclude.matches(Path::new(path), directory)
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, path) in [
+            ("*.o", "a.o"),
+            ("*.o", "x/y/.o"),
+            ("/a", "a"),
+            ("a/b", "a/b"),
+            ("a/*/c", "a/b/c"),
+            ("a/**/c", "a/b/b/c"),
+            ("a/**/c", "a/c"),
+            ("a?[bc]", "x/axb"),
+            ("{a,b}", "b"),
+            (r"\*", "*"),
+        ] {
+            assert!(matches(pattern, path, false), "{pattern} {path}");
+        }
+        for (pattern, path) in [
+            ("*.o", "a.os"),
+            ("/a", "b/a"),
+            ("a/b", "x/a/b"),
+            ("a/*/c", "a/b/b/c"),
+            ("a*c", "a/c"),
+            (r"\*", "a"),
+            ("a/", "a"),
+        ] {
+            assert!(!matches(pattern, path, false), "{pattern} {path}");
+        }
+        assert!(matches("a/", "b/a", true) && matches("b/a/", "b/a", true));
+        let odd = Path::new(OsStr::from_bytes(b"x/\xff.o"));
+        assert!(Exclude::new(["*.o"]).unwrap().unwrap().matches(odd, false));
+    }
+
+    #[test]
+    fn wrong_patterns() {
+        assert!(Exclude::new([""; 0]).unwrap().is_none());
+        for wrong in ["", "/", "//", "[", "{a"] {
+            assert!(Exclude::new([wrong]).is_err(), "{wrong}");
+        }
+    }
+}
