@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <drm/drm.h>
 #include <drm/drm_mode.h>
+#include <drm/qxl_drm.h>
 #include <fcntl.h>
 #include <linux/dma-heap.h>
 #include <linux/mount.h>
@@ -102,9 +103,10 @@ static int huge_folios(const struct image *image, int seals)
 	return fd;
 }
 
-enum memfd_kind { PLAIN, THP, HUGETLB };
+/* SHUFFLED: the pages of huge folios, but not in their order. */
+enum memfd_kind { PLAIN, THP, HUGETLB, SHUFFLED };
 
-static const enum memfd_kind plain = PLAIN, thp = THP, hugetlb = HUGETLB;
+static const enum memfd_kind plain = PLAIN, thp = THP, hugetlb = HUGETLB, shuffled = SHUFFLED;
 
 static int any_memfd(const struct image *image, enum memfd_kind kind, int seals)
 {
@@ -135,32 +137,82 @@ static int make_memfd(const struct source *source, const struct image *image)
 			 F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
+#define PAGES_IN_HUGE (HUGE_SIZE / 4096)
+
+/* The last two pages of each 2 MiB change places. */
+static struct image shuffled_image(const struct image *image)
+{
+	struct image copy = image_copy(image);
+
+	for (size_t end = HUGE_SIZE; end <= copy.size; end += HUGE_SIZE) {
+		memcpy(copy.bytes + end - 4096, image->bytes + end - 8192, 4096);
+		memcpy(copy.bytes + end - 8192, image->bytes + end - 4096, 4096);
+	}
+	return copy;
+}
+
+static void add_item(struct udmabuf_create_list *list, int memfd, size_t page, size_t pages)
+{
+	list->list[list->count++] = (struct udmabuf_create_item){
+		.memfd = memfd,
+		.offset = page * 4096,
+		.size = pages * 4096,
+	};
+}
+
+/* A buffer of @room bytes of @memfd, with the pages in the order of the image. */
+static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind kind)
+{
+	size_t most = 3 * (room / HUGE_SIZE), pages = room / 4096;
+	struct udmabuf_create_list *list =
+		calloc(1, sizeof(*list) + most * sizeof(struct udmabuf_create_item));
+	int fd;
+
+	list->flags = UDMABUF_FLAGS_CLOEXEC;
+	if (kind != SHUFFLED)
+		add_item(list, memfd, 0, pages);
+	else
+		for (size_t page = 0; page < pages; page += PAGES_IN_HUGE) {
+			add_item(list, memfd, page, PAGES_IN_HUGE - 2);
+			add_item(list, memfd, page + PAGES_IN_HUGE - 1, 1);
+			add_item(list, memfd, page + PAGES_IN_HUGE - 2, 1);
+		}
+	fd = ioctl(device, UDMABUF_CREATE_LIST, list);
+	free(list);
+	return fd < 0 ? missing("udmabuf refuses so much memory") : fd;
+}
+
 static int make_udmabuf(const struct source *source, const struct image *image)
 {
-	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC };
 	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), memfd, fd;
-	char room[32];
-	long long limit;
-	const enum memfd_kind *kind = source->argument;
+	enum memfd_kind kind = *(const enum memfd_kind *)source->argument;
+	size_t room = image_room(image);
+	long long limit = number_in(UDMABUF_LIMIT, "");
+	char number[32];
 
 	if (device < 0)
 		return missing("needs /dev/udmabuf");
-	memfd = *kind == PLAIN ? memfd_with(image, image_room(image), 0, F_SEAL_SHRINK) :
-				 any_memfd(image, *kind, F_SEAL_SHRINK);
+	if (kind == PLAIN) {
+		memfd = memfd_with(image, room, 0, F_SEAL_SHRINK);
+	} else if (kind == SHUFFLED) {
+		struct image shuffled = shuffled_image(image);
+
+		memfd = any_memfd(&shuffled, THP, F_SEAL_SHRINK);
+		image_free(&shuffled);
+	} else {
+		memfd = any_memfd(image, kind, F_SEAL_SHRINK);
+	}
 	if (memfd < 0)
 		return memfd;
-	create.memfd = memfd;
-	create.size = image_room(image);
-	snprintf(room, sizeof(room), "%zu", image_room(image) >> 20);
-	limit = number_in(UDMABUF_LIMIT, "");
-	if (limit >= 0 && limit < (long long)(image_room(image) >> 20))
-		write_file(UDMABUF_LIMIT, room);
-	fd = ioctl(device, UDMABUF_CREATE, &create);
-	snprintf(room, sizeof(room), "%lld", limit);
-	write_file(UDMABUF_LIMIT, room);
+	snprintf(number, sizeof(number), "%zu", room >> 20);
+	if (limit >= 0 && limit < (long long)(room >> 20))
+		write_file(UDMABUF_LIMIT, number);
+	fd = create_udmabuf(device, memfd, room, kind);
+	snprintf(number, sizeof(number), "%lld", limit);
+	write_file(UDMABUF_LIMIT, number);
 	close(memfd);
 	close(device);
-	return fd < 0 ? missing("udmabuf refuses so much memory") : fd;
+	return fd;
 }
 
 static int make_heap(const struct source *source, const struct image *image)
@@ -202,6 +254,13 @@ static int open_drm(const char *driver)
 	return -1;
 }
 
+static int missing_device(const char *driver)
+{
+	snprintf(source_missing, sizeof(source_missing),
+		 "needs a graphics device of %s in DAXFS_DRM", driver);
+	return -1;
+}
+
 /* A buffer for software to draw into: what every graphics driver has. */
 static int make_dumb(const struct source *source, const struct image *image)
 {
@@ -215,11 +274,8 @@ static int make_dumb(const struct source *source, const struct image *image)
 	int device = open_drm(source->argument);
 	char *address;
 
-	if (device < 0) {
-		snprintf(source_missing, sizeof(source_missing),
-			 "needs a graphics device of %s in DAXFS_DRM", (char *)source->argument);
-		return -1;
-	}
+	if (device < 0)
+		return missing_device(source->argument);
 	if (ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, &create)) {
 		close(device);
 		return missing("the driver refuses so much memory");
@@ -229,6 +285,31 @@ static int make_dumb(const struct source *source, const struct image *image)
 	REQUIRE(!ioctl(device, DRM_IOCTL_MODE_MAP_DUMB, &map));
 	address = mmap(NULL, create.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, map.offset);
 	REQUIRE(copy_image(image, address, create.size));
+	REQUIRE(!ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime));
+	close(device);
+	return prime.fd;
+}
+
+/* Memory of the device itself, behind one of its PCI BARs. */
+static int make_vram(const struct source *source, const struct image *image)
+{
+	struct drm_qxl_alloc alloc = { .size = image_room(image) };
+	struct drm_qxl_map map = {};
+	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR };
+	int device = open_drm("qxl");
+	char *address;
+
+	if (device < 0)
+		return missing_device("qxl");
+	if (ioctl(device, DRM_IOCTL_QXL_ALLOC, &alloc)) {
+		close(device);
+		return missing("the device has not so much memory");
+	}
+	map.handle = alloc.handle;
+	prime.handle = alloc.handle;
+	REQUIRE(!ioctl(device, DRM_IOCTL_QXL_MAP, &map));
+	address = mmap(NULL, alloc.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, map.offset);
+	REQUIRE(copy_image(image, address, alloc.size));
 	REQUIRE(!ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime));
 	close(device);
 	return prime.fd;
@@ -320,10 +401,13 @@ const struct source sources[] = {
 	{ "udmabuf", "dmabuf", "dmabuf", make_udmabuf, &plain, .pages = true, .shared = true },
 	{ "udmabuf, huge folios", "dmabuf", "dmabuf", make_udmabuf, &thp, .pages = true,
 	  .huge = true, .shared = true },
+	{ "udmabuf, shuffled pages", "dmabuf", "dmabuf", make_udmabuf, &shuffled, .pages = true,
+	  .shared = true },
 	{ "system heap", "dmabuf", "dmabuf", make_heap, NULL, .pages = true, .shared = true },
 	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", "vgem", .pages = true, .shared = true },
 	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", "virtio_gpu",
 	  .pages = true, .shared = true },
+	{ "qxl, device memory", "dmabuf", "dmabuf", make_vram, NULL, "qxl", .shared = true },
 };
 
 const size_t source_count = ARRAY_SIZE(sources);

@@ -132,7 +132,7 @@ write_config() {
 		[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
 		[ ${#cxls[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem dax_cxl fsdev_dax)
 		[ ${#cxl_pmems[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem cxl_pmem nd_pmem)
-		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu)
+		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu qxl)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"

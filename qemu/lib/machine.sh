@@ -171,9 +171,9 @@ add_reserved() {
 	kernel_extra+=(acpi_no_memhotplug memmap="$reserved_size"'$'"$reserved_address")
 }
 
-# vgem needs no hardware.
+# vgem needs no hardware; qxl has memory of its own.
 add_drm() {
-	qemu+=(-device virtio-gpu-pci)
+	qemu+=(-device virtio-gpu-pci -device qxl,ram_size_mb=512)
 }
 
 # ---- everything else ------------------------------------------------------------------------------
