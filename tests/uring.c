@@ -27,25 +27,38 @@ struct ring ring_open(void)
 	return ring;
 }
 
+/* Submits what has been put into the queue and takes the next result. */
+static int ring_enter(struct ring *ring, unsigned int count)
+{
+	unsigned int *done = (void *)(ring->completions + ring->params.cq_off.head);
+	unsigned int *done_mask = (void *)(ring->completions + ring->params.cq_off.ring_mask);
+	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
+	int result;
+
+	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, count, 1, IORING_ENTER_GETEVENTS, NULL, 0) ==
+		(int)count);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	result = results[*done & *done_mask].res;
+	__atomic_store_n(done, *done + 1, __ATOMIC_RELEASE);
+	return result;
+}
+
 int ring_do(struct ring *ring, const struct io_uring_sqe *request)
 {
 	unsigned int *tail = (void *)(ring->submissions + ring->params.sq_off.tail);
 	unsigned int *mask = (void *)(ring->submissions + ring->params.sq_off.ring_mask);
 	unsigned int *array = (void *)(ring->submissions + ring->params.sq_off.array);
-	unsigned int *done = (void *)(ring->completions + ring->params.cq_off.head);
-	unsigned int *done_mask = (void *)(ring->completions + ring->params.cq_off.ring_mask);
-	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
 	unsigned int slot = *tail & *mask;
-	int result;
 
 	ring->entries[slot] = *request;
 	array[slot] = slot;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	result = results[*done & *done_mask].res;
-	__atomic_store_n(done, *done + 1, __ATOMIC_RELEASE);
-	return result;
+	return ring_enter(ring, 1);
+}
+
+int ring_wait(struct ring *ring)
+{
+	return ring_enter(ring, 0);
 }
 
 int ring_register(struct ring *ring, void *address, size_t length)

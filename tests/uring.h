@@ -19,6 +19,9 @@ struct ring ring_open(void);
 /* Submits one request, waits for it and returns its result. */
 int ring_do(struct ring *ring, const struct io_uring_sqe *request);
 
+/* Waits for a result that no request of our own asked for, and returns it. */
+int ring_wait(struct ring *ring);
+
 /* Registers the only buffer; returns 0 or -1. */
 int ring_register(struct ring *ring, void *address, size_t length);
 
