@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What runs in each of many containers: reads a file, maps it, and stays. And the view on that from
+ * outside.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE	4096UL
+#define PIECE	(1UL << 20)
+
+static int usage(FILE *stream)
+{
+	fprintf(stream,
+		"Usage: tenant FILE\n"
+		"       tenant --frames PID FILE\n\n"
+		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
+		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
+		"            memory, and a digest of where they are, in order\n");
+	return stream == stderr ? 2 : 0;
+}
+
+static int stay(const char *path)
+{
+	static unsigned char buffer[PIECE];
+	uint64_t read_sum = 0, mapped_sum = 0;
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	const unsigned char *mapped;
+	ssize_t length;
+	size_t size = 0;
+
+	if (file < 0)
+		err(1, "%s", path);
+	while ((length = read(file, buffer, sizeof(buffer))) > 0) {
+		for (ssize_t at = 0; at < length; at += PAGE)
+			read_sum = read_sum * 31 + buffer[at];
+		size += length;
+	}
+	mapped = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
+	if (length < 0 || mapped == MAP_FAILED)
+		err(1, "%s", path);
+	for (size_t at = 0; at < size; at += PAGE)
+		mapped_sum = mapped_sum * 31 + mapped[at];
+	if (read_sum != mapped_sum)
+		errx(1, "%s: reading and mapping differ", path);
+	printf("%zu %016" PRIx64 "\n", size, read_sum);
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
+static int frames(const char *pid, const char *path)
+{
+	uint64_t entry, frame, lowest = UINT64_MAX, highest = 0, digest = 0, start, end;
+	char name[64], line[512];
+	size_t count = 0;
+	int pagemap;
+	FILE *maps;
+
+	snprintf(name, sizeof(name), "/proc/%s/maps", pid);
+	maps = fopen(name, "re");
+	snprintf(name, sizeof(name), "/proc/%s/pagemap", pid);
+	pagemap = open(name, O_RDONLY | O_CLOEXEC);
+	if (!maps || pagemap < 0)
+		err(1, "process %s", pid);
+	while (fgets(line, sizeof(line), maps)) {
+		char *found = strchr(line, '/');
+
+		line[strcspn(line, "\n")] = 0;
+		if (!found || strcmp(found, path) ||
+		    sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
+			continue;
+		for (uint64_t at = start; at < end; at += PAGE) {
+			if (pread(pagemap, &entry, 8, at / PAGE * 8) != 8 || !(entry >> 63))
+				continue;
+			frame = entry & ((1ULL << 55) - 1);
+			digest = (digest ^ frame) * 0x100000001b3ULL;
+			lowest = frame < lowest ? frame : lowest;
+			highest = frame > highest ? frame : highest;
+			count++;
+		}
+	}
+	printf("%zu %" PRIu64 " %" PRIu64 " %016" PRIx64 "\n", count, lowest * PAGE,
+	       highest * PAGE, digest);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+		return usage(stdout);
+	if (argc == 4 && !strcmp(argv[1], "--frames"))
+		return frames(argv[2], argv[3]);
+	if (argc != 2 || argv[1][0] == '-')
+		return usage(stderr);
+	return stay(argv[1]);
+}
