@@ -32,6 +32,7 @@ help:
 	@echo '  make module | tools | tests | debug-module      parts of the above'
 	@echo '  make prepare        only what building and testing takes, cached in'
 	@echo '                      $(CACHE)'
+	@echo '  make documentation  the manual pages of Documentation/, from the programs'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
 	@echo '  make clean          removes build/'
@@ -88,6 +89,18 @@ tools: prepare-root
 	@mkdir -p build/bin
 	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
 	@ln -sf daxfs build/bin/mount.daxfs
+	@ln -sf daxfs build/bin/fsck.daxfs
+	@ln -sf mkdaxfs build/bin/mkfs.daxfs
+
+# What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
+manual := $(cargo) run --quiet --release --locked --target $(target) --manifest-path mkfs/Cargo.toml --example manual --
+
+documentation: prepare-root
+	$(Q)$(manual) pages $(CURDIR)/Documentation
+
+completions: prepare-root
+	@rm -rf build/completions
+	$(Q)$(manual) completions $(CURDIR)/build/completions
 
 tests: prepare-root
 	@$(call say,building the tests into build/tests)
@@ -145,5 +158,5 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: buildroot/demo-root --remove; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools tests demo check check-debug shell prepare \
+.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
 	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean

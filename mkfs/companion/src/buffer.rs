@@ -227,7 +227,7 @@ unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
 }
 
 /// The size of the DAX device with that number in bytes, if the system tells.
-fn dax_size(device: u64) -> Option<u64> {
+pub fn dax_size(device: u64) -> Option<u64> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let size = std::fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/size")).ok()?;
     size.trim().parse().ok()

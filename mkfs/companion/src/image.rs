@@ -2,10 +2,10 @@
 
 //! The image file.
 
+use crate::bar::Bar;
 use crate::Result;
 use daxfs::image::Superblock;
 use daxfs::memory::FileMemory;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -43,11 +43,7 @@ impl ImageFile {
         sparse: bool,
         mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
-        let bar = ProgressBar::with_draw_target(Some(self.size), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("[{wide_bar}] {bytes}/{total_bytes} {eta}")
-        {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let bar = Bar::new("copying", self.size);
         let mut reader = (&self.file).take(self.size);
         let mut piece = vec![0; PIECE];
         let mut offset = 0;
@@ -62,9 +58,8 @@ impl ImageFile {
                     .map_err(|error| format!("cannot write byte {offset} of the copy: {error}"))?;
             }
             offset += length as u64;
-            bar.set_position(offset);
+            bar.advance(length as u64);
         }
-        bar.finish_and_clear();
         Ok(())
     }
 }

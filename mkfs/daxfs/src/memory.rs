@@ -30,16 +30,24 @@ pub struct FileMemory<'a> {
 }
 
 impl<'a> FileMemory<'a> {
-    /// The image in `file`, as far as it reaches now.
+    /// The image in `file`, a regular file or block device, as far as it reaches now.
     ///
     /// # Errors
     ///
     /// When the size of the file cannot be told.
     pub fn new(file: &'a File) -> io::Result<Self> {
-        Ok(FileMemory {
-            file,
-            size: file.metadata()?.len(),
-        })
+        let metadata = file.metadata()?;
+        let size = if metadata.is_file() {
+            metadata.len()
+        } else {
+            seek(file, SeekFrom::End(0))?
+        };
+        Ok(Self::with_size(file, size))
+    }
+
+    /// The first `size` bytes of `file`.
+    pub fn with_size(file: &'a File, size: u64) -> Self {
+        FileMemory { file, size }
     }
 }
 

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `fsck`: holds an image against every rule of the format, and its bytes against its SHA-256.
+
+use crate::bar::Bar;
+use crate::source::{name_of, Source};
+use crate::text::{remedy, shown};
+use crate::Result;
+use daxfs::check::{check, Finding};
+use daxfs::digest::{digest, hex};
+use daxfs::image::{Problem, Superblock};
+use daxfs::memory::Storage;
+use daxfs::Progress;
+use std::fs::File;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::thread;
+
+/// Exit status: errors were found, and stay.
+pub const UNCORRECTED: u8 = 4;
+/// Exit status: the check itself failed.
+pub const OPERATIONAL: u8 = 8;
+/// Exit status: wrong usage.
+pub const USAGE: u8 = 16;
+
+/// Findings that are shown unless all are asked for.
+const SHOWN: u64 = 100;
+
+/// How to check.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Show every finding.
+    pub verbose: bool,
+    /// Say nothing of what is clean.
+    pub quiet: bool,
+    /// The file descriptor that fsck(8) wants to be told on how far the check is.
+    pub progress: Option<u32>,
+}
+
+/// Checks the images at `paths` and returns fsck's exit status.
+pub fn fsck(paths: &[impl AsRef<Path>], options: Options) -> u8 {
+    paths
+        .iter()
+        .fold(0, |status, path| status | one(path.as_ref(), options))
+}
+
+fn one(path: &Path, options: Options) -> u8 {
+    let name = name_of(path);
+    let source = match Source::open(path) {
+        Ok(source) => source,
+        Err(why) => {
+            eprintln!("fsck.daxfs: {name}: {why}");
+            return OPERATIONAL;
+        }
+    };
+    let listener = Listener::new(&name, options.progress);
+    let mut count = 0;
+    let mut status = 0;
+    let outcome = examine(&source, &listener, &mut |text, unreadable| {
+        count += 1;
+        status |= if unreadable { OPERATIONAL } else { UNCORRECTED };
+        if options.verbose || count <= SHOWN {
+            listener.bar.say(&format!("{name}: {text}"));
+        }
+    });
+    drop(listener);
+    if count > SHOWN && !options.verbose {
+        eprintln!("{name}: and {} more; -v shows all", count - SHOWN);
+    }
+    match outcome {
+        Some(superblock) if status == 0 => {
+            if !options.quiet {
+                let (inodes, size) = (superblock.inode_count(), superblock.total_size);
+                // Nobody may be listening; the image is clean all the same.
+                let _ = writeln!(std::io::stdout(), "{name}: clean, {inodes} inodes, {size} bytes");
+            }
+        }
+        _ => eprintln!(
+            "{name}: {count} errors, nothing was changed; restore the image from a copy, or make it again"
+        ),
+    }
+    status
+}
+
+/// Holds the image in `source` against every rule, and tells `report` of each violation, with whether it means that
+/// the memory cannot be read. Returns the superblock if there is a valid one.
+pub fn examine<S: Storage + Sync>(
+    source: &S,
+    progress: &dyn Progress,
+    report: &mut (dyn FnMut(&str, bool) + Send),
+) -> Option<Superblock> {
+    let superblock = Superblock::load(source).ok();
+    let report = Mutex::new(report);
+    let tell = |text: &str, unreadable: bool| {
+        if let Ok(mut report) = report.lock() {
+            report(text, unreadable);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            check(source, &mut |finding| {
+                let unreadable =
+                    matches!(finding, Finding::Reader(error) if error.problem == Problem::Unreadable);
+                tell(&finding.to_string(), unreadable);
+                ControlFlow::Continue(())
+            });
+        });
+        if let Some(superblock) = &superblock {
+            progress.step("checking", superblock.total_size);
+            match digest(source, superblock.total_size, progress) {
+                Ok(digest) if digest == superblock.sha256 => (),
+                Ok(digest) => {
+                    let (found, stored) = (hex(&digest), hex(&superblock.sha256));
+                    tell(
+                        &format!("SHA-256 is {found}, the superblock says {stored}"),
+                        false,
+                    );
+                }
+                Err(error) => tell(&error.to_string(), true),
+            }
+        }
+    });
+    superblock
+}
+
+/// The SHA-256 of the image at `path`, as the mount option `digest=` takes it.
+///
+/// # Errors
+///
+/// That the image cannot be read, is none, or says that it has another.
+pub fn sum(path: &Path) -> Result<String> {
+    let image = crate::source::Opened::open(path)?;
+    let size = image.superblock.total_size;
+    let bar = Bar::new("reading", size);
+    let sum = digest(&image.source, size, &bar)
+        .map_err(|error| format!("{}: {error}{}", image.name, remedy(error.problem)))?;
+    drop(bar);
+    if sum != image.superblock.sha256 {
+        let (sum, stored) = (hex(&sum), hex(&image.superblock.sha256));
+        let remedy = remedy(Problem::Digest);
+        return Err(format!(
+            "{}: SHA-256 is {sum}, the superblock says {stored}{remedy}",
+            image.name
+        ));
+    }
+    Ok(hex(&sum))
+}
+
+/// A bar for people, and lines for fsck(8): pass, done, total, name.
+struct Listener {
+    bar: Bar,
+    fsck: Option<Mutex<File>>,
+    name: String,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Listener {
+    fn new(name: &str, fd: Option<u32>) -> Self {
+        // 0 asks for a bar, which there is anyway.
+        let file = fd.filter(|&fd| fd > 0).and_then(|fd| {
+            File::options()
+                .append(true)
+                .open(format!("/proc/self/fd/{fd}"))
+                .ok()
+        });
+        Listener {
+            bar: Bar::new("checking", 0),
+            fsck: file.map(Mutex::new),
+            name: shown(name.as_bytes()),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress for Listener {
+    fn step(&self, name: &'static str, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        self.bar.step(name, total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.advance(bytes);
+        let total = self.total.load(Ordering::Relaxed).max(1);
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let percent = |done: u64| (u128::from(done) * 100 / u128::from(total)) as u64;
+        let now = percent(before.saturating_add(bytes));
+        if now == percent(before) {
+            return;
+        }
+        if let Some(Ok(mut file)) = self.fsck.as_ref().map(Mutex::lock) {
+            // Who asked may be gone; the check goes on.
+            let _ = file.write_all(format!("1 {now} 100 {}\n", self.name).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `fuse`: serves an image through FUSE, on machines without the module.
+
+mod filesystem;
+
+use crate::source::Opened;
+use crate::text::{cause, shown_path};
+use crate::Result;
+use filesystem::ImageFs;
+use fuser::{Config, MountOption, Session, SessionACL};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+/// Threads that serve requests, at most.
+const THREADS: usize = 8;
+
+/// What to serve where.
+pub struct Options<'a> {
+    /// The image.
+    pub image: &'a Path,
+    /// Where to mount it.
+    pub dir: &'a Path,
+    /// Mount options.
+    pub words: &'a [String],
+    /// Tell the process that started this one, through standard output, that the image is mounted.
+    pub ready: bool,
+}
+
+/// Serves the image until it is unmounted.
+///
+/// # Errors
+///
+/// That it cannot be read or mounted.
+pub fn serve(options: &Options<'_>) -> Result<()> {
+    let image = Opened::open(options.image)?;
+    // What is damaged further in is an error where it is used; without a root there is nothing to mount.
+    image.reader().root()?;
+    let config = config(options)?;
+    let dir = shown_path(options.dir);
+    let fail = |error: io::Error| {
+        let why = cause(&error);
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
+                "; there is no /dev/fuse: load the module fuse (modprobe fuse)"
+            }
+            io::ErrorKind::NotFound if options.dir.exists() => {
+                "; users other than root need the program fusermount3 (package fuse3)"
+            }
+            io::ErrorKind::NotFound => "; make the directory first",
+            io::ErrorKind::PermissionDenied => {
+                "; the directory must be yours, and /dev/fuse be open to you"
+            }
+            _ => "",
+        };
+        format!("{dir}: cannot mount: {why}{remedy}")
+    };
+    let session = Session::new(ImageFs::new(image), options.dir, &config).map_err(fail)?;
+    let mut session = session;
+    let mut unmounter = session.unmount_callable();
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            // While files are open it stays, and the next signal tries again.
+            let _ = unmounter.unmount();
+        }
+    });
+    if options.ready {
+        tell_parent().map_err(|error| format!("cannot go on in the background: {error}"))?;
+    }
+    session
+        .run()
+        .map_err(|error| format!("{dir}: stopped serving: {}", cause(&error)))
+}
+
+/// The image is mounted: whoever waits for that may go, and nothing of its terminal is kept.
+fn tell_parent() -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(b"\n")?;
+    stdout.flush()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/")
+}
+
+/// Starts a process that serves `image` at `dir`, and waits until that is mounted.
+///
+/// # Errors
+///
+/// That no process can be started. What it fails with, it says itself.
+pub fn in_background(image: &Path, dir: &Path, words: &[String]) -> Result<ExitCode> {
+    let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
+    if !words.is_empty() {
+        arguments.push("--options".into());
+        arguments.push(words.join(",").into());
+    }
+    arguments.extend(["--".into(), image.into(), dir.into()]);
+    let from_stdin = image.as_os_str() == "-";
+    let mut child = Command::new("/proc/self/exe")
+        .arg0("daxfs")
+        .args(arguments)
+        .stdin(if from_stdin {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start a process: {}", cause(&error)))?;
+    let mut line = [0];
+    let ready = child
+        .stdout
+        .take()
+        .map(|mut stdout| stdout.read_exact(&mut line));
+    if matches!(ready, Some(Ok(()))) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let _ = child.wait();
+    Ok(ExitCode::FAILURE)
+}
+
+fn config(options: &Options<'_>) -> Result<Config> {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::DefaultPermissions,
+        MountOption::FSName(options.image.to_string_lossy().into()),
+        // Of root's mounts, which need no fusermount3, the kernel has to be told.
+        if rustix::process::geteuid().is_root() {
+            MountOption::CUSTOM("subtype=daxfs".into())
+        } else {
+            MountOption::Subtype("daxfs".into())
+        },
+    ];
+    for word in options.words {
+        let option = match word.as_str() {
+            "" | "ro" | "defaults" | "nosuid" | "nodev" | "default_permissions" => continue,
+            "allow_other" => {
+                config.acl = SessionACL::All;
+                continue;
+            }
+            "allow_root" => {
+                config.acl = SessionACL::RootAndOwner;
+                continue;
+            }
+            "suid" => MountOption::Suid,
+            "dev" => MountOption::Dev,
+            "exec" => MountOption::Exec,
+            "noexec" => MountOption::NoExec,
+            "noatime" => MountOption::NoAtime,
+            _ => {
+                let known = "allow_other, allow_root, suid, dev, exec, noexec, noatime";
+                return Err(format!("unknown mount option {word}; there are {known}"));
+            }
+        };
+        config.mount_options.push(option);
+    }
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
+    config.n_threads = Some(threads.min(THREADS));
+    config.clone_fd = true;
+    Ok(config)
+}

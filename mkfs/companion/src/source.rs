@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where an image comes from: a file, a block device, a DAX device, or standard input.
+
+use crate::buffer::dax_size;
+use crate::mapping::Mapping;
+use crate::reader::Reader;
+use crate::text::{cause, remedy, shown_path};
+use crate::Result;
+use daxfs::image::{self, Image, Memory, Problem, Superblock};
+use daxfs::memory::{FileMemory, Storage};
+use rustix::fs::{fstat, FileType};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes that are read together.
+const PIECE: usize = 1 << 20;
+
+/// Bytes that an image is read from.
+pub struct Source {
+    bytes: Bytes,
+    size: u64,
+}
+
+enum Bytes {
+    File(File),
+    Mapped(Mapping),
+}
+
+impl Source {
+    /// Opens `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
+    ///
+    /// # Errors
+    ///
+    /// In one line, without the path, why that cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.as_os_str() == "-" {
+            io::stdin().as_fd().try_clone_to_owned().map(File::from)
+        } else {
+            File::open(path)
+        }
+        .map_err(|error| format!("cannot open: {}", cause(&error)))?;
+        let status = fstat(&file).map_err(|error| format!("cannot examine: {error}"))?;
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile | FileType::BlockDevice => {
+                let size = FileMemory::new(&file)
+                    .map_err(|error| format!("cannot tell its size: {}", cause(&error)))?
+                    .size();
+                Ok(Source {
+                    bytes: Bytes::File(file),
+                    size,
+                })
+            }
+            FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
+                let size = dax_size(status.st_rdev).unwrap_or(0);
+                let mapping = Mapping::new(&file, size).map_err(|error| {
+                    let why = cause(&error);
+                    format!(
+                        "cannot map: {why}; a DAX device must be in devdax mode to be read here"
+                    )
+                })?;
+                Ok(Source {
+                    bytes: Bytes::Mapped(mapping),
+                    size,
+                })
+            }
+            FileType::Directory => Err("is a directory; name an image or a device".into()),
+            _ if path.as_os_str() == "-" => Self::spool(file),
+            _ => Err(
+                "cannot be read in any order; name an image file or device, or pipe it to '-'"
+                    .into(),
+            ),
+        }
+    }
+
+    /// Copies a pipe to a file without a name, holes where there are zeros.
+    fn spool(mut pipe: File) -> Result<Self> {
+        let file = tempfile::tempfile().map_err(|error| {
+            let dir = std::env::temp_dir();
+            let dir = shown_path(&dir);
+            format!(
+                "cannot make a temporary file in {dir}: {}; set TMPDIR to a directory with room",
+                cause(&error)
+            )
+        })?;
+        let mut piece = vec![0; PIECE];
+        let mut size = 0;
+        loop {
+            let length = match pipe.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("cannot read: {}", cause(&error))),
+            };
+            let piece = &piece[..length];
+            if piece.iter().any(|&byte| byte != 0) {
+                file.write_all_at(piece, size).map_err(|error| {
+                    format!(
+                        "cannot write a temporary file: {}; set TMPDIR to a directory with room",
+                        cause(&error)
+                    )
+                })?;
+            }
+            size += length as u64;
+        }
+        file.set_len(size)
+            .map_err(|error| format!("cannot write a temporary file: {}", cause(&error)))?;
+        Ok(Source {
+            bytes: Bytes::File(file),
+            size,
+        })
+    }
+}
+
+impl Memory for Source {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).read(offset, into),
+            Bytes::Mapped(mapping) => mapping
+                .read(offset, into)
+                .map_err(|_| image::Error::new(Problem::Unreadable, offset, into.len() as u64)),
+        }
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}
+
+impl Storage for Source {
+    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).hole(offset),
+            Bytes::Mapped(_) => Ok((false, self.size)),
+        }
+    }
+}
+
+/// An image with a valid superblock.
+pub struct Opened {
+    /// Its bytes.
+    pub source: Source,
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// What messages call it.
+    pub name: String,
+}
+
+impl Opened {
+    /// Opens the image at `path`, see [`Source::open`].
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, or is no image.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = name_of(path);
+        let source = Source::open(path).map_err(|why| format!("{name}: {why}"))?;
+        let superblock = Superblock::load(&source)
+            .map_err(|error| format!("{name}: {error}{}", remedy(error.problem)))?;
+        Ok(Opened {
+            source,
+            superblock,
+            name,
+        })
+    }
+
+    /// A reader of the image.
+    pub fn reader(&self) -> Reader<'_, Source> {
+        Reader::new(Image::new(&self.source, &self.superblock), &self.name)
+    }
+}
+
+/// What messages call `path`.
+pub fn name_of(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard input".into()
+    } else {
+        shown_path(path)
+    }
+}

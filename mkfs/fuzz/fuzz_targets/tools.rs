@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare, unpack. A panic is a bug,
+//! and so are a run that does not end, a message of two lines, and anything left behind by a failure.
+//!
+//! As in `image`, the input is laid over a small valid image, and its first byte says whether the checksums are put
+//! right afterwards.
+
+#![no_main]
+
+#[path = "../../daxfs/tests/common/builder.rs"]
+#[allow(dead_code)]
+mod builder;
+#[path = "../../companion/tests/support/everything.rs"]
+mod everything;
+
+use libfuzzer_sys::fuzz_target;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// Where images are unpacked to.
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = PathBuf::from("/dev/shm");
+    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    directory
+});
+
+fuzz_target!(|input: &[u8]| {
+    let (repair, input) = match input.split_first() {
+        Some((first, rest)) => (first % 8 != 0, rest),
+        None => (true, input),
+    };
+    let mut image = builder::specimen();
+    // The superblock's record first, then the tables: the zeros in between say nothing.
+    let places = (0..256).chain(4096..image.len());
+    for (place, byte) in places.zip(input) {
+        image[place] ^= byte;
+    }
+    if repair {
+        builder::seal(&mut image);
+    }
+    everything::everything(&image, &DIRECTORY);
+});

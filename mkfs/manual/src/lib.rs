@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Manual pages and shell completions of all programs, from the command lines that the programs parse and the help
+//! that they print: there is no other source.
+//!
+//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions. Those in
+//! `Documentation/` are held against this by a test.
+
+#[allow(dead_code)]
+#[path = "../../mkdaxfs/src/options.rs"]
+mod mkdaxfs;
+mod sections;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use sections::Sections;
+use std::io;
+
+/// A file: its name and its content.
+pub type File = (String, Vec<u8>);
+
+/// What every page says in its corners.
+const MANUAL: &str = "System administration";
+
+/// A program, and what to read besides.
+struct Program {
+    command: Command,
+    see_also: &'static [&'static str],
+    /// Whether it has a page; the one of mkdaxfs is written by hand.
+    page: bool,
+}
+
+fn programs() -> [Program; 4] {
+    use companion::options::{Args, FsckArgs, HelperArgs};
+    [
+        Program {
+            command: mkdaxfs::Args::command(),
+            see_also: &["daxfs(5)", "daxfs(8)"],
+            page: false,
+        },
+        Program {
+            command: Args::command(),
+            see_also: &["daxfs(5)", "mkdaxfs(8)"],
+            page: true,
+        },
+        Program {
+            command: HelperArgs::command(),
+            see_also: &["daxfs(5)", "daxfs-load(8)", "mount(8)"],
+            page: true,
+        },
+        Program {
+            command: FsckArgs::command(),
+            see_also: &["daxfs-fsck(8)", "fsck(8)"],
+            page: true,
+        },
+    ]
+}
+
+/// The manual pages; those of commands under a program are called `program-command`.
+///
+/// # Errors
+///
+/// None, but for lack of memory.
+pub fn pages() -> io::Result<Vec<File>> {
+    let mut pages = Vec::new();
+    for program in programs().into_iter().filter(|program| program.page) {
+        let Program {
+            command, see_also, ..
+        } = program;
+        let mut command = command.disable_help_subcommand(true);
+        command.build();
+        pages.push(page(&command, command.get_name(), see_also)?);
+        for inner in command.get_subcommands() {
+            let name = format!("{}-{}", command.get_name(), inner.get_name());
+            let above = format!("{}(8)", command.get_name());
+            pages.push(page(inner, &name, &[&above, "daxfs(5)"])?);
+        }
+    }
+    // mkfs(8) finds the program under this name.
+    pages.push(("mkfs.daxfs.8".into(), b".so man8/mkdaxfs.8\n".to_vec()));
+    Ok(pages)
+}
+
+fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
+    let mut page =
+        b".\\\" SPDX-License-Identifier: GPL-2.0\n.\\\" Made from the program's own help.\n"
+            .to_vec();
+    let title = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .section("8")
+        .source(format!("daxfs {}", env!("CARGO_PKG_VERSION")))
+        .manual(MANUAL);
+    title.render_title(&mut page)?;
+    title.render_name_section(&mut page)?;
+    title.render_synopsis_section(&mut page)?;
+    title.render_description_section(&mut page)?;
+    if command.get_subcommands().next().is_some() {
+        title.render_subcommands_section(&mut page)?;
+    }
+    if command
+        .get_arguments()
+        .any(|argument| !argument.is_hide_set())
+    {
+        title.render_options_section(&mut page)?;
+    }
+    let help = command
+        .get_after_long_help()
+        .or_else(|| command.get_after_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    page.extend(Sections(&help).to_roff().into_bytes());
+    page.extend(sections::see_also(see_also).into_bytes());
+    Ok((format!("{name}.8"), without_repetition(page)))
+}
+
+/// Each section comes with the same two lines in front, of which one pair is enough.
+fn without_repetition(page: Vec<u8>) -> Vec<u8> {
+    const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    let page = String::from_utf8_lossy(&page);
+    match page.split_once(PREAMBLE) {
+        Some((head, rest)) => [head, PREAMBLE, &rest.replace(PREAMBLE, "")]
+            .concat()
+            .into_bytes(),
+        None => page.into_owned().into_bytes(),
+    }
+}
+
+/// Completions for bash, zsh and fish, in directories of these names.
+pub fn completions() -> Vec<File> {
+    let mut files = Vec::new();
+    for (shell, directory) in [
+        (Shell::Bash, "bash"),
+        (Shell::Zsh, "zsh"),
+        (Shell::Fish, "fish"),
+    ] {
+        for Program { mut command, .. } in programs() {
+            let name = command.get_name().to_owned();
+            let file = match shell {
+                Shell::Zsh => format!("_{name}"),
+                Shell::Fish => format!("{name}.fish"),
+                _ => name.clone(),
+            };
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, name, &mut text);
+            files.push((format!("{directory}/{file}"), text));
+        }
+    }
+    files
+}

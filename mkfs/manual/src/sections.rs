@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The sections of a page that stand behind the options in a program's help.
+
+use std::fmt::Write;
+
+/// Text in sections: a line that starts at the margin and ends with a colon is a heading. Lines that start with two
+/// blanks are examples under the heading "Examples", and entries elsewhere if more blanks separate a word from its
+/// meaning; the rest are paragraphs.
+pub struct Sections<'a>(pub &'a str);
+
+impl Sections<'_> {
+    /// The same for troff.
+    pub fn to_roff(&self) -> String {
+        let mut page = String::new();
+        let mut examples = false;
+        let mut open = false;
+        let close = |page: &mut String, open: &mut bool| {
+            if std::mem::take(open) {
+                page.push_str(".EE\n");
+            }
+        };
+        for line in self.0.lines() {
+            let heading = line
+                .strip_suffix(':')
+                .filter(|text| !text.is_empty() && !text.starts_with(' '));
+            if let Some(heading) = heading {
+                close(&mut page, &mut open);
+                examples = heading.ends_with("xamples");
+                put(
+                    &mut page,
+                    format_args!(".SH {}\n", quoted(&heading.to_uppercase())),
+                );
+            } else if line.trim().is_empty() {
+                close(&mut page, &mut open);
+                if !page.is_empty() && !page.ends_with(".PP\n") {
+                    page.push_str(".PP\n");
+                }
+            } else if examples && line.starts_with("  ") {
+                if !open {
+                    page.push_str(".EX\n");
+                    open = true;
+                }
+                put(&mut page, format_args!("{}\n", escaped(&line[2..])));
+            } else if let Some((word, meaning)) = entry(line) {
+                put(
+                    &mut page,
+                    format_args!(".TP\n\\fB{}\\fR\n{}\n", escaped(word), escaped(meaning)),
+                );
+            } else {
+                put(&mut page, format_args!("{}\n", escaped(line.trim())));
+            }
+        }
+        close(&mut page, &mut open);
+        // A paragraph of nothing in front of a heading is one too many.
+        page.replace(".PP\n.SH", ".SH")
+    }
+}
+
+/// `  word   meaning`.
+fn entry(line: &str) -> Option<(&str, &str)> {
+    let (word, meaning) = line.strip_prefix("  ")?.split_once("  ")?;
+    (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
+}
+
+/// The section that names other pages, `daxfs(5)` and their like.
+pub fn see_also(pages: &[&str]) -> String {
+    let mut text = String::from(".SH \"SEE ALSO\"\n");
+    for (n, page) in pages.iter().enumerate() {
+        let (name, section) = page.split_once('(').unwrap_or((page, ""));
+        let comma = if n + 1 < pages.len() { "," } else { "" };
+        put(
+            &mut text,
+            format_args!(".BR {} ({section}{comma}\n", escaped(name)),
+        );
+    }
+    text
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = text.write_fmt(what);
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+/// `text` with what means something to troff escaped.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) {
+        format!("\\&{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections() {
+        let text = "Text first.\n\nExit status:\n  0    fine\n  1    not\n\nExamples:\n  a --b\n  .c\n\nMore:\nA line\nand one.\n";
+        let expected = "Text first.\n.SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\nfine\n.TP\n\\fB1\\fR\nnot\n\
+                        .SH \"EXAMPLES\"\n.EX\na \\-\\-b\n\\&.c\n.EE\n.SH \"MORE\"\nA line\nand one.\n";
+        assert_eq!(Sections(text).to_roff(), expected);
+    }
+
+    #[test]
+    fn pages() {
+        let expected = ".SH \"SEE ALSO\"\n.BR daxfs (5),\n.BR mount.daxfs (8)\n";
+        assert_eq!(see_also(&["daxfs(5)", "mount.daxfs(8)"]), expected);
+    }
+}
