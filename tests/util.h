@@ -37,6 +37,12 @@ const char *program_dir(void);
  */
 const char *fixture_mount(const char *name);
 
+/*
+ * Whether the image is not served by the module: the test fuse has mounted it, on the directory in
+ * the environment variable DAXFS_ON_FUSE.
+ */
+bool on_fuse(void);
+
 /* The block device of the last fixture_mount() or fixture_device(). */
 const char *fixture_device(const char *name);
 
