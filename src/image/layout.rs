@@ -57,6 +57,13 @@ pub const NO_POSITION: u32 = u32::MAX;
 /// Unit of `Inode::xattrs`, in bytes, and the alignment of xattr sets.
 pub const XATTR_ALIGN: u64 = 8;
 
+/// Longest value of an extended attribute, in bytes, as Linux has it.
+pub const XATTR_VALUE_MAX: u32 = 65536;
+
+/// Most extended attributes of one inode: as many names as Linux's longest list of them, of 65536 bytes, can hold if
+/// they are as short as can be (`user.x` and a NUL).
+pub const XATTR_COUNT_MAX: u32 = 65536 / 7;
+
 /// Where a table stands.
 #[repr(C)]
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -212,6 +219,11 @@ impl XattrPrefix {
         XattrPrefix::Trusted,
         XattrPrefix::Security,
     ];
+
+    /// Whether the prefix is a whole name, and not the start of one.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, XattrPrefix::AclAccess | XattrPrefix::AclDefault)
+    }
 
     /// The bytes that names under this prefix start with.
     pub const fn text(self) -> &'static str {

@@ -30,7 +30,7 @@ pub use inode::{Content, Directory, FileType, Inode};
 pub use listing::Listing;
 pub use memory::Memory;
 pub use superblock::{Superblock, Table};
-pub use xattr::{Xattr, Xattrs};
+pub use xattr::{Xattr, Xattrs, XATTR_NAME_MAX};
 
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;

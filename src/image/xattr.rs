@@ -4,10 +4,13 @@
 
 use super::error::{Error, Problem, Result};
 use super::inode::Inode;
-use super::layout::{self, XattrPrefix};
+use super::layout::{self, XattrPrefix, XATTR_COUNT_MAX, XATTR_VALUE_MAX};
 use super::memory::{load, Memory};
 use super::Image;
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
+
+/// Longest name behind the prefix, in bytes.
+pub const XATTR_NAME_MAX: usize = u8::MAX as usize;
 
 /// Where one extended attribute stands in the image; every range has been checked against the xattr table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub struct Xattr {
     pub name_len: u8,
     /// Offset of the value in bytes.
     pub value: u64,
-    /// Length of the value in bytes.
+    /// Length of the value in bytes, at most [`XATTR_VALUE_MAX`].
     pub value_len: u32,
 }
 
@@ -42,7 +45,15 @@ impl<'a, M: Memory> Image<'a, M> {
     ///
     /// [`Problem::Xattr`] when the set leaves the xattr table.
     pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
-        let start = inode.xattrs;
+        self.xattr_set(inode.xattrs)
+    }
+
+    /// The set of extended attributes at `start`, an [`Inode::xattrs`] of this image; an empty one for 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Xattr`] when the set leaves the xattr table or has more attributes than Linux can list.
+    pub fn xattr_set(&self, start: u64) -> Result<Xattrs<'a, M>> {
         let mut xattrs = Xattrs {
             memory: self.memory,
             next: start,
@@ -54,14 +65,77 @@ impl<'a, M: Memory> Image<'a, M> {
             let length = u64::from(set.length.get());
             let head = size_of::<layout::XattrSet>() as u64;
             let table = &self.superblock.xattrs;
-            if length < head || !table.holds(start - table.offset, length) {
+            let inside = start
+                .checked_sub(table.offset)
+                .is_some_and(|relative| table.holds(relative, length));
+            if length < head || !inside {
                 return Err(Error::new(Problem::Xattr, start, length));
+            }
+            let count = set.count.get();
+            if count > XATTR_COUNT_MAX {
+                let field = offset_of!(layout::XattrSet, count) as u64;
+                return Err(Error::new(Problem::Xattr, start + field, count.into()));
             }
             xattrs.next = start + head;
             xattrs.end = start + length;
-            xattrs.left = set.count.get();
+            xattrs.left = count;
         }
         Ok(xattrs)
+    }
+
+    /// Finds the attribute `name`, without its prefix, in the set at `start` as in [`Image::xattr_set`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the part of the set that was looked at.
+    pub fn xattr(&self, start: u64, prefix: XattrPrefix, name: &[u8]) -> Result<Option<Xattr>> {
+        let mut buffer = [0; XATTR_NAME_MAX];
+        for xattr in self.xattr_set(start)? {
+            let xattr = xattr?;
+            // They ascend by prefix.
+            if xattr.prefix as u8 > prefix as u8 {
+                break;
+            }
+            if xattr.prefix == prefix
+                && usize::from(xattr.name_len) == name.len()
+                && *self.xattr_name(&xattr, &mut buffer)? == *name
+            {
+                return Ok(Some(xattr));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the name of `xattr` behind its prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Xattr`] when no attribute of that prefix can have it: it holds a NUL, is empty, or stands
+    /// behind a prefix that is a whole name.
+    pub fn xattr_name<'b>(
+        &self,
+        xattr: &Xattr,
+        buffer: &'b mut [u8; XATTR_NAME_MAX],
+    ) -> Result<&'b [u8]> {
+        let name = &mut buffer[..usize::from(xattr.name_len)];
+        self.memory.read(xattr.name, name)?;
+        if name.is_empty() != xattr.prefix.is_whole() || name.contains(&0) {
+            return Err(Error::new(
+                Problem::Xattr,
+                xattr.name,
+                xattr.name_len.into(),
+            ));
+        }
+        Ok(name)
+    }
+
+    /// Reads the value of `xattr` into `buffer`, which has its length.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Unreadable`].
+    pub fn xattr_value(&self, xattr: &Xattr, buffer: &mut [u8]) -> Result<()> {
+        self.memory.read(xattr.value, buffer)
     }
 }
 
@@ -81,7 +155,7 @@ impl<M: Memory> Xattrs<'_, M> {
         let value = name + u64::from(raw.name_len);
         // The last entry's padding may lie behind the set's length.
         let end = value + u64::from(raw.value_len.get());
-        if end > self.end {
+        if end > self.end || raw.value_len.get() > XATTR_VALUE_MAX {
             return Err(error(raw.value_len.get().into()));
         }
         self.next = end.next_multiple_of(4).min(self.end);

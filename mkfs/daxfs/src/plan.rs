@@ -197,6 +197,7 @@ impl Plan {
             }
             let reference = &mut references[set as usize];
             if *reference == 0 {
+                check_xattrs(tree, node, &tree.xattrs[set as usize])?;
                 *reference = u32::try_from(end / XATTR_ALIGN + 1)
                     .map_err(|_| too_big(tree, "extended attributes"))?;
                 self.xattr_sets.push(set);
@@ -289,6 +290,25 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
         size = size.next_multiple_of(4) + length as u64;
     }
     size
+}
+
+/// Refuses a set that no reader takes; only other inputs than a file system can have one.
+fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
+    let refuse = |what: String| Err(Error::refused(&tree.path(node), what));
+    if set.len() > layout::XATTR_COUNT_MAX as usize {
+        let (count, limit) = (set.len(), layout::XATTR_COUNT_MAX);
+        return refuse(format!(
+            "{count} extended attributes are more than the {limit} that Linux can list; remove some"
+        ));
+    }
+    let limit = layout::XATTR_VALUE_MAX as usize;
+    if let Some(long) = set.iter().find(|xattr| xattr.value.len() > limit) {
+        let length = long.value.len();
+        return refuse(format!(
+            "an extended attribute of {length} bytes is longer than the {limit} that Linux allows; remove it"
+        ));
+    }
+    Ok(())
 }
 
 fn too_big(tree: &Tree, what: &str) -> Error {

@@ -9,7 +9,7 @@ use common::builder::{ino, seal, specimen, superblock};
 use common::reader::read_everything;
 use daxfs::check::{check, Finding};
 use daxfs::image::hash::name_hash;
-use daxfs::image::layout::{Dirent, Inode, Superblock, XattrEntry, XattrSet};
+use daxfs::image::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};
 use daxfs::image::{self, Image, Memory, Problem};
 use std::mem::{offset_of, size_of};
 use std::ops::ControlFlow;
@@ -352,7 +352,9 @@ fn xattr_problems() {
     }
     let end = set + 8 + 8 + 12;
     refused(&[(set + 4, &[2])], Problem::Xattr, end);
-    refused(&[(set + 4, &[0xff; 4])], Problem::Xattr, end);
+    for count in [layout::XATTR_COUNT_MAX + 1, u32::MAX] {
+        refused(&[(set + 4, &count.to_le_bytes())], Problem::Xattr, set + 4);
+    }
 }
 
 #[test]
