@@ -9,6 +9,8 @@
 #include <linux/dax.h>
 #include <linux/dcache.h>
 #include <linux/dma-buf.h>
+#include <linux/exportfs.h>
+#include <linux/fiemap.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
@@ -19,18 +21,29 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/posix_acl.h>
 #include <linux/rcupdate.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
+#include <linux/xattr.h>
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
 
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
+/* 0 where the kernel knows no access control lists. */
+static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
+static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
+static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
+static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
+static const u32 DAXFS_STATX_DIOALIGN = STATX_DIOALIGN;
+static const u32 DAXFS_STATX_DIO_READ_ALIGN = STATX_DIO_READ_ALIGN;
+static const u32 DAXFS_FIEMAP_EXTENT_LAST = FIEMAP_EXTENT_LAST;
 static const unsigned int DAXFS_S_DAX = S_DAX;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const unsigned int DAXFS_MINOR_BITS = MINORBITS;
@@ -44,7 +57,9 @@ static const int DAXFS_EBADMSG = EBADMSG;
 static const int DAXFS_EHWPOISON = EHWPOISON;
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
+static const int DAXFS_ENODATA = ENODATA;
 static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
+static const int DAXFS_ESTALE = ESTALE;
 static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
 static const vm_fault_t DAXFS_VM_FAULT_SIGBUS = VM_FAULT_SIGBUS;
 static const vm_fault_t DAXFS_VM_FAULT_FALLBACK = VM_FAULT_FALLBACK;

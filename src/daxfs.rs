@@ -7,7 +7,8 @@
 //!
 //! * [`memory`]: where the bytes live, and the only way to read them
 //! * [`image`]: the format and its reader; the user-space tools compile the same files
-//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`]: the filesystem, in safe Rust
+//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, in
+//!   safe Rust
 //! * [`vfs`]: the kernel's interface to filesystems behind a safe trait
 //! * [`bindings`]: the C side, generated
 
@@ -15,6 +16,7 @@ use kernel::prelude::*;
 
 mod bindings;
 mod dir;
+mod export;
 mod file;
 // The tools make and check what the module only reads.
 #[allow(dead_code, unreachable_pub, unused_imports)]
@@ -25,6 +27,7 @@ mod options;
 mod source;
 mod super_block;
 mod vfs;
+mod xattr;
 
 module! {
     type: Module,

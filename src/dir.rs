@@ -13,8 +13,12 @@ use kernel::prelude::*;
 const DOTS: u64 = 2;
 
 /// The directory behind `inode`.
-fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
-    match inode.data() {
+///
+/// # Errors
+///
+/// `ENOTDIR` when it is none.
+pub(crate) fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
+    match &inode.data().node {
         Node::Directory(directory) => Ok(directory),
         _ => Err(ENOTDIR),
     }
@@ -32,7 +36,7 @@ pub(crate) fn lookup(dir: &INode<DaxFs>, name: &[u8]) -> Result<Option<INodeRef<
     };
     let inode = inode::get(sb, &image, entry.ino)?;
     let file_type = FileType::of_mode(inode.mode()).ok_or(Error::from(Errno::Corrupted))?;
-    let child = match inode.data() {
+    let child = match &inode.data().node {
         Node::Directory(child) => Some(child),
         _ => None,
     };

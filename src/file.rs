@@ -22,7 +22,7 @@ pub(crate) fn read(file: &INode<DaxFs>, offset: u64, to: &mut Destination<'_>) -
 /// See [`crate::vfs::FileSystem::extent`].
 #[inline]
 pub(crate) fn extent(file: &INode<DaxFs>) -> Result<Extent<'_>> {
-    match file.data() {
+    match &file.data().node {
         Node::Regular(data) => Ok(Extent {
             region: file.super_block().data().region(),
             offset: *data,

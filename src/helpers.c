@@ -14,6 +14,7 @@
 #include <linux/namei.h>
 #include <linux/numa.h>
 #include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <linux/ratelimit.h>
 #include <linux/security.h>
 #include <linux/shmem_fs.h>
@@ -66,6 +67,32 @@ void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length)
 void daxfs_helper_inode_set_no_acl(struct inode *inode)
 {
 	cache_no_acl(inode);
+}
+
+bool daxfs_helper_capable_sys_admin(void)
+{
+	return capable(CAP_SYS_ADMIN);
+}
+
+/*
+ * Makes the access control list that getxattr(2) shows as @value; NULL for one without entries.
+ */
+int daxfs_helper_acl(struct super_block *sb, const void *value, size_t size,
+		     struct posix_acl **acl)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	struct posix_acl *made = posix_acl_from_xattr(sb->s_user_ns, value, size);
+
+	if (IS_ERR(made))
+		return PTR_ERR(made);
+	/* What an image says need not have gone through setxattr(2). */
+	if (made && posix_acl_valid(sb->s_user_ns, made)) {
+		posix_acl_release(made);
+		return -EINVAL;
+	}
+	*acl = made;
+#endif
+	return 0;
 }
 
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid)

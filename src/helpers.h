@@ -24,6 +24,9 @@ void daxfs_helper_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
 void daxfs_helper_inode_set_size(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length);
 void daxfs_helper_inode_set_no_acl(struct inode *inode);
+bool daxfs_helper_capable_sys_admin(void);
+int daxfs_helper_acl(struct super_block *sb, const void *value, size_t size,
+		     struct posix_acl **acl);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
 			       bool mixed, bool io);

@@ -9,7 +9,15 @@ use crate::vfs::{Attributes, Errno, INodeRef, Kind, SuperBlock};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// What an inode in memory keeps: where its content stands in the image.
+/// What an inode in memory keeps.
+pub(crate) struct Data {
+    /// Where its content stands in the image.
+    pub(crate) node: Node,
+    /// Where its set of extended attributes stands, 0 for none.
+    pub(crate) xattrs: u64,
+}
+
+/// Where the content of an inode stands in the image.
 pub(crate) enum Node {
     /// A directory.
     Directory(Directory),
@@ -42,7 +50,7 @@ fn attributes(
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
 ) -> Result<Attributes<DaxFs>> {
-    let (kind, data, allocated) = match inode.content {
+    let (kind, node, allocated) = match inode.content {
         Content::Regular { data } => {
             let block = u64::from(image.superblock().block_size);
             let allocated = inode.size.next_multiple_of(block);
@@ -71,7 +79,12 @@ fn attributes(
         size: inode.size,
         allocated,
         time: (inode.mtime_sec, inode.mtime_nsec),
+        generation: sb.data().generation(),
+        may_have_acl: inode.xattrs != 0,
         kind,
-        data,
+        data: Data {
+            node,
+            xattrs: inode.xattrs,
+        },
     })
 }

@@ -2,11 +2,12 @@
 
 //! A mounted image.
 
+use crate::image::layout::XattrPrefix;
 use crate::image::{self, Image, Problem};
 use crate::memory::{Access, Region};
 use crate::options::{Check, Checks, Options};
 use crate::vfs::{self, Backing, Context, Errno, Geometry, Statistics, SuperBlock};
-use crate::{dir, file, inode, source};
+use crate::{dir, export, file, inode, source, xattr};
 use kernel::{fmt, prelude::*};
 
 /// Bytes of metadata that are checked at a time.
@@ -28,6 +29,17 @@ impl Mounted {
         &self.region
     }
 
+    /// What tells handles of this image's files from those of another: the start of its SHA-256.
+    pub(crate) fn generation(&self) -> u32 {
+        let [a, b, c, d, ..] = self.superblock.sha256;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// How many inodes the image has.
+    pub(crate) fn inode_count(&self) -> u64 {
+        self.superblock.inode_count()
+    }
+
     /// The image, while `access` keeps its memory from going away.
     #[inline]
     pub(crate) fn image<'a>(&'a self, access: &'a Access<'a>) -> Image<'a, Access<'a>> {
@@ -42,9 +54,9 @@ impl kernel::fmt::Display for image::Error {
 }
 
 /// Logs what is wrong with an image in use, a few times a second at most, and tells the errno for it.
-pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: u32, error: image::Error) -> Error {
+pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     if vfs::log_allowed() {
-        pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
+        pr_err!("{}: inode {}: {}\n", sb.id(), ino.into(), error);
     }
     match error.problem {
         Problem::Unreadable => EIO,
@@ -139,7 +151,7 @@ impl vfs::FileSystem for DaxFs {
 
     type Options = Options;
     type Super = Mounted;
-    type Inode = inode::Node;
+    type Inode = inode::Data;
 
     fn parse_param(options: &mut Options, param: &vfs::Param<'_>, context: &Context) -> Result {
         options.parse(param, context)
@@ -189,6 +201,47 @@ impl vfs::FileSystem for DaxFs {
 
     fn extent(file: &vfs::INode<Self>) -> Result<vfs::Extent<'_>> {
         file::extent(file)
+    }
+
+    fn xattr(
+        inode: &vfs::INode<Self>,
+        prefix: XattrPrefix,
+        name: &[u8],
+        value: &mut vfs::ValueBuffer<'_>,
+    ) -> Result<usize> {
+        xattr::get(inode, prefix, name, value)
+    }
+
+    fn list_xattrs(inode: &vfs::INode<Self>, list: &mut vfs::NameList<'_>) -> Result {
+        xattr::list(inode, list)
+    }
+
+    fn acl(
+        inode: &vfs::INode<Self>,
+        kind: vfs::AclKind,
+        take: impl FnOnce(&[u8]) -> Result,
+    ) -> Result {
+        xattr::acl(inode, kind, take)
+    }
+
+    fn inode_of_handle(
+        sb: &SuperBlock<Self>,
+        ino: u64,
+        generation: u32,
+    ) -> Result<vfs::INodeRef<Self>> {
+        export::inode_of_handle(sb, ino, generation)
+    }
+
+    fn parent(dir: &vfs::INode<Self>) -> Result<vfs::INodeRef<Self>> {
+        export::parent(dir)
+    }
+
+    fn name_in(
+        dir: &vfs::INode<Self>,
+        child: &vfs::INode<Self>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result {
+        export::name_in(dir, child, take)
     }
 
     fn statistics(sb: &SuperBlock<Self>) -> Statistics {

@@ -2,7 +2,7 @@
 
 //! Look-up and listing of directories.
 
-use super::{Errno, FileSystem, INode};
+use super::{xattr, Errno, FileSystem, INode};
 use crate::bindings;
 use crate::image::FileType;
 use core::marker::PhantomData;
@@ -53,6 +53,8 @@ pub(super) struct Operations<T>(PhantomData<T>);
 impl<T: FileSystem> Operations<T> {
     pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
         lookup: Some(Self::lookup),
+        listxattr: Some(xattr::Operations::<T>::list),
+        get_inode_acl: Some(xattr::Operations::<T>::acl),
         // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
     };

@@ -2,11 +2,11 @@
 
 //! Reads and mappings of regular files.
 
-use super::{FileSystem, INode};
+use super::{xattr, FileSystem, INode};
 use crate::bindings;
 use crate::memory::{Files, Region};
 use core::marker::PhantomData;
-use kernel::prelude::*;
+use kernel::{error::to_result, prelude::*};
 
 /// Where a read puts the bytes (`struct iov_iter`).
 ///
@@ -44,6 +44,15 @@ pub(super) struct Operations<T>(PhantomData<T>);
 // The contracts of these functions are those of the C operations.
 #[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
+    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
+        getattr: Some(Self::getattr),
+        fiemap: Some(Self::fiemap),
+        listxattr: Some(xattr::Operations::<T>::list),
+        get_inode_acl: Some(xattr::Operations::<T>::acl),
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+        ..unsafe { core::mem::zeroed() }
+    };
+
     pub(super) const FILE: bindings::file_operations = bindings::file_operations {
         llseek: Some(bindings::generic_file_llseek),
         read_iter: Some(Self::read_iter),
@@ -84,6 +93,64 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: As above.
         ..unsafe { core::mem::zeroed() }
     };
+
+    unsafe extern "C" fn getattr(
+        idmap: *mut bindings::mnt_idmap,
+        path: *const bindings::path,
+        stat: *mut bindings::kstat,
+        wanted: u32,
+        _flags: kernel::ffi::c_uint,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The VFS hands in a path that leads to an inode of ours, and a buffer to fill.
+        unsafe {
+            bindings::generic_fillattr(idmap, wanted, (*(*path).dentry).d_inode, stat);
+            if wanted & (bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN) != 0
+            {
+                // Every read is direct, from any byte to any other.
+                (*stat).result_mask |=
+                    bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN;
+                (*stat).dio_mem_align = 1;
+                (*stat).dio_offset_align = 1;
+                (*stat).dio_read_offset_align = 1;
+            }
+        }
+        0
+    }
+
+    /// Tells where in the image, and so on a block device, the content is.
+    unsafe extern "C" fn fiemap(
+        inode: *mut bindings::inode,
+        info: *mut bindings::fiemap_extent_info,
+        start: u64,
+        mut length: u64,
+    ) -> kernel::ffi::c_int {
+        super::errno_or_zero(|| {
+            // SAFETY: The VFS calls this on an inode of ours.
+            let file = unsafe { INode::<T>::from_raw(inode) };
+            // SAFETY: As above, and `info` describes what the caller wants.
+            to_result(unsafe { bindings::fiemap_prep(inode, info, start, &mut length, 0) })?;
+            let allocated = file.size().next_multiple_of(bindings::DAXFS_PAGE_SIZE);
+            if start >= allocated {
+                return Ok(());
+            }
+            let extent = T::extent(file)?;
+            // SAFETY: As above.
+            let result = unsafe {
+                bindings::fiemap_fill_next_extent(
+                    info,
+                    0,
+                    extent.offset,
+                    allocated,
+                    bindings::DAXFS_FIEMAP_EXTENT_LAST,
+                )
+            };
+            // 1 says that this was the last.
+            if result < 0 {
+                return Err(Error::from_errno(result));
+            }
+            Ok(())
+        })
+    }
 
     unsafe extern "C" fn open(
         _inode: *mut bindings::inode,

@@ -2,7 +2,7 @@
 
 //! Inodes and their cache (`struct inode`).
 
-use super::{dir, file, Errno, FileSystem, SuperBlock};
+use super::{dir, file, xattr, Errno, FileSystem, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::{align_of, offset_of, size_of};
@@ -150,6 +150,10 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) allocated: u64,
     /// Modification, change and access time: seconds since 1970 and nanoseconds.
     pub(crate) time: (i64, u32),
+    /// What tells its file handles from those of an inode of the same number in another image.
+    pub(crate) generation: u32,
+    /// Whether it may have access control lists, if it is no symlink.
+    pub(crate) may_have_acl: bool,
     /// Its kind.
     pub(crate) kind: Kind,
     /// The filesystem's part.
@@ -196,8 +200,11 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
         bindings::daxfs_helper_inode_set_times(inode, attributes.time.0, attributes.time.1);
         bindings::daxfs_helper_inode_set_size(inode, size);
         bindings::set_nlink(inode, attributes.nlink);
-        // Path walks take a short way through directories that are known to have no ACL.
-        bindings::daxfs_helper_inode_set_no_acl(inode);
+        (*inode).i_generation = attributes.generation;
+        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink(_)) {
+            // Path walks take a short way through directories that are known to have no ACL.
+            bindings::daxfs_helper_inode_set_no_acl(inode);
+        }
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
         match attributes.kind {
             Kind::Directory => {
@@ -205,7 +212,7 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
                 (*inode).__bindgen_anon_3.i_fop = &dir::Operations::<T>::FILE;
             }
             Kind::Regular { dax } => {
-                (*inode).i_op = &Operations::<T>::PLAIN;
+                (*inode).i_op = &file::Operations::<T>::INODE;
                 (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::FILE;
                 (*inode).i_data.a_ops = &file::Operations::<T>::MAPPING;
                 if dax {
@@ -222,7 +229,7 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
                 );
             }
             Kind::Special { major, minor } => {
-                (*inode).i_op = &Operations::<T>::PLAIN;
+                (*inode).i_op = &Operations::<T>::SPECIAL;
                 // `dev_t` inside the kernel: MKDEV().
                 bindings::init_special_inode(
                     inode,
@@ -295,21 +302,24 @@ impl<T> Drop for Cache<T> {
     }
 }
 
-/// The C operations on inodes that are no directories, and on the inode cache.
+/// The C operations on symlinks and special files, and on the inode cache.
 pub(super) struct Operations<T>(PhantomData<T>);
 
 // The contracts of these functions are those of the C operations.
 #[allow(clippy::missing_safety_doc)]
 impl<T: FileSystem> Operations<T> {
-    /// Regular files and special ones.
-    const PLAIN: bindings::inode_operations = bindings::inode_operations {
+    const SPECIAL: bindings::inode_operations = bindings::inode_operations {
+        listxattr: Some(xattr::Operations::<T>::list),
+        get_inode_acl: Some(xattr::Operations::<T>::acl),
         // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
     };
 
     const SYMLINK: bindings::inode_operations = bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
-        ..Self::PLAIN
+        listxattr: Some(xattr::Operations::<T>::list),
+        // SAFETY: As above.
+        ..unsafe { core::mem::zeroed() }
     };
 
     pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {

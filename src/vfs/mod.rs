@@ -9,6 +9,8 @@
 //! * [`super_block`]: a mounted image
 //! * [`inode`]: inodes and their cache
 //! * [`dir`]: look-up and listing
+//! * [`xattr`]: extended attributes and access control lists
+//! * [`export`]: file handles
 //! * [`file`]: reads and mappings
 //! * [`sha256`]: the kernel's SHA-256
 //!
@@ -16,11 +18,13 @@
 
 pub(crate) mod context;
 pub(crate) mod dir;
+pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod inode;
 pub(crate) mod registration;
 pub(crate) mod sha256;
 pub(crate) mod super_block;
+pub(crate) mod xattr;
 
 pub(crate) use context::{Backing, Context, FileRef, Param, SourceKind, Value};
 pub(crate) use dir::Emitter;
@@ -29,8 +33,10 @@ pub(crate) use inode::{Attributes, INode, INodeRef, Kind};
 pub(crate) use registration::Registration;
 pub(crate) use sha256::Sha256;
 pub(crate) use super_block::{Geometry, Statistics, SuperBlock};
+pub(crate) use xattr::{AclKind, NameList, ValueBuffer};
 
 use crate::bindings;
+use crate::image::layout::XattrPrefix;
 use kernel::prelude::*;
 
 /// A read-only filesystem whose files are mapped from a DAX device.
@@ -112,6 +118,55 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `EIO` when the inode is no regular file.
     fn extent(file: &INode<Self>) -> Result<Extent<'_>>;
 
+    /// Writes the value of the extended attribute that `prefix` and `name` make up to `value`, and returns its
+    /// length, of at most 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` when there is none; what [`ValueBuffer::room`] fails with.
+    fn xattr(
+        inode: &INode<Self>,
+        prefix: XattrPrefix,
+        name: &[u8],
+        value: &mut ValueBuffer<'_>,
+    ) -> Result<usize>;
+
+    /// Lists the names of all extended attributes whose prefix `list` [shows](NameList::shows).
+    ///
+    /// # Errors
+    ///
+    /// What [`NameList::add`] fails with.
+    fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result;
+
+    /// Hands the access control list of `inode` to `take`, in the form that getxattr(2) shows, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Access then fails with it.
+    fn acl(inode: &INode<Self>, kind: AclKind, take: impl FnOnce(&[u8]) -> Result) -> Result;
+
+    /// The inode `ino` of the image whose inodes have this [`Attributes::generation`]. The numbers come from
+    /// a file handle, that is, from anybody.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` when there is none.
+    fn inode_of_handle(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>>;
+
+    /// The parent of the directory `dir`, itself a directory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR` when `dir` is none.
+    fn parent(dir: &INode<Self>) -> Result<INodeRef<Self>>;
+
+    /// Hands a name (1 to 255 bytes) under which `dir` holds `child` to `take`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when there is none, `ENOTDIR` when `dir` is no directory.
+    fn name_in(dir: &INode<Self>, child: &INode<Self>, take: impl FnOnce(&[u8])) -> Result;
+
     /// Figures for statfs(2).
     fn statistics(sb: &SuperBlock<Self>) -> Statistics;
 
@@ -170,8 +225,12 @@ pub(crate) enum Errno {
     HwPoison = bindings::DAXFS_EHWPOISON as isize,
     /// File name too long.
     NameTooLong = bindings::DAXFS_ENAMETOOLONG as isize,
+    /// No data available: there is no such extended attribute.
+    NoData = bindings::DAXFS_ENODATA as isize,
     /// Operation not supported.
     NotSupported = bindings::DAXFS_EOPNOTSUPP as isize,
+    /// Stale file handle.
+    Stale = bindings::DAXFS_ESTALE as isize,
 }
 
 impl From<Errno> for Error {

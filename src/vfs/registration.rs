@@ -41,6 +41,7 @@ impl<T: FileSystem> Registration<T> {
                 unsafe {
                     place.write(core::mem::zeroed());
                     (*place).name = T::NAME.as_char_ptr();
+                    (*place).fs_flags = bindings::DAXFS_FS_ALLOW_IDMAP;
                     (*place).owner = module.as_ptr().cast();
                     (*place).init_fs_context = Some(super::context::Operations::<T>::init);
                     (*place).kill_sb = Some(super::super_block::Operations::<T>::kill);

@@ -2,8 +2,8 @@
 
 //! A mounted image (`struct super_block`).
 
-use super::inode;
 use super::{context, BlockDevice, Context, FileSystem, INodeRef, NewSuper};
+use super::{export, inode, xattr};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{prelude::*, types::Opaque};
@@ -115,12 +115,16 @@ impl<T: FileSystem> Operations<T> {
             let this = unsafe {
                 (*sb).s_fs_info = KBox::into_raw(data).cast();
                 (*sb).s_op = &Self::TABLE;
+                (*sb).s_xattr = xattr::Operations::<T>::HANDLERS.as_ptr();
+                (*sb).s_export_op = &export::Operations::<T>::TABLE;
                 (*sb).s_magic = geometry.magic as usize;
                 (*sb).s_maxbytes = bindings::DAXFS_MAX_LFS_FILESIZE;
                 (*sb).s_blocksize = bindings::DAXFS_PAGE_SIZE as usize;
                 (*sb).s_blocksize_bits = bindings::DAXFS_PAGE_SHIFT as u8;
                 (*sb).s_time_gran = 1;
-                (*sb).s_flags |= bindings::DAXFS_SB_RDONLY | bindings::DAXFS_SB_NOATIME;
+                (*sb).s_flags |= bindings::DAXFS_SB_RDONLY
+                    | bindings::DAXFS_SB_NOATIME
+                    | bindings::DAXFS_SB_POSIXACL;
                 bindings::daxfs_helper_super_set_uuid(sb, geometry.uuid.as_ptr());
                 SuperBlock::<T>::from_raw(sb)
             };
