@@ -3,9 +3,11 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "image.h"
 #include "ktap.h"
@@ -34,13 +36,24 @@ static void file_is_good(void)
 	close(fd);
 }
 
+static void look_at_xattrs(const char *path)
+{
+	static char names[XATTR_LIST_MAX], value[XATTR_SIZE_MAX];
+	ssize_t length = llistxattr(path, names, sizeof(names));
+
+	for (char *name = names; length > 0 && name < names + length; name += strlen(name) + 1) {
+		CHECK(*name && memchr(name, 0, names + length - name));
+		CHECK(lgetxattr(path, name, value, sizeof(value)) <= (ssize_t)sizeof(value));
+	}
+}
+
 /* Looks at everything below @dir; returns how much there was. */
 static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 {
 	DIR *stream = fdopendir(dir);
 	unsigned int seen = 0;
 	struct dirent *entry;
-	char buffer[4096];
+	char buffer[4096], path[PATH_MAX];
 
 	REQUIRE(depth < 100);
 	while (stream && seen < budget && (entry = readdir(stream))) {
@@ -53,6 +66,8 @@ static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 		CHECK(!strchr(entry->d_name, '/') && entry->d_name[0]);
 		if (fstatat(dirfd(stream), entry->d_name, &stat, AT_SYMLINK_NOFOLLOW))
 			continue;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dirfd(stream), entry->d_name);
+		look_at_xattrs(path);
 		if (S_ISLNK(stat.st_mode))
 			readlinkat(dirfd(stream), entry->d_name, buffer, sizeof(buffer));
 		if (!S_ISREG(stat.st_mode) && !S_ISDIR(stat.st_mode))

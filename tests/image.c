@@ -67,6 +67,11 @@ struct inode *image_inode(const struct image *image, u32 ino)
 	return (struct inode *)(image->bytes + image->super->inodes.offset) + (ino - 1);
 }
 
+struct xattr_set *image_xattrs(const struct image *image, const struct inode *inode)
+{
+	return (void *)(image->bytes + image->super->xattrs.offset + (inode->xattrs - 1) * 8ULL);
+}
+
 char *image_name(const struct image *image, const struct dirent_record *entry)
 {
 	u64 offset = (u64)entry->name_high << 32 | entry->name_low;
@@ -101,17 +106,22 @@ struct dirent_record *image_entry(const struct image *image, const char *path)
 	}
 }
 
-/* CRC-32C (Castagnoli), bit by bit: images here are small. */
+/* CRC-32C (Castagnoli), byte by byte. */
 static u32 crc32c(const void *buffer, size_t length)
 {
+	static u32 table[256];
 	const u8 *bytes = buffer;
 	u32 crc = ~0U;
 
-	while (length--) {
-		crc ^= *bytes++;
+	for (u32 i = 0; !table[255] && i < 256; i++) {
+		u32 rest = i;
+
 		for (int bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78 : 0);
+			rest = rest >> 1 ^ (rest & 1 ? 0x82f63b78 : 0);
+		table[i] = rest;
 	}
+	while (length--)
+		crc = crc >> 8 ^ table[(crc ^ *bytes++) & 0xff];
 	return ~crc;
 }
 

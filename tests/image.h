@@ -50,6 +50,16 @@ struct dirent_record {
 	u8 name_len, file_type;
 };
 
+struct xattr_set {
+	u32 length, count;
+};
+
+struct xattr_entry {
+	u32 value_len;
+	u8 name_len, prefix;
+	u16 reserved;
+};
+
 struct image {
 	char *bytes;
 	size_t size;
@@ -73,6 +83,9 @@ struct inode *image_inode(const struct image *image, u32 ino);
  * The entry at @path, which starts at the root without a slash; ends the program if there is none.
  */
 struct dirent_record *image_entry(const struct image *image, const char *path);
+
+/* The set of extended attributes of an inode. */
+struct xattr_set *image_xattrs(const struct image *image, const struct inode *inode);
 
 /* The name of an entry. */
 char *image_name(const struct image *image, const struct dirent_record *entry);

@@ -4,20 +4,24 @@
  * that two trees are equal exactly if their manifests are. Columns, separated by tabs:
  *
  *   path  type+mode  uid  gid  size  mtime  nlink  device or symlink target  checksum  first name
+ *   extended attributes
  *
- * The first name is the path at which the inode of a hard link was seen first.
+ * The first name is the path at which the inode of a hard link was seen first. Of the extended attributes
+ * there is the number and a checksum of all names and values, in the order of the names.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -30,6 +34,8 @@ struct node {
 	char *path; /* escaped */
 	char *target;
 	u64 checksum;
+	unsigned int xattr_count;
+	u64 xattrs;
 	unsigned int links; /* names seen of this inode, or directories in this one */
 	struct node *first; /* first entry of the same inode */
 };
@@ -86,6 +92,48 @@ static u64 checksum(int dir, const char *name, const char *path)
 	return sum;
 }
 
+static u64 mix(u64 sum, const char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		sum = (sum ^ (unsigned char)bytes[i]) * 0x9e3779b97f4a7c15ull;
+		sum ^= sum >> 29;
+	}
+	return sum;
+}
+
+static int compare_names(const void *left, const void *right)
+{
+	return strcmp(*(char **)left, *(char **)right);
+}
+
+/* There are no calls with a directory and a name; /proc serves as one. */
+static void read_xattrs(int dir, const char *name, struct node *entry)
+{
+	static char list[XATTR_LIST_MAX], value[XATTR_SIZE_MAX], *keys[XATTR_LIST_MAX / 2];
+	ssize_t length, size;
+	char from[40] = "", *path;
+
+	if (dir != AT_FDCWD)
+		snprintf(from, sizeof(from), "/proc/self/fd/%d/", dir);
+	if (asprintf(&path, "%s%s", from, name) < 0)
+		abort();
+	length = llistxattr(path, list, sizeof(list));
+	if (length < 0 && errno != EOPNOTSUPP)
+		complain(entry->path, "listxattr");
+	for (char *key = list; key < list + length; key += strlen(key) + 1)
+		keys[entry->xattr_count++] = key;
+	qsort(keys, entry->xattr_count, sizeof(*keys), compare_names);
+	for (unsigned int i = 0; i < entry->xattr_count; i++) {
+		size = lgetxattr(path, keys[i], value, sizeof(value));
+		if (size < 0)
+			complain(entry->path, keys[i]);
+		entry->xattrs = mix(entry->xattrs, keys[i], strlen(keys[i]) + 1);
+		entry->xattrs = mix(entry->xattrs, (char *)&size, sizeof(size));
+		entry->xattrs = mix(entry->xattrs, value, size > 0 ? size : 0);
+	}
+	free(path);
+}
+
 static int compare_inodes(const void *left, const void *right)
 {
 	const struct node *a = left, *b = right;
@@ -119,6 +167,7 @@ static struct node *add(int dir, const char *name, char *path)
 			complain(path, "readlink");
 		entry->target = escape(target, length < 0 ? 0 : length);
 	}
+	read_xattrs(dir, name, entry);
 	first = tsearch(entry, &inodes, compare_inodes);
 	entry->first = *first;
 	if (S_ISDIR(entry->stat.st_mode))
@@ -187,13 +236,15 @@ static void print(const struct node *entry)
 	if (count_links)
 		links = dir ? entry->links : entry->first->links;
 	snprintf(number, sizeof(number), "%u,%u", major(stat->st_rdev), minor(stat->st_rdev));
-	printf("%s\t%06o\t%u\t%u\t%lld\t%lld.%09ld\t%lu\t%s\t%016llx\t%s\n", entry->path,
+	printf("%s\t%06o\t%u\t%u\t%lld\t%lld.%09ld\t%lu\t%s\t%016llx\t%s\t%u %016llx\n",
+	       entry->path,
 	       stat->st_mode, stat->st_uid, stat->st_gid, dir ? 0 : (long long)stat->st_size,
 	       (long long)stat->st_mtim.tv_sec, stat->st_mtim.tv_nsec, links,
 	       entry->target ? entry->target :
 	       device	     ? number :
 			       "-",
-	       (unsigned long long)entry->first->checksum, entry->first->path);
+	       (unsigned long long)entry->first->checksum, entry->first->path,
+	       entry->xattr_count, (unsigned long long)entry->xattrs);
 }
 
 /* The first name of a hard link must not depend on the order in which the directories were read. */

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@
 #include <unistd.h>
 
 #include "util.h"
+
+#define u16 __u16
 
 static void die(const char *what)
 {
@@ -326,6 +329,89 @@ static void make_directories(void)
 	leave();
 }
 
+/* Not every file system that this tree is made on takes every kind. */
+static void set_xattr(const char *name, const char *key, const void *value, size_t size)
+{
+	if (lsetxattr(name, key, value, size, 0) && errno != EOPNOTSUPP)
+		die(key);
+}
+
+/* One entry of the form in which access control lists are set and shown. */
+struct acl_entry {
+	u16 tag, permissions;
+	u32 id;
+};
+
+enum {
+	ACL_USER_OBJ = 1,
+	ACL_USER = 2,
+	ACL_GROUP_OBJ = 4,
+	ACL_GROUP = 8,
+	ACL_MASK = 16,
+	ACL_OTHER = 32,
+};
+
+#define ACL_NOBODY 0xffffffff
+
+static void set_acl(const char *name, const char *key, const struct acl_entry *entries,
+		    size_t count)
+{
+	char value[200] = { 2 }; /* the version */
+
+	memcpy(value + 4, entries, count * sizeof(*entries));
+	set_xattr(name, key, value, 4 + count * sizeof(*entries));
+}
+
+/* More names and longer ones than others have. */
+static void make_odd_xattrs(void)
+{
+	static char value[1 << 16];
+	char key[XATTR_NAME_MAX + 1];
+
+	empty_file("many");
+	for (int i = 0; i < 300; i++) {
+		snprintf(key, sizeof(key), "trusted.%d", i);
+		set_xattr("many", key, key, i);
+	}
+	empty_file("long");
+	pattern_fill(value, sizeof(value), 7, 0);
+	set_xattr("long", "user.64k", value, sizeof(value));
+	set_xattr("long", "trusted.4097", value, 4097);
+	snprintf(key, sizeof(key), "user.");
+	memset(key + 5, 'k', sizeof(key) - 6);
+	key[sizeof(key) - 1] = 0;
+	set_xattr("long", key, "long name", 9);
+	set_xattr("long", "user. \xff\n=", "odd name", 8);
+	set_time("many", &any_time);
+	set_time("long", &any_time);
+}
+
+static void make_acls(void)
+{
+	static const struct acl_entry shared[] = {
+		{ ACL_USER_OBJ, 6, ACL_NOBODY }, { ACL_USER, 4, 1000 },
+		{ ACL_USER, 7, 1001 },		 { ACL_GROUP_OBJ, 0, ACL_NOBODY },
+		{ ACL_GROUP, 4, 2000 },		 { ACL_MASK, 4, ACL_NOBODY },
+		{ ACL_OTHER, 0, ACL_NOBODY },
+	};
+	static const struct acl_entry closed[] = {
+		{ ACL_USER_OBJ, 7, ACL_NOBODY }, { ACL_USER, 0, 1000 },
+		{ ACL_GROUP_OBJ, 5, ACL_NOBODY }, { ACL_MASK, 5, ACL_NOBODY },
+		{ ACL_OTHER, 5, ACL_NOBODY },
+	};
+
+	enter("acls");
+	sized_file(100);
+	set_acl("100", "system.posix_acl_access", shared, ARRAY_SIZE(shared));
+	set_time("100", &any_time);
+	enter("closed");
+	sized_file(10);
+	set_acl(".", "system.posix_acl_access", closed, ARRAY_SIZE(closed));
+	set_acl(".", "system.posix_acl_default", shared, ARRAY_SIZE(shared));
+	leave();
+	leave();
+}
+
 static void make_xattrs(void)
 {
 	char value[2000];
@@ -337,13 +423,15 @@ static void make_xattrs(void)
 	leave();
 	made(symlink("file", "link"), "link");
 	memset(value, 0xa5, sizeof(value));
-	/* Not every file system that this tree is made on takes every kind. */
-	setxattr("file", "user.colour", "blue", 4, 0);
-	setxattr("file", "user.empty", "", 0, 0);
-	setxattr("file", "trusted.long", value, sizeof(value), 0);
-	setxattr("twin", "user.colour", "blue", 4, 0);
-	setxattr("dir", "trusted.overlay.opaque", "y", 1, 0);
-	lsetxattr("link", "trusted.of-link", "1", 1, 0);
+	set_xattr("file", "user.colour", "blue", 4);
+	set_xattr("file", "user.empty", "", 0);
+	set_xattr("file", "trusted.long", value, sizeof(value));
+	set_xattr("file", "security.label", "system_u:object_r:etc_t:s0", 27);
+	set_xattr("twin", "user.colour", "blue", 4);
+	set_xattr("dir", "trusted.overlay.opaque", "y", 1);
+	set_xattr("link", "trusted.of-link", "1", 1);
+	make_odd_xattrs();
+	make_acls();
 	leave();
 }
 
@@ -456,6 +544,11 @@ static void make_many(void)
 /* A small tree, for images that are damaged on purpose. */
 static void make_small(void)
 {
+	static const struct acl_entry private[] = {
+		{ ACL_USER_OBJ, 6, ACL_NOBODY }, { ACL_USER, 4, 1000 },
+		{ ACL_GROUP_OBJ, 4, ACL_NOBODY }, { ACL_MASK, 4, ACL_NOBODY },
+		{ ACL_OTHER, 0, ACL_NOBODY },
+	};
 	int fd;
 
 	enter("dir");
@@ -481,6 +574,11 @@ static void make_small(void)
 	made(symlink("file", "link2"), "link2");
 	made(mkfifo("fifo", 0600), "fifo");
 	made(mknod("null", S_IFCHR | 0666, makedev(1, 3)), "null");
+	empty_file("labelled");
+	set_xattr("labelled", "user.a", "1", 1);
+	set_acl("labelled", "system.posix_acl_access", private, ARRAY_SIZE(private));
+	set_xattr("labelled", "trusted.b", "22", 2);
+	set_time("labelled", &any_time);
 	set_time(".", &any_time);
 }
 
