@@ -79,7 +79,8 @@ fn one(path: &Path, options: Options) -> u8 {
             }
         }
         _ => eprintln!(
-            "{name}: {count} errors, nothing was changed; restore the image from a copy, or make it again"
+            "{name}: {count} error{}, nothing was changed; restore the image from a copy, or make it again",
+            if count == 1 { "" } else { "s" }
         ),
     }
     status

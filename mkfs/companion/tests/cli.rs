@@ -306,7 +306,9 @@ fn fsck() {
     );
     assert_eq!(
         lines[1],
-        format!("{name}: 1 errors, nothing was changed; restore the image from a copy, or make it again")
+        format!(
+            "{name}: 1 error, nothing was changed; restore the image from a copy, or make it again"
+        )
     );
     let line = fail(&fixture.with("digest", &[]), 1);
     assert!(line.contains(", the superblock says "), "{line}");

@@ -57,6 +57,18 @@ fn programs() -> [Program; 4] {
     ]
 }
 
+/// The long options of mkdaxfs, whose page is written by hand because it says more than its help.
+pub fn mkdaxfs_options() -> Vec<String> {
+    let command = mkdaxfs::Args::command();
+    let arguments = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set());
+    arguments
+        .filter_map(|argument| argument.get_long())
+        .map(Into::into)
+        .collect()
+}
+
 /// The manual pages; those of commands under a program are called `program-command`.
 ///
 /// # Errors

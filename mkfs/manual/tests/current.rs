@@ -29,6 +29,34 @@ fn pages_are_current() {
 }
 
 #[test]
+fn mkdaxfs_page_has_every_option() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Documentation");
+    let page = fs::read_to_string(directory.join("mkdaxfs.8")).unwrap();
+    let options = manual::mkdaxfs_options();
+    let described = |option: &str| {
+        let name = format!("\\-\\-{}", option.replace('-', "\\-"));
+        page.lines()
+            .any(|line| line.starts_with(".BR ") && line.split([' ', ',']).any(|word| word == name))
+    };
+    for option in &options {
+        assert!(
+            described(option),
+            "Documentation/mkdaxfs.8 does not describe --{option}"
+        );
+    }
+    // Nor does it describe one that is no more.
+    for line in page.lines().filter(|line| line.starts_with(".BR ")) {
+        for word in line.split([' ', ',']) {
+            if let Some(name) = word.strip_prefix("\\-\\-") {
+                let name = name.replace("\\-", "-");
+                let known = options.contains(&name) || ["help", "version"].contains(&name.as_str());
+                assert!(known, "Documentation/mkdaxfs.8 describes --{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_shell_gets_every_program() {
     let files = manual::completions();
     assert_eq!(files.len(), 12);
