@@ -116,7 +116,8 @@ impl<T: FileSystem> Operations<T> {
 
     const fn handler(text: &'static CStr, prefix: XattrPrefix) -> bindings::xattr_handler {
         bindings::xattr_handler {
-            prefix: text.as_ptr().cast(),
+            // A C string starts with its first byte.
+            prefix: ptr::from_ref(text).cast(),
             flags: prefix as i32,
             get: Some(Self::get),
             // SAFETY: Zero is a valid value of every member: a null pointer is an absent operation.
