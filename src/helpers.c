@@ -255,6 +255,9 @@ vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames
 	if (vmf->flags & FAULT_FLAG_WRITE || address < vmf->vma->vm_start ||
 	    address + PMD_SIZE > vmf->vma->vm_end || !IS_ALIGNED(frame, HPAGE_PMD_NR))
 		return VM_FAULT_FALLBACK;
+	/* /proc/PID/pagemap looks for the struct page of every such entry. */
+	if (!pfn_valid(frame))
+		return VM_FAULT_FALLBACK;
 	/* A buffer may be put together of any pages, also of those of huge folios. */
 	for (i = 1; i < HPAGE_PMD_NR; i++) {
 		if (frame_at(from + i * PAGE_SIZE) != frame + i)

@@ -393,7 +393,7 @@ const struct source sources[] = {
 	  .shared = true },
 	{ "CXL (fsdev)", NULL, NULL, make_device, "dax", .pages = true, .huge = true },
 	{ "phys", NULL, "phys=0x", make_phys, &whole, .pages = true, .huge = true },
-	{ "phys, unaligned", NULL, "phys=0x", make_phys, &all_but_a_page, .huge = true },
+	{ "phys, unaligned", NULL, "phys=0x", make_phys, &all_but_a_page },
 	{ "memfd", "memfd", "memfd", make_memfd, &plain, .pages = true, .shared = true },
 	{ "memfd, huge folios", "memfd", "memfd", make_memfd, &thp, .pages = true, .huge = true,
 	  .shared = true },
