@@ -15,6 +15,7 @@
 use kernel::prelude::*;
 
 mod bindings;
+mod claims;
 mod dir;
 mod export;
 mod file;

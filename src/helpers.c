@@ -129,6 +129,41 @@ vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,
 	return result;
 }
 
+struct page *daxfs_helper_new_page(void)
+{
+	return alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+}
+
+void daxfs_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+void daxfs_helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+void *daxfs_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+struct inode *daxfs_helper_folio_host(struct folio *folio)
+{
+	return folio->mapping->host;
+}
+
+u64 daxfs_helper_folio_offset(struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+void daxfs_helper_folio_end_read(struct folio *folio, bool success)
+{
+	folio_end_read(folio, success);
+}
+
 static DEFINE_MUTEX(holders);
 
 void daxfs_helper_holders_lock(void)
@@ -154,12 +189,13 @@ void daxfs_helper_forget_pages(struct super_block *sb)
 restart:
 	spin_lock(&sb->s_inode_list_lock);
 	list_for_each_entry(inode, &sb->s_inodes, i_sb_list) {
-		struct address_space *mapping = inode->i_mapping;
+		/* Those that share another inode's pages have none of their own. */
+		struct address_space *mapping = &inode->i_data;
 		unsigned int state;
 
 		spin_lock(&inode->i_lock);
 		state = inode_state_read(inode);
-		if (mapping_empty(mapping) || state & I_NEW) {
+		if (!IS_DAX(inode) || mapping_empty(mapping) || state & I_NEW) {
 			spin_unlock(&inode->i_lock);
 			continue;
 		}
@@ -194,6 +230,68 @@ static unsigned long frame_at(void *address)
 	if (is_vmalloc_addr(address))
 		return vmalloc_to_pfn(address);
 	return PHYS_PFN(virt_to_phys(address));
+}
+
+#ifdef CONFIG_MEMORY_FAILURE
+/*
+ * Notes that the memory of @page failed, and kills the processes that map it. The page belongs to the
+ * memory of @sb.
+ */
+void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags)
+{
+	struct folio *folio = page_folio(page);
+	struct address_space *mapping;
+	bool head = PageHWPoison(&folio->page);
+	struct inode *inode = NULL;
+	pgoff_t index;
+
+	SetPageHWPoison(page);
+	/* Keeps an unmount away, or waits for it. */
+	down_read(&sb->s_umount);
+	rcu_read_lock();
+	mapping = READ_ONCE(folio->mapping);
+	if (mapping) {
+		index = READ_ONCE(folio->index) + folio_page_idx(folio, page);
+		inode = igrab(mapping->host);
+	}
+	rcu_read_unlock();
+	/* No two mappings ever have the page, so this finds all. */
+	if (inode) {
+		mf_dax_kill_procs(mapping, index, 1, flags);
+		/* Others, whom it left alone, are to find out when they use it. */
+		unmap_mapping_pages(mapping, index, 1, false);
+		/* It takes the first page of an entry of 2 MiB for all of them. */
+		if (!head && page != &folio->page)
+			ClearPageHWPoison(&folio->page);
+	}
+	iput(inode);
+	up_read(&sb->s_umount);
+}
+#else
+void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags)
+{
+}
+#endif
+
+struct page *daxfs_helper_frame_page(unsigned long frame)
+{
+	return pfn_to_page(frame);
+}
+
+/* How many of the @length bytes at @from there are in front of a page whose memory failed. */
+u64 daxfs_helper_sound_bytes(const void *from, u64 length)
+{
+	u64 offset = offset_in_page(from), sound = 0;
+
+	while (sound < length) {
+		unsigned long frame = frame_at((void *)from + sound);
+
+		if (pfn_valid(frame) && PageHWPoison(pfn_to_page(frame)))
+			break;
+		sound += PAGE_SIZE - offset;
+		offset = 0;
+	}
+	return min(sound, length);
 }
 
 bool daxfs_helper_pages_countable(void *from, u64 length)

@@ -32,9 +32,19 @@ void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operat
 			       bool mixed, bool io);
 vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,
 				  const struct iomap_ops *ops);
+struct page *daxfs_helper_new_page(void);
+void daxfs_helper_get_page(struct page *page);
+void daxfs_helper_put_page(struct page *page);
+void *daxfs_helper_page_address(struct page *page);
+struct inode *daxfs_helper_folio_host(struct folio *folio);
+u64 daxfs_helper_folio_offset(struct folio *folio);
+void daxfs_helper_folio_end_read(struct folio *folio, bool success);
 void daxfs_helper_holders_lock(void);
 void daxfs_helper_holders_unlock(void);
 void daxfs_helper_forget_pages(struct super_block *sb);
+void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags);
+u64 daxfs_helper_sound_bytes(const void *from, u64 length);
+struct page *daxfs_helper_frame_page(unsigned long frame);
 bool daxfs_helper_pages_countable(void *from, u64 length);
 vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned int count,
 				     bool frames);

@@ -2,10 +2,11 @@
 
 //! Inodes of a mounted image.
 
+use crate::file;
 use crate::image::{Content, Directory, Image, Inode};
 use crate::memory::{Access, Files};
 use crate::super_block::{report, DaxFs};
-use crate::vfs::{Attributes, Errno, INodeRef, Kind, SuperBlock};
+use crate::vfs::{self, Attributes, Errno, INodeRef, Kind, Mapped, SuperBlock};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -21,8 +22,8 @@ pub(crate) struct Data {
 pub(crate) enum Node {
     /// A directory.
     Directory(Directory),
-    /// A regular file, with the offset of its data in the image in bytes.
-    Regular(u64),
+    /// A regular file.
+    Regular(file::Content),
     /// A symlink, with its target and a NUL: the VFS wants to have it at hand.
     Symlink(#[expect(dead_code)] KVec<u8>),
     /// Anything else.
@@ -41,21 +42,73 @@ pub(crate) fn get(
 ) -> Result<INodeRef<DaxFs>> {
     sb.inode(ino.into(), || {
         let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
-        attributes(sb, image, &inode)
+        let original = match inode.original {
+            0 => None,
+            _ => Some(original(sb, image, &inode)?),
+        };
+        attributes(sb, image, &inode, original)
     })
+}
+
+/// The inode whose data `inode` shares. Its number is the smaller one, and it shares no other's itself, so the
+/// locks of new inodes are taken in one order, whatever the image says.
+fn original(
+    sb: &SuperBlock<DaxFs>,
+    image: &Image<'_, Access<'_>>,
+    inode: &Inode,
+) -> Result<INodeRef<DaxFs>> {
+    let found = sb.inode(inode.original.into(), || {
+        let original = image
+            .inode(inode.original)
+            .map_err(|error| report(sb, inode.original, error))?;
+        inode
+            .check_original(image.superblock(), &original)
+            .map_err(|error| report(sb, inode.ino, error))?;
+        attributes(sb, image, &original, None)
+    })?;
+    // It may have been in the cache, from when the image said something else.
+    if let (Node::Regular(theirs), Content::Regular { data }) = (&found.data().node, inode.content)
+    {
+        let same =
+            (theirs.data, theirs.mappable, found.size()) == (data, mappable(sb, inode), inode.size);
+        if same && !found.shares_pages() {
+            return Ok(found);
+        }
+    }
+    let error = inode.unsuitable_original(image.superblock());
+    Err(report(sb, inode.ino, error))
+}
+
+/// How many bytes of the regular file `inode` can be mapped from its first on.
+fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
+    match sb.data().region().files() {
+        // Copies of pages are no I/O memory, and one mapping cannot have both.
+        Files::Frames { io: true } if inode.packed => 0,
+        _ => inode.mappable(vfs::PAGE_SIZE),
+    }
 }
 
 fn attributes(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
+    original: Option<INodeRef<DaxFs>>,
 ) -> Result<Attributes<DaxFs>> {
     let (kind, node, allocated) = match inode.content {
         Content::Regular { data } => {
             let block = u64::from(image.superblock().block_size);
-            let allocated = inode.size.next_multiple_of(block);
-            let dax = matches!(sb.data().region().files(), Files::Dax(_));
-            (Kind::Regular { dax }, Node::Regular(data), allocated)
+            let allocated = match inode.packed {
+                true => inode.size,
+                false => inode.size.next_multiple_of(block),
+            };
+            let mappable = mappable(sb, inode);
+            let mapped = match sb.data().region().files() {
+                _ if mappable == 0 && inode.size > 0 => Mapped::Copied,
+                Files::Dax(_) => Mapped::Dax,
+                _ => Mapped::Paged,
+            };
+            let content = file::Content::new(data, mappable);
+            (Kind::Regular { mapped }, Node::Regular(content), allocated)
         }
         Content::Directory(directory) => (Kind::Directory, Node::Directory(directory), inode.size),
         Content::Symlink { target, length } => {
@@ -82,6 +135,7 @@ fn attributes(
         generation: sb.data().generation(),
         may_have_acl: inode.xattrs != 0,
         kind,
+        original,
         data: Data {
             node,
             xattrs: inode.xattrs,

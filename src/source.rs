@@ -52,7 +52,7 @@ pub(crate) fn open(
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
-            phys::open(start, size).map_err(|error| refuse_phys(start, size, error, context))
+            phys::open(start, size, sb).map_err(|error| refuse_phys(start, size, error, context))
         }
         Some(Source::DmaBuf(buffer)) => dmabuf::open(buffer).inspect_err(|error| {
             context.error(fmt!(

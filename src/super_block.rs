@@ -2,6 +2,7 @@
 
 //! A mounted image.
 
+use crate::claims::Claims;
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Image, Problem};
 use crate::memory::{Access, Region};
@@ -21,12 +22,23 @@ pub(crate) struct Mounted {
     region: Region,
     superblock: image::Superblock,
     checks: Checks,
+    claims: Claims,
 }
 
 impl Mounted {
     /// The region that holds the image.
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// The validated superblock.
+    pub(crate) fn superblock(&self) -> &image::Superblock {
+        &self.superblock
+    }
+
+    /// Which file has which pages.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// What tells handles of this image's files from those of another: the start of its SHA-256.
@@ -177,6 +189,7 @@ impl vfs::FileSystem for DaxFs {
             region,
             superblock,
             checks: options.checks,
+            claims: Claims::new()?,
         };
         Ok((mounted, geometry))
     }
@@ -199,8 +212,20 @@ impl vfs::FileSystem for DaxFs {
         file::read(file, offset, to)
     }
 
+    fn copy(file: &vfs::INode<Self>, offset: u64, into: &mut [u8]) -> Result {
+        file::copy(file, offset, into)
+    }
+
     fn extent(file: &vfs::INode<Self>) -> Result<vfs::Extent<'_>> {
         file::extent(file)
+    }
+
+    fn map(file: &vfs::INode<Self>) -> Result {
+        file::map(file)
+    }
+
+    fn evict(inode: &vfs::INode<Self>) {
+        file::evict(inode);
     }
 
     fn xattr(

@@ -34,14 +34,14 @@ struct superblock {
 };
 
 struct inode {
-	u16 mode, reserved;
+	u16 mode, flags;
 	u32 nlink, uid, gid;
 	u64 size;
 	s64 mtime_sec;
 	u32 mtime_nsec, xattrs;
 	u64 data;
 	u32 parent, position;
-	u64 reserved2;
+	u32 original, reserved;
 };
 
 struct dirent_record {

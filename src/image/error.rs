@@ -35,6 +35,8 @@ pub enum Problem {
     InodeNumber,
     /// A mode without a valid file type.
     Mode,
+    /// A flag that is unknown, or that neither the type nor the features of the image allow.
+    Flags,
     /// A link count of zero.
     LinkCount,
     /// A size out of range.
@@ -43,6 +45,10 @@ pub enum Problem {
     Time,
     /// File data outside the data table, or unaligned.
     Data,
+    /// Data shared with a file that is no regular file of its own, or with other data.
+    Original,
+    /// Data on pages that another file has.
+    Overlap,
     /// Directory entries outside the dirent table.
     Dirents,
     /// A directory entry of an unknown type, or of another than its inode's.
@@ -76,10 +82,13 @@ impl Problem {
             Problem::Root => "root inode is not a root directory",
             Problem::InodeNumber => "inode number out of range",
             Problem::Mode => "invalid mode",
+            Problem::Flags => "invalid flags",
             Problem::LinkCount => "link count of zero",
             Problem::Size => "size out of range",
             Problem::Time => "nanoseconds out of range",
             Problem::Data => "file data out of place",
+            Problem::Original => "data shared with an unsuitable file",
+            Problem::Overlap => "data overlap those of another file",
             Problem::Dirents => "directory entries out of place",
             Problem::FileType => "wrong file type in directory entry",
             Problem::Name => "invalid name",

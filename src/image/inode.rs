@@ -74,8 +74,8 @@ pub struct Directory {
 /// What an inode consists of, by type. Every offset and length has been checked against the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A regular file: the offset of its data in the image, a multiple of the block size. The image
-    /// reaches to the end of the file's last block.
+    /// A regular file: the offset of its data in the image, a multiple of the block size unless the inode
+    /// is packed. The image reaches to the end of the file's last block.
     Regular {
         /// Offset in bytes.
         data: u64,
@@ -123,6 +123,11 @@ pub struct Inode {
     pub mtime_nsec: u32,
     /// Offset of the xattr set in the image, 0 for none.
     pub xattrs: u64,
+    /// Regular file: whether its first and its last block may hold data of other files.
+    pub packed: bool,
+    /// Regular file: inode number of the file whose data it shares, smaller than its own; 0 for none. What
+    /// that file is has not been looked at: see [`Inode::check_original`].
+    pub original: u32,
     /// What the inode consists of.
     pub content: Content,
 }
@@ -151,6 +156,18 @@ impl Inode {
             let field = offset_of!(layout::Inode, mtime_nsec);
             return Err(at(field, Problem::Time, raw.mtime_nsec.get().into()));
         }
+        let flags = raw.flags.get();
+        let packed = flags & layout::INODE_PACKED != 0;
+        let may = |feature| file_type == FileType::Regular && superblock.incompat & feature != 0;
+        if flags & !layout::INODE_PACKED != 0 || (packed && !may(layout::INCOMPAT_PACKED)) {
+            let field = offset_of!(layout::Inode, flags);
+            return Err(at(field, Problem::Flags, flags.into()));
+        }
+        let original = raw.original.get();
+        if original != 0 && (original >= ino || !may(layout::INCOMPAT_SHARED)) {
+            let field = offset_of!(layout::Inode, original);
+            return Err(at(field, Problem::Original, original.into()));
+        }
         let xattrs = match raw.xattrs.get() {
             0 => 0,
             reference => {
@@ -178,7 +195,7 @@ impl Inode {
                     let end = data.checked_add(size);
                     let inside = data >= superblock.data.offset
                         && end.is_some_and(|end| end <= superblock.data.end());
-                    if !inside || data & (block - 1) != 0 {
+                    if !inside || (!packed && data & (block - 1) != 0) {
                         return Err(at(data_field, Problem::Data, data));
                     }
                     Content::Regular { data }
@@ -242,8 +259,52 @@ impl Inode {
             mtime_sec: raw.mtime_sec.get(),
             mtime_nsec: raw.mtime_nsec.get(),
             xattrs,
+            packed,
+            original,
             content,
         })
+    }
+
+    /// Checks that `original`, the inode whose number this one tells, is one whose data a file may share:
+    /// a regular file that has the same data and does not share another's itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Original`].
+    pub fn check_original(&self, superblock: &Superblock, original: &Inode) -> Result<()> {
+        let same = matches!(original.content, Content::Regular { .. })
+            && (original.content, original.size, original.packed)
+                == (self.content, self.size, self.packed);
+        if same && original.ino == self.original && original.original == 0 && self.size > 0 {
+            Ok(())
+        } else {
+            Err(self.unsuitable_original(superblock))
+        }
+    }
+
+    /// The error for a file whose data are not those of the file that it names.
+    pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
+        let field = offset_of!(layout::Inode, original);
+        let offset = field_offset(superblock, self.ino, field);
+        Error::new(Problem::Original, offset, self.original.into())
+    }
+
+    /// How many bytes of a regular file, from its first on, stand in pages of `page` bytes (a power of two, at
+    /// most the block size) that hold nothing else, so that they can be mapped: all of them, up to the end of
+    /// the last page, unless the file is packed.
+    pub const fn mappable(&self, page: u64) -> u64 {
+        match self.content {
+            Content::Regular { data } if self.packed => {
+                if data & (page - 1) == 0 {
+                    self.size & !(page - 1)
+                } else {
+                    0
+                }
+            }
+            // The image reaches to the end of the last block, so this does not overflow.
+            Content::Regular { .. } => (self.size + (page - 1)) & !(page - 1),
+            _ => 0,
+        }
     }
 
     /// The permission bits of `mode`, set-id and sticky bits included.
@@ -258,4 +319,16 @@ impl Inode {
             _ => false,
         }
     }
+}
+
+/// The error for inode `ino` whose content, at `data`, stands where that of another file does.
+pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
+    let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
+    Error::new(Problem::Overlap, offset, data)
+}
+
+/// Offset in the image of a field in the record of inode `ino`.
+fn field_offset(superblock: &Superblock, ino: u32, field: usize) -> u64 {
+    let record = u64::from(ino - 1) * size_of::<layout::Inode>() as u64;
+    superblock.inodes.offset + record + field as u64
 }

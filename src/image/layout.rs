@@ -23,10 +23,20 @@ pub const VERSION: u32 = 1;
 /// Compatible features known to this reader; unknown ones are ignored.
 pub const COMPAT_KNOWN: u64 = 0;
 
+/// Incompatible feature: there are files with [`INODE_PACKED`].
+pub const INCOMPAT_PACKED: u64 = 1 << 0;
+
+/// Incompatible feature: there are files with [`Inode::original`].
+pub const INCOMPAT_SHARED: u64 = 1 << 2;
+
 /// Incompatible features known to this reader; an image with any other is refused.
 ///
-/// Bit 0 is set aside for packed small files, bit 1 for files of several extents.
-pub const INCOMPAT_KNOWN: u64 = 0;
+/// Bit 1 is set aside for files of several extents.
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED;
+
+/// Flag of a regular file: the content may start at any byte, and what stands around it in its blocks may
+/// belong to other files.
+pub const INODE_PACKED: u16 = 1 << 0;
 
 /// Bytes set aside for the superblock; the record fills the first [`size_of::<Superblock>()`](Superblock), zeros
 /// the rest.
@@ -124,8 +134,8 @@ pub struct Superblock {
 pub struct Inode {
     /// `S_IFMT` and permission bits, as in `st_mode`.
     pub mode: U16,
-    /// Zero.
-    pub reserved: U16,
+    /// [`INODE_PACKED`] or 0.
+    pub flags: U16,
     /// Link count.
     pub nlink: U32,
     /// Owner.
@@ -147,8 +157,11 @@ pub struct Inode {
     pub parent: U32,
     /// Directory: which of the parent's entries names it ([`NO_POSITION`] for the root). Else 0.
     pub position: U32,
+    /// Regular file: inode number of the file with the same content whose data this one shares, smaller than
+    /// its own; 0 if there is none. Else 0.
+    pub original: U32,
     /// Zero.
-    pub reserved2: U64,
+    pub reserved: U32,
 }
 
 /// A directory entry: four to a cache line. A directory's entries ascend by (hash, name).
@@ -244,6 +257,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Superblock, crc) == 252);
     assert!(size_of::<Inode>() == 64);
     assert!(core::mem::offset_of!(Inode, data) == 40);
+    assert!(core::mem::offset_of!(Inode, original) == 56);
     assert!(size_of::<Dirent>() == 16);
     assert!(size_of::<XattrSet>() == 8);
     assert!(size_of::<XattrEntry>() == 8);

@@ -26,7 +26,7 @@ mod xattr;
 
 pub use directory::Dirent;
 pub use error::{Error, Problem, Result};
-pub use inode::{Content, Directory, FileType, Inode};
+pub use inode::{overlap, Content, Directory, FileType, Inode};
 pub use listing::Listing;
 pub use memory::Memory;
 pub use superblock::{Superblock, Table};

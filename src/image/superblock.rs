@@ -40,6 +40,8 @@ pub struct Superblock {
     pub total_size: u64,
     /// Features that a reader may ignore.
     pub compat: u64,
+    /// Features that a reader must know; all are known.
+    pub incompat: u64,
     /// Build time: seconds since 1970 and nanoseconds.
     pub build_time: (i64, u32),
     /// Inode number of the root directory.
@@ -148,6 +150,7 @@ impl Superblock {
             block_size,
             total_size,
             compat: raw.compat.get(),
+            incompat: raw.incompat.get(),
             build_time: (raw.build_sec.get(), raw.build_nsec.get()),
             root: raw.root.get(),
             uuid: raw.uuid,

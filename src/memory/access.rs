@@ -78,6 +78,11 @@ impl Access<'_> {
         if self.region.mapping.io {
             return self.copy_io_to(offset, length, to);
         }
+        let sound = self.region.sound(offset, length as u64) as usize;
+        if sound < length && sound == 0 {
+            return Err(EIO);
+        }
+        let length = sound;
         // SAFETY: By the invariants of both types these bytes are mapped as long as `self` lives.
         // The function bears concurrent writes and machine checks.
         let copied =
@@ -134,6 +139,9 @@ impl image::Memory for Access<'_> {
         let from = self.address(offset, into.len()).ok_or(unreadable)?;
         // Records and pieces of metadata are far below 4 GiB.
         let length = u32::try_from(into.len()).map_err(|_| unreadable)?;
+        if self.region.sound(offset, length.into()) < length.into() {
+            return Err(unreadable);
+        }
         let to = into.as_mut_ptr().cast();
         // SAFETY: By the invariants of both types the source is mapped as long as `self` lives, and the
         // destination is ours. The functions bear a concurrent writer, which makes the copy a mixture that

@@ -85,27 +85,27 @@ impl Hold {
         ptr::from_ref(self).cast_mut().cast()
     }
 
-    /// Called when the device is about to go away, with its struct pages: from then on nothing may refer to
-    /// them. Of failing memory, which is told here too, the kernel itself takes care.
+    /// Called when the device is about to go away, with its struct pages, so that from then on nothing may refer
+    /// to them, and when some of its memory has failed.
     ///
     /// # Safety
     ///
     /// As `struct dax_holder_operations` has it.
     unsafe extern "C" fn notify_failure(
         device: *mut bindings::dax_device,
-        _offset: u64,
-        _length: u64,
+        offset: u64,
+        length: u64,
         flags: kernel::ffi::c_int,
     ) -> kernel::ffi::c_int {
-        if flags & bindings::DAXFS_MF_MEM_PRE_REMOVE == 0 {
-            return -bindings::DAXFS_EOPNOTSUPP;
-        }
+        let remove = flags & bindings::DAXFS_MF_MEM_PRE_REMOVE != 0;
         // SAFETY: Under the lock a holder stays what it is; see `Device::drop`. The device is alive during
         // this call.
         unsafe {
             bindings::daxfs_helper_holders_lock();
             let hold = bindings::dax_holder(device).cast::<Hold>();
-            if !hold.is_null() {
+            if !hold.is_null() && !remove {
+                Self::failed((*hold).sb, device, offset, length, flags);
+            } else if !hold.is_null() {
                 // No page is mapped from now on, so that those which are can be forgotten one by one.
                 (*hold).gone.store(true, Ordering::Release);
                 bindings::daxfs_helper_forget_pages((*hold).sb);
@@ -113,6 +113,45 @@ impl Hold {
             bindings::daxfs_helper_holders_unlock();
         }
         0
+    }
+}
+
+impl Hold {
+    /// Some memory of the device of `sb` has failed: `length` bytes at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// The device must be alive and hold the image of `sb`.
+    unsafe fn failed(
+        sb: *mut bindings::super_block,
+        device: *mut bindings::dax_device,
+        offset: u64,
+        length: u64,
+        flags: kernel::ffi::c_int,
+    ) {
+        let first = offset >> bindings::DAXFS_PAGE_SHIFT;
+        let end = offset.saturating_add(length);
+        let mut page = first;
+        while page << bindings::DAXFS_PAGE_SHIFT < end {
+            let mut frame = 0;
+            // SAFETY: By the contract. This kind of access is granted to memory that is known to be bad.
+            let found = unsafe {
+                bindings::dax_direct_access(
+                    device,
+                    page as usize,
+                    1,
+                    bindings::dax_access_mode_DAX_RECOVERY_WRITE,
+                    ptr::null_mut(),
+                    &mut frame,
+                )
+            };
+            if found <= 0 {
+                return;
+            }
+            // SAFETY: By the contract; all memory of such a device has struct pages.
+            unsafe { super::frame_failed(sb, frame, flags) };
+            page += 1;
+        }
     }
 }
 

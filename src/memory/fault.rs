@@ -12,7 +12,8 @@ const PMD_SIZE: u64 = bindings::DAXFS_PMD_SIZE;
 const AROUND: u64 = 16;
 
 impl Region {
-    /// Serves a fault of `order` on a file whose `size` bytes start at `data`, a multiple of the page size.
+    /// Serves a fault of `order` on a file whose first `mappable` bytes can be mapped and start at `data`, both
+    /// multiples of the page size.
     ///
     /// # Safety
     ///
@@ -23,10 +24,10 @@ impl Region {
         vmf: *mut bindings::vm_fault,
         order: u32,
         data: u64,
-        size: u64,
+        mappable: u64,
     ) -> bindings::vm_fault_t {
         let page_size = bindings::DAXFS_PAGE_SIZE;
-        let pages = size.div_ceil(page_size);
+        let pages = mappable / page_size;
         // SAFETY: By the contract.
         let (page, address) = unsafe {
             let fault = &(*vmf).__bindgen_anon_1;

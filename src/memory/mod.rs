@@ -25,7 +25,25 @@ pub(crate) use access::Access;
 
 use crate::bindings;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, seq_file::SeqFile};
+
+/// Whether memory of any region has failed; only then are pages looked at before they are read or mapped.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that the memory of page frame `frame`, which belongs to the region of `sb`, has failed.
+///
+/// # Safety
+///
+/// `sb` must be valid, and the frame have a struct page.
+unsafe fn frame_failed(sb: *mut bindings::super_block, frame: usize, flags: kernel::ffi::c_int) {
+    FAILED.store(true, Ordering::Release);
+    // SAFETY: By the contract.
+    unsafe {
+        let page = bindings::daxfs_helper_frame_page(frame);
+        bindings::daxfs_helper_page_failed(sb, page, flags);
+    }
+}
 
 /// What holds the memory of a region; dropping it lets go.
 ///
@@ -128,6 +146,18 @@ impl Region {
     /// Whether the memory is about to go away: nothing of it may be mapped any more.
     pub(crate) fn gone(&self) -> bool {
         self.source.gone()
+    }
+
+    /// How many of the `length` bytes at `offset`, all of which are in the region, there are in front of a page
+    /// whose memory is known to have failed.
+    #[inline]
+    pub(crate) fn sound(&self, offset: u64, length: u64) -> u64 {
+        if !FAILED.load(Ordering::Relaxed) || self.mapping.io {
+            return length;
+        }
+        let from = self.mapping.base.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: The region is mapped there; this looks at struct pages only.
+        unsafe { bindings::daxfs_helper_sound_bytes(from.cast(), length) }
     }
 
     /// Shows the source as mount options.

@@ -8,6 +8,8 @@
 
 use super::{dax, DaxRange, Mapping, Region, Source};
 use crate::bindings;
+use crate::vfs::NewSuper;
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, seq_file::SeqFile};
 
@@ -126,6 +128,8 @@ struct Pages {
     pages: bindings::dev_pagemap,
     base: NonNull<u8>,
     claim: Claim,
+    /// The super block, which lives longer.
+    sb: *mut bindings::super_block,
 }
 
 // SAFETY: The mapping is bound to no thread.
@@ -134,8 +138,36 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Makes struct pages for `claim`, or gives it back if that cannot be done.
-    fn new(claim: Claim) -> Result<KBox<Self>, Claim> {
+    const OPERATIONS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        memory_failure: Some(Self::memory_failure),
+        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
+        ..unsafe { core::mem::zeroed() }
+    };
+
+    /// Some memory of the range has failed.
+    ///
+    /// # Safety
+    ///
+    /// As `struct dev_pagemap_ops` has it.
+    unsafe extern "C" fn memory_failure(
+        pages: *mut bindings::dev_pagemap,
+        frame: usize,
+        count: usize,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        let this = pages
+            .wrapping_byte_sub(offset_of!(Pages, pages))
+            .cast::<Pages>();
+        for frame in frame..frame.saturating_add(count) {
+            // SAFETY: The description is inside of a `Pages`, whose frames these are; memunmap_pages(), and with it
+            // the super block, waits for the end of this.
+            unsafe { super::frame_failed((*this).sb, frame, flags) };
+        }
+        0
+    }
+
+    /// Makes struct pages for `claim` of `sb`, or gives it back if that cannot be done.
+    fn new(claim: Claim, sb: &NewSuper) -> Result<KBox<Self>, Claim> {
         let Range { start, size } = claim.0;
         // SAFETY: Looks at a number.
         if (start | size) & (unsafe { bindings::memremap_compat_align() } as u64 - 1) != 0 {
@@ -145,6 +177,7 @@ impl Pages {
         let mut pages: bindings::dev_pagemap = unsafe { core::mem::zeroed() };
         pages.type_ = bindings::memory_type_MEMORY_DEVICE_FS_DAX;
         pages.nr_range = 1;
+        pages.ops = &Self::OPERATIONS;
         // SAFETY: The union's only member of a fixed size, and zero so far.
         let range = unsafe { pages.__bindgen_anon_1.range.as_mut() };
         range.start = start;
@@ -157,6 +190,7 @@ impl Pages {
             pages,
             base: NonNull::dangling(),
             claim,
+            sb: sb.as_raw(),
         });
         // SAFETY: The description is complete and stays where it is; the range is claimed and no RAM.
         let mapped = from_err_ptr(unsafe {
@@ -313,14 +347,14 @@ impl Drop for Frames {
     }
 }
 
-/// Maps `size` bytes from physical address `start` on.
+/// Maps `size` bytes from physical address `start` on for `sb`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(start: u64, size: u64) -> Result<Region, OpenError> {
+pub(crate) fn open(start: u64, size: u64, sb: &NewSuper) -> Result<Region, OpenError> {
     let claim = Claim::new(Range { start, size })?;
-    let claim = match Pages::new(claim) {
+    let claim = match Pages::new(claim, sb) {
         Ok(pages) => {
             let own = OwnDax::new(pages)?;
             let range = DaxRange {

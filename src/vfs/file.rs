@@ -34,8 +34,11 @@ impl Destination<'_> {
 pub(crate) struct Extent<'a> {
     /// The region that holds it.
     pub(crate) region: &'a Region,
-    /// Offset of the first byte in the region, a multiple of the page size.
+    /// Offset of the first byte in the region, a multiple of the page size if any of it can be mapped.
     pub(crate) offset: u64,
+    /// Bytes, from the first on, whose pages hold nothing else and can be mapped: a multiple of the page size,
+    /// which reaches to the end of the file, or less than a page in front of it, or is 0.
+    pub(crate) mappable: u64,
 }
 
 /// The C operations on regular files.
@@ -72,6 +75,13 @@ impl<T: FileSystem> Operations<T> {
             direct_IO: Some(bindings::noop_direct_IO),
             // SAFETY: As above.
             ..unsafe { core::mem::zeroed() }
+        };
+
+    /// Files that are mapped by copies of their pages. Reads of them are as direct as any.
+    pub(super) const COPIED: bindings::address_space_operations =
+        bindings::address_space_operations {
+            read_folio: Some(Self::read_folio),
+            ..Self::MAPPING
         };
 
     const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
@@ -129,20 +139,23 @@ impl<T: FileSystem> Operations<T> {
             let file = unsafe { INode::<T>::from_raw(inode) };
             // SAFETY: As above, and `info` describes what the caller wants.
             to_result(unsafe { bindings::fiemap_prep(inode, info, start, &mut length, 0) })?;
-            let allocated = file.size().next_multiple_of(bindings::DAXFS_PAGE_SIZE);
+            let extent = T::extent(file)?;
+            let mut flags = bindings::DAXFS_FIEMAP_EXTENT_LAST;
+            let mut allocated = extent.mappable;
+            if allocated < file.size() {
+                // Others stand around it on its pages.
+                flags |= bindings::DAXFS_FIEMAP_EXTENT_NOT_ALIGNED;
+                allocated = file.size();
+            }
+            if file.shares_pages() {
+                flags |= bindings::DAXFS_FIEMAP_EXTENT_SHARED;
+            }
             if start >= allocated {
                 return Ok(());
             }
-            let extent = T::extent(file)?;
             // SAFETY: As above.
             let result = unsafe {
-                bindings::fiemap_fill_next_extent(
-                    info,
-                    0,
-                    extent.offset,
-                    allocated,
-                    bindings::DAXFS_FIEMAP_EXTENT_LAST,
-                )
+                bindings::fiemap_fill_next_extent(info, 0, extent.offset, allocated, flags)
             };
             // 1 says that this was the last.
             if result < 0 {
@@ -195,8 +208,14 @@ impl<T: FileSystem> Operations<T> {
         // VM_MAYWRITE then.
         super::errno_or_zero(|| {
             // SAFETY: The VFS hands in a valid description of a mapping of a file of ours.
-            let file = unsafe { INode::<T>::from_raw((*(*desc).file).f_inode) };
-            let (table, mixed, io) = match T::extent(file)?.region.files() {
+            let file = unsafe { INode::<T>::from_raw((*(*(*desc).file).f_mapping).host) };
+            let extent = T::extent(file)?;
+            if extent.mappable == 0 && file.size() > 0 {
+                // SAFETY: As above.
+                return to_result(unsafe { bindings::generic_file_readonly_mmap_prepare(desc) });
+            }
+            T::map(file)?;
+            let (table, mixed, io) = match extent.region.files() {
                 Files::Dax(_) => (&Self::VM, false, false),
                 Files::Pages => (&Self::PAGED_VM, false, false),
                 Files::Frames { io } => (&Self::PAGED_VM, true, io),
@@ -217,7 +236,115 @@ impl<T: FileSystem> Operations<T> {
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM calls this on a mapping of a file of ours.
-        unsafe { bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP) }
+        unsafe {
+            match Self::tail_fault(vmf, order).or_else(|| Self::failed_fault(vmf, order)) {
+                Some(result) => result,
+                None => bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP),
+            }
+        }
+    }
+
+    /// The file that `vmf` is a fault on, or the one that it shares its pages with.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be a fault on a mapping of a file of ours, which lives for `'a`.
+    unsafe fn faulting<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
+        // SAFETY: By the contract.
+        unsafe {
+            let file = (*(*vmf).__bindgen_anon_1.vma).vm_file;
+            INode::<T>::from_raw((*(*file).f_mapping).host)
+        }
+    }
+
+    /// Serves a fault on the last page of a file if that page holds other files, too: with a copy.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::faulting`].
+    #[inline]
+    unsafe fn tail_fault(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> Option<bindings::vm_fault_t> {
+        // SAFETY: By the contract.
+        let (file, page) = unsafe { (Self::faulting(vmf), (*vmf).__bindgen_anon_1.pgoff as u64) };
+        let extent = T::extent(file).ok()?;
+        if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT {
+            return None;
+        }
+        let offset = page << bindings::DAXFS_PAGE_SHIFT;
+        if offset >= file.size() {
+            return None;
+        }
+        if order > 0 {
+            return Some(bindings::DAXFS_VM_FAULT_FALLBACK);
+        }
+        if extent.region.gone() {
+            return Some(bindings::DAXFS_VM_FAULT_SIGBUS);
+        }
+        Some(match file.tail_page(offset) {
+            Ok(page) => {
+                // SAFETY: The inode keeps the page as long as it lives, and the MM gets a reference of its own.
+                unsafe {
+                    bindings::daxfs_helper_get_page(page.as_ptr());
+                    (*vmf).page = page.as_ptr();
+                }
+                0
+            }
+            Err(error) if error == ENOMEM => bindings::DAXFS_VM_FAULT_OOM,
+            Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
+        })
+    }
+
+    /// Refuses a fault on a page whose memory has failed.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::faulting`].
+    #[inline]
+    unsafe fn failed_fault(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> Option<bindings::vm_fault_t> {
+        // SAFETY: By the contract.
+        let (file, page) = unsafe { (Self::faulting(vmf), (*vmf).__bindgen_anon_1.pgoff as u64) };
+        let extent = T::extent(file).ok()?;
+        // All that an entry of this order would map, as far as it is in the file.
+        let first = (page >> order << order) << bindings::DAXFS_PAGE_SHIFT;
+        let length = (super::PAGE_SIZE << order).min(extent.mappable.checked_sub(first)?);
+        if extent.region.sound(extent.offset + first, length) == length {
+            return None;
+        }
+        Some(match order {
+            0 => bindings::DAXFS_VM_FAULT_HWPOISON,
+            _ => bindings::DAXFS_VM_FAULT_FALLBACK,
+        })
+    }
+
+    /// Fills a page of the page cache with a copy of what it shows.
+    unsafe extern "C" fn read_folio(
+        _file: *mut bindings::file,
+        folio: *mut bindings::folio,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The MM calls this with a locked folio of a page, which is not up to date, so nobody reads it,
+        // and which belongs to a file of ours.
+        let (file, offset, bytes) = unsafe {
+            let host = bindings::daxfs_helper_folio_host(folio);
+            let address = bindings::daxfs_helper_page_address(folio.cast()).cast::<u8>();
+            (
+                INode::<T>::from_raw(host),
+                bindings::daxfs_helper_folio_offset(folio),
+                core::slice::from_raw_parts_mut(address, super::PAGE_SIZE as usize),
+            )
+        };
+        let length = file.size().saturating_sub(offset).min(super::PAGE_SIZE) as usize;
+        let (content, rest) = bytes.split_at_mut(length);
+        rest.fill(0);
+        let result = T::copy(file, offset, content);
+        // SAFETY: As above; this unlocks the folio.
+        unsafe { bindings::daxfs_helper_folio_end_read(folio, result.is_ok()) };
+        super::errno_or_zero(|| result)
     }
 
     unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
@@ -232,16 +359,24 @@ impl<T: FileSystem> Operations<T> {
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
         unsafe {
-            let vma = (*vmf).__bindgen_anon_1.vma;
-            let file = INode::<T>::from_raw((*(*vma).vm_file).f_inode);
-            match T::extent(file) {
-                Ok(extent) => extent.region.fault(vmf, order, extent.offset, file.size()),
+            if let Some(result) = Self::tail_fault(vmf, order) {
+                return result;
+            }
+            match T::extent(Self::faulting(vmf)) {
+                Ok(extent) => {
+                    let Extent {
+                        region,
+                        offset,
+                        mappable,
+                    } = extent;
+                    region.fault(vmf, order, offset, mappable)
+                }
                 Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
             }
         }
     }
 
-    /// Tells where the content is: one extent from the first byte to the end of the last page.
+    /// Tells where the content is: one extent from the first byte to the end of the last page that can be mapped.
     unsafe extern "C" fn iomap_begin(
         inode: *mut bindings::inode,
         _position: bindings::loff_t,
@@ -263,7 +398,7 @@ impl<T: FileSystem> Operations<T> {
             iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
             iomap.addr = range.offset + extent.offset;
             iomap.offset = 0;
-            iomap.length = file.size().next_multiple_of(bindings::DAXFS_PAGE_SIZE);
+            iomap.length = extent.mappable;
             iomap.dax_dev = range.device.as_ptr();
             Ok(())
         })

@@ -15,6 +15,8 @@ use kernel::{prelude::*, types::Opaque};
 struct Slot<T: FileSystem> {
     /// `None` until the inode is set up.
     data: Option<T::Inode>,
+    /// See [`INode::tail_page`]; null until it is needed.
+    tail: AtomicPtr<bindings::page>,
     inode: bindings::inode,
 }
 
@@ -74,6 +76,52 @@ impl<T: FileSystem> INode<T> {
     }
 }
 
+impl<T: FileSystem> INode<T> {
+    /// Whether it maps the pages of another inode.
+    pub(crate) fn shares_pages(&self) -> bool {
+        let inode = self.as_raw();
+        // SAFETY: Constant until the inode is evicted.
+        unsafe { (*inode).i_mapping != &raw mut (*inode).i_data }
+    }
+
+    /// A page with a copy of the file's last bytes, which start at `offset`, a multiple of the page size and
+    /// less than a page in front of the end. It lives as long as the inode.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the memory fails, `ENOMEM`.
+    pub(super) fn tail_page(&self, offset: u64) -> Result<NonNull<bindings::page>> {
+        // SAFETY: The inode is in a slot.
+        let tail = unsafe { &(*slot::<T>(self.as_raw())).tail };
+        if let Some(page) = NonNull::new(tail.load(Ordering::Acquire)) {
+            return Ok(page);
+        }
+        // SAFETY: May be called in any context that can sleep.
+        let new = NonNull::new(unsafe { bindings::daxfs_helper_new_page() }).ok_or(ENOMEM)?;
+        let length = self.size().saturating_sub(offset).min(super::PAGE_SIZE) as usize;
+        // SAFETY: A new page, which is zero, is nobody else's; it has that many bytes.
+        let bytes = unsafe {
+            let address = bindings::daxfs_helper_page_address(new.as_ptr());
+            core::slice::from_raw_parts_mut(address.cast::<u8>(), length)
+        };
+        let copied = T::copy(self, offset, bytes);
+        let null = ptr::null_mut();
+        let stored = copied.map(|()| {
+            tail.compare_exchange(null, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
+        });
+        match stored {
+            Ok(Ok(_)) => return Ok(new),
+            // SAFETY: Gives back the page, which was handed to nobody.
+            _ => unsafe { bindings::daxfs_helper_put_page(new.as_ptr()) },
+        }
+        match stored? {
+            // Somebody else was faster. It is not null, or it would have been exchanged.
+            Err(page) => NonNull::new(page).ok_or(EIO),
+            Ok(_) => Ok(new),
+        }
+    }
+}
+
 /// The slot around an inode.
 #[inline]
 fn slot<T: FileSystem>(inode: *mut bindings::inode) -> *mut Slot<T> {
@@ -118,10 +166,10 @@ impl<T: FileSystem> Drop for INodeRef<T> {
 pub(crate) enum Kind {
     /// A directory.
     Directory,
-    /// A regular file; `dax` tells whether a DAX device maps it.
+    /// A regular file.
     Regular {
-        /// See above.
-        dax: bool,
+        /// How it is mapped.
+        mapped: Mapped,
     },
     /// A symlink. [`FileSystem::Inode`] must keep the target alive and unmoved.
     Symlink(NonNull<CStr>),
@@ -132,6 +180,17 @@ pub(crate) enum Kind {
         /// Minor number, 20 bits.
         minor: u32,
     },
+}
+
+/// How a regular file is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mapped {
+    /// By the kernel's DAX code.
+    Dax,
+    /// Page by page, from memory without a DAX device.
+    Paged,
+    /// By copies in the page cache, since its pages hold other files, too.
+    Copied,
 }
 
 /// What a new inode starts with; it never changes.
@@ -156,6 +215,9 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) may_have_acl: bool,
     /// Its kind.
     pub(crate) kind: Kind,
+    /// Regular file: the inode whose data are this one's, too. Both are mapped in the same way and of the same
+    /// size, and that one shares no other's pages: so the pages can be mapped as those of that one alone.
+    pub(crate) original: Option<INodeRef<T>>,
     /// The filesystem's part.
     pub(crate) data: T::Inode,
 }
@@ -211,12 +273,20 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
                 (*inode).i_op = &dir::Operations::<T>::INODE;
                 (*inode).__bindgen_anon_3.i_fop = &dir::Operations::<T>::FILE;
             }
-            Kind::Regular { dax } => {
+            Kind::Regular { mapped } => {
                 (*inode).i_op = &file::Operations::<T>::INODE;
                 (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::FILE;
-                (*inode).i_data.a_ops = &file::Operations::<T>::MAPPING;
-                if dax {
+                (*inode).i_data.a_ops = match mapped {
+                    Mapped::Copied => &file::Operations::<T>::COPIED,
+                    Mapped::Dax | Mapped::Paged => &file::Operations::<T>::MAPPING,
+                };
+                if mapped == Mapped::Dax {
                     (*inode).i_flags |= bindings::DAXFS_S_DAX;
+                }
+                // What DAX and memory failure know of a page is the one mapping that it belongs to. This
+                // inode keeps the reference until it is evicted.
+                if let Some(original) = attributes.original {
+                    (*inode).i_mapping = (*original.into_raw()).i_mapping;
                 }
             }
             Kind::Symlink(target) => {
@@ -332,6 +402,7 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The slot is ours; its `data` holds nothing yet that would have to be dropped.
         unsafe {
             (&raw mut (*slot).data).write(None);
+            (&raw mut (*slot).tail).write(AtomicPtr::new(ptr::null_mut()));
             &raw mut (*slot).inode
         }
     }
@@ -350,11 +421,25 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The VFS evicts an inode that has no user but those who pinned pages of it; these
         // are waited for, as the pages' association with the inode ends here.
         unsafe {
-            if (*inode).i_flags & bindings::DAXFS_S_DAX != 0 {
+            let (mapping, own) = ((*inode).i_mapping, &raw mut (*inode).i_data);
+            if mapping == own && (*inode).i_flags & bindings::DAXFS_S_DAX != 0 {
                 bindings::dax_break_layout_final(inode);
             }
-            bindings::truncate_inode_pages_final(&raw mut (*inode).i_data);
+            bindings::truncate_inode_pages_final(own);
+            let slot = slot::<T>(inode);
+            let tail = (*slot).tail.swap(ptr::null_mut(), Ordering::AcqRel);
+            if !tail.is_null() {
+                bindings::daxfs_helper_put_page(tail);
+            }
+            if (*slot).data.is_some() {
+                T::evict(INode::from_raw(inode));
+            }
             bindings::clear_inode(inode);
+            if mapping != own {
+                // The reference to the inode that has the pages; see `set_up`.
+                (*inode).i_mapping = own;
+                bindings::iput((*mapping).host);
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) mod xattr;
 pub(crate) use context::{Backing, Context, FileRef, Param, SourceKind, Value};
 pub(crate) use dir::Emitter;
 pub(crate) use file::{Destination, Extent};
-pub(crate) use inode::{Attributes, INode, INodeRef, Kind};
+pub(crate) use inode::{Attributes, INode, INodeRef, Kind, Mapped};
 pub(crate) use registration::Registration;
 pub(crate) use sha256::Sha256;
 pub(crate) use super_block::{Geometry, Statistics, SuperBlock};
@@ -111,12 +111,29 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `EIO` when the memory fails before the first byte.
     fn read(file: &INode<Self>, offset: u64, to: &mut Destination<'_>) -> Result<usize>;
 
+    /// Copies file content, all of `into`, from byte `offset` on; all of it lies in front of the end of file.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` when the memory fails.
+    fn copy(file: &INode<Self>, offset: u64, into: &mut [u8]) -> Result;
+
     /// Where the content of the regular file `file` stands.
     ///
     /// # Errors
     ///
     /// `EIO` when the inode is no regular file.
     fn extent(file: &INode<Self>) -> Result<Extent<'_>>;
+
+    /// Called before pages of the regular file `file` are mapped, each time.
+    ///
+    /// # Errors
+    ///
+    /// Fails mmap(2).
+    fn map(file: &INode<Self>) -> Result;
+
+    /// Called when `inode` is about to go away, and none of its pages is mapped any more.
+    fn evict(inode: &INode<Self>);
 
     /// Writes the value of the extended attribute that `prefix` and `name` make up to `value`, and returns its
     /// length, of at most 64 KiB.

@@ -120,7 +120,8 @@ fn specimen_is_valid() {
 fn superblock_problems() {
     refused(&[(0, b"x")], Problem::Magic, 0);
     refused(&[(sb!(version), &[2])], Problem::Version, sb!(version));
-    refused(&[(sb!(incompat), &[1])], Problem::Feature, sb!(incompat));
+    refused(&[(sb!(incompat), &[2])], Problem::Feature, sb!(incompat));
+    refused(&[(sb!(incompat), &[8])], Problem::Feature, sb!(incompat));
     refused(
         &[(sb!(incompat) + 7, &[0x80])],
         Problem::Feature,
@@ -287,6 +288,84 @@ fn inode_problems() {
     }
 }
 
+/// Flags of files, and files that share the data of others.
+#[test]
+fn shared_problems() {
+    let sb = superblock(&specimen());
+    let (packed, shared) = ((sb!(incompat), &[1][..]), (sb!(incompat), &[4][..]));
+    let at = inode!(ino::FILE, flags);
+    // Without the feature; unknown; of another type.
+    refused(&[(at, &[1])], Problem::Flags, at);
+    refused(&[packed, (at, &[2])], Problem::Flags, at);
+    refused(&[packed, (at + 1, &[1])], Problem::Flags, at);
+    for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::FIFO] {
+        let at = inode!(ino, flags);
+        refused(&[packed, (at, &[1])], Problem::Flags, at);
+    }
+    // Packed data stand anywhere, but within the table.
+    let data = inode!(ino::INNER, data);
+    let anywhere = (sb.data.offset.get() + 8192 + 17).to_le_bytes();
+    refused(&[(data, &anywhere)], Problem::Data, data);
+    let flag = (inode!(ino::INNER, flags), &[1][..]);
+    let image = with(&[packed, flag, (data, &anywhere)]);
+    assert_eq!(read_everything(&image.as_slice()), []);
+    let outside = (sb.data.offset.get() + sb.data.length.get() - 99).to_le_bytes();
+    refused(&[packed, flag, (data, &outside)], Problem::Data, data);
+
+    let at = inode!(ino::INNER, original);
+    let file = sb.data.offset.get().to_le_bytes();
+    let same = [
+        (data, &file[..]),
+        (inode!(ino::INNER, size), &5000u64.to_le_bytes()[..]),
+        (sb.data.offset.get() + 8192, &[0; 100][..]),
+    ];
+    let original = |ino: u32| ino.to_le_bytes();
+    let (three, bad) = (original(ino::FILE), original(u32::MAX));
+    let good: Vec<_> = same
+        .iter()
+        .copied()
+        .chain([shared, (at, &three[..])])
+        .collect();
+    assert_eq!(findings(&with(&good)), []);
+    // Without the feature, itself, one behind it, none at all.
+    refused(&[(at, &three)], Problem::Original, at);
+    for ino in [ino::INNER, ino::OTHER] {
+        refused(&[shared, (at, &original(ino))], Problem::Original, at);
+    }
+    refused(&[shared, (at, &bad)], Problem::Original, at);
+    // No regular file, an empty one, other data, another size, another flag.
+    for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::EMPTY] {
+        let ino = original(ino);
+        let changes: Vec<_> = same
+            .iter()
+            .copied()
+            .chain([shared, (at, &ino[..])])
+            .collect();
+        refused(&changes, Problem::Original, at);
+    }
+    refused(&[shared, (at, &three)], Problem::Original, at);
+    let both = (sb!(incompat), &[5][..]);
+    for change in [
+        (inode!(ino::INNER, size), &[1][..]),
+        (inode!(ino::INNER, flags), &[1][..]),
+    ] {
+        let mut changes = good.clone();
+        changes.extend([both, change]);
+        refused(&changes, Problem::Original, at);
+    }
+    // One that shares itself.
+    let mut changes = good.clone();
+    let four = original(ino::EMPTY);
+    let chain = [
+        (inode!(ino::EMPTY, size), &5000u64.to_le_bytes()[..]),
+        (inode!(ino::EMPTY, data), &file[..]),
+        (inode!(ino::EMPTY, original), &three[..]),
+        (at, &four[..]),
+    ];
+    changes.extend(chain);
+    refused(&changes, Problem::Original, at);
+}
+
 #[test]
 fn entry_problems() {
     let at = dirent!("file", ino);
@@ -398,7 +477,7 @@ fn rules_of_unused_space() {
     violated(&[(end, &[1])], UNUSED, end);
     for at in [
         inode!(ino::FILE, reserved),
-        inode!(ino::DIR, reserved2),
+        inode!(ino::DIR, reserved),
         inode!(ino::FILE, parent),
     ] {
         violated(&[(at, &[1])], FIELD, at);
@@ -492,6 +571,21 @@ fn rules_of_data() {
     let at = inode!(ino::INNER, data);
     let data = sb.data.offset.get() + 4096;
     violated(&[(at, &data.to_le_bytes())], "files share data", at);
+    // The same with a word: the file is not the original, and packed files have their own bytes, too.
+    let packed = (sb!(incompat), &[1][..]);
+    let flag = |ino| (inode!(ino, flags), &[1][..]);
+    let inner = sb.data.offset.get() + 5000;
+    let inner = inner.to_le_bytes();
+    let content = (sb.data.offset.get() + 8192, &[0; 100][..]);
+    let there = (sb.data.offset.get() + 5000, &[9; 100][..]);
+    let mut changes = vec![packed, flag(ino::INNER), (at, &inner[..]), content, there];
+    violated(&changes, "files share a block", at);
+    changes.push(flag(ino::FILE));
+    assert_eq!(findings(&with(&changes)), []);
+    let overlap = (sb.data.offset.get() + 4999).to_le_bytes();
+    changes[2].1 = &overlap;
+    changes[4].0 -= 1;
+    violated(&changes, "files share data", at);
 }
 
 #[test]

@@ -39,28 +39,38 @@ impl<S: Storage> Checker<'_, '_, S> {
                 return ControlFlow::Continue(Seen::default());
             }
         };
-        let mut unused = vec![
-            (
-                offset_of!(layout::Inode, reserved),
-                u64::from(raw.reserved.get()),
-            ),
-            (offset_of!(layout::Inode, reserved2), raw.reserved2.get()),
-        ];
+        let mut unused = vec![(
+            offset_of!(layout::Inode, reserved),
+            u64::from(raw.reserved.get()),
+        )];
         let directory = match inode.content {
             Content::Directory(directory) => {
                 self.directories.push(directory);
                 true
             }
             Content::Regular { data } if inode.size > 0 => {
-                self.extents.push(DataRange {
-                    offset: data,
-                    size: inode.size,
-                    ino: inode.ino,
-                });
+                if inode.original == 0 {
+                    self.extents.push(DataRange {
+                        offset: data,
+                        size: inode.size,
+                        ino: inode.ino,
+                        packed: inode.packed,
+                    });
+                } else if let Some(original) = self.load_again(inode.original)? {
+                    let superblock = self.image.superblock();
+                    if let Err(error) = inode.check_original(superblock, &original) {
+                        self.report(error)?;
+                    }
+                }
                 false
             }
             Content::Regular { .. } | Content::Special => {
                 unused.push((offset_of!(layout::Inode, data), raw.data.get()));
+                unused.push((offset_of!(layout::Inode, flags), raw.flags.get().into()));
+                unused.push((
+                    offset_of!(layout::Inode, original),
+                    raw.original.get().into(),
+                ));
                 false
             }
             Content::Symlink { target, length } => {

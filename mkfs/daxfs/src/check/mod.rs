@@ -97,6 +97,7 @@ struct DataRange {
     offset: u64,
     size: u64,
     ino: u32,
+    packed: bool,
 }
 
 struct Checker<'a, 'b, S> {

@@ -44,7 +44,16 @@ fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<E
             // The image must reach to the end of the last block.
             let block = u64::from(image.superblock().block_size);
             let end = (data + inode.size).next_multiple_of(block);
-            assert!(data % block == 0 && end <= image.memory().size());
+            assert!((data % block == 0 || inode.packed) && end <= image.memory().size());
+            if inode.original != 0 {
+                match image.inode(inode.original) {
+                    Ok(original) => {
+                        let superblock = image.superblock();
+                        errors.extend(inode.check_original(superblock, &original).err());
+                    }
+                    Err(error) => errors.push(error),
+                }
+            }
         }
         Content::Directory(directory) => {
             let mut entries = image.list(&directory, 0);

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Images that say that files have data in common which must not. The kernel's DAX code would take
+ * the pages of one for those of the other; so what is refused here is a matter of life and death.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "util.h"
+
+#define PACKED 1
+#define SHARED 4
+
+static const char *device, *mnt;
+static struct image good;
+
+/* A copy of the image with room for large files, and the inodes of two files in it. */
+struct case_image {
+	struct image image;
+	struct inode *first, *second;
+	u32 first_ino, second_ino;
+};
+
+#define ROOM (8UL << 20)
+
+static struct case_image new_image(void)
+{
+	struct case_image new = { .image = { .bytes = calloc(1, ROOM), .size = ROOM } };
+	u32 a = image_entry(&good, "file")->ino, b = image_entry(&good, "good")->ino;
+
+	memcpy(new.image.bytes, good.bytes, good.size);
+	pattern_fill(new.image.bytes + HUGE_SIZE, ROOM - HUGE_SIZE, 9, HUGE_SIZE);
+	new.image.super = (struct superblock *)new.image.bytes;
+	new.image.super->total_size = ROOM;
+	new.image.super->data.length = ROOM - new.image.super->data.offset;
+	new.first_ino = a < b ? a : b;
+	new.second_ino = a < b ? b : a;
+	new.first = image_inode(&new.image, new.first_ino);
+	new.second = image_inode(&new.image, new.second_ino);
+	return new;
+}
+
+static void place(struct inode *inode, u64 data, u64 size)
+{
+	inode->data = data;
+	inode->size = size;
+}
+
+static void mount_image(struct image *image)
+{
+	image_seal(image);
+	image_write(image, device);
+	REQUIRE(!unshare(CLONE_NEWNS));
+	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
+	REQUIRE(!chdir(mnt));
+}
+
+static const char *name_of(const struct case_image *image, u32 ino)
+{
+	return image_entry(&image->image, "file")->ino == ino ? "file" : "good";
+}
+
+/* Reads a file, and maps and reads it; returns the mapping, or MAP_FAILED. */
+static char *read_and_map(const struct case_image *image, u32 ino)
+{
+	const struct inode *inode = image_inode(&image->image, ino);
+	int fd = open(name_of(image, ino), O_RDONLY | O_CLOEXEC);
+	char *buffer = malloc(inode->size), *address;
+
+	REQUIRE(fd >= 0);
+	CHECK_EQ(read(fd, buffer, inode->size), inode->size);
+	CHECK(pattern_matches(buffer, inode->size, 9, inode->data));
+	address = mmap(NULL, inode->size, PROT_READ, MAP_SHARED, fd, 0);
+	if (address != MAP_FAILED)
+		CHECK(pattern_matches(address, inode->size, 9, inode->data));
+	free(buffer);
+	close(fd);
+	return address;
+}
+
+/*
+ * The one that is mapped first keeps the other away: for good, since the kernel keeps inodes that DAX has
+ * entries for until the file system is unmounted.
+ */
+static void first_comes(struct case_image *image, u32 first, u32 second)
+{
+	const struct inode *inode = image_inode(&image->image, first);
+	char *one;
+
+	mount_image(&image->image);
+	one = read_and_map(image, first);
+	REQUIRE(one != MAP_FAILED);
+	CHECK(read_and_map(image, second) == MAP_FAILED);
+	CHECK_EQ(errno, EUCLEAN);
+	CHECK(pattern_matches(one, inode->size, 9, inode->data));
+	/* It may have as many mappings as it likes. */
+	CHECK(read_and_map(image, first) != MAP_FAILED);
+}
+
+static void exclude_one_another(struct case_image *image)
+{
+	for (int turn = 0; turn < 2; turn++) {
+		pid_t pid = fork();
+		int status;
+
+		if (!pid) {
+			first_comes(image, turn ? image->second_ino : image->first_ino,
+				    turn ? image->first_ino : image->second_ino);
+			fflush(stdout);
+			_exit(ktap_point->failed);
+		}
+		REQUIRE(waitpid(pid, &status, 0) == pid);
+		CHECK_EQ(status, 0);
+	}
+}
+
+static void same_pages(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE, 20000);
+	place(image.second, HUGE_SIZE, 20000);
+	exclude_one_another(&image);
+}
+
+static void some_pages(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE + 8192, 20000);
+	place(image.second, HUGE_SIZE, 8193);
+	exclude_one_another(&image);
+}
+
+static void inside(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE + 4096, 4096);
+	place(image.second, HUGE_SIZE, 20000);
+	exclude_one_another(&image);
+}
+
+/* An entry of 2 MiB over small ones, and the other way round. */
+static void huge_over_small(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, 2 * HUGE_SIZE - 4096, 8192);
+	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
+	exclude_one_another(&image);
+}
+
+static void small_over_huge(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
+	place(image.second, HUGE_SIZE + 8192, 4096);
+	exclude_one_another(&image);
+}
+
+static void huge_out_of_step(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
+	place(image.second, HUGE_SIZE + 4096, 2 * HUGE_SIZE);
+	exclude_one_another(&image);
+}
+
+static void packed_over_whole(void)
+{
+	struct case_image image = new_image();
+
+	image.image.super->incompat = PACKED;
+	image.second->flags = PACKED;
+	place(image.first, HUGE_SIZE, 8192);
+	place(image.second, HUGE_SIZE + 4096, 10000);
+	exclude_one_another(&image);
+}
+
+/* What is mapped by copies overlaps whatever it likes: it owns no page. */
+static void copies(void)
+{
+	struct case_image image = new_image();
+	char *one, *other;
+
+	image.image.super->incompat = PACKED;
+	image.first->flags = PACKED;
+	image.second->flags = PACKED;
+	place(image.first, HUGE_SIZE + 1, HUGE_SIZE);
+	place(image.second, HUGE_SIZE + 4096 + 77, ROOM - HUGE_SIZE - 4096 - 77);
+	mount_image(&image.image);
+	one = read_and_map(&image, image.first_ino);
+	other = read_and_map(&image, image.second_ino);
+	CHECK(one != MAP_FAILED && other != MAP_FAILED);
+}
+
+static void neighbours(void)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE + 4096, 4096);
+	place(image.second, HUGE_SIZE + 8192, 20000);
+	mount_image(&image.image);
+	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
+	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
+}
+
+static void true_originals(void)
+{
+	struct case_image image = new_image();
+
+	image.image.super->incompat = SHARED;
+	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
+	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
+	image.second->original = image.first_ino;
+	mount_image(&image.image);
+	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
+	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
+}
+
+/* The second file, as @change makes it, cannot be had; the first can. */
+static void refused(void (*change)(struct case_image *image))
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct case_image image = new_image();
+		struct stat stat;
+
+		image.image.super->incompat = PACKED | SHARED;
+		place(image.first, HUGE_SIZE, 20000);
+		place(image.second, HUGE_SIZE, 20000);
+		image.second->original = image.first_ino;
+		change(&image);
+		mount_image(&image.image);
+		for (int i = 0; i < 2; i++) {
+			CHECK_FAILS(lstat(name_of(&image, image.second_ino), &stat), EUCLEAN);
+			CHECK(!lstat(name_of(&image, image.first_ino), &stat));
+		}
+		CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
+		fflush(stdout);
+		_exit(ktap_point->failed);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	CHECK_EQ(status, 0);
+}
+
+#define DAMAGE(name, statement) \
+	static void name(struct case_image *image) \
+	{ \
+		statement; \
+	}
+
+DAMAGE(itself, image->second->original = image->second_ino)
+DAMAGE(later, image->second->original = image->second_ino + 1)
+DAMAGE(nowhere_at_all, image->second->original = ~0U)
+DAMAGE(the_root, image->second->original = 1)
+DAMAGE(no_feature, image->image.super->incompat = PACKED)
+DAMAGE(shorter, image->second->size -= 1)
+DAMAGE(longer, image->second->size += 1)
+DAMAGE(elsewhere, image->second->data += 4096)
+DAMAGE(empty, image->second->size = 0)
+DAMAGE(packed_alone, image->second->flags = PACKED)
+DAMAGE(unknown_flag, image->second->flags = 2)
+DAMAGE(not_packed, image->second->data += 1)
+DAMAGE(no_packing, image->second->flags = PACKED; image->image.super->incompat = SHARED)
+
+static void false_originals(void)
+{
+	refused(itself);
+	refused(later);
+	refused(nowhere_at_all);
+	refused(the_root);
+	refused(no_feature);
+	refused(shorter);
+	refused(longer);
+	refused(elsewhere);
+	refused(empty);
+}
+
+static void false_flags(void)
+{
+	refused(packed_alone);
+	refused(unknown_flag);
+	refused(not_packed);
+	refused(no_packing);
+}
+
+/* Two that name each other, from several sides at once: whoever waits for whom, it ends. */
+static void circles(void)
+{
+	struct case_image image = new_image();
+	int status, left = 4;
+
+	image.image.super->incompat = SHARED;
+	place(image.first, HUGE_SIZE, 20000);
+	place(image.second, HUGE_SIZE, 20000);
+	image.first->original = image.second_ino;
+	image.second->original = image.first_ino;
+	mount_image(&image.image);
+	for (int i = 0; i < left; i++) {
+		if (fork())
+			continue;
+		for (int j = 0; j < 200; j++) {
+			struct stat stat;
+
+			CHECK_FAILS(lstat("good", &stat), EUCLEAN);
+			CHECK_FAILS(lstat("file", &stat), EUCLEAN);
+		}
+		_exit(0);
+	}
+	while (left--)
+		REQUIRE(wait(&status) > 0 && !status);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "files side by side", neighbours },
+		{ "the same pages", same_pages },
+		{ "some pages", some_pages },
+		{ "pages inside of another", inside },
+		{ "an entry of 2 MiB over small ones", huge_over_small },
+		{ "small entries over one of 2 MiB", small_over_huge },
+		{ "entries of 2 MiB, out of step", huge_out_of_step },
+		{ "a packed file over another", packed_over_whole },
+		{ "packed files that are copied", copies },
+		{ "an original", true_originals },
+		{ "wrong originals", false_originals },
+		{ "wrong flags", false_flags },
+		{ "originals of one another", circles },
+	};
+	char path[PATH_MAX];
+
+	device = fixture_device("scratch");
+	mnt = private_mount_point();
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	good = image_load(path);
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
