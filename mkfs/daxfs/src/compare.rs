@@ -5,35 +5,33 @@
 use crate::content::Fingerprint;
 use crate::image::memory::load;
 use crate::image::{self, layout, Content, FileType, Image, Inode};
-use crate::memory::{stream, Storage};
+use crate::memory::Storage;
+use crate::plan::DataExtent;
 use crate::tree::{Kind, Node, NodeId, Tree, ROOT};
 use std::collections::VecDeque;
-use xxhash_rust::xxh3::Xxh3;
 
-/// Bytes that are read together.
-const BUFFER: usize = 256 << 10;
+/// A regular file that is not empty: its node, and where the image says that its data are.
+pub struct FileAt {
+    node: NodeId,
+    data: u64,
+}
 
-/// Compares every name, inode, attribute and byte; `fingerprints` are those of the tree's files, by node.
-/// Returns how many inodes the tree has.
+/// Compares every name, inode and attribute, and returns the files whose content remains to be compared, with
+/// [`contents`].
 ///
 /// Links between names and order within directories are what [`check`](crate::check) looks at.
 ///
 /// # Errors
 ///
 /// What differs, or cannot be read.
-pub fn compare<S: Storage>(
-    image: &Image<'_, S>,
-    tree: &Tree,
-    fingerprints: &[Fingerprint],
-) -> Result<(), String> {
+pub fn compare<S: Storage>(image: &Image<'_, S>, tree: &Tree) -> Result<Vec<FileAt>, String> {
     let mut comparison = Comparison {
         image,
         tree,
-        fingerprints,
         inodes: vec![0; tree.nodes.len()],
         nodes: vec![None; image.superblock().inode_count() as usize],
         pending: VecDeque::new(),
-        buffer: vec![0; BUFFER],
+        files: Vec::new(),
     };
     if comparison.nodes.len() != tree.nodes.len() {
         let (image, tree) = (comparison.nodes.len(), tree.nodes.len());
@@ -44,27 +42,62 @@ pub fn compare<S: Storage>(
     while let Some((node, inode)) = comparison.pending.pop_front() {
         comparison.entries(node, &inode)?;
     }
+    Ok(comparison.files)
+}
+
+/// Compares the content of `files`: `extents` are where the plan put data, and `found` the fingerprints of what
+/// the image has there; `fingerprints` are those of the tree's files, by node.
+///
+/// # Errors
+///
+/// As [`compare`].
+pub fn contents(
+    tree: &Tree,
+    files: &[FileAt],
+    extents: &[DataExtent],
+    found: &[Fingerprint],
+    fingerprints: &[Fingerprint],
+) -> Result<(), String> {
+    for file in files {
+        let index = extents.binary_search_by_key(&file.data, |extent| extent.offset);
+        let same = index.is_ok_and(|index| {
+            let size = match tree.node(file.node).kind {
+                Kind::Regular { size, .. } => size,
+                _ => 0,
+            };
+            extents[index].size == size
+                && found.get(index) == Some(&fingerprints[file.node as usize])
+        });
+        if !same {
+            return Err(differs(tree, file.node, "content"));
+        }
+    }
     Ok(())
+}
+
+/// The message for a `node` in which `what` differs.
+fn differs(tree: &Tree, node: NodeId, what: &str) -> String {
+    let path = crate::error::shown(&tree.path(node));
+    format!("{path} reads back with another {what}; the disk or the memory may be faulty")
 }
 
 struct Comparison<'a, S> {
     image: &'a Image<'a, S>,
     tree: &'a Tree,
-    fingerprints: &'a [Fingerprint],
     /// The inode of each node, 0 as long as it has not been met.
     inodes: Vec<u32>,
     /// The node of each inode.
     nodes: Vec<Option<NodeId>>,
     /// Directories that have not been entered.
     pending: VecDeque<(NodeId, Inode)>,
-    buffer: Vec<u8>,
+    /// Files whose content has not been compared.
+    files: Vec<FileAt>,
 }
 
 impl<S: Storage> Comparison<'_, S> {
     /// The message for a `node` in which `what` differs.
     fn differs(&self, node: NodeId, what: &str) -> String {
-        let path = crate::error::shown(&self.tree.path(node));
-        format!("{path} reads back with another {what}; the disk or the memory may be faulty")
+        differs(self.tree, node, what)
     }
 
     fn unreadable(&self, node: NodeId, error: image::Error) -> String {
@@ -136,21 +169,18 @@ impl<S: Storage> Comparison<'_, S> {
         }
     }
 
-    /// Whether the content is the same.
+    /// Whether the content is the same, that of regular files apart.
     fn content(&mut self, id: NodeId, node: &Node, inode: &Inode) -> image::Result<bool> {
-        let memory = self.image.memory();
         Ok(match (&node.kind, inode.content) {
             (Kind::Directory(_), Content::Directory(_)) => {
                 self.pending.push_back((id, *inode));
                 true
             }
             (Kind::Regular { size, .. }, Content::Regular { data }) => {
-                let mut hash = Xxh3::new();
-                stream(memory, data, inode.size, &mut self.buffer, |_, piece| {
-                    hash.update(piece)
-                })?;
+                if *size > 0 {
+                    self.files.push(FileAt { node: id, data });
+                }
                 *size == inode.size
-                    && (*size == 0 || hash.digest128() == self.fingerprints[id as usize])
             }
             (Kind::Symlink(expected), Content::Symlink { target, length }) => {
                 let mut found = vec![0; length.into()];

@@ -2,28 +2,30 @@
 
 //! Copies the content of the tree's files into the image.
 
+use crate::duplicates::Duplicates;
 use crate::memory::ZEROS;
 use crate::plan::{DataExtent, Plan};
 use crate::source::Source;
 use crate::tree::{Kind, Tree};
 use crate::{Error, Progress, Result};
+use rustix::fs::copy_file_range;
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes that are written together.
 const BUFFER: usize = 1 << 20;
 
+/// Stretches of data that are long enough for the kernel to copy them.
+const LONG: u64 = 1 << 20;
+
 /// A worker takes neighbouring files of about so many bytes at a time,
 const BATCH_BYTES: u64 = 8 << 20;
 /// or so many files.
 const BATCH_FILES: usize = 256;
-
-/// More workers than this compete for the memory bus rather than help each other.
-const WORKERS: usize = 4;
 
 /// What tells the content of one file from another's: XXH3 of its bytes, 128 bits.
 pub type Fingerprint = u128;
@@ -37,6 +39,7 @@ pub type Fingerprint = u128;
 pub fn copy(
     tree: &Tree,
     plan: &Plan,
+    duplicates: &Duplicates,
     image: &File,
     path: &Path,
     progress: &dyn Progress,
@@ -64,20 +67,7 @@ pub fn copy(
         }
     };
 
-    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS));
-    let results: Vec<_> = thread::scope(|scope| {
-        let others: Vec<_> = (1..workers.min(batches.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        let own = work();
-        let join = |worker: thread::ScopedJoinHandle<'_, _>| match worker.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        std::iter::once(own)
-            .chain(others.into_iter().map(join))
-            .collect()
-    });
+    let results = rayon::broadcast(|_| work());
 
     let mut fingerprints = vec![0; tree.nodes.len()];
     let mut first: Option<(usize, Error)> = None;
@@ -95,7 +85,17 @@ pub fn copy(
             }
         }
     }
-    first.map_or(Ok(fingerprints), |(_, error)| Err(error))
+    if let Some((_, error)) = first {
+        return Err(error);
+    }
+    for alike in duplicates.alike() {
+        let known = &mut fingerprints[alike.node as usize];
+        if *known != 0 && *known != alike.fingerprint {
+            return Err(Error::changed(&tree.path(alike.node), "it was modified"));
+        }
+        *known = alike.fingerprint;
+    }
+    Ok(fingerprints)
 }
 
 /// Splits the files among the workers.
@@ -163,7 +163,7 @@ impl<'a> Copier<'a> {
     fn seek(&mut self, offset: u64) -> Result<()> {
         let gap = offset.wrapping_sub(self.start + self.filled as u64);
         let room = (self.buffer.len() - self.filled) as u64;
-        // A gap of less than a block lies in the last block of what is in the buffer: no other file's data do.
+        // A gap in front of the next extent is empty. One of a block may be a hole of the image file.
         if self.filled > 0 && gap < self.block && gap <= room {
             let end = self.filled + gap as usize;
             self.buffer[self.filled..end].fill(0);
@@ -175,17 +175,48 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
+    /// Has the kernel copy the data of `source` from `at` to `until`, which file systems that can share blocks do
+    /// without copying anything; returns how many bytes it has copied.
+    fn kernel_copy(&self, source: &Source<'_>, at: u64, until: u64, offset: u64) -> u64 {
+        let (fd, from) = source.place(at);
+        let mut done = 0;
+        while done < until - at {
+            let (mut from, mut to) = (from + done, offset + done);
+            let length = usize::try_from(until - at - done).unwrap_or(usize::MAX);
+            let range = copy_file_range(fd, Some(&mut from), self.image, Some(&mut to), length);
+            match range {
+                Ok(0) => break,
+                Ok(length) => done += length as u64,
+                Err(Errno::INTR) => (),
+                // Whatever is wrong, copying the other way shows it too, or works.
+                Err(_) => break,
+            }
+        }
+        done
+    }
+
     /// Copies one file.
     fn file(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
         let source = Source::open(self.tree, extent.node)?;
         let mut hash = Xxh3::new();
         let mut at = 0;
         let (mut hole, mut until) = (false, 0);
+        // Up to here the kernel has copied the data already.
+        let mut copied = 0;
         while at < extent.size {
             if at == until {
                 (hole, until) = source.stretch(at)?;
+                if !hole && until - at >= LONG {
+                    self.flush()?;
+                    copied = at + self.kernel_copy(&source, at, until, extent.offset + at);
+                }
             }
-            let length = if hole {
+            let length = if at < copied {
+                let length = (copied - at).min(self.buffer.len() as u64) as usize;
+                let length = source.read(&mut self.buffer[..length], at)?;
+                hash.update(&self.buffer[..length]);
+                length as u64
+            } else if hole {
                 let length = (until - at).min(ZEROS.len() as u64);
                 hash.update(&ZEROS[..length as usize]);
                 length

@@ -11,12 +11,14 @@
 //!
 //! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
 
+mod arrange;
 mod build;
 pub mod check;
 pub mod compare;
 pub mod content;
 pub mod digest;
 mod directory;
+pub mod duplicates;
 mod error;
 pub mod exclude;
 #[path = "../../../src/image/mod.rs"]

@@ -3,9 +3,10 @@
 //! The whole way from a tree to an image.
 
 use crate::check::{check, Finding};
-use crate::compare::compare;
+use crate::compare::{compare, contents, FileAt};
 use crate::content::{self, Fingerprint};
-use crate::digest::digest;
+use crate::digest::pass;
+use crate::duplicates::Duplicates;
 use crate::image::{layout, memory, Image, Superblock};
 use crate::memory::FileMemory;
 use crate::plan::Plan;
@@ -41,20 +42,25 @@ pub fn make(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let (image, path) = (output.file(), output.path());
-    let plan = Plan::new(tree, options)?;
+    let duplicates = match options.dedupe {
+        true => Duplicates::find(tree, progress)?,
+        false => Duplicates::default(),
+    };
+    let plan = Plan::new(tree, &duplicates, options)?;
     image
         .set_len(plan.total_size)
         .map_err(|error| Error::output(path, "set the size of the image", error))?;
 
-    progress.step("writing", tree.content_size());
+    let content = plan.extents.iter().map(|extent| extent.size).sum();
+    progress.step("writing", content);
     content::check_empty(tree)?;
     let sums = metadata(tree, &plan, image, path)?;
-    let fingerprints = content::copy(tree, &plan, image, path, progress)?;
+    let fingerprints = content::copy(tree, &plan, &duplicates, image, path, progress)?;
     let mut record = superblock(tree, &plan, options, sums, &fingerprints);
     put_superblock(&mut record, image, path)?;
 
     progress.step("verifying", plan.total_size);
-    record.sha256 = verify(tree, &fingerprints, output, progress)?;
+    record.sha256 = verify(tree, &plan, &fingerprints, output, progress)?;
     put_superblock(&mut record, image, path)?;
     verify_superblock(&record, output)?;
     Ok(Summary {
@@ -65,10 +71,12 @@ pub fn make(
     })
 }
 
-/// Reads the whole image back: once for its digest, which is returned, and at the same time once through the
-/// reader, to hold it against the rules of the format and against the tree. Meanwhile the system writes it out.
+/// Reads the whole image back, once, for its digest, which is returned, and the fingerprints of what it holds.
+/// At the same time its metadata are held against the rules of the format and against the tree, through the
+/// reader, and the system writes it out.
 fn verify(
     tree: &Tree,
+    plan: &Plan,
     fingerprints: &[Fingerprint],
     output: &Output,
     progress: &dyn Progress,
@@ -76,7 +84,7 @@ fn verify(
     let path = output.path();
     let memory =
         FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
-    let read_back = || -> Result<()> {
+    let read_back = || -> Result<Vec<FileAt>> {
         let mut finding: Option<Finding> = None;
         check(&memory, &mut |found| {
             finding = Some(found);
@@ -86,18 +94,21 @@ fn verify(
             return Err(Error::image(path, finding.to_string()));
         }
         let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
-        compare(&Image::new(&memory, &superblock), tree, fingerprints)
-            .map_err(|what| Error::image(path, what))
+        compare(&Image::new(&memory, &superblock), tree).map_err(|what| Error::image(path, what))
     };
     thread::scope(|scope| {
         let reader = scope.spawn(read_back);
         let writer = scope.spawn(|| output.file().sync_all());
         let size = memory::Memory::size(&memory);
-        let digest = digest(&memory, size, progress).map_err(|error| Error::reader(path, error));
+        let passed = pass(&memory, size, &plan.extents, progress)
+            .map_err(|error| Error::reader(path, error));
         match (reader.join(), writer.join()) {
             (Ok(read), Ok(written)) => {
                 written.map_err(|error| Error::output(path, "write the image", error))?;
-                read.and(digest)
+                let (files, (digest, found)) = (read?, passed?);
+                contents(tree, &files, &plan.extents, &found, fingerprints)
+                    .map_err(|what| Error::image(path, what))?;
+                Ok(digest)
             }
             (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
         }

@@ -6,12 +6,12 @@
 //! order of its entries; entries and names follow the same order. So a listing walks the memory in one
 //! direction, and the inodes of one directory stand side by side.
 
-use crate::image::layout::{self, HUGE_SIZE, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
+use crate::duplicates::Duplicates;
+use crate::image::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
 use crate::image::Table;
 use crate::tree::{Kind, NodeId, Tree, XattrSet, ROOT};
 use crate::write::Options;
 use crate::{Error, Result};
-use std::collections::{BTreeMap, VecDeque};
 use std::mem::size_of;
 
 /// Entries of one cache line.
@@ -26,6 +26,10 @@ pub struct Place {
     pub xattrs: u32,
     /// Depends on the type.
     pub data: u64,
+    /// [`layout::INODE_PACKED`] or 0.
+    pub flags: u16,
+    /// Regular file: inode number of the one that has the data, 0 if it has them itself.
+    pub original: u32,
     /// Directory: inode number of the parent.
     pub parent: u32,
     /// Directory: which of the parent's entries names it.
@@ -47,6 +51,8 @@ pub struct DataExtent {
 pub struct Plan {
     /// Alignment of file data.
     pub block_size: u32,
+    /// Features that a reader must know.
+    pub incompat: u64,
     /// The node of each inode: number 1 comes first.
     pub order: Vec<NodeId>,
     /// The inode number of each node.
@@ -55,7 +61,7 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// Indices in [`Tree::xattrs`] of the sets that the image has, in its order.
     pub xattr_sets: Vec<u32>,
-    /// Data of the files that are not empty, by ascending offset.
+    /// Data of the files that are not empty and share no other's, by ascending offset.
     pub extents: Vec<DataExtent>,
     /// Inode table.
     pub inodes: Table,
@@ -72,14 +78,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an image of `tree` as `options` want it.
+    /// Plans an image of `tree` as `options` want it, with `duplicates` stored once.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] when something exceeds the limits of the format.
-    pub fn new(tree: &Tree, options: &Options) -> Result<Self> {
+    pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,
+            incompat: 0,
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
             places: vec![Place {
@@ -116,7 +123,7 @@ impl Plan {
         plan.dirents = table(dirents * size_of::<layout::Dirent>() as u64);
         plan.names = table(names);
         plan.xattrs = table(xattrs);
-        plan.place_data(tree, end, options)?;
+        plan.place_data(tree, duplicates, end, options)?;
         Ok(plan)
     }
 
@@ -207,79 +214,6 @@ impl Plan {
         }
         Ok(end)
     }
-
-    /// Places the data of files behind the metadata, which end at `metadata`.
-    ///
-    /// Large files stand at multiples of 2 MiB, so that they can be mapped with huge pages. The
-    /// gaps between them are filled with smaller files, the largest that fits first, which leaves the many
-    /// that fit everywhere for last.
-    fn place_data(&mut self, tree: &Tree, metadata: u64, options: &Options) -> Result<()> {
-        let block = u64::from(self.block_size);
-        let limit = |end: Option<u64>| {
-            end.filter(|&end| end <= i64::MAX as u64 - options.padding.max(HUGE_SIZE))
-                .ok_or_else(|| too_big(tree, "file data"))
-        };
-        let mut huge = Vec::new();
-        // Small files by their number of blocks; those of one size in the order of their numbers.
-        let mut small: BTreeMap<u64, VecDeque<NodeId>> = BTreeMap::new();
-        let mut sizes = vec![0; tree.nodes.len()];
-        for &node in &self.order {
-            if let Kind::Regular { size, .. } = tree.node(node).kind {
-                sizes[node as usize] = size;
-                if size >= options.huge_threshold.max(1) {
-                    huge.push(node);
-                } else if size > 0 {
-                    let nodes = small.entry(size.div_ceil(block)).or_default();
-                    nodes.push_back(node);
-                }
-            }
-        }
-
-        let start = metadata.next_multiple_of(block);
-        let mut end = start;
-        let mut put = |end: &mut u64, node: NodeId| -> Result<()> {
-            let (offset, size) = (*end, sizes[node as usize]);
-            *end = limit(
-                size.checked_next_multiple_of(block)
-                    .and_then(|s| s.checked_add(offset)),
-            )?;
-            self.places[self.numbers[node as usize] as usize - 1].data = offset;
-            self.extents.push(DataExtent { offset, size, node });
-            Ok(())
-        };
-        for node in huge {
-            let aligned = end.next_multiple_of(HUGE_SIZE);
-            while let Some((&blocks, nodes)) =
-                small.range_mut(..=(aligned - end) / block).next_back()
-            {
-                match nodes.pop_front() {
-                    Some(node) => put(&mut end, node)?,
-                    None => drop(small.remove(&blocks)),
-                }
-            }
-            end = aligned;
-            put(&mut end, node)?;
-        }
-        // The rest in the order of their numbers: neighbours in the tree are neighbours in memory.
-        let mut rest: Vec<NodeId> = small.into_values().flatten().collect();
-        rest.sort_unstable_by_key(|&node| self.numbers[node as usize]);
-        for node in rest {
-            put(&mut end, node)?;
-        }
-        self.data = Table {
-            offset: start,
-            length: end - start,
-        };
-        self.total_size = limit(end.checked_next_multiple_of(options.padding))?;
-        if let Some(most) = options.max_size.filter(|&most| most < self.total_size) {
-            let why = format!(
-                "the image would have {} bytes, the limit is {most}; leave something out or raise the limit",
-                self.total_size
-            );
-            return Err(Error::refused(&tree.title(), why));
-        }
-        Ok(())
-    }
 }
 
 /// Bytes of an xattr set in the image, without the padding behind it.
@@ -311,7 +245,7 @@ fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
     Ok(())
 }
 
-fn too_big(tree: &Tree, what: &str) -> Error {
+pub(crate) fn too_big(tree: &Tree, what: &str) -> Error {
     let why = format!("the tree has more {what} than one image can hold; split the tree");
     Error::refused(&tree.title(), why)
 }

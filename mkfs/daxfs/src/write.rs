@@ -32,6 +32,10 @@ pub struct Options {
     pub uuid: Option<Uuid>,
     /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if none.
     pub time: Option<(i64, u32)>,
+    /// Whether files with the same content are stored once.
+    pub dedupe: bool,
+    /// Whether files smaller than a block share blocks with others.
+    pub pack: bool,
     /// Files of at least so many bytes are aligned for huge pages.
     pub huge_threshold: u64,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
@@ -47,6 +51,8 @@ impl Default for Options {
             label: String::new(),
             uuid: None,
             time: None,
+            dedupe: true,
+            pack: false,
             huge_threshold: layout::HUGE_SIZE,
             padding: layout::HUGE_SIZE,
             max_size: None,
@@ -146,6 +152,8 @@ fn inodes(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
             mtime_sec: attributes.mtime.0.into(),
             mtime_nsec: attributes.mtime.1.into(),
             xattrs: place.xattrs.into(),
+            flags: place.flags.into(),
+            original: place.original.into(),
             data: place.data.into(),
             parent: place.parent.into(),
             position: place.position.into(),
@@ -253,7 +261,7 @@ pub fn superblock(
         version: layout::VERSION.into(),
         block_size: plan.block_size.into(),
         compat: 0.into(),
-        incompat: 0.into(),
+        incompat: plan.incompat.into(),
         total_size: plan.total_size.into(),
         build_sec: time.0.into(),
         build_nsec: time.1.into(),

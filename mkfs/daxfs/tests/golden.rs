@@ -6,11 +6,31 @@
 mod common;
 
 use common::spec::{create, Item, Kind};
+use daxfs::write::Options;
 use daxfs::{make, scan, Output, Silent};
 use std::collections::BTreeMap;
 
-const DIGEST: &str = "46080bc0f1bafc0ee0484a777a0162a717687050d71b39c0643d31e28abf3687";
-const UUID: &str = "ce5c252b-d9ea-84ee-ba3c-1aa5ef5d7f00";
+/// Whether files that are alike are stored once, whether small ones are packed; digest and UUID.
+const EXPECTED: [(bool, bool, &str, &str); 3] = [
+    (
+        false,
+        false,
+        "46080bc0f1bafc0ee0484a777a0162a717687050d71b39c0643d31e28abf3687",
+        "ce5c252b-d9ea-84ee-ba3c-1aa5ef5d7f00",
+    ),
+    (
+        true,
+        false,
+        "b4085516990ae13303bf615cb1cdd2814fda5aa2206e036cb4f138e2fcd5eb7c",
+        "d74bcfa7-d73a-82d0-b388-d9264c915ced",
+    ),
+    (
+        true,
+        true,
+        "c50c2044c039ff20454b3d3684be65e460a4f7217e0652c5cc95dd49ed21968a",
+        "b63fd054-04d1-83e7-9aad-93c27fadd291",
+    ),
+];
 
 fn item(kind: Kind) -> Item {
     Item {
@@ -76,17 +96,24 @@ fn digest_is_pinned() {
         return;
     }
     let scratch = common::scratch();
-    let output = Output::create(&scratch.path().join("image")).unwrap();
     let mut tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
     // The test may run as anybody.
     for node in &mut tree.nodes {
         node.attributes.uid = 1000;
         node.attributes.gid = 100;
     }
-    let summary = make(&tree, &common::options(), &output, &Silent).unwrap();
-    let digest = daxfs::digest::hex(&summary.digest);
-    assert_eq!(
-        (digest.as_str(), summary.uuid.to_string().as_str()),
-        (DIGEST, UUID)
-    );
+    for (dedupe, pack, digest, uuid) in EXPECTED {
+        let options = Options {
+            dedupe,
+            pack,
+            ..common::options()
+        };
+        let output = Output::create(&scratch.path().join("image")).unwrap();
+        let summary = make(&tree, &options, &output, &Silent).unwrap();
+        let found = (
+            daxfs::digest::hex(&summary.digest),
+            summary.uuid.to_string(),
+        );
+        assert_eq!((found.0.as_str(), found.1.as_str()), (digest, uuid));
+    }
 }

@@ -30,6 +30,8 @@ fn run(args: &Args, bar: &Bar) -> daxfs::Result<Summary> {
         label: args.label.clone(),
         uuid: args.uuid,
         time: args.time.map(|time| (time.0, time.1)),
+        dedupe: !args.no_dedupe,
+        pack: args.pack,
         ..Options::default()
     };
     let summary = make(&tree, &options, &output, bar)?;

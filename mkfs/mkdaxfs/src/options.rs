@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   mkdaxfs rootfs rootfs.daxfs                 image the directory rootfs
   mkdaxfs --label model -q model model.daxfs  name the image, say nothing
+  mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as can be
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
 
 The same tree gives the same image, byte for byte. An existing IMAGE is
@@ -48,6 +49,14 @@ pub struct Args {
     /// Alignment of file data: a power of two from 4096 to 65536, at least the reader's page size
     #[arg(long, short = 'b', value_name = "BYTES", default_value_t = 4096, value_parser = block_size)]
     pub block_size: u32,
+
+    /// Put files smaller than a block where others leave room: they are read as fast, but mapped by copies
+    #[arg(long)]
+    pub pack: bool,
+
+    /// Store files with the same content separately
+    #[arg(long)]
+    pub no_dedupe: bool,
 
     /// Print nothing but warnings and errors
     #[arg(long, short)]
