@@ -143,7 +143,7 @@ lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
 lint-tools: prepare-root
-	$(cargo) clippy --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
+	$(cargo) clippy --release --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
 lint-module: prepare-stock
 	$(RUN) make --no-print-directory -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
 lint-shell: prepare-root
