@@ -59,8 +59,13 @@ proptest! {
         let (archive, target) = (scratch.path().join("tar"), scratch.path().join("untarred"));
         let made = run(&["extract".as_ref(), "--tar".as_ref(), image.as_os_str(), archive.as_os_str()]);
         assert_eq!(made.status, 0);
-        untar(&archive, &target);
         let mut expected = expected;
+        // As an ordinary user tar sets the mode first, and then may not set attributes any more.
+        let possible = |entry: &listing::Entry| entry.xattrs.is_empty() || entry.mode & 0o200 != 0;
+        if !geteuid().is_root() && !expected.values().all(possible) {
+            return Ok(());
+        }
+        untar(&archive, &target);
         expected.retain(|_, entry| entry.mode & 0o170_000 != SOCKET);
         assert_same(&listing::of_directory(&target), &expected);
     }
@@ -284,6 +289,11 @@ fn targets() {
         names
     };
     assert_eq!(names(scratch.path()), ["image", "part", "source", "target"]);
+    // Who is not root could not remove it otherwise.
+    for dir in ["source/dir", "target/dir", "part"] {
+        let dir = scratch.path().join(dir);
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
 }
 
 /// Runs `daxfs extract` with `arguments` and ends it by a signal as soon as something of it is to be seen in
