@@ -32,6 +32,9 @@ help:
 	@echo '  make module | tools | tests | debug-module      parts of the above'
 	@echo '  make prepare        only what building and testing takes, cached in'
 	@echo '                      $(CACHE)'
+	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
+	@echo '                      (prefix=$(prefix)); uninstall removes them'
+	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-doc'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
@@ -67,7 +70,7 @@ check-kdir:
 
 else
 
-all: module tools
+all: module tools completions
 module: prepare-stock
 	$(call kbuild,$(RUN),$(CACHE)/stock/kdir,build/stock,)
 	@$(RUN) strip --strip-debug -o build/daxfs.ko build/stock/daxfs.ko
@@ -107,6 +110,10 @@ tests: prepare-root
 	@mkdir -p build/tests
 	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/build/tests $(JOBS)
 
+# ---- installation ---------------------------------------------------------------------------------
+
+include packaging/install.mk
+
 # ---- use ------------------------------------------------------------------------------------------
 
 demo: all prepare-guest prepare-demo
@@ -132,7 +139,7 @@ prepare-%:
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are told by their first line; what they read is checked along with them.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench .ci 2>/dev/null)
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench packaging .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)

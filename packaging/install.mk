@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Installing what has been built. Nothing is compiled here, so that this can run as another user than the build.
+
+prefix ?= /usr/local
+bindir ?= $(prefix)/bin
+mandir ?= $(prefix)/share/man
+docdir ?= $(prefix)/share/doc/daxfs
+bashdir ?= $(prefix)/share/bash-completion/completions
+zshdir ?= $(prefix)/share/zsh/site-functions
+fishdir ?= $(prefix)/share/fish/vendor_completions.d
+# Where mount(8), fsck(8) and mkfs(8) look for their helpers, whatever the prefix is.
+helperdir ?= /usr/sbin
+udevdir ?= /usr/lib/udev/rules.d
+moduledir ?= /usr/lib/modules
+
+helpers := mount.daxfs fsck.daxfs mkfs.daxfs
+udev_rules := $(wildcard udev/*.rules)
+# The kernel that the module was built for; asked when it is needed.
+module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
+
+built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
+
+install: install-tools install-doc
+	@test ! -e build/daxfs.ko || $(MAKE) install-module
+
+install-tools:
+	$(call built,build/bin/mkdaxfs)
+	$(call built,build/completions, completions)
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
+	install -m 0755 build/bin/mkdaxfs build/bin/daxfs $(DESTDIR)$(bindir)
+	for name in mount.daxfs fsck.daxfs; do ln -sf $(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
+	ln -sf $(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
+	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
+	install -m 0644 Documentation/*.5 $(DESTDIR)$(mandir)/man5
+	install -m 0644 Documentation/*.8 $(DESTDIR)$(mandir)/man8
+	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir)
+	install -m 0644 build/completions/bash/* $(DESTDIR)$(bashdir)
+	install -m 0644 build/completions/zsh/* $(DESTDIR)$(zshdir)
+	install -m 0644 build/completions/fish/* $(DESTDIR)$(fishdir)
+ifneq ($(udev_rules),)
+	install -d $(DESTDIR)$(udevdir)
+	for rule in $(udev_rules); do \
+		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
+endif
+
+install-doc:
+	install -d $(DESTDIR)$(docdir)
+	install -m 0644 README.md Documentation/*.rst $(DESTDIR)$(docdir)
+
+# depmod only where the module shall be used, not below DESTDIR.
+install-module:
+	$(call built,build/daxfs.ko, module)
+	install -d $(DESTDIR)$(moduledir)/$(module_release)/updates
+	install -m 0644 build/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
+	$(if $(DESTDIR),,depmod $(module_release))
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
+	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
+	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
+	rm -f $(foreach name,mkdaxfs daxfs mount.daxfs fsck.daxfs,$(DESTDIR)$(bashdir)/$(name) \
+		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
+	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
+	rm -rf $(DESTDIR)$(docdir)
+	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
+	$(if $(DESTDIR),,depmod)
+
+deb: tools completions
+	@$(call say,building the packages into build/deb)
+	$(Q)packaging/deb build/deb
+
+.PHONY: install install-tools install-doc install-module uninstall deb
