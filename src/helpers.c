@@ -234,8 +234,8 @@ static unsigned long frame_at(void *address)
 
 #ifdef CONFIG_MEMORY_FAILURE
 /*
- * Notes that the memory of @page failed, and kills the processes that map it. The page belongs to the
- * memory of @sb.
+ * Notes that the memory of @page failed, which belongs to that of @sb, and tells the processes that
+ * map it.
  */
 void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags)
 {
