@@ -60,11 +60,13 @@ pub fn copy(
                     }
                 }
             }
+            // What lies between this batch and the next that comes here may be another worker's.
+            if let Err(error) = copier.flush() {
+                next.store(batches.len(), Ordering::Relaxed);
+                return Err((usize::MAX, error));
+            }
         }
-        match copier.flush() {
-            Ok(()) => Ok(done),
-            Err(error) => Err((usize::MAX, error)),
-        }
+        Ok(done)
     };
 
     let results = rayon::broadcast(|_| work());
@@ -179,7 +181,7 @@ impl<'a> Copier<'a> {
     fn seek(&mut self, offset: u64) -> Result<()> {
         let gap = offset.wrapping_sub(self.start + self.filled as u64);
         let room = (self.buffer.len() - self.filled) as u64;
-        // A gap in front of the next extent is empty. One of a block may be a hole of the image file.
+        // Within a batch a gap in front of the next extent is empty. One of a block may be a hole of the image file.
         if self.filled > 0 && gap < self.block && gap <= room {
             let end = self.filled + gap as usize;
             self.buffer[self.filled..end].fill(0);

@@ -24,7 +24,7 @@ impl<S: Storage> Checker<'_, '_, S> {
                 self.rule("files share data", field, extent.offset)?;
             } else {
                 let apart = extent.offset >= end.next_multiple_of(block);
-                if !apart && !(packed && extent.packed) {
+                if !(apart || packed && extent.packed) {
                     self.rule("files share a block", field, extent.offset)?;
                 }
                 self.zeros(end, extent.offset)?;
