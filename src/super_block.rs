@@ -194,6 +194,27 @@ impl vfs::FileSystem for DaxFs {
         Ok((mounted, geometry))
     }
 
+    fn revalidate(sb: &SuperBlock<Self>, context: &Context) -> Result {
+        let Mounted {
+            region, superblock, ..
+        } = sb.data();
+        let access = region.access()?;
+        match image::Superblock::load(&access) {
+            Ok(current) if current == *superblock => Ok(()),
+            Err(error) if error.problem == Problem::Unreadable => {
+                context.error(fmt!("{}: {}", context.source(), error));
+                Err(EIO)
+            }
+            _ => {
+                context.error(fmt!(
+                    "{}: the image was replaced while it is mounted; unmount it everywhere first",
+                    context.source()
+                ));
+                Err(Errno::Stale.into())
+            }
+        }
+    }
+
     fn root(sb: &SuperBlock<Self>) -> Result<vfs::INodeRef<Self>> {
         let access = sb.data().region.access()?;
         let root = sb.data().superblock.root;

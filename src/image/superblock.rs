@@ -32,7 +32,7 @@ impl Table {
 }
 
 /// A validated superblock, in native integers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
     /// Alignment of file data in bytes.
     pub block_size: u32,

@@ -2,7 +2,7 @@
 
 //! Mount options and the mount log (`struct fs_context`).
 
-use super::FileSystem;
+use super::{FileSystem, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -318,6 +318,17 @@ impl<T: FileSystem> Operations<T> {
                 match backing {
                     Backing::BlockDevice => bindings::get_tree_bdev(fc, fill),
                     Backing::Memory => bindings::get_tree_nodev(fc, fill),
+                }
+            })?;
+            // A device that is mounted already keeps its super block, whatever has become of its memory.
+            // SAFETY: `root` is a dentry of a super block that `fill` has filled and that is locked for us.
+            let sb = unsafe { SuperBlock::<T>::from_raw((*(*fc).root).d_sb) };
+            T::revalidate(sb, context).inspect_err(|_| {
+                // SAFETY: These are the references, and the lock, that get_tree_bdev() has left us with.
+                unsafe {
+                    bindings::dput((*fc).root);
+                    (*fc).root = ptr::null_mut();
+                    bindings::deactivate_locked_super(sb.as_raw());
                 }
             })
         })

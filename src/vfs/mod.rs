@@ -81,6 +81,13 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         context: &Context,
     ) -> Result<(Self::Super, Geometry)>;
 
+    /// Whether what `sb` was filled from still is what stands there, when it is mounted once more.
+    ///
+    /// # Errors
+    ///
+    /// Fails that mount; the reason is to be told to `context`.
+    fn revalidate(sb: &SuperBlock<Self>, context: &Context) -> Result;
+
     /// The root directory's inode.
     ///
     /// # Errors
