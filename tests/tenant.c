@@ -7,6 +7,7 @@
 #include <err.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,15 +21,16 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: tenant FILE\n"
+		"Usage: tenant [--once] FILE\n"
 		"       tenant --frames PID FILE\n\n"
 		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
+		"  --once    do not wait\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
 		"            memory, and a digest of where they are, in order\n");
 	return stream == stderr ? 2 : 0;
 }
 
-static int stay(const char *path)
+static int look_at(const char *path, bool once)
 {
 	static unsigned char buffer[PIECE];
 	uint64_t read_sum = 0, mapped_sum = 0;
@@ -53,8 +55,9 @@ static int stay(const char *path)
 		errx(1, "%s: reading and mapping differ", path);
 	printf("%zu %016" PRIx64 "\n", size, read_sum);
 	fflush(stdout);
-	for (;;)
+	while (!once)
 		pause();
+	return 0;
 }
 
 static int frames(const char *pid, const char *path)
@@ -99,7 +102,9 @@ int main(int argc, char **argv)
 		return usage(stdout);
 	if (argc == 4 && !strcmp(argv[1], "--frames"))
 		return frames(argv[2], argv[3]);
+	if (argc == 3 && !strcmp(argv[1], "--once"))
+		return look_at(argv[2], true);
 	if (argc != 2 || argv[1][0] == '-')
 		return usage(stderr);
-	return stay(argv[1]);
+	return look_at(argv[1], false);
 }

@@ -68,10 +68,11 @@ add_memory() {
 
 # add_backend FILE SIZE DEVICE: FILE's bytes as memory behind DEVICE, whose last option wants a backend's
 # name. What the guest writes stays in this machine: the file is mapped privately and opened only for
-# reading.
+# reading; unless it is to be shared.
 add_backend() {
-	local id=image$backends
-	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,share=off,readonly=on,rom=off"
+	local id=image$backends how=share=off,readonly=on,rom=off
+	[ "$shared" = 0 ] || how=share=on
+	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,$how"
 		-device "$3=$id")
 	backends=$((backends + 1))
 	hotplug=$((hotplug + $2 + (1 << 30)))
@@ -85,6 +86,7 @@ padded() {
 	total=$(round_up "$size" "$2")
 	file=$1
 	[ "$size" != "$total" ] || return 0
+	[ "$shared" = 0 ] || die_runner "image $1: $size bytes, which cannot be shared: not a multiple of $2"
 	file=$scratch/image$backends
 	cp --reflink=auto --sparse=always "$1" "$file" && truncate -s "$total" "$file" ||
 		die_runner "cannot copy $1 to $file"
@@ -103,6 +105,14 @@ image_size() {
 add_nvdimm() {
 	local image=$1 file=$scratch/nvdimm$devices size total
 	size=$(image_size "$image") || exit
+	if [ "$shared" = 1 ]; then
+		padded "$image" $PMEM_ALIGN
+		[ "$(dd if="$image" bs=4096 skip=1 count=1 status=none | head -c 15)" = NVDIMM_PFN_INFO ] ||
+			die_runner "image $image: has no info block in front, as qemu/pfn-header writes it"
+		add_backend "$image" "$total" nvdimm,memdev
+		devices=$((devices + 1))
+		return
+	fi
 	total=$((PMEM_ALIGN + $(round_up "$size" $PMEM_ALIGN)))
 	"$here/pfn-header" "$total" >"$file" || die_runner "cannot write $file"
 	dd if="$image" of="$file" bs=$PMEM_ALIGN seek=1 conv=notrunc,sparse status=none &&
@@ -131,6 +141,7 @@ add_cxl() {
 add_cxl_pmem() {
 	local n=${#cxl_kinds[@]} file=$scratch/cxl${#cxl_kinds[@]} size total
 	size=$(image_size "$1") || exit
+	[ "$shared" = 0 ] || die_runner "image $1: persistent CXL memory cannot be shared here"
 	total=$(round_up $((PMEM_ALIGN + size)) $CXL_ALIGN)
 	dd if="$1" of="$file" bs=$PMEM_ALIGN seek=1 conv=sparse status=none && truncate -s "$total" "$file" ||
 		die_runner "cannot copy $1 to $file"
@@ -169,6 +180,15 @@ add_reserved() {
 	reserved_address=$(printf '0x%x' "$reserved_address")
 	# shellcheck disable=SC2016 # the dollar sign is the kernel's: a reserved range
 	kernel_extra+=(acpi_no_memhotplug memmap="$reserved_size"'$'"$reserved_address")
+}
+
+# The memory of a PCI device is a window of addresses that the firmware places; its size is a power of two.
+add_pci() {
+	local file total size
+	size=$(image_size "$1") || exit
+	for ((total = PMEM_ALIGN; total < size; total *= 2)); do :; done
+	padded "$1" "$total"
+	add_backend "$file" "$total" ivshmem-plain,memdev
 }
 
 # vgem needs no hardware; qxl has memory of its own.
