@@ -54,7 +54,7 @@ impl<M: Memory> Listing<'_, M> {
     /// The next entry and its name, `None` behind the last one. Each call steps to the next entry, also
     /// when it fails.
     #[allow(clippy::should_implement_trait)] // The name is lent.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
         let position = self.next;
         if position >= self.directory.entries {
@@ -64,7 +64,7 @@ impl<M: Memory> Listing<'_, M> {
         Some(self.entry(position))
     }
 
-    #[inline]
+    #[inline(always)] // With two callers it would be a function, at some 50 instructions an entry.
     fn entry(&mut self, position: u32) -> Result<(Dirent, &[u8])> {
         if position - self.first >= self.loaded {
             self.load_records(position)?;
