@@ -70,4 +70,7 @@ deb: tools completions
 	@$(call say,building the packages into build/deb)
 	$(Q)packaging/deb build/deb
 
-.PHONY: install install-tools install-doc install-module uninstall deb
+check-packages: deb tests prepare-guest
+	tests/packages
+
+.PHONY: check-packages install install-tools install-doc install-module uninstall deb
