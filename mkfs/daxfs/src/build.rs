@@ -2,10 +2,14 @@
 
 //! Builds a [`Tree`] from one input or several, of which the later ones replace what the earlier ones brought.
 
+use crate::exclude::Exclude;
 use crate::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
 use crate::{Error, Result};
 use hashbrown::HashTable;
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// What a directory has that no input describes; its time is that of its newest entry.
@@ -122,6 +126,7 @@ impl Builder {
 
     /// The node that is called `name` in `parent`.
     pub fn find(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.prepare();
         let slot = self.slot(parent, name)?;
         Some(entries(&self.tree, parent)[slot.position as usize].node)
     }
@@ -129,7 +134,8 @@ impl Builder {
     /// Calls `node` `name` in `parent`, in place of what has that name.
     pub fn set(&mut self, parent: NodeId, name: Name, node: NodeId) {
         let entry = self.tree.entry(name, node);
-        match self.slot(parent, &self.tree.name(&name).to_vec()) {
+        self.prepare();
+        match self.slot(parent, self.tree.name(&name)) {
             Some(slot) => self.entries(parent)[slot.position as usize].node = node,
             None => {
                 let position = entries(&self.tree, parent).len() as u32;
@@ -146,6 +152,7 @@ impl Builder {
 
     /// Removes the entry `name` of `parent`, with all that is below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) {
+        self.prepare();
         let Some(slot) = self.slot(parent, name) else {
             return;
         };
@@ -166,6 +173,30 @@ impl Builder {
         self.entries(parent).swap_remove(slot.position as usize);
     }
 
+    /// The names in a directory, and what they are.
+    pub fn list(&self, directory: NodeId) -> Vec<(Vec<u8>, NodeId)> {
+        let entries = entries(&self.tree, directory).iter();
+        entries
+            .map(|entry| (self.tree.name(&entry.name).to_vec(), entry.node))
+            .collect()
+    }
+
+    /// Removes what `exclude` matches.
+    pub fn prune(&mut self, exclude: &Exclude) {
+        let mut pending = vec![(ROOT, PathBuf::new())];
+        while let Some((id, path)) = pending.pop() {
+            for (name, child) in self.list(id) {
+                let path = path.join(OsStr::from_bytes(&name));
+                let directory = self.is_directory(child);
+                if exclude.matches(&path, directory) {
+                    self.remove(id, &name);
+                } else if directory {
+                    pending.push((child, path));
+                }
+            }
+        }
+    }
+
     fn entries(&mut self, directory: NodeId) -> &mut Vec<Entry> {
         let kind = &mut self.tree.nodes[directory as usize].kind;
         if !matches!(kind, Kind::Directory(_)) {
@@ -177,16 +208,21 @@ impl Builder {
         }
     }
 
-    fn slot(&mut self, parent: NodeId, name: &[u8]) -> Option<Slot> {
+    /// Makes the index if there is none.
+    fn prepare(&mut self) {
         let tree = &self.tree;
-        let index = self.index.get_or_insert_with(|| index(tree));
+        self.index.get_or_insert_with(|| index(tree));
+    }
+
+    fn slot(&self, parent: NodeId, name: &[u8]) -> Option<Slot> {
+        let tree = &self.tree;
         let same = |slot: &Slot| {
             slot.parent == parent
                 && entries(tree, parent)
                     .get(slot.position as usize)
                     .is_some_and(|entry| tree.name(&entry.name) == name)
         };
-        index.find(hash(parent, name), same).copied()
+        self.index.as_ref()?.find(hash(parent, name), same).copied()
     }
 
     /// The tree, with what can be reached from the root and nothing else.
@@ -250,15 +286,19 @@ impl Builder {
                 named[entry.node as usize] |= node.parent == directory && same();
             }
         }
+        let mut renamed = Vec::new();
         for &directory in order {
-            for entry in entries(tree, directory).to_vec() {
+            for entry in entries(tree, directory) {
                 if !std::mem::replace(&mut named[entry.node as usize], true) {
                     let path = tree.relative_path(entry.node);
-                    let node = &mut tree.nodes[entry.node as usize];
-                    (node.parent, node.name) = (directory, entry.name);
-                    tree.origins[node.origin as usize].moved(numbers[entry.node as usize], path);
+                    renamed.push((*entry, directory, path));
                 }
             }
+        }
+        for (entry, directory, path) in renamed {
+            let node = &mut tree.nodes[entry.node as usize];
+            (node.parent, node.name) = (directory, entry.name);
+            tree.origins[node.origin as usize].moved(numbers[entry.node as usize], path);
         }
         let mut nodes: Vec<Option<Node>> = tree.nodes.drain(..).map(Some).collect();
         for &id in order {

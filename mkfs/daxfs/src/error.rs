@@ -164,7 +164,8 @@ impl fmt::Display for Error {
                 "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
                 shown(path)
             ),
-            Error::Refused { path, why } => write!(f, "{}: {why}", shown(path)),
+            // What is wrong may be the very bytes that do not belong on a terminal.
+            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(why))),
             Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
         }
     }

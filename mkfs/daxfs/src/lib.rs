@@ -4,18 +4,21 @@
 //!
 //! An image is made in steps, each a room of its own, and data flows one way:
 //!
-//! 1. [`scan`] reads a directory into a [`tree`]: everything but the content of files.
+//! 1. [`input`] reads directories, archives and images into a [`tree`]: everything but the content of files.
 //! 2. [`plan`] gives every inode its number and every byte its place.
 //! 3. [`write`](mod@write) writes the plan to a file, [`content`] the data of the tree's files.
 //! 4. [`digest`](mod@digest) reads the image back.
 //!
 //! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
 
+pub mod adjust;
 mod arrange;
 mod build;
 pub mod check;
 pub mod compare;
 pub mod content;
+pub mod contexts;
+mod device;
 pub mod digest;
 mod directory;
 pub mod duplicates;
@@ -23,8 +26,10 @@ mod error;
 pub mod exclude;
 #[path = "../../../src/image/mod.rs"]
 pub mod image;
+pub mod input;
 mod make;
 pub mod memory;
+pub mod mode;
 mod origin;
 mod output;
 pub mod plan;
@@ -32,10 +37,11 @@ mod progress;
 pub mod scan;
 mod source;
 pub mod tree;
+pub mod values;
 pub mod write;
 mod xattr;
 
 pub use error::{Error, Result};
-pub use make::{make, Summary};
-pub use output::Output;
+pub use make::{make, measure, Summary};
+pub use output::{scratch, Output};
 pub use progress::{Progress, Silent};

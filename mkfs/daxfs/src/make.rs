@@ -42,14 +42,9 @@ pub fn make(
     progress: &dyn Progress,
 ) -> Result<Summary> {
     let (image, path) = (output.file(), output.path());
-    let duplicates = match options.dedupe {
-        true => Duplicates::find(tree, progress)?,
-        false => Duplicates::default(),
-    };
+    let duplicates = duplicates(tree, options, progress)?;
     let plan = Plan::new(tree, &duplicates, options)?;
-    image
-        .set_len(plan.total_size)
-        .map_err(|error| Error::output(path, "set the size of the image", error))?;
+    output.reserve(plan.total_size)?;
 
     let content = plan.extents.iter().map(|extent| extent.size).sum();
     progress.step("writing", content);
@@ -69,6 +64,23 @@ pub fn make(
         uuid: Uuid::from_bytes(record.uuid),
         digest: record.sha256,
     })
+}
+
+/// How many bytes and inodes an image of `tree` would have.
+///
+/// # Errors
+///
+/// As [`make`], as far as that can be told without reading all content of files.
+pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
+    let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
+    Ok((plan.total_size, plan.order.len() as u64))
+}
+
+fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<Duplicates> {
+    match options.dedupe {
+        true => Duplicates::find(tree, progress),
+        false => Ok(Duplicates::default()),
+    }
 }
 
 /// Reads the whole image back, once, for its digest, which is returned, and the fingerprints of what it holds.

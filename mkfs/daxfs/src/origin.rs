@@ -6,7 +6,7 @@ use crate::directory::Directory;
 use crate::scan::{identity, mtime};
 use crate::tree::{Identity, NodeId};
 use crate::{Error, Result};
-use rustix::fs::{fstat, FileType};
+use rustix::fs::{fstat, FileType, Stat};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub(crate) enum Bytes {
     },
     /// All in one file.
     File(Container),
+    /// Nowhere.
+    Nothing,
 }
 
 /// A file with the content of many.
@@ -38,6 +40,8 @@ pub(crate) struct Container {
     pub file: File,
     /// The pieces of sparse files in it, those of one file side by side.
     pub pieces: Vec<Piece>,
+    /// Whether the file may have holes.
+    pub sparse: bool,
     /// How it was when it was opened, if somebody else may write to it.
     stamp: Option<Stamp>,
 }
@@ -54,7 +58,7 @@ pub(crate) struct Piece {
 }
 
 /// What changes when a file is changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     identity: Identity,
     size: i64,
@@ -73,12 +77,37 @@ impl Origin {
         })
     }
 
+    /// What has no content.
+    pub fn nothing(path: &Path) -> Self {
+        Origin {
+            path: path.into(),
+            bytes: Bytes::Nothing,
+        }
+    }
+
     /// What is in `container`; `path` is how the user knows it.
     pub fn file(path: &Path, container: Container) -> Self {
         Origin {
             path: path.into(),
             bytes: Bytes::File(container),
         }
+    }
+
+    /// The same once more, but a directory without its paths.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let bytes = match &self.bytes {
+            Bytes::File(container) => Bytes::File(Container {
+                file: container.file.try_clone()?,
+                pieces: container.pieces.clone(),
+                sparse: container.sparse,
+                stamp: container.stamp,
+            }),
+            Bytes::Directory { .. } | Bytes::Nothing => Bytes::Nothing,
+        };
+        Ok(Origin {
+            path: self.path.clone(),
+            bytes,
+        })
     }
 
     /// As the user wrote it.
@@ -100,7 +129,7 @@ impl Origin {
         }
         match self.bytes {
             Bytes::Directory { .. } => self.path.join(relative),
-            Bytes::File(_) => {
+            Bytes::File(_) | Bytes::Nothing => {
                 let mut text = self.path.clone().into_os_string();
                 text.push(":");
                 text.push(relative);
@@ -116,40 +145,45 @@ impl Container {
         Container {
             file,
             pieces: Vec::new(),
+            sparse: false,
             stamp: None,
         }
     }
 
     /// A file of the user's, called `path`.
     pub fn public(file: File, path: &Path) -> Result<Self> {
-        let stamp = Some(Stamp::of(&file, path)?);
+        let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
+        let stamp = Some(Stamp::of(&stat));
+        let sparse = stat.st_blocks < stat.st_size / 512;
         Ok(Container {
             file,
             pieces: Vec::new(),
+            sparse,
             stamp,
         })
     }
 
     /// Makes sure that nobody wrote to the file meanwhile.
     pub fn check(&self, path: &Path) -> Result<()> {
-        match &self.stamp {
-            Some(stamp) if *stamp != Stamp::of(&self.file, path)? => {
-                Err(Error::changed(path, "it was modified"))
-            }
-            _ => Ok(()),
+        let Some(stamp) = &self.stamp else {
+            return Ok(());
+        };
+        let stat = fstat(&self.file).map_err(|error| Error::io(path, "examine", error))?;
+        if *stamp != Stamp::of(&stat) {
+            return Err(Error::changed(path, "it was modified"));
         }
+        Ok(())
     }
 }
 
 impl Stamp {
-    fn of(file: &File, path: &Path) -> Result<Self> {
-        let stat = fstat(file).map_err(|error| Error::io(path, "examine", error))?;
+    fn of(stat: &Stat) -> Self {
         // The times of a device are those of its node, and change whenever it is written.
         let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
-        Ok(Stamp {
-            identity: identity(&stat),
+        Stamp {
+            identity: identity(stat),
             size: stat.st_size,
-            mtime: if device { (0, 0) } else { mtime(&stat) },
-        })
+            mtime: if device { (0, 0) } else { mtime(stat) },
+        }
     }
 }

@@ -1,33 +1,58 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file that an image is written to: a temporary one until it is complete.
+//! Where an image is written to: a temporary file until it is complete.
 
+use crate::device::Device;
 use crate::scan::identity;
 use crate::tree::Identity;
-use crate::{Error, Result};
-use rustix::fs::{open, stat, Mode, OFlags};
+use crate::{Error, Progress, Result};
+use rustix::fs::{open, stat, FileType, Mode, OFlags};
 use std::fs::{File, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
-/// An image in the making. It stands beside its final name, under which nothing appears before
+/// An image in the making. Nothing appears under its final name, on its device or on standard output before
 /// [`Output::commit`]; until then, whatever had the name keeps it. Dropped, it leaves nothing behind.
 pub struct Output {
     path: PathBuf,
     directory: PathBuf,
-    temporary: NamedTempFile,
+    target: Target,
+}
+
+/// What becomes of the temporary file.
+enum Target {
+    /// It gets the final name.
+    File(NamedTempFile),
+    /// It has no name and is copied there.
+    Device(File, Device),
+    /// It has no name and is copied to standard output.
+    Stdout(File),
 }
 
 impl Output {
-    /// Creates the temporary file for an image that will be called `path`.
+    /// Creates the temporary file for an image that will be called `path`, or written to the device there; `-` is
+    /// standard output.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when `path` is something else than a regular file, [`Error::Io`] when its directory
-    /// cannot be written.
+    /// [`Error::Refused`] when `path` is something that holds no image, [`Error::Io`] when it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            let path = PathBuf::from("standard output");
+            if std::io::IsTerminal::is_terminal(&io::stdout()) {
+                let why = "is a terminal; redirect it, or name a file for the image";
+                return Err(Error::refused(&path, why));
+            }
+            let directory = anywhere();
+            let target = Target::Stdout(nameless(&directory)?);
+            return Ok(Output {
+                path,
+                directory,
+                target,
+            });
+        }
         // Through symlinks, so that they stay what they are.
         let path = match path.canonicalize() {
             Ok(path) => path,
@@ -39,17 +64,26 @@ impl Output {
                 let why = "is a directory; name a file for the image";
                 return Err(Error::refused(&path, why));
             }
+            let file_type = metadata.file_type();
+            if file_type.is_block_device() || file_type.is_char_device() {
+                let device = Device::open(&path)?;
+                let directory = anywhere();
+                let target = Target::Device(nameless(&directory)?, device);
+                return Ok(Output {
+                    path,
+                    directory,
+                    target,
+                });
+            }
             if !metadata.is_file() {
                 let why =
-                    "exists and is no regular file; write the image to a file and copy that there";
+                    "exists and is neither a regular file nor a device; write the image to a file";
                 return Err(Error::refused(&path, why));
             }
         }
         if path.file_name().is_none() {
-            return Err(Error::refused(
-                &path,
-                "names no file; name a file for the image",
-            ));
+            let why = "names no file; name a file for the image";
+            return Err(Error::refused(&path, why));
         }
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
@@ -60,13 +94,11 @@ impl Output {
             .suffix(".tmp")
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(&directory)
-            .map_err(|error| {
-                Error::output(&directory, "create a file in the directory", plain(error))
-            })?;
+            .map_err(|error| creating(&directory, error))?;
         Ok(Output {
             path,
             directory,
-            temporary,
+            target: Target::File(temporary),
         })
     }
 
@@ -75,51 +107,125 @@ impl Output {
         &self.path
     }
 
-    /// The temporary name.
-    pub fn temporary(&self) -> &Path {
-        self.temporary.path()
+    /// The temporary name, if there is one.
+    pub fn temporary(&self) -> Option<&Path> {
+        match &self.target {
+            Target::File(temporary) => Some(temporary.path()),
+            Target::Device(..) | Target::Stdout(_) => None,
+        }
     }
 
     /// The file.
     pub fn file(&self) -> &File {
-        self.temporary.as_file()
+        match &self.target {
+            Target::File(temporary) => temporary.as_file(),
+            Target::Device(file, _) | Target::Stdout(file) => file,
+        }
     }
 
-    /// The directory that the file is in.
+    /// Whether the image goes to standard output, which then is not for anything else.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.target, Target::Stdout(_))
+    }
+
+    /// The directory that the file is in, if it has a name there.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn directory(&self) -> Result<Identity> {
+    pub fn directory(&self) -> Result<Option<Identity>> {
+        if self.temporary().is_none() {
+            return Ok(None);
+        }
         match stat(&self.directory) {
-            Ok(stat) => Ok(identity(&stat)),
+            Ok(stat) => Ok(Some(identity(&stat))),
             Err(error) => Err(Error::output(&self.directory, "examine", error)),
         }
     }
 
-    /// Gives the complete image its name, in place of what had it.
+    /// Where other temporary files may be put: what `TMPDIR` says, or the directory of the image.
+    pub fn scratch(&self) -> PathBuf {
+        scratch(&self.directory)
+    }
+
+    /// Makes room for an image of `size` bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]; the final name is then as it was.
-    pub fn commit(self) -> Result<()> {
-        self.file()
-            .sync_all()
-            .map_err(|error| Error::output(&self.path, "write the image", error))?;
-        self.temporary
-            .persist(&self.path)
-            .map_err(|error| Error::output(&self.path, "put the image in place", error.error))?;
-        // The name has to last, too. The image is in place whatever this says.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(directory) = open(&self.directory, flags, Mode::empty()) {
-            let _ = rustix::fs::fsync(directory);
+    /// [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    pub fn reserve(&self, size: u64) -> Result<()> {
+        if let Target::Device(_, device) = &self.target {
+            device.check_size(size)?;
         }
-        Ok(())
+        self.file()
+            .set_len(size)
+            .map_err(|error| Error::output(&self.path, "set the size of the image", error))
+    }
+
+    /// Gives the complete image its name, in place of what had it, or copies it to where it shall be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the final name is then as it was, and a device holds no image.
+    pub fn commit(self, progress: &dyn Progress) -> Result<()> {
+        let (path, directory) = (self.path, self.directory);
+        let failed = |error| Error::output(&path, "write the image", error);
+        match self.target {
+            Target::File(temporary) => {
+                temporary.as_file().sync_all().map_err(failed)?;
+                temporary
+                    .persist(&path)
+                    .map_err(|error| Error::output(&path, "put the image in place", error.error))?;
+                // The name has to last, too. The image is in place whatever this says.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                if let Ok(directory) = open(&directory, flags, Mode::empty()) {
+                    let _ = rustix::fs::fsync(directory);
+                }
+                Ok(())
+            }
+            Target::Device(file, device) => device.write(&file, progress),
+            Target::Stdout(mut file) => {
+                file.rewind().map_err(failed)?;
+                let mut stdout = io::stdout().lock();
+                io::copy(&mut file, &mut stdout).map_err(failed)?;
+                stdout.flush().map_err(failed)
+            }
+        }
     }
 }
 
+/// A file without a name in `directory`.
+fn nameless(directory: &Path) -> Result<File> {
+    tempfile::tempfile_in(directory).map_err(|error| creating(directory, error))
+}
+
+fn creating(directory: &Path, error: io::Error) -> Error {
+    Error::output(directory, "create a file in the directory", plain(error))
+}
+
+/// Where large temporary files belong: what `TMPDIR` says, or `default`.
+pub fn scratch(default: &Path) -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => default.into(),
+    }
+}
+
+/// The same if there is no better place.
+fn anywhere() -> PathBuf {
+    scratch(Path::new(if is_directory("/var/tmp") {
+        "/var/tmp"
+    } else {
+        "/tmp"
+    }))
+}
+
+fn is_directory(path: &str) -> bool {
+    stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
 /// The system's own error in one that tells the temporary file's name.
-fn plain(error: std::io::Error) -> std::io::Error {
+pub(crate) fn plain(error: std::io::Error) -> std::io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());
     match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
         Some(inner) => inner

@@ -127,7 +127,7 @@ impl Scanner<'_> {
     fn directory_handle(&self) -> Option<&Directory> {
         match &self.tree().origins[self.origin as usize].bytes {
             Bytes::Directory { directory, .. } => Some(directory),
-            Bytes::File(_) => None,
+            Bytes::File(_) | Bytes::Nothing => None,
         }
     }
 

@@ -90,11 +90,6 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    /// Bytes of the file.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     fn path(&self) -> PathBuf {
         self.tree.path(self.node)
     }
@@ -136,9 +131,16 @@ impl<'a> Source<'a> {
     /// [`Error::Io`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
         match &self.bytes {
-            Open::File { sparse: false, .. } | Open::Part(..) => Ok((false, self.size)),
+            Open::File { sparse: false, .. } => Ok((false, self.size)),
             Open::File { fd, .. } => data_or_hole(fd, at, self.size)
                 .map_err(|error| self.error("find the holes of the file", error)),
+            Open::Part(container, _) if !container.sparse => Ok((false, self.size)),
+            Open::Part(container, offset) => {
+                let found = data_or_hole(&container.file, offset + at, offset + self.size);
+                found
+                    .map(|(hole, until)| (hole, until - offset))
+                    .map_err(|error| self.error("find the holes of the file", error))
+            }
             Open::Pieces(_, pieces) => {
                 let next = pieces.partition_point(|piece| piece.at + piece.length <= at);
                 Ok(match pieces.get(next) {

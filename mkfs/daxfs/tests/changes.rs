@@ -82,6 +82,51 @@ fn files_that_change() {
     assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
 }
 
+/// An archive is read twice: for what is in it, and for the content.
+#[test]
+fn archives_that_change() {
+    use daxfs::input::{read, Input, Options, Platform};
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), [1; 10_000]).unwrap();
+    let archive = directory.path().join("archive.tar");
+    let status = std::process::Command::new("tar")
+        .arg("-cf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&tree)
+        .arg(".")
+        .status();
+    assert!(status.unwrap().success());
+    let scratch = common::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let options = Options {
+        output: None,
+        one_file_system: false,
+        exclude: None,
+        scratch: scratch.path(),
+        platform: &Platform::default(),
+    };
+    let inputs = [Input::Any(archive.clone())];
+    let tree = read(&inputs, &options, &Silent, &mut |warning| {
+        panic!("{warning}")
+    });
+    let later = SystemTime::now() + Duration::from_secs(10);
+    let file = File::options().append(true).open(&archive).unwrap();
+    file.set_modified(later).unwrap();
+    let error = make(&tree.unwrap(), &common::options(), &output, &Silent).map(|_| ());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("archive.tar: changed while it was read (it was modified); stop"),
+        "{error}"
+    );
+    // While it is read for the first time.
+    file.set_len(5000).unwrap();
+    let error = read(&inputs, &options, &Silent, &mut |_| ()).map(|_| ());
+    assert!(error.unwrap_err().to_string().contains("cut short"));
+}
+
 /// Files whose size says nothing: they must not become zeros, nor empty.
 #[test]
 fn files_that_lie() {

@@ -66,7 +66,7 @@ fn example_is_true() {
     let mut options = common::options();
     options.label = "example".into();
     make(&tree, &options, &output, &Silent).unwrap();
-    output.commit().unwrap();
+    output.commit(&Silent).unwrap();
 
     let mut image = std::fs::read(&path).unwrap();
     let mut lines = 0;

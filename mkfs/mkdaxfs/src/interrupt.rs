@@ -46,7 +46,7 @@ impl Cleanup {
     pub fn guard(&self, create: impl FnOnce() -> Result<Output>) -> Result<Output> {
         let mut file = lock(&self.0);
         let output = create()?;
-        *file = Some(output.temporary().into());
+        *file = output.temporary().map(PathBuf::from);
         Ok(output)
     }
 

@@ -1,74 +1,229 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `mkdaxfs`: makes a daxfs image of a directory.
+//! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
 mod bar;
 mod interrupt;
 mod options;
+mod tell;
 
 use bar::Bar;
 use clap::Parser;
+use daxfs::adjust::{Adjust, IdRange};
+use daxfs::contexts::Contexts;
+use daxfs::exclude::Exclude;
+use daxfs::input::{self, Input, Layers, Platform};
+use daxfs::tree::Tree;
 use daxfs::write::Options;
-use daxfs::{make, scan, Output, Progress, Summary};
+use daxfs::{make, measure, Error, Output, Progress, Result};
 use interrupt::Cleanup;
 use options::Args;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use tell::{tell, Made};
 
-/// Makes the image; nothing is left of it if that fails.
-fn run(args: &Args, bar: &Bar) -> daxfs::Result<Summary> {
-    let cleanup = Cleanup::new()?;
-    let output = cleanup.guard(|| Output::create(&args.image))?;
-    bar.step("scanning", 0);
-    let tree = scan::scan(&args.dir, Some(output.directory()?), |warning| {
-        bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
-    })?;
-    let options = Options {
-        block_size: args.block_size,
-        label: args.label.clone(),
-        uuid: args.uuid,
-        time: args.time.map(|time| (time.0, time.1)),
-        dedupe: !args.no_dedupe,
-        pack: args.pack,
-        ..Options::default()
-    };
-    let summary = make(&tree, &options, &output, bar)?;
-    bar.step("syncing", 0);
-    output.commit()?;
-    cleanup.done();
-    Ok(summary)
+/// Everything that the options say about what goes into the image.
+struct Wishes {
+    inputs: Vec<Input>,
+    exclude: Option<Exclude>,
+    adjust: Adjust,
+    platform: Platform,
+    options: Options,
 }
 
-/// One line that says what was made.
-fn tell(image: &Path, summary: &Summary, took: Duration) {
-    let digest = daxfs::digest::hex(&summary.digest);
-    // Nobody may be listening; the image is made all the same.
-    let _ = writeln!(
-        std::io::stdout(),
-        "{}: {} bytes, {} inodes, {:.2} s, uuid {}, sha256 {digest}",
-        image.display(),
-        summary.total_size,
-        summary.inodes,
-        took.as_secs_f64(),
-        summary.uuid,
-    );
+impl Wishes {
+    fn new(args: &Args) -> Result<Self> {
+        let mut patterns = args.exclude.clone();
+        for path in &args.exclude_from {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Error::io(path, "read the file", error))?;
+            let lines = text
+                .lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            patterns.extend(lines.map(String::from));
+        }
+        let exclude = Exclude::new(patterns);
+        let exclude = exclude.map_err(|why| Error::refused(Path::new("--exclude"), why))?;
+        let time = args.time.map(|time| (time.0, time.1));
+        let mut mtime = args.mtime.map(|time| (time.0, time.1));
+        if args.clamp_mtime {
+            mtime = mtime.or(time);
+            if mtime.is_none() {
+                let why = "needs a time; add --mtime or set SOURCE_DATE_EPOCH";
+                return Err(Error::refused(Path::new("--clamp-mtime"), why));
+            }
+        }
+        let contexts = args.file_contexts.as_deref().map(Contexts::load);
+        let owner = |id| if args.all_root { Some(0) } else { id };
+        let ranges = |ranges: &Vec<IdRange>| ranges.clone();
+        let adjust = Adjust {
+            uid: owner(args.uid),
+            gid: owner(args.gid),
+            uid_ranges: ranges(&args.map_uid),
+            gid_ranges: ranges(&args.map_gid),
+            mode: args.mode.clone(),
+            mtime,
+            clamp: args.clamp_mtime,
+            contexts: contexts.transpose()?,
+        };
+        let options = Options {
+            block_size: args.block_size,
+            label: args.label.clone(),
+            uuid: args.uuid,
+            time,
+            dedupe: !args.no_dedupe,
+            pack: args.pack,
+            huge_threshold: args.huge_threshold,
+            padding: args.padding.next_multiple_of(args.block_size.into()),
+            max_size: args.max_size,
+        };
+        if args.layers && args.inputs.len() > 1 {
+            let why = "takes one container image; layers of several cannot be kept apart";
+            return Err(Error::refused(Path::new("--layers"), why));
+        }
+        Ok(Wishes {
+            inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
+            exclude,
+            adjust,
+            platform: args.platform.clone().unwrap_or_default(),
+            options,
+        })
+    }
+
+    /// Reads the inputs. Those that take temporary files put them into `scratch`.
+    fn read(
+        &self,
+        args: &Args,
+        scratch: &Path,
+        output: Option<&Output>,
+        bar: &Bar,
+    ) -> Result<Layers> {
+        let options = input::Options {
+            output: output.map(Output::directory).transpose()?.flatten(),
+            one_file_system: args.one_file_system,
+            exclude: self.exclude.as_ref(),
+            scratch,
+            platform: &self.platform,
+        };
+        let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
+        let mut trees = match (&self.inputs[..], args.layers) {
+            ([input], true) => input::layers(input, &options, bar, &mut warn)?,
+            (inputs, _) => vec![(
+                String::new(),
+                input::read(inputs, &options, bar, &mut warn)?,
+            )],
+        };
+        for (_, tree) in &mut trees {
+            self.adjust.apply(tree)?;
+        }
+        Ok(trees)
+    }
+}
+
+/// The image's file name for the layer with that number and digest: in their order, the lowest first.
+fn layer_name(number: usize, digest: &str) -> String {
+    format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
+}
+
+/// Says what the image would be.
+fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
+    let start = Instant::now();
+    let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
+    for (number, (digest, tree)) in trees.iter().enumerate() {
+        let image = match args.layers {
+            true => args.image.join(layer_name(number, digest)),
+            false => args.image.clone(),
+        };
+        let (size, inodes) = measure(tree, &wishes.options, bar)?;
+        let made = Made {
+            image: &image,
+            size,
+            inodes,
+            written: None,
+            took: start.elapsed(),
+        };
+        bar.suspend(|| tell(args, &made, false));
+    }
+    Ok(())
+}
+
+/// Makes an image of `tree` in `output` and says so; `start` is when that began.
+fn image(
+    args: &Args,
+    wishes: &Wishes,
+    tree: &Tree,
+    output: Output,
+    start: Instant,
+    bar: &Bar,
+) -> Result<()> {
+    let summary = make(tree, &wishes.options, &output, bar)?;
+    bar.step("syncing", 0);
+    let on_stdout = output.is_stdout();
+    let path = match args.layers {
+        true => output.path().to_path_buf(),
+        false => args.image.clone(),
+    };
+    output.commit(bar)?;
+    let made = Made {
+        image: &path,
+        size: summary.total_size,
+        inodes: summary.inodes,
+        written: Some(&summary),
+        took: start.elapsed(),
+    };
+    bar.clear();
+    tell(args, &made, on_stdout);
+    Ok(())
+}
+
+/// Makes the image or, of layers, the images; nothing is left of one if that fails.
+fn run(args: &Args, bar: &Bar) -> Result<()> {
+    let start = Instant::now();
+    let wishes = Wishes::new(args)?;
+    if args.dry_run {
+        return dry_run(args, &wishes, bar);
+    }
+    let cleanup = Cleanup::new()?;
+    if args.layers {
+        let directory = &args.image;
+        let parent = directory
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let scratch = daxfs::scratch(parent.unwrap_or(Path::new(".")));
+        let trees = wishes.read(args, &scratch, None, bar)?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Error::output(directory, "create the directory", error))?;
+        for (number, (digest, tree)) in trees.iter().enumerate() {
+            let path = directory.join(layer_name(number, digest));
+            let output = cleanup.guard(|| Output::create(&path))?;
+            image(args, &wishes, tree, output, start, bar)?;
+            cleanup.done();
+        }
+        return Ok(());
+    }
+    let output = cleanup.guard(|| Output::create(&args.image))?;
+    let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
+    if let Some((_, tree)) = trees.first() {
+        image(args, &wishes, tree, output, start, bar)?;
+    }
+    cleanup.done();
+    Ok(())
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let start = Instant::now();
     let bar = Bar::new(args.quiet);
+    if let Some(jobs) = args.jobs {
+        // It fails only if the threads exist already.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(jobs.get())
+            .build_global();
+    }
     let result = run(&args, &bar);
     bar.clear();
     match result {
-        Ok(summary) => {
-            if !args.quiet {
-                tell(&args.image, &summary, start.elapsed());
-            }
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mkdaxfs: {error}");
             ExitCode::FAILURE

@@ -3,34 +3,54 @@
 //! The command line.
 
 use clap::Parser;
+use daxfs::adjust::IdRange;
+use daxfs::input::Platform;
+use daxfs::mode::ModeChange;
+use daxfs::values::{block_size, label, multiple, size, time, Time};
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use uuid::Uuid;
 
-/// Seconds since 1970 and nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub i64, pub u32);
-
 const EXAMPLES: &str = "\
+Inputs:
+  A directory, a tar archive (plain or compressed with gzip, zstd or xz), a
+  daxfs image, or - for an archive or image on standard input. With dir:, tar:
+  or image: in front of the path it must be what that says. oci:PATH[:REF] and
+  docker:PATH[:REF] name a container image in an OCI layout or archive, or in
+  an archive of docker save. What comes later replaces what came before; of
+  directories the contents are merged.
+
+Patterns:
+  One with a slash at its start or within is matched against the path in the
+  image, another against every name. * ? [a-z] {a,b} match within names, **
+  across them; a slash at the end means directories only.
+
 Examples:
   mkdaxfs rootfs rootfs.daxfs                 image the directory rootfs
-  mkdaxfs --label model -q model model.daxfs  name the image, say nothing
   mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as can be
+  mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
+  mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
+  mkdaxfs --layers oci:layout images          each of its layers by itself
+  tar -c rootfs | mkdaxfs - /dev/pmem0        from a pipe to a device
+  mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
 
-The same tree gives the same image, byte for byte. An existing IMAGE is
-replaced only when the new one is complete and verified; a run that fails
-leaves it as it was.
+The same content gives the same image, byte for byte, whatever it came in. An
+existing IMAGE is replaced only when the new one is complete and verified; a
+run that fails leaves it as it was.
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
 
-/// Make a daxfs image of a directory: a read-only file system for memory.
+/// Make a daxfs image: a read-only file system for memory.
 #[derive(Debug, Parser)]
 #[command(name = "mkdaxfs", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
-    /// Directory that the image shall hold
-    pub dir: PathBuf,
+    /// What the image shall hold: directories, archives, container images, daxfs images
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<OsString>,
 
-    /// File to write the image to
+    /// File or device to write the image to; - for standard output
     pub image: PathBuf,
 
     /// Name of the file system, up to 64 bytes of UTF-8
@@ -58,70 +78,103 @@ pub struct Args {
     #[arg(long)]
     pub no_dedupe: bool,
 
+    /// Align files of at least this size to 2 MiB, for huge pages
+    #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = size)]
+    pub huge_threshold: u64,
+
+    /// Make the size of the image a multiple of this one
+    #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
+    pub padding: u64,
+
+    /// Fail if the image would be larger
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+
+    /// Leave out what matches, with all below it; may be repeated
+    #[arg(long, short = 'e', value_name = "PATTERN", help_heading = "Content")]
+    pub exclude: Vec<String>,
+
+    /// Leave out what matches a line of the file; empty lines and those with # in front do not count
+    #[arg(long, value_name = "FILE", help_heading = "Content")]
+    pub exclude_from: Vec<PathBuf>,
+
+    /// Leave directories empty on which another file system is mounted
+    #[arg(long, short = 'x', help_heading = "Content")]
+    pub one_file_system: bool,
+
+    /// Platform to choose of a container image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
+    pub platform: Option<Platform>,
+
+    /// Keep the layers of a container image apart, for overlayfs: IMAGE is a directory for their images
+    #[arg(long, help_heading = "Content")]
+    pub layers: bool,
+
+    /// Owner of everything
+    #[arg(long, value_name = "ID", help_heading = "Attributes")]
+    pub uid: Option<u32>,
+
+    /// Group of everything
+    #[arg(long, value_name = "ID", help_heading = "Attributes")]
+    pub gid: Option<u32>,
+
+    /// Make everything belong to user 0 and group 0
+    #[arg(long, conflicts_with_all = ["uid", "gid"], help_heading = "Attributes")]
+    pub all_root: bool,
+
+    /// Turn COUNT owners from the id FROM on into those from TO on; may be repeated, others stay
+    #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["uid", "all_root"], help_heading = "Attributes")]
+    pub map_uid: Vec<IdRange>,
+
+    /// The same for groups
+    #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["gid", "all_root"], help_heading = "Attributes")]
+    pub map_gid: Vec<IdRange>,
+
+    /// Change permissions as chmod(1) does, of everything but symlinks
+    #[arg(
+        long,
+        value_name = "MODE",
+        allow_hyphen_values = true,
+        help_heading = "Attributes"
+    )]
+    pub mode: Option<ModeChange>,
+
+    /// Modification time of everything, in seconds since 1970
+    #[arg(long, value_name = "SEC[.NSEC]", allow_hyphen_values = true, value_parser = time, help_heading = "Attributes")]
+    pub mtime: Option<Time>,
+
+    /// Give that time to newer files only; without --mtime, SOURCE_DATE_EPOCH or --time is that time
+    #[arg(long, help_heading = "Attributes")]
+    pub clamp_mtime: bool,
+
+    /// Label everything as this file_contexts file of SELinux says
+    #[arg(long, value_name = "FILE", help_heading = "Attributes")]
+    pub file_contexts: Option<PathBuf>,
+
+    /// Only say what the image would be; write nothing
+    #[arg(long, short = 'n', help_heading = "Running")]
+    pub dry_run: bool,
+
+    /// Say what was made in JSON
+    #[arg(long, help_heading = "Running")]
+    pub json: bool,
+
+    /// Use so many threads [default: one for each processor]
+    #[arg(long, short = 'j', value_name = "N", help_heading = "Running")]
+    pub jobs: Option<NonZeroUsize>,
+
     /// Print nothing but warnings and errors
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "json", help_heading = "Running")]
     pub quiet: bool,
-}
-
-fn label(text: &str) -> Result<String, String> {
-    if text.len() > 64 {
-        return Err(format!("it has {} bytes, 64 is the limit", text.len()));
-    }
-    if text.contains('\0') {
-        return Err("it must not contain NUL".into());
-    }
-    Ok(text.into())
-}
-
-fn block_size(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(size) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
-        _ => Err("use 4096, 8192, 16384, 32768 or 65536".into()),
-    }
-}
-
-/// Parses seconds with up to nine decimals; the fraction counts upwards from the second, as in `stat`.
-fn time(text: &str) -> Result<Time, String> {
-    let wrong =
-        || "--time and SOURCE_DATE_EPOCH take SECONDS or SECONDS.FRACTION since 1970".to_string();
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if fraction.is_empty() || fraction.len() > 9 || !digits {
-        return Err(wrong());
-    }
-    let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
-    let seconds = seconds.parse().map_err(|_| wrong())?;
-    Ok(Time(seconds, nanoseconds))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Args;
 
     #[test]
     fn command_is_consistent() {
         use clap::CommandFactory;
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(time("0"), Ok(Time(0, 0)));
-        assert_eq!(time("-1.5"), Ok(Time(-1, 500_000_000)));
-        assert_eq!(time("4294967296.000000001"), Ok(Time(1 << 32, 1)));
-        assert_eq!(time("-9223372036854775808"), Ok(Time(i64::MIN, 0)));
-        for wrong in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "1.0000000000",
-            "9223372036854775808",
-            "1.-1",
-            "1 ",
-            "1e3",
-        ] {
-            assert!(time(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -68,7 +68,15 @@ fn wrong_usage() {
     for arguments in [
         &[][..],
         &["tree"],
-        &["tree", "image", "more"],
+        &["--size", "1", "tree", "image"],
+        &["--max-size", "1Q", "tree", "image"],
+        &["--padding", "100", "tree", "image"],
+        &["--all-root", "--uid", "1", "tree", "image"],
+        &["--map-uid", "1", "tree", "image"],
+        &["--mode", "u~x", "tree", "image"],
+        &["--quiet", "--json", "tree", "image"],
+        &["--jobs", "0", "tree", "image"],
+        &["--platform", "linux", "tree", "image"],
         &["--no-such", "tree", "image"],
         &["--block-size", "2048", "tree", "image"],
         &["--block-size", "131072", "tree", "image"],
@@ -186,14 +194,24 @@ fn bad_paths() {
     let tree = tree(at);
     let image = at.join("image");
     let message = |dir: &Path, image: &Path| fails(&run(mkdaxfs().args([dir, image])), 1);
+    assert!(message(&at.join("none"), &image).contains("none: cannot open the file: No such file"));
+    let neither = "file: is neither a tar archive nor a daxfs image";
+    fs::write(tree.join("dir/file"), [b'x'; 1000]).unwrap();
+    assert!(message(&tree.join("dir/file"), &image).contains(neither));
+    let typed =
+        |kind: &str, path: &Path| Path::new(&format!("{kind}:{}", path.display())).to_path_buf();
+    let directory = message(&typed("dir", &tree.join("dir/file")), &image);
+    assert!(directory.contains("file: not a directory; "), "{directory}");
+    let archive = message(&typed("tar", &tree), &image);
     assert!(
-        message(&at.join("none"), &image).contains("none: cannot open the directory: No such file")
+        archive.contains("is a directory, where an archive is wanted"),
+        "{archive}"
     );
-    assert!(message(&tree.join("dir/file"), &image).contains("file: not a directory; "));
     assert!(message(&tree, at).contains("is a directory; name a file"));
     assert!(message(&tree, &at.join("none/image"))
         .contains("none: cannot create a file in the directory: No such"));
-    assert!(message(&tree, Path::new("/dev/null")).contains("no regular file"));
+    assert!(message(&tree, Path::new("/dev/null"))
+        .contains("neither a regular file nor a block or DAX device"));
     let inside = "would be written into the tree";
     assert!(message(&tree, &tree.join("image")).contains(inside));
     assert!(message(&tree, &tree.join("dir/image")).contains(inside));
@@ -295,25 +313,21 @@ fn manual_page() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Documentation/mkdaxfs.8");
     let page = fs::read_to_string(page).unwrap().replace('\\', "");
     let help = run(mkdaxfs().arg("--help")).stdout;
-    let options = |text: &str| {
-        let options = text.lines().filter_map(|line| {
-            let line = line
-                .trim_start()
-                .strip_prefix(".BR ")
-                .unwrap_or(line.trim_start());
-            let line = line
-                .strip_prefix('-')
-                .filter(|line| !line.starts_with('-'))?;
-            let (_, long) = line.split_once("--")?;
-            Some(
-                long.split([' ', '"'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_string(),
-            )
-        });
-        options.collect::<Vec<_>>()
+    let long = |line: &str| {
+        let (_, long) = line.trim_start().strip_prefix('-')?.split_once('-')?;
+        let long = long.trim_start_matches('-').split([' ', '"', '[']);
+        long.into_iter().next().map(String::from)
     };
-    assert_eq!(options(&page), options(&help));
-    assert!(options(&help).len() >= 7);
+    // A tag is what follows .TP; in the help, descriptions are indented by more than the options.
+    let tags = page.lines().zip(page.lines().skip(1));
+    let tags = tags.filter(|(above, _)| *above == ".TP");
+    let mut in_page: Vec<String> = tags
+        .filter_map(|(_, tag)| long(tag.strip_prefix(".BR ")?))
+        .collect();
+    let indented = |line: &&str| line.len() - line.trim_start().len() <= 6;
+    let mut in_help: Vec<String> = help.lines().filter(indented).filter_map(long).collect();
+    in_page.sort();
+    in_help.sort();
+    assert_eq!(in_page, in_help);
+    assert!(in_help.len() >= 27, "{in_help:?}");
 }

@@ -72,6 +72,37 @@ fn signals() {
     }
 }
 
+/// While it waits for more of an archive.
+#[test]
+fn waiting_for_a_pipe() {
+    let directory = scratch();
+    let output = directory.path().join("output");
+    fs::create_dir(&output).unwrap();
+    for image in ["image", "-"] {
+        let mut child = Command::new("env")
+            .arg("--default-signal")
+            .arg(mkdaxfs().get_program())
+            .args(["tar:-", image])
+            .env("TMPDIR", &output)
+            .current_dir(&output)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Waiting for the program would close it.
+        let stdin = child.stdin.take();
+        // What goes to standard output has no name meanwhile.
+        let named = usize::from(image != "-");
+        wait("no temporary file", || files(&output) == named);
+        sleep(Duration::from_millis(50));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        drop(stdin);
+        assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+        assert_eq!(files(&output), 0);
+    }
+}
+
 /// As nohup(1) starts it.
 #[test]
 fn ignored_signal() {
@@ -162,6 +193,26 @@ fn full_device() {
         assert!(
             run.stderr
                 .contains("No space left on device; free some space"),
+            "{run:?}"
+        );
+    }
+}
+
+/// The temporary file for what is in an archive finds no room.
+#[test]
+fn full_temporary_directory() {
+    let directory = scratch();
+    let script = r#"
+        cd "$2"; mkdir tree small
+        head -c 3000000 /dev/urandom >tree/file
+        mount -t tmpfs -o size=2M tmpfs small
+        status=0; tar -C tree -c . | TMPDIR=small "$1" - image || status=$?
+        test -z "$(ls -A small)"; test ! -e image; exit $status"#;
+    if let Some(run) = with_mounts(script, directory.path()) {
+        assert_eq!(run.status, 1, "{run:?}");
+        assert!(
+            run.stderr
+                .contains("small: cannot write a temporary file: No space left on device; free"),
             "{run:?}"
         );
     }

@@ -36,11 +36,9 @@ pub fn image_of(tree: &Path, image: &Path) -> daxfs::Result<Summary> {
 /// Makes an image of `tree` at `image`.
 pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs::Result<Summary> {
     let output = Output::create(image)?;
-    let tree = scan::scan(tree, Some(output.directory()?), |warning| {
-        panic!("{warning}")
-    })?;
+    let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
     let summary = make(&tree, options, &output, &Silent)?;
-    output.commit()?;
+    output.commit(&Silent)?;
     Ok(summary)
 }
 

@@ -4,6 +4,9 @@
 
 #![allow(dead_code)]
 
+pub mod fixture;
+pub mod layout;
+
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -51,4 +54,16 @@ pub fn is_root() -> bool {
 /// Says that a test, or part of it, was not done.
 pub fn skip(why: &str) {
     println!("SKIP: {why}");
+}
+
+/// Whether there is such a program.
+pub fn available(program: &str) -> bool {
+    let null = Stdio::null;
+    Command::new(program)
+        .arg("--version")
+        .stdin(null())
+        .stdout(null())
+        .stderr(null())
+        .status()
+        .is_ok_and(|status| status.success())
 }

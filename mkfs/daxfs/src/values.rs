@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Values of options: labels, sizes, times.
+
+/// Seconds since 1970 and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub i64, pub u32);
+
+/// A label: UTF-8 without NUL, of at most 64 bytes.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn label(text: &str) -> Result<String, String> {
+    if text.len() > 64 {
+        return Err(format!("it has {} bytes, 64 is the limit", text.len()));
+    }
+    if text.contains('\0') {
+        return Err("it must not contain NUL".into());
+    }
+    Ok(text.into())
+}
+
+/// A block size.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn block_size(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(size) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
+        _ => Err("use 4096, 8192, 16384, 32768 or 65536".into()),
+    }
+}
+
+/// A number of bytes, with one of the suffixes K, M, G and T or none.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "use a number of bytes, or one with K, M, G or T behind it".to_string();
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        Some(b'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|&size| size <= i64::MAX as u64)
+        .ok_or_else(wrong)
+}
+
+/// The same, of what an image can be padded to.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn multiple(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),
+        _ => Err("use a multiple of 4096 up to 1T".into()),
+    }
+}
+
+/// Parses seconds with up to nine decimals; the fraction counts upwards from the second, as in `stat`.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn time(text: &str) -> Result<Time, String> {
+    let wrong = || "use SECONDS or SECONDS.FRACTION since 1970".to_string();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.is_empty() || fraction.len() > 9 || !digits {
+        return Err(wrong());
+    }
+    let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
+    let seconds = seconds.parse().map_err(|_| wrong())?;
+    Ok(Time(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time("0"), Ok(Time(0, 0)));
+        assert_eq!(time("-1.5"), Ok(Time(-1, 500_000_000)));
+        assert_eq!(time("4294967296.000000001"), Ok(Time(1 << 32, 1)));
+        assert_eq!(time("-9223372036854775808"), Ok(Time(i64::MIN, 0)));
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.0000000000",
+            "9223372036854775808",
+            "1.-1",
+            "1 ",
+            "1e3",
+        ] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("4k"), Ok(4096));
+        assert_eq!(size("2M"), Ok(2 << 20));
+        assert_eq!(size("1T"), Ok(1 << 40));
+        for wrong in [
+            "",
+            "M",
+            "1.5M",
+            "-1",
+            "+1",
+            "1 M",
+            "1MB",
+            "9223372036854775808",
+            "16777216T",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(multiple("4096"), Ok(4096));
+        for wrong in ["0", "4097", "2T"] {
+            assert!(multiple(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Says what was made.
+
+use crate::options::Args;
+use daxfs::Summary;
+use serde_json::json;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// What there is to say of an image.
+pub struct Made<'a> {
+    /// Its name.
+    pub image: &'a Path,
+    /// Its bytes,
+    pub size: u64,
+    /// and inodes.
+    pub inodes: u64,
+    /// All about it, unless nothing was written.
+    pub written: Option<&'a Summary>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Says it as the user wants to hear it; on standard error if standard output has the image.
+pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) {
+    if args.quiet {
+        return;
+    }
+    let text = if args.json { json(made) } else { line(made) };
+    // Nobody may be listening; the image is made all the same.
+    let _ = if on_stdout {
+        writeln!(std::io::stderr(), "{text}")
+    } else {
+        writeln!(std::io::stdout(), "{text}")
+    };
+}
+
+fn line(made: &Made<'_>) -> String {
+    let (image, size, inodes) = (made.image.display(), made.size, made.inodes);
+    match made.written {
+        None => format!("{image}: would have {size} bytes, {inodes} inodes"),
+        Some(written) => format!(
+            "{image}: {size} bytes, {inodes} inodes, {:.2} s, uuid {}, sha256 {}",
+            made.took.as_secs_f64(),
+            written.uuid,
+            daxfs::digest::hex(&written.digest),
+        ),
+    }
+}
+
+fn json(made: &Made<'_>) -> String {
+    let mut object = json!({
+        "image": made.image.to_string_lossy(),
+        "size": made.size,
+        "inodes": made.inodes,
+        "dry_run": made.written.is_none(),
+    });
+    if let Some(written) = made.written {
+        object["uuid"] = json!(written.uuid.to_string());
+        object["sha256"] = json!(daxfs::digest::hex(&written.digest));
+        object["seconds"] = json!(made.took.as_secs_f64());
+    }
+    object.to_string()
+}

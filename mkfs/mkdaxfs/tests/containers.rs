@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Container images: layers on top of one another or apart, from every kind of layout and archive.
+
+#[path = "../../daxfs/tests/common/mod.rs"]
+mod common;
+mod support;
+
+use common::listing::{Listing, What};
+use common::{assert_same, listing_of};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::fixture::{self, Can};
+use support::layout::{docker, named, oci, platform, Layout};
+use support::{available, is_root, make, mkdaxfs, run, skip};
+
+/// Runs a script in `at`, which must succeed.
+fn shell(at: &Path, script: &str) {
+    let output = Command::new("bash")
+        .args(["-ec", script])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+}
+
+/// Three layers and, in `flat`, what they make together.
+const LAYERS: &str = r#"
+    mkdir one two three flat
+    cd one; mkdir -p a/b/c d usr/lib opaque/sub keep
+    echo 1 >a/one; echo 1 >a/b/two; echo 1 >a/b/c/three; echo 1 >d/file; echo 1 >opaque/sub/old; echo 1 >opaque/old
+    ln -s usr/lib lib; echo 1 >usr/lib/libc; ln d/file d/hard; echo 1 >keep/x; echo 1 >gone; echo 1 >swap
+    cd ../two; mkdir -p a/b opaque lib keep swap
+    >a/.wh.one; >a/b/.wh.c; echo 2 >a/b/new; >opaque/.wh..wh..opq; echo 2 >opaque/new; rmdir lib
+    >.wh.gone; echo 2 >keep/y; echo 2 >swap/inside; >d; rm d; mkdir -p .wh..wh.plnk; echo x >.wh..wh.plnk/1
+    cd ../three; mkdir -p a/one d keep; echo 3 >a/one/dir; >keep/.wh.missing; echo 3 >d/other
+    cd ../flat; mkdir -p a/b a/one d usr/lib opaque keep swap
+    echo 3 >a/one/dir; echo 1 >a/b/two; echo 2 >a/b/new; echo 1 >d/file; ln d/file d/hard; echo 3 >d/other
+    echo 2 >opaque/new; ln -s usr/lib lib; echo 1 >usr/lib/libc; echo 2 >usr/lib/libm; echo 1 >keep/x; echo 2 >keep/y
+    echo 2 >swap/inside; ln d/file linked
+    cd ..; mkdir -p extra/lib; echo 2 >extra/lib/libm
+    find . -exec touch -h -d @1600000000 {} +
+    pack() { tar --format=posix --sort=name --owner=0 --group=0 --numeric-owner -C "$1" -cf $1.tar .; }
+    pack one; pack two; pack three
+    # A file behind a symlink of the layer below, and a hard link into it: the archive has no entry for either's parent.
+    tar --format=posix --owner=0 --group=0 -C extra -rf two.tar lib/libm
+    python3 - <<-'END'
+	import tarfile
+	with tarfile.open('two.tar', 'a', format=tarfile.PAX_FORMAT) as archive:
+	    info = tarfile.TarInfo('linked'); info.type = tarfile.LNKTYPE; info.linkname = 'd/file'
+	    archive.addfile(info)
+	END
+"#;
+
+/// The layers in a directory, and the bytes of the image that they make together.
+fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
+    if !available("python3") {
+        skip("there is no python3");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    shell(at, LAYERS);
+    make(["-q", "--all-root"], &at.join("flat"), &at.join("flat.img"));
+    let expected = fs::read(at.join("flat.img")).unwrap();
+    let tars = ["one.tar", "two.tar", "three.tar"].map(|name| at.join(name));
+    Some((directory, tars, expected))
+}
+
+/// Makes an image of `input` and compares it.
+#[track_caller]
+fn gives(input: &str, options: &[&str], expected: &[u8]) {
+    let scratch = common::scratch();
+    let image = scratch.path().join("image");
+    let output = run(mkdaxfs().arg("-q").args(options).arg(input).arg(&image));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{input}");
+    if fs::read(&image).unwrap() != expected {
+        let wanted = scratch.path().join("wanted");
+        fs::write(&wanted, expected).unwrap();
+        assert_same(&listing_of(&image), &listing_of(&wanted));
+        panic!("{input}: the same files in another image");
+    }
+}
+
+/// The one line of a run that fails.
+#[track_caller]
+fn fails(input: &str, options: &[&str], what: &str) {
+    let scratch = common::scratch();
+    let output = run(mkdaxfs()
+        .args(options)
+        .arg(input)
+        .arg(scratch.path().join("image")));
+    assert_eq!(
+        (output.status, output.stderr.lines().count()),
+        (1, 1),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains(what), "{what}: {output:?}");
+    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn flattened() {
+    let Some((directory, tars, expected)) = layers() else {
+        return;
+    };
+    let at = directory.path();
+    let programs: Vec<&str> = ["", "gzip", "zstd"]
+        .into_iter()
+        .filter(|p| p.is_empty() || available(p))
+        .collect();
+    for program in &programs {
+        let layout = Layout::new(&at.join(format!("oci{program}")));
+        let layers: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, program)).collect();
+        layout.index(&[layout.manifest(&layers)]);
+        let path = layout.0.display().to_string();
+        gives(&format!("oci:{path}"), &[], &expected);
+        // As an archive, and that compressed, and from a pipe.
+        shell(
+            at,
+            &format!("tar -C '{path}' -cf oci.tar .; gzip -kf oci.tar"),
+        );
+        gives(
+            &format!("oci:{}", at.join("oci.tar").display()),
+            &[],
+            &expected,
+        );
+        gives(
+            &format!("oci-archive:{}", at.join("oci.tar.gz").display()),
+            &[],
+            &expected,
+        );
+        let mut cat = Command::new("cat")
+            .arg(at.join("oci.tar"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = run(mkdaxfs()
+            .args(["-q", "oci:-"])
+            .arg(at.join("out"))
+            .stdin(cat.stdout.take().unwrap()));
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+        assert!(cat.wait().unwrap().success());
+        assert!(fs::read(at.join("out")).unwrap() == expected);
+    }
+    docker(&at.join("docker.tar"), &tars, "example:1");
+    let path = at.join("docker.tar").display().to_string();
+    gives(&format!("docker:{path}"), &[], &expected);
+    gives(&format!("docker-archive:{path}:example:1"), &[], &expected);
+    fails(
+        &format!("docker:{path}:example:2"),
+        &[],
+        "has no image called 'example:2'; it has: example:1",
+    );
+    // The same layer twice is one file and a symlink.
+    docker(
+        &at.join("twice.tar"),
+        &[tars[0].clone(), tars[0].clone()],
+        "example:1",
+    );
+    make(["-q"], &tars[0], &at.join("one.img"));
+    let one = fs::read(at.join("one.img")).unwrap();
+    gives(
+        &format!("docker:{}", at.join("twice.tar").display()),
+        &[],
+        &one,
+    );
+    // Other inputs go on top.
+    let output = run(mkdaxfs()
+        .args(["-q", "--all-root"])
+        .arg(&tars[0])
+        .arg(format!("docker:{path}"))
+        .arg(at.join("out")));
+    assert_eq!(output.status, 0, "{output:?}");
+}
+
+#[test]
+fn which_image() {
+    let Some((directory, tars, expected)) = layers() else {
+        return;
+    };
+    let at = directory.path();
+    let layout = Layout::new(&at.join("layout"));
+    let all: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, "")).collect();
+    let whole = layout.manifest(&all);
+    let first = layout.manifest(&all[..1]);
+    make(["-q"], &tars[0], &at.join("one.img"));
+    let one = fs::read(at.join("one.img")).unwrap();
+    let path = format!("oci:{}", layout.0.display());
+    layout.index(&[
+        named(whole.clone(), "whole"),
+        named(first.clone(), "example.org:5000/first:tag"),
+    ]);
+    gives(&format!("{path}:whole"), &[], &expected);
+    gives(&format!("{path}:example.org:5000/first:tag"), &[], &one);
+    gives(
+        &format!("{path}:{}", whole["digest"].as_str().unwrap()),
+        &[],
+        &expected,
+    );
+    fails(
+        &path,
+        &[],
+        "has several images; name one behind a colon: whole, example.org:5000/first:tag",
+    );
+    fails(
+        &format!("{path}:other"),
+        &[],
+        "has no image called 'other'; it has: whole, example",
+    );
+    // For several processors, in an index of its own.
+    let arch = if cfg!(target_arch = "x86_64") {
+        "amd64"
+    } else {
+        "arm64"
+    };
+    let both = [
+        platform(whole.clone(), arch),
+        platform(first.clone(), "s390x"),
+        platform(first.clone(), "unknown"),
+    ];
+    layout.index(&[named(layout.nested(&both), "multi")]);
+    gives(&path, &[], &expected);
+    gives(
+        &format!("{path}:multi"),
+        &["--platform", "linux/s390x"],
+        &one,
+    );
+    fails(
+        &path,
+        &["--platform", "linux/mips"],
+        "no image for linux/mips; choose one with --platform: linux/",
+    );
+    layout.index(&both);
+    gives(&path, &[], &expected);
+    layout.index(&[]);
+    fails(&path, &[], "has no image");
+}
+
+#[test]
+fn damaged_layouts() {
+    let Some((directory, tars, _)) = layers() else {
+        return;
+    };
+    let at = directory.path();
+    let layout = Layout::new(&at.join("layout"));
+    let path = format!("oci:{}", layout.0.display());
+    fails(&path, &[], "has no 'index.json'; it is no container image");
+    let layer = layout.layer(&tars[0], "gzip");
+    layout.index(&[layout.manifest(&[layer.clone()])]);
+    let blob = |value: &Value| {
+        let digest = value["digest"].as_str().unwrap();
+        layout.0.join("blobs/sha256").join(&digest[7..])
+    };
+    // One bit, one byte more, none at all.
+    let bytes = fs::read(blob(&layer)).unwrap();
+    let mut wrong = bytes.clone();
+    wrong[20] ^= 4;
+    fs::write(blob(&layer), &wrong).unwrap();
+    fails(&path, &[], "does not have its digest sha256:");
+    wrong.push(0);
+    fs::write(blob(&layer), &wrong).unwrap();
+    fails(
+        &path,
+        &[],
+        &format!("has {} bytes instead of {}", bytes.len() + 1, bytes.len()),
+    );
+    fs::remove_file(blob(&layer)).unwrap();
+    fails(&path, &[], "has no 'blobs/sha256/");
+    fs::write(blob(&layer), &bytes).unwrap();
+    let strange = layout.blob("application/x-encrypted", b"x");
+    layout.index(&[layout.manifest(&[strange])]);
+    fails(
+        &path,
+        &[],
+        "has a layer of the type application/x-encrypted, which is no file system",
+    );
+    let evil = serde_json::json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
+    layout.index(&[evil]);
+    fails(&path, &[], "index.json is not understood");
+    fs::write(layout.0.join("index.json"), "{").unwrap();
+    fails(&path, &[], "index.json is not understood");
+    docker(&at.join("docker.tar"), &tars, "x");
+    let mut bytes = fs::read(at.join("docker.tar")).unwrap();
+    let place = bytes
+        .windows(5)
+        .position(|window| window == b"libc\0")
+        .unwrap();
+    bytes[place] = b'L';
+    fs::write(at.join("docker.tar"), bytes).unwrap();
+    fails(
+        &format!("docker:{}", at.join("docker.tar").display()),
+        &[],
+        "does not have its digest",
+    );
+    fails(
+        &format!("docker:{}", layout.0.display()),
+        &[],
+        "is an OCI image, not docker's; write oci: in front",
+    );
+    fails(
+        &format!("oci:{}", at.join("none").display()),
+        &[],
+        "none: cannot open the file: No such file",
+    );
+}
+
+/// What overlayfs shows of layers, the lowest first.
+fn overlay(layers: &[Listing]) -> Listing {
+    let mut shown = Listing::new();
+    for layer in layers {
+        let opaque = |path: &[u8]| {
+            layer[path].xattrs.get(&b"trusted.overlay.opaque"[..]) == Some(&b"y".to_vec())
+        };
+        let whiteout = |path: &[u8]| layer[path].content == What::Device(0, 0);
+        let mut hidden: Vec<Vec<u8>> = Vec::new();
+        for (path, entry) in layer {
+            let directory = entry.mode & 0o170_000 == 0o040_000;
+            let below = shown
+                .get(path)
+                .is_some_and(|old| old.mode & 0o170_000 == 0o040_000);
+            if whiteout(path) || !(directory && below) || opaque(path) {
+                hidden.push(path.clone());
+            }
+        }
+        shown.retain(|path, _| {
+            !hidden
+                .iter()
+                .any(|top| path == top || path.starts_with(&[top.as_slice(), b"/"].concat()))
+        });
+        for (path, entry) in layer {
+            if !whiteout(path) {
+                shown.insert(path.clone(), entry.clone());
+            }
+        }
+    }
+    for entry in shown.values_mut() {
+        entry.xattrs.remove(&b"trusted.overlay.opaque"[..]);
+        // Links between layers are copies.
+        (entry.nlink, entry.same_as) = (0, Vec::new());
+    }
+    shown
+}
+
+#[test]
+fn kept_apart() {
+    let Some((directory, tars, expected)) = layers() else {
+        return;
+    };
+    let at = directory.path();
+    let layout = Layout::new(&at.join("layout"));
+    let all: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, "gzip")).collect();
+    layout.index(&[layout.manifest(&all)]);
+    let input = format!("oci:{}", layout.0.display());
+    let images = at.join("images");
+    let output = run(mkdaxfs()
+        .args(["--layers", "--json"])
+        .arg(&input)
+        .arg(&images));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let paths: Vec<PathBuf> = output
+        .stdout
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            PathBuf::from(line["image"].as_str().unwrap())
+        })
+        .collect();
+    let mut names: Vec<PathBuf> = images
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.sort();
+    assert_eq!(paths, names);
+    assert_eq!(paths.len(), 3);
+    let layers: Vec<Listing> = paths.iter().map(|path| listing_of(path)).collect();
+    assert_eq!(layers[1][&b"gone"[..]].content, What::Device(0, 0));
+    assert_eq!(layers[1][&b"a/b/c"[..]].content, What::Device(0, 0));
+    assert!(!layers[1].contains_key(&b"a/.wh.one"[..]));
+    assert!(layers[1][&b"opaque"[..]]
+        .xattrs
+        .contains_key(&b"trusted.overlay.opaque"[..]));
+    fs::write(at.join("wanted"), expected).unwrap();
+    let mut wanted = listing_of(&at.join("wanted"));
+    for entry in wanted.values_mut() {
+        (entry.nlink, entry.same_as) = (0, Vec::new());
+    }
+    assert_same(&overlay(&layers), &wanted);
+    fails(
+        &at.join("one").display().to_string(),
+        &["--layers"],
+        "has no layers; name a container image with oci:",
+    );
+}
+
+/// Layers as umoci writes them.
+#[test]
+fn umoci() {
+    if !available("umoci") {
+        return skip("there is no umoci");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    fixture::make(
+        &at.join("tree"),
+        Can {
+            names: true,
+            ..Can::default()
+        },
+    );
+    let rootless = if is_root() { "" } else { "--rootless" };
+    // Devices of the fixture cannot be made by everybody, nor xattrs be kept.
+    shell(
+        at,
+        &format!(
+            r#"
+        umoci init --layout layout; umoci new --image layout:empty
+        umoci unpack {rootless} --image layout:empty bundle
+        cp -a tree/. bundle/rootfs/; umoci repack --image layout:base bundle; rm -rf bundle
+        umoci unpack {rootless} --image layout:base bundle; cd bundle/rootfs
+        rm -r dir/sub; echo changed >dir/one; rm empty; mkdir empty; echo new >empty/file; ln huge another
+        mkdir 'empty dir/new'; rm link; ln -s new link
+        cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
+        for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
+        ),
+    );
+    for name in ["base", "changed"] {
+        let image = at.join(format!("{name}.img"));
+        let input = format!("oci:{}:{name}", at.join("layout").display());
+        let output = run(mkdaxfs().args(["-q", "--all-root"]).arg(&input).arg(&image));
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+        let wanted = at.join(format!("{name}.wanted"));
+        let rootfs = at.join(name).join("rootfs");
+        let output = run(mkdaxfs()
+            .args(["-q", "--all-root"])
+            .arg(&rootfs)
+            .arg(&wanted));
+        assert_eq!(output.status, 0, "{output:?}");
+        assert_same(&listing_of(&image), &listing_of(&wanted));
+        assert!(
+            fs::read(&image).unwrap() == fs::read(&wanted).unwrap(),
+            "{name}"
+        );
+    }
+}

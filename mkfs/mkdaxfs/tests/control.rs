@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Options that change what goes into an image, and where the image goes.
+
+#[path = "../../daxfs/tests/common/mod.rs"]
+mod common;
+mod support;
+
+use common::builder::superblock;
+use common::listing::{Listing, What};
+use common::{listing_of, scratch};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::{is_root, make, mkdaxfs, run, skip};
+
+/// A tree with some files, in `tree` of the directory.
+fn tree() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir_all(tree.join("src/deep/target")).unwrap();
+    fs::create_dir_all(tree.join("target")).unwrap();
+    for name in [
+        "src/a.c",
+        "src/a.o",
+        "src/deep/b.o",
+        "src/deep/target/x",
+        "target/y",
+        "keep.o.txt",
+    ] {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    symlink("src/a.c", tree.join("link")).unwrap();
+    (directory, tree)
+}
+
+fn listing(options: &[&str], input: &Path) -> Listing {
+    let scratch = scratch();
+    let image = scratch.path().join("image");
+    make(options, input, &image);
+    listing_of(&image)
+}
+
+fn names(listing: &Listing) -> Vec<&str> {
+    listing
+        .keys()
+        .map(|path| std::str::from_utf8(path).unwrap())
+        .collect()
+}
+
+/// An archive of the tree.
+fn archive(tree: &Path) -> PathBuf {
+    let archive = tree.with_extension("tar");
+    let status = Command::new("tar")
+        .args(["--format=posix", "-cf"])
+        .arg(&archive)
+        .arg("-C")
+        .arg(tree)
+        .arg(".")
+        .status();
+    assert!(status.unwrap().success());
+    archive
+}
+
+#[test]
+fn exclude() {
+    let (directory, tree) = tree();
+    let patterns = directory.path().join("patterns");
+    fs::write(&patterns, "# objects\n\n*.o\n").unwrap();
+    let from = format!("--exclude-from={}", patterns.display());
+    for (options, expected) in [
+        (
+            &["-e", "*.o", "-e", "/target"][..],
+            &[
+                "",
+                "keep.o.txt",
+                "link",
+                "src",
+                "src/a.c",
+                "src/deep",
+                "src/deep/target",
+                "src/deep/target/x",
+            ][..],
+        ),
+        (
+            &[from.as_str(), "--exclude=target/"],
+            &["", "keep.o.txt", "link", "src", "src/a.c", "src/deep"],
+        ),
+        (&["-e", "src", "-e", "target"], &["", "keep.o.txt", "link"]),
+        (
+            &["-e", "src/**/x", "-e", "src/*.[co]", "-e", "{link,keep*}"],
+            &[
+                "",
+                "src",
+                "src/deep",
+                "src/deep/b.o",
+                "src/deep/target",
+                "target",
+                "target/y",
+            ],
+        ),
+    ] {
+        for input in [&tree, &archive(&tree)] {
+            assert_eq!(names(&listing(options, input)), expected, "{options:?}");
+        }
+    }
+    // The other name of a file stays.
+    fs::hard_link(tree.join("src/a.o"), tree.join("src/z")).unwrap();
+    let found = listing(&["-e", "a.o"], &archive(&tree));
+    assert_eq!(
+        found[&b"src/z"[..]].content,
+        What::Bytes(b"src/a.o".to_vec())
+    );
+    assert_eq!(found[&b"src/z"[..]].nlink, 1);
+    for wrong in ["[", "/", ""] {
+        let output = run(mkdaxfs()
+            .args(["-e", wrong])
+            .arg(&tree)
+            .arg(directory.path().join("image")));
+        assert_eq!(output.status, 1, "{output:?}");
+        assert!(
+            output
+                .stderr
+                .starts_with("mkdaxfs: --exclude: the pattern '"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn owners() {
+    let (_directory, tree) = tree();
+    if is_root() {
+        for (name, uid, gid) in [
+            ("src", 1000, 100),
+            ("link", 1001, 101),
+            ("target", 200_000, 5),
+        ] {
+            std::os::unix::fs::lchown(tree.join(name), Some(uid), Some(gid)).unwrap();
+        }
+    } else {
+        skip("other owners need root");
+    }
+    let plain = listing(&[], &tree);
+    let check = |options: &[&str], map: &dyn Fn(u32, u32) -> (u32, u32)| {
+        for (path, entry) in listing(options, &tree) {
+            let old = &plain[&path];
+            assert_eq!((entry.uid, entry.gid), map(old.uid, old.gid), "{options:?}");
+            assert_eq!((entry.mode, entry.mtime), (old.mode, old.mtime));
+        }
+    };
+    check(&["--all-root"], &|_, _| (0, 0));
+    check(&["--uid", "7"], &|_, gid| (7, gid));
+    check(&["--uid", "7", "--gid", "4294967294"], &|_, _| {
+        (7, u32::MAX - 1)
+    });
+    check(
+        &[
+            "--map-uid",
+            "1000:5000:2",
+            "--map-uid=200000:0:65536",
+            "--map-gid=101:1",
+        ],
+        &|uid, gid| {
+            let uid = match uid {
+                1000 | 1001 => uid + 4000,
+                200_000 => 0,
+                uid => uid,
+            };
+            (uid, if gid == 101 { 1 } else { gid })
+        },
+    );
+}
+
+#[test]
+fn modes_and_times() {
+    let (directory, tree) = tree();
+    fs::set_permissions(tree.join("src/a.c"), PermissionsExt::from_mode(0o4711)).unwrap();
+    fs::set_permissions(tree.join("src/a.o"), PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(tree.join("src"), PermissionsExt::from_mode(0o2700)).unwrap();
+    for (mode, program, object, source, link) in [
+        ("u=rwX,go=rX", 0o755, 0o644, 0o2755, 0o777),
+        ("a+r,o-x", 0o4754, 0o644, 0o2744, 0o777),
+        ("-s", 0o711, 0o600, 0o700, 0o777),
+        ("640", 0o640, 0o640, 0o2640, 0o777),
+    ] {
+        let found = listing(&[&format!("--mode={mode}")], &tree);
+        let mode_of = |path: &str| found[path.as_bytes()].mode & 0o7777;
+        assert_eq!(
+            [
+                mode_of("src/a.c"),
+                mode_of("src/a.o"),
+                mode_of("src"),
+                mode_of("link")
+            ],
+            [program, object, source, link],
+            "{mode}"
+        );
+    }
+    let set = |name: &str, seconds: &str| {
+        let status = Command::new("touch")
+            .args(["-h", "-d", &format!("@{seconds}")])
+            .arg(tree.join(name))
+            .status();
+        assert!(status.unwrap().success());
+    };
+    set("src/a.c", "1000.5");
+    set("link", "999");
+    let found = listing(&["--mtime", "1000.25"], &tree);
+    assert!(found
+        .values()
+        .all(|entry| entry.mtime == (1000, 250_000_000)));
+    let found = listing(&["--mtime", "1000.25", "--clamp-mtime"], &tree);
+    assert_eq!(found[&b"src/a.c"[..]].mtime, (1000, 250_000_000));
+    assert_eq!(found[&b"link"[..]].mtime, (999, 0));
+    let image = directory.path().join("image");
+    let output = run(mkdaxfs()
+        .args(["-q", "--clamp-mtime"])
+        .env("SOURCE_DATE_EPOCH", "1000")
+        .arg(&tree)
+        .arg(&image));
+    assert_eq!(output.status, 0, "{output:?}");
+    let found = listing_of(&image);
+    assert_eq!(found[&b"src/a.c"[..]].mtime, (1000, 0));
+    assert_eq!(found[&b"link"[..]].mtime, (999, 0));
+    assert_eq!(superblock(&fs::read(&image).unwrap()).build_sec.get(), 1000);
+    let output = run(mkdaxfs()
+        .args(["-q", "--clamp-mtime"])
+        .arg(&tree)
+        .arg(&image));
+    assert_eq!(output.status, 1);
+    assert!(
+        output.stderr.contains("--clamp-mtime: needs a time"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn labels() {
+    let (directory, tree) = tree();
+    let contexts = directory.path().join("file_contexts");
+    fs::write(
+        &contexts,
+        "/.* system_u:object_r:default_t:s0\n/src(/.*)? -d dir_t\n/src/.*\\.o -- object_t\n/link -l link_t\n/target(/.*)? <<none>>\n",
+    )
+    .unwrap();
+    let option = format!("--file-contexts={}", contexts.display());
+    for input in [&tree, &archive(&tree)] {
+        let found = listing(&[&option], input);
+        let label = |path: &str| {
+            let value = found[path.as_bytes()]
+                .xattrs
+                .get(&b"security.selinux"[..])?;
+            Some(String::from_utf8(value.clone()).unwrap())
+        };
+        for (path, expected) in [
+            ("", Some("system_u:object_r:default_t:s0\0")),
+            ("src/deep", Some("dir_t\0")),
+            ("src/deep/b.o", Some("object_t\0")),
+            ("src/a.c", Some("system_u:object_r:default_t:s0\0")),
+            ("link", Some("link_t\0")),
+            ("target", None),
+            ("target/y", None),
+        ] {
+            assert_eq!(label(path).as_deref(), expected, "{path}");
+        }
+    }
+    fs::write(&contexts, "/( x\n").unwrap();
+    let output = run(mkdaxfs()
+        .arg(&option)
+        .arg(&tree)
+        .arg(directory.path().join("image")));
+    assert_eq!(output.status, 1);
+    assert!(
+        output
+            .stderr
+            .contains("file_contexts: line 1: the expression '/(' is not understood"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn sizes() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    fs::write(tree.join("large"), vec![2; 1 << 20]).unwrap();
+    fs::write(tree.join("huge"), vec![1; 3 << 20]).unwrap();
+    let data = |options: &[&str], name: &str| {
+        make(options, &tree, &image);
+        let bytes = fs::read(&image).unwrap();
+        let wanted = fs::read(tree.join(name)).unwrap();
+        let at = bytes
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+            .unwrap();
+        (at as u64, bytes.len() as u64)
+    };
+    let huge = 2 << 20;
+    let (at, size) = data(&[], "huge");
+    assert_eq!((at % huge, size % huge), (0, 0));
+    let (at, size) = data(&["--huge-threshold=1M", "--padding=4K"], "large");
+    assert_eq!((at % huge, size % 4096), (0, 0));
+    assert_ne!(size % huge, 0);
+    let (at, _) = data(&["--huge-threshold=1G"], "huge");
+    assert_ne!(at % huge, 0);
+    assert_eq!(data(&["--padding=64M"], "huge").1, 64 << 20);
+    assert_eq!(data(&["--padding=4K", "-b", "65536"], "huge").1 % 65536, 0);
+    let output = run(mkdaxfs().args(["--max-size", "2M"]).arg(&tree).arg(&image));
+    assert_eq!(output.status, 1);
+    assert!(
+        output
+            .stderr
+            .contains("bytes, the limit is 2097152; leave something out or raise the limit"),
+        "{output:?}"
+    );
+    make(["-q", "--max-size", "1G"], &tree, &image);
+}
+
+#[test]
+fn telling() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    let output = run(mkdaxfs()
+        .args(["--dry-run", "--json"])
+        .arg(&tree)
+        .arg(&image));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert!(!image.exists());
+    let dry: Value = serde_json::from_str(&output.stdout).unwrap();
+    let output = run(mkdaxfs().args(["--json", "-j", "1"]).arg(&tree).arg(&image));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let made: Value = serde_json::from_str(&output.stdout).unwrap();
+    let bytes = fs::read(&image).unwrap();
+    let record = superblock(&bytes);
+    assert_eq!(made["image"], image.display().to_string());
+    assert_eq!(made["size"], bytes.len() as u64);
+    assert_eq!(made["sha256"], daxfs::digest::hex(&record.sha256));
+    assert_eq!(made["uuid"].as_str().unwrap().len(), 36);
+    assert_eq!(
+        (&dry["size"], &dry["inodes"]),
+        (&made["size"], &made["inodes"])
+    );
+    assert_eq!(
+        (&dry["dry_run"], &made["dry_run"]),
+        (&Value::Bool(true), &Value::Bool(false))
+    );
+    let output = run(mkdaxfs().arg("-n").arg(&tree).arg(&image));
+    assert!(output.stdout.contains(&format!(
+        "image: would have {} bytes, {} inodes",
+        made["size"], made["inodes"]
+    )));
+}
+
+#[test]
+fn standard_output() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    make(["-q"], &tree, &image);
+    let output = mkdaxfs()
+        .arg(&tree)
+        .arg("-")
+        .env("TMPDIR", directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(output.stdout == fs::read(&image).unwrap());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.starts_with("-: ") && told.lines().count() == 1,
+        "{told}"
+    );
+    let output = mkdaxfs()
+        .arg("-q")
+        .arg(&tree)
+        .arg("-")
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.stderr, b"");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = mkdaxfs()
+        .arg("-q")
+        .arg(&tree)
+        .arg("-")
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("standard output: cannot write the image: No space left"),
+        "{told}"
+    );
+}
+
+/// A loop device with a file of so many bytes behind it.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn new(file: &Path, size: u64) -> Option<Self> {
+        let behind = File::create(file).unwrap();
+        std::io::copy(
+            &mut std::io::Read::take(std::io::repeat(0xaa), size),
+            &mut &behind,
+        )
+        .unwrap();
+        let output = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output();
+        match output {
+            Ok(output) if output.status.success() => Some(Loop(
+                String::from_utf8(output.stdout).unwrap().trim().into(),
+            )),
+            _ => {
+                skip("there are no loop devices for us");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn block_devices() {
+    let (directory, tree) = tree();
+    let at = directory.path();
+    let image = at.join("image");
+    fs::write(tree.join("huge"), vec![1; 3 << 20]).unwrap();
+    make(["-q"], &tree, &image);
+    let bytes = fs::read(&image).unwrap();
+    let Some(device) = Loop::new(&at.join("behind"), bytes.len() as u64 + 8192) else {
+        return;
+    };
+    make(["-q"], &tree, &device.0);
+    let behind = fs::read(at.join("behind")).unwrap();
+    assert!(behind[..bytes.len()] == bytes);
+    assert!(
+        behind[bytes.len()..].iter().all(|&byte| byte == 0xaa),
+        "it wrote behind the image"
+    );
+    assert!(device.0.metadata().unwrap().rdev() != 0);
+    // The device as input.
+    let out = at.join("out");
+    make(["-q"], &device.0, &out);
+    assert!(fs::read(&out).unwrap() == bytes);
+    let Some(small) = Loop::new(&at.join("small"), bytes.len() as u64 - 4096) else {
+        return;
+    };
+    let output = run(mkdaxfs().arg(&tree).arg(&small.0));
+    assert_eq!(output.status, 1);
+    assert!(
+        output.stderr.contains(&format!(
+            "the image has {} bytes, the device {}; use a larger one",
+            bytes.len(),
+            bytes.len() - 4096
+        )),
+        "{output:?}"
+    );
+    assert!(fs::read(at.join("small"))
+        .unwrap()
+        .iter()
+        .all(|&byte| byte == 0xaa));
+}
+
+#[test]
+fn other_file_systems() {
+    let (directory, tree) = tree();
+    let script = r#"
+        cd "$2"; mkdir tree/mnt; mount -t tmpfs tmpfs tree/mnt; echo 1 >tree/mnt/file; chmod 700 tree/mnt
+        "$1" -q tree all; "$1" -q --one-file-system tree one"#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "bash", "-ec", script, "-"])
+        .arg(mkdaxfs().get_program())
+        .arg(directory.path());
+    if !is_root() || run(Command::new("unshare").args(["-m", "true"])).status != 0 {
+        return skip("mounting needs root");
+    }
+    let output = run(&mut command);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let all = listing_of(&directory.path().join("all"));
+    let one = listing_of(&directory.path().join("one"));
+    assert!(all.contains_key(&b"mnt/file"[..]));
+    assert!(one.contains_key(&b"mnt"[..]) && !one.contains_key(&b"mnt/file"[..]));
+    assert_eq!(one.len() + 1, all.len());
+    assert!(tree.exists());
+}
