@@ -7,12 +7,12 @@
 //!
 //! * [`memory`]: where the bytes live, and the only way to read them
 //! * [`image`]: the format and its reader; the user-space tools compile the same files
-//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, in
+//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`], [`xattr`], [`export`], [`usage`]: the filesystem, in
 //!   safe Rust
 //! * [`vfs`]: the kernel's interface to filesystems behind a safe trait
 //! * [`bindings`]: the C side, generated
 
-use kernel::prelude::*;
+use kernel::{debugfs::Dir, prelude::*};
 
 mod bindings;
 mod claims;
@@ -27,6 +27,7 @@ mod memory;
 mod options;
 mod source;
 mod super_block;
+mod usage;
 mod vfs;
 mod xattr;
 
@@ -48,7 +49,7 @@ struct Module {
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            registration <- vfs::Registration::new(module),
+            registration <- vfs::Registration::new(module, Dir::new(c"daxfs")),
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::image::{self, Memory};
 use crate::inode::Node;
 use crate::memory::Files;
 use crate::super_block::{report, DaxFs};
+use crate::usage::Event;
 use crate::vfs::{Destination, Extent, INode};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
@@ -45,8 +46,13 @@ pub(crate) fn read(file: &INode<DaxFs>, offset: u64, to: &mut Destination<'_>) -
     let data = content(file)?.data;
     let left = file.size().saturating_sub(offset);
     let length = left.min(to.len() as u64) as usize;
-    let region = file.super_block().data().region();
-    region.access()?.copy_to(data + offset, length, to)
+    let mounted = file.super_block().data();
+    let copied = mounted
+        .region()
+        .access()?
+        .copy_to(data + offset, length, to)?;
+    mounted.count(Event::Read, copied as u64);
+    Ok(copied)
 }
 
 /// See [`crate::vfs::FileSystem::copy`].

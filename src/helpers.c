@@ -13,6 +13,7 @@
 #include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/numa.h>
+#include <linux/percpu.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/ratelimit.h>
@@ -93,6 +94,32 @@ int daxfs_helper_acl(struct super_block *sb, const void *value, size_t size,
 	*acl = made;
 #endif
 	return 0;
+}
+
+u64 __percpu *daxfs_helper_tally_alloc(unsigned int count)
+{
+	return __alloc_percpu(count * sizeof(u64), sizeof(u64));
+}
+
+void daxfs_helper_tally_free(u64 __percpu *numbers)
+{
+	free_percpu(numbers);
+}
+
+void daxfs_helper_tally_add(u64 __percpu *pair, u64 amount)
+{
+	this_cpu_inc(pair[0]);
+	this_cpu_add(pair[1], amount);
+}
+
+u64 daxfs_helper_tally_sum(u64 __percpu *number)
+{
+	unsigned int cpu;
+	u64 sum = 0;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
+	return sum;
 }
 
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid)

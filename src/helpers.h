@@ -27,6 +27,10 @@ void daxfs_helper_inode_set_no_acl(struct inode *inode);
 bool daxfs_helper_capable_sys_admin(void);
 int daxfs_helper_acl(struct super_block *sb, const void *value, size_t size,
 		     struct posix_acl **acl);
+u64 __percpu *daxfs_helper_tally_alloc(unsigned int count);
+void daxfs_helper_tally_free(u64 __percpu *numbers);
+void daxfs_helper_tally_add(u64 __percpu *pair, u64 amount);
+u64 daxfs_helper_tally_sum(u64 __percpu *number);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
 			       bool mixed, bool io);

@@ -7,9 +7,14 @@ use crate::image::layout::XattrPrefix;
 use crate::image::{self, Image, Problem};
 use crate::memory::{Access, Region};
 use crate::options::{Check, Checks, Options};
+use crate::usage::{Event, Usage};
 use crate::vfs::{self, Backing, Context, Errno, Geometry, Statistics, SuperBlock};
 use crate::{dir, export, file, inode, source, xattr};
-use kernel::{fmt, prelude::*};
+use kernel::{
+    debugfs::{Dir, Scope},
+    fmt,
+    prelude::*,
+};
 
 /// Bytes of metadata that are checked at a time.
 const CHECK_PIECE: usize = 16384;
@@ -19,6 +24,8 @@ pub(crate) struct DaxFs;
 
 /// What a mounted image keeps.
 pub(crate) struct Mounted {
+    // Shows the superblock's figures, and goes before the region does.
+    usage: Pin<KBox<Scope<Usage>>>,
     region: Region,
     superblock: image::Superblock,
     checks: Checks,
@@ -39,6 +46,12 @@ impl Mounted {
     /// Which file has which pages.
     pub(crate) fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// Counts an event; see [`Usage::count`].
+    #[inline]
+    pub(crate) fn count(&self, event: Event, amount: u64) {
+        self.usage.count(event, amount);
     }
 
     /// What tells handles of this image's files from those of another: the start of its SHA-256.
@@ -67,6 +80,7 @@ impl kernel::fmt::Display for image::Error {
 
 /// Logs what is wrong with an image in use, a few times a second at most, and tells the errno for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
+    sb.data().count(Event::Error, 0);
     if vfs::log_allowed() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino.into(), error);
     }
@@ -161,6 +175,7 @@ fn verify_digest(
 impl vfs::FileSystem for DaxFs {
     const NAME: &'static CStr = c"daxfs";
 
+    type Shared = Dir;
     type Options = Options;
     type Super = Mounted;
     type Inode = inode::Data;
@@ -175,6 +190,7 @@ impl vfs::FileSystem for DaxFs {
 
     fn fill_super(
         sb: &vfs::NewSuper,
+        debugfs: &Dir,
         bdev: Option<&vfs::BlockDevice>,
         options: &mut Options,
         context: &Context,
@@ -185,7 +201,9 @@ impl vfs::FileSystem for DaxFs {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
         };
+        let usage = Usage::new(context.source(), &region, &superblock)?;
         let mounted = Mounted {
+            usage: usage.show(debugfs, &sb.name()?)?,
             region,
             superblock,
             checks: options.checks,
@@ -235,6 +253,15 @@ impl vfs::FileSystem for DaxFs {
 
     fn copy(file: &vfs::INode<Self>, offset: u64, into: &mut [u8]) -> Result {
         file::copy(file, offset, into)
+    }
+
+    fn faulted(file: &vfs::INode<Self>, outcome: vfs::Fault) {
+        let event = match outcome {
+            vfs::Fault::Page => Event::Fault,
+            vfs::Fault::Huge => Event::HugeFault,
+            vfs::Fault::Failed => Event::FailedFault,
+        };
+        file.super_block().data().count(event, 0);
     }
 
     fn extent(file: &vfs::INode<Self>) -> Result<vfs::Extent<'_>> {

@@ -41,6 +41,16 @@ pub(crate) struct Extent<'a> {
     pub(crate) mappable: u64,
 }
 
+/// What a fault came to.
+pub(crate) enum Fault {
+    /// A page was mapped, or some side by side.
+    Page,
+    /// 2 MiB were mapped.
+    Huge,
+    /// The process gets a signal.
+    Failed,
+}
+
 /// The C operations on regular files.
 pub(super) struct Operations<T>(PhantomData<T>);
 
@@ -237,10 +247,12 @@ impl<T: FileSystem> Operations<T> {
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM calls this on a mapping of a file of ours.
         unsafe {
-            match Self::tail_fault(vmf, order).or_else(|| Self::failed_fault(vmf, order)) {
-                Some(result) => result,
-                None => bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP),
-            }
+            let result =
+                match Self::tail_fault(vmf, order).or_else(|| Self::failed_fault(vmf, order)) {
+                    Some(result) => result,
+                    None => bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP),
+                };
+            Self::tell(vmf, order, result)
         }
     }
 
@@ -347,6 +359,33 @@ impl<T: FileSystem> Operations<T> {
         super::errno_or_zero(|| result)
     }
 
+    /// Tells the filesystem what a fault came to, and returns it.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::faulting`].
+    #[inline]
+    unsafe fn tell(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+        result: bindings::vm_fault_t,
+    ) -> bindings::vm_fault_t {
+        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
+            Fault::Failed
+        } else if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0
+        {
+            // It comes again, for a smaller page or from the start.
+            return result;
+        } else if order > 0 {
+            Fault::Huge
+        } else {
+            Fault::Page
+        };
+        // SAFETY: By the contract.
+        T::faulted(unsafe { Self::faulting(vmf) }, outcome);
+        result
+    }
+
     unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: As this function's own contract.
         unsafe { Self::paged_huge_fault(vmf, 0) }
@@ -360,9 +399,9 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
         unsafe {
             if let Some(result) = Self::tail_fault(vmf, order) {
-                return result;
+                return Self::tell(vmf, order, result);
             }
-            match T::extent(Self::faulting(vmf)) {
+            let result = match T::extent(Self::faulting(vmf)) {
                 Ok(extent) => {
                     let Extent {
                         region,
@@ -372,7 +411,8 @@ impl<T: FileSystem> Operations<T> {
                     region.fault(vmf, order, offset, mappable)
                 }
                 Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
-            }
+            };
+            Self::tell(vmf, order, result)
         }
     }
 

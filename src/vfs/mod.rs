@@ -13,6 +13,7 @@
 //! * [`export`]: file handles
 //! * [`file`]: reads and mappings
 //! * [`sha256`]: the kernel's SHA-256
+//! * [`tally`]: counters that cost next to nothing
 //!
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/dax.h`.
 
@@ -24,20 +25,22 @@ pub(crate) mod inode;
 pub(crate) mod registration;
 pub(crate) mod sha256;
 pub(crate) mod super_block;
+pub(crate) mod tally;
 pub(crate) mod xattr;
 
 pub(crate) use context::{Backing, Context, FileRef, Param, SourceKind, Value};
 pub(crate) use dir::Emitter;
-pub(crate) use file::{Destination, Extent};
+pub(crate) use file::{Destination, Extent, Fault};
 pub(crate) use inode::{Attributes, INode, INodeRef, Kind, Mapped};
 pub(crate) use registration::Registration;
 pub(crate) use sha256::Sha256;
 pub(crate) use super_block::{Geometry, Statistics, SuperBlock};
+pub(crate) use tally::Tally;
 pub(crate) use xattr::{AclKind, NameList, ValueBuffer};
 
 use crate::bindings;
 use crate::image::layout::XattrPrefix;
-use kernel::prelude::*;
+use kernel::{prelude::*, str::CString};
 
 /// A read-only filesystem whose files are mapped from a DAX device.
 ///
@@ -45,6 +48,9 @@ use kernel::prelude::*;
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// The name under which it is mounted.
     const NAME: &'static CStr;
+
+    /// What all mounted filesystems share.
+    type Shared: Send + Sync;
 
     /// Mount options while they are gathered.
     type Options: Default + Send + Sync;
@@ -76,6 +82,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Fails the mount; the reason is to be told to `context`.
     fn fill_super(
         sb: &NewSuper,
+        shared: &Self::Shared,
         bdev: Option<&BlockDevice>,
         options: &mut Self::Options,
         context: &Context,
@@ -124,6 +131,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// `EIO` when the memory fails.
     fn copy(file: &INode<Self>, offset: u64, into: &mut [u8]) -> Result;
+
+    /// Told of each fault on a mapping of the regular file `file` that mapped or failed.
+    fn faulted(file: &INode<Self>, outcome: Fault);
 
     /// Where the content of the regular file `file` stands.
     ///
@@ -229,6 +239,26 @@ impl BlockDevice {
 pub(crate) struct NewSuper(*mut bindings::super_block);
 
 impl NewSuper {
+    /// A name that no other super block has: the block device's, or the number of one of no device.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn name(&self) -> Result<CString> {
+        // SAFETY: The super block is valid, and its device and `s_id` are set before it is filled.
+        let (device, id) = unsafe {
+            (
+                (*self.0).s_dev,
+                CStr::from_char_ptr((*self.0).s_id.as_ptr()),
+            )
+        };
+        let minor = device & ((1 << bindings::DAXFS_MINOR_BITS) - 1);
+        match device >> bindings::DAXFS_MINOR_BITS {
+            0 => CString::try_from_fmt(fmt!("0:{}", minor)),
+            _ => CString::try_from_fmt(fmt!("{}", id)),
+        }
+    }
+
     /// The C object.
     pub(crate) fn as_raw(&self) -> *mut bindings::super_block {
         self.0

@@ -17,6 +17,7 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 pub(crate) struct Registration<T: FileSystem> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
+    shared: T::Shared,
     cache: Cache<T>,
     #[pin]
     _pin: PhantomPinned,
@@ -28,14 +29,15 @@ unsafe impl<T: FileSystem> Sync for Registration<T> {}
 unsafe impl<T: FileSystem> Send for Registration<T> {}
 
 impl<T: FileSystem> Registration<T> {
-    /// Registers `T` for `module`.
+    /// Registers `T` for `module`; all that are mounted use `shared`.
     ///
     /// # Errors
     ///
     /// `EBUSY` when a filesystem of that name exists, `ENOMEM`.
-    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             cache: Cache::new()?,
+            shared,
             fs_type <- Opaque::try_ffi_init(|place: *mut bindings::file_system_type| {
                 // SAFETY: `place` is valid for writing; zero is a valid value of every member.
                 unsafe {
@@ -51,6 +53,17 @@ impl<T: FileSystem> Registration<T> {
             }),
             _pin: PhantomPinned,
         })
+    }
+
+    /// What all mounted filesystems of the type share.
+    ///
+    /// # Safety
+    ///
+    /// `fs_type` must be the one that a `Registration<T>` registered, and stay registered for `'a`.
+    pub(super) unsafe fn shared<'a>(fs_type: *mut bindings::file_system_type) -> &'a T::Shared {
+        let fs_type = fs_type.cast::<Opaque<bindings::file_system_type>>();
+        // SAFETY: By the contract it is the field of a registration, which lives as long.
+        unsafe { &(*kernel::container_of!(fs_type, Self, fs_type)).shared }
     }
 }
 

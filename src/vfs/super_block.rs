@@ -2,7 +2,7 @@
 
 //! A mounted image (`struct super_block`).
 
-use super::{context, BlockDevice, Context, FileSystem, INodeRef, NewSuper};
+use super::{context, BlockDevice, Context, FileSystem, INodeRef, NewSuper, Registration};
 use super::{export, inode, xattr};
 use crate::bindings;
 use core::marker::PhantomData;
@@ -108,7 +108,9 @@ impl<T: FileSystem> Operations<T> {
                 )
             };
             // INVARIANT: The data that is returned is dropped in `kill`, before the super block is freed.
-            let (data, geometry) = T::fill_super(&NewSuper(sb), bdev, options, context)?;
+            // SAFETY: The super block is of our type, which stays registered as long as there are any.
+            let shared = unsafe { Registration::<T>::shared((*sb).s_type) };
+            let (data, geometry) = T::fill_super(&NewSuper(sb), shared, bdev, options, context)?;
             let data = KBox::new(data, GFP_KERNEL)?;
             // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box,
             // which `kill` frees also when this fails further down.
