@@ -218,8 +218,7 @@ static const struct image *small_image(void)
 	char command[5 * PATH_MAX];
 
 	snprintf(command, sizeof(command),
-		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && "
-		 "mkdaxfs --quiet '%s.small' '%s.small.daxfs' >&2",
+		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && mkdaxfs --quiet '%s.small' '%s.small.daxfs' >&2",
 		 tree, tree, MIDDLE, tree, tree, tree);
 	if (!small.bytes) {
 		if (system(command))
