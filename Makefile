@@ -120,7 +120,7 @@ include packaging/install.mk
 demo: all prepare-guest prepare-demo
 	qemu/demo
 
-check: all tests prepare-guest prepare-demo
+check: all tests prepare-guest prepare-demo prepare-system
 	tests/check
 
 check-debug: debug-module tools tests prepare-guest
@@ -164,7 +164,7 @@ clean:
 	rm -rf build
 
 distclean: clean
-	@echo "The cache is left. Remove it with: buildroot/demo-root --remove; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: buildroot/debian-root demo --remove; buildroot/debian-root system --remove; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
 	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean

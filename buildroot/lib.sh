@@ -15,7 +15,6 @@ CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 ROOT=$CACHE/root		# Debian 13 with compilers and QEMU; enter it with buildroot/run
 STOCK=$CACHE/stock		# the distribution's kernel: release, vmlinuz, lib/modules, kdir
 DEBUG=$CACHE/debug		# our own kernel with the checkers on: release, bzImage, kdir
-DEMO_ROOT=$CACHE/demo-root	# a configured Debian, the demo's input
 APT=$CACHE/apt			# package lists and archives
 SUITE=trixie
 }

@@ -12,6 +12,8 @@ fishdir ?= $(prefix)/share/fish/vendor_completions.d
 # Where mount(8), fsck(8) and mkfs(8) look for their helpers, whatever the prefix is.
 helperdir ?= /usr/sbin
 udevdir ?= /usr/lib/udev/rules.d
+# Where mkinitramfs(8) looks for what packages want to have in it.
+initramfsdir ?= /usr/share/initramfs-tools/hooks
 moduledir ?= /usr/lib/modules
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
@@ -43,10 +45,11 @@ ifneq ($(udev_rules),)
 	for rule in $(udev_rules); do \
 		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
 endif
+	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
-	install -m 0644 README.md Documentation/*.rst $(DESTDIR)$(docdir)
+	install -m 0644 README.md Documentation/*.rst Documentation/*.mount $(DESTDIR)$(docdir)
 
 # depmod only where the module shall be used, not below DESTDIR.
 install-module:
@@ -62,6 +65,7 @@ uninstall:
 	rm -f $(foreach name,mkdaxfs daxfs mount.daxfs fsck.daxfs,$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
+	rm -f $(DESTDIR)$(initramfsdir)/daxfs
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod)
