@@ -14,10 +14,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use xxhash_rust::xxh3::Xxh3;
+use std::sync::{Mutex, PoisonError};
+use xxhash_rust::xxh3::{xxh3_128, Xxh3};
 
 /// Bytes that are written together.
 const BUFFER: usize = 1 << 20;
+
+/// Files that are read at once, smaller than [`BUFFER`].
+const SMALL: u64 = 128 << 10;
 
 /// Stretches of data that are long enough for the kernel to copy them.
 const LONG: u64 = 1 << 20;
@@ -46,8 +50,13 @@ pub fn copy(
 ) -> Result<Vec<Fingerprint>> {
     let batches = batches(&plan.extents);
     let next = AtomicUsize::new(0);
+    let target = Target {
+        image,
+        path,
+        turn: Mutex::new(()),
+    };
     let work = || {
-        let mut copier = Copier::new(tree, image, path, progress, plan.block_size);
+        let mut copier = Copier::new(tree, &target, progress, plan.block_size);
         let mut done = Vec::new();
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
             for index in batch.clone() {
@@ -130,11 +139,27 @@ fn batches(extents: &[DataExtent]) -> Vec<std::ops::Range<usize>> {
     batches
 }
 
+/// The image, as far as the workers have it in common.
+struct Target<'a> {
+    image: &'a File,
+    path: &'a Path,
+    /// The system lets nobody write to a file while another does, and those that come meanwhile waste their time.
+    turn: Mutex<()>,
+}
+
+impl Target<'_> {
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.image
+            .write_all_at(bytes, offset)
+            .map_err(|error| Error::output(self.path, "write the image", error))
+    }
+}
+
 /// Reads files into a buffer that is written when it is full or when the next byte belongs elsewhere.
 struct Copier<'a> {
     tree: &'a Tree,
-    image: &'a File,
-    path: &'a Path,
+    target: &'a Target<'a>,
     progress: &'a dyn Progress,
     block: u64,
     /// Whether the image is where the kernel copies without moving bytes.
@@ -147,20 +172,13 @@ struct Copier<'a> {
 }
 
 impl<'a> Copier<'a> {
-    fn new(
-        tree: &'a Tree,
-        image: &'a File,
-        path: &'a Path,
-        progress: &'a dyn Progress,
-        block: u32,
-    ) -> Self {
+    fn new(tree: &'a Tree, target: &'a Target<'a>, progress: &'a dyn Progress, block: u32) -> Self {
         Copier {
             tree,
-            image,
-            path,
+            target,
             progress,
             block: block.into(),
-            clones: clones(image),
+            clones: clones(target.image),
             buffer: vec![0; BUFFER],
             start: 0,
             filled: 0,
@@ -169,9 +187,7 @@ impl<'a> Copier<'a> {
 
     /// Writes the buffer.
     fn flush(&mut self) -> Result<()> {
-        self.image
-            .write_all_at(&self.buffer[..self.filled], self.start)
-            .map_err(|error| Error::output(self.path, "write the image", error))?;
+        self.target.write(&self.buffer[..self.filled], self.start)?;
         self.start += self.filled as u64;
         self.filled = 0;
         Ok(())
@@ -200,7 +216,13 @@ impl<'a> Copier<'a> {
         while done < until - at {
             let (mut from, mut to) = (from + done, offset + done);
             let length = usize::try_from(until - at - done).unwrap_or(usize::MAX);
-            let range = copy_file_range(fd, Some(&mut from), self.image, Some(&mut to), length);
+            let range = copy_file_range(
+                fd,
+                Some(&mut from),
+                self.target.image,
+                Some(&mut to),
+                length,
+            );
             match range {
                 Ok(0) => break,
                 Ok(length) => done += length as u64,
@@ -212,8 +234,25 @@ impl<'a> Copier<'a> {
         done
     }
 
+    /// Copies a file that is [`SMALL`].
+    fn small(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
+        self.seek(extent.offset)?;
+        let size = extent.size as usize;
+        if self.buffer.len() - self.filled <= size {
+            self.flush()?;
+        }
+        let room = &mut self.buffer[self.filled..self.filled + size + 1];
+        Source::whole(self.tree, extent.node, room)?;
+        self.filled += size;
+        self.progress.advance(extent.size);
+        Ok(xxh3_128(&room[..size]))
+    }
+
     /// Copies one file.
     fn file(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
+        if extent.size <= SMALL {
+            return self.small(extent);
+        }
         let source = Source::open(self.tree, extent.node)?;
         let mut hash = Xxh3::new();
         let mut at = 0;
@@ -278,6 +317,14 @@ mod tests {
     use crate::tree::NodeId;
     use crate::{scan, Silent};
 
+    fn target(image: &File) -> Target<'_> {
+        Target {
+            image,
+            path: Path::new("image"),
+            turn: Mutex::new(()),
+        }
+    }
+
     /// The kernel's copies and our own make the same image, whatever the file system.
     #[test]
     fn kernel_copies_are_the_same() {
@@ -303,8 +350,8 @@ mod tests {
         let mut made = Vec::new();
         for clones in [false, true] {
             let image = tempfile::tempfile_in(directory.path()).unwrap();
-            let name = Path::new("image");
-            let mut copier = Copier::new(&tree, &image, name, &Silent, 4096);
+            let target = target(&image);
+            let mut copier = Copier::new(&tree, &target, &Silent, 4096);
             copier.clones = clones;
             let fingerprint = copier.file(&extent).unwrap();
             copier.flush().unwrap();
@@ -316,7 +363,8 @@ mod tests {
         assert!(made[0] == made[1]);
         // It was the kernel that copied, and it says how much.
         let image = tempfile::tempfile_in(directory.path()).unwrap();
-        let copier = Copier::new(&tree, &image, Path::new("image"), &Silent, 4096);
+        let target = target(&image);
+        let copier = Copier::new(&tree, &target, &Silent, 4096);
         let source = Source::open(&tree, node).unwrap();
         let until = source.stretch(0).unwrap().1;
         let copied = copier.kernel_copy(&source, 0, until, 0);

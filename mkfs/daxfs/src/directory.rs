@@ -3,7 +3,7 @@
 //! A directory that a tree is read from, and how to open the files below it.
 
 use crate::{Error, Result};
-use rustix::fs::{openat, Mode, OFlags, CWD};
+use rustix::fs::{fstat, openat, Mode, OFlags, Stat, CWD};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +29,11 @@ impl Directory {
             )),
             Err(error) => Err(Error::io(path, "open the directory", error)),
         }
+    }
+
+    /// Examines the directory itself.
+    pub fn stat(&self) -> rustix::io::Result<Stat> {
+        fstat(&self.root)
     }
 
     /// Opens what is at `relative`, the path below the directory, never through a symlink in its last

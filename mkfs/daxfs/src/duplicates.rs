@@ -114,8 +114,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<Alike>> 
         .map(|&(_, node)| {
             let mut buffer = [0; BEGINNING as usize];
             let beginning = &mut buffer[..size.min(BEGINNING) as usize];
-            let source = Source::open(tree, node)?;
-            fill(&source, 0, beginning)?;
+            Source::beginning(tree, node, beginning)?;
             Ok((xxh3_128(beginning), node))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -205,8 +204,8 @@ fn equal(tree: &Tree, size: u64, a: NodeId, b: NodeId) -> Result<bool> {
             continue;
         }
         let length = (size - at).min(BUFFER as u64) as usize;
-        fill(&a, at, &mut left[..length])?;
-        fill(&b, at, &mut right[..length])?;
+        a.fill(at, &mut left[..length])?;
+        b.fill(at, &mut right[..length])?;
         if left[..length] != right[..length] {
             return Ok(false);
         }
@@ -215,23 +214,6 @@ fn equal(tree: &Tree, size: u64, a: NodeId, b: NodeId) -> Result<bool> {
     a.finish()?;
     b.finish()?;
     Ok(true)
-}
-
-/// Reads all of `into` from `at` on.
-fn fill(source: &Source<'_>, mut at: u64, mut into: &mut [u8]) -> Result<()> {
-    while !into.is_empty() {
-        let (hole, until) = source.stretch(at)?;
-        let length = (until - at).min(into.len() as u64) as usize;
-        let length = if hole {
-            into[..length].fill(0);
-            length
-        } else {
-            source.read(&mut into[..length], at)?
-        };
-        into = &mut into[length..];
-        at += length as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 pub mod adjust;
 mod arrange;
 mod build;
+pub mod cached;
 pub mod check;
 pub mod compare;
 pub mod content;
@@ -27,6 +28,7 @@ pub mod exclude;
 #[path = "../../../src/image/mod.rs"]
 pub mod image;
 pub mod input;
+mod listing;
 mod make;
 pub mod memory;
 pub mod mode;

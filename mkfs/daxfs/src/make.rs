@@ -2,6 +2,7 @@
 
 //! The whole way from a tree to an image.
 
+use crate::cached::Cached;
 use crate::check::{check, Finding};
 use crate::compare::{compare, contents, FileAt};
 use crate::content::{self, Fingerprint};
@@ -97,6 +98,7 @@ fn verify(
     let memory =
         FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
     let read_back = || -> Result<Vec<FileAt>> {
+        let memory = Cached::new(&memory, plan.data.offset);
         let mut finding: Option<Finding> = None;
         check(&memory, &mut |found| {
             finding = Some(found);

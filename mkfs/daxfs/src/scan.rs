@@ -3,19 +3,18 @@
 //! Reads a directory into a [`Tree`].
 
 use crate::build::Builder;
-use crate::directory::{Directory, PATH_MAX};
+use crate::directory::Directory;
 use crate::exclude::Exclude;
 use crate::image::FileType;
+use crate::listing::{file_type, Found, Listing};
 use crate::origin::{Bytes, Origin};
-use crate::tree::{Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, ROOT};
+use crate::tree::{Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT};
 use crate::xattr::XattrReader;
 use crate::{Error, Result};
-use rustix::fs::{fstat, major, minor, readlinkat, statat, AtFlags, OFlags, RawDir, Stat};
-use rustix::io::Errno;
+use rayon::prelude::*;
+use rustix::fs::{major, minor, Stat};
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{CStr, CString, OsStr};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +22,8 @@ use std::path::{Path, PathBuf};
 const MAJOR_LIMIT: u32 = 1 << 12;
 const MINOR_LIMIT: u32 = 1 << 20;
 
-/// Bytes of directory entries that are read at a time.
-const LISTING: usize = 64 << 10;
+/// Directories that are read at the same time.
+const TOGETHER: usize = 32;
 
 /// How to read a directory.
 #[derive(Default)]
@@ -70,7 +69,6 @@ pub(crate) fn scan_into(
         options,
         directories: HashMap::new(),
         links: HashMap::new(),
-        xattrs: XattrReader::new(),
         unknown: BTreeMap::new(),
     };
     scanner.root(path)?;
@@ -102,20 +100,8 @@ struct Scanner<'a> {
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
     links: HashMap<Identity, NodeId>,
-    xattrs: XattrReader,
     /// Extended attributes that cannot be stored: a file that has it, and how many do.
     unknown: BTreeMap<Vec<u8>, (PathBuf, u64)>,
-}
-
-/// A file that is about to be added.
-struct Found<'a> {
-    parent: NodeId,
-    name: Name,
-    stat: &'a Stat,
-    /// Its path for the system.
-    access: &'a Path,
-    /// Its path for people.
-    path: &'a Path,
 }
 
 impl Scanner<'_> {
@@ -123,92 +109,86 @@ impl Scanner<'_> {
         &self.builder.tree
     }
 
+    fn origin(&self) -> &Origin {
+        &self.tree().origins[self.origin as usize]
+    }
+
     /// The directory in which everything is.
-    fn directory_handle(&self) -> Option<&Directory> {
-        match &self.tree().origins[self.origin as usize].bytes {
-            Bytes::Directory { directory, .. } => Some(directory),
-            Bytes::File(_) | Bytes::Nothing => None,
+    fn directory_handle(&self) -> Result<&Directory> {
+        match &self.origin().bytes {
+            Bytes::Directory { directory, .. } => Ok(directory),
+            Bytes::File(_) | Bytes::Nothing => {
+                let why = "not a directory; name the directory that the image shall hold";
+                Err(Error::refused(self.origin().path(), why))
+            }
         }
     }
 
     /// The path of a directory, for people.
     fn shown(&self, id: NodeId) -> PathBuf {
-        self.tree().origins[self.origin as usize].show(&self.tree().relative_path(id))
+        self.origin().show(&self.tree().relative_path(id))
     }
 
     fn root(&mut self, path: &Path) -> Result<()> {
-        let directory = self.open(ROOT, Path::new(""), path)?;
-        let stat = fstat(&directory).map_err(|error| Error::io(path, "examine", error))?;
+        let stat = self.directory_handle()?.stat();
+        let stat = stat.map_err(|error| Error::io(path, "examine", error))?;
         // The path itself may be a symlink, which "." behind it resolves.
-        let attributes = self.attributes(&stat, &path.join("."), path)?;
+        let mut unknown = Vec::new();
+        let set = XattrReader::new().read(
+            &path.join("."),
+            || path.into(),
+            |name| unknown.push(name.into()),
+        )?;
+        let attributes = self.attributes(&stat, set, unknown, path);
         self.enter(ROOT, &stat, path)?;
         self.builder.describe(ROOT, attributes, self.origin);
-        // Each directory is listed when its number comes off the stack; none is open meanwhile.
+        // Directories are read when their numbers come off the stack; no others are open meanwhile.
         let mut pending = vec![ROOT];
-        while let Some(id) = pending.pop() {
-            self.directory(id, &mut pending)?;
+        while !pending.is_empty() {
+            let some = pending.split_off(pending.len().saturating_sub(TOGETHER));
+            let listings: Vec<Result<Listing>> = some
+                .par_iter()
+                .map(|&id| {
+                    let mut listing = self.list(id)?;
+                    listing.read(self.options.exclude);
+                    Ok(listing)
+                })
+                .collect();
+            for (id, listing) in some.into_iter().zip(listings) {
+                self.directory(id, listing?, &mut pending)?;
+            }
         }
         Ok(())
     }
 
-    fn open(&self, id: NodeId, relative: &Path, path: &Path) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = match self.directory_handle() {
-            Some(directory) => directory.open_below(relative, flags),
-            None => Err(Errno::NOTDIR),
-        };
-        opened.map_err(|error| match error {
-            Errno::NOENT | Errno::NOTDIR | Errno::LOOP if id != ROOT => {
-                Error::changed(path, "removed or replaced")
-            }
-            error => Error::io(path, "open the directory", error),
-        })
+    /// Lists the names in a directory.
+    fn list(&self, id: NodeId) -> Result<Listing> {
+        let directory = self.directory_handle()?;
+        let relative = self.tree().relative_path(id);
+        Listing::new(directory, relative, self.shown(id), id == ROOT)
     }
 
-    /// Lists a directory and adds what is in it.
-    fn directory(&mut self, id: NodeId, pending: &mut Vec<NodeId>) -> Result<()> {
-        let path = self.shown(id);
-        let relative = self.tree().relative_path(id);
-        let fd = self.open(id, &relative, &path)?;
-        // A path that the kernel does not take is replaced by one through the open directory.
-        let short = path.as_os_str().len() + 1 + 255 <= PATH_MAX;
-        let access = if short {
-            path.clone()
-        } else {
-            format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
-        };
-
+    /// Adds what is in a directory.
+    fn directory(
+        &mut self,
+        id: NodeId,
+        mut listing: Listing,
+        pending: &mut Vec<NodeId>,
+    ) -> Result<()> {
         let mut entries = Vec::new();
-        let names = list(&fd).map_err(|error| Error::io(&path, "list the directory", error))?;
-        for name in &names {
-            let bytes = OsStr::from_bytes(name.to_bytes());
-            let (child, access) = (path.join(bytes), access.join(bytes));
-            let stat = match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => return Err(Error::changed(&child, "removed")),
-                other => other.map_err(|error| Error::io(&child, "examine", error))?,
-            };
-            if let Some(exclude) = self.options.exclude {
-                let directory = file_type(&stat) == Some(FileType::Directory);
-                if exclude.matches(&relative.join(bytes), directory) {
-                    continue;
-                }
-            }
-            let found = Found {
-                parent: id,
-                name: self.builder.tree.keep_name(name.to_bytes()),
-                stat: &stat,
-                access: &access,
-                path: &child,
-            };
-            let node = self.child(&found, &fd, name, pending)?;
-            entries.push(self.tree().entry(found.name, node));
-        }
-        let stat = fstat(&fd).map_err(|error| Error::io(&path, "examine", error))?;
+        listing.each(self.options.exclude, |found, path| {
+            let name = self.builder.tree.keep_name(found.name.to_bytes());
+            let node = self.child(found, id, name, path, pending)?;
+            entries.push(self.tree().entry(name, node));
+            Ok(())
+        })?;
+        let stat = listing.stat()?;
+        let path = &listing.path;
         if self.directories.get(&id) != Some(&identity(&stat)) {
-            return Err(Error::changed(&path, "another directory took its place"));
+            return Err(Error::changed(path, "another directory took its place"));
         }
         if mtime(&stat) != self.tree().node(id).attributes.mtime {
-            return Err(Error::changed(&path, "entries were added or removed"));
+            return Err(Error::changed(path, "entries were added or removed"));
         }
         if self.merging {
             for entry in entries {
@@ -220,52 +200,58 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Adds a file, `name` of the directory that is open as `fd`, unless it is there under another name.
+    /// Adds a file, called `name` in the directory `parent`, unless it is there under another name.
     fn child(
         &mut self,
-        found: &Found<'_>,
-        fd: &OwnedFd,
-        name: &CStr,
+        found: Found,
+        parent: NodeId,
+        name: Name,
+        path: &Path,
         pending: &mut Vec<NodeId>,
     ) -> Result<NodeId> {
         let stat = found.stat;
-        if file_type(stat) == Some(FileType::Directory) {
-            return self.subdirectory(found, pending);
+        if file_type(&stat) == Some(FileType::Directory) {
+            return self.subdirectory(found, parent, name, path, pending);
         }
         let linked = stat.st_nlink > 1;
         if linked {
-            if let Some(&node) = self.links.get(&identity(stat)) {
+            if let Some(&node) = self.links.get(&identity(&stat)) {
                 return Ok(node);
             }
         }
-        let kind = self.kind(found, fd, name)?;
-        let node = self.add(found, kind)?;
+        let node = self.add(found, parent, name, path)?;
         if linked {
-            self.links.insert(identity(stat), node);
+            self.links.insert(identity(&stat), node);
         }
         Ok(node)
     }
 
     /// Adds a directory, or what it has to one that is there already.
-    fn subdirectory(&mut self, found: &Found<'_>, pending: &mut Vec<NodeId>) -> Result<NodeId> {
-        self.refuse_loop(found.parent, found.stat, found.path)?;
-        let present = if self.merging {
-            let name = self.tree().name(&found.name).to_vec();
-            self.builder.find(found.parent, &name)
-        } else {
-            None
+    fn subdirectory(
+        &mut self,
+        found: Found,
+        parent: NodeId,
+        name: Name,
+        path: &Path,
+        pending: &mut Vec<NodeId>,
+    ) -> Result<NodeId> {
+        let stat = found.stat;
+        self.refuse_loop(parent, &stat, path)?;
+        let present = match self.merging {
+            true => self.builder.find(parent, found.name.to_bytes()),
+            false => None,
         };
         let node = match present.filter(|&present| self.builder.is_directory(present)) {
             Some(present) => {
-                let attributes = self.attributes(found.stat, found.access, found.path)?;
+                let attributes = self.attributes(&stat, found.xattrs, found.unknown, path);
                 self.builder.describe(present, attributes, self.origin);
                 present
             }
-            None => self.add(found, Kind::Directory(Vec::new()))?,
+            None => self.add(found, parent, name, path)?,
         };
-        self.enter(node, found.stat, found.path)?;
-        let parent = self.directories.get(&found.parent);
-        let mounted = parent.is_none_or(|parent| parent.dev != found.stat.st_dev);
+        self.enter(node, &stat, path)?;
+        let parent = self.directories.get(&parent);
+        let mounted = parent.is_none_or(|parent| parent.dev != stat.st_dev);
         if !(self.options.one_file_system && mounted) {
             pending.push(node);
         }
@@ -298,70 +284,68 @@ impl Scanner<'_> {
         }
     }
 
-    /// What a file other than a directory is.
-    fn kind(&self, found: &Found<'_>, fd: &OwnedFd, name: &CStr) -> Result<Kind> {
-        let stat = found.stat;
-        Ok(match file_type(stat) {
-            Some(FileType::Regular) => Kind::Regular {
-                size: stat.st_size as u64,
-                place: Place::File {
-                    identity: identity(stat),
-                    mtime: mtime(stat),
-                },
-            },
-            Some(FileType::Symlink) => {
-                let target = readlinkat(fd, name, Vec::new());
-                let target =
-                    target.map_err(|error| Error::io(found.path, "read the symlink", error))?;
-                Kind::Symlink(target.into_bytes().into())
-            }
-            Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => {
-                let number = (major(stat.st_rdev), minor(stat.st_rdev));
-                device(file_type, number).map_err(|why| Error::refused(found.path, why))?
-            }
-            Some(FileType::Fifo) => Kind::Fifo,
-            Some(FileType::Socket) => Kind::Socket,
-            Some(FileType::Directory) => Kind::Directory(Vec::new()),
-            None => {
-                let why = format!("has an unknown file type (mode {:#o})", stat.st_mode);
-                return Err(Error::refused(found.path, why));
-            }
-        })
-    }
-
     /// Adds an inode.
-    fn add(&mut self, found: &Found<'_>, kind: Kind) -> Result<NodeId> {
-        let attributes = self.attributes(found.stat, found.access, found.path)?;
+    fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
+        let kind = kind(&found, path)?;
+        let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path);
         self.builder.add(Node {
             attributes,
-            parent: found.parent,
-            name: found.name,
+            parent,
+            name,
             origin: self.origin,
             kind,
         })
     }
 
-    /// The attributes of a file, extended ones included.
-    fn attributes(&mut self, stat: &Stat, access: &Path, path: &Path) -> Result<Attributes> {
-        let unknown = &mut self.unknown;
-        let set = self.xattrs.read(
-            access,
-            || path.into(),
-            |name| {
-                unknown
-                    .entry(name.into())
-                    .or_insert_with(|| (path.into(), 0))
-                    .1 += 1;
-            },
-        )?;
-        Ok(Attributes {
+    /// The attributes of the file at `path`, with a note of the extended ones that are `unknown`.
+    fn attributes(
+        &mut self,
+        stat: &Stat,
+        xattrs: XattrSet,
+        unknown: Vec<Vec<u8>>,
+        path: &Path,
+    ) -> Attributes {
+        for name in unknown {
+            let known = self.unknown.entry(name);
+            known.or_insert_with(|| (path.into(), 0)).1 += 1;
+        }
+        Attributes {
             permissions: (stat.st_mode & 0o7777) as u16,
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: mtime(stat),
-            xattrs: self.builder.tree.keep_xattrs(set),
-        })
+            xattrs: self.builder.tree.keep_xattrs(xattrs),
+        }
     }
+}
+
+/// What a file is; `path` is its name for messages.
+fn kind(found: &Found, path: &Path) -> Result<Kind> {
+    let stat = &found.stat;
+    Ok(match file_type(stat) {
+        Some(FileType::Regular) => Kind::Regular {
+            size: stat.st_size as u64,
+            place: Place::File {
+                identity: identity(stat),
+                mtime: mtime(stat),
+            },
+        },
+        Some(FileType::Symlink) => {
+            let target = found.target.as_ref().map(|target| target.as_bytes());
+            Kind::Symlink(target.unwrap_or_default().into())
+        }
+        Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => {
+            let number = (major(stat.st_rdev), minor(stat.st_rdev));
+            device(file_type, number).map_err(|why| Error::refused(path, why))?
+        }
+        Some(FileType::Fifo) => Kind::Fifo,
+        Some(FileType::Socket) => Kind::Socket,
+        Some(FileType::Directory) => Kind::Directory(Vec::new()),
+        None => {
+            let why = format!("has an unknown file type (mode {:#o})", stat.st_mode);
+            return Err(Error::refused(path, why));
+        }
+    })
 }
 
 /// A device node with that major and minor number, or why there is none.
@@ -393,25 +377,6 @@ fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item =
         };
         format!("{path}: extended attribute {name} left out{others}: an image has no room for its name space")
     })
-}
-
-fn file_type(stat: &Stat) -> Option<FileType> {
-    FileType::of_mode((stat.st_mode & 0o170_000) as u16)
-}
-
-/// The names in a directory, `.` and `..` not among them.
-fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    let mut buffer = vec![MaybeUninit::uninit(); LISTING];
-    let mut listing = RawDir::new(fd, &mut buffer);
-    while let Some(entry) = listing.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

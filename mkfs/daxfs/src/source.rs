@@ -44,6 +44,54 @@ impl<'a> Source<'a> {
     ///
     /// [`Error::Io`], and [`Error::Changed`] if it is not what the tree describes.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
+        let mut source = Self::unexamined(tree, node)?;
+        if let Some(stat) = source.stat()? {
+            let holes = (stat.st_blocks as u64) < source.size / 512;
+            if let Open::File { sparse, .. } = &mut source.bytes {
+                *sparse = holes;
+            }
+        }
+        Ok(source)
+    }
+
+    /// Reads the beginning of `node` without a look at whether it is the file that the tree describes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::open`], as far as it is noticed.
+    pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
+        Self::unexamined(tree, node)?.fill(0, into)
+    }
+
+    /// Reads all of `node` at once, with fewer calls than it takes otherwise, and makes sure that it is what the tree
+    /// describes; `into` has room for one byte more than the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::open`] and [`Source::finish`].
+    pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
+        let source = Self::unexamined(tree, node)?;
+        let Open::File { fd, .. } = &source.bytes else {
+            source.fill(0, &mut into[..source.size as usize])?;
+            return source.finish();
+        };
+        let read = loop {
+            match pread(fd, &mut *into, 0) {
+                Err(Errno::INTR) => (),
+                read => break read.map_err(|error| source.error("read the file", error))?,
+            }
+        };
+        // That tells what happened to the file, if anything did.
+        source.stat()?;
+        if read as u64 != source.size {
+            source.fill(0, &mut into[..source.size as usize])?;
+            return source.finish();
+        }
+        Ok(())
+    }
+
+    /// The same, before anybody has looked at what it is.
+    fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, place } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no regular file any more"));
         };
@@ -75,19 +123,12 @@ impl<'a> Source<'a> {
             }
             _ => return Err(Error::changed(&tree.path(node), "removed or replaced")),
         };
-        let mut source = Source {
+        Ok(Source {
             tree,
             node,
             size,
             bytes,
-        };
-        if let Some(stat) = source.stat()? {
-            let holes = (stat.st_blocks as u64) < size / 512;
-            if let Open::File { sparse, .. } = &mut source.bytes {
-                *sparse = holes;
-            }
-        }
-        Ok(source)
+        })
     }
 
     fn path(&self) -> PathBuf {
@@ -185,6 +226,27 @@ impl<'a> Source<'a> {
                 Err(error) => return Err(self.error("read the file", error)),
             }
         }
+    }
+
+    /// Reads all of `into` from `at` on, which is no more than the file has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::read`].
+    pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
+        while !into.is_empty() {
+            let (hole, until) = self.stretch(at)?;
+            let length = (until - at).min(into.len() as u64) as usize;
+            let length = if hole {
+                into[..length].fill(0);
+                length
+            } else {
+                self.read(&mut into[..length], at)?
+            };
+            into = &mut into[length..];
+            at += length as u64;
+        }
+        Ok(())
     }
 
     /// The file must end where it should, which files in /proc do not, and be as it was.

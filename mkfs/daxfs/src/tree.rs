@@ -8,8 +8,8 @@ use crate::image::FileType;
 use crate::origin::Origin;
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// Index of a node in [`Tree::nodes`].
@@ -235,17 +235,19 @@ impl Tree {
 
     /// The path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
-        let mut names = Vec::new();
-        let mut at = node;
-        while at != ROOT {
-            names.push(self.name(&self.node(at).name));
-            at = self.node(at).parent;
+        let name = |id| self.name(&self.node(id).name);
+        let above = |&id: &NodeId| Some(self.node(id).parent).filter(|&parent| parent != ROOT);
+        let components = || std::iter::successors(Some(node).filter(|&id| id != ROOT), above);
+        // Once to measure, once to write from the end: this is called for each file more than once.
+        let length: usize = components().map(|id| name(id).len() + 1).sum();
+        let mut path = vec![b'/'; length.saturating_sub(1)];
+        let mut end = path.len();
+        for id in components() {
+            let start = end - name(id).len();
+            path[start..end].copy_from_slice(name(id));
+            end = start.saturating_sub(1);
         }
-        names
-            .iter()
-            .rev()
-            .map(|name| OsStr::from_bytes(name))
-            .collect()
+        OsString::from_vec(path).into()
     }
 
     /// The path of `node`, as the user would write it or find it.

@@ -11,6 +11,7 @@ mod directories;
 mod inodes;
 mod xattrs;
 
+use crate::cached::Cached;
 use crate::image::layout::{self, SUPERBLOCK_SIZE};
 use crate::image::{self, Directory, Image, Inode, Superblock};
 use crate::memory::{stream, Storage};
@@ -66,8 +67,9 @@ pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlF
             return;
         }
     };
+    let cached = Cached::new(memory, superblock.data.offset);
     let mut checker = Checker {
-        image: Image::new(memory, &superblock),
+        image: Image::new(&cached, &superblock),
         report,
         inodes: Vec::new(),
         directories: Vec::new(),
