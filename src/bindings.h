@@ -33,6 +33,7 @@
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
+#include "trace.h"
 
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;

@@ -26,6 +26,10 @@
 
 #include "helpers.h"
 
+#define CREATE_TRACE_POINTS
+#define CREATE_RUST_TRACE_POINTS
+#include "trace.h"
+
 struct kmem_cache *daxfs_helper_inode_cache_create(const char *name, unsigned int size,
 						   unsigned int align, void (*ctor)(void *object))
 {

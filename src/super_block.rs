@@ -80,9 +80,11 @@ impl kernel::fmt::Display for image::Error {
 
 /// Logs what is wrong with an image in use, a few times a second at most, and tells the errno for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
+    let ino = ino.into();
     sb.data().count(Event::Error, 0);
+    sb.trace_error(ino, error.problem.text(), error.offset, error.value);
     if vfs::log_allowed() {
-        pr_err!("{}: inode {}: {}\n", sb.id(), ino.into(), error);
+        pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     match error.problem {
         Problem::Unreadable => EIO,

@@ -66,7 +66,8 @@ pub enum Problem {
 }
 
 impl Problem {
-    const fn text(self) -> &'static str {
+    /// What it is, in words.
+    pub const fn text(self) -> &'static str {
         match self {
             Problem::Unreadable => "memory cannot be read",
             Problem::TooSmall => "region too small for a superblock",

@@ -370,6 +370,8 @@ impl<T: FileSystem> Operations<T> {
         order: kernel::ffi::c_uint,
         result: bindings::vm_fault_t,
     ) -> bindings::vm_fault_t {
+        // SAFETY: By the contract.
+        unsafe { super::trace::fault(vmf, order, result) };
         let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
             Fault::Failed
         } else if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0

@@ -14,6 +14,7 @@
 //! * [`file`]: reads and mappings
 //! * [`sha256`]: the kernel's SHA-256
 //! * [`tally`]: counters that cost next to nothing
+//! * [`trace`]: the tracepoints
 //!
 //! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/dax.h`.
 
@@ -26,6 +27,7 @@ pub(crate) mod registration;
 pub(crate) mod sha256;
 pub(crate) mod super_block;
 pub(crate) mod tally;
+mod trace;
 pub(crate) mod xattr;
 
 pub(crate) use context::{Backing, Context, FileRef, Param, SourceKind, Value};

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tracepoints: what tracefs says of faults and errors, and that it says nothing unless asked. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "util.h"
+
+#define TRACEFS "/sys/kernel/tracing"
+/* A trace of our own, so that nobody else's is disturbed. */
+#define INSTANCE TRACEFS "/instances/daxfs-test"
+
+static const char *device, *mnt;
+
+static void switch_to(const char *value)
+{
+	int fd = open(INSTANCE "/events/daxfs/enable", O_WRONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && write(fd, value, 1) == 1);
+	close(fd);
+	fd = open(INSTANCE "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+	REQUIRE(fd >= 0);
+	close(fd);
+}
+
+/* How many lines of the trace have @needle; the last one is shown if that is not @want. */
+static void said(unsigned int want, const char *needle)
+{
+	char line[500], last[500] = "none\n";
+	unsigned int count = 0;
+	FILE *trace = fopen(INSTANCE "/trace", "re");
+
+	REQUIRE(trace);
+	while (fgets(line, sizeof(line), trace)) {
+		if (line[0] == '#')
+			continue;
+		memcpy(last, line, sizeof(line));
+		count += !!strstr(line, needle);
+	}
+	fclose(trace);
+	if (!CHECK_EQ(count, want))
+		printf("# wanted: %s\n# last: %s", needle, last);
+}
+
+/* What a line says of a fault on the file @fd, behind its device. */
+static void fault_said(int fd, unsigned int want, u64 offset, unsigned int order, char *address,
+		       const char *result)
+{
+	char needle[300];
+	struct stat stat;
+
+	REQUIRE(!fstat(fd, &stat));
+	snprintf(needle, sizeof(needle),
+		 "daxfs_fault: dev %u:%u ino %llu offset %#llx order %u address %#lx result %s",
+		 major(stat.st_dev), minor(stat.st_dev), (unsigned long long)stat.st_ino,
+		 (unsigned long long)offset, order, (unsigned long)address, result);
+	said(want, needle);
+}
+
+static void touch(const char *byte)
+{
+	asm volatile("" : : "r"(*byte) : "memory");
+}
+
+static char *map(int fd, size_t length)
+{
+	char *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+
+	REQUIRE(map != MAP_FAILED);
+	return map;
+}
+
+static void nothing(void)
+{
+	int fd = open_in(mnt, "sizes/4097", O_RDONLY);
+
+	switch_to("0");
+	touch(map(fd, page_size()));
+	said(0, "daxfs");
+}
+
+static void small(void)
+{
+	int fd = open_in(mnt, "sizes/4097", O_RDONLY);
+	char *two = map(fd, 2 * page_size());
+
+	switch_to("1");
+	touch(two + page_size());
+	fault_said(fd, 1, page_size(), 0, two + page_size(), "NOPAGE");
+	touch(two + page_size());
+	said(1, "daxfs_fault");
+}
+
+static void huge(void)
+{
+	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
+	char *all = map(fd, 64 << 20);
+
+	switch_to("1");
+	touch(all + 5 * HUGE_SIZE + 12345);
+	fault_said(fd, 1, (5 * HUGE_SIZE + 12345) / page_size() * page_size(),
+		   __builtin_ctzl(HUGE_SIZE / page_size()),
+		   all + 5 * HUGE_SIZE + 12345 / page_size() * page_size(), "NOPAGE");
+	said(1, "daxfs_fault");
+}
+
+static void beyond(void)
+{
+	int fd = open_in(mnt, "sizes/4097", O_RDONLY), status;
+	char *map = mmap(NULL, 3 * page_size(), PROT_READ, MAP_SHARED, fd, 0);
+	pid_t pid;
+
+	switch_to("1");
+	pid = fork();
+	if (!pid) {
+		touch(map + 2 * page_size());
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	fault_said(fd, 1, 2 * page_size(), 0, map + 2 * page_size(), "SIGBUS");
+}
+
+/* The log has ten lines of so many errors at most, the trace all. */
+static void errors(void)
+{
+	char path[PATH_MAX], needle[200];
+	struct image image;
+	struct stat stat;
+	u32 ino;
+
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	image = image_load(path);
+	ino = image_entry(&image, "good")->ino;
+	image_inode(&image, ino)->mtime_nsec = 1000000007;
+	image_seal(&image);
+	image_write(&image, device);
+	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+	REQUIRE(!lstat(mnt, &stat));
+	switch_to("1");
+	snprintf(path, sizeof(path), "%s/good", mnt);
+	for (int i = 0; i < 100; i++)
+		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
+	REQUIRE(!lstat(mnt, &stat));
+	snprintf(needle, sizeof(needle), "daxfs_error: dev %u:%u ino %u offset ",
+		 major(stat.st_dev), minor(stat.st_dev), ino);
+	said(100, needle);
+	said(100, "value 0x3b9aca07: nanoseconds out of range");
+	REQUIRE(!umount2(mnt, 0));
+}
+
+static void unmount(void)
+{
+	REQUIRE(!umount2(mnt, 0));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "nothing is said unless asked for", nothing },
+		{ "a fault of a page", small },
+		{ "a fault of 2 MiB", huge },
+		{ "a fault beyond the end", beyond },
+		{ "unmounting", unmount },
+		{ "errors", errors },
+	};
+	int result;
+
+	/* Makes the image that is to be damaged. */
+	fixture_device("scratch");
+	device = strdup(fixture_device("tree"));
+	mnt = fixture_mount("tree");
+	if (mount("tracefs", TRACEFS, "tracefs", 0, NULL) && errno != EBUSY)
+		ktap_skip_all("needs CONFIG_EVENT_TRACING");
+	if (mkdir(INSTANCE, 0700) && errno != EEXIST)
+		ktap_skip_all("tracefs has no instances");
+	result = ktap_run(tests, ARRAY_SIZE(tests));
+	rmdir(INSTANCE);
+	return result;
+}
