@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for an image: memfds, dma-bufs, devices. The only room with `unsafe`: mapped memory and ioctls.
+//! Memory for an image: memfds and dma-bufs. The only room with `unsafe`: mapped memory and ioctls.
 
 #![allow(unsafe_code)]
 
@@ -8,17 +8,14 @@ use crate::image::ImageFile;
 use crate::Result;
 use clap::ValueEnum;
 use rustix::fs::{
-    fcntl_add_seals, ftruncate, memfd_create, open, stat, FileType, MemfdFlags, Mode, OFlags,
-    SealFlags,
+    fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 /// Alignment of a buffer's size, so that all of it can be huge pages.
 const HUGE: u64 = 2 << 20;
@@ -223,59 +220,5 @@ unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
         _argument: *mut rustix::ffi::c_void,
     ) -> rustix::io::Result<i32> {
         Ok(output)
-    }
-}
-
-/// The size of the DAX device with that number in bytes, if the system tells.
-pub fn dax_size(device: u64) -> Option<u64> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let size = std::fs::read_to_string(format!("/sys/dev/char/{major}:{minor}/size")).ok()?;
-    size.trim().parse().ok()
-}
-
-/// Writes `image` to the block or DAX device `path`, which must not be mounted.
-pub fn write_device(image: &ImageFile, path: &Path) -> Result<()> {
-    let fail = |what: &str, error: io::Error| format!("{}: cannot {what}: {error}", path.display());
-    let status = stat(path).map_err(|error| fail("look it up", error.into()))?;
-    let kind = FileType::from_raw_mode(status.st_mode);
-    match kind {
-        FileType::BlockDevice => {
-            // EXCL: fails while the device is mounted.
-            let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-            let fd = open(path, flags, Mode::empty()).map_err(|error| {
-                let busy = if error == Errno::BUSY {
-                    "open it (is it mounted?)"
-                } else {
-                    "open it for writing"
-                };
-                fail(busy, error.into())
-            })?;
-            let file = File::from(fd);
-            image.copy(false, |offset, piece| file.write_all_at(piece, offset))?;
-            file.sync_all().map_err(|error| fail("sync it", error))
-        }
-        FileType::CharacterDevice => {
-            let fd = open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| fail("open it for writing", error.into()))?;
-            let size = image.size.next_multiple_of(HUGE);
-            let room = dax_size(status.st_rdev);
-            if room.is_some_and(|room| room < size) {
-                return Err(format!(
-                    "{}: the image needs {size} bytes, the device has {}; use a larger one",
-                    path.display(),
-                    room.unwrap_or(0)
-                ));
-            }
-            fill(image, fd.as_fd(), size).map_err(|why| {
-                format!(
-                    "{}: {why}; a DAX device must be in devdax mode to be written",
-                    path.display()
-                )
-            })
-        }
-        _ => Err(format!(
-            "{}: neither a block device nor a DAX device; copy the image file instead",
-            path.display()
-        )),
     }
 }

@@ -2,7 +2,7 @@
 
 //! What each command does.
 
-use crate::buffer::{self, Kind};
+use crate::buffer::Kind;
 use crate::diff::{diff, Directory, Ignore};
 use crate::extract::{self, to_directory, to_tar};
 use crate::image::ImageFile;
@@ -206,8 +206,7 @@ fn run(command: Command) -> Result<ExitCode> {
             options,
         } => load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
         Command::Write { image, device } => {
-            let image = ImageFile::open(&image)?;
-            buffer::write_device(&image, &device)?;
+            ImageFile::open(&image)?.write(&device)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -2,10 +2,10 @@
 
 //! `fsck`: holds an image against every rule of the format, and its bytes against its SHA-256.
 
-use crate::bar::Bar;
 use crate::source::{name_of, Source};
 use crate::text::{remedy, shown};
 use crate::Result;
+use daxfs::bar::Bar;
 use daxfs::check::{check, Finding};
 use daxfs::digest::{digest, hex};
 use daxfs::image::{Problem, Superblock};
@@ -63,7 +63,7 @@ fn one(path: &Path, options: Options) -> u8 {
         count += 1;
         status |= if unreadable { OPERATIONAL } else { UNCORRECTED };
         if options.verbose || count <= SHOWN {
-            listener.bar.say(&format!("{name}: {text}"));
+            listener.bar.suspend(|| eprintln!("{name}: {text}"));
         }
     });
     drop(listener);
@@ -135,7 +135,7 @@ pub fn examine<S: Storage + Sync>(
 pub fn sum(path: &Path) -> Result<String> {
     let image = crate::source::Opened::open(path)?;
     let size = image.superblock.total_size;
-    let bar = Bar::new("reading", size);
+    let bar = Bar::of("reading", size);
     let sum = digest(&image.source, size, &bar)
         .map_err(|error| format!("{}: {error}{}", image.name, remedy(error.problem)))?;
     drop(bar);
@@ -169,7 +169,7 @@ impl Listener {
                 .ok()
         });
         Listener {
-            bar: Bar::new("checking", 0),
+            bar: Bar::of("checking", 0),
             fsck: file.map(Mutex::new),
             name: shown(name.as_bytes()),
             done: AtomicU64::new(0),

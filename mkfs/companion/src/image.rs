@@ -2,10 +2,12 @@
 
 //! The image file.
 
-use crate::bar::Bar;
 use crate::Result;
+use daxfs::bar::Bar;
+use daxfs::device::Device;
 use daxfs::image::Superblock;
 use daxfs::memory::FileMemory;
+use daxfs::Progress;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,14 @@ impl ImageFile {
         })
     }
 
+    /// Writes the image to the block or DAX device `path`, and compares what is there then.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        Device::open(path)
+            .and_then(|device| device.write(&self.file, self.size, &bar))
+            .map_err(|error| error.to_string())
+    }
+
     /// Hands the image to `put`, piece by piece with the offset of each; pieces of zeros are left out if
     /// `sparse`. Shows how far it is on a terminal.
     pub fn copy(
@@ -43,7 +53,7 @@ impl ImageFile {
         sparse: bool,
         mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
-        let bar = Bar::new("copying", self.size);
+        let bar = Bar::of("copying", self.size);
         let mut reader = (&self.file).take(self.size);
         let mut piece = vec![0; PIECE];
         let mut offset = 0;

@@ -3,6 +3,7 @@
 //! Signals that end the program, seen where there is something to clean up first.
 
 use crate::Result;
+use daxfs::signals::not_ignored;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::emulate_default_handler;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,17 +22,9 @@ impl Interrupt {
     /// What the system says.
     pub fn new() -> Result<Self> {
         let interrupt = Interrupt(Arc::default());
-        let ignored = ignored();
-        for signal in SIGNALS {
-            // Who starts a program with a signal ignored, like nohup, wants it to live on.
-            if (ignored >> (signal - 1)) & 1 == 0 {
-                signal_hook::flag::register_usize(
-                    signal,
-                    Arc::clone(&interrupt.0),
-                    signal as usize,
-                )
+        for signal in not_ignored(&SIGNALS) {
+            signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.0), signal as usize)
                 .map_err(|error| format!("cannot handle signals: {error}"))?;
-            }
         }
         Ok(interrupt)
     }
@@ -60,14 +53,4 @@ impl Interrupt {
             let _ = emulate_default_handler(signal as i32);
         }
     }
-}
-
-/// The set of ignored signals; none if the system does not tell.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }

@@ -7,7 +7,6 @@
 //! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: what is done with it
 //! * `buffer`, `image`, `mount`: memory for images, and mounting it
 
-pub mod bar;
 mod buffer;
 mod commands;
 pub mod diff;

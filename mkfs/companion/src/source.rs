@@ -2,11 +2,11 @@
 
 //! Where an image comes from: a file, a block device, a DAX device, or standard input.
 
-use crate::buffer::dax_size;
 use crate::mapping::Mapping;
 use crate::reader::Reader;
 use crate::text::{cause, remedy, shown_path};
 use crate::Result;
+use daxfs::device::dax_size;
 use daxfs::image::{self, Image, Memory, Problem, Superblock};
 use daxfs::memory::{FileMemory, Storage};
 use rustix::fs::{fstat, FileType};

@@ -21,7 +21,7 @@ const PIECE: usize = 1 << 20;
 const HEAD: u64 = crate::image::layout::SUPERBLOCK_SIZE;
 
 /// An open device.
-pub(crate) struct Device {
+pub struct Device {
     path: PathBuf,
     file: File,
     /// Bytes that it has.
@@ -55,19 +55,23 @@ fn write_zeros<S: Sink + ?Sized>(sink: &mut S, offset: u64, length: u64) -> io::
 
 impl Device {
     /// Opens the block or DAX device `path`, which must not be in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for what is no such device or is in use, [`Error::Output`].
     pub fn open(path: &Path) -> Result<Self> {
         let examine = |error: Errno| Error::output(path, "examine", error);
         let status = stat(path).map_err(examine)?;
         let dax = dax_size(status.st_rdev);
         let block = FileType::from_raw_mode(status.st_mode) == FileType::BlockDevice;
         if !block && dax.is_none() {
-            let why = "exists and is neither a regular file nor a block or DAX device; write the image to a file";
+            let why = "is neither a block nor a DAX device; write the image to a file";
             return Err(Error::refused(path, why));
         }
         // EXCL: fails while a block device is mounted.
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = open(path, flags, Mode::empty()).map_err(|error| match error {
-            Errno::BUSY => Error::refused(path, "is in use; unmount it first"),
+            Errno::BUSY => Error::refused(path, "is in use; unmount it if it is mounted"),
             error => Error::output(path, "open it for writing", error),
         })?;
         let (size, dax) = match dax {
@@ -83,6 +87,10 @@ impl Device {
     }
 
     /// Refuses an image of `size` bytes if there is no room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] then.
     pub fn check_size(&self, size: u64) -> Result<()> {
         if size > self.size {
             let why = format!(
@@ -94,11 +102,15 @@ impl Device {
         Ok(())
     }
 
-    /// Copies `image` to the device and compares what is there then. Its head comes last, so that there is a whole
-    /// image or none.
-    pub fn write(&self, image: &File, progress: &dyn Progress) -> Result<()> {
+    /// Copies the first `size` bytes of `image`, all that it has of an image, to the device and compares what is there
+    /// then. Its head comes last, so that there is a whole image or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be written, and
+    /// [`Error::Image`] if it does not hold what was written.
+    pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
-        let size = image.metadata().map_err(failed)?.len();
         self.check_size(size)?;
         progress.step("copying", size);
         let mut sink: Box<dyn Sink> = if self.dax {
@@ -277,7 +289,7 @@ impl Drop for Mapping {
 }
 
 /// The size of the DAX device with that number in bytes, if it is one and the system tells.
-fn dax_size(device: u64) -> Option<u64> {
+pub fn dax_size(device: u64) -> Option<u64> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let directory = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));
     let subsystem = directory.join("subsystem").canonicalize().ok()?;

@@ -13,13 +13,14 @@
 
 pub mod adjust;
 mod arrange;
+pub mod bar;
 mod build;
 pub mod cached;
 pub mod check;
 pub mod compare;
 pub mod content;
 pub mod contexts;
-mod device;
+pub mod device;
 pub mod digest;
 mod directory;
 pub mod duplicates;
@@ -37,6 +38,7 @@ mod output;
 pub mod plan;
 mod progress;
 pub mod scan;
+pub mod signals;
 mod source;
 pub mod tree;
 pub mod values;

@@ -3,7 +3,7 @@
 //! The whole way from a tree to an image.
 
 use crate::cached::Cached;
-use crate::check::{check, Finding};
+use crate::check;
 use crate::compare::{compare, contents, FileAt};
 use crate::content::{self, Fingerprint};
 use crate::digest::pass;
@@ -14,7 +14,6 @@ use crate::plan::Plan;
 use crate::tree::Tree;
 use crate::write::{metadata, put_superblock, superblock, Options};
 use crate::{Error, Output, Progress, Result};
-use std::ops::ControlFlow;
 use std::thread;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
@@ -99,12 +98,7 @@ fn verify(
         FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
     let read_back = || -> Result<Vec<FileAt>> {
         let memory = Cached::new(&memory, plan.data.offset);
-        let mut finding: Option<Finding> = None;
-        check(&memory, &mut |found| {
-            finding = Some(found);
-            ControlFlow::Break(())
-        });
-        if let Some(finding) = finding {
+        if let Some(finding) = check::first(&memory) {
             return Err(Error::image(path, finding.to_string()));
         }
         let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;

@@ -183,7 +183,10 @@ impl Output {
                 }
                 Ok(())
             }
-            Target::Device(file, device) => device.write(&file, progress),
+            Target::Device(file, device) => {
+                let size = file.metadata().map_err(failed)?.len();
+                device.write(&file, size, progress)
+            }
             Target::Stdout(mut file) => {
                 file.rewind().map_err(failed)?;
                 let mut stdout = io::stdout().lock();

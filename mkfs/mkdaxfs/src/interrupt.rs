@@ -2,6 +2,7 @@
 
 //! Leaves no temporary file behind when a signal ends the program.
 
+use daxfs::signals::not_ignored;
 use daxfs::{Error, Output, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -20,12 +21,7 @@ impl Cleanup {
     /// From now on the signals remove what [`Cleanup::guard`] made; then they do what they always do.
     pub fn new() -> Result<Self> {
         let cleanup = Cleanup(Arc::default());
-        let ignored = ignored();
-        // Who starts a program with a signal ignored, like nohup, wants it to live on.
-        let wanted = SIGNALS
-            .iter()
-            .filter(|&&signal| (ignored >> (signal - 1)) & 1 == 0);
-        let mut signals = Signals::new(wanted)
+        let mut signals = Signals::new(not_ignored(&SIGNALS))
             .map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
         let file = Arc::clone(&cleanup.0);
         thread::spawn(move || {
@@ -58,14 +54,4 @@ impl Cleanup {
 
 fn lock(file: &Mutex<Option<PathBuf>>) -> MutexGuard<'_, Option<PathBuf>> {
     file.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The set of ignored signals; none if the system does not tell.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }

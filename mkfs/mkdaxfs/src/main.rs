@@ -2,14 +2,13 @@
 
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
-mod bar;
 mod interrupt;
 mod options;
 mod tell;
 
-use bar::Bar;
 use clap::Parser;
 use daxfs::adjust::{Adjust, IdRange};
+use daxfs::bar::Bar;
 use daxfs::contexts::Contexts;
 use daxfs::exclude::Exclude;
 use daxfs::input::{self, Input, Layers, Platform};

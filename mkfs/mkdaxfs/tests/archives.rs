@@ -8,27 +8,10 @@ mod support;
 
 use common::scratch;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::fixture::{self, Can, ALL};
-use support::{available, make, mkdaxfs, run, skip};
-
-/// A directory with the fixture in `tree`, and the bytes of its image.
-fn fixture(can: Can) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
-    let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree");
-    fixture::make(&tree, can);
-    let image = directory.path().join("image");
-    make(["-q"], &tree, &image);
-    let bytes = fs::read(&image).unwrap();
-    (directory, tree, bytes)
-}
-
-/// Runs `command`, which must succeed.
-fn produce(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
+use support::{available, everything, make, mkdaxfs, produce, run, skip};
 
 /// The archive must give an image of exactly these bytes.
 #[track_caller]
@@ -79,16 +62,12 @@ fn gnu_tar() {
         (&["--format=oldgnu", "-S"], names),
         (&["--format=ustar"], plain),
     ] {
-        let (directory, tree, expected) = fixture(can);
+        let (directory, tree, expected) = fixture::imaged(can);
         let archive = directory.path().join("archive.tar");
         produce(
             Command::new("tar")
                 .args(options)
-                .arg("-cf")
-                .arg(&archive)
-                .arg("-C")
-                .arg(&tree)
-                .arg("."),
+                .args(everything(&tree, &archive)),
         );
         println!("{options:?}");
         gives(&archive, &expected);
@@ -118,16 +97,12 @@ fn bsdtar() {
         ),
         (&["--format=ustar"], Can::default()),
     ] {
-        let (directory, tree, expected) = fixture(can);
+        let (directory, tree, expected) = fixture::imaged(can);
         let archive = directory.path().join("archive.tar");
         produce(
             Command::new("bsdtar")
                 .args(options)
-                .arg("-cf")
-                .arg(&archive)
-                .arg("-C")
-                .arg(&tree)
-                .arg("."),
+                .args(everything(&tree, &archive)),
         );
         println!("{options:?}");
         gives(&archive, &expected);
@@ -157,7 +132,7 @@ fn python() {
         ),
         ("USTAR_FORMAT", Can::default()),
     ] {
-        let (directory, tree, expected) = fixture(can);
+        let (directory, tree, expected) = fixture::imaged(can);
         let archive = directory.path().join("archive.tar");
         let script = "import sys, tarfile\n\
             with tarfile.open(sys.argv[1], 'w', format=getattr(tarfile, sys.argv[3])) as archive:\n    \
@@ -177,23 +152,14 @@ fn python() {
 /// Plain or compressed, from a file or a pipe; of a file that standard input is, what lies ahead.
 #[test]
 fn compression_and_pipes() {
-    let (directory, tree, expected) = fixture(ALL);
+    let (directory, tree, expected) = fixture::imaged(ALL);
     let at = directory.path();
     let archive = at.join("archive.tar");
-    let options = [
-        "--format=posix",
-        "--xattrs",
-        "--xattrs-include=*",
-        "-S",
-        "-cf",
-    ];
+    let options = ["--format=posix", "--xattrs", "--xattrs-include=*", "-S"];
     produce(
         Command::new("tar")
             .args(options)
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .arg("."),
+            .args(everything(&tree, &archive)),
     );
     let mut archives = vec![archive.clone()];
     for (program, options) in [
@@ -298,11 +264,7 @@ fn large_members() {
         produce(
             Command::new("tar")
                 .args(options)
-                .arg("-cf")
-                .arg(&archive)
-                .arg("-C")
-                .arg(&tree)
-                .arg("."),
+                .args(everything(&tree, &archive)),
         );
         assert!(archive.metadata().unwrap().len() < 1 << 20);
         let output = run(mkdaxfs().args(["-n"]).arg(&archive).arg(at.join("image")));
@@ -403,7 +365,7 @@ fn implied_directories() {
 /// An image of an image is the same image.
 #[test]
 fn images() {
-    let (directory, tree, expected) = fixture(ALL);
+    let (directory, tree, expected) = fixture::imaged(ALL);
     let image = directory.path().join("image");
     gives(&image, &expected);
     let mut cat = Command::new("cat")
@@ -434,192 +396,4 @@ fn images() {
         .arg(format!("image:{}", tree.join("huge").display()))
         .arg(&out));
     assert!(output.stderr.contains("invalid image"), "{output:?}");
-}
-
-/// Runs a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a member.
-fn crafted(at: &Path, script: &str) -> PathBuf {
-    let archive = at.join("crafted.tar");
-    let prelude = "import io, sys, tarfile, os\n\
-        archive = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\n\
-        def f(name, kind=tarfile.REGTYPE, data=b'', **more):\n    \
-        info = tarfile.TarInfo(name)\n    \
-        info.type, info.size, info.mtime = kind, len(data), 1600000000\n    \
-        for key, value in more.items(): setattr(info, key, value)\n    \
-        archive.addfile(info, io.BytesIO(data))\n\
-        D, L, H, C = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE\n";
-    let script = format!("{prelude}{script}\narchive.close()\n");
-    produce(Command::new("python3").args(["-c", &script]).arg(&archive));
-    archive
-}
-
-/// Names that lead elsewhere stay within the image or are refused.
-#[test]
-fn hostile_names() {
-    if !available("python3") {
-        return skip("there is no python3");
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let archive = crafted(
-        at,
-        "f('/etc/', D); f('/etc/passwd', data=b'1')\n\
-         f('out', L, linkname='../../../..'); f('out/etc/shadow', data=b'2')\n\
-         f('abs', L, linkname='/etc'); f('abs/group', data=b'3')\n\
-         f('gone', L, linkname='new/dir'); f('gone/file', data=b'4')\n\
-         f('hard', H, linkname='/etc/passwd'); f('./a/./b//c', data=b'5')\n\
-         f('hard2', H, linkname='abs/group')",
-    );
-    let image = at.join("image");
-    make(["-q"], &archive, &image);
-    let listing = common::listing_of(&image);
-    let bytes = |path: &str| match &listing[path.as_bytes()].content {
-        common::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
-        other => format!("{other:?}"),
-    };
-    for (path, content) in [
-        ("etc/passwd", "1"),
-        ("etc/shadow", "2"),
-        ("etc/group", "3"),
-        ("new/dir/file", "4"),
-        ("hard", "1"),
-        ("a/b/c", "5"),
-        ("hard2", "3"),
-    ] {
-        assert_eq!(bytes(path), content, "{path}");
-    }
-    assert_eq!(listing.len(), 16);
-    for (script, what) in [
-        ("f('../evil')", "the name '../evil' leads out of the tree"),
-        ("f('a/../../evil')", "leads out of the tree"),
-        ("f('a', L, linkname='a'); f('a/b')", "the symlink 'a' leads nowhere"),
-        ("f('a', L, linkname='b'); f('b', L, linkname='a'); f('a/x')", "leads nowhere"),
-        ("f('a'); f('a/b')", "'a' is no directory"),
-        ("f('a', H, linkname='b')", "a hard link to 'b', which is not there"),
-        ("f('d', D); f('a', H, linkname='d')", "a hard link to the directory 'd'"),
-        ("f('x' * 256)", "has a name of more than 255 bytes"),
-        ("f('a', L, linkname='t' * 4096)", "a symlink's target has 4096 bytes"),
-        ("f('.', data=b'x')", "the root of the tree is no directory"),
-        ("f('a', C, devmajor=4096, devminor=0)", "device number 4096:0 is beyond"),
-        ("f('a', pax_headers={'mtime': 'so\\non'})", "the extended header mtime has the value 'so\\non'"),
-        ("f('a', pax_headers={'uid': '4294967296'})", "the extended header uid has the value '4294967296'"),
-        (
-            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,512,100,1', 'GNU.sparse.size': '1000'})",
-            "the map of a sparse file is malformed at 100",
-        ),
-        (
-            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.map': '0,100', 'GNU.sparse.size': '1000'})",
-            "the map of a sparse file has 100 bytes, the archive 512",
-        ),
-        (
-            "f('a', data=b'x' * 512, pax_headers={'GNU.sparse.major': '1', 'GNU.sparse.realsize': '10'})",
-            "the map of a sparse file is malformed",
-        ),
-    ] {
-        let archive = crafted(at, script);
-        let output = run(mkdaxfs().arg(&archive).arg(at.join("none")));
-        assert_eq!((output.status, output.stderr.lines().count()), (1, 1), "{output:?}");
-        assert!(output.stderr.contains(what) && output.stderr.contains("crafted.tar: "), "{output:?}");
-        assert!(!at.join("none").exists());
-    }
-}
-
-/// What is no archive, or not all of one.
-#[test]
-fn damaged_archives() {
-    let (directory, tree, _) = fixture(Can::default());
-    let at = directory.path();
-    let archive = at.join("archive.tar");
-    produce(
-        Command::new("tar")
-            .args(["--format=posix", "-cf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .arg("."),
-    );
-    let bytes = fs::read(&archive).unwrap();
-    let compressed = Command::new("gzip")
-        .arg("-c")
-        .stdin(File::open(&archive).unwrap())
-        .output()
-        .unwrap()
-        .stdout;
-    let broken = at.join("broken");
-    let says = |bytes: &[u8], what: &str| {
-        fs::write(&broken, bytes).unwrap();
-        for stdin in [false, true] {
-            let input = if stdin { Path::new("-") } else { &broken };
-            let mut cat = Command::new("cat")
-                .arg(&broken)
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let output = run(mkdaxfs()
-                .arg(input)
-                .arg(at.join("none"))
-                .stdin(cat.stdout.take().unwrap()));
-            let _ = cat.wait();
-            assert_eq!(
-                (output.status, output.stderr.lines().count()),
-                (1, 1),
-                "{what}: {output:?}"
-            );
-            assert!(output.stderr.contains(what), "{what}: {output:?}");
-            assert!(!at.join("none").exists());
-        }
-    };
-    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
-    says(b"", "is empty, which no archive is");
-    says(b"hello", "it is cut short");
-    says(&[b'x'; 2000], "is neither a tar archive nor a daxfs image");
-    says(&bytes[..last - 1000], "it is cut short");
-    says(
-        &compressed[..compressed.len() / 2],
-        "its compressed data end too early",
-    );
-    let mut flipped = compressed.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 0xff;
-    fs::write(&broken, &flipped).unwrap();
-    let output = run(mkdaxfs().arg(&broken).arg(at.join("none")));
-    assert_eq!(
-        (output.status, output.stderr.lines().count()),
-        (1, 1),
-        "{output:?}"
-    );
-    let mut sum = compressed.clone();
-    let length = sum.len();
-    sum[length - 8] ^= 1;
-    says(&sum, "is damaged");
-    says(
-        b"BZh91AY&SY00000000",
-        "only bzip2 knows; use bzip2 -dc FILE | mkdaxfs - IMAGE",
-    );
-    let mut header = bytes.clone();
-    let second = 512 * 3;
-    header[second] ^= 1;
-    header[second + 512 * 2] ^= 1;
-    fs::write(&broken, &header).unwrap();
-    let output = run(mkdaxfs().arg(&broken).arg(at.join("none")));
-    assert_eq!(
-        (output.status, output.stderr.lines().count()),
-        (1, 1),
-        "{output:?}"
-    );
-    // The end mark is missing, but nothing else.
-    produce(
-        Command::new("tar")
-            .arg("-cf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .arg("dir/one"),
-    );
-    let bytes = fs::read(&archive).unwrap();
-    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
-    let end = (last + 1).next_multiple_of(512);
-    fs::write(&broken, &bytes[..end]).unwrap();
-    let output = run(mkdaxfs().arg("-q").arg(&broken).arg(at.join("marked")));
-    assert_eq!(output.status, 0, "{output:?}");
-    assert!(output.stderr.contains("has no end mark"), "{output:?}");
 }

@@ -6,14 +6,15 @@
 use super::attributes::{inherit_nothing, restore, Place};
 use super::cursor::Cursor;
 use super::{Links, Losses, Options};
-use crate::bar::Bar;
 use crate::interrupt::Interrupt;
 use crate::reader::{Event, Reader, PIECE};
 use crate::record::buffer_for;
 use crate::text::{cause, shown_path};
 use crate::Result;
+use daxfs::bar::Bar;
 use daxfs::image::{Content, FileType, Inode};
 use daxfs::memory::Storage;
+use daxfs::Progress;
 use rustix::fs::{
     ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
 };
@@ -93,7 +94,7 @@ pub fn to_directory<S: Storage>(
         losses: Losses::default(),
         links: Links::new(reader),
         buffer: vec![0; PIECE],
-        bar: Bar::new("extracting", reader.image.superblock().data.length),
+        bar: Bar::of("extracting", reader.image.superblock().data.length),
     };
     let made = extraction.files(start).and_then(|()| {
         if exists {

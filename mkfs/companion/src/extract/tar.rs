@@ -4,14 +4,15 @@
 
 use super::pax::{pad, put, xattr_keyword, Member, Records, BLOCK};
 use super::{Links, Losses};
-use crate::bar::Bar;
 use crate::interrupt::Interrupt;
 use crate::reader::{Event, Reader};
 use crate::record::buffer_for;
 use crate::text::cause;
 use crate::Result;
+use daxfs::bar::Bar;
 use daxfs::image::{Content, FileType, Inode};
 use daxfs::memory::{Storage, ZEROS};
+use daxfs::Progress;
 use std::io::{self, Write};
 use tar::EntryType;
 
@@ -40,7 +41,7 @@ pub fn to_tar<S: Storage>(
         interrupt,
         losses: Losses::default(),
         links: Links::new(reader),
-        bar: Bar::new("extracting", reader.image.superblock().data.length),
+        bar: Bar::of("extracting", reader.image.superblock().data.length),
         buffer: Vec::new(),
     };
     reader.walk(start, b".", &mut |path, _, event| {

@@ -80,6 +80,16 @@ pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlF
     let _ = checker.run();
 }
 
+/// The first violation that [`check`] finds in `memory`, if there is one.
+pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
+    let mut finding = None;
+    check(memory, &mut |found| {
+        finding = Some(found);
+        ControlFlow::Break(())
+    });
+    finding
+}
+
 /// What is remembered of an inode.
 #[derive(Clone, Copy, Default)]
 struct Seen {

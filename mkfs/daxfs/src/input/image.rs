@@ -4,25 +4,19 @@
 
 use super::blob::Blob;
 use crate::build::Builder;
-use crate::check::check;
+use crate::check;
 use crate::image::{self, Content, FileType, Image, Inode, Memory, Superblock};
 use crate::memory::FileMemory;
 use crate::origin::Origin;
 use crate::tree::{Attributes, Kind, Name, Node, NodeId, Place, Xattr, XattrSet, ROOT};
 use crate::{Error, Result};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Puts what is in the image in `blob` into the tree.
 pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
     let path = &blob.path;
     let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
-    let mut finding = None;
-    check(&memory, &mut |found| {
-        finding = Some(found);
-        ControlFlow::Break(())
-    });
-    if let Some(finding) = finding {
+    if let Some(finding) = check::first(&memory) {
         return Err(Error::image(path, finding.to_string()));
     }
     let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;

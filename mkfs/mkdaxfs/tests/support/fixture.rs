@@ -170,3 +170,14 @@ pub fn set_times(at: &Path, can: Can) {
         utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     }
 }
+
+/// A directory with the fixture in `tree`, and the bytes of its image.
+pub fn imaged(can: Can) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    make(&tree, can);
+    let image = directory.path().join("image");
+    super::make(["-q"], &tree, &image);
+    let bytes = fs::read(&image).unwrap();
+    (directory, tree, bytes)
+}

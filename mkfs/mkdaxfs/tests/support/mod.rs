@@ -39,6 +39,24 @@ pub fn run(command: &mut Command) -> Run {
     }
 }
 
+/// Runs `command`, which must succeed.
+pub fn produce(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// The arguments that have a tar program put all of `tree` into `archive`.
+pub fn everything<'a>(tree: &'a Path, archive: &'a Path) -> [&'a OsStr; 5] {
+    let word = OsStr::new;
+    [
+        word("-cf"),
+        archive.as_ref(),
+        word("-C"),
+        tree.as_ref(),
+        word("."),
+    ]
+}
+
 /// Makes an image with `options`, which must succeed without a warning.
 pub fn make<I: IntoIterator<Item: AsRef<OsStr>>>(options: I, tree: &Path, image: &Path) -> String {
     let run = run(mkdaxfs().args(options).arg(tree).arg(image));
