@@ -126,9 +126,10 @@ u64 daxfs_helper_tally_sum(u64 __percpu *number)
 	return sum;
 }
 
-void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid)
+void daxfs_helper_super_identify(struct super_block *sb, const u8 *uuid, const char *name)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
+	super_set_sysfs_name_generic(sb, "%s", name);
 }
 
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,

@@ -31,7 +31,7 @@ u64 __percpu *daxfs_helper_tally_alloc(unsigned int count);
 void daxfs_helper_tally_free(u64 __percpu *numbers);
 void daxfs_helper_tally_add(u64 __percpu *pair, u64 amount);
 u64 daxfs_helper_tally_sum(u64 __percpu *number);
-void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid);
+void daxfs_helper_super_identify(struct super_block *sb, const u8 *uuid, const char *name);
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
 			       bool mixed, bool io);
 vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,

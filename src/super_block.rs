@@ -319,6 +319,11 @@ impl vfs::FileSystem for DaxFs {
         export::name_in(dir, child, take)
     }
 
+    fn label(sb: &SuperBlock<Self>) -> &[u8] {
+        let label = &sb.data().superblock.label;
+        label.split(|&byte| byte == 0).next().unwrap_or(label)
+    }
+
     fn statistics(sb: &SuperBlock<Self>) -> Statistics {
         let superblock = &sb.data().superblock;
         Statistics {

@@ -64,6 +64,9 @@ impl<T: FileSystem> Operations<T> {
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(Self::iterate),
         setlease: Some(bindings::generic_setlease),
+        unlocked_ioctl: Some(super::ioctl::Operations::<T>::ioctl),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: Some(bindings::compat_ptr_ioctl),
         // SAFETY: As above.
         ..unsafe { core::mem::zeroed() }
     };

@@ -74,6 +74,9 @@ impl<T: FileSystem> Operations<T> {
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(bindings::copy_splice_read),
         setlease: Some(bindings::generic_setlease),
+        unlocked_ioctl: Some(super::ioctl::Operations::<T>::ioctl),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: Some(bindings::compat_ptr_ioctl),
         // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
     };

@@ -12,6 +12,7 @@
 //! * [`xattr`]: extended attributes and access control lists
 //! * [`export`]: file handles
 //! * [`file`]: reads and mappings
+//! * [`ioctl`]: the label
 //! * [`sha256`]: the kernel's SHA-256
 //! * [`tally`]: counters that cost next to nothing
 //! * [`trace`]: the tracepoints
@@ -23,6 +24,7 @@ pub(crate) mod dir;
 pub(crate) mod export;
 pub(crate) mod file;
 pub(crate) mod inode;
+mod ioctl;
 pub(crate) mod registration;
 pub(crate) mod sha256;
 pub(crate) mod super_block;
@@ -202,6 +204,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// `ENOENT` when there is none, `ENOTDIR` when `dir` is no directory.
     fn name_in(dir: &INode<Self>, child: &INode<Self>, take: impl FnOnce(&[u8])) -> Result;
+
+    /// The label, without NUL; what exceeds `FSLABEL_MAX` is not shown.
+    fn label(sb: &SuperBlock<Self>) -> &[u8];
 
     /// Figures for statfs(2).
     fn statistics(sb: &SuperBlock<Self>) -> Statistics;

@@ -110,7 +110,9 @@ impl<T: FileSystem> Operations<T> {
             // INVARIANT: The data that is returned is dropped in `kill`, before the super block is freed.
             // SAFETY: The super block is of our type, which stays registered as long as there are any.
             let shared = unsafe { Registration::<T>::shared((*sb).s_type) };
-            let (data, geometry) = T::fill_super(&NewSuper(sb), shared, bdev, options, context)?;
+            let new = NewSuper(sb);
+            let name = new.name()?;
+            let (data, geometry) = T::fill_super(&new, shared, bdev, options, context)?;
             let data = KBox::new(data, GFP_KERNEL)?;
             // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box,
             // which `kill` frees also when this fails further down.
@@ -127,7 +129,8 @@ impl<T: FileSystem> Operations<T> {
                 (*sb).s_flags |= bindings::DAXFS_SB_RDONLY
                     | bindings::DAXFS_SB_NOATIME
                     | bindings::DAXFS_SB_POSIXACL;
-                bindings::daxfs_helper_super_set_uuid(sb, geometry.uuid.as_ptr());
+                let name = name.as_char_ptr();
+                bindings::daxfs_helper_super_identify(sb, geometry.uuid.as_ptr(), name);
                 SuperBlock::<T>::from_raw(sb)
             };
             let root = T::root(this)?;
