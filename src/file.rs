@@ -2,7 +2,7 @@
 
 //! Regular files of a mounted image.
 
-use crate::image::{self, Memory};
+use crate::image::{self, Memory, Problem};
 use crate::inode::Node;
 use crate::memory::Files;
 use crate::super_block::{report, DaxFs};
@@ -43,14 +43,15 @@ fn content(file: &INode<DaxFs>) -> Result<&Content> {
 /// See [`crate::vfs::FileSystem::read`].
 #[inline]
 pub(crate) fn read(file: &INode<DaxFs>, offset: u64, to: &mut Destination<'_>) -> Result<usize> {
-    let data = content(file)?.data;
     let left = file.size().saturating_sub(offset);
     let length = left.min(to.len() as u64) as usize;
+    let offset = content(file)?.data + offset;
     let mounted = file.super_block().data();
-    let copied = mounted
-        .region()
-        .access()?
-        .copy_to(data + offset, length, to)?;
+    let access = mounted.region().access()?;
+    let copied = access.copy_to(offset, length, to).map_err(|_| {
+        let error = image::Error::new(Problem::Unreadable, offset, 0);
+        report(file.super_block(), file.ino(), error)
+    })?;
     mounted.count(Event::Read, copied as u64);
     Ok(copied)
 }

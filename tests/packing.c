@@ -6,7 +6,9 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -395,6 +397,17 @@ static void storm(void)
 	}
 }
 
+/* How many errors the counters of the mount have that @fd is on. */
+static long long errors_of(int fd)
+{
+	struct fs_sysfs_path name = {};
+	char path[PATH_MAX];
+
+	REQUIRE(!ioctl(fd, FS_IOC_GETFSSYSFSPATH, &name));
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/counters", name.name);
+	return number_in(path, "errors");
+}
+
 /*
  * Memory fails below both of a pair: whoever maps the page, as whichever file, is told, and reads of
  * it fail; other pages and files stay. The last test, since the page remains bad.
@@ -425,9 +438,11 @@ static void memory_fails(u64 size)
 	CHECK(is_deadly(b + bad));
 	for (char which = 'a'; which <= 'b'; which++) {
 		int fd = open_twin(size, which);
+		long long errors = errors_of(fd);
 
 		CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
 		CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+		CHECK_EQ(errors_of(fd), errors + 2);
 		CHECK_EQ(pread(fd, buffer, size, 0), bad);
 		CHECK(pattern_matches(buffer, bad, size, 0));
 		CHECK_EQ(pread(fd, buffer, size, bad + 4096), size - bad - 4096);

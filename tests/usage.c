@@ -7,10 +7,11 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "image.h"
 #include "ktap.h"
 #include "util.h"
 
-static const char *mnt;
+static const char *device, *mnt;
 static char directory[PATH_MAX];
 
 /* The number behind @key in one of the files. */
@@ -77,7 +78,7 @@ static void faults(void)
 	CHECK_EQ(number("counters", "failed_faults"), failed + 1);
 }
 
-static void errors(void)
+static void no_errors(void)
 {
 	CHECK_EQ(number("counters", "errors"), 0);
 }
@@ -91,17 +92,40 @@ static void goes(void)
 	CHECK_FAILS(lstat(directory, &stat), ENOENT);
 }
 
+/* A record that is not valid, as often as it is asked for. */
+static void errors(void)
+{
+	char path[PATH_MAX];
+	struct image image;
+	struct stat stat;
+
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	image = image_load(path);
+	image_inode(&image, image_entry(&image, "good")->ino)->mode = 0;
+	image_seal(&image);
+	image_write(&image, device);
+	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+	snprintf(path, sizeof(path), "%s/good", mnt);
+	for (int i = 0; i < 100; i++)
+		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
+	CHECK_EQ(number("counters", "errors"), 100);
+	REQUIRE(!umount2(mnt, 0));
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "size and inodes", image },
 		{ "reads", reads },
 		{ "faults by size", faults },
-		{ "no errors", errors },
+		{ "no errors", no_errors },
 		{ "the directory goes with the mount", goes },
+		{ "errors", errors },
 	};
-	const char *device = strdup(fixture_device("tree"));
 
+	/* Makes the image that is to be damaged. */
+	fixture_device("scratch");
+	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");
 	if (mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL) && errno != EBUSY)
 		ktap_skip_all("needs CONFIG_DEBUG_FS");
