@@ -23,12 +23,13 @@ pub type File = (String, Vec<u8>);
 /// What every page says in its corners.
 const MANUAL: &str = "System administration";
 
+/// Most options that a synopsis names.
+const OPTIONS: usize = 12;
+
 /// A program, and what to read besides.
 struct Program {
     command: Command,
     see_also: &'static [&'static str],
-    /// Whether it has a page; the one of mkdaxfs is written by hand.
-    page: bool,
 }
 
 fn programs() -> [Program; 4] {
@@ -36,37 +37,21 @@ fn programs() -> [Program; 4] {
     [
         Program {
             command: mkdaxfs::Args::command(),
-            see_also: &["daxfs(5)", "daxfs(8)"],
-            page: false,
+            see_also: &["daxfs(5)", "daxfs(8)", "tar(1)", "chmod(1)"],
         },
         Program {
             command: Args::command(),
             see_also: &["daxfs(5)", "mkdaxfs(8)"],
-            page: true,
         },
         Program {
             command: HelperArgs::command(),
             see_also: &["daxfs(5)", "daxfs-load(8)", "mount(8)"],
-            page: true,
         },
         Program {
             command: FsckArgs::command(),
             see_also: &["daxfs-fsck(8)", "fsck(8)"],
-            page: true,
         },
     ]
-}
-
-/// The long options of mkdaxfs, whose page is written by hand because it says more than its help.
-pub fn mkdaxfs_options() -> Vec<String> {
-    let command = mkdaxfs::Args::command();
-    let arguments = command
-        .get_arguments()
-        .filter(|argument| !argument.is_hide_set());
-    arguments
-        .filter_map(|argument| argument.get_long())
-        .map(Into::into)
-        .collect()
 }
 
 /// The manual pages; those of commands under a program are called `program-command`.
@@ -76,10 +61,7 @@ pub fn mkdaxfs_options() -> Vec<String> {
 /// None, but for lack of memory.
 pub fn pages() -> io::Result<Vec<File>> {
     let mut pages = Vec::new();
-    for program in programs().into_iter().filter(|program| program.page) {
-        let Program {
-            command, see_also, ..
-        } = program;
+    for Program { command, see_also } in programs() {
         let mut command = command.disable_help_subcommand(true);
         command.build();
         pages.push(page(&command, command.get_name(), see_also)?);
@@ -105,7 +87,11 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
         .manual(MANUAL);
     title.render_title(&mut page)?;
     title.render_name_section(&mut page)?;
-    title.render_synopsis_section(&mut page)?;
+    if command.get_opts().count() > OPTIONS {
+        page.extend(sections::synopsis(&usage(command)).into_bytes());
+    } else {
+        title.render_synopsis_section(&mut page)?;
+    }
     title.render_description_section(&mut page)?;
     if command.get_subcommands().next().is_some() {
         title.render_subcommands_section(&mut page)?;
@@ -123,6 +109,13 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     page.extend(Sections(&help).to_roff().into_bytes());
     page.extend(sections::see_also(see_also).into_bytes());
     Ok((format!("{name}.8"), without_repetition(page)))
+}
+
+/// How to call it, in short.
+fn usage(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    usage.to_owned()
 }
 
 /// Each section comes with the same two lines in front, of which one pair is enough.

@@ -63,6 +63,16 @@ fn entry(line: &str) -> Option<(&str, &str)> {
     (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
 }
 
+/// The section that says how to call a program.
+pub fn synopsis(usage: &str) -> String {
+    let (name, rest) = usage.split_once(' ').unwrap_or((usage, ""));
+    format!(
+        ".SH SYNOPSIS\n\\fB{}\\fR {}\n",
+        escaped(name),
+        escaped(rest)
+    )
+}
+
 /// The section that names other pages, `daxfs(5)` and their like.
 pub fn see_also(pages: &[&str]) -> String {
     let mut text = String::from(".SH \"SEE ALSO\"\n");
@@ -112,5 +122,7 @@ mod tests {
     fn pages() {
         let expected = ".SH \"SEE ALSO\"\n.BR daxfs (5),\n.BR mount.daxfs (8)\n";
         assert_eq!(see_also(&["daxfs(5)", "mount.daxfs(8)"]), expected);
+        let expected = ".SH SYNOPSIS\n\\fBa\\-b\\fR [OPTIONS] <FILE>...\n";
+        assert_eq!(synopsis("a-b [OPTIONS] <FILE>..."), expected);
     }
 }

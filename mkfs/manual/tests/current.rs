@@ -20,39 +20,11 @@ fn pages_are_current() {
     // Nor is there a page of a program that is no more.
     for entry in fs::read_dir(&directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        let known = pages.iter().any(|(page, _)| *page == name) || name == "mkdaxfs.8";
+        let known = pages.iter().any(|(page, _)| *page == name);
         assert!(
             known || !name.ends_with(".8"),
             "Documentation/{name} belongs to no program"
         );
-    }
-}
-
-#[test]
-fn mkdaxfs_page_has_every_option() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Documentation");
-    let page = fs::read_to_string(directory.join("mkdaxfs.8")).unwrap();
-    let options = manual::mkdaxfs_options();
-    let described = |option: &str| {
-        let name = format!("\\-\\-{}", option.replace('-', "\\-"));
-        page.lines()
-            .any(|line| line.starts_with(".BR ") && line.split([' ', ',']).any(|word| word == name))
-    };
-    for option in &options {
-        assert!(
-            described(option),
-            "Documentation/mkdaxfs.8 does not describe --{option}"
-        );
-    }
-    // Nor does it describe one that is no more.
-    for line in page.lines().filter(|line| line.starts_with(".BR ")) {
-        for word in line.split([' ', ',']) {
-            if let Some(name) = word.strip_prefix("\\-\\-") {
-                let name = name.replace("\\-", "-");
-                let known = options.contains(&name) || ["help", "version"].contains(&name.as_str());
-                assert!(known, "Documentation/mkdaxfs.8 describes --{name}");
-            }
-        }
     }
 }
 

@@ -305,28 +305,3 @@ fn unreadable_files() {
     fs::set_permissions(&output, PermissionsExt::from_mode(0o555)).unwrap();
     assert!(command().contains("run as a user who may write there"));
 }
-
-/// The manual page knows every option, and no other.
-#[test]
-fn manual_page() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Documentation/mkdaxfs.8");
-    let page = fs::read_to_string(page).unwrap().replace('\\', "");
-    let help = run(mkdaxfs().arg("--help")).stdout;
-    let long = |line: &str| {
-        let (_, long) = line.trim_start().strip_prefix('-')?.split_once('-')?;
-        let long = long.trim_start_matches('-').split([' ', '"', '[']);
-        long.into_iter().next().map(String::from)
-    };
-    // A tag is what follows .TP; in the help, descriptions are indented by more than the options.
-    let tags = page.lines().zip(page.lines().skip(1));
-    let tags = tags.filter(|(above, _)| *above == ".TP");
-    let mut in_page: Vec<String> = tags
-        .filter_map(|(_, tag)| long(tag.strip_prefix(".BR ")?))
-        .collect();
-    let indented = |line: &&str| line.len() - line.trim_start().len() <= 6;
-    let mut in_help: Vec<String> = help.lines().filter(indented).filter_map(long).collect();
-    in_page.sort();
-    in_help.sort();
-    assert_eq!(in_page, in_help);
-    assert!(in_help.len() >= 27, "{in_help:?}");
-}
