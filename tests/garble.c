@@ -203,11 +203,9 @@ int main(void)
 		{ "metadata that changes while mounted", changed_while_mounted },
 		{ "file data that changes while mounted", file_data_changes },
 	};
-	char path[PATH_MAX];
 
 	device = fixture_device("scratch");
 	mnt = private_mount_point();
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	good = image_load(path);
+	good = image_load_small();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

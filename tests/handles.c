@@ -405,11 +405,8 @@ static void fanotify(void)
 static void other_image(void)
 {
 	struct handle handle = handle_of("sizes", 0);
-	char path[PATH_MAX];
-	struct image small;
+	struct image small = image_load_small();
 
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	small = image_load(path);
 	REQUIRE(!umount(mnt));
 	image_write(&small, device);
 	mount_again();

@@ -681,11 +681,9 @@ int main(void)
 		{ "a handle of a directory with a bad name", handle_and_name },
 		{ "lines in the log", log_lines },
 	};
-	char path[PATH_MAX];
 
 	device = fixture_device("scratch");
 	mnt = private_mount_point();
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	good = image_load(path);
+	good = image_load_small();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

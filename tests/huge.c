@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 
 #include "ktap.h"
 #include "util.h"
@@ -44,24 +43,6 @@ static char *map(u64 size, int protection, int flags)
 	return address;
 }
 
-static long faults(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_minflt + usage.ru_majflt;
-}
-
-/* Page faults that loading a byte of each page takes. */
-static long touch_pages(const char *address, size_t length)
-{
-	long before = faults();
-
-	for (size_t i = 0; i < length; i += 4096)
-		asm volatile("" : : "r"(address[i]) : "memory");
-	return faults() - before;
-}
-
 /* Bytes in the range that huge entries map. */
 static long long huge_bytes(const char *address, size_t length)
 {
@@ -96,8 +77,7 @@ static void shared_faults(void)
 {
 	char *address = map(SIZE, PROT_READ, MAP_SHARED);
 
-	faults();
-	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 }
@@ -106,8 +86,7 @@ static void private_faults(void)
 {
 	char *address = map(SIZE, PROT_READ, MAP_PRIVATE);
 
-	faults();
-	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
 }
 
@@ -115,8 +94,7 @@ static void writable_private_faults(void)
 {
 	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	faults();
-	CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
 }
 
@@ -137,8 +115,7 @@ static void borders(void)
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		char *address = map(files[i].size, PROT_READ, MAP_SHARED);
 
-		faults();
-		CHECK_EQ(touch_pages(address, files[i].size), files[i].faults);
+		CHECK_EQ(touch_pages(address, files[i].size, 4096), files[i].faults);
 		CHECK_EQ(huge_bytes(address, files[i].size), files[i].huge);
 	}
 }
@@ -152,7 +129,7 @@ static void misaligned(void)
 		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(SIZE), 0);
 
 	REQUIRE(address == aligned + 4096);
-	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE), 1024);
+	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 1024);
 	CHECK_EQ(huge_bytes(address, SIZE), 0);
 	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));
 }
@@ -172,7 +149,7 @@ static void private_write_splits(void)
 	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	char byte = pattern_byte(SIZE, 3 * HUGE_SIZE + 5000);
 
-	touch_pages(address, SIZE);
+	touch_pages(address, SIZE, 4096);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
 	CHECK_EQ(address[3 * HUGE_SIZE + 5000], byte ^ 1);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
@@ -187,7 +164,7 @@ static void partly_unmapped(void)
 {
 	char *address = map(SIZE, PROT_READ, MAP_SHARED);
 
-	touch_pages(address, SIZE);
+	touch_pages(address, SIZE, 4096);
 	CHECK(!munmap(address + HUGE_SIZE + 4096, 4096));
 	CHECK(!mprotect(address + 4 * HUGE_SIZE + 8192, 4096, PROT_NONE));
 	CHECK(pattern_matches(address, HUGE_SIZE + 4096, SIZE, 0));
@@ -201,7 +178,7 @@ static void moved(void)
 	char *address = map(SIZE, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	touch_pages(address, SIZE);
+	touch_pages(address, SIZE, 4096);
 	place = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
 	address = mremap(address, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
 	REQUIRE(address == place + HUGE_SIZE);
@@ -219,8 +196,8 @@ static void forked(void)
 	int status;
 	pid_t pid;
 
-	touch_pages(shared, SIZE);
-	touch_pages(private, SIZE);
+	touch_pages(shared, SIZE, 4096);
+	touch_pages(private, SIZE, 4096);
 	private[5] ^= 1;
 	pid = fork();
 	if (!pid) {
@@ -243,7 +220,7 @@ static void dropped(void)
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
 	for (int i = 0; i < 3; i++) {
-		CHECK_EQ(touch_pages(address, SIZE), SIZE / HUGE_SIZE);
+		CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 		CHECK(!madvise(address, SIZE, MADV_DONTNEED));
 		CHECK(fd < 0 || write(fd, "3", 1) == 1);
 	}
@@ -263,7 +240,7 @@ static void no_page_cache(void)
 	for (u64 offset = 0; offset < SIZE; offset += 1 << 20)
 		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
 	address = map(SIZE, PROT_READ, MAP_SHARED);
-	touch_pages(address, SIZE);
+	touch_pages(address, SIZE, 4096);
 	address = map(SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
 	after = number_in("/proc/meminfo", "Cached:");
 	printf("# page cache before %lld kB, after %lld kB\n", before, after);

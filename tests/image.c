@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <assert.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -10,6 +11,7 @@
 
 #include "image.h"
 #include "ktap.h"
+#include "util.h"
 
 static_assert(sizeof(struct superblock) == 256, "superblock");
 static_assert(sizeof(struct inode) == 64, "inode");
@@ -36,6 +38,14 @@ struct image image_load(const char *path)
 	close(fd);
 	image.super = (struct superblock *)image.bytes;
 	return image;
+}
+
+struct image image_load_small(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
+	return image_load(path);
 }
 
 struct image image_copy(const struct image *image)

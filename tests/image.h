@@ -69,6 +69,9 @@ struct image {
 /* Loads the image in @path; ends the program if that fails. */
 struct image image_load(const char *path);
 
+/* Loads the image that tests/fixture makes for tests that damage it. */
+struct image image_load_small(void);
+
 /* A copy to be damaged. */
 struct image image_copy(const struct image *image);
 void image_free(struct image *image);

@@ -31,23 +31,11 @@ static char *map(u64 size, int protection, int flags)
 	return address;
 }
 
-static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length,
-				   u64 offset)
-{
-	return (struct io_uring_sqe){
-		.opcode = opcode,
-		.fd = fd,
-		.addr = (uintptr_t)address,
-		.len = length,
-		.off = offset,
-	};
-}
-
 static void reads(void)
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
 
 	CHECK_EQ(ring_do(&ring, &read), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
@@ -65,7 +53,7 @@ static void forced_async(void)
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
 
 	read.flags = IOSQE_ASYNC; /* done by a kernel thread on our behalf */
 	CHECK_EQ(ring_do(&ring, &read), SIZE);
@@ -77,27 +65,20 @@ static void vectors(void)
 	static char a[100], b[10000];
 	struct ring ring = ring_open();
 	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
-	struct io_uring_sqe readv = request(IORING_OP_READV, open_size(SIZE), vector, 2, 5);
+	struct io_uring_sqe readv = ring_request(IORING_OP_READV, open_size(SIZE), vector, 2, 5);
 
 	CHECK_EQ(ring_do(&ring, &readv), 10100);
 	CHECK(pattern_matches(a, sizeof(a), SIZE, 5) && pattern_matches(b, sizeof(b), SIZE, 105));
-}
-
-static int register_buffer(struct ring *ring, void *address, size_t length)
-{
-	struct iovec vector = { address, length };
-
-	return syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_BUFFERS, &vector, 1);
 }
 
 static void fixed_buffer(void)
 {
 	struct ring ring = ring_open();
 	char *buffer = aligned_alloc(4096, 1 << 20);
-	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100,
+	struct io_uring_sqe read = ring_request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100,
 					   1 << 19, HUGE_SIZE - 5000);
 
-	REQUIRE(!register_buffer(&ring, buffer, 1 << 20));
+	REQUIRE(!ring_register(&ring, buffer, 1 << 20));
 	CHECK_EQ(ring_do(&ring, &read), 1 << 19);
 	CHECK(pattern_matches(buffer + 100, 1 << 19, LARGE, HUGE_SIZE - 5000));
 }
@@ -106,7 +87,7 @@ static void fixed_file(void)
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = request(IORING_OP_READ, 0, buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, 0, buffer, SIZE, 0);
 	int fd = open_size(SIZE);
 
 	REQUIRE(!syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &fd, 1));
@@ -127,9 +108,9 @@ static void mapping_as_fixed_buffer(void)
 	char *huge = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
 	char *private = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	CHECK_FAILS(register_buffer(&ring, shared, 8192), EOPNOTSUPP);
-	CHECK_FAILS(register_buffer(&ring, huge, HUGE_SIZE), EOPNOTSUPP);
-	CHECK_FAILS(register_buffer(&ring, private, 8192), EOPNOTSUPP);
+	CHECK_FAILS(ring_register(&ring, shared, 8192), EOPNOTSUPP);
+	CHECK_FAILS(ring_register(&ring, huge, HUGE_SIZE), EOPNOTSUPP);
+	CHECK_FAILS(ring_register(&ring, private, 8192), EOPNOTSUPP);
 	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
 }
 
@@ -143,7 +124,7 @@ static void direct_write_from_mapping(void)
 
 	if (device < 0)
 		SKIP("needs loop devices");
-	write = request(IORING_OP_WRITE, device, address + HUGE_SIZE - 8192, 1 << 20, 0);
+	write = ring_request(IORING_OP_WRITE, device, address + HUGE_SIZE - 8192, 1 << 20, 0);
 	CHECK_EQ(ring_do(&ring, &write), 1 << 20);
 	CHECK_EQ(pread(device, buffer, 1 << 20, 0), 1 << 20);
 	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
@@ -157,7 +138,7 @@ static void splices(void)
 	struct io_uring_sqe splice;
 
 	REQUIRE(!pipe(ends));
-	splice = request(IORING_OP_SPLICE, ends[1], NULL, 30000, -1);
+	splice = ring_request(IORING_OP_SPLICE, ends[1], NULL, 30000, -1);
 	splice.splice_fd_in = open_size(SIZE);
 	splice.splice_off_in = 500;
 	length = ring_do(&ring, &splice);
@@ -175,10 +156,10 @@ static void opens_and_stats(void)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
-	sqe = request(IORING_OP_STATX, AT_FDCWD, path, STATX_ALL, (uintptr_t)&stat);
+	sqe = ring_request(IORING_OP_STATX, AT_FDCWD, path, STATX_ALL, (uintptr_t)&stat);
 	CHECK_EQ(ring_do(&ring, &sqe), 0);
 	CHECK_EQ(stat.stx_size, 4097);
-	sqe = request(IORING_OP_OPENAT, AT_FDCWD, path, 0, 0);
+	sqe = ring_request(IORING_OP_OPENAT, AT_FDCWD, path, 0, 0);
 	sqe.open_flags = O_RDONLY;
 	fd = ring_do(&ring, &sqe);
 	CHECK(fd >= 0 && lseek(fd, 0, SEEK_END) == 4097);

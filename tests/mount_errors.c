@@ -482,10 +482,8 @@ int main(void)
 		{ "one device, two mounts, one file system", twice },
 		{ "without privilege", without_privilege },
 	};
-	char path[PATH_MAX];
 
 	device = fixture_device("scratch");
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	good = image_load(path);
+	good = image_load_small();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

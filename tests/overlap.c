@@ -339,11 +339,9 @@ int main(void)
 		{ "wrong flags", false_flags },
 		{ "originals of one another", circles },
 	};
-	char path[PATH_MAX];
 
 	device = fixture_device("scratch");
 	mnt = private_mount_point();
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	good = image_load(path);
+	good = image_load_small();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

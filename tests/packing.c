@@ -9,7 +9,6 @@
 #include <linux/fs.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -87,41 +86,6 @@ static u64 frame_at(const char *address)
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
-static long faults(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_minflt + usage.ru_majflt;
-}
-
-/* Page faults that loading a byte of each page takes. */
-static long touch(const char *address, size_t length)
-{
-	long before;
-
-	faults();
-	before = faults();
-	for (size_t i = 0; i < length; i += 4096)
-		asm volatile("" : : "r"(address[i]) : "memory");
-	return faults() - before;
-}
-
-/* Whether a load from @address ends a process with SIGBUS. */
-static bool is_deadly(const char *address)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		signal(SIGBUS, SIG_DFL);
-		asm volatile("" : : "r"(*address) : "memory");
-		_exit(0);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
-}
-
 static const u64 twins[] = { SHORT, MEDIUM, SMALL, LARGE, TAILED };
 
 static void twins_read(void)
@@ -177,11 +141,11 @@ static void twins_huge(void)
 	char *a = map_twin(LARGE, 'a'), *b = map_twin(LARGE, 'b'), *tailed;
 	long expected = LARGE / HUGE_SIZE;
 
-	CHECK_EQ(touch(a, LARGE), expected);
-	CHECK_EQ(touch(b, LARGE), expected);
-	CHECK_EQ(touch(a, LARGE), 0);
+	CHECK_EQ(touch_pages(a, LARGE, 4096), expected);
+	CHECK_EQ(touch_pages(b, LARGE, 4096), expected);
+	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
 	tailed = map_twin(TAILED, 'b');
-	CHECK_EQ(touch(tailed, LARGE), expected);
+	CHECK_EQ(touch_pages(tailed, LARGE, 4096), expected);
 	munmap(tailed, TAILED);
 	munmap(b, LARGE);
 	/* A mapping that cannot have them takes small ones; the others keep theirs. */
@@ -189,7 +153,7 @@ static void twins_huge(void)
 	b = (char *)(((uintptr_t)b + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + 4096;
 	REQUIRE(mmap(b, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(LARGE, 'b'), 0) == b);
 	CHECK(pattern_matches(b, LARGE, LARGE, 0));
-	CHECK_EQ(touch(a, LARGE), 0);
+	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
 	CHECK(pattern_matches(a, LARGE, LARGE, 0));
 }
 
@@ -200,18 +164,18 @@ static void twins_undisturbed(void)
 	int status;
 	pid_t pid;
 
-	touch(a, SMALL);
-	touch(large, LARGE);
+	touch_pages(a, SMALL, 4096);
+	touch_pages(large, LARGE, 4096);
 	pid = fork();
 	if (!pid) {
-		touch(map_twin(SMALL, 'b'), SMALL);
-		touch(map_twin(SMALL, 'a'), SMALL);
-		touch(map_twin(LARGE, 'b'), LARGE);
+		touch_pages(map_twin(SMALL, 'b'), SMALL, 4096);
+		touch_pages(map_twin(SMALL, 'a'), SMALL, 4096);
+		touch_pages(map_twin(LARGE, 'b'), LARGE, 4096);
 		_exit(0);
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
-	CHECK_EQ(touch(a, SMALL), 0);
-	CHECK_EQ(touch(large, LARGE), 0);
+	CHECK_EQ(touch_pages(a, SMALL, 4096), 0);
+	CHECK_EQ(touch_pages(large, LARGE, 4096), 0);
 }
 
 static void twins_private(void)
@@ -244,8 +208,8 @@ static void twins_come_and_go(void)
 
 		for (int j = 0; orders[i][j]; j++) {
 			mapped[j] = map_twin(LARGE, orders[i][j]);
-			touch(mapped[j], LARGE);
-			touch(map_twin(TAILED, orders[i][j]), TAILED);
+			touch_pages(mapped[j], LARGE, 4096);
+			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
 			CHECK_EQ(write(caches, "2", 1), 1);
 		}
 		for (int j = 0; orders[i][j]; j++) {
@@ -289,7 +253,7 @@ static void packed_mapped(void)
 		private[0] ^= 1;
 		CHECK(pattern_matches(private, size, size, 0));
 		if (!i)
-			CHECK(is_deadly(shared + 4096));
+			CHECK(gets_sigbus(shared + 4096));
 		munmap(shared, 8192);
 		munmap(private, 4096);
 	}
@@ -320,7 +284,7 @@ static void tails_mapped(void)
 		CHECK(pattern_matches(private, size, seed, 0));
 		REQUIRE(last != MAP_FAILED);
 		CHECK(pattern_matches(last, size % 4096, seed, end - 4096));
-		CHECK(is_deadly(shared + end));
+		CHECK(gets_sigbus(shared + end));
 		/* It is a copy: the image has it next to the page in front. */
 		frame = frame_at(shared + end - 8192);
 		if (source->pages && frame)
@@ -434,8 +398,8 @@ static void memory_fails(u64 size)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
 		SKIP("the kernel cannot pretend that memory fails");
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
-	CHECK(is_deadly(middle));
-	CHECK(is_deadly(b + bad));
+	CHECK(gets_sigbus(middle));
+	CHECK(gets_sigbus(b + bad));
 	for (char which = 'a'; which <= 'b'; which++) {
 		int fd = open_twin(size, which);
 		long long errors = errors_of(fd);
@@ -452,7 +416,7 @@ static void memory_fails(u64 size)
 		a = map_twin(size, which);
 		CHECK(pattern_matches(a, bad, size, 0));
 		CHECK(pattern_matches(a + bad + 4096, size - bad - 4096, size, bad + 4096));
-		CHECK(is_deadly(a + bad));
+		CHECK(gets_sigbus(a + bad));
 	}
 	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
 }

@@ -91,21 +91,6 @@ static void bring_back(void)
 	CHECK(!umount2(mnt, MNT_DETACH));
 }
 
-/* Whether loading from @address gets SIGBUS. */
-static bool gets_sigbus(const char *address)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid) {
-		signal(SIGBUS, SIG_DFL);
-		asm volatile("" : : "r"(*address) : "memory");
-		_exit(0);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
-}
-
 /* Whether no entry can be had of the directory but "." and "..", which take no memory. */
 static bool ends_with_error(DIR *dir)
 {

@@ -261,6 +261,18 @@ static int missing_device(const char *driver)
 	return -1;
 }
 
+/* Puts @image into a buffer of @device, which is mapped at @offset there and then not needed any more. */
+static int export_buffer(int device, u32 handle, u64 offset, size_t size, const struct image *image)
+{
+	struct drm_prime_handle prime = { .handle = handle, .flags = DRM_CLOEXEC | DRM_RDWR };
+	char *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, device, offset);
+
+	REQUIRE(copy_image(image, address, size));
+	REQUIRE(!ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime));
+	close(device);
+	return prime.fd;
+}
+
 /* A buffer for software to draw into: what every graphics driver has. */
 static int make_dumb(const struct source *source, const struct image *image)
 {
@@ -270,9 +282,7 @@ static int make_dumb(const struct source *source, const struct image *image)
 		.bpp = 32,
 	};
 	struct drm_mode_map_dumb map = {};
-	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR };
 	int device = open_drm(source->argument);
-	char *address;
 
 	if (device < 0)
 		return missing_device(source->argument);
@@ -281,13 +291,8 @@ static int make_dumb(const struct source *source, const struct image *image)
 		return missing("the driver refuses so much memory");
 	}
 	map.handle = create.handle;
-	prime.handle = create.handle;
 	REQUIRE(!ioctl(device, DRM_IOCTL_MODE_MAP_DUMB, &map));
-	address = mmap(NULL, create.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, map.offset);
-	REQUIRE(copy_image(image, address, create.size));
-	REQUIRE(!ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime));
-	close(device);
-	return prime.fd;
+	return export_buffer(device, create.handle, map.offset, create.size, image);
 }
 
 /* Memory of the device itself, behind one of its PCI BARs. */
@@ -295,9 +300,7 @@ static int make_vram(const struct source *source, const struct image *image)
 {
 	struct drm_qxl_alloc alloc = { .size = image_room(image) };
 	struct drm_qxl_map map = {};
-	struct drm_prime_handle prime = { .flags = DRM_CLOEXEC | DRM_RDWR };
 	int device = open_drm("qxl");
-	char *address;
 
 	if (device < 0)
 		return missing_device("qxl");
@@ -306,13 +309,8 @@ static int make_vram(const struct source *source, const struct image *image)
 		return missing("the device has not so much memory");
 	}
 	map.handle = alloc.handle;
-	prime.handle = alloc.handle;
 	REQUIRE(!ioctl(device, DRM_IOCTL_QXL_MAP, &map));
-	address = mmap(NULL, alloc.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, map.offset);
-	REQUIRE(copy_image(image, address, alloc.size));
-	REQUIRE(!ioctl(device, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime));
-	close(device);
-	return prime.fd;
+	return export_buffer(device, alloc.handle, map.offset, alloc.size, image);
 }
 
 /* A device in DAXFS_DEVS of the kind that the source's argument stands for; its name is kept. */
@@ -393,7 +391,7 @@ const struct source sources[] = {
 	  .shared = true },
 	{ "CXL (fsdev)", NULL, NULL, make_device, "dax", .pages = true, .huge = true },
 	{ "phys", NULL, "phys=0x", make_phys, &whole, .pages = true, .huge = true },
-	{ "phys, unaligned", NULL, "phys=0x", make_phys, &all_but_a_page },
+	{ "phys, unaligned", NULL, "phys=0x", make_phys, &all_but_a_page, .huge = false },
 	{ "memfd", "memfd", "memfd", make_memfd, &plain, .pages = true, .shared = true },
 	{ "memfd, huge folios", "memfd", "memfd", make_memfd, &thp, .pages = true, .huge = true,
 	  .shared = true },

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -137,24 +136,12 @@ static void range_copies(void)
 	*limited = true;
 }
 
-static struct io_uring_sqe request(int opcode, int fd, void *address, unsigned int length,
-				   u64 offset)
-{
-	return (struct io_uring_sqe){
-		.opcode = opcode,
-		.fd = fd,
-		.addr = (uintptr_t)address,
-		.len = length,
-		.off = offset,
-	};
-}
-
 static void uring_reads(void)
 {
 	static char buffer[MIDDLE];
 	struct ring ring = ring_open();
 	struct io_uring_sqe read =
-		request(IORING_OP_READ, open_file(MIDDLE, O_RDONLY), buffer, MIDDLE, 0);
+		ring_request(IORING_OP_READ, open_file(MIDDLE, O_RDONLY), buffer, MIDDLE, 0);
 
 	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
 	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
@@ -168,7 +155,7 @@ static void uring_fixed_reads(void)
 {
 	char *buffer = aligned_alloc(4096, 1 << 20);
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = request(IORING_OP_READ_FIXED, open_file(LARGE, O_RDONLY), buffer,
+	struct io_uring_sqe read = ring_request(IORING_OP_READ_FIXED, open_file(LARGE, O_RDONLY), buffer,
 					   1 << 19, HUGE_SIZE - 5000);
 
 	REQUIRE(!ring_register(&ring, buffer, 1 << 20));
@@ -224,29 +211,9 @@ static void private_mappings(void)
 static void beyond_end(void)
 {
 	char *address = map_file(MIDDLE, MIDDLE + 8192, PROT_READ, MAP_SHARED);
-	int status;
-	pid_t pid = fork();
 
-	if (!pid) {
-		signal(SIGBUS, SIG_DFL);
-		asm volatile("" : : "r"(address[69632]) : "memory");
-		_exit(0);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	CHECK(gets_sigbus(address + 69632));
 	CHECK_FAILS(write(scratch_file(), address + 69632, 100), EFAULT);
-}
-
-static long touch_pages(const char *address, size_t length, size_t step)
-{
-	struct rusage before, after;
-
-	getrusage(RUSAGE_SELF, &before);
-	getrusage(RUSAGE_SELF, &before);
-	for (size_t i = 0; i < length; i += step)
-		asm volatile("" : : "r"(address[i]) : "memory");
-	getrusage(RUSAGE_SELF, &after);
-	return after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt;
 }
 
 static void huge_mappings(void)
@@ -389,30 +356,11 @@ static void registered_mapping(void)
 		return;
 	}
 	REQUIRE(!pipe(ends));
-	write = request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
+	write = ring_request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
 	CHECK_EQ(ring_do(&ring, &write), 8192);
 	CHECK(read(ends[0], buffer, 8192) == 8192 && pattern_matches(buffer, 8192, LARGE, 8192));
 	/* They stay as they are when the mapping is gone. */
 	CHECK(!munmap(address, LARGE));
-}
-
-static pid_t waiting_child(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			pause();
-	}
-	REQUIRE(pid > 0);
-	return pid;
-}
-
-static void end_child(pid_t pid)
-{
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
 }
 
 static void remote_reads(void)

@@ -217,15 +217,15 @@ static const struct image *small_image(void)
 	static struct image small;
 	char command[5 * PATH_MAX];
 
+	if (small.bytes)
+		return &small;
 	snprintf(command, sizeof(command),
 		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && mkdaxfs --quiet '%s.small' '%s.small.daxfs' >&2",
 		 tree, tree, MIDDLE, tree, tree, tree);
-	if (!small.bytes) {
-		if (system(command))
-			return NULL;
-		snprintf(command, sizeof(command), "%s.small.daxfs", tree);
-		small = image_load(command);
-	}
+	if (system(command))
+		return NULL;
+	snprintf(command, sizeof(command), "%s.small.daxfs", tree);
+	small = image_load(command);
 	return &small;
 }
 

@@ -29,32 +29,12 @@ static char *map(int protection, int flags)
 	return address;
 }
 
-/* A child that waits and shares our mappings. */
-static pid_t waiting_child(void)
-{
-	pid_t pid = fork();
-
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
-			pause();
-	}
-	REQUIRE(pid > 0);
-	return pid;
-}
-
 static void attach(pid_t pid)
 {
 	int status;
 
 	REQUIRE(!ptrace(PTRACE_ATTACH, pid, NULL, NULL));
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-}
-
-static void finish(pid_t pid)
-{
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
 }
 
 static bool peeks_pattern(pid_t pid, const char *address, u64 offset)
@@ -78,7 +58,7 @@ static void peeking(void)
 	CHECK(peeks_pattern(pid, shared, 3 * HUGE_SIZE - 4));
 	CHECK(peeks_pattern(pid, private, 12345));
 	CHECK(peeks_pattern(pid, shared, LARGE - 8));
-	finish(pid);
+	end_child(pid);
 }
 
 static void poking(void)
@@ -99,7 +79,7 @@ static void poking(void)
 	CHECK(ptrace(PTRACE_POKEDATA, pid, shared + HUGE_SIZE, 1) == -1);
 	CHECK(pattern_matches(shared, 2 * HUGE_SIZE, LARGE, 0));
 	CHECK(pattern_matches(private, 2 * HUGE_SIZE, LARGE, 0));
-	finish(pid);
+	end_child(pid);
 }
 
 static void proc_mem(void)
@@ -116,7 +96,7 @@ static void proc_mem(void)
 	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 10000));
 	CHECK(pwrite(fd, buffer, 8, (uintptr_t)shared + 8192) == -1);
 	CHECK(pattern_matches(shared, 65536, LARGE, 0));
-	finish(pid);
+	end_child(pid);
 }
 
 static void vm_readv(void)
@@ -133,7 +113,7 @@ static void vm_readv(void)
 	remote = (struct iovec){ shared + LARGE - 100, 100 };
 	CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 100);
 	CHECK(pattern_matches(buffer, 100, LARGE, LARGE - 100));
-	finish(pid);
+	end_child(pid);
 }
 
 static char *whole_file(const char *name, off_t *size)

@@ -43,6 +43,17 @@ static int ring_enter(struct ring *ring, unsigned int count)
 	return result;
 }
 
+struct io_uring_sqe ring_request(int opcode, int fd, void *address, unsigned int length, u64 offset)
+{
+	return (struct io_uring_sqe){
+		.opcode = opcode,
+		.fd = fd,
+		.addr = (uintptr_t)address,
+		.len = length,
+		.off = offset,
+	};
+}
+
 int ring_do(struct ring *ring, const struct io_uring_sqe *request)
 {
 	unsigned int *tail = (void *)(ring->submissions + ring->params.sq_off.tail);

@@ -5,6 +5,7 @@
 
 #include <linux/io_uring.h>
 #include <stddef.h>
+#include "util.h"
 
 struct ring {
 	int fd;
@@ -15,6 +16,8 @@ struct ring {
 
 /* Ends the test point as skipped where there is no io_uring. */
 struct ring ring_open(void);
+
+struct io_uring_sqe ring_request(int opcode, int fd, void *address, unsigned int length, u64 offset);
 
 /* Submits one request, waits for it and returns its result. */
 int ring_do(struct ring *ring, const struct io_uring_sqe *request);

@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "ktap.h"
@@ -222,6 +225,59 @@ long long number_in(const char *file, const char *key)
 	if (stream)
 		fclose(stream);
 	return number;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+long touch_pages(const char *address, size_t length, size_t step)
+{
+	long before;
+
+	/* Counting may take a fault by itself, the first time. */
+	faults();
+	before = faults();
+	for (size_t i = 0; i < length; i += step)
+		asm volatile("" : : "r"(address[i]) : "memory");
+	return faults() - before;
+}
+
+bool gets_sigbus(const char *address)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		signal(SIGBUS, SIG_DFL);
+		asm volatile("" : : "r"(*address) : "memory");
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
+}
+
+pid_t waiting_child(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	REQUIRE(pid > 0);
+	return pid;
+}
+
+void end_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
 
 int loop_device(int backing, size_t size, int flags, char path[32])

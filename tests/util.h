@@ -87,6 +87,16 @@ int kmsg_open(void);
  */
 unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size);
 
+/* Page faults that loading a byte at every @step bytes takes. */
+long touch_pages(const char *address, size_t length, size_t step);
+
+/* Whether a load from @address ends a process with SIGBUS. */
+bool gets_sigbus(const char *address);
+
+/* A child that waits and shares our mappings. */
+pid_t waiting_child(void);
+void end_child(pid_t pid);
+
 /* The number behind @key in a file such as /proc/meminfo; -1 if it is not there. */
 long long number_in(const char *file, const char *key);
 
