@@ -233,6 +233,13 @@ impl XattrPrefix {
         XattrPrefix::Security,
     ];
 
+    /// The prefix that has `number` in an image.
+    pub fn from_number(number: u8) -> Option<XattrPrefix> {
+        Self::ALL
+            .into_iter()
+            .find(|&prefix| prefix as u8 == number)
+    }
+
     /// Whether the prefix is a whole name, and not the start of one.
     pub const fn is_whole(self) -> bool {
         matches!(self, XattrPrefix::AclAccess | XattrPrefix::AclDefault)

@@ -147,10 +147,7 @@ impl<M: Memory> Xattrs<'_, M> {
             return Err(error(self.end - self.next));
         }
         let raw: layout::XattrEntry = load(self.memory, self.next)?;
-        let prefix = XattrPrefix::ALL
-            .into_iter()
-            .find(|&prefix| prefix as u8 == raw.prefix)
-            .ok_or(error(raw.prefix.into()))?;
+        let prefix = XattrPrefix::from_number(raw.prefix).ok_or(error(raw.prefix.into()))?;
         let name = self.next + head;
         let value = name + u64::from(raw.name_len);
         // The last entry's padding may lie behind the set's length.

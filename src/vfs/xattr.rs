@@ -50,7 +50,6 @@ pub(crate) struct NameList<'a> {
     buffer: *mut u8,
     size: usize,
     used: usize,
-    acls: bool,
     _call: PhantomData<&'a mut u8>,
 }
 
@@ -60,7 +59,10 @@ impl NameList<'_> {
         match prefix {
             // SAFETY: May be called by any process.
             XattrPrefix::Trusted => unsafe { bindings::daxfs_helper_capable_sys_admin() },
-            XattrPrefix::AclAccess | XattrPrefix::AclDefault => self.acls,
+            XattrPrefix::AclAccess | XattrPrefix::AclDefault => {
+                // Kernels can be built without them.
+                bindings::DAXFS_SB_POSIXACL != 0
+            }
             XattrPrefix::User | XattrPrefix::Security => true,
         }
     }
@@ -142,10 +144,7 @@ impl<T: FileSystem> Operations<T> {
                 CStr::from_char_ptr(name),
             )
         };
-        let Some(prefix) = XattrPrefix::ALL
-            .into_iter()
-            .find(|&prefix| prefix as i32 == flags)
-        else {
+        let Some(prefix) = XattrPrefix::from_number(flags as u8) else {
             return Error::from(Errno::NotSupported).to_errno();
         };
         // INVARIANT: The buffer is this call's alone.
@@ -174,7 +173,6 @@ impl<T: FileSystem> Operations<T> {
             buffer: buffer.cast(),
             size: if buffer.is_null() { 0 } else { size },
             used: 0,
-            acls: bindings::DAXFS_SB_POSIXACL != 0,
             _call: PhantomData,
         };
         match T::list_xattrs(inode, &mut list) {
