@@ -250,55 +250,66 @@ impl<T: FileSystem> Operations<T> {
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM calls this on a mapping of a file of ours.
         unsafe {
-            let result =
-                match Self::tail_fault(vmf, order).or_else(|| Self::failed_fault(vmf, order)) {
-                    Some(result) => result,
-                    None => bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP),
-                };
-            Self::tell(vmf, order, result)
+            Self::serve(vmf, order, |extent, page| {
+                Self::failed_fault(extent, page, order).unwrap_or_else(|| {
+                    bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP)
+                })
+            })
         }
     }
 
-    /// The file that `vmf` is a fault on, or the one that it shares its pages with.
+    /// Serves a fault: `mapped` maps a page of the extent, or the pages of `order` around it.
     ///
     /// # Safety
     ///
-    /// `vmf` must be a fault on a mapping of a file of ours, which lives for `'a`.
-    unsafe fn faulting<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
-        // SAFETY: By the contract.
-        unsafe {
-            let file = (*(*vmf).__bindgen_anon_1.vma).vm_file;
-            INode::<T>::from_raw((*(*file).f_mapping).host)
-        }
-    }
-
-    /// Serves a fault on the last page of a file if that page holds other files, too: with a copy.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::faulting`].
+    /// `vmf` must be a fault on a mapping of a file of ours.
     #[inline]
+    unsafe fn serve(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+        mapped: impl FnOnce(&Extent<'_>, u64) -> bindings::vm_fault_t,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: By the contract. The mapping is of the file itself, or of the one that it shares its pages with.
+        let (file, page) = unsafe {
+            let fault = &(*vmf).__bindgen_anon_1;
+            let mapping = (*(*fault.vma).vm_file).f_mapping;
+            (INode::<T>::from_raw((*mapping).host), fault.pgoff as u64)
+        };
+        let result = match T::extent(file) {
+            Ok(extent) if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT => {
+                mapped(&extent, page)
+            }
+            // SAFETY: By the contract.
+            Ok(extent) => unsafe { Self::tail_fault(vmf, order, file, &extent, page) },
+            Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
+        };
+        // SAFETY: By the contract.
+        unsafe { super::trace::fault(vmf, order, result) };
+        Self::tell(file, order, result);
+        result
+    }
+
+    /// Serves a fault behind what can be mapped: on the last page of a file if that page holds other files, too,
+    /// with a copy.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be a fault on page `page` of `file`.
     unsafe fn tail_fault(
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
-    ) -> Option<bindings::vm_fault_t> {
-        // SAFETY: By the contract.
-        let (file, page) = unsafe { (Self::faulting(vmf), (*vmf).__bindgen_anon_1.pgoff as u64) };
-        let extent = T::extent(file).ok()?;
-        if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT {
-            return None;
-        }
+        file: &INode<T>,
+        extent: &Extent<'_>,
+        page: u64,
+    ) -> bindings::vm_fault_t {
         let offset = page << bindings::DAXFS_PAGE_SHIFT;
-        if offset >= file.size() {
-            return None;
+        if offset >= file.size() || extent.region.gone() {
+            return bindings::DAXFS_VM_FAULT_SIGBUS;
         }
         if order > 0 {
-            return Some(bindings::DAXFS_VM_FAULT_FALLBACK);
+            return bindings::DAXFS_VM_FAULT_FALLBACK;
         }
-        if extent.region.gone() {
-            return Some(bindings::DAXFS_VM_FAULT_SIGBUS);
-        }
-        Some(match file.tail_page(offset) {
+        match file.tail_page(offset) {
             Ok(page) => {
                 // SAFETY: The inode keeps the page as long as it lives, and the MM gets a reference of its own.
                 unsafe {
@@ -309,22 +320,16 @@ impl<T: FileSystem> Operations<T> {
             }
             Err(error) if error == ENOMEM => bindings::DAXFS_VM_FAULT_OOM,
             Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
-        })
+        }
     }
 
     /// Refuses a fault on a page whose memory has failed.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::faulting`].
     #[inline]
-    unsafe fn failed_fault(
-        vmf: *mut bindings::vm_fault,
+    fn failed_fault(
+        extent: &Extent<'_>,
+        page: u64,
         order: kernel::ffi::c_uint,
     ) -> Option<bindings::vm_fault_t> {
-        // SAFETY: By the contract.
-        let (file, page) = unsafe { (Self::faulting(vmf), (*vmf).__bindgen_anon_1.pgoff as u64) };
-        let extent = T::extent(file).ok()?;
         // All that an entry of this order would map, as far as it is in the file.
         let first = (page >> order << order) << bindings::DAXFS_PAGE_SHIFT;
         let length = (super::PAGE_SIZE << order).min(extent.mappable.checked_sub(first)?);
@@ -335,6 +340,23 @@ impl<T: FileSystem> Operations<T> {
             0 => bindings::DAXFS_VM_FAULT_HWPOISON,
             _ => bindings::DAXFS_VM_FAULT_FALLBACK,
         })
+    }
+
+    /// Tells the filesystem what a fault came to.
+    #[inline]
+    fn tell(file: &INode<T>, order: kernel::ffi::c_uint, result: bindings::vm_fault_t) {
+        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
+            Fault::Failed
+        } else if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0
+        {
+            // It comes again, for a smaller page or from the start.
+            return;
+        } else if order > 0 {
+            Fault::Huge
+        } else {
+            Fault::Page
+        };
+        T::faulted(file, outcome);
     }
 
     /// Fills a page of the page cache with a copy of what it shows.
@@ -362,35 +384,6 @@ impl<T: FileSystem> Operations<T> {
         super::errno_or_zero(|| result)
     }
 
-    /// Tells the filesystem what a fault came to, and returns it.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::faulting`].
-    #[inline]
-    unsafe fn tell(
-        vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
-        result: bindings::vm_fault_t,
-    ) -> bindings::vm_fault_t {
-        // SAFETY: By the contract.
-        unsafe { super::trace::fault(vmf, order, result) };
-        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
-            Fault::Failed
-        } else if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0
-        {
-            // It comes again, for a smaller page or from the start.
-            return result;
-        } else if order > 0 {
-            Fault::Huge
-        } else {
-            Fault::Page
-        };
-        // SAFETY: By the contract.
-        T::faulted(unsafe { Self::faulting(vmf) }, outcome);
-        result
-    }
-
     unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: As this function's own contract.
         unsafe { Self::paged_huge_fault(vmf, 0) }
@@ -403,21 +396,9 @@ impl<T: FileSystem> Operations<T> {
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
         unsafe {
-            if let Some(result) = Self::tail_fault(vmf, order) {
-                return Self::tell(vmf, order, result);
-            }
-            let result = match T::extent(Self::faulting(vmf)) {
-                Ok(extent) => {
-                    let Extent {
-                        region,
-                        offset,
-                        mappable,
-                    } = extent;
-                    region.fault(vmf, order, offset, mappable)
-                }
-                Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
-            };
-            Self::tell(vmf, order, result)
+            Self::serve(vmf, order, |extent, _| {
+                extent.region.fault(vmf, order, extent.offset, extent.mappable)
+            })
         }
     }
 
