@@ -85,11 +85,11 @@ debug-module: prepare-debug
 
 # Static, so that they run on any machine and in the guest.
 target := x86_64-unknown-linux-gnu
-cargo := $(RUN) env RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=$(CURDIR)/build/cargo cargo
+cargo := buildroot/cargo
 
 tools: prepare-root
 	@$(call say,building the tools into build/bin)
-	$(Q)$(cargo) build --release --locked --target $(target) --manifest-path mkfs/Cargo.toml
+	$(Q)$(cargo) build
 	@mkdir -p build/bin
 	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
 	@ln -sf daxfs build/bin/mount.daxfs
@@ -97,7 +97,7 @@ tools: prepare-root
 	@ln -sf mkdaxfs build/bin/mkfs.daxfs
 
 # What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
-manual := $(cargo) run --quiet --release --locked --target $(target) --manifest-path mkfs/Cargo.toml --example manual --
+manual := $(cargo) run --quiet --example manual --
 
 documentation: prepare-root
 	$(Q)$(manual) pages $(CURDIR)/Documentation
@@ -151,7 +151,7 @@ lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
 lint-tools: prepare-root
-	$(cargo) clippy --release --locked --all-targets --target $(target) --manifest-path mkfs/Cargo.toml -- -D warnings
+	$(cargo) clippy --all-targets -- -D warnings
 lint-module: prepare-stock
 	$(RUN) make --no-print-directory -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
 lint-shell: prepare-root
