@@ -191,8 +191,10 @@ add_pci() {
 	add_backend "$file" "$total" ivshmem-plain,memdev
 }
 
-# vgem needs no hardware; qxl has memory of its own.
+# vgem needs no hardware; qxl has memory of its own. No console is drawn on them: on a busy machine that only makes the
+# kernel warn of pictures that come late.
 add_drm() {
+	kernel_extra+=(drm_kms_helper.fbdev_emulation=0)
 	qemu+=(-device virtio-gpu-pci -device qxl,ram_size_mb=512)
 }
 
