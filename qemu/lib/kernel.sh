@@ -153,7 +153,7 @@ kernel_arguments() {
 	local words=(
 		console=ttyS0,115200 oops=panic panic=-1 unknown_nmi_panic panic_print=0xc0
 		watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.hung_task_timeout_secs=300
-		mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on audit=0 apparmor=0
+		mitigations=off highres=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on audit=0 apparmor=0
 		cryptomgr.notests 8250.nr_uarts=1 rdinit=/init
 		"${kernel_extra[@]}"
 	)
