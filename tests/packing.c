@@ -75,15 +75,23 @@ static int open_packed(unsigned int number)
 	return open_in(mnt, path, O_RDONLY);
 }
 
-/* The page frame at @address; 0 if nothing is mapped there. */
-static u64 frame_at(const char *address)
+/* The page frames at @address; 0 where nothing is mapped. */
+static void frames_at(const char *address, size_t pages, u64 frames[])
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	u64 entry = 0;
 
-	REQUIRE(pread(fd, &entry, 8, (uintptr_t)address / 4096 * 8) == 8);
+	REQUIRE(pread(fd, frames, pages * 8, (uintptr_t)address / 4096 * 8) == (ssize_t)pages * 8);
 	close(fd);
-	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+	for (size_t i = 0; i < pages; i++)
+		frames[i] = frames[i] >> 63 ? frames[i] & ((1ULL << 55) - 1) : 0;
+}
+
+static u64 frame_at(const char *address)
+{
+	u64 frame;
+
+	frames_at(address, 1, &frame);
+	return frame;
 }
 
 static const u64 twins[] = { SHORT, MEDIUM, SMALL, LARGE, TAILED };
@@ -109,7 +117,8 @@ static void twins_read(void)
 static void twins_mapped_at_once(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(twins); i++) {
-		size_t length = twins[i];
+		static u64 frames[3][TAILED / 4096 + 1];
+		size_t length = twins[i], pages = (length + 4095) / 4096;
 		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
 		char *c = map_twin(length, 'c');
 
@@ -120,13 +129,14 @@ static void twins_mapped_at_once(void)
 		CHECK(!madvise(a, length, MADV_DONTNEED) && !madvise(b, length, MADV_DONTNEED));
 		CHECK(pattern_matches(b, length, length, 0));
 		CHECK(pattern_matches(a, length, length, 0));
-		for (size_t at = 0; at < length; at += 4096) {
-			u64 frame = frame_at(a + at);
+		frames_at(a, pages, frames[0]);
+		frames_at(b, pages, frames[1]);
+		frames_at(c, pages, frames[2]);
+		for (size_t page = 0; source->pages && page < pages; page++) {
+			u64 frame = frames[0][page];
 
-			if (!source->pages || !frame)
-				continue;
-			CHECK_EQ(frame_at(b + at), frame);
-			CHECK(frame_at(c + at) != frame);
+			CHECK_EQ(frame ? frames[1][page] : 0, frame);
+			CHECK(!frame || frames[2][page] != frame);
 		}
 		munmap(a, length);
 		CHECK(pattern_matches(b, length, length, 0));
@@ -330,12 +340,12 @@ static void programs_run(void)
 /* Many at once, in several processes, while caches are dropped. */
 static void storm(void)
 {
-	int status, left = 4;
+	int status, left = 4, rounds = repeats(40);
 
 	for (int i = 0; i < left; i++) {
 		if (fork())
 			continue;
-		for (int round = 0; round < 40; round++) {
+		for (int round = 0; round < rounds; round++) {
 			u64 size = twins[(round + i) % ARRAY_SIZE(twins)];
 			char *address = map_twin(size, 'a' + (round + i) % 2);
 			unsigned int number = (round * 7 + i) % PACKED;

@@ -254,7 +254,7 @@ static long long map_gigabyte(int fd, char *place)
 static void page_tables(void)
 {
 	char *place = mmap(NULL, 2 * GIGABYTE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int fd = open_file(LARGE, O_RDONLY), ends[2], left = 64;
+	int fd = open_file(LARGE, O_RDONLY), ends[2], left = repeats(64);
 	long long all = 0, one;
 
 	if (!source->huge) {

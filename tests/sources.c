@@ -232,8 +232,7 @@ static const struct image *small_image(void)
 static void cycles(void)
 {
 	const struct image *what = source->key ? small_image() : NULL;
-	const char *wanted = getenv("DAXFS_CYCLES");
-	int rounds = wanted ? atoi(wanted) : 100;
+	int rounds = repeats(100);
 	struct counters first = {}, last;
 
 	for (int i = 0; i < rounds; i++) {

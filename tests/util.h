@@ -87,6 +87,12 @@ int kmsg_open(void);
  */
 unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size);
 
+/*
+ * How often to repeat what is better the more often it is done: @times, or an eighth of that where
+ * DAXFS_SLOW says that the kernel is one that checks itself.
+ */
+int repeats(int times);
+
 /* Page faults that loading a byte at every @step bytes takes. */
 long touch_pages(const char *address, size_t length, size_t step);
 
