@@ -10,21 +10,10 @@ use common::listing::{Listing, What};
 use common::{assert_same, listing_of};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use support::fixture::{self, Can};
 use support::layout::{docker, named, oci, platform, Layout};
-use support::{available, is_root, make, mkdaxfs, run, skip};
-
-/// Runs a script in `at`, which must succeed.
-fn shell(at: &Path, script: &str) {
-    let output = Command::new("bash")
-        .args(["-ec", script])
-        .current_dir(at)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{script}: {output:?}");
-}
+use support::{available, make, mkdaxfs, run, shell, skip};
 
 /// Three layers and, in `flat`, what they make together.
 const LAYERS: &str = r#"
@@ -394,55 +383,4 @@ fn kept_apart() {
         &["--layers"],
         "has no layers; name a container image with oci:",
     );
-}
-
-/// Layers as umoci writes them.
-#[test]
-fn umoci() {
-    if !available("umoci") {
-        return skip("there is no umoci");
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    fixture::make(
-        &at.join("tree"),
-        Can {
-            names: true,
-            ..Can::default()
-        },
-    );
-    let rootless = if is_root() { "" } else { "--rootless" };
-    // Devices of the fixture cannot be made by everybody, nor xattrs be kept.
-    shell(
-        at,
-        &format!(
-            r#"
-        umoci init --layout layout; umoci new --image layout:empty
-        umoci unpack {rootless} --image layout:empty bundle
-        cp -a tree/. bundle/rootfs/; umoci repack --image layout:base bundle; rm -rf bundle
-        umoci unpack {rootless} --image layout:base bundle; cd bundle/rootfs
-        rm -r dir/sub; echo changed >dir/one; rm empty; mkdir empty; echo new >empty/file; ln huge another
-        mkdir 'empty dir/new'; rm link; ln -s new link
-        cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
-        for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
-        ),
-    );
-    for name in ["base", "changed"] {
-        let image = at.join(format!("{name}.img"));
-        let input = format!("oci:{}:{name}", at.join("layout").display());
-        let output = run(mkdaxfs().args(["-q", "--all-root"]).arg(&input).arg(&image));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        let wanted = at.join(format!("{name}.wanted"));
-        let rootfs = at.join(name).join("rootfs");
-        let output = run(mkdaxfs()
-            .args(["-q", "--all-root"])
-            .arg(&rootfs)
-            .arg(&wanted));
-        assert_eq!(output.status, 0, "{output:?}");
-        assert_same(&listing_of(&image), &listing_of(&wanted));
-        assert!(
-            fs::read(&image).unwrap() == fs::read(&wanted).unwrap(),
-            "{name}"
-        );
-    }
 }

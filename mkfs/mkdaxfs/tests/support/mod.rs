@@ -45,6 +45,16 @@ pub fn produce(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
+/// Runs a script in `at`, which must succeed.
+pub fn shell(at: &Path, script: &str) {
+    let output = Command::new("bash")
+        .args(["-ec", script])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+}
+
 /// The arguments that have a tar program put all of `tree` into `archive`.
 pub fn everything<'a>(tree: &'a Path, archive: &'a Path) -> [&'a OsStr; 5] {
     let word = OsStr::new;
