@@ -235,9 +235,7 @@ impl XattrPrefix {
 
     /// The prefix that has `number` in an image.
     pub fn from_number(number: u8) -> Option<XattrPrefix> {
-        Self::ALL
-            .into_iter()
-            .find(|&prefix| prefix as u8 == number)
+        Self::ALL.into_iter().find(|&prefix| prefix as u8 == number)
     }
 
     /// Whether the prefix is a whole name, and not the start of one.

@@ -251,9 +251,8 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The MM calls this on a mapping of a file of ours.
         unsafe {
             Self::serve(vmf, order, |extent, page| {
-                Self::failed_fault(extent, page, order).unwrap_or_else(|| {
-                    bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP)
-                })
+                Self::failed_fault(extent, page, order)
+                    .unwrap_or_else(|| bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP))
             })
         }
     }
@@ -397,7 +396,9 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
         unsafe {
             Self::serve(vmf, order, |extent, _| {
-                extent.region.fault(vmf, order, extent.offset, extent.mappable)
+                extent
+                    .region
+                    .fault(vmf, order, extent.offset, extent.mappable)
             })
         }
     }
