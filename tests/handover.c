@@ -52,25 +52,27 @@ static long long of_mapping(const char *address, const char *key)
 	return number;
 }
 
+static size_t pages(size_t size)
+{
+	return (size + page_size() - 1) / page_size();
+}
+
 /* Looks up the frames behind @size bytes at @address. */
 static void find_frames(const char *address, size_t size, struct findings *findings)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	u64 *frames = malloc(pages(size) * sizeof(*frames));
 
+	page_frames(address, pages(size), frames);
 	findings->count = 0;
 	findings->frames = 0;
-	for (size_t at = 0; at < size; at += page_size()) {
-		u64 entry = 0, frame;
-
-		pread(fd, &entry, 8, (uintptr_t)(address + at) / page_size() * 8);
-		frame = entry & ((1ULL << 55) - 1);
-		if (!(entry >> 63) || !frame)
+	for (size_t i = 0; i < pages(size); i++) {
+		if (!frames[i])
 			continue;
 		if (!findings->count++)
-			findings->first = frame;
-		findings->frames = (findings->frames ^ frame) * 0x100000001b3ULL;
+			findings->first = frames[i];
+		findings->frames = (findings->frames ^ frames[i]) * 0x100000001b3ULL;
 	}
-	close(fd);
+	free(frames);
 }
 
 /* Maps what @file is, looks at all of it, and says what that took. */
@@ -149,11 +151,6 @@ static int open_size(size_t size)
 
 	snprintf(path, sizeof(path), "sizes/%lu", size);
 	return open_in(mnt, path, O_RDONLY);
-}
-
-static size_t pages(size_t size)
-{
-	return (size + page_size() - 1) / page_size();
 }
 
 /* Both ends have all pages, the same ones, and nothing of their own. */

@@ -75,22 +75,11 @@ static int open_packed(unsigned int number)
 	return open_in(mnt, path, O_RDONLY);
 }
 
-/* The page frames at @address; 0 where nothing is mapped. */
-static void frames_at(const char *address, size_t pages, u64 frames[])
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-
-	REQUIRE(pread(fd, frames, pages * 8, (uintptr_t)address / 4096 * 8) == (ssize_t)pages * 8);
-	close(fd);
-	for (size_t i = 0; i < pages; i++)
-		frames[i] = frames[i] >> 63 ? frames[i] & ((1ULL << 55) - 1) : 0;
-}
-
 static u64 frame_at(const char *address)
 {
 	u64 frame;
 
-	frames_at(address, 1, &frame);
+	page_frames(address, 1, &frame);
 	return frame;
 }
 
@@ -129,9 +118,9 @@ static void twins_mapped_at_once(void)
 		CHECK(!madvise(a, length, MADV_DONTNEED) && !madvise(b, length, MADV_DONTNEED));
 		CHECK(pattern_matches(b, length, length, 0));
 		CHECK(pattern_matches(a, length, length, 0));
-		frames_at(a, pages, frames[0]);
-		frames_at(b, pages, frames[1]);
-		frames_at(c, pages, frames[2]);
+		page_frames(a, pages, frames[0]);
+		page_frames(b, pages, frames[1]);
+		page_frames(c, pages, frames[2]);
 		for (size_t page = 0; source->pages && page < pages; page++) {
 			u64 frame = frames[0][page];
 

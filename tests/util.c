@@ -232,6 +232,17 @@ int repeats(int times)
 	return getenv("DAXFS_SLOW") ? (times + 7) / 8 : times;
 }
 
+void page_frames(const char *address, size_t count, u64 frames[])
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	off_t at = (uintptr_t)address / sysconf(_SC_PAGESIZE) * 8;
+
+	REQUIRE(pread(fd, frames, count * 8, at) == (ssize_t)count * 8);
+	close(fd);
+	for (size_t i = 0; i < count; i++)
+		frames[i] = frames[i] >> 63 ? frames[i] & ((1ULL << 55) - 1) : 0;
+}
+
 static long faults(void)
 {
 	struct rusage usage;

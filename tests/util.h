@@ -93,6 +93,9 @@ unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size);
  */
 int repeats(int times);
 
+/* The page frames that @count pages at @address are mapped to; 0 where nothing is, or nobody may know. */
+void page_frames(const char *address, size_t count, u64 frames[]);
+
 /* Page faults that loading a byte at every @step bytes takes. */
 long touch_pages(const char *address, size_t length, size_t step);
 
