@@ -197,21 +197,18 @@ static void introspection(void)
 {
 	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
 	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
-	static u64 entries[1024];
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	static u64 frames[1024];
 	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	u64 word;
 
-	CHECK_EQ(pread(fd, entries, sizeof(entries), (uintptr_t)address / 4096 * 8),
-		 sizeof(entries));
-	for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
-		CHECK(entries[i] >> 63);
+	page_frames(address, ARRAY_SIZE(frames), frames);
+	for (size_t i = 0; i < ARRAY_SIZE(frames); i++) {
+		CHECK(frames[i]);
 		if (i)
-			CHECK_EQ(entries[i] & ((1ULL << 55) - 1),
-				 (entries[i - 1] & ((1ULL << 55) - 1)) + 1);
+			CHECK_EQ(frames[i], frames[i - 1] + 1);
 	}
 	if (flags >= 0)
-		pread(flags, &word, 8, (entries[0] & ((1ULL << 55) - 1)) * 8);
+		pread(flags, &word, 8, frames[0] * 8);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		snprintf(path, sizeof(path), "/proc/self/%s", files[i]);
 		number_in(path, "no such key");
