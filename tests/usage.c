@@ -78,6 +78,24 @@ static void faults(void)
 	CHECK_EQ(number("counters", "failed_faults"), failed + 1);
 }
 
+/*
+ * A file of one page where nothing else is mapped: the kernel asks for 1 GiB and for 2 MiB first, and being refused
+ * those is no failure.
+ */
+static void fallback(void)
+{
+	long long small = number("counters", "faults"), failed = number("counters", "failed_faults");
+	int fd = open_in(mnt, "sizes/4096", O_RDONLY);
+	char *map = mmap((void *)(1UL << 40), page_size(), PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+
+	REQUIRE(map != MAP_FAILED);
+	touch(map);
+	CHECK_EQ(number("counters", "faults"), small + 1);
+	CHECK_EQ(number("counters", "failed_faults"), failed);
+	munmap(map, page_size());
+	close(fd);
+}
+
 static void no_errors(void)
 {
 	CHECK_EQ(number("counters", "errors"), 0);
@@ -118,6 +136,7 @@ int main(void)
 		{ "size and inodes", image },
 		{ "reads", reads },
 		{ "faults by size", faults },
+		{ "a fault that falls back", fallback },
 		{ "no errors", no_errors },
 		{ "the directory goes with the mount", goes },
 		{ "errors", errors },

@@ -344,12 +344,13 @@ impl<T: FileSystem> Operations<T> {
     /// Tells the filesystem what a fault came to.
     #[inline]
     fn tell(file: &INode<T>, order: kernel::ffi::c_uint, result: bindings::vm_fault_t) {
-        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
-            Fault::Failed
-        } else if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0
-        {
+        // VM_FAULT_ERROR has the bit of VM_FAULT_FALLBACK in it, so this comes first.
+        if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0 {
             // It comes again, for a smaller page or from the start.
             return;
+        }
+        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
+            Fault::Failed
         } else if order > 0 {
             Fault::Huge
         } else {
