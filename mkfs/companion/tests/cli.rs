@@ -2,16 +2,13 @@
 
 //! Every command through its command line: what it prints, and how it fails.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::builder::{ino, seal, specimen, superblock};
-use common::{image_of, image_with, options, scratch};
+use crate::common::builder::{ino, seal, specimen, superblock};
+use crate::common::{image_of, image_with, options, scratch};
+use crate::support;
+use crate::support::{fail, run, run_as, run_with, succeed, tree};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
-use support::{fail, run, run_as, run_with, succeed, tree};
 
 struct Fixture {
     directory: tempfile::TempDir,

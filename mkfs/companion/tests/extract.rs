@@ -2,11 +2,8 @@
 
 //! What was put into an image comes out of it, by both roads; and a road that is cut leaves nothing.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::{assert_same, image_of, listing, scratch, spec};
+use crate::common::{assert_same, image_of, listing, scratch, spec};
+use crate::support::{fail, run, succeed, tree, DAXFS};
 use proptest::prelude::*;
 use rustix::process::{geteuid, kill_process, Pid, Signal};
 use std::fs;
@@ -14,7 +11,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::{fail, run, succeed, tree, DAXFS};
 
 /// The type bits of a socket.
 const SOCKET: u32 = 0o140_000;

@@ -3,19 +3,13 @@
 //! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing is written
 //! outside the directory that an image is unpacked to.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-#[path = "support/everything.rs"]
-mod everything;
-mod support;
-
-use common::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
-use common::scratch;
-use everything::everything;
+use crate::common::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
+use crate::common::scratch;
+use crate::everything::everything;
+use crate::support::{fail, run};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::fs;
-use support::{fail, run};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() })]

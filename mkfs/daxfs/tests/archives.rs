@@ -2,10 +2,7 @@
 
 //! Archives and container images out of any bytes, and those that the fuzz target has found.
 
-#[path = "common/feed.rs"]
-mod feed;
-
-use feed::feed;
+use crate::feed::feed;
 use proptest::prelude::*;
 
 /// In memory where that is possible, since every image is synced.

@@ -3,8 +3,7 @@
 //! A tree that changes between the scan and the copy is an error that names the file, and so is one that
 //! changes in the middle of either.
 
-mod common;
-
+use crate::common;
 use daxfs::{make, scan, Output, Silent};
 use std::fs::{self, File};
 use std::io::Write;

@@ -3,10 +3,8 @@
 //! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an end, do
 //! not panic, and take no more memory than the image is large.
 
-mod common;
-
-use common::builder::{seal, specimen, superblock, Builder, DIRECTORY, FIFO};
-use common::reader::read_everything;
+use crate::common::builder::{seal, specimen, superblock, Builder, DIRECTORY, FIFO};
+use crate::common::reader::read_everything;
 use daxfs::check::check;
 use daxfs::image::{self, Memory, Problem};
 use daxfs::memory::Storage;

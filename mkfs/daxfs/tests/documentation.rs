@@ -2,9 +2,8 @@
 
 //! The example in Documentation/format.rst is what comes out.
 
-mod common;
-
-use common::spec::{create, Item, Kind};
+use crate::common;
+use crate::common::spec::{create, Item, Kind};
 use daxfs::{make, scan, Output, Silent};
 use std::collections::BTreeMap;
 

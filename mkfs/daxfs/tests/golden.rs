@@ -3,9 +3,8 @@
 //! The bytes of one image are pinned: who changes the format or the order of things must change them here,
 //! and knows that images made before and after differ.
 
-mod common;
-
-use common::spec::{create, Item, Kind};
+use crate::common;
+use crate::common::spec::{create, Item, Kind};
 use daxfs::write::Options;
 use daxfs::{make, scan, Output, Silent};
 use std::collections::BTreeMap;

@@ -2,9 +2,7 @@
 
 //! Hash, look-up and listing of directories of every size, with and without collisions.
 
-mod common;
-
-use common::builder::{Builder, DIRECTORY, FIFO};
+use crate::common::builder::{Builder, DIRECTORY, FIFO};
 use daxfs::image::hash::name_hash;
 use daxfs::image::{Content, Directory, Image, Superblock};
 

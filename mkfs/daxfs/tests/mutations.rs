@@ -2,8 +2,7 @@
 
 //! Whatever an archive or a description holds, reading it ends with a tree or with an error.
 
-mod common;
-
+use crate::common;
 use daxfs::input::{read, Input, Options, Platform};
 use daxfs::Silent;
 use proptest::prelude::*;

@@ -3,9 +3,8 @@
 //! Files of one content are stored once, small files take no more room than they must, and neither changes
 //! what the image holds.
 
-mod common;
-
-use common::{assert_same, image_with, listing::of_directory, listing_of, options, spec};
+use crate::common;
+use crate::common::{assert_same, image_with, listing::of_directory, listing_of, options, spec};
 use daxfs::image::{layout, Content, Image, Inode, Superblock};
 use daxfs::memory::FileMemory;
 use daxfs::write::Options;

@@ -3,10 +3,8 @@
 //! Provokes every problem that the reader knows and every rule that the checker knows, one byte range at a
 //! time in an image that is valid otherwise.
 
-mod common;
-
-use common::builder::{ino, seal, specimen, superblock};
-use common::reader::read_everything;
+use crate::common::builder::{ino, seal, specimen, superblock};
+use crate::common::reader::read_everything;
 use daxfs::check::{check, Finding};
 use daxfs::image::hash::name_hash;
 use daxfs::image::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};

@@ -2,9 +2,8 @@
 
 //! Random trees become images that hold the same, whatever order the files were created in.
 
-mod common;
-
-use common::{assert_same, image_of, listing::of_directory, listing_of, spec};
+use crate::common;
+use crate::common::{assert_same, image_of, listing::of_directory, listing_of, spec};
 use proptest::prelude::*;
 use std::sync::Once;
 

@@ -2,16 +2,13 @@
 
 //! Archives as others write them give the image that their directory gives, byte for byte.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::scratch;
+use crate::common;
+use crate::common::scratch;
+use crate::support::fixture::{self, Can, ALL};
+use crate::support::{available, everything, make, mkdaxfs, produce, run, skip};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::fixture::{self, Can, ALL};
-use support::{available, everything, make, mkdaxfs, produce, run, skip};
 
 /// The archive must give an image of exactly these bytes.
 #[track_caller]

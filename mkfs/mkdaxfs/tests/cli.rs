@@ -2,17 +2,14 @@
 
 //! The command line: exit statuses, messages, options, and that nothing is left behind.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::builder::superblock;
-use common::scratch;
+use crate::common;
+use crate::common::builder::superblock;
+use crate::common::scratch;
+use crate::support::{is_root, make, mkdaxfs, run, skip, Run};
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use support::{is_root, make, mkdaxfs, run, skip, Run};
 
 fn tree(at: &Path) -> std::path::PathBuf {
     let tree = at.join("tree");

@@ -2,18 +2,15 @@
 
 //! Container images: layers on top of one another or apart, from every kind of layout and archive.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::listing::{Listing, What};
-use common::{assert_same, listing_of};
+use crate::common;
+use crate::common::listing::{Listing, What};
+use crate::common::{assert_same, listing_of};
+use crate::support::layout::{docker, named, oci, platform, Layout};
+use crate::support::{available, make, mkdaxfs, run, shell, skip};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use support::layout::{docker, named, oci, platform, Layout};
-use support::{available, make, mkdaxfs, run, shell, skip};
 
 /// Three layers and, in `flat`, what they make together.
 const LAYERS: &str = r#"

@@ -2,19 +2,15 @@
 
 //! Options that change what goes into an image, and where the image goes.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::builder::superblock;
-use common::listing::{Listing, What};
-use common::{listing_of, scratch};
+use crate::common::builder::superblock;
+use crate::common::listing::{Listing, What};
+use crate::common::{listing_of, scratch};
+use crate::support::{is_root, make, mkdaxfs, run, skip};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::{is_root, make, mkdaxfs, run, skip};
 
 /// A tree with some files, in `tree` of the directory.
 fn tree() -> (tempfile::TempDir, PathBuf) {

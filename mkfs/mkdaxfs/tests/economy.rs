@@ -3,16 +3,12 @@
 //! What images and their making cost: equal files are stored once, small ones packed if so wished, and memory stays
 //! small whatever the tree.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::scratch;
+use crate::common::scratch;
+use crate::support::{make, run};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use support::{make, run};
 
 const MIB: u64 = 1 << 20;
 

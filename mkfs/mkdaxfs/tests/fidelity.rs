@@ -2,15 +2,12 @@
 
 //! What goes into an image comes out of it: extreme sizes, times and names, and every file type.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::{
+use crate::common::{
     assert_same,
     listing::{of_directory, What},
     listing_of, scratch,
 };
+use crate::support::{is_root, make, mkdaxfs, run, skip};
 use daxfs::image::{Content, Image, Superblock};
 use daxfs::memory::FileMemory;
 use rustix::fs::{
@@ -23,7 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{lchown, symlink, FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use support::{is_root, make, mkdaxfs, run, skip};
 
 const NONE: [&str; 0] = [];
 

@@ -2,15 +2,12 @@
 
 //! Archives that are damaged, or that want to lead astray.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
+use crate::common;
+use crate::support::fixture::{self, Can};
+use crate::support::{available, make, mkdaxfs, produce, run, skip};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::fixture::{self, Can};
-use support::{available, make, mkdaxfs, produce, run, skip};
 
 /// Runs a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a member.
 fn crafted(at: &Path, script: &str) -> PathBuf {

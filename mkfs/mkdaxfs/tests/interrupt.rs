@@ -2,11 +2,10 @@
 
 //! A run that is ended leaves nothing, whatever ends it.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::scratch;
+use crate::common;
+use crate::common::scratch;
+use crate::support;
+use crate::support::{is_root, mkdaxfs, run, skip};
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +13,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use support::{is_root, mkdaxfs, run, skip};
 
 /// A tree that takes minutes to hash.
 fn slow_tree(at: &Path) -> std::path::PathBuf {

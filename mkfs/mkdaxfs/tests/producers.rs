@@ -2,15 +2,11 @@
 
 //! Container images as the programs write them that others make theirs with.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::{assert_same, listing_of};
+use crate::common::{assert_same, listing_of};
+use crate::support::fixture::{self, Can};
+use crate::support::{available, is_root, mkdaxfs, run, shell, skip};
 use std::fs;
 use std::path::Path;
-use support::fixture::{self, Can};
-use support::{available, is_root, mkdaxfs, run, shell, skip};
 
 /// Has umoci make `layout` in `at`, with the images `base` and `changed`, each of which it also unpacks; whether it could.
 fn umoci_layout(at: &Path) -> bool {

@@ -3,18 +3,15 @@
 //! The same content gives the same image, whatever road it takes: random trees as directory, as tar archive, as
 //! layers of a container image, and as an image.
 
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::spec::{self, Item, Kind};
+use crate::common;
+use crate::common::spec::{self, Item, Kind};
+use crate::support::layout::Layout;
 use daxfs::input::{read, Input, Options, Platform};
 use daxfs::{make, Output, Silent};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::layout::Layout;
 
 /// No archive has sockets, and GNU tar knows no second name of a FIFO.
 fn storable(item: &mut Item) {

@@ -16,6 +16,18 @@ use daxfs::{make, scan, Output, Silent, Summary};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// Fails if a file of `package`'s tests is no module of theirs, whose text is `main`.
+pub fn every_file_is_named(package: &str, main: &str) {
+    for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|extension| extension == "rs") && name != "main" {
+            let module = format!("\nmod {name};\n");
+            assert!(main.contains(&module), "{} is not compiled", path.display());
+        }
+    }
+}
+
 /// A directory for images: in memory where that is possible, since every image is synced.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")

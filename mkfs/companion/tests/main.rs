@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All tests of this crate from outside in one program.
+
+mod cli;
+#[path = "../../daxfs/tests/common/mod.rs"]
+mod common;
+#[path = "support/everything.rs"]
+mod everything;
+mod extract;
+mod hostile;
+mod support;
+
+/// A file that is not named above would not be compiled, and nobody would notice.
+#[test]
+fn every_file_is_named() {
+    common::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
+}
