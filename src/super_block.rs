@@ -151,21 +151,25 @@ impl From<image::Error> for DigestError {
     }
 }
 
-/// Compares the SHA-256 of the whole image with the `expected` one.
+/// Compares the SHA-256 of the image with the `expected` one.
 fn verify_digest(
     image: &Image<'_, Access<'_>>,
-    piece: &mut [u8],
+    buffer: &mut [u8],
     expected: &[u8; 32],
 ) -> Result<(), DigestError> {
-    let mut hash = vfs::Sha256::new();
-    image.digest_input(piece, |bytes| {
-        hash.update(bytes);
-        if kernel::current!().signal_pending() {
-            return Err(DigestError::Interrupted);
-        }
-        Ok(())
-    })?;
-    let digest = hash.finish();
+    let mut whole = vfs::Sha256::new();
+    for index in 0..image.superblock().pieces() {
+        let mut hash = vfs::Sha256::new();
+        image.piece(index, buffer, |bytes| {
+            hash.update(bytes);
+            if kernel::current!().signal_pending() {
+                return Err(DigestError::Interrupted);
+            }
+            Ok(())
+        })?;
+        whole.update(&hash.finish());
+    }
+    let digest = whole.finish();
     if digest != *expected {
         let [a, b, c, d, e, f, g, h, ..] = digest;
         let start = u64::from_be_bytes([a, b, c, d, e, f, g, h]);

@@ -52,6 +52,9 @@ pub const MAX_BLOCK_SIZE: u32 = 65536;
 /// they can be mapped with PMD entries.
 pub const HUGE_SIZE: u64 = 2 << 20;
 
+/// Bytes of the pieces that the SHA-256 of an image is taken of; the last one may be shorter.
+pub const DIGEST_PIECE: u64 = 2 << 20;
+
 /// Alignment of every metadata table: a cache line.
 pub const TABLE_ALIGN: u64 = 64;
 
@@ -122,7 +125,7 @@ pub struct Superblock {
     pub data: Extent,
     /// CRC-32C of the metadata: the bytes from the end of this record to `data.offset`.
     pub metadata_crc: U32,
-    /// SHA-256 of the whole image, taken with this field and `crc` zero.
+    /// SHA-256 of the SHA-256 of all pieces of [`DIGEST_PIECE`] bytes, the first with this field and `crc` zero.
     pub sha256: [u8; 32],
     /// CRC-32C of the record's bytes in front of this field.
     pub crc: U32,

@@ -114,28 +114,35 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(())
     }
 
-    /// Hands every byte of the image to `take`, in order and as its SHA-256 is defined: with `sha256` and
-    /// `crc` of the superblock zero. Uses a piece of `buffer` (at least 1 byte) at a time.
+    /// Hands the bytes of piece `index` to `take`, in order and as the image's SHA-256 is defined: with `sha256` and
+    /// `crc` of the superblock zero. Uses a part of `buffer` (at least 1 byte) at a time.
+    ///
+    /// The image's SHA-256 is that of the SHA-256 of all its pieces, [`Superblock::pieces`], one behind the other.
     ///
     /// # Errors
     ///
     /// [`Problem::Unreadable`], or what `take` fails with.
-    pub fn digest_input<E: From<Error>>(
+    pub fn piece<E: From<Error>>(
         &self,
+        index: u64,
         buffer: &mut [u8],
         mut take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
-        let mut record: layout::Superblock = memory::load(self.memory, 0)?;
-        record.sha256 = [0; 32];
-        record.crc = 0.into();
-        take(record.as_bytes())?;
-        let mut offset = size_of::<layout::Superblock>() as u64;
+        let mut offset = index.saturating_mul(layout::DIGEST_PIECE);
         let end = self.superblock.total_size;
+        let end = end.min(offset.saturating_add(layout::DIGEST_PIECE));
+        if index == 0 {
+            let mut record: layout::Superblock = memory::load(self.memory, 0)?;
+            record.sha256 = [0; 32];
+            record.crc = 0.into();
+            take(record.as_bytes())?;
+            offset = size_of::<layout::Superblock>() as u64;
+        }
         while offset < end {
             let length = (end - offset).min(buffer.len() as u64);
-            let piece = &mut buffer[..length as usize];
-            self.memory.read(offset, piece)?;
-            take(piece)?;
+            let part = &mut buffer[..length as usize];
+            self.memory.read(offset, part)?;
+            take(part)?;
             offset += length;
         }
         Ok(())

@@ -62,7 +62,7 @@ pub struct Superblock {
     pub data: Table,
     /// CRC-32C of the metadata.
     pub metadata_crc: u32,
-    /// SHA-256 of the image.
+    /// SHA-256 of the image, see [`Image::piece`](super::Image::piece).
     pub sha256: [u8; 32],
 }
 
@@ -194,6 +194,11 @@ impl Superblock {
             return Err(at(offset, Problem::Table, superblock.inodes.length));
         }
         Ok(superblock)
+    }
+
+    /// How many pieces the SHA-256 of the image is made of.
+    pub const fn pieces(&self) -> u64 {
+        self.total_size.div_ceil(layout::DIGEST_PIECE)
     }
 
     /// How many inodes the image has; their numbers are 1 to this.

@@ -8,7 +8,7 @@ use crate::Result;
 use daxfs::bar::Bar;
 use daxfs::check::{check, Finding};
 use daxfs::digest::{digest, hex};
-use daxfs::image::{Problem, Superblock};
+use daxfs::image::{Image, Problem, Superblock};
 use daxfs::memory::Storage;
 use daxfs::Progress;
 use std::fs::File;
@@ -111,7 +111,7 @@ pub fn examine<S: Storage + Sync>(
         });
         if let Some(superblock) = &superblock {
             progress.step("checking", superblock.total_size);
-            match digest(source, superblock.total_size, progress) {
+            match digest(&Image::new(source, superblock), progress) {
                 Ok(digest) if digest == superblock.sha256 => (),
                 Ok(digest) => {
                     let (found, stored) = (hex(&digest), hex(&superblock.sha256));
@@ -136,7 +136,7 @@ pub fn sum(path: &Path) -> Result<String> {
     let image = crate::source::Opened::open(path)?;
     let size = image.superblock.total_size;
     let bar = Bar::of("reading", size);
-    let sum = digest(&image.source, size, &bar)
+    let sum = digest(&Image::new(&image.source, &image.superblock), &bar)
         .map_err(|error| format!("{}: {error}{}", image.name, remedy(error.problem)))?;
     drop(bar);
     if sum != image.superblock.sha256 {

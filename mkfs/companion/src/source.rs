@@ -141,6 +141,13 @@ impl Storage for Source {
             Bytes::Mapped(_) => Ok((false, self.size)),
         }
     }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).data(offset),
+            Bytes::Mapped(_) => Ok(offset),
+        }
+    }
 }
 
 /// An image with a valid superblock.

@@ -85,6 +85,10 @@ impl<S: Storage> Storage for Cached<'_, S> {
     fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
         self.memory.hole(offset)
     }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        self.memory.data(offset)
+    }
 }
 
 #[cfg(test)]

@@ -2,36 +2,37 @@
 
 //! Compares an image with the tree that it was made of, through the reader that the kernel uses.
 
-use crate::content::Fingerprint;
+use crate::duplicates::Duplicates;
 use crate::image::memory::load;
 use crate::image::{self, layout, Content, FileType, Image, Inode};
 use crate::memory::Storage;
-use crate::plan::DataExtent;
+use crate::plan::Plan;
 use crate::tree::{Kind, Node, NodeId, Tree, ROOT};
 use std::collections::VecDeque;
 
-/// A regular file that is not empty: its node, and where the image says that its data are.
-pub struct FileAt {
-    node: NodeId,
-    data: u64,
-}
-
-/// Compares every name, inode and attribute, and returns the files whose content remains to be compared, with
-/// [`contents`].
+/// Compares every name, inode and attribute, and where the data of files are with the `plan`, in which one file may
+/// stand for several `duplicates`.
 ///
-/// Links between names and order within directories are what [`check`](crate::check) looks at.
+/// Links between names and order within directories are what [`check`](crate::check) looks at, the data themselves
+/// [`make`](crate::make).
 ///
 /// # Errors
 ///
 /// What differs, or cannot be read.
-pub fn compare<S: Storage>(image: &Image<'_, S>, tree: &Tree) -> Result<Vec<FileAt>, String> {
+pub fn compare<S: Storage>(
+    image: &Image<'_, S>,
+    tree: &Tree,
+    plan: &Plan,
+    duplicates: &Duplicates,
+) -> Result<(), String> {
     let mut comparison = Comparison {
         image,
         tree,
+        plan,
+        duplicates,
         inodes: vec![0; tree.nodes.len()],
         nodes: vec![None; image.superblock().inode_count() as usize],
         pending: VecDeque::new(),
-        files: Vec::new(),
     };
     if comparison.nodes.len() != tree.nodes.len() {
         let (image, tree) = (comparison.nodes.len(), tree.nodes.len());
@@ -42,62 +43,27 @@ pub fn compare<S: Storage>(image: &Image<'_, S>, tree: &Tree) -> Result<Vec<File
     while let Some((node, inode)) = comparison.pending.pop_front() {
         comparison.entries(node, &inode)?;
     }
-    Ok(comparison.files)
-}
-
-/// Compares the content of `files`: `extents` are where the plan put data, and `found` the fingerprints of what
-/// the image has there; `fingerprints` are those of the tree's files, by node.
-///
-/// # Errors
-///
-/// As [`compare`].
-pub fn contents(
-    tree: &Tree,
-    files: &[FileAt],
-    extents: &[DataExtent],
-    found: &[Fingerprint],
-    fingerprints: &[Fingerprint],
-) -> Result<(), String> {
-    for file in files {
-        let index = extents.binary_search_by_key(&file.data, |extent| extent.offset);
-        let same = index.is_ok_and(|index| {
-            let size = match tree.node(file.node).kind {
-                Kind::Regular { size, .. } => size,
-                _ => 0,
-            };
-            extents[index].size == size
-                && found.get(index) == Some(&fingerprints[file.node as usize])
-        });
-        if !same {
-            return Err(differs(tree, file.node, "content"));
-        }
-    }
     Ok(())
-}
-
-/// The message for a `node` in which `what` differs.
-fn differs(tree: &Tree, node: NodeId, what: &str) -> String {
-    let path = crate::error::shown(&tree.path(node));
-    format!("{path} reads back with another {what}; the disk or the memory may be faulty")
 }
 
 struct Comparison<'a, S> {
     image: &'a Image<'a, S>,
     tree: &'a Tree,
+    plan: &'a Plan,
+    duplicates: &'a Duplicates,
     /// The inode of each node, 0 as long as it has not been met.
     inodes: Vec<u32>,
     /// The node of each inode.
     nodes: Vec<Option<NodeId>>,
     /// Directories that have not been entered.
     pending: VecDeque<(NodeId, Inode)>,
-    /// Files whose content has not been compared.
-    files: Vec<FileAt>,
 }
 
 impl<S: Storage> Comparison<'_, S> {
     /// The message for a `node` in which `what` differs.
     fn differs(&self, node: NodeId, what: &str) -> String {
-        differs(self.tree, node, what)
+        let path = crate::error::shown(&self.tree.path(node));
+        format!("{path} reads back with another {what}; the disk or the memory may be faulty")
     }
 
     fn unreadable(&self, node: NodeId, error: image::Error) -> String {
@@ -169,7 +135,7 @@ impl<S: Storage> Comparison<'_, S> {
         }
     }
 
-    /// Whether the content is the same, that of regular files apart.
+    /// Whether the content is the same; of a regular file, whether it is where the plan has it.
     fn content(&mut self, id: NodeId, node: &Node, inode: &Inode) -> image::Result<bool> {
         Ok(match (&node.kind, inode.content) {
             (Kind::Directory(_), Content::Directory(_)) => {
@@ -177,10 +143,7 @@ impl<S: Storage> Comparison<'_, S> {
                 true
             }
             (Kind::Regular { size, .. }, Content::Regular { data }) => {
-                if *size > 0 {
-                    self.files.push(FileAt { node: id, data });
-                }
-                *size == inode.size
+                *size == inode.size && (*size == 0 || self.is_at(id, data))
             }
             (Kind::Symlink(expected), Content::Symlink { target, length }) => {
                 let mut found = vec![0; length.into()];
@@ -194,6 +157,14 @@ impl<S: Storage> Comparison<'_, S> {
             (Kind::Socket, Content::Special) => inode.file_type == FileType::Socket,
             _ => false,
         })
+    }
+
+    /// Whether the plan has the data of file `id` at `offset`.
+    fn is_at(&self, id: NodeId, offset: u64) -> bool {
+        let extents = &self.plan.extents;
+        let index = extents.binary_search_by_key(&offset, |extent| extent.offset);
+        let of = |node| self.duplicates.representative(node);
+        index.is_ok_and(|index| of(extents[index].node) == of(id))
     }
 
     fn xattrs(&self, id: NodeId, inode: &Inode) -> Result<(), String> {

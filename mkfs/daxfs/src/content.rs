@@ -2,40 +2,67 @@
 
 //! Copies the content of the tree's files into the image.
 
-use crate::duplicates::Duplicates;
-use crate::memory::ZEROS;
+use crate::digest::{combine, in_order, Fingerprint, Sum};
+use crate::image::layout::{self, DIGEST_PIECE};
 use crate::plan::{DataExtent, Plan};
 use crate::source::Source;
 use crate::tree::{Kind, Tree};
 use crate::{Error, Progress, Result};
 use rustix::fs::{copy_file_range, fstatfs};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::mem::size_of;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use xxhash_rust::xxh3::{xxh3_128, Xxh3};
+use xxhash_rust::xxh3::Xxh3;
+use zerocopy::IntoBytes;
 
-/// Bytes that are written together.
-const BUFFER: usize = 1 << 20;
-
-/// Files that are read at once, smaller than [`BUFFER`].
+/// Files that are read at once if they are in one piece of the image.
 const SMALL: u64 = 128 << 10;
 
 /// Stretches of data that are long enough for the kernel to copy them.
 const LONG: u64 = 1 << 20;
 
-/// A worker takes neighbouring files of about so many bytes at a time,
-const BATCH_BYTES: u64 = 8 << 20;
-/// or so many files.
-const BATCH_FILES: usize = 256;
+/// The sums of all that was written.
+pub struct Pieces {
+    /// The bytes of the first piece, where those of the superblock are missing.
+    first: Vec<u8>,
+    /// What is kept of the others.
+    others: Vec<Sum>,
+}
 
-/// What tells the content of one file from another's: XXH3 of its bytes, 128 bits.
-pub type Fingerprint = u128;
+impl Pieces {
+    /// The SHA-256 of the image with this superblock.
+    pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
+        let mut record = *superblock;
+        record.sha256 = [0; 32];
+        record.crc = 0.into();
+        let first = Sha256::new()
+            .chain_update(record.as_bytes())
+            .chain_update(self.behind_superblock())
+            .finalize();
+        let others = self.others.iter().map(|sum| sum.digest);
+        combine(std::iter::once(first.into()).chain(others))
+    }
 
-/// Copies every file of `plan` to its place in `image`, which is called `path`, and returns the fingerprint of
-/// each, by node; 0 for what has no data.
+    /// The fingerprints of the pieces of the image with this superblock.
+    pub fn fingerprints(&self, superblock: &layout::Superblock) -> Vec<Fingerprint> {
+        let mut first = Xxh3::new();
+        first.update(superblock.as_bytes());
+        first.update(self.behind_superblock());
+        let others = self.others.iter().map(|sum| sum.fingerprint);
+        std::iter::once(first.digest128()).chain(others).collect()
+    }
+
+    fn behind_superblock(&self) -> &[u8] {
+        &self.first[size_of::<layout::Superblock>()..]
+    }
+}
+
+/// Copies every file of `plan` to its place in `image`, which is called `path` and has its metadata.
 ///
 /// # Errors
 ///
@@ -43,70 +70,23 @@ pub type Fingerprint = u128;
 pub fn copy(
     tree: &Tree,
     plan: &Plan,
-    duplicates: &Duplicates,
     image: &File,
     path: &Path,
     progress: &dyn Progress,
-) -> Result<Vec<Fingerprint>> {
-    let batches = batches(&plan.extents);
-    let next = AtomicUsize::new(0);
+) -> Result<Pieces> {
     let target = Target {
         image,
         path,
+        clones: clones(image),
         turn: Mutex::new(()),
     };
-    let work = || {
-        let mut copier = Copier::new(tree, &target, progress, plan.block_size);
-        let mut done = Vec::new();
-        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for index in batch.clone() {
-                match copier.file(&plan.extents[index]) {
-                    Ok(fingerprint) => done.push((index, fingerprint)),
-                    Err(error) => {
-                        // Nobody needs to go on.
-                        next.store(batches.len(), Ordering::Relaxed);
-                        return Err((index, error));
-                    }
-                }
-            }
-            // What lies between this batch and the next that comes here may be another worker's.
-            if let Err(error) = copier.flush() {
-                next.store(batches.len(), Ordering::Relaxed);
-                return Err((usize::MAX, error));
-            }
-        }
-        Ok(done)
-    };
-
-    let results = rayon::broadcast(|_| work());
-
-    let mut fingerprints = vec![0; tree.nodes.len()];
-    let mut first: Option<(usize, Error)> = None;
-    for result in results {
-        match result {
-            Ok(done) => {
-                for (index, fingerprint) in done {
-                    fingerprints[plan.extents[index].node as usize] = fingerprint;
-                }
-            }
-            Err((index, error)) => {
-                if first.as_ref().is_none_or(|(other, _)| index < *other) {
-                    first = Some((index, error));
-                }
-            }
-        }
-    }
-    if let Some((_, error)) = first {
-        return Err(error);
-    }
-    for alike in duplicates.alike() {
-        let known = &mut fingerprints[alike.node as usize];
-        if *known != 0 && *known != alike.fingerprint {
-            return Err(Error::changed(&tree.path(alike.node), "it was modified"));
-        }
-        *known = alike.fingerprint;
-    }
-    Ok(fingerprints)
+    let copier = || Copier::new(tree, plan, &target, progress);
+    let first = copier().piece(0)?.unwrap_or_default().to_vec();
+    let count = plan.total_size.div_ceil(DIGEST_PIECE);
+    let others = in_order(1..count, copier, |copier, index| {
+        Ok(copier.piece(index)?.map_or_else(Sum::zeros, Sum::of))
+    })?;
+    Ok(Pieces { first, others })
 }
 
 /// Whether the file system of `image` can have the same blocks in several files, or copies them on a server. On any
@@ -122,27 +102,12 @@ fn clones(image: &File) -> bool {
     fstatfs(image).is_ok_and(|found| known.contains(&(found.f_type as u64)))
 }
 
-/// Splits the files among the workers.
-fn batches(extents: &[DataExtent]) -> Vec<std::ops::Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, extent) in extents.iter().enumerate() {
-        bytes += extent.size;
-        if bytes >= BATCH_BYTES || index - start >= BATCH_FILES {
-            batches.push(start..index + 1);
-            (start, bytes) = (index + 1, 0);
-        }
-    }
-    if start < extents.len() {
-        batches.push(start..extents.len());
-    }
-    batches
-}
-
 /// The image, as far as the workers have it in common.
 struct Target<'a> {
     image: &'a File,
     path: &'a Path,
+    /// Whether the image is where the kernel copies without moving bytes.
+    clones: bool,
     /// The system lets nobody write to a file while another does, and those that come meanwhile waste their time.
     turn: Mutex<()>,
 }
@@ -156,57 +121,89 @@ impl Target<'_> {
     }
 }
 
-/// Reads files into a buffer that is written when it is full or when the next byte belongs elsewhere.
+/// Puts pieces of the image together.
 struct Copier<'a> {
     tree: &'a Tree,
+    plan: &'a Plan,
     target: &'a Target<'a>,
     progress: &'a dyn Progress,
-    block: u64,
-    /// Whether the image is where the kernel copies without moving bytes.
-    clones: bool,
+    /// The piece, and one byte more, see [`Source::whole`].
     buffer: Vec<u8>,
-    /// Where the buffer's first byte goes.
-    start: u64,
-    /// Bytes in the buffer.
+    /// Bytes of it that are in place, from its beginning.
     filled: usize,
+    /// What of it is to be written. The rest are holes, or in the image already.
+    written: Vec<Range<usize>>,
+    /// The last file of this piece, which may go on in the next.
+    source: Option<Source<'a>>,
 }
 
 impl<'a> Copier<'a> {
-    fn new(tree: &'a Tree, target: &'a Target<'a>, progress: &'a dyn Progress, block: u32) -> Self {
+    fn new(
+        tree: &'a Tree,
+        plan: &'a Plan,
+        target: &'a Target<'a>,
+        progress: &'a dyn Progress,
+    ) -> Self {
         Copier {
             tree,
+            plan,
             target,
             progress,
-            block: block.into(),
-            clones: clones(target.image),
-            buffer: vec![0; BUFFER],
-            start: 0,
+            buffer: vec![0; DIGEST_PIECE as usize + 1],
             filled: 0,
+            written: Vec::new(),
+            source: None,
         }
     }
 
-    /// Writes the buffer.
-    fn flush(&mut self) -> Result<()> {
-        self.target.write(&self.buffer[..self.filled], self.start)?;
-        self.start += self.filled as u64;
+    /// Writes piece `index` of the image, as far as it holds data, and returns it; nothing for a whole one of zeros.
+    fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
+        let start = index * DIGEST_PIECE;
+        let end = self.plan.total_size.min(start + DIGEST_PIECE);
         self.filled = 0;
-        Ok(())
+        self.written.clear();
+        if start < self.plan.data.offset {
+            let metadata = end.min(self.plan.data.offset) - start;
+            self.filled = metadata as usize;
+            self.target
+                .image
+                .read_exact_at(&mut self.buffer[..self.filled], start)
+                .map_err(|error| Error::output(self.target.path, "read back the image", error))?;
+        }
+        let extents = &self.plan.extents;
+        let first = extents.partition_point(|extent| extent.offset + extent.size <= start);
+        for extent in extents[first..]
+            .iter()
+            .take_while(|extent| extent.offset < end)
+        {
+            self.file(extent, start, end)?;
+        }
+        if self.filled == 0 && end - start == DIGEST_PIECE {
+            return Ok(None);
+        }
+        let length = (end - start) as usize;
+        self.skip(length);
+        for part in &self.written {
+            self.target
+                .write(&self.buffer[part.clone()], start + part.start as u64)?;
+        }
+        Ok(Some(&self.buffer[..length]))
     }
 
-    /// Makes `offset` the place of the next byte. What lies between is zero.
-    fn seek(&mut self, offset: u64) -> Result<()> {
-        let gap = offset.wrapping_sub(self.start + self.filled as u64);
-        let room = (self.buffer.len() - self.filled) as u64;
-        // Within a batch a gap in front of the next extent is empty. One of a block may be a hole of the image file.
-        if self.filled > 0 && gap < self.block && gap <= room {
-            let end = self.filled + gap as usize;
-            self.buffer[self.filled..end].fill(0);
-            self.filled = end;
-        } else {
-            self.flush()?;
-            self.start = offset;
+    /// Fills the buffer with zeros up to `to`.
+    fn skip(&mut self, to: usize) {
+        self.buffer[self.filled..to].fill(0);
+        self.filled = to;
+    }
+
+    /// The bytes of the buffer from what was filled last to `to` are to be written from `from` on.
+    fn fill(&mut self, from: usize, to: usize) {
+        self.filled = to;
+        match self.written.last_mut() {
+            // A gap of a block may be a hole of the image file.
+            Some(last) if from - last.end < self.plan.block_size as usize => last.end = to,
+            _ => self.written.push(from..to),
         }
-        Ok(())
     }
 
     /// Has the kernel copy the data of `source` from `at` to `until`, and returns how many bytes it has copied.
@@ -234,66 +231,45 @@ impl<'a> Copier<'a> {
         done
     }
 
-    /// Copies a file that is [`SMALL`].
-    fn small(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
-        self.seek(extent.offset)?;
-        let size = extent.size as usize;
-        if self.buffer.len() - self.filled <= size {
-            self.flush()?;
+    /// Has in the buffer what the image has of a file from `start`, which is the buffer's first byte, to `end`.
+    fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
+        let mut at = start.saturating_sub(extent.offset);
+        let until = extent.size.min(end - extent.offset);
+        if at == 0 && until == extent.size && extent.size <= SMALL {
+            let from = (extent.offset - start) as usize;
+            let to = from + extent.size as usize;
+            self.skip(from);
+            Source::whole(self.tree, extent.node, &mut self.buffer[from..=to])?;
+            self.fill(from, to);
+            self.progress.advance(extent.size);
+            return Ok(());
         }
-        let room = &mut self.buffer[self.filled..self.filled + size + 1];
-        Source::whole(self.tree, extent.node, room)?;
-        self.filled += size;
-        self.progress.advance(extent.size);
-        Ok(xxh3_128(&room[..size]))
-    }
-
-    /// Copies one file.
-    fn file(&mut self, extent: &DataExtent) -> Result<Fingerprint> {
-        if extent.size <= SMALL {
-            return self.small(extent);
-        }
-        let source = Source::open(self.tree, extent.node)?;
-        let mut hash = Xxh3::new();
-        let mut at = 0;
-        let (mut hole, mut until) = (false, 0);
-        // Up to here the kernel has copied the data already.
-        let mut copied = 0;
-        while at < extent.size {
-            if at == until {
-                (hole, until) = source.stretch(at)?;
-                if self.clones && !hole && until - at >= LONG {
-                    self.flush()?;
-                    copied = at + self.kernel_copy(&source, at, until, extent.offset + at);
+        let source = match self.source.take().filter(|source| source.is(extent.node)) {
+            Some(source) => source,
+            None => Source::open(self.tree, extent.node)?,
+        };
+        while at < until {
+            let (hole, stretch) = source.stretch(at)?;
+            let stretch = stretch.min(until);
+            if !hole {
+                let mut copied = at;
+                if self.target.clones && stretch - at >= LONG {
+                    copied += self.kernel_copy(&source, at, stretch, extent.offset + at);
+                }
+                let place = |at| (extent.offset + at - start) as usize;
+                self.skip(place(at));
+                source.read_all(&mut self.buffer[place(at)..place(stretch)], at)?;
+                self.filled = place(stretch);
+                if copied < stretch {
+                    self.fill(place(copied), place(stretch));
                 }
             }
-            let length = if at < copied {
-                let length = (copied - at).min(self.buffer.len() as u64) as usize;
-                let length = source.read(&mut self.buffer[..length], at)?;
-                hash.update(&self.buffer[..length]);
-                length as u64
-            } else if hole {
-                let length = (until - at).min(ZEROS.len() as u64);
-                hash.update(&ZEROS[..length as usize]);
-                length
-            } else {
-                self.seek(extent.offset + at)?;
-                if self.filled == self.buffer.len() {
-                    self.flush()?;
-                }
-                let room = (self.buffer.len() - self.filled) as u64;
-                let end = self.filled + room.min(until - at) as usize;
-                let piece = &mut self.buffer[self.filled..end];
-                let length = source.read(piece, at)?;
-                hash.update(&piece[..length]);
-                self.filled += length;
-                length as u64
-            };
-            at += length;
-            self.progress.advance(length);
+            self.progress.advance(stretch - at);
+            at = stretch;
         }
         source.finish()?;
-        Ok(hash.digest128())
+        self.source = Some(source);
+        Ok(())
     }
 }
 
@@ -314,58 +290,84 @@ pub fn check_empty(tree: &Tree) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::NodeId;
+    use crate::duplicates::Duplicates;
+    use crate::write::Options;
     use crate::{scan, Silent};
+    use std::path::PathBuf;
 
-    fn target(image: &File) -> Target<'_> {
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap()
+    }
+
+    fn tree_of(directory: &Path) -> (Tree, Plan) {
+        let tree = scan::scan(directory, None, |warning| panic!("{warning}")).unwrap();
+        let plan = Plan::new(&tree, &Duplicates::default(), &Options::default()).unwrap();
+        (tree, plan)
+    }
+
+    fn target(image: &File, clones: bool) -> Target<'_> {
         Target {
             image,
             path: Path::new("image"),
+            clones,
             turn: Mutex::new(()),
         }
     }
 
-    /// The kernel's copies and our own make the same image, whatever the file system.
-    #[test]
-    fn kernel_copies_are_the_same() {
-        let directory = tempfile::tempdir_in("/dev/shm")
-            .or_else(|_| tempfile::tempdir())
-            .unwrap();
-        let content: Vec<u8> = (0..5_000_000u32).map(|n| (n / 7) as u8).collect();
-        let path = directory.path().join("file");
+    /// A file of data, a hole, and data too short for the kernel.
+    fn sparse(directory: &Path) -> (PathBuf, Vec<u8>) {
+        let mut content: Vec<u8> = (0..5_000_000u32).map(|n| (n / 7) as u8).collect();
+        let path = directory.join("file");
         std::fs::write(&path, &content).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
-        // Data, a hole, and data too short for the kernel.
         file.set_len(9_000_000).unwrap();
         file.write_all_at(b"end", 8_999_997).unwrap();
-        let tree = scan::scan(directory.path(), None, |warning| panic!("{warning}")).unwrap();
-        let node = (0..tree.nodes.len() as NodeId)
-            .find(|&node| matches!(tree.node(node).kind, Kind::Regular { .. }))
-            .unwrap();
-        let extent = DataExtent {
-            offset: 4096,
-            size: 9_000_000,
-            node,
-        };
-        let mut made = Vec::new();
+        content.resize(9_000_000, 0);
+        content[8_999_997..].copy_from_slice(b"end");
+        (path, content)
+    }
+
+    /// The kernel's copies and our own make the same image, whatever the file system; sums are those of the bytes.
+    #[test]
+    fn kernel_copies_are_the_same() {
+        let directory = scratch();
+        let (_, content) = sparse(directory.path());
+        let (tree, plan) = tree_of(directory.path());
+        let offset = plan.extents[0].offset as usize;
         for clones in [false, true] {
             let image = tempfile::tempfile_in(directory.path()).unwrap();
-            let target = target(&image);
-            let mut copier = Copier::new(&tree, &target, &Silent, 4096);
-            copier.clones = clones;
-            let fingerprint = copier.file(&extent).unwrap();
-            copier.flush().unwrap();
-            let mut bytes = vec![0; 4096 + 9_000_000];
-            image.read_exact_at(&mut bytes, 0).unwrap();
-            assert_eq!(bytes[4096..4096 + content.len()], content);
-            made.push((fingerprint, bytes));
+            image.set_len(plan.total_size).unwrap();
+            let target = target(&image, clones);
+            let mut copier = Copier::new(&tree, &plan, &target, &Silent);
+            for index in 0..plan.total_size / DIGEST_PIECE {
+                let sum = copier
+                    .piece(index)
+                    .unwrap()
+                    .map_or_else(Sum::zeros, Sum::of);
+                let mut bytes = vec![0; DIGEST_PIECE as usize];
+                image
+                    .read_exact_at(&mut bytes, index * DIGEST_PIECE)
+                    .unwrap();
+                assert_eq!(sum, Sum::of(&bytes), "{index}");
+            }
+            let mut bytes = vec![0; content.len()];
+            image.read_exact_at(&mut bytes, offset as u64).unwrap();
+            assert!(bytes == content);
         }
-        assert!(made[0] == made[1]);
-        // It was the kernel that copied, and it says how much.
+    }
+
+    /// It is the kernel that copies, where it can, and it says how much.
+    #[test]
+    fn kernel_copies() {
+        let directory = scratch();
+        sparse(directory.path());
+        let (tree, plan) = tree_of(directory.path());
         let image = tempfile::tempfile_in(directory.path()).unwrap();
-        let target = target(&image);
-        let copier = Copier::new(&tree, &target, &Silent, 4096);
-        let source = Source::open(&tree, node).unwrap();
+        let target = target(&image, true);
+        let copier = Copier::new(&tree, &plan, &target, &Silent);
+        let source = Source::open(&tree, plan.extents[0].node).unwrap();
         let until = source.stretch(0).unwrap().1;
         let copied = copier.kernel_copy(&source, 0, until, 0);
         assert!(copied == until || copied == 0, "{copied}");

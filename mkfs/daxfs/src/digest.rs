@@ -1,152 +1,139 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The SHA-256 of an image, and on the same way the fingerprints of what it holds.
+//! The SHA-256 of an image, and what works on all pieces of an image at a time.
 
-use crate::content::Fingerprint;
-use crate::image::{self, layout};
-use crate::memory::{Storage, ZEROS};
-use crate::plan::DataExtent;
+use crate::image::layout::DIGEST_PIECE;
+use crate::image::{self, Image};
+use crate::memory::Storage;
 use crate::Progress;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::mem::{offset_of, size_of};
-use std::sync::mpsc::{channel, sync_channel, Receiver, Sender};
-use std::thread;
-use xxhash_rust::xxh3::Xxh3;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Bytes that are read together.
-const BUFFER: usize = 256 << 10;
+pub(crate) const BUFFER: usize = 256 << 10;
 
-/// Buffers between the thread that reads and the one that takes the SHA-256.
-const BUFFERS: usize = 4;
+/// What tells bytes from others if nobody means to deceive us: XXH3, 128 bits.
+pub type Fingerprint = u128;
 
-/// The SHA-256 of the `size` bytes of an image in `memory`, taken with the digest and the checksum in its
-/// superblock zero.
-///
-/// # Errors
-///
-/// [`image::Problem::Unreadable`].
-pub fn digest<S: Storage>(
-    memory: &S,
-    size: u64,
-    progress: &dyn Progress,
-) -> image::Result<[u8; 32]> {
-    pass(memory, size, &[], progress).map(|(digest, _)| digest)
+/// What is kept of a piece of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// SHA-256.
+    pub digest: [u8; 32],
+    /// The same in a cheaper way.
+    pub fingerprint: Fingerprint,
 }
 
-/// The same, and the fingerprint of each of the `extents`, which ascend and do not overlap.
-///
-/// # Errors
-///
-/// As [`digest`].
-pub fn pass<S: Storage>(
-    memory: &S,
-    size: u64,
-    extents: &[DataExtent],
-    progress: &dyn Progress,
-) -> image::Result<([u8; 32], Vec<Fingerprint>)> {
-    const RECORD: usize = size_of::<layout::Superblock>();
-    let mut record = vec![0; RECORD];
-    memory.read(0, &mut record)?;
-    record[offset_of!(layout::Superblock, sha256)..].fill(0);
-    let mut fingerprints = Fingerprints {
-        extents,
-        found: Vec::with_capacity(extents.len()),
-        hash: Xxh3::new(),
-    };
-    // SHA-256 takes longer than all else together, so it has a thread for itself.
-    let (pieces, to_hash) = sync_channel(BUFFERS);
-    let (used, unused) = channel();
-    let digest = thread::scope(|scope| {
-        let hasher = scope.spawn(move || sha256(&to_hash, &used));
-        // That thread ends when there is no more to come, and not before.
-        let _ = pieces.send(Piece::Data(record));
-        let mut at = RECORD as u64;
-        let (mut hole, mut until, mut buffers) = (false, at, 1);
-        while at < size {
-            if at == until {
-                (hole, until) = memory.hole(at)?;
-                until = until.min(size);
-            }
-            let (piece, length) = if hole {
-                let length = (until - at).min(ZEROS.len() as u64);
-                fingerprints.feed(at, &ZEROS[..length as usize]);
-                (Piece::Zeros(length as usize), length)
-            } else {
-                let length = (until - at).min(BUFFER as u64);
-                let mut buffer = if buffers < BUFFERS {
-                    buffers += 1;
-                    Vec::new()
-                } else {
-                    unused.recv().unwrap_or_default()
-                };
-                buffer.resize(length as usize, 0);
-                memory.read(at, &mut buffer)?;
-                fingerprints.feed(at, &buffer);
-                (Piece::Data(buffer), length)
-            };
-            let _ = pieces.send(piece);
-            at += length;
-            progress.advance(length);
+impl Sum {
+    /// That of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Sum {
+            digest: Sha256::digest(bytes).into(),
+            fingerprint: xxh3_128(bytes),
         }
-        drop(pieces);
-        match hasher.join() {
-            Ok(digest) => Ok(digest),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })?;
-    Ok((digest, fingerprints.found))
+    }
+
+    /// That of a whole piece that is all zeros, which large sparse files have many of.
+    pub fn zeros() -> Self {
+        static ZEROS: OnceLock<Sum> = OnceLock::new();
+        *ZEROS.get_or_init(|| Sum::of(&vec![0; DIGEST_PIECE as usize]))
+    }
 }
 
-/// What there is to hash.
-enum Piece {
-    Data(Vec<u8>),
-    /// So many zeros, no more than [`ZEROS`] has.
-    Zeros(usize),
-}
-
-/// The SHA-256 of all `pieces`, whose buffers go back to where they are `used` again.
-fn sha256(pieces: &Receiver<Piece>, used: &Sender<Vec<u8>>) -> [u8; 32] {
+/// The SHA-256 of an image whose pieces have these.
+pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for piece in pieces {
-        match piece {
-            Piece::Data(bytes) => {
-                hash.update(&bytes);
-                // Nobody may want it any more.
-                let _ = used.send(bytes);
-            }
-            Piece::Zeros(length) => hash.update(&ZEROS[..length]),
-        }
+        hash.update(piece);
     }
     hash.finalize().into()
 }
 
-/// Takes the fingerprints of extents while the bytes of the image go by.
-struct Fingerprints<'a> {
-    extents: &'a [DataExtent],
-    /// Those of the extents that have gone by.
-    found: Vec<Fingerprint>,
-    /// What there was of the next one.
-    hash: Xxh3,
+/// The SHA-256 of `image`, as the format defines it.
+///
+/// # Errors
+///
+/// [`image::Problem::Unreadable`].
+pub fn digest<S: Storage + Sync>(
+    image: &Image<'_, S>,
+    progress: &dyn Progress,
+) -> image::Result<[u8; 32]> {
+    let size = image.superblock().total_size;
+    let buffer = || vec![0; BUFFER];
+    let pieces = in_order(0..image.superblock().pieces(), buffer, |buffer, index| {
+        let start = index * DIGEST_PIECE;
+        let length = DIGEST_PIECE.min(size - start);
+        let digest = if index > 0 && is_hole(image.memory(), start, length)? {
+            Sum::zeros().digest
+        } else {
+            let mut hash = Sha256::new();
+            image.piece(index, buffer, |bytes| -> image::Result<()> {
+                hash.update(bytes);
+                Ok(())
+            })?;
+            hash.finalize().into()
+        };
+        progress.advance(length);
+        Ok(digest)
+    })?;
+    Ok(combine(pieces))
 }
 
-impl Fingerprints<'_> {
-    fn feed(&mut self, offset: u64, piece: &[u8]) {
-        let end = offset + piece.len() as u64;
-        while let Some(extent) = self.extents.get(self.found.len()) {
-            if extent.offset >= end {
-                return;
+/// Whether the piece at `start` is a whole one and in a hole.
+pub(crate) fn is_hole<S: Storage>(memory: &S, start: u64, length: u64) -> image::Result<bool> {
+    Ok(length == DIGEST_PIECE && memory.data(start)? >= start + length)
+}
+
+/// Does `work` for every index in `range` on all processors, each of which has a `state` of its own: one index after
+/// the other, so that files are read and written from front to back.
+///
+/// # Errors
+///
+/// That of the smallest index with one.
+pub(crate) fn in_order<S, T: Send, E: Send>(
+    range: std::ops::Range<u64>,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, u64) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let next = AtomicU64::new(range.start);
+    let done = rayon::broadcast(|_| {
+        let mut state = state();
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= range.end {
+                return Ok(done);
             }
-            let from = extent.offset.max(offset) - offset;
-            let to = (extent.offset + extent.size).min(end) - offset;
-            self.hash.update(&piece[from as usize..to as usize]);
-            if extent.offset + extent.size > end {
-                return;
+            match work(&mut state, index) {
+                Ok(value) => done.push((index, value)),
+                Err(error) => {
+                    // Nobody needs to go on.
+                    next.store(range.end, Ordering::Relaxed);
+                    return Err((index, error));
+                }
             }
-            self.found.push(self.hash.digest128());
-            self.hash.reset();
+        }
+    });
+    let mut values = Vec::new();
+    let mut first: Option<(u64, E)> = None;
+    for done in done {
+        match done {
+            Ok(done) => values.extend(done),
+            Err((index, error)) => {
+                if first.as_ref().is_none_or(|(other, _)| index < *other) {
+                    first = Some((index, error));
+                }
+            }
         }
     }
+    if let Some((_, error)) = first {
+        return Err(error);
+    }
+    values.sort_unstable_by_key(|(index, _)| *index);
+    Ok(values.into_iter().map(|(_, value)| value).collect())
 }
 
 /// `bytes` in hexadecimal.
@@ -156,4 +143,18 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_in_order_and_the_first_error_counts() {
+        let all = in_order(3..1000, || (), |(), index| Ok::<_, u64>(index * 2)).unwrap();
+        assert!(all.into_iter().eq((3..1000).map(|index| index * 2)));
+        let work = |(): &mut (), index| if index % 7 == 6 { Err(index) } else { Ok(()) };
+        assert_eq!(in_order(0..1000, || (), work), Err(6));
+        assert_eq!(in_order(5..5, || (), work), Ok(vec![]));
+    }
 }

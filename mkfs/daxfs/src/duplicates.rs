@@ -6,7 +6,7 @@
 //! files with the same hash are compared byte by byte. So files that are alike are read three times, and the
 //! others hardly ever.
 
-use crate::content::Fingerprint;
+use crate::digest::Fingerprint;
 use crate::memory::ZEROS;
 use crate::source::Source;
 use crate::tree::{Kind, NodeId, Tree};
@@ -28,8 +28,6 @@ pub struct Alike {
     pub node: NodeId,
     /// The one that stands for all that are alike, itself included.
     pub representative: NodeId,
-    /// The fingerprint of both.
-    pub fingerprint: Fingerprint,
 }
 
 /// Which files of a tree have the same content.
@@ -146,13 +144,12 @@ fn same_bytes(
 ) -> Result<()> {
     // Files of different content; a second one is next to impossible.
     let mut different: Vec<NodeId> = Vec::new();
-    'files: for &(fingerprint, node) in files {
+    'files: for &(_, node) in files {
         for &representative in &different {
             if equal(tree, size, representative, node)? {
                 found.push(Alike {
                     node,
                     representative,
-                    fingerprint,
                 });
                 continue 'files;
             }
@@ -161,7 +158,6 @@ fn same_bytes(
         found.push(Alike {
             node,
             representative: node,
-            fingerprint,
         });
     }
     Ok(())
@@ -219,7 +215,7 @@ fn equal(tree: &Tree, size: u64, a: NodeId, b: NodeId) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{scan, Silent};
+    use crate::scan;
 
     fn tree_of(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Tree) {
         let directory = tempfile::tempdir().unwrap();
@@ -255,21 +251,5 @@ mod tests {
         found.clear();
         same_bytes(&tree, 10_000, &files, &mut found).unwrap();
         assert_eq!(found[0].representative, found[0].node);
-    }
-
-    #[test]
-    fn fingerprints_are_those_of_the_copy() {
-        let (long, short) = (vec![5; 200_000], vec![6; 77]);
-        let files = [("a", &long[..]), ("b", &long), ("c", &short), ("d", &short)];
-        let (_directory, tree) = tree_of(&files);
-        let duplicates = Duplicates::find(&tree, &Silent).unwrap();
-        assert_eq!(duplicates.alike().len(), 4);
-        for alike in duplicates.alike() {
-            let Kind::Regular { size, .. } = tree.node(alike.node).kind else {
-                panic!("no file");
-            };
-            let content = if size == 77 { &short } else { &long };
-            assert_eq!(alike.fingerprint, xxh3_128(content));
-        }
     }
 }

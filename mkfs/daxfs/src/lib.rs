@@ -6,10 +6,10 @@
 //!
 //! 1. [`input`] reads directories, archives and images into a [`tree`]: everything but the content of files.
 //! 2. [`plan`] gives every inode its number and every byte its place.
-//! 3. [`write`](mod@write) writes the plan to a file, [`content`] the data of the tree's files.
-//! 4. [`digest`](mod@digest) reads the image back.
+//! 3. [`write`](mod@write) writes the plan to a file, [`content`] the data of the tree's files, piece by piece of the
+//!    image; [`digest`](mod@digest) is made from the pieces.
 //!
-//! [`make`] runs them all. [`Output`] sees to it that nothing unfinished appears under the final name.
+//! [`make`] runs them all, and reads the image back. [`Output`] sees to it that nothing unfinished appears under the final name.
 
 pub mod adjust;
 mod arrange;

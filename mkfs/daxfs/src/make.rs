@@ -4,18 +4,22 @@
 
 use crate::cached::Cached;
 use crate::check;
-use crate::compare::{compare, contents, FileAt};
-use crate::content::{self, Fingerprint};
-use crate::digest::pass;
+use crate::compare::compare;
+use crate::content;
+use crate::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
 use crate::duplicates::Duplicates;
-use crate::image::{layout, memory, Image, Superblock};
+use crate::image::layout::DIGEST_PIECE;
+use crate::image::{self, Image, Memory, Superblock};
 use crate::memory::FileMemory;
 use crate::plan::Plan;
 use crate::tree::Tree;
-use crate::write::{metadata, put_superblock, superblock, Options};
+use crate::write::{metadata, superblock, Options};
 use crate::{Error, Output, Progress, Result};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::thread;
 use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
 use zerocopy::IntoBytes;
 
 /// What was made.
@@ -49,15 +53,21 @@ pub fn make(
     let content = plan.extents.iter().map(|extent| extent.size).sum();
     progress.step("writing", content);
     content::check_empty(tree)?;
-    let sums = metadata(tree, &plan, image, path)?;
-    let fingerprints = content::copy(tree, &plan, &duplicates, image, path, progress)?;
-    let mut record = superblock(tree, &plan, options, sums, &fingerprints);
-    put_superblock(&mut record, image, path)?;
+    let crc = metadata(tree, &plan, image, path)?;
+    let pieces = content::copy(tree, &plan, image, path, progress)?;
+    let record = superblock(tree, &plan, options, crc, &pieces);
+    image
+        .write_all_at(record.as_bytes(), 0)
+        .map_err(|error| Error::output(path, "write the image", error))?;
 
     progress.step("verifying", plan.total_size);
-    record.sha256 = verify(tree, &plan, &fingerprints, output, progress)?;
-    put_superblock(&mut record, image, path)?;
-    verify_superblock(&record, output)?;
+    let written = Written {
+        tree,
+        plan: &plan,
+        duplicates: &duplicates,
+        fingerprints: pieces.fingerprints(&record),
+    };
+    written.verify(output, progress)?;
     Ok(Summary {
         total_size: plan.total_size,
         inodes: plan.order.len() as u64,
@@ -83,56 +93,87 @@ fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result
     }
 }
 
-/// Reads the whole image back, once, for its digest, which is returned, and the fingerprints of what it holds.
-/// At the same time its metadata are held against the rules of the format and against the tree, through the
-/// reader, and the system writes it out.
-fn verify(
-    tree: &Tree,
-    plan: &Plan,
-    fingerprints: &[Fingerprint],
-    output: &Output,
-    progress: &dyn Progress,
-) -> Result<[u8; 32]> {
-    let path = output.path();
-    let memory =
-        FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
-    let read_back = || -> Result<Vec<FileAt>> {
-        let memory = Cached::new(&memory, plan.data.offset);
+/// What an image must be.
+struct Written<'a> {
+    tree: &'a Tree,
+    plan: &'a Plan,
+    duplicates: &'a Duplicates,
+    /// Those of its pieces.
+    fingerprints: Vec<Fingerprint>,
+}
+
+impl Written<'_> {
+    /// Reads the whole image back, once. At the same time its metadata are held against the rules of the format and
+    /// against the tree, through the reader, and the system writes it out.
+    fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
+        let path = output.path();
+        let memory = FileMemory::new(output.file())
+            .map_err(|error| Error::output(path, "examine", error))?;
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| self.metadata(&memory, path));
+            let writer = scope.spawn(|| output.file().sync_all());
+            let bytes = self.bytes(&memory, path, progress);
+            match (reader.join(), writer.join()) {
+                (Ok(metadata), Ok(written)) => {
+                    written.map_err(|error| Error::output(path, "write the image", error))?;
+                    metadata.and(bytes)
+                }
+                (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn metadata(&self, memory: &FileMemory<'_>, path: &Path) -> Result<()> {
+        let memory = Cached::new(memory, self.plan.data.offset);
         if let Some(finding) = check::first(&memory) {
             return Err(Error::image(path, finding.to_string()));
         }
         let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
-        compare(&Image::new(&memory, &superblock), tree).map_err(|what| Error::image(path, what))
-    };
-    thread::scope(|scope| {
-        let reader = scope.spawn(read_back);
-        let writer = scope.spawn(|| output.file().sync_all());
-        let size = memory::Memory::size(&memory);
-        let passed = pass(&memory, size, &plan.extents, progress)
-            .map_err(|error| Error::reader(path, error));
-        match (reader.join(), writer.join()) {
-            (Ok(read), Ok(written)) => {
-                written.map_err(|error| Error::output(path, "write the image", error))?;
-                let (files, (digest, found)) = (read?, passed?);
-                contents(tree, &files, &plan.extents, &found, fingerprints)
-                    .map_err(|what| Error::image(path, what))?;
-                Ok(digest)
+        let image = Image::new(&memory, &superblock);
+        compare(&image, self.tree, self.plan, self.duplicates)
+            .map_err(|what| Error::image(path, what))
+    }
+
+    fn bytes(&self, memory: &FileMemory<'_>, path: &Path, progress: &dyn Progress) -> Result<()> {
+        let count = self.fingerprints.len() as u64;
+        let buffer = || vec![0; BUFFER];
+        in_order(0..count, buffer, |buffer, index| {
+            let start = index * DIGEST_PIECE;
+            let length = DIGEST_PIECE.min(self.plan.total_size - start);
+            let found = fingerprint(memory, start, length, buffer)
+                .map_err(|error| Error::reader(path, error))?;
+            if found != self.fingerprints[index as usize] {
+                let end = start + length - 1;
+                let what = format!(
+                    "bytes {start} to {end} read back differently; the disk or the memory may be faulty"
+                );
+                return Err(Error::image(path, what));
             }
-            (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
-        }
-    })
+            progress.advance(length);
+            Ok(())
+        })?;
+        Ok(())
+    }
 }
 
-/// The superblock is the last that is written.
-fn verify_superblock(record: &layout::Superblock, output: &Output) -> Result<()> {
-    let path = output.path();
-    let memory =
-        FileMemory::new(output.file()).map_err(|error| Error::output(path, "examine", error))?;
-    Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
-    let written: layout::Superblock =
-        memory::load(&memory, 0).map_err(|error| Error::reader(path, error))?;
-    if written.as_bytes() != record.as_bytes() {
-        return Err(Error::image(path, "the superblock reads back differently"));
+/// The fingerprint of a piece of an image.
+fn fingerprint(
+    memory: &FileMemory<'_>,
+    start: u64,
+    length: u64,
+    buffer: &mut [u8],
+) -> image::Result<Fingerprint> {
+    if is_hole(memory, start, length)? {
+        return Ok(Sum::zeros().fingerprint);
     }
-    Ok(())
+    let mut hash = Xxh3::new();
+    let (mut at, end) = (start, start + length);
+    while at < end {
+        let length = (end - at).min(buffer.len() as u64);
+        let part = &mut buffer[..length as usize];
+        memory.read(at, part)?;
+        hash.update(part);
+        at += length;
+    }
+    Ok(hash.digest128())
 }

@@ -21,6 +21,16 @@ pub trait Storage: Memory {
     ///
     /// As [`Memory::read`].
     fn hole(&self, offset: u64) -> image::Result<(bool, u64)>;
+
+    /// Where there may be data again: `offset`, if it is in no hole, else the end of that, [`Memory::size`] at most.
+    /// Cheaper than [`Storage::hole`], since nobody has to find out where data end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::read`].
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        Ok(offset)
+    }
 }
 
 /// An image in a file.
@@ -74,6 +84,10 @@ impl Storage for FileMemory<'_> {
             Err(_) => Err(unreadable(offset, 0)),
         }
     }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        next_data(self.file, offset, self.size).map_err(|_| unreadable(offset, 0))
+    }
 }
 
 /// An image in a byte slice.
@@ -112,17 +126,26 @@ pub(crate) fn data_or_hole(
     offset: u64,
     size: u64,
 ) -> rustix::io::Result<(bool, u64)> {
-    match seek(&file, SeekFrom::Data(offset)) {
-        Ok(data) if data > offset => Ok((true, data.min(size))),
-        Ok(_) => {
-            let hole = seek(&file, SeekFrom::Hole(offset))?;
-            // A file that was cut short meanwhile ends in front of `offset`: reading it tells.
-            Ok((false, if hole > offset { hole.min(size) } else { size }))
-        }
-        // No data from here on.
-        Err(Errno::NXIO) => Ok((true, size)),
+    let data = next_data(&file, offset, size)?;
+    if data > offset {
+        return Ok((true, data));
+    }
+    match seek(&file, SeekFrom::Hole(offset)) {
+        // A file that was cut short meanwhile ends in front of `offset`: reading it tells.
+        Ok(hole) => Ok((false, if hole > offset { hole.min(size) } else { size })),
         // A file system that does not know holes.
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok((false, size)),
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => Ok((false, size)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where `file` has data from `offset` on, or `size`.
+fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
+    match seek(&file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(data.clamp(offset, size)),
+        // No data from here on.
+        Err(Errno::NXIO) => Ok(size),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error),
     }
 }

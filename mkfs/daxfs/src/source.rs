@@ -9,6 +9,7 @@ use crate::tree::{Identity, Kind, NodeId, Place, Tree};
 use crate::{Error, Result};
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ pub(crate) struct Source<'a> {
     node: NodeId,
     size: u64,
     bytes: Open<'a>,
+    /// What [`Source::stretch`] found last: whether it is a hole, where it was asked for, and where it ends. To find
+    /// the end of data some file systems look at every page of them.
+    found: Cell<(bool, u64, u64)>,
 }
 
 /// Where the bytes are.
@@ -90,7 +94,12 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// The same, before anybody has looked at what it is.
+    /// Whether this is the content of `node`.
+    pub fn is(&self, node: NodeId) -> bool {
+        self.node == node
+    }
+
+    /// The same as [`Source::open`], before anybody has looked at what it is.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, place } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no regular file any more"));
@@ -128,6 +137,7 @@ impl<'a> Source<'a> {
             node,
             size,
             bytes,
+            found: Cell::new((false, 0, 0)),
         })
     }
 
@@ -171,6 +181,16 @@ impl<'a> Source<'a> {
     ///
     /// [`Error::Io`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
+        let (hole, from, until) = self.found.get();
+        if (from..until).contains(&at) {
+            return Ok((hole, until));
+        }
+        let (hole, until) = self.find_stretch(at)?;
+        self.found.set((hole, at, until));
+        Ok((hole, until))
+    }
+
+    fn find_stretch(&self, at: u64) -> Result<(bool, u64)> {
         match &self.bytes {
             Open::File { sparse: false, .. } => Ok((false, self.size)),
             Open::File { fd, .. } => data_or_hole(fd, at, self.size)
@@ -226,6 +246,20 @@ impl<'a> Source<'a> {
                 Err(error) => return Err(self.error("read the file", error)),
             }
         }
+    }
+
+    /// Reads all of `into`, which is not longer than the stretch of data at `at`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::read`].
+    pub fn read_all(&self, mut into: &mut [u8], mut at: u64) -> Result<()> {
+        while !into.is_empty() {
+            let length = self.read(into, at)?;
+            into = &mut into[length..];
+            at += length as u64;
+        }
+        Ok(())
     }
 
     /// Reads all of `into` from `at` on, which is no more than the file has.

@@ -2,13 +2,12 @@
 
 //! Writes the superblock and the metadata of an image.
 
-use crate::content::Fingerprint;
+use crate::content::Pieces;
 use crate::image::layout::{self, SUPERBLOCK_SIZE};
 use crate::image::Table;
 use crate::plan::{xattr_set_size, Plan};
 use crate::tree::{Kind, Tree};
 use crate::{Error, Result};
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::mem::{offset_of, size_of};
 use std::os::unix::fs::FileExt;
@@ -60,29 +59,18 @@ impl Default for Options {
     }
 }
 
-/// Checksums of the metadata.
-pub struct Metadata {
-    /// CRC-32C.
-    crc: u32,
-    /// SHA-256, for the UUID.
-    hash: Sha256,
-}
-
-/// Writes everything from the end of the superblock's record to the data.
+/// Writes everything from the end of the superblock's record to the data, and returns its CRC-32C.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
-pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<Metadata> {
+pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u32> {
     let mut stream = Stream {
         image,
         path,
         buffer: Vec::with_capacity(BUFFER),
         offset: SUPERBLOCK_RECORD,
-        sums: Metadata {
-            crc: 0,
-            hash: Sha256::new(),
-        },
+        crc: 0,
     };
     stream.pad(SUPERBLOCK_SIZE)?;
     inodes(&mut stream, tree, plan)?;
@@ -91,7 +79,7 @@ pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<M
     xattrs(&mut stream, tree, plan)?;
     stream.pad(plan.data.offset)?;
     stream.flush()?;
-    Ok(stream.sums)
+    Ok(stream.crc)
 }
 
 /// Writes one byte after the other.
@@ -101,7 +89,8 @@ struct Stream<'a> {
     buffer: Vec<u8>,
     /// Where the buffer's first byte goes.
     offset: u64,
-    sums: Metadata,
+    /// That of all bytes so far.
+    crc: u32,
 }
 
 impl Stream<'_> {
@@ -120,8 +109,7 @@ impl Stream<'_> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.sums.crc = crc32c::crc32c_append(self.sums.crc, &self.buffer);
-        self.sums.hash.update(&self.buffer);
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
         self.image
             .write_all_at(&self.buffer, self.offset)
             .map_err(|error| Error::output(self.path, "write the image", error))?;
@@ -240,13 +228,13 @@ fn xattrs(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// The superblock of the image, without its digest and its own checksum.
+/// The superblock of an image that was written in `pieces`, and whose metadata have this CRC-32C.
 pub fn superblock(
     tree: &Tree,
     plan: &Plan,
     options: &Options,
-    metadata: Metadata,
-    fingerprints: &[Fingerprint],
+    metadata_crc: u32,
+    pieces: &Pieces,
 ) -> layout::Superblock {
     let extent = |table: &Table| layout::Extent {
         offset: table.offset.into(),
@@ -273,45 +261,24 @@ pub fn superblock(
         names: extent(&plan.names),
         xattrs: extent(&plan.xattrs),
         data: extent(&plan.data),
-        metadata_crc: metadata.crc.into(),
+        metadata_crc: metadata_crc.into(),
         sha256: [0; 32],
         crc: 0.into(),
     };
     record.uuid = options
         .uuid
-        .unwrap_or_else(|| derive_uuid(&record, plan, metadata.hash, fingerprints))
+        .unwrap_or_else(|| derive_uuid(&pieces.digest(&record)))
         .into_bytes();
+    record.sha256 = pieces.digest(&record);
+    let crc = crc32c::crc32c(&record.as_bytes()[..offset_of!(layout::Superblock, crc)]);
+    record.crc = crc.into();
     record
 }
 
-/// A UUID of version 8 that depends on every byte of the image and on nothing else: the start of a SHA-256
-/// over the metadata, the fingerprints of the files and the superblock without UUID and checksums.
-fn derive_uuid(
-    record: &layout::Superblock,
-    plan: &Plan,
-    mut hash: Sha256,
-    fingerprints: &[Fingerprint],
-) -> Uuid {
-    for extent in &plan.extents {
-        let fingerprint = fingerprints[extent.node as usize];
-        hash.update(fingerprint.to_le_bytes());
-    }
-    hash.update(record.as_bytes());
-    let digest = hash.finalize();
+/// A UUID of version 8 that depends on every byte of the image and on nothing else: the start of the digest that the
+/// image has without one.
+fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     Uuid::new_v8(bytes)
-}
-
-/// Writes the superblock with its checksum.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn put_superblock(record: &mut layout::Superblock, image: &File, path: &Path) -> Result<()> {
-    let crc = crc32c::crc32c(&record.as_bytes()[..offset_of!(layout::Superblock, crc)]);
-    record.crc = crc.into();
-    image
-        .write_all_at(record.as_bytes(), 0)
-        .map_err(|error| Error::output(path, "write the image", error))
 }

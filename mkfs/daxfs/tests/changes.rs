@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A tree that changes between the scan and the copy is an error that names the file, and so is one that
-//! changes in the middle of either.
+//! changes in the middle of either; and so is an image that is not what was written.
 
 use crate::common;
-use daxfs::{make, scan, Output, Silent};
+use daxfs::{make, scan, Output, Progress, Silent};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -153,4 +154,60 @@ fn files_that_lie() {
         );
         assert!(!image.exists());
     }
+}
+
+/// Changes one byte of the image when it is complete and about to be read back.
+struct Faulty {
+    image: File,
+    offset: u64,
+}
+
+impl Progress for Faulty {
+    fn step(&self, name: &'static str, _total: u64) {
+        if name == "verifying" {
+            let mut byte = [0];
+            self.image.read_exact_at(&mut byte, self.offset).unwrap();
+            byte[0] ^= 1;
+            self.image.write_all_at(&byte, self.offset).unwrap();
+        }
+    }
+
+    fn advance(&self, _bytes: u64) {}
+}
+
+#[test]
+fn an_image_that_reads_back_differently() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("tree");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("small"), [1; 10_000]).unwrap();
+    fs::write(root.join("large"), vec![2; 5 << 20]).unwrap();
+    let scratch = common::scratch();
+    let path = scratch.path().join("image");
+    let fails = |offset| {
+        let output = Output::create(&path).unwrap();
+        let temporary = output.temporary().unwrap();
+        let image = File::options().read(true).write(true).open(temporary);
+        let progress = Faulty {
+            image: image.unwrap(),
+            offset,
+        };
+        let tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
+        let error = make(&tree, &common::options(), &output, &progress).map(|_| ());
+        let start = format!("{}: invalid image: ", path.display());
+        let text = error.unwrap_err().to_string();
+        text.strip_prefix(&start).unwrap_or(&text).to_owned()
+    };
+    let differently = |start: u64, end: u64| {
+        format!(
+            "bytes {start} to {end} read back differently; the disk or the memory may be faulty"
+        )
+    };
+    // What is wrong with metadata and with unused bytes is said more precisely.
+    assert!(fails(60).contains("checksum"), "{}", fails(60));
+    assert!(fails(4160).contains("checksum"), "{}", fails(4160));
+    assert!(fails(1 << 20).contains("unused"), "{}", fails(1 << 20));
+    // Data, in the first piece and in another.
+    assert_eq!(fails(8192 + 5), differently(0, (2 << 20) - 1));
+    assert_eq!(fails((4 << 20) + 5), differently(4 << 20, (6 << 20) - 1));
 }

@@ -7,6 +7,7 @@ use crate::common;
 use crate::common::spec::{create, Item, Kind};
 use daxfs::write::Options;
 use daxfs::{make, scan, Output, Silent};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Whether files that are alike are stored once, whether small ones are packed; digest and UUID.
@@ -14,20 +15,20 @@ const EXPECTED: [(bool, bool, &str, &str); 3] = [
     (
         false,
         false,
-        "46080bc0f1bafc0ee0484a777a0162a717687050d71b39c0643d31e28abf3687",
-        "ce5c252b-d9ea-84ee-ba3c-1aa5ef5d7f00",
+        "2a45d502753834c5c72fa7c4e8a3abf71c2a683ffd89435e6f07c5ec75f3a8c4",
+        "5221b8ff-6fe2-87d5-9ae0-da89f03b2027",
     ),
     (
         true,
         false,
-        "b4085516990ae13303bf615cb1cdd2814fda5aa2206e036cb4f138e2fcd5eb7c",
-        "d74bcfa7-d73a-82d0-b388-d9264c915ced",
+        "462d619ec233e49ccb84286f0acd5e49da11f4366db07e14ff8c716a51421708",
+        "5a1fdc23-18f9-85c7-b0a5-f50431b095f6",
     ),
     (
         true,
         true,
-        "c50c2044c039ff20454b3d3684be65e460a4f7217e0652c5cc95dd49ed21968a",
-        "b63fd054-04d1-83e7-9aad-93c27fadd291",
+        "7ae8421f93df60448b0c353161a25cccc08ee93854d6b3686330152bbae9aefa",
+        "7b456979-d5ce-821b-bce0-024a655321ac",
     ),
 ];
 
@@ -53,6 +54,13 @@ fn directory(entries: Vec<(&[u8], Item)>) -> Item {
 fn file(size: usize) -> Item {
     let bytes: Vec<u8> = (0..size).map(|n| (n * n / 7) as u8).collect();
     item(Kind::File(0, bytes, size as u64))
+}
+
+/// The SHA-256 of an image as Documentation/format.rst defines it.
+fn defined_digest(mut image: Vec<u8>) -> [u8; 32] {
+    image[220..256].fill(0);
+    let pieces = image.chunks(2 << 20).map(Sha256::digest);
+    Sha256::digest(pieces.collect::<Vec<_>>().concat()).into()
 }
 
 #[test]
@@ -107,12 +115,22 @@ fn digest_is_pinned() {
             pack,
             ..common::options()
         };
-        let output = Output::create(&scratch.path().join("image")).unwrap();
+        let path = scratch.path().join("image");
+        let output = Output::create(&path).unwrap();
         let summary = make(&tree, &options, &output, &Silent).unwrap();
         let found = (
             daxfs::digest::hex(&summary.digest),
             summary.uuid.to_string(),
         );
         assert_eq!((found.0.as_str(), found.1.as_str()), (digest, uuid));
+
+        output.commit(&Silent).unwrap();
+        let mut image = std::fs::read(&path).unwrap();
+        assert!(image.len() > 4 << 20, "the image is of one piece");
+        assert_eq!(image[220..252], summary.digest);
+        assert_eq!(defined_digest(image.clone()), summary.digest);
+        image[56..72].fill(0);
+        let start = defined_digest(image)[..16].try_into().unwrap();
+        assert_eq!(uuid::Uuid::new_v8(start), summary.uuid);
     }
 }
