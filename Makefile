@@ -35,7 +35,6 @@ help:
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
 	@echo '                      (prefix=$(prefix)); uninstall removes them'
 	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-dkms, daxfs-doc'
-	@echo '  make check-packages installs, uses and removes them in a Debian made for that; as root'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
@@ -120,7 +119,7 @@ include packaging/install.mk
 demo: all prepare-guest prepare-demo
 	qemu/demo
 
-check: all tests prepare-guest prepare-demo prepare-system
+check: all tests prepare-guest prepare-demo prepare-system prepare-packages
 	tests/check
 
 check-debug: debug-module tools tests prepare-guest
@@ -164,7 +163,7 @@ clean:
 	rm -rf build
 
 distclean: clean
-	@echo "The cache is left. Remove it with: buildroot/debian-root demo --remove; buildroot/debian-root system --remove; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: for tree in demo system packages; do buildroot/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
 	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean

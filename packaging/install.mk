@@ -74,7 +74,4 @@ deb: tools completions
 	@$(call say,building the packages into build/deb)
 	$(Q)packaging/deb build/deb
 
-check-packages: deb tests prepare-guest
-	tests/packages
-
-.PHONY: check-packages install install-tools install-doc install-module uninstall deb
+.PHONY: install install-tools install-doc install-module uninstall deb
