@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it, and returns
@@ -80,6 +81,45 @@ fn files_that_change() {
     assert!(after(parent).contains("removed or replaced"));
     let grown = after(|root| fs::write(root.join("a/empty"), "x").unwrap());
     assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
+}
+
+/// Has a file modified as soon as a part of it was copied.
+struct WhileCopied {
+    file: File,
+    copying: AtomicBool,
+}
+
+impl Progress for WhileCopied {
+    fn step(&self, name: &'static str, _total: u64) {
+        self.copying.store(name == "writing", Ordering::Relaxed);
+    }
+
+    fn advance(&self, _bytes: u64) {
+        if self.copying.swap(false, Ordering::Relaxed) {
+            let later = SystemTime::now() + Duration::from_secs(10);
+            self.file.set_modified(later).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large");
+    fs::write(&path, vec![3; 300_000]).unwrap();
+    let scratch = common::scratch();
+    let output = Output::create(&scratch.path().join("image")).unwrap();
+    let progress = WhileCopied {
+        file: File::options().append(true).open(&path).unwrap(),
+        copying: AtomicBool::new(false),
+    };
+    let tree = scan::scan(directory.path(), None, |warning| panic!("{warning}")).unwrap();
+    let error = make(&tree, &common::options(), &output, &progress).map(|_| ());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("large: changed while it was read (it was modified)"),
+        "{error}"
+    );
 }
 
 /// An archive is read twice: for what is in it, and for the content.
