@@ -140,8 +140,11 @@ fn copy(image: &File, size: u64, sink: &mut dyn Sink, progress: &dyn Progress) -
     sink.sync()?;
     let mut buffer = vec![0; PIECE];
     let mut at = HEAD;
+    let (mut hole, mut until) = (false, at);
     while at < size {
-        let (hole, until) = data_or_hole(image, at, size)?;
+        if at == until {
+            (hole, until) = data_or_hole(image, at, size)?;
+        }
         if hole {
             sink.zero(at, until - at)?;
             progress.advance(until - at);
