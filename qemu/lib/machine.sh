@@ -45,7 +45,7 @@ kvm_works() {
 }
 
 add_processor() {
-	local accel=${DAXFS_VM_ACCEL-}
+	local accel=${DAXFS_VM_ACCEL-} model=max,la57=off
 	if [ "$icount" = 1 ]; then
 		# Time is the number of instructions: figures repeat on any machine, however busy.
 		qemu+=(-accel tcg,thread=single -icount shift=0,sleep=off)
@@ -53,11 +53,14 @@ add_processor() {
 		qemu+=(-accel kvm)
 	else
 		qemu+=(-accel tcg,thread=multi,tb-size=512)
+		# Emulated, instructions that copy or fill byte by byte are the slowest way to do it. Who is not told
+		# that they are fast takes another.
+		model+=,erms=off,fsrm=off,fsrs=off
 	fi
 	# Five-level page tables only make each emulated page walk longer.
 	# The kernel takes CXL memory into use only where it can invalidate all caches; under a hypervisor it
 	# believes that it cannot.
-	qemu+=(-cpu "max,la57=off$([ $((${#cxls[@]} + ${#cxl_pmems[@]})) = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
+	qemu+=(-cpu "$model$([ $((${#cxls[@]} + ${#cxl_pmems[@]})) = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
 }
 
 add_memory() {
