@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Which kernel runs in the guest and what it finds when it comes up: the command line, the first stage
-# and the payload (daxfs.ko, the programs, the tests, the command). Needs lib/tools.sh.
+# Which kernel runs in the guest and what it finds when it comes up: the command line, the first stage,
+# the programs and tests, and the payload (daxfs.ko, the command). Needs lib/tools.sh.
 
 kernel_image=	# what QEMU loads
 kernel_modules=	# its lib/modules/RELEASE; empty when everything is built in
@@ -61,7 +61,23 @@ prepare_guest() {
 		disks+=("$GUEST/modules-$release.erofs")
 	fi
 	"$here/guest-image" ${kernel_modules:+"$kernel_modules"} || die_runner "cannot make the guest's file systems"
+	prepare_programs || die_runner "cannot make $top/build/guest/programs.erofs"
+	disks+=("$top/build/guest/programs.erofs")
 }
+
+# What is in build/bin and build/tests comes on a disk of its own: with the payload it would be copied four times
+# before the guest has it. The disk is made again when anything in there has changed.
+prepare_programs() (
+	image=$top/build/guest/programs.erofs tree=$top/build/guest/programs.tmp
+	programs=(find bin tests ! -type d ! -name '*.o') # what compilers leave among programs stays out
+	mkdir -p "$top/build"/{bin,tests,guest} && cd "$top/build" || exit
+	key=$("${programs[@]}" -printf '%p %s %T@ %m %l\n' | LC_ALL=C sort)
+	[ "$(cat "$image.key" 2>/dev/null)" != "$key" ] || exit 0
+	exec {lock}>"$image.lock" && flock "$lock" || exit
+	rm -rf "$tree" "$image.key" && mkdir "$tree" && "${programs[@]}" -exec cp -al -t "$tree" --parents {} + &&
+		in_root mkfs.erofs --quiet --all-root -T0 "$image.tmp" "$tree" >/dev/null && mv "$image.tmp" "$image" &&
+		echo "$key" >"$image.key" && rm -rf "$tree"
+)
 
 # ---- the payload ----------------------------------------------------------------------------------
 
@@ -106,17 +122,13 @@ make_index() {
 
 # Links are enough here: the archive takes the files that they lead to.
 make_payload() {
-	local tree=$scratch/tree root=$scratch/tree/payload file
+	local tree=$scratch/tree root=$scratch/tree/payload
 	mkdir -p "$root"/{etc/daxfs-vm,usr/local/{bin,sbin},opt/daxfs}
 	cp "$here/guest-init" "$root/usr/local/sbin/guest-init"
 	chmod 755 "$root/usr/local/sbin/guest-init"
 	printf '%s\0' "${command[@]}" >"$root/etc/daxfs-vm/command"
 	write_config >"$root/etc/daxfs-vm/config"
-	[ ${#disks[@]} -lt 2 ] || : >"$root/etc/daxfs-vm/modules-disk"
-	for file in "$top"/build/bin/*; do
-		[ -f "$file" ] && ln -s "$file" "$root/usr/local/bin/"
-	done
-	[ -d "$top/build/tests" ] && ln -s "$top/build/tests" "$root/opt/daxfs/tests"
+	[ -z "$kernel_modules" ] || : >"$root/etc/daxfs-vm/modules-disk"
 	place_module "$root"
 	make_cpio "$tree" "$scratch/payload.cpio" || die_runner "cannot write $scratch/payload.cpio"
 	cat "$boot" "$scratch/payload.cpio" >"$scratch/initramfs" || die_runner "cannot write $scratch/initramfs"
@@ -135,6 +147,7 @@ write_config() {
 		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu qxl)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
+	printf 'PROGRAMS=/dev/vd%s\n' "$([ -n "$kernel_modules" ] && echo c || echo b)"
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"
 	printf 'CXL_KINDS=(%s)\nDRM=%q\nPCI=%q\n' "${cxl_kinds[*]}" "$drm" "${pci:+1}"
 	printf 'RESERVED_ADDR=%q\nRESERVED_SIZE=%q\n' "$reserved_address" "$reserved_size"

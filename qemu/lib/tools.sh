@@ -23,10 +23,9 @@ in_root() {
 	die "no $name in the build root $ROOT; run buildroot/prepare root"
 }
 
-# make_cpio TREE ARCHIVE: everything belongs to root, links to files are followed, object files that a
-# compiler left among programs stay out.
+# make_cpio TREE ARCHIVE: everything belongs to root, links to files are followed.
 make_cpio() {
-	(cd "$1" && find -L . -mindepth 1 ! -name '*.o' | LC_ALL=C sort | in_root cpio -o -L -H newc -R 0:0 --quiet) >"$2"
+	(cd "$1" && find -L . -mindepth 1 | LC_ALL=C sort | in_root cpio -o -L -H newc -R 0:0 --quiet) >"$2"
 }
 
 # run_depmod TREE RELEASE, on a TREE with usr/lib/modules/RELEASE. depmod looks in lib/modules.
