@@ -72,8 +72,8 @@ prepare_programs() (
 	programs=(find bin tests ! -type d ! -name '*.o') # what compilers leave among programs stays out
 	mkdir -p "$top/build"/{bin,tests,guest} && cd "$top/build" || exit
 	key=$("${programs[@]}" -printf '%p %s %T@ %m %l\n' | LC_ALL=C sort)
-	[ "$(cat "$image.key" 2>/dev/null)" != "$key" ] || exit 0
 	exec {lock}>"$image.lock" && flock "$lock" || exit
+	[ "$(cat "$image.key" 2>/dev/null)" != "$key" ] || exit 0
 	rm -rf "$tree" "$image.key" && mkdir "$tree" && "${programs[@]}" -exec cp -al -t "$tree" --parents {} + &&
 		in_root mkfs.erofs --quiet --all-root -T0 "$image.tmp" "$tree" >/dev/null && mv "$image.tmp" "$image" &&
 		echo "$key" >"$image.key" && rm -rf "$tree"
