@@ -22,12 +22,12 @@ const BEGINNING: u64 = 4096;
 const BUFFER: usize = 64 << 10;
 
 /// A file that is like others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Alike {
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
     /// The file.
-    pub node: NodeId,
+    node: NodeId,
     /// The one that stands for all that are alike, itself included.
-    pub representative: NodeId,
+    representative: NodeId,
 }
 
 /// Which files of a tree have the same content.
@@ -80,11 +80,6 @@ impl Duplicates {
             Ok(index) => self.alike[index].representative,
             Err(_) => node,
         }
-    }
-
-    /// The files that are like others.
-    pub fn alike(&self) -> &[Alike] {
-        &self.alike
     }
 }
 
