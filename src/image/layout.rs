@@ -7,6 +7,7 @@
 //! twin of this file.
 
 use core::mem::size_of;
+use core::ops::Range;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -54,6 +55,17 @@ pub const HUGE_SIZE: u64 = 2 << 20;
 
 /// Bytes of the pieces that the SHA-256 of an image is taken of; the last one may be shorter.
 pub const DIGEST_PIECE: u64 = 2 << 20;
+
+/// How many pieces an image of `total_size` bytes has.
+pub const fn pieces(total_size: u64) -> u64 {
+    total_size.div_ceil(DIGEST_PIECE)
+}
+
+/// Where piece `index` of an image of `total_size` bytes is.
+pub fn piece(index: u64, total_size: u64) -> Range<u64> {
+    let start = index.saturating_mul(DIGEST_PIECE);
+    start..total_size.min(start.saturating_add(DIGEST_PIECE))
+}
 
 /// Alignment of every metadata table: a cache line.
 pub const TABLE_ALIGN: u64 = 64;
@@ -129,6 +141,15 @@ pub struct Superblock {
     pub sha256: [u8; 32],
     /// CRC-32C of the record's bytes in front of this field.
     pub crc: U32,
+}
+
+impl Superblock {
+    /// The record as the image's SHA-256 is taken of it: with `sha256` and `crc` zero.
+    pub fn without_sums(mut self) -> Self {
+        self.sha256 = [0; 32];
+        self.crc = 0.into();
+        self
+    }
 }
 
 /// An inode: one cache line.

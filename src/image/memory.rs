@@ -2,7 +2,8 @@
 
 //! How the reader gets at the bytes of an image.
 
-use super::error::Result;
+use super::error::{Error, Result};
+use core::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Byte-addressable memory that holds an image and that others may write at any moment.
@@ -34,4 +35,26 @@ pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Res
     let mut record = T::new_zeroed();
     memory.read(offset, record.as_mut_bytes())?;
     Ok(record)
+}
+
+/// Hands the bytes of `range` to `take`, in order, as many at a time as `buffer` (at least 1 byte) has room for.
+///
+/// # Errors
+///
+/// As [`Memory::read`], or what `take` fails with.
+pub fn parts<M: Memory, E: From<Error>>(
+    memory: &M,
+    range: Range<u64>,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
+) -> core::result::Result<(), E> {
+    let mut offset = range.start;
+    while offset < range.end {
+        let length = (range.end - offset).min(buffer.len() as u64);
+        let part = &mut buffer[..length as usize];
+        memory.read(offset, part)?;
+        take(part)?;
+        offset += length;
+    }
+    Ok(())
 }

@@ -97,15 +97,11 @@ impl<'a, M: Memory> Image<'a, M> {
     /// [`Problem::MetadataChecksum`], or [`Problem::Unreadable`].
     pub fn verify_metadata(&self, buffer: &mut [u8]) -> Result<()> {
         let mut crc = 0;
-        let mut offset = size_of::<layout::Superblock>() as u64;
-        let end = self.superblock.data.offset;
-        while offset < end {
-            let length = (end - offset).min(buffer.len() as u64);
-            let piece = &mut buffer[..length as usize];
-            self.memory.read(offset, piece)?;
-            crc = M::crc32c(crc, piece);
-            offset += length;
-        }
+        let metadata = size_of::<layout::Superblock>() as u64..self.superblock.data.offset;
+        memory::parts(self.memory, metadata, buffer, |part| -> Result<()> {
+            crc = M::crc32c(crc, part);
+            Ok(())
+        })?;
         if crc != self.superblock.metadata_crc {
             let field = offset_of!(layout::Superblock, metadata_crc) as u64;
             let stored = self.superblock.metadata_crc.into();
@@ -128,24 +124,13 @@ impl<'a, M: Memory> Image<'a, M> {
         buffer: &mut [u8],
         mut take: impl FnMut(&[u8]) -> core::result::Result<(), E>,
     ) -> core::result::Result<(), E> {
-        let mut offset = index.saturating_mul(layout::DIGEST_PIECE);
-        let end = self.superblock.total_size;
-        let end = end.min(offset.saturating_add(layout::DIGEST_PIECE));
+        let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
-            let mut record: layout::Superblock = memory::load(self.memory, 0)?;
-            record.sha256 = [0; 32];
-            record.crc = 0.into();
-            take(record.as_bytes())?;
-            offset = size_of::<layout::Superblock>() as u64;
+            let record: layout::Superblock = memory::load(self.memory, 0)?;
+            take(record.without_sums().as_bytes())?;
+            piece.start = size_of::<layout::Superblock>() as u64;
         }
-        while offset < end {
-            let length = (end - offset).min(buffer.len() as u64);
-            let part = &mut buffer[..length as usize];
-            self.memory.read(offset, part)?;
-            take(part)?;
-            offset += length;
-        }
-        Ok(())
+        memory::parts(self.memory, piece, buffer, take)
     }
 
     /// Loads and validates inode `ino`: one cache line.

@@ -198,7 +198,7 @@ impl Superblock {
 
     /// How many pieces the SHA-256 of the image is made of.
     pub const fn pieces(&self) -> u64 {
-        self.total_size.div_ceil(layout::DIGEST_PIECE)
+        layout::pieces(self.total_size)
     }
 
     /// How many inodes the image has; their numbers are 1 to this.

@@ -37,11 +37,8 @@ pub struct Pieces {
 impl Pieces {
     /// The SHA-256 of the image with this superblock.
     pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
-        let mut record = *superblock;
-        record.sha256 = [0; 32];
-        record.crc = 0.into();
         let first = Sha256::new()
-            .chain_update(record.as_bytes())
+            .chain_update(superblock.without_sums().as_bytes())
             .chain_update(self.behind_superblock())
             .finalize();
         let others = self.others.iter().map(|sum| sum.digest);
@@ -82,7 +79,7 @@ pub fn copy(
     };
     let copier = || Copier::new(tree, plan, &target, progress);
     let first = copier().piece(0)?.unwrap_or_default().to_vec();
-    let count = plan.total_size.div_ceil(DIGEST_PIECE);
+    let count = layout::pieces(plan.total_size);
     let others = in_order(1..count, copier, |copier, index| {
         Ok(copier.piece(index)?.map_or_else(Sum::zeros, Sum::of))
     })?;
@@ -158,8 +155,7 @@ impl<'a> Copier<'a> {
 
     /// Writes piece `index` of the image, as far as it holds data, and returns it; nothing for a whole one of zeros.
     fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
-        let start = index * DIGEST_PIECE;
-        let end = self.plan.total_size.min(start + DIGEST_PIECE);
+        let Range { start, end } = layout::piece(index, self.plan.total_size);
         self.filled = 0;
         self.written.clear();
         if start < self.plan.data.offset {

@@ -2,12 +2,13 @@
 
 //! The SHA-256 of an image, and what works on all pieces of an image at a time.
 
-use crate::image::layout::DIGEST_PIECE;
+use crate::image::layout::{self, DIGEST_PIECE};
 use crate::image::{self, Image};
 use crate::memory::Storage;
 use crate::Progress;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::xxh3_128;
@@ -64,9 +65,9 @@ pub fn digest<S: Storage + Sync>(
     let size = image.superblock().total_size;
     let buffer = || vec![0; BUFFER];
     let pieces = in_order(0..image.superblock().pieces(), buffer, |buffer, index| {
-        let start = index * DIGEST_PIECE;
-        let length = DIGEST_PIECE.min(size - start);
-        let digest = if index > 0 && is_hole(image.memory(), start, length)? {
+        let piece = layout::piece(index, size);
+        let length = piece.end - piece.start;
+        let digest = if index > 0 && is_hole(image.memory(), &piece)? {
             Sum::zeros().digest
         } else {
             let mut hash = Sha256::new();
@@ -82,9 +83,9 @@ pub fn digest<S: Storage + Sync>(
     Ok(combine(pieces))
 }
 
-/// Whether the piece at `start` is a whole one and in a hole.
-pub(crate) fn is_hole<S: Storage>(memory: &S, start: u64, length: u64) -> image::Result<bool> {
-    Ok(length == DIGEST_PIECE && memory.data(start)? >= start + length)
+/// Whether `piece` is a whole one and in a hole.
+pub(crate) fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
+    Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
 }
 
 /// Does `work` for every index in `range` on all processors, each of which has a `state` of its own: one index after
@@ -94,7 +95,7 @@ pub(crate) fn is_hole<S: Storage>(memory: &S, start: u64, length: u64) -> image:
 ///
 /// That of the smallest index with one.
 pub(crate) fn in_order<S, T: Send, E: Send>(
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, u64) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {

@@ -8,13 +8,14 @@ use crate::compare::compare;
 use crate::content;
 use crate::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
 use crate::duplicates::Duplicates;
-use crate::image::layout::DIGEST_PIECE;
-use crate::image::{self, Image, Memory, Superblock};
+use crate::image::memory::parts;
+use crate::image::{self, layout, Image, Superblock};
 use crate::memory::FileMemory;
 use crate::plan::Plan;
 use crate::tree::Tree;
 use crate::write::{metadata, superblock, Options};
 use crate::{Error, Output, Progress, Result};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
@@ -138,14 +139,14 @@ impl Written<'_> {
         let count = self.fingerprints.len() as u64;
         let buffer = || vec![0; BUFFER];
         in_order(0..count, buffer, |buffer, index| {
-            let start = index * DIGEST_PIECE;
-            let length = DIGEST_PIECE.min(self.plan.total_size - start);
-            let found = fingerprint(memory, start, length, buffer)
-                .map_err(|error| Error::reader(path, error))?;
+            let piece = layout::piece(index, self.plan.total_size);
+            let length = piece.end - piece.start;
+            let found =
+                fingerprint(memory, &piece, buffer).map_err(|error| Error::reader(path, error))?;
             if found != self.fingerprints[index as usize] {
-                let end = start + length - 1;
+                let (start, last) = (piece.start, piece.end - 1);
                 let what = format!(
-                    "bytes {start} to {end} read back differently; the disk or the memory may be faulty"
+                    "bytes {start} to {last} read back differently; the disk or the memory may be faulty"
                 );
                 return Err(Error::image(path, what));
             }
@@ -156,24 +157,19 @@ impl Written<'_> {
     }
 }
 
-/// The fingerprint of a piece of an image.
+/// The fingerprint of a `piece` of an image.
 fn fingerprint(
     memory: &FileMemory<'_>,
-    start: u64,
-    length: u64,
+    piece: &Range<u64>,
     buffer: &mut [u8],
 ) -> image::Result<Fingerprint> {
-    if is_hole(memory, start, length)? {
+    if is_hole(memory, piece)? {
         return Ok(Sum::zeros().fingerprint);
     }
     let mut hash = Xxh3::new();
-    let (mut at, end) = (start, start + length);
-    while at < end {
-        let length = (end - at).min(buffer.len() as u64);
-        let part = &mut buffer[..length as usize];
-        memory.read(at, part)?;
+    parts(memory, piece.clone(), buffer, |part| -> image::Result<()> {
         hash.update(part);
-        at += length;
-    }
+        Ok(())
+    })?;
     Ok(hash.digest128())
 }
