@@ -62,7 +62,7 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
-	rm -f $(foreach name,mkdaxfs daxfs mount.daxfs fsck.daxfs,$(DESTDIR)$(bashdir)/$(name) \
+	rm -f $(foreach name,mkdaxfs daxfs $(helpers),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
 	rm -f $(DESTDIR)$(initramfsdir)/daxfs

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::image::ImageFile;
+use crate::text::cause;
 use crate::Result;
 use clap::ValueEnum;
 use rustix::fs::{
@@ -45,7 +46,10 @@ impl Kind {
     /// Makes memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         let size = image.size.next_multiple_of(HUGE);
-        let fail = |what: &str, error: Errno| format!("cannot {what} of {size} bytes: {error}");
+        let fail = |what: &str, error: Errno| {
+            let why = cause(&error.into());
+            format!("cannot {what} of {size} bytes: {why}{}", self.remedy(error))
+        };
         match self {
             Kind::Memfd | Kind::Hugetlb => {
                 let huge = if self == Kind::Hugetlb {
@@ -56,9 +60,12 @@ impl Kind {
                 let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
                 if self == Kind::Hugetlb {
                     // write(2) does not work on these.
-                    fill(image, fd.as_fd(), size)?;
+                    fill(image, fd.as_fd(), size).map_err(|error| {
+                        let remedy = self.remedy(Errno::NOMEM);
+                        format!("{error}{remedy}")
+                    })?;
                 } else {
-                    let file = File::from(fd.try_clone().map_err(|error| error.to_string())?);
+                    let file = File::from(fd.try_clone().map_err(|error| cause(&error))?);
                     image.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
                 }
                 let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
@@ -98,6 +105,18 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Return what to do about `error` when memory of this kind is made.
+    fn remedy(self, error: Errno) -> &'static str {
+        match (self, error) {
+            (Kind::Hugetlb, Errno::NOMEM) => {
+                "; there are too few free huge pages: raise /proc/sys/vm/nr_hugepages"
+            }
+            _ => "",
+        }
+    }
+}
+
 fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let fd = memfd_create("daxfs", flags)?;
@@ -120,7 +139,10 @@ fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64) -> Result<()> {
             0,
         )
     }
-    .map_err(|error| format!("cannot map a buffer of {size} bytes: {error}"))?;
+    .map_err(|error| {
+        let why = cause(&error.into());
+        format!("cannot map a buffer of {size} bytes: {why}")
+    })?;
     let copied = image.copy(false, |offset, piece| {
         // SAFETY: The image is not longer than the mapping, which nobody else has a reference into.
         unsafe {
@@ -130,7 +152,8 @@ fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64) -> Result<()> {
         Ok(())
     });
     // SAFETY: Mapped above, and no longer used.
-    unsafe { munmap(base, length) }.map_err(|error| format!("cannot unmap a buffer: {error}"))?;
+    unsafe { munmap(base, length) }
+        .map_err(|error| format!("cannot unmap a buffer: {}", cause(&error.into())))?;
     copied
 }
 

@@ -12,9 +12,10 @@ use crate::output::{written, Out};
 use crate::reader::Reader;
 use crate::show::{self, Form, Listing};
 use crate::source::{Opened, Source};
-use crate::text::shown_path;
+use crate::text::{cause, shown_path};
 use crate::{fsck, fuse, mount, Result};
 use clap::Parser;
+use daxfs::Overwrite;
 use std::ffi::OsStr;
 use std::io::{BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,12 @@ use std::process::ExitCode;
 /// mount(8)'s exit status for a failed mount.
 const MOUNT_FAILED: u8 = 32;
 
+/// mount(8)'s exit status for wrong usage.
+const MOUNT_USAGE: u8 = 1;
+
+/// Exit status for wrong usage.
+const USAGE: u8 = 2;
+
 /// Exit status of `diff` for trouble.
 const TROUBLE: u8 = 2;
 
@@ -33,7 +40,11 @@ pub fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
     if name == "mount.daxfs" {
-        return match helper(&HelperArgs::parse()) {
+        let args = match HelperArgs::try_parse() {
+            Ok(args) => args,
+            Err(error) => return usage(&error, MOUNT_USAGE),
+        };
+        return match helper(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("mount.daxfs: {why}");
@@ -44,19 +55,17 @@ pub fn main() -> ExitCode {
     if name == "fsck.daxfs" {
         return match FsckArgs::try_parse_from(FsckArgs::normalize(std::env::args_os())) {
             Ok(args) => fsck_helper(&args),
-            Err(error) => usage(&error),
+            Err(error) => usage(&error, fsck::USAGE),
         };
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error)
-            if std::env::args_os()
+        Err(error) => {
+            let fsck = std::env::args_os()
                 .nth(1)
-                .is_some_and(|word| word == "fsck") =>
-        {
-            return usage(&error)
+                .is_some_and(|word| word == "fsck");
+            return usage(&error, if fsck { fsck::USAGE } else { USAGE });
         }
-        Err(error) => error.exit(),
     };
     let trouble = if matches!(args.command, Command::Diff { .. }) {
         TROUBLE
@@ -72,23 +81,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Shows what is wrong with a command line of fsck, or the help that it asked for.
-fn usage(error: &clap::Error) -> ExitCode {
-    // There is nobody to tell if this fails.
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { fsck::USAGE } else { 0 })
+/// Print what is wrong with a command line, or the help that it asks for. Return `status` for the former.
+fn usage(error: &clap::Error, status: u8) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        return ExitCode::from(status);
+    }
+    match written(printed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("daxfs: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn fsck_helper(args: &FsckArgs) -> ExitCode {
+    let mut status = 0;
     if args.version {
-        println!("fsck.daxfs {}", env!("CARGO_PKG_VERSION"));
+        status |= fsck::say(concat!("fsck.daxfs ", env!("CARGO_PKG_VERSION")));
     }
     let options = fsck::Options {
         verbose: args.verbose,
         quiet: false,
         progress: args.progress,
     };
-    ExitCode::from(fsck::fsck(&args.images, options))
+    ExitCode::from(status | fsck::fsck(&args.images, options))
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -105,13 +123,16 @@ fn run(command: Command) -> Result<ExitCode> {
             image,
             path,
             long,
+            human_readable,
             recursive,
             directory,
             inode,
             zero,
+            help: _,
         } => on_image(&image, |reader, out| {
             let options = Listing {
                 long,
+                human: human_readable,
                 recursive,
                 directory,
                 inode,
@@ -140,9 +161,18 @@ fn run(command: Command) -> Result<ExitCode> {
             image,
             target,
             tar,
+            force,
             path,
             no_same_owner,
-        } => unpack(&image, &target, tar, &path, !no_same_owner),
+        } => {
+            let target = Target {
+                path: &target,
+                tar,
+                force,
+                owner: !no_same_owner,
+            };
+            unpack(&image, &target, &path)
+        }
         Command::Diff {
             first,
             second,
@@ -205,8 +235,12 @@ fn run(command: Command) -> Result<ExitCode> {
             into,
             options,
         } => load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
-        Command::Write { image, device } => {
-            ImageFile::open(&image)?.write(&device)?;
+        Command::Write {
+            image,
+            device,
+            force,
+        } => {
+            ImageFile::open(&image)?.write(&device, force)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -226,18 +260,36 @@ fn on_image(
     Ok(ExitCode::SUCCESS)
 }
 
-fn unpack(image: &Path, target: &Path, tar: bool, path: &OsStr, owner: bool) -> Result<ExitCode> {
-    let image = Opened::open(image)?;
+/// What to unpack to.
+struct Target<'a> {
+    path: &'a Path,
+    /// A tar archive rather than a directory.
+    tar: bool,
+    /// Replace an archive that exists.
+    force: bool,
+    /// Restore owners.
+    owner: bool,
+}
+
+fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
+    let image = Opened::open(path)?;
     let reader = image.reader();
-    let start = reader.find(path.as_bytes(), true)?;
+    let start = reader.find(start.as_bytes(), true)?;
     let interrupt = Interrupt::new()?;
-    let done = if tar {
-        archive(&reader, &start, target, &interrupt)
+    let done = if target.tar {
+        let mut overwrite = Overwrite::new(target.force);
+        overwrite.input(path);
+        archive(&reader, &start, target.path, &overwrite, &interrupt)
     } else {
+        if target.owner {
+            let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
+                          tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
+            daxfs::fakeroot::check(target.path, remedy).map_err(|error| error.to_string())?;
+        }
         let options = extract::Options {
-            owner: owner && rustix::process::geteuid().is_root(),
+            owner: target.owner && rustix::process::geteuid().is_root(),
         };
-        to_directory(&reader, &start, target, options, &interrupt)
+        to_directory(&reader, &start, target.path, options, &interrupt)
     };
     interrupt.obey();
     for line in done?.lines() {
@@ -251,6 +303,7 @@ fn archive(
     reader: &Reader<'_, Source>,
     start: &daxfs::image::Inode,
     target: &Path,
+    overwrite: &Overwrite,
     interrupt: &Interrupt,
 ) -> Result<extract::Losses> {
     if target.as_os_str() == "-" {
@@ -272,6 +325,13 @@ fn archive(
             "{name}: is no regular file; name a file, or - and redirect"
         ));
     }
+    let free = || match target.exists() {
+        true => overwrite
+            .check_new(target)
+            .map_err(|error| error.to_string()),
+        false => Ok(()),
+    };
+    free()?;
     let parent = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -287,6 +347,7 @@ fn archive(
     drop(out);
     interrupt.check()?;
     file.as_file().sync_all().map_err(failed)?;
+    free()?;
     file.persist(target).map_err(|error| failed(error.error))?;
     Ok(losses)
 }
@@ -299,6 +360,12 @@ fn compare(first: &Path, second: &Path, aspects: &[Aspect], quiet: bool) -> Resu
         xattrs: aspects.contains(&Aspect::Xattrs),
         links: aspects.contains(&Aspect::Links),
     };
+    if !ignore.owner {
+        for directory in [first, second].into_iter().filter(|path| path.is_dir()) {
+            let remedy = "run it without fakeroot, or with --ignore owner";
+            daxfs::fakeroot::check(directory, remedy).map_err(|error| error.to_string())?;
+        }
+    }
     let mut out = Out::open();
     let mut nowhere = std::io::sink();
     let sink: &mut dyn Write = if quiet { &mut nowhere } else { &mut out };
@@ -372,5 +439,5 @@ fn helper(args: &HelperArgs) -> Result<()> {
         mount.arg("-o").arg(args.words().join(","));
     }
     let error = mount.arg(&args.source).arg(&args.dir).exec();
-    Err(format!("cannot run mount: {error}"))
+    Err(format!("cannot run mount: {}", cause(&error)))
 }

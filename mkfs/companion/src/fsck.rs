@@ -6,7 +6,7 @@ use crate::source::{name_of, Source};
 use crate::text::{remedy, shown};
 use crate::Result;
 use daxfs::bar::Bar;
-use daxfs::check::{check, Finding};
+use daxfs::check::{check, Finding, Paths};
 use daxfs::digest::{digest, hex};
 use daxfs::image::{Image, Problem, Superblock};
 use daxfs::memory::Storage;
@@ -74,8 +74,7 @@ fn one(path: &Path, options: Options) -> u8 {
         Some(superblock) if status == 0 => {
             if !options.quiet {
                 let (inodes, size) = (superblock.inode_count(), superblock.total_size);
-                // Nobody may be listening; the image is clean all the same.
-                let _ = writeln!(std::io::stdout(), "{name}: clean, {inodes} inodes, {size} bytes");
+                status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes"));
             }
         }
         _ => eprintln!(
@@ -84,6 +83,17 @@ fn one(path: &Path, options: Options) -> u8 {
         ),
     }
     status
+}
+
+/// Print `text` to standard output. Return the exit status: 0, or that this failed.
+pub fn say(text: &str) -> u8 {
+    match daxfs::stdout::say(text) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("fsck.daxfs: {error}");
+            OPERATIONAL
+        }
+    }
 }
 
 /// Holds the image in `source` against every rule, and tells `report` of each violation, with whether it means that
@@ -102,10 +112,20 @@ pub fn examine<S: Storage + Sync>(
     };
     thread::scope(|scope| {
         scope.spawn(|| {
+            // Made for the first finding, since most images have none.
+            let mut paths = None;
             check(source, &mut |finding| {
                 let unreadable =
                     matches!(finding, Finding::Reader(error) if error.problem == Problem::Unreadable);
-                tell(&finding.to_string(), unreadable);
+                let path = superblock.as_ref().and_then(|superblock| {
+                    let image = Image::new(source, superblock);
+                    let paths = paths.get_or_insert_with(|| Paths::new(&image));
+                    paths.find(finding.offset())
+                });
+                match path {
+                    Some(path) => tell(&format!("{}: {finding}", shown(&path)), unreadable),
+                    None => tell(&finding.to_string(), unreadable),
+                }
                 ControlFlow::Continue(())
             });
         });

@@ -3,12 +3,14 @@
 //! `fuse`: serves an image through FUSE, on machines without the module.
 
 mod filesystem;
+mod mounted;
 
 use crate::source::Opened;
 use crate::text::{cause, shown_path};
 use crate::Result;
 use filesystem::ImageFs;
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use mounted::Mounted;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
@@ -62,23 +64,38 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
         };
         format!("{dir}: cannot mount: {why}{remedy}")
     };
-    let session = Session::new(ImageFs::new(image), options.dir, &config).map_err(fail)?;
-    let mut session = session;
-    let mut unmounter = session.unmount_callable();
+    // Before it is mounted: nobody answers requests yet.
+    let place = options.dir.canonicalize().map_err(fail)?;
+    let session = Session::new(ImageFs::new(image), &place, &config).map_err(fail)?;
+    let mounted = Mounted::new(place).map_err(fail)?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
-        .map_err(|error| format!("cannot handle signals: {error}"))?;
+        .map_err(|error| format!("cannot handle signals: {}", cause(&error)))?;
+    let session = session.spawn().map_err(fail)?;
     thread::spawn(move || {
         for _ in signals.forever() {
             // While files are open it stays, and the next signal tries again.
-            let _ = unmounter.unmount();
+            let _ = mounted.unmount();
         }
     });
     if options.ready {
-        tell_parent().map_err(|error| format!("cannot go on in the background: {error}"))?;
+        tell_parent().map_err(|error| {
+            let why = cause(&error);
+            format!("cannot go on in the background: {why}")
+        })?;
     }
-    session
-        .run()
-        .map_err(|error| format!("{dir}: stopped serving: {}", cause(&error)))
+    ended(session).map_err(|error| format!("{dir}: stopped serving: {}", cause(&error)))
+}
+
+/// Wait for the end of `session`, which is that its mount is gone.
+///
+/// When dropped, a session unmounts whatever is at its mount point then, even if its own mount is gone: it must not
+/// be dropped.
+fn ended(mut session: BackgroundSession) -> io::Result<()> {
+    let nothing = thread::spawn(|| Ok(()));
+    let guard = std::mem::replace(&mut session.guard, nothing);
+    std::mem::forget(session);
+    let panicked = |_| io::Error::other("a thread panicked");
+    guard.join().map_err(panicked)?
 }
 
 /// The image is mounted: whoever waits for that may go, and nothing of its terminal is kept.

@@ -2,6 +2,7 @@
 
 //! Signals that end the program, seen where there is something to clean up first.
 
+use crate::text::cause;
 use crate::Result;
 use daxfs::signals::not_ignored;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -24,7 +25,7 @@ impl Interrupt {
         let interrupt = Interrupt(Arc::default());
         for signal in not_ignored(&SIGNALS) {
             signal_hook::flag::register_usize(signal, Arc::clone(&interrupt.0), signal as usize)
-                .map_err(|error| format!("cannot handle signals: {error}"))?;
+                .map_err(|error| format!("cannot handle signals: {}", cause(&error)))?;
         }
         Ok(interrupt)
     }

@@ -3,6 +3,7 @@
 //! Mounting memory that a file descriptor stands for, which takes the new mount calls.
 
 use crate::buffer::Buffer;
+use crate::text::{cause, shown_path};
 use crate::Result;
 use rustix::fs::CWD;
 use rustix::io::{read, Errno};
@@ -63,7 +64,7 @@ fn explain(fs: &OwnedFd, what: &str, error: Errno) -> String {
             let text = String::from_utf8_lossy(&line[2..length]);
             format!("cannot mount: {}", text.trim_end())
         }
-        _ => format!("cannot {what}: {error}"),
+        _ => format!("cannot {what}: {}", cause(&error.into())),
     }
 }
 
@@ -75,7 +76,7 @@ pub fn mount(source: &Path, buffer: &Buffer, dir: &Path, options: &Options) -> R
             Errno::PERM => "; only root can",
             _ => "",
         };
-        format!("cannot mount daxfs: {error}{remedy}")
+        format!("cannot mount daxfs: {}{remedy}", cause(&error.into()))
     })?;
     fsconfig_set_string(fs.as_fd(), "source", source)
         .map_err(|error| explain(&fs, "set the source", error))?;
@@ -102,7 +103,10 @@ pub fn mount(source: &Path, buffer: &Buffer, dir: &Path, options: &Options) -> R
         dir,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
-    .map_err(|error| format!("{}: cannot mount there: {error}", dir.display()))
+    .map_err(|error| {
+        let (dir, why) = (shown_path(dir), cause(&error.into()));
+        format!("{dir}: cannot mount there: {why}")
+    })
 }
 
 #[cfg(test)]

@@ -43,12 +43,15 @@ Examples:
     },
     /// List files of an image
     ///
-    /// Names are sorted by their bytes. On a terminal, unusual characters are escaped. Times are UTC; a + behind the
+    /// Names are sorted by their bytes. On a terminal, unusual characters are escaped. Times are UTC; a + after the
     /// mode stands for extended attributes.
-    #[command(after_help = "\
+    #[command(
+        disable_help_flag = true,
+        after_help = "\
 Examples:
-  daxfs ls -l base.img /etc
-  daxfs ls -R0 base.img | xargs -0 -n 1")]
+  daxfs ls -lh base.img /etc
+  daxfs ls -R0 base.img | xargs -0 -n 1"
+    )]
     Ls {
         /// The image
         image: PathBuf,
@@ -58,6 +61,9 @@ Examples:
         /// Mode, links, owner, group, size and time as well
         #[arg(short, long)]
         long: bool,
+        /// With --long, sizes with a unit: 1.5K, 23M
+        #[arg(short = 'h', long)]
+        human_readable: bool,
         /// Everything below as well, by whole paths
         #[arg(short = 'R', long)]
         recursive: bool,
@@ -67,9 +73,12 @@ Examples:
         /// The inode number as well
         #[arg(short, long)]
         inode: bool,
-        /// NUL behind each name instead of a line end
+        /// NUL after each name instead of a line end
         #[arg(short = '0', long)]
         zero: bool,
+        /// Print help
+        #[arg(long, action = clap::ArgAction::Help)]
+        help: Option<bool>,
     },
     /// Write the content of files of an image to standard output
     #[command(after_help = "\
@@ -117,7 +126,10 @@ Examples:
     /// is told in a line on standard error. TARGET must not exist or be an empty directory; it appears when all of it
     /// is there, and a failure leaves nothing. Nothing outside TARGET is ever touched, whatever the image says.
     ///
-    /// A tar archive is in PAX format with extended attributes (SCHILY.xattr), nanoseconds and sparse files. GNU tar
+    /// A tar archive that exists is replaced only with --force.
+    ///
+    /// A tar archive is in PAX format with extended attributes (SCHILY.xattr), access control lists (SCHILY.acl),
+    /// nanoseconds and sparse files. GNU tar
     /// restores all that with --xattrs --xattrs-include='*' --numeric-owner -p. Sockets are left out.
     #[command(after_help = "\
 Examples:
@@ -133,6 +145,9 @@ Examples:
         /// Write a tar archive
         #[arg(short, long)]
         tar: bool,
+        /// Replace an archive or any other file that exists
+        #[arg(short, long, requires = "tar")]
+        force: bool,
         /// Only this directory of the image
         #[arg(short, long, default_value = "/")]
         path: OsString,
@@ -243,6 +258,12 @@ Examples:
         image: PathBuf,
         /// The device, such as /dev/pmem0 or /dev/dax0.0 (in devdax mode)
         device: PathBuf,
+        /// Overwrite the device also if it holds something other than an image
+        ///
+        /// Without this, a device is only overwritten if it holds a daxfs image or zeros in its first 2 MiB and its last
+        /// MiB.
+        #[arg(short, long)]
+        force: bool,
     },
 }
 
@@ -270,7 +291,7 @@ pub enum Aspect {
     version,
     after_help = "\
 Exit status:
-  0 mounted, 2 wrong usage, 32 failed."
+  0 mounted, 1 wrong usage, 32 failed."
 )]
 pub struct HelperArgs {
     /// An image file, or a device

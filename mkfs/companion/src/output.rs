@@ -4,6 +4,7 @@
 
 use crate::text::cause;
 use crate::Result;
+use daxfs::stdout::obey_pipe;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 /// Buffers what goes to standard output. When nobody reads it any more, SIGPIPE ends the program, as it does with
@@ -51,9 +52,7 @@ impl Write for Out {
 /// In one line, why that failed.
 pub fn written(result: io::Result<()>) -> Result<()> {
     result.map_err(|error| {
-        if error.kind() == ErrorKind::BrokenPipe {
-            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
-        }
+        obey_pipe(&error);
         let remedy = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space",
             _ => "",

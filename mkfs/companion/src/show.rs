@@ -5,7 +5,7 @@
 use crate::output::written;
 use crate::reader::{Event, Reader, PIECE};
 use crate::record::{self, label, Header};
-use crate::text::{mode, shown, time, type_name};
+use crate::text::{human, mode, shown, time, type_name};
 use crate::Result;
 use daxfs::image::{layout, Content, Inode, Superblock};
 use daxfs::memory::Storage;
@@ -127,6 +127,8 @@ fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
 pub struct Listing {
     /// Mode, links, owner, size and time as well.
     pub long: bool,
+    /// Sizes with a unit.
+    pub human: bool,
     /// The directories below, too.
     pub recursive: bool,
     /// The directory itself instead of what is in it.
@@ -195,6 +197,7 @@ fn line<S: Storage>(
         if options.long {
             let size = match inode.content {
                 Content::Device { major, minor } => format!("{major}, {minor}"),
+                _ if options.human => human(inode.size),
                 _ => inode.size.to_string(),
             };
             let plus = if inode.xattrs == 0 { ' ' } else { '+' };

@@ -43,7 +43,8 @@ impl Source {
             File::open(path)
         }
         .map_err(|error| format!("cannot open: {}", cause(&error)))?;
-        let status = fstat(&file).map_err(|error| format!("cannot examine: {error}"))?;
+        let status =
+            fstat(&file).map_err(|error| format!("cannot examine: {}", cause(&error.into())))?;
         match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile | FileType::BlockDevice => {
                 let size = FileMemory::new(&file)

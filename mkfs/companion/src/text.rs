@@ -4,10 +4,10 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
+pub use daxfs::cause;
 use daxfs::image::{FileType, Problem};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt::Write;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -33,12 +33,6 @@ pub fn shown(bytes: &[u8]) -> String {
 /// `path` on one line.
 pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
-}
-
-/// What the system said, without its number.
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().into()
 }
 
 /// What to do about an image with `problem`, with what separates it from the text in front.
@@ -82,6 +76,24 @@ pub fn mode(file_type: FileType, permissions: u16) -> String {
         });
     }
     text
+}
+
+/// Return `size` with a unit as `ls -h` shows it: rounded up to three characters, powers of 1024.
+pub fn human(size: u64) -> String {
+    let mut unit = 1_u128;
+    let size = u128::from(size);
+    for name in ["", "K", "M", "G", "T", "P", "E"] {
+        let tenths = (size * 10).div_ceil(unit);
+        if unit > 1 && tenths < 100 {
+            return format!("{}.{}{name}", tenths / 10, tenths % 10);
+        }
+        let whole = size.div_ceil(unit);
+        if whole < 1024 || name == "E" {
+            return format!("{whole}{name}");
+        }
+        unit *= 1024;
+    }
+    size.to_string()
 }
 
 /// The name of a type, as in `dump`.
@@ -158,6 +170,23 @@ mod tests {
         assert_eq!(mode(FileType::Directory, 0o1777), "drwxrwxrwt");
         assert_eq!(mode(FileType::Symlink, 0o7000), "l--S--S--T");
         assert_eq!(mode(FileType::Regular, 0o6755), "-rwsr-sr-x");
+    }
+
+    #[test]
+    fn sizes() {
+        for (size, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0K"),
+            (1025, "1.1K"),
+            (10_137, "9.9K"),
+            (10_138, "10K"),
+            (1_047_552, "1023K"),
+            (1_047_553, "1.0M"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(human(size), text);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod common;
 mod everything;
 mod extract;
 mod hostile;
+mod output;
 mod support;
 
 /// A file that is not named above would not be compiled, and nobody would notice.

@@ -2,6 +2,7 @@
 
 //! What the user wants to have otherwise than it was read: owners, permissions, times, labels.
 
+use crate::acl::List;
 use crate::contexts::Contexts;
 use crate::image::layout::XattrPrefix;
 use crate::mode::ModeChange;
@@ -77,6 +78,9 @@ impl Adjust {
     ///
     /// [`crate::Error::Refused`] when a label cannot be found.
     pub fn apply(&self, tree: &mut Tree) -> Result<()> {
+        if self.mode.is_some() {
+            self.change_modes(tree);
+        }
         for node in &mut tree.nodes {
             let attributes = &mut node.attributes;
             attributes.uid = self
@@ -90,14 +94,38 @@ impl Adjust {
                     attributes.mtime = mtime;
                 }
             }
-            if let (Some(mode), false) = (&self.mode, matches!(node.kind, Kind::Symlink(_))) {
-                let directory = matches!(node.kind, Kind::Directory(_));
-                attributes.permissions = mode.apply(attributes.permissions, directory);
-            }
         }
         match &self.contexts {
             Some(contexts) => label(tree, contexts),
             None => Ok(()),
+        }
+    }
+}
+
+impl Adjust {
+    /// Change permission bits, and access control lists with them, as chmod(2) does.
+    fn change_modes(&self, tree: &mut Tree) {
+        let Some(mode) = &self.mode else {
+            return;
+        };
+        for id in 0..tree.nodes.len() {
+            let node = &mut tree.nodes[id];
+            if matches!(node.kind, Kind::Symlink(_)) {
+                continue;
+            }
+            let directory = matches!(node.kind, Kind::Directory(_));
+            let permissions = mode.apply(node.attributes.permissions, directory);
+            node.attributes.permissions = permissions;
+            let mut set = tree.xattrs[node.attributes.xattrs as usize].clone();
+            let access = |xattr: &&mut Xattr| xattr.prefix == XattrPrefix::AclAccess;
+            let Some(xattr) = set.iter_mut().find(access) else {
+                continue;
+            };
+            if let Ok(mut list) = List::parse(&xattr.value) {
+                list.chmod(permissions);
+                xattr.value = list.to_bytes().into();
+                tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
+            }
         }
     }
 }

@@ -39,8 +39,8 @@ impl Bar {
     }
 
     /// Prints something without the bar in its way.
-    pub fn suspend(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
     }
 
     /// Removes the bar.

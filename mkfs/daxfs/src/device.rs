@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::memory::{data_or_hole, ZEROS};
-use crate::{Error, Progress, Result};
+use crate::{Error, Overwrite, Progress, Result};
 use rustix::fs::{fallocate, open, seek, stat, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
@@ -86,6 +86,32 @@ impl Device {
         })
     }
 
+    /// Refuse to write to the device if `overwrite` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] then, and if the device is of a kind that cannot be written. [`Error::Output`].
+    pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
+        overwrite.check_input(&self.path, &self.file)?;
+        let mut sink = self.sink(self.size)?;
+        overwrite.check_device(&self.path, self.size, |at, into| sink.read(at, into))
+    }
+
+    /// Return what writes to the first `size` bytes.
+    fn sink(&self, size: u64) -> Result<Box<dyn Sink + '_>> {
+        if !self.dax {
+            return Ok(Box::new(Block(&self.file)));
+        }
+        let mapping = Mapping::new(&self.file, size).map_err(|error| {
+            let why = format!(
+                "cannot be mapped ({}); a DAX device must be in devdax mode to be written",
+                crate::cause(&error)
+            );
+            Error::refused(&self.path, why)
+        })?;
+        Ok(Box::new(mapping))
+    }
+
     /// Refuses an image of `size` bytes if there is no room for it.
     ///
     /// # Errors
@@ -113,16 +139,7 @@ impl Device {
         let failed = |error| Error::output(&self.path, "write the image", error);
         self.check_size(size)?;
         progress.step("copying", size);
-        let mut sink: Box<dyn Sink> = if self.dax {
-            Box::new(Mapping::new(&self.file, size).map_err(|error| {
-                let why = format!(
-                    "cannot be mapped ({error}); a DAX device must be in devdax mode to be written"
-                );
-                Error::refused(&self.path, why)
-            })?)
-        } else {
-            Box::new(Block(&self.file))
-        };
+        let mut sink = self.sink(size)?;
         copy(image, size, &mut *sink, progress).map_err(failed)?;
         progress.step("verifying", size);
         let at = compare(image, size, &mut *sink, progress).map_err(failed)?;

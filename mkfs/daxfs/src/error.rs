@@ -103,10 +103,18 @@ impl Error {
     }
 }
 
+/// Return the text of an error of the system, as strerror(3) has it, without its number.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((text, _)) => text.into(),
+        None => text,
+    }
+}
+
 /// What the system said, without its number, and what to do about it where there is something to do.
 fn system(error: &io::Error, denied: &'static str) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = cause(error);
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -62,6 +62,15 @@ impl Exclude {
     }
 }
 
+/// Parse a pattern of the command line.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn pattern(text: &str) -> Result<String, String> {
+    Exclude::new([text]).map(|_| text.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@
 //!
 //! [`make`] runs them all, and reads the image back. [`Output`] sees to it that nothing unfinished appears under the final name.
 
+pub mod acl;
 pub mod adjust;
 mod arrange;
 pub mod bar;
@@ -26,6 +27,7 @@ mod directory;
 pub mod duplicates;
 mod error;
 pub mod exclude;
+pub mod fakeroot;
 #[path = "../../../src/image/mod.rs"]
 pub mod image;
 pub mod input;
@@ -35,17 +37,20 @@ pub mod memory;
 pub mod mode;
 mod origin;
 mod output;
+mod overwrite;
 pub mod plan;
 mod progress;
 pub mod scan;
 pub mod signals;
 mod source;
+pub mod stdout;
 pub mod tree;
 pub mod values;
 pub mod write;
 mod xattr;
 
-pub use error::{Error, Result};
+pub use error::{cause, Error, Result};
 pub use make::{make, measure, Summary};
 pub use output::{scratch, Output};
+pub use overwrite::Overwrite;
 pub use progress::{Progress, Silent};

@@ -3,12 +3,15 @@
 //! Where an image is written to: a temporary file until it is complete.
 
 use crate::device::Device;
+use crate::overwrite::Overwrite;
 use crate::scan::identity;
+use crate::stdout::obey_pipe;
 use crate::tree::Identity;
 use crate::{Error, Progress, Result};
 use rustix::fs::{open, stat, FileType, Mode, OFlags};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
@@ -19,6 +22,7 @@ pub struct Output {
     path: PathBuf,
     directory: PathBuf,
     target: Target,
+    overwrite: Overwrite,
 }
 
 /// What becomes of the temporary file.
@@ -32,15 +36,28 @@ enum Target {
 }
 
 impl Output {
-    /// Creates the temporary file for an image that will be called `path`, or written to the device there; `-` is
+    /// Create the temporary file for an image that will be called `path`, or written to the device there; `-` is
     /// standard output.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when `path` is something that holds no image, [`Error::Io`] when it cannot be written.
+    /// [`Error::Refused`] if `path` cannot hold an image, or holds something other than an image.
+    /// [`Error::Output`] if it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
+        Self::over(path, Overwrite::default())
+    }
+
+    /// Do as [`Output::create`], but overwrite what `overwrite` allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::create`].
+    pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
         if path.as_os_str() == "-" {
             let path = PathBuf::from("standard output");
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            let stdout = stdout.map_err(|error| Error::output(&path, "examine", error))?;
+            overwrite.check_input(&path, &File::from(stdout))?;
             if std::io::IsTerminal::is_terminal(&io::stdout()) {
                 let why = "is a terminal; redirect it, or name a file for the image";
                 return Err(Error::refused(&path, why));
@@ -51,6 +68,7 @@ impl Output {
                 path,
                 directory,
                 target,
+                overwrite,
             });
         }
         // Through symlinks, so that they stay what they are.
@@ -67,12 +85,14 @@ impl Output {
             let file_type = metadata.file_type();
             if file_type.is_block_device() || file_type.is_char_device() {
                 let device = Device::open(&path)?;
+                device.check_free(&overwrite)?;
                 let directory = anywhere();
                 let target = Target::Device(nameless(&directory)?, device);
                 return Ok(Output {
                     path,
                     directory,
                     target,
+                    overwrite,
                 });
             }
             if !metadata.is_file() {
@@ -80,6 +100,7 @@ impl Output {
                     "exists and is neither a regular file nor a device; write the image to a file";
                 return Err(Error::refused(&path, why));
             }
+            overwrite.check_file(&path)?;
         }
         if path.file_name().is_none() {
             let why = "names no file; name a file for the image";
@@ -89,6 +110,7 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
             _ => PathBuf::from("."),
         };
+        overwrite.check_directory(&directory)?;
         let temporary = Builder::new()
             .prefix(".mkdaxfs-")
             .suffix(".tmp")
@@ -99,6 +121,7 @@ impl Output {
             path,
             directory,
             target: Target::File(temporary),
+            overwrite,
         })
     }
 
@@ -168,11 +191,15 @@ impl Output {
     ///
     /// [`Error::Io`]; the final name is then as it was, and a device holds no image.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
-        let (path, directory) = (self.path, self.directory);
+        let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
         let failed = |error| Error::output(&path, "write the image", error);
         match self.target {
             Target::File(temporary) => {
                 temporary.as_file().sync_all().map_err(failed)?;
+                // Somebody else may have written a file there meanwhile.
+                if path.symlink_metadata().is_ok() {
+                    overwrite.check_file(&path)?;
+                }
                 temporary
                     .persist(&path)
                     .map_err(|error| Error::output(&path, "put the image in place", error.error))?;
@@ -190,8 +217,8 @@ impl Output {
             Target::Stdout(mut file) => {
                 file.rewind().map_err(failed)?;
                 let mut stdout = io::stdout().lock();
-                io::copy(&mut file, &mut stdout).map_err(failed)?;
-                stdout.flush().map_err(failed)
+                let copied = io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush());
+                copied.inspect_err(obey_pipe).map_err(failed)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 //! Reads a directory into a [`Tree`].
 
+use crate::acl;
 use crate::build::Builder;
 use crate::directory::Directory;
 use crate::exclude::Exclude;
@@ -139,7 +140,7 @@ impl Scanner<'_> {
             || path.into(),
             |name| unknown.push(name.into()),
         )?;
-        let attributes = self.attributes(&stat, set, unknown, path);
+        let attributes = self.attributes(&stat, set, unknown, path)?;
         self.enter(ROOT, &stat, path)?;
         self.builder.describe(ROOT, attributes, self.origin);
         // Directories are read when their numbers come off the stack; no others are open meanwhile.
@@ -243,7 +244,7 @@ impl Scanner<'_> {
         };
         let node = match present.filter(|&present| self.builder.is_directory(present)) {
             Some(present) => {
-                let attributes = self.attributes(&stat, found.xattrs, found.unknown, path);
+                let attributes = self.attributes(&stat, found.xattrs, found.unknown, path)?;
                 self.builder.describe(present, attributes, self.origin);
                 present
             }
@@ -287,7 +288,7 @@ impl Scanner<'_> {
     /// Adds an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
-        let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path);
+        let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path)?;
         self.builder.add(Node {
             attributes,
             parent,
@@ -301,21 +302,26 @@ impl Scanner<'_> {
     fn attributes(
         &mut self,
         stat: &Stat,
-        xattrs: XattrSet,
+        mut xattrs: XattrSet,
         unknown: Vec<Vec<u8>>,
         path: &Path,
-    ) -> Attributes {
+    ) -> Result<Attributes> {
         for name in unknown {
             let known = self.unknown.entry(name);
             known.or_insert_with(|| (path.into(), 0)).1 += 1;
         }
-        Attributes {
-            permissions: (stat.st_mode & 0o7777) as u16,
+        let mut permissions = (stat.st_mode & 0o7777) as u16;
+        if let Some(file_type) = file_type(stat) {
+            acl::settle(&mut xattrs, &mut permissions, file_type)
+                .map_err(|why| Error::refused(path, why))?;
+        }
+        Ok(Attributes {
+            permissions,
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: mtime(stat),
             xattrs: self.builder.tree.keep_xattrs(xattrs),
-        }
+        })
     }
 }
 

@@ -27,9 +27,21 @@ pub fn label(text: &str) -> Result<String, String> {
 ///
 /// What it should have been.
 pub fn block_size(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(size) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
-        _ => Err("use 4096, 8192, 16384, 32768 or 65536".into()),
+    match size(text).map(u32::try_from) {
+        Ok(Ok(size)) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
+        _ => Err("use 4K, 8K, 16K, 32K or 64K".into()),
+    }
+}
+
+/// A number of threads.
+///
+/// # Errors
+///
+/// What it should have been.
+pub fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(jobs) if jobs > 0 => Ok(jobs),
+        _ => Err("use a number of threads, at least 1".into()),
     }
 }
 
@@ -131,6 +143,11 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert_eq!(multiple("4096"), Ok(4096));
+        assert_eq!(block_size("4K"), Ok(4096));
+        assert_eq!(block_size("65536"), Ok(65536));
+        for wrong in ["2K", "128K", "5000", "4096M", "4T", "K"] {
+            assert!(block_size(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["0", "4097", "2T"] {
             assert!(multiple(wrong).is_err(), "{wrong}");
         }

@@ -87,11 +87,7 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
         .manual(MANUAL);
     title.render_title(&mut page)?;
     title.render_name_section(&mut page)?;
-    if command.get_opts().count() > OPTIONS {
-        page.extend(sections::synopsis(&usage(command)).into_bytes());
-    } else {
-        title.render_synopsis_section(&mut page)?;
-    }
+    page.extend(sections::synopsis(command, OPTIONS).into_bytes());
     title.render_description_section(&mut page)?;
     if command.get_subcommands().next().is_some() {
         title.render_subcommands_section(&mut page)?;
@@ -109,13 +105,6 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     page.extend(Sections(&help).to_roff().into_bytes());
     page.extend(sections::see_also(see_also).into_bytes());
     Ok((format!("{name}.8"), without_repetition(page)))
-}
-
-/// How to call it, in short.
-fn usage(command: &Command) -> String {
-    let usage = command.clone().render_usage().to_string();
-    let usage = usage.trim_start_matches("Usage:").trim();
-    usage.to_owned()
 }
 
 /// Each section comes with the same two lines in front, of which one pair is enough.
@@ -138,8 +127,11 @@ pub fn completions() -> Vec<File> {
         (Shell::Zsh, "zsh"),
         (Shell::Fish, "fish"),
     ] {
-        for Program { mut command, .. } in programs() {
-            let name = command.get_name().to_owned();
+        let commands =
+            programs().map(|program| (program.command.get_name().to_owned(), program.command));
+        // mkfs(8) finds the program under this name, and so do shells.
+        let mkfs = [("mkfs.daxfs".to_owned(), mkdaxfs::Args::command())];
+        for (name, mut command) in commands.into_iter().chain(mkfs) {
             let file = match shell {
                 Shell::Zsh => format!("_{name}"),
                 Shell::Fish => format!("{name}.fish"),

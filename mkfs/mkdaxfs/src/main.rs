@@ -12,15 +12,20 @@ use daxfs::bar::Bar;
 use daxfs::contexts::Contexts;
 use daxfs::exclude::Exclude;
 use daxfs::input::{self, Input, Layers, Platform};
+use daxfs::stdout::written;
 use daxfs::tree::Tree;
 use daxfs::write::Options;
-use daxfs::{make, measure, Error, Output, Progress, Result};
+use daxfs::{make, measure, Error, Output, Overwrite, Progress, Result};
 use interrupt::Cleanup;
 use options::Args;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 use tell::{tell, Made};
+
+/// Exit status: wrong usage.
+const USAGE: u8 = 2;
 
 /// Everything that the options say about what goes into the image.
 struct Wishes {
@@ -90,6 +95,22 @@ impl Wishes {
         })
     }
 
+    /// Return what the output may overwrite: with --force anything, but none of the files that are read.
+    fn overwrite(&self, args: &Args) -> Overwrite {
+        let mut overwrite = Overwrite::new(args.force);
+        for input in &self.inputs {
+            match input {
+                Input::Oci(_) | Input::Docker(_) => overwrite.container(input.file()),
+                // The scan of a directory refuses an image in it.
+                _ => overwrite.input(input.file()),
+            }
+        }
+        for list in args.exclude_from.iter().chain(&args.file_contexts) {
+            overwrite.input(list);
+        }
+        overwrite
+    }
+
     /// Reads the inputs. Those that take temporary files put them into `scratch`.
     fn read(
         &self,
@@ -142,7 +163,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
             written: None,
             took: start.elapsed(),
         };
-        bar.suspend(|| tell(args, &made, false));
+        bar.suspend(|| tell(args, &made, false))?;
     }
     Ok(())
 }
@@ -172,8 +193,7 @@ fn image(
         took: start.elapsed(),
     };
     bar.clear();
-    tell(args, &made, on_stdout);
-    Ok(())
+    tell(args, &made, on_stdout)
 }
 
 /// Makes the image or, of layers, the images; nothing is left of one if that fails.
@@ -186,6 +206,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     let cleanup = Cleanup::new()?;
     if args.layers {
         let directory = &args.image;
+        wishes.overwrite(args).check_directory(directory)?;
         let parent = directory
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
@@ -195,13 +216,13 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
             .map_err(|error| Error::output(directory, "create the directory", error))?;
         for (number, (digest, tree)) in trees.iter().enumerate() {
             let path = directory.join(layer_name(number, digest));
-            let output = cleanup.guard(|| Output::create(&path))?;
+            let output = cleanup.guard(|| Output::over(&path, wishes.overwrite(args)))?;
             image(args, &wishes, tree, output, start, bar)?;
             cleanup.done();
         }
         return Ok(());
     }
-    let output = cleanup.guard(|| Output::create(&args.image))?;
+    let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
     let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
     if let Some((_, tree)) = trees.first() {
         image(args, &wishes, tree, output, start, bar)?;
@@ -210,13 +231,31 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
+/// Print what is wrong with the command line, or the help that it asks for; return the exit status.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if error.use_stderr() {
+        return ExitCode::from(USAGE);
+    }
+    match written(printed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mkdaxfs: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     let bar = Bar::new(args.quiet);
     if let Some(jobs) = args.jobs {
         // It fails only if the threads exist already.
         let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(jobs.get())
+            .num_threads(jobs)
             .build_global();
     }
     let result = run(&args, &bar);

@@ -4,11 +4,11 @@
 
 use clap::Parser;
 use daxfs::adjust::IdRange;
+use daxfs::exclude::pattern;
 use daxfs::input::Platform;
 use daxfs::mode::ModeChange;
-use daxfs::values::{block_size, label, multiple, size, time, Time};
+use daxfs::values::{block_size, jobs, label, multiple, size, time, Time};
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -82,7 +82,8 @@ IMAGE is a file, a block device, a DAX character device in devdax mode, or - for
 standard output. What goes to a device or to standard output is made in a
 temporary file first, in the directory that TMPDIR names, or in /var/tmp. A
 device that is in use or too small is refused; its first block is written last,
-when all the others are there, and then all of it is compared.
+when all the others are there, and then all of it is compared. What holds
+something other than an image is not overwritten without --force.
 
 A progress bar is shown on standard error, if that is a terminal, of what takes
 longer than a second, and one line on standard output when the image is done:
@@ -103,6 +104,10 @@ Notes:
 Who is not root sees no trusted extended attributes of files, and they are not
 stored. Extended attributes of other name spaces than user, trusted, security
 and access control lists cannot be stored; a warning names them.
+
+The owners and devices that fakeroot(1) pretends are seen by tar, not by mkdaxfs,
+which refuses to read a directory then: fakeroot sh -c 'tar --format=posix -C DIR
+-c . | mkdaxfs - IMAGE'.
 
 Archives hold no sockets. Those of GNU tar have whole seconds only, unless its
 option --format=posix was given, and extended attributes only with --xattrs and
@@ -166,7 +171,7 @@ pub struct Args {
     /// Alignment of file data: a power of two from 4096 to 65536, at least the reader's page size
     ///
     /// A kernel mounts images whose blocks are at least as large as its pages.
-    #[arg(long, short = 'b', value_name = "BYTES", default_value_t = 4096, value_parser = block_size)]
+    #[arg(long, short = 'b', value_name = "SIZE", default_value = "4096", value_parser = block_size)]
     pub block_size: u32,
 
     /// Put files smaller than a block where others leave room: they are read as fast, but mapped by copies
@@ -203,7 +208,7 @@ pub struct Args {
     /// Leave out what matches, with all below it; may be repeated
     ///
     /// It does not matter which input it is in.
-    #[arg(long, short = 'e', value_name = "PATTERN", help_heading = "Content")]
+    #[arg(long, short = 'e', value_name = "PATTERN", value_parser = pattern, help_heading = "Content")]
     pub exclude: Vec<String>,
 
     /// Leave out what matches a line of the file; empty lines and those with # in front do not count
@@ -277,6 +282,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Attributes")]
     pub file_contexts: Option<PathBuf>,
 
+    /// Overwrite IMAGE also if it holds something other than an image
+    ///
+    /// Without this, a file or device is only overwritten if it holds a daxfs image, zeros, or nothing. Of a device, the first
+    /// 2 MiB and the last MiB are examined. An input is never overwritten.
+    #[arg(long, short = 'f', help_heading = "Running")]
+    pub force: bool,
+
     /// Only say what the image would be; write nothing
     ///
     /// Only files that may be alike are read.
@@ -290,8 +302,8 @@ pub struct Args {
     pub json: bool,
 
     /// Use so many threads [default: one for each processor]
-    #[arg(long, short = 'j', value_name = "N", help_heading = "Running")]
-    pub jobs: Option<NonZeroUsize>,
+    #[arg(long, short = 'j', value_name = "N", value_parser = jobs, help_heading = "Running")]
+    pub jobs: Option<usize>,
 
     /// Print nothing but warnings and errors
     #[arg(long, short, conflicts_with = "json", help_heading = "Running")]

@@ -3,7 +3,8 @@
 //! Says what was made.
 
 use crate::options::Args;
-use daxfs::Summary;
+use daxfs::stdout::say;
+use daxfs::{Result, Summary};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -23,18 +24,22 @@ pub struct Made<'a> {
     pub took: Duration,
 }
 
-/// Says it as the user wants to hear it; on standard error if standard output has the image.
-pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) {
+/// Print it in the form that the user wants; on standard error if standard output has the image.
+///
+/// # Errors
+///
+/// That it cannot be written to standard output. The image is made all the same.
+pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<()> {
     if args.quiet {
-        return;
+        return Ok(());
     }
     let text = if args.json { json(made) } else { line(made) };
-    // Nobody may be listening; the image is made all the same.
-    let _ = if on_stdout {
-        writeln!(std::io::stderr(), "{text}")
-    } else {
-        writeln!(std::io::stdout(), "{text}")
-    };
+    if on_stdout {
+        // Where errors go there is nothing else to tell.
+        let _ = writeln!(std::io::stderr(), "{text}");
+        return Ok(());
+    }
+    say(&text)
 }
 
 fn line(made: &Made<'_>) -> String {

@@ -231,7 +231,10 @@ fn existing_image() {
     fails(&run(mkdaxfs().args([&at.join("none"), &image])), 1);
     assert_eq!(fs::read(&image).unwrap(), b"precious");
     symlink("image", at.join("link")).unwrap();
-    make(["-q"], &tree, &at.join("link"));
+    let message = fails(&run(mkdaxfs().args([&tree, &at.join("link")])), 1);
+    assert!(message.contains("--force"), "{message}");
+    assert_eq!(fs::read(&image).unwrap(), b"precious");
+    make(["-q", "--force"], &tree, &at.join("link"));
     assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new("image"));
     assert_eq!(&fs::read(&image).unwrap()[1..6], b"daxfs");
     // As the umask wants it.

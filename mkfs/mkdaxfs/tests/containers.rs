@@ -70,6 +70,35 @@ fn gives(input: &str, options: &[&str], expected: &[u8]) {
     }
 }
 
+/// Directories that became a file and a symlink, as umoci repack writes them: each file that was in them is marked.
+#[test]
+fn marks_below_what_is_no_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let script = r#"
+        mkdir one flat; mkdir -p one/a/b/d one/etc one/a/s; cd one; echo 1 >a/b/c; echo 1 >a/b/d/e; echo 1 >etc/c; echo 1 >a/s/c
+        ln -s etc lower; echo 1 >etc/gone
+        cd ../flat; mkdir -p a etc; echo 2 >a/b; ln -s ../etc a/s; echo 1 >etc/c; ln -s etc lower
+        cd ..; mkdir -p two/a; cp -P flat/a/b flat/a/s two/a; mkdir -p marks/a/b/d marks/a/s marks/lower
+        >marks/a/b/.wh.c; >marks/a/b/.wh.d; >marks/a/b/d/.wh.e; >marks/a/s/.wh.c; >marks/lower/.wh.gone
+        find . -exec touch -h -d @1600000000 {} +
+        pack() { tar --format=posix --no-recursion --owner=0 --group=0 --numeric-owner -C "$1" "$2"f two.tar "${@:3}"; }
+        tar --format=posix --owner=0 --group=0 -C one -cf one.tar .
+        pack two -c ./a ./a/b ./a/s
+        pack marks -r ./a/b/.wh.c ./a/b/.wh.d ./a/b/d/.wh.e ./a/s/.wh.c ./lower/.wh.gone
+    "#;
+    shell(at, script);
+    make(["-q", "--all-root"], &at.join("flat"), &at.join("flat.img"));
+    let expected = fs::read(at.join("flat.img")).unwrap();
+    let layout = Layout::new(&at.join("layout"));
+    let layers = ["one.tar", "two.tar"].map(|tar| layout.layer(&at.join(tar), ""));
+    layout.index(&[layout.manifest(&layers)]);
+    let input = format!("oci:{}", at.join("layout").display());
+    gives(&input, &[], &expected);
+    // Apart as well.
+    make(["-q", "--layers"], input.as_ref(), &at.join("images"));
+}
+
 /// The one line of a run that fails.
 #[track_caller]
 fn fails(input: &str, options: &[&str], what: &str) {

@@ -115,13 +115,9 @@ fn exclude() {
             .args(["-e", wrong])
             .arg(&tree)
             .arg(directory.path().join("image")));
-        assert_eq!(output.status, 1, "{output:?}");
-        assert!(
-            output
-                .stderr
-                .starts_with("mkdaxfs: --exclude: the pattern '"),
-            "{output:?}"
-        );
+        assert_eq!(output.status, 2, "{output:?}");
+        let expected = format!("'{wrong}' for '--exclude <PATTERN>': the pattern '");
+        assert!(output.stderr.contains(&expected), "{output:?}");
     }
 }
 
@@ -436,7 +432,13 @@ fn block_devices() {
     let Some(device) = Loop::new(&at.join("behind"), bytes.len() as u64 + 8192) else {
         return;
     };
-    make(["-q"], &tree, &device.0);
+    let output = run(mkdaxfs().arg(&tree).arg(&device.0));
+    assert_eq!(output.status, 1);
+    let expected = "holds data that are no daxfs image, which would be lost; name another device, or give --force";
+    assert!(output.stderr.contains(expected), "{output:?}");
+    let behind = fs::read(at.join("behind")).unwrap();
+    assert!(behind.iter().all(|&byte| byte == 0xaa));
+    make(["-q", "--force"], &tree, &device.0);
     let behind = fs::read(at.join("behind")).unwrap();
     assert!(behind[..bytes.len()] == bytes);
     assert!(
@@ -448,10 +450,17 @@ fn block_devices() {
     let out = at.join("out");
     make(["-q"], &device.0, &out);
     assert!(fs::read(&out).unwrap() == bytes);
+    // An image may be replaced, but not by itself.
+    make(["-q"], &tree, &device.0);
+    let output = run(mkdaxfs().arg("--force").args([&device.0, &device.0]));
+    assert!(
+        output.status == 1 && output.stderr.contains("is an input as well"),
+        "{output:?}"
+    );
     let Some(small) = Loop::new(&at.join("small"), bytes.len() as u64 - 4096) else {
         return;
     };
-    let output = run(mkdaxfs().arg(&tree).arg(&small.0));
+    let output = run(mkdaxfs().arg("--force").arg(&tree).arg(&small.0));
     assert_eq!(output.status, 1);
     assert!(
         output.stderr.contains(&format!(

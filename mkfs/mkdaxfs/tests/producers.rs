@@ -29,10 +29,11 @@ fn umoci_layout(at: &Path) -> bool {
             r#"
         umoci init --layout layout; umoci new --image layout:empty
         umoci unpack {rootless} --image layout:empty bundle
-        cp -a tree/. bundle/rootfs/; umoci repack --image layout:base bundle; rm -rf bundle
+        cp -a tree/. bundle/rootfs/; mkdir -p bundle/rootfs/was/dir/in; echo 1 >bundle/rootfs/was/dir/c
+        echo 1 >bundle/rootfs/was/dir/in/d; umoci repack --image layout:base bundle; rm -rf bundle
         umoci unpack {rootless} --image layout:base bundle; cd bundle/rootfs
         rm -r dir/sub; echo changed >dir/one; rm empty; mkdir empty; echo new >empty/file; ln huge another
-        mkdir 'empty dir/new'; rm link; ln -s new link
+        rm -r was/dir; echo file >was/dir; mkdir 'empty dir/new'; rm link; ln -s new link
         cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
         for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
         ),

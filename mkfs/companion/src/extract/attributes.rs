@@ -5,7 +5,7 @@
 
 use super::{Losses, Options};
 use crate::reader::Xattr;
-use crate::text::shown;
+use crate::text::{cause, shown};
 use daxfs::image::{FileType, Inode};
 use rustix::fs::{
     chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr, fsetxattr, fstat, futimens,
@@ -112,7 +112,8 @@ pub fn restore(
                 | Errno::TOOBIG),
             ) => {
                 let name = shown(&xattr.name);
-                losses.add(format!("extended attribute {name} left out: {error}"), path);
+                let why = cause(&error.into());
+                losses.add(format!("extended attribute {name} left out: {why}"), path);
             }
             Err(error) => return Err(("set an extended attribute", error)),
         }

@@ -9,6 +9,7 @@ use crate::reader::{Event, Reader};
 use crate::record::buffer_for;
 use crate::text::cause;
 use crate::Result;
+use daxfs::acl::List;
 use daxfs::bar::Bar;
 use daxfs::image::{Content, FileType, Inode};
 use daxfs::memory::{Storage, ZEROS};
@@ -117,6 +118,15 @@ impl<S: Storage> Archive<'_, S> {
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
             records.add(&xattr_keyword(&xattr.name), &xattr.value);
+            // In words as well, for programs that take lists from nowhere else.
+            let keyword = match &xattr.name[..] {
+                b"system.posix_acl_access" => b"SCHILY.acl.access".as_slice(),
+                b"system.posix_acl_default" => b"SCHILY.acl.default",
+                _ => continue,
+            };
+            if let Ok(list) = List::parse(&xattr.value) {
+                records.add(keyword, list.to_text().as_bytes());
+            }
         }
         let target = self.reader.target(inode, path)?;
         let mut directory = path.to_vec();

@@ -115,7 +115,15 @@ impl ImageFs {
         if name.len() > layout::NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
+        // The kernel looks for these when it opens a handle: of any inode, and of a directory's parent.
+        if name == "." {
+            return self.inode(parent).map(Some);
+        }
         let directory = self.directory(parent)?;
+        if name == ".." {
+            let parent = INodeNo(self.swap(directory.parent.into()));
+            return self.inode(parent).map(Some);
+        }
         let image = self.image();
         let find = || {
             let Some(entry) = image.lookup(&directory, name.as_bytes())? else {
@@ -229,6 +237,8 @@ impl Filesystem for ImageFs {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_POSIX_ACL,
+            // Handles stay valid: inode numbers are those of the image, and always the same.
+            InitFlags::FUSE_EXPORT_SUPPORT,
         ] {
             // An older kernel does without.
             let _ = config.add_capabilities(wanted);

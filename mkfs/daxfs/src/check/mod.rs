@@ -9,6 +9,7 @@
 mod data;
 mod directories;
 mod inodes;
+mod paths;
 mod xattrs;
 
 use crate::cached::Cached;
@@ -18,6 +19,8 @@ use crate::memory::{stream, Storage};
 use std::fmt;
 use std::mem::size_of;
 use std::ops::ControlFlow;
+
+pub use paths::Paths;
 
 /// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
@@ -36,6 +39,16 @@ pub enum Finding {
         /// The offending value, as far as a number can tell it.
         value: u64,
     },
+}
+
+impl Finding {
+    /// Return where it is, in bytes from the start of the image.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Finding::Reader(error) => error.offset,
+            Finding::Rule { offset, .. } => *offset,
+        }
+    }
 }
 
 impl fmt::Display for Finding {

@@ -45,6 +45,20 @@ pub(super) enum What {
     Fifo,
 }
 
+impl What {
+    /// Return the file type; a hard link has none.
+    pub fn file_type(&self) -> Option<FileType> {
+        Some(match self {
+            What::Regular { .. } => FileType::Regular,
+            What::Directory => FileType::Directory,
+            What::Symlink(_) => FileType::Symlink,
+            What::HardLink(_) => return None,
+            What::Device(file_type, _) => *file_type,
+            What::Fifo => FileType::Fifo,
+        })
+    }
+}
+
 /// Why a member cannot be put into the tree, or an error of the tree.
 pub(super) enum Refusal {
     Why(String),
@@ -254,6 +268,36 @@ impl<'a> Placer<'a, '_> {
             }
         }
         Ok(at)
+    }
+
+    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`] does.
+    ///
+    /// Return `None` if a file is in the way, or a symlink that these members brought: it has replaced the directory of
+    /// the layers below, with all that was in it. Some tools nevertheless mark each file of such a directory.
+    pub fn walk_to_mark(
+        &mut self,
+        names: &[&[u8]],
+    ) -> std::result::Result<Option<NodeId>, Refusal> {
+        let mut at = ROOT;
+        for (done, name) in names.iter().enumerate() {
+            let found = self.entry(at, name)?;
+            match found.map(|id| (id, &self.builder.tree.node(id).kind)) {
+                Some((id, Kind::Directory(_))) => {
+                    at = id;
+                    self.touch(at);
+                }
+                Some((id, Kind::Symlink(_))) => {
+                    let touched = self.touched.as_ref();
+                    if touched.is_some_and(|touched| touched.has(at, name, id)) {
+                        return Ok(None);
+                    }
+                    return self.wind(at, &names[done..], true).map(Some);
+                }
+                Some(_) => return Ok(None),
+                None => return self.wind(at, &names[done..], true).map(Some),
+            }
+        }
+        Ok(Some(at))
     }
 
     /// Goes on from `at`, through symlinks.

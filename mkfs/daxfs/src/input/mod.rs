@@ -83,6 +83,14 @@ impl Input {
         Input::Any(text.into())
     }
 
+    /// Return the file or directory that is read, without the name of a container image.
+    pub fn file(&self) -> &Path {
+        match self {
+            Input::Oci(path) | Input::Docker(path) => reference(path).0,
+            input => input.path(),
+        }
+    }
+
     /// What the user wrote, without the kind.
     pub fn path(&self) -> &Path {
         match self {
@@ -225,6 +233,9 @@ impl Reader<'_> {
     }
 
     fn directory(&mut self, path: &Path) -> Result<()> {
+        let remedy =
+            "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
+        crate::fakeroot::check(path, remedy)?;
         self.progress.step("scanning", 0);
         let options = scan::Options {
             output: self.options.output,

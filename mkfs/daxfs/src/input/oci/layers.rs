@@ -180,8 +180,11 @@ fn read(
             if matches!(removed, b"" | b"." | b"..") {
                 return Err(reader.error(at, "a mark of a removed file names none"));
             }
+            let Some(parent) = placer.walk_to_mark(parents).map_err(fail)? else {
+                continue;
+            };
             marks.push(Mark::Whiteout {
-                parent: placer.walk(parents, true).map_err(fail)?,
+                parent,
                 name: removed.into(),
                 attributes: Attributes {
                     permissions: 0,

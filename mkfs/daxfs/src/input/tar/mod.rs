@@ -2,12 +2,13 @@
 
 //! Reads tar streams: ustar, pax and GNU's, with what others added to them.
 
-mod acl;
 mod pax;
 mod sparse;
+mod text;
 
 use super::member::{Member, What};
 use super::stream::Stream;
+use crate::acl;
 use crate::image::layout::XattrPrefix;
 use crate::image::FileType;
 use crate::origin::{Container, Piece};
@@ -260,12 +261,27 @@ impl<'a> Reader<'a> {
                 None => return Err(self.error(at, "its time is malformed")),
             },
         };
+        let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
+        let uid = self.id(at, "owner", &old.uid, head.records.uid)?;
+        let gid = self.id(at, "group", &old.gid, head.records.gid)?;
+        let mut xattrs = XattrSet::new();
+        // A hard link has the attributes of its target.
+        if let Some(file_type) = what.file_type() {
+            let name = || String::from_utf8_lossy(&path).escape_debug().to_string();
+            xattrs = self
+                .xattrs(head)
+                .and_then(|mut set| {
+                    acl::settle(&mut set, &mut permissions, file_type)?;
+                    Ok(set)
+                })
+                .map_err(|why| self.error(at, format!("'{}' {why}", name())))?;
+        }
         Ok(Some(Member {
-            permissions: (self.field(at, "mode", &old.mode)? & 0o7777) as u16,
-            uid: self.id(at, "owner", &old.uid, head.records.uid)?,
-            gid: self.id(at, "group", &old.gid, head.records.gid)?,
+            permissions,
+            uid,
+            gid,
             mtime,
-            xattrs: self.xattrs(head)?,
+            xattrs,
             path,
             what,
             at,
@@ -330,9 +346,16 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    fn xattrs(&mut self, head: Head) -> Result<XattrSet> {
+    /// Return the extended attributes of a member, or what is wrong with it because of them.
+    fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, String> {
         let mut set = XattrSet::new();
         for (name, value) in head.records.xattrs {
+            if name.contains(&0) {
+                let name = name.escape_ascii();
+                return Err(format!(
+                    "has the extended attribute '{name}', whose name has a NUL"
+                ));
+            }
             match split_name(&name) {
                 Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {
                     prefix,
@@ -347,8 +370,7 @@ impl<'a> Reader<'a> {
             let Some(text) = text else {
                 continue;
             };
-            let list = acl::binary(text, prefix == XattrPrefix::AclDefault);
-            let list = list.map_err(|why| self.error(head.at, why))?;
+            let list = text::binary(text)?;
             if let (Some(list), false) = (list, set.iter().any(|xattr| xattr.prefix == prefix)) {
                 set.push(Xattr {
                     prefix,

@@ -2,29 +2,17 @@
 
 //! Access control lists as archives have them, in words, and as the kernel has them.
 
-/// The version of the kernel's form.
-const VERSION: u32 = 2;
+use crate::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
 
-/// The id of entries that have none.
-const NOBODY: u32 = u32::MAX;
-
-/// Kinds of entries, in the order of the kernel's form.
-const USER_OBJ: u16 = 0x01;
-const USER: u16 = 0x02;
-const GROUP_OBJ: u16 = 0x04;
-const GROUP: u16 = 0x08;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
-
-/// The kernel's form of a list like `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`; none if it says no
-/// more than permission bits do, and is not that of a `default`.
+/// Return the kernel's form of a list like `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if
+/// it is empty.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
-pub fn binary(text: &[u8], default: bool) -> Result<Option<Vec<u8>>, String> {
+/// What is wrong with the file that has it.
+pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     let text = String::from_utf8_lossy(text);
-    let mut entries: Vec<(u16, u32, u16)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     for entry in text.split([',', '\n']) {
         let entry = entry.split('#').next().unwrap_or_default().trim();
         if entry.is_empty() {
@@ -32,7 +20,7 @@ pub fn binary(text: &[u8], default: bool) -> Result<Option<Vec<u8>>, String> {
         }
         let wrong = || {
             format!(
-                "the access control list has the entry '{}'",
+                "has an access control list with the entry '{}'",
                 entry.escape_debug()
             )
         };
@@ -76,22 +64,13 @@ pub fn binary(text: &[u8], default: bool) -> Result<Option<Vec<u8>>, String> {
                 _ => return Err(wrong()),
             };
         }
-        entries.push((kind, id, bits));
+        entries.push(Entry { kind, bits, id });
     }
-    entries.sort_unstable_by_key(|&(kind, id, _)| (kind, id));
-    let more = entries
-        .iter()
-        .any(|(kind, ..)| kind & (USER | GROUP | MASK) != 0);
-    if entries.is_empty() || !(more || default) {
-        return Ok(None);
-    }
-    let mut bytes = VERSION.to_le_bytes().to_vec();
-    for (kind, id, bits) in entries {
-        bytes.extend_from_slice(&kind.to_le_bytes());
-        bytes.extend_from_slice(&bits.to_le_bytes());
-        bytes.extend_from_slice(&id.to_le_bytes());
-    }
-    Ok(Some(bytes))
+    entries.sort_unstable_by_key(|entry| (entry.kind, entry.id));
+    let list = List::new(entries);
+    let list =
+        list.map_err(|why| format!("has an access control list that Linux refuses: {why}"))?;
+    Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
 /// The id of `name` in a file like passwd(5).
@@ -129,17 +108,13 @@ mod tests {
             .concat()
         })
         .collect();
-        let found = binary(list, false).unwrap().unwrap();
+        let found = binary(list).unwrap().unwrap();
         assert_eq!(found, [&2u32.to_le_bytes()[..], &expected].concat());
-        let root = binary(
-            b"u::rwx\ngroup:root:r--\ng::---\nm:r--\no::---\t#comment\n",
-            false,
-        );
+        let root = binary(b"u::rwx\ngroup:root:r--\ng::---\nm:r--\no::---\t#comment\n");
         assert_eq!(root.unwrap().unwrap().len(), 4 + 5 * 8);
         let plain = b"user::rw-,group::r--,other::---";
-        assert_eq!(binary(plain, false), Ok(None));
-        assert!(binary(plain, true).unwrap().is_some());
-        assert_eq!(binary(b"", true), Ok(None));
+        assert_eq!(binary(plain).unwrap().unwrap().len(), 4 + 3 * 8);
+        assert_eq!(binary(b""), Ok(None));
         for wrong in [
             "user",
             "user:a:b:c:d",
@@ -147,8 +122,11 @@ mod tests {
             "user::rwz",
             "mask:5:r--",
             "user:no such user:r--",
+            "user::rwx",
+            "user::rwx,group::r--,group:1:r--,other::---",
+            "user::rwx,user::rwx,group::r--,other::---",
         ] {
-            assert!(binary(wrong.as_bytes(), false).is_err(), "{wrong}");
+            assert!(binary(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 }

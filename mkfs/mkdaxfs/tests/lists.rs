@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Access control lists in archives: what setxattr(2) would make of them, or refuse.
+
+use crate::common::builder::{seal, superblock};
+use crate::common::listing::Entry;
+use crate::common::{listing_of, scratch};
+use crate::support::{make, mkdaxfs, run};
+use daxfs::check::{check, Finding};
+use daxfs::image::layout;
+use std::fs;
+use std::mem::size_of;
+use std::ops::ControlFlow;
+
+/// A header of the ustar format.
+fn header(name: &str, kind: u8, mode: u32, size: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
+    for field in [108, 116] {
+        header[field..field + 8].copy_from_slice(b"0000000\0");
+    }
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[136..148].copy_from_slice(b"00000000000\0");
+    header[148..156].fill(b' ');
+    header[156] = kind;
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+/// An archive of one member with one record in its extended header.
+fn archive(name: &str, kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key, b"=", value, b"\n"].concat();
+    let mut length = rest.len();
+    while length != rest.len() + length.to_string().len() {
+        length = rest.len() + length.to_string().len();
+    }
+    let record = [length.to_string().as_bytes(), &rest].concat();
+    let mut bytes = header("PaxHeader", b'x', 0o644, record.len());
+    bytes.extend(&record);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(header(name, kind, mode, 0));
+    bytes.resize(bytes.len() + 1024, 0);
+    bytes
+}
+
+/// A list in the kernel's form.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (kind, bits, id) in entries {
+        bytes.extend([kind.to_le_bytes(), bits.to_le_bytes()].concat());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+const NOBODY: u32 = u32::MAX;
+const PREFIX: &[u8] = b"SCHILY.xattr.system.posix_acl_access";
+
+/// The file `x` of the image of an archive with such a file.
+fn made(kind: u8, mode: u32, key: &[u8], value: &[u8], options: &[&str]) -> Entry {
+    let directory = scratch();
+    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
+    fs::write(&tar, archive("x", kind, mode, key, value)).unwrap();
+    make([&["-q"], options].concat(), &tar, &image);
+    listing_of(&image).remove(&b"x"[..]).unwrap()
+}
+
+/// The message for such an archive.
+fn refused(kind: u8, key: &[u8], value: &[u8]) -> String {
+    let directory = scratch();
+    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
+    fs::write(&tar, archive("x", kind, 0o740, key, value)).unwrap();
+    let run = run(mkdaxfs().args([&tar, &image]));
+    assert_eq!((run.status, run.stderr.lines().count()), (1, 1), "{run:?}");
+    assert!(!image.exists());
+    assert!(run.stderr.contains(": 'x' "), "{run:?}");
+    run.stderr
+}
+
+/// bsdtar keeps the mode beside the list, though the list decides.
+#[test]
+fn permissions_are_those_of_the_list() {
+    let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
+    let found = made(b'0', 0o4740, b"SCHILY.acl.access", text, &[]);
+    assert_eq!(found.mode, 0o104_700);
+    let expected = list(&[
+        (1, 7, NOBODY),
+        (2, 7, 5),
+        (4, 4, NOBODY),
+        (16, 0, NOBODY),
+        (32, 0, NOBODY),
+    ]);
+    assert_eq!(found.xattrs[&b"system.posix_acl_access"[..]], expected);
+    assert_eq!(made(b'0', 0o777, PREFIX, &expected, &[]).mode, 0o100_700);
+    // A list that says no more than permission bits is nothing else.
+    let found = made(
+        b'0',
+        0o777,
+        b"SCHILY.acl.access",
+        b"user::rw-,group::r--,other::---",
+        &[],
+    );
+    assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
+    // chmod changes the list as well.
+    let found = made(b'0', 0o777, PREFIX, &expected, &["--mode", "g+rx"]);
+    assert_eq!(found.mode, 0o100_750);
+    let expected = list(&[
+        (1, 7, NOBODY),
+        (2, 7, 5),
+        (4, 4, NOBODY),
+        (16, 5, NOBODY),
+        (32, 0, NOBODY),
+    ]);
+    assert_eq!(found.xattrs[&b"system.posix_acl_access"[..]], expected);
+    // A default list is for others.
+    let found = made(
+        b'5',
+        0o755,
+        b"SCHILY.acl.default",
+        b"user::---,group::---,other::---",
+        &[],
+    );
+    assert_eq!((found.mode, found.xattrs.len()), (0o040_755, 1));
+}
+
+#[test]
+fn lists_that_linux_refuses() {
+    let plain = list(&[(1, 7, NOBODY), (4, 4, NOBODY), (32, 0, NOBODY)]);
+    let linux = "has an access control list that Linux refuses: ";
+    for (value, why) in [
+        (b"garbage".to_vec(), "it has no version 2"),
+        (
+            plain[..20].to_vec(),
+            "entries for user, group or other are missing",
+        ),
+        (plain[..21].to_vec(), "its length is wrong"),
+        (list(&[(1, 9, NOBODY)]), "an entry has unknown permissions"),
+        (
+            list(&[(1, 7, NOBODY), (2, 7, 5), (4, 4, NOBODY), (32, 0, NOBODY)]),
+            "it names users or groups and has no mask",
+        ),
+    ] {
+        let message = refused(b'0', PREFIX, &value);
+        assert!(message.contains(&format!("{linux}{why}")), "{message}");
+    }
+    let message = refused(b'0', b"SCHILY.acl.access", b"user::rwx,group::r--");
+    assert!(message.contains(linux), "{message}");
+    let default = b"SCHILY.xattr.system.posix_acl_default";
+    let message = refused(b'0', default, &plain);
+    assert!(
+        message.contains("is no directory and has a default access control list"),
+        "{message}"
+    );
+    let message = refused(b'0', b"SCHILY.xattr.user.a\0b", b"value");
+    assert!(
+        message.contains("has the extended attribute 'user.a\\x00b', whose name has a NUL"),
+        "{message}"
+    );
+}
+
+/// What fsck finds in an image whose bytes `change` changes.
+fn findings(change: impl Fn(&mut [u8], usize, usize)) -> Vec<&'static str> {
+    let directory = scratch();
+    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
+    let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
+    fs::write(&tar, archive("x", b'0', 0, b"SCHILY.acl.access", text)).unwrap();
+    make(["-q"], &tar, &image);
+    let mut bytes = fs::read(&image).unwrap();
+    let record = superblock(&bytes);
+    let mode = 0o100_700_u16.to_le_bytes();
+    let inodes = record.inodes.offset.get() as usize;
+    let inode = (inodes..).step_by(size_of::<layout::Inode>());
+    let inode = inode.take(2).find(|&at| bytes[at..at + 2] == mode).unwrap();
+    let entry = record.xattrs.offset.get() as usize + size_of::<layout::XattrSet>();
+    change(&mut bytes, inode, entry);
+    seal(&mut bytes);
+    let mut rules = Vec::new();
+    check(&&bytes[..], &mut |finding| {
+        if let Finding::Rule { what, .. } = finding {
+            rules.push(what);
+        }
+        ControlFlow::Continue(())
+    });
+    rules
+}
+
+#[test]
+fn fsck_finds_lists_that_are_wrong() {
+    assert_eq!(findings(|_, _, _| ()), [""; 0]);
+    let mode = findings(|bytes, inode, _| bytes[inode] |= 0o70);
+    assert_eq!(mode, ["permissions differ from the access control list"]);
+    let version = findings(|bytes, _, entry| bytes[entry + 8] = 1);
+    assert_eq!(version, ["invalid access control list"]);
+    let default = findings(|bytes, _, entry| bytes[entry + 5] = 3);
+    assert_eq!(
+        default,
+        ["default access control list of what is no directory"]
+    );
+}

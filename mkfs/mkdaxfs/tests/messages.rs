@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages, and what happens if they cannot be written.
+
+use crate::common::builder::superblock;
+use crate::common::scratch;
+use crate::support::{mkdaxfs, run};
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// A tree with a file, in `tree` of the directory.
+fn tree() -> (tempfile::TempDir, PathBuf) {
+    let directory = scratch();
+    let tree = directory.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("file"), "content").unwrap();
+    (directory, tree)
+}
+
+/// What cannot be written to standard output is an error, whatever was to be written.
+#[test]
+fn full_and_closed_standard_output() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    let (tree, image) = (tree.to_str().unwrap(), image.to_str().unwrap());
+    for arguments in [
+        &["--json", tree, image][..],
+        &[tree, image],
+        &["-n", tree, image],
+        &["--help"],
+        &["--version"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let child = mkdaxfs()
+            .args(arguments)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let told = String::from_utf8(child.stderr).unwrap();
+        assert_eq!(child.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(
+            told.starts_with("mkdaxfs: standard output: cannot write: No space left on device"),
+            "{told}"
+        );
+
+        // Who closes a pipe has seen enough.
+        let (reader, writer) = UnixStream::pair().unwrap();
+        drop(reader);
+        let output = mkdaxfs()
+            .args(arguments)
+            .stdout(OwnedFd::from(writer))
+            .output()
+            .unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+        assert_eq!(
+            (signal, output.stderr),
+            (Some(13), Vec::new()),
+            "{arguments:?}"
+        );
+    }
+}
+
+/// Messages use words, without numbers of errors.
+#[test]
+fn messages() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    let told = |options: &[&str], status| {
+        let output = run(mkdaxfs().args(options).arg(&tree).arg(&image));
+        assert_eq!(output.status, status, "{output:?}");
+        output.stderr
+    };
+    assert!(told(&["--jobs", "0"], 2).contains("use a number of threads, at least 1"));
+    assert!(told(&["-b", "3K"], 2).contains("use 4K, 8K, 16K, 32K or 64K"));
+    told(&["-b", "64K"], 0);
+    assert_eq!(
+        superblock(&fs::read(&image).unwrap()).block_size.get(),
+        65536
+    );
+}
