@@ -9,6 +9,13 @@ MAKEFLAGS += --no-print-directory
 
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
 RUN := buildroot/run
+# Debian's kernel that everything is for: stock, or a version such as 7.3.4; see buildroot/prepare --help.
+KERNEL = $(or $(DAXFS_KERNEL),stock)
+export DAXFS_KERNEL := $(KERNEL)
+# Its directory. It is read when the kernel is prepared: stock is a link.
+stock = $(realpath $(CACHE)/kernels/$(KERNEL))
+# Kernels of another suite than Debian 13 need the compilers of that suite.
+KERNEL_RUN = $(if $(filter sid experimental,$(KERNEL)),env DAXFS_SUITE=$(KERNEL)) $(RUN)
 JOBS := -j$(shell nproc)
 VERBOSE := $(if $(V),V=$(V))
 Q := $(if $(V),,@)
@@ -19,8 +26,11 @@ say = printf '[%4d s] %s\n' $$(($$(date +%s) - $(DAXFS_CLOCK))) '$(1)' >&2
 help:
 	@echo 'daxfs: a read-only filesystem for memory'
 	@echo
-	@echo '  make                the kernel module for the stock Debian kernel, and the tools:'
+	@echo '  make                the kernel module for the Debian kernel KERNEL, and the tools:'
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
+	@echo '  make TARGET KERNEL=NAME'
+	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
+	@echo '                      in backports, such as 7.3.4 (buildroot/prepare --list-kernels), sid or experimental'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with buildroot/rust-metadata --output DIR'
@@ -71,14 +81,15 @@ check-kdir:
 else
 
 all: module tools completions
-module: prepare-stock
-	$(call kbuild,$(RUN),$(CACHE)/stock/kdir,build/stock,)
-	@$(RUN) strip --strip-debug -o build/daxfs.ko build/stock/daxfs.ko
+module: prepare-kernel
+	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,build/$(notdir $(stock)),)
+	@$(RUN) strip --strip-debug -o build/daxfs.ko build/$(notdir $(stock))/daxfs.ko
 
 endif
 
+debug := debug$(if $(filter-out stock,$(KERNEL)),-$(KERNEL))
 debug-module: prepare-debug
-	$(call kbuild,$(RUN),$(CACHE)/debug/kdir,build/debug,LLVM=1)
+	$(call kbuild,$(RUN),$(CACHE)/$(debug)/kdir,build/$(debug),LLVM=1)
 
 # ---- user space -----------------------------------------------------------------------------------
 
@@ -137,7 +148,7 @@ prepare-%:
 # ---- source ---------------------------------------------------------------------------------------
 
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
-checkpatch = $(RUN) $(CACHE)/stock/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
+checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are told by their first line; what they read is checked along with them.
 scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench packaging .ci 2>/dev/null)
 
@@ -151,11 +162,11 @@ lint-format: prepare-root
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
 lint-tools: prepare-root
 	$(cargo) clippy --all-targets -- -D warnings
-lint-module: prepare-stock
-	$(RUN) make --no-print-directory -C $(CACHE)/stock/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
+lint-module: prepare-kernel
+	$(KERNEL_RUN) make --no-print-directory -C $(stock)/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
 lint-shell: prepare-root
 	$(RUN) shellcheck --check-sourced --severity=warning $(scripts)
-lint-c: prepare-stock
+lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --ignore PREFER_DEFINED_ATTRIBUTE_MACRO --file $(wildcard tests/*.c tests/*.h)
 

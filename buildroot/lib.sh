@@ -12,11 +12,36 @@ CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 # The names below are this file's interface; not every script that reads it uses all of them.
 # shellcheck disable=SC2034
 {
-ROOT=$CACHE/root		# Debian 13 with compilers and QEMU; enter it with buildroot/run
-STOCK=$CACHE/stock		# the distribution's kernel: release, vmlinuz, lib/modules, kdir
-DEBUG=$CACHE/debug		# our own kernel with the checkers on: release, bzImage, kdir
-APT=$CACHE/apt			# package lists and archives
-SUITE=trixie
+KERNELS=$CACHE/kernels		# Debian's kernels, one directory each, see use_kernel
+# The Debian release that packages come from. Kernels of another one need its compilers.
+SUITE=${DAXFS_SUITE:-trixie}
+suite_suffix=${SUITE#trixie}
+suite_suffix=${suite_suffix:+-$suite_suffix}
+ROOT=$CACHE/root$suite_suffix	# Debian with compilers, and QEMU in Debian 13's; enter it with buildroot/run
+APT=$CACHE/apt$suite_suffix	# package lists and archives
+}
+
+# use_kernel NAME: selects Debian's kernel for this process and its children. NAME is
+#   stock         the kernel that the metapackage of Debian 13's backports depends on
+#   7.3.4         that version in backports
+#   sid, experimental
+# Sets KERNEL to NAME and
+#   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
+#   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
+#   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
+use_kernel() {
+	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?)$ ]] ||
+		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.3.4 (buildroot/prepare --list-kernels)"
+	local suffix=''
+	[ "$1" = stock ] || suffix=-$1
+	export DAXFS_KERNEL=$1
+	KERNEL=$1
+	# shellcheck disable=SC2034 # as above
+	{
+	STOCK=$KERNELS/$KERNEL
+	DEBUG=$CACHE/debug$suffix
+	PACKAGES=$CACHE/packages$suffix-root
+	}
 }
 
 # ---- messages -------------------------------------------------------------------------------------
@@ -41,6 +66,8 @@ usage_error() {
 	printf '%s: %s (see %s --help)\n' "${0##*/}" "$*" "${0##*/}" >&2
 	exit 2
 }
+
+use_kernel "${DAXFS_KERNEL:-stock}"
 
 # Runs a command with its output in a log; shows the log's end only if the command fails.
 logged() {
@@ -95,6 +122,38 @@ debian_mirror() {
 	echo "${uri%/}"
 }
 
+apt_suites() {
+	case $SUITE in
+	sid) echo sid ;;
+	experimental) echo sid experimental ;;
+	*) echo "$SUITE $SUITE-updates $SUITE-backports" ;;
+	esac
+}
+
+# Packages that come from backports: the kernel, QEMU and its firmware. Everything else is plain Debian 13.
+# From experimental only the kernel comes, and compilers if the kernel's packages depend on them.
+apt_preferences() {
+	local newest
+	case $SUITE in
+	sid) return ;;
+	experimental) newest=experimental ;;
+	*)
+		newest=$SUITE-backports
+		cat <<-END
+		Package: *
+		Pin: release n=$newest
+		Pin-Priority: -1
+
+		END
+		;;
+	esac
+	cat <<-END
+	Package: linux-* qemu-* seabios ipxe-qemu
+	Pin: release n=$newest
+	Pin-Priority: 900
+	END
+}
+
 # A private apt configuration. Of the machine's own only what concerns reaching the network is kept.
 apt_configure() {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite
@@ -109,20 +168,11 @@ apt_configure() {
 	elif [ -e /etc/apt/trusted.gpg.d ]; then
 		trusted=/etc/apt/trusted.gpg.d
 	fi
-	for suite in $SUITE $SUITE-updates $SUITE-backports; do
+	for suite in $(apt_suites); do
 		echo "deb $signed $mirror $suite main"
 	done >"$APT/sources.list"
 
-	# Only the kernel, QEMU and its firmware come from backports, everything else is plain Debian 13.
-	cat >"$APT/preferences" <<-END
-	Package: *
-	Pin: release n=$SUITE-backports
-	Pin-Priority: -1
-
-	Package: linux-* qemu-* seabios ipxe-qemu
-	Pin: release n=$SUITE-backports
-	Pin-Priority: 900
-	END
+	apt_preferences >"$APT/preferences"
 
 	{
 		apt-config dump 2>/dev/null | grep -E '^Acquire::(https?|ftp|Retries|ForceIPv|Proxy)' || true
@@ -181,9 +231,9 @@ apt_update() {
 	cp "$APT/sources.list" "$stamp"
 }
 
-# The version that apt would install.
-package_version() {
-	apt_run cache policy "$1" | sed -n 's/^  Candidate: //p'
+# All versions of a package on the mirror, newest first.
+package_versions() {
+	apt_run cache madison "$1" | awk -F ' *[|] *' '{ sub(/^ */, "", $2); print $2 }' | uniq
 }
 
 # What the newest version of a package depends on, by a pattern (how metapackages are resolved).
@@ -191,6 +241,16 @@ package_depends() {
 	apt_run cache depends --important --no-recommends "$1" | sed -n 's/^ *Depends: //p' | grep -E -m 1 "$2"
 }
 
+# The upstream version of a kernel release, as Debian writes it:
+# 7.2.12+deb13-amd64  ->  7.2.12    7.4-rc2-amd64, 7.4~rc2+deb14-amd64  ->  7.4~rc2
+kernel_version() {
+	sed -E 's/^([0-9]+\.[0-9]+(\.[0-9]+)?)([~-](rc[0-9]+))?.*$/\1~\4/; s/~$//' <<<"$1"
+}
+
+# The package with the source of a kernel version: 7.2.12  ->  linux-source-7.2
+kernel_source_package() {
+	cut -d . -f 1,2 <<<"linux-source-${1%%~*}"
+}
 
 # Prints the archives' file names of packages and of all that they depend on.
 plan_packages() {
@@ -200,7 +260,7 @@ plan_packages() {
 	sed -nE 's,^Inst ([^ ]+) .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
 }
 
-# Prints the archives' file names of packages alone.
+# Prints the archives' file names of packages alone; PACKAGE=VERSION is that version.
 plan_only() {
 	local package
 	for package; do

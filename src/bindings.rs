@@ -21,6 +21,9 @@
     unsafe_op_in_unsafe_fn,
     improper_ctypes
 )]
+// bindgen's code for bit fields has such transmutes, and rustc warns of them since 1.88.
+#![cfg_attr(not(CONFIG_RUSTC_HAS_UNNECESSARY_TRANSMUTES), allow(unknown_lints))]
+#![allow(unnecessary_transmutes)]
 
 use kernel::ffi;
 use pin_init::{MaybeZeroable, Zeroable};

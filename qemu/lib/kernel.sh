@@ -27,27 +27,29 @@ need() {
 select_kernel() {
 	local directory
 	case $kernel in
-	stock)
-		kernel_image=$STOCK/vmlinuz
-		need "$kernel_image" stock
-		release=$(<"$STOCK/release")
-		kernel_modules=$STOCK/lib/modules/$release
-		: "${module:=$top/build/daxfs.ko}"
-		;;
 	debug)
 		kernel_image=$DEBUG/bzImage
 		need "$kernel_image" debug
 		release=$(<"$DEBUG/release")
-		: "${module:=$top/build/debug/daxfs.ko}"
+		: "${module:=$top/build/${DEBUG##*/}/daxfs.ko}"
 		;;
-	*)
-		[ -r "$kernel" ] && [ -f "$kernel" ] || die_runner "--kernel $kernel: not a readable file, stock or debug"
+	*/*)
+		[ -r "$kernel" ] && [ -f "$kernel" ] || die_runner "--kernel $kernel: not a readable file"
 		kernel_image=$kernel
 		release=$(image_release "$kernel") && [ -n "$release" ] || die_runner "--kernel $kernel: not a bootable x86-64 kernel image"
 		for directory in "$(dirname "$kernel")/lib/modules/$release" "/lib/modules/$release"; do
 			[ -e "$directory/modules.order" ] && kernel_modules=$directory && break
 		done
 		: "${module:=$top/build/daxfs.ko}"
+		;;
+	*)
+		use_kernel "$kernel"
+		kernel_image=$STOCK/vmlinuz
+		need "$kernel_image" kernel
+		release=$(<"$STOCK/release")
+		kernel_modules=$STOCK/lib/modules/$release
+		# Where make builds for this kernel: stock is a link.
+		: "${module:=$top/build/$(basename "$(readlink -f "$STOCK")")/daxfs.ko}"
 		;;
 	esac
 }
