@@ -8,7 +8,11 @@
 #include <linux/crc32c.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
+#include <linux/delay.h>
+#include <linux/device/bus.h>
+#include <linux/device/faux.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
 #include <linux/exportfs.h>
 #include <linux/fiemap.h>
 #include <linux/file.h>
@@ -18,17 +22,24 @@
 #include <linux/huge_mm.h>
 #include <linux/iomap.h>
 #include <linux/io.h>
+#include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
+#include <linux/pseudo_fs.h>
 #include <linux/rcupdate.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>
+#include <linux/tracepoint.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include <linux/xattr.h>
 #include <uapi/linux/fcntl.h>
 
@@ -42,6 +53,7 @@ static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ?
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
+static const u32 DAXFS_SECTOR_SIZE = SECTOR_SIZE;
 static const u32 DAXFS_STATX_DIOALIGN = STATX_DIOALIGN;
 static const u32 DAXFS_STATX_DIO_READ_ALIGN = STATX_DIO_READ_ALIGN;
 static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
@@ -49,6 +61,7 @@ static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FIEMAP_EXTENT_LAST = FIEMAP_EXTENT_LAST;
 static const u32 DAXFS_FIEMAP_EXTENT_NOT_ALIGNED = FIEMAP_EXTENT_NOT_ALIGNED;
 static const u32 DAXFS_FIEMAP_EXTENT_SHARED = FIEMAP_EXTENT_SHARED;
+static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
 static const unsigned int DAXFS_S_DAX = S_DAX;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const unsigned int DAXFS_MINOR_BITS = MINORBITS;

@@ -15,7 +15,6 @@
 use kernel::{debugfs::Dir, prelude::*};
 
 mod bindings;
-mod claims;
 mod dir;
 mod export;
 mod file;
@@ -42,13 +41,16 @@ module! {
 
 #[pin_data]
 struct Module {
+    // Dropped before what its mounts need.
     #[pin]
     registration: vfs::Registration<super_block::DaxFs>,
+    _memory: memory::Memory,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _memory: memory::Memory::new(module)?,
             registration <- vfs::Registration::new(module, Dir::new(c"daxfs")),
         })
     }

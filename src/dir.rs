@@ -2,7 +2,7 @@
 
 //! Directories of a mounted image.
 
-use crate::image::{Directory, FileType};
+use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Node};
 use crate::super_block::{report, DaxFs};
 use crate::vfs::{Emitter, Errno, INode, INodeRef};
@@ -59,8 +59,9 @@ pub(crate) fn iterate(dir: &INode<DaxFs>, emitter: &mut Emitter<'_>) -> Result {
 
     let sb = dir.super_block();
     let refuse = |error| report(sb, directory.ino, error);
-    let access = sb.data().region().access()?;
-    let image = sb.data().image(&access);
+    // The entries are copied some at a time. Emitting one may wait for a page of the caller's, from anywhere, so the
+    // memory is not kept meanwhile.
+    let image = Image::new(sb.data().region(), sb.data().superblock());
     let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
         return Ok(());
     };

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/blkdev.h>
 #include <linux/capability.h>
+#include <linux/cdev.h>
 #include <linux/dax.h>
-#include <linux/delay.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
 #include <linux/file.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/memremap.h>
 #include <linux/module.h>
 #include <linux/mount.h>
-#include <linux/mutex.h>
 #include <linux/namei.h>
 #include <linux/numa.h>
 #include <linux/percpu.h>
@@ -20,9 +22,12 @@
 #include <linux/security.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #include "helpers.h"
 
@@ -133,7 +138,7 @@ void daxfs_helper_super_identify(struct super_block *sb, const u8 *uuid, const c
 }
 
 void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
-			       bool mixed, bool io)
+			       bool mixed)
 {
 	desc->vm_ops = ops;
 	/* Huge entries cost nothing here, so have them with thp=madvise too. */
@@ -144,22 +149,34 @@ void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operat
 	else if (!IS_DAX(file_inode(desc->file)))
 		/* The folios are not this file's: khugepaged must not look for them there. */
 		vma_desc_set_flags(desc, VMA_DONTEXPAND_BIT);
-	if (io)
-		desc->page_prot = pgprot_writecombine(desc->page_prot);
 }
 
-vm_fault_t daxfs_helper_dax_fault(struct vm_fault *vmf, unsigned int order,
-				  const struct iomap_ops *ops)
+void daxfs_helper_mmap_writecombine(struct vm_area_desc *desc)
 {
-	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
-	vm_fault_t result;
-
-	/* Keeps daxfs_helper_forget_pages() from overlooking the page. */
-	filemap_invalidate_lock_shared(mapping);
-	result = dax_iomap_fault(vmf, order, NULL, NULL, ops);
-	filemap_invalidate_unlock_shared(mapping);
-	return result;
+	desc->page_prot = pgprot_writecombine(desc->page_prot);
 }
+
+void daxfs_helper_mmap_noncached(struct vm_area_desc *desc)
+{
+	desc->page_prot = pgprot_noncached(desc->page_prot);
+}
+
+#ifdef CONFIG_X86_64
+u64 daxfs_helper_pte_cache(pte_t *pte)
+{
+	return pte_flags(ptep_get(pte)) & (_PAGE_PWT | _PAGE_PCD);
+}
+
+u64 daxfs_helper_cache_writecombine(void)
+{
+	return pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & (_PAGE_PWT | _PAGE_PCD);
+}
+
+size_t daxfs_helper_level_size(unsigned int level)
+{
+	return page_level_size(level);
+}
+#endif
 
 struct page *daxfs_helper_new_page(void)
 {
@@ -196,158 +213,84 @@ void daxfs_helper_folio_end_read(struct folio *folio, bool success)
 	folio_end_read(folio, success);
 }
 
-static DEFINE_MUTEX(holders);
-
-void daxfs_helper_holders_lock(void)
+int daxfs_helper_readers_init(struct srcu_struct *readers)
 {
-	mutex_lock(&holders);
+	return init_srcu_struct_fast(readers);
 }
 
-void daxfs_helper_holders_unlock(void)
+struct srcu_ctr __percpu *daxfs_helper_readers_enter(struct srcu_struct *readers)
 {
-	mutex_unlock(&holders);
+	return srcu_read_lock_fast(readers);
 }
 
-/*
- * Makes all files of @sb forget the pages of their DAX device, and waits for those that have pinned
- * some. The caller has seen to it that no more are mapped.
- */
-void daxfs_helper_forget_pages(struct super_block *sb)
+void daxfs_helper_readers_leave(struct srcu_struct *readers, struct srcu_ctr __percpu *counter)
 {
-	struct inode *inode, *previous = NULL;
-
-	/* Keeps an unmount away, or waits for it, after which there is no root and no inode. */
-	down_read(&sb->s_umount);
-restart:
-	spin_lock(&sb->s_inode_list_lock);
-	list_for_each_entry(inode, &sb->s_inodes, i_sb_list) {
-		/* Those that share another inode's pages have none of their own. */
-		struct address_space *mapping = &inode->i_data;
-		unsigned int state;
-
-		spin_lock(&inode->i_lock);
-		state = inode_state_read(inode);
-		if (!IS_DAX(inode) || mapping_empty(mapping) || state & I_NEW) {
-			spin_unlock(&inode->i_lock);
-			continue;
-		}
-		if (state & (I_FREEING | I_WILL_FREE)) {
-			/* Somebody else is evicting it. */
-			spin_unlock(&inode->i_lock);
-			spin_unlock(&sb->s_inode_list_lock);
-			msleep(20);
-			goto restart;
-		}
-		__iget(inode);
-		spin_unlock(&inode->i_lock);
-		spin_unlock(&sb->s_inode_list_lock);
-
-		filemap_invalidate_lock(mapping);
-		unmap_mapping_range(mapping, 0, 0, 0);
-		dax_break_layout_final(inode);
-		filemap_invalidate_unlock(mapping);
-
-		iput(previous);
-		previous = inode;
-		cond_resched();
-		spin_lock(&sb->s_inode_list_lock);
-	}
-	spin_unlock(&sb->s_inode_list_lock);
-	iput(previous);
-	up_read(&sb->s_umount);
+	srcu_read_unlock_fast(readers, counter);
 }
 
-static unsigned long frame_at(void *address)
+struct workqueue_struct *daxfs_helper_alloc_workqueue(void)
 {
-	if (is_vmalloc_addr(address))
-		return vmalloc_to_pfn(address);
-	return PHYS_PFN(virt_to_phys(address));
+	return alloc_workqueue("daxfs", WQ_UNBOUND, 0);
 }
 
+void daxfs_helper_put_page_map(struct dev_pagemap *map)
+{
+	put_dev_pagemap(map);
+}
+
+unsigned long daxfs_helper_frame_at(const void *address)
+{
+	return is_vmalloc_addr(address) ? vmalloc_to_pfn(address) :
+					  PHYS_PFN(virt_to_phys((void *)address));
+}
+
+/* hugetlb marks the folio, everybody else the page. */
+bool daxfs_helper_frame_failed(unsigned long frame)
+{
+	struct page *page = pfn_valid(frame) ? pfn_to_page(frame) : NULL;
+
+	return page && (PageHWPoison(page) ||
+			(PageHuge(page) && folio_test_hwpoison(page_folio(page))));
+}
+
+void daxfs_helper_mark_failed(unsigned long frame)
+{
+	SetPageHWPoison(pfn_to_page(frame));
+}
+
+void daxfs_helper_unmark_failed(unsigned long frame)
+{
+	ClearPageHWPoison(pfn_to_page(frame));
+}
+
+unsigned long daxfs_helper_folio_frame(unsigned long frame)
+{
+	return folio_pfn(page_folio(pfn_to_page(frame)));
+}
+
+/* The number of failures that the machine has counted. */
+unsigned long daxfs_helper_failures(void)
+{
+	unsigned long sum = 0;
 #ifdef CONFIG_MEMORY_FAILURE
-/*
- * Notes that the memory of @page failed, which belongs to that of @sb, and tells the processes that
- * map it.
- */
-void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags)
-{
-	struct folio *folio = page_folio(page);
-	struct address_space *mapping;
-	bool head = PageHWPoison(&folio->page);
-	struct inode *inode = NULL;
-	pgoff_t index;
+	int node;
 
-	SetPageHWPoison(page);
-	/* Keeps an unmount away, or waits for it. */
-	down_read(&sb->s_umount);
-	rcu_read_lock();
-	mapping = READ_ONCE(folio->mapping);
-	if (mapping) {
-		index = READ_ONCE(folio->index) + folio_page_idx(folio, page);
-		inode = igrab(mapping->host);
-	}
-	rcu_read_unlock();
-	/* No two mappings ever have the page, so this finds all. */
-	if (inode) {
-		mf_dax_kill_procs(mapping, index, 1, flags);
-		/* Others, whom it left alone, are to find out when they use it. */
-		unmap_mapping_pages(mapping, index, 1, false);
-		/* It takes the first page of an entry of 2 MiB for all of them. */
-		if (!head && page != &folio->page)
-			ClearPageHWPoison(&folio->page);
-	}
-	iput(inode);
-	up_read(&sb->s_umount);
-}
-#else
-void daxfs_helper_page_failed(struct super_block *sb, struct page *page, int flags)
-{
-}
+	for_each_online_node(node)
+		sum += READ_ONCE(NODE_DATA(node)->mf_stats.total);
 #endif
-
-struct page *daxfs_helper_frame_page(unsigned long frame)
-{
-	return pfn_to_page(frame);
+	return sum;
 }
 
-/* How many of the @length bytes at @from there are in front of a page whose memory failed. */
-u64 daxfs_helper_sound_bytes(const void *from, u64 length)
+void daxfs_helper_tracepoint_synchronize(void)
 {
-	u64 offset = offset_in_page(from), sound = 0;
-
-	while (sound < length) {
-		unsigned long frame = frame_at((void *)from + sound);
-
-		if (pfn_valid(frame) && PageHWPoison(pfn_to_page(frame)))
-			break;
-		sound += PAGE_SIZE - offset;
-		offset = 0;
-	}
-	return min(sound, length);
-}
-
-bool daxfs_helper_pages_countable(void *from, u64 length)
-{
-	void *end = from + length;
-
-	for (; from < end; from += PAGE_SIZE) {
-		unsigned long frame = frame_at(from);
-		struct page *page;
-
-		if (!pfn_valid(frame))
-			return false;
-		page = pfn_to_page(frame);
-		if (!folio_ref_count(page_folio(page)) || PageAnon(page) || page_has_type(page))
-			return false;
-	}
-	return true;
+	tracepoint_synchronize_unregister();
 }
 
 static vm_fault_t insert_page_at(struct vm_fault *vmf, unsigned long address, void *from,
 				 bool frames)
 {
 	struct vm_fault here = { .vma = vmf->vma, .address = address };
-	unsigned long frame = frame_at(from);
+	unsigned long frame = daxfs_helper_frame_at(from);
 
 	if (frames)
 		return vmf_insert_mixed(vmf->vma, address, frame);
@@ -378,7 +321,7 @@ vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned 
 vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames)
 {
 	unsigned long address = vmf->address & PMD_MASK;
-	unsigned long frame = frame_at(from);
+	unsigned long frame = daxfs_helper_frame_at(from);
 	unsigned int i;
 
 	/* A private mapping copies what it writes, page by page. */
@@ -390,7 +333,7 @@ vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames
 		return VM_FAULT_FALLBACK;
 	/* A buffer may be put together of any pages, also of those of huge folios. */
 	for (i = 1; i < HPAGE_PMD_NR; i++) {
-		if (frame_at(from + i * PAGE_SIZE) != frame + i)
+		if (daxfs_helper_frame_at(from + i * PAGE_SIZE) != frame + i)
 			return VM_FAULT_FALLBACK;
 	}
 	if (!frames) {
@@ -414,9 +357,15 @@ unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int leng
 	return copy_mc_to_kernel(to, from, length);
 }
 
+/* Copies no further than the destination is present. */
 size_t daxfs_helper_copy_mc_to_iter(const void *from, size_t length, struct iov_iter *to)
 {
-	return _copy_mc_to_iter(from, length, to);
+	size_t copied;
+
+	pagefault_disable();
+	copied = _copy_mc_to_iter(from, length, to);
+	pagefault_enable();
+	return copied;
 }
 
 void daxfs_helper_copy_from_io(void *to, const void *from, unsigned int length)
@@ -469,6 +418,11 @@ dev_t daxfs_helper_file_device(struct file *file)
 	return file_inode(file)->i_rdev;
 }
 
+struct device *daxfs_helper_file_parent(struct file *file)
+{
+	return kobj_to_dev(file_inode(file)->i_cdev->kobj.parent);
+}
+
 struct file *daxfs_helper_get_file(struct file *file)
 {
 	return get_file(file);
@@ -502,6 +456,11 @@ unsigned int daxfs_helper_folio_pages(struct folio *folio)
 	return folio_nr_pages(folio);
 }
 
+bool daxfs_helper_folio_is_hugetlb(struct folio *folio)
+{
+	return folio_test_hugetlb(folio);
+}
+
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number)
 {
 	return folio_page(folio, number);
@@ -510,6 +469,26 @@ struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number)
 void *daxfs_helper_map_pages(struct page **pages, unsigned int count)
 {
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
+}
+
+void daxfs_helper_dma_buf_lock(struct dma_buf *buffer)
+{
+	dma_resv_lock(buffer->resv, NULL);
+}
+
+int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer)
+{
+	return dma_resv_lock_interruptible(buffer->resv, NULL);
+}
+
+void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer)
+{
+	dma_resv_unlock(buffer->resv);
+}
+
+int daxfs_helper_dma_all_memory(struct device *device)
+{
+	return dma_coerce_mask_and_coherent(device, DMA_BIT_MASK(64));
 }
 
 bool daxfs_helper_may_map_physical(void)
@@ -538,7 +517,23 @@ bool daxfs_helper_is_ram(u64 start, u64 size)
 	       REGION_DISJOINT;
 }
 
-bool daxfs_helper_claim(u64 start, u64 size)
+int daxfs_helper_walk_prefetchable(u64 start, u64 end, void *arg, daxfs_resource_visitor visit)
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM | IORESOURCE_PREFETCH, start,
+				   end, arg, visit);
+}
+
+int daxfs_helper_walk_memory(u64 start, u64 end, void *arg, daxfs_resource_visitor visit)
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, end, arg, visit);
+}
+
+bool daxfs_helper_frame_valid(u64 frame)
+{
+	return pfn_valid(frame);
+}
+
+struct resource *daxfs_helper_claim(u64 start, u64 size)
 {
 	return request_mem_region(start, size, "daxfs");
 }

@@ -4,7 +4,7 @@
 
 use crate::file;
 use crate::image::{Content, Directory, Image, Inode};
-use crate::memory::{Access, Files};
+use crate::memory::{Access, CacheMode, Files};
 use crate::super_block::{report, DaxFs};
 use crate::vfs::{self, Attributes, Errno, INodeRef, Kind, Mapped, SuperBlock};
 use core::ptr::NonNull;
@@ -42,36 +42,39 @@ pub(crate) fn get(
 ) -> Result<INodeRef<DaxFs>> {
     sb.inode(ino.into(), || {
         let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
-        let original = match inode.original {
-            0 => None,
-            _ => Some(original(sb, image, &inode)?),
-        };
-        attributes(sb, image, &inode, original)
-    })
-}
-
-/// The inode whose data `inode` shares. Its number is the smaller one, and it shares no other's itself, so the
-/// locks of new inodes are taken in one order, whatever the image says.
-fn original(
-    sb: &SuperBlock<DaxFs>,
-    image: &Image<'_, Access<'_>>,
-    inode: &Inode,
-) -> Result<INodeRef<DaxFs>> {
-    let found = sb.inode(inode.original.into(), || {
+        if inode.original == 0 {
+            return attributes(sb, image, &inode, None);
+        }
         let original = image
             .inode(inode.original)
             .map_err(|error| report(sb, inode.original, error))?;
         inode
             .check_original(image.superblock(), &original)
-            .map_err(|error| report(sb, inode.ino, error))?;
-        attributes(sb, image, &original, None)
+            .map_err(|error| report(sb, ino, error))?;
+        let copies = match mappable(sb, &inode) {
+            0 => Some(owner_of_copies(sb, image, &inode, &original)?),
+            _ => None,
+        };
+        attributes(sb, image, &inode, copies)
+    })
+}
+
+/// Return the inode in memory of `original`, whose copies `inode` shows. Its number is the smaller one, and it shows
+/// no other's copies, so the locks of new inodes are taken in one order, whatever the image says.
+fn owner_of_copies(
+    sb: &SuperBlock<DaxFs>,
+    image: &Image<'_, Access<'_>>,
+    inode: &Inode,
+    original: &Inode,
+) -> Result<INodeRef<DaxFs>> {
+    let found = sb.inode(original.ino.into(), || {
+        attributes(sb, image, original, None)
     })?;
     // It may have been in the cache, from when the image said something else.
     if let (Node::Regular(theirs), Content::Regular { data }) = (&found.data().node, inode.content)
     {
-        let same =
-            (theirs.data, theirs.mappable, found.size()) == (data, mappable(sb, inode), inode.size);
-        if same && !found.shares_pages() {
+        let same = (theirs.data, theirs.mappable, found.size()) == (data, 0, inode.size);
+        if same && theirs.owner == original.ino {
             return Ok(found);
         }
     }
@@ -82,8 +85,8 @@ fn original(
 /// How many bytes of the regular file `inode` can be mapped from its first on.
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     match sb.data().region().files() {
-        // Copies of pages are no I/O memory, and one mapping cannot have both.
-        Files::Frames { io: true } if inode.packed => 0,
+        // Copies of pages are cached as ordinary memory, and one mapping has one cache mode.
+        Files::Frames { cache, .. } if inode.packed && cache != CacheMode::WriteBack => 0,
         _ => inode.mappable(vfs::PAGE_SIZE),
     }
 }
@@ -107,7 +110,11 @@ fn attributes(
                 Files::Dax(_) => Mapped::Dax,
                 _ => Mapped::Paged,
             };
-            let content = file::Content::new(data, mappable);
+            let owner = match inode.original {
+                0 => inode.ino,
+                original => original,
+            };
+            let content = file::Content::new(data, mappable, owner);
             (Kind::Regular { mapped }, Node::Regular(content), allocated)
         }
         Content::Directory(directory) => (Kind::Directory, Node::Directory(directory), inode.size),

@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) size: Option<u64>,
     /// What is checked at mount.
     pub(crate) checks: Checks,
+    /// Whether a super block was filled with these options.
+    pub(crate) mounted: bool,
 }
 
 /// A source that an option names.
@@ -29,8 +31,8 @@ pub(crate) enum Source {
 /// What is checked at mount.
 #[derive(Clone, Copy)]
 pub(crate) struct Checks {
-    /// How much of the image is compared with its checksums.
-    pub(crate) check: Check,
+    /// How much of the image is compared with its checksums, if the mount says it. All metadata are by default.
+    pub(crate) check: Option<Check>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
 }
@@ -38,7 +40,7 @@ pub(crate) struct Checks {
 /// How much of an image is compared with its checksums at mount; its superblock always is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// All metadata: everything in front of the file data.
+    /// All metadata: everything before the file data.
     Metadata,
     /// Nothing further.
     None,
@@ -50,9 +52,10 @@ impl Default for Options {
             source: None,
             size: None,
             checks: Checks {
-                check: Check::Metadata,
+                check: None,
                 digest: None,
             },
+            mounted: false,
         }
     }
 }
@@ -64,12 +67,11 @@ impl Options {
     ///
     /// `ENOPARAM` for one that is unknown, `EINVAL` for a wrong value.
     pub(crate) fn parse(&mut self, param: &Param<'_>, context: &Context) -> Result {
-        if context.is_remount() {
-            // mount(8) repeats what /proc/mounts shows. None of it can change, so none of it matters.
-            return match param.key.to_bytes() {
-                b"check" | b"digest" | b"phys" | b"size" | b"dmabuf" | b"memfd" => Ok(()),
-                _ => Err(ENOPARAM),
-            };
+        if context.is_remount() && matches!(param.value, Value::Flag) {
+            // mount(8) repeats what /proc/mounts shows, which keeps addresses from the unprivileged.
+            if let b"phys" | b"dmabuf" | b"memfd" = param.key.to_bytes() {
+                return Ok(());
+            }
         }
         let refuse = |message: fmt::Arguments<'_>| {
             context.error(message);
@@ -82,8 +84,8 @@ impl Options {
         match param.key.to_bytes() {
             b"check" => {
                 self.checks.check = match text {
-                    b"metadata" => Check::Metadata,
-                    b"none" => Check::None,
+                    b"metadata" => Some(Check::Metadata),
+                    b"none" => Some(Check::None),
                     _ => return refuse(fmt!("check= takes 'metadata' or 'none'")),
                 };
                 Ok(())

@@ -2,10 +2,10 @@
 
 //! From what a mount names to the memory that holds the image, with an error for whatever stands in the way.
 
-use crate::memory::{dax, dmabuf, memfd, phys, Region};
+use crate::memory::{dax, dmabuf, memfd, phys, Lease, Region};
 use crate::options::{Options, Source};
-use crate::vfs::{Backing, BlockDevice, Context, Errno, NewSuper, SourceKind};
-use kernel::{fmt, prelude::*};
+use crate::vfs::{Backing, BlockDevice, Context, Errno, SourceKind};
+use kernel::{fmt, prelude::*, sync::Arc};
 
 /// See [`crate::vfs::FileSystem::backing`].
 pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
@@ -41,32 +41,29 @@ pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
     }
 }
 
-/// Maps the memory that `options`, or else the mount's source, name for `sb`; `bdev` is the source if that is a block
-/// device.
+/// Map the memory that `options`, or else the mount's source, name; `bdev` is the source if that is a block device. The
+/// memory is released with `lease`, also after a failure.
 pub(crate) fn open(
-    sb: &NewSuper,
     bdev: Option<&BlockDevice>,
     options: &mut Options,
+    lease: &Arc<Lease>,
     context: &Context,
 ) -> Result<Region> {
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
-            phys::open(start, size, sb).map_err(|error| refuse_phys(start, size, error, context))
+            phys::open(start, size, lease).map_err(|error| refuse_phys(start, size, error, context))
         }
-        Some(Source::DmaBuf(buffer)) => dmabuf::open(buffer).inspect_err(|error| {
-            context.error(fmt!(
-                "dmabuf: cannot be mapped into the kernel: {:?}",
-                error
-            ));
-        }),
+        Some(Source::DmaBuf(buffer)) => {
+            dmabuf::open(buffer, lease).map_err(|error| refuse_dmabuf(error, context))
+        }
         Some(Source::Memfd(file)) => {
-            memfd::open(file).map_err(|error| refuse_memfd(error, context))
+            memfd::open(file, lease).map_err(|error| refuse_memfd(error, context))
         }
         None => match (bdev, context.source_kind()?) {
-            (Some(bdev), _) => dax::open_block(bdev, sb),
+            (Some(bdev), _) => dax::open_block(bdev, lease),
             (None, SourceKind::CharDevice(number)) => {
-                dax::open_char(number, || context.open_source(), sb)
+                dax::open_char(number, || context.open_source(), lease)
             }
             (None, _) => return Err(ENOTBLK),
         }
@@ -96,8 +93,18 @@ fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error 
             EINVAL
         }
         dax::OpenError::Busy => {
-            context.error(fmt!("{}: another mount has the device", source));
+            context.error(fmt!(
+                "{}: another mount has the device, or memory of the previous mount is still in use",
+                source
+            ));
             EBUSY
+        }
+        dax::OpenError::Stacked => {
+            context.error(fmt!(
+                "{}: stacked DAX devices are not supported; mount the pmem device below it",
+                source
+            ));
+            Errno::NotSupported.into()
         }
         dax::OpenError::NotContiguous(at) => {
             context.error(fmt!(
@@ -136,7 +143,14 @@ fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context)
             "the range is System RAM; reserve it at boot, with memmap=SIZE$ADDRESS",
             EBUSY,
         ),
-        phys::OpenError::Busy => ("the range belongs to a driver; see /proc/iomem", EBUSY),
+        phys::OpenError::Registers => (
+            "the range is not memory: neither reserved at boot nor a prefetchable PCI region; see /proc/iomem",
+            EINVAL,
+        ),
+        phys::OpenError::Busy => (
+            "the range belongs to a driver, or memory of the previous mount is still in use; see /proc/iomem",
+            EBUSY,
+        ),
         phys::OpenError::Other(error) => ("the range cannot be mapped", error),
     };
     context.error(fmt!(
@@ -147,6 +161,49 @@ fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context)
         errno
     ));
     errno
+}
+
+fn refuse_dmabuf(error: dmabuf::OpenError, context: &Context) -> Error {
+    use dmabuf::Step;
+    match error {
+        dmabuf::OpenError::Exporter(step, error) => {
+            let (what, remedy) = match step {
+                Step::Attach => (
+                    "attaching to the buffer",
+                    "allocate it so that it can be shared with other devices",
+                ),
+                Step::Pin => (
+                    "pinning the buffer",
+                    "free some memory of the device, or allocate it in system memory",
+                ),
+                Step::Wait => ("waiting for the device", "mount again"),
+                Step::Map => (
+                    "mapping the buffer into the kernel",
+                    "use a udmabuf, a heap, or a driver that supports it",
+                ),
+                Step::Access => (
+                    "beginning CPU access",
+                    "allocate the buffer where the processor can read it",
+                ),
+            };
+            if error == EINTR {
+                context.error(fmt!("dmabuf: {} was interrupted", what));
+            } else {
+                context.error(fmt!("dmabuf: {} failed: {:?}; {}", what, error, remedy));
+            }
+            error
+        }
+        dmabuf::OpenError::MixedCaching => {
+            context.error(fmt!(
+                "dmabuf: the exporter caches its pages in different ways; use one buffer for each"
+            ));
+            Errno::NotSupported.into()
+        }
+        dmabuf::OpenError::Other(error) => {
+            context.error(fmt!("dmabuf: cannot be used: {:?}", error));
+            error
+        }
+    }
 }
 
 fn refuse_memfd(error: memfd::OpenError, context: &Context) -> Error {

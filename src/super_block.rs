@@ -2,18 +2,19 @@
 
 //! A mounted image.
 
-use crate::claims::Claims;
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Image, Problem};
-use crate::memory::{Access, Region};
-use crate::options::{Check, Checks, Options};
+use crate::memory::{Access, Region, Tenure};
+use crate::options::{Check, Checks, Options, Source};
 use crate::usage::{Event, Usage};
 use crate::vfs::{self, Backing, Context, Errno, Geometry, Statistics, SuperBlock};
-use crate::{dir, export, file, inode, source, xattr};
+use crate::{bindings, dir, export, file, inode, source, xattr};
+use core::ptr::NonNull;
 use kernel::{
     debugfs::{Dir, Scope},
-    fmt,
+    fmt, new_mutex,
     prelude::*,
+    sync::Mutex,
 };
 
 /// Bytes of metadata that are checked at a time.
@@ -28,8 +29,20 @@ pub(crate) struct Mounted {
     usage: Pin<KBox<Scope<Usage>>>,
     region: Region,
     superblock: image::Superblock,
-    checks: Checks,
-    claims: Claims,
+    /// Address and length of the range that `phys=` names.
+    phys: Option<(u64, u64)>,
+    /// What has been proved since the image was mounted. Checks are made without the mutex, since /proc/mounts takes
+    /// it; mounts and remounts exclude one another by `s_umount`.
+    proved: Pin<KBox<Mutex<Proved>>>,
+}
+
+/// What the checks of all mounts of an image have proved.
+#[derive(Clone, Copy)]
+struct Proved {
+    /// The metadata match their checksum.
+    metadata: bool,
+    /// The image has this SHA-256.
+    digest: Option<[u8; 32]>,
 }
 
 impl Mounted {
@@ -41,11 +54,6 @@ impl Mounted {
     /// The validated superblock.
     pub(crate) fn superblock(&self) -> &image::Superblock {
         &self.superblock
-    }
-
-    /// Which file has which pages.
-    pub(crate) fn claims(&self) -> &Claims {
-        &self.claims
     }
 
     /// Counts an event; see [`Usage::count`].
@@ -105,14 +113,15 @@ fn mount_errno(problem: Problem) -> Error {
     }
 }
 
-/// Validates the superblock of the image in `region`, and does the `checks`.
-fn open_image(region: &Region, checks: &Checks, context: &Context) -> Result<image::Superblock> {
-    let refuse = |error: image::Error| {
-        context.error(fmt!("{}: {}", context.source(), error));
-        mount_errno(error.problem)
-    };
-    let access = region.access()?;
-    let superblock = image::Superblock::load(&access).map_err(refuse)?;
+/// Log why `context` cannot be mounted, and return the errno for it.
+fn refuse(error: image::Error, context: &Context) -> Error {
+    context.error(fmt!("{}: {}", context.source(), error));
+    mount_errno(error.problem)
+}
+
+/// Load and validate the superblock of the image in `region`, and its root directory.
+fn open_image(region: &Region, context: &Context) -> Result<image::Superblock> {
+    let superblock = image::Superblock::load(region).map_err(|error| refuse(error, context))?;
     if u64::from(superblock.block_size) < vfs::PAGE_SIZE {
         context.error(fmt!(
             "{}: block size {} is smaller than this kernel's pages; use mkdaxfs --block-size {}",
@@ -122,19 +131,58 @@ fn open_image(region: &Region, checks: &Checks, context: &Context) -> Result<ima
         ));
         return Err(Errno::NotSupported.into());
     }
-    let image = Image::new(&access, &superblock);
+    Ok(superblock)
+}
+
+/// Check the image in `region` as `checks` ask for. What has been `proved` before is proved anew only if the mount asks
+/// for it by an option. Return what is proved then.
+///
+/// # Errors
+///
+/// `EBADMSG` if it is another image, `EIO` if it cannot be read, `EINTR`, `ENOMEM`.
+fn prove(
+    region: &Region,
+    superblock: &image::Superblock,
+    checks: &Checks,
+    mut proved: Proved,
+    context: &Context,
+) -> Result<Proved> {
+    let image = Image::new(region, superblock);
     let mut piece = KVec::from_elem(0, CHECK_PIECE, GFP_KERNEL)?;
-    if checks.check == Check::Metadata {
-        image.verify_metadata(&mut piece).map_err(refuse)?;
+    let wanted = match checks.check {
+        Some(Check::Metadata) => true,
+        Some(Check::None) => false,
+        None => !proved.metadata,
+    };
+    if wanted {
+        image
+            .verify_metadata(&mut piece)
+            .map_err(|error| refuse(error, context))?;
+        proved.metadata = true;
     }
     if let Some(expected) = &checks.digest {
         verify_digest(&image, &mut piece, expected).map_err(|error| match error {
-            DigestError::Image(error) => refuse(error),
+            DigestError::Image(error) => refuse(error, context),
             DigestError::Interrupted => EINTR,
         })?;
+        proved.digest = Some(*expected);
     }
-    image.root().map_err(refuse)?;
-    Ok(superblock)
+    Ok(proved)
+}
+
+/// Check what is mounted already once more, for another mount.
+fn prove_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> Result {
+    let mounted = sb.data();
+    let before = *mounted.proved.lock();
+    let proved = prove(
+        &mounted.region,
+        &mounted.superblock,
+        checks,
+        before,
+        context,
+    )?;
+    *mounted.proved.lock() = proved;
+    Ok(())
 }
 
 /// Why an image could not be compared with its digest.
@@ -151,9 +199,9 @@ impl From<image::Error> for DigestError {
     }
 }
 
-/// Compares the SHA-256 of the image with the `expected` one.
+/// Compare the SHA-256 of the image with the `expected` one.
 fn verify_digest(
-    image: &Image<'_, Access<'_>>,
+    image: &Image<'_, Region>,
     buffer: &mut [u8],
     expected: &[u8; 32],
 ) -> Result<(), DigestError> {
@@ -184,6 +232,7 @@ impl vfs::FileSystem for DaxFs {
     type Shared = Dir;
     type Options = Options;
     type Super = Mounted;
+    type Held = Tenure;
     type Inode = inode::Data;
 
     fn parse_param(options: &mut Options, param: &vfs::Param<'_>, context: &Context) -> Result {
@@ -199,32 +248,55 @@ impl vfs::FileSystem for DaxFs {
         debugfs: &Dir,
         bdev: Option<&vfs::BlockDevice>,
         options: &mut Options,
+        held: &mut Option<Tenure>,
         context: &Context,
     ) -> Result<(Mounted, Geometry)> {
-        let region = source::open(sb, bdev, options, context)?;
-        let superblock = open_image(&region, &options.checks, context)?;
+        let lease = held.insert(Tenure::start()?).lease().clone();
+        let phys = match (&options.source, options.size) {
+            (Some(Source::Phys(start)), Some(size)) => Some((*start, size)),
+            _ => None,
+        };
+        let region = source::open(bdev, options, &lease, context)?;
+        let superblock = open_image(&region, context)?;
+        let nothing = Proved {
+            metadata: false,
+            digest: None,
+        };
+        let proved = prove(&region, &superblock, &options.checks, nothing, context)?;
+        Image::new(&region, &superblock)
+            .root()
+            .map_err(|error| refuse(error, context))?;
         let geometry = Geometry {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
         };
         let usage = Usage::new(context.source(), &region, &superblock)?;
+        let proved = KBox::pin_init(new_mutex!(proved), GFP_KERNEL)?;
         let mounted = Mounted {
             usage: usage.show(debugfs, &sb.name()?)?,
             region,
             superblock,
-            checks: options.checks,
-            claims: Claims::new()?,
+            phys,
+            proved,
         };
+        options.mounted = true;
         Ok((mounted, geometry))
     }
 
-    fn revalidate(sb: &SuperBlock<Self>, context: &Context) -> Result {
+    fn shutdown(sb: &SuperBlock<Self>) {
+        sb.data().region.revoke();
+    }
+
+    fn filled(options: &Options) -> bool {
+        options.mounted
+    }
+
+    fn revalidate(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
         let Mounted {
             region, superblock, ..
         } = sb.data();
-        let access = region.access()?;
-        match image::Superblock::load(&access) {
-            Ok(current) if current == *superblock => Ok(()),
+        match image::Superblock::load(region) {
+            Ok(current) if current == *superblock => prove_again(sb, &options.checks, context),
             Err(error) if error.problem == Problem::Unreadable => {
                 context.error(fmt!("{}: {}", context.source(), error));
                 Err(EIO)
@@ -237,6 +309,27 @@ impl vfs::FileSystem for DaxFs {
                 Err(Errno::Stale.into())
             }
         }
+    }
+
+    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
+        let phys = sb.data().phys;
+        let source_stays = match (&options.source, options.size) {
+            (None, None) => true,
+            (Some(Source::Phys(start)), size) => {
+                phys.is_some_and(|(address, length)| address == *start && size == Some(length))
+            }
+            _ => false,
+        };
+        if !source_stays {
+            context.error(fmt!("a remount cannot change the image's memory"));
+            return Err(EINVAL);
+        }
+        let checks = Checks {
+            // Unless it is asked for, nothing is checked.
+            check: Some(options.checks.check.unwrap_or(Check::None)),
+            digest: options.checks.digest,
+        };
+        prove_again(sb, &checks, context)
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<vfs::INodeRef<Self>> {
@@ -274,7 +367,7 @@ impl vfs::FileSystem for DaxFs {
         file::extent(file)
     }
 
-    fn map(file: &vfs::INode<Self>) -> Result {
+    fn map(file: &vfs::INode<Self>) -> Result<NonNull<bindings::address_space>> {
         file::map(file)
     }
 
@@ -338,12 +431,13 @@ impl vfs::FileSystem for DaxFs {
     }
 
     fn show_options(sb: &SuperBlock<Self>, seq: &kernel::seq_file::SeqFile) {
-        let Mounted { region, checks, .. } = sb.data();
-        region.show(seq);
-        if checks.check == Check::None {
+        let mounted = sb.data();
+        mounted.region.show(seq);
+        let proved = *mounted.proved.lock();
+        if !proved.metadata {
             kernel::seq_print!(seq, ",check=none");
         }
-        if let Some(digest) = &checks.digest {
+        if let Some(digest) = &proved.digest {
             kernel::seq_print!(seq, ",digest=");
             for byte in digest {
                 kernel::seq_print!(seq, "{:02x}", byte);

@@ -59,8 +59,8 @@ impl Usage {
             mapping: match region.files() {
                 Files::Dax(_) => "dax",
                 Files::Pages => "pages",
-                Files::Frames { io: false } => "frames",
-                Files::Frames { io: true } => "io",
+                Files::Frames { io: false, .. } => "frames",
+                Files::Frames { io: true, .. } => "io",
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),

@@ -12,6 +12,7 @@
 #include <sys/statfs.h>
 #include <sys/uio.h>
 
+#include "device.h"
 #include "image.h"
 #include "ktap.h"
 #include "source.h"
@@ -22,8 +23,7 @@
 
 static const struct source *source;
 static const char *mnt;
-/* The device's driver in sysfs, and what that calls the device. */
-static char driver[PATH_MAX], name[NAME_MAX + 1];
+static struct device device;
 
 static int open_file(u64 size)
 {
@@ -41,50 +41,17 @@ static char *map_file(u64 size, int protection, int flags)
 	return address;
 }
 
-static bool tell_driver(const char *file)
-{
-	char path[PATH_MAX + 16];
-	bool told;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", driver, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	told = fd >= 0 && write(fd, name, strlen(name)) == (ssize_t)strlen(name);
-	close(fd);
-	return told;
-}
-
-/* Finds the driver of the source's device. */
-static void find_driver(void)
-{
-	const char *device = strrchr(source_device(source), '/') + 1;
-	char link[PATH_MAX + 16], path[PATH_MAX];
-
-	if (!strcmp(source->argument, "dax"))
-		snprintf(link, sizeof(link), "/sys/bus/dax/devices/%s", device);
-	else
-		snprintf(link, sizeof(link), "/sys/class/block/%s/device", device);
-	REQUIRE(realpath(link, path));
-	snprintf(name, sizeof(name), "%.255s", strrchr(path, '/') + 1);
-	snprintf(link, sizeof(link), "%s/driver", path);
-	REQUIRE(realpath(link, driver));
-}
-
 static void mount_source(void)
 {
 	REQUIRE(source->make(source, NULL) == 0);
-	find_driver();
+	device_find(source, &device);
 	REQUIRE(context_mount(source_context(source, 0), mnt));
 }
 
 /* Gives the device back to its driver and sees whether it is as good as before. */
 static void bring_back(void)
 {
-	struct stat stat;
-
-	REQUIRE(tell_driver("bind"));
-	for (int tries = 0; tries < 300 && lstat(source_device(source), &stat); tries++)
-		usleep(10000);
+	REQUIRE(device_bind(&device));
 	REQUIRE(context_mount(source_context(source, 0), mnt));
 	CHECK(pattern_matches(map_file(LARGE, PROT_READ, MAP_SHARED), LARGE, LARGE, 0));
 	/* What is still mapped is let go with the process; do not wait for that. */
@@ -118,7 +85,7 @@ static void open_files(void)
 	snprintf(path, sizeof(path), "%s/deep", mnt);
 	dir = opendir(path);
 	REQUIRE(dir);
-	REQUIRE(tell_driver("unbind"));
+	REQUIRE(device_unbind(&device));
 
 	CHECK_FAILS(read(fd, buffer, sizeof(buffer)), EIO);
 	CHECK_FAILS(pread(unread, buffer, 10, 5), EIO);
@@ -155,7 +122,7 @@ static void mapped_files(void)
 	CHECK(pattern_matches(private, LARGE, LARGE, 0));
 	private[HUGE_SIZE + 100] ^= 1;
 	copied = private[HUGE_SIZE + 100];
-	REQUIRE(tell_driver("unbind"));
+	REQUIRE(device_unbind(&device));
 
 	CHECK(gets_sigbus(shared) && gets_sigbus(shared + LARGE - 1));
 	CHECK(gets_sigbus(small) && gets_sigbus(untouched));
@@ -188,7 +155,7 @@ static void held_pages(void)
 	REQUIRE(vmsplice(ends[1], &vector, 1, 0) == sizeof(buffer));
 	pid = fork();
 	if (!pid)
-		_exit(!tell_driver("unbind"));
+		_exit(!device_unbind(&device));
 	usleep(300000);
 	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), sizeof(buffer));
 	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 16384));
@@ -248,7 +215,7 @@ static void busy_readers(void)
 			_exit(read_for_ever());
 	}
 	usleep(200000);
-	CHECK(tell_driver("unbind"));
+	CHECK(device_unbind(&device));
 	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
 		REQUIRE(waitpid(readers[i], &status, 0) == readers[i]);
 		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS)
@@ -269,7 +236,7 @@ static void lazily_unmounted(void)
 	address = map_file(LARGE, PROT_READ, MAP_SHARED);
 	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 	CHECK(!umount2(mnt, MNT_DETACH));
-	REQUIRE(tell_driver("unbind"));
+	REQUIRE(device_unbind(&device));
 	CHECK(gets_sigbus(address));
 	CHECK(!munmap(address, LARGE));
 	close_range(3, ~0U, 0);
@@ -285,31 +252,7 @@ int main(void)
 		{ "busy readers", busy_readers },
 		{ "a lazily unmounted file system", lazily_unmounted },
 	};
-	unsigned int results[KTAP_SKIP + 1] = {}, points = 0;
 
 	mnt = private_mount_point();
-	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	for (source = sources; source < sources + source_count; source++)
-		if (source_is_device(source) && !source->make(source, NULL))
-			points += ARRAY_SIZE(tests);
-	if (!points)
-		ktap_skip_all("needs devices in DAXFS_DEVS that hold the image sources");
-	printf("KTAP version 1\n1..%u\n", points);
-	points = 0;
-	for (source = sources; source < sources + source_count; source++) {
-		if (!source_is_device(source) || source->make(source, NULL))
-			continue;
-		for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
-			struct ktap_test test = tests[i];
-			char title[200];
-
-			snprintf(title, sizeof(title), "%s: %s", source->name, tests[i].name);
-			test.name = title;
-			results[ktap_one(++points, &test)]++;
-		}
-	}
-	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
-	       results[KTAP_SKIP]);
-	return results[KTAP_FAIL] ? KTAP_FAIL : KTAP_PASS;
+	return run_on_sources(tests, ARRAY_SIZE(tests), source_is_device, NULL, &source);
 }

@@ -47,6 +47,18 @@ size_t image_room(const struct image *image)
 	return (image->super->total_size + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 }
 
+bool sources_image(struct image *image)
+{
+	const char *images = getenv("DAXFS_IMAGES");
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sources.daxfs", images ? images : "/run/images");
+	if (access(path, R_OK))
+		return false;
+	*image = image_load(path);
+	return true;
+}
+
 static bool copy_image(const struct image *image, char *address, size_t size)
 {
 	size_t length = image->super->total_size;
@@ -182,6 +194,9 @@ static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind ki
 	return fd < 0 ? missing("udmabuf refuses so much memory") : fd;
 }
 
+/* Where the memfd below a dma-buf goes, if somebody wants it. */
+static int *owner_wanted;
+
 static int make_udmabuf(const struct source *source, const struct image *image)
 {
 	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), memfd, fd;
@@ -210,7 +225,10 @@ static int make_udmabuf(const struct source *source, const struct image *image)
 	fd = create_udmabuf(device, memfd, room, kind);
 	snprintf(number, sizeof(number), "%lld", limit);
 	write_file(UDMABUF_LIMIT, number);
-	close(memfd);
+	if (owner_wanted && fd >= 0)
+		*owner_wanted = memfd;
+	else
+		close(memfd);
 	close(device);
 	return fd;
 }
@@ -362,6 +380,17 @@ static int make_device(const struct source *source, const struct image *image)
 	return -1;
 }
 
+int source_make_owned(const struct source *source, const struct image *image, int *owner)
+{
+	int fd;
+
+	*owner = -1;
+	owner_wanted = owner;
+	fd = source->make(source, image);
+	owner_wanted = NULL;
+	return fd;
+}
+
 bool source_is_device(const struct source *source)
 {
 	return source->make == make_device;
@@ -396,15 +425,14 @@ const struct source sources[] = {
 	{ "memfd, huge folios", "memfd", "memfd", make_memfd, &thp, .pages = true, .huge = true,
 	  .shared = true },
 	{ "memfd, hugetlb", "memfd", "memfd", make_memfd, &hugetlb, .huge = true, .shared = true },
-	{ "udmabuf", "dmabuf", "dmabuf", make_udmabuf, &plain, .pages = true, .shared = true },
-	{ "udmabuf, huge folios", "dmabuf", "dmabuf", make_udmabuf, &thp, .pages = true,
-	  .huge = true, .shared = true },
-	{ "udmabuf, shuffled pages", "dmabuf", "dmabuf", make_udmabuf, &shuffled, .pages = true,
+	/* A dma-buf's pages are somebody else's: they are mapped by their frames. */
+	{ "udmabuf", "dmabuf", "dmabuf", make_udmabuf, &plain, .shared = true },
+	{ "udmabuf, huge folios", "dmabuf", "dmabuf", make_udmabuf, &thp, .huge = true,
 	  .shared = true },
-	{ "system heap", "dmabuf", "dmabuf", make_heap, NULL, .pages = true, .shared = true },
-	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", "vgem", .pages = true, .shared = true },
-	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", "virtio_gpu",
-	  .pages = true, .shared = true },
+	{ "udmabuf, shuffled pages", "dmabuf", "dmabuf", make_udmabuf, &shuffled, .shared = true },
+	{ "system heap", "dmabuf", "dmabuf", make_heap, NULL, .shared = true },
+	{ "vgem", "dmabuf", "dmabuf", make_dumb, "vgem", "vgem", .shared = true },
+	{ "virtio-gpu", "dmabuf", "dmabuf", make_dumb, "virtio_gpu", "virtio_gpu", .shared = true },
 	{ "qxl, device memory", "dmabuf", "dmabuf", make_vram, NULL, "qxl", .shared = true },
 };
 

@@ -37,6 +37,9 @@ extern const struct source sources[];
 extern const size_t source_count;
 extern char source_missing[200];
 
+/* As source->make(); *@owner is the memfd whose pages a dma-buf has, or -1. */
+int source_make_owned(const struct source *source, const struct image *image, int *owner);
+
 /*
  * Sets up a mount of @source; @fd is what its make() returned, and not needed any more afterwards.
  * Returns the file descriptor of the mount context.
@@ -64,6 +67,9 @@ bool source_is_device(const struct source *source);
 
 /* The device that make() found. */
 const char *source_device(const struct source *source);
+
+/* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
+bool sources_image(struct image *image);
 
 /* The size that an image takes on memory of large pages. */
 size_t image_room(const struct image *image);

@@ -436,12 +436,12 @@ static void breakpoints(void)
 #endif
 }
 
-static const char small_pieces[] = "the memory is in smaller pieces";
+static const char small_pieces[] = "the memory is in smaller pieces, or has no struct pages";
 /* What holds pages. */
 static const char no_long_hold[] =
 	"nobody may hold DAX pages for long (EOPNOTSUPP), nor pages that are none (EFAULT)";
 static const char no_pages[] =
-	"the users of these pages cannot be counted: there are no struct pages, or hugetlb's";
+	"the users of these pages cannot be counted: there are no struct pages, or they are hugetlb's or a dma-buf's";
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, NULL, false },

@@ -23,7 +23,12 @@ struct operation {
 extern const struct operation file_operations[];
 extern const size_t file_operation_count;
 
-/* The source under test, and where it is mounted. */
+/* What can happen to a source's memory while files are mapped. */
+extern const struct operation memory_operations[];
+extern const size_t memory_operation_count;
+
+/* The image, the source under test, and where it is mounted. */
+extern struct image image;
 extern const struct source *source;
 extern const char *mnt;
 
@@ -41,5 +46,8 @@ bool holds(int fd, u64 seed, u64 offset, size_t length);
 
 /* Reads all files by the most usual system calls. */
 void reads(void);
+
+/* Checks that everything is as it was before the first operation on this source. */
+void given_back(void);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Every source of memory that this machine offers, with everything that can be done with files on
- * it. With --matrix FILE the results are also written as a table for the documentation.
+ * it, and everything that can happen to it. With --matrix FILE the results are also written as a
+ * table for the documentation.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -10,17 +11,18 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "device.h"
 #include "image.h"
 #include "ktap.h"
 #include "source.h"
 #include "source_ops.h"
 #include "util.h"
 
-static struct image image;
+struct image image;
 static char tree[PATH_MAX];
 
 /* What came of an operation on a source; in memory that the points share. */
-#define OPERATION_MAX 32
+#define OPERATION_MAX 40
 static struct cell {
 	bool tried, limited, failed;
 } (*cells)[OPERATION_MAX];
@@ -190,8 +192,8 @@ static struct counters count(void)
 
 static struct counters before;
 
-/* Everything is as it was @before; some of it is given back a little later. */
-static void given_back(void)
+/* Some of it is given back a little later. */
+void given_back(void)
 {
 	struct counters now;
 
@@ -273,6 +275,9 @@ static void collect_operations(void)
 		operations[operation_count++] = file_operations[i];
 	for (size_t i = 0; i < ARRAY_SIZE(mount_operations); i++)
 		operations[operation_count++] = mount_operations[i];
+	/* On a slow kernel these are left to buffers, unbind, pinned and poison. */
+	for (size_t i = 0; i < memory_operation_count && !getenv("DAXFS_SLOW"); i++)
+		operations[operation_count++] = memory_operations[i];
 }
 
 static void mounts(void)
@@ -473,6 +478,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--matrix"))
 		matrix = argv[2];
 
+	device_init();
 	mnt = private_mount_point();
 	context = syscall(SYS_fsopen, "daxfs", 0); /* loads the module */
 	if (context < 0)

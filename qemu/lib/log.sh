@@ -5,7 +5,7 @@
 
 # At the start of a message, after the time stamp and perhaps the printing task or processor.
 COMPLAINT_START='(WARNING: |BUG[ :]|Oops|kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
-COMPLAINT_START+='|INFO: task .* blocked for more than|(rcu: )?INFO: rcu|INFO: trying to register non-static key|watchdog: BUG'
+COMPLAINT_START+='|INFO: task .* blocked.* for more than|(rcu: )?INFO: rcu|INFO: trying to register non-static key|watchdog: BUG'
 COMPLAINT_START+='|UBSAN: |refcount_t: |list_(add|del) corruption|VFS: Busy inodes|rust_kernel: panicked'
 COMPLAINT_START+='|daxfs-vm: kmemleak: )'
 COMPLAINT="^(\[ *[0-9]+\.[0-9]+\])? *(\[[ TC0-9]+\])? *$COMPLAINT_START"

@@ -2,52 +2,103 @@
 
 //! Reading a region.
 
-use super::{Files, Region};
+use super::lease::Reader;
+use super::Region;
 use crate::bindings;
 use crate::image;
 use crate::vfs::Destination;
 use kernel::prelude::*;
 
+/// How often a page of a destination is brought in before it counts as one that cannot be written.
+const TRIES: u32 = 16;
+
 /// Bytes that are copied at a time from I/O memory, which cannot be copied to user space directly.
 const IO_PIECE: usize = 256;
 
-/// A region whose memory cannot go away; do not keep it for long.
-///
-/// # Invariants
-///
-/// Holds the DAX read lock `lock`, if there is one. If it was handed out by [`Region::access`], the region's
-/// DAX device, if it has one, is alive.
+/// A region whose memory cannot go away. Do not keep it while you wait for anything.
 pub(crate) struct Access<'a> {
     region: &'a Region,
-    lock: Option<kernel::ffi::c_int>,
+    _reader: Reader<'a>,
 }
 
 impl Region {
-    /// Takes hold of the memory.
+    /// Keep the memory from going away.
     ///
     /// # Errors
     ///
-    /// `EIO` when the device is gone.
+    /// `EIO` if it is about to go, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        let Files::Dax(range) = self.files else {
-            // INVARIANT: There is no device; the source alone holds the memory.
-            return Ok(Access {
-                region: self,
-                lock: None,
-            });
-        };
-        // SAFETY: Pairs with the unlock when the guard is dropped.
-        let lock = unsafe { bindings::dax_read_lock() };
-        let guard = Access {
+        Ok(Access {
             region: self,
-            lock: Some(lock),
+            _reader: self.lease.read()?,
+        })
+    }
+
+    /// Copy `length` bytes at `offset` to where a read wants them. Return the number of bytes copied: fewer if the
+    /// destination cannot be written, or if the memory fails after them.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the range is not inside the region, or its memory goes or fails before the first byte; `EFAULT` if the
+    /// destination cannot be written.
+    #[inline]
+    pub(crate) fn copy_to(
+        &self,
+        offset: u64,
+        length: usize,
+        to: &mut Destination<'_>,
+    ) -> Result<usize> {
+        let copied = self.access()?.copy_to(offset, length, to)?;
+        if copied < length {
+            return self.copy_rest(offset, copied, length, to);
+        }
+        Ok(copied)
+    }
+
+    /// Copy what is left after the first `done` bytes, the next of which could not be copied at once.
+    #[cold]
+    fn copy_rest(
+        &self,
+        offset: u64,
+        mut done: usize,
+        length: usize,
+        to: &mut Destination<'_>,
+    ) -> Result<usize> {
+        let mut tries = 0;
+        let error = loop {
+            if done == length {
+                return Ok(done);
+            }
+            // Bringing in pages of the destination may take any time, so nothing is held meanwhile.
+            let present = to.make_present(length - done);
+            let access = match self.access() {
+                Ok(access) => access,
+                Err(error) => break error,
+            };
+            let at = offset + done as u64;
+            let copied = match access.copy_to(at, length - done, to) {
+                Ok(copied) => copied,
+                Err(error) => break error,
+            };
+            done += copied;
+            if copied > 0 {
+                tries = 0;
+                continue;
+            }
+            // Find out which side faulted: the memory or the destination.
+            if image::Memory::read(&access, at, &mut [0]).is_err() {
+                break EIO;
+            }
+            // The page may have gone again, but it may also be one that cannot be written in this way.
+            tries += 1;
+            if !present || tries == TRIES {
+                break EFAULT;
+            }
         };
-        // SAFETY: The device lives as long as the region, and we hold the lock.
-        if unsafe { bindings::dax_alive(range.device.as_ptr()) } {
-            Ok(guard)
-        } else {
-            Err(EIO)
+        match done {
+            0 => Err(error),
+            _ => Ok(done),
         }
     }
 }
@@ -61,37 +112,25 @@ impl Access<'_> {
         (end <= self.region.mapping.size).then(|| base.wrapping_add(offset as usize))
     }
 
-    /// Copies up to `length` bytes at `offset` to where a read wants them, and returns how many were
-    /// copied: fewer when the destination faults, or when the memory fails behind them.
+    /// Copy up to `length` bytes at `offset` to where a read wants them, as far as that is present, and return how
+    /// many were copied.
     ///
     /// # Errors
     ///
-    /// `EIO` when the range is not inside the region or the memory fails at its first byte.
+    /// `EIO` if the range is not inside the region or the memory fails at its first byte.
     #[inline]
-    pub(crate) fn copy_to(
-        &self,
-        offset: u64,
-        length: usize,
-        to: &mut Destination<'_>,
-    ) -> Result<usize> {
+    fn copy_to(&self, offset: u64, length: usize, to: &mut Destination<'_>) -> Result<usize> {
         let from = self.address(offset, length).ok_or(EIO)?;
         if self.region.mapping.io {
             return self.copy_io_to(offset, length, to);
         }
-        let sound = self.region.sound(offset, length as u64) as usize;
-        if sound < length && sound == 0 {
+        let readable = self.region.readable(offset, length as u64) as usize;
+        if readable < length && readable == 0 {
             return Err(EIO);
         }
-        let length = sound;
-        // SAFETY: By the invariants of both types these bytes are mapped as long as `self` lives.
-        // The function bears concurrent writes and machine checks.
-        let copied =
-            unsafe { bindings::daxfs_helper_copy_mc_to_iter(from.cast(), length, to.as_raw()) };
-        if copied == 0 && length > 0 {
-            // Whose fault is it, the memory's or the destination's?
-            image::Memory::read(self, offset, &mut [0]).map_err(|_| EIO)?;
-        }
-        Ok(copied)
+        // SAFETY: By the region's invariant these bytes are mapped while there is a reader. The function bears
+        // concurrent writes and machine checks, and does not wait for pages of the destination.
+        Ok(unsafe { bindings::daxfs_helper_copy_mc_to_iter(from.cast(), readable, to.as_raw()) })
     }
 
     /// The same from I/O memory.
@@ -118,16 +157,6 @@ impl Access<'_> {
     }
 }
 
-impl Drop for Access<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(lock) = self.lock {
-            // SAFETY: By the invariants the lock is held.
-            unsafe { bindings::dax_read_unlock(lock) };
-        }
-    }
-}
-
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
         self.region.mapping.size
@@ -139,12 +168,12 @@ impl image::Memory for Access<'_> {
         let from = self.address(offset, into.len()).ok_or(unreadable)?;
         // Records and pieces of metadata are far below 4 GiB.
         let length = u32::try_from(into.len()).map_err(|_| unreadable)?;
-        if self.region.sound(offset, length.into()) < length.into() {
+        if self.region.readable(offset, length.into()) < length.into() {
             return Err(unreadable);
         }
         let to = into.as_mut_ptr().cast();
-        // SAFETY: By the invariants of both types the source is mapped as long as `self` lives, and the
-        // destination is ours. The functions bear a concurrent writer, which makes the copy a mixture that
+        // SAFETY: By the region's invariant the source is mapped while there is a reader, and the destination is
+        // ours. The functions bear a concurrent writer, which makes the copy a mixture that
         // the reader of it expects; the first one bears machine checks too.
         let left = unsafe {
             if self.region.mapping.io {
@@ -164,5 +193,30 @@ impl image::Memory for Access<'_> {
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         // SAFETY: Reads the slice.
         !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
+    }
+}
+
+/// Loads from a region whose memory may go away in between.
+impl image::Memory for Region {
+    fn size(&self) -> u64 {
+        self.mapping.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        match self.access() {
+            Ok(access) => access.read(offset, into),
+            Err(_) => {
+                let length = into.len() as u64;
+                Err(image::Error::new(
+                    image::Problem::Unreadable,
+                    offset,
+                    length,
+                ))
+            }
+        }
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <Access<'_> as image::Memory>::crc32c(crc, bytes)
     }
 }

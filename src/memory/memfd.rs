@@ -4,11 +4,12 @@
 //!
 //! The memfd's own folios are pinned and mapped; nothing is copied.
 
-use super::{Mapping, Region, Source};
+use super::lease::Lease;
+use super::{CacheMode, Files, Mapping, Region, Shown, Source};
 use crate::bindings;
 use crate::vfs::FileRef;
 use core::ptr::NonNull;
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::{prelude::*, sync::Arc};
 
 /// Seals without which the content could change.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
@@ -36,6 +37,32 @@ impl From<Error> for OpenError {
 /// Each folio is pinned once.
 struct Folios(KVVec<*mut bindings::folio>);
 
+impl Folios {
+    /// Decide how files are mapped.
+    ///
+    /// The folios are in the memfd's page cache, whose reverse mappings do not know the mappings of our files. They
+    /// may be mapped as ordinary pages all the same, because nothing that needs reverse mappings can happen: the
+    /// seals forbid punching holes and truncation, our reference to the file forbids eviction, and the pins forbid
+    /// migration and swapping.
+    ///
+    /// A hugetlb folio is mapped by frame: its pages are not counted one by one, and the struct pages of its tail may
+    /// be read-only.
+    fn files(&self) -> Files {
+        let hugetlb = |&folio: &*mut bindings::folio| {
+            // SAFETY: By the invariant the folio is pinned.
+            unsafe { bindings::daxfs_helper_folio_is_hugetlb(folio) }
+        };
+        if self.0.iter().any(hugetlb) {
+            Files::Frames {
+                io: false,
+                cache: CacheMode::WriteBack,
+            }
+        } else {
+            Files::Pages
+        }
+    }
+}
+
 impl Drop for Folios {
     fn drop(&mut self) {
         // SAFETY: By the invariant the pins are ours to give back.
@@ -50,7 +77,7 @@ impl Drop for Folios {
 /// `base` is what vmap() returned for the pages of `folios`.
 struct Memfd {
     base: NonNull<u8>,
-    _folios: Folios,
+    folios: Folios,
     _file: FileRef,
 }
 
@@ -60,11 +87,7 @@ unsafe impl Send for Memfd {}
 unsafe impl Sync for Memfd {}
 
 // SAFETY: The mapping lives as long as the object.
-unsafe impl Source for Memfd {
-    fn show(&self, seq: &SeqFile) {
-        kernel::seq_print!(seq, ",memfd");
-    }
-}
+unsafe impl Source for Memfd {}
 
 impl Drop for Memfd {
     fn drop(&mut self) {
@@ -73,12 +96,12 @@ impl Drop for Memfd {
     }
 }
 
-/// Maps the whole of the memfd `file`.
+/// Map the whole of the memfd `file`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(file: FileRef) -> Result<Region, OpenError> {
+pub(crate) fn open(file: FileRef, lease: &Arc<Lease>) -> Result<Region, OpenError> {
     let mut seals = 0;
     // SAFETY: The file is valid; the function looks at it only as far as it has proved what it is.
     if !unsafe { bindings::daxfs_helper_memfd_seals(file.as_raw(), &mut seals) } {
@@ -115,7 +138,7 @@ pub(crate) fn open(file: FileRef) -> Result<Region, OpenError> {
     // INVARIANT: Mapped just now.
     let memfd = Memfd {
         base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
-        _folios: folios,
+        folios,
         _file: file,
     };
     let mapping = Mapping {
@@ -123,8 +146,14 @@ pub(crate) fn open(file: FileRef) -> Result<Region, OpenError> {
         size,
         io: false,
     };
-    let source = KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?;
-    Ok(Region::without_dax(mapping, source))
+    let files = memfd.folios.files();
+    lease.open(KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?);
+    Ok(Region::new(
+        mapping,
+        files,
+        Shown::Option("memfd"),
+        lease.clone(),
+    ))
 }
 
 /// Pins the folios of the first `size` bytes, `pages` pages, of `file`.

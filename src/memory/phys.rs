@@ -6,12 +6,12 @@
 //! pinning. Where the kernel cannot make struct pages for it (it takes an alignment of 2 MiB on x86-64), the range
 //! is mapped without.
 
-use super::{dax, DaxRange, Mapping, Region, Source};
+use super::lease::Lease;
+use super::{dax, poison, CacheMode, DaxRange, Files, Mapping, Region, Shown, Source};
 use crate::bindings;
-use crate::vfs::NewSuper;
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
-use kernel::{error::from_err_ptr, prelude::*, seq_file::SeqFile};
+use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
 
 /// Why a range cannot be had.
 pub(crate) enum OpenError {
@@ -25,6 +25,8 @@ pub(crate) enum OpenError {
     Overflow,
     /// The range is, or overlaps, the system's own memory.
     SystemRam,
+    /// Not all of the range is memory.
+    Registers,
     /// A driver has claimed the range, or a part of it.
     Busy,
     /// Something else.
@@ -57,15 +59,64 @@ struct Range {
 }
 
 impl Range {
-    /// Shows the range as mount options, to those only who may know physical addresses.
-    fn show(&self, seq: &SeqFile) {
-        // SAFETY: Asks about the calling task.
-        if unsafe { bindings::daxfs_helper_may_map_physical() } {
-            kernel::seq_print!(seq, ",phys={:#x},size={:#x}", self.start, self.size);
-        } else {
-            kernel::seq_print!(seq, ",phys");
-        }
+    /// Returns whether `walk` finds a resource that has all of the range.
+    fn is_within(
+        &self,
+        walk: unsafe extern "C" fn(
+            u64,
+            u64,
+            *mut kernel::ffi::c_void,
+            bindings::daxfs_resource_visitor,
+        ) -> kernel::ffi::c_int,
+    ) -> bool {
+        let last = self.start + (self.size - 1);
+        let mut found: Found = None;
+        // SAFETY: The visitor gets what it expects. Neither outlives the call.
+        unsafe {
+            walk(
+                self.start,
+                last,
+                ptr::from_mut(&mut found).cast(),
+                Some(visit),
+            )
+        };
+        // The walk cuts resources to the range.
+        found == Some((self.start, last))
     }
+
+    /// Returns whether the range, which has no RAM in it, has struct pages.
+    fn has_struct_pages(&self) -> bool {
+        /// The smallest piece of memory that gets struct pages.
+        const STEP: u64 = 2 << 20;
+        let mut at = self.start;
+        while at < self.start + self.size {
+            // SAFETY: May be called with any number.
+            if !unsafe { bindings::daxfs_helper_frame_valid(at >> bindings::DAXFS_PAGE_SHIFT) } {
+                return false;
+            }
+            at = (at | (STEP - 1)) + 1;
+        }
+        true
+    }
+}
+
+/// The first and the last byte of a resource, once one was found.
+type Found = Option<(u64, u64)>;
+
+/// Notes the first resource that a walk comes to, and ends the walk.
+///
+/// # Safety
+///
+/// As the C function type has it; `found` must point to a [`Found`].
+unsafe extern "C" fn visit(
+    resource: *mut bindings::resource,
+    found: *mut kernel::ffi::c_void,
+) -> kernel::ffi::c_int {
+    // SAFETY: By the contract this is a copy of a resource, which only this call uses.
+    let bounds = unsafe { ((*resource).start, (*resource).end) };
+    // SAFETY: By the contract.
+    unsafe { *found.cast::<Found>() = Some(bounds) };
+    1
 }
 
 /// A range that we have claimed.
@@ -98,17 +149,49 @@ impl Claim {
         if !fits {
             return Err(OpenError::Overflow);
         }
-        // SAFETY: Looks at, and adds to, the kernel's list of resources, with a constant name.
-        unsafe {
-            if bindings::daxfs_helper_is_ram(start, size) {
-                return Err(OpenError::SystemRam);
-            }
-            if !bindings::daxfs_helper_claim(start, size) {
-                return Err(OpenError::Busy);
-            }
+        // SAFETY: Looks at the kernel's list of resources.
+        if unsafe { bindings::daxfs_helper_is_ram(start, size) } {
+            return Err(OpenError::SystemRam);
+        }
+        // Memory that the device tree or the firmware keeps from the kernel has no descriptor on arm64. Unlike
+        // registers it has struct pages.
+        let kept = cfg!(CONFIG_ARM64)
+            && range.is_within(bindings::daxfs_helper_walk_memory)
+            && range.has_struct_pages();
+        // SAFETY: Adds to the kernel's list of resources, with a constant name.
+        let resource = unsafe { bindings::daxfs_helper_claim(start, size) };
+        if resource.is_null() {
+            return Err(OpenError::Busy);
         }
         // INVARIANT: Requested just now.
-        Ok(Claim(range))
+        let claim = Claim(range);
+        // SAFETY: By the invariant the resource is ours, and nobody changes it.
+        let kind = unsafe { (*resource).desc };
+        if !kept && !claim.is_memory(kind as u32) {
+            return Err(OpenError::Registers);
+        }
+        Ok(claim)
+    }
+
+    /// Returns whether the range is memory, rather than a device's registers or a hole.
+    ///
+    /// `kind` is the descriptor of our resource, which has that of the innermost resource around it. The range holds
+    /// no part of another resource: it could not have been claimed then.
+    fn is_memory(&self, kind: u32) -> bool {
+        match kind {
+            // Reserved at boot, as by memmap=SIZE$ADDRESS, or for a driver.
+            bindings::IORES_DESC_RESERVED
+            | bindings::IORES_DESC_SOFT_RESERVED
+            | bindings::IORES_DESC_PERSISTENT_MEMORY
+            | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
+            bindings::IORES_DESC_NONE => {
+                // Reading a prefetchable region of a device has no side effects.
+                self.0.is_within(bindings::daxfs_helper_walk_prefetchable)
+                    // Reserved for a driver that has not come yet.
+                    || self.0.is_within(bindings::walk_soft_reserve_res)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -128,8 +211,7 @@ struct Pages {
     pages: bindings::dev_pagemap,
     base: NonNull<u8>,
     claim: Claim,
-    /// The super block, which lives longer.
-    sb: *mut bindings::super_block,
+    lease: Arc<Lease>,
 }
 
 // SAFETY: The mapping is bound to no thread.
@@ -144,11 +226,11 @@ impl Pages {
         ..unsafe { core::mem::zeroed() }
     };
 
-    /// Some memory of the range has failed.
+    /// Handle the failure of `count` page frames from `frame` on.
     ///
     /// # Safety
     ///
-    /// As `struct dev_pagemap_ops` has it.
+    /// As for `struct dev_pagemap_ops`.
     unsafe extern "C" fn memory_failure(
         pages: *mut bindings::dev_pagemap,
         frame: usize,
@@ -158,16 +240,19 @@ impl Pages {
         let this = pages
             .wrapping_byte_sub(offset_of!(Pages, pages))
             .cast::<Pages>();
+        // SAFETY: The description is inside of a `Pages`, whose frames these are; memunmap_pages(), and with it the end
+        // of the object, waits for this call.
+        let (lease, start) = unsafe { (&(*this).lease, (*this).claim.0.start) };
         for frame in frame..frame.saturating_add(count) {
-            // SAFETY: The description is inside of a `Pages`, whose frames these are; memunmap_pages(), and with it
-            // the super block, waits for the end of this.
-            unsafe { super::frame_failed((*this).sb, frame, flags) };
+            poison::record(frame);
+            let offset = ((frame as u64) << bindings::DAXFS_PAGE_SHIFT) - start;
+            lease.page_failed(offset, frame, flags);
         }
         0
     }
 
-    /// Makes struct pages for `claim` of `sb`, or gives it back if that cannot be done.
-    fn new(claim: Claim, sb: &NewSuper) -> Result<KBox<Self>, Claim> {
+    /// Make struct pages for `claim`, or give it back if that cannot be done.
+    fn new(claim: Claim, lease: &Arc<Lease>) -> Result<KBox<Self>, Claim> {
         let Range { start, size } = claim.0;
         // SAFETY: Looks at a number.
         if (start | size) & (unsafe { bindings::memremap_compat_align() } as u64 - 1) != 0 {
@@ -190,7 +275,7 @@ impl Pages {
             pages,
             base: NonNull::dangling(),
             claim,
-            sb: sb.as_raw(),
+            lease: lease.clone(),
         });
         // SAFETY: The description is complete and stays where it is; the range is claimed and no RAM.
         let mapped = from_err_ptr(unsafe {
@@ -202,13 +287,19 @@ impl Pages {
         match mapped.ok().and_then(|base| NonNull::new(base.cast())) {
             Some(base) => {
                 place.base = base;
+                // The struct pages are new, the memory is not.
+                let shift = bindings::DAXFS_PAGE_SHIFT;
+                poison::mark_recorded((start >> shift) as usize, (size >> shift) as usize);
                 Ok(place)
             }
             None => {
-                // Nothing was mapped, so nothing of it may be dropped but the claim.
+                // Nothing was mapped, so there is nothing to unmap.
                 let place = core::mem::ManuallyDrop::new(KBox::into_inner(place));
-                // SAFETY: Read once, and what it was read from is forgotten.
-                Err(unsafe { ptr::read(&place.claim) })
+                // SAFETY: Each is read once, and what it was read from is forgotten.
+                unsafe {
+                    drop(ptr::read(&place.lease));
+                    Err(ptr::read(&place.claim))
+                }
             }
         }
     }
@@ -216,7 +307,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: By the invariant; waits for the last user of a page. The claim is released behind this.
+        // SAFETY: By the invariant. The lease has seen the last user of a page. The claim is released after this.
         unsafe { bindings::memunmap_pages(&mut self.pages) };
     }
 }
@@ -225,10 +316,10 @@ impl Drop for Pages {
 ///
 /// # Invariants
 ///
-/// `device` was made by alloc_dax() with `pages` as its private data.
+/// `device` was made by alloc_dax() with `_pages` as its private data.
 struct OwnDax {
     device: NonNull<bindings::dax_device>,
-    pages: KBox<Pages>,
+    _pages: KBox<Pages>,
 }
 
 // SAFETY: As for `Pages`; the device is counted by reference.
@@ -237,11 +328,7 @@ unsafe impl Send for OwnDax {}
 unsafe impl Sync for OwnDax {}
 
 // SAFETY: The pages live as long as the object.
-unsafe impl Source for OwnDax {
-    fn show(&self, seq: &SeqFile) {
-        self.pages.claim.0.show(seq);
-    }
-}
+unsafe impl Source for OwnDax {}
 
 // The contracts of the C functions are those of `struct dax_operations`.
 #[allow(clippy::missing_safety_doc)]
@@ -262,7 +349,7 @@ impl OwnDax {
         // INVARIANT: Made just now.
         Ok(OwnDax {
             device: NonNull::new(device).ok_or(ENOMEM)?,
-            pages,
+            _pages: pages,
         })
     }
 
@@ -325,7 +412,7 @@ impl Drop for OwnDax {
 /// memremap() has mapped the range at `base`.
 struct Frames {
     base: NonNull<u8>,
-    claim: Claim,
+    _claim: Claim,
 }
 
 // SAFETY: The mapping is bound to no thread.
@@ -334,11 +421,7 @@ unsafe impl Send for Frames {}
 unsafe impl Sync for Frames {}
 
 // SAFETY: The mapping lives as long as the object.
-unsafe impl Source for Frames {
-    fn show(&self, seq: &SeqFile) {
-        self.claim.0.show(seq);
-    }
-}
+unsafe impl Source for Frames {}
 
 impl Drop for Frames {
     fn drop(&mut self) {
@@ -347,21 +430,29 @@ impl Drop for Frames {
     }
 }
 
-/// Maps `size` bytes from physical address `start` on for `sb`.
+/// Return whether the calling process may know physical addresses.
+pub(super) fn may_be_known() -> bool {
+    // SAFETY: Asks about the calling task.
+    unsafe { bindings::daxfs_helper_may_map_physical() }
+}
+
+/// Map `size` bytes from physical address `start` on.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(start: u64, size: u64, sb: &NewSuper) -> Result<Region, OpenError> {
+pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, OpenError> {
+    let shown = Shown::Phys { start, size };
     let claim = Claim::new(Range { start, size })?;
-    let claim = match Pages::new(claim, sb) {
+    let claim = match Pages::new(claim, lease) {
         Ok(pages) => {
             let own = OwnDax::new(pages)?;
             let range = DaxRange {
                 device: own.device,
                 offset: 0,
             };
-            return Ok(dax::region(range, size, own)?);
+            lease.open(KBox::new(own, GFP_KERNEL).map_err(Error::from)?);
+            return Ok(dax::region(range, size, shown, lease.clone())?);
         }
         Err(claim) => claim,
     };
@@ -371,13 +462,21 @@ pub(crate) fn open(start: u64, size: u64, sb: &NewSuper) -> Result<Region, OpenE
     // INVARIANT: Mapped just now.
     let frames = Frames {
         base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
-        claim,
+        _claim: claim,
     };
     let mapping = Mapping {
         base: frames.base,
         size,
         io: false,
     };
-    let source = KBox::new(frames, GFP_KERNEL).map_err(Error::from)?;
-    Ok(Region::without_dax(mapping, source))
+    lease.open(KBox::new(frames, GFP_KERNEL).map_err(Error::from)?);
+    Ok(Region::new(
+        mapping,
+        Files::Frames {
+            io: false,
+            cache: CacheMode::WriteBack,
+        },
+        shown,
+        lease.clone(),
+    ))
 }

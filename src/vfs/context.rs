@@ -320,31 +320,40 @@ impl<T: FileSystem> Operations<T> {
                     Backing::Memory => bindings::get_tree_nodev(fc, fill),
                 }
             })?;
-            // A device that is mounted already keeps its super block, whatever has become of its memory.
+            // A device that is mounted already keeps its super block, which was not filled for these options.
             // SAFETY: `root` is a dentry of a super block that `fill` has filled and that is locked for us.
             let sb = unsafe { SuperBlock::<T>::from_raw((*(*fc).root).d_sb) };
-            T::revalidate(sb, context).inspect_err(|_| {
-                // SAFETY: These are the references, and the lock, that get_tree_bdev() has left us with.
-                unsafe {
-                    bindings::dput((*fc).root);
-                    (*fc).root = ptr::null_mut();
-                    bindings::deactivate_locked_super(sb.as_raw());
-                }
-            })
+            if !T::filled(options) {
+                T::revalidate(sb, options, context).inspect_err(|_| {
+                    // SAFETY: These are the references, and the lock, that get_tree_bdev() has left us with.
+                    unsafe {
+                        bindings::dput((*fc).root);
+                        (*fc).root = ptr::null_mut();
+                        bindings::deactivate_locked_super(sb.as_raw());
+                    }
+                })?;
+            }
+            Ok(())
         })
     }
 
     /// Remounting may change what the VFS keeps by itself, but never to read-write.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
         super::errno_or_zero(|| {
-            // SAFETY: The VFS hands in a valid context.
-            let (cleared, context) =
-                unsafe { ((*fc).sb_flags_mask & !(*fc).sb_flags, Context::from_raw(fc)) };
+            // SAFETY: The VFS hands in a valid context, with the root of a super block of ours.
+            let (cleared, options, sb, context) = unsafe {
+                (
+                    (*fc).sb_flags_mask & !(*fc).sb_flags,
+                    Self::options(fc),
+                    SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
+                    Context::from_raw(fc),
+                )
+            };
             if cleared & bindings::DAXFS_SB_RDONLY as u32 != 0 {
                 context.error(fmt!("cannot remount read-write: images are read-only"));
                 return Err(EROFS);
             }
-            Ok(())
+            T::reconfigure(sb, options, context)
         })
     }
 }

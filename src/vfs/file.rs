@@ -4,7 +4,7 @@
 
 use super::{xattr, FileSystem, INode};
 use crate::bindings;
-use crate::memory::{Files, Region};
+use crate::memory::{CacheMode, Files, Region};
 use core::marker::PhantomData;
 use kernel::{error::to_result, prelude::*};
 
@@ -23,12 +23,24 @@ impl Destination<'_> {
         unsafe { bindings::daxfs_helper_iov_iter_count(self.0) }
     }
 
+    /// Bring in what comes next, up to `length` bytes, so that it can be written without a page fault. This may wait
+    /// for anything. Return false if nothing of it can be written.
+    pub(crate) fn make_present(&mut self, length: usize) -> bool {
+        let length = length.min(PRESENT);
+        // SAFETY: The iterator is valid, and has that much room.
+        let missing = unsafe { bindings::fault_in_iov_iter_writeable(self.0, length) };
+        missing < length
+    }
+
     /// The C object.
     #[inline]
     pub(crate) fn as_raw(&mut self) -> *mut bindings::iov_iter {
         self.0
     }
 }
+
+/// Bytes of a destination that are brought in at a time.
+const PRESENT: usize = 2 << 20;
 
 /// The one extent of a file's content.
 pub(crate) struct Extent<'a> {
@@ -39,6 +51,8 @@ pub(crate) struct Extent<'a> {
     /// Bytes, from the first on, whose pages hold nothing else and can be mapped: a multiple of the page size,
     /// which reaches to the end of the file, or less than a page in front of it, or is 0.
     pub(crate) mappable: u64,
+    /// Whether other files share it.
+    pub(crate) shared: bool,
 }
 
 /// What a fault came to.
@@ -104,19 +118,6 @@ impl<T: FileSystem> Operations<T> {
         ..unsafe { core::mem::zeroed() }
     };
 
-    const PAGED_VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
-        fault: Some(Self::paged_fault),
-        huge_fault: Some(Self::paged_huge_fault),
-        // SAFETY: As above.
-        ..unsafe { core::mem::zeroed() }
-    };
-
-    const IOMAP: bindings::iomap_ops = bindings::iomap_ops {
-        iomap_begin: Some(Self::iomap_begin),
-        // SAFETY: As above.
-        ..unsafe { core::mem::zeroed() }
-    };
-
     unsafe extern "C" fn getattr(
         idmap: *mut bindings::mnt_idmap,
         path: *const bindings::path,
@@ -129,12 +130,13 @@ impl<T: FileSystem> Operations<T> {
             bindings::generic_fillattr(idmap, wanted, (*(*path).dentry).d_inode, stat);
             if wanted & (bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN) != 0
             {
-                // Every read is direct, from any byte to any other.
+                // Every read is direct, from any byte to any other. The loop driver takes the alignment of offsets
+                // for the size of its blocks, so it is that of the smallest device.
                 (*stat).result_mask |=
                     bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN;
                 (*stat).dio_mem_align = 1;
-                (*stat).dio_offset_align = 1;
-                (*stat).dio_read_offset_align = 1;
+                (*stat).dio_offset_align = bindings::DAXFS_SECTOR_SIZE;
+                (*stat).dio_read_offset_align = bindings::DAXFS_SECTOR_SIZE;
             }
         }
         0
@@ -160,7 +162,7 @@ impl<T: FileSystem> Operations<T> {
                 flags |= bindings::DAXFS_FIEMAP_EXTENT_NOT_ALIGNED;
                 allocated = file.size();
             }
-            if file.shares_pages() {
+            if extent.shared {
                 flags |= bindings::DAXFS_FIEMAP_EXTENT_SHARED;
             }
             if start >= allocated {
@@ -221,20 +223,36 @@ impl<T: FileSystem> Operations<T> {
         // VM_MAYWRITE then.
         super::errno_or_zero(|| {
             // SAFETY: The VFS hands in a valid description of a mapping of a file of ours.
-            let file = unsafe { INode::<T>::from_raw((*(*(*desc).file).f_mapping).host) };
+            let (raw, file) = unsafe {
+                let raw = (*desc).file;
+                (raw, INode::<T>::from_raw((*raw).f_inode))
+            };
             let extent = T::extent(file)?;
             if extent.mappable == 0 && file.size() > 0 {
                 // SAFETY: As above.
                 return to_result(unsafe { bindings::generic_file_readonly_mmap_prepare(desc) });
             }
-            T::map(file)?;
-            let (table, mixed, io) = match extent.region.files() {
-                Files::Dax(_) => (&Self::VM, false, false),
-                Files::Pages => (&Self::PAGED_VM, false, false),
-                Files::Frames { io } => (&Self::PAGED_VM, true, io),
+            if extent.mappable > 0 {
+                let mapping = T::map(file)?;
+                // SAFETY: The address space lives as long as the inode, and the file keeps that. Nothing of the file
+                // has been mapped by its former one, which is the inode's own.
+                unsafe { (*raw).f_mapping = mapping.as_ptr() };
+            }
+            let (mixed, cache) = match extent.region.files() {
+                Files::Dax(_) | Files::Pages => (false, CacheMode::WriteBack),
+                Files::Frames { cache, .. } => (true, cache),
             };
             // SAFETY: As above; the table is static.
-            unsafe { bindings::daxfs_helper_mmap_prepare(desc, table, mixed, io) };
+            unsafe { bindings::daxfs_helper_mmap_prepare(desc, &Self::VM, mixed) };
+            match cache {
+                CacheMode::WriteBack => {}
+                // SAFETY: As above.
+                CacheMode::WriteCombine => unsafe {
+                    bindings::daxfs_helper_mmap_writecombine(desc)
+                },
+                // SAFETY: As above.
+                CacheMode::Uncached => unsafe { bindings::daxfs_helper_mmap_noncached(desc) },
+            }
             Ok(())
         })
     }
@@ -248,48 +266,31 @@ impl<T: FileSystem> Operations<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The MM calls this on a mapping of a file of ours.
-        unsafe {
-            Self::serve(vmf, order, |extent, page| {
-                Self::failed_fault(extent, page, order)
-                    .unwrap_or_else(|| bindings::daxfs_helper_dax_fault(vmf, order, &Self::IOMAP))
-            })
-        }
-    }
-
-    /// Serves a fault: `mapped` maps a page of the extent, or the pages of `order` around it.
-    ///
-    /// # Safety
-    ///
-    /// `vmf` must be a fault on a mapping of a file of ours.
-    #[inline]
-    unsafe fn serve(
-        vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
-        mapped: impl FnOnce(&Extent<'_>, u64) -> bindings::vm_fault_t,
-    ) -> bindings::vm_fault_t {
-        // SAFETY: By the contract. The mapping is of the file itself, or of the one that it shares its pages with.
+        // SAFETY: The MM calls this on a mapping of a file of ours, which it keeps open.
         let (file, page) = unsafe {
             let fault = &(*vmf).__bindgen_anon_1;
-            let mapping = (*(*fault.vma).vm_file).f_mapping;
-            (INode::<T>::from_raw((*mapping).host), fault.pgoff as u64)
+            let inode = (*(*fault.vma).vm_file).f_inode;
+            (INode::<T>::from_raw(inode), fault.pgoff as u64)
         };
         let result = match T::extent(file) {
-            Ok(extent) if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT => {
-                mapped(&extent, page)
-            }
-            // SAFETY: By the contract.
+            // SAFETY: `mmap_prepare` set the mapping up for the region, with the extent's address space.
+            Ok(extent) if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT => unsafe {
+                extent
+                    .region
+                    .fault(vmf, order, extent.offset, extent.mappable)
+            },
+            // SAFETY: As above.
             Ok(extent) => unsafe { Self::tail_fault(vmf, order, file, &extent, page) },
             Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
         };
-        // SAFETY: By the contract.
+        // SAFETY: As above.
         unsafe { super::trace::fault(vmf, order, result) };
         Self::tell(file, order, result);
         result
     }
 
-    /// Serves a fault behind what can be mapped: on the last page of a file if that page holds other files, too,
-    /// with a copy.
+    /// Serve a fault after what can be mapped: on the last page of a file that shares that page with other files, with
+    /// a copy.
     ///
     /// # Safety
     ///
@@ -302,15 +303,20 @@ impl<T: FileSystem> Operations<T> {
         page: u64,
     ) -> bindings::vm_fault_t {
         let offset = page << bindings::DAXFS_PAGE_SHIFT;
-        if offset >= file.size() || extent.region.gone() {
+        if offset >= file.size() || extent.region.access().is_err() {
             return bindings::DAXFS_VM_FAULT_SIGBUS;
         }
         if order > 0 {
             return bindings::DAXFS_VM_FAULT_FALLBACK;
         }
-        match file.tail_page(offset) {
+        // SAFETY: By the contract; a file with pages after its extent has claimed that, as part of it can be mapped.
+        let tail = unsafe {
+            let vma = (*vmf).__bindgen_anon_1.vma;
+            crate::memory::tail((*(*vma).vm_file).f_mapping)
+        };
+        match file.tail_page(offset, tail) {
             Ok(page) => {
-                // SAFETY: The inode keeps the page as long as it lives, and the MM gets a reference of its own.
+                // SAFETY: The extent keeps the page as long as it lives, and the MM gets a reference of its own.
                 unsafe {
                     bindings::daxfs_helper_get_page(page.as_ptr());
                     (*vmf).page = page.as_ptr();
@@ -320,25 +326,6 @@ impl<T: FileSystem> Operations<T> {
             Err(error) if error == ENOMEM => bindings::DAXFS_VM_FAULT_OOM,
             Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
         }
-    }
-
-    /// Refuses a fault on a page whose memory has failed.
-    #[inline]
-    fn failed_fault(
-        extent: &Extent<'_>,
-        page: u64,
-        order: kernel::ffi::c_uint,
-    ) -> Option<bindings::vm_fault_t> {
-        // All that an entry of this order would map, as far as it is in the file.
-        let first = (page >> order << order) << bindings::DAXFS_PAGE_SHIFT;
-        let length = (super::PAGE_SIZE << order).min(extent.mappable.checked_sub(first)?);
-        if extent.region.sound(extent.offset + first, length) == length {
-            return None;
-        }
-        Some(match order {
-            0 => bindings::DAXFS_VM_FAULT_HWPOISON,
-            _ => bindings::DAXFS_VM_FAULT_FALLBACK,
-        })
     }
 
     /// Tells the filesystem what a fault came to.
@@ -382,53 +369,5 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: As above; this unlocks the folio.
         unsafe { bindings::daxfs_helper_folio_end_read(folio, result.is_ok()) };
         super::errno_or_zero(|| result)
-    }
-
-    unsafe extern "C" fn paged_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: As this function's own contract.
-        unsafe { Self::paged_huge_fault(vmf, 0) }
-    }
-
-    /// A fault on memory without a DAX device.
-    unsafe extern "C" fn paged_huge_fault(
-        vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
-    ) -> bindings::vm_fault_t {
-        // SAFETY: The MM calls this on a mapping of a file of ours that `mmap_prepare` set up for its region.
-        unsafe {
-            Self::serve(vmf, order, |extent, _| {
-                extent
-                    .region
-                    .fault(vmf, order, extent.offset, extent.mappable)
-            })
-        }
-    }
-
-    /// Tells where the content is: one extent from the first byte to the end of the last page that can be mapped.
-    unsafe extern "C" fn iomap_begin(
-        inode: *mut bindings::inode,
-        _position: bindings::loff_t,
-        _length: bindings::loff_t,
-        _flags: kernel::ffi::c_uint,
-        iomap: *mut bindings::iomap,
-        _source: *mut bindings::iomap,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The iomap code calls this on an inode of ours, with an iomap to fill.
-        let (file, iomap) = unsafe { (INode::<T>::from_raw(inode), &mut *iomap) };
-        super::errno_or_zero(|| {
-            let extent = T::extent(file)?;
-            let Files::Dax(range) = extent.region.files() else {
-                return Err(EIO);
-            };
-            if extent.region.gone() {
-                return Err(EIO);
-            }
-            iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
-            iomap.addr = range.offset + extent.offset;
-            iomap.offset = 0;
-            iomap.length = extent.mappable;
-            iomap.dax_dev = range.device.as_ptr();
-            Ok(())
-        })
     }
 }

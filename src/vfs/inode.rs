@@ -15,8 +15,6 @@ use kernel::{prelude::*, types::Opaque};
 struct Slot<T: FileSystem> {
     /// `None` until the inode is set up.
     data: Option<T::Inode>,
-    /// See [`INode::tail_page`]; null until it is needed.
-    tail: AtomicPtr<bindings::page>,
     inode: bindings::inode,
 }
 
@@ -77,22 +75,17 @@ impl<T: FileSystem> INode<T> {
 }
 
 impl<T: FileSystem> INode<T> {
-    /// Whether it maps the pages of another inode.
-    pub(crate) fn shares_pages(&self) -> bool {
-        let inode = self.as_raw();
-        // SAFETY: Constant until the inode is evicted.
-        unsafe { (*inode).i_mapping != &raw mut (*inode).i_data }
-    }
-
-    /// A page with a copy of the file's last bytes, which start at `offset`, a multiple of the page size and
-    /// less than a page in front of the end. It lives as long as the inode.
+    /// Return a page with a copy of the file's last bytes, and keep it in `tail` for the next call. The bytes start at
+    /// `offset`, a multiple of the page size less than a page before the end of the file.
     ///
     /// # Errors
     ///
     /// `EIO` when the memory fails, `ENOMEM`.
-    pub(super) fn tail_page(&self, offset: u64) -> Result<NonNull<bindings::page>> {
-        // SAFETY: The inode is in a slot.
-        let tail = unsafe { &(*slot::<T>(self.as_raw())).tail };
+    pub(super) fn tail_page(
+        &self,
+        offset: u64,
+        tail: &AtomicPtr<bindings::page>,
+    ) -> Result<NonNull<bindings::page>> {
         if let Some(page) = NonNull::new(tail.load(Ordering::Acquire)) {
             return Ok(page);
         }
@@ -215,8 +208,7 @@ pub(crate) struct Attributes<T: FileSystem> {
     pub(crate) may_have_acl: bool,
     /// Its kind.
     pub(crate) kind: Kind,
-    /// Regular file: the inode whose data are this one's, too. Both are mapped in the same way and of the same
-    /// size, and that one shares no other's pages: so the pages can be mapped as those of that one alone.
+    /// File that is mapped by copies: the inode whose copies it shows, which has the same data and no original.
     pub(crate) original: Option<INodeRef<T>>,
     /// The filesystem's part.
     pub(crate) data: T::Inode,
@@ -283,8 +275,7 @@ fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>)
                 if mapped == Mapped::Dax {
                     (*inode).i_flags |= bindings::DAXFS_S_DAX;
                 }
-                // What DAX and memory failure know of a page is the one mapping that it belongs to. This
-                // inode keeps the reference until it is evicted.
+                // This inode keeps the reference until it is evicted.
                 if let Some(original) = attributes.original {
                     (*inode).i_mapping = (*original.into_raw()).i_mapping;
                 }
@@ -402,7 +393,6 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The slot is ours; its `data` holds nothing yet that would have to be dropped.
         unsafe {
             (&raw mut (*slot).data).write(None);
-            (&raw mut (*slot).tail).write(AtomicPtr::new(ptr::null_mut()));
             &raw mut (*slot).inode
         }
     }
@@ -418,25 +408,17 @@ impl<T: FileSystem> Operations<T> {
     }
 
     pub(super) unsafe extern "C" fn evict(inode: *mut bindings::inode) {
-        // SAFETY: The VFS evicts an inode that has no user but those who pinned pages of it; these
-        // are waited for, as the pages' association with the inode ends here.
+        // SAFETY: The VFS evicts an inode that has no user. What was mapped of it belongs to its extent.
         unsafe {
             let (mapping, own) = ((*inode).i_mapping, &raw mut (*inode).i_data);
-            if mapping == own && (*inode).i_flags & bindings::DAXFS_S_DAX != 0 {
-                bindings::dax_break_layout_final(inode);
-            }
             bindings::truncate_inode_pages_final(own);
             let slot = slot::<T>(inode);
-            let tail = (*slot).tail.swap(ptr::null_mut(), Ordering::AcqRel);
-            if !tail.is_null() {
-                bindings::daxfs_helper_put_page(tail);
-            }
             if (*slot).data.is_some() {
                 T::evict(INode::from_raw(inode));
             }
             bindings::clear_inode(inode);
             if mapping != own {
-                // The reference to the inode that has the pages; see `set_up`.
+                // The reference to the original; see `set_up`.
                 (*inode).i_mapping = own;
                 bindings::iput((*mapping).host);
             }

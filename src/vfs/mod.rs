@@ -44,6 +44,7 @@ pub(crate) use xattr::{AclKind, NameList, ValueBuffer};
 
 use crate::bindings;
 use crate::image::layout::XattrPrefix;
+use core::ptr::NonNull;
 use kernel::{prelude::*, str::CString};
 
 /// A read-only filesystem whose files are mapped from a DAX device.
@@ -62,6 +63,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// What a mounted filesystem keeps.
     type Super: Send + Sync;
 
+    /// What keeps the memory of a filesystem, from before it is filled until after it is killed.
+    type Held: Send + Sync;
+
     /// What an inode in memory keeps.
     type Inode: Send + Sync;
 
@@ -79,7 +83,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Fails the mount; the reason is to be told to `context`.
     fn backing(options: &Self::Options, context: &Context) -> Result<Backing>;
 
-    /// Takes hold of the image for `sb`, which is on `bdev` if it is on a block device.
+    /// Fill `sb` with the image, which is on `bdev` if it is on a block device. `held` is dropped after the result, or
+    /// after a failure, and not under `s_umount`.
     ///
     /// # Errors
     ///
@@ -89,15 +94,31 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         shared: &Self::Shared,
         bdev: Option<&BlockDevice>,
         options: &mut Self::Options,
+        held: &mut Option<Self::Held>,
         context: &Context,
     ) -> Result<(Self::Super, Geometry)>;
 
-    /// Whether what `sb` was filled from still is what stands there, when it is mounted once more.
+    /// The device of `sb` is gone. Called under `s_umount`, with a block device only.
+    fn shutdown(sb: &SuperBlock<Self>);
+
+    /// Return whether [`Self::fill_super`] has used `options`, and no super block was found that existed before.
+    fn filled(options: &Self::Options) -> bool;
+
+    /// Check that the memory still holds the image that `sb` was filled from, and do the checks that `options` ask
+    /// for. Called when it is mounted again.
     ///
     /// # Errors
     ///
     /// Fails that mount; the reason is to be told to `context`.
-    fn revalidate(sb: &SuperBlock<Self>, context: &Context) -> Result;
+    fn revalidate(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context) -> Result;
+
+    /// Apply `options` to `sb`, which is remounted with them.
+    ///
+    /// # Errors
+    ///
+    /// Fails the remount; the reason is to be told to `context`.
+    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context)
+        -> Result;
 
     /// The root directory's inode.
     ///
@@ -146,12 +167,13 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// `EIO` when the inode is no regular file.
     fn extent(file: &INode<Self>) -> Result<Extent<'_>>;
 
-    /// Called before pages of the regular file `file` are mapped, each time.
+    /// Return the address space of the extent of the regular file `file`, all of whose mappable pages are in it. It
+    /// must live until [`Self::evict`]. Called for each mapping.
     ///
     /// # Errors
     ///
     /// Fails mmap(2).
-    fn map(file: &INode<Self>) -> Result;
+    fn map(file: &INode<Self>) -> Result<NonNull<bindings::address_space>>;
 
     /// Called when `inode` is about to go away, and none of its pages is mapped any more.
     fn evict(inode: &INode<Self>);
@@ -239,10 +261,6 @@ impl BlockDevice {
 }
 
 /// A super block that is being filled.
-///
-/// # Invariants
-///
-/// Outlives whatever [`FileSystem::fill_super`] returns for it.
 pub(crate) struct NewSuper(*mut bindings::super_block);
 
 impl NewSuper {
@@ -264,11 +282,6 @@ impl NewSuper {
             0 => CString::try_from_fmt(fmt!("0:{}", minor)),
             _ => CString::try_from_fmt(fmt!("{}", id)),
         }
-    }
-
-    /// The C object.
-    pub(crate) fn as_raw(&self) -> *mut bindings::super_block {
-        self.0
     }
 }
 

@@ -26,12 +26,19 @@ pub(crate) struct Statistics {
     pub(crate) name_max: u32,
 }
 
+/// What `s_fs_info` leads to.
+struct Data<T: FileSystem> {
+    // Dropped in this order.
+    filesystem: Option<T::Super>,
+    held: Option<T::Held>,
+}
+
 /// A mounted filesystem of type `T`.
 ///
 /// # Invariants
 ///
-/// Transparent over a valid `struct super_block` whose `s_fs_info` is a `T::Super` that lives until the
-/// last inode is gone.
+/// Transparent over a valid `struct super_block` whose `s_fs_info` is a boxed [`Data<T>`], which lives until the
+/// last inode is gone, with a filesystem in it.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
 
@@ -53,7 +60,12 @@ impl<T: FileSystem> SuperBlock<T> {
     #[inline]
     pub(crate) fn data(&self) -> &T::Super {
         // SAFETY: By the invariants.
-        unsafe { &*(*self.as_raw()).s_fs_info.cast::<T::Super>() }
+        unsafe {
+            (*(*self.as_raw()).s_fs_info.cast::<Data<T>>())
+                .filesystem
+                .as_ref()
+                .unwrap_unchecked()
+        }
     }
 
     /// Name of the device, for messages.
@@ -87,6 +99,7 @@ impl<T: FileSystem> Operations<T> {
         free_inode: Some(inode::Operations::<T>::free),
         evict_inode: Some(inode::Operations::<T>::evict),
         statfs: Some(Self::statfs),
+        shutdown: Some(Self::shutdown),
         show_options: Some(Self::show_options),
         // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
@@ -112,12 +125,22 @@ impl<T: FileSystem> Operations<T> {
             let shared = unsafe { Registration::<T>::shared((*sb).s_type) };
             let new = NewSuper(sb);
             let name = new.name()?;
-            let (data, geometry) = T::fill_super(&new, shared, bdev, options, context)?;
-            let data = KBox::new(data, GFP_KERNEL)?;
-            // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box,
-            // which `kill` frees also when this fails further down.
+            let data = Data::<T> {
+                filesystem: None,
+                held: None,
+            };
+            let data = KBox::into_raw(KBox::new(data, GFP_KERNEL)?);
+            // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box, which `kill`
+            // frees, also if this fails further down.
+            let data = unsafe {
+                (*sb).s_fs_info = data.cast();
+                &mut *data
+            };
+            let (filesystem, geometry) =
+                T::fill_super(&new, shared, bdev, options, &mut data.held, context)?;
+            data.filesystem = Some(filesystem);
+            // SAFETY: As above; the filesystem is there now.
             let this = unsafe {
-                (*sb).s_fs_info = KBox::into_raw(data).cast();
                 (*sb).s_op = &Self::TABLE;
                 (*sb).s_xattr = xattr::Operations::<T>::HANDLERS.as_ptr();
                 (*sb).s_export_op = &export::Operations::<T>::TABLE;
@@ -157,12 +180,17 @@ impl<T: FileSystem> Operations<T> {
             } else {
                 bindings::kill_block_super(sb);
             }
-            let data = (*sb).s_fs_info.cast::<T::Super>();
+            let data = (*sb).s_fs_info.cast::<Data<T>>();
             if !data.is_null() {
                 (*sb).s_fs_info = core::ptr::null_mut();
                 drop(KBox::from_raw(data));
             }
         }
+    }
+
+    unsafe extern "C" fn shutdown(sb: *mut bindings::super_block) {
+        // SAFETY: The VFS calls this for a super block of ours that is born.
+        T::shutdown(unsafe { SuperBlock::<T>::from_raw(sb) });
     }
 
     unsafe extern "C" fn statfs(

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A dma-buf's pages may belong to somebody who does with them what he likes: udmabuf shares those of
+ * a memfd, which can be punched, closed, and of huge pages. Mapped files keep their content, and
+ * everything is given back.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/udmabuf.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "mapped.h"
+#include "source.h"
+#include "util.h"
+
+#define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
+#define OPTIMIZE "/proc/sys/vm/hugetlb_optimize_vmemmap"
+
+static struct image image, small;
+static const char *mnt;
+
+static void set_number(const char *path, long long number)
+{
+	char text[32];
+	int fd = open(path, O_WRONLY | O_CLOEXEC), length;
+
+	length = snprintf(text, sizeof(text), "%lld", number);
+	REQUIRE(fd >= 0 && write(fd, text, length) == length);
+	close(fd);
+}
+
+static int make_buffer(int memfd, u64 offset, u64 size)
+{
+	struct udmabuf_create create = {
+		.memfd = memfd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.offset = offset,
+		.size = size,
+	};
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), fd;
+
+	if (device < 0)
+		SKIP("needs /dev/udmabuf");
+	fd = ioctl(device, UDMABUF_CREATE, &create);
+	close(device);
+	REQUIRE(fd >= 0);
+	return fd;
+}
+
+/* Mount the buffer and close it. */
+static void mount_buffer(int fd)
+{
+	const struct source *source = sources;
+
+	while (strcmp(source->name, "udmabuf"))
+		source++;
+	if (!context_mount(source_context(source, fd), mnt)) {
+		printf("# %s: %s\n", strerror(errno), context_log);
+		REQUIRE(!"mounted");
+	}
+	close(fd);
+}
+
+/* A memfd of huge pages, of which the kernel has enough then. */
+static int huge_memfd(size_t size)
+{
+	long long free = number_in("/proc/meminfo", "HugePages_Free:");
+	long long more = (long long)(size / HUGE_SIZE) - free;
+	int fd;
+
+	if (number_in("/proc/meminfo", "Hugepagesize:") != HUGE_SIZE / 1024)
+		SKIP("needs huge pages of 2 MiB");
+	if (more > 0)
+		set_number(HUGE_PAGES, number_in(HUGE_PAGES, "") + more);
+	if (number_in("/proc/meminfo", "HugePages_Free:") < (long long)(size / HUGE_SIZE))
+		SKIP("not enough huge pages");
+	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	REQUIRE(fd >= 0 && !ftruncate(fd, size));
+	return fd;
+}
+
+/* An image that begins @offset bytes after the start of a huge page. */
+static void in_huge_pages(size_t offset)
+{
+	size_t size = image_room(&image) + HUGE_SIZE;
+	int memfd = huge_memfd(size);
+	char *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	memcpy(address + offset, image.bytes, image.super->total_size);
+	munmap(address, size);
+	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	mount_buffer(make_buffer(memfd, offset, image_room(&image)));
+	good_files(mnt);
+	close(memfd);
+	good_files(mnt);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+/* The same of an image that is in one huge page, without its first page. */
+static void within_huge_page(size_t offset)
+{
+	int memfd = huge_memfd(HUGE_SIZE), fd;
+	char *address = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	char *file, buffer[6000];
+
+	REQUIRE(address != MAP_FAILED && offset + small.super->total_size <= HUGE_SIZE);
+	memcpy(address + offset, small.bytes, small.super->total_size);
+	munmap(address, HUGE_SIZE);
+	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	mount_buffer(make_buffer(memfd, offset, small.super->total_size));
+	close(memfd);
+	fd = open_in(mnt, "file", O_RDONLY);
+	CHECK_EQ(read(fd, buffer, sizeof(buffer)), sizeof(buffer));
+	CHECK(pattern_matches(buffer, sizeof(buffer), 6, 0));
+	file = mmap(NULL, sizeof(buffer), PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE(file != MAP_FAILED);
+	CHECK(pattern_matches(file, sizeof(buffer), 6, 0));
+	munmap(file, sizeof(buffer));
+	close(fd);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void huge_pages(void)
+{
+	static const size_t offsets[] = { 0, 4096, 12288, HUGE_SIZE - 4096 };
+	long long pages = number_in(HUGE_PAGES, "");
+
+	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++)
+		in_huge_pages(offsets[i]);
+	within_huge_page(0);
+	within_huge_page(12288);
+	within_huge_page(HUGE_SIZE / 2);
+	set_number(HUGE_PAGES, pages);
+}
+
+/* The kernel keeps one page for the records of all small pages, then, and maps it read-only. */
+static void optimized_huge_pages(void)
+{
+	long long before = number_in(OPTIMIZE, "");
+
+	if (before < 0)
+		SKIP("the kernel keeps all records of huge pages");
+	set_number(HUGE_PAGES, 0);
+	set_number(OPTIMIZE, 1);
+	huge_pages();
+	set_number(OPTIMIZE, before);
+}
+
+static int memfd_of(bool huge)
+{
+	size_t size = image_room(&image);
+	char *address;
+	int memfd;
+
+	if (!huge)
+		return memfd_with(&image, size, 0, F_SEAL_SHRINK);
+	memfd = huge_memfd(size);
+	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	REQUIRE(address != MAP_FAILED);
+	memcpy(address, image.bytes, image.super->total_size);
+	munmap(address, size);
+	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
+	return memfd;
+}
+
+static void punch(int memfd)
+{
+	punch_memfd(memfd, image_room(&image));
+}
+
+static void close_maker(int memfd)
+{
+	close(memfd);
+}
+
+/* The memfd loses its pages before or while a file is mapped. */
+static void lose_pages(bool huge, bool early, void (*lose)(int memfd))
+{
+	int memfd = memfd_of(huge), buffer = make_buffer(memfd, 0, image_room(&image));
+	struct mapped files;
+
+	if (early)
+		lose(memfd);
+	mount_buffer(buffer);
+	mapped_open(&files, mnt);
+	if (!early)
+		lose(memfd);
+	mapped_check(&files);
+	good_files(mnt);
+	mapped_close(&files);
+	if (lose != close_maker)
+		close(memfd);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+/* Some times, after which all memory is there again; the kernel has no complaints. */
+static void lose_and_count(bool huge, void (*lose)(int memfd))
+{
+	long long pages = number_in(HUGE_PAGES, ""), before, shmem;
+	int kmsg = kmsg_open(), rounds = getenv("DAXFS_SLOW") ? 2 : 3;
+
+	before = available_memory();
+	shmem = number_in("/proc/meminfo", "Shmem:");
+	for (int i = 0; i < rounds; i++)
+		lose_pages(huge, i == 1, lose);
+	set_number(HUGE_PAGES, pages);
+	/* What is available varies by some megabytes; every round would lose all of the memory. */
+	check_available(before, image_room(&image) / 2 / 1024);
+	CHECK(number_in("/proc/meminfo", "Shmem:") < shmem + 8192);
+	CHECK_EQ(kmsg_count(kmsg, "Bad page", NULL, 0), 0);
+	close(kmsg);
+}
+
+static void punched(void)
+{
+	lose_and_count(false, punch);
+}
+
+static void closed(void)
+{
+	lose_and_count(false, close_maker);
+}
+
+static void huge_punched(void)
+{
+	lose_and_count(true, punch);
+}
+
+static void huge_closed(void)
+{
+	lose_and_count(true, close_maker);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "udmabuf: from any page of huge pages", huge_pages },
+		{ "udmabuf: the same, with the records of huge pages shared", optimized_huge_pages },
+		{ "udmabuf: its memfd is punched", punched },
+		{ "udmabuf: its memfd is closed", closed },
+		{ "udmabuf: its memfd of huge pages is punched", huge_punched },
+		{ "udmabuf: its memfd of huge pages is closed", huge_closed },
+	};
+
+	fixture_device("scratch");
+	small = image_load_small();
+	/* Without its padding it fits into a part of a huge page. */
+	small.super->total_size = HUGE_SIZE / 2;
+	if (small.super->data.offset + small.super->data.length > HUGE_SIZE / 2)
+		small.super->data.length = HUGE_SIZE / 2 - small.super->data.offset;
+	image_seal(&small);
+	device_init();
+	mnt = private_mount_point();
+	if (!sources_image(&image))
+		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

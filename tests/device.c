@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Devices that lose their driver, and calls that may block for ever. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "util.h"
+
+/* Set when something did not end; shared by all points. */
+static bool *stuck;
+
+void device_init(void)
+{
+	stuck = mmap(NULL, sizeof(*stuck), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (stuck == MAP_FAILED)
+		ktap_skip_all("not enough memory");
+}
+
+int run_on_sources(const struct ktap_test *tests, size_t count,
+		   bool (*wanted)(const struct source *source), const struct image *image,
+		   const struct source **source)
+{
+	unsigned int results[KTAP_SKIP + 1] = {}, points = 0;
+	bool there[SOURCE_MAX] = {};
+	char title[200];
+
+	device_init();
+	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (size_t i = 0; i < source_count; i++) {
+		int fd = wanted(&sources[i]) ? sources[i].make(&sources[i], image) : -1;
+
+		there[i] = fd >= 0;
+		points += there[i] ? count : 0;
+		if (fd > 0)
+			close(fd);
+		else if (fd < 0 && wanted(&sources[i]))
+			printf("# %s: %s\n", sources[i].name, source_missing);
+	}
+	if (!points)
+		ktap_skip_all("the machine has none of the sources");
+	printf("KTAP version 1\n1..%u\n", points);
+	points = 0;
+	for (size_t i = 0; i < source_count * count; i++) {
+		struct ktap_test test = tests[i % count];
+
+		*source = &sources[i / count];
+		if (!there[i / count])
+			continue;
+		snprintf(title, sizeof(title), "%s: %s", (*source)->name, test.name);
+		test.name = title;
+		results[ktap_one(++points, &test)]++;
+	}
+	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
+	       results[KTAP_SKIP]);
+	return results[KTAP_FAIL] ? KTAP_FAIL : KTAP_PASS;
+}
+
+void device_find(const struct source *source, struct device *device)
+{
+	const char *name = strrchr(source_device(source), '/') + 1;
+	char link[PATH_MAX + 16], path[PATH_MAX];
+
+	if (!strcmp(source->argument, "dax"))
+		snprintf(link, sizeof(link), "/sys/bus/dax/devices/%s", name);
+	else
+		snprintf(link, sizeof(link), "/sys/class/block/%s/device", name);
+	REQUIRE(realpath(link, path));
+	snprintf(device->name, sizeof(device->name), "%.255s", strrchr(path, '/') + 1);
+	snprintf(link, sizeof(link), "%s/driver", path);
+	REQUIRE(realpath(link, device->driver));
+	device->node = source_device(source);
+}
+
+static bool tell_driver(const struct device *device, const char *file)
+{
+	ssize_t length = strlen(device->name);
+	char path[PATH_MAX + 16];
+	bool told;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", device->driver, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	told = fd >= 0 && write(fd, device->name, length) == length;
+	close(fd);
+	return told;
+}
+
+bool device_unbind(const struct device *device)
+{
+	return tell_driver(device, "unbind");
+}
+
+bool device_bind(const struct device *device)
+{
+	struct stat stat;
+
+	if (!tell_driver(device, "bind"))
+		return false;
+	for (int tries = 0; tries < 300 && lstat(device->node, &stat); tries++)
+		usleep(10000);
+	return true;
+}
+
+double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+void rest(double seconds)
+{
+	double end = now() + seconds;
+
+	while (now() < end)
+		usleep(seconds < 0.01 ? 200 : 2000);
+}
+
+static pid_t start(int (*run)(void *argument), void *argument, uid_t user)
+{
+	pid_t pid;
+	int null;
+
+	fflush(stdout);
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (pid)
+		return pid;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; fd < 3; fd++)
+		dup2(null, fd);
+	signal(SIGBUS, SIG_DFL);
+	if (user && (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user)))
+		_exit(100);
+	_exit(run(argument));
+}
+
+pid_t background(int (*run)(void *argument), void *argument)
+{
+	return start(run, argument, 0);
+}
+
+pid_t background_user(int (*run)(void *argument), void *argument)
+{
+	return start(run, argument, 1000);
+}
+
+int ends_within(pid_t pid, double seconds)
+{
+	double end = now() + seconds;
+	int status;
+
+	for (;;) {
+		pid_t got = waitpid(pid, &status, WNOHANG);
+
+		if (got == pid)
+			return status;
+		if (now() >= end)
+			return -1;
+		usleep(1000);
+	}
+}
+
+int limit(void)
+{
+	return getenv("DAXFS_SLOW") ? 60 : 8;
+}
+
+int reaped(const char *what, pid_t pid)
+{
+	int status = ends_within(pid, limit());
+
+	if (status == -1) {
+		*stuck = true;
+		printf("# %s has not ended\n", what);
+		REQUIRE(!"done in time");
+	}
+	return status;
+}
+
+int bounded(const char *what, int (*run)(void *argument), void *argument)
+{
+	int status = reaped(what, background(run, argument));
+
+	if (!WIFEXITED(status))
+		printf("# %s: wait status %#x\n", what, status);
+	REQUIRE(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+void skip_if_stuck(void)
+{
+	if (*stuck)
+		SKIP("what an earlier test began has not ended");
+}
+
+struct mount_arguments {
+	const struct source *source;
+	const char *dir;
+};
+
+static int do_mount(void *argument)
+{
+	const struct mount_arguments *arguments = argument;
+
+	return context_mount(source_context(arguments->source, 0), arguments->dir) ? 0 : errno;
+}
+
+int bounded_mount(const struct source *source, const char *dir)
+{
+	struct mount_arguments arguments = { source, dir };
+
+	return bounded("mount", do_mount, &arguments);
+}
+
+static int do_umount(void *argument)
+{
+	return umount(argument) ? errno : 0;
+}
+
+int bounded_umount(const char *dir)
+{
+	return bounded("umount", do_umount, (void *)dir);
+}
+
+static int do_sync(void *argument)
+{
+	sync();
+	return 0;
+}
+
+int bounded_sync(void)
+{
+	return bounded("sync", do_sync, NULL);
+}
+
+static int do_unbind(void *argument)
+{
+	return !device_unbind(argument);
+}
+
+pid_t begin_unbind(const struct device *device)
+{
+	return background(do_unbind, (void *)device);
+}
+
+int bounded_unbind(const struct device *device)
+{
+	return bounded("unbind", do_unbind, (void *)device);
+}
+
+static int do_drop_caches(void *argument)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, "2", 1) != 1;
+}
+
+void bounded_drop_caches(int times)
+{
+	while (times--)
+		CHECK_EQ(bounded("drop_caches", do_drop_caches, NULL), 0);
+}

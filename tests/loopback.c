@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Loop devices over files of an image, with and without direct I/O, and a file system on one. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define SIZE (1UL << 20)
+
+static struct image image;
+static const char *mnt;
+
+static void run(const char *format, ...)
+{
+	char command[4 * PATH_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(command, sizeof(command), format, arguments);
+	va_end(arguments);
+	if (system(command))
+		ktap_skip_all("needs mkdaxfs and mkfs.ext4");
+}
+
+/* A file with a pattern, and a file with a file system that has such a file. */
+static void make_image(void)
+{
+	char tree[PATH_MAX], path[PATH_MAX], *content = malloc(SIZE);
+	int fd;
+
+	snprintf(tree, sizeof(tree), "%s/loopback", work_dir());
+	run("rm -rf '%s' && mkdir -p '%s/inner'", tree, tree);
+	snprintf(path, sizeof(path), "%s/inner/pattern", tree);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	pattern_fill(content, SIZE, 1, 0);
+	REQUIRE(fd >= 0 && write(fd, content, SIZE) == (ssize_t)SIZE);
+	close(fd);
+	run("cd '%s' && mkfs.ext4 -q -O ^has_journal -d inner ext4 4M >&2 && mv inner/pattern . && rmdir inner",
+	    tree);
+	run("mkdaxfs --quiet '%s' '%s.daxfs' >&2", tree, tree);
+	snprintf(path, sizeof(path), "%s.daxfs", tree);
+	image = image_load(path);
+	run("rm -rf '%s' '%s.daxfs'", tree, tree);
+	free(content);
+}
+
+/* Mount the image from a memfd for this point. */
+static void mount_image(void)
+{
+	const struct source *source = sources;
+	int fd;
+
+	while (strcmp(source->name, "memfd"))
+		source++;
+	fd = source->make(source, &image);
+	REQUIRE(fd >= 0);
+	REQUIRE(context_mount(source_context(source, fd), mnt));
+	close(fd);
+}
+
+/* A loop device over @name that goes away when it is closed; returns the errno of what failed. */
+static int attach(const char *name, unsigned int flags, int *device, char node[32])
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY | flags };
+	int control, error;
+
+	if (access("/dev/loop-control", F_OK) && system("modprobe -q loop"))
+		SKIP("needs loop devices");
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	snprintf(node, 32, "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
+	close(control);
+	config.fd = open_in(mnt, name, O_RDONLY);
+	*device = open(node, O_RDONLY | O_CLOEXEC);
+	REQUIRE(*device >= 0);
+	error = ioctl(*device, LOOP_CONFIGURE, &config) ? errno : 0;
+	close(config.fd);
+	return error;
+}
+
+static bool is_direct(int device)
+{
+	struct loop_info64 info;
+
+	REQUIRE(!ioctl(device, LOOP_GET_STATUS64, &info));
+	return info.lo_flags & LO_FLAGS_DIRECT_IO;
+}
+
+static void good(int device)
+{
+	char *buffer = malloc(SIZE);
+
+	CHECK_EQ(pread(device, buffer, SIZE, 0), SIZE);
+	CHECK(pattern_matches(buffer, SIZE, 1, 0));
+	free(buffer);
+}
+
+static void plain(void)
+{
+	char node[32];
+	int device;
+
+	mount_image();
+	REQUIRE(attach("pattern", 0, &device, node) == 0);
+	good(device);
+}
+
+static void direct(void)
+{
+	char node[32], *buffer = aligned_alloc(4096, 4096);
+	int device, sectors;
+
+	mount_image();
+	REQUIRE(attach("pattern", LO_FLAGS_DIRECT_IO, &device, node) == 0);
+	CHECK(is_direct(device));
+	good(device);
+	/* Through the loop device's own direct I/O, too. */
+	sectors = open(node, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	REQUIRE(sectors >= 0);
+	CHECK_EQ(pread(sectors, buffer, 1024, 512 * 7), 1024);
+	CHECK(pattern_matches(buffer, 1024, 1, 512 * 7));
+}
+
+static void switched(void)
+{
+	char node[32];
+	int device;
+
+	mount_image();
+	REQUIRE(attach("pattern", 0, &device, node) == 0);
+	CHECK(!ioctl(device, LOOP_SET_DIRECT_IO, 1UL));
+	CHECK(is_direct(device));
+	good(device);
+	CHECK(!ioctl(device, LOOP_SET_DIRECT_IO, 0UL));
+	CHECK(!is_direct(device));
+}
+
+/* What losetup(8) makes of it. */
+static void by_losetup(void)
+{
+	char command[PATH_MAX];
+
+	mount_image();
+	snprintf(command, sizeof(command),
+		 "set -e; d=$(losetup -f -r --show --direct-io=on '%s/pattern'); trap \"losetup -d $d\" EXIT; cmp $d '%s/pattern'",
+		 mnt, mnt);
+	CHECK_EQ(system(command), 0);
+}
+
+static void file_system(void)
+{
+	char node[32], dir[PATH_MAX], path[PATH_MAX + 16];
+	int device, fd;
+
+	mount_image();
+	REQUIRE(attach("ext4", LO_FLAGS_DIRECT_IO, &device, node) == 0);
+	snprintf(dir, sizeof(dir), "%s/inner", work_dir());
+	mkdir(dir, 0755);
+	if (mount(node, dir, "ext4", MS_RDONLY, NULL)) {
+		if (errno == ENODEV)
+			SKIP("needs ext4");
+		REQUIRE(!"mounted");
+	}
+	snprintf(path, sizeof(path), "%s/pattern", dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	good(fd);
+	close(fd);
+	CHECK(!umount(dir));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "loop device", plain },
+		{ "loop device with direct I/O", direct },
+		{ "loop device that is switched to direct I/O", switched },
+		{ "losetup --direct-io=on", by_losetup },
+		{ "a file system on one with direct I/O", file_system },
+	};
+
+	mnt = private_mount_point();
+	make_image();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

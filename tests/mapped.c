@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Mapped files of the image sources.daxfs, and what happens to their memory. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "mapped.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define MIDDLE 65537UL
+#define KPF_HWPOISON 19
+
+/* Where the files are. */
+static const char *mnt;
+
+static int open_file(size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%zu", size);
+	return open_in(mnt, path, O_RDONLY);
+}
+
+static char *map_file(size_t size, int protection, int flags)
+{
+	int fd = open_file(size);
+	char *address = mmap(NULL, size, protection, flags, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd);
+	return address;
+}
+
+void mapped_open(struct mapped *files, const char *dir)
+{
+	mnt = dir;
+	files->large = map_file(LARGE, PROT_READ, MAP_SHARED);
+	files->middle = map_file(MIDDLE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	files->private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	touch_pages(files->large, LARGE, 4096);
+	touch_pages(files->private, LARGE, 4096);
+	files->private[5000] ^= 1;
+}
+
+void mapped_check(const struct mapped *files)
+{
+	CHECK(pattern_matches(files->large, LARGE, LARGE, 0));
+	CHECK(pattern_matches(files->middle, MIDDLE, MIDDLE, 0));
+	files->private[5000] ^= 1;
+	CHECK(pattern_matches(files->private, LARGE, LARGE, 0));
+	files->private[5000] ^= 1;
+}
+
+void mapped_check_gone(const struct mapped *files)
+{
+	CHECK(gets_sigbus(files->large) && gets_sigbus(files->large + LARGE - 1));
+	CHECK(gets_sigbus(files->middle));
+	CHECK(gets_sigbus(files->private) && gets_sigbus(files->private + 8192));
+	CHECK_EQ(files->private[5000] & 0xff, pattern_byte(LARGE, 5000) ^ 1);
+}
+
+void mapped_close(const struct mapped *files)
+{
+	munmap(files->large, LARGE);
+	munmap(files->middle, MIDDLE);
+	munmap(files->private, LARGE);
+}
+
+void good_files(const char *dir)
+{
+	static const size_t sizes[] = { 1, 4097, MIDDLE, HUGE_SIZE + 1, LARGE };
+	/* malloc() would keep the memory, which is counted. */
+	char *buffer = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+
+	REQUIRE(buffer != MAP_FAILED);
+	mnt = dir;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		size_t size = sizes[i];
+		char *shared = map_file(size, PROT_READ, MAP_SHARED);
+		char *private = map_file(size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		int fd = open_file(size);
+
+		CHECK_EQ(read(fd, buffer, size), size);
+		CHECK(pattern_matches(buffer, size, size, 0));
+		CHECK(pattern_matches(shared, size, size, 0));
+		private[size / 2] ^= 1;
+		CHECK(pattern_matches(shared, size, size, 0));
+		private[size / 2] ^= 1;
+		CHECK(pattern_matches(private, size, size, 0));
+		munmap(shared, size);
+		munmap(private, size);
+		close(fd);
+	}
+	munmap(buffer, LARGE);
+}
+
+void punch_memfd(int memfd, size_t size)
+{
+	REQUIRE(!fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size));
+}
+
+long long available_memory(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	sync();
+	REQUIRE(fd >= 0 && write(fd, "3", 1) == 1);
+	close(fd);
+	return number_in("/proc/meminfo", "MemAvailable:") +
+	       number_in("/proc/meminfo", "HugePages_Free:") * (long long)(HUGE_SIZE / 1024);
+}
+
+void check_available(long long before, long long less)
+{
+	long long after = 0;
+
+	for (int tries = 0; tries < 100; tries++) {
+		after = available_memory();
+		if (after > before - less)
+			break;
+		usleep(50000);
+	}
+	if (!CHECK(after > before - less))
+		printf("# %lld kB available before, %lld kB after\n", before, after);
+}
+
+static sigjmp_buf after_load;
+static sig_atomic_t loading;
+
+/* Processes that map the page may also be signalled at once. */
+static void on_sigbus(int signal)
+{
+	if (loading)
+		siglongjmp(after_load, 1);
+}
+
+/* Whether a load from @address by this process gets SIGBUS. */
+static bool load_fails(const char *address)
+{
+	bool failed = true;
+
+	if (!sigsetjmp(after_load, 1)) {
+		__atomic_store_n(&loading, true, __ATOMIC_SEQ_CST);
+		touch_pages(address, 1, 1);
+		failed = false;
+	}
+	__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
+	return failed;
+}
+
+static bool load_fails_soon(const char *address)
+{
+	double end = now() + (getenv("DAXFS_SLOW") ? 8 : 1);
+
+	while (now() < end) {
+		if (load_fails(address))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+static bool known_to_fail(u64 frame)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	u64 flags = 0;
+
+	pread(fd, &flags, 8, frame * 8);
+	close(fd);
+	return flags >> KPF_HWPOISON & 1;
+}
+
+/* The source of the page that fails. */
+static const struct source *failing;
+
+/* Have the page at @argument fail. The kernel may kill the process. */
+static int fail_page(void *argument)
+{
+	const char *address = argument;
+	char text[32];
+	u64 frame;
+	int fd;
+
+	touch_pages(address, 1, 1);
+	if (failing->pages)
+		return madvise((void *)address, 4096, MADV_HWPOISON) ? errno : 0;
+	page_frames(address, 1, &frame);
+	snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame);
+	fd = open("/sys/kernel/debug/hwpoison/corrupt-pfn", O_WRONLY | O_CLOEXEC);
+	return write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
+}
+
+/* Returns an errno if it cannot fail. */
+static int inject(char *address)
+{
+	int status, error;
+	u64 frame;
+
+	if (!failing->pages && system("modprobe -q hwpoison_inject") &&
+	    access("/sys/kernel/debug/hwpoison/corrupt-pfn", F_OK))
+		SKIP("needs the module hwpoison_inject");
+	touch_pages(address, 1, 1);
+	page_frames(address, 1, &frame);
+	status = reaped("the failure", background(fail_page, address));
+	if (WIFSIGNALED(status)) {
+		CHECK_EQ(WTERMSIG(status), SIGBUS);
+		return 0;
+	}
+	error = WEXITSTATUS(status);
+	/* Of some pages the kernel says that it could not do much about them. */
+	return known_to_fail(frame) ? 0 : error;
+}
+
+/* The bytes of a file that fail with the page at @bad. */
+static void failed_range(size_t bad, size_t *start, size_t *end)
+{
+	size_t unit = strstr(failing->name, "hugetlb") ? HUGE_SIZE : 4096;
+
+	*start = bad & ~(unit - 1);
+	*end = *start + unit < LARGE ? *start + unit : LARGE;
+}
+
+/* What a new process sees. */
+static void page_is_bad(size_t bad)
+{
+	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
+	char *private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	int fd = open_file(LARGE);
+	size_t start, end;
+
+	failed_range(bad, &start, &end);
+	CHECK(load_fails(shared + bad) && load_fails(shared + bad + 4095));
+	CHECK(load_fails(private + bad));
+	CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
+	CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
+	CHECK(pattern_matches(buffer, start, LARGE, 0));
+	CHECK_EQ(pread(fd, buffer, LARGE, end), LARGE - end);
+	CHECK(pattern_matches(buffer, LARGE - end, LARGE, end));
+	CHECK(!load_fails(shared + start - 1) && !load_fails(shared + end));
+	CHECK(pattern_matches(shared, start, LARGE, 0));
+	CHECK(pattern_matches(shared + end, LARGE - end, LARGE, end));
+	munmap(shared, LARGE);
+	munmap(private, LARGE);
+	shared = map_file(MIDDLE, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(shared, MIDDLE, MIDDLE, 0));
+	munmap(shared, MIDDLE);
+	free(buffer);
+	close(fd);
+}
+
+int page_fails(const struct source *source, const struct image *image, const char *dir)
+{
+	size_t bad = 2 * HUGE_SIZE + 188 * 4096;
+	char *touched, *populated, *private, *injected;
+	int memory = source->make(source, image), error;
+
+	REQUIRE(memory >= 0);
+	mnt = dir;
+	failing = source;
+	signal(SIGBUS, on_sigbus);
+	REQUIRE(context_mount(source_context(source, memory), mnt));
+	touched = map_file(LARGE, PROT_READ, MAP_SHARED);
+	populated = map_file(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	CHECK(pattern_matches(touched, LARGE, LARGE, 0));
+	CHECK(pattern_matches(private, LARGE, LARGE, 0));
+	/* This process has a page of its own there, which is a good one. */
+	private[bad - 4096] ^= 1;
+	injected = map_file(LARGE, PROT_READ, MAP_SHARED);
+	error = inject(injected + bad);
+	if (!error) {
+		CHECK(load_fails_soon(touched + bad));
+		CHECK(load_fails_soon(populated + bad));
+		CHECK(load_fails_soon(private + bad));
+		CHECK(!load_fails(private + bad - 4096));
+		page_is_bad(bad);
+	}
+	munmap(touched, LARGE);
+	munmap(populated, LARGE);
+	munmap(private, LARGE);
+	munmap(injected, LARGE);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (!error) {
+		/* The next mount knows. */
+		REQUIRE(context_mount(source_context(source, memory), mnt));
+		page_is_bad(bad);
+		CHECK_EQ(bounded_umount(mnt), 0);
+	}
+	if (memory)
+		close(memory);
+	return error;
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * An ordinary user has a pipe hold one page of an image. Only the memory's own removal waits for
+ * that; unmounting does not, and everybody else goes on.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define MIDDLE 65537UL
+#define OTHER (HUGE_SIZE + 1)
+
+static const struct source *source, *other;
+static const char *mnt;
+static char other_mnt[PATH_MAX];
+static struct device device;
+
+static int open_quietly(const char *dir, size_t size)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sizes/%zu", dir, size);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* A process that does something with a page and then waits until it shall go on. */
+struct helper {
+	pid_t pid;
+	bool stays_mapped;
+	size_t size;
+	bool ready, go;
+};
+
+static struct helper *new_helper(size_t size)
+{
+	struct helper *helper = mmap(NULL, sizeof(*helper), PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	REQUIRE(helper != MAP_FAILED);
+	helper->size = size;
+	return helper;
+}
+
+static void wait_for_go(struct helper *helper)
+{
+	__atomic_store_n(&helper->ready, true, __ATOMIC_SEQ_CST);
+	while (!__atomic_load_n(&helper->go, __ATOMIC_SEQ_CST))
+		usleep(1000);
+}
+
+static char *map_touched(struct helper *helper)
+{
+	int fd = open_quietly(mnt, helper->size);
+	char *address = mmap(NULL, helper->size, PROT_READ, MAP_SHARED, fd, 0);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (address == MAP_FAILED)
+		_exit(1);
+	touch_pages(address, helper->size, 4096);
+	close(fd);
+	return address;
+}
+
+/* Hold the fourth page, and see in the end whether it still has what it had. */
+static int hold(void *argument)
+{
+	struct helper *helper = argument;
+	char *address = map_touched(helper), buffer[4096];
+	struct iovec vector = { address + 12288, 4096 };
+	int ends[2];
+
+	if (pipe(ends) || vmsplice(ends[1], &vector, 1, 0) != 4096)
+		return 2;
+	if (!helper->stays_mapped)
+		munmap(address, helper->size);
+	wait_for_go(helper);
+	if (read(ends[0], buffer, 4096) != 4096)
+		return 3;
+	return pattern_matches(buffer, 4096, helper->size, 12288) ? 0 : 4;
+}
+
+/* Load from a page that is mapped, in the end. */
+static int load(void *argument)
+{
+	struct helper *helper = argument;
+	char *address = map_touched(helper);
+
+	wait_for_go(helper);
+	touch_pages(address + 8192, 4096, 4096);
+	return 0;
+}
+
+static struct helper *start(int (*run)(void *argument), struct helper *helper)
+{
+	helper->pid = background_user(run, helper);
+	for (int tries = 0; tries < 5000 && !__atomic_load_n(&helper->ready, __ATOMIC_SEQ_CST); tries++)
+		usleep(1000);
+	REQUIRE(helper->ready);
+	return helper;
+}
+
+static struct helper *holder(size_t size, bool stays_mapped)
+{
+	struct helper *helper = new_helper(size);
+
+	helper->stays_mapped = stays_mapped;
+	return start(hold, helper);
+}
+
+static int go_on(const char *what, struct helper *helper)
+{
+	__atomic_store_n(&helper->go, true, __ATOMIC_SEQ_CST);
+	return reaped(what, helper->pid);
+}
+
+static int read_file(void *argument)
+{
+	static char buffer[MIDDLE];
+	int fd = open_quietly(argument, MIDDLE);
+
+	if (fd < 0 || pread(fd, buffer, MIDDLE, 0) != (ssize_t)MIDDLE)
+		return errno;
+	return pattern_matches(buffer, MIDDLE, MIDDLE, 0) ? 0 : 200;
+}
+
+static int map_file(void *argument)
+{
+	int fd = open_quietly(argument, LARGE);
+	char *address = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (address == MAP_FAILED)
+		return errno;
+	return pattern_matches(address, LARGE, LARGE, 0) ? 0 : 200;
+}
+
+static int read_of_open_file(void *argument)
+{
+	char byte;
+
+	return pread(*(int *)argument, &byte, 1, 5) == 1 ? 0 : errno;
+}
+
+/* The kernel may kill who does that. */
+static int fail_anonymous_page(void *argument)
+{
+	char *address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*address = 1;
+	return madvise(address, 4096, MADV_HWPOISON) ? errno : 0;
+}
+
+/* Each time another page of a file that no other test maps; likewise. */
+static int fail_other_page(void *argument)
+{
+	int fd = open_quietly(other_mnt, OTHER);
+	char *address = mmap(NULL, OTHER, PROT_READ, MAP_SHARED, fd, 0);
+	size_t page = 16 + (source - sources);
+
+	touch_pages(address, OTHER, 4096);
+	return madvise(address + page * 4096, 4096, MADV_HWPOISON) ? errno : 0;
+}
+
+/* Everything that has nothing to do with the page is done at once. */
+static void others_go_on(bool fail)
+{
+	int status;
+
+	CHECK_EQ(bounded_umount(other_mnt), 0);
+	CHECK_EQ(bounded_mount(other, other_mnt), 0);
+	CHECK_EQ(bounded("read", read_file, other_mnt), 0);
+	CHECK_EQ(bounded("map", map_file, other_mnt), 0);
+	CHECK_EQ(bounded_sync(), 0);
+	if (!fail)
+		return;
+	status = reaped("memory failure", background(fail_anonymous_page, NULL));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EINVAL)
+		return;
+	CHECK(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+	status = reaped("memory failure of the other device", background(fail_other_page, NULL));
+	CHECK(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+}
+
+static void begin(void)
+{
+	skip_if_stuck();
+	for (other = sources; other < sources + source_count; other++)
+		if (!strcmp(other->name, "virtio-pmem"))
+			break;
+	if (other == sources + source_count || other->make(other, NULL))
+		SKIP("needs another device, of virtio-pmem");
+	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
+	mkdir(other_mnt, 0755);
+	REQUIRE(source->make(source, NULL) == 0);
+	if (source_is_device(source))
+		device_find(source, &device);
+	CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded_mount(other, other_mnt), 0);
+}
+
+/* All is as it was. */
+static void end(bool mounted)
+{
+	CHECK_EQ(bounded_umount(other_mnt), 0);
+	if (!mounted)
+		CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded("read", read_file, (void *)mnt), 0);
+	CHECK_EQ(bounded("map", map_file, (void *)mnt), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void unbound(void)
+{
+	struct helper *held, *loads;
+	pid_t unbinding;
+	int status, fd;
+
+	if (!source_is_device(source))
+		SKIP("it has no driver");
+	begin();
+	fd = open_quietly(mnt, MIDDLE);
+	held = holder(LARGE, true);
+	loads = start(load, new_helper(LARGE));
+	unbinding = begin_unbind(&device);
+	rest(0.3);
+	CHECK_EQ(bounded("read", read_of_open_file, &fd), EIO);
+	status = go_on("a load", loads);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	others_go_on(true);
+	/* There must be a page as long as somebody holds it. */
+	CHECK_EQ(ends_within(unbinding, 0), -1);
+	CHECK_EQ(go_on("the holder", held), 0);
+	CHECK_EQ(reaped("unbind", unbinding), 0);
+	close(fd);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	REQUIRE(device_bind(&device));
+	end(false);
+}
+
+/* An errno; 200 if the log of the mount does not say what it should. */
+static int mount_while_held(void *argument)
+{
+	if (context_mount(source_context(source, 0), mnt))
+		return 0;
+	return strstr(context_log, "memory of the previous mount is still in use") ? errno : 200;
+}
+
+static int remove_module(void *argument)
+{
+	return syscall(SYS_delete_module, "daxfs", O_NONBLOCK) ? errno : 0;
+}
+
+/* Mounts as soon as that works, which is soon after the page was released. */
+static void mount_at_last(void)
+{
+	double start = now();
+	int error;
+
+	do {
+		error = bounded_mount(source, mnt);
+		if (error == EBUSY)
+			rest(0.05);
+	} while (error == EBUSY && now() < start + limit());
+	CHECK_EQ(error, 0);
+}
+
+static void unmounted_with(size_t size)
+{
+	struct helper *held;
+	int error;
+
+	begin();
+	held = holder(size, false);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	CHECK_EQ(bounded_sync(), 0);
+	CHECK_EQ(bounded("mount", mount_while_held, NULL), EBUSY);
+	others_go_on(false);
+	CHECK_EQ(bounded_umount(other_mnt), 0);
+	error = bounded("delete_module", remove_module, NULL);
+	CHECK(error == EBUSY || error == EAGAIN);
+	CHECK_EQ(bounded_mount(other, other_mnt), 0);
+	CHECK_EQ(go_on("the holder", held), 0);
+	mount_at_last();
+	end(true);
+}
+
+static void unmounted(void)
+{
+	unmounted_with(MIDDLE);
+	unmounted_with(LARGE);
+}
+
+static void unmounted_and_unbound(void)
+{
+	struct helper *held;
+	pid_t unbinding;
+
+	if (!source_is_device(source))
+		SKIP("it has no driver");
+	begin();
+	held = holder(LARGE, false);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	unbinding = begin_unbind(&device);
+	rest(0.3);
+	others_go_on(false);
+	CHECK_EQ(ends_within(unbinding, 0), -1);
+	CHECK_EQ(go_on("the holder", held), 0);
+	CHECK_EQ(reaped("unbind", unbinding), 0);
+	REQUIRE(device_bind(&device));
+	end(false);
+}
+
+/* The holder alone keeps its page; the inode may go. */
+static void caches_dropped(void)
+{
+	struct helper *held, *held_too;
+
+	begin();
+	held = holder(LARGE, false);
+	held_too = holder(MIDDLE, false);
+	bounded_drop_caches(3);
+	CHECK_EQ(bounded("read", read_file, (void *)mnt), 0);
+	CHECK_EQ(bounded("map", map_file, (void *)mnt), 0);
+	bounded_drop_caches(2);
+	CHECK_EQ(bounded_sync(), 0);
+	CHECK_EQ(go_on("the holder", held), 0);
+	CHECK_EQ(go_on("the other holder", held_too), 0);
+	bounded_drop_caches(1);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	mount_at_last();
+	end(true);
+}
+
+/* Holders die with their pages. */
+static void killed(void)
+{
+	begin();
+	for (int i = 0; i < 4; i++) {
+		struct helper *held = holder(i & 1 ? MIDDLE : LARGE, false);
+
+		if (i & 2)
+			kill(held->pid, SIGKILL);
+		CHECK_EQ(bounded_umount(mnt), 0);
+		kill(held->pid, SIGKILL);
+		reaped("the holder", held->pid);
+		mount_at_last();
+	}
+	end(true);
+}
+
+static bool has_driver_or_range(const struct source *source)
+{
+	return !strcmp(source->name, "NVDIMM") || !strcmp(source->name, "CXL (fsdev)") ||
+	       !strcmp(source->name, "phys");
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "its device is unbound", unbound },
+		{ "it is unmounted", unmounted },
+		{ "it is unmounted, then unbound", unmounted_and_unbound },
+		{ "caches are dropped", caches_dropped },
+		{ "the holder is killed", killed },
+	};
+
+	mnt = private_mount_point();
+	return run_on_sources(tests, ARRAY_SIZE(tests), has_driver_or_range, NULL, &source);
+}

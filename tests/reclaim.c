@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Inodes whose files were mapped are given back like all others when nobody has them any more, with
+ * all that the mapping took.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "util.h"
+
+/* Files of several pages, pairs with the same content, and files that are never mapped. */
+#define MAPPED 2000
+#define TWINS 300
+#define OTHERS 2000
+
+static const char *device, *mnt;
+
+static size_t size_of(unsigned int number)
+{
+	return 5000 + number % 5 * 3000;
+}
+
+static void path_of(char path[64], char kind, unsigned int number)
+{
+	snprintf(path, 64, "%c%u/%u", kind, number / 100, number);
+}
+
+static void make_files(int dir, char kind, unsigned int count)
+{
+	static char content[20000];
+	char path[64];
+
+	for (unsigned int i = 0; i < count; i++) {
+		size_t size = kind == 'o' ? 10 : size_of(i);
+		int fd;
+
+		if (i % 100 == 0) {
+			snprintf(path, sizeof(path), "%c%u", kind, i / 100);
+			REQUIRE(!mkdirat(dir, path, 0755));
+		}
+		/* What is called a has the same content as b. */
+		pattern_fill(content, size, i + (kind == 'm' ? 100000 : 0), 0);
+		path_of(path, kind, i);
+		fd = openat(dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+		REQUIRE(fd >= 0 && write(fd, content, size) == (ssize_t)size);
+		close(fd);
+	}
+}
+
+static void make_image(void)
+{
+	char tree[PATH_MAX], path[PATH_MAX], command[3 * PATH_MAX];
+	struct image image;
+	int dir;
+
+	umask(022);
+	snprintf(tree, sizeof(tree), "%s/reclaim", work_dir());
+	snprintf(path, sizeof(path), "%s/reclaim.daxfs", work_dir());
+	snprintf(command, sizeof(command), "rm -rf '%s'; mkdir '%s'", tree, tree);
+	REQUIRE(!system(command));
+	dir = open(tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	make_files(dir, 'm', MAPPED);
+	make_files(dir, 'a', TWINS);
+	make_files(dir, 'b', TWINS);
+	make_files(dir, 'o', OTHERS);
+	close(dir);
+	snprintf(command, sizeof(command), "mkdaxfs --quiet '%s' '%s' >&2; rm -rf '%s'", tree, path, tree);
+	if (system(command) || access(path, R_OK))
+		ktap_skip_all("needs mkdaxfs");
+	image = image_load(path);
+	image_write(&image, device);
+	image_free(&image);
+	unlink(path);
+}
+
+static void stat_files(char kind, unsigned int count)
+{
+	char path[64], whole[PATH_MAX];
+	struct stat stat;
+
+	for (unsigned int i = 0; i < count; i++) {
+		path_of(path, kind, i);
+		snprintf(whole, sizeof(whole), "%s/%s", mnt, path);
+		CHECK(!lstat(whole, &stat));
+	}
+}
+
+static void map_files(char kind, unsigned int count)
+{
+	char path[64];
+
+	for (unsigned int i = 0; i < count; i++) {
+		size_t size = size_of(i);
+		char *address;
+		int fd;
+
+		path_of(path, kind, i);
+		fd = open_in(mnt, path, O_RDONLY);
+		address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+		REQUIRE(address != MAP_FAILED);
+		touch_pages(address, size, 4096);
+		munmap(address, size);
+		close(fd);
+	}
+}
+
+struct counts {
+	long long inodes, nodes;
+};
+
+/* What is left when the caches have been dropped three times. */
+static struct counts left(void)
+{
+	struct counts counts;
+
+	bounded_drop_caches(3);
+	/* Inodes are freed after a grace period, and processors keep some free ones for themselves. */
+	rest(0.3);
+	system("for name in daxfs_inode radix_tree_node; do echo 1 >/sys/kernel/slab/$name/shrink; done 2>/dev/null");
+	counts.inodes = number_in("/proc/slabinfo", "daxfs_inode ");
+	counts.nodes = number_in("/proc/slabinfo", "radix_tree_node ");
+	if (counts.inodes < 0)
+		SKIP("the kernel does not count inodes in /proc/slabinfo");
+	return counts;
+}
+
+static struct counts before;
+
+static void begin(void)
+{
+	skip_if_stuck();
+	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+	stat_files('m', MAPPED);
+	stat_files('a', TWINS);
+	stat_files('b', TWINS);
+	stat_files('o', OTHERS);
+	before = left();
+}
+
+static void given_back(void)
+{
+	struct counts after = left();
+
+	/* Other users of such nodes come and go. */
+	if (!CHECK(after.inodes < before.inodes + 100) || !CHECK(after.nodes < before.nodes + 500))
+		printf("# inodes: %lld without mapping, %lld after; nodes: %lld, %lld\n",
+		       before.inodes, after.inodes, before.nodes, after.nodes);
+}
+
+static void end(void)
+{
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void mapped(void)
+{
+	begin();
+	map_files('m', MAPPED);
+	stat_files('o', OTHERS);
+	given_back();
+	map_files('m', MAPPED);
+	given_back();
+	end();
+}
+
+static void twins(void)
+{
+	begin();
+	map_files('a', TWINS);
+	map_files('b', TWINS);
+	stat_files('o', OTHERS);
+	given_back();
+	map_files('b', TWINS);
+	given_back();
+	map_files('a', TWINS);
+	map_files('b', TWINS);
+	given_back();
+	end();
+}
+
+/* One page stays with a pipe; what else was mapped goes. */
+static void pinned(void)
+{
+	char path[64], buffer[4096], *address;
+	struct iovec vector = { NULL, 4096 };
+	int ends[2], fd;
+
+	begin();
+	path_of(path, 'a', 7);
+	fd = open_in(mnt, path, O_RDONLY);
+	address = mmap(NULL, size_of(7), PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE(address != MAP_FAILED && !pipe(ends));
+	vector.iov_base = address;
+	REQUIRE(vmsplice(ends[1], &vector, 1, 0) == 4096);
+	munmap(address, size_of(7));
+	close(fd);
+	map_files('m', MAPPED);
+	map_files('b', TWINS);
+	stat_files('o', OTHERS);
+	given_back();
+	CHECK_EQ(read(ends[0], buffer, 4096), 4096);
+	CHECK(pattern_matches(buffer, 4096, 7, 0));
+	given_back();
+	end();
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "mapped files", mapped },
+		{ "mapped files of the same content", twins },
+		{ "mapped files, and a page that a pipe holds", pinned },
+	};
+
+	device = fixture_device("scratch");
+	mnt = private_mount_point();
+	device_init();
+	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	make_image();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

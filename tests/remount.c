@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory that is mounted already is mounted once more, or remounted: options that prove something
+ * hold then too, and others that cannot be followed are refused.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+static const struct source *source;
+static struct image image;
+static const char *mnt;
+static char other_mnt[PATH_MAX];
+/* The memory, where that is a file. */
+static int memory;
+
+static const char wrong[] = "0000000000000000000000000000000000000000000000000000000000000000";
+
+static const char *right(void)
+{
+	static char text[65];
+
+	for (int i = 0; i < 32; i++)
+		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
+	return text;
+}
+
+/* Mount on @dir with one option; the result is an errno. */
+static int mount_with(const char *dir, const char *key, const char *value)
+{
+	int context = source_context(source, memory), error = 0;
+
+	if (key)
+		error = context_set(context, FSCONFIG_SET_STRING, key, value, 0);
+	if (!error)
+		return context_mount(context, dir) ? 0 : errno;
+	close(context);
+	return error;
+}
+
+static void mounted_with(const char *key, const char *value)
+{
+	memory = source->make(source, &image);
+	REQUIRE(memory >= 0);
+	CHECK_EQ(mount_with(mnt, key, value), 0);
+}
+
+/* Through the calls that mount(8) makes. */
+static int reconfigure(const char *key, const char *value)
+{
+	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC), error;
+
+	REQUIRE(context >= 0);
+	error = context_set(context, FSCONFIG_SET_STRING, key, value, 0) ?:
+		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(context);
+	return error;
+}
+
+/* Through the old one. */
+static int remount(const char *options)
+{
+	return mount(NULL, mnt, NULL, MS_REMOUNT | MS_RDONLY, options) ? errno : 0;
+}
+
+static int remount_with(const char *key, const char *value)
+{
+	char options[200];
+	int error;
+
+	snprintf(options, sizeof(options), "%s=%s", key, value);
+	error = remount(options);
+	CHECK_EQ(reconfigure(key, value), error);
+	return error;
+}
+
+/* Files can be read, whatever was tried. */
+static void good(const char *dir)
+{
+	char buffer[4097];
+	int fd = open_in(dir, "sizes/4097", O_RDONLY);
+
+	CHECK_EQ(read(fd, buffer, sizeof(buffer)), 4097);
+	CHECK(pattern_matches(buffer, 4097, 4097, 0));
+	close(fd);
+}
+
+static void needs_sharing(void)
+{
+	if (!source->shared)
+		SKIP("it can be mounted once only");
+}
+
+static void second_digest(void)
+{
+	needs_sharing();
+	mounted_with(NULL, NULL);
+	CHECK_EQ(mount_with(other_mnt, "digest", wrong), EBADMSG);
+	CHECK(strstr(context_log, "SHA-256"));
+	CHECK_FAILS(umount(other_mnt), EINVAL);
+	good(mnt);
+	CHECK_EQ(mount_with(other_mnt, "digest", right()), 0);
+	good(other_mnt);
+	CHECK(!umount(other_mnt) && !umount(mnt));
+	/* The first mount has proved nothing for the second. */
+	mounted_with("digest", right());
+	CHECK_EQ(mount_with(other_mnt, "digest", wrong), EBADMSG);
+	CHECK(umount(other_mnt) && !umount(mnt));
+}
+
+static void remounted_digest(void)
+{
+	mounted_with(NULL, NULL);
+	CHECK_EQ(remount_with("digest", wrong), EBADMSG);
+	CHECK(strstr(context_log, "SHA-256"));
+	good(mnt);
+	CHECK_EQ(remount_with("digest", right()), 0);
+	good(mnt);
+	CHECK(!umount(mnt));
+}
+
+/* Change the owner of an inode, or change it back. */
+static void damage(void)
+{
+	u64 at = (char *)&image_inode(&image, 2)->uid - image.bytes;
+	int fd = open(source_device(source), O_RDWR | O_CLOEXEC);
+	char byte;
+
+	REQUIRE(fd >= 0 && pread(fd, &byte, 1, at) == 1);
+	byte ^= 1;
+	if (pwrite(fd, &byte, 1, at) != 1 || fsync(fd))
+		SKIP("the device cannot be written to");
+	close(fd);
+}
+
+static void damaged_metadata(void)
+{
+	int error;
+
+	if (!source_is_device(source) || !source->shared)
+		SKIP("only of block devices");
+	mounted_with("check", "none");
+	damage();
+	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), EBADMSG);
+	umount(other_mnt);
+	CHECK_EQ(mount_with(other_mnt, "check", "none"), 0);
+	CHECK(!umount(other_mnt));
+	error = remount_with("check", "metadata");
+	CHECK(error == EBADMSG || error == EINVAL);
+	damage();
+	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), 0);
+	CHECK(!umount(other_mnt));
+	good(mnt);
+	CHECK(!umount(mnt));
+}
+
+/* A remount says where the memory is only if it says what is so. */
+static void other_memory(void)
+{
+	bool phys = !strcmp(source->name, "phys");
+	u64 size = phys ? strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0) : HUGE_SIZE;
+	const char *start = phys ? getenv("DAXFS_RESERVED_ADDR") : "0x100000000";
+	char text[100];
+
+	mounted_with(NULL, NULL);
+	snprintf(text, sizeof(text), "phys=%s,size=%llu", start, (unsigned long long)size);
+	CHECK_EQ(remount(text), phys ? 0 : EINVAL);
+	snprintf(text, sizeof(text), "phys=%s,size=%llu", start, (unsigned long long)size - 4096);
+	CHECK_EQ(remount(text), EINVAL);
+	snprintf(text, sizeof(text), "phys=%#llx,size=%llu", strtoull(start, NULL, 0) + 4096,
+		 (unsigned long long)size);
+	CHECK_EQ(remount(text), EINVAL);
+	good(mnt);
+	CHECK(!umount(mnt));
+}
+
+/* mount(8) repeats the options in /proc/mounts. */
+static void same_options(void)
+{
+	char command[2 * PATH_MAX];
+
+	mounted_with(NULL, NULL);
+	snprintf(command, sizeof(command), "mount -o remount,ro,noexec '%s'", mnt);
+	CHECK(!system(command));
+	snprintf(command, sizeof(command), "grep -q ' %s daxfs .*noexec' /proc/self/mounts", mnt);
+	CHECK(!system(command));
+	CHECK_EQ(remount(NULL), 0);
+	good(mnt);
+	CHECK(!umount(mnt));
+}
+
+static bool one_of_a_kind(const struct source *source)
+{
+	static const char *const names[] = { "NVDIMM", "CXL (fsdev)", "phys", "memfd", "udmabuf" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(source->name, names[i]))
+			return true;
+	return false;
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "a second mount with digest=", second_digest },
+		{ "a remount with digest=", remounted_digest },
+		{ "check=metadata finds what check=none did not look at", damaged_metadata },
+		{ "a remount names other memory", other_memory },
+		{ "a remount repeats the options", same_options },
+	};
+
+	mnt = private_mount_point();
+	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
+	mkdir(other_mnt, 0755);
+	if (!sources_image(&image))
+		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	return run_on_sources(tests, ARRAY_SIZE(tests), one_of_a_kind, &image, &source);
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What can happen to the memory of a source while files on it are mapped. Each operation mounts the
+ * source itself, and leaves it as good as before.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "mapped.h"
+#include "source_ops.h"
+#include "util.h"
+
+#define COMPACT "/proc/sys/vm/compact_memory"
+#define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"
+#define PAGES (LARGE / 4096)
+
+static struct mapped files;
+
+/* Mount the source and map files. Returns the descriptor of its memory, 0 if there is none. */
+static int begin(int *owner)
+{
+	int fd;
+
+	skip_if_stuck();
+	fd = source_make_owned(source, &image, owner);
+	REQUIRE(fd >= 0);
+	REQUIRE(context_mount(source_context(source, fd), mnt));
+	mapped_open(&files, mnt);
+	return fd;
+}
+
+/* Nothing has happened to the files. */
+static void end(int fd, int owner)
+{
+	mapped_check(&files);
+	good_files(mnt);
+	mapped_close(&files);
+	if (fd > 0)
+		close(fd);
+	if (owner >= 0)
+		close(owner);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void map_and_close(void)
+{
+	int owner, fd = begin(&owner);
+
+	CHECK(!close(fd));
+	if (owner >= 0)
+		CHECK(!close(owner));
+	end(-1, -1);
+	given_back();
+}
+
+static void maker_closes(void)
+{
+	long long before, size = image_room(&image) / 1024;
+	int rounds = 4;
+
+	if (!source->key) {
+		*limited = true;
+		return;
+	}
+	/* The first time, drivers allocate what they keep. */
+	map_and_close();
+	before = available_memory();
+	for (int i = 0; i < rounds; i++)
+		map_and_close();
+	/* Megabytes come and go, but not as much as any of these rounds takes. */
+	check_available(before, size * rounds / 2);
+}
+
+/* Nobody can take pages from the memory by this descriptor. */
+static void keeps_pages(int fd)
+{
+	/* Only a memfd has a size that could be changed. */
+	int error = strstr(source->name, "memfd") ? EPERM : EINVAL;
+	size_t size = image_room(&image);
+	char *address;
+
+	CHECK_FAILS(ftruncate(fd, 0), error);
+	CHECK_FAILS(ftruncate(fd, 2 * size), error);
+	CHECK_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size), -1);
+	if (error == EPERM)
+		CHECK_EQ(errno, EPERM);
+	address = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	if (address == MAP_FAILED)
+		return;
+	CHECK_EQ(madvise(address, 4096, MADV_REMOVE), -1);
+	munmap(address, 4096);
+}
+
+static void owner_punches(void)
+{
+	int owner, fd = begin(&owner), node;
+	char buffer[4096];
+
+	if (owner >= 0) {
+		/* udmabuf takes memory only if that cannot shrink. */
+		CHECK_FAILS(ftruncate(owner, 0), EPERM);
+		punch_memfd(owner, image_room(&image));
+		CHECK_EQ(pread(owner, buffer, sizeof(buffer), 0), sizeof(buffer));
+		CHECK(all_zero(buffer, sizeof(buffer)));
+		end(fd, owner);
+		return;
+	}
+	*limited = true;
+	if (fd > 0)
+		keeps_pages(fd);
+	node = source_is_device(source) ? open(source_device(source), O_RDWR | O_CLOEXEC) : -1;
+	if (node >= 0) {
+		keeps_pages(node);
+		close(node);
+	}
+	end(fd, owner);
+}
+
+/* Ask the kernel to move the page with this frame; it must not. */
+static void page_stays(u64 frame)
+{
+	int fd = open(SOFT_OFFLINE, O_WRONLY | O_CLOEXEC), length;
+	char text[32];
+
+	if (fd < 0)
+		return;
+	length = snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame * 4096);
+	CHECK_EQ(write(fd, text, length), -1);
+	close(fd);
+}
+
+static void moves(void)
+{
+	static u64 frames[PAGES], frames_then[PAGES];
+	int owner, fd = begin(&owner), compact;
+
+	page_frames(files.large, PAGES, frames);
+	compact = open(COMPACT, O_WRONLY | O_CLOEXEC);
+	if (compact >= 0)
+		CHECK_EQ(write(compact, "1", 1), 1);
+	close(compact);
+	for (size_t page = 0; page < PAGES; page += PAGES / 4 + 1) {
+		CHECK(frames[page]);
+		page_stays(frames[page]);
+	}
+	mapped_check(&files);
+	page_frames(files.large, PAGES, frames_then);
+	CHECK(!memcmp(frames, frames_then, sizeof(frames)));
+	*limited = true;
+	end(fd, owner);
+}
+
+/* Take the device from its driver and give it back: its struct pages are new then. */
+static void bind_again(void)
+{
+	struct device device;
+
+	device_find(source, &device);
+	CHECK_EQ(bounded_unbind(&device), 0);
+	REQUIRE(device_bind(&device));
+}
+
+/* Files are as good as they were before. */
+static void good_again(void)
+{
+	REQUIRE(source_mount(source, &image, mnt));
+	good_files(mnt);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+/* What serves the memory stays as long as it is mounted; it may be built in. */
+static void module_stays(const char *module)
+{
+	CHECK(syscall(SYS_delete_module, module, O_NONBLOCK) &&
+	      (errno == EWOULDBLOCK || errno == EBUSY || errno == ENOENT));
+}
+
+static void driver_unbound(void)
+{
+	int owner, fd = begin(&owner), file;
+	struct device device;
+	char byte;
+
+	if (!source_is_device(source)) {
+		*limited = true;
+		module_stays(source->module ?: "daxfs");
+		end(fd, owner);
+		return;
+	}
+	file = open_file(MIDDLE, O_RDONLY);
+	device_find(source, &device);
+	CHECK_EQ(bounded_unbind(&device), 0);
+	mapped_check_gone(&files);
+	CHECK_FAILS(pread(file, &byte, 1, 5), EIO);
+	close(file);
+	mapped_close(&files);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	REQUIRE(device_bind(&device));
+	good_again();
+}
+
+/* The module, not the struct pages, remembers what failed of a physical range. */
+static void load_again(void)
+{
+	int error, tries = 0;
+
+	do {
+		error = syscall(SYS_delete_module, "daxfs", O_NONBLOCK) ? errno : 0;
+		if (error)
+			usleep(20000);
+	} while (error && error != ENOENT && tries++ < 100);
+	CHECK_EQ(error, 0);
+}
+
+static void memory_fails(void)
+{
+	int error;
+
+	skip_if_stuck();
+	error = page_fails(source, &image, mnt);
+	if (error) {
+		/* There is no struct page. */
+		CHECK_EQ(error, ENXIO);
+		*limited = true;
+	} else if (source_is_device(source)) {
+		bind_again();
+	} else if (!source->key) {
+		load_again();
+	}
+	good_again();
+}
+
+const struct operation memory_operations[] = {
+	{ "its maker closes it", maker_closes, "no process made it", true },
+	{ "its owner punches or truncates it", owner_punches,
+	  "nobody can: a sealed memfd refuses it (EPERM), and other memory but a udmabuf's is no file",
+	  true },
+	{ "it moves", moves,
+	  "it stays: it is pinned, or memory that the kernel never moves; compaction and soft offlining leave its pages where they are",
+	  true },
+	/* From here on memory is lost and restored. */
+	{ "its driver is unbound", driver_unbound,
+	  "no driver can take it away: its module, if any, cannot be unloaded as long as it is mounted, and a dma-buf outlives its device's driver",
+	  true },
+	{ "a page of its memory fails", memory_fails,
+	  "it has no struct pages, without which the kernel cannot have it fail (ENXIO)", true },
+};
+
+const size_t memory_operation_count = ARRAY_SIZE(memory_operations);

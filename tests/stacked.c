@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The device mapper offers DAX over pmem devices, but nobody tells a file system on it that those
+ * below have gone, or that its table is another. Such a device is refused, with a reason.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define NODE "/dev/mapper/daxfs-test"
+#define DMSETUP "dmsetup --noudevsync --noudevrules "
+
+static const struct source *source;
+static const char *mnt;
+
+static void create(const char *table)
+{
+	char command[1000];
+
+	if (access("/dev/mapper/control", F_OK) && system("modprobe -q dm_mod"))
+		SKIP("needs the device mapper");
+	if (system("command -v dmsetup >/dev/null"))
+		SKIP("needs dmsetup");
+	snprintf(command, sizeof(command),
+		 "printf '%s' | " DMSETUP "create daxfs-test && dmsetup mknodes", table);
+	REQUIRE(!system(command));
+}
+
+static void destroy(void)
+{
+	CHECK(!system(DMSETUP "remove --retry daxfs-test && dmsetup mknodes"));
+}
+
+static void refuse(const char *node)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+	bool mounted;
+
+	REQUIRE(context >= 0);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "source", node, 0), 0);
+	mounted = context_mount(context, mnt);
+	CHECK_EQ(mounted ? 0 : errno, EOPNOTSUPP);
+	if (!CHECK(strstr(context_log,
+			  "stacked DAX devices are not supported; mount the pmem device below it")))
+		printf("# the log says: %s\n", context_log);
+	CHECK(mounted || strstr(context_log, "/dev/dm-") || strstr(context_log, NODE));
+	if (mounted)
+		CHECK(!umount(mnt));
+}
+
+/* By each of its names; the device below can be mounted afterwards. */
+static void stacked(const char *table)
+{
+	struct stat stat;
+	char node[64];
+
+	create(table);
+	REQUIRE(!fstatat(AT_FDCWD, NODE, &stat, 0));
+	snprintf(node, sizeof(node), "/dev/dm-%u", minor(stat.st_rdev));
+	refuse(NODE);
+	refuse(node);
+	destroy();
+	CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void one_piece(void)
+{
+	char table[200];
+
+	REQUIRE(source->make(source, NULL) == 0);
+	/* As long as the image is. */
+	snprintf(table, sizeof(table), "0 45056 linear %s 0\\n", source_device(source));
+	stacked(table);
+}
+
+static void two_pieces(void)
+{
+	char table[200];
+
+	REQUIRE(source->make(source, NULL) == 0);
+	snprintf(table, sizeof(table), "0 16384 linear %s 0\\n16384 8192 linear %s 20480\\n",
+		 source_device(source), source_device(source));
+	stacked(table);
+}
+
+static bool is_pmem(const struct source *source)
+{
+	return !strcmp(source->name, "NVDIMM") || !strcmp(source->name, "virtio-pmem");
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "all of it, through the device mapper", one_piece },
+		{ "two pieces of it, through the device mapper", two_pieces },
+	};
+
+	mnt = private_mount_point();
+	return run_on_sources(tests, ARRAY_SIZE(tests), is_pmem, NULL, &source);
+}

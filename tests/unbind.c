@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A device is unbound from its driver while ordinary users take references to its pages as fast as
+ * they can, and while it is being mounted: all of them end, and so does the unbinding.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/uio.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define MIDDLE 65537UL
+#define USERS 3
+#define HELD (16 * 4096UL)
+
+static const struct source *source;
+static const char *mnt;
+static struct device device;
+static struct image image;
+static bool has_image;
+
+static void found(void)
+{
+	skip_if_stuck();
+	REQUIRE(source->make(source, NULL) == 0);
+	device_find(source, &device);
+}
+
+static void bring_back(void)
+{
+	REQUIRE(device_bind(&device));
+}
+
+/*
+ * Map a file, touch it, and have a pipe hold sixteen pages, again and again. Returns 0 when the file
+ * cannot be opened any more, if SIGBUS does not come first.
+ */
+static int hold_pages(void *argument)
+{
+	size_t size = argument ? MIDDLE : LARGE;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sizes/%zu", mnt, size);
+	for (unsigned int round = 0;; round++) {
+		int ends[2], fd = -1;
+
+		if (pipe(ends))
+			return 1;
+		/* The pipe is full soon, and is closed with all that it holds. */
+		for (int i = 0; i < 4; i++) {
+			size_t at = i * HUGE_SIZE % (size - 1);
+			struct iovec vector = { NULL, HELD };
+			char *address;
+
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd < 0)
+				return errno != EIO;
+			address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+			if (address == MAP_FAILED)
+				return errno != EIO;
+			touch_pages(address, size, 65536);
+			vector.iov_base = address + at;
+			if (vmsplice(ends[1], &vector, 1, SPLICE_F_NONBLOCK) < 0 &&
+			    errno != EAGAIN && errno != EFAULT)
+				return 2;
+			munmap(address, size);
+			close(fd);
+		}
+		close(ends[0]);
+		close(ends[1]);
+	}
+}
+
+/* One round: @killed after so many seconds, if that is not negative. */
+static void unbind_under_load(double killed)
+{
+	pid_t users[USERS], unbinding;
+
+	REQUIRE(bounded_mount(source, mnt) == 0);
+	for (size_t i = 0; i < USERS; i++)
+		users[i] = background_user(hold_pages, i == 1 ? "" : NULL);
+	rest(0.01 + rand() % 60 / 1000.0);
+	unbinding = begin_unbind(&device);
+	if (killed >= 0) {
+		rest(killed);
+		for (size_t i = 0; i < USERS; i++)
+			kill(users[i], SIGKILL);
+	}
+	for (size_t i = 0; i < USERS; i++) {
+		int status = reaped("a user of the device", users[i]);
+		int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+		if (signal == SIGBUS || (signal == SIGKILL && killed >= 0))
+			continue;
+		if (!CHECK_EQ(status, 0))
+			printf("# user %zu: status %#x\n", i, status);
+	}
+	CHECK_EQ(reaped("unbind", unbinding), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	bring_back();
+}
+
+static void held_all_the_time(void)
+{
+	int rounds = repeats(40);
+
+	found();
+	for (int i = 0; i < rounds; i++)
+		unbind_under_load(-1);
+}
+
+static void killed_meanwhile(void)
+{
+	int rounds = repeats(16);
+
+	found();
+	for (int i = 0; i < rounds; i++)
+		unbind_under_load(rand() % 20 / 1000.0);
+}
+
+static const char *right_digest(void)
+{
+	static char text[65];
+
+	if (!has_image)
+		SKIP("needs sources.daxfs in DAXFS_IMAGES");
+	for (int i = 0; i < 32; i++)
+		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
+	return text;
+}
+
+static const char wrong_digest[] = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/* Mount with the digest @argument; the result is an errno. */
+static int mount_with_digest(void *argument)
+{
+	int context = source_context(source, 0);
+
+	signal(SIGTERM, SIG_DFL);
+	if (context_set(context, FSCONFIG_SET_STRING, "digest", argument, 0))
+		return 200;
+	return context_mount(context, mnt) ? 0 : errno;
+}
+
+/* How long the digest takes. */
+static double digest_time(void)
+{
+	double start = now();
+
+	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)wrong_digest), EBADMSG);
+	return now() - start;
+}
+
+/*
+ * Unbind the device after @part of the time that the digest takes; with @signal, the mount gets that
+ * a bit later. Returns the mount's wait status.
+ */
+static int unbind_while_mounting(const char *digest, double part, double seconds, int signal)
+{
+	pid_t mounting = background(mount_with_digest, (void *)digest), unbinding;
+	int status;
+
+	rest(part * seconds);
+	unbinding = begin_unbind(&device);
+	if (signal) {
+		rest(0.1 * seconds);
+		kill(mounting, signal);
+	}
+	status = reaped("mount", mounting);
+	CHECK_EQ(reaped("unbind", unbinding), 0);
+	return status;
+}
+
+static void fails_late(void)
+{
+	int rounds = repeats(6);
+	double seconds;
+
+	found();
+	seconds = digest_time();
+	for (int i = 0; i < rounds; i++) {
+		int status = unbind_while_mounting(wrong_digest, (i + 0.5) / rounds, seconds, 0);
+
+		if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) && WEXITSTATUS(status) < 200))
+			printf("# mount: status %#x\n", status);
+		CHECK(bounded_umount(mnt) == EINVAL);
+		bring_back();
+	}
+	/* Nothing is left of them. */
+	CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void interrupted(void)
+{
+	static const int signals[] = { SIGTERM, SIGKILL, SIGINT };
+	int rounds = repeats(5);
+	double seconds;
+
+	found();
+	seconds = digest_time();
+	for (int i = 0; i < rounds; i++) {
+		/* Whether it was done by then is a matter of luck. */
+		unbind_while_mounting(right_digest(), (i + 0.5) / rounds, seconds,
+				      signals[i % ARRAY_SIZE(signals)]);
+		bounded_umount(mnt);
+		bring_back();
+	}
+	CHECK_EQ(bounded_mount(source, mnt), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void right_but_gone(void)
+{
+	int rounds = repeats(5);
+	double seconds;
+
+	found();
+	seconds = digest_time();
+	for (int i = 0; i < rounds; i++) {
+		int status = unbind_while_mounting(right_digest(), (i + 0.5) / rounds, seconds, 0);
+		int error = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+		char path[PATH_MAX];
+
+		if (error) {
+			if (!CHECK(error == EIO || error == ENXIO || error == ENODEV))
+				printf("# mount: %s\n", strerror(error));
+		} else {
+			/* Neither the root's entries nor files were read before. */
+			snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+			CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), EIO);
+			CHECK_EQ(bounded_umount(mnt), 0);
+		}
+		bring_back();
+	}
+}
+
+/* The drivers are two: of pmem devices, and of DAX devices in fsdev mode. */
+static bool one_of_each_driver(const struct source *source)
+{
+	return source_is_device(source) &&
+	       (!strcmp(source->argument, "NVDIMM") || !strcmp(source->argument, "dax"));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "users hold its pages all the time", held_all_the_time },
+		{ "they are killed meanwhile", killed_meanwhile },
+		{ "a mount with a wrong digest", fails_late },
+		{ "a mount that a signal interrupts", interrupted },
+		{ "a mount with the right digest", right_but_gone },
+	};
+
+	mnt = private_mount_point();
+	has_image = sources_image(&image);
+	return run_on_sources(tests, ARRAY_SIZE(tests), one_of_each_driver, NULL, &source);
+}
