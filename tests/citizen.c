@@ -83,7 +83,20 @@ static void no_birth_time(void)
 	CHECK(!file.stx_btime.tv_sec && !file.stx_btime.tv_nsec);
 }
 
-/* Files have no holes: what was one in the source is stored. */
+static void check_seek(int fd, off_t size)
+{
+	CHECK_EQ(lseek(fd, 0, SEEK_DATA), 0);
+	CHECK_EQ(lseek(fd, size - 1, SEEK_DATA), size - 1);
+	CHECK_EQ(lseek(fd, 0, SEEK_HOLE), size);
+	CHECK_EQ(lseek(fd, size - 1, SEEK_HOLE), size);
+	CHECK_FAILS(lseek(fd, size, SEEK_DATA), ENXIO);
+	CHECK_FAILS(lseek(fd, size, SEEK_HOLE), ENXIO);
+	CHECK_FAILS(lseek(fd, -1, SEEK_DATA), ENXIO);
+	CHECK_EQ(lseek(fd, 0, SEEK_CUR), size);
+	CHECK_EQ(lseek(fd, -1, SEEK_END), size - 1);
+}
+
+/* Files have no holes: what was one in the source is stored. A mapped file ends where it did. */
 static void holes(void)
 {
 	static const struct {
@@ -97,15 +110,13 @@ static void holes(void)
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		off_t size = files[i].size;
 		int fd = open_in(mnt, files[i].name, O_RDONLY);
+		char *address;
 
-		CHECK_EQ(lseek(fd, 0, SEEK_DATA), 0);
-		CHECK_EQ(lseek(fd, size - 1, SEEK_DATA), size - 1);
-		CHECK_EQ(lseek(fd, 0, SEEK_HOLE), size);
-		CHECK_EQ(lseek(fd, size - 1, SEEK_HOLE), size);
-		CHECK_FAILS(lseek(fd, size, SEEK_DATA), ENXIO);
-		CHECK_FAILS(lseek(fd, size, SEEK_HOLE), ENXIO);
-		CHECK_FAILS(lseek(fd, -1, SEEK_DATA), ENXIO);
-		CHECK_EQ(lseek(fd, 0, SEEK_CUR), size);
+		check_seek(fd, size);
+		address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+		REQUIRE(address != MAP_FAILED);
+		check_seek(fd, size);
+		munmap(address, size);
 		close(fd);
 	}
 	CHECK_FAILS(lseek(open_in(mnt, "sizes/0", O_RDONLY), 0, SEEK_DATA), ENXIO);

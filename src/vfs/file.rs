@@ -81,7 +81,7 @@ impl<T: FileSystem> Operations<T> {
     };
 
     pub(super) const FILE: bindings::file_operations = bindings::file_operations {
-        llseek: Some(bindings::generic_file_llseek),
+        llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         open: Some(Self::open),
         mmap_prepare: Some(Self::mmap_prepare),
@@ -188,6 +188,21 @@ impl<T: FileSystem> Operations<T> {
         // SAFETY: The file is being opened, so nobody else sees it yet.
         unsafe { (*file).f_mode |= bindings::DAXFS_FMODE_NOWAIT };
         0
+    }
+
+    /// Move the position. The generic operation takes the end of the file from the inode of the file's mapping, which
+    /// is the extent's once the file was mapped.
+    unsafe extern "C" fn llseek(
+        file: *mut bindings::file,
+        offset: bindings::loff_t,
+        whence: kernel::ffi::c_int,
+    ) -> bindings::loff_t {
+        // SAFETY: The VFS calls this on an open file of ours.
+        unsafe {
+            let inode = (*file).f_inode;
+            let most = (*(*inode).i_sb).s_maxbytes;
+            bindings::generic_file_llseek_size(file, offset, whence, most, (*inode).i_size)
+        }
     }
 
     unsafe extern "C" fn read_iter(
