@@ -556,3 +556,6 @@ bool daxfs_helper_log_allowed(void)
 }
 
 MODULE_IMPORT_NS("DMA_BUF");
+#ifdef DAXFS_VERSION
+MODULE_VERSION(DAXFS_VERSION);
+#endif
