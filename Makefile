@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # For people; the kernel's build reads Kbuild instead, also when this directory is fs/daxfs in its tree.
 # Everything that is built lands in build/. What building takes comes from a cached build root, so that

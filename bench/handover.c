@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Costs of handing data from one process to another, by the way it goes and by its size; a table on the
  * standard output.

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # Installing what has been built. Nothing is compiled here, so that this can run as another user than the build.
 
