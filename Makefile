@@ -48,6 +48,9 @@ help:
 	@echo '  make documentation  the manual pages of Documentation/, from the programs'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
+	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
+	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
+	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
 	@echo '  make clean          removes build/'
 	@echo '  make distclean      says how to remove the cache as well'
 
@@ -150,7 +153,7 @@ prepare-%:
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are told by their first line; what they read is checked along with them.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench packaging .ci 2>/dev/null)
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench packaging scripts .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
@@ -169,12 +172,26 @@ lint-shell: prepare-root
 lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --ignore PREFER_DEFINED_ATTRIBUTE_MACRO --file $(wildcard tests/*.c tests/*.h)
+lint-commits:
+	scripts/check-commits $(or $(RANGE),origin/main..HEAD)
+
+hooks:
+	git config core.hooksPath scripts/hooks
+unhooks:
+	git config --unset core.hooksPath
+
+# The bindings are made with the module.
+rust-analyzer: module
+	$(Q)$(KERNEL_RUN) scripts/rust-analyzer --root $(CACHE)/root$(addprefix -,$(filter sid experimental,$(KERNEL))) \
+		$(stock)/kdir build/$(notdir $(stock))/src/bindings_generated.rs
+	@$(call say,rust-project.json describes src/ for the kernel in $(stock))
 
 clean:
-	rm -rf build
+	rm -rf build rust-project.json
 
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do buildroot/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
-	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean
+	format lint lint-format lint-tools lint-module lint-shell lint-c lint-commits hooks unhooks \
+	rust-analyzer clean distclean
