@@ -45,9 +45,10 @@ help:
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
 	@echo '                      (prefix=$(prefix)); uninstall removes them'
 	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-dkms, daxfs-doc'
-	@echo '  make documentation  the manual pages of Documentation/, from the programs'
+	@echo '  make html           the documentation as web pages, in build/html'
+	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'
-	@echo '  make lint           rustfmt, clippy, shellcheck and checkpatch'
+	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
 	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
@@ -114,6 +115,17 @@ manual := $(cargo) run --quiet --example manual --
 
 documentation: prepare-root
 	$(Q)$(manual) pages $(CURDIR)/Documentation
+	$(Q)$(call mount_page,Documentation)
+
+# $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
+sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees Documentation $(2)
+# $(call mount_page,directory): daxfs.5 in the directory, with a header like that of the other pages.
+mount_page = $(call sphinx,man,build/man) && sed -e '1i .\\" SPDX-License-Identifier: GPL-2.0-only' \
+	-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "" "daxfs \1" "File formats"/' build/man/daxfs.5 >$(1)/daxfs.5
+
+html: prepare-root
+	$(Q)$(call sphinx,html,build/html)
+	@$(call say,the documentation is in build/html/index.html)
 
 completions: prepare-root
 	@rm -rf build/completions
@@ -159,7 +171,7 @@ format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path mkfs/Cargo.toml
 
-lint: lint-format lint-tools lint-module lint-shell lint-c
+lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
@@ -172,6 +184,10 @@ lint-shell: prepare-root
 lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --ignore PREFER_DEFINED_ATTRIBUTE_MACRO --file $(wildcard tests/*.c tests/*.h)
+lint-documentation: html
+	@mkdir -p build/pages
+	$(Q)$(call mount_page,build/pages)
+	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
 lint-commits:
 	scripts/check-commits $(or $(RANGE),origin/main..HEAD)
 
@@ -193,5 +209,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do buildroot/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
-	format lint lint-format lint-tools lint-module lint-shell lint-c lint-commits hooks unhooks \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-commits hooks unhooks \
 	rust-analyzer clean distclean

@@ -49,7 +49,7 @@ endif
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
-	install -m 0644 README.md Documentation/*.rst Documentation/*.mount $(DESTDIR)$(docdir)
+	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount $(DESTDIR)$(docdir)
 
 # depmod only where the module shall be used, not below DESTDIR.
 install-module:
