@@ -248,10 +248,13 @@ static long long map_gigabyte(int fd, char *place)
 	return number_in("/proc/self/status", "VmPTE:") - before;
 }
 
+/* Each process reports its own page tables, so a few of them say as much as many. */
+#define PROCESSES 8
+
 static void page_tables(void)
 {
 	char *place = mmap(NULL, 2 * GIGABYTE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int fd = open_file(LARGE, O_RDONLY), ends[2], left = repeats(64);
+	int fd = open_file(LARGE, O_RDONLY), ends[2], left = PROCESSES;
 	long long all = 0, one;
 
 	if (!source->huge) {
@@ -269,7 +272,7 @@ static void page_tables(void)
 		REQUIRE(read(ends[0], &one, sizeof(one)) == sizeof(one));
 		all += one;
 	}
-	if (!CHECK(all < 1024))
+	if (!CHECK(all < PROCESSES * 16))
 		printf("# %lld kB of page tables\n", all);
 	while (wait(NULL) > 0)
 		;
@@ -457,7 +460,7 @@ const struct operation file_operations[] = {
 	{ "private mappings, copy on write", private_mappings, NULL, false },
 	{ "SIGBUS after the end of file", beyond_end, NULL, false },
 	{ "2 MiB mappings", huge_mappings, small_pieces, false },
-	{ "page tables below 1 MiB, 64 processes, 1 GiB", page_tables, small_pieces, false },
+	{ "1 GiB with less than 16 KiB of page tables a process", page_tables, small_pieces, false },
 	{ "programs and scripts run", executes, NULL, false },
 	{ "write from a mapping", writes_from_mapping, NULL, false },
 	{ "direct I/O from a mapping", direct_from_mapping, no_pages, false },
