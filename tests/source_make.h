@@ -17,7 +17,7 @@ int make_heap(const struct source *source, const struct image *image);
 int make_dumb(const struct source *source, const struct image *image);
 int make_vram(const struct source *source, const struct image *image);
 
-/* Where make_udmabuf() leaves the memfd below the dma-buf; NULL to have it closed. */
+/* Where make_udmabuf() stores the memfd of the dma-buf. If NULL, it closes the memfd. */
 extern int *owner_wanted;
 
 /* Set source_missing and return -1. */
