@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A file of more than 4 GiB. */
+/*
+ * A file of more than 4 GiB.
+ *
+ * Group: images
+ * Machine: virtio-pmem=big.daxfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>

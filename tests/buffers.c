@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A dma-buf's pages may belong to somebody who does with them what he likes: udmabuf shares those of
- * a memfd, which can be punched, closed, and of huge pages. Mapped files keep their content, and
- * everything is given back.
+ * The owner of a dma-buf's pages can do anything with them: udmabuf shares the pages of a memfd,
+ * which can be punched, closed, or made of huge pages. Mapped files keep their content, and all
+ * memory is released.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

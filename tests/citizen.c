@@ -2,6 +2,8 @@
 /*
  * What the kernel offers on every filesystem: statx, SEEK_HOLE, FIEMAP, idmapped and bind mounts,
  * leases, watches, label and UUID.
+ *
+ * Group: vfs
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

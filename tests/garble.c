@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Images of random damage, and images that somebody changes while they are mounted. */
+/*
+ * Images with random damage, and images that somebody changes while they are mounted.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>

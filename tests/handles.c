@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* File handles: what they lead to, how long they last, and what lies in them come to. */
+/*
+ * File handles: what they open, how long they stay valid, and what damaged ones give.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>

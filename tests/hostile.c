@@ -3,6 +3,9 @@
  * Images that mount and lie: every wrong record is an error of the object that it belongs to, and
  * of nothing else. The checksums are made right again, so that nothing but the driver's own checks
  * stands in the way.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Large files are mapped with 2 MiB entries, and nothing of them goes to the page cache. */
+/*
+ * Large files are mapped with 2 MiB entries and take no page cache.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Every way to read a file. */
+/*
+ * Every way to read a file.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/sendfile.h>

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mounts and what keeps them alive: open files, mappings, binds, other file systems on top. */
+/*
+ * Mounts and what keeps them alive: open files, mappings, bind mounts, other filesystems on top.
+ *
+ * Group: modules
+ * Order: 6
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>

@@ -6,6 +6,9 @@
  *
  * Prints what a look-up costs. In a machine whose clock counts instructions (qemu/vm --icount), the
  * costs must not grow faster than the logarithm of the number of names.
+ *
+ * Group: lookups
+ * Machine: no-debug icount virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <dirent.h>

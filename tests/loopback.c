@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Loop devices over files of an image, with and without direct I/O, and a file system on one. */
+/*
+ * Loop devices over files of an image, with and without direct I/O, and a filesystem on one of
+ * them.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/loop.h>

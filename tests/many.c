@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A directory of 100,000 files. */
+/*
+ * A directory of 100,000 files.
+ *
+ * Group: images
+ * Machine: virtio-pmem=many.daxfs
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mappings show the file, nothing but the file, and cannot change it. */
+/*
+ * Mappings show the file and nothing else, and cannot change it.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <setjmp.h>

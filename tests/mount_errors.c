@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whatever prevents a mount is told: by the errno, in the log of the mount context, in the kernel's
- * log.
+ * Whatever prevents a mount is reported: by the errno, in the log of the mount context, and in the
+ * kernel's log.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Images that say that files have data in common which must not. The kernel's DAX code would take
- * the pages of one for those of the other; so what is refused here is a matter of life and death.
+ * Images whose files share data blocks in ways that the format forbids. The kernel's DAX code
+ * would take the pages of one file for pages of another, so the driver must refuse them.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -3,6 +3,9 @@
  * Files that share their data, and files that share pages with others, on every source of memory:
  * two files of one content map the same memory, at once and in entries of either size, and a packed
  * file shows nothing of its neighbours.
+ *
+ * Group: packing
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An ordinary user has a pipe hold one page of an image. Only the memory's own removal waits for
- * that; unmounting does not, and everybody else goes on.
+ * An ordinary user keeps one page of an image in a pipe. Only the removal of the memory waits for
+ * the page: unmounting does not, and other users are not held up.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

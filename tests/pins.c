@@ -2,6 +2,8 @@
 /*
  * Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page
  * references.
+ *
+ * Group: files
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

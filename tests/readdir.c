@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* getdents64: completeness, cursors, small buffers. */
+/*
+ * getdents64: every entry once, cursors, small buffers.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inodes whose files were mapped are given back like all others when nobody has them any more, with
- * all that the mapping took.
+ * Inodes of files that were mapped are reclaimed like all others once they are unused, with
+ * everything that the mappings allocated.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * phys= takes memory only: ranges where devices have their registers are refused, since a load from
- * there may do anything. Reserved memory and a device's own memory can be mounted.
+ * phys= takes memory only. Ranges where devices have their registers are refused, since a load
+ * from there may have any effect. Reserved memory and a device's own memory can be mounted.
+ *
+ * Group: memory
+ * Machine: reserve,pci=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <dirent.h>

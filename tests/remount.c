@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that is mounted already is mounted once more, or remounted: options that prove something
- * hold then too, and others that cannot be followed are refused.
+ * Mount memory that is mounted already, or remount it: options that prove something hold then too,
+ * and options that cannot be followed are refused.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

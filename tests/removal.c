@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices that go away while they are mounted: their driver is unbound. Files then cannot be read,
- * and mappings get SIGBUS; nothing else happens, and the file system can be unmounted.
+ * Unbind the drivers of devices that are mounted. Reads then fail, loads from mappings get SIGBUS,
+ * nothing else happens, and the filesystem can be unmounted.
+ *
+ * Group: sources
+ * Machine: nvdimm,virtio-pmem,cxl,cxl-pmem=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Nothing can be changed: every way to write is refused with EROFS. */
+/*
+ * The filesystem is read-only: every way to write fails with EROFS.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>

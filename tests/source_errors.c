@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whatever cannot be a source of memory is refused, with an errno and a line that says why. */
+/*
+ * Whatever cannot be a memory source is refused, with an errno and a line that says why.
+ *
+ * Group: sources
+ * Machine: cxl,reserve=sources.daxfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/capability.h>

@@ -18,10 +18,6 @@
 
 #define GIGABYTE (1UL << 30)
 
-const struct source *source;
-const char *mnt;
-bool *limited;
-
 int open_file(u64 size, int flags)
 {
 	char path[64];

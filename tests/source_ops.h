@@ -27,7 +27,7 @@ extern const size_t file_operation_count;
 extern const struct operation memory_operations[];
 extern const size_t memory_operation_count;
 
-/* The image, the source under test, and where it is mounted. */
+/* The image, the source under test, and where it is mounted: the program defines them. */
 extern struct image image;
 extern const struct source *source;
 extern const char *mnt;

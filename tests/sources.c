@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every source of memory that this machine offers, with everything that can be done with files on
- * it, and everything that can happen to it. With --matrix FILE the results are also written as a
- * table for the documentation.
+ * Every memory source that this machine has, with everything that can be done with files on it,
+ * and everything that can happen to it. With --matrix FILE, write the results as a table for the
+ * documentation.
+ *
+ * Group: sources
+ * Order: 1
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,6 +23,9 @@
 #include "util.h"
 
 struct image image;
+const struct source *source;
+const char *mnt;
+bool *limited;
 static char tree[PATH_MAX];
 
 /* What came of an operation on a source; in memory that the points share. */

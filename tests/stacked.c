@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The device mapper offers DAX over pmem devices, but nobody tells a file system on it that those
- * below have gone, or that its table is another. Such a device is refused, with a reason.
+ * The device mapper offers DAX over pmem devices, but does not report that the devices below are
+ * gone, or that its table has changed. Such a device is refused, with a reason.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

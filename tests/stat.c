@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* stat, statx, statfs, access and /proc/self/mounts. */
+/*
+ * stat, statx, statfs, access and /proc/self/mounts.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/magic.h>

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many processes at once, while somebody drops the caches, mounts and unmounts. Counts rounds, not
- * time.
+ * Many processes use a mount at once, while others drop the caches, mount and unmount. It counts
+ * rounds, not time.
+ *
+ * Group: modules
+ * Order: 6
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, breakpoints in a running
- * program.
+ * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and breakpoints in a
+ * running program.
+ *
+ * Group: files
  */
 #define _GNU_SOURCE
 #include <elf.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Tracepoints: what tracefs says of faults and errors, and that it says nothing unless asked. */
+/*
+ * Tracepoints report faults and errors while they are enabled, and nothing otherwise.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mount.h>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device is unbound from its driver while ordinary users take references to its pages as fast as
- * they can, and while it is being mounted: all of them end, and so does the unbinding.
+ * Unbind a device from its driver while ordinary users take references to its pages as fast as
+ * they can, and while it is being mounted. All of them end, and so does the unbinding.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

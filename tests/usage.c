@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Counters in debugfs: what they start with, and what each event adds. */
+/*
+ * Counters in debugfs: their initial values, and what each event adds.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Extended attributes and access control lists. */
+/*
+ * Extended attributes and access control lists.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <grp.h>
