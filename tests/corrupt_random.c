@@ -14,23 +14,10 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "image.h"
+#include "corrupt.h"
 #include "ktap.h"
 #include "util.h"
 
-static const char *device, *mnt;
-static struct image good;
-
-/* Mounts @image, for this process only. */
-static void mount_image(const struct image *image)
-{
-	image_write(image, device);
-	REQUIRE(!unshare(CLONE_NEWNS));
-	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
-	REQUIRE(!chdir(mnt));
-}
-
-/* Everything that a file says about itself is as it was. */
 static void file_is_good(void)
 {
 	char buffer[5000];
@@ -209,8 +196,6 @@ int main(void)
 		{ "file data that changes while mounted", file_data_changes },
 	};
 
-	device = fixture_device("scratch");
-	mnt = private_mount_point();
-	good = image_load_small();
+	corrupt_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }
