@@ -147,18 +147,21 @@ void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset)
 bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset)
 {
 	const u8 *bytes = buffer;
-	u8 want[4096];
+	size_t i = 0;
 
-	while (length) {
-		size_t part = length < sizeof(want) ? length : sizeof(want);
-
-		pattern_fill(want, part, seed, offset);
-		if (memcmp(bytes, want, part))
+	for (; i < length && (offset + i) % 8; i++)
+		if (bytes[i] != pattern_byte(seed, offset + i))
 			return false;
-		bytes += part;
-		offset += part;
-		length -= part;
+	for (; i + 8 <= length; i += 8) {
+		u64 word;
+
+		memcpy(&word, bytes + i, 8);
+		if (word != pattern_word(seed, (offset + i) / 8))
+			return false;
 	}
+	for (; i < length; i++)
+		if (bytes[i] != pattern_byte(seed, offset + i))
+			return false;
 	return true;
 }
 
