@@ -110,7 +110,7 @@ static void names(void)
 	entry_case(name_dot_dot, "dir/sub", ENOENT, EUCLEAN);
 }
 
-/* Entries out of order are not found, or found; nothing else may happen. */
+/* Entries out of order may be found or not; anything else is an error. */
 static void order(void)
 {
 	struct image image = image_copy(&good);

@@ -14,7 +14,7 @@
 #include "ktap.h"
 #include "util.h"
 
-/* Opens inode @ino by a handle; the generation is the start of the image's SHA-256. */
+/* Open inode @ino by a handle. The generation is the start of the image's SHA-256. */
 static int open_inode(const struct image *image, u32 ino, u32 parent)
 {
 	struct {
@@ -33,7 +33,7 @@ static int open_inode(const struct image *image, u32 ino, u32 parent)
 	return fd;
 }
 
-/* A directory that is opened by its handle must be where it says that it is. */
+/* Opening a directory by its handle fails if its parent does not hold it where its record says. */
 static void handle_case(void (*damage)(struct image *image), const char *path)
 {
 	struct image image = image_copy(&good);
@@ -62,7 +62,7 @@ static struct inode *inode_at(struct image *image, const char *path)
 	return image_inode(image, image_entry(image, path)->ino);
 }
 
-/* dir holds sub, and sub holds dir: nothing leads there from the root. */
+/* "dir" holds "sub" and "sub" holds "dir": neither can be reached from the root. */
 static void circle(struct image *image)
 {
 	struct dirent_record *leaf = image_entry(image, "dir/sub/leaf");
@@ -131,7 +131,7 @@ static void handles(void)
 	CHECK_FAILS(open_inode(&image, file, file), ESTALE);
 }
 
-/* The name that connects a directory is one that no name may be; here the listing fails, too. */
+/* The entry of a directory has an invalid name; listing its parent fails as well. */
 static void handle_and_name(void)
 {
 	struct image image = image_copy(&good);

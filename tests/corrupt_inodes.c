@@ -15,7 +15,7 @@
 #include "ktap.h"
 #include "util.h"
 
-/* One damaged inode, which cannot be reached; its directory can. */
+/* Damage one inode: it cannot be opened, but its directory can be listed. */
 static void refused_inode(const char *path, void (*damage)(struct inode *inode))
 {
 	struct image image = image_copy(&good);
@@ -171,7 +171,7 @@ static void nul_in_target(void)
 	rest_is_good();
 }
 
-/* The line in the log tells the device, the inode and the place, and there are not many of them. */
+/* The line in the log names the device and the inode, and many errors give few lines. */
 static void log_lines(void)
 {
 	struct image image = image_copy(&good);
@@ -183,7 +183,7 @@ static void log_lines(void)
 
 	no_links(image_inode(&image, ino));
 	seal_and_mount(&image);
-	sleep(6); /* until the lines of the points before are forgotten */
+	sleep(6); /* until the rate limit has forgotten the lines of earlier points */
 	kmsg_count(kmsg, "daxfs", NULL, 0);
 	CHECK_FAILS(lstat("file", &stat), EUCLEAN);
 	CHECK_EQ(kmsg_count(kmsg, "link count of zero", line, sizeof(line)), 1);

@@ -32,7 +32,11 @@ static struct xattr_entry *label(struct image *image, unsigned int number)
 	return entry;
 }
 
-/* What reading user.a, the list of names, trusted.b, and opening as a user, come to. */
+/*
+ * Mount the image that @damage has changed. @get is the errno, or 0, of reading user.a, @list_error
+ * that of listing the names, @last that of reading trusted.b, and @acl that of opening the file as
+ * a user.
+ */
 static void xattr_case(void (*damage)(struct image *image), int get, int list_error, int last,
 		       int acl)
 {
@@ -54,7 +58,7 @@ static void xattr_case(void (*damage)(struct image *image), int get, int list_er
 		CHECK(GIVES(listxattr("labelled", value, sizeof(value)), list_error));
 		CHECK(GIVES(listxattr("labelled", NULL, 0), list_error));
 		CHECK(GIVES(getxattr("labelled", "trusted.b", value, sizeof(value)), last));
-		/* Nobody gets in on a list that cannot be read. */
+		/* An access control list that cannot be read grants nothing. */
 		REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
 		CHECK(GIVES(open("labelled", O_RDONLY), acl));
 		CHECK(GIVES(access("labelled", R_OK), acl));
@@ -114,7 +118,7 @@ static void extended_attributes(void)
 	xattr_case(acl_permissions, 0, 0, 0, bad);
 }
 
-/* Here the entries behind the list move as well, to where there are none. */
+/* Here the entries after the list move as well, to where none are. */
 static void access_control_lists(void)
 {
 	struct image image = image_copy(&good);
@@ -136,7 +140,7 @@ static void list_with_a_name(void)
 	acl_with_name(&image);
 	seal_and_mount(&image);
 	REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
-	/* Not the list of the file, so only its mode counts. */
+	/* This is not the file's access control list, so only its mode counts. */
 	CHECK_FAILS(open("labelled", O_RDONLY), EACCES);
 	rest_is_good();
 }

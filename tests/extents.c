@@ -16,7 +16,7 @@
 static const char *mnt;
 static char device[PATH_MAX];
 
-/* Files have no holes: what was one in the source is stored. */
+/* Files have no holes: the image stores the zeros of holes in the source. */
 static void holes(void)
 {
 	static const struct {
@@ -58,7 +58,7 @@ static struct map map_of(const char *name, u64 start, u64 length, u32 count, u32
 	return map;
 }
 
-/* The place that FIEMAP tells is where the bytes stand on the device. */
+/* FIEMAP returns the offset of the bytes on the device. */
 static void extents(void)
 {
 	static const u64 sizes[] = { 1, 4095, 4096, 4097, 12345, HUGE_SIZE + 1, 64UL << 20 };

@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 		fd = open_by_handle_at(mount, &handles[i].head, O_PATH | O_CLOEXEC);
 		if (fd < 0 || fstat(fd, &after))
 			err(1, "%s: cannot be opened by its handle", argv[i]);
-		/* Of directories overlayfs makes the numbers up. */
+		/* overlayfs invents the inode numbers of directories. */
 		if (after.st_mode != before[i].st_mode ||
 		    (!S_ISDIR(after.st_mode) && (after.st_ino != before[i].st_ino ||
 						 after.st_size != before[i].st_size)))

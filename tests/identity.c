@@ -55,7 +55,7 @@ static void uuid(void)
 	CHECK(!memcmp(uuid.uuid, want, sizeof(want)));
 }
 
-/* The directory with that name is in debugfs. */
+/* The directory of this name exists in debugfs. */
 static void path_in_debugfs(void)
 {
 	struct fs_sysfs_path path = {};

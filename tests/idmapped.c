@@ -19,7 +19,7 @@
 
 static const char *mnt;
 
-/* A user namespace whose ids from 0 to 99999 are @shift and up outside. */
+/* Create a user namespace whose ids from 0 to 99999 are @shift and up outside. */
 static int shifted_namespace(unsigned int shift)
 {
 	char path[64], line[64];
@@ -82,7 +82,7 @@ static void idmapped_owners(void)
 	owner_is(tree, "owners/1000", 201000, 65534); /* the group has no number here */
 	owner_is(tree, "owners/65535", 265535, 265535);
 	owner_is(tree, "owners/2147483647", 65534, 201000);
-	/* The other mount is as it was. */
+	/* The other mount has not changed. */
 	owner_is(open(mnt, O_PATH | O_CLOEXEC), "owners/1000", 1000, 0x7fffffff);
 }
 
@@ -112,7 +112,7 @@ static void idmapped_permissions(void)
 	/* Mode 0400, owner 0. */
 	CHECK(may_read(tree, 200000, "modes/file-0400"));
 	CHECK(!may_read(tree, 201000, "modes/file-0400"));
-	/* Lists of access control are shifted, too. */
+	/* Access control lists are shifted, too. */
 	CHECK(may_read(tree, 201000, "xattrs/acls/100"));
 	CHECK(!may_read(tree, 1000, "xattrs/acls/100"));
 	CHECK(may_read(tree, 202000, "xattrs/acls/100")); /* for the group */
@@ -146,7 +146,7 @@ static void idmapped_set_user_id(void)
 	static char *const argv[] = { "setuid", "ids", NULL }, *const none[] = { NULL };
 	char line[64] = "";
 
-	/* The kernel ignores the bit on mounts that are nowhere. */
+	/* The kernel ignores the bit on detached mounts. */
 	REQUIRE(!unshare(CLONE_NEWNS));
 	REQUIRE(!syscall(SYS_move_mount, tree, "", AT_FDCWD, mnt, MOVE_MOUNT_F_EMPTY_PATH));
 	REQUIRE(!pipe(pipes));

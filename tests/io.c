@@ -89,7 +89,7 @@ static void end_of_file(void)
 	memset(buffer, 0x77, sizeof(buffer));
 	CHECK_EQ(pread(fd, buffer, 100, SIZE - 10), 10);
 	CHECK(pattern_matches(buffer, 10, SIZE, SIZE - 10));
-	CHECK_EQ(buffer[10], 0x77); /* nothing behind what was read is touched */
+	CHECK_EQ(buffer[10], 0x77); /* nothing after the bytes read is written */
 	CHECK_EQ(pread(fd, buffer, 100, SIZE), 0);
 	CHECK_EQ(pread(fd, buffer, 100, SIZE + 1), 0);
 	CHECK_EQ(pread(fd, buffer, 100, 16384), 0);
@@ -139,7 +139,7 @@ static void direct(void)
 	CHECK(pattern_matches(buffer, 4096, SIZE, 4096));
 	CHECK_EQ(pread(fd, buffer, 16384, 0), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-	/* There is no block device in between that would want alignment. */
+	/* No block device is involved that would need alignment. */
 	CHECK_EQ(pread(fd, buffer + 1, 1000, 3), 1000);
 	CHECK(pattern_matches(buffer + 1, 1000, SIZE, 3));
 }

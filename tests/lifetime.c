@@ -20,7 +20,7 @@
 
 static const char *device, *mnt;
 
-/* Every point has mounts of its own, which end with it. */
+/* Each point makes its own mounts, which end with it. */
 static void mount_here(void)
 {
 	REQUIRE(!unshare(CLONE_NEWNS));
@@ -76,7 +76,7 @@ static void mapping(void)
 	REQUIRE(small != MAP_FAILED && large != MAP_FAILED);
 	CHECK_FAILS(umount(mnt), EBUSY);
 	CHECK(!umount2(mnt, MNT_DETACH));
-	/* These are the first accesses: the faults find the file without the mount. */
+	/* These are the first accesses: the faults happen after the mount is gone. */
 	CHECK(pattern_matches(small, 12345, 12345, 0));
 	large[HUGE_SIZE + 1] ^= 1;
 	large[HUGE_SIZE + 1] ^= 1;

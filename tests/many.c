@@ -18,7 +18,7 @@
 static const char *mnt;
 static int root;
 
-/* From one name that is looked up to the next. */
+/* The distance from one name that is looked up to the next. */
 static unsigned int step(void)
 {
 	return COUNT / repeats(COUNT);
@@ -87,7 +87,7 @@ static void finds_no_others(void)
 	}
 }
 
-/* Cookies from all over the directory lead on to the same rest. */
+/* Seeking to a cookie anywhere in the directory continues with the same entries. */
 static void cursors(void)
 {
 	DIR *dir = opendir(mnt);

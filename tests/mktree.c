@@ -11,7 +11,7 @@
 
 #include "mktree.h"
 
-/* A file that reaches over 4 GiB with data around every power of two that could be a limit. */
+/* Make a file of more than 4 GiB with data around every power of two that could be a limit. */
 static void make_big(void)
 {
 	static const u64 places[] = { 0, (1UL << 31) - 8, (1UL << 32) - 8,
@@ -38,7 +38,7 @@ static void make_many(void)
 	set_any_time(".");
 }
 
-/* A small tree, for images that are damaged on purpose. */
+/* Make a small tree, for images that are damaged on purpose. */
 static void make_small(void)
 {
 	static const struct acl_entry private[] = {

@@ -19,7 +19,9 @@ void die(const char *what);
 
 void set_time(const char *name, const struct moment *moment);
 
-/* Give a new entry the time that all have for which no other is set; @result is that of making it. */
+/*
+ * Set the time of a new entry to the one that most have. @result is the result of making the entry.
+ */
 void made(int result, const char *name);
 void set_any_time(const char *name);
 

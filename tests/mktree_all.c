@@ -29,7 +29,7 @@ static void make_sizes(void)
 	leave();
 }
 
-/* A file of holes with data here and there. */
+/* Make sparse files: one with some data, one with none. */
 static void make_sparse(void)
 {
 	static const u64 places[] = { 0, 4096 + 5, HUGE_SIZE - 3, 2 * HUGE_SIZE,
@@ -176,7 +176,7 @@ static void make_times(void)
 	leave();
 }
 
-/* The groups' own directories come last: what was made in them touched their times. */
+/* Set the directories' times last: making entries in them has changed those. */
 static void set_group_times(void)
 {
 	static const char *const groups[] = {

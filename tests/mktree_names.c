@@ -29,7 +29,7 @@ void make_names(void)
 			empty_file(name);
 	}
 	leave();
-	enter("lengths"); /* all of them the start of one another */
+	enter("lengths"); /* each of them the start of the next */
 	memset(name, 'n', NAME_MAX);
 	for (int length = 1; length <= NAME_MAX; length++) {
 		name[length] = 0;
@@ -97,7 +97,7 @@ void make_directories(void)
 		}
 		leave();
 	}
-	enter("deep"); /* far deeper than a path can say */
+	enter("deep"); /* far deeper than a path can be */
 	memset(name, 'd', NAME_MAX);
 	name[NAME_MAX] = 0;
 	for (int i = 0; i < 100; i++)

@@ -23,7 +23,7 @@
 static const char *device;
 static struct image good;
 
-/* A mount that is being set up, and what its log said. */
+/* A mount context, and the messages in its log. */
 static char fs_log[4000];
 
 static int fs_open(const char *source)
@@ -54,7 +54,7 @@ static int fs_create(int fs)
 	return error;
 }
 
-/* Mounts what stands on the device; returns a file descriptor of the mount. */
+/* Mount the device. Return a file descriptor of the mount. */
 static int mount_device(void)
 {
 	int fs = fs_open(device), mount;
@@ -97,7 +97,7 @@ static void next_version(struct image *image)
 	image_seal(image);
 }
 
-/* Whatever else a future version changes, it is the version that is told. */
+/* The version is reported, even if a future version changes everything else. */
 static void strange_next_version(struct image *image)
 {
 	image->super->version = 2;
@@ -294,7 +294,7 @@ static void damaged_images(void)
 	}
 }
 
-/* After every refusal the device is free, and a good image mounts. */
+/* After each refusal the device is free, and an image without errors can be mounted. */
 static void good_again(void)
 {
 	struct stat stat;
@@ -330,7 +330,7 @@ static void unchecked_metadata(void)
 	REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "check", "metadata", 0));
 }
 
-/* The digest that mkdaxfs printed, as text. */
+/* Return the image's digest as text, as mkdaxfs prints it. */
 static const char *digest_text(void)
 {
 	static char text[65];
@@ -361,7 +361,7 @@ static void digests(void)
 	mount_with_digest(digest_text(), 0, "");
 }
 
-/* Those of the files and the padding too. */
+/* Also bytes of the files and of the padding. */
 static void digest_covers_all(void)
 {
 	struct image image = image_copy(&good);

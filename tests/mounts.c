@@ -21,7 +21,7 @@ int mount(const char *source, const char *target, const char *type, unsigned lon
 static const char *mnt;
 static char device[PATH_MAX];
 
-/* A directory and a file of the image in other places, also after the whole is gone. */
+/* Bind a directory and a file elsewhere: they stay after the image is unmounted. */
 static void bind_mounts(void)
 {
 	char dir[PATH_MAX], file[PATH_MAX], path[PATH_MAX];
@@ -46,7 +46,7 @@ static void bind_mounts(void)
 	CHECK(!syscall(SYS_umount2, dir, 0) && !syscall(SYS_umount2, file, 0));
 }
 
-/* A mount that no name leads to. */
+/* A mount that is not attached anywhere. */
 static void private_mount(void)
 {
 	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC), fd;
@@ -77,7 +77,7 @@ static void user_namespace(void)
 	} else {
 		CHECK_EQ(errno, EPERM);
 	}
-	/* What is mounted is there for everybody. */
+	/* A mount that exists can be used from the namespace. */
 	CHECK(!lstat(mnt, &stat));
 }
 

@@ -68,7 +68,7 @@ static const char *name_of(const struct case_image *image, u32 ino)
 	return image_entry(&image->image, "file")->ino == ino ? "file" : "good";
 }
 
-/* Reads a file, and maps and reads it; returns the mapping, or MAP_FAILED. */
+/* Read a file, map it and compare both. Return the mapping, or MAP_FAILED. */
 static char *read_and_map(const struct case_image *image, u32 ino)
 {
 	const struct inode *inode = image_inode(&image->image, ino);
@@ -87,8 +87,8 @@ static char *read_and_map(const struct case_image *image, u32 ino)
 }
 
 /*
- * The one that is mapped first keeps the other away: for good, since the kernel keeps inodes that DAX has
- * entries for until the file system is unmounted.
+ * The file that is mapped first owns the pages, and the other one cannot be mapped. That lasts
+ * until unmount: the kernel keeps inodes with DAX entries.
  */
 static void first_comes(struct case_image *image, u32 first, u32 second)
 {
@@ -101,7 +101,7 @@ static void first_comes(struct case_image *image, u32 first, u32 second)
 	CHECK(read_and_map(image, second) == MAP_FAILED);
 	CHECK_EQ(errno, EUCLEAN);
 	CHECK(pattern_matches(one, inode->size, 9, inode->data));
-	/* It may have as many mappings as it likes. */
+	/* The owner may be mapped again. */
 	CHECK(read_and_map(image, first) != MAP_FAILED);
 }
 
@@ -149,7 +149,7 @@ static void inside(void)
 	exclude_one_another(&image);
 }
 
-/* An entry of 2 MiB over small ones, and the other way round. */
+/* Map an entry of 2 MiB over small ones, and the other way round. */
 static void huge_over_small(void)
 {
 	struct case_image image = new_image();
@@ -188,7 +188,7 @@ static void packed_over_whole(void)
 	exclude_one_another(&image);
 }
 
-/* What is mapped by copies overlaps whatever it likes: it owns no page. */
+/* Packed pages are mapped by copies and own no page, so they may overlap others. */
 static void copies(void)
 {
 	struct case_image image = new_image();
@@ -229,7 +229,7 @@ static void true_originals(void)
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 }
 
-/* The second file, as @change makes it, cannot be had; the first can. */
+/* The second file, as @change makes it, cannot be opened; the first can. */
 static void refused(void (*change)(struct case_image *image))
 {
 	int status;
@@ -298,7 +298,9 @@ static void false_flags(void)
 	refused(no_packing);
 }
 
-/* Two that name each other, from several sides at once: whoever waits for whom, it ends. */
+/*
+ * Two inodes that name each other as original, looked up by several processes at once: no deadlock.
+ */
 static void circles(void)
 {
 	struct case_image image = new_image();

@@ -61,7 +61,7 @@ static void write_pattern(int dir, const char *path, u64 seed, u64 size, mode_t 
 	free(content);
 }
 
-/* For tests/images, which makes an image of this tree. */
+/* Make the tree; tests/images makes an image of it. */
 static void make_tree(void)
 {
 	static const char script[] = "#!/bin/sh\necho script \"$1\"\n";
@@ -91,7 +91,7 @@ static void make_tree(void)
 	close(dir);
 }
 
-/* The image of the tree, as tests/images has made it or made now. */
+/* Load the image that tests/images has made, or make it now. */
 static void load_image(void)
 {
 	const char *images = getenv("DAXFS_IMAGES");
@@ -121,7 +121,7 @@ static void test_point(const struct ktap_test *test)
 	results[ktap_one(++points, &named)]++;
 }
 
-/* The number of points that fit @source. */
+/* Return the number of points that fit @source. */
 static unsigned int fitting(const struct source *source)
 {
 	unsigned int count = 0;

@@ -8,7 +8,7 @@
 
 #include "packing.h"
 
-/* How many errors the counters of the mount have that @fd is on. */
+/* Return the number of errors that the counters of @fd's mount show. */
 static long long errors_of(int fd)
 {
 	struct fs_sysfs_path name = {};
@@ -20,8 +20,9 @@ static long long errors_of(int fd)
 }
 
 /*
- * Memory fails below both of a pair: whoever maps the page, as whichever file, is told, and reads of
- * it fail; other pages and files stay. The last test, since the page remains bad.
+ * A page of two files with the same content fails: through either file, loads from the page get
+ * SIGBUS and reads of it EIO. Other pages and files stay readable. These points come last, since
+ * the page stays poisoned.
  */
 static void memory_fails(u64 size)
 {
@@ -59,7 +60,7 @@ static void memory_fails(u64 size)
 		CHECK_EQ(pread(fd, buffer, size, bad + 4096), size - bad - 4096);
 		CHECK(pattern_matches(buffer, size - bad - 4096, size, bad + 4096));
 		close(fd);
-		/* New mappings have all but that page. */
+		/* New mappings show all pages but that one. */
 		a = map_twin(size, which);
 		CHECK(pattern_matches(a, bad, size, 0));
 		CHECK(pattern_matches(a + bad + 4096, size - bad - 4096, size, bad + 4096));

@@ -23,7 +23,7 @@ static void packed_read(void)
 	}
 }
 
-/* Behind the end of a file there are zeros, and nothing of what stands there in memory. */
+/* After the end of a file a mapping has zeros, not the bytes of the next file in memory. */
 static void packed_mapped(void)
 {
 	for (unsigned int i = 0; i < PACKED; i++) {
@@ -45,7 +45,7 @@ static void packed_mapped(void)
 	}
 }
 
-/* The same where only the last page of a file is shared with others. */
+/* The same for files of which only the last page is packed. */
 static void tails_mapped(void)
 {
 	static const u64 sizes[] = { MEDIUM, TAILED };
@@ -71,7 +71,7 @@ static void tails_mapped(void)
 		REQUIRE(last != MAP_FAILED);
 		CHECK(pattern_matches(last, size % 4096, seed, end - 4096));
 		CHECK(gets_sigbus(shared + end));
-		/* It is a copy: the image has it next to the page in front. */
+		/* It is a copy: in the image the page would follow the one before it. */
 		frame = frame_at(shared + end - 8192);
 		if (source->pages && frame)
 			CHECK(frame_at(shared + end - 4096) != frame + 1);
@@ -83,7 +83,7 @@ static void tails_mapped(void)
 	}
 }
 
-/* Pages of the copies can be held as those of the memory can. */
+/* The pages of the copies can be pinned as those of the memory can. */
 static void copies_held(void)
 {
 	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), ends[2];
@@ -113,7 +113,7 @@ static void programs_run(void)
 	CHECK_EQ(system(command), 0);
 }
 
-/* Many at once, in several processes, while caches are dropped. */
+/* Map files in several processes at once, while caches are dropped. */
 static void storm(void)
 {
 	int status, left = 4, rounds = repeats(40);

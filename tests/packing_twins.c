@@ -16,7 +16,7 @@ static void twins_read(void)
 			struct stat stat;
 
 			CHECK_EQ(read(fd, buffer, TAILED + 1), twins[i]);
-			/* The third has the same size and another content. */
+			/* The third has the same size, but another content. */
 			CHECK(pattern_matches(buffer, twins[i], twins[i] + (which == 'c'), 0));
 			CHECK(!fstat(fd, &stat) && stat.st_nlink == 1);
 			CHECK_EQ(stat.st_mode & 0777, which == 'b' ? 0600 : 0644);
@@ -32,7 +32,7 @@ static void twins_mapped_at_once(void)
 		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
 		char *c = map_twin(length, 'c');
 
-		/* One before the other, then the other way round. */
+		/* Touch a first, then b first. */
 		CHECK(pattern_matches(a, length, length, 0));
 		CHECK(pattern_matches(b, length, length, 0));
 		CHECK(pattern_matches(c, length, length + 1, 0));
@@ -55,7 +55,7 @@ static void twins_mapped_at_once(void)
 	}
 }
 
-/* Entries of 2 MiB for both, also when smaller ones were there first. */
+/* Both are mapped with entries of 2 MiB, also after smaller ones. */
 static void twins_huge(void)
 {
 	char *a = map_twin(LARGE, 'a'), *b = map_twin(LARGE, 'b'), *tailed;
@@ -68,7 +68,7 @@ static void twins_huge(void)
 	CHECK_EQ(touch_pages(tailed, LARGE, 4096), expected);
 	munmap(tailed, TAILED);
 	munmap(b, LARGE);
-	/* A mapping that cannot have them takes small ones; the others keep theirs. */
+	/* A mapping that is not aligned takes small entries; the others keep theirs. */
 	b = mmap(NULL, LARGE + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	b = (char *)(((uintptr_t)b + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + 4096;
 	REQUIRE(mmap(b, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(LARGE, 'b'), 0) == b);
@@ -77,7 +77,7 @@ static void twins_huge(void)
 	CHECK(pattern_matches(a, LARGE, LARGE, 0));
 }
 
-/* Who maps one does not take pages away from who has mapped the other. */
+/* Mapping one file does not unmap pages of the other. */
 static void twins_undisturbed(void)
 {
 	char *a = map_twin(SMALL, 'a'), *large = map_twin(LARGE, 'a');
@@ -117,7 +117,7 @@ static void twins_private(void)
 	}
 }
 
-/* Whichever inode goes first: nothing is open between two rounds, and the caches are dropped. */
+/* Evict the inodes in every order: drop the caches while no file is open. */
 static void twins_come_and_go(void)
 {
 	static const char *const orders[] = { "a", "b", "ab", "ba", "aba", "bab" };

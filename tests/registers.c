@@ -37,7 +37,7 @@ static bool mount_range(u64 start, u64 size)
 	return context_mount(context, mnt);
 }
 
-/* Either nobody may, or a driver has them. */
+/* Either no process may mount the range, or it belongs to a driver. */
 static void refused(const char *what, u64 start)
 {
 	bool mounted = mount_range(start & ~4095ULL, 4096);
@@ -50,7 +50,7 @@ static void refused(const char *what, u64 start)
 		umount(mnt);
 }
 
-/* Every processor of this kind has them at the same address. */
+/* All processors of this architecture have these registers at the same address. */
 static void interrupt_controller(void)
 {
 #ifdef __x86_64__

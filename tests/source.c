@@ -36,10 +36,10 @@ bool sources_image(struct image *image)
 	return true;
 }
 
-/* A device in DAXFS_DEVS of the kind that the source's argument stands for; its name is kept. */
+/* The devices in DAXFS_DEVS that make_device() found, by source. */
 static char device_name[SOURCE_MAX][64];
 
-/* What a pmem device is, by its path in sysfs. */
+/* Return the kind of a pmem device, by its path in sysfs. */
 static const char *pmem_kind(const char *path)
 {
 	if (strstr(path, "/virtio"))
@@ -113,7 +113,7 @@ static int make_phys(const struct source *source, const struct image *image)
 	return 0;
 }
 
-/* A page less than the whole range cannot have struct pages. */
+/* A range without its last page is not aligned, so it cannot have struct pages. */
 static const u64 whole, all_but_a_page = 4096;
 
 const struct source sources[] = {
@@ -130,7 +130,7 @@ const struct source sources[] = {
 	{ "memfd, huge folios", "memfd", "memfd", make_memfd, &memfd_thp, .pages = true, .huge = true,
 	  .shared = true },
 	{ "memfd, hugetlb", "memfd", "memfd", make_memfd, &memfd_hugetlb, .huge = true, .shared = true },
-	/* A dma-buf's pages are somebody else's: they are mapped by their frames. */
+	/* A dma-buf's pages belong to its exporter: they are mapped by their frames. */
 	{ "udmabuf", "dmabuf", "dmabuf", make_udmabuf, &memfd_plain, .shared = true },
 	{ "udmabuf, huge folios", "dmabuf", "dmabuf", make_udmabuf, &memfd_thp, .huge = true,
 	  .shared = true },

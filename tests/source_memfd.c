@@ -51,7 +51,7 @@ int memfd_with(const struct image *image, size_t size, unsigned int flags, int s
 	return fd;
 }
 
-/* A memfd of 2 MiB folios. */
+/* Create a memfd of 2 MiB folios. */
 static int huge_folios(const struct image *image, int seals)
 {
 	size_t size = image_room(image);
@@ -59,7 +59,7 @@ static int huge_folios(const struct image *image, int seals)
 	char before[100] = "", *end, *address;
 	FILE *setting = fopen(SHMEM_HUGE, "re");
 
-	/* The setting in force stands in brackets. */
+	/* The current setting is in brackets. */
 	if (!setting || !fgets(before, sizeof(before), setting) || !strchr(before, '[')) {
 		close(fd);
 		return source_is_missing("needs transparent huge pages in shmem");
@@ -115,7 +115,7 @@ int make_memfd(const struct source *source, const struct image *image)
 
 #define PAGES_IN_HUGE (HUGE_SIZE / 4096)
 
-/* The last two pages of each 2 MiB change places. */
+/* Copy an image with the last two pages of each 2 MiB exchanged. */
 static struct image shuffled_image(const struct image *image)
 {
 	struct image copy = image_copy(image);
@@ -136,7 +136,7 @@ static void add_item(struct udmabuf_create_list *list, int memfd, size_t page, s
 	};
 }
 
-/* A buffer of @room bytes of @memfd, with the pages in the order of the image. */
+/* Create a dma-buf of @room bytes of @memfd, with the pages in the order of the image. */
 static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind kind)
 {
 	size_t most = 3 * (room / HUGE_SIZE), pages = room / 4096;

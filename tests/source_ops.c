@@ -94,7 +94,7 @@ static void advice(void)
 
 	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED));
 	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
-	/* There is nothing to be read ahead; the kernel may say so. */
+	/* There is nothing to read ahead; the kernel may say so. */
 	CHECK(!readahead(fd, 0, LARGE) || errno == EINVAL);
 }
 
@@ -122,7 +122,7 @@ static void sends(void)
 	CHECK(holds(to, MIDDLE, 1, MIDDLE - 1));
 }
 
-/* The kernel copies ranges only within a file system; whoever asks must go on otherwise. */
+/* The kernel copies ranges only within a filesystem; programs must copy in another way. */
 static void range_copies(void)
 {
 	loff_t from = 0;
@@ -173,7 +173,7 @@ static void shared_mappings(void)
 	CHECK_FAILS(mprotect(address, 4096, PROT_READ | PROT_WRITE), EACCES);
 }
 
-/* Private mappings copy what is written to them, also behind fork(). */
+/* Private mappings copy pages that are written to, also after fork(). */
 static void private_mappings(void)
 {
 	char *shared = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
@@ -203,7 +203,7 @@ static void private_mappings(void)
 	CHECK(holds(open_file(LARGE, O_RDONLY), LARGE, 0, LARGE));
 }
 
-/* Behind the page of the last byte there is nothing. */
+/* Loads from after the last page get SIGBUS. */
 static void beyond_end(void)
 {
 	char *address = map_file(MIDDLE, MIDDLE + 8192, PROT_READ, MAP_SHARED);
@@ -219,14 +219,14 @@ static void huge_mappings(void)
 	long faults = touch_pages(address, LARGE, 4096);
 
 	if (!source->huge) {
-		/* Still, a fault maps some pages around. */
+		/* A fault then maps some pages around the address. */
 		CHECK(faults <= (long)(LARGE / 4096 / 8));
 		if (faults > (long)(LARGE / HUGE_SIZE))
 			*limited = true;
 		return;
 	}
 	CHECK_EQ(faults, LARGE / HUGE_SIZE);
-	/* No page tables but those that may stand ready for a split. */
+	/* No page tables, except those that the kernel keeps for a split. */
 	tables = number_in("/proc/self/status", "VmPTE:") - tables;
 	CHECK(tables <= (long)(LARGE / HUGE_SIZE * 4 + 8));
 	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
@@ -235,7 +235,7 @@ static void huge_mappings(void)
 	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
 }
 
-/* Maps the large file all over 1 GiB and touches that; returns the kilobytes of page tables. */
+/* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */
 static long long map_gigabyte(int fd, char *place)
 {
 	long long before = number_in("/proc/self/status", "VmPTE:");
@@ -293,7 +293,10 @@ static void writes_from_mapping(void)
 	CHECK(holds(fd, MIDDLE, 0, MIDDLE));
 }
 
-/* Whether a system call that holds mapped pages did what it can do on this source. */
+/*
+ * Check the result of a system call that pins mapped pages: @want, or EFAULT on sources whose pages
+ * cannot be pinned. Return true if the call worked.
+ */
 static bool pages_held(ssize_t result, ssize_t want)
 {
 	if (source->pages) {
@@ -335,8 +338,8 @@ static void splices_from_mapping(void)
 }
 
 /*
- * Pages registered with io_uring are held as long as the ring lives; DAX does not allow that. They
- * must be writable, so only private mappings can be registered, on any file system.
+ * Pages registered with io_uring are pinned as long as the ring lives; DAX does not allow that.
+ * They must be writable, so only private mappings can be registered, on any filesystem.
  */
 static void registered_mapping(void)
 {
@@ -355,7 +358,7 @@ static void registered_mapping(void)
 	write = ring_request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
 	CHECK_EQ(ring_do(&ring, &write), 8192);
 	CHECK(read(ends[0], buffer, 8192) == 8192 && pattern_matches(buffer, 8192, LARGE, 8192));
-	/* They stay as they are when the mapping is gone. */
+	/* The pages stay the same after the mapping is gone. */
 	CHECK(!munmap(address, LARGE));
 }
 

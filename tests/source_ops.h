@@ -8,14 +8,14 @@
 
 #include "source.h"
 
-/* Sizes of files in the directory sizes, after which they are named. */
+/* Sizes of files in the directory "sizes", which are also their names. */
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
 
 struct operation {
 	const char *name;
 	void (*run)(void);
-	/* Why it does not work with every source; NULL if it does. */
+	/* Why the operation does not work on every source; NULL if it does. */
 	const char *limit;
 	bool unmounted;
 };
@@ -33,21 +33,21 @@ extern const struct source *source;
 extern const char *mnt;
 
 /*
- * Set by an operation that cannot work on this source, when it has made sure that it fails as
- * documented; in memory that the points share.
+ * Set by an operation that cannot work on this source, after it has checked that it fails as
+ * documented. In memory that all points share.
  */
 extern bool *limited;
 
-/* Opens the file of @size bytes. */
+/* Open the file of @size bytes. */
 int open_file(u64 size, int flags);
 
-/* Whether @fd starts with @length bytes of the pattern with @seed, from @offset on. */
+/* Return true if @fd starts with @length bytes of the pattern with @seed, from @offset on. */
 bool holds(int fd, u64 seed, u64 offset, size_t length);
 
-/* Reads all files by the most usual system calls. */
+/* Read all files with read(2) and pread(2), and check their content. */
 void reads(void);
 
-/* Checks that everything is as it was before the first operation on this source. */
+/* Check that everything that earlier operations on this source allocated is freed. */
 void given_back(void);
 
 #endif

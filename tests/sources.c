@@ -28,15 +28,15 @@ const char *mnt;
 bool *limited;
 static char tree[PATH_MAX];
 
-/* What came of an operation on a source; in memory that the points share. */
+/* The result of an operation on a source. In memory that all points share. */
 #define OPERATION_MAX 40
 static struct cell {
 	bool tried, limited, failed;
 } (*cells)[OPERATION_MAX];
 
 /*
- * Lists the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links.
- * Times and owners depend on who made the image; other tests compare them.
+ * List the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links. Times
+ * and owners depend on the user who made the image; other tests compare them.
  */
 static void list_tree(const char *dir, const char *file)
 {
@@ -59,7 +59,7 @@ static void whole_tree(void)
 	CHECK_EQ(system(command), 0);
 }
 
-/* The options of the mount on @mnt. */
+/* Return the options of the mount on @mnt. */
 static const char *mount_options(void)
 {
 	static char line[PATH_MAX + 500];
@@ -77,7 +77,7 @@ static const char *mount_options(void)
 	return found ? found : "";
 }
 
-/* Neither the file system nor what exports its memory can be unloaded. */
+/* Neither daxfs nor the module that exports its memory can be unloaded. */
 static void modules_held(void)
 {
 	char path[100];
@@ -128,7 +128,7 @@ static void told(void)
 	CHECK(has_option(options, "phys") && !strstr(options, "0x") && !strstr(options, "size="));
 }
 
-/* Two mounts at a time, each of which outlives the other's end. */
+/* Two mounts at a time, each of which works after the other has ended. */
 static void two_mounts(void)
 {
 	int fd = source->make(source, &image), one, two, copy;
@@ -162,7 +162,7 @@ static void two_mounts(void)
 	reads(); /* that of the mount below */
 }
 
-/* What mounts could leave behind. */
+/* What mounts could leak. */
 struct counters {
 	long long buffers, huge_pages, available, users, ranges; /* available: kB */
 };
@@ -199,7 +199,7 @@ static struct counters count(void)
 
 static struct counters before;
 
-/* Some of it is given back a little later. */
+/* Some of it is freed a little later. */
 void given_back(void)
 {
 	struct counters now;
@@ -218,8 +218,8 @@ void given_back(void)
 }
 
 /*
- * An image of one file, for memory that is made again in each cycle: making it, not mounting it, is what
- * takes long. NULL where no image can be made.
+ * Return an image of one file, or NULL if it cannot be made. It is for memory that is made in each
+ * cycle, since making a large one takes longer than mounting it.
  */
 static const struct image *small_image(void)
 {
@@ -272,7 +272,7 @@ static const struct operation mount_operations[] = {
 	{ "mount cycles without growth", cycles, NULL, true },
 };
 
-/* All operations, those without a mount at the end. */
+/* All operations, those that mount the source themselves at the end. */
 static struct operation operations[OPERATION_MAX];
 static size_t operation_count;
 
@@ -292,7 +292,7 @@ static void mounts(void)
 	REQUIRE(source_mount(source, &image, mnt));
 }
 
-/* Why sources are not there. */
+/* Why sources are missing. */
 static char *lacking[SOURCE_MAX];
 
 static void not_offered(void)
@@ -334,7 +334,7 @@ static void make_tree(void)
 	}
 }
 
-/* The image of the tree, as tests/images has made it or made now. */
+/* Load the image that tests/images has made, or make it now. */
 static void load_image(void)
 {
 	const char *images = getenv("DAXFS_IMAGES");
@@ -351,7 +351,7 @@ static void load_image(void)
 	image = image_load(path);
 }
 
-/* Finds out which sources there are; returns the number of points. */
+/* Find out which sources the machine has. Return the number of points. */
 static unsigned int probe(void)
 {
 	unsigned int points = 0;
@@ -443,7 +443,7 @@ static void write_matrix(const char *path)
 	fclose(table);
 }
 
-/* For tests/roots: mounts the image in a file from a source for good. */
+/* Mount the image in a file from a source, and leave it mounted. For tests/roots. */
 static int mount_by_name(const char *name, const char *file, const char *dir)
 {
 	image = image_load(file);
@@ -470,7 +470,7 @@ int main(int argc, char **argv)
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(ktap_point != MAP_FAILED && cells != MAP_FAILED);
 	if (argc == 3 && !strcmp(argv[1], "--tree")) {
-		/* For tests/images, which makes an image of this tree. */
+		/* Make the tree; tests/images makes an image of it. */
 		snprintf(tree, sizeof(tree), "%s", argv[2]);
 		make_tree();
 		return 0;

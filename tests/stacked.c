@@ -60,7 +60,7 @@ static void refuse(const char *node)
 		CHECK(!umount(mnt));
 }
 
-/* By each of its names; the device below can be mounted afterwards. */
+/* Refuse the device by each of its names; the device below can be mounted afterwards. */
 static void stacked(const char *table)
 {
 	struct stat stat;
@@ -81,7 +81,7 @@ static void one_piece(void)
 	char table[200];
 
 	REQUIRE(source->make(source, NULL) == 0);
-	/* As long as the image is. */
+	/* The length is that of the image. */
 	snprintf(table, sizeof(table), "0 45056 linear %s 0\\n", source_device(source));
 	stacked(table);
 }

@@ -65,7 +65,7 @@ static void block_size(void)
 static void one_device(void)
 {
 	CHECK(stat_of("sizes").st_dev == stat_of("types/regular").st_dev);
-	/* Only what stands on a device has a number of its own. */
+	/* Only mounts of devices have a device number of their own. */
 	CHECK(major(stat_of(".").st_dev) != 0 || on_fuse());
 }
 

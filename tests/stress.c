@@ -154,7 +154,7 @@ static void all_at_once(void)
 	}
 }
 
-/* Mounts and unmounts of one device race: the last unmount against the next mount. */
+/* Mount and unmount one device in several processes: the last unmount races with the next mount. */
 static void mount_races(void)
 {
 	pid_t pids[3];

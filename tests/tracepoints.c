@@ -15,7 +15,7 @@
 #include "util.h"
 
 #define TRACEFS "/sys/kernel/tracing"
-/* A trace of our own, so that nobody else's is disturbed. */
+/* A separate trace instance, so that no other user of tracing is disturbed. */
 #define INSTANCE TRACEFS "/instances/daxfs-test"
 
 static const char *device, *mnt;
@@ -31,7 +31,7 @@ static void switch_to(const char *value)
 	close(fd);
 }
 
-/* How many lines of the trace have @needle; the last one is shown if that is not @want. */
+/* Check that @want lines of the trace contain @needle. If not, print the last of them. */
 static void said(unsigned int want, const char *needle)
 {
 	char line[500], last[500] = "none\n";
@@ -50,7 +50,7 @@ static void said(unsigned int want, const char *needle)
 		printf("# wanted: %s\n# last: %s", needle, last);
 }
 
-/* What a line says of a fault on the file @fd, behind its device. */
+/* The text of a line about a fault on the file @fd, after its device. */
 static void fault_said(int fd, unsigned int want, u64 offset, unsigned int order, char *address,
 		       const char *result)
 {
@@ -70,7 +70,10 @@ static void touch(const char *byte)
 	asm volatile("" : : "r"(*byte) : "memory");
 }
 
-/* Far from everything, so that it depends on nothing else for which sizes of pages the kernel asks. */
+/*
+ * At an address far from other mappings, so that these do not change the page sizes that the kernel
+ * asks for.
+ */
 static char *map(int fd, size_t length)
 {
 	static unsigned long address = 1UL << 40;
@@ -133,7 +136,7 @@ static void beyond(void)
 	fault_said(fd, 1, 2 * page_size(), 0, three + 2 * page_size(), "SIGBUS");
 }
 
-/* The log has ten lines of so many errors at most, the trace all. */
+/* The log has ten lines at most about so many errors, the trace has all. */
 static void errors(void)
 {
 	char path[PATH_MAX], needle[200];
@@ -178,7 +181,7 @@ int main(void)
 	};
 	int result;
 
-	/* Makes the image that is to be damaged. */
+	/* Make the image to damage. */
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");

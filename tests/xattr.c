@@ -30,7 +30,7 @@ static void become(uid_t uid, gid_t gid)
 	REQUIRE(!setgroups(0, NULL) && !setresgid(gid, gid, gid) && !setresuid(uid, uid, uid));
 }
 
-/* Whether the last list of @length bytes has @key. */
+/* Return true if the last list, of @length bytes, has @key. */
 static bool listed(const char *key, ssize_t length)
 {
 	for (const char *at = list; at < list + length; at += strlen(at) + 1)
@@ -187,7 +187,7 @@ static void all_the_same(void)
 		same(paths[i]);
 }
 
-/* Who may read acls/100: its list says so, not its mode. */
+/* The access control list of acls/100, not its mode, decides who may read it. */
 static void acl_is_enforced(void)
 {
 	static const struct {
@@ -228,7 +228,7 @@ static void acl_is_enforced(void)
 	}
 }
 
-/* A directory that everybody may search but one user. */
+/* A directory that all users but one may search. */
 static void acl_on_the_way(void)
 {
 	struct stat stat;
