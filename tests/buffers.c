@@ -246,8 +246,8 @@ static void huge_closed(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "udmabuf: from any page of huge pages", huge_pages },
-		{ "udmabuf: the same, with the records of huge pages shared", optimized_huge_pages },
+		{ "udmabuf: an image at any offset in huge pages", huge_pages },
+		{ "udmabuf: the same, with hugetlb_optimize_vmemmap", optimized_huge_pages },
 		{ "udmabuf: its memfd is punched", punched },
 		{ "udmabuf: its memfd is closed", closed },
 		{ "udmabuf: its memfd of huge pages is punched", huge_punched },

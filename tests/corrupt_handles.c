@@ -147,7 +147,7 @@ static void handle_and_name(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "handles of directories that are elsewhere", handles },
+		{ "handles of directories with a wrong parent", handles },
 		{ "a handle of a directory with a bad name", handle_and_name },
 	};
 

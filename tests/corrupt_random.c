@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Images with random damage, and images that somebody changes while they are mounted.
+ * Images with random damage, and images that change while they are mounted.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

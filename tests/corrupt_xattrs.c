@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Wrong extended attributes and access control lists: what can be read is right, and nobody gets
- * access by a list that cannot be read. The checksums are made right again, so that only the
+ * Wrong extended attributes and access control lists: what can be read is right, and a list that
+ * cannot be read grants no access. The checksums are made right again, so that only the
  * driver's own checks can refuse it.
  *
  * Group: modules

@@ -424,16 +424,16 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "every type of file", every_type },
-		{ "a new mount knows the handles of the last", last },
+		{ "handles stay valid over a new mount", last },
 		{ "content", content },
 		{ "directories are connected to the root", directories_connect },
-		{ "a directory far down", deep_directory },
+		{ "a deeply nested directory", deep_directory },
 		{ "files are connected to their directories", files_connect },
 		{ "buffers", sizes },
-		{ "numbers of no inode", wrong_numbers },
-		{ "parents that are none", wrong_parents },
+		{ "inode numbers that do not exist", wrong_numbers },
+		{ "invalid parents", wrong_parents },
 		{ "random handles", random_handles },
-		{ "opening takes a privilege", privilege },
+		{ "opening by a handle needs a privilege", privilege },
 		{ "fanotify names files by handles", fanotify },
 		{ "another image on the same device", other_image },
 	};

@@ -303,7 +303,7 @@ int main(void)
 		{ "sequential reads to the end of file", sequential },
 		{ "reads at odd offsets of odd lengths", positioned },
 		{ "64 MiB in one read", whole_in_one },
-		{ "reads at and behind the end of file", end_of_file },
+		{ "reads at and after the end of file", end_of_file },
 		{ "vectors", vectors },
 		{ "RWF_NOWAIT", nowait },
 		{ "O_DIRECT, aligned or not", direct },

@@ -410,7 +410,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "directories of up to a million names", even },
 		{ "names whose hashes are the same", colliding },
-		{ "hashes that mislead the guess", skewed },
+		{ "hashes that interpolation misses", skewed },
 		{ "listings are complete", lists },
 		{ "the cost grows no faster than the logarithm", growth },
 	};

@@ -117,7 +117,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "the listing is complete", lists_all },
 		{ "every name is found", finds_all },
-		{ "names that are not there are not found", finds_no_others },
+		{ "missing names are not found", finds_no_others },
 		{ "cursors", cursors },
 	};
 

@@ -377,10 +377,10 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "shared mappings equal the file", shared_equals_file },
 		{ "private mappings equal the file", private_equals_file },
-		{ "shared: zeros behind the end of file, then SIGBUS", shared_behind_the_end },
-		{ "private: zeros behind the end of file, then SIGBUS", private_behind_the_end },
+		{ "shared: zeros after the end of file, then SIGBUS", shared_behind_the_end },
+		{ "private: zeros after the end of file, then SIGBUS", private_behind_the_end },
 		{ "an empty file has no page", empty_file },
-		{ "writing behind the end of file", private_write_past_end },
+		{ "writing after the end of file", private_write_past_end },
 		{ "offsets", at_offsets },
 		{ "shared mappings cannot be made writable", cannot_be_written },
 		{ "private writes stay private", private_writes_stay_private },

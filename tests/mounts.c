@@ -85,7 +85,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "bind mounts", bind_mounts },
-		{ "a mount without a name", private_mount },
+		{ "a mount that is not attached", private_mount },
 		{ "user namespaces", user_namespace },
 	};
 

@@ -153,7 +153,7 @@ const struct packing_point packed_points[] = {
 	{ { "the last page of packed files is mapped by a copy", tails_mapped }, any_source },
 	{ { "the copies can be held", copies_held }, has_pages },
 	{ { "packed programs run", programs_run }, any_source },
-	{ { "many at once", storm }, any_source },
+	{ { "many mappings at once", storm }, any_source },
 };
 
 const size_t packed_point_count = ARRAY_SIZE(packed_points);

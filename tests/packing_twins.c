@@ -142,12 +142,12 @@ static void twins_come_and_go(void)
 }
 
 const struct packing_point twin_points[] = {
-	{ { "two files of one content are read", twins_read }, any_source },
+	{ { "two files of the same content are read", twins_read }, any_source },
 	{ { "both are mapped at once, as the same memory", twins_mapped_at_once }, any_source },
-	{ { "both with entries of 2 MiB", twins_huge }, has_huge },
-	{ { "one does not disturb the other", twins_undisturbed }, any_source },
-	{ { "both privately", twins_private }, any_source },
-	{ { "in any order of coming and going", twins_come_and_go }, any_source },
+	{ { "both are mapped with entries of 2 MiB", twins_huge }, has_huge },
+	{ { "mapping one does not disturb the other", twins_undisturbed }, any_source },
+	{ { "both are mapped privately", twins_private }, any_source },
+	{ { "both are evicted in any order", twins_come_and_go }, any_source },
 };
 
 const size_t twin_point_count = ARRAY_SIZE(twin_points);

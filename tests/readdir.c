@@ -269,7 +269,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "complete and without duplicates", complete },
-		{ "reading on from every cookie", cursors },
+		{ "reading from every cookie", cursors },
 		{ "cookies survive close and open", cursors_survive_reopening },
 		{ "buffers of every size", small_buffers },
 		{ "a buffer too small for a name", too_small_buffer },

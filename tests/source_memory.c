@@ -236,19 +236,19 @@ static void memory_fails(void)
 }
 
 const struct operation memory_operations[] = {
-	{ "its maker closes it", maker_closes, "no process made it", true },
-	{ "its owner punches or truncates it", owner_punches,
-	  "nobody can: a sealed memfd refuses it (EPERM), and other memory but a udmabuf's is no file",
+	{ "its maker closes the memory", maker_closes, "no process made it", true },
+	{ "its owner punches or truncates the memory", owner_punches,
+	  "a sealed memfd refuses it (EPERM), and other memory, except that of udmabuf, is not a file",
 	  true },
-	{ "it moves", moves,
-	  "it stays: it is pinned, or memory that the kernel never moves; compaction and soft offlining leave its pages where they are",
+	{ "its pages move", moves,
+	  "its pages are pinned, or never moved by the kernel: compaction and soft offlining leave them where they are",
 	  true },
 	/* The operations from here on lose memory, and restore it. */
 	{ "its driver is unbound", driver_unbound,
-	  "no driver can take it away: its module, if any, cannot be unloaded as long as it is mounted, and a dma-buf outlives its device's driver",
+	  "no driver can remove it: its module, if any, cannot be unloaded as long as it is mounted, and a dma-buf outlives its device's driver",
 	  true },
 	{ "a page of its memory fails", memory_fails,
-	  "it has no struct pages, without which the kernel cannot have it fail (ENXIO)", true },
+	  "without struct pages the kernel cannot make it fail (ENXIO)", true },
 };
 
 const size_t memory_operation_count = ARRAY_SIZE(memory_operations);

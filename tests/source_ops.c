@@ -436,11 +436,10 @@ static void breakpoints(void)
 }
 
 static const char small_pieces[] = "the memory is in smaller pieces, or has no struct pages";
-/* What holds pages. */
 static const char no_long_hold[] =
-	"nobody may hold DAX pages for long (EOPNOTSUPP), nor pages that are none (EFAULT)";
+	"DAX pages cannot be pinned for long (EOPNOTSUPP), and memory without struct pages not at all (EFAULT)";
 static const char no_pages[] =
-	"the users of these pages cannot be counted: there are no struct pages, or they are hugetlb's or a dma-buf's";
+	"these pages cannot be pinned: they have no struct pages, or belong to hugetlb or to a dma-buf";
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, NULL, false },
@@ -455,7 +454,7 @@ const struct operation file_operations[] = {
 	{ "io_uring reads into registered buffers", uring_fixed_reads, NULL, false },
 	{ "shared mappings", shared_mappings, NULL, false },
 	{ "private mappings, copy on write", private_mappings, NULL, false },
-	{ "SIGBUS behind the end of file", beyond_end, NULL, false },
+	{ "SIGBUS after the end of file", beyond_end, NULL, false },
 	{ "2 MiB mappings", huge_mappings, small_pieces, false },
 	{ "page tables below 1 MiB, 64 processes, 1 GiB", page_tables, small_pieces, false },
 	{ "programs and scripts run", executes, NULL, false },

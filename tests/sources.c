@@ -267,7 +267,7 @@ static const struct operation mount_operations[] = {
 	{ "/proc/mounts", told, NULL, false },
 	{ "modules are held", modules_held, NULL, false },
 	{ "two mounts at once", two_mounts,
-	  "the first mount has the memory for itself (EBUSY)", false },
+	  "the first mount has exclusive use of the memory (EBUSY)", false },
 	{ "everything is given back", given_back, NULL, true },
 	{ "mount cycles without growth", cycles, NULL, true },
 };

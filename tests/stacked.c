@@ -104,8 +104,8 @@ static bool is_pmem(const struct source *source)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "all of it, through the device mapper", one_piece },
-		{ "two pieces of it, through the device mapper", two_pieces },
+		{ "the device mapper, over all of it", one_piece },
+		{ "the device mapper, over two parts of it", two_pieces },
 	};
 
 	mnt = private_mount_point();

@@ -251,7 +251,7 @@ int main(void)
 		{ "STATX_ATTR_DAX on regular files", dax_attribute },
 		{ "other statx attributes", read_only_attributes },
 		{ "atime and ctime equal mtime", all_times_alike },
-		{ "reading leaves the times alone", reading_leaves_times },
+		{ "reading does not change the times", reading_leaves_times },
 		{ "statfs", statfs_fields },
 		{ "/proc/self/mounts shows ro", mounts_line },
 		{ "permissions", permissions },

@@ -184,9 +184,9 @@ static void unmounted(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "everything at once", all_at_once },
-		{ "mounts that race", mount_races },
-		{ "mounts that race with nobody else there", unmounted },
+		{ "all kinds of access at once", all_at_once },
+		{ "racing mounts", mount_races },
+		{ "racing mounts without another mount", unmounted },
 	};
 
 	device = fixture_device("tree");

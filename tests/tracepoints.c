@@ -172,7 +172,7 @@ static void unmount(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "nothing is said unless asked for", nothing },
+		{ "no events unless they are enabled", nothing },
 		{ "a fault of a page", small },
 		{ "a fault of 2 MiB", huge },
 		{ "a fault beyond the end", beyond },

@@ -268,15 +268,15 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "values", values },
-		{ "names that are not there", not_there },
+		{ "missing names", not_there },
 		{ "buffers of every size", lengths },
 		{ "large values, long names", large_values },
 		{ "hundreds of names", many_names },
-		{ "lists, and who sees trusted names", lists },
+		{ "listing, and who sees trusted names", lists },
 		{ "permissions", permissions },
 		{ "all names and values are those of the source", all_the_same },
 		{ "an access control list decides who may read", acl_is_enforced },
-		{ "an access control list on a directory on the way", acl_on_the_way },
+		{ "an access control list of a directory in the path", acl_on_the_way },
 		{ "access control lists cannot be changed", acl_cannot_change },
 	};
 
