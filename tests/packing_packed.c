@@ -133,7 +133,7 @@ static void storm(void)
 				write(caches, "3", 1);
 				close(caches);
 			}
-			if (!pattern_matches(address, size, size, 0) ||
+			if (!pattern_in_pages(address, size, size, 0) ||
 			    !pattern_matches(packed, 1 + number * STEP, 1 + number * STEP, 0))
 				_exit(1);
 			munmap(address, size);

@@ -165,6 +165,24 @@ bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset)
 	return true;
 }
 
+bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset)
+{
+	const u8 *bytes = buffer;
+
+	for (size_t page = 0; page * 4096 < length; page++) {
+		/* Other bytes in each page, and all bytes of the last one. */
+		size_t at = page * 4096 + page % 64 * 64, part = 64;
+
+		if ((page + 1) * 4096 >= length) {
+			at = page * 4096;
+			part = length - at;
+		}
+		if (!pattern_matches(bytes + at, part, seed, offset + at))
+			return false;
+	}
+	return true;
+}
+
 bool all_zero(const void *buffer, size_t length)
 {
 	const u8 *bytes = buffer;

@@ -65,6 +65,12 @@ void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset);
 /* Return true if @buffer holds that content. */
 bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset);
 
+/*
+ * The same for some bytes of each page, for checks that pages are where they belong: comparing all
+ * bytes of a large file takes long, and each point about the content itself does it.
+ */
+bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset);
+
 /* Return true if @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
 
