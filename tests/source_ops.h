@@ -3,6 +3,7 @@
 #ifndef SOURCE_OPS_H
 #define SOURCE_OPS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -27,6 +28,13 @@ extern const size_t file_operation_count;
 extern const struct operation memory_operations[];
 extern const size_t memory_operation_count;
 
+/* What can be done with a source apart from using its files. */
+extern const struct operation mount_operations[];
+extern const size_t mount_operation_count;
+
+/* The tree that the image is made from. */
+extern char tree[PATH_MAX];
+
 /* The image, the source under test, and where it is mounted: the program defines them. */
 extern struct image image;
 extern const struct source *source;
@@ -47,7 +55,11 @@ bool holds(int fd, u64 seed, u64 offset, size_t length);
 /* Read all files with read(2) and pread(2), and check their content. */
 void reads(void);
 
-/* Check that everything that earlier operations on this source allocated is freed. */
+/*
+ * Remember what is allocated before the first operation on a source. given_back() checks that
+ * everything that operations have allocated since is freed.
+ */
+void count_now(void);
 void given_back(void);
 
 #endif
