@@ -148,7 +148,7 @@ static void optimized_huge_pages(void)
 	long long before = number_in(OPTIMIZE, "");
 
 	if (before < 0)
-		SKIP("the kernel keeps all records of huge pages");
+		SKIP("needs CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP");
 	set_number(HUGE_PAGES, 0);
 	set_number(OPTIMIZE, 1);
 	huge_pages();

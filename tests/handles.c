@@ -356,7 +356,7 @@ static void random_handles(void)
 			break;
 		}
 	}
-	printf("# %u of 20000 led to a file\n", opened);
+	printf("# %u of 20000 opened a file\n", opened);
 	CHECK(opened > 100);
 	/* The image is not at fault, so the log says nothing. */
 	CHECK_EQ(kmsg_count(kmsg, "daxfs", NULL, 0), 0);

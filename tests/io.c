@@ -124,7 +124,7 @@ static void nowait(void)
 	ssize_t length = preadv2(fd, &vector, 1, 1, RWF_NOWAIT);
 
 	if (on_fuse())
-		SKIP("reading through FUSE may wait");
+		SKIP("reads through FUSE may block");
 	/* Reading memory never waits. */
 	CHECK_EQ(length, sizeof(buffer));
 	CHECK(pattern_matches(buffer, sizeof(buffer), SIZE, 1));

@@ -387,7 +387,7 @@ static void growth(void)
 		printf("# %-12s %6ld %8ld\n", directories[i].name, costs[i].found,
 		       costs[i].missing);
 	if (!counts_instructions())
-		SKIP("the clock counts no instructions (qemu/vm --icount)");
+		SKIP("needs a clock that counts instructions (qemu/vm --icount)");
 	for (unsigned int i = 1; i < ARRAY_SIZE(directories); i++) {
 		double factor;
 

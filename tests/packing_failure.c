@@ -44,7 +44,7 @@ static void memory_fails(u64 size)
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
-		SKIP("the kernel cannot pretend that memory fails");
+		SKIP("needs CONFIG_MEMORY_FAILURE");
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 	CHECK(gets_sigbus(middle));
 	CHECK(gets_sigbus(b + bad));

@@ -203,7 +203,7 @@ static void begin(void)
 		if (!strcmp(other->name, "virtio-pmem"))
 			break;
 	if (other == sources + source_count || other->make(other, NULL))
-		SKIP("needs another device, of virtio-pmem");
+		SKIP("needs a second device, with virtio-pmem");
 	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
 	mkdir(other_mnt, 0755);
 	REQUIRE(source->make(source, NULL) == 0);
@@ -231,7 +231,7 @@ static void unbound(void)
 	int status, fd;
 
 	if (!source_is_device(source))
-		SKIP("it has no driver");
+		SKIP("the source has no driver");
 	begin();
 	fd = open_quietly(mnt, MIDDLE);
 	held = holder(LARGE, true);
@@ -311,7 +311,7 @@ static void unmounted_and_unbound(void)
 	pid_t unbinding;
 
 	if (!source_is_device(source))
-		SKIP("it has no driver");
+		SKIP("the source has no driver");
 	begin();
 	held = holder(LARGE, false);
 	CHECK_EQ(bounded_umount(mnt), 0);

@@ -26,7 +26,7 @@ static void memory_fails(void)
 	skip_if_stuck();
 	error = page_fails(source, &image, mnt);
 	if (error)
-		SKIP("the kernel cannot have this memory fail (%s)", strerror(error));
+		SKIP("the kernel cannot make this memory fail (%s)", strerror(error));
 }
 
 static bool any(const struct source *source)

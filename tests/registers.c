@@ -57,7 +57,7 @@ static void interrupt_controller(void)
 	refused("the local APIC", 0xfee00000);
 	refused("after the local APIC", 0xfee01000);
 #else
-	SKIP("knows where x86-64 has it only");
+	SKIP("knows the address on x86-64 only");
 #endif
 }
 

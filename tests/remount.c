@@ -100,7 +100,7 @@ static void good(const char *dir)
 static void needs_sharing(void)
 {
 	if (!source->shared)
-		SKIP("it can be mounted once only");
+		SKIP("the source can be mounted only once");
 }
 
 static void second_digest(void)
@@ -150,7 +150,7 @@ static void damaged_metadata(void)
 	int error;
 
 	if (!source_is_device(source) || !source->shared)
-		SKIP("only of block devices");
+		SKIP("for block devices only");
 	mounted_with("check", "none");
 	damage();
 	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), EBADMSG);

@@ -62,7 +62,7 @@ int make_dumb(const struct source *source, const struct image *image)
 		return missing_device(source->argument);
 	if (ioctl(device, DRM_IOCTL_MODE_CREATE_DUMB, &create)) {
 		close(device);
-		return source_is_missing("the driver refuses so much memory");
+		return source_is_missing("the driver does not allocate enough memory");
 	}
 	map.handle = create.handle;
 	REQUIRE(!ioctl(device, DRM_IOCTL_MODE_MAP_DUMB, &map));
@@ -79,7 +79,7 @@ int make_vram(const struct source *source, const struct image *image)
 		return missing_device("qxl");
 	if (ioctl(device, DRM_IOCTL_QXL_ALLOC, &alloc)) {
 		close(device);
-		return source_is_missing("the device has not so much memory");
+		return source_is_missing("the device does not have enough memory");
 	}
 	map.handle = alloc.handle;
 	REQUIRE(!ioctl(device, DRM_IOCTL_QXL_MAP, &map));

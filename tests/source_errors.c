@@ -340,7 +340,7 @@ static void owned_ranges(void)
 				     "belongs to a driver");
 		}
 	if (!found)
-		SKIP("no range of a driver is known here");
+		SKIP("no range in /proc/iomem belongs to a driver");
 }
 
 static void without_rawio(void)

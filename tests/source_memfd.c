@@ -40,7 +40,7 @@ int memfd_with(const struct image *image, size_t size, unsigned int flags, int s
 	char *address;
 
 	if (fd < 0)
-		return source_is_missing("the kernel has no such memfd");
+		return source_is_missing("the kernel does not have this kind of memfd");
 	REQUIRE(!ftruncate(fd, size));
 	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (!copy_image(image, address, size)) {
@@ -155,7 +155,7 @@ static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind ki
 		}
 	fd = ioctl(device, UDMABUF_CREATE_LIST, list);
 	free(list);
-	return fd < 0 ? source_is_missing("udmabuf refuses so much memory") : fd;
+	return fd < 0 ? source_is_missing("udmabuf does not take enough memory") : fd;
 }
 
 int *owner_wanted;
@@ -209,7 +209,7 @@ int make_heap(const struct source *source, const struct image *image)
 		return source_is_missing("needs /dev/dma_heap/system");
 	if (ioctl(device, DMA_HEAP_IOCTL_ALLOC, &request)) {
 		close(device);
-		return source_is_missing("the heap refuses so much memory");
+		return source_is_missing("the heap does not allocate enough memory");
 	}
 	close(device);
 	address = mmap(NULL, request.len, PROT_READ | PROT_WRITE, MAP_SHARED, request.fd, 0);
