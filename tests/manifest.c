@@ -67,7 +67,7 @@ static char *escape(const char *bytes, size_t length)
 	return text;
 }
 
-/* Any single word that changes changes the sum; several almost certainly do. */
+/* Changing one word always changes the sum; changing several almost certainly does. */
 static u64 checksum(int dir, const char *name, const char *path)
 {
 	static u64 buffer[1 << 15];
