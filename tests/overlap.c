@@ -8,19 +8,14 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "image.h"
+#include "corrupt.h"
 #include "ktap.h"
 #include "util.h"
 
 #define PACKED 1
 #define SHARED 4
-
-static const char *device, *mnt;
-static struct image good;
 
 /* A copy of the image with room for large files, and the inodes of two files in it. */
 struct case_image {
@@ -52,15 +47,6 @@ static void place(struct inode *inode, u64 data, u64 size)
 {
 	inode->data = data;
 	inode->size = size;
-}
-
-static void mount_image(struct image *image)
-{
-	image_seal(image);
-	image_write(image, device);
-	REQUIRE(!unshare(CLONE_NEWNS));
-	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
-	REQUIRE(!chdir(mnt));
 }
 
 static const char *name_of(const struct case_image *image, u32 ino)
@@ -95,7 +81,7 @@ static void first_comes(struct case_image *image, u32 first, u32 second)
 	const struct inode *inode = image_inode(&image->image, first);
 	char *one;
 
-	mount_image(&image->image);
+	seal_and_mount(&image->image);
 	one = read_and_map(image, first);
 	REQUIRE(one != MAP_FAILED);
 	CHECK(read_and_map(image, second) == MAP_FAILED);
@@ -199,7 +185,7 @@ static void copies(void)
 	image.second->flags = PACKED;
 	place(image.first, HUGE_SIZE + 1, HUGE_SIZE);
 	place(image.second, HUGE_SIZE + 4096 + 77, ROOM - HUGE_SIZE - 4096 - 77);
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	one = read_and_map(&image, image.first_ino);
 	other = read_and_map(&image, image.second_ino);
 	CHECK(one != MAP_FAILED && other != MAP_FAILED);
@@ -211,7 +197,7 @@ static void neighbours(void)
 
 	place(image.first, HUGE_SIZE + 4096, 4096);
 	place(image.second, HUGE_SIZE + 8192, 20000);
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
 }
@@ -224,7 +210,7 @@ static void true_originals(void)
 	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
 	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
 	image.second->original = image.first_ino;
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 }
@@ -244,7 +230,7 @@ static void refused(void (*change)(struct case_image *image))
 		place(image.second, HUGE_SIZE, 20000);
 		image.second->original = image.first_ino;
 		change(&image);
-		mount_image(&image.image);
+		seal_and_mount(&image.image);
 		for (int i = 0; i < 2; i++) {
 			CHECK_FAILS(lstat(name_of(&image, image.second_ino), &stat), EUCLEAN);
 			CHECK(!lstat(name_of(&image, image.first_ino), &stat));
@@ -311,7 +297,7 @@ static void circles(void)
 	place(image.second, HUGE_SIZE, 20000);
 	image.first->original = image.second_ino;
 	image.second->original = image.first_ino;
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	for (int i = 0; i < left; i++) {
 		if (fork())
 			continue;
@@ -330,23 +316,21 @@ static void circles(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "files side by side", neighbours },
-		{ "the same pages", same_pages },
-		{ "some pages", some_pages },
-		{ "pages inside of another", inside },
+		{ "adjacent files", neighbours },
+		{ "all pages in common", same_pages },
+		{ "some pages in common", some_pages },
+		{ "all pages within those of another", inside },
 		{ "an entry of 2 MiB over small ones", huge_over_small },
 		{ "small entries over one of 2 MiB", small_over_huge },
-		{ "entries of 2 MiB, out of step", huge_out_of_step },
+		{ "misaligned entries of 2 MiB", huge_out_of_step },
 		{ "a packed file over another", packed_over_whole },
-		{ "packed files that are copied", copies },
+		{ "packed files that are mapped by copies", copies },
 		{ "an original", true_originals },
 		{ "wrong originals", false_originals },
 		{ "wrong flags", false_flags },
-		{ "originals of one another", circles },
+		{ "two originals of each other", circles },
 	};
 
-	device = fixture_device("scratch");
-	mnt = private_mount_point();
-	good = image_load_small();
+	corrupt_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }
