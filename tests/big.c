@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A file of more than 4 GiB. */
+/*
+ * A file of more than 4 GiB.
+ *
+ * Group: images
+ * Machine: virtio-pmem=big.daxfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -47,7 +52,7 @@ static void reads(void)
 	CHECK_EQ(lseek(fd, 1L << 32, SEEK_HOLE), SIZE);
 }
 
-/* One read of more than 2 GiB: the kernel gives as much as it can count. */
+/* Read more than 2 GiB at once: the kernel returns as much as a read can return. */
 static void long_read(void)
 {
 	int fd = open_in(mnt, "big", O_RDONLY);
@@ -72,7 +77,7 @@ static void maps(void)
 	CHECK(all_zero(end + 5, 4096 - 5));
 }
 
-/* Kilobytes of page tables of this process. */
+/* Return the kilobytes of page tables of this process. */
 static long page_tables(void)
 {
 	char line[128];
@@ -88,7 +93,7 @@ static long page_tables(void)
 	return size;
 }
 
-/* A GiB mapped by many processes at once costs each next to nothing. */
+/* Many processes that map a GiB at once need hardly any page tables. */
 static void shared_by_many(void)
 {
 	enum { PROCESSES = 64 };
@@ -115,7 +120,7 @@ static void shared_by_many(void)
 		grown = page_tables() - before;
 		if (write(results[1], &grown, sizeof(grown)) != sizeof(grown))
 			_exit(1);
-		/* Until all have been counted. */
+		/* Keep the mapping until all processes have been counted. */
 		_exit(read(hold[0], &grown, 1) != 0);
 	}
 	for (int i = 0; i < PROCESSES; i++) {

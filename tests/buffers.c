@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A dma-buf's pages may belong to somebody who does with them what he likes: udmabuf shares those of
- * a memfd, which can be punched, closed, and of huge pages. Mapped files keep their content, and
- * everything is given back.
+ * The owner of a dma-buf's pages can do anything with them: udmabuf shares the pages of a memfd,
+ * which can be punched, closed, or made of huge pages. Mapped files keep their content, and all
+ * memory is released.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -64,7 +67,7 @@ static void mount_buffer(int fd)
 	close(fd);
 }
 
-/* A memfd of huge pages, of which the kernel has enough then. */
+/* Create a memfd of huge pages, after making the kernel reserve enough of them. */
 static int huge_memfd(size_t size)
 {
 	long long free = number_in("/proc/meminfo", "HugePages_Free:");
@@ -82,7 +85,7 @@ static int huge_memfd(size_t size)
 	return fd;
 }
 
-/* An image that begins @offset bytes after the start of a huge page. */
+/* Mount an image that starts @offset bytes after the start of a huge page. */
 static void in_huge_pages(size_t offset)
 {
 	size_t size = image_room(&image) + HUGE_SIZE;
@@ -100,7 +103,7 @@ static void in_huge_pages(size_t offset)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* The same of an image that is in one huge page, without its first page. */
+/* The same for a small image within a single huge page. */
 static void within_huge_page(size_t offset)
 {
 	int memfd = huge_memfd(HUGE_SIZE), fd;
@@ -137,13 +140,15 @@ static void huge_pages(void)
 	set_number(HUGE_PAGES, pages);
 }
 
-/* The kernel keeps one page for the records of all small pages, then, and maps it read-only. */
+/*
+ * With this setting the kernel frees most struct pages of a huge page, and maps the rest read-only.
+ */
 static void optimized_huge_pages(void)
 {
 	long long before = number_in(OPTIMIZE, "");
 
 	if (before < 0)
-		SKIP("the kernel keeps all records of huge pages");
+		SKIP("needs CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP");
 	set_number(HUGE_PAGES, 0);
 	set_number(OPTIMIZE, 1);
 	huge_pages();
@@ -177,7 +182,7 @@ static void close_maker(int memfd)
 	close(memfd);
 }
 
-/* The memfd loses its pages before or while a file is mapped. */
+/* Take the memfd's pages away before a file is mapped, or while it is. */
 static void lose_pages(bool huge, bool early, void (*lose)(int memfd))
 {
 	int memfd = memfd_of(huge), buffer = make_buffer(memfd, 0, image_room(&image));
@@ -197,7 +202,7 @@ static void lose_pages(bool huge, bool early, void (*lose)(int memfd))
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* Some times, after which all memory is there again; the kernel has no complaints. */
+/* Repeat this: all memory must be available again, and the kernel must log no error. */
 static void lose_and_count(bool huge, void (*lose)(int memfd))
 {
 	long long pages = number_in(HUGE_PAGES, ""), before, shmem;
@@ -208,7 +213,10 @@ static void lose_and_count(bool huge, void (*lose)(int memfd))
 	for (int i = 0; i < rounds; i++)
 		lose_pages(huge, i == 1, lose);
 	set_number(HUGE_PAGES, pages);
-	/* What is available varies by some megabytes; every round would lose all of the memory. */
+	/*
+	 * The available memory varies by some megabytes. A leak would lose the whole image in every
+	 * round.
+	 */
 	check_available(before, image_room(&image) / 2 / 1024);
 	CHECK(number_in("/proc/meminfo", "Shmem:") < shmem + 8192);
 	CHECK_EQ(kmsg_count(kmsg, "Bad page", NULL, 0), 0);
@@ -238,8 +246,8 @@ static void huge_closed(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "udmabuf: from any page of huge pages", huge_pages },
-		{ "udmabuf: the same, with the records of huge pages shared", optimized_huge_pages },
+		{ "udmabuf: an image at any offset in huge pages", huge_pages },
+		{ "udmabuf: the same, with hugetlb_optimize_vmemmap", optimized_huge_pages },
 		{ "udmabuf: its memfd is punched", punched },
 		{ "udmabuf: its memfd is closed", closed },
 		{ "udmabuf: its memfd of huge pages is punched", huge_punched },
@@ -248,7 +256,7 @@ int main(void)
 
 	fixture_device("scratch");
 	small = image_load_small();
-	/* Without its padding it fits into a part of a huge page. */
+	/* Without its padding the image fits into a part of a huge page. */
 	small.super->total_size = HUGE_SIZE / 2;
 	if (small.super->data.offset + small.super->data.length > HUGE_SIZE / 2)
 		small.super->data.length = HUGE_SIZE / 2 - small.super->data.offset;

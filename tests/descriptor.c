@@ -9,7 +9,7 @@
 #include "descriptor.h"
 #include "ktap.h"
 
-/* Where a passed file is put in the target's table. */
+/* The slot in the target's table for a file that is passed. */
 #define SLOT 0
 
 /* A message of one byte with room for one descriptor. */
@@ -123,7 +123,7 @@ int ring_descriptor_pass(struct ring *ring, int target, int file)
 		.file_index = SLOT + 1,
 	};
 
-	/* What is passed has to be in our own table. */
+	/* A file must be in our own table to be passed. */
 	if (syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_FILES_UPDATE, &own, 1) != 1)
 		return -1;
 	return ring_do(ring, &request) < 0 ? -1 : 0;

@@ -5,23 +5,23 @@
 
 #include "uring.h"
 
-/* Sends @file over a Unix socket, with a message of one byte; returns 0 or -1. */
+/* Send @file over a Unix socket, with a message of one byte. Return 0 or -1. */
 int descriptor_send(int socket, int file);
 
-/* Receives one; returns the descriptor or -1. */
+/* Receive a file. Return its descriptor or -1. */
 int descriptor_receive(int socket);
 
 /* descriptor_send() and descriptor_receive() as requests to @ring. */
 int ring_descriptor_send(struct ring *ring, int socket, int file);
 int ring_descriptor_receive(struct ring *ring, int socket);
 
-/* Makes room for @count files that are passed from other rings; returns 0 or -1. */
+/* Make room for @count files that other rings pass. Return 0 or -1. */
 int ring_make_room(struct ring *ring, unsigned int count);
 
-/* Passes @file from @ring to another process's ring, @target; returns 0 or -1. */
+/* Pass @file from @ring to another process's ring, @target. Return 0 or -1. */
 int ring_descriptor_pass(struct ring *ring, int target, int file);
 
-/* Waits for a file that is passed to @ring; returns a descriptor of it or -1. */
+/* Wait for a file that is passed to @ring. Return a descriptor of it or -1. */
 int ring_descriptor_wait(struct ring *ring);
 
 #endif

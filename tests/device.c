@@ -45,7 +45,7 @@ int run_on_sources(const struct ktap_test *tests, size_t count,
 			printf("# %s: %s\n", sources[i].name, source_missing);
 	}
 	if (!points)
-		ktap_skip_all("the machine has none of the sources");
+		ktap_skip_all("needs a memory source (see tests/README)");
 	printf("KTAP version 1\n1..%u\n", points);
 	points = 0;
 	for (size_t i = 0; i < source_count * count; i++) {
@@ -200,7 +200,7 @@ int bounded(const char *what, int (*run)(void *argument), void *argument)
 void skip_if_stuck(void)
 {
 	if (*stuck)
-		SKIP("what an earlier test began has not ended");
+		SKIP("a call of an earlier point is stuck");
 }
 
 struct mount_arguments {

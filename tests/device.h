@@ -11,49 +11,55 @@
 #include "source.h"
 
 struct device {
-	/* The driver's directory in sysfs, and what that calls the device. */
+	/* The driver's directory in sysfs, and the device's name there. */
 	char driver[PATH_MAX], name[NAME_MAX + 1];
 	/* The node in /dev. */
 	const char *node;
 };
 
-/* Find the driver of @source's device, which make() has found. */
+/* Find the driver of @source's device. make() must have found the device. */
 void device_find(const struct source *source, struct device *device);
 
-/* Take the device away from its driver. */
+/* Unbind the device from its driver. */
 bool device_unbind(const struct device *device);
 
-/* Give it back, and wait for its node. */
+/* Bind the device to its driver, and wait for its node. */
 bool device_bind(const struct device *device);
 
 /*
- * Run @run in a child of which nothing is waited for: it has no standard output, which the caller's
- * caller reads to the end. The child's exit status is what @run returns.
+ * Run @run in a child, whose exit status is what @run returns. The child has no standard output:
+ * tests/run reads that to its end, and would wait for a child that is stuck.
  */
 pid_t background(int (*run)(void *argument), void *argument);
 
 /* As background(), as an ordinary user. */
 pid_t background_user(int (*run)(void *argument), void *argument);
 
-/* The wait status of @pid, or -1 if it does not end within @seconds. */
+/* Wait for @pid. Return its wait status, or -1 if it does not end within @seconds. */
 int ends_within(pid_t pid, double seconds);
 
-/* Seconds that anything may take that has nothing to wait for. */
+/* The seconds after which a call that should not block is taken for stuck. */
 int limit(void);
 
-/* The wait status of @pid, which ends within the limit: if not, this point fails, and all others. */
+/*
+ * Wait for @pid and return its wait status. If it exceeds the limit, this point fails and later
+ * ones are skipped.
+ */
 int reaped(const char *what, pid_t pid);
 
-/* The exit status of @run, which ends within the limit and by itself. */
+/* Run @run in a child. Return its exit status; it must exit within the limit. */
 int bounded(const char *what, int (*run)(void *argument), void *argument);
 
-/* Mount @source's device on @dir, unmount @dir, sync(2), within the limit; the result is an errno. */
+/*
+ * Mount @source's device on @dir, unmount @dir, sync(2), each within the limit. Return 0 or an
+ * errno.
+ */
 int bounded_mount(const struct source *source, const char *dir);
 int bounded_umount(const char *dir);
 int bounded_sync(void);
 int bounded_unbind(const struct device *device);
 
-/* Begin to take the device away; the child's exit status is 0 if that worked. */
+/* Unbind the device in a child, whose exit status is 0 if that worked. */
 pid_t begin_unbind(const struct device *device);
 
 /* Drop the caches of inodes and dentries @times times, within the limit. */
@@ -62,21 +68,21 @@ void bounded_drop_caches(int times);
 /* Skip the point if an earlier one has left something blocked. */
 void skip_if_stuck(void);
 
-/* Called before the first point, unless run_on_sources() is. */
+/* To be called before the first point, unless run_on_sources() is. */
 void device_init(void);
 
 /*
- * Run the points on every source that is there and that @wanted picks, with *@source set to it.
- * Returns the exit status.
+ * Run the points on every available source that @wanted picks, with *@source set to it. Return the
+ * exit status.
  */
 int run_on_sources(const struct ktap_test *tests, size_t count,
 		   bool (*wanted)(const struct source *source), const struct image *image,
 		   const struct source **source);
 
-/* Seconds since some moment. */
+/* Return the seconds of a clock that never goes back. */
 double now(void);
 
-/* Sleep for @seconds, whatever signals come. */
+/* Sleep for @seconds, even if signals arrive. */
 void rest(double seconds);
 
 #endif

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* File handles: what they lead to, how long they last, and what lies in them come to. */
+/*
+ * File handles: what they open, how long they stay valid, and what damaged ones give.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -112,7 +116,7 @@ static void every_type(void)
 	}
 }
 
-/* They are still good when nothing is in the cache, and after the image was mounted anew. */
+/* Handles stay valid with empty caches, and after the image was mounted again. */
 static void last(void)
 {
 	struct handle handles[ARRAY_SIZE(paths)];
@@ -212,7 +216,7 @@ static void deep_directory(void)
 	CHECK(!fstat(next, &got) && got.st_ino == stat.st_ino);
 }
 
-/* A handle that knows the directory leads to the file as it stands in there. */
+/* A handle with a parent gives a dentry in that parent. */
 static void files_connect(void)
 {
 	static const char *const names[] = {
@@ -238,7 +242,7 @@ static void files_connect(void)
 		CHECK(leads_to(&handle, O_RDONLY, &stat));
 		fd = open_handle(&handle, O_RDONLY);
 		snprintf(name, sizeof(name), "%s", names[i]);
-		/* One of several names in one directory will do. */
+		/* Of several names in one directory, any will do. */
 		if (!strstr(name, "3000") && !strstr(name, "types/regular"))
 			path_is(fd, name);
 		close(fd);
@@ -293,7 +297,7 @@ static void wrong_numbers(void)
 	CHECK(open_handle(&good, O_PATH) >= 0);
 }
 
-/* A parent that is none, or none of this file, or no directory. */
+/* Parents that do not exist, do not hold the file, or are no directories. */
 static void wrong_parents(void)
 {
 	struct handle good = handle_of("sizes/4097", 0);
@@ -309,7 +313,7 @@ static void wrong_parents(void)
 		bad.head.handle_bytes = 16;
 		bad.words[2] = others[i];
 		bad.words[3] = generation;
-		/* Nobody knows of a directory that the file is in. */
+		/* A handle without a parent gives a file without a path. */
 		REQUIRE(!umount(mnt));
 		mount_again();
 		stale(&bad);
@@ -323,7 +327,7 @@ static void wrong_parents(void)
 	}
 }
 
-/* Whatever the bytes: stale, or a file of the image. */
+/* Random handles are stale, or open a file of the image. */
 static void random_handles(void)
 {
 	struct handle good = handle_of("sizes/4097", 0);
@@ -352,9 +356,9 @@ static void random_handles(void)
 			break;
 		}
 	}
-	printf("# %u of 20000 led to a file\n", opened);
+	printf("# %u of 20000 opened a file\n", opened);
 	CHECK(opened > 100);
-	/* The image is not to blame, so the log says nothing. */
+	/* The image is not at fault, so the log says nothing. */
 	CHECK_EQ(kmsg_count(kmsg, "daxfs", NULL, 0), 0);
 }
 
@@ -366,7 +370,7 @@ static void privilege(void)
 	CHECK_FAILS(open_handle(&handle, O_RDONLY), EPERM);
 }
 
-/* Events that name files by their handles. */
+/* fanotify events that name files by their handles. */
 static void fanotify(void)
 {
 	int group = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_CLOEXEC |
@@ -387,7 +391,7 @@ static void fanotify(void)
 	length = read(group, buffer, sizeof(buffer));
 	REQUIRE(length > 0);
 	event = (void *)buffer;
-	/* The directory that open_in() opens comes without a name. */
+	/* The event of the directory that open_in() opens has no name. */
 	while (FAN_EVENT_OK(event, length)) {
 		info = (void *)(event + 1);
 		handle = (void *)info->handle;
@@ -401,7 +405,7 @@ static void fanotify(void)
 	      !memcmp(handle->f_handle, want.words, handle->handle_bytes));
 }
 
-/* A handle of one image does not open a file of another that took its place. */
+/* A handle of one image does not open a file of the image that replaced it. */
 static void other_image(void)
 {
 	struct handle handle = handle_of("sizes", 0);
@@ -420,16 +424,16 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "every type of file", every_type },
-		{ "a new mount knows the handles of the last", last },
+		{ "handles stay valid over a new mount", last },
 		{ "content", content },
 		{ "directories are connected to the root", directories_connect },
-		{ "a directory far down", deep_directory },
+		{ "a deeply nested directory", deep_directory },
 		{ "files are connected to their directories", files_connect },
 		{ "buffers", sizes },
-		{ "numbers of no inode", wrong_numbers },
-		{ "parents that are none", wrong_parents },
+		{ "inode numbers that do not exist", wrong_numbers },
+		{ "invalid parents", wrong_parents },
 		{ "random handles", random_handles },
-		{ "opening takes a privilege", privilege },
+		{ "opening by a handle needs a privilege", privilege },
 		{ "fanotify names files by handles", fanotify },
 		{ "another image on the same device", other_image },
 	};

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A file is handed from one process to another without a copy: its descriptor goes over a socket, and
- * both map the memory itself.
+ * Hand a file from one process to another without a copy: send its descriptor over a socket, and
+ * map the same memory on both sides.
+ *
+ * Group: files
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Large files are mapped with 2 MiB entries, and nothing of them goes to the page cache. */
+/*
+ * Large files are mapped with 2 MiB entries and take no page cache.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -43,7 +47,7 @@ static char *map(u64 size, int protection, int flags)
 	return address;
 }
 
-/* Bytes in the range that huge entries map. */
+/* Return the number of bytes in the range that huge entries map. */
 static long long huge_bytes(const char *address, size_t length)
 {
 	static struct page_region regions[128];
@@ -227,7 +231,7 @@ static void dropped(void)
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 }
 
-/* What is read by any means stays out of the page cache. */
+/* Nothing that is read or mapped enters the page cache. */
 static void no_page_cache(void)
 {
 	char *buffer = malloc(1 << 20), *address;

@@ -66,34 +66,35 @@ struct image {
 	struct superblock *super;
 };
 
-/* Loads the image in @path; ends the program if that fails. */
+/* Load the image in @path. End the program if that fails. */
 struct image image_load(const char *path);
 
-/* Loads the image that tests/fixture makes for tests that damage it. */
+/* Load the image that tests/fixture makes for tests that damage it. */
 struct image image_load_small(void);
 
-/* A copy to be damaged. */
+/* Copy an image, to damage the copy. */
 struct image image_copy(const struct image *image);
 void image_free(struct image *image);
 
-/* Writes the image to the start of a block device, past every cache. */
+/* Write the image to the start of a block device, bypassing caches. */
 void image_write(const struct image *image, const char *device);
 
-/* Inode number @ino. */
+/* Return inode @ino. */
 struct inode *image_inode(const struct image *image, u32 ino);
 
 /*
- * The entry at @path, which starts at the root without a slash; ends the program if there is none.
+ * Return the entry at @path, which starts at the root without a slash. End the program if there is
+ * none.
  */
 struct dirent_record *image_entry(const struct image *image, const char *path);
 
-/* The set of extended attributes of an inode. */
+/* Return the set of extended attributes of an inode. */
 struct xattr_set *image_xattrs(const struct image *image, const struct inode *inode);
 
-/* The name of an entry. */
+/* Return the name of an entry. */
 char *image_name(const struct image *image, const struct dirent_record *entry);
 
-/* Makes the checksums of the metadata and of the superblock right again. */
+/* Correct the checksums of the metadata and of the superblock. */
 void image_seal(struct image *image);
 
 #endif

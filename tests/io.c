@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Every way to read a file. */
+/*
+ * Every way to read a file.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/sendfile.h>
@@ -85,7 +89,7 @@ static void end_of_file(void)
 	memset(buffer, 0x77, sizeof(buffer));
 	CHECK_EQ(pread(fd, buffer, 100, SIZE - 10), 10);
 	CHECK(pattern_matches(buffer, 10, SIZE, SIZE - 10));
-	CHECK_EQ(buffer[10], 0x77); /* nothing behind what was read is touched */
+	CHECK_EQ(buffer[10], 0x77); /* nothing after the bytes read is written */
 	CHECK_EQ(pread(fd, buffer, 100, SIZE), 0);
 	CHECK_EQ(pread(fd, buffer, 100, SIZE + 1), 0);
 	CHECK_EQ(pread(fd, buffer, 100, 16384), 0);
@@ -120,7 +124,7 @@ static void nowait(void)
 	ssize_t length = preadv2(fd, &vector, 1, 1, RWF_NOWAIT);
 
 	if (on_fuse())
-		SKIP("reading through FUSE may wait");
+		SKIP("reads through FUSE may block");
 	/* Reading memory never waits. */
 	CHECK_EQ(length, sizeof(buffer));
 	CHECK(pattern_matches(buffer, sizeof(buffer), SIZE, 1));
@@ -135,7 +139,7 @@ static void direct(void)
 	CHECK(pattern_matches(buffer, 4096, SIZE, 4096));
 	CHECK_EQ(pread(fd, buffer, 16384, 0), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-	/* There is no block device in between that would want alignment. */
+	/* No block device is involved that would need alignment. */
 	CHECK_EQ(pread(fd, buffer + 1, 1000, 3), 1000);
 	CHECK(pattern_matches(buffer + 1, 1000, SIZE, 3));
 }
@@ -299,7 +303,7 @@ int main(void)
 		{ "sequential reads to the end of file", sequential },
 		{ "reads at odd offsets of odd lengths", positioned },
 		{ "64 MiB in one read", whole_in_one },
-		{ "reads at and behind the end of file", end_of_file },
+		{ "reads at and after the end of file", end_of_file },
 		{ "vectors", vectors },
 		{ "RWF_NOWAIT", nowait },
 		{ "O_DIRECT, aligned or not", direct },

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* io_uring: reads in every form, and buffers that are mappings of the file system. */
+/*
+ * io_uring: reads of every form, and mappings of the filesystem as buffers.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>

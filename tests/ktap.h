@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { KTAP_PASS = 0, KTAP_FAIL = 1, KTAP_SKIP = 4 };
@@ -25,37 +26,37 @@ struct ktap_test {
 	void (*run)(void);
 };
 
-/* What a point says about itself, shared with the parent. */
+/* The result of a point, in memory that it shares with its parent. */
 struct ktap_point {
 	bool failed;
 	char skipped[200];
 };
 
-/* One for all units of a program. */
+/* One for all files of a program. */
 __attribute__((weak)) struct ktap_point *ktap_point;
 
-/* The condition must hold; if not, the point fails and goes on. */
+/* Check a condition. If it does not hold, the point fails and goes on. */
 #define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)
 
-/* The condition must hold; if not, the point fails and ends. */
+/* Check a condition. If it does not hold, the point fails and ends. */
 #define REQUIRE(condition) \
 	do { \
 		if (!ktap_check((condition), __FILE__, __LINE__, #condition)) \
 			_exit(KTAP_FAIL); \
 	} while (0)
 
-/* Two integers must be equal. */
+/* Check that two integers are equal. */
 #define CHECK_EQ(got, want) \
 	ktap_check_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
 
-/* The system call must fail with this errno. */
+/* Check that a system call fails with an errno. */
 #define CHECK_FAILS(call, error) \
 	do { \
 		errno = 0; \
 		ktap_check_errno((call) == -1, error, __FILE__, __LINE__, #call); \
 	} while (0)
 
-/* Ends the point as skipped. */
+/* End the point as skipped. */
 #define SKIP(...) \
 	do { \
 		snprintf(ktap_point->skipped, sizeof(ktap_point->skipped), __VA_ARGS__); \
@@ -98,25 +99,39 @@ static inline bool ktap_check_errno(bool failed, int want, const char *file, int
 	return false;
 }
 
-/* The whole program cannot run here. */
+/* End the program, all of which cannot run here. */
 static inline void ktap_skip_all(const char *reason)
 {
 	printf("KTAP version 1\n1..0 # SKIP %s\n", reason);
 	exit(KTAP_SKIP);
 }
 
+/* Say how long a point took that started at @start, if that is a second or more. */
+static inline void ktap_duration(const struct timespec *start)
+{
+	struct timespec now;
+	double seconds;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	seconds = now.tv_sec - start->tv_sec + (now.tv_nsec - start->tv_nsec) / 1e9;
+	if (seconds >= 1)
+		printf("# took %.1f s\n", seconds);
+}
+
 static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 {
 	const char *wanted = getenv("DAXFS_POINTS");
+	struct timespec start;
 	int status;
 	pid_t pid;
 
 	if (wanted && !strstr(test->name, wanted)) {
-		printf("ok %u - %s # SKIP not asked for\n", number, test->name);
+		printf("ok %u - %s # SKIP not in DAXFS_POINTS\n", number, test->name);
 		return KTAP_SKIP;
 	}
 	*ktap_point = (struct ktap_point){};
 	fflush(stdout);
+	clock_gettime(CLOCK_MONOTONIC, &start);
 	pid = fork();
 	if (pid < 0) {
 		perror("# fork");
@@ -129,6 +144,7 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	ktap_duration(&start);
 	if (WIFSIGNALED(status)) {
 		printf("# killed by signal %d (%s)\n", WTERMSIG(status),
 		       strsignal(WTERMSIG(status)));
@@ -146,7 +162,7 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	return KTAP_PASS;
 }
 
-/* Runs all points; returns the program's exit status. */
+/* Run all points. Return the program's exit status. */
 static inline int ktap_run(const struct ktap_test *tests, size_t count)
 {
 	unsigned int results[KTAP_SKIP + 1] = {};

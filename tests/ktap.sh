@@ -9,14 +9,14 @@ ktap_passed=0
 ktap_skipped=0
 ktap_planned=0
 
-# plan COUNT: how many points follow.
+# plan COUNT: announce the number of points.
 plan() {
 	ktap_planned=$1
 	echo "KTAP version 1"
 	echo "1..$1"
 }
 
-# skip_all REASON: the whole script cannot run here.
+# skip_all REASON: end the script, all of which cannot run here.
 skip_all() {
 	echo "KTAP version 1"
 	echo "1..0 # SKIP $1"
@@ -28,7 +28,7 @@ bail_out() {
 	exit 1
 }
 
-# pass NAME, fail NAME, skip NAME REASON: one point.
+# pass NAME, fail NAME, skip NAME REASON: report one point.
 pass() {
 	ktap_number=$((ktap_number + 1)) ktap_passed=$((ktap_passed + 1))
 	echo "ok $ktap_number - $1"
@@ -44,20 +44,23 @@ skip() {
 	echo "ok $ktap_number - $1 # SKIP $2"
 }
 
-# check NAME COMMAND...: a point that holds if COMMAND succeeds; what it prints is shown if it does not.
+# check NAME COMMAND...: a point that passes if COMMAND succeeds. If it fails, show what it printed; if it takes
+# seconds, show how many. The variables have names that no COMMAND uses: a function would see these, not its caller's.
 check() {
-	local name=$1 output
+	local ktap_name=$1 ktap_output ktap_status=0 ktap_start=$SECONDS
 	shift
-	if output=$("$@" 2>&1); then
-		pass "$name"
+	ktap_output=$("$@" 2>&1) || ktap_status=$?
+	[ $((SECONDS - ktap_start)) -lt 2 ] || echo "# took $((SECONDS - ktap_start)) s"
+	if [ "$ktap_status" = 0 ]; then
+		pass "$ktap_name"
 	else
-		[ -z "$output" ] || echo "# ${output//$'\n'/$'\n'# }" | head -n 40
+		[ -z "$ktap_output" ] || echo "# ${ktap_output//$'\n'/$'\n'# }" | head -n 40
 		echo "# failed: ${*@Q}"
-		fail "$name"
+		fail "$ktap_name"
 	fi
 }
 
-# finish: the totals and the exit status.
+# finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"
 	[ "$ktap_number" = "$ktap_planned" ] || bail_out "planned $ktap_planned points, ran $ktap_number"
@@ -70,7 +73,7 @@ tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 work=${DAXFS_WORK:-/tmp/daxfs-tests}
 mnt=$work/mnt
 
-# own_namespace "$@": goes on in a mount namespace of its own, so that nothing stays mounted.
+# own_namespace "$@": start the script again in a mount namespace of its own, so that nothing stays mounted.
 own_namespace() {
 	if [ "${DAXFS_NAMESPACE:-}" != "$$" ]; then
 		[ "$(id -u)" = 0 ] || skip_all "needs the right to mount (root)"
@@ -79,7 +82,7 @@ own_namespace() {
 	mkdir -p "$mnt"
 }
 
-# fixture NAME: sets device to where the image NAME stands; the script ends if there is none.
+# fixture NAME: set device to the device with the image NAME. The script ends if there is none.
 fixture() {
 	local code=0
 	device=$("$tests/fixture" "$1") || code=$?

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mounts and what keeps them alive: open files, mappings, binds, other file systems on top. */
+/*
+ * Mounts and what keeps them alive: open files, mappings, bind mounts, other filesystems on top.
+ *
+ * Group: modules
+ * Order: 6
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
@@ -14,7 +20,7 @@
 
 static const char *device, *mnt;
 
-/* Every point has mounts of its own, which end with it. */
+/* Each point makes its own mounts, which end with it. */
 static void mount_here(void)
 {
 	REQUIRE(!unshare(CLONE_NEWNS));
@@ -70,7 +76,7 @@ static void mapping(void)
 	REQUIRE(small != MAP_FAILED && large != MAP_FAILED);
 	CHECK_FAILS(umount(mnt), EBUSY);
 	CHECK(!umount2(mnt, MNT_DETACH));
-	/* These are the first accesses: the faults find the file without the mount. */
+	/* These are the first accesses: the faults happen after the mount is gone. */
 	CHECK(pattern_matches(small, 12345, 12345, 0));
 	large[HUGE_SIZE + 1] ^= 1;
 	large[HUGE_SIZE + 1] ^= 1;

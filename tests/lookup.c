@@ -6,6 +6,9 @@
  *
  * Prints what a look-up costs. In a machine whose clock counts instructions (qemu/vm --icount), the
  * costs must not grow faster than the logarithm of the number of names.
+ *
+ * Group: lookups
+ * Machine: no-debug icount virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -51,7 +54,7 @@ static u32 rotate(u32 word, unsigned int bits)
 	return word << bits | word >> (32 - bits);
 }
 
-/* The number that times the odd @factor is 1. */
+/* Return the inverse of the odd @factor modulo 2^32. */
 static u32 inverse(u32 factor)
 {
 	u32 result = factor;
@@ -83,7 +86,7 @@ static u32 name_hash(const char *name)
 	return finish(hash);
 }
 
-/* Undoes finish(). */
+/* Invert finish(). */
 static u32 unfinish(u32 hash)
 {
 	hash ^= hash >> 16;
@@ -94,8 +97,8 @@ static u32 unfinish(u32 hash)
 }
 
 /*
- * A name of eight bytes with the hash @want: four that tell it from others, and four that lead to the
- * hash. False if these cannot be in a name.
+ * Make a name of eight bytes with the hash @want: four make it unique, and four give the hash.
+ * Return false if these cannot be in a name.
  */
 static bool name_with_hash(char name[NAME_SIZE], u32 number, u32 want)
 {
@@ -111,7 +114,7 @@ static bool name_with_hash(char name[NAME_SIZE], u32 number, u32 want)
 	return strlen(name) == 8 && !strchr(name, '/');
 }
 
-/* Where name @index of @count should stand so that a straight line between the ends misleads. */
+/* Return a hash for name @index of @count that interpolation between the ends misses. */
 static u32 skewed_hash(u32 index, u32 count)
 {
 	u32 bits = (u64)index * 31 / count, part = (u64)index * 31 % count * 1024 / count;
@@ -119,7 +122,10 @@ static u32 skewed_hash(u32 index, u32 count)
 	return (1U << bits) + ((u64)part << bits >> 10) + index % 7;
 }
 
-/* The next name of a directory; *number goes up. Names that are not there come from high numbers. */
+/*
+ * Make the next name of a directory and increase *@number. High numbers give names that no
+ * directory has.
+ */
 static void next_name(char name[NAME_SIZE], enum kind kind, u32 *number, u32 index, u32 count)
 {
 	switch (kind) {
@@ -151,13 +157,13 @@ static int compare(const void *left, const void *right)
 	return memcmp(a->name, b->name, NAME_SIZE);
 }
 
-/* The tables of an image while they grow. */
+/* The tables of an image under construction. */
 static struct dirent_record *records;
 static u64 record_count;
 static char *names;
 static u64 names_size;
 
-/* Adds a directory's entries, sorted, and returns the number of the first. */
+/* Add a directory's entries, sorted. Return the number of the first. */
 static u64 add_entries(struct entry *entries, u32 count, u8 file_type)
 {
 	u64 first = record_count;
@@ -274,7 +280,7 @@ static u64 now(void)
 	return time.tv_sec * 1000000000ULL + time.tv_nsec;
 }
 
-/* Whether a nanosecond is an instruction here: a million rounds of a loop of two take 2 ms. */
+/* Find out if a nanosecond is an instruction: a million rounds of a loop of two then take 2 ms. */
 static bool counts_instructions(void)
 {
 	for (int i = 0; i < 3; i++) {
@@ -293,8 +299,8 @@ static bool counts_instructions(void)
 }
 
 /*
- * Every so many-th name of directory @which is there, and names made after the last one are not. Costs
- * are those of a look-up that no cache knows of.
+ * Look up a sample of the names of directory @which, and as many names that it does not have, with
+ * cold caches. Record the costs.
  */
 static void look_up(unsigned int which)
 {
@@ -310,7 +316,7 @@ static void look_up(unsigned int which)
 	forget();
 	start = now();
 	for (u32 i = 0; i < count; i += every, tried++) {
-		/* Spread over the directory, in no order. */
+		/* Spread over the directory, in random order. */
 		u32 index = (u64)i * 7919 % count;
 
 		if (!CHECK(!lstat(sample[index], &stat)))
@@ -381,7 +387,7 @@ static void growth(void)
 		printf("# %-12s %6ld %8ld\n", directories[i].name, costs[i].found,
 		       costs[i].missing);
 	if (!counts_instructions())
-		SKIP("the clock counts no instructions (qemu/vm --icount)");
+		SKIP("needs a clock that counts instructions (qemu/vm --icount)");
 	for (unsigned int i = 1; i < ARRAY_SIZE(directories); i++) {
 		double factor;
 
@@ -391,7 +397,10 @@ static void growth(void)
 		CHECK(costs[i].found <= costs[i - 1].found * factor);
 		CHECK(costs[i].missing <= costs[i - 1].missing * factor);
 	}
-	/* The worst that names can do to a look-up of one in 100,000: it takes less than four times as long. */
+	/*
+	 * The worst names make a look-up in a directory of 100,000 less than four times as
+	 * expensive.
+	 */
 	CHECK(costs[6].found < costs[2].found * 4);
 	CHECK(costs[8].found < costs[2].found * 4);
 }
@@ -401,7 +410,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "directories of up to a million names", even },
 		{ "names whose hashes are the same", colliding },
-		{ "hashes that mislead the guess", skewed },
+		{ "hashes that interpolation misses", skewed },
 		{ "listings are complete", lists },
 		{ "the cost grows no faster than the logarithm", growth },
 	};

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Loop devices over files of an image, with and without direct I/O, and a file system on one. */
+/*
+ * Loop devices over files of an image, with and without direct I/O, and a filesystem on one of
+ * them.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -29,7 +34,7 @@ static void run(const char *format, ...)
 		ktap_skip_all("needs mkdaxfs and mkfs.ext4");
 }
 
-/* A file with a pattern, and a file with a file system that has such a file. */
+/* Make an image of two files: a pattern, and a filesystem that holds a file with a pattern. */
 static void make_image(void)
 {
 	char tree[PATH_MAX], path[PATH_MAX], *content = malloc(SIZE);
@@ -65,7 +70,7 @@ static void mount_image(void)
 	close(fd);
 }
 
-/* A loop device over @name that goes away when it is closed; returns the errno of what failed. */
+/* Set up a loop device over @name that goes away when it is closed. Return 0 or an errno. */
 static int attach(const char *name, unsigned int flags, int *device, char node[32])
 {
 	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY | flags };
@@ -120,7 +125,7 @@ static void direct(void)
 	REQUIRE(attach("pattern", LO_FLAGS_DIRECT_IO, &device, node) == 0);
 	CHECK(is_direct(device));
 	good(device);
-	/* Through the loop device's own direct I/O, too. */
+	/* Read with and without direct I/O of the loop device. */
 	sectors = open(node, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	REQUIRE(sectors >= 0);
 	CHECK_EQ(pread(sectors, buffer, 1024, 512 * 7), 1024);
@@ -141,7 +146,7 @@ static void switched(void)
 	CHECK(!is_direct(device));
 }
 
-/* What losetup(8) makes of it. */
+/* The same with losetup(8). */
 static void by_losetup(void)
 {
 	char command[PATH_MAX];

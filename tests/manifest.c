@@ -50,7 +50,7 @@ static void complain(const char *path, const char *what)
 	status = 1;
 }
 
-/* Printable, without tabs and line ends, and different for different bytes. */
+/* Escape @text: printable, without tabs and line ends, and different for different bytes. */
 static char *escape(const char *bytes, size_t length)
 {
 	char *text = malloc(length * 4 + 1), *end = text;
@@ -67,7 +67,7 @@ static char *escape(const char *bytes, size_t length)
 	return text;
 }
 
-/* A change of any one word changes the sum for sure, others with all but certainty. */
+/* Changing one word always changes the sum; changing several almost certainly does. */
 static u64 checksum(int dir, const char *name, const char *path)
 {
 	static u64 buffer[1 << 15];
@@ -106,7 +106,7 @@ static int compare_names(const void *left, const void *right)
 	return strcmp(*(char **)left, *(char **)right);
 }
 
-/* There are no calls with a directory and a name; /proc serves as one. */
+/* No call takes a directory and a name; a path in /proc does the same. */
 static void read_xattrs(int dir, const char *name, struct node *entry)
 {
 	static char list[XATTR_LIST_MAX], value[XATTR_SIZE_MAX], *keys[XATTR_LIST_MAX / 2];

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A directory of 100,000 files. */
+/*
+ * A directory of 100,000 files.
+ *
+ * Group: images
+ * Machine: virtio-pmem=many.daxfs
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,7 +18,7 @@
 static const char *mnt;
 static int root;
 
-/* From one name that is looked up to the next. */
+/* The distance from one name that is looked up to the next. */
 static unsigned int step(void)
 {
 	return COUNT / repeats(COUNT);
@@ -82,7 +87,7 @@ static void finds_no_others(void)
 	}
 }
 
-/* Cookies from all over the directory lead on to the same rest. */
+/* Seeking to a cookie anywhere in the directory continues with the same entries. */
 static void cursors(void)
 {
 	DIR *dir = opendir(mnt);
@@ -112,7 +117,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "the listing is complete", lists_all },
 		{ "every name is found", finds_all },
-		{ "names that are not there are not found", finds_no_others },
+		{ "missing names are not found", finds_no_others },
 		{ "cursors", cursors },
 	};
 

@@ -14,7 +14,7 @@
 #define MIDDLE 65537UL
 #define KPF_HWPOISON 19
 
-/* Where the files are. */
+/* The mount point of the files. */
 static const char *mnt;
 
 static int open_file(size_t size)
@@ -48,10 +48,10 @@ void mapped_open(struct mapped *files, const char *dir)
 
 void mapped_check(const struct mapped *files)
 {
-	CHECK(pattern_matches(files->large, LARGE, LARGE, 0));
-	CHECK(pattern_matches(files->middle, MIDDLE, MIDDLE, 0));
+	CHECK(pattern_in_pages(files->large, LARGE, LARGE, 0));
+	CHECK(pattern_in_pages(files->middle, MIDDLE, MIDDLE, 0));
 	files->private[5000] ^= 1;
-	CHECK(pattern_matches(files->private, LARGE, LARGE, 0));
+	CHECK(pattern_in_pages(files->private, LARGE, LARGE, 0));
 	files->private[5000] ^= 1;
 }
 
@@ -73,7 +73,7 @@ void mapped_close(const struct mapped *files)
 void good_files(const char *dir)
 {
 	static const size_t sizes[] = { 1, 4097, MIDDLE, HUGE_SIZE + 1, LARGE };
-	/* malloc() would keep the memory, which is counted. */
+	/* malloc() would keep the memory, and available_memory() counts it. */
 	char *buffer = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			    -1, 0);
 
@@ -87,11 +87,12 @@ void good_files(const char *dir)
 
 		CHECK_EQ(read(fd, buffer, size), size);
 		CHECK(pattern_matches(buffer, size, size, 0));
-		CHECK(pattern_matches(shared, size, size, 0));
+		CHECK(pattern_in_pages(shared, size, size, 0));
 		private[size / 2] ^= 1;
-		CHECK(pattern_matches(shared, size, size, 0));
+		CHECK_EQ((u8)shared[size / 2], pattern_byte(size, size / 2));
+		CHECK(pattern_in_pages(shared, size, size, 0));
 		private[size / 2] ^= 1;
-		CHECK(pattern_matches(private, size, size, 0));
+		CHECK(pattern_in_pages(private, size, size, 0));
 		munmap(shared, size);
 		munmap(private, size);
 		close(fd);
@@ -147,14 +148,14 @@ void check_available(long long before, long long less)
 static sigjmp_buf after_load;
 static sig_atomic_t loading;
 
-/* Processes that map the page may also be signalled at once. */
+/* The kernel may also signal processes that map the page before they load from it. */
 static void on_sigbus(int signal)
 {
 	if (loading)
 		siglongjmp(after_load, 1);
 }
 
-/* Whether a load from @address by this process gets SIGBUS. */
+/* Return true if a load from @address by this process gets SIGBUS. */
 static bool load_fails(const char *address)
 {
 	bool failed = true;
@@ -190,10 +191,10 @@ static bool known_to_fail(u64 frame)
 	return flags >> KPF_HWPOISON & 1;
 }
 
-/* The source of the page that fails. */
+/* The source whose page fails. */
 static const struct source *failing;
 
-/* Have the page at @argument fail. The kernel may kill the process. */
+/* Make the page at @argument fail. The kernel may kill the process. */
 static int fail_page(void *argument)
 {
 	const char *address = argument;
@@ -210,7 +211,7 @@ static int fail_page(void *argument)
 	return write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
 }
 
-/* Returns an errno if it cannot fail. */
+/* Make the page at @address fail. Return 0, or an errno if the kernel cannot do that. */
 static int inject(char *address)
 {
 	int status, error;
@@ -227,11 +228,11 @@ static int inject(char *address)
 		return 0;
 	}
 	error = WEXITSTATUS(status);
-	/* Of some pages the kernel says that it could not do much about them. */
+	/* For some pages the kernel returns an error after it has marked them. */
 	return known_to_fail(frame) ? 0 : error;
 }
 
-/* The bytes of a file that fail with the page at @bad. */
+/* Find the range of bytes of the large file that fail with the page at @bad. */
 static void failed_range(size_t bad, size_t *start, size_t *end)
 {
 	size_t unit = strstr(failing->name, "hugetlb") ? HUGE_SIZE : 4096;
@@ -240,7 +241,7 @@ static void failed_range(size_t bad, size_t *start, size_t *end)
 	*end = *start + unit < LARGE ? *start + unit : LARGE;
 }
 
-/* What a new process sees. */
+/* Check what a process sees that maps and reads the files after the failure. */
 static void page_is_bad(size_t bad)
 {
 	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
@@ -258,8 +259,8 @@ static void page_is_bad(size_t bad)
 	CHECK_EQ(pread(fd, buffer, LARGE, end), LARGE - end);
 	CHECK(pattern_matches(buffer, LARGE - end, LARGE, end));
 	CHECK(!load_fails(shared + start - 1) && !load_fails(shared + end));
-	CHECK(pattern_matches(shared, start, LARGE, 0));
-	CHECK(pattern_matches(shared + end, LARGE - end, LARGE, end));
+	CHECK(pattern_in_pages(shared, start, LARGE, 0));
+	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
 	munmap(shared, LARGE);
 	munmap(private, LARGE);
 	shared = map_file(MIDDLE, PROT_READ, MAP_SHARED);
@@ -283,9 +284,9 @@ int page_fails(const struct source *source, const struct image *image, const cha
 	touched = map_file(LARGE, PROT_READ, MAP_SHARED);
 	populated = map_file(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
 	private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	CHECK(pattern_matches(touched, LARGE, LARGE, 0));
-	CHECK(pattern_matches(private, LARGE, LARGE, 0));
-	/* This process has a page of its own there, which is a good one. */
+	CHECK(pattern_in_pages(touched, LARGE, LARGE, 0));
+	CHECK(pattern_in_pages(private, LARGE, LARGE, 0));
+	/* The write gives this process a copy of the page, which does not fail. */
 	private[bad - 4096] ^= 1;
 	injected = map_file(LARGE, PROT_READ, MAP_SHARED);
 	error = inject(injected + bad);
@@ -302,7 +303,7 @@ int page_fails(const struct source *source, const struct image *image, const cha
 	munmap(injected, LARGE);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	if (!error) {
-		/* The next mount knows. */
+		/* The next mount knows that the page has failed. */
 		REQUIRE(context_mount(source_context(source, memory), mnt));
 		page_is_bad(bad);
 		CHECK_EQ(bounded_umount(mnt), 0);

@@ -11,33 +11,36 @@ struct mapped {
 	char *large, *middle, *private;
 };
 
-/* Map files below @dir and touch their pages; one of the private mapping becomes the process's. */
+/* Map files below @dir and touch their pages. Write to one page of the private mapping. */
 void mapped_open(struct mapped *files, const char *dir);
 
 /* Check that the mappings have the content of the files. */
 void mapped_check(const struct mapped *files);
 
-/* Check that loads get SIGBUS, but not from the page that is the process's. */
+/* Check that loads get SIGBUS, except from the page that was written to. */
 void mapped_check_gone(const struct mapped *files);
 
 void mapped_close(const struct mapped *files);
 
-/* Check that files below @dir are read, mapped and copied on write as they should be. */
+/* Check that files below @dir can be read, mapped and copied on write. */
 void good_files(const char *dir);
 
-/* Take all pages from a memfd that has a size of @size. */
+/* Punch a hole of @size bytes, all of the memfd. */
 void punch_memfd(int memfd, size_t size);
 
-/* Kilobytes that are free, or would be at once, also as huge pages. */
+/* Return the kilobytes of available memory and of free huge pages. */
 long long available_memory(void);
 
-/* Check that soon no more than @less kilobytes are missing from what was available @before. */
+/*
+ * Check that, within some seconds, the available memory is again more than @before - @less
+ * kilobytes.
+ */
 void check_available(long long before, long long less);
 
 /*
- * Mount @source with @image on @dir, and have a page of a mapped file fail. Check that
- * loads from the mapped page get SIGBUS and reads EIO, now and after the next mount; then unmount.
- * Returns 0, or an errno if the kernel cannot have this memory fail. The page remains bad.
+ * Mount @source with @image on @dir, and make a page of a mapped file fail. Check that loads from
+ * the page get SIGBUS and reads of it EIO, now and after the next mount; then unmount. Return 0, or
+ * an errno if the kernel cannot make this memory fail. The page stays poisoned.
  */
 int page_fails(const struct source *source, const struct image *image, const char *dir);
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mappings show the file, nothing but the file, and cannot change it. */
+/*
+ * Mappings show the file and nothing else, and cannot change it.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <setjmp.h>
@@ -45,7 +49,7 @@ static void on_fault(int signal)
 	siglongjmp(faulted, 1);
 }
 
-/* The signal that loading the byte at @address raises, 0 for none. */
+/* Return the signal that loading the byte at @address raises, 0 for none. */
 static int touch(const char *address)
 {
 	struct sigaction action = { .sa_handler = on_fault }, bus, segv;
@@ -99,7 +103,7 @@ static void private_equals_file(void)
 	equals_file(MAP_PRIVATE);
 }
 
-/* Behind the end of file there are zeros to the end of the page, and then there is nothing. */
+/* After the end of the file, the page has zeros; after the page, loads get SIGBUS. */
 static void behind_the_end(int flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -111,7 +115,7 @@ static void behind_the_end(int flags)
 		CHECK_EQ(touch(address + end + page_size()), SIGBUS);
 		CHECK_EQ(touch(address + end + HUGE_SIZE), SIGBUS);
 		CHECK_EQ(touch(address + end + 3 * HUGE_SIZE - 1), SIGBUS);
-		/* The fault behind the end did not bring anything in. */
+		/* The fault after the end mapped nothing. */
 		CHECK_EQ(touch(address + end - 1), 0);
 		CHECK(!munmap(address, end + 3 * HUGE_SIZE));
 	}
@@ -189,7 +193,7 @@ static void private_writes_stay_private(void)
 	CHECK(pattern_matches(theirs, SIZE, SIZE, 0));
 	CHECK_EQ(pread(open_size(SIZE), buffer, SIZE, 0), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-	/* Giving up the copies brings the file's pages back. */
+	/* After MADV_DONTNEED the mapping shows the file's pages again. */
 	CHECK(!madvise(mine, ROUNDED, MADV_DONTNEED));
 	CHECK(pattern_matches(mine, SIZE, SIZE, 0));
 }
@@ -198,7 +202,7 @@ static void write_first(void)
 {
 	char *mine = map(HUGE_SIZE, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	/* The first access to the page is the write: it is copied all the same. */
+	/* The page is copied even if the write is the first access. */
 	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
 	CHECK_EQ((u8)mine[HUGE_SIZE / 2 + 5], pattern_byte(HUGE_SIZE, HUGE_SIZE / 2 + 5) ^ 0xff);
 	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
@@ -297,7 +301,7 @@ static void populating(void)
 			      0));
 	CHECK(!madvise(private + 8192, 8192, MADV_POPULATE_WRITE));
 	CHECK(pattern_matches(private, size, size, 0));
-	/* As far as the file goes. */
+	/* Up to the end of the file. */
 	CHECK_FAILS(madvise(map(SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096,
 			    MADV_POPULATE_READ),
 		    EFAULT);
@@ -356,7 +360,7 @@ static void no_execution_without_right(void)
 	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0) != MAP_FAILED);
 }
 
-/* Neighbours in the image are other files: a mapping of each shows that file alone. */
+/* Files that are neighbours in the image: a mapping of each shows that file alone. */
 static void neighbours(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -373,10 +377,10 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "shared mappings equal the file", shared_equals_file },
 		{ "private mappings equal the file", private_equals_file },
-		{ "shared: zeros behind the end of file, then SIGBUS", shared_behind_the_end },
-		{ "private: zeros behind the end of file, then SIGBUS", private_behind_the_end },
+		{ "shared: zeros after the end of file, then SIGBUS", shared_behind_the_end },
+		{ "private: zeros after the end of file, then SIGBUS", private_behind_the_end },
 		{ "an empty file has no page", empty_file },
-		{ "writing behind the end of file", private_write_past_end },
+		{ "writing after the end of file", private_write_past_end },
 		{ "offsets", at_offsets },
 		{ "shared mappings cannot be made writable", cannot_be_written },
 		{ "private writes stay private", private_writes_stay_private },

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whatever prevents a mount is told: by the errno, in the log of the mount context, in the kernel's
- * log.
+ * Whatever prevents a mount is reported: by the errno, in the log of the mount context, and in the
+ * kernel's log.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,7 +23,7 @@
 static const char *device;
 static struct image good;
 
-/* A mount that is being set up, and what its log said. */
+/* A mount context, and the messages in its log. */
 static char fs_log[4000];
 
 static int fs_open(const char *source)
@@ -51,7 +54,7 @@ static int fs_create(int fs)
 	return error;
 }
 
-/* Mounts what stands on the device; returns a file descriptor of the mount. */
+/* Mount the device. Return a file descriptor of the mount. */
 static int mount_device(void)
 {
 	int fs = fs_open(device), mount;
@@ -94,7 +97,7 @@ static void next_version(struct image *image)
 	image_seal(image);
 }
 
-/* Whatever else a future version changes, it is the version that is told. */
+/* The version is reported, even if a future version changes everything else. */
 static void strange_next_version(struct image *image)
 {
 	image->super->version = 2;
@@ -291,7 +294,7 @@ static void damaged_images(void)
 	}
 }
 
-/* After every refusal the device is free, and a good image mounts. */
+/* After each refusal the device is free, and an image without errors can be mounted. */
 static void good_again(void)
 {
 	struct stat stat;
@@ -327,7 +330,7 @@ static void unchecked_metadata(void)
 	REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "check", "metadata", 0));
 }
 
-/* The digest that mkdaxfs printed, as text. */
+/* Return the image's digest as text, as mkdaxfs prints it. */
 static const char *digest_text(void)
 {
 	static char text[65];
@@ -358,7 +361,7 @@ static void digests(void)
 	mount_with_digest(digest_text(), 0, "");
 }
 
-/* Those of the files and the padding too. */
+/* Also bytes of the files and of the padding. */
 static void digest_covers_all(void)
 {
 	struct image image = image_copy(&good);
@@ -471,13 +474,13 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "damaged images", damaged_images },
 		{ "a good image afterwards", good_again },
-		{ "an unknown compatible feature is no obstacle", compatible_feature },
-		{ "check=none leaves the metadata checksum alone", unchecked_metadata },
+		{ "an unknown compatible feature is accepted", compatible_feature },
+		{ "check=none does not compare the metadata checksum", unchecked_metadata },
 		{ "digest=", digests },
 		{ "digest= covers every byte", digest_covers_all },
 		{ "a device without DAX", device_without_dax },
 		{ "unknown options and wrong values", options },
-		{ "no source, and sources that are no memory", sources },
+		{ "no source, and sources that are not memory", sources },
 		{ "a device in use", device_in_use },
 		{ "one device, two mounts, one file system", twice },
 		{ "without privilege", without_privilege },

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Images that say that files have data in common which must not. The kernel's DAX code would take
- * the pages of one for those of the other; so what is refused here is a matter of life and death.
+ * Images whose files share data blocks in ways that the format forbids. The kernel's DAX code
+ * would take the pages of one file for pages of another, so the driver must refuse them.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "image.h"
+#include "corrupt.h"
 #include "ktap.h"
 #include "util.h"
 
 #define PACKED 1
 #define SHARED 4
-
-static const char *device, *mnt;
-static struct image good;
 
 /* A copy of the image with room for large files, and the inodes of two files in it. */
 struct case_image {
@@ -51,21 +49,12 @@ static void place(struct inode *inode, u64 data, u64 size)
 	inode->size = size;
 }
 
-static void mount_image(struct image *image)
-{
-	image_seal(image);
-	image_write(image, device);
-	REQUIRE(!unshare(CLONE_NEWNS));
-	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
-	REQUIRE(!chdir(mnt));
-}
-
 static const char *name_of(const struct case_image *image, u32 ino)
 {
 	return image_entry(&image->image, "file")->ino == ino ? "file" : "good";
 }
 
-/* Reads a file, and maps and reads it; returns the mapping, or MAP_FAILED. */
+/* Read a file, map it and compare both. Return the mapping, or MAP_FAILED. */
 static char *read_and_map(const struct case_image *image, u32 ino)
 {
 	const struct inode *inode = image_inode(&image->image, ino);
@@ -84,21 +73,21 @@ static char *read_and_map(const struct case_image *image, u32 ino)
 }
 
 /*
- * The one that is mapped first keeps the other away: for good, since the kernel keeps inodes that DAX has
- * entries for until the file system is unmounted.
+ * The file that is mapped first owns the pages, and the other one cannot be mapped. That lasts
+ * until unmount: the kernel keeps inodes with DAX entries.
  */
 static void first_comes(struct case_image *image, u32 first, u32 second)
 {
 	const struct inode *inode = image_inode(&image->image, first);
 	char *one;
 
-	mount_image(&image->image);
+	seal_and_mount(&image->image);
 	one = read_and_map(image, first);
 	REQUIRE(one != MAP_FAILED);
 	CHECK(read_and_map(image, second) == MAP_FAILED);
 	CHECK_EQ(errno, EUCLEAN);
 	CHECK(pattern_matches(one, inode->size, 9, inode->data));
-	/* It may have as many mappings as it likes. */
+	/* The owner may be mapped again. */
 	CHECK(read_and_map(image, first) != MAP_FAILED);
 }
 
@@ -146,7 +135,7 @@ static void inside(void)
 	exclude_one_another(&image);
 }
 
-/* An entry of 2 MiB over small ones, and the other way round. */
+/* Map an entry of 2 MiB over small ones, and the other way round. */
 static void huge_over_small(void)
 {
 	struct case_image image = new_image();
@@ -185,7 +174,7 @@ static void packed_over_whole(void)
 	exclude_one_another(&image);
 }
 
-/* What is mapped by copies overlaps whatever it likes: it owns no page. */
+/* Packed pages are mapped by copies and own no page, so they may overlap others. */
 static void copies(void)
 {
 	struct case_image image = new_image();
@@ -196,7 +185,7 @@ static void copies(void)
 	image.second->flags = PACKED;
 	place(image.first, HUGE_SIZE + 1, HUGE_SIZE);
 	place(image.second, HUGE_SIZE + 4096 + 77, ROOM - HUGE_SIZE - 4096 - 77);
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	one = read_and_map(&image, image.first_ino);
 	other = read_and_map(&image, image.second_ino);
 	CHECK(one != MAP_FAILED && other != MAP_FAILED);
@@ -208,7 +197,7 @@ static void neighbours(void)
 
 	place(image.first, HUGE_SIZE + 4096, 4096);
 	place(image.second, HUGE_SIZE + 8192, 20000);
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
 }
@@ -221,12 +210,12 @@ static void true_originals(void)
 	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
 	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
 	image.second->original = image.first_ino;
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 }
 
-/* The second file, as @change makes it, cannot be had; the first can. */
+/* The second file, as @change makes it, cannot be opened; the first can. */
 static void refused(void (*change)(struct case_image *image))
 {
 	int status;
@@ -241,7 +230,7 @@ static void refused(void (*change)(struct case_image *image))
 		place(image.second, HUGE_SIZE, 20000);
 		image.second->original = image.first_ino;
 		change(&image);
-		mount_image(&image.image);
+		seal_and_mount(&image.image);
 		for (int i = 0; i < 2; i++) {
 			CHECK_FAILS(lstat(name_of(&image, image.second_ino), &stat), EUCLEAN);
 			CHECK(!lstat(name_of(&image, image.first_ino), &stat));
@@ -295,7 +284,9 @@ static void false_flags(void)
 	refused(no_packing);
 }
 
-/* Two that name each other, from several sides at once: whoever waits for whom, it ends. */
+/*
+ * Two inodes that name each other as original, looked up by several processes at once: no deadlock.
+ */
 static void circles(void)
 {
 	struct case_image image = new_image();
@@ -306,7 +297,7 @@ static void circles(void)
 	place(image.second, HUGE_SIZE, 20000);
 	image.first->original = image.second_ino;
 	image.second->original = image.first_ino;
-	mount_image(&image.image);
+	seal_and_mount(&image.image);
 	for (int i = 0; i < left; i++) {
 		if (fork())
 			continue;
@@ -325,23 +316,21 @@ static void circles(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "files side by side", neighbours },
-		{ "the same pages", same_pages },
-		{ "some pages", some_pages },
-		{ "pages inside of another", inside },
+		{ "adjacent files", neighbours },
+		{ "all pages in common", same_pages },
+		{ "some pages in common", some_pages },
+		{ "all pages within those of another", inside },
 		{ "an entry of 2 MiB over small ones", huge_over_small },
 		{ "small entries over one of 2 MiB", small_over_huge },
-		{ "entries of 2 MiB, out of step", huge_out_of_step },
+		{ "misaligned entries of 2 MiB", huge_out_of_step },
 		{ "a packed file over another", packed_over_whole },
-		{ "packed files that are copied", copies },
+		{ "packed files that are mapped by copies", copies },
 		{ "an original", true_originals },
 		{ "wrong originals", false_originals },
 		{ "wrong flags", false_flags },
-		{ "originals of one another", circles },
+		{ "two originals of each other", circles },
 	};
 
-	device = fixture_device("scratch");
-	mnt = private_mount_point();
-	good = image_load_small();
+	corrupt_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

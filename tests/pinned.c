@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An ordinary user has a pipe hold one page of an image. Only the memory's own removal waits for
- * that; unmounting does not, and everybody else goes on.
+ * An ordinary user keeps one page of an image in a pipe. Only the removal of the memory waits for
+ * the page: unmounting does not, and other users are not held up.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -34,7 +37,7 @@ static int open_quietly(const char *dir, size_t size)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* A process that does something with a page and then waits until it shall go on. */
+/* A process that does something with a page and then waits for the signal to continue. */
 struct helper {
 	pid_t pid;
 	bool stays_mapped;
@@ -72,7 +75,7 @@ static char *map_touched(struct helper *helper)
 	return address;
 }
 
-/* Hold the fourth page, and see in the end whether it still has what it had. */
+/* Put the fourth page into a pipe; after the signal, check that it has kept its content. */
 static int hold(void *argument)
 {
 	struct helper *helper = argument;
@@ -90,7 +93,7 @@ static int hold(void *argument)
 	return pattern_matches(buffer, 4096, helper->size, 12288) ? 0 : 4;
 }
 
-/* Load from a page that is mapped, in the end. */
+/* Load from a mapped page after the signal. */
 static int load(void *argument)
 {
 	struct helper *helper = argument;
@@ -151,7 +154,7 @@ static int read_of_open_file(void *argument)
 	return pread(*(int *)argument, &byte, 1, 5) == 1 ? 0 : errno;
 }
 
-/* The kernel may kill who does that. */
+/* Make a page of anonymous memory fail. The kernel may kill the process. */
 static int fail_anonymous_page(void *argument)
 {
 	char *address = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -160,7 +163,9 @@ static int fail_anonymous_page(void *argument)
 	return madvise(address, 4096, MADV_HWPOISON) ? errno : 0;
 }
 
-/* Each time another page of a file that no other test maps; likewise. */
+/*
+ * Make a page of the other device fail: another one each time, in a file that no other test maps.
+ */
 static int fail_other_page(void *argument)
 {
 	int fd = open_quietly(other_mnt, OTHER);
@@ -171,7 +176,7 @@ static int fail_other_page(void *argument)
 	return madvise(address + page * 4096, 4096, MADV_HWPOISON) ? errno : 0;
 }
 
-/* Everything that has nothing to do with the page is done at once. */
+/* Check that calls that have nothing to do with the page do not block. */
 static void others_go_on(bool fail)
 {
 	int status;
@@ -198,7 +203,7 @@ static void begin(void)
 		if (!strcmp(other->name, "virtio-pmem"))
 			break;
 	if (other == sources + source_count || other->make(other, NULL))
-		SKIP("needs another device, of virtio-pmem");
+		SKIP("needs a second device, with virtio-pmem");
 	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
 	mkdir(other_mnt, 0755);
 	REQUIRE(source->make(source, NULL) == 0);
@@ -208,7 +213,7 @@ static void begin(void)
 	CHECK_EQ(bounded_mount(other, other_mnt), 0);
 }
 
-/* All is as it was. */
+/* Check that everything works as before. */
 static void end(bool mounted)
 {
 	CHECK_EQ(bounded_umount(other_mnt), 0);
@@ -226,7 +231,7 @@ static void unbound(void)
 	int status, fd;
 
 	if (!source_is_device(source))
-		SKIP("it has no driver");
+		SKIP("the source has no driver");
 	begin();
 	fd = open_quietly(mnt, MIDDLE);
 	held = holder(LARGE, true);
@@ -237,7 +242,7 @@ static void unbound(void)
 	status = go_on("a load", loads);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 	others_go_on(true);
-	/* There must be a page as long as somebody holds it. */
+	/* The page must exist as long as it is held. */
 	CHECK_EQ(ends_within(unbinding, 0), -1);
 	CHECK_EQ(go_on("the holder", held), 0);
 	CHECK_EQ(reaped("unbind", unbinding), 0);
@@ -247,7 +252,7 @@ static void unbound(void)
 	end(false);
 }
 
-/* An errno; 200 if the log of the mount does not say what it should. */
+/* Return 0, an errno, or 200 if the log of the mount lacks the reason. */
 static int mount_while_held(void *argument)
 {
 	if (context_mount(source_context(source, 0), mnt))
@@ -260,7 +265,7 @@ static int remove_module(void *argument)
 	return syscall(SYS_delete_module, "daxfs", O_NONBLOCK) ? errno : 0;
 }
 
-/* Mounts as soon as that works, which is soon after the page was released. */
+/* Mount, which must work soon after the page was released. */
 static void mount_at_last(void)
 {
 	double start = now();
@@ -306,7 +311,7 @@ static void unmounted_and_unbound(void)
 	pid_t unbinding;
 
 	if (!source_is_device(source))
-		SKIP("it has no driver");
+		SKIP("the source has no driver");
 	begin();
 	held = holder(LARGE, false);
 	CHECK_EQ(bounded_umount(mnt), 0);
@@ -320,7 +325,7 @@ static void unmounted_and_unbound(void)
 	end(false);
 }
 
-/* The holder alone keeps its page; the inode may go. */
+/* The holder alone keeps the page; the inode can be evicted. */
 static void caches_dropped(void)
 {
 	struct helper *held, *held_too;
@@ -341,7 +346,7 @@ static void caches_dropped(void)
 	end(true);
 }
 
-/* Holders die with their pages. */
+/* A holder that is killed releases its page. */
 static void killed(void)
 {
 	begin();

@@ -2,6 +2,8 @@
 /*
  * Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page
  * references.
+ *
+ * Group: files
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,7 +41,7 @@ static char *map(u64 size, int protection, int flags)
 	return address;
 }
 
-/* A block device that takes direct I/O. */
+/* Open a block device that takes direct I/O. */
 static int direct_device(void)
 {
 	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
@@ -87,7 +89,7 @@ static void direct_from_untouched(void)
 	direct_write_from(address, LARGE, 8 * HUGE_SIZE + 512, 8192);
 }
 
-/* The device may not write into a mapping that nobody may write to. */
+/* The device must not write to a read-only mapping. */
 static void direct_read_into(void)
 {
 	char *shared = map(SMALL, PROT_READ, MAP_SHARED);
@@ -110,7 +112,7 @@ static void plain_write(void)
 	CHECK_EQ(pwrite(file, address, SMALL, 0), SMALL);
 	copy = mmap(NULL, SMALL, PROT_READ, MAP_SHARED, file, 0);
 	CHECK(pattern_matches(copy, SMALL, SMALL, 0));
-	/* Behind the last page there is nothing that could be written. */
+	/* A write from after the last page fails. */
 	address = mmap(NULL, SMALL + 8192, PROT_READ, MAP_SHARED,
 		       open_in(mnt, "sizes/65537", O_RDONLY), 0);
 	CHECK_FAILS(pwrite(file, address + 69632, 100, 0), EFAULT);
@@ -192,7 +194,7 @@ static void futexes(void)
 	CHECK_EQ(syscall(SYS_futex, large + 8192, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
 }
 
-/* Reading what the kernel tells about every page must do no harm. */
+/* Read what the kernel reports about every page: this must do no harm. */
 static void introspection(void)
 {
 	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory fails, on every source: loads from a mapping of the page get SIGBUS and reads EIO, now and
- * after the next mount; all else stays. The pages remain bad, so this comes last.
+ * A page of memory fails, on every source: loads from mappings of the page get SIGBUS and reads
+ * get EIO, now and after the next mount; all other data stays readable. It runs after the others,
+ * since the pages stay poisoned.
+ *
+ * Group: memory
+ * Order: 8
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include "device.h"
 #include "image.h"
@@ -21,7 +26,7 @@ static void memory_fails(void)
 	skip_if_stuck();
 	error = page_fails(source, &image, mnt);
 	if (error)
-		SKIP("the kernel cannot have this memory fail (%s)", strerror(error));
+		SKIP("the kernel cannot make this memory fail (%s)", strerror(error));
 }
 
 static bool any(const struct source *source)

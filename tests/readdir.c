@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* getdents64: completeness, cursors, small buffers. */
+/*
+ * getdents64: every entry once, cursors, small buffers.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,11 +28,11 @@ struct list {
 	struct {
 		char *name;
 		u64 ino;
-		s64 next; /* the cookie behind this entry */
+		s64 next; /* the cookie after this entry */
 	} entries[4000];
 };
 
-/* Reads on from where @fd stands, with a buffer of @size bytes. */
+/* Read entries from the current position of @fd, with a buffer of @size bytes. */
 static struct list *list(int fd, size_t size)
 {
 	struct list *list = calloc(1, sizeof(*list));
@@ -59,7 +63,7 @@ static void free_list(struct list *list)
 	free(list);
 }
 
-/* Whether @part is @whole from entry @start on. */
+/* Return true if @part is @whole from entry @start on. */
 static bool is_rest(const struct list *part, const struct list *whole, unsigned int start)
 {
 	if (part->count != whole->count - start) {
@@ -115,7 +119,7 @@ static void complete(void)
 	}
 }
 
-/* Reading on from every cookie gives what followed it. */
+/* Reading from every cookie gives the entries after it. */
 static void cursors(void)
 {
 	static const unsigned int some[] = { 0, 1, 5, 17, 65, 300 };
@@ -137,7 +141,7 @@ static void cursors(void)
 	}
 }
 
-/* Cookies are those of the directory, not of the open file. */
+/* Cookies belong to the directory, not to the open file. */
 static void cursors_survive_reopening(void)
 {
 	int fd = open_counted(300), other;
@@ -173,7 +177,7 @@ static void small_buffers(void)
 	close(fd);
 }
 
-/* A buffer that is too small for the next name is EINVAL and skips nothing. */
+/* A buffer that is too small for the next name gives EINVAL and skips nothing. */
 static void too_small_buffer(void)
 {
 	int fd = open_in(mnt, "names/long", O_RDONLY | O_DIRECTORY);
@@ -265,7 +269,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "complete and without duplicates", complete },
-		{ "reading on from every cookie", cursors },
+		{ "reading from every cookie", cursors },
 		{ "cookies survive close and open", cursors_survive_reopening },
 		{ "buffers of every size", small_buffers },
 		{ "a buffer too small for a name", too_small_buffer },

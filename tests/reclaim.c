@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Inodes whose files were mapped are given back like all others when nobody has them any more, with
- * all that the mapping took.
+ * Inodes of files that were mapped are reclaimed like all others once they are unused, with
+ * everything that the mappings allocated.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -46,7 +49,7 @@ static void make_files(int dir, char kind, unsigned int count)
 			snprintf(path, sizeof(path), "%c%u", kind, i / 100);
 			REQUIRE(!mkdirat(dir, path, 0755));
 		}
-		/* What is called a has the same content as b. */
+		/* Files of kind 'a' have the same content as those of kind 'b'. */
 		pattern_fill(content, size, i + (kind == 'm' ? 100000 : 0), 0);
 		path_of(path, kind, i);
 		fd = openat(dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -116,7 +119,7 @@ struct counts {
 	long long inodes, nodes;
 };
 
-/* What is left when the caches have been dropped three times. */
+/* Return what is left after the caches were dropped three times. */
 static struct counts left(void)
 {
 	struct counts counts;
@@ -186,7 +189,7 @@ static void twins(void)
 	end();
 }
 
-/* One page stays with a pipe; what else was mapped goes. */
+/* A pipe keeps one page; all other mapped inodes are reclaimed. */
 static void pinned(void)
 {
 	char path[64], buffer[4096], *address;

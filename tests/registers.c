@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * phys= takes memory only: ranges where devices have their registers are refused, since a load from
- * there may do anything. Reserved memory and a device's own memory can be mounted.
+ * phys= takes memory only. Ranges where devices have their registers are refused, since a load
+ * from there may have any effect. Reserved memory and a device's own memory can be mounted.
+ *
+ * Group: memory
+ * Machine: reserve,pci=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -34,7 +37,7 @@ static bool mount_range(u64 start, u64 size)
 	return context_mount(context, mnt);
 }
 
-/* Either nobody may, or a driver has them. */
+/* Either no process may mount the range, or it belongs to a driver. */
 static void refused(const char *what, u64 start)
 {
 	bool mounted = mount_range(start & ~4095ULL, 4096);
@@ -47,14 +50,14 @@ static void refused(const char *what, u64 start)
 		umount(mnt);
 }
 
-/* Every processor of this kind has them at the same address. */
+/* All processors of this architecture have these registers at the same address. */
 static void interrupt_controller(void)
 {
 #ifdef __x86_64__
 	refused("the local APIC", 0xfee00000);
 	refused("after the local APIC", 0xfee01000);
 #else
-	SKIP("knows where x86-64 has it only");
+	SKIP("knows the address on x86-64 only");
 #endif
 }
 

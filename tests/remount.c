@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory that is mounted already is mounted once more, or remounted: options that prove something
- * hold then too, and others that cannot be followed are refused.
+ * Mount memory that is mounted already, or remount it: options that prove something hold then too,
+ * and options that cannot be followed are refused.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,7 +23,7 @@ static const struct source *source;
 static struct image image;
 static const char *mnt;
 static char other_mnt[PATH_MAX];
-/* The memory, where that is a file. */
+/* The descriptor of the memory, for sources that have one. */
 static int memory;
 
 static const char wrong[] = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -34,7 +37,7 @@ static const char *right(void)
 	return text;
 }
 
-/* Mount on @dir with one option; the result is an errno. */
+/* Mount on @dir with one option. Return 0 or an errno. */
 static int mount_with(const char *dir, const char *key, const char *value)
 {
 	int context = source_context(source, memory), error = 0;
@@ -54,7 +57,7 @@ static void mounted_with(const char *key, const char *value)
 	CHECK_EQ(mount_with(mnt, key, value), 0);
 }
 
-/* Through the calls that mount(8) makes. */
+/* Remount with the calls that mount(8) makes. */
 static int reconfigure(const char *key, const char *value)
 {
 	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC), error;
@@ -66,7 +69,7 @@ static int reconfigure(const char *key, const char *value)
 	return error;
 }
 
-/* Through the old one. */
+/* Remount with mount(2). */
 static int remount(const char *options)
 {
 	return mount(NULL, mnt, NULL, MS_REMOUNT | MS_RDONLY, options) ? errno : 0;
@@ -83,7 +86,7 @@ static int remount_with(const char *key, const char *value)
 	return error;
 }
 
-/* Files can be read, whatever was tried. */
+/* Check that files can still be read. */
 static void good(const char *dir)
 {
 	char buffer[4097];
@@ -97,7 +100,7 @@ static void good(const char *dir)
 static void needs_sharing(void)
 {
 	if (!source->shared)
-		SKIP("it can be mounted once only");
+		SKIP("the source can be mounted only once");
 }
 
 static void second_digest(void)
@@ -111,7 +114,7 @@ static void second_digest(void)
 	CHECK_EQ(mount_with(other_mnt, "digest", right()), 0);
 	good(other_mnt);
 	CHECK(!umount(other_mnt) && !umount(mnt));
-	/* The first mount has proved nothing for the second. */
+	/* The digest of the first mount proves nothing for the second. */
 	mounted_with("digest", right());
 	CHECK_EQ(mount_with(other_mnt, "digest", wrong), EBADMSG);
 	CHECK(umount(other_mnt) && !umount(mnt));
@@ -147,7 +150,7 @@ static void damaged_metadata(void)
 	int error;
 
 	if (!source_is_device(source) || !source->shared)
-		SKIP("only of block devices");
+		SKIP("for block devices only");
 	mounted_with("check", "none");
 	damage();
 	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), EBADMSG);
@@ -163,7 +166,7 @@ static void damaged_metadata(void)
 	CHECK(!umount(mnt));
 }
 
-/* A remount says where the memory is only if it says what is so. */
+/* A remount may name the memory only if it is the same memory. */
 static void other_memory(void)
 {
 	bool phys = !strcmp(source->name, "phys");

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Devices that go away while they are mounted: their driver is unbound. Files then cannot be read,
- * and mappings get SIGBUS; nothing else happens, and the file system can be unmounted.
+ * Unbind the drivers of devices that are mounted. Reads then fail, loads from mappings get SIGBUS,
+ * nothing else happens, and the filesystem can be unmounted.
+ *
+ * Group: sources
+ * Machine: nvdimm,virtio-pmem,cxl,cxl-pmem=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -48,17 +51,17 @@ static void mount_source(void)
 	REQUIRE(context_mount(source_context(source, 0), mnt));
 }
 
-/* Gives the device back to its driver and sees whether it is as good as before. */
+/* Bind the device to its driver again and check that its image can be used. */
 static void bring_back(void)
 {
 	REQUIRE(device_bind(&device));
 	REQUIRE(context_mount(source_context(source, 0), mnt));
 	CHECK(pattern_matches(map_file(LARGE, PROT_READ, MAP_SHARED), LARGE, LARGE, 0));
-	/* What is still mapped is let go with the process; do not wait for that. */
+	/* What is still mapped is unmapped when the process ends; do not wait for that. */
 	CHECK(!umount2(mnt, MNT_DETACH));
 }
 
-/* Whether no entry can be had of the directory but "." and "..", which take no memory. */
+/* Return true if reading the directory gives EIO after "." and "..", which need no memory. */
 static bool ends_with_error(DIR *dir)
 {
 	struct dirent *entry;
@@ -127,7 +130,7 @@ static void mapped_files(void)
 	CHECK(gets_sigbus(shared) && gets_sigbus(shared + LARGE - 1));
 	CHECK(gets_sigbus(small) && gets_sigbus(untouched));
 	CHECK(gets_sigbus(private) && gets_sigbus(private + HUGE_SIZE + 8192));
-	/* What was written is the process's own. */
+	/* The page that was written to is a copy, and stays. */
 	CHECK_EQ(private[HUGE_SIZE + 100], copied);
 	CHECK(pattern_matches(private + HUGE_SIZE + 101, 1000, LARGE, HUGE_SIZE + 101));
 	CHECK_FAILS(write(memfd_create("other", MFD_CLOEXEC), shared, 4096), EFAULT);
@@ -139,7 +142,7 @@ static void mapped_files(void)
 	bring_back();
 }
 
-/* Pages that somebody else holds have to be waited for. */
+/* Unbinding waits for pages that are held. */
 static void held_pages(void)
 {
 	static char buffer[32768];
@@ -168,7 +171,7 @@ static void held_pages(void)
 	bring_back();
 }
 
-/* Opens, reads and maps files until that fails; returns 0 if it did so as it should. */
+/* Open, read and map files until that fails. Return 0 if it failed with EIO. */
 static int read_for_ever(void)
 {
 	char path[PATH_MAX], buffer[8192], *address;
@@ -202,7 +205,7 @@ static int read_for_ever(void)
 	}
 }
 
-/* Others use the files all the time. */
+/* Unbind while other processes use the files. */
 static void busy_readers(void)
 {
 	pid_t readers[4];
@@ -227,7 +230,7 @@ static void busy_readers(void)
 	bring_back();
 }
 
-/* A mount that nobody sees any more, but for a mapping. */
+/* Unbind after a lazy unmount, while a mapping keeps the mount. */
 static void lazily_unmounted(void)
 {
 	char *address;

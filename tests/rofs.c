@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Nothing can be changed: every way to write is refused with EROFS. */
+/*
+ * The filesystem is read-only: every way to write fails with EROFS.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -112,7 +116,7 @@ static void writing(void)
 	CHECK(ioctl(fd, FICLONE, fd) == -1);
 	CHECK_FAILS(ioctl(fd, FITRIM, &flags), ENOTTY);
 	CHECK(swapon("sizes/67108864", 0) == -1);
-	/* What asks for nothing to be written succeeds. */
+	/* Calls that write nothing succeed. */
 	CHECK(!syncfs(fd));
 	CHECK(!fsync(fd) || errno == EINVAL); /* as on EROFS and squashfs */
 }
@@ -156,7 +160,7 @@ static void remounting(void)
 	CHECK_FAILS(open("sizes/1", O_RDWR), EROFS);
 }
 
-/* Taking the flag off the mount does not take it off the file system. */
+/* Clearing the flag of the mount does not clear it for the filesystem. */
 static void mount_attributes(void)
 {
 	struct mount_attr attributes = { .attr_clr = MOUNT_ATTR_RDONLY };

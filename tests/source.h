@@ -8,28 +8,28 @@
 
 #include "image.h"
 
-/* How many sources there are, at most. */
+/* The largest number of sources. */
 #define SOURCE_MAX 16
 
 struct source {
 	const char *name;
 	/* The fsconfig() parameter that takes the file descriptor; NULL if there is none. */
 	const char *key;
-	/* What /proc/mounts must say of it. */
+	/* The option that /proc/mounts must show. */
 	const char *shown;
 	/*
-	 * Makes memory that holds @image: returns a file descriptor, or 0 if the source needs none.
-	 * Returns -1 where there is no such source, with the reason in source_missing.
+	 * Make memory that holds @image. Return a file descriptor, or 0 if the source needs none;
+	 * -1 if the machine has no such source, with the reason in source_missing.
 	 */
 	int (*make)(const struct source *source, const struct image *image);
 	const void *argument;
 	/* The module that exports the memory, if one does. */
 	const char *module;
-	/* Whether direct I/O, ptrace and the like can hold the pages of mappings. */
+	/* Direct I/O, ptrace and the like can pin the pages of mappings. */
 	bool pages;
-	/* Whether the memory is contiguous, so that large files are mapped with 2 MiB entries. */
+	/* The memory is contiguous, so that large files are mapped with 2 MiB entries. */
 	bool huge;
-	/* Whether several mounts can have it at once. */
+	/* The memory can be mounted several times at once. */
 	bool shared;
 };
 
@@ -41,37 +41,40 @@ extern char source_missing[200];
 int source_make_owned(const struct source *source, const struct image *image, int *owner);
 
 /*
- * Sets up a mount of @source; @fd is what its make() returned, and not needed any more afterwards.
- * Returns the file descriptor of the mount context.
+ * Set up a mount of @source. @fd is what its make() returned, and may be closed afterwards. Return
+ * the file descriptor of the mount context.
  */
 int source_context(const struct source *source, int fd);
 
 /*
- * Makes memory with @image and mounts it on @dir. The descriptor of the memory is closed before the
- * image is read. Returns false if there is no such source.
+ * Make memory with @image and mount it on @dir. The descriptor of the memory is closed before the
+ * mount. Return false if the machine has no such source.
  */
 bool source_mount(const struct source *source, const struct image *image, const char *dir);
 
-/* Attaches the mount that @context describes; the error is in errno, its text in context_log. */
+/*
+ * Mount what @context describes on @dir. Return true, or false with the error in errno and the
+ * messages in context_log.
+ */
 bool context_mount(int context, const char *dir);
 extern char context_log[4000];
 
-/* One fsconfig() call; returns 0 or the errno, and what the log says then in context_log. */
+/* Call fsconfig(). Return 0 or the errno, with the messages of the log in context_log. */
 int context_set(int context, unsigned int command, const char *key, const void *value, int aux);
 
-/* Memory of @size bytes, with the @image at its start, and with these flags and seals. */
+/* Create a memfd of @size bytes with @image at its start, and with these flags and seals. */
 int memfd_with(const struct image *image, size_t size, unsigned int flags, int seals);
 
-/* Whether it is a device in DAXFS_DEVS. */
+/* Return true if the source is a device in DAXFS_DEVS. */
 bool source_is_device(const struct source *source);
 
-/* The device that make() found. */
+/* Return the device that make() found. */
 const char *source_device(const struct source *source);
 
 /* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
 bool sources_image(struct image *image);
 
-/* The size that an image takes on memory of large pages. */
+/* Return the size of an image, rounded up to pages of 2 MiB. */
 size_t image_room(const struct image *image);
 
 #endif

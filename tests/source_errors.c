@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whatever cannot be a source of memory is refused, with an errno and a line that says why. */
+/*
+ * Whatever cannot be a memory source is refused, with an errno and a line that says why.
+ *
+ * Group: sources
+ * Machine: cxl,reserve=sources.daxfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -173,7 +178,7 @@ static void other_files(void)
 			 "is no dma-buf");
 }
 
-/* A file of tmpfs is made of the same stuff, and can have no seals. */
+/* A file of tmpfs has the same kind of memory as a memfd, but cannot have seals. */
 static void tmpfs_file(void)
 {
 	int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -189,7 +194,7 @@ static void no_descriptors(void)
 	int fd = memfd(ALL_SEALS), path;
 	char name[64];
 
-	/* A mere place in the tree gives no access to what is there. */
+	/* A descriptor opened with O_PATH gives no access to the memory. */
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	path = open(name, O_PATH | O_CLOEXEC);
 	REQUIRE(path >= 0);
@@ -224,7 +229,7 @@ static void unreadable_memfd(void)
 	refuse_mount(with_fd("memfd", writable), EINVAL, "is no readable memfd");
 }
 
-/* Memory as it should be, without an image. */
+/* Memory that is valid as a source, but holds no image. */
 static void no_image(void)
 {
 	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -272,7 +277,7 @@ static void numbers(void)
 	refuse_mount(with_text("size", "1M"), EINVAL, "size= goes with phys= only");
 }
 
-/* The first range of /proc/iomem whose name contains @name. */
+/* Find the first range of /proc/iomem whose name contains @name. */
 static bool find_range(const char *name, u64 *start, u64 *size)
 {
 	FILE *ranges = fopen("/proc/iomem", "re");
@@ -335,7 +340,7 @@ static void owned_ranges(void)
 				     "belongs to a driver");
 		}
 	if (!found)
-		SKIP("no range of a driver is known here");
+		SKIP("no range in /proc/iomem belongs to a driver");
 }
 
 static void without_rawio(void)
@@ -348,7 +353,7 @@ static void without_rawio(void)
 	data[0].permitted &= ~(1U << CAP_SYS_RAWIO);
 	data[0].inheritable &= ~(1U << CAP_SYS_RAWIO);
 	REQUIRE(!syscall(SYS_capset, &header, data));
-	/* Whatever the range is: nothing is told about the machine's memory. */
+	/* The error is the same for every range, and tells nothing about the machine's memory. */
 	refuse_mount(with_range(0x100000000, 0x200000), EPERM, "CAP_SYS_RAWIO");
 	refuse_mount(with_range(0, 1), EPERM, "CAP_SYS_RAWIO");
 	refuse_mount(with_range(0x100000, 4096), EPERM, "CAP_SYS_RAWIO");
@@ -373,7 +378,7 @@ static void no_devices(void)
 	refuse_mount(new_context(), EINVAL, "no source given");
 }
 
-/* The first DAX character device. */
+/* Return the first DAX character device. */
 static const char *dax_device(void)
 {
 	static char devices[500];
@@ -387,7 +392,7 @@ static const char *dax_device(void)
 	SKIP("needs a DAX character device in DAXFS_DEVS");
 }
 
-/* A node that somebody made for a device that is not there. */
+/* A device node for a device that does not exist. */
 static void handmade_node(void)
 {
 	char path[PATH_MAX];
@@ -401,7 +406,7 @@ static void handmade_node(void)
 	unlink(path);
 }
 
-/* Writes the device's name to a file of a DAX driver. */
+/* Write the device's name to a file of a DAX driver. */
 static bool tell_driver(const char *driver, const char *file, const char *device)
 {
 	char path[PATH_MAX];
@@ -420,7 +425,7 @@ static void devdax_mode(void)
 	if (system("modprobe -q device_dax") && access("/sys/bus/dax/drivers/device_dax", F_OK))
 		SKIP("needs the driver device_dax");
 	REQUIRE(tell_driver("fsdev_dax", "unbind", device));
-	/* Without a driver its node stays. */
+	/* The node of a device without a driver stays. */
 	refuse_mount(with_text("source", device), EOPNOTSUPP, "no DAX device in fsdev mode");
 	if (CHECK(tell_driver("device_dax", "bind", device) ||
 		  tell_driver("device_dax", "new_id", device))) {
@@ -451,7 +456,7 @@ static void range_in_use(void)
 		SKIP("needs DAXFS_RESERVED_ADDR and DAXFS_RESERVED_SIZE");
 	start = strtoull(getenv("DAXFS_RESERVED_ADDR"), NULL, 0);
 	size = strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0);
-	/* Nothing of an image there; with struct pages and without. */
+	/* Ranges without an image, with struct pages and without. */
 	refuse_mount(with_range(start + size - HUGE_SIZE, HUGE_SIZE), EINVAL, "magic");
 	refuse_mount(with_range(start + 4096, 8192), EINVAL, "magic");
 	REQUIRE(context_mount(with_range(start, size), mnt));
@@ -466,19 +471,19 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "memfds without all seals", unsealed },
-		{ "descriptors of something else", other_files },
+		{ "descriptors of other files", other_files },
 		{ "a file of tmpfs", tmpfs_file },
 		{ "no descriptors at all", no_descriptors },
 		{ "a memfd open for writing only", unreadable_memfd },
 		{ "memory without an image", no_image },
 		{ "two sources at once", two_at_once },
 		{ "phys= and size= with wrong numbers, or one without the other", numbers },
-		{ "ranges that cannot be", wrong_ranges },
+		{ "invalid ranges", wrong_ranges },
 		{ "System RAM", system_ram },
 		{ "ranges of drivers", owned_ranges },
 		{ "without CAP_SYS_RAWIO", without_rawio },
-		{ "sources that are no memory devices", no_devices },
-		{ "a node for no device", handmade_node },
+		{ "sources that are not memory devices", no_devices },
+		{ "a device node without a device", handmade_node },
 		{ "a device in devdax mode", devdax_mode },
 		{ "a DAX device that is mounted", device_in_use },
 		{ "a range that is mounted", range_in_use },

@@ -19,7 +19,7 @@
 
 static struct mapped files;
 
-/* Mount the source and map files. Returns the descriptor of its memory, 0 if there is none. */
+/* Mount the source and map files. Return the descriptor of its memory, 0 if there is none. */
 static int begin(int *owner)
 {
 	int fd;
@@ -32,7 +32,7 @@ static int begin(int *owner)
 	return fd;
 }
 
-/* Nothing has happened to the files. */
+/* Check that the files are unchanged, and unmount. */
 static void end(int fd, int owner)
 {
 	mapped_check(&files);
@@ -65,19 +65,19 @@ static void maker_closes(void)
 		*limited = true;
 		return;
 	}
-	/* The first time, drivers allocate what they keep. */
+	/* In the first round, drivers allocate memory that they keep. */
 	map_and_close();
 	before = available_memory();
 	for (int i = 0; i < rounds; i++)
 		map_and_close();
-	/* Megabytes come and go, but not as much as any of these rounds takes. */
+	/* The available memory varies by megabytes, but by less than a round takes. */
 	check_available(before, size * rounds / 2);
 }
 
-/* Nobody can take pages from the memory by this descriptor. */
+/* Check that no call on this descriptor can take pages from the memory. */
 static void keeps_pages(int fd)
 {
-	/* Only a memfd has a size that could be changed. */
+	/* Only a memfd has a size that can be changed. */
 	int error = strstr(source->name, "memfd") ? EPERM : EINVAL;
 	size_t size = image_room(&image);
 	char *address;
@@ -100,7 +100,7 @@ static void owner_punches(void)
 	char buffer[4096];
 
 	if (owner >= 0) {
-		/* udmabuf takes memory only if that cannot shrink. */
+		/* udmabuf takes only memory that cannot shrink. */
 		CHECK_FAILS(ftruncate(owner, 0), EPERM);
 		punch_memfd(owner, image_room(&image));
 		CHECK_EQ(pread(owner, buffer, sizeof(buffer), 0), sizeof(buffer));
@@ -153,7 +153,7 @@ static void moves(void)
 	end(fd, owner);
 }
 
-/* Take the device from its driver and give it back: its struct pages are new then. */
+/* Unbind the device and bind it again: it then has new struct pages. */
 static void bind_again(void)
 {
 	struct device device;
@@ -163,7 +163,7 @@ static void bind_again(void)
 	REQUIRE(device_bind(&device));
 }
 
-/* Files are as good as they were before. */
+/* Mount the source again and check its files. */
 static void good_again(void)
 {
 	REQUIRE(source_mount(source, &image, mnt));
@@ -171,7 +171,9 @@ static void good_again(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* What serves the memory stays as long as it is mounted; it may be built in. */
+/*
+ * The module that provides the memory cannot be unloaded while it is mounted. It may be built in.
+ */
 static void module_stays(const char *module)
 {
 	CHECK(syscall(SYS_delete_module, module, O_NONBLOCK) &&
@@ -202,7 +204,7 @@ static void driver_unbound(void)
 	good_again();
 }
 
-/* The module, not the struct pages, remembers what failed of a physical range. */
+/* Unload the module: it, not the struct pages, remembers the failed pages of a physical range. */
 static void load_again(void)
 {
 	int error, tries = 0;
@@ -234,19 +236,19 @@ static void memory_fails(void)
 }
 
 const struct operation memory_operations[] = {
-	{ "its maker closes it", maker_closes, "no process made it", true },
-	{ "its owner punches or truncates it", owner_punches,
-	  "nobody can: a sealed memfd refuses it (EPERM), and other memory but a udmabuf's is no file",
+	{ "its maker closes the memory", maker_closes, "no process made it", true },
+	{ "its owner punches or truncates the memory", owner_punches,
+	  "a sealed memfd refuses it (EPERM), and other memory, except that of udmabuf, is not a file",
 	  true },
-	{ "it moves", moves,
-	  "it stays: it is pinned, or memory that the kernel never moves; compaction and soft offlining leave its pages where they are",
+	{ "its pages move", moves,
+	  "its pages are pinned, or never moved by the kernel: compaction and soft offlining leave them where they are",
 	  true },
-	/* From here on memory is lost and restored. */
+	/* The operations from here on lose memory, and restore it. */
 	{ "its driver is unbound", driver_unbound,
-	  "no driver can take it away: its module, if any, cannot be unloaded as long as it is mounted, and a dma-buf outlives its device's driver",
+	  "no driver can remove it: its module, if any, cannot be unloaded as long as it is mounted, and a dma-buf outlives its device's driver",
 	  true },
 	{ "a page of its memory fails", memory_fails,
-	  "it has no struct pages, without which the kernel cannot have it fail (ENXIO)", true },
+	  "without struct pages the kernel cannot make it fail (ENXIO)", true },
 };
 
 const size_t memory_operation_count = ARRAY_SIZE(memory_operations);

@@ -18,10 +18,6 @@
 
 #define GIGABYTE (1UL << 30)
 
-const struct source *source;
-const char *mnt;
-bool *limited;
-
 int open_file(u64 size, int flags)
 {
 	char path[64];
@@ -98,7 +94,7 @@ static void advice(void)
 
 	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED));
 	CHECK(!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
-	/* There is nothing to be read ahead; the kernel may say so. */
+	/* There is nothing to read ahead; the kernel may say so. */
 	CHECK(!readahead(fd, 0, LARGE) || errno == EINVAL);
 }
 
@@ -126,7 +122,7 @@ static void sends(void)
 	CHECK(holds(to, MIDDLE, 1, MIDDLE - 1));
 }
 
-/* The kernel copies ranges only within a file system; whoever asks must go on otherwise. */
+/* The kernel copies ranges only within a filesystem; programs must copy in another way. */
 static void range_copies(void)
 {
 	loff_t from = 0;
@@ -177,7 +173,7 @@ static void shared_mappings(void)
 	CHECK_FAILS(mprotect(address, 4096, PROT_READ | PROT_WRITE), EACCES);
 }
 
-/* Private mappings copy what is written to them, also behind fork(). */
+/* Private mappings copy pages that are written to, also after fork(). */
 static void private_mappings(void)
 {
 	char *shared = map_file(LARGE, LARGE, PROT_READ, MAP_SHARED);
@@ -190,7 +186,8 @@ static void private_mappings(void)
 	private[at] ^= 1;
 	private[at + 2 * HUGE_SIZE] ^= 1;
 	CHECK_EQ(private[at] & 0xff, pattern_byte(LARGE, at) ^ 1);
-	CHECK(pattern_matches(shared, LARGE, LARGE, 0));
+	CHECK_EQ(shared[at] & 0xff, pattern_byte(LARGE, at));
+	CHECK(pattern_in_pages(shared, LARGE, LARGE, 0));
 	pid = fork();
 	if (!pid) {
 		bool good = (private[at] & 0xff) == (pattern_byte(LARGE, at) ^ 1);
@@ -207,7 +204,7 @@ static void private_mappings(void)
 	CHECK(holds(open_file(LARGE, O_RDONLY), LARGE, 0, LARGE));
 }
 
-/* Behind the page of the last byte there is nothing. */
+/* Loads from after the last page get SIGBUS. */
 static void beyond_end(void)
 {
 	char *address = map_file(MIDDLE, MIDDLE + 8192, PROT_READ, MAP_SHARED);
@@ -223,14 +220,14 @@ static void huge_mappings(void)
 	long faults = touch_pages(address, LARGE, 4096);
 
 	if (!source->huge) {
-		/* Still, a fault maps some pages around. */
+		/* A fault then maps some pages around the address. */
 		CHECK(faults <= (long)(LARGE / 4096 / 8));
 		if (faults > (long)(LARGE / HUGE_SIZE))
 			*limited = true;
 		return;
 	}
 	CHECK_EQ(faults, LARGE / HUGE_SIZE);
-	/* No page tables but those that may stand ready for a split. */
+	/* No page tables, except those that the kernel keeps for a split. */
 	tables = number_in("/proc/self/status", "VmPTE:") - tables;
 	CHECK(tables <= (long)(LARGE / HUGE_SIZE * 4 + 8));
 	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
@@ -239,7 +236,7 @@ static void huge_mappings(void)
 	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
 }
 
-/* Maps the large file all over 1 GiB and touches that; returns the kilobytes of page tables. */
+/* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */
 static long long map_gigabyte(int fd, char *place)
 {
 	long long before = number_in("/proc/self/status", "VmPTE:");
@@ -297,7 +294,10 @@ static void writes_from_mapping(void)
 	CHECK(holds(fd, MIDDLE, 0, MIDDLE));
 }
 
-/* Whether a system call that holds mapped pages did what it can do on this source. */
+/*
+ * Check the result of a system call that pins mapped pages: @want, or EFAULT on sources whose pages
+ * cannot be pinned. Return true if the call worked.
+ */
 static bool pages_held(ssize_t result, ssize_t want)
 {
 	if (source->pages) {
@@ -339,8 +339,8 @@ static void splices_from_mapping(void)
 }
 
 /*
- * Pages registered with io_uring are held as long as the ring lives; DAX does not allow that. They
- * must be writable, so only private mappings can be registered, on any file system.
+ * Pages registered with io_uring are pinned as long as the ring lives; DAX does not allow that.
+ * They must be writable, so only private mappings can be registered, on any filesystem.
  */
 static void registered_mapping(void)
 {
@@ -359,7 +359,7 @@ static void registered_mapping(void)
 	write = ring_request(IORING_OP_WRITE_FIXED, ends[1], address + 8192, 8192, -1);
 	CHECK_EQ(ring_do(&ring, &write), 8192);
 	CHECK(read(ends[0], buffer, 8192) == 8192 && pattern_matches(buffer, 8192, LARGE, 8192));
-	/* They stay as they are when the mapping is gone. */
+	/* The pages stay the same after the mapping is gone. */
 	CHECK(!munmap(address, LARGE));
 }
 
@@ -437,11 +437,10 @@ static void breakpoints(void)
 }
 
 static const char small_pieces[] = "the memory is in smaller pieces, or has no struct pages";
-/* What holds pages. */
 static const char no_long_hold[] =
-	"nobody may hold DAX pages for long (EOPNOTSUPP), nor pages that are none (EFAULT)";
+	"DAX pages cannot be pinned for long (EOPNOTSUPP), and memory without struct pages not at all (EFAULT)";
 static const char no_pages[] =
-	"the users of these pages cannot be counted: there are no struct pages, or they are hugetlb's or a dma-buf's";
+	"these pages cannot be pinned: they have no struct pages, or belong to hugetlb or to a dma-buf";
 
 const struct operation file_operations[] = {
 	{ "read, pread", reads, NULL, false },
@@ -456,7 +455,7 @@ const struct operation file_operations[] = {
 	{ "io_uring reads into registered buffers", uring_fixed_reads, NULL, false },
 	{ "shared mappings", shared_mappings, NULL, false },
 	{ "private mappings, copy on write", private_mappings, NULL, false },
-	{ "SIGBUS behind the end of file", beyond_end, NULL, false },
+	{ "SIGBUS after the end of file", beyond_end, NULL, false },
 	{ "2 MiB mappings", huge_mappings, small_pieces, false },
 	{ "page tables below 1 MiB, 64 processes, 1 GiB", page_tables, small_pieces, false },
 	{ "programs and scripts run", executes, NULL, false },

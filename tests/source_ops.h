@@ -3,19 +3,20 @@
 #ifndef SOURCE_OPS_H
 #define SOURCE_OPS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 #include "source.h"
 
-/* Sizes of files in the directory sizes, after which they are named. */
+/* Sizes of files in the directory "sizes", which are also their names. */
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
 
 struct operation {
 	const char *name;
 	void (*run)(void);
-	/* Why it does not work with every source; NULL if it does. */
+	/* Why the operation does not work on every source; NULL if it does. */
 	const char *limit;
 	bool unmounted;
 };
@@ -27,27 +28,38 @@ extern const size_t file_operation_count;
 extern const struct operation memory_operations[];
 extern const size_t memory_operation_count;
 
-/* The image, the source under test, and where it is mounted. */
+/* What can be done with a source apart from using its files. */
+extern const struct operation mount_operations[];
+extern const size_t mount_operation_count;
+
+/* The tree that the image is made from. */
+extern char tree[PATH_MAX];
+
+/* The image, the source under test, and where it is mounted: the program defines them. */
 extern struct image image;
 extern const struct source *source;
 extern const char *mnt;
 
 /*
- * Set by an operation that cannot work on this source, when it has made sure that it fails as
- * documented; in memory that the points share.
+ * Set by an operation that cannot work on this source, after it has checked that it fails as
+ * documented. In memory that all points share.
  */
 extern bool *limited;
 
-/* Opens the file of @size bytes. */
+/* Open the file of @size bytes. */
 int open_file(u64 size, int flags);
 
-/* Whether @fd starts with @length bytes of the pattern with @seed, from @offset on. */
+/* Return true if @fd starts with @length bytes of the pattern with @seed, from @offset on. */
 bool holds(int fd, u64 seed, u64 offset, size_t length);
 
-/* Reads all files by the most usual system calls. */
+/* Read all files with read(2) and pread(2), and check their content. */
 void reads(void);
 
-/* Checks that everything is as it was before the first operation on this source. */
+/*
+ * Remember what is allocated before the first operation on a source. given_back() checks that
+ * everything that operations have allocated since is freed.
+ */
+void count_now(void);
 void given_back(void);
 
 #endif

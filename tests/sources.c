@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every source of memory that this machine offers, with everything that can be done with files on
- * it, and everything that can happen to it. With --matrix FILE the results are also written as a
- * table for the documentation.
+ * Every memory source that this machine has, with everything that can be done with files on it,
+ * and everything that can happen to it. With --matrix FILE, write the results as a table for the
+ * documentation.
+ *
+ * Group: sources
+ * Order: 1
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -19,253 +22,18 @@
 #include "util.h"
 
 struct image image;
-static char tree[PATH_MAX];
+const struct source *source;
+const char *mnt;
+bool *limited;
+char tree[PATH_MAX];
 
-/* What came of an operation on a source; in memory that the points share. */
+/* The result of an operation on a source. In memory that all points share. */
 #define OPERATION_MAX 40
 static struct cell {
 	bool tried, limited, failed;
 } (*cells)[OPERATION_MAX];
 
-/*
- * Lists the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links.
- * Times and owners depend on who made the image; other tests compare them.
- */
-static void list_tree(const char *dir, const char *file)
-{
-	char command[4 * PATH_MAX];
-
-	snprintf(command, sizeof(command), "'%s/manifest' '%s' | cut -f 1,2,5,8- >'%s'",
-		 program_dir(), dir, file);
-	REQUIRE(!system(command));
-}
-
-static void whole_tree(void)
-{
-	char want[PATH_MAX], got[PATH_MAX], command[3 * PATH_MAX];
-
-	snprintf(want, sizeof(want), "%s/sources.want", work_dir());
-	snprintf(got, sizeof(got), "%s/sources.got", work_dir());
-	list_tree(tree, want);
-	list_tree(mnt, got);
-	snprintf(command, sizeof(command), "test -s '%s' && cmp '%s' '%s'", want, want, got);
-	CHECK_EQ(system(command), 0);
-}
-
-/* The options of the mount on @mnt. */
-static const char *mount_options(void)
-{
-	static char line[PATH_MAX + 500];
-	FILE *mounts = fopen("/proc/self/mounts", "re");
-	char device[PATH_MAX], dir[PATH_MAX], type[64], *found = NULL;
-
-	while (mounts && fgets(line, sizeof(line), mounts)) {
-		static char options[500];
-
-		if (sscanf(line, "%s %s %63s %499s", device, dir, type, options) == 4 &&
-		    !strcmp(dir, mnt) && !strcmp(type, "daxfs"))
-			found = options;
-	}
-	fclose(mounts);
-	return found ? found : "";
-}
-
-/* Neither the file system nor what exports its memory can be unloaded. */
-static void modules_held(void)
-{
-	char path[100];
-	long long users;
-
-	CHECK(number_in("/sys/module/daxfs/refcnt", "") > 0);
-	if (!source->module)
-		return;
-	snprintf(path, sizeof(path), "/sys/module/%s/refcnt", source->module);
-	users = number_in(path, "");
-	CHECK(users > 0 || access(path, F_OK)); /* it may be built in */
-}
-
-static void drop_capability(int capability)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	REQUIRE(!syscall(SYS_capget, &header, data));
-	data[capability / 32].effective &= ~(1U << capability % 32);
-	data[capability / 32].permitted &= ~(1U << capability % 32);
-	data[capability / 32].inheritable &= ~(1U << capability % 32);
-	REQUIRE(!syscall(SYS_capset, &header, data));
-}
-
-static bool has_option(const char *options, const char *option)
-{
-	const char *at = strstr(options, option);
-
-	return at && at > options && at[-1] == ',';
-}
-
-static void told(void)
-{
-	const char *options = mount_options();
-
-	CHECK(!strncmp(options, "ro,", 3));
-	if (source->shown && !CHECK(has_option(options, source->shown)))
-		printf("# %s\n", options);
-	if (!source->shown)
-		CHECK(!strstr(options, "phys") && !strstr(options, "memfd") &&
-		      !strstr(options, "dmabuf"));
-	if (!source->shown || strncmp(source->shown, "phys", 4))
-		return;
-	CHECK(has_option(options, "size="));
-	drop_capability(CAP_SYS_RAWIO);
-	options = mount_options();
-	CHECK(has_option(options, "phys") && !strstr(options, "0x") && !strstr(options, "size="));
-}
-
-/* Two mounts at a time, each of which outlives the other's end. */
-static void two_mounts(void)
-{
-	int fd = source->make(source, &image), one, two, copy;
-	const char *first = mnt;
-	char second[PATH_MAX];
-
-	REQUIRE(fd >= 0);
-	snprintf(second, sizeof(second), "%s/second", work_dir());
-	mkdir(second, 0700);
-	copy = fd ? dup(fd) : 0;
-	one = source_context(source, fd);
-	if (!source->shared) {
-		CHECK(!context_mount(one, second) && errno == EBUSY);
-		*limited = true;
-		return;
-	}
-	two = source_context(source, copy);
-	if (fd) {
-		close(fd);
-		close(copy);
-	}
-	REQUIRE(context_mount(one, second) && context_mount(two, first));
-	mnt = second;
-	reads();
-	close_range(3, ~0U, 0);
-	CHECK(!umount(second));
-	mnt = first;
-	reads();
-	close_range(3, ~0U, 0);
-	CHECK(!umount(first));
-	reads(); /* that of the mount below */
-}
-
-/* What mounts could leave behind. */
-struct counters {
-	long long buffers, huge_pages, available, users, ranges; /* available: kB */
-};
-
-static struct counters count(void)
-{
-	long long total = number_in("/proc/meminfo", "HugePages_Total:");
-	long long unused = number_in("/proc/meminfo", "HugePages_Free:");
-	struct counters now = {
-		.available = number_in("/proc/meminfo", "MemAvailable:") +
-			     unused * (long long)(HUGE_SIZE / 1024),
-		.huge_pages = total - unused,
-	};
-	static const char *const modules[] = { "daxfs", "vgem", "virtio_gpu", "drm_shmem_helper",
-					       "fsdev_dax", "nd_pmem" };
-	char line[500], path[100];
-	FILE *file = fopen("/sys/kernel/debug/dma_buf/bufinfo", "re");
-
-	while (file && fgets(line, sizeof(line), file))
-		sscanf(line, "Total %lld objects", &now.buffers);
-	if (file)
-		fclose(file);
-	for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
-		snprintf(path, sizeof(path), "/sys/module/%s/refcnt", modules[i]);
-		now.users += number_in(path, "");
-	}
-	file = fopen("/proc/iomem", "re");
-	while (file && fgets(line, sizeof(line), file))
-		now.ranges += !!strstr(line, "daxfs");
-	if (file)
-		fclose(file);
-	return now;
-}
-
-static struct counters before;
-
-/* Some of it is given back a little later. */
-void given_back(void)
-{
-	struct counters now;
-
-	for (int tries = 0; tries < 50; tries++) {
-		now = count();
-		if (now.buffers == before.buffers && now.huge_pages == before.huge_pages &&
-		    now.users == before.users && now.ranges == before.ranges)
-			break;
-		usleep(100000);
-	}
-	CHECK_EQ(now.buffers, before.buffers);
-	CHECK_EQ(now.huge_pages, before.huge_pages);
-	CHECK_EQ(now.users, before.users);
-	CHECK_EQ(now.ranges, before.ranges);
-}
-
-/*
- * An image of one file, for memory that is made again in each cycle: making it, not mounting it, is what
- * takes long. NULL where no image can be made.
- */
-static const struct image *small_image(void)
-{
-	static struct image small;
-	char command[5 * PATH_MAX];
-
-	if (small.bytes)
-		return &small;
-	snprintf(command, sizeof(command),
-		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && mkdaxfs --quiet '%s.small' '%s.small.daxfs' >&2",
-		 tree, tree, MIDDLE, tree, tree, tree);
-	if (system(command))
-		return NULL;
-	snprintf(command, sizeof(command), "%s.small.daxfs", tree);
-	small = image_load(command);
-	return &small;
-}
-
-static void cycles(void)
-{
-	const struct image *what = source->key ? small_image() : NULL;
-	int rounds = repeats(100);
-	struct counters first = {}, last;
-
-	for (int i = 0; i < rounds; i++) {
-		REQUIRE(source_mount(source, what ?: &image, mnt));
-		CHECK(holds(open_file(MIDDLE, O_RDONLY), MIDDLE, 0, MIDDLE));
-		/* The file is open and must be closed first. */
-		CHECK_FAILS(umount(mnt), EBUSY);
-		close_range(3, ~0U, 0);
-		REQUIRE(!umount(mnt));
-		if (!i)
-			first = count();
-	}
-	last = count();
-	printf("# %s: available %lld kB after one cycle, %lld kB after %d\n", source->name,
-	       first.available, last.available, rounds);
-	/* Some megabytes come and go; the images are 2 GB. */
-	CHECK(last.available > first.available - 65536);
-	given_back();
-}
-
-static const struct operation mount_operations[] = {
-	{ "whole tree, by path and content", whole_tree, NULL, false },
-	{ "/proc/mounts", told, NULL, false },
-	{ "modules are held", modules_held, NULL, false },
-	{ "two mounts at once", two_mounts,
-	  "the first mount has the memory for itself (EBUSY)", false },
-	{ "everything is given back", given_back, NULL, true },
-	{ "mount cycles without growth", cycles, NULL, true },
-};
-
-/* All operations, those without a mount at the end. */
+/* All operations, those that mount the source themselves at the end. */
 static struct operation operations[OPERATION_MAX];
 static size_t operation_count;
 
@@ -273,7 +41,7 @@ static void collect_operations(void)
 {
 	for (size_t i = 0; i < file_operation_count; i++)
 		operations[operation_count++] = file_operations[i];
-	for (size_t i = 0; i < ARRAY_SIZE(mount_operations); i++)
+	for (size_t i = 0; i < mount_operation_count; i++)
 		operations[operation_count++] = mount_operations[i];
 	/* On a slow kernel these are left to buffers, unbind, pinned and poison. */
 	for (size_t i = 0; i < memory_operation_count && !getenv("DAXFS_SLOW"); i++)
@@ -285,7 +53,7 @@ static void mounts(void)
 	REQUIRE(source_mount(source, &image, mnt));
 }
 
-/* Why sources are not there. */
+/* Why sources are missing. */
 static char *lacking[SOURCE_MAX];
 
 static void not_offered(void)
@@ -327,7 +95,7 @@ static void make_tree(void)
 	}
 }
 
-/* The image of the tree, as tests/images has made it or made now. */
+/* Load the image that tests/images has made, or make it now. */
 static void load_image(void)
 {
 	const char *images = getenv("DAXFS_IMAGES");
@@ -344,7 +112,7 @@ static void load_image(void)
 	image = image_load(path);
 }
 
-/* Finds out which sources there are; returns the number of points. */
+/* Find out which sources the machine has. Return the number of points. */
 static unsigned int probe(void)
 {
 	unsigned int points = 0;
@@ -384,7 +152,7 @@ static void test_source(void)
 		test_point("mounts", not_offered);
 		return;
 	}
-	before = count();
+	count_now();
 	mounted = test_point("mounts", mounts) == KTAP_PASS;
 	for (size_t i = 0; i < operation_count; i++) {
 		const struct operation *now = &operations[i];
@@ -436,7 +204,7 @@ static void write_matrix(const char *path)
 	fclose(table);
 }
 
-/* For tests/roots: mounts the image in a file from a source for good. */
+/* Mount the image in a file from a source, and leave it mounted. For tests/roots. */
 static int mount_by_name(const char *name, const char *file, const char *dir)
 {
 	image = image_load(file);
@@ -463,7 +231,7 @@ int main(int argc, char **argv)
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(ktap_point != MAP_FAILED && cells != MAP_FAILED);
 	if (argc == 3 && !strcmp(argv[1], "--tree")) {
-		/* For tests/images, which makes an image of this tree. */
+		/* Make the tree; tests/images makes an image of it. */
 		snprintf(tree, sizeof(tree), "%s", argv[2]);
 		make_tree();
 		return 0;

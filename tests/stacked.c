@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The device mapper offers DAX over pmem devices, but nobody tells a file system on it that those
- * below have gone, or that its table is another. Such a device is refused, with a reason.
+ * The device mapper offers DAX over pmem devices, but does not report that the devices below are
+ * gone, or that its table has changed. Such a device is refused, with a reason.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -57,7 +60,7 @@ static void refuse(const char *node)
 		CHECK(!umount(mnt));
 }
 
-/* By each of its names; the device below can be mounted afterwards. */
+/* Refuse the device by each of its names; the device below can be mounted afterwards. */
 static void stacked(const char *table)
 {
 	struct stat stat;
@@ -78,7 +81,7 @@ static void one_piece(void)
 	char table[200];
 
 	REQUIRE(source->make(source, NULL) == 0);
-	/* As long as the image is. */
+	/* The length is that of the image. */
 	snprintf(table, sizeof(table), "0 45056 linear %s 0\\n", source_device(source));
 	stacked(table);
 }
@@ -101,8 +104,8 @@ static bool is_pmem(const struct source *source)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "all of it, through the device mapper", one_piece },
-		{ "two pieces of it, through the device mapper", two_pieces },
+		{ "the device mapper, over all of it", one_piece },
+		{ "the device mapper, over two parts of it", two_pieces },
 	};
 
 	mnt = private_mount_point();

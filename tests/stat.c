@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* stat, statx, statfs, access and /proc/self/mounts. */
+/*
+ * stat, statx, statfs, access and /proc/self/mounts.
+ *
+ * Group: files
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -61,7 +65,7 @@ static void block_size(void)
 static void one_device(void)
 {
 	CHECK(stat_of("sizes").st_dev == stat_of("types/regular").st_dev);
-	/* Only what stands on a device has a number of its own. */
+	/* Only mounts of devices have a device number of their own. */
 	CHECK(major(stat_of(".").st_dev) != 0 || on_fuse());
 }
 
@@ -247,7 +251,7 @@ int main(void)
 		{ "STATX_ATTR_DAX on regular files", dax_attribute },
 		{ "other statx attributes", read_only_attributes },
 		{ "atime and ctime equal mtime", all_times_alike },
-		{ "reading leaves the times alone", reading_leaves_times },
+		{ "reading does not change the times", reading_leaves_times },
 		{ "statfs", statfs_fields },
 		{ "/proc/self/mounts shows ro", mounts_line },
 		{ "permissions", permissions },

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many processes at once, while somebody drops the caches, mounts and unmounts. Counts rounds, not
- * time.
+ * Many processes use a mount at once, while others drop the caches, mount and unmount. It counts
+ * rounds, not time.
+ *
+ * Group: modules
+ * Order: 6
+ * Machine: cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -150,7 +154,7 @@ static void all_at_once(void)
 	}
 }
 
-/* Mounts and unmounts of one device race: the last unmount against the next mount. */
+/* Mount and unmount one device in several processes: the last unmount races with the next mount. */
 static void mount_races(void)
 {
 	pid_t pids[3];
@@ -180,9 +184,9 @@ static void unmounted(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "everything at once", all_at_once },
-		{ "mounts that race", mount_races },
-		{ "mounts that race with nobody else there", unmounted },
+		{ "all kinds of access at once", all_at_once },
+		{ "racing mounts", mount_races },
+		{ "racing mounts without another mount", unmounted },
 	};
 
 	device = fixture_device("tree");

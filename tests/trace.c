@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, breakpoints in a running
- * program.
+ * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and breakpoints in a
+ * running program.
+ *
+ * Group: files
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -109,7 +111,7 @@ static void vm_readv(void)
 	CHECK(pattern_matches(buffer, 3 << 20, LARGE, HUGE_SIZE - 4000));
 	remote.iov_len = 4096;
 	CHECK_FAILS(process_vm_writev(pid, &local, 1, &remote, 1, 0), EFAULT);
-	/* As much as there is in front of the end of the mapping. */
+	/* The part before the end of the mapping. */
 	remote = (struct iovec){ shared + LARGE - 100, 100 };
 	CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 100);
 	CHECK(pattern_matches(buffer, 100, LARGE, LARGE - 100));

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Tracepoints: what tracefs says of faults and errors, and that it says nothing unless asked. */
+/*
+ * Tracepoints report faults and errors while they are enabled, and nothing otherwise.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -11,7 +15,7 @@
 #include "util.h"
 
 #define TRACEFS "/sys/kernel/tracing"
-/* A trace of our own, so that nobody else's is disturbed. */
+/* A separate trace instance, so that no other user of tracing is disturbed. */
 #define INSTANCE TRACEFS "/instances/daxfs-test"
 
 static const char *device, *mnt;
@@ -27,7 +31,7 @@ static void switch_to(const char *value)
 	close(fd);
 }
 
-/* How many lines of the trace have @needle; the last one is shown if that is not @want. */
+/* Check that @want lines of the trace contain @needle. If not, print the last of them. */
 static void said(unsigned int want, const char *needle)
 {
 	char line[500], last[500] = "none\n";
@@ -46,7 +50,7 @@ static void said(unsigned int want, const char *needle)
 		printf("# wanted: %s\n# last: %s", needle, last);
 }
 
-/* What a line says of a fault on the file @fd, behind its device. */
+/* The text of a line about a fault on the file @fd, after its device. */
 static void fault_said(int fd, unsigned int want, u64 offset, unsigned int order, char *address,
 		       const char *result)
 {
@@ -66,7 +70,10 @@ static void touch(const char *byte)
 	asm volatile("" : : "r"(*byte) : "memory");
 }
 
-/* Far from everything, so that it depends on nothing else for which sizes of pages the kernel asks. */
+/*
+ * At an address far from other mappings, so that these do not change the page sizes that the kernel
+ * asks for.
+ */
 static char *map(int fd, size_t length)
 {
 	static unsigned long address = 1UL << 40;
@@ -129,7 +136,7 @@ static void beyond(void)
 	fault_said(fd, 1, 2 * page_size(), 0, three + 2 * page_size(), "SIGBUS");
 }
 
-/* The log has ten lines of so many errors at most, the trace all. */
+/* The log has ten lines at most about so many errors, the trace has all. */
 static void errors(void)
 {
 	char path[PATH_MAX], needle[200];
@@ -165,7 +172,7 @@ static void unmount(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "nothing is said unless asked for", nothing },
+		{ "no events unless they are enabled", nothing },
 		{ "a fault of a page", small },
 		{ "a fault of 2 MiB", huge },
 		{ "a fault beyond the end", beyond },
@@ -174,14 +181,14 @@ int main(void)
 	};
 	int result;
 
-	/* Makes the image that is to be damaged. */
+	/* Make the image to damage. */
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");
 	if (mount("tracefs", TRACEFS, "tracefs", 0, NULL) && errno != EBUSY)
 		ktap_skip_all("needs CONFIG_EVENT_TRACING");
 	if (mkdir(INSTANCE, 0700) && errno != EEXIST)
-		ktap_skip_all("tracefs has no instances");
+		ktap_skip_all("needs instances in tracefs");
 	result = ktap_run(tests, ARRAY_SIZE(tests));
 	rmdir(INSTANCE);
 	return result;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device is unbound from its driver while ordinary users take references to its pages as fast as
- * they can, and while it is being mounted: all of them end, and so does the unbinding.
+ * Unbind a device from its driver while ordinary users take references to its pages as fast as
+ * they can, and while it is being mounted. All of them end, and so does the unbinding.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -39,8 +42,8 @@ static void bring_back(void)
 }
 
 /*
- * Map a file, touch it, and have a pipe hold sixteen pages, again and again. Returns 0 when the file
- * cannot be opened any more, if SIGBUS does not come first.
+ * Map a file, touch it, and put sixteen pages into a pipe, again and again. Return 0 when the file
+ * can no longer be opened, unless SIGBUS comes first.
  */
 static int hold_pages(void *argument)
 {
@@ -53,7 +56,7 @@ static int hold_pages(void *argument)
 
 		if (pipe(ends))
 			return 1;
-		/* The pipe is full soon, and is closed with all that it holds. */
+		/* The pipe is soon full, and is closed with all pages that it holds. */
 		for (int i = 0; i < 4; i++) {
 			size_t at = i * HUGE_SIZE % (size - 1);
 			struct iovec vector = { NULL, HELD };
@@ -78,7 +81,10 @@ static int hold_pages(void *argument)
 	}
 }
 
-/* One round: @killed after so many seconds, if that is not negative. */
+/*
+ * Unbind the device while users hold its pages. If @killed is not negative, kill the users after so
+ * many seconds.
+ */
 static void unbind_under_load(double killed)
 {
 	pid_t users[USERS], unbinding;
@@ -138,7 +144,7 @@ static const char *right_digest(void)
 
 static const char wrong_digest[] = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/* Mount with the digest @argument; the result is an errno. */
+/* Mount with the digest @argument. Return 0 or an errno. */
 static int mount_with_digest(void *argument)
 {
 	int context = source_context(source, 0);
@@ -149,7 +155,7 @@ static int mount_with_digest(void *argument)
 	return context_mount(context, mnt) ? 0 : errno;
 }
 
-/* How long the digest takes. */
+/* Return the seconds that the digest takes. */
 static double digest_time(void)
 {
 	double start = now();
@@ -159,8 +165,8 @@ static double digest_time(void)
 }
 
 /*
- * Unbind the device after @part of the time that the digest takes; with @signal, the mount gets that
- * a bit later. Returns the mount's wait status.
+ * Mount, and unbind the device after @part of the time that the digest takes. With @signal, send
+ * that to the mount a little later. Return the mount's wait status.
  */
 static int unbind_while_mounting(const char *digest, double part, double seconds, int signal)
 {
@@ -193,7 +199,7 @@ static void fails_late(void)
 		CHECK(bounded_umount(mnt) == EINVAL);
 		bring_back();
 	}
-	/* Nothing is left of them. */
+	/* The failed mounts have left nothing. */
 	CHECK_EQ(bounded_mount(source, mnt), 0);
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
@@ -207,7 +213,7 @@ static void interrupted(void)
 	found();
 	seconds = digest_time();
 	for (int i = 0; i < rounds; i++) {
-		/* Whether it was done by then is a matter of luck. */
+		/* The mount may have ended before the signal. */
 		unbind_while_mounting(right_digest(), (i + 0.5) / rounds, seconds,
 				      signals[i % ARRAY_SIZE(signals)]);
 		bounded_umount(mnt);
@@ -242,7 +248,7 @@ static void right_but_gone(void)
 	}
 }
 
-/* The drivers are two: of pmem devices, and of DAX devices in fsdev mode. */
+/* There are two drivers: for pmem devices, and for DAX devices in fsdev mode. */
 static bool one_of_each_driver(const struct source *source)
 {
 	return source_is_device(source) &&
@@ -253,7 +259,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "users hold its pages all the time", held_all_the_time },
-		{ "they are killed meanwhile", killed_meanwhile },
+		{ "the users are killed meanwhile", killed_meanwhile },
 		{ "a mount with a wrong digest", fails_late },
 		{ "a mount that a signal interrupts", interrupted },
 		{ "a mount with the right digest", right_but_gone },

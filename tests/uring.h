@@ -14,18 +14,18 @@ struct ring {
 	struct io_uring_sqe *entries;
 };
 
-/* Ends the test point as skipped where there is no io_uring. */
+/* Open a ring. End the point as skipped if the kernel has no io_uring. */
 struct ring ring_open(void);
 
 struct io_uring_sqe ring_request(int opcode, int fd, void *address, unsigned int length, u64 offset);
 
-/* Submits one request, waits for it and returns its result. */
+/* Submit one request, wait for it and return its result. */
 int ring_do(struct ring *ring, const struct io_uring_sqe *request);
 
-/* Waits for a result that no request of our own asked for, and returns it. */
+/* Wait for a result that belongs to no request of ours, and return it. */
 int ring_wait(struct ring *ring);
 
-/* Registers the only buffer; returns 0 or -1. */
+/* Register the only buffer. Return 0 or -1. */
 int ring_register(struct ring *ring, void *address, size_t length);
 
 #endif

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Counters in debugfs: what they start with, and what each event adds. */
+/*
+ * Counters in debugfs: their initial values, and what each event adds.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -14,7 +18,7 @@
 static const char *device, *mnt;
 static char directory[PATH_MAX];
 
-/* The number behind @key in one of the files. */
+/* Return the number after @key in one of the files. */
 static long long number(const char *file, const char *key)
 {
 	char path[PATH_MAX + 20];
@@ -79,8 +83,8 @@ static void faults(void)
 }
 
 /*
- * A file of one page where nothing else is mapped: the kernel asks for 1 GiB and for 2 MiB first, and being refused
- * those is no failure.
+ * Map a file of one page far from other mappings: the kernel asks for 1 GiB and for 2 MiB first,
+ * and refusing those does not count as a failure.
  */
 static void fallback(void)
 {
@@ -110,7 +114,7 @@ static void goes(void)
 	CHECK_FAILS(lstat(directory, &stat), ENOENT);
 }
 
-/* A record that is not valid, as often as it is asked for. */
+/* Look up an invalid record several times: each counts. */
 static void errors(void)
 {
 	char path[PATH_MAX];
@@ -142,7 +146,7 @@ int main(void)
 		{ "errors", errors },
 	};
 
-	/* Makes the image that is to be damaged. */
+	/* Make the image to damage. */
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");

@@ -58,7 +58,7 @@ const char *fixture_device(const char *name)
 	int status;
 	FILE *pipe;
 
-	/* The device comes on the standard output, the reason of a skip too. */
+	/* The script prints the device, or the reason to skip, on its standard output. */
 	snprintf(command, sizeof(command), "'%s/fixture' %s", program_dir(), name);
 	fflush(stdout);
 	pipe = popen(command, "r");
@@ -113,7 +113,7 @@ size_t page_size(void)
 	return sysconf(_SC_PAGESIZE);
 }
 
-/* SplitMix64: every 8 bytes of a pattern stand for themselves. */
+/* SplitMix64: each 8 bytes of a pattern depend on nothing but their position. */
 static u64 pattern_word(u64 seed, u64 index)
 {
 	u64 z = (seed ^ 0x6461786673746573ull) + (index + 1) * 0x9e3779b97f4a7c15ull;
@@ -147,17 +147,38 @@ void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset)
 bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset)
 {
 	const u8 *bytes = buffer;
-	u8 want[4096];
+	size_t i = 0;
 
-	while (length) {
-		size_t part = length < sizeof(want) ? length : sizeof(want);
-
-		pattern_fill(want, part, seed, offset);
-		if (memcmp(bytes, want, part))
+	for (; i < length && (offset + i) % 8; i++)
+		if (bytes[i] != pattern_byte(seed, offset + i))
 			return false;
-		bytes += part;
-		offset += part;
-		length -= part;
+	for (; i + 8 <= length; i += 8) {
+		u64 word;
+
+		memcpy(&word, bytes + i, 8);
+		if (word != pattern_word(seed, (offset + i) / 8))
+			return false;
+	}
+	for (; i < length; i++)
+		if (bytes[i] != pattern_byte(seed, offset + i))
+			return false;
+	return true;
+}
+
+bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset)
+{
+	const u8 *bytes = buffer;
+
+	for (size_t page = 0; page * 4096 < length; page++) {
+		/* Other bytes in each page, and all bytes of the last one. */
+		size_t at = page * 4096 + page % 64 * 64, part = 64;
+
+		if ((page + 1) * 4096 >= length) {
+			at = page * 4096;
+			part = length - at;
+		}
+		if (!pattern_matches(bytes + at, part, seed, offset + at))
+			return false;
 	}
 	return true;
 }
@@ -174,7 +195,7 @@ bool all_zero(const void *buffer, size_t length)
 
 void many_name(char name[NAME_MAX + 1], unsigned int index)
 {
-	/* Lengths vary, and the ends are alike as well as the beginnings. */
+	/* Lengths vary, and names share their ends as well as their beginnings. */
 	snprintf(name, NAME_MAX + 1, "entry-%0*x-of-many", 1 + index % 13 * 2, index * 2654435761u);
 }
 
@@ -197,7 +218,7 @@ unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size)
 		char *message;
 
 		if (length < 0 && errno == EPIPE)
-			continue; /* records were overwritten; the next read goes on behind them */
+			continue; /* records were overwritten; the next read continues after them */
 		if (length <= 0)
 			return count;
 		record[length] = 0;
@@ -255,7 +276,7 @@ long touch_pages(const char *address, size_t length, size_t step)
 {
 	long before;
 
-	/* Counting may take a fault by itself, the first time. */
+	/* The first call of faults() may take a fault itself. */
 	faults();
 	before = faults();
 	for (size_t i = 0; i < length; i += step)

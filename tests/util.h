@@ -24,89 +24,97 @@
 #define DAXFS_STATFS_MAGIC 0x66786164 /* "daxf" */
 #define HUGE_SIZE (2UL << 20)
 
-/* Directory for everything that the tests write; tests/fixture makes it. */
+/* Return the directory for everything that the tests write; tests/fixture makes it. */
 const char *work_dir(void);
 
-/* The directory that holds the test programs. */
+/* Return the directory that holds the test programs. */
 const char *program_dir(void);
 
 /*
- * Puts image @name where it can be mounted (see tests/fixture) and mounts it on a directory that
- * only this process and its children see; ends the program as skipped where that is impossible.
- * Returns the mount point; the mount goes away with the processes.
+ * Write image @name to a device (see tests/fixture) and mount it on a directory that only this
+ * process and its children see. End the program as skipped if that is impossible. Return the mount
+ * point; the mount goes away with the processes.
  */
 const char *fixture_mount(const char *name);
 
 /*
- * Whether the image is not served by the module: the test fuse has mounted it, on the directory in
- * the environment variable DAXFS_ON_FUSE.
+ * Return true if the test fuse has mounted the image, on the directory in the environment variable
+ * DAXFS_ON_FUSE: then the module does not serve it.
  */
 bool on_fuse(void);
 
-/* The block device of the last fixture_mount() or fixture_device(). */
+/* Return the block device of image @name, as tests/fixture prints it. */
 const char *fixture_device(const char *name);
 
-/* Detaches the process from the machine's mounts and returns an empty directory to mount on. */
+/* Detach the process from the machine's mounts. Return an empty directory to mount on. */
 const char *private_mount_point(void);
 
-/* Opens @path below @mount, which must succeed. */
+/* Open @path below @mount, which must succeed. */
 int open_in(const char *mount, const char *path, int flags);
 
-/* Addresses where nothing is: a small one and a kernel address. */
+/* Addresses that are never mapped: a small one and a kernel address. */
 extern char *nowhere, *nowhere_in_kernel;
 
-/* The size sysconf() calls the page size. */
+/* Return the page size. */
 size_t page_size(void);
 
-/* Content of generated files: byte @offset of the file with @seed. */
+/* The content of generated files: byte @offset of the file with @seed. */
 u8 pattern_byte(u64 seed, u64 offset);
 void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset);
 
-/* Whether @buffer holds that content. */
+/* Return true if @buffer holds that content. */
 bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset);
 
-/* Whether @length bytes at @buffer are zero. */
+/*
+ * The same for some bytes of each page, for checks that pages are where they belong: comparing all
+ * bytes of a large file takes long, and each point about the content itself does it.
+ */
+bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset);
+
+/* Return true if @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
 
-/* A name of directory "many" number @index of @count; 100,000 of them make the large directory. */
+/* Make name number @index of a directory of many files. */
 void many_name(char name[NAME_MAX + 1], unsigned int index);
 
 /*
- * A loop device of @size bytes, or over the file @backing if that is not negative, opened with
- * @flags; -1 if there are no loop devices. @path takes its name, if not NULL. It goes away when it
- * is closed.
+ * Open, with @flags, a loop device of @size bytes, or over the file @backing if that is not
+ * negative. Return -1 if there are no loop devices. If @path is not NULL, copy the device's name to
+ * it. The device goes away when it is closed.
  */
 int loop_device(int backing, size_t size, int flags, char path[32]);
 
-/* The kernel log, from now on. */
+/* Open the kernel's log, to read records from now on. */
 int kmsg_open(void);
 
 /*
- * Counts the records since the last call that contain @needle; copies the last such message to
- * @line, if that is not NULL.
+ * Count the records since the last call that contain @needle. If @line is not NULL, copy the last
+ * of them to it.
  */
 unsigned int kmsg_count(int kmsg, const char *needle, char *line, size_t size);
 
 /*
- * How often to repeat what is better the more often it is done: @times, or an eighth of that where
- * DAXFS_SLOW says that the kernel is one that checks itself.
+ * Return a number of repetitions: @times, or an eighth of it if DAXFS_SLOW says that the kernel has
+ * checkers, which make it slow.
  */
 int repeats(int times);
 
-/* The page frames that @count pages at @address are mapped to; 0 where nothing is, or nobody may know. */
+/*
+ * Find the page frames of @count pages at @address; 0 for pages that are not mapped or not shown.
+ */
 void page_frames(const char *address, size_t count, u64 frames[]);
 
-/* Page faults that loading a byte at every @step bytes takes. */
+/* Load a byte at every @step bytes. Return the number of page faults that this took. */
 long touch_pages(const char *address, size_t length, size_t step);
 
-/* Whether a load from @address ends a process with SIGBUS. */
+/* Return true if a load from @address ends a process with SIGBUS. */
 bool gets_sigbus(const char *address);
 
-/* A child that waits and shares our mappings. */
+/* Start a child that waits, with a copy of our mappings. */
 pid_t waiting_child(void);
 void end_child(pid_t pid);
 
-/* The number behind @key in a file such as /proc/meminfo; -1 if it is not there. */
+/* Return the number after @key in a file such as /proc/meminfo; -1 if it is missing. */
 long long number_in(const char *file, const char *key);
 
 #endif

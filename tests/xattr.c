@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Extended attributes and access control lists. */
+/*
+ * Extended attributes and access control lists.
+ *
+ * Group: vfs
+ */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <grp.h>
@@ -26,7 +30,7 @@ static void become(uid_t uid, gid_t gid)
 	REQUIRE(!setgroups(0, NULL) && !setresgid(gid, gid, gid) && !setresuid(uid, uid, uid));
 }
 
-/* Whether the last list of @length bytes has @key. */
+/* Return true if the last list, of @length bytes, has @key. */
 static bool listed(const char *key, ssize_t length)
 {
 	for (const char *at = list; at < list + length; at += strlen(at) + 1)
@@ -183,7 +187,7 @@ static void all_the_same(void)
 		same(paths[i]);
 }
 
-/* Who may read acls/100: its list says so, not its mode. */
+/* The access control list of acls/100, not its mode, decides who may read it. */
 static void acl_is_enforced(void)
 {
 	static const struct {
@@ -224,7 +228,7 @@ static void acl_is_enforced(void)
 	}
 }
 
-/* A directory that everybody may search but one user. */
+/* A directory that all users but one may search. */
 static void acl_on_the_way(void)
 {
 	struct stat stat;
@@ -264,15 +268,15 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "values", values },
-		{ "names that are not there", not_there },
+		{ "missing names", not_there },
 		{ "buffers of every size", lengths },
 		{ "large values, long names", large_values },
 		{ "hundreds of names", many_names },
-		{ "lists, and who sees trusted names", lists },
+		{ "listing, and who sees trusted names", lists },
 		{ "permissions", permissions },
 		{ "all names and values are those of the source", all_the_same },
 		{ "an access control list decides who may read", acl_is_enforced },
-		{ "an access control list on a directory on the way", acl_on_the_way },
+		{ "an access control list of a directory in the path", acl_on_the_way },
 		{ "access control lists cannot be changed", acl_cannot_change },
 	};
 

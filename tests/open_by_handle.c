@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Says whether files can be opened by their handles, after everything that is cached was forgotten. */
+/* Check that files can be opened by their handles after the caches were dropped. */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
 	int mount, id, fd;
 
 	if (argc < 3 || argv[1][0] == '-') {
-		fprintf(stderr, "Usage: handle MOUNT-POINT FILE...\n");
+		fprintf(stderr, "Usage: open_by_handle MOUNT-POINT FILE...\n");
 		return 2;
 	}
 	handles = calloc(argc, sizeof(*handles));
@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 		fd = open_by_handle_at(mount, &handles[i].head, O_PATH | O_CLOEXEC);
 		if (fd < 0 || fstat(fd, &after))
 			err(1, "%s: cannot be opened by its handle", argv[i]);
-		/* Of directories overlayfs makes the numbers up. */
+		/* overlayfs invents the inode numbers of directories. */
 		if (after.st_mode != before[i].st_mode ||
 		    (!S_ISDIR(after.st_mode) && (after.st_ino != before[i].st_ino ||
 						 after.st_size != before[i].st_size)))

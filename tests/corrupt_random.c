@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Images of random damage, and images that somebody changes while they are mounted. */
+/*
+ * Images with random damage, and images that change while they are mounted.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,23 +14,10 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "image.h"
+#include "corrupt.h"
 #include "ktap.h"
 #include "util.h"
 
-static const char *device, *mnt;
-static struct image good;
-
-/* Mounts @image, for this process only. */
-static void mount_image(const struct image *image)
-{
-	image_write(image, device);
-	REQUIRE(!unshare(CLONE_NEWNS));
-	REQUIRE(!mount(device, mnt, "daxfs", MS_RDONLY, NULL));
-	REQUIRE(!chdir(mnt));
-}
-
-/* Everything that a file says about itself is as it was. */
 static void file_is_good(void)
 {
 	char buffer[5000];
@@ -47,7 +39,7 @@ static void look_at_xattrs(const char *path)
 	}
 }
 
-/* Looks at everything below @dir; returns how much there was. */
+/* Use everything below @dir. Return the number of entries. */
 static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 {
 	DIR *stream = fdopendir(dir);
@@ -95,7 +87,7 @@ static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 	return seen;
 }
 
-/* A few wrong bytes anywhere in the metadata, hundreds of times over. */
+/* Change a few bytes anywhere in the metadata, and walk the tree; repeat that. */
 static void random_damage(void)
 {
 	u64 from = sizeof(struct superblock), length = good.super->data.offset - from;
@@ -110,7 +102,7 @@ static void random_damage(void)
 
 			for (unsigned int j = 0; j < 8; j++)
 				at = at << 8 | pattern_byte(1000 + round, i * 9 + j);
-			/* Half of them in the inodes and entries, where they hurt. */
+			/* Half of them in the inodes and entries, which more depends on. */
 			at = i % 2 ? from + at % length :
 				     image.super->inodes.offset + at % (image.super->names.offset -
 									image.super->inodes.offset);
@@ -141,7 +133,7 @@ static void forget_inodes(void)
 	close(fd);
 }
 
-/* Whether somebody else may write to a mounted device; some kernels forbid it. */
+/* Skip the point on kernels that forbid writing to a mounted device. */
 static void skip_if_protected(void)
 {
 	int fd = open(device, O_WRONLY | O_CLOEXEC);
@@ -151,7 +143,7 @@ static void skip_if_protected(void)
 	close(fd);
 }
 
-/* Somebody else writes to the memory while it is mounted. */
+/* Write to the memory while it is mounted. */
 static void changed_while_mounted(void)
 {
 	struct image image = image_copy(&good);
@@ -169,7 +161,7 @@ static void changed_while_mounted(void)
 		forget_inodes();
 		walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
 	}
-	/* Nothing of it was kept: with the good bytes back, all is well. */
+	/* No wrong record was cached: with the right bytes restored, everything can be read. */
 	image_write(&good, device);
 	forget_inodes();
 	file_is_good();
@@ -204,8 +196,6 @@ int main(void)
 		{ "file data that changes while mounted", file_data_changes },
 	};
 
-	device = fixture_device("scratch");
-	mnt = private_mount_point();
-	good = image_load_small();
+	corrupt_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

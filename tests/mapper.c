@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What runs in each of many containers: reads a file, maps it, and stays. And the view on that from
- * outside.
+ * Read a file, map it, and wait, as a program in each of many containers does. Or print the page
+ * frames that another process has of a file.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -21,8 +21,8 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: tenant [--once] FILE\n"
-		"       tenant --frames PID FILE\n\n"
+		"Usage: mapper [--once] FILE\n"
+		"       mapper --frames PID FILE\n\n"
 		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
 		"  --once    do not wait\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Wrong directory entries: each is an error of the entry, and of nothing else. No directory is
+ * found at two places or within itself. The checksums are made right again, so that only the
+ * driver's own checks can refuse it.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
+#define _GNU_SOURCE
+#include <sys/stat.h>
+
+#include "corrupt.h"
+#include "ktap.h"
+#include "util.h"
+
+static void inode_zero(struct image *image)
+{
+	image_entry(image, "dir/sub")->ino = 0;
+}
+
+static void inode_beyond(struct image *image)
+{
+	image_entry(image, "dir/sub")->ino = 0xffffffff;
+}
+
+static void entry_type_wrong(struct image *image)
+{
+	image_entry(image, "dir/sub")->file_type = 8;
+}
+
+static void entry_type_unknown(struct image *image)
+{
+	image_entry(image, "dir/sub")->file_type = 3;
+}
+
+static void name_beyond(struct image *image)
+{
+	image_entry(image, "dir/sub")->name_high = 0xffff;
+}
+
+static void name_empty(struct image *image)
+{
+	image_entry(image, "dir/sub")->name_len = 0;
+}
+
+static void directory_linked_twice(struct image *image)
+{
+	image_entry(image, "dir/sub")->ino = image_entry(image, "other")->ino;
+}
+
+static void directory_in_itself(struct image *image)
+{
+	image_entry(image, "dir/sub")->ino = image_entry(image, "dir")->ino;
+}
+
+static void root_in_directory(struct image *image)
+{
+	image_entry(image, "dir/sub")->ino = image->super->root;
+}
+
+static void entries(void)
+{
+	entry_case(inode_zero, "dir/sub", EUCLEAN, EUCLEAN);
+	entry_case(inode_beyond, "dir/sub", EUCLEAN, EUCLEAN);
+	entry_case(entry_type_wrong, "dir/sub", EUCLEAN, 0);
+	entry_case(entry_type_unknown, "dir/sub", EUCLEAN, EUCLEAN);
+	entry_case(name_beyond, "dir/sub", EUCLEAN, EUCLEAN);
+	entry_case(name_empty, "dir/sub", EUCLEAN, EUCLEAN);
+}
+
+static void loops(void)
+{
+	entry_case(directory_linked_twice, "dir/sub", EUCLEAN, 0);
+	entry_case(directory_in_itself, "dir/sub", EUCLEAN, 0);
+	entry_case(root_in_directory, "dir/sub", EUCLEAN, 0);
+}
+
+static void name_slash(struct image *image)
+{
+	image_name(image, image_entry(image, "dir/sub"))[1] = '/';
+}
+
+static void name_nul(struct image *image)
+{
+	image_name(image, image_entry(image, "dir/sub"))[1] = 0;
+}
+
+static void name_dot(struct image *image)
+{
+	struct dirent_record *entry = image_entry(image, "dir/sub");
+
+	entry->name_len = 1;
+	image_name(image, entry)[0] = '.';
+}
+
+static void name_dot_dot(struct image *image)
+{
+	struct dirent_record *entry = image_entry(image, "dir/sub");
+
+	entry->name_len = 2;
+	memcpy(image_name(image, entry), "..", 2);
+}
+
+static void names(void)
+{
+	entry_case(name_slash, "dir/sub", ENOENT, EUCLEAN);
+	entry_case(name_nul, "dir/sub", ENOENT, EUCLEAN);
+	entry_case(name_dot, "dir/sub", ENOENT, EUCLEAN);
+	entry_case(name_dot_dot, "dir/sub", ENOENT, EUCLEAN);
+}
+
+/* Entries out of order may be found or not; anything else is an error. */
+static void order(void)
+{
+	struct image image = image_copy(&good);
+	struct dirent_record *first =
+		(struct dirent_record *)(image.bytes + image.super->dirents.offset) +
+		image_inode(&image, image_entry(&image, "dir")->ino)->data;
+	unsigned int count =
+		image_inode(&image, image_entry(&image, "dir")->ino)->size / sizeof(*first);
+	char name[NAME_MAX + 1];
+	struct stat stat;
+
+	for (unsigned int i = 0; i < count / 2; i++) {
+		struct dirent_record swap = first[i];
+
+		first[i] = first[count - 1 - i];
+		first[count - 1 - i] = swap;
+	}
+	for (unsigned int i = 0; i < count; i += 3)
+		first[i].hash = 0x80000000;
+	seal_and_mount(&image);
+	REQUIRE(!chdir("dir"));
+	for (unsigned int i = 0; i < 20; i++) {
+		many_name(name, i);
+		CHECK(!lstat(name, &stat) || errno == ENOENT || errno == EUCLEAN);
+	}
+	REQUIRE(!chdir(".."));
+	rest_is_good();
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "directory entries", entries },
+		{ "loops and hard links of directories", loops },
+		{ "names", names },
+		{ "entries out of order", order },
+	};
+
+	corrupt_init();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * File handles of directories whose records contradict one another: they are stale. The checksums
+ * are made right again, so that only the driver's own checks can refuse it.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "corrupt.h"
+#include "ktap.h"
+#include "util.h"
+
+/* Open inode @ino by a handle. The generation is the start of the image's SHA-256. */
+static int open_inode(const struct image *image, u32 ino, u32 parent)
+{
+	struct {
+		struct file_handle head;
+		u32 ino, generation, parent, parent_generation;
+	} handle = { .head = { parent ? 16 : 8, parent ? 0x10002 : 1 }, .ino = ino };
+	int dir = open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd, error;
+
+	memcpy(&handle.generation, image->super->sha256, 4);
+	handle.parent = parent;
+	handle.parent_generation = handle.generation;
+	fd = open_by_handle_at(dir, &handle.head, O_RDONLY | O_CLOEXEC);
+	error = errno;
+	close(dir);
+	errno = error;
+	return fd;
+}
+
+/* Opening a directory by its handle fails if its parent does not hold it where its record says. */
+static void handle_case(void (*damage)(struct image *image), const char *path)
+{
+	struct image image = image_copy(&good);
+	u32 ino = image_entry(&image, path)->ino;
+	pid_t pid;
+	int status;
+
+	damage(&image);
+	pid = fork();
+	if (!pid) {
+		seal_and_mount(&image);
+		for (int i = 0; i < 2; i++)
+			CHECK_FAILS(open_inode(&image, ino, 0), ESTALE);
+		listing_is(".", 0);
+		rest_is_good();
+		fflush(stdout);
+		_exit(ktap_point->failed);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	image_free(&image);
+}
+
+static struct inode *inode_at(struct image *image, const char *path)
+{
+	return image_inode(image, image_entry(image, path)->ino);
+}
+
+/* "dir" holds "sub" and "sub" holds "dir": neither can be reached from the root. */
+static void circle(struct image *image)
+{
+	struct dirent_record *leaf = image_entry(image, "dir/sub/leaf");
+
+	inode_at(image, "dir")->parent = image_entry(image, "dir/sub")->ino;
+	inode_at(image, "dir")->position = 0;
+	leaf->ino = image_entry(image, "dir")->ino;
+	leaf->file_type = S_IFDIR >> 12;
+}
+
+static void parent_of_itself(struct image *image)
+{
+	inode_at(image, "dir")->parent = image_entry(image, "dir")->ino;
+}
+
+static void parent_is_a_file(struct image *image)
+{
+	inode_at(image, "dir")->parent = image_entry(image, "file")->ino;
+}
+
+static void parent_beyond(struct image *image)
+{
+	inode_at(image, "dir")->parent = 0xffffffff;
+}
+
+static void parent_nothing(struct image *image)
+{
+	inode_at(image, "dir")->parent = 0;
+}
+
+static void place_beyond(struct image *image)
+{
+	inode_at(image, "dir")->position = 1000;
+}
+
+static void place_of_another(struct image *image)
+{
+	inode_at(image, "dir")->position ^= 1;
+}
+
+static void name_with_slash(struct image *image)
+{
+	image_name(image, image_entry(image, "dir"))[1] = '/';
+}
+
+static void handles(void)
+{
+	struct image image = image_copy(&good);
+	u32 file = image_entry(&image, "file")->ino, dir = image_entry(&image, "dir")->ino;
+
+	handle_case(circle, "dir");
+	handle_case(circle, "dir/sub");
+	handle_case(parent_of_itself, "dir");
+	handle_case(parent_of_itself, "dir/sub");
+	handle_case(parent_is_a_file, "dir");
+	handle_case(parent_beyond, "dir");
+	handle_case(parent_nothing, "dir");
+	handle_case(place_beyond, "dir");
+	handle_case(place_of_another, "dir");
+	seal_and_mount(&image);
+	CHECK(open_inode(&image, file, 0) >= 0);
+	CHECK(open_inode(&image, dir, 0) >= 0);
+	CHECK(open_inode(&image, image_entry(&image, "dir/sub")->ino, 0) >= 0);
+	CHECK(open_inode(&image, image.super->root, 0) >= 0);
+	CHECK_FAILS(open_inode(&image, file, dir), ESTALE);
+	CHECK_FAILS(open_inode(&image, file, file), ESTALE);
+}
+
+/* The entry of a directory has an invalid name; listing its parent fails as well. */
+static void handle_and_name(void)
+{
+	struct image image = image_copy(&good);
+	u32 ino = image_entry(&image, "dir")->ino;
+
+	name_with_slash(&image);
+	seal_and_mount(&image);
+	CHECK_FAILS(open_inode(&image, ino, 0), ESTALE);
+	listing_is(".", EUCLEAN);
+	rest_is_good();
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "handles of directories with a wrong parent", handles },
+		{ "a handle of a directory with a bad name", handle_and_name },
+	};
+
+	corrupt_init();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

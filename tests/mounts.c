@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Bind mounts of parts of an image, a mount without a path, and mounting in a user namespace.
+ *
+ * Group: vfs
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "ktap.h"
+#include "util.h"
+
+/* <sys/mount.h> and <linux/mount.h> do not go together. */
+int mount(const char *source, const char *target, const char *type, unsigned long flags,
+	  const void *data);
+
+static const char *mnt;
+static char device[PATH_MAX];
+
+/* Bind a directory and a file elsewhere: they stay after the image is unmounted. */
+static void bind_mounts(void)
+{
+	char dir[PATH_MAX], file[PATH_MAX], path[PATH_MAX];
+	struct stat stat;
+
+	snprintf(dir, sizeof(dir), "%s/bound", work_dir());
+	snprintf(file, sizeof(file), "%s/bound-file", work_dir());
+	mkdir(dir, 0755);
+	close(open(file, O_CREAT | O_WRONLY, 0644));
+	REQUIRE(!unshare(CLONE_NEWNS));
+	snprintf(path, sizeof(path), "%s/sizes", mnt);
+	REQUIRE(!mount(path, dir, NULL, MS_BIND, NULL));
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	REQUIRE(!mount(path, file, NULL, MS_BIND, NULL));
+	REQUIRE(!syscall(SYS_umount2, mnt, 0));
+	snprintf(path, sizeof(path), "%s/12345", dir);
+	CHECK(!lstat(path, &stat) && stat.st_size == 12345);
+	CHECK(!lstat(file, &stat) && stat.st_size == 4097);
+	CHECK_FAILS(open(file, O_RDWR), EROFS);
+	snprintf(path, sizeof(path), "%s/../types", dir);
+	CHECK_FAILS(lstat(path, &stat), ENOENT); /* not the parent in the image */
+	CHECK(!syscall(SYS_umount2, dir, 0) && !syscall(SYS_umount2, file, 0));
+}
+
+/* A mount that is not attached anywhere. */
+static void private_mount(void)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC), fd;
+	struct stat stat;
+
+	REQUIRE(context >= 0);
+	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", device, 0));
+	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "ro", NULL, 0));
+	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+	fd = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	REQUIRE(fd >= 0);
+	CHECK(!fstatat(fd, "sizes/4097", &stat, 0) && stat.st_size == 4097);
+	CHECK_FAILS(faccessat(fd, "exec/helper", X_OK, 0), EACCES);
+}
+
+static void user_namespace(void)
+{
+	struct stat stat;
+	int context;
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+		SKIP("needs user namespaces");
+	context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+	if (context >= 0) {
+		syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", device, 0);
+		CHECK(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == -1 &&
+		      errno == EPERM);
+	} else {
+		CHECK_EQ(errno, EPERM);
+	}
+	/* A mount that exists can be used from the namespace. */
+	CHECK(!lstat(mnt, &stat));
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "bind mounts", bind_mounts },
+		{ "a mount that is not attached", private_mount },
+		{ "user namespaces", user_namespace },
+	};
+
+	snprintf(device, sizeof(device), "%s", fixture_device("tree"));
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}

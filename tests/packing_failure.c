@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The memory of files that share data fails. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include "packing.h"
+
+/* Return the number of errors that the counters of @fd's mount show. */
+static long long errors_of(int fd)
+{
+	struct fs_sysfs_path name = {};
+	char path[PATH_MAX];
+
+	REQUIRE(!ioctl(fd, FS_IOC_GETFSSYSFSPATH, &name));
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/counters", name.name);
+	return number_in(path, "errors");
+}
+
+/*
+ * A page of two files with the same content fails: through either file, loads from the page get
+ * SIGBUS and reads of it EIO. Other pages and files stay readable. These points come last, since
+ * the page stays poisoned.
+ */
+static void memory_fails(u64 size)
+{
+	char *a = map_twin(size, 'a'), *b = map_twin(size, 'b'), *buffer = malloc(size);
+	size_t bad = (size / 2 + 8192) & ~4095UL;
+	char *middle = a + bad;
+	int status;
+	pid_t pid;
+
+	CHECK(pattern_matches(a, size, size, 0) && pattern_matches(b, size, size, 0));
+	pid = fork();
+	if (!pid) {
+		int result = madvise(middle, 4096, MADV_HWPOISON);
+
+		if (result && errno == EINVAL)
+			_exit(KTAP_SKIP);
+		asm volatile("" : : "r"(*middle) : "memory");
+		_exit(KTAP_PASS);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+		SKIP("needs CONFIG_MEMORY_FAILURE");
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	CHECK(gets_sigbus(middle));
+	CHECK(gets_sigbus(b + bad));
+	for (char which = 'a'; which <= 'b'; which++) {
+		int fd = open_twin(size, which);
+		long long errors = errors_of(fd);
+
+		CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
+		CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+		CHECK_EQ(errors_of(fd), errors + 2);
+		CHECK_EQ(pread(fd, buffer, size, 0), bad);
+		CHECK(pattern_matches(buffer, bad, size, 0));
+		CHECK_EQ(pread(fd, buffer, size, bad + 4096), size - bad - 4096);
+		CHECK(pattern_matches(buffer, size - bad - 4096, size, bad + 4096));
+		close(fd);
+		/* New mappings show all pages but that one. */
+		a = map_twin(size, which);
+		CHECK(pattern_matches(a, bad, size, 0));
+		CHECK(pattern_matches(a + bad + 4096, size - bad - 4096, size, bad + 4096));
+		CHECK(gets_sigbus(a + bad));
+	}
+	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
+}
+
+static void small_memory_fails(void)
+{
+	signal(SIGBUS, SIG_IGN);
+	memory_fails(SMALL);
+}
+
+static void large_memory_fails(void)
+{
+	signal(SIGBUS, SIG_IGN);
+	memory_fails(LARGE);
+}
+
+const struct packing_point failure_points[] = {
+	{ { "memory fails below both, in a small page", small_memory_fails }, has_device },
+	{ { "memory fails below both, in one of 2 MiB", large_memory_fails }, has_device },
+};
+
+const size_t failure_point_count = ARRAY_SIZE(failure_points);

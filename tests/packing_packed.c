@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Packed files: they share pages with others, and show nothing of them. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "packing.h"
+
+static void packed_read(void)
+{
+	char buffer[8192];
+
+	for (unsigned int i = 0; i < PACKED; i++) {
+		size_t size = 1 + i * STEP;
+		int fd = open_packed(i);
+
+		CHECK_EQ(read(fd, buffer, sizeof(buffer)), size);
+		CHECK(pattern_matches(buffer, size, size, 0));
+		CHECK_EQ(pread(fd, buffer, 10, size - 1), 1);
+		CHECK_EQ(pread(fd, buffer, 10, size), 0);
+		close(fd);
+	}
+}
+
+/* After the end of a file a mapping has zeros, not the bytes of the next file in memory. */
+static void packed_mapped(void)
+{
+	for (unsigned int i = 0; i < PACKED; i++) {
+		size_t size = 1 + i * STEP;
+		char *shared = map(open_packed(i), 8192, PROT_READ, MAP_SHARED);
+		char *private = map(open_packed(i), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+		CHECK(pattern_matches(shared, size, size, 0));
+		CHECK(all_zero(shared + size, 4096 - size));
+		private[0] ^= 1;
+		CHECK(all_zero(private + size, 4096 - size));
+		CHECK(pattern_matches(shared, size, size, 0));
+		private[0] ^= 1;
+		CHECK(pattern_matches(private, size, size, 0));
+		if (!i)
+			CHECK(gets_sigbus(shared + 4096));
+		munmap(shared, 8192);
+		munmap(private, 4096);
+	}
+}
+
+/* The same for files of which only the last page is packed. */
+static void tails_mapped(void)
+{
+	static const u64 sizes[] = { MEDIUM, TAILED };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		size_t size = sizes[i], end = (size + 4095) & ~4095UL;
+		char which = is_packed(size, 'a') ? 'a' : 'c';
+		u64 seed = size + (which == 'c');
+		int fd = open_twin(size, which);
+		char *shared = map(dup(fd), end + 4096, PROT_READ, MAP_SHARED);
+		char *private = map(dup(fd), end, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		char *last = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, end - 4096);
+		u64 frame;
+
+		CHECK(is_packed(size, which));
+		/* The last page first, in one of the mappings. */
+		private[size - 1] ^= 1;
+		CHECK(all_zero(private + size, end - size));
+		CHECK(pattern_matches(shared, size, seed, 0));
+		CHECK(all_zero(shared + size, end - size));
+		private[size - 1] ^= 1;
+		CHECK(pattern_matches(private, size, seed, 0));
+		REQUIRE(last != MAP_FAILED);
+		CHECK(pattern_matches(last, size % 4096, seed, end - 4096));
+		CHECK(gets_sigbus(shared + end));
+		/* It is a copy: in the image the page would follow the one before it. */
+		frame = frame_at(shared + end - 8192);
+		if (source->pages && frame)
+			CHECK(frame_at(shared + end - 4096) != frame + 1);
+		CHECK_EQ(frame_at(last), frame_at(shared + end - 4096));
+		munmap(shared, end + 4096);
+		munmap(private, end);
+		munmap(last, 4096);
+		close(fd);
+	}
+}
+
+/* The pages of the copies can be pinned as those of the memory can. */
+static void copies_held(void)
+{
+	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), ends[2];
+	char *medium = map_twin(MEDIUM, 'a'), *packed = map(open_packed(7), 4096, PROT_READ, MAP_SHARED);
+	struct iovec vector = { medium + 8192, MEDIUM - 8192 };
+	char buffer[4096];
+
+	CHECK_EQ(pwrite(file, medium, MEDIUM, 0), MEDIUM);
+	CHECK_EQ(pread(file, buffer, sizeof(buffer), 8192), MEDIUM - 8192);
+	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
+	CHECK_EQ(pwrite(file, packed, 4096, 0), 4096);
+	REQUIRE(!pipe(ends));
+	CHECK_EQ(vmsplice(ends[1], &vector, 1, 0), MEDIUM - 8192);
+	munmap(medium, MEDIUM);
+	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), MEDIUM - 8192);
+	CHECK(pattern_matches(buffer, MEDIUM - 8192, MEDIUM, 8192));
+}
+
+static void programs_run(void)
+{
+	char command[PATH_MAX];
+
+	snprintf(command, sizeof(command), "test \"$('%s/packed/script' 5)\" = 'script 5'", mnt);
+	CHECK_EQ(system(command), 0);
+	snprintf(command, sizeof(command), "test \"$('%s/helper' print 6 7)\" = \"$('%s/helper' print 6 7)\"",
+		 mnt, program_dir());
+	CHECK_EQ(system(command), 0);
+}
+
+/* Map files in several processes at once, while caches are dropped. */
+static void storm(void)
+{
+	int status, left = 4, rounds = repeats(40);
+
+	for (int i = 0; i < left; i++) {
+		if (fork())
+			continue;
+		for (int round = 0; round < rounds; round++) {
+			u64 size = twins[(round + i) % twin_sizes];
+			char *address = map_twin(size, 'a' + (round + i) % 2);
+			unsigned int number = (round * 7 + i) % PACKED;
+			char *packed = map(open_packed(number), 4096, PROT_READ, MAP_SHARED);
+
+			if (round % 8 == i) {
+				int caches = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+				write(caches, "3", 1);
+				close(caches);
+			}
+			if (!pattern_in_pages(address, size, size, 0) ||
+			    !pattern_matches(packed, 1 + number * STEP, 1 + number * STEP, 0))
+				_exit(1);
+			munmap(address, size);
+			munmap(packed, 4096);
+		}
+		_exit(0);
+	}
+	while (left--) {
+		REQUIRE(wait(&status) > 0);
+		CHECK_EQ(status, 0);
+	}
+}
+
+const struct packing_point packed_points[] = {
+	{ { "packed files are read", packed_read }, any_source },
+	{ { "packed files are mapped by copies", packed_mapped }, any_source },
+	{ { "the last page of packed files is mapped by a copy", tails_mapped }, any_source },
+	{ { "the copies can be held", copies_held }, has_pages },
+	{ { "packed programs run", programs_run }, any_source },
+	{ { "many mappings at once", storm }, any_source },
+};
+
+const size_t packed_point_count = ARRAY_SIZE(packed_points);

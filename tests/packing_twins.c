@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Files of the same content: they share their data, and are mapped as the same memory. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "packing.h"
+
+static void twins_read(void)
+{
+	char *buffer = malloc(TAILED + 1);
+
+	for (size_t i = 0; i < twin_sizes; i++)
+		for (char which = 'a'; which <= 'c'; which++) {
+			int fd = open_twin(twins[i], which);
+			struct stat stat;
+
+			CHECK_EQ(read(fd, buffer, TAILED + 1), twins[i]);
+			/* The third has the same size, but another content. */
+			CHECK(pattern_matches(buffer, twins[i], twins[i] + (which == 'c'), 0));
+			CHECK(!fstat(fd, &stat) && stat.st_nlink == 1);
+			CHECK_EQ(stat.st_mode & 0777, which == 'b' ? 0600 : 0644);
+			close(fd);
+		}
+}
+
+static void twins_mapped_at_once(void)
+{
+	for (size_t i = 0; i < twin_sizes; i++) {
+		static u64 frames[3][TAILED / 4096 + 1];
+		size_t length = twins[i], pages = (length + 4095) / 4096;
+		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
+		char *c = map_twin(length, 'c');
+
+		/* Touch a first, then b first. */
+		CHECK(pattern_matches(a, length, length, 0));
+		CHECK(pattern_matches(b, length, length, 0));
+		CHECK(pattern_matches(c, length, length + 1, 0));
+		CHECK(!madvise(a, length, MADV_DONTNEED) && !madvise(b, length, MADV_DONTNEED));
+		CHECK(pattern_in_pages(b, length, length, 0));
+		CHECK(pattern_in_pages(a, length, length, 0));
+		page_frames(a, pages, frames[0]);
+		page_frames(b, pages, frames[1]);
+		page_frames(c, pages, frames[2]);
+		for (size_t page = 0; source->pages && page < pages; page++) {
+			u64 frame = frames[0][page];
+
+			CHECK_EQ(frame ? frames[1][page] : 0, frame);
+			CHECK(!frame || frames[2][page] != frame);
+		}
+		munmap(a, length);
+		CHECK(pattern_in_pages(b, length, length, 0));
+		munmap(b, length);
+		munmap(c, length);
+	}
+}
+
+/* Both are mapped with entries of 2 MiB, also after smaller ones. */
+static void twins_huge(void)
+{
+	char *a = map_twin(LARGE, 'a'), *b = map_twin(LARGE, 'b'), *tailed;
+	long expected = LARGE / HUGE_SIZE;
+
+	CHECK_EQ(touch_pages(a, LARGE, 4096), expected);
+	CHECK_EQ(touch_pages(b, LARGE, 4096), expected);
+	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
+	tailed = map_twin(TAILED, 'b');
+	CHECK_EQ(touch_pages(tailed, LARGE, 4096), expected);
+	munmap(tailed, TAILED);
+	munmap(b, LARGE);
+	/* A mapping that is not aligned takes small entries; the others keep theirs. */
+	b = mmap(NULL, LARGE + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	b = (char *)(((uintptr_t)b + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + 4096;
+	REQUIRE(mmap(b, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(LARGE, 'b'), 0) == b);
+	CHECK(pattern_matches(b, LARGE, LARGE, 0));
+	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
+	CHECK(pattern_matches(a, LARGE, LARGE, 0));
+}
+
+/* Mapping one file does not unmap pages of the other. */
+static void twins_undisturbed(void)
+{
+	char *a = map_twin(SMALL, 'a'), *large = map_twin(LARGE, 'a');
+	int status;
+	pid_t pid;
+
+	touch_pages(a, SMALL, 4096);
+	touch_pages(large, LARGE, 4096);
+	pid = fork();
+	if (!pid) {
+		touch_pages(map_twin(SMALL, 'b'), SMALL, 4096);
+		touch_pages(map_twin(SMALL, 'a'), SMALL, 4096);
+		touch_pages(map_twin(LARGE, 'b'), LARGE, 4096);
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
+	CHECK_EQ(touch_pages(a, SMALL, 4096), 0);
+	CHECK_EQ(touch_pages(large, LARGE, 4096), 0);
+}
+
+static void twins_private(void)
+{
+	for (size_t i = 0; i < twin_sizes; i++) {
+		size_t length = twins[i], last = length - 1;
+		char *a = map(open_twin(length, 'a'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		char *b = map(open_twin(length, 'b'), length, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+
+		a[last] ^= 1;
+		CHECK(pattern_matches(b, length, length, 0));
+		b[0] ^= 1;
+		CHECK_EQ(a[0] & 0xff, pattern_byte(length, 0));
+		CHECK_EQ(a[last] & 0xff, pattern_byte(length, last) ^ 1);
+		a[last] ^= 1;
+		CHECK(pattern_matches(a, length, length, 0));
+		munmap(a, length);
+		munmap(b, length);
+	}
+}
+
+/* Evict the inodes in every order: drop the caches while no file is open. */
+static void twins_come_and_go(void)
+{
+	static const char *const orders[] = { "a", "b", "ab", "ba", "aba", "bab" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
+		int caches = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+		char *mapped[3] = {};
+
+		for (int j = 0; orders[i][j]; j++) {
+			mapped[j] = map_twin(LARGE, orders[i][j]);
+			touch_pages(mapped[j], LARGE, 4096);
+			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
+			CHECK_EQ(write(caches, "2", 1), 1);
+		}
+		for (int j = 0; orders[i][j]; j++) {
+			CHECK(pattern_in_pages(mapped[j], LARGE, LARGE, 0));
+			munmap(mapped[j], LARGE);
+			CHECK_EQ(write(caches, "2", 1), 1);
+		}
+		close(caches);
+	}
+}
+
+const struct packing_point twin_points[] = {
+	{ { "two files of the same content are read", twins_read }, any_source },
+	{ { "both are mapped at once, as the same memory", twins_mapped_at_once }, any_source },
+	{ { "both are mapped with entries of 2 MiB", twins_huge }, has_huge },
+	{ { "mapping one does not disturb the other", twins_undisturbed }, any_source },
+	{ { "both are mapped privately", twins_private }, any_source },
+	{ { "both are evicted in any order", twins_come_and_go }, any_source },
+};
+
+const size_t twin_point_count = ARRAY_SIZE(twin_points);
