@@ -7,9 +7,7 @@
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/feed.rs"]
-mod feed;
-
+use daxfs_testing::feed;
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -17,7 +15,11 @@ use std::sync::LazyLock;
 /// Where everything is written to.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let base = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
     let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     directory

@@ -8,12 +8,7 @@
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/builder.rs"]
-#[allow(dead_code)]
-mod builder;
-#[path = "../../daxfs/tests/common/reader.rs"]
-mod reader;
-
+use daxfs_testing::{builder, reader};
 use libfuzzer_sys::fuzz_target;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
@@ -48,7 +43,7 @@ fuzz_target!(|input: &[u8]| {
     let memory = image.as_slice();
     reader::read_everything(&memory);
     let mut findings = 0;
-    daxfs::check::check(&memory, &mut |_| {
+    daxfs_check::check(&memory, &mut |_| {
         findings += 1;
         if findings < 1000 {
             ControlFlow::Continue(())

@@ -8,12 +8,7 @@
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/builder.rs"]
-#[allow(dead_code)]
-mod builder;
-#[path = "../../companion/tests/support/everything.rs"]
-mod everything;
-
+use daxfs_testing::{builder, everything};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -21,7 +16,11 @@ use std::sync::LazyLock;
 /// Where images are unpacked to.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let base = if memory.is_dir() {
+        memory
+    } else {
+        std::env::temp_dir()
+    };
     let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     directory

@@ -33,7 +33,7 @@ struct Program {
 }
 
 fn programs() -> [Program; 4] {
-    use companion::options::{Args, FsckArgs, HelperArgs};
+    use daxfs::options::{Args, FsckArgs, HelperArgs};
     [
         Program {
             command: mkdaxfs::Args::command(),

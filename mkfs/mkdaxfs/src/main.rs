@@ -2,27 +2,30 @@
 
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
-mod interrupt;
 mod options;
 mod tell;
 
 use clap::Parser;
-use daxfs::adjust::{Adjust, IdRange};
-use daxfs::bar::Bar;
-use daxfs::contexts::Contexts;
-use daxfs::exclude::Exclude;
-use daxfs::input::{self, Input, Layers, Platform};
-use daxfs::stdout::written;
-use daxfs::tree::Tree;
-use daxfs::write::Options;
-use daxfs::{make, measure, Error, Output, Overwrite, Progress, Result};
-use interrupt::Cleanup;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_command::signals::Cleanup;
+use daxfs_command::stdout::obey_pipe;
+use daxfs_command::usage;
+use daxfs_input::exclude::Exclude;
+use daxfs_input::{self as input, Input, Layers, Platform};
+use daxfs_writer::adjust::{Adjust, IdRange};
+use daxfs_writer::contexts::Contexts;
+use daxfs_writer::tree::Tree;
+use daxfs_writer::write::Options;
+use daxfs_writer::{make, measure, Error, Output, Overwrite};
 use options::Args;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 use tell::{tell, Made};
+
+/// Any error: main prints it.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Exit status: wrong usage.
 const USAGE: u8 = 2;
@@ -55,7 +58,7 @@ impl Wishes {
             mtime = mtime.or(time);
             if mtime.is_none() {
                 let why = "needs a time; add --mtime or set SOURCE_DATE_EPOCH";
-                return Err(Error::refused(Path::new("--clamp-mtime"), why));
+                return Err(Error::refused(Path::new("--clamp-mtime"), why).into());
             }
         }
         let contexts = args.file_contexts.as_deref().map(Contexts::load);
@@ -84,7 +87,7 @@ impl Wishes {
         };
         if args.layers && args.inputs.len() > 1 {
             let why = "takes one container image; layers of several cannot be kept apart";
-            return Err(Error::refused(Path::new("--layers"), why));
+            return Err(Error::refused(Path::new("--layers"), why).into());
         }
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
@@ -193,7 +196,7 @@ fn image(
         took: start.elapsed(),
     };
     bar.clear();
-    tell(args, &made, on_stdout)
+    Ok(tell(args, &made, on_stdout)?)
 }
 
 /// Makes the image or, of layers, the images; nothing is left of one if that fails.
@@ -203,14 +206,15 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     if args.dry_run {
         return dry_run(args, &wishes, bar);
     }
-    let cleanup = Cleanup::new()?;
+    let cleanup =
+        Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
     if args.layers {
         let directory = &args.image;
         wishes.overwrite(args).check_directory(directory)?;
         let parent = directory
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
-        let scratch = daxfs::scratch(parent.unwrap_or(Path::new(".")));
+        let scratch = daxfs_writer::scratch(parent.unwrap_or(Path::new(".")));
         let trees = wishes.read(args, &scratch, None, bar)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;
@@ -231,25 +235,10 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Print what is wrong with the command line, or the help that it asks for; return the exit status.
-fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
-    if error.use_stderr() {
-        return ExitCode::from(USAGE);
-    }
-    match written(printed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mkdaxfs: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage(&error),
+        Err(error) => return usage("mkdaxfs", &error, USAGE),
     };
     let bar = Bar::new(args.quiet);
     if let Some(jobs) = args.jobs {
@@ -263,6 +252,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            obey_pipe(&*error);
             eprintln!("mkdaxfs: {error}");
             ExitCode::FAILURE
         }

@@ -3,11 +3,11 @@
 //! The command line.
 
 use clap::Parser;
-use daxfs::adjust::IdRange;
-use daxfs::exclude::pattern;
-use daxfs::input::Platform;
-use daxfs::mode::ModeChange;
-use daxfs::values::{block_size, jobs, label, multiple, size, time, Time};
+use daxfs_command::values::{block_size, jobs, label, multiple, size, time, Time};
+use daxfs_input::exclude::pattern;
+use daxfs_input::Platform;
+use daxfs_writer::adjust::IdRange;
+use daxfs_writer::mode::ModeChange;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use uuid::Uuid;

@@ -3,8 +3,8 @@
 //! Says what was made.
 
 use crate::options::Args;
-use daxfs::stdout::say;
-use daxfs::{Result, Summary};
+use daxfs_command::stdout::{self, say};
+use daxfs_writer::Summary;
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct Made<'a> {
 /// # Errors
 ///
 /// That it cannot be written to standard output. The image is made all the same.
-pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<()> {
+pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout::Error> {
     if args.quiet {
         return Ok(());
     }
@@ -50,7 +50,7 @@ fn line(made: &Made<'_>) -> String {
             "{image}: {size} bytes, {inodes} inodes, {:.2} s, uuid {}, sha256 {}",
             made.took.as_secs_f64(),
             written.uuid,
-            daxfs::digest::hex(&written.digest),
+            daxfs_check::digest::hex(&written.digest),
         ),
     }
 }
@@ -64,7 +64,7 @@ fn json(made: &Made<'_>) -> String {
     });
     if let Some(written) = made.written {
         object["uuid"] = json!(written.uuid.to_string());
-        object["sha256"] = json!(daxfs::digest::hex(&written.digest));
+        object["sha256"] = json!(daxfs_check::digest::hex(&written.digest));
         object["seconds"] = json!(made.took.as_secs_f64());
     }
     object.to_string()

@@ -2,10 +2,9 @@
 
 //! Archives as others write them give the image that their directory gives, byte for byte.
 
-use crate::common;
-use crate::common::scratch;
 use crate::support::fixture::{self, Can, ALL};
 use crate::support::{available, everything, make, mkdaxfs, produce, run, skip};
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +18,10 @@ fn gives(archive: &Path, expected: &[u8]) {
     if fs::read(&image).unwrap() != expected {
         let wanted = scratch.path().join("wanted");
         fs::write(&wanted, expected).unwrap();
-        common::assert_same(&common::listing_of(&image), &common::listing_of(&wanted));
+        daxfs_testing::assert_same(
+            &daxfs_testing::listing_of(&image),
+            &daxfs_testing::listing_of(&wanted),
+        );
         panic!("{}: the same files in another image", archive.display());
     }
 }

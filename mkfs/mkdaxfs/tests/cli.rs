@@ -2,10 +2,9 @@
 
 //! The command line: exit statuses, messages, options, and that nothing is left behind.
 
-use crate::common;
-use crate::common::builder::superblock;
-use crate::common::scratch;
 use crate::support::{is_root, make, mkdaxfs, run, skip, Run};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::scratch;
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -113,7 +112,7 @@ fn options_reach_the_image() {
     );
     assert_eq!(record.block_size.get(), 65536);
     assert_eq!(record.data.offset.get() % 65536, 0);
-    let digest = daxfs::digest::hex(&record.sha256);
+    let digest = daxfs_check::digest::hex(&record.sha256);
     for part in [
         uuid,
         &digest,
@@ -256,7 +255,7 @@ fn odd_paths() {
     let result = run(mkdaxfs().current_dir(at).arg("link").arg(name));
     assert_eq!(result.status, 0, "{result:?}");
     assert!(at.join(name).is_file());
-    let listing = common::listing_of(&at.join(name));
+    let listing = daxfs_testing::listing_of(&at.join(name));
     assert_eq!(listing[&b""[..]].mode & 0o170_000, 0o040_000);
     assert_eq!(listing.len(), 3);
     fs::write(tree.join("new\nline"), "").unwrap();

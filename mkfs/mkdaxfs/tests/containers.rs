@@ -2,11 +2,10 @@
 
 //! Container images: layers on top of one another or apart, from every kind of layout and archive.
 
-use crate::common;
-use crate::common::listing::{Listing, What};
-use crate::common::{assert_same, listing_of};
 use crate::support::layout::{docker, named, oci, platform, Layout};
 use crate::support::{available, make, mkdaxfs, run, shell, skip};
+use daxfs_testing::listing::{Listing, What};
+use daxfs_testing::{assert_same, listing_of};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -58,7 +57,7 @@ fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
 /// Makes an image of `input` and compares it.
 #[track_caller]
 fn gives(input: &str, options: &[&str], expected: &[u8]) {
-    let scratch = common::scratch();
+    let scratch = daxfs_testing::scratch();
     let image = scratch.path().join("image");
     let output = run(mkdaxfs().arg("-q").args(options).arg(input).arg(&image));
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{input}");
@@ -102,7 +101,7 @@ fn marks_below_what_is_no_directory() {
 /// The one line of a run that fails.
 #[track_caller]
 fn fails(input: &str, options: &[&str], what: &str) {
-    let scratch = common::scratch();
+    let scratch = daxfs_testing::scratch();
     let output = run(mkdaxfs()
         .args(options)
         .arg(input)

@@ -2,10 +2,10 @@
 
 //! Options that change what goes into an image, and where the image goes.
 
-use crate::common::builder::superblock;
-use crate::common::listing::{Listing, What};
-use crate::common::{listing_of, scratch};
 use crate::support::{is_root, make, mkdaxfs, run, skip};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::listing::{Listing, What};
+use daxfs_testing::{listing_of, scratch};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
@@ -328,7 +328,7 @@ fn telling() {
     let record = superblock(&bytes);
     assert_eq!(made["image"], image.display().to_string());
     assert_eq!(made["size"], bytes.len() as u64);
-    assert_eq!(made["sha256"], daxfs::digest::hex(&record.sha256));
+    assert_eq!(made["sha256"], daxfs_check::digest::hex(&record.sha256));
     assert_eq!(made["uuid"].as_str().unwrap().len(), 36);
     assert_eq!(
         (&dry["size"], &dry["inodes"]),

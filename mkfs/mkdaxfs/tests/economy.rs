@@ -3,8 +3,8 @@
 //! What images and their making cost: equal files are stored once, small ones packed if so wished, and memory stays
 //! small whatever the tree.
 
-use crate::common::scratch;
 use crate::support::{make, run};
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

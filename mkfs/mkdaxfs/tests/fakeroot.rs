@@ -2,8 +2,8 @@
 
 //! What fakeroot(1) pretends is not lost silently.
 
-use crate::common::{listing_of, scratch};
 use crate::support::{available, run, skip};
+use daxfs_testing::{listing_of, scratch};
 use std::fs;
 use std::process::Command;
 

@@ -2,14 +2,14 @@
 
 //! What goes into an image comes out of it: extreme sizes, times and names, and every file type.
 
-use crate::common::{
+use crate::support::{is_root, make, mkdaxfs, run, skip};
+use daxfs_check::memory::FileMemory;
+use daxfs_reader::{Content, Image, Superblock};
+use daxfs_testing::{
     assert_same,
     listing::{of_directory, What},
     listing_of, scratch,
 };
-use crate::support::{is_root, make, mkdaxfs, run, skip};
-use daxfs::image::{Content, Image, Superblock};
-use daxfs::memory::FileMemory;
 use rustix::fs::{
     fsetxattr, lsetxattr, mkdirat, mknodat, openat, utimensat, AtFlags, FileType, Mode, OFlags,
     Timespec, Timestamps, XattrFlags, CWD,

@@ -2,7 +2,6 @@
 
 //! Archives that are damaged, or that want to lead astray.
 
-use crate::common;
 use crate::support::fixture::{self, Can};
 use crate::support::{available, make, mkdaxfs, produce, run, skip};
 use std::fs::{self, File};
@@ -44,9 +43,9 @@ fn hostile_names() {
     );
     let image = at.join("image");
     make(["-q"], &archive, &image);
-    let listing = common::listing_of(&image);
+    let listing = daxfs_testing::listing_of(&image);
     let bytes = |path: &str| match &listing[path.as_bytes()].content {
-        common::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+        daxfs_testing::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
         other => format!("{other:?}"),
     };
     for (path, content) in [

@@ -2,10 +2,9 @@
 
 //! A run that is ended leaves nothing, whatever ends it.
 
-use crate::common;
-use crate::common::scratch;
 use crate::support;
 use crate::support::{is_root, mkdaxfs, run, skip};
+use daxfs_testing::scratch;
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -229,7 +228,8 @@ fn mount_points() {
         let expected =
             "mkdaxfs: tree/a/b: is the same directory as tree above it; unmount it first\n";
         assert_eq!(run.stderr, expected);
-        assert!(common::listing_of(&directory.path().join("image")).contains_key(&b"mnt/file"[..]));
+        assert!(daxfs_testing::listing_of(&directory.path().join("image"))
+            .contains_key(&b"mnt/file"[..]));
         assert!(!directory.path().join("loop").exists());
     }
 }

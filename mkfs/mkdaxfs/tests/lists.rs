@@ -2,12 +2,12 @@
 
 //! Access control lists in archives: what setxattr(2) would make of them, or refuse.
 
-use crate::common::builder::{seal, superblock};
-use crate::common::listing::Entry;
-use crate::common::{listing_of, scratch};
 use crate::support::{make, mkdaxfs, run};
-use daxfs::check::{check, Finding};
-use daxfs::image::layout;
+use daxfs_check::{check, Finding};
+use daxfs_reader::layout;
+use daxfs_testing::builder::{seal, superblock};
+use daxfs_testing::listing::Entry;
+use daxfs_testing::{listing_of, scratch};
 use std::fs;
 use std::mem::size_of;
 use std::ops::ControlFlow;

@@ -4,8 +4,6 @@
 
 mod archives;
 mod cli;
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
 mod containers;
 mod control;
 mod economy;
@@ -23,5 +21,5 @@ mod support;
 /// A file that is not named above would not be compiled, and nobody would notice.
 #[test]
 fn every_file_is_named() {
-    common::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
+    daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
 }

@@ -2,9 +2,9 @@
 
 //! Messages, and what happens if they cannot be written.
 
-use crate::common::builder::superblock;
-use crate::common::scratch;
 use crate::support::{mkdaxfs, run};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

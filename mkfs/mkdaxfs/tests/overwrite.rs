@@ -2,8 +2,8 @@
 
 //! What exists is not overwritten by mistake.
 
-use crate::common::scratch;
 use crate::support::{make, mkdaxfs, run, shell};
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,9 @@
 
 //! Container images as the programs write them that others make theirs with.
 
-use crate::common::{assert_same, listing_of};
 use crate::support::fixture::{self, Can};
 use crate::support::{available, is_root, mkdaxfs, run, shell, skip};
+use daxfs_testing::{assert_same, listing_of};
 use std::fs;
 use std::path::Path;
 

@@ -3,11 +3,11 @@
 //! The same content gives the same image, whatever road it takes: random trees as directory, as tar archive, as
 //! layers of a container image, and as an image.
 
-use crate::common;
-use crate::common::spec::{self, Item, Kind};
 use crate::support::layout::Layout;
-use daxfs::input::{read, Input, Options, Platform};
-use daxfs::{make, Output, Silent};
+use daxfs_check::Silent;
+use daxfs_input::{read, Input, Options, Platform};
+use daxfs_testing::spec::{self, Item, Kind};
+use daxfs_writer::{make, Output};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ fn image(inputs: &[Input], at: &Path) -> Vec<u8> {
         panic!("{warning}")
     })
     .unwrap();
-    make(&tree, &common::options(), &output, &Silent).unwrap();
+    make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap();
     output.commit(&Silent).unwrap();
     fs::read(at).unwrap()
 }
@@ -59,7 +59,10 @@ fn same(found: &[u8], wanted: &[u8], scratch: &Path, what: &dyn std::fmt::Debug)
         let [a, b] = ["found", "wanted"].map(|name| scratch.join(name));
         fs::write(&a, found).unwrap();
         fs::write(&b, wanted).unwrap();
-        common::assert_same(&common::listing_of(&a), &common::listing_of(&b));
+        daxfs_testing::assert_same(
+            &daxfs_testing::listing_of(&a),
+            &daxfs_testing::listing_of(&b),
+        );
         panic!("{what:?}: the same files in another image");
     }
 }
@@ -79,7 +82,7 @@ proptest! {
         spec::create(&other, &noise, true);
         archive(&source, &tar, if sparse { &["-S"] } else { &[] });
         archive(&noise, &below, &[]);
-        let scratch = common::scratch();
+        let scratch = daxfs_testing::scratch();
         let out = scratch.path().join("image");
 
         let expected = image(&[Input::Directory(source.clone())], &out);

@@ -30,7 +30,7 @@ impl Layout {
 
     /// Adds a blob and returns its descriptor.
     pub fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
-        let digest = daxfs::digest::hex(&Sha256::digest(bytes));
+        let digest = daxfs_check::digest::hex(&Sha256::digest(bytes));
         fs::write(self.0.join("blobs/sha256").join(&digest), bytes).unwrap();
         json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
     }
@@ -103,7 +103,7 @@ pub fn docker(path: &Path, layers: &[PathBuf], tag: &str) {
     let mut names = Vec::new();
     let mut digests: Vec<String> = Vec::new();
     for layer in layers {
-        let digest = daxfs::digest::hex(&Sha256::digest(fs::read(layer).unwrap()));
+        let digest = daxfs_check::digest::hex(&Sha256::digest(fs::read(layer).unwrap()));
         let name = format!("{:02}{}", names.len(), &digest[..8]);
         fs::create_dir_all(directory.join(&name)).unwrap();
         let file = directory.join(&name).join("layer.tar");

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Members of archives, and how they find their place in a tree.
+
+use super::oci::Lower;
+use crate::scan::device;
+use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
+use daxfs_reader::FileType;
+use daxfs_writer::build::Builder;
+use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
+use daxfs_writer::Result;
+use std::collections::{HashSet, VecDeque};
+
+/// Most symlinks on the way to a file, as in Linux.
+const LINKS: usize = 40;
+
+/// A member of an archive.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// As the archive has it.
+    pub path: Vec<u8>,
+    pub permissions: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: (i64, u32),
+    pub xattrs: XattrSet,
+    pub what: What,
+    /// Where it begins in the archive.
+    pub at: u64,
+}
+
+/// What a member is.
+#[derive(Debug)]
+pub(super) enum What {
+    Regular {
+        size: u64,
+        place: Place,
+    },
+    Directory,
+    Symlink(Vec<u8>),
+    /// Another name of the member with this path.
+    HardLink(Vec<u8>),
+    /// Major and minor number.
+    Device(FileType, (u32, u32)),
+    Fifo,
+}
+
+impl What {
+    /// Return the file type; a hard link has none.
+    pub fn file_type(&self) -> Option<FileType> {
+        Some(match self {
+            What::Regular { .. } => FileType::Regular,
+            What::Directory => FileType::Directory,
+            What::Symlink(_) => FileType::Symlink,
+            What::HardLink(_) => return None,
+            What::Device(file_type, _) => *file_type,
+            What::Fifo => FileType::Fifo,
+        })
+    }
+}
+
+/// Why a member cannot be put into the tree, or an error of the tree.
+pub(super) enum Refusal {
+    Why(String),
+    Error(daxfs_writer::Error),
+}
+
+impl From<daxfs_writer::Error> for Refusal {
+    fn from(error: daxfs_writer::Error) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Refusal::Why(why)
+    }
+}
+
+/// The names in a path, without empty ones and dots.
+///
+/// # Errors
+///
+/// Why no image can have it.
+pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, String> {
+    let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
+    let mut names = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => (),
+            b".." => {
+                return Err(format!(
+                    "the name '{}' leads out of the tree; make the archive without '..'",
+                    shown()
+                ))
+            }
+            name if name.len() > NAME_MAX => {
+                return Err(format!(
+                    "'{}' has a name of more than {NAME_MAX} bytes",
+                    shown()
+                ))
+            }
+            name if name.contains(&0) => return Err(format!("'{}' contains NUL", shown())),
+            name => names.push(name),
+        }
+    }
+    Ok(names)
+}
+
+/// What an archive put into a tree, and the directories on the way there.
+#[derive(Default)]
+pub(super) struct Touched {
+    nodes: HashSet<NodeId>,
+    /// Names of hard links, whose nodes may have been there before.
+    links: HashSet<(NodeId, Vec<u8>)>,
+}
+
+impl Touched {
+    /// Whether the entry `name` of `parent` is among it, which leads to `node`.
+    pub fn has(&self, parent: NodeId, name: &[u8], node: NodeId) -> bool {
+        self.nodes.contains(&node) || self.links.contains(&(parent, name.to_vec()))
+    }
+}
+
+/// Puts members into a tree.
+pub(super) struct Placer<'a, 'b> {
+    builder: &'a mut Builder,
+    /// Number of the members' origin.
+    origin: u32,
+    /// Layers below, of which a directory or the target of a hard link is taken when it is needed.
+    pub below: Option<&'a mut Lower<'b>>,
+    /// Notes what was put into the tree, and the directories on the way there.
+    pub touched: Option<Touched>,
+}
+
+impl<'a> Placer<'a, '_> {
+    /// Members of the origin with that number.
+    pub fn new(builder: &'a mut Builder, origin: u32) -> Self {
+        Placer {
+            builder,
+            origin,
+            below: None,
+            touched: None,
+        }
+    }
+
+    fn touch(&mut self, id: NodeId) {
+        if let Some(touched) = &mut self.touched {
+            touched.nodes.insert(id);
+        }
+    }
+
+    /// Puts a member where its path leads, through symlinks on the way but never out of the tree.
+    pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
+        let names = components(&member.path)?;
+        let attributes = Attributes {
+            permissions: member.permissions,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: self.builder.tree.keep_xattrs(member.xattrs),
+        };
+        let Some((name, parents)) = names.split_last() else {
+            return match member.what {
+                What::Directory => {
+                    self.builder.describe(ROOT, attributes, self.origin);
+                    self.touch(ROOT);
+                    Ok(())
+                }
+                _ => Err("the root of the tree is no directory".to_string().into()),
+            };
+        };
+        let parent = self.walk(parents, true)?;
+        let kind = match member.what {
+            What::HardLink(target) => return self.link(parent, name, &target),
+            What::Directory => {
+                let present = self.builder.find(parent, name);
+                if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
+                    self.builder.describe(present, attributes, self.origin);
+                    self.touch(present);
+                    return Ok(());
+                }
+                Kind::Directory(Vec::new())
+            }
+            What::Regular { size, place } => Kind::Regular { size, place },
+            What::Symlink(target) => {
+                if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
+                    let why = format!("a symlink's target has {} bytes", target.len());
+                    return Err(why.into());
+                }
+                if target.contains(&0) {
+                    return Err("a symlink's target contains NUL".to_string().into());
+                }
+                Kind::Symlink(target.into())
+            }
+            What::Device(file_type, numbers) => device(file_type, numbers)?,
+            What::Fifo => Kind::Fifo,
+        };
+        let name = self.builder.tree.keep_name(name);
+        self.add(parent, name, attributes, kind)?;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        parent: NodeId,
+        name: Name,
+        attributes: Attributes,
+        kind: Kind,
+    ) -> Result<NodeId> {
+        let id = self.builder.add(Node {
+            attributes,
+            parent,
+            name,
+            origin: self.origin,
+            kind,
+        })?;
+        self.builder.set(parent, name, id);
+        self.touch(id);
+        Ok(id)
+    }
+
+    fn link(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+    ) -> std::result::Result<(), Refusal> {
+        let shown = || String::from_utf8_lossy(target).escape_debug().to_string();
+        let names = components(target)?;
+        let found = match names.split_last() {
+            Some((last, parents)) => {
+                let directory = self.walk(parents, false)?;
+                self.entry(directory, last)?
+            }
+            None => Some(ROOT),
+        };
+        match found {
+            None => Err(format!("a hard link to '{}', which is not there", shown()).into()),
+            Some(node) if self.builder.is_directory(node) => {
+                Err(format!("a hard link to the directory '{}'", shown()).into())
+            }
+            Some(node) => {
+                if let Some(touched) = &mut self.touched {
+                    touched.links.insert((parent, name.to_vec()));
+                }
+                let name = self.builder.tree.keep_name(name);
+                self.builder.set(parent, name, node);
+                Ok(())
+            }
+        }
+    }
+
+    /// The directory that `names` lead to. Missing directories are added, if `make`, as those that nobody
+    /// describes; symlinks are followed within the tree.
+    pub fn walk(&mut self, names: &[&[u8]], make: bool) -> std::result::Result<NodeId, Refusal> {
+        let mut at = ROOT;
+        // Straight ahead as long as there is no symlink.
+        for (done, name) in names.iter().enumerate() {
+            match self.entry(at, name)? {
+                Some(next) if self.builder.is_directory(next) => {
+                    at = next;
+                    if make {
+                        self.touch(at);
+                    }
+                }
+                _ => return self.wind(at, &names[done..], make),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`] does.
+    ///
+    /// Return `None` if a file is in the way, or a symlink that these members brought: it has replaced the directory of
+    /// the layers below, with all that was in it. Some tools nevertheless mark each file of such a directory.
+    pub fn walk_to_mark(
+        &mut self,
+        names: &[&[u8]],
+    ) -> std::result::Result<Option<NodeId>, Refusal> {
+        let mut at = ROOT;
+        for (done, name) in names.iter().enumerate() {
+            let found = self.entry(at, name)?;
+            match found.map(|id| (id, &self.builder.tree.node(id).kind)) {
+                Some((id, Kind::Directory(_))) => {
+                    at = id;
+                    self.touch(at);
+                }
+                Some((id, Kind::Symlink(_))) => {
+                    let touched = self.touched.as_ref();
+                    if touched.is_some_and(|touched| touched.has(at, name, id)) {
+                        return Ok(None);
+                    }
+                    return self.wind(at, &names[done..], true).map(Some);
+                }
+                Some(_) => return Ok(None),
+                None => return self.wind(at, &names[done..], true).map(Some),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Goes on from `at`, through symlinks.
+    fn wind(
+        &mut self,
+        mut at: NodeId,
+        names: &[&[u8]],
+        make: bool,
+    ) -> std::result::Result<NodeId, Refusal> {
+        let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = pending.pop_front() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at = self.builder.tree.node(at).parent;
+                    continue;
+                }
+                _ => (),
+            }
+            let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
+            let Some(next) = self.entry(at, &name)? else {
+                if !make || name.len() > NAME_MAX {
+                    return Err(format!("there is no directory '{}'", shown()).into());
+                }
+                let kept = self.builder.tree.keep_name(&name);
+                at = self.builder.imply(at, kept, self.origin)?;
+                self.touch(at);
+                continue;
+            };
+            match &self.builder.tree.node(next).kind {
+                Kind::Directory(_) => {
+                    at = next;
+                    if make {
+                        self.touch(at);
+                    }
+                }
+                Kind::Symlink(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(format!("the symlink '{}' leads nowhere", shown()).into());
+                    }
+                    if target.starts_with(b"/") {
+                        at = ROOT;
+                    }
+                    for name in target.rsplit(|&byte| byte == b'/') {
+                        pending.push_front(name.to_vec());
+                    }
+                }
+                _ => return Err(format!("'{}' is no directory", shown()).into()),
+            }
+        }
+        Ok(at)
+    }
+
+    /// What is called `name` in `parent`; if only a layer below has it, it is copied from there.
+    pub fn entry(&mut self, parent: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        if let Some(id) = self.builder.find(parent, name) {
+            return Ok(Some(id));
+        }
+        if self.below.is_none() {
+            return Ok(None);
+        }
+        let mut path = vec![name.to_vec()];
+        let mut at = parent;
+        while at != ROOT {
+            let node = self.builder.tree.node(at);
+            path.push(self.builder.tree.name(&node.name).to_vec());
+            at = node.parent;
+        }
+        path.reverse();
+        let found = match &mut self.below {
+            Some(below) => below.find(&mut self.builder.tree, &path)?,
+            None => None,
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let name = self.builder.tree.keep_name(name);
+        let id = self.builder.add(Node {
+            attributes: found.attributes,
+            parent,
+            name,
+            origin: found.origin,
+            kind: found.kind,
+        })?;
+        self.builder.set(parent, name, id);
+        Ok(Some(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let names = |path: &'static str| components(path.as_bytes());
+        assert_eq!(names("/a//b/./c/"), Ok(vec![&b"a"[..], b"b", b"c"]));
+        assert_eq!(names("./"), Ok(vec![]));
+        for wrong in ["..", "a/../b", "/..", "a\0b"] {
+            assert!(names(wrong).is_err(), "{wrong}");
+        }
+        assert!(components(&[b'x'; 256]).is_err());
+    }
+}

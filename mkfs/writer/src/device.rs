@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices that an image is written to: block devices, and DAX character devices through a mapping.
+
+#![allow(unsafe_code)]
+
+use crate::{Error, Overwrite, Result};
+use daxfs_check::memory::{data_or_hole, ZEROS};
+use daxfs_check::Progress;
+use rustix::fs::{fallocate, open, seek, stat, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are copied together.
+const PIECE: usize = 1 << 20;
+
+/// Bytes without which there is no image: they are written last.
+const HEAD: u64 = daxfs_reader::layout::SUPERBLOCK_SIZE;
+
+/// An open device.
+pub struct Device {
+    path: PathBuf,
+    file: File,
+    /// Bytes that it has.
+    size: u64,
+    dax: bool,
+}
+
+/// How bytes get onto a device.
+trait Sink {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes `length` bytes zero.
+    fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        write_zeros(self, offset, length)
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+fn write_zeros<S: Sink + ?Sized>(sink: &mut S, offset: u64, length: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < length {
+        let piece = (length - done).min(ZEROS.len() as u64);
+        sink.write(offset + done, &ZEROS[..piece as usize])?;
+        done += piece;
+    }
+    Ok(())
+}
+
+impl Device {
+    /// Opens the block or DAX device `path`, which must not be in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for what is no such device or is in use, [`Error::Output`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let examine = |error: Errno| Error::output(path, "examine", error);
+        let status = stat(path).map_err(examine)?;
+        let dax = dax_size(status.st_rdev);
+        let block = FileType::from_raw_mode(status.st_mode) == FileType::BlockDevice;
+        if !block && dax.is_none() {
+            let why = "is neither a block nor a DAX device; write the image to a file";
+            return Err(Error::refused(path, why));
+        }
+        // EXCL: fails while a block device is mounted.
+        let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = open(path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::BUSY => Error::refused(path, "is in use; unmount it if it is mounted"),
+            error => Error::output(path, "open it for writing", error),
+        })?;
+        let (size, dax) = match dax {
+            Some(size) if !block => (size, true),
+            _ => (seek(&fd, SeekFrom::End(0)).map_err(examine)?, false),
+        };
+        Ok(Device {
+            path: path.into(),
+            file: fd.into(),
+            size,
+            dax,
+        })
+    }
+
+    /// Refuse to write to the device if `overwrite` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] then, and if the device is of a kind that cannot be written. [`Error::Output`].
+    pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
+        overwrite.check_input(&self.path, &self.file)?;
+        let mut sink = self.sink(self.size)?;
+        overwrite.check_device(&self.path, self.size, |at, into| sink.read(at, into))
+    }
+
+    /// Return what writes to the first `size` bytes.
+    fn sink(&self, size: u64) -> Result<Box<dyn Sink + '_>> {
+        if !self.dax {
+            return Ok(Box::new(Block(&self.file)));
+        }
+        let mapping = Mapping::new(&self.file, size).map_err(|error| {
+            let why = format!(
+                "cannot be mapped ({}); a DAX device must be in devdax mode to be written",
+                crate::cause(&error)
+            );
+            Error::refused(&self.path, why)
+        })?;
+        Ok(Box::new(mapping))
+    }
+
+    /// Refuses an image of `size` bytes if there is no room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] then.
+    pub fn check_size(&self, size: u64) -> Result<()> {
+        if size > self.size {
+            let why = format!(
+                "the image has {size} bytes, the device {}; use a larger one",
+                self.size
+            );
+            return Err(Error::refused(&self.path, why));
+        }
+        Ok(())
+    }
+
+    /// Copies the first `size` bytes of `image`, all that it has of an image, to the device and compares what is there
+    /// then. Its head comes last, so that there is a whole image or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be written, and
+    /// [`Error::Image`] if it does not hold what was written.
+    pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
+        let failed = |error| Error::output(&self.path, "write the image", error);
+        self.check_size(size)?;
+        progress.step("copying", size);
+        let mut sink = self.sink(size)?;
+        copy(image, size, &mut *sink, progress).map_err(failed)?;
+        progress.step("verifying", size);
+        let at = compare(image, size, &mut *sink, progress).map_err(failed)?;
+        if let Some(at) = at {
+            let _ = sink.zero(0, HEAD).and_then(|()| sink.sync());
+            let what = format!("reads back differently at byte {at}; the device is faulty");
+            return Err(Error::image(&self.path, what));
+        }
+        Ok(())
+    }
+}
+
+fn copy(image: &File, size: u64, sink: &mut dyn Sink, progress: &dyn Progress) -> io::Result<()> {
+    sink.zero(0, HEAD)?;
+    sink.sync()?;
+    let mut buffer = vec![0; PIECE];
+    let mut at = HEAD;
+    let (mut hole, mut until) = (false, at);
+    while at < size {
+        if at == until {
+            (hole, until) = data_or_hole(image, at, size)?;
+        }
+        if hole {
+            sink.zero(at, until - at)?;
+            progress.advance(until - at);
+            at = until;
+            continue;
+        }
+        let piece = &mut buffer[..(until - at).min(PIECE as u64) as usize];
+        image.read_exact_at(piece, at)?;
+        sink.write(at, piece)?;
+        progress.advance(piece.len() as u64);
+        at += piece.len() as u64;
+    }
+    sink.sync()?;
+    let head = &mut buffer[..HEAD as usize];
+    image.read_exact_at(head, 0)?;
+    sink.write(0, head)?;
+    sink.sync()
+}
+
+/// The piece in which the device differs from the image, if there is one.
+fn compare(
+    image: &File,
+    size: u64,
+    sink: &mut dyn Sink,
+    progress: &dyn Progress,
+) -> io::Result<Option<u64>> {
+    let (mut wanted, mut found) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut at = 0;
+    while at < size {
+        let length = (size - at).min(PIECE as u64) as usize;
+        let (wanted, found) = (&mut wanted[..length], &mut found[..length]);
+        image.read_exact_at(wanted, at)?;
+        sink.read(at, found)?;
+        if let Some(first) = wanted.iter().zip(&*found).position(|(a, b)| a != b) {
+            return Ok(Some(at + first as u64));
+        }
+        progress.advance(length as u64);
+        at += length as u64;
+    }
+    Ok(None)
+}
+
+/// A block device.
+struct Block<'a>(&'a File);
+
+impl Sink for Block<'_> {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
+        match fallocate(self.0, FallocateFlags::ZERO_RANGE, offset, length) {
+            Ok(()) => Ok(()),
+            Err(_) => write_zeros(self, offset, length),
+        }
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(into, offset)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+/// A DAX device, mapped from its start. Its memory is only touched through the raw pointer.
+struct Mapping {
+    base: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(file: &File, size: u64) -> io::Result<Self> {
+        // These devices are mapped in units of huge pages.
+        let size = size.next_multiple_of(daxfs_reader::layout::HUGE_SIZE);
+        let length = usize::try_from(size).map_err(|_| TooLarge)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                access,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }?;
+        Ok(Mapping {
+            base: base.cast(),
+            length,
+        })
+    }
+
+    /// Where `length` bytes at `offset` are, if they are within the mapping.
+    fn at(&self, offset: u64, length: usize) -> io::Result<*mut u8> {
+        let start = usize::try_from(offset).map_err(|_| TooLarge)?;
+        if start
+            .checked_add(length)
+            .is_none_or(|end| end > self.length)
+        {
+            return Err(TooLarge.into());
+        }
+        // SAFETY: `start` is within the mapping.
+        Ok(unsafe { self.base.add(start) })
+    }
+}
+
+/// An offset that no mapping reaches.
+struct TooLarge;
+
+impl From<TooLarge> for io::Error {
+    fn from(_: TooLarge) -> Self {
+        io::ErrorKind::FileTooLarge.into()
+    }
+}
+
+impl Sink for Mapping {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let to = self.at(offset, bytes.len())?;
+        // SAFETY: `at` has found that many bytes to be within the mapping, which `bytes` is no part of.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = self.at(offset, into.len())?;
+        // SAFETY: As above.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        // The memory is the device.
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: Mapped in `new`, and nothing refers to it any more.
+        let _ = unsafe { munmap(self.base.cast(), self.length) };
+    }
+}
+
+/// The size of the DAX device with that number in bytes, if it is one and the system tells.
+pub fn dax_size(device: u64) -> Option<u64> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let directory = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));
+    let subsystem = directory.join("subsystem").canonicalize().ok()?;
+    if subsystem.file_name()? != "dax" {
+        return None;
+    }
+    let size = std::fs::read_to_string(directory.join("size")).ok()?;
+    size.trim().parse().ok()
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can go wrong: one line each, with the file, the operation and the remedy.
+
+use daxfs_reader as image;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an image could not be made or read.
+#[derive(Debug)]
+pub enum Error {
+    /// An operation on a file failed.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as in "cannot ...".
+        operation: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The same for the image and what belongs to it.
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What was tried, as in "cannot ...".
+        operation: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file or directory of the tree changed between the scan and the end of its copy.
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How it changed.
+        how: String,
+    },
+    /// Something that an image cannot hold, or that must not be asked for; with the remedy.
+    Refused {
+        /// The file it is about.
+        path: PathBuf,
+        /// What, why, and what to do.
+        why: String,
+    },
+    /// The image is not valid.
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with it, where.
+        what: String,
+    },
+}
+
+/// The result of making or reading an image.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Io`].
+    pub fn io(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
+        Error::Io {
+            path: path.into(),
+            operation,
+            error: error.into(),
+        }
+    }
+
+    /// An [`Error::Output`].
+    pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
+        Error::Output {
+            path: path.into(),
+            operation,
+            error: error.into(),
+        }
+    }
+
+    /// An [`Error::Changed`].
+    pub fn changed(path: &Path, how: impl Into<String>) -> Self {
+        Error::Changed {
+            path: path.into(),
+            how: how.into(),
+        }
+    }
+
+    /// An [`Error::Refused`].
+    pub fn refused(path: &Path, why: impl Into<String>) -> Self {
+        Error::Refused {
+            path: path.into(),
+            why: why.into(),
+        }
+    }
+
+    /// An [`Error::Image`].
+    pub fn image(path: &Path, what: impl Into<String>) -> Self {
+        Error::Image {
+            path: path.into(),
+            what: what.into(),
+        }
+    }
+
+    /// An [`Error::Image`] for what the reader found.
+    pub fn reader(path: &Path, error: image::Error) -> Self {
+        Error::image(path, error.to_string())
+    }
+}
+
+/// Return the text of an error of the system, as strerror(3) has it, without its number.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((text, _)) => text.into(),
+        None => text,
+    }
+}
+
+/// What the system said, without its number, and what to do about it where there is something to do.
+fn system(error: &io::Error, denied: &'static str) -> String {
+    let text = cause(error);
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or write the image elsewhere"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit or write the image to another file system"
+        }
+        io::ErrorKind::NotFound => "; check the path",
+        _ => "",
+    };
+    format!("{text}{remedy}")
+}
+
+/// A path on one line: control characters escaped, bytes that are not UTF-8 replaced.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .flat_map(|c| {
+                let escape = c.is_control();
+                c.escape_default()
+                    .filter(move |_| escape)
+                    .chain(Some(c).filter(|_| !escape))
+            })
+            .collect()
+    } else {
+        text.into_owned()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io {
+                path,
+                operation,
+                error,
+            } => {
+                let denied = "; run as a user who may read it, or leave it out of the tree";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
+            }
+            Error::Output {
+                path,
+                operation,
+                error,
+            } => {
+                let denied = "; run as a user who may write there, or write the image elsewhere";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
+            }
+            Error::Changed { path, how } => write!(
+                f,
+                "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
+                shown(path)
+            ),
+            // What is wrong may be the very bytes that do not belong on a terminal.
+            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(why))),
+            Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
