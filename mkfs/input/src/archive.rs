@@ -2,9 +2,10 @@
 
 //! Puts the members of a tar archive into a tree.
 
-use super::member::{Placer, Refusal};
+use super::member::Placer;
 use super::stream::Stream;
 use super::tar::Reader;
+use crate::malformed::Refusal;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
 use daxfs_writer::Result;
@@ -24,7 +25,7 @@ pub(super) fn read(
     while let Some(member) = reader.next()? {
         let at = member.at;
         placer.put(member).map_err(|refusal| match refusal {
-            Refusal::Why(why) => reader.error(at, why),
+            Refusal::Malformed(why) => reader.error(at, why),
             Refusal::Error(error) => error,
         })?;
     }

@@ -15,6 +15,25 @@ pub struct Exclude {
     directories: GlobSet,
 }
 
+/// Why patterns cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// A pattern matches nothing in any tree.
+    #[error("the pattern '{0}' names nothing in the tree")]
+    Empty(String),
+    /// The syntax of a pattern is wrong.
+    #[error("the pattern '{pattern}' is wrong: {}", source.kind())]
+    Wrong {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// All patterns together cannot be used.
+    #[error(transparent)]
+    Set(globset::Error),
+}
+
 impl Exclude {
     /// What `patterns` say; `None` if there are none.
     ///
@@ -23,7 +42,7 @@ impl Exclude {
     /// What is wrong with a pattern.
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
-    ) -> Result<Option<Self>, String> {
+    ) -> Result<Option<Self>, PatternError> {
         let mut empty = true;
         let (mut any, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
@@ -31,7 +50,7 @@ impl Exclude {
             let directory = pattern.ends_with('/');
             let path = pattern.trim_end_matches('/');
             if path.trim_start_matches('/').is_empty() {
-                return Err(format!("the pattern '{pattern}' names nothing in the tree"));
+                return Err(PatternError::Empty(pattern.into()));
             }
             let glob = match path.contains('/') {
                 true => path.trim_start_matches('/').to_string(),
@@ -41,7 +60,10 @@ impl Exclude {
                 .literal_separator(true)
                 .backslash_escape(true)
                 .build()
-                .map_err(|error| format!("the pattern '{pattern}' is wrong: {}", error.kind()))?;
+                .map_err(|source| PatternError::Wrong {
+                    pattern: pattern.into(),
+                    source,
+                })?;
             if directory {
                 directories.add(glob);
             } else {
@@ -49,7 +71,7 @@ impl Exclude {
             }
             empty = false;
         }
-        let build = |builder: GlobSetBuilder| builder.build().map_err(|error| error.to_string());
+        let build = |builder: GlobSetBuilder| builder.build().map_err(PatternError::Set);
         Ok((!empty).then_some(Exclude {
             any: build(any)?,
             directories: build(directories)?,
@@ -67,7 +89,7 @@ impl Exclude {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn pattern(text: &str) -> Result<String, String> {
+pub fn pattern(text: &str) -> Result<String, PatternError> {
     Exclude::new([text]).map(|_| text.into())
 }
 

@@ -17,9 +17,9 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
     let path = &blob.path;
     let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
     if let Some(finding) = check::first(&memory) {
-        return Err(Error::image(path, finding.to_string()));
+        return Err(Error::image(path, finding));
     }
-    let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
+    let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
     let image = Image::new(&memory, &superblock);
 
     let origin = builder.tree.origins.len() as u32;
@@ -51,7 +51,7 @@ struct Reader<'a, M> {
 
 impl<M: Memory> Reader<'_, M> {
     fn failed(&self, error: image::Error) -> Error {
-        Error::reader(self.path, error)
+        Error::image(self.path, error)
     }
 
     fn root(&mut self) -> Result<Vec<(NodeId, Inode)>> {

@@ -3,6 +3,7 @@
 //! Members of archives, and how they find their place in a tree.
 
 use super::oci::Lower;
+use crate::malformed::{Malformed, Refusal};
 use crate::scan::device;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
 use daxfs_reader::FileType;
@@ -59,48 +60,20 @@ impl What {
     }
 }
 
-/// Why a member cannot be put into the tree, or an error of the tree.
-pub(super) enum Refusal {
-    Why(String),
-    Error(daxfs_writer::Error),
-}
-
-impl From<daxfs_writer::Error> for Refusal {
-    fn from(error: daxfs_writer::Error) -> Self {
-        Refusal::Error(error)
-    }
-}
-
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Refusal::Why(why)
-    }
-}
-
 /// The names in a path, without empty ones and dots.
 ///
 /// # Errors
 ///
-/// Why no image can have it.
-pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, String> {
+/// [`Malformed`] if no image can have it.
+pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, Malformed> {
     let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
     let mut names = Vec::new();
     for name in path.split(|&byte| byte == b'/') {
         match name {
             b"" | b"." => (),
-            b".." => {
-                return Err(format!(
-                    "the name '{}' leads out of the tree; make the archive without '..'",
-                    shown()
-                ))
-            }
-            name if name.len() > NAME_MAX => {
-                return Err(format!(
-                    "'{}' has a name of more than {NAME_MAX} bytes",
-                    shown()
-                ))
-            }
-            name if name.contains(&0) => return Err(format!("'{}' contains NUL", shown())),
+            b".." => return Err(Malformed::Outside(shown())),
+            name if name.len() > NAME_MAX => return Err(Malformed::LongName(shown())),
+            name if name.contains(&0) => return Err(Malformed::NameWithNul(shown())),
             name => names.push(name),
         }
     }
@@ -167,7 +140,7 @@ impl<'a> Placer<'a, '_> {
                     self.touch(ROOT);
                     Ok(())
                 }
-                _ => Err("the root of the tree is no directory".to_string().into()),
+                _ => Err(Malformed::Root.into()),
             };
         };
         let parent = self.walk(parents, true)?;
@@ -185,11 +158,10 @@ impl<'a> Placer<'a, '_> {
             What::Regular { size, place } => Kind::Regular { size, place },
             What::Symlink(target) => {
                 if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
-                    let why = format!("a symlink's target has {} bytes", target.len());
-                    return Err(why.into());
+                    return Err(Malformed::SymlinkLength(target.len()).into());
                 }
                 if target.contains(&0) {
-                    return Err("a symlink's target contains NUL".to_string().into());
+                    return Err(Malformed::SymlinkWithNul.into());
                 }
                 Kind::Symlink(target.into())
             }
@@ -236,9 +208,9 @@ impl<'a> Placer<'a, '_> {
             None => Some(ROOT),
         };
         match found {
-            None => Err(format!("a hard link to '{}', which is not there", shown()).into()),
+            None => Err(Malformed::LinkToNothing(shown()).into()),
             Some(node) if self.builder.is_directory(node) => {
-                Err(format!("a hard link to the directory '{}'", shown()).into())
+                Err(Malformed::LinkToDirectory(shown()).into())
             }
             Some(node) => {
                 if let Some(touched) = &mut self.touched {
@@ -321,7 +293,7 @@ impl<'a> Placer<'a, '_> {
             let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
             let Some(next) = self.entry(at, &name)? else {
                 if !make || name.len() > NAME_MAX {
-                    return Err(format!("there is no directory '{}'", shown()).into());
+                    return Err(Malformed::NoDirectory(shown()).into());
                 }
                 let kept = self.builder.tree.keep_name(&name);
                 at = self.builder.imply(at, kept, self.origin)?;
@@ -338,7 +310,7 @@ impl<'a> Placer<'a, '_> {
                 Kind::Symlink(target) => {
                     links += 1;
                     if links > LINKS {
-                        return Err(format!("the symlink '{}' leads nowhere", shown()).into());
+                        return Err(Malformed::SymlinkLoop(shown()).into());
                     }
                     if target.starts_with(b"/") {
                         at = ROOT;
@@ -347,7 +319,7 @@ impl<'a> Placer<'a, '_> {
                         pending.push_front(name.to_vec());
                     }
                 }
-                _ => return Err(format!("'{}' is no directory", shown()).into()),
+                _ => return Err(Malformed::NotDirectory(shown()).into()),
             }
         }
         Ok(at)

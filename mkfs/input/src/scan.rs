@@ -343,15 +343,21 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     })
 }
 
+/// A device number that Linux cannot have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("device number {major}:{minor} is beyond what Linux knows")]
+pub struct DeviceError {
+    major: u32,
+    minor: u32,
+}
+
 /// A device node with that major and minor number, or why there is none.
 pub(crate) fn device(
     file_type: FileType,
     (major, minor): (u32, u32),
-) -> std::result::Result<Kind, String> {
+) -> std::result::Result<Kind, DeviceError> {
     if major >= MAJOR_LIMIT || minor >= MINOR_LIMIT {
-        return Err(format!(
-            "device number {major}:{minor} is beyond what Linux knows"
-        ));
+        return Err(DeviceError { major, minor });
     }
     Ok(Kind::Device {
         file_type,

@@ -3,21 +3,31 @@
 //! Access control lists of the files of a tree.
 
 use crate::tree::XattrSet;
-use daxfs_check::acl::List;
+use daxfs_check::acl::{self, List};
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
+
+/// Why a file cannot have its access control lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A list is malformed.
+    #[error("has an access control list that Linux refuses: {0}")]
+    Refused(#[from] acl::Error),
+    /// A symlink cannot have one.
+    #[error("is a symlink with an access control list, which Linux refuses")]
+    Symlink,
+    /// Only a directory can have a default list.
+    #[error("is no directory and has a default access control list")]
+    NotDirectory,
+}
 
 /// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list, and drop a list that
 /// says no more than they do.
 ///
 /// # Errors
 ///
-/// Why a file of this type cannot have them.
-pub fn settle(
-    set: &mut XattrSet,
-    permissions: &mut u16,
-    file_type: FileType,
-) -> Result<(), String> {
+/// [`Error`] if a file of this type cannot have them.
+pub fn settle(set: &mut XattrSet, permissions: &mut u16, file_type: FileType) -> Result<(), Error> {
     let mut wrong = None;
     set.retain(|xattr| {
         let access = match xattr.prefix {
@@ -26,22 +36,14 @@ pub fn settle(
             _ => return true,
         };
         match List::parse(&xattr.value) {
-            Err(why) => {
-                wrong = Some(format!(
-                    "has an access control list that Linux refuses: {why}"
-                ))
-            }
+            Err(error) => wrong = Some(Error::Refused(error)),
             Ok(list) if list.is_empty() => return false,
-            Ok(_) if file_type == FileType::Symlink => {
-                wrong = Some("is a symlink with an access control list, which Linux refuses".into())
-            }
+            Ok(_) if file_type == FileType::Symlink => wrong = Some(Error::Symlink),
             Ok(list) if access => {
                 *permissions = (*permissions & !0o777) | list.permissions();
                 return list.is_extended();
             }
-            Ok(_) if file_type != FileType::Directory => {
-                wrong = Some("is no directory and has a default access control list".into())
-            }
+            Ok(_) if file_type != FileType::Directory => wrong = Some(Error::NotDirectory),
             Ok(_) => (),
         }
         true

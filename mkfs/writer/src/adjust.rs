@@ -51,21 +51,32 @@ impl IdRange {
     }
 }
 
-impl std::str::FromStr for IdRange {
-    type Err = String;
+/// Why a text is no [`IdRange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdRangeError {
+    /// It is not made of two or three numbers.
+    #[error("use FROM:TO or FROM:TO:COUNT")]
+    Form,
+    /// It has no ids, or ids above the largest.
+    #[error("the range is empty or goes beyond the largest id")]
+    Bounds,
+}
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+impl std::str::FromStr for IdRange {
+    type Err = IdRangeError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, IdRangeError> {
         let numbers: Option<Vec<u32>> = text.split(':').map(|n| n.parse().ok()).collect();
         let (from, to, count) = match numbers.as_deref() {
             Some(&[from, to]) => (from, to, 1),
             Some(&[from, to, count]) => (from, to, count),
-            _ => return Err("use FROM:TO or FROM:TO:COUNT".into()),
+            _ => return Err(IdRangeError::Form),
         };
         if count == 0
             || from.checked_add(count - 1).is_none()
             || to.checked_add(count - 1).is_none()
         {
-            return Err("the range is empty or goes beyond the ids that there are".into());
+            return Err(IdRangeError::Bounds);
         }
         Ok(IdRange { from, to, count })
     }

@@ -10,6 +10,38 @@ use daxfs_reader::memory::load;
 use daxfs_reader::{self as image, layout, Content, FileType, Image, Inode};
 use std::collections::VecDeque;
 
+/// How an image differs from its tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Mismatch {
+    /// It has another number of inodes.
+    #[error("{image} inodes instead of {tree}")]
+    Count {
+        /// Those of the image.
+        image: usize,
+        /// Those of the tree.
+        tree: usize,
+    },
+    /// The root cannot be read.
+    #[error(transparent)]
+    Root(image::Error),
+    /// Something about a file differs.
+    #[error("{path} reads back with another {what}; the disk or the memory may be faulty")]
+    Differs {
+        /// The file.
+        path: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("{path} does not read back: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: image::Error,
+    },
+}
+
 /// Compares every name, inode and attribute, and where the data of files are with the `plan`, in which one file may
 /// stand for several `duplicates`.
 ///
@@ -18,13 +50,13 @@ use std::collections::VecDeque;
 ///
 /// # Errors
 ///
-/// What differs, or cannot be read.
+/// [`Mismatch`].
 pub fn compare<S: Storage>(
     image: &Image<'_, S>,
     tree: &Tree,
     plan: &Plan,
     duplicates: &Duplicates,
-) -> Result<(), String> {
+) -> Result<(), Mismatch> {
     let mut comparison = Comparison {
         image,
         tree,
@@ -36,9 +68,9 @@ pub fn compare<S: Storage>(
     };
     if comparison.nodes.len() != tree.nodes.len() {
         let (image, tree) = (comparison.nodes.len(), tree.nodes.len());
-        return Err(format!("{image} inodes instead of {tree}"));
+        return Err(Mismatch::Count { image, tree });
     }
-    let root = image.root().map_err(|error| error.to_string())?;
+    let root = image.root().map_err(Mismatch::Root)?;
     comparison.pair(ROOT, &root)?;
     while let Some((node, inode)) = comparison.pending.pop_front() {
         comparison.entries(node, &inode)?;
@@ -60,19 +92,18 @@ struct Comparison<'a, S> {
 }
 
 impl<S: Storage> Comparison<'_, S> {
-    /// The message for a `node` in which `what` differs.
-    fn differs(&self, node: NodeId, what: &str) -> String {
+    fn differs(&self, node: NodeId, what: &'static str) -> Mismatch {
         let path = crate::error::shown(&self.tree.path(node));
-        format!("{path} reads back with another {what}; the disk or the memory may be faulty")
+        Mismatch::Differs { path, what }
     }
 
-    fn unreadable(&self, node: NodeId, error: image::Error) -> String {
+    fn unreadable(&self, node: NodeId, source: image::Error) -> Mismatch {
         let path = crate::error::shown(&self.tree.path(node));
-        format!("{path} does not read back: {error}")
+        Mismatch::Unreadable { path, source }
     }
 
     /// Compares a directory's entries.
-    fn entries(&mut self, node: NodeId, inode: &Inode) -> Result<(), String> {
+    fn entries(&mut self, node: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let (Kind::Directory(entries), Content::Directory(directory)) =
             (&self.tree.node(node).kind, inode.content)
         else {
@@ -95,7 +126,7 @@ impl<S: Storage> Comparison<'_, S> {
     }
 
     /// `node` and `inode` have the same name: they must be one and the same wherever either appears.
-    fn pair(&mut self, node: NodeId, inode: &Inode) -> Result<(), String> {
+    fn pair(&mut self, node: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let known = self.inodes[node as usize];
         let owner = &mut self.nodes[inode.ino as usize - 1];
         match *owner {
@@ -109,7 +140,7 @@ impl<S: Storage> Comparison<'_, S> {
         }
     }
 
-    fn inode(&mut self, id: NodeId, inode: &Inode) -> Result<(), String> {
+    fn inode(&mut self, id: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let node = self.tree.node(id);
         let attributes = &node.attributes;
         let same = [
@@ -167,7 +198,7 @@ impl<S: Storage> Comparison<'_, S> {
         index.is_ok_and(|index| of(extents[index].node) == of(id))
     }
 
-    fn xattrs(&self, id: NodeId, inode: &Inode) -> Result<(), String> {
+    fn xattrs(&self, id: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let expected = &self.tree.xattrs[self.tree.node(id).attributes.xattrs as usize];
         let memory = self.image.memory();
         let unreadable = |error| self.unreadable(id, error);

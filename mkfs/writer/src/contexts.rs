@@ -114,8 +114,13 @@ impl Contexts {
     }
 }
 
+/// A regular expression that would take too much memory.
+#[derive(Debug, thiserror::Error)]
+#[error("the expression '{0}' is too large")]
+struct TooLarge(String);
+
 impl Rule {
-    fn matches(&self, path: &[u8], file_type: FileType) -> std::result::Result<bool, String> {
+    fn matches(&self, path: &[u8], file_type: FileType) -> std::result::Result<bool, TooLarge> {
         if self.file_type.is_some_and(|only| only != file_type) || !path.starts_with(&self.stem) {
             return Ok(false);
         }
@@ -136,11 +141,9 @@ impl Pattern {
             .build()
     }
 
-    fn regex(&self) -> std::result::Result<&Regex, String> {
+    fn regex(&self) -> std::result::Result<&Regex, TooLarge> {
         let regex = self.regex.get_or_init(|| Self::compile(&self.text).ok());
-        regex
-            .as_ref()
-            .ok_or_else(|| format!("the expression '{}' is too large", self.text))
+        regex.as_ref().ok_or_else(|| TooLarge(self.text.clone()))
     }
 }
 

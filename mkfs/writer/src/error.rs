@@ -2,7 +2,6 @@
 
 //! What can go wrong: one line each, with the file, the operation and the remedy.
 
-use daxfs_reader as image;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,16 +39,19 @@ pub enum Error {
         /// The file it is about.
         path: PathBuf,
         /// What, why, and what to do.
-        why: String,
+        why: Reason,
     },
     /// The image is not valid.
     Image {
         /// The image.
         path: PathBuf,
         /// What is wrong with it, where.
-        what: String,
+        what: Reason,
     },
 }
+
+/// An error of any type, or a text.
+pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of making or reading an image.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -82,7 +84,7 @@ impl Error {
     }
 
     /// An [`Error::Refused`].
-    pub fn refused(path: &Path, why: impl Into<String>) -> Self {
+    pub fn refused(path: &Path, why: impl Into<Reason>) -> Self {
         Error::Refused {
             path: path.into(),
             why: why.into(),
@@ -90,16 +92,11 @@ impl Error {
     }
 
     /// An [`Error::Image`].
-    pub fn image(path: &Path, what: impl Into<String>) -> Self {
+    pub fn image(path: &Path, what: impl Into<Reason>) -> Self {
         Error::Image {
             path: path.into(),
             what: what.into(),
         }
-    }
-
-    /// An [`Error::Image`] for what the reader found.
-    pub fn reader(path: &Path, error: image::Error) -> Self {
-        Error::image(path, error.to_string())
     }
 }
 
@@ -173,10 +170,20 @@ impl fmt::Display for Error {
                 shown(path)
             ),
             // What is wrong may be the very bytes that do not belong on a terminal.
-            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(why))),
+            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(&why.to_string()))),
             Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { error, .. } | Error::Output { error, .. } => Some(error),
+            Error::Refused { why: reason, .. } | Error::Image { what: reason, .. } => {
+                Some(&**reason)
+            }
+            Error::Changed { .. } => None,
+        }
+    }
+}

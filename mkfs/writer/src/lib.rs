@@ -63,7 +63,7 @@ mod source;
 pub mod tree;
 pub mod write;
 
-pub use error::{cause, shown, Error, Result};
+pub use error::{cause, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
 pub use output::{plain, scratch, Output};
 pub use overwrite::Overwrite;

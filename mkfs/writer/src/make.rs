@@ -128,9 +128,9 @@ impl Written<'_> {
     fn metadata(&self, memory: &FileMemory<'_>, path: &Path) -> Result<()> {
         let memory = Cached::new(memory, self.plan.data.offset);
         if let Some(finding) = check::first(&memory) {
-            return Err(Error::image(path, finding.to_string()));
+            return Err(Error::image(path, finding));
         }
-        let superblock = Superblock::load(&memory).map_err(|error| Error::reader(path, error))?;
+        let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
         let image = Image::new(&memory, &superblock);
         compare(&image, self.tree, self.plan, self.duplicates)
             .map_err(|what| Error::image(path, what))
@@ -143,7 +143,7 @@ impl Written<'_> {
             let piece = layout::piece(index, self.plan.total_size);
             let length = piece.end - piece.start;
             let found =
-                fingerprint(memory, &piece, buffer).map_err(|error| Error::reader(path, error))?;
+                fingerprint(memory, &piece, buffer).map_err(|error| Error::image(path, error))?;
             if found != self.fingerprints[index as usize] {
                 let (start, last) = (piece.start, piece.end - 1);
                 let what = format!(

@@ -27,11 +27,16 @@ enum Operator {
 /// Set-id and sticky bits.
 const SPECIAL: u16 = 0o7000;
 
-impl std::str::FromStr for ModeChange {
-    type Err = String;
+/// A text that is no [`ModeChange`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no mode; use octal digits or changes like u=rwX,go-w")]
+pub struct ModeError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no mode; use octal digits or changes like u=rwX,go-w");
+impl std::str::FromStr for ModeChange {
+    type Err = ModeError;
+
+    fn from_str(text: &str) -> Result<Self, ModeError> {
+        let wrong = || ModeError(text.into());
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let bits = u16::from_str_radix(text, 8).ok();
             let bits = bits.filter(|&bits| bits <= 0o7777).ok_or_else(wrong)?;

@@ -64,6 +64,15 @@ impl fmt::Display for Finding {
     }
 }
 
+impl std::error::Error for Finding {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Finding::Reader(error) => Some(error),
+            Finding::Rule { .. } => None,
+        }
+    }
+}
+
 impl From<image::Error> for Finding {
     fn from(error: image::Error) -> Self {
         Finding::Reader(error)

@@ -2,11 +2,12 @@
 
 //! Puts layers on top of one another, or keeps them apart.
 
-use super::super::member::{components, Placer, Refusal, Touched};
+use super::super::member::{components, Placer, Touched};
 use super::super::stream::Stream;
 use super::super::tar::Reader;
 use super::lower::{is_whiteout, opaque, Lower};
 use super::Layer;
+use crate::malformed::Refusal;
 use daxfs_check::Progress;
 use daxfs_reader::FileType;
 use daxfs_writer::build::Builder;
@@ -165,7 +166,7 @@ fn read(
     while let Some(member) = reader.next()? {
         let at = member.at;
         let fail = |refusal| match refusal {
-            Refusal::Why(why) => reader.error(at, why),
+            Refusal::Malformed(why) => reader.error(at, why),
             Refusal::Error(error) => error,
         };
         let names = components(&member.path).map_err(|why| reader.error(at, why))?;

@@ -45,10 +45,15 @@ impl Default for Platform {
     }
 }
 
-impl std::str::FromStr for Platform {
-    type Err = String;
+/// A text that is no [`Platform`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64")]
+pub struct PlatformError;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+impl std::str::FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, PlatformError> {
         match text.split('/').collect::<Vec<_>>()[..] {
             [os, arch] if !os.is_empty() && !arch.is_empty() => Ok(Platform {
                 os: os.into(),
@@ -62,7 +67,7 @@ impl std::str::FromStr for Platform {
                     variant: Some(variant.into()),
                 })
             }
-            _ => Err("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64".into()),
+            _ => Err(PlatformError),
         }
     }
 }

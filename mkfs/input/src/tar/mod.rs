@@ -8,13 +8,14 @@ mod text;
 
 use super::member::{Member, What};
 use super::stream::Stream;
+use crate::malformed::{AtMember, Malformed};
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 use daxfs_writer::acl;
 use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Place, Xattr, XattrSet};
-use daxfs_writer::{Error, Result};
+use daxfs_writer::{Error, Reason, Result};
 use pax::Records;
 use std::collections::BTreeMap;
 use tar::{EntryType, Header};
@@ -59,8 +60,9 @@ impl<'a> Reader<'a> {
     }
 
     /// An error about the member that begins at `at`.
-    pub fn error(&self, at: u64, why: impl std::fmt::Display) -> Error {
-        Error::refused(self.stream.path(), format!("{why} (member at byte {at})"))
+    pub fn error(&self, at: u64, why: impl Into<Reason>) -> Error {
+        let why = why.into();
+        Error::refused(self.stream.path(), AtMember { at, why })
     }
 
     /// Reads to the end and returns where the content of the members is, and what to warn of.
@@ -274,7 +276,10 @@ impl<'a> Reader<'a> {
                     acl::settle(&mut set, &mut permissions, file_type)?;
                     Ok(set)
                 })
-                .map_err(|why| self.error(at, format!("'{}' {why}", name())))?;
+                .map_err(|source| {
+                    let (name, source) = (name(), Box::new(source));
+                    self.error(at, Malformed::Attributes { name, source })
+                })?;
         }
         Ok(Some(Member {
             permissions,
@@ -323,7 +328,7 @@ impl<'a> Reader<'a> {
         };
         let (map, size) = found.map_err(|why| self.error(at, why))?;
         let data = stored.checked_sub(in_map);
-        let data = data.ok_or_else(|| self.error(at, "the map of a sparse file is malformed"))?;
+        let data = data.ok_or_else(|| self.error(at, Malformed::SparseMap))?;
         let offset = self.stream.keep(data)?;
         self.pad(data)?;
         let pieces = sparse::pieces(&map, offset, data, size);
@@ -347,14 +352,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the extended attributes of a member, or what is wrong with it because of them.
-    fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, String> {
+    fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, Malformed> {
         let mut set = XattrSet::new();
         for (name, value) in head.records.xattrs {
             if name.contains(&0) {
-                let name = name.escape_ascii();
-                return Err(format!(
-                    "has the extended attribute '{name}', whose name has a NUL"
-                ));
+                return Err(Malformed::XattrName(name.escape_ascii().to_string()));
             }
             match split_name(&name) {
                 Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {

@@ -3,6 +3,7 @@
 //! The records of extended headers, as POSIX's pax(1) defines them and others added to them.
 
 use super::sparse::Map;
+use crate::malformed::Malformed;
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
 /// What extended headers say about the next member, or about all that follow.
@@ -42,10 +43,10 @@ impl Records {
     /// # Errors
     ///
     /// What is wrong with them.
-    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
         // The length, a blank, key=value and a newline, all counted by the length.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
-            let wrong = || "an extended header is malformed".to_string();
+            let wrong = || Malformed::ExtendedHeader;
             let blank = bytes.iter().take(20).position(|&byte| byte == b' ');
             let blank = blank.ok_or_else(wrong)?;
             let length = decimal(&bytes[..blank]).ok_or_else(wrong)?;
@@ -61,11 +62,11 @@ impl Records {
         Ok(())
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
         let wrong = || {
             let key = String::from_utf8_lossy(key).into_owned();
             let value = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
-            format!("the extended header {key} has the value '{value}'")
+            Malformed::Record { key, value }
         };
         let number = || match value {
             b"" => Ok(None),

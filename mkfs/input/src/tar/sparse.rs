@@ -5,6 +5,7 @@
 use super::super::stream::Stream;
 use super::pax::decimal;
 use super::BLOCK;
+use crate::malformed::Malformed;
 use daxfs_writer::origin::Piece;
 use daxfs_writer::Result;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
@@ -19,7 +20,7 @@ pub type Map = Vec<(u64, u64)>;
 pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
-) -> Result<std::result::Result<(Map, u64), String>> {
+) -> Result<std::result::Result<(Map, u64), Malformed>> {
     let mut map = Map::new();
     let mut wrong = None;
     let mut add = |entries: &[GnuSparseHeader]| {
@@ -27,7 +28,7 @@ pub fn old(
             let numbers = super::number(&entry.offset).zip(super::number(&entry.numbytes));
             match numbers.map(|(a, b)| (u64::try_from(a), u64::try_from(b))) {
                 Some((Ok(offset), Ok(length))) => map.push((offset, length)),
-                _ => wrong = Some("the map of a sparse file is malformed".to_string()),
+                _ => wrong = Some(Malformed::SparseMap),
             }
         }
     };
@@ -41,21 +42,22 @@ pub fn old(
         more = block.is_extended();
         blocks += 1;
         if blocks > PIECES / block.sparse.len() {
-            return Ok(Err("the map of a sparse file is too long".into()));
+            return Ok(Err(Malformed::LongSparseMap));
         }
     }
     if let Some(wrong) = wrong {
         return Ok(Err(wrong));
     }
     let size = super::number(&header.realsize).and_then(|size| u64::try_from(size).ok());
-    Ok(size
-        .map(|size| (map, size))
-        .ok_or_else(|| "the size of a sparse file is malformed".into()))
+    Ok(size.map(|size| (map, size)).ok_or(Malformed::SparseSize))
 }
 
 /// The map in front of the data of a member in version 1.0, which has `size` bytes of both; and how many the map has.
-pub fn new(stream: &mut Stream<'_>, size: u64) -> Result<std::result::Result<(Map, u64), String>> {
-    let wrong = || Ok(Err("the map of a sparse file is malformed".to_string()));
+pub fn new(
+    stream: &mut Stream<'_>,
+    size: u64,
+) -> Result<std::result::Result<(Map, u64), Malformed>> {
+    let wrong = || Ok(Err(Malformed::SparseMap));
     let mut block = [0; BLOCK];
     let (mut at, mut used) = (BLOCK, 0);
     // The number of pieces, then two numbers for each; a newline behind every number.
@@ -102,11 +104,11 @@ pub fn pieces(
     offset: u64,
     stored: u64,
     size: u64,
-) -> std::result::Result<Vec<Piece>, String> {
+) -> std::result::Result<Vec<Piece>, Malformed> {
     let mut pieces = Vec::new();
     let (mut end, mut total) = (0, 0u64);
     for &(at, length) in map {
-        let wrong = || format!("the map of a sparse file is malformed at {at}");
+        let wrong = || Malformed::SparseMapAt(at);
         let behind = at.checked_add(length).ok_or_else(wrong)?;
         if at < end || behind > size {
             return Err(wrong());
@@ -122,9 +124,7 @@ pub fn pieces(
         total += length;
     }
     if total != stored {
-        return Err(format!(
-            "the map of a sparse file has {total} bytes, the archive {stored}"
-        ));
+        return Err(Malformed::SparseBytes { map: total, stored });
     }
     Ok(pieces)
 }

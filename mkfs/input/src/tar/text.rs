@@ -2,6 +2,7 @@
 
 //! Access control lists as archives have them, in words, and as the kernel has them.
 
+use crate::malformed::Malformed;
 use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
 
 /// Return the kernel's form of a list like `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if
@@ -10,7 +11,7 @@ use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER,
 /// # Errors
 ///
 /// What is wrong with the file that has it.
-pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
+pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let text = String::from_utf8_lossy(text);
     let mut entries: Vec<Entry> = Vec::new();
     for entry in text.split([',', '\n']) {
@@ -18,12 +19,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
         if entry.is_empty() {
             continue;
         }
-        let wrong = || {
-            format!(
-                "has an access control list with the entry '{}'",
-                entry.escape_debug()
-            )
-        };
+        let wrong = || Malformed::AclEntry(entry.escape_debug().to_string());
         let entry = entry.strip_prefix("default:").unwrap_or(entry);
         let fields: Vec<&str> = entry.split(':').collect();
         let (kind, who, permissions, id) = match fields[..] {
@@ -46,12 +42,9 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
             None => NOBODY,
             Some(names) => {
                 let number = id.unwrap_or(who).parse().ok();
-                number.or_else(|| find(names, who)).ok_or_else(|| {
-                    format!(
-                        "{}: nobody is called that here; make the archive with numeric owners",
-                        wrong()
-                    )
-                })?
+                number
+                    .or_else(|| find(names, who))
+                    .ok_or_else(|| Malformed::AclName(entry.escape_debug().to_string()))?
             }
         };
         let mut bits = 0;
@@ -68,8 +61,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, String> {
     }
     entries.sort_unstable_by_key(|entry| (entry.kind, entry.id));
     let list = List::new(entries);
-    let list =
-        list.map_err(|why| format!("has an access control list that Linux refuses: {why}"))?;
+    let list = list.map_err(daxfs_writer::acl::Error::from)?;
     Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
