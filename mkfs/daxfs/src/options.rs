@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 const EXIT: &str = "\
 Exit status:
-  0 done, 1 failed, 2 wrong usage; diff and fsck have their own.";
+  0 done, 1 failed, 2 wrong usage; diff and fsck differ.";
 
-/// Look into daxfs images, check and unpack them, put them into memory
+/// Show, check and extract daxfs images, and load them into memory
 ///
-/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. Nothing but load
-/// and write takes a privilege or the kernel module, and no image is ever changed.
+/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input.
+/// Only load and write need privileges, and only load needs the kernel module. No command changes
+/// an image.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -26,7 +27,7 @@ pub struct Args {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Show what the superblock of an image says
+    /// Show the superblock of an image
     #[command(after_help = "\
 Examples:
   daxfs info base.img
@@ -34,17 +35,17 @@ Examples:
     Info {
         /// The image
         image: PathBuf,
-        /// For programs: JSON
+        /// Print JSON
         #[arg(long, conflicts_with = "udev")]
         json: bool,
-        /// For udev rules: the properties ID_FS_TYPE, ID_FS_LABEL, ID_FS_UUID and their like
+        /// Print properties for udev rules: ID_FS_TYPE, ID_FS_LABEL, ID_FS_UUID and others
         #[arg(long)]
         udev: bool,
     },
     /// List files of an image
     ///
-    /// Names are sorted by their bytes. On a terminal, unusual characters are escaped. Times are UTC; a + after the
-    /// mode stands for extended attributes.
+    /// Names are sorted by their bytes. On a terminal, unusual characters are escaped. Times are
+    /// UTC; a + after the mode means that the file has extended attributes.
     #[command(
         disable_help_flag = true,
         after_help = "\
@@ -58,22 +59,22 @@ Examples:
         /// The file or directory in it
         #[arg(default_value = "/")]
         path: OsString,
-        /// Mode, links, owner, group, size and time as well
+        /// Show mode, links, owner, group, size and time, too
         #[arg(short, long)]
         long: bool,
-        /// With --long, sizes with a unit: 1.5K, 23M
+        /// With --long, print sizes with a unit: 1.5K, 23M
         #[arg(short = 'h', long)]
         human_readable: bool,
-        /// Everything below as well, by whole paths
+        /// List all files below, with their full paths
         #[arg(short = 'R', long)]
         recursive: bool,
-        /// The directory itself instead of what is in it
+        /// List the directory itself instead of its content
         #[arg(short, long)]
         directory: bool,
-        /// The inode number as well
+        /// Show inode numbers, too
         #[arg(short, long)]
         inode: bool,
-        /// NUL after each name instead of a line end
+        /// End each name with NUL instead of a newline
         #[arg(short = '0', long)]
         zero: bool,
         /// Print help
@@ -91,7 +92,7 @@ Examples:
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
-    /// Show all that an image knows of files
+    /// Show all metadata of files
     Stat {
         /// The image
         image: PathBuf,
@@ -101,14 +102,15 @@ Examples:
         /// Follow a symbolic link
         #[arg(short = 'L', long)]
         follow: bool,
-        /// For programs: a line of JSON for each, as in dump
+        /// Print a line of JSON for each file, as dump does
         #[arg(long)]
         json: bool,
     },
-    /// Write superblock and files of an image in JSON
+    /// Print the superblock and all files of an image in JSON
     ///
-    /// One object with the members superblock and files; files are in the order of their paths, one a line. Names
-    /// and values are strings if they are UTF-8, else objects with the member base64.
+    /// Print one object with the members superblock and files. Files are sorted by path, one on
+    /// each line. Names and values are strings if they are UTF-8, and objects with the member
+    /// base64 otherwise.
     #[command(after_help = "\
 Examples:
   daxfs dump base.img | jq -r '.files[] | select(.type == \"file\") | .path'
@@ -116,21 +118,22 @@ Examples:
     Dump {
         /// The image
         image: PathBuf,
-        /// With the SHA-256 of each file's content
+        /// Add the SHA-256 of each file's content
         #[arg(long)]
         sums: bool,
     },
-    /// Unpack an image to a directory or a tar archive
+    /// Extract an image to a directory or a tar archive
     ///
-    /// Owners (as root), modes, times, extended attributes, hard links, devices and holes are restored. What cannot be
-    /// is told in a line on standard error. TARGET must not exist or be an empty directory; it appears when all of it
-    /// is there, and a failure leaves nothing. Nothing outside TARGET is ever touched, whatever the image says.
+    /// Owners (as root), modes, times, extended attributes, hard links, devices and holes are
+    /// restored. A line on standard error names what cannot be restored. TARGET must not exist or
+    /// be an empty directory. It appears when it is complete; a failure leaves nothing. No image
+    /// can make this command write outside TARGET.
     ///
-    /// A tar archive that exists is replaced only with --force.
+    /// An existing tar archive is replaced only with --force.
     ///
-    /// A tar archive is in PAX format with extended attributes (SCHILY.xattr), access control lists (SCHILY.acl),
-    /// nanoseconds and sparse files. GNU tar
-    /// restores all that with --xattrs --xattrs-include='*' --numeric-owner -p. Sockets are left out.
+    /// Tar archives are in PAX format with extended attributes (SCHILY.xattr), access control lists
+    /// (SCHILY.acl), nanoseconds and sparse files. GNU tar restores all of that with --xattrs
+    /// --xattrs-include='*' --numeric-owner -p. Sockets are left out.
     #[command(after_help = "\
 Examples:
   daxfs extract base.img rootfs
@@ -140,25 +143,25 @@ Examples:
     Extract {
         /// The image
         image: PathBuf,
-        /// The directory, or with --tar the archive, - for standard output
+        /// The directory, or with --tar the archive; - is standard output
         target: PathBuf,
         /// Write a tar archive
         #[arg(short, long)]
         tar: bool,
-        /// Replace an archive or any other file that exists
+        /// Replace an existing archive or other file
         #[arg(short, long, requires = "tar")]
         force: bool,
-        /// Only this directory of the image
+        /// Extract only this directory of the image
         #[arg(short, long, default_value = "/")]
         path: OsString,
-        /// Leave the files to whoever runs this, also as root
+        /// Do not restore owners, even as root
         #[arg(long, conflicts_with = "tar")]
         no_same_owner: bool,
     },
-    /// Compare an image with another, or with a directory
+    /// Compare an image with another image or a directory
     ///
-    /// A line for each difference. Types, modes, owners, times, devices, targets, content, extended attributes and
-    /// hard links are compared.
+    /// Print a line for each difference. Types, modes, owners, times, devices, targets, content,
+    /// extended attributes and hard links are compared.
     #[command(after_help = "\
 Exit status:
   0 no difference, 1 differences, 2 trouble.
@@ -174,14 +177,14 @@ Examples:
         /// Do not compare these
         #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
         ignore: Vec<Aspect>,
-        /// Only the exit status tells
+        /// Print nothing; only return the exit status
         #[arg(short, long)]
         quiet: bool,
     },
     /// Check images against every rule of the format
     ///
-    /// The structure, all checksums, and the SHA-256 of the whole image. There is no repair: an image is made once,
-    /// and what is damaged can only come from a copy of it.
+    /// Check the structure, all checksums, and the SHA-256 of the whole image. Images cannot be
+    /// repaired: restore a damaged image from a copy.
     #[command(after_help = FSCK_EXIT)]
     Fsck {
         /// The images
@@ -190,17 +193,18 @@ Examples:
         /// Show every finding, not only the first hundred
         #[arg(short, long)]
         verbose: bool,
-        /// Say nothing of what is clean
+        /// Print nothing about clean images
         #[arg(short, long)]
         quiet: bool,
-        /// Refused: nothing tells what the right bytes were
+        /// Refused: images have no redundancy to repair them from
         #[arg(long)]
         repair: bool,
     },
     /// Print the SHA-256 of an image, for the mount option digest=
     ///
-    /// Taken of all bytes of the image, with the two fields of the superblock zero that hold it and the checksum. An
-    /// image that says it has another is damaged, which is an error.
+    /// The SHA-256 covers all bytes of the image, with the superblock's fields for the SHA-256 and
+    /// the checksum taken as zero. It is an error if the superblock has another SHA-256: the image
+    /// is damaged.
     #[command(after_help = "\
 Examples:
   mount -t daxfs -o digest=$(daxfs digest base.img) /dev/pmem0 /mnt")]
@@ -210,15 +214,15 @@ Examples:
     },
     /// Serve an image through FUSE, without the kernel module
     ///
-    /// Ordinary users can, if the program fusermount3 is installed. Files show as they do through the module, but
-    /// reads take the way through this process and the page cache. Unmount with umount or fusermount3 -u.
+    /// Users other than root need the program fusermount3. Files look as they do with the module,
+    /// but reads go through this process and the page cache. Unmount with umount or fusermount3 -u.
     #[command(after_help = "\
 Examples:
   daxfs fuse base.img mnt; ls mnt; fusermount3 -u mnt")]
     Fuse {
         /// The image
         image: PathBuf,
-        /// Where to mount it
+        /// The mount point
         dir: PathBuf,
         /// Stay in the foreground
         #[arg(short, long)]
@@ -226,13 +230,14 @@ Examples:
         /// Mount options: allow_other, allow_root, suid, dev, noexec
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
-        /// Tell through standard output when it is mounted
+        /// Write a line to standard output when the image is mounted
         #[arg(long, hide = true)]
         ready: bool,
     },
-    /// Put an image file into memory and mount it
+    /// Load an image file into memory and mount it
     ///
-    /// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can never change.
+    /// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can
+    /// never change.
     #[command(after_help = "\
 Examples:
   daxfs load base.img /mnt
@@ -240,7 +245,7 @@ Examples:
     Load {
         /// The image file
         image: PathBuf,
-        /// Where to mount it
+        /// The mount point
         dir: PathBuf,
         /// The kind of memory
         #[arg(long, value_enum, default_value_t = Kind::Memfd)]
@@ -258,16 +263,16 @@ Examples:
         image: PathBuf,
         /// The device, such as /dev/pmem0 or /dev/dax0.0 (in devdax mode)
         device: PathBuf,
-        /// Overwrite the device also if it holds something other than an image
+        /// Overwrite the device even if it contains something other than an image
         ///
-        /// Without this, a device is only overwritten if it holds a daxfs image or zeros in its first 2 MiB and its last
-        /// MiB.
+        /// Without this option, a device is overwritten only if it contains a daxfs image, or zeros
+        /// in its first 2 MiB and its last MiB.
         #[arg(short, long)]
         force: bool,
     },
 }
 
-/// What can be left out of a comparison.
+/// Aspects that a comparison can ignore.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Aspect {
     /// Owner and group
@@ -284,7 +289,8 @@ pub enum Aspect {
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is put into a sealed memfd first, as daxfs load does; everything else goes back to mount(8).
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Everything else is passed
+/// back to mount(8).
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",
@@ -296,18 +302,18 @@ Exit status:
 pub struct HelperArgs {
     /// An image file, or a device
     pub source: PathBuf,
-    /// Where to mount it
+    /// The mount point
     pub dir: PathBuf,
     /// Mount options
     #[arg(short, value_delimiter = ',')]
     options: Vec<String>,
-    /// Read-only, which every mount is
+    /// Mount read-only, as every mount is
     #[arg(short)]
     read_only: bool,
-    /// Read-write, which is ignored
+    /// Ignored: mounts are always read-only
     #[arg(short = 'w')]
     read_write: bool,
-    /// Tolerate unknown options, which is not done
+    /// Ignored: unknown options are always refused
     #[arg(short)]
     sloppy: bool,
     /// Do everything but mount
@@ -325,7 +331,7 @@ pub struct HelperArgs {
 }
 
 impl HelperArgs {
-    /// The mount options that are not empty.
+    /// Return the mount options that are not empty.
     pub fn words(&self) -> Vec<String> {
         let words = self.options.iter().filter(|word| !word.is_empty());
         words.cloned().collect()
@@ -334,39 +340,40 @@ impl HelperArgs {
 
 const FSCK_EXIT: &str = "\
 Exit status:
-  0 clean, 4 errors that stay, 8 the check itself failed, 16 wrong usage, or a sum of these.";
+  0 clean, 4 errors found, 8 the check itself failed, 16 wrong usage, or a sum of these.";
 
 /// Check daxfs images; called by fsck(8)
 ///
-/// The same as daxfs fsck. Images are never repaired, so that the options which say how to go about it mean nothing.
+/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
+/// ignored.
 #[derive(Parser)]
 #[command(name = "fsck.daxfs", disable_version_flag = true, after_help = FSCK_EXIT)]
 pub struct FsckArgs {
     /// The images or devices
     #[arg(required_unless_present = "version")]
     pub images: Vec<PathBuf>,
-    /// Repair without questions; means nothing
+    /// Repair without questions; ignored
     #[arg(short)]
     auto: bool,
-    /// The same
+    /// Repair without questions; ignored
     #[arg(short)]
     preen: bool,
-    /// Repair nothing, which is what is done anyway
+    /// Repair nothing; always the case
     #[arg(short)]
     no: bool,
-    /// Answer yes to all questions, of which there are none
+    /// Answer yes to all questions; ignored
     #[arg(short)]
     yes: bool,
-    /// Ask before repairs; means nothing
+    /// Ask before repairs; ignored
     #[arg(short)]
     repair: bool,
-    /// Check even what looks clean, which is what is done anyway
+    /// Check even if the image seems clean; always the case
     #[arg(short)]
     force: bool,
     /// Show every finding, not only the first hundred
     #[arg(short)]
     pub verbose: bool,
-    /// Show the progress; with a number, write it to that file descriptor as fsck(8) wants it
+    /// Show the progress; with a number, write it to that file descriptor in fsck(8)'s format
     #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub progress: Option<u32>,
     /// Print the version
@@ -375,7 +382,8 @@ pub struct FsckArgs {
 }
 
 impl FsckArgs {
-    /// The arguments with `-C5` as `-C=5`, so that `-C` does not take an image for its number.
+    /// Replace `-C5` by `-C=5` in the arguments, so that `-C` does not take an image for its
+    /// number.
     pub fn normalize(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
         arguments.map(
             |argument| match argument.to_str().and_then(|text| text.strip_prefix("-C")) {
