@@ -9,7 +9,7 @@ const VERSION: [u8; 4] = 2_u32.to_le_bytes();
 /// Bytes of an entry.
 const ENTRY: usize = 8;
 
-/// The id of entries that are for nobody in particular.
+/// The id of entries without a user or group.
 pub const NOBODY: u32 = u32::MAX;
 
 /// Kinds of entries, in their order in a list.
@@ -20,9 +20,9 @@ pub const USER: u16 = 0x02;
 pub const GROUP_OBJ: u16 = 0x04;
 /// A named group.
 pub const GROUP: u16 = 0x08;
-/// The most that named users and all groups get.
+/// Limit of the permissions of named users and all groups.
 pub const MASK: u16 = 0x10;
-/// Everybody else.
+/// All other users.
 pub const OTHER: u16 = 0x20;
 
 /// An entry of a list.
@@ -71,7 +71,7 @@ impl List {
     ///
     /// # Errors
     ///
-    /// Why setxattr(2) would refuse it.
+    /// [`Error`] if setxattr(2) would refuse it.
     pub fn parse(value: &[u8]) -> Result<Self, Error> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
             return Err(Error::Version);
@@ -121,12 +121,12 @@ impl List {
         }
     }
 
-    /// Report whether it has no entries, which removes a list.
+    /// Return true if it has no entries. Setting such a list removes the list of a file.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Report whether it says more than permission bits can.
+    /// Return true if permission bits cannot express it.
     pub fn is_extended(&self) -> bool {
         self.0
             .iter()
@@ -170,7 +170,7 @@ impl List {
         bytes
     }
 
-    /// Return the list in words, as archives have it: `user::rw-,user:1000:rwx,...`.
+    /// Format the list as text, as in archives: `user::rw-,user:1000:rwx,...`.
     pub fn to_text(&self) -> String {
         let entry = |entry: &Entry| {
             let kind = match entry.kind {

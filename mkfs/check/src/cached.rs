@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of which the places that were read last are kept.
+//! A cache for the metadata of an image.
 
 use crate::memory::Storage;
 use daxfs_reader::{self as image, Memory};
 use std::cell::RefCell;
 
-/// Bytes that are read together and kept: few enough that an image whose records are all over the place costs little
-/// more than without this,
+/// Bytes of a cached window. They are few, so that random access costs little more than without a
+/// cache.
 const WINDOW: u64 = 8 << 10;
-/// and at how many places.
+/// Number of cached windows.
 const WINDOWS: usize = 32;
 
-/// A view of memory in which reading a record is a system call no more: the metadata of images are read in small
-/// pieces, at a few places at a time from which it goes on to their neighbours.
+/// Memory with a cache, so that reading a record needs no system call. Metadata are read in small
+/// pieces, in order, at a few places at a time.
 pub struct Cached<'a, S> {
     memory: &'a S,
-    /// Where the metadata end. What is behind is not kept.
+    /// End of the metadata. Reads after it are not cached.
     end: u64,
-    /// The one used last comes first.
+    /// The most recently used comes first.
     windows: RefCell<Vec<Window>>,
 }
 
@@ -28,7 +28,7 @@ struct Window {
 }
 
 impl<'a, S: Storage> Cached<'a, S> {
-    /// A view of `memory` that keeps what is in front of `end`.
+    /// Return a view of `memory` that caches the bytes before `end`.
     pub fn new(memory: &'a S, end: u64) -> Self {
         Cached {
             memory,
@@ -37,7 +37,7 @@ impl<'a, S: Storage> Cached<'a, S> {
         }
     }
 
-    /// Has the window at `offset` in front of the others.
+    /// Load the window at `offset`, and move it to the start of `windows`.
     fn window(&self, windows: &mut Vec<Window>, offset: u64) -> image::Result<()> {
         if let Some(index) = windows.iter().position(|window| window.offset == offset) {
             windows[..=index].rotate_right(1);
@@ -68,7 +68,7 @@ impl<S: Storage> Memory for Cached<'_, S> {
             return self.memory.read(offset, into);
         }
         let mut windows = self.windows.borrow_mut();
-        // Memory that fails somewhere in the window may still have what is asked for.
+        // The bytes may be readable even if another byte of the window is not.
         if self.window(&mut windows, window).is_err() {
             return self.memory.read(offset, into);
         }
@@ -97,7 +97,7 @@ mod tests {
     use daxfs_reader::Problem;
     use std::cell::Cell;
 
-    /// Memory that counts what is read of it, and of which one byte cannot be read.
+    /// Memory that counts reads and has one unreadable byte.
     struct Counting {
         bytes: Vec<u8>,
         bad: u64,
@@ -150,7 +150,7 @@ mod tests {
         }
         assert!(cached.read(size - 10, &mut into).is_err());
         assert!(cached.read(u64::MAX, &mut into).is_err());
-        // What is in a window costs no more reads, what is behind the end always does.
+        // Reads within a window are cached, reads after the end are not.
         cached.read(64, &mut into).unwrap();
         counting.reads.set(0);
         cached.read(64, &mut into).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The SHA-256 of an image, and what works on all pieces of an image at a time.
+//! The SHA-256 of an image, and parallel work on the pieces of an image.
 
 use crate::memory::Storage;
 use crate::Progress;
@@ -16,20 +16,20 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Bytes that are read together.
 pub const BUFFER: usize = 256 << 10;
 
-/// What tells bytes from others if nobody means to deceive us: XXH3, 128 bits.
+/// A hash that is not cryptographic: XXH3, 128 bits.
 pub type Fingerprint = u128;
 
-/// What is kept of a piece of an image.
+/// Hashes of a piece of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
     /// SHA-256.
     pub digest: [u8; 32],
-    /// The same in a cheaper way.
+    /// Cheaper hash of the same bytes.
     pub fingerprint: Fingerprint,
 }
 
 impl Sum {
-    /// That of `bytes`.
+    /// Return the sum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Sum {
             digest: Sha256::digest(bytes).into(),
@@ -37,14 +37,14 @@ impl Sum {
         }
     }
 
-    /// That of a whole piece that is all zeros, which large sparse files have many of.
+    /// Return the sum of a whole piece of zeros. Large sparse files have many of these.
     pub fn zeros() -> Self {
         static ZEROS: OnceLock<Sum> = OnceLock::new();
         *ZEROS.get_or_init(|| Sum::of(&vec![0; DIGEST_PIECE as usize]))
     }
 }
 
-/// The SHA-256 of an image whose pieces have these.
+/// Return the SHA-256 of an image from those of its pieces.
 pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for piece in pieces {
@@ -53,7 +53,7 @@ pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The SHA-256 of `image`, as the format defines it.
+/// Return the SHA-256 of `image`, as the format defines it.
 ///
 /// # Errors
 ///
@@ -83,17 +83,17 @@ pub fn digest<S: Storage + Sync>(
     Ok(combine(pieces))
 }
 
-/// Whether `piece` is a whole one and in a hole.
+/// Return true if `piece` has the full size and is in a hole.
 pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
     Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
 }
 
-/// Does `work` for every index in `range` on all processors, each of which has a `state` of its own: one index after
-/// the other, so that files are read and written from front to back.
+/// Do `work` for every index in `range` on all processors, each with its own `state`. Start with
+/// the lowest index, so that files are read and written from start to end.
 ///
 /// # Errors
 ///
-/// That of the smallest index with one.
+/// The error of the lowest index that failed.
 pub fn in_order<S, T: Send, E: Send>(
     range: Range<u64>,
     state: impl Fn() -> S + Sync,
@@ -111,7 +111,7 @@ pub fn in_order<S, T: Send, E: Send>(
             match work(&mut state, index) {
                 Ok(value) => done.push((index, value)),
                 Err(error) => {
-                    // Nobody needs to go on.
+                    // The other threads can stop.
                     next.store(range.end, Ordering::Relaxed);
                     return Err((index, error));
                 }
@@ -137,7 +137,7 @@ pub fn in_order<S, T: Send, E: Send>(
     Ok(values.into_iter().map(|(_, value)| value).collect())
 }
 
-/// `bytes` in hexadecimal.
+/// Format `bytes` in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.

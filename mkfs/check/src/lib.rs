@@ -2,7 +2,8 @@
 
 //! Checks daxfs images in files and on block devices.
 //!
-//! * [`memory`]: images in files, as [`daxfs_reader`] reads them, with their holes; [`cached`] makes it cheap
+//! * [`memory`]: images in files, as [`daxfs_reader`] reads them, with their holes; [`cached`]
+//!   makes it cheap
 //! * [`check`]: check an image against every rule of the format
 //! * [`digest`](mod@digest): the SHA-256 of an image
 //! * [`acl`]: access control lists, as `setxattr(2)` validates them

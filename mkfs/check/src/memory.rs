@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Images in files and in byte slices, as the reader wants them.
+//! Images in files, and their holes.
 
 use daxfs_reader::{self as image, Memory, Problem};
 use rustix::fs::{seek, SeekFrom};
@@ -9,21 +9,22 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Bytes that stand for all zeros.
+/// A buffer of zeros.
 pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Memory that may know where it holds nothing but zeros.
+/// Memory that may have holes: ranges that are known to be zero.
 pub trait Storage: Memory {
-    /// Whether the byte at `offset` is in a hole, and where that hole, or the data, ends: behind `offset`,
-    /// at [`Memory::size`] at most.
+    /// Find the extent at `offset`. Return whether it is a hole, and its end, which is after
+    /// `offset` and at most [`Memory::size`].
     ///
     /// # Errors
     ///
     /// As [`Memory::read`].
     fn hole(&self, offset: u64) -> image::Result<(bool, u64)>;
 
-    /// Where there may be data again: `offset`, if it is in no hole, else the end of that, [`Memory::size`] at most.
-    /// Cheaper than [`Storage::hole`], since nobody has to find out where data end.
+    /// Return the offset of the next data: `offset` itself unless it is in a hole, otherwise the
+    /// end of the hole, at most [`Memory::size`]. This is cheaper than [`Storage::hole`], because
+    /// it does not search for the end of the data.
     ///
     /// # Errors
     ///
@@ -40,11 +41,11 @@ pub struct FileMemory<'a> {
 }
 
 impl<'a> FileMemory<'a> {
-    /// The image in `file`, a regular file or block device, as far as it reaches now.
+    /// Create it for `file`, a regular file or block device, with its current size.
     ///
     /// # Errors
     ///
-    /// When the size of the file cannot be told.
+    /// The system's, if the size of the file cannot be read.
     pub fn new(file: &'a File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let size = if metadata.is_file() {
@@ -55,7 +56,7 @@ impl<'a> FileMemory<'a> {
         Ok(Self::with_size(file, size))
     }
 
-    /// The first `size` bytes of `file`.
+    /// Create it for the first `size` bytes of `file`.
     pub fn with_size(file: &'a File, size: u64) -> Self {
         FileMemory { file, size }
     }
@@ -101,7 +102,8 @@ fn unreadable(offset: u64, length: usize) -> image::Error {
     image::Error::new(Problem::Unreadable, offset, length as u64)
 }
 
-/// Whether the byte at `offset` of `file` is in a hole, and where that hole, or the data, ends within `size`.
+/// Find the extent at `offset` of the first `size` bytes of `file`. Return whether it is a hole,
+/// and its end.
 pub fn data_or_hole(
     file: impl std::os::fd::AsFd,
     offset: u64,
@@ -112,27 +114,27 @@ pub fn data_or_hole(
         return Ok((true, data));
     }
     match seek(&file, SeekFrom::Hole(offset)) {
-        // A file that was cut short meanwhile ends in front of `offset`: reading it tells.
+        // The file was truncated and ends before `offset`: the next read fails.
         Ok(hole) => Ok((false, if hole > offset { hole.min(size) } else { size })),
-        // A file system that does not know holes.
+        // The file system does not support holes.
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => Ok((false, size)),
         Err(error) => Err(error),
     }
 }
 
-/// Where `file` has data from `offset` on, or `size`.
+/// Return the offset of the next data of `file` from `offset` on, or `size` if there is none.
 fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),
-        // No data from here on.
+        // There is no more data.
         Err(Errno::NXIO) => Ok(size),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error),
     }
 }
 
-/// Passes `length` bytes of `memory` from `offset` on to `sink`; holes in more than a buffer full as
-/// zeros that were not read.
+/// Pass `length` bytes of `memory` from `offset` on to `sink`. If they do not fit into `buffer`,
+/// holes are not read but passed as zeros.
 ///
 /// # Errors
 ///
@@ -152,7 +154,7 @@ pub fn stream<S: Storage>(
         return Ok(());
     }
     let mut at = offset;
-    // Where the present stretch of data or zeros ends.
+    // End of the current extent.
     let (mut hole, mut until) = (false, offset);
     while at < end {
         if at == until {

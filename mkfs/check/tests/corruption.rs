@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an end, do
-//! not panic, and take no more memory than the image is large.
+//! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an
+//! end, do not panic, and take no more memory than the image is large.
 
 use daxfs_check::check;
 use daxfs_check::memory::Storage;
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs reader and checker, and holds their memory against the size of the image.
+/// Run reader and checker, and holds their memory against the size of the image.
 fn survive<S: Storage>(memory: &S) {
     NOW.set(0);
     PEAK.set(0);

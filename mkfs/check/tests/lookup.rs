@@ -15,7 +15,7 @@ fn hash_is_xxh32() {
     }
 }
 
-/// An image with one directory of `names`, which all lead to one FIFO.
+/// Return an image with one directory of `names`, which all lead to one FIFO.
 fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);
@@ -26,7 +26,7 @@ fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
     builder.image()
 }
 
-/// Looks every one of `names` up, and every one of `missing`, and lists the directory.
+/// Look every one of `names` up, and every one of `missing`, and lists the directory.
 fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     let bytes = directory_of(names);
     let memory = bytes.as_slice();
@@ -50,7 +50,7 @@ fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     list(&image, &directory, &sorted);
 }
 
-/// Lists the directory from many places.
+/// List the directory from many places.
 fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8>)]) {
     let step = (sorted.len() / 50).max(1);
     for start in (0..=sorted.len()).step_by(step) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Provokes every problem that the reader knows and every rule that the checker knows, one byte range at a
-//! time in an image that is valid otherwise.
+//! Provokes every problem that the reader knows and every rule that the checker knows, one byte
+//! range at a time in an image that is valid otherwise.
 
 use daxfs_check::{check, Finding};
 use daxfs_reader::hash::name_hash;
@@ -39,7 +39,7 @@ macro_rules! dirent {
 
 const NAMES: [&str; 7] = ["dir", "file", "empty", "link", "device", "fifo", "other"];
 
-/// Which entry of the root has `name`.
+/// Return the index of the root's entry `name`.
 fn position(name: &str) -> u32 {
     let hash = name_hash(name.as_bytes());
     NAMES
@@ -59,7 +59,7 @@ fn xattrs() -> u64 {
     superblock(&specimen()).xattrs.offset.get()
 }
 
-/// A valid image with `bytes` at `offset` and matching checksums.
+/// Return a valid image with `bytes` at `offset` and matching checksums.
 fn with(changes: &[(u64, &[u8])]) -> Vec<u8> {
     let mut image = specimen();
     for (offset, bytes) in changes {
@@ -79,7 +79,7 @@ fn findings(image: &[u8]) -> Vec<Finding> {
     findings
 }
 
-/// The reader finds `problem` at `offset`, and so does the checker.
+/// Check that the reader and the checker find `problem` at `offset`.
 fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
     let image = with(changes);
     let matches = |error: &image::Error| error.problem == problem && error.offset == offset;
@@ -96,7 +96,8 @@ fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
     );
 }
 
-/// The checker finds a violation of the rule `what` at `offset`, and nothing else; the reader does not mind.
+/// Check that the checker finds a violation of the rule `what` at `offset` and nothing else, and
+/// that the reader accepts it.
 fn violated(changes: &[(u64, &[u8])], what: &str, offset: u64) {
     let image = with(changes);
     assert_eq!(read_everything(&image.as_slice()), []);
@@ -325,7 +326,7 @@ fn shared_problems() {
         .chain([shared, (at, &three[..])])
         .collect();
     assert_eq!(findings(&with(&good)), []);
-    // Without the feature, itself, one behind it, none at all.
+    // Without the feature, itself, one after it, none at all.
     refused(&[(at, &three)], Problem::Original, at);
     for ino in [ino::INNER, ino::OTHER] {
         refused(&[shared, (at, &original(ino))], Problem::Original, at);
@@ -467,7 +468,7 @@ fn rules_of_unused_space() {
     violated(&[(4095, &[1])], UNUSED, 4095);
     let end = sb.names.offset.get() + sb.names.length.get();
     violated(&[(end, &[1])], UNUSED, end);
-    // Behind the last byte of a file, in its last block, and behind the last file.
+    // After the last byte of a file, in its last block, and after the last file.
     let file = sb.data.offset.get();
     violated(&[(file + 5000, &[1])], UNUSED, file + 5000);
     violated(&[(file + 8191, &[1])], UNUSED, file + 8191);
@@ -569,7 +570,8 @@ fn rules_of_data() {
     let at = inode!(ino::INNER, data);
     let data = sb.data.offset.get() + 4096;
     violated(&[(at, &data.to_le_bytes())], "files share data", at);
-    // The same with a word: the file is not the original, and packed files have their own bytes, too.
+    // The same with a word: the file is not the original, and packed files have their own bytes,
+    // too.
     let packed = (sb!(incompat), &[1][..]);
     let flag = |ino| (inode!(ino, flags), &[1][..]);
     let inner = sb.data.offset.get() + 5000;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A progress bar on standard error, if that is a terminal, for operations that take longer than a second.
+//! A progress bar on standard error, if that is a terminal, for operations that take longer than a
+//! second.
 
 use daxfs_check::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -20,8 +20,8 @@ use std::thread;
 
 /// Return the signals in `signals` that are not ignored.
 ///
-/// A program that is started with a signal ignored, for example by nohup(1), must not react to it. If the system does
-/// not say which signals are ignored, return all.
+/// A program that is started with a signal ignored, for example by nohup(1), must not react to it.
+/// If the system does not say which signals are ignored, return all.
 fn not_ignored(signals: &[i32]) -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status
@@ -54,7 +54,8 @@ pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) 
 pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
 
 impl Cleanup {
-    /// Handle the signals that end a program. They remove what [`Cleanup::guard`] created, and then end it.
+    /// Handle the signals that end a program. They remove what [`Cleanup::guard`] created, and then
+    /// end it.
     ///
     /// # Errors
     ///

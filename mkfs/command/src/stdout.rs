@@ -40,7 +40,8 @@ impl std::error::Error for Error {
 ///
 /// # Errors
 ///
-/// [`Error`]. If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other programs.
+/// [`Error`]. If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other
+/// programs.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
 }
@@ -55,7 +56,8 @@ pub fn say(text: &str) -> Result<(), Error> {
     written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
-/// End the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is closed.
+/// End the process by SIGPIPE if `error`, or one of its sources, is that the other end of a pipe is
+/// closed.
 pub fn obey_pipe(error: &(dyn std::error::Error + 'static)) {
     let closed = |error: &(dyn std::error::Error + 'static)| {
         error

@@ -122,7 +122,8 @@ pub fn multiple(text: &str) -> Result<u64, Error> {
     }
 }
 
-/// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in `stat`.
+/// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
+/// `stat`.
 ///
 /// # Errors
 ///

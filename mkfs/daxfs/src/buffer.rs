@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for an image: memfds and dma-bufs. The only room with `unsafe`: mapped memory and ioctls.
+//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for mapped memory and ioctls.
 
 #![allow(unsafe_code)]
 
@@ -42,7 +42,7 @@ pub struct Buffer {
 }
 
 impl Kind {
-    /// Makes memory of this kind with a copy of `image`.
+    /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         let size = image.size.next_multiple_of(HUGE);
         let fail = |what: &str, error: Errno| {
@@ -122,7 +122,7 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Copies `image` into the `size` bytes of `fd` through a mapping.
+/// Copy `image` into the `size` bytes of `fd` through a mapping.
 fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64, kind: Kind) -> Result<()> {
     let length = usize::try_from(size).map_err(|_| Error::refused("", "image too large to map"))?;
     let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -142,7 +142,7 @@ fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64, kind: Kind) -> Result<
         Error::system("", operation, kind.remedy(error), error)
     })?;
     let copied = image.copy(false, |offset, piece| {
-        // SAFETY: The image is not longer than the mapping, which nobody else has a reference into.
+        // SAFETY: The image is not longer than the mapping, into which there is no other reference.
         unsafe {
             let to = base.cast::<u8>().add(offset as usize);
             std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
@@ -177,7 +177,8 @@ fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
         fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
         heap_flags: 0,
     };
-    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new descriptor of ours.
+    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new
+    // descriptor of ours.
     unsafe {
         ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
         Ok(OwnedFd::from_raw_fd(allocation.fd as i32))
@@ -207,7 +208,8 @@ fn udmabuf(memory: BorrowedFd<'_>, size: u64) -> rustix::io::Result<OwnedFd> {
         offset: 0,
         size,
     };
-    // SAFETY: The request takes a pointer to such a structure, reads it, and returns a new descriptor of ours.
+    // SAFETY: The request takes a pointer to such a structure, reads it, and returns a new
+    // descriptor of ours.
     unsafe {
         let fd = ioctl(
             &device,

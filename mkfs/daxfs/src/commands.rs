@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each command does.
+//! The commands.
 
 use crate::buffer::Kind;
 use crate::diff::{diff, Directory, Ignore};
@@ -37,7 +37,7 @@ const USAGE: u8 = 2;
 /// Exit status of `diff` for trouble.
 const TROUBLE: u8 = 2;
 
-/// What the process is called as.
+/// Run the program under the name by which it was called.
 pub fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or_default();
@@ -233,7 +233,7 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Opens `image` and does something that writes to standard output.
+/// Open `image` and call `action`, which writes to standard output.
 fn on_image(
     image: &Path,
     action: impl FnOnce(&Reader<'_, Source>, &mut Out) -> Result<()>,
@@ -241,7 +241,7 @@ fn on_image(
     let image = Opened::open(image)?;
     let mut out = Out::open();
     let done = action(&image.reader(), &mut out);
-    // What was found before something was wrong is still of use.
+    // Output before an error is useful, too.
     let finished = out.finish();
     done?;
     finished?;
@@ -287,7 +287,8 @@ fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a tar archive: to standard output, to a file that appears when it is complete, or to a device.
+/// Write a tar archive: to standard output, to a file that appears when it is complete, or to a
+/// device.
 fn archive(
     reader: &Reader<'_, Source>,
     start: &daxfs_reader::Inode,
@@ -387,7 +388,7 @@ fn pair<A: crate::diff::Side, B: crate::diff::Side>(
     diff(a, b, ignore, &Interrupt::none(), &mut out)
 }
 
-/// Puts `image` into memory and mounts it on `dir`.
+/// Load `image` into memory and mount it on `dir`.
 fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     let options = mount::Options::parse(words);
     let image = ImageFile::open(image)?;
@@ -395,10 +396,10 @@ fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     mount::mount(&image.path, &buffer, dir, &options)
 }
 
-/// What mount(8) calls as `mount.daxfs`: a new mount of an image file goes into a memfd, everything else back to
-/// mount(8).
+/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, or pass
+/// anything else back to mount(8).
 fn helper(args: &HelperArgs) -> Result<()> {
-    // A file that is mounted already stays where it is.
+    // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");
     if args.source.is_file() && !remount {
         if args.fake {

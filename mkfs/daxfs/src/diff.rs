@@ -19,7 +19,7 @@ use std::io::Write;
 /// Bytes of content that are compared at a time.
 const PIECE: usize = 256 << 10;
 
-/// What a file is said to be.
+/// Facts about a file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Type.
@@ -34,7 +34,7 @@ pub struct Facts {
     pub size: u64,
     /// Numbers of a device.
     pub device: (u32, u32),
-    /// What tells it from others on the same side, if it has several names.
+    /// Identifies the file on its side if it has several names.
     pub links: Option<(u64, u64)>,
 }
 
@@ -46,33 +46,34 @@ pub trait Side {
     /// A file of it.
     type File;
 
-    /// The root.
+    /// Return the root.
     ///
     /// # Errors
     ///
     /// Why it cannot be read; so for all of these.
     fn root(&self) -> Result<Self::File>;
-    /// What `file` is.
+    /// Return the facts about `file`.
     fn facts(&self, file: &Self::File) -> Facts;
-    /// The entries of the directory `file`, sorted by name.
+    /// Return the entries of the directory `file`, sorted by name.
     ///
     /// # Errors
     ///
     /// As [`Side::root`].
     fn children(&self, file: &Self::File, path: &[u8]) -> Result<Children<Self::File>>;
-    /// The target of a symlink.
+    /// Return the target of a symlink.
     ///
     /// # Errors
     ///
     /// As [`Side::root`].
     fn target(&self, file: &Self::File, path: &[u8]) -> Result<Vec<u8>>;
-    /// The extended attributes, sorted by name.
+    /// Return the extended attributes, sorted by name.
     ///
     /// # Errors
     ///
     /// As [`Side::root`].
     fn xattrs(&self, file: &Self::File, path: &[u8]) -> Result<Vec<Xattr>>;
-    /// Content at `offset`; all of `into` unless the file ends in it.
+    /// Read content at `offset`. Return the length, which is that of `into` unless the file ends
+    /// there.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl<S: Storage> Side for Reader<'_, S> {
     }
 }
 
-/// What is not compared.
+/// Aspects to ignore.
 #[derive(Clone, Copy, Default)]
 pub struct Ignore {
     /// Owner and group.
@@ -139,11 +140,11 @@ pub struct Ignore {
     pub time: bool,
     /// Extended attributes.
     pub xattrs: bool,
-    /// Which names are those of one file.
+    /// Hard links.
     pub links: bool,
 }
 
-/// Compares two trees, and writes a line for each difference. Returns whether there is one.
+/// Compare two trees, and write a line for each difference. Return whether there is one.
 ///
 /// # Errors
 ///
@@ -205,7 +206,7 @@ struct Comparison<'a, A, B, W> {
     ignore: Ignore,
     out: &'a mut W,
     differ: bool,
-    /// Which file with several names on one side is which on the other.
+    /// Files with several names on one side, and their counterparts on the other.
     there: HashMap<(u64, u64), (u64, u64)>,
     back: HashMap<(u64, u64), (u64, u64)>,
     buffers: (Vec<u8>, Vec<u8>),
@@ -221,7 +222,7 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
         self.say(path, &format!("only in the {side}"))
     }
 
-    /// Compares two files; returns whether they are of the same type.
+    /// Compare two files; return whether they are of the same type.
     fn pair(&mut self, path: &[u8], first: &A::File, second: &B::File) -> Result<bool> {
         let (a, b) = (self.a.facts(first), self.b.facts(second));
         if a.kind != b.kind {
@@ -297,8 +298,8 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
         Ok(())
     }
 
-    /// Names of one file on one side must be names of one file on the other. A file with other names outside the tree
-    /// is one with a single name in an image.
+    /// Check that hard links on one side are hard links on the other. A file with other names
+    /// outside the tree has a single name in an image.
     fn links(&mut self, path: &[u8], a: &Facts, b: &Facts) -> Result<()> {
         let same = match (a.links, b.links) {
             (Some(a), Some(b)) => {

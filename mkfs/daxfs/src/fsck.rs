@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fsck`: holds an image against every rule of the format, and its bytes against its SHA-256.
+//! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
 use crate::error::{Error, Result};
 use crate::source::{name_of, Source};
@@ -34,13 +34,13 @@ const SHOWN: u64 = 100;
 pub struct Options {
     /// Show every finding.
     pub verbose: bool,
-    /// Say nothing of what is clean.
+    /// Print nothing about clean images.
     pub quiet: bool,
-    /// The file descriptor that fsck(8) wants to be told on how far the check is.
+    /// File descriptor on which fsck(8) reads the progress.
     pub progress: Option<u32>,
 }
 
-/// Checks the images at `paths` and returns fsck's exit status.
+/// Check the images at `paths` and return fsck's exit status.
 pub fn fsck(paths: &[impl AsRef<Path>], options: Options) -> u8 {
     paths
         .iter()
@@ -96,8 +96,8 @@ pub fn say(text: &str) -> u8 {
     }
 }
 
-/// Holds the image in `source` against every rule, and tells `report` of each violation, with whether it means that
-/// the memory cannot be read. Returns the superblock if there is a valid one.
+/// Check the image in `source` against every rule. Call `report` for each violation, with a flag
+/// that is set if the memory cannot be read. Return the superblock if it is valid.
 pub fn examine<S: Storage + Sync>(
     source: &S,
     progress: &dyn Progress,
@@ -105,14 +105,14 @@ pub fn examine<S: Storage + Sync>(
 ) -> Option<Superblock> {
     let superblock = Superblock::load(source).ok();
     let report = Mutex::new(report);
-    let tell = |text: &str, unreadable: bool| {
+    let submit = |text: &str, unreadable: bool| {
         if let Ok(mut report) = report.lock() {
             report(text, unreadable);
         }
     };
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Made for the first finding, since most images have none.
+            // Most images have no findings: create it for the first one.
             let mut paths = None;
             check(source, &mut |finding| {
                 let unreadable =
@@ -123,8 +123,8 @@ pub fn examine<S: Storage + Sync>(
                     paths.find(finding.offset())
                 });
                 match path {
-                    Some(path) => tell(&format!("{}: {finding}", shown(&path)), unreadable),
-                    None => tell(&finding.to_string(), unreadable),
+                    Some(path) => submit(&format!("{}: {finding}", shown(&path)), unreadable),
+                    None => submit(&finding.to_string(), unreadable),
                 }
                 ControlFlow::Continue(())
             });
@@ -135,23 +135,23 @@ pub fn examine<S: Storage + Sync>(
                 Ok(digest) if digest == superblock.sha256 => (),
                 Ok(digest) => {
                     let (found, stored) = (hex(&digest), hex(&superblock.sha256));
-                    tell(
+                    submit(
                         &format!("SHA-256 is {found}, the superblock says {stored}"),
                         false,
                     );
                 }
-                Err(error) => tell(&error.to_string(), true),
+                Err(error) => submit(&error.to_string(), true),
             }
         }
     });
     superblock
 }
 
-/// The SHA-256 of the image at `path`, as the mount option `digest=` takes it.
+/// Return the SHA-256 of the image at `path`, as the mount option `digest=` takes it.
 ///
 /// # Errors
 ///
-/// That the image cannot be read, is none, or says that it has another.
+/// The image cannot be read, is invalid, or has another SHA-256 in its superblock.
 pub fn sum(path: &Path) -> Result<String> {
     let image = crate::source::Opened::open(path)?;
     let size = image.superblock.total_size;
@@ -169,7 +169,7 @@ pub fn sum(path: &Path) -> Result<String> {
     Ok(hex(&sum))
 }
 
-/// A bar for people, and lines for fsck(8): pass, done, total, name.
+/// A progress bar, and lines for fsck(8): pass, done, total, name.
 struct Listener {
     bar: Bar,
     fsck: Option<Mutex<File>>,
@@ -180,7 +180,7 @@ struct Listener {
 
 impl Listener {
     fn new(name: &str, fd: Option<u32>) -> Self {
-        // 0 asks for a bar, which there is anyway.
+        // 0 asks for a bar, which is always shown.
         let file = fd.filter(|&fd| fd > 0).and_then(|fd| {
             File::options()
                 .append(true)
@@ -213,7 +213,7 @@ impl Progress for Listener {
             return;
         }
         if let Some(Ok(mut file)) = self.fsck.as_ref().map(Mutex::lock) {
-            // Who asked may be gone; the check goes on.
+            // The reader may be gone; the check goes on.
             let _ = file.write_all(format!("1 {now} 100 {}\n", self.name).as_bytes());
         }
     }

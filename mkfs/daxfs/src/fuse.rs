@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `fuse`: serves an image through FUSE, on machines without the module.
+//! `fuse`: serve an image through FUSE, on machines without the module.
 
 mod filesystem;
 mod mounted;
@@ -31,18 +31,19 @@ pub struct Options<'a> {
     pub dir: &'a Path,
     /// Mount options.
     pub words: &'a [String],
-    /// Tell the process that started this one, through standard output, that the image is mounted.
+    /// Write a line to standard output when the image is mounted, for the process that started this
+    /// one.
     pub ready: bool,
 }
 
-/// Serves the image until it is unmounted.
+/// Serve the image until it is unmounted.
 ///
 /// # Errors
 ///
 /// That it cannot be read or mounted.
 pub fn serve(options: &Options<'_>) -> Result<()> {
     let image = Opened::open(options.image)?;
-    // What is damaged further in is an error where it is used; without a root there is nothing to mount.
+    // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
     let config = config(options)?;
     let dir = shown_path(options.dir);
@@ -62,7 +63,7 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
         };
         Error::system(&dir, "cannot mount", remedy, error)
     };
-    // Before it is mounted: nobody answers requests yet.
+    // Before the mount: afterwards a look-up would wait for an answer.
     let place = options.dir.canonicalize().map_err(fail)?;
     let session = Session::new(ImageFs::new(image), &place, &config).map_err(fail)?;
     let mounted = Mounted::new(place).map_err(fail)?;
@@ -80,10 +81,10 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
     ended(session).map_err(|error| Error::system(&dir, "stopped serving", "", error))
 }
 
-/// Wait for the end of `session`, which is that its mount is gone.
+/// Wait until the mount of `session` is gone.
 ///
-/// When dropped, a session unmounts whatever is at its mount point then, even if its own mount is gone: it must not
-/// be dropped.
+/// Dropping a session unmounts any file system at its mount point, even if its own mount is gone.
+/// So do not drop it.
 fn ended(mut session: BackgroundSession) -> io::Result<()> {
     let nothing = thread::spawn(|| Ok(()));
     let guard = std::mem::replace(&mut session.guard, nothing);
@@ -92,7 +93,7 @@ fn ended(mut session: BackgroundSession) -> io::Result<()> {
     guard.join().map_err(panicked)?
 }
 
-/// The image is mounted: whoever waits for that may go, and nothing of its terminal is kept.
+/// Report to the parent that the image is mounted, and detach from its terminal.
 fn tell_parent() -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(b"\n")?;
@@ -105,7 +106,7 @@ fn tell_parent() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Starts a process that serves `image` at `dir`, and waits until that is mounted.
+/// Start a process that serves `image` at `dir`, and wait until it is mounted.
 ///
 /// # Errors
 ///
@@ -147,7 +148,7 @@ fn config(options: &Options<'_>) -> Result<Config> {
         MountOption::RO,
         MountOption::DefaultPermissions,
         MountOption::FSName(options.image.to_string_lossy().into()),
-        // Of root's mounts, which need no fusermount3, the kernel has to be told.
+        // fusermount3 adds it to mounts of users other than root.
         if rustix::process::geteuid().is_root() {
             MountOption::CUSTOM("subtype=daxfs".into())
         } else {

@@ -27,7 +27,7 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Opens the image file `path`.
+    /// Open the image file `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let name = shown_path(path);
         let file =
@@ -43,9 +43,9 @@ impl ImageFile {
         })
     }
 
-    /// Write the image to the block or DAX device `path`, and compare what is there then.
+    /// Write the image to the block or DAX device `path`, and verify it.
     ///
-    /// What the device holds is overwritten only if that is an image or zeros, unless `force`.
+    /// Unless `force`, the device is overwritten only if it contains an image or zeros.
     pub fn write(&self, path: &Path, force: bool) -> Result<()> {
         let bar = Bar::of("copying", self.size);
         let mut overwrite = Overwrite::new(force);
@@ -55,8 +55,8 @@ impl ImageFile {
         Ok(device.write(&self.file, self.size, &bar)?)
     }
 
-    /// Hands the image to `put`, piece by piece with the offset of each; pieces of zeros are left out if
-    /// `sparse`. Shows how far it is on a terminal.
+    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar. If
+    /// `sparse`, leave out pieces of zeros.
     pub fn copy(
         &self,
         sparse: bool,

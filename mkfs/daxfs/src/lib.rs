@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The programs `daxfs`, `mount.daxfs` and `fsck.daxfs`.
+//! The programs `daxfs`, `mount.daxfs` and `fsck.daxfs`: show, check, extract, serve, load and
+//! mount images.
+//!
+//! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages; use
+//! `daxfs-reader` and `daxfs-check` to read images in other programs.
 //!
 //! * [`options`]: the command lines
-//! * [`source`]: where an image comes from; [`reader`]: files in it
-//! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: what is done with it
-//! * `buffer`, `image`, `mount`: memory for images, and mounting it
+//! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
+//! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
+//! * `buffer`, `image`, `mount`: load images into memory and mount them
 
 mod buffer;
 mod commands;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A DAX character device, which can be mapped but not read. Besides `buffer` the only room with `unsafe`.
+//! A DAX character device, which can be mapped but not read. Only this module and `buffer` contain
+//! `unsafe`.
 
 #![allow(unsafe_code)]
 
@@ -10,21 +11,22 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// A mapped device. It is read through `/proc/self/mem`, so that memory which fails is an error instead of a
-/// signal, and no reference into it ever exists.
+/// A mapped device. It is read through `/proc/self/mem`, so that memory which fails is an error
+/// instead of a signal, and no reference into it ever exists.
 pub struct Mapping {
     base: *mut c_void,
     length: usize,
     memory: File,
 }
 
-// SAFETY: The address is nothing but a number here: bytes are read by pread(2), which any thread may call.
+// SAFETY: The address is nothing but a number here: bytes are read by pread(2), which any thread
+// may call.
 unsafe impl Send for Mapping {}
 // SAFETY: As above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps `size` bytes of `device` for reading.
+    /// Map `size` bytes of `device` for reading.
     ///
     /// # Errors
     ///
@@ -50,7 +52,7 @@ impl Mapping {
         })
     }
 
-    /// Reads at `offset`; all of `into` must lie within the mapping.
+    /// Read at `offset`; all of `into` must lie within the mapping.
     ///
     /// # Errors
     ///
@@ -67,7 +69,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `new`, and nobody has a reference into it.
+        // SAFETY: Mapped by `new`, and there is no reference into it.
         let _ = unsafe { munmap(self.base, self.length) };
     }
 }
@@ -88,7 +90,7 @@ mod tests {
         assert_eq!(&bytes, b"here");
         assert!(mapping.read(8190, &mut bytes).is_err());
         assert!(mapping.read(u64::MAX, &mut bytes).is_err());
-        // Memory behind the end of the file fails as memory does that is lost: no signal.
+        // Memory after the end of the file fails like failed memory: with an error, not a signal.
         file.set_len(0).unwrap();
         assert!(mapping.read(0, &mut bytes).is_err());
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mounting memory that a file descriptor stands for, which takes the new mount calls.
+//! Mount memory that is named by a file descriptor, with fsopen(2) and its family.
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Mount options, sorted by whom they are for.
+/// Mount options, separated by their destination.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// For the mount itself.
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Sorts `words`, such as `nosuid` and `check=none`.
+    /// Sort `words`, such as `nosuid` and `check=none`.
     pub fn parse(words: &[String]) -> Self {
         let mut options = Options {
             attributes: MountAttrFlags::empty(),
@@ -33,7 +33,7 @@ impl Options {
         };
         for word in words {
             let flag = match word.as_str() {
-                // What mount(8) passes on for its own use, and what is so anyway.
+                // Options for mount(8) itself, and defaults.
                 "" | "ro" | "rw" | "defaults" | "auto" | "noauto" | "user" | "users" | "nofail"
                 | "_netdev" | "suid" | "dev" | "exec" | "relatime" | "loop" => continue,
                 "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
@@ -56,12 +56,13 @@ impl Options {
     }
 }
 
-/// What the kernel has to say of a failed call on the mount context `fs`.
+/// Return the error of a failed call on the mount context `fs`, with the kernel's message if there
+/// is one.
 fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) -> Error {
     let mut line = [0; 1024];
     match read(fs, &mut line) {
         Ok(length) if length > 2 => {
-            // "e daxfs: ...\n": a level in front.
+            // "e daxfs: ...\n": the first letter is the level.
             let text = String::from_utf8_lossy(&line[2..length]);
             Error::Mount(text.trim_end().into())
         }
@@ -69,7 +70,7 @@ fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) 
     }
 }
 
-/// Mounts the image in `buffer`, which came from the file `source`, on `dir`.
+/// Mount the image in `buffer`, which came from the file `source`, on `dir`.
 pub fn mount(source: &Path, buffer: &Buffer, dir: &Path, options: &Options) -> Result<()> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
         let remedy = match error {

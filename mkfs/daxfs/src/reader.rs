@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds files in an image and walks through them. The image may hold anything: every record comes through the
-//! reader that the kernel uses, and a walk visits each directory once at most.
+//! Find and walk files of an image. The image may contain anything: the kernel's reader loads every
+//! record, and a walk visits each directory at most once.
 
 use crate::error::{Error, Result};
 use crate::text::shown;
@@ -16,7 +16,7 @@ const SYMLINKS: u32 = 40;
 /// Bytes of content that are read together.
 pub const PIECE: usize = 1 << 20;
 
-/// Reads an image, and puts its name and the file's in front of what goes wrong.
+/// Reads an image. Its errors start with the names of the image and the file.
 pub struct Reader<'a, S> {
     /// The image.
     pub image: Image<'a, S>,
@@ -41,9 +41,9 @@ pub struct Xattr {
     pub value: Vec<u8>,
 }
 
-/// What a walk meets.
+/// A step of a walk.
 pub enum Event<'a> {
-    /// A directory, in front of what is in it.
+    /// A directory, before its entries.
     Enter(&'a Inode),
     /// Anything else.
     File(&'a Inode),
@@ -51,26 +51,26 @@ pub enum Event<'a> {
     Leave(&'a Inode),
 }
 
-/// What a walk calls: with the path of what it meets, and its name in its directory.
+/// Called for each step of a walk, with the path and the name in its directory.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8], Event<'_>) -> Result<()> + 'a;
 
 impl<'a, S: Storage> Reader<'a, S> {
-    /// A reader of `image`, which messages call `name`.
+    /// Return a reader of `image`, which messages call `name`.
     pub fn new(image: Image<'a, S>, name: &'a str) -> Self {
         Reader { image, name }
     }
 
-    /// The message for an `error` with the file `path`.
+    /// Return the message for an `error` with the file `path`.
     pub fn fail(&self, path: &[u8], error: image::Error) -> Error {
         Error::image(self.name, path, error)
     }
 
-    /// The message for a `path` that is not what was asked for.
+    /// Return the message for a `path` that is not what was asked for.
     pub fn refuse(&self, path: &[u8], why: impl Into<Cow<'static, str>>) -> Error {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
 
-    /// The root directory.
+    /// Return the root directory.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
-    /// The inode that `name` in `directory`, which has the path `path`, leads to.
+    /// Return the inode that `name` in `directory`, which has the path `path`, leads to.
     fn child(&self, directory: &Directory, name: &[u8], path: &[u8]) -> Result<Option<Inode>> {
         let find = || {
             let Some(entry) = self.image.lookup(directory, name)? else {
@@ -93,12 +93,12 @@ impl<'a, S: Storage> Reader<'a, S> {
         find().map_err(|error| self.fail(path, error))
     }
 
-    /// The inode at `path` as a process sees it whose root is the image's: `.`, `..` and symlinks on the way are
-    /// followed, a symlink at the end if `follow`.
+    /// Return the inode at `path` as a process sees it whose root is the image's: `.`, `..` and
+    /// symlinks on the way are followed, a symlink at the end if `follow`.
     ///
     /// # Errors
     ///
-    /// There is no such file, or what is wrong with the image.
+    /// The file does not exist, or the image is damaged.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         let mut above: Vec<Inode> = Vec::new();
         let mut at = self.root()?;
@@ -151,7 +151,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(at)
     }
 
-    /// The entries of `directory`, which has the path `path`, sorted by name.
+    /// Return the entries of `directory`, which has the path `path`, sorted by name.
     ///
     /// # Errors
     ///
@@ -183,8 +183,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(children)
     }
 
-    /// Visits `start`, which has the path `path`, and all below, in the order of names, directories before what is
-    /// in them. `visit` is given the path, the name in its directory, and the inode.
+    /// Visit `start`, which has the path `path`, and all below, in the order of names, directories
+    /// before what is in them. `visit` is given the path, the name in its directory, and the inode.
     ///
     /// # Errors
     ///
@@ -204,7 +204,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         };
         visit(&path, &first.name, Event::Enter(start))?;
         let children = self.children(&directory, &path)?.into_iter();
-        // The directories that are open: each with its entries that are left and the length of its path.
+        // The directories that are open: each with its entries that are left and the length of its
+        // path.
         let mut open = vec![(first, children, path.len())];
         while let Some((directory, children, length)) = open.last_mut() {
             path.truncate(*length);
@@ -226,7 +227,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(())
     }
 
-    /// The extended attributes of `inode`, which has the path `path`.
+    /// Return the extended attributes of `inode`, which has the path `path`.
     ///
     /// # Errors
     ///
@@ -261,7 +262,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         read().map_err(|error| self.fail(path, error))
     }
 
-    /// The target of the symlink `inode`, nothing for what is no symlink.
+    /// Return the target of the symlink `inode`, nothing for what is no symlink.
     ///
     /// # Errors
     ///
@@ -277,8 +278,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(text)
     }
 
-    /// Reads content of the regular file `inode` from `offset` on; what lies behind its end is not touched, and the
-    /// number of bytes returned.
+    /// Read content of the regular file `inode` from `offset` on and return the number of
+    /// bytes. The rest of `into` is unchanged if the file ends there.
     ///
     /// # Errors
     ///
@@ -295,8 +296,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(left)
     }
 
-    /// Hands the content of the regular file `inode` to `sink`, piece by piece with the offset of each; of the holes
-    /// that the system knows nothing. Ends when `sink` fails.
+    /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
+    /// each; without holes. Stop when `sink` fails.
     ///
     /// # Errors
     ///
@@ -338,7 +339,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(())
     }
 
-    /// As [`Reader::data`], with zeros for holes.
+    /// Do as [`Reader::data`], but pass zeros for holes.
     ///
     /// # Errors
     ///
@@ -363,7 +364,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 }
 
-/// Hands zeros from `at` to `end` on.
+/// Pass zeros from `at` to `end` to `sink`.
 fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
     while *at < end {
         let length = (end - *at).min(ZEROS.len() as u64);
@@ -373,7 +374,7 @@ fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>)
     Ok(())
 }
 
-/// The directory that `inode` is.
+/// Return the directory that `inode` is.
 fn inner(inode: &Inode) -> Option<&Directory> {
     match &inode.content {
         Content::Directory(directory) => Some(directory),
@@ -381,7 +382,7 @@ fn inner(inode: &Inode) -> Option<&Directory> {
     }
 }
 
-/// The components of `path`, the first one last, without empty ones and dots.
+/// Return the components of `path`, the first one last, without empty ones and dots.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty() && *name != b".")
@@ -390,7 +391,7 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// `path/name`.
+/// Return `path/name`.
 pub fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = path.to_vec();
     append(&mut path, name);

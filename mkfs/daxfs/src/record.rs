@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file of an image in JSON, and the header of one.
+//! Files and the superblock of an image in JSON.
 
 use crate::error::Result;
 use crate::reader::{Reader, Xattr, PIECE};
@@ -59,7 +59,7 @@ struct File<'a> {
     sha256: Option<String>,
 }
 
-/// The file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
+/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
 ///
 /// # Errors
 ///
@@ -122,12 +122,12 @@ pub fn file<S: Storage>(
     Ok(serde_json::to_string(&file)?)
 }
 
-/// Bytes of buffer that reading `inode` takes.
+/// Return the size of a buffer for reading `inode`.
 pub fn buffer_for(inode: &Inode) -> usize {
     inode.size.clamp(1, PIECE as u64) as usize
 }
 
-/// Where a table stands.
+/// Offset and length of a table.
 #[derive(Serialize)]
 struct TableRecord {
     offset: u64,
@@ -143,7 +143,7 @@ impl From<Table> for TableRecord {
     }
 }
 
-/// Where everything stands.
+/// All tables.
 #[derive(Serialize)]
 struct Tables {
     inodes: TableRecord,
@@ -153,7 +153,7 @@ struct Tables {
     data: TableRecord,
 }
 
-/// What the superblock says.
+/// The superblock.
 #[derive(Serialize)]
 pub struct Header<'a> {
     version: u32,
@@ -173,16 +173,16 @@ pub struct Header<'a> {
     inodes: u64,
     tables: Tables,
     metadata_crc32c: String,
-    /// The SHA-256 that the image says it has.
+    /// The SHA-256 in the superblock.
     pub sha256: String,
 }
 
 impl<'a> Header<'a> {
-    /// What `superblock`, loaded from `memory`, says.
+    /// Create it for the image of `reader`.
     ///
     /// # Errors
     ///
-    /// That it cannot be loaded again.
+    /// The superblock cannot be loaded again.
     pub fn new<S: Storage>(reader: &Reader<'a, S>) -> Result<Self> {
         let (memory, superblock) = (reader.image.memory(), reader.image.superblock());
         let raw: layout::Superblock = load(memory, 0).map_err(|error| reader.fail(b"", error))?;
@@ -214,7 +214,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The label without padding.
+/// Return the label without padding.
 pub fn label(superblock: &Superblock) -> &[u8] {
     let label = &superblock.label;
     label.split(|&byte| byte == 0).next().unwrap_or_default()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `info`, `ls`, `cat`, `stat` and `dump`: what is in an image.
+//! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
 
 use crate::error::Result;
 use crate::reader::{Event, Reader, PIECE};
@@ -15,15 +15,15 @@ use uuid::Uuid;
 /// How `info` shows an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// For people.
+    /// Text.
     Text,
-    /// For programs.
+    /// JSON.
     Json,
-    /// For udev rules.
+    /// Properties for udev rules.
     Udev,
 }
 
-/// Shows what the superblock says.
+/// Show what the superblock says.
 ///
 /// # Errors
 ///
@@ -80,7 +80,8 @@ fn info_text(header: &Header<'_>, superblock: &Superblock, out: &mut impl Write)
     writeln!(out, "SHA-256:        {}", header.sha256)
 }
 
-/// The properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid` lead here.
+/// Return the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
+/// lead here.
 fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
     let uuid = Uuid::from_bytes(superblock.uuid);
     writeln!(out, "ID_FS_TYPE=daxfs")?;
@@ -130,17 +131,17 @@ pub struct Listing {
     pub directory: bool,
     /// The inode number as well.
     pub inode: bool,
-    /// NUL behind each name instead of a line end.
+    /// End each name with NUL instead of a newline.
     pub zero: bool,
-    /// For a person: no name disturbs the terminal.
+    /// Escape unusual characters in names, for a terminal.
     pub terminal: bool,
 }
 
-/// Lists `path`.
+/// List `path`.
 ///
 /// # Errors
 ///
-/// There is no such file, what is wrong with the image, or that the output cannot be written.
+/// The file does not exist, the image is damaged, or the output cannot be written.
 pub fn ls<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -171,7 +172,7 @@ pub fn ls<S: Storage>(
     }
 }
 
-/// One file of a listing, which is called `name` there.
+/// Print the line of a listing for one file, with the name `name`.
 fn line<S: Storage>(
     reader: &Reader<'_, S>,
     inode: &Inode,
@@ -222,7 +223,7 @@ fn put_name(out: &mut impl Write, name: &[u8], terminal: bool) -> io::Result<()>
     }
 }
 
-/// Writes the content of the file `path`.
+/// Write the content of the file `path`.
 ///
 /// # Errors
 ///
@@ -239,11 +240,11 @@ pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write
     })
 }
 
-/// Shows all that an image knows of `path`.
+/// Show all metadata of `path`.
 ///
 /// # Errors
 ///
-/// There is no such file, what is wrong with the image, or that the output cannot be written.
+/// The file does not exist, the image is damaged, or the output cannot be written.
 pub fn stat<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -308,8 +309,8 @@ pub fn stat<S: Storage>(
     Ok(written(write())?)
 }
 
-/// Writes the superblock and every file in JSON, in the order of paths; with the SHA-256 of each file's content if
-/// `sums`.
+/// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
+/// file's content if `sums`.
 ///
 /// # Errors
 ///

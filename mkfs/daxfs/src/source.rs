@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where an image comes from: a file, a block device, a DAX device, or standard input.
+//! Sources of images: a file, a block device, a DAX device, or standard input.
 
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
@@ -31,11 +31,11 @@ enum Bytes {
 }
 
 impl Source {
-    /// Opens `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
+    /// Open `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
     ///
     /// # Errors
     ///
-    /// In one line, without the path, why that cannot be read.
+    /// It cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let name = name_of(path);
         let file = if path.as_os_str() == "-" {
@@ -80,7 +80,7 @@ impl Source {
         }
     }
 
-    /// Copies a pipe to a file without a name, holes where there are zeros.
+    /// Copy a pipe to a temporary file without a name, with holes for zeros.
     fn spool(mut pipe: File, name: &str) -> Result<Self> {
         let remedy = "; set TMPDIR to a directory with room";
         let write = "cannot write a temporary file";
@@ -156,16 +156,16 @@ pub struct Opened {
     pub source: Source,
     /// Its superblock.
     pub superblock: Superblock,
-    /// What messages call it.
+    /// Name in messages.
     pub name: String,
 }
 
 impl Opened {
-    /// Opens the image at `path`, see [`Source::open`].
+    /// Open the image at `path`, see [`Source::open`].
     ///
     /// # Errors
     ///
-    /// Why it cannot be read, or is no image.
+    /// It cannot be read, or is not an image.
     pub fn open(path: &Path) -> Result<Self> {
         let name = name_of(path);
         let source = Source::open(path)?;
@@ -178,13 +178,13 @@ impl Opened {
         })
     }
 
-    /// A reader of the image.
+    /// Return a reader of the image.
     pub fn reader(&self) -> Reader<'_, Source> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
 }
 
-/// What messages call `path`.
+/// Return the name of `path` in messages.
 pub fn name_of(path: &Path) -> String {
     if path.as_os_str() == "-" {
         "standard input".into()

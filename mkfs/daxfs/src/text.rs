@@ -11,7 +11,8 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// `bytes` on one line: control characters escaped, bytes that are not UTF-8 as `\xNN`.
+/// Format `bytes` on one line: escape control characters, and show bytes that are not UTF-8 as
+/// `\xNN`.
 pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -30,12 +31,12 @@ pub fn shown(bytes: &[u8]) -> String {
     text
 }
 
-/// `path` on one line.
+/// Format `path` on one line.
 pub fn shown_path(path: &Path) -> String {
     shown(path.as_os_str().as_bytes())
 }
 
-/// What to do about an image with `problem`, with what separates it from the text in front.
+/// Return what to do about an image with `problem`, with a separator from the text before.
 pub fn remedy(problem: Problem) -> &'static str {
     match problem {
         Problem::Magic | Problem::TooSmall => "; mkdaxfs makes images",
@@ -48,7 +49,7 @@ pub fn remedy(problem: Problem) -> &'static str {
     }
 }
 
-/// A mode as ls(1) shows it, `drwxr-xr-x`.
+/// Return a mode as ls(1) shows it, `drwxr-xr-x`.
 pub fn mode(file_type: FileType, permissions: u16) -> String {
     let kind = match file_type {
         FileType::Fifo => 'p',
@@ -96,7 +97,7 @@ pub fn human(size: u64) -> String {
     size.to_string()
 }
 
-/// The name of a type, as in `dump`.
+/// Return the name of a type, as in `dump`.
 pub fn type_name(file_type: FileType) -> &'static str {
     match file_type {
         FileType::Fifo => "fifo",
@@ -109,7 +110,7 @@ pub fn type_name(file_type: FileType) -> &'static str {
     }
 }
 
-/// A time in UTC, `2026-11-20 10:32:12.000000000`.
+/// Return a time in UTC, `2026-11-20 10:32:12.000000000`.
 pub fn time(seconds: i64, nanoseconds: u32) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
@@ -117,8 +118,8 @@ pub fn time(seconds: i64, nanoseconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{nanoseconds:09}")
 }
 
-/// The Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each 4 years but not
-/// each 100 but each 400, counted from a 1st of March, so that leap days end years.
+/// Return the Gregorian date that is `days` after 1970-01-01: years of 365 days and a leap day each
+/// 4 years but not each 100 but each 400, counted from a 1st of March, so that leap days end years.
 fn date(days: i64) -> (i64, i64, i64) {
     const CENTURIES4: i64 = 146_097;
     // 0000-03-01 is 719,468 days before 1970-01-01; the range of days leaves room for the sum.

@@ -16,7 +16,7 @@ struct Fixture {
     digest: String,
 }
 
-/// An image of [`tree`].
+/// Return an image of [`tree`].
 fn fixture() -> Fixture {
     let directory = scratch();
     let (source, image) = (
@@ -42,7 +42,7 @@ impl Fixture {
         words
     }
 
-    /// The message for a failure of `command`, without the image's name in front.
+    /// Return the message for a failure of `command`, without the image's name.
     fn fail(&self, command: &str, rest: &[&str]) -> String {
         let line = fail(&self.with(command, rest), 1);
         let start = format!("daxfs: {}: ", self.image.display());
@@ -480,7 +480,7 @@ fn block_devices() {
     let device = match output {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
         _ => {
-            println!("skipped: no loop device to be had");
+            println!("SKIP: losetup cannot set up a loop device");
             return;
         }
     };

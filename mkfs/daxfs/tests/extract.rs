@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was put into an image comes out of it, by both roads; and a road that is cut leaves nothing.
+//! What was put into an image comes out of it, by both roads; and a road that is cut leaves
+//! nothing.
 
 use crate::support::{fail, run, succeed, tree, DAXFS};
 use daxfs_testing::{assert_same, image_of, listing, scratch, spec};
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// The type bits of a socket.
 const SOCKET: u32 = 0o140_000;
 
-/// Unpacks `archive` with the system's tar.
+/// Unpack `archive` with the system's tar.
 fn untar(archive: &Path, target: &Path) {
     fs::create_dir(target).unwrap();
     let tar = Command::new("tar")
@@ -206,7 +207,7 @@ fn deep_trees_and_long_paths() {
     let again = scratch.path().join("again");
     image_of(&target, &again).unwrap();
     assert!(fs::read(&again).unwrap() == fs::read(&image).unwrap());
-    // What the test leaves behind is beyond what removes it otherwise.
+    // The paths are too long for the removal of the temporary directory.
     for tree in [&source, &target] {
         let status = Command::new("rm").arg("-rf").arg(tree).status().unwrap();
         assert!(status.success());
@@ -292,8 +293,8 @@ fn targets() {
     }
 }
 
-/// Runs `daxfs extract` with `arguments` and ends it by a signal as soon as something of it is to be seen in
-/// `directory`. Returns whether the signal came in time.
+/// Run `daxfs extract` with `arguments` and ends it by a signal as soon as something of it is to be
+/// seen in `directory`. Return whether the signal came in time.
 fn interrupted(arguments: &[&std::ffi::OsStr], directory: &Path, output: Stdio) -> bool {
     let mut child = Command::new(DAXFS)
         .arg("extract")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing is written
-//! outside the directory that an image is unpacked to.
+//! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing
+//! is written outside the directory that an image is unpacked to.
 
 use crate::support::{fail, run};
 use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
@@ -57,7 +57,7 @@ fn specimen_is_fine() {
     );
 }
 
-/// Writes `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
+/// Write `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
 fn refused(mut bytes: Vec<u8>, why: &str) {
     seal(&mut bytes);
     let scratch = scratch();
@@ -79,7 +79,7 @@ fn refused(mut bytes: Vec<u8>, why: &str) {
     assert_ne!(run(&["fsck".as_ref(), image.as_os_str()]).status, 0);
 }
 
-/// A root with these entries.
+/// Return a root with these entries.
 fn root_with(fill: impl FnOnce(&mut Builder, u32) -> Vec<(Vec<u8>, u32)>) -> Vec<u8> {
     let mut builder = Builder::default();
     let root = builder.inode(DIRECTORY, 0, 0);

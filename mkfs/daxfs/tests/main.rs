@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All tests of this crate from outside in one program.
+//! All integration tests of this crate in one program.
 
 mod cli;
 mod extract;
@@ -8,7 +8,7 @@ mod hostile;
 mod output;
 mod support;
 
-/// A file that is not named above would not be compiled, and nobody would notice.
+/// A file that is not named above would silently not be compiled.
 #[test]
 fn every_file_is_named() {
     daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the commands write: all of it or an error, and never over what somebody else needs.
+//! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
 
 use crate::support::{fail, run, run_as, succeed, tree, DAXFS};
 use daxfs_testing::builder::{seal, superblock};
@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// An image of [`tree`], and where it is.
+/// Return an image of [`tree`], and where it is.
 fn image() -> (tempfile::TempDir, PathBuf) {
     let directory = scratch();
     let (source, image) = (
@@ -103,19 +103,19 @@ fn archives_that_exist() {
 #[test]
 fn devices_in_use() {
     let (directory, image) = image();
-    let behind = directory.path().join("behind");
-    fs::write(&behind, vec![0xaa; 8 << 20]).unwrap();
+    let backing = directory.path().join("backing");
+    fs::write(&backing, vec![0xaa; 8 << 20]).unwrap();
     let output = Command::new("losetup")
         .args(["--find", "--show"])
-        .arg(&behind)
+        .arg(&backing)
         .output();
     let device = match output {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
-        _ => return println!("SKIP: no loop device is available"),
+        _ => return println!("SKIP: losetup cannot set up a loop device"),
     };
     let (image, device) = (image.to_str().unwrap(), device.trim_end());
     let refused = run(&["write", image, device]);
-    let untouched = fs::read(&behind).unwrap().iter().all(|&byte| byte == 0xaa);
+    let untouched = fs::read(&backing).unwrap().iter().all(|&byte| byte == 0xaa);
     let forced = run(&["write", "--force", image, device]);
     let again = run(&["write", image, device]);
     let itself = run(&["write", "--force", device, device]);
@@ -134,7 +134,7 @@ fn devices_in_use() {
     assert!(itself.stderr.contains("is an input as well"), "{itself:?}");
 }
 
-/// As mount(8) wants it.
+/// Exit statuses and messages follow mount(8).
 #[test]
 fn mount_helper() {
     assert_eq!(run_as("/sbin/mount.daxfs", &["--nonsense"]).status, 1);
@@ -159,7 +159,7 @@ fn sizes_for_people() {
     assert!(help.text().contains("--human-readable"), "{help:?}");
 }
 
-/// Errors of the system come without their numbers.
+/// Messages contain the text of system errors, not their numbers.
 #[test]
 fn no_numbers_of_errors() {
     let (directory, image) = image();
@@ -178,7 +178,7 @@ fn no_numbers_of_errors() {
     }
 }
 
-/// Archives have access control lists in both forms.
+/// Archives contain access control lists in both forms.
 #[test]
 fn lists_in_archives() {
     let directory = scratch();
@@ -219,7 +219,7 @@ fn lists_in_archives() {
     }
 }
 
-/// Findings name the file that they are about.
+/// Findings name the affected file.
 #[test]
 fn fsck_names_paths() {
     let (_directory, image) = image();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives and container images, as mkdaxfs reads them and makes images of them. A panic is a bug, and so are a run
-//! that does not end, an image that is not valid, a message of two lines, and anything left behind.
+//! Archives and container images, as mkdaxfs reads them and makes images of them. A panic is a bug,
+//! and so are a run that does not end, an image that is not valid, a message of two lines, and a
+//! file that remains.
 //!
 //! The input says how to put an archive together, so no seeds are needed.
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything that the reader and the checker do, on any image at all. A panic is a bug, and so is a run that
-//! does not end.
+//! Read and check any image. A panic is a bug, and so is a run that does not end.
 //!
-//! The input is laid over a small valid image by exclusive or, so the empty input is that image and no seeds
-//! are needed. The first byte says whether the checksums are put right afterwards.
+//! The input is laid over a small valid image by exclusive or, so the empty input is that image and
+//! no seeds are needed. The first byte says whether the checksums are put right afterwards.
 
 #![no_main]
 
@@ -13,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// Superblock, metadata and data of the specimen without the padding behind them.
+/// Superblock, metadata and data of the specimen without the padding after them.
 static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut image = builder::specimen();
     let data = builder::superblock(&image).data;

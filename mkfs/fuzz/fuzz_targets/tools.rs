@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare, unpack. A panic is a bug,
-//! and so are a run that does not end, a message of two lines, and anything left behind by a failure.
+//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare,
+//! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file
+//! that remains after a failure.
 //!
-//! As in `image`, the input is laid over a small valid image, and its first byte says whether the checksums are put
-//! right afterwards.
+//! As in `image`, the input is laid over a small valid image, and its first byte says whether the
+//! checksums are put right afterwards.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Puts the members of a tar archive into a tree.
+//! Adds the members of a tar archive to a tree.
 
 use super::member::Placer;
 use super::stream::Stream;
@@ -10,7 +10,7 @@ use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
 use daxfs_writer::Result;
 
-/// Puts the members of the archive in `stream` into the tree.
+/// Add the members of the archive in `stream` to the tree.
 pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,
@@ -18,7 +18,7 @@ pub(super) fn read(
 ) -> Result<()> {
     let path = stream.path().to_path_buf();
     let origin = builder.tree.origins.len() as u32;
-    // Where the content is turns out at the end; messages have the name from the beginning.
+    // The container is known at the end; messages need the name before.
     builder.tree.origins.push(Origin::nothing(&path));
     let mut reader = Reader::new(stream);
     let mut placer = Placer::new(builder, origin);

@@ -13,34 +13,34 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes that tell what something is.
+/// Bytes at the start of a file that identify its type.
 pub const MAGIC: usize = 8;
 
-/// A file, or a part of one, that can be read anywhere.
+/// A file, or a part of one, that can be read at any offset.
 #[derive(Debug)]
 pub(crate) struct Blob {
     /// The file.
     pub file: File,
-    /// What to call it in messages.
+    /// Return its name in messages.
     pub path: PathBuf,
-    /// Where the part begins,
+    /// Start of the part.
     pub start: u64,
-    /// and where it ends.
+    /// End of the part.
     pub end: u64,
-    /// Whether somebody else may write to it.
+    /// Other processes may write to it.
     pub public: bool,
 }
 
 /// What an input is read from.
 pub(crate) enum Raw {
-    /// Something that can be read anywhere.
+    /// A file that can be read at any offset.
     Blob(Blob),
-    /// Something that comes once, with the bytes of it that have been read.
+    /// A pipe, with the bytes that have been read from it.
     Pipe(File, PathBuf, Vec<u8>),
 }
 
 impl Raw {
-    /// Opens `path`; `-` is standard input.
+    /// Open `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
         let stdin = path.as_os_str() == "-";
         let (file, path) = if stdin {
@@ -81,7 +81,7 @@ impl Raw {
         }))
     }
 
-    /// What to call it in messages.
+    /// Return its name in messages.
     pub fn path(&self) -> &Path {
         match self {
             Raw::Blob(blob) => &blob.path,
@@ -89,7 +89,7 @@ impl Raw {
         }
     }
 
-    /// Bytes that will be read, 0 if that is not known.
+    /// Return the number of bytes to read, or 0 if it is not known.
     pub fn size(&self) -> u64 {
         match self {
             Raw::Blob(blob) => blob.size(),
@@ -97,7 +97,7 @@ impl Raw {
         }
     }
 
-    /// Whether the first bytes are `magic`, of at most [`MAGIC`].
+    /// Return true if the first bytes are `magic`, of at most [`MAGIC`].
     pub fn begins_with(&self, magic: &[u8]) -> Result<bool> {
         match self {
             Raw::Blob(blob) => {
@@ -109,7 +109,7 @@ impl Raw {
         }
     }
 
-    /// The same as something that can be read anywhere, from a temporary file in `scratch` if need be.
+    /// Convert into a blob. Copy a pipe to a temporary file in `scratch`.
     pub fn into_blob(self, scratch: &Path) -> Result<Blob> {
         match self {
             Raw::Blob(blob) => Ok(blob),
@@ -132,12 +132,12 @@ impl Raw {
 }
 
 impl Blob {
-    /// Bytes of the blob.
+    /// Return the size in bytes.
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)
     }
 
-    /// Reads what is at `offset` of the blob, as far as it reaches.
+    /// Read up to the length of `into` at `offset`. Return less at the end of the blob.
     pub fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize> {
         let left = self.size().saturating_sub(offset);
         let length = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -154,7 +154,7 @@ impl Blob {
         Ok(filled)
     }
 
-    /// The part of the blob from `offset` on, of `size` bytes, under the name `path`.
+    /// Return the part of the blob from `offset` on, of `size` bytes, under the name `path`.
     pub fn part(&self, offset: u64, size: u64, path: PathBuf) -> Result<Self> {
         let clone = self.file.try_clone();
         let start = self.start + offset;
@@ -167,7 +167,7 @@ impl Blob {
         })
     }
 
-    /// Reads the blob, decompressed if need be.
+    /// Return a reader of the blob, decompressed if it is compressed.
     pub fn decompressed<'a>(&'a self, progress: &'a dyn Progress) -> Result<Box<dyn Read + 'a>> {
         let mut start = [0; MAGIC];
         let length = self.read_at(&mut start, 0)?;
@@ -178,7 +178,7 @@ impl Blob {
         })
     }
 
-    /// The file as a container of content.
+    /// Return the file as a container of content.
     pub fn container(&self) -> Result<Container> {
         let file = self.file.try_clone();
         let file = file.map_err(|error| Error::io(&self.path, "open the file", error))?;
@@ -190,7 +190,7 @@ impl Blob {
     }
 }
 
-/// Reads a blob from its start to its end, and tells how far it is.
+/// Reads a blob from its start to its end, and reports the progress.
 pub(crate) struct BlobReader<'a> {
     blob: &'a Blob,
     at: u64,

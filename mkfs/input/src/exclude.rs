@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Patterns of what is left out of a tree.
+//! Patterns for files to leave out of a tree.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::path::Path;
 
-/// Patterns as in .gitignore: one with a slash at its start or within is matched against the path from the root of
-/// the image, another against the name alone, at any depth. `*`, `?` and `[...]` match no slash, `**` does. One with a
-/// slash at its end matches directories only. With a directory, all below it is left out.
+/// Patterns as in .gitignore. A pattern that starts with or contains a slash is matched against the
+/// path from the root of the image, any other against the name, at any depth. `*`, `?` and `[...]`
+/// match no slash, `**` does. A pattern that ends with a slash matches directories only. Files
+/// below a matching directory are left out, too.
 pub struct Exclude {
-    /// Patterns for everything,
+    /// Patterns for all files.
     any: GlobSet,
-    /// and for directories.
+    /// Patterns for directories.
     directories: GlobSet,
 }
 
@@ -35,11 +36,11 @@ pub enum PatternError {
 }
 
 impl Exclude {
-    /// What `patterns` say; `None` if there are none.
+    /// Compile `patterns`. Return `None` if there are none.
     ///
     /// # Errors
     ///
-    /// What is wrong with a pattern.
+    /// [`PatternError`].
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
     ) -> Result<Option<Self>, PatternError> {
@@ -78,7 +79,7 @@ impl Exclude {
         }))
     }
 
-    /// Whether what is at `path`, relative to the root, is left out.
+    /// Return true if the file at `path`, relative to the root, is left out.
     pub fn matches(&self, path: &Path, directory: bool) -> bool {
         self.any.is_match(path) || directory && self.directories.is_match(path)
     }

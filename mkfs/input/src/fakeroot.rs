@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! fakeroot(1) and its like, which pretend to programs that files have other owners, or are devices.
+//! Detects fakeroot(1) and similar programs, which pretend that files have other owners or are
+//! devices.
 //!
-//! They do so through the C library, which these programs do not use for files: only the real owners are seen here.
+//! They replace functions of the C library. The tools call the kernel directly and see the real
+//! owners.
 
 use daxfs_writer::{Error, Result};
 use std::path::Path;
 
-/// Refuse `directory` if files have other owners for the programs around this one; `remedy` is what to do instead.
+/// Refuse `directory` if this process runs under such a program. `remedy` says what to do instead.
 ///
 /// # Errors
 ///

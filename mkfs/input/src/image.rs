@@ -12,7 +12,7 @@ use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, Xattr, Xat
 use daxfs_writer::{Error, Result};
 use std::path::Path;
 
-/// Puts what is in the image in `blob` into the tree.
+/// Add the files of the image in `blob` to the tree.
 pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
     let path = &blob.path;
     let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
@@ -45,7 +45,7 @@ struct Reader<'a, M> {
     image: &'a Image<'a, M>,
     path: &'a Path,
     origin: u32,
-    /// The node of each inode that was met.
+    /// The node of each inode that was read.
     nodes: Vec<Option<NodeId>>,
 }
 

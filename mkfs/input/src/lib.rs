@@ -1,8 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a tree can be read from: directories, archives, container images, daxfs images.
+//! Reads directories, tar archives, container images and daxfs images into file trees, for
+//! `daxfs-writer`.
 //!
-//! Whatever the input, the tree is the same if what it describes is the same.
+//! The tree does not depend on the kind of input: the same files give the same tree.
+//!
+//! * [`Input`]: what to read; [`read`] merges several inputs, [`layers`] keeps the layers of a
+//!   container image apart
+//! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
+//!
+//! ```
+//! use daxfs_check::Silent;
+//! use daxfs_input::{read, Input, Options, Platform};
+//!
+//! let directory = tempfile::tempdir()?;
+//! std::fs::write(directory.path().join("file"), "text")?;
+//! let options = Options {
+//!     output: None,
+//!     one_file_system: false,
+//!     exclude: None,
+//!     scratch: &std::env::temp_dir(),
+//!     platform: &Platform::default(),
+//! };
+//! let input = Input::Directory(directory.path().into());
+//! let tree = read(&[input], &options, &Silent, &mut |warning| eprintln!("{warning}"))?;
+//! assert_eq!(tree.nodes.len(), 2);
+//! assert_eq!(tree.content_size(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod archive;
 mod blob;
@@ -32,10 +57,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Something that a tree is read from.
+/// A source of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A directory, a daxfs image or a tar archive, whatever the path leads to; `-` is standard input.
+    /// A directory, a daxfs image or a tar archive, recognized by its content; `-` is standard
+    /// input.
     Any(PathBuf),
     /// A directory.
     Directory(PathBuf),
@@ -43,29 +69,29 @@ pub enum Input {
     Tar(PathBuf),
     /// A daxfs image.
     Image(PathBuf),
-    /// A container image in an OCI layout or an archive of one: the path, and a colon and the image's name behind it
-    /// if there are several.
+    /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
+    /// the image's name if there are several.
     Oci(PathBuf),
-    /// The same in an archive that `docker save` wrote.
+    /// A container image in an archive written by `docker save`.
     Docker(PathBuf),
 }
 
 /// How inputs are read.
 pub struct Options<'a> {
-    /// The directory that the image will be written to, which must not lie in the tree.
+    /// The directory that the image is written to, which must not be in the tree.
     pub output: Option<Identity>,
-    /// Leaves directories of the tree on which something else is mounted empty.
+    /// Leave mount points below the directory empty.
     pub one_file_system: bool,
-    /// What to leave out.
+    /// Files to leave out.
     pub exclude: Option<&'a Exclude>,
-    /// Where temporary files are put, which archives take that cannot be read twice.
+    /// Directory for temporary files, for archives that cannot be read twice.
     pub scratch: &'a Path,
-    /// Which container image of several.
+    /// Platform of the container image.
     pub platform: &'a Platform,
 }
 
 impl Input {
-    /// The input that `text` names: a path, with its kind and a colon in front or not.
+    /// Parse an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {
         let bytes = text.as_bytes();
         let path = |prefix: &str| -> Option<PathBuf> {
@@ -98,7 +124,7 @@ impl Input {
         }
     }
 
-    /// What the user wrote, without the kind.
+    /// Return the argument without the kind.
     pub fn path(&self) -> &Path {
         match self {
             Input::Any(path)
@@ -111,12 +137,12 @@ impl Input {
     }
 }
 
-/// Reads `inputs`, each on top of those in front of it: a directory that is there already gets what is in the new one
-/// added, anything else is replaced. What cannot be stored but is no reason to give up goes to `warn`, a line each.
+/// Read `inputs`, each on top of the previous ones. Directories are merged, other files are
+/// replaced. Call `warn` with a line for each thing that is left out.
 ///
 /// # Errors
 ///
-/// For what cannot be read, or not be stored.
+/// An input cannot be read, or has files that cannot be stored.
 pub fn read(
     inputs: &[Input],
     options: &Options<'_>,
@@ -139,8 +165,8 @@ pub fn read(
 /// A tree with the name of each layer of a container image, the lowest first.
 pub type Layers = Vec<(String, Tree)>;
 
-/// Reads the layers of the container image `input`, the lowest first, a tree with the layer's digest for each.
-/// Removed files are marked as overlayfs wants it.
+/// Read the layers of the container image `input`, the lowest first, a tree with the layer's digest
+/// for each. Removed files are marked as overlayfs requires.
 ///
 /// # Errors
 ///
@@ -152,7 +178,7 @@ pub fn layers(
     warn: &mut dyn FnMut(String),
 ) -> Result<Layers> {
     let Some(layers) = container(input, options, progress)? else {
-        let why = "has no layers; name a container image with oci: or docker: in front";
+        let why = "has no layers; name a container image with oci: or docker: before the path";
         return Err(Error::refused(input.path(), why));
     };
     let finish = |builder| finish(builder, options);
@@ -164,7 +190,7 @@ pub fn layers(
         .collect())
 }
 
-/// The layers of a container image, if `input` is one.
+/// Return the layers of a container image, if `input` is one.
 fn container(
     input: &Input,
     options: &Options<'_>,
@@ -184,14 +210,14 @@ fn container(
     }))
 }
 
-/// Splits a path from the name behind it, unless there is a file of that whole name.
+/// Split a path from the name that follows it, unless a file of the whole name exists.
 fn reference(path: &Path) -> (&Path, Option<&str>) {
     let whole = path.as_os_str().as_bytes();
     let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
     if path.exists() {
         return (path, None);
     }
-    // A name may have colons itself, as example.org:5000/name:tag does.
+    // The name may contain colons, as in example.org:5000/name:tag.
     for at in (0..whole.len()).filter(|&at| whole[at] == b':') {
         let start = Path::new(OsStr::from_bytes(&whole[..at]));
         if start.as_os_str() == "-" || start.exists() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what is in directories, several entries at a time.
+//! Reads the entries of directories, several at a time.
 
 use crate::exclude::Exclude;
 use crate::xattr::XattrReader;
@@ -20,41 +20,42 @@ use std::path::{Path, PathBuf};
 /// Bytes of directory entries that are read at a time.
 const LISTING: usize = 64 << 10;
 
-/// Entries of a directory that are kept at a time, so that a large one takes no memory for all that is known of each.
+/// Entries of a directory that are kept in memory at a time.
 const ENTRIES: usize = 4096;
 
-/// Entries of which one thread reads all, since the others would not be there in time.
+/// Entries that one thread reads alone, because starting others would take longer.
 const FEW: usize = 64;
 
-/// An open directory, and what is in it.
+/// An open directory and its entries.
 pub(crate) struct Listing {
-    /// How people call it.
+    /// Name in messages.
     pub path: PathBuf,
     /// Below the root.
     relative: PathBuf,
     fd: OwnedFd,
-    /// But `.` and `..`.
+    /// Without `.` and `..`.
     names: Vec<CString>,
-    /// What is known of all of them, if they are few.
+    /// Facts about all of them, if they are few.
     entries: Option<Vec<Result<Option<Found>>>>,
 }
 
-/// What the system says of a file.
+/// Facts about a file.
 pub(crate) struct Found {
     /// Its name.
     pub name: CString,
     /// Its inode.
     pub stat: Stat,
-    /// Where a symlink leads.
+    /// Target of a symlink.
     pub target: Option<CString>,
-    /// Its extended attributes,
+    /// Its extended attributes.
     pub xattrs: XattrSet,
-    /// and the names of those that no image can hold.
+    /// Names of extended attributes that no image can store.
     pub unknown: Vec<Vec<u8>>,
 }
 
 impl Listing {
-    /// Lists what is at `relative` in `directory`, the root if `root`; people call it `path`.
+    /// List the directory at `relative` in `directory`, which is the root if `root`. `path` is its
+    /// name in messages.
     pub fn new(
         directory: &Directory,
         relative: PathBuf,
@@ -79,18 +80,19 @@ impl Listing {
         })
     }
 
-    /// Reads the entries, if they are few, without those that `exclude` names.
+    /// Read the entries, if they are few, except those that `exclude` matches.
     pub fn read(&mut self, exclude: Option<&Exclude>) {
         if self.names.len() <= ENTRIES {
             self.entries = Some(self.entries(&self.names, exclude));
         }
     }
 
-    /// Hands every entry but those that `exclude` names to `take`, in the order of the directory.
+    /// Pass all entries except those that `exclude` matches to `take`, in the order of the
+    /// directory.
     ///
     /// # Errors
     ///
-    /// That of the first entry that cannot be read or taken.
+    /// The error of the first entry that cannot be read or taken.
     pub fn each(
         &mut self,
         exclude: Option<&Exclude>,
@@ -114,7 +116,7 @@ impl Listing {
         Ok(())
     }
 
-    /// The directory itself.
+    /// Examine the directory itself.
     ///
     /// # Errors
     ///
@@ -124,7 +126,7 @@ impl Listing {
     }
 
     fn entries(&self, names: &[CString], exclude: Option<&Exclude>) -> Vec<Result<Option<Found>>> {
-        // A path that the kernel does not take is replaced by one through the open directory.
+        // The path may be too long for the kernel: use the open directory.
         let access = match self.path.as_os_str().len() + 1 + 255 <= PATH_MAX {
             true => self.path.clone(),
             false => format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into(),
@@ -177,12 +179,12 @@ impl Listing {
     }
 }
 
-/// The type of file in a `stat` structure.
+/// Return the type of file in a `stat` structure.
 pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
     FileType::of_mode((stat.st_mode & 0o170_000) as u16)
 }
 
-/// The names in a directory, `.` and `..` not among them.
+/// Return the names in a directory, without `.` and `..`.
 fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = Vec::new();
     let mut buffer = vec![MaybeUninit::uninit(); LISTING];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Members of archives, and how they find their place in a tree.
+//! Members of archives, and their places in a tree.
 
 use super::oci::Lower;
 use crate::malformed::{Malformed, Refusal};
@@ -12,13 +12,13 @@ use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, 
 use daxfs_writer::Result;
 use std::collections::{HashSet, VecDeque};
 
-/// Most symlinks on the way to a file, as in Linux.
+/// Limit of symlinks in the path of a file, as in Linux.
 const LINKS: usize = 40;
 
 /// A member of an archive.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// As the archive has it.
+    /// Path in the archive.
     pub path: Vec<u8>,
     pub permissions: u16,
     pub uid: u32,
@@ -26,11 +26,11 @@ pub(super) struct Member {
     pub mtime: (i64, u32),
     pub xattrs: XattrSet,
     pub what: What,
-    /// Where it begins in the archive.
+    /// Offset in the archive.
     pub at: u64,
 }
 
-/// What a member is.
+/// Type and content of a member.
 #[derive(Debug)]
 pub(super) enum What {
     Regular {
@@ -60,7 +60,7 @@ impl What {
     }
 }
 
-/// The names in a path, without empty ones and dots.
+/// Return the names in a path, without empty ones and dots.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, Malform
     Ok(names)
 }
 
-/// What an archive put into a tree, and the directories on the way there.
+/// Nodes that an archive added to a tree, and the directories above them.
 #[derive(Default)]
 pub(super) struct Touched {
     nodes: HashSet<NodeId>,
@@ -89,25 +89,25 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Whether the entry `name` of `parent` is among it, which leads to `node`.
+    /// Return true if it has `node`, or the hard link `name` in `parent`.
     pub fn has(&self, parent: NodeId, name: &[u8], node: NodeId) -> bool {
         self.nodes.contains(&node) || self.links.contains(&(parent, name.to_vec()))
     }
 }
 
-/// Puts members into a tree.
+/// Adds members to a tree.
 pub(super) struct Placer<'a, 'b> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
-    /// Layers below, of which a directory or the target of a hard link is taken when it is needed.
+    /// Lower layers, from which directories and targets of hard links are copied on demand.
     pub below: Option<&'a mut Lower<'b>>,
-    /// Notes what was put into the tree, and the directories on the way there.
+    /// Records added nodes, and the directories above them.
     pub touched: Option<Touched>,
 }
 
 impl<'a> Placer<'a, '_> {
-    /// Members of the origin with that number.
+    /// Create a placer for members of the origin with that number.
     pub fn new(builder: &'a mut Builder, origin: u32) -> Self {
         Placer {
             builder,
@@ -123,7 +123,7 @@ impl<'a> Placer<'a, '_> {
         }
     }
 
-    /// Puts a member where its path leads, through symlinks on the way but never out of the tree.
+    /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
         let names = components(&member.path)?;
         let attributes = Attributes {
@@ -223,11 +223,11 @@ impl<'a> Placer<'a, '_> {
         }
     }
 
-    /// The directory that `names` lead to. Missing directories are added, if `make`, as those that nobody
-    /// describes; symlinks are followed within the tree.
+    /// Return the directory that `names` lead to. Missing directories are added if `make`; symlinks
+    /// are followed within the tree.
     pub fn walk(&mut self, names: &[&[u8]], make: bool) -> std::result::Result<NodeId, Refusal> {
         let mut at = ROOT;
-        // Straight ahead as long as there is no symlink.
+        // The common case: no symlinks.
         for (done, name) in names.iter().enumerate() {
             match self.entry(at, name)? {
                 Some(next) if self.builder.is_directory(next) => {
@@ -242,10 +242,12 @@ impl<'a> Placer<'a, '_> {
         Ok(at)
     }
 
-    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`] does.
+    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`]
+    /// does.
     ///
-    /// Return `None` if a file is in the way, or a symlink that these members brought: it has replaced the directory of
-    /// the layers below, with all that was in it. Some tools nevertheless mark each file of such a directory.
+    /// Return `None` if a file is in the way, or a symlink that these members brought: it has
+    /// replaced the directory of the layers below, with all that was in it. Some tools nevertheless
+    /// mark each file of such a directory.
     pub fn walk_to_mark(
         &mut self,
         names: &[&[u8]],
@@ -272,7 +274,7 @@ impl<'a> Placer<'a, '_> {
         Ok(Some(at))
     }
 
-    /// Goes on from `at`, through symlinks.
+    /// Continue from `at`, and follow symlinks.
     fn wind(
         &mut self,
         mut at: NodeId,
@@ -325,7 +327,7 @@ impl<'a> Placer<'a, '_> {
         Ok(at)
     }
 
-    /// What is called `name` in `parent`; if only a layer below has it, it is copied from there.
+    /// Find `name` in `parent`. If only a lower layer has it, copy it from there.
     pub fn entry(&mut self, parent: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
         if let Some(id) = self.builder.find(parent, name) {
             return Ok(Some(id));

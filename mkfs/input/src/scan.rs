@@ -31,15 +31,15 @@ const TOGETHER: usize = 32;
 /// How to read a directory.
 #[derive(Default)]
 pub struct Options<'a> {
-    /// The directory that the image will be written to, which must not lie in the tree.
+    /// The directory that the image is written to, which must not be in the tree.
     pub output: Option<Identity>,
-    /// Leaves directories on which something else is mounted empty.
+    /// Leave mount points empty.
     pub one_file_system: bool,
-    /// What to leave out.
+    /// Files to leave out.
     pub exclude: Option<&'a Exclude>,
 }
 
-/// Reads the directory at `path`. What cannot be stored but is no reason to give up goes to `warn`, a line each.
+/// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
 /// `output` is as in [`Options`].
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String))
     Ok(builder.finish())
 }
 
-/// The same, on top of what is in `builder`.
+/// Do as [`scan`], but add the files to `builder`.
 pub(crate) fn scan_into(
     builder: &mut Builder,
     path: &Path,
@@ -83,10 +83,10 @@ struct Scanner<'a> {
     builder: &'a mut Builder,
     /// Number of the origin in the tree.
     origin: u32,
-    /// Whether the tree had files before.
+    /// The tree had files before.
     merging: bool,
     options: &'a Options<'a>,
-    /// Every directory seen.
+    /// All directories.
     directories: HashMap<NodeId, Identity>,
     /// Files with several names.
     links: HashMap<Identity, NodeId>,
@@ -103,18 +103,18 @@ impl Scanner<'_> {
         &self.tree().origins[self.origin as usize]
     }
 
-    /// The directory in which everything is.
+    /// Return the directory that is read.
     fn directory_handle(&self) -> Result<&Directory> {
         match &self.origin().bytes {
             Bytes::Directory { directory, .. } => Ok(directory),
             Bytes::File(_) | Bytes::Nothing => {
-                let why = "not a directory; name the directory that the image shall hold";
+                let why = "not a directory; name a directory";
                 Err(Error::refused(self.origin().path(), why))
             }
         }
     }
 
-    /// The path of a directory, for people.
+    /// Return the path of a directory for messages.
     fn shown(&self, id: NodeId) -> PathBuf {
         self.origin().show(&self.tree().relative_path(id))
     }
@@ -122,7 +122,7 @@ impl Scanner<'_> {
     fn root(&mut self, path: &Path) -> Result<()> {
         let stat = self.directory_handle()?.stat();
         let stat = stat.map_err(|error| Error::io(path, "examine", error))?;
-        // The path itself may be a symlink, which "." behind it resolves.
+        // The path may be a symlink, which a "." after it resolves.
         let mut unknown = Vec::new();
         let set = XattrReader::new().read(
             &path.join("."),
@@ -132,7 +132,7 @@ impl Scanner<'_> {
         let attributes = self.attributes(&stat, set, unknown, path)?;
         self.enter(ROOT, &stat, path)?;
         self.builder.describe(ROOT, attributes, self.origin);
-        // Directories are read when their numbers come off the stack; no others are open meanwhile.
+        // Directories are open only while they are read.
         let mut pending = vec![ROOT];
         while !pending.is_empty() {
             let some = pending.split_off(pending.len().saturating_sub(TOGETHER));
@@ -151,14 +151,14 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Lists the names in a directory.
+    /// List the names in a directory.
     fn list(&self, id: NodeId) -> Result<Listing> {
         let directory = self.directory_handle()?;
         let relative = self.tree().relative_path(id);
         Listing::new(directory, relative, self.shown(id), id == ROOT)
     }
 
-    /// Adds what is in a directory.
+    /// Add the entries of a directory.
     fn directory(
         &mut self,
         id: NodeId,
@@ -190,7 +190,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Adds a file, called `name` in the directory `parent`, unless it is there under another name.
+    /// Add a file, called `name` in the directory `parent`, unless the tree has it under another
+    /// name.
     fn child(
         &mut self,
         found: Found,
@@ -216,7 +217,7 @@ impl Scanner<'_> {
         Ok(node)
     }
 
-    /// Adds a directory, or what it has to one that is there already.
+    /// Add a directory, or merge it with an existing one.
     fn subdirectory(
         &mut self,
         found: Found,
@@ -248,7 +249,7 @@ impl Scanner<'_> {
         Ok(node)
     }
 
-    /// Notes that `id` is the directory in `stat`.
+    /// Record that `id` is the directory in `stat`.
     fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
         if self.options.output == Some(identity(stat)) {
             let why = "the image would be written into the tree it is made of; write it elsewhere";
@@ -258,7 +259,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// A directory below itself, as bind mounts make it, would never end.
+    /// Refuse a directory that contains itself through a bind mount.
     fn refuse_loop(&self, parent: NodeId, stat: &Stat, path: &Path) -> Result<()> {
         let mut above = parent;
         loop {
@@ -274,7 +275,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Adds an inode.
+    /// Add an inode.
     fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
         let kind = kind(&found, path)?;
         let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path)?;
@@ -287,7 +288,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// The attributes of the file at `path`, with a note of the extended ones that are `unknown`.
+    /// Return the attributes of the file at `path`. Record its `unknown` extended attributes.
     fn attributes(
         &mut self,
         stat: &Stat,
@@ -314,7 +315,7 @@ impl Scanner<'_> {
     }
 }
 
-/// What a file is; `path` is its name for messages.
+/// Return the kind of a file. `path` is its name in messages.
 fn kind(found: &Found, path: &Path) -> Result<Kind> {
     let stat = &found.stat;
     Ok(match file_type(stat) {
@@ -343,7 +344,7 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
     })
 }
 
-/// A device number that Linux cannot have.
+/// A device number that Linux does not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("device number {major}:{minor} is beyond what Linux knows")]
 pub struct DeviceError {
@@ -351,7 +352,11 @@ pub struct DeviceError {
     minor: u32,
 }
 
-/// A device node with that major and minor number, or why there is none.
+/// Return a device node with that major and minor number.
+///
+/// # Errors
+///
+/// [`DeviceError`] if Linux does not support the numbers.
 pub(crate) fn device(
     file_type: FileType,
     (major, minor): (u32, u32),
@@ -366,7 +371,7 @@ pub(crate) fn device(
     })
 }
 
-/// A line for each of the extended attributes that an image cannot hold.
+/// Return a line for each extended attribute that images cannot store.
 fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item = String> + '_ {
     unknown.iter().map(|(name, (path, files))| {
         let name = daxfs_writer::shown(Path::new(OsStr::from_bytes(name)));

@@ -16,22 +16,22 @@ use std::path::Path;
 /// Bytes that are read together.
 pub const BUFFER: usize = 256 << 10;
 
-/// Most memory that decoding xz may take; the strongest preset takes 65 MiB.
+/// Memory limit of decoding xz; the strongest preset takes 65 MiB.
 const XZ_MEMORY: u64 = 512 << 20;
 
-/// A stream of which the content of files is kept.
+/// A stream that stores the content of files.
 pub(crate) enum Stream<'a> {
-    /// It stays where it is.
+    /// The content stays in the input.
     Direct {
         blob: &'a Blob,
         /// Offset in the blob of the next byte.
         at: u64,
-        /// The bytes in front of `ahead_end`.
+        /// The bytes before `ahead_end`.
         ahead: Vec<u8>,
         ahead_end: u64,
         progress: &'a dyn Progress,
     },
-    /// It is copied to a file.
+    /// The content is copied to a file.
     Spooled {
         reader: Box<dyn Read + 'a>,
         path: &'a Path,
@@ -40,7 +40,7 @@ pub(crate) enum Stream<'a> {
     },
 }
 
-/// A temporary file for the content of files that come compressed or from a pipe.
+/// A temporary file for the content of compressed archives and pipes.
 pub(crate) struct Spool<'a> {
     pub file: File,
     directory: &'a Path,
@@ -64,7 +64,7 @@ impl<'a> Spool<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// The bytes of `raw`, decompressed. `scratch` is a directory for temporary files.
+    /// Return the bytes of `raw`, decompressed. `scratch` is a directory for temporary files.
     pub fn new(raw: &'a Raw, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         match raw {
             Raw::Blob(blob) => Self::of_blob(blob, scratch, progress),
@@ -80,7 +80,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The bytes of `blob`, decompressed.
+    /// Return the bytes of `blob`, decompressed.
     pub fn of_blob(blob: &'a Blob, scratch: &'a Path, progress: &'a dyn Progress) -> Result<Self> {
         let mut start = [0; MAGIC];
         let length = blob.read_at(&mut start, 0)?;
@@ -106,7 +106,7 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// What to call it in messages.
+    /// Return its name in messages.
     pub fn path(&self) -> &'a Path {
         match self {
             Stream::Direct { blob, .. } => &blob.path,
@@ -114,14 +114,14 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Offset of the next byte in the decompressed stream.
+    /// Return the offset of the next byte in the decompressed stream.
     pub fn position(&self) -> u64 {
         match self {
             Stream::Direct { at, .. } | Stream::Spooled { at, .. } => *at,
         }
     }
 
-    /// Reads as much as there is, up to the length of `into`.
+    /// Read as much as there is, up to the length of `into`.
     pub fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         match self {
             Stream::Direct {
@@ -164,7 +164,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Reads all of `into`.
+    /// Read all of `into`.
     pub fn read_exact(&mut self, into: &mut [u8]) -> Result<()> {
         if self.read(into)? < into.len() {
             return Err(self.cut_short());
@@ -172,12 +172,12 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The error for a stream that ends too early.
+    /// Return the error for a stream that ends too early.
     pub fn cut_short(&self) -> Error {
         cut_short(self.path(), self.position())
     }
 
-    /// Passes over `size` bytes.
+    /// Skip `size` bytes.
     pub fn skip(&mut self, size: u64) -> Result<()> {
         match self {
             Stream::Direct {
@@ -204,7 +204,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Keeps the next `size` bytes, and returns their offset in the container.
+    /// Keep the next `size` bytes, and return their offset in the container.
     pub fn keep(&mut self, size: u64) -> Result<u64> {
         let Stream::Spooled {
             reader,
@@ -243,8 +243,8 @@ impl<'a> Stream<'a> {
         Ok(start)
     }
 
-    /// Reads the rest, so that whoever writes it is not stopped and checksums at its end are verified; returns
-    /// where the content is that was kept.
+    /// Read the rest, so that its writer is not blocked and checksums at its end are verified.
+    /// Return the container of the stored content.
     pub fn finish(self) -> Result<Container> {
         match self {
             Stream::Direct { blob, .. } => blob.container(),
@@ -261,13 +261,13 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The error for a stream that ends at byte `at`, too early.
+/// Return the error for a stream that ends at byte `at`, too early.
 fn cut_short(path: &Path, at: u64) -> Error {
     let why = format!("ends in the middle of a file, at byte {at}; it is cut short, get it again");
     Error::refused(path, why)
 }
 
-/// An error of reading or decompressing.
+/// Return an error of reading or decompressing.
 fn broken(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
@@ -281,7 +281,8 @@ fn broken(path: &Path, error: io::Error) -> Error {
     }
 }
 
-/// What decompresses a stream that begins with `start`; the stream itself if it is not compressed.
+/// Return a decoder for a stream that starts with `start`, or the stream itself if it is not
+/// compressed.
 pub(super) fn decoder<'a, R: BufRead + 'a>(
     start: &[u8],
     reader: R,
@@ -308,12 +309,12 @@ pub(super) fn decoder<'a, R: BufRead + 'a>(
     }))
 }
 
-/// Whether a stream begins with a frame that zstd passes over.
+/// Return true if a stream starts with a frame that zstd skips.
 fn is_skippable(start: &[u8]) -> bool {
     start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18]
 }
 
-/// Starts of streams that others decompress.
+/// Magic numbers of other compression formats.
 const OTHERS: [(&[u8], &str); 4] = [
     (b"BZh", "bzip2"),
     (b"LZIP", "lzip"),

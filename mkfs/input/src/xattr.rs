@@ -9,17 +9,17 @@ use rustix::fs::{lgetxattr, llistxattr};
 use rustix::io::Errno;
 use std::path::Path;
 
-/// Splits the full name of an attribute into the prefix that stands for its start and the rest.
+/// Split the name of an attribute into its prefix and the rest.
 pub(crate) fn split_name(name: &[u8]) -> Option<(XattrPrefix, &[u8])> {
     XattrPrefix::ALL.into_iter().find_map(|prefix| {
         let rest = name.strip_prefix(prefix.text().as_bytes())?;
-        // Some prefixes are whole names, the others are no names.
+        // Some prefixes are complete names, the others need a rest.
         let whole = !prefix.text().ends_with('.');
         (whole == rest.is_empty()).then_some((prefix, rest))
     })
 }
 
-/// Reads what a pair of calls in the style of getxattr(2) returns: first its size, then its bytes.
+/// Call a function like getxattr(2), and enlarge the buffer if it is too small.
 fn sized(
     buffer: &mut Vec<u8>,
     mut call: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
@@ -36,7 +36,7 @@ fn sized(
     }
 }
 
-/// Reads the extended attributes of files, with buffers that it keeps.
+/// Reads extended attributes, and reuses its buffers.
 pub(crate) struct XattrReader {
     list: Vec<u8>,
     value: Vec<u8>,
@@ -50,8 +50,8 @@ impl XattrReader {
         }
     }
 
-    /// The extended attributes of what `access` leads to; `shown` is its name for messages. Names that no
-    /// image can hold go to `unknown`.
+    /// Return the extended attributes of the file at `access`; `shown` is its name in messages.
+    /// Call `unknown` with names that no image can store.
     pub fn read(
         &mut self,
         access: &Path,
@@ -75,7 +75,8 @@ impl XattrReader {
             };
             let length = match sized(&mut self.value, |buffer| lgetxattr(access, name, buffer)) {
                 Ok(length) => length,
-                // Removed meanwhile, or listed by a file system or security module that keeps no value.
+                // It was removed, or the file system or security module lists a name without a
+                // value.
                 Err(Errno::NODATA | Errno::NOTSUP) => continue,
                 Err(error) => {
                     let operation = "read an extended attribute";

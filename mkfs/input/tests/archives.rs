@@ -5,14 +5,14 @@
 use daxfs_testing::feed::feed;
 use proptest::prelude::*;
 
-/// In memory where that is possible, since every image is synced.
+/// Create a scratch directory, in memory if possible, because every image is synced.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// One of every member, and each behind every other.
+/// Test one member of each kind, and each kind after every other.
 #[test]
 fn members() {
     let directory = scratch();

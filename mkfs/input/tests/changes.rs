@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A tree that changes between the scan and the copy is an error that names the file, and so is one that
-//! changes in the middle of either; and so is an image that is not what was written.
+//! A tree that changes between the scan and the copy is an error that names the file, and so is one
+//! that changes in the middle of either; and so is an image that is not what was written.
 
 use daxfs_check::{Progress, Silent};
 use daxfs_input::scan;
@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it, and returns
-/// the message of the failure to copy it.
+/// Scans a tree with the file `a/file` of 10,000 bytes and the empty file `a/empty`, changes it,
+/// and returns the message of the failure to copy it.
 fn after(change: impl FnOnce(&Path)) -> String {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("tree");
@@ -172,7 +172,7 @@ fn archives_that_change() {
 #[test]
 fn files_that_lie() {
     for (directory, expected) in [
-        ("/proc/sys/kernel/random", "it goes on behind its size of 0"),
+        ("/proc/sys/kernel/random", "it goes on after its size of 0"),
         (
             "/sys/kernel/mm/transparent_hugepage",
             "changed while it was read",

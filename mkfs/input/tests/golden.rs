@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bytes of one image are pinned: who changes the format or the order of things must change them here,
-//! and knows that images made before and after differ.
+//! The bytes of one image are pinned: who changes the format or the order of things must change
+//! them here, and knows that images made before and after differ.
 
 use daxfs_check::Silent;
 use daxfs_input::scan;
@@ -11,7 +11,7 @@ use daxfs_writer::{make, Output};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Whether files that are alike are stored once, whether small ones are packed; digest and UUID.
+/// Options dedupe and pack; digest and UUID.
 const EXPECTED: [(bool, bool, &str, &str); 3] = [
     (
         false,
@@ -57,7 +57,7 @@ fn file(size: usize) -> Item {
     item(Kind::File(0, bytes, size as u64))
 }
 
-/// The SHA-256 of an image as Documentation/format.rst defines it.
+/// Return the SHA-256 of an image as Documentation/format.rst defines it.
 fn defined_digest(mut image: Vec<u8>) -> [u8; 32] {
     image[220..256].fill(0);
     let pieces = image.chunks(2 << 20).map(Sha256::digest);
@@ -105,7 +105,7 @@ fn digest_is_pinned() {
     }
     let scratch = daxfs_testing::scratch();
     let mut tree = scan::scan(&root, None, |warning| panic!("{warning}")).unwrap();
-    // The test may run as anybody.
+    // The test may run as any user.
     for node in &mut tree.nodes {
         node.attributes.uid = 1000;
         node.attributes.gid = 100;

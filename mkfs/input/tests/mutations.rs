@@ -50,7 +50,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
     }
 }
 
-/// Makes the checksums of headers right, where there seem to be headers.
+/// Make the checksums of headers right, where there seem to be headers.
 fn seal(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {
         if &block[257..262] == b"ustar" {
@@ -81,7 +81,7 @@ fn archives() -> &'static [Vec<u8>] {
     })
 }
 
-/// Reads it, which must end.
+/// Read it, which must end.
 fn reads(input: Input, scratch: &Path) -> bool {
     let options = Options {
         output: None,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files of one content are stored once, small files take no more room than they must, and neither changes
-//! what the image holds.
+//! Files of one content are stored once, small files take no more room than they must, and neither
+//! changes what the image holds.
 
 use daxfs_check::memory::FileMemory;
 use daxfs_reader::{layout, Content, Image, Inode, Superblock};
@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Makes an image of `tree`, compares it with the tree, and returns its superblock and inodes.
+/// Make an image of `tree`, compares it with the tree, and return its superblock and inodes.
 fn image(tree: &Path, options: &Options) -> (Superblock, Vec<Inode>) {
     let scratch = daxfs_testing::scratch();
     let path = scratch.path().join("image");
@@ -34,7 +34,7 @@ fn data(inode: &Inode) -> Option<u64> {
     }
 }
 
-/// The offsets of the data, without those that are shared.
+/// Return the offsets of the data, without those that are shared.
 fn different(inodes: &[Inode]) -> usize {
     inodes
         .iter()

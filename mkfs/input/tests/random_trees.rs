@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random trees become images that hold the same, whatever order the files were created in.
+//! Images of random trees have the same files, and do not depend on the order in which the files
+//! were created.
 
 use daxfs_testing::{assert_same, image_of, listing::of_directory, listing_of, spec};
 use proptest::prelude::*;

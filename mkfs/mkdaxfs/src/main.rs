@@ -30,7 +30,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Exit status: wrong usage.
 const USAGE: u8 = 2;
 
-/// Everything that the options say about what goes into the image.
+/// Options about the content of the image.
 struct Wishes {
     inputs: Vec<Input>,
     exclude: Option<Exclude>,
@@ -98,7 +98,7 @@ impl Wishes {
         })
     }
 
-    /// Return what the output may overwrite: with --force anything, but none of the files that are read.
+    /// Return what the output may overwrite: anything with --force, except the inputs.
     fn overwrite(&self, args: &Args) -> Overwrite {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {
@@ -114,7 +114,7 @@ impl Wishes {
         overwrite
     }
 
-    /// Reads the inputs. Those that take temporary files put them into `scratch`.
+    /// Read the inputs. Temporary files go to `scratch`.
     fn read(
         &self,
         args: &Args,
@@ -144,12 +144,13 @@ impl Wishes {
     }
 }
 
-/// The image's file name for the layer with that number and digest: in their order, the lowest first.
+/// Return the image's file name for the layer with that number and digest: in their order, the
+/// lowest first.
 fn layer_name(number: usize, digest: &str) -> String {
     format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
 }
 
-/// Says what the image would be.
+/// Report the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
@@ -171,7 +172,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Makes an image of `tree` in `output` and says so; `start` is when that began.
+/// Make an image of `tree` in `output` and report it. `start` is when the program started.
 fn image(
     args: &Args,
     wishes: &Wishes,
@@ -199,7 +200,7 @@ fn image(
     Ok(tell(args, &made, on_stdout)?)
 }
 
-/// Makes the image or, of layers, the images; nothing is left of one if that fails.
+/// Make the image, or the images of layers. No file remains of one that fails.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;

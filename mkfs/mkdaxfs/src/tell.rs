@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Says what was made.
+//! Reports the result.
 
 use crate::options::Args;
 use daxfs_command::stdout::{self, say};
@@ -10,15 +10,15 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// What there is to say of an image.
+/// An image to report.
 pub struct Made<'a> {
     /// Its name.
     pub image: &'a Path,
-    /// Its bytes,
+    /// Its size in bytes.
     pub size: u64,
-    /// and inodes.
+    /// Its number of inodes.
     pub inodes: u64,
-    /// All about it, unless nothing was written.
+    /// The rest, unless nothing was written.
     pub written: Option<&'a Summary>,
     /// How long it took.
     pub took: Duration,
@@ -28,14 +28,14 @@ pub struct Made<'a> {
 ///
 /// # Errors
 ///
-/// That it cannot be written to standard output. The image is made all the same.
+/// Standard output cannot be written. The image is complete nevertheless.
 pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout::Error> {
     if args.quiet {
         return Ok(());
     }
     let text = if args.json { json(made) } else { line(made) };
     if on_stdout {
-        // Where errors go there is nothing else to tell.
+        // There is no other place to report an error.
         let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(());
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives as others write them give the image that their directory gives, byte for byte.
+//! Archives of other programs give the same image as their directory, byte for byte.
 
 use crate::support::fixture::{self, Can, ALL};
 use crate::support::{available, everything, make, mkdaxfs, produce, run, skip};
@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The archive must give an image of exactly these bytes.
+/// Check that the archive gives an image of exactly these bytes.
 #[track_caller]
 fn gives(archive: &Path, expected: &[u8]) {
     let scratch = scratch();
@@ -148,7 +148,8 @@ fn python() {
     }
 }
 
-/// Plain or compressed, from a file or a pipe; of a file that standard input is, what lies ahead.
+/// Archives are plain or compressed, from a file or a pipe. A file on standard input is read from
+/// its current offset.
 #[test]
 fn compression_and_pipes() {
     let (directory, tree, expected) = fixture::imaged(ALL);
@@ -303,7 +304,7 @@ fn large_members() {
     }
 }
 
-/// What comes later wins, and a file stays as long as it has a name.
+/// The last member with a name wins, and a file remains as long as it has a name.
 #[test]
 fn repeated_members() {
     let directory = tempfile::tempdir().unwrap();
@@ -325,7 +326,7 @@ fn repeated_members() {
         &at.join("archive.tar"),
         &fs::read(at.join("image")).unwrap(),
     );
-    // The same from three inputs, whatever they are.
+    // The same from three inputs of different kinds.
     let script =
         r#"set -e; cd "$1"; for d in a b c; do tar --format=posix -C $d -cf $d.tar .; done"#;
     produce(Command::new("bash").args(["-c", script, "-"]).arg(at));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command line: exit statuses, messages, options, and that nothing is left behind.
+//! The command line: exit statuses, messages, options, and that no files remain.
 
 use crate::support::{is_root, make, mkdaxfs, run, skip, Run};
 use daxfs_testing::builder::superblock;
@@ -17,7 +17,7 @@ fn tree(at: &Path) -> std::path::PathBuf {
     tree
 }
 
-/// A run that must fail with a message of one line, which is returned.
+/// Check that `run` failed with a message of one line, and return the message.
 fn fails(run: &Run, status: i32) -> String {
     assert_eq!(run.status, status, "{run:?}");
     assert_eq!(run.stdout, "");
@@ -33,6 +33,23 @@ fn names(directory: &Path) -> Vec<String> {
     names
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+/// The image in the documentation of daxfs-reader.
+#[test]
+fn example_of_the_reader() {
+    let directory = scratch();
+    let (tree, image) = (
+        directory.path().join("tree"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("hello"), "Hello, world!\n").unwrap();
+    symlink("hello", tree.join("link")).unwrap();
+    let options = "--label small --padding 4096 --mtime 0 --time 0 --all-root --mode u=rwX,go=rX";
+    make(options.split(' '), &tree, &image);
+    let example = include_bytes!("../../reader/tests/small.daxfs");
+    assert!(fs::read(&image).unwrap() == example);
 }
 
 #[test]
@@ -152,7 +169,8 @@ fn build_time() {
     assert_eq!(time(), (2, 0));
 }
 
-/// The default UUID depends on content, on names and on the options, not on what the image is called.
+/// The default UUID depends on content, on names and on the options, not on what the image is
+/// called.
 #[test]
 fn default_uuid() {
     let directory = scratch();
@@ -219,7 +237,7 @@ fn bad_paths() {
     assert_eq!(names(&tree), ["dir"]);
 }
 
-/// An image is replaced by one that is complete, and by nothing else.
+/// Only a complete image replaces an existing one.
 #[test]
 fn existing_image() {
     let directory = scratch();
@@ -236,14 +254,14 @@ fn existing_image() {
     make(["-q", "--force"], &tree, &at.join("link"));
     assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new("image"));
     assert_eq!(&fs::read(&image).unwrap()[1..6], b"daxfs");
-    // As the umask wants it.
+    // Permissions follow the umask.
     let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::umask(old);
     let mode = image.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o666 & !old.as_raw_mode());
 }
 
-/// In the working directory, through a symlink to the tree, with paths that are no text.
+/// In the working directory, through a symlink to the tree, with paths that are not UTF-8.
 #[test]
 fn odd_paths() {
     use std::os::unix::ffi::OsStrExt;

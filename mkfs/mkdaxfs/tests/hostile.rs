@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives that are damaged, or that want to lead astray.
+//! Damaged and malicious archives.
 
 use crate::support::fixture::{self, Can};
 use crate::support::{available, make, mkdaxfs, produce, run, skip};
@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a member.
+/// Run a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a
+/// member.
 fn crafted(at: &Path, script: &str) -> PathBuf {
     let archive = at.join("crafted.tar");
     let prelude = "import io, sys, tarfile, os\n\
@@ -95,7 +96,7 @@ fn hostile_names() {
     }
 }
 
-/// What is no archive, or not all of one.
+/// Files that are not archives, and truncated archives.
 #[test]
 fn damaged_archives() {
     let (directory, tree, _) = fixture::imaged(Can::default());

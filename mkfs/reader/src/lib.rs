@@ -4,7 +4,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-// A link to the directory from which the kernel module is built. A package holds a copy of the files.
+// A link to the directory from which the kernel module is built. A package holds a copy of the
+// files.
 mod image;
 mod slice;
 

@@ -26,7 +26,8 @@ impl Memory for &[u8] {
     }
 }
 
-/// Return the CRC-32C of `bytes` that follow bytes with the CRC-32C `crc`, without special instructions.
+/// Return the CRC-32C of `bytes` that follow bytes with the CRC-32C `crc`, without special
+/// instructions.
 #[cfg(any(test, not(feature = "std")))]
 fn portable(crc: u32, bytes: &[u8]) -> u32 {
     /// CRC-32C of each byte.

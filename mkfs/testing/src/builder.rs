@@ -27,7 +27,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds an inode and returns its number.
+    /// Add an inode and return its number.
     pub fn inode(&mut self, mode: u16, size: u64, data: u64) -> u32 {
         self.inodes.push(layout::Inode {
             mode: mode.into(),
@@ -39,7 +39,7 @@ impl Builder {
         self.inodes.len() as u32
     }
 
-    /// Adds a regular file; offsets of data are relative to the data table until [`Builder::image`].
+    /// Add a regular file; offsets of data are relative to the data table until [`Builder::image`].
     pub fn file(&mut self, content: &[u8]) -> u32 {
         let ino = self.inode(
             REGULAR | 0o644,
@@ -51,7 +51,7 @@ impl Builder {
         ino
     }
 
-    /// Adds a symlink.
+    /// Add a symlink.
     pub fn symlink(&mut self, target: &[u8]) -> u32 {
         let ino = self.inode(
             SYMLINK | 0o777,
@@ -62,7 +62,8 @@ impl Builder {
         ino
     }
 
-    /// Makes the inode `ino` a directory of `entries`; children that are directories must exist already.
+    /// Make the inode `ino` a directory of `entries`; children that are directories must exist
+    /// already.
     pub fn directory(&mut self, ino: u32, parent: u32, mut entries: Vec<(Vec<u8>, u32)>) {
         entries.sort_by(|a, b| (name_hash(&a.0), &a.0).cmp(&(name_hash(&b.0), &b.0)));
         let first = self.dirents.len();
@@ -96,7 +97,7 @@ impl Builder {
         }
     }
 
-    /// Adds a set with one attribute and returns the reference to it.
+    /// Add a set with one attribute and return the reference to it.
     pub fn xattr(&mut self, prefix: u8, name: &[u8], value: &[u8]) -> u32 {
         let reference = self.xattrs.len() as u32 / 8 + 1;
         let length = size_of::<layout::XattrSet>()
@@ -120,7 +121,7 @@ impl Builder {
         reference
     }
 
-    /// The image, whose root is inode 1.
+    /// Return the image, whose root is inode 1.
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; SUPERBLOCK_SIZE as usize];
         let mut table = |bytes: &[u8], align: usize| {
@@ -175,12 +176,12 @@ impl Builder {
     }
 }
 
-/// The superblock's record in `image`.
+/// Return the superblock's record in `image`.
 pub fn superblock(image: &[u8]) -> layout::Superblock {
     layout::Superblock::read_from_prefix(image).unwrap().0
 }
 
-/// Sets the checksums to what they should be.
+/// Set the checksums to what they should be.
 pub fn seal(image: &mut [u8]) {
     let record = size_of::<layout::Superblock>();
     if image.len() < record {
@@ -213,7 +214,7 @@ pub mod ino {
     pub const OTHER: u32 = 9;
 }
 
-/// A small valid image with an inode of every kind.
+/// Return a small valid image with an inode of every kind.
 pub fn specimen() -> Vec<u8> {
     let mut builder = Builder::default();
     builder.inode(DIRECTORY, 0, 0);

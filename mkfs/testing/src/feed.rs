@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives and container images out of any bytes at all, and all that is done with them; also for the fuzz target.
+//! Archives and container images out of any bytes at all, and all that is done with them; also for
+//! the fuzz target.
 //!
-//! The bytes are a program of sorts: how to put together members of all kinds, damaged here and there, so that a few
-//! of them lead deep. The first says what comes out: a tar archive of members or of the bytes as they are, layers.
+//! The bytes are a program of sorts: how to put together members of all kinds, damaged here and
+//! there, so that a few of them lead deep. The first says what comes out: a tar archive of members
+//! or of the bytes as they are, layers.
 
 use daxfs_check::digest::hex;
 use daxfs_check::Silent;
@@ -20,11 +22,12 @@ const BLOCK: usize = 512;
 /// Trees with more content than this are not made into images, which would take too long.
 const CONTENT: u64 = 4 << 20;
 
-/// Reads what `input` says, in `directory`, and makes images of it.
+/// Read what `input` says, in `directory`, and make images of it.
 ///
 /// # Panics
 ///
-/// If anything goes wrong that must not: an image that is not valid, a message of several lines, a file left behind.
+/// If anything goes wrong that must not: an image that is not valid, a message of several lines, a
+/// file that remains.
 pub fn feed(input: &[u8], directory: &Path) {
     let Some((&mode, rest)) = input.split_first() else {
         return;
@@ -69,11 +72,13 @@ pub fn feed(input: &[u8], directory: &Path) {
     assert_eq!(directory.read_dir().unwrap().count(), 0);
 }
 
-/// What is read can be made into an image, or there is a reason that the user can do something about.
+/// What is read can be made into an image, or there is a reason that the user can do something
+/// about.
 fn image(tree: &Tree, directory: &Path) {
     let options = write::Options {
         pack: tree.nodes.len() % 2 == 0,
-        // Nearly all images would be padding, and writing and checking that would take nearly all the time.
+        // Nearly all images would be padding, and writing and checking that would take nearly all
+        // the time.
         padding: 4096,
         ..Default::default()
     };
@@ -106,7 +111,7 @@ fn file(path: &Path, bytes: &[u8]) -> PathBuf {
 
 // ---- archives -----------------------------------------------------------------------------------------------------
 
-/// A header, and the data behind it.
+/// Return a header followed by data.
 fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
@@ -126,14 +131,14 @@ fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8>
     block
 }
 
-/// Puts the checksum of a header right.
+/// Put the checksum of a header right.
 fn seal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block[..BLOCK].iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
-/// Puts the checksums of all headers right, as far as they can be told from data.
+/// Put the checksums of all headers right, as far as they can be told from data.
 fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while at + BLOCK <= archive.len() {
@@ -167,7 +172,7 @@ fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// A sparse member as old GNU tar wrote it, with its map in two blocks.
+/// Return a sparse member as old GNU tar wrote it, with its map in two blocks.
 fn gnu_sparse() -> Vec<u8> {
     let mut bytes = member(b"old-sparse", b'S', b"", 0o644, &[7; 1024]);
     for (at, text) in [(386, 0), (398, 512), (410, 8192), (422, 512)] {
@@ -295,7 +300,7 @@ impl Program<'_> {
         }
     }
 
-    /// Damages `bytes` at up to three places.
+    /// Damage `bytes` at up to three places.
     fn damage(&mut self, bytes: &mut [u8]) {
         for _ in 0..self.byte() % 4 {
             let at = (usize::from(self.byte()) << 8) | usize::from(self.byte());
@@ -306,7 +311,7 @@ impl Program<'_> {
         }
     }
 
-    /// An archive of the next members, up to the byte that ends it.
+    /// Return an archive of the next members, up to the byte that ends it.
     fn archive(&mut self) -> Vec<u8> {
         let members = members();
         let mut archive = Vec::new();
@@ -322,7 +327,7 @@ impl Program<'_> {
         archive
     }
 
-    /// A text with some of it damaged.
+    /// Return a text with some of it damaged.
     fn text(&mut self, text: String) -> Vec<u8> {
         let mut bytes = text.into_bytes();
         self.damage(&mut bytes);
@@ -336,7 +341,7 @@ fn assembled(program: &[u8]) -> Vec<u8> {
 
 // ---- container images ---------------------------------------------------------------------------------------------
 
-/// The blobs of a layout, each with its digest, and its index.
+/// Return the blobs of a layout, each with its digest, and its index.
 fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     let mut program = Program(program);
     let mut blobs = Vec::new();
@@ -370,7 +375,7 @@ fn blobs(program: &[u8]) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     (blobs, Program(&damages[1]).text(index))
 }
 
-/// A layout in the directory `path`.
+/// Return a layout in the directory `path`.
 fn layout(path: &Path, program: &[u8]) -> PathBuf {
     let (blobs, index) = blobs(program);
     fs::create_dir_all(path.join("blobs/sha256")).unwrap();
@@ -382,7 +387,7 @@ fn layout(path: &Path, program: &[u8]) -> PathBuf {
     path.into()
 }
 
-/// The same in an archive.
+/// Return an archive of a layout.
 fn bundled(program: &[u8]) -> Vec<u8> {
     let (blobs, index) = blobs(program);
     let mut archive = member(

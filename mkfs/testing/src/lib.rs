@@ -26,7 +26,7 @@ use daxfs_writer::{make, Output, Summary};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Fails if a file of `package`'s tests is no module of theirs, whose text is `main`.
+/// Fail if a file of `package`'s tests is no module of theirs, whose text is `main`.
 pub fn every_file_is_named(package: &str, main: &str) {
     for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
         let path = entry.unwrap().path();
@@ -38,24 +38,24 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
-/// A directory for images: in memory where that is possible, since every image is synced.
+/// Return a directory for images: in memory where that is possible, since every image is synced.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// The options that the tool takes by default.
+/// Return the options that the tool takes by default.
 pub fn options() -> Options {
     Options::default()
 }
 
-/// Makes an image of `tree` at `image`.
+/// Make an image of `tree` at `image`.
 pub fn image_of(tree: &Path, image: &Path) -> daxfs_writer::Result<Summary> {
     image_with(tree, image, &options())
 }
 
-/// Makes an image of `tree` at `image`.
+/// Make an image of `tree` at `image`.
 pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_writer::Result<Summary> {
     let output = Output::create(image)?;
     let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
@@ -64,7 +64,7 @@ pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_writer:
     Ok(summary)
 }
 
-/// The listing of the image in the file `image`, which must keep every rule.
+/// Return the listing of the image in the file `image`, which must keep every rule.
 pub fn listing_of(image: &Path) -> listing::Listing {
     let file = std::fs::File::open(image).unwrap();
     let memory = FileMemory::new(&file).unwrap();
@@ -77,7 +77,7 @@ pub fn listing_of(image: &Path) -> listing::Listing {
     listing::of_image(&memory)
 }
 
-/// Fails with the first path at which two listings differ.
+/// Fail with the first path at which two listings differ.
 pub fn assert_same(image: &listing::Listing, directory: &listing::Listing) {
     for (path, entry) in directory {
         let shown = String::from_utf8_lossy(path);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lists a whole tree, from an image through the reader or from a directory through the system, in the same
-//! terms, so that the two can be compared.
+//! Lists a whole tree, from an image through the reader or from a directory through the system, in
+//! the same terms, so that the two can be compared.
 
 use daxfs_reader::{Content, FileType, Image, Inode, Memory, Superblock};
 use rustix::fs::{lgetxattr, llistxattr};
@@ -42,7 +42,7 @@ pub enum What {
 /// Paths relative to the root, which has the empty one.
 pub type Listing = BTreeMap<Vec<u8>, Entry>;
 
-/// Lists the image in `memory`, by walking its directories and looking every name up as well.
+/// List the image in `memory`, by walking its directories and looking every name up as well.
 pub fn of_image<M: Memory>(memory: &M) -> Listing {
     let superblock = Superblock::load(memory).unwrap();
     let image = Image::new(memory, &superblock);
@@ -67,7 +67,7 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
     listing
 }
 
-/// The inode number of every path, by looking it up.
+/// Return the inode number of every path, by looking it up.
 fn inos_of<M: Memory>(image: &Image<'_, M>, listing: &Listing) -> Vec<(Vec<u8>, u64)> {
     let find = |path: &Vec<u8>| {
         let mut inode = image.root().unwrap();
@@ -86,7 +86,7 @@ fn inos_of<M: Memory>(image: &Image<'_, M>, listing: &Listing) -> Vec<(Vec<u8>, 
     listing.keys().map(find).collect()
 }
 
-/// Fills in `same_as`.
+/// Fill in `same_as`.
 fn name_first<I: std::hash::Hash + Eq>(listing: &mut Listing, ids: Vec<(Vec<u8>, I)>) {
     let mut first: HashMap<I, Vec<u8>> = HashMap::new();
     for (path, id) in ids {
@@ -163,7 +163,7 @@ impl Long {
     }
 }
 
-/// Lists the directory at `root`.
+/// List the directory at `root`.
 pub fn of_directory(root: &Path) -> Listing {
     let mut listing = Listing::new();
     let mut ids = Vec::new();

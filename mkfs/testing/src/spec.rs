@@ -33,7 +33,8 @@ pub enum Kind {
     Symlink(Vec<u8>),
     Fifo,
     Socket,
-    /// Another name of the file that comes at this place in the tree, if it is one that may have two.
+    /// Another name of the file that comes at this place in the tree, if it is one that may have
+    /// two.
     HardLink(usize),
 }
 
@@ -82,7 +83,7 @@ fn item(kind: impl Strategy<Value = Kind>) -> impl Strategy<Value = Item> {
         })
 }
 
-/// A directory with up to a hundred files in it and below.
+/// Return a directory with up to a hundred files in it and below.
 pub fn tree() -> impl Strategy<Value = Item> {
     let directory = item(leaf()).prop_recursive(4, 100, 20, |inner| {
         let entries = btree_map(name(), inner, 0..20);
@@ -91,8 +92,8 @@ pub fn tree() -> impl Strategy<Value = Item> {
     item(btree_map(name(), directory, 0..20).prop_map(Kind::Directory))
 }
 
-/// Puts `item` at `path`, the entries of directories from the last to the first if `backwards`. Returns
-/// whether everything could be stored.
+/// Put `item` at `path`, the entries of directories from the last to the first if `backwards`.
+/// Returns whether everything could be stored.
 pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
     let mut all = Vec::new();
     collect(item, path.to_path_buf(), &mut all);
@@ -101,7 +102,7 @@ pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
         .filter(|(item, _)| !matches!(item.kind, Kind::Directory(_) | Kind::HardLink(_)))
         .map(|(_, path)| path.clone())
         .collect();
-    // Parents come in front of their children.
+    // Parents come before their children.
     for (item, path) in &all {
         if matches!(item.kind, Kind::Directory(_)) {
             std::fs::create_dir(path).unwrap();
@@ -125,7 +126,7 @@ pub fn create(item: &Item, path: &Path, backwards: bool) -> bool {
             complete &= attributes(item, path);
         }
     }
-    // Children in front of their parents, whose times they would change.
+    // Children come before their parents, whose times they would change.
     all.sort_by_key(|(_, path)| std::cmp::Reverse(path.components().count()));
     for (item, path) in &all {
         if matches!(item.kind, Kind::Directory(_)) {

@@ -21,8 +21,8 @@ pub enum Error {
     NotDirectory,
 }
 
-/// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list, and drop a list that
-/// says no more than they do.
+/// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
+/// and drop a list that says no more than they do.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the user wants to have otherwise than it was read: owners, permissions, times, labels.
+//! Changes to the attributes of a tree: owners, permissions, times, labels.
 
 use crate::contexts::Contexts;
 use crate::mode::ModeChange;
@@ -10,33 +10,33 @@ use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use std::collections::HashMap;
 
-/// A range of user or group ids that become others.
+/// A mapping of a range of user or group ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdRange {
-    /// The first id,
+    /// The first id.
     pub from: u32,
-    /// what becomes of it,
+    /// The id that replaces it.
     pub to: u32,
-    /// and how many there are.
+    /// Number of ids.
     pub count: u32,
 }
 
 /// Changes to the attributes of a whole tree.
 #[derive(Default)]
 pub struct Adjust {
-    /// The owner of everything.
+    /// Owner of all files.
     pub uid: Option<u32>,
-    /// The group of everything.
+    /// Group of all files.
     pub gid: Option<u32>,
-    /// Ranges of owners; what is in none of them stays.
+    /// Mappings of owners. Other ids are unchanged.
     pub uid_ranges: Vec<IdRange>,
-    /// Ranges of groups.
+    /// Mappings of groups.
     pub gid_ranges: Vec<IdRange>,
-    /// Changes of permissions, of everything but symlinks.
+    /// Changes of permissions of all files except symlinks.
     pub mode: Option<ModeChange>,
-    /// The modification time of everything.
+    /// Modification time of all files.
     pub mtime: Option<(i64, u32)>,
-    /// Whether only what is newer gets that time.
+    /// Set it only for newer files.
     pub clamp: bool,
     /// SELinux labels by path.
     pub contexts: Option<Contexts>,
@@ -51,7 +51,7 @@ impl IdRange {
     }
 }
 
-/// Why a text is no [`IdRange`].
+/// Why a text is not an [`IdRange`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdRangeError {
     /// It is not made of two or three numbers.
@@ -83,7 +83,7 @@ impl std::str::FromStr for IdRange {
 }
 
 impl Adjust {
-    /// Changes `tree`.
+    /// Change `tree`.
     ///
     /// # Errors
     ///
@@ -141,9 +141,9 @@ impl Adjust {
     }
 }
 
-/// Gives every file the label of its path.
+/// Set the label of each file by its path.
 fn label(tree: &mut Tree, contexts: &Contexts) -> Result<()> {
-    // The sets that were made, by the set without label and the label.
+    // New sets, by the set without the label and the label.
     let mut made: HashMap<(u32, Option<&str>), u32> = HashMap::new();
     for id in 0..tree.nodes.len() as NodeId {
         let path = tree.relative_path(id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Gives the data of files their places.
+//! Assigns offsets to the data of files.
 
 use crate::duplicates::Duplicates;
 use crate::plan::{too_big, DataExtent, Plan};
@@ -11,24 +11,24 @@ use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-/// Packed files start at multiples of so many bytes.
+/// Alignment of packed files in bytes.
 const PIECE_ALIGN: u64 = 8;
 
-/// A hole between the data of files: its length, and where it starts.
+/// A gap between the data of files: its length and its offset.
 type Hole = (u64, u64);
 
-/// Places data one after the other.
+/// Assigns consecutive offsets.
 struct Arranger<'a> {
     tree: &'a Tree,
     block: u64,
-    /// No data may reach beyond this.
+    /// Limit of the offsets.
     limit: u64,
     end: u64,
     extents: Vec<DataExtent>,
 }
 
 impl Arranger<'_> {
-    /// Puts `node` at the end, which becomes a multiple of `align`.
+    /// Put `node` at the end, which becomes a multiple of `align`.
     fn put(&mut self, node: NodeId, size: u64, align: u64) -> Result<()> {
         let offset = self.end;
         let end = offset
@@ -42,11 +42,11 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Puts files at multiples of the block size, those in `huge` at multiples of 2 MiB, which are in the order
-    /// of their numbers like those in `small`, which are sorted by their number of blocks as well.
+    /// Place files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
+    /// lists are in the order of inode numbers; `small` is sorted by the number of blocks, too.
     ///
-    /// The gaps between the former are filled with the latter, the largest that fits first, which leaves the
-    /// many that fit everywhere for last.
+    /// Fill the gaps between huge files with small files. Place the largest file that fits first,
+    /// because the smallest ones fit everywhere.
     fn blocks(
         &mut self,
         huge: Vec<(u64, NodeId)>,
@@ -69,7 +69,8 @@ impl Arranger<'_> {
             self.end = aligned;
             self.put(node, size, self.block)?;
         }
-        // The rest in the order of their numbers: neighbours in the tree are neighbours in memory.
+        // Place the rest in the order of inode numbers, so that neighbours in the tree are
+        // neighbours in memory.
         let mut rest: Vec<(u64, NodeId)> = small.into_values().flatten().collect();
         rest.sort_unstable_by_key(|&(_, node)| numbers[node as usize]);
         for (size, node) in rest {
@@ -78,14 +79,14 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// The holes between the files so far, which stand at multiples of the block size.
+    /// Return the gaps between the files placed so far.
     fn holes(&self) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
         let next = self.extents.iter().skip(1).map(|extent| extent.offset);
         for (extent, next) in self.extents.iter().zip(next.chain([self.end])) {
             let end = extent.offset + extent.size;
             let whole = end.next_multiple_of(self.block);
-            // A file whose last page completes 2 MiB is mapped with one entry less if others are on that page.
+            // Sharing the last page of 2 MiB would cost the file a huge mapping.
             let start = if whole % HUGE_SIZE == 0 {
                 whole
             } else {
@@ -98,8 +99,8 @@ impl Arranger<'_> {
         holes
     }
 
-    /// Puts `pieces`, which are in the order of their numbers, into the holes: the largest first, each where it
-    /// leaves the least. Those that fit nowhere follow behind everything else.
+    /// Place `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
+    /// each in the gap that it fills best. Those that fit nowhere follow all other data.
     fn pack(&mut self, pieces: Vec<(u64, NodeId)>) -> Result<()> {
         let mut holes = self.holes();
         let mut largest: Vec<usize> = (0..pieces.len()).collect();
@@ -130,9 +131,10 @@ impl Arranger<'_> {
 }
 
 impl Plan {
-    /// Places the data of files behind the metadata, which end at `metadata`.
+    /// Place the data of files after the metadata, which end at `metadata`.
     ///
-    /// Of files that are alike the one with the smallest number has the data, and the others share them.
+    /// Of identical files, the one with the smallest inode number owns the data, and the others
+    /// share them.
     pub(crate) fn place_data(
         &mut self,
         tree: &Tree,
@@ -144,7 +146,7 @@ impl Plan {
         let mut huge = Vec::new();
         let mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>> = BTreeMap::new();
         let mut pieces = Vec::new();
-        // The first of those that are alike, by the one that stands for them, and the others.
+        // Identical files by their representative: the first of them, and the others.
         let mut firsts = HashMap::new();
         let mut others = Vec::new();
         for &node in &self.order {
@@ -207,7 +209,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Notes in the inodes where their data are, and which of them have blocks with others.
+    /// Record in the inodes the offsets of their data, and whether they share blocks.
     fn note_places(&mut self, block: u64) {
         let mut before = 0;
         for (index, extent) in self.extents.iter().enumerate() {

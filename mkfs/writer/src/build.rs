@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Builds a [`Tree`] from one input or several, of which the later ones replace what the earlier ones brought.
+//! Builds a [`Tree`] from one or more inputs. Files of later inputs replace those of earlier ones.
 
 use crate::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// What a directory has that no input describes; its time is that of its newest entry.
+/// Attributes of a directory that no input describes. Its time is that of its newest entry.
 pub const IMPLIED: Attributes = Attributes {
     permissions: 0o755,
     uid: 0,
@@ -24,13 +24,13 @@ pub const IMPLIED: Attributes = Attributes {
 pub struct Builder {
     /// The tree so far.
     pub tree: Tree,
-    /// Finds entries by parent and name; made when it is first needed.
+    /// Finds entries by parent and name; built on first use.
     index: Option<HashTable<Slot>>,
     /// Directories that no input has described.
     implied: HashSet<NodeId>,
 }
 
-/// Where an entry is.
+/// Position of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Slot {
     parent: NodeId,
@@ -48,7 +48,7 @@ fn hash_at(tree: &Tree, slot: Slot) -> u64 {
     }
 }
 
-/// The entries of a directory.
+/// Return the entries of a directory.
 fn entries(tree: &Tree, directory: NodeId) -> &[Entry] {
     match &tree.node(directory).kind {
         Kind::Directory(entries) => entries,
@@ -56,8 +56,14 @@ fn entries(tree: &Tree, directory: NodeId) -> &[Entry] {
     }
 }
 
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Builder {
-    /// A tree with nothing but a root that nobody described.
+    /// Create a tree with only a root directory.
     pub fn new() -> Self {
         let mut tree = Tree::new();
         let name = tree.keep_name(b"");
@@ -75,12 +81,12 @@ impl Builder {
         }
     }
 
-    /// Whether nothing has been put into the tree.
+    /// Return true if the tree has only a root.
     pub fn is_empty(&self) -> bool {
         self.tree.nodes.len() == 1
     }
 
-    /// Adds a node that has no entry yet.
+    /// Add a node that has no entry yet.
     pub fn add(&mut self, node: Node) -> Result<NodeId> {
         let id = self.tree.nodes.len() as NodeId;
         if id == NodeId::MAX {
@@ -91,7 +97,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Adds a directory that no input describes, unless one does later.
+    /// Add a directory that no input describes, unless one does later.
     pub fn imply(&mut self, parent: NodeId, name: Name, origin: u32) -> Result<NodeId> {
         let id = self.add(Node {
             attributes: IMPLIED,
@@ -105,7 +111,7 @@ impl Builder {
         Ok(id)
     }
 
-    /// Says what attributes the directory `id` has.
+    /// Set the attributes of the directory `id`.
     pub fn describe(&mut self, id: NodeId, attributes: Attributes, origin: u32) {
         let node = &mut self.tree.nodes[id as usize];
         node.attributes = attributes;
@@ -113,25 +119,25 @@ impl Builder {
         self.implied.remove(&id);
     }
 
-    /// Whether `id` is a directory.
+    /// Return true if `id` is a directory.
     pub fn is_directory(&self, id: NodeId) -> bool {
         matches!(self.tree.node(id).kind, Kind::Directory(_))
     }
 
-    /// Gives a directory that has no entries all of them at once. None may be there twice.
+    /// Set all entries of an empty directory. Names must be unique.
     pub fn fill(&mut self, directory: NodeId, all: Vec<Entry>) {
         self.index = None;
         self.tree.nodes[directory as usize].kind = Kind::Directory(all);
     }
 
-    /// The node that is called `name` in `parent`.
+    /// Return the node of the entry `name` in `parent`.
     pub fn find(&mut self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         self.prepare();
         let slot = self.slot(parent, name)?;
         Some(entries(&self.tree, parent)[slot.position as usize].node)
     }
 
-    /// Calls `node` `name` in `parent`, in place of what has that name.
+    /// Add the entry `name` for `node` to `parent`, or replace it.
     pub fn set(&mut self, parent: NodeId, name: Name, node: NodeId) {
         let entry = self.tree.entry(name, node);
         self.prepare();
@@ -150,7 +156,7 @@ impl Builder {
         }
     }
 
-    /// Removes the entry `name` of `parent`, with all that is below it.
+    /// Remove the entry `name` of `parent`, with all that is below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) {
         self.prepare();
         let Some(slot) = self.slot(parent, name) else {
@@ -165,7 +171,7 @@ impl Builder {
             if let Ok(found) = index.find_entry(hash(parent, name), |&other| other == slot) {
                 found.remove();
             }
-            // The last entry takes the place of the one that goes.
+            // The last entry replaces the removed one.
             if let Some(found) = index.find_mut(moved, |&other| other == last) {
                 *found = slot;
             }
@@ -173,7 +179,7 @@ impl Builder {
         self.entries(parent).swap_remove(slot.position as usize);
     }
 
-    /// The names in a directory, and what they are.
+    /// Return the entries of a directory: names and nodes.
     pub fn list(&self, directory: NodeId) -> Vec<(Vec<u8>, NodeId)> {
         let entries = entries(&self.tree, directory).iter();
         entries
@@ -181,8 +187,8 @@ impl Builder {
             .collect()
     }
 
-    /// Remove every file and directory for which `matches` is true. It gets the path relative to the root, and whether
-    /// that is a directory.
+    /// Remove every file and directory for which `matches` is true. It gets the path relative to
+    /// the root, and whether that is a directory.
     pub fn prune(&mut self, matches: impl Fn(&Path, bool) -> bool) {
         let mut pending = vec![(ROOT, PathBuf::new())];
         while let Some((id, path)) = pending.pop() {
@@ -209,7 +215,7 @@ impl Builder {
         }
     }
 
-    /// Makes the index if there is none.
+    /// Build the index unless it exists.
     fn prepare(&mut self) {
         let tree = &self.tree;
         self.index.get_or_insert_with(|| index(tree));
@@ -226,7 +232,7 @@ impl Builder {
         self.index.as_ref()?.find(hash(parent, name), same).copied()
     }
 
-    /// The tree, with what can be reached from the root and nothing else.
+    /// Finish the tree: drop all nodes that cannot be reached from the root.
     pub fn finish(mut self) -> Tree {
         let order = self.reachable();
         self.date(&order);
@@ -237,7 +243,7 @@ impl Builder {
         self.tree
     }
 
-    /// All nodes that have a name, directories in front of what is in them.
+    /// Return all nodes with a name, directories before their entries.
     fn reachable(&self) -> Vec<NodeId> {
         let mut seen = vec![false; self.tree.nodes.len()];
         seen[ROOT as usize] = true;
@@ -254,7 +260,7 @@ impl Builder {
         order
     }
 
-    /// Gives the directories that nobody described the times of their newest entries.
+    /// Set the times of directories that no input describes to those of their newest entries.
     fn date(&mut self, order: &[NodeId]) {
         if self.implied.is_empty() {
             return;
@@ -270,14 +276,14 @@ impl Builder {
         }
     }
 
-    /// Drops the nodes that are not in `order`.
+    /// Drop the nodes that are not in `order`.
     fn compact(&mut self, order: &[NodeId]) {
         let tree = &mut self.tree;
         let mut numbers = vec![NodeId::MAX; tree.nodes.len()];
         for (&id, number) in order.iter().zip(0..) {
             numbers[id as usize] = number;
         }
-        // A file may have lost the name under which its directory knows it, but have another.
+        // A file may have lost its first name but have another.
         let mut named = vec![false; tree.nodes.len()];
         named[ROOT as usize] = true;
         for &directory in order {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Compares an image with the tree that it was made of, through the reader that the kernel uses.
+//! Compares an image with its tree, through the kernel's reader.
 
 use crate::duplicates::Duplicates;
 use crate::plan::Plan;
@@ -42,11 +42,11 @@ pub enum Mismatch {
     },
 }
 
-/// Compares every name, inode and attribute, and where the data of files are with the `plan`, in which one file may
-/// stand for several `duplicates`.
+/// Compare all names, inodes and attributes of an image with its `tree`, and the offsets of data
+/// with the `plan`, in which `duplicates` share data.
 ///
-/// Links between names and order within directories are what [`check`](daxfs_check::check) looks at, the data themselves
-/// [`make`](fn@crate::make).
+/// Links between names and order within directories are what [`check`](daxfs_check::check) looks
+/// at, the data themselves [`make`](fn@crate::make).
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ struct Comparison<'a, S> {
     tree: &'a Tree,
     plan: &'a Plan,
     duplicates: &'a Duplicates,
-    /// The inode of each node, 0 as long as it has not been met.
+    /// The inode of each node, or 0 if it has not been visited.
     inodes: Vec<u32>,
     /// The node of each inode.
     nodes: Vec<Option<NodeId>>,
@@ -102,7 +102,7 @@ impl<S: Storage> Comparison<'_, S> {
         Mismatch::Unreadable { path, source }
     }
 
-    /// Compares a directory's entries.
+    /// Compare a directory's entries.
     fn entries(&mut self, node: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let (Kind::Directory(entries), Content::Directory(directory)) =
             (&self.tree.node(node).kind, inode.content)
@@ -125,7 +125,7 @@ impl<S: Storage> Comparison<'_, S> {
         Ok(())
     }
 
-    /// `node` and `inode` have the same name: they must be one and the same wherever either appears.
+    /// Check that `node` and `inode`, which have the same name, belong together under all names.
     fn pair(&mut self, node: NodeId, inode: &Inode) -> Result<(), Mismatch> {
         let known = self.inodes[node as usize];
         let owner = &mut self.nodes[inode.ino as usize - 1];
@@ -166,7 +166,8 @@ impl<S: Storage> Comparison<'_, S> {
         }
     }
 
-    /// Whether the content is the same; of a regular file, whether it is where the plan has it.
+    /// Return true if the content is the same; of a regular file, whether it is where the plan has
+    /// it.
     fn content(&mut self, id: NodeId, node: &Node, inode: &Inode) -> image::Result<bool> {
         Ok(match (&node.kind, inode.content) {
             (Kind::Directory(_), Content::Directory(_)) => {
@@ -190,7 +191,7 @@ impl<S: Storage> Comparison<'_, S> {
         })
     }
 
-    /// Whether the plan has the data of file `id` at `offset`.
+    /// Return true if the plan has the data of file `id` at `offset`.
     fn is_at(&self, id: NodeId, offset: u64) -> bool {
         let extents = &self.plan.extents;
         let index = extents.binary_search_by_key(&offset, |extent| extent.offset);

@@ -21,50 +21,50 @@ use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 use zerocopy::IntoBytes;
 
-/// Files that are read at once if they are in one piece of the image.
+/// Largest file that is read at once if it is in one piece of the image.
 const SMALL: u64 = 128 << 10;
 
-/// Stretches of data that are long enough for the kernel to copy them.
+/// Shortest extent that the kernel copies.
 const LONG: u64 = 1 << 20;
 
-/// The sums of all that was written.
+/// Sums of the pieces of an image.
 pub struct Pieces {
-    /// The bytes of the first piece, where those of the superblock are missing.
+    /// The bytes of the first piece, without those of the superblock.
     first: Vec<u8>,
-    /// What is kept of the others.
+    /// The sums of the others.
     others: Vec<Sum>,
 }
 
 impl Pieces {
-    /// The SHA-256 of the image with this superblock.
+    /// Return the SHA-256 of the image with this superblock.
     pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
         let first = Sha256::new()
             .chain_update(superblock.without_sums().as_bytes())
-            .chain_update(self.behind_superblock())
+            .chain_update(self.after_superblock())
             .finalize();
         let others = self.others.iter().map(|sum| sum.digest);
         combine(std::iter::once(first.into()).chain(others))
     }
 
-    /// The fingerprints of the pieces of the image with this superblock.
+    /// Return the fingerprints of the pieces of the image with this superblock.
     pub fn fingerprints(&self, superblock: &layout::Superblock) -> Vec<Fingerprint> {
         let mut first = Xxh3::new();
         first.update(superblock.as_bytes());
-        first.update(self.behind_superblock());
+        first.update(self.after_superblock());
         let others = self.others.iter().map(|sum| sum.fingerprint);
         std::iter::once(first.digest128()).chain(others).collect()
     }
 
-    fn behind_superblock(&self) -> &[u8] {
+    fn after_superblock(&self) -> &[u8] {
         &self.first[size_of::<layout::Superblock>()..]
     }
 }
 
-/// Copies every file of `plan` to its place in `image`, which is called `path` and has its metadata.
+/// Copy every file of `plan` to its place in `image`, which is called `path` and has its metadata.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] and [`Error::Changed`] for the first file that cannot be had as the tree describes it.
+/// [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has changed.
 pub fn copy(
     tree: &Tree,
     plan: &Plan,
@@ -87,8 +87,9 @@ pub fn copy(
     Ok(Pieces { first, others })
 }
 
-/// Whether the file system of `image` can have the same blocks in several files, or copies them on a server. On any
-/// other the kernel copies no faster than we do, since all content has to be read for its fingerprint anyway.
+/// Return true if the file system of `image` can share blocks between files, or copies them on a
+/// server. On any other the kernel copies no faster than mkdaxfs, which has to read all content for
+/// its fingerprint.
 fn clones(image: &File) -> bool {
     const BTRFS: u64 = 0x9123_683e;
     const XFS: u64 = 0x5846_5342;
@@ -100,13 +101,14 @@ fn clones(image: &File) -> bool {
     fstatfs(image).is_ok_and(|found| known.contains(&(found.f_type as u64)))
 }
 
-/// The image, as far as the workers have it in common.
+/// The image, shared by all workers.
 struct Target<'a> {
     image: &'a File,
     path: &'a Path,
-    /// Whether the image is where the kernel copies without moving bytes.
+    /// The kernel can copy without moving bytes.
     clones: bool,
-    /// The system lets nobody write to a file while another does, and those that come meanwhile waste their time.
+    /// Taken for writing: the system serializes writes to a file, and threads that wait in the
+    /// kernel waste their time.
     turn: Mutex<()>,
 }
 
@@ -119,7 +121,7 @@ impl Target<'_> {
     }
 }
 
-/// Puts pieces of the image together.
+/// Assembles pieces of the image.
 struct Copier<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
@@ -127,11 +129,11 @@ struct Copier<'a> {
     progress: &'a dyn Progress,
     /// The piece, and one byte more, see [`Source::whole`].
     buffer: Vec<u8>,
-    /// Bytes of it that are in place, from its beginning.
+    /// Number of bytes at its start that are complete.
     filled: usize,
-    /// What of it is to be written. The rest are holes, or in the image already.
+    /// Ranges of it to write. The rest are holes, or already in the image.
     written: Vec<Range<usize>>,
-    /// The last file of this piece, which may go on in the next.
+    /// The last file of this piece, which may continue in the next.
     source: Option<Source<'a>>,
 }
 
@@ -154,7 +156,8 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Writes piece `index` of the image, as far as it holds data, and returns it; nothing for a whole one of zeros.
+    /// Write the data of piece `index` of the image, and return the piece, or `None` if it is all
+    /// zeros.
     fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
         let Range { start, end } = layout::piece(index, self.plan.total_size);
         self.filled = 0;
@@ -187,13 +190,13 @@ impl<'a> Copier<'a> {
         Ok(Some(&self.buffer[..length]))
     }
 
-    /// Fills the buffer with zeros up to `to`.
+    /// Fill the buffer with zeros up to `to`.
     fn skip(&mut self, to: usize) {
         self.buffer[self.filled..to].fill(0);
         self.filled = to;
     }
 
-    /// The bytes of the buffer from what was filled last to `to` are to be written from `from` on.
+    /// Write the buffer's bytes from the last position up to `to`, starting at `from`.
     fn fill(&mut self, from: usize, to: usize) {
         self.filled = to;
         match self.written.last_mut() {
@@ -203,7 +206,8 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Has the kernel copy the data of `source` from `at` to `until`, and returns how many bytes it has copied.
+    /// Have the kernel copy the data of `source` from `at` to `until`, and return how many bytes it
+    /// has copied.
     fn kernel_copy(&self, source: &Source<'_>, at: u64, until: u64, offset: u64) -> u64 {
         let (fd, from) = source.place(at);
         let mut done = 0;
@@ -221,14 +225,15 @@ impl<'a> Copier<'a> {
                 Ok(0) => break,
                 Ok(length) => done += length as u64,
                 Err(Errno::INTR) => (),
-                // Whatever is wrong, copying the other way shows it too, or works.
+                // On any error, copy the bytes instead: that works, or reports the error.
                 Err(_) => break,
             }
         }
         done
     }
 
-    /// Has in the buffer what the image has of a file from `start`, which is the buffer's first byte, to `end`.
+    /// Fill the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
+    /// `end`.
     fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
         let mut at = start.saturating_sub(extent.offset);
         let until = extent.size.min(end - extent.offset);
@@ -270,7 +275,8 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Makes sure that the empty files of the tree can be read and are empty, which files in /proc are not.
+/// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
+/// not.
 ///
 /// # Errors
 ///
@@ -314,7 +320,7 @@ mod tests {
         }
     }
 
-    /// A file of data, a hole, and data too short for the kernel.
+    /// Return a file of data, a hole, and data too short for the kernel.
     fn sparse(directory: &Path) -> (PathBuf, Vec<u8>) {
         let mut content: Vec<u8> = (0..5_000_000u32).map(|n| (n / 7) as u8).collect();
         let path = directory.join("file");
@@ -327,7 +333,8 @@ mod tests {
         (path, content)
     }
 
-    /// The kernel's copies and our own make the same image, whatever the file system; sums are those of the bytes.
+    /// Copies by the kernel and by mkdaxfs give the same image and the same sums on all file
+    /// systems.
     #[test]
     fn kernel_copies_are_the_same() {
         let directory = scratch();
@@ -356,7 +363,7 @@ mod tests {
         }
     }
 
-    /// It is the kernel that copies, where it can, and it says how much.
+    /// The kernel copies if it can, and reports how much.
     #[test]
     fn kernel_copies() {
         let directory = scratch();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SELinux's file_contexts: which label a path has.
+//! SELinux's file_contexts: labels by path.
 
 use crate::{Error, Result};
 use daxfs_reader::FileType;
@@ -9,26 +9,26 @@ use std::cell::OnceCell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Most memory that one expression may take.
+/// Memory limit of an expression.
 const REGEX_SIZE: usize = 10 << 20;
 
-/// The lines of a file_contexts file. The last one that matches a path tells its label, but one without any operator
-/// of regular expressions goes before all that have one.
+/// The lines of a file_contexts file. The last one that matches a path gives its label, but a line
+/// without operators of regular expressions takes precedence over lines with operators.
 pub struct Contexts {
-    /// From the last to the first to be asked.
+    /// In order of precedence.
     rules: Vec<Rule>,
-    /// Starts of paths that stand for others.
+    /// Aliases of starts of paths.
     aliases: Vec<(Vec<u8>, Vec<u8>)>,
     /// The file.
     path: PathBuf,
 }
 
 struct Rule {
-    /// What every path that matches starts with.
+    /// Start of all paths that match.
     stem: Vec<u8>,
     /// The whole expression, if it is more than the stem.
     pattern: Option<Pattern>,
-    /// The only type that it is for.
+    /// Type of file that it applies to, or `None` for all types.
     file_type: Option<FileType>,
     /// None for `<<none>>`.
     label: Option<String>,
@@ -36,16 +36,17 @@ struct Rule {
 
 struct Pattern {
     text: String,
-    /// Compiled when it is first needed.
+    /// Compiled on first use.
     regex: OnceCell<Option<Regex>>,
 }
 
 impl Contexts {
-    /// Reads `path`, and `path.homedirs`, `path.local`, `path.subs_dist` and `path.subs` if they exist.
+    /// Read `path`, and `path.homedirs`, `path.local`, `path.subs_dist` and `path.subs` if they
+    /// exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Refused`] for a line that is wrong.
+    /// [`Error::Io`], and [`Error::Refused`] for a line that is malformed.
     pub fn load(path: &Path) -> Result<Self> {
         let read = |path: &Path| {
             std::fs::read_to_string(path).map_err(|error| Error::io(path, "read the file", error))
@@ -77,7 +78,7 @@ impl Contexts {
             }
         }
         rules.reverse();
-        // Stable: the order within the two kinds stays.
+        // A stable sort keeps the order within both kinds.
         rules.sort_by_key(|rule| rule.pattern.is_some());
         Ok(Contexts {
             rules,
@@ -86,7 +87,7 @@ impl Contexts {
         })
     }
 
-    /// The label of what is at `path`, relative to the root, if it shall have one.
+    /// Return the label of the file at `path`, relative to the root, if it has one.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl Rule {
 
 impl Pattern {
     fn compile(text: &str) -> std::result::Result<Regex, regex::Error> {
-        // As SELinux has it, `.` matches newlines, too, and a path matches as a whole.
+        // In SELinux, `.` matches newlines, too, and the whole path must match.
         RegexBuilder::new(&format!("^(?:{text})$"))
             .unicode(false)
             .dot_matches_new_line(true)
@@ -147,7 +148,7 @@ impl Pattern {
     }
 }
 
-/// Adds the rules in `text`.
+/// Add the rules in `text`.
 fn parse(text: &str, path: &Path, rules: &mut Vec<Rule>) -> Result<()> {
     for (line, number) in text.lines().zip(1..) {
         let line = line.trim();
@@ -168,7 +169,7 @@ fn parse(text: &str, path: &Path, rules: &mut Vec<Rule>) -> Result<()> {
         let pattern = if whole {
             None
         } else {
-            // Compiling thousands of expressions takes longer than most trees need; their syntax is looked at.
+            // Compiling thousands of expressions takes too long. Only check their syntax.
             if let Err(error) = regex_syntax::ParserBuilder::new()
                 .unicode(false)
                 .utf8(false)
@@ -207,10 +208,11 @@ fn file_type(text: &str) -> Option<FileType> {
     })
 }
 
-/// The literal bytes that an expression starts with, and whether they are all of it.
+/// Return the literal bytes that an expression starts with, and whether the expression has no
+/// others.
 fn stem(text: &str) -> (Vec<u8>, bool) {
     let mut stem: Vec<u8> = Vec::new();
-    // An alternative to all of it leaves nothing that is always there.
+    // An alternative at the top level leaves no common start.
     let mut depth = 0;
     for byte in text.bytes() {
         match byte {
@@ -231,7 +233,7 @@ fn stem(text: &str) -> (Vec<u8>, bool) {
                 _ => return (stem, false),
             },
             b'.' | b'^' | b'$' | b'[' | b'(' | b'|' => return (stem, false),
-            // They make the byte in front of them optional.
+            // They make the previous byte optional.
             b'?' | b'*' | b'+' | b'{' => {
                 stem.pop();
                 return (stem, false);

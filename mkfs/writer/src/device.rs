@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that an image is written to: block devices, and DAX character devices through a mapping.
+//! Writes images to devices: block devices, and DAX character devices through a mapping.
 
 #![allow(unsafe_code)]
 
@@ -18,23 +18,23 @@ use std::path::{Path, PathBuf};
 /// Bytes that are copied together.
 const PIECE: usize = 1 << 20;
 
-/// Bytes without which there is no image: they are written last.
+/// Size of the superblock, which is written last.
 const HEAD: u64 = daxfs_reader::layout::SUPERBLOCK_SIZE;
 
 /// An open device.
 pub struct Device {
     path: PathBuf,
     file: File,
-    /// Bytes that it has.
+    /// Size in bytes.
     size: u64,
     dax: bool,
 }
 
-/// How bytes get onto a device.
+/// A way to write to a device.
 trait Sink {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes `length` bytes zero.
+    /// Make `length` bytes zero.
     fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
         write_zeros(self, offset, length)
     }
@@ -55,11 +55,11 @@ fn write_zeros<S: Sink + ?Sized>(sink: &mut S, offset: u64, length: u64) -> io::
 }
 
 impl Device {
-    /// Opens the block or DAX device `path`, which must not be in use.
+    /// Open the block or DAX device `path`, which must not be in use.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] for what is no such device or is in use, [`Error::Output`].
+    /// [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
     pub fn open(path: &Path) -> Result<Self> {
         let examine = |error: Errno| Error::output(path, "examine", error);
         let status = stat(path).map_err(examine)?;
@@ -91,7 +91,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] then, and if the device is of a kind that cannot be written. [`Error::Output`].
+    /// [`Error::Refused`] then, and if the device is of a kind that cannot be written.
+    /// [`Error::Output`].
     pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
         let mut sink = self.sink(self.size)?;
@@ -113,7 +114,7 @@ impl Device {
         Ok(Box::new(mapping))
     }
 
-    /// Refuses an image of `size` bytes if there is no room for it.
+    /// Refuse an image of `size` bytes if there is no room for it.
     ///
     /// # Errors
     ///
@@ -129,13 +130,13 @@ impl Device {
         Ok(())
     }
 
-    /// Copies the first `size` bytes of `image`, all that it has of an image, to the device and compares what is there
-    /// then. Its head comes last, so that there is a whole image or none.
+    /// Copy the image, the first `size` bytes of `image`, to the device and verify it.
+    /// The superblock is written last, so that the device has a whole image or none.
     ///
     /// # Errors
     ///
-    /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be written, and
-    /// [`Error::Image`] if it does not hold what was written.
+    /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be
+    /// written, and [`Error::Image`] if it does not hold what was written.
     pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
         self.check_size(size)?;
@@ -182,7 +183,7 @@ fn copy(image: &File, size: u64, sink: &mut dyn Sink, progress: &dyn Progress) -
     sink.sync()
 }
 
-/// The piece in which the device differs from the image, if there is one.
+/// Return the first offset at which the device differs from the image, if any.
 fn compare(
     image: &File,
     size: u64,
@@ -258,7 +259,7 @@ impl Mapping {
         })
     }
 
-    /// Where `length` bytes at `offset` are, if they are within the mapping.
+    /// Return the address of `length` bytes at `offset`, which must be within the mapping.
     fn at(&self, offset: u64, length: usize) -> io::Result<*mut u8> {
         let start = usize::try_from(offset).map_err(|_| TooLarge)?;
         if start
@@ -284,14 +285,16 @@ impl From<TooLarge> for io::Error {
 impl Sink for Mapping {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
-        // SAFETY: `at` has found that many bytes to be within the mapping, which `bytes` is no part of.
+        // SAFETY: `at` has found that many bytes to be within the mapping, which `bytes` is no part
+        // of.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
-        // SAFETY: As above.
+        // SAFETY: `at` has found that many bytes to be within the mapping, which `into` is no part
+        // of.
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -309,7 +312,8 @@ impl Drop for Mapping {
     }
 }
 
-/// The size of the DAX device with that number in bytes, if it is one and the system tells.
+/// Return the size of the DAX device with that number in bytes, or `None` if it is not a DAX
+/// device.
 pub fn dax_size(device: u64) -> Option<u64> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let directory = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));

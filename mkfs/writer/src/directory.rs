@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A directory that a tree is read from, and how to open the files below it.
+//! A directory that a tree is read from.
 
 use crate::{Error, Result};
 use rustix::fs::{fstat, openat, Mode, OFlags, Stat, CWD};
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Longest path that is handed to the kernel in one piece, in bytes: `PATH_MAX` less the NUL.
+/// Longest path that the kernel takes in bytes: `PATH_MAX` less the NUL.
 pub const PATH_MAX: usize = 4095;
 
 /// An open directory.
@@ -18,26 +18,23 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory at `path`.
+    /// Open the directory at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
             Ok(root) => Ok(Directory { root }),
-            Err(Errno::NOTDIR) => Err(Error::refused(
-                path,
-                "not a directory; name the directory that the image shall hold",
-            )),
+            Err(Errno::NOTDIR) => Err(Error::refused(path, "not a directory; name a directory")),
             Err(error) => Err(Error::io(path, "open the directory", error)),
         }
     }
 
-    /// Examines the directory itself.
+    /// Examine the directory itself.
     pub fn stat(&self) -> rustix::io::Result<Stat> {
         fstat(&self.root)
     }
 
-    /// Opens what is at `relative`, the path below the directory, never through a symlink in its last
-    /// component. The path may be of any length.
+    /// Open the file at `relative`, a path below the directory of any length. Do not follow a
+    /// symlink in its last component.
     pub fn open_below(&self, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut rest = relative.as_os_str().as_bytes();

@@ -2,9 +2,9 @@
 
 //! Finds the files of a tree that have the same content.
 //!
-//! Only files of one size are looked at: first at their beginnings, then at a hash of all if these agree, and
-//! files with the same hash are compared byte by byte. So files that are alike are read three times, and the
-//! others hardly ever.
+//! Only files of the same size are compared: first their beginnings, then a hash of all bytes, and
+//! files with the same hash byte by byte. So identical files are read three times, and most other
+//! files are not read.
 
 use crate::source::Source;
 use crate::tree::{Kind, NodeId, Tree};
@@ -16,22 +16,22 @@ use rayon::prelude::*;
 use std::ops::Range;
 use xxhash_rust::xxh3::{xxh3_128, Xxh3};
 
-/// Bytes at the beginning of a file that are looked at first.
+/// Bytes at the start of a file that are compared first.
 const BEGINNING: u64 = 4096;
 
 /// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
 
-/// A file that is like others.
+/// A file that is identical to others.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Alike {
     /// The file.
     node: NodeId,
-    /// The one that stands for all that are alike, itself included.
+    /// Representative of all identical files.
     representative: NodeId,
 }
 
-/// Which files of a tree have the same content.
+/// Identical files of a tree.
 #[derive(Default)]
 pub struct Duplicates {
     /// By ascending node.
@@ -39,12 +39,12 @@ pub struct Duplicates {
 }
 
 impl Duplicates {
-    /// Finds the files that are alike in `tree`.
+    /// Find identical files in `tree`.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) and [`Error::Changed`](crate::Error::Changed) for a file that cannot be
-    /// had as the tree describes it.
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Changed`](crate::Error::Changed) for a file
+    /// that cannot be read or has changed.
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {
@@ -75,7 +75,8 @@ impl Duplicates {
         Ok(Duplicates { alike })
     }
 
-    /// The file that stands for all that have the content of `node`; `node` itself if no other has it.
+    /// Return the representative of the files that are identical to `node`, which may be `node`
+    /// itself.
     pub fn representative(&self, node: NodeId) -> NodeId {
         match self.alike.binary_search_by_key(&node, |alike| alike.node) {
             Ok(index) => self.alike[index].representative,
@@ -84,7 +85,7 @@ impl Duplicates {
     }
 }
 
-/// The stretches of `sorted` in which several neighbours have the same key.
+/// Return the runs of two or more items of `sorted` with the same key.
 fn several<T, K: PartialEq>(sorted: &[T], key: impl Fn(&T) -> K) -> Vec<Range<usize>> {
     let mut stretches = Vec::new();
     let mut start = 0;
@@ -101,7 +102,7 @@ fn several<T, K: PartialEq>(sorted: &[T], key: impl Fn(&T) -> K) -> Vec<Range<us
     stretches
 }
 
-/// Which of the `files`, all of `size` bytes, are alike: each with the one that stands for it.
+/// Find identical files among `files`, which all have `size` bytes: each with its representative.
 fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<Alike>> {
     let mut hashes = files
         .par_iter()
@@ -131,14 +132,14 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<Alike>> 
     Ok(found)
 }
 
-/// Adds to `found` those of the `files`, which have the same fingerprint, that are really alike.
+/// Add those of `files`, which have the same fingerprint, that are identical to `found`.
 fn same_bytes(
     tree: &Tree,
     size: u64,
     files: &[(Fingerprint, NodeId)],
     found: &mut Vec<Alike>,
 ) -> Result<()> {
-    // Files of different content; a second one is next to impossible.
+    // Files with other content; there is hardly ever a second one.
     let mut different: Vec<NodeId> = Vec::new();
     'files: for &(_, node) in files {
         for &representative in &different {
@@ -159,7 +160,7 @@ fn same_bytes(
     Ok(())
 }
 
-/// The fingerprint of `node`.
+/// Return the fingerprint of `node`.
 fn hash(tree: &Tree, size: u64, node: NodeId) -> Result<Fingerprint> {
     let source = Source::open(tree, node)?;
     let mut hash = Xxh3::new();
@@ -182,14 +183,14 @@ fn hash(tree: &Tree, size: u64, node: NodeId) -> Result<Fingerprint> {
     Ok(hash.digest128())
 }
 
-/// Whether two files of `size` bytes are the same, byte by byte.
+/// Compare two files of `size` bytes. Return true if they are identical.
 fn equal(tree: &Tree, size: u64, a: NodeId, b: NodeId) -> Result<bool> {
     let (a, b) = (Source::open(tree, a)?, Source::open(tree, b)?);
     let length = size.min(BUFFER as u64) as usize;
     let (mut left, mut right) = (vec![0; length], vec![0; length]);
     let mut at = 0;
     while at < size {
-        // Where both have a hole there is nothing to compare.
+        // Both have a hole: there is nothing to compare.
         let ((hole_a, until_a), (hole_b, until_b)) = (a.stretch(at)?, b.stretch(at)?);
         if hole_a && hole_b {
             at = until_a.min(until_b);
@@ -222,14 +223,14 @@ mod tests {
         (directory, tree)
     }
 
-    /// The node of the file `name`.
+    /// Return the node of the file `name`.
     fn node(tree: &Tree, name: &str) -> NodeId {
         let found = (0..).zip(&tree.nodes);
         let mut found = found.filter(|(_, node)| tree.name(&node.name) == name.as_bytes());
         found.next().unwrap().0
     }
 
-    /// A hash is a hint: files that have the same by accident stay apart.
+    /// A hash is a hint: files with the same hash but other bytes stay apart.
     #[test]
     fn equal_hashes_are_not_enough() {
         let (a, b) = ([1; 10_000], [2; 10_000]);
@@ -238,11 +239,11 @@ mod tests {
         let mut found = Vec::new();
         same_bytes(&tree, 10_000, &files, &mut found).unwrap();
         let same = |one, other| {
-            let of = |name| found.iter().find(|alike| alike.node == node(&tree, name));
+            let of = |name| found.iter().find(|file| file.node == node(&tree, name));
             of(one).unwrap().representative == of(other).unwrap().representative
         };
         assert!(same("a", "c") && same("b", "d") && !same("a", "b"));
-        // A file like none is no problem.
+        // A file that is identical to no other is its own representative.
         files.truncate(1);
         found.clear();
         same_bytes(&tree, 10_000, &files, &mut found).unwrap();

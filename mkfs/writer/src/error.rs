@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can go wrong: one line each, with the file, the operation and the remedy.
+//! Errors: one line each, with the file, the operation and the remedy.
 
 use std::fmt;
 use std::io;
@@ -13,18 +13,18 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried, as in "cannot ...".
+        /// The operation, as in "cannot ...".
         operation: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The same for the image and what belongs to it.
+    /// An operation on the output failed.
     Output {
         /// The file.
         path: PathBuf,
-        /// What was tried, as in "cannot ...".
+        /// The operation, as in "cannot ...".
         operation: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// A file or directory of the tree changed between the scan and the end of its copy.
@@ -34,18 +34,18 @@ pub enum Error {
         /// How it changed.
         how: String,
     },
-    /// Something that an image cannot hold, or that must not be asked for; with the remedy.
+    /// A request or a file that is not supported.
     Refused {
-        /// The file it is about.
+        /// The file.
         path: PathBuf,
-        /// What, why, and what to do.
+        /// Why, and what to do.
         why: Reason,
     },
     /// The image is not valid.
     Image {
         /// The image.
         path: PathBuf,
-        /// What is wrong with it, where.
+        /// What is wrong, and where.
         what: Reason,
     },
 }
@@ -57,7 +57,7 @@ pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An [`Error::Io`].
+    /// Return an [`Error::Io`].
     pub fn io(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
         Error::Io {
             path: path.into(),
@@ -66,7 +66,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Output`].
+    /// Return an [`Error::Output`].
     pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
         Error::Output {
             path: path.into(),
@@ -75,7 +75,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Changed`].
+    /// Return an [`Error::Changed`].
     pub fn changed(path: &Path, how: impl Into<String>) -> Self {
         Error::Changed {
             path: path.into(),
@@ -83,7 +83,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Refused`].
+    /// Return an [`Error::Refused`].
     pub fn refused(path: &Path, why: impl Into<Reason>) -> Self {
         Error::Refused {
             path: path.into(),
@@ -91,7 +91,7 @@ impl Error {
         }
     }
 
-    /// An [`Error::Image`].
+    /// Return an [`Error::Image`].
     pub fn image(path: &Path, what: impl Into<Reason>) -> Self {
         Error::Image {
             path: path.into(),
@@ -109,7 +109,8 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
-/// What the system said, without its number, and what to do about it where there is something to do.
+/// Return the text of an error of the system, without its number, and what to do about it if
+/// anything.
 fn system(error: &io::Error, denied: &'static str) -> String {
     let text = cause(error);
     let remedy = match error.kind() {
@@ -126,7 +127,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
-/// A path on one line: control characters escaped, bytes that are not UTF-8 replaced.
+/// Return a path on one line: control characters escaped, bytes that are not UTF-8 replaced.
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     if text.chars().any(char::is_control) {
@@ -169,7 +170,7 @@ impl fmt::Display for Error {
                 "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
                 shown(path)
             ),
-            // What is wrong may be the very bytes that do not belong on a terminal.
+            // The reason may contain control characters of a file name.
             Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(&why.to_string()))),
             Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
         }

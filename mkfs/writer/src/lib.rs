@@ -4,15 +4,18 @@
 //!
 //! An image is made in steps, and data flows one way:
 //!
-//! 1. A [`build::Builder`] collects a [`tree`]: everything but the content of regular files, which stays at its
-//!    [`origin`]. The crate `daxfs-input` builds trees of directories, archives and images. [`adjust`] changes owners,
-//!    modes, times and labels.
-//! 2. [`plan`] gives every inode its number and every byte its place. [`duplicates`] finds files with the same content.
+//! 1. A [`build::Builder`] collects a [`tree`]: everything but the content of regular files, which
+//!    stays at its [`origin`]. The crate `daxfs-input` builds trees of directories, archives and
+//!    images. [`adjust`] changes owners, modes, times and labels.
+//! 2. [`plan`] gives every inode its number and every byte its place. [`duplicates`] finds files
+//!    with the same content.
 //! 3. [`write`](mod@write) writes the metadata, [`content`] the data of regular files.
-//! 4. The finished image is read back, checked against every rule of the format, and compared with the tree.
+//! 4. The finished image is read back, checked against every rule of the format, and compared with
+//!    the tree.
 //!
-//! [`make`](fn@make) runs steps 2 to 4. An [`Output`] is a file, a device or standard output; nothing unfinished
-//! appears under its name. [`Overwrite`] decides what it may replace, and [`device`] writes to devices.
+//! [`make`](fn@make) runs steps 2 to 4. An [`Output`] is a file, a device or standard output;
+//! nothing unfinished appears under its name. [`Overwrite`] decides what it may replace, and
+//! [`device`] writes to devices.
 //!
 //! ```
 //! use daxfs_check::Silent;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The whole way from a tree to an image.
+//! Makes and verifies an image of a tree.
 
 use crate::compare::compare;
 use crate::content;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 use zerocopy::IntoBytes;
 
-/// What was made.
+/// Facts about a finished image.
 pub struct Summary {
     /// Bytes of the image.
     pub total_size: u64,
@@ -36,11 +36,11 @@ pub struct Summary {
     pub digest: [u8; 32],
 }
 
-/// Writes an image of `tree` to `output` and verifies it.
+/// Write an image of `tree` to `output` and verifies it.
 ///
 /// # Errors
 ///
-/// Whatever went wrong; `output` then is not fit to be committed.
+/// Any [`Error`]; `output` must not be committed then.
 pub fn make(
     tree: &Tree,
     options: &Options,
@@ -78,11 +78,11 @@ pub fn make(
     })
 }
 
-/// How many bytes and inodes an image of `tree` would have.
+/// Return the size and the number of inodes that an image of `tree` would have.
 ///
 /// # Errors
 ///
-/// As [`make`], as far as that can be told without reading all content of files.
+/// As [`make`], except errors that only reading all content finds.
 pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
     let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
     Ok((plan.total_size, plan.order.len() as u64))
@@ -95,18 +95,18 @@ fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result
     }
 }
 
-/// What an image must be.
+/// The expected image.
 struct Written<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
     duplicates: &'a Duplicates,
-    /// Those of its pieces.
+    /// Fingerprints of its pieces.
     fingerprints: Vec<Fingerprint>,
 }
 
 impl Written<'_> {
-    /// Reads the whole image back, once. At the same time its metadata are held against the rules of the format and
-    /// against the tree, through the reader, and the system writes it out.
+    /// Read the whole image back once. At the same time, check its metadata against the rules of
+    /// the format and the tree, and sync it.
     fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
         let path = output.path();
         let memory = FileMemory::new(output.file())
@@ -158,7 +158,7 @@ impl Written<'_> {
     }
 }
 
-/// The fingerprint of a `piece` of an image.
+/// Return the fingerprint of a `piece` of an image.
 fn fingerprint(
     memory: &FileMemory<'_>,
     piece: &Range<u64>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changes of permissions, as chmod(1) writes them.
+//! Changes of permissions, in the syntax of chmod(1).
 
 /// Changes to the permission bits of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,12 +8,12 @@ pub struct ModeChange(Vec<Clause>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clause {
-    /// The bits that it is about: 0o7777 or those of some of owner, group, others.
+    /// Bits that may change: 0o7777, or those of owner, group or others.
     who: u16,
     operator: Operator,
     /// Bits to add, to remove or to set.
     bits: u16,
-    /// `X`: execution as well, for directories and for files that somebody may execute.
+    /// `X`: execute permission for directories, and for files with any execute permission.
     search: bool,
 }
 
@@ -27,7 +27,7 @@ enum Operator {
 /// Set-id and sticky bits.
 const SPECIAL: u16 = 0o7000;
 
-/// A text that is no [`ModeChange`].
+/// A text that is not a [`ModeChange`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no mode; use octal digits or changes like u=rwX,go-w")]
 pub struct ModeError(String);
@@ -106,14 +106,14 @@ fn what(text: &str) -> Option<(u16, bool)> {
 }
 
 impl ModeChange {
-    /// What becomes of the permission bits `mode`.
+    /// Apply the change to the permission bits `mode`.
     pub fn apply(&self, mut mode: u16, directory: bool) -> u16 {
         for clause in &self.0 {
             let mut bits = clause.bits;
             if clause.search && (directory || mode & 0o111 != 0) {
                 bits |= 0o111;
             }
-            // The sticky bit is nobody's in particular.
+            // The sticky bit belongs to no class.
             let who = if bits & 0o1000 != 0 {
                 clause.who | 0o1000
             } else {
@@ -138,7 +138,7 @@ impl ModeChange {
     }
 }
 
-/// The special bits that an assignment clears.
+/// Return the special bits that an assignment clears.
 fn keep(directory: bool) -> u16 {
     if directory {
         0o1000

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a tree was read from, as far as the content of its files is concerned.
+//! Origins of a tree: where the content of its files is.
 
 use crate::directory::Directory;
 use crate::tree::{identity, mtime, Identity, NodeId};
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A directory, an archive or an image, of which the content of files is yet to be read.
+/// A directory, an archive or an image that the content of files is read from.
 pub struct Origin {
     /// As the user wrote it.
     path: PathBuf,
@@ -20,11 +20,11 @@ pub struct Origin {
 
 /// Where an origin has its bytes.
 pub enum Bytes {
-    /// In files below a directory, under the paths of their nodes.
+    /// In files below a directory, at the paths of their nodes.
     Directory {
         /// The directory.
         directory: Directory,
-        /// Paths of nodes that are elsewhere in the tree than in the directory.
+        /// Original paths of nodes that were moved in the tree.
         moved: HashMap<NodeId, PathBuf>,
     },
     /// All in one file.
@@ -33,30 +33,30 @@ pub enum Bytes {
     Nothing,
 }
 
-/// A file with the content of many.
+/// A file with the content of many files.
 pub struct Container {
     /// The file.
     pub file: File,
-    /// The pieces of sparse files in it, those of one file side by side.
+    /// Pieces of sparse files; those of one file are adjacent.
     pub pieces: Vec<Piece>,
-    /// Whether the file may have holes.
+    /// The file may have holes.
     pub sparse: bool,
-    /// How it was when it was opened, if somebody else may write to it.
+    /// State when it was opened, if other processes may write to it.
     stamp: Option<Stamp>,
 }
 
-/// Bytes of a file that stand together.
+/// Contiguous bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Their offset in the file.
     pub at: u64,
-    /// How many there are: one at least.
+    /// Their number, at least one.
     pub length: u64,
     /// Where they are in the container.
     pub offset: u64,
 }
 
-/// What changes when a file is changed.
+/// Values that change when a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     identity: Identity,
@@ -65,7 +65,7 @@ struct Stamp {
 }
 
 impl Origin {
-    /// The directory at `path`.
+    /// Create an origin for the directory at `path`.
     pub fn directory(path: &Path) -> Result<Self> {
         Ok(Origin {
             path: path.into(),
@@ -76,7 +76,7 @@ impl Origin {
         })
     }
 
-    /// What has no content.
+    /// Create an origin without content.
     pub fn nothing(path: &Path) -> Self {
         Origin {
             path: path.into(),
@@ -84,7 +84,7 @@ impl Origin {
         }
     }
 
-    /// What is in `container`; `path` is how the user knows it.
+    /// Create an origin whose content is in `container`. `path` is its name in messages.
     pub fn file(path: &Path, container: Container) -> Self {
         Origin {
             path: path.into(),
@@ -92,7 +92,7 @@ impl Origin {
         }
     }
 
-    /// The same once more, but a directory without its paths.
+    /// Clone the origin; the clone of a directory has no content.
     pub fn try_clone(&self) -> std::io::Result<Self> {
         let bytes = match &self.bytes {
             Bytes::File(container) => Bytes::File(Container {
@@ -109,19 +109,19 @@ impl Origin {
         })
     }
 
-    /// As the user wrote it.
+    /// Return the path as the user wrote it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Notes that `node` has moved from `path` to elsewhere in the tree.
+    /// Record that `node` was moved from `path` to another place in the tree.
     pub fn moved(&mut self, node: NodeId, path: PathBuf) {
         if let Bytes::Directory { moved, .. } = &mut self.bytes {
             moved.insert(node, path);
         }
     }
 
-    /// How to call what is at `relative` in messages.
+    /// Return the name of the file at `relative` in messages.
     pub fn show(&self, relative: &Path) -> PathBuf {
         if relative.as_os_str().is_empty() {
             return self.path.clone();
@@ -139,7 +139,7 @@ impl Origin {
 }
 
 impl Container {
-    /// A file that nobody else knows.
+    /// Create a container from a file without a name.
     pub fn private(file: File) -> Self {
         Container {
             file,
@@ -149,7 +149,7 @@ impl Container {
         }
     }
 
-    /// A file of the user's, called `path`.
+    /// Create a container from the file `path`.
     pub fn public(file: File, path: &Path) -> Result<Self> {
         let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
         let stamp = Some(Stamp::of(&stat));
@@ -162,7 +162,7 @@ impl Container {
         })
     }
 
-    /// Makes sure that nobody wrote to the file meanwhile.
+    /// Check that the file is unchanged.
     pub fn check(&self, path: &Path) -> Result<()> {
         let Some(stamp) = &self.stamp else {
             return Ok(());

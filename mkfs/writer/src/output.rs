@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where an image is written to: a temporary file until it is complete.
+//! The output: a temporary file until the image is complete.
 
 use crate::device::Device;
 use crate::overwrite::Overwrite;
@@ -15,8 +15,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile};
 
-/// An image in the making. Nothing appears under its final name, on its device or on standard output before
-/// [`Output::commit`]; until then, whatever had the name keeps it. Dropped, it leaves nothing behind.
+/// An unfinished image. Nothing appears under its final name, on its device or on standard output
+/// before [`Output::commit`]. Dropping it removes the temporary file.
 pub struct Output {
     path: PathBuf,
     directory: PathBuf,
@@ -24,19 +24,19 @@ pub struct Output {
     overwrite: Overwrite,
 }
 
-/// What becomes of the temporary file.
+/// Destination of the temporary file.
 enum Target {
-    /// It gets the final name.
+    /// A file: the temporary file is renamed.
     File(NamedTempFile),
-    /// It has no name and is copied there.
+    /// A device: the temporary file has no name and is copied.
     Device(File, Device),
-    /// It has no name and is copied to standard output.
+    /// Standard output: the temporary file has no name and is copied.
     Stdout(File),
 }
 
 impl Output {
-    /// Create the temporary file for an image that will be called `path`, or written to the device there; `-` is
-    /// standard output.
+    /// Create the temporary file for an image that will be called `path`, or written to the device
+    /// there; `-` is standard output.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Output {
                 overwrite,
             });
         }
-        // Through symlinks, so that they stay what they are.
+        // Follow symlinks, so that the target is replaced, not the symlink.
         let path = match path.canonicalize() {
             Ok(path) => path,
             Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.into(),
@@ -124,12 +124,12 @@ impl Output {
         })
     }
 
-    /// The final name.
+    /// Return the final name.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The temporary name, if there is one.
+    /// Return the temporary name, if there is one.
     pub fn temporary(&self) -> Option<&Path> {
         match &self.target {
             Target::File(temporary) => Some(temporary.path()),
@@ -137,7 +137,7 @@ impl Output {
         }
     }
 
-    /// The file.
+    /// Return the file.
     pub fn file(&self) -> &File {
         match &self.target {
             Target::File(temporary) => temporary.as_file(),
@@ -145,12 +145,12 @@ impl Output {
         }
     }
 
-    /// Whether the image goes to standard output, which then is not for anything else.
+    /// Return true if the image goes to standard output, which then is not for anything else.
     pub fn is_stdout(&self) -> bool {
         matches!(self.target, Target::Stdout(_))
     }
 
-    /// The directory that the file is in, if it has a name there.
+    /// Return the directory that the file is in, if it has a name there.
     ///
     /// # Errors
     ///
@@ -165,12 +165,13 @@ impl Output {
         }
     }
 
-    /// Where other temporary files may be put: what `TMPDIR` says, or the directory of the image.
+    /// Return where other temporary files may be put: what `TMPDIR` says, or the directory of the
+    /// image.
     pub fn scratch(&self) -> PathBuf {
         scratch(&self.directory)
     }
 
-    /// Makes room for an image of `size` bytes.
+    /// Make room for an image of `size` bytes.
     ///
     /// # Errors
     ///
@@ -184,7 +185,7 @@ impl Output {
             .map_err(|error| Error::output(&self.path, "set the size of the image", error))
     }
 
-    /// Gives the complete image its name, in place of what had it, or copies it to where it shall be.
+    /// Rename the complete image to its final name, or copy it to the device or standard output.
     ///
     /// # Errors
     ///
@@ -195,14 +196,14 @@ impl Output {
         match self.target {
             Target::File(temporary) => {
                 temporary.as_file().sync_all().map_err(failed)?;
-                // Somebody else may have written a file there meanwhile.
+                // A file may have appeared there.
                 if path.symlink_metadata().is_ok() {
                     overwrite.check_file(&path)?;
                 }
                 temporary
                     .persist(&path)
                     .map_err(|error| Error::output(&path, "put the image in place", error.error))?;
-                // The name has to last, too. The image is in place whatever this says.
+                // Make the name durable. The image is in place even if this fails.
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 if let Ok(directory) = open(&directory, flags, Mode::empty()) {
                     let _ = rustix::fs::fsync(directory);
@@ -223,7 +224,7 @@ impl Output {
     }
 }
 
-/// A file without a name in `directory`.
+/// Return a file without a name in `directory`.
 fn nameless(directory: &Path) -> Result<File> {
     tempfile::tempfile_in(directory).map_err(|error| creating(directory, error))
 }
@@ -232,7 +233,7 @@ fn creating(directory: &Path, error: io::Error) -> Error {
     Error::output(directory, "create a file in the directory", plain(error))
 }
 
-/// Where large temporary files belong: what `TMPDIR` says, or `default`.
+/// Return the directory for large temporary files: `TMPDIR`, or `default`.
 pub fn scratch(default: &Path) -> PathBuf {
     match std::env::var_os("TMPDIR") {
         Some(directory) if !directory.is_empty() => directory.into(),
@@ -240,7 +241,7 @@ pub fn scratch(default: &Path) -> PathBuf {
     }
 }
 
-/// The same if there is no better place.
+/// Return the directory for temporary files that need not be beside the image.
 fn anywhere() -> PathBuf {
     scratch(Path::new(if is_directory("/var/tmp") {
         "/var/tmp"
@@ -253,7 +254,7 @@ fn is_directory(path: &str) -> bool {
     stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// The system's own error in one that tells the temporary file's name.
+/// Return the system's error without the name of the temporary file.
 pub fn plain(error: std::io::Error) -> std::io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());
     match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Keeps what a file or device holds from being overwritten by mistake.
+//! Protects files and devices from being overwritten by mistake.
 
 use crate::{Error, Result};
 use daxfs_check::memory::data_or_hole;
@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 /// Bytes at the start of a device that must be zero if it is free.
 const START: u64 = 2 << 20;
 
-/// Bytes at the end of a device that must be zero if it is free: backup partition tables and RAID metadata.
+/// Bytes at the end of a device that must be zero if it is free: backup partition tables and RAID
+/// metadata.
 const END: u64 = 1 << 20;
 
 /// Bytes that are read together.
 const PIECE: usize = 256 << 10;
 
-/// Magic numbers, to name what is in the way: offset, bytes, name. Earlier lines win.
+/// Magic numbers that identify the content of a file or device: offset, bytes, name. The first
+/// match wins.
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (257, b"ustar", "a tar archive"),
     (0, b"\x1f\x8b", "a gzip file"),
@@ -54,13 +56,13 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
 /// Bytes that the signatures reach.
 const HEAD: usize = 65608;
 
-/// A file or device, whatever it is called.
+/// Identifies a file or device, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     kind: FileType,
-    /// Of a device, its number; of anything else, the number of its file system.
+    /// Number of a device; for other files, that of their file system.
     device: u64,
-    /// Of a device, 0.
+    /// Inode number; 0 for a device.
     inode: u64,
 }
 
@@ -85,14 +87,14 @@ impl Identity {
 #[derive(Default)]
 pub struct Overwrite {
     force: bool,
-    /// Files that are read, which must not be overwritten in any case.
+    /// Inputs, which must never be overwritten.
     inputs: Vec<Identity>,
-    /// Directories that are read as a whole and must get no new files.
+    /// Input directories, in which no file may be created.
     directories: Vec<PathBuf>,
 }
 
 impl Overwrite {
-    /// Allow anything but an input to be overwritten if `force`.
+    /// If `force`, allow anything except an input to be overwritten.
     pub fn new(force: bool) -> Self {
         Overwrite {
             force,
@@ -100,8 +102,8 @@ impl Overwrite {
         }
     }
 
-    /// Add a file or device that is read; `-` is standard input. A file that does not exist is ignored here; reading it
-    /// fails later.
+    /// Add an input file or device; `-` is standard input. Ignore a file that does not exist:
+    /// reading it fails later.
     pub fn input(&mut self, path: &Path) {
         let stdin = path.as_os_str() == "-";
         let stat = match stdin {
@@ -120,7 +122,7 @@ impl Overwrite {
         }
     }
 
-    /// Add a file, or a directory that is read as a whole and must get no new files.
+    /// Add an input file, or an input directory in which no file may be created.
     pub fn container(&mut self, path: &Path) {
         self.input(path);
         if path.is_dir() {
@@ -128,7 +130,8 @@ impl Overwrite {
         }
     }
 
-    /// Refuse a new file in `directory`, which may not exist yet, if that is part of such a directory.
+    /// Refuse a new file in `directory`, which may not exist yet, if that is part of such a
+    /// directory.
     ///
     /// # Errors
     ///
@@ -171,7 +174,8 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to replace the regular file `path` if it is an input, or holds something other than an image.
+    /// Refuse to replace the regular file `path` if it is an input, or holds something other than
+    /// an image.
     ///
     /// # Errors
     ///
@@ -204,7 +208,8 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to replace the file `path`, which is to hold no image, if it is an input or not empty.
+    /// Refuse to replace the file `path`, which is to hold no image, if it is an input or not
+    /// empty.
     ///
     /// # Errors
     ///
@@ -219,8 +224,8 @@ impl Overwrite {
         Err(Error::refused(path, why))
     }
 
-    /// Refuse to overwrite the device `path` of `size` bytes, which `read` reads, if it holds something other than an
-    /// image. Only its start and its end are read.
+    /// Refuse to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
+    /// something other than an image. Only its start and its end are read.
     ///
     /// # Errors
     ///
@@ -270,7 +275,7 @@ fn all_zero(
     Ok(true)
 }
 
-/// Name what the file or device with these first bytes holds.
+/// Return what a file or device with these first bytes contains.
 fn occupant(head: &[u8]) -> &'static str {
     let found = SIGNATURES.iter().find(|(offset, magic, _)| {
         let bytes = head.get(*offset..offset + magic.len());

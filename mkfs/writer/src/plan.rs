@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Gives every inode its number and every byte of the image its place.
+//! Assigns numbers to inodes and offsets to data.
 //!
-//! Inodes are numbered directory by directory, breadth first from the root, and within a directory in the
-//! order of its entries; entries and names follow the same order. So a listing walks the memory in one
-//! direction, and the inodes of one directory stand side by side.
+//! Inodes are numbered directory by directory, breadth first from the root, and within a directory
+//! in the order of its entries. Entries and names have the same order. So a listing reads memory in
+//! one direction, and the inodes of a directory are adjacent.
 
 use crate::duplicates::Duplicates;
 use crate::tree::{Kind, NodeId, Tree, XattrSet, ROOT};
@@ -17,7 +17,7 @@ use std::mem::size_of;
 /// Entries of one cache line.
 const LINE: u64 = TABLE_ALIGN / size_of::<layout::Dirent>() as u64;
 
-/// What the plan says of an inode, as the fields of [`layout::Inode`].
+/// Planned fields of [`layout::Inode`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     /// Link count.
@@ -28,11 +28,11 @@ pub struct Place {
     pub data: u64,
     /// [`layout::INODE_PACKED`] or 0.
     pub flags: u16,
-    /// Regular file: inode number of the one that has the data, 0 if it has them itself.
+    /// Regular file: inode number of the file that owns the data, 0 if it is this one.
     pub original: u32,
     /// Directory: inode number of the parent.
     pub parent: u32,
-    /// Directory: which of the parent's entries names it.
+    /// Directory: index of its entry in the parent.
     pub position: u32,
 }
 
@@ -47,7 +47,7 @@ pub struct DataExtent {
     pub node: NodeId,
 }
 
-/// Where everything goes.
+/// The layout of an image.
 pub struct Plan {
     /// Alignment of file data.
     pub block_size: u32,
@@ -59,9 +59,9 @@ pub struct Plan {
     pub numbers: Vec<u32>,
     /// The place of each inode: number 1 comes first.
     pub places: Vec<Place>,
-    /// Indices in [`Tree::xattrs`] of the sets that the image has, in its order.
+    /// Indices in [`Tree::xattrs`] of the image's sets, in its order.
     pub xattr_sets: Vec<u32>,
-    /// Data of the files that are not empty and share no other's, by ascending offset.
+    /// Data of the files that own data, by ascending offset.
     pub extents: Vec<DataExtent>,
     /// Inode table.
     pub inodes: Table,
@@ -78,7 +78,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans an image of `tree` as `options` want it, with `duplicates` stored once.
+    /// Plan an image of `tree` with `options`, and `duplicates` stored once.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Numbers the inodes and places the directory entries; returns how many entries and bytes of names
-    /// there are.
+    /// Number the inodes and place the directory entries. Return the number of entries and the
+    /// bytes of their names.
     fn number(&mut self, tree: &Tree) -> (u64, u64) {
         let (mut dirents, mut names) = (0, 0);
         // `order` grows while the loop goes through it: breadth first.
@@ -139,7 +139,7 @@ impl Plan {
                 continue;
             };
             let count = entries.len() as u64;
-            // No directory touches more cache lines than it must.
+            // Let each directory use as few cache lines as possible.
             if count > 0 && dirents % LINE + count.min(LINE) > LINE {
                 dirents += LINE - dirents % LINE;
             }
@@ -154,7 +154,7 @@ impl Plan {
         (dirents, names)
     }
 
-    /// Counts a name of `node`, and numbers the node if the name is its first.
+    /// Count a name of `node`, and number the node if it is the first.
     fn add(&mut self, tree: &Tree, node: NodeId, parent: usize, position: usize) {
         let number = &mut self.numbers[node as usize];
         if *number != 0 {
@@ -182,7 +182,7 @@ impl Plan {
         self.places.push(place);
     }
 
-    /// Places the targets of symlinks behind the names; returns the end of both.
+    /// Place the targets of symlinks after the names. Return the end of both.
     fn place_symlinks(&mut self, tree: &Tree, mut end: u64) -> u64 {
         for (place, &node) in self.places.iter_mut().zip(&self.order) {
             if let Kind::Symlink(target) = &tree.node(node).kind {
@@ -193,7 +193,7 @@ impl Plan {
         end
     }
 
-    /// Places the xattr sets in the order of the inodes that have them; returns their size.
+    /// Place the xattr sets in the order of the inodes that have them; return their size.
     fn place_xattrs(&mut self, tree: &Tree) -> Result<u64> {
         let mut references = vec![0; tree.xattrs.len()];
         let mut end = 0u64;
@@ -216,7 +216,7 @@ impl Plan {
     }
 }
 
-/// Bytes of an xattr set in the image, without the padding behind it.
+/// Return the size of an xattr set in the image, without padding.
 pub fn xattr_set_size(set: &XattrSet) -> u64 {
     let mut size = size_of::<layout::XattrSet>() as u64;
     for xattr in set {
@@ -226,7 +226,8 @@ pub fn xattr_set_size(set: &XattrSet) -> u64 {
     size
 }
 
-/// Refuses a set that no reader takes; only other inputs than a file system can have one.
+/// Refuse a set that exceeds the limits of the format. Archives can have such sets, file systems
+/// cannot.
 fn check_xattrs(tree: &Tree, node: NodeId, set: &XattrSet) -> Result<()> {
     let refuse = |what: String| Err(Error::refused(&tree.path(node), what));
     if set.len() > layout::XATTR_COUNT_MAX as usize {

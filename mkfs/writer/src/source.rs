@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The content of one regular file, wherever its origin has it.
+//! The content of a regular file.
 
 use crate::origin::{Bytes, Container, Piece};
 use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
@@ -18,20 +18,20 @@ pub struct Source<'a> {
     node: NodeId,
     size: u64,
     bytes: Open<'a>,
-    /// What [`Source::stretch`] found last: whether it is a hole, where it was asked for, and where it ends. To find
-    /// the end of data some file systems look at every page of them.
+    /// What [`Source::stretch`] found last: whether it is a hole, where it was asked for, and where
+    /// it ends. Finding the end of data is slow on some file systems.
     found: Cell<(bool, u64, u64)>,
 }
 
 /// Where the bytes are.
 enum Open<'a> {
-    /// In a file of their own.
+    /// In a separate file.
     File {
         fd: OwnedFd,
-        /// Which it must be.
+        /// Expected identity.
         identity: Identity,
         mtime: (i64, u32),
-        /// Whether it may have holes.
+        /// It may have holes.
         sparse: bool,
     },
     /// In one piece of a container.
@@ -41,7 +41,7 @@ enum Open<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Opens the content of `node`, a regular file.
+    /// Open the content of `node`, a regular file.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    /// Reads the beginning of `node` without a look at whether it is the file that the tree describes.
+    /// Read the start of `node` without checking that it is the file that the tree describes.
     ///
     /// # Errors
     ///
@@ -66,8 +66,8 @@ impl<'a> Source<'a> {
         Self::unexamined(tree, node)?.fill(0, into)
     }
 
-    /// Reads all of `node` at once, with fewer calls than it takes otherwise, and makes sure that it is what the tree
-    /// describes; `into` has room for one byte more than the file.
+    /// Read all of `node` with few system calls, and check that it is the file that the tree
+    /// describes. `into` has room for one byte more than the file.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<'a> Source<'a> {
                 read => break read.map_err(|error| source.error("read the file", error))?,
             }
         };
-        // That tells what happened to the file, if anything did.
+        // Report how the file changed, if it did.
         source.stat()?;
         if read as u64 != source.size {
             source.fill(0, &mut into[..source.size as usize])?;
@@ -93,12 +93,12 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Whether this is the content of `node`.
+    /// Return true if this is the content of `node`.
     pub fn is(&self, node: NodeId) -> bool {
         self.node == node
     }
 
-    /// The same as [`Source::open`], before anybody has looked at what it is.
+    /// Open the content of `node` without checking that it is the file that the tree describes.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, place } = tree.node(node).kind else {
             return Err(Error::changed(&tree.path(node), "no regular file any more"));
@@ -106,7 +106,7 @@ impl<'a> Source<'a> {
         let origin = &tree.origins[tree.node(node).origin as usize];
         let bytes = match (&origin.bytes, place) {
             (Bytes::Directory { directory, moved }, Place::File { identity, mtime }) => {
-                // A FIFO in place of the file must not stop us.
+                // If a FIFO replaced the file, do not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
                 let opened = match moved.get(&node) {
                     Some(path) => directory.open_below(path, flags),
@@ -148,7 +148,7 @@ impl<'a> Source<'a> {
         Error::io(&self.path(), operation, error)
     }
 
-    /// Examines a file of its own, which must be as it was when the tree was read.
+    /// Check that a separate file is unchanged since the tree was read.
     fn stat(&self) -> Result<Option<Stat>> {
         let (fd, id, time) = match &self.bytes {
             Open::File {
@@ -173,8 +173,9 @@ impl<'a> Source<'a> {
         Ok(Some(stat))
     }
 
-    /// Whether the byte at `at`, within the file, is in a hole, and where that hole, or the data, ends: behind
-    /// `at`, at the file's end at most. Data up to there stand together, see [`Source::place`].
+    /// Find the extent at `at`, an offset in the file. Return whether it is a hole, and its end,
+    /// which is at most the end of the file. The data of an extent are contiguous in their
+    /// container, see [`Source::place`].
     ///
     /// # Errors
     ///
@@ -212,7 +213,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The descriptor and the offset in it of the data at `at`, which is in no hole.
+    /// Return the descriptor and the offset in it of the data at `at`, which is in no hole.
     pub fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
         match &self.bytes {
             Open::File { fd, .. } => (fd.as_fd(), at),
@@ -227,7 +228,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads at least one byte at `at`; `into` is not longer than the stretch of data there.
+    /// Read at least one byte at `at`; `into` is not longer than the stretch of data there.
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads all of `into`, which is not longer than the stretch of data at `at`.
+    /// Read all of `into`, which is not longer than the stretch of data at `at`.
     ///
     /// # Errors
     ///
@@ -261,7 +262,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Reads all of `into` from `at` on, which is no more than the file has.
+    /// Read all of `into` from `at` on, which is no more than the file has.
     ///
     /// # Errors
     ///
@@ -282,7 +283,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// The file must end where it should, which files in /proc do not, and be as it was.
+    /// Check that the file is unchanged and ends at its size, which files in /proc do not.
     ///
     /// # Errors
     ///
@@ -299,7 +300,7 @@ impl<'a> Source<'a> {
             Ok(0) => self.stat().map(drop),
             Ok(_) => Err(Error::changed(
                 &self.path(),
-                format!("it goes on behind its size of {}", self.size),
+                format!("it goes on after its size of {}", self.size),
             )),
             Err(error) => Err(self.error("read the file", error)),
         }

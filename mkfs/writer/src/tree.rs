@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file tree in memory: everything but the content of its regular files.
+//! A file tree in memory, without the content of its regular files.
 
 use crate::origin::Origin;
 use daxfs_reader::hash::name_hash;
@@ -19,7 +19,7 @@ pub type NodeId = u32;
 /// The root's node.
 pub const ROOT: NodeId = 0;
 
-/// What is stored of an inode, whatever its type.
+/// Attributes that all types of inodes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     /// Permission bits with set-id and sticky bits.
@@ -39,17 +39,17 @@ pub struct Attributes {
 pub struct Node {
     /// Owner, mode, time, xattrs.
     pub attributes: Attributes,
-    /// The directory in which the node was seen first; the root's own.
+    /// First directory with an entry for the node; the root is its own parent.
     pub parent: NodeId,
-    /// The name under which it was seen first.
+    /// First name.
     pub name: Name,
-    /// Which of the tree's origins described it last.
+    /// Index of the origin that described it last.
     pub origin: u32,
     /// Type and content.
     pub kind: Kind,
 }
 
-/// What a node is.
+/// Type and content of a node.
 #[derive(Debug)]
 pub enum Kind {
     /// A regular file.
@@ -92,7 +92,7 @@ pub fn mtime(stat: &Stat) -> (i64, u32) {
 }
 
 impl Kind {
-    /// The file type of the node.
+    /// Return the file type of the node.
     pub fn file_type(&self) -> FileType {
         match self {
             Kind::Regular { .. } => FileType::Regular,
@@ -108,7 +108,8 @@ impl Kind {
 /// Where an origin has the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a file of a directory, at the path of the node; both tell when another took its place.
+    /// In a file of a directory, at the path of the node. Identity and time detect that it was
+    /// replaced.
     File {
         /// Which file it is.
         identity: Identity,
@@ -121,7 +122,7 @@ pub enum Place {
     Pieces {
         /// The first of the origin's pieces.
         first: usize,
-        /// How many.
+        /// Their number.
         count: usize,
     },
 }
@@ -135,7 +136,7 @@ pub struct Identity {
     pub ino: u64,
 }
 
-/// A name, kept in [`Tree::names`].
+/// A name that a tree keeps; see [`Tree::name`].
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
     start: usize,
@@ -153,10 +154,10 @@ pub struct Entry {
     pub name: Name,
 }
 
-/// One extended attribute; the order of fields is that of the image.
+/// An extended attribute. Comparisons give the order of the image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xattr {
-    /// What the name starts with.
+    /// Start of the name.
     pub prefix: XattrPrefix,
     /// The rest of the name.
     pub name: Box<[u8]>,
@@ -171,17 +172,17 @@ pub type XattrSet = Vec<Xattr>;
 pub struct Tree {
     /// The inodes; [`ROOT`] is the first.
     pub nodes: Vec<Node>,
-    /// The different sets of extended attributes; the first is empty.
+    /// All sets of extended attributes; the first is empty.
     pub xattrs: Vec<XattrSet>,
     names: Vec<u8>,
     xattr_ids: HashMap<XattrSet, u32>,
-    /// What the tree was read from, in this order.
+    /// Origins of the tree, in order.
     pub origins: Vec<Origin>,
 }
 
 impl Tree {
-    /// A tree without nodes.
-    pub fn new() -> Self {
+    /// Return a tree without nodes.
+    pub(crate) fn new() -> Self {
         Tree {
             nodes: Vec::new(),
             xattrs: vec![XattrSet::new()],
@@ -191,7 +192,7 @@ impl Tree {
         }
     }
 
-    /// Keeps `name`, of 0 (the root) to 255 bytes.
+    /// Store `name`, which has at most 255 bytes; only the name of the root is empty.
     pub fn keep_name(&mut self, name: &[u8]) -> Name {
         let start = self.names.len();
         self.names.extend_from_slice(name);
@@ -201,7 +202,7 @@ impl Tree {
         }
     }
 
-    /// The index in [`Tree::xattrs`] of a set like `set`, which is added if it is new.
+    /// Return the index of `set` in [`Tree::xattrs`]. Add it if it is new.
     pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
         set.sort_unstable();
         if let Some(&id) = self.xattr_ids.get(&set) {
@@ -213,7 +214,7 @@ impl Tree {
         id
     }
 
-    /// Puts the entries of every directory into the order of the image.
+    /// Sort the entries of all directories into the order of the image.
     pub fn sort(&mut self) {
         let names = &self.names;
         let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
@@ -228,12 +229,12 @@ impl Tree {
         }
     }
 
-    /// The bytes of `name`.
+    /// Return the bytes of `name`.
     pub fn name(&self, name: &Name) -> &[u8] {
         &self.names[name.start..name.start + usize::from(name.length)]
     }
 
-    /// An entry for `node` under `name`.
+    /// Return an entry for `node` under `name`.
     pub fn entry(&self, name: Name, node: NodeId) -> Entry {
         Entry {
             hash: name_hash(self.name(&name)),
@@ -242,17 +243,17 @@ impl Tree {
         }
     }
 
-    /// A node.
+    /// Return a node.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id as usize]
     }
 
-    /// The path of `node` relative to the root; empty for the root itself.
+    /// Return the path of `node` relative to the root; empty for the root itself.
     pub fn relative_path(&self, node: NodeId) -> PathBuf {
         let name = |id| self.name(&self.node(id).name);
         let above = |&id: &NodeId| Some(self.node(id).parent).filter(|&parent| parent != ROOT);
         let components = || std::iter::successors(Some(node).filter(|&id| id != ROOT), above);
-        // Once to measure, once to write from the end: this is called for each file more than once.
+        // Measure first, then fill from the end, without intermediate allocations.
         let length: usize = components().map(|id| name(id).len() + 1).sum();
         let mut path = vec![b'/'; length.saturating_sub(1)];
         let mut end = path.len();
@@ -264,7 +265,7 @@ impl Tree {
         OsString::from_vec(path).into()
     }
 
-    /// The path of `node`, as the user would write it or find it.
+    /// Return the path of `node`, as the user would write it or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
         match self.origins.get(self.node(node).origin as usize) {
             Some(origin) => origin.show(&self.relative_path(node)),
@@ -272,13 +273,13 @@ impl Tree {
         }
     }
 
-    /// What the tree was read from, for messages about all of it.
+    /// Return the path of the first origin, for messages about the whole tree.
     pub fn title(&self) -> PathBuf {
         let first = self.origins.first();
         first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
-    /// Bytes of all regular files.
+    /// Return the size of all regular files.
     pub fn content_size(&self) -> u64 {
         let size = |node: &Node| match node.kind {
             Kind::Regular { size, .. } => size,

@@ -20,7 +20,7 @@ const BUFFER: usize = 1 << 20;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
-/// What the user decides about an image.
+/// Options of an image.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Alignment of file data in bytes.
@@ -29,17 +29,18 @@ pub struct Options {
     pub label: String,
     /// UUID; derived from the content if none.
     pub uuid: Option<Uuid>,
-    /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if none.
+    /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if
+    /// none.
     pub time: Option<(i64, u32)>,
-    /// Whether files with the same content are stored once.
+    /// Store files with the same content once.
     pub dedupe: bool,
-    /// Whether files smaller than a block share blocks with others.
+    /// Let files smaller than a block share blocks with others.
     pub pack: bool,
-    /// Files of at least so many bytes are aligned for huge pages.
+    /// Files of at least this size are aligned for huge pages.
     pub huge_threshold: u64,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
     pub padding: u64,
-    /// Most bytes that the image may have, if there is a limit.
+    /// Largest size of the image, if there is a limit.
     pub max_size: Option<u64>,
 }
 
@@ -59,7 +60,7 @@ impl Default for Options {
     }
 }
 
-/// Writes everything from the end of the superblock's record to the data, and returns its CRC-32C.
+/// Write everything from the end of the superblock's record to the data, and return its CRC-32C.
 ///
 /// # Errors
 ///
@@ -82,14 +83,14 @@ pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u
     Ok(stream.crc)
 }
 
-/// Writes one byte after the other.
+/// Writes bytes in order.
 struct Stream<'a> {
     image: &'a File,
     path: &'a Path,
     buffer: Vec<u8>,
-    /// Where the buffer's first byte goes.
+    /// Offset of the buffer's first byte.
     offset: u64,
-    /// That of all bytes so far.
+    /// CRC-32C of all bytes so far.
     crc: u32,
 }
 
@@ -102,7 +103,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Writes zeros up to `offset`, which is at most [`BUFFER`] bytes away.
+    /// Write zeros up to `offset`, which is at most [`BUFFER`] bytes away.
     fn pad(&mut self, offset: u64) -> Result<()> {
         let length = offset - self.offset - self.buffer.len() as u64;
         self.put(&vec![0; length as usize])
@@ -228,7 +229,8 @@ fn xattrs(stream: &mut Stream<'_>, tree: &Tree, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// The superblock of an image that was written in `pieces`, and whose metadata have this CRC-32C.
+/// Return the superblock of an image that was written in `pieces`, and whose metadata have this
+/// CRC-32C.
 pub fn superblock(
     tree: &Tree,
     plan: &Plan,
@@ -275,8 +277,8 @@ pub fn superblock(
     record
 }
 
-/// A UUID of version 8 that depends on every byte of the image and on nothing else: the start of the digest that the
-/// image has without one.
+/// Return a UUID of version 8 that depends only on the bytes of the image: the start of its digest
+/// without a UUID.
 fn derive_uuid(digest: &[u8; 32]) -> Uuid {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

@@ -9,8 +9,8 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// No byte belongs to two files, unless one of them names the other as its original; no block does, unless
-    /// both are packed. The rest of the data must be zero.
+    /// Check that no byte belongs to two files, unless one of them names the other as its original;
+    /// no block does, unless both are packed. The rest of the data must be zero.
     pub(super) fn check_data(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().data;
         let block = u64::from(self.image.superblock().block_size);

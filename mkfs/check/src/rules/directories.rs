@@ -48,7 +48,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             .is_some_and(|seen| seen.walk)
     }
 
-    /// Directories must not share records, and records of no directory must be zero.
+    /// Check that directories share no records, and that unused records are zero.
     fn check_records(&mut self) -> ControlFlow<()> {
         let table = self.image.superblock().dirents;
         let mut directories = std::mem::take(&mut self.directories);
@@ -94,7 +94,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// The entry by itself, against the one in front of it, and whether its name leads to it.
+    /// Check an entry, its order after the previous one, and that a look-up of its name finds it.
     fn check_entry(
         &mut self,
         directory: &Directory,
@@ -124,7 +124,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
     }
 
-    /// Counts the link that `entry` is, and sees to the directory that it may lead to.
+    /// Count the link that `entry` is, and sees to the directory that it may lead to.
     fn enter(
         &mut self,
         directory: &Directory,

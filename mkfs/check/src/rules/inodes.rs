@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use std::ops::ControlFlow;
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Every inode by itself. Notes what the other checks need to know of it.
+    /// Check each inode by itself, and record facts for the other checks.
     pub(super) fn check_inodes(&mut self) -> ControlFlow<()> {
         if let Err(error) = self.image.root() {
             self.report(error)?;
@@ -109,7 +109,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         })
     }
 
-    /// After the directories: whether every inode has as many links as it says.
+    /// Check the link count of each inode. The directories must have been checked before.
     pub(super) fn check_links(&mut self) -> ControlFlow<()> {
         let root = self.image.superblock().root;
         for index in 0..self.inodes.len() {
@@ -119,7 +119,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             if !seen.valid {
                 continue;
             }
-            // Of a directory that nobody walked, the subdirectories were not counted.
+            // The subdirectories of a directory that was not walked were not counted.
             let reached = if seen.directory {
                 seen.walk
             } else {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Holds an image against every rule of the format.
+//! Check an image against every rule of the format.
 //!
-//! All that is needed is the image: the rules are those that `Documentation/format.rst` states, the reader's
-//! own validation among them. The work grows with the size of the image and no field of it can make it grow
-//! faster, nor allocate more than that.
+//! The rules are those of `Documentation/format.rst`, including those that the reader validates.
+//! Time and memory are proportional to the size of the image; no field of an image can make them
+//! grow faster.
 
 mod data;
 mod directories;
@@ -28,15 +28,15 @@ const BUFFER: usize = 64 << 10;
 /// A rule that an image violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// One that the reader refuses.
+    /// A rule that the reader checks.
     Reader(image::Error),
-    /// One that the reader does not look at.
+    /// A rule that the reader does not check.
     Rule {
         /// What is wrong.
         what: &'static str,
         /// Where, in bytes from the start of the image.
         offset: u64,
-        /// The offending value, as far as a number can tell it.
+        /// The offending value, if it is a number.
         value: u64,
     },
 }
@@ -79,8 +79,8 @@ impl From<image::Error> for Finding {
     }
 }
 
-/// Checks the image in `memory`, and tells `report` of every violation until that breaks off. Content is not
-/// compared with the image's SHA-256; [`digest`](mod@crate::digest) does that.
+/// Check the image in `memory`, and call `report` for every violation until it breaks. Content is
+/// not compared with the image's SHA-256; [`digest`](mod@crate::digest) does that.
 pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
     let superblock = match Superblock::load(memory) {
         Ok(superblock) => superblock,
@@ -98,11 +98,11 @@ pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlF
         extents: Vec::new(),
         xattrs: Vec::new(),
     };
-    // The only reason not to reach the end is that nobody wants to know more.
+    // It ends early only if `report` breaks.
     let _ = checker.run();
 }
 
-/// The first violation that [`check`] finds in `memory`, if there is one.
+/// Return the first violation that [`check`] finds in `memory`, if there is one.
 pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
     let mut finding = None;
     check(memory, &mut |found| {
@@ -112,7 +112,7 @@ pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
     finding
 }
 
-/// What is remembered of an inode.
+/// Facts about an inode.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     /// It is valid.
@@ -170,7 +170,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         })
     }
 
-    /// What the superblock says of itself, and the space between the tables.
+    /// Check the label, and the space between the tables.
     fn tables(&mut self) -> ControlFlow<()> {
         let superblock = *self.image.superblock();
         let text = superblock
@@ -203,7 +203,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         self.zeros(end, superblock.total_size)
     }
 
-    /// The bytes from `start` to `end` have no meaning and must be zero.
+    /// Check that the unused bytes from `start` to `end` are zero.
     fn zeros(&mut self, start: u64, end: u64) -> ControlFlow<()> {
         if start >= end {
             return ControlFlow::Continue(());
@@ -231,13 +231,13 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
     }
 
-    /// Offset of the record of inode `ino`.
+    /// Return the offset of the record of inode `ino`.
     fn inode_offset(&self, ino: u32) -> u64 {
         self.image.superblock().inodes.offset
             + u64::from(ino - 1) * size_of::<layout::Inode>() as u64
     }
 
-    /// Loads an inode that has been found valid; nothing if it has changed since.
+    /// Load an inode that has been found valid; nothing if it has changed since.
     fn load_again(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
         match self.image.inode(ino) {
             Ok(inode) => ControlFlow::Continue(Some(inode)),

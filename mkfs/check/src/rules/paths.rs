@@ -24,7 +24,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Walk through `image`. Visit no more entries than its table has, even if directories share them.
+    /// Walk through `image`. Visit no more entries than its table has, even if directories share
+    /// them.
     pub fn new<S: Storage>(image: &Image<'_, S>) -> Self {
         let superblock = image.superblock();
         let mut paths = Paths {

@@ -21,7 +21,7 @@ struct Lists {
 }
 
 impl<S: Storage> Checker<'_, '_, S> {
-    /// Each set once, however many inodes share it. Sets must not overlap.
+    /// Check each set once, even if many inodes share it. Sets must not overlap.
     pub(super) fn check_xattrs(&mut self) -> ControlFlow<()> {
         let mut sets = std::mem::take(&mut self.xattrs);
         sets.sort_unstable();
@@ -135,7 +135,8 @@ impl<S: Storage> Checker<'_, '_, S> {
         ControlFlow::Continue(())
     }
 
-    /// Check that all inodes of a group may have these lists, and have the permission bits that the access list says.
+    /// Check that all inodes of a group may have these lists, and have the permission bits that the
+    /// access list says.
     fn lists(&mut self, lists: &Lists, group: &[(u64, u32)]) -> ControlFlow<()> {
         if lists.access.is_none() && !lists.default {
             return ControlFlow::Continue(());

@@ -119,7 +119,7 @@ impl Side for Directory {
         let mut xattrs = Vec::new();
         let mut value = vec![0; VALUE];
         for name in list[..length].split(|&byte| byte == 0) {
-            // Of other name spaces an image knows nothing.
+            // Images have no other name spaces.
             let known = |prefix: &XattrPrefix| name.starts_with(prefix.text().as_bytes());
             if !XattrPrefix::ALL.iter().any(known) {
                 continue;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Gives a file on disk what the image says of it. The order matters: a change of owner takes set-id bits and
-//! capabilities away, and a mode may take the right to set attributes away.
+//! Gives a file on disk what the image says of it. The order matters: a change of owner takes
+//! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
 use super::{Losses, Options};
 use crate::reader::Xattr;
@@ -75,7 +75,7 @@ impl Place<'_> {
     }
 }
 
-/// Sets owner, extended attributes, mode and times of what is at `place`; `path` is for messages.
+/// Set owner, extended attributes, mode and times of what is at `place`; `path` is for messages.
 ///
 /// # Errors
 ///
@@ -153,7 +153,7 @@ pub fn restore(
         .map_err(|error| ("set the time", error))
 }
 
-/// Takes away what the directory `fd` would hand down to everything in it.
+/// Take away what the directory `fd` would hand down to everything in it.
 pub fn inherit_nothing(fd: impl AsFd) {
     let name = c"system.posix_acl_default";
     if fgetxattr(&fd, name, &mut [] as &mut [u8]).is_ok() {

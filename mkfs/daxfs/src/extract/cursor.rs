@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A place in a directory tree on disk, reached without a path: no symlink is ever followed, whatever the tree
-//! holds and however deep it is.
+//! A place in a directory tree on disk, reached without a path: no symlink is ever followed, and
+//! directories may be of any depth.
 
 use rustix::fs::{
     chmodat, fstat, mkdirat, openat, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags,
@@ -19,7 +19,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 /// Device and inode number.
 type Identity = (u64, u64);
 
-/// An open directory below a root. No other is kept open; those above are remembered by what they are.
+/// An open directory below a root. No other is kept open; those above are remembered by what they
+/// are.
 pub struct Cursor {
     here: OwnedFd,
     above: Vec<Identity>,
@@ -31,7 +32,7 @@ fn identity(directory: &OwnedFd) -> Result<Identity> {
 }
 
 impl Cursor {
-    /// At the root that `root` stands for.
+    /// Start at the root `root`.
     pub fn new(root: OwnedFd) -> Self {
         Cursor {
             here: root,
@@ -39,18 +40,18 @@ impl Cursor {
         }
     }
 
-    /// The directory.
+    /// Return the directory.
     pub fn here(&self) -> &OwnedFd {
         &self.here
     }
 
-    /// Makes the directory `name`, for its owner alone, and enters it.
+    /// Make the directory `name`, for its owner alone, and enter it.
     pub fn make(&mut self, name: &[u8]) -> Result<()> {
         mkdirat(&self.here, name, Mode::RWXU)?;
         self.enter(name)
     }
 
-    /// Enters the directory `name`.
+    /// Enter the directory `name`.
     pub fn enter(&mut self, name: &[u8]) -> Result<()> {
         let inner = openat(&self.here, name, DIRECTORY, Mode::empty())?;
         self.above.push(identity(&self.here)?);
@@ -58,7 +59,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// Goes back up, and returns the directory that was left; `ESTALE` if that was moved meanwhile.
+    /// Go back up, and return the directory that was left; `ESTALE` if it was moved.
     pub fn leave(&mut self) -> Result<OwnedFd> {
         let outer = openat(&self.here, "..", DIRECTORY, Mode::empty())?;
         if self.above.pop() != Some(identity(&outer)?) {
@@ -67,7 +68,7 @@ impl Cursor {
         Ok(std::mem::replace(&mut self.here, outer))
     }
 
-    /// Removes all that is in the directory.
+    /// Remove all that is in the directory.
     pub fn clear(&mut self) -> Result<()> {
         let depth = self.above.len();
         // The names of the directories that are being cleared.
@@ -102,7 +103,7 @@ impl Cursor {
         }
     }
 
-    /// Opens the directory `path`, relative to `root`, one component after the other.
+    /// Open the directory `path`, relative to `root`, one component after the other.
     pub fn walk(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut at = openat(root, ".", flags, Mode::empty())?;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unpacks to a directory. Everything is made new, in a directory for the owner alone, which becomes the target when
-//! all is done: no file that exists is ever written, and none remains of a failure.
+//! Extract to a directory. All files are created in a directory that only the owner can enter. It
+//! becomes the target when it is complete: no existing file is written, and no file remains after a
+//! failure.
 
 use super::attributes::{inherit_nothing, restore, Place};
 use super::cursor::Cursor;
@@ -30,8 +31,8 @@ use std::path::Path;
 /// Zeros of this length and alignment become holes.
 const BLOCK: usize = 4096;
 
-/// Unpacks the directory `start` of an image to the directory `target`, which must not exist, or be empty. Returns
-/// what could not be restored.
+/// Extract the directory `start` of an image to the directory `target`, which must not exist or be
+/// empty. Return what could not be restored.
 ///
 /// # Errors
 ///
@@ -98,7 +99,7 @@ pub fn to_directory<S: Storage>(
         extraction.directories(start)?;
         interrupt.check()?;
         if !exists {
-            // Onto an empty directory that appeared meanwhile, at most.
+            // This replaces at most an empty directory.
             std::fs::rename(temporary.path(), target)
                 .map_err(|error| fail("cannot put it in place", error))?;
         }
@@ -111,7 +112,7 @@ pub fn to_directory<S: Storage>(
             Ok(extraction.losses)
         }
         Err(why) => {
-            // What cannot be removed is left, as a hidden directory whose name tells what it is.
+            // Files that cannot be removed stay in a hidden directory.
             if let Ok(root) = open_directory(temporary.path()) {
                 let _ = rustix::fs::fchmod(&root, Mode::RWXU);
                 let _ = Cursor::new(root).clear();
@@ -126,7 +127,7 @@ fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     open(path, flags, Mode::empty())
 }
 
-/// The system's own error in one that tells the temporary file's name.
+/// Return the system's error without the name of the temporary file.
 pub fn plain(error: io::Error) -> io::Error {
     let source = error.get_ref().and_then(|inner| inner.source());
     match source.and_then(|source| source.downcast_ref::<io::Error>()) {
@@ -137,7 +138,7 @@ pub fn plain(error: io::Error) -> io::Error {
     }
 }
 
-/// What to do about `error`, with what separates it from the text in front.
+/// Return what to do about `error`, with a separator from the text before.
 pub(super) fn remedy_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -181,7 +182,7 @@ impl<S: Storage> Extraction<'_, S> {
         self.clone_root().map(Cursor::new)
     }
 
-    /// Makes everything, directories without what the image says of them.
+    /// Make everything, directories without what the image says of them.
     fn files(&mut self, start: &Inode) -> Result<()> {
         let reader = self.reader;
         let mut at = self.cursor()?;
@@ -202,8 +203,8 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    /// Gives the directories what the image says of them. Making files in them would change their times, and take
-    /// rights to them.
+    /// Set the attributes of directories, after all files: creating files changes times and needs
+    /// permissions.
     fn directories(&mut self, start: &Inode) -> Result<()> {
         let reader = self.reader;
         let mut at = self.cursor()?;
@@ -234,7 +235,7 @@ impl<S: Storage> Extraction<'_, S> {
             .map_err(|(what, error)| self.fail(path, what, error))
     }
 
-    /// Whether `inode` has a name already, which `name` in `here` now is another of.
+    /// Make `name` in `here` a hard link if `inode` has been extracted already. Return true then.
     fn link(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<bool> {
         let Some(first) = self.links.meet(self.reader, inode, path)? else {
             return Ok(false);
@@ -312,7 +313,8 @@ impl<S: Storage> Extraction<'_, S> {
         self.attributes(&Place::Open(file.as_fd()), inode, path)
     }
 
-    /// Moves everything from the directory `temporary` to the one around it, which is the target, or nothing.
+    /// Move everything from the directory `temporary` to the one around it, which is the target, or
+    /// nothing.
     fn move_up(&mut self, start: &Inode, temporary: &Path) -> Result<()> {
         let Content::Directory(directory) = start.content else {
             return Ok(());
@@ -343,13 +345,13 @@ impl<S: Storage> Extraction<'_, S> {
     }
 }
 
-/// Opens the target itself, which may be a symlink to a directory.
+/// Open the target itself, which may be a symlink to a directory.
 fn open_directory_through(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty())
 }
 
-/// Writes `piece` to `file` but for blocks of zeros.
+/// Write `piece` to `file` but for blocks of zeros.
 fn put(file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
     let zeros = |block: &[u8]| block.iter().all(|&byte| byte == 0);
     let mut at = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `extract`: unpacks an image, to a directory or to a tar archive.
+//! `extract`: extract an image to a directory or a tar archive.
 
 mod attributes;
 mod cursor;
@@ -18,7 +18,7 @@ use daxfs_check::memory::Storage;
 use daxfs_reader::{FileType, Inode};
 use std::collections::{BTreeMap, HashMap};
 
-/// How to unpack.
+/// How to extract.
 #[derive(Clone, Copy)]
 pub struct Options {
     /// Give files their owners.
@@ -30,12 +30,12 @@ pub struct Options {
 pub struct Losses(BTreeMap<String, (Vec<u8>, u64)>);
 
 impl Losses {
-    /// `what` is lost of the file `path`.
+    /// Record that `what` of the file `path` could not be restored.
     fn add(&mut self, what: String, path: &[u8]) {
         self.0.entry(what).or_insert_with(|| (path.to_vec(), 0)).1 += 1;
     }
 
-    /// A line for each.
+    /// Return a line for each.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|(what, (path, files))| {
             let others = match files - 1 {
@@ -48,11 +48,11 @@ impl Losses {
     }
 }
 
-/// Knows which names are those of one file.
+/// Finds hard links.
 struct Links {
-    /// The first path of every inode with several names.
+    /// First path of each inode with several names.
     names: HashMap<u32, Box<[u8]>>,
-    /// A bit for each inode that has been met.
+    /// A bit for each inode that has been extracted.
     seen: Vec<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Links {
         }
     }
 
-    /// The first path of `inode`, if it has been met before; `path` is its path here.
+    /// Return the first path of `inode`, if it has been met before; `path` is its path here.
     fn meet<S: Storage>(
         &mut self,
         reader: &Reader<'_, S>,
@@ -86,7 +86,7 @@ impl Links {
         }
         match self.names.get(&inode.ino) {
             Some(first) => Ok(Some(first)),
-            // One copy for each name could fill any disk.
+            // A copy for each name could fill any disk.
             None => Err(reader.refuse(
                 path,
                 "has more names than links; the image is damaged: restore it from a copy, or make it again",

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Headers of tar archives in the PAX format.
+//!
+//! The builder of the crate `tar` takes keywords as text, but the names of extended attributes are
+//! bytes.
 
 use std::io::{self, Write};
 use tar::{EntryType, Header};
@@ -17,7 +20,7 @@ const SIZE_LIMIT: u64 = 0o777_7777_7777;
 pub struct Records(Vec<u8>);
 
 impl Records {
-    /// Adds `keyword=value`. A line starts with its own length.
+    /// Add `keyword=value`. A line starts with its own length.
     pub fn add(&mut self, keyword: &[u8], value: &[u8]) {
         let rest = keyword.len() + value.len() + 3;
         let mut length = rest + 1;
@@ -55,7 +58,7 @@ pub struct Member<'a> {
     pub device: (u32, u32),
 }
 
-/// Writes the headers of `member`, with `records` besides what it takes itself.
+/// Write the headers of `member`, with `records` besides what it takes itself.
 ///
 /// # Errors
 ///
@@ -112,7 +115,7 @@ pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io
     out.write_all(header.as_bytes())
 }
 
-/// Fills a field with the start of `bytes`; returns whether that is not all.
+/// Fill a field with the start of `bytes`; return whether that is not all.
 fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     let length = bytes.len().min(field.len());
     field.fill(0);
@@ -120,7 +123,7 @@ fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
     length < bytes.len()
 }
 
-/// Zeros behind `length` bytes, up to the end of the block.
+/// Write zeros after `length` bytes, up to the end of the block.
 ///
 /// # Errors
 ///
@@ -130,7 +133,7 @@ pub fn pad(out: &mut dyn Write, length: u64) -> io::Result<()> {
     out.write_all(&[0; BLOCK][..rest as usize])
 }
 
-/// A time as a decimal number: the fraction counts away from zero.
+/// Return a time as a decimal number: the fraction counts away from zero.
 fn time(sec: i64, nsec: u32) -> String {
     if nsec == 0 {
         sec.to_string()
@@ -141,7 +144,7 @@ fn time(sec: i64, nsec: u32) -> String {
     }
 }
 
-/// The keyword of the extended attribute `name`, as GNU tar writes it.
+/// Return the keyword of the extended attribute `name`, as GNU tar writes it.
 pub fn xattr_keyword(name: &[u8]) -> Vec<u8> {
     let mut keyword = b"SCHILY.xattr.".to_vec();
     for &byte in name {

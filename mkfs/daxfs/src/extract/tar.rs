@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Unpacks to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers of any size.
+//! Extract to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers
+//! of any size.
 
 use super::pax::{pad, put, xattr_keyword, Member, Records, BLOCK};
 use super::{Links, Losses};
@@ -16,13 +17,14 @@ use daxfs_reader::{Content, FileType, Inode};
 use std::io::{self, Write};
 use tar::EntryType;
 
-/// Zeros of at least this length and alignment are left out. Each costs a line of the map in front of the file.
+/// Zeros of at least this length and alignment are left out. Each needs a line of the map before
+/// the data.
 const HOLE: usize = 64 << 10;
 
 /// Archives are padded to this, as GNU tar does.
 const RECORD: u64 = 20 * BLOCK as u64;
 
-/// Writes `start` and all below to `out` as a tar archive. Returns what could not be stored.
+/// Write `start` and all below to `out` as a tar archive. Return what could not be stored.
 ///
 /// # Errors
 ///
@@ -117,7 +119,7 @@ impl<S: Storage> Archive<'_, S> {
         let mut records = Records::default();
         for xattr in self.reader.xattrs(inode, path)? {
             records.add(&xattr_keyword(&xattr.name), &xattr.value);
-            // In words as well, for programs that take lists from nowhere else.
+            // As text, too, for programs that only read lists in this form.
             let keyword = match &xattr.name[..] {
                 b"system.posix_acl_access" => b"SCHILY.acl.access".as_slice(),
                 b"system.posix_acl_default" => b"SCHILY.acl.default",
@@ -201,8 +203,8 @@ impl<S: Storage> Archive<'_, S> {
         pad(&mut self.out, size).map_err(self.failed)
     }
 
-    /// Where the file is something else than zeros, in ranges that start and end at multiples of [`HOLE`], or at the
-    /// end of the file.
+    /// Return where the file is something else than zeros, in ranges that start and end at
+    /// multiples of [`HOLE`], or at the end of the file.
     fn ranges(&self, inode: &Inode, path: &[u8], buffer: &mut [u8]) -> Result<Vec<(u64, u64)>> {
         let hole = HOLE as u64;
         let mut ranges: Vec<(u64, u64)> = Vec::new();
@@ -235,10 +237,11 @@ impl<S: Storage> Archive<'_, S> {
     }
 }
 
-/// The map in front of a sparse file: the number of ranges, then offset and length of each, a line a number.
+/// Return the map that precedes a sparse file: the number of ranges, then offset and length of
+/// each, a line a number.
 fn sparse_map(ranges: &[(u64, u64)], size: u64) -> Vec<u8> {
     let end = ranges.last().map_or(0, |(start, length)| start + length);
-    // A range without length tells the size of a file that ends in a hole.
+    // An empty range at the end marks the size of a file that ends in a hole.
     let last = (end < size).then_some((size, 0));
     let count = ranges.len() + usize::from(last.is_some());
     let mut map = format!("{count}\n");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The requests of the kernel, answered as the module answers them.
+//! Requests of the kernel, with the same answers as those of the module.
 
 use crate::source::{Opened, Source};
 use daxfs_reader::{layout, Content, Directory, Error, FileType, Image, Inode, Problem};
@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long the kernel may believe what it was told: an image does not change.
+/// How long the kernel may cache answers: an image does not change.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// Unit of sizes in statfs(2).
@@ -31,7 +31,7 @@ pub struct ImageFs {
 type Result<T> = std::result::Result<T, Errno>;
 
 impl ImageFs {
-    /// Serves `image`.
+    /// Serve `image`.
     pub fn new(image: Opened) -> Self {
         ImageFs { image }
     }
@@ -40,7 +40,7 @@ impl ImageFs {
         Image::new(&self.image.source, &self.image.superblock)
     }
 
-    /// Swaps the root's number with 1, which FUSE has for it.
+    /// Swap the root's number with 1, which FUSE has for it.
     fn swap(&self, ino: u64) -> u64 {
         let root = self.image.superblock.root.into();
         match ino {
@@ -50,7 +50,7 @@ impl ImageFs {
         }
     }
 
-    /// What the kernel is told of an `error` with the inode `ino`.
+    /// Log `error` of the inode `ino`, and return the error for the kernel.
     fn report(&self, ino: u64, error: Error) -> Errno {
         eprintln!("daxfs: {}: inode {ino}: {error}", self.image.name);
         match error.problem {
@@ -115,7 +115,8 @@ impl ImageFs {
         if name.len() > layout::NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        // The kernel looks for these when it opens a handle: of any inode, and of a directory's parent.
+        // The kernel looks for these when it opens a handle: of any inode, and of a directory's
+        // parent.
         if name == "." {
             return self.inode(parent).map(Some);
         }
@@ -140,8 +141,8 @@ impl ImageFs {
         find().map_err(|error| self.report(directory.ino.into(), error))
     }
 
-    /// Hands the entries of a directory from `offset` on to `add`: position of the next, inode number, type, name;
-    /// until that has no more room.
+    /// Pass the entries of a directory from `offset` on to `add`: position of the next, inode
+    /// number, type, name; until that has no more room.
     fn list(
         &self,
         ino: INodeNo,
@@ -170,7 +171,7 @@ impl ImageFs {
         Ok(())
     }
 
-    /// The names, or the value of `wanted`, of a file's extended attributes.
+    /// Return the names, or the value of `wanted`, of a file's extended attributes.
     fn xattrs(&self, request: &Request, ino: INodeNo, wanted: Option<&[u8]>) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
         let xattrs = self.image.reader().xattrs(&inode, b"").map_err(|why| {
@@ -217,7 +218,7 @@ fn kind(file_type: FileType) -> fuser::FileType {
     }
 }
 
-/// Answers with bytes, or with their number if that is what was asked for.
+/// Answer with bytes, or with their number if that is what was asked for.
 fn reply_sized(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>>) {
     match bytes {
         Err(error) => reply.error(error),
@@ -240,7 +241,7 @@ impl Filesystem for ImageFs {
             // Handles stay valid: inode numbers are those of the image, and always the same.
             InitFlags::FUSE_EXPORT_SUPPORT,
         ] {
-            // An older kernel does without.
+            // Older kernels may lack it.
             let _ = config.add_capabilities(wanted);
         }
         Ok(())
@@ -250,7 +251,7 @@ impl Filesystem for ImageFs {
         match self.find(parent, name) {
             Ok(Some(inode)) => reply.entry(&FOREVER, &self.attributes(&inode), Generation(0)),
             Ok(None) => {
-                // Number 0: that there is no such file may be remembered, too.
+                // Number 0: the kernel may cache that there is no such file.
                 let none = FileAttr {
                     ino: INodeNo(0),
                     size: 0,

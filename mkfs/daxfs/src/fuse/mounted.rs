@@ -16,7 +16,8 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Take note of what has just been mounted at `path`, which is absolute and leads through no symlinks.
+    /// Take note of what has just been mounted at `path`, which is absolute and leads through no
+    /// symlinks.
     ///
     /// # Errors
     ///

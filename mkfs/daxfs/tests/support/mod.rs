@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 /// The program.
 pub const DAXFS: &str = env!("CARGO_BIN_EXE_daxfs");
 
-/// What a run ended with.
+/// Output and exit status of a run.
 #[derive(Debug)]
 pub struct Run {
     pub status: i32,
@@ -22,12 +22,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Standard output as text.
+    /// Return standard output as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
-    /// Standard output as JSON.
+    /// Parse standard output as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.stdout).unwrap()
     }
@@ -43,20 +43,20 @@ impl From<Output> for Run {
     }
 }
 
-/// Runs `daxfs` with `arguments`, whatever it ends with.
+/// Run `daxfs` with `arguments`, and return its output and status.
 pub fn run<A: AsRef<OsStr>>(arguments: &[A]) -> Run {
     let output = Command::new(DAXFS).args(arguments).output();
     output.unwrap().into()
 }
 
-/// Runs `daxfs` with `arguments`, which must succeed and say nothing on standard error.
+/// Run `daxfs` with `arguments`, which must succeed and say nothing on standard error.
 pub fn succeed<A: AsRef<OsStr>>(arguments: &[A]) -> Run {
     let run = run(arguments);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     run
 }
 
-/// Runs `daxfs` with `arguments`, which must fail with one line on standard error; returns that.
+/// Run `daxfs` with `arguments`, which must fail with one line on standard error; return that.
 pub fn fail<A: AsRef<OsStr>>(arguments: &[A], status: i32) -> String {
     let run = run(arguments);
     assert_eq!(run.status, status, "{run:?}");
@@ -64,13 +64,13 @@ pub fn fail<A: AsRef<OsStr>>(arguments: &[A], status: i32) -> String {
     run.stderr
 }
 
-/// Runs the program under another name.
+/// Run the program under another name.
 pub fn run_as<A: AsRef<OsStr>>(name: &str, arguments: &[A]) -> Run {
     let output = Command::new(DAXFS).arg0(name).args(arguments).output();
     output.unwrap().into()
 }
 
-/// Runs `daxfs` with `arguments` and `input` in a pipe.
+/// Run `daxfs` with `arguments` and `input` in a pipe.
 pub fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: &[u8]) -> Run {
     let mut child = Command::new(DAXFS)
         .args(arguments)
@@ -87,7 +87,7 @@ pub fn run_with<A: AsRef<OsStr>>(arguments: &[A], input: &[u8]) -> Run {
     })
 }
 
-/// A small tree: two names of one file, an empty one, directories, a symlink, a FIFO.
+/// Create a small tree: two names of one file, an empty one, directories, a symlink, a FIFO.
 pub fn tree(path: &Path) {
     use std::fs::{create_dir_all, hard_link, write};
     create_dir_all(path.join("dir/below")).unwrap();

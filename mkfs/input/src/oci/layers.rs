@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Puts layers on top of one another, or keeps them apart.
+//! Merges layers, or keeps them apart.
 
 use super::super::member::{components, Placer, Touched};
 use super::super::stream::Stream;
@@ -16,13 +16,13 @@ use daxfs_writer::tree::{Attributes, Kind, Node, NodeId, Tree};
 use daxfs_writer::Result;
 use std::path::Path;
 
-/// Marks of removed files begin with this,
+/// Prefix of whiteouts: marks of removed files.
 const WHITEOUT: &[u8] = b".wh.";
 
-/// and other marks with that.
+/// Prefix of other marks.
 const META: &[u8] = b".wh..wh.";
 
-/// The mark of a directory that hides what is below it.
+/// Mark of an opaque directory, which hides those of lower layers.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A mark in a layer.
@@ -33,11 +33,11 @@ enum Mark {
         name: Vec<u8>,
         attributes: Attributes,
     },
-    /// What a directory had was removed.
+    /// The entries of a directory were removed.
     Opaque(NodeId),
 }
 
-/// Puts `layers` into the tree, each on top of those in front of it.
+/// Add `layers` to the tree, each on top of the previous ones.
 pub(in super::super) fn flatten(
     builder: &mut Builder,
     layers: &[Layer],
@@ -47,7 +47,7 @@ pub(in super::super) fn flatten(
 ) -> Result<()> {
     for layer in layers {
         let (marks, touched) = read(builder, layer, None, scratch, progress, warn)?;
-        // Marks are about the layers below, wherever they stand in this one.
+        // Marks apply to the lower layers, independent of their position in this one.
         for mark in marks {
             match mark {
                 Mark::Opaque(directory) => hide(builder, directory, &touched),
@@ -61,7 +61,7 @@ pub(in super::super) fn flatten(
     Ok(())
 }
 
-/// Removes what is in `directory` and was not `touched`.
+/// Remove the entries of `directory` that were not `touched`.
 fn hide(builder: &mut Builder, directory: NodeId, touched: &Touched) {
     let mut pending = vec![directory];
     while let Some(id) = pending.pop() {
@@ -75,7 +75,7 @@ fn hide(builder: &mut Builder, directory: NodeId, touched: &Touched) {
     }
 }
 
-/// A tree for each of `layers`, the lowest first, with the marks that overlayfs knows.
+/// Return a tree for each of `layers`, the lowest first, with overlayfs's marks.
 pub(in super::super) fn apart(
     layers: &[Layer],
     scratch: &Path,
@@ -145,7 +145,7 @@ fn whiteout(
     Ok(())
 }
 
-/// Puts what a layer has into the tree; returns its marks, and what it touched.
+/// Add the files of a layer to the tree. Return its marks and the nodes that it touched.
 fn read(
     builder: &mut Builder,
     layer: &Layer,
@@ -177,7 +177,7 @@ fn read(
             let directory = placer.walk(parents, true).map_err(fail)?;
             marks.push(Mark::Opaque(directory));
         } else if names.iter().any(|name| name.starts_with(META)) {
-            // What older tools kept for themselves.
+            // Internal files of older tools.
         } else if let Some(removed) = name.strip_prefix(WHITEOUT) {
             if matches!(removed, b"" | b"." | b"..") {
                 return Err(reader.error(at, "a mark of a removed file names none"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the layers below one show, when layers are kept apart.
+//! The merged view of lower layers, for layers that are kept apart.
 
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
@@ -11,11 +11,11 @@ use std::collections::HashMap;
 /// Finished layers, the lowest first.
 pub struct Lower<'a> {
     layers: &'a [Tree],
-    /// Origins of layers that the tree above has as its own: by layer and number.
+    /// Origins of layers that the upper tree has, too, by layer and number.
     origins: HashMap<(usize, u32), u32>,
 }
 
-/// Something in a layer below, in terms of the tree above.
+/// A file of a lower layer, for the upper tree.
 pub struct Found {
     pub attributes: Attributes,
     pub origin: u32,
@@ -23,10 +23,10 @@ pub struct Found {
     pub kind: Kind,
 }
 
-/// What one layer says of a path.
+/// Result of looking up a path in one layer.
 enum Answer {
     Is(NodeId),
-    /// It hides what is below.
+    /// It hides lower layers.
     No,
     Nothing,
 }
@@ -39,7 +39,7 @@ impl<'a> Lower<'a> {
         }
     }
 
-    /// What is at `path`, for use in `tree`.
+    /// Find the file at `path`, for use in `tree`.
     pub fn find(&mut self, tree: &mut Tree, path: &[Vec<u8>]) -> Result<Option<Found>> {
         let layers = self.layers;
         for (number, layer) in layers.iter().enumerate().rev() {
@@ -129,7 +129,7 @@ fn ask(layer: &Tree, path: &[Vec<u8>]) -> Answer {
     Answer::Is(at)
 }
 
-/// Whether overlayfs takes it for a file that was removed.
+/// Return true if it is a whiteout of overlayfs.
 pub fn is_whiteout(kind: &Kind) -> bool {
     use daxfs_reader::FileType::CharDevice;
     matches!(
@@ -142,7 +142,7 @@ pub fn is_whiteout(kind: &Kind) -> bool {
     )
 }
 
-/// The extended attribute of directories that hide what is below them.
+/// Return the extended attribute of opaque directories.
 pub fn opaque() -> Xattr {
     Xattr {
         prefix: XattrPrefix::Trusted,

@@ -20,13 +20,13 @@ use std::io::Read;
 use std::path::Path;
 use store::Store;
 
-/// Annotation of a manifest with the name that people call it.
+/// Annotation of a manifest with the name of the image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Most indices that lead to one another.
+/// Limit of nested indices.
 const DEPTH: usize = 8;
 
-/// Which image of several.
+/// Selects one of several images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
     os: Os,
@@ -35,7 +35,7 @@ pub struct Platform {
 }
 
 impl Default for Platform {
-    /// This machine's processor; images are for Linux.
+    /// Return Linux on this machine's processor.
     fn default() -> Self {
         Platform {
             os: Os::Linux,
@@ -45,7 +45,7 @@ impl Default for Platform {
     }
 }
 
-/// A text that is no [`Platform`].
+/// A text that is not a [`Platform`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64")]
 pub struct PlatformError;
@@ -91,14 +91,14 @@ impl Platform {
     }
 }
 
-/// A layer: a tar archive of what it changes.
+/// A layer: a tar archive of its changes.
 pub(super) struct Layer {
     pub blob: Blob,
-    /// What it is known by: a digest.
+    /// Its name: a digest.
     pub name: String,
 }
 
-/// The layers of an image in an OCI layout, the lowest first; verified.
+/// Verify the layers of an image in an OCI layout. Return them, the lowest first.
 pub(super) fn oci(
     path: &Path,
     reference: Option<&str>,
@@ -156,7 +156,7 @@ fn is_manifest(kind: &MediaType) -> bool {
         || *kind == MediaType::from("application/vnd.docker.distribution.manifest.v2+json")
 }
 
-/// The manifest that is meant, from an index that may lead to others.
+/// Find the selected manifest in an index, which may have nested indices.
 fn manifest(
     store: &Store,
     mut index: ImageIndex,
@@ -164,7 +164,7 @@ fn manifest(
     platform: &Platform,
 ) -> Result<ImageManifest> {
     for _ in 0..DEPTH {
-        // The reference is one of the outermost index.
+        // The reference is in the outermost index.
         let chosen = choose(store.path(), index.manifests(), reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
         let name = chosen.digest().to_string();
@@ -177,7 +177,7 @@ fn manifest(
     Err(Error::refused(store.path(), why))
 }
 
-/// The one of `descriptors` that is meant.
+/// Return the selected descriptor of `descriptors`.
 fn choose<'a>(
     path: &Path,
     descriptors: &'a [Descriptor],
@@ -224,7 +224,7 @@ fn choose<'a>(
             left = fitting;
         }
     }
-    // Variants of one platform stand from the most to the least specific.
+    // Variants of a platform are sorted from the most to the least specific.
     let same = left.windows(2).all(|pair| {
         let platforms = pair[0].platform().as_ref().zip(pair[1].platform().as_ref());
         platforms.is_some_and(|(a, b)| a.variant() != b.variant())
@@ -235,7 +235,7 @@ fn choose<'a>(
         [first, ..] if same => Ok(first),
         _ => {
             let why = format!(
-                "has several images; name one behind a colon: {}",
+                "has several images; name one after a colon: {}",
                 names(&left)
             );
             Err(Error::refused(path, why))
@@ -255,7 +255,7 @@ fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -
     })
 }
 
-/// The blob that a descriptor is about, verified.
+/// Verify the blob of a descriptor and return it.
 fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
     let digest = descriptor.digest();
     let blob = store.get(&format!("blobs/{}/{}", digest.algorithm(), digest.digest()))?;
@@ -273,7 +273,7 @@ fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
     Ok(blob)
 }
 
-/// Compares what `reader` reads, which is called `path`, with its digest.
+/// Compare the bytes of `reader` with a digest. `path` is its name in messages.
 fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut pass = |update: &mut dyn FnMut(&[u8])| -> Result<()> {
@@ -319,7 +319,7 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// The configuration of an image, as far as it matters here.
+/// The relevant fields of an image's configuration.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
@@ -330,7 +330,7 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
-/// The layers of an image in an archive of `docker save`, the lowest first; verified.
+/// Verify the layers of an image in an archive of `docker save`. Return them, the lowest first.
 pub(super) fn docker(
     path: &Path,
     reference: Option<&str>,
@@ -339,7 +339,7 @@ pub(super) fn docker(
 ) -> Result<Vec<Layer>> {
     let store = Store::open(path, scratch, progress)?;
     if !store.has("manifest.json") && store.has("index.json") {
-        let why = "is an OCI image, not docker's; write oci: in front of it";
+        let why = "is an OCI image, not docker's; write oci: before the path";
         return Err(Error::refused(store.path(), why));
     }
     let images: Vec<Saved> = json(&store, "manifest.json", &store.read("manifest.json")?)?;
@@ -358,7 +358,7 @@ pub(super) fn docker(
                     all.join(", ")
                 ),
                 None => format!(
-                    "has several images; name one behind a colon: {}",
+                    "has several images; name one after a colon: {}",
                     all.join(", ")
                 ),
             };
@@ -379,7 +379,7 @@ pub(super) fn docker(
     for (name, digest) in image.layers.iter().zip(digests) {
         let blob = store.get(name)?;
         progress.step("verifying", blob.size());
-        // The digest is that of the archive, whether it is compressed or not.
+        // The digest of an archive, compressed or not.
         verify(&blob.path, blob.decompressed(progress)?, &digest)?;
         layers.push(Layer {
             blob,

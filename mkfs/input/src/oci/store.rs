@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the parts of a container image are: in a directory or in an archive.
+//! The parts of a container image, in a directory or in an archive.
 
 use super::super::blob::{Blob, Raw};
 use super::super::member::{components, What};
@@ -14,10 +14,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Most bytes that a description may have; it is read into memory.
+/// Size limit of a description, which is read into memory.
 const DESCRIPTION: u64 = 16 << 20;
 
-/// Most symlinks that lead from one part to another.
+/// Limit of symlinks from part to part.
 const LINKS: usize = 40;
 
 /// The parts of a container image, by name.
@@ -29,7 +29,7 @@ pub struct Store {
 enum Parts {
     Directory,
     Archive {
-        /// The file that all of them are in.
+        /// The archive.
         whole: Blob,
         members: HashMap<Vec<u8>, Part>,
     },
@@ -38,12 +38,12 @@ enum Parts {
 enum Part {
     /// Offset and size.
     File(u64, u64),
-    /// The same as this one.
+    /// A link to this part.
     Alias(Vec<u8>),
 }
 
 impl Store {
-    /// Opens the directory or archive `path`.
+    /// Open the directory or archive `path`.
     pub fn open(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Self> {
         if path.is_dir() {
             return Ok(Store {
@@ -69,7 +69,7 @@ impl Store {
                     place: Place::Part(offset),
                 } => Part::File(offset, size),
                 What::HardLink(target) => Part::Alias(name(&target)?),
-                // Older archives have one file for layers that are the same.
+                // Older archives have one file for identical layers.
                 What::Symlink(target) => Part::Alias(beside(&name(&member.path)?, &target)),
                 _ => continue,
             };
@@ -90,12 +90,12 @@ impl Store {
         })
     }
 
-    /// What to call it in messages.
+    /// Return its name in messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there is a part called `name`.
+    /// Return true if there is a part called `name`.
     pub fn has(&self, name: &str) -> bool {
         match &self.parts {
             Parts::Directory => self.path.join(name).is_file(),
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// The part called `name`, whose components are none that lead elsewhere.
+    /// Return the part `name`, which must not contain components such as `..`.
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
             let why = format!(
@@ -144,13 +144,13 @@ impl Store {
         }
     }
 
-    /// The content of the part called `name`, a description in JSON.
+    /// Return the content of the part called `name`, a description in JSON.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         read(&self.get(name)?)
     }
 }
 
-/// The content of a description.
+/// Return the content of a description.
 pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     if blob.size() > DESCRIPTION {
         let why = format!("has {} bytes, too many for a description", blob.size());
@@ -162,7 +162,7 @@ pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The name of what a symlink called `name` leads to.
+/// Return the name of the target of the symlink `name`.
 fn beside(name: &[u8], target: &[u8]) -> Vec<u8> {
     let mut names: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
     names.pop();

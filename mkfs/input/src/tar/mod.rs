@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads tar streams: ustar, pax and GNU's, with what others added to them.
+//! Reads tar streams: ustar, pax and GNU tar's, with extensions of other programs.
 
 mod pax;
 mod sparse;
@@ -23,27 +23,27 @@ use tar::{EntryType, Header};
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 512;
 
-/// Most bytes that an extended header may have; they are held in memory.
+/// Size limit of an extended header, which is read into memory.
 const EXTENDED: u64 = 64 << 20;
 
 /// Reads the members of an archive, one after the other.
 pub(super) struct Reader<'a> {
     stream: Stream<'a>,
-    /// What global extended headers said.
+    /// Records of global extended headers.
     global: Records,
     /// Pieces of the sparse files so far.
     pieces: Vec<Piece>,
-    /// Extended attributes that an image cannot hold, and how many members have each.
+    /// Extended attributes that images cannot store, with the number of members that have each.
     unknown: BTreeMap<Vec<u8>, u64>,
     warnings: Vec<String>,
 }
 
-/// A header and what was found in front of it.
+/// A header, and the extended headers before it.
 struct Head {
     header: Header,
     /// Offset of the first header that belongs to the member.
     at: u64,
-    /// Whether it had an extended header.
+    /// It had an extended header.
     pax: bool,
     records: Records,
 }
@@ -59,13 +59,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An error about the member that begins at `at`.
+    /// Return an error about the member that begins at `at`.
     pub fn error(&self, at: u64, why: impl Into<Reason>) -> Error {
         let why = why.into();
         Error::refused(self.stream.path(), AtMember { at, why })
     }
 
-    /// Reads to the end and returns where the content of the members is, and what to warn of.
+    /// Read to the end. Return the container of the members' content, and warnings.
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
         for (name, members) in self.unknown {
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         Ok((container, warnings))
     }
 
-    /// The next member, if there is one.
+    /// Return the next member, if there is one.
     pub fn next(&mut self) -> Result<Option<Member>> {
         while let Some(head) = self.head()? {
             if let Some(member) = self.member(head)? {
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Reads a block, and the header in it if it is one; none at the end of the archive.
+    /// Read a header. Return `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>> {
         let at = self.stream.position();
         let mut header = Header::new_old();
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         if bytes.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
-        // Both sums have been in use; the field itself counts as blanks.
+        // Both sums are in use. The field itself counts as blanks.
         let field = 148..156;
         let (mut unsigned, mut signed) = (0i64, 0i64);
         for (place, &byte) in bytes.iter().enumerate() {
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         Ok(Some(header))
     }
 
-    /// Reads headers up to that of a member.
+    /// Read headers up to and including that of a member.
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
         let mut records = self.global.clone();
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// The content of an extended header.
+    /// Return the content of an extended header.
     fn extended(&mut self, at: u64, size: u64) -> Result<Vec<u8>> {
         if size > EXTENDED {
             return Err(self.error(at, format!("an extended header has {size} bytes")));
@@ -179,14 +179,15 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Passes over what fills the last block of `size` bytes; it may be missing at the end of the archive.
+    /// Skip the padding of the last block of `size` bytes; it may be missing at the end of the
+    /// archive.
     fn pad(&mut self, size: u64) -> Result<()> {
         let mut block = [0; BLOCK];
         let length = (size.next_multiple_of(BLOCK as u64) - size) as usize;
         self.stream.read(&mut block[..length]).map(drop)
     }
 
-    /// The number in a field of the member at `at`.
+    /// Return the number in a field of the member at `at`.
     fn field(&self, at: u64, name: &str, field: &[u8]) -> Result<u64> {
         let value = number(field).and_then(|value| u64::try_from(value).ok());
         value.ok_or_else(|| self.error(at, format!("its {name} is malformed")))
@@ -200,7 +201,7 @@ impl<'a> Reader<'a> {
         u32::try_from(value).map_err(|_| self.error(at, format!("its {name} is {value}")))
     }
 
-    /// The member behind a header; none if it is nothing that an image has.
+    /// Return the member of a header, or `None` if images have nothing like it.
     fn member(&mut self, mut head: Head) -> Result<Option<Member>> {
         let at = head.at;
         let header = head.header.clone();
@@ -215,7 +216,7 @@ impl<'a> Reader<'a> {
             Some(size) => size,
             None => self.field(at, "size", &old.size)?,
         };
-        // Other types than these have no content, whatever their size is said to be.
+        // Other types have no content, even if the header has a size.
         let kind = header.entry_type();
         let what = match kind.as_byte() {
             b'1' => {
@@ -229,7 +230,7 @@ impl<'a> Reader<'a> {
             b'3' => What::Device(FileType::CharDevice, self.device(&head)?),
             b'4' => What::Device(FileType::BlockDevice, self.device(&head)?),
             b'5' => What::Directory,
-            // The names in a directory, as incremental archives have them.
+            // The names in a directory, from an incremental archive.
             b'D' => {
                 self.content(size)?;
                 What::Directory
@@ -293,13 +294,13 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// Passes over content that is not wanted.
+    /// Skip content.
     fn content(&mut self, size: u64) -> Result<()> {
         self.stream.skip(size)?;
         self.pad(size)
     }
 
-    /// Keeps the content of a regular file of which the archive has `stored` bytes.
+    /// Keep the content of a regular file of which the archive has `stored` bytes.
     fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<What> {
         let at = head.at;
         let sparse = &head.records.sparse;
@@ -342,7 +343,7 @@ impl<'a> Reader<'a> {
     }
 
     fn device(&self, head: &Head) -> Result<(u32, u32)> {
-        // These fields stand at the same place in all formats that have them.
+        // These fields have the same offset in all formats.
         let bytes = head.header.as_bytes();
         let (records, at) = (&head.records, head.at);
         Ok((
@@ -351,7 +352,7 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    /// Return the extended attributes of a member, or what is wrong with it because of them.
+    /// Return the extended attributes of a member.
     fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, Malformed> {
         let mut set = XattrSet::new();
         for (name, value) in head.records.xattrs {
@@ -391,11 +392,11 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// The number in a header's field: octal digits, or, if the first bit is set, binary.
+/// Return the number in a header's field: octal digits, or, if the first bit is set, binary.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
-        // Two's complement, of which the first bit is not a part.
+        // Two's complement without the first bit.
         let start = i128::from(((first << 1) as i8) >> 1);
         let mut value = start;
         for &byte in rest {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The records of extended headers, as POSIX's pax(1) defines them and others added to them.
+//! The records of extended headers: those of POSIX's pax(1), and extensions.
 
 use super::sparse::Map;
 use crate::malformed::Malformed;
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
-/// What extended headers say about the next member, or about all that follow.
+/// Records of extended headers for the next member, or for all following ones.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     pub path: Option<Vec<u8>>,
@@ -24,7 +24,7 @@ pub struct Records {
     pub sparse: Sparse,
 }
 
-/// The records that GNU tar describes sparse files with, in three versions.
+/// GNU tar's records for sparse files, in three versions.
 #[derive(Clone, Debug, Default)]
 pub struct Sparse {
     pub name: Option<Vec<u8>>,
@@ -33,18 +33,18 @@ pub struct Sparse {
     pub major: Option<u64>,
     /// Pieces of versions 0.0 and 0.1.
     pub map: Option<Map>,
-    /// Offset of a piece whose length is to follow.
+    /// Offset of a piece whose length follows.
     offset: Option<u64>,
 }
 
 impl Records {
-    /// Adds the records in `bytes`.
+    /// Add the records in `bytes`.
     ///
     /// # Errors
     ///
-    /// What is wrong with them.
+    /// [`Malformed`].
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
-        // The length, a blank, key=value and a newline, all counted by the length.
+        // The length of the record in bytes, a blank, key=value and a newline.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
             let wrong = || Malformed::ExtendedHeader;
             let blank = bytes.iter().take(20).position(|&byte| byte == b' ');
@@ -134,7 +134,7 @@ impl Records {
         Ok(())
     }
 
-    /// Sets an attribute; one that is there stays unless `replace`.
+    /// Set an attribute. Keep an existing one unless `replace`.
     fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) {
         match self.xattrs.iter_mut().find(|(other, _)| other == name) {
             Some(present) if replace => present.1 = value,
@@ -144,7 +144,7 @@ impl Records {
     }
 }
 
-/// A decimal number.
+/// Parse a decimal number.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -152,7 +152,8 @@ pub fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Seconds with decimals, which count away from zero; digits beyond nanoseconds are dropped towards the past.
+/// Parse seconds with decimals, which count away from zero. Round times to nanoseconds towards the
+/// past.
 fn time(text: &[u8]) -> Option<(i64, u32)> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -180,7 +181,7 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
     })
 }
 
-/// Undoes the escapes of URLs.
+/// Decode the escapes of URLs.
 fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = name;

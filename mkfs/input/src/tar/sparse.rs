@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The maps of sparse members: which bytes of the file the archive has.
+//! The maps of sparse members: the ranges of the file in the archive.
 
 use super::super::stream::Stream;
 use super::pax::decimal;
@@ -10,13 +10,14 @@ use daxfs_writer::origin::Piece;
 use daxfs_writer::Result;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
-/// Most pieces that a file may have; their map is held in memory.
+/// Limit of pieces of a file; their map is in memory.
 const PIECES: usize = 1 << 24;
 
 /// Offset and length of each piece.
 pub type Map = Vec<(u64, u64)>;
 
-/// The map in a header of GNU's old format and in the blocks behind it, and the size of the file.
+/// Read the map in a header of GNU's old format and in the blocks after it. Return it and the size
+/// of the file.
 pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
@@ -52,7 +53,8 @@ pub fn old(
     Ok(size.map(|size| (map, size)).ok_or(Malformed::SparseSize))
 }
 
-/// The map in front of the data of a member in version 1.0, which has `size` bytes of both; and how many the map has.
+/// Read the map before the data of a member in version 1.0; `size` is the size of both. Return it
+/// and its size.
 pub fn new(
     stream: &mut Stream<'_>,
     size: u64,
@@ -60,7 +62,7 @@ pub fn new(
     let wrong = || Ok(Err(Malformed::SparseMap));
     let mut block = [0; BLOCK];
     let (mut at, mut used) = (BLOCK, 0);
-    // The number of pieces, then two numbers for each; a newline behind every number.
+    // The number of pieces, then two numbers for each; a newline after every number.
     let mut numbers: Vec<u64> = Vec::new();
     let mut digits: Vec<u8> = Vec::new();
     loop {
@@ -94,11 +96,12 @@ pub fn new(
     Ok(Ok((pairs.collect(), used)))
 }
 
-/// The pieces of `map`, whose bytes stand together from `offset` on and are `stored` in all; the file has `size`.
+/// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
+/// file has `size` bytes.
 ///
 /// # Errors
 ///
-/// What is wrong with the map.
+/// [`Malformed`].
 pub fn pieces(
     map: &Map,
     offset: u64,
@@ -109,8 +112,8 @@ pub fn pieces(
     let (mut end, mut total) = (0, 0u64);
     for &(at, length) in map {
         let wrong = || Malformed::SparseMapAt(at);
-        let behind = at.checked_add(length).ok_or_else(wrong)?;
-        if at < end || behind > size {
+        let next = at.checked_add(length).ok_or_else(wrong)?;
+        if at < end || next > size {
             return Err(wrong());
         }
         if length > 0 {
@@ -120,7 +123,7 @@ pub fn pieces(
                 offset: offset + total,
             });
         }
-        end = behind;
+        end = next;
         total += length;
     }
     if total != stored {

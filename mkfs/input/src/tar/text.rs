@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Access control lists as archives have them, in words, and as the kernel has them.
+//! Conversion of access control lists from text, as in archives, to the kernel's form.
 
 use crate::malformed::Malformed;
 use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER, USER_OBJ};
 
-/// Return the kernel's form of a list like `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if
-/// it is empty.
+/// Return the kernel's form of a list like
+/// `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if it is empty.
 ///
 /// # Errors
 ///
-/// What is wrong with the file that has it.
+/// [`Malformed`].
 pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let text = String::from_utf8_lossy(text);
     let mut entries: Vec<Entry> = Vec::new();
@@ -23,7 +23,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         let entry = entry.strip_prefix("default:").unwrap_or(entry);
         let fields: Vec<&str> = entry.split(':').collect();
         let (kind, who, permissions, id) = match fields[..] {
-            // These two are for nobody in particular and may leave that out.
+            // These two have no user or group, and may omit the field.
             [kind @ ("mask" | "m" | "other" | "o"), permissions] => (kind, "", permissions, None),
             [kind, who, permissions] => (kind, who, permissions, None),
             [kind, who, permissions, id] => (kind, who, permissions, Some(id)),
@@ -65,7 +65,7 @@ pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     Ok((!list.is_empty()).then(|| list.to_bytes()))
 }
 
-/// The id of `name` in a file like passwd(5).
+/// Return the id of `name` in a file like passwd(5).
 fn find(file: &str, name: &str) -> Option<u32> {
     let text = std::fs::read(file).ok()?;
     let text = String::from_utf8_lossy(&text);

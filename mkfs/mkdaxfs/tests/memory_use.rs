@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What images and their making cost: equal files are stored once, small ones packed if so wished, and memory stays
-//! small whatever the tree.
+//! Sizes of images, and memory use of mkdaxfs: identical files are stored once, small files are
+//! packed on request, and the memory does not depend on the size of files.
 
 use crate::support::{make, run};
 use daxfs_testing::scratch;
@@ -37,7 +37,8 @@ fn dedupe_and_pack() {
     assert_eq!(size(&["--pack"]), 2 * MIB);
 }
 
-/// Makes an image with no more than `limit` bytes of memory to write to, and some for each processor.
+/// Make an image with no more than `limit` bytes of memory to write to, and some for each
+/// processor.
 fn make_within(limit: u64, options: &str, tree: &Path, image: &Path) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let limit = limit + threads * 4 * MIB;
@@ -51,7 +52,7 @@ fn make_within(limit: u64, options: &str, tree: &Path, image: &Path) {
     assert_eq!((found.status, found.stderr.as_str()), (0, ""));
 }
 
-/// So that a million files take less than 500 MB.
+/// A million files need less than 500 MB.
 #[test]
 fn many_files_in_little_memory() {
     let directory = scratch();
@@ -71,7 +72,7 @@ fn many_files_in_little_memory() {
     }
 }
 
-/// The size of files does not matter at all.
+/// Large files need no more memory than small ones.
 #[test]
 fn large_files_in_little_memory() {
     let directory = scratch();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same content gives the same image, whatever road it takes: random trees as directory, as tar archive, as
-//! layers of a container image, and as an image.
+//! The same files give the same image from every kind of input: random trees as directory, tar
+//! archive, layers of a container image, and image.
 
 use crate::support::layout::Layout;
 use daxfs_check::Silent;
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// No archive has sockets, and GNU tar knows no second name of a FIFO.
+/// Replace files that archives cannot store: sockets, and hard links to FIFOs.
 fn storable(item: &mut Item) {
     match &mut item.kind {
         Kind::Socket | Kind::Fifo => item.kind = Kind::Symlink(b"was special".to_vec()),
@@ -53,7 +53,7 @@ fn archive(tree: &Path, at: &Path, options: &[&str]) {
     assert!(status.unwrap().success());
 }
 
-/// Fails with what differs, if it is more than the order of things.
+/// Fail with what differs, if it is more than the order of things.
 fn same(found: &[u8], wanted: &[u8], scratch: &Path, what: &dyn std::fmt::Debug) {
     if found != wanted {
         let [a, b] = ["found", "wanted"].map(|name| scratch.join(name));
@@ -71,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn roads_agree(tree in spec::tree(), other in spec::tree(), sparse: bool, gzip: bool) {
+    fn inputs_agree(tree in spec::tree(), other in spec::tree(), sparse: bool, gzip: bool) {
         let (mut tree, mut other) = (tree, other);
         storable(&mut tree);
         storable(&mut other);
