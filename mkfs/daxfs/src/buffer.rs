@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for mapped memory and ioctls.
+//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for ioctls.
 
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
 use clap::ValueEnum;
+use daxfs_writer::Mapping;
 use rustix::fs::{
     fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
-use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -124,35 +124,12 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
 
 /// Copy `image` into the `size` bytes of `fd` through a mapping.
 fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64, kind: Kind) -> Result<()> {
-    let length = usize::try_from(size).map_err(|_| Error::refused("", "image too large to map"))?;
-    let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
-    let base = unsafe {
-        mmap(
-            std::ptr::null_mut(),
-            length,
-            access,
-            MapFlags::SHARED,
-            fd,
-            0,
-        )
-    }
-    .map_err(|error| {
+    let mut mapping = Mapping::new(fd, size).map_err(|error| {
+        let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
         let operation = format!("cannot map a buffer of {size} bytes");
-        Error::system("", operation, kind.remedy(error), error)
+        Error::system("", operation, remedy, error)
     })?;
-    let copied = image.copy(false, |offset, piece| {
-        // SAFETY: The image is not longer than the mapping, into which there is no other reference.
-        unsafe {
-            let to = base.cast::<u8>().add(offset as usize);
-            std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
-        }
-        Ok(())
-    });
-    // SAFETY: Mapped above, and no longer used.
-    unsafe { munmap(base, length) }
-        .map_err(|error| Error::system("", "cannot unmap a buffer", "", error))?;
-    copied
+    image.copy(false, |offset, piece| mapping.write(offset, piece))
 }
 
 /// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.

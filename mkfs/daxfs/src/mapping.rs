@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A DAX character device, which can be mapped but not read. Only this module and `buffer` contain
-//! `unsafe`.
+//! A DAX character device, which can be mapped but not read.
 
 #![allow(unsafe_code)]
 
@@ -22,7 +21,7 @@ pub struct Mapping {
 // SAFETY: The address is nothing but a number here: bytes are read by pread(2), which any thread
 // may call.
 unsafe impl Send for Mapping {}
-// SAFETY: As above.
+// SAFETY: pread(2) takes `&self` only, and any number of threads may call it at once.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

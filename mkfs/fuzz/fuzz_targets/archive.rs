@@ -8,22 +8,12 @@
 
 #![no_main]
 
-use daxfs_testing::feed;
+use daxfs_testing::{feed, fuzz_directory};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// Where everything is written to.
-static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    directory
-});
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| feed::feed(input, &DIRECTORY));

@@ -9,23 +9,13 @@
 
 #![no_main]
 
-use daxfs_testing::{builder, everything};
+use daxfs_testing::{builder, everything, fuzz_directory};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// Where images are unpacked to.
-static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() {
-        memory
-    } else {
-        std::env::temp_dir()
-    };
-    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    directory
-});
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| {
     let (repair, input) = match input.split_first() {

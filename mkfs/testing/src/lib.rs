@@ -24,7 +24,7 @@ use daxfs_input::scan;
 use daxfs_writer::write::Options;
 use daxfs_writer::{make, Output, Summary};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Fail if a file of `package`'s tests is no module of theirs, whose text is `main`.
 pub fn every_file_is_named(package: &str, main: &str) {
@@ -43,6 +43,18 @@ pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
+}
+
+/// Create a directory for a fuzz target that runs forever, in memory if possible.
+pub fn fuzz_directory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let base = match memory.is_dir() {
+        true => memory.into(),
+        false => std::env::temp_dir(),
+    };
+    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    directory
 }
 
 /// Return the options that the tool takes by default.

@@ -2,14 +2,12 @@
 
 //! Writes images to devices: block devices, and DAX character devices through a mapping.
 
-#![allow(unsafe_code)]
-
-use crate::{Error, Overwrite, Result};
+use crate::{Error, Mapping, Overwrite, Result};
 use daxfs_check::memory::{data_or_hole, ZEROS};
 use daxfs_check::Progress;
+use daxfs_reader::layout::HUGE_SIZE;
 use rustix::fs::{fallocate, open, seek, stat, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -104,6 +102,8 @@ impl Device {
         if !self.dax {
             return Ok(Box::new(Block(&self.file)));
         }
+        // These devices are mapped in units of huge pages.
+        let size = size.next_multiple_of(HUGE_SIZE);
         let mapping = Mapping::new(&self.file, size).map_err(|error| {
             let why = format!(
                 "cannot be mapped ({}); a DAX device must be in devdax mode to be written",
@@ -230,85 +230,18 @@ impl Sink for Block<'_> {
     }
 }
 
-/// A DAX device, mapped from its start. Its memory is only touched through the raw pointer.
-struct Mapping {
-    base: *mut u8,
-    length: usize,
-}
-
-impl Mapping {
-    fn new(file: &File, size: u64) -> io::Result<Self> {
-        // These devices are mapped in units of huge pages.
-        let size = size.next_multiple_of(daxfs_reader::layout::HUGE_SIZE);
-        let length = usize::try_from(size).map_err(|_| TooLarge)?;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length,
-                access,
-                MapFlags::SHARED,
-                file,
-                0,
-            )
-        }?;
-        Ok(Mapping {
-            base: base.cast(),
-            length,
-        })
-    }
-
-    /// Return the address of `length` bytes at `offset`, which must be within the mapping.
-    fn at(&self, offset: u64, length: usize) -> io::Result<*mut u8> {
-        let start = usize::try_from(offset).map_err(|_| TooLarge)?;
-        if start
-            .checked_add(length)
-            .is_none_or(|end| end > self.length)
-        {
-            return Err(TooLarge.into());
-        }
-        // SAFETY: `start` is within the mapping.
-        Ok(unsafe { self.base.add(start) })
-    }
-}
-
-/// An offset that no mapping reaches.
-struct TooLarge;
-
-impl From<TooLarge> for io::Error {
-    fn from(_: TooLarge) -> Self {
-        io::ErrorKind::FileTooLarge.into()
-    }
-}
-
 impl Sink for Mapping {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let to = self.at(offset, bytes.len())?;
-        // SAFETY: `at` has found that many bytes to be within the mapping, which `bytes` is no part
-        // of.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
-        Ok(())
+        Mapping::write(self, offset, bytes)
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let from = self.at(offset, into.len())?;
-        // SAFETY: `at` has found that many bytes to be within the mapping, which `into` is no part
-        // of.
-        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
-        Ok(())
+        Mapping::read(self, offset, into)
     }
 
     fn sync(&mut self) -> io::Result<()> {
         // The memory is the device.
         Ok(())
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: Mapped in `new`, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.base.cast(), self.length) };
     }
 }
 

@@ -57,6 +57,7 @@ mod error;
 #[cfg(test)]
 mod flat;
 mod make;
+mod mapping;
 pub mod mode;
 pub mod origin;
 mod output;
@@ -68,5 +69,6 @@ pub mod write;
 
 pub use error::{cause, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
+pub use mapping::Mapping;
 pub use output::{plain, scratch, Output};
 pub use overwrite::Overwrite;
