@@ -3,8 +3,11 @@
 //! All integration tests of this crate in one program.
 
 mod corruption;
+#[macro_use]
+mod damage;
 mod lookup;
 mod problems;
+mod rules;
 
 /// A file that is not named above would silently not be compiled.
 #[test]
