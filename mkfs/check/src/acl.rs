@@ -48,8 +48,8 @@ pub enum Error {
     /// An entry has unknown permissions.
     #[error("an entry has unknown permissions")]
     Permissions,
-    /// An entry is for the id 4294967295, which nobody has.
-    #[error("an entry is for the id 4294967295, which nobody has")]
+    /// An entry is for the id 4294967295, which is not a valid id.
+    #[error("an entry is for the id 4294967295, which is not a valid id")]
     Id,
     /// It names users or groups and has no mask.
     #[error("it names users or groups and has no mask")]

@@ -33,7 +33,7 @@ fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
     let superblock = Superblock::load(&memory).unwrap();
     let image = Image::new(&memory, &superblock);
     let Content::Directory(directory) = image.root().unwrap().content else {
-        panic!("the root is no directory");
+        panic!("the root is not a directory");
     };
     let mut sorted: Vec<_> = names.iter().map(|name| (name_hash(name), name)).collect();
     sorted.sort_unstable();

@@ -168,7 +168,7 @@ fn run(command: Command) -> Result<ExitCode> {
         } => compare(&first, &second, &ignore, quiet),
         Command::Fsck { repair: true, .. } => {
             eprintln!(
-                "daxfs: images cannot be repaired, since nothing tells what the right bytes were; \
+                "daxfs: images cannot be repaired, because they have no redundancy; \
                  restore the image from a copy, or make it again"
             );
             Ok(ExitCode::from(fsck::USAGE))
@@ -310,7 +310,7 @@ fn archive(
     let name = shown_path(target);
     let failed = |error: std::io::Error| extract::unwritten(&name, error);
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let why = "is no regular file; name a file, or - and redirect";
+        let why = "is not a regular file; name a file, or - and redirect";
         return Err(Error::refused(name, why));
     }
     let free = || match target.exists() {

@@ -30,7 +30,7 @@ pub struct Facts {
     pub owner: (u32, u32),
     /// Modification time.
     pub mtime: (i64, u32),
-    /// Bytes, 0 for what is no regular file.
+    /// Bytes, 0 unless it is a regular file.
     pub size: u64,
     /// Numbers of a device.
     pub device: (u32, u32),

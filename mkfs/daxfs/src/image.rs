@@ -33,7 +33,7 @@ impl ImageFile {
         let file =
             File::open(path).map_err(|error| Error::system(&name, "cannot open", "", error))?;
         let memory = FileMemory::new(&file)
-            .map_err(|error| Error::system(&name, "cannot tell its size", "", error))?;
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock =
             Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {

@@ -227,7 +227,7 @@ fn put_name(out: &mut impl Write, name: &[u8], terminal: bool) -> io::Result<()>
 ///
 /// # Errors
 ///
-/// It is no regular file, what is wrong with the image, or that the output cannot be written.
+/// It is not a regular file, the image is damaged, or the output cannot be written.
 pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
     let inode = reader.find(path, true)?;
     if !matches!(inode.content, Content::Regular { .. }) {

@@ -49,7 +49,7 @@ impl Source {
         match FileType::from_raw_mode(status.st_mode) {
             FileType::RegularFile | FileType::BlockDevice => {
                 let size = FileMemory::new(&file)
-                    .map_err(|error| Error::system(&name, "cannot tell its size", "", error))?
+                    .map_err(|error| Error::system(&name, "cannot get its size", "", error))?
                     .size();
                 Ok(Source {
                     bytes: Bytes::File(file),

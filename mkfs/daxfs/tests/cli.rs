@@ -323,7 +323,7 @@ fn fsck() {
     assert_eq!(refused.status, 16);
     assert!(refused
         .stderr
-        .contains("cannot be repaired, since nothing tells what the right bytes were"));
+        .contains("cannot be repaired, because they have no redundancy"));
     assert_eq!(run(&["fsck"]).status, 16);
     assert_eq!(run(&["fsck", "--nonsense", "x"]).status, 16);
     assert_eq!(run(&["fsck", "--help"]).status, 0);

@@ -252,7 +252,7 @@ fn targets() {
         1,
     );
     assert!(
-        line.ends_with("No such file or directory; make the directory that it shall be in\n"),
+        line.ends_with("No such file or directory; create its parent directory first\n"),
         "{line}"
     );
     // A part.
@@ -275,7 +275,7 @@ fn targets() {
         ],
         1,
     );
-    assert!(line.contains("is no directory"), "{line}");
+    assert!(line.contains("is not a directory"), "{line}");
     let names = |path: &Path| {
         let mut names: Vec<_> = path
             .read_dir()

@@ -28,7 +28,7 @@ pub(crate) enum Malformed {
     LongName(String),
     #[error("'{0}' contains NUL")]
     NameWithNul(String),
-    #[error("the root of the tree is no directory")]
+    #[error("the root of the tree is not a directory")]
     Root,
     #[error("a symlink's target has {0} bytes")]
     SymlinkLength(usize),
@@ -40,7 +40,7 @@ pub(crate) enum Malformed {
     LinkToDirectory(String),
     #[error("there is no directory '{0}'")]
     NoDirectory(String),
-    #[error("'{0}' is no directory")]
+    #[error("'{0}' is not a directory")]
     NotDirectory(String),
     #[error("the symlink '{0}' leads nowhere")]
     SymlinkLoop(String),
@@ -50,7 +50,7 @@ pub(crate) enum Malformed {
     XattrName(String),
     #[error("has an access control list with the entry '{0}'")]
     AclEntry(String),
-    #[error("has an access control list with the entry '{0}': nobody is called that here; make the archive with numeric owners")]
+    #[error("has an access control list with the entry '{0}': there is no such user or group here; make the archive with numeric owners")]
     AclName(String),
     #[error(transparent)]
     Acl(#[from] daxfs_writer::acl::Error),

@@ -346,7 +346,7 @@ fn kind(found: &Found, path: &Path) -> Result<Kind> {
 
 /// A device number that Linux does not support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("device number {major}:{minor} is beyond what Linux knows")]
+#[error("device number {major}:{minor} is not supported by Linux")]
 pub struct DeviceError {
     major: u32,
     minor: u32,
@@ -381,7 +381,7 @@ fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item =
             1 => " (and of 1 other file)".into(),
             n => format!(" (and of {n} other files)"),
         };
-        format!("{path}: extended attribute {name} left out{others}: an image has no room for its name space")
+        format!("{path}: extended attribute {name} left out{others}: images cannot store its name space")
     })
 }
 
@@ -396,7 +396,7 @@ mod tests {
             (b"x\n\xff".to_vec(), (PathBuf::from("tree/b"), 1)),
         ]);
         let lines: Vec<_> = left_out(&unknown).collect();
-        let because = "an image has no room for its name space";
+        let because = "images cannot store its name space";
         let first = "tree/a: extended attribute system.nfs4_acl left out (and of 2 other files)";
         assert_eq!(lines[0], format!("{first}: {because}"));
         assert_eq!(

@@ -262,7 +262,11 @@ fn damaged_layouts() {
     let at = directory.path();
     let layout = Layout::new(&at.join("layout"));
     let path = format!("oci:{}", layout.0.display());
-    fails(&path, &[], "has no 'index.json'; it is no container image");
+    fails(
+        &path,
+        &[],
+        "has no 'index.json'; it is not a complete container image",
+    );
     let layer = layout.layer(&tars[0], "gzip");
     layout.index(&[layout.manifest(&[layer.clone()])]);
     let blob = |value: &Value| {
@@ -290,7 +294,7 @@ fn damaged_layouts() {
     fails(
         &path,
         &[],
-        "has a layer of the type application/x-encrypted, which is no file system",
+        "has a layer of the type application/x-encrypted, which is not a file system",
     );
     let evil = serde_json::json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
     layout.index(&[evil]);

@@ -151,7 +151,7 @@ fn lists_that_linux_refuses() {
     let default = b"SCHILY.xattr.system.posix_acl_default";
     let message = refused(b'0', default, &plain);
     assert!(
-        message.contains("is no directory and has a default access control list"),
+        message.contains("is not a directory and has a default access control list"),
         "{message}"
     );
     let message = refused(b'0', b"SCHILY.xattr.user.a\0b", b"value");
@@ -197,6 +197,6 @@ fn fsck_finds_lists_that_are_wrong() {
     let default = findings(|bytes, _, entry| bytes[entry + 5] = 3);
     assert_eq!(
         default,
-        ["default access control list of what is no directory"]
+        ["default access control list of a file that is not a directory"]
     );
 }

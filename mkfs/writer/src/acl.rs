@@ -17,7 +17,7 @@ pub enum Error {
     #[error("is a symlink with an access control list, which Linux refuses")]
     Symlink,
     /// Only a directory can have a default list.
-    #[error("is no directory and has a default access control list")]
+    #[error("is not a directory and has a default access control list")]
     NotDirectory,
 }
 

@@ -29,7 +29,7 @@ const SPECIAL: u16 = 0o7000;
 
 /// A text that is not a [`ModeChange`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no mode; use octal digits or changes like u=rwX,go-w")]
+#[error("'{0}' is not a mode; use octal digits or changes like u=rwX,go-w")]
 pub struct ModeError(String);
 
 impl std::str::FromStr for ModeChange {

@@ -151,7 +151,7 @@ impl<S: Storage> Checker<'_, '_, S> {
             if inode.file_type == FileType::Symlink {
                 self.rule("symlink with an access control list", offset, mode.into())?;
             } else if lists.default && inode.file_type != FileType::Directory {
-                let what = "default access control list of what is no directory";
+                let what = "default access control list of a file that is not a directory";
                 self.rule(what, offset, mode.into())?;
             }
             if lists.access.is_some_and(|bits| bits != mode & 0o777) {

@@ -45,12 +45,12 @@ pub fn to_directory<S: Storage>(
     interrupt: &Interrupt,
 ) -> Result<Losses> {
     if !matches!(start.content, Content::Directory(_)) {
-        let why = "is no directory; 'daxfs cat' extracts a single file";
+        let why = "is not a directory; 'daxfs cat' extracts a single file";
         return Err(reader.refuse(b"", why));
     }
     let fail = |operation: &'static str, error: io::Error| {
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "; make the directory that it shall be in",
+            io::ErrorKind::NotFound => "; create its parent directory first",
             _ => remedy_of(&error),
         };
         Error::system(shown_path(target), operation, remedy, error)

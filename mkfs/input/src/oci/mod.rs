@@ -114,7 +114,7 @@ pub(super) fn oci(
     for descriptor in manifest.layers() {
         let kind = descriptor.media_type();
         if !is_layer(kind) {
-            let why = format!("has a layer of the type {kind}, which is no file system");
+            let why = format!("has a layer of the type {kind}, which is not a file system");
             return Err(Error::refused(store.path(), why));
         }
         layers.push(Layer {
@@ -173,7 +173,7 @@ fn manifest(
         }
         index = json(store, &name, &content)?;
     }
-    let why = "has indices that lead to one another; it is no valid image";
+    let why = "has indices that lead to one another; it is not a valid image";
     Err(Error::refused(store.path(), why))
 }
 

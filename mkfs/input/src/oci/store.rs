@@ -107,7 +107,7 @@ impl Store {
     pub fn get(&self, name: &str) -> Result<Blob> {
         let missing = || {
             let why = format!(
-                "has no '{}'; it is no container image, or not all of one",
+                "has no '{}'; it is not a complete container image",
                 name.escape_debug()
             );
             Error::refused(&self.path, why)
@@ -123,7 +123,7 @@ impl Store {
                 }
                 match Raw::open(&path)? {
                     Raw::Blob(blob) => Ok(blob),
-                    Raw::Pipe(..) => Err(Error::refused(&path, "is no regular file")),
+                    Raw::Pipe(..) => Err(Error::refused(&path, "is not a regular file")),
                 }
             }
             Parts::Archive { whole, members } => {

@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
             let name = String::from_utf8_lossy(&name).into_owned();
             let path = daxfs_writer::shown(self.stream.path());
             warnings.push(format!(
-                "{path}: extended attribute {} of {members} members left out: an image has no room for its name space",
+                "{path}: extended attribute {} of {members} members left out: images cannot store its name space",
                 name.escape_debug()
             ));
         }
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         let bytes = header.as_bytes();
         if length == 0 {
             if at == 0 {
-                let why = "is empty, which no archive is";
+                let why = "is empty and not an archive";
                 return Err(Error::refused(self.stream.path(), why));
             }
             let path = daxfs_writer::shown(self.stream.path());
