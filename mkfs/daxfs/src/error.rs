@@ -1,182 +1,145 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What can go wrong: one line each, with the file, the operation and the remedy.
+//! Errors of the program `daxfs`: one line each, with the file, what is wrong, and what to do.
 
-use crate::image;
-use std::fmt;
+use crate::text::{cause, remedy, shown};
+use daxfs_command::{signals, stdout};
+use daxfs_reader::Problem;
+use std::borrow::Cow;
 use std::io;
-use std::path::{Path, PathBuf};
+use thiserror::Error;
 
-/// Why an image could not be made or read.
-#[derive(Debug)]
+/// Why a command failed.
+#[derive(Debug, Error)]
 pub enum Error {
-    /// An operation on a file failed.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried, as in "cannot ...".
-        operation: &'static str,
-        /// What the system said.
-        error: io::Error,
+    /// The system refused an operation.
+    #[error("{}{operation}: {}{remedy}", prefix(name), cause(source))]
+    System {
+        /// The file, as messages show it; empty if there is none.
+        name: String,
+        /// What failed, as in "cannot open".
+        operation: Cow<'static, str>,
+        /// What to do, with what separates it from the text before.
+        remedy: &'static str,
+        /// The system's error.
+        source: io::Error,
     },
-    /// The same for the image and what belongs to it.
-    Output {
-        /// The file.
-        path: PathBuf,
-        /// What was tried, as in "cannot ...".
-        operation: &'static str,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A file or directory of the tree changed between the scan and the end of its copy.
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// How it changed.
-        how: String,
-    },
-    /// Something that an image cannot hold, or that must not be asked for; with the remedy.
-    Refused {
-        /// The file it is about.
-        path: PathBuf,
-        /// What, why, and what to do.
-        why: String,
-    },
-    /// The image is not valid.
+    /// An image, or a file in it, cannot be read.
+    #[error("{}{}{source}{}", prefix(name), prefix(&shown(path)), remedy(source.problem))]
     Image {
         /// The image.
-        path: PathBuf,
-        /// What is wrong with it, where.
-        what: String,
+        name: String,
+        /// The path in the image; empty for the image itself.
+        path: Vec<u8>,
+        /// What is wrong.
+        source: daxfs_reader::Error,
     },
+    /// The SHA-256 of an image is not that of its superblock.
+    #[error(
+        "{name}: SHA-256 is {found}, the superblock says {stored}{}",
+        remedy(Problem::Digest)
+    )]
+    Digest {
+        /// The image.
+        name: String,
+        /// That of the image.
+        found: String,
+        /// That of the superblock.
+        stored: String,
+    },
+    /// A request that makes no sense, or that cannot be granted.
+    #[error("{}{why}", prefix(name))]
+    Refused {
+        /// What it is about, as messages show it; empty if there is nothing.
+        name: String,
+        /// Why, and what to do.
+        why: Cow<'static, str>,
+    },
+    /// The kernel refused a mount, with this message.
+    #[error("cannot mount: {0}")]
+    Mount(String),
+    /// Standard output cannot be written.
+    #[error(transparent)]
+    Stdout(#[from] stdout::Error),
+    /// An output, a device or an input directory cannot be used.
+    #[error(transparent)]
+    Output(#[from] daxfs_writer::Error),
+    /// JSON cannot be written.
+    #[error("cannot write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A signal arrived.
+    #[error(transparent)]
+    Interrupted(#[from] signals::Interrupted),
 }
 
-/// The result of making or reading an image.
+/// The result of a command.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An [`Error::Io`].
-    pub fn io(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
-        Error::Io {
-            path: path.into(),
-            operation,
-            error: error.into(),
+    /// Create an [`Error::System`] for `name`.
+    pub fn system(
+        name: impl Into<String>,
+        operation: impl Into<Cow<'static, str>>,
+        remedy: &'static str,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Error::System {
+            name: name.into(),
+            operation: operation.into(),
+            remedy,
+            source: source.into(),
         }
     }
 
-    /// An [`Error::Output`].
-    pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
-        Error::Output {
-            path: path.into(),
-            operation,
-            error: error.into(),
-        }
-    }
-
-    /// An [`Error::Changed`].
-    pub fn changed(path: &Path, how: impl Into<String>) -> Self {
-        Error::Changed {
-            path: path.into(),
-            how: how.into(),
-        }
-    }
-
-    /// An [`Error::Refused`].
-    pub fn refused(path: &Path, why: impl Into<String>) -> Self {
+    /// Create an [`Error::Refused`] for `name`.
+    pub fn refused(name: impl Into<String>, why: impl Into<Cow<'static, str>>) -> Self {
         Error::Refused {
-            path: path.into(),
+            name: name.into(),
             why: why.into(),
         }
     }
 
-    /// An [`Error::Image`].
-    pub fn image(path: &Path, what: impl Into<String>) -> Self {
+    /// Create an [`Error::Image`] for `path` in the image `name`.
+    pub fn image(name: &str, path: &[u8], source: daxfs_reader::Error) -> Self {
         Error::Image {
+            name: name.into(),
             path: path.into(),
-            what: what.into(),
-        }
-    }
-
-    /// An [`Error::Image`] for what the reader found.
-    pub fn reader(path: &Path, error: image::Error) -> Self {
-        Error::image(path, error.to_string())
-    }
-}
-
-/// Return the text of an error of the system, as strerror(3) has it, without its number.
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rsplit_once(" (os error ") {
-        Some((text, _)) => text.into(),
-        None => text,
-    }
-}
-
-/// What the system said, without its number, and what to do about it where there is something to do.
-fn system(error: &io::Error, denied: &'static str) -> String {
-    let text = cause(error);
-    let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space or write the image elsewhere"
-        }
-        io::ErrorKind::FileTooLarge => {
-            "; raise the limit or write the image to another file system"
-        }
-        io::ErrorKind::NotFound => "; check the path",
-        _ => "",
-    };
-    format!("{text}{remedy}")
-}
-
-/// A path on one line: control characters escaped, bytes that are not UTF-8 replaced.
-pub(crate) fn shown(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| {
-                let escape = c.is_control();
-                c.escape_default()
-                    .filter(move |_| escape)
-                    .chain(Some(c).filter(|_| !escape))
-            })
-            .collect()
-    } else {
-        text.into_owned()
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Io {
-                path,
-                operation,
-                error,
-            } => {
-                let denied = "; run as a user who may read it, or leave it out of the tree";
-                let error = system(error, denied);
-                write!(f, "{}: cannot {operation}: {error}", shown(path))
-            }
-            Error::Output {
-                path,
-                operation,
-                error,
-            } => {
-                let denied = "; run as a user who may write there, or write the image elsewhere";
-                let error = system(error, denied);
-                write!(f, "{}: cannot {operation}: {error}", shown(path))
-            }
-            Error::Changed { path, how } => write!(
-                f,
-                "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
-                shown(path)
-            ),
-            // What is wrong may be the very bytes that do not belong on a terminal.
-            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(why))),
-            Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
+            source,
         }
     }
 }
 
-impl std::error::Error for Error {}
+/// Return what comes before a message about `name`.
+fn prefix(name: &str) -> String {
+    match name {
+        "" => String::new(),
+        name => format!("{name}: "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn messages_and_sources() {
+        let missing = || io::Error::from_raw_os_error(2);
+        let error = Error::system("image", "cannot open", "; check the path", missing());
+        let text = "image: cannot open: No such file or directory; check the path";
+        assert_eq!(error.to_string(), text);
+        let source = error
+            .source()
+            .and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.and_then(io::Error::raw_os_error), Some(2));
+        let error = Error::refused("", "only root can");
+        assert_eq!(error.to_string(), "only root can");
+        let problem = daxfs_reader::Error::new(Problem::Magic, 0, 1);
+        let error = Error::image("image", b"/a\n", problem);
+        assert_eq!(
+            error.to_string(),
+            "image: /a\\n: no daxfs superblock (wrong magic number) (offset 0x0, value 0x1); mkdaxfs makes images"
+        );
+        assert!(error.source().is_some());
+    }
+}

@@ -1,56 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes, reads and checks daxfs images. `mkdaxfs` is a command line around this library.
+//! The programs `daxfs`, `mount.daxfs` and `fsck.daxfs`: show, check, extract, serve, load and
+//! mount images.
 //!
-//! An image is made in steps, each a room of its own, and data flows one way:
+//! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages; use
+//! `daxfs-reader` and `daxfs-check` to read images in other programs.
 //!
-//! 1. [`input`] reads directories, archives and images into a [`tree`]: everything but the content of files.
-//! 2. [`plan`] gives every inode its number and every byte its place.
-//! 3. [`write`](mod@write) writes the plan to a file, [`content`] the data of the tree's files, piece by piece of the
-//!    image; [`digest`](mod@digest) is made from the pieces.
-//!
-//! [`make`] runs them all, and reads the image back. [`Output`] sees to it that nothing unfinished appears under the final name.
+//! * [`options`]: the command lines
+//! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
+//! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
+//! * `buffer`, `image`, `mount`: load images into memory and mount them
 
-pub mod acl;
-pub mod adjust;
-mod arrange;
-pub mod bar;
-mod build;
-pub mod cached;
-pub mod check;
-pub mod compare;
-pub mod content;
-pub mod contexts;
-pub mod device;
-pub mod digest;
-mod directory;
-pub mod duplicates;
+mod buffer;
+mod commands;
+pub mod diff;
 mod error;
-pub mod exclude;
-pub mod fakeroot;
-#[path = "../../../src/image/mod.rs"]
-pub mod image;
-pub mod input;
-mod listing;
-mod make;
-pub mod memory;
-pub mod mode;
-mod origin;
-mod output;
-mod overwrite;
-pub mod plan;
-mod progress;
-pub mod scan;
-pub mod signals;
-mod source;
-pub mod stdout;
-pub mod tree;
-pub mod values;
-pub mod write;
-mod xattr;
+pub mod extract;
+pub mod fsck;
+pub mod fuse;
+mod image;
+mod mapping;
+mod mount;
+pub mod options;
+pub mod reader;
+pub mod record;
+pub mod show;
+pub mod source;
+pub mod text;
 
-pub use error::{cause, Error, Result};
-pub use make::{make, measure, Summary};
-pub use output::{scratch, Output};
-pub use overwrite::Overwrite;
-pub use progress::{Progress, Silent};
+pub use commands::main;
+pub use error::{Error, Result};

@@ -1,308 +1,194 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The content of one regular file, wherever its origin has it.
+//! Sources of images: a file, a block device, a DAX device, or standard input.
 
-use crate::memory::data_or_hole;
-use crate::origin::{Bytes, Container, Piece};
-use crate::scan::{identity, mtime};
-use crate::tree::{Identity, Kind, NodeId, Place, Tree};
-use crate::{Error, Result};
-use rustix::fs::{fstat, OFlags, Stat};
-use rustix::io::{pread, Errno};
-use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use crate::error::{Error, Result};
+use crate::mapping::Mapping;
+use crate::reader::Reader;
+use crate::text::shown_path;
+use daxfs_check::memory::{FileMemory, Storage};
+use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
+use daxfs_writer::device::dax_size;
+use rustix::fs::{fstat, FileType};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-/// A regular file of a tree, open for reading.
-pub(crate) struct Source<'a> {
-    tree: &'a Tree,
-    node: NodeId,
+/// Bytes that are read together.
+const PIECE: usize = 1 << 20;
+
+/// Bytes that an image is read from.
+pub struct Source {
+    bytes: Bytes,
     size: u64,
-    bytes: Open<'a>,
-    /// What [`Source::stretch`] found last: whether it is a hole, where it was asked for, and where it ends. To find
-    /// the end of data some file systems look at every page of them.
-    found: Cell<(bool, u64, u64)>,
 }
 
-/// Where the bytes are.
-enum Open<'a> {
-    /// In a file of their own.
-    File {
-        fd: OwnedFd,
-        /// Which it must be.
-        identity: Identity,
-        mtime: (i64, u32),
-        /// Whether it may have holes.
-        sparse: bool,
-    },
-    /// In one piece of a container.
-    Part(&'a Container, u64),
-    /// In several pieces of it.
-    Pieces(&'a Container, &'a [Piece]),
+enum Bytes {
+    File(File),
+    Mapped(Mapping),
 }
 
-impl<'a> Source<'a> {
-    /// Opens the content of `node`, a regular file.
+impl Source {
+    /// Open `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Changed`] if it is not what the tree describes.
-    pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
-        let mut source = Self::unexamined(tree, node)?;
-        if let Some(stat) = source.stat()? {
-            let holes = (stat.st_blocks as u64) < source.size / 512;
-            if let Open::File { sparse, .. } = &mut source.bytes {
-                *sparse = holes;
-            }
+    /// It cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = name_of(path);
+        let file = if path.as_os_str() == "-" {
+            io::stdin().as_fd().try_clone_to_owned().map(File::from)
+        } else {
+            File::open(path)
         }
-        Ok(source)
-    }
-
-    /// Reads the beginning of `node` without a look at whether it is the file that the tree describes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::open`], as far as it is noticed.
-    pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
-        Self::unexamined(tree, node)?.fill(0, into)
-    }
-
-    /// Reads all of `node` at once, with fewer calls than it takes otherwise, and makes sure that it is what the tree
-    /// describes; `into` has room for one byte more than the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::open`] and [`Source::finish`].
-    pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
-        let source = Self::unexamined(tree, node)?;
-        let Open::File { fd, .. } = &source.bytes else {
-            source.fill(0, &mut into[..source.size as usize])?;
-            return source.finish();
-        };
-        let read = loop {
-            match pread(fd, &mut *into, 0) {
-                Err(Errno::INTR) => (),
-                read => break read.map_err(|error| source.error("read the file", error))?,
+        .map_err(|error| Error::system(&name, "cannot open", "", error))?;
+        let status =
+            fstat(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile | FileType::BlockDevice => {
+                let size = FileMemory::new(&file)
+                    .map_err(|error| Error::system(&name, "cannot get its size", "", error))?
+                    .size();
+                Ok(Source {
+                    bytes: Bytes::File(file),
+                    size,
+                })
             }
-        };
-        // That tells what happened to the file, if anything did.
-        source.stat()?;
-        if read as u64 != source.size {
-            source.fill(0, &mut into[..source.size as usize])?;
-            return source.finish();
-        }
-        Ok(())
-    }
-
-    /// Whether this is the content of `node`.
-    pub fn is(&self, node: NodeId) -> bool {
-        self.node == node
-    }
-
-    /// The same as [`Source::open`], before anybody has looked at what it is.
-    fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
-        let Kind::Regular { size, place } = tree.node(node).kind else {
-            return Err(Error::changed(&tree.path(node), "no regular file any more"));
-        };
-        let origin = &tree.origins[tree.node(node).origin as usize];
-        let bytes = match (&origin.bytes, place) {
-            (Bytes::Directory { directory, moved }, Place::File { identity, mtime }) => {
-                // A FIFO in place of the file must not stop us.
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-                let opened = match moved.get(&node) {
-                    Some(path) => directory.open_below(path, flags),
-                    None => directory.open_below(&tree.relative_path(node), flags),
-                };
-                let fd = opened.map_err(|error| match error {
-                    Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => {
-                        Error::changed(&tree.path(node), "removed or replaced")
-                    }
-                    error => Error::io(&tree.path(node), "open the file", error),
+            FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
+                let size = dax_size(status.st_rdev).unwrap_or(0);
+                let mapping = Mapping::new(&file, size).map_err(|error| {
+                    let remedy = "; a DAX device must be in devdax mode to be read here";
+                    Error::system(&name, "cannot map", remedy, error)
                 })?;
-                Open::File {
-                    fd,
-                    identity,
-                    mtime,
-                    sparse: false,
-                }
+                Ok(Source {
+                    bytes: Bytes::Mapped(mapping),
+                    size,
+                })
             }
-            (Bytes::File(container), Place::Part(offset)) => Open::Part(container, offset),
-            (Bytes::File(container), Place::Pieces { first, count }) => {
-                Open::Pieces(container, &container.pieces[first..first + count])
+            FileType::Directory => Err(Error::refused(
+                name,
+                "is a directory; name an image or a device",
+            )),
+            _ if path.as_os_str() == "-" => Self::spool(file, &name),
+            _ => {
+                let why =
+                    "cannot be read in any order; name an image file or device, or pipe it to '-'";
+                Err(Error::refused(name, why))
             }
-            _ => return Err(Error::changed(&tree.path(node), "removed or replaced")),
-        };
+        }
+    }
+
+    /// Copy a pipe to a temporary file without a name, with holes for zeros.
+    fn spool(mut pipe: File, name: &str) -> Result<Self> {
+        let remedy = "; set TMPDIR to a directory with room";
+        let write = "cannot write a temporary file";
+        let file = tempfile::tempfile().map_err(|error| {
+            let dir = std::env::temp_dir();
+            let dir = shown_path(&dir);
+            let operation = format!("cannot make a temporary file in {dir}");
+            Error::system(name, operation, remedy, error)
+        })?;
+        let mut piece = vec![0; PIECE];
+        let mut size = 0;
+        loop {
+            let length = match pipe.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::system(name, "cannot read", "", error)),
+            };
+            let piece = &piece[..length];
+            if piece.iter().any(|&byte| byte != 0) {
+                file.write_all_at(piece, size)
+                    .map_err(|error| Error::system(name, write, remedy, error))?;
+            }
+            size += length as u64;
+        }
+        file.set_len(size)
+            .map_err(|error| Error::system(name, write, "", error))?;
         Ok(Source {
-            tree,
-            node,
+            bytes: Bytes::File(file),
             size,
-            bytes,
-            found: Cell::new((false, 0, 0)),
+        })
+    }
+}
+
+impl Memory for Source {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).read(offset, into),
+            Bytes::Mapped(mapping) => mapping
+                .read(offset, into)
+                .map_err(|_| image::Error::new(Problem::Unreadable, offset, into.len() as u64)),
+        }
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}
+
+impl Storage for Source {
+    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).hole(offset),
+            Bytes::Mapped(_) => Ok((false, self.size)),
+        }
+    }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        match &self.bytes {
+            Bytes::File(file) => FileMemory::with_size(file, self.size).data(offset),
+            Bytes::Mapped(_) => Ok(offset),
+        }
+    }
+}
+
+/// An image with a valid superblock.
+pub struct Opened {
+    /// Its bytes.
+    pub source: Source,
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// Name in messages.
+    pub name: String,
+}
+
+impl Opened {
+    /// Open the image at `path`, see [`Source::open`].
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is not an image.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = name_of(path);
+        let source = Source::open(path)?;
+        let superblock =
+            Superblock::load(&source).map_err(|error| Error::image(&name, b"", error))?;
+        Ok(Opened {
+            source,
+            superblock,
+            name,
         })
     }
 
-    fn path(&self) -> PathBuf {
-        self.tree.path(self.node)
+    /// Return a reader of the image.
+    pub fn reader(&self) -> Reader<'_, Source> {
+        Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
+}
 
-    fn error(&self, operation: &'static str, error: Errno) -> Error {
-        Error::io(&self.path(), operation, error)
-    }
-
-    /// Examines a file of its own, which must be as it was when the tree was read.
-    fn stat(&self) -> Result<Option<Stat>> {
-        let (fd, id, time) = match &self.bytes {
-            Open::File {
-                fd,
-                identity,
-                mtime,
-                ..
-            } => (fd, *identity, *mtime),
-            Open::Part(..) | Open::Pieces(..) => return Ok(None),
-        };
-        let stat = fstat(fd).map_err(|error| self.error("examine", error))?;
-        if identity(&stat) != id {
-            return Err(Error::changed(&self.path(), "another file took its place"));
-        }
-        if stat.st_size as u64 != self.size {
-            let how = format!("size {}, then {}", self.size, stat.st_size);
-            return Err(Error::changed(&self.path(), how));
-        }
-        if mtime(&stat) != time {
-            return Err(Error::changed(&self.path(), "it was modified"));
-        }
-        Ok(Some(stat))
-    }
-
-    /// Whether the byte at `at`, within the file, is in a hole, and where that hole, or the data, ends: behind
-    /// `at`, at the file's end at most. Data up to there stand together, see [`Source::place`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
-        let (hole, from, until) = self.found.get();
-        if (from..until).contains(&at) {
-            return Ok((hole, until));
-        }
-        let (hole, until) = self.find_stretch(at)?;
-        self.found.set((hole, at, until));
-        Ok((hole, until))
-    }
-
-    fn find_stretch(&self, at: u64) -> Result<(bool, u64)> {
-        match &self.bytes {
-            Open::File { sparse: false, .. } => Ok((false, self.size)),
-            Open::File { fd, .. } => data_or_hole(fd, at, self.size)
-                .map_err(|error| self.error("find the holes of the file", error)),
-            Open::Part(container, _) if !container.sparse => Ok((false, self.size)),
-            Open::Part(container, offset) => {
-                let found = data_or_hole(&container.file, offset + at, offset + self.size);
-                found
-                    .map(|(hole, until)| (hole, until - offset))
-                    .map_err(|error| self.error("find the holes of the file", error))
-            }
-            Open::Pieces(_, pieces) => {
-                let next = pieces.partition_point(|piece| piece.at + piece.length <= at);
-                Ok(match pieces.get(next) {
-                    Some(piece) if piece.at <= at => (false, piece.at + piece.length),
-                    Some(piece) => (true, piece.at),
-                    None => (true, self.size),
-                })
-            }
-        }
-    }
-
-    /// The descriptor and the offset in it of the data at `at`, which is in no hole.
-    pub fn place(&self, at: u64) -> (BorrowedFd<'_>, u64) {
-        match &self.bytes {
-            Open::File { fd, .. } => (fd.as_fd(), at),
-            Open::Part(container, offset) => (container.file.as_fd(), offset + at),
-            Open::Pieces(container, pieces) => {
-                let next = pieces.partition_point(|piece| piece.at + piece.length <= at);
-                let offset = pieces
-                    .get(next)
-                    .map_or(0, |piece| piece.offset + (at - piece.at));
-                (container.file.as_fd(), offset)
-            }
-        }
-    }
-
-    /// Reads at least one byte at `at`; `into` is not longer than the stretch of data there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Changed`] if the file ends there.
-    pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
-        let (fd, offset) = self.place(at);
-        loop {
-            match pread(fd, &mut *into, offset) {
-                Ok(0) => {
-                    let how = format!("size {}, then {at}", self.size);
-                    return Err(Error::changed(&self.path(), how));
-                }
-                Ok(length) => return Ok(length),
-                Err(Errno::INTR) => (),
-                Err(error) => return Err(self.error("read the file", error)),
-            }
-        }
-    }
-
-    /// Reads all of `into`, which is not longer than the stretch of data at `at`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`].
-    pub fn read_all(&self, mut into: &mut [u8], mut at: u64) -> Result<()> {
-        while !into.is_empty() {
-            let length = self.read(into, at)?;
-            into = &mut into[length..];
-            at += length as u64;
-        }
-        Ok(())
-    }
-
-    /// Reads all of `into` from `at` on, which is no more than the file has.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`].
-    pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
-        while !into.is_empty() {
-            let (hole, until) = self.stretch(at)?;
-            let length = (until - at).min(into.len() as u64) as usize;
-            let length = if hole {
-                into[..length].fill(0);
-                length
-            } else {
-                self.read(&mut into[..length], at)?
-            };
-            into = &mut into[length..];
-            at += length as u64;
-        }
-        Ok(())
-    }
-
-    /// The file must end where it should, which files in /proc do not, and be as it was.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Changed`].
-    pub fn finish(&self) -> Result<()> {
-        let fd = match &self.bytes {
-            Open::File { fd, .. } => fd,
-            Open::Part(container, _) | Open::Pieces(container, _) => {
-                let origin = &self.tree.origins[self.tree.node(self.node).origin as usize];
-                return container.check(origin.path());
-            }
-        };
-        match pread(fd, &mut [0; 1][..], self.size) {
-            Ok(0) => self.stat().map(drop),
-            Ok(_) => Err(Error::changed(
-                &self.path(),
-                format!("it goes on behind its size of {}", self.size),
-            )),
-            Err(error) => Err(self.error("read the file", error)),
-        }
+/// Return the name of `path` in messages.
+pub fn name_of(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        "standard input".into()
+    } else {
+        shown_path(path)
     }
 }

@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All tests of this crate from outside in one program.
+//! All integration tests of this crate in one program.
 
-mod archives;
-mod changes;
-mod common;
-mod corruption;
-mod documentation;
-#[path = "common/feed.rs"]
-mod feed;
-mod golden;
-mod lookup;
-mod mutations;
-mod packing;
-mod problems;
-mod random_trees;
+mod cli;
+mod extract;
+mod hostile;
+mod output;
+mod support;
 
-/// A file that is not named above would not be compiled, and nobody would notice.
+/// A file that is not named above would silently not be compiled.
 #[test]
 fn every_file_is_named() {
-    common::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
+    daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
 }

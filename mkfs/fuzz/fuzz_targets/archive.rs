@@ -1,26 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives and container images, as mkdaxfs reads them and makes images of them. A panic is a bug, and so are a run
-//! that does not end, an image that is not valid, a message of two lines, and anything left behind.
+//! Archives and container images, as mkdaxfs reads them and makes images of them. A panic is a bug,
+//! and so are a run that does not end, an image that is not valid, a message of two lines, and a
+//! file that remains.
 //!
 //! The input says how to put an archive together, so no seeds are needed.
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/feed.rs"]
-mod feed;
-
+use daxfs_testing::{feed, fuzz_directory};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// Where everything is written to.
-static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
-    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    directory
-});
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| feed::feed(input, &DIRECTORY));

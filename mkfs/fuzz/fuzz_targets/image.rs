@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything that the reader and the checker do, on any image at all. A panic is a bug, and so is a run that
-//! does not end.
+//! Read and check any image. A panic is a bug, and so is a run that does not end.
 //!
-//! The input is laid over a small valid image by exclusive or, so the empty input is that image and no seeds
-//! are needed. The first byte says whether the checksums are put right afterwards.
+//! The input is laid over a small valid image by exclusive or, so the empty input is that image and
+//! no seeds are needed. The first byte says whether the checksums are put right afterwards.
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/builder.rs"]
-#[allow(dead_code)]
-mod builder;
-#[path = "../../daxfs/tests/common/reader.rs"]
-mod reader;
-
+use daxfs_testing::{builder, reader};
 use libfuzzer_sys::fuzz_target;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// Superblock, metadata and data of the specimen without the padding behind them.
+/// Superblock, metadata and data of the specimen without the padding after them.
 static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut image = builder::specimen();
     let data = builder::superblock(&image).data;
@@ -48,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
     let memory = image.as_slice();
     reader::read_everything(&memory);
     let mut findings = 0;
-    daxfs::check::check(&memory, &mut |_| {
+    daxfs_check::check(&memory, &mut |_| {
         findings += 1;
         if findings < 1000 {
             ControlFlow::Continue(())

@@ -1,31 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare, unpack. A panic is a bug,
-//! and so are a run that does not end, a message of two lines, and anything left behind by a failure.
+//! Everything that the program `daxfs` does with an image: show, list, dump, check, compare,
+//! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file
+//! that remains after a failure.
 //!
-//! As in `image`, the input is laid over a small valid image, and its first byte says whether the checksums are put
-//! right afterwards.
+//! As in `image`, the input is laid over a small valid image, and its first byte says whether the
+//! checksums are put right afterwards.
 
 #![no_main]
 
-#[path = "../../daxfs/tests/common/builder.rs"]
-#[allow(dead_code)]
-mod builder;
-#[path = "../../companion/tests/support/everything.rs"]
-mod everything;
-
+use daxfs_testing::{builder, everything, fuzz_directory};
 use libfuzzer_sys::fuzz_target;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// Where images are unpacked to.
-static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let memory = PathBuf::from("/dev/shm");
-    let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
-    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    directory
-});
+static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| {
     let (repair, input) = match input.split_first() {

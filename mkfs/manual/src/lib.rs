@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Manual pages and shell completions of all programs, from the command lines that the programs parse and the help
-//! that they print: there is no other source.
+//! Manual pages and shell completions of all programs, generated from their command lines and their
+//! help.
 //!
-//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions. Those in
-//! `Documentation/` are held against this by a test.
+//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions. A
+//! test compares those in `Documentation/`.
 
 #[allow(dead_code)]
 #[path = "../../mkdaxfs/src/options.rs"]
@@ -20,20 +20,20 @@ use std::io;
 /// A file: its name and its content.
 pub type File = (String, Vec<u8>);
 
-/// What every page says in its corners.
+/// Title of the manual.
 const MANUAL: &str = "System administration";
 
-/// Most options that a synopsis names.
+/// Limit of options in a synopsis.
 const OPTIONS: usize = 12;
 
-/// A program, and what to read besides.
+/// A program, and related pages.
 struct Program {
     command: Command,
     see_also: &'static [&'static str],
 }
 
 fn programs() -> [Program; 4] {
-    use companion::options::{Args, FsckArgs, HelperArgs};
+    use daxfs::options::{Args, FsckArgs, HelperArgs};
     [
         Program {
             command: mkdaxfs::Args::command(),
@@ -54,7 +54,7 @@ fn programs() -> [Program; 4] {
     ]
 }
 
-/// The manual pages; those of commands under a program are called `program-command`.
+/// Return the manual pages; those of commands under a program are called `program-command`.
 ///
 /// # Errors
 ///
@@ -107,7 +107,7 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     Ok((format!("{name}.8"), without_repetition(page)))
 }
 
-/// Each section comes with the same two lines in front, of which one pair is enough.
+/// Remove the repeated preamble: clap_mangen writes the same two lines before each section.
 fn without_repetition(page: Vec<u8>) -> Vec<u8> {
     const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
     let page = String::from_utf8_lossy(&page);
@@ -119,7 +119,7 @@ fn without_repetition(page: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Completions for bash, zsh and fish, in directories of these names.
+/// Return completions for bash, zsh and fish, in directories of these names.
 pub fn completions() -> Vec<File> {
     let mut files = Vec::new();
     for (shell, directory) in [

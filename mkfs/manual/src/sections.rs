@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The sections of a page that stand behind the options in a program's help.
+//! The sections of a page after the options, from a program's help.
 
 use clap::{Arg, Command};
 use std::fmt::Write;
 
-/// Text in sections: a line that starts at the margin, follows an empty line and ends with a colon is a heading. Lines that start with two
-/// blanks are examples under the heading "Examples", and entries elsewhere if more blanks separate a word from its
-/// meaning; the rest are paragraphs.
+/// Text in sections: a line that starts at the margin, follows an empty line and ends with a colon
+/// is a heading. Lines that start with two blanks are examples under the heading "Examples", and
+/// entries elsewhere if more blanks separate a word from its meaning; the rest are paragraphs.
 pub struct Sections<'a>(pub &'a str);
 
 impl Sections<'_> {
-    /// The same for troff.
+    /// Format the sections for troff.
     pub fn to_roff(&self) -> String {
         let mut page = String::new();
         let mut examples = false;
@@ -55,19 +55,19 @@ impl Sections<'_> {
             }
         }
         close(&mut page, &mut open);
-        // A paragraph of nothing in front of a heading is one too many.
+        // A heading needs no paragraph before it.
         page.replace(".PP\n.SH", ".SH")
     }
 }
 
-/// `  word   meaning`.
+/// Parse a line `  word   meaning`.
 fn entry(line: &str) -> Option<(&str, &str)> {
     let (word, meaning) = line.strip_prefix("  ")?.split_once("  ")?;
     (!word.is_empty() && !word.starts_with(' ')).then_some((word, meaning.trim()))
 }
 
-/// Return the section that says how to call `command`: all options with their values, or `[OPTIONS]` if there are more
-/// than `most`.
+/// Return the section that says how to call `command`: all options with their values, or
+/// `[OPTIONS]` if there are more than `most`.
 pub fn synopsis(command: &Command, most: usize) -> String {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     let mut text = format!(".SH SYNOPSIS\n\\fB{}\\fR", escaped(name));
@@ -100,7 +100,7 @@ pub fn synopsis(command: &Command, most: usize) -> String {
     text
 }
 
-/// `-o|--option VALUE`.
+/// Format an option as `-o|--option VALUE`.
 fn option_synopsis(option: &Arg) -> String {
     let short = option.get_short().map(|short| format!("\\-{short}"));
     let long = option
@@ -122,7 +122,7 @@ fn option_synopsis(option: &Arg) -> String {
     }
 }
 
-/// The names of an argument's values.
+/// Return the names of an argument's values.
 fn values(argument: &Arg) -> String {
     let id = argument.get_id().as_str().to_uppercase();
     let names = match argument.get_value_names() {
@@ -132,7 +132,7 @@ fn values(argument: &Arg) -> String {
     format!("\\fI{}\\fR", escaped(&names.join(" ")))
 }
 
-/// The section that names other pages, `daxfs(5)` and their like.
+/// Return the section that names other pages, `daxfs(5)` and their like.
 pub fn see_also(pages: &[&str]) -> String {
     let mut text = String::from(".SH \"SEE ALSO\"\n");
     for (n, page) in pages.iter().enumerate() {
@@ -155,7 +155,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// `text` with what means something to troff escaped.
+/// Escape `text` for troff.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) {
@@ -169,7 +169,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A line that only happens to end with a colon.
+    /// A line that ends with a colon, but is not a heading.
     #[test]
     fn no_heading() {
         let text = "Output:\nA line that goes on\nas this one does:\nsize and name.\n";

@@ -2,32 +2,35 @@
 
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
-mod interrupt;
 mod options;
 mod tell;
 
 use clap::Parser;
-use daxfs::adjust::{Adjust, IdRange};
-use daxfs::bar::Bar;
-use daxfs::contexts::Contexts;
-use daxfs::exclude::Exclude;
-use daxfs::input::{self, Input, Layers, Platform};
-use daxfs::stdout::written;
-use daxfs::tree::Tree;
-use daxfs::write::Options;
-use daxfs::{make, measure, Error, Output, Overwrite, Progress, Result};
-use interrupt::Cleanup;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_command::signals::Cleanup;
+use daxfs_command::stdout::obey_pipe;
+use daxfs_command::usage;
+use daxfs_input::exclude::Exclude;
+use daxfs_input::{self as input, Input, Layers, Platform};
+use daxfs_writer::adjust::{Adjust, IdRange};
+use daxfs_writer::contexts::Contexts;
+use daxfs_writer::tree::Tree;
+use daxfs_writer::write::Options;
+use daxfs_writer::{make, measure, Error, Output, Overwrite};
 use options::Args;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 use tell::{tell, Made};
 
+/// Any error: main prints it.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
 /// Exit status: wrong usage.
 const USAGE: u8 = 2;
 
-/// Everything that the options say about what goes into the image.
+/// Options about the content of the image.
 struct Wishes {
     inputs: Vec<Input>,
     exclude: Option<Exclude>,
@@ -55,7 +58,7 @@ impl Wishes {
             mtime = mtime.or(time);
             if mtime.is_none() {
                 let why = "needs a time; add --mtime or set SOURCE_DATE_EPOCH";
-                return Err(Error::refused(Path::new("--clamp-mtime"), why));
+                return Err(Error::refused(Path::new("--clamp-mtime"), why).into());
             }
         }
         let contexts = args.file_contexts.as_deref().map(Contexts::load);
@@ -84,7 +87,7 @@ impl Wishes {
         };
         if args.layers && args.inputs.len() > 1 {
             let why = "takes one container image; layers of several cannot be kept apart";
-            return Err(Error::refused(Path::new("--layers"), why));
+            return Err(Error::refused(Path::new("--layers"), why).into());
         }
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
@@ -95,7 +98,7 @@ impl Wishes {
         })
     }
 
-    /// Return what the output may overwrite: with --force anything, but none of the files that are read.
+    /// Return what the output may overwrite: anything with --force, except the inputs.
     fn overwrite(&self, args: &Args) -> Overwrite {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {
@@ -111,7 +114,7 @@ impl Wishes {
         overwrite
     }
 
-    /// Reads the inputs. Those that take temporary files put them into `scratch`.
+    /// Read the inputs. Temporary files go to `scratch`.
     fn read(
         &self,
         args: &Args,
@@ -141,12 +144,13 @@ impl Wishes {
     }
 }
 
-/// The image's file name for the layer with that number and digest: in their order, the lowest first.
+/// Return the image's file name for the layer with that number and digest: in their order, the
+/// lowest first.
 fn layer_name(number: usize, digest: &str) -> String {
     format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
 }
 
-/// Says what the image would be.
+/// Report the size of the image without writing it.
 fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
@@ -168,7 +172,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Makes an image of `tree` in `output` and says so; `start` is when that began.
+/// Make an image of `tree` in `output` and report it. `start` is when the program started.
 fn image(
     args: &Args,
     wishes: &Wishes,
@@ -193,24 +197,25 @@ fn image(
         took: start.elapsed(),
     };
     bar.clear();
-    tell(args, &made, on_stdout)
+    Ok(tell(args, &made, on_stdout)?)
 }
 
-/// Makes the image or, of layers, the images; nothing is left of one if that fails.
+/// Make the image, or the images of layers. No file remains of one that fails.
 fn run(args: &Args, bar: &Bar) -> Result<()> {
     let start = Instant::now();
     let wishes = Wishes::new(args)?;
     if args.dry_run {
         return dry_run(args, &wishes, bar);
     }
-    let cleanup = Cleanup::new()?;
+    let cleanup =
+        Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
     if args.layers {
         let directory = &args.image;
         wishes.overwrite(args).check_directory(directory)?;
         let parent = directory
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
-        let scratch = daxfs::scratch(parent.unwrap_or(Path::new(".")));
+        let scratch = daxfs_writer::scratch(parent.unwrap_or(Path::new(".")));
         let trees = wishes.read(args, &scratch, None, bar)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;
@@ -231,25 +236,10 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Print what is wrong with the command line, or the help that it asks for; return the exit status.
-fn usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
-    if error.use_stderr() {
-        return ExitCode::from(USAGE);
-    }
-    match written(printed) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mkdaxfs: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage(&error),
+        Err(error) => return usage("mkdaxfs", &error, USAGE),
     };
     let bar = Bar::new(args.quiet);
     if let Some(jobs) = args.jobs {
@@ -263,6 +253,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            obey_pipe(&*error);
             eprintln!("mkdaxfs: {error}");
             ExitCode::FAILURE
         }

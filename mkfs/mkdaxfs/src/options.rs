@@ -2,12 +2,15 @@
 
 //! The command line.
 
+// clap shows these comments as they are.
+#![allow(rustdoc::invalid_html_tags)]
+
 use clap::Parser;
-use daxfs::adjust::IdRange;
-use daxfs::exclude::pattern;
-use daxfs::input::Platform;
-use daxfs::mode::ModeChange;
-use daxfs::values::{block_size, jobs, label, multiple, size, time, Time};
+use daxfs_command::values::{block_size, jobs, label, multiple, size, time, Time};
+use daxfs_input::exclude::pattern;
+use daxfs_input::Platform;
+use daxfs_writer::adjust::IdRange;
+use daxfs_writer::mode::ModeChange;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -15,84 +18,82 @@ use uuid::Uuid;
 const EXAMPLES: &str = "\
 Examples:
   mkdaxfs rootfs rootfs.daxfs                 image the directory rootfs
-  mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as can be
+  mkdaxfs --pack rootfs rootfs.daxfs          make the image as small as possible
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
-  mkdaxfs --layers oci:layout images          each of its layers by itself
+  mkdaxfs --layers oci:layout images          image each layer
   tar -c rootfs | mkdaxfs - /dev/pmem0        from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
 
-Exit status: 0 done, 1 failed, 2 wrong usage. --help says more.";
+Exit status: 0 done, 1 failed, 2 wrong usage. See --help for more.";
 
 const MORE: &str = "\
 Inputs:
-  PATH                A directory, a tar archive or a daxfs image; which of
-                      these is found out. - is an archive or an image on
-                      standard input.
-  dir:PATH            A directory. Mounts below it are followed, unless
-                      --one-file-system is given. Of a file that has names
-                      outside the directory, too, only those inside count as
-                      links.
+  PATH                A directory, a tar archive or a daxfs image, recognized by
+                      its content. - is an archive or an image on standard
+                      input.
+  dir:PATH            A directory, with the file systems mounted below it unless
+                      --one-file-system is given. Only hard links inside the
+                      directory are counted as links.
   tar:PATH            A tar archive of any format (GNU, pax, ustar and older),
                       plain or compressed with gzip, zstd or xz. Extended
-                      attributes, access control lists, sparse files of all
-                      kinds and members of any size are understood. Of several
-                      members with one name the last counts. A hard link is one
-                      to what has that name by then. Directories that no member
-                      describes belong to user and group 0, have mode 755 and
-                      the time of the newest file in them. Absolute names lead
-                      into the image; symbolic links on the way to a member are
-                      followed within the image; names with .. are refused.
+                      attributes, access control lists, all kinds of sparse
+                      files and members of any size are supported. If several
+                      members have the same name, the last one wins. A hard
+                      link refers to the file that has the name at that point.
+                      Directories without a member of their own belong to user
+                      and group 0, have mode 755 and the time of the newest
+                      file in them. Absolute names start at the root of the
+                      image. Symbolic links in the path of a member are
+                      followed within the image. Names with .. are refused.
                       Owners are the numbers in the archive, not the names.
   image:PATH          A daxfs image, in a file or on a block device.
   oci:PATH[:NAME]     A container image in an OCI image layout, a directory or
-                      an archive of one, with layers that are plain or
-                      compressed with gzip or zstd. Every part is verified by
-                      its digest. NAME is that in the annotation
-                      org.opencontainers.image.ref.name, or a digest, and is
-                      needed if there are several images. Of images for several
-                      platforms, that of --platform is taken.
-  docker:PATH[:NAME]  The same in an archive that docker save wrote.
+                      an archive of one. Layers may be plain or compressed with
+                      gzip or zstd. Every part is verified against its digest.
+                      NAME is the value of the annotation
+                      org.opencontainers.image.ref.name, or a digest. It is
+                      needed if the layout has several images. Of images for
+                      several platforms, --platform selects one.
+  docker:PATH[:NAME]  A container image in an archive written by docker save.
 
-What a later input has replaces what earlier ones had under the same name; of
-directories the contents are merged, and the attributes are those of the last.
+A file of a later input replaces a file of the same name of an earlier input.
+Directories are merged, with the attributes of the last one.
 
-Layers of container images are put on top of one another, and what a layer
-removes is not in the image. With --layers they are kept apart.
+Layers of container images are merged, and files that a layer removes are left
+out. With --layers each layer becomes an image.
 
-Files of archives that are compressed or come from a pipe are kept in a
-temporary file meanwhile, in the directory that TMPDIR names, or beside the
-image.
+The files of archives that are compressed or come from a pipe are stored in a
+temporary file, in the directory named by TMPDIR, or beside the image.
 
 Patterns:
-A pattern with a slash at its start or within it is matched against the path in
-the image, another against each name.
+A pattern that starts with or contains a slash is matched against the path in the
+image. Any other pattern is matched against each file name.
 
   *       matches any text without a slash
   ?       matches one character, but no slash
-  [a-z]   matches one of these
-  **      matches any text, slashes as well
-  {a,b}   matches either
-  \\       takes the meaning from what follows
+  [a-z]   matches one of these characters
+  **      matches any text, including slashes
+  {a,b}   matches a or b
+  \\       takes away the special meaning of the next character
   /       at the end: the pattern matches directories only
 
 Output:
 IMAGE is a file, a block device, a DAX character device in devdax mode, or - for
-standard output. What goes to a device or to standard output is made in a
-temporary file first, in the directory that TMPDIR names, or in /var/tmp. A
-device that is in use or too small is refused; its first block is written last,
-when all the others are there, and then all of it is compared. What holds
-something other than an image is not overwritten without --force.
+standard output. An image for a device or standard output is first written to a
+temporary file, in the directory named by TMPDIR, or in /var/tmp. A device that is
+in use or too small is refused. Its first block is written last, and then the
+whole image is read back and compared. Anything other than an image is not
+overwritten without --force.
 
-A progress bar is shown on standard error, if that is a terminal, of what takes
-longer than a second, and one line on standard output when the image is done:
-its size, number of inodes, UUID and SHA-256. The latter is what the mount
-option digest takes. If the image goes to standard output, that line goes to
-standard error.
+If standard error is a terminal, operations that take longer than a second show a
+progress bar. When the image is complete, mkdaxfs prints its size, number of
+inodes, UUID and SHA-256 to standard output, or to standard error if the image
+goes to standard output. The mount option digest takes the SHA-256.
 
 Environment:
-  SOURCE_DATE_EPOCH  Build time, if --time does not say another.
+  SOURCE_DATE_EPOCH  Build time, unless --time is given.
   TMPDIR             Directory for temporary files.
 
 Exit status:
@@ -101,22 +102,22 @@ Exit status:
   2  Wrong usage.
 
 Notes:
-Who is not root sees no trusted extended attributes of files, and they are not
-stored. Extended attributes of other name spaces than user, trusted, security
-and access control lists cannot be stored; a warning names them.
+Users other than root cannot see trusted extended attributes, so these are not
+stored. Extended attributes outside the name spaces user, trusted and security,
+except access control lists, cannot be stored; a warning names them.
 
-The owners and devices that fakeroot(1) pretends are seen by tar, not by mkdaxfs,
-which refuses to read a directory then: fakeroot sh -c 'tar --format=posix -C DIR
--c . | mkdaxfs - IMAGE'.
+tar sees the owners and devices that fakeroot(1) pretends, mkdaxfs does not and
+refuses to read a directory under fakeroot: fakeroot sh -c 'tar --format=posix
+-C DIR -c . | mkdaxfs - IMAGE'.
 
-Archives hold no sockets. Those of GNU tar have whole seconds only, unless its
-option --format=posix was given, and extended attributes only with --xattrs and
---xattrs-include='*'.
+Archives contain no sockets. Archives of GNU tar have whole seconds unless they
+were made with --format=posix, and extended attributes only if they were made with
+--xattrs and --xattrs-include='*'.
 
-A directory that appears below itself by a bind mount is refused, as is an IMAGE
-inside an input directory.
+A directory that contains itself through a bind mount is refused, and so is an
+IMAGE inside an input directory.
 
-The holes of sparse files stay holes of the image file.
+Holes of sparse files are holes of the image file.
 
 Examples:
   mkdaxfs rootfs rootfs.daxfs
@@ -130,20 +131,21 @@ Examples:
 
 /// Make a daxfs image: a read-only file system for memory
 ///
-/// The image gets everything that the inputs hold: regular files, directories, symbolic and hard links, devices, FIFOs
-/// and sockets, with owner, mode, modification time and extended attributes. It depends on the content and the options
-/// alone: the same files give the same bytes, whether they come in a directory, in an archive, in the layers of a
-/// container image or in an image, and whatever the order of files on disk or the name of the image.
+/// The image contains all files of the inputs: regular files, directories, symbolic and hard links,
+/// devices, FIFOs and sockets, with owner, mode, modification time and extended attributes. The
+/// same files and options always give the same bytes, whether the files come from a directory, an
+/// archive, the layers of a container image or another image, in any order.
 ///
-/// What was written is read back as the kernel does, checked against every rule of the format, and compared with what
-/// it was made of. Then it is synced and gets its name. Until then it is a hidden temporary file beside IMAGE; if
-/// anything fails, or a signal arrives, that file is removed, and an IMAGE that existed before is as it was.
+/// mkdaxfs reads the image back through the kernel's parser, checks it against every rule of the
+/// format and compares it with the inputs. Then it syncs the image and renames it to IMAGE. Until
+/// then the image is a hidden temporary file beside IMAGE. If an error occurs or a signal arrives,
+/// the temporary file is removed and an existing IMAGE is unchanged.
 ///
 /// A file that cannot be read, or that changes while it is read, is an error.
 #[derive(Debug, Parser)]
 #[command(name = "mkdaxfs", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = MORE)]
 pub struct Args {
-    /// What the image shall hold: directories, archives, container images, daxfs images
+    /// Directories, archives, container images or daxfs images to store in the image
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<OsString>,
 
@@ -160,44 +162,44 @@ pub struct Args {
     #[arg(long, short = 'U')]
     pub uuid: Option<Uuid>,
 
-    /// Build time in seconds since 1970 [default: SOURCE_DATE_EPOCH, else the newest file's]
+    /// Build time in seconds since 1970 [default: SOURCE_DATE_EPOCH, or the newest file's time]
     ///
-    /// It is stored in the image. A fraction counts upwards from the second, also before 1970. The times of files are stored
-    /// as they are in any case; see --clamp-mtime.
+    /// It is stored in the image. A fraction counts upwards from the second, also before 1970. The
+    /// option does not change the times of files; see --clamp-mtime.
     #[arg(long, short = 'T', value_name = "SEC[.NSEC]", env = "SOURCE_DATE_EPOCH", hide_env = true,
           allow_hyphen_values = true, value_parser = time)]
     pub time: Option<Time>,
 
-    /// Alignment of file data: a power of two from 4096 to 65536, at least the reader's page size
+    /// Alignment of file data: a power of two from 4096 to 65536
     ///
-    /// A kernel mounts images whose blocks are at least as large as its pages.
+    /// The block size must be at least the page size of the kernel that mounts the image.
     #[arg(long, short = 'b', value_name = "SIZE", default_value = "4096", value_parser = block_size)]
     pub block_size: u32,
 
-    /// Put files smaller than a block where others leave room: they are read as fast, but mapped by copies
+    /// Pack small files into the unused tails of other files' last blocks
     ///
-    /// Room is mostly behind the end of a larger file. That makes images of many small files much smaller. A mapping of such a
-    /// file shows a copy that the kernel makes in its page cache; of the larger file, that goes for the last page alone.
-    /// Kernels that do not know packed files refuse the image.
+    /// Images of many small files get much smaller. Reads stay direct. A mapping of a packed file
+    /// uses a copy in the page cache, and so does the last page of the file that it shares a block
+    /// with. Kernels that do not know packed files refuse the image.
     #[arg(long)]
     pub pack: bool,
 
     /// Store files with the same content separately
     ///
-    /// By default all of them share one copy, in the image as in the memory of those who map them; owners, modes, times and
-    /// names remain their own. Alike are files that are the same byte by byte.
+    /// By default files with identical bytes share one copy, in the image and in the memory of
+    /// processes that map them. Each file keeps its owner, mode, time and name.
     #[arg(long)]
     pub no_dedupe: bool,
 
     /// Align files of at least this size to 2 MiB, for huge pages
     ///
-    /// A size is a number of bytes, or one of KiB, MiB, GiB or TiB with K, M, G or T behind it.
+    /// A size is a number of bytes, or a number followed by K, M, G or T for KiB, MiB, GiB or TiB.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = size)]
     pub huge_threshold: u64,
 
-    /// Make the size of the image a multiple of this one
+    /// Pad the image to a multiple of this size
     ///
-    /// It is itself a multiple of 4096. Some devices need 2 MiB.
+    /// SIZE must be a multiple of 4096. Some devices need 2 MiB.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
 
@@ -205,57 +207,60 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
 
-    /// Leave out what matches, with all below it; may be repeated
+    /// Leave out files that match, and everything below them; may be repeated
     ///
-    /// It does not matter which input it is in.
+    /// The pattern applies to all inputs.
     #[arg(long, short = 'e', value_name = "PATTERN", value_parser = pattern, help_heading = "Content")]
     pub exclude: Vec<String>,
 
-    /// Leave out what matches a line of the file; empty lines and those with # in front do not count
+    /// Leave out files that match a line of FILE; empty lines and lines that start with # are
+    /// ignored
     #[arg(long, value_name = "FILE", help_heading = "Content")]
     pub exclude_from: Vec<PathBuf>,
 
-    /// Leave directories empty on which another file system is mounted
+    /// Leave mount points empty: do not descend into other file systems
     #[arg(long, short = 'x', help_heading = "Content")]
     pub one_file_system: bool,
 
-    /// Platform to choose of a container image for several [default: this machine's]
+    /// Platform to select from a container image for several platforms [default: this machine's]
     ///
-    /// By default that for Linux on this machine's processor.
+    /// The default is Linux on this machine's processor.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", help_heading = "Content")]
     pub platform: Option<Platform>,
 
-    /// Keep the layers of a container image apart, for overlayfs: IMAGE is a directory for their images
+    /// Make an image of each layer of a container image, for overlayfs: IMAGE is a directory for
+    /// them
     ///
-    /// It is made if it does not exist. Names of the images begin with a number, from the lowest layer to the uppermost, which
-    /// is the reverse of the order in overlayfs's lowerdir=. Removed files become character devices with the number 0:0, and
-    /// directories that hide what is below them have the extended attribute trusted.overlay.opaque.
+    /// The directory is created if it does not exist. The names of the images start with a number,
+    /// from the lowest layer to the uppermost. overlayfs's option lowerdir= takes them in the
+    /// opposite order. Removed files become character devices 0:0. Directories that hide those of
+    /// lower layers have the extended attribute trusted.overlay.opaque.
     #[arg(long, help_heading = "Content")]
     pub layers: bool,
 
-    /// Owner of everything
+    /// Set the owner of all files
     #[arg(long, value_name = "ID", help_heading = "Attributes")]
     pub uid: Option<u32>,
 
-    /// Group of everything
+    /// Set the group of all files
     #[arg(long, value_name = "ID", help_heading = "Attributes")]
     pub gid: Option<u32>,
 
-    /// Make everything belong to user 0 and group 0
+    /// Set the owner and group of all files to 0
     #[arg(long, conflicts_with_all = ["uid", "gid"], help_heading = "Attributes")]
     pub all_root: bool,
 
-    /// Turn COUNT owners from the id FROM on into those from TO on; may be repeated, others stay
+    /// Map COUNT owners, starting at FROM, to those starting at TO; may be repeated
     ///
-    /// COUNT is 1 by default. The first range counts that has the id.
+    /// COUNT is 1 by default. The first range that contains an id applies. Other ids are unchanged.
     #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["uid", "all_root"], help_heading = "Attributes")]
     pub map_uid: Vec<IdRange>,
 
-    /// The same for groups
+    /// Map groups, as --map-uid does for owners
     #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["gid", "all_root"], help_heading = "Attributes")]
     pub map_gid: Vec<IdRange>,
 
-    /// Change permissions as chmod(1) does, of everything but symlinks
+    /// Change the permissions of all files except symlinks, as chmod(1) does
     ///
     /// Octal digits, or changes like u=rwX,go=rX.
     #[arg(
@@ -266,46 +271,50 @@ pub struct Args {
     )]
     pub mode: Option<ModeChange>,
 
-    /// Modification time of everything, in seconds since 1970
+    /// Set the modification time of all files, in seconds since 1970
     #[arg(long, value_name = "SEC[.NSEC]", allow_hyphen_values = true, value_parser = time, help_heading = "Attributes")]
     pub mtime: Option<Time>,
 
-    /// Give that time to newer files only; without --mtime, SOURCE_DATE_EPOCH or --time is that time
+    /// Set it only for newer files; without --mtime, the time is that of --time or
+    /// SOURCE_DATE_EPOCH
     #[arg(long, help_heading = "Attributes")]
     pub clamp_mtime: bool,
 
-    /// Label everything as this file_contexts file of SELinux says
+    /// Set SELinux labels according to this file_contexts file
     ///
-    /// And those beside it that end with .homedirs, .local, .subs_dist and .subs. The last line that matches counts, but one
-    /// without operators goes before those that have some. What matches none, or has <<none>>, has no label then. Expressions
-    /// with look-around or back references are not understood.
+    /// Files beside it that end with .homedirs, .local, .subs_dist and .subs are read, too. The
+    /// last line that matches applies; lines without operators take precedence over those with
+    /// operators. Files without a matching line, or with <<none>>, get no label. Look-around and
+    /// back references are not supported.
     #[arg(long, value_name = "FILE", help_heading = "Attributes")]
     pub file_contexts: Option<PathBuf>,
 
-    /// Overwrite IMAGE also if it holds something other than an image
+    /// Overwrite IMAGE even if it contains something other than an image
     ///
-    /// Without this, a file or device is only overwritten if it holds a daxfs image, zeros, or nothing. Of a device, the first
-    /// 2 MiB and the last MiB are examined. An input is never overwritten.
+    /// Without this option, a file or device is overwritten only if it contains a daxfs image,
+    /// zeros, or nothing. mkdaxfs examines the first 2 MiB and the last MiB of a device. An input
+    /// is never overwritten.
     #[arg(long, short = 'f', help_heading = "Running")]
     pub force: bool,
 
-    /// Only say what the image would be; write nothing
+    /// Print the size of the image, but do not write it
     ///
-    /// Only files that may be alike are read.
+    /// Only files that may have the same content are read.
     #[arg(long, short = 'n', help_heading = "Running")]
     pub dry_run: bool,
 
-    /// Say what was made in JSON
+    /// Print the result in JSON
     ///
-    /// An object on one line with image, size, inodes, dry_run and, if it was made, uuid, sha256 and seconds.
+    /// The result is an object on one line with image, size, inodes, dry_run and, if the image was
+    /// written, uuid, sha256 and seconds.
     #[arg(long, help_heading = "Running")]
     pub json: bool,
 
-    /// Use so many threads [default: one for each processor]
+    /// Number of threads [default: one for each processor]
     #[arg(long, short = 'j', value_name = "N", value_parser = jobs, help_heading = "Running")]
     pub jobs: Option<usize>,
 
-    /// Print nothing but warnings and errors
+    /// Print only warnings and errors
     #[arg(long, short, conflicts_with = "json", help_heading = "Running")]
     pub quiet: bool,
 }

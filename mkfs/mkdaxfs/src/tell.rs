@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Says what was made.
+//! Reports the result.
 
 use crate::options::Args;
-use daxfs::stdout::say;
-use daxfs::{Result, Summary};
+use daxfs_command::stdout::{self, say};
+use daxfs_writer::Summary;
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// What there is to say of an image.
+/// An image to report.
 pub struct Made<'a> {
     /// Its name.
     pub image: &'a Path,
-    /// Its bytes,
+    /// Its size in bytes.
     pub size: u64,
-    /// and inodes.
+    /// Its number of inodes.
     pub inodes: u64,
-    /// All about it, unless nothing was written.
+    /// The rest, unless nothing was written.
     pub written: Option<&'a Summary>,
     /// How long it took.
     pub took: Duration,
@@ -28,14 +28,14 @@ pub struct Made<'a> {
 ///
 /// # Errors
 ///
-/// That it cannot be written to standard output. The image is made all the same.
-pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<()> {
+/// Standard output cannot be written. The image is complete nevertheless.
+pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout::Error> {
     if args.quiet {
         return Ok(());
     }
     let text = if args.json { json(made) } else { line(made) };
     if on_stdout {
-        // Where errors go there is nothing else to tell.
+        // There is no other place to report an error.
         let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(());
     }
@@ -50,7 +50,7 @@ fn line(made: &Made<'_>) -> String {
             "{image}: {size} bytes, {inodes} inodes, {:.2} s, uuid {}, sha256 {}",
             made.took.as_secs_f64(),
             written.uuid,
-            daxfs::digest::hex(&written.digest),
+            daxfs_check::digest::hex(&written.digest),
         ),
     }
 }
@@ -64,7 +64,7 @@ fn json(made: &Made<'_>) -> String {
     });
     if let Some(written) = made.written {
         object["uuid"] = json!(written.uuid.to_string());
-        object["sha256"] = json!(daxfs::digest::hex(&written.digest));
+        object["sha256"] = json!(daxfs_check::digest::hex(&written.digest));
         object["seconds"] = json!(made.took.as_secs_f64());
     }
     object.to_string()

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives as others write them give the image that their directory gives, byte for byte.
+//! Archives of other programs give the same image as their directory, byte for byte.
 
-use crate::common;
-use crate::common::scratch;
 use crate::support::fixture::{self, Can, ALL};
 use crate::support::{available, everything, make, mkdaxfs, produce, run, skip};
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The archive must give an image of exactly these bytes.
+/// Check that the archive gives an image of exactly these bytes.
 #[track_caller]
 fn gives(archive: &Path, expected: &[u8]) {
     let scratch = scratch();
@@ -19,7 +18,10 @@ fn gives(archive: &Path, expected: &[u8]) {
     if fs::read(&image).unwrap() != expected {
         let wanted = scratch.path().join("wanted");
         fs::write(&wanted, expected).unwrap();
-        common::assert_same(&common::listing_of(&image), &common::listing_of(&wanted));
+        daxfs_testing::assert_same(
+            &daxfs_testing::listing_of(&image),
+            &daxfs_testing::listing_of(&wanted),
+        );
         panic!("{}: the same files in another image", archive.display());
     }
 }
@@ -146,7 +148,8 @@ fn python() {
     }
 }
 
-/// Plain or compressed, from a file or a pipe; of a file that standard input is, what lies ahead.
+/// Archives are plain or compressed, from a file or a pipe. A file on standard input is read from
+/// its current offset.
 #[test]
 fn compression_and_pipes() {
     let (directory, tree, expected) = fixture::imaged(ALL);
@@ -301,7 +304,7 @@ fn large_members() {
     }
 }
 
-/// What comes later wins, and a file stays as long as it has a name.
+/// The last member with a name wins, and a file remains as long as it has a name.
 #[test]
 fn repeated_members() {
     let directory = tempfile::tempdir().unwrap();
@@ -323,7 +326,7 @@ fn repeated_members() {
         &at.join("archive.tar"),
         &fs::read(at.join("image")).unwrap(),
     );
-    // The same from three inputs, whatever they are.
+    // The same from three inputs of different kinds.
     let script =
         r#"set -e; cd "$1"; for d in a b c; do tar --format=posix -C $d -cf $d.tar .; done"#;
     produce(Command::new("bash").args(["-c", script, "-"]).arg(at));

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command line: exit statuses, messages, options, and that nothing is left behind.
+//! The command line: exit statuses, messages, options, and that no files remain.
 
-use crate::common;
-use crate::common::builder::superblock;
-use crate::common::scratch;
 use crate::support::{is_root, make, mkdaxfs, run, skip, Run};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::scratch;
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -18,7 +17,7 @@ fn tree(at: &Path) -> std::path::PathBuf {
     tree
 }
 
-/// A run that must fail with a message of one line, which is returned.
+/// Check that `run` failed with a message of one line, and return the message.
 fn fails(run: &Run, status: i32) -> String {
     assert_eq!(run.status, status, "{run:?}");
     assert_eq!(run.stdout, "");
@@ -34,6 +33,23 @@ fn names(directory: &Path) -> Vec<String> {
     names
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+/// The image in the documentation of daxfs-reader.
+#[test]
+fn example_of_the_reader() {
+    let directory = scratch();
+    let (tree, image) = (
+        directory.path().join("tree"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("hello"), "Hello, world!\n").unwrap();
+    symlink("hello", tree.join("link")).unwrap();
+    let options = "--label small --padding 4096 --mtime 0 --time 0 --all-root --mode u=rwX,go=rX";
+    make(options.split(' '), &tree, &image);
+    let example = include_bytes!("../../reader/tests/small.daxfs");
+    assert!(fs::read(&image).unwrap() == example);
 }
 
 #[test]
@@ -113,7 +129,7 @@ fn options_reach_the_image() {
     );
     assert_eq!(record.block_size.get(), 65536);
     assert_eq!(record.data.offset.get() % 65536, 0);
-    let digest = daxfs::digest::hex(&record.sha256);
+    let digest = daxfs_check::digest::hex(&record.sha256);
     for part in [
         uuid,
         &digest,
@@ -153,7 +169,8 @@ fn build_time() {
     assert_eq!(time(), (2, 0));
 }
 
-/// The default UUID depends on content, on names and on the options, not on what the image is called.
+/// The default UUID depends on content, on names and on the options, not on what the image is
+/// called.
 #[test]
 fn default_uuid() {
     let directory = scratch();
@@ -220,7 +237,7 @@ fn bad_paths() {
     assert_eq!(names(&tree), ["dir"]);
 }
 
-/// An image is replaced by one that is complete, and by nothing else.
+/// Only a complete image replaces an existing one.
 #[test]
 fn existing_image() {
     let directory = scratch();
@@ -237,14 +254,14 @@ fn existing_image() {
     make(["-q", "--force"], &tree, &at.join("link"));
     assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new("image"));
     assert_eq!(&fs::read(&image).unwrap()[1..6], b"daxfs");
-    // As the umask wants it.
+    // Permissions follow the umask.
     let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::umask(old);
     let mode = image.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o666 & !old.as_raw_mode());
 }
 
-/// In the working directory, through a symlink to the tree, with paths that are no text.
+/// In the working directory, through a symlink to the tree, with paths that are not UTF-8.
 #[test]
 fn odd_paths() {
     use std::os::unix::ffi::OsStrExt;
@@ -256,7 +273,7 @@ fn odd_paths() {
     let result = run(mkdaxfs().current_dir(at).arg("link").arg(name));
     assert_eq!(result.status, 0, "{result:?}");
     assert!(at.join(name).is_file());
-    let listing = common::listing_of(&at.join(name));
+    let listing = daxfs_testing::listing_of(&at.join(name));
     assert_eq!(listing[&b""[..]].mode & 0o170_000, 0o040_000);
     assert_eq!(listing.len(), 3);
     fs::write(tree.join("new\nline"), "").unwrap();

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Container images: layers on top of one another or apart, from every kind of layout and archive.
+//! Container images: merged and separate layers, from every kind of layout and archive.
 
-use crate::common;
-use crate::common::listing::{Listing, What};
-use crate::common::{assert_same, listing_of};
 use crate::support::layout::{docker, named, oci, platform, Layout};
 use crate::support::{available, make, mkdaxfs, run, shell, skip};
+use daxfs_testing::listing::{Listing, What};
+use daxfs_testing::{assert_same, listing_of};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Three layers and, in `flat`, what they make together.
+/// Three layers and, in `flat`, the files of all of them merged.
 const LAYERS: &str = r#"
     mkdir one two three flat
     cd one; mkdir -p a/b/c d usr/lib opaque/sub keep
@@ -30,7 +29,7 @@ const LAYERS: &str = r#"
     find . -exec touch -h -d @1600000000 {} +
     pack() { tar --format=posix --sort=name --owner=0 --group=0 --numeric-owner -C "$1" -cf $1.tar .; }
     pack one; pack two; pack three
-    # A file behind a symlink of the layer below, and a hard link into it: the archive has no entry for either's parent.
+    # A file reached through a symlink of the layer below, and a hard link into it: the archive has no entry for either's parent.
     tar --format=posix --owner=0 --group=0 -C extra -rf two.tar lib/libm
     python3 - <<-'END'
 	import tarfile
@@ -40,7 +39,7 @@ const LAYERS: &str = r#"
 	END
 "#;
 
-/// The layers in a directory, and the bytes of the image that they make together.
+/// Return the layers in a directory, and the bytes of the image of all of them.
 fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
     if !available("python3") {
         skip("there is no python3");
@@ -55,10 +54,10 @@ fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
     Some((directory, tars, expected))
 }
 
-/// Makes an image of `input` and compares it.
+/// Make an image of `input` and compare it.
 #[track_caller]
 fn gives(input: &str, options: &[&str], expected: &[u8]) {
-    let scratch = common::scratch();
+    let scratch = daxfs_testing::scratch();
     let image = scratch.path().join("image");
     let output = run(mkdaxfs().arg("-q").args(options).arg(input).arg(&image));
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{input}");
@@ -70,7 +69,8 @@ fn gives(input: &str, options: &[&str], expected: &[u8]) {
     }
 }
 
-/// Directories that became a file and a symlink, as umoci repack writes them: each file that was in them is marked.
+/// Directories that became a file and a symlink, as umoci repack writes them: each file that was in
+/// them is marked.
 #[test]
 fn marks_below_what_is_no_directory() {
     let directory = tempfile::tempdir().unwrap();
@@ -95,14 +95,14 @@ fn marks_below_what_is_no_directory() {
     layout.index(&[layout.manifest(&layers)]);
     let input = format!("oci:{}", at.join("layout").display());
     gives(&input, &[], &expected);
-    // Apart as well.
+    // With separate layers, too.
     make(["-q", "--layers"], input.as_ref(), &at.join("images"));
 }
 
-/// The one line of a run that fails.
+/// Run a command that must fail. Return its message, which must be one line.
 #[track_caller]
 fn fails(input: &str, options: &[&str], what: &str) {
-    let scratch = common::scratch();
+    let scratch = daxfs_testing::scratch();
     let output = run(mkdaxfs()
         .args(options)
         .arg(input)
@@ -218,14 +218,14 @@ fn which_image() {
     fails(
         &path,
         &[],
-        "has several images; name one behind a colon: whole, example.org:5000/first:tag",
+        "has several images; name one after a colon: whole, example.org:5000/first:tag",
     );
     fails(
         &format!("{path}:other"),
         &[],
         "has no image called 'other'; it has: whole, example",
     );
-    // For several processors, in an index of its own.
+    // For several processors, in a nested index.
     let arch = if cfg!(target_arch = "x86_64") {
         "amd64"
     } else {
@@ -262,7 +262,11 @@ fn damaged_layouts() {
     let at = directory.path();
     let layout = Layout::new(&at.join("layout"));
     let path = format!("oci:{}", layout.0.display());
-    fails(&path, &[], "has no 'index.json'; it is no container image");
+    fails(
+        &path,
+        &[],
+        "has no 'index.json'; it is not a complete container image",
+    );
     let layer = layout.layer(&tars[0], "gzip");
     layout.index(&[layout.manifest(&[layer.clone()])]);
     let blob = |value: &Value| {
@@ -290,7 +294,7 @@ fn damaged_layouts() {
     fails(
         &path,
         &[],
-        "has a layer of the type application/x-encrypted, which is no file system",
+        "has a layer of the type application/x-encrypted, which is not a file system",
     );
     let evil = serde_json::json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
     layout.index(&[evil]);
@@ -313,7 +317,7 @@ fn damaged_layouts() {
     fails(
         &format!("docker:{}", layout.0.display()),
         &[],
-        "is an OCI image, not docker's; write oci: in front",
+        "is an OCI image, not docker's; write oci: before the path",
     );
     fails(
         &format!("oci:{}", at.join("none").display()),
@@ -322,7 +326,7 @@ fn damaged_layouts() {
     );
 }
 
-/// What overlayfs shows of layers, the lowest first.
+/// Return the files that overlayfs shows for layers, the lowest first.
 fn overlay(layers: &[Listing]) -> Listing {
     let mut shown = Listing::new();
     for layer in layers {

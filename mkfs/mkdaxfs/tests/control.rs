@@ -2,17 +2,17 @@
 
 //! Options that change what goes into an image, and where the image goes.
 
-use crate::common::builder::superblock;
-use crate::common::listing::{Listing, What};
-use crate::common::{listing_of, scratch};
 use crate::support::{is_root, make, mkdaxfs, run, skip};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::listing::{Listing, What};
+use daxfs_testing::{listing_of, scratch};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A tree with some files, in `tree` of the directory.
+/// Return a tree with some files, in `tree` of the directory.
 fn tree() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree");
@@ -46,7 +46,7 @@ fn names(listing: &Listing) -> Vec<&str> {
         .collect()
 }
 
-/// An archive of the tree.
+/// Return an archive of the tree.
 fn archive(tree: &Path) -> PathBuf {
     let archive = tree.with_extension("tar");
     let status = Command::new("tar")
@@ -328,7 +328,7 @@ fn telling() {
     let record = superblock(&bytes);
     assert_eq!(made["image"], image.display().to_string());
     assert_eq!(made["size"], bytes.len() as u64);
-    assert_eq!(made["sha256"], daxfs::digest::hex(&record.sha256));
+    assert_eq!(made["sha256"], daxfs_check::digest::hex(&record.sha256));
     assert_eq!(made["uuid"].as_str().unwrap().len(), 36);
     assert_eq!(
         (&dry["size"], &dry["inodes"]),
@@ -388,15 +388,15 @@ fn standard_output() {
     );
 }
 
-/// A loop device with a file of so many bytes behind it.
+/// A loop device backed by a file of this size.
 struct Loop(PathBuf);
 
 impl Loop {
     fn new(file: &Path, size: u64) -> Option<Self> {
-        let behind = File::create(file).unwrap();
+        let backing = File::create(file).unwrap();
         std::io::copy(
             &mut std::io::Read::take(std::io::repeat(0xaa), size),
-            &mut &behind,
+            &mut &backing,
         )
         .unwrap();
         let output = Command::new("losetup")
@@ -429,21 +429,21 @@ fn block_devices() {
     fs::write(tree.join("huge"), vec![1; 3 << 20]).unwrap();
     make(["-q"], &tree, &image);
     let bytes = fs::read(&image).unwrap();
-    let Some(device) = Loop::new(&at.join("behind"), bytes.len() as u64 + 8192) else {
+    let Some(device) = Loop::new(&at.join("backing"), bytes.len() as u64 + 8192) else {
         return;
     };
     let output = run(mkdaxfs().arg(&tree).arg(&device.0));
     assert_eq!(output.status, 1);
     let expected = "holds data that are no daxfs image, which would be lost; name another device, or give --force";
     assert!(output.stderr.contains(expected), "{output:?}");
-    let behind = fs::read(at.join("behind")).unwrap();
-    assert!(behind.iter().all(|&byte| byte == 0xaa));
+    let backing = fs::read(at.join("backing")).unwrap();
+    assert!(backing.iter().all(|&byte| byte == 0xaa));
     make(["-q", "--force"], &tree, &device.0);
-    let behind = fs::read(at.join("behind")).unwrap();
-    assert!(behind[..bytes.len()] == bytes);
+    let backing = fs::read(at.join("backing")).unwrap();
+    assert!(backing[..bytes.len()] == bytes);
     assert!(
-        behind[bytes.len()..].iter().all(|&byte| byte == 0xaa),
-        "it wrote behind the image"
+        backing[bytes.len()..].iter().all(|&byte| byte == 0xaa),
+        "it wrote after the image"
     );
     assert!(device.0.metadata().unwrap().rdev() != 0);
     // The device as input.

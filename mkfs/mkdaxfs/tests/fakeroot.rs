@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What fakeroot(1) pretends is not lost silently.
+//! Owners and devices that fakeroot(1) pretends are not lost silently.
 
-use crate::common::{listing_of, scratch};
 use crate::support::{available, run, skip};
+use daxfs_testing::{listing_of, scratch};
 use std::fs;
 use std::process::Command;
 
@@ -33,7 +33,7 @@ fn owners_and_devices() {
     fs::remove_dir_all(at.join("tree")).unwrap();
     fs::create_dir(at.join("tree")).unwrap();
 
-    // The remedy that the error names.
+    // Run the command that the message suggests.
     let start = refused.stderr.find("tar --format").unwrap();
     let remedy = refused.stderr[start..].trim_end();
     let remedy = remedy
@@ -45,7 +45,7 @@ fn owners_and_devices() {
     let file = &listing[&b"file"[..]];
     assert_eq!((file.uid, file.gid), (12, 34));
     assert_eq!(listing[&b"device"[..]].mode & 0o170_000, 0o060_000);
-    // Without the key there is nothing that fakeroot pretends.
+    // Without the key, fakeroot pretends nothing.
     let plain = fakeroot("unset FAKEROOTKEY; \"$MKDAXFS\" tree plain");
     assert_eq!(plain.status, 0, "{plain:?}");
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes into an image comes out of it: extreme sizes, times and names, and every file type.
+//! Images preserve all files: extreme sizes, times and names, and every file type.
 
-use crate::common::{
+use crate::support::{is_root, make, mkdaxfs, run, skip};
+use daxfs_check::memory::FileMemory;
+use daxfs_reader::{Content, Image, Superblock};
+use daxfs_testing::{
     assert_same,
     listing::{of_directory, What},
     listing_of, scratch,
 };
-use crate::support::{is_root, make, mkdaxfs, run, skip};
-use daxfs::image::{Content, Image, Superblock};
-use daxfs::memory::FileMemory;
 use rustix::fs::{
     fsetxattr, lsetxattr, mkdirat, mknodat, openat, utimensat, AtFlags, FileType, Mode, OFlags,
     Timespec, Timestamps, XattrFlags, CWD,
@@ -23,7 +23,7 @@ use std::process::Command;
 
 const NONE: [&str; 0] = [];
 
-/// Makes an image of `tree` and compares the two.
+/// Make an image of `tree` and compare the two.
 fn round_trip(tree: &Path) -> tempfile::TempDir {
     let directory = scratch();
     let image = directory.path().join("image");
@@ -81,7 +81,7 @@ fn deep_tree() {
     }
     assert_eq!(found, attributes);
     drop(at);
-    // It is too deep for the library's own removal on some systems.
+    // The removal of temporary directories cannot handle the depth on some systems.
     let _ = Command::new("rm").arg("-rf").arg(tree.path()).status();
 }
 
@@ -237,7 +237,8 @@ fn extended_attributes() {
     let value = vec![b'v'; 3000];
     let _ = lsetxattr(at("file3"), "user.large", &value, XattrFlags::empty());
     let _ = lsetxattr(at("file4"), "user.empty", b"", XattrFlags::empty());
-    // An access control list as the kernel stores it: version 2, u::rw-, u:1:rw-, g::r--, m::rw-, o::---
+    // An access control list as the kernel stores it: version 2, u::rw-, u:1:rw-, g::r--, m::rw-,
+    // o::---
     let mut list = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in [
         (1u16, 6u16, u32::MAX),
@@ -273,7 +274,7 @@ fn extended_attributes() {
     assert!(all == 0 || all - sets.len() >= 2, "{sets:?}");
 }
 
-/// More than 4 GiB, nearly all of it holes, which stay holes.
+/// A file of more than 4 GiB with holes keeps its holes.
 #[test]
 fn sparse_and_large_files() {
     let tree = scratch();
@@ -317,7 +318,7 @@ fn sparse_and_large_files() {
     }
 }
 
-/// Large files stand at multiples of 2 MiB, and small ones fill the gaps in between.
+/// Large files are at multiples of 2 MiB, and small files fill the gaps.
 #[test]
 fn alignment() {
     let tree = scratch();

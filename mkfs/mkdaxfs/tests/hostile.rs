@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Archives that are damaged, or that want to lead astray.
+//! Damaged and malicious archives.
 
-use crate::common;
 use crate::support::fixture::{self, Can};
 use crate::support::{available, make, mkdaxfs, produce, run, skip};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a member.
+/// Run a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a
+/// member.
 fn crafted(at: &Path, script: &str) -> PathBuf {
     let archive = at.join("crafted.tar");
     let prelude = "import io, sys, tarfile, os\n\
@@ -44,9 +44,9 @@ fn hostile_names() {
     );
     let image = at.join("image");
     make(["-q"], &archive, &image);
-    let listing = common::listing_of(&image);
+    let listing = daxfs_testing::listing_of(&image);
     let bytes = |path: &str| match &listing[path.as_bytes()].content {
-        common::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
+        daxfs_testing::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
         other => format!("{other:?}"),
     };
     for (path, content) in [
@@ -66,13 +66,13 @@ fn hostile_names() {
         ("f('a/../../evil')", "leads out of the tree"),
         ("f('a', L, linkname='a'); f('a/b')", "the symlink 'a' leads nowhere"),
         ("f('a', L, linkname='b'); f('b', L, linkname='a'); f('a/x')", "leads nowhere"),
-        ("f('a'); f('a/b')", "'a' is no directory"),
+        ("f('a'); f('a/b')", "'a' is not a directory"),
         ("f('a', H, linkname='b')", "a hard link to 'b', which is not there"),
         ("f('d', D); f('a', H, linkname='d')", "a hard link to the directory 'd'"),
         ("f('x' * 256)", "has a name of more than 255 bytes"),
         ("f('a', L, linkname='t' * 4096)", "a symlink's target has 4096 bytes"),
-        ("f('.', data=b'x')", "the root of the tree is no directory"),
-        ("f('a', C, devmajor=4096, devminor=0)", "device number 4096:0 is beyond"),
+        ("f('.', data=b'x')", "the root of the tree is not a directory"),
+        ("f('a', C, devmajor=4096, devminor=0)", "device number 4096:0 is not supported"),
         ("f('a', pax_headers={'mtime': 'so\\non'})", "the extended header mtime has the value 'so\\non'"),
         ("f('a', pax_headers={'uid': '4294967296'})", "the extended header uid has the value '4294967296'"),
         (
@@ -96,7 +96,7 @@ fn hostile_names() {
     }
 }
 
-/// What is no archive, or not all of one.
+/// Files that are not archives, and truncated archives.
 #[test]
 fn damaged_archives() {
     let (directory, tree, _) = fixture::imaged(Can::default());
@@ -142,7 +142,7 @@ fn damaged_archives() {
         }
     };
     let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
-    says(b"", "is empty, which no archive is");
+    says(b"", "is empty and not an archive");
     says(b"hello", "it is cut short");
     says(&[b'x'; 2000], "is neither a tar archive nor a daxfs image");
     says(&bytes[..last - 1000], "it is cut short");

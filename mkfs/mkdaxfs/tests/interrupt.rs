@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A run that is ended leaves nothing, whatever ends it.
+//! A run that is interrupted leaves no files.
 
-use crate::common;
-use crate::common::scratch;
 use crate::support;
 use crate::support::{is_root, mkdaxfs, run, skip};
+use daxfs_testing::scratch;
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// A tree that takes minutes to hash.
+/// Return a tree that takes minutes to hash.
 fn slow_tree(at: &Path) -> std::path::PathBuf {
     let tree = at.join("tree");
     fs::create_dir(&tree).unwrap();
@@ -29,7 +28,7 @@ fn files(directory: &Path) -> usize {
     directory.read_dir().unwrap().count()
 }
 
-/// Waits until `done`, ten seconds at most.
+/// Wait until `done`, ten seconds at most.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -47,7 +46,7 @@ fn signals() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         // Early and late.
         for delay in [0, 300] {
-            // Whoever runs the tests in the background may ignore some of these.
+            // Tests that run in the background may ignore some of these.
             let mut child = Command::new("env")
                 .arg("--default-signal")
                 .arg(mkdaxfs().get_program())
@@ -70,7 +69,7 @@ fn signals() {
     }
 }
 
-/// While it waits for more of an archive.
+/// A signal arrives while mkdaxfs waits for more of an archive.
 #[test]
 fn waiting_for_a_pipe() {
     let directory = scratch();
@@ -89,7 +88,7 @@ fn waiting_for_a_pipe() {
             .unwrap();
         // Waiting for the program would close it.
         let stdin = child.stdin.take();
-        // What goes to standard output has no name meanwhile.
+        // The temporary file of an image for standard output has no name.
         let named = usize::from(image != "-");
         wait("no temporary file", || files(&output) == named);
         sleep(Duration::from_millis(50));
@@ -101,7 +100,7 @@ fn waiting_for_a_pipe() {
     }
 }
 
-/// As nohup(1) starts it.
+/// Signals that are ignored stay ignored, as under nohup(1).
 #[test]
 fn ignored_signal() {
     let directory = scratch();
@@ -157,7 +156,7 @@ fn file_size_limit() {
     }
 }
 
-/// Runs `script` as root in a mount namespace of its own, with the binary and a directory as arguments.
+/// Run `script` as root in a new mount namespace, with the binary and a directory as arguments.
 fn with_mounts(script: &str, directory: &Path) -> Option<support::Run> {
     if !is_root()
         || !Command::new("unshare")
@@ -196,7 +195,7 @@ fn full_device() {
     }
 }
 
-/// The temporary file for what is in an archive finds no room.
+/// There is no space for the temporary file of an archive.
 #[test]
 fn full_temporary_directory() {
     let directory = scratch();
@@ -229,7 +228,8 @@ fn mount_points() {
         let expected =
             "mkdaxfs: tree/a/b: is the same directory as tree above it; unmount it first\n";
         assert_eq!(run.stderr, expected);
-        assert!(common::listing_of(&directory.path().join("image")).contains_key(&b"mnt/file"[..]));
+        assert!(daxfs_testing::listing_of(&directory.path().join("image"))
+            .contains_key(&b"mnt/file"[..]));
         assert!(!directory.path().join("loop").exists());
     }
 }

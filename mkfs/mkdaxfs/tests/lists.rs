@@ -2,17 +2,17 @@
 
 //! Access control lists in archives: what setxattr(2) would make of them, or refuse.
 
-use crate::common::builder::{seal, superblock};
-use crate::common::listing::Entry;
-use crate::common::{listing_of, scratch};
 use crate::support::{make, mkdaxfs, run};
-use daxfs::check::{check, Finding};
-use daxfs::image::layout;
+use daxfs_check::{check, Finding};
+use daxfs_reader::layout;
+use daxfs_testing::builder::{seal, superblock};
+use daxfs_testing::listing::Entry;
+use daxfs_testing::{listing_of, scratch};
 use std::fs;
 use std::mem::size_of;
 use std::ops::ControlFlow;
 
-/// A header of the ustar format.
+/// Return a header of the ustar format.
 fn header(name: &str, kind: u8, mode: u32, size: usize) -> Vec<u8> {
     let mut header = vec![0; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -30,7 +30,7 @@ fn header(name: &str, kind: u8, mode: u32, size: usize) -> Vec<u8> {
     header
 }
 
-/// An archive of one member with one record in its extended header.
+/// Return an archive of one member with one record in its extended header.
 fn archive(name: &str, kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = [b" ", key, b"=", value, b"\n"].concat();
     let mut length = rest.len();
@@ -46,7 +46,7 @@ fn archive(name: &str, kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// A list in the kernel's form.
+/// Return a list in the kernel's form.
 fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (kind, bits, id) in entries {
@@ -59,7 +59,7 @@ fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 const NOBODY: u32 = u32::MAX;
 const PREFIX: &[u8] = b"SCHILY.xattr.system.posix_acl_access";
 
-/// The file `x` of the image of an archive with such a file.
+/// Make an image of an archive with such a file `x`, and return its entry.
 fn made(kind: u8, mode: u32, key: &[u8], value: &[u8], options: &[&str]) -> Entry {
     let directory = scratch();
     let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
@@ -68,7 +68,7 @@ fn made(kind: u8, mode: u32, key: &[u8], value: &[u8], options: &[&str]) -> Entr
     listing_of(&image).remove(&b"x"[..]).unwrap()
 }
 
-/// The message for such an archive.
+/// Return the message for such an archive.
 fn refused(kind: u8, key: &[u8], value: &[u8]) -> String {
     let directory = scratch();
     let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
@@ -80,7 +80,7 @@ fn refused(kind: u8, key: &[u8], value: &[u8]) -> String {
     run.stderr
 }
 
-/// bsdtar keeps the mode beside the list, though the list decides.
+/// bsdtar stores a mode besides the list; the list takes precedence.
 #[test]
 fn permissions_are_those_of_the_list() {
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
@@ -95,7 +95,7 @@ fn permissions_are_those_of_the_list() {
     ]);
     assert_eq!(found.xattrs[&b"system.posix_acl_access"[..]], expected);
     assert_eq!(made(b'0', 0o777, PREFIX, &expected, &[]).mode, 0o100_700);
-    // A list that says no more than permission bits is nothing else.
+    // A list that permission bits can express is stored as permission bits.
     let found = made(
         b'0',
         0o777,
@@ -151,7 +151,7 @@ fn lists_that_linux_refuses() {
     let default = b"SCHILY.xattr.system.posix_acl_default";
     let message = refused(b'0', default, &plain);
     assert!(
-        message.contains("is no directory and has a default access control list"),
+        message.contains("is not a directory and has a default access control list"),
         "{message}"
     );
     let message = refused(b'0', b"SCHILY.xattr.user.a\0b", b"value");
@@ -161,7 +161,7 @@ fn lists_that_linux_refuses() {
     );
 }
 
-/// What fsck finds in an image whose bytes `change` changes.
+/// Return what fsck finds in an image that `change` has modified.
 fn findings(change: impl Fn(&mut [u8], usize, usize)) -> Vec<&'static str> {
     let directory = scratch();
     let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
@@ -197,6 +197,6 @@ fn fsck_finds_lists_that_are_wrong() {
     let default = findings(|bytes, _, entry| bytes[entry + 5] = 3);
     assert_eq!(
         default,
-        ["default access control list of what is no directory"]
+        ["default access control list of a file that is not a directory"]
     );
 }

@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All tests of this crate from outside in one program.
+//! All integration tests of this crate in one program.
 
 mod archives;
 mod cli;
-#[path = "../../daxfs/tests/common/mod.rs"]
-mod common;
 mod containers;
 mod control;
-mod economy;
+mod equivalent_inputs;
 mod fakeroot;
 mod fidelity;
 mod hostile;
 mod interrupt;
 mod lists;
+mod memory_use;
 mod messages;
 mod overwrite;
 mod producers;
-mod roads;
 mod support;
 
-/// A file that is not named above would not be compiled, and nobody would notice.
+/// A file that is not named above would silently not be compiled.
 #[test]
 fn every_file_is_named() {
-    common::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
+    daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
 }

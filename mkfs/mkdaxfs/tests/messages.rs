@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages, and what happens if they cannot be written.
+//! Messages, and failures to write them.
 
-use crate::common::builder::superblock;
-use crate::common::scratch;
 use crate::support::{mkdaxfs, run};
+use daxfs_testing::builder::superblock;
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-/// A tree with a file, in `tree` of the directory.
+/// Return a tree with a file, in `tree` of the directory.
 fn tree() -> (tempfile::TempDir, PathBuf) {
     let directory = scratch();
     let tree = directory.path().join("tree");
@@ -20,7 +20,7 @@ fn tree() -> (tempfile::TempDir, PathBuf) {
     (directory, tree)
 }
 
-/// What cannot be written to standard output is an error, whatever was to be written.
+/// A failure to write to standard output is an error of every command.
 #[test]
 fn full_and_closed_standard_output() {
     let (directory, tree) = tree();
@@ -47,7 +47,7 @@ fn full_and_closed_standard_output() {
             "{told}"
         );
 
-        // Who closes a pipe has seen enough.
+        // A closed pipe is not an error.
         let (reader, writer) = UnixStream::pair().unwrap();
         drop(reader);
         let output = mkdaxfs()
@@ -64,7 +64,7 @@ fn full_and_closed_standard_output() {
     }
 }
 
-/// Messages use words, without numbers of errors.
+/// Messages contain the text of system errors, not their numbers.
 #[test]
 fn messages() {
     let (directory, tree) = tree();

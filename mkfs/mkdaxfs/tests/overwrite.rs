@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What exists is not overwritten by mistake.
+//! Existing files are not overwritten by mistake.
 
-use crate::common::scratch;
 use crate::support::{make, mkdaxfs, run, shell};
+use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ fn files() -> (tempfile::TempDir, PathBuf) {
     (directory, at)
 }
 
-/// Runs with `words` in `at`, which must fail in one line and leave everything as it was; returns the line.
+/// Run with `words` in `at`, which must fail in one line and leave everything as it was; return the
+/// line.
 fn refused(at: &Path, words: &[&str]) -> String {
     let state = || {
         let mut files: Vec<_> = at
@@ -110,7 +111,7 @@ fn inputs() {
     assert!(run.stderr.contains("is an input as well"), "{run:?}");
 }
 
-/// Standard output that is an input.
+/// Standard output may be an input.
 #[test]
 fn through_standard_output() {
     let (_directory, at) = files();

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Container images as the programs write them that others make theirs with.
+//! Container images written by umoci and skopeo.
 
-use crate::common::{assert_same, listing_of};
 use crate::support::fixture::{self, Can};
 use crate::support::{available, is_root, mkdaxfs, run, shell, skip};
+use daxfs_testing::{assert_same, listing_of};
 use std::fs;
 use std::path::Path;
 
-/// Has umoci make `layout` in `at`, with the images `base` and `changed`, each of which it also unpacks; whether it could.
+/// Have umoci make `layout` in `at`, with the images `base` and `changed`, and unpack each. Return
+/// whether that succeeded.
 fn umoci_layout(at: &Path) -> bool {
     if !available("umoci") {
         skip("there is no umoci");
@@ -22,7 +23,7 @@ fn umoci_layout(at: &Path) -> bool {
         },
     );
     let rootless = if is_root() { "" } else { "--rootless" };
-    // Devices of the fixture cannot be made by everybody, nor xattrs be kept.
+    // Only root can create the fixture's devices and trusted extended attributes.
     shell(
         at,
         &format!(

@@ -31,7 +31,7 @@ pub const ALL: Can = Can {
     xattrs: true,
 };
 
-/// Makes the tree in the directory `at`, which it creates.
+/// Make the tree in the directory `at`, which it creates.
 pub fn make(at: &Path, can: Can) {
     let path = |name: &str| at.join(name);
     fs::create_dir_all(path("dir/sub/deep")).unwrap();
@@ -137,7 +137,7 @@ pub fn make(at: &Path, can: Can) {
     set_times(at, can);
 }
 
-/// Gives every file below `at`, and `at` itself, a time of its own.
+/// Give every file below `at`, and `at` itself, a different time.
 pub fn set_times(at: &Path, can: Can) {
     let mut paths = vec![at.to_path_buf()];
     let mut next = 0;
@@ -171,7 +171,7 @@ pub fn set_times(at: &Path, can: Can) {
     }
 }
 
-/// A directory with the fixture in `tree`, and the bytes of its image.
+/// Return a directory with the fixture in `tree`, and the bytes of its image.
 pub fn imaged(can: Can) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree");

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The media type of an OCI thing.
+/// Return the media type of an OCI thing.
 pub fn oci(kind: &str) -> String {
     format!("application/vnd.oci.image.{kind}")
 }
@@ -17,7 +17,7 @@ pub fn oci(kind: &str) -> String {
 pub struct Layout(pub PathBuf);
 
 impl Layout {
-    /// An empty layout at `path`.
+    /// Return an empty layout at `path`.
     pub fn new(path: &Path) -> Self {
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
         fs::write(
@@ -28,14 +28,14 @@ impl Layout {
         Layout(path.into())
     }
 
-    /// Adds a blob and returns its descriptor.
+    /// Add a blob and return its descriptor.
     pub fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
-        let digest = daxfs::digest::hex(&Sha256::digest(bytes));
+        let digest = daxfs_check::digest::hex(&Sha256::digest(bytes));
         fs::write(self.0.join("blobs/sha256").join(&digest), bytes).unwrap();
         json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()})
     }
 
-    /// Adds a layer of the archive `tar`, compressed with `program` unless that is "".
+    /// Add a layer of the archive `tar`, compressed with `program` unless that is "".
     pub fn layer(&self, tar: &Path, program: &str) -> Value {
         match program {
             "" => self.blob(&oci("layer.v1.tar"), &fs::read(tar).unwrap()),
@@ -46,7 +46,7 @@ impl Layout {
         }
     }
 
-    /// Adds a manifest of `layers` and returns its descriptor.
+    /// Add a manifest of `layers` and return its descriptor.
     pub fn manifest(&self, layers: &[Value]) -> Value {
         let config = self.blob(&oci("config.v1+json"), b"{}");
         let manifest = json!({
@@ -58,26 +58,26 @@ impl Layout {
         self.blob(&oci("manifest.v1+json"), manifest.to_string().as_bytes())
     }
 
-    /// Adds an index of `manifests` and returns its descriptor.
+    /// Add an index of `manifests` and return its descriptor.
     pub fn nested(&self, manifests: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "manifests": manifests});
         self.blob(&oci("index.v1+json"), index.to_string().as_bytes())
     }
 
-    /// Writes the index of the whole layout.
+    /// Write the index of the whole layout.
     pub fn index(&self, manifests: &[Value]) {
         let index = json!({"schemaVersion": 2, "manifests": manifests});
         fs::write(self.0.join("index.json"), index.to_string()).unwrap();
     }
 }
 
-/// The descriptor with a name.
+/// Return the descriptor with a name.
 pub fn named(mut descriptor: Value, name: &str) -> Value {
     descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     descriptor
 }
 
-/// The descriptor for a platform.
+/// Return the descriptor for a platform.
 pub fn platform(mut descriptor: Value, architecture: &str) -> Value {
     descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
     descriptor
@@ -96,14 +96,14 @@ pub fn compress(path: &Path, program: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// Writes the archive `path` with an image of `layers`, which are archives, as `docker save` does.
+/// Write the archive `path` with an image of `layers`, which are archives, as `docker save` does.
 pub fn docker(path: &Path, layers: &[PathBuf], tag: &str) {
     let directory = path.with_extension("parts");
     fs::create_dir_all(&directory).unwrap();
     let mut names = Vec::new();
     let mut digests: Vec<String> = Vec::new();
     for layer in layers {
-        let digest = daxfs::digest::hex(&Sha256::digest(fs::read(layer).unwrap()));
+        let digest = daxfs_check::digest::hex(&Sha256::digest(fs::read(layer).unwrap()));
         let name = format!("{:02}{}", names.len(), &digest[..8]);
         fs::create_dir_all(directory.join(&name)).unwrap();
         let file = directory.join(&name).join("layer.tar");

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// What a run said and how it ended.
+/// Output and exit status of a run.
 #[derive(Debug)]
 pub struct Run {
     /// Exit status, or the signal's number negated.
@@ -21,14 +21,14 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// A command for the binary, without what the environment could tell it.
+/// Return a command for the binary, without variables that change its output.
 pub fn mkdaxfs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mkdaxfs"));
     command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
     command
 }
 
-/// Runs `command`.
+/// Run `command`.
 pub fn run(command: &mut Command) -> Run {
     let output = command.output().unwrap();
     let status = output.status;
@@ -39,13 +39,13 @@ pub fn run(command: &mut Command) -> Run {
     }
 }
 
-/// Runs `command`, which must succeed.
+/// Run `command`, which must succeed.
 pub fn produce(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// Runs a script in `at`, which must succeed.
+/// Run a script in `at`, which must succeed.
 pub fn shell(at: &Path, script: &str) {
     let output = Command::new("bash")
         .args(["-ec", script])
@@ -55,7 +55,7 @@ pub fn shell(at: &Path, script: &str) {
     assert!(output.status.success(), "{script}: {output:?}");
 }
 
-/// The arguments that have a tar program put all of `tree` into `archive`.
+/// Return the arguments that have a tar program put all of `tree` into `archive`.
 pub fn everything<'a>(tree: &'a Path, archive: &'a Path) -> [&'a OsStr; 5] {
     let word = OsStr::new;
     [
@@ -67,24 +67,24 @@ pub fn everything<'a>(tree: &'a Path, archive: &'a Path) -> [&'a OsStr; 5] {
     ]
 }
 
-/// Makes an image with `options`, which must succeed without a warning.
+/// Make an image with `options`, which must succeed without a warning.
 pub fn make<I: IntoIterator<Item: AsRef<OsStr>>>(options: I, tree: &Path, image: &Path) -> String {
     let run = run(mkdaxfs().args(options).arg(tree).arg(image));
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     run.stdout
 }
 
-/// Whether tests may do what only root may.
+/// Return true if tests may do what only root may.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says that a test, or part of it, was not done.
+/// Say that a test, or part of it, was not done.
 pub fn skip(why: &str) {
     println!("SKIP: {why}");
 }
 
-/// Whether there is such a program.
+/// Return true if there is such a program.
 pub fn available(program: &str) -> bool {
     let null = Stdio::null;
     Command::new(program)

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The SHA-256 of an image, and parallel work on the pieces of an image.
+
+use crate::memory::Storage;
+use crate::Progress;
+use daxfs_reader::layout::{self, DIGEST_PIECE};
+use daxfs_reader::{self as image, Image};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Bytes that are read together.
+pub const BUFFER: usize = 256 << 10;
+
+/// A hash that is not cryptographic: XXH3, 128 bits.
+pub type Fingerprint = u128;
+
+/// Hashes of a piece of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// SHA-256.
+    pub digest: [u8; 32],
+    /// Cheaper hash of the same bytes.
+    pub fingerprint: Fingerprint,
+}
+
+impl Sum {
+    /// Return the sum of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Sum {
+            digest: Sha256::digest(bytes).into(),
+            fingerprint: xxh3_128(bytes),
+        }
+    }
+
+    /// Return the sum of a whole piece of zeros. Large sparse files have many of these.
+    pub fn zeros() -> Self {
+        static ZEROS: OnceLock<Sum> = OnceLock::new();
+        *ZEROS.get_or_init(|| Sum::of(&vec![0; DIGEST_PIECE as usize]))
+    }
+}
+
+/// Return the SHA-256 of an image from those of its pieces.
+pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for piece in pieces {
+        hash.update(piece);
+    }
+    hash.finalize().into()
+}
+
+/// Return the SHA-256 of `image`, as the format defines it.
+///
+/// # Errors
+///
+/// [`image::Problem::Unreadable`].
+pub fn digest<S: Storage + Sync>(
+    image: &Image<'_, S>,
+    progress: &dyn Progress,
+) -> image::Result<[u8; 32]> {
+    let size = image.superblock().total_size;
+    let buffer = || vec![0; BUFFER];
+    let pieces = in_order(0..image.superblock().pieces(), buffer, |buffer, index| {
+        let piece = layout::piece(index, size);
+        let length = piece.end - piece.start;
+        let digest = if index > 0 && is_hole(image.memory(), &piece)? {
+            Sum::zeros().digest
+        } else {
+            let mut hash = Sha256::new();
+            image.piece(index, buffer, |bytes| -> image::Result<()> {
+                hash.update(bytes);
+                Ok(())
+            })?;
+            hash.finalize().into()
+        };
+        progress.advance(length);
+        Ok(digest)
+    })?;
+    Ok(combine(pieces))
+}
+
+/// Return true if `piece` has the full size and is in a hole.
+pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool> {
+    Ok(piece.end - piece.start == DIGEST_PIECE && memory.data(piece.start)? >= piece.end)
+}
+
+/// Do `work` for every index in `range` on all processors, each with its own `state`. Start with
+/// the lowest index, so that files are read and written from start to end.
+///
+/// # Errors
+///
+/// The error of the lowest index that failed.
+pub fn in_order<S, T: Send, E: Send>(
+    range: Range<u64>,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, u64) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let next = AtomicU64::new(range.start);
+    let done = rayon::broadcast(|_| {
+        let mut state = state();
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= range.end {
+                return Ok(done);
+            }
+            match work(&mut state, index) {
+                Ok(value) => done.push((index, value)),
+                Err(error) => {
+                    // The other threads can stop.
+                    next.store(range.end, Ordering::Relaxed);
+                    return Err((index, error));
+                }
+            }
+        }
+    });
+    let mut values = Vec::new();
+    let mut first: Option<(u64, E)> = None;
+    for done in done {
+        match done {
+            Ok(done) => values.extend(done),
+            Err((index, error)) => {
+                if first.as_ref().is_none_or(|(other, _)| index < *other) {
+                    first = Some((index, error));
+                }
+            }
+        }
+    }
+    if let Some((_, error)) = first {
+        return Err(error);
+    }
+    values.sort_unstable_by_key(|(index, _)| *index);
+    Ok(values.into_iter().map(|(_, value)| value).collect())
+}
+
+/// Format `bytes` in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_in_order_and_the_first_error_counts() {
+        let all = in_order(3..1000, || (), |(), index| Ok::<_, u64>(index * 2)).unwrap();
+        assert!(all.into_iter().eq((3..1000).map(|index| index * 2)));
+        let work = |(): &mut (), index| if index % 7 == 6 { Err(index) } else { Ok(()) };
+        assert_eq!(in_order(0..1000, || (), work), Err(6));
+        assert_eq!(in_order(5..5, || (), work), Ok(vec![]));
+    }
+}

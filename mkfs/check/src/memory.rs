@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Images in files, and their holes.
+
+use daxfs_reader::{self as image, Memory, Problem};
+use rustix::fs::{seek, SeekFrom};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// A buffer of zeros.
+pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Memory that may have holes: ranges that are known to be zero.
+pub trait Storage: Memory {
+    /// Find the extent at `offset`. Return whether it is a hole, and its end, which is after
+    /// `offset` and at most [`Memory::size`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::read`].
+    fn hole(&self, offset: u64) -> image::Result<(bool, u64)>;
+
+    /// Return the offset of the next data: `offset` itself unless it is in a hole, otherwise the
+    /// end of the hole, at most [`Memory::size`]. This is cheaper than [`Storage::hole`], because
+    /// it does not search for the end of the data.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::read`].
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        Ok(offset)
+    }
+}
+
+/// An image in a file.
+pub struct FileMemory<'a> {
+    file: &'a File,
+    size: u64,
+}
+
+impl<'a> FileMemory<'a> {
+    /// Create it for `file`, a regular file or block device, with its current size.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if the size of the file cannot be read.
+    pub fn new(file: &'a File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let size = if metadata.is_file() {
+            metadata.len()
+        } else {
+            seek(file, SeekFrom::End(0))?
+        };
+        Ok(Self::with_size(file, size))
+    }
+
+    /// Create it for the first `size` bytes of `file`.
+    pub fn with_size(file: &'a File, size: u64) -> Self {
+        FileMemory { file, size }
+    }
+}
+
+impl Memory for FileMemory<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        self.file
+            .read_exact_at(into, offset)
+            .map_err(|_| unreadable(offset, into.len()))
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc, bytes)
+    }
+}
+
+impl Storage for FileMemory<'_> {
+    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
+        match data_or_hole(self.file, offset, self.size) {
+            Ok(found) => Ok(found),
+            Err(_) => Err(unreadable(offset, 0)),
+        }
+    }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        next_data(self.file, offset, self.size).map_err(|_| unreadable(offset, 0))
+    }
+}
+
+/// An image in a byte slice.
+impl Storage for &[u8] {
+    fn hole(&self, _offset: u64) -> image::Result<(bool, u64)> {
+        Ok((false, self.size()))
+    }
+}
+
+fn unreadable(offset: u64, length: usize) -> image::Error {
+    image::Error::new(Problem::Unreadable, offset, length as u64)
+}
+
+/// Find the extent at `offset` of the first `size` bytes of `file`. Return whether it is a hole,
+/// and its end.
+pub fn data_or_hole(
+    file: impl std::os::fd::AsFd,
+    offset: u64,
+    size: u64,
+) -> rustix::io::Result<(bool, u64)> {
+    let data = next_data(&file, offset, size)?;
+    if data > offset {
+        return Ok((true, data));
+    }
+    match seek(&file, SeekFrom::Hole(offset)) {
+        // The file was truncated and ends before `offset`: the next read fails.
+        Ok(hole) => Ok((false, if hole > offset { hole.min(size) } else { size })),
+        // The file system does not support holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NXIO) => Ok((false, size)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Return the offset of the next data of `file` from `offset` on, or `size` if there is none.
+fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
+    match seek(&file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(data.clamp(offset, size)),
+        // There is no more data.
+        Err(Errno::NXIO) => Ok(size),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
+        Err(error) => Err(error),
+    }
+}
+
+/// Pass `length` bytes of `memory` from `offset` on to `sink`. If they do not fit into `buffer`,
+/// holes are not read but passed as zeros.
+///
+/// # Errors
+///
+/// As [`Memory::read`].
+pub fn stream<S: Storage>(
+    memory: &S,
+    offset: u64,
+    length: u64,
+    buffer: &mut [u8],
+    mut sink: impl FnMut(u64, &[u8]),
+) -> image::Result<()> {
+    let end = offset + length;
+    if length <= buffer.len() as u64 {
+        let piece = &mut buffer[..length as usize];
+        memory.read(offset, piece)?;
+        sink(offset, piece);
+        return Ok(());
+    }
+    let mut at = offset;
+    // End of the current extent.
+    let (mut hole, mut until) = (false, offset);
+    while at < end {
+        if at == until {
+            (hole, until) = memory.hole(at)?;
+            until = until.min(end);
+        }
+        let left = until - at;
+        let piece = if hole {
+            &ZEROS[..left.min(ZEROS.len() as u64) as usize]
+        } else {
+            let length = left.min(buffer.len() as u64) as usize;
+            let piece = &mut buffer[..length];
+            memory.read(at, piece)?;
+            piece
+        };
+        sink(at, piece);
+        at += piece.len() as u64;
+    }
+    Ok(())
+}

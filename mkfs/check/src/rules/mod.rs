@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Check an image against every rule of the format.
+//!
+//! The rules are those of `Documentation/format.rst`, including those that the reader validates.
+//! Time and memory are proportional to the size of the image; no field of an image can make them
+//! grow faster.
+
+mod data;
+mod directories;
+mod inodes;
+mod paths;
+mod xattrs;
+
+use crate::cached::Cached;
+use crate::memory::{stream, Storage};
+use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
+use daxfs_reader::{self as image, Directory, Image, Inode, Superblock};
+use std::fmt;
+use std::mem::size_of;
+use std::ops::ControlFlow;
+
+pub use paths::Paths;
+
+/// Bytes that are read together.
+const BUFFER: usize = 64 << 10;
+
+/// A rule that an image violates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A rule that the reader checks.
+    Reader(image::Error),
+    /// A rule that the reader does not check.
+    Rule {
+        /// What is wrong.
+        what: &'static str,
+        /// Where, in bytes from the start of the image.
+        offset: u64,
+        /// The offending value, if it is a number.
+        value: u64,
+    },
+}
+
+impl Finding {
+    /// Return where it is, in bytes from the start of the image.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Finding::Reader(error) => error.offset,
+            Finding::Rule { offset, .. } => *offset,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Reader(error) => error.fmt(f),
+            Finding::Rule {
+                what,
+                offset,
+                value,
+            } => write!(f, "{what} (offset {offset:#x}, value {value:#x})"),
+        }
+    }
+}
+
+impl std::error::Error for Finding {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Finding::Reader(error) => Some(error),
+            Finding::Rule { .. } => None,
+        }
+    }
+}
+
+impl From<image::Error> for Finding {
+    fn from(error: image::Error) -> Self {
+        Finding::Reader(error)
+    }
+}
+
+/// Check the image in `memory`, and call `report` for every violation until it breaks. Content is
+/// not compared with the image's SHA-256; [`digest`](mod@crate::digest) does that.
+pub fn check<S: Storage>(memory: &S, report: &mut dyn FnMut(Finding) -> ControlFlow<()>) {
+    let superblock = match Superblock::load(memory) {
+        Ok(superblock) => superblock,
+        Err(error) => {
+            let _ = report(error.into());
+            return;
+        }
+    };
+    let cached = Cached::new(memory, superblock.data.offset);
+    let mut checker = Checker {
+        image: Image::new(&cached, &superblock),
+        report,
+        inodes: Vec::new(),
+        directories: Vec::new(),
+        extents: Vec::new(),
+        xattrs: Vec::new(),
+    };
+    // It ends early only if `report` breaks.
+    let _ = checker.run();
+}
+
+/// Return the first violation that [`check`] finds in `memory`, if there is one.
+pub fn first<S: Storage>(memory: &S) -> Option<Finding> {
+    let mut finding = None;
+    check(memory, &mut |found| {
+        finding = Some(found);
+        ControlFlow::Break(())
+    });
+    finding
+}
+
+/// Facts about an inode.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// It is valid.
+    valid: bool,
+    directory: bool,
+    /// Its link count.
+    nlink: u32,
+    /// Links that were found: names, and for directories also `.` and the subdirectories' `..`.
+    links: u32,
+    /// Whether a directory may be walked: valid, and no other has its records.
+    walk: bool,
+}
+
+/// A file's data.
+struct DataRange {
+    offset: u64,
+    size: u64,
+    ino: u32,
+    packed: bool,
+}
+
+struct Checker<'a, 'b, S> {
+    image: Image<'a, S>,
+    report: &'b mut dyn FnMut(Finding) -> ControlFlow<()>,
+    /// Inode number 1 comes first.
+    inodes: Vec<Seen>,
+    directories: Vec<Directory>,
+    extents: Vec<DataRange>,
+    /// Offsets of the xattr sets, each with an inode that has it.
+    xattrs: Vec<(u64, u32)>,
+}
+
+impl<S: Storage> Checker<'_, '_, S> {
+    fn run(&mut self) -> ControlFlow<()> {
+        self.tables()?;
+        if let Err(error) = self.image.verify_metadata(&mut vec![0; BUFFER]) {
+            self.report(error)?;
+        }
+        self.check_inodes()?;
+        self.check_directories()?;
+        self.check_links()?;
+        self.check_xattrs()?;
+        self.check_data()
+    }
+
+    fn report(&mut self, finding: impl Into<Finding>) -> ControlFlow<()> {
+        (self.report)(finding.into())
+    }
+
+    fn rule(&mut self, what: &'static str, offset: u64, value: u64) -> ControlFlow<()> {
+        self.report(Finding::Rule {
+            what,
+            offset,
+            value,
+        })
+    }
+
+    /// Check the label, and the space between the tables.
+    fn tables(&mut self) -> ControlFlow<()> {
+        let superblock = *self.image.superblock();
+        let text = superblock
+            .label
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default();
+        let padded = superblock.label[text.len()..].iter().all(|&byte| byte == 0);
+        if !padded || std::str::from_utf8(text).is_err() {
+            let field = std::mem::offset_of!(layout::Superblock, label) as u64;
+            self.rule(
+                "label is not UTF-8 padded with NUL",
+                field,
+                text.len() as u64,
+            )?;
+        }
+        let mut end = size_of::<layout::Superblock>() as u64;
+        self.zeros(end, SUPERBLOCK_SIZE)?;
+        end = SUPERBLOCK_SIZE;
+        for table in [
+            superblock.inodes,
+            superblock.dirents,
+            superblock.names,
+            superblock.xattrs,
+            superblock.data,
+        ] {
+            self.zeros(end, table.offset)?;
+            end = table.end();
+        }
+        self.zeros(end, superblock.total_size)
+    }
+
+    /// Check that the unused bytes from `start` to `end` are zero.
+    fn zeros(&mut self, start: u64, end: u64) -> ControlFlow<()> {
+        if start >= end {
+            return ControlFlow::Continue(());
+        }
+        let mut first = None;
+        let length = (end - start).min(BUFFER as u64) as usize;
+        let result = stream(
+            self.image.memory(),
+            start,
+            end - start,
+            &mut vec![0; length],
+            |offset, piece| {
+                if first.is_none() {
+                    let index = piece.iter().position(|&byte| byte != 0);
+                    first = index.map(|index| (offset + index as u64, piece[index]));
+                }
+            },
+        );
+        if let Err(error) = result {
+            self.report(error)?;
+        }
+        match first {
+            Some((offset, byte)) => self.rule("unused byte is not zero", offset, byte.into()),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Return the offset of the record of inode `ino`.
+    fn inode_offset(&self, ino: u32) -> u64 {
+        self.image.superblock().inodes.offset
+            + u64::from(ino - 1) * size_of::<layout::Inode>() as u64
+    }
+
+    /// Load an inode that has been found valid; nothing if it has changed since.
+    fn load_again(&mut self, ino: u32) -> ControlFlow<(), Option<Inode>> {
+        match self.image.inode(ino) {
+            Ok(inode) => ControlFlow::Continue(Some(inode)),
+            Err(error) => {
+                self.report(error)?;
+                ControlFlow::Continue(None)
+            }
+        }
+    }
+}

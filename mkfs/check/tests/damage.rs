@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Valid images with some bytes changed, and what the reader and the checker find in them.
+
+use daxfs_check::{check, Finding};
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::layout::Dirent;
+use daxfs_reader::{self as image, Problem};
+use daxfs_testing::builder::{seal, specimen, superblock};
+use daxfs_testing::reader::read_everything;
+use std::mem::{offset_of, size_of};
+use std::ops::ControlFlow;
+/// Offset of a field of the superblock.
+macro_rules! sb {
+    ($($field:ident).+) => {
+        offset_of!(Superblock, $($field).+) as u64
+    };
+}
+
+/// Offset of a field of an inode.
+macro_rules! inode {
+    ($ino:expr, $field:ident) => {
+        superblock(&specimen()).inodes.offset.get()
+            + u64::from($ino - 1) * size_of::<Inode>() as u64
+            + offset_of!(Inode, $field) as u64
+    };
+}
+
+/// Offset of a field of an entry of the root.
+macro_rules! dirent {
+    ($name:expr, $field:ident) => {
+        superblock(&specimen()).dirents.offset.get()
+            + u64::from(position($name)) * size_of::<Dirent>() as u64
+            + offset_of!(Dirent, $field) as u64
+    };
+}
+
+const NAMES: [&str; 7] = ["dir", "file", "empty", "link", "device", "fifo", "other"];
+
+/// Return the index of the root's entry `name`.
+pub fn position(name: &str) -> u32 {
+    let hash = name_hash(name.as_bytes());
+    NAMES
+        .iter()
+        .filter(|other| name_hash(other.as_bytes()) < hash)
+        .count() as u32
+}
+
+pub fn name_offset(name: &str) -> u64 {
+    let image = specimen();
+    let at = dirent!(name, name_low) as usize;
+    let low = u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
+    superblock(&image).names.offset.get() + u64::from(low)
+}
+
+pub fn xattrs() -> u64 {
+    superblock(&specimen()).xattrs.offset.get()
+}
+
+/// Return a valid image with `bytes` at `offset` and matching checksums.
+pub fn with(changes: &[(u64, &[u8])]) -> Vec<u8> {
+    let mut image = specimen();
+    for (offset, bytes) in changes {
+        let offset = *offset as usize;
+        image[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+    seal(&mut image);
+    image
+}
+
+pub fn findings(image: &[u8]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check(&image, &mut |finding| {
+        findings.push(finding);
+        ControlFlow::Continue(())
+    });
+    findings
+}
+
+/// Check that the reader and the checker find `problem` at `offset`.
+pub fn refused(changes: &[(u64, &[u8])], problem: Problem, offset: u64) {
+    let image = with(changes);
+    let matches = |error: &image::Error| error.problem == problem && error.offset == offset;
+    let errors = read_everything(&image.as_slice());
+    assert!(
+        errors.iter().any(matches),
+        "{problem:?} at {offset:#x} not in {errors:?}"
+    );
+    let findings = findings(&image);
+    let matches = |finding: &Finding| matches!(finding, Finding::Reader(error) if matches(error));
+    assert!(
+        findings.iter().any(matches),
+        "{problem:?} at {offset:#x} not in {findings:?}"
+    );
+}
+
+/// Check that the checker finds a violation of the rule `what` at `offset` and nothing else, and
+/// that the reader accepts it.
+pub fn violated(changes: &[(u64, &[u8])], what: &str, offset: u64) {
+    let image = with(changes);
+    assert_eq!(read_everything(&image.as_slice()), []);
+    let findings = findings(&image);
+    let expected = |finding: &Finding| matches!(finding, Finding::Rule { what: is, offset: at, .. } if *is == what && *at == offset);
+    assert!(
+        findings.iter().any(expected),
+        "{what} at {offset:#x} not in {findings:?}"
+    );
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hash, look-up and listing of directories of every size, with and without collisions.
+
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::{Content, Directory, Image, Superblock};
+use daxfs_testing::builder::{Builder, DIRECTORY, FIFO};
+
+#[test]
+fn hash_is_xxh32() {
+    let bytes: Vec<u8> = (0..300u32).map(|n| (n * 167 + 13) as u8).collect();
+    for length in 0..=bytes.len() {
+        let expected = xxhash_rust::xxh32::xxh32(&bytes[..length], 0);
+        assert_eq!(name_hash(&bytes[..length]), expected, "{length} bytes");
+    }
+}
+
+/// Return an image with one directory of `names`, which all lead to one FIFO.
+fn directory_of(names: &[Vec<u8>]) -> Vec<u8> {
+    let mut builder = Builder::default();
+    let root = builder.inode(DIRECTORY, 0, 0);
+    let fifo = builder.inode(FIFO, 0, 0);
+    builder.inodes[1].nlink = (names.len().max(1) as u32).into();
+    let entries = names.iter().map(|name| (name.clone(), fifo)).collect();
+    builder.directory(root, root, entries);
+    builder.image()
+}
+
+/// Look every one of `names` up, and every one of `missing`, and lists the directory.
+fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
+    let bytes = directory_of(names);
+    let memory = bytes.as_slice();
+    let superblock = Superblock::load(&memory).unwrap();
+    let image = Image::new(&memory, &superblock);
+    let Content::Directory(directory) = image.root().unwrap().content else {
+        panic!("the root is not a directory");
+    };
+    let mut sorted: Vec<_> = names.iter().map(|name| (name_hash(name), name)).collect();
+    sorted.sort_unstable();
+    for ((_, name), position) in sorted.iter().zip(0..) {
+        let entry = image
+            .lookup(&directory, name)
+            .unwrap()
+            .expect("name is there");
+        assert_eq!(entry.position, position);
+    }
+    for name in missing {
+        assert_eq!(image.lookup(&directory, name).unwrap(), None);
+    }
+    list(&image, &directory, &sorted);
+}
+
+/// List the directory from many places.
+fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8>)]) {
+    let step = (sorted.len() / 50).max(1);
+    for start in (0..=sorted.len()).step_by(step) {
+        let mut entries = image.list(directory, start as u32);
+        // To the end from a few places only: that is quadratic.
+        let end = if start % (7 * step) == 0 {
+            sorted.len()
+        } else {
+            sorted.len().min(start + 40)
+        };
+        for (position, (hash, name)) in (start..).zip(&sorted[start..end]) {
+            let (entry, found) = entries.next().unwrap().unwrap();
+            assert_eq!(
+                (entry.position as usize, entry.hash, found),
+                (position, *hash, name.as_slice())
+            );
+        }
+        assert_eq!(entries.next().is_none(), end == sorted.len());
+    }
+    assert!(image.list(directory, u32::MAX).next().is_none());
+}
+
+fn numbered(count: usize) -> Vec<Vec<u8>> {
+    (0..count)
+        .map(|n| format!("file-{n:06}.txt").into_bytes())
+        .collect()
+}
+
+#[test]
+fn directories_of_every_size() {
+    let missing: Vec<_> = (0..200)
+        .map(|n| format!("missing{n}").into_bytes())
+        .collect();
+    for size in (0..70).chain([127, 128, 129, 1000, 4095, 4097]) {
+        exercise(&numbered(size), &missing);
+    }
+}
+
+#[test]
+fn directory_of_100000() {
+    let missing: Vec<_> = (0..20_000)
+        .map(|n| format!("no-such-{n}").into_bytes())
+        .collect();
+    exercise(&numbered(100_000), &missing);
+}
+
+/// Names with every length and every byte that may occur, such as not to be text.
+#[test]
+fn names_of_every_length_and_byte() {
+    let mut names: Vec<Vec<u8>> = (1..=255)
+        .map(|length| vec![0xff - (length % 7) as u8; length])
+        .collect();
+    names.extend(
+        (1..=255u8)
+            .filter(|&byte| byte != b'/')
+            .map(|byte| vec![byte, b'x']),
+    );
+    // Names that differ only in the last byte, or by being longer.
+    names.extend((1..=46u8).map(|byte| [&[b'q'; 254][..], &[byte]].concat()));
+    names.extend((1..255).map(|length| vec![b'q'; length]));
+    let missing = vec![vec![b'q'; 255], vec![b'z'], b"x".to_vec()];
+    exercise(&names, &missing);
+}
+
+/// Names of eight bytes whose hash is `target`: XXH32 can be undone for its last word.
+fn colliding(target: u32, count: usize) -> Vec<Vec<u8>> {
+    const PRIMES: [u32; 5] = [
+        0x9e37_79b1,
+        0x85eb_ca77,
+        0xc2b2_ae3d,
+        0x27d4_eb2f,
+        0x1656_67b1,
+    ];
+    // Newton's iteration doubles the bits that are right.
+    let inverse = |odd: u32| {
+        (0..5).fold(odd, |x, _| {
+            x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x)))
+        })
+    };
+    let unshift = |hash: u32, bits: u32| {
+        let mut out = hash;
+        for _ in 0..32 / bits + 1 {
+            out = hash ^ (out >> bits);
+        }
+        out
+    };
+    let mut hash = unshift(target, 16).wrapping_mul(inverse(PRIMES[2]));
+    hash = unshift(hash, 13).wrapping_mul(inverse(PRIMES[1]));
+    hash = unshift(hash, 15);
+    let before_last = hash.wrapping_mul(inverse(PRIMES[3])).rotate_right(17);
+    let mut names = Vec::new();
+    for number in 0u32.. {
+        let start = number.wrapping_mul(0x0101_0101).wrapping_add(number << 9) | 0x4040_4040;
+        let hash = PRIMES[4]
+            .wrapping_add(8)
+            .wrapping_add(start.wrapping_mul(PRIMES[2]));
+        let hash = hash.rotate_left(17).wrapping_mul(PRIMES[3]);
+        let end = before_last
+            .wrapping_sub(hash)
+            .wrapping_mul(inverse(PRIMES[2]));
+        let name = [start.to_le_bytes(), end.to_le_bytes()].concat();
+        if !name.contains(&0) && !name.contains(&b'/') && !names.contains(&name) {
+            assert_eq!(name_hash(&name), target);
+            names.push(name);
+        }
+        if names.len() == count {
+            break;
+        }
+    }
+    names
+}
+
+#[test]
+fn all_names_collide() {
+    for target in [0, 1, 0x8000_0000, u32::MAX - 1, u32::MAX] {
+        let mut names = colliding(target, 1500);
+        let missing = names.split_off(1000);
+        exercise(&names, &missing);
+    }
+}
+
+#[test]
+fn some_names_collide() {
+    let mut names = numbered(3000);
+    let mut missing = Vec::new();
+    for name in numbered(3000).iter().step_by(100) {
+        let mut same = colliding(name_hash(name), 40);
+        missing.append(&mut same.split_off(20));
+        names.append(&mut same);
+    }
+    exercise(&names, &missing);
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Provokes every problem that the reader knows, one byte range at a time in an image that is valid
+//! otherwise.
+
+use crate::damage::{findings, name_offset, position, refused, with, xattrs};
+use daxfs_reader::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet};
+use daxfs_reader::{self as image, Image, Memory, Problem};
+use daxfs_testing::builder::{ino, specimen, superblock};
+use daxfs_testing::reader::read_everything;
+use std::mem::{offset_of, size_of};
+
+#[test]
+fn specimen_is_valid() {
+    assert_eq!(read_everything(&specimen().as_slice()), []);
+    assert_eq!(findings(&specimen()), []);
+}
+
+#[test]
+fn superblock_problems() {
+    refused(&[(0, b"x")], Problem::Magic, 0);
+    refused(&[(sb!(version), &[2])], Problem::Version, sb!(version));
+    refused(&[(sb!(incompat), &[2])], Problem::Feature, sb!(incompat));
+    refused(&[(sb!(incompat), &[8])], Problem::Feature, sb!(incompat));
+    refused(
+        &[(sb!(incompat) + 7, &[0x80])],
+        Problem::Feature,
+        sb!(incompat),
+    );
+    for size in [0u32, 1, 512, 2048, 4097, 6144, 131_072, u32::MAX] {
+        refused(
+            &[(sb!(block_size), &size.to_le_bytes())],
+            Problem::BlockSize,
+            sb!(block_size),
+        );
+    }
+    refused(
+        &[(sb!(total_size) + 4, &[1])],
+        Problem::Truncated,
+        sb!(total_size),
+    );
+    refused(
+        &[(sb!(total_size), &[1, 0, 0x1f])],
+        Problem::Size,
+        sb!(total_size),
+    );
+    refused(
+        &[(sb!(total_size), &0u64.to_le_bytes())],
+        Problem::Size,
+        sb!(total_size),
+    );
+    refused(
+        &[(sb!(build_nsec), &1_000_000_000u32.to_le_bytes())],
+        Problem::Time,
+        sb!(build_nsec),
+    );
+    for number in [ino::FILE, 0, 100, u32::MAX, ino::DIR] {
+        let image = with(&[(sb!(root), &number.to_le_bytes())]);
+        let errors = read_everything(&image.as_slice());
+        let expected = if (1..=9).contains(&number) {
+            Problem::Root
+        } else {
+            Problem::InodeNumber
+        };
+        assert_eq!(errors[0].problem, expected, "{number}");
+    }
+}
+
+#[test]
+fn compatible_features_are_ignored() {
+    assert_eq!(
+        read_everything(&with(&[(sb!(compat), &[0xff; 8])]).as_slice()),
+        []
+    );
+}
+
+#[test]
+fn table_problems() {
+    let tables = [
+        sb!(inodes),
+        sb!(dirents),
+        sb!(names),
+        sb!(xattrs),
+        sb!(data),
+    ];
+    for table in tables {
+        for offset in [0u64, 64, 4096 + 1, 1 << 40, u64::MAX, u64::MAX - 63] {
+            // 64 bytes into the superblock, unaligned, outside, at the edge of what can be counted.
+            refused(&[(table, &offset.to_le_bytes())], Problem::Table, table);
+        }
+        for length in [u64::MAX, u64::MAX - 4095, 1 << 40] {
+            refused(&[(table + 8, &length.to_le_bytes())], Problem::Table, table);
+        }
+    }
+    // Half a record, half a block.
+    for (table, length) in [(sb!(inodes), 65u64), (sb!(dirents), 17), (sb!(data), 4097)] {
+        refused(&[(table + 8, &length.to_le_bytes())], Problem::Table, table);
+    }
+}
+
+#[test]
+fn checksums() {
+    let mut image = specimen();
+    image[sb!(uuid) as usize] ^= 1;
+    assert_eq!(
+        read_everything(&image.as_slice())[0].problem,
+        Problem::SuperblockChecksum
+    );
+    let first = size_of::<Superblock>();
+    let data = superblock(&specimen()).data.offset.get() as usize;
+    for offset in [first, 4096, data - 1] {
+        let mut image = specimen();
+        image[offset] ^= 0x10;
+        let memory = image.as_slice();
+        let superblock = daxfs_reader::Superblock::load(&memory).unwrap();
+        for length in [1, 7, 4096, 1 << 20] {
+            let error = Image::new(&memory, &superblock).verify_metadata(&mut vec![0; length]);
+            assert_eq!(error.unwrap_err().problem, Problem::MetadataChecksum);
+        }
+    }
+    let image = specimen();
+    let memory = image.as_slice();
+    let superblock = daxfs_reader::Superblock::load(&memory).unwrap();
+    assert_eq!(
+        Image::new(&memory, &superblock).verify_metadata(&mut [0; 1000]),
+        Ok(())
+    );
+}
+
+#[test]
+fn too_small_and_truncated() {
+    let image = specimen();
+    for length in [0, 1, 255, 256, 4095] {
+        let errors = read_everything(&&image[..length]);
+        assert_eq!(errors[0].problem, Problem::TooSmall);
+    }
+    for length in [4096, 8192, image.len() - 1] {
+        let errors = read_everything(&&image[..length]);
+        assert_eq!(errors[0].problem, Problem::Truncated);
+    }
+}
+
+#[test]
+fn inode_problems() {
+    let at = inode!(ino::FILE, mode);
+    for mode in [0u16, 0o644, 0o030_644, 0o170_644] {
+        refused(&[(at, &mode.to_le_bytes())], Problem::Mode, at);
+    }
+    let at = inode!(ino::FILE, nlink);
+    refused(&[(at, &[0; 4])], Problem::LinkCount, at);
+    let at = inode!(ino::FILE, mtime_nsec);
+    refused(&[(at, &1_000_000_000u32.to_le_bytes())], Problem::Time, at);
+    let at = inode!(ino::FILE, xattrs);
+    for reference in [100u32, u32::MAX] {
+        refused(&[(at, &reference.to_le_bytes())], Problem::Xattr, at);
+    }
+    let at = inode!(ino::FILE, data);
+    for data in [0u64, 4096, 1, 1 << 21, u64::MAX, u64::MAX - 4095] {
+        refused(&[(at, &data.to_le_bytes())], Problem::Data, at);
+    }
+    let size = inode!(ino::FILE, size);
+    for bytes in [12289u64, u64::MAX, i64::MAX as u64] {
+        refused(&[(size, &bytes.to_le_bytes())], Problem::Data, at);
+    }
+    let at = inode!(ino::DIR, data);
+    for first in [9u64, u64::MAX, u64::MAX / 16, u64::MAX / 16 + 1] {
+        refused(&[(at, &first.to_le_bytes())], Problem::Dirents, at);
+    }
+    let at = inode!(ino::DIR, size);
+    for size in [1u64, 33, 1 << 40] {
+        refused(&[(at, &size.to_le_bytes())], Problem::Size, at);
+    }
+    for inode in [ino::FIFO, ino::DEVICE] {
+        let at = inode!(inode, size);
+        refused(&[(at, &[1])], Problem::Size, at);
+    }
+    let at = inode!(ino::LINK, size);
+    for size in [0u64, 4096, u64::MAX] {
+        refused(&[(at, &size.to_le_bytes())], Problem::Size, at);
+    }
+    let at = inode!(ino::LINK, data);
+    for data in [1000u64, u64::MAX] {
+        refused(&[(at, &data.to_le_bytes())], Problem::Symlink, at);
+    }
+    let at = inode!(ino::DEVICE, data);
+    for number in [1u64 << 20, 1 << 44, u64::MAX] {
+        refused(&[(at, &number.to_le_bytes())], Problem::Device, at);
+    }
+}
+
+/// Flags of files, and files that share the data of others.
+#[test]
+fn shared_problems() {
+    let sb = superblock(&specimen());
+    let (packed, shared) = ((sb!(incompat), &[1][..]), (sb!(incompat), &[4][..]));
+    let at = inode!(ino::FILE, flags);
+    // Without the feature; unknown; of another type.
+    refused(&[(at, &[1])], Problem::Flags, at);
+    refused(&[packed, (at, &[2])], Problem::Flags, at);
+    refused(&[packed, (at + 1, &[1])], Problem::Flags, at);
+    for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::FIFO] {
+        let at = inode!(ino, flags);
+        refused(&[packed, (at, &[1])], Problem::Flags, at);
+    }
+    // Packed data stand anywhere, but within the table.
+    let data = inode!(ino::INNER, data);
+    let anywhere = (sb.data.offset.get() + 8192 + 17).to_le_bytes();
+    refused(&[(data, &anywhere)], Problem::Data, data);
+    let flag = (inode!(ino::INNER, flags), &[1][..]);
+    let image = with(&[packed, flag, (data, &anywhere)]);
+    assert_eq!(read_everything(&image.as_slice()), []);
+    let outside = (sb.data.offset.get() + sb.data.length.get() - 99).to_le_bytes();
+    refused(&[packed, flag, (data, &outside)], Problem::Data, data);
+
+    let at = inode!(ino::INNER, original);
+    let file = sb.data.offset.get().to_le_bytes();
+    let same = [
+        (data, &file[..]),
+        (inode!(ino::INNER, size), &5000u64.to_le_bytes()[..]),
+        (sb.data.offset.get() + 8192, &[0; 100][..]),
+    ];
+    let original = |ino: u32| ino.to_le_bytes();
+    let (three, bad) = (original(ino::FILE), original(u32::MAX));
+    let good: Vec<_> = same
+        .iter()
+        .copied()
+        .chain([shared, (at, &three[..])])
+        .collect();
+    assert_eq!(findings(&with(&good)), []);
+    // Without the feature, itself, one after it, none at all.
+    refused(&[(at, &three)], Problem::Original, at);
+    for ino in [ino::INNER, ino::OTHER] {
+        refused(&[shared, (at, &original(ino))], Problem::Original, at);
+    }
+    refused(&[shared, (at, &bad)], Problem::Original, at);
+    // No regular file, an empty one, other data, another size, another flag.
+    for ino in [ino::DIR, ino::LINK, ino::DEVICE, ino::EMPTY] {
+        let ino = original(ino);
+        let changes: Vec<_> = same
+            .iter()
+            .copied()
+            .chain([shared, (at, &ino[..])])
+            .collect();
+        refused(&changes, Problem::Original, at);
+    }
+    refused(&[shared, (at, &three)], Problem::Original, at);
+    let both = (sb!(incompat), &[5][..]);
+    for change in [
+        (inode!(ino::INNER, size), &[1][..]),
+        (inode!(ino::INNER, flags), &[1][..]),
+    ] {
+        let mut changes = good.clone();
+        changes.extend([both, change]);
+        refused(&changes, Problem::Original, at);
+    }
+    // One that shares itself.
+    let mut changes = good.clone();
+    let four = original(ino::EMPTY);
+    let chain = [
+        (inode!(ino::EMPTY, size), &5000u64.to_le_bytes()[..]),
+        (inode!(ino::EMPTY, data), &file[..]),
+        (inode!(ino::EMPTY, original), &three[..]),
+        (at, &four[..]),
+    ];
+    changes.extend(chain);
+    refused(&changes, Problem::Original, at);
+}
+
+#[test]
+fn entry_problems() {
+    let at = dirent!("file", ino);
+    for number in [0u32, 10, u32::MAX] {
+        refused(&[(at, &number.to_le_bytes())], Problem::InodeNumber, at);
+    }
+    let at = dirent!("file", file_type);
+    for value in [0u8, 3, 16, 255, 4] {
+        refused(&[(at, &[value])], Problem::FileType, at);
+    }
+    let at = dirent!("file", name_low);
+    refused(&[(at, &[0xff; 4])], Problem::Name, at);
+    refused(
+        &[(dirent!("file", name_high), &[0xff; 2])],
+        Problem::Name,
+        at,
+    );
+    refused(&[(dirent!("file", name_len), &[0])], Problem::Name, at);
+    for bad in [&b"fi/e"[..], b"fi\0e"] {
+        refused(
+            &[(name_offset("file"), bad)],
+            Problem::Name,
+            name_offset("file"),
+        );
+    }
+    for (length, bad) in [(1, &b"."[..]), (2, b"..")] {
+        let changes = [
+            (name_offset("file"), bad),
+            (dirent!("file", name_len), &[length][..]),
+        ];
+        refused(&changes, Problem::Name, name_offset("file"));
+    }
+    let target = superblock(&specimen()).names.offset.get();
+    refused(&[(target, b"\0")], Problem::Symlink, target);
+}
+
+/// A directory that is entered through another entry than its own, be it its parent's or another's.
+#[test]
+fn parent_problems() {
+    let other = dirent!("other", ino);
+    for number in [ino::DIR, ino::ROOT] {
+        refused(&[(other, &number.to_le_bytes())], Problem::Parent, other);
+    }
+    let dir = dirent!("dir", ino);
+    refused(&[(inode!(ino::DIR, parent), &[9])], Problem::Parent, dir);
+    refused(&[(inode!(ino::DIR, position), &[99])], Problem::Parent, dir);
+}
+
+#[test]
+fn xattr_problems() {
+    let set = xattrs();
+    let entry = set + size_of::<XattrSet>() as u64;
+    for length in [0u32, 7, 1000, u32::MAX] {
+        refused(&[(set, &length.to_le_bytes())], Problem::Xattr, set);
+    }
+    refused(
+        &[(entry + offset_of!(XattrEntry, prefix) as u64, &[5])],
+        Problem::Xattr,
+        entry,
+    );
+    for length in [8u32, u32::MAX] {
+        refused(&[(entry, &length.to_le_bytes())], Problem::Xattr, entry);
+    }
+    let end = set + 8 + 8 + 12;
+    refused(&[(set + 4, &[2])], Problem::Xattr, end);
+    for count in [layout::XATTR_COUNT_MAX + 1, u32::MAX] {
+        refused(&[(set + 4, &count.to_le_bytes())], Problem::Xattr, set + 4);
+    }
+}
+
+#[test]
+fn unreadable_memory() {
+    struct Failing<'a>(&'a [u8]);
+    impl Memory for Failing<'_> {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+            match offset {
+                4096.. => Err(image::Error::new(Problem::Unreadable, offset, 0)),
+                _ => self.0.read(offset, into),
+            }
+        }
+        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+            <&[u8]>::crc32c(crc, bytes)
+        }
+    }
+    let image = specimen();
+    for error in read_everything(&Failing(&image)) {
+        assert_eq!(error.problem, Problem::Unreadable);
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Violates every rule that only the checker knows, one byte range at a time in an image that is
+//! valid otherwise.
+
+use crate::damage::{findings, position, violated, with, xattrs};
+use daxfs_check::Finding;
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::layout::{Dirent, Inode, Superblock, XattrEntry};
+use daxfs_testing::builder::{ino, specimen, superblock};
+use std::mem::{offset_of, size_of};
+
+const UNUSED: &str = "unused byte is not zero";
+const FIELD: &str = "unused field of an inode is not zero";
+
+#[test]
+fn unused_space() {
+    let sb = superblock(&specimen());
+    violated(&[(300, &[1])], UNUSED, 300);
+    violated(&[(4095, &[1])], UNUSED, 4095);
+    let end = sb.names.offset.get() + sb.names.length.get();
+    violated(&[(end, &[1])], UNUSED, end);
+    // After the last byte of a file, in its last block, and after the last file.
+    let file = sb.data.offset.get();
+    violated(&[(file + 5000, &[1])], UNUSED, file + 5000);
+    violated(&[(file + 8191, &[1])], UNUSED, file + 8191);
+    let end = sb.data.offset.get() + sb.data.length.get();
+    violated(&[(end, &[1])], UNUSED, end);
+    for at in [
+        inode!(ino::FILE, reserved),
+        inode!(ino::DIR, reserved),
+        inode!(ino::FILE, parent),
+    ] {
+        violated(&[(at, &[1])], FIELD, at);
+    }
+    violated(
+        &[(inode!(ino::EMPTY, data), &[1])],
+        FIELD,
+        inode!(ino::EMPTY, data),
+    );
+    violated(
+        &[(inode!(ino::FIFO, data), &[1])],
+        FIELD,
+        inode!(ino::FIFO, data),
+    );
+    let at = xattrs() + 8;
+    let what = "unused field of an extended attribute is not zero";
+    violated(
+        &[(at + offset_of!(XattrEntry, reserved) as u64, &[1])],
+        what,
+        at,
+    );
+    violated(
+        &[(sb!(label), b"\0x")],
+        "label is not UTF-8 padded with NUL",
+        sb!(label),
+    );
+    violated(
+        &[(sb!(label), b"\xff")],
+        "label is not UTF-8 padded with NUL",
+        sb!(label),
+    );
+}
+
+#[test]
+fn directories() {
+    let at = dirent!("file", hash);
+    let hash = name_hash(b"file") ^ 1;
+    violated(
+        &[(at, &hash.to_le_bytes())],
+        "wrong hash in directory entry",
+        at,
+    );
+    // Two entries in each other's place; none can be found then.
+    let image = specimen();
+    let first = superblock(&image).dirents.offset.get() as usize;
+    let (a, b) = (
+        &image[first + 64..first + 80],
+        &image[first + 80..first + 96],
+    );
+    let swapped = with(&[(first as u64 + 64, b), (first as u64 + 80, a)]);
+    let found = findings(&swapped);
+    let what = |finding: &Finding| match finding {
+        Finding::Rule { what, .. } => *what,
+        Finding::Reader(_) => "",
+    };
+    assert!(found
+        .iter()
+        .any(|finding| what(finding) == "directory entries out of order"));
+    // The other directory takes over the records of the first.
+    let changes = [
+        (inode!(ino::OTHER, size), &[16][..]),
+        (inode!(ino::OTHER, data), &[7]),
+    ];
+    let found = findings(&with(&changes));
+    assert!(
+        found
+            .iter()
+            .any(|finding| what(finding) == "directories share entries"),
+        "{found:?}"
+    );
+    let nlink = inode!(ino::FILE, nlink);
+    violated(&[(nlink, &[3])], "wrong link count", nlink);
+    violated(
+        &[(inode!(ino::ROOT, nlink), &[3])],
+        "wrong link count",
+        inode!(ino::ROOT, nlink),
+    );
+    // Both names of the file lead to another one.
+    let at = dirent!("fifo", ino);
+    let changes = [
+        (at, &[ino::EMPTY as u8][..]),
+        (dirent!("fifo", file_type), &[8]),
+    ];
+    let inode = inode!(ino::FIFO, mode);
+    violated(&changes, "inode is in no directory", inode);
+}
+
+#[test]
+fn data() {
+    let sb = superblock(&specimen());
+    let at = inode!(ino::INNER, data);
+    let data = sb.data.offset.get() + 4096;
+    violated(&[(at, &data.to_le_bytes())], "files share data", at);
+    // The same with a word: the file is not the original, and packed files have their own bytes,
+    // too.
+    let packed = (sb!(incompat), &[1][..]);
+    let flag = |ino| (inode!(ino, flags), &[1][..]);
+    let inner = sb.data.offset.get() + 5000;
+    let inner = inner.to_le_bytes();
+    let content = (sb.data.offset.get() + 8192, &[0; 100][..]);
+    let there = (sb.data.offset.get() + 5000, &[9; 100][..]);
+    let mut changes = vec![packed, flag(ino::INNER), (at, &inner[..]), content, there];
+    violated(&changes, "files share a block", at);
+    changes.push(flag(ino::FILE));
+    assert_eq!(findings(&with(&changes)), []);
+    let overlap = (sb.data.offset.get() + 4999).to_le_bytes();
+    changes[2].1 = &overlap;
+    changes[4].0 -= 1;
+    violated(&changes, "files share data", at);
+}
+
+#[test]
+fn xattr_sets() {
+    let set = xattrs();
+    // The name takes one byte less, which then belongs to nothing.
+    let at = set + 8 + offset_of!(XattrEntry, name_len) as u64;
+    violated(
+        &[(at, &[6])],
+        "set of extended attributes of another length",
+        set,
+    );
+    violated(
+        &[(set + 16, b"\0")],
+        "invalid name of an extended attribute",
+        set + 8,
+    );
+    violated(
+        &[(set + 8 + offset_of!(XattrEntry, prefix) as u64, &[2])],
+        "invalid name of an extended attribute",
+        set + 8,
+    );
+    violated(&[(set + 4, &[0])], "empty set of extended attributes", set);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the command lines of `mkdaxfs` and `daxfs` share.
+//!
+//! * [`bar`]: the progress bar on a terminal
+//! * [`signals`]: clean up before a signal ends the program
+//! * [`stdout`]: standard output that may be a closed pipe or a full disk
+//! * [`values`]: values of options: labels, sizes, times
+//! * [`usage`](fn@usage): wrong command lines, and requests for help
+
+pub mod bar;
+pub mod signals;
+pub mod stdout;
+mod usage;
+pub mod values;
+
+pub use usage::usage;

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Values of options: labels, sizes, times.
+
+use std::fmt;
+
+/// Longest label in bytes.
+const LABEL: usize = 64;
+
+/// Seconds since 1970, and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub i64, pub u32);
+
+/// What is wrong with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A label of so many bytes is too long.
+    LongLabel(usize),
+    /// A label contains NUL.
+    LabelWithNul,
+    /// Not a block size.
+    BlockSize,
+    /// Not a number of threads.
+    Jobs,
+    /// Not a size.
+    Size,
+    /// Not a size that images can be padded to.
+    Multiple,
+    /// Not a time.
+    Time,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::LongLabel(length) => {
+                return write!(f, "it has {length} bytes, {LABEL} is the limit")
+            }
+            Error::LabelWithNul => "it must not contain NUL",
+            Error::BlockSize => "use 4K, 8K, 16K, 32K or 64K",
+            Error::Jobs => "use a number of threads, at least 1",
+            Error::Size => "use a number of bytes, or one followed by K, M, G or T",
+            Error::Multiple => "use a multiple of 4096 up to 1T",
+            Error::Time => "use SECONDS or SECONDS.FRACTION since 1970",
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Parse a label: UTF-8 without NUL, of at most 64 bytes.
+///
+/// # Errors
+///
+/// [`Error::LongLabel`] or [`Error::LabelWithNul`].
+pub fn label(text: &str) -> Result<String, Error> {
+    if text.len() > LABEL {
+        return Err(Error::LongLabel(text.len()));
+    }
+    if text.contains('\0') {
+        return Err(Error::LabelWithNul);
+    }
+    Ok(text.into())
+}
+
+/// Parse a block size.
+///
+/// # Errors
+///
+/// [`Error::BlockSize`].
+pub fn block_size(text: &str) -> Result<u32, Error> {
+    match size(text).map(u32::try_from) {
+        Ok(Ok(size)) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
+        _ => Err(Error::BlockSize),
+    }
+}
+
+/// Parse a number of threads.
+///
+/// # Errors
+///
+/// [`Error::Jobs`].
+pub fn jobs(text: &str) -> Result<usize, Error> {
+    match text.parse() {
+        Ok(jobs) if jobs > 0 => Ok(jobs),
+        _ => Err(Error::Jobs),
+    }
+}
+
+/// Parse a number of bytes, with one of the suffixes K, M, G and T or none.
+///
+/// # Errors
+///
+/// [`Error::Size`].
+pub fn size(text: &str) -> Result<u64, Error> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        Some(b'T') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::Size);
+    }
+    let number: u64 = digits.parse().map_err(|_| Error::Size)?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|&size| size <= i64::MAX as u64)
+        .ok_or(Error::Size)
+}
+
+/// Parse a size that images can be padded to: a multiple of 4096, up to 1 TiB.
+///
+/// # Errors
+///
+/// [`Error::Size`] or [`Error::Multiple`].
+pub fn multiple(text: &str) -> Result<u64, Error> {
+    match size(text)? {
+        size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),
+        _ => Err(Error::Multiple),
+    }
+}
+
+/// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
+/// `stat`.
+///
+/// # Errors
+///
+/// [`Error::Time`].
+pub fn time(text: &str) -> Result<Time, Error> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.is_empty() || fraction.len() > 9 || !digits {
+        return Err(Error::Time);
+    }
+    let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| Error::Time)?;
+    let seconds = seconds.parse().map_err(|_| Error::Time)?;
+    Ok(Time(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time("0"), Ok(Time(0, 0)));
+        assert_eq!(time("-1.5"), Ok(Time(-1, 500_000_000)));
+        assert_eq!(time("4294967296.000000001"), Ok(Time(1 << 32, 1)));
+        assert_eq!(time("-9223372036854775808"), Ok(Time(i64::MIN, 0)));
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1.0000000000",
+            "9223372036854775808",
+            "1.-1",
+            "1 ",
+            "1e3",
+        ] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("4k"), Ok(4096));
+        assert_eq!(size("2M"), Ok(2 << 20));
+        assert_eq!(size("1T"), Ok(1 << 40));
+        for wrong in [
+            "",
+            "M",
+            "1.5M",
+            "-1",
+            "+1",
+            "1 M",
+            "1MB",
+            "9223372036854775808",
+            "16777216T",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(multiple("4096"), Ok(4096));
+        assert_eq!(block_size("4K"), Ok(4096));
+        assert_eq!(block_size("65536"), Ok(65536));
+        for wrong in ["2K", "128K", "5000", "4096M", "4T", "K"] {
+            assert!(block_size(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "4097", "2T"] {
+            assert!(multiple(wrong).is_err(), "{wrong}");
+        }
+    }
+}

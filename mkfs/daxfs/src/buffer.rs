@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for ioctls.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::image::ImageFile;
+use clap::ValueEnum;
+use daxfs_writer::Mapping;
+use rustix::fs::{
+    fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
+};
+use rustix::io::Errno;
+use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// Alignment of a buffer's size, so that all of it can be huge pages.
+const HUGE: u64 = 2 << 20;
+
+/// A kind of memory.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A sealed memfd
+    Memfd,
+    /// A sealed memfd of huge pages, of which there must be enough (/proc/sys/vm/nr_hugepages)
+    Hugetlb,
+    /// A buffer of the system's dma-heap
+    Heap,
+    /// A dma-buf over a memfd
+    Udmabuf,
+}
+
+/// Memory that holds an image.
+pub struct Buffer {
+    /// Its file descriptor.
+    pub fd: OwnedFd,
+    /// The mount option that takes it.
+    pub option: &'static str,
+}
+
+impl Kind {
+    /// Make memory of this kind with a copy of `image`.
+    pub fn make(self, image: &ImageFile) -> Result<Buffer> {
+        let size = image.size.next_multiple_of(HUGE);
+        let fail = |what: &str, error: Errno| {
+            let operation = format!("cannot {what} of {size} bytes");
+            Error::system("", operation, self.remedy(error), error)
+        };
+        match self {
+            Kind::Memfd | Kind::Hugetlb => {
+                let huge = if self == Kind::Hugetlb {
+                    MemfdFlags::HUGETLB
+                } else {
+                    MemfdFlags::empty()
+                };
+                let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
+                if self == Kind::Hugetlb {
+                    // write(2) does not work on these.
+                    fill(image, fd.as_fd(), size, self)?;
+                } else {
+                    let file = fd.try_clone().map(File::from);
+                    let file =
+                        file.map_err(|error| Error::system("", "cannot use a memfd", "", error))?;
+                    image.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
+                }
+                let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+                fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
+                Ok(Buffer {
+                    fd,
+                    option: "memfd",
+                })
+            }
+            Kind::Heap => {
+                let fd = heap(size)
+                    .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
+                fill(image, fd.as_fd(), size, self)?;
+                Ok(Buffer {
+                    fd,
+                    option: "dmabuf",
+                })
+            }
+            Kind::Udmabuf => {
+                let memory = memfd(MemfdFlags::empty(), size)
+                    .map_err(|error| fail("make a memfd", error))?;
+                fill(image, memory.as_fd(), size, self)?;
+                fcntl_add_seals(&memory, SealFlags::SHRINK)
+                    .map_err(|error| fail("seal a memfd", error))?;
+                let fd = udmabuf(memory.as_fd(), size).map_err(|error| {
+                    fail(
+                        "make a udmabuf (see /sys/module/udmabuf/parameters/size_limit_mb)",
+                        error,
+                    )
+                })?;
+                Ok(Buffer {
+                    fd,
+                    option: "dmabuf",
+                })
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// Return what to do about `error` when memory of this kind is made.
+    fn remedy(self, error: Errno) -> &'static str {
+        match (self, error) {
+            (Kind::Hugetlb, Errno::NOMEM) => {
+                "; there are too few free huge pages: raise /proc/sys/vm/nr_hugepages"
+            }
+            _ => "",
+        }
+    }
+}
+
+fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("daxfs", flags)?;
+    ftruncate(&fd, size)?;
+    Ok(fd)
+}
+
+/// Copy `image` into the `size` bytes of `fd` through a mapping.
+fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64, kind: Kind) -> Result<()> {
+    let mut mapping = Mapping::new(fd, size).map_err(|error| {
+        let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
+        let operation = format!("cannot map a buffer of {size} bytes");
+        Error::system("", operation, remedy, error)
+    })?;
+    image.copy(false, |offset, piece| mapping.write(offset, piece))
+}
+
+/// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.
+#[repr(C)]
+struct HeapAllocation {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
+    const ALLOC: Opcode = opcode::read_write::<HeapAllocation>(b'H', 0);
+    let heap = open(
+        "/dev/dma_heap/system",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut allocation = HeapAllocation {
+        len: size,
+        fd: 0,
+        fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
+        heap_flags: 0,
+    };
+    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new
+    // descriptor of ours.
+    unsafe {
+        ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
+        Ok(OwnedFd::from_raw_fd(allocation.fd as i32))
+    }
+}
+
+/// `struct udmabuf_create` of `linux/udmabuf.h`.
+#[repr(C)]
+struct UdmabufCreate {
+    memfd: u32,
+    flags: u32,
+    offset: u64,
+    size: u64,
+}
+
+fn udmabuf(memory: BorrowedFd<'_>, size: u64) -> rustix::io::Result<OwnedFd> {
+    const CREATE: Opcode = opcode::write::<UdmabufCreate>(b'u', 0x42);
+    const CLOEXEC: u32 = 1;
+    let device = open(
+        "/dev/udmabuf",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let create = UdmabufCreate {
+        memfd: memory.as_raw_fd() as u32,
+        flags: CLOEXEC,
+        offset: 0,
+        size,
+    };
+    // SAFETY: The request takes a pointer to such a structure, reads it, and returns a new
+    // descriptor of ours.
+    unsafe {
+        let fd = ioctl(
+            &device,
+            Returning::<CREATE>(IntegerSetter::<CREATE>::new_usize(
+                std::ptr::from_ref(&create).expose_provenance(),
+            )),
+        )?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// An ioctl with an argument whose result is a number.
+struct Returning<const OPCODE: Opcode>(IntegerSetter<OPCODE>);
+
+// SAFETY: As for the request inside; its result is handed on.
+unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
+    type Output = i32;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        OPCODE
+    }
+
+    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
+        self.0.as_ptr()
+    }
+
+    unsafe fn output_from_ptr(
+        output: rustix::ioctl::IoctlOutput,
+        _argument: *mut rustix::ffi::c_void,
+    ) -> rustix::io::Result<i32> {
+        Ok(output)
+    }
+}

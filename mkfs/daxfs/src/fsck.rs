@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
+
+use crate::error::{Error, Result};
+use crate::source::{name_of, Source};
+use crate::text::shown;
+use daxfs_check::digest::{digest, hex};
+use daxfs_check::memory::Storage;
+use daxfs_check::Progress;
+use daxfs_check::{check, Finding, Paths};
+use daxfs_command::bar::Bar;
+use daxfs_reader::{Image, Problem, Superblock};
+use std::fs::File;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::thread;
+
+/// Exit status: errors were found, and stay.
+pub const UNCORRECTED: u8 = 4;
+/// Exit status: the check itself failed.
+pub const OPERATIONAL: u8 = 8;
+/// Exit status: wrong usage.
+pub const USAGE: u8 = 16;
+
+/// Findings that are shown unless all are asked for.
+const SHOWN: u64 = 100;
+
+/// How to check.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Show every finding.
+    pub verbose: bool,
+    /// Print nothing about clean images.
+    pub quiet: bool,
+    /// File descriptor on which fsck(8) reads the progress.
+    pub progress: Option<u32>,
+}
+
+/// Check the images at `paths` and return fsck's exit status.
+pub fn fsck(paths: &[impl AsRef<Path>], options: Options) -> u8 {
+    paths
+        .iter()
+        .fold(0, |status, path| status | one(path.as_ref(), options))
+}
+
+fn one(path: &Path, options: Options) -> u8 {
+    let name = name_of(path);
+    let source = match Source::open(path) {
+        Ok(source) => source,
+        Err(why) => {
+            eprintln!("fsck.daxfs: {why}");
+            return OPERATIONAL;
+        }
+    };
+    let listener = Listener::new(&name, options.progress);
+    let mut count = 0;
+    let mut status = 0;
+    let outcome = examine(&source, &listener, &mut |text, unreadable| {
+        count += 1;
+        status |= if unreadable { OPERATIONAL } else { UNCORRECTED };
+        if options.verbose || count <= SHOWN {
+            listener.bar.suspend(|| eprintln!("{name}: {text}"));
+        }
+    });
+    drop(listener);
+    if count > SHOWN && !options.verbose {
+        eprintln!("{name}: and {} more; -v shows all", count - SHOWN);
+    }
+    match outcome {
+        Some(superblock) if status == 0 => {
+            if !options.quiet {
+                let (inodes, size) = (superblock.inode_count(), superblock.total_size);
+                status |= say(&format!("{name}: clean, {inodes} inodes, {size} bytes"));
+            }
+        }
+        _ => eprintln!(
+            "{name}: {count} error{}, nothing was changed; restore the image from a copy, or make it again",
+            if count == 1 { "" } else { "s" }
+        ),
+    }
+    status
+}
+
+/// Print `text` to standard output. Return the exit status: 0, or that this failed.
+pub fn say(text: &str) -> u8 {
+    match daxfs_command::stdout::say(text) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("fsck.daxfs: {error}");
+            OPERATIONAL
+        }
+    }
+}
+
+/// Check the image in `source` against every rule. Call `report` for each violation, with a flag
+/// that is set if the memory cannot be read. Return the superblock if it is valid.
+pub fn examine<S: Storage + Sync>(
+    source: &S,
+    progress: &dyn Progress,
+    report: &mut (dyn FnMut(&str, bool) + Send),
+) -> Option<Superblock> {
+    let superblock = Superblock::load(source).ok();
+    let report = Mutex::new(report);
+    let submit = |text: &str, unreadable: bool| {
+        if let Ok(mut report) = report.lock() {
+            report(text, unreadable);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Most images have no findings: create it for the first one.
+            let mut paths = None;
+            check(source, &mut |finding| {
+                let unreadable =
+                    matches!(finding, Finding::Reader(error) if error.problem == Problem::Unreadable);
+                let path = superblock.as_ref().and_then(|superblock| {
+                    let image = Image::new(source, superblock);
+                    let paths = paths.get_or_insert_with(|| Paths::new(&image));
+                    paths.find(finding.offset())
+                });
+                match path {
+                    Some(path) => submit(&format!("{}: {finding}", shown(&path)), unreadable),
+                    None => submit(&finding.to_string(), unreadable),
+                }
+                ControlFlow::Continue(())
+            });
+        });
+        if let Some(superblock) = &superblock {
+            progress.step("checking", superblock.total_size);
+            match digest(&Image::new(source, superblock), progress) {
+                Ok(digest) if digest == superblock.sha256 => (),
+                Ok(digest) => {
+                    let (found, stored) = (hex(&digest), hex(&superblock.sha256));
+                    submit(
+                        &format!("SHA-256 is {found}, the superblock says {stored}"),
+                        false,
+                    );
+                }
+                Err(error) => submit(&error.to_string(), true),
+            }
+        }
+    });
+    superblock
+}
+
+/// Return the SHA-256 of the image at `path`, as the mount option `digest=` takes it.
+///
+/// # Errors
+///
+/// The image cannot be read, is invalid, or has another SHA-256 in its superblock.
+pub fn sum(path: &Path) -> Result<String> {
+    let image = crate::source::Opened::open(path)?;
+    let size = image.superblock.total_size;
+    let bar = Bar::of("reading", size);
+    let sum = digest(&Image::new(&image.source, &image.superblock), &bar)
+        .map_err(|error| Error::image(&image.name, b"", error))?;
+    drop(bar);
+    if sum != image.superblock.sha256 {
+        return Err(Error::Digest {
+            name: image.name,
+            found: hex(&sum),
+            stored: hex(&image.superblock.sha256),
+        });
+    }
+    Ok(hex(&sum))
+}
+
+/// A progress bar, and lines for fsck(8): pass, done, total, name.
+struct Listener {
+    bar: Bar,
+    fsck: Option<Mutex<File>>,
+    name: String,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Listener {
+    fn new(name: &str, fd: Option<u32>) -> Self {
+        // 0 asks for a bar, which is always shown.
+        let file = fd.filter(|&fd| fd > 0).and_then(|fd| {
+            File::options()
+                .append(true)
+                .open(format!("/proc/self/fd/{fd}"))
+                .ok()
+        });
+        Listener {
+            bar: Bar::of("checking", 0),
+            fsck: file.map(Mutex::new),
+            name: shown(name.as_bytes()),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress for Listener {
+    fn step(&self, name: &'static str, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        self.bar.step(name, total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.advance(bytes);
+        let total = self.total.load(Ordering::Relaxed).max(1);
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let percent = |done: u64| (u128::from(done) * 100 / u128::from(total)) as u64;
+        let now = percent(before.saturating_add(bytes));
+        if now == percent(before) {
+            return;
+        }
+        if let Some(Ok(mut file)) = self.fsck.as_ref().map(Mutex::lock) {
+            // The reader may be gone; the check goes on.
+            let _ = file.write_all(format!("1 {now} 100 {}\n", self.name).as_bytes());
+        }
+    }
+}

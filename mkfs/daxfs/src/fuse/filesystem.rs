@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests of the kernel, with the same answers as those of the module.
+
+use crate::source::{Opened, Source};
+use daxfs_reader::{layout, Content, Directory, Error, FileType, Image, Inode, Problem};
+use fuser::{
+    Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the kernel may cache answers: an image does not change.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
+/// Unit of sizes in statfs(2).
+const BLOCK: u32 = 4096;
+
+/// Positions in a directory: 0 and 1 are `.` and `..`, the entries follow.
+const DOTS: u64 = 2;
+
+/// An image as a filesystem.
+pub struct ImageFs {
+    image: Opened,
+}
+
+type Result<T> = std::result::Result<T, Errno>;
+
+impl ImageFs {
+    /// Serve `image`.
+    pub fn new(image: Opened) -> Self {
+        ImageFs { image }
+    }
+
+    fn image(&self) -> Image<'_, Source> {
+        Image::new(&self.image.source, &self.image.superblock)
+    }
+
+    /// Swap the root's number with 1, which FUSE has for it.
+    fn swap(&self, ino: u64) -> u64 {
+        let root = self.image.superblock.root.into();
+        match ino {
+            1 => root,
+            _ if ino == root => 1,
+            _ => ino,
+        }
+    }
+
+    /// Log `error` of the inode `ino`, and return the error for the kernel.
+    fn report(&self, ino: u64, error: Error) -> Errno {
+        eprintln!("daxfs: {}: inode {ino}: {error}", self.image.name);
+        match error.problem {
+            Problem::Unreadable => Errno::EIO,
+            _ => Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error()),
+        }
+    }
+
+    fn inode(&self, ino: INodeNo) -> Result<Inode> {
+        let ino = self.swap(ino.0);
+        let number = u32::try_from(ino).map_err(|_| Errno::ESTALE)?;
+        let inode = if number == self.image.superblock.root {
+            self.image().root()
+        } else {
+            self.image().inode(number)
+        };
+        inode.map_err(|error| self.report(ino, error))
+    }
+
+    fn directory(&self, ino: INodeNo) -> Result<Directory> {
+        match self.inode(ino)?.content {
+            Content::Directory(directory) => Ok(directory),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn attributes(&self, inode: &Inode) -> FileAttr {
+        let time = self::time(inode.mtime_sec, inode.mtime_nsec);
+        let allocated = match inode.content {
+            Content::Regular { .. } => inode
+                .size
+                .next_multiple_of(self.image.superblock.block_size.into()),
+            Content::Directory(_) => inode.size,
+            _ => 0,
+        };
+        FileAttr {
+            ino: INodeNo(self.swap(inode.ino.into())),
+            size: inode.size,
+            blocks: allocated.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: UNIX_EPOCH,
+            kind: kind(inode.file_type),
+            perm: inode.permissions(),
+            nlink: inode.nlink,
+            uid: inode.uid,
+            gid: inode.gid,
+            rdev: match inode.content {
+                // As the kernel packs 12 and 20 bits into 32.
+                Content::Device { major, minor } => {
+                    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+                }
+                _ => 0,
+            },
+            blksize: BLOCK,
+            flags: 0,
+        }
+    }
+
+    fn find(&self, parent: INodeNo, name: &OsStr) -> Result<Option<Inode>> {
+        if name.len() > layout::NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        // The kernel looks for these when it opens a handle: of any inode, and of a directory's
+        // parent.
+        if name == "." {
+            return self.inode(parent).map(Some);
+        }
+        let directory = self.directory(parent)?;
+        if name == ".." {
+            let parent = INodeNo(self.swap(directory.parent.into()));
+            return self.inode(parent).map(Some);
+        }
+        let image = self.image();
+        let find = || {
+            let Some(entry) = image.lookup(&directory, name.as_bytes())? else {
+                return Ok(None);
+            };
+            let inode = image.inode(entry.ino)?;
+            let inner = match &inode.content {
+                Content::Directory(inner) => Some(inner),
+                _ => None,
+            };
+            image.check_entry(&directory, &entry, inode.file_type, inner)?;
+            Ok(Some(inode))
+        };
+        find().map_err(|error| self.report(directory.ino.into(), error))
+    }
+
+    /// Pass the entries of a directory from `offset` on to `add`: position of the next, inode
+    /// number, type, name; until that has no more room.
+    fn list(
+        &self,
+        ino: INodeNo,
+        offset: u64,
+        add: &mut dyn FnMut(u64, u32, FileType, &OsStr) -> bool,
+    ) -> Result<()> {
+        let directory = self.directory(ino)?;
+        let dots = [(".", directory.ino), ("..", directory.parent)];
+        for (next, (name, ino)) in (1..).zip(dots).skip(offset.min(DOTS) as usize) {
+            if add(next, ino, FileType::Directory, OsStr::new(name)) {
+                return Ok(());
+            }
+        }
+        let Ok(start) = u32::try_from(offset.saturating_sub(DOTS)) else {
+            return Ok(());
+        };
+        let mut entries = self.image().list(&directory, start);
+        let mut next = u64::from(start) + DOTS;
+        while let Some(entry) = entries.next() {
+            next += 1;
+            let (entry, name) = entry.map_err(|error| self.report(directory.ino.into(), error))?;
+            if add(next, entry.ino, entry.file_type, OsStr::from_bytes(name)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Return the names, or the value of `wanted`, of a file's extended attributes.
+    fn xattrs(&self, request: &Request, ino: INodeNo, wanted: Option<&[u8]>) -> Result<Vec<u8>> {
+        let inode = self.inode(ino)?;
+        let xattrs = self.image.reader().xattrs(&inode, b"").map_err(|why| {
+            eprintln!("daxfs: {why}");
+            Errno::from_i32(rustix::io::Errno::UCLEAN.raw_os_error())
+        })?;
+        match wanted {
+            Some(wanted) => xattrs
+                .into_iter()
+                .find(|xattr| xattr.name == wanted)
+                .map(|xattr| xattr.value)
+                .ok_or(Errno::ENODATA),
+            None => {
+                let visible = |name: &[u8]| request.uid() == 0 || !name.starts_with(b"trusted.");
+                let names = xattrs.iter().filter(|xattr| visible(&xattr.name));
+                Ok(names
+                    .flat_map(|xattr| [&xattr.name[..], b"\0"].concat())
+                    .collect())
+            }
+        }
+    }
+}
+
+fn time(sec: i64, nsec: u32) -> SystemTime {
+    let seconds = Duration::from_secs(sec.unsigned_abs());
+    let whole = if sec < 0 {
+        UNIX_EPOCH.checked_sub(seconds)
+    } else {
+        UNIX_EPOCH.checked_add(seconds)
+    };
+    let time = whole.and_then(|time| time.checked_add(Duration::from_nanos(nsec.into())));
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+fn kind(file_type: FileType) -> fuser::FileType {
+    match file_type {
+        FileType::Fifo => fuser::FileType::NamedPipe,
+        FileType::CharDevice => fuser::FileType::CharDevice,
+        FileType::Directory => fuser::FileType::Directory,
+        FileType::BlockDevice => fuser::FileType::BlockDevice,
+        FileType::Regular => fuser::FileType::RegularFile,
+        FileType::Symlink => fuser::FileType::Symlink,
+        FileType::Socket => fuser::FileType::Socket,
+    }
+}
+
+/// Answer with bytes, or with their number if that is what was asked for.
+fn reply_sized(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>>) {
+    match bytes {
+        Err(error) => reply.error(error),
+        Ok(bytes) if size == 0 => match u32::try_from(bytes.len()) {
+            Ok(length) => reply.size(length),
+            Err(_) => reply.error(Errno::E2BIG),
+        },
+        Ok(bytes) if bytes.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(bytes) => reply.data(&bytes),
+    }
+}
+
+impl Filesystem for ImageFs {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for wanted in [
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_POSIX_ACL,
+            // Handles stay valid: inode numbers are those of the image, and always the same.
+            InitFlags::FUSE_EXPORT_SUPPORT,
+        ] {
+            // Older kernels may lack it.
+            let _ = config.add_capabilities(wanted);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.find(parent, name) {
+            Ok(Some(inode)) => reply.entry(&FOREVER, &self.attributes(&inode), Generation(0)),
+            Ok(None) => {
+                // Number 0: the kernel may cache that there is no such file.
+                let none = FileAttr {
+                    ino: INodeNo(0),
+                    size: 0,
+                    blocks: 0,
+                    atime: UNIX_EPOCH,
+                    mtime: UNIX_EPOCH,
+                    ctime: UNIX_EPOCH,
+                    crtime: UNIX_EPOCH,
+                    kind: fuser::FileType::RegularFile,
+                    perm: 0,
+                    nlink: 0,
+                    uid: 0,
+                    gid: 0,
+                    rdev: 0,
+                    blksize: 0,
+                    flags: 0,
+                };
+                reply.entry(&FOREVER, &none, Generation(0));
+            }
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn getattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        match self.inode(ino) {
+            Ok(inode) => reply.attr(&FOREVER, &self.attributes(&inode)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let target = self.inode(ino).and_then(|inode| match inode.content {
+            Content::Symlink { target, length } => {
+                let mut text = vec![0; length.into()];
+                let read = self.image().symlink(target, &mut text);
+                read.map_err(|error| self.report(inode.ino.into(), error))?;
+                Ok(text)
+            }
+            _ => Err(Errno::EINVAL),
+        });
+        match target {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+        reply.opened(FileHandle(0), flags);
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let read = self.inode(ino).and_then(|inode| {
+            let left = inode.size.saturating_sub(offset).min(size.into());
+            let mut bytes = vec![0; left as usize];
+            let read = self.image.reader().read(&inode, offset, &mut bytes);
+            let length = read.map_err(|error| self.report(inode.ino.into(), error))?;
+            bytes.truncate(length);
+            Ok(bytes)
+        });
+        match read {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listed = self.list(ino, offset, &mut |next, ino, file_type, name| {
+            let ino = INodeNo(self.swap(ino.into()));
+            reply.add(ino, next, kind(file_type), name)
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let superblock = &self.image.superblock;
+        let blocks = superblock.total_size / u64::from(BLOCK);
+        reply.statfs(blocks, 0, 0, superblock.inode_count(), 0, BLOCK, 255, BLOCK);
+    }
+
+    fn getxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        reply_sized(
+            reply,
+            size,
+            self.xattrs(request, ino, Some(name.as_bytes())),
+        );
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        reply_sized(reply, size, self.xattrs(request, ino, None));
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The mount of a session: unmounts that one, and never another at the same place.
+
+use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+use rustix::io::Errno;
+use rustix::mount::{unmount, UnmountFlags};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A mount of this process.
+pub struct Mounted {
+    path: PathBuf,
+    id: u64,
+}
+
+impl Mounted {
+    /// Take note of what has just been mounted at `path`, which is absolute and leads through no
+    /// symlinks.
+    ///
+    /// # Errors
+    ///
+    /// That `path` cannot be examined.
+    pub fn new(path: PathBuf) -> io::Result<Self> {
+        let id = mount_id(&path)?;
+        Ok(Mounted { path, id })
+    }
+
+    /// Unmount it, unless it is gone already.
+    ///
+    /// # Errors
+    ///
+    /// That it is in use, or that something else is mounted over it.
+    pub fn unmount(&self) -> io::Result<()> {
+        if mount_id(&self.path)? != self.id {
+            return Err(Errno::BUSY.into());
+        }
+        match unmount(&self.path, UnmountFlags::NOFOLLOW) {
+            // Ordinary users need the program that mounted it.
+            Err(Errno::PERM) => {
+                let mut fusermount = Command::new("fusermount3");
+                fusermount.args(["-u", "-q", "--"]).arg(&self.path);
+                fusermount
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                match fusermount.status()?.success() {
+                    true => Ok(()),
+                    false => Err(Errno::BUSY.into()),
+                }
+            }
+            result => Ok(result?),
+        }
+    }
+}
+
+/// Return the id of the uppermost mount at `path`. Its server is not asked.
+fn mount_id(path: &Path) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    Ok(found.stx_mnt_id)
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The image file.
+
+use crate::error::{Error, Result};
+use crate::text::shown_path;
+use daxfs_check::memory::FileMemory;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_reader::Superblock;
+use daxfs_writer::device::Device;
+use daxfs_writer::Overwrite;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are copied together.
+const PIECE: usize = 1 << 20;
+
+/// An image file with a valid superblock.
+pub struct ImageFile {
+    /// Its name.
+    pub path: PathBuf,
+    file: File,
+    /// Bytes of the image, a multiple of the page size.
+    pub size: u64,
+}
+
+impl ImageFile {
+    /// Open the image file `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = shown_path(path);
+        let file =
+            File::open(path).map_err(|error| Error::system(&name, "cannot open", "", error))?;
+        let memory = FileMemory::new(&file)
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
+        let superblock =
+            Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
+        Ok(ImageFile {
+            path: path.into(),
+            size: superblock.total_size,
+            file,
+        })
+    }
+
+    /// Write the image to the block or DAX device `path`, and verify it.
+    ///
+    /// Unless `force`, the device is overwritten only if it contains an image or zeros.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut overwrite = Overwrite::new(force);
+        overwrite.input(&self.path);
+        let device = Device::open(path)?;
+        device.check_free(&overwrite)?;
+        Ok(device.write(&self.file, self.size, &bar)?)
+    }
+
+    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar. If
+    /// `sparse`, leave out pieces of zeros.
+    pub fn copy(
+        &self,
+        sparse: bool,
+        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut reader = (&self.file).take(self.size);
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        while offset < self.size {
+            let length = piece.len().min((self.size - offset) as usize);
+            let piece = &mut piece[..length];
+            reader
+                .read_exact(piece)
+                .map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+            if !sparse || piece.iter().any(|&byte| byte != 0) {
+                put(offset, piece).map_err(|error| {
+                    let operation = format!("cannot write byte {offset} of the copy");
+                    Error::system("", operation, "", error)
+                })?;
+            }
+            offset += length as u64;
+            bar.advance(length as u64);
+        }
+        Ok(())
+    }
+}

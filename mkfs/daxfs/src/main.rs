@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `daxfs`, which is also `mount.daxfs` and `fsck.daxfs` when it is called so.
+
+fn main() -> std::process::ExitCode {
+    daxfs::main()
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
+
+use crate::error::Result;
+use crate::reader::{Event, Reader, PIECE};
+use crate::record::{self, label, Header};
+use crate::text::{human, mode, shown, time, type_name};
+use daxfs_check::memory::Storage;
+use daxfs_command::stdout::written;
+use daxfs_reader::{layout, Content, Inode, Superblock};
+use std::io::{self, Write};
+use uuid::Uuid;
+
+/// How `info` shows an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+    /// Properties for udev rules.
+    Udev,
+}
+
+/// Show what the superblock says.
+///
+/// # Errors
+///
+/// That the image cannot be read, or the output not be written.
+pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write) -> Result<()> {
+    let superblock = reader.image.superblock();
+    match form {
+        Form::Text => Ok(written(info_text(&Header::new(reader)?, superblock, out))?),
+        Form::Json => {
+            let header = Header::new(reader)?;
+            Ok(written(pretty(out, &header))?)
+        }
+        Form::Udev => Ok(written(info_udev(superblock, out))?),
+    }
+}
+
+fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+fn info_text(header: &Header<'_>, superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
+    let (sec, nsec) = superblock.build_time;
+    writeln!(out, "Format version: {}", layout::VERSION)?;
+    writeln!(out, "Label:          {}", shown(label(superblock)))?;
+    writeln!(out, "UUID:           {}", header.uuid)?;
+    writeln!(out, "Build time:     {} UTC", time(sec, nsec))?;
+    writeln!(out, "Image size:     {} bytes", superblock.total_size)?;
+    writeln!(out, "Block size:     {} bytes", superblock.block_size)?;
+    writeln!(out, "Inodes:         {}", superblock.inode_count())?;
+    writeln!(
+        out,
+        "Features:       compatible {:#x}, incompatible {:#x}",
+        superblock.compat, header.incompat
+    )?;
+    for (name, table) in [
+        ("Inode table:", superblock.inodes),
+        ("Dirent table:", superblock.dirents),
+        ("Names:", superblock.names),
+        ("Xattrs:", superblock.xattrs),
+        ("Data:", superblock.data),
+    ] {
+        writeln!(
+            out,
+            "{name:15} {} bytes from {:#x}",
+            table.length, table.offset
+        )?;
+    }
+    writeln!(
+        out,
+        "Metadata:       CRC-32C {:08x}",
+        superblock.metadata_crc
+    )?;
+    writeln!(out, "SHA-256:        {}", header.sha256)
+}
+
+/// Return the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`
+/// lead here.
+fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
+    let uuid = Uuid::from_bytes(superblock.uuid);
+    writeln!(out, "ID_FS_TYPE=daxfs")?;
+    writeln!(out, "ID_FS_USAGE=filesystem")?;
+    writeln!(out, "ID_FS_VERSION={}", layout::VERSION)?;
+    writeln!(out, "ID_FS_UUID={uuid}")?;
+    writeln!(out, "ID_FS_UUID_ENC={uuid}")?;
+    let label = label(superblock);
+    if !label.is_empty() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+        let (mut safe, mut encoded) = (String::new(), String::new());
+        for chunk in label.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                let known = u8::try_from(c).is_ok_and(plain) || (!c.is_ascii() && !c.is_control());
+                if known {
+                    safe.push(c);
+                    encoded.push(c);
+                } else {
+                    safe.push('_');
+                    let mut bytes = [0; 4];
+                    for byte in c.encode_utf8(&mut bytes).bytes() {
+                        encoded += &format!("\\x{byte:02x}");
+                    }
+                }
+            }
+            for byte in chunk.invalid() {
+                safe.push('_');
+                encoded += &format!("\\x{byte:02x}");
+            }
+        }
+        writeln!(out, "ID_FS_LABEL={safe}")?;
+        writeln!(out, "ID_FS_LABEL_ENC={encoded}")?;
+    }
+    Ok(())
+}
+
+/// How `ls` lists.
+#[derive(Clone, Copy, Default)]
+pub struct Listing {
+    /// Mode, links, owner, size and time as well.
+    pub long: bool,
+    /// Sizes with a unit.
+    pub human: bool,
+    /// The directories below, too.
+    pub recursive: bool,
+    /// The directory itself instead of what is in it.
+    pub directory: bool,
+    /// The inode number as well.
+    pub inode: bool,
+    /// End each name with NUL instead of a newline.
+    pub zero: bool,
+    /// Escape unusual characters in names, for a terminal.
+    pub terminal: bool,
+}
+
+/// List `path`.
+///
+/// # Errors
+///
+/// The file does not exist, the image is damaged, or the output cannot be written.
+pub fn ls<S: Storage>(
+    reader: &Reader<'_, S>,
+    path: &[u8],
+    options: Listing,
+    out: &mut impl Write,
+) -> Result<()> {
+    let start = reader.find(
+        path,
+        !options.directory && !options.long || path.ends_with(b"/"),
+    )?;
+    if options.recursive && !options.directory {
+        return reader.walk(&start, path, &mut |path, _, event| match event {
+            Event::Enter(inode) | Event::File(inode) => {
+                line(reader, inode, path, path, options, out)
+            }
+            Event::Leave(_) => Ok(()),
+        });
+    }
+    match start.content {
+        Content::Directory(directory) if !options.directory => {
+            for child in reader.children(&directory, path)? {
+                let whole = crate::reader::join(path, &child.name);
+                line(reader, &child.inode, &whole, &child.name, options, out)?;
+            }
+            Ok(())
+        }
+        _ => line(reader, &start, path, path, options, out),
+    }
+}
+
+/// Print the line of a listing for one file, with the name `name`.
+fn line<S: Storage>(
+    reader: &Reader<'_, S>,
+    inode: &Inode,
+    path: &[u8],
+    name: &[u8],
+    options: Listing,
+    out: &mut impl Write,
+) -> Result<()> {
+    let target = if options.long {
+        reader.target(inode, path)?
+    } else {
+        Vec::new()
+    };
+    let mut write = || {
+        if options.inode {
+            write!(out, "{:>7} ", inode.ino)?;
+        }
+        if options.long {
+            let size = match inode.content {
+                Content::Device { major, minor } => format!("{major}, {minor}"),
+                _ if options.human => human(inode.size),
+                _ => inode.size.to_string(),
+            };
+            let plus = if inode.xattrs == 0 { ' ' } else { '+' };
+            let mode = mode(inode.file_type, inode.permissions());
+            let time = time(inode.mtime_sec, inode.mtime_nsec);
+            let (nlink, uid, gid) = (inode.nlink, inode.uid, inode.gid);
+            write!(
+                out,
+                "{mode}{plus} {nlink:>3} {uid:>5} {gid:>5} {size:>10} {time} "
+            )?;
+        }
+        put_name(out, name, options.terminal)?;
+        if !target.is_empty() {
+            out.write_all(b" -> ")?;
+            put_name(out, &target, options.terminal)?;
+        }
+        out.write_all(if options.zero { b"\0" } else { b"\n" })
+    };
+    Ok(written(write())?)
+}
+
+fn put_name(out: &mut impl Write, name: &[u8], terminal: bool) -> io::Result<()> {
+    if terminal {
+        out.write_all(shown(name).as_bytes())
+    } else {
+        out.write_all(name)
+    }
+}
+
+/// Write the content of the file `path`.
+///
+/// # Errors
+///
+/// It is not a regular file, the image is damaged, or the output cannot be written.
+pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
+    let inode = reader.find(path, true)?;
+    if !matches!(inode.content, Content::Regular { .. }) {
+        let kind = type_name(inode.file_type);
+        return Err(reader.refuse(path, format!("is a {kind}; only files have content")));
+    }
+    let mut buffer = vec![0; inode.size.clamp(1, PIECE as u64) as usize];
+    reader.content(&inode, path, &mut buffer, &mut |_, piece| {
+        Ok(written(out.write_all(piece))?)
+    })
+}
+
+/// Show all metadata of `path`.
+///
+/// # Errors
+///
+/// The file does not exist, the image is damaged, or the output cannot be written.
+pub fn stat<S: Storage>(
+    reader: &Reader<'_, S>,
+    path: &[u8],
+    follow: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let inode = reader.find(path, follow)?;
+    if json {
+        let record = record::file(reader, path, &inode, false)?;
+        return Ok(written(writeln!(out, "{record}"))?);
+    }
+    let target = reader.target(&inode, path)?;
+    let xattrs = reader.xattrs(&inode, path)?;
+    let mut write = || {
+        let permissions = inode.permissions();
+        write!(out, "  File: {}", shown(path))?;
+        if !target.is_empty() {
+            write!(out, " -> {}", shown(&target))?;
+        }
+        writeln!(out)?;
+        let kind = type_name(inode.file_type);
+        writeln!(
+            out,
+            "  Type: {kind}  Size: {}  Inode: {}  Links: {}",
+            inode.size, inode.ino, inode.nlink
+        )?;
+        let text = mode(inode.file_type, permissions);
+        writeln!(
+            out,
+            "  Mode: {permissions:04o}/{text}  Uid: {}  Gid: {}",
+            inode.uid, inode.gid
+        )?;
+        writeln!(
+            out,
+            "Modify: {} UTC",
+            time(inode.mtime_sec, inode.mtime_nsec)
+        )?;
+        match inode.content {
+            Content::Regular { data } if inode.size > 0 => {
+                let huge = if inode.is_huge() {
+                    ", by huge pages"
+                } else {
+                    ""
+                };
+                writeln!(out, "  Data: from {data:#x} of the image{huge}")?;
+            }
+            Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,
+            Content::Directory(directory) => writeln!(out, "Names:  {}", directory.entries)?,
+            _ => (),
+        }
+        for xattr in &xattrs {
+            writeln!(
+                out,
+                " Xattr: {}={}",
+                shown(&xattr.name),
+                shown(&xattr.value)
+            )?;
+        }
+        Ok(())
+    };
+    Ok(written(write())?)
+}
+
+/// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
+/// file's content if `sums`.
+///
+/// # Errors
+///
+/// What is wrong with the image, or that the output cannot be written.
+pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
+    let header = serde_json::to_string(&Header::new(reader)?)?;
+    let root = reader.root()?;
+    written(write!(out, "{{\"superblock\":{header},\n\"files\":["))?;
+    let mut separator = "\n";
+    reader.walk(&root, b"/", &mut |path, _, event| {
+        let (Event::Enter(inode) | Event::File(inode)) = event else {
+            return Ok(());
+        };
+        let record = record::file(reader, path, inode, sums)?;
+        written(write!(out, "{separator}{record}"))?;
+        separator = ",\n";
+        Ok(())
+    })?;
+    Ok(written(writeln!(out, "\n]}}"))?)
+}

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every command through its command line: what it prints, and how it fails.
+
+use crate::support;
+use crate::support::{fail, run, run_as, run_with, succeed, tree};
+use daxfs_testing::builder::{ino, seal, specimen, superblock};
+use daxfs_testing::{image_of, image_with, options, scratch};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    image: PathBuf,
+    digest: String,
+}
+
+/// Return an image of [`tree`].
+fn fixture() -> Fixture {
+    let directory = scratch();
+    let (source, image) = (
+        directory.path().join("source"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&source).unwrap();
+    tree(&source);
+    let mut options = options();
+    options.label = "a label".into();
+    let summary = image_with(&source, &image, &options).unwrap();
+    Fixture {
+        digest: daxfs_check::digest::hex(&summary.digest),
+        directory,
+        image,
+    }
+}
+
+impl Fixture {
+    fn with<'a>(&'a self, command: &'a str, rest: &[&'a str]) -> Vec<&'a OsStr> {
+        let mut words: Vec<&OsStr> = vec![command.as_ref(), self.image.as_os_str()];
+        words.extend(rest.iter().map(|&word| OsStr::new(word)));
+        words
+    }
+
+    /// Return the message for a failure of `command`, without the image's name.
+    fn fail(&self, command: &str, rest: &[&str]) -> String {
+        let line = fail(&self.with(command, rest), 1);
+        let start = format!("daxfs: {}: ", self.image.display());
+        line.strip_prefix(&start).expect(&line).trim_end().into()
+    }
+}
+
+#[test]
+fn info() {
+    let fixture = fixture();
+    let text = succeed(&fixture.with("info", &[])).stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("Label:          a label\n"), "{text}");
+    assert!(
+        text.contains(&format!("SHA-256:        {}\n", fixture.digest)),
+        "{text}"
+    );
+    let json = succeed(&fixture.with("info", &["--json"])).json();
+    assert_eq!(json["label"], "a label");
+    assert_eq!(json["sha256"], fixture.digest);
+    assert_eq!(
+        json["total_size"],
+        fs::metadata(&fixture.image).unwrap().len()
+    );
+    let uuid = json["uuid"].as_str().unwrap();
+    let udev = succeed(&fixture.with("info", &["--udev"]));
+    let expected = format!(
+        "ID_FS_TYPE=daxfs\nID_FS_USAGE=filesystem\nID_FS_VERSION=1\nID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}\n\
+         ID_FS_LABEL=a_label\nID_FS_LABEL_ENC=a\\x20label\n"
+    );
+    assert_eq!(udev.text(), expected);
+}
+
+#[test]
+fn ls() {
+    let fixture = fixture();
+    let names = succeed(&fixture.with("ls", &[]));
+    assert_eq!(names.text(), "dir\nfifo\nfile\nlink\nloop\n");
+    let names = succeed(&fixture.with("ls", &["--zero", "/link"]));
+    assert_eq!(names.text(), "deep\0");
+    let all = succeed(&fixture.with("ls", &["-R"]));
+    let expected = "/\n/dir\n/dir/absolute\n/dir/below\n/dir/below/deep\n/dir/empty\n/dir/other name\n/fifo\n/file\n\
+                    /link\n/loop\n";
+    assert_eq!(all.text(), expected);
+    let long = succeed(&fixture.with("ls", &["-l", "dir"]));
+    let lines: Vec<_> = long.text().lines().collect();
+    assert!(
+        lines[0].starts_with("lrwxrwxrwx ") && lines[0].ends_with(" absolute -> /dir/../file"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[3].starts_with("-rw-r--r--    2 ") && lines[3].contains(" 10 20"),
+        "{lines:?}"
+    );
+    let one = succeed(&fixture.with("ls", &["-ldi", "dir"]));
+    assert!(
+        one.text().trim_start().starts_with(char::is_numeric) && one.text().ends_with(" dir\n"),
+        "{one:?}"
+    );
+    assert_eq!(
+        fixture.fail("ls", &["/nothing"]),
+        "/nothing: no such file in the image; 'daxfs ls' lists them"
+    );
+}
+
+#[test]
+fn cat() {
+    let fixture = fixture();
+    assert_eq!(
+        succeed(&fixture.with("cat", &["file"])).text(),
+        "some text\n"
+    );
+    let both = succeed(&fixture.with(
+        "cat",
+        &["/dir/absolute", "/dir/empty", "link/../other name"],
+    ));
+    assert_eq!(both.text(), "some text\nsome text\n");
+    assert_eq!(
+        succeed(&fixture.with("cat", &["/../link/deep"])).stdout,
+        vec![7; 10_000]
+    );
+    assert_eq!(
+        fixture.fail("cat", &["/loop"]),
+        "/loop: too many symbolic links; they lead in circles"
+    );
+    assert_eq!(
+        fixture.fail("cat", &["/dir"]),
+        "/dir: is a directory; only files have content"
+    );
+    assert_eq!(
+        fixture.fail("cat", &["/file/x"]),
+        "/file/x: not a directory on the way; check the path"
+    );
+    assert_eq!(
+        fixture.fail("cat", &["file/"]),
+        "file/: not a directory; leave out the slash at its end"
+    );
+}
+
+#[test]
+fn stat_and_dump() {
+    let fixture = fixture();
+    let text = succeed(&fixture.with("stat", &["/dir/other name", "link"]));
+    assert!(
+        text.text().contains("  Type: file  Size: 10  Inode: "),
+        "{text:?}"
+    );
+    assert!(
+        text.text().contains("  File: link -> dir/below\n"),
+        "{text:?}"
+    );
+    let one = succeed(&fixture.with("stat", &["--json", "/file"])).json();
+    assert_eq!(
+        (&one["nlink"], &one["size"], &one["mode"]),
+        (&2.into(), &10.into(), &"0644".into())
+    );
+
+    let dump = succeed(&fixture.with("dump", &["--sums"])).json();
+    assert_eq!(dump["superblock"]["label"], "a label");
+    let files = dump["files"].as_array().unwrap();
+    let paths: Vec<_> = files
+        .iter()
+        .map(|file| file["path"].as_str().unwrap())
+        .collect();
+    let listed = succeed(&fixture.with("ls", &["-R"]));
+    assert_eq!(paths, listed.text().lines().collect::<Vec<_>>());
+    let file = files.iter().find(|file| file["path"] == "/file").unwrap();
+    // sha256sum of "some text\n"
+    let sum = "a23e5fdcd7b276bdd81aa1a0b7b963101863dd3f61ff57935f8c5ba462681ea6";
+    assert_eq!(file["sha256"], sum);
+    assert_eq!(file["ino"], one["ino"]);
+    let link = files.iter().find(|file| file["path"] == "/link").unwrap();
+    assert_eq!(
+        (&link["type"], &link["target"]),
+        (&"symlink".into(), &"dir/below".into())
+    );
+    let plain = succeed(&fixture.with("dump", &[])).json();
+    assert!(plain["files"][0].get("sha256").is_none());
+}
+
+#[test]
+fn names_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = scratch();
+    let (source, image) = (
+        directory.path().join("source"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join(OsStr::from_bytes(b"a\xff\n")), "x").unwrap();
+    image_of(&source, &image).unwrap();
+    let dump = succeed(&["dump".as_ref(), image.as_os_str()]).json();
+    assert_eq!(dump["files"][1]["path"]["base64"], "L2H/Cg==");
+    let raw = succeed(&["ls".as_ref(), "-0".as_ref(), image.as_os_str()]);
+    assert_eq!(raw.stdout, b"a\xff\n\0");
+    let cat = [
+        "cat".as_ref(),
+        image.as_os_str(),
+        OsStr::from_bytes(b"a\xff\n"),
+    ];
+    assert_eq!(succeed(&cat).text(), "x");
+    let line = fail(
+        &["cat".as_ref(), image.as_os_str(), OsStr::from_bytes(b"b\n")],
+        1,
+    );
+    assert!(line.contains(": b\\n: no such file"), "{line}");
+}
+
+#[test]
+fn standard_input() {
+    let fixture = fixture();
+    let bytes = fs::read(&fixture.image).unwrap();
+    let piped = run_with(&["ls", "-", "/dir/below"], &bytes);
+    assert_eq!((piped.status, piped.text()), (0, "deep\n"));
+    let digest = run_with(&["digest", "-"], &bytes);
+    assert_eq!(digest.text().trim_end(), fixture.digest);
+    let clean = run_with(&["fsck", "-"], &bytes);
+    assert_eq!(clean.status, 0, "{clean:?}");
+    let cut = run_with(&["info", "-"], &bytes[..bytes.len() - 1]);
+    assert_eq!(cut.status, 1);
+    assert!(
+        cut.stderr
+            .starts_with("daxfs: standard input: image larger than the region that holds it")
+            && cut
+                .stderr
+                .ends_with("; the copy is incomplete: copy all of it\n"),
+        "{cut:?}"
+    );
+    // A file as standard input is read where it is.
+    let output = std::process::Command::new(support::DAXFS)
+        .args(["digest", "-"])
+        .stdin(fs::File::open(&fixture.image).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().trim_end(),
+        fixture.digest
+    );
+}
+
+#[test]
+fn what_is_no_image() {
+    let directory = scratch();
+    let path = |name: &str| directory.path().join(name);
+    let line = |path: &PathBuf| {
+        let line = fail(&["info".as_ref(), path.as_os_str()], 1);
+        let start = format!("daxfs: {}: ", path.display());
+        line.strip_prefix(&start)
+            .expect(&line)
+            .trim_end()
+            .to_owned()
+    };
+    assert_eq!(
+        line(&path("missing")),
+        "cannot open: No such file or directory"
+    );
+    assert_eq!(line(&path("")), "is a directory; name an image or a device");
+    fs::write(path("short"), "x").unwrap();
+    assert_eq!(
+        line(&path("short")),
+        "region too small for a superblock (offset 0x0, value 0x1); mkdaxfs makes images"
+    );
+    fs::write(path("other"), vec![1; 8192]).unwrap();
+    assert_eq!(
+        line(&path("other")),
+        "no daxfs superblock (wrong magic number) (offset 0x0, value 0x101010101010101); mkdaxfs makes images"
+    );
+    assert_eq!(
+        line(&PathBuf::from("/dev/null")),
+        "cannot be read in any order; name an image file or device, or pipe it to '-'"
+    );
+}
+
+#[test]
+fn fsck() {
+    let fixture = fixture();
+    let clean = succeed(&fixture.with("fsck", &[]));
+    let name = fixture.image.display().to_string();
+    assert!(
+        clean
+            .text()
+            .starts_with(&format!("{name}: clean, 10 inodes, ")),
+        "{clean:?}"
+    );
+    assert_eq!(succeed(&fixture.with("fsck", &["--quiet"])).text(), "");
+
+    // Data that nothing but the SHA-256 covers.
+    let mut bytes = fs::read(&fixture.image).unwrap();
+    let data = superblock(&bytes).data.offset.get() as usize;
+    bytes[data] ^= 1;
+    fs::write(&fixture.image, &bytes).unwrap();
+    let damaged = run(&fixture.with("fsck", &[]));
+    assert_eq!((damaged.status, damaged.text()), (4, ""));
+    let lines: Vec<_> = damaged.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with(&format!("{name}: SHA-256 is ")),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1],
+        format!(
+            "{name}: 1 error, nothing was changed; restore the image from a copy, or make it again"
+        )
+    );
+    let line = fail(&fixture.with("digest", &[]), 1);
+    assert!(line.contains(", the superblock says "), "{line}");
+    // Without a superblock.
+    bytes[0] = 0;
+    fs::write(&fixture.image, &bytes).unwrap();
+    let none = run(&fixture.with("fsck", &[]));
+    assert_eq!(none.status, 4, "{none:?}");
+    assert!(none.stderr.contains("no daxfs superblock"), "{none:?}");
+
+    assert_eq!(run(&["fsck", "/missing"]).status, 8);
+    let both = run(&fixture.with("fsck", &["/missing"]));
+    assert_eq!(both.status, 12);
+    let refused = run(&fixture.with("fsck", &["--repair"]));
+    assert_eq!(refused.status, 16);
+    assert!(refused
+        .stderr
+        .contains("cannot be repaired, because they have no redundancy"));
+    assert_eq!(run(&["fsck"]).status, 16);
+    assert_eq!(run(&["fsck", "--nonsense", "x"]).status, 16);
+    assert_eq!(run(&["fsck", "--help"]).status, 0);
+}
+
+#[test]
+fn fsck_daxfs() {
+    let fixture = fixture();
+    let image = fixture.image.to_str().unwrap();
+    for options in [
+        &["-a"][..],
+        &["-p", "-C0"],
+        &["-n", "-f", "-V"],
+        &["-y", "-C"],
+        &["-a", "-T", "-l"][..2],
+    ] {
+        let options: Vec<_> = options
+            .iter()
+            .filter(|&&option| option != "-T")
+            .copied()
+            .collect();
+        let run = run_as("/sbin/fsck.daxfs", &[&options[..], &[image]].concat());
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{options:?}");
+    }
+    assert_eq!(run_as("fsck.daxfs", &["-a"]).status, 16);
+    assert_eq!(run_as("fsck.daxfs", &["/missing"]).status, 8);
+    // The progress that fsck(8) asks for.
+    let shell = "exec 3>&1; exec -a fsck.daxfs \"$0\" -a -C3 \"$1\" >/dev/null";
+    let output = std::process::Command::new("bash")
+        .args(["-c", shell, support::DAXFS, image])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("1 ") && last.ends_with(&format!(" 100 {image}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn findings_are_all_told_on_demand() {
+    let directory = scratch();
+    let image = directory.path().join("image");
+    let mut bytes = specimen();
+    let names = superblock(&bytes).names;
+    let (start, length) = (names.offset.get() as usize, names.length.get() as usize);
+    bytes[start..start + length].fill(b'/');
+    seal(&mut bytes);
+    fs::write(&image, &bytes).unwrap();
+    let run = run(&["fsck".as_ref(), "-v".as_ref(), image.as_os_str()]);
+    assert_eq!(run.status, 4);
+    assert!(run.stderr.matches("invalid name").count() == 7, "{run:?}");
+    let _ = ino::ROOT;
+}
+
+#[test]
+fn diff() {
+    let fixture = fixture();
+    let source = fixture.directory.path().join("source");
+    let same = succeed(&fixture.with("diff", &[source.to_str().unwrap()]));
+    assert_eq!(same.text(), "");
+    let set_time = |path: &str, nsec: u32| {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(1, nsec);
+        let file = fs::File::open(source.join(path)).unwrap();
+        file.set_times(fs::FileTimes::new().set_modified(time))
+            .unwrap();
+    };
+    fs::write(
+        source.join("dir/below/deep"),
+        [vec![7; 9999], vec![8]].concat(),
+    )
+    .unwrap();
+    fs::remove_file(source.join("fifo")).unwrap();
+    fs::write(source.join("new"), "").unwrap();
+    fs::remove_file(source.join("dir/other name")).unwrap();
+    fs::write(source.join("dir/other name"), "some text\n").unwrap();
+    fs::remove_file(source.join("link")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", source.join("link")).unwrap();
+    set_time("dir/empty", 5);
+    let arguments = fixture.with(
+        "diff",
+        &[source.to_str().unwrap(), "--ignore", "mode,links"],
+    );
+    let differ = run(&arguments);
+    assert_eq!((differ.status, differ.stderr.as_str()), (1, ""));
+    let lines: Vec<_> = differ
+        .text()
+        .lines()
+        .filter(|line| !line.contains(": time "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "/fifo: only in the first",
+            "/link: target dir/below and elsewhere",
+            "/new: only in the second",
+            "/dir/below/deep: content from byte 9999",
+        ]
+    );
+    assert!(differ.text().contains("/dir/empty: time 20"), "{differ:?}");
+    assert!(
+        differ
+            .text()
+            .contains(" and 1970-01-01 00:00:01.000000005\n"),
+        "{differ:?}"
+    );
+    let quiet = run(&fixture.with("diff", &[source.to_str().unwrap(), "-q"]));
+    assert_eq!((quiet.status, quiet.text()), (1, ""));
+    // Image against image, the other way round.
+    let other = fixture.directory.path().join("other");
+    image_of(&source, &other).unwrap();
+    let run = run(&[
+        "diff".as_ref(),
+        other.as_os_str(),
+        fixture.image.as_os_str(),
+        "--ignore=time".as_ref(),
+    ]);
+    assert_eq!(run.status, 1);
+    assert!(
+        run.text().contains("/fifo: only in the second\n"),
+        "{run:?}"
+    );
+    // The two names that were one file.
+    let links = "hard links to other files";
+    let source_first = [&[
+        "diff".as_ref(),
+        source.as_os_str(),
+        fixture.image.as_os_str(),
+    ][..]]
+    .concat();
+    let run = support::run(&source_first);
+    assert!(
+        run.text().contains(&format!("/dir/other name: {links}\n")),
+        "{run:?}"
+    );
+    fail(
+        &["diff".as_ref(), source.as_os_str(), source.as_os_str()],
+        2,
+    );
+    fail(
+        &["diff".as_ref(), source.as_os_str(), "/missing".as_ref()],
+        2,
+    );
+}
+
+#[test]
+fn block_devices() {
+    let fixture = fixture();
+    let output = std::process::Command::new("losetup")
+        .args(["--find", "--show", "--read-only"])
+        .arg(&fixture.image)
+        .output();
+    let device = match output {
+        Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
+        _ => {
+            println!("SKIP: losetup cannot set up a loop device");
+            return;
+        }
+    };
+    let device = device.trim_end();
+    let digest = run(&["digest", device]);
+    let clean = run_as("fsck.daxfs", &["-a", device]);
+    std::process::Command::new("losetup")
+        .args(["--detach", device])
+        .status()
+        .unwrap();
+    assert_eq!(
+        (digest.status, digest.text().trim_end()),
+        (0, fixture.digest.as_str())
+    );
+    assert_eq!(clean.status, 0, "{clean:?}");
+}
+
+#[test]
+fn usage() {
+    let none = run(&[] as &[&str]);
+    assert_eq!(none.status, 2);
+    assert_eq!(run(&["info"]).status, 2);
+    assert_eq!(run(&["nonsense"]).status, 2);
+    for command in [
+        "info", "ls", "cat", "stat", "dump", "extract", "diff", "fsck", "digest", "fuse", "load",
+        "write",
+    ] {
+        let help = succeed(&[command, "--help"]);
+        assert!(help.text().contains("Usage: daxfs "), "{help:?}");
+    }
+    assert!(succeed(&["--version"]).text().starts_with("daxfs "));
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing
+//! is written outside the directory that an image is unpacked to.
+
+use crate::support::{fail, run};
+use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
+use daxfs_testing::everything::everything;
+use daxfs_testing::scratch;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::fs;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn damaged_images(
+        changes in vec((any::<prop::sample::Index>(), prop_oneof![0..40u32, any::<u32>()]), 1..8),
+        copies in vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
+        head in any::<bool>(),
+    ) {
+        let mut bytes = specimen();
+        let record = superblock(&bytes);
+        let end = record.data.offset.get() as usize / 4;
+        let start = if head { 0 } else { 1024 };
+        for (from, to) in &copies {
+            // An entry, or a quarter of an inode, in the place of another.
+            let (from, to) = (1024 + from.index(end - 1024) / 4 * 4, 1024 + to.index(end - 1024) / 4 * 4);
+            let copied: Vec<u8> = bytes[from * 4..from * 4 + 16].into();
+            bytes[to * 4..to * 4 + 16].copy_from_slice(&copied);
+        }
+        for (place, word) in &changes {
+            let place = (start + place.index(end - start)) * 4;
+            bytes[place..place + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        seal(&mut bytes);
+        let scratch = scratch();
+        everything(&bytes, scratch.path());
+    }
+
+    #[test]
+    fn truncated_images(length in 0..20_000usize) {
+        let scratch = scratch();
+        everything(&specimen()[..length], scratch.path());
+    }
+}
+
+#[test]
+fn specimen_is_fine() {
+    let scratch = scratch();
+    let said = everything(&specimen(), scratch.path());
+    assert!(
+        said.iter()
+            .all(|line| line.contains("no such file") || line.contains("not a directory")),
+        "{said:?}"
+    );
+}
+
+/// Write `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
+fn refused(mut bytes: Vec<u8>, why: &str) {
+    seal(&mut bytes);
+    let scratch = scratch();
+    let (image, target) = (scratch.path().join("image"), scratch.path().join("target"));
+    let victim = scratch.path().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(&image, &bytes).unwrap();
+    for tar in [false, true] {
+        let mut arguments = vec!["extract".as_ref(), image.as_os_str(), target.as_os_str()];
+        if tar {
+            arguments.push("--tar".as_ref());
+        }
+        let line = fail(&arguments, 1);
+        assert!(line.contains(why), "{line}");
+        assert!(!target.exists());
+        assert_eq!(victim.read_dir().unwrap().count(), 0);
+        assert_eq!(scratch.path().read_dir().unwrap().count(), 2);
+    }
+    assert_ne!(run(&["fsck".as_ref(), image.as_os_str()]).status, 0);
+}
+
+/// Return a root with these entries.
+fn root_with(fill: impl FnOnce(&mut Builder, u32) -> Vec<(Vec<u8>, u32)>) -> Vec<u8> {
+    let mut builder = Builder::default();
+    let root = builder.inode(DIRECTORY, 0, 0);
+    let entries = fill(&mut builder, root);
+    builder.directory(root, root, entries);
+    builder.image()
+}
+
+#[test]
+fn names_that_lead_out() {
+    for name in [&b".."[..], b".", b"../victim/x", b"/etc/x", b"a\0b", b"a/b"] {
+        let image = root_with(|builder, _| vec![(name.to_vec(), builder.file(b"x"))]);
+        refused(image, "invalid name");
+    }
+}
+
+#[test]
+fn a_symlink_and_a_directory_of_one_name() {
+    // What is put into the directory must not go where the symlink leads.
+    let image = root_with(|builder, root| {
+        let link = builder.symlink(b"../victim");
+        let directory = builder.inode(DIRECTORY, 0, 0);
+        let file = builder.file(b"x");
+        builder.directory(directory, root, vec![(b"x".to_vec(), file)]);
+        vec![(b"d".to_vec(), link), (b"d".to_vec(), directory)]
+    });
+    refused(image, "the name appears twice");
+}
+
+#[test]
+fn one_file_by_many_names() {
+    // A link count of one, so that each name would be a copy.
+    let image = root_with(|builder, _| {
+        let file = builder.file(&[1; 5000]);
+        (0..50u8).map(|n| (vec![b'a', n + 65], file)).collect()
+    });
+    refused(image, "has more names than links");
+}
+
+#[test]
+fn directories_in_circles() {
+    // The directory holds itself, and the root.
+    for target in [ino::DIR, ino::ROOT] {
+        let mut bytes = specimen();
+        let record = superblock(&bytes);
+        let dirents = record.dirents.offset.get() as usize;
+        let count = record.dirents.length.get() as usize / 16;
+        for n in 0..count {
+            let at = dirents + n * 16;
+            let number = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+            if number == ino::INNER {
+                bytes[at + 4..at + 8].copy_from_slice(&target.to_le_bytes());
+                bytes[at + 15] = 4;
+            }
+        }
+        refused(bytes, "directory has another parent entry");
+    }
+}

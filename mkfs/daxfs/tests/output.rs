@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
+
+use crate::support::{fail, run, run_as, succeed, tree, DAXFS};
+use daxfs_testing::builder::{seal, superblock};
+use daxfs_testing::{image_of, scratch};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Return an image of [`tree`], and where it is.
+fn image() -> (tempfile::TempDir, PathBuf) {
+    let directory = scratch();
+    let (source, image) = (
+        directory.path().join("source"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&source).unwrap();
+    tree(&source);
+    image_of(&source, &image).unwrap();
+    (directory, image)
+}
+
+#[test]
+fn full_and_closed_standard_output() {
+    let (_directory, image) = image();
+    let image = image.to_str().unwrap();
+    for (name, arguments, status) in [
+        ("daxfs", &["info", image][..], 1),
+        ("daxfs", &["info", "--json", image], 1),
+        ("daxfs", &["info", "--udev", image], 1),
+        ("daxfs", &["ls", "-lR", image], 1),
+        ("daxfs", &["stat", image, "/file"], 1),
+        ("daxfs", &["dump", image], 1),
+        ("daxfs", &["digest", image], 1),
+        ("daxfs", &["cat", image, "file"], 1),
+        ("daxfs", &["fsck", image], 8),
+        ("fsck.daxfs", &["-a", image], 8),
+        ("fsck.daxfs", &["-V"], 8),
+        ("daxfs", &["--help"], 1),
+        ("daxfs", &["ls", "--help"], 1),
+        ("mount.daxfs", &["--version"], 1),
+    ] {
+        let command = || {
+            let mut command = Command::new(DAXFS);
+            command.arg0(name).args(arguments).stderr(Stdio::piped());
+            command
+        };
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command().stdout(full).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {told}");
+        assert!(
+            told.contains("standard output: cannot write: No space left"),
+            "{told}"
+        );
+
+        let (reader, writer) = UnixStream::pair().unwrap();
+        drop(reader);
+        let output = command().stdout(OwnedFd::from(writer)).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.signal(), said.as_str()),
+            (Some(13), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn archives_that_exist() {
+    let (directory, image) = image();
+    let archive = directory.path().join("archive.tar");
+    let (image, target) = (image.to_str().unwrap(), archive.to_str().unwrap());
+    fs::write(&archive, "precious").unwrap();
+    let line = fail(&["extract", "--tar", image, target], 1);
+    assert!(
+        line.ends_with("archive.tar: exists; name another file, or give --force to overwrite it\n"),
+        "{line}"
+    );
+    assert_eq!(fs::read(&archive).unwrap(), b"precious");
+    run(&["extract", "--tar", "--force", image, target]);
+    assert!(fs::metadata(&archive).unwrap().len() > 10_000);
+    fs::write(&archive, "").unwrap();
+    run(&["extract", "-t", image, target]);
+    assert!(fs::metadata(&archive).unwrap().len() > 10_000);
+    // The image itself, by any name.
+    let before = fs::read(image).unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("image", &link).unwrap();
+    for target in [image, link.to_str().unwrap()] {
+        let line = fail(&["extract", "--tar", "--force", image, target], 1);
+        assert!(line.contains("is an input as well"), "{line}");
+    }
+    assert!(fs::read(image).unwrap() == before);
+    assert_eq!(run(&["extract", "--force", image, "directory"]).status, 2);
+}
+
+#[test]
+fn devices_in_use() {
+    let (directory, image) = image();
+    let backing = directory.path().join("backing");
+    fs::write(&backing, vec![0xaa; 8 << 20]).unwrap();
+    let output = Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&backing)
+        .output();
+    let device = match output {
+        Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
+        _ => return println!("SKIP: losetup cannot set up a loop device"),
+    };
+    let (image, device) = (image.to_str().unwrap(), device.trim_end());
+    let refused = run(&["write", image, device]);
+    let untouched = fs::read(&backing).unwrap().iter().all(|&byte| byte == 0xaa);
+    let forced = run(&["write", "--force", image, device]);
+    let again = run(&["write", image, device]);
+    let itself = run(&["write", "--force", device, device]);
+    Command::new("losetup")
+        .args(["--detach", device])
+        .status()
+        .unwrap();
+    assert!(refused.status == 1 && untouched, "{refused:?}");
+    let expected = "holds data that are no daxfs image, which would be lost; name another device, or give --force";
+    assert!(refused.stderr.contains(expected), "{refused:?}");
+    assert_eq!(
+        (forced.status, again.status),
+        (0, 0),
+        "{forced:?} {again:?}"
+    );
+    assert!(itself.stderr.contains("is an input as well"), "{itself:?}");
+}
+
+/// Exit statuses and messages follow mount(8).
+#[test]
+fn mount_helper() {
+    assert_eq!(run_as("/sbin/mount.daxfs", &["--nonsense"]).status, 1);
+    assert_eq!(run_as("mount.daxfs", &["one"]).status, 1);
+    assert_eq!(run_as("mount.daxfs", &["--help"]).status, 0);
+    let failed = run_as("mount.daxfs", &[DAXFS, "/nowhere"]);
+    assert_eq!(failed.status, 32);
+    assert!(!failed.stderr.contains("os error"), "{failed:?}");
+}
+
+#[test]
+fn sizes_for_people() {
+    let (_directory, image) = image();
+    let image = image.to_str().unwrap();
+    let lines = succeed(&["ls", "-lh", image, "/dir/below"]);
+    assert!(lines.text().contains("  9.8K "), "{lines:?}");
+    assert_eq!(
+        lines.text(),
+        succeed(&["ls", "-l", "--human-readable", image, "/dir/below"]).text()
+    );
+    let help = succeed(&["ls", "--help"]);
+    assert!(help.text().contains("--human-readable"), "{help:?}");
+}
+
+/// Messages contain the text of system errors, not their numbers.
+#[test]
+fn no_numbers_of_errors() {
+    let (directory, image) = image();
+    let (image, at) = (image.to_str().unwrap(), directory.path().to_str().unwrap());
+    for arguments in [
+        &["info", "/missing"][..],
+        &["load", "/missing", at],
+        &["load", image, "/missing"],
+        &["write", image, "/missing"],
+        &["fuse", image, "/missing"],
+        &["extract", image, "/missing/target"],
+        &["extract", "--tar", image, "/missing/target"],
+    ] {
+        let line = run(arguments).stderr;
+        assert!(!line.is_empty() && !line.contains("os error"), "{line}");
+    }
+}
+
+/// Archives contain access control lists in both forms.
+#[test]
+fn lists_in_archives() {
+    let directory = scratch();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("source")).unwrap();
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (kind, bits, id) in [
+        (1u16, 6u16, u32::MAX),
+        (2, 7, 12),
+        (4, 4, u32::MAX),
+        (16, 7, u32::MAX),
+        (32, 0, u32::MAX),
+    ] {
+        list.extend([kind.to_le_bytes(), bits.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+        let flags = rustix::fs::XattrFlags::empty();
+        if let Err(error) = rustix::fs::lsetxattr(at("source"), name, &list, flags) {
+            return println!("SKIP: {name}: {error}");
+        }
+    }
+    image_of(&at("source"), &at("image")).unwrap();
+    succeed(&[
+        "extract".as_ref(),
+        "--tar".as_ref(),
+        at("image").as_os_str(),
+        at("tar").as_os_str(),
+    ]);
+    let archive = fs::read(at("tar")).unwrap();
+    for kind in ["access", "default"] {
+        let record =
+            format!(" SCHILY.acl.{kind}=user::rw-,user:12:rwx,group::r--,mask::rwx,other::---\n");
+        let found = archive
+            .windows(record.len())
+            .any(|bytes| bytes == record.as_bytes());
+        assert!(found, "{kind}");
+    }
+}
+
+/// Findings name the affected file.
+#[test]
+fn fsck_names_paths() {
+    let (_directory, image) = image();
+    let mut bytes = fs::read(&image).unwrap();
+    let inodes = superblock(&bytes).inodes;
+    let start = inodes.offset.get() as usize;
+    // The link count of the one inode with 10,000 bytes.
+    let record = (start..start + inodes.length.get() as usize)
+        .step_by(64)
+        .find(|&at| bytes[at + 16..at + 24] == 10_000_u64.to_le_bytes());
+    bytes[record.unwrap() + 4] = 7;
+    seal(&mut bytes);
+    fs::write(&image, &bytes).unwrap();
+    let image = image.to_str().unwrap();
+    let found = run(&["fsck", image]);
+    assert_eq!(found.status, 4);
+    let expected = format!("{image}: /dir/below/deep: wrong link count (offset ");
+    assert!(found.stderr.contains(&expected), "{found:?}");
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Adds the members of a tar archive to a tree.
+
+use super::member::Placer;
+use super::stream::Stream;
+use super::tar::Reader;
+use crate::malformed::Refusal;
+use daxfs_writer::build::Builder;
+use daxfs_writer::origin::{Container, Origin};
+use daxfs_writer::Result;
+
+/// Add the members of the archive in `stream` to the tree.
+pub(super) fn read(
+    builder: &mut Builder,
+    stream: Stream<'_>,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let path = stream.path().to_path_buf();
+    let origin = builder.tree.origins.len() as u32;
+    // The container is known at the end; messages need the name before.
+    builder.tree.origins.push(Origin::nothing(&path));
+    let mut reader = Reader::new(stream);
+    let mut placer = Placer::new(builder, origin);
+    while let Some(member) = reader.next()? {
+        let at = member.at;
+        placer.put(member).map_err(|refusal| match refusal {
+            Refusal::Malformed(why) => reader.error(at, why),
+            Refusal::Error(error) => error,
+        })?;
+    }
+    let (container, warnings): (Container, Vec<String>) = reader.finish()?;
+    warnings.into_iter().for_each(warn);
+    builder.tree.origins[origin as usize] = Origin::file(&path, container);
+    Ok(())
+}

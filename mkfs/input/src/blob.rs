@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files that inputs are read from, and parts of them.
+
+use super::stream::{decoder, Spool, BUFFER};
+use daxfs_check::Progress;
+use daxfs_writer::origin::Container;
+use daxfs_writer::{Error, Result};
+use rustix::fs::{fstat, seek, FileType, SeekFrom};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes at the start of a file that identify its type.
+pub const MAGIC: usize = 8;
+
+/// A file, or a part of one, that can be read at any offset.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    /// The file.
+    pub file: File,
+    /// Return its name in messages.
+    pub path: PathBuf,
+    /// Start of the part.
+    pub start: u64,
+    /// End of the part.
+    pub end: u64,
+    /// Other processes may write to it.
+    pub public: bool,
+}
+
+/// What an input is read from.
+pub(crate) enum Raw {
+    /// A file that can be read at any offset.
+    Blob(Blob),
+    /// A pipe, with the bytes that have been read from it.
+    Pipe(File, PathBuf, Vec<u8>),
+}
+
+impl Raw {
+    /// Open `path`; `-` is standard input.
+    pub fn open(path: &Path) -> Result<Self> {
+        let stdin = path.as_os_str() == "-";
+        let (file, path) = if stdin {
+            let path = PathBuf::from("standard input");
+            let owned = io::stdin().as_fd().try_clone_to_owned();
+            let owned = owned.map_err(|error| Error::io(&path, "read it", error))?;
+            (File::from(owned), path)
+        } else {
+            let file = File::open(path).map_err(|error| Error::io(path, "open the file", error))?;
+            (file, path.to_path_buf())
+        };
+        let examine = |error| Error::io(&path, "examine", error);
+        let stat = fstat(&file).map_err(examine)?;
+        let (start, end) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if stdin => {
+                let start = seek(&file, SeekFrom::Current(0)).map_err(examine)?;
+                (start, stat.st_size as u64)
+            }
+            FileType::RegularFile => (0, stat.st_size as u64),
+            FileType::BlockDevice => (0, seek(&file, SeekFrom::End(0)).map_err(examine)?),
+            FileType::Directory => {
+                let why = "is a directory, where an archive is wanted";
+                return Err(Error::refused(&path, why));
+            }
+            _ => {
+                let mut start = Vec::new();
+                let read = (&file).take(MAGIC as u64).read_to_end(&mut start);
+                read.map_err(|error| Error::io(&path, "read it", error))?;
+                return Ok(Raw::Pipe(file, path, start));
+            }
+        };
+        Ok(Raw::Blob(Blob {
+            file,
+            path,
+            start,
+            end,
+            public: true,
+        }))
+    }
+
+    /// Return its name in messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Raw::Blob(blob) => &blob.path,
+            Raw::Pipe(_, path, _) => path,
+        }
+    }
+
+    /// Return the number of bytes to read, or 0 if it is not known.
+    pub fn size(&self) -> u64 {
+        match self {
+            Raw::Blob(blob) => blob.size(),
+            Raw::Pipe(..) => 0,
+        }
+    }
+
+    /// Return true if the first bytes are `magic`, of at most [`MAGIC`].
+    pub fn begins_with(&self, magic: &[u8]) -> Result<bool> {
+        match self {
+            Raw::Blob(blob) => {
+                let mut start = [0; MAGIC];
+                let length = blob.read_at(&mut start, 0)?;
+                Ok(start[..length].starts_with(magic))
+            }
+            Raw::Pipe(_, _, start) => Ok(start.starts_with(magic)),
+        }
+    }
+
+    /// Convert into a blob. Copy a pipe to a temporary file in `scratch`.
+    pub fn into_blob(self, scratch: &Path) -> Result<Blob> {
+        match self {
+            Raw::Blob(blob) => Ok(blob),
+            Raw::Pipe(file, path, start) => {
+                let spool = Spool::new(scratch)?;
+                let write = |error| Error::output(scratch, "write a temporary file", error);
+                spool.file.write_all_at(&start, 0).map_err(write)?;
+                seek(&spool.file, SeekFrom::End(0)).map_err(|error| write(error.into()))?;
+                let copied = io::copy(&mut &file, &mut &spool.file).map_err(write)?;
+                Ok(Blob {
+                    file: spool.file,
+                    path,
+                    start: 0,
+                    end: start.len() as u64 + copied,
+                    public: false,
+                })
+            }
+        }
+    }
+}
+
+impl Blob {
+    /// Return the size in bytes.
+    pub fn size(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Read up to the length of `into` at `offset`. Return less at the end of the blob.
+    pub fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize> {
+        let left = self.size().saturating_sub(offset);
+        let length = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let mut filled = 0;
+        while filled < length {
+            let at = self.start + offset + filled as u64;
+            match self.file.read_at(&mut into[filled..length], at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(Error::io(&self.path, "read the file", error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Return the part of the blob from `offset` on, of `size` bytes, under the name `path`.
+    pub fn part(&self, offset: u64, size: u64, path: PathBuf) -> Result<Self> {
+        let clone = self.file.try_clone();
+        let start = self.start + offset;
+        Ok(Blob {
+            file: clone.map_err(|error| Error::io(&self.path, "open the file", error))?,
+            path,
+            start,
+            end: start + size,
+            public: self.public,
+        })
+    }
+
+    /// Return a reader of the blob, decompressed if it is compressed.
+    pub fn decompressed<'a>(&'a self, progress: &'a dyn Progress) -> Result<Box<dyn Read + 'a>> {
+        let mut start = [0; MAGIC];
+        let length = self.read_at(&mut start, 0)?;
+        let reader = BufReader::with_capacity(BUFFER, BlobReader::new(self, progress));
+        Ok(match decoder(&start[..length], reader, &self.path)? {
+            Ok(decoder) => decoder,
+            Err(plain) => Box::new(plain),
+        })
+    }
+
+    /// Return the file as a container of content.
+    pub fn container(&self) -> Result<Container> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|error| Error::io(&self.path, "open the file", error))?;
+        if self.public {
+            Container::public(file, &self.path)
+        } else {
+            Ok(Container::private(file))
+        }
+    }
+}
+
+/// Reads a blob from its start to its end, and reports the progress.
+pub(crate) struct BlobReader<'a> {
+    blob: &'a Blob,
+    at: u64,
+    progress: &'a dyn Progress,
+}
+
+impl<'a> BlobReader<'a> {
+    pub fn new(blob: &'a Blob, progress: &'a dyn Progress) -> Self {
+        BlobReader {
+            blob,
+            at: blob.start,
+            progress,
+        }
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.blob.end - self.at).unwrap_or(usize::MAX);
+        let length = into.len().min(left);
+        let length = self.blob.file.read_at(&mut into[..length], self.at)?;
+        self.at += length as u64;
+        self.progress.advance(length as u64);
+        Ok(length)
+    }
+}

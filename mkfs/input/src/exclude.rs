@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Patterns for files to leave out of a tree.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::path::Path;
+
+/// Patterns as in .gitignore. A pattern that starts with or contains a slash is matched against the
+/// path from the root of the image, any other against the name, at any depth. `*`, `?` and `[...]`
+/// match no slash, `**` does. A pattern that ends with a slash matches directories only. Files
+/// below a matching directory are left out, too.
+pub struct Exclude {
+    /// Patterns for all files.
+    any: GlobSet,
+    /// Patterns for directories.
+    directories: GlobSet,
+}
+
+/// Why patterns cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// A pattern matches nothing in any tree.
+    #[error("the pattern '{0}' names nothing in the tree")]
+    Empty(String),
+    /// The syntax of a pattern is wrong.
+    #[error("the pattern '{pattern}' is wrong: {}", source.kind())]
+    Wrong {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// All patterns together cannot be used.
+    #[error(transparent)]
+    Set(globset::Error),
+}
+
+impl Exclude {
+    /// Compile `patterns`. Return `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`].
+    pub fn new<T: AsRef<str>>(
+        patterns: impl IntoIterator<Item = T>,
+    ) -> Result<Option<Self>, PatternError> {
+        let mut empty = true;
+        let (mut any, mut directories) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            let directory = pattern.ends_with('/');
+            let path = pattern.trim_end_matches('/');
+            if path.trim_start_matches('/').is_empty() {
+                return Err(PatternError::Empty(pattern.into()));
+            }
+            let glob = match path.contains('/') {
+                true => path.trim_start_matches('/').to_string(),
+                false => format!("**/{path}"),
+            };
+            let glob = GlobBuilder::new(&glob)
+                .literal_separator(true)
+                .backslash_escape(true)
+                .build()
+                .map_err(|source| PatternError::Wrong {
+                    pattern: pattern.into(),
+                    source,
+                })?;
+            if directory {
+                directories.add(glob);
+            } else {
+                any.add(glob);
+            }
+            empty = false;
+        }
+        let build = |builder: GlobSetBuilder| builder.build().map_err(PatternError::Set);
+        Ok((!empty).then_some(Exclude {
+            any: build(any)?,
+            directories: build(directories)?,
+        }))
+    }
+
+    /// Return true if the file at `path`, relative to the root, is left out.
+    pub fn matches(&self, path: &Path, directory: bool) -> bool {
+        self.any.is_match(path) || directory && self.directories.is_match(path)
+    }
+}
+
+/// Parse a pattern of the command line.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn pattern(text: &str) -> Result<String, PatternError> {
+    Exclude::new([text]).map(|_| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn matches(pattern: &str, path: &str, directory: bool) -> bool {
+        let exclude = Exclude::new([pattern]).unwrap().unwrap();
+        exclude.matches(Path::new(path), directory)
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, path) in [
+            ("*.o", "a.o"),
+            ("*.o", "x/y/.o"),
+            ("/a", "a"),
+            ("a/b", "a/b"),
+            ("a/*/c", "a/b/c"),
+            ("a/**/c", "a/b/b/c"),
+            ("a/**/c", "a/c"),
+            ("a?[bc]", "x/axb"),
+            ("{a,b}", "b"),
+            (r"\*", "*"),
+        ] {
+            assert!(matches(pattern, path, false), "{pattern} {path}");
+        }
+        for (pattern, path) in [
+            ("*.o", "a.os"),
+            ("/a", "b/a"),
+            ("a/b", "x/a/b"),
+            ("a/*/c", "a/b/b/c"),
+            ("a*c", "a/c"),
+            (r"\*", "a"),
+            ("a/", "a"),
+        ] {
+            assert!(!matches(pattern, path, false), "{pattern} {path}");
+        }
+        assert!(matches("a/", "b/a", true) && matches("b/a/", "b/a", true));
+        let odd = Path::new(OsStr::from_bytes(b"x/\xff.o"));
+        assert!(Exclude::new(["*.o"]).unwrap().unwrap().matches(odd, false));
+    }
+
+    #[test]
+    fn wrong_patterns() {
+        assert!(Exclude::new([""; 0]).unwrap().is_none());
+        for wrong in ["", "/", "//", "[", "{a"] {
+            assert!(Exclude::new([wrong]).is_err(), "{wrong}");
+        }
+    }
+}

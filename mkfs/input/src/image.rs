@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads a daxfs image into a tree.
+
+use super::blob::Blob;
+use daxfs_check as check;
+use daxfs_check::memory::FileMemory;
+use daxfs_reader::{self as image, Content, FileType, Image, Inode, Memory, Superblock};
+use daxfs_writer::build::Builder;
+use daxfs_writer::origin::Origin;
+use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, Xattr, XattrSet, ROOT};
+use daxfs_writer::{Error, Result};
+use std::path::Path;
+
+/// Add the files of the image in `blob` to the tree.
+pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
+    let path = &blob.path;
+    let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
+    if let Some(finding) = check::first(&memory) {
+        return Err(Error::image(path, finding));
+    }
+    let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
+    let image = Image::new(&memory, &superblock);
+
+    let origin = builder.tree.origins.len() as u32;
+    let container = blob.container()?;
+    builder.tree.origins.push(Origin::file(path, container));
+    let mut reader = Reader {
+        builder,
+        image: &image,
+        path,
+        origin,
+        nodes: vec![None; superblock.inode_count() as usize + 1],
+    };
+    reader.root().and_then(|mut pending| {
+        while let Some((id, inode)) = pending.pop() {
+            reader.directory(id, &inode, &mut pending)?;
+        }
+        Ok(())
+    })
+}
+
+struct Reader<'a, M> {
+    builder: &'a mut Builder,
+    image: &'a Image<'a, M>,
+    path: &'a Path,
+    origin: u32,
+    /// The node of each inode that was read.
+    nodes: Vec<Option<NodeId>>,
+}
+
+impl<M: Memory> Reader<'_, M> {
+    fn failed(&self, error: image::Error) -> Error {
+        Error::image(self.path, error)
+    }
+
+    fn root(&mut self) -> Result<Vec<(NodeId, Inode)>> {
+        let root = self.image.root().map_err(|error| self.failed(error))?;
+        let attributes = self.attributes(&root)?;
+        self.builder.describe(ROOT, attributes, self.origin);
+        Ok(vec![(ROOT, root)])
+    }
+
+    fn directory(
+        &mut self,
+        id: NodeId,
+        inode: &Inode,
+        pending: &mut Vec<(NodeId, Inode)>,
+    ) -> Result<()> {
+        let Content::Directory(directory) = inode.content else {
+            return Ok(());
+        };
+        let image = self.image;
+        let mut entries = image.list(&directory, 0);
+        while let Some(entry) = entries.next() {
+            let (entry, name) = entry.map_err(|error| self.failed(error))?;
+            let child = image.inode(entry.ino).map_err(|error| self.failed(error))?;
+            let kept = self.builder.tree.keep_name(name);
+            if child.file_type != FileType::Directory {
+                let node = match self.nodes[child.ino as usize] {
+                    Some(node) => node,
+                    None => self.add(id, kept, &child)?,
+                };
+                self.builder.set(id, kept, node);
+                continue;
+            }
+            let present = self.builder.find(id, name);
+            let node = match present.filter(|&id| self.builder.is_directory(id)) {
+                Some(present) => {
+                    let attributes = self.attributes(&child)?;
+                    self.builder.describe(present, attributes, self.origin);
+                    present
+                }
+                None => {
+                    let node = self.add(id, kept, &child)?;
+                    self.builder.set(id, kept, node);
+                    node
+                }
+            };
+            pending.push((node, child));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, parent: NodeId, name: Name, inode: &Inode) -> Result<NodeId> {
+        let kind = match inode.content {
+            Content::Regular { data } => Kind::Regular {
+                size: inode.size,
+                place: Place::Part(data),
+            },
+            Content::Directory(_) => Kind::Directory(Vec::new()),
+            Content::Symlink { target, length } => {
+                let mut bytes = vec![0; length.into()];
+                let read = self.image.symlink(target, &mut bytes);
+                read.map_err(|error| self.failed(error))?;
+                Kind::Symlink(bytes.into())
+            }
+            Content::Device { major, minor } => Kind::Device {
+                file_type: inode.file_type,
+                major,
+                minor,
+            },
+            Content::Special if inode.file_type == FileType::Fifo => Kind::Fifo,
+            Content::Special => Kind::Socket,
+        };
+        let attributes = self.attributes(inode)?;
+        let id = self.builder.add(Node {
+            attributes,
+            parent,
+            name,
+            origin: self.origin,
+            kind,
+        })?;
+        self.nodes[inode.ino as usize] = Some(id);
+        Ok(id)
+    }
+
+    fn attributes(&mut self, inode: &Inode) -> Result<Attributes> {
+        let memory = self.image.memory();
+        let mut set = XattrSet::new();
+        let xattrs = self.image.xattrs(inode);
+        for xattr in xattrs.map_err(|error| self.failed(error))? {
+            let xattr = xattr.map_err(|error| self.failed(error))?;
+            let mut name = vec![0; xattr.name_len.into()];
+            let mut value = vec![0; xattr.value_len as usize];
+            memory
+                .read(xattr.name, &mut name)
+                .and_then(|()| memory.read(xattr.value, &mut value))
+                .map_err(|error| self.failed(error))?;
+            set.push(Xattr {
+                prefix: xattr.prefix,
+                name: name.into(),
+                value: value.into(),
+            });
+        }
+        Ok(Attributes {
+            permissions: inode.permissions(),
+            uid: inode.uid,
+            gid: inode.gid,
+            mtime: (inode.mtime_sec, inode.mtime_nsec),
+            xattrs: self.builder.tree.keep_xattrs(set),
+        })
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads the entries of directories, several at a time.
+
+use crate::exclude::Exclude;
+use crate::xattr::XattrReader;
+use daxfs_reader::FileType;
+use daxfs_writer::directory::{Directory, PATH_MAX};
+use daxfs_writer::tree::XattrSet;
+use daxfs_writer::{Error, Result};
+use rayon::prelude::*;
+use rustix::fs::{fstat, readlinkat, statat, AtFlags, OFlags, RawDir, Stat};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes of directory entries that are read at a time.
+const LISTING: usize = 64 << 10;
+
+/// Entries of a directory that are kept in memory at a time.
+const ENTRIES: usize = 4096;
+
+/// Entries that one thread reads alone, because starting others would take longer.
+const FEW: usize = 64;
+
+/// An open directory and its entries.
+pub(crate) struct Listing {
+    /// Name in messages.
+    pub path: PathBuf,
+    /// Below the root.
+    relative: PathBuf,
+    fd: OwnedFd,
+    /// Without `.` and `..`.
+    names: Vec<CString>,
+    /// Facts about all of them, if they are few.
+    entries: Option<Vec<Result<Option<Found>>>>,
+}
+
+/// Facts about a file.
+pub(crate) struct Found {
+    /// Its name.
+    pub name: CString,
+    /// Its inode.
+    pub stat: Stat,
+    /// Target of a symlink.
+    pub target: Option<CString>,
+    /// Its extended attributes.
+    pub xattrs: XattrSet,
+    /// Names of extended attributes that no image can store.
+    pub unknown: Vec<Vec<u8>>,
+}
+
+impl Listing {
+    /// List the directory at `relative` in `directory`, which is the root if `root`. `path` is its
+    /// name in messages.
+    pub fn new(
+        directory: &Directory,
+        relative: PathBuf,
+        path: PathBuf,
+        root: bool,
+    ) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let opened = directory.open_below(&relative, flags);
+        let fd = opened.map_err(|error| match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP if !root => {
+                Error::changed(&path, "removed or replaced")
+            }
+            error => Error::io(&path, "open the directory", error),
+        })?;
+        let names = list(&fd).map_err(|error| Error::io(&path, "list the directory", error))?;
+        Ok(Listing {
+            path,
+            relative,
+            fd,
+            names,
+            entries: None,
+        })
+    }
+
+    /// Read the entries, if they are few, except those that `exclude` matches.
+    pub fn read(&mut self, exclude: Option<&Exclude>) {
+        if self.names.len() <= ENTRIES {
+            self.entries = Some(self.entries(&self.names, exclude));
+        }
+    }
+
+    /// Pass all entries except those that `exclude` matches to `take`, in the order of the
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first entry that cannot be read or taken.
+    pub fn each(
+        &mut self,
+        exclude: Option<&Exclude>,
+        mut take: impl FnMut(Found, &Path) -> Result<()>,
+    ) -> Result<()> {
+        let mut give = |entries: Vec<Result<Option<Found>>>| -> Result<()> {
+            for entry in entries {
+                if let Some(found) = entry? {
+                    let path = self.path.join(OsStr::from_bytes(found.name.to_bytes()));
+                    take(found, &path)?;
+                }
+            }
+            Ok(())
+        };
+        if let Some(entries) = self.entries.take() {
+            return give(entries);
+        }
+        for names in self.names.chunks(ENTRIES) {
+            give(self.entries(names, exclude))?;
+        }
+        Ok(())
+    }
+
+    /// Examine the directory itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn stat(&self) -> Result<Stat> {
+        fstat(&self.fd).map_err(|error| Error::io(&self.path, "examine", error))
+    }
+
+    fn entries(&self, names: &[CString], exclude: Option<&Exclude>) -> Vec<Result<Option<Found>>> {
+        // The path may be too long for the kernel: use the open directory.
+        let access = match self.path.as_os_str().len() + 1 + 255 <= PATH_MAX {
+            true => self.path.clone(),
+            false => format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into(),
+        };
+        names
+            .par_iter()
+            .with_min_len(FEW)
+            .map_init(XattrReader::new, |xattrs, name| {
+                self.entry(name, &access, exclude, xattrs)
+            })
+            .collect()
+    }
+
+    fn entry(
+        &self,
+        name: &CStr,
+        access: &Path,
+        exclude: Option<&Exclude>,
+        xattrs: &mut XattrReader,
+    ) -> Result<Option<Found>> {
+        let bytes = OsStr::from_bytes(name.to_bytes());
+        let path = || self.path.join(bytes);
+        let stat = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Err(Error::changed(&path(), "removed")),
+            other => other.map_err(|error| Error::io(&path(), "examine", error))?,
+        };
+        let file_type = file_type(&stat);
+        if let Some(exclude) = exclude {
+            let directory = file_type == Some(FileType::Directory);
+            if exclude.matches(&self.relative.join(bytes), directory) {
+                return Ok(None);
+            }
+        }
+        let target = match file_type {
+            Some(FileType::Symlink) => {
+                let target = readlinkat(&self.fd, name, Vec::new());
+                Some(target.map_err(|error| Error::io(&path(), "read the symlink", error))?)
+            }
+            _ => None,
+        };
+        let mut unknown = Vec::new();
+        let xattrs = xattrs.read(&access.join(bytes), path, |name| unknown.push(name.into()))?;
+        Ok(Some(Found {
+            name: name.into(),
+            stat,
+            target,
+            xattrs,
+            unknown,
+        }))
+    }
+}
+
+/// Return the type of file in a `stat` structure.
+pub(crate) fn file_type(stat: &Stat) -> Option<FileType> {
+    FileType::of_mode((stat.st_mode & 0o170_000) as u16)
+}
+
+/// Return the names in a directory, without `.` and `..`.
+fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    let mut buffer = vec![MaybeUninit::uninit(); LISTING];
+    let mut listing = RawDir::new(fd, &mut buffer);
+    while let Some(entry) = listing.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}

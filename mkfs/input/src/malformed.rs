@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be wrong with a member of an archive.
+
+use daxfs_reader::layout::NAME_MAX;
+use std::error::Error as StdError;
+
+/// Why a member cannot become a file of a tree.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("the map of a sparse file is malformed")]
+    SparseMap,
+    #[error("the map of a sparse file is malformed at {0}")]
+    SparseMapAt(u64),
+    #[error("the map of a sparse file is too long")]
+    LongSparseMap,
+    #[error("the map of a sparse file has {map} bytes, the archive {stored}")]
+    SparseBytes { map: u64, stored: u64 },
+    #[error("the size of a sparse file is malformed")]
+    SparseSize,
+    #[error("an extended header is malformed")]
+    ExtendedHeader,
+    #[error("the extended header {key} has the value '{value}'")]
+    Record { key: String, value: String },
+    #[error("the name '{0}' leads out of the tree; make the archive without '..'")]
+    Outside(String),
+    #[error("'{0}' has a name of more than {NAME_MAX} bytes")]
+    LongName(String),
+    #[error("'{0}' contains NUL")]
+    NameWithNul(String),
+    #[error("the root of the tree is not a directory")]
+    Root,
+    #[error("a symlink's target has {0} bytes")]
+    SymlinkLength(usize),
+    #[error("a symlink's target contains NUL")]
+    SymlinkWithNul,
+    #[error("a hard link to '{0}', which is not there")]
+    LinkToNothing(String),
+    #[error("a hard link to the directory '{0}'")]
+    LinkToDirectory(String),
+    #[error("there is no directory '{0}'")]
+    NoDirectory(String),
+    #[error("'{0}' is not a directory")]
+    NotDirectory(String),
+    #[error("the symlink '{0}' leads nowhere")]
+    SymlinkLoop(String),
+    #[error(transparent)]
+    Device(#[from] crate::scan::DeviceError),
+    #[error("has the extended attribute '{0}', whose name has a NUL")]
+    XattrName(String),
+    #[error("has an access control list with the entry '{0}'")]
+    AclEntry(String),
+    #[error("has an access control list with the entry '{0}': there is no such user or group here; make the archive with numeric owners")]
+    AclName(String),
+    #[error(transparent)]
+    Acl(#[from] daxfs_writer::acl::Error),
+    /// The attributes of the file `name` are malformed.
+    #[error("'{name}' {source}")]
+    Attributes {
+        name: String,
+        source: Box<Malformed>,
+    },
+}
+
+/// Something is wrong with the member that starts at byte `at` of an archive.
+#[derive(Debug, thiserror::Error)]
+#[error("{why} (member at byte {at})")]
+pub(crate) struct AtMember {
+    pub at: u64,
+    #[source]
+    pub why: Box<dyn StdError + Send + Sync>,
+}
+
+/// Why a member was refused: for itself, or for an error of the tree or the archive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error(transparent)]
+    Error(#[from] daxfs_writer::Error),
+}
+
+impl From<crate::scan::DeviceError> for Refusal {
+    fn from(error: crate::scan::DeviceError) -> Self {
+        Malformed::from(error).into()
+    }
+}

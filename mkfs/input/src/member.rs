@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Members of archives, and their places in a tree.
+
+use super::oci::Lower;
+use crate::malformed::{Malformed, Refusal};
+use crate::scan::device;
+use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
+use daxfs_reader::FileType;
+use daxfs_writer::build::Builder;
+use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, XattrSet, ROOT};
+use daxfs_writer::Result;
+use std::collections::{HashSet, VecDeque};
+
+/// Limit of symlinks in the path of a file, as in Linux.
+const LINKS: usize = 40;
+
+/// A member of an archive.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Path in the archive.
+    pub path: Vec<u8>,
+    pub permissions: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: (i64, u32),
+    pub xattrs: XattrSet,
+    pub what: What,
+    /// Offset in the archive.
+    pub at: u64,
+}
+
+/// Type and content of a member.
+#[derive(Debug)]
+pub(super) enum What {
+    Regular {
+        size: u64,
+        place: Place,
+    },
+    Directory,
+    Symlink(Vec<u8>),
+    /// Another name of the member with this path.
+    HardLink(Vec<u8>),
+    /// Major and minor number.
+    Device(FileType, (u32, u32)),
+    Fifo,
+}
+
+impl What {
+    /// Return the file type; a hard link has none.
+    pub fn file_type(&self) -> Option<FileType> {
+        Some(match self {
+            What::Regular { .. } => FileType::Regular,
+            What::Directory => FileType::Directory,
+            What::Symlink(_) => FileType::Symlink,
+            What::HardLink(_) => return None,
+            What::Device(file_type, _) => *file_type,
+            What::Fifo => FileType::Fifo,
+        })
+    }
+}
+
+/// Return the names in a path, without empty ones and dots.
+///
+/// # Errors
+///
+/// [`Malformed`] if no image can have it.
+pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, Malformed> {
+    let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
+    let mut names = Vec::new();
+    for name in path.split(|&byte| byte == b'/') {
+        match name {
+            b"" | b"." => (),
+            b".." => return Err(Malformed::Outside(shown())),
+            name if name.len() > NAME_MAX => return Err(Malformed::LongName(shown())),
+            name if name.contains(&0) => return Err(Malformed::NameWithNul(shown())),
+            name => names.push(name),
+        }
+    }
+    Ok(names)
+}
+
+/// Nodes that an archive added to a tree, and the directories above them.
+#[derive(Default)]
+pub(super) struct Touched {
+    nodes: HashSet<NodeId>,
+    /// Names of hard links, whose nodes may have been there before.
+    links: HashSet<(NodeId, Vec<u8>)>,
+}
+
+impl Touched {
+    /// Return true if it has `node`, or the hard link `name` in `parent`.
+    pub fn has(&self, parent: NodeId, name: &[u8], node: NodeId) -> bool {
+        self.nodes.contains(&node) || self.links.contains(&(parent, name.to_vec()))
+    }
+}
+
+/// Adds members to a tree.
+pub(super) struct Placer<'a, 'b> {
+    builder: &'a mut Builder,
+    /// Number of the members' origin.
+    origin: u32,
+    /// Lower layers, from which directories and targets of hard links are copied on demand.
+    pub below: Option<&'a mut Lower<'b>>,
+    /// Records added nodes, and the directories above them.
+    pub touched: Option<Touched>,
+}
+
+impl<'a> Placer<'a, '_> {
+    /// Create a placer for members of the origin with that number.
+    pub fn new(builder: &'a mut Builder, origin: u32) -> Self {
+        Placer {
+            builder,
+            origin,
+            below: None,
+            touched: None,
+        }
+    }
+
+    fn touch(&mut self, id: NodeId) {
+        if let Some(touched) = &mut self.touched {
+            touched.nodes.insert(id);
+        }
+    }
+
+    /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
+    pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
+        let names = components(&member.path)?;
+        let attributes = Attributes {
+            permissions: member.permissions,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            xattrs: self.builder.tree.keep_xattrs(member.xattrs),
+        };
+        let Some((name, parents)) = names.split_last() else {
+            return match member.what {
+                What::Directory => {
+                    self.builder.describe(ROOT, attributes, self.origin);
+                    self.touch(ROOT);
+                    Ok(())
+                }
+                _ => Err(Malformed::Root.into()),
+            };
+        };
+        let parent = self.walk(parents, true)?;
+        let kind = match member.what {
+            What::HardLink(target) => return self.link(parent, name, &target),
+            What::Directory => {
+                let present = self.builder.find(parent, name);
+                if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
+                    self.builder.describe(present, attributes, self.origin);
+                    self.touch(present);
+                    return Ok(());
+                }
+                Kind::Directory(Vec::new())
+            }
+            What::Regular { size, place } => Kind::Regular { size, place },
+            What::Symlink(target) => {
+                if target.is_empty() || target.len() as u64 > SYMLINK_MAX {
+                    return Err(Malformed::SymlinkLength(target.len()).into());
+                }
+                if target.contains(&0) {
+                    return Err(Malformed::SymlinkWithNul.into());
+                }
+                Kind::Symlink(target.into())
+            }
+            What::Device(file_type, numbers) => device(file_type, numbers)?,
+            What::Fifo => Kind::Fifo,
+        };
+        let name = self.builder.tree.keep_name(name);
+        self.add(parent, name, attributes, kind)?;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        parent: NodeId,
+        name: Name,
+        attributes: Attributes,
+        kind: Kind,
+    ) -> Result<NodeId> {
+        let id = self.builder.add(Node {
+            attributes,
+            parent,
+            name,
+            origin: self.origin,
+            kind,
+        })?;
+        self.builder.set(parent, name, id);
+        self.touch(id);
+        Ok(id)
+    }
+
+    fn link(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        target: &[u8],
+    ) -> std::result::Result<(), Refusal> {
+        let shown = || String::from_utf8_lossy(target).escape_debug().to_string();
+        let names = components(target)?;
+        let found = match names.split_last() {
+            Some((last, parents)) => {
+                let directory = self.walk(parents, false)?;
+                self.entry(directory, last)?
+            }
+            None => Some(ROOT),
+        };
+        match found {
+            None => Err(Malformed::LinkToNothing(shown()).into()),
+            Some(node) if self.builder.is_directory(node) => {
+                Err(Malformed::LinkToDirectory(shown()).into())
+            }
+            Some(node) => {
+                if let Some(touched) = &mut self.touched {
+                    touched.links.insert((parent, name.to_vec()));
+                }
+                let name = self.builder.tree.keep_name(name);
+                self.builder.set(parent, name, node);
+                Ok(())
+            }
+        }
+    }
+
+    /// Return the directory that `names` lead to. Missing directories are added if `make`; symlinks
+    /// are followed within the tree.
+    pub fn walk(&mut self, names: &[&[u8]], make: bool) -> std::result::Result<NodeId, Refusal> {
+        let mut at = ROOT;
+        // The common case: no symlinks.
+        for (done, name) in names.iter().enumerate() {
+            match self.entry(at, name)? {
+                Some(next) if self.builder.is_directory(next) => {
+                    at = next;
+                    if make {
+                        self.touch(at);
+                    }
+                }
+                _ => return self.wind(at, &names[done..], make),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Return the directory in which a mark of a removed file hides something, as [`Placer::walk`]
+    /// does.
+    ///
+    /// Return `None` if a file is in the way, or a symlink that these members brought: it has
+    /// replaced the directory of the layers below, with all that was in it. Some tools nevertheless
+    /// mark each file of such a directory.
+    pub fn walk_to_mark(
+        &mut self,
+        names: &[&[u8]],
+    ) -> std::result::Result<Option<NodeId>, Refusal> {
+        let mut at = ROOT;
+        for (done, name) in names.iter().enumerate() {
+            let found = self.entry(at, name)?;
+            match found.map(|id| (id, &self.builder.tree.node(id).kind)) {
+                Some((id, Kind::Directory(_))) => {
+                    at = id;
+                    self.touch(at);
+                }
+                Some((id, Kind::Symlink(_))) => {
+                    let touched = self.touched.as_ref();
+                    if touched.is_some_and(|touched| touched.has(at, name, id)) {
+                        return Ok(None);
+                    }
+                    return self.wind(at, &names[done..], true).map(Some);
+                }
+                Some(_) => return Ok(None),
+                None => return self.wind(at, &names[done..], true).map(Some),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Continue from `at`, and follow symlinks.
+    fn wind(
+        &mut self,
+        mut at: NodeId,
+        names: &[&[u8]],
+        make: bool,
+    ) -> std::result::Result<NodeId, Refusal> {
+        let mut pending: VecDeque<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
+        let mut links = 0;
+        while let Some(name) = pending.pop_front() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at = self.builder.tree.node(at).parent;
+                    continue;
+                }
+                _ => (),
+            }
+            let shown = || String::from_utf8_lossy(&name).escape_debug().to_string();
+            let Some(next) = self.entry(at, &name)? else {
+                if !make || name.len() > NAME_MAX {
+                    return Err(Malformed::NoDirectory(shown()).into());
+                }
+                let kept = self.builder.tree.keep_name(&name);
+                at = self.builder.imply(at, kept, self.origin)?;
+                self.touch(at);
+                continue;
+            };
+            match &self.builder.tree.node(next).kind {
+                Kind::Directory(_) => {
+                    at = next;
+                    if make {
+                        self.touch(at);
+                    }
+                }
+                Kind::Symlink(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Malformed::SymlinkLoop(shown()).into());
+                    }
+                    if target.starts_with(b"/") {
+                        at = ROOT;
+                    }
+                    for name in target.rsplit(|&byte| byte == b'/') {
+                        pending.push_front(name.to_vec());
+                    }
+                }
+                _ => return Err(Malformed::NotDirectory(shown()).into()),
+            }
+        }
+        Ok(at)
+    }
+
+    /// Find `name` in `parent`. If only a lower layer has it, copy it from there.
+    pub fn entry(&mut self, parent: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+        if let Some(id) = self.builder.find(parent, name) {
+            return Ok(Some(id));
+        }
+        if self.below.is_none() {
+            return Ok(None);
+        }
+        let mut path = vec![name.to_vec()];
+        let mut at = parent;
+        while at != ROOT {
+            let node = self.builder.tree.node(at);
+            path.push(self.builder.tree.name(&node.name).to_vec());
+            at = node.parent;
+        }
+        path.reverse();
+        let found = match &mut self.below {
+            Some(below) => below.find(&mut self.builder.tree, &path)?,
+            None => None,
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let name = self.builder.tree.keep_name(name);
+        let id = self.builder.add(Node {
+            attributes: found.attributes,
+            parent,
+            name,
+            origin: found.origin,
+            kind: found.kind,
+        })?;
+        self.builder.set(parent, name, id);
+        Ok(Some(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let names = |path: &'static str| components(path.as_bytes());
+        assert_eq!(names("/a//b/./c/"), Ok(vec![&b"a"[..], b"b", b"c"]));
+        assert_eq!(names("./"), Ok(vec![]));
+        for wrong in ["..", "a/../b", "/..", "a\0b"] {
+            assert!(names(wrong).is_err(), "{wrong}");
+        }
+        assert!(components(&[b'x'; 256]).is_err());
+    }
+}

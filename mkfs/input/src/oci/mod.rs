@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Container images: OCI layouts, archives of them, and what `docker save` writes.
+
+mod layers;
+mod lower;
+mod store;
+
+use super::blob::{Blob, BlobReader};
+use daxfs_check::Progress;
+use daxfs_writer::{Error, Result};
+pub(super) use layers::{apart, flatten};
+pub(super) use lower::Lower;
+use oci_spec::image::{
+    Arch, Descriptor, Digest, DigestAlgorithm, ImageIndex, ImageManifest, MediaType, Os,
+};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256, Sha512};
+use std::io::Read;
+use std::path::Path;
+use store::Store;
+
+/// Annotation of a manifest with the name of the image.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Limit of nested indices.
+const DEPTH: usize = 8;
+
+/// Selects one of several images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    os: Os,
+    arch: Arch,
+    variant: Option<String>,
+}
+
+impl Default for Platform {
+    /// Return Linux on this machine's processor.
+    fn default() -> Self {
+        Platform {
+            os: Os::Linux,
+            arch: Arch::default(),
+            variant: None,
+        }
+    }
+}
+
+/// A text that is not a [`Platform`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64")]
+pub struct PlatformError;
+
+impl std::str::FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, PlatformError> {
+        match text.split('/').collect::<Vec<_>>()[..] {
+            [os, arch] if !os.is_empty() && !arch.is_empty() => Ok(Platform {
+                os: os.into(),
+                arch: arch.into(),
+                variant: None,
+            }),
+            [os, arch, variant] if !os.is_empty() && !arch.is_empty() && !variant.is_empty() => {
+                Ok(Platform {
+                    os: os.into(),
+                    arch: arch.into(),
+                    variant: Some(variant.into()),
+                })
+            }
+            _ => Err(PlatformError),
+        }
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.arch)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Platform {
+    fn fits(&self, descriptor: &Descriptor) -> bool {
+        descriptor.platform().as_ref().is_some_and(|platform| {
+            let variant = self.variant.is_none() || *platform.variant() == self.variant;
+            *platform.os() == self.os && *platform.architecture() == self.arch && variant
+        })
+    }
+}
+
+/// A layer: a tar archive of its changes.
+pub(super) struct Layer {
+    pub blob: Blob,
+    /// Its name: a digest.
+    pub name: String,
+}
+
+/// Verify the layers of an image in an OCI layout. Return them, the lowest first.
+pub(super) fn oci(
+    path: &Path,
+    reference: Option<&str>,
+    platform: &Platform,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>> {
+    let store = Store::open(path, scratch, progress)?;
+    store.read("oci-layout")?;
+    let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
+    let manifest = manifest(&store, index, reference, platform)?;
+    let mut layers = Vec::new();
+    for descriptor in manifest.layers() {
+        let kind = descriptor.media_type();
+        if !is_layer(kind) {
+            let why = format!("has a layer of the type {kind}, which is not a file system");
+            return Err(Error::refused(store.path(), why));
+        }
+        layers.push(Layer {
+            blob: blob(&store, descriptor, progress)?,
+            name: descriptor.digest().digest().into(),
+        });
+    }
+    Ok(layers)
+}
+
+fn is_layer(kind: &MediaType) -> bool {
+    use MediaType::{
+        ImageLayer, ImageLayerGzip, ImageLayerNonDistributable, ImageLayerNonDistributableGzip,
+        ImageLayerNonDistributableZstd, ImageLayerZstd, Other,
+    };
+    match kind {
+        ImageLayer | ImageLayerGzip | ImageLayerZstd => true,
+        ImageLayerNonDistributable
+        | ImageLayerNonDistributableGzip
+        | ImageLayerNonDistributableZstd => true,
+        Other(kind) => {
+            let kind = kind.strip_prefix("application/vnd.docker.image.rootfs.");
+            matches!(
+                kind,
+                Some("diff.tar" | "diff.tar.gzip" | "diff.tar.zstd" | "foreign.diff.tar.gzip")
+            )
+        }
+        _ => false,
+    }
+}
+
+fn is_index(kind: &MediaType) -> bool {
+    *kind == MediaType::ImageIndex
+        || *kind == MediaType::from("application/vnd.docker.distribution.manifest.list.v2+json")
+}
+
+fn is_manifest(kind: &MediaType) -> bool {
+    *kind == MediaType::ImageManifest
+        || *kind == MediaType::from("application/vnd.docker.distribution.manifest.v2+json")
+}
+
+/// Find the selected manifest in an index, which may have nested indices.
+fn manifest(
+    store: &Store,
+    mut index: ImageIndex,
+    mut reference: Option<&str>,
+    platform: &Platform,
+) -> Result<ImageManifest> {
+    for _ in 0..DEPTH {
+        // The reference is in the outermost index.
+        let chosen = choose(store.path(), index.manifests(), reference.take(), platform)?;
+        let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
+        let name = chosen.digest().to_string();
+        if !is_index(chosen.media_type()) {
+            return json(store, &name, &content);
+        }
+        index = json(store, &name, &content)?;
+    }
+    let why = "has indices that lead to one another; it is not a valid image";
+    Err(Error::refused(store.path(), why))
+}
+
+/// Return the selected descriptor of `descriptors`.
+fn choose<'a>(
+    path: &Path,
+    descriptors: &'a [Descriptor],
+    reference: Option<&str>,
+    platform: &Platform,
+) -> Result<&'a Descriptor> {
+    let mut left: Vec<&Descriptor> = descriptors
+        .iter()
+        .filter(|descriptor| {
+            is_index(descriptor.media_type()) || is_manifest(descriptor.media_type())
+        })
+        .collect();
+    let names = |left: &[&Descriptor]| {
+        let names = left.iter().map(|descriptor| match name(descriptor) {
+            Some(name) => name.into(),
+            None => descriptor.digest().to_string(),
+        });
+        names.collect::<Vec<String>>().join(", ")
+    };
+    if let Some(reference) = reference {
+        let all = names(&left);
+        left.retain(|descriptor| {
+            name(descriptor) == Some(reference) || descriptor.digest().as_ref() == reference
+        });
+        if left.is_empty() {
+            let why = format!("has no image called '{reference}'; it has: {all}");
+            return Err(Error::refused(path, why));
+        }
+    }
+    if left.len() > 1 {
+        let fitting: Vec<_> = left.iter().copied().filter(|d| platform.fits(d)).collect();
+        if fitting.is_empty() && left.iter().all(|d| d.platform().is_some()) {
+            let platforms = left.iter().filter_map(|d| d.platform().as_ref());
+            let platforms: Vec<String> = platforms
+                .map(|p| format!("{}/{}", p.os(), p.architecture()))
+                .collect();
+            let why = format!(
+                "has no image for {platform}; choose one with --platform: {}",
+                platforms.join(", ")
+            );
+            return Err(Error::refused(path, why));
+        }
+        if !fitting.is_empty() {
+            left = fitting;
+        }
+    }
+    // Variants of a platform are sorted from the most to the least specific.
+    let same = left.windows(2).all(|pair| {
+        let platforms = pair[0].platform().as_ref().zip(pair[1].platform().as_ref());
+        platforms.is_some_and(|(a, b)| a.variant() != b.variant())
+    });
+    match left[..] {
+        [] => Err(Error::refused(path, "has no image")),
+        [only] => Ok(only),
+        [first, ..] if same => Ok(first),
+        _ => {
+            let why = format!(
+                "has several images; name one after a colon: {}",
+                names(&left)
+            );
+            Err(Error::refused(path, why))
+        }
+    }
+}
+
+fn name(descriptor: &Descriptor) -> Option<&str> {
+    let annotations = descriptor.annotations().as_ref()?;
+    annotations.get(REF_NAME).map(String::as_str)
+}
+
+fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let why = format!("{name} is not understood: {error}");
+        Error::refused(store.path(), why)
+    })
+}
+
+/// Verify the blob of a descriptor and return it.
+fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
+    let digest = descriptor.digest();
+    let blob = store.get(&format!("blobs/{}/{}", digest.algorithm(), digest.digest()))?;
+    if blob.size() != descriptor.size() {
+        let why = format!(
+            "has {} bytes instead of {}; get it again",
+            blob.size(),
+            descriptor.size()
+        );
+        return Err(Error::refused(&blob.path, why));
+    }
+    let reader = BlobReader::new(&blob, progress);
+    progress.step("verifying", blob.size());
+    verify(&blob.path, reader, digest)?;
+    Ok(blob)
+}
+
+/// Compare the bytes of `reader` with a digest. `path` is its name in messages.
+fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut pass = |update: &mut dyn FnMut(&[u8])| -> Result<()> {
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => update(&buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(Error::io(path, "read the file", error)),
+            }
+        }
+    };
+    let found = match digest.algorithm() {
+        DigestAlgorithm::Sha256 => {
+            let mut hash = Sha256::new();
+            pass(&mut |bytes| hash.update(bytes))?;
+            daxfs_check::digest::hex(&hash.finalize())
+        }
+        DigestAlgorithm::Sha512 => {
+            let mut hash = Sha512::new();
+            pass(&mut |bytes| hash.update(bytes))?;
+            daxfs_check::digest::hex(&hash.finalize())
+        }
+        other => {
+            let why = format!("has a digest of the kind {other}, which is not supported");
+            return Err(Error::refused(path, why));
+        }
+    };
+    if found != digest.digest() {
+        let why = format!("does not have its digest {digest}; it is damaged, get it again");
+        return Err(Error::refused(path, why));
+    }
+    Ok(())
+}
+
+/// An image in manifest.json of `docker save`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// The relevant fields of an image's configuration.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+/// Verify the layers of an image in an archive of `docker save`. Return them, the lowest first.
+pub(super) fn docker(
+    path: &Path,
+    reference: Option<&str>,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<Layer>> {
+    let store = Store::open(path, scratch, progress)?;
+    if !store.has("manifest.json") && store.has("index.json") {
+        let why = "is an OCI image, not docker's; write oci: before the path";
+        return Err(Error::refused(store.path(), why));
+    }
+    let images: Vec<Saved> = json(&store, "manifest.json", &store.read("manifest.json")?)?;
+    let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
+    let all: Vec<String> = images.iter().flat_map(tags).collect();
+    let mut left: Vec<&Saved> = images.iter().collect();
+    if let Some(reference) = reference {
+        left.retain(|image| tags(image).iter().any(|tag| tag == reference));
+    }
+    let image = match left[..] {
+        [image] => image,
+        _ => {
+            let why = match reference {
+                Some(reference) => format!(
+                    "has no image called '{reference}'; it has: {}",
+                    all.join(", ")
+                ),
+                None => format!(
+                    "has several images; name one after a colon: {}",
+                    all.join(", ")
+                ),
+            };
+            return Err(Error::refused(store.path(), why));
+        }
+    };
+    let config: Config = json(&store, &image.config, &store.read(&image.config)?)?;
+    let digests = config.rootfs.diff_ids;
+    if digests.len() != image.layers.len() {
+        let why = format!(
+            "has {} layers and {} digests for them; it is damaged",
+            image.layers.len(),
+            digests.len()
+        );
+        return Err(Error::refused(store.path(), why));
+    }
+    let mut layers = Vec::new();
+    for (name, digest) in image.layers.iter().zip(digests) {
+        let blob = store.get(name)?;
+        progress.step("verifying", blob.size());
+        // The digest of an archive, compressed or not.
+        verify(&blob.path, blob.decompressed(progress)?, &digest)?;
+        layers.push(Layer {
+            blob,
+            name: digest.digest().into(),
+        });
+    }
+    Ok(layers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Platform;
+
+    #[test]
+    fn platforms() {
+        for text in ["linux/amd64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "linux", "linux/", "/arm", "a/b/c/d", "a/b/"] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The parts of a container image, in a directory or in an archive.
+
+use super::super::blob::{Blob, Raw};
+use super::super::member::{components, What};
+use super::super::stream::Stream;
+use super::super::tar::Reader;
+use daxfs_check::Progress;
+use daxfs_writer::tree::Place;
+use daxfs_writer::{Error, Result};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Size limit of a description, which is read into memory.
+const DESCRIPTION: u64 = 16 << 20;
+
+/// Limit of symlinks from part to part.
+const LINKS: usize = 40;
+
+/// The parts of a container image, by name.
+pub struct Store {
+    path: PathBuf,
+    parts: Parts,
+}
+
+enum Parts {
+    Directory,
+    Archive {
+        /// The archive.
+        whole: Blob,
+        members: HashMap<Vec<u8>, Part>,
+    },
+}
+
+enum Part {
+    /// Offset and size.
+    File(u64, u64),
+    /// A link to this part.
+    Alias(Vec<u8>),
+}
+
+impl Store {
+    /// Open the directory or archive `path`.
+    pub fn open(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Store {
+                path: path.into(),
+                parts: Parts::Directory,
+            });
+        }
+        let raw = Raw::open(path)?;
+        let path = raw.path().to_path_buf();
+        progress.step("reading", raw.size());
+        let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?);
+        let mut members = HashMap::new();
+        while let Some(member) = reader.next()? {
+            let at = member.at;
+            let name = |path: &[u8]| -> Result<Vec<u8>> {
+                Ok(components(path)
+                    .map_err(|why| reader.error(at, why))?
+                    .join(&b'/'))
+            };
+            let part = match member.what {
+                What::Regular {
+                    size,
+                    place: Place::Part(offset),
+                } => Part::File(offset, size),
+                What::HardLink(target) => Part::Alias(name(&target)?),
+                // Older archives have one file for identical layers.
+                What::Symlink(target) => Part::Alias(beside(&name(&member.path)?, &target)),
+                _ => continue,
+            };
+            members.insert(name(&member.path)?, part);
+        }
+        let (container, _) = reader.finish()?;
+        let public = matches!(&raw, Raw::Blob(blob) if blob.public);
+        let whole = Blob {
+            file: container.file,
+            path: path.clone(),
+            start: 0,
+            end: u64::MAX,
+            public,
+        };
+        Ok(Store {
+            path,
+            parts: Parts::Archive { whole, members },
+        })
+    }
+
+    /// Return its name in messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Return true if there is a part called `name`.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.parts {
+            Parts::Directory => self.path.join(name).is_file(),
+            Parts::Archive { members, .. } => members.contains_key(name.as_bytes()),
+        }
+    }
+
+    /// Return the part `name`, which must not contain components such as `..`.
+    pub fn get(&self, name: &str) -> Result<Blob> {
+        let missing = || {
+            let why = format!(
+                "has no '{}'; it is not a complete container image",
+                name.escape_debug()
+            );
+            Error::refused(&self.path, why)
+        };
+        if components(name.as_bytes()).is_err() {
+            return Err(missing());
+        }
+        match &self.parts {
+            Parts::Directory => {
+                let path = self.path.join(name);
+                if !path.exists() {
+                    return Err(missing());
+                }
+                match Raw::open(&path)? {
+                    Raw::Blob(blob) => Ok(blob),
+                    Raw::Pipe(..) => Err(Error::refused(&path, "is not a regular file")),
+                }
+            }
+            Parts::Archive { whole, members } => {
+                let mut at = name.as_bytes();
+                for _ in 0..LINKS {
+                    match members.get(at).ok_or_else(missing)? {
+                        Part::Alias(other) => at = other,
+                        Part::File(offset, size) => {
+                            let mut path = self.path.clone().into_os_string();
+                            path.push(":");
+                            path.push(OsStr::from_bytes(name.as_bytes()));
+                            return whole.part(*offset, *size, path.into());
+                        }
+                    }
+                }
+                Err(missing())
+            }
+        }
+    }
+
+    /// Return the content of the part called `name`, a description in JSON.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        read(&self.get(name)?)
+    }
+}
+
+/// Return the content of a description.
+pub fn read(blob: &Blob) -> Result<Vec<u8>> {
+    if blob.size() > DESCRIPTION {
+        let why = format!("has {} bytes, too many for a description", blob.size());
+        return Err(Error::refused(&blob.path, why));
+    }
+    let mut bytes = vec![0; blob.size() as usize];
+    let length = blob.read_at(&mut bytes, 0)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// Return the name of the target of the symlink `name`.
+fn beside(name: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
+    names.pop();
+    for component in target.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => (),
+            b".." => drop(names.pop()),
+            component => names.push(component),
+        }
+    }
+    names.join(&b'/')
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn symlinks() {
+        assert_eq!(
+            super::beside(b"a/layer.tar", b"../b/layer.tar"),
+            b"b/layer.tar"
+        );
+        assert_eq!(super::beside(b"layer.tar", b"../../x"), b"x");
+    }
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads a directory into a [`Tree`].
+
+use crate::exclude::Exclude;
+use crate::listing::{file_type, Found, Listing};
+use crate::xattr::XattrReader;
+use daxfs_reader::FileType;
+use daxfs_writer::acl;
+use daxfs_writer::build::Builder;
+use daxfs_writer::directory::Directory;
+use daxfs_writer::origin::{Bytes, Origin};
+use daxfs_writer::tree::{
+    identity, mtime, Attributes, Identity, Kind, Name, Node, NodeId, Place, Tree, XattrSet, ROOT,
+};
+use daxfs_writer::{Error, Result};
+use rayon::prelude::*;
+use rustix::fs::{major, minor, Stat};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Devices of Linux have majors of 12 bits and minors of 20.
+const MAJOR_LIMIT: u32 = 1 << 12;
+const MINOR_LIMIT: u32 = 1 << 20;
+
+/// Directories that are read at the same time.
+const TOGETHER: usize = 32;
+
+/// How to read a directory.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// The directory that the image is written to, which must not be in the tree.
+    pub output: Option<Identity>,
+    /// Leave mount points empty.
+    pub one_file_system: bool,
+    /// Files to leave out.
+    pub exclude: Option<&'a Exclude>,
+}
+
+/// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
+/// `output` is as in [`Options`].
+///
+/// # Errors
+///
+/// [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
+pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
+    let mut builder = Builder::new();
+    let options = Options {
+        output,
+        ..Options::default()
+    };
+    scan_into(&mut builder, path, &options, &mut warn)?;
+    Ok(builder.finish())
+}
+
+/// Do as [`scan`], but add the files to `builder`.
+pub(crate) fn scan_into(
+    builder: &mut Builder,
+    path: &Path,
+    options: &Options<'_>,
+    warn: &mut dyn FnMut(String),
+) -> Result<()> {
+    let merging = !builder.is_empty();
+    let origin = builder.tree.origins.len() as u32;
+    builder.tree.origins.push(Origin::directory(path)?);
+    let mut scanner = Scanner {
+        builder,
+        origin,
+        merging,
+        options,
+        directories: HashMap::new(),
+        links: HashMap::new(),
+        unknown: BTreeMap::new(),
+    };
+    scanner.root(path)?;
+    left_out(&scanner.unknown).for_each(warn);
+    Ok(())
+}
+
+struct Scanner<'a> {
+    builder: &'a mut Builder,
+    /// Number of the origin in the tree.
+    origin: u32,
+    /// The tree had files before.
+    merging: bool,
+    options: &'a Options<'a>,
+    /// All directories.
+    directories: HashMap<NodeId, Identity>,
+    /// Files with several names.
+    links: HashMap<Identity, NodeId>,
+    /// Extended attributes that cannot be stored: a file that has it, and how many do.
+    unknown: BTreeMap<Vec<u8>, (PathBuf, u64)>,
+}
+
+impl Scanner<'_> {
+    fn tree(&self) -> &Tree {
+        &self.builder.tree
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.tree().origins[self.origin as usize]
+    }
+
+    /// Return the directory that is read.
+    fn directory_handle(&self) -> Result<&Directory> {
+        match &self.origin().bytes {
+            Bytes::Directory { directory, .. } => Ok(directory),
+            Bytes::File(_) | Bytes::Nothing => {
+                let why = "not a directory; name a directory";
+                Err(Error::refused(self.origin().path(), why))
+            }
+        }
+    }
+
+    /// Return the path of a directory for messages.
+    fn shown(&self, id: NodeId) -> PathBuf {
+        self.origin().show(&self.tree().relative_path(id))
+    }
+
+    fn root(&mut self, path: &Path) -> Result<()> {
+        let stat = self.directory_handle()?.stat();
+        let stat = stat.map_err(|error| Error::io(path, "examine", error))?;
+        // The path may be a symlink, which a "." after it resolves.
+        let mut unknown = Vec::new();
+        let set = XattrReader::new().read(
+            &path.join("."),
+            || path.into(),
+            |name| unknown.push(name.into()),
+        )?;
+        let attributes = self.attributes(&stat, set, unknown, path)?;
+        self.enter(ROOT, &stat, path)?;
+        self.builder.describe(ROOT, attributes, self.origin);
+        // Directories are open only while they are read.
+        let mut pending = vec![ROOT];
+        while !pending.is_empty() {
+            let some = pending.split_off(pending.len().saturating_sub(TOGETHER));
+            let listings: Vec<Result<Listing>> = some
+                .par_iter()
+                .map(|&id| {
+                    let mut listing = self.list(id)?;
+                    listing.read(self.options.exclude);
+                    Ok(listing)
+                })
+                .collect();
+            for (id, listing) in some.into_iter().zip(listings) {
+                self.directory(id, listing?, &mut pending)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// List the names in a directory.
+    fn list(&self, id: NodeId) -> Result<Listing> {
+        let directory = self.directory_handle()?;
+        let relative = self.tree().relative_path(id);
+        Listing::new(directory, relative, self.shown(id), id == ROOT)
+    }
+
+    /// Add the entries of a directory.
+    fn directory(
+        &mut self,
+        id: NodeId,
+        mut listing: Listing,
+        pending: &mut Vec<NodeId>,
+    ) -> Result<()> {
+        let mut entries = Vec::new();
+        listing.each(self.options.exclude, |found, path| {
+            let name = self.builder.tree.keep_name(found.name.to_bytes());
+            let node = self.child(found, id, name, path, pending)?;
+            entries.push(self.tree().entry(name, node));
+            Ok(())
+        })?;
+        let stat = listing.stat()?;
+        let path = &listing.path;
+        if self.directories.get(&id) != Some(&identity(&stat)) {
+            return Err(Error::changed(path, "another directory took its place"));
+        }
+        if mtime(&stat) != self.tree().node(id).attributes.mtime {
+            return Err(Error::changed(path, "entries were added or removed"));
+        }
+        if self.merging {
+            for entry in entries {
+                self.builder.set(id, entry.name, entry.node);
+            }
+        } else {
+            self.builder.fill(id, entries);
+        }
+        Ok(())
+    }
+
+    /// Add a file, called `name` in the directory `parent`, unless the tree has it under another
+    /// name.
+    fn child(
+        &mut self,
+        found: Found,
+        parent: NodeId,
+        name: Name,
+        path: &Path,
+        pending: &mut Vec<NodeId>,
+    ) -> Result<NodeId> {
+        let stat = found.stat;
+        if file_type(&stat) == Some(FileType::Directory) {
+            return self.subdirectory(found, parent, name, path, pending);
+        }
+        let linked = stat.st_nlink > 1;
+        if linked {
+            if let Some(&node) = self.links.get(&identity(&stat)) {
+                return Ok(node);
+            }
+        }
+        let node = self.add(found, parent, name, path)?;
+        if linked {
+            self.links.insert(identity(&stat), node);
+        }
+        Ok(node)
+    }
+
+    /// Add a directory, or merge it with an existing one.
+    fn subdirectory(
+        &mut self,
+        found: Found,
+        parent: NodeId,
+        name: Name,
+        path: &Path,
+        pending: &mut Vec<NodeId>,
+    ) -> Result<NodeId> {
+        let stat = found.stat;
+        self.refuse_loop(parent, &stat, path)?;
+        let present = match self.merging {
+            true => self.builder.find(parent, found.name.to_bytes()),
+            false => None,
+        };
+        let node = match present.filter(|&present| self.builder.is_directory(present)) {
+            Some(present) => {
+                let attributes = self.attributes(&stat, found.xattrs, found.unknown, path)?;
+                self.builder.describe(present, attributes, self.origin);
+                present
+            }
+            None => self.add(found, parent, name, path)?,
+        };
+        self.enter(node, &stat, path)?;
+        let parent = self.directories.get(&parent);
+        let mounted = parent.is_none_or(|parent| parent.dev != stat.st_dev);
+        if !(self.options.one_file_system && mounted) {
+            pending.push(node);
+        }
+        Ok(node)
+    }
+
+    /// Record that `id` is the directory in `stat`.
+    fn enter(&mut self, id: NodeId, stat: &Stat, path: &Path) -> Result<()> {
+        if self.options.output == Some(identity(stat)) {
+            let why = "the image would be written into the tree it is made of; write it elsewhere";
+            return Err(Error::refused(path, why));
+        }
+        self.directories.insert(id, identity(stat));
+        Ok(())
+    }
+
+    /// Refuse a directory that contains itself through a bind mount.
+    fn refuse_loop(&self, parent: NodeId, stat: &Stat, path: &Path) -> Result<()> {
+        let mut above = parent;
+        loop {
+            if self.directories.get(&above) == Some(&identity(stat)) {
+                let same = daxfs_writer::shown(&self.shown(above));
+                let why = format!("is the same directory as {same} above it; unmount it first");
+                return Err(Error::refused(path, why));
+            }
+            if above == ROOT {
+                return Ok(());
+            }
+            above = self.tree().node(above).parent;
+        }
+    }
+
+    /// Add an inode.
+    fn add(&mut self, found: Found, parent: NodeId, name: Name, path: &Path) -> Result<NodeId> {
+        let kind = kind(&found, path)?;
+        let attributes = self.attributes(&found.stat, found.xattrs, found.unknown, path)?;
+        self.builder.add(Node {
+            attributes,
+            parent,
+            name,
+            origin: self.origin,
+            kind,
+        })
+    }
+
+    /// Return the attributes of the file at `path`. Record its `unknown` extended attributes.
+    fn attributes(
+        &mut self,
+        stat: &Stat,
+        mut xattrs: XattrSet,
+        unknown: Vec<Vec<u8>>,
+        path: &Path,
+    ) -> Result<Attributes> {
+        for name in unknown {
+            let known = self.unknown.entry(name);
+            known.or_insert_with(|| (path.into(), 0)).1 += 1;
+        }
+        let mut permissions = (stat.st_mode & 0o7777) as u16;
+        if let Some(file_type) = file_type(stat) {
+            acl::settle(&mut xattrs, &mut permissions, file_type)
+                .map_err(|why| Error::refused(path, why))?;
+        }
+        Ok(Attributes {
+            permissions,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: mtime(stat),
+            xattrs: self.builder.tree.keep_xattrs(xattrs),
+        })
+    }
+}
+
+/// Return the kind of a file. `path` is its name in messages.
+fn kind(found: &Found, path: &Path) -> Result<Kind> {
+    let stat = &found.stat;
+    Ok(match file_type(stat) {
+        Some(FileType::Regular) => Kind::Regular {
+            size: stat.st_size as u64,
+            place: Place::File {
+                identity: identity(stat),
+                mtime: mtime(stat),
+            },
+        },
+        Some(FileType::Symlink) => {
+            let target = found.target.as_ref().map(|target| target.as_bytes());
+            Kind::Symlink(target.unwrap_or_default().into())
+        }
+        Some(file_type @ (FileType::BlockDevice | FileType::CharDevice)) => {
+            let number = (major(stat.st_rdev), minor(stat.st_rdev));
+            device(file_type, number).map_err(|why| Error::refused(path, why))?
+        }
+        Some(FileType::Fifo) => Kind::Fifo,
+        Some(FileType::Socket) => Kind::Socket,
+        Some(FileType::Directory) => Kind::Directory(Vec::new()),
+        None => {
+            let why = format!("has an unknown file type (mode {:#o})", stat.st_mode);
+            return Err(Error::refused(path, why));
+        }
+    })
+}
+
+/// A device number that Linux does not support.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("device number {major}:{minor} is not supported by Linux")]
+pub struct DeviceError {
+    major: u32,
+    minor: u32,
+}
+
+/// Return a device node with that major and minor number.
+///
+/// # Errors
+///
+/// [`DeviceError`] if Linux does not support the numbers.
+pub(crate) fn device(
+    file_type: FileType,
+    (major, minor): (u32, u32),
+) -> std::result::Result<Kind, DeviceError> {
+    if major >= MAJOR_LIMIT || minor >= MINOR_LIMIT {
+        return Err(DeviceError { major, minor });
+    }
+    Ok(Kind::Device {
+        file_type,
+        major,
+        minor,
+    })
+}
+
+/// Return a line for each extended attribute that images cannot store.
+fn left_out(unknown: &BTreeMap<Vec<u8>, (PathBuf, u64)>) -> impl Iterator<Item = String> + '_ {
+    unknown.iter().map(|(name, (path, files))| {
+        let name = daxfs_writer::shown(Path::new(OsStr::from_bytes(name)));
+        let path = daxfs_writer::shown(path);
+        let others = match files - 1 {
+            0 => String::new(),
+            1 => " (and of 1 other file)".into(),
+            n => format!(" (and of {n} other files)"),
+        };
+        format!("{path}: extended attribute {name} left out{others}: images cannot store its name space")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_attributes_are_named_once() {
+        let unknown = BTreeMap::from([
+            (b"system.nfs4_acl".to_vec(), (PathBuf::from("tree/a"), 3)),
+            (b"x\n\xff".to_vec(), (PathBuf::from("tree/b"), 1)),
+        ]);
+        let lines: Vec<_> = left_out(&unknown).collect();
+        let because = "images cannot store its name space";
+        let first = "tree/a: extended attribute system.nfs4_acl left out (and of 2 other files)";
+        assert_eq!(lines[0], format!("{first}: {because}"));
+        assert_eq!(
+            lines[1],
+            format!("tree/b: extended attribute x\\n\u{fffd} left out: {because}")
+        );
+    }
+}

@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads tar streams: ustar, pax and GNU tar's, with extensions of other programs.
+
+mod pax;
+mod sparse;
+mod text;
+
+use super::member::{Member, What};
+use super::stream::Stream;
+use crate::malformed::{AtMember, Malformed};
+use crate::xattr::split_name;
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::FileType;
+use daxfs_writer::acl;
+use daxfs_writer::origin::{Container, Piece};
+use daxfs_writer::tree::{Place, Xattr, XattrSet};
+use daxfs_writer::{Error, Reason, Result};
+use pax::Records;
+use std::collections::BTreeMap;
+use tar::{EntryType, Header};
+
+/// Bytes of a block.
+pub(super) const BLOCK: usize = 512;
+
+/// Size limit of an extended header, which is read into memory.
+const EXTENDED: u64 = 64 << 20;
+
+/// Reads the members of an archive, one after the other.
+pub(super) struct Reader<'a> {
+    stream: Stream<'a>,
+    /// Records of global extended headers.
+    global: Records,
+    /// Pieces of the sparse files so far.
+    pieces: Vec<Piece>,
+    /// Extended attributes that images cannot store, with the number of members that have each.
+    unknown: BTreeMap<Vec<u8>, u64>,
+    warnings: Vec<String>,
+}
+
+/// A header, and the extended headers before it.
+struct Head {
+    header: Header,
+    /// Offset of the first header that belongs to the member.
+    at: u64,
+    /// It had an extended header.
+    pax: bool,
+    records: Records,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(stream: Stream<'a>) -> Self {
+        Reader {
+            stream,
+            global: Records::default(),
+            pieces: Vec::new(),
+            unknown: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Return an error about the member that begins at `at`.
+    pub fn error(&self, at: u64, why: impl Into<Reason>) -> Error {
+        let why = why.into();
+        Error::refused(self.stream.path(), AtMember { at, why })
+    }
+
+    /// Read to the end. Return the container of the members' content, and warnings.
+    pub fn finish(self) -> Result<(Container, Vec<String>)> {
+        let mut warnings = self.warnings;
+        for (name, members) in self.unknown {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let path = daxfs_writer::shown(self.stream.path());
+            warnings.push(format!(
+                "{path}: extended attribute {} of {members} members left out: images cannot store its name space",
+                name.escape_debug()
+            ));
+        }
+        let mut container = self.stream.finish()?;
+        container.pieces = self.pieces;
+        Ok((container, warnings))
+    }
+
+    /// Return the next member, if there is one.
+    pub fn next(&mut self) -> Result<Option<Member>> {
+        while let Some(head) = self.head()? {
+            if let Some(member) = self.member(head)? {
+                return Ok(Some(member));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Read a header. Return `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>> {
+        let at = self.stream.position();
+        let mut header = Header::new_old();
+        let length = self.stream.read(header.as_mut_bytes())?;
+        let bytes = header.as_bytes();
+        if length == 0 {
+            if at == 0 {
+                let why = "is empty and not an archive";
+                return Err(Error::refused(self.stream.path(), why));
+            }
+            let path = daxfs_writer::shown(self.stream.path());
+            self.warnings.push(format!(
+                "{path}: the archive has no end mark; make sure that it was not cut short"
+            ));
+            return Ok(None);
+        }
+        if length < BLOCK {
+            return Err(self.stream.cut_short());
+        }
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        // Both sums are in use. The field itself counts as blanks.
+        let field = 148..156;
+        let (mut unsigned, mut signed) = (0i64, 0i64);
+        for (place, &byte) in bytes.iter().enumerate() {
+            let byte = if field.contains(&place) { b' ' } else { byte };
+            unsigned += i64::from(byte);
+            signed += i64::from(byte as i8);
+        }
+        let sum = number(&bytes[field]);
+        if sum != Some(unsigned) && sum != Some(signed) {
+            let why = match at {
+                0 => "is neither a tar archive nor a daxfs image".to_string(),
+                at => format!("is damaged: no member's header at byte {at}; get it again"),
+            };
+            return Err(Error::refused(self.stream.path(), why));
+        }
+        Ok(Some(header))
+    }
+
+    /// Read headers up to and including that of a member.
+    fn head(&mut self) -> Result<Option<Head>> {
+        let at = self.stream.position();
+        let mut records = self.global.clone();
+        let mut pax = false;
+        while let Some(header) = self.header()? {
+            let size = |reader: &Self| reader.field(at, "size", &header.as_old().size);
+            match header.entry_type().as_byte() {
+                b'g' => {
+                    let bytes = self.extended(at, size(self)?)?;
+                    let mut global = std::mem::take(&mut self.global);
+                    global.add(&bytes).map_err(|why| self.error(at, why))?;
+                    self.global = global;
+                    records.add(&bytes).map_err(|why| self.error(at, why))?;
+                }
+                b'x' | b'X' => {
+                    let bytes = self.extended(at, size(self)?)?;
+                    records.add(&bytes).map_err(|why| self.error(at, why))?;
+                    pax = true;
+                }
+                b'L' => records.path = Some(until_nul(self.extended(at, size(self)?)?)),
+                b'K' => records.link = Some(until_nul(self.extended(at, size(self)?)?)),
+                _ => {
+                    return Ok(Some(Head {
+                        header,
+                        at,
+                        pax,
+                        records,
+                    }))
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Return the content of an extended header.
+    fn extended(&mut self, at: u64, size: u64) -> Result<Vec<u8>> {
+        if size > EXTENDED {
+            return Err(self.error(at, format!("an extended header has {size} bytes")));
+        }
+        let mut bytes = vec![0; size as usize];
+        self.stream.read_exact(&mut bytes)?;
+        self.pad(size)?;
+        Ok(bytes)
+    }
+
+    /// Skip the padding of the last block of `size` bytes; it may be missing at the end of the
+    /// archive.
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let mut block = [0; BLOCK];
+        let length = (size.next_multiple_of(BLOCK as u64) - size) as usize;
+        self.stream.read(&mut block[..length]).map(drop)
+    }
+
+    /// Return the number in a field of the member at `at`.
+    fn field(&self, at: u64, name: &str, field: &[u8]) -> Result<u64> {
+        let value = number(field).and_then(|value| u64::try_from(value).ok());
+        value.ok_or_else(|| self.error(at, format!("its {name} is malformed")))
+    }
+
+    fn id(&self, at: u64, name: &str, field: &[u8], record: Option<u32>) -> Result<u32> {
+        if let Some(id) = record {
+            return Ok(id);
+        }
+        let value = self.field(at, name, field)?;
+        u32::try_from(value).map_err(|_| self.error(at, format!("its {name} is {value}")))
+    }
+
+    /// Return the member of a header, or `None` if images have nothing like it.
+    fn member(&mut self, mut head: Head) -> Result<Option<Member>> {
+        let at = head.at;
+        let header = head.header.clone();
+        let old = header.as_old();
+        let path = head.records.sparse.name.take().or(head.records.path.take());
+        let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let link = head.records.link.take();
+        let link = link
+            .or_else(|| header.link_name_bytes().map(Into::into))
+            .unwrap_or_default();
+        let mut size = match head.records.size {
+            Some(size) => size,
+            None => self.field(at, "size", &old.size)?,
+        };
+        // Other types have no content, even if the header has a size.
+        let kind = header.entry_type();
+        let what = match kind.as_byte() {
+            b'1' => {
+                if !head.pax {
+                    size = 0;
+                }
+                self.content(size)?;
+                What::HardLink(link)
+            }
+            b'2' => What::Symlink(link),
+            b'3' => What::Device(FileType::CharDevice, self.device(&head)?),
+            b'4' => What::Device(FileType::BlockDevice, self.device(&head)?),
+            b'5' => What::Directory,
+            // The names in a directory, from an incremental archive.
+            b'D' => {
+                self.content(size)?;
+                What::Directory
+            }
+            b'6' => What::Fifo,
+            // A label of the archive.
+            b'V' => return self.content(size).map(|()| None),
+            b'M' => {
+                let why = "is continued from another volume; join the volumes first";
+                return Err(self.error(at, why));
+            }
+            b'\0' | b'0' if path.ends_with(b"/") => {
+                self.content(size)?;
+                What::Directory
+            }
+            b'\0' | b'0' | b'7' | b'S' => self.regular(&head, kind, size)?,
+            other => {
+                let shown = daxfs_writer::shown(self.stream.path());
+                let path = String::from_utf8_lossy(&path).escape_debug().to_string();
+                let kind = char::from(other).escape_default();
+                self.warnings.push(format!(
+                    "{shown}: {path} has the unknown type '{kind}' and is taken for a regular file"
+                ));
+                self.regular(&head, EntryType::Regular, size)?
+            }
+        };
+        let mtime = match head.records.mtime {
+            Some(mtime) => mtime,
+            None => match number(&old.mtime) {
+                Some(seconds) => (seconds, 0),
+                None => return Err(self.error(at, "its time is malformed")),
+            },
+        };
+        let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
+        let uid = self.id(at, "owner", &old.uid, head.records.uid)?;
+        let gid = self.id(at, "group", &old.gid, head.records.gid)?;
+        let mut xattrs = XattrSet::new();
+        // A hard link has the attributes of its target.
+        if let Some(file_type) = what.file_type() {
+            let name = || String::from_utf8_lossy(&path).escape_debug().to_string();
+            xattrs = self
+                .xattrs(head)
+                .and_then(|mut set| {
+                    acl::settle(&mut set, &mut permissions, file_type)?;
+                    Ok(set)
+                })
+                .map_err(|source| {
+                    let (name, source) = (name(), Box::new(source));
+                    self.error(at, Malformed::Attributes { name, source })
+                })?;
+        }
+        Ok(Some(Member {
+            permissions,
+            uid,
+            gid,
+            mtime,
+            xattrs,
+            path,
+            what,
+            at,
+        }))
+    }
+
+    /// Skip content.
+    fn content(&mut self, size: u64) -> Result<()> {
+        self.stream.skip(size)?;
+        self.pad(size)
+    }
+
+    /// Keep the content of a regular file of which the archive has `stored` bytes.
+    fn regular(&mut self, head: &Head, kind: EntryType, stored: u64) -> Result<What> {
+        let at = head.at;
+        let sparse = &head.records.sparse;
+        let mut in_map = 0;
+        let found = match (head.header.as_gnu(), sparse.size) {
+            (Some(header), _) if kind.is_gnu_sparse() => {
+                Some(sparse::old(header, &mut self.stream)?)
+            }
+            (_, Some(size)) if sparse.major == Some(1) => {
+                let map = sparse::new(&mut self.stream, stored)?;
+                Some(map.map(|(map, used)| {
+                    in_map = used;
+                    (map, size)
+                }))
+            }
+            (_, Some(size)) => sparse.map.clone().map(|map| Ok((map, size))),
+            _ => None,
+        };
+        let Some(found) = found else {
+            let offset = self.stream.keep(stored)?;
+            self.pad(stored)?;
+            return Ok(What::Regular {
+                size: stored,
+                place: Place::Part(offset),
+            });
+        };
+        let (map, size) = found.map_err(|why| self.error(at, why))?;
+        let data = stored.checked_sub(in_map);
+        let data = data.ok_or_else(|| self.error(at, Malformed::SparseMap))?;
+        let offset = self.stream.keep(data)?;
+        self.pad(data)?;
+        let pieces = sparse::pieces(&map, offset, data, size);
+        let pieces = pieces.map_err(|why| self.error(at, why))?;
+        let (first, count) = (self.pieces.len(), pieces.len());
+        self.pieces.extend(pieces);
+        Ok(What::Regular {
+            size,
+            place: Place::Pieces { first, count },
+        })
+    }
+
+    fn device(&self, head: &Head) -> Result<(u32, u32)> {
+        // These fields have the same offset in all formats.
+        let bytes = head.header.as_bytes();
+        let (records, at) = (&head.records, head.at);
+        Ok((
+            self.id(at, "device number", &bytes[329..337], records.major)?,
+            self.id(at, "device number", &bytes[337..345], records.minor)?,
+        ))
+    }
+
+    /// Return the extended attributes of a member.
+    fn xattrs(&mut self, head: Head) -> std::result::Result<XattrSet, Malformed> {
+        let mut set = XattrSet::new();
+        for (name, value) in head.records.xattrs {
+            if name.contains(&0) {
+                return Err(Malformed::XattrName(name.escape_ascii().to_string()));
+            }
+            match split_name(&name) {
+                Some((prefix, rest)) if rest.len() <= 255 => set.push(Xattr {
+                    prefix,
+                    name: rest.into(),
+                    value: value.into(),
+                }),
+                _ => *self.unknown.entry(name).or_default() += 1,
+            }
+        }
+        let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];
+        for (prefix, text) in kinds.into_iter().zip(&head.records.acls) {
+            let Some(text) = text else {
+                continue;
+            };
+            let list = text::binary(text)?;
+            if let (Some(list), false) = (list, set.iter().any(|xattr| xattr.prefix == prefix)) {
+                set.push(Xattr {
+                    prefix,
+                    name: Box::default(),
+                    value: list.into(),
+                });
+            }
+        }
+        Ok(set)
+    }
+}
+
+fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().position(|&byte| byte == 0);
+    bytes.truncate(end.unwrap_or(bytes.len()));
+    bytes
+}
+
+/// Return the number in a header's field: octal digits, or, if the first bit is set, binary.
+pub(super) fn number(field: &[u8]) -> Option<i64> {
+    let (&first, rest) = field.split_first()?;
+    if first & 0x80 != 0 {
+        // Two's complement without the first bit.
+        let start = i128::from(((first << 1) as i8) >> 1);
+        let mut value = start;
+        for &byte in rest {
+            value = value.checked_mul(256)? + i128::from(byte);
+        }
+        return i64::try_from(value).ok();
+    }
+    let text = field
+        .iter()
+        .copied()
+        .skip_while(|byte| matches!(byte, b' ' | 0));
+    let mut value = 0i64;
+    let mut text = text.peekable();
+    while let Some(digit) = text.next_if(|byte| (b'0'..b'8').contains(byte)) {
+        value = value.checked_mul(8)?.checked_add(i64::from(digit - b'0'))?;
+    }
+    text.all(|byte| matches!(byte, b' ' | 0)).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers() {
+        for (field, expected) in [
+            (&b"0000644\0"[..], 0o644),
+            (b"   644 \0", 0o644),
+            (b"644", 0o644),
+            (b"77777777777 ", 0o77_777_777_777),
+            (b"", 0),
+            (b"\0\0\0", 0),
+            (b"\x80\0\0\0\0\0\0\x03\0\0\0\0", 3 << 32),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", -1),
+            (b"\xff\xff\xff\xff\x80\0\0\0", -0x8000_0000),
+        ] {
+            let found = number(field);
+            assert_eq!(found, (!field.is_empty()).then_some(expected), "{field:?}");
+        }
+        for wrong in [
+            &b"8"[..],
+            b"0x1",
+            b"1 2",
+            b"-1",
+            b"7777777777777777777777777",
+            b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            assert_eq!(number(wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The records of extended headers: those of POSIX's pax(1), and extensions.
+
+use super::sparse::Map;
+use crate::malformed::Malformed;
+use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+
+/// Records of extended headers for the next member, or for all following ones.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    pub path: Option<Vec<u8>>,
+    pub link: Option<Vec<u8>>,
+    pub size: Option<u64>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub mtime: Option<(i64, u32)>,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    /// Extended attributes by their full names.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Access control lists as text: access, default.
+    pub acls: [Option<Vec<u8>>; 2],
+    pub sparse: Sparse,
+}
+
+/// GNU tar's records for sparse files, in three versions.
+#[derive(Clone, Debug, Default)]
+pub struct Sparse {
+    pub name: Option<Vec<u8>>,
+    /// Bytes of the whole file.
+    pub size: Option<u64>,
+    pub major: Option<u64>,
+    /// Pieces of versions 0.0 and 0.1.
+    pub map: Option<Map>,
+    /// Offset of a piece whose length follows.
+    offset: Option<u64>,
+}
+
+impl Records {
+    /// Add the records in `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+        // The length of the record in bytes, a blank, key=value and a newline.
+        while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {
+            let wrong = || Malformed::ExtendedHeader;
+            let blank = bytes.iter().take(20).position(|&byte| byte == b' ');
+            let blank = blank.ok_or_else(wrong)?;
+            let length = decimal(&bytes[..blank]).ok_or_else(wrong)?;
+            let length = usize::try_from(length).ok().filter(|&n| n <= bytes.len());
+            let length = length.filter(|&n| n > blank + 1).ok_or_else(wrong)?;
+            let (record, rest) = bytes.split_at(length);
+            let record = record[blank + 1..].strip_suffix(b"\n").ok_or_else(wrong)?;
+            let equals = record.iter().position(|&byte| byte == b'=');
+            let (key, value) = record.split_at(equals.ok_or_else(wrong)?);
+            self.set(key, &value[1..])?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        let wrong = || {
+            let key = String::from_utf8_lossy(key).into_owned();
+            let value = String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned();
+            Malformed::Record { key, value }
+        };
+        let number = || match value {
+            b"" => Ok(None),
+            _ => decimal(value).map(Some).ok_or_else(wrong),
+        };
+        let id = || match number()? {
+            Some(value) => u32::try_from(value).map(Some).map_err(|_| wrong()),
+            None => Ok(None),
+        };
+        let bytes = || (!value.is_empty()).then(|| value.to_vec());
+        match key {
+            b"path" => self.path = bytes(),
+            b"linkpath" => self.link = bytes(),
+            b"size" => self.size = number()?,
+            b"uid" => self.uid = id()?,
+            b"gid" => self.gid = id()?,
+            b"SCHILY.devmajor" => self.major = id()?,
+            b"SCHILY.devminor" => self.minor = id()?,
+            b"mtime" if value.is_empty() => self.mtime = None,
+            b"mtime" => self.mtime = Some(time(value).ok_or_else(wrong)?),
+            b"GNU.sparse.name" => self.sparse.name = bytes(),
+            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = number()?,
+            b"GNU.sparse.major" => self.sparse.major = number()?,
+            b"GNU.sparse.offset" => self.sparse.offset = number()?,
+            b"GNU.sparse.numbytes" => {
+                let offset = self.sparse.offset.take().ok_or_else(wrong)?;
+                let length = number()?.ok_or_else(wrong)?;
+                self.sparse
+                    .map
+                    .get_or_insert_default()
+                    .push((offset, length));
+            }
+            b"GNU.sparse.map" => {
+                let numbers: Option<Vec<u64>> =
+                    value.split(|&byte| byte == b',').map(decimal).collect();
+                let numbers = numbers.filter(|numbers| numbers.len() % 2 == 0);
+                let numbers = numbers.ok_or_else(wrong)?;
+                let pairs = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                self.sparse.map = Some(pairs.collect());
+            }
+            b"SCHILY.acl.access" => self.acls[0] = bytes(),
+            b"SCHILY.acl.default" => self.acls[1] = bytes(),
+            b"RHT.security.selinux" => {
+                // The kernel's own labels end with NUL.
+                let mut label = value.to_vec();
+                label.push(0);
+                self.xattr(b"security.selinux", label, false);
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.xattr(name, value.to_vec(), true);
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    let name = unescape(name).ok_or_else(wrong)?;
+                    let padded = value.contains(&b'=');
+                    let engine = if padded {
+                        BASE64_STANDARD
+                    } else {
+                        BASE64_STANDARD_NO_PAD
+                    };
+                    let value = engine.decode(value).map_err(|_| wrong())?;
+                    self.xattr(&name, value, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Set an attribute. Keep an existing one unless `replace`.
+    fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) {
+        match self.xattrs.iter_mut().find(|(other, _)| other == name) {
+            Some(present) if replace => present.1 = value,
+            Some(_) => (),
+            None => self.xattrs.push((name.into(), value)),
+        }
+    }
+}
+
+/// Parse a decimal number.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Parse seconds with decimals, which count away from zero. Round times to nanoseconds towards the
+/// past.
+fn time(text: &[u8]) -> Option<(i64, u32)> {
+    let (negative, text) = match text.strip_prefix(b"-") {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let dot = text.iter().position(|&byte| byte == b'.');
+    let (seconds, fraction) = match dot {
+        Some(dot) => (&text[..dot], &text[dot + 1..]),
+        None => (text, &b""[..]),
+    };
+    let seconds = i64::try_from(decimal(seconds)?).ok()?;
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |place: usize| u32::from(fraction.get(place).map_or(0, |byte| byte - b'0'));
+    let nanoseconds = (0..9).fold(0, |sum, place| sum * 10 + digit(place));
+    let more = fraction.iter().skip(9).any(|&byte| byte != b'0');
+    Some(match negative {
+        false => (seconds, nanoseconds),
+        true if nanoseconds == 0 && !more => (-seconds, 0),
+        true => {
+            let below = nanoseconds + u32::from(more);
+            (-seconds - 1, 1_000_000_000 - below)
+        }
+    })
+}
+
+/// Decode the escapes of URLs.
+fn unescape(name: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut rest = name;
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[2..];
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("0", (0, 0)),
+            ("1.5", (1, 500_000_000)),
+            ("-1.5", (-2, 500_000_000)),
+            ("-0.000000001", (-1, 999_999_999)),
+            ("-1", (-1, 0)),
+            ("1.1234567899", (1, 123_456_789)),
+            ("-1.0000000001", (-2, 999_999_999)),
+            ("5.", (5, 0)),
+        ] {
+            assert_eq!(time(text.as_bytes()), Some(expected), "{text}");
+        }
+        for wrong in [
+            "",
+            "-",
+            ".5",
+            "x",
+            "1.x",
+            "1e5",
+            "--1",
+            "99999999999999999999",
+        ] {
+            assert_eq!(time(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn records() {
+        let mut records = Records::default();
+        let text = b"12 path=a\n2\n28 SCHILY.xattr.user.x=\n\0=\xff\n\0\0";
+        records.add(text).unwrap();
+        assert_eq!(records.path.as_deref(), Some(&b"a\n2"[..]));
+        assert_eq!(
+            records.xattrs,
+            [(b"user.x".to_vec(), b"\n\0=\xff".to_vec())]
+        );
+        let text = b"32 LIBARCHIVE.xattr.user.x=AAA=\n32 LIBARCHIVE.xattr.user%2ey=/w\n";
+        records.add(text).unwrap();
+        assert_eq!(records.xattrs[1], (b"user.y".to_vec(), vec![0xff]));
+        assert_eq!(records.xattrs.len(), 2);
+        for wrong in [
+            &b"5 a=b\n"[..],
+            b"7 a=b\n",
+            b"x a=b\n",
+            b"4 ab\n",
+            b"99999999999999999999999 a=b\n",
+            b"10 size=x\n",
+            b"20 GNU.sparse.map=1\n",
+        ] {
+            let shown = String::from_utf8_lossy(wrong);
+            assert!(Records::default().add(wrong).is_err(), "{shown}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The maps of sparse members: the ranges of the file in the archive.
+
+use super::super::stream::Stream;
+use super::pax::decimal;
+use super::BLOCK;
+use crate::malformed::Malformed;
+use daxfs_writer::origin::Piece;
+use daxfs_writer::Result;
+use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
+
+/// Limit of pieces of a file; their map is in memory.
+const PIECES: usize = 1 << 24;
+
+/// Offset and length of each piece.
+pub type Map = Vec<(u64, u64)>;
+
+/// Read the map in a header of GNU's old format and in the blocks after it. Return it and the size
+/// of the file.
+pub fn old(
+    header: &GnuHeader,
+    stream: &mut Stream<'_>,
+) -> Result<std::result::Result<(Map, u64), Malformed>> {
+    let mut map = Map::new();
+    let mut wrong = None;
+    let mut add = |entries: &[GnuSparseHeader]| {
+        for entry in entries.iter().filter(|entry| !entry.is_empty()) {
+            let numbers = super::number(&entry.offset).zip(super::number(&entry.numbytes));
+            match numbers.map(|(a, b)| (u64::try_from(a), u64::try_from(b))) {
+                Some((Ok(offset), Ok(length))) => map.push((offset, length)),
+                _ => wrong = Some(Malformed::SparseMap),
+            }
+        }
+    };
+    add(&header.sparse);
+    let mut more = header.is_extended();
+    let mut blocks = 0;
+    while more {
+        let mut block = GnuExtSparseHeader::new();
+        stream.read_exact(block.as_mut_bytes())?;
+        add(&block.sparse);
+        more = block.is_extended();
+        blocks += 1;
+        if blocks > PIECES / block.sparse.len() {
+            return Ok(Err(Malformed::LongSparseMap));
+        }
+    }
+    if let Some(wrong) = wrong {
+        return Ok(Err(wrong));
+    }
+    let size = super::number(&header.realsize).and_then(|size| u64::try_from(size).ok());
+    Ok(size.map(|size| (map, size)).ok_or(Malformed::SparseSize))
+}
+
+/// Read the map before the data of a member in version 1.0; `size` is the size of both. Return it
+/// and its size.
+pub fn new(
+    stream: &mut Stream<'_>,
+    size: u64,
+) -> Result<std::result::Result<(Map, u64), Malformed>> {
+    let wrong = || Ok(Err(Malformed::SparseMap));
+    let mut block = [0; BLOCK];
+    let (mut at, mut used) = (BLOCK, 0);
+    // The number of pieces, then two numbers for each; a newline after every number.
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut digits: Vec<u8> = Vec::new();
+    loop {
+        let wanted = numbers
+            .first()
+            .map(|count| count.saturating_mul(2).saturating_add(1));
+        if wanted == Some(numbers.len() as u64) {
+            break;
+        }
+        if at == BLOCK {
+            if used / BLOCK as u64 >= size.div_ceil(BLOCK as u64) || numbers.len() > 2 * PIECES {
+                return wrong();
+            }
+            stream.read_exact(&mut block)?;
+            (at, used) = (0, used + BLOCK as u64);
+        }
+        match block[at] {
+            b'\n' => {
+                let Some(number) = decimal(&digits) else {
+                    return wrong();
+                };
+                numbers.push(number);
+                digits.clear();
+            }
+            _ if digits.len() > 20 => return wrong(),
+            digit => digits.push(digit),
+        }
+        at += 1;
+    }
+    let pairs = numbers[1..].chunks_exact(2).map(|pair| (pair[0], pair[1]));
+    Ok(Ok((pairs.collect(), used)))
+}
+
+/// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
+/// file has `size` bytes.
+///
+/// # Errors
+///
+/// [`Malformed`].
+pub fn pieces(
+    map: &Map,
+    offset: u64,
+    stored: u64,
+    size: u64,
+) -> std::result::Result<Vec<Piece>, Malformed> {
+    let mut pieces = Vec::new();
+    let (mut end, mut total) = (0, 0u64);
+    for &(at, length) in map {
+        let wrong = || Malformed::SparseMapAt(at);
+        let next = at.checked_add(length).ok_or_else(wrong)?;
+        if at < end || next > size {
+            return Err(wrong());
+        }
+        if length > 0 {
+            pieces.push(Piece {
+                at,
+                length,
+                offset: offset + total,
+            });
+        }
+        end = next;
+        total += length;
+    }
+    if total != stored {
+        return Err(Malformed::SparseBytes { map: total, stored });
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Archives and container images out of any bytes, and those that the fuzz target has found.
+
+use daxfs_testing::feed::feed;
+use proptest::prelude::*;
+
+/// Create a scratch directory, in memory if possible, because every image is synced.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// Test one member of each kind, and each kind after every other.
+#[test]
+fn members() {
+    let directory = scratch();
+    for mode in [0, 2, 5, 13, 6, 14, 7, 15] {
+        let texts: &[u8] = match mode % 8 {
+            5 | 6 => &[0, 0],
+            7 => &[0],
+            _ => &[],
+        };
+        let all: Vec<u8> = (0..28).flat_map(|member| [member, 0]).collect();
+        feed(&[&[mode], texts, &all].concat(), directory.path());
+        for (first, second) in (0..28).flat_map(|first| (0..28).map(move |second| (first, second)))
+        {
+            feed(
+                &[&[mode], texts, &[first, 0, second, 0]].concat(),
+                directory.path(),
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn anything(input: Vec<u8>) {
+        let directory = scratch();
+        feed(&input, directory.path());
+    }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! All integration tests of this crate in one program.
+
+mod archives;
+mod changes;
+mod documentation;
+mod golden;
+mod mutations;
+mod packing;
+mod random_trees;
+
+/// A file that is not named above would silently not be compiled.
+#[test]
+fn every_file_is_named() {
+    daxfs_testing::every_file_is_named(env!("CARGO_MANIFEST_DIR"), include_str!("main.rs"));
+}

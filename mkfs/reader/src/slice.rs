@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Images in byte slices.
+
+use crate::{Error, Memory, Problem, Result};
+
+impl Memory for &[u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(into.len())?))
+            .ok_or(Error::new(Problem::Unreadable, offset, into.len() as u64))?;
+        into.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        #[cfg(feature = "std")]
+        return crc32c::crc32c_append(crc, bytes);
+        #[cfg(not(feature = "std"))]
+        return portable(crc, bytes);
+    }
+}
+
+/// Return the CRC-32C of `bytes` that follow bytes with the CRC-32C `crc`, without special
+/// instructions.
+#[cfg(any(test, not(feature = "std")))]
+fn portable(crc: u32, bytes: &[u8]) -> u32 {
+    /// CRC-32C of each byte.
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut crc = byte as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                // The polynomial of Castagnoli, reflected.
+                crc = (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78);
+                bit += 1;
+            }
+            table[byte] = crc;
+            byte += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(!crc, |crc, &byte| {
+        (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_within_the_slice() {
+        let memory: &[u8] = &[1, 2, 3, 4];
+        let mut into = [0; 2];
+        assert_eq!(memory.read(2, &mut into), Ok(()));
+        assert_eq!(into, [3, 4]);
+        for offset in [3, 4, u64::MAX] {
+            let error = memory.read(offset, &mut into).unwrap_err();
+            assert_eq!(error, Error::new(Problem::Unreadable, offset, 2));
+        }
+    }
+
+    #[test]
+    fn crc32c_is_castagnoli() {
+        // The check value of the catalogue of CRC algorithms.
+        for crc32c in [portable, <&[u8] as Memory>::crc32c] {
+            assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
+            assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
+        }
+    }
+}

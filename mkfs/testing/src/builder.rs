@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Builds images record by record, right or wrong, without the writer that is tested.
+
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::layout::{self, HUGE_SIZE, NO_POSITION, SUPERBLOCK_SIZE};
+use std::mem::{offset_of, size_of};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Type bits of `mode`.
+pub const DIRECTORY: u16 = 0o040_000;
+pub const REGULAR: u16 = 0o100_000;
+pub const SYMLINK: u16 = 0o120_000;
+pub const FIFO: u16 = 0o010_000;
+pub const CHAR_DEVICE: u16 = 0o020_000;
+
+const BLOCK: usize = 4096;
+
+/// The tables of an image.
+#[derive(Default)]
+pub struct Builder {
+    pub inodes: Vec<layout::Inode>,
+    pub dirents: Vec<layout::Dirent>,
+    pub names: Vec<u8>,
+    pub xattrs: Vec<u8>,
+    pub data: Vec<u8>,
+}
+
+impl Builder {
+    /// Add an inode and return its number.
+    pub fn inode(&mut self, mode: u16, size: u64, data: u64) -> u32 {
+        self.inodes.push(layout::Inode {
+            mode: mode.into(),
+            nlink: 1.into(),
+            size: size.into(),
+            data: data.into(),
+            ..Default::default()
+        });
+        self.inodes.len() as u32
+    }
+
+    /// Add a regular file; offsets of data are relative to the data table until [`Builder::image`].
+    pub fn file(&mut self, content: &[u8]) -> u32 {
+        let ino = self.inode(
+            REGULAR | 0o644,
+            content.len() as u64,
+            self.data.len() as u64,
+        );
+        self.data.extend_from_slice(content);
+        self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
+        ino
+    }
+
+    /// Add a symlink.
+    pub fn symlink(&mut self, target: &[u8]) -> u32 {
+        let ino = self.inode(
+            SYMLINK | 0o777,
+            target.len() as u64,
+            self.names.len() as u64,
+        );
+        self.names.extend_from_slice(target);
+        ino
+    }
+
+    /// Make the inode `ino` a directory of `entries`; children that are directories must exist
+    /// already.
+    pub fn directory(&mut self, ino: u32, parent: u32, mut entries: Vec<(Vec<u8>, u32)>) {
+        entries.sort_by(|a, b| (name_hash(&a.0), &a.0).cmp(&(name_hash(&b.0), &b.0)));
+        let first = self.dirents.len();
+        let mut nlink = 2;
+        for (position, (name, child)) in entries.iter().enumerate() {
+            let mode = self.inodes[*child as usize - 1].mode.get();
+            if mode & 0o170_000 == DIRECTORY {
+                let inode = &mut self.inodes[*child as usize - 1];
+                inode.parent = ino.into();
+                inode.position = (position as u32).into();
+                nlink += 1;
+            }
+            self.dirents.push(layout::Dirent {
+                hash: name_hash(name).into(),
+                ino: (*child).into(),
+                name_low: (self.names.len() as u32).into(),
+                name_high: 0.into(),
+                name_len: name.len() as u8,
+                file_type: (mode >> 12) as u8,
+            });
+            self.names.extend_from_slice(name);
+        }
+        let inode = &mut self.inodes[ino as usize - 1];
+        inode.mode = (DIRECTORY | 0o755).into();
+        inode.nlink = nlink.into();
+        inode.size = ((entries.len() * size_of::<layout::Dirent>()) as u64).into();
+        inode.data = (first as u64).into();
+        if ino == parent {
+            inode.parent = ino.into();
+            inode.position = NO_POSITION.into();
+        }
+    }
+
+    /// Add a set with one attribute and return the reference to it.
+    pub fn xattr(&mut self, prefix: u8, name: &[u8], value: &[u8]) -> u32 {
+        let reference = self.xattrs.len() as u32 / 8 + 1;
+        let length = size_of::<layout::XattrSet>()
+            + size_of::<layout::XattrEntry>()
+            + name.len()
+            + value.len();
+        let set = layout::XattrSet {
+            length: (length as u32).into(),
+            count: 1.into(),
+        };
+        let entry = layout::XattrEntry {
+            value_len: (value.len() as u32).into(),
+            name_len: name.len() as u8,
+            prefix,
+            ..Default::default()
+        };
+        for bytes in [set.as_bytes(), entry.as_bytes(), name, value] {
+            self.xattrs.extend_from_slice(bytes);
+        }
+        self.xattrs.resize(self.xattrs.len().next_multiple_of(8), 0);
+        reference
+    }
+
+    /// Return the image, whose root is inode 1.
+    pub fn image(&self) -> Vec<u8> {
+        let mut image = vec![0; SUPERBLOCK_SIZE as usize];
+        let mut table = |bytes: &[u8], align: usize| {
+            image.resize(image.len().next_multiple_of(align), 0);
+            let extent = layout::Extent {
+                offset: (image.len() as u64).into(),
+                length: (bytes.len() as u64).into(),
+            };
+            image.extend_from_slice(bytes);
+            extent
+        };
+        let inodes = table(self.inodes.as_bytes(), 64);
+        let dirents = table(self.dirents.as_bytes(), 64);
+        let names = table(&self.names, 64);
+        let xattrs = table(&self.xattrs, 64);
+        let data = table(&self.data, BLOCK);
+        image.resize(image.len().next_multiple_of(HUGE_SIZE as usize), 0);
+
+        for (index, inode) in self.inodes.iter().enumerate() {
+            if inode.mode.get() & 0o170_000 == REGULAR && inode.size.get() > 0 {
+                let at = inodes.offset.get() as usize
+                    + index * size_of::<layout::Inode>()
+                    + offset_of!(layout::Inode, data);
+                let offset = inode.data.get() + data.offset.get();
+                image[at..at + 8].copy_from_slice(&offset.to_le_bytes());
+            }
+        }
+        let superblock = layout::Superblock {
+            magic: layout::MAGIC,
+            version: layout::VERSION.into(),
+            block_size: (BLOCK as u32).into(),
+            compat: 0.into(),
+            incompat: 0.into(),
+            total_size: (image.len() as u64).into(),
+            build_sec: 0.into(),
+            build_nsec: 0.into(),
+            root: 1.into(),
+            uuid: [0; 16],
+            label: [0; 64],
+            inodes,
+            dirents,
+            names,
+            xattrs,
+            data,
+            metadata_crc: 0.into(),
+            sha256: [0; 32],
+            crc: 0.into(),
+        };
+        image[..size_of::<layout::Superblock>()].copy_from_slice(superblock.as_bytes());
+        seal(&mut image);
+        image
+    }
+}
+
+/// Return the superblock's record in `image`.
+pub fn superblock(image: &[u8]) -> layout::Superblock {
+    layout::Superblock::read_from_prefix(image).unwrap().0
+}
+
+/// Set the checksums to what they should be.
+pub fn seal(image: &mut [u8]) {
+    let record = size_of::<layout::Superblock>();
+    if image.len() < record {
+        return;
+    }
+    let end = superblock(image).data.offset.get();
+    if let Some(metadata) = usize::try_from(end)
+        .ok()
+        .and_then(|end| image.get(record..end))
+    {
+        let crc = crc32c::crc32c(metadata);
+        let at = offset_of!(layout::Superblock, metadata_crc);
+        image[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    let at = offset_of!(layout::Superblock, crc);
+    let crc = crc32c::crc32c(&image[..at]);
+    image[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Inode numbers of [`specimen`].
+pub mod ino {
+    pub const ROOT: u32 = 1;
+    pub const DIR: u32 = 2;
+    pub const FILE: u32 = 3;
+    pub const EMPTY: u32 = 4;
+    pub const LINK: u32 = 5;
+    pub const DEVICE: u32 = 6;
+    pub const FIFO: u32 = 7;
+    pub const INNER: u32 = 8;
+    pub const OTHER: u32 = 9;
+}
+
+/// Return a small valid image with an inode of every kind.
+pub fn specimen() -> Vec<u8> {
+    let mut builder = Builder::default();
+    builder.inode(DIRECTORY, 0, 0);
+    builder.inode(DIRECTORY, 0, 0);
+    builder.file(&[7; 5000]);
+    builder.inode(REGULAR | 0o600, 0, 0);
+    builder.symlink(b"dir/inner");
+    builder.inode(CHAR_DEVICE | 0o666, 0, (1 << 32) | 3);
+    builder.inode(FIFO | 0o600, 0, 0);
+    builder.file(&[9; 100]);
+    builder.inode(DIRECTORY, 0, 0);
+    let set = builder.xattr(1, b"comment", b"hello");
+    builder.inodes[ino::FILE as usize - 1].xattrs = set.into();
+    builder.inodes[ino::DIR as usize - 1].xattrs = set.into();
+    builder.inodes[ino::FILE as usize - 1].nlink = 2.into();
+    let entry = |name: &str, ino| (name.as_bytes().to_vec(), ino);
+    let root = vec![
+        entry("dir", ino::DIR),
+        entry("file", ino::FILE),
+        entry("empty", ino::EMPTY),
+        entry("link", ino::LINK),
+        entry("device", ino::DEVICE),
+        entry("fifo", ino::FIFO),
+        entry("other", ino::OTHER),
+    ];
+    builder.directory(ino::ROOT, ino::ROOT, root);
+    let inner = vec![entry("inner", ino::INNER), entry("again", ino::FILE)];
+    builder.directory(ino::DIR, ino::ROOT, inner);
+    builder.directory(ino::OTHER, ino::ROOT, vec![]);
+    builder.image()
+}

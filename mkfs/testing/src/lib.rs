@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Fixtures of the tests and fuzz targets of all crates.
+//!
+//! * [`builder`]: images made record by record, without the writer
+//! * [`reader`]: everything that the reader can do to an image
+//! * [`everything`]: everything that the program `daxfs` can do to an image
+//! * [`spec`]: random trees; [`listing`]: what is in a directory or an image, to be compared
+//! * [`feed`]: archives and container images made of any bytes
+
+#![allow(missing_docs)]
+
+pub mod builder;
+pub mod everything;
+pub mod feed;
+pub mod listing;
+pub mod reader;
+pub mod spec;
+
+use daxfs_check::check;
+use daxfs_check::memory::FileMemory;
+use daxfs_check::Silent;
+use daxfs_input::scan;
+use daxfs_writer::write::Options;
+use daxfs_writer::{make, Output, Summary};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Fail if a file of `package`'s tests is no module of theirs, whose text is `main`.
+pub fn every_file_is_named(package: &str, main: &str) {
+    for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if path.extension().is_some_and(|extension| extension == "rs") && name != "main" {
+            let module = format!("\nmod {name};\n");
+            assert!(main.contains(&module), "{} is not compiled", path.display());
+        }
+    }
+}
+
+/// Return a directory for images: in memory where that is possible, since every image is synced.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// Create a directory for a fuzz target that runs forever, in memory if possible.
+pub fn fuzz_directory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let base = match memory.is_dir() {
+        true => memory.into(),
+        false => std::env::temp_dir(),
+    };
+    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    directory
+}
+
+/// Return the options that the tool takes by default.
+pub fn options() -> Options {
+    Options::default()
+}
+
+/// Make an image of `tree` at `image`.
+pub fn image_of(tree: &Path, image: &Path) -> daxfs_writer::Result<Summary> {
+    image_with(tree, image, &options())
+}
+
+/// Make an image of `tree` at `image`.
+pub fn image_with(tree: &Path, image: &Path, options: &Options) -> daxfs_writer::Result<Summary> {
+    let output = Output::create(image)?;
+    let tree = scan::scan(tree, output.directory()?, |warning| panic!("{warning}"))?;
+    let summary = make(&tree, options, &output, &Silent)?;
+    output.commit(&Silent)?;
+    Ok(summary)
+}
+
+/// Return the listing of the image in the file `image`, which must keep every rule.
+pub fn listing_of(image: &Path) -> listing::Listing {
+    let file = std::fs::File::open(image).unwrap();
+    let memory = FileMemory::new(&file).unwrap();
+    let mut findings = Vec::new();
+    check(&memory, &mut |finding| {
+        findings.push(finding);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(findings, []);
+    listing::of_image(&memory)
+}
+
+/// Fail with the first path at which two listings differ.
+pub fn assert_same(image: &listing::Listing, directory: &listing::Listing) {
+    for (path, entry) in directory {
+        let shown = String::from_utf8_lossy(path);
+        assert_eq!(image.get(path), Some(entry), "{shown}");
+    }
+    assert_eq!(image.len(), directory.len());
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lists a whole tree, from an image through the reader or from a directory through the system, in
+//! the same terms, so that the two can be compared.
+
+use daxfs_reader::{Content, FileType, Image, Inode, Memory, Superblock};
+use rustix::fs::{lgetxattr, llistxattr};
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// Content that is longer is compared by its hash alone.
+const LONG: u64 = 1 << 20;
+
+/// What a path leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size: u64,
+    pub mtime: (i64, u32),
+    /// Names within the tree; of a directory, 2 and one for each subdirectory.
+    pub nlink: u32,
+    /// Which entries are the same file: the first path that leads there.
+    pub same_as: Vec<u8>,
+    pub content: What,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The content of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Bytes(Vec<u8>),
+    Long(u64),
+    Symlink(Vec<u8>),
+    Device(u32, u32),
+    Nothing,
+}
+
+/// Paths relative to the root, which has the empty one.
+pub type Listing = BTreeMap<Vec<u8>, Entry>;
+
+/// List the image in `memory`, by walking its directories and looking every name up as well.
+pub fn of_image<M: Memory>(memory: &M) -> Listing {
+    let superblock = Superblock::load(memory).unwrap();
+    let image = Image::new(memory, &superblock);
+    let mut listing = Listing::new();
+    let root = image.root().unwrap();
+    let mut pending = vec![(Vec::new(), root)];
+    while let Some((path, inode)) = pending.pop() {
+        if let Content::Directory(directory) = inode.content {
+            let mut entries = image.list(&directory, 0);
+            while let Some(entry) = entries.next() {
+                let (entry, name) = entry.unwrap();
+                assert_eq!(image.lookup(&directory, name).unwrap(), Some(entry));
+                let child = image.inode(entry.ino).unwrap();
+                assert_eq!(child.file_type, entry.file_type);
+                pending.push((join(&path, name), child));
+            }
+        }
+        listing.insert(path.clone(), image_entry(&image, &inode));
+    }
+    let inos: Vec<_> = inos_of(&image, &listing);
+    name_first(&mut listing, inos);
+    listing
+}
+
+/// Return the inode number of every path, by looking it up.
+fn inos_of<M: Memory>(image: &Image<'_, M>, listing: &Listing) -> Vec<(Vec<u8>, u64)> {
+    let find = |path: &Vec<u8>| {
+        let mut inode = image.root().unwrap();
+        for name in path
+            .split(|&byte| byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            let Content::Directory(directory) = inode.content else {
+                panic!("no directory on the way");
+            };
+            let entry = image.lookup(&directory, name).unwrap().unwrap();
+            inode = image.inode(entry.ino).unwrap();
+        }
+        (path.clone(), u64::from(inode.ino))
+    };
+    listing.keys().map(find).collect()
+}
+
+/// Fill in `same_as`.
+fn name_first<I: std::hash::Hash + Eq>(listing: &mut Listing, ids: Vec<(Vec<u8>, I)>) {
+    let mut first: HashMap<I, Vec<u8>> = HashMap::new();
+    for (path, id) in ids {
+        let name = first.entry(id).or_insert_with(|| path.clone()).clone();
+        listing.get_mut(&path).unwrap().same_as = name;
+    }
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut joined = path.to_vec();
+    if !path.is_empty() {
+        joined.push(b'/');
+    }
+    joined.extend_from_slice(name);
+    joined
+}
+
+fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
+    let memory = image.memory();
+    let read = |offset, length: u64| {
+        let mut bytes = vec![0; length as usize];
+        memory.read(offset, &mut bytes).unwrap();
+        bytes
+    };
+    let content = match inode.content {
+        Content::Regular { data } if inode.size > LONG => {
+            Long::of(inode.size, |offset, length| read(data + offset, length))
+        }
+        Content::Regular { data } => What::Bytes(read(data, inode.size)),
+        Content::Symlink { target, length } => {
+            let mut bytes = vec![0; length.into()];
+            image.symlink(target, &mut bytes).unwrap();
+            What::Symlink(bytes)
+        }
+        Content::Device { major, minor } => What::Device(major, minor),
+        Content::Directory(_) | Content::Special => What::Nothing,
+    };
+    let xattrs = image.xattrs(inode).unwrap().map(|xattr| {
+        let xattr = xattr.unwrap();
+        let mut name = xattr.prefix.text().as_bytes().to_vec();
+        name.extend_from_slice(&read(xattr.name, xattr.name_len.into()));
+        (name, read(xattr.value, xattr.value_len.into()))
+    });
+    Entry {
+        mode: inode.mode.into(),
+        uid: inode.uid,
+        gid: inode.gid,
+        size: if inode.file_type == FileType::Directory {
+            0
+        } else {
+            inode.size
+        },
+        mtime: (inode.mtime_sec, inode.mtime_nsec),
+        nlink: inode.nlink,
+        same_as: Vec::new(),
+        content,
+        xattrs: xattrs.collect(),
+    }
+}
+
+/// The hash of content that is not kept.
+struct Long;
+
+impl Long {
+    fn of(size: u64, read: impl Fn(u64, u64) -> Vec<u8>) -> What {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut offset = 0;
+        while offset < size {
+            let piece = read(offset, (size - offset).min(LONG));
+            hash.update(&piece);
+            offset += piece.len() as u64;
+        }
+        What::Long(hash.digest())
+    }
+}
+
+/// List the directory at `root`.
+pub fn of_directory(root: &Path) -> Listing {
+    let mut listing = Listing::new();
+    let mut ids = Vec::new();
+    let mut pending = vec![(Vec::new(), root.to_path_buf())];
+    let mut names: HashMap<(u64, u64), u32> = HashMap::new();
+    while let Some((relative, path)) = pending.pop() {
+        let metadata = path.symlink_metadata().unwrap();
+        let mut subdirectories = 0;
+        if metadata.is_dir() {
+            for entry in path.read_dir().unwrap() {
+                let entry = entry.unwrap();
+                subdirectories += u32::from(entry.file_type().unwrap().is_dir());
+                pending.push((join(&relative, entry.file_name().as_bytes()), entry.path()));
+            }
+        }
+        let id = (metadata.dev(), metadata.ino());
+        if metadata.is_dir() {
+            names.insert(id, 2 + subdirectories);
+        } else {
+            *names.entry(id).or_default() += 1;
+        }
+        ids.push((relative.clone(), id));
+        listing.insert(relative, directory_entry(&path, &metadata));
+    }
+    for (path, id) in &ids {
+        listing.get_mut(path).unwrap().nlink = names[id];
+    }
+    ids.sort();
+    name_first(&mut listing, ids);
+    listing
+}
+
+fn directory_entry(path: &Path, metadata: &std::fs::Metadata) -> Entry {
+    let file_type = metadata.file_type();
+    let content = if file_type.is_file() && metadata.len() > LONG {
+        let file = std::fs::File::open(path).unwrap();
+        Long::of(metadata.len(), |offset, length| {
+            let mut bytes = vec![0; length as usize];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, offset).unwrap();
+            bytes
+        })
+    } else if file_type.is_file() {
+        What::Bytes(std::fs::read(path).unwrap())
+    } else if file_type.is_symlink() {
+        What::Symlink(path.read_link().unwrap().as_os_str().as_bytes().into())
+    } else if file_type.is_block_device() || file_type.is_char_device() {
+        let device = metadata.rdev();
+        What::Device(rustix::fs::major(device), rustix::fs::minor(device))
+    } else {
+        What::Nothing
+    };
+    let mut names = vec![0; 65536];
+    let length = llistxattr(path, &mut names[..]).unwrap_or(0);
+    let xattrs = names[..length]
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            let mut value = vec![0; 65536];
+            let length = lgetxattr(path, name, &mut value[..]).unwrap();
+            (name.to_vec(), value[..length].to_vec())
+        });
+    Entry {
+        mode: metadata.mode(),
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        size: if file_type.is_dir() {
+            0
+        } else {
+            metadata.len()
+        },
+        mtime: (metadata.mtime(), metadata.mtime_nsec() as u32),
+        nlink: 0,
+        same_as: Vec::new(),
+        content,
+        xattrs: xattrs.collect(),
+    }
+}

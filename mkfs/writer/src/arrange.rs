@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Assigns offsets to the data of files.
+
+use crate::duplicates::Duplicates;
+use crate::plan::{too_big, DataExtent, Plan};
+use crate::tree::{Kind, NodeId, Tree};
+use crate::write::Options;
+use crate::{Error, Result};
+use daxfs_reader::layout::{self, HUGE_SIZE};
+use daxfs_reader::Table;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+/// Alignment of packed files in bytes.
+const PIECE_ALIGN: u64 = 8;
+
+/// A gap between the data of files: its length and its offset.
+type Hole = (u64, u64);
+
+/// Assigns consecutive offsets.
+struct Arranger<'a> {
+    tree: &'a Tree,
+    block: u64,
+    /// Limit of the offsets.
+    limit: u64,
+    end: u64,
+    extents: Vec<DataExtent>,
+}
+
+impl Arranger<'_> {
+    /// Put `node` at the end, which becomes a multiple of `align`.
+    fn put(&mut self, node: NodeId, size: u64, align: u64) -> Result<()> {
+        let offset = self.end;
+        let end = offset
+            .checked_add(size)
+            .and_then(|end| end.checked_next_multiple_of(align));
+        match end.filter(|&end| end <= self.limit) {
+            Some(end) => self.end = end,
+            None => return Err(too_big(self.tree, "file data")),
+        }
+        self.extents.push(DataExtent { offset, size, node });
+        Ok(())
+    }
+
+    /// Place files at multiples of the block size, and those in `huge` at multiples of 2 MiB. Both
+    /// lists are in the order of inode numbers; `small` is sorted by the number of blocks, too.
+    ///
+    /// Fill the gaps between huge files with small files. Place the largest file that fits first,
+    /// because the smallest ones fit everywhere.
+    fn blocks(
+        &mut self,
+        huge: Vec<(u64, NodeId)>,
+        mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>>,
+        numbers: &[u32],
+    ) -> Result<()> {
+        for (size, node) in huge {
+            let aligned = self.end.next_multiple_of(HUGE_SIZE);
+            let room = |end: u64| (aligned - end) / self.block;
+            let mut free = room(self.end);
+            while let Some((&blocks, nodes)) = small.range_mut(..=free).next_back() {
+                match nodes.pop_front() {
+                    Some((size, node)) => {
+                        self.put(node, size, self.block)?;
+                        free -= blocks;
+                    }
+                    None => drop(small.remove(&blocks)),
+                }
+            }
+            self.end = aligned;
+            self.put(node, size, self.block)?;
+        }
+        // Place the rest in the order of inode numbers, so that neighbours in the tree are
+        // neighbours in memory.
+        let mut rest: Vec<(u64, NodeId)> = small.into_values().flatten().collect();
+        rest.sort_unstable_by_key(|&(_, node)| numbers[node as usize]);
+        for (size, node) in rest {
+            self.put(node, size, self.block)?;
+        }
+        Ok(())
+    }
+
+    /// Return the gaps between the files placed so far.
+    fn holes(&self) -> BTreeSet<Hole> {
+        let mut holes = BTreeSet::new();
+        let next = self.extents.iter().skip(1).map(|extent| extent.offset);
+        for (extent, next) in self.extents.iter().zip(next.chain([self.end])) {
+            let end = extent.offset + extent.size;
+            let whole = end.next_multiple_of(self.block);
+            // Sharing the last page of 2 MiB would cost the file a huge mapping.
+            let start = if whole % HUGE_SIZE == 0 {
+                whole
+            } else {
+                end.next_multiple_of(PIECE_ALIGN)
+            };
+            if start < next {
+                holes.insert((next - start, start));
+            }
+        }
+        holes
+    }
+
+    /// Place `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
+    /// each in the gap that it fills best. Those that fit nowhere follow all other data.
+    fn pack(&mut self, pieces: Vec<(u64, NodeId)>) -> Result<()> {
+        let mut holes = self.holes();
+        let mut largest: Vec<usize> = (0..pieces.len()).collect();
+        largest.sort_by_key(|&index| std::cmp::Reverse(pieces[index].0));
+        let mut rest = Vec::new();
+        for index in largest {
+            let (size, node) = pieces[index];
+            let Some(&hole) = holes.range((size, 0)..).next() else {
+                rest.push(index);
+                continue;
+            };
+            holes.remove(&hole);
+            let (length, offset) = hole;
+            self.extents.push(DataExtent { offset, size, node });
+            let used = size.next_multiple_of(PIECE_ALIGN);
+            if used < length {
+                holes.insert((length - used, offset + used));
+            }
+        }
+        rest.sort_unstable();
+        for index in rest {
+            let (size, node) = pieces[index];
+            self.put(node, size, PIECE_ALIGN)?;
+        }
+        self.extents.sort_unstable_by_key(|extent| extent.offset);
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Place the data of files after the metadata, which end at `metadata`.
+    ///
+    /// Of identical files, the one with the smallest inode number owns the data, and the others
+    /// share them.
+    pub(crate) fn place_data(
+        &mut self,
+        tree: &Tree,
+        duplicates: &Duplicates,
+        metadata: u64,
+        options: &Options,
+    ) -> Result<()> {
+        let block = u64::from(self.block_size);
+        let mut huge = Vec::new();
+        let mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>> = BTreeMap::new();
+        let mut pieces = Vec::new();
+        // Identical files by their representative: the first of them, and the others.
+        let mut firsts = HashMap::new();
+        let mut others = Vec::new();
+        for &node in &self.order {
+            let size = match tree.node(node).kind {
+                Kind::Regular { size, .. } if size > 0 => size,
+                _ => continue,
+            };
+            let first = *firsts
+                .entry(duplicates.representative(node))
+                .or_insert(node);
+            if first != node {
+                others.push((node, first));
+            } else if options.pack && size < block {
+                pieces.push((size, node));
+            } else if size >= options.huge_threshold.max(1) {
+                huge.push((size, node));
+            } else {
+                let nodes = small.entry(size.div_ceil(block)).or_default();
+                nodes.push_back((size, node));
+            }
+        }
+
+        let start = metadata.next_multiple_of(block);
+        let mut arranger = Arranger {
+            tree,
+            block,
+            limit: i64::MAX as u64 - options.padding.max(HUGE_SIZE),
+            end: start,
+            extents: Vec::new(),
+        };
+        arranger.blocks(huge, small, &self.numbers)?;
+        arranger.pack(pieces)?;
+        let end = arranger.end.next_multiple_of(block);
+        self.extents = arranger.extents;
+        self.data = Table {
+            offset: start,
+            length: end - start,
+        };
+        self.note_places(block);
+        for (node, first) in others {
+            let number = self.numbers[first as usize];
+            let place = &mut self.places[self.numbers[node as usize] as usize - 1];
+            place.original = number;
+            self.incompat |= layout::INCOMPAT_SHARED;
+            let first = self.places[number as usize - 1];
+            let place = &mut self.places[self.numbers[node as usize] as usize - 1];
+            (place.data, place.flags) = (first.data, first.flags);
+        }
+        self.total_size = match end.checked_next_multiple_of(options.padding) {
+            Some(size) if size <= i64::MAX as u64 => size,
+            _ => return Err(too_big(tree, "file data")),
+        };
+        if let Some(most) = options.max_size.filter(|&most| most < self.total_size) {
+            let why = format!(
+                "the image would have {} bytes, the limit is {most}; leave something out or raise the limit",
+                self.total_size
+            );
+            return Err(Error::refused(&tree.title(), why));
+        }
+        Ok(())
+    }
+
+    /// Record in the inodes the offsets of their data, and whether they share blocks.
+    fn note_places(&mut self, block: u64) {
+        let mut before = 0;
+        for (index, extent) in self.extents.iter().enumerate() {
+            let end = extent.offset + extent.size;
+            let next = self.extents.get(index + 1).map(|next| next.offset);
+            let alone = extent.offset % block == 0
+                && before <= extent.offset
+                && next.is_none_or(|next| next >= end.next_multiple_of(block));
+            before = end;
+            let place = &mut self.places[self.numbers[extent.node as usize] as usize - 1];
+            place.data = extent.offset;
+            if !alone {
+                place.flags = layout::INODE_PACKED;
+                self.incompat |= layout::INCOMPAT_PACKED;
+            }
+        }
+    }
+}

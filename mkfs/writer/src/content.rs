@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copies the content of the tree's files into the image.
+
+use crate::plan::{DataExtent, Plan};
+use crate::source::Source;
+use crate::tree::{Kind, Tree};
+use crate::{Error, Result};
+use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
+use daxfs_check::Progress;
+use daxfs_reader::layout::{self, DIGEST_PIECE};
+use rustix::fs::{copy_file_range, fstatfs};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::mem::size_of;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use xxhash_rust::xxh3::Xxh3;
+use zerocopy::IntoBytes;
+
+/// Largest file that is read at once if it is in one piece of the image.
+const SMALL: u64 = 128 << 10;
+
+/// Shortest extent that the kernel copies.
+const LONG: u64 = 1 << 20;
+
+/// Sums of the pieces of an image.
+pub struct Pieces {
+    /// The bytes of the first piece, without those of the superblock.
+    first: Vec<u8>,
+    /// The sums of the others.
+    others: Vec<Sum>,
+}
+
+impl Pieces {
+    /// Return the SHA-256 of the image with this superblock.
+    pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
+        let first = Sha256::new()
+            .chain_update(superblock.without_sums().as_bytes())
+            .chain_update(self.after_superblock())
+            .finalize();
+        let others = self.others.iter().map(|sum| sum.digest);
+        combine(std::iter::once(first.into()).chain(others))
+    }
+
+    /// Return the fingerprints of the pieces of the image with this superblock.
+    pub fn fingerprints(&self, superblock: &layout::Superblock) -> Vec<Fingerprint> {
+        let mut first = Xxh3::new();
+        first.update(superblock.as_bytes());
+        first.update(self.after_superblock());
+        let others = self.others.iter().map(|sum| sum.fingerprint);
+        std::iter::once(first.digest128()).chain(others).collect()
+    }
+
+    fn after_superblock(&self) -> &[u8] {
+        &self.first[size_of::<layout::Superblock>()..]
+    }
+}
+
+/// Copy every file of `plan` to its place in `image`, which is called `path` and has its metadata.
+///
+/// # Errors
+///
+/// [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has changed.
+pub fn copy(
+    tree: &Tree,
+    plan: &Plan,
+    image: &File,
+    path: &Path,
+    progress: &dyn Progress,
+) -> Result<Pieces> {
+    let target = Target {
+        image,
+        path,
+        clones: clones(image),
+        turn: Mutex::new(()),
+    };
+    let copier = || Copier::new(tree, plan, &target, progress);
+    let first = copier().piece(0)?.unwrap_or_default().to_vec();
+    let count = layout::pieces(plan.total_size);
+    let others = in_order(1..count, copier, |copier, index| {
+        Ok(copier.piece(index)?.map_or_else(Sum::zeros, Sum::of))
+    })?;
+    Ok(Pieces { first, others })
+}
+
+/// Return true if the file system of `image` can share blocks between files, or copies them on a
+/// server. On any other the kernel copies no faster than mkdaxfs, which has to read all content for
+/// its fingerprint.
+fn clones(image: &File) -> bool {
+    const BTRFS: u64 = 0x9123_683e;
+    const XFS: u64 = 0x5846_5342;
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const OCFS2: u64 = 0x7461_636f;
+    const NFS: u64 = 0x6969;
+    const SMB2: u64 = 0xfe53_4d42;
+    let known = [BTRFS, XFS, BCACHEFS, OCFS2, NFS, SMB2];
+    fstatfs(image).is_ok_and(|found| known.contains(&(found.f_type as u64)))
+}
+
+/// The image, shared by all workers.
+struct Target<'a> {
+    image: &'a File,
+    path: &'a Path,
+    /// The kernel can copy without moving bytes.
+    clones: bool,
+    /// Taken for writing: the system serializes writes to a file, and threads that wait in the
+    /// kernel waste their time.
+    turn: Mutex<()>,
+}
+
+impl Target<'_> {
+    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.image
+            .write_all_at(bytes, offset)
+            .map_err(|error| Error::output(self.path, "write the image", error))
+    }
+}
+
+/// Assembles pieces of the image.
+struct Copier<'a> {
+    tree: &'a Tree,
+    plan: &'a Plan,
+    target: &'a Target<'a>,
+    progress: &'a dyn Progress,
+    /// The piece, and one byte more, see [`Source::whole`].
+    buffer: Vec<u8>,
+    /// Number of bytes at its start that are complete.
+    filled: usize,
+    /// Ranges of it to write. The rest are holes, or already in the image.
+    written: Vec<Range<usize>>,
+    /// The last file of this piece, which may continue in the next.
+    source: Option<Source<'a>>,
+}
+
+impl<'a> Copier<'a> {
+    fn new(
+        tree: &'a Tree,
+        plan: &'a Plan,
+        target: &'a Target<'a>,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Copier {
+            tree,
+            plan,
+            target,
+            progress,
+            buffer: vec![0; DIGEST_PIECE as usize + 1],
+            filled: 0,
+            written: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// Write the data of piece `index` of the image, and return the piece, or `None` if it is all
+    /// zeros.
+    fn piece(&mut self, index: u64) -> Result<Option<&[u8]>> {
+        let Range { start, end } = layout::piece(index, self.plan.total_size);
+        self.filled = 0;
+        self.written.clear();
+        if start < self.plan.data.offset {
+            let metadata = end.min(self.plan.data.offset) - start;
+            self.filled = metadata as usize;
+            self.target
+                .image
+                .read_exact_at(&mut self.buffer[..self.filled], start)
+                .map_err(|error| Error::output(self.target.path, "read back the image", error))?;
+        }
+        let extents = &self.plan.extents;
+        let first = extents.partition_point(|extent| extent.offset + extent.size <= start);
+        for extent in extents[first..]
+            .iter()
+            .take_while(|extent| extent.offset < end)
+        {
+            self.file(extent, start, end)?;
+        }
+        if self.filled == 0 && end - start == DIGEST_PIECE {
+            return Ok(None);
+        }
+        let length = (end - start) as usize;
+        self.skip(length);
+        for part in &self.written {
+            self.target
+                .write(&self.buffer[part.clone()], start + part.start as u64)?;
+        }
+        Ok(Some(&self.buffer[..length]))
+    }
+
+    /// Fill the buffer with zeros up to `to`.
+    fn skip(&mut self, to: usize) {
+        self.buffer[self.filled..to].fill(0);
+        self.filled = to;
+    }
+
+    /// Write the buffer's bytes from the last position up to `to`, starting at `from`.
+    fn fill(&mut self, from: usize, to: usize) {
+        self.filled = to;
+        match self.written.last_mut() {
+            // A gap of a block may be a hole of the image file.
+            Some(last) if from - last.end < self.plan.block_size as usize => last.end = to,
+            _ => self.written.push(from..to),
+        }
+    }
+
+    /// Have the kernel copy the data of `source` from `at` to `until`, and return how many bytes it
+    /// has copied.
+    fn kernel_copy(&self, source: &Source<'_>, at: u64, until: u64, offset: u64) -> u64 {
+        let (fd, from) = source.place(at);
+        let mut done = 0;
+        while done < until - at {
+            let (mut from, mut to) = (from + done, offset + done);
+            let length = usize::try_from(until - at - done).unwrap_or(usize::MAX);
+            let range = copy_file_range(
+                fd,
+                Some(&mut from),
+                self.target.image,
+                Some(&mut to),
+                length,
+            );
+            match range {
+                Ok(0) => break,
+                Ok(length) => done += length as u64,
+                Err(Errno::INTR) => (),
+                // On any error, copy the bytes instead: that works, or reports the error.
+                Err(_) => break,
+            }
+        }
+        done
+    }
+
+    /// Fill the buffer with the image's bytes of a file from `start`, the offset of the buffer, to
+    /// `end`.
+    fn file(&mut self, extent: &DataExtent, start: u64, end: u64) -> Result<()> {
+        let mut at = start.saturating_sub(extent.offset);
+        let until = extent.size.min(end - extent.offset);
+        if at == 0 && until == extent.size && extent.size <= SMALL {
+            let from = (extent.offset - start) as usize;
+            let to = from + extent.size as usize;
+            self.skip(from);
+            Source::whole(self.tree, extent.node, &mut self.buffer[from..=to])?;
+            self.fill(from, to);
+            self.progress.advance(extent.size);
+            return Ok(());
+        }
+        let source = match self.source.take().filter(|source| source.is(extent.node)) {
+            Some(source) => source,
+            None => Source::open(self.tree, extent.node)?,
+        };
+        while at < until {
+            let (hole, stretch) = source.stretch(at)?;
+            let stretch = stretch.min(until);
+            if !hole {
+                let mut copied = at;
+                if self.target.clones && stretch - at >= LONG {
+                    copied += self.kernel_copy(&source, at, stretch, extent.offset + at);
+                }
+                let place = |at| (extent.offset + at - start) as usize;
+                self.skip(place(at));
+                source.read_all(&mut self.buffer[place(at)..place(stretch)], at)?;
+                self.filled = place(stretch);
+                if copied < stretch {
+                    self.fill(place(copied), place(stretch));
+                }
+            }
+            self.progress.advance(stretch - at);
+            at = stretch;
+        }
+        source.finish()?;
+        self.source = Some(source);
+        Ok(())
+    }
+}
+
+/// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
+/// not.
+///
+/// # Errors
+///
+/// As [`copy`].
+pub fn check_empty(tree: &Tree) -> Result<()> {
+    for (node, id) in tree.nodes.iter().zip(0..) {
+        if let Kind::Regular { size: 0, .. } = node.kind {
+            Source::open(tree, id)?.finish()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duplicates::Duplicates;
+    use crate::flat;
+    use crate::write::Options;
+    use daxfs_check::Silent;
+    use std::path::PathBuf;
+
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap()
+    }
+
+    fn tree_of(directory: &Path) -> (Tree, Plan) {
+        let tree = flat::tree(directory);
+        let plan = Plan::new(&tree, &Duplicates::default(), &Options::default()).unwrap();
+        (tree, plan)
+    }
+
+    fn target(image: &File, clones: bool) -> Target<'_> {
+        Target {
+            image,
+            path: Path::new("image"),
+            clones,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Return a file of data, a hole, and data too short for the kernel.
+    fn sparse(directory: &Path) -> (PathBuf, Vec<u8>) {
+        let mut content: Vec<u8> = (0..5_000_000u32).map(|n| (n / 7) as u8).collect();
+        let path = directory.join("file");
+        std::fs::write(&path, &content).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(9_000_000).unwrap();
+        file.write_all_at(b"end", 8_999_997).unwrap();
+        content.resize(9_000_000, 0);
+        content[8_999_997..].copy_from_slice(b"end");
+        (path, content)
+    }
+
+    /// Copies by the kernel and by mkdaxfs give the same image and the same sums on all file
+    /// systems.
+    #[test]
+    fn kernel_copies_are_the_same() {
+        let directory = scratch();
+        let (_, content) = sparse(directory.path());
+        let (tree, plan) = tree_of(directory.path());
+        let offset = plan.extents[0].offset as usize;
+        for clones in [false, true] {
+            let image = tempfile::tempfile_in(directory.path()).unwrap();
+            image.set_len(plan.total_size).unwrap();
+            let target = target(&image, clones);
+            let mut copier = Copier::new(&tree, &plan, &target, &Silent);
+            for index in 0..plan.total_size / DIGEST_PIECE {
+                let sum = copier
+                    .piece(index)
+                    .unwrap()
+                    .map_or_else(Sum::zeros, Sum::of);
+                let mut bytes = vec![0; DIGEST_PIECE as usize];
+                image
+                    .read_exact_at(&mut bytes, index * DIGEST_PIECE)
+                    .unwrap();
+                assert_eq!(sum, Sum::of(&bytes), "{index}");
+            }
+            let mut bytes = vec![0; content.len()];
+            image.read_exact_at(&mut bytes, offset as u64).unwrap();
+            assert!(bytes == content);
+        }
+    }
+
+    /// The kernel copies if it can, and reports how much.
+    #[test]
+    fn kernel_copies() {
+        let directory = scratch();
+        sparse(directory.path());
+        let (tree, plan) = tree_of(directory.path());
+        let image = tempfile::tempfile_in(directory.path()).unwrap();
+        let target = target(&image, true);
+        let copier = Copier::new(&tree, &plan, &target, &Silent);
+        let source = Source::open(&tree, plan.extents[0].node).unwrap();
+        let until = source.stretch(0).unwrap().1;
+        let copied = copier.kernel_copy(&source, 0, until, 0);
+        assert!(copied == until || copied == 0, "{copied}");
+        if copied == 0 {
+            println!("SKIP: the kernel copies nothing here");
+        }
+    }
+}

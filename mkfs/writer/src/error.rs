@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Errors: one line each, with the file, the operation and the remedy.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why an image could not be made or read.
+#[derive(Debug)]
+pub enum Error {
+    /// An operation on a file failed.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operation, as in "cannot ...".
+        operation: &'static str,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// An operation on the output failed.
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// The operation, as in "cannot ...".
+        operation: &'static str,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// A file or directory of the tree changed between the scan and the end of its copy.
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How it changed.
+        how: String,
+    },
+    /// A request or a file that is not supported.
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: Reason,
+    },
+    /// The image is not valid.
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: Reason,
+    },
+}
+
+/// An error of any type, or a text.
+pub type Reason = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of making or reading an image.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Return an [`Error::Io`].
+    pub fn io(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
+        Error::Io {
+            path: path.into(),
+            operation,
+            error: error.into(),
+        }
+    }
+
+    /// Return an [`Error::Output`].
+    pub fn output(path: &Path, operation: &'static str, error: impl Into<io::Error>) -> Self {
+        Error::Output {
+            path: path.into(),
+            operation,
+            error: error.into(),
+        }
+    }
+
+    /// Return an [`Error::Changed`].
+    pub fn changed(path: &Path, how: impl Into<String>) -> Self {
+        Error::Changed {
+            path: path.into(),
+            how: how.into(),
+        }
+    }
+
+    /// Return an [`Error::Refused`].
+    pub fn refused(path: &Path, why: impl Into<Reason>) -> Self {
+        Error::Refused {
+            path: path.into(),
+            why: why.into(),
+        }
+    }
+
+    /// Return an [`Error::Image`].
+    pub fn image(path: &Path, what: impl Into<Reason>) -> Self {
+        Error::Image {
+            path: path.into(),
+            what: what.into(),
+        }
+    }
+}
+
+/// Return the text of an error of the system, as strerror(3) has it, without its number.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((text, _)) => text.into(),
+        None => text,
+    }
+}
+
+/// Return the text of an error of the system, without its number, and what to do about it if
+/// anything.
+fn system(error: &io::Error, denied: &'static str) -> String {
+    let text = cause(error);
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or write the image elsewhere"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "; raise the limit or write the image to another file system"
+        }
+        io::ErrorKind::NotFound => "; check the path",
+        _ => "",
+    };
+    format!("{text}{remedy}")
+}
+
+/// Return a path on one line: control characters escaped, bytes that are not UTF-8 replaced.
+pub fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().any(char::is_control) {
+        text.chars()
+            .flat_map(|c| {
+                let escape = c.is_control();
+                c.escape_default()
+                    .filter(move |_| escape)
+                    .chain(Some(c).filter(|_| !escape))
+            })
+            .collect()
+    } else {
+        text.into_owned()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io {
+                path,
+                operation,
+                error,
+            } => {
+                let denied = "; run as a user who may read it, or leave it out of the tree";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
+            }
+            Error::Output {
+                path,
+                operation,
+                error,
+            } => {
+                let denied = "; run as a user who may write there, or write the image elsewhere";
+                let error = system(error, denied);
+                write!(f, "{}: cannot {operation}: {error}", shown(path))
+            }
+            Error::Changed { path, how } => write!(
+                f,
+                "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
+                shown(path)
+            ),
+            // The reason may contain control characters of a file name.
+            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(&why.to_string()))),
+            Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { error, .. } | Error::Output { error, .. } => Some(error),
+            Error::Refused { why: reason, .. } | Error::Image { what: reason, .. } => {
+                Some(&**reason)
+            }
+            Error::Changed { .. } => None,
+        }
+    }
+}

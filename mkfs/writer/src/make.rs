@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Makes and verifies an image of a tree.
+
+use crate::compare::compare;
+use crate::content;
+use crate::duplicates::Duplicates;
+use crate::plan::Plan;
+use crate::tree::Tree;
+use crate::write::{metadata, superblock, Options};
+use crate::{Error, Output, Result};
+use daxfs_check as check;
+use daxfs_check::cached::Cached;
+use daxfs_check::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
+use daxfs_check::memory::FileMemory;
+use daxfs_check::Progress;
+use daxfs_reader::memory::parts;
+use daxfs_reader::{self as image, layout, Image, Superblock};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
+use zerocopy::IntoBytes;
+
+/// Facts about a finished image.
+pub struct Summary {
+    /// Bytes of the image.
+    pub total_size: u64,
+    /// Number of inodes.
+    pub inodes: u64,
+    /// UUID.
+    pub uuid: Uuid,
+    /// SHA-256 of the image.
+    pub digest: [u8; 32],
+}
+
+/// Write an image of `tree` to `output` and verifies it.
+///
+/// # Errors
+///
+/// Any [`Error`]; `output` must not be committed then.
+pub fn make(
+    tree: &Tree,
+    options: &Options,
+    output: &Output,
+    progress: &dyn Progress,
+) -> Result<Summary> {
+    let (image, path) = (output.file(), output.path());
+    let duplicates = duplicates(tree, options, progress)?;
+    let plan = Plan::new(tree, &duplicates, options)?;
+    output.reserve(plan.total_size)?;
+
+    let content = plan.extents.iter().map(|extent| extent.size).sum();
+    progress.step("writing", content);
+    content::check_empty(tree)?;
+    let crc = metadata(tree, &plan, image, path)?;
+    let pieces = content::copy(tree, &plan, image, path, progress)?;
+    let record = superblock(tree, &plan, options, crc, &pieces);
+    image
+        .write_all_at(record.as_bytes(), 0)
+        .map_err(|error| Error::output(path, "write the image", error))?;
+
+    progress.step("verifying", plan.total_size);
+    let written = Written {
+        tree,
+        plan: &plan,
+        duplicates: &duplicates,
+        fingerprints: pieces.fingerprints(&record),
+    };
+    written.verify(output, progress)?;
+    Ok(Summary {
+        total_size: plan.total_size,
+        inodes: plan.order.len() as u64,
+        uuid: Uuid::from_bytes(record.uuid),
+        digest: record.sha256,
+    })
+}
+
+/// Return the size and the number of inodes that an image of `tree` would have.
+///
+/// # Errors
+///
+/// As [`make`], except errors that only reading all content finds.
+pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
+    let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
+    Ok((plan.total_size, plan.order.len() as u64))
+}
+
+fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<Duplicates> {
+    match options.dedupe {
+        true => Duplicates::find(tree, progress),
+        false => Ok(Duplicates::default()),
+    }
+}
+
+/// The expected image.
+struct Written<'a> {
+    tree: &'a Tree,
+    plan: &'a Plan,
+    duplicates: &'a Duplicates,
+    /// Fingerprints of its pieces.
+    fingerprints: Vec<Fingerprint>,
+}
+
+impl Written<'_> {
+    /// Read the whole image back once. At the same time, check its metadata against the rules of
+    /// the format and the tree, and sync it.
+    fn verify(&self, output: &Output, progress: &dyn Progress) -> Result<()> {
+        let path = output.path();
+        let memory = FileMemory::new(output.file())
+            .map_err(|error| Error::output(path, "examine", error))?;
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| self.metadata(&memory, path));
+            let writer = scope.spawn(|| output.file().sync_all());
+            let bytes = self.bytes(&memory, path, progress);
+            match (reader.join(), writer.join()) {
+                (Ok(metadata), Ok(written)) => {
+                    written.map_err(|error| Error::output(path, "write the image", error))?;
+                    metadata.and(bytes)
+                }
+                (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn metadata(&self, memory: &FileMemory<'_>, path: &Path) -> Result<()> {
+        let memory = Cached::new(memory, self.plan.data.offset);
+        if let Some(finding) = check::first(&memory) {
+            return Err(Error::image(path, finding));
+        }
+        let superblock = Superblock::load(&memory).map_err(|error| Error::image(path, error))?;
+        let image = Image::new(&memory, &superblock);
+        compare(&image, self.tree, self.plan, self.duplicates)
+            .map_err(|what| Error::image(path, what))
+    }
+
+    fn bytes(&self, memory: &FileMemory<'_>, path: &Path, progress: &dyn Progress) -> Result<()> {
+        let count = self.fingerprints.len() as u64;
+        let buffer = || vec![0; BUFFER];
+        in_order(0..count, buffer, |buffer, index| {
+            let piece = layout::piece(index, self.plan.total_size);
+            let length = piece.end - piece.start;
+            let found =
+                fingerprint(memory, &piece, buffer).map_err(|error| Error::image(path, error))?;
+            if found != self.fingerprints[index as usize] {
+                let (start, last) = (piece.start, piece.end - 1);
+                let what = format!(
+                    "bytes {start} to {last} read back differently; the disk or the memory may be faulty"
+                );
+                return Err(Error::image(path, what));
+            }
+            progress.advance(length);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// Return the fingerprint of a `piece` of an image.
+fn fingerprint(
+    memory: &FileMemory<'_>,
+    piece: &Range<u64>,
+    buffer: &mut [u8],
+) -> image::Result<Fingerprint> {
+    if is_hole(memory, piece)? {
+        return Ok(Sum::zeros().fingerprint);
+    }
+    let mut hash = Xxh3::new();
+    parts(memory, piece.clone(), buffer, |part| -> image::Result<()> {
+        hash.update(part);
+        Ok(())
+    })?;
+    Ok(hash.digest128())
+}

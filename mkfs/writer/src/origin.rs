@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Origins of a tree: where the content of its files is.
+
+use crate::directory::Directory;
+use crate::tree::{identity, mtime, Identity, NodeId};
+use crate::{Error, Result};
+use rustix::fs::{fstat, FileType, Stat};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A directory, an archive or an image that the content of files is read from.
+pub struct Origin {
+    /// As the user wrote it.
+    path: PathBuf,
+    /// Where the bytes are.
+    pub bytes: Bytes,
+}
+
+/// Where an origin has its bytes.
+pub enum Bytes {
+    /// In files below a directory, at the paths of their nodes.
+    Directory {
+        /// The directory.
+        directory: Directory,
+        /// Original paths of nodes that were moved in the tree.
+        moved: HashMap<NodeId, PathBuf>,
+    },
+    /// All in one file.
+    File(Container),
+    /// Nowhere.
+    Nothing,
+}
+
+/// A file with the content of many files.
+pub struct Container {
+    /// The file.
+    pub file: File,
+    /// Pieces of sparse files; those of one file are adjacent.
+    pub pieces: Vec<Piece>,
+    /// The file may have holes.
+    pub sparse: bool,
+    /// State when it was opened, if other processes may write to it.
+    stamp: Option<Stamp>,
+}
+
+/// Contiguous bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Their offset in the file.
+    pub at: u64,
+    /// Their number, at least one.
+    pub length: u64,
+    /// Where they are in the container.
+    pub offset: u64,
+}
+
+/// Values that change when a file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: Identity,
+    size: i64,
+    mtime: (i64, u32),
+}
+
+impl Origin {
+    /// Create an origin for the directory at `path`.
+    pub fn directory(path: &Path) -> Result<Self> {
+        Ok(Origin {
+            path: path.into(),
+            bytes: Bytes::Directory {
+                directory: Directory::open(path)?,
+                moved: HashMap::new(),
+            },
+        })
+    }
+
+    /// Create an origin without content.
+    pub fn nothing(path: &Path) -> Self {
+        Origin {
+            path: path.into(),
+            bytes: Bytes::Nothing,
+        }
+    }
+
+    /// Create an origin whose content is in `container`. `path` is its name in messages.
+    pub fn file(path: &Path, container: Container) -> Self {
+        Origin {
+            path: path.into(),
+            bytes: Bytes::File(container),
+        }
+    }
+
+    /// Clone the origin; the clone of a directory has no content.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let bytes = match &self.bytes {
+            Bytes::File(container) => Bytes::File(Container {
+                file: container.file.try_clone()?,
+                pieces: container.pieces.clone(),
+                sparse: container.sparse,
+                stamp: container.stamp,
+            }),
+            Bytes::Directory { .. } | Bytes::Nothing => Bytes::Nothing,
+        };
+        Ok(Origin {
+            path: self.path.clone(),
+            bytes,
+        })
+    }
+
+    /// Return the path as the user wrote it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Record that `node` was moved from `path` to another place in the tree.
+    pub fn moved(&mut self, node: NodeId, path: PathBuf) {
+        if let Bytes::Directory { moved, .. } = &mut self.bytes {
+            moved.insert(node, path);
+        }
+    }
+
+    /// Return the name of the file at `relative` in messages.
+    pub fn show(&self, relative: &Path) -> PathBuf {
+        if relative.as_os_str().is_empty() {
+            return self.path.clone();
+        }
+        match self.bytes {
+            Bytes::Directory { .. } => self.path.join(relative),
+            Bytes::File(_) | Bytes::Nothing => {
+                let mut text = self.path.clone().into_os_string();
+                text.push(":");
+                text.push(relative);
+                text.into()
+            }
+        }
+    }
+}
+
+impl Container {
+    /// Create a container from a file without a name.
+    pub fn private(file: File) -> Self {
+        Container {
+            file,
+            pieces: Vec::new(),
+            sparse: false,
+            stamp: None,
+        }
+    }
+
+    /// Create a container from the file `path`.
+    pub fn public(file: File, path: &Path) -> Result<Self> {
+        let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
+        let stamp = Some(Stamp::of(&stat));
+        let sparse = stat.st_blocks < stat.st_size / 512;
+        Ok(Container {
+            file,
+            pieces: Vec::new(),
+            sparse,
+            stamp,
+        })
+    }
+
+    /// Check that the file is unchanged.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        let Some(stamp) = &self.stamp else {
+            return Ok(());
+        };
+        let stat = fstat(&self.file).map_err(|error| Error::io(path, "examine", error))?;
+        if *stamp != Stamp::of(&stat) {
+            return Err(Error::changed(path, "it was modified"));
+        }
+        Ok(())
+    }
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        // The times of a device are those of its node, and change whenever it is written.
+        let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
+        Stamp {
+            identity: identity(stat),
+            size: stat.st_size,
+            mtime: if device { (0, 0) } else { mtime(stat) },
+        }
+    }
+}

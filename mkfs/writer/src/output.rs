@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The output: a temporary file until the image is complete.
+
+use crate::device::Device;
+use crate::overwrite::Overwrite;
+use crate::tree::{identity, Identity};
+use crate::{Error, Result};
+use daxfs_check::Progress;
+use rustix::fs::{open, stat, FileType, Mode, OFlags};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tempfile::{Builder, NamedTempFile};
+
+/// An unfinished image. Nothing appears under its final name, on its device or on standard output
+/// before [`Output::commit`]. Dropping it removes the temporary file.
+pub struct Output {
+    path: PathBuf,
+    directory: PathBuf,
+    target: Target,
+    overwrite: Overwrite,
+}
+
+/// Destination of the temporary file.
+enum Target {
+    /// A file: the temporary file is renamed.
+    File(NamedTempFile),
+    /// A device: the temporary file has no name and is copied.
+    Device(File, Device),
+    /// Standard output: the temporary file has no name and is copied.
+    Stdout(File),
+}
+
+impl Output {
+    /// Create the temporary file for an image that will be called `path`, or written to the device
+    /// there; `-` is standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if `path` cannot hold an image, or holds something other than an image.
+    /// [`Error::Output`] if it cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::over(path, Overwrite::default())
+    }
+
+    /// Do as [`Output::create`], but overwrite what `overwrite` allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::create`].
+    pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            let path = PathBuf::from("standard output");
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            let stdout = stdout.map_err(|error| Error::output(&path, "examine", error))?;
+            overwrite.check_input(&path, &File::from(stdout))?;
+            if std::io::IsTerminal::is_terminal(&io::stdout()) {
+                let why = "is a terminal; redirect it, or name a file for the image";
+                return Err(Error::refused(&path, why));
+            }
+            let directory = anywhere();
+            let target = Target::Stdout(nameless(&directory)?);
+            return Ok(Output {
+                path,
+                directory,
+                target,
+                overwrite,
+            });
+        }
+        // Follow symlinks, so that the target is replaced, not the symlink.
+        let path = match path.canonicalize() {
+            Ok(path) => path,
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => path.into(),
+            Err(error) => return Err(Error::output(path, "find out where it leads", error)),
+        };
+        if let Ok(metadata) = path.metadata() {
+            if metadata.is_dir() {
+                let why = "is a directory; name a file for the image";
+                return Err(Error::refused(&path, why));
+            }
+            let file_type = metadata.file_type();
+            if file_type.is_block_device() || file_type.is_char_device() {
+                let device = Device::open(&path)?;
+                device.check_free(&overwrite)?;
+                let directory = anywhere();
+                let target = Target::Device(nameless(&directory)?, device);
+                return Ok(Output {
+                    path,
+                    directory,
+                    target,
+                    overwrite,
+                });
+            }
+            if !metadata.is_file() {
+                let why =
+                    "exists and is neither a regular file nor a device; write the image to a file";
+                return Err(Error::refused(&path, why));
+            }
+            overwrite.check_file(&path)?;
+        }
+        if path.file_name().is_none() {
+            let why = "names no file; name a file for the image";
+            return Err(Error::refused(&path, why));
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
+            _ => PathBuf::from("."),
+        };
+        overwrite.check_directory(&directory)?;
+        let temporary = Builder::new()
+            .prefix(".mkdaxfs-")
+            .suffix(".tmp")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(&directory)
+            .map_err(|error| creating(&directory, error))?;
+        Ok(Output {
+            path,
+            directory,
+            target: Target::File(temporary),
+            overwrite,
+        })
+    }
+
+    /// Return the final name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Return the temporary name, if there is one.
+    pub fn temporary(&self) -> Option<&Path> {
+        match &self.target {
+            Target::File(temporary) => Some(temporary.path()),
+            Target::Device(..) | Target::Stdout(_) => None,
+        }
+    }
+
+    /// Return the file.
+    pub fn file(&self) -> &File {
+        match &self.target {
+            Target::File(temporary) => temporary.as_file(),
+            Target::Device(file, _) | Target::Stdout(file) => file,
+        }
+    }
+
+    /// Return true if the image goes to standard output, which then is not for anything else.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self.target, Target::Stdout(_))
+    }
+
+    /// Return the directory that the file is in, if it has a name there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn directory(&self) -> Result<Option<Identity>> {
+        if self.temporary().is_none() {
+            return Ok(None);
+        }
+        match stat(&self.directory) {
+            Ok(stat) => Ok(Some(identity(&stat))),
+            Err(error) => Err(Error::output(&self.directory, "examine", error)),
+        }
+    }
+
+    /// Return where other temporary files may be put: what `TMPDIR` says, or the directory of the
+    /// image.
+    pub fn scratch(&self) -> PathBuf {
+        scratch(&self.directory)
+    }
+
+    /// Make room for an image of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    pub fn reserve(&self, size: u64) -> Result<()> {
+        if let Target::Device(_, device) = &self.target {
+            device.check_size(size)?;
+        }
+        self.file()
+            .set_len(size)
+            .map_err(|error| Error::output(&self.path, "set the size of the image", error))
+    }
+
+    /// Rename the complete image to its final name, or copy it to the device or standard output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; the final name is then as it was, and a device holds no image.
+    pub fn commit(self, progress: &dyn Progress) -> Result<()> {
+        let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
+        let failed = |error| Error::output(&path, "write the image", error);
+        match self.target {
+            Target::File(temporary) => {
+                temporary.as_file().sync_all().map_err(failed)?;
+                // A file may have appeared there.
+                if path.symlink_metadata().is_ok() {
+                    overwrite.check_file(&path)?;
+                }
+                temporary
+                    .persist(&path)
+                    .map_err(|error| Error::output(&path, "put the image in place", error.error))?;
+                // Make the name durable. The image is in place even if this fails.
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                if let Ok(directory) = open(&directory, flags, Mode::empty()) {
+                    let _ = rustix::fs::fsync(directory);
+                }
+                Ok(())
+            }
+            Target::Device(file, device) => {
+                let size = file.metadata().map_err(failed)?.len();
+                device.write(&file, size, progress)
+            }
+            Target::Stdout(mut file) => {
+                file.rewind().map_err(failed)?;
+                let mut stdout = io::stdout().lock();
+                let copied = io::copy(&mut file, &mut stdout).and_then(|_| stdout.flush());
+                copied.map_err(failed)
+            }
+        }
+    }
+}
+
+/// Return a file without a name in `directory`.
+fn nameless(directory: &Path) -> Result<File> {
+    tempfile::tempfile_in(directory).map_err(|error| creating(directory, error))
+}
+
+fn creating(directory: &Path, error: io::Error) -> Error {
+    Error::output(directory, "create a file in the directory", plain(error))
+}
+
+/// Return the directory for large temporary files: `TMPDIR`, or `default`.
+pub fn scratch(default: &Path) -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => default.into(),
+    }
+}
+
+/// Return the directory for temporary files that need not be beside the image.
+fn anywhere() -> PathBuf {
+    scratch(Path::new(if is_directory("/var/tmp") {
+        "/var/tmp"
+    } else {
+        "/tmp"
+    }))
+}
+
+fn is_directory(path: &str) -> bool {
+    stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Return the system's error without the name of the temporary file.
+pub fn plain(error: std::io::Error) -> std::io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        Some(inner) => inner
+            .raw_os_error()
+            .map_or(inner.kind().into(), std::io::Error::from_raw_os_error),
+        None => error,
+    }
+}

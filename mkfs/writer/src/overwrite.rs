@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protects files and devices from being overwritten by mistake.
+
+use crate::{Error, Result};
+use daxfs_check::memory::data_or_hole;
+use daxfs_reader::layout::MAGIC;
+use rustix::fs::{fstat, stat, FileType, Stat};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes at the start of a device that must be zero if it is free.
+const START: u64 = 2 << 20;
+
+/// Bytes at the end of a device that must be zero if it is free: backup partition tables and RAID
+/// metadata.
+const END: u64 = 1 << 20;
+
+/// Bytes that are read together.
+const PIECE: usize = 256 << 10;
+
+/// Magic numbers that identify the content of a file or device: offset, bytes, name. The first
+/// match wins.
+const SIGNATURES: &[(usize, &[u8], &str)] = &[
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
+    (0, b"\xfd7zXZ\0", "an xz file"),
+    (0, b"PK\x03\x04", "a zip file"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"XFSB", "an XFS file system"),
+    (0, b"hsqs", "a SquashFS image"),
+    (0, b"\x45\x3d\xcd\x28", "a cramfs image"),
+    (0, b"LUKS\xba\xbe", "a LUKS volume"),
+    (512, b"LABELONE", "an LVM volume"),
+    (512, b"EFI PART", "a GPT partition table"),
+    (4096, b"EFI PART", "a GPT partition table"),
+    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+    (1024, b"\xe2\xe1\xf5\xe0", "an EROFS image"),
+    (1024, b"\x10\x20\xf5\xf2", "an F2FS file system"),
+    (4086, b"SWAPSPACE2", "swap space"),
+    (4096, b"NVDIMM_", "an NVDIMM namespace"),
+    (4096, b"\xfc\x4e\x2b\xa9", "a RAID member"),
+    (32769, b"CD001", "an ISO 9660 file system"),
+    (65600, b"_BHRfS_M", "a Btrfs file system"),
+    (3, b"NTFS    ", "an NTFS file system"),
+    (3, b"EXFAT   ", "an exFAT file system"),
+    (54, b"FAT1", "a FAT file system"),
+    (82, b"FAT32", "a FAT file system"),
+    (510, b"\x55\xaa", "a partition table"),
+];
+
+/// Bytes that the signatures reach.
+const HEAD: usize = 65608;
+
+/// Identifies a file or device, independent of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    kind: FileType,
+    /// Number of a device; for other files, that of their file system.
+    device: u64,
+    /// Inode number; 0 for a device.
+    inode: u64,
+}
+
+impl Identity {
+    fn new(stat: &Stat) -> Self {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let (device, inode) = match kind {
+            FileType::BlockDevice | FileType::CharacterDevice => (stat.st_rdev, 0),
+            _ => (stat.st_dev, stat.st_ino),
+        };
+        Identity {
+            kind,
+            device,
+            inode,
+        }
+    }
+}
+
+/// Decides what an output may overwrite.
+///
+/// By default it may replace a daxfs image, zeros, or nothing.
+#[derive(Default)]
+pub struct Overwrite {
+    force: bool,
+    /// Inputs, which must never be overwritten.
+    inputs: Vec<Identity>,
+    /// Input directories, in which no file may be created.
+    directories: Vec<PathBuf>,
+}
+
+impl Overwrite {
+    /// If `force`, allow anything except an input to be overwritten.
+    pub fn new(force: bool) -> Self {
+        Overwrite {
+            force,
+            ..Overwrite::default()
+        }
+    }
+
+    /// Add an input file or device; `-` is standard input. Ignore a file that does not exist:
+    /// reading it fails later.
+    pub fn input(&mut self, path: &Path) {
+        let stdin = path.as_os_str() == "-";
+        let stat = match stdin {
+            true => fstat(io::stdin()),
+            false => stat(path),
+        };
+        let Ok(stat) = stat else {
+            return;
+        };
+        let identity = Identity::new(&stat);
+        match identity.kind {
+            FileType::RegularFile | FileType::BlockDevice => self.inputs.push(identity),
+            // Standard input and output may both be the terminal.
+            FileType::CharacterDevice if !stdin => self.inputs.push(identity),
+            _ => (),
+        }
+    }
+
+    /// Add an input file, or an input directory in which no file may be created.
+    pub fn container(&mut self, path: &Path) {
+        self.input(path);
+        if path.is_dir() {
+            self.directories.extend(path.canonicalize());
+        }
+    }
+
+    /// Refuse a new file in `directory`, which may not exist yet, if that is part of such a
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub fn check_directory(&self, directory: &Path) -> Result<()> {
+        let found = directory.ancestors().find_map(|path| {
+            let path = match path.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => path,
+            };
+            path.canonicalize().ok()
+        });
+        let part = |found: PathBuf| {
+            self.directories
+                .iter()
+                .any(|input| found.starts_with(input))
+        };
+        if found.is_some_and(part) {
+            let why = "is part of an input; write the image to another directory";
+            return Err(Error::refused(directory, why));
+        }
+        Ok(())
+    }
+
+    /// Refuse to overwrite `file` if it is an input. `path` is its name for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Output`].
+    pub fn check_input(&self, path: &Path, file: &File) -> Result<()> {
+        let stat = fstat(file).map_err(|error| Error::output(path, "examine", error))?;
+        self.check_identity(path, &stat)
+    }
+
+    fn check_identity(&self, path: &Path, stat: &Stat) -> Result<()> {
+        if self.inputs.contains(&Identity::new(stat)) {
+            let why = "is an input as well; name another file for the output, which comes last";
+            return Err(Error::refused(path, why));
+        }
+        Ok(())
+    }
+
+    /// Refuse to replace the regular file `path` if it is an input, or holds something other than
+    /// an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Output`].
+    pub fn check_file(&self, path: &Path) -> Result<()> {
+        // By its identity alone, since a file that cannot be read may be replaced.
+        let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
+        self.check_identity(path, &found)?;
+        if self.force {
+            return Ok(());
+        }
+        let failed = |error| Error::output(path, "find out what it holds", error);
+        let file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let read = |offset, into: &mut [u8]| file.read_exact_at(into, offset);
+        let mut head = vec![0; size.min(HEAD as u64) as usize];
+        read(0, &mut head).map_err(failed)?;
+        if head.starts_with(&MAGIC) {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < size {
+            let (hole, end) =
+                data_or_hole(&file, at, size).map_err(|error| failed(error.into()))?;
+            if !hole && !all_zero(at, end, read).map_err(failed)? {
+                return Err(occupied(path, &head, "name another file"));
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Refuse to replace the file `path`, which is to hold no image, if it is an input or not
+    /// empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Output`].
+    pub fn check_new(&self, path: &Path) -> Result<()> {
+        let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
+        self.check_identity(path, &found)?;
+        if self.force || found.st_size == 0 {
+            return Ok(());
+        }
+        let why = "exists; name another file, or give --force to overwrite it";
+        Err(Error::refused(path, why))
+    }
+
+    /// Refuse to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
+    /// something other than an image. Only its start and its end are read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Output`].
+    pub(crate) fn check_device(
+        &self,
+        path: &Path,
+        size: u64,
+        mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    ) -> Result<()> {
+        if self.force {
+            return Ok(());
+        }
+        let failed = |error| Error::output(path, "find out what it holds", error);
+        let mut head = vec![0; size.min(HEAD as u64) as usize];
+        read(0, &mut head).map_err(failed)?;
+        if head.starts_with(&MAGIC) {
+            return Ok(());
+        }
+        let start = size.min(START);
+        let end = size.saturating_sub(END).max(start);
+        let free = all_zero(0, start, &mut read).map_err(failed)?
+            && all_zero(end, size, &mut read).map_err(failed)?;
+        match free {
+            true => Ok(()),
+            false => Err(occupied(path, &head, "name another device")),
+        }
+    }
+}
+
+/// Report whether the bytes from `start` to `end` are zero.
+fn all_zero(
+    start: u64,
+    end: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; PIECE];
+    let mut at = start;
+    while at < end {
+        let piece = &mut buffer[..(end - at).min(PIECE as u64) as usize];
+        read(at, piece)?;
+        if piece.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+        at += piece.len() as u64;
+    }
+    Ok(true)
+}
+
+/// Return what a file or device with these first bytes contains.
+fn occupant(head: &[u8]) -> &'static str {
+    let found = SIGNATURES.iter().find(|(offset, magic, _)| {
+        let bytes = head.get(*offset..offset + magic.len());
+        bytes == Some(*magic)
+    });
+    found.map_or("data that are no daxfs image", |(_, _, name)| name)
+}
+
+fn occupied(path: &Path, head: &[u8], remedy: &str) -> Error {
+    let what = occupant(head);
+    let why =
+        format!("holds {what}, which would be lost; {remedy}, or give --force to overwrite it");
+    Error::refused(path, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_fit() {
+        for (offset, magic, _) in SIGNATURES {
+            assert!(offset + magic.len() <= HEAD);
+        }
+    }
+
+    #[test]
+    fn devices() {
+        let size = 8 << 20;
+        let check = |at: usize, bytes: &[u8], force| {
+            let mut device = vec![0; size];
+            device[at..at + bytes.len()].copy_from_slice(bytes);
+            let read = |offset: u64, into: &mut [u8]| {
+                let start = offset as usize;
+                into.copy_from_slice(&device[start..start + into.len()]);
+                Ok(())
+            };
+            let overwrite = Overwrite::new(force);
+            let checked = overwrite.check_device(Path::new("device"), size as u64, read);
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(0, b"", false), Ok(()));
+        assert_eq!(check(0, &MAGIC, false), Ok(()));
+        for (offset, magic, name) in SIGNATURES {
+            let error = check(*offset, magic, false).unwrap_err();
+            let name =
+                format!("device: holds {name}, which would be lost; name another device, or");
+            assert!(error.starts_with(&name), "{error}");
+            assert_eq!(check(*offset, magic, true), Ok(()));
+        }
+        for at in [9, (2 << 20) - 1, size - 512, size - (1 << 20)] {
+            let error = check(at, b"x", false).unwrap_err();
+            assert!(
+                error.contains("holds data that are no daxfs image"),
+                "{error}"
+            );
+        }
+    }
+}

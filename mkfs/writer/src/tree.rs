@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A file tree in memory, without the content of its regular files.
+
+use crate::origin::Origin;
+use daxfs_reader::hash::name_hash;
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::FileType;
+use rustix::fs::Stat;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Index of a node in [`Tree::nodes`].
+pub type NodeId = u32;
+
+/// The root's node.
+pub const ROOT: NodeId = 0;
+
+/// Attributes that all types of inodes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits with set-id and sticky bits.
+    pub permissions: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time: seconds since 1970, nanoseconds within the second.
+    pub mtime: (i64, u32),
+    /// Index in [`Tree::xattrs`].
+    pub xattrs: u32,
+}
+
+/// An inode of the tree.
+#[derive(Debug)]
+pub struct Node {
+    /// Owner, mode, time, xattrs.
+    pub attributes: Attributes,
+    /// First directory with an entry for the node; the root is its own parent.
+    pub parent: NodeId,
+    /// First name.
+    pub name: Name,
+    /// Index of the origin that described it last.
+    pub origin: u32,
+    /// Type and content.
+    pub kind: Kind,
+}
+
+/// Type and content of a node.
+#[derive(Debug)]
+pub enum Kind {
+    /// A regular file.
+    Regular {
+        /// Bytes.
+        size: u64,
+        /// Where the node's origin has them.
+        place: Place,
+    },
+    /// A directory: its entries in the order of the image, (hash, name), once the tree is complete.
+    Directory(Vec<Entry>),
+    /// A symlink with its target.
+    Symlink(Box<[u8]>),
+    /// A device.
+    Device {
+        /// Block or character device.
+        file_type: FileType,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// Return the identity in a `stat` structure.
+pub fn identity(stat: &Stat) -> Identity {
+    Identity {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+    }
+}
+
+/// Return the modification time in a `stat` structure.
+pub fn mtime(stat: &Stat) -> (i64, u32) {
+    (stat.st_mtime, stat.st_mtime_nsec as u32)
+}
+
+impl Kind {
+    /// Return the file type of the node.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Kind::Regular { .. } => FileType::Regular,
+            Kind::Directory(_) => FileType::Directory,
+            Kind::Symlink(_) => FileType::Symlink,
+            Kind::Device { file_type, .. } => *file_type,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+        }
+    }
+}
+
+/// Where an origin has the content of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a file of a directory, at the path of the node. Identity and time detect that it was
+    /// replaced.
+    File {
+        /// Which file it is.
+        identity: Identity,
+        /// Its modification time.
+        mtime: (i64, u32),
+    },
+    /// In the origin's only file, from this offset on, in one piece.
+    Part(u64),
+    /// In the origin's only file, in pieces with zeros between them.
+    Pieces {
+        /// The first of the origin's pieces.
+        first: usize,
+        /// Their number.
+        count: usize,
+    },
+}
+
+/// `st_dev` and `st_ino`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number of the file system.
+    pub dev: u64,
+    /// Inode number in it.
+    pub ino: u64,
+}
+
+/// A name that a tree keeps; see [`Tree::name`].
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    start: usize,
+    length: u8,
+}
+
+/// A directory entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Hash of the name.
+    pub hash: u32,
+    /// The inode.
+    pub node: NodeId,
+    /// The name.
+    pub name: Name,
+}
+
+/// An extended attribute. Comparisons give the order of the image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Xattr {
+    /// Start of the name.
+    pub prefix: XattrPrefix,
+    /// The rest of the name.
+    pub name: Box<[u8]>,
+    /// The value.
+    pub value: Box<[u8]>,
+}
+
+/// The extended attributes of an inode, ascending by (prefix, name).
+pub type XattrSet = Vec<Xattr>;
+
+/// A file tree.
+pub struct Tree {
+    /// The inodes; [`ROOT`] is the first.
+    pub nodes: Vec<Node>,
+    /// All sets of extended attributes; the first is empty.
+    pub xattrs: Vec<XattrSet>,
+    names: Vec<u8>,
+    xattr_ids: HashMap<XattrSet, u32>,
+    /// Origins of the tree, in order.
+    pub origins: Vec<Origin>,
+}
+
+impl Tree {
+    /// Return a tree without nodes.
+    pub(crate) fn new() -> Self {
+        Tree {
+            nodes: Vec::new(),
+            xattrs: vec![XattrSet::new()],
+            names: Vec::new(),
+            xattr_ids: HashMap::from([(XattrSet::new(), 0)]),
+            origins: Vec::new(),
+        }
+    }
+
+    /// Store `name`, which has at most 255 bytes; only the name of the root is empty.
+    pub fn keep_name(&mut self, name: &[u8]) -> Name {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        Name {
+            start,
+            length: name.len() as u8,
+        }
+    }
+
+    /// Return the index of `set` in [`Tree::xattrs`]. Add it if it is new.
+    pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
+        set.sort_unstable();
+        if let Some(&id) = self.xattr_ids.get(&set) {
+            return id;
+        }
+        let id = self.xattrs.len() as u32;
+        self.xattrs.push(set.clone());
+        self.xattr_ids.insert(set, id);
+        id
+    }
+
+    /// Sort the entries of all directories into the order of the image.
+    pub fn sort(&mut self) {
+        let names = &self.names;
+        let bytes = |name: &Name| &names[name.start..name.start + usize::from(name.length)];
+        for node in &mut self.nodes {
+            if let Kind::Directory(entries) = &mut node.kind {
+                entries.sort_unstable_by(|a, b| match a.hash.cmp(&b.hash) {
+                    Ordering::Equal => bytes(&a.name).cmp(bytes(&b.name)),
+                    unequal => unequal,
+                });
+                entries.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Return the bytes of `name`.
+    pub fn name(&self, name: &Name) -> &[u8] {
+        &self.names[name.start..name.start + usize::from(name.length)]
+    }
+
+    /// Return an entry for `node` under `name`.
+    pub fn entry(&self, name: Name, node: NodeId) -> Entry {
+        Entry {
+            hash: name_hash(self.name(&name)),
+            node,
+            name,
+        }
+    }
+
+    /// Return a node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// Return the path of `node` relative to the root; empty for the root itself.
+    pub fn relative_path(&self, node: NodeId) -> PathBuf {
+        let name = |id| self.name(&self.node(id).name);
+        let above = |&id: &NodeId| Some(self.node(id).parent).filter(|&parent| parent != ROOT);
+        let components = || std::iter::successors(Some(node).filter(|&id| id != ROOT), above);
+        // Measure first, then fill from the end, without intermediate allocations.
+        let length: usize = components().map(|id| name(id).len() + 1).sum();
+        let mut path = vec![b'/'; length.saturating_sub(1)];
+        let mut end = path.len();
+        for id in components() {
+            let start = end - name(id).len();
+            path[start..end].copy_from_slice(name(id));
+            end = start.saturating_sub(1);
+        }
+        OsString::from_vec(path).into()
+    }
+
+    /// Return the path of `node`, as the user would write it or find it.
+    pub fn path(&self, node: NodeId) -> PathBuf {
+        match self.origins.get(self.node(node).origin as usize) {
+            Some(origin) => origin.show(&self.relative_path(node)),
+            None => self.relative_path(node),
+        }
+    }
+
+    /// Return the path of the first origin, for messages about the whole tree.
+    pub fn title(&self) -> PathBuf {
+        let first = self.origins.first();
+        first.map_or_else(PathBuf::new, |origin| origin.path().into())
+    }
+
+    /// Return the size of all regular files.
+    pub fn content_size(&self) -> u64 {
+        let size = |node: &Node| match node.kind {
+            Kind::Regular { size, .. } => size,
+            _ => 0,
+        };
+        self.nodes.iter().map(size).sum()
+    }
+}
