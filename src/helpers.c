@@ -187,17 +187,17 @@ struct page *daxfs_helper_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
-bool daxfs_helper_PageHWPoison(struct page *page)
+bool daxfs_helper_page_hwpoison(struct page *page)
 {
 	return PageHWPoison(page);
 }
 
-void daxfs_helper_SetPageHWPoison(struct page *page)
+void daxfs_helper_set_page_hwpoison(struct page *page)
 {
 	SetPageHWPoison(page);
 }
 
-void daxfs_helper_ClearPageHWPoison(struct page *page)
+void daxfs_helper_clear_page_hwpoison(struct page *page)
 {
 	ClearPageHWPoison(page);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * C inline functions and macros of the kernel, as functions that Rust can call: one expression each,
- * and no logic. Kbuild drops the prefix from the names, so that Rust calls them as C does. Differences
- * between kernel versions belong here.
+ * C inline functions and macros of the kernel, as functions that Rust can call: one expression
+ * each, and no logic. Kbuild drops the prefix from the names. Differences between kernel versions
+ * belong here.
  */
 #ifndef DAXFS_HELPERS_H
 #define DAXFS_HELPERS_H
@@ -60,9 +60,9 @@ void *daxfs_helper_page_address(struct page *page);
 unsigned long daxfs_helper_virt_to_pfn(const void *address);
 bool daxfs_helper_pfn_valid(unsigned long pfn);
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
-bool daxfs_helper_PageHWPoison(struct page *page);
-void daxfs_helper_SetPageHWPoison(struct page *page);
-void daxfs_helper_ClearPageHWPoison(struct page *page);
+bool daxfs_helper_page_hwpoison(struct page *page);
+void daxfs_helper_set_page_hwpoison(struct page *page);
+void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);

@@ -155,7 +155,7 @@ impl ClaimedRange {
         }
         // SAFETY: This reads a number.
         let end = unsafe { bindings::iomem_resource_end() };
-        if !start.checked_add(size - 1).is_some_and(|last| last <= end) {
+        if start.checked_add(size - 1).is_none_or(|last| last > end) {
             return Err(OpenError::Overflow);
         }
         if range.has_ram() {

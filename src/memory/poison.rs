@@ -46,7 +46,7 @@ pub(super) fn frame_has_failed(frame: usize) -> bool {
         return false;
     };
     // SAFETY: The struct page is valid.
-    if unsafe { bindings::PageHWPoison(page) } {
+    if unsafe { bindings::page_hwpoison(page) } {
         return true;
     }
     // hugetlb marks the folio only.
@@ -99,7 +99,7 @@ pub(super) fn mark(frame: usize) {
     FAILED.store(true, Ordering::Release);
     if let Some(page) = page(frame) {
         // SAFETY: The struct page is valid.
-        unsafe { bindings::SetPageHWPoison(page) };
+        unsafe { bindings::set_page_hwpoison(page) };
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn mark(frame: usize) {
 pub(super) fn unmark(frame: usize) {
     if let Some(page) = page(frame) {
         // SAFETY: The struct page is valid.
-        unsafe { bindings::ClearPageHWPoison(page) };
+        unsafe { bindings::clear_page_hwpoison(page) };
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
-//! * [`Sha256`]: SHA-256
+//! * [`Sha256`]: the hash function
 //! * [`trace`]: the tracepoints of `trace.h`
 
 mod counters;

@@ -95,7 +95,7 @@ impl<T: Operations> VTable<T> {
         let name = unsafe { &(*dentry).__bindgen_anon_1.d_name };
         // SAFETY: Both members of the union have the length in the same place.
         let length = unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
-        if length > bindings::NAME_MAX as usize {
+        if length > bindings::NAME_MAX {
             return Error::from(Errno::NameTooLong).to_ptr();
         }
         // SAFETY: The name has `length` bytes, and does not change during the call.

@@ -61,7 +61,7 @@ impl NameBuffer<'_> {
     ///
     /// `ENAMETOOLONG` if it has more than 255 bytes.
     pub(crate) fn set(&mut self, name: &[u8]) -> Result {
-        if name.len() > bindings::NAME_MAX as usize {
+        if name.len() > bindings::NAME_MAX {
             return Err(Errno::NameTooLong.into());
         }
         // SAFETY: By the type invariant there is room for `NAME_MAX` bytes, and `name` has no more.
