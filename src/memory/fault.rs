@@ -3,7 +3,8 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::extents::{Info, MappedExtent};
+use super::extents::MappedExtent;
+use super::space::Info;
 use super::{poison, MapMethod};
 use crate::bindings;
 use crate::image;

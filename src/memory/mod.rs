@@ -32,6 +32,7 @@ pub(crate) mod memfd;
 pub(crate) mod phys;
 mod poison;
 mod registry;
+mod space;
 
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;

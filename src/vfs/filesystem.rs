@@ -2,7 +2,7 @@
 
 //! Filesystem types (`struct file_system_type`).
 
-use super::inode::Cache;
+use super::slab::Cache;
 use super::{context, super_block};
 use super::{
     BlockDevice, Context, INodeRef, Identity, Mapping, NewSuper, Operations, Param, SuperBlock,

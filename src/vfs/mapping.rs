@@ -152,7 +152,7 @@ impl FaultResult {
 
     /// # Safety
     ///
-    /// `raw` must tell what has been done about the fault that this is returned for.
+    /// `raw` must be the result of handling the fault that this is returned for.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: bindings::vm_fault_t) -> Self {
         FaultResult(raw)

@@ -24,6 +24,7 @@ mod filesystem;
 mod inode;
 mod ioctl;
 mod mapping;
+mod slab;
 mod super_block;
 mod xattr;
 

@@ -2,7 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, export, inode, xattr};
+use super::{context, export, inode, slab, xattr};
 use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use core::marker::PhantomData;
@@ -185,9 +185,9 @@ pub(super) struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     const OPERATIONS: bindings::super_operations = bindings::super_operations {
-        alloc_inode: Some(inode::VTable::<T>::alloc),
-        free_inode: Some(inode::VTable::<T>::free),
-        evict_inode: Some(inode::VTable::<T>::evict),
+        alloc_inode: Some(slab::VTable::<T>::alloc),
+        free_inode: Some(slab::VTable::<T>::free),
+        evict_inode: Some(slab::VTable::<T>::evict),
         statfs: Some(Self::statfs),
         shutdown: if T::HAS_SHUTDOWN {
             Some(Self::shutdown)
