@@ -29,6 +29,7 @@ macro_rules! is_on {
 }
 
 /// The values of the tracepoint `daxfs_fault`.
+#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
 pub(crate) struct Fault {
     /// Device number of the superblock.
     pub(crate) device: u32,

@@ -255,7 +255,7 @@ pub(super) fn get<T: Operations>(
         // INVARIANT: iget_locked() finds only inodes on which `set_up` has succeeded below.
         return Ok(INodeRef(inode, PhantomData));
     }
-    // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc` of the superblock's type.
+    // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`.
     match init().and_then(|attributes| unsafe { set_up(inode.as_ptr(), attributes) }) {
         Ok(()) => {
             // SAFETY: iget_locked() has locked the new inode.
