@@ -271,17 +271,21 @@ impl<T: Operations> VTable<T> {
         unsafe { bindings::super_set_uuid(sb, identity.uuid.as_ptr(), bindings::UUID_SIZE) };
         // SAFETY: The superblock is valid, and the name is a NUL-terminated string.
         unsafe { bindings::super_set_sysfs_name(sb, name.as_char_ptr()) };
-        // SAFETY: The caller guarantees that nothing else accesses these fields.
-        let sb = unsafe { &mut *sb };
-        sb.s_op = &Self::OPERATIONS;
-        sb.s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
-        sb.s_export_op = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
-        sb.s_magic = identity.magic as usize;
-        sb.s_maxbytes = bindings::MAX_LFS_FILESIZE;
-        sb.s_blocksize = bindings::PAGE_SIZE as usize;
-        sb.s_blocksize_bits = bindings::PAGE_SHIFT as u8;
-        sb.s_time_gran = 1;
-        sb.s_flags |= bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
+        let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
+        let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
+        // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
+        // filled.
+        unsafe {
+            (*sb).s_op = &Self::OPERATIONS;
+            (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
+            (*sb).s_export_op = export;
+            (*sb).s_magic = identity.magic as usize;
+            (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
+            (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
+            (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
+            (*sb).s_time_gran = 1;
+            (*sb).s_flags |= flags;
+        }
     }
 
     /// `kill_sb` of the filesystem type.
