@@ -203,15 +203,17 @@ pub(super) struct VTable<T>(PhantomData<T>);
 impl<T: Operations> VTable<T> {
     /// The handlers, then null.
     pub(super) const HANDLERS: &'static [*const bindings::xattr_handler] = if T::HAS_GET_XATTR {
-        &[
-            &Self::handler(0),
-            &Self::handler(1),
-            &Self::handler(2),
-            ptr::null(),
-        ]
+        Self::TABLE
     } else {
         &[ptr::null()]
     };
+
+    // Constants of their own, because a value that is borrowed in a branch is not static.
+    const TABLE: &'static [*const bindings::xattr_handler] =
+        &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
+    const FIRST: &'static bindings::xattr_handler = &Self::handler(0);
+    const SECOND: &'static bindings::xattr_handler = &Self::handler(1);
+    const THIRD: &'static bindings::xattr_handler = &Self::handler(2);
 
     /// `listxattr` of all inodes.
     pub(super) const LIST: Option<List> = if T::HAS_LIST_XATTRS {
