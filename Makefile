@@ -175,6 +175,8 @@ lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
+	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
+	scripts/unsafe-table --check Documentation/design.rst
 lint-tools: prepare-root
 	$(cargo) clippy --all-targets -- -D warnings
 lint-module: prepare-kernel

@@ -1,10 +1,11 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Input of bindgen: the kernel's headers that the module needs, the shims of helpers.c, and
- * constants that bindgen cannot evaluate by itself.
+ * constants that bindgen cannot evaluate by itself. Kbuild drops the prefix from their names.
  */
 #include <crypto/sha2.h>
 #include <linux/blkdev.h>
+#include <linux/capability.h>
 #include <linux/crc32c.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
@@ -27,10 +28,13 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
 #include <linux/rcupdate.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
@@ -46,46 +50,89 @@
 #include "helpers.h"
 #include "trace.h"
 
+/* Allocation. */
+static const gfp_t DAXFS_GFP_KERNEL = GFP_KERNEL;
+static const gfp_t DAXFS_GFP_KERNEL_ACCOUNT = GFP_KERNEL_ACCOUNT;
+static const gfp_t DAXFS___GFP_ZERO = __GFP_ZERO;
+static const slab_flags_t DAXFS_SLAB_RECLAIM_ACCOUNT = SLAB_RECLAIM_ACCOUNT;
+static const slab_flags_t DAXFS_SLAB_ACCOUNT = SLAB_ACCOUNT;
+static const unsigned int DAXFS_WQ_UNBOUND = WQ_UNBOUND;
+
+/* Error codes that the kernel crate does not have. */
+static const int DAXFS_EUCLEAN = EUCLEAN;
+static const int DAXFS_EBADMSG = EBADMSG;
+static const int DAXFS_EHWPOISON = EHWPOISON;
+static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
+static const int DAXFS_ENODATA = ENODATA;
+static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
+static const int DAXFS_ESTALE = ESTALE;
+
+/* Filesystem types, super blocks and mounts. */
+static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 /* 0 where the kernel knows no access control lists. */
 static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
-static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
+static const unsigned long DAXFS_SB_I_NODEV = SB_I_NODEV;
+static const int DAXFS_MNT_NODEV = MNT_NODEV;
+static const unsigned int DAXFS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
+static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
+static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
+static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
+static const unsigned int DAXFS_UUID_SIZE = UUID_SIZE;
+static const unsigned int DAXFS_MINORBITS = MINORBITS;
+static const int DAXFS_CAP_SYS_ADMIN = CAP_SYS_ADMIN;
+
+/* Inodes and files. */
+static const u32 DAXFS_I_NEW = I_NEW;
+static const unsigned int DAXFS_S_DAX = S_DAX;
+static const umode_t DAXFS_S_IFMT = S_IFMT;
+static const umode_t DAXFS_S_IFBLK = S_IFBLK;
+static const umode_t DAXFS_S_IFCHR = S_IFCHR;
+static const umode_t DAXFS_S_IFDIR = S_IFDIR;
+static const umode_t DAXFS_S_IFREG = S_IFREG;
+static const u8 DAXFS_DT_DIR = DT_DIR;
+static const size_t DAXFS_NAME_MAX = NAME_MAX;
+static const int DAXFS_O_RDONLY = O_RDONLY;
+static const int DAXFS_O_LARGEFILE = O_LARGEFILE;
+static const fmode_t DAXFS_FMODE_READ = FMODE_READ;
+static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
 static const u32 DAXFS_SECTOR_SIZE = SECTOR_SIZE;
 static const u32 DAXFS_STATX_DIOALIGN = STATX_DIOALIGN;
 static const u32 DAXFS_STATX_DIO_READ_ALIGN = STATX_DIO_READ_ALIGN;
-static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
-static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FIEMAP_EXTENT_LAST = FIEMAP_EXTENT_LAST;
 static const u32 DAXFS_FIEMAP_EXTENT_NOT_ALIGNED = FIEMAP_EXTENT_NOT_ALIGNED;
 static const u32 DAXFS_FIEMAP_EXTENT_SHARED = FIEMAP_EXTENT_SHARED;
-static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
-static const unsigned int DAXFS_S_DAX = S_DAX;
-static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
-static const unsigned int DAXFS_MINOR_BITS = MINORBITS;
+
+/* Mappings and page faults. */
 static const u64 DAXFS_PAGE_SIZE = PAGE_SIZE;
+static const unsigned int DAXFS_PAGE_SHIFT = PAGE_SHIFT;
 static const u64 DAXFS_PMD_SIZE = PMD_SIZE;
 static const unsigned int DAXFS_PMD_ORDER = PMD_ORDER;
-static const unsigned int DAXFS_PAGE_SHIFT = PAGE_SHIFT;
-static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
-static const int DAXFS_EUCLEAN = EUCLEAN;
-static const int DAXFS_EBADMSG = EBADMSG;
-static const int DAXFS_EHWPOISON = EHWPOISON;
-static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
-static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
-static const int DAXFS_ENODATA = ENODATA;
-static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
-static const int DAXFS_ESTALE = ESTALE;
-static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
+static const int DAXFS_VMA_HUGEPAGE_BIT = (__force int)VMA_HUGEPAGE_BIT;
+static const int DAXFS_VMA_MIXEDMAP_BIT = (__force int)VMA_MIXEDMAP_BIT;
+static const int DAXFS_VMA_IO_BIT = (__force int)VMA_IO_BIT;
+static const int DAXFS_VMA_DONTEXPAND_BIT = (__force int)VMA_DONTEXPAND_BIT;
+static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
+static const vm_fault_t DAXFS_VM_FAULT_NOPAGE = VM_FAULT_NOPAGE;
 static const vm_fault_t DAXFS_VM_FAULT_SIGBUS = VM_FAULT_SIGBUS;
 static const vm_fault_t DAXFS_VM_FAULT_OOM = VM_FAULT_OOM;
 static const vm_fault_t DAXFS_VM_FAULT_HWPOISON = VM_FAULT_HWPOISON;
 static const vm_fault_t DAXFS_VM_FAULT_ERROR = VM_FAULT_ERROR;
 static const vm_fault_t DAXFS_VM_FAULT_RETRY = VM_FAULT_RETRY;
 static const vm_fault_t DAXFS_VM_FAULT_FALLBACK = VM_FAULT_FALLBACK;
+static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
+
+/* Sources of memory. */
+static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
+static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
-static const umode_t DAXFS_S_IFMT = S_IFMT;
-static const umode_t DAXFS_S_IFBLK = S_IFBLK;
-static const umode_t DAXFS_S_IFCHR = S_IFCHR;
+static const int DAXFS_MAX_NUMNODES = MAX_NUMNODES;
+static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
+static const unsigned int DAXFS_LOCKDOWN_DEV_MEM = LOCKDOWN_DEV_MEM;
+static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;
+static const unsigned long DAXFS_IORESOURCE_PREFETCH = IORESOURCE_PREFETCH;
+static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
+static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;

@@ -1,32 +1,44 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! daxfs: a read-only filesystem for memory.
 //!
-//! One contiguous region of byte-addressable memory holds an image; inodes, directory entries and file
-//! data are served by loads from it. The rooms, in the direction in which data flows:
+//! One contiguous region of byte-addressable memory holds an image. Inodes, directory entries and
+//! file data are read from it by loads. The modules, each of which uses only those after it:
 //!
-//! * [`memory`]: where the bytes live, and the only way to read them
-//! * [`image`]: the format and its reader; the user-space tools compile the same files
-//! * [`source`], [`options`], [`super_block`], [`inode`], [`dir`], [`file`], [`xattr`], [`export`], [`usage`]: the filesystem, in
-//!   safe Rust
-//! * [`vfs`]: the kernel's interface to filesystems behind a safe trait
-//! * [`bindings`]: the C side, generated
+//! * [`super_block`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, one file for each
+//!   trait of [`vfs`] that it implements
+//! * [`inode`]: inodes of an image
+//! * [`mount`]: a mounted image
+//! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
+//! * [`memory`]: memory that can hold an image, and the only way to read it
+//! * [`image`]: the format and its reader, which the user-space tools compile too
+//! * [`vfs`]: safe traits over the kernel's interface to filesystems
+//! * [`support`]: safe interfaces to other parts of the kernel
+//! * [`bindings`]: the C interface, generated
+
+#![deny(unsafe_code)]
 
 use kernel::{debugfs::Dir, prelude::*};
 
+#[allow(unsafe_code)]
 mod bindings;
 mod dir;
 mod export;
 mod file;
-// The tools make and check what the module only reads.
+// The tools use all of it, the module only a part.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 mod image;
 mod inode;
+#[allow(unsafe_code)]
 mod memory;
+mod mount;
 mod options;
 mod source;
 mod super_block;
+#[allow(unsafe_code)]
+mod support;
 mod usage;
+#[allow(unsafe_code)]
 mod vfs;
 mod xattr;
 
@@ -41,9 +53,9 @@ module! {
 
 #[pin_data]
 struct Module {
-    // Dropped before what its mounts need.
+    // Dropped first: its mounts need the memory module.
     #[pin]
-    registration: vfs::Registration<super_block::DaxFs>,
+    registration: vfs::Registration<mount::DaxFs>,
     _memory: memory::Memory,
 }
 

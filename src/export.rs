@@ -1,65 +1,60 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! From file handles to the inodes and names of a mounted image.
+//! File handles of a mounted image.
+
+#![deny(unsafe_code)]
 
 use crate::dir::directory;
-use crate::inode::{self, Node};
-use crate::super_block::{report, DaxFs};
-use crate::vfs::{Errno, INode, INodeRef, SuperBlock};
+use crate::inode::{self, Object};
+use crate::mount::{report, DaxFs};
+use crate::support::Errno;
+use crate::vfs::{ExportOperations, INode, INodeRef, NameBuffer, SuperBlock};
 use kernel::prelude::*;
 
-/// Entries that are looked at between two looks for a signal.
-const PIECE: u32 = 4096;
+/// Check for signals every this many entries.
+const CHECK_SIGNALS: u32 = 4096;
 
-/// See [`crate::vfs::FileSystem::inode_of_handle`].
-pub(crate) fn inode_of_handle(
-    sb: &SuperBlock<DaxFs>,
-    ino: u64,
-    generation: u32,
-) -> Result<INodeRef<DaxFs>> {
-    // No inode of this image: not worth a line in the log, as the image is not to blame.
-    if generation != sb.data().generation() || ino == 0 || ino > sb.data().inode_count() {
-        return Err(Errno::Stale.into());
+#[vtable]
+impl ExportOperations for DaxFs {
+    fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
+        let inodes = sb.data().superblock().inode_count();
+        // This is an error of the handle, and not of the image, so it is not reported.
+        if generation != sb.data().generation() || ino == 0 || ino > inodes {
+            return Err(Errno::Stale.into());
+        }
+        let access = sb.data().region().access()?;
+        inode::get(sb, &sb.data().image(&access), ino as u32)
     }
-    let access = sb.data().region().access()?;
-    inode::get(sb, &sb.data().image(&access), ino as u32)
-}
 
-/// See [`crate::vfs::FileSystem::parent`].
-pub(crate) fn parent(dir: &INode<DaxFs>) -> Result<INodeRef<DaxFs>> {
-    let sb = dir.super_block();
-    let access = sb.data().region().access()?;
-    inode::get(sb, &sb.data().image(&access), directory(dir)?.parent)
-}
-
-/// See [`crate::vfs::FileSystem::name_in`].
-pub(crate) fn name_in(
-    dir: &INode<DaxFs>,
-    child: &INode<DaxFs>,
-    take: impl FnOnce(&[u8]),
-) -> Result {
-    let sb = dir.super_block();
-    let parent = directory(dir)?;
-    // A directory knows its entry; what other inodes are called, only the entries tell.
-    let start = match &child.data().node {
-        Node::Directory(child) => child.position,
-        _ => 0,
-    };
-    let access = sb.data().region().access()?;
-    let image = sb.data().image(&access);
-    let mut listing = image.list(parent, start);
-    while let Some(next) = listing.next() {
-        let (entry, name) = next.map_err(|error| report(sb, parent.ino, error))?;
-        if u64::from(entry.ino) == child.ino() {
-            take(name);
-            return Ok(());
-        }
-        if matches!(child.data().node, Node::Directory(_)) {
-            break;
-        }
-        if entry.position % PIECE == 0 && kernel::current!().signal_pending() {
-            return Err(EINTR);
-        }
+    fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>> {
+        let sb = dir.super_block();
+        let access = sb.data().region().access()?;
+        inode::get(sb, &sb.data().image(&access), directory(dir)?.parent)
     }
-    Err(ENOENT)
+
+    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut NameBuffer<'_>) -> Result {
+        let sb = dir.super_block();
+        let parent = directory(dir)?;
+        // The inode of a directory has the number of its entry. For other inodes search the parent.
+        let start = match &child.data().object {
+            Object::Directory(child) => child.position,
+            _ => 0,
+        };
+        let access = sb.data().region().access()?;
+        let image = sb.data().image(&access);
+        let mut listing = image.list(parent, start);
+        while let Some(next) = listing.next() {
+            let (entry, found) = next.map_err(|error| report(sb, parent.ino, error))?;
+            if u64::from(entry.ino) == child.ino() {
+                return name.set(found);
+            }
+            if matches!(child.data().object, Object::Directory(_)) {
+                break;
+            }
+            if entry.position % CHECK_SIGNALS == 0 && kernel::current!().signal_pending() {
+                return Err(EINTR);
+            }
+        }
+        Err(ENOENT)
+    }
 }

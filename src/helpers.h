@@ -1,7 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * C inline functions and macros of the kernel, as functions that Rust can call. Differences between
- * kernel versions belong here.
+ * C inline functions and macros of the kernel, as functions that Rust can call: one expression
+ * each, and no logic. Kbuild drops the prefix from the names. Differences between kernel versions
+ * belong here.
  */
 #ifndef DAXFS_HELPERS_H
 #define DAXFS_HELPERS_H
@@ -11,96 +12,110 @@
 #include <linux/mm.h>
 #include <linux/srcu.h>
 
-/* Exported, but declared in a header that is private to drivers/dax. */
 struct dax_device;
 struct dev_pagemap;
 struct device;
-struct dma_buf;
+struct dma_resv;
 struct iomap_ops;
 struct resource;
+
+/* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
 
-typedef int (*daxfs_resource_visitor)(struct resource *resource, void *arg);
+/* Inodes and super blocks. */
+struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
+						  unsigned int align, slab_flags_t flags,
+						  void (*ctor)(void *object));
+void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags);
+u32 daxfs_helper_inode_state_read_once(struct inode *inode);
+void daxfs_helper_i_uid_write(struct inode *inode, u32 uid);
+void daxfs_helper_i_gid_write(struct inode *inode, u32 gid);
+void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec);
+void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec);
+void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec);
+loff_t daxfs_helper_i_size_read(struct inode *inode);
+void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
+void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);
+void daxfs_helper_cache_no_acl(struct inode *inode);
+void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int length);
+void daxfs_helper_super_set_sysfs_name(struct super_block *sb, const char *name);
+struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry);
+bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
+			   unsigned int type);
+void daxfs_helper_posix_acl_release(struct posix_acl *acl);
 
-struct kmem_cache *daxfs_helper_inode_cache_create(const char *name, unsigned int size,
-						   unsigned int align, void (*ctor)(void *object));
-void *daxfs_helper_alloc_inode(struct super_block *sb, struct kmem_cache *cache);
-bool daxfs_helper_inode_is_new(struct inode *inode);
-void daxfs_helper_inode_set_owner(struct inode *inode, u32 uid, u32 gid);
-void daxfs_helper_inode_set_times(struct inode *inode, s64 sec, u32 nsec);
-void daxfs_helper_inode_set_size(struct inode *inode, loff_t size);
-void daxfs_helper_inode_set_link(struct inode *inode, char *target, int length);
-void daxfs_helper_inode_set_no_acl(struct inode *inode);
-bool daxfs_helper_capable_sys_admin(void);
-int daxfs_helper_acl(struct super_block *sb, const void *value, size_t size,
-		     struct posix_acl **acl);
-u64 __percpu *daxfs_helper_tally_alloc(unsigned int count);
-void daxfs_helper_tally_free(u64 __percpu *numbers);
-void daxfs_helper_tally_add(u64 __percpu *pair, u64 amount);
-u64 daxfs_helper_tally_sum(u64 __percpu *number);
-void daxfs_helper_super_identify(struct super_block *sb, const u8 *uuid, const char *name);
-void daxfs_helper_mmap_prepare(struct vm_area_desc *desc, const struct vm_operations_struct *ops,
-			       bool mixed);
-void daxfs_helper_mmap_writecombine(struct vm_area_desc *desc);
-void daxfs_helper_mmap_noncached(struct vm_area_desc *desc);
-u64 daxfs_helper_pte_cache(pte_t *pte);
-u64 daxfs_helper_cache_writecombine(void);
-size_t daxfs_helper_level_size(unsigned int level);
-struct page *daxfs_helper_new_page(void);
+/* Mappings of files. */
+void daxfs_helper_vma_desc_set_flags(struct vm_area_desc *desc, vma_flag_t flag);
+pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
+pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
+pteval_t daxfs_helper_pte_cache(pte_t *pte);
+pteval_t daxfs_helper_cache_writecombine(void);
+size_t daxfs_helper_page_level_size(unsigned int level);
+
+/* Pages and folios. */
+struct page *daxfs_helper_alloc_page(gfp_t flags);
 void daxfs_helper_get_page(struct page *page);
 void daxfs_helper_put_page(struct page *page);
 void *daxfs_helper_page_address(struct page *page);
-struct inode *daxfs_helper_folio_host(struct folio *folio);
-u64 daxfs_helper_folio_offset(struct folio *folio);
-void daxfs_helper_folio_end_read(struct folio *folio, bool success);
-int daxfs_helper_readers_init(struct srcu_struct *readers);
-struct srcu_ctr __percpu *daxfs_helper_readers_enter(struct srcu_struct *readers);
-void daxfs_helper_readers_leave(struct srcu_struct *readers, struct srcu_ctr __percpu *counter);
-struct workqueue_struct *daxfs_helper_alloc_workqueue(void);
-void daxfs_helper_put_page_map(struct dev_pagemap *map);
-unsigned long daxfs_helper_frame_at(const void *address);
-bool daxfs_helper_frame_failed(unsigned long frame);
-void daxfs_helper_mark_failed(unsigned long frame);
-void daxfs_helper_unmark_failed(unsigned long frame);
-unsigned long daxfs_helper_folio_frame(unsigned long frame);
-unsigned long daxfs_helper_failures(void);
-void daxfs_helper_tracepoint_synchronize(void);
-vm_fault_t daxfs_helper_insert_pages(struct vm_fault *vmf, void *from, unsigned int count,
-				     bool frames);
-vm_fault_t daxfs_helper_insert_pmd(struct vm_fault *vmf, void *from, bool frames);
-unsigned long daxfs_helper_copy_mc(void *to, const void *from, unsigned int length);
-size_t daxfs_helper_copy_mc_to_iter(const void *from, size_t length, struct iov_iter *to);
-void daxfs_helper_copy_from_io(void *to, const void *from, unsigned int length);
-u64 daxfs_helper_bdev_bytes(struct block_device *bdev);
-bool daxfs_helper_dir_emit(struct dir_context *context, const char *name, int length, u64 ino,
-			   unsigned int type);
-size_t daxfs_helper_iov_iter_count(const struct iov_iter *iter);
-int daxfs_helper_lookup_device(const char *name, umode_t *mode, dev_t *number);
-struct file *daxfs_helper_open(const char *name);
-dev_t daxfs_helper_file_device(struct file *file);
-struct device *daxfs_helper_file_parent(struct file *file);
-struct file *daxfs_helper_get_file(struct file *file);
-u64 daxfs_helper_file_size(struct file *file);
-bool daxfs_helper_memfd_seals(struct file *file, unsigned int *seals);
-unsigned int daxfs_helper_folio_pages(struct folio *folio);
-bool daxfs_helper_folio_is_hugetlb(struct folio *folio);
-struct page *daxfs_helper_folio_page(struct folio *folio, unsigned int number);
-void *daxfs_helper_map_pages(struct page **pages, unsigned int count);
-void daxfs_helper_dma_buf_lock(struct dma_buf *buffer);
-int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer);
-void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer);
-int daxfs_helper_dma_all_memory(struct device *device);
-bool daxfs_helper_may_map_physical(void);
-bool daxfs_helper_locked_down(void);
-bool daxfs_helper_physical_valid(u64 address);
-int daxfs_helper_physical_node(u64 address);
-bool daxfs_helper_is_ram(u64 start, u64 size);
-int daxfs_helper_walk_prefetchable(u64 start, u64 end, void *arg, daxfs_resource_visitor visit);
-int daxfs_helper_walk_memory(u64 start, u64 end, void *arg, daxfs_resource_visitor visit);
-bool daxfs_helper_frame_valid(u64 frame);
-struct resource *daxfs_helper_claim(u64 start, u64 size);
-void daxfs_helper_unclaim(u64 start, u64 size);
-void daxfs_helper_sha256_update(struct sha256_ctx *context, const u8 *data, size_t length);
-bool daxfs_helper_log_allowed(void);
+unsigned long daxfs_helper_virt_to_pfn(const void *address);
+bool daxfs_helper_pfn_valid(unsigned long pfn);
+struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
+bool daxfs_helper_page_hwpoison(struct page *page);
+void daxfs_helper_set_page_hwpoison(struct page *page);
+void daxfs_helper_clear_page_hwpoison(struct page *page);
+struct folio *daxfs_helper_page_folio(struct page *page);
+unsigned int daxfs_helper_folio_order(struct folio *folio);
+unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
+unsigned long daxfs_helper_folio_pfn(struct folio *folio);
+struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n);
+bool daxfs_helper_folio_test_hugetlb(struct folio *folio);
+bool daxfs_helper_folio_test_hwpoison(struct folio *folio);
+struct inode *daxfs_helper_folio_inode(struct folio *folio);
+loff_t daxfs_helper_folio_pos(struct folio *folio);
+void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count);
+bool daxfs_helper_node_online(int node);
+unsigned long daxfs_helper_node_failures(int node);
+
+/* Copies. */
+#ifndef CONFIG_ARCH_HAS_COPY_MC
+unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigned int len);
+size_t daxfs_helper__copy_mc_to_iter(const void *addr, size_t bytes, struct iov_iter *i);
+#endif
+void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count);
+void daxfs_helper_pagefault_disable(void);
+void daxfs_helper_pagefault_enable(void);
+
+/* Sources of memory. */
+u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev);
+void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap);
+struct device *daxfs_helper_cdev_parent(struct inode *inode);
+bool daxfs_helper_shmem_mapping(struct address_space *mapping);
+unsigned int daxfs_helper_shmem_seals(struct inode *inode);
+#ifdef CONFIG_HUGETLBFS
+bool daxfs_helper_is_file_hugepages(struct file *file);
+unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode);
+#endif
+void daxfs_helper_dma_resv_lock(struct dma_resv *obj);
+int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj);
+void daxfs_helper_dma_resv_unlock(struct dma_resv *obj);
+int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask);
+int daxfs_helper_security_locked_down(unsigned int what);
+u64 daxfs_helper_iomem_resource_end(void);
+int daxfs_helper_phys_to_target_node(u64 start);
+struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name);
+void daxfs_helper_release_mem_region(u64 start, u64 size);
+
+/* Everything else. */
+int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp);
+struct srcu_ctr __percpu *daxfs_helper_srcu_read_lock_fast(struct srcu_struct *ssp);
+void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr __percpu *scp);
+struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags);
+void daxfs_helper_tracepoint_synchronize_unregister(void);
+void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
+void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);
+u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu);
+bool daxfs_helper_cpu_possible(unsigned int cpu);
+void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
+bool daxfs_helper_ratelimit(void);
 
 #endif /* DAXFS_HELPERS_H */

@@ -1,40 +1,42 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Inodes of a mounted image.
 
-use crate::file;
-use crate::image::{Content, Directory, Image, Inode};
-use crate::memory::{Access, CacheMode, Files};
-use crate::super_block::{report, DaxFs};
-use crate::vfs::{self, Attributes, Errno, INodeRef, Kind, Mapped, SuperBlock};
-use core::ptr::NonNull;
-use kernel::prelude::*;
+#![deny(unsafe_code)]
 
-/// What an inode in memory keeps.
+use crate::file::FileData;
+use crate::image::{Content, Directory, Image, Inode};
+use crate::memory::{Access, MapMethod};
+use crate::mount::{report, DaxFs};
+use crate::support::Errno;
+use crate::vfs::{Attributes, CacheMode, INodeRef, Kind, MappedBy, SuperBlock};
+use kernel::{page::PAGE_SIZE, prelude::*};
+
+/// The private data of an inode.
 pub(crate) struct Data {
-    /// Where its content stands in the image.
-    pub(crate) node: Node,
-    /// Where its set of extended attributes stands, 0 for none.
+    /// The object.
+    pub(crate) object: Object,
+    /// Offset of the set of extended attributes in the image, 0 for none.
     pub(crate) xattrs: u64,
 }
 
-/// Where the content of an inode stands in the image.
-pub(crate) enum Node {
+/// The object that an inode stands for.
+pub(crate) enum Object {
     /// A directory.
     Directory(Directory),
     /// A regular file.
-    Regular(file::Content),
-    /// A symlink, with its target and a NUL: the VFS wants to have it at hand.
-    Symlink(#[expect(dead_code)] KVec<u8>),
-    /// Anything else.
+    File(FileData),
+    /// A symlink, with its target and a NUL.
+    Symlink(KVec<u8>),
+    /// A device, FIFO or socket.
     Special,
 }
 
-/// The inode `ino`, from the cache or from `image`.
+/// Return the inode `ino`, from the inode cache or from `image`.
 ///
 /// # Errors
 ///
-/// `EUCLEAN` when it is not valid, `EIO` when its memory fails, `ENOMEM`.
+/// `EUCLEAN` if it is invalid, `EIO` if it cannot be read, `ENOMEM`.
 pub(crate) fn get(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
@@ -51,17 +53,17 @@ pub(crate) fn get(
         inode
             .check_original(image.superblock(), &original)
             .map_err(|error| report(sb, ino, error))?;
-        let copies = match mappable(sb, &inode) {
-            0 => Some(owner_of_copies(sb, image, &inode, &original)?),
+        let page_cache = match mappable(sb, &inode) {
+            0 => Some(owner_of_page_cache(sb, image, &inode, &original)?),
             _ => None,
         };
-        attributes(sb, image, &inode, copies)
+        attributes(sb, image, &inode, page_cache)
     })
 }
 
-/// Return the inode in memory of `original`, whose copies `inode` shows. Its number is the smaller one, and it shows
-/// no other's copies, so the locks of new inodes are taken in one order, whatever the image says.
-fn owner_of_copies(
+/// Return the inode in memory of `original`, whose page cache `inode` uses. Its number is smaller,
+/// and it uses its own page cache. So new inodes are locked in one order, whatever the image says.
+fn owner_of_page_cache(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
@@ -70,8 +72,8 @@ fn owner_of_copies(
     let found = sb.inode(original.ino.into(), || {
         attributes(sb, image, original, None)
     })?;
-    // It may have been in the cache, from when the image said something else.
-    if let (Node::Regular(theirs), Content::Regular { data }) = (&found.data().node, inode.content)
+    // It may have been cached before the image was changed.
+    if let (Object::File(theirs), Content::Regular { data }) = (&found.data().object, inode.content)
     {
         let same = (theirs.data, theirs.mappable, found.size()) == (data, 0, inode.size);
         if same && theirs.owner == original.ino {
@@ -82,12 +84,12 @@ fn owner_of_copies(
     Err(report(sb, inode.ino, error))
 }
 
-/// How many bytes of the regular file `inode` can be mapped from its first on.
+/// Return the number of bytes of a regular file that can be mapped directly, from the first on.
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
-    match sb.data().region().files() {
-        // Copies of pages are cached as ordinary memory, and one mapping has one cache mode.
-        Files::Frames { cache, .. } if inode.packed && cache != CacheMode::WriteBack => 0,
-        _ => inode.mappable(vfs::PAGE_SIZE),
+    match sb.data().region().method() {
+        // A mapping has one cache mode, and copies of pages are always cached.
+        MapMethod::Frames(cache) if inode.packed && cache != CacheMode::WriteBack => 0,
+        _ => inode.mappable(PAGE_SIZE as u64),
     }
 }
 
@@ -95,9 +97,9 @@ fn attributes(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,
     inode: &Inode,
-    original: Option<INodeRef<DaxFs>>,
+    page_cache: Option<INodeRef<DaxFs>>,
 ) -> Result<Attributes<DaxFs>> {
-    let (kind, node, allocated) = match inode.content {
+    let (kind, object, allocated) = match inode.content {
         Content::Regular { data } => {
             let block = u64::from(image.superblock().block_size);
             let allocated = match inode.packed {
@@ -105,31 +107,35 @@ fn attributes(
                 false => inode.size.next_multiple_of(block),
             };
             let mappable = mappable(sb, inode);
-            let mapped = match sb.data().region().files() {
-                _ if mappable == 0 && inode.size > 0 => Mapped::Copied,
-                Files::Dax(_) => Mapped::Dax,
-                _ => Mapped::Paged,
+            let mapped_by = match sb.data().region().method() {
+                _ if mappable == 0 && inode.size > 0 => MappedBy::PageCache,
+                MapMethod::Dax(_) => MappedBy::Dax,
+                MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,
             };
             let owner = match inode.original {
                 0 => inode.ino,
                 original => original,
             };
-            let content = file::Content::new(data, mappable, owner);
-            (Kind::Regular { mapped }, Node::Regular(content), allocated)
+            let file = FileData {
+                data,
+                mappable,
+                owner,
+            };
+            (Kind::Regular(mapped_by), Object::File(file), allocated)
         }
-        Content::Directory(directory) => (Kind::Directory, Node::Directory(directory), inode.size),
+        Content::Directory(directory) => {
+            (Kind::Directory, Object::Directory(directory), inode.size)
+        }
         Content::Symlink { target, length } => {
             let length = usize::from(length);
             let mut text = KVec::from_elem(0, length + 1, GFP_KERNEL)?;
             image
                 .symlink(target, &mut text[..length])
                 .map_err(|error| report(sb, inode.ino, error))?;
-            let target =
-                CStr::from_bytes_with_nul(&text).map_err(|_| Error::from(Errno::Corrupted))?;
-            (Kind::Symlink(NonNull::from(target)), Node::Symlink(text), 0)
+            (Kind::Symlink, Object::Symlink(text), 0)
         }
-        Content::Device { major, minor } => (Kind::Special { major, minor }, Node::Special, 0),
-        Content::Special => (Kind::Special { major: 0, minor: 0 }, Node::Special, 0),
+        Content::Device { major, minor } => (Kind::Special { major, minor }, Object::Special, 0),
+        Content::Special => (Kind::Special { major: 0, minor: 0 }, Object::Special, 0),
     };
     Ok(Attributes {
         mode: inode.mode,
@@ -142,10 +148,24 @@ fn attributes(
         generation: sb.data().generation(),
         may_have_acl: inode.xattrs != 0,
         kind,
-        original,
+        page_cache,
         data: Data {
-            node,
+            object,
             xattrs: inode.xattrs,
         },
     })
+}
+
+/// Return the target of a symlink.
+///
+/// # Errors
+///
+/// `EUCLEAN` if it contains a NUL, `EINVAL` if the inode is not a symlink.
+pub(crate) fn target(data: &Data) -> Result<&CStr> {
+    match &data.object {
+        Object::Symlink(text) => {
+            CStr::from_bytes_with_nul(text).map_err(|_| Errno::Corrupted.into())
+        }
+        _ => Err(EINVAL),
+    }
 }

@@ -1,74 +1,69 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Mount options.
 
-use crate::memory::dmabuf::DmaBuf;
-use crate::vfs::{Context, FileRef, Param, Value};
-use kernel::{fmt, prelude::*};
+#![deny(unsafe_code)]
 
-/// Mount options, at first their defaults.
+use crate::memory::dmabuf::DmaBuf;
+use crate::vfs::{Context, Param, Value};
+use kernel::{fmt, fs::File, prelude::*, sync::aref::ARef};
+
+/// Mount options.
+#[derive(Default)]
 pub(crate) struct Options {
-    /// Where the image is, if not on the device that the mount names as its source.
+    /// The memory that holds the image. Without it, the mount's source is a device that does.
     pub(crate) source: Option<Source>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
-    /// What is checked at mount.
+    /// The checks to make at mount.
     pub(crate) checks: Checks,
-    /// Whether a super block was filled with these options.
-    pub(crate) mounted: bool,
 }
 
-/// A source that an option names.
+/// Memory that an option names.
 pub(crate) enum Source {
     /// A range of physical memory that starts at this address.
     Phys(u64),
     /// A dma-buf.
     DmaBuf(DmaBuf),
     /// A sealed memfd.
-    Memfd(FileRef),
+    Memfd(ARef<File>),
 }
 
-/// What is checked at mount.
-#[derive(Clone, Copy)]
+/// The checks to make at mount.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Checks {
-    /// How much of the image is compared with its checksums, if the mount says it. All metadata are by default.
+    /// The part of the image to compare with its checksums. The default is all metadata.
     pub(crate) check: Option<Check>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
 }
 
-/// How much of an image is compared with its checksums at mount; its superblock always is.
+/// The part of an image to compare with its checksums, besides the superblock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
     /// All metadata: everything before the file data.
     Metadata,
-    /// Nothing further.
+    /// Nothing.
     None,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            source: None,
-            size: None,
-            checks: Checks {
-                check: None,
-                digest: None,
-            },
-            mounted: false,
+impl Options {
+    /// Return the range that `phys=` and `size=` name.
+    pub(crate) fn phys_range(&self) -> Option<(u64, u64)> {
+        match (&self.source, self.size) {
+            (Some(Source::Phys(start)), Some(size)) => Some((*start, size)),
+            _ => None,
         }
     }
-}
 
-impl Options {
-    /// Takes one option.
+    /// Parse one option.
     ///
     /// # Errors
     ///
-    /// `ENOPARAM` for one that is unknown, `EINVAL` for a wrong value.
+    /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
     pub(crate) fn parse(&mut self, param: &Param<'_>, context: &Context) -> Result {
         if context.is_remount() && matches!(param.value, Value::Flag) {
-            // mount(8) repeats what /proc/mounts shows, which keeps addresses from the unprivileged.
+            // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
             if let b"phys" | b"dmabuf" | b"memfd" = param.key.to_bytes() {
                 return Ok(());
             }
@@ -113,20 +108,17 @@ impl Options {
                 }
             }
             b"dmabuf" => match &param.value {
-                Value::Descriptor(descriptor) => match DmaBuf::get(descriptor.number) {
+                Value::Descriptor(number, _) => match DmaBuf::get(*number) {
                     Ok(buffer) => self.set_source(Source::DmaBuf(buffer), context),
-                    Err(_) => refuse(fmt!(
-                        "dmabuf: file descriptor {} is no dma-buf",
-                        descriptor.number
-                    )),
+                    Err(_) => refuse(fmt!("dmabuf: file descriptor {} is no dma-buf", number)),
                 },
                 _ => refuse(fmt!(
                     "dmabuf takes a file descriptor (FSCONFIG_SET_FD), no text"
                 )),
             },
             b"memfd" => match &param.value {
-                Value::Descriptor(descriptor) => {
-                    self.set_source(Source::Memfd(descriptor.file()), context)
+                Value::Descriptor(_, file) => {
+                    self.set_source(Source::Memfd(ARef::from(*file)), context)
                 }
                 _ => refuse(fmt!(
                     "memfd takes a file descriptor (FSCONFIG_SET_FD), no text"
@@ -146,8 +138,8 @@ impl Options {
     }
 }
 
-/// The number of bytes that `text` stands for: decimal, or hexadecimal behind `0x`, with a suffix of K, M, G or
-/// T for powers of 1024.
+/// Parse a number of bytes: decimal, or hexadecimal after `0x`, with an optional suffix K, M, G or
+/// T for a power of 1024.
 fn parse_bytes(text: &[u8]) -> Option<u64> {
     let (number, shift) = match text.split_last()? {
         (b'k' | b'K', number) => (number, 10),
@@ -172,7 +164,7 @@ fn parse_bytes(text: &[u8]) -> Option<u64> {
         .checked_mul(1 << shift)
 }
 
-/// The bytes that 64 hexadecimal digits stand for.
+/// Parse 64 hexadecimal digits.
 fn parse_digest(text: &[u8]) -> Option<[u8; 32]> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut digest = [0; 32];

@@ -1,14 +1,22 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! From what a mount names to the memory that holds the image, with an error for whatever stands in the way.
+//! Opening the memory that a mount names, and the error messages for it.
+
+#![deny(unsafe_code)]
 
 use crate::memory::{dax, dmabuf, memfd, phys, Lease, Region};
 use crate::options::{Options, Source};
-use crate::vfs::{Backing, BlockDevice, Context, Errno, SourceKind};
+use crate::support::Errno;
+use crate::vfs::{BlockDevice, Context, SourceKind, SuperKind};
 use kernel::{fmt, prelude::*, sync::Arc};
 
-/// See [`crate::vfs::FileSystem::backing`].
-pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
+/// Return the kind of superblock that a mount needs.
+///
+/// # Errors
+///
+/// `EINVAL` if options contradict each other or there is no source; `ENOTBLK` if the source is not
+/// a device; those of stat(2).
+pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKind> {
     let refuse = |message: fmt::Arguments<'_>, error: Error| {
         context.error(message);
         Err(error)
@@ -20,29 +28,31 @@ pub(crate) fn backing(options: &Options, context: &Context) -> Result<Backing> {
         _ => {}
     }
     if options.source.is_some() {
-        return Ok(Backing::Memory);
+        return Ok(SuperKind::NoDevice);
     }
     let source = context.source();
     match context.source_kind() {
-        Ok(SourceKind::BlockDevice) => Ok(Backing::BlockDevice),
-        Ok(SourceKind::CharDevice(_)) => Ok(Backing::Memory),
+        Ok(SourceKind::BlockDevice) => Ok(SuperKind::BlockDevice),
+        Ok(SourceKind::CharDevice(_)) => Ok(SuperKind::NoDevice),
         Ok(SourceKind::Other) => refuse(
             fmt!(
-                "{}: neither a block device nor a DAX device; an image file must be put into memory first",
+                "{}: neither a block device nor a DAX device; \
+                 an image file must be put into memory first",
                 source
             ),
             ENOTBLK,
         ),
         Err(error) if error == EINVAL => refuse(fmt!("no source given"), error),
-        Err(error) => refuse(
-            fmt!("{}: cannot be looked up: {:?}", source, error),
-            error,
-        ),
+        Err(error) => refuse(fmt!("{}: cannot be looked up: {:?}", source, error), error),
     }
 }
 
-/// Map the memory that `options`, or else the mount's source, name; `bdev` is the source if that is a block device. The
-/// memory is released with `lease`, also after a failure.
+/// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
+/// that is a block device. `lease` owns the memory, also after a failure.
+///
+/// # Errors
+///
+/// Any error, after logging the reason to `context`.
 pub(crate) fn open(
     bdev: Option<&BlockDevice>,
     options: &mut Options,
@@ -76,7 +86,8 @@ fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error 
     match error {
         dax::OpenError::NoDax if is_char => {
             context.error(fmt!(
-                "{}: no DAX device in fsdev mode; bind it to the driver fsdev_dax (daxctl list shows its mode)",
+                "{}: no DAX device in fsdev mode; \
+                 bind it to the driver fsdev_dax (daxctl list shows its mode)",
                 source
             ));
             Errno::NotSupported.into()
@@ -94,7 +105,8 @@ fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error 
         }
         dax::OpenError::Busy => {
             context.error(fmt!(
-                "{}: another mount has the device, or memory of the previous mount is still in use",
+                "{}: another mount has the device, \
+                 or memory of the previous mount is still in use",
                 source
             ));
             EBUSY
@@ -144,11 +156,13 @@ fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context)
             EBUSY,
         ),
         phys::OpenError::Registers => (
-            "the range is not memory: neither reserved at boot nor a prefetchable PCI region; see /proc/iomem",
+            "the range is not memory: neither reserved at boot nor a prefetchable PCI region; \
+             see /proc/iomem",
             EINVAL,
         ),
         phys::OpenError::Busy => (
-            "the range belongs to a driver, or memory of the previous mount is still in use; see /proc/iomem",
+            "the range belongs to a driver, or memory of the previous mount is still in use; \
+             see /proc/iomem",
             EBUSY,
         ),
         phys::OpenError::Other(error) => ("the range cannot be mapped", error),

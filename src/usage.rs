@@ -1,10 +1,12 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! What a mounted image is used for, in numbers: a directory in debugfs for each.
+//! Counters of each mounted image, in debugfs.
+
+#![deny(unsafe_code)]
 
 use crate::image::Superblock;
-use crate::memory::{Files, Region};
-use crate::vfs::Tally;
+use crate::memory::{MapMethod, Region};
+use crate::support::Counters;
 use kernel::{
     debugfs::{Dir, Scope},
     fmt,
@@ -12,25 +14,28 @@ use kernel::{
     str::CString,
 };
 
-/// What is counted.
+/// An event that is counted.
 #[derive(Clone, Copy)]
 pub(crate) enum Event {
-    /// A read; its amount is that of bytes.
+    /// A read.
     Read,
-    /// A fault that mapped a page, or some side by side.
+    /// A byte that was read.
+    ReadByte,
+    /// A page fault that mapped one or more pages.
     Fault,
-    /// A fault that mapped 2 MiB.
+    /// A page fault that mapped a huge page.
     HugeFault,
-    /// A fault that ended in a signal.
+    /// A page fault that failed.
     FailedFault,
-    /// A record that was not valid, or memory that could not be read.
+    /// A record that is invalid, or memory that cannot be read.
     Error,
 }
 
 impl Event {
-    /// Every event, in the order of their numbers, with what it is called.
-    const ALL: [(Event, &'static str); 5] = [
+    /// All events in the order of their numbers, with the names of their counters.
+    const ALL: [(Event, &'static str); 6] = [
         (Event::Read, "reads"),
+        (Event::ReadByte, "read_bytes"),
         (Event::Fault, "faults"),
         (Event::HugeFault, "huge_faults"),
         (Event::FailedFault, "failed_faults"),
@@ -38,17 +43,17 @@ impl Event {
     ];
 }
 
-/// What one mounted image shows of itself.
+/// The figures of a mounted image.
 pub(crate) struct Usage {
     source: CString,
     mapping: &'static str,
     size: u64,
     inodes: u64,
-    tally: Tally<{ Event::ALL.len() }>,
+    counters: Counters<{ Event::ALL.len() }>,
 }
 
 impl Usage {
-    /// The image in `region`, which was mounted from `source`; nothing has happened yet.
+    /// Make the figures of the image in `region`, which was mounted from `source`.
     ///
     /// # Errors
     ///
@@ -56,22 +61,29 @@ impl Usage {
     pub(crate) fn new(source: &CStr, region: &Region, superblock: &Superblock) -> Result<Self> {
         Ok(Usage {
             source: CString::try_from_fmt(fmt!("{}", source))?,
-            mapping: match region.files() {
-                Files::Dax(_) => "dax",
-                Files::Pages => "pages",
-                Files::Frames { io: false, .. } => "frames",
-                Files::Frames { io: true, .. } => "io",
+            mapping: match region.method() {
+                MapMethod::Dax(_) => "dax",
+                MapMethod::Pages => "pages",
+                MapMethod::Frames(_) if region.is_io() => "io",
+                MapMethod::Frames(_) => "frames",
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),
-            tally: Tally::new()?,
+            counters: Counters::new()?,
         })
     }
 
-    /// Counts an event of this amount, which matters for reads only.
+    /// Count an event.
     #[inline]
-    pub(crate) fn count(&self, event: Event, amount: u64) {
-        self.tally.add(event as usize, amount);
+    pub(crate) fn count(&self, event: Event) {
+        self.counters.add(event as usize, 1);
+    }
+
+    /// Count a read of `bytes` bytes.
+    #[inline]
+    pub(crate) fn count_read(&self, bytes: u64) {
+        self.counters.add(Event::Read as usize, 1);
+        self.counters.add(Event::ReadByte as usize, bytes);
     }
 
     fn write_image(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,16 +95,12 @@ impl Usage {
 
     fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (event, name) in Event::ALL {
-            let (count, amount) = self.tally.sum(event as usize);
-            writeln!(f, "{} {}", name, count)?;
-            if matches!(event, Event::Read) {
-                writeln!(f, "read_bytes {}", amount)?;
-            }
+            writeln!(f, "{} {}", name, self.counters.sum(event as usize))?;
         }
         Ok(())
     }
 
-    /// Shows it in a directory `name` below `parent`, as long as the scope lives.
+    /// Show the figures in the directory `name` of `parent` until the result is dropped.
     ///
     /// # Errors
     ///

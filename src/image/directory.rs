@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Look-up and listing of directories.
 
@@ -12,28 +12,28 @@ use core::cmp::Ordering;
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromZeros, IntoBytes};
 
-/// Entries of one cache line, which a look-up loads together.
+/// Number of entries in a cache line. A look-up loads them together.
 const GROUP: u64 = 4;
 
-/// Interpolation steps before a search falls back to halving, which no image can degrade. A directory
-/// of a million names with a good hash takes four.
+/// Number of interpolation steps before a search falls back to bisection, so that no image can make
+/// it slow. A directory of a million names takes four.
 const INTERPOLATIONS: u32 = 12;
 
-/// Bytes of a name that are compared at a time.
+/// Number of bytes of a name that are compared at a time.
 const CHUNK: usize = 32;
 
 const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
 
-/// A validated directory entry; its name is checked when it is read.
+/// A validated directory entry. Its name is checked when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dirent {
     /// Inode number, within the inode table.
     pub ino: u32,
-    /// Type of the inode, as the entry tells it.
+    /// File type in the entry.
     pub file_type: FileType,
-    /// Which entry of its directory this is, counted from 0.
+    /// Number of the entry in its directory, counted from 0.
     pub position: u32,
-    /// Hash of the name, as the entry tells it.
+    /// Hash of the name in the entry.
     pub hash: u32,
     /// Offset of the name in the image.
     name: u64,
@@ -41,29 +41,29 @@ pub struct Dirent {
 }
 
 impl Dirent {
-    /// Offset of the name in the image.
+    /// Return the offset of the name in the image.
     pub const fn name_offset(&self) -> u64 {
         self.name
     }
 
-    /// Bytes of the name, at least 1.
+    /// Return the length of the name in bytes, at least 1.
     pub const fn name_len(&self) -> usize {
         self.name_len as usize
     }
 }
 
 impl<M: Memory> Image<'_, M> {
-    /// Finds `name`, which must not be empty, in `directory`.
+    /// Find `name`, which must not be empty, in `directory`.
     ///
-    /// Costs one or two cache lines in a directory of common size, and O(log n) whatever the image says.
+    /// This loads one or two cache lines in a directory of common size, and O(log n) in any.
     ///
     /// # Errors
     ///
-    /// What is wrong with the entries that were looked at.
+    /// The problem of an entry that was loaded.
     pub fn lookup(&self, directory: &Directory, name: &[u8]) -> Result<Option<Dirent>> {
         let hash = name_hash(name);
-        // Entries in front of `low` are smaller than the name, those from `high` on are greater, and their
-        // hashes lie no further in than `low_hash` and `high_hash`.
+        // Entries before `low` are smaller than the name, and have hashes up to `low_hash`. Entries
+        // from `high` on are greater, and have hashes from `high_hash` on.
         let (mut low, mut high) = (0, directory.entries);
         let (mut low_hash, mut high_hash) = (0, u32::MAX);
         let mut interpolations = INTERPOLATIONS;
@@ -79,7 +79,7 @@ impl<M: Memory> Image<'_, M> {
                 low + (high - low) / 2
             };
 
-            // The cache line around the guess, as far as it lies in the open range.
+            // The entries of the cache line around the guess that are in the range.
             let line = (directory.first + u64::from(guess)) & !(GROUP - 1);
             let start = u64::from(low).max(line.saturating_sub(directory.first)) as u32;
             let end = u64::from(high).min(line + GROUP - directory.first) as u32;
@@ -107,8 +107,8 @@ impl<M: Memory> Image<'_, M> {
         Ok(None)
     }
 
-    /// Checks that the inode which `entry` of `directory` leads to may be entered there: its `file_type` is
-    /// the one that the entry tells, and if it is a directory, `child`, it names this very entry as its own.
+    /// Check that `entry` of `directory` agrees with its inode: it has the same `file_type`, and if
+    /// the inode is a directory, `child`, that has the number of this entry.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl<M: Memory> Image<'_, M> {
         Ok(())
     }
 
-    /// Offset in the image of entry `position`, which `directory` has, or of its end.
+    /// Return the offset in the image of entry `position` of `directory`, or of its end.
     #[inline]
     pub(super) fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
         self.superblock.dirents.offset + (directory.first + u64::from(position)) * DIRENT
@@ -180,7 +180,7 @@ impl<M: Memory> Image<'_, M> {
         })
     }
 
-    /// Orders the name of `entry` against `name`, byte by byte.
+    /// Compare the name of `entry` with `name`, byte by byte.
     fn compare_name(&self, entry: &Dirent, name: &[u8]) -> Result<Ordering> {
         let mut chunk = [0; CHUNK];
         let common = entry.name_len().min(name.len());

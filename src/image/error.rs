@@ -1,17 +1,17 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! What can be wrong with an image.
+//! Problems of images.
 
 use core::fmt;
 
-/// Why an image, or one record of it, was refused.
+/// A reason to refuse an image, or a record in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// The memory itself could not be read (machine check, removed device).
+    /// The memory cannot be read (machine check, removed device).
     Unreadable,
     /// The region is too small to hold a superblock.
     TooSmall,
-    /// No daxfs image.
+    /// Not a daxfs image.
     Magic,
     /// A format version that this reader does not know.
     Version,
@@ -23,50 +23,51 @@ pub enum Problem {
     MetadataChecksum,
     /// The image's SHA-256 is not the expected one.
     Digest,
-    /// A block size that is no power of two within the limits.
+    /// A block size that is not a power of two within the limits.
     BlockSize,
     /// The image is longer than the memory that holds it.
     Truncated,
-    /// A table out of place: outside the image, overlapping, unaligned or of a partial record.
+    /// A table that is outside the image, overlaps another, is unaligned or ends in a partial
+    /// record.
     Table,
-    /// The root is no directory, or not its own parent.
+    /// The root is not a directory, or not its own parent.
     Root,
     /// An inode number outside the inode table.
     InodeNumber,
     /// A mode without a valid file type.
     Mode,
-    /// A flag that is unknown, or that neither the type nor the features of the image allow.
+    /// A flag that is unknown, or that the file type or the features of the image do not allow.
     Flags,
     /// A link count of zero.
     LinkCount,
     /// A size out of range.
     Size,
-    /// A nanosecond count of a second or more.
+    /// A number of nanoseconds of a second or more.
     Time,
     /// File data outside the data table, or unaligned.
     Data,
-    /// Data shared with a file that is no regular file of its own, or with other data.
+    /// Data shared with an inode that has other data, is not a regular file, or shares data itself.
     Original,
-    /// Data on pages that another file has.
+    /// Data on pages of another file.
     Overlap,
     /// Directory entries outside the dirent table.
     Dirents,
-    /// A directory entry of an unknown type, or of another than its inode's.
+    /// A directory entry with an unknown file type, or another one than that of its inode.
     FileType,
-    /// A name outside the names, empty, or with a byte that no name may hold.
+    /// A name that is outside the names, is empty, or contains an invalid byte.
     Name,
-    /// A directory entered through an entry that is not the one it names as its own.
+    /// A directory with another parent or entry than the one it was found by.
     Parent,
-    /// A symlink target outside the names, or with a NUL byte.
+    /// A symlink target that is outside the names or contains a NUL.
     Symlink,
     /// A device number that does not fit.
     Device,
-    /// An xattr set outside the xattr table or malformed.
+    /// An xattr set that is outside the xattr table or malformed.
     Xattr,
 }
 
 impl Problem {
-    /// What it is, in words.
+    /// Return a description.
     pub const fn text(self) -> &'static str {
         match self {
             Problem::Unreadable => "memory cannot be read",
@@ -101,19 +102,19 @@ impl Problem {
     }
 }
 
-/// A [`Problem`], where it was found, and the value found there.
+/// A [`Problem`], with the place and the value that was found there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
+    /// Problem.
     pub problem: Problem,
-    /// Offset in the image of the offending field or record, in bytes.
+    /// Offset in the image of the invalid field or record in bytes.
     pub offset: u64,
-    /// The offending value, as far as a number can tell it.
+    /// Invalid value, if it is a number.
     pub value: u64,
 }
 
 impl Error {
-    /// A `problem` with the `value` found at `offset`.
+    /// Make an error for `problem`, with the `value` found at `offset`.
     pub const fn new(problem: Problem, offset: u64, value: u64) -> Self {
         Error {
             problem,

@@ -1,9 +1,9 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The hash that orders a directory: XXH32 with seed 0.
 //!
-//! Follows the xxHash specification (algorithm XXH32). Its high bits are as good as its low ones, which
-//! the interpolation search over a directory relies on.
+//! This follows the xxHash specification (algorithm XXH32). All bits are equally well distributed,
+//! which the interpolation search in directories needs.
 
 const PRIME1: u32 = 0x9e37_79b1;
 const PRIME2: u32 = 0x85eb_ca77;
@@ -11,7 +11,7 @@ const PRIME3: u32 = 0xc2b2_ae3d;
 const PRIME4: u32 = 0x27d4_eb2f;
 const PRIME5: u32 = 0x1656_67b1;
 
-/// Hash of a directory entry's name.
+/// Return the hash of a name.
 #[inline]
 pub fn name_hash(name: &[u8]) -> u32 {
     let mut stripes = name.chunks_exact(16);
@@ -59,7 +59,7 @@ pub fn name_hash(name: &[u8]) -> u32 {
     hash ^ (hash >> 16)
 }
 
-/// Four bytes as a little-endian word.
+/// Return four bytes as a little-endian word.
 #[inline]
 fn word(bytes: &[u8]) -> u32 {
     bytes

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Validated inodes.
 
@@ -9,11 +9,11 @@ use core::mem::{offset_of, size_of};
 
 const S_IFMT: u16 = 0o170_000;
 
-/// Devices of Linux have majors of 12 bits and minors of 20.
+/// Linux device numbers have majors of 12 bits and minors of 20.
 const MAJOR_BITS: u32 = 12;
 const MINOR_BITS: u32 = 20;
 
-/// The type of a file: the upper bits of `st_mode`, numbered as `d_type`.
+/// A file type. The numbers are those of `d_type`, and of `st_mode >> 12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FileType {
@@ -34,7 +34,7 @@ pub enum FileType {
 }
 
 impl FileType {
-    /// The type with the number `value`, if there is one.
+    /// Return the type with this number, if there is one.
     #[inline]
     pub const fn from_u8(value: u8) -> Option<Self> {
         Some(match value {
@@ -49,44 +49,44 @@ impl FileType {
         })
     }
 
-    /// The type in an `st_mode`.
+    /// Return the type in an `st_mode`.
     #[inline]
     pub const fn of_mode(mode: u16) -> Option<Self> {
         Self::from_u8((mode >> 12) as u8)
     }
 }
 
-/// A directory's place in the dirent table and in the tree.
+/// The entries of a directory, and its place in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directory {
     /// Inode number of the directory itself.
     pub ino: u32,
     /// Index of its first entry in the dirent table.
     pub first: u64,
-    /// Number of entries, `.` and `..` not among them.
+    /// Number of entries, without `.` and `..`.
     pub entries: u32,
-    /// Inode number of the parent; the root's own.
+    /// Inode number of the parent; for the root its own.
     pub parent: u32,
-    /// Which of the parent's entries names it.
+    /// Number of the parent's entry for it.
     pub position: u32,
 }
 
-/// What an inode consists of, by type. Every offset and length has been checked against the image.
+/// The content of an inode. All offsets and lengths have been checked against the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A regular file: the offset of its data in the image, a multiple of the block size unless the inode
-    /// is packed. The image reaches to the end of the file's last block.
+    /// A regular file. The data start at a multiple of the block size unless the inode is packed.
+    /// The last block is in the image as a whole.
     Regular {
-        /// Offset in bytes.
+        /// Offset of the data in the image in bytes.
         data: u64,
     },
     /// A directory.
     Directory(Directory),
-    /// A symlink: where its target stands in the image.
+    /// A symlink.
     Symlink {
-        /// Offset in bytes.
+        /// Offset of the target in the image in bytes.
         target: u64,
-        /// Length in bytes.
+        /// Length of the target in bytes.
         length: u16,
     },
     /// A block or character device.
@@ -123,17 +123,17 @@ pub struct Inode {
     pub mtime_nsec: u32,
     /// Offset of the xattr set in the image, 0 for none.
     pub xattrs: u64,
-    /// Regular file: whether its first and its last block may hold data of other files.
+    /// Set for a regular file whose first and last block may hold data of other files.
     pub packed: bool,
-    /// Regular file: inode number of the file whose data it shares, smaller than its own; 0 for none. What
-    /// that file is has not been looked at: see [`Inode::check_original`].
+    /// Inode number of the regular file whose data this one shares, smaller than its own; 0 for
+    /// none. Check that inode by [`Inode::check_original`].
     pub original: u32,
-    /// What the inode consists of.
+    /// Content.
     pub content: Content,
 }
 
 impl Inode {
-    /// Validates the record of inode `ino` that was loaded from `offset`.
+    /// Validate the record of inode `ino`, which was loaded from `offset`.
     #[inline]
     pub(super) fn validate(
         superblock: &Superblock,
@@ -191,7 +191,8 @@ impl Inode {
                     Content::Regular { data: 0 }
                 } else {
                     let block = u64::from(superblock.block_size);
-                    // The data table ends on a block, so a file within it has its last block there too.
+                    // The data table ends with a block, so it has the last block of a file as a
+                    // whole.
                     let end = data.checked_add(size);
                     let inside = data >= superblock.data.offset
                         && end.is_some_and(|end| end <= superblock.data.end());
@@ -265,8 +266,8 @@ impl Inode {
         })
     }
 
-    /// Checks that `original`, the inode whose number this one tells, is one whose data a file may share:
-    /// a regular file that has the same data and does not share another's itself.
+    /// Check that this file may share the data of inode `original`: it must be a regular file with
+    /// the same data, and not share data itself.
     ///
     /// # Errors
     ///
@@ -282,16 +283,16 @@ impl Inode {
         }
     }
 
-    /// The error for a file whose data are not those of the file that it names.
+    /// Return the error for a file that may not share the data of [`Self::original`].
     pub fn unsuitable_original(&self, superblock: &Superblock) -> Error {
         let field = offset_of!(layout::Inode, original);
         let offset = field_offset(superblock, self.ino, field);
         Error::new(Problem::Original, offset, self.original.into())
     }
 
-    /// How many bytes of a regular file, from its first on, stand in pages of `page` bytes (a power of two, at
-    /// most the block size) that hold nothing else, so that they can be mapped: all of them, up to the end of
-    /// the last page, unless the file is packed.
+    /// Return how many bytes of a regular file, from the first on, are in pages that hold nothing
+    /// else and so can be mapped. A page has `page` bytes, a power of two, at most the block size.
+    /// Unless the file is packed, this is its size rounded up to a page.
     pub const fn mappable(&self, page: u64) -> u64 {
         match self.content {
             Content::Regular { data } if self.packed => {
@@ -301,18 +302,18 @@ impl Inode {
                     0
                 }
             }
-            // The image reaches to the end of the last block, so this does not overflow.
+            // The last block is in the image as a whole, so this does not overflow.
             Content::Regular { .. } => (self.size + (page - 1)) & !(page - 1),
             _ => 0,
         }
     }
 
-    /// The permission bits of `mode`, set-id and sticky bits included.
+    /// Return the permission bits of `mode`, including the set-id and sticky bits.
     pub const fn permissions(&self) -> u16 {
         self.mode & !S_IFMT
     }
 
-    /// Whether the file is aligned and long enough to be mapped with PMD entries.
+    /// Return true if the file is aligned and long enough for PMD entries.
     pub const fn is_huge(&self) -> bool {
         match self.content {
             Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
@@ -321,13 +322,13 @@ impl Inode {
     }
 }
 
-/// The error for inode `ino` whose content, at `data`, stands where that of another file does.
+/// Return the error for inode `ino` whose data, at offset `data`, overlap those of another file.
 pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
     let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
     Error::new(Problem::Overlap, offset, data)
 }
 
-/// Offset in the image of a field in the record of inode `ino`.
+/// Return the offset in the image of a field of inode `ino`.
 fn field_offset(superblock: &Superblock, ino: u32, field: usize) -> u64 {
     let record = u64::from(ino - 1) * size_of::<layout::Inode>() as u64;
     superblock.inodes.offset + record + field as u64

@@ -1,24 +1,24 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The records of the on-image format, byte for byte.
 //!
-//! All integers are little-endian, all offsets count bytes from the start of the image unless a field
-//! says otherwise, and every byte without a meaning is zero. Documentation/format.rst is the prose
-//! twin of this file.
+//! All integers are little-endian. Offsets count bytes from the start of the image unless a field
+//! says otherwise. All other bytes are zero. Documentation/format.rst describes the format in
+//! prose.
 
 use core::mem::size_of;
 use core::ops::Range;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// First eight bytes of an image: a byte that is no ASCII, the name, and a line end that transfers in
-/// text mode would damage.
+/// First eight bytes of an image: a byte that is not ASCII, the name, and a line end that a
+/// transfer in text mode would change.
 pub const MAGIC: [u8; 8] = *b"\x89daxfs\r\n";
 
 /// `f_type` of statfs(2): `daxf` read as a little-endian word.
 pub const STATFS_MAGIC: u32 = u32::from_le_bytes(*b"daxf");
 
-/// The only format version so far.
+/// Format version.
 pub const VERSION: u32 = 1;
 
 /// Compatible features known to this reader; unknown ones are ignored.
@@ -30,38 +30,38 @@ pub const INCOMPAT_PACKED: u64 = 1 << 0;
 /// Incompatible feature: there are files with [`Inode::original`].
 pub const INCOMPAT_SHARED: u64 = 1 << 2;
 
-/// Incompatible features known to this reader; an image with any other is refused.
+/// Incompatible features known to this reader. An image with any other is refused.
 ///
-/// Bit 1 is set aside for files of several extents.
+/// Bit 1 is reserved for files with several extents.
 pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED;
 
-/// Flag of a regular file: the content may start at any byte, and what stands around it in its blocks may
-/// belong to other files.
+/// Flag of a regular file: the data may start at any byte, and the rest of their blocks may belong
+/// to other files.
 pub const INODE_PACKED: u16 = 1 << 0;
 
-/// Bytes set aside for the superblock; the record fills the first [`size_of::<Superblock>()`](Superblock), zeros
-/// the rest.
+/// Number of bytes for the superblock: the record ([`Superblock`]), then zeros.
 pub const SUPERBLOCK_SIZE: u64 = 4096;
 
-/// Smallest data alignment; also the default.
+/// Smallest block size, and the default.
 pub const MIN_BLOCK_SIZE: u32 = 4096;
 
-/// Largest data alignment: the largest base page of any architecture Linux runs on.
+/// Largest block size: the largest page size of all architectures of Linux.
 pub const MAX_BLOCK_SIZE: u32 = 65536;
 
-/// Files of at least this many bytes start at a multiple of it, and images are padded to it, so that
-/// they can be mapped with PMD entries.
+/// Files of at least this many bytes start at a multiple of it, and images are padded to a multiple
+/// of it, so that they can be mapped by PMD entries.
 pub const HUGE_SIZE: u64 = 2 << 20;
 
-/// Bytes of the pieces that the SHA-256 of an image is taken of; the last one may be shorter.
+/// Length in bytes of the pieces that the SHA-256 of an image is made of. The last one may be
+/// shorter.
 pub const DIGEST_PIECE: u64 = 2 << 20;
 
-/// How many pieces an image of `total_size` bytes has.
+/// Return the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {
     total_size.div_ceil(DIGEST_PIECE)
 }
 
-/// Where piece `index` of an image of `total_size` bytes is.
+/// Return the range of piece `index` of an image of `total_size` bytes.
 pub fn piece(index: u64, total_size: u64) -> Range<u64> {
     let start = index.saturating_mul(DIGEST_PIECE);
     start..total_size.min(start.saturating_add(DIGEST_PIECE))
@@ -76,20 +76,20 @@ pub const NAME_MAX: usize = 255;
 /// Longest symlink target, in bytes (`PATH_MAX` less the NUL).
 pub const SYMLINK_MAX: u64 = 4095;
 
-/// `Inode::position` of the root directory, which no entry names.
+/// `Inode::position` of the root directory, which has no entry.
 pub const NO_POSITION: u32 = u32::MAX;
 
 /// Unit of `Inode::xattrs`, in bytes, and the alignment of xattr sets.
 pub const XATTR_ALIGN: u64 = 8;
 
-/// Longest value of an extended attribute, in bytes, as Linux has it.
+/// Longest value of an extended attribute in Linux, in bytes.
 pub const XATTR_VALUE_MAX: u32 = 65536;
 
-/// Most extended attributes of one inode: as many names as Linux's longest list of them, of 65536 bytes, can hold if
-/// they are as short as can be (`user.x` and a NUL).
+/// Largest number of extended attributes of an inode: as many of the shortest names (`user.x` and a
+/// NUL) as Linux can list, which is 65536 bytes.
 pub const XATTR_COUNT_MAX: u32 = 65536 / 7;
 
-/// Where a table stands.
+/// The range of a table.
 #[repr(C)]
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct Extent {
@@ -107,7 +107,8 @@ pub struct Superblock {
     pub magic: [u8; 8],
     /// [`VERSION`].
     pub version: U32,
-    /// Alignment of file data in bytes: a power of two from [`MIN_BLOCK_SIZE`] to [`MAX_BLOCK_SIZE`].
+    /// Alignment of file data in bytes: a power of two from [`MIN_BLOCK_SIZE`] to
+    /// [`MAX_BLOCK_SIZE`].
     pub block_size: U32,
     /// Features that a reader may ignore.
     pub compat: U64,
@@ -135,16 +136,17 @@ pub struct Superblock {
     pub xattrs: Extent,
     /// File data.
     pub data: Extent,
-    /// CRC-32C of the metadata: the bytes from the end of this record to `data.offset`.
+    /// CRC-32C of the metadata: of all bytes after this record and before `data.offset`.
     pub metadata_crc: U32,
-    /// SHA-256 of the SHA-256 of all pieces of [`DIGEST_PIECE`] bytes, the first with this field and `crc` zero.
+    /// SHA-256 of the SHA-256 of all pieces of [`DIGEST_PIECE`] bytes. In the first piece this
+    /// field and `crc` count as zero.
     pub sha256: [u8; 32],
-    /// CRC-32C of the record's bytes in front of this field.
+    /// CRC-32C of the bytes of the record before this field.
     pub crc: U32,
 }
 
 impl Superblock {
-    /// The record as the image's SHA-256 is taken of it: with `sha256` and `crc` zero.
+    /// Return the record as it counts in the image's SHA-256: with `sha256` and `crc` zero.
     pub fn without_sums(mut self) -> Self {
         self.sha256 = [0; 32];
         self.crc = 0.into();
@@ -172,17 +174,19 @@ pub struct Inode {
     pub mtime_sec: I64,
     /// Modification time, nanoseconds within the second.
     pub mtime_nsec: U32,
-    /// 0, or 1 + the offset of the inode's [`XattrSet`] in the xattr table in units of [`XATTR_ALIGN`].
+    /// 0, or 1 + the offset of the inode's [`XattrSet`] in the xattr table in units of
+    /// [`XATTR_ALIGN`].
     pub xattrs: U32,
-    /// Regular file: offset of its data in the image (0 when it is empty). Directory: index of its first
-    /// record in the dirent table. Symlink: offset of its target in the names. Device: `major << 32 | minor`.
+    /// Regular file: offset of its data in the image (0 when it is empty). Directory: index of its
+    /// first record in the dirent table. Symlink: offset of its target in the names. Device: `major
+    /// << 32 | minor`.
     pub data: U64,
     /// Directory: inode number of its parent (the root's own). Else 0.
     pub parent: U32,
-    /// Directory: which of the parent's entries names it ([`NO_POSITION`] for the root). Else 0.
+    /// Directory: number of the parent's entry for it ([`NO_POSITION`] for the root). Else 0.
     pub position: U32,
-    /// Regular file: inode number of the file with the same content whose data this one shares, smaller than
-    /// its own; 0 if there is none. Else 0.
+    /// Regular file: inode number of the file whose data this one shares, smaller than its own, or
+    /// 0. Else 0.
     pub original: U32,
     /// Zero.
     pub reserved: U32,
@@ -206,32 +210,33 @@ pub struct Dirent {
     pub file_type: u8,
 }
 
-/// Head of a set of extended attributes; `count` [`XattrEntry`] follow, ascending by (prefix, name).
+/// Head of a set of extended attributes. `count` [`XattrEntry`] follow, ascending by (prefix,
+/// name).
 #[repr(C)]
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct XattrSet {
-    /// Bytes of the set, this head included, padding at its end not.
+    /// Length of the set in bytes, including this head, without padding at the end.
     pub length: U32,
     /// Number of entries.
     pub count: U32,
 }
 
-/// Head of one extended attribute; `name_len` bytes of name and `value_len` bytes of value follow, then
-/// zeros to a multiple of 4.
+/// Head of an extended attribute. `name_len` bytes of name and `value_len` bytes of value follow,
+/// then zeros up to a multiple of 4.
 #[repr(C)]
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct XattrEntry {
     /// Bytes of the value.
     pub value_len: U32,
-    /// Bytes of the name behind the prefix.
+    /// Length in bytes of the name after the prefix.
     pub name_len: u8,
-    /// What the name starts with, an [`XattrPrefix`].
+    /// Number of an [`XattrPrefix`].
     pub prefix: u8,
     /// Zero.
     pub reserved: U16,
 }
 
-/// The name spaces of extended attributes, numbered as ext4 and EROFS do.
+/// The prefixes of extended attributes, with the numbers of ext4 and EROFS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum XattrPrefix {
@@ -248,7 +253,7 @@ pub enum XattrPrefix {
 }
 
 impl XattrPrefix {
-    /// Every prefix, in the order of their numbers.
+    /// All prefixes in the order of their numbers.
     pub const ALL: [XattrPrefix; 5] = [
         XattrPrefix::User,
         XattrPrefix::AclAccess,
@@ -257,17 +262,17 @@ impl XattrPrefix {
         XattrPrefix::Security,
     ];
 
-    /// The prefix that has `number` in an image.
+    /// Return the prefix with this number, if there is one.
     pub fn from_number(number: u8) -> Option<XattrPrefix> {
         Self::ALL.into_iter().find(|&prefix| prefix as u8 == number)
     }
 
-    /// Whether the prefix is a whole name, and not the start of one.
+    /// Return true if the prefix is a whole name.
     pub const fn is_whole(self) -> bool {
         matches!(self, XattrPrefix::AclAccess | XattrPrefix::AclDefault)
     }
 
-    /// The bytes that names under this prefix start with.
+    /// Return the text.
     pub const fn text(self) -> &'static str {
         match self {
             XattrPrefix::User => "user.",

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Listing of directories.
 
@@ -10,31 +10,31 @@ use super::memory::Memory;
 use super::Image;
 use zerocopy::{FromZeros, IntoBytes};
 
-/// Records loaded at a time: four cache lines.
+/// Number of records that are loaded at a time: four cache lines.
 const RECORDS: usize = 16;
 
-/// Bytes of names loaded at a time, at least [`NAME_MAX`]. Names stand in the order of their entries, so one
-/// load serves many.
+/// Number of bytes of names that are loaded at a time, at least [`NAME_MAX`]. Names have the order
+/// of their entries, so one load serves many.
 const NAMES: usize = 512;
 
-/// Goes through the entries of a directory in the order in which they stand.
+/// An iterator over the entries of a directory.
 pub struct Listing<'a, M> {
     image: Image<'a, M>,
     directory: Directory,
     /// Number of the next entry.
     next: u32,
     records: [layout::Dirent; RECORDS],
-    /// Number of the entry in `records[0]`, and how many are loaded.
+    /// Number of the entry in `records[0]`, and of the loaded entries.
     first: u32,
     loaded: u32,
     names: [u8; NAMES],
-    /// Offset in the image of `names[0]`, and how many bytes are loaded.
+    /// Offset in the image of `names[0]`, and number of the loaded bytes.
     names_at: u64,
     names_loaded: usize,
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Lists `directory` from entry number `start` on.
+    /// List the entries of `directory`, starting with entry `start`.
     pub fn list(&self, directory: &Directory, start: u32) -> Listing<'a, M> {
         Listing {
             image: *self,
@@ -51,9 +51,9 @@ impl<'a, M: Memory> Image<'a, M> {
 }
 
 impl<M: Memory> Listing<'_, M> {
-    /// The next entry and its name, `None` behind the last one. Each call steps to the next entry, also
-    /// when it fails.
-    #[allow(clippy::should_implement_trait)] // The name is lent.
+    /// Return the next entry and its name, or `None` after the last one. Each call advances, also
+    /// if it fails.
+    #[allow(clippy::should_implement_trait)] // The name borrows from the listing.
     #[inline(always)]
     pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
         let position = self.next;
@@ -64,7 +64,7 @@ impl<M: Memory> Listing<'_, M> {
         Some(self.entry(position))
     }
 
-    #[inline(always)] // With two callers it would be a function, at some 50 instructions an entry.
+    #[inline(always)] // As a function it would cost 50 instructions more for each entry.
     fn entry(&mut self, position: u32) -> Result<(Dirent, &[u8])> {
         if position - self.first >= self.loaded {
             self.load_records(position)?;
@@ -96,7 +96,7 @@ impl<M: Memory> Listing<'_, M> {
         Ok(())
     }
 
-    /// Loads names from `offset`, where a validated entry has its name, on.
+    /// Load names, starting at `offset`, which must be the name of a validated entry.
     fn load_names(&mut self, offset: u64) -> Result<()> {
         const { assert!(NAMES >= NAME_MAX) };
         let left = self.image.superblock.names.end() - offset;
@@ -109,13 +109,13 @@ impl<M: Memory> Listing<'_, M> {
     }
 }
 
-/// Whether a byte of `name` is `/` or NUL, eight at a time.
+/// Return true if a byte of `name` is `/` or NUL. This checks eight bytes at a time.
 #[inline]
 fn has_slash_or_nul(name: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
     const SLASHES: u64 = u64::from_ne_bytes([b'/'; 8]);
-    // Not 0 exactly if one of the eight bytes is 0.
+    // The result is not 0 if one of the eight bytes is 0.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
 
     let mut words = name.chunks_exact(8);

@@ -1,35 +1,36 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! How the reader gets at the bytes of an image.
+//! Access to the bytes of an image.
 
 use super::error::{Error, Result};
 use core::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Byte-addressable memory that holds an image and that others may write at any moment.
+/// Memory that holds an image, and that others may write at any time.
 ///
-/// The only access is a copy: nobody gets a reference into the memory, and what was validated is the copy.
+/// It can only be copied from. There are no references into the memory, and validation is done on
+/// the copy.
 pub trait Memory {
-    /// Bytes that can be read, from offset 0 on. Never changes.
+    /// Return the size in bytes. It never changes.
     fn size(&self) -> u64;
 
-    /// Copies `into.len()` bytes at `offset`.
+    /// Copy `into.len()` bytes at `offset`.
     ///
     /// # Errors
     ///
-    /// [`Problem::Unreadable`](super::Problem::Unreadable) when the range is not wholly inside
-    /// [`Memory::size`] or when the memory fails. `into` then holds unspecified bytes.
+    /// [`Problem::Unreadable`](super::Problem::Unreadable) if the range exceeds [`Memory::size`] or
+    /// the memory fails. The content of `into` is unspecified then.
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<()>;
 
-    /// CRC-32C (Castagnoli) of `bytes` following bytes whose value was `crc`, 0 at first.
+    /// Return the CRC-32C (Castagnoli) of the bytes that gave `crc`, 0 at first, and `bytes`.
     fn crc32c(crc: u32, bytes: &[u8]) -> u32;
 }
 
-/// Loads one record by value.
+/// Load a record by value.
 ///
 /// # Errors
 ///
-/// As [`Memory::read`].
+/// Those of [`Memory::read`].
 #[inline]
 pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Result<T> {
     let mut record = T::new_zeroed();
@@ -37,11 +38,12 @@ pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Res
     Ok(record)
 }
 
-/// Hands the bytes of `range` to `take`, in order, as many at a time as `buffer` (at least 1 byte) has room for.
+/// Pass the bytes of `range` to `take`, in order, in parts of the size of `buffer` (at least 1
+/// byte).
 ///
 /// # Errors
 ///
-/// As [`Memory::read`], or what `take` fails with.
+/// Those of [`Memory::read`] and of `take`.
 pub fn parts<M: Memory, E: From<Error>>(
     memory: &M,
     range: Range<u64>,

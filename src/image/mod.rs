@@ -1,16 +1,16 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The on-image format and its reader.
 //!
-//! An image is a superblock, five tables and nothing else: inodes, directory entries, names, xattrs, data.
-//! This room knows no kernel type and holds no `unsafe`; the kernel module and the user-space tools compile
-//! the same files.
+//! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
+//! and data. This module uses no kernel types and no `unsafe`. The kernel module and the user-space
+//! tools compile the same files.
 //!
 //! * [`layout`]: the records, byte for byte
-//! * [`hash`]: the order of a directory
-//! * [`memory`]: how the reader gets at bytes, always by copy
-//! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated copies of the records and the look-ups
-//! * `error`: what can be wrong, where
+//! * [`hash`]: the hash that orders a directory
+//! * [`memory`]: access to the bytes of an image, by copy
+//! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated records and look-ups
+//! * `error`: problems of images
 
 #![deny(unsafe_code)]
 
@@ -35,10 +35,9 @@ pub use xattr::{Xattr, Xattrs, XATTR_NAME_MAX};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
-/// An image with a validated superblock, in memory that can be read as long as this lives.
+/// An image: memory and a validated superblock.
 ///
-/// Both parts are borrowed: who serves an image keeps its superblock, and takes hold of memory that can go
-/// away for one operation at a time.
+/// Both are borrowed. A filesystem keeps the superblock, and borrows the memory for one operation.
 pub struct Image<'a, M> {
     memory: &'a M,
     superblock: &'a Superblock,
@@ -53,27 +52,27 @@ impl<M> Clone for Image<'_, M> {
 impl<M> Copy for Image<'_, M> {}
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// The image in `memory` to which `superblock`, loaded by [`Superblock::load`], belongs.
+    /// Make an image of `memory` and the superblock that [`Superblock::load`] returned for it.
     #[inline]
     pub fn new(memory: &'a M, superblock: &'a Superblock) -> Self {
         Image { memory, superblock }
     }
 
-    /// The memory that holds the image.
+    /// Return the memory.
     pub fn memory(&self) -> &'a M {
         self.memory
     }
 
-    /// The validated superblock.
+    /// Return the superblock.
     pub fn superblock(&self) -> &'a Superblock {
         self.superblock
     }
 
-    /// Loads and validates the root directory's inode.
+    /// Load and validate the inode of the root directory.
     ///
     /// # Errors
     ///
-    /// [`Problem::Root`], or what is wrong with the inode.
+    /// [`Problem::Root`], or the problem of the inode.
     pub fn root(&self) -> Result<Inode> {
         let ino = self.superblock.root;
         let inode = self.inode(ino)?;
@@ -90,7 +89,8 @@ impl<'a, M: Memory> Image<'a, M> {
         }
     }
 
-    /// Compares the metadata with its checksum, a piece of `buffer`'s length (at least 1) at a time.
+    /// Compare the metadata with their checksum, in parts of the size of `buffer` (at least 1
+    /// byte).
     ///
     /// # Errors
     ///
@@ -110,14 +110,14 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(())
     }
 
-    /// Hands the bytes of piece `index` to `take`, in order and as the image's SHA-256 is defined: with `sha256` and
-    /// `crc` of the superblock zero. Uses a part of `buffer` (at least 1 byte) at a time.
+    /// Pass the bytes of piece `index` to `take`, in order, in parts of at most the size of
+    /// `buffer` (at least 1 byte). In the superblock `sha256` and `crc` are zero.
     ///
-    /// The image's SHA-256 is that of the SHA-256 of all its pieces, [`Superblock::pieces`], one behind the other.
+    /// The SHA-256 of the image is that of the SHA-256 of its pieces, [`Superblock::pieces`].
     ///
     /// # Errors
     ///
-    /// [`Problem::Unreadable`], or what `take` fails with.
+    /// [`Problem::Unreadable`], or the error of `take`.
     pub fn piece<E: From<Error>>(
         &self,
         index: u64,
@@ -133,11 +133,11 @@ impl<'a, M: Memory> Image<'a, M> {
         memory::parts(self.memory, piece, buffer, take)
     }
 
-    /// Loads and validates inode `ino`: one cache line.
+    /// Load and validate inode `ino`: one cache line.
     ///
     /// # Errors
     ///
-    /// [`Problem::InodeNumber`] when there is no such inode, else what is wrong with it.
+    /// [`Problem::InodeNumber`] if there is no such inode, or its problem.
     #[inline]
     pub fn inode(&self, ino: u32) -> Result<Inode> {
         if ino == 0 || u64::from(ino) > self.superblock.inode_count() {
@@ -150,11 +150,11 @@ impl<'a, M: Memory> Image<'a, M> {
         Inode::validate(self.superblock, ino, offset, &raw)
     }
 
-    /// Reads a symlink's target into `buffer`, whose length is the target's.
+    /// Read the target of a symlink, at offset `target`, into `buffer`, which has its length.
     ///
     /// # Errors
     ///
-    /// [`Problem::Symlink`] when the target holds a NUL byte.
+    /// [`Problem::Symlink`] if the target contains a NUL, [`Problem::Unreadable`].
     pub fn symlink(&self, target: u64, buffer: &mut [u8]) -> Result<()> {
         self.memory.read(target, buffer)?;
         if buffer.contains(&0) {

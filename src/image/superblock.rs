@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Validation of the superblock.
 
@@ -8,22 +8,22 @@ use super::memory::{load, Memory};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
-/// A byte range of the image that lies within it.
+/// A range of bytes in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// First byte.
+    /// Offset of the first byte.
     pub offset: u64,
     /// Length in bytes.
     pub length: u64,
 }
 
 impl Table {
-    /// First byte behind the table.
+    /// Return the offset of the first byte after the table.
     pub const fn end(&self) -> u64 {
         self.offset + self.length
     }
 
-    /// Whether `length` bytes from `offset` on, both relative to the table, lie within it.
+    /// Return true if `length` bytes at `offset`, relative to the table, are in it.
     pub fn holds(&self, offset: u64, length: u64) -> bool {
         offset
             .checked_add(length)
@@ -40,7 +40,7 @@ pub struct Superblock {
     pub total_size: u64,
     /// Features that a reader may ignore.
     pub compat: u64,
-    /// Features that a reader must know; all are known.
+    /// Features that a reader must know. All of them are known.
     pub incompat: u64,
     /// Build time: seconds since 1970 and nanoseconds.
     pub build_time: (i64, u32),
@@ -67,11 +67,11 @@ pub struct Superblock {
 }
 
 impl Superblock {
-    /// Loads the superblock from the start of `memory` and validates it.
+    /// Load the superblock at the start of `memory` and validate it.
     ///
     /// # Errors
     ///
-    /// Any [`Problem`] from `Unreadable` to `Table` that concerns the superblock alone.
+    /// A [`Problem`] of the superblock.
     pub fn load<M: Memory>(memory: &M) -> Result<Self> {
         if memory.size() < SUPERBLOCK_SIZE {
             return Err(Error::new(Problem::TooSmall, 0, memory.size()));
@@ -80,7 +80,7 @@ impl Superblock {
         if raw.magic != layout::MAGIC {
             return Err(Error::new(Problem::Magic, 0, u64::from_le_bytes(raw.magic)));
         }
-        // The version comes first: everything behind it may mean something else in another.
+        // Check the version first. Other versions may give a different meaning to all other fields.
         let at = |offset: usize, problem, value| Error::new(problem, offset as u64, value);
         if raw.version.get() != layout::VERSION {
             let version = raw.version.get().into();
@@ -124,9 +124,9 @@ impl Superblock {
             return Err(at(offset, Problem::Time, raw.build_nsec.get().into()));
         }
 
-        // The tables stand in this order, so none overlaps another or the superblock. All alignments and
-        // record sizes are powers of two; a division by one that the compiler cannot see would need
-        // a way to panic.
+        // The tables have this order, so they overlap neither each other nor the superblock. All
+        // alignments and record sizes are powers of two: a division by a value that the compiler
+        // does not know could panic.
         let mut free = SUPERBLOCK_SIZE;
         let mut table = |extent: Extent, offset: usize, align: u64, record: usize| {
             let (start, length) = (extent.offset.get(), extent.length.get());
@@ -188,7 +188,7 @@ impl Superblock {
             metadata_crc: raw.metadata_crc.get(),
             sha256: raw.sha256,
         };
-        // Inode numbers have 32 bits, and 0 is none.
+        // Inode numbers have 32 bits, and 0 is invalid.
         if superblock.inode_count() > u64::from(u32::MAX) {
             let offset = offset_of!(layout::Superblock, inodes);
             return Err(at(offset, Problem::Table, superblock.inodes.length));
@@ -196,12 +196,12 @@ impl Superblock {
         Ok(superblock)
     }
 
-    /// How many pieces the SHA-256 of the image is made of.
+    /// Return the number of pieces that the SHA-256 of the image is made of.
     pub const fn pieces(&self) -> u64 {
         layout::pieces(self.total_size)
     }
 
-    /// How many inodes the image has; their numbers are 1 to this.
+    /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
         self.inodes.length / size_of::<layout::Inode>() as u64
     }

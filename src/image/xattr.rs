@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Extended attributes of an inode.
 
@@ -9,50 +9,52 @@ use super::memory::{load, Memory};
 use super::Image;
 use core::mem::{offset_of, size_of};
 
-/// Longest name behind the prefix, in bytes.
+/// Longest name after the prefix, in bytes.
 pub const XATTR_NAME_MAX: usize = u8::MAX as usize;
 
-/// Where one extended attribute stands in the image; every range has been checked against the xattr table.
+/// An extended attribute. All ranges have been checked against the xattr table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Xattr {
-    /// What its name starts with.
+    /// Prefix of the name.
     pub prefix: XattrPrefix,
-    /// Offset of the rest of the name in bytes.
+    /// Offset of the rest of the name in the image.
     pub name: u64,
     /// Length of the rest of the name in bytes.
     pub name_len: u8,
-    /// Offset of the value in bytes.
+    /// Offset of the value in the image.
     pub value: u64,
     /// Length of the value in bytes, at most [`XATTR_VALUE_MAX`].
     pub value_len: u32,
 }
 
-/// The extended attributes of one inode, in the order of (prefix, name).
+/// An iterator over the extended attributes of an inode, in the order of (prefix, name).
 pub struct Xattrs<'a, M> {
     memory: &'a M,
     /// Offset of the next entry.
     next: u64,
     /// End of the set.
     end: u64,
-    /// Entries not yet seen.
+    /// Number of entries left.
     left: u32,
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// The extended attributes of `inode`.
+    /// Return the extended attributes of `inode`.
     ///
     /// # Errors
     ///
-    /// [`Problem::Xattr`] when the set leaves the xattr table.
+    /// Those of [`Self::xattr_set`].
     pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
         self.xattr_set(inode.xattrs)
     }
 
-    /// The set of extended attributes at `start`, an [`Inode::xattrs`] of this image; an empty one for 0.
+    /// Return the set of extended attributes at offset `start`, an [`Inode::xattrs`] of this image;
+    /// an empty one for 0.
     ///
     /// # Errors
     ///
-    /// [`Problem::Xattr`] when the set leaves the xattr table or has more attributes than Linux can list.
+    /// [`Problem::Xattr`] if the set exceeds the xattr table, or has more attributes than Linux can
+    /// list; [`Problem::Unreadable`].
     pub fn xattr_set(&self, start: u64) -> Result<Xattrs<'a, M>> {
         let mut xattrs = Xattrs {
             memory: self.memory,
@@ -83,16 +85,17 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(xattrs)
     }
 
-    /// Finds the attribute `name`, without its prefix, in the set at `start` as in [`Image::xattr_set`].
+    /// Find the attribute `name`, without its prefix, in the [set](Self::xattr_set) at offset
+    /// `start`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the part of the set that was looked at.
+    /// The problem of an attribute that was loaded.
     pub fn xattr(&self, start: u64, prefix: XattrPrefix, name: &[u8]) -> Result<Option<Xattr>> {
         let mut buffer = [0; XATTR_NAME_MAX];
         for xattr in self.xattr_set(start)? {
             let xattr = xattr?;
-            // They ascend by prefix.
+            // The prefixes ascend.
             if xattr.prefix as u8 > prefix as u8 {
                 break;
             }
@@ -106,12 +109,12 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(None)
     }
 
-    /// Reads the name of `xattr` behind its prefix.
+    /// Read the name of `xattr` after its prefix.
     ///
     /// # Errors
     ///
-    /// [`Problem::Xattr`] when no attribute of that prefix can have it: it holds a NUL, is empty, or stands
-    /// behind a prefix that is a whole name.
+    /// [`Problem::Xattr`] if the name is invalid: it contains a NUL, is empty, or follows a prefix
+    /// that is a whole name; [`Problem::Unreadable`].
     pub fn xattr_name<'b>(
         &self,
         xattr: &Xattr,
@@ -129,7 +132,7 @@ impl<'a, M: Memory> Image<'a, M> {
         Ok(name)
     }
 
-    /// Reads the value of `xattr` into `buffer`, which has its length.
+    /// Read the value of `xattr` into `buffer`, which has its length.
     ///
     /// # Errors
     ///
@@ -150,7 +153,7 @@ impl<M: Memory> Xattrs<'_, M> {
         let prefix = XattrPrefix::from_number(raw.prefix).ok_or(error(raw.prefix.into()))?;
         let name = self.next + head;
         let value = name + u64::from(raw.name_len);
-        // The last entry's padding may lie behind the set's length.
+        // The padding of the last entry may be after the set.
         let end = value + u64::from(raw.value_len.get());
         if end > self.end || raw.value_len.get() > XATTR_VALUE_MAX {
             return Err(error(raw.value_len.get().into()));

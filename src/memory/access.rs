@@ -1,23 +1,31 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Reading a region.
 
-use super::lease::Reader;
-use super::Region;
+use super::lease::{Lease, Reader};
+use super::{poison, Region, Window};
 use crate::bindings;
 use crate::image;
-use crate::vfs::Destination;
-use kernel::prelude::*;
+use kernel::{iov::IovIterDest, prelude::*};
 
-/// How often a page of a destination is brought in before it counts as one that cannot be written.
+/// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
 const TRIES: u32 = 16;
 
-/// Bytes that are copied at a time from I/O memory, which cannot be copied to user space directly.
+/// Number of bytes of a destination that are faulted in at a time.
+const PRESENT: usize = 2 << 20;
+
+/// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
+/// directly.
 const IO_PIECE: usize = 256;
 
-/// A region whose memory cannot go away. Do not keep it while you wait for anything.
+/// Access to memory that cannot go away meanwhile. Do not keep it while you wait for anything but
+/// memory.
+///
+/// # Invariants
+///
+/// `window` is mapped while `_reader` exists.
 pub(crate) struct Access<'a> {
-    region: &'a Region,
+    window: Window,
     _reader: Reader<'a>,
 }
 
@@ -26,28 +34,26 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// `EIO` if it is about to go, or gone.
+    /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        Ok(Access {
-            region: self,
-            _reader: self.lease.read()?,
-        })
+        // SAFETY: By the type invariant the window is that of the lease.
+        unsafe { Access::new(&self.lease, self.window) }
     }
 
-    /// Copy `length` bytes at `offset` to where a read wants them. Return the number of bytes copied: fewer if the
+    /// Copy `length` bytes at `offset` to `to`. Return the number of bytes copied: fewer if the
     /// destination cannot be written, or if the memory fails after them.
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not inside the region, or its memory goes or fails before the first byte; `EFAULT` if the
-    /// destination cannot be written.
+    /// `EIO` if the range is not in the region, or if its memory goes away or fails before the
+    /// first byte; `EFAULT` if the destination cannot be written.
     #[inline]
     pub(crate) fn copy_to(
         &self,
         offset: u64,
         length: usize,
-        to: &mut Destination<'_>,
+        to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let copied = self.access()?.copy_to(offset, length, to)?;
         if copied < length {
@@ -56,22 +62,22 @@ impl Region {
         Ok(copied)
     }
 
-    /// Copy what is left after the first `done` bytes, the next of which could not be copied at once.
+    /// Copy what is left after the first `done` bytes, where the first attempt stopped.
     #[cold]
     fn copy_rest(
         &self,
         offset: u64,
         mut done: usize,
         length: usize,
-        to: &mut Destination<'_>,
+        to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
         let mut tries = 0;
         let error = loop {
             if done == length {
                 return Ok(done);
             }
-            // Bringing in pages of the destination may take any time, so nothing is held meanwhile.
-            let present = to.make_present(length - done);
+            // This may take any time, so it happens without access to the memory.
+            let present = fault_in(to, length - done);
             let access = match self.access() {
                 Ok(access) => access,
                 Err(error) => break error,
@@ -90,7 +96,7 @@ impl Region {
             if image::Memory::read(&access, at, &mut [0]).is_err() {
                 break EIO;
             }
-            // The page may have gone again, but it may also be one that cannot be written in this way.
+            // The page may have been reclaimed again, or this kind of write may not work on it.
             tries += 1;
             if !present || tries == TRIES {
                 break EFAULT;
@@ -103,51 +109,119 @@ impl Region {
     }
 }
 
-impl Access<'_> {
-    /// The address of `length` bytes at `offset`, if the region has them.
-    #[inline]
-    fn address(&self, offset: u64, length: usize) -> Option<*const u8> {
-        let end = offset.checked_add(length as u64)?;
-        let base = self.region.mapping.base.as_ptr().cast_const();
-        (end <= self.region.mapping.size).then(|| base.wrapping_add(offset as usize))
-    }
+/// Fault in the next pages of a destination, at most `length` bytes. This may wait for anything.
+/// Return false if none of the bytes can be written.
+fn fault_in(to: &mut IovIterDest<'_>, length: usize) -> bool {
+    let length = length.min(PRESENT);
+    let to = to.as_raw().cast();
+    // SAFETY: The iterator is borrowed exclusively.
+    let missing = unsafe { bindings::fault_in_iov_iter_writeable(to, length) };
+    missing < length
+}
 
-    /// Copy up to `length` bytes at `offset` to where a read wants them, as far as that is present, and return how
-    /// many were copied.
+/// Copy bytes to a destination, as far as it is present. Return the number of bytes copied, which
+/// is also smaller if the memory fails.
+///
+/// # Safety
+///
+/// `length` bytes at `from` must be mapped in the kernel's address space. They may fail, and may be
+/// written by others.
+#[inline]
+unsafe fn copy_present(from: *const u8, length: usize, to: &mut IovIterDest<'_>) -> usize {
+    let to = to.as_raw().cast();
+    // SAFETY: This is paired with pagefault_enable() below.
+    unsafe { bindings::pagefault_disable() };
+    // SAFETY: The iterator is borrowed exclusively, and the caller guarantees that the bytes are
+    // mapped. The function expects concurrent writes and machine checks.
+    let copied = unsafe { bindings::_copy_mc_to_iter(from.cast(), length, to) };
+    // SAFETY: This is paired with pagefault_disable() above.
+    unsafe { bindings::pagefault_enable() };
+    copied
+}
+
+impl<'a> Access<'a> {
+    /// Keep the memory of `lease` from going away.
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not inside the region or the memory fails at its first byte.
+    /// `EIO` if it is about to go away, or gone.
+    ///
+    /// # Safety
+    ///
+    /// `window` must be the one that the owner in `lease` was opened with.
     #[inline]
-    fn copy_to(&self, offset: u64, length: usize, to: &mut Destination<'_>) -> Result<usize> {
+    pub(super) unsafe fn new(lease: &'a Lease, window: Window) -> Result<Self> {
+        // INVARIANT: A reader of a lease keeps the owner's memory mapped.
+        Ok(Access {
+            window,
+            _reader: lease.read()?,
+        })
+    }
+
+    /// Return the address of `length` bytes at `offset`, or `None` if the range is not in the
+    /// region.
+    #[inline]
+    fn address(&self, offset: u64, length: usize) -> Option<*const u8> {
+        let end = offset.checked_add(length as u64)?;
+        let base = self.window.base.as_ptr().cast_const();
+        (end <= self.window.size).then(|| base.wrapping_add(offset as usize))
+    }
+
+    /// Return how many of `length` bytes at `offset` can be read: those before the first page that
+    /// is known to have failed.
+    #[inline]
+    pub(super) fn readable(&self, offset: u64, length: u64) -> u64 {
+        if !poison::any() || self.window.io {
+            return length;
+        }
+        self.readable_slowly(offset, length)
+    }
+
+    #[cold]
+    fn readable_slowly(&self, offset: u64, length: u64) -> u64 {
+        let pages = self.window.size.next_multiple_of(bindings::PAGE_SIZE);
+        let end = offset.saturating_add(length).min(pages);
+        let base = self.window.base.as_ptr();
+        let mut at = offset;
+        while at < end {
+            // SAFETY: By the type invariant the window is mapped, up to the end of its last page.
+            if unsafe { poison::has_failed(base.wrapping_add(at as usize)) } {
+                return at - offset;
+            }
+            at = (at / bindings::PAGE_SIZE + 1) * bindings::PAGE_SIZE;
+        }
+        length
+    }
+
+    /// Copy up to `length` bytes at `offset` to `to`, as far as that is present. Return the number
+    /// of bytes copied.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the range is not in the region, or the first page is known to have failed.
+    #[inline]
+    fn copy_to(&self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let from = self.address(offset, length).ok_or(EIO)?;
-        if self.region.mapping.io {
+        if self.window.io {
             return self.copy_io_to(offset, length, to);
         }
-        let readable = self.region.readable(offset, length as u64) as usize;
+        let readable = self.readable(offset, length as u64) as usize;
         if readable < length && readable == 0 {
             return Err(EIO);
         }
-        // SAFETY: By the region's invariant these bytes are mapped while there is a reader. The function bears
-        // concurrent writes and machine checks, and does not wait for pages of the destination.
-        Ok(unsafe { bindings::daxfs_helper_copy_mc_to_iter(from.cast(), readable, to.as_raw()) })
+        // SAFETY: By the type invariant the bytes are mapped.
+        Ok(unsafe { copy_present(from, readable, to) })
     }
 
-    /// The same from I/O memory.
-    fn copy_io_to(&self, offset: u64, length: usize, to: &mut Destination<'_>) -> Result<usize> {
+    /// Do the same for I/O memory.
+    fn copy_io_to(&self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let mut piece = [0; IO_PIECE];
         let mut done = 0;
         while done < length {
             let piece = &mut piece[..IO_PIECE.min(length - done)];
             image::Memory::read(self, offset + done as u64, piece).map_err(|_| EIO)?;
-            // SAFETY: Reads the piece.
-            let copied = unsafe {
-                bindings::daxfs_helper_copy_mc_to_iter(
-                    piece.as_ptr().cast(),
-                    piece.len(),
-                    to.as_raw(),
-                )
-            };
+            // SAFETY: The bytes are those of `piece`.
+            let copied = unsafe { copy_present(piece.as_ptr(), piece.len(), to) };
             done += copied;
             if copied < piece.len() {
                 break;
@@ -159,59 +233,52 @@ impl Access<'_> {
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.region.mapping.size
+        self.window.size
     }
 
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let unreadable = image::Error::new(image::Problem::Unreadable, offset, into.len() as u64);
-        let from = self.address(offset, into.len()).ok_or(unreadable)?;
-        // Records and pieces of metadata are far below 4 GiB.
+        let from = self.address(offset, into.len()).ok_or(unreadable)?.cast();
+        // Records and pieces of metadata are much shorter than 4 GiB.
         let length = u32::try_from(into.len()).map_err(|_| unreadable)?;
-        if self.region.readable(offset, length.into()) < length.into() {
+        if self.readable(offset, length.into()) < length.into() {
             return Err(unreadable);
         }
         let to = into.as_mut_ptr().cast();
-        // SAFETY: By the region's invariant the source is mapped while there is a reader, and the destination is
-        // ours. The functions bear a concurrent writer, which makes the copy a mixture that
-        // the reader of it expects; the first one bears machine checks too.
-        let left = unsafe {
-            if self.region.mapping.io {
-                bindings::daxfs_helper_copy_from_io(to, from.cast(), length);
-                0
-            } else {
-                bindings::daxfs_helper_copy_mc(to, from.cast(), length)
-            }
-        };
-        if left == 0 {
-            Ok(())
-        } else {
-            Err(unreadable)
+        if self.window.io {
+            // SAFETY: By the type invariant the source is mapped. The destination is borrowed
+            // exclusively.
+            unsafe { bindings::memcpy_fromio(to, from, into.len()) };
+            return Ok(());
+        }
+        // A concurrent writer can make the copy a mixture, which its reader must expect.
+        // SAFETY: By the type invariant the source is mapped. The destination is borrowed
+        // exclusively. The function survives machine checks.
+        match unsafe { bindings::copy_mc_to_kernel(to, from, length) } {
+            0 => Ok(()),
+            _ => Err(unreadable),
         }
     }
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        // SAFETY: Reads the slice.
+        // SAFETY: The bytes are only read.
         !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
     }
 }
 
-/// Loads from a region whose memory may go away in between.
+/// Reads that allow the memory to go away between them.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
-        self.mapping.size
+        self.window.size
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         match self.access() {
             Ok(access) => access.read(offset, into),
             Err(_) => {
-                let length = into.len() as u64;
-                Err(image::Error::new(
-                    image::Problem::Unreadable,
-                    offset,
-                    length,
-                ))
+                let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
+                Err(image::Error::new(problem, offset, length))
             }
         }
     }

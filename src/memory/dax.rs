@@ -1,35 +1,38 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! DAX devices: persistent memory, virtio-pmem, CXL memory.
 //!
-//! The device's driver owns the memory. It notifies us, as holder of the device, when the memory is about to go and
-//! when some of it fails. A reference to the page map keeps the driver from removing the struct pages before their last user is gone.
+//! The driver of the device owns the memory. It notifies us, as holder of the device, before the
+//! memory goes away and when some of it fails. A reference to the page map keeps the driver from
+//! removing the struct pages before their last user is gone.
 //!
 //! Follows `include/linux/dax.h` and `include/linux/memremap.h`.
 
 use super::lease::Lease;
-use super::{fsdev, registry, DaxRange, Files, Mapping, Region, Shown, Source};
+use super::{fsdev, registry, DaxRange, MapMethod, Owner, Region, Shown, Window};
 use crate::bindings;
-use crate::vfs::{BlockDevice, Errno, FileRef};
+use crate::support::Errno;
+use crate::vfs::BlockDevice;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{
     error::{from_err_ptr, to_result},
+    fs::File,
     prelude::*,
-    sync::Arc,
+    sync::{aref::ARef, Arc},
 };
 
-/// Why a device's memory cannot be had.
+/// Reasons why a device cannot be opened.
 pub(crate) enum OpenError {
     /// The device does not offer DAX to filesystems.
     NoDax,
-    /// The device has no memory at all.
+    /// The device has no memory.
     Empty,
-    /// Another filesystem has the device.
+    /// Another filesystem holds the device.
     Busy,
     /// The memory belongs to a device below this one.
     Stacked,
-    /// The pages are not contiguous in the kernel's address space from this byte on.
+    /// The kernel's mapping of the device is not contiguous at this byte.
     NotContiguous(u64),
     /// The device refused access to this byte.
     Refused(u64, Error),
@@ -51,52 +54,51 @@ impl From<Error> for OpenError {
 struct PageMap(NonNull<bindings::dev_pagemap>);
 
 impl PageMap {
-    /// Get the page map that page frame `frame` is in.
+    /// Get the page map that contains page frame `frame`.
     fn of(frame: usize) -> Option<Self> {
-        // SAFETY: Takes any number.
+        // SAFETY: This takes any number.
         let found = unsafe { bindings::get_dev_pagemap(frame) };
-        // INVARIANT: Got just now.
+        // INVARIANT: get_dev_pagemap() returned a reference.
         NonNull::new(found).map(PageMap)
     }
 
-    /// Return whether it was made by the driver of `device`, and not by one below it.
-    fn belongs_to(&self, device: NonNull<bindings::dax_device>) -> bool {
-        // SAFETY: By the invariant the map is valid, and so is the device, of which the caller has a reference.
-        let (owner, driver) = unsafe {
-            (
-                (*self.0.as_ptr()).owner,
-                bindings::dax_get_private(device.as_ptr()),
-            )
-        };
+    /// Return true if the driver of `device` created it, rather than the driver of a device that
+    /// `device` is stacked on.
+    fn belongs_to(&self, device: &Device) -> bool {
+        // SAFETY: By the type invariant the map is valid.
+        let owner = unsafe { (*self.0.as_ptr()).owner };
+        // SAFETY: By the type invariant the device is valid.
+        let driver = unsafe { bindings::dax_get_private(device.device.as_ptr()) };
         !owner.is_null() && owner == driver
     }
 }
 
 impl Drop for PageMap {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is ours.
-        unsafe { bindings::daxfs_helper_put_page_map(self.0.as_ptr()) };
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::put_dev_pagemap(self.0.as_ptr()) };
     }
 }
 
-/// A DAX device that we hold.
+/// A held DAX device.
 ///
 /// # Invariants
 ///
-/// Owns a reference to `device`, and is its holder, with the address of `lease` as identity, until the lease is revoked.
+/// Owns a reference to `device`. Until the lease is revoked, it also is the holder of the device,
+/// with the address of `lease` as holder data.
 struct Device {
     device: NonNull<bindings::dax_device>,
     lease: Arc<Lease>,
     pages: Option<PageMap>,
 }
 
-// SAFETY: Devices and page maps are counted by reference and may be used by any thread.
+// SAFETY: References to devices and page maps may be put by any thread.
 unsafe impl Send for Device {}
-// SAFETY: As for `Send`.
+// SAFETY: Devices and page maps may be used by several threads at the same time.
 unsafe impl Sync for Device {}
 
-// SAFETY: `pages` keeps the struct pages and the mapping.
-unsafe impl Source for Device {
+// SAFETY: `pages` keeps the struct pages and the driver's mapping of the memory.
+unsafe impl Owner for Device {
     fn release(&mut self) {
         self.pages = None;
     }
@@ -105,11 +107,11 @@ unsafe impl Source for Device {
 impl Drop for Device {
     fn drop(&mut self) {
         let holder = match self.lease.revoked() {
-            // The DAX core removes the holder itself, and somebody else may hold the device by now.
+            // The DAX core has removed the holder, and there may be another one.
             true => ptr::null(),
             false => Arc::as_ptr(&self.lease),
         };
-        // SAFETY: By the invariants the reference, and the hold, are ours to give back.
+        // SAFETY: By the type invariant this owns the reference, and is the holder if one is given.
         unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
     }
 }
@@ -121,7 +123,7 @@ impl Device {
 
     /// Handle the device's removal, or the failure of `length` bytes at `offset`.
     ///
-    /// The DAX core holds its read lock, so other devices cannot be removed meanwhile.
+    /// The DAX core calls this under its read lock, so other devices cannot be removed meanwhile.
     ///
     /// # Safety
     ///
@@ -132,20 +134,20 @@ impl Device {
         length: u64,
         flags: kernel::ffi::c_int,
     ) -> kernel::ffi::c_int {
-        // SAFETY: By the contract the device is valid. Its holder may be another filesystem by now, so the pointer is
-        // compared with those of our leases, and not followed.
+        // The holder may be another filesystem's, so the pointer is compared but not dereferenced.
+        // SAFETY: The DAX core passes a valid device.
         let holder = unsafe { bindings::dax_holder(device) }.cast::<Lease>();
         let is_ours = |lease: &Lease| ptr::eq(lease, holder) && lease.holds(device);
         let Some(lease) = registry::find_by(is_ours) else {
             return Error::from(Errno::NotSupported).to_errno();
         };
-        if flags & bindings::DAXFS_MF_MEM_PRE_REMOVE == 0 {
-            // SAFETY: By the contract.
+        if flags & bindings::MF_MEM_PRE_REMOVE == 0 {
+            // SAFETY: The DAX core passes a valid device, and the lease holds it.
             unsafe { Self::failed(&lease, device, offset, length, flags) };
         } else {
             lease.revoke();
-            // As soon as this returns, the device is no longer alive, and its driver may not find itself any more when
-            // it is asked for memory. So nobody may be in the middle of asking.
+            // When this returns, the device is not alive any more, and its driver cannot be asked
+            // for memory. So wait for those who are asking.
             lease.wait_for_readers();
         }
         0
@@ -164,12 +166,13 @@ impl Device {
         flags: kernel::ffi::c_int,
     ) {
         let end = offset.saturating_add(length);
-        let mut page = offset >> bindings::DAXFS_PAGE_SHIFT;
-        while page << bindings::DAXFS_PAGE_SHIFT < end {
+        let mut page = offset >> bindings::PAGE_SHIFT;
+        while page << bindings::PAGE_SHIFT < end {
             let mut frame = 0;
-            // While there is a reader the device stays alive.
+            // A reader keeps the device alive.
             let Ok(reader) = lease.read() else { return };
-            // SAFETY: By the contract. This kind of access is granted to memory that is known to be bad.
+            // This access mode allows access to memory that has failed.
+            // SAFETY: The caller passes a valid device.
             let found = unsafe {
                 bindings::dax_direct_access(
                     device,
@@ -184,28 +187,30 @@ impl Device {
             if found <= 0 {
                 return;
             }
-            lease.page_failed(page << bindings::DAXFS_PAGE_SHIFT, frame, flags);
+            lease.page_failed(page << bindings::PAGE_SHIFT, frame, flags);
             page += 1;
         }
     }
 
-    /// Map `size` bytes at `offset` of the device, or with `None` all that is contiguous, into a region.
+    /// Open a region of `size` bytes at `offset` of the device, or of all contiguous bytes.
     fn open(mut self, offset: u64, size: Option<u64>) -> Result<Region, OpenError> {
         let range = DaxRange {
             device: self.device,
             offset,
         };
         let lease = self.lease.clone();
-        // While there is a reader the device stays alive, and its driver with it.
+        // A reader keeps the device alive, and so its driver.
         let reader = lease.read()?;
-        let size = size.unwrap_or_else(|| linear_size(&range));
-        let first = direct_access(&range, 0, 1);
+        // SAFETY: By the type invariant the device is valid.
+        let size = size.unwrap_or_else(|| unsafe { linear_size(&range) });
+        // SAFETY: By the type invariant the device is valid.
+        let first = unsafe { direct_access(&range, 0, 1) };
         let stacked = first.as_ref().is_ok_and(|found| {
             self.pages = PageMap::of(found.frame);
             let pages = self.pages.as_ref();
-            !pages.is_some_and(|pages| pages.belongs_to(self.device))
+            !pages.is_some_and(|pages| pages.belongs_to(&self))
         });
-        // From here on the lease owns the device.
+        // The lease owns the device from now on.
         lease.open(KBox::new(self, GFP_KERNEL).map_err(Error::from)?);
         if size == 0 {
             return Err(OpenError::Empty);
@@ -214,13 +219,14 @@ impl Device {
         if stacked {
             return Err(OpenError::Stacked);
         }
-        let region = region(range, size, Shown::Nothing, lease.clone());
+        // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
+        let region = unsafe { region(range, size, Shown::Nothing, lease.clone()) };
         drop(reader);
         region
     }
 }
 
-/// Map the whole of `bdev`.
+/// Open the region of block device `bdev`.
 ///
 /// # Errors
 ///
@@ -229,7 +235,7 @@ pub(crate) fn open_block(bdev: &BlockDevice, lease: &Arc<Lease>) -> Result<Regio
     let mut offset = 0;
     let mut get = |holder, operations| {
         let bdev = bdev.as_raw();
-        // SAFETY: The block device is open; the lease outlives its registration.
+        // SAFETY: The block device is open. The lease lives until the holder is removed.
         let device = unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut offset, holder, operations) };
         NonNull::new(device)
     };
@@ -238,58 +244,62 @@ pub(crate) fn open_block(bdev: &BlockDevice, lease: &Arc<Lease>) -> Result<Regio
     };
     lease.set_dax(device.as_ptr());
     let held = get(Arc::as_ptr(lease).cast_mut().cast(), &Device::HOLDER);
-    // SAFETY: Gives back the first reference.
+    // SAFETY: This is the first of the two references.
     unsafe { bindings::put_dax(device.as_ptr()) };
-    // INVARIANT: Both were got just now.
+    // INVARIANT: The second call got a reference and set the holder.
     let device = Device {
         device: held.ok_or(OpenError::Busy)?,
         lease: lease.clone(),
         pages: None,
     };
     // SAFETY: The block device is open.
-    let size = unsafe { bindings::daxfs_helper_bdev_bytes(bdev.as_raw()) };
+    let size = unsafe { bindings::bdev_nr_bytes(bdev.as_raw()) };
     device.open(offset, Some(size))
 }
 
-/// Map the whole of the DAX character device with the number `number`, which `node` opens.
+/// Open the region of the DAX character device `number`, whose device node `node` opens.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
 pub(crate) fn open_char(
     number: bindings::dev_t,
-    node: impl FnOnce() -> Result<FileRef>,
+    node: impl FnOnce() -> Result<ARef<File>>,
     lease: &Arc<Lease>,
 ) -> Result<Region, OpenError> {
-    if number >> bindings::DAXFS_MINOR_BITS != major()? {
+    if number >> bindings::MINORBITS != major()? {
         return Err(OpenError::NoDax);
     }
-    // For a number that no device has, as that of a node made by hand, the DAX core would make an object that
-    // is none. Such a node cannot be opened, and while one is open its device stays.
+    // For the number of a device that does not exist the DAX core would make an object without a
+    // device. A node with such a number cannot be opened, and an open node keeps its device.
     let node = node().map_err(|error| match error {
         error if error == ENXIO => OpenError::NoDax,
         error => OpenError::Other(error),
     })?;
-    // SAFETY: The file is open.
-    if unsafe { bindings::daxfs_helper_file_device(node.as_raw()) } != number {
+    // SAFETY: An open file has an inode.
+    let inode = unsafe { (*node.as_ptr().cast::<bindings::file>()).f_inode };
+    // SAFETY: The open file keeps the inode.
+    if unsafe { (*inode).i_rdev } != number {
         return Err(OpenError::NoDax);
     }
-    // SAFETY: As above. It is a device of the DAX bus, whose node is open.
-    let device = unsafe { bindings::daxfs_helper_file_parent(node.as_raw()) };
-    // While a driver waits for the users of an earlier mount's pages, the device is locked.
+    // SAFETY: The inode is that of an open character device of the DAX bus, whose parent is a
+    // device.
+    let device = unsafe { bindings::cdev_parent(inode) };
+    // The device is locked while its driver waits for users of an earlier mount's pages.
     if registry::find_by(|lease| lease.is_on_fsdev(device)).is_some() {
         return Err(OpenError::Busy);
     }
     lease.set_fsdev(device);
-    // SAFETY: As above.
+    // SAFETY: The device is one of the DAX bus, and the open file keeps it.
     unsafe { fsdev::watch(device) }?;
-    // SAFETY: There is a device with that number.
+    // SAFETY: The open file keeps the device with that number.
     let found = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
     lease.set_dax(found.as_ptr());
     let holder = Arc::as_ptr(lease).cast_mut().cast();
-    // SAFETY: The object is valid; the lease outlives its registration. A second reference is got on success.
+    // A second reference is got on success.
+    // SAFETY: The device is valid. The lease lives until the holder is removed.
     let got = unsafe { bindings::fs_dax_get(found.as_ptr(), holder, &Device::HOLDER) };
-    // SAFETY: Gives back the first reference.
+    // SAFETY: This is the first of the two references.
     unsafe { bindings::put_dax(found.as_ptr()) };
     to_result(got).map_err(|error| {
         if error == EBUSY {
@@ -300,7 +310,7 @@ pub(crate) fn open_char(
             OpenError::Other(error)
         }
     })?;
-    // INVARIANT: Both were got just now.
+    // INVARIANT: fs_dax_get() got a reference and set the holder.
     let device = Device {
         device: found,
         lease: lease.clone(),
@@ -309,7 +319,7 @@ pub(crate) fn open_char(
     device.open(0, None)
 }
 
-/// The major number of DAX character devices, 0 as long as nobody has asked.
+/// The major number of DAX character devices; 0 until it is known.
 static MAJOR: AtomicU32 = AtomicU32::new(0);
 
 /// Return the major number of DAX character devices.
@@ -323,88 +333,107 @@ fn major() -> Result<u32> {
     Ok(major)
 }
 
-/// Callbacks of the DAX core may come as long as this lives.
+/// Waits for callbacks of the DAX core when it is dropped.
 pub(super) struct Callbacks;
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        // No device has a holder of ours any more, but a callback that was called before may still run. Killing a device
-        // waits for those of all.
+        // No device has a holder of ours any more, but a callback may still run. Killing a device
+        // waits for the callbacks of all devices.
         if let Err(error) = make_and_kill() {
             pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);
         }
     }
 }
 
-/// Make a DAX device that nobody gets to see, kill it, and return the major number that it had.
+/// Make a DAX device, kill it, and return the major number that it had.
 fn make_and_kill() -> Result<u32> {
-    // SAFETY: A device may have neither operations nor data.
+    // SAFETY: A device needs neither operations nor data.
     let device = from_err_ptr(unsafe { bindings::alloc_dax(ptr::null_mut(), ptr::null()) })?;
-    // SAFETY: The device is valid, and its number does not change.
-    let number = unsafe { (*bindings::dax_inode(device)).i_rdev };
-    // SAFETY: The device is ours.
+    // SAFETY: The device was made above.
+    let inode = unsafe { bindings::dax_inode(device) };
+    // SAFETY: The device keeps its inode, whose number does not change.
+    let number = unsafe { (*inode).i_rdev };
+    // SAFETY: The device was made above.
     unsafe { bindings::kill_dax(device) };
-    // SAFETY: Gives back the reference that alloc_dax() got.
+    // SAFETY: alloc_dax() returned this reference.
     unsafe { bindings::put_dax(device) };
-    Ok(number >> bindings::DAXFS_MINOR_BITS)
+    Ok(number >> bindings::MINORBITS)
 }
 
-/// Return the number of contiguous bytes from the start of `range` on. DAX devices do not tell their size otherwise.
-fn linear_size(range: &DaxRange) -> u64 {
-    let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::DAXFS_PAGE_SHIFT));
-    // `low` pages can be had in one piece, `high` cannot.
+/// Return the number of contiguous bytes at `range`. DAX devices have no function that returns
+/// their size.
+///
+/// # Safety
+///
+/// The device must be valid.
+unsafe fn linear_size(range: &DaxRange) -> u64 {
+    let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
+    // `low` pages are contiguous, `high` pages are not.
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        match direct_access(range, 0, middle) {
+        // SAFETY: The caller passes a valid device.
+        match unsafe { direct_access(range, 0, middle) } {
             Ok(found) if found.pages >= middle => low = middle,
             _ => high = middle,
         }
     }
-    low << bindings::DAXFS_PAGE_SHIFT
+    low << bindings::PAGE_SHIFT
 }
 
-/// Return the region of `size` bytes at `range`, on a device that the source of `lease` keeps.
+/// Return the region of `size` bytes at `range`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(super) fn region(
+///
+/// # Safety
+///
+/// The owner in `lease` must keep the device, and the memory mapped.
+pub(super) unsafe fn region(
     range: DaxRange,
     size: u64,
     shown: Shown,
     lease: Arc<Lease>,
 ) -> Result<Region, OpenError> {
-    let mapping = Mapping {
-        base: map(&range, size)?,
+    let window = Window {
+        // SAFETY: The caller passes a valid device.
+        base: unsafe { map(&range, size) }?,
         size,
         io: false,
     };
-    Ok(Region::new(mapping, Files::Dax(range), shown, lease))
+    // SAFETY: The caller guarantees that the owner keeps the device and the mapping.
+    Ok(unsafe { Region::new(window, MapMethod::Dax(range), shown, lease) })
 }
 
-/// What [`direct_access`] found.
+/// Result of [`direct_access`].
 #[derive(Clone, Copy)]
 struct Found {
     /// Number of contiguous pages, at least 1.
     pages: u64,
-    /// Kernel address of the first.
+    /// Kernel address of the first page.
     address: NonNull<u8>,
-    /// Page frame of the first.
+    /// Page frame of the first page.
     frame: usize,
 }
 
-/// Ask for `count` pages from page number `page` of `range` on.
+/// Ask for `count` pages of `range`, starting with page `page`.
 ///
 /// # Errors
 ///
-/// `ENXIO` if the device is gone, `EHWPOISON` if the first page is known to be bad, `ERANGE` beyond the device's end.
-fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
-    let first = range.offset >> bindings::DAXFS_PAGE_SHIFT;
+/// `ENXIO` if the device is gone, `EHWPOISON` if the first page has failed, `ERANGE` if it is after
+/// the end of the device.
+///
+/// # Safety
+///
+/// The device must be valid.
+unsafe fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
+    let first = range.offset >> bindings::PAGE_SHIFT;
     let mut address = ptr::null_mut();
     let mut frame = 0;
-    // SAFETY: Pairs with the unlock below.
+    // SAFETY: This is paired with dax_read_unlock() below.
     let lock = unsafe { bindings::dax_read_lock() };
-    // SAFETY: The device is referenced, and the lock is held.
+    // SAFETY: The caller passes a valid device, and the lock is held.
     let found = unsafe {
         bindings::dax_direct_access(
             range.device.as_ptr(),
@@ -415,7 +444,7 @@ fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
             &mut frame,
         )
     };
-    // SAFETY: Pairs with the lock above.
+    // SAFETY: This is paired with dax_read_lock() above.
     unsafe { bindings::dax_read_unlock(lock) };
     if found < 0 {
         return Err(Error::from_errno(found as kernel::ffi::c_int));
@@ -430,14 +459,19 @@ fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
     }
 }
 
-/// Find the address of the first of `size` bytes, which must be contiguous.
-fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
-    let pages = size >> bindings::DAXFS_PAGE_SHIFT;
+/// Return the address of the first of `size` bytes, which must be contiguous.
+///
+/// # Safety
+///
+/// The device must be valid.
+unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
+    let pages = size >> bindings::PAGE_SHIFT;
     let mut base: Option<NonNull<u8>> = None;
     let mut page = 0;
     while page < pages {
-        let at = page << bindings::DAXFS_PAGE_SHIFT;
-        match (direct_access(range, page, pages - page), base) {
+        let at = page << bindings::PAGE_SHIFT;
+        // SAFETY: The caller passes a valid device.
+        match (unsafe { direct_access(range, page, pages - page) }, base) {
             (Ok(found), None) => {
                 base = Some(found.address);
                 page += found.pages;
@@ -448,7 +482,7 @@ fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
                 }
                 page += found.pages;
             }
-            // A page known to be bad ends the stretch. It stays where it is, and reads of it fail.
+            // A failed page is mapped like the others, but reads of it fail.
             (Err(error), Some(_)) if error == Error::from(Errno::HwPoison) => page += 1,
             (Err(error), _) => return Err(OpenError::Refused(at, error)),
         }

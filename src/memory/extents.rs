@@ -1,61 +1,157 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Extents of a region that processes have mapped, and their address spaces.
 //!
-//! The kernel's DAX code notes in each page which address space it belongs to, and waits for the page's users
-//! before it forgets that. An inode cannot wait: it is evicted by memory reclaim and by unmount. So the address
-//! space belongs to the extent instead, and outlives the inode while a page of it is in use. It is that of an
-//! internal inode, which nobody can look up.
+//! The kernel's DAX code notes in each page which address space it belongs to, and can forget that
+//! only when the page has no users. An inode cannot wait for that: memory reclaim and unmount evict
+//! it. So the address space belongs to the extent instead, and outlives the inode while one of its
+//! pages is in use. It is that of an internal inode, which nobody can look up.
 //!
-//! In a valid image extents do not overlap, and files with the same data share one extent. What an image says
-//! otherwise must not reach the DAX code: an overlapping extent is refused.
+//! In a valid image extents do not overlap, and files with the same data share one extent. An
+//! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use super::{internal, poison};
+use super::access::Access;
+use super::lease::Lease;
+use super::space::{Info, Space};
+use super::{MapMethod, Window};
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use crate::vfs::{Insertion, Mapping};
+use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
-/// A mapped extent, by the offset of its first byte.
+/// A mapped extent. The key in the tree is [`Request::key`].
 struct Extent {
-    /// Offset of the first byte after it.
+    /// Key of the byte after the extent.
     end: u64,
+    /// Number of bytes of the files in the page after the extent.
+    tail: u64,
     /// Number of the inode whose data it is.
     owner: u64,
-    /// Inodes in memory that map it.
+    /// Number of inodes in memory that map it.
     users: usize,
     space: Space,
 }
 
 /// All mapped extents of a region, none of which overlap.
 ///
-/// The mutex protects the tree and the user counts. It is taken during memory reclaim, so nothing is allocated
-/// under it, and nobody who waits for a page fault or for a page's users may hold it.
+/// The mutex protects the tree and the user counts. Memory reclaim takes it, so nothing is
+/// allocated under it. Nobody who waits for a page fault or for users of a page may hold it.
 #[pin_data]
 pub(super) struct Extents {
     #[pin]
     tree: Mutex<RBTree<u64, Extent>>,
 }
 
-/// What a claim asks for.
-pub(super) struct Claim {
-    /// Offset of the first byte: on the DAX device if there is one, otherwise in the region.
-    pub(super) start: u64,
-    /// Length in bytes, a multiple of the page size.
+/// A request to claim an extent.
+pub(super) struct Request {
+    /// Window of the region.
+    pub(super) window: Window,
+    /// How files of the region are mapped.
+    pub(super) method: MapMethod,
+    /// Offset of the first byte in the region.
+    pub(super) offset: u64,
+    /// Length in bytes.
     pub(super) length: u64,
+    /// Number of bytes of the files in the page after the extent.
+    pub(super) tail: u64,
     /// Number of the inode whose data it is.
     pub(super) owner: u64,
-    /// The DAX device that holds the extent.
-    pub(super) device: Option<NonNull<bindings::dax_device>>,
-    /// Kernel address of the first byte.
-    pub(super) base: NonNull<u8>,
-    /// Whether it is I/O memory.
-    pub(super) io: bool,
+}
+
+impl Request {
+    /// Return the offset of the first byte as the DAX device counts, which announces failures.
+    fn key(&self) -> u64 {
+        match self.method {
+            MapMethod::Dax(range) => range.offset + self.offset,
+            MapMethod::Pages | MapMethod::Frames(_) => self.offset,
+        }
+    }
+}
+
+/// An extent that an inode has claimed. Dropping it releases the claim.
+///
+/// # Invariants
+///
+/// The inode is one of the users of the extent at `key` in the extents of `lease`. `inode` is the
+/// internal inode of that extent, which lives as long as the extent has users.
+pub(crate) struct MappedExtent {
+    lease: Arc<Lease>,
+    key: u64,
+    inode: NonNull<bindings::inode>,
+}
+
+// SAFETY: Extents may be released by any thread.
+unsafe impl Send for MappedExtent {}
+// SAFETY: The info of an extent does not change, but for the tail page, which is atomic.
+unsafe impl Sync for MappedExtent {}
+
+impl MappedExtent {
+    /// Claim an extent for one more inode. Return `None` if it overlaps another extent.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    ///
+    /// # Safety
+    ///
+    /// The window and the method must be those that the owner in `lease` was opened with, and the
+    /// range must be in the window.
+    pub(super) unsafe fn claim(lease: &Arc<Lease>, request: &Request) -> Result<Option<Self>> {
+        let inode = lease.extents().claim(request)?;
+        // INVARIANT: `Extents::claim` has added a user.
+        Ok(inode.map(|inode| MappedExtent {
+            lease: lease.clone(),
+            key: request.key(),
+            inode,
+        }))
+    }
+
+    /// Return the info of the extent.
+    #[inline]
+    pub(super) fn info(&self) -> &Info {
+        // SAFETY: By the type invariant the internal inode lives as long as this.
+        unsafe { Info::of(self.inode.as_ptr()) }
+    }
+
+    /// Keep the memory from going away.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it is about to go away, or gone.
+    #[inline]
+    pub(super) fn access(&self) -> Result<Access<'_>> {
+        // SAFETY: `claim` was called with the window of the lease's owner.
+        unsafe { Access::new(&self.lease, self.info().window) }
+    }
+}
+
+impl Drop for MappedExtent {
+    fn drop(&mut self) {
+        self.lease.release(self.key);
+    }
+}
+
+// SAFETY: By the type invariant the internal inode, and with it its address space, lives as long as
+// the object. The method does not change.
+unsafe impl Mapping for MappedExtent {
+    fn as_raw(&self) -> NonNull<bindings::address_space> {
+        // SAFETY: By the type invariant the internal inode lives as long as this.
+        let mapping = unsafe { &raw mut (*self.inode.as_ptr()).i_data };
+        // SAFETY: This is the address of a field.
+        unsafe { NonNull::new_unchecked(mapping) }
+    }
+
+    fn insertion(&self) -> Insertion {
+        match self.info().method {
+            MapMethod::Dax(_) | MapMethod::Pages => Insertion::Pages,
+            MapMethod::Frames(cache) => Insertion::Frames(cache),
+        }
+    }
 }
 
 impl Extents {
@@ -65,49 +161,52 @@ impl Extents {
         })
     }
 
-    /// Claim an extent for one more inode. Return its address space, or `None` if it overlaps another extent.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn claim(&self, claim: &Claim) -> Result<Option<NonNull<bindings::address_space>>> {
-        match Self::share(&mut self.tree.lock(), claim) {
+    /// Claim an extent for one more inode. Return its internal inode, or `None` if it overlaps
+    /// another extent.
+    fn claim(&self, request: &Request) -> Result<Option<NonNull<bindings::inode>>> {
+        match Self::share(&mut self.tree.lock(), request) {
             Found::Nothing => {}
-            found => return Ok(found.mapping()),
+            Found::Same(inode) => return Ok(Some(inode)),
+            Found::Overlap => return Ok(None),
         }
+        let space = Space::new(request)?;
+        let inode = space.inode();
         let extent = Extent {
-            end: claim.start + claim.length,
-            owner: claim.owner,
+            end: request.key() + request.length,
+            tail: request.tail,
+            owner: request.owner,
             users: 1,
-            space: Space::new(claim)?,
+            space,
         };
-        let node = RBTreeNode::new(claim.start, extent, GFP_KERNEL)?;
+        let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
         let mut tree = self.tree.lock();
-        // Another process may have been faster.
-        match Self::share(&mut tree, claim) {
-            Found::Nothing => {}
-            found => {
-                drop(tree);
-                drop(node);
-                return Ok(found.mapping());
+        // Another thread may have claimed the extent meanwhile.
+        let found = match Self::share(&mut tree, request) {
+            Found::Nothing => {
+                tree.insert(node);
+                return Ok(Some(inode));
             }
-        }
-        tree.insert(node);
-        Ok(tree.get(&claim.start).map(|extent| extent.space.mapping()))
+            Found::Same(inode) => Some(inode),
+            Found::Overlap => None,
+        };
+        drop(tree);
+        drop(node);
+        Ok(found)
     }
 
-    /// Add a user to the extent that `claim` describes, if there is one.
-    fn share(tree: &mut RBTree<u64, Extent>, claim: &Claim) -> Found {
-        let end = claim.start + claim.length;
-        if let Some(extent) = tree.get_mut(&claim.start) {
-            if (extent.end, extent.owner) != (end, claim.owner) {
+    /// Add a user to the extent that `request` describes, if it exists.
+    fn share(tree: &mut RBTree<u64, Extent>, request: &Request) -> Found {
+        let start = request.key();
+        let end = start + request.length;
+        if let Some(extent) = tree.get_mut(&start) {
+            if (extent.end, extent.tail, extent.owner) != (end, request.tail, request.owner) {
                 return Found::Overlap;
             }
             extent.users += 1;
-            return Found::Same(extent.space.mapping());
+            return Found::Same(extent.space.inode());
         }
         match Self::last_before(tree, end).and_then(|start| tree.get(&start)) {
-            Some(extent) if extent.end > claim.start => Found::Overlap,
+            Some(extent) if extent.end > start => Found::Overlap,
             _ => Found::Nothing,
         }
     }
@@ -120,8 +219,8 @@ impl Extents {
         }
     }
 
-    /// Drop an inode's claim to the extent at `start`. Return false if pages of it are still in use, so that it has
-    /// to be swept later.
+    /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
+    /// that it must be swept later.
     pub(super) fn release(&self, start: u64) -> bool {
         let mut tree = self.tree.lock();
         let Some(extent) = tree.get_mut(&start) else {
@@ -140,10 +239,11 @@ impl Extents {
         true
     }
 
-    /// Remove the extents that no inode maps. With `unmap`, unmap all extents and make their address spaces forget
-    /// their pages. Return false if pages of those are still in use.
+    /// Remove the extents that no inode maps. With `unmap`, also unmap all others and make their
+    /// address spaces forget their pages. Return false if pages of those are still in use.
     ///
-    /// With `unmap`, the caller has made sure that no page fault is in progress and that none will map a page.
+    /// With `unmap`, the lease must be revoked and have no readers, so that no page fault maps a
+    /// page meanwhile.
     pub(super) fn sweep(&self, unmap: bool) -> bool {
         let mut idle = true;
         let mut from = 0;
@@ -170,7 +270,11 @@ impl Extents {
     }
 
     /// Unmap all pages whose memory has failed, so that the next access to them faults.
-    pub(super) fn unmap_failed(&self) {
+    ///
+    /// # Safety
+    ///
+    /// The caller must be a reader of the lease.
+    pub(super) unsafe fn unmap_failed(&self) {
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
@@ -178,12 +282,13 @@ impl Extents {
                 return;
             };
             let (&start, extent) = cursor.current();
-            extent.space.unmap_failed();
+            // SAFETY: The caller is a reader of the lease.
+            unsafe { extent.space.unmap_failed() };
             from = start + 1;
         }
     }
 
-    /// Signal the processes that map the page at `offset`, whose memory has failed, and unmap it from all.
+    /// Kill the processes that map the page at `offset`, whose memory has failed, and unmap it.
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
         let (space, index) = {
             let tree = self.tree.lock();
@@ -195,215 +300,20 @@ impl Extents {
             if offset >= extent.end {
                 return;
             }
-            let index = (offset - start) >> bindings::DAXFS_PAGE_SHIFT;
+            let index = (offset - start) >> bindings::PAGE_SHIFT;
             (extent.space.hold(), index)
         };
-        // Not under the mutex: this waits for page faults.
+        // This waits for page faults, so the mutex must not be held.
         space.page_failed(index as usize, flags);
     }
 }
 
-/// Bytes of an extent that are forgotten at a time.
-const PIECE: u64 = 64 << 20;
-
-/// What [`Extents::share`] found.
+/// Result of [`Extents::share`].
 enum Found {
-    /// The extent, with one more user.
-    Same(NonNull<bindings::address_space>),
-    /// Another extent that has a page in common with it.
+    /// The extent exists, and has one more user.
+    Same(NonNull<bindings::inode>),
+    /// Another extent has a page in common with it.
     Overlap,
-    /// No extent.
+    /// There is no such extent.
     Nothing,
 }
-
-impl Found {
-    fn mapping(self) -> Option<NonNull<bindings::address_space>> {
-        match self {
-            Found::Same(mapping) => Some(mapping),
-            Found::Overlap | Found::Nothing => None,
-        }
-    }
-}
-
-/// What the DAX code's callbacks find at the internal inode.
-pub(super) struct Info {
-    /// The DAX device that holds the extent, which outlives it.
-    pub(super) device: Option<NonNull<bindings::dax_device>>,
-    /// Offset of the first byte on that device.
-    pub(super) start: u64,
-    /// Length in bytes.
-    pub(super) length: u64,
-    /// Kernel address of the first byte.
-    base: NonNull<u8>,
-    /// Whether it is I/O memory.
-    io: bool,
-    /// A copy of the page after the extent, with the last bytes of its files; null until it is needed.
-    tail: AtomicPtr<bindings::page>,
-}
-
-/// Return the place for a copy of the page after the extent that `mapping` is of.
-///
-/// # Safety
-///
-/// `mapping` must be the address space of a claimed extent, and stay so for `'a`.
-pub(crate) unsafe fn tail<'a>(
-    mapping: *mut bindings::address_space,
-) -> &'a AtomicPtr<bindings::page> {
-    // SAFETY: By the contract the host is an internal inode, whose `i_private` is its info.
-    unsafe { &(*(*(*mapping).host).i_private.cast::<Info>()).tail }
-}
-
-/// An address space of an extent.
-///
-/// # Invariants
-///
-/// Owns a reference to an internal inode whose `i_private` is a boxed [`Info`], which lives as long as this.
-struct Space(NonNull<bindings::inode>);
-
-// SAFETY: Inodes are counted by reference and may be used by any thread; the info does not change.
-unsafe impl Send for Space {}
-// SAFETY: As for `Send`.
-unsafe impl Sync for Space {}
-
-impl Space {
-    fn new(claim: &Claim) -> Result<Self> {
-        let info = Info {
-            device: claim.device,
-            start: claim.start,
-            length: claim.length,
-            base: claim.base,
-            io: claim.io,
-            tail: AtomicPtr::new(ptr::null_mut()),
-        };
-        let info = KBox::new(info, GFP_KERNEL)?;
-        let inode = internal::new_inode()?;
-        let raw = inode.as_ptr();
-        // SAFETY: The inode is new, and nobody else can see it.
-        unsafe {
-            (*raw).i_private = KBox::into_raw(info).cast();
-            (*raw).i_data.a_ops = &OPERATIONS;
-            bindings::daxfs_helper_inode_set_size(raw, claim.length as bindings::loff_t);
-            if claim.device.is_some() {
-                (*raw).i_flags |= bindings::DAXFS_S_DAX;
-            }
-        }
-        // INVARIANT: Set just now.
-        Ok(Space(inode))
-    }
-
-    fn mapping(&self) -> NonNull<bindings::address_space> {
-        // SAFETY: By the invariant the inode is valid.
-        NonNull::from(unsafe { &mut (*self.0.as_ptr()).i_data })
-    }
-
-    fn info(&self) -> &Info {
-        // SAFETY: By the invariant.
-        unsafe { &*(*self.0.as_ptr()).i_private.cast::<Info>() }
-    }
-
-    /// Unmap everything, and forget the pages unless some are still in use. Return whether they are forgotten. Does
-    /// not wait for users of pages.
-    fn forget(&self) -> bool {
-        if self.info().device.is_none() {
-            // SAFETY: The address space is valid. 0 pages are all of them.
-            unsafe { bindings::unmap_mapping_pages(self.mapping().as_ptr(), 0, 0, false) };
-            return true;
-        }
-        // The DAX code keeps interrupts off while it deletes the entries of a range.
-        let length = self.info().length;
-        let mut from = 0;
-        while from < length {
-            let last = (from + PIECE).min(length) - 1;
-            // SAFETY: The inode is valid. Without a callback the function does not wait.
-            let busy = unsafe {
-                bindings::dax_break_layout(
-                    self.0.as_ptr(),
-                    from as bindings::loff_t,
-                    last as bindings::loff_t,
-                    None,
-                )
-            };
-            if busy != 0 {
-                return false;
-            }
-            from += PIECE;
-        }
-        true
-    }
-
-    fn unmap_failed(&self) {
-        let info = self.info();
-        // Device memory has no marks, and DAX devices announce failures themselves.
-        if info.io || info.device.is_some() {
-            return;
-        }
-        let pages = info.length >> bindings::DAXFS_PAGE_SHIFT;
-        for index in 0..pages {
-            let offset = (index << bindings::DAXFS_PAGE_SHIFT) as usize;
-            // SAFETY: The extent is mapped in the kernel's address space as long as it is in the tree.
-            if unsafe { poison::has_failed(info.base.as_ptr().wrapping_add(offset)) } {
-                let mapping = self.mapping().as_ptr();
-                // SAFETY: The address space is valid.
-                unsafe { bindings::unmap_mapping_pages(mapping, index as usize, 1, false) };
-            }
-        }
-    }
-
-    /// Get a reference of its own to the address space.
-    fn hold(&self) -> Held {
-        // SAFETY: By the invariant we hold a reference.
-        unsafe { bindings::ihold(self.0.as_ptr()) };
-        // INVARIANT: Got just now.
-        Held(self.0)
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant both are ours. No page fault is on the way, which would look at the info: the
-        // extent has no user, so there is no mapping of it.
-        unsafe {
-            let info = KBox::from_raw((*self.0.as_ptr()).i_private.cast::<Info>());
-            let tail = info.tail.load(Ordering::Acquire);
-            if !tail.is_null() {
-                bindings::daxfs_helper_put_page(tail);
-            }
-            bindings::iput(self.0.as_ptr());
-        }
-    }
-}
-
-/// A counted reference to the internal inode of a [`Space`], without the info.
-///
-/// # Invariants
-///
-/// Owns a reference.
-struct Held(NonNull<bindings::inode>);
-
-impl Held {
-    fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
-        // SAFETY: By the invariant the inode, and with it its address space, is valid.
-        unsafe {
-            let mapping = &raw mut (*self.0.as_ptr()).i_data;
-            #[cfg(CONFIG_MEMORY_FAILURE)]
-            bindings::mf_dax_kill_procs(mapping, index, 1, flags);
-            #[cfg(not(CONFIG_MEMORY_FAILURE))]
-            let _ = flags;
-            // Processes that it spared are to find out when they use the page.
-            bindings::unmap_mapping_pages(mapping, index, 1, false);
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant.
-        unsafe { bindings::iput(self.0.as_ptr()) };
-    }
-}
-
-/// The operations of the address spaces. Nothing is ever read or written through them.
-const OPERATIONS: bindings::address_space_operations = bindings::address_space_operations {
-    dirty_folio: Some(bindings::noop_dirty_folio),
-    ..pin_init::zeroed()
-};

@@ -1,16 +1,22 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! Page faults on mappings of files.
+//! Page faults on mapped extents.
 
-use super::extents::Info;
-use super::{Files, Region};
+use super::access::Access;
+use super::extents::MappedExtent;
+use super::space::Info;
+use super::{poison, MapMethod};
 use crate::bindings;
+use crate::image;
+use crate::vfs::{Fault, FaultResult};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
-/// Bytes that a PMD entry maps.
-const PMD_SIZE: u64 = bindings::DAXFS_PMD_SIZE;
+const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+const PMD_SIZE: u64 = bindings::PMD_SIZE;
 
-/// Pages that one fault maps around the faulting one: a cache line of entries, twice over.
+/// Number of pages that one fault maps at most: the entries of two cache lines.
 const AROUND: u64 = 16;
 
 /// `struct iomap_ops` of extents on DAX devices.
@@ -23,7 +29,7 @@ const IOMAP: bindings::iomap_ops = bindings::iomap_ops {
 ///
 /// # Safety
 ///
-/// `inode` must be that of a mapped extent, and `iomap` valid for writing.
+/// `inode` must be the internal inode of an extent, and `iomap` valid for writing.
 unsafe extern "C" fn iomap_begin(
     inode: *mut bindings::inode,
     _position: bindings::loff_t,
@@ -32,121 +38,262 @@ unsafe extern "C" fn iomap_begin(
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: By the contract; `i_private` of such an inode is its info.
-    let (info, iomap) = unsafe { (&*(*inode).i_private.cast::<Info>(), &mut *iomap) };
-    let Some(device) = info.device else {
+    // SAFETY: The caller passes the inode of an extent, which a fault keeps.
+    let info = unsafe { Info::of(inode) };
+    let MapMethod::Dax(range) = info.method else {
         return EIO.to_errno();
     };
-    iomap.type_ = bindings::DAXFS_IOMAP_MAPPED;
-    iomap.addr = info.start;
+    // SAFETY: The DAX code passes an iomap that belongs to this fault.
+    let iomap = unsafe { &mut *iomap };
+    iomap.type_ = bindings::IOMAP_MAPPED;
+    iomap.addr = range.offset + info.offset;
     iomap.offset = 0;
     iomap.length = info.length;
-    iomap.dax_dev = device.as_ptr();
+    iomap.dax_dev = range.device.as_ptr();
     0
 }
 
-impl Region {
-    /// Serve a fault of `order` on a file whose first `mappable` bytes can be mapped and start at `data`, both
-    /// multiples of the page size.
+impl MappedExtent {
+    /// Handle a page fault.
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// `vmf` must be a fault on a mapping of that file, whose address space is the one that [`Region::claim`] returned
-    /// for these bytes: a mixed one (`VM_MIXEDMAP`) exactly if the region's files are mapped by frames.
-    pub(crate) unsafe fn fault(
-        &self,
-        vmf: *mut bindings::vm_fault,
-        order: u32,
-        data: u64,
-        mappable: u64,
-    ) -> bindings::vm_fault_t {
-        // A page that is inserted while there is a reader is unmapped after a revocation.
-        let Ok(_reader) = self.lease.read() else {
-            return bindings::DAXFS_VM_FAULT_SIGBUS;
+    /// The fault gets SIGBUS if the page has to be copied and the memory cannot be read.
+    #[inline]
+    pub(crate) fn fault(fault: &Fault<'_, Self>) -> image::Result<FaultResult> {
+        let Some(extent) = fault.mapping() else {
+            return Ok(FaultResult::SIGBUS);
         };
-        // SAFETY: By the contract.
-        let page = unsafe { (*vmf).__bindgen_anon_1.pgoff } as u64;
-        let page_size = bindings::DAXFS_PAGE_SIZE;
-        if page >= mappable / page_size {
-            return bindings::DAXFS_VM_FAULT_SIGBUS;
+        // A revocation unmaps what is inserted while there is a reader.
+        let Ok(access) = extent.access() else {
+            return Ok(FaultResult::SIGBUS);
+        };
+        let info = extent.info();
+        let (page, order) = (fault.page(), fault.order());
+        if page >= info.length / PAGE_SIZE {
+            return tail_fault(fault, info, &access);
         }
-        // All that an entry of this order would map, as far as it is in the file.
-        let first = (page >> order << order) * page_size;
-        let length = (page_size << order).min(mappable - first);
-        if self.readable(data + first, length) < length {
-            return match order {
-                0 => bindings::DAXFS_VM_FAULT_HWPOISON,
-                _ => bindings::DAXFS_VM_FAULT_FALLBACK,
-            };
+        // The part of the file that an entry of this order would map.
+        let first = (page >> order << order) * PAGE_SIZE;
+        let length = (PAGE_SIZE << order).min(info.length - first);
+        if access.readable(info.offset + first, length) < length {
+            return Ok(match order {
+                0 => FaultResult::HWPOISON,
+                _ => FaultResult::FALLBACK,
+            });
         }
-        match self.files {
-            // SAFETY: By the contract; the extent's address space is a DAX one.
-            Files::Dax(_) => unsafe {
-                bindings::dax_iomap_fault(
-                    vmf,
-                    order,
-                    core::ptr::null_mut(),
-                    core::ptr::null_mut(),
-                    &IOMAP,
-                )
+        Ok(match info.method {
+            MapMethod::Dax(_) => dax_fault(fault),
+            // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
+            MapMethod::Pages | MapMethod::Frames(_) if order == 0 => unsafe {
+                insert_pages(fault, info, &access)
             },
-            // SAFETY: By the contract.
-            Files::Pages => unsafe { self.insert(vmf, order, data, mappable, false) },
-            // SAFETY: By the contract.
-            Files::Frames { .. } => unsafe { self.insert(vmf, order, data, mappable, true) },
-        }
+            // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
+            MapMethod::Pages | MapMethod::Frames(_) => unsafe { insert_pmd(fault, info, &access) },
+        })
     }
+}
 
-    /// Insert the faulting page, and some after it, or 2 MiB.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::fault`], in a page of the file that can be mapped.
-    unsafe fn insert(
-        &self,
-        vmf: *mut bindings::vm_fault,
-        order: u32,
-        data: u64,
-        mappable: u64,
-        frames: bool,
-    ) -> bindings::vm_fault_t {
-        let page_size = bindings::DAXFS_PAGE_SIZE;
-        let pages = mappable / page_size;
-        // SAFETY: By the contract.
-        let (page, address) = unsafe {
-            let fault = &(*vmf).__bindgen_anon_1;
-            (fault.pgoff as u64, fault.address as u64)
-        };
-        // The region holds the file's last page whole; it was checked when the extent was claimed.
-        let end = data + pages * page_size;
-        let base = self.mapping.base.as_ptr();
+/// Handle a fault by the kernel's DAX code.
+fn dax_fault(fault: &Fault<'_, MappedExtent>) -> FaultResult {
+    let (vmf, null) = (fault.as_raw(), ptr::null_mut());
+    // SAFETY: The fault is on a mapping of an extent, whose address space is a DAX one.
+    let result =
+        unsafe { bindings::dax_iomap_fault(vmf, fault.order(), null, null.cast(), &IOMAP) };
+    // SAFETY: This is the result of handling the fault.
+    unsafe { FaultResult::from_raw(result) }
+}
 
-        if order == 0 {
-            let offset = data + page * page_size;
-            // The next pages of the file, up to a multiple of `AROUND`, unless they have failed.
-            let wanted = (AROUND - page % AROUND).min(pages - page) * page_size;
-            let count = self.readable(offset, wanted) / page_size;
-            let from = base.wrapping_add(offset as usize);
-            // SAFETY: By the contract, and `count` pages at `from` are mapped.
-            return unsafe {
-                bindings::daxfs_helper_insert_pages(vmf, from.cast(), count as u32, frames)
-            };
-        }
+/// Handle a fault on the page after the extent, which other files use too, by a copy.
+fn tail_fault(
+    fault: &Fault<'_, MappedExtent>,
+    info: &Info,
+    access: &Access<'_>,
+) -> image::Result<FaultResult> {
+    if info.tail == 0 || fault.page() > info.length / PAGE_SIZE {
+        return Ok(FaultResult::SIGBUS);
+    }
+    if fault.order() > 0 {
+        return Ok(FaultResult::FALLBACK);
+    }
+    let Some(page) = tail_page(info, access)? else {
+        return Ok(FaultResult::OOM);
+    };
+    // SAFETY: The extent holds a reference to the page. The MM gets its own.
+    unsafe { bindings::get_page(page.as_ptr()) };
+    // SAFETY: The current thread handles the fault.
+    unsafe { (*fault.as_raw()).page = page.as_ptr() };
+    // SAFETY: The fault returns a page, with a reference.
+    Ok(unsafe { FaultResult::from_raw(0) })
+}
 
-        // The 2 MiB around the fault, in the file and in the region.
-        let into = address % PMD_SIZE / page_size;
-        let start = page.checked_sub(into).map(|first| data + first * page_size);
-        match start {
-            Some(start)
-                if start + PMD_SIZE <= end
-                    && order == bindings::DAXFS_PMD_ORDER
-                    && self.readable(start, PMD_SIZE) == PMD_SIZE =>
-            {
-                let from = base.wrapping_add(start as usize);
-                // SAFETY: By the contract, and `PMD_SIZE` bytes at `from` are mapped.
-                unsafe { bindings::daxfs_helper_insert_pmd(vmf, from.cast(), frames) }
+/// Return a page with a copy of the last bytes of the extent's files, or `None` if there is no
+/// memory. The extent keeps the page for the next call.
+fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<bindings::page>>> {
+    if let Some(page) = NonNull::new(info.tail_page.load(Ordering::Acquire)) {
+        return Ok(Some(page));
+    }
+    let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
+    // SAFETY: A page fault may sleep for memory.
+    let Some(new) = NonNull::new(unsafe { bindings::alloc_page(flags) }) else {
+        return Ok(None);
+    };
+    // SAFETY: The page was allocated above.
+    let address = unsafe { bindings::page_address(new.as_ptr()) };
+    let length = info.tail.min(PAGE_SIZE) as usize;
+    // SAFETY: The page is initialized with zeros, and nothing else accesses it.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
+    let read = image::Memory::read(access, info.offset + info.length, bytes);
+    let stored = read.map(|()| {
+        let (place, null) = (&info.tail_page, ptr::null_mut());
+        place.compare_exchange(null, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
+    });
+    if let Ok(Ok(_)) = stored {
+        return Ok(Some(new));
+    }
+    // SAFETY: This is the only reference to the page, which was not stored.
+    unsafe { bindings::put_page(new.as_ptr()) };
+    // Either the read failed, or another thread has stored a page.
+    Ok(stored?.map_or_else(NonNull::new, |_| None))
+}
+
+/// Return the memory area of a fault: its first byte, and its last one.
+#[inline]
+fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
+    // SAFETY: The fault is valid, and has a memory area.
+    let vma = unsafe { (*fault.as_raw()).__bindgen_anon_1.vma };
+    // SAFETY: The area is locked while the fault is handled.
+    let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
+    (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
+}
+
+/// Insert the faulting page, and pages after it up to a multiple of [`AROUND`].
+///
+/// # Safety
+///
+/// `fault` must be a fault on a page of the extent that `info` describes, and `access` keep its
+/// memory.
+unsafe fn insert_pages(
+    fault: &Fault<'_, MappedExtent>,
+    info: &Info,
+    access: &Access<'_>,
+) -> FaultResult {
+    let (vma, _, area_end) = area(fault);
+    let page = fault.page();
+    let offset = info.offset + page * PAGE_SIZE;
+    let wanted = match fault.is_write() {
+        // The write will copy the page, so its neighbors are not needed now.
+        true => PAGE_SIZE,
+        false => (AROUND - page % AROUND).min(info.length / PAGE_SIZE - page) * PAGE_SIZE,
+    };
+    let start = fault.address() as u64 & !(PAGE_SIZE - 1);
+    // One page table.
+    let last = (start | (PMD_SIZE - 1)).min(area_end);
+    let wanted = access.readable(offset, wanted).min(last + 1 - start);
+    let base = info.window.base.as_ptr().wrapping_add(offset as usize);
+
+    let mut here = bindings::vm_fault {
+        __bindgen_anon_1: bindings::vm_fault__bindgen_ty_1 {
+            vma,
+            ..pin_init::zeroed()
+        },
+        ..pin_init::zeroed()
+    };
+    let mut first = None;
+    let mut done = 0;
+    while done < wanted {
+        let address = (start + done) as usize;
+        let from = base.wrapping_add(done as usize);
+        let result = match info.method {
+            MapMethod::Pages => {
+                // SAFETY: Only memfds are mapped by pages, and vmap() has mapped their pages.
+                let page = unsafe { bindings::vmalloc_to_page(from.cast()) };
+                here.__bindgen_anon_1.address = address;
+                // SAFETY: The address is in the area, which is locked. The page is pinned.
+                unsafe { bindings::vmf_insert_page_mkwrite(&mut here, page, false) }
             }
-            _ => bindings::DAXFS_VM_FAULT_FALLBACK,
+            _ => {
+                // SAFETY: The caller guarantees that the memory is mapped.
+                let frame = unsafe { poison::frame_at(from) };
+                // SAFETY: The address is in the area, which is locked, and which is a mixed one as
+                // `MappedExtent::insertion` asks for. A revocation unmaps the frame.
+                unsafe { bindings::vmf_insert_mixed(vma, address, frame) }
+            }
+        };
+        first.get_or_insert(result);
+        if result != bindings::VM_FAULT_NOPAGE {
+            break;
+        }
+        done += PAGE_SIZE;
+    }
+    // SAFETY: This is the result of inserting the faulting page.
+    unsafe { FaultResult::from_raw(first.unwrap_or(bindings::VM_FAULT_SIGBUS)) }
+}
+
+/// Insert a PMD entry, if the file, the memory and the area have 2 MiB around the fault.
+///
+/// # Safety
+///
+/// As for [`insert_pages`].
+unsafe fn insert_pmd(
+    fault: &Fault<'_, MappedExtent>,
+    info: &Info,
+    access: &Access<'_>,
+) -> FaultResult {
+    const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
+
+    let (_, area_start, area_end) = area(fault);
+    let start = fault.address() as u64 & !(PMD_SIZE - 1);
+    // A write to a private mapping copies single pages.
+    if fault.order() != bindings::PMD_ORDER
+        || fault.is_write()
+        || start < area_start
+        || start + (PMD_SIZE - 1) > area_end
+    {
+        return FaultResult::FALLBACK;
+    }
+    let before = fault.address() as u64 % PMD_SIZE / PAGE_SIZE;
+    let Some(first) = fault.page().checked_sub(before) else {
+        return FaultResult::FALLBACK;
+    };
+    let first = first * PAGE_SIZE;
+    let offset = info.offset + first;
+    if first + PMD_SIZE > info.length || access.readable(offset, PMD_SIZE) < PMD_SIZE {
+        return FaultResult::FALLBACK;
+    }
+    let base = info.window.base.as_ptr().wrapping_add(offset as usize);
+    // SAFETY: The caller guarantees that the memory is mapped.
+    let frame = unsafe { poison::frame_at(base) };
+    // Reading /proc/PID/pagemap needs the struct page of a PMD entry.
+    // SAFETY: This takes any number.
+    if frame % PAGES != 0 || !unsafe { bindings::pfn_valid(frame) } {
+        return FaultResult::FALLBACK;
+    }
+    for number in 1..PAGES {
+        let from = base.wrapping_add(number * PAGE_SIZE as usize);
+        // SAFETY: The caller guarantees that the memory is mapped.
+        if unsafe { poison::frame_at(from) } != frame + number {
+            return FaultResult::FALLBACK;
         }
     }
+    let vmf = fault.as_raw();
+    let result = match info.method {
+        MapMethod::Pages => {
+            // SAFETY: The frame has a struct page.
+            let page = unsafe { bindings::pfn_to_page(frame) };
+            // SAFETY: The page is pinned, so its folio does not change.
+            let folio = unsafe { bindings::page_folio(page) };
+            // SAFETY: The folio is pinned.
+            if unsafe { bindings::folio_order(folio) } != bindings::PMD_ORDER {
+                return FaultResult::FALLBACK;
+            }
+            // SAFETY: The fault is in an area that has room for the entry. The folio is pinned.
+            unsafe { bindings::vmf_insert_folio_pmd(vmf, folio, false) }
+        }
+        // SAFETY: The fault is in an area that has room for the entry. A revocation unmaps the
+        // frames.
+        _ => unsafe { bindings::vmf_insert_pfn_pmd(vmf, frame, false) },
+    };
+    // SAFETY: This is the result of handling the fault.
+    unsafe { FaultResult::from_raw(result) }
 }

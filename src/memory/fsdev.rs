@@ -1,11 +1,11 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Removal of DAX character devices in fsdev mode.
 //!
-//! Their driver announces a removal as all DAX devices do, and as soon as that returns it takes compound pages apart,
-//! also those that processes use. Waiting inside the announcement would keep every DAX device of the machine from being
-//! removed. So wait earlier: the driver core announces an unbinding to a notifier of the bus before the driver learns of
-//! it. The unbinding process holds the device's lock then, and nothing that another device needs.
+//! Their driver announces a removal as all DAX devices do. After that it splits compound pages,
+//! also those that processes use. Waiting for the users inside the announcement would block the
+//! removal of all other DAX devices. So wait earlier: the driver core calls a notifier of the bus
+//! before it unbinds the driver, under a lock of this device only.
 //!
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
@@ -16,16 +16,16 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::{error::to_result, prelude::*, sync::global_lock, types::Opaque};
 
 global_lock! {
-    // SAFETY: Initialized in `Watch::new`, before the first mount.
+    // SAFETY: `Watch::new` initializes it, before the first mount.
     //
-    // Serialises registrations; nobody waits under it for an unbinding.
+    // Serializes registrations. Nobody waits under it for an unbinding.
     unsafe(uninit) static REGISTERING: Mutex<()> = ();
 }
 
-/// The bus that the notifier is registered with; null as long as it is not.
+/// The bus that the notifier is registered with, or null.
 static BUS: AtomicPtr<bindings::bus_type> = AtomicPtr::new(ptr::null_mut());
 
-/// The notifier, which belongs to the driver core while it is registered.
+/// The notifier. The driver core owns it while it is registered.
 struct Notifier(Opaque<bindings::notifier_block>);
 
 // SAFETY: Only the driver core uses it, under its locks.
@@ -36,13 +36,13 @@ static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
     ..pin_init::zeroed()
 }));
 
-/// The notifier's registration, if it comes to that. Dropping it ends it.
+/// The registration of the notifier, once there is one. Dropping it unregisters the notifier.
 pub(super) struct Watch(());
 
 impl Watch {
-    /// To be called once.
+    /// Prepare to watch the bus. Call this once.
     pub(super) fn new() -> Self {
-        // SAFETY: Called once.
+        // SAFETY: This is called once.
         unsafe { REGISTERING.init() };
         Watch(())
     }
@@ -52,13 +52,14 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let bus = BUS.swap(ptr::null_mut(), Ordering::AcqRel);
         if !bus.is_null() {
-            // SAFETY: Registered with that bus in `watch`. The bus belongs to the DAX core, whose functions this module uses.
+            // SAFETY: `watch` registered it with this bus, which belongs to the DAX core. This
+            // module uses functions of that, so it stays loaded.
             unsafe { bindings::bus_unregister_notifier(bus, NOTIFIER.0.get()) };
         }
     }
 }
 
-/// Watch the bus of `device`, unless it is watched already.
+/// Register the notifier with the bus of `device`, unless it is registered already.
 ///
 /// # Errors
 ///
@@ -70,9 +71,9 @@ impl Drop for Watch {
 pub(super) unsafe fn watch(device: *mut bindings::device) -> Result {
     let _registering = REGISTERING.lock();
     if BUS.load(Ordering::Acquire).is_null() {
-        // SAFETY: By the contract; a device does not change its bus.
+        // SAFETY: The caller passes a valid device, whose bus does not change.
         let bus = unsafe { (*device).bus };
-        // SAFETY: The bus is valid, and the notifier static.
+        // SAFETY: The bus of a device is valid, and the notifier is static.
         to_result(unsafe { bindings::bus_register_notifier(bus, NOTIFIER.0.get()) })?;
         BUS.store(bus.cast_mut(), Ordering::Release);
     }
@@ -83,18 +84,18 @@ pub(super) unsafe fn watch(device: *mut bindings::device) -> Result {
 ///
 /// # Safety
 ///
-/// As for a notifier of a bus: `device` must be valid.
+/// `device` must be valid.
 unsafe extern "C" fn unbinding(
     _notifier: *mut bindings::notifier_block,
     action: kernel::ffi::c_ulong,
     device: *mut kernel::ffi::c_void,
 ) -> kernel::ffi::c_int {
-    if action == bindings::DAXFS_BUS_NOTIFY_UNBIND_DRIVER {
+    if action == bindings::BUS_NOTIFY_UNBIND_DRIVER {
         if let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device.cast())) {
             lease.revoke();
             lease.wait_for_readers();
             lease.drain();
-            // It may be bound and mounted again, also while the lease's mount is still there.
+            // The device may be bound and mounted again while the mount of this lease exists.
             lease.set_fsdev(ptr::null_mut());
         }
     }

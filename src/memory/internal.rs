@@ -1,24 +1,24 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The internal filesystem whose inodes have the address spaces of mapped extents.
+//! The internal filesystem, whose inodes have the address spaces of mapped extents.
 //!
-//! It is mounted as long as the module is loaded, and nobody can look up anything in it.
+//! It is mounted while the module is loaded. Nothing can be looked up in it.
 
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
-/// The mount, while there is one.
+/// The mount, or null.
 static MOUNT: AtomicPtr<bindings::vfsmount> = AtomicPtr::new(ptr::null_mut());
 
 /// The filesystem type. It is never registered, so nobody else can mount it.
 struct Type(Opaque<bindings::file_system_type>);
 
-// SAFETY: The kernel serialises its uses of the type, and nothing else looks at it.
+// SAFETY: The VFS serializes its accesses to the type, and nothing else accesses it.
 unsafe impl Sync for Type {}
 
-// It has no owner: its mount would keep the module from being removed.
+// It has no owner, because its mount would keep the module from being removed.
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
 static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     name: c"daxfs-internal".as_ptr().cast(),
@@ -27,15 +27,15 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
     ..pin_init::zeroed()
 }));
 
-/// Set up the mount of a filesystem without files.
+/// Set up a mount of a filesystem without files.
 ///
 /// # Safety
 ///
-/// As for `init_fs_context` of `struct file_system_type`.
+/// `context` must be a valid context of this type.
 unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel::ffi::c_int {
-    let magic = crate::image::layout::STATFS_MAGIC as usize;
-    // SAFETY: By the contract the context is valid.
-    let made = unsafe { bindings::init_pseudo(context, magic) };
+    // The magic number is never shown, because no file of the filesystem can be opened.
+    // SAFETY: The caller passes a valid context.
+    let made = unsafe { bindings::init_pseudo(context, 0) };
     if made.is_null() {
         ENOMEM.to_errno()
     } else {
@@ -51,7 +51,7 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel:
 pub(super) struct Internal(());
 
 impl Internal {
-    /// Mount it. There may be one at a time.
+    /// Mount it. Call this once.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Internal {
         // SAFETY: The type is static and complete.
         let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;
         MOUNT.store(mount, Ordering::Release);
-        // INVARIANT: Stored just now.
+        // INVARIANT: The mount was stored above.
         Ok(Internal(()))
     }
 }
@@ -68,19 +68,21 @@ impl Internal {
 impl Drop for Internal {
     fn drop(&mut self) {
         let mount = MOUNT.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: By the invariant the mount is ours.
+        // SAFETY: By the type invariant this owns the mount.
         unsafe { bindings::kern_unmount(mount) };
     }
 }
 
-/// Return a new inode, with one reference, that no name leads to.
+/// Return a reference to a new inode.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
 pub(super) fn new_inode() -> Result<NonNull<bindings::inode>> {
     let mount = NonNull::new(MOUNT.load(Ordering::Acquire)).ok_or(ENXIO)?;
-    // SAFETY: A mount that was stored stays until the module, and so every region, is gone.
-    let inode = unsafe { bindings::new_inode((*mount.as_ptr()).mnt_sb) };
+    // SAFETY: The mount lives until the last region is gone.
+    let sb = unsafe { (*mount.as_ptr()).mnt_sb };
+    // SAFETY: The mount keeps its superblock.
+    let inode = unsafe { bindings::new_inode(sb) };
     NonNull::new(inode).ok_or(ENOMEM)
 }

@@ -1,23 +1,24 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The right to use the memory of a region, and its end.
+//! Leases: how long the memory of a region may be used.
 //!
-//! A lease is made before its source is opened, and shared by all who have to do with the memory: the region that
-//! reads it, the source that owns it, and the subsystem that announces that it goes.
+//! A lease exists before its memory is opened. The region that reads the memory, the owner of the
+//! memory, and the callbacks that announce its removal share it.
 //!
-//! * The source *revokes* the lease when the memory is about to go. From then on reads fail with `EIO` and faults
-//!   with SIGBUS. A work item waits for those in progress, unmaps everything, and then looks now and then whether the
-//!   last user of a page has let it go (direct I/O, a pipe). Then [`Source::release`] tells the owner.
-//! * Unmount *ends* the lease ([`Tenure`]). If pages are still in use, the same work item keeps the source until they
-//!   are not, and the module with it. Nobody waits for that.
+//! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
+//!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
+//!   waits until pages have no users (direct I/O, a pipe). Then it calls [`Owner::release`].
+//! * Unmount *ends* the lease ([`Tenure`]). If pages are still in use, the same work item keeps the
+//!   owner, and with it the module, until they are not. Unmount does not wait for that.
 //!
-//! Locks, outermost first: `mmap_lock` or an inode's lock of the VFS, `readers`, the state's mutex, the extents'
-//! mutex, locks of the MM. Page faults and reads run under `readers` alone.
+//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, `readers`, the mutex
+//! of the state, the mutex of the extents, locks of the MM. Page faults and reads take `readers`
+//! only.
 
-use super::extents::{Claim, Extents};
-use super::{poison, registry, Source};
+use super::extents::Extents;
+use super::{poison, registry, Owner};
 use crate::bindings;
-use core::ptr::{self, NonNull};
+use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use kernel::{
     impl_has_delayed_work, new_delayed_work, new_mutex,
@@ -28,27 +29,27 @@ use kernel::{
     workqueue::{DelayedWork, WorkItem},
 };
 
-/// Milliseconds after which pages that are in use are looked at again.
-const AGAIN: u32 = 20;
+/// Interval at which pages in use are checked again, in milliseconds.
+const INTERVAL: u32 = 20;
 
 /// The right to use the memory of a region.
 ///
 /// # Invariants
 ///
-/// `readers` is initialised.
+/// `readers` is initialized.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Lease {
     revoked: AtomicBool,
-    /// The DAX device of the source, if it has one, to be compared only.
+    /// The DAX device of the owner, or null. It is only compared.
     dax: AtomicPtr<bindings::dax_device>,
-    /// The device that the fsdev driver drives, if that is the source, likewise.
+    /// The device of the fsdev driver, or null. It is only compared.
     fsdev: AtomicPtr<bindings::device>,
-    /// Users of the memory, and page faults that are about to map it, are readers of this.
+    /// Reads, look-ups and page faults are readers of this.
     #[pin]
     readers: Opaque<bindings::srcu_struct>,
     #[pin]
     extents: Extents,
-    /// Protects the source. What its [`Source::release`] may wait for may be waited for under it.
+    /// Under this mutex, [`Owner::release`] may wait for what it needs.
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -56,11 +57,11 @@ pub(crate) struct Lease {
 }
 
 struct State {
-    /// The owner of the memory, from when it has been opened to the end.
-    source: Option<KBox<dyn Source>>,
-    /// Whether [`Source::release`] has been called.
+    /// Owner of the memory: `None` before it is opened and after the end.
+    owner: Option<KBox<dyn Owner>>,
+    /// Set after [`Owner::release`] has been called.
     released: bool,
-    /// Whether the region is gone, so that the source goes with the last user of a page.
+    /// Set after the region is gone. The owner is dropped when no page has users.
     ended: bool,
 }
 
@@ -68,16 +69,17 @@ impl_has_delayed_work! {
     impl HasDelayedWork<Lease> for Lease { self.work }
 }
 
-// SAFETY: All fields can be sent and shared; `readers` is made for that.
+// SAFETY: All other fields are `Send`, and an SRCU domain may be cleaned up by any thread.
 unsafe impl Send for Lease {}
-// SAFETY: As for `Send`.
+// SAFETY: All other fields are `Sync`, and an SRCU domain may be used by several threads at the
+// same time.
 unsafe impl Sync for Lease {}
 
-/// A reader of the lease, which delays the end of the memory; do not keep it while you wait for anything else.
+/// A reader of a lease. It delays the release of the memory, so do not wait while you have one.
 ///
 /// # Invariants
 ///
-/// Is a read-side critical section of `lease.readers`.
+/// `counter` is that of an SRCU read-side critical section of `lease.readers`.
 pub(super) struct Reader<'a> {
     lease: &'a Lease,
     counter: *mut bindings::srcu_ctr,
@@ -86,27 +88,27 @@ pub(super) struct Reader<'a> {
 impl Drop for Reader<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the invariant.
-        unsafe { bindings::daxfs_helper_readers_leave(self.lease.readers.get(), self.counter) };
+        // SAFETY: By the type invariant this ends the critical section.
+        unsafe { bindings::srcu_read_unlock_fast(self.lease.readers.get(), self.counter) };
     }
 }
 
-/// Ends a lease when it is dropped, which may not happen under `s_umount`.
+/// Ends a lease when it is dropped, which must not happen under `s_umount`.
 pub(crate) struct Tenure(Arc<Lease>);
 
 impl Tenure {
-    /// Start a lease, and enter it in the registry.
+    /// Make a lease and add it to the registry.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn start() -> Result<Self> {
         let lease = Lease::new()?;
-        registry::enter(&lease)?;
+        registry::add(&lease)?;
         Ok(Tenure(lease))
     }
 
-    /// The lease.
+    /// Return the lease.
     pub(crate) fn lease(&self) -> &Arc<Lease> {
         &self.0
     }
@@ -126,12 +128,12 @@ impl Lease {
                 dax: AtomicPtr::new(ptr::null_mut()),
                 fsdev: AtomicPtr::new(ptr::null_mut()),
                 readers <- Opaque::try_ffi_init(|place| {
-                    // SAFETY: The place is valid for writing, pinned, and cleaned up in `drop`.
-                    kernel::error::to_result(unsafe { bindings::daxfs_helper_readers_init(place) })
+                    // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
+                    kernel::error::to_result(unsafe { bindings::init_srcu_struct_fast(place) })
                 }),
                 extents <- Extents::new(),
                 state <- new_mutex!(State {
-                    source: None,
+                    owner: None,
                     released: false,
                     ended: false,
                 }),
@@ -148,9 +150,9 @@ impl Lease {
     /// `EIO` if the lease is revoked.
     #[inline]
     pub(super) fn read(&self) -> Result<Reader<'_>> {
-        // SAFETY: By the invariant.
-        let counter = unsafe { bindings::daxfs_helper_readers_enter(self.readers.get()) };
-        // INVARIANT: Entered just now.
+        // SAFETY: By the type invariant `readers` is initialized.
+        let counter = unsafe { bindings::srcu_read_lock_fast(self.readers.get()) };
+        // INVARIANT: The critical section was entered above.
         let reader = Reader {
             lease: self,
             counter,
@@ -161,122 +163,122 @@ impl Lease {
         Ok(reader)
     }
 
-    /// Return whether the memory is about to go, or gone.
+    /// Return true if the memory is about to go away, or gone.
     #[inline]
     pub(crate) fn revoked(&self) -> bool {
         self.revoked.load(Ordering::Acquire)
     }
 
-    /// Revoke the lease. Does not wait for anything.
+    /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.revoked.store(true, Ordering::Release);
         registry::queue(self.clone(), 0);
     }
 
-    /// Unmap everything, and wait for the last user of a page. The lease must be revoked and have no readers.
+    /// Unmap everything, and wait until no page has users. The lease must be revoked and have no
+    /// readers.
     pub(super) fn drain(&self) {
         while !self.extents.sweep(true) {
-            // SAFETY: The caller may sleep.
-            unsafe { bindings::msleep(AGAIN) };
+            // SAFETY: The callers may sleep.
+            unsafe { bindings::msleep(INTERVAL) };
         }
     }
 
-    /// Wait for those who saw the lease before it was revoked: for a page fault, or a copy.
+    /// Wait for reads and page faults in progress.
     pub(super) fn wait_for_readers(&self) {
-        // SAFETY: By the invariant.
+        // SAFETY: By the type invariant `readers` is initialized.
         unsafe { bindings::synchronize_srcu(self.readers.get()) };
     }
 
-    /// Note the DAX device that the source is about to hold.
+    /// Store the DAX device that the owner will hold.
     pub(super) fn set_dax(&self, dax: *mut bindings::dax_device) {
         self.dax.store(dax, Ordering::Release);
     }
 
-    /// Return whether the source holds, or is about to hold, `dax`.
+    /// Return true if the owner holds DAX device `dax`, or will hold it.
     pub(super) fn holds(&self, dax: *mut bindings::dax_device) -> bool {
         self.dax.load(Ordering::Acquire) == dax
     }
 
-    /// Note the fsdev device that the source is about to hold.
+    /// Store the fsdev device that the owner will hold.
     pub(super) fn set_fsdev(&self, device: *mut bindings::device) {
         self.fsdev.store(device, Ordering::Release);
     }
 
-    /// Return whether the source holds, or is about to hold, the fsdev device `device`.
+    /// Return true if the owner holds fsdev device `device`, or will hold it.
     pub(super) fn is_on_fsdev(&self, device: *mut bindings::device) -> bool {
         self.fsdev.load(Ordering::Acquire) == device
     }
 
-    /// Give the lease the source that it is for.
-    pub(super) fn open(&self, source: KBox<dyn Source>) {
-        self.state.lock().source = Some(source);
+    /// Set the owner of the memory.
+    pub(super) fn open(&self, owner: KBox<dyn Owner>) {
+        self.state.lock().owner = Some(owner);
     }
 
-    /// End the lease: the source goes, now or with the last user of a page.
+    /// End the lease. Drop the owner now, or when no page has users.
     fn end(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.ended = true;
         if !self.extents.sweep(false) {
             drop(state);
-            pr_info!("pages of an unmounted image are still in use; its memory stays until they are released\n");
+            pr_info!(
+                "pages of an unmounted image are still in use; \
+                 its memory stays until they are released\n"
+            );
             registry::queue(self.clone(), again());
             return;
         }
-        let source = state.source.take();
+        let owner = state.owner.take();
         drop(state);
-        drop(source);
+        drop(owner);
         registry::remove(self);
     }
 
-    /// Take the next step after the last user of a page is gone.
+    /// Release the memory if the lease is revoked, and drop the owner if it has ended. Called when
+    /// no page has users.
     fn idle(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if self.revoked() && !state.released {
-            if let Some(source) = &mut state.source {
-                source.release();
+            if let Some(owner) = &mut state.owner {
+                owner.release();
                 state.released = true;
             }
         }
         if !state.ended {
             return;
         }
-        // The one who takes the source cleans up after it.
-        if let Some(source) = state.source.take() {
+        // The work item may run more than once. Only one run takes the owner.
+        if let Some(owner) = state.owner.take() {
             drop(state);
-            drop(source);
+            drop(owner);
             registry::remove(self);
         }
     }
 
-    /// Claim an extent; see [`Extents::claim`].
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn claim(&self, claim: &Claim) -> Result<Option<NonNull<bindings::address_space>>> {
-        self.extents.claim(claim)
+    /// Return the mapped extents.
+    pub(super) fn extents(&self) -> &Extents {
+        &self.extents
     }
 
-    /// Drop a claim; see [`Extents::release`].
+    /// Remove a user of an extent; see [`Extents::release`].
     pub(super) fn release(self: &Arc<Self>, start: u64) {
         if !self.extents.release(start) {
             registry::queue(self.clone(), again());
         }
     }
 
-    /// The memory of the page at `offset` (counted as in [`Claim`]), page frame `frame`, has failed. The caller may not
-    /// be a reader.
+    /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
+    /// `frame`. The caller must not be a reader.
     pub(super) fn page_failed(&self, offset: u64, frame: usize, flags: kernel::ffi::c_int) {
-        // The kernel takes the first page of a huge entry for all of it, and would mark that.
-        // SAFETY: Looks at the struct page.
-        let head = unsafe { bindings::daxfs_helper_folio_frame(frame) };
-        let others = head != frame && !poison::frame_has_failed(head);
+        // For a PMD entry the kernel marks the first page of the folio, which may be intact.
+        let first = poison::first_of_folio(frame);
+        let intact = first != frame && !poison::frame_has_failed(first);
         poison::mark(frame);
-        // A page fault in progress may have looked before the mark, and map the page yet.
+        // A page fault that looked before the mark may still map the page.
         self.wait_for_readers();
         self.extents.page_failed(offset, flags);
-        if others {
-            poison::unmark(head);
+        if intact {
+            poison::unmark(first);
         }
     }
 
@@ -284,7 +286,8 @@ impl Lease {
     pub(super) fn unmap_failed(&self) {
         self.wait_for_readers();
         if let Ok(_reader) = self.read() {
-            self.extents.unmap_failed();
+            // SAFETY: This is a reader of the lease.
+            unsafe { self.extents.unmap_failed() };
         }
     }
 }
@@ -292,7 +295,8 @@ impl Lease {
 #[pinned_drop]
 impl PinnedDrop for Lease {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant; a reader has a reference to the lease, so there is none.
+        // SAFETY: By the type invariant `readers` is initialized. A reader borrows the lease, so
+        // there are no readers.
         unsafe { bindings::cleanup_srcu_struct(self.readers.get()) };
     }
 }
@@ -310,10 +314,12 @@ impl WorkItem for Lease {
         } else {
             registry::queue(this, again());
         }
-        registry::done();
+        // SAFETY: `registry::queue` has queued this work item.
+        unsafe { registry::done() };
     }
 }
 
+/// Return the delay after which pages in use are checked again.
 fn again() -> Jiffies {
-    msecs_to_jiffies(AGAIN)
+    msecs_to_jiffies(INTERVAL)
 }

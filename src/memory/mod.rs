@@ -1,19 +1,23 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Memory that can hold an image.
 //!
-//! Each source has a file of its own:
+//! Each source of memory has a file:
 //!
-//! * [`dax`]: DAX devices, below a block device (persistent memory) or a character device (CXL)
+//! * [`dax`]: DAX devices, used by a block device (persistent memory) or as a character device
+//!   (CXL)
 //! * [`phys`]: a reserved range of physical addresses
-//! * [`dmabuf`]: the memory of a device or a heap
+//! * [`dmabuf`]: a dma-buf
 //! * [`memfd`]: a sealed memfd
 //!
-//! A source gives a [`Region`]: the memory, mapped into the kernel's address space, and the way in which its files
-//! are mapped into processes. [`lease`] says how long it may be used, and what happens when it goes. To read it, call
-//! [`Region::access`]; metadata is then loaded by copy through [`crate::image::Memory`], and file content is copied
-//! straight to its reader. Both survive a machine check. [`fault`] serves page faults, [`extents`] knows what is
-//! mapped, [`poison`] which memory has failed.
+//! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
+//! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
+//! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
+//! survive a machine check. To map a file, claim its extent with [`Region::claim`]; [`fault`]
+//! handles page faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
+//!
+//! This module depends on the kernel, `image::Memory`, and the types of `vfs` and `support` that
+//! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 mod access;
 mod cache;
@@ -28,29 +32,31 @@ pub(crate) mod memfd;
 pub(crate) mod phys;
 mod poison;
 mod registry;
+mod space;
 
 pub(crate) use access::Access;
-pub(crate) use cache::CacheMode;
-pub(crate) use extents::tail;
+pub(crate) use extents::MappedExtent;
 pub(crate) use lease::{Lease, Tenure};
 
 use crate::bindings;
+use crate::vfs::CacheMode;
 use core::ptr::NonNull;
-use extents::Claim;
+use extents::Request;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
 
-/// What this room needs while the module is loaded; to be kept until the last region is gone.
+/// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Memory {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
-    _watch: poison::Watch,
+    _poison: poison::Watch,
     _callbacks: dax::Callbacks,
     _registry: registry::Registry,
     _internal: internal::Internal,
 }
 
 impl Memory {
-    /// Set it up for `module`. To be called once, before the first region is made.
+    /// Set up the resources for `module`. Call this once, before the first region is opened, and
+    /// drop the result after the last region.
     ///
     /// # Errors
     ///
@@ -60,7 +66,7 @@ impl Memory {
         let registry = registry::Registry::new(module)?;
         Ok(Memory {
             _fsdev: fsdev::Watch::new(),
-            _watch: poison::Watch::start(),
+            _poison: poison::Watch::start(),
             _callbacks: dax::Callbacks,
             _registry: registry,
             _internal: internal,
@@ -72,179 +78,151 @@ impl Memory {
 ///
 /// # Safety
 ///
-/// The memory that it reported stays mapped, and its struct pages stay, until [`Self::release`] is called or the object
-/// is dropped.
-pub(crate) unsafe trait Source: Send + Sync {
-    /// Release the memory ahead of the drop. Called once, after the lease has been revoked and the last user is gone.
+/// The [`Window`] that it was opened with must stay mapped, and the struct pages of the memory must
+/// stay, until [`Self::release`] is called or the object is dropped.
+pub(crate) unsafe trait Owner: Send + Sync {
+    /// Release the memory before the drop. Called once, after the lease has been revoked and the
+    /// last user is gone.
     fn release(&mut self) {}
 }
 
-/// How the options of a mount show its source.
+/// How the mount options show a region.
 #[derive(Clone, Copy)]
 pub(crate) enum Shown {
-    /// Not at all: the mount's source says it.
+    /// Not at all: the mount's source shows it.
     Nothing,
-    /// `phys=` and `size=`, with the numbers for processes that may know physical addresses.
+    /// As `phys=` and `size=`. Only processes with `CAP_SYS_RAWIO` see the numbers.
     Phys {
-        /// First byte.
+        /// Address of the first byte.
         start: u64,
         /// Length in bytes.
         size: u64,
     },
-    /// The name of an option that takes a descriptor.
+    /// By the name of an option that takes a file descriptor.
     Option(&'static str),
 }
 
-/// A range of kernel addresses.
+/// The kernel's mapping of a region.
 #[derive(Clone, Copy)]
-pub(crate) struct Mapping {
-    /// First byte.
-    pub(crate) base: NonNull<u8>,
+pub(crate) struct Window {
+    /// Address of the first byte.
+    base: NonNull<u8>,
     /// Length in bytes.
-    pub(crate) size: u64,
-    /// Whether it must be read as I/O memory.
-    pub(crate) io: bool,
+    size: u64,
+    /// Set if it must be read as I/O memory.
+    io: bool,
 }
 
-/// How files are mapped into processes.
+/// How files of a region are mapped into processes.
 #[derive(Clone, Copy)]
-pub(crate) enum Files {
+pub(crate) enum MapMethod {
     /// By the kernel's DAX code.
     Dax(DaxRange),
-    /// As pages, which their users count; 2 MiB at once where they are contiguous. Only for memory that its owner
-    /// cannot take away, move or reuse while we hold it.
+    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
+    /// its owner cannot take away, move or reuse while we hold it.
     Pages,
-    /// As page frames that nobody counts: direct I/O and ptrace do not work on the mappings.
-    Frames {
-        /// Whether the kernel must read it as I/O memory.
-        io: bool,
-        /// Cache attributes of the mappings.
-        cache: CacheMode,
-    },
+    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
+    /// do not work on the mappings.
+    Frames(CacheMode),
 }
 
-/// Where a region starts on a DAX device.
+/// The start of a region on a DAX device.
 #[derive(Clone, Copy)]
 pub(crate) struct DaxRange {
-    /// The device, which lives as long as the region's source.
-    pub(crate) device: NonNull<bindings::dax_device>,
-    /// Offset of the region's first byte in bytes.
-    pub(crate) offset: u64,
+    /// The device, which lives as long as the owner of the region's memory.
+    device: NonNull<bindings::dax_device>,
+    /// Offset of the first byte of the region in bytes.
+    offset: u64,
 }
 
-/// One contiguous region of memory.
+/// One contiguous region of memory, which others may write at any time.
 ///
 /// # Invariants
 ///
-/// `mapping` is what the source of `lease` reported. Others may write the memory at any time.
+/// `window` and `method` are those that the owner in `lease` was opened with.
 pub(crate) struct Region {
-    mapping: Mapping,
-    files: Files,
+    window: Window,
+    method: MapMethod,
     shown: Shown,
     lease: Arc<Lease>,
 }
 
-// SAFETY: The lease may be shared and sent; the memory at `mapping` is only ever copied from, by functions that expect
-// others to write it.
+// SAFETY: A lease may be sent to another thread. The window is only copied from, by functions that
+// work in any thread.
 unsafe impl Send for Region {}
-// SAFETY: As for `Send`.
+// SAFETY: A lease may be shared. The window is only copied from, by functions that expect others to
+// write it.
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Return the region that the source of `lease`, which is open, has at `mapping`.
-    fn new(mapping: Mapping, files: Files, shown: Shown, lease: Arc<Lease>) -> Self {
-        // INVARIANT: Only the files of this room call this, with what their source reported.
+    /// Make a region.
+    ///
+    /// # Safety
+    ///
+    /// The owner in `lease` must have been opened with `window` and `method`.
+    unsafe fn new(window: Window, method: MapMethod, shown: Shown, lease: Arc<Lease>) -> Self {
+        // INVARIANT: The caller guarantees it.
         Region {
-            mapping,
-            files,
+            window,
+            method,
             shown,
             lease,
         }
     }
 
-    /// How files are mapped.
+    /// Return how files are mapped.
     #[inline]
-    pub(crate) fn files(&self) -> Files {
-        self.files
+    pub(crate) fn method(&self) -> MapMethod {
+        self.method
     }
 
-    /// Claim the `length` bytes at `offset`, whole pages, for mappings of an inode whose data are those of inode
-    /// `owner`. Return their address space, or `None` if they overlap what another owner has claimed. Each successful
-    /// claim is to be [released](Self::release).
+    /// Return true if the region is I/O memory.
+    pub(crate) fn is_io(&self) -> bool {
+        self.window.io
+    }
+
+    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
+    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
+    /// extent must have the same `owner`. Return `None` if the range overlaps another extent.
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not inside the region, `ENOMEM`.
+    /// `EIO` if the range is not in the region, `ENOMEM`.
     pub(crate) fn claim(
         &self,
         offset: u64,
         length: u64,
+        tail: u64,
         owner: u64,
-    ) -> Result<Option<NonNull<bindings::address_space>>> {
+    ) -> Result<Option<MappedExtent>> {
         let end = offset.checked_add(length).ok_or(EIO)?;
-        if end
-            > self
-                .mapping
-                .size
-                .next_multiple_of(bindings::DAXFS_PAGE_SIZE)
-        {
+        let pages = (offset | length) % bindings::PAGE_SIZE == 0;
+        if !pages || end > self.window.size.next_multiple_of(bindings::PAGE_SIZE) {
             return Err(EIO);
         }
-        let base = self.mapping.base.as_ptr().wrapping_add(offset as usize);
-        let claim = Claim {
-            start: self.key(offset),
+        let request = Request {
+            window: self.window,
+            method: self.method,
+            offset,
             length,
+            tail,
             owner,
-            device: match self.files {
-                Files::Dax(range) => Some(range.device),
-                _ => None,
-            },
-            base: NonNull::new(base).ok_or(EIO)?,
-            // Device memory has no struct pages that could be marked.
-            io: self.mapping.io,
         };
-        self.lease.claim(&claim)
+        // SAFETY: The range is in the region, whose window and method are those of the lease.
+        unsafe { MappedExtent::claim(&self.lease, &request) }
     }
 
-    /// Release a claim of the extent at `offset`.
-    pub(crate) fn release(&self, offset: u64) {
-        self.lease.release(self.key(offset));
-    }
-
-    /// Extents are known by their place on the DAX device, as that is what announces failures.
-    fn key(&self, offset: u64) -> u64 {
-        match self.files {
-            Files::Dax(range) => range.offset + offset,
-            _ => offset,
-        }
-    }
-
-    /// Return the number of readable bytes among the `length` bytes at `offset`, all of which are in the region: those
-    /// before the first page whose memory has failed.
-    #[inline]
-    fn readable(&self, offset: u64, length: u64) -> u64 {
-        if !poison::any() || self.mapping.io {
-            return length;
-        }
-        let page_size = bindings::DAXFS_PAGE_SIZE;
-        let base = self.mapping.base.as_ptr();
-        let mut at = offset;
-        while at < offset + length {
-            // SAFETY: The region is mapped there.
-            if unsafe { poison::has_failed(base.wrapping_add(at as usize)) } {
-                return at - offset;
-            }
-            at = (at / page_size + 1) * page_size;
-        }
-        length
-    }
-
-    /// Return whether the memory is about to go, or gone.
+    /// Return true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
         self.lease.revoked()
     }
 
-    /// Show the source as mount options.
+    /// Revoke the lease, because the memory goes away.
+    pub(crate) fn revoke(&self) {
+        self.lease.revoke();
+    }
+
+    /// Show the region as mount options.
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.shown {
             Shown::Nothing => {}
@@ -254,10 +232,5 @@ impl Region {
             Shown::Phys { .. } => kernel::seq_print!(seq, ",phys"),
             Shown::Option(name) => kernel::seq_print!(seq, ",{}", name),
         }
-    }
-
-    /// Revoke the lease of the memory, which is going away.
-    pub(crate) fn revoke(&self) {
-        self.lease.revoke();
     }
 }

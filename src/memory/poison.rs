@@ -1,14 +1,14 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Memory that is known to have failed.
 //!
-//! The kernel marks the struct page of failed memory. Looking at it for each read and each fault costs more than
-//! the rest of a small read, so pages are looked at only once any memory of the machine has failed. DAX devices
-//! announce failures to their holder. For other memory the kernel has no notifier; its tracepoint
-//! `memory_failure_event` reports every failure.
+//! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
+//! small read, so pages are not checked before any memory of the machine has failed. DAX devices
+//! announce failures to their holder. For other memory the kernel has no notifier, but the
+//! tracepoint `memory_failure_event` reports all failures.
 //!
-//! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here, so that the next
-//! mount refuses them too, until the module is unloaded.
+//! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
+//! until the module is unloaded, so that the next mount refuses them too.
 
 use super::registry;
 use crate::bindings;
@@ -16,33 +16,53 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, sync::global_lock};
 
-/// Whether memory of this machine has failed. Also set where the kernel would not tell.
+/// Set if memory of this machine has failed, or if the kernel does not report failures.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
 global_lock! {
-    // SAFETY: Initialized in `Watch::start`, before anything else of this room is used.
+    // SAFETY: `Watch::start` initializes it, before the first region is opened.
     unsafe(uninit) static FRAMES: Mutex<KVec<usize>> = KVec::new();
 }
 
-/// Return whether any memory has failed, so that pages have to be looked at.
+/// Return true if any memory has failed, so that pages must be checked.
 #[inline]
 pub(super) fn any() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Return whether the memory of page frame `frame` is known to have failed.
-pub(super) fn frame_has_failed(frame: usize) -> bool {
-    // SAFETY: Looks at the struct page if there is one.
-    unsafe { bindings::daxfs_helper_frame_failed(frame) }
+/// Return the struct page of page frame `frame`, if it has one.
+fn page(frame: usize) -> Option<*mut bindings::page> {
+    // SAFETY: This takes any number.
+    if !unsafe { bindings::pfn_valid(frame) } {
+        return None;
+    }
+    // SAFETY: The frame has a struct page.
+    Some(unsafe { bindings::pfn_to_page(frame) })
 }
 
-/// Return whether the memory at kernel address `at` is known to have failed.
+/// Return true if the memory of page frame `frame` is known to have failed.
+pub(super) fn frame_has_failed(frame: usize) -> bool {
+    let Some(page) = page(frame) else {
+        return false;
+    };
+    // SAFETY: The struct page is valid.
+    if unsafe { bindings::page_hwpoison(page) } {
+        return true;
+    }
+    // hugetlb marks the folio only.
+    // SAFETY: The struct page is valid.
+    let folio = unsafe { bindings::page_folio(page) };
+    // SAFETY: The struct page is valid, and so is that of its folio.
+    unsafe { bindings::folio_test_hugetlb(folio) && bindings::folio_test_hwpoison(folio) }
+}
+
+/// Return true if the memory at kernel address `at` is known to have failed.
 ///
 /// # Safety
 ///
-/// `at` must be mapped in the direct mapping or by vmap().
+/// `at` must be mapped, in the direct mapping or the vmalloc area.
 pub(super) unsafe fn has_failed(at: *const u8) -> bool {
-    // SAFETY: By the contract.
+    // SAFETY: The caller guarantees what `frame_at` requires.
     frame_has_failed(unsafe { frame_at(at) })
 }
 
@@ -51,25 +71,59 @@ pub(super) unsafe fn has_failed(at: *const u8) -> bool {
 /// # Safety
 ///
 /// As for [`has_failed`].
+#[inline]
 pub(super) unsafe fn frame_at(at: *const u8) -> usize {
-    // SAFETY: By the contract.
-    unsafe { bindings::daxfs_helper_frame_at(at.cast()) }
+    // SAFETY: This takes any address.
+    if unsafe { bindings::is_vmalloc_addr(at.cast()) } {
+        // SAFETY: The caller guarantees that the address is mapped.
+        unsafe { bindings::vmalloc_to_pfn(at.cast()) }
+    } else {
+        // SAFETY: The caller guarantees that the address is in the direct mapping.
+        unsafe { bindings::virt_to_pfn(at.cast()) }
+    }
 }
 
-/// Mark page frame `frame`, which has a struct page, as failed.
+/// Return the first page frame of the folio that page frame `frame` is part of.
+pub(super) fn first_of_folio(frame: usize) -> usize {
+    let Some(page) = page(frame) else {
+        return frame;
+    };
+    // SAFETY: The struct page is valid.
+    let folio = unsafe { bindings::page_folio(page) };
+    // SAFETY: The struct page is valid, and so is that of its folio.
+    unsafe { bindings::folio_pfn(folio) }
+}
+
+/// Mark page frame `frame` as failed, if it has a struct page.
 pub(super) fn mark(frame: usize) {
     FAILED.store(true, Ordering::Release);
-    // SAFETY: Sets a flag of the struct page.
-    unsafe { bindings::daxfs_helper_mark_failed(frame) };
+    if let Some(page) = page(frame) {
+        // SAFETY: The struct page is valid.
+        unsafe { bindings::set_page_hwpoison(page) };
+    }
 }
 
 /// Remove the mark of page frame `frame`.
 pub(super) fn unmark(frame: usize) {
-    // SAFETY: Clears a flag of the struct page.
-    unsafe { bindings::daxfs_helper_unmark_failed(frame) };
+    if let Some(page) = page(frame) {
+        // SAFETY: The struct page is valid.
+        unsafe { bindings::clear_page_hwpoison(page) };
+    }
 }
 
-/// Record page frame `frame`, whose struct page does not last.
+/// Return true if memory has failed since boot.
+fn failed_before() -> bool {
+    #[cfg(CONFIG_MEMORY_FAILURE)]
+    for node in 0..bindings::MAX_NUMNODES {
+        // SAFETY: This takes any number of a possible node. An online node has the data.
+        if unsafe { bindings::node_online(node) && bindings::node_failures(node) > 0 } {
+            return true;
+        }
+    }
+    false
+}
+
+/// Record page frame `frame` as failed, because its struct page does not last.
 pub(super) fn record(frame: usize) {
     let mut frames = FRAMES.lock();
     if !frames.contains(&frame) && frames.push(frame, GFP_KERNEL).is_err() {
@@ -89,7 +143,7 @@ pub(super) fn mark_recorded(first: usize, count: usize) {
     }
 }
 
-/// The subscription to the kernel's announcements of failed memory. Dropping it ends it.
+/// The registration of a probe that is called when memory fails. Dropping it unregisters the probe.
 ///
 /// # Invariants
 ///
@@ -98,24 +152,22 @@ pub(super) struct Watch(
     #[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))] Option<NonNull<bindings::tracepoint>>,
 );
 
-// SAFETY: A tracepoint may be used by any thread.
+// SAFETY: A probe may be unregistered by any thread.
 unsafe impl Send for Watch {}
-// SAFETY: A shared reference gives access to nothing.
+// SAFETY: No method takes a shared reference.
 unsafe impl Sync for Watch {}
 
 impl Watch {
-    /// Start to watch. To be called once.
+    /// Register the probe. Call this once.
     pub(super) fn start() -> Self {
-        // SAFETY: Called once, before the first mount.
+        // SAFETY: This is called once.
         unsafe { FRAMES.init() };
         let found = Self::subscribe();
-        // Look at all pages if memory has failed before, or if no failure would be reported.
-        // SAFETY: Adds up counters of the machine's nodes.
-        let before = unsafe { bindings::daxfs_helper_failures() };
-        if found.is_none() || before > 0 {
+        // Check all pages if memory has failed before, or if no failure would be reported.
+        if found.is_none() || failed_before() {
             FAILED.store(true, Ordering::Release);
         }
-        // INVARIANT: Registered just now.
+        // INVARIANT: `subscribe` has registered the probe.
         Watch(found)
     }
 
@@ -123,12 +175,11 @@ impl Watch {
     #[cfg(CONFIG_TRACEPOINTS)]
     fn subscribe() -> Option<NonNull<bindings::tracepoint>> {
         let mut found: *mut bindings::tracepoint = ptr::null_mut();
-        // SAFETY: The callback only writes to `found`, during this call.
-        unsafe {
-            bindings::for_each_kernel_tracepoint(Some(Self::find), (&raw mut found).cast());
-        }
+        let argument = (&raw mut found).cast();
+        // SAFETY: `find` gets a place for a pointer, and is not called after this returns.
+        unsafe { bindings::for_each_kernel_tracepoint(Some(Self::find), argument) };
         let found = NonNull::new(found)?;
-        // SAFETY: The probe has the tracepoint's prototype, and is unregistered in `drop`.
+        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
         let registered = unsafe {
             bindings::tracepoint_probe_register(found.as_ptr(), Self::probe(), ptr::null_mut())
         };
@@ -146,7 +197,7 @@ impl Watch {
         probe as *mut kernel::ffi::c_void
     }
 
-    /// Note the tracepoint of memory failures.
+    /// Store the tracepoint of memory failures.
     ///
     /// # Safety
     ///
@@ -156,19 +207,21 @@ impl Watch {
         tracepoint: *mut bindings::tracepoint,
         found: *mut kernel::ffi::c_void,
     ) {
-        // SAFETY: By the contract the tracepoint is valid, and its name is a string.
-        let name = unsafe { CStr::from_char_ptr((*tracepoint).name) };
+        // SAFETY: The caller passes a valid tracepoint.
+        let name = unsafe { (*tracepoint).name };
+        // SAFETY: The name of a tracepoint is a static string.
+        let name = unsafe { CStr::from_char_ptr(name) };
         if name == c"memory_failure_event" {
-            // SAFETY: By the contract.
+            // SAFETY: The caller passes a place for a pointer.
             unsafe { *found.cast::<*mut bindings::tracepoint>() = tracepoint };
         }
     }
 
-    /// Note that some memory of the machine has failed, no matter whose. Does not sleep.
+    /// Handle the failure of any memory of the machine. This does not sleep.
     ///
     /// # Safety
     ///
-    /// As for a probe of the tracepoint; all arguments are ignored.
+    /// None. All arguments are ignored.
     #[cfg(CONFIG_TRACEPOINTS)]
     unsafe extern "C" fn failed(
         _data: *mut kernel::ffi::c_void,
@@ -187,12 +240,12 @@ impl Drop for Watch {
         #[cfg(CONFIG_TRACEPOINTS)]
         if let Some(tracepoint) = self.0 {
             let tracepoint = tracepoint.as_ptr();
-            // SAFETY: By the invariant it is registered.
+            // SAFETY: By the type invariant the probe is registered.
             unsafe {
-                bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), ptr::null_mut());
-            }
-            // SAFETY: May be called in any context that can sleep. Waits until the probe does not run any more.
-            unsafe { bindings::daxfs_helper_tracepoint_synchronize() };
+                bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), ptr::null_mut())
+            };
+            // SAFETY: This may be called in any context that can sleep. It waits for the probe.
+            unsafe { bindings::tracepoint_synchronize_unregister() };
         }
     }
 }

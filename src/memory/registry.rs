@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The leases of all regions, and the workqueue that looks after them.
+//! The list of all leases, and their workqueue.
 
 use super::lease::Lease;
 use crate::bindings;
@@ -15,47 +15,48 @@ use kernel::{
 };
 
 global_lock! {
-    // SAFETY: Initialized in `Registry::new`, before the first mount.
+    // SAFETY: `Registry::new` initializes it, before the first mount.
     //
-    // Protects the list alone. Nobody waits under it for anything but memory.
+    // Protects the list only. Nobody waits under it for anything but memory.
     unsafe(uninit) static LEASES: Mutex<KVec<Arc<Lease>>> = KVec::new();
 }
 
 /// The workqueue, while the module is loaded.
 static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
 
-/// The work item of [`look_for_failures`], likewise.
+/// The work item of [`look_for_failures`], while the module is loaded.
 static LOOK: AtomicPtr<Look> = AtomicPtr::new(ptr::null_mut());
 
 /// This module.
 static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
 
-/// What this room needs while the module is loaded.
+/// The list of leases and the workqueue, while the module is loaded.
 ///
 /// # Invariants
 ///
-/// Owns the workqueue in [`QUEUE`] and the reference in [`LOOK`].
+/// Owns the workqueue in [`QUEUE`] and the reference in [`LOOK`]. [`LEASES`] is initialized.
 pub(super) struct Registry(());
 
 impl Registry {
-    /// Set it up for `module`. To be called once.
+    /// Make the list and the workqueue for `module`. Call this once.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(super) fn new(module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: Called once.
+        // SAFETY: This is called once.
         unsafe { LEASES.init() };
         MODULE.store(module.as_ptr().cast(), Ordering::Release);
         let look = Arc::pin_init(Look::new(), GFP_KERNEL)?;
-        // SAFETY: May be called in any context that can sleep.
-        let queue = unsafe { bindings::daxfs_helper_alloc_workqueue() };
+        // SAFETY: This may be called in any context that can sleep.
+        let queue =
+            unsafe { bindings::alloc_workqueue(c"daxfs".as_char_ptr(), bindings::WQ_UNBOUND) };
         if queue.is_null() {
             return Err(ENOMEM);
         }
         QUEUE.store(queue, Ordering::Release);
         LOOK.store(Arc::into_raw(look).cast_mut(), Ordering::Release);
-        // INVARIANT: Stored just now.
+        // INVARIANT: Both were stored above.
         Ok(Registry(()))
     }
 }
@@ -64,27 +65,26 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let look = LOOK.swap(ptr::null_mut(), Ordering::AcqRel);
         let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: By the invariant both are ours. No lease is left, so nothing is queued any more; the first call
-        // waits for what still runs.
-        unsafe {
-            bindings::destroy_workqueue(queue);
-            drop(Arc::from_raw(look));
-        }
+        // SAFETY: By the type invariant this owns the workqueue. No lease is left, so nothing is
+        // queued any more. This waits for work items that are running.
+        unsafe { bindings::destroy_workqueue(queue) };
+        // SAFETY: By the type invariant this owns the reference.
+        drop(unsafe { Arc::from_raw(look) });
         *LEASES.lock() = KVec::new();
     }
 }
 
-/// Enter a lease.
+/// Add a lease to the list.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(super) fn enter(lease: &Arc<Lease>) -> Result {
+pub(super) fn add(lease: &Arc<Lease>) -> Result {
     LEASES.lock().push(lease.clone(), GFP_KERNEL)?;
     Ok(())
 }
 
-/// Remove a lease.
+/// Remove a lease from the list.
 pub(super) fn remove(lease: &Arc<Lease>) {
     let mut leases = LEASES.lock();
     let at = leases.iter().position(|entry| Arc::ptr_eq(entry, lease));
@@ -93,39 +93,44 @@ pub(super) fn remove(lease: &Arc<Lease>) {
     drop(entry);
 }
 
-/// Return a lease that `wanted` accepts, if there is one.
+/// Return a lease for which `wanted` returns true, if there is one.
 pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let found = leases.iter().find(|lease| wanted(lease));
     found.cloned()
 }
 
-/// Queue `lease` for the work that it has, `delay` later. It may be queued already.
+/// Queue the work item of `lease`, to run after `delay`, unless it is queued already.
 ///
-/// The caller sees to it that the module stays during the call. The work item gives back the reference to the module
-/// that it holds when it calls [`done`].
+/// The caller must keep the module during the call. The work item holds a reference to the module
+/// until it calls [`done`].
 pub(super) fn queue(lease: Arc<Lease>, delay: Jiffies) {
     let queue = QUEUE.load(Ordering::Acquire);
     if queue.is_null() {
         return;
     }
-    // SAFETY: Our own module, which stays.
+    // SAFETY: This is our own module, which the caller keeps.
     unsafe { bindings::__module_get(MODULE.load(Ordering::Acquire)) };
-    // SAFETY: The queue lives as long as the module is loaded.
+    // SAFETY: The workqueue lives until `Registry` is dropped, after the last lease.
     let queue = unsafe { Queue::from_raw(queue.cast()) };
     if queue.enqueue_delayed(lease, delay).is_err() {
-        done();
+        // SAFETY: The reference was got above.
+        unsafe { done() };
     }
 }
 
-/// Note that a work item which [`queue`] has queued is done. The workqueue is destroyed, and so the work item has
-/// returned, before the module goes.
-pub(super) fn done() {
+/// Put the reference to the module that a work item holds. The work item returns before the module
+/// is unloaded, because that destroys the workqueue.
+///
+/// # Safety
+///
+/// [`queue`] must have queued the calling work item, which calls this once.
+pub(super) unsafe fn done() {
     // SAFETY: `queue` got the reference.
     unsafe { bindings::module_put(MODULE.load(Ordering::Acquire)) };
 }
 
-/// Have failed pages unmapped from all processes, soon. May be called in any context.
+/// Queue a work item that unmaps pages whose memory has failed. May be called in any context.
 pub(super) fn look_for_failures() {
     let (queue, look) = (
         QUEUE.load(Ordering::Acquire),
@@ -134,13 +139,15 @@ pub(super) fn look_for_failures() {
     if queue.is_null() || look.is_null() {
         return;
     }
-    // SAFETY: Both live until the callers of this function are unregistered.
-    let (queue, look) = unsafe { (Queue::from_raw(queue.cast()), ArcBorrow::from_raw(look)) };
-    // If it is queued already, it has yet to look.
+    // SAFETY: The workqueue lives until the caller of this function, a probe, is unregistered.
+    let queue = unsafe { Queue::from_raw(queue.cast()) };
+    // SAFETY: The work item lives until the caller of this function, a probe, is unregistered.
+    let look = unsafe { ArcBorrow::from_raw(look) };
+    // This fails if it is queued already.
     let _ = queue.enqueue::<Arc<Look>, 0>(look.into());
 }
 
-/// Looks for pages that are mapped and have failed.
+/// The work item that unmaps pages whose memory has failed.
 #[pin_data]
 struct Look {
     #[pin]
@@ -163,8 +170,8 @@ impl WorkItem for Look {
     type Pointer = Arc<Look>;
 
     fn run(_this: Arc<Look>) {
-        // One by one, so that the list is not locked for long, from the last to the first: if one is removed
-        // meanwhile, another is looked at twice, but none is left out.
+        // Lock the list for one lease at a time. Go from the last to the first: if a lease is
+        // removed meanwhile, another one is visited twice, but none is missed.
         let mut number = LEASES.lock().len();
         while number > 0 {
             number -= 1;

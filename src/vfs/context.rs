@@ -1,16 +1,18 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! Mount options and the mount log (`struct fs_context`).
+//! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, SuperBlock};
+use super::{super_block, FileSystem, Operations, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use kernel::{
-    error::{from_err_ptr, to_result},
+    error::{from_err_ptr, from_result, to_result},
     fmt,
+    fs::File,
     prelude::*,
+    sync::aref::ARef,
     types::Opaque,
 };
 
@@ -18,109 +20,153 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Transparent over a valid `struct fs_context`, which the caller of the C operation holds.
+/// The `struct fs_context` is valid while this is borrowed, and `source` does not change.
 #[repr(transparent)]
 pub(crate) struct Context(Opaque<bindings::fs_context>);
 
 impl Context {
     /// # Safety
     ///
-    /// `fc` must be valid for `'a`.
+    /// `fc` must be valid for `'a`, and its source must not change.
     pub(super) unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a Self {
-        // SAFETY: The type is transparent over the C one, which the caller keeps valid.
+        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
+        // invariant.
         unsafe { &*fc.cast() }
     }
 
-    /// Tells why the mount fails: to the log of the mount context, which mount(8) prints, and to the
-    /// kernel's log.
+    /// Log why the mount fails, to the kernel's log and to the context's, which mount(8) prints.
     pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
         pr_err!("{}\n", message);
-        // SAFETY: The context is valid, and its log, if it has one, lives as long.
+        // SAFETY: The context is valid by the type invariant.
         let log = unsafe { (*self.0.get()).log.log };
-        if !log.is_null() {
-            // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which lives until logfc() has formatted it.
-            unsafe {
-                bindings::logfc(
-                    log,
-                    Self::NAME.as_char_ptr(),
-                    b'e' as kernel::ffi::c_char,
-                    c"%pA".as_char_ptr(),
-                    ptr::from_ref(&message).cast::<kernel::ffi::c_void>(),
-                )
-            };
+        if log.is_null() {
+            return;
         }
+        // SAFETY: The context is valid by the type invariant. Its type has a name, and is
+        // registered while the context exists.
+        let name = unsafe { (*(*self.0.get()).fs_type).name };
+        let format = c"%pA".as_char_ptr();
+        let message = ptr::from_ref(&message).cast::<kernel::ffi::c_void>();
+        // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
+        // returns. The log lives as long as the context.
+        unsafe { bindings::logfc(log, name, b'e' as kernel::ffi::c_char, format, message) };
     }
 
-    const NAME: &'static CStr = c"daxfs";
-
-    /// Whether the mount is there already and only its options are to change.
+    /// Return true if this is a remount.
     pub(crate) fn is_remount(&self) -> bool {
-        // SAFETY: The context is valid.
+        // SAFETY: The context is valid by the type invariant.
         let purpose = unsafe { (*self.0.get()).purpose() };
         purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
     }
 
-    /// What kind of file the source names.
-    ///
-    /// # Errors
-    ///
-    /// As stat(2) on it; `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL` when there is none.
-    pub(crate) fn source_kind(&self) -> Result<SourceKind> {
-        // SAFETY: The context is valid.
-        if unsafe { (*self.0.get()).source }.is_null() {
-            return Err(EINVAL);
-        }
-        let (mut mode, mut number) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let name = self.source().as_char_ptr();
-        // SAFETY: The name is a string; the other two are filled in on success.
-        unsafe {
-            to_result(bindings::daxfs_helper_lookup_device(
-                name,
-                mode.as_mut_ptr(),
-                number.as_mut_ptr(),
-            ))?;
-            Ok(match mode.assume_init() & bindings::DAXFS_S_IFMT {
-                bindings::DAXFS_S_IFBLK => SourceKind::BlockDevice,
-                bindings::DAXFS_S_IFCHR => SourceKind::CharDevice(number.assume_init()),
-                _ => SourceKind::Other,
-            })
-        }
-    }
-
-    /// Opens what the source names, for reading.
-    ///
-    /// # Errors
-    ///
-    /// As open(2); `ENXIO` for the node of a device that does not exist.
-    pub(crate) fn open_source(&self) -> Result<FileRef> {
-        let name = self.source().as_char_ptr();
-        // SAFETY: The name is a string.
-        let file = from_err_ptr(unsafe { bindings::daxfs_helper_open(name) })?;
-        // INVARIANT: The reference was got just now.
-        NonNull::new(file).map(FileRef).ok_or(ENXIO)
-    }
-
-    /// What is to be mounted, as the caller named it.
+    /// Return the source of the mount, as user space gave it.
     pub(crate) fn source(&self) -> &CStr {
-        // SAFETY: The context is valid, and its source, if there is one, is a string that stays.
-        unsafe {
-            match (*self.0.get()).source {
-                source if source.is_null() => c"none",
-                source => CStr::from_char_ptr(source),
-            }
+        self.source_path().unwrap_or(c"none")
+    }
+
+    fn source_path(&self) -> Option<&CStr> {
+        // SAFETY: The context is valid by the type invariant.
+        let source = unsafe { (*self.0.get()).source };
+        if source.is_null() {
+            return None;
         }
+        // SAFETY: A source is a NUL-terminated string. By the type invariant it does not change.
+        Some(unsafe { CStr::from_char_ptr(source) })
+    }
+
+    /// Look up the source of the mount.
+    ///
+    /// # Errors
+    ///
+    /// Those of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL` if
+    /// there is no source.
+    pub(crate) fn source_kind(&self) -> Result<SourceKind> {
+        let path = Path::lookup(self.source_path().ok_or(EINVAL)?)?;
+        let (mode, device) = path.mode_and_device();
+        let kind = match mode & bindings::S_IFMT {
+            bindings::S_IFBLK => SourceKind::BlockDevice,
+            bindings::S_IFCHR => SourceKind::CharDevice(device),
+            _ => return Ok(SourceKind::Other),
+        };
+        match path.allows_devices() {
+            true => Ok(kind),
+            false => Err(EACCES),
+        }
+    }
+
+    /// Open the source of the mount for reading.
+    ///
+    /// # Errors
+    ///
+    /// Those of open(2); `ENXIO` for a device node without a device.
+    pub(crate) fn open_source(&self) -> Result<ARef<File>> {
+        let name = self.source().as_char_ptr();
+        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
+        // SAFETY: The name is a NUL-terminated string.
+        let file = from_err_ptr(unsafe { bindings::filp_open(name, flags, 0) })?;
+        let file = NonNull::new(file).ok_or(ENXIO)?;
+        // SAFETY: `File` is transparent over the C struct. filp_open() returned a reference, and
+        // the file has no descriptor, so nobody uses fdget_pos() on it.
+        Ok(unsafe { ARef::from_raw(file.cast()) })
     }
 }
 
-/// What kind of super block a mount takes.
-pub(crate) enum Backing {
-    /// One for the block device that the source names.
-    BlockDevice,
-    /// One of its own, for memory that no block device stands for.
-    Memory,
+/// A looked-up path.
+///
+/// # Invariants
+///
+/// Owns a reference to a path that leads to an inode.
+struct Path(bindings::path);
+
+impl Path {
+    fn lookup(name: &CStr) -> Result<Self> {
+        let mut path = MaybeUninit::uninit();
+        let name = name.as_char_ptr();
+        // SAFETY: The name is a NUL-terminated string, and `path` is valid for writing.
+        to_result(unsafe {
+            bindings::kern_path(name, bindings::LOOKUP_FOLLOW, path.as_mut_ptr())
+        })?;
+        // INVARIANT: kern_path() returned a reference, and does not return negative dentries.
+        // SAFETY: kern_path() initializes the path if it succeeds.
+        Ok(Path(unsafe { path.assume_init() }))
+    }
+
+    fn inode(&self) -> *mut bindings::inode {
+        // SAFETY: By the type invariant the dentry is valid.
+        unsafe { bindings::d_backing_inode(self.0.dentry) }
+    }
+
+    fn mode_and_device(&self) -> (u16, u32) {
+        let inode = self.inode();
+        // SAFETY: By the type invariant the inode is valid while the path is held.
+        unsafe { ((*inode).i_mode, (*inode).i_rdev) }
+    }
+
+    fn allows_devices(&self) -> bool {
+        // SAFETY: By the type invariant the mount is valid.
+        let mount_flags = unsafe { (*self.0.mnt).mnt_flags };
+        // SAFETY: By the type invariant the inode is valid, and so is its superblock.
+        let super_flags = unsafe { (*(*self.inode()).i_sb).s_iflags };
+        mount_flags & bindings::MNT_NODEV == 0 && super_flags & bindings::SB_I_NODEV == 0
+    }
 }
 
-/// What kind of file a mount's source names.
+impl Drop for Path {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::path_put(&self.0) };
+    }
+}
+
+/// The kind of superblock that a mount needs.
+pub(crate) enum SuperKind {
+    /// The superblock of the block device that is the mount's source.
+    BlockDevice,
+    /// A new superblock without a block device.
+    NoDevice,
+}
+
+/// The kind of file that is a mount's source.
 pub(crate) enum SourceKind {
     /// A block device.
     BlockDevice,
@@ -132,71 +178,21 @@ pub(crate) enum SourceKind {
 
 /// The value of a mount option.
 pub(crate) enum Value<'a> {
-    /// The option stands alone.
+    /// No value, or an empty one.
     Flag,
     /// `option=text`.
     Text(&'a CStr),
-    /// A file descriptor (`FSCONFIG_SET_FD`).
-    Descriptor(Descriptor<'a>),
-    /// Another thing, which no option takes.
+    /// A file descriptor (`FSCONFIG_SET_FD`): its number in the calling process, and its file.
+    Descriptor(i32, &'a File),
+    /// A value of another type.
     Other,
 }
 
-/// A file descriptor given as the value of a mount option.
-pub(crate) struct Descriptor<'a> {
-    /// Its number in the calling process.
-    pub(crate) number: i32,
-    file: &'a FileRef,
-}
-
-impl Descriptor<'_> {
-    /// The file behind it, which may be any.
-    pub(crate) fn file(&self) -> FileRef {
-        self.file.clone()
-    }
-}
-
-/// A counted reference to an open file.
-///
-/// # Invariants
-///
-/// Owns one reference. Transparent over the pointer.
-#[repr(transparent)]
-pub(crate) struct FileRef(NonNull<bindings::file>);
-
-// SAFETY: Files are counted by reference and may be used by any thread.
-unsafe impl Send for FileRef {}
-// SAFETY: As above.
-unsafe impl Sync for FileRef {}
-
-impl FileRef {
-    /// The C object.
-    pub(crate) fn as_raw(&self) -> *mut bindings::file {
-        self.0.as_ptr()
-    }
-}
-
-impl Clone for FileRef {
-    fn clone(&self) -> Self {
-        // SAFETY: We hold a reference.
-        unsafe { bindings::daxfs_helper_get_file(self.as_raw()) };
-        // INVARIANT: Got just now.
-        FileRef(self.0)
-    }
-}
-
-impl Drop for FileRef {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is ours to give back.
-        unsafe { bindings::fput(self.as_raw()) };
-    }
-}
-
-/// One mount option.
+/// A mount option.
 pub(crate) struct Param<'a> {
-    /// Its name.
+    /// Name.
     pub(crate) key: &'a CStr,
-    /// Its value.
+    /// Value.
     pub(crate) value: Value<'a>,
 }
 
@@ -205,29 +201,25 @@ impl<'a> Param<'a> {
     ///
     /// `param` must be valid for `'a`.
     unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
-        // SAFETY: The caller keeps it valid.
+        // SAFETY: The caller guarantees that `param` is valid for `'a`.
         let raw = unsafe { &*param };
         let value = match raw.type_() {
             bindings::fs_value_type_fs_value_is_flag => Value::Flag,
             bindings::fs_value_type_fs_value_is_string => {
                 // SAFETY: The type says that `string` is the union's live member.
                 let string = unsafe { raw.__bindgen_anon_1.string };
-                if string.is_null() {
-                    // An option given with an empty value.
-                    Value::Flag
-                } else {
-                    // SAFETY: It is a NUL-terminated string that lives as long as the parameter.
-                    Value::Text(unsafe { CStr::from_char_ptr(string) })
+                match string.is_null() {
+                    true => Value::Flag,
+                    // SAFETY: The string is NUL-terminated and lives as long as the parameter.
+                    false => Value::Text(unsafe { CStr::from_char_ptr(string) }),
                 }
             }
             bindings::fs_value_type_fs_value_is_file => {
-                // SAFETY: The type says that `file` is the live member: a file that the parameter holds a
-                // reference to as long as it lives, and so not null. `FileRef` is transparent.
-                let file = unsafe { &*(&raw const raw.__bindgen_anon_1.file).cast::<FileRef>() };
-                Value::Descriptor(Descriptor {
-                    number: raw.dirfd,
-                    file,
-                })
+                // SAFETY: The type says that `file` is the union's live member.
+                let file = unsafe { raw.__bindgen_anon_1.file };
+                // SAFETY: The parameter holds a reference to the file as long as it lives. The
+                // calling thread is in fsconfig(2), which does not use fdget_pos() on the file.
+                Value::Descriptor(raw.dirfd, unsafe { File::from_raw_file(file.cast()) })
             }
             _ => Value::Other,
         };
@@ -239,121 +231,162 @@ impl<'a> Param<'a> {
     }
 }
 
-/// `struct fs_context_operations` of a filesystem.
-pub(super) struct Operations<T>(PhantomData<T>);
+/// What `fs_private` points to.
+struct Private<T: FileSystem> {
+    options: T::Options,
+    /// Set once a superblock has been filled from this context.
+    filled: bool,
+}
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    pub(super) const TABLE: bindings::fs_context_operations = bindings::fs_context_operations {
+/// `struct fs_context_operations` of `T`.
+pub(super) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    const OPERATIONS: bindings::fs_context_operations = bindings::fs_context_operations {
         free: Some(Self::free),
         parse_param: Some(Self::parse_param),
         get_tree: Some(Self::get_tree),
         reconfigure: Some(Self::reconfigure),
-        dup: None,
-        parse_monolithic: None,
+        ..pin_init::zeroed()
     };
 
-    /// `init_fs_context` of the filesystem type: hangs fresh options on the context.
+    /// # Safety
+    ///
+    /// `fc` must be a valid context of a filesystem type of `T`.
     pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            let options = KBox::new(T::Options::default(), GFP_KERNEL)?;
-            // SAFETY: The VFS hands in a valid context of ours alone. Its `fs_private` is ours to use.
-            unsafe {
-                (*fc).fs_private = KBox::into_raw(options).cast();
-                (*fc).ops = &Self::TABLE;
-            }
-            Ok(())
+        from_result(|| {
+            let private = Private::<T> {
+                options: T::Options::default(),
+                filled: false,
+            };
+            let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
+            // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
+            unsafe { (*fc).fs_private = private.cast() };
+            // SAFETY: The caller passes a valid context.
+            unsafe { (*fc).ops = &Self::OPERATIONS };
+            Ok(0)
         })
     }
 
+    /// # Safety
+    ///
+    /// `fc` must be a valid context of a filesystem type of `T`, which is not used afterwards.
     unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
-        // SAFETY: `fs_private` is null or what `init` made; the VFS calls this once, last.
-        unsafe {
-            let options = (*fc).fs_private.cast::<T::Options>();
-            if !options.is_null() {
-                drop(KBox::from_raw(options));
-            }
+        // SAFETY: The caller passes a valid context.
+        let private = unsafe { (*fc).fs_private }.cast::<Private<T>>();
+        if !private.is_null() {
+            // SAFETY: A `fs_private` that is not null is the box that `init` made, and the VFS
+            // frees a context once.
+            drop(unsafe { KBox::from_raw(private) });
         }
     }
 
     /// # Safety
     ///
-    /// `fc` must be a context that `init` succeeded on, and not be in use elsewhere.
-    pub(super) unsafe fn options<'a>(fc: *mut bindings::fs_context) -> &'a mut T::Options {
-        // SAFETY: By the contract `fs_private` is the box that `init` made, and nobody else looks at it.
-        unsafe { &mut *(*fc).fs_private.cast::<T::Options>() }
+    /// `init` must have succeeded on `fc`, and nothing else may use its `fs_private` for `'a`.
+    unsafe fn private<'a>(fc: *mut bindings::fs_context) -> &'a mut Private<T> {
+        // SAFETY: The caller passes a valid context.
+        let private = unsafe { (*fc).fs_private };
+        // SAFETY: `init` made the box, and the caller guarantees exclusive access.
+        unsafe { &mut *private.cast::<Private<T>>() }
     }
 
+    /// Return the options of a context that fills a superblock.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::private`].
+    pub(super) unsafe fn fill<'a>(fc: *mut bindings::fs_context) -> &'a mut T::Options {
+        // SAFETY: The caller guarantees what `private` requires.
+        let private = unsafe { Self::private(fc) };
+        private.filled = true;
+        &mut private.options
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::private`], and `param` must be valid.
     unsafe extern "C" fn parse_param(
         fc: *mut bindings::fs_context,
         param: *mut bindings::fs_parameter,
     ) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS calls this on an initialised context, under its mutex, with a valid parameter.
-            let (options, param, context) = unsafe {
-                (
-                    Self::options(fc),
-                    Param::from_raw(param),
-                    Context::from_raw(fc),
-                )
-            };
-            T::parse_param(options, &param, context)
+        from_result(|| {
+            // SAFETY: The VFS calls this under the context's mutex.
+            let private = unsafe { Self::private(fc) };
+            // SAFETY: The VFS passes a valid parameter.
+            let param = unsafe { Param::from_raw(param) };
+            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
+            let context = unsafe { Context::from_raw(fc) };
+            T::parse_param(&mut private.options, &param, context)?;
+            Ok(0)
         })
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::private`].
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS calls this once on an initialised context.
-            let (options, context) = unsafe { (Self::options(fc), Context::from_raw(fc)) };
-            let backing = T::backing(options, context)?;
-            let fill = Some(
-                super::super_block::Operations::<T>::fill
-                    as unsafe extern "C" fn(*mut _, *mut _) -> kernel::ffi::c_int,
-            );
-            // Read-only whatever was asked for, also when a device is opened: a write-protected one will do.
-            // SAFETY: `fc` is valid, and `fill` is a fill_super function for it.
-            to_result(unsafe {
-                (*fc).sb_flags |= bindings::DAXFS_SB_RDONLY as u32;
-                match backing {
-                    Backing::BlockDevice => bindings::get_tree_bdev(fc, fill),
-                    Backing::Memory => bindings::get_tree_nodev(fc, fill),
-                }
+        from_result(|| {
+            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
+            let context = unsafe { Context::from_raw(fc) };
+            // SAFETY: The VFS holds the context's mutex. The borrow ends with the call.
+            let kind = T::super_kind(&unsafe { Self::private(fc) }.options, context)?;
+            // A write-protected device is opened read-only because of this flag.
+            // SAFETY: The VFS passes a valid context and holds its mutex.
+            unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
+            let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
+            to_result(match kind {
+                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
+                SuperKind::BlockDevice => unsafe { bindings::get_tree_bdev(fc, fill) },
+                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
+                SuperKind::NoDevice => unsafe { bindings::get_tree_nodev(fc, fill) },
             })?;
-            // A device that is mounted already keeps its super block, which was not filled for these options.
-            // SAFETY: `root` is a dentry of a super block that `fill` has filled and that is locked for us.
-            let sb = unsafe { SuperBlock::<T>::from_raw((*(*fc).root).d_sb) };
-            if !T::filled(options) {
-                T::revalidate(sb, options, context).inspect_err(|_| {
-                    // SAFETY: These are the references, and the lock, that get_tree_bdev() has left us with.
-                    unsafe {
-                        bindings::dput((*fc).root);
-                        (*fc).root = ptr::null_mut();
-                        bindings::deactivate_locked_super(sb.as_raw());
-                    }
-                })?;
+            // SAFETY: The VFS holds the context's mutex, and `fill` has returned.
+            let private = unsafe { Self::private(fc) };
+            if private.filled {
+                return Ok(0);
             }
-            Ok(())
+            // SAFETY: get_tree_bdev() sets `root` to a dentry with a reference.
+            let root = unsafe { (*fc).root };
+            // SAFETY: The dentry is valid while `root` holds it.
+            let raw = unsafe { (*root).d_sb };
+            // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
+            // keeps it.
+            let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
+            if let Err(error) = T::reuse(sb, &mut private.options, context) {
+                // SAFETY: The VFS does not use a root that is null.
+                unsafe { (*fc).root = ptr::null_mut() };
+                // SAFETY: This is the reference that `root` held.
+                unsafe { bindings::dput(root) };
+                // SAFETY: get_tree_bdev() returned a reference to the superblock, and its lock.
+                unsafe { bindings::deactivate_locked_super(raw) };
+                return Err(error);
+            }
+            Ok(0)
         })
     }
 
-    /// Remounting may change what the VFS keeps by itself, but never to read-write.
+    /// # Safety
+    ///
+    /// As for [`Self::private`], for a context with the root of a superblock of type `T`.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS hands in a valid context, with the root of a super block of ours.
-            let (cleared, options, sb, context) = unsafe {
-                (
-                    (*fc).sb_flags_mask & !(*fc).sb_flags,
-                    Self::options(fc),
-                    SuperBlock::<T>::from_raw((*(*fc).root).d_sb),
-                    Context::from_raw(fc),
-                )
-            };
-            if cleared & bindings::DAXFS_SB_RDONLY as u32 != 0 {
+        from_result(|| {
+            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
+            let context = unsafe { Context::from_raw(fc) };
+            // SAFETY: The context is valid.
+            let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
+            if cleared & bindings::SB_RDONLY as u32 != 0 {
                 context.error(fmt!("cannot remount read-write: images are read-only"));
                 return Err(EROFS);
             }
-            T::reconfigure(sb, options, context)
+            // SAFETY: The VFS sets the root of the superblock, which the context keeps.
+            let sb = unsafe { (*(*fc).root).d_sb };
+            // SAFETY: A superblock with a root has been filled.
+            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+            // SAFETY: The VFS holds the context's mutex.
+            let private = unsafe { Self::private(fc) };
+            T::reconfigure(sb, &mut private.options, context)?;
+            Ok(0)
         })
     }
 }

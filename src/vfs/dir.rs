@@ -1,109 +1,127 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! Look-up and listing of directories.
+//! Directories.
 
-use super::{xattr, Errno, FileSystem, INode};
+use super::{ioctl, xattr, FileSystem, INode, INodeRef, Operations};
 use crate::bindings;
-use crate::image::FileType;
+use crate::support::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
-use kernel::prelude::*;
+use kernel::{error::from_result, prelude::*};
 
-/// Longest name of a directory entry in bytes.
-const NAME_MAX: usize = 255;
+/// Operations on a directory.
+#[vtable]
+pub(crate) trait DirOperations: FileSystem {
+    /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None` if there is no
+    /// such name.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the look-up.
+    fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>>;
 
-/// Where a listing puts the entries (`struct dir_context`).
-///
-/// # Invariants
-///
-/// Holds a context that this call of `iterate_shared` alone uses.
+    /// Emit the entries of `dir`, starting at the position of `emitter`.
+    ///
+    /// # Errors
+    ///
+    /// getdents(2) returns the error unless entries were emitted before.
+    fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result;
+}
+
+/// `d_type` of a directory, as getdents64(2) returns it.
+pub(crate) const DT_DIR: u8 = bindings::DT_DIR;
+
+/// The destination of a listing (`struct dir_context`).
 pub(crate) struct Emitter<'a>(&'a mut bindings::dir_context);
 
 impl Emitter<'_> {
-    /// The position from which to go on, as the last call left it or lseek(2) set it; never negative.
+    /// Return the position to start at: where the last call stopped, or where lseek(2) set it.
     pub(crate) fn position(&self) -> u64 {
+        // The VFS does not allow negative positions.
         self.0.pos as u64
     }
 
-    /// Emits the entry at the present position and steps to the next. `false` when there is no room for it.
+    /// Emit an entry with the current position, and advance the position by 1. Return false if
+    /// there is no room for the entry.
     #[inline]
-    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, file_type: FileType) -> bool {
-        // SAFETY: The context is valid, and the name is read during the call only.
-        let taken = unsafe {
-            bindings::daxfs_helper_dir_emit(
-                self.0,
-                name.as_ptr().cast(),
-                name.len() as i32,
-                ino,
-                file_type as u32,
-            )
-        };
-        if taken {
+    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
+        let (start, length) = (name.as_ptr().cast(), name.len() as i32);
+        // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.
+        let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type.into()) };
+        if emitted {
             self.0.pos += 1;
         }
-        taken
+        emitted
     }
 }
 
-/// The C operations on directories.
-pub(super) struct Operations<T>(PhantomData<T>);
+/// `struct inode_operations` and `struct file_operations` of directories.
+pub(super) struct VTable<T>(PhantomData<T>);
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
-        lookup: Some(Self::lookup),
-        listxattr: Some(xattr::Operations::<T>::list),
-        get_inode_acl: Some(xattr::Operations::<T>::acl),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
-    };
+impl<T: Operations> VTable<T> {
+    pub(super) const TABLES: (
+        &'static bindings::inode_operations,
+        &'static bindings::file_operations,
+    ) = (
+        &bindings::inode_operations {
+            lookup: Some(Self::lookup),
+            listxattr: xattr::VTable::<T>::LIST,
+            get_inode_acl: xattr::VTable::<T>::GET_ACL,
+            ..pin_init::zeroed()
+        },
+        &bindings::file_operations {
+            llseek: Some(bindings::generic_file_llseek),
+            read: Some(bindings::generic_read_dir),
+            iterate_shared: Some(Self::iterate_shared),
+            setlease: Some(bindings::generic_setlease),
+            unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
+            #[cfg(CONFIG_COMPAT)]
+            compat_ioctl: Some(bindings::compat_ptr_ioctl),
+            ..pin_init::zeroed()
+        },
+    );
 
-    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
-        llseek: Some(bindings::generic_file_llseek),
-        read: Some(bindings::generic_read_dir),
-        iterate_shared: Some(Self::iterate),
-        setlease: Some(bindings::generic_setlease),
-        unlocked_ioctl: Some(super::ioctl::Operations::<T>::ioctl),
-        #[cfg(CONFIG_COMPAT)]
-        compat_ioctl: Some(bindings::compat_ptr_ioctl),
-        // SAFETY: As above.
-        ..unsafe { core::mem::zeroed() }
-    };
-
+    /// # Safety
+    ///
+    /// `dir` must be a directory of type `T`, and `dentry` a new dentry in it.
     unsafe extern "C" fn lookup(
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
         _flags: kernel::ffi::c_uint,
     ) -> *mut bindings::dentry {
-        // SAFETY: The VFS calls this on a directory of ours, with a new dentry whose name stays as it is
-        // while the directory is locked.
-        let (dir, name) = unsafe {
-            let name = &(*dentry).__bindgen_anon_1.d_name;
-            let length = name.__bindgen_anon_1.__bindgen_anon_1.len as usize;
-            (
-                INode::<T>::from_raw(dir),
-                slice::from_raw_parts(name.name, length),
-            )
-        };
-        if name.len() > NAME_MAX {
+        // SAFETY: The VFS passes a directory that has been set up, and holds its lock.
+        let dir = unsafe { INode::<T>::from_raw(dir) };
+        // SAFETY: The name of a dentry does not change while its directory is locked.
+        let name = unsafe { &(*dentry).__bindgen_anon_1.d_name };
+        // SAFETY: Both members of the union have the length in the same place.
+        let length = unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
+        if length > bindings::NAME_MAX {
             return Error::from(Errno::NameTooLong).to_ptr();
         }
+        // SAFETY: The name has `length` bytes, and does not change during the call.
+        let name = unsafe { slice::from_raw_parts(name.name, length) };
         let inode = match T::lookup(dir, name) {
             Ok(Some(inode)) => inode.into_raw(),
             Ok(None) => ptr::null_mut(),
             Err(error) => return error.to_ptr(),
         };
-        // SAFETY: The dentry is new and unhashed; the reference to the inode passes over.
+        // SAFETY: The dentry is new and unhashed. d_splice_alias() takes over the reference.
         unsafe { bindings::d_splice_alias(inode, dentry) }
     }
 
-    unsafe extern "C" fn iterate(
+    /// # Safety
+    ///
+    /// `file` must be an open directory of type `T`, and nothing else may use `context`.
+    unsafe extern "C" fn iterate_shared(
         file: *mut bindings::file,
         context: *mut bindings::dir_context,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The VFS calls this on an open directory of ours, with a context of this call alone.
-        let (dir, context) = unsafe { (INode::<T>::from_raw((*file).f_inode), &mut *context) };
-        super::errno_or_zero(|| T::iterate(dir, &mut Emitter(context)))
+        // SAFETY: An open file has an inode.
+        let dir = unsafe { (*file).f_inode };
+        // SAFETY: The open file keeps the inode, which has been set up.
+        let dir = unsafe { INode::<T>::from_raw(dir) };
+        // SAFETY: The VFS passes a context that belongs to this call.
+        let context = unsafe { &mut *context };
+        from_result(|| T::iterate(dir, &mut Emitter(context)).map(|()| 0))
     }
 }

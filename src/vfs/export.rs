@@ -1,119 +1,186 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! File handles, as name_to_handle_at(2) and the NFS server use them.
+//! File handles, for name_to_handle_at(2) and the NFS server (`struct export_operations`).
 //!
-//! A handle is an inode number and a generation, and perhaps those of the parent directory. Handles come from
-//! anywhere: whatever they say, they lead to an inode of the image or are stale.
+//! A handle has the number and the generation of an inode, and may have those of its parent. It may
+//! come from anywhere.
 
-use super::{Errno, FileSystem, INode, INodeRef, SuperBlock};
+use super::inode::into_raw;
+use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
 use crate::bindings;
-use crate::image::FileType;
+use crate::support::Errno;
 use core::marker::PhantomData;
-use core::ptr;
-use kernel::prelude::*;
+use kernel::{
+    error::{from_result, VTABLE_DEFAULT_ERROR},
+    prelude::*,
+};
 
-/// The C operations for export.
-pub(super) struct Operations<T>(PhantomData<T>);
+/// Operations that file handles need.
+#[vtable]
+pub(crate) trait ExportOperations: FileSystem {
+    /// Return the inode `ino` if it has this generation. Without this method, there are no file
+    /// handles.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if there is no such inode.
+    fn get_inode(_sb: &SuperBlock<Self>, _ino: u64, _generation: u32) -> Result<INodeRef<Self>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    pub(super) const TABLE: bindings::export_operations = bindings::export_operations {
+    /// Return the parent of the directory `dir`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTDIR` if `dir` is not a directory.
+    fn get_parent(_dir: &INode<Self>) -> Result<INodeRef<Self>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Set `name` to a name of `child` in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none, `ENOTDIR` if `dir` is not a directory.
+    fn get_name(_dir: &INode<Self>, _child: &INode<Self>, _name: &mut NameBuffer<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// A buffer for a name and a NUL.
+///
+/// # Invariants
+///
+/// The pointer is valid for writing `NAME_MAX + 1` bytes.
+pub(crate) struct NameBuffer<'a>(*mut u8, PhantomData<&'a mut u8>);
+
+impl NameBuffer<'_> {
+    /// Set the name.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG` if it has more than 255 bytes.
+    pub(crate) fn set(&mut self, name: &[u8]) -> Result {
+        if name.len() > bindings::NAME_MAX {
+            return Err(Errno::NameTooLong.into());
+        }
+        // SAFETY: By the type invariant there is room for `NAME_MAX` bytes, and `name` has no more.
+        unsafe { self.0.copy_from_nonoverlapping(name.as_ptr(), name.len()) };
+        // SAFETY: By the type invariant there is room for one byte more.
+        unsafe { self.0.add(name.len()).write(0) };
+        Ok(())
+    }
+}
+
+/// `struct export_operations` of `T`.
+pub(super) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    /// The operations, or `None` without file handles.
+    pub(super) const OPERATIONS: Option<&'static bindings::export_operations> = if T::HAS_GET_INODE
+    {
+        Some(Self::TABLE)
+    } else {
+        None
+    };
+
+    const TABLE: &'static bindings::export_operations = &bindings::export_operations {
         encode_fh: Some(bindings::generic_encode_ino32_fh),
         fh_to_dentry: Some(Self::fh_to_dentry),
         fh_to_parent: Some(Self::fh_to_parent),
         get_name: Some(Self::get_name),
         get_parent: Some(Self::get_parent),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
+        ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// `sb` must be a mounted superblock of type `T`, and `fid` a handle of `length` words.
     unsafe extern "C" fn fh_to_dentry(
         sb: *mut bindings::super_block,
         fid: *mut bindings::fid,
         length: kernel::ffi::c_int,
         kind: kernel::ffi::c_int,
     ) -> *mut bindings::dentry {
-        // SAFETY: The VFS hands in a super block of ours and a handle of that length.
+        // SAFETY: The caller passes a valid superblock, and a handle of this length.
         unsafe { bindings::generic_fh_to_dentry(sb, fid, length, kind, Some(Self::any_inode)) }
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::fh_to_dentry`].
     unsafe extern "C" fn fh_to_parent(
         sb: *mut bindings::super_block,
         fid: *mut bindings::fid,
         length: kernel::ffi::c_int,
         kind: kernel::ffi::c_int,
     ) -> *mut bindings::dentry {
-        // SAFETY: As above.
+        // SAFETY: The caller passes a valid superblock, and a handle of this length.
         unsafe { bindings::generic_fh_to_parent(sb, fid, length, kind, Some(Self::directory)) }
     }
 
+    /// # Safety
+    ///
+    /// `sb` must be a mounted superblock of type `T`.
     unsafe extern "C" fn any_inode(
         sb: *mut bindings::super_block,
         ino: u64,
         generation: u32,
     ) -> *mut bindings::inode {
-        // SAFETY: The super block is a mounted one of ours.
+        // SAFETY: A mounted superblock has been filled.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-        into_raw(T::inode_of_handle(sb, ino, generation))
+        into_raw(T::get_inode(sb, ino, generation))
     }
 
-    /// The VFS looks up names in what a handle calls a parent, so it must be a directory.
+    /// Return an inode that a handle calls a parent. The VFS looks up names in it, so it must be a
+    /// directory.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a mounted superblock of type `T`.
     unsafe extern "C" fn directory(
         sb: *mut bindings::super_block,
         ino: u64,
         generation: u32,
     ) -> *mut bindings::inode {
-        // SAFETY: As above.
+        // SAFETY: A mounted superblock has been filled.
         let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-        into_raw(T::inode_of_handle(sb, ino, generation).and_then(directory))
+        into_raw(T::get_inode(sb, ino, generation).and_then(check_directory))
     }
 
+    /// # Safety
+    ///
+    /// `child` must be a dentry of a directory of type `T`.
     unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::dentry {
-        // SAFETY: The VFS hands in a dentry that leads to an inode of ours.
+        // SAFETY: The caller passes a positive dentry, which keeps its inode.
         let child = unsafe { INode::<T>::from_raw((*child).d_inode) };
-        let parent = into_raw(T::parent(child).and_then(directory));
-        // SAFETY: The reference to the inode passes over; an error passes through.
+        let parent = into_raw(T::get_parent(child).and_then(check_directory));
+        // SAFETY: d_obtain_alias() takes over the reference, and passes errors through.
         unsafe { bindings::d_obtain_alias(parent) }
     }
 
+    /// # Safety
+    ///
+    /// `parent` and `child` must be dentries of inodes of type `T`, and `name` valid for writing
+    /// `NAME_MAX + 1` bytes.
     unsafe extern "C" fn get_name(
         parent: *mut bindings::dentry,
         name: *mut kernel::ffi::c_char,
         child: *mut bindings::dentry,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The VFS hands in dentries that lead to inodes of ours.
-        let (parent, child) = unsafe {
-            (
-                INode::<T>::from_raw((*parent).d_inode),
-                INode::<T>::from_raw((*child).d_inode),
-            )
-        };
-        super::errno_or_zero(|| {
-            T::name_in(parent, child, |found| {
-                // SAFETY: There is room for NAME_MAX bytes and a NUL, and a name has no more.
-                unsafe {
-                    ptr::copy_nonoverlapping(found.as_ptr(), name.cast(), found.len());
-                    name.add(found.len()).write(0);
-                }
-            })
-        })
+        // SAFETY: The caller passes a positive dentry, which keeps its inode.
+        let parent = unsafe { INode::<T>::from_raw((*parent).d_inode) };
+        // SAFETY: The caller passes a positive dentry, which keeps its inode.
+        let child = unsafe { INode::<T>::from_raw((*child).d_inode) };
+        // INVARIANT: The VFS passes a buffer of `NAME_MAX + 1` bytes.
+        let mut name = NameBuffer(name.cast(), PhantomData);
+        from_result(|| T::get_name(parent, child, &mut name).map(|()| 0))
     }
 }
 
-/// The reference if it is one to a directory.
-fn directory<T: FileSystem>(inode: INodeRef<T>) -> Result<INodeRef<T>> {
-    if FileType::of_mode(inode.mode()) == Some(FileType::Directory) {
-        Ok(inode)
-    } else {
-        Err(Errno::Stale.into())
-    }
-}
-
-/// The inode, or the error in its place.
-fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindings::inode {
-    match inode {
-        Ok(inode) => inode.into_raw(),
-        Err(error) => error.to_ptr(),
+fn check_directory<T: FileSystem>(inode: INodeRef<T>) -> Result<INodeRef<T>> {
+    match inode.is_dir() {
+        true => Ok(inode),
+        false => Err(Errno::Stale.into()),
     }
 }

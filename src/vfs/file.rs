@@ -1,86 +1,101 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! Reads and mappings of regular files.
+//! Regular files.
 
-use super::{xattr, FileSystem, INode};
+use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
+use super::{ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
-use crate::memory::{CacheMode, Files, Region};
 use core::marker::PhantomData;
-use kernel::{error::to_result, prelude::*};
+use kernel::{
+    error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
+    iov::IovIterDest,
+    page::PAGE_SIZE,
+    prelude::*,
+};
 
-/// Where a read puts the bytes (`struct iov_iter`).
-///
-/// # Invariants
-///
-/// Holds an iterator with room for data that this call of `read_iter` alone uses.
-pub(crate) struct Destination<'a>(&'a mut bindings::iov_iter);
+/// Operations on a regular file.
+#[vtable]
+pub(crate) trait FileOperations: FileSystem {
+    /// Copy bytes at `position`, which is before the end of the file, to `to`, which is not empty.
+    /// Return the number of bytes copied: fewer than there is room for only at the end of the file
+    /// or if the destination faults.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the first byte cannot be read.
+    fn read_iter(file: &INode<Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
 
-impl Destination<'_> {
-    /// Bytes of room.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        // SAFETY: The iterator is valid.
-        unsafe { bindings::daxfs_helper_iov_iter_count(self.0) }
+    /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
+    /// for files that are [mapped by the page cache](MappedBy::PageCache).
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if they cannot be read.
+    fn read_page(_file: &INode<Self>, _position: u64, _into: &mut [u8]) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Bring in what comes next, up to `length` bytes, so that it can be written without a page fault. This may wait
-    /// for anything. Return false if nothing of it can be written.
-    pub(crate) fn make_present(&mut self, length: usize) -> bool {
-        let length = length.min(PRESENT);
-        // SAFETY: The iterator is valid, and has that much room.
-        let missing = unsafe { bindings::fault_in_iov_iter_writeable(self.0, length) };
-        missing < length
-    }
+    /// Return a mapping for `file`, or `None` if it has no pages to map. Called when the file is
+    /// mapped first. The mapping is dropped when the inode is evicted.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails mmap(2).
+    fn map(file: &INode<Self>) -> Result<Option<Self::Mapping>>;
 
-    /// The C object.
-    #[inline]
-    pub(crate) fn as_raw(&mut self) -> *mut bindings::iov_iter {
-        self.0
+    /// Handle a page fault on a mapping of `file`.
+    fn fault(file: &INode<Self>, fault: &Fault<'_, Self::Mapping>) -> FaultResult;
+
+    /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the ioctl.
+    fn extent(_file: &INode<Self>) -> Result<Extent> {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
-/// Bytes of a destination that are brought in at a time.
-const PRESENT: usize = 2 << 20;
+/// How a regular file is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MappedBy {
+    /// By the kernel's DAX code.
+    Dax,
+    /// By [`FileOperations::fault`], from memory without a DAX device.
+    Filesystem,
+    /// By the page cache, which [`FileOperations::read_page`] fills. Reads do not use it.
+    PageCache,
+}
 
-/// The one extent of a file's content.
-pub(crate) struct Extent<'a> {
-    /// The region that holds it.
-    pub(crate) region: &'a Region,
-    /// Offset of the first byte in the region, a multiple of the page size if any of it can be mapped.
-    pub(crate) offset: u64,
-    /// Bytes, from the first on, whose pages hold nothing else and can be mapped: a multiple of the page size,
-    /// which reaches to the end of the file, or less than a page in front of it, or is 0.
-    pub(crate) mappable: u64,
-    /// Whether other files share it.
+/// The extent of a file.
+pub(crate) struct Extent {
+    /// Offset of the first byte on the block device.
+    pub(crate) start: u64,
+    /// Length in bytes.
+    pub(crate) length: u64,
+    /// Set if the extent is not made of whole blocks.
+    pub(crate) unaligned: bool,
+    /// Set if other files have the same extent.
     pub(crate) shared: bool,
 }
 
-/// What a fault came to.
-pub(crate) enum Fault {
-    /// A page was mapped, or some side by side.
-    Page,
-    /// 2 MiB were mapped.
-    Huge,
-    /// The process gets a signal.
-    Failed,
-}
+/// The tables of regular files.
+pub(super) struct VTable<T>(PhantomData<T>);
 
-/// The C operations on regular files.
-pub(super) struct Operations<T>(PhantomData<T>);
-
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    pub(super) const INODE: bindings::inode_operations = bindings::inode_operations {
+impl<T: Operations> VTable<T> {
+    const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
-        fiemap: Some(Self::fiemap),
-        listxattr: Some(xattr::Operations::<T>::list),
-        get_inode_acl: Some(xattr::Operations::<T>::acl),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
+        fiemap: if T::HAS_EXTENT {
+            Some(Self::fiemap)
+        } else {
+            None
+        },
+        listxattr: xattr::VTable::<T>::LIST,
+        get_inode_acl: xattr::VTable::<T>::GET_ACL,
+        ..pin_init::zeroed()
     };
 
-    pub(super) const FILE: bindings::file_operations = bindings::file_operations {
+    const FILE: bindings::file_operations = bindings::file_operations {
         llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         open: Some(Self::open),
@@ -88,142 +103,189 @@ impl<T: FileSystem> Operations<T> {
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(bindings::copy_splice_read),
         setlease: Some(bindings::generic_setlease),
-        unlocked_ioctl: Some(super::ioctl::Operations::<T>::ioctl),
+        unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(bindings::compat_ptr_ioctl),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
+        ..pin_init::zeroed()
     };
 
-    pub(super) const MAPPING: bindings::address_space_operations =
+    const CACHED_FILE: bindings::file_operations = bindings::file_operations {
+        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        ..Self::FILE
+    };
+
+    const ADDRESS_SPACE: bindings::address_space_operations = bindings::address_space_operations {
+        dirty_folio: Some(bindings::noop_dirty_folio),
+        // Never called. Without it, open(2) refuses O_DIRECT.
+        direct_IO: Some(bindings::noop_direct_IO),
+        ..pin_init::zeroed()
+    };
+
+    const CACHED_ADDRESS_SPACE: bindings::address_space_operations =
         bindings::address_space_operations {
-            dirty_folio: Some(bindings::noop_dirty_folio),
-            // Never called: it tells open(2) that O_DIRECT, which every read is, may be asked for.
-            direct_IO: Some(bindings::noop_direct_IO),
-            // SAFETY: As above.
-            ..unsafe { core::mem::zeroed() }
+            read_folio: if T::HAS_READ_PAGE {
+                Some(Self::read_folio)
+            } else {
+                None
+            },
+            ..Self::ADDRESS_SPACE
         };
 
-    /// Files that are mapped by copies of their pages. Reads of them are as direct as any.
-    pub(super) const COPIED: bindings::address_space_operations =
-        bindings::address_space_operations {
-            read_folio: Some(Self::read_folio),
-            ..Self::MAPPING
-        };
-
-    const VM: bindings::vm_operations_struct = bindings::vm_operations_struct {
+    /// Memory areas of files with a mapping.
+    const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
-        // SAFETY: As above.
-        ..unsafe { core::mem::zeroed() }
+        ..pin_init::zeroed()
     };
 
+    /// Memory areas of files without a mapping.
+    const EMPTY_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::empty_fault),
+        ..pin_init::zeroed()
+    };
+
+    /// Return the operations of an inode and of open files.
+    pub(super) fn tables(
+        mapped_by: MappedBy,
+    ) -> (
+        &'static bindings::inode_operations,
+        &'static bindings::file_operations,
+    ) {
+        match mapped_by {
+            MappedBy::Dax | MappedBy::Filesystem => (Self::INODE, &Self::FILE),
+            MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE),
+        }
+    }
+
+    /// Return the operations of an inode's own address space.
+    pub(super) fn address_space(
+        mapped_by: MappedBy,
+    ) -> &'static bindings::address_space_operations {
+        match mapped_by {
+            MappedBy::Dax | MappedBy::Filesystem => &Self::ADDRESS_SPACE,
+            MappedBy::PageCache => &Self::CACHED_ADDRESS_SPACE,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `path` must lead to an inode of type `T`, and `stat` be valid for writing.
     unsafe extern "C" fn getattr(
         idmap: *mut bindings::mnt_idmap,
         path: *const bindings::path,
         stat: *mut bindings::kstat,
-        wanted: u32,
+        request_mask: u32,
         _flags: kernel::ffi::c_uint,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The VFS hands in a path that leads to an inode of ours, and a buffer to fill.
-        unsafe {
-            bindings::generic_fillattr(idmap, wanted, (*(*path).dentry).d_inode, stat);
-            if wanted & (bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN) != 0
-            {
-                // Every read is direct, from any byte to any other. The loop driver takes the alignment of offsets
-                // for the size of its blocks, so it is that of the smallest device.
-                (*stat).result_mask |=
-                    bindings::DAXFS_STATX_DIOALIGN | bindings::DAXFS_STATX_DIO_READ_ALIGN;
-                (*stat).dio_mem_align = 1;
-                (*stat).dio_offset_align = bindings::DAXFS_SECTOR_SIZE;
-                (*stat).dio_read_offset_align = bindings::DAXFS_SECTOR_SIZE;
-            }
+        const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
+
+        // SAFETY: A path that is looked up has a positive dentry.
+        let inode = unsafe { (*(*path).dentry).d_inode };
+        // SAFETY: The inode is valid, and the caller passes a valid buffer.
+        unsafe { bindings::generic_fillattr(idmap, request_mask, inode, stat) };
+        if request_mask & DIO != 0 {
+            // SAFETY: The buffer belongs to this call.
+            let stat = unsafe { &mut *stat };
+            // Every read is direct, at any alignment. But the loop driver uses the alignment of
+            // offsets as its block size, so return that of the smallest device.
+            stat.result_mask |= DIO;
+            stat.dio_mem_align = 1;
+            stat.dio_offset_align = bindings::SECTOR_SIZE;
+            stat.dio_read_offset_align = bindings::SECTOR_SIZE;
         }
         0
     }
 
-    /// Tells where in the image, and so on a block device, the content is.
+    /// # Safety
+    ///
+    /// `inode` must be a regular file of type `T`, and `info` valid.
     unsafe extern "C" fn fiemap(
         inode: *mut bindings::inode,
         info: *mut bindings::fiemap_extent_info,
         start: u64,
         mut length: u64,
     ) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS calls this on an inode of ours.
-            let file = unsafe { INode::<T>::from_raw(inode) };
-            // SAFETY: As above, and `info` describes what the caller wants.
+        from_result(|| {
+            // SAFETY: The caller passes a valid inode and a valid description of the request.
             to_result(unsafe { bindings::fiemap_prep(inode, info, start, &mut length, 0) })?;
-            let extent = T::extent(file)?;
-            let mut flags = bindings::DAXFS_FIEMAP_EXTENT_LAST;
-            let mut allocated = extent.mappable;
-            if allocated < file.size() {
-                // Others stand around it on its pages.
-                flags |= bindings::DAXFS_FIEMAP_EXTENT_NOT_ALIGNED;
-                allocated = file.size();
+            // SAFETY: The VFS passes an inode that has been set up, and keeps it.
+            let extent = T::extent(unsafe { INode::<T>::from_raw(inode) })?;
+            if start >= extent.length {
+                return Ok(0);
+            }
+            let mut flags = bindings::FIEMAP_EXTENT_LAST;
+            if extent.unaligned {
+                flags |= bindings::FIEMAP_EXTENT_NOT_ALIGNED;
             }
             if extent.shared {
-                flags |= bindings::DAXFS_FIEMAP_EXTENT_SHARED;
+                flags |= bindings::FIEMAP_EXTENT_SHARED;
             }
-            if start >= allocated {
-                return Ok(());
+            let (start, length) = (extent.start, extent.length);
+            // SAFETY: The description is valid.
+            let filled =
+                unsafe { bindings::fiemap_fill_next_extent(info, 0, start, length, flags) };
+            // 1 means that this was the last extent.
+            match filled {
+                0 | 1 => Ok(0),
+                error => Err(Error::from_errno(error)),
             }
-            // SAFETY: As above.
-            let result = unsafe {
-                bindings::fiemap_fill_next_extent(info, 0, extent.offset, allocated, flags)
-            };
-            // 1 says that this was the last.
-            if result < 0 {
-                return Err(Error::from_errno(result));
-            }
-            Ok(())
         })
     }
 
+    /// # Safety
+    ///
+    /// `file` must be a file that is being opened.
     unsafe extern "C" fn open(
         _inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
-        // Reads never wait, so io_uring need not hand them to a worker.
-        // SAFETY: The file is being opened, so nobody else sees it yet.
-        unsafe { (*file).f_mode |= bindings::DAXFS_FMODE_NOWAIT };
+        // Reads do not block, so io_uring need not use a worker.
+        // SAFETY: Nothing else accesses a file that is being opened.
+        unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
         0
     }
 
-    /// Move the position. The generic operation takes the end of the file from the inode of the file's mapping, which
-    /// is the extent's once the file was mapped.
+    /// Move the position. The generic operation would take the end of the file from the host of its
+    /// address space, which is that of the [mapping](FileSystem::Mapping) once the file is mapped.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of type `T`.
     unsafe extern "C" fn llseek(
         file: *mut bindings::file,
         offset: bindings::loff_t,
         whence: kernel::ffi::c_int,
     ) -> bindings::loff_t {
-        // SAFETY: The VFS calls this on an open file of ours.
-        unsafe {
-            let inode = (*file).f_inode;
-            let most = (*(*inode).i_sb).s_maxbytes;
-            bindings::generic_file_llseek_size(file, offset, whence, most, (*inode).i_size)
-        }
+        // SAFETY: An open file has an inode.
+        let inode = unsafe { (*file).f_inode };
+        // SAFETY: The open file keeps the inode, which has been set up.
+        let end = unsafe { INode::<T>::from_raw(inode) }.size() as bindings::loff_t;
+        let most = bindings::MAX_LFS_FILESIZE;
+        // SAFETY: The file is open.
+        unsafe { bindings::generic_file_llseek_size(file, offset, whence, most, end) }
     }
 
+    /// # Safety
+    ///
+    /// `iocb` must be a read of an open file of type `T`, and `iter` its destination.
     unsafe extern "C" fn read_iter(
         iocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: The VFS calls this on an open file of ours, with an iocb and an iterator of this call alone.
-        let (file, iocb, iter) = unsafe {
-            (
-                INode::<T>::from_raw((*(*iocb).ki_filp).f_inode),
-                &mut *iocb,
-                &mut *iter,
-            )
-        };
-        // Never negative: the VFS checks positions.
+        // SAFETY: The VFS passes an iocb that belongs to this call.
+        let iocb = unsafe { &mut *iocb };
+        // SAFETY: The iocb keeps the open file, which has an inode.
+        let inode = unsafe { (*iocb.ki_filp).f_inode };
+        // SAFETY: The open file keeps the inode, which has been set up.
+        let file = unsafe { INode::<T>::from_raw(inode) };
+        // SAFETY: The VFS passes the destination of a read, which belongs to this call.
+        let to = unsafe { IovIterDest::from_raw(iter.cast()) };
+        // The VFS does not allow negative positions.
         let position = iocb.ki_pos as u64;
-        let mut to = Destination(iter);
-        if position >= file.size() || to.len() == 0 {
+        if position >= file.size() || to.is_empty() {
             return 0;
         }
-        match T::read(file, position, &mut to) {
+        match T::read_iter(file, position, to) {
             Ok(0) => EFAULT.to_errno() as isize,
             Ok(copied) => {
                 iocb.ki_pos += copied as i64;
@@ -233,156 +295,151 @@ impl<T: FileSystem> Operations<T> {
         }
     }
 
+    /// Set up a memory area. A shared one cannot become writable: the file is not open for writing,
+    /// so the MM clears `VM_MAYWRITE`.
+    ///
+    /// # Safety
+    ///
+    /// `desc` must describe a mapping of an open file of type `T`.
     unsafe extern "C" fn mmap_prepare(desc: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
-        // A shared mapping cannot become writable: the file is not open for writing, and the VFS clears
-        // VM_MAYWRITE then.
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS hands in a valid description of a mapping of a file of ours.
-            let (raw, file) = unsafe {
-                let raw = (*desc).file;
-                (raw, INode::<T>::from_raw((*raw).f_inode))
-            };
-            let extent = T::extent(file)?;
-            if extent.mappable == 0 && file.size() > 0 {
-                // SAFETY: As above.
-                return to_result(unsafe { bindings::generic_file_readonly_mmap_prepare(desc) });
-            }
-            if extent.mappable > 0 {
-                let mapping = T::map(file)?;
-                // SAFETY: The address space lives as long as the inode, and the file keeps that. Nothing of the file
-                // has been mapped by its former one, which is the inode's own.
-                unsafe { (*raw).f_mapping = mapping.as_ptr() };
-            }
-            let (mixed, cache) = match extent.region.files() {
-                Files::Dax(_) | Files::Pages => (false, CacheMode::WriteBack),
-                Files::Frames { cache, .. } => (true, cache),
-            };
-            // SAFETY: As above; the table is static.
-            unsafe { bindings::daxfs_helper_mmap_prepare(desc, &Self::VM, mixed) };
-            match cache {
-                CacheMode::WriteBack => {}
-                // SAFETY: As above.
-                CacheMode::WriteCombine => unsafe {
-                    bindings::daxfs_helper_mmap_writecombine(desc)
+        from_result(|| {
+            // SAFETY: The caller passes a valid description.
+            let raw = unsafe { (*desc).file };
+            // SAFETY: The description keeps the open file, which has an inode.
+            let inode = unsafe { (*raw).f_inode };
+            // SAFETY: The open file keeps the inode, which has been set up.
+            let file = unsafe { INode::<T>::from_raw(inode) };
+            let mapping = match file.mapping() {
+                Some(mapping) => Some(mapping),
+                None => match T::map(file)? {
+                    Some(mapping) => Some(file.set_mapping(mapping)?),
+                    None => None,
                 },
-                // SAFETY: As above.
-                CacheMode::Uncached => unsafe { bindings::daxfs_helper_mmap_noncached(desc) },
+            };
+            // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
+            // SAFETY: The caller passes a valid description.
+            unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_HUGEPAGE_BIT) };
+            let insertion = mapping.map_or(Insertion::Pages, T::Mapping::insertion);
+            if let Insertion::Frames(cache) = insertion {
+                // There may be no struct pages. get_user_pages() refuses I/O mappings.
+                // SAFETY: The caller passes a valid description.
+                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_MIXEDMAP_BIT) };
+                // SAFETY: The caller passes a valid description.
+                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_IO_BIT) };
+                // SAFETY: The caller passes a valid description.
+                unsafe { Self::set_cache_mode(desc, cache) };
+            } else if !file.is_dax() {
+                // The folios are not in the page cache of this file: keep khugepaged away from it.
+                // SAFETY: The caller passes a valid description.
+                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_DONTEXPAND_BIT) };
             }
-            Ok(())
+            let operations: &'static bindings::vm_operations_struct = match mapping {
+                Some(mapping) => {
+                    let mapping = mapping.as_raw().as_ptr();
+                    // SAFETY: The mapping lives as long as the inode, which the open file keeps.
+                    // Nothing has been mapped through `f_mapping` before: it was the inode's own.
+                    unsafe { (*raw).f_mapping = mapping };
+                    &Self::AREA
+                }
+                None => &Self::EMPTY_AREA,
+            };
+            // SAFETY: The caller passes a valid description.
+            unsafe { (*desc).vm_ops = operations };
+            Ok(0)
         })
     }
 
+    /// # Safety
+    ///
+    /// `desc` must be valid.
+    unsafe fn set_cache_mode(desc: *mut bindings::vm_area_desc, cache: CacheMode) {
+        // SAFETY: The caller passes a valid description.
+        let protection = unsafe { (*desc).page_prot };
+        let protection = match cache {
+            CacheMode::WriteBack => return,
+            // SAFETY: This computes a value.
+            CacheMode::WriteCombine => unsafe { bindings::pgprot_writecombine(protection) },
+            // SAFETY: This computes a value.
+            CacheMode::Uncached => unsafe { bindings::pgprot_noncached(protection) },
+        };
+        // SAFETY: The caller passes a valid description.
+        unsafe { (*desc).page_prot = protection };
+    }
+
+    /// # Safety
+    ///
+    /// `vmf` must be a fault on an [area](Self::AREA) that `mmap_prepare` has set up.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: As this function's own contract.
+        // SAFETY: The caller guarantees what `huge_fault` requires.
         unsafe { Self::huge_fault(vmf, 0) }
     }
 
+    /// # Safety
+    ///
+    /// As for [`Self::fault`].
     unsafe extern "C" fn huge_fault(
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The MM calls this on a mapping of a file of ours, which it keeps open.
-        let (file, page) = unsafe {
-            let fault = &(*vmf).__bindgen_anon_1;
-            let inode = (*(*fault.vma).vm_file).f_inode;
-            (INode::<T>::from_raw(inode), fault.pgoff as u64)
-        };
-        let result = match T::extent(file) {
-            // SAFETY: `mmap_prepare` set the mapping up for the region, with the extent's address space.
-            Ok(extent) if page < extent.mappable >> bindings::DAXFS_PAGE_SHIFT => unsafe {
-                extent
-                    .region
-                    .fault(vmf, order, extent.offset, extent.mappable)
-            },
-            // SAFETY: As above.
-            Ok(extent) => unsafe { Self::tail_fault(vmf, order, file, &extent, page) },
-            Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
-        };
-        // SAFETY: As above.
-        unsafe { super::trace::fault(vmf, order, result) };
-        Self::tell(file, order, result);
-        result
+        // SAFETY: The MM holds a lock that keeps the memory area.
+        let file = unsafe { Self::file(vmf) };
+        // INVARIANT: `mmap_prepare` has set this area up for the mapping of this file, which does
+        // not change once it is set.
+        // SAFETY: The MM calls this to handle the fault.
+        let fault = unsafe { Fault::new(vmf, order, file.mapping()) };
+        T::fault(file, &fault).into_raw()
     }
 
-    /// Serve a fault after what can be mapped: on the last page of a file that shares that page with other files, with
-    /// a copy.
+    /// # Safety
+    ///
+    /// `vmf` must be a fault on an [area without a mapping](Self::EMPTY_AREA).
+    unsafe extern "C" fn empty_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The MM holds a lock that keeps the memory area.
+        let file = unsafe { Self::file(vmf) };
+        // INVARIANT: There is no mapping.
+        // SAFETY: The MM calls this to handle the fault.
+        let fault = unsafe { Fault::new(vmf, 0, None) };
+        T::fault(file, &fault).into_raw()
+    }
+
+    /// Return the file that a faulting memory area maps.
     ///
     /// # Safety
     ///
-    /// `vmf` must be a fault on page `page` of `file`.
-    unsafe fn tail_fault(
-        vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
-        file: &INode<T>,
-        extent: &Extent<'_>,
-        page: u64,
-    ) -> bindings::vm_fault_t {
-        let offset = page << bindings::DAXFS_PAGE_SHIFT;
-        if offset >= file.size() || extent.region.access().is_err() {
-            return bindings::DAXFS_VM_FAULT_SIGBUS;
-        }
-        if order > 0 {
-            return bindings::DAXFS_VM_FAULT_FALLBACK;
-        }
-        // SAFETY: By the contract; a file with pages after its extent has claimed that, as part of it can be mapped.
-        let tail = unsafe {
-            let vma = (*vmf).__bindgen_anon_1.vma;
-            crate::memory::tail((*(*vma).vm_file).f_mapping)
-        };
-        match file.tail_page(offset, tail) {
-            Ok(page) => {
-                // SAFETY: The extent keeps the page as long as it lives, and the MM gets a reference of its own.
-                unsafe {
-                    bindings::daxfs_helper_get_page(page.as_ptr());
-                    (*vmf).page = page.as_ptr();
-                }
-                0
-            }
-            Err(error) if error == ENOMEM => bindings::DAXFS_VM_FAULT_OOM,
-            Err(_) => bindings::DAXFS_VM_FAULT_SIGBUS,
-        }
-    }
-
-    /// Tells the filesystem what a fault came to.
+    /// `vmf` must be a fault on a mapping of a file of type `T`, whose area is kept for `'a`.
     #[inline]
-    fn tell(file: &INode<T>, order: kernel::ffi::c_uint, result: bindings::vm_fault_t) {
-        // VM_FAULT_ERROR has the bit of VM_FAULT_FALLBACK in it, so this comes first.
-        if result & (bindings::DAXFS_VM_FAULT_FALLBACK | bindings::DAXFS_VM_FAULT_RETRY) != 0 {
-            // It comes again, for a smaller page or from the start.
-            return;
-        }
-        let outcome = if result & bindings::DAXFS_VM_FAULT_ERROR != 0 {
-            Fault::Failed
-        } else if order > 0 {
-            Fault::Huge
-        } else {
-            Fault::Page
-        };
-        T::faulted(file, outcome);
+    unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
+        // SAFETY: The caller passes a valid fault, which has a memory area.
+        let vma = unsafe { (*vmf).__bindgen_anon_1.vma };
+        // SAFETY: The area keeps the open file, which has an inode.
+        let inode = unsafe { (*(*vma).vm_file).f_inode };
+        // SAFETY: The open file keeps the inode, which has been set up.
+        unsafe { INode::from_raw(inode) }
     }
 
-    /// Fills a page of the page cache with a copy of what it shows.
+    /// # Safety
+    ///
+    /// `folio` must be a locked folio of one page, not up to date, of a file of type `T`.
     unsafe extern "C" fn read_folio(
         _file: *mut bindings::file,
         folio: *mut bindings::folio,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The MM calls this with a locked folio of a page, which is not up to date, so nobody reads it,
-        // and which belongs to a file of ours.
-        let (file, offset, bytes) = unsafe {
-            let host = bindings::daxfs_helper_folio_host(folio);
-            let address = bindings::daxfs_helper_page_address(folio.cast()).cast::<u8>();
-            (
-                INode::<T>::from_raw(host),
-                bindings::daxfs_helper_folio_offset(folio),
-                core::slice::from_raw_parts_mut(address, super::PAGE_SIZE as usize),
-            )
-        };
-        let length = file.size().saturating_sub(offset).min(super::PAGE_SIZE) as usize;
-        let (content, rest) = bytes.split_at_mut(length);
+        // SAFETY: A locked folio of the page cache has a host.
+        let inode = unsafe { bindings::folio_inode(folio) };
+        // SAFETY: The host of a folio is not evicted while the folio is locked.
+        let file = unsafe { INode::<T>::from_raw(inode) };
+        // SAFETY: The folio is valid.
+        let position = unsafe { bindings::folio_pos(folio) } as u64;
+        // SAFETY: A folio starts with its first page.
+        let address = unsafe { bindings::page_address(folio.cast()) };
+        // SAFETY: The folio has a page. Nobody reads it before it is up to date.
+        let page = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), PAGE_SIZE) };
+        let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
+        let (content, rest) = page.split_at_mut(length as usize);
         rest.fill(0);
-        let result = T::copy(file, offset, content);
-        // SAFETY: As above; this unlocks the folio.
-        unsafe { bindings::daxfs_helper_folio_end_read(folio, result.is_ok()) };
-        super::errno_or_zero(|| result)
+        let result = T::read_page(file, position, content);
+        // SAFETY: The folio is locked. Its content is complete if `result` is `Ok`.
+        unsafe { bindings::folio_end_read(folio, result.is_ok()) };
+        from_result(|| result.map(|()| 0))
     }
 }

@@ -1,137 +1,176 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! Inodes and their cache (`struct inode`).
+//! Inodes (`struct inode`).
 
-use super::{dir, file, xattr, Errno, FileSystem, SuperBlock};
+use super::slab::Slot;
+use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, NameList, Operations, PosixAcl};
+use super::{SuperBlock, ValueBuffer, XattrNamespace};
 use crate::bindings;
+use crate::support::Errno;
 use core::marker::PhantomData;
-use core::mem::{align_of, offset_of, size_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::{prelude::*, types::Opaque};
+use core::sync::atomic::Ordering;
+use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*, types::Opaque};
 
-/// An inode as the slab holds it: the filesystem's part in front of the VFS's.
-#[repr(C)]
-struct Slot<T: FileSystem> {
-    /// `None` until the inode is set up.
-    data: Option<T::Inode>,
-    inode: bindings::inode,
+/// Operations on an inode of any type.
+#[vtable]
+pub(crate) trait INodeOperations: FileSystem {
+    /// Return the target of a symlink. Called once, when the inode is set up.
+    fn get_link(_inode: &INode<Self>) -> Result<&CStr> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Write the value of the extended attribute `name` in `namespace` to `value`. Return its
+    /// length, which is at most 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// `ENODATA` if there is no such attribute; the errors of [`ValueBuffer::reserve`].
+    fn get_xattr(
+        _inode: &INode<Self>,
+        _namespace: XattrNamespace,
+        _name: &[u8],
+        _value: &mut ValueBuffer<'_>,
+    ) -> Result<usize> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Add the names of all extended attributes to `list`, except those in a namespace that it
+    /// [does not show](NameList::shows).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NameList::add`].
+    fn list_xattrs(_inode: &INode<Self>, _list: &mut NameList<'_>) -> Result {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Return an access control list of `inode`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the access.
+    fn get_acl(_inode: &INode<Self>, _kind: AclKind) -> Result<Option<PosixAcl>> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
-/// An inode of a filesystem of type `T` that has been set up.
+/// An inode of a filesystem of type `T`.
 ///
 /// # Invariants
 ///
-/// Transparent over a `struct inode` inside a [`Slot<T>`] whose `data` is `Some` and does not change.
+/// This is the `inode` of a [`Slot<T>`]. Its `data` is `Some` and does not change, nor do the
+/// number, mode, size and superblock of the inode.
 #[repr(transparent)]
 pub(crate) struct INode<T: FileSystem>(Opaque<bindings::inode>, PhantomData<T>);
 
 impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
-    /// `inode` must belong to a super block of type `T`, be set up by [`get`], and live for `'a`.
+    /// [`get`] must have set `inode` up, for a superblock of type `T`, and it must live for `'a`.
     #[inline]
     pub(super) unsafe fn from_raw<'a>(inode: *const bindings::inode) -> &'a Self {
-        // SAFETY: The type is transparent over the C one; the caller answers for the invariants.
+        // INVARIANT: `get` returns only inodes that meet the invariants.
+        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
+        // lifetime.
         unsafe { &*inode.cast() }
     }
 
-    fn as_raw(&self) -> *mut bindings::inode {
+    pub(super) fn as_raw(&self) -> *mut bindings::inode {
         self.0.get()
     }
 
-    /// The filesystem's part.
+    /// Return the data of the filesystem.
     #[inline]
-    pub(crate) fn data(&self) -> &T::Inode {
-        // SAFETY: By the invariants `data` is `Some` and constant.
-        unsafe { (*slot::<T>(self.as_raw())).data.as_ref().unwrap_unchecked() }
+    pub(crate) fn data(&self) -> &T::INode {
+        // SAFETY: By the type invariant the inode is in a slot whose `data` does not change.
+        let data = unsafe { &(*Slot::<T>::of(self.as_raw())).data };
+        // SAFETY: By the type invariant `data` is `Some`.
+        unsafe { data.as_ref().unwrap_unchecked() }
     }
 
-    /// The super block that it belongs to.
+    /// Return the superblock.
     #[inline]
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
-        // SAFETY: `i_sb` is constant and outlives the inode; it is of type `T` as the inode is.
-        unsafe { SuperBlock::from_raw((*self.as_raw()).i_sb) }
+        // SAFETY: `i_sb` does not change by the type invariant.
+        let sb = unsafe { (*self.as_raw()).i_sb };
+        // SAFETY: A superblock outlives its inodes. It has been filled, as `get` takes a filled
+        // one.
+        unsafe { SuperBlock::from_raw(sb) }
     }
 
-    /// Inode number.
+    /// Return the inode number.
+    #[inline]
     pub(crate) fn ino(&self) -> u64 {
-        // SAFETY: Constant.
+        // SAFETY: `i_ino` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_ino }
     }
 
-    /// File type and permissions.
+    /// Return the file type and the permissions.
     pub(crate) fn mode(&self) -> u16 {
-        // SAFETY: Constant on a read-only filesystem.
+        // SAFETY: `i_mode` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_mode }
     }
 
-    /// Size in bytes.
+    /// Return true if this is a directory.
+    pub(super) fn is_dir(&self) -> bool {
+        self.mode() & bindings::S_IFMT == bindings::S_IFDIR
+    }
+
+    /// Return true if the DAX code of the kernel maps this file.
+    pub(super) fn is_dax(&self) -> bool {
+        // SAFETY: Nothing changes `i_flags` after `set_up`.
+        let flags = unsafe { (*self.as_raw()).i_flags };
+        flags & bindings::S_DAX != 0
+    }
+
+    /// Return the size in bytes.
     #[inline]
     pub(crate) fn size(&self) -> u64 {
-        // SAFETY: Constant on a read-only filesystem, and never negative: see `get`.
+        // `set_up` refuses sizes that would be negative.
+        // SAFETY: `i_size` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_size as u64 }
     }
-}
 
-impl<T: FileSystem> INode<T> {
-    /// Return a page with a copy of the file's last bytes, and keep it in `tail` for the next call. The bytes start at
-    /// `offset`, a multiple of the page size less than a page before the end of the file.
+    /// Return the mapping of a regular file, if the file has been mapped.
+    #[inline]
+    pub(super) fn mapping(&self) -> Option<&T::Mapping> {
+        // SAFETY: By the type invariant the inode is in a slot.
+        let mapping = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
+        // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until
+        // the inode is evicted, when there are no references to the inode.
+        unsafe { mapping.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Set the mapping of a regular file, unless another thread has set it already. Return the
+    /// mapping that is set.
     ///
     /// # Errors
     ///
-    /// `EIO` when the memory fails, `ENOMEM`.
-    pub(super) fn tail_page(
-        &self,
-        offset: u64,
-        tail: &AtomicPtr<bindings::page>,
-    ) -> Result<NonNull<bindings::page>> {
-        if let Some(page) = NonNull::new(tail.load(Ordering::Acquire)) {
-            return Ok(page);
-        }
-        // SAFETY: May be called in any context that can sleep.
-        let new = NonNull::new(unsafe { bindings::daxfs_helper_new_page() }).ok_or(ENOMEM)?;
-        let length = self.size().saturating_sub(offset).min(super::PAGE_SIZE) as usize;
-        // SAFETY: A new page, which is zero, is nobody else's; it has that many bytes.
-        let bytes = unsafe {
-            let address = bindings::daxfs_helper_page_address(new.as_ptr());
-            core::slice::from_raw_parts_mut(address.cast::<u8>(), length)
-        };
-        let copied = T::copy(self, offset, bytes);
+    /// `ENOMEM`.
+    pub(super) fn set_mapping(&self, mapping: T::Mapping) -> Result<&T::Mapping> {
+        // SAFETY: By the type invariant the inode is in a slot.
+        let place = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
+        let new = KBox::into_raw(KBox::new(mapping, GFP_KERNEL)?);
         let null = ptr::null_mut();
-        let stored = copied.map(|()| {
-            tail.compare_exchange(null, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
-        });
-        match stored {
-            Ok(Ok(_)) => return Ok(new),
-            // SAFETY: Gives back the page, which was handed to nobody.
-            _ => unsafe { bindings::daxfs_helper_put_page(new.as_ptr()) },
+        let stored = place.compare_exchange(null, new, Ordering::AcqRel, Ordering::Acquire);
+        if stored.is_err() {
+            // SAFETY: `new` is a box that was not stored.
+            drop(unsafe { KBox::from_raw(new) });
         }
-        match stored? {
-            // Somebody else was faster. It is not null, or it would have been exchanged.
-            Err(page) => NonNull::new(page).ok_or(EIO),
-            Ok(_) => Ok(new),
-        }
+        self.mapping().ok_or(EIO)
     }
-}
-
-/// The slot around an inode.
-#[inline]
-fn slot<T: FileSystem>(inode: *mut bindings::inode) -> *mut Slot<T> {
-    inode
-        .wrapping_byte_sub(offset_of!(Slot<T>, inode))
-        .cast::<Slot<T>>()
 }
 
 /// A counted reference to an inode.
 ///
 /// # Invariants
 ///
-/// Owns one reference to an inode that meets the invariants of [`INode`].
+/// Owns a reference to an inode that meets the invariants of [`INode`].
 pub(crate) struct INodeRef<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
 
 impl<T: FileSystem> INodeRef<T> {
-    /// Gives the reference away.
+    /// Return the C object, with the reference.
     pub(super) fn into_raw(self) -> *mut bindings::inode {
         let inode = self.0.as_ptr();
         core::mem::forget(self);
@@ -142,31 +181,29 @@ impl<T: FileSystem> INodeRef<T> {
 impl<T: FileSystem> core::ops::Deref for INodeRef<T> {
     type Target = INode<T>;
 
+    #[inline]
     fn deref(&self) -> &INode<T> {
-        // SAFETY: By the invariants, as long as the reference is held.
+        // SAFETY: By the type invariant the inode has been set up, and lives as long as `self`.
         unsafe { INode::from_raw(self.0.as_ptr()) }
     }
 }
 
 impl<T: FileSystem> Drop for INodeRef<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariants one reference is ours to give back.
+        // SAFETY: By the type invariant this owns the reference.
         unsafe { bindings::iput(self.0.as_ptr()) };
     }
 }
 
-/// What kind of file an inode is.
+/// The type of an inode.
 pub(crate) enum Kind {
     /// A directory.
     Directory,
     /// A regular file.
-    Regular {
-        /// How it is mapped.
-        mapped: Mapped,
-    },
-    /// A symlink. [`FileSystem::Inode`] must keep the target alive and unmoved.
-    Symlink(NonNull<CStr>),
-    /// A device, FIFO or socket, with the device numbers (0 for the latter two).
+    Regular(MappedBy),
+    /// A symlink; [`INodeOperations::get_link`] returns its target.
+    Symlink,
+    /// A device, FIFO or socket. FIFOs and sockets have no device number.
     Special {
         /// Major number, 12 bits.
         major: u32,
@@ -175,253 +212,190 @@ pub(crate) enum Kind {
     },
 }
 
-/// How a regular file is mapped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mapped {
-    /// By the kernel's DAX code.
-    Dax,
-    /// Page by page, from memory without a DAX device.
-    Paged,
-    /// By copies in the page cache, since its pages hold other files, too.
-    Copied,
-}
-
-/// What a new inode starts with; it never changes.
+/// The attributes of a new inode, which never change.
 pub(crate) struct Attributes<T: FileSystem> {
     /// File type and permissions.
     pub(crate) mode: u16,
     /// Link count, not 0.
     pub(crate) nlink: u32,
-    /// Owner, in the user namespace of the super block.
+    /// Owner, in the user namespace of the superblock.
     pub(crate) uid: u32,
-    /// Group, in the user namespace of the super block.
+    /// Group, in the user namespace of the superblock.
     pub(crate) gid: u32,
     /// Size in bytes.
     pub(crate) size: u64,
-    /// Bytes allocated.
+    /// Number of allocated bytes.
     pub(crate) allocated: u64,
     /// Modification, change and access time: seconds since 1970 and nanoseconds.
     pub(crate) time: (i64, u32),
-    /// What tells its file handles from those of an inode of the same number in another image.
+    /// Generation number, which file handles contain.
     pub(crate) generation: u32,
-    /// Whether it may have access control lists, if it is no symlink.
+    /// Set if the inode may have access control lists.
     pub(crate) may_have_acl: bool,
-    /// Its kind.
+    /// Type.
     pub(crate) kind: Kind,
-    /// File that is mapped by copies: the inode whose copies it shows, which has the same data and no original.
-    pub(crate) original: Option<INodeRef<T>>,
-    /// The filesystem's part.
-    pub(crate) data: T::Inode,
+    /// Another inode with the same content, whose page cache this one uses.
+    pub(crate) page_cache: Option<INodeRef<T>>,
+    /// Data of the filesystem.
+    pub(crate) data: T::INode,
 }
 
 /// See [`SuperBlock::inode`].
-pub(super) fn get<T: FileSystem>(
+pub(super) fn get<T: Operations>(
     sb: &SuperBlock<T>,
     ino: u64,
     init: impl FnOnce() -> Result<Attributes<T>>,
 ) -> Result<INodeRef<T>> {
-    // SAFETY: The super block is valid.
+    // SAFETY: The superblock is valid.
     let inode = unsafe { bindings::iget_locked(sb.as_raw(), ino) };
     let inode = NonNull::new(inode).ok_or(ENOMEM)?;
-    // SAFETY: It is a valid inode with a reference of ours.
-    if !unsafe { bindings::daxfs_helper_inode_is_new(inode.as_ptr()) } {
-        // INVARIANT: Who made it new has set it up, or it would not have been found.
+    // SAFETY: iget_locked() returned a reference to a valid inode.
+    let state = unsafe { bindings::inode_state_read_once(inode.as_ptr()) };
+    if state & bindings::I_NEW == 0 {
+        // INVARIANT: iget_locked() finds only inodes on which `set_up` has succeeded below.
         return Ok(INodeRef(inode, PhantomData));
     }
-    match init().and_then(|attributes| set_up(inode.as_ptr(), attributes)) {
+    // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`.
+    match init().and_then(|attributes| unsafe { set_up(inode.as_ptr(), attributes) }) {
         Ok(()) => {
-            // SAFETY: It is new, and locked by iget_locked().
+            // SAFETY: iget_locked() has locked the new inode.
             unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
-            // INVARIANT: It has been set up.
+            // INVARIANT: `set_up` has succeeded.
             Ok(INodeRef(inode, PhantomData))
         }
         Err(error) => {
-            // SAFETY: As above; this also gives up the reference.
+            // SAFETY: iget_locked() has locked the new inode, and returned this reference.
             unsafe { bindings::iget_failed(inode.as_ptr()) };
             Err(error)
         }
     }
 }
 
-/// Sets up a new inode.
-fn set_up<T: FileSystem>(inode: *mut bindings::inode, attributes: Attributes<T>) -> Result {
+/// Set up a new inode.
+///
+/// # Safety
+///
+/// `inode` must be new and locked, and in a slot for `T`.
+unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attributes<T>) -> Result {
     let size = i64::try_from(attributes.size).map_err(|_| Error::from(Errno::Corrupted))?;
-    let mode = attributes.mode;
-    // SAFETY: The inode is new and locked, so it is ours alone; all tables are static.
-    unsafe {
-        (*inode).i_mode = mode;
-        bindings::daxfs_helper_inode_set_owner(inode, attributes.uid, attributes.gid);
-        bindings::daxfs_helper_inode_set_times(inode, attributes.time.0, attributes.time.1);
-        bindings::daxfs_helper_inode_set_size(inode, size);
-        bindings::set_nlink(inode, attributes.nlink);
-        (*inode).i_generation = attributes.generation;
-        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink(_)) {
-            // Path walks take a short way through directories that are known to have no ACL.
-            bindings::daxfs_helper_inode_set_no_acl(inode);
+    let (sec, nsec) = attributes.time;
+    let nsec = nsec as kernel::ffi::c_long;
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { (*inode).i_mode = attributes.mode };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::i_uid_write(inode, attributes.uid) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::i_gid_write(inode, attributes.gid) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::inode_set_mtime(inode, sec, nsec) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::inode_set_ctime(inode, sec, nsec) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::inode_set_atime(inode, sec, nsec) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::i_size_write(inode, size) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::set_nlink(inode, attributes.nlink) };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { (*inode).i_generation = attributes.generation };
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { (*inode).i_blocks = attributes.allocated.div_ceil(512) };
+    if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
+        // Permission checks of RCU path walks need not leave RCU mode then.
+        // SAFETY: The inode is new and locked, so nothing else accesses it.
+        unsafe { bindings::cache_no_acl(inode) };
+    }
+    // SAFETY: The caller guarantees that the inode is in a slot. Nothing else accesses it yet.
+    let data = unsafe { &mut (*Slot::<T>::of(inode)).data };
+    *data = Some(attributes.data);
+    match attributes.kind {
+        Kind::Directory => {
+            let (inode_operations, file_operations) = dir::VTable::<T>::TABLES;
+            // SAFETY: The inode is new and locked, and the tables are static.
+            unsafe { set_operations(inode, inode_operations, Some(file_operations)) };
         }
-        (*inode).i_blocks = attributes.allocated.div_ceil(512);
-        match attributes.kind {
-            Kind::Directory => {
-                (*inode).i_op = &dir::Operations::<T>::INODE;
-                (*inode).__bindgen_anon_3.i_fop = &dir::Operations::<T>::FILE;
+        Kind::Regular(mapped_by) => {
+            let (inode_operations, file_operations) = file::VTable::<T>::tables(mapped_by);
+            // SAFETY: The inode is new and locked, and the tables are static.
+            unsafe { set_operations(inode, inode_operations, Some(file_operations)) };
+            let operations = file::VTable::<T>::address_space(mapped_by);
+            // SAFETY: The inode is new and locked, and the table is static.
+            unsafe { (*inode).i_data.a_ops = operations };
+            if mapped_by == MappedBy::Dax {
+                // SAFETY: The inode is new and locked, so nothing else accesses it.
+                unsafe { (*inode).i_flags |= bindings::S_DAX };
             }
-            Kind::Regular { mapped } => {
-                (*inode).i_op = &file::Operations::<T>::INODE;
-                (*inode).__bindgen_anon_3.i_fop = &file::Operations::<T>::FILE;
-                (*inode).i_data.a_ops = match mapped {
-                    Mapped::Copied => &file::Operations::<T>::COPIED,
-                    Mapped::Dax | Mapped::Paged => &file::Operations::<T>::MAPPING,
-                };
-                if mapped == Mapped::Dax {
-                    (*inode).i_flags |= bindings::DAXFS_S_DAX;
-                }
-                // This inode keeps the reference until it is evicted.
-                if let Some(original) = attributes.original {
-                    (*inode).i_mapping = (*original.into_raw()).i_mapping;
-                }
-            }
-            Kind::Symlink(target) => {
-                let target = target.as_ref();
-                (*inode).i_op = &Operations::<T>::SYMLINK;
-                bindings::daxfs_helper_inode_set_link(
-                    inode,
-                    target.as_char_ptr().cast_mut(),
-                    target.count_bytes() as i32,
-                );
-            }
-            Kind::Special { major, minor } => {
-                (*inode).i_op = &Operations::<T>::SPECIAL;
-                // `dev_t` inside the kernel: MKDEV().
-                bindings::init_special_inode(
-                    inode,
-                    mode,
-                    major << bindings::DAXFS_MINOR_BITS | minor,
-                );
+            if let Some(other) = attributes.page_cache {
+                // `slab::VTable::evict` puts the reference to the other inode.
+                let other = other.into_raw();
+                // SAFETY: The reference keeps the other inode.
+                let mapping = unsafe { (*other).i_mapping };
+                // SAFETY: The inode is new and locked, so nothing else accesses it.
+                unsafe { (*inode).i_mapping = mapping };
             }
         }
-        (*slot::<T>(inode)).data = Some(attributes.data);
+        Kind::Symlink => {
+            // SAFETY: The inode is new and locked, and the table is static.
+            unsafe { set_operations(inode, VTable::<T>::SYMLINK, None) };
+            // INVARIANT: `data` was set above, and nothing changes it or the attributes any more.
+            // SAFETY: The inode lives during this call.
+            let target = T::get_link(unsafe { INode::from_raw(inode) })?;
+            let length = target.count_bytes() as kernel::ffi::c_int;
+            let target = target.as_char_ptr().cast_mut();
+            // SAFETY: The target is borrowed from the inode, so it does not change before the data
+            // is dropped in `slab::VTable::free`, a grace period after the last path walk.
+            unsafe { bindings::inode_set_cached_link(inode, target, length) };
+        }
+        Kind::Special { major, minor } => {
+            // SAFETY: The inode is new and locked, and the table is static.
+            unsafe { set_operations(inode, VTable::<T>::SPECIAL, None) };
+            let device = major << bindings::MINORBITS | minor;
+            // SAFETY: The inode is new and locked, so nothing else accesses it.
+            unsafe { bindings::init_special_inode(inode, attributes.mode, device) };
+        }
     }
     Ok(())
 }
 
-/// The slab that inodes of `T` come from. There is one filesystem type in the module, so there is one.
+/// Set the operations of an inode, and of open files of it.
 ///
-/// # Invariants
+/// # Safety
 ///
-/// [`CACHE`] holds a slab for [`Slot<T>`].
-pub(super) struct Cache<T>(PhantomData<T>);
-
-static CACHE: AtomicPtr<bindings::kmem_cache> = AtomicPtr::new(ptr::null_mut());
-
-impl<T: FileSystem> Cache<T> {
-    /// # Errors
-    ///
-    /// `ENOMEM`; `EBUSY` if there is one already.
-    pub(super) fn new() -> Result<Self> {
-        // SAFETY: The name is a string, and `construct` fits objects of that size.
-        let cache = unsafe {
-            bindings::daxfs_helper_inode_cache_create(
-                c"daxfs_inode".as_char_ptr(),
-                size_of::<Slot<T>>() as u32,
-                align_of::<Slot<T>>() as u32,
-                Some(Self::construct),
-            )
-        };
-        if cache.is_null() {
-            return Err(ENOMEM);
-        }
-        if CACHE
-            .compare_exchange(ptr::null_mut(), cache, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
-        {
-            // SAFETY: Just made, and nothing has been allocated from it.
-            unsafe { bindings::kmem_cache_destroy(cache) };
-            return Err(EBUSY);
-        }
-        // INVARIANT: Stored just now.
-        Ok(Cache(PhantomData))
-    }
-
-    /// # Safety
-    ///
-    /// `object` must be memory for a `Slot<T>`.
-    unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
-        // SAFETY: The slab constructs objects of a `Slot<T>`'s size.
-        unsafe { bindings::inode_init_once(&raw mut (*object.cast::<Slot<T>>()).inode) };
+/// `inode` must be new and locked.
+unsafe fn set_operations(
+    inode: *mut bindings::inode,
+    inode_operations: &'static bindings::inode_operations,
+    file_operations: Option<&'static bindings::file_operations>,
+) {
+    // SAFETY: The caller guarantees that nothing else accesses the inode.
+    unsafe { (*inode).i_op = inode_operations };
+    if let Some(file_operations) = file_operations {
+        // SAFETY: The caller guarantees that nothing else accesses the inode.
+        unsafe { (*inode).__bindgen_anon_3.i_fop = file_operations };
     }
 }
 
-impl<T> Drop for Cache<T> {
-    fn drop(&mut self) {
-        // Inodes are freed behind a grace period, and `free` needs the slab: wait for the last of them. None
-        // can be allocated any more, as the filesystem type is not registered.
-        // SAFETY: May be called in any context that can sleep.
-        unsafe { bindings::rcu_barrier() };
-        let cache = CACHE.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: By the invariant it is a slab, and all that came from it has been freed.
-        unsafe { bindings::kmem_cache_destroy(cache) };
-    }
-}
+/// `struct inode_operations` of symlinks and special files.
+struct VTable<T>(PhantomData<T>);
 
-/// The C operations on symlinks and special files, and on the inode cache.
-pub(super) struct Operations<T>(PhantomData<T>);
-
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    const SPECIAL: bindings::inode_operations = bindings::inode_operations {
-        listxattr: Some(xattr::Operations::<T>::list),
-        get_inode_acl: Some(xattr::Operations::<T>::acl),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
+impl<T: Operations> VTable<T> {
+    const SPECIAL: &'static bindings::inode_operations = &bindings::inode_operations {
+        listxattr: xattr::VTable::<T>::LIST,
+        get_inode_acl: xattr::VTable::<T>::GET_ACL,
+        ..pin_init::zeroed()
     };
 
-    const SYMLINK: bindings::inode_operations = bindings::inode_operations {
+    const SYMLINK: &'static bindings::inode_operations = &bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
-        listxattr: Some(xattr::Operations::<T>::list),
-        // SAFETY: As above.
-        ..unsafe { core::mem::zeroed() }
+        listxattr: xattr::VTable::<T>::LIST,
+        ..pin_init::zeroed()
     };
+}
 
-    pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {
-        let cache = CACHE.load(Ordering::Relaxed);
-        // SAFETY: A super block exists, so the type is registered, and with it the slab.
-        let slot = unsafe { bindings::daxfs_helper_alloc_inode(sb, cache) }.cast::<Slot<T>>();
-        if slot.is_null() {
-            return ptr::null_mut();
-        }
-        // SAFETY: The slot is ours; its `data` holds nothing yet that would have to be dropped.
-        unsafe {
-            (&raw mut (*slot).data).write(None);
-            &raw mut (*slot).inode
-        }
-    }
-
-    /// Called behind an RCU grace period, so that a path walk may still look at a symlink's target.
-    pub(super) unsafe extern "C" fn free(inode: *mut bindings::inode) {
-        let slot = slot::<T>(inode);
-        // SAFETY: The inode came from `alloc`, and nobody uses it any more.
-        unsafe {
-            (&raw mut (*slot).data).drop_in_place();
-            bindings::kmem_cache_free(CACHE.load(Ordering::Relaxed), slot.cast());
-        }
-    }
-
-    pub(super) unsafe extern "C" fn evict(inode: *mut bindings::inode) {
-        // SAFETY: The VFS evicts an inode that has no user. What was mapped of it belongs to its extent.
-        unsafe {
-            let (mapping, own) = ((*inode).i_mapping, &raw mut (*inode).i_data);
-            bindings::truncate_inode_pages_final(own);
-            let slot = slot::<T>(inode);
-            if (*slot).data.is_some() {
-                T::evict(INode::from_raw(inode));
-            }
-            bindings::clear_inode(inode);
-            if mapping != own {
-                // The reference to the original; see `set_up`.
-                (*inode).i_mapping = own;
-                bindings::iput((*mapping).host);
-            }
-        }
+/// Turn a result into what C functions return that return pointers to inodes.
+pub(super) fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindings::inode {
+    match inode {
+        Ok(inode) => inode.into_raw(),
+        Err(error) => error.to_ptr(),
     }
 }

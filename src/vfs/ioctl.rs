@@ -1,40 +1,55 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! ioctl(2) on files and directories. What a UUID can answer, the VFS does itself.
+//! ioctl(2) on files and directories: the label. The VFS handles the UUID itself.
 
-use super::{FileSystem, SuperBlock};
+use super::{Operations, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
+    error::from_result,
+    ffi::{c_long, c_uint, c_ulong},
     prelude::*,
     uaccess::{UserPtr, UserSlice},
 };
 
-/// Bytes that `FS_IOC_GETFSLABEL` writes: the label, and zeros behind it.
-const LABEL_MAX: usize = bindings::DAXFS_FSLABEL_MAX as usize;
+/// Number of bytes that `FS_IOC_GETFSLABEL` writes: the label, then zeros.
+const LABEL_MAX: usize = bindings::FSLABEL_MAX as usize;
 
-/// The C operations for ioctl(2).
-pub(super) struct Operations<T>(PhantomData<T>);
+/// `unlocked_ioctl` of `struct file_operations`.
+pub(super) struct VTable<T>(PhantomData<T>);
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    /// `unlocked_ioctl` of every file and directory.
-    pub(super) unsafe extern "C" fn ioctl(
+impl<T: Operations> VTable<T> {
+    pub(super) const IOCTL: Option<
+        unsafe extern "C" fn(*mut bindings::file, c_uint, c_ulong) -> c_long,
+    > = if T::HAS_LABEL {
+        Some(Self::ioctl)
+    } else {
+        None
+    };
+
+    /// # Safety
+    ///
+    /// `file` must be an open file or directory of type `T`.
+    unsafe extern "C" fn ioctl(
         file: *mut bindings::file,
-        command: kernel::ffi::c_uint,
-        argument: kernel::ffi::c_ulong,
-    ) -> kernel::ffi::c_long {
-        if command != bindings::DAXFS_FS_IOC_GETFSLABEL {
-            return ENOTTY.to_errno() as kernel::ffi::c_long;
-        }
-        // SAFETY: The VFS calls this on an open file of ours.
-        let sb = unsafe { SuperBlock::<T>::from_raw((*(*file).f_inode).i_sb) };
-        let mut answer = [0; LABEL_MAX];
-        for (to, from) in answer.iter_mut().zip(T::label(sb)) {
-            *to = *from;
-        }
-        let user = UserSlice::new(UserPtr::from_addr(argument), LABEL_MAX);
-        super::errno_or_zero(|| user.writer().write_slice(&answer)) as kernel::ffi::c_long
+        command: c_uint,
+        argument: c_ulong,
+    ) -> c_long {
+        from_result(|| {
+            if command != bindings::FS_IOC_GETFSLABEL {
+                return Err(ENOTTY);
+            }
+            // SAFETY: An open file has an inode, and an inode a superblock.
+            let sb = unsafe { (*(*file).f_inode).i_sb };
+            // SAFETY: The open file keeps its superblock, which has been filled.
+            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+            let mut answer = [0; LABEL_MAX];
+            for (to, from) in answer.iter_mut().zip(T::label(sb)) {
+                *to = *from;
+            }
+            let user = UserSlice::new(UserPtr::from_addr(argument), LABEL_MAX);
+            user.writer().write_slice(&answer)?;
+            Ok(0)
+        })
     }
 }

@@ -1,18 +1,47 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! A mounted image (`struct super_block`).
+//! Superblocks (`struct super_block`).
 
-use super::{context, BlockDevice, Context, FileSystem, INodeRef, NewSuper, Registration};
-use super::{export, inode, xattr};
+use super::{context, export, inode, slab, xattr};
+use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use core::marker::PhantomData;
-use kernel::{prelude::*, types::Opaque};
+use core::ptr;
+use kernel::{
+    error::{from_result, VTABLE_DEFAULT_ERROR},
+    prelude::*,
+    seq_file::SeqFile,
+    str::CString,
+    types::Opaque,
+};
 
-/// What the VFS wants to know of a filesystem as a whole.
-pub(crate) struct Geometry {
+/// Operations on a mounted superblock.
+#[vtable]
+pub(crate) trait SuperOperations: FileSystem {
+    /// Return the figures for statfs(2).
+    fn statfs(sb: &SuperBlock<Self>) -> Statistics;
+
+    /// Show the mount options that differ from the default, each after a comma.
+    fn show_options(_sb: &SuperBlock<Self>, _seq: &SeqFile) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Handle the loss of the block device. Called under `s_umount`.
+    fn shutdown(_sb: &SuperBlock<Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
+    fn label(_sb: &SuperBlock<Self>) -> &[u8] {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+}
+
+/// Constants that identify a filesystem.
+pub(crate) struct Identity {
     /// `f_type` of statfs(2).
     pub(crate) magic: u32,
-    /// UUID of the filesystem.
+    /// UUID.
     pub(crate) uuid: [u8; 16],
 }
 
@@ -22,63 +51,126 @@ pub(crate) struct Statistics {
     pub(crate) pages: u64,
     /// Number of inodes.
     pub(crate) inodes: u64,
-    /// Longest name in bytes.
+    /// Length of the longest name in bytes.
     pub(crate) name_max: u32,
 }
 
-/// What `s_fs_info` leads to.
-struct Data<T: FileSystem> {
-    // Dropped in this order.
-    filesystem: Option<T::Super>,
-    held: Option<T::Held>,
-}
-
-/// A mounted filesystem of type `T`.
+/// A block device.
 ///
 /// # Invariants
 ///
-/// Transparent over a valid `struct super_block` whose `s_fs_info` is a boxed [`Data<T>`], which lives until the
-/// last inode is gone, with a filesystem in it.
+/// The `struct block_device` is open while this is borrowed.
+#[repr(transparent)]
+pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
+
+impl BlockDevice {
+    /// # Safety
+    ///
+    /// `bdev` must be open for `'a`.
+    unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
+        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
+        // invariant.
+        unsafe { &*bdev.cast() }
+    }
+
+    /// Return the C object.
+    pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
+        self.0.get()
+    }
+}
+
+/// A superblock that is being filled.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`, and the device of the superblock is set.
+pub(crate) struct NewSuper<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
+
+impl NewSuper<'_> {
+    /// Return a name that no other superblock has: that of the block device, or `0:MINOR`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn name(&self) -> Result<CString> {
+        // SAFETY: By the type invariant the superblock is valid and its device is set.
+        let device = unsafe { (*self.0).s_dev };
+        // SAFETY: By the type invariant the superblock is valid.
+        let id = unsafe { (*self.0).s_id.as_ptr() };
+        // SAFETY: `s_id` is a NUL-terminated string, which is set along with the device.
+        let id = unsafe { CStr::from_char_ptr(id) };
+        let minor = device & ((1 << bindings::MINORBITS) - 1);
+        match device >> bindings::MINORBITS {
+            0 => CString::try_from_fmt(fmt!("0:{}", minor)),
+            _ => CString::try_from_fmt(fmt!("{}", id)),
+        }
+    }
+}
+
+/// What `s_fs_info` points to. Fields are dropped in this order.
+struct Private<T: FileSystem> {
+    data: Option<T::Super>,
+    resources: Option<T::Resources>,
+}
+
+/// A superblock of a filesystem of type `T`.
+///
+/// # Invariants
+///
+/// `s_fs_info` is a boxed [`Private<T>`] whose `data` is `Some` and does not change before the last
+/// inode is gone.
 #[repr(transparent)]
 pub(crate) struct SuperBlock<T: FileSystem>(Opaque<bindings::super_block>, PhantomData<T>);
 
 impl<T: FileSystem> SuperBlock<T> {
     /// # Safety
     ///
-    /// `sb` must be of type `T`, filled by [`Operations::fill`], and live for `'a`.
+    /// [`VTable::fill`] must have filled `sb`, for type `T`, and it must live for `'a`.
+    #[inline]
     pub(super) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
-        // SAFETY: The type is transparent over the C one; the caller answers for the invariants.
+        // INVARIANT: `fill` establishes the invariants.
+        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
+        // lifetime.
         unsafe { &*sb.cast() }
     }
 
-    /// The C object.
+    /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::super_block {
         self.0.get()
     }
 
-    /// What the filesystem keeps.
+    /// Return the data of the filesystem.
     #[inline]
     pub(crate) fn data(&self) -> &T::Super {
-        // SAFETY: By the invariants.
-        unsafe {
-            (*(*self.as_raw()).s_fs_info.cast::<Data<T>>())
-                .filesystem
-                .as_ref()
-                .unwrap_unchecked()
-        }
+        // SAFETY: The superblock is valid.
+        let private = unsafe { (*self.as_raw()).s_fs_info }.cast::<Private<T>>();
+        // SAFETY: By the type invariant this is a box that does not change.
+        let data = unsafe { &(*private).data };
+        // SAFETY: By the type invariant `data` is `Some`.
+        unsafe { data.as_ref().unwrap_unchecked() }
     }
 
-    /// Name of the device, for messages.
+    /// Return the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
-        // SAFETY: `s_id` is a NUL-terminated string that does not change once the device is set.
-        unsafe { CStr::from_char_ptr((*self.as_raw()).s_id.as_ptr()) }
+        // SAFETY: The superblock is valid.
+        let id = unsafe { (*self.as_raw()).s_id.as_ptr() };
+        // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
+        unsafe { CStr::from_char_ptr(id) }
     }
 
-    /// The inode `ino`: the cached one, or a new one that `init` describes.
+    /// Return the device number.
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: The superblock is valid, and `s_dev` does not change.
+        unsafe { (*self.as_raw()).s_dev }
+    }
+}
+
+impl<T: Operations> SuperBlock<T> {
+    /// Return the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or what `init` fails with.
+    /// `ENOMEM`, or the error of `init`.
     pub(crate) fn inode(
         &self,
         ino: u64,
@@ -88,130 +180,171 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 }
 
-/// The C operations on a super block.
-pub(super) struct Operations<T>(PhantomData<T>);
+/// `struct super_operations` of `T`, and the superblock part of `struct file_system_type`.
+pub(super) struct VTable<T>(PhantomData<T>);
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    const TABLE: bindings::super_operations = bindings::super_operations {
-        alloc_inode: Some(inode::Operations::<T>::alloc),
-        free_inode: Some(inode::Operations::<T>::free),
-        evict_inode: Some(inode::Operations::<T>::evict),
+impl<T: Operations> VTable<T> {
+    const OPERATIONS: bindings::super_operations = bindings::super_operations {
+        alloc_inode: Some(slab::VTable::<T>::alloc),
+        free_inode: Some(slab::VTable::<T>::free),
+        evict_inode: Some(slab::VTable::<T>::evict),
         statfs: Some(Self::statfs),
-        shutdown: Some(Self::shutdown),
-        show_options: Some(Self::show_options),
-        // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
-        ..unsafe { core::mem::zeroed() }
+        shutdown: if T::HAS_SHUTDOWN {
+            Some(Self::shutdown)
+        } else {
+            None
+        },
+        show_options: if T::HAS_SHOW_OPTIONS {
+            Some(Self::show_options)
+        } else {
+            None
+        },
+        ..pin_init::zeroed()
     };
 
-    /// `fill_super` of get_tree_bdev().
+    /// Fill a superblock, for get_tree_bdev() and get_tree_nodev().
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a new superblock of type `T` with its device open, and `fc` its context, which
+    /// nothing else uses.
     pub(super) unsafe extern "C" fn fill(
         sb: *mut bindings::super_block,
         fc: *mut bindings::fs_context,
     ) -> kernel::ffi::c_int {
-        super::errno_or_zero(|| {
-            // SAFETY: The VFS hands in a new super block, with its device open if it has one, and our context.
-            let (bdev, options, context) = unsafe {
-                let bdev = (*sb).s_bdev;
-                (
-                    (!bdev.is_null()).then(|| BlockDevice::from_raw(bdev)),
-                    context::Operations::<T>::options(fc),
-                    Context::from_raw(fc),
-                )
-            };
-            // INVARIANT: The data that is returned is dropped in `kill`, before the super block is freed.
-            // SAFETY: The super block is of our type, which stays registered as long as there are any.
-            let shared = unsafe { Registration::<T>::shared((*sb).s_type) };
-            let new = NewSuper(sb);
-            let name = new.name()?;
-            let data = Data::<T> {
-                filesystem: None,
-                held: None,
-            };
-            let data = KBox::into_raw(KBox::new(data, GFP_KERNEL)?);
-            // SAFETY: `sb` is ours alone until this function returns. From here on `s_fs_info` is a box, which `kill`
-            // frees, also if this fails further down.
-            let data = unsafe {
-                (*sb).s_fs_info = data.cast();
-                &mut *data
-            };
-            let (filesystem, geometry) =
-                T::fill_super(&new, shared, bdev, options, &mut data.held, context)?;
-            data.filesystem = Some(filesystem);
-            // SAFETY: As above; the filesystem is there now.
-            let this = unsafe {
-                (*sb).s_op = &Self::TABLE;
-                (*sb).s_xattr = xattr::Operations::<T>::HANDLERS.as_ptr();
-                (*sb).s_export_op = &export::Operations::<T>::TABLE;
-                (*sb).s_magic = geometry.magic as usize;
-                (*sb).s_maxbytes = bindings::DAXFS_MAX_LFS_FILESIZE;
-                (*sb).s_blocksize = bindings::DAXFS_PAGE_SIZE as usize;
-                (*sb).s_blocksize_bits = bindings::DAXFS_PAGE_SHIFT as u8;
-                (*sb).s_time_gran = 1;
-                (*sb).s_flags |= bindings::DAXFS_SB_RDONLY
-                    | bindings::DAXFS_SB_NOATIME
-                    | bindings::DAXFS_SB_POSIXACL;
-                let name = name.as_char_ptr();
-                bindings::daxfs_helper_super_identify(sb, geometry.uuid.as_ptr(), name);
-                SuperBlock::<T>::from_raw(sb)
-            };
-            let root = T::root(this)?;
-            // SAFETY: d_make_root() takes over the reference, also when it fails.
-            let root = unsafe { bindings::d_make_root(root.into_raw()) };
-            if root.is_null() {
-                return Err(ENOMEM);
-            }
-            // SAFETY: As above; the super block takes over the dentry.
-            unsafe { (*sb).s_root = root };
-            Ok(())
-        })
+        // SAFETY: The caller guarantees what `try_fill` requires.
+        from_result(|| unsafe { Self::try_fill(sb, fc) }.map(|()| 0))
     }
 
-    /// `kill_sb` of the filesystem type.
-    pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
-        // SAFETY: The VFS calls this once, for a super block that get_tree_bdev() or get_tree_nodev() set up.
-        // All inodes are gone when it has been killed, so the data has no user left; it is null when `fill`
-        // failed early, and nobody else holds the box.
+    /// # Safety
+    ///
+    /// As for [`Self::fill`].
+    unsafe fn try_fill(sb: *mut bindings::super_block, fc: *mut bindings::fs_context) -> Result {
+        // SAFETY: The caller passes a context that nothing else uses.
+        let options = unsafe { context::VTable::<T>::fill(fc) };
+        // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
+        let context = unsafe { Context::from_raw(fc) };
+        // SAFETY: The caller passes a superblock of type `T`.
+        let shared = unsafe { Registration::<T>::shared(sb) };
+        // SAFETY: The caller passes a valid superblock.
+        let bdev = unsafe { (*sb).s_bdev };
+        // SAFETY: The superblock keeps its device open.
+        let bdev = (!bdev.is_null()).then(|| unsafe { BlockDevice::from_raw(bdev) });
+        // INVARIANT: The caller passes a superblock whose device is set.
+        let new = NewSuper(sb, PhantomData);
+        let name = new.name()?;
+        let private = Private::<T> {
+            data: None,
+            resources: None,
+        };
+        let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
+        // `kill` frees the box, also after a failure below.
+        // SAFETY: Nothing else accesses a superblock that is being filled.
+        unsafe { (*sb).s_fs_info = private.cast() };
+        // SAFETY: The box was made above, and nothing uses `s_fs_info` before this returns.
+        let private = unsafe { &mut *private };
+        let (data, identity) =
+            T::fill_super(&new, shared, bdev, options, &mut private.resources, context)?;
+        private.data = Some(data);
+        // SAFETY: Nothing else accesses a superblock that is being filled.
+        unsafe { Self::initialize(sb, &identity, &name) };
+        // INVARIANT: `data` was set above, and `kill` drops it after the last inode.
+        // SAFETY: The superblock lives during this call.
+        let root = T::root(unsafe { SuperBlock::<T>::from_raw(sb) })?.into_raw();
+        // SAFETY: d_make_root() takes over the reference, also if it fails.
+        let root = unsafe { bindings::d_make_root(root) };
+        if root.is_null() {
+            return Err(ENOMEM);
+        }
+        // SAFETY: Nothing else accesses a superblock that is being filled.
+        unsafe { (*sb).s_root = root };
+        Ok(())
+    }
+
+    /// Set the constant fields of a superblock.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a superblock of type `T` that is being filled.
+    unsafe fn initialize(sb: *mut bindings::super_block, identity: &Identity, name: &CStr) {
+        // SAFETY: The superblock is valid, and the UUID has this many bytes.
+        unsafe { bindings::super_set_uuid(sb, identity.uuid.as_ptr(), bindings::UUID_SIZE) };
+        // SAFETY: The superblock is valid, and the name is a NUL-terminated string.
+        unsafe { bindings::super_set_sysfs_name(sb, name.as_char_ptr()) };
+        let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
+        let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
+        // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
+        // filled.
         unsafe {
-            // `s_bdev` does not tell: it is null also when the device could not be opened.
-            if (*sb).s_dev >> bindings::DAXFS_MINOR_BITS == 0 {
-                bindings::kill_anon_super(sb);
-            } else {
-                bindings::kill_block_super(sb);
-            }
-            let data = (*sb).s_fs_info.cast::<Data<T>>();
-            if !data.is_null() {
-                (*sb).s_fs_info = core::ptr::null_mut();
-                drop(KBox::from_raw(data));
-            }
+            (*sb).s_op = &Self::OPERATIONS;
+            (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
+            (*sb).s_export_op = export;
+            (*sb).s_magic = identity.magic as usize;
+            (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
+            (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
+            (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
+            (*sb).s_time_gran = 1;
+            (*sb).s_flags |= flags;
         }
     }
 
+    /// `kill_sb` of the filesystem type.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a superblock of type `T` that get_tree_bdev() or get_tree_nodev() created. It
+    /// is not used afterwards.
+    pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // `s_bdev` is null also if the device could not be opened.
+        // SAFETY: The caller passes a valid superblock.
+        if unsafe { (*sb).s_dev } >> bindings::MINORBITS == 0 {
+            // SAFETY: get_tree_nodev() created the superblock.
+            unsafe { bindings::kill_anon_super(sb) };
+        } else {
+            // SAFETY: get_tree_bdev() created the superblock.
+            unsafe { bindings::kill_block_super(sb) };
+        }
+        // SAFETY: The VFS frees the superblock after this returns.
+        let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
+        if !private.is_null() {
+            // SAFETY: Nothing uses the superblock's data any more.
+            unsafe { (*sb).s_fs_info = ptr::null_mut() };
+            // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made. All inodes
+            // are gone.
+            drop(unsafe { KBox::from_raw(private) });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `sb` must be a mounted superblock of type `T`.
     unsafe extern "C" fn shutdown(sb: *mut bindings::super_block) {
-        // SAFETY: The VFS calls this for a super block of ours that is born.
+        // SAFETY: A mounted superblock has been filled.
         T::shutdown(unsafe { SuperBlock::<T>::from_raw(sb) });
     }
 
+    /// # Safety
+    ///
+    /// `dentry` must belong to a mounted superblock of type `T`, and `buf` be zero.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The dentry belongs to a mounted super block of ours, and the VFS hands in a zeroed buffer.
-        let (sb, buf) = unsafe { (SuperBlock::<T>::from_raw((*dentry).d_sb), &mut *buf) };
-        let statistics = T::statistics(sb);
-        // SAFETY: `s_uuid` is constant once the super block is filled, `s_magic` too.
-        let (uuid, magic) = unsafe { ((*sb.as_raw()).s_uuid.b, (*sb.as_raw()).s_magic) };
-        let half = |at: usize| {
-            uuid[at..at + 8]
-                .iter()
-                .rev()
-                .fold(0, |half, &byte| half << 8 | u64::from(byte))
-        };
-        // As uuid_to_fsid() does it.
-        let fsid = half(0) ^ half(8);
+        // SAFETY: The caller passes a valid dentry.
+        let raw = unsafe { (*dentry).d_sb };
+        // SAFETY: A mounted superblock has been filled.
+        let statistics = T::statfs(unsafe { SuperBlock::<T>::from_raw(raw) });
+        // SAFETY: `s_uuid` does not change once the superblock is filled.
+        let uuid = unsafe { (*raw).s_uuid.b };
+        // SAFETY: `s_magic` does not change once the superblock is filled.
+        let magic = unsafe { (*raw).s_magic };
+        // The same value as that of uuid_to_fsid().
+        let uuid = u128::from_le_bytes(uuid);
+        let fsid = uuid as u64 ^ (uuid >> 64) as u64;
+        // SAFETY: The VFS passes a buffer that belongs to this call.
+        let buf = unsafe { &mut *buf };
         buf.f_type = magic as isize;
-        buf.f_bsize = bindings::DAXFS_PAGE_SIZE as isize;
+        buf.f_bsize = bindings::PAGE_SIZE as isize;
         buf.f_frsize = buf.f_bsize;
         buf.f_blocks = statistics.pages;
         buf.f_files = statistics.inodes;
@@ -220,18 +353,19 @@ impl<T: FileSystem> Operations<T> {
         0
     }
 
+    /// # Safety
+    ///
+    /// `root` must be the root of a mounted superblock of type `T`, and `seq` valid.
     unsafe extern "C" fn show_options(
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The VFS hands in a seq_file of this call alone and the root of a mounted super block.
-        let (seq, sb) = unsafe {
-            (
-                kernel::seq_file::SeqFile::from_raw(seq.cast()),
-                SuperBlock::<T>::from_raw((*root).d_sb),
-            )
-        };
-        T::show_options(sb, seq);
+        // SAFETY: The VFS passes a seq_file that belongs to this call.
+        let seq = unsafe { SeqFile::from_raw(seq.cast()) };
+        // SAFETY: The caller passes a valid dentry.
+        let sb = unsafe { (*root).d_sb };
+        // SAFETY: A mounted superblock has been filled.
+        T::show_options(unsafe { SuperBlock::<T>::from_raw(sb) }, seq);
         0
     }
 }

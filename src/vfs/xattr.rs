@@ -1,91 +1,120 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Extended attributes and access control lists.
 
-use super::{Errno, FileSystem, INode};
+use super::{INode, Operations, SuperBlock};
 use crate::bindings;
-use crate::image::layout::XattrPrefix;
+use crate::support::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
-use kernel::{error::to_result, prelude::*};
+use kernel::{ffi, prelude::*};
 
-/// Where getxattr(2) puts a value.
+/// The namespace of an extended attribute.
+#[derive(Clone, Copy)]
+pub(crate) enum XattrNamespace {
+    /// `user.`
+    User,
+    /// `trusted.`
+    Trusted,
+    /// `security.`
+    Security,
+    /// `system.posix_acl_access`, the whole name.
+    AclAccess,
+    /// `system.posix_acl_default`, the whole name.
+    AclDefault,
+}
+
+impl XattrNamespace {
+    const fn prefix(self) -> &'static CStr {
+        match self {
+            XattrNamespace::User => c"user.",
+            XattrNamespace::Trusted => c"trusted.",
+            XattrNamespace::Security => c"security.",
+            XattrNamespace::AclAccess => c"system.posix_acl_access",
+            XattrNamespace::AclDefault => c"system.posix_acl_default",
+        }
+    }
+}
+
+/// The buffer of getxattr(2).
 ///
 /// # Invariants
 ///
-/// `buffer` is valid for writing `size` bytes, and nobody else looks at them; it may be null if `size` is 0.
+/// `buffer` is valid for writing `size` bytes, and nothing else accesses them. It may be null if
+/// `size` is 0.
 pub(crate) struct ValueBuffer<'a> {
     buffer: *mut u8,
     size: usize,
-    _call: PhantomData<&'a mut u8>,
+    _buffer: PhantomData<&'a mut u8>,
 }
 
 impl ValueBuffer<'_> {
-    /// Room for a value of `length` bytes; `None` when only its length is asked for.
+    /// Return room for a value of `length` bytes, or `None` if the caller asks for the length only.
     ///
     /// # Errors
     ///
-    /// `ERANGE` when there is less room.
-    pub(crate) fn room(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
+    /// `ERANGE` if there is less room.
+    pub(crate) fn reserve(&mut self, length: usize) -> Result<Option<&mut [u8]>> {
         if self.size == 0 {
             return Ok(None);
         }
         if length > self.size {
             return Err(ERANGE);
         }
-        // SAFETY: By the invariant that many bytes may be written; then they may be read, too.
-        unsafe {
-            self.buffer.write_bytes(0, length);
-            Ok(Some(slice::from_raw_parts_mut(self.buffer, length)))
-        }
+        // SAFETY: By the type invariant `size` bytes can be written.
+        unsafe { self.buffer.write_bytes(0, length) };
+        // SAFETY: The bytes were initialized above, and nothing else accesses them by the type
+        // invariant.
+        Ok(Some(unsafe {
+            slice::from_raw_parts_mut(self.buffer, length)
+        }))
     }
 }
 
-/// Where listxattr(2) puts names.
+/// The buffer of listxattr(2).
 ///
 /// # Invariants
 ///
-/// `buffer` is valid for writing `size` bytes, and nobody else looks at them; it may be null if `size` is 0.
+/// `buffer` is valid for writing `size` bytes, and nothing else accesses them. It may be null if
+/// `size` is 0. If `size` is not 0, `used` is not greater.
 pub(crate) struct NameList<'a> {
     buffer: *mut u8,
     size: usize,
     used: usize,
-    _call: PhantomData<&'a mut u8>,
+    _buffer: PhantomData<&'a mut u8>,
 }
 
 impl NameList<'_> {
-    /// Whether the caller may see that names under `prefix` exist.
-    pub(crate) fn shows(&self, prefix: XattrPrefix) -> bool {
-        match prefix {
-            // SAFETY: May be called by any process.
-            XattrPrefix::Trusted => unsafe { bindings::daxfs_helper_capable_sys_admin() },
-            XattrPrefix::AclAccess | XattrPrefix::AclDefault => {
-                // Kernels can be built without them.
-                bindings::DAXFS_SB_POSIXACL != 0
-            }
-            XattrPrefix::User | XattrPrefix::Security => true,
+    /// Return true if the calling process may see names in `namespace`.
+    pub(crate) fn shows(&self, namespace: XattrNamespace) -> bool {
+        match namespace {
+            // SAFETY: This may be called in the context of any process.
+            XattrNamespace::Trusted => unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) },
+            XattrNamespace::AclAccess | XattrNamespace::AclDefault => bindings::SB_POSIXACL != 0,
+            XattrNamespace::User | XattrNamespace::Security => true,
         }
     }
 
-    /// Adds the name that consists of the text of `prefix` and `name`, without NUL.
+    /// Add the attribute `name` in `namespace`.
     ///
     /// # Errors
     ///
-    /// `ERANGE` when there is no room for it.
-    pub(crate) fn add(&mut self, prefix: XattrPrefix, name: &[u8]) -> Result {
-        let start = prefix.text().as_bytes();
-        let length = start.len() + name.len() + 1;
+    /// `ERANGE` if there is no room for it.
+    pub(crate) fn add(&mut self, namespace: XattrNamespace, name: &[u8]) -> Result {
+        let prefix = namespace.prefix().to_bytes();
+        let length = prefix.len() + name.len() + 1;
         if self.size != 0 {
             if length > self.size - self.used {
                 return Err(ERANGE);
             }
-            // SAFETY: By the invariant there is room for `length` bytes behind those used.
-            unsafe {
-                let mut to = self.buffer.add(self.used);
-                for part in [start, name, b"\0"] {
-                    ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
-                    to = to.add(part.len());
-                }
+            let mut used = self.used;
+            for part in [prefix, name, b"\0"] {
+                // SAFETY: By the check above there is room for all parts after the first `used`
+                // bytes, so this is in the buffer.
+                let to = unsafe { self.buffer.add(used) };
+                // SAFETY: By the check above there is room for the part at `to`.
+                unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+                used += part.len();
             }
         }
         self.used += length;
@@ -93,87 +122,177 @@ impl NameList<'_> {
     }
 }
 
-/// The two access control lists of a file.
+/// The type of an access control list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AclKind {
-    /// Who may access the file.
+    /// The list that access to the file is checked against.
     Access,
-    /// What files made in the directory start with.
+    /// The list that new files in the directory start with.
     Default,
 }
 
-/// The C operations on extended attributes.
-pub(super) struct Operations<T>(PhantomData<T>);
+/// An access control list.
+///
+/// # Invariants
+///
+/// Owns a reference to a valid list, or is null for a list without entries.
+pub(crate) struct PosixAcl(*mut bindings::posix_acl);
 
-// The contracts of these functions are those of the C operations.
-#[allow(clippy::missing_safety_doc)]
-impl<T: FileSystem> Operations<T> {
-    /// One handler for each prefix, null at the end. The kernel looks after lists of access control itself.
-    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler; 4] = &[
-        &Self::handler(c"user.", XattrPrefix::User),
-        &Self::handler(c"trusted.", XattrPrefix::Trusted),
-        &Self::handler(c"security.", XattrPrefix::Security),
-        ptr::null(),
-    ];
+impl PosixAcl {
+    /// Make a list of the value of an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; another error if the value is not a valid list.
+    #[cfg(CONFIG_FS_POSIX_ACL)]
+    pub(crate) fn from_xattr<T: Operations>(sb: &SuperBlock<T>, value: &[u8]) -> Result<Self> {
+        // SAFETY: The user namespace of a superblock does not change.
+        let namespace = unsafe { (*sb.as_raw()).s_user_ns };
+        let (start, length) = (value.as_ptr().cast(), value.len());
+        // SAFETY: The superblock keeps its user namespace, and the value is only read.
+        let acl = kernel::error::from_err_ptr(unsafe {
+            bindings::posix_acl_from_xattr(namespace, start, length)
+        })?;
+        // INVARIANT: posix_acl_from_xattr() returned a reference, or null.
+        let acl = PosixAcl(acl);
+        // setxattr(2) makes this check, but the value need not come from there.
+        if !acl.0.is_null() {
+            // SAFETY: The namespace and the list are valid.
+            kernel::error::to_result(unsafe { bindings::posix_acl_valid(namespace, acl.0) })?;
+        }
+        Ok(acl)
+    }
 
-    const fn handler(text: &'static CStr, prefix: XattrPrefix) -> bindings::xattr_handler {
+    /// Make a list of the value of an extended attribute. This kernel has none.
+    #[cfg(not(CONFIG_FS_POSIX_ACL))]
+    pub(crate) fn from_xattr<T: Operations>(_sb: &SuperBlock<T>, _value: &[u8]) -> Result<Self> {
+        // INVARIANT: Null is a list without entries.
+        Ok(PosixAcl(ptr::null_mut()))
+    }
+
+    /// Return the C object, with the reference.
+    fn into_raw(self) -> *mut bindings::posix_acl {
+        let acl = self.0;
+        core::mem::forget(self);
+        acl
+    }
+}
+
+impl Drop for PosixAcl {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the reference. Null is allowed.
+        unsafe { bindings::posix_acl_release(self.0) };
+    }
+}
+
+type GetAcl =
+    unsafe extern "C" fn(*mut bindings::inode, ffi::c_int, bool) -> *mut bindings::posix_acl;
+
+type List = unsafe extern "C" fn(*mut bindings::dentry, *mut ffi::c_char, usize) -> isize;
+
+/// The namespaces with a handler. The VFS handles access control lists itself.
+const HANDLED: [XattrNamespace; 3] = [
+    XattrNamespace::User,
+    XattrNamespace::Trusted,
+    XattrNamespace::Security,
+];
+
+/// `struct xattr_handler` for each namespace, and functions of `struct inode_operations`.
+pub(super) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    /// The handlers, then null.
+    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler] = if T::HAS_GET_XATTR {
+        Self::TABLE
+    } else {
+        &[ptr::null()]
+    };
+
+    // Constants of their own, because a value that is borrowed in a branch is not static.
+    const TABLE: &'static [*const bindings::xattr_handler] =
+        &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
+    const FIRST: &'static bindings::xattr_handler = &Self::handler(0);
+    const SECOND: &'static bindings::xattr_handler = &Self::handler(1);
+    const THIRD: &'static bindings::xattr_handler = &Self::handler(2);
+
+    /// `listxattr` of all inodes.
+    pub(super) const LIST: Option<List> = if T::HAS_LIST_XATTRS {
+        Some(Self::list)
+    } else {
+        None
+    };
+
+    /// `get_inode_acl` of all inodes but symlinks.
+    pub(super) const GET_ACL: Option<GetAcl> = if T::HAS_GET_ACL {
+        Some(Self::get_acl)
+    } else {
+        None
+    };
+
+    /// Return the handler of `HANDLED[index]`.
+    const fn handler(index: usize) -> bindings::xattr_handler {
         bindings::xattr_handler {
-            // A C string starts with its first byte.
-            prefix: ptr::from_ref(text).cast(),
-            flags: prefix as i32,
+            // A pointer to a C string is one to its first byte.
+            prefix: ptr::from_ref(HANDLED[index].prefix()).cast(),
+            flags: index as ffi::c_int,
             get: Some(Self::get),
-            // SAFETY: Zero is a valid value of every member: a null pointer is an absent operation.
-            ..unsafe { core::mem::zeroed() }
+            ..pin_init::zeroed()
         }
     }
 
+    /// # Safety
+    ///
+    /// `handler` must be one of [`Self::HANDLERS`], `inode` an inode of type `T`, `name` the name
+    /// after the prefix, and `buffer` null or valid for writing `size` bytes.
     unsafe extern "C" fn get(
         handler: *const bindings::xattr_handler,
         _dentry: *mut bindings::dentry,
         inode: *mut bindings::inode,
-        name: *const kernel::ffi::c_char,
-        buffer: *mut kernel::ffi::c_void,
+        name: *const ffi::c_char,
+        buffer: *mut ffi::c_void,
         size: usize,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The VFS calls this with one of our handlers, an inode of ours, what is left of the name behind the
-        // handler's prefix, and a buffer of its own.
-        let (flags, inode, name) = unsafe {
-            (
-                (*handler).flags,
-                INode::<T>::from_raw(inode),
-                CStr::from_char_ptr(name),
-            )
-        };
-        let Some(prefix) = XattrPrefix::from_number(flags as u8) else {
+    ) -> ffi::c_int {
+        // SAFETY: The handlers are static.
+        let index = unsafe { (*handler).flags } as usize;
+        let Some(&namespace) = HANDLED.get(index) else {
             return Error::from(Errno::NotSupported).to_errno();
         };
-        // INVARIANT: The buffer is this call's alone.
+        // SAFETY: The VFS passes an inode that has been set up, and keeps it.
+        let inode = unsafe { INode::<T>::from_raw(inode) };
+        // SAFETY: The name is a NUL-terminated string, which lives during this call.
+        let name = unsafe { CStr::from_char_ptr(name) };
+        // INVARIANT: The VFS passes a buffer that belongs to this call.
         let mut value = ValueBuffer {
             buffer: buffer.cast(),
             size: if buffer.is_null() { 0 } else { size },
-            _call: PhantomData,
+            _buffer: PhantomData,
         };
-        match T::xattr(inode, prefix, name.to_bytes(), &mut value) {
-            // No value is longer than 64 KiB.
-            Ok(length) => length as kernel::ffi::c_int,
+        match T::get_xattr(inode, namespace, name.to_bytes(), &mut value) {
+            // A value has at most 64 KiB.
+            Ok(length) => length as ffi::c_int,
             Err(error) => error.to_errno(),
         }
     }
 
-    /// `listxattr` of every inode.
-    pub(super) unsafe extern "C" fn list(
+    /// # Safety
+    ///
+    /// `dentry` must be one of an inode of type `T`, and `buffer` null or valid for writing `size`
+    /// bytes.
+    unsafe extern "C" fn list(
         dentry: *mut bindings::dentry,
-        buffer: *mut kernel::ffi::c_char,
+        buffer: *mut ffi::c_char,
         size: usize,
     ) -> isize {
-        // SAFETY: The VFS calls this on a dentry that leads to an inode of ours.
-        let inode = unsafe { INode::<T>::from_raw((*dentry).d_inode) };
-        // INVARIANT: The buffer is this call's alone.
+        // SAFETY: The caller passes a positive dentry.
+        let inode = unsafe { (*dentry).d_inode };
+        // SAFETY: The dentry keeps the inode, which has been set up.
+        let inode = unsafe { INode::<T>::from_raw(inode) };
+        // INVARIANT: The VFS passes a buffer that belongs to this call.
         let mut list = NameList {
             buffer: buffer.cast(),
             size: if buffer.is_null() { 0 } else { size },
             used: 0,
-            _call: PhantomData,
+            _buffer: PhantomData,
         };
         match T::list_xattrs(inode, &mut list) {
             Ok(()) => list.used as isize,
@@ -181,37 +300,28 @@ impl<T: FileSystem> Operations<T> {
         }
     }
 
-    /// `get_inode_acl` of every inode that can have one; the VFS caches what it returns.
-    pub(super) unsafe extern "C" fn acl(
+    /// Return an access control list, which the VFS then caches.
+    ///
+    /// # Safety
+    ///
+    /// `inode` must be an inode of type `T`.
+    unsafe extern "C" fn get_acl(
         inode: *mut bindings::inode,
-        kind: kernel::ffi::c_int,
+        kind: ffi::c_int,
         rcu: bool,
     ) -> *mut bindings::posix_acl {
         if rcu {
             return ECHILD.to_ptr();
         }
         let kind = match kind {
-            bindings::DAXFS_ACL_TYPE_ACCESS => AclKind::Access,
-            bindings::DAXFS_ACL_TYPE_DEFAULT => AclKind::Default,
+            bindings::ACL_TYPE_ACCESS => AclKind::Access,
+            bindings::ACL_TYPE_DEFAULT => AclKind::Default,
             _ => return EINVAL.to_ptr(),
         };
-        // SAFETY: The VFS calls this on an inode of ours.
-        let this = unsafe { INode::<T>::from_raw(inode) };
-        let mut acl = ptr::null_mut();
-        let result = T::acl(this, kind, |value| {
-            // SAFETY: The super block is the inode's; the value is read during the call only, and the list is
-            // ours to hand on.
-            to_result(unsafe {
-                bindings::daxfs_helper_acl(
-                    (*inode).i_sb,
-                    value.as_ptr().cast(),
-                    value.len(),
-                    &mut acl,
-                )
-            })
-        });
-        match result {
-            Ok(()) => acl,
+        // SAFETY: The VFS passes an inode that has been set up, and keeps it.
+        let inode = unsafe { INode::<T>::from_raw(inode) };
+        match T::get_acl(inode, kind) {
+            Ok(acl) => acl.map_or(ptr::null_mut(), PosixAcl::into_raw),
             Err(error) => error.to_ptr(),
         }
     }

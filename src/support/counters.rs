@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Per-CPU counters. Adding to one takes a few instructions and no lock.
+
+use crate::bindings;
+use core::mem::{align_of, size_of};
+use core::ptr::NonNull;
+use kernel::{cpu::nr_cpu_ids, prelude::*};
+
+/// `N` counters.
+///
+/// # Invariants
+///
+/// Owns a per-CPU allocation of `N` counters.
+pub(crate) struct Counters<const N: usize>(NonNull<u64>);
+
+// SAFETY: Per-CPU memory may be used and freed by any thread.
+unsafe impl<const N: usize> Send for Counters<N> {}
+// SAFETY: Each CPU adds to its own counters, by this_cpu_add(), which interrupts cannot split.
+unsafe impl<const N: usize> Sync for Counters<N> {}
+
+impl<const N: usize> Counters<N> {
+    /// Create counters that are 0.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: This may be called in any context that can sleep.
+        let place = unsafe { bindings::alloc_percpu(N * size_of::<u64>(), align_of::<u64>()) };
+        // INVARIANT: The memory was allocated above.
+        NonNull::new(place.cast()).map(Counters).ok_or(ENOMEM)
+    }
+
+    /// Return the per-CPU address of a counter. Clamp an index that is out of range, which can only
+    /// be a bug in this module.
+    #[inline]
+    fn address(&self, index: usize) -> *mut u64 {
+        self.0.as_ptr().wrapping_add(index.min(N - 1))
+    }
+
+    /// Add `amount` to counter `index`.
+    #[inline]
+    pub(crate) fn add(&self, index: usize, amount: u64) {
+        // SAFETY: By the type invariant there is a counter at this per-CPU address.
+        unsafe { bindings::this_cpu_add(self.address(index), amount) };
+    }
+
+    /// Return the value of counter `index`. Other CPUs may add to it meanwhile.
+    pub(crate) fn sum(&self, index: usize) -> u64 {
+        let counter = self.address(index);
+        let mut sum = 0u64;
+        for cpu in 0..nr_cpu_ids() {
+            // SAFETY: This takes any CPU number below `nr_cpu_ids`.
+            if unsafe { bindings::cpu_possible(cpu) } {
+                // SAFETY: By the type invariant this is a counter, and the CPU is possible.
+                let place = unsafe { bindings::per_cpu_ptr(counter, cpu) };
+                // SAFETY: The place is valid for reading.
+                sum = sum.wrapping_add(unsafe { place.read_volatile() });
+            }
+        }
+        sum
+    }
+}
+
+impl<const N: usize> Drop for Counters<N> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the memory.
+        unsafe { bindings::free_percpu(self.0.as_ptr().cast()) };
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Error codes that the kernel crate does not have.
+
+use crate::bindings;
+use kernel::error::Error;
+
+/// An error code.
+#[derive(Clone, Copy)]
+pub(crate) enum Errno {
+    /// Bad message: a checksum does not match.
+    BadMessage = bindings::EBADMSG as isize,
+    /// `EFSCORRUPTED`: structure needs cleaning.
+    Corrupted = bindings::EUCLEAN as isize,
+    /// Memory page has a hardware error.
+    HwPoison = bindings::EHWPOISON as isize,
+    /// File name too long.
+    NameTooLong = bindings::ENAMETOOLONG as isize,
+    /// No data available: no such extended attribute.
+    NoData = bindings::ENODATA as isize,
+    /// Operation not supported.
+    NotSupported = bindings::EOPNOTSUPP as isize,
+    /// Stale file handle.
+    Stale = bindings::ESTALE as isize,
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Error::from_errno(-(errno as kernel::ffi::c_int))
+    }
+}

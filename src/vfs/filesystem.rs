@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Filesystem types (`struct file_system_type`).
+
+use super::slab::Cache;
+use super::{context, super_block};
+use super::{
+    BlockDevice, Context, INodeRef, Identity, Mapping, NewSuper, Operations, Param, SuperBlock,
+    SuperKind,
+};
+use crate::bindings;
+use core::marker::PhantomPinned;
+use kernel::{error::to_result, prelude::*, types::Opaque};
+
+/// A read-only filesystem.
+///
+/// Several threads may call a method at the same time.
+#[vtable]
+pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
+    /// Name of the filesystem type.
+    const NAME: &'static CStr;
+
+    /// Name of the slab for inodes.
+    const INODE_CACHE: &'static CStr;
+
+    /// Data that all superblocks of the type share.
+    type Shared: Send + Sync;
+
+    /// Mount options while they are parsed.
+    type Options: Default + Send + Sync;
+
+    /// Private data of a superblock.
+    type Super: Send + Sync;
+
+    /// Resources of a superblock that must not be released under `s_umount`.
+    type Resources: Send + Sync;
+
+    /// Private data of an inode.
+    type INode: Send + Sync;
+
+    /// Address spaces that regular files are mapped through.
+    type Mapping: Mapping;
+
+    /// Parse one mount option.
+    ///
+    /// # Errors
+    ///
+    /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
+    fn parse_param(options: &mut Self::Options, param: &Param<'_>, context: &Context) -> Result;
+
+    /// Return the kind of superblock that this mount needs.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the mount. Log the reason to `context`.
+    fn super_kind(options: &Self::Options, context: &Context) -> Result<SuperKind>;
+
+    /// Fill `sb`, which is on `bdev` if it is on a block device. Resources that are put into
+    /// `resources` are dropped after the private data, or after a failure, without `s_umount`.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the mount. Log the reason to `context`.
+    fn fill_super(
+        sb: &NewSuper<'_>,
+        shared: &Self::Shared,
+        bdev: Option<&BlockDevice>,
+        options: &mut Self::Options,
+        resources: &mut Option<Self::Resources>,
+        context: &Context,
+    ) -> Result<(Self::Super, Identity)>;
+
+    /// Return the inode of the root directory.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the mount.
+    fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
+
+    /// Check that `sb`, which exists already, may be mounted once more with `options`.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the mount. Log the reason to `context`.
+    fn reuse(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context) -> Result;
+
+    /// Remount `sb` with `options`.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the remount. Log the reason to `context`.
+    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context)
+        -> Result;
+}
+
+/// A registered filesystem type. Dropping it unregisters the type.
+///
+/// # Invariants
+///
+/// `fs_type` is registered.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Registration<T: Operations> {
+    #[pin]
+    fs_type: Opaque<bindings::file_system_type>,
+    shared: T::Shared,
+    cache: Cache<T>,
+    #[pin]
+    _pin: PhantomPinned,
+}
+
+// SAFETY: `T::Shared` is `Sync`, and so is `Cache`. Nothing but `drop` uses `fs_type` through a
+// reference, and the VFS serializes its own accesses.
+unsafe impl<T: Operations> Sync for Registration<T> {}
+// SAFETY: `T::Shared` is `Send`, and so is `Cache`. A filesystem type may be unregistered by any
+// thread.
+unsafe impl<T: Operations> Send for Registration<T> {}
+
+impl<T: Operations> Registration<T> {
+    /// Register `T` for `module`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if a filesystem of that name exists, `ENOMEM`.
+    pub(crate) fn new(module: &'static ThisModule, shared: T::Shared) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            cache: Cache::new()?,
+            shared,
+            fs_type <- Opaque::try_ffi_init(|place: *mut bindings::file_system_type| {
+                let fs_type = bindings::file_system_type {
+                    name: T::NAME.as_char_ptr(),
+                    fs_flags: bindings::FS_ALLOW_IDMAP,
+                    owner: module.as_ptr().cast(),
+                    init_fs_context: Some(context::VTable::<T>::init),
+                    kill_sb: Some(super_block::VTable::<T>::kill),
+                    ..pin_init::zeroed()
+                };
+                // SAFETY: `try_ffi_init` passes a place that is valid for writing.
+                unsafe { place.write(fs_type) };
+                // SAFETY: `place` is initialized just above, is pinned, and `drop` unregisters it.
+                to_result(unsafe { bindings::register_filesystem(place) })
+            }),
+            _pin: PhantomPinned,
+        })
+    }
+
+    /// Return the registration that `fs_type` is part of.
+    ///
+    /// # Safety
+    ///
+    /// `fs_type` must be the field of a `Registration<T>` that stays registered for `'a`.
+    unsafe fn from_raw<'a>(fs_type: *mut bindings::file_system_type) -> &'a Self {
+        let fs_type = fs_type.cast::<Opaque<bindings::file_system_type>>();
+        // SAFETY: The caller guarantees that `fs_type` is the field of a live `Self`.
+        unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
+    }
+
+    /// Return the data that all superblocks of the type share.
+    ///
+    /// # Safety
+    ///
+    /// `sb` must be a superblock of type `T` that lives for `'a`.
+    pub(super) unsafe fn shared<'a>(sb: *mut bindings::super_block) -> &'a T::Shared {
+        // SAFETY: The caller guarantees that `sb` is valid. `s_type` is constant.
+        let fs_type = unsafe { (*sb).s_type };
+        // SAFETY: Only `new` creates a type whose superblocks are of type `T`. It stays registered
+        // while a superblock exists, because a superblock holds a reference to the module.
+        &unsafe { Self::from_raw(fs_type) }.shared
+    }
+
+    /// Return the slab for the inodes of `sb`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::shared`].
+    pub(super) unsafe fn cache<'a>(sb: *mut bindings::super_block) -> &'a Cache<T> {
+        // SAFETY: The caller guarantees that `sb` is valid. `s_type` is constant.
+        let fs_type = unsafe { (*sb).s_type };
+        // SAFETY: A superblock keeps its type registered, see `shared`.
+        &unsafe { Self::from_raw(fs_type) }.cache
+    }
+}
+
+#[pinned_drop]
+impl<T: Operations> PinnedDrop for Registration<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant it is registered, so this cannot fail. A mount holds a
+        // reference to the module, so there is none.
+        unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Mappings of files and page faults on them (`struct address_space`, `struct vm_fault`).
+
+use crate::bindings;
+use core::ptr::NonNull;
+
+/// Cache attributes of the mappings of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheMode {
+    /// Cached, as ordinary memory is.
+    WriteBack,
+    /// Reads are not cached, writes are combined.
+    WriteCombine,
+    /// Not cached.
+    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
+    Uncached,
+}
+
+/// How pages are inserted into page tables.
+#[derive(Clone, Copy)]
+pub(crate) enum Insertion {
+    /// As pages that are counted: direct I/O and ptrace(2) work on the mappings.
+    Pages,
+    /// As page frames that are not counted (`VM_MIXEDMAP`), with these cache attributes.
+    Frames(CacheMode),
+}
+
+/// An address space that files are mapped through.
+///
+/// # Safety
+///
+/// While the object lives, [`Self::as_raw`] must return the same valid address space, which does
+/// not belong to the inode of the file. [`Self::insertion`] must always return the same value.
+pub(crate) unsafe trait Mapping: Send + Sync {
+    /// Return the C object.
+    fn as_raw(&self) -> NonNull<bindings::address_space>;
+
+    /// Return how the pages are inserted.
+    fn insertion(&self) -> Insertion;
+}
+
+/// A page fault on a mapping of a file.
+///
+/// # Invariants
+///
+/// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
+/// set up for `mapping`: with its address space, and as its [`Mapping::insertion`] requires.
+pub(crate) struct Fault<'a, M> {
+    vmf: *mut bindings::vm_fault,
+    order: u32,
+    mapping: Option<&'a M>,
+}
+
+impl<'a, M: Mapping> Fault<'a, M> {
+    /// # Safety
+    ///
+    /// The caller must guarantee the invariants.
+    #[inline]
+    pub(super) unsafe fn new(
+        vmf: *mut bindings::vm_fault,
+        order: u32,
+        mapping: Option<&'a M>,
+    ) -> Self {
+        // INVARIANT: The caller guarantees them.
+        Fault {
+            vmf,
+            order,
+            mapping,
+        }
+    }
+
+    /// Return the C object.
+    #[inline]
+    pub(crate) fn as_raw(&self) -> *mut bindings::vm_fault {
+        self.vmf
+    }
+
+    /// Return the order of the page-table entry to set: 0 for a page.
+    #[inline]
+    pub(crate) fn order(&self) -> u32 {
+        self.order
+    }
+
+    /// Return the mapping; `None` for a file without one.
+    #[inline]
+    pub(crate) fn mapping(&self) -> Option<&'a M> {
+        self.mapping
+    }
+
+    /// Return the page of the file, counted from 0.
+    #[inline]
+    pub(crate) fn page(&self) -> u64 {
+        // SAFETY: The fault is valid by the type invariant.
+        unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
+    }
+
+    /// Return the address that faulted, rounded down to a page.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        // SAFETY: The fault is valid by the type invariant.
+        unsafe { (*self.vmf).__bindgen_anon_1.address }
+    }
+
+    /// Return true if the access was a write.
+    #[inline]
+    pub(crate) fn is_write(&self) -> bool {
+        // SAFETY: The fault is valid by the type invariant.
+        let flags = unsafe { (*self.vmf).flags };
+        flags & bindings::FAULT_FLAG_WRITE != 0
+    }
+
+    /// Return the outcome of this fault; `None` if it will be repeated.
+    #[inline]
+    pub(crate) fn outcome(&self, result: FaultResult) -> Option<Outcome> {
+        // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
+        if result.0 & (bindings::VM_FAULT_FALLBACK | bindings::VM_FAULT_RETRY) != 0 {
+            None
+        } else if result.0 & bindings::VM_FAULT_ERROR != 0 {
+            Some(Outcome::Failed)
+        } else if self.order > 0 {
+            Some(Outcome::Huge)
+        } else {
+            Some(Outcome::Page)
+        }
+    }
+}
+
+/// The outcome of a page fault.
+pub(crate) enum Outcome {
+    /// One or more pages were mapped.
+    Page,
+    /// A huge page was mapped.
+    Huge,
+    /// The process gets a signal.
+    Failed,
+}
+
+/// The result of handling a page fault (`vm_fault_t`).
+#[derive(Clone, Copy)]
+pub(crate) struct FaultResult(bindings::vm_fault_t);
+
+impl FaultResult {
+    /// Send SIGBUS.
+    pub(crate) const SIGBUS: Self = FaultResult(bindings::VM_FAULT_SIGBUS);
+    /// Send SIGBUS, because the memory has failed.
+    pub(crate) const HWPOISON: Self = FaultResult(bindings::VM_FAULT_HWPOISON);
+    /// Fail for lack of memory.
+    pub(crate) const OOM: Self = FaultResult(bindings::VM_FAULT_OOM);
+    /// Fault again, for an entry of a lower order.
+    pub(crate) const FALLBACK: Self = FaultResult(bindings::VM_FAULT_FALLBACK);
+
+    /// # Safety
+    ///
+    /// `raw` must be the result of handling the fault that this is returned for.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: bindings::vm_fault_t) -> Self {
+        FaultResult(raw)
+    }
+
+    /// Return the C value.
+    #[inline]
+    pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
+        self.0
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The slab for inodes: allocation, eviction and freeing.
+
+use super::{FileSystem, Operations, Registration};
+use crate::bindings;
+use core::marker::PhantomData;
+use core::mem::{align_of, offset_of, size_of};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+
+/// An object of the slab: an inode, after the data of the filesystem.
+#[repr(C)]
+pub(super) struct Slot<T: FileSystem> {
+    /// `None` until the inode is set up.
+    pub(super) data: Option<T::INode>,
+    /// The mapping of a regular file: null until it is mapped, then a `KBox` until it is evicted.
+    pub(super) mapping: AtomicPtr<T::Mapping>,
+    pub(super) inode: bindings::inode,
+}
+
+impl<T: FileSystem> Slot<T> {
+    /// Return the slot of an inode. The result is valid if `inode` is the field of a slot.
+    #[inline]
+    pub(super) fn of(inode: *mut bindings::inode) -> *mut Self {
+        inode
+            .wrapping_byte_sub(offset_of!(Self, inode))
+            .cast::<Self>()
+    }
+}
+
+/// The slab for the inodes of a filesystem type.
+///
+/// # Invariants
+///
+/// Owns a slab for [`Slot<T>`].
+pub(super) struct Cache<T>(NonNull<bindings::kmem_cache>, PhantomData<T>);
+
+// SAFETY: A slab may be used and destroyed by any thread.
+unsafe impl<T> Send for Cache<T> {}
+// SAFETY: A slab may be used by several threads at the same time.
+unsafe impl<T> Sync for Cache<T> {}
+
+impl<T: FileSystem> Cache<T> {
+    /// Create the slab.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
+        // SAFETY: The name is a static string. `construct` initializes objects of this size.
+        let cache = unsafe {
+            bindings::kmem_cache_create(
+                T::INODE_CACHE.as_char_ptr(),
+                size_of::<Slot<T>>() as u32,
+                align_of::<Slot<T>>() as u32,
+                bindings::SLAB_RECLAIM_ACCOUNT | bindings::SLAB_ACCOUNT,
+                Some(Self::construct),
+            )
+        };
+        // INVARIANT: The slab was created above.
+        Ok(Cache(NonNull::new(cache).ok_or(ENOMEM)?, PhantomData))
+    }
+
+    /// # Safety
+    ///
+    /// `object` must be valid for writing a `Slot<T>`.
+    unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
+        let slot = object.cast::<Slot<T>>();
+        // SAFETY: The slab passes an object of the size of a slot.
+        unsafe { bindings::inode_init_once(&raw mut (*slot).inode) };
+    }
+}
+
+impl<T> Drop for Cache<T> {
+    fn drop(&mut self) {
+        // Inodes are freed after a grace period.
+        // SAFETY: This may sleep: a registration is dropped by a thread that removes the module.
+        unsafe { bindings::rcu_barrier() };
+        // SAFETY: By the type invariant this owns the slab. The filesystem type is not registered
+        // any more, so there are no new inodes, and all others have been freed.
+        unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// The inode part of `struct super_operations`.
+pub(super) struct VTable<T>(PhantomData<T>);
+
+impl<T: Operations> VTable<T> {
+    /// # Safety
+    ///
+    /// `sb` must be a valid superblock of type `T`.
+    pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {
+        // SAFETY: The caller passes a superblock of type `T`.
+        let cache = unsafe { Registration::<T>::cache(sb) }.0.as_ptr();
+        // SAFETY: The superblock and the slab are valid.
+        let slot = unsafe { bindings::alloc_inode_sb(sb, cache, bindings::GFP_KERNEL) };
+        let slot = slot.cast::<Slot<T>>();
+        if slot.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: The slot was allocated above, and its `data` holds no value to drop.
+        unsafe { (&raw mut (*slot).data).write(None) };
+        // SAFETY: The slot was allocated above.
+        unsafe { (&raw mut (*slot).mapping).write(AtomicPtr::new(ptr::null_mut())) };
+        // SAFETY: The slot was allocated above.
+        unsafe { &raw mut (*slot).inode }
+    }
+
+    /// Free an inode, after the grace period in which path walks may still read a symlink's target.
+    ///
+    /// # Safety
+    ///
+    /// `inode` must come from [`Self::alloc`], and is not used afterwards.
+    pub(super) unsafe extern "C" fn free(inode: *mut bindings::inode) {
+        let slot = Slot::<T>::of(inode);
+        // SAFETY: `alloc` has initialized `data`, and the caller has the only pointer to the slot.
+        unsafe { (&raw mut (*slot).data).drop_in_place() };
+        // SAFETY: The slot comes from a slab, and the superblock may be gone.
+        unsafe { bindings::kfree(slot.cast()) };
+    }
+
+    /// # Safety
+    ///
+    /// `inode` must come from [`Self::alloc`] and have no users.
+    pub(super) unsafe extern "C" fn evict(inode: *mut bindings::inode) {
+        // SAFETY: The caller passes a valid inode.
+        let own = unsafe { &raw mut (*inode).i_data };
+        // SAFETY: The inode has no users, so nothing adds pages to its own address space.
+        unsafe { bindings::truncate_inode_pages_final(own) };
+        // SAFETY: The inode is in a slot.
+        let mapping = unsafe { &(*Slot::<T>::of(inode)).mapping };
+        let mapping = mapping.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !mapping.is_null() {
+            // SAFETY: `INode::set_mapping` stored a box. There are no open files of this inode, and
+            // so no users of the mapping.
+            drop(unsafe { KBox::from_raw(mapping) });
+        }
+        // SAFETY: The inode has no users and no pages.
+        unsafe { bindings::clear_inode(inode) };
+        // SAFETY: The inode is valid.
+        let shared = unsafe { (*inode).i_mapping };
+        if shared != own {
+            // SAFETY: The inode has no users.
+            unsafe { (*inode).i_mapping = own };
+            // SAFETY: An address space has a host.
+            let other = unsafe { (*shared).host };
+            // SAFETY: `set_up` has left this reference to the other inode.
+            unsafe { bindings::iput(other) };
+        }
+    }
+}
