@@ -37,6 +37,8 @@ help:
 	@echo '  make demo           a real Debian root file system, mounted from emulated persistent memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
+	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
+	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make patches KERNEL_TREE=DIR'
 	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
@@ -138,6 +140,10 @@ check: all tests prepare-guest prepare-demo prepare-system prepare-packages
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
+# Cells that are not asked for keep their results.
+matrix: prepare-root
+	buildroot/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
+
 patches:
 	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
 	buildroot/patches --check "$(KERNEL_TREE)" build/patches
@@ -182,5 +188,5 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do buildroot/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug matrix patches shell prepare \
 	format lint lint-format lint-tools lint-module lint-shell lint-c clean distclean
