@@ -77,7 +77,7 @@ runner = $(eval runner := $(shell buildroot/check-kdir "$(KDIR)" || echo failed)
 all: module
 module: check-kdir
 	$(call kbuild,$(runner),$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
-	@$(runner) strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
+	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
 	@test "$(runner)" != failed
