@@ -7,6 +7,7 @@
 #define DAXFS_HELPERS_H
 
 #include <crypto/sha2.h>
+#include <linux/dax.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/srcu.h>
@@ -21,6 +22,12 @@ struct resource;
 struct inode *dax_inode(struct dax_device *dax_dev);
 
 typedef int (*daxfs_resource_visitor)(struct resource *resource, void *arg);
+
+/* In Rust, which cannot name the type of the operation: it has an enum, of which kCFI knows. */
+long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
+			 unsigned long *frame);
+long daxfs_helper_direct_access(struct dax_device *device, pgoff_t page, long count,
+				enum dax_access_mode mode, void **address, unsigned long *frame);
 
 struct kmem_cache *daxfs_helper_inode_cache_create(const char *name, unsigned int size,
 						   unsigned int align, void (*ctor)(void *object));

@@ -51,6 +51,13 @@ impl From<dax::OpenError> for OpenError {
     }
 }
 
+/// What kinds of resources there are to look at.
+enum Resources {
+    Memory,
+    Prefetchable,
+    SoftReserved,
+}
+
 /// Where a range lies, in bytes.
 #[derive(Clone, Copy)]
 struct Range {
@@ -59,26 +66,28 @@ struct Range {
 }
 
 impl Range {
-    /// Returns whether `walk` finds a resource that has all of the range.
-    fn is_within(
-        &self,
-        walk: unsafe extern "C" fn(
-            u64,
-            u64,
-            *mut kernel::ffi::c_void,
-            bindings::daxfs_resource_visitor,
-        ) -> kernel::ffi::c_int,
-    ) -> bool {
+    /// Returns whether a walk of `resources` finds one that has all of the range.
+    fn is_within(&self, resources: Resources) -> bool {
         let last = self.start + (self.size - 1);
         let mut found: Found = None;
+        let argument = ptr::from_mut(&mut found).cast();
+        // Calls by name: kCFI has another type for a C function that takes a function than Rust has.
         // SAFETY: The visitor gets what it expects. Neither outlives the call.
         unsafe {
-            walk(
-                self.start,
-                last,
-                ptr::from_mut(&mut found).cast(),
-                Some(visit),
-            )
+            match resources {
+                Resources::Memory => {
+                    bindings::daxfs_helper_walk_memory(self.start, last, argument, Some(visit))
+                }
+                Resources::Prefetchable => bindings::daxfs_helper_walk_prefetchable(
+                    self.start,
+                    last,
+                    argument,
+                    Some(visit),
+                ),
+                Resources::SoftReserved => {
+                    bindings::walk_soft_reserve_res(self.start, last, argument, Some(visit))
+                }
+            }
         };
         // The walk cuts resources to the range.
         found == Some((self.start, last))
@@ -155,9 +164,8 @@ impl Claim {
         }
         // Memory that the device tree or the firmware keeps from the kernel has no descriptor on arm64. Unlike
         // registers it has struct pages.
-        let kept = cfg!(CONFIG_ARM64)
-            && range.is_within(bindings::daxfs_helper_walk_memory)
-            && range.has_struct_pages();
+        let kept =
+            cfg!(CONFIG_ARM64) && range.is_within(Resources::Memory) && range.has_struct_pages();
         // SAFETY: Adds to the kernel's list of resources, with a constant name.
         let resource = unsafe { bindings::daxfs_helper_claim(start, size) };
         if resource.is_null() {
@@ -186,9 +194,9 @@ impl Claim {
             | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
             bindings::IORES_DESC_NONE => {
                 // Reading a prefetchable region of a device has no side effects.
-                self.0.is_within(bindings::daxfs_helper_walk_prefetchable)
+                self.0.is_within(Resources::Prefetchable)
                     // Reserved for a driver that has not come yet.
-                    || self.0.is_within(bindings::walk_soft_reserve_res)
+                    || self.0.is_within(Resources::SoftReserved)
             }
             _ => false,
         }
@@ -334,7 +342,7 @@ unsafe impl Source for OwnDax {}
 #[allow(clippy::missing_safety_doc)]
 impl OwnDax {
     const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
-        direct_access: Some(Self::direct_access),
+        direct_access: Some(bindings::daxfs_helper_direct_access),
         zero_page_range: Some(Self::zero_page_range),
         // SAFETY: Zero is a valid value of every member: a null function pointer is an absent operation.
         ..unsafe { core::mem::zeroed() }
@@ -353,37 +361,6 @@ impl OwnDax {
         })
     }
 
-    unsafe extern "C" fn direct_access(
-        device: *mut bindings::dax_device,
-        page: usize,
-        count: isize,
-        _mode: bindings::dax_access_mode,
-        address: *mut *mut kernel::ffi::c_void,
-        frame: *mut usize,
-    ) -> isize {
-        // SAFETY: The DAX core calls this on our device while it is alive, with places to fill or null.
-        unsafe {
-            let pages = bindings::dax_get_private(device).cast::<Pages>();
-            if pages.is_null() {
-                return ENXIO.to_errno() as isize;
-            }
-            let Range { start, size } = (*pages).claim.0;
-            let offset = (page as u64) << bindings::DAXFS_PAGE_SHIFT;
-            if offset >= size {
-                return ERANGE.to_errno() as isize;
-            }
-            if !address.is_null() {
-                let base = (*pages).base.as_ptr();
-                *address = base.wrapping_add(offset as usize).cast();
-            }
-            if !frame.is_null() {
-                *frame = ((start + offset) >> bindings::DAXFS_PAGE_SHIFT) as usize;
-            }
-            let left = (size - offset) >> bindings::DAXFS_PAGE_SHIFT;
-            count.min(left as isize)
-        }
-    }
-
     /// Required by the DAX core, never called on a read-only filesystem.
     unsafe extern "C" fn zero_page_range(
         _device: *mut bindings::dax_device,
@@ -391,6 +368,42 @@ impl OwnDax {
         _count: usize,
     ) -> kernel::ffi::c_int {
         EROFS.to_errno()
+    }
+}
+
+/// Serves `direct_access` of our DAX devices, by way of a function in C that has the type that kCFI expects.
+///
+/// # Safety
+///
+/// `device` must be one of ours and alive; `address` and `frame` must be null or valid for writes.
+#[no_mangle]
+unsafe extern "C" fn daxfs_direct_access(
+    device: *mut bindings::dax_device,
+    page: usize,
+    count: isize,
+    address: *mut *mut kernel::ffi::c_void,
+    frame: *mut usize,
+) -> isize {
+    // SAFETY: The DAX core calls this on our device while it is alive, with places to fill or null.
+    unsafe {
+        let pages = bindings::dax_get_private(device).cast::<Pages>();
+        if pages.is_null() {
+            return ENXIO.to_errno() as isize;
+        }
+        let Range { start, size } = (*pages).claim.0;
+        let offset = (page as u64) << bindings::DAXFS_PAGE_SHIFT;
+        if offset >= size {
+            return ERANGE.to_errno() as isize;
+        }
+        if !address.is_null() {
+            let base = (*pages).base.as_ptr();
+            *address = base.wrapping_add(offset as usize).cast();
+        }
+        if !frame.is_null() {
+            *frame = ((start + offset) >> bindings::DAXFS_PAGE_SHIFT) as usize;
+        }
+        let left = (size - offset) >> bindings::DAXFS_PAGE_SHIFT;
+        count.min(left as isize)
     }
 }
 
