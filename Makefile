@@ -2,14 +2,14 @@
 #
 # For people; the kernel's build reads Kbuild instead, also when this directory is fs/daxfs in its tree.
 # Everything that is built lands in build/. What building takes comes from a cached build root, so that
-# a machine needs no compilers of its own; see buildroot/prepare --help.
+# a machine needs no compilers of its own; see environment/prepare --help.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
-RUN := buildroot/run
-# Debian's kernel that everything is for: stock, or a version such as 7.3.4; see buildroot/prepare --help.
+RUN := environment/run
+# Debian's kernel that everything is for: stock, or a version such as 7.3.4; see environment/prepare --help.
 KERNEL = $(or $(DAXFS_KERNEL),stock)
 export DAXFS_KERNEL := $(KERNEL)
 # Its directory. It is read when the kernel is prepared: stock is a link.
@@ -30,13 +30,17 @@ help:
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
 	@echo '  make TARGET KERNEL=NAME'
 	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
-	@echo '                      in backports, such as 7.3.4 (buildroot/prepare --list-kernels), sid or experimental'
+	@echo '                      in backports, such as 7.3.4 (environment/prepare --list-kernels), sid or experimental'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
-	@echo '                      DIR with buildroot/rust-metadata --output DIR'
+	@echo '                      DIR with environment/rust-metadata --output DIR'
 	@echo '  make demo           a real Debian root file system, mounted from emulated persistent memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
+	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
+	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
+	@echo '  make patches KERNEL_TREE=DIR'
+	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
 	@echo
 	@echo '  make module | tools | tests | debug-module      parts of the above'
@@ -63,7 +67,7 @@ define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
 	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) modules
-	@buildroot/check-symbols $(3)/daxfs.ko $(2)
+	@environment/check-symbols $(3)/daxfs.ko $(2)
 endef
 
 ifdef KDIR
@@ -71,13 +75,13 @@ ifdef KDIR
 kdir := $(realpath $(KDIR))
 output := build/kdir$(subst /,-,$(kdir))
 
-# Asked once, and only when it is needed: nothing or buildroot/run, or "failed".
-runner = $(eval runner := $(shell buildroot/check-kdir "$(KDIR)" || echo failed))$(runner)
+# Asked once, and only when it is needed: nothing or environment/run, or "failed".
+runner = $(eval runner := $(shell environment/check-kdir "$(KDIR)" || echo failed))$(runner)
 
 all: module
 module: check-kdir
 	$(call kbuild,$(runner),$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
-	@$(runner) strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
+	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
 	@test "$(runner)" != failed
@@ -99,7 +103,7 @@ debug-module: prepare-debug
 
 # Static, so that they run on any machine and in the guest.
 target := x86_64-unknown-linux-gnu
-cargo := buildroot/cargo
+cargo := environment/cargo
 
 tools: prepare-root
 	@$(call say,building the tools into build/bin)
@@ -151,6 +155,14 @@ check: all tests prepare-guest prepare-demo prepare-system prepare-packages
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
+# Cells that are not asked for keep their results.
+matrix: prepare-root
+	environment/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
+
+patches:
+	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
+	environment/patches --check "$(KERNEL_TREE)" build/patches
+
 shell: all tests prepare-guest
 	qemu/vm shell
 
@@ -158,14 +170,14 @@ shell: all tests prepare-guest
 
 prepare: prepare-all
 prepare-%:
-	@buildroot/prepare $*
+	@environment/prepare $*
 
 # ---- source ---------------------------------------------------------------------------------------
 
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are told by their first line; what they read is checked along with them.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' buildroot qemu tests bench packaging scripts .ci 2>/dev/null)
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests bench packaging scripts .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
@@ -208,8 +220,8 @@ clean:
 	rm -rf build rust-project.json
 
 distclean: clean
-	@echo "The cache is left. Remove it with: for tree in demo system packages; do buildroot/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug shell prepare \
+.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-commits hooks unhooks \
 	rust-analyzer clean distclean

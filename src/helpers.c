@@ -32,6 +32,13 @@
 #define CREATE_RUST_TRACE_POINTS
 #include "trace.h"
 
+long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
+					      enum dax_access_mode mode, void **address,
+					      unsigned long *frame)
+{
+	return daxfs_direct_access(device, page, count, address, frame);
+}
+
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
 						  unsigned int align, slab_flags_t flags,
 						  void (*ctor)(void *object))

@@ -8,6 +8,7 @@
 #define DAXFS_HELPERS_H
 
 #include <crypto/sha2.h>
+#include <linux/dax.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/srcu.h>
@@ -23,6 +24,13 @@ struct resource;
 struct inode *dax_inode(struct dax_device *dax_dev);
 
 /* Inodes and super blocks. */
+/* In src/memory/phys.rs. */
+long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
+			 unsigned long *frame);
+long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
+					      enum dax_access_mode mode, void **address,
+					      unsigned long *frame);
+
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
 						  unsigned int align, slab_flags_t flags,
 						  void (*ctor)(void *object));

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The owner of a dma-buf's pages can do anything with them: udmabuf shares the pages of a memfd,
  * which can be punched, closed, or made of huge pages. Mapped files keep their content, and all

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Wrong directory entries: each is an error of the entry, and of nothing else. No directory is
  * found at two places or within itself. The checksums are made right again, so that only the

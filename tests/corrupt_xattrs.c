@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Wrong extended attributes and access control lists: what can be read is right, and a list that
  * cannot be read grants no access. The checksums are made right again, so that only the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Ways of handing an open file to another process. */
 #define _GNU_SOURCE
 #include <stdint.h>

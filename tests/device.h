@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Devices that lose their driver, and calls that may block for ever. */
 #ifndef DEVICE_H
 #define DEVICE_H

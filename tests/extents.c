@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Where the data of files is: SEEK_DATA, SEEK_HOLE and FIEMAP.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Hand a file from one process to another without a copy: send its descriptor over a socket, and
  * map the same memory on both sides.

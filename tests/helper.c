@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A static program to be run from the file system under test. */
 #include <linux/capability.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What tells mounted images apart: the label, the UUID, and the name of the directory in debugfs.
  *

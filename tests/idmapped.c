@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Idmapped mounts: owners, permissions, access control lists and set-user-ID programs.
  *

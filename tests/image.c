@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Images in memory, for tests that damage them. */
 #define _GNU_SOURCE
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Images in memory, for tests that damage them: the records of format version 1 and the checksums.
  * Little-endian machines only. Documentation/format.rst says what the fields mean.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * io_uring: reads of every form, and mappings of the filesystem as buffers.
  *

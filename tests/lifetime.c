@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Mounts and what keeps them alive: open files, mappings, bind mounts, other filesystems on top.
  *

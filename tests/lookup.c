@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Directories of up to a million names, and such as are made to be slow: names whose hashes are all
  * the same, or lie where no guess expects them. The image is made here, as no tree holds hundreds of

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Loop devices over files of an image, with and without direct I/O, and a filesystem on one of
  * them.

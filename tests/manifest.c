@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Prints one line for each entry below a directory with all that a file system can say about it, so
  * that two trees are equal exactly if their manifests are. Columns, separated by tabs:

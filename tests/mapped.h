@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Mapped files of the image sources.daxfs, and what happens to their memory. */
 #ifndef MAPPED_H
 #define MAPPED_H

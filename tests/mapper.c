@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Read a file, map it, and wait, as a program in each of many containers does. Or print the page
  * frames that another process has of a file.

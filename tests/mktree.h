@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* How mktree makes files: with short relative names, in one directory after the other. */
 #ifndef MKTREE_H
 #define MKTREE_H

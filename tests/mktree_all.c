@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The generated tree: every file type, every permission, and owners, times and sizes from one end
  * of their ranges to the other.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* How mktree makes files. */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Parts of the generated tree: names, symlink targets, and directories of all sizes. */
 #define _GNU_SOURCE
 #include <linux/limits.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A part of the generated tree: extended attributes and access control lists. */
 #define _GNU_SOURCE
 #include <linux/limits.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Whatever prevents a mount is reported: by the errno, in the log of the mount context, and in the
  * kernel's log.

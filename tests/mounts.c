@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Bind mounts of parts of an image, a mount without a path, and mounting in a user namespace.
  *

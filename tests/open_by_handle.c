@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Check that files can be opened by their handles after the caches were dropped. */
 #define _GNU_SOURCE
 #include <err.h>

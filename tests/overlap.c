@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Images whose files share data blocks in ways that the format forbids. The kernel's DAX code
  * would take the pages of one file for pages of another, so the driver must refuse them.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Files of the same content, and packed files, on every memory source. Two files of the same
  * content map the same memory, at once and with entries of either size. A packed file shows nothing

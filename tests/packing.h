@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The files of the image packing.daxfs, and the points about them. */
 #ifndef PACKING_H
 #define PACKING_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The memory of files that share data fails. */
 #define _GNU_SOURCE
 #include <fcntl.h>

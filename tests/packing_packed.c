@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Packed files: they share pages with others, and show nothing of them. */
 #define _GNU_SOURCE
 #include <fcntl.h>

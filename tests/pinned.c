@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * An ordinary user keeps one page of an image in a pipe. Only the removal of the memory waits for
  * the page: unmounting does not, and other users are not held up.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page
  * references.

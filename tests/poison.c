@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A page of memory fails, on every source: loads from mappings of the page get SIGBUS and reads
  * get EIO, now and after the next mount; all other data stays readable. It runs after the others,

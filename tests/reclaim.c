@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Inodes of files that were mapped are reclaimed like all others once they are unused, with
  * everything that the mappings allocated.

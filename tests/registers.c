@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * phys= takes memory only. Ranges where devices have their registers are refused, since a load
  * from there may have any effect. Reserved memory and a device's own memory can be mounted.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Mount memory that is mounted already, or remount it: options that prove something hold then too,
  * and options that cannot be followed are refused.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Unbind the drivers of devices that are mounted. Reads then fail, loads from mappings get SIGBUS,
  * nothing else happens, and the filesystem can be unmounted.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The kinds of memory that an image can be mounted from, and mounting it from each. */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The kinds of memory that an image can be mounted from. */
 #ifndef SOURCE_H
 #define SOURCE_H

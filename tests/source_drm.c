@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Memory for an image: buffers of graphics devices. */
 #define _GNU_SOURCE
 #include <drm/drm.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Make memory of each kind; see make() in source.h. For source.c only. */
 #ifndef SOURCE_MAKE_H
 #define SOURCE_MAKE_H

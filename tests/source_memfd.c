@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Memory for an image: memfds, and the dma-bufs of udmabuf and of the system heap. */
 #define _GNU_SOURCE
 #include <fcntl.h>

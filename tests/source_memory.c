@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What can happen to the memory of a source while files on it are mapped. Each operation mounts the
  * source itself, and leaves it as good as before.

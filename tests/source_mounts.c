@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What can be done with a source apart from using its files: mounting it, again and again. */
 #define _GNU_SOURCE
 #include <fcntl.h>

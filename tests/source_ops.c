@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What can be done with the files on a mounted source. */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Every memory source that this machine has, with everything that can be done with files on it,
  * and everything that can happen to it. With --matrix FILE, write the results as a table for the

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The device mapper offers DAX over pmem devices, but does not report that the devices below are
  * gone, or that its table has changed. Such a device is refused, with a reason.

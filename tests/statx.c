@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * statx: the alignment for direct I/O, the number of the mount, and no birth time.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Many processes use a mount at once, while others drop the caches, mount and unmount. It counts
  * rounds, not time.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and breakpoints in a
  * running program.

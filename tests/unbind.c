@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Unbind a device from its driver while ordinary users take references to its pages as fast as
  * they can, and while it is being mounted. All of them end, and so does the unbinding.

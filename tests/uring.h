@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* As much of io_uring as tests need: one request at a time. */
 #ifndef URING_H
 #define URING_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What several test programs share. */
 #define _GNU_SOURCE
 #include <fcntl.h>

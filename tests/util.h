@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What several test programs share. */
 #ifndef UTIL_H
 #define UTIL_H

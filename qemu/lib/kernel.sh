@@ -20,8 +20,8 @@ image_release() {
 # need FILE WHAT: has the build environment made if it is not there yet.
 need() {
 	[ -e "$1" ] && return
-	"$top/buildroot/prepare" "$2" || die_runner "no $1; 'buildroot/prepare $2' failed"
-	[ -e "$1" ] || die_runner "buildroot/prepare $2 did not make $1"
+	"$top/environment/prepare" "$2" || die_runner "no $1; 'environment/prepare $2' failed"
+	[ -e "$1" ] || die_runner "environment/prepare $2 did not make $1"
 }
 
 select_kernel() {

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # The virtual machine's hardware: each function adds what one option asks for to the array `qemu`.
-# Needs buildroot/lib.sh and lib/tools.sh; the options' values are the caller's (qemu/vm).
+# Needs environment/lib.sh and lib/tools.sh; the options' values are the caller's (qemu/vm).
 
 MIB=$((1 << 20))
 PMEM_ALIGN=$((2 * MIB))		# the kernel maps and the memory hotplug code takes no smaller units

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # What the scripts in this directory share: running programs of the build root, archives, module
-# indexes. Needs buildroot/lib.sh.
+# indexes. Needs environment/lib.sh.
 
 # shellcheck disable=SC2034 # used by the scripts that read this file
 GUEST=$CACHE/guest
@@ -20,7 +20,7 @@ in_root() {
 			return
 		fi
 	done
-	die "no $name in the build root $ROOT; run buildroot/prepare root"
+	die "no $name in the build root $ROOT; run environment/prepare root"
 }
 
 # make_cpio TREE ARCHIVE: everything belongs to root, links to files are followed.

@@ -340,7 +340,7 @@ unsafe impl Owner for OwnDax {}
 
 impl OwnDax {
     const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
-        direct_access: Some(Self::direct_access),
+        direct_access: Some(bindings::dax_operation_direct_access),
         zero_page_range: Some(Self::zero_page_range),
         ..pin_init::zeroed()
     };
@@ -358,41 +358,6 @@ impl OwnDax {
         })
     }
 
-    /// # Safety
-    ///
-    /// `device` must be that of an `OwnDax`, and `address` and `frame` null or valid for writing.
-    unsafe extern "C" fn direct_access(
-        device: *mut bindings::dax_device,
-        page: usize,
-        count: isize,
-        _mode: bindings::dax_access_mode,
-        address: *mut *mut kernel::ffi::c_void,
-        frame: *mut usize,
-    ) -> isize {
-        // SAFETY: The caller passes a valid device.
-        let pages = unsafe { bindings::dax_get_private(device) }.cast::<Pages>();
-        // SAFETY: The private data of a live device is a box that `drop` frees after killing it.
-        let Some(pages) = (unsafe { pages.as_ref() }) else {
-            return ENXIO.to_errno() as isize;
-        };
-        let Range { start, size } = pages.claim.0;
-        let offset = (page as u64) << bindings::PAGE_SHIFT;
-        if offset >= size {
-            return ERANGE.to_errno() as isize;
-        }
-        if !address.is_null() {
-            let at = pages.base.as_ptr().wrapping_add(offset as usize);
-            // SAFETY: The caller passes a place that is valid for writing.
-            unsafe { *address = at.cast() };
-        }
-        if !frame.is_null() {
-            // SAFETY: The caller passes a place that is valid for writing.
-            unsafe { *frame = ((start + offset) >> bindings::PAGE_SHIFT) as usize };
-        }
-        let left = (size - offset) >> bindings::PAGE_SHIFT;
-        count.min(left as isize)
-    }
-
     /// Refuse to write. The DAX core requires this function, but does not call it for a read-only
     /// filesystem.
     ///
@@ -406,6 +371,45 @@ impl OwnDax {
     ) -> kernel::ffi::c_int {
         EROFS.to_errno()
     }
+}
+
+/// Return the number of pages from `page` on, at most `count`, and the address and the frame of the
+/// first one. This is `direct_access` of `struct dax_operations` without the mode. That is an enum,
+/// and kCFI includes it in a type that Rust cannot name, so a shim in C calls this.
+///
+/// # Safety
+///
+/// `device` must be that of an `OwnDax`, and `address` and `frame` null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn daxfs_direct_access(
+    device: *mut bindings::dax_device,
+    page: usize,
+    count: isize,
+    address: *mut *mut kernel::ffi::c_void,
+    frame: *mut usize,
+) -> isize {
+    // SAFETY: The caller passes a valid device.
+    let pages = unsafe { bindings::dax_get_private(device) }.cast::<Pages>();
+    // SAFETY: The private data of a live device is a box that `drop` frees after killing it.
+    let Some(pages) = (unsafe { pages.as_ref() }) else {
+        return ENXIO.to_errno() as isize;
+    };
+    let Range { start, size } = pages.claim.0;
+    let offset = (page as u64) << bindings::PAGE_SHIFT;
+    if offset >= size {
+        return ERANGE.to_errno() as isize;
+    }
+    if !address.is_null() {
+        let at = pages.base.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: The caller passes a place that is valid for writing.
+        unsafe { *address = at.cast() };
+    }
+    if !frame.is_null() {
+        // SAFETY: The caller passes a place that is valid for writing.
+        unsafe { *frame = ((start + offset) >> bindings::PAGE_SHIFT) as usize };
+    }
+    let left = (size - offset) >> bindings::PAGE_SHIFT;
+    count.min(left as isize)
 }
 
 impl Drop for OwnDax {

@@ -100,6 +100,8 @@ impl<T: Operations> VTable<T> {
         read_iter: Some(Self::read_iter),
         open: Some(Self::open),
         mmap_prepare: Some(Self::mmap_prepare),
+        // Without huge pages the kernel has no such function, and mappings need no alignment.
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(bindings::copy_splice_read),
         setlease: Some(bindings::generic_setlease),

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Access control lists in the form of the extended attributes `system.posix_acl_access` and
 //! `system.posix_acl_default`, by the rules of setxattr(2).

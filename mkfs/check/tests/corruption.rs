@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Whatever the bytes of an image say, now or a moment later, the reader and the checker come to an
 //! end, do not panic, and take no more memory than the image is large.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Provokes every problem that the reader knows, one byte range at a time in an image that is valid
 //! otherwise.

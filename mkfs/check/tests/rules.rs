@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Violates every rule that only the checker knows, one byte range at a time in an image that is
 //! valid otherwise.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A progress bar on standard error, if that is a terminal, for operations that take longer than a
 //! second.

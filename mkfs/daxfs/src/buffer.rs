@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Memory for an image: memfds and dma-bufs. Contains `unsafe` for ioctls.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Errors of the program `daxfs`: one line each, with the file, what is wrong, and what to do.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 

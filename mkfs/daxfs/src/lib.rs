@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The programs `daxfs`, `mount.daxfs` and `fsck.daxfs`: show, check, extract, serve, load and
 //! mount images.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `daxfs`, which is also `mount.daxfs` and `fsck.daxfs` when it is called so.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Find and walk files of an image. The image may contain anything: the kernel's reader loads every
 //! record, and a walk visits each directory at most once.

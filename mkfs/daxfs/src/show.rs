@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
 

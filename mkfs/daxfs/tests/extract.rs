@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What was put into an image comes out of it, by both roads; and a road that is cut leaves
 //! nothing.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing
 //! is written outside the directory that an image is unpacked to.

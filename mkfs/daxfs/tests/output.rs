@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Archives and container images, as mkdaxfs reads them and makes images of them. A panic is a bug,
 //! and so are a run that does not end, an image that is not valid, a message of two lines, and a

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Everything that the program `daxfs` does with an image: show, list, dump, check, compare,
 //! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Detects fakeroot(1) and similar programs, which pretend that files have other owners or are
 //! devices.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Reads directories, tar archives, container images and daxfs images into file trees, for
 //! `daxfs-writer`.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A tree that changes between the scan and the copy is an error that names the file, and so is one
 //! that changes in the middle of either; and so is an image that is not what was written.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The bytes of one image are pinned: who changes the format or the order of things must change
 //! them here, and knows that images made before and after differ.

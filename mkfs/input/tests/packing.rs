@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Files of one content are stored once, small files take no more room than they must, and neither
 //! changes what the image holds.

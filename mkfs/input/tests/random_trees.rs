@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Images of random trees have the same files, and do not depend on the order in which the files
 //! were created.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Manual pages and shell completions of all programs, generated from their command lines and their
 //! help.
@@ -78,7 +78,7 @@ pub fn pages() -> io::Result<Vec<File>> {
 
 fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     let mut page =
-        b".\\\" SPDX-License-Identifier: GPL-2.0\n.\\\" Made from the program's own help.\n"
+        b".\\\" SPDX-License-Identifier: GPL-2.0-only\n.\\\" Made from the program's own help.\n"
             .to_vec();
     let title = Man::new(command.clone())
         .title(name.to_uppercase())

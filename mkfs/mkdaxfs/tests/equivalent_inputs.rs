@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The same files give the same image from every kind of input: random trees as directory, tar
 //! archive, layers of a container image, and image.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Sizes of images, and memory use of mkdaxfs: identical files are stored once, small files are
 //! packed on request, and the memory does not depend on the size of files.

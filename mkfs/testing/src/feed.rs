@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Archives and container images out of any bytes at all, and all that is done with them; also for
 //! the fuzz target.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Lists a whole tree, from an image through the reader or from a directory through the system, in
 //! the same terms, so that the two can be compared.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Builds a [`Tree`] from one or more inputs. Files of later inputs replace those of earlier ones.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Gives a file on disk what the image says of it. The order matters: a change of owner takes
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.

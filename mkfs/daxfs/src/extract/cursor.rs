@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A place in a directory tree on disk, reached without a path: no symlink is ever followed, and
 //! directories may be of any depth.

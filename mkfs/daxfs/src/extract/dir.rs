@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Extract to a directory. All files are created in a directory that only the owner can enter. It
 //! becomes the target when it is complete: no existing file is written, and no file remains after a

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Extract to a tar archive: PAX with extended attributes, nanoseconds, sparse files, and numbers
 //! of any size.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Reads tar streams: ustar, pax and GNU tar's, with extensions of other programs.
 

@@ -17,7 +17,7 @@ KERNELS=$CACHE/kernels		# Debian's kernels, one directory each, see use_kernel
 SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
 suite_suffix=${suite_suffix:+-$suite_suffix}
-ROOT=$CACHE/root$suite_suffix	# Debian with compilers, and QEMU in Debian 13's; enter it with buildroot/run
+ROOT=$CACHE/root$suite_suffix	# Debian with compilers, and QEMU in Debian 13's; enter it with environment/run
 APT=$CACHE/apt$suite_suffix	# package lists and archives
 }
 
@@ -31,7 +31,7 @@ APT=$CACHE/apt$suite_suffix	# package lists and archives
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
 	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?)$ ]] ||
-		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.3.4 (buildroot/prepare --list-kernels)"
+		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.3.4 (environment/prepare --list-kernels)"
 	local suffix=''
 	[ "$1" = stock ] || suffix=-$1
 	export DAXFS_KERNEL=$1
