@@ -34,7 +34,7 @@ help:
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with environment/rust-metadata --output DIR'
-	@echo '  make demo           a real Debian root file system, mounted from emulated persistent memory'
+	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
@@ -176,7 +176,7 @@ prepare-%:
 
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
-# Shell scripts are told by their first line; what they read is checked along with them.
+# Shell scripts are recognized by their first line; files that they source are checked too.
 scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests bench packaging scripts .ci 2>/dev/null)
 
 format: prepare-root

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Installing what has been built. Nothing is compiled here, so that this can run as another user than the build.
+# Install what has been built. Nothing is compiled here, so that this can run as another user than the build.
 
 prefix ?= /usr/local
 bindir ?= $(prefix)/bin
@@ -9,16 +9,16 @@ docdir ?= $(prefix)/share/doc/daxfs
 bashdir ?= $(prefix)/share/bash-completion/completions
 zshdir ?= $(prefix)/share/zsh/site-functions
 fishdir ?= $(prefix)/share/fish/vendor_completions.d
-# Where mount(8), fsck(8) and mkfs(8) look for their helpers, whatever the prefix is.
+# The directory where mount(8), fsck(8) and mkfs(8) look for their helpers, with any prefix.
 helperdir ?= /usr/sbin
 udevdir ?= /usr/lib/udev/rules.d
-# Where mkinitramfs(8) looks for what packages want to have in it.
+# The directory where mkinitramfs(8) looks for the hooks of packages.
 initramfsdir ?= /usr/share/initramfs-tools/hooks
 moduledir ?= /usr/lib/modules
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
-# The kernel that the module was built for; asked when it is needed.
+# The kernel that the module was built for. It is read when it is needed.
 module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
@@ -51,7 +51,7 @@ install-doc:
 	install -d $(DESTDIR)$(docdir)
 	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount $(DESTDIR)$(docdir)
 
-# depmod only where the module shall be used, not below DESTDIR.
+# Run depmod only where the module will be used, not below DESTDIR.
 install-module:
 	$(call built,build/daxfs.ko, module)
 	install -d $(DESTDIR)$(moduledir)/$(module_release)/updates

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Wrong directory entries: each is an error of the entry, and of nothing else. No directory is
- * found at two places or within itself. The checksums are made right again, so that only the
- * driver's own checks can refuse it.
+ * found at two places or within itself. The checksums are corrected, so that only the driver's own
+ * checks can refuse it.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * File handles of directories whose records contradict one another: they are stale. The checksums
- * are made right again, so that only the driver's own checks can refuse it.
+ * are corrected, so that only the driver's own checks can refuse it.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Wrong inodes: each is an error of that inode, reported once in a while in the log, and of
- * nothing else. The checksums are made right again, so that only the driver's own checks can
- * refuse it.
+ * nothing else. The checksums are corrected, so that only the driver's own checks can refuse it.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Wrong extended attributes and access control lists: what can be read is right, and a list that
- * cannot be read grants no access. The checksums are made right again, so that only the
- * driver's own checks can refuse it.
+ * cannot be read grants no access. The checksums are corrected, so that only the driver's own
+ * checks can refuse it.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What tells mounted images apart: the label, the UUID, and the name of the directory in debugfs.
+ * What identifies a mounted image: the label, the UUID, and the name of the directory in debugfs.
  *
  * Group: vfs
  */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Directories of up to a million names, and such as are made to be slow: names whose hashes are all
- * the same, or lie where no guess expects them. The image is made here, as no tree holds hundreds of
+ * Look-ups in directories of up to a million names, also with names made to be slow: all with one
+ * hash, or far from where the search guesses. The image is made here, as no tree holds hundreds of
  * thousands of colliding names by chance.
  *
  * Prints what a look-up costs. In a machine whose clock counts instructions (qemu/vm --icount), the

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Which kernel runs in the guest and what it finds when it comes up: the command line, the first stage,
-# the programs and tests, and the payload (daxfs.ko, the command). Needs lib/tools.sh.
+# Find the guest's kernel, and make what it needs to boot: the command line, the first stage, the programs and tests,
+# and the payload (daxfs.ko, the command). Needs lib/tools.sh.
 
 kernel_image=	# what QEMU loads
 kernel_modules=	# its lib/modules/RELEASE; empty when everything is built in
 release=	# its name, as uname -r says
 
-# The release is written in the image itself (Documentation/arch/x86/boot.rst: offset 0x20e).
+# Print the release that is stored in a kernel image (Documentation/arch/x86/boot.rst: offset 0x20e).
 image_release() {
 	perl -e 'open my $f, "<:raw", $ARGV[0] or exit 1;
 		read $f, my $head, 65536 or exit 1;
@@ -17,7 +17,7 @@ image_release() {
 		print((split m{[ \0]}, substr $head, $at, 128)[0])' "$1"
 }
 
-# need FILE WHAT: has the build environment made if it is not there yet.
+# need FILE WHAT: prepare the part WHAT of the build environment if FILE does not exist.
 need() {
 	[ -e "$1" ] && return
 	"$top/environment/prepare" "$2" || die_runner "no $1; 'environment/prepare $2' failed"
@@ -54,7 +54,7 @@ select_kernel() {
 	esac
 }
 
-# The guest's file systems, made now if they are missing or older than what they are made from.
+# Make the guest's filesystems if they are missing or older than what they are made from.
 prepare_guest() {
 	boot=$GUEST/boot-builtin.cpio
 	disks=("$GUEST/userland.erofs")
@@ -67,11 +67,11 @@ prepare_guest() {
 	disks+=("$top/build/guest/programs.erofs")
 }
 
-# What is in build/bin and build/tests comes on a disk of its own: with the payload it would be copied four times
-# before the guest has it. The disk is made again when anything in there has changed.
+# Make a disk of build/bin and build/tests. In the payload they would be copied four times before the guest has them.
+# The disk is made again when a file in these directories has changed.
 prepare_programs() (
 	image=$top/build/guest/programs.erofs tree=$top/build/guest/programs.tmp
-	programs=(find bin tests ! -type d ! -name '*.o') # what compilers leave among programs stays out
+	programs=(find bin tests ! -type d ! -name '*.o') # omit object files
 	mkdir -p "$top/build"/{bin,tests,guest} && cd "$top/build" || exit
 	key=$("${programs[@]}" -printf '%p %s %T@ %m %l\n' | LC_ALL=C sort)
 	exec {lock}>"$image.lock" && flock "$lock" || exit
@@ -83,9 +83,8 @@ prepare_programs() (
 
 # ---- the payload ----------------------------------------------------------------------------------
 
-# daxfs.ko among the kernel's modules, with indexes that know it, so that modprobe and mount find it.
-# depmod over all modules takes seconds; what it says depends only on the module's own description,
-# so its output is kept for each of these.
+# Add daxfs.ko to the kernel's modules, with new indexes, so that modprobe and mount find it. depmod over all modules
+# takes seconds. Its output depends only on the module's description, so it is kept for each description.
 place_module() {
 	local tree=$1/usr/lib/modules/$release key index description
 	mkdir -p "$tree/extra"
@@ -122,7 +121,7 @@ make_index() {
 	rm -rf "$work"
 }
 
-# Links are enough here: the archive takes the files that they lead to.
+# Links are enough here: the archive contains the files that they point to.
 make_payload() {
 	local tree=$scratch/tree root=$scratch/tree/payload
 	mkdir -p "$root"/{etc/daxfs-vm,usr/local/{bin,sbin},opt/daxfs}
@@ -137,7 +136,7 @@ make_payload() {
 	rm -rf "$tree" "$scratch/payload.cpio"
 }
 
-# Read by guest-init as shell text.
+# Print the configuration, which guest-init reads as shell text.
 write_config() {
 	local modules=()
 	if [ -n "$kernel_modules" ]; then
@@ -161,9 +160,9 @@ write_config() {
 
 # ---- the kernel's command line --------------------------------------------------------------------
 
-# A kernel that is in trouble stops at once (and so ends QEMU) instead of running into the time limit,
-# and says what every processor was doing. Emulation on a busy machine is slow: its watchdogs must not
-# take that for a hang. The rest saves time at boot.
+# Print the kernel's command line. After a failure the kernel stops at once (which ends QEMU), rather than at the time
+# limit, and prints what each processor was doing. Emulation on a busy machine is slow, so the watchdogs wait longer.
+# The other options save time at boot.
 kernel_arguments() {
 	local words=(
 		console=ttyS0,115200 oops=panic panic=-1 unknown_nmi_panic panic_print=0xc0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What in a kernel's log means that a test has failed, whatever its exit status says.
+# Find messages in a kernel's log that make a test fail, whatever its exit status is.
 
 # At the start of a message, after the time stamp and perhaps the printing task or processor.
 COMPLAINT_START='(WARNING: |BUG[ :]|Oops|kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
@@ -14,18 +14,18 @@ kernel_complained() {
 	grep -q -a -E "$COMPLAINT" "$1"
 }
 
-# Registers and code bytes tell little to whoever reads on a screen; they are in the kept log.
+# Omit registers and code bytes on the screen. The kept log has them.
 readable() {
 	grep -a -v -E '^[^a-zA-Z]*((R[A-Z0-9]{2}|CS|FS|CR[02]|DR[0-9]|PKRU): |Code: |Modules linked in: )' | cut -c 1-160
 }
 
-# The complaints with what follows each (a call trace), as much as one wants to read.
+# Print the complaints, each with the lines that follow it (a call trace), up to 100 lines.
 print_complaints() {
 	grep -a -E -A 45 "$COMPLAINT" "$1" | readable | head -n 100
 }
 
-# After a time limit: complaints before it, what came last, and what processors and blocked tasks were
-# at when vm asked.
+# Print the log after a time limit: the complaints before it, the last lines, and the state of processors and blocked
+# tasks that vm asked for.
 print_hang() {
 	local asked='NMI received for unknown reason'
 	sed "/$asked/,\$d" "$1" | print_complaints /dev/stdin

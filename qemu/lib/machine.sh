@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# The virtual machine's hardware: each function adds what one option asks for to the array `qemu`.
-# Needs environment/lib.sh and lib/tools.sh; the options' values are the caller's (qemu/vm).
+# The virtual machine's hardware: each function adds the arguments for one option to the array `qemu`.
+# Needs environment/lib.sh and lib/tools.sh. The caller, qemu/vm, sets the variables that hold the options' values.
 
 MIB=$((1 << 20))
-PMEM_ALIGN=$((2 * MIB))		# the kernel maps and the memory hotplug code takes no smaller units
-CXL_ALIGN=$((256 * MIB))		# as the CXL specification has it
+PMEM_ALIGN=$((2 * MIB))		# the smallest unit of the kernel's mappings and of memory hotplug
+CXL_ALIGN=$((256 * MIB))		# required by the CXL specification
 
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
@@ -19,15 +19,15 @@ round_up() {
 	echo $((($1 + $2 - 1) / $2 * $2))
 }
 
-# In QEMU's options a comma ends a value; two are one.
+# Escape a value for QEMU's options: a comma ends a value, two commas mean one.
 quote() {
 	printf '%s' "${1//,/,,}"
 }
 
 # ---- processor and memory -------------------------------------------------------------------------
 
-# KVM counts only if a guest really runs: a nested or broken one may open /dev/kvm and then hang.
-# The trial's outcome holds until the machine is booted again.
+# Check that a guest runs with KVM: a nested or broken KVM may open /dev/kvm and then hang. The result is kept until
+# this machine boots again.
 kvm_works() {
 	local verdict id
 	grep -q -E -m 1 '^flags.* (vmx|svm)( |$)' /proc/cpuinfo && [ -w /dev/kvm ] && [ -r /dev/kvm ] || return 1
@@ -47,19 +47,17 @@ kvm_works() {
 add_processor() {
 	local accel=${DAXFS_VM_ACCEL-} model=max,la57=off
 	if [ "$icount" = 1 ]; then
-		# Time is the number of instructions: figures repeat on any machine, however busy.
+		# Time is the number of instructions, so that figures are the same on any machine, however busy.
 		qemu+=(-accel tcg,thread=single -icount shift=0,sleep=off)
 	elif [ "$accel" = kvm ] || { [ -z "$accel" ] && kvm_works; }; then
 		qemu+=(-accel kvm)
 	else
 		qemu+=(-accel tcg,thread=multi,tb-size=512)
-		# Emulated, instructions that copy or fill byte by byte are the slowest way to do it. Who is not told
-		# that they are fast takes another.
+		# Emulation is slowest at byte-wise string instructions. Without these flags, the kernel uses others.
 		model+=,erms=off,fsrm=off,fsrs=off
 	fi
 	# Five-level page tables only make each emulated page walk longer.
-	# The kernel takes CXL memory into use only where it can invalidate all caches; under a hypervisor it
-	# believes that it cannot.
+	# The kernel uses CXL memory only if it can invalidate all caches. Under a hypervisor it assumes that it cannot.
 	qemu+=(-cpu "$model$([ $((${#cxls[@]} + ${#cxl_pmems[@]})) = 0 ] || echo ,hypervisor=off)" -smp "$cpus")
 }
 
@@ -69,9 +67,8 @@ add_memory() {
 
 # ---- memory that holds an image -------------------------------------------------------------------
 
-# add_backend FILE SIZE DEVICE: FILE's bytes as memory behind DEVICE, whose last option wants a backend's
-# name. What the guest writes stays in this machine: the file is mapped privately and opened only for
-# reading; unless it is to be shared.
+# add_backend FILE SIZE DEVICE: add FILE's bytes as memory of DEVICE, whose last option takes the name of a backend.
+# Unless images are shared, FILE is opened for reading and mapped privately, so what the guest writes does not reach it.
 add_backend() {
 	local id=image$backends how=share=off,readonly=on,rom=off
 	[ "$shared" = 0 ] || how=share=on
@@ -81,8 +78,8 @@ add_backend() {
 	hotplug=$((hotplug + $2 + (1 << 30)))
 }
 
-# padded IMAGE SIZE: IMAGE itself if it is a multiple of SIZE bytes, or a private copy that is; the name
-# in `file`, the length in `total`.
+# padded IMAGE SIZE: set `file` to IMAGE if its length is a multiple of SIZE bytes, otherwise to a private copy that is
+# padded to one. Set `total` to the length.
 padded() {
 	local size
 	size=$(image_size "$1") || exit
@@ -103,8 +100,8 @@ image_size() {
 	echo "$size"
 }
 
-# An NVDIMM needs an info block in front of the image to come up DAX-capable: a private file of
-# both, with the image at 2 MiB.
+# An NVDIMM is DAX-capable only with an info block before the image. Make a private file of both, with the image at
+# 2 MiB.
 add_nvdimm() {
 	local image=$1 file=$scratch/nvdimm$devices size total
 	size=$(image_size "$image") || exit
@@ -139,8 +136,8 @@ add_cxl() {
 	add_cxl_memory "$file" "$total" ram volatile-memdev
 }
 
-# Persistent memory is given a namespace in the guest: an info block of its own in front of the image, which
-# starts at 2 MiB as on an NVDIMM. The record of that is kept in the device's label area.
+# Persistent memory is given a namespace in the guest: an info block before the image, which
+# starts at 2 MiB as on an NVDIMM. The namespace is recorded in the device's label area.
 add_cxl_pmem() {
 	local n=${#cxl_kinds[@]} file=$scratch/cxl${#cxl_kinds[@]} size total
 	size=$(image_size "$1") || exit
@@ -152,9 +149,8 @@ add_cxl_pmem() {
 	add_cxl_memory "$file" "$total" pmem "lsa=labels$n,persistent-memdev"
 }
 
-# add_cxl_memory FILE SIZE KIND OPTION: a CXL memory expander below a host bridge and a window of addresses of
-# its own, so that each region can have the first decoder everywhere. The serial number tells the guest which
-# image it is.
+# add_cxl_memory FILE SIZE KIND OPTION: add a CXL memory expander with its own host bridge and address window, so that
+# each region can use the first decoder everywhere. The serial number tells the guest which image it is.
 add_cxl_memory() {
 	local n=${#cxl_kinds[@]}
 	cxl_windows+=,cxl-fmw.$n.targets.0=cxl$n,cxl-fmw.$n.size=$2
@@ -164,14 +160,14 @@ add_cxl_memory() {
 	cxl_kinds+=("$3")
 }
 
-# The windows are a list, which has to be given as a whole.
+# Add the windows. QEMU takes the whole list in one option.
 add_cxl_windows() {
 	qemu+=(-machine "cxl=on$cxl_windows")
 }
 
-# Memory that no table describes to the guest as its own: a memory module that the firmware does not
-# report and the kernel is told not to ask about, at an address that we give it. It goes behind all other
-# modules, which QEMU places, and away from what the firmware reserves just below 4 GiB.
+# Add memory that no table describes to the guest: a memory module that the firmware does not report and that the kernel
+# is configured to ignore. Its address is after all other modules, which QEMU places, and outside the range that the
+# firmware reserves just below 4 GiB.
 add_reserved() {
 	local file total above=0
 	# As QEMU lays out a q35 machine.
@@ -194,8 +190,8 @@ add_pci() {
 	add_backend "$file" "$total" ivshmem-plain,memdev
 }
 
-# vgem needs no hardware; qxl has memory of its own. No console is drawn on them: on a busy machine that only makes the
-# kernel warn of pictures that come late.
+# Add graphics devices: vgem needs no hardware, qxl has its own memory. No console is drawn on them, because on a busy
+# machine the kernel would only warn of late frames.
 add_drm() {
 	kernel_extra+=(drm_kms_helper.fbdev_emulation=0)
 	qemu+=(-device virtio-gpu-pci -device qxl,ram_size_mb=512)
@@ -203,7 +199,7 @@ add_drm() {
 
 # ---- everything else ------------------------------------------------------------------------------
 
-# A directory of this machine, readable and writable in the guest.
+# Add a directory of this machine, readable and writable in the guest.
 add_share() {
 	local tag=share$1 directory=$2
 	[ -d "$directory" ] || die_runner "--share $directory: no such directory"
@@ -220,8 +216,8 @@ add_disk() {
 	)
 }
 
-# The kernel's console goes to the log; the command's output, its status and the monitor each have
-# a named pipe in the scratch directory.
+# Connect the kernel's console to the log, and the command's output, its status and the monitor to one named pipe each
+# in the scratch directory.
 add_channels() {
 	qemu+=(
 		-serial "file:$(quote "$console")"
@@ -237,7 +233,7 @@ add_channels() {
 	fi
 }
 
-# The frame: nothing that is not asked for, no window, no network, a guest's restart ends it.
+# Start QEMU's command line: no default devices, no window, no network; a restart of the guest ends QEMU.
 add_base() {
 	export QEMU_MODULE_DIR=$ROOT/usr/lib/x86_64-linux-gnu/qemu
 	qemu+=(

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What the scripts in this directory share: running programs of the build root, archives, module
+# Functions that the scripts in this directory share: run programs of the build root, make archives and module
 # indexes. Needs environment/lib.sh.
 
 # shellcheck disable=SC2034 # used by the scripts that read this file
 GUEST=$CACHE/guest
 
-# A program of the build root is started through the root's own loader: no namespaces are needed, the
-# process is our own child (so that it can be killed by its number) and sees the host's files.
+# Start programs of the build root through the root's own loader. This needs no namespaces, and the process is a child
+# of the script, so that it can be killed by its number, and sees the host's files.
 IN_ROOT=("$ROOT/usr/lib64/ld-linux-x86-64.so.2" --library-path "$ROOT/usr/lib/x86_64-linux-gnu")
 
 in_root() {
@@ -23,12 +23,12 @@ in_root() {
 	die "no $name in the build root $ROOT; run environment/prepare root"
 }
 
-# make_cpio TREE ARCHIVE: everything belongs to root, links to files are followed.
+# make_cpio TREE ARCHIVE: make an archive whose files belong to root. Links to files are followed.
 make_cpio() {
 	(cd "$1" && find -L . -mindepth 1 | LC_ALL=C sort | in_root cpio -o -L -H newc -R 0:0 --quiet) >"$2"
 }
 
-# run_depmod TREE RELEASE, on a TREE with usr/lib/modules/RELEASE. depmod looks in lib/modules.
+# run_depmod TREE RELEASE: run depmod on a TREE with usr/lib/modules/RELEASE. depmod looks in lib/modules.
 run_depmod() {
 	local modules=$1/usr/lib/modules/$2 file
 	[ -e "$1/lib" ] || ln -s usr/lib "$1/lib"

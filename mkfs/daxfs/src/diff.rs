@@ -50,7 +50,7 @@ pub trait Side {
     ///
     /// # Errors
     ///
-    /// Why it cannot be read; so for all of these.
+    /// An error if the tree cannot be read. The same holds for all methods.
     fn root(&self) -> Result<Self::File>;
     /// Return the facts about `file`.
     fn facts(&self, file: &Self::File) -> Facts;
@@ -144,11 +144,11 @@ pub struct Ignore {
     pub links: bool,
 }
 
-/// Compare two trees, and write a line for each difference. Return whether there is one.
+/// Compare two trees, and write a line for each difference. Return true if they differ.
 ///
 /// # Errors
 ///
-/// That one cannot be read, or the output not be written.
+/// If a tree cannot be read or the output cannot be written.
 pub fn diff<A: Side, B: Side>(
     a: &A,
     b: &B,

@@ -40,7 +40,7 @@ pub struct Options<'a> {
 ///
 /// # Errors
 ///
-/// That it cannot be read or mounted.
+/// If the image is damaged, cannot be read or cannot be mounted.
 pub fn serve(options: &Options<'_>) -> Result<()> {
     let image = Opened::open(options.image)?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
@@ -110,7 +110,7 @@ fn tell_parent() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// That no process can be started. What it fails with, it says itself.
+/// If the process cannot be started. The process reports its own errors.
 pub fn in_background(image: &Path, dir: &Path, words: &[String]) -> Result<ExitCode> {
     let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
     if !words.is_empty() {

@@ -29,7 +29,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// If `/proc/self/mem` cannot be opened or `device` cannot be mapped.
     pub fn new(device: &File, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let memory = File::open("/proc/self/mem")?;

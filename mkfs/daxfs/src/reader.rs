@@ -74,7 +74,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// If the image is damaged or cannot be read.
     pub fn root(&self) -> Result<Inode> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
@@ -155,7 +155,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// What is wrong with one of them.
+    /// If the image is damaged or cannot be read.
     pub fn children(&self, directory: &Directory, path: &[u8]) -> Result<Vec<Child>> {
         let mut children = Vec::new();
         let mut entries = self.image.list(directory, 0);
@@ -188,7 +188,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the image, or what `visit` fails with.
+    /// If the image is damaged or cannot be read, or if `visit` fails.
     pub fn walk(&self, start: &Inode, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         let mut path = path.to_vec();
         let first = Child {
@@ -231,7 +231,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// What is wrong with them.
+    /// If the image is damaged or cannot be read.
     pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<Xattr>> {
         let read = || {
             let mut all: Vec<Xattr> = Vec::new();
@@ -266,7 +266,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// If the image is damaged or cannot be read.
     pub fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
         let Content::Symlink { target, length } = inode.content else {
             return Ok(Vec::new());
@@ -301,7 +301,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// # Errors
     ///
-    /// That the image cannot be read, or what `sink` fails with.
+    /// If the image is damaged or cannot be read, or if `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,

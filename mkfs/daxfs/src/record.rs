@@ -63,7 +63,7 @@ struct File<'a> {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// If the image is damaged or cannot be read.
 pub fn file<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],

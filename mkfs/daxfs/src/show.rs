@@ -27,7 +27,7 @@ pub enum Form {
 ///
 /// # Errors
 ///
-/// That the image cannot be read, or the output not be written.
+/// If the image is damaged or cannot be read, or if the output cannot be written.
 pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write) -> Result<()> {
     let superblock = reader.image.superblock();
     match form {
@@ -314,7 +314,7 @@ pub fn stat<S: Storage>(
 ///
 /// # Errors
 ///
-/// What is wrong with the image, or that the output cannot be written.
+/// If the image is damaged or cannot be read, or if the output cannot be written.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
     let header = serde_json::to_string(&Header::new(reader)?)?;
     let root = reader.root()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What was put into an image comes out of it, by both roads; and a road that is cut leaves
-//! nothing.
+//! Extracting an image, to a directory or to a tar archive, restores the tree; an interrupted
+//! extraction leaves nothing.
 
 use crate::support::{fail, run, succeed, tree, DAXFS};
 use daxfs_testing::{assert_same, image_of, listing, scratch, spec};
@@ -286,7 +286,7 @@ fn targets() {
         names
     };
     assert_eq!(names(scratch.path()), ["image", "part", "source", "target"]);
-    // Who is not root could not remove it otherwise.
+    // A user who is not root could not remove them otherwise.
     for dir in ["source/dir", "target/dir", "part"] {
         let dir = scratch.path().join(dir);
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -398,7 +398,7 @@ fn full_disk_and_closed_pipe() {
         said,
         "daxfs: standard output: cannot write: No space left on device; free some space\n"
     );
-    // Who has seen enough stops it without a word.
+    // A reader that has seen enough stops it without a message.
     for arguments in [vec!["extract", "--tar"], vec!["cat"]] {
         let last = if arguments[0] == "cat" { "/file" } else { "-" };
         let mut child = Command::new(DAXFS)

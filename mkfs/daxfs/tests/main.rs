@@ -3,8 +3,8 @@
 //! All integration tests of this crate in one program.
 
 mod cli;
+mod damaged_images;
 mod extract;
-mod hostile;
 mod output;
 mod support;
 

@@ -149,7 +149,7 @@ fn small_files_fill_the_gaps() {
     assert!(inodes.iter().all(|inode| !inode.packed));
 }
 
-/// Nothing but small files: they stand side by side.
+/// Small files only: they are adjacent.
 #[test]
 fn small_files_alone() {
     let tree = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ fn small_files_alone() {
     assert!(superblock.incompat == 0 && inodes.iter().all(|inode| !inode.packed));
 }
 
-/// Files that are so small that those which several threads copy stand in one block.
+/// Tiny files that several threads copy share one block.
 #[test]
 fn tiny_files_of_all_threads() {
     let tree = tempfile::tempdir().unwrap();

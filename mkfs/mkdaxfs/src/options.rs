@@ -33,7 +33,7 @@ Inputs:
   PATH                A directory, a tar archive or a daxfs image, recognized by
                       its content. - is an archive or an image on standard
                       input.
-  dir:PATH            A directory, with the file systems mounted below it unless
+  dir:PATH            A directory, with the filesystems mounted below it unless
                       --one-file-system is given. Only hard links inside the
                       directory are counted as links.
   tar:PATH            A tar archive of any format (GNU, pax, ustar and older),
@@ -129,7 +129,7 @@ Examples:
   mkdaxfs --all-root --exclude '*.o' tree tree.daxfs
   mkdaxfs --block-size 65536 tree arm64.daxfs";
 
-/// Make a daxfs image: a read-only file system for memory
+/// Make a daxfs image: a read-only filesystem for memory
 ///
 /// The image contains all files of the inputs: regular files, directories, symbolic and hard links,
 /// devices, FIFOs and sockets, with owner, mode, modification time and extended attributes. The
@@ -152,11 +152,11 @@ pub struct Args {
     /// File or device to write the image to; - for standard output
     pub image: PathBuf,
 
-    /// Name of the file system, up to 64 bytes of UTF-8
+    /// Name of the filesystem, up to 64 bytes of UTF-8
     #[arg(long, short = 'L', value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = label)]
     pub label: String,
 
-    /// UUID of the file system [default: derived from the content]
+    /// UUID of the filesystem [default: derived from the content]
     ///
     /// It depends on the content and on the other options.
     #[arg(long, short = 'U')]
@@ -218,7 +218,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Content")]
     pub exclude_from: Vec<PathBuf>,
 
-    /// Leave mount points empty: do not descend into other file systems
+    /// Leave mount points empty: do not descend into other filesystems
     #[arg(long, short = 'x', help_heading = "Content")]
     pub one_file_system: bool,
 

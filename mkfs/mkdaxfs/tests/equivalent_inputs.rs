@@ -102,14 +102,14 @@ proptest! {
         let layers: Vec<_> = [&below, &marked, &tar].iter().map(|tar| layout.layer(tar, program)).collect();
         layout.index(&[layout.manifest(&layers)]);
 
-        let roads: [Vec<Input>; 4] = [
+        let inputs: [Vec<Input>; 4] = [
             vec![Input::Tar(tar.clone())],
             vec![Input::Oci(layout.0.clone())],
             vec![Input::Image(first)],
             vec![Input::Tar(tar.clone()), Input::Directory(source.clone()), Input::Tar(tar.clone())],
         ];
-        for road in roads {
-            same(&image(&road, &out), &expected, scratch.path(), &road);
+        for input in inputs {
+            same(&image(&input, &out), &expected, scratch.path(), &input);
         }
 
         // One over the other is the same for every kind.

@@ -124,7 +124,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         }
     }
 
-    /// Count the link that `entry` is, and sees to the directory that it may lead to.
+    /// Count the link of `entry`, and visit the directory that it names.
     fn enter(
         &mut self,
         directory: &Directory,

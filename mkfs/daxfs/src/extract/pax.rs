@@ -62,7 +62,7 @@ pub struct Member<'a> {
 ///
 /// # Errors
 ///
-/// What `out` says.
+/// If `out` cannot be written.
 pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(member.kind);
@@ -127,7 +127,7 @@ fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// What `out` says.
+/// If `out` cannot be written.
 pub fn pad(out: &mut dyn Write, length: u64) -> io::Result<()> {
     let rest = (BLOCK as u64 - length % BLOCK as u64) % BLOCK as u64;
     out.write_all(&[0; BLOCK][..rest as usize])

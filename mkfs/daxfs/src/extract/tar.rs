@@ -28,7 +28,8 @@ const RECORD: u64 = 20 * BLOCK as u64;
 ///
 /// # Errors
 ///
-/// What is wrong with the image, or what `out` says, through `failed`.
+/// If the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts the
+/// error of `out`.
 pub fn to_tar<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,

@@ -21,7 +21,7 @@ impl Mounted {
     ///
     /// # Errors
     ///
-    /// That `path` cannot be examined.
+    /// If `path` cannot be examined.
     pub fn new(path: PathBuf) -> io::Result<Self> {
         let id = mount_id(&path)?;
         Ok(Mounted { path, id })
@@ -31,7 +31,7 @@ impl Mounted {
     ///
     /// # Errors
     ///
-    /// That it is in use, or that something else is mounted over it.
+    /// If it is in use, or if something else is mounted over it.
     pub fn unmount(&self) -> io::Result<()> {
         if mount_id(&self.path)? != self.id {
             return Err(Errno::BUSY.into());
