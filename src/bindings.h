@@ -67,7 +67,7 @@ static const int DAXFS_ENODATA = ENODATA;
 static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
 static const int DAXFS_ESTALE = ESTALE;
 
-/* Filesystem types, super blocks and mounts. */
+/* Filesystem types, superblocks and mounts. */
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
@@ -91,7 +91,13 @@ static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
 static const umode_t DAXFS_S_IFDIR = S_IFDIR;
 static const umode_t DAXFS_S_IFREG = S_IFREG;
+static const u8 DAXFS_DT_FIFO = DT_FIFO;
+static const u8 DAXFS_DT_CHR = DT_CHR;
 static const u8 DAXFS_DT_DIR = DT_DIR;
+static const u8 DAXFS_DT_BLK = DT_BLK;
+static const u8 DAXFS_DT_REG = DT_REG;
+static const u8 DAXFS_DT_LNK = DT_LNK;
+static const u8 DAXFS_DT_SOCK = DT_SOCK;
 static const size_t DAXFS_NAME_MAX = NAME_MAX;
 static const int DAXFS_O_RDONLY = O_RDONLY;
 static const int DAXFS_O_LARGEFILE = O_LARGEFILE;

@@ -8,7 +8,7 @@ use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Object};
 use crate::mount::{report, DaxFs};
 use crate::support::Errno;
-use crate::vfs::{DirOperations, Emitter, INode, INodeRef, DT_DIR};
+use crate::vfs::{self, DirOperations, Emitter, INode, INodeRef};
 use kernel::prelude::*;
 
 /// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.
@@ -23,6 +23,20 @@ pub(crate) fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
     match &inode.data().object {
         Object::Directory(directory) => Ok(directory),
         _ => Err(ENOTDIR),
+    }
+}
+
+/// Return the VFS's value for a file type.
+#[inline]
+fn d_type(file_type: FileType) -> vfs::FileType {
+    match file_type {
+        FileType::Fifo => vfs::FileType::Fifo,
+        FileType::CharDevice => vfs::FileType::CharDevice,
+        FileType::Directory => vfs::FileType::Directory,
+        FileType::BlockDevice => vfs::FileType::BlockDevice,
+        FileType::Regular => vfs::FileType::Regular,
+        FileType::Symlink => vfs::FileType::Symlink,
+        FileType::Socket => vfs::FileType::Socket,
     }
 }
 
@@ -51,10 +65,12 @@ impl DirOperations for DaxFs {
 
     fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result {
         let directory = directory(dir)?;
-        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), DT_DIR) {
+        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), vfs::FileType::Directory) {
             return Ok(());
         }
-        if emitter.position() == 1 && !emitter.emit(b"..", directory.parent.into(), DT_DIR) {
+        if emitter.position() == 1
+            && !emitter.emit(b"..", directory.parent.into(), vfs::FileType::Directory)
+        {
             return Ok(());
         }
 
@@ -69,8 +85,7 @@ impl DirOperations for DaxFs {
         let mut listing = image.list(directory, start);
         while let Some(next) = listing.next() {
             let (entry, name) = next.map_err(refuse)?;
-            // The image has the same numbers as `d_type`.
-            if !emitter.emit(name, entry.ino.into(), entry.file_type as u8) {
+            if !emitter.emit(name, entry.ino.into(), d_type(entry.file_type)) {
                 break;
             }
         }

@@ -5,24 +5,13 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, Memory, Problem};
-use crate::inode::Object;
+use crate::inode::{FileData, Object};
 use crate::memory::MappedExtent;
 use crate::mount::{report, DaxFs};
 use crate::support::trace;
 use crate::usage::Event;
 use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome};
 use kernel::{iov::IovIterDest, page::PAGE_SHIFT, prelude::*};
-
-/// The data of a regular file.
-pub(crate) struct FileData {
-    /// Offset of the first byte in the image.
-    pub(crate) data: u64,
-    /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
-    /// multiple of the page size. They reach to the end of the file, or to its last page.
-    pub(crate) mappable: u64,
-    /// Number of the inode whose data it is. Other files may share them.
-    pub(crate) owner: u32,
-}
 
 #[inline]
 fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {

@@ -23,14 +23,14 @@ struct resource;
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
 
-/* Inodes and super blocks. */
-/* In src/memory/phys.rs. */
+/* The operation of a DAX device that src/memory/phys.rs implements. */
 long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
 			 unsigned long *frame);
 long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
 					      enum dax_access_mode mode, void **address,
 					      unsigned long *frame);
 
+/* Inodes and superblocks. */
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
 						  unsigned int align, slab_flags_t flags,
 						  void (*ctor)(void *object));

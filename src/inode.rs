@@ -4,7 +4,6 @@
 
 #![deny(unsafe_code)]
 
-use crate::file::FileData;
 use crate::image::{Content, Directory, Image, Inode};
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};
@@ -30,6 +29,17 @@ pub(crate) enum Object {
     Symlink(KVec<u8>),
     /// A device, FIFO or socket.
     Special,
+}
+
+/// The data of a regular file.
+pub(crate) struct FileData {
+    /// Offset of the first byte in the image.
+    pub(crate) data: u64,
+    /// Number of bytes, from the first on, in pages that hold nothing else and so can be mapped: a
+    /// multiple of the page size. They reach to the end of the file, or to its last page.
+    pub(crate) mappable: u64,
+    /// Number of the inode whose data it is. Other files may share them.
+    pub(crate) owner: u32,
 }
 
 /// Return the inode `ino`, from the inode cache or from `image`.

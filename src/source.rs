@@ -150,7 +150,7 @@ fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context)
             "address and size must be multiples of the page size, and not 0",
             EINVAL,
         ),
-        phys::OpenError::Overflow => ("the range ends behind the last address", EINVAL),
+        phys::OpenError::Overflow => ("the range ends after the last address", EINVAL),
         phys::OpenError::SystemRam => (
             "the range is System RAM; reserve it at boot, with memmap=SIZE$ADDRESS",
             EBUSY,

@@ -301,13 +301,13 @@ static void wrong_ranges(void)
 	refuse_mount(with_range(0x100000000, 0x200001), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0xfffffffffffff000, 0x2000), EINVAL,
-		     "behind the last address");
+		     "after the last address");
 	refuse_mount(with_range(0xfffffffffffff000, 0x1000), EINVAL,
-		     "behind the last address");
+		     "after the last address");
 	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL,
-		     "behind the last address");
+		     "after the last address");
 	refuse_mount(with_range(0x100000000, 0xfffffffffffff000), EINVAL,
-		     "behind the last address");
+		     "after the last address");
 }
 
 static void system_ram(void)

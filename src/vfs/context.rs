@@ -376,7 +376,9 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The context is valid.
             let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
             if cleared & bindings::SB_RDONLY as u32 != 0 {
-                context.error(fmt!("cannot remount read-write: images are read-only"));
+                context.error(fmt!(
+                    "cannot remount read-write: the filesystem is read-only"
+                ));
                 return Err(EROFS);
             }
             // SAFETY: The VFS sets the root of the superblock, which the context keeps.

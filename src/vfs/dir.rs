@@ -28,8 +28,25 @@ pub(crate) trait DirOperations: FileSystem {
     fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result;
 }
 
-/// `d_type` of a directory, as getdents64(2) returns it.
-pub(crate) const DT_DIR: u8 = bindings::DT_DIR;
+/// The type of an entry (`d_type`), as getdents64(2) returns it.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum FileType {
+    /// Named pipe.
+    Fifo = bindings::DT_FIFO,
+    /// Character device.
+    CharDevice = bindings::DT_CHR,
+    /// Directory.
+    Directory = bindings::DT_DIR,
+    /// Block device.
+    BlockDevice = bindings::DT_BLK,
+    /// Regular file.
+    Regular = bindings::DT_REG,
+    /// Symbolic link.
+    Symlink = bindings::DT_LNK,
+    /// Socket.
+    Socket = bindings::DT_SOCK,
+}
 
 /// The destination of a listing (`struct dir_context`).
 pub(crate) struct Emitter<'a>(&'a mut bindings::dir_context);
@@ -44,10 +61,11 @@ impl Emitter<'_> {
     /// Emit an entry with the current position, and advance the position by 1. Return false if
     /// there is no room for the entry.
     #[inline]
-    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
+    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, file_type: FileType) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);
+        let d_type = file_type as u32;
         // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.
-        let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type.into()) };
+        let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type) };
         if emitted {
             self.0.pos += 1;
         }

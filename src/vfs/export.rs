@@ -88,8 +88,16 @@ impl<T: Operations> VTable<T> {
         encode_fh: Some(bindings::generic_encode_ino32_fh),
         fh_to_dentry: Some(Self::fh_to_dentry),
         fh_to_parent: Some(Self::fh_to_parent),
-        get_name: Some(Self::get_name),
-        get_parent: Some(Self::get_parent),
+        get_name: if T::HAS_GET_NAME {
+            Some(Self::get_name)
+        } else {
+            None
+        },
+        get_parent: if T::HAS_GET_PARENT {
+            Some(Self::get_parent)
+        } else {
+            None
+        },
         ..pin_init::zeroed()
     };
 

@@ -17,8 +17,8 @@ use kernel::{
 #[vtable]
 pub(crate) trait FileOperations: FileSystem {
     /// Copy bytes at `position`, which is before the end of the file, to `to`, which is not empty.
-    /// Return the number of bytes copied: fewer than there is room for only at the end of the file
-    /// or if the destination faults.
+    /// Return the number of bytes copied: fewer than there is room for only at the end of the file,
+    /// or if the destination faults or a later byte cannot be read.
     ///
     /// # Errors
     ///

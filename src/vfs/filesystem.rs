@@ -35,7 +35,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Resources of a superblock that must not be released under `s_umount`.
     type Resources: Send + Sync;
 
-    /// Private data of an inode.
+    /// Private data of an inode. It is dropped in an RCU callback, which must not sleep.
     type INode: Send + Sync;
 
     /// Address spaces that regular files are mapped through.

@@ -119,8 +119,8 @@ impl<T: FileSystem> INode<T> {
 
     /// Return true if the DAX code of the kernel maps this file.
     pub(super) fn is_dax(&self) -> bool {
-        // SAFETY: Nothing changes `i_flags` after `set_up`.
-        let flags = unsafe { (*self.as_raw()).i_flags };
+        // SAFETY: The inode is valid. Others may set other flags at the same time.
+        let flags = unsafe { (&raw const (*self.as_raw()).i_flags).read_volatile() };
         flags & bindings::S_DAX != 0
     }
 
@@ -339,7 +339,11 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             unsafe { set_operations(inode, VTable::<T>::SYMLINK, None) };
             // INVARIANT: `data` was set above, and nothing changes it or the attributes any more.
             // SAFETY: The inode lives during this call.
-            let target = T::get_link(unsafe { INode::from_raw(inode) })?;
+            let symlink = unsafe { INode::from_raw(inode) };
+            if !T::HAS_GET_LINK {
+                return Err(Errno::NotSupported.into());
+            }
+            let target = T::get_link(symlink)?;
             let length = target.count_bytes() as kernel::ffi::c_int;
             let target = target.as_char_ptr().cast_mut();
             // SAFETY: The target is borrowed from the inode, so it does not change before the data

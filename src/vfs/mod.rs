@@ -13,7 +13,7 @@
 //!
 //! [`Registration`] makes the filesystem known to the kernel.
 //!
-//! This module depends on the kernel only. C headers: `include/linux/fs.h`,
+//! This module depends on the kernel, and on `support` for error codes. C headers: `include/linux/fs.h`,
 //! `include/linux/fs_context.h`, `include/linux/exportfs.h`, `include/linux/xattr.h`.
 
 mod context;
@@ -29,7 +29,7 @@ mod super_block;
 mod xattr;
 
 pub(crate) use context::{Context, Param, SourceKind, SuperKind, Value};
-pub(crate) use dir::{DirOperations, Emitter, DT_DIR};
+pub(crate) use dir::{DirOperations, Emitter, FileType};
 pub(crate) use export::{ExportOperations, NameBuffer};
 pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
