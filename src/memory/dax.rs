@@ -84,7 +84,7 @@ impl Drop for PageMap {
 ///
 /// # Invariants
 ///
-/// Owns a reference to `device`. Until the lease is revoked, it also is the holder of the device,
+/// Owns a reference to `device`. While `lease` has the device, it also is the holder of the device,
 /// with the address of `lease` as holder data.
 struct Device {
     device: NonNull<bindings::dax_device>,
@@ -106,10 +106,10 @@ unsafe impl Owner for Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let holder = match self.lease.revoked() {
-            // The DAX core has removed the holder, and there may be another one.
-            true => ptr::null(),
-            false => Arc::as_ptr(&self.lease),
+        let holder = match self.lease.holds(self.device.as_ptr()) {
+            true => Arc::as_ptr(&self.lease),
+            // The DAX core removes the holder, and there may be another one.
+            false => ptr::null(),
         };
         // SAFETY: By the type invariant this owns the reference, and is the holder if one is given.
         unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
@@ -145,6 +145,7 @@ impl Device {
             // SAFETY: The DAX core passes a valid device, and the lease holds it.
             unsafe { Self::failed(&lease, device, offset, length, flags) };
         } else {
+            lease.set_dax(ptr::null_mut());
             lease.revoke();
             // When this returns, the device is not alive any more, and its driver cannot be asked
             // for memory. So wait for those who are asking.
@@ -211,7 +212,7 @@ impl Device {
             !pages.is_some_and(|pages| pages.belongs_to(&self))
         });
         // The lease owns the device from now on.
-        lease.open(KBox::new(self, GFP_KERNEL).map_err(Error::from)?);
+        lease.open(KBox::new(self, GFP_KERNEL).map_err(Error::from)?)?;
         if size == 0 {
             return Err(OpenError::Empty);
         }

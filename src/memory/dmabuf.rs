@@ -428,7 +428,7 @@ pub(crate) fn open(buffer: DmaBuf, lease: &Arc<Lease>) -> Result<Region, OpenErr
     let made = import.prepare();
     // The lease also drops the import after a failure, because that may wait for the reservation
     // lock.
-    lease.open(import);
+    lease.open(import)?;
     let (window, method) = made?;
     // SAFETY: The owner in the lease is the import, which keeps the buffer mapped.
     Ok(unsafe { Region::new(window, method, Shown::Option("dmabuf"), lease.clone()) })

@@ -230,11 +230,22 @@ unsafe fn insert_pages(
     unsafe { FaultResult::from_raw(first.unwrap_or(bindings::VM_FAULT_SIGBUS)) }
 }
 
+/// Have the kernel map pages. Without transparent huge pages it cannot insert PMD entries.
+///
+/// # Safety
+///
+/// None.
+#[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
+unsafe fn insert_pmd(_: &Fault<'_, MappedExtent>, _: &Info, _: &Access<'_>) -> FaultResult {
+    FaultResult::FALLBACK
+}
+
 /// Insert a PMD entry, if the file, the memory and the area have 2 MiB around the fault.
 ///
 /// # Safety
 ///
 /// As for [`insert_pages`].
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 unsafe fn insert_pmd(
     fault: &Fault<'_, MappedExtent>,
     info: &Info,

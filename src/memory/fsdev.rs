@@ -40,9 +40,13 @@ static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
 pub(super) struct Watch(());
 
 impl Watch {
-    /// Prepare to watch the bus. Call this once.
-    pub(super) fn new() -> Self {
-        // SAFETY: This is called once.
+    /// Prepare to watch the bus.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once.
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
         unsafe { REGISTERING.init() };
         Watch(())
     }

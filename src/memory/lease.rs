@@ -172,7 +172,9 @@ impl Lease {
     /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.revoked.store(true, Ordering::Release);
-        registry::queue(self.clone(), 0);
+        // SAFETY: The caller is a mount, which keeps the module, or a callback, which ends before
+        // the module is unloaded.
+        unsafe { registry::queue(self.clone(), 0) };
     }
 
     /// Unmap everything, and wait until no page has users. The lease must be revoked and have no
@@ -190,7 +192,7 @@ impl Lease {
         unsafe { bindings::synchronize_srcu(self.readers.get()) };
     }
 
-    /// Store the DAX device that the owner will hold.
+    /// Store the DAX device that the owner will hold, or null when the DAX core removes the holder.
     pub(super) fn set_dax(&self, dax: *mut bindings::dax_device) {
         self.dax.store(dax, Ordering::Release);
     }
@@ -211,8 +213,19 @@ impl Lease {
     }
 
     /// Set the owner of the memory.
-    pub(super) fn open(&self, owner: KBox<dyn Owner>) {
-        self.state.lock().owner = Some(owner);
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is an owner.
+    pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
+        let mut state = self.state.lock();
+        if state.owner.is_none() {
+            state.owner = Some(owner);
+            return Ok(());
+        }
+        // Dropping an owner may wait.
+        drop(state);
+        Err(EBUSY)
     }
 
     /// End the lease. Drop the owner now, or when no page has users.
@@ -225,7 +238,8 @@ impl Lease {
                 "pages of an unmounted image are still in use; \
                  its memory stays until they are released\n"
             );
-            registry::queue(self.clone(), again());
+            // SAFETY: The mount that ends keeps the module.
+            unsafe { registry::queue(self.clone(), again()) };
             return;
         }
         let owner = state.owner.take();
@@ -263,7 +277,8 @@ impl Lease {
     /// Remove a user of an extent; see [`Extents::release`].
     pub(super) fn release(self: &Arc<Self>, start: u64) {
         if !self.extents.release(start) {
-            registry::queue(self.clone(), again());
+            // SAFETY: The inode that uses the extent keeps the module.
+            unsafe { registry::queue(self.clone(), again()) };
         }
     }
 
@@ -312,7 +327,8 @@ impl WorkItem for Lease {
         if this.extents.sweep(revoked) {
             this.idle();
         } else {
-            registry::queue(this, again());
+            // SAFETY: This work item holds a reference to the module.
+            unsafe { registry::queue(this, again()) };
         }
         // SAFETY: `registry::queue` has queued this work item.
         unsafe { registry::done() };

@@ -143,7 +143,7 @@ pub(crate) fn open(file: ARef<File>, lease: &Arc<Lease>) -> Result<Region, OpenE
         io: false,
     };
     let method = memfd.folios.method();
-    lease.open(KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?);
+    lease.open(KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?)?;
     // SAFETY: The owner in the lease is the memfd, which keeps the pages mapped.
     Ok(unsafe { Region::new(window, method, Shown::Option("memfd"), lease.clone()) })
 }

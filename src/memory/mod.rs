@@ -41,8 +41,12 @@ pub(crate) use lease::{Lease, Tenure};
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use extents::Request;
 use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+
+/// Set by the first [`Memory::new`].
+static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Memory {
@@ -62,11 +66,17 @@ impl Memory {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+        if STARTED.swap(true, Ordering::Relaxed) {
+            return Err(EBUSY);
+        }
         let internal = internal::Internal::mount()?;
-        let registry = registry::Registry::new(module)?;
+        // SAFETY: `STARTED` was not set.
+        let registry = unsafe { registry::Registry::new(module)? };
         Ok(Memory {
-            _fsdev: fsdev::Watch::new(),
-            _poison: poison::Watch::start(),
+            // SAFETY: `STARTED` was not set.
+            _fsdev: unsafe { fsdev::Watch::new() },
+            // SAFETY: `STARTED` was not set, and the fields are dropped in order.
+            _poison: unsafe { poison::Watch::start() },
             _callbacks: dax::Callbacks,
             _registry: registry,
             _internal: internal,

@@ -468,7 +468,7 @@ pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, 
                 device: own.device,
                 offset: 0,
             };
-            lease.open(KBox::new(own, GFP_KERNEL).map_err(Error::from)?);
+            lease.open(KBox::new(own, GFP_KERNEL).map_err(Error::from)?)?;
             // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
             return Ok(unsafe { dax::region(range, size, shown, lease.clone()) }?);
         }
@@ -490,7 +490,7 @@ pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, 
         size,
         io: false,
     };
-    lease.open(KBox::new(frames, GFP_KERNEL).map_err(Error::from)?);
+    lease.open(KBox::new(frames, GFP_KERNEL).map_err(Error::from)?)?;
     let method = MapMethod::Frames(CacheMode::WriteBack);
     // SAFETY: The owner in the lease is `frames`, which keeps the range mapped.
     Ok(unsafe { Region::new(window, method, shown, lease.clone()) })

@@ -10,9 +10,12 @@
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
 //! until the module is unloaded, so that the next mount refuses them too.
 
+#[cfg(CONFIG_TRACEPOINTS)]
 use super::registry;
 use crate::bindings;
-use core::ptr::{self, NonNull};
+#[cfg(CONFIG_TRACEPOINTS)]
+use core::ptr;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, sync::global_lock};
 
@@ -158,9 +161,13 @@ unsafe impl Send for Watch {}
 unsafe impl Sync for Watch {}
 
 impl Watch {
-    /// Register the probe. Call this once.
-    pub(super) fn start() -> Self {
-        // SAFETY: This is called once.
+    /// Register the probe.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once, and the result be dropped before the registry.
+    pub(super) unsafe fn start() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
         unsafe { FRAMES.init() };
         let found = Self::subscribe();
         // Check all pages if memory has failed before, or if no failure would be reported.
@@ -230,7 +237,8 @@ impl Watch {
         _result: kernel::ffi::c_int,
     ) {
         FAILED.store(true, Ordering::Release);
-        registry::look_for_failures();
+        // SAFETY: The registry is dropped after the probe is unregistered.
+        unsafe { registry::look_for_failures() };
     }
 }
 

@@ -38,13 +38,17 @@ static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
 pub(super) struct Registry(());
 
 impl Registry {
-    /// Make the list and the workqueue for `module`. Call this once.
+    /// Make the list and the workqueue for `module`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: This is called once.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once.
+    pub(super) unsafe fn new(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: The caller guarantees that this is called once.
         unsafe { LEASES.init() };
         MODULE.store(module.as_ptr().cast(), Ordering::Release);
         let look = Arc::pin_init(Look::new(), GFP_KERNEL)?;
@@ -102,14 +106,17 @@ pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
 
 /// Queue the work item of `lease`, to run after `delay`, unless it is queued already.
 ///
-/// The caller must keep the module during the call. The work item holds a reference to the module
-/// until it calls [`done`].
-pub(super) fn queue(lease: Arc<Lease>, delay: Jiffies) {
+/// The work item holds a reference to the module until it calls [`done`].
+///
+/// # Safety
+///
+/// The module must stay loaded during the call.
+pub(super) unsafe fn queue(lease: Arc<Lease>, delay: Jiffies) {
     let queue = QUEUE.load(Ordering::Acquire);
     if queue.is_null() {
         return;
     }
-    // SAFETY: This is our own module, which the caller keeps.
+    // SAFETY: The caller guarantees that the module stays.
     unsafe { bindings::__module_get(MODULE.load(Ordering::Acquire)) };
     // SAFETY: The workqueue lives until `Registry` is dropped, after the last lease.
     let queue = unsafe { Queue::from_raw(queue.cast()) };
@@ -131,7 +138,12 @@ pub(super) unsafe fn done() {
 }
 
 /// Queue a work item that unmaps pages whose memory has failed. May be called in any context.
-pub(super) fn look_for_failures() {
+///
+/// # Safety
+///
+/// The [`Registry`] must not be dropped during the call.
+#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
+pub(super) unsafe fn look_for_failures() {
     let (queue, look) = (
         QUEUE.load(Ordering::Acquire),
         LOOK.load(Ordering::Acquire).cast_const(),
@@ -139,9 +151,9 @@ pub(super) fn look_for_failures() {
     if queue.is_null() || look.is_null() {
         return;
     }
-    // SAFETY: The workqueue lives until the caller of this function, a probe, is unregistered.
+    // SAFETY: The registry owns the workqueue.
     let queue = unsafe { Queue::from_raw(queue.cast()) };
-    // SAFETY: The work item lives until the caller of this function, a probe, is unregistered.
+    // SAFETY: The registry owns a reference to the work item.
     let look = unsafe { ArcBorrow::from_raw(look) };
     // This fails if it is queued already.
     let _ = queue.enqueue::<Arc<Look>, 0>(look.into());
