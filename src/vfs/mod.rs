@@ -13,8 +13,9 @@
 //!
 //! [`Registration`] makes the filesystem known to the kernel.
 //!
-//! This module depends on the kernel, and on `support` for error codes. C headers: `include/linux/fs.h`,
-//! `include/linux/fs_context.h`, `include/linux/exportfs.h`, `include/linux/xattr.h`.
+//! This module depends on the kernel, and on `support` for error codes. C headers:
+//! `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
+//! `include/linux/xattr.h`.
 
 mod context;
 mod dir;
