@@ -147,14 +147,6 @@ static struct findings answer(int socket)
 	return findings;
 }
 
-static int open_size(size_t size)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%lu", size);
-	return open_in(mnt, path, O_RDONLY);
-}
-
 /* Both ends have all pages, the same ones, and nothing of their own. */
 static void check_shared(const struct findings *ours, const struct findings *theirs, size_t size)
 {
@@ -176,7 +168,7 @@ static void check_shared(const struct findings *ours, const struct findings *the
 
 static void hand_over(size_t size)
 {
-	int socket = start_receiver(size, NULL), file = open_size(size);
+	int socket = start_receiver(size, NULL), file = open_size(mnt, size, O_RDONLY);
 	struct findings ours = look_at(file, size), theirs;
 	long long cached = number_in("/proc/meminfo", "Cached:");
 
@@ -202,7 +194,7 @@ static void large_file(void)
 
 static void many_receivers(void)
 {
-	int sockets[RECEIVERS], file = open_size(LARGE);
+	int sockets[RECEIVERS], file = open_size(mnt, LARGE, O_RDONLY);
 	long long before = number_in("/proc/meminfo", "MemAvailable:"), pss = 0;
 	struct findings ours = look_at(file, LARGE), theirs;
 
@@ -235,7 +227,7 @@ static void become_stranger(void)
 
 static void other_namespace(void)
 {
-	int socket = start_receiver(LARGE, become_stranger), file = open_size(LARGE);
+	int socket = start_receiver(LARGE, become_stranger), file = open_size(mnt, LARGE, O_RDONLY);
 	struct findings ours = look_at(file, LARGE), theirs;
 
 	REQUIRE(!descriptor_send(socket, file));
@@ -254,7 +246,7 @@ static void sender_goes(void)
 	REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
 	pid = fork();
 	if (!pid) {
-		file = open_size(LARGE);
+		file = open_size(mnt, LARGE, O_RDONLY);
 		_exit(descriptor_send(pair[1], file) != 0);
 	}
 	waitpid(pid, &status, 0);
@@ -275,7 +267,7 @@ static void receiver_cannot_write(void)
 	int pair[2], file;
 
 	REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
-	REQUIRE(!descriptor_send(pair[0], open_size(LARGE)));
+	REQUIRE(!descriptor_send(pair[0], open_size(mnt, LARGE, O_RDONLY)));
 	file = descriptor_receive(pair[1]);
 	CHECK(mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) == MAP_FAILED);
 	CHECK_EQ(errno, EACCES);
@@ -302,7 +294,7 @@ static int take(pid_t owner, int number)
 /* Without a message: one process takes a descriptor out of another. */
 static void taken(void)
 {
-	int file = open_size(LARGE), pair[2];
+	int file = open_size(mnt, LARGE, O_RDONLY), pair[2];
 	struct findings ours = look_at(file, LARGE), theirs;
 	pid_t sender = getpid(), receiver;
 
@@ -322,7 +314,7 @@ static void taken(void)
 /* The same through rings: the kernel is given the messages instead of being called. */
 static void ring_messages(void)
 {
-	int socket = start_receiver(LARGE, NULL), file = open_size(LARGE);
+	int socket = start_receiver(LARGE, NULL), file = open_size(mnt, LARGE, O_RDONLY);
 	struct findings ours = look_at(file, LARGE), theirs;
 	struct ring ring = ring_open();
 
@@ -337,7 +329,7 @@ static void ring_messages(void)
  */
 static void ring_to_ring(void)
 {
-	int pair[2], file = open_size(LARGE), number, status;
+	int pair[2], file = open_size(mnt, LARGE, O_RDONLY), number, status;
 	struct findings ours = look_at(file, LARGE), theirs;
 	struct ring ring = ring_open();
 	pid_t receiver;

@@ -31,17 +31,9 @@ static const char *mnt;
 
 #define SIZE (64UL << 20)
 
-static int open_size(u64 size)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, O_RDONLY);
-}
-
 static char *map(u64 size, int protection, int flags)
 {
-	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
+	char *address = mmap(NULL, size, protection, flags, open_size(mnt, size, O_RDONLY), 0);
 
 	REQUIRE(address != MAP_FAILED);
 	return address;
@@ -130,7 +122,7 @@ static void misaligned(void)
 		mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *aligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
 	char *address =
-		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(SIZE), 0);
+		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(mnt, SIZE, O_RDONLY), 0);
 
 	REQUIRE(address == aligned + 4096);
 	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 1024);
@@ -141,7 +133,7 @@ static void misaligned(void)
 static void offset_mapping(void)
 {
 	char *address =
-		mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(SIZE), SIZE / 2 - 8192);
+		mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(mnt, SIZE, O_RDONLY), SIZE / 2 - 8192);
 
 	REQUIRE(address != MAP_FAILED);
 	CHECK(pattern_matches(address, SIZE / 2, SIZE, SIZE / 2 - 8192));
@@ -240,7 +232,7 @@ static void no_page_cache(void)
 
 	memset(buffer, 1, 1 << 20);
 	before = number_in("/proc/meminfo", "Cached:");
-	fd = open_size(SIZE);
+	fd = open_size(mnt, SIZE, O_RDONLY);
 	for (u64 offset = 0; offset < SIZE; offset += 1 << 20)
 		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
 	address = map(SIZE, PROT_READ, MAP_SHARED);

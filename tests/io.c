@@ -20,14 +20,6 @@ static const char *mnt;
 #define SIZE 12345
 #define LARGE (2 * HUGE_SIZE + 4096)
 
-static int open_size(u64 size, int flags)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, O_RDONLY | flags);
-}
-
 static void sequential(void)
 {
 	static const u64 sizes[] = {
@@ -36,7 +28,7 @@ static void sequential(void)
 	static char buffer[10000];
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		int fd = open_size(sizes[i], 0);
+		int fd = open_size(mnt, sizes[i], 0);
 		u64 offset = 0;
 		ssize_t length;
 
@@ -58,7 +50,7 @@ static void positioned(void)
 	};
 	static const size_t lengths[] = { 1, 2, 8, 63, 4096, 8191, 100000 };
 	static char buffer[100000];
-	int fd = open_size(LARGE, 0);
+	int fd = open_size(mnt, LARGE, 0);
 
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++)
 		for (size_t j = 0; j < ARRAY_SIZE(lengths); j++) {
@@ -74,7 +66,7 @@ static void positioned(void)
 static void whole_in_one(void)
 {
 	char *buffer = malloc(64 << 20);
-	int fd = open_size(64 << 20, 0);
+	int fd = open_size(mnt, 64 << 20, 0);
 
 	CHECK_EQ(read(fd, buffer, 64 << 20), 64 << 20);
 	CHECK(pattern_matches(buffer, 64 << 20, 64 << 20, 0));
@@ -84,7 +76,7 @@ static void whole_in_one(void)
 static void end_of_file(void)
 {
 	char buffer[100];
-	int fd = open_size(SIZE, 0);
+	int fd = open_size(mnt, SIZE, 0);
 
 	memset(buffer, 0x77, sizeof(buffer));
 	CHECK_EQ(pread(fd, buffer, 100, SIZE - 10), 10);
@@ -105,7 +97,7 @@ static void vectors(void)
 	struct iovec vector[4] = {
 		{ a, sizeof(a) }, { b, sizeof(b) }, { NULL, 0 }, { c, sizeof(c) }
 	};
-	int fd = open_size(SIZE, 0);
+	int fd = open_size(mnt, SIZE, 0);
 
 	CHECK_EQ(readv(fd, vector, 4), 5011);
 	CHECK(pattern_matches(a, sizeof(a), SIZE, 0) && pattern_matches(b, sizeof(b), SIZE, 10) &&
@@ -120,7 +112,7 @@ static void nowait(void)
 {
 	char buffer[4096];
 	struct iovec vector = { buffer, sizeof(buffer) };
-	int fd = open_size(SIZE, 0);
+	int fd = open_size(mnt, SIZE, 0);
 	ssize_t length = preadv2(fd, &vector, 1, 1, RWF_NOWAIT);
 
 	if (on_fuse())
@@ -133,7 +125,7 @@ static void nowait(void)
 static void direct(void)
 {
 	char *buffer = aligned_alloc(4096, 16384);
-	int fd = open_size(SIZE, O_DIRECT);
+	int fd = open_size(mnt, SIZE, O_DIRECT);
 
 	CHECK_EQ(pread(fd, buffer, 4096, 4096), 4096);
 	CHECK(pattern_matches(buffer, 4096, SIZE, 4096));
@@ -146,7 +138,7 @@ static void direct(void)
 
 static void bad_buffers(void)
 {
-	int fd = open_size(SIZE, 0);
+	int fd = open_size(mnt, SIZE, 0);
 	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ssize_t length;
 
@@ -164,7 +156,7 @@ static void bad_buffers(void)
 
 static void seeking(void)
 {
-	int fd = open_size(SIZE, 0);
+	int fd = open_size(mnt, SIZE, 0);
 
 	CHECK_EQ(lseek(fd, 100, SEEK_SET), 100);
 	CHECK_EQ(lseek(fd, -50, SEEK_CUR), 50);
@@ -207,7 +199,7 @@ static void advice(void)
 		POSIX_FADV_NORMAL,   POSIX_FADV_RANDOM,	  POSIX_FADV_SEQUENTIAL,
 		POSIX_FADV_WILLNEED, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
 	};
-	int fd = open_size(LARGE, 0);
+	int fd = open_size(mnt, LARGE, 0);
 
 	for (size_t i = 0; i < ARRAY_SIZE(advices); i++)
 		CHECK_EQ(posix_fadvise(fd, 0, 0, advices[i]), 0);
@@ -218,7 +210,7 @@ static void advice(void)
 static void splicing(void)
 {
 	static char buffer[65536];
-	int fd = open_size(LARGE, 0), ends[2], copy[2];
+	int fd = open_size(mnt, LARGE, 0), ends[2], copy[2];
 	loff_t offset = 4000;
 	ssize_t length;
 
@@ -255,7 +247,7 @@ static bool holds_pattern(int fd, u64 seed, u64 offset, size_t length)
 
 static void sendfile_to_file(void)
 {
-	int fd = open_size(LARGE, 0), to = scratch_file();
+	int fd = open_size(mnt, LARGE, 0), to = scratch_file();
 	off_t offset = 10;
 	size_t done = 0;
 
@@ -273,7 +265,7 @@ static void sendfile_to_file(void)
 static void sendfile_to_socket(void)
 {
 	static char buffer[SIZE + 1];
-	int fd = open_size(SIZE, 0), ends[2];
+	int fd = open_size(mnt, SIZE, 0), ends[2];
 
 	REQUIRE(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
 	CHECK_EQ(sendfile(ends[0], fd, NULL, SIZE + 1), SIZE);
@@ -285,7 +277,7 @@ static void sendfile_to_socket(void)
 /* Between different file systems the kernel leaves the copy to the program. */
 static void copying_ranges(void)
 {
-	int fd = open_size(SIZE, 0), to = scratch_file();
+	int fd = open_size(mnt, SIZE, 0), to = scratch_file();
 	loff_t from = 100;
 	ssize_t length = copy_file_range(fd, &from, to, NULL, 5000, 0);
 

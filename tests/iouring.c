@@ -19,17 +19,9 @@ static const char *mnt;
 #define SIZE 65537UL
 #define LARGE (64UL << 20)
 
-static int open_size(u64 size)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, O_RDONLY);
-}
-
 static char *map(u64 size, int protection, int flags)
 {
-	char *address = mmap(NULL, size, protection, flags, open_size(size), 0);
+	char *address = mmap(NULL, size, protection, flags, open_size(mnt, size, O_RDONLY), 0);
 
 	REQUIRE(address != MAP_FAILED);
 	return address;
@@ -39,7 +31,7 @@ static void reads(void)
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(mnt, SIZE, O_RDONLY), buffer, SIZE, 0);
 
 	CHECK_EQ(ring_do(&ring, &read), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
@@ -57,7 +49,7 @@ static void forced_async(void)
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(SIZE), buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(mnt, SIZE, O_RDONLY), buffer, SIZE, 0);
 
 	read.flags = IOSQE_ASYNC; /* done by a kernel thread on our behalf */
 	CHECK_EQ(ring_do(&ring, &read), SIZE);
@@ -69,7 +61,7 @@ static void vectors(void)
 	static char a[100], b[10000];
 	struct ring ring = ring_open();
 	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
-	struct io_uring_sqe readv = ring_request(IORING_OP_READV, open_size(SIZE), vector, 2, 5);
+	struct io_uring_sqe readv = ring_request(IORING_OP_READV, open_size(mnt, SIZE, O_RDONLY), vector, 2, 5);
 
 	CHECK_EQ(ring_do(&ring, &readv), 10100);
 	CHECK(pattern_matches(a, sizeof(a), SIZE, 5) && pattern_matches(b, sizeof(b), SIZE, 105));
@@ -79,7 +71,7 @@ static void fixed_buffer(void)
 {
 	struct ring ring = ring_open();
 	char *buffer = aligned_alloc(4096, 1 << 20);
-	struct io_uring_sqe read = ring_request(IORING_OP_READ_FIXED, open_size(LARGE), buffer + 100,
+	struct io_uring_sqe read = ring_request(IORING_OP_READ_FIXED, open_size(mnt, LARGE, O_RDONLY), buffer + 100,
 					   1 << 19, HUGE_SIZE - 5000);
 
 	REQUIRE(!ring_register(&ring, buffer, 1 << 20));
@@ -92,7 +84,7 @@ static void fixed_file(void)
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
 	struct io_uring_sqe read = ring_request(IORING_OP_READ, 0, buffer, SIZE, 0);
-	int fd = open_size(SIZE);
+	int fd = open_size(mnt, SIZE, O_RDONLY);
 
 	REQUIRE(!syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &fd, 1));
 	close(fd);
@@ -143,7 +135,7 @@ static void splices(void)
 
 	REQUIRE(!pipe(ends));
 	splice = ring_request(IORING_OP_SPLICE, ends[1], NULL, 30000, -1);
-	splice.splice_fd_in = open_size(SIZE);
+	splice.splice_fd_in = open_size(mnt, SIZE, O_RDONLY);
 	splice.splice_off_in = 500;
 	length = ring_do(&ring, &splice);
 	REQUIRE(length > 0);

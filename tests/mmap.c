@@ -22,17 +22,9 @@ static const char *mnt;
 #define SIZE 12345UL
 #define ROUNDED 16384UL
 
-static int open_size(u64 size)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, O_RDONLY);
-}
-
 static char *map(u64 size, size_t length, int protection, int flags)
 {
-	int fd = open_size(size);
+	int fd = open_size(mnt, size, O_RDONLY);
 	char *address = mmap(NULL, length, protection, flags, fd, 0);
 
 	REQUIRE(address != MAP_FAILED);
@@ -153,7 +145,7 @@ static void at_offsets(void)
 	static const u64 offsets[] = {
 		4096, 8192, HUGE_SIZE - 4096, HUGE_SIZE, HUGE_SIZE + 4096, 2 * HUGE_SIZE
 	};
-	int fd = open_size(size);
+	int fd = open_size(mnt, size, O_RDONLY);
 
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
 		char *address =
@@ -169,7 +161,7 @@ static void at_offsets(void)
 
 static void cannot_be_written(void)
 {
-	int fd = open_size(SIZE);
+	int fd = open_size(mnt, SIZE, O_RDONLY);
 	char *address = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
 
 	errno = 0;
@@ -191,7 +183,7 @@ static void private_writes_stay_private(void)
 	CHECK(mine[4000] == 0x55 && mine[4199] == 0x55);
 	CHECK(pattern_matches(mine + 4200, SIZE - 4200, SIZE, 4200));
 	CHECK(pattern_matches(theirs, SIZE, SIZE, 0));
-	CHECK_EQ(pread(open_size(SIZE), buffer, SIZE, 0), SIZE);
+	CHECK_EQ(pread(open_size(mnt, SIZE, O_RDONLY), buffer, SIZE, 0), SIZE);
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
 	/* After MADV_DONTNEED the mapping shows the file's pages again. */
 	CHECK(!madvise(mine, ROUNDED, MADV_DONTNEED));
@@ -339,7 +331,7 @@ static void residency(void)
  */
 static void synchronous(void)
 {
-	int fd = open_size(SIZE);
+	int fd = open_size(mnt, SIZE, O_RDONLY);
 	char *address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
 
 	if (address == MAP_FAILED)
@@ -353,7 +345,7 @@ static void synchronous(void)
 
 static void no_execution_without_right(void)
 {
-	int fd = open_size(SIZE);
+	int fd = open_size(mnt, SIZE, O_RDONLY);
 
 	/* PROT_EXEC needs no execute permission of the file, only a mount without noexec. */
 	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED);

@@ -108,6 +108,14 @@ int open_in(const char *mount, const char *path, int flags)
 	return fd;
 }
 
+int open_size(const char *mount, u64 size, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
+	return open_in(mount, path, flags);
+}
+
 size_t page_size(void)
 {
 	return sysconf(_SC_PAGESIZE);
