@@ -314,6 +314,6 @@ enum Found {
     Same(NonNull<bindings::inode>),
     /// Another extent has a page in common with it.
     Overlap,
-    /// There is no such extent.
+    /// No extent has any of these pages.
     Nothing,
 }

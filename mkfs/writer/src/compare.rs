@@ -83,7 +83,7 @@ struct Comparison<'a, S> {
     tree: &'a Tree,
     plan: &'a Plan,
     duplicates: &'a Duplicates,
-    /// The inode of each node, or 0 if it has not been visited.
+    /// The inode number of each node, or 0 before the node is visited.
     inodes: Vec<u32>,
     /// The node of each inode.
     nodes: Vec<Option<NodeId>>,

@@ -251,7 +251,7 @@ impl Filesystem for ImageFs {
         match self.find(parent, name) {
             Ok(Some(inode)) => reply.entry(&FOREVER, &self.attributes(&inode), Generation(0)),
             Ok(None) => {
-                // Number 0: the kernel may cache that there is no such file.
+                // Inode number 0 lets the kernel cache that the name does not exist.
                 let none = FileAttr {
                     ino: INodeNo(0),
                     size: 0,
