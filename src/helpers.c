@@ -127,9 +127,9 @@ void daxfs_helper_posix_acl_release(struct posix_acl *acl)
 	posix_acl_release(acl);
 }
 
-void daxfs_helper_vma_desc_set_flags(struct vm_area_desc *desc, vma_flag_t flag)
+void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 {
-	vma_desc_set_flags(desc, flag);
+	vm_flags_set(vma, flags);
 }
 
 pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot)

@@ -53,7 +53,15 @@ bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namele
 void daxfs_helper_posix_acl_release(struct posix_acl *acl);
 
 /* Mappings of files. */
-void daxfs_helper_vma_desc_set_flags(struct vm_area_desc *desc, vma_flag_t flag);
+#if __has_include("../internal.h")
+#include "../internal.h"
+#else
+/* Exported functions, whose declarations in fs/internal.h a module outside the kernel's tree lacks. */
+struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
+				      const struct file *user_file);
+void backing_file_set_user_path(struct file *f, const struct path *path);
+#endif
+void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
 pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
 pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
 pteval_t daxfs_helper_pte_cache(pte_t *pte);

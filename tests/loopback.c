@@ -70,10 +70,14 @@ static void mount_image(void)
 	close(fd);
 }
 
-/* Set up a loop device over @name that goes away when it is closed. Return 0 or an errno. */
-static int attach(const char *name, unsigned int flags, int *device, char node[32])
+/*
+ * Close @fd after setting up a loop device over it, which goes away when @device is closed. Return 0
+ * or an errno.
+ */
+static int attach_file(int fd, unsigned int flags, int *device, char node[32])
 {
-	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY | flags };
+	struct loop_config config = {
+		.fd = fd, .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY | flags };
 	int control, error;
 
 	if (access("/dev/loop-control", F_OK) && system("modprobe -q loop"))
@@ -81,12 +85,17 @@ static int attach(const char *name, unsigned int flags, int *device, char node[3
 	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	snprintf(node, 32, "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
 	close(control);
-	config.fd = open_in(mnt, name, O_RDONLY);
 	*device = open(node, O_RDONLY | O_CLOEXEC);
 	REQUIRE(*device >= 0);
 	error = ioctl(*device, LOOP_CONFIGURE, &config) ? errno : 0;
-	close(config.fd);
+	close(fd);
 	return error;
+}
+
+/* The same over the file @name. */
+static int attach(const char *name, unsigned int flags, int *device, char node[32])
+{
+	return attach_file(open_in(mnt, name, O_RDONLY), flags, device, node);
 }
 
 static bool is_direct(int device)
@@ -146,6 +155,22 @@ static void switched(void)
 	CHECK(!is_direct(device));
 }
 
+/* A file that is mapped, and mapped through the descriptor that the device gets. */
+static void mapped(void)
+{
+	int fd, device;
+	char node[32];
+	char *address;
+
+	mount_image();
+	fd = open_in(mnt, "pattern", O_RDONLY);
+	address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE(address != MAP_FAILED);
+	CHECK(pattern_matches(address, SIZE, 1, 0));
+	REQUIRE(attach_file(fd, 0, &device, node) == 0);
+	good(device);
+}
+
 /* The same with losetup(8). */
 static void by_losetup(void)
 {
@@ -185,6 +210,7 @@ int main(void)
 		{ "loop device", plain },
 		{ "loop device with direct I/O", direct },
 		{ "loop device that is switched to direct I/O", switched },
+		{ "loop device over a mapped file", mapped },
 		{ "losetup --direct-io=on", by_losetup },
 		{ "a file system on one with direct I/O", file_system },
 	};

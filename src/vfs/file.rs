@@ -3,9 +3,9 @@
 //! Regular files.
 
 use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
-use super::{ioctl, xattr, FileSystem, INode, Operations};
+use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
     iov::IovIterDest,
@@ -99,7 +99,8 @@ impl<T: Operations> VTable<T> {
         llseek: Some(Self::llseek),
         read_iter: Some(Self::read_iter),
         open: Some(Self::open),
-        mmap_prepare: Some(Self::mmap_prepare),
+        release: Some(backing::release),
+        mmap: Some(Self::mmap),
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
@@ -112,6 +113,8 @@ impl<T: Operations> VTable<T> {
     };
 
     const CACHED_FILE: bindings::file_operations = bindings::file_operations {
+        release: None,
+        mmap: None,
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
         ..Self::FILE
     };
@@ -248,7 +251,8 @@ impl<T: Operations> VTable<T> {
     }
 
     /// Move the position. The generic operation would take the end of the file from the host of its
-    /// address space, which is that of the [mapping](FileSystem::Mapping) once the file is mapped.
+    /// address space, which is that of the [mapping](FileSystem::Mapping) once a stacking
+    /// filesystem has mapped the file.
     ///
     /// # Safety
     ///
@@ -300,14 +304,18 @@ impl<T: Operations> VTable<T> {
     /// Set up a memory area. A shared one cannot become writable: the file is not open for writing,
     /// so the MM clears `VM_MAYWRITE`.
     ///
+    /// This is not `mmap_prepare`, which loses references to the file that it sets: if the area is
+    /// merged with another one, or under a stacking filesystem.
+    ///
     /// # Safety
     ///
-    /// `desc` must describe a mapping of an open file of type `T`.
-    unsafe extern "C" fn mmap_prepare(desc: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
+    /// `vma` must be a new memory area of `raw`, an open file of type `T`.
+    unsafe extern "C" fn mmap(
+        raw: *mut bindings::file,
+        vma: *mut bindings::vm_area_struct,
+    ) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: The caller passes a valid description.
-            let raw = unsafe { (*desc).file };
-            // SAFETY: The description keeps the open file, which has an inode.
+            // SAFETY: An open file has an inode.
             let inode = unsafe { (*raw).f_inode };
             // SAFETY: The open file keeps the inode, which has been set up.
             let file = unsafe { INode::<T>::from_raw(inode) };
@@ -318,45 +326,44 @@ impl<T: Operations> VTable<T> {
                     None => None,
                 },
             };
-            // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
-            // SAFETY: The caller passes a valid description.
-            unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_HUGEPAGE_BIT) };
-            let insertion = mapping.map_or(Insertion::Pages, T::Mapping::insertion);
-            if let Insertion::Frames(cache) = insertion {
-                // There may be no struct pages. get_user_pages() refuses I/O mappings.
-                // SAFETY: The caller passes a valid description.
-                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_MIXEDMAP_BIT) };
-                // SAFETY: The caller passes a valid description.
-                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_IO_BIT) };
-                // SAFETY: The caller passes a valid description.
-                unsafe { Self::set_cache_mode(desc, cache) };
-            } else if !file.is_dax() {
-                // The folios are not in the page cache of this file: keep khugepaged away from it.
-                // SAFETY: The caller passes a valid description.
-                unsafe { bindings::vma_desc_set_flags(desc, bindings::VMA_DONTEXPAND_BIT) };
-            }
             let operations: &'static bindings::vm_operations_struct = match mapping {
                 Some(mapping) => {
-                    let mapping = mapping.as_raw().as_ptr();
-                    // SAFETY: The mapping lives as long as the inode, which the open file keeps.
-                    // Nothing has been mapped through `f_mapping` before: it was the inode's own.
-                    unsafe { (*raw).f_mapping = mapping };
+                    let raw = NonNull::new(raw).ok_or(EBADF)?;
+                    // SAFETY: The file is open, its operations are those of this type, and the
+                    // mapping, which never changes, lives as long as the inode.
+                    let backing = unsafe { backing::open(raw, mapping.as_raw()) }?;
+                    // SAFETY: The area is new, and both files are valid.
+                    unsafe { bindings::vma_set_file(vma, backing.as_ptr()) };
                     &Self::AREA
                 }
                 None => &Self::EMPTY_AREA,
             };
-            // SAFETY: The caller passes a valid description.
-            unsafe { (*desc).vm_ops = operations };
+            // SAFETY: The area is new.
+            unsafe { (*vma).vm_ops = operations };
+            // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
+            let mut flags = bindings::VM_HUGEPAGE;
+            let insertion = mapping.map_or(Insertion::Pages, T::Mapping::insertion);
+            if let Insertion::Frames(cache) = insertion {
+                // There may be no struct pages. get_user_pages() refuses I/O mappings.
+                flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
+                // SAFETY: The area is new.
+                unsafe { Self::set_cache_mode(vma, cache) };
+            } else if !file.is_dax() {
+                // The folios are not in the page cache of this file: keep khugepaged away from it.
+                flags |= bindings::VM_DONTEXPAND;
+            }
+            // SAFETY: The area is new, and the caller holds the lock for writing to its process's.
+            unsafe { bindings::vm_flags_set(vma, flags) };
             Ok(0)
         })
     }
 
     /// # Safety
     ///
-    /// `desc` must be valid.
-    unsafe fn set_cache_mode(desc: *mut bindings::vm_area_desc, cache: CacheMode) {
-        // SAFETY: The caller passes a valid description.
-        let protection = unsafe { (*desc).page_prot };
+    /// `vma` must be a new memory area.
+    unsafe fn set_cache_mode(vma: *mut bindings::vm_area_struct, cache: CacheMode) {
+        // SAFETY: The caller passes a valid area.
+        let protection = unsafe { (*vma).vm_page_prot };
         let protection = match cache {
             CacheMode::WriteBack => return,
             // SAFETY: This computes a value.
@@ -364,13 +371,13 @@ impl<T: Operations> VTable<T> {
             // SAFETY: This computes a value.
             CacheMode::Uncached => unsafe { bindings::pgprot_noncached(protection) },
         };
-        // SAFETY: The caller passes a valid description.
-        unsafe { (*desc).page_prot = protection };
+        // SAFETY: The caller passes a new area.
+        unsafe { (*vma).vm_page_prot = protection };
     }
 
     /// # Safety
     ///
-    /// `vmf` must be a fault on an [area](Self::AREA) that `mmap_prepare` has set up.
+    /// `vmf` must be a fault on an [area](Self::AREA) that `mmap` has set up.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The caller guarantees what `huge_fault` requires.
         unsafe { Self::huge_fault(vmf, 0) }
@@ -385,7 +392,7 @@ impl<T: Operations> VTable<T> {
     ) -> bindings::vm_fault_t {
         // SAFETY: The MM holds a lock that keeps the memory area.
         let file = unsafe { Self::file(vmf) };
-        // INVARIANT: `mmap_prepare` has set this area up for the mapping of this file, which does
+        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does
         // not change once it is set.
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, order, file.mapping()) };

@@ -17,6 +17,7 @@
 //! `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
 //! `include/linux/xattr.h`.
 
+mod backing;
 mod context;
 mod dir;
 mod export;

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Backing files: what memory areas have in place of the open file.
+//!
+//! The entries that DAX keeps in an address space (`fs/dax.c`) look like those of reclaimed pages.
+//! cachestat(2) looks for such entries in the address space of any open file (`f_mapping`), takes
+//! part of a page frame number for a node, and dereferences what it finds there. So an open file
+//! keeps the empty address space of its inode, and only a file without a descriptor, which its
+//! memory areas have (`vm_file`), has the one that the file is mapped through. Device drivers such
+//! as loop, which take the host of `f_mapping` for the file's inode, benefit too.
+//!
+//! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
+
+use crate::bindings;
+use core::{
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use kernel::{error::from_err_ptr, prelude::*};
+
+/// Return the file that memory areas of `file` have, with `mapping` as its address space. The open
+/// file keeps it.
+///
+/// # Errors
+///
+/// `ENOMEM`, and those of the security module.
+///
+/// # Safety
+///
+/// `file` must be an open file whose private data nothing else uses, and whose `release` is
+/// [`release`]. `mapping` must be valid as long as its inode is, and the same for each call.
+pub(super) unsafe fn open(
+    file: NonNull<bindings::file>,
+    mapping: NonNull<bindings::address_space>,
+) -> Result<NonNull<bindings::file>> {
+    let raw = file.as_ptr();
+    // SAFETY: The file is open. Its mode changes in bits that this does not look at.
+    if unsafe { (&raw const (*raw).f_mode).read_volatile() } & bindings::FMODE_BACKING != 0 {
+        // A stacking filesystem has opened it, and it has no descriptor. Other threads can only
+        // store the same value.
+        // SAFETY: The file is open, and the caller guarantees that the address space is valid.
+        unsafe { (&raw mut (*raw).f_mapping).write_volatile(mapping.as_ptr()) };
+        return Ok(file);
+    }
+    // SAFETY: The file is open, and nothing else uses its private data.
+    let stored = unsafe { private(file) };
+    if let Some(backing) = NonNull::new(stored.load(Ordering::Acquire)) {
+        return Ok(backing);
+    }
+    // SAFETY: The caller guarantees what `allocate` requires.
+    let new = unsafe { allocate(file, mapping) }?;
+    let (null, order) = (ptr::null_mut(), Ordering::AcqRel);
+    match stored.compare_exchange(null, new.as_ptr(), order, Ordering::Acquire) {
+        Ok(_) => Ok(new),
+        Err(other) => {
+            // SAFETY: This is the only reference to the new file, which was not stored.
+            unsafe { bindings::fput(new.as_ptr()) };
+            NonNull::new(other).ok_or(EIO)
+        }
+    }
+}
+
+/// Drop the backing file of an open file that is being closed.
+///
+/// # Safety
+///
+/// `file` must be a file that is being closed, whose private data only [`open`] uses.
+pub(super) unsafe extern "C" fn release(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> kernel::ffi::c_int {
+    // SAFETY: Nothing else accesses a file that is being closed.
+    let backing = unsafe { (*file).private_data };
+    if !backing.is_null() {
+        // SAFETY: The private data owns a reference to the backing file.
+        unsafe { bindings::fput(backing.cast()) };
+    }
+    0
+}
+
+/// Return the private data of an open file, a pointer to its backing file or null.
+///
+/// # Safety
+///
+/// `file` must be open for `'a`, and its private data used by this module only.
+unsafe fn private<'a>(file: NonNull<bindings::file>) -> &'a AtomicPtr<bindings::file> {
+    // SAFETY: The file is open.
+    let place = unsafe { &raw mut (*file.as_ptr()).private_data };
+    // SAFETY: The place is aligned, lives as long as the file, and is only accessed atomically
+    // while the file is open.
+    unsafe { AtomicPtr::from_ptr(place.cast()) }
+}
+
+/// Make a file with the path and inode of `file`, and `mapping` as its address space. It was never
+/// opened (`FMODE_OPENED`), so it is not announced to watchers, neither now nor when it is freed.
+///
+/// # Errors
+///
+/// `ENOMEM`, and those of the security module.
+///
+/// # Safety
+///
+/// `file` must be an open file, and `mapping` valid as long as its inode is.
+unsafe fn allocate(
+    file: NonNull<bindings::file>,
+    mapping: NonNull<bindings::address_space>,
+) -> Result<NonNull<bindings::file>> {
+    let file = file.as_ptr();
+    // SAFETY: The file is open.
+    let credentials = unsafe { (*file).f_cred };
+    // SAFETY: The file is open, and has credentials.
+    let new = unsafe { bindings::alloc_empty_backing_file(bindings::O_RDONLY, credentials, file) };
+    let new = from_err_ptr(new)?;
+    // SAFETY: The file is open. Both members of this union are its path.
+    let path = unsafe { &raw const (*file).__bindgen_anon_1.f_path };
+    // SAFETY: The path of an open file is valid.
+    unsafe { bindings::path_get(path) };
+    // The path that is shown, and that is put when the file is freed.
+    // SAFETY: This is a new backing file, which now owns the reference.
+    unsafe { bindings::backing_file_set_user_path(new, path) };
+    // SAFETY: The path of an open file is valid.
+    let path = unsafe { path.read() };
+    // The same path again, without a reference of its own: nothing puts it, as the file was never
+    // opened.
+    // SAFETY: Nothing else has the new file yet.
+    unsafe { (*new).__bindgen_anon_1.__f_path = path };
+    // SAFETY: The file is open, so it has an inode, which the path keeps.
+    unsafe { (*new).f_inode = (*file).f_inode };
+    // SAFETY: The file is open. Its operations last as long as the superblock: the path keeps it.
+    unsafe { (*new).f_op = (*file).f_op };
+    // The kernel reads build IDs through the file of an area.
+    // SAFETY: Nothing else has the new file yet.
+    unsafe { (*new).f_mode |= bindings::FMODE_CAN_READ | bindings::FMODE_PREAD };
+    // SAFETY: Nothing else has the new file yet, and its inode keeps the address space.
+    unsafe { (*new).f_mapping = mapping.as_ptr() };
+    NonNull::new(new).ok_or(ENOMEM)
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Memory areas have a file of their own: what they show, keep and hide.
+ *
+ * Group: vfs
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#ifndef __NR_cachestat
+#define __NR_cachestat 451
+#endif
+
+static const char *mnt;
+
+static char *map(int fd, size_t length)
+{
+	char *address = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+/*
+ * The entries of mapped DAX files look like those of reclaimed pages to the kernel, which looks up
+ * the node that such an entry names.
+ */
+static void cachestat(void)
+{
+	static const u64 sizes[] = { 65537, HUGE_SIZE + 1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct { u64 offset, length; } range = { 0, 0 };
+		struct { u64 cache, dirty, writeback, evicted, recently; } counts = { 1, 1, 1, 1, 1 };
+		int before = open_size(mnt, sizes[i], O_RDONLY), after;
+		char *address = map(before, sizes[i]);
+
+		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
+		after = open_size(mnt, sizes[i], O_RDONLY);
+		for (int j = 0; j < 2; j++) {
+			if (syscall(__NR_cachestat, j ? after : before, &range, &counts, 0)) {
+				if (errno == ENOSYS)
+					SKIP("needs CONFIG_CACHESTAT_SYSCALL");
+				REQUIRE(!"cachestat");
+			}
+			CHECK_EQ(counts.cache + counts.dirty + counts.writeback, 0);
+			CHECK_EQ(counts.evicted + counts.recently, 0);
+		}
+	}
+}
+
+/* Return the line of /proc/self/maps for an address. */
+static void line_of(const char *address, char *line, size_t size)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long start;
+
+	REQUIRE(maps);
+	while (fgets(line, size, maps)) {
+		if (sscanf(line, "%lx-", &start) == 1 && start == (unsigned long)address) {
+			fclose(maps);
+			return;
+		}
+	}
+	REQUIRE(!"the area is listed");
+}
+
+static void names(void)
+{
+	char line[PATH_MAX + 200], path[PATH_MAX], link[PATH_MAX], expected[PATH_MAX];
+	int fd = open_size(mnt, 65537, O_RDONLY);
+	char *address = map(fd, 65537);
+	unsigned int major, minor;
+	unsigned long inode, end;
+	struct stat stat, through;
+	ssize_t length;
+
+	REQUIRE(!fstat(fd, &stat));
+	snprintf(expected, sizeof(expected), "%s/sizes/65537", mnt);
+	line_of(address, line, sizeof(line));
+	REQUIRE(sscanf(line, "%*x-%lx %*s %*x %x:%x %lu %s", &end, &major, &minor, &inode, path) == 5);
+	CHECK(!strcmp(path, expected));
+	CHECK_EQ(inode, stat.st_ino);
+	CHECK_EQ(makedev(major, minor), stat.st_dev);
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)address, end);
+	length = readlink(path, link, sizeof(link) - 1);
+	REQUIRE(length > 0);
+	link[length] = '\0';
+	CHECK(!strcmp(link, expected));
+	/* A file that is opened through it is an ordinary one. */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	REQUIRE(fd >= 0 && !fstat(fd, &through));
+	CHECK_EQ(through.st_ino, stat.st_ino);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), 65537);
+	CHECK(pattern_matches(map(fd, 65537), 65537, 65537, 0));
+}
+
+/* The arguments of PROCMAP_QUERY, as in include/uapi/linux/fs.h. */
+struct query {
+	u64 size, flags, address;
+	u64 start, end, vm_flags, page_size, offset, inode;
+	u32 major, minor, name_size, build_id_size;
+	u64 name, build_id;
+};
+
+/* The kernel reads the build ID of a mapped program from the area's file. */
+static void build_id(void)
+{
+	char command[4 * PATH_MAX], dir[PATH_MAX];
+	u8 id[64] = { 0 };
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	struct query query = {
+		.size = sizeof(query), .build_id_size = sizeof(id), .build_id = (unsigned long)id };
+
+	snprintf(dir, sizeof(dir), "%s/program", work_dir());
+	snprintf(command, sizeof(command),
+		 "set -e; mkdir -p '%s'; cp '%s/helper' '%s'; mkdaxfs --quiet --force '%s' '%s.daxfs'; mount.daxfs '%s.daxfs' '%s'",
+		 dir, program_dir(), dir, dir, dir, dir, dir);
+	REQUIRE(!system(command));
+	query.address = (unsigned long)map(open_in(dir, "helper", O_RDONLY), 4096);
+	if (ioctl(maps, _IOWR('f', 17, struct query), &query)) {
+		if (errno == ENOTTY)
+			SKIP("needs Linux 6.11");
+		REQUIRE(!"PROCMAP_QUERY");
+	}
+	CHECK_EQ(query.build_id_size, 20);
+	CHECK(!all_zero(id, 20));
+}
+
+/* An area keeps its mount, and nothing that was mapped does so later. */
+static void lifetime(void)
+{
+	char dir[PATH_MAX];
+	char *address, *second;
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%s/again", work_dir());
+	REQUIRE(!mkdir(dir, 0755) || errno == EEXIST);
+	REQUIRE(!mount(mnt, dir, NULL, MS_BIND, NULL));
+	fd = open_size(dir, 65537, O_RDONLY);
+	address = map(fd, 65537);
+	second = map(fd, 65537);
+	close(fd);
+	CHECK(pattern_matches(address, 65537, 65537, 0));
+	CHECK_FAILS(umount(dir), EBUSY);
+	CHECK(!munmap(address, 65537));
+	CHECK(pattern_matches(second, 65537, 65537, 0));
+	CHECK_FAILS(umount(dir), EBUSY);
+	CHECK(!munmap(second, 65537));
+	CHECK(!umount(dir));
+}
+
+static void neighbours_and_parts(void)
+{
+	int fd = open_size(mnt, 65537, O_RDONLY);
+	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	REQUIRE(place != MAP_FAILED);
+	/* Two areas that continue each other, then the hole between them filled. */
+	CHECK(mmap(place, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == place);
+	CHECK(mmap(place + 16384, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 16384) == place + 16384);
+	CHECK(mmap(place + 8192, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 8192) == place + 8192);
+	CHECK(pattern_matches(place, 24576, 65537, 0));
+	CHECK(!mprotect(place + 4096, 8192, PROT_NONE));
+	CHECK(!mprotect(place + 4096, 8192, PROT_READ));
+	CHECK(pattern_matches(place, 24576, 65537, 0));
+	CHECK(!munmap(place, 24576));
+}
+
+static void no_events(void)
+{
+	char path[PATH_MAX], buffer[4096];
+	int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), fd = open_size(mnt, 65537, O_RDONLY);
+	char *address;
+
+	if (watch < 0)
+		SKIP("needs CONFIG_INOTIFY_USER");
+	snprintf(path, sizeof(path), "%s/sizes", mnt);
+	REQUIRE(inotify_add_watch(watch, path, IN_ALL_EVENTS) >= 0);
+	address = map(fd, 65537);
+	CHECK(pattern_matches(address, 65537, 65537, 0));
+	CHECK(!munmap(address, 65537));
+	CHECK_FAILS(read(watch, buffer, sizeof(buffer)), EAGAIN);
+	close(fd);
+	CHECK(read(watch, buffer, sizeof(buffer)) > 0);
+}
+
+struct mapper {
+	pthread_barrier_t barrier;
+	int fd;
+	bool good;
+};
+
+static void *map_once(void *argument)
+{
+	struct mapper *mapper = argument;
+	char *address;
+
+	pthread_barrier_wait(&mapper->barrier);
+	address = mmap(NULL, 65537, PROT_READ, MAP_SHARED, mapper->fd, 0);
+	if (address == MAP_FAILED || !pattern_matches(address, 65537, 65537, 0))
+		mapper->good = false;
+	munmap(address, 65537);
+	return NULL;
+}
+
+/* Processes that share an open file map it first at the same time. */
+static void at_once(void)
+{
+	struct mapper *mapper = mmap(NULL, sizeof(*mapper), PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_barrierattr_t shared;
+	int status;
+
+	REQUIRE(mapper != MAP_FAILED);
+	pthread_barrierattr_init(&shared);
+	pthread_barrierattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+	mapper->good = true;
+	for (int i = 0; i < 200; i++) {
+		pid_t pid;
+
+		pthread_barrier_init(&mapper->barrier, &shared, 2);
+		mapper->fd = open_size(mnt, 65537, O_RDONLY);
+		pid = fork();
+		REQUIRE(pid >= 0);
+		map_once(mapper);
+		if (!pid)
+			_exit(0);
+		REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
+		close(mapper->fd);
+	}
+	CHECK(mapper->good);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "cachestat(2) of a mapped file", cachestat },
+		{ "names in /proc", names },
+		{ "build ID of a program", build_id },
+		{ "an area keeps the mount", lifetime },
+		{ "areas that are joined and split", neighbours_and_parts },
+		{ "mapping is no event", no_events },
+		{ "processes map an open file at once", at_once },
+	};
+
+	mnt = fixture_mount("tree");
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
