@@ -106,6 +106,7 @@ static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;
 static const fmode_t DAXFS_FMODE_CAN_READ = FMODE_CAN_READ;
 static const fmode_t DAXFS_FMODE_PREAD = FMODE_PREAD;
+static const fop_flags_t DAXFS_FOP_BUFFER_RASYNC = FOP_BUFFER_RASYNC;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
 static const u32 DAXFS_SECTOR_SIZE = SECTOR_SIZE;

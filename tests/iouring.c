@@ -5,6 +5,7 @@
  * Group: files
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -43,6 +44,46 @@ static void reads(void)
 	read.addr = 8;
 	read.off = 0;
 	CHECK_EQ(ring_do(&ring, &read), -EFAULT);
+}
+
+/* Return the number of threads that the kernel has made for this process's rings. */
+static int workers(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	int count = 0;
+
+	REQUIRE(tasks);
+	while ((task = readdir(tasks))) {
+		char path[300], name[32] = "";
+		FILE *comm;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", task->d_name);
+		comm = fopen(path, "re");
+		if (!comm)
+			continue;
+		if (fgets(name, sizeof(name), comm) && !strncmp(name, "iou-wrk", 7))
+			count++;
+		fclose(comm);
+	}
+	closedir(tasks);
+	return count;
+}
+
+/* A read that ends at the end of the file is not handed to a worker for the rest. */
+static void short_reads(void)
+{
+	struct ring ring = ring_open();
+	static char buffer[8192];
+
+	for (int i = 0; i < 50; i++) {
+		struct io_uring_sqe request = ring_request(IORING_OP_READ, open_size(mnt, 4097, O_RDONLY),
+							   buffer, sizeof(buffer), i);
+
+		CHECK_EQ(ring_do(&ring, &request), 4097 - i);
+		CHECK(pattern_matches(buffer, 4097 - i, 4097, i));
+	}
+	CHECK_EQ(workers(), 0);
 }
 
 static void forced_async(void)
@@ -167,6 +208,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "reads", reads },
+		{ "short reads need no kernel thread", short_reads },
 		{ "reads by a kernel thread", forced_async },
 		{ "vectors", vectors },
 		{ "reads into a registered buffer", fixed_buffer },

@@ -106,6 +106,8 @@ impl<T: Operations> VTable<T> {
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         splice_read: Some(bindings::copy_splice_read),
         setlease: Some(bindings::generic_setlease),
+        // io_uring then reads on to the end of the file itself, without a worker.
+        fop_flags: bindings::FOP_BUFFER_RASYNC,
         unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(bindings::compat_ptr_ioctl),
