@@ -7,6 +7,7 @@
 #include <linux/blkdev.h>
 #include <linux/capability.h>
 #include <linux/crc32c.h>
+#include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
 #include <linux/delay.h>
@@ -106,6 +107,7 @@ static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
 static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;
 static const fmode_t DAXFS_FMODE_CAN_READ = FMODE_CAN_READ;
 static const fmode_t DAXFS_FMODE_PREAD = FMODE_PREAD;
+static const fmode_t DAXFS_FMODE_FSNOTIFY_MASK = FMODE_FSNOTIFY_MASK;
 static const fop_flags_t DAXFS_FOP_BUFFER_RASYNC = FOP_BUFFER_RASYNC;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;

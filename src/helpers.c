@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/blkdev.h>
 #include <linux/cdev.h>
+#include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
@@ -125,6 +126,16 @@ bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namele
 void daxfs_helper_posix_acl_release(struct posix_acl *acl)
 {
 	posix_acl_release(acl);
+}
+
+const struct cred *daxfs_helper_override_creds(const struct cred *cred)
+{
+	return override_creds(cred);
+}
+
+void daxfs_helper_revert_creds(const struct cred *cred)
+{
+	revert_creds(cred);
 }
 
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)

@@ -56,11 +56,13 @@ void daxfs_helper_posix_acl_release(struct posix_acl *acl);
 #if __has_include("../internal.h")
 #include "../internal.h"
 #else
-/* Exported functions, whose declarations in fs/internal.h a module outside the kernel's tree lacks. */
+/* Exported functions, which only a header of the kernel's own tree declares. */
 struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
 				      const struct file *user_file);
 void backing_file_set_user_path(struct file *f, const struct path *path);
 #endif
+const struct cred *daxfs_helper_override_creds(const struct cred *cred);
+void daxfs_helper_revert_creds(const struct cred *cred);
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
 pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
 pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);

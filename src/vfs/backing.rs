@@ -28,7 +28,7 @@ use kernel::{error::from_err_ptr, prelude::*};
 /// # Safety
 ///
 /// `file` must be an open file whose private data nothing else uses, and whose `release` is
-/// [`release`]. `mapping` must be valid as long as its inode is, and the same for each call.
+/// [`release`]. `mapping` must be valid as long as the inode of `file`, and the same for each call.
 pub(super) unsafe fn open(
     file: NonNull<bindings::file>,
     mapping: NonNull<bindings::address_space>,
@@ -36,10 +36,14 @@ pub(super) unsafe fn open(
     let raw = file.as_ptr();
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
     if unsafe { (&raw const (*raw).f_mode).read_volatile() } & bindings::FMODE_BACKING != 0 {
-        // A stacking filesystem has opened it, and it has no descriptor. Other threads can only
-        // store the same value.
-        // SAFETY: The file is open, and the caller guarantees that the address space is valid.
-        unsafe { (&raw mut (*raw).f_mapping).write_volatile(mapping.as_ptr()) };
+        // A stacking filesystem has opened it, and it has no descriptor.
+        // SAFETY: The file is open.
+        let place = unsafe { &raw mut (*raw).f_mapping };
+        // SAFETY: The place is valid. Other threads can only store the same value.
+        if unsafe { place.read_volatile() } != mapping.as_ptr() {
+            // SAFETY: As for the read. The caller guarantees that the address space is valid.
+            unsafe { place.write_volatile(mapping.as_ptr()) };
+        }
         return Ok(file);
     }
     // SAFETY: The file is open, and nothing else uses its private data.
@@ -100,7 +104,7 @@ unsafe fn private<'a>(file: NonNull<bindings::file>) -> &'a AtomicPtr<bindings::
 ///
 /// # Safety
 ///
-/// `file` must be an open file, and `mapping` valid as long as its inode is.
+/// `file` must be an open file, and `mapping` valid as long as the inode of `file`.
 unsafe fn allocate(
     file: NonNull<bindings::file>,
     mapping: NonNull<bindings::address_space>,
@@ -108,8 +112,14 @@ unsafe fn allocate(
     let file = file.as_ptr();
     // SAFETY: The file is open.
     let credentials = unsafe { (*file).f_cred };
+    // A security module labels the new file for the current credentials, and compares both: so they
+    // have to be those of the open file, not of whoever maps it.
+    // SAFETY: The file keeps its credentials until they are reverted below.
+    let current = unsafe { bindings::override_creds(credentials) };
     // SAFETY: The file is open, and has credentials.
     let new = unsafe { bindings::alloc_empty_backing_file(bindings::O_RDONLY, credentials, file) };
+    // SAFETY: These are the credentials that were overridden.
+    unsafe { bindings::revert_creds(current) };
     let new = from_err_ptr(new)?;
     // SAFETY: The file is open. Both members of this union are its path.
     let path = unsafe { &raw const (*file).__bindgen_anon_1.f_path };
@@ -128,9 +138,16 @@ unsafe fn allocate(
     unsafe { (*new).f_inode = (*file).f_inode };
     // SAFETY: The file is open. Its operations last as long as the superblock: the path keeps it.
     unsafe { (*new).f_op = (*file).f_op };
-    // The kernel reads build IDs through the file of an area.
+    // SAFETY: The file is open. Its mode changes in bits that this does not look at.
+    let silent =
+        unsafe { (&raw const (*file).f_mode).read_volatile() } & bindings::FMODE_FSNOTIFY_MASK;
+    // The kernel reads build IDs through the file of an area, which watchers see unless they
+    // opened the file themselves.
+    let mode = bindings::FMODE_CAN_READ | bindings::FMODE_PREAD | silent;
     // SAFETY: Nothing else has the new file yet.
-    unsafe { (*new).f_mode |= bindings::FMODE_CAN_READ | bindings::FMODE_PREAD };
+    let old = unsafe { (*new).f_mode } & !bindings::FMODE_FSNOTIFY_MASK;
+    // SAFETY: Nothing else has the new file yet.
+    unsafe { (*new).f_mode = old | mode };
     // SAFETY: Nothing else has the new file yet, and its inode keeps the address space.
     unsafe { (*new).f_mapping = mapping.as_ptr() };
     NonNull::new(new).ok_or(ENOMEM)

@@ -307,7 +307,8 @@ impl<T: Operations> VTable<T> {
     /// so the MM clears `VM_MAYWRITE`.
     ///
     /// This is not `mmap_prepare`, which loses references to the file that it sets: if the area is
-    /// merged with another one, or under a stacking filesystem.
+    /// merged with another one, or under a stacking filesystem. The price is that areas are not
+    /// merged when they are made.
     ///
     /// # Safety
     ///
@@ -354,7 +355,7 @@ impl<T: Operations> VTable<T> {
                 // The folios are not in the page cache of this file: keep khugepaged away from it.
                 flags |= bindings::VM_DONTEXPAND;
             }
-            // SAFETY: The area is new, and the caller holds the lock for writing to its process's.
+            // SAFETY: The area is new, and the caller holds the mmap lock for writing.
             unsafe { bindings::vm_flags_set(vma, flags) };
             Ok(0)
         })
@@ -422,9 +423,9 @@ impl<T: Operations> VTable<T> {
     unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
         // SAFETY: The caller passes a valid fault, which has a memory area.
         let vma = unsafe { (*vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area keeps the open file, which has an inode.
+        // SAFETY: The area keeps its file, which has an inode.
         let inode = unsafe { (*(*vma).vm_file).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
+        // SAFETY: The file keeps the inode, which has been set up.
         unsafe { INode::from_raw(inode) }
     }
 
