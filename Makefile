@@ -48,6 +48,7 @@ help:
 	@echo '                      $(CACHE)'
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
 	@echo '                      (prefix=$(prefix)); uninstall removes them'
+	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
 	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-dkms, daxfs-doc'
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
@@ -88,7 +89,7 @@ check-kdir:
 
 else
 
-all: module tools completions
+all: module tools library completions
 module: prepare-kernel
 	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,build/$(notdir $(stock)),)
 	@$(RUN) strip --strip-debug -o build/daxfs.ko build/$(notdir $(stock))/daxfs.ko
@@ -113,6 +114,18 @@ tools: prepare-root
 	@ln -sf daxfs build/bin/mount.daxfs
 	@ln -sf daxfs build/bin/fsck.daxfs
 	@ln -sf mkdaxfs build/bin/mkfs.daxfs
+
+# libdaxfs. Cargo makes no shared library of what is compiled for static programs, so that is linked here.
+library: tools
+	@mkdir -p build/lib
+	$(Q)$(RUN) strip --strip-debug -o build/lib/libdaxfs.a build/cargo/$(target)/release/libdaxfs_capi.a
+	$(Q)$(RUN) gcc -shared -o build/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=mkfs/capi/libdaxfs.map \
+		-Wl,--whole-archive build/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
+
+# libdaxfs and the Python package, to be installed with pip.
+wheel: library
+	$(Q)mkdir -p build/wheel
+	@$(call say,the wheel is build/wheel/$$($(RUN) python3 mkfs/python/backend.py build/wheel))
 
 # What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
 manual := $(cargo) run --quiet --example manual --
@@ -222,6 +235,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests demo check check-debug matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-commits hooks unhooks \
 	rust-analyzer clean distclean

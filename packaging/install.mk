@@ -6,6 +6,8 @@ prefix ?= /usr/local
 bindir ?= $(prefix)/bin
 mandir ?= $(prefix)/share/man
 docdir ?= $(prefix)/share/doc/daxfs
+libdir ?= $(prefix)/lib
+includedir ?= $(prefix)/include
 bashdir ?= $(prefix)/share/bash-completion/completions
 zshdir ?= $(prefix)/share/zsh/site-functions
 fishdir ?= $(prefix)/share/fish/vendor_completions.d
@@ -18,12 +20,13 @@ moduledir ?= /usr/lib/modules
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
+version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' mkfs/Cargo.toml | head -n 1)
 # The kernel that the module was built for. It is read when it is needed.
 module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
 
-install: install-tools install-doc
+install: install-tools install-library install-doc
 	@test ! -e build/daxfs.ko || $(MAKE) install-module
 
 install-tools:
@@ -47,6 +50,17 @@ ifneq ($(udev_rules),)
 endif
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
 
+# What a program needs to run, and what compiling one needs.
+install-library:
+	$(call built,build/lib/libdaxfs.so.0, library)
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
+	install -m 0644 build/lib/libdaxfs.so.0 build/lib/libdaxfs.a $(DESTDIR)$(libdir)
+	ln -sf libdaxfs.so.0 $(DESTDIR)$(libdir)/libdaxfs.so
+	install -m 0644 mkfs/capi/include/daxfs.h $(DESTDIR)$(includedir)
+	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
+	sed 's|@prefix@|$(prefix)|; s|@includedir@|$(includedir)|; s|@libdir@|$(libdir)|; s|@VERSION@|$(version)|' \
+		mkfs/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
+
 install-doc:
 	install -d $(DESTDIR)$(docdir)
 	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount $(DESTDIR)$(docdir)
@@ -60,6 +74,8 @@ install-module:
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,libdaxfs.so libdaxfs.so.0 libdaxfs.a pkgconfig/daxfs.pc) $(DESTDIR)$(includedir)/daxfs.h
+	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man3/%,$(wildcard Documentation/*.3))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
 	rm -f $(foreach name,mkdaxfs daxfs $(helpers),$(DESTDIR)$(bashdir)/$(name) \
