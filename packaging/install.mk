@@ -34,8 +34,8 @@ install-tools:
 	$(call built,build/completions, completions)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
 	install -m 0755 build/bin/mkdaxfs build/bin/daxfs $(DESTDIR)$(bindir)
-	for name in mount.daxfs fsck.daxfs; do ln -sf $(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
-	ln -sf $(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
+	for name in mount.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
+	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
 	install -m 0644 Documentation/*.5 $(DESTDIR)$(mandir)/man5
 	install -m 0644 Documentation/*.8 $(DESTDIR)$(mandir)/man8
@@ -48,6 +48,7 @@ ifneq ($(udev_rules),)
 	for rule in $(udev_rules); do \
 		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
 endif
+	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
 
 # What a program needs to run, and what compiling one needs.
@@ -81,7 +82,7 @@ uninstall:
 	rm -f $(foreach name,mkdaxfs daxfs $(helpers),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
-	rm -f $(DESTDIR)$(initramfsdir)/daxfs
+	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod)
