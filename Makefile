@@ -54,6 +54,7 @@ help:
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
+	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
@@ -215,6 +216,13 @@ lint-documentation: html
 	@mkdir -p build/pages
 	$(Q)$(call mount_page,build/pages)
 	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
+# Any remark of lintian's fails. Its Debian takes a minute to make.
+lint-packages: deb
+	@mkdir -p build/lintian
+	$(Q)cp build/deb/*.deb build/lintian/
+	$(Q)root=$$(environment/debian-root lintian --make) && environment/debian-root lintian --exec \
+		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
+		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
 	scripts/check-commits $(or $(RANGE),origin/main..HEAD)
 
@@ -236,5 +244,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests demo check check-debug matrix patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-commits hooks unhooks \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean
