@@ -9,6 +9,18 @@
 //! * `source`: the bytes of an image
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
+//!
+//! ```
+//! use std::ffi::CStr;
+//!
+//! let mut image = std::ptr::null_mut();
+//! // SAFETY: This is a C string, and the place for a pointer.
+//! let status = unsafe { daxfs_capi::daxfs_open(c"/nonexistent".as_ptr(), &mut image) };
+//! assert!(status < 0 && image.is_null());
+//! // SAFETY: The message stays until the next failure in this thread.
+//! let message = unsafe { CStr::from_ptr(daxfs_capi::daxfs_error()) };
+//! assert!(message.to_str().unwrap().starts_with("No such file"));
+//! ```
 
 #![allow(unsafe_code)]
 #![deny(unsafe_op_in_unsafe_fn)]
