@@ -9,7 +9,8 @@ docdir ?= $(prefix)/share/doc/daxfs
 libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 bashdir ?= $(prefix)/share/bash-completion/completions
-zshdir ?= $(prefix)/share/zsh/site-functions
+# Debian's zsh looks there, but not in site-functions below /usr.
+zshdir ?= $(prefix)/share/zsh/$(if $(and $(filter /usr,$(prefix)),$(wildcard /etc/debian_version)),vendor-completions,site-functions)
 fishdir ?= $(prefix)/share/fish/vendor_completions.d
 # The directory where mount(8), fsck(8) and mkfs(8) look for their helpers, with any prefix.
 helperdir ?= /usr/sbin
