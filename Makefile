@@ -48,11 +48,13 @@ help:
 	@echo '                      $(CACHE)'
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
 	@echo '                      (prefix=$(prefix)); uninstall removes them'
+	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
 	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-dkms, daxfs-doc'
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
+	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
@@ -88,7 +90,7 @@ check-kdir:
 
 else
 
-all: module tools completions
+all: module tools library completions
 module: prepare-kernel
 	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,build/$(notdir $(stock)),)
 	@$(RUN) strip --strip-debug -o build/daxfs.ko build/$(notdir $(stock))/daxfs.ko
@@ -113,6 +115,18 @@ tools: prepare-root
 	@ln -sf daxfs build/bin/mount.daxfs
 	@ln -sf daxfs build/bin/fsck.daxfs
 	@ln -sf mkdaxfs build/bin/mkfs.daxfs
+
+# libdaxfs. Cargo makes no shared library of what is compiled for static programs, so that is linked here.
+library: tools
+	@mkdir -p build/lib
+	$(Q)$(RUN) strip --strip-debug -o build/lib/libdaxfs.a build/cargo/$(target)/release/libdaxfs_capi.a
+	$(Q)$(RUN) gcc -shared -o build/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=mkfs/capi/libdaxfs.map \
+		-Wl,--whole-archive build/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
+
+# libdaxfs and the Python package, to be installed with pip.
+wheel: library
+	$(Q)mkdir -p build/wheel
+	@$(call say,the wheel is build/wheel/$$($(RUN) python3 mkfs/python/backend.py build/wheel))
 
 # What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
 manual := $(cargo) run --quiet --example manual --
@@ -202,6 +216,13 @@ lint-documentation: html
 	@mkdir -p build/pages
 	$(Q)$(call mount_page,build/pages)
 	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
+# Any remark of lintian's fails. Its Debian takes a minute to make.
+lint-packages: deb
+	@mkdir -p build/lintian
+	$(Q)cp build/deb/*.deb build/lintian/
+	$(Q)root=$$(environment/debian-root lintian --make) && environment/debian-root lintian --exec \
+		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
+		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
 	scripts/check-commits $(or $(RANGE),origin/main..HEAD)
 
@@ -222,6 +243,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools documentation completions tests demo check check-debug matrix patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-commits hooks unhooks \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests demo check check-debug matrix patches shell prepare \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

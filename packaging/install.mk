@@ -6,8 +6,11 @@ prefix ?= /usr/local
 bindir ?= $(prefix)/bin
 mandir ?= $(prefix)/share/man
 docdir ?= $(prefix)/share/doc/daxfs
+libdir ?= $(prefix)/lib
+includedir ?= $(prefix)/include
 bashdir ?= $(prefix)/share/bash-completion/completions
-zshdir ?= $(prefix)/share/zsh/site-functions
+# Debian's zsh looks there, but not in site-functions below /usr.
+zshdir ?= $(prefix)/share/zsh/$(if $(and $(filter /usr,$(prefix)),$(wildcard /etc/debian_version)),vendor-completions,site-functions)
 fishdir ?= $(prefix)/share/fish/vendor_completions.d
 # The directory where mount(8), fsck(8) and mkfs(8) look for their helpers, with any prefix.
 helperdir ?= /usr/sbin
@@ -18,12 +21,13 @@ moduledir ?= /usr/lib/modules
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
+version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' mkfs/Cargo.toml | head -n 1)
 # The kernel that the module was built for. It is read when it is needed.
 module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
 
-install: install-tools install-doc
+install: install-tools install-library install-doc
 	@test ! -e build/daxfs.ko || $(MAKE) install-module
 
 install-tools:
@@ -31,8 +35,8 @@ install-tools:
 	$(call built,build/completions, completions)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
 	install -m 0755 build/bin/mkdaxfs build/bin/daxfs $(DESTDIR)$(bindir)
-	for name in mount.daxfs fsck.daxfs; do ln -sf $(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
-	ln -sf $(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
+	for name in mount.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
+	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
 	install -m 0644 Documentation/*.5 $(DESTDIR)$(mandir)/man5
 	install -m 0644 Documentation/*.8 $(DESTDIR)$(mandir)/man8
@@ -45,7 +49,19 @@ ifneq ($(udev_rules),)
 	for rule in $(udev_rules); do \
 		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
 endif
+	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
+
+# What a program needs to run, and what compiling one needs.
+install-library:
+	$(call built,build/lib/libdaxfs.so.0, library)
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
+	install -m 0644 build/lib/libdaxfs.so.0 build/lib/libdaxfs.a $(DESTDIR)$(libdir)
+	ln -sf libdaxfs.so.0 $(DESTDIR)$(libdir)/libdaxfs.so
+	install -m 0644 mkfs/capi/include/daxfs.h $(DESTDIR)$(includedir)
+	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
+	sed 's|@prefix@|$(prefix)|; s|@includedir@|$(includedir)|; s|@libdir@|$(libdir)|; s|@VERSION@|$(version)|' \
+		mkfs/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
@@ -60,12 +76,14 @@ install-module:
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,libdaxfs.so libdaxfs.so.0 libdaxfs.a pkgconfig/daxfs.pc) $(DESTDIR)$(includedir)/daxfs.h
+	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man3/%,$(wildcard Documentation/*.3))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
 	rm -f $(foreach name,mkdaxfs daxfs $(helpers),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
-	rm -f $(DESTDIR)$(initramfsdir)/daxfs
+	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod)

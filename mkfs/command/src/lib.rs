@@ -7,6 +7,16 @@
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk
 //! * [`values`]: values of options: labels, sizes, times
 //! * [`usage`](fn@usage): wrong command lines, and requests for help
+//!
+//! Values of options are parsed to what programs use, and errors say what is accepted:
+//!
+//! ```
+//! use daxfs_command::values;
+//!
+//! assert_eq!(values::size("2M")?, 2 << 20);
+//! assert!(values::block_size("1000").is_err());
+//! # Ok::<(), values::Error>(())
+//! ```
 
 pub mod bar;
 pub mod signals;

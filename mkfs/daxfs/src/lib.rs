@@ -10,6 +10,22 @@
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
 //! * `buffer`, `image`, `mount`: load images into memory and mount them
+//!
+//! The parts work without the program:
+//!
+//! ```
+//! use daxfs::source::Opened;
+//! use std::path::Path;
+//!
+//! let opened = Opened::open(Path::new("../reader/tests/small.daxfs"))?;
+//! let reader = opened.reader();
+//! let link = reader.find(b"/link", false)?;
+//! assert_eq!(reader.target(&link, b"/link")?, b"hello");
+//!
+//! let error = reader.find(b"/none", true).unwrap_err().to_string();
+//! assert!(error.starts_with("../reader/tests/small.daxfs: /none: no such file"));
+//! # Ok::<(), daxfs::Error>(())
+//! ```
 
 mod buffer;
 mod commands;

@@ -7,11 +7,8 @@ use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_check::memory::{Storage, ZEROS};
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::{self as image, Content, Directory, Image, Inode};
+use daxfs_reader::{self as image, Content, Directory, FindError, Image, Inode};
 use std::borrow::Cow;
-
-/// Symlinks that one path may lead through, as in Linux.
-const SYMLINKS: u32 = 40;
 
 /// Bytes of content that are read together.
 pub const PIECE: usize = 1 << 20;
@@ -79,20 +76,6 @@ impl<'a, S: Storage> Reader<'a, S> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
-    /// Return the inode that `name` in `directory`, which has the path `path`, leads to.
-    fn child(&self, directory: &Directory, name: &[u8], path: &[u8]) -> Result<Option<Inode>> {
-        let find = || {
-            let Some(entry) = self.image.lookup(directory, name)? else {
-                return Ok(None);
-            };
-            let inode = self.image.inode(entry.ino)?;
-            self.image
-                .check_entry(directory, &entry, inode.file_type, inner(&inode))?;
-            Ok(Some(inode))
-        };
-        find().map_err(|error| self.fail(path, error))
-    }
-
     /// Return the inode at `path` as a process sees it whose root is the image's: `.`, `..` and
     /// symlinks on the way are followed, a symlink at the end if `follow`.
     ///
@@ -100,55 +83,16 @@ impl<'a, S: Storage> Reader<'a, S> {
     ///
     /// The file does not exist, or the image is damaged.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
-        let mut above: Vec<Inode> = Vec::new();
-        let mut at = self.root()?;
-        // The components that are left, the next one last.
-        let mut left: Vec<Vec<u8>> = components(path);
-        let must_be_directory = path.ends_with(b"/");
-        let mut symlinks = 0;
-        while let Some(name) = left.pop() {
-            let Content::Directory(directory) = at.content else {
-                return Err(self.refuse(path, "not a directory on the way; check the path"));
+        self.image.find(path, follow).map_err(|error| {
+            let why = match error {
+                FindError::NotFound => "no such file in the image; 'daxfs ls' lists them",
+                FindError::NotDirectory => "not a directory on the way; check the path",
+                FindError::TrailingSlash => "not a directory; leave out the slash at its end",
+                FindError::Loop => "too many symbolic links; they lead in circles",
+                FindError::Image(error) => return self.fail(path, error),
             };
-            if name == b".." {
-                at = above.pop().unwrap_or(at);
-                continue;
-            }
-            let Some(inode) = self.child(&directory, &name, path)? else {
-                return Err(self.refuse(path, "no such file in the image; 'daxfs ls' lists them"));
-            };
-            match inode.content {
-                Content::Symlink { target, length }
-                    if follow || !left.is_empty() || must_be_directory =>
-                {
-                    symlinks += 1;
-                    if symlinks > SYMLINKS {
-                        return Err(
-                            self.refuse(path, "too many symbolic links; they lead in circles")
-                        );
-                    }
-                    let mut text = vec![0; length.into()];
-                    self.image
-                        .symlink(target, &mut text)
-                        .map_err(|error| self.fail(path, error))?;
-                    if text.starts_with(b"/") {
-                        if let Some(root) = above.first() {
-                            at = *root;
-                        }
-                        above.clear();
-                    }
-                    left.extend(components(&text));
-                }
-                _ => {
-                    above.push(at);
-                    at = inode;
-                }
-            }
-        }
-        if must_be_directory && !matches!(at.content, Content::Directory(_)) {
-            return Err(self.refuse(path, "not a directory; leave out the slash at its end"));
-        }
-        Ok(at)
+            self.refuse(path, why)
+        })
     }
 
     /// Return the entries of `directory`, which has the path `path`, sorted by name.
@@ -162,8 +106,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         while let Some(entry) = entries.next() {
             let (entry, name) = entry.map_err(|error| self.fail(path, error))?;
             let inode = self.image.inode(entry.ino).and_then(|inode| {
-                self.image
-                    .check_entry(directory, &entry, inode.file_type, inner(&inode))?;
+                self.image.check_child(directory, &entry, &inode)?;
                 Ok(inode)
             });
             let inode = inode.map_err(|error| self.fail(&join(path, name), error))?;
@@ -372,23 +315,6 @@ fn zeros(at: &mut u64, end: u64, sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>)
         *at += length;
     }
     Ok(())
-}
-
-/// Return the directory that `inode` is.
-fn inner(inode: &Inode) -> Option<&Directory> {
-    match &inode.content {
-        Content::Directory(directory) => Some(directory),
-        _ => None,
-    }
-}
-
-/// Return the components of `path`, the first one last, without empty ones and dots.
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|&byte| byte == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
-        .map(Vec::from)
-        .rev()
-        .collect()
 }
 
 /// Return `path/name`.

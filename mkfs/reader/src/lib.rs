@@ -4,11 +4,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+#[macro_use]
+extern crate std;
+
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
 mod image;
+#[cfg(feature = "std")]
+mod path;
 mod slice;
 
 pub use image::*;
+#[cfg(feature = "std")]
+pub use path::FindError;
 
 impl core::error::Error for Error {}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * libdaxfs: reads daxfs images. Documentation/library.rst describes it.
+ *
+ * Functions that return int or ssize_t return a negative error number if they fail. daxfs_error() then says why.
+ * Any number of threads may use an image at once.
+ */
+#ifndef DAXFS_H
+#define DAXFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An open image. */
+struct daxfs;
+
+/* The superblock. */
+struct daxfs_info {
+	uint64_t size;		/* bytes of the image */
+	uint64_t inodes;	/* inode numbers are 1 to this */
+	int64_t build_sec;	/* build time, seconds since 1970 */
+	uint32_t build_nsec;
+	uint32_t block_size;
+	uint8_t uuid[16];
+	uint8_t sha256[32];	/* of the image, not verified */
+	char label[72];		/* terminated by NUL */
+};
+
+/* An inode. The modification time is also the access time and the change time. */
+struct daxfs_stat {
+	uint64_t size;		/* of a directory: the bytes of its entries in the image */
+	uint64_t offset;	/* regular file that is not empty: where its bytes are in the image; else 0 */
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	uint32_t ino;
+	uint32_t mode;		/* as st_mode: S_ISREG(mode) and the like */
+	uint32_t nlink;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t major;		/* of a device */
+	uint32_t minor;
+};
+
+/* A directory entry, with its inode. */
+struct daxfs_dirent {
+	struct daxfs_stat stat;
+	uint8_t length;		/* of the name */
+	char name[256];		/* terminated by NUL */
+};
+
+/* For daxfs_find(): do not follow a symlink at the end of the path. */
+#define DAXFS_NOFOLLOW 1
+
+/*
+ * Open the image in a file or on a block device. daxfs_open_fd() duplicates the descriptor. daxfs_open_memory() reads
+ * from memory, which must stay readable and unchanged until daxfs_close().
+ */
+int daxfs_open(const char *path, struct daxfs **image);
+int daxfs_open_fd(int fd, struct daxfs **image);
+int daxfs_open_memory(const void *memory, size_t size, struct daxfs **image);
+
+/* Close an image; NULL is ignored. */
+void daxfs_close(struct daxfs *image);
+
+/* Describe the last failure in this thread. Valid until the next one. */
+const char *daxfs_error(void);
+
+void daxfs_info(const struct daxfs *image, struct daxfs_info *info);
+
+/* Compare the metadata with their checksum. The checksum of all data is that of "daxfs fsck". */
+int daxfs_verify(const struct daxfs *image);
+
+/* Find a file by its path. Symlinks are followed within the image. */
+int daxfs_find(const struct daxfs *image, const char *path, unsigned int flags, struct daxfs_stat *stat);
+
+/* Look at an inode by its number. */
+int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat);
+
+/* Read content of a regular file. Returns the number of bytes, less than size only at the end of the file. */
+ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);
+
+/*
+ * Read up to count entries of a directory, beginning with entry number position, 0 for the first. Returns how many,
+ * 0 after the last. There are no entries "." and "..", and names are in no useful order. An entry that is damaged is an
+ * error only if it is the first. A walk from the root visits each directory once.
+ */
+ssize_t daxfs_readdir(const struct daxfs *image, uint32_t ino, uint32_t position, struct daxfs_dirent *entries, size_t count);
+
+/*
+ * Read the target of a symlink, without a NUL; list the names of extended attributes, each with a NUL; read the value
+ * of one. They return the number of bytes, and -ERANGE if size is too small. If size is 0, they only return it.
+ */
+ssize_t daxfs_readlink(const struct daxfs *image, uint32_t ino, char *target, size_t size);
+ssize_t daxfs_listxattr(const struct daxfs *image, uint32_t ino, char *names, size_t size);
+ssize_t daxfs_getxattr(const struct daxfs *image, uint32_t ino, const char *name, void *value, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

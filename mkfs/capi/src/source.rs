@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The bytes of an image: a file, or memory of the caller.
+
+use crate::error::{Failure, Result};
+use daxfs_reader::{Error, Memory, Problem};
+use rustix::fs::{fstat, seek, FileType, SeekFrom};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Where an image is read from. Files are read by pread(2): one that is truncated gives an error,
+/// where a mapping would give SIGBUS.
+pub struct Source {
+    bytes: Bytes,
+    size: u64,
+}
+
+enum Bytes {
+    File(File),
+    Memory(*const u8),
+}
+
+// SAFETY: The memory is only read, and whoever lent it keeps it readable for all threads.
+unsafe impl Send for Source {}
+// SAFETY: As for `Send`.
+unsafe impl Sync for Source {}
+
+impl Source {
+    /// Read from `file`, a regular file or block device, with its current size.
+    pub fn file(file: File) -> Result<Self> {
+        let status = fstat(&file)?;
+        let size = match FileType::from_raw_mode(status.st_mode) {
+            FileType::RegularFile => status.st_size as u64,
+            FileType::BlockDevice => seek(&file, SeekFrom::End(0))?,
+            FileType::Directory => return Err(Errno::ISDIR.into()),
+            _ => {
+                let why = "neither a file nor a block device";
+                return Err(Failure::new(Errno::INVAL, why));
+            }
+        };
+        let bytes = Bytes::File(file);
+        Ok(Source { bytes, size })
+    }
+
+    /// Read from `size` bytes at `start`.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be readable and unchanged for as long as the result lives.
+    pub unsafe fn memory(start: *const u8, size: usize) -> Self {
+        let bytes = Bytes::Memory(start);
+        let size = if start.is_null() { 0 } else { size as u64 };
+        Source { bytes, size }
+    }
+}
+
+impl Memory for Source {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> daxfs_reader::Result<()> {
+        let length = into.len() as u64;
+        let unreadable = Error::new(Problem::Unreadable, offset, length);
+        if offset.checked_add(length).is_none_or(|end| end > self.size) {
+            return Err(unreadable);
+        }
+        match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(into, offset).map_err(|_| unreadable),
+            Bytes::Memory(start) => {
+                // SAFETY: The range was checked against the size, which fits into usize.
+                let start = unsafe { start.add(offset as usize) };
+                // SAFETY: The caller of `memory` lends these bytes, and `into` is not part of them.
+                unsafe { start.copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) };
+                Ok(())
+            }
+        }
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""libdaxfs, as daxfs.h declares it."""
+
+import ctypes
+import os
+from ctypes import (POINTER, Structure, byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_ssize_t, c_uint, c_uint8,
+                    c_uint32, c_uint64, c_void_p)
+
+
+class InfoRecord(Structure):
+    """struct daxfs_info"""
+
+    _fields_ = [("size", c_uint64), ("inodes", c_uint64), ("build_sec", c_int64), ("build_nsec", c_uint32),
+                ("block_size", c_uint32), ("uuid", c_uint8 * 16), ("sha256", c_uint8 * 32), ("label", c_char * 72)]
+
+
+class StatRecord(Structure):
+    """struct daxfs_stat"""
+
+    _fields_ = [("size", c_uint64), ("offset", c_uint64), ("mtime_sec", c_int64), ("mtime_nsec", c_uint32),
+                ("ino", c_uint32), ("mode", c_uint32), ("nlink", c_uint32), ("uid", c_uint32), ("gid", c_uint32),
+                ("major", c_uint32), ("minor", c_uint32)]
+
+
+class DirentRecord(Structure):
+    """struct daxfs_dirent"""
+
+    _fields_ = [("stat", StatRecord), ("length", c_uint8), ("name", c_char * 256)]
+
+
+NOFOLLOW = 1
+
+# A wheel has the library beside this file.
+_path = os.path.join(os.path.dirname(__file__), "libdaxfs.so.0")
+_library = ctypes.CDLL(_path if os.path.exists(_path) else "libdaxfs.so.0")
+
+
+def _function(name, result, *arguments):
+    function = getattr(_library, name)
+    function.restype = result
+    function.argtypes = arguments
+    return function
+
+
+_open_fd = _function("daxfs_open_fd", c_int, c_int, POINTER(c_void_p))
+_close = _function("daxfs_close", None, c_void_p)
+_error = _function("daxfs_error", c_char_p)
+_info = _function("daxfs_info", None, c_void_p, POINTER(InfoRecord))
+_verify = _function("daxfs_verify", c_int, c_void_p)
+_find = _function("daxfs_find", c_int, c_void_p, c_char_p, c_uint, POINTER(StatRecord))
+_read = _function("daxfs_read", c_ssize_t, c_void_p, c_uint32, c_void_p, c_size_t, c_uint64)
+_readdir = _function("daxfs_readdir", c_ssize_t, c_void_p, c_uint32, c_uint32, POINTER(DirentRecord), c_size_t)
+_readlink = _function("daxfs_readlink", c_ssize_t, c_void_p, c_uint32, c_char_p, c_size_t)
+_listxattr = _function("daxfs_listxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_size_t)
+_getxattr = _function("daxfs_getxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_void_p, c_size_t)
+
+# Entries of a directory that are read at a time.
+_ENTRIES = 64
+
+
+def _check(result, path):
+    if result < 0:
+        raise OSError(-result, _error().decode(), path)
+    return result
+
+
+class Handle:
+    """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, so nobody closes it meanwhile."""
+
+    def __init__(self, fd, path):
+        self.fd = fd
+        self._image = c_void_p()
+        _check(_open_fd(fd, byref(self._image)), path)
+
+    def __del__(self):
+        _close(self._image)
+        os.close(self.fd)
+
+    def info(self):
+        record = InfoRecord()
+        _info(self._image, byref(record))
+        return record
+
+    def verify(self):
+        _check(_verify(self._image), None)
+
+    def find(self, path, follow):
+        encoded = os.fsencode(path)
+        if b"\0" in encoded:
+            raise ValueError("embedded null byte")
+        record = StatRecord()
+        _check(_find(self._image, encoded, 0 if follow else NOFOLLOW, byref(record)), path)
+        return record
+
+    def read_into(self, ino, buffer, offset, path):
+        view = memoryview(buffer).cast("B")
+        if not view.nbytes:
+            return 0
+        place = (c_char * view.nbytes).from_buffer(view)
+        return _check(_read(self._image, ino, byref(place), view.nbytes, offset), path)
+
+    def entries(self, ino, path):
+        """Yield the names and inodes of a directory."""
+        position = 0
+        while True:
+            records = (DirentRecord * _ENTRIES)()
+            count = _check(_readdir(self._image, ino, position, records, _ENTRIES), path)
+            if not count:
+                return
+            position += count
+            for record in records[:count]:
+                yield os.fsdecode(record.name), record.stat
+
+    def _text(self, function, *arguments, path):
+        length = _check(function(self._image, *arguments, None, 0), path)
+        buffer = ctypes.create_string_buffer(length + 1)
+        length = _check(function(self._image, *arguments, buffer, length + 1), path)
+        return buffer.raw[:length]
+
+    def readlink(self, ino, path):
+        return os.fsdecode(self._text(_readlink, ino, path=path))
+
+    def xattrs(self, ino, path):
+        names = self._text(_listxattr, ino, path=path).split(b"\0")[:-1]
+        return {os.fsdecode(name): self._text(_getxattr, ino, name, path=path) for name in names}

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tests with the image DAXFS_IMAGE of the directory DAXFS_TREE, which tests/library makes."""
+
+import errno
+import gc
+import io
+import os
+import pathlib
+import stat
+import tempfile
+import threading
+import unittest
+
+import daxfs
+
+IMAGE = os.environ["DAXFS_IMAGE"]
+TREE = pathlib.Path(os.environ["DAXFS_TREE"])
+
+
+def mapped():
+    """Check if the image is mapped."""
+    return os.path.basename(IMAGE) in pathlib.Path("/proc/self/maps").read_text()
+
+
+class Images(unittest.TestCase):
+    def setUp(self):
+        self.image = daxfs.open(IMAGE)
+        self.addCleanup(self.image.close)
+
+    def test_superblock(self):
+        info = self.image.info()
+        self.assertEqual((info.label, info.size, info.block_size), ("library", os.path.getsize(IMAGE), 4096))
+        self.assertEqual(len(info.sha256), 64)
+        self.image.verify()
+
+    def test_whole_tree(self):
+        found = {}
+        for file in self.image.walk():
+            path = TREE / file.path.lstrip("/")
+            there, here = path.lstat(), file.stat()
+            found[file.path] = file
+            self.assertEqual(here.st_mode, there.st_mode, path)
+            self.assertEqual((here.st_uid, here.st_gid), (there.st_uid, there.st_gid), path)
+            self.assertEqual(here.st_mtime_ns, there.st_mtime_ns, path)
+            if file.is_file():
+                self.assertEqual(file.read(), path.read_bytes())
+                self.assertEqual(bytes(file.view()), path.read_bytes())
+                self.assertEqual(here.st_nlink, there.st_nlink)
+            if file.is_symlink():
+                self.assertEqual(file.readlink(), os.readlink(path))
+            xattrs = {name: os.getxattr(path, name, follow_symlinks=False)
+                      for name in os.listxattr(path, follow_symlinks=False) if name.startswith("user.")}
+            self.assertEqual({name: value for name, value in file.xattrs().items() if name.startswith("user.")}, xattrs)
+        walked = {os.path.join(top, name) for top, dirs, files in os.walk(TREE) for name in dirs + files}
+        self.assertEqual(set(found), {"/"} | {path[len(str(TREE)):] for path in walked})
+        self.assertGreater(len(found), 100)
+
+    def test_paths(self):
+        self.assertEqual(self.image["dir/link"].read_text(), "Hello, world!\n")
+        self.assertEqual(self.image["/dir"].joinpath("sub", "up", "hello").stat(), self.image["/dir/again"].stat())
+        self.assertEqual((self.image["/"] / "dir" / "hello").name, "hello")
+        self.assertEqual(self.image[b"dir/\xe9"].path, "/dir/\udce9")
+        self.assertIn("/empty", self.image)
+        self.assertNotIn("/none", self.image)
+        self.assertNotIn("/empty/none", self.image)
+        for path, error in ("/none", FileNotFoundError), ("/empty/none", NotADirectoryError), ("a\0b", ValueError):
+            with self.assertRaises(error):
+                self.image[path]
+        with self.assertRaises(OSError) as caught:
+            self.image["/loop"]
+        self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.ELOOP, "/loop"))
+        self.assertTrue(self.image.file("/loop", follow_symlinks=False).is_symlink())
+
+    def test_reading(self):
+        hello = self.image["/dir/hello"]
+        self.assertEqual(hello.read(5, offset=7), b"world")
+        self.assertEqual(hello.read(5, offset=100), b"")
+        self.assertRaises(ValueError, hello.read, 5, -1)
+        with hello.open("rb") as stream:
+            stream.seek(-2, io.SEEK_END)
+            self.assertEqual(stream.read(), b"!\n")
+            self.assertEqual(stream.tell(), 14)
+            self.assertRaises(OSError, stream.raw.seek, -1)
+        with self.image["/big"].open("rb") as stream:
+            self.assertEqual(stream.read(), (TREE / "big").read_bytes())
+        with hello.open() as stream:
+            self.assertEqual(list(stream), ["Hello, world!\n"])
+        self.assertRaises(ValueError, hello.open, "w")
+        self.assertRaises(IsADirectoryError, self.image["/dir"].read)
+        self.assertRaises(IsADirectoryError, self.image["/dir"].view)
+        self.assertRaises(OSError, self.image.file("/loop", follow_symlinks=False).read)
+        self.assertRaises(NotADirectoryError, list, hello.iterdir())
+        self.assertRaises(TypeError, hello.readinto, b"read-only")
+        buffer = bytearray(20)
+        self.assertEqual(hello.readinto(buffer), 14)
+        self.assertEqual(buffer, b"Hello, world!\n" + bytes(6))
+        self.assertEqual(hello.readinto(bytearray()), 0)
+
+    def test_views(self):
+        view = self.image["/big"].view()
+        self.assertTrue(view.readonly)
+        self.assertEqual(len(self.image["/empty"].view()), 0)
+        with self.assertRaises(TypeError):
+            view[0] = 0
+        self.image.close()
+        gc.collect()
+        # The bytes are those of the mapped image, not a copy, so the view keeps the mapping.
+        self.assertTrue(mapped())
+        self.assertEqual(view, (TREE / "big").read_bytes())
+        part = view[10:20]
+        view.release()
+        self.assertEqual(part, (TREE / "big").read_bytes()[10:20])
+        part.release()
+        del view, part
+        gc.collect()
+        self.assertFalse(mapped())
+
+    def test_closed(self):
+        hello = self.image["/dir/hello"]
+        stream = hello.open("rb")
+        self.image.close()
+        self.image.close()
+        for use in (hello.read, hello.view, hello.xattrs, self.image.info, self.image.verify, stream.read,
+                    lambda: self.image["/"], lambda: list(hello.iterdir())):
+            with self.assertRaises(ValueError):
+                use()
+        self.assertEqual(hello.stat().st_size, 14)
+
+    def test_closed_by_another_thread(self):
+        big = self.image["/big"]
+        errors = []
+
+        def read():
+            try:
+                while True:
+                    big.read()
+            except ValueError:
+                pass
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        self.image.close()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(errors, [])
+
+    def test_descriptor(self):
+        with open(IMAGE, "rb") as file:
+            image = daxfs.open(file.fileno())
+        self.assertEqual(image["/dir/hello"].view(), b"Hello, world!\n")
+        image.close()
+
+    def test_not_an_image(self):
+        for path, error in ("/nonexistent", errno.ENOENT), ("/", errno.EISDIR), (TREE / "big", errno.EINVAL):
+            with self.assertRaises(OSError) as caught:
+                daxfs.open(path)
+            self.assertEqual(caught.exception.errno, error)
+        self.assertRaises(TypeError, daxfs.open, None)
+
+    def test_damaged(self):
+        """Images with damaged metadata give answers or errors."""
+        with open(IMAGE, "rb") as file:
+            good = file.read()
+        # Offset 200 of the superblock says where the data begin, which follow the metadata.
+        metadata = int.from_bytes(good[200:208], "little")
+        self.assertLess(metadata, 1 << 16)
+        errors = 0
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(good)
+            for at in range(256, metadata, 13):
+                file.seek(at)
+                file.write(bytes([good[at] ^ 0xff]))
+                file.flush()
+                with daxfs.open(file.name) as image:
+                    self.assertRaises(OSError, image.verify)
+                    try:
+                        for found in image.walk():
+                            found.xattrs()
+                            if found.is_file():
+                                self.assertEqual(bytes(found.view()[:10]), found.read(10))
+                            if found.is_symlink():
+                                found.readlink()
+                    except OSError as error:
+                        errors += 1
+                        self.assertEqual(error.errno, errno.EUCLEAN)
+                file.seek(at)
+                file.write(good[at:at + 1])
+        self.assertGreater(errors, 100)
+
+
+class Filesystems(unittest.TestCase):
+    """The module daxfs.fsspec."""
+
+    @classmethod
+    def setUpClass(cls):
+        try:
+            import fsspec
+        except ImportError as error:
+            raise unittest.SkipTest("needs fsspec") from error
+        from daxfs.fsspec import DaxfsFileSystem
+
+        fsspec.register_implementation("daxfs", DaxfsFileSystem, clobber=True)
+        cls.fsspec = fsspec
+
+    def test_urls(self):
+        with self.fsspec.open(f"daxfs://dir/hello::{IMAGE}") as file:
+            self.assertEqual(file.read(), b"Hello, world!\n")
+        with self.fsspec.open(f"daxfs://dir/link::file://{IMAGE}", "r") as file:
+            self.assertEqual(file.read(), "Hello, world!\n")
+        self.assertRaises(ValueError, self.fsspec.filesystem, "daxfs", fo=IMAGE, target_protocol="memory")
+
+    def test_methods(self):
+        system = self.fsspec.filesystem("daxfs", fo=IMAGE)
+        self.assertEqual(system.ls("/", detail=False), ["big", "dir", "empty", "loop", "many"])
+        self.assertEqual(system.ls("dir/hello", detail=False), ["dir/hello"])
+        kinds = {entry["name"]: entry["type"] for entry in system.ls("")}
+        self.assertEqual(kinds, {"big": "file", "dir": "directory", "empty": "file", "loop": "link", "many": "directory"})
+        self.assertEqual(len(system.find("many")), 100)
+        self.assertEqual(sorted(system.glob("dir/*l*")), ["dir/hello", "dir/link"])
+        self.assertEqual(system.cat_file("dir/hello", 7, -2), b"world")
+        self.assertEqual(system.cat(["many/1", "many/2"]), {"many/1": b"1\n", "many/2": b"2\n"})
+        information = system.info("/dir/link")
+        self.assertEqual((information["type"], information["islink"], information["destination"]), ("file", True, "hello"))
+        self.assertTrue(stat.S_ISREG(information["mode"]))
+        self.assertEqual(system.modified("dir/hello").timestamp(), 10**9)
+        self.assertTrue(system.isdir("dir/sub/up") and system.isfile("big") and not system.exists("none"))
+        with tempfile.TemporaryDirectory() as directory:
+            copy = os.path.join(directory, "copy")
+            system.get("many", copy, recursive=True)
+            self.assertEqual(len(os.listdir(copy)), 100)
+        self.assertRaises(FileNotFoundError, system.open, "none")
+
+
+if __name__ == "__main__":
+    unittest.main()

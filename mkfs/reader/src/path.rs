@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Resolution of paths.
+
+use crate::{Content, Directory, Dirent, Error, Image, Inode, Memory, Result};
+use core::fmt;
+use std::vec::Vec;
+
+/// Symlinks that one path may lead through, as in Linux.
+const SYMLINKS: u32 = 40;
+
+/// Why [`Image::find`] found nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindError {
+    /// No file has this path.
+    NotFound,
+    /// Something on the way is not a directory.
+    NotDirectory,
+    /// The path ends with a slash, but what it leads to is not a directory.
+    TrailingSlash,
+    /// The path leads through too many symlinks.
+    Loop,
+    /// The image is damaged or cannot be read.
+    Image(Error),
+}
+
+impl fmt::Display for FindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FindError::NotFound => "no such file in the image",
+            FindError::NotDirectory => "not a directory on the way",
+            FindError::TrailingSlash => "not a directory",
+            FindError::Loop => "too many symbolic links",
+            FindError::Image(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl core::error::Error for FindError {}
+
+impl From<Error> for FindError {
+    fn from(error: Error) -> Self {
+        FindError::Image(error)
+    }
+}
+
+impl<M: Memory> Image<'_, M> {
+    /// Return the inode at `path` as a process sees it whose root is the image's: follow `.`, `..`
+    /// and symlinks on the way, and a symlink at the end if `follow`.
+    ///
+    /// ```
+    /// use daxfs_reader::{FileType, FindError, Image, Superblock};
+    ///
+    /// let bytes = std::fs::read("tests/small.daxfs")?;
+    /// let memory = bytes.as_slice();
+    /// let superblock = Superblock::load(&memory)?;
+    /// let image = Image::new(&memory, &superblock);
+    ///
+    /// assert_eq!(image.find(b"/link", false)?.file_type, FileType::Symlink);
+    /// assert_eq!(image.find(b"/link", true)?, image.find(b"/hello", true)?);
+    /// assert_eq!(image.find(b"/none", true), Err(FindError::NotFound));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A [`FindError`].
+    pub fn find(&self, path: &[u8], follow: bool) -> core::result::Result<Inode, FindError> {
+        let mut above: Vec<Inode> = Vec::new();
+        let mut at = self.root()?;
+        // The components that are left, the next one last.
+        let mut left: Vec<Vec<u8>> = components(path);
+        let must_be_directory = path.ends_with(b"/");
+        let mut symlinks = 0;
+        while let Some(name) = left.pop() {
+            let Content::Directory(directory) = at.content else {
+                return Err(FindError::NotDirectory);
+            };
+            if name == b".." {
+                at = above.pop().unwrap_or(at);
+                continue;
+            }
+            let inode = self.child(&directory, &name)?.ok_or(FindError::NotFound)?;
+            match inode.content {
+                Content::Symlink { target, length }
+                    if follow || !left.is_empty() || must_be_directory =>
+                {
+                    symlinks += 1;
+                    if symlinks > SYMLINKS {
+                        return Err(FindError::Loop);
+                    }
+                    let mut text = vec![0; length.into()];
+                    self.symlink(target, &mut text)?;
+                    if text.starts_with(b"/") {
+                        if let Some(root) = above.first() {
+                            at = *root;
+                        }
+                        above.clear();
+                    }
+                    left.extend(components(&text));
+                }
+                _ => {
+                    above.push(at);
+                    at = inode;
+                }
+            }
+        }
+        if must_be_directory && !matches!(at.content, Content::Directory(_)) {
+            return Err(FindError::TrailingSlash);
+        }
+        Ok(at)
+    }
+
+    /// Return the inode that `name`, which must not be empty, leads to in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// The problem of the entry or of its inode.
+    pub fn child(&self, directory: &Directory, name: &[u8]) -> Result<Option<Inode>> {
+        let Some(entry) = self.lookup(directory, name)? else {
+            return Ok(None);
+        };
+        let inode = self.inode(entry.ino)?;
+        self.check_child(directory, &entry, &inode)?;
+        Ok(Some(inode))
+    }
+
+    /// Check that `entry` of `directory` agrees with its inode, as [`Image::check_entry`] does. A walk
+    /// that checks all entries visits each directory at most once.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::FileType`](crate::Problem::FileType) or [`Problem::Parent`](crate::Problem::Parent).
+    pub fn check_child(&self, directory: &Directory, entry: &Dirent, inode: &Inode) -> Result<()> {
+        let inner = match &inode.content {
+            Content::Directory(inner) => Some(inner),
+            _ => None,
+        };
+        self.check_entry(directory, entry, inode.file_type, inner)
+    }
+}
+
+/// Return the components of `path`, the first one last, without empty ones and dots.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|&byte| byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
+        .map(Vec::from)
+        .rev()
+        .collect()
+}
