@@ -19,18 +19,18 @@ moduledir ?= /usr/lib/modules
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
 # The kernel that the module was built for. It is read when it is needed.
-module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
+module_release = $(shell tr '\0' '\n' <$(BUILD)/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
 
 install: install-tools install-doc
-	@test ! -e build/daxfs.ko || $(MAKE) install-module
+	@test ! -e $(BUILD)/daxfs.ko || $(MAKE) install-module
 
 install-tools:
-	$(call built,build/bin/mkdaxfs)
+	$(call built,$(BUILD)/bin/mkdaxfs)
 	$(call built,build/completions, completions)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
-	install -m 0755 build/bin/mkdaxfs build/bin/daxfs $(DESTDIR)$(bindir)
+	install -m 0755 $(BUILD)/bin/mkdaxfs $(BUILD)/bin/daxfs $(DESTDIR)$(bindir)
 	for name in mount.daxfs fsck.daxfs; do ln -sf $(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
 	ln -sf $(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
@@ -53,9 +53,9 @@ install-doc:
 
 # Run depmod only where the module will be used, not below DESTDIR.
 install-module:
-	$(call built,build/daxfs.ko, module)
+	$(call built,$(BUILD)/daxfs.ko, module)
 	install -d $(DESTDIR)$(moduledir)/$(module_release)/updates
-	install -m 0644 build/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
+	install -m 0644 $(BUILD)/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
 
 uninstall:
@@ -71,7 +71,7 @@ uninstall:
 	$(if $(DESTDIR),,depmod)
 
 deb: tools completions
-	@$(call say,building the packages into build/deb)
-	$(Q)packaging/deb build/deb
+	@$(call say,building the packages into $(BUILD)/deb)
+	$(Q)packaging/deb $(BUILD)/deb
 
 .PHONY: install install-tools install-doc install-module uninstall deb
