@@ -9,11 +9,21 @@ MAKEFLAGS += --no-print-directory
 
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
 RUN := environment/run
+# The architecture that everything is for, by Debian's name: amd64, or arm64 with cross compilers.
+ARCHITECTURE := $(or $(if $(findstring command,$(origin ARCH)),$(ARCH)),$(DAXFS_ARCH),amd64)
+ifdef KDIR
+ARCHITECTURE := $(if $(shell grep -s ^CONFIG_ARM64=y $(KDIR)/.config),arm64,amd64)
+endif
+export DAXFS_ARCH := $(ARCHITECTURE)
+# The kernel has other names for it. environment/run sets this variable for its build.
+unexport ARCH
+cross := $(if $(filter arm64,$(ARCHITECTURE)),$(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-))
+BUILD := build$(if $(cross),/$(ARCHITECTURE))
 # Debian's kernel that everything is for: stock, or a version such as 7.3.4; see environment/prepare --help.
 KERNEL = $(or $(DAXFS_KERNEL),stock)
 export DAXFS_KERNEL := $(KERNEL)
 # Its directory. It is read when the kernel is prepared: stock is a link.
-stock = $(realpath $(CACHE)/kernels/$(KERNEL))
+stock = $(realpath $(CACHE)/kernels$(addprefix -,$(filter-out amd64,$(ARCHITECTURE)))/$(KERNEL))
 # Kernels of another suite than Debian 13 need the compilers of that suite.
 KERNEL_RUN = $(if $(filter sid experimental,$(KERNEL)),env DAXFS_SUITE=$(KERNEL)) $(RUN)
 JOBS := -j$(shell nproc)
@@ -31,6 +41,8 @@ help:
 	@echo '  make TARGET KERNEL=NAME'
 	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
 	@echo '                      in backports, such as 7.3.4 (environment/prepare --list-kernels), sid or experimental'
+	@echo '  make TARGET ARCH=arm64'
+	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, check, shell'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with environment/rust-metadata --output DIR'
@@ -75,15 +87,16 @@ endef
 ifdef KDIR
 
 kdir := $(realpath $(KDIR))
-output := build/kdir$(subst /,-,$(kdir))
+output := $(BUILD)/kdir$(subst /,-,$(kdir))
+CROSS_COMPILE := $(or $(CROSS_COMPILE),$(cross))
 
 # Asked once, and only when it is needed: nothing or environment/run, or "failed".
 runner = $(eval runner := $(shell environment/check-kdir "$(KDIR)" || echo failed))$(runner)
 
 all: module
 module: check-kdir
-	$(call kbuild,$(runner),$(kdir),$(output),$(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
-	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o build/daxfs.ko $(output)/daxfs.ko
+	$(call kbuild,$(runner),$(kdir),$(output),$(if $(cross),ARCH=arm64 CROSS_COMPILE=$(CROSS_COMPILE)) $(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
+	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o $(BUILD)/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
 	@test "$(runner)" != failed
@@ -92,8 +105,8 @@ else
 
 all: module tools library completions
 module: prepare-kernel
-	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,build/$(notdir $(stock)),)
-	@$(RUN) strip --strip-debug -o build/daxfs.ko build/$(notdir $(stock))/daxfs.ko
+	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,$(BUILD)/$(notdir $(stock)),)
+	@$(RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
 
 endif
 
@@ -104,24 +117,26 @@ debug-module: prepare-debug
 # ---- user space -----------------------------------------------------------------------------------
 
 # Static, so that they run on any machine and in the guest.
-target := x86_64-unknown-linux-gnu
+target := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 cargo := environment/cargo
+# Programs that run here: those that write the documentation, and those that make the tests' images.
+NATIVE := env DAXFS_ARCH=amd64
 
 tools: prepare-root
-	@$(call say,building the tools into build/bin)
+	@$(call say,building the tools into $(BUILD)/bin)
 	$(Q)$(cargo) build
-	@mkdir -p build/bin
-	@find build/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t build/bin {} +
-	@ln -sf daxfs build/bin/mount.daxfs
-	@ln -sf daxfs build/bin/fsck.daxfs
-	@ln -sf mkdaxfs build/bin/mkfs.daxfs
+	@mkdir -p $(BUILD)/bin
+	@find $(BUILD)/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t $(BUILD)/bin {} +
+	@ln -sf daxfs $(BUILD)/bin/mount.daxfs
+	@ln -sf daxfs $(BUILD)/bin/fsck.daxfs
+	@ln -sf mkdaxfs $(BUILD)/bin/mkfs.daxfs
 
 # libdaxfs. Cargo makes no shared library of what is compiled for static programs, so that is linked here.
 library: tools
-	@mkdir -p build/lib
-	$(Q)$(RUN) strip --strip-debug -o build/lib/libdaxfs.a build/cargo/$(target)/release/libdaxfs_capi.a
-	$(Q)$(RUN) gcc -shared -o build/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=mkfs/capi/libdaxfs.map \
-		-Wl,--whole-archive build/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
+	@mkdir -p $(BUILD)/lib
+	$(Q)$(RUN) $(cross)strip --strip-debug -o $(BUILD)/lib/libdaxfs.a $(BUILD)/cargo/$(target)/release/libdaxfs_capi.a
+	$(Q)$(RUN) $(cross)gcc -shared -o $(BUILD)/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=mkfs/capi/libdaxfs.map \
+		-Wl,--whole-archive $(BUILD)/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
 
 # libdaxfs and the Python package, to be installed with pip.
 wheel: library
@@ -129,7 +144,7 @@ wheel: library
 	@$(call say,the wheel is build/wheel/$$($(RUN) python3 mkfs/python/backend.py build/wheel))
 
 # What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
-manual := $(cargo) run --quiet --example manual --
+manual := $(NATIVE) $(cargo) run --quiet --example manual --
 
 documentation: prepare-root
 	$(Q)$(manual) pages $(CURDIR)/Documentation
@@ -150,9 +165,12 @@ completions: prepare-root
 	$(Q)$(manual) completions $(CURDIR)/build/completions
 
 tests: prepare-root
-	@$(call say,building the tests into build/tests)
-	@mkdir -p build/tests
-	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/build/tests $(JOBS)
+	@$(call say,building the tests into $(BUILD)/tests)
+	@mkdir -p $(BUILD)/tests
+	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/$(BUILD)/tests $(addprefix CROSS_COMPILE=,$(cross)) $(JOBS)
+
+native-programs:
+	@$(NATIVE) $(MAKE) ARCH=amd64 tools tests
 
 # ---- installation ---------------------------------------------------------------------------------
 
@@ -160,11 +178,19 @@ include packaging/install.mk
 
 # ---- use ------------------------------------------------------------------------------------------
 
+ifeq ($(ARCHITECTURE),amd64)
 demo: all prepare-guest prepare-demo
 	qemu/demo
 
 check: all tests prepare-guest prepare-demo prepare-system prepare-packages
 	tests/check
+else
+demo:
+	@echo "make: demo is for amd64 only; tests/check roots runs programs of $(ARCHITECTURE)" >&2; exit 2
+
+check: module tools tests native-programs prepare-guest prepare-demo
+	tests/check
+endif
 
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
@@ -243,6 +269,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests demo check check-debug matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

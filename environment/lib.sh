@@ -12,13 +12,23 @@ CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 # The names below are this file's interface; not every script that reads it uses all of them.
 # shellcheck disable=SC2034
 {
-KERNELS=$CACHE/kernels		# Debian's kernels, one directory each, see use_kernel
+# Debian's name of the architecture that is built for. Set with it: the prefix of the compilers' names, and the
+# directory for what is built. The machine that builds is an amd64.
+ARCHITECTURE=${DAXFS_ARCH:-amd64}
+case $ARCHITECTURE in
+amd64) arch_suffix='' CROSS='' BUILD=build ;;
+arm64) arch_suffix=-arm64 CROSS=aarch64-linux-gnu- BUILD=build/arm64 ;;
+*) echo "${0##*/}: unknown architecture '$ARCHITECTURE': use amd64 or arm64" >&2; exit 2 ;;
+esac
+KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels, one directory each, see use_kernel
 # The Debian release that packages come from. Kernels of another one need its compilers.
 SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
 suite_suffix=${suite_suffix:+-$suite_suffix}
-ROOT=$CACHE/root$suite_suffix	# Debian with compilers, and QEMU in Debian 13's; enter it with environment/run
-APT=$CACHE/apt$suite_suffix	# package lists and archives
+# Debian with compilers, and QEMU in Debian 13's; enter it with environment/run. NATIVE_ROOT has those for amd64 only.
+NATIVE_ROOT=$CACHE/root$suite_suffix
+ROOT=$NATIVE_ROOT$arch_suffix
+APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 }
 
 # use_kernel NAME: selects Debian's kernel for this process and its children. NAME is
@@ -39,8 +49,8 @@ use_kernel() {
 	# shellcheck disable=SC2034 # as above
 	{
 	STOCK=$KERNELS/$KERNEL
-	DEBUG=$CACHE/debug$suffix
-	PACKAGES=$CACHE/packages$suffix-root
+	DEBUG=$CACHE/debug$suffix$arch_suffix
+	PACKAGES=$CACHE/packages$suffix$arch_suffix-root
 	}
 }
 
@@ -157,10 +167,12 @@ apt_preferences() {
 # A private apt configuration. Of the machine's own only what concerns reaching the network is kept.
 apt_configure() {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite
-	[ "$(dpkg --print-architecture)" = amd64 ] || die "this machine is $(dpkg --print-architecture); only amd64 is supported"
 	mirror=$(debian_mirror) || exit 1
 	cache_create
-	mkdir -p "$APT"/{lists,archives,state}/partial "$APT/log"
+	mkdir -p "$APT"/{lists,state}/partial "$APT/log"
+	# Most packages of another architecture's build root are those of this machine's.
+	[ -z "$arch_suffix" ] || [ -e "$APT/archives" ] || ln -s "../apt$suite_suffix/archives" "$APT/archives"
+	mkdir -p "$CACHE/apt$suite_suffix/archives/partial"
 	: >>"$APT/state/status"
 
 	if [ -e "$keyring" ]; then
@@ -191,8 +203,6 @@ apt_configure() {
 		Dir::Etc::preferencesparts "/dev/null";
 		Dir::Etc::trusted "/dev/null";
 		Dir::Etc::trustedparts "$trusted";
-		APT::Architecture "amd64";
-		APT::Architectures { "amd64"; };
 		APT::Install-Recommends "false";
 		APT::Get::Assume-Yes "true";
 		APT::Sandbox::User "$(id -un)";
@@ -206,16 +216,21 @@ apt_configure() {
 	mv "$APT/apt.conf.$$" "$APT/apt.conf"
 }
 
+# The architectures that packages are chosen from. Packages without a suffix are of the first one.
+package_architectures=$ARCHITECTURE
+both_architectures=amd64${arch_suffix:+,$ARCHITECTURE}
+
 # apt with our configuration and nothing of the host's. The quiet form of progress goes to the log.
 apt_run() {
 	local tool=$1
 	shift
-	APT_CONFIG=$APT/apt.conf LC_ALL=C "apt-$tool" -qq "$@"
+	APT_CONFIG=$APT/apt.conf LC_ALL=C "apt-$tool" -qq -o APT::Architecture="${package_architectures%,*}" \
+		-o APT::Architectures="$package_architectures" "$@"
 }
 
 # Refreshes the package lists when there are none, they are a day old, or the mirror is another.
 apt_update() {
-	local stamp=$APT/lists.stamp
+	local stamp=$APT/lists.stamp package_architectures=$both_architectures
 	apt_configure
 	if [ -n "$(find "$stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$stamp"; then
 		return
@@ -257,7 +272,8 @@ plan_packages() {
 	local plan
 	plan=$(apt_run get install --simulate -q=1 "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
 	# Inst gcc (4:14.2.0-1 Debian:13.1/stable [amd64])   ->   gcc_4%3a14.2.0-1_amd64.deb
-	sed -nE 's,^Inst ([^ ]+) .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
+	# The name of a package of another architecture ends with it: libc6:arm64.
+	sed -nE 's,^Inst ([^ :]+)[^ ]* .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
 }
 
 # Prints the archives' file names of packages alone; PACKAGE=VERSION is that version.

@@ -23,18 +23,18 @@ helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
 version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' mkfs/Cargo.toml | head -n 1)
 # The kernel that the module was built for. It is read when it is needed.
-module_release = $(shell tr '\0' '\n' <build/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
+module_release = $(shell tr '\0' '\n' <$(BUILD)/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
 
 install: install-tools install-library install-doc
-	@test ! -e build/daxfs.ko || $(MAKE) install-module
+	@test ! -e $(BUILD)/daxfs.ko || $(MAKE) install-module
 
 install-tools:
-	$(call built,build/bin/mkdaxfs)
+	$(call built,$(BUILD)/bin/mkdaxfs)
 	$(call built,build/completions, completions)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
-	install -m 0755 build/bin/mkdaxfs build/bin/daxfs $(DESTDIR)$(bindir)
+	install -m 0755 $(BUILD)/bin/mkdaxfs $(BUILD)/bin/daxfs $(DESTDIR)$(bindir)
 	for name in mount.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
 	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
@@ -54,9 +54,9 @@ endif
 
 # What a program needs to run, and what compiling one needs.
 install-library:
-	$(call built,build/lib/libdaxfs.so.0, library)
+	$(call built,$(BUILD)/lib/libdaxfs.so.0, library)
 	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
-	install -m 0644 build/lib/libdaxfs.so.0 build/lib/libdaxfs.a $(DESTDIR)$(libdir)
+	install -m 0644 $(BUILD)/lib/libdaxfs.so.0 $(BUILD)/lib/libdaxfs.a $(DESTDIR)$(libdir)
 	ln -sf libdaxfs.so.0 $(DESTDIR)$(libdir)/libdaxfs.so
 	install -m 0644 mkfs/capi/include/daxfs.h $(DESTDIR)$(includedir)
 	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
@@ -69,9 +69,9 @@ install-doc:
 
 # Run depmod only where the module will be used, not below DESTDIR.
 install-module:
-	$(call built,build/daxfs.ko, module)
+	$(call built,$(BUILD)/daxfs.ko, module)
 	install -d $(DESTDIR)$(moduledir)/$(module_release)/updates
-	install -m 0644 build/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
+	install -m 0644 $(BUILD)/daxfs.ko $(DESTDIR)$(moduledir)/$(module_release)/updates/daxfs.ko
 	$(if $(DESTDIR),,depmod $(module_release))
 
 uninstall:
@@ -89,7 +89,7 @@ uninstall:
 	$(if $(DESTDIR),,depmod)
 
 deb: tools completions
-	@$(call say,building the packages into build/deb)
-	$(Q)packaging/deb build/deb
+	@$(call say,building the packages into $(BUILD)/deb)
+	$(Q)packaging/deb $(BUILD)/deb
 
 .PHONY: install install-tools install-doc install-module uninstall deb

@@ -289,6 +289,8 @@ static bool counts_instructions(void)
 
 #ifdef __x86_64__
 		asm volatile("1: dec %0\n\tjnz 1b" : "+r"(rounds));
+#elif defined(__aarch64__)
+		asm volatile("1: subs %0, %0, #1\n\tb.ne 1b" : "+r"(rounds) : : "cc");
 #else
 		return false;
 #endif

@@ -9,8 +9,8 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/user.h>
 
+#include "breakpoint.h"
 #include "ktap.h"
 #include "source_ops.h"
 #include "uring.h"
@@ -400,7 +400,6 @@ static void debugger_reads(void)
 /* A breakpoint in a program that runs from the image: its text is copied. */
 static void breakpoints(void)
 {
-#ifdef __x86_64__
 	struct user_regs_struct registers;
 	char path[PATH_MAX];
 	int status;
@@ -415,28 +414,25 @@ static void breakpoints(void)
 		_exit(99);
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	REQUIRE(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
+	REQUIRE(exchange_registers(PTRACE_GETREGSET, pid, &registers));
 	errno = 0;
-	text = ptrace(PTRACE_PEEKTEXT, pid, registers.rip, NULL);
+	text = ptrace(PTRACE_PEEKTEXT, pid, registers.program_counter, NULL);
 	if (!source->pages && errno) {
 		*limited = true;
 		end_child(pid);
 		return;
 	}
 	CHECK(!errno);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, (text & ~0xffL) | 0xcc));
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, with_breakpoint(text)));
 	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
 	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, text));
-	CHECK(!ptrace(PTRACE_SETREGS, pid, NULL, &registers));
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, text));
+	CHECK(exchange_registers(PTRACE_SETREGSET, pid, &registers));
 	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
 	REQUIRE(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 	executes();
-#else
-	SKIP("knows the breakpoint instruction of x86-64 only");
-#endif
 }
 
 static const char small_pieces[] = "the memory is in smaller pieces, or has no struct pages";

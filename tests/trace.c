@@ -13,8 +13,8 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/user.h>
 
+#include "breakpoint.h"
 #include "ktap.h"
 #include "util.h"
 
@@ -134,7 +134,6 @@ static char *whole_file(const char *name, off_t *size)
 
 static void breakpoints(void)
 {
-#ifdef __x86_64__
 	struct user_regs_struct registers;
 	char path[PATH_MAX], *before, *after;
 	off_t size;
@@ -152,26 +151,23 @@ static void breakpoints(void)
 	}
 	/* The program stops where it starts; put a breakpoint right there. */
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	REQUIRE(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
+	REQUIRE(exchange_registers(PTRACE_GETREGSET, pid, &registers));
 	errno = 0;
-	text = ptrace(PTRACE_PEEKTEXT, pid, registers.rip, NULL);
+	text = ptrace(PTRACE_PEEKTEXT, pid, registers.program_counter, NULL);
 	REQUIRE(!errno);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, (text & ~0xffL) | 0xcc));
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, with_breakpoint(text)));
 	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
 	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
-	CHECK(!ptrace(PTRACE_GETREGS, pid, NULL, &registers));
-	registers.rip--;
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.rip, text));
-	CHECK(!ptrace(PTRACE_SETREGS, pid, NULL, &registers));
+	CHECK(exchange_registers(PTRACE_GETREGSET, pid, &registers));
+	registers.program_counter -= BREAKPOINT_SKIPPED;
+	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, text));
+	CHECK(exchange_registers(PTRACE_SETREGSET, pid, &registers));
 	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
 	REQUIRE(waitpid(pid, &status, 0) == pid);
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
 	after = whole_file("exec/helper", &size);
 	CHECK(!memcmp(before, after, size));
-#else
-	SKIP("knows the breakpoint instruction of x86-64 only");
-#endif
 }
 
 static void single_steps(void)

@@ -31,7 +31,7 @@ select_kernel() {
 		kernel_image=$DEBUG/bzImage
 		need "$kernel_image" debug
 		release=$(<"$DEBUG/release")
-		: "${module:=$top/build/${DEBUG##*/}/daxfs.ko}"
+		: "${module:=$top/$BUILD/${DEBUG##*/}/daxfs.ko}"
 		;;
 	*/*)
 		[ -r "$kernel" ] && [ -f "$kernel" ] || die_runner "--kernel $kernel: not a readable file"
@@ -40,7 +40,7 @@ select_kernel() {
 		for directory in "$(dirname "$kernel")/lib/modules/$release" "/lib/modules/$release"; do
 			[ -e "$directory/modules.order" ] && kernel_modules=$directory && break
 		done
-		: "${module:=$top/build/daxfs.ko}"
+		: "${module:=$top/$BUILD/daxfs.ko}"
 		;;
 	*)
 		use_kernel "$kernel"
@@ -49,7 +49,7 @@ select_kernel() {
 		release=$(<"$STOCK/release")
 		kernel_modules=$STOCK/lib/modules/$release
 		# Where make builds for this kernel: stock is a link.
-		: "${module:=$top/build/$(basename "$(readlink -f "$STOCK")")/daxfs.ko}"
+		: "${module:=$top/$BUILD/$(basename "$(readlink -f "$STOCK")")/daxfs.ko}"
 		;;
 	esac
 }
@@ -63,16 +63,16 @@ prepare_guest() {
 		disks+=("$GUEST/modules-$release.erofs")
 	fi
 	"$here/guest-image" ${kernel_modules:+"$kernel_modules"} || die_runner "cannot make the guest's file systems"
-	prepare_programs || die_runner "cannot make $top/build/guest/programs.erofs"
-	disks+=("$top/build/guest/programs.erofs")
+	prepare_programs || die_runner "cannot make $top/$BUILD/guest/programs.erofs"
+	disks+=("$top/$BUILD/guest/programs.erofs")
 }
 
-# Make a disk of build/bin and build/tests. In the payload they would be copied four times before the guest has them.
+# Make a disk of bin and tests, which make has built. In the payload they would be copied four times before the guest has them.
 # The disk is made again when a file in these directories has changed.
 prepare_programs() (
-	image=$top/build/guest/programs.erofs tree=$top/build/guest/programs.tmp
+	image=$top/$BUILD/guest/programs.erofs tree=$top/$BUILD/guest/programs.tmp
 	programs=(find bin tests ! -type d ! -name '*.o') # omit object files
-	mkdir -p "$top/build"/{bin,tests,guest} && cd "$top/build" || exit
+	mkdir -p "$top/$BUILD"/{bin,tests,guest} && cd "$top/$BUILD" || exit
 	key=$("${programs[@]}" -printf '%p %s %T@ %m %l\n' | LC_ALL=C sort)
 	exec {lock}>"$image.lock" && flock "$lock" || exit
 	[ "$(cat "$image.key" 2>/dev/null)" != "$key" ] || exit 0
@@ -93,7 +93,7 @@ place_module() {
 		printf 'vm: warning: the guest has no daxfs: there is no %s (make builds it)\n' "$module" >&2
 		return
 	fi
-	in_root strip --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
+	in_root "${CROSS}strip" --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"
 	description=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic)=' | sort)
 	grep -q -F "vermagic=$release " <<<"$description" ||
 		printf 'vm: warning: %s is built for another kernel than %s\n' "$module" "$release" >&2
@@ -138,14 +138,20 @@ make_payload() {
 
 # Print the configuration, which guest-init reads as shell text.
 write_config() {
-	local modules=()
+	local modules=() drm=$drm
+	[ "$drm" = 0 ] || [ "$ARCHITECTURE" = arm64 ] || drm=2
 	if [ -n "$kernel_modules" ]; then
 		modules=(virtio_console)
 		[ ${#nvdimms[@]} = 0 ] || modules+=(nfit nd_pmem)
-		[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
+		if [ "$ARCHITECTURE" = arm64 ]; then
+			[ -z "${virtio_pmems[*]}$reserve" ] || modules+=(nfit nd_pmem)
+		else
+			[ ${#virtio_pmems[@]} = 0 ] || modules+=(virtio_pmem nd_pmem)
+		fi
 		[ ${#cxls[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem dax_cxl fsdev_dax)
 		[ ${#cxl_pmems[@]} = 0 ] || modules+=(cxl_acpi cxl_pci cxl_mem cxl_pmem nd_pmem)
-		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu qxl)
+		[ "$drm" = 0 ] || modules+=(vgem virtio_gpu)
+		[ "$drm" -lt 2 ] || modules+=(qxl)
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'PROGRAMS=/dev/vd%s\n' "$([ -n "$kernel_modules" ] && echo c || echo b)"
@@ -165,7 +171,7 @@ write_config() {
 # The other options save time at boot.
 kernel_arguments() {
 	local words=(
-		console=ttyS0,115200 oops=panic panic=-1 unknown_nmi_panic panic_print=0xc0
+		console="$([ "$ARCHITECTURE" = arm64 ] && echo ttyAMA0 || echo ttyS0,115200)" oops=panic panic=-1 unknown_nmi_panic panic_print=0xc0
 		watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.hung_task_timeout_secs=300
 		mitigations=off highres=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on audit=0 apparmor=0
 		cryptomgr.notests 8250.nr_uarts=1 rdinit=/init

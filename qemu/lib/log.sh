@@ -4,7 +4,7 @@
 # Find messages in a kernel's log that make a test fail, whatever its exit status is.
 
 # At the start of a message, after the time stamp and perhaps the printing task or processor.
-COMPLAINT_START='(WARNING: |BUG[ :]|Oops|kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
+COMPLAINT_START='(WARNING: |BUG[ :]|Oops|Internal error: |Unable to handle kernel |kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
 COMPLAINT_START+='|INFO: task .* blocked.* for more than|(rcu: )?INFO: rcu|INFO: trying to register non-static key|watchdog: BUG'
 COMPLAINT_START+='|UBSAN: |refcount_t: |list_(add|del) corruption|VFS: Busy inodes|rust_kernel: panicked'
 COMPLAINT_START+='|daxfs-vm: kmemleak: )'

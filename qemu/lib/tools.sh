@@ -5,7 +5,7 @@
 # indexes. Needs environment/lib.sh.
 
 # shellcheck disable=SC2034 # used by the scripts that read this file
-GUEST=$CACHE/guest
+GUEST=$CACHE/guest$arch_suffix
 
 # Start programs of the build root through the root's own loader. This needs no namespaces, and the process is a child
 # of the script, so that it can be killed by its number, and sees the host's files.
