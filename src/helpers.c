@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/blkdev.h>
+#include <linux/capability.h>
 #include <linux/cdev.h>
 #include <linux/cred.h>
 #include <linux/dax.h>
@@ -439,6 +440,12 @@ bool daxfs_helper_cpu_possible(unsigned int cpu)
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
 {
 	sha256_update(ctx, data, len);
+}
+
+/* This is inline in a kernel without CONFIG_MULTIUSER. */
+bool daxfs_helper_capable(int cap)
+{
+	return capable(cap);
 }
 
 static DEFINE_RATELIMIT_STATE(daxfs_log, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);

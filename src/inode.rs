@@ -114,7 +114,9 @@ fn attributes(
             let block = u64::from(image.superblock().block_size);
             let allocated = match inode.packed {
                 true => inode.size,
-                false => inode.size.next_multiple_of(block),
+                // The size of blocks is a power of two. A division could panic, as far as the
+                // compiler knows, and objtool does not know that panic.
+                false => inode.size.wrapping_add(block - 1) & !(block - 1),
             };
             let mappable = mappable(sb, inode);
             let mapped_by = match sb.data().region().method() {

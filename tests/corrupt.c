@@ -75,7 +75,7 @@ void listing_is(const char *path, int want)
 }
 
 void entry_case(void (*damage)(struct image *image), const char *path, int error,
-		       int listing)
+		int listing)
 {
 	struct image image = image_copy(&good);
 	struct stat stat;

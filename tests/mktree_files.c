@@ -110,7 +110,7 @@ void set_xattr(const char *name, const char *key, const void *value, size_t size
 }
 
 void set_acl(const char *name, const char *key, const struct acl_entry *entries,
-		    size_t count)
+	     size_t count)
 {
 	char value[200] = { 2 }; /* the version */
 
