@@ -68,7 +68,7 @@ impl MappedExtent {
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
         // SAFETY: `claim` was called with the window of the lease's owner.
-        unsafe { Access::new(&self.tenure, self.info().window) }
+        unsafe { Access::new(&self.tenure, &self.info().window) }
     }
 }
 
