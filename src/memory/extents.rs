@@ -19,8 +19,8 @@ use kernel::prelude::*;
 ///
 /// # Invariants
 ///
-/// This is one of the users of the extent at `key` in the tree of the lease. `inode` is the internal
-/// inode of that extent, which lives as long as the extent has users.
+/// This is one of the users of the extent at `key` in the tree of the lease. `inode` is the
+/// internal inode of that extent, which lives as long as the extent has users.
 pub(crate) struct MappedExtent {
     tenure: Tenure,
     key: u64,

@@ -8,8 +8,9 @@
 //! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
 //!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
 //!   waits until pages have no users (direct I/O, a pipe). Then it calls [`Owner::release`].
-//! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work item keeps the
-//!   owner, and with it the module, until they are not. Unmount does not wait for that.
+//! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work
+//!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
+//!   that.
 //!
 //! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, `readers`, the mutex
 //! of the state, the mutex of the extents, locks of the MM. Page faults and reads take `readers`

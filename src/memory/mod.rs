@@ -186,8 +186,8 @@ pub(crate) struct Region {
 // SAFETY: A tenure may be sent to another thread. The window is only copied from, by functions that
 // work in any thread.
 unsafe impl Send for Region {}
-// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others to
-// write it.
+// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others
+// to write it.
 unsafe impl Sync for Region {}
 
 impl Region {

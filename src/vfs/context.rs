@@ -242,8 +242,8 @@ impl<T: FileSystem> Private<T> {
     ///
     /// # Safety
     ///
-    /// `fc` must be a context of a filesystem type of `T`, and nothing else may use its `fs_private`
-    /// for `'a`.
+    /// `fc` must be a context of a filesystem type of `T`, and nothing else may use its
+    /// `fs_private` for `'a`.
     pub(super) unsafe fn of<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
         // SAFETY: The caller passes a valid context.
         let private = unsafe { (*fc).fs_private };
