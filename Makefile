@@ -229,6 +229,7 @@ lint-format: prepare-root
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
 	scripts/unsafe-table --check Documentation/design.rst
+	$(RUN) scripts/check-imports
 lint-tools: prepare-root
 	$(cargo) clippy --all-targets -- -D warnings
 lint-module: prepare-kernel

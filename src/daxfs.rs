@@ -53,17 +53,17 @@ module! {
 
 #[pin_data]
 struct Module {
-    // Dropped first: its mounts need the memory module.
     #[pin]
     registration: vfs::Registration<mount::DaxFs>,
-    _memory: memory::Memory,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            _memory: memory::Memory::new(module)?,
-            registration <- vfs::Registration::new(module, Dir::new(c"daxfs")),
+            registration <- vfs::Registration::new(module, mount::Shared {
+                debugfs: Dir::new(c"daxfs"),
+                memory: memory::Memory::new(module)?,
+            }),
         })
     }
 }

@@ -71,7 +71,7 @@ impl FileOperations for DaxFs {
     }
 
     #[inline]
-    fn fault(file: &INode<Self>, fault: &Fault<'_, MappedExtent>) -> FaultResult {
+    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, MappedExtent>) -> FaultResult<'a> {
         let sb = file.super_block();
         let result = MappedExtent::fault(fault).unwrap_or_else(|error| {
             report(sb, file.ino(), error);

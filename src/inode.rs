@@ -54,21 +54,32 @@ pub(crate) fn get(
 ) -> Result<INodeRef<DaxFs>> {
     sb.inode(ino.into(), || {
         let inode = image.inode(ino).map_err(|error| report(sb, ino, error))?;
-        if inode.original == 0 {
-            return attributes(sb, image, &inode, None);
-        }
-        let original = image
-            .inode(inode.original)
-            .map_err(|error| report(sb, inode.original, error))?;
-        inode
-            .check_original(image.superblock(), &original)
-            .map_err(|error| report(sb, ino, error))?;
-        let page_cache = match mappable(sb, &inode) {
-            0 => Some(owner_of_page_cache(sb, image, &inode, &original)?),
-            _ => None,
+        let page_cache = match inode.original {
+            0 => None,
+            _ => check_original(sb, image, inode)?,
         };
         attributes(sb, image, &inode, page_cache)
     })
+}
+
+/// Check that `inode` may share the data of its original. Return the original in memory if `inode`
+/// uses its page cache.
+#[cold]
+fn check_original(
+    sb: &SuperBlock<DaxFs>,
+    image: &Image<'_, Access<'_>>,
+    inode: Inode,
+) -> Result<Option<INodeRef<DaxFs>>> {
+    let original = image
+        .inode(inode.original)
+        .map_err(|error| report(sb, inode.original, error))?;
+    inode
+        .check_original(image.superblock(), &original)
+        .map_err(|error| report(sb, inode.ino, error))?;
+    match mappable(sb, &inode) {
+        0 => owner_of_page_cache(sb, image, &inode, &original).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Return the inode in memory of `original`, whose page cache `inode` uses. Its number is smaller,
@@ -95,6 +106,7 @@ fn owner_of_page_cache(
 }
 
 /// Return the number of bytes of a regular file that can be mapped directly, from the first on.
+#[inline]
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     match sb.data().region().method() {
         // A mapping has one cache mode, and copies of pages are always cached.
@@ -103,6 +115,7 @@ fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
     }
 }
 
+#[inline(always)] // The parts of a new inode need not go through memory.
 fn attributes(
     sb: &SuperBlock<DaxFs>,
     image: &Image<'_, Access<'_>>,

@@ -5,15 +5,28 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, Image, Problem};
-use crate::memory::{Access, Region};
+use crate::memory::{Access, Memory, Region};
 use crate::options::Options;
 use crate::support::{self, trace, Errno};
 use crate::usage::{Event, Usage};
 use crate::vfs::SuperBlock;
-use kernel::{debugfs::Scope, fmt, prelude::*, sync::Mutex};
+use kernel::{
+    debugfs::{Dir, Scope},
+    fmt,
+    prelude::*,
+    sync::Mutex,
+};
 
 /// The filesystem.
 pub(crate) struct DaxFs;
+
+/// Data that all mounts share.
+pub(crate) struct Shared {
+    /// Directory in debugfs.
+    pub(crate) debugfs: Dir,
+    /// Resources that regions need.
+    pub(crate) memory: Memory,
+}
 
 /// The private data of a superblock.
 pub(crate) struct Mounted {

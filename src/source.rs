@@ -4,11 +4,11 @@
 
 #![deny(unsafe_code)]
 
-use crate::memory::{dax, dmabuf, memfd, phys, Lease, Region};
+use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
 use crate::support::Errno;
 use crate::vfs::{BlockDevice, Context, SourceKind, SuperKind};
-use kernel::{fmt, prelude::*, sync::Arc};
+use kernel::{fmt, prelude::*};
 
 /// Return the kind of superblock that a mount needs.
 ///
@@ -48,7 +48,8 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKi
 }
 
 /// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
-/// that is a block device. `lease` owns the memory, also after a failure.
+/// that is a block device. The lease of
+/// `tenure` owns the memory, also after a failure.
 ///
 /// # Errors
 ///
@@ -56,24 +57,25 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKi
 pub(crate) fn open(
     bdev: Option<&BlockDevice>,
     options: &mut Options,
-    lease: &Arc<Lease>,
+    tenure: &Tenure,
     context: &Context,
 ) -> Result<Region> {
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
-            phys::open(start, size, lease).map_err(|error| refuse_phys(start, size, error, context))
+            phys::open(start, size, tenure)
+                .map_err(|error| refuse_phys(start, size, error, context))
         }
         Some(Source::DmaBuf(buffer)) => {
-            dmabuf::open(buffer, lease).map_err(|error| refuse_dmabuf(error, context))
+            dmabuf::open(buffer, tenure).map_err(|error| refuse_dmabuf(error, context))
         }
         Some(Source::Memfd(file)) => {
-            memfd::open(file, lease).map_err(|error| refuse_memfd(error, context))
+            memfd::open(file, tenure).map_err(|error| refuse_memfd(error, context))
         }
         None => match (bdev, context.source_kind()?) {
-            (Some(bdev), _) => dax::open_block(bdev, lease),
+            (Some(bdev), _) => dax::open_block(bdev, tenure),
             (None, SourceKind::CharDevice(number)) => {
-                dax::open_char(number, || context.open_source(), lease)
+                dax::open_char(number, || context.open_source(), tenure)
             }
             (None, _) => return Err(ENOTBLK),
         }

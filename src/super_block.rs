@@ -7,7 +7,7 @@
 use crate::image::{self, Image, Problem};
 use crate::inode;
 use crate::memory::{MappedExtent, Region, Tenure};
-use crate::mount::{DaxFs, Mounted, Verified};
+use crate::mount::{DaxFs, Mounted, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::source;
 use crate::support::{Errno, Sha256};
@@ -16,7 +16,7 @@ use crate::vfs::{
     BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
     SuperKind, SuperOperations,
 };
-use kernel::{debugfs::Dir, new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
+use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
 
 /// Number of bytes of the image that are checked at a time.
 const CHECK_PIECE: usize = 16384;
@@ -142,7 +142,7 @@ impl FileSystem for DaxFs {
     const NAME: &'static CStr = c"daxfs";
     const INODE_CACHE: &'static CStr = c"daxfs_inode";
 
-    type Shared = Dir;
+    type Shared = Shared;
     type Options = Options;
     type Super = Mounted;
     type Resources = Tenure;
@@ -159,15 +159,15 @@ impl FileSystem for DaxFs {
 
     fn fill_super(
         sb: &NewSuper<'_>,
-        debugfs: &Dir,
+        shared: &Shared,
         bdev: Option<&BlockDevice>,
         options: &mut Options,
         tenure: &mut Option<Tenure>,
         context: &Context,
     ) -> Result<(Mounted, Identity)> {
-        let lease = tenure.insert(Tenure::start()?).lease().clone();
+        let tenure = &*tenure.insert(shared.memory.start()?);
         let phys = options.phys_range();
-        let region = source::open(bdev, options, &lease, context)?;
+        let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
         let nothing = Verified::default();
         let verified = verify(&region, &superblock, &options.checks, nothing, context)?;
@@ -180,7 +180,7 @@ impl FileSystem for DaxFs {
         };
         let usage = Usage::new(context.source(), &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-        let usage = usage.show(debugfs, &sb.name()?)?;
+        let usage = usage.show(&shared.debugfs, &sb.name()?)?;
         let mounted = Mounted::new(usage, region, superblock, phys, verified);
         Ok((mounted, identity))
     }

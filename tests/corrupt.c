@@ -37,6 +37,29 @@ void seal_and_mount(struct image *image)
 	mount_image(image);
 }
 
+bool in_child_with(struct image *image)
+{
+	pid_t pid = fork();
+	int status;
+
+	REQUIRE(pid >= 0);
+	if (!pid) {
+		seal_and_mount(image);
+		return true;
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	image_free(image);
+	return false;
+}
+
+void child_is_done(void)
+{
+	rest_is_good();
+	fflush(stdout);
+	_exit(ktap_point->failed);
+}
+
 void rest_is_good(void)
 {
 	char buffer[5000];
@@ -79,20 +102,11 @@ void entry_case(void (*damage)(struct image *image), const char *path, int error
 {
 	struct image image = image_copy(&good);
 	struct stat stat;
-	pid_t pid;
-	int status;
 
 	damage(&image);
-	pid = fork();
-	if (!pid) {
-		seal_and_mount(&image);
+	if (in_child_with(&image)) {
 		CHECK_FAILS(lstat(path, &stat), error);
 		listing_is("dir", listing);
-		rest_is_good();
-		fflush(stdout);
-		_exit(ktap_point->failed);
+		child_is_done();
 	}
-	waitpid(pid, &status, 0);
-	CHECK_EQ(status, 0);
-	image_free(&image);
 }

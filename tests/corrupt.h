@@ -3,6 +3,8 @@
 #ifndef CORRUPT_H
 #define CORRUPT_H
 
+#include <stdbool.h>
+
 #include "image.h"
 
 /* The device for images, where it is mounted, and an image with no errors. */
@@ -17,6 +19,16 @@ void mount_image(const struct image *image);
 
 /* The same after making the checksums right. */
 void seal_and_mount(struct image *image);
+
+/*
+ * Mount @image in a child process, after making the checksums right. Return true in the child, which
+ * checks what it finds and calls child_is_done(). Return false in the parent when the child is gone, after
+ * checking that it found no failure, and freeing the image.
+ */
+bool in_child_with(struct image *image);
+
+/* End the child process, after checking that files with no errors can be used. */
+void child_is_done(void);
 
 /* Check that files with no errors can be used as before. */
 void rest_is_good(void);

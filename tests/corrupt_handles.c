@@ -38,23 +38,14 @@ static void handle_case(void (*damage)(struct image *image), const char *path)
 {
 	struct image image = image_copy(&good);
 	u32 ino = image_entry(&image, path)->ino;
-	pid_t pid;
-	int status;
 
 	damage(&image);
-	pid = fork();
-	if (!pid) {
-		seal_and_mount(&image);
+	if (in_child_with(&image)) {
 		for (int i = 0; i < 2; i++)
 			CHECK_FAILS(open_inode(&image, ino, 0), ESTALE);
 		listing_is(".", 0);
-		rest_is_good();
-		fflush(stdout);
-		_exit(ktap_point->failed);
+		child_is_done();
 	}
-	waitpid(pid, &status, 0);
-	CHECK_EQ(status, 0);
-	image_free(&image);
 }
 
 static struct inode *inode_at(struct image *image, const char *path)

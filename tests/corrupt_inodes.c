@@ -19,24 +19,15 @@ static void refused_inode(const char *path, void (*damage)(struct inode *inode))
 {
 	struct image image = image_copy(&good);
 	struct stat stat;
-	pid_t pid;
-	int status;
 
 	damage(image_inode(&image, image_entry(&image, path)->ino));
-	pid = fork();
-	if (!pid) {
-		seal_and_mount(&image);
+	if (in_child_with(&image)) {
 		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
 		CHECK_FAILS(open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK), EUCLEAN);
 		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
 		listing_is(".", 0);
-		rest_is_good();
-		fflush(stdout);
-		_exit(ktap_point->failed);
+		child_is_done();
 	}
-	waitpid(pid, &status, 0);
-	CHECK_EQ(status, 0);
-	image_free(&image);
 }
 
 #define DAMAGE(name, statement) \
@@ -141,19 +132,14 @@ static void device_numbers(void)
 	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
 		struct image image = image_copy(&good);
 		struct stat stat;
-		int status;
-		pid_t pid;
 
 		damages[i](image_inode(&image, image_entry(&image, "null")->ino));
-		pid = fork();
-		if (!pid) {
-			seal_and_mount(&image);
+		if (in_child_with(&image)) {
 			CHECK_FAILS(lstat("null", &stat), EUCLEAN);
 			CHECK(!lstat("file", &stat));
+			fflush(stdout);
 			_exit(ktap_point->failed);
 		}
-		waitpid(pid, &status, 0);
-		CHECK_EQ(status, 0);
 	}
 }
 

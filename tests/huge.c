@@ -31,14 +31,6 @@ static const char *mnt;
 
 #define SIZE (64UL << 20)
 
-static char *map(u64 size, int protection, int flags)
-{
-	char *address = mmap(NULL, size, protection, flags, open_size(mnt, size, O_RDONLY), 0);
-
-	REQUIRE(address != MAP_FAILED);
-	return address;
-}
-
 /* Return the number of bytes in the range that huge entries map. */
 static long long huge_bytes(const char *address, size_t length)
 {
@@ -65,13 +57,13 @@ static long long huge_bytes(const char *address, size_t length)
 
 static void is_aligned(void)
 {
-	CHECK_EQ((uintptr_t)map(SIZE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
-	CHECK_EQ((uintptr_t)map(SIZE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
+	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
+	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
 }
 
 static void shared_faults(void)
 {
-	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 
 	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
@@ -80,7 +72,7 @@ static void shared_faults(void)
 
 static void private_faults(void)
 {
-	char *address = map(SIZE, PROT_READ, MAP_PRIVATE);
+	char *address = map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE);
 
 	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
@@ -88,7 +80,7 @@ static void private_faults(void)
 
 static void writable_private_faults(void)
 {
-	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
@@ -109,7 +101,7 @@ static void borders(void)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		char *address = map(files[i].size, PROT_READ, MAP_SHARED);
+		char *address = map_size(mnt, files[i].size, PROT_READ, MAP_SHARED);
 
 		CHECK_EQ(touch_pages(address, files[i].size, 4096), files[i].faults);
 		CHECK_EQ(huge_bytes(address, files[i].size), files[i].huge);
@@ -142,7 +134,7 @@ static void offset_mapping(void)
 
 static void private_write_splits(void)
 {
-	char *address = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	char byte = pattern_byte(SIZE, 3 * HUGE_SIZE + 5000);
 
 	touch_pages(address, SIZE, 4096);
@@ -152,13 +144,13 @@ static void private_write_splits(void)
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE - HUGE_SIZE);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(map(SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE,
+	CHECK(pattern_matches(map_size(mnt, SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE,
 			      3 * HUGE_SIZE));
 }
 
 static void partly_unmapped(void)
 {
-	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 
 	touch_pages(address, SIZE, 4096);
 	CHECK(!munmap(address + HUGE_SIZE + 4096, 4096));
@@ -171,7 +163,7 @@ static void partly_unmapped(void)
 
 static void moved(void)
 {
-	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	touch_pages(address, SIZE, 4096);
@@ -187,8 +179,8 @@ static void moved(void)
 
 static void forked(void)
 {
-	char *shared = map(SIZE, PROT_READ, MAP_SHARED);
-	char *private = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
+	char *private = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int status;
 	pid_t pid;
 
@@ -212,7 +204,7 @@ static void forked(void)
 
 static void dropped(void)
 {
-	char *address = map(SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 
 	for (int i = 0; i < 3; i++) {
@@ -235,9 +227,9 @@ static void no_page_cache(void)
 	fd = open_size(mnt, SIZE, O_RDONLY);
 	for (u64 offset = 0; offset < SIZE; offset += 1 << 20)
 		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
-	address = map(SIZE, PROT_READ, MAP_SHARED);
+	address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 	touch_pages(address, SIZE, 4096);
-	address = map(SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
+	address = map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
 	after = number_in("/proc/meminfo", "Cached:");
 	printf("# page cache before %lld kB, after %lld kB\n", before, after);
 	CHECK(after - before < 1024);

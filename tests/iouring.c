@@ -20,14 +20,6 @@ static const char *mnt;
 #define SIZE 65537UL
 #define LARGE (64UL << 20)
 
-static char *map(u64 size, int protection, int flags)
-{
-	char *address = mmap(NULL, size, protection, flags, open_size(mnt, size, O_RDONLY), 0);
-
-	REQUIRE(address != MAP_FAILED);
-	return address;
-}
-
 static void reads(void)
 {
 	static char buffer[SIZE];
@@ -141,9 +133,9 @@ static void fixed_file(void)
 static void mapping_as_fixed_buffer(void)
 {
 	struct ring ring = ring_open();
-	char *shared = map(SIZE, PROT_READ, MAP_SHARED);
-	char *huge = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
-	char *private = map(SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
+	char *huge = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	char *private = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	CHECK_FAILS(ring_register(&ring, shared, 8192), EOPNOTSUPP);
 	CHECK_FAILS(ring_register(&ring, huge, HUGE_SIZE), EOPNOTSUPP);
@@ -156,7 +148,7 @@ static void direct_write_from_mapping(void)
 	struct ring ring = ring_open();
 	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
 	char *buffer = aligned_alloc(4096, 1 << 20);
-	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 	struct io_uring_sqe write;
 
 	if (device < 0)

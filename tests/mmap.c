@@ -22,16 +22,6 @@ static const char *mnt;
 #define SIZE 12345UL
 #define ROUNDED 16384UL
 
-static char *map(u64 size, size_t length, int protection, int flags)
-{
-	int fd = open_size(mnt, size, O_RDONLY);
-	char *address = mmap(NULL, length, protection, flags, fd, 0);
-
-	REQUIRE(address != MAP_FAILED);
-	close(fd); /* the mapping outlives it */
-	return address;
-}
-
 static sigjmp_buf faulted;
 static int fault_signal;
 
@@ -78,7 +68,7 @@ static const u64 sizes[] = {
 static void equals_file(int flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		char *address = map(sizes[i], sizes[i], PROT_READ, flags);
+		char *address = map_length(mnt, sizes[i], sizes[i], PROT_READ, flags);
 
 		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
 		CHECK(!munmap(address, sizes[i]));
@@ -100,7 +90,7 @@ static void behind_the_end(int flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t end = (sizes[i] + page_size() - 1) & ~(page_size() - 1);
-		char *address = map(sizes[i], end + 3 * HUGE_SIZE, PROT_READ, flags);
+		char *address = map_length(mnt, sizes[i], end + 3 * HUGE_SIZE, PROT_READ, flags);
 
 		CHECK(all_zero(address + sizes[i], end - sizes[i]));
 		CHECK_EQ(touch(address + end), SIGBUS);
@@ -125,17 +115,17 @@ static void private_behind_the_end(void)
 
 static void empty_file(void)
 {
-	CHECK_EQ(touch(map(0, 4096, PROT_READ, MAP_SHARED)), SIGBUS);
-	CHECK_EQ(touch(map(0, 4096, PROT_READ, MAP_PRIVATE)), SIGBUS);
+	CHECK_EQ(touch(map_length(mnt, 0, 4096, PROT_READ, MAP_SHARED)), SIGBUS);
+	CHECK_EQ(touch(map_length(mnt, 0, 4096, PROT_READ, MAP_PRIVATE)), SIGBUS);
 }
 
 static void private_write_past_end(void)
 {
-	char *address = map(SIZE, ROUNDED + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_length(mnt, SIZE, ROUNDED + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	address[ROUNDED - 1] = 1; /* in the last page: the program's own copy */
 	CHECK_EQ(address[ROUNDED - 1], 1);
-	CHECK_EQ(map(SIZE, ROUNDED, PROT_READ, MAP_SHARED)[ROUNDED - 1], 0);
+	CHECK_EQ(map_length(mnt, SIZE, ROUNDED, PROT_READ, MAP_SHARED)[ROUNDED - 1], 0);
 	CHECK_EQ(touch(address + ROUNDED), SIGBUS);
 }
 
@@ -162,7 +152,7 @@ static void at_offsets(void)
 static void cannot_be_written(void)
 {
 	int fd = open_size(mnt, SIZE, O_RDONLY);
-	char *address = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
 
 	errno = 0;
 	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
@@ -174,8 +164,8 @@ static void cannot_be_written(void)
 
 static void private_writes_stay_private(void)
 {
-	char *mine = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	char *theirs = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char *mine = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *theirs = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
 	char buffer[SIZE];
 
 	memset(mine + 4000, 0x55, 200);
@@ -192,7 +182,7 @@ static void private_writes_stay_private(void)
 
 static void write_first(void)
 {
-	char *mine = map(HUGE_SIZE, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *mine = map_length(mnt, HUGE_SIZE, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	/* The page is copied even if the write is the first access. */
 	mine[HUGE_SIZE / 2 + 5] ^= 0xff;
@@ -203,8 +193,8 @@ static void write_first(void)
 
 static void protections(void)
 {
-	char *shared = map(SIZE, SIZE, PROT_NONE, MAP_SHARED);
-	char *private = map(SIZE, SIZE, PROT_READ, MAP_PRIVATE);
+	char *shared = map_length(mnt, SIZE, SIZE, PROT_NONE, MAP_SHARED);
+	char *private = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_PRIVATE);
 
 	CHECK_EQ(touch(shared), SIGSEGV);
 	CHECK(!mprotect(shared, SIZE, PROT_READ));
@@ -222,7 +212,7 @@ static void protections(void)
 static void remapping(void)
 {
 	u64 size = 65537;
-	char *address = map(size, 4096, PROT_READ, MAP_SHARED);
+	char *address = map_length(mnt, size, 4096, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	address = mremap(address, 4096, size, MREMAP_MAYMOVE);
@@ -240,8 +230,8 @@ static void remapping(void)
 
 static void forking(void)
 {
-	char *shared = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
-	char *private = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char *private = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int status;
 	pid_t pid;
 
@@ -269,7 +259,7 @@ static void advising(void)
 		MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP,   MADV_DODUMP,   MADV_POPULATE_READ,
 	};
 	u64 size = 2 * HUGE_SIZE + 4096;
-	char *address = map(size, size, PROT_READ, MAP_SHARED);
+	char *address = map_length(mnt, size, size, PROT_READ, MAP_SHARED);
 
 	for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
 		if (!CHECK(!madvise(address, size, harmless[i])))
@@ -287,14 +277,14 @@ static void advising(void)
 static void populating(void)
 {
 	u64 size = 2 * HUGE_SIZE + 4096;
-	char *private = map(size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *private = map_length(mnt, size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
-	CHECK(pattern_matches(map(size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size,
+	CHECK(pattern_matches(map_length(mnt, size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size,
 			      0));
 	CHECK(!madvise(private + 8192, 8192, MADV_POPULATE_WRITE));
 	CHECK(pattern_matches(private, size, size, 0));
 	/* Up to the end of the file. */
-	CHECK_FAILS(madvise(map(SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096,
+	CHECK_FAILS(madvise(map_length(mnt, SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096,
 			    MADV_POPULATE_READ),
 		    EFAULT);
 }
@@ -302,8 +292,8 @@ static void populating(void)
 static void locking(void)
 {
 	u64 size = 2 * HUGE_SIZE + 4096;
-	char *address = map(size, size, PROT_READ, MAP_SHARED);
-	char *private = map(SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_length(mnt, size, size, PROT_READ, MAP_SHARED);
+	char *private = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	CHECK(!mlock(address, size));
 	CHECK(!munlock(address, HUGE_SIZE));
@@ -317,7 +307,7 @@ static void locking(void)
 static void residency(void)
 {
 	unsigned char pages[4] = {};
-	char *address = map(SIZE, SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
 
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 	CHECK(!mincore(address, SIZE, pages));
@@ -357,7 +347,7 @@ static void neighbours(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t end = (sizes[i] + 4095) & ~4095UL;
-		char *address = map(sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
+		char *address = map_length(mnt, sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
 
 		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
 		CHECK(all_zero(address + sizes[i], end - sizes[i]));

@@ -30,14 +30,6 @@ static const char *mnt;
 #define SMALL 65537UL
 #define LARGE (64UL << 20)
 
-static char *map(u64 size, int protection, int flags)
-{
-	char *address = mmap(NULL, size, protection, flags, open_size(mnt, size, O_RDONLY), 0);
-
-	REQUIRE(address != MAP_FAILED);
-	return address;
-}
-
 /* Open a block device that takes direct I/O. */
 static int direct_device(void)
 {
@@ -61,17 +53,17 @@ static void direct_write_from(char *address, u64 size, u64 offset, size_t length
 
 static void direct_from_small_pages(void)
 {
-	direct_write_from(map(SMALL, PROT_READ, MAP_SHARED), SMALL, 4096, 32768);
+	direct_write_from(map_size(mnt, SMALL, PROT_READ, MAP_SHARED), SMALL, 4096, 32768);
 }
 
 static void direct_from_huge_pages(void)
 {
-	direct_write_from(map(LARGE, PROT_READ, MAP_SHARED), LARGE, HUGE_SIZE - 8192, 4 << 20);
+	direct_write_from(map_size(mnt, LARGE, PROT_READ, MAP_SHARED), LARGE, HUGE_SIZE - 8192, 4 << 20);
 }
 
 static void direct_from_private(void)
 {
-	char *address = map(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	address[HUGE_SIZE] ^= 1;
 	address[HUGE_SIZE] ^= 1;
@@ -80,7 +72,7 @@ static void direct_from_private(void)
 
 static void direct_from_untouched(void)
 {
-	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 
 	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
 	direct_write_from(address, LARGE, 8 * HUGE_SIZE + 512, 8192);
@@ -89,8 +81,8 @@ static void direct_from_untouched(void)
 /* The device must not write to a read-only mapping. */
 static void direct_read_into(void)
 {
-	char *shared = map(SMALL, PROT_READ, MAP_SHARED);
-	char *private = map(SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_size(mnt, SMALL, PROT_READ, MAP_SHARED);
+	char *private = map_size(mnt, SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int device = direct_device();
 
 	CHECK_FAILS(pread(device, shared, 4096, 0), EFAULT);
@@ -104,7 +96,7 @@ static void direct_read_into(void)
 static void plain_write(void)
 {
 	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	char *address = map(SMALL, PROT_READ, MAP_SHARED), *copy;
+	char *address = map_size(mnt, SMALL, PROT_READ, MAP_SHARED), *copy;
 
 	CHECK_EQ(pwrite(file, address, SMALL, 0), SMALL);
 	copy = mmap(NULL, SMALL, PROT_READ, MAP_SHARED, file, 0);
@@ -118,7 +110,7 @@ static void plain_write(void)
 static void vmsplicing(void)
 {
 	static char buffer[65536];
-	char *address = map(LARGE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 	struct iovec vector = { address + HUGE_SIZE - 16384, 32768 };
 	int ends[2];
 
@@ -131,7 +123,7 @@ static void vmsplicing(void)
 
 static void pipe_outlives_mapping(void)
 {
-	char *address = map(SMALL, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, SMALL, PROT_READ, MAP_SHARED);
 	struct iovec vector = { address, 8192 };
 	char buffer[8192];
 	int ends[2];
@@ -149,7 +141,7 @@ static void zero_copy_send(void)
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof(address);
 	static char buffer[65536];
-	char *mapped = map(LARGE, PROT_READ, MAP_SHARED) + HUGE_SIZE - 32768;
+	char *mapped = map_size(mnt, LARGE, PROT_READ, MAP_SHARED) + HUGE_SIZE - 32768;
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int sender = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), receiver, one = 1;
 	size_t sent = 0, received = 0;
@@ -180,7 +172,7 @@ static void zero_copy_send(void)
 
 static void futexes(void)
 {
-	char *small = map(SMALL, PROT_READ, MAP_SHARED), *large = map(LARGE, PROT_READ, MAP_SHARED);
+	char *small = map_size(mnt, SMALL, PROT_READ, MAP_SHARED), *large = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 	u32 word;
 
 	memcpy(&word, small, 4);
@@ -195,7 +187,7 @@ static void futexes(void)
 static void introspection(void)
 {
 	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
-	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
 	static u64 frames[1024];
 	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	u64 word;
@@ -218,7 +210,7 @@ static void introspection(void)
 /* A core dump reads every mapped page. */
 static void dumping_core(void)
 {
-	char *address = map(LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
 	int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
 	char template[PATH_MAX];
 	int status;

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -114,6 +115,21 @@ int open_size(const char *mount, u64 size, int flags)
 
 	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
 	return open_in(mount, path, flags);
+}
+
+char *map_length(const char *mount, u64 size, size_t length, int protection, int flags)
+{
+	int fd = open_size(mount, size, O_RDONLY);
+	char *address = mmap(NULL, length, protection, flags, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd); /* the mapping outlives it */
+	return address;
+}
+
+char *map_size(const char *mount, u64 size, int protection, int flags)
+{
+	return map_length(mount, size, size, protection, flags);
 }
 
 size_t page_size(void)

@@ -55,6 +55,10 @@ int open_in(const char *mount, const char *path, int flags);
 /* Open the file of @size bytes in the directory "sizes" of the generated tree. */
 int open_size(const char *mount, u64 size, int flags);
 
+/* Map that file, or @length bytes of it. */
+char *map_size(const char *mount, u64 size, int protection, int flags);
+char *map_length(const char *mount, u64 size, size_t length, int protection, int flags);
+
 /* Addresses that are never mapped: a small one and a kernel address. */
 extern char *nowhere, *nowhere_in_kernel;
 

@@ -55,7 +55,7 @@ impl Dirent {
 impl<M: Memory> Image<'_, M> {
     /// Find `name`, which must not be empty, in `directory`.
     ///
-    /// This loads one or two cache lines in a directory of common size, and O(log n) in any.
+    /// This loads about three cache lines in a directory of 10,000 names, and O(log n) in any.
     ///
     /// # Errors
     ///
@@ -67,6 +67,7 @@ impl<M: Memory> Image<'_, M> {
         let (mut low, mut high) = (0, directory.entries);
         let (mut low_hash, mut high_hash) = (0, u32::MAX);
         let mut interpolations = INTERPOLATIONS;
+        let mut group = [layout::Dirent::new_zeroed(); GROUP as usize];
 
         while low < high {
             let span = u64::from(high_hash.wrapping_sub(low_hash));
@@ -83,25 +84,34 @@ impl<M: Memory> Image<'_, M> {
             let line = (directory.first + u64::from(guess)) & !(GROUP - 1);
             let start = u64::from(low).max(line.saturating_sub(directory.first)) as u32;
             let end = u64::from(high).min(line + GROUP - directory.first) as u32;
-            let mut group = [layout::Dirent::new_zeroed(); GROUP as usize];
             let entries = &mut group[..(end - start) as usize];
             let offset = self.dirent_offset(directory, start);
             self.memory.read(offset, entries.as_mut_bytes())?;
 
-            for (position, raw) in (start..end).zip(&*entries) {
-                let mut order = raw.hash.get().cmp(&hash);
-                if order == Ordering::Equal {
-                    let entry = self.validate_dirent(directory, position, raw)?;
-                    order = self.compare_name(&entry, name)?;
-                    if order == Ordering::Equal {
-                        return Ok(Some(entry));
-                    }
+            // Most lines are on one side of the name.
+            if let Some(last) = entries.last().map(|raw| raw.hash.get()) {
+                if last < hash {
+                    (low, low_hash) = (end, last);
+                    continue;
                 }
+            }
+            for (position, raw) in (start..end).zip(&*entries) {
+                let found = raw.hash.get();
+                let order = match found == hash {
+                    false => found.cmp(&hash),
+                    true => {
+                        let entry = self.validate_dirent(directory, position, raw)?;
+                        match self.compare_name(&entry, name)? {
+                            Ordering::Equal => return Ok(Some(entry)),
+                            order => order,
+                        }
+                    }
+                };
                 if order == Ordering::Greater {
-                    (high, high_hash) = (position, raw.hash.get());
+                    (high, high_hash) = (position, found);
                     break;
                 }
-                (low, low_hash) = (position + 1, raw.hash.get());
+                (low, low_hash) = (position + 1, found);
             }
         }
         Ok(None)

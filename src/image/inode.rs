@@ -134,7 +134,7 @@ pub struct Inode {
 
 impl Inode {
     /// Validate the record of inode `ino`, which was loaded from `offset`.
-    #[inline]
+    #[inline(always)] // The inode need not go through memory.
     pub(super) fn validate(
         superblock: &Superblock,
         ino: u32,
@@ -293,6 +293,7 @@ impl Inode {
     /// Return how many bytes of a regular file, from the first on, are in pages that hold nothing
     /// else and so can be mapped. A page has `page` bytes, a power of two, at most the block size.
     /// Unless the file is packed, this is its size rounded up to a page.
+    #[inline]
     pub const fn mappable(&self, page: u64) -> u64 {
         match self.content {
             Content::Regular { data } if self.packed => {

@@ -2,8 +2,8 @@
 
 //! Reading a region.
 
-use super::lease::{Lease, Reader};
-use super::{poison, Region, Window};
+use super::lease::Reader;
+use super::{poison, Region, Tenure, Window};
 use crate::bindings;
 use crate::image;
 use kernel::{iov::IovIterDest, prelude::*};
@@ -25,7 +25,7 @@ const IO_PIECE: usize = 256;
 ///
 /// `window` is mapped while `_reader` exists.
 pub(crate) struct Access<'a> {
-    window: Window,
+    window: &'a Window,
     _reader: Reader<'a>,
 }
 
@@ -38,7 +38,7 @@ impl Region {
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
         // SAFETY: By the type invariant the window is that of the lease.
-        unsafe { Access::new(&self.lease, self.window) }
+        unsafe { Access::new(&self.tenure, &self.window) }
     }
 
     /// Copy `length` bytes at `offset` to `to`. Return the number of bytes copied: fewer if the
@@ -140,7 +140,7 @@ unsafe fn copy_present(from: *const u8, length: usize, to: &mut IovIterDest<'_>)
 }
 
 impl<'a> Access<'a> {
-    /// Keep the memory of `lease` from going away.
+    /// Keep the memory of a lease from going away.
     ///
     /// # Errors
     ///
@@ -148,13 +148,14 @@ impl<'a> Access<'a> {
     ///
     /// # Safety
     ///
-    /// `window` must be the one that the owner in `lease` was opened with.
+    /// `window` must be the one that the owner in the lease was opened with.
     #[inline]
-    pub(super) unsafe fn new(lease: &'a Lease, window: Window) -> Result<Self> {
-        // INVARIANT: A reader of a lease keeps the owner's memory mapped.
+    pub(super) unsafe fn new(tenure: &'a Tenure, window: &'a Window) -> Result<Self> {
+        // INVARIANT: The tenure keeps the lease from ending, and a reader keeps a revoked one from
+        // releasing the memory.
         Ok(Access {
             window,
-            _reader: lease.read()?,
+            _reader: tenure.lease().read()?,
         })
     }
 
@@ -205,9 +206,12 @@ impl<'a> Access<'a> {
         if self.window.io {
             return self.copy_io_to(offset, length, to);
         }
-        let readable = self.readable(offset, length as u64) as usize;
-        if readable < length && readable == 0 {
-            return Err(EIO);
+        let mut readable = length;
+        if poison::any() {
+            readable = self.readable_slowly(offset, length as u64) as usize;
+            if readable == 0 && length > 0 {
+                return Err(EIO);
+            }
         }
         // SAFETY: By the type invariant the bytes are mapped.
         Ok(unsafe { copy_present(from, readable, to) })

@@ -9,7 +9,7 @@
 //! Follows `include/linux/dax.h` and `include/linux/memremap.h`.
 
 use super::lease::Lease;
-use super::{fsdev, registry, DaxRange, MapMethod, Owner, Region, Shown, Window};
+use super::{fsdev, registry, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::support::Errno;
 use crate::vfs::BlockDevice;
@@ -194,12 +194,17 @@ impl Device {
     }
 
     /// Open a region of `size` bytes at `offset` of the device, or of all contiguous bytes.
-    fn open(mut self, offset: u64, size: Option<u64>) -> Result<Region, OpenError> {
+    fn open(
+        mut self,
+        offset: u64,
+        size: Option<u64>,
+        tenure: &Tenure,
+    ) -> Result<Region, OpenError> {
         let range = DaxRange {
             device: self.device,
             offset,
         };
-        let lease = self.lease.clone();
+        let lease = tenure.lease();
         // A reader keeps the device alive, and so its driver.
         let reader = lease.read()?;
         // SAFETY: By the type invariant the device is valid.
@@ -221,7 +226,7 @@ impl Device {
             return Err(OpenError::Stacked);
         }
         // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
-        let region = unsafe { region(range, size, Shown::Nothing, lease.clone()) };
+        let region = unsafe { region(range, size, Shown::Nothing, tenure) };
         drop(reader);
         region
     }
@@ -232,7 +237,8 @@ impl Device {
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open_block(bdev: &BlockDevice, lease: &Arc<Lease>) -> Result<Region, OpenError> {
+pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, OpenError> {
+    let lease = tenure.lease();
     let mut offset = 0;
     let mut get = |holder, operations| {
         let bdev = bdev.as_raw();
@@ -255,7 +261,7 @@ pub(crate) fn open_block(bdev: &BlockDevice, lease: &Arc<Lease>) -> Result<Regio
     };
     // SAFETY: The block device is open.
     let size = unsafe { bindings::bdev_nr_bytes(bdev.as_raw()) };
-    device.open(offset, Some(size))
+    device.open(offset, Some(size), tenure)
 }
 
 /// Open the region of the DAX character device `number`, whose device node `node` opens.
@@ -266,8 +272,9 @@ pub(crate) fn open_block(bdev: &BlockDevice, lease: &Arc<Lease>) -> Result<Regio
 pub(crate) fn open_char(
     number: bindings::dev_t,
     node: impl FnOnce() -> Result<ARef<File>>,
-    lease: &Arc<Lease>,
+    tenure: &Tenure,
 ) -> Result<Region, OpenError> {
+    let lease = tenure.lease();
     if number >> bindings::MINORBITS != major()? {
         return Err(OpenError::NoDax);
     }
@@ -317,7 +324,7 @@ pub(crate) fn open_char(
         lease: lease.clone(),
         pages: None,
     };
-    device.open(0, None)
+    device.open(0, None, tenure)
 }
 
 /// The major number of DAX character devices; 0 until it is known.
@@ -390,12 +397,12 @@ unsafe fn linear_size(range: &DaxRange) -> u64 {
 ///
 /// # Safety
 ///
-/// The owner in `lease` must keep the device, and the memory mapped.
+/// The owner in the lease must keep the device, and the memory mapped.
 pub(super) unsafe fn region(
     range: DaxRange,
     size: u64,
     shown: Shown,
-    lease: Arc<Lease>,
+    tenure: &Tenure,
 ) -> Result<Region, OpenError> {
     let window = Window {
         // SAFETY: The caller passes a valid device.
@@ -404,7 +411,7 @@ pub(super) unsafe fn region(
         io: false,
     };
     // SAFETY: The caller guarantees that the owner keeps the device and the mapping.
-    Ok(unsafe { Region::new(window, MapMethod::Dax(range), shown, lease) })
+    Ok(unsafe { Region::new(window, MapMethod::Dax(range), shown, tenure) })
 }
 
 /// Result of [`direct_access`].

@@ -22,7 +22,7 @@
 
 use super::cache::{self, Mixed};
 use super::lease::Lease;
-use super::{MapMethod, Owner, Region, Shown, Window};
+use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
@@ -416,13 +416,14 @@ impl Import {
     }
 }
 
-/// Open the region of dma-buf `buffer`. The exporter may revoke `lease` from now on.
+/// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
 ///
 /// # Errors
 ///
 /// See [`OpenError`]. Many exporters cannot map into the kernel's address space (`EINVAL`,
 /// `EOPNOTSUPP`).
-pub(crate) fn open(buffer: DmaBuf, lease: &Arc<Lease>) -> Result<Region, OpenError> {
+pub(crate) fn open(buffer: DmaBuf, tenure: &Tenure) -> Result<Region, OpenError> {
+    let lease = tenure.lease();
     let import = Import::attach(buffer, lease.clone())?;
     let mut import = KBox::new(import, GFP_KERNEL).map_err(Error::from)?;
     let made = import.prepare();
@@ -431,5 +432,5 @@ pub(crate) fn open(buffer: DmaBuf, lease: &Arc<Lease>) -> Result<Region, OpenErr
     lease.open(import)?;
     let (window, method) = made?;
     // SAFETY: The owner in the lease is the import, which keeps the buffer mapped.
-    Ok(unsafe { Region::new(window, method, Shown::Option("dmabuf"), lease.clone()) })
+    Ok(unsafe { Region::new(window, method, Shown::Option("dmabuf"), tenure) })
 }

@@ -60,7 +60,7 @@ impl MappedExtent {
     ///
     /// The fault gets SIGBUS if the page has to be copied and the memory cannot be read.
     #[inline]
-    pub(crate) fn fault(fault: &Fault<'_, Self>) -> image::Result<FaultResult> {
+    pub(crate) fn fault<'a>(fault: &Fault<'a, Self>) -> image::Result<FaultResult<'a>> {
         let Some(extent) = fault.mapping() else {
             return Ok(FaultResult::SIGBUS);
         };
@@ -95,21 +95,21 @@ impl MappedExtent {
 }
 
 /// Handle a fault by the kernel's DAX code.
-fn dax_fault(fault: &Fault<'_, MappedExtent>) -> FaultResult {
+fn dax_fault<'a>(fault: &Fault<'a, MappedExtent>) -> FaultResult<'a> {
     let (vmf, null) = (fault.as_raw(), ptr::null_mut());
     // SAFETY: The fault is on a mapping of an extent, whose address space is a DAX one.
     let result =
         unsafe { bindings::dax_iomap_fault(vmf, fault.order(), null, null.cast(), &IOMAP) };
     // SAFETY: This is the result of handling the fault.
-    unsafe { FaultResult::from_raw(result) }
+    unsafe { fault.result(result) }
 }
 
 /// Handle a fault on the page after the extent, which other files use too, by a copy.
-fn tail_fault(
-    fault: &Fault<'_, MappedExtent>,
+fn tail_fault<'a>(
+    fault: &Fault<'a, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
-) -> image::Result<FaultResult> {
+) -> image::Result<FaultResult<'a>> {
     if info.tail == 0 || fault.page() > info.length / PAGE_SIZE {
         return Ok(FaultResult::SIGBUS);
     }
@@ -124,7 +124,7 @@ fn tail_fault(
     // SAFETY: The current thread handles the fault.
     unsafe { (*fault.as_raw()).page = page.as_ptr() };
     // SAFETY: The fault returns a page, with a reference.
-    Ok(unsafe { FaultResult::from_raw(0) })
+    Ok(unsafe { fault.result(0) })
 }
 
 /// Return a page with a copy of the last bytes of the extent's files, or `None` if there is no
@@ -173,11 +173,11 @@ fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64,
 ///
 /// `fault` must be a fault on a page of the extent that `info` describes, and `access` keep its
 /// memory.
-unsafe fn insert_pages(
-    fault: &Fault<'_, MappedExtent>,
+unsafe fn insert_pages<'a>(
+    fault: &Fault<'a, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
-) -> FaultResult {
+) -> FaultResult<'a> {
     let (vma, _, area_end) = area(fault);
     let page = fault.page();
     let offset = info.offset + page * PAGE_SIZE;
@@ -227,7 +227,7 @@ unsafe fn insert_pages(
         done += PAGE_SIZE;
     }
     // SAFETY: This is the result of inserting the faulting page.
-    unsafe { FaultResult::from_raw(first.unwrap_or(bindings::VM_FAULT_SIGBUS)) }
+    unsafe { fault.result(first.unwrap_or(bindings::VM_FAULT_SIGBUS)) }
 }
 
 /// Have the kernel map pages. Without transparent huge pages it cannot insert PMD entries.
@@ -236,7 +236,7 @@ unsafe fn insert_pages(
 ///
 /// None.
 #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
-unsafe fn insert_pmd(_: &Fault<'_, MappedExtent>, _: &Info, _: &Access<'_>) -> FaultResult {
+unsafe fn insert_pmd<'a>(_: &Fault<'a, MappedExtent>, _: &Info, _: &Access<'_>) -> FaultResult<'a> {
     FaultResult::FALLBACK
 }
 
@@ -246,11 +246,11 @@ unsafe fn insert_pmd(_: &Fault<'_, MappedExtent>, _: &Info, _: &Access<'_>) -> F
 ///
 /// As for [`insert_pages`].
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-unsafe fn insert_pmd(
-    fault: &Fault<'_, MappedExtent>,
+unsafe fn insert_pmd<'a>(
+    fault: &Fault<'a, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
-) -> FaultResult {
+) -> FaultResult<'a> {
     const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
 
     let (_, area_start, area_end) = area(fault);
@@ -306,5 +306,5 @@ unsafe fn insert_pmd(
         _ => unsafe { bindings::vmf_insert_pfn_pmd(vmf, frame, false) },
     };
     // SAFETY: This is the result of handling the fault.
-    unsafe { FaultResult::from_raw(result) }
+    unsafe { fault.result(result) }
 }

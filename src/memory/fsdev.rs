@@ -97,7 +97,6 @@ unsafe extern "C" fn unbinding(
     if action == bindings::BUS_NOTIFY_UNBIND_DRIVER {
         if let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device.cast())) {
             lease.revoke();
-            lease.wait_for_readers();
             lease.drain();
             // The device may be bound and mounted again while the mount of this lease exists.
             lease.set_fsdev(ptr::null_mut());

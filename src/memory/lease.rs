@@ -8,15 +8,16 @@
 //! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
 //!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
 //!   waits until pages have no users (direct I/O, a pipe). Then it calls [`Owner::release`].
-//! * Unmount *ends* the lease ([`Tenure`]). If pages are still in use, the same work item keeps the
-//!   owner, and with it the module, until they are not. Unmount does not wait for that.
+//! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work
+//!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
+//!   that.
 //!
 //! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, `readers`, the mutex
 //! of the state, the mutex of the extents, locks of the MM. Page faults and reads take `readers`
 //! only.
 
-use super::extents::Extents;
-use super::{poison, registry, Owner};
+use super::tree::Extents;
+use super::{poison, queue, Owner};
 use crate::bindings;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -26,13 +27,13 @@ use kernel::{
     sync::{Arc, Mutex},
     time::{msecs_to_jiffies, Jiffies},
     types::Opaque,
-    workqueue::{DelayedWork, WorkItem},
+    workqueue::DelayedWork,
 };
 
 /// Interval at which pages in use are checked again, in milliseconds.
 const INTERVAL: u32 = 20;
 
-/// The right to use the memory of a region.
+/// Says how long the memory of a region may be used.
 ///
 /// # Invariants
 ///
@@ -61,7 +62,7 @@ struct State {
     owner: Option<KBox<dyn Owner>>,
     /// Set after [`Owner::release`] has been called.
     released: bool,
-    /// Set after the region is gone. The owner is dropped when no page has users.
+    /// Set after the region and all claims are gone. The owner is dropped when no page has users.
     ended: bool,
 }
 
@@ -93,35 +94,23 @@ impl Drop for Reader<'_> {
     }
 }
 
-/// Ends a lease when it is dropped, which must not happen under `s_umount`.
-pub(crate) struct Tenure(Arc<Lease>);
+/// What has become of a lease.
+pub(super) enum Progress {
+    /// Pages are in use. [`Lease::proceed`] must be called later.
+    Busy,
+    /// There is nothing to do now.
+    Idle,
+    /// The lease has ended and the owner of the memory is gone.
+    Ended,
+}
 
-impl Tenure {
-    /// Make a lease and add it to the registry.
+impl Lease {
+    /// Make a lease.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn start() -> Result<Self> {
-        let lease = Lease::new()?;
-        registry::add(&lease)?;
-        Ok(Tenure(lease))
-    }
-
-    /// Return the lease.
-    pub(crate) fn lease(&self) -> &Arc<Lease> {
-        &self.0
-    }
-}
-
-impl Drop for Tenure {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-impl Lease {
-    fn new() -> Result<Arc<Self>> {
+    pub(super) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 revoked: AtomicBool::new(false),
@@ -174,12 +163,12 @@ impl Lease {
         self.revoked.store(true, Ordering::Release);
         // SAFETY: The caller is a mount, which keeps the module, or a callback, which ends before
         // the module is unloaded.
-        unsafe { registry::queue(self.clone(), 0) };
+        unsafe { queue::queue_with_module(self.clone(), 0) };
     }
 
-    /// Unmap everything, and wait until no page has users. The lease must be revoked and have no
-    /// readers.
+    /// Wait for readers of the revoked lease, unmap everything, and wait until no page has users.
     pub(super) fn drain(&self) {
+        self.wait_for_readers();
         while !self.extents.sweep(true) {
             // SAFETY: The callers may sleep.
             unsafe { bindings::msleep(INTERVAL) };
@@ -229,7 +218,11 @@ impl Lease {
     }
 
     /// End the lease. Drop the owner now, or when no page has users.
-    fn end(self: &Arc<Self>) {
+    ///
+    /// # Safety
+    ///
+    /// There must be no region of the lease, and no claim on an extent of it.
+    pub(super) unsafe fn end(self: &Arc<Self>) -> Progress {
         let mut state = self.state.lock();
         state.ended = true;
         if !self.extents.sweep(false) {
@@ -239,33 +232,43 @@ impl Lease {
                  its memory stays until they are released\n"
             );
             // SAFETY: The mount that ends keeps the module.
-            unsafe { registry::queue(self.clone(), again()) };
-            return;
+            unsafe { queue::queue_with_module(self.clone(), again()) };
+            return Progress::Busy;
         }
         let owner = state.owner.take();
         drop(state);
         drop(owner);
-        registry::remove(self);
+        Progress::Ended
     }
 
-    /// Release the memory if the lease is revoked, and drop the owner if it has ended. Called when
-    /// no page has users.
-    fn idle(self: &Arc<Self>) {
+    /// If no page has users, release the memory of a lease that is revoked, and drop the owner of
+    /// one that has ended. Called by the work item.
+    pub(super) fn proceed(&self) -> Progress {
+        let revoked = self.revoked();
+        if revoked {
+            self.wait_for_readers();
+        }
+        if !self.extents.sweep(revoked) {
+            return Progress::Busy;
+        }
         let mut state = self.state.lock();
-        if self.revoked() && !state.released {
+        if revoked && !state.released {
             if let Some(owner) = &mut state.owner {
                 owner.release();
                 state.released = true;
             }
         }
         if !state.ended {
-            return;
+            return Progress::Idle;
         }
         // The work item may run more than once. Only one run takes the owner.
-        if let Some(owner) = state.owner.take() {
-            drop(state);
-            drop(owner);
-            registry::remove(self);
+        match state.owner.take() {
+            Some(owner) => {
+                drop(state);
+                drop(owner);
+                Progress::Ended
+            }
+            None => Progress::Idle,
         }
     }
 
@@ -274,12 +277,10 @@ impl Lease {
         &self.extents
     }
 
-    /// Remove a user of an extent; see [`Extents::release`].
-    pub(super) fn release(self: &Arc<Self>, start: u64) {
-        if !self.extents.release(start) {
-            // SAFETY: The inode that uses the extent keeps the module.
-            unsafe { registry::queue(self.clone(), again()) };
-        }
+    /// Have the work item look at the extents, because pages of an unused one are still in use.
+    pub(super) fn look_again(self: &Arc<Self>) {
+        // SAFETY: The caller is an inode, which keeps the module.
+        unsafe { queue::queue_with_module(self.clone(), again()) };
     }
 
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
@@ -316,26 +317,7 @@ impl PinnedDrop for Lease {
     }
 }
 
-impl WorkItem for Lease {
-    type Pointer = Arc<Lease>;
-
-    fn run(this: Arc<Lease>) {
-        let revoked = this.revoked();
-        if revoked {
-            this.wait_for_readers();
-        }
-        if this.extents.sweep(revoked) {
-            this.idle();
-        } else {
-            // SAFETY: This work item holds a reference to the module.
-            unsafe { registry::queue(this, again()) };
-        }
-        // SAFETY: `registry::queue` has queued this work item.
-        unsafe { registry::done() };
-    }
-}
-
 /// Return the delay after which pages in use are checked again.
-fn again() -> Jiffies {
+pub(super) fn again() -> Jiffies {
     msecs_to_jiffies(INTERVAL)
 }

@@ -4,16 +4,11 @@
 //!
 //! The memfd's own folios are pinned and mapped.
 
-use super::lease::Lease;
-use super::{MapMethod, Owner, Region, Shown, Window};
+use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::ptr::NonNull;
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::{aref::ARef, Arc},
-};
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// The seals that keep the content from changing.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
@@ -101,7 +96,7 @@ impl Drop for Memfd {
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(file: ARef<File>, lease: &Arc<Lease>) -> Result<Region, OpenError> {
+pub(crate) fn open(file: ARef<File>, tenure: &Tenure) -> Result<Region, OpenError> {
     let seals = seals(&file).ok_or(OpenError::NoMemfd)?;
     if seals & SEALS != SEALS {
         return Err(OpenError::NotSealed);
@@ -143,9 +138,10 @@ pub(crate) fn open(file: ARef<File>, lease: &Arc<Lease>) -> Result<Region, OpenE
         io: false,
     };
     let method = memfd.folios.method();
-    lease.open(KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?)?;
+    let memfd = KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?;
+    tenure.lease().open(memfd)?;
     // SAFETY: The owner in the lease is the memfd, which keeps the pages mapped.
-    Ok(unsafe { Region::new(window, method, Shown::Option("memfd"), lease.clone()) })
+    Ok(unsafe { Region::new(window, method, Shown::Option("memfd"), tenure) })
 }
 
 fn raw(file: &File) -> *mut bindings::file {

@@ -24,6 +24,8 @@ mod cache;
 pub(crate) mod dax;
 pub(crate) mod dmabuf;
 mod extents;
+#[cfg(CONFIG_TRACEPOINTS)]
+mod failures;
 mod fault;
 mod fsdev;
 mod internal;
@@ -31,19 +33,21 @@ mod lease;
 pub(crate) mod memfd;
 pub(crate) mod phys;
 mod poison;
+mod queue;
 mod registry;
 mod space;
+mod tree;
 
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
-pub(crate) use lease::{Lease, Tenure};
+pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
-use extents::Request;
-use kernel::{prelude::*, seq_file::SeqFile, sync::Arc};
+use kernel::{prelude::*, seq_file::SeqFile};
+use space::Request;
 
 /// Set by the first [`Memory::new`].
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -52,9 +56,12 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Memory {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
-    _poison: poison::Watch,
+    #[cfg(CONFIG_TRACEPOINTS)]
+    _failures: failures::Watch,
     _callbacks: dax::Callbacks,
-    _registry: registry::Registry,
+    _queue: queue::WorkQueue,
+    registry: registry::Registry,
+    _record: poison::Record,
     _internal: internal::Internal,
 }
 
@@ -71,16 +78,35 @@ impl Memory {
         }
         let internal = internal::Internal::mount()?;
         // SAFETY: `STARTED` was not set.
-        let registry = unsafe { registry::Registry::new(module)? };
+        let record = unsafe { poison::Record::new() };
+        // SAFETY: `STARTED` was not set.
+        let registry = unsafe { registry::Registry::new() };
+        // SAFETY: `STARTED` was not set.
+        let queue = unsafe { queue::WorkQueue::new(module)? };
+        // Without a report of failures, check all pages.
+        #[cfg(not(CONFIG_TRACEPOINTS))]
+        poison::check_pages();
         Ok(Memory {
             // SAFETY: `STARTED` was not set.
             _fsdev: unsafe { fsdev::Watch::new() },
-            // SAFETY: `STARTED` was not set, and the fields are dropped in order.
-            _poison: unsafe { poison::Watch::start() },
+            #[cfg(CONFIG_TRACEPOINTS)]
+            // SAFETY: The fields are dropped in order.
+            _failures: unsafe { failures::Watch::start()? },
             _callbacks: dax::Callbacks,
-            _registry: registry,
+            _queue: queue,
+            registry,
+            _record: record,
             _internal: internal,
         })
+    }
+
+    /// Begin to use memory, which is not open yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn start(&self) -> Result<Tenure> {
+        self.registry.start()
     }
 }
 
@@ -149,19 +175,19 @@ pub(crate) struct DaxRange {
 ///
 /// # Invariants
 ///
-/// `window` and `method` are those that the owner in `lease` was opened with.
+/// `window` and `method` are those that the owner in the lease was opened with.
 pub(crate) struct Region {
     window: Window,
     method: MapMethod,
     shown: Shown,
-    lease: Arc<Lease>,
+    tenure: Tenure,
 }
 
-// SAFETY: A lease may be sent to another thread. The window is only copied from, by functions that
+// SAFETY: A tenure may be sent to another thread. The window is only copied from, by functions that
 // work in any thread.
 unsafe impl Send for Region {}
-// SAFETY: A lease may be shared. The window is only copied from, by functions that expect others to
-// write it.
+// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others
+// to write it.
 unsafe impl Sync for Region {}
 
 impl Region {
@@ -169,14 +195,14 @@ impl Region {
     ///
     /// # Safety
     ///
-    /// The owner in `lease` must have been opened with `window` and `method`.
-    unsafe fn new(window: Window, method: MapMethod, shown: Shown, lease: Arc<Lease>) -> Self {
+    /// The owner in the lease must have been opened with `window` and `method`.
+    unsafe fn new(window: Window, method: MapMethod, shown: Shown, tenure: &Tenure) -> Self {
         // INVARIANT: The caller guarantees it.
         Region {
             window,
             method,
             shown,
-            lease,
+            tenure: tenure.clone(),
         }
     }
 
@@ -219,17 +245,17 @@ impl Region {
             owner,
         };
         // SAFETY: The range is in the region, whose window and method are those of the lease.
-        unsafe { MappedExtent::claim(&self.lease, &request) }
+        unsafe { MappedExtent::claim(&self.tenure, &request) }
     }
 
     /// Return true if the memory is about to go away, or gone.
     pub(crate) fn revoked(&self) -> bool {
-        self.lease.revoked()
+        self.tenure.lease().revoked()
     }
 
     /// Revoke the lease, because the memory goes away.
     pub(crate) fn revoke(&self) {
-        self.lease.revoke();
+        self.tenure.lease().revoke();
     }
 
     /// Show the region as mount options.

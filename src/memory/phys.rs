@@ -7,7 +7,7 @@
 //! 2 MiB), the range is mapped without them.
 
 use super::lease::Lease;
-use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Window};
+use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::mem::{offset_of, ManuallyDrop};
@@ -458,7 +458,8 @@ pub(super) fn may_be_known() -> bool {
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, OpenError> {
+pub(crate) fn open(start: u64, size: u64, tenure: &Tenure) -> Result<Region, OpenError> {
+    let lease = tenure.lease();
     let shown = Shown::Phys { start, size };
     let claim = ClaimedRange::new(Range { start, size })?;
     let claim = match Pages::new(claim, lease) {
@@ -470,7 +471,7 @@ pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, 
             };
             lease.open(KBox::new(own, GFP_KERNEL).map_err(Error::from)?)?;
             // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
-            return Ok(unsafe { dax::region(range, size, shown, lease.clone()) }?);
+            return Ok(unsafe { dax::region(range, size, shown, tenure) }?);
         }
         Err(claim) => claim,
     };
@@ -493,5 +494,5 @@ pub(crate) fn open(start: u64, size: u64, lease: &Arc<Lease>) -> Result<Region, 
     lease.open(KBox::new(frames, GFP_KERNEL).map_err(Error::from)?)?;
     let method = MapMethod::Frames(CacheMode::WriteBack);
     // SAFETY: The owner in the lease is `frames`, which keeps the range mapped.
-    Ok(unsafe { Region::new(window, method, shown, lease.clone()) })
+    Ok(unsafe { Region::new(window, method, shown, tenure) })
 }

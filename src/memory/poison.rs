@@ -4,18 +4,13 @@
 //!
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
 //! small read, so pages are not checked before any memory of the machine has failed. DAX devices
-//! announce failures to their holder. For other memory the kernel has no notifier, but the
-//! tracepoint `memory_failure_event` reports all failures.
+//! announce failures to their holder. For other memory the kernel has no notifier, so
+//! [`failures`](super::failures) watches a tracepoint.
 //!
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
 //! until the module is unloaded, so that the next mount refuses them too.
 
-#[cfg(CONFIG_TRACEPOINTS)]
-use super::registry;
 use crate::bindings;
-#[cfg(CONFIG_TRACEPOINTS)]
-use core::ptr;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, sync::global_lock};
 
@@ -23,7 +18,7 @@ use kernel::{prelude::*, sync::global_lock};
 static FAILED: AtomicBool = AtomicBool::new(false);
 
 global_lock! {
-    // SAFETY: `Watch::start` initializes it, before the first region is opened.
+    // SAFETY: `Record::new` initializes it, before the first region is opened.
     unsafe(uninit) static FRAMES: Mutex<KVec<usize>> = KVec::new();
 }
 
@@ -99,7 +94,7 @@ pub(super) fn first_of_folio(frame: usize) -> usize {
 
 /// Mark page frame `frame` as failed, if it has a struct page.
 pub(super) fn mark(frame: usize) {
-    FAILED.store(true, Ordering::Release);
+    check_pages();
     if let Some(page) = page(frame) {
         // SAFETY: The struct page is valid.
         unsafe { bindings::set_page_hwpoison(page) };
@@ -114,8 +109,41 @@ pub(super) fn unmark(frame: usize) {
     }
 }
 
+/// The record of failed frames, while the module is loaded.
+///
+/// # Invariants
+///
+/// [`FRAMES`] is initialized.
+pub(super) struct Record(());
+
+impl Record {
+    /// Make the record.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once, before any other function of this file.
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
+        unsafe { FRAMES.init() };
+        // INVARIANT: It was initialized above.
+        Record(())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        *FRAMES.lock() = KVec::new();
+    }
+}
+
+/// Have pages checked from now on.
+pub(super) fn check_pages() {
+    FAILED.store(true, Ordering::Release);
+}
+
 /// Return true if memory has failed since boot.
-fn failed_before() -> bool {
+#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
+pub(super) fn failed_before() -> bool {
     #[cfg(CONFIG_MEMORY_FAILURE)]
     for node in 0..bindings::MAX_NUMNODES {
         // SAFETY: This takes any number of a possible node. An online node has the data.
@@ -142,118 +170,6 @@ pub(super) fn mark_recorded(first: usize, count: usize) {
     for &frame in FRAMES.lock().iter() {
         if frame >= first && frame - first < count {
             mark(frame);
-        }
-    }
-}
-
-/// The registration of a probe that is called when memory fails. Dropping it unregisters the probe.
-///
-/// # Invariants
-///
-/// [`Self::failed`] is registered with the tracepoint, if there is one.
-pub(super) struct Watch(
-    #[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))] Option<NonNull<bindings::tracepoint>>,
-);
-
-// SAFETY: A probe may be unregistered by any thread.
-unsafe impl Send for Watch {}
-// SAFETY: No method takes a shared reference.
-unsafe impl Sync for Watch {}
-
-impl Watch {
-    /// Register the probe.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, and the result be dropped before the registry.
-    pub(super) unsafe fn start() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { FRAMES.init() };
-        let found = Self::subscribe();
-        // Check all pages if memory has failed before, or if no failure would be reported.
-        if found.is_none() || failed_before() {
-            FAILED.store(true, Ordering::Release);
-        }
-        // INVARIANT: `subscribe` has registered the probe.
-        Watch(found)
-    }
-
-    /// Register with the tracepoint, if the kernel has it.
-    #[cfg(CONFIG_TRACEPOINTS)]
-    fn subscribe() -> Option<NonNull<bindings::tracepoint>> {
-        let mut found: *mut bindings::tracepoint = ptr::null_mut();
-        let argument = (&raw mut found).cast();
-        // SAFETY: `find` gets a place for a pointer, and is not called after this returns.
-        unsafe { bindings::for_each_kernel_tracepoint(Some(Self::find), argument) };
-        let found = NonNull::new(found)?;
-        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
-        let registered = unsafe {
-            bindings::tracepoint_probe_register(found.as_ptr(), Self::probe(), ptr::null_mut())
-        };
-        (registered == 0).then_some(found)
-    }
-
-    #[cfg(not(CONFIG_TRACEPOINTS))]
-    fn subscribe() -> Option<NonNull<bindings::tracepoint>> {
-        None
-    }
-
-    #[cfg(CONFIG_TRACEPOINTS)]
-    fn probe() -> *mut kernel::ffi::c_void {
-        let probe: unsafe extern "C" fn(_, _, _, _) = Self::failed;
-        probe as *mut kernel::ffi::c_void
-    }
-
-    /// Store the tracepoint of memory failures.
-    ///
-    /// # Safety
-    ///
-    /// `tracepoint` must be valid, and `found` the place for a pointer to one.
-    #[cfg(CONFIG_TRACEPOINTS)]
-    unsafe extern "C" fn find(
-        tracepoint: *mut bindings::tracepoint,
-        found: *mut kernel::ffi::c_void,
-    ) {
-        // SAFETY: The caller passes a valid tracepoint.
-        let name = unsafe { (*tracepoint).name };
-        // SAFETY: The name of a tracepoint is a static string.
-        let name = unsafe { CStr::from_char_ptr(name) };
-        if name == c"memory_failure_event" {
-            // SAFETY: The caller passes a place for a pointer.
-            unsafe { *found.cast::<*mut bindings::tracepoint>() = tracepoint };
-        }
-    }
-
-    /// Handle the failure of any memory of the machine. This does not sleep.
-    ///
-    /// # Safety
-    ///
-    /// None. All arguments are ignored.
-    #[cfg(CONFIG_TRACEPOINTS)]
-    unsafe extern "C" fn failed(
-        _data: *mut kernel::ffi::c_void,
-        _frame: kernel::ffi::c_ulong,
-        _kind: kernel::ffi::c_int,
-        _result: kernel::ffi::c_int,
-    ) {
-        FAILED.store(true, Ordering::Release);
-        // SAFETY: The registry is dropped after the probe is unregistered.
-        unsafe { registry::look_for_failures() };
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        *FRAMES.lock() = KVec::new();
-        #[cfg(CONFIG_TRACEPOINTS)]
-        if let Some(tracepoint) = self.0 {
-            let tracepoint = tracepoint.as_ptr();
-            // SAFETY: By the type invariant the probe is registered.
-            unsafe {
-                bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), ptr::null_mut())
-            };
-            // SAFETY: This may be called in any context that can sleep. It waits for the probe.
-            unsafe { bindings::tracepoint_synchronize_unregister() };
         }
     }
 }

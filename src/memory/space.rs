@@ -2,7 +2,6 @@
 
 //! The address spaces of mapped extents, which belong to internal inodes.
 
-use super::extents::Request;
 use super::{internal, poison, MapMethod, Window};
 use crate::bindings;
 use core::ptr::{self, NonNull};
@@ -12,6 +11,32 @@ use kernel::prelude::*;
 /// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
 /// while it deletes the entries of a range.
 const FORGET_PIECE: u64 = 64 << 20;
+
+/// A request to claim an extent.
+pub(super) struct Request {
+    /// Window of the region.
+    pub(super) window: Window,
+    /// How files of the region are mapped.
+    pub(super) method: MapMethod,
+    /// Offset of the first byte in the region.
+    pub(super) offset: u64,
+    /// Length in bytes.
+    pub(super) length: u64,
+    /// Number of bytes of the files in the page after the extent.
+    pub(super) tail: u64,
+    /// Number of the inode whose data it is.
+    pub(super) owner: u64,
+}
+
+impl Request {
+    /// Return the offset of the first byte as the DAX device counts, which announces failures.
+    pub(super) fn key(&self) -> u64 {
+        match self.method {
+            MapMethod::Dax(range) => range.offset + self.offset,
+            MapMethod::Pages | MapMethod::Frames(_) => self.offset,
+        }
+    }
+}
 
 /// The `i_private` of an internal inode.
 pub(super) struct Info {

@@ -2,13 +2,12 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{super_block, FileSystem, Operations, SuperBlock};
+use super::FileSystem;
 use crate::bindings;
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use kernel::{
-    error::{from_err_ptr, from_result, to_result},
+    error::{from_err_ptr, to_result},
     fmt,
     fs::File,
     prelude::*,
@@ -200,7 +199,7 @@ impl<'a> Param<'a> {
     /// # Safety
     ///
     /// `param` must be valid for `'a`.
-    unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
+    pub(super) unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
         // SAFETY: The caller guarantees that `param` is valid for `'a`.
         let raw = unsafe { &*param };
         let value = match raw.type_() {
@@ -232,163 +231,24 @@ impl<'a> Param<'a> {
 }
 
 /// What `fs_private` points to.
-struct Private<T: FileSystem> {
-    options: T::Options,
+pub(super) struct Private<T: FileSystem> {
+    pub(super) options: T::Options,
     /// Set once a superblock has been filled from this context.
-    filled: bool,
+    pub(super) filled: bool,
 }
 
-/// `struct fs_context_operations` of `T`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
-impl<T: Operations> VTable<T> {
-    const OPERATIONS: bindings::fs_context_operations = bindings::fs_context_operations {
-        free: Some(Self::free),
-        parse_param: Some(Self::parse_param),
-        get_tree: Some(Self::get_tree),
-        reconfigure: Some(Self::reconfigure),
-        ..pin_init::zeroed()
-    };
-
+impl<T: FileSystem> Private<T> {
+    /// Return the private data of a context.
+    ///
     /// # Safety
     ///
-    /// `fc` must be a valid context of a filesystem type of `T`.
-    pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        from_result(|| {
-            let private = Private::<T> {
-                options: T::Options::default(),
-                filled: false,
-            };
-            let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
-            // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
-            unsafe { (*fc).fs_private = private.cast() };
-            // SAFETY: The caller passes a valid context.
-            unsafe { (*fc).ops = &Self::OPERATIONS };
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// `fc` must be a valid context of a filesystem type of `T`, which is not used afterwards.
-    unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
-        // SAFETY: The caller passes a valid context.
-        let private = unsafe { (*fc).fs_private }.cast::<Private<T>>();
-        if !private.is_null() {
-            // SAFETY: A `fs_private` that is not null is the box that `init` made, and the VFS
-            // frees a context once.
-            drop(unsafe { KBox::from_raw(private) });
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `init` must have succeeded on `fc`, and nothing else may use its `fs_private` for `'a`.
-    unsafe fn private<'a>(fc: *mut bindings::fs_context) -> &'a mut Private<T> {
+    /// `fc` must be a context of a filesystem type of `T`, and nothing else may use its
+    /// `fs_private` for `'a`.
+    pub(super) unsafe fn of<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
         // SAFETY: The caller passes a valid context.
         let private = unsafe { (*fc).fs_private };
-        // SAFETY: `init` made the box, and the caller guarantees exclusive access.
-        unsafe { &mut *private.cast::<Private<T>>() }
-    }
-
-    /// Return the options of a context that fills a superblock.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::private`].
-    pub(super) unsafe fn fill<'a>(fc: *mut bindings::fs_context) -> &'a mut T::Options {
-        // SAFETY: The caller guarantees what `private` requires.
-        let private = unsafe { Self::private(fc) };
-        private.filled = true;
-        &mut private.options
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::private`], and `param` must be valid.
-    unsafe extern "C" fn parse_param(
-        fc: *mut bindings::fs_context,
-        param: *mut bindings::fs_parameter,
-    ) -> kernel::ffi::c_int {
-        from_result(|| {
-            // SAFETY: The VFS calls this under the context's mutex.
-            let private = unsafe { Self::private(fc) };
-            // SAFETY: The VFS passes a valid parameter.
-            let param = unsafe { Param::from_raw(param) };
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
-            T::parse_param(&mut private.options, &param, context)?;
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::private`].
-    unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        from_result(|| {
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
-            // SAFETY: The VFS holds the context's mutex. The borrow ends with the call.
-            let kind = T::super_kind(&unsafe { Self::private(fc) }.options, context)?;
-            // A write-protected device is opened read-only because of this flag.
-            // SAFETY: The VFS passes a valid context and holds its mutex.
-            unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
-            let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
-            to_result(match kind {
-                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                SuperKind::BlockDevice => unsafe { bindings::get_tree_bdev(fc, fill) },
-                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                SuperKind::NoDevice => unsafe { bindings::get_tree_nodev(fc, fill) },
-            })?;
-            // SAFETY: The VFS holds the context's mutex, and `fill` has returned.
-            let private = unsafe { Self::private(fc) };
-            if private.filled {
-                return Ok(0);
-            }
-            // SAFETY: get_tree_bdev() sets `root` to a dentry with a reference.
-            let root = unsafe { (*fc).root };
-            // SAFETY: The dentry is valid while `root` holds it.
-            let raw = unsafe { (*root).d_sb };
-            // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
-            // keeps it.
-            let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
-            if let Err(error) = T::reuse(sb, &mut private.options, context) {
-                // SAFETY: The VFS does not use a root that is null.
-                unsafe { (*fc).root = ptr::null_mut() };
-                // SAFETY: This is the reference that `root` held.
-                unsafe { bindings::dput(root) };
-                // SAFETY: get_tree_bdev() returned a reference to the superblock, and its lock.
-                unsafe { bindings::deactivate_locked_super(raw) };
-                return Err(error);
-            }
-            Ok(0)
-        })
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::private`], for a context with the root of a superblock of type `T`.
-    unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
-        from_result(|| {
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
-            // SAFETY: The context is valid.
-            let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
-            if cleared & bindings::SB_RDONLY as u32 != 0 {
-                context.error(fmt!(
-                    "cannot remount read-write: the filesystem is read-only"
-                ));
-                return Err(EROFS);
-            }
-            // SAFETY: The VFS sets the root of the superblock, which the context keeps.
-            let sb = unsafe { (*(*fc).root).d_sb };
-            // SAFETY: A superblock with a root has been filled.
-            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
-            // SAFETY: The VFS holds the context's mutex.
-            let private = unsafe { Self::private(fc) };
-            T::reconfigure(sb, &mut private.options, context)?;
-            Ok(0)
-        })
+        // SAFETY: A context of such a type has this box, and the caller guarantees exclusive
+        // access.
+        unsafe { &mut *private.cast::<Self>() }
     }
 }

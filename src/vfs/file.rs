@@ -44,7 +44,7 @@ pub(crate) trait FileOperations: FileSystem {
     fn map(file: &INode<Self>) -> Result<Option<Self::Mapping>>;
 
     /// Handle a page fault on a mapping of `file`.
-    fn fault(file: &INode<Self>, fault: &Fault<'_, Self::Mapping>) -> FaultResult;
+    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Mapping>) -> FaultResult<'a>;
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
     ///

@@ -3,7 +3,7 @@
 //! Filesystem types (`struct file_system_type`).
 
 use super::slab::Cache;
-use super::{context, super_block};
+use super::{fs_context, super_block};
 use super::{
     BlockDevice, Context, INodeRef, Identity, Mapping, NewSuper, Operations, Param, SuperBlock,
     SuperKind,
@@ -102,8 +102,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 pub(crate) struct Registration<T: Operations> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
-    shared: T::Shared,
+    // Dropped first, after the last inode is freed.
     cache: Cache<T>,
+    shared: T::Shared,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -130,7 +131,7 @@ impl<T: Operations> Registration<T> {
                     name: T::NAME.as_char_ptr(),
                     fs_flags: bindings::FS_ALLOW_IDMAP,
                     owner: module.as_ptr().cast(),
-                    init_fs_context: Some(context::VTable::<T>::init),
+                    init_fs_context: Some(fs_context::VTable::<T>::init),
                     kill_sb: Some(super_block::VTable::<T>::kill),
                     ..pin_init::zeroed()
                 };

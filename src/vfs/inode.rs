@@ -241,6 +241,7 @@ pub(crate) struct Attributes<T: FileSystem> {
 }
 
 /// See [`SuperBlock::inode`].
+#[inline]
 pub(super) fn get<T: Operations>(
     sb: &SuperBlock<T>,
     ino: u64,
@@ -276,6 +277,7 @@ pub(super) fn get<T: Operations>(
 /// # Safety
 ///
 /// `inode` must be new and locked, and in a slot for `T`.
+#[inline(always)] // The attributes need not go through memory.
 unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attributes<T>) -> Result {
     let size = i64::try_from(attributes.size).map_err(|_| Error::from(Errno::Corrupted))?;
     let (sec, nsec) = attributes.time;
@@ -283,9 +285,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     // SAFETY: The inode is new and locked, so nothing else accesses it.
     unsafe { (*inode).i_mode = attributes.mode };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::i_uid_write(inode, attributes.uid) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::i_gid_write(inode, attributes.gid) };
+    unsafe { set_owner(inode, attributes.uid, attributes.gid) };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
     unsafe { bindings::inode_set_mtime(inode, sec, nsec) };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
@@ -359,6 +359,30 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         }
     }
     Ok(())
+}
+
+/// Set the owner and the group of an inode, which are numbers of the superblock's user namespace.
+///
+/// # Safety
+///
+/// `inode` must be new and locked.
+unsafe fn set_owner(inode: *mut bindings::inode, uid: u32, gid: u32) {
+    // SAFETY: The caller guarantees that the inode is valid. A superblock outlives its inodes, and
+    // its user namespace does not change.
+    let namespace = unsafe { (*(*inode).i_sb).s_user_ns };
+    // In the initial namespace all numbers stand for themselves, and mapping them costs as much as
+    // setting up the rest of the inode.
+    if ptr::eq(namespace, &raw const bindings::init_user_ns) {
+        // SAFETY: The caller guarantees that nothing else accesses the inode.
+        unsafe { (*inode).i_uid.val = uid };
+        // SAFETY: The caller guarantees that nothing else accesses the inode.
+        unsafe { (*inode).i_gid.val = gid };
+        return;
+    }
+    // SAFETY: The caller guarantees that nothing else accesses the inode.
+    unsafe { bindings::i_uid_write(inode, uid) };
+    // SAFETY: The caller guarantees that nothing else accesses the inode.
+    unsafe { bindings::i_gid_write(inode, gid) };
 }
 
 /// Set the operations of an inode, and of open files of it.

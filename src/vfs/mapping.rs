@@ -3,6 +3,7 @@
 //! Mappings of files and page faults on them (`struct address_space`, `struct vm_fault`).
 
 use crate::bindings;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 /// Cache attributes of the mappings of a page.
@@ -40,7 +41,13 @@ pub(crate) unsafe trait Mapping: Send + Sync {
     fn insertion(&self) -> Insertion;
 }
 
+/// Makes `'a` invariant, so that no other lifetime will do in its place.
+type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
+
 /// A page fault on a mapping of a file.
+///
+/// [`FileOperations::fault`](super::FileOperations::fault) is called for any `'a`. So the result
+/// that it returns for a fault cannot be that of another one.
 ///
 /// # Invariants
 ///
@@ -50,6 +57,7 @@ pub(crate) struct Fault<'a, M> {
     vmf: *mut bindings::vm_fault,
     order: u32,
     mapping: Option<&'a M>,
+    _brand: Brand<'a>,
 }
 
 impl<'a, M: Mapping> Fault<'a, M> {
@@ -67,6 +75,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
             vmf,
             order,
             mapping,
+            _brand: PhantomData,
         }
     }
 
@@ -110,9 +119,21 @@ impl<'a, M: Mapping> Fault<'a, M> {
         flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
+    /// Return the result of this fault.
+    ///
+    /// # Safety
+    ///
+    /// A function of the kernel must have handled this fault and returned `raw`. If `raw` says that
+    /// the fault has a page, the fault must have it.
+    #[inline]
+    pub(crate) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
+        // INVARIANT: The caller guarantees it.
+        FaultResult(raw, PhantomData)
+    }
+
     /// Return the outcome of this fault; `None` if it will be repeated.
     #[inline]
-    pub(crate) fn outcome(&self, result: FaultResult) -> Option<Outcome> {
+    pub(crate) fn outcome(&self, result: FaultResult<'a>) -> Option<Outcome> {
         // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
         if result.0 & (bindings::VM_FAULT_FALLBACK | bindings::VM_FAULT_RETRY) != 0 {
             None
@@ -137,26 +158,27 @@ pub(crate) enum Outcome {
 }
 
 /// The result of handling a page fault (`vm_fault_t`).
+///
+/// # Invariants
+///
+/// The value is an error, or the result of the [`Fault`] with the lifetime `'a`.
 #[derive(Clone, Copy)]
-pub(crate) struct FaultResult(bindings::vm_fault_t);
+pub(crate) struct FaultResult<'a>(bindings::vm_fault_t, Brand<'a>);
 
-impl FaultResult {
-    /// Send SIGBUS.
-    pub(crate) const SIGBUS: Self = FaultResult(bindings::VM_FAULT_SIGBUS);
-    /// Send SIGBUS, because the memory has failed.
-    pub(crate) const HWPOISON: Self = FaultResult(bindings::VM_FAULT_HWPOISON);
-    /// Fail for lack of memory.
-    pub(crate) const OOM: Self = FaultResult(bindings::VM_FAULT_OOM);
-    /// Fault again, for an entry of a lower order.
-    pub(crate) const FALLBACK: Self = FaultResult(bindings::VM_FAULT_FALLBACK);
-
-    /// # Safety
-    ///
-    /// `raw` must be the result of handling the fault that this is returned for.
-    #[inline]
-    pub(crate) unsafe fn from_raw(raw: bindings::vm_fault_t) -> Self {
-        FaultResult(raw)
+impl FaultResult<'_> {
+    // INVARIANT: Callers pass the constants below, which are errors.
+    const fn error(raw: bindings::vm_fault_t) -> Self {
+        FaultResult(raw, PhantomData)
     }
+
+    /// Send SIGBUS.
+    pub(crate) const SIGBUS: Self = Self::error(bindings::VM_FAULT_SIGBUS);
+    /// Send SIGBUS, because the memory has failed.
+    pub(crate) const HWPOISON: Self = Self::error(bindings::VM_FAULT_HWPOISON);
+    /// Fail for lack of memory.
+    pub(crate) const OOM: Self = Self::error(bindings::VM_FAULT_OOM);
+    /// Fault again, for an entry of a lower order.
+    pub(crate) const FALLBACK: Self = Self::error(bindings::VM_FAULT_FALLBACK);
 
     /// Return the C value.
     #[inline]

@@ -23,6 +23,7 @@ mod dir;
 mod export;
 mod file;
 mod filesystem;
+mod fs_context;
 mod inode;
 mod ioctl;
 mod mapping;

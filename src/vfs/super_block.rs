@@ -221,7 +221,9 @@ impl<T: Operations> VTable<T> {
     /// As for [`Self::fill`].
     unsafe fn try_fill(sb: *mut bindings::super_block, fc: *mut bindings::fs_context) -> Result {
         // SAFETY: The caller passes a context that nothing else uses.
-        let options = unsafe { context::VTable::<T>::fill(fc) };
+        let private = unsafe { context::Private::<T>::of(fc) };
+        private.filled = true;
+        let options = &mut private.options;
         // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
         let context = unsafe { Context::from_raw(fc) };
         // SAFETY: The caller passes a superblock of type `T`.
