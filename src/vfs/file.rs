@@ -43,7 +43,8 @@ pub(crate) trait FileOperations: FileSystem {
     /// Any error fails mmap(2).
     fn map(file: &INode<Self>) -> Result<Option<Self::Mapping>>;
 
-    /// Handle a page fault on a mapping of `file`.
+    /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
+    /// a private mapping, for which it may leave the page to the MM.
     fn fault(file: &INode<Self>, fault: &Fault<'_, Self::Mapping>) -> FaultResult;
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
@@ -137,6 +138,7 @@ impl<T: Operations> VTable<T> {
     const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
+        map_pages: Some(Self::map_pages),
         ..pin_init::zeroed()
     };
 
@@ -389,7 +391,32 @@ impl<T: Operations> VTable<T> {
         // not change once it is set.
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, order, file.mapping()) };
+        let result = T::fault(file, &fault).into_raw();
+        let fall_back = result & bindings::VM_FAULT_FALLBACK != 0;
+        if order != bindings::PMD_ORDER || fault.is_write() || !fall_back {
+            return result;
+        }
+        // The MM would call `fault` next. But first it would allocate a page table that is freed
+        // again, because inserting a page allocates its own.
+        // INVARIANT: As above. A fault for a huge entry can also be handled by a page.
+        // SAFETY: The MM calls this to handle the fault.
+        let fault = unsafe { Fault::new(vmf, 0, file.mapping()) };
         T::fault(file, &fault).into_raw()
+    }
+
+    /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
+    /// faults under the lock of the memory area only if there is such a function, as is the case
+    /// with the page cache. Without it, it starts again with `mmap_lock`.
+    ///
+    /// # Safety
+    ///
+    /// None.
+    unsafe extern "C" fn map_pages(
+        _vmf: *mut bindings::vm_fault,
+        _first: kernel::ffi::c_ulong,
+        _last: kernel::ffi::c_ulong,
+    ) -> bindings::vm_fault_t {
+        0
     }
 
     /// # Safety
