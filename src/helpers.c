@@ -25,6 +25,7 @@
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
@@ -171,6 +172,21 @@ size_t daxfs_helper_page_level_size(unsigned int level)
 }
 #endif
 
+bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma)
+{
+	return uffd_disable_fault_around(vma);
+}
+
+void daxfs_helper_xa_lock_irq(struct xarray *xa)
+{
+	xa_lock_irq(xa);
+}
+
+void daxfs_helper_xa_unlock_irq(struct xarray *xa)
+{
+	xa_unlock_irq(xa);
+}
+
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {
 	return alloc_page(flags);
@@ -224,6 +240,21 @@ void daxfs_helper_clear_page_hwpoison(struct page *page)
 struct folio *daxfs_helper_page_folio(struct page *page)
 {
 	return page_folio(page);
+}
+
+struct address_space *daxfs_helper_page_folio_mapping(struct page *page)
+{
+	return page_folio(page)->mapping;
+}
+
+void daxfs_helper_folio_ref_inc(struct folio *folio)
+{
+	folio_ref_inc(folio);
+}
+
+void daxfs_helper_folio_put(struct folio *folio)
+{
+	folio_put(folio);
 }
 
 unsigned int daxfs_helper_folio_order(struct folio *folio)

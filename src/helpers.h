@@ -69,6 +69,9 @@ pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
 pteval_t daxfs_helper_pte_cache(pte_t *pte);
 pteval_t daxfs_helper_cache_writecombine(void);
 size_t daxfs_helper_page_level_size(unsigned int level);
+bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma);
+void daxfs_helper_xa_lock_irq(struct xarray *xa);
+void daxfs_helper_xa_unlock_irq(struct xarray *xa);
 
 /* Pages and folios. */
 struct page *daxfs_helper_alloc_page(gfp_t flags);
@@ -82,6 +85,9 @@ bool daxfs_helper_page_hwpoison(struct page *page);
 void daxfs_helper_set_page_hwpoison(struct page *page);
 void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
+struct address_space *daxfs_helper_page_folio_mapping(struct page *page);
+void daxfs_helper_folio_ref_inc(struct folio *folio);
+void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
 unsigned long daxfs_helper_folio_pfn(struct folio *folio);

@@ -97,7 +97,7 @@ static void borders(void)
 		{ HUGE_SIZE + 1, 2, HUGE_SIZE },
 		{ 2 * HUGE_SIZE - 1, 2, 2 * HUGE_SIZE },
 		{ 2 * HUGE_SIZE + 4096, 3, 2 * HUGE_SIZE },
-		{ HUGE_SIZE - 4096, 511, 0 },
+		{ HUGE_SIZE - 4096, 32, 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
@@ -117,7 +117,8 @@ static void misaligned(void)
 		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(mnt, SIZE, O_RDONLY), 0);
 
 	REQUIRE(address == aligned + 4096);
-	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 1024);
+	/* The first and the last fault map fewer than 16 pages. */
+	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 65);
 	CHECK_EQ(huge_bytes(address, SIZE), 0);
 	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));
 }

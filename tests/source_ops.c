@@ -236,6 +236,46 @@ static void huge_mappings(void)
 	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
 }
 
+/* Map @length bytes of the large file from @offset on, @after bytes after an address that is aligned to 2 MiB. */
+static char *map_at(size_t after, size_t length, int protection, int flags, off_t offset)
+{
+	size_t room = length + 2 * HUGE_SIZE;
+	char *place = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *address;
+
+	REQUIRE(place != MAP_FAILED);
+	address = place + (-(uintptr_t)place & (HUGE_SIZE - 1)) + after;
+	address = mmap(address, length, protection, flags | MAP_FIXED, open_file(LARGE, O_RDONLY), offset);
+	REQUIRE(address != MAP_FAILED);
+	return address;
+}
+
+/* Where huge pages do not fit, a fault maps the aligned 64 KiB around it, as in the page cache. */
+static void faults_around(void)
+{
+	char *address = map_at(65536, LARGE, PROT_READ, MAP_SHARED, 0);
+
+	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / 65536);
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
+	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
+	CHECK_EQ(touch_pages(address + LARGE - 4096, 4096, 4096), 1);
+	CHECK_EQ(touch_pages(address + LARGE - 65536, 65536, 4096), 0);
+	CHECK_EQ(touch_pages(address + LARGE - 2 * 65536, 65536, 4096), 1);
+	/* The borders of the mapping, and of the file. */
+	address = map_at(65536 - 2 * 4096, 7 * 4096, PROT_READ, MAP_PRIVATE, 4096);
+	CHECK_EQ(touch_pages(address + 4096, 4096, 4096), 1);
+	CHECK_EQ(touch_pages(address, 7 * 4096, 4096), 1);
+	CHECK(pattern_matches(address, 7 * 4096, LARGE, 4096));
+	address = map_at(8 * 4096, 16 * 4096, PROT_READ, MAP_SHARED, LARGE - 4 * 4096);
+	CHECK_EQ(touch_pages(address, 4 * 4096, 4096), 1);
+	CHECK(gets_sigbus(address + 4 * 4096));
+	/* A page that was copied on write stays. */
+	address = map_at(65536, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+	address[5 * 4096] ^= 1;
+	CHECK(touch_pages(address, 65536, 4096) <= 1);
+	address[5 * 4096] ^= 1;
+	CHECK(pattern_matches(address, 65536, LARGE, 0));
+}
+
 /* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */
 static long long map_gigabyte(int fd, char *place)
 {
@@ -457,6 +497,7 @@ const struct operation file_operations[] = {
 	{ "SIGBUS after the end of file", beyond_end, NULL, false },
 	{ "2 MiB mappings", huge_mappings, small_pieces, false },
 	{ "1 GiB with less than 16 KiB of page tables a process", page_tables, small_pieces, false },
+	{ "a fault maps the pages around it", faults_around, NULL, false },
 	{ "programs and scripts run", executes, NULL, false },
 	{ "write from a mapping", writes_from_mapping, NULL, false },
 	{ "direct I/O from a mapping", direct_from_mapping, no_pages, false },

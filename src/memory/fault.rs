@@ -3,6 +3,7 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
+use super::around::map_pages;
 use super::extents::MappedExtent;
 use super::space::Info;
 use super::{poison, MapMethod};
@@ -13,11 +14,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
-const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+pub(super) const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
-
-/// Number of pages that one fault maps at most: the entries of two cache lines.
-const AROUND: u64 = 16;
 
 /// `struct iomap_ops` of extents on DAX devices.
 const IOMAP: bindings::iomap_ops = bindings::iomap_ops {
@@ -82,26 +80,31 @@ impl MappedExtent {
                 _ => FaultResult::FALLBACK,
             });
         }
-        Ok(match info.method {
-            MapMethod::Dax(_) => dax_fault(fault),
+        let result = match info.method {
             // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
-            MapMethod::Pages | MapMethod::Frames(_) if order == 0 => unsafe {
-                insert_pages(fault, info, &access)
-            },
-            // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
-            MapMethod::Pages | MapMethod::Frames(_) => unsafe { insert_pmd(fault, info, &access) },
-        })
+            _ if order == 0 => unsafe { map_pages(fault, info, &access) },
+            // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
+            MapMethod::Dax(_) => unsafe { dax_iomap_fault(fault.as_raw(), order) },
+            // SAFETY: `fault` is a fault on pages of the extent, whose memory `access` keeps.
+            _ => return Ok(unsafe { insert_pmd(fault, info, &access) }),
+        };
+        // SAFETY: This is the result of handling the fault.
+        Ok(unsafe { fault.result(result) })
     }
 }
 
-/// Handle a fault by the kernel's DAX code.
-fn dax_fault<'a>(fault: &Fault<'a, MappedExtent>) -> FaultResult<'a> {
-    let (vmf, null) = (fault.as_raw(), ptr::null_mut());
-    // SAFETY: The fault is on a mapping of an extent, whose address space is a DAX one.
-    let result =
-        unsafe { bindings::dax_iomap_fault(vmf, fault.order(), null, null.cast(), &IOMAP) };
-    // SAFETY: This is the result of handling the fault.
-    unsafe { fault.result(result) }
+/// Handle a fault for an entry of `order` by the kernel's DAX code.
+///
+/// # Safety
+///
+/// `vmf` must be a fault on a mapping of an extent on a DAX device, whose memory must be kept.
+pub(super) unsafe fn dax_iomap_fault(
+    vmf: *mut bindings::vm_fault,
+    order: u32,
+) -> bindings::vm_fault_t {
+    let null = ptr::null_mut();
+    // SAFETY: The caller passes a fault on an extent, whose address space is a DAX one.
+    unsafe { bindings::dax_iomap_fault(vmf, order, null, null.cast(), &IOMAP) }
 }
 
 /// Handle a fault on the page after the extent, which other files use too, by a copy.
@@ -119,6 +122,13 @@ fn tail_fault<'a>(
     let Some(page) = tail_page(info, access)? else {
         return Ok(FaultResult::OOM);
     };
+    if !fault.is_write() {
+        // SAFETY: `fault` is a fault on the copy, and `access` keeps the memory of the extent.
+        let result = unsafe { map_pages(fault, info, access) };
+        // SAFETY: This is the result of handling the fault.
+        return Ok(unsafe { fault.result(result) });
+    }
+    // The MM copies the page.
     // SAFETY: The extent holds a reference to the page. The MM gets its own.
     unsafe { bindings::get_page(page.as_ptr()) };
     // SAFETY: The current thread handles the fault.
@@ -159,75 +169,12 @@ fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<b
 
 /// Return the memory area of a fault: its first byte, and its last one.
 #[inline]
-fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
+pub(super) fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
     // SAFETY: The fault is valid, and has a memory area.
     let vma = unsafe { (*fault.as_raw()).__bindgen_anon_1.vma };
     // SAFETY: The area is locked while the fault is handled.
     let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
     (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
-}
-
-/// Insert the faulting page, and pages after it up to a multiple of [`AROUND`].
-///
-/// # Safety
-///
-/// `fault` must be a fault on a page of the extent that `info` describes, and `access` keep its
-/// memory.
-unsafe fn insert_pages<'a>(
-    fault: &Fault<'a, MappedExtent>,
-    info: &Info,
-    access: &Access<'_>,
-) -> FaultResult<'a> {
-    let (vma, _, area_end) = area(fault);
-    let page = fault.page();
-    let offset = info.offset + page * PAGE_SIZE;
-    let wanted = match fault.is_write() {
-        // The write will copy the page, so its neighbors are not needed now.
-        true => PAGE_SIZE,
-        false => (AROUND - page % AROUND).min(info.length / PAGE_SIZE - page) * PAGE_SIZE,
-    };
-    let start = fault.address() as u64 & !(PAGE_SIZE - 1);
-    // One page table.
-    let last = (start | (PMD_SIZE - 1)).min(area_end);
-    let wanted = access.readable(offset, wanted).min(last + 1 - start);
-    let base = info.window.base.as_ptr().wrapping_add(offset as usize);
-
-    let mut here = bindings::vm_fault {
-        __bindgen_anon_1: bindings::vm_fault__bindgen_ty_1 {
-            vma,
-            ..pin_init::zeroed()
-        },
-        ..pin_init::zeroed()
-    };
-    let mut first = None;
-    let mut done = 0;
-    while done < wanted {
-        let address = (start + done) as usize;
-        let from = base.wrapping_add(done as usize);
-        let result = match info.method {
-            MapMethod::Pages => {
-                // SAFETY: Only memfds are mapped by pages, and vmap() has mapped their pages.
-                let page = unsafe { bindings::vmalloc_to_page(from.cast()) };
-                here.__bindgen_anon_1.address = address;
-                // SAFETY: The address is in the area, which is locked. The page is pinned.
-                unsafe { bindings::vmf_insert_page_mkwrite(&mut here, page, false) }
-            }
-            _ => {
-                // SAFETY: The caller guarantees that the memory is mapped.
-                let frame = unsafe { poison::frame_at(from) };
-                // SAFETY: The address is in the area, which is locked, and which is a mixed one as
-                // `MappedExtent::insertion` asks for. A revocation unmaps the frame.
-                unsafe { bindings::vmf_insert_mixed(vma, address, frame) }
-            }
-        };
-        first.get_or_insert(result);
-        if result != bindings::VM_FAULT_NOPAGE {
-            break;
-        }
-        done += PAGE_SIZE;
-    }
-    // SAFETY: This is the result of inserting the faulting page.
-    unsafe { fault.result(first.unwrap_or(bindings::VM_FAULT_SIGBUS)) }
 }
 
 /// Have the kernel map pages. Without transparent huge pages it cannot insert PMD entries.
@@ -244,7 +191,7 @@ unsafe fn insert_pmd<'a>(_: &Fault<'a, MappedExtent>, _: &Info, _: &Access<'_>) 
 ///
 /// # Safety
 ///
-/// As for [`insert_pages`].
+/// `fault` must be a fault on the extent that `info` describes, and `access` keep its memory.
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 unsafe fn insert_pmd<'a>(
     fault: &Fault<'a, MappedExtent>,

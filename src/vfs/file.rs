@@ -3,6 +3,7 @@
 //! Regular files.
 
 use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
+use super::splice::{self, PipePages};
 use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
@@ -25,6 +26,22 @@ pub(crate) trait FileOperations: FileSystem {
     /// `EIO` if the first byte cannot be read.
     fn read_iter(file: &INode<Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
 
+    /// Add the pages of `length` bytes at `position`, all of which are in the file, to `pages`, as
+    /// far as there is room. Return false if the content must be copied instead. Not called for
+    /// files that are [mapped by the DAX code](MappedBy::Dax), which the VFS copies.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the first page cannot be read.
+    fn splice_read(
+        _file: &INode<Self>,
+        _position: u64,
+        _length: u64,
+        _pages: &mut PipePages,
+    ) -> Result<bool> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
     /// for files that are [mapped by the page cache](MappedBy::PageCache).
     ///
@@ -43,7 +60,8 @@ pub(crate) trait FileOperations: FileSystem {
     /// Any error fails mmap(2).
     fn map(file: &INode<Self>) -> Result<Option<Self::Mapping>>;
 
-    /// Handle a page fault on a mapping of `file`.
+    /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
+    /// a private mapping, for which it may leave the page to the MM.
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Mapping>) -> FaultResult<'a>;
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
@@ -104,7 +122,11 @@ impl<T: Operations> VTable<T> {
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(bindings::copy_splice_read),
+        splice_read: if T::HAS_SPLICE_READ {
+            Some(splice::splice_read::<T>)
+        } else {
+            Some(bindings::copy_splice_read)
+        },
         setlease: Some(bindings::generic_setlease),
         // io_uring then reads on to the end of the file itself, without a worker.
         fop_flags: bindings::FOP_BUFFER_RASYNC,
@@ -142,6 +164,7 @@ impl<T: Operations> VTable<T> {
     const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
+        map_pages: Some(Self::map_pages),
         ..pin_init::zeroed()
     };
 
@@ -399,7 +422,32 @@ impl<T: Operations> VTable<T> {
         // not change once it is set.
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, order, file.mapping()) };
+        let result = T::fault(file, &fault).into_raw();
+        let fall_back = result & bindings::VM_FAULT_FALLBACK != 0;
+        if order != bindings::PMD_ORDER || fault.is_write() || !fall_back {
+            return result;
+        }
+        // The MM would call `fault` next. But first it would allocate a page table that is freed
+        // again, because inserting a page allocates its own.
+        // INVARIANT: As above. A fault for a huge entry can also be handled by a page.
+        // SAFETY: The MM calls this to handle the fault.
+        let fault = unsafe { Fault::new(vmf, 0, file.mapping()) };
         T::fault(file, &fault).into_raw()
+    }
+
+    /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
+    /// faults under the lock of the memory area only if there is such a function, as is the case
+    /// with the page cache. Without it, it starts again with `mmap_lock`.
+    ///
+    /// # Safety
+    ///
+    /// None.
+    unsafe extern "C" fn map_pages(
+        _vmf: *mut bindings::vm_fault,
+        _first: kernel::ffi::c_ulong,
+        _last: kernel::ffi::c_ulong,
+    ) -> bindings::vm_fault_t {
+        0
     }
 
     /// # Safety
