@@ -8,8 +8,8 @@
 //!
 //! * [`options`]: the command lines
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
-//! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
-//! * `buffer`, `image`, `mount`: load images into memory and mount them
+//! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
+//! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them
 
 mod buffer;
 mod commands;
@@ -19,6 +19,7 @@ pub mod extract;
 pub mod fsck;
 pub mod fuse;
 mod image;
+pub mod map;
 mod mapping;
 mod mount;
 pub mod options;
@@ -27,6 +28,8 @@ pub mod record;
 pub mod show;
 pub mod source;
 pub mod text;
+mod unmount;
+pub mod waste;
 
 pub use commands::main;
 pub use error::{Error, Result};
