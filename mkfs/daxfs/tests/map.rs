@@ -91,7 +91,7 @@ fn drawings() {
         "8.0M, blocks of 4.0K, 6 inodes\n",
         "\n\nS", // in the first cell
         "####",
-        "# 4.0M",
+        "#   4.0M  50.0%",
         "  data in 2 MiB mappings\n",
         "2 MiB mappings cover 4.0M of 5.1M of data (80%) in 1 files, on memory aligned to 2 MiB.\n",
         "1 files use the data of another file, which saves 9.8K.\n",
