@@ -152,9 +152,11 @@ documentation: prepare-root
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees Documentation $(2)
+page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' mkfs/manual/src/lib.rs)
 # $(call mount_page,directory): daxfs.5 in the directory, with a header like that of the other pages.
 mount_page = $(call sphinx,man,build/man) && sed -e '1i .\\" SPDX-License-Identifier: GPL-2.0-only' \
-	-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "" "daxfs \1" "File formats"/' build/man/daxfs.5 >$(1)/daxfs.5
+	-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "$(page_date)" "daxfs \1" "File formats"/' \
+	-e '/^\.SH/ { n; /^\.sp$$/d }' build/man/daxfs.5 >$(1)/daxfs.5
 
 html: prepare-root
 	$(Q)$(call sphinx,html,build/html)

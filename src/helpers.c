@@ -109,8 +109,9 @@ void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigne
 	super_set_uuid(sb, uuid, length);
 }
 
-void daxfs_helper_super_set_sysfs_name(struct super_block *sb, const char *name)
+void daxfs_helper_super_set_name(struct super_block *sb, const char *name)
 {
+	strscpy(sb->s_id, name);
 	super_set_sysfs_name_generic(sb, "%s", name);
 }
 

@@ -46,7 +46,7 @@ void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);
 void daxfs_helper_cache_no_acl(struct inode *inode);
 void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int length);
-void daxfs_helper_super_set_sysfs_name(struct super_block *sb, const char *name);
+void daxfs_helper_super_set_name(struct super_block *sb, const char *name);
 struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry);
 bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
 			   unsigned int type);

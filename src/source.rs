@@ -37,7 +37,7 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKi
         Ok(SourceKind::Other) => refuse(
             fmt!(
                 "{}: neither a block device nor a DAX device; \
-                 an image file must be put into memory first",
+                 mount.daxfs and 'daxfs load' put an image file into memory",
                 source
             ),
             ENOTBLK,

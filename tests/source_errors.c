@@ -368,7 +368,7 @@ static void no_devices(void)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	REQUIRE(fd >= 0 && !ftruncate(fd, 65536));
 	refuse_mount(with_text("source", path), ENOTBLK,
-		     "an image file must be put into memory first");
+		     "mount.daxfs and 'daxfs load' put an image file into memory");
 	unlink(path);
 	refuse_mount(with_text("source", "/"), ENOTBLK,
 		     "neither a block device nor a DAX device");

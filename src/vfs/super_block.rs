@@ -272,7 +272,7 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The superblock is valid, and the UUID has this many bytes.
         unsafe { bindings::super_set_uuid(sb, identity.uuid.as_ptr(), bindings::UUID_SIZE) };
         // SAFETY: The superblock is valid, and the name is a NUL-terminated string.
-        unsafe { bindings::super_set_sysfs_name(sb, name.as_char_ptr()) };
+        unsafe { bindings::super_set_name(sb, name.as_char_ptr()) };
         let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
         let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
         // SAFETY: The superblock is valid, and nothing else accesses these fields before it is

@@ -5,8 +5,10 @@
 
 use daxfs_check::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::io::IsTerminal;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Show no bar for operations that take less than this.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,19 +19,29 @@ const TICK: Duration = Duration::from_millis(100);
 /// A progress bar.
 pub struct Bar {
     bar: ProgressBar,
-    start: Instant,
-    /// The bar is visible already, or must stay hidden.
-    settled: AtomicBool,
+    /// Shows the bar in time, also while nothing is reported. It ends when the sender is dropped.
+    timer: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Bar {
     /// Create a bar that is hidden before its first step. It stays hidden if `quiet`.
     pub fn new(quiet: bool) -> Self {
-        Bar {
-            bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
-            start: Instant::now(),
-            settled: AtomicBool::new(quiet),
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let mut timer = None;
+        if !quiet && std::io::stderr().is_terminal() {
+            let (sender, receiver) = channel();
+            let shown = bar.clone();
+            let show = move || {
+                if receiver.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    shown.set_draw_target(ProgressDrawTarget::stderr());
+                    shown.enable_steady_tick(TICK);
+                }
+            };
+            // Without a thread there is no bar.
+            let thread = thread::Builder::new().spawn(show);
+            timer = thread.ok().map(|thread| (sender, thread));
         }
+        Bar { bar, timer }
     }
 
     /// Create a bar for the step `name` of `total` bytes.
@@ -48,17 +60,14 @@ impl Bar {
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }
-
-    fn show_in_time(&self) {
-        if self.start.elapsed() > PATIENCE && !self.settled.swap(true, Ordering::Relaxed) {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.enable_steady_tick(TICK);
-        }
-    }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
+        if let Some((sender, thread)) = self.timer.take() {
+            drop(sender);
+            let _ = thread.join();
+        }
         self.clear();
     }
 }
@@ -66,7 +75,7 @@ impl Drop for Bar {
 impl Progress for Bar {
     fn step(&self, name: &'static str, total: u64) {
         let template = if total == 0 {
-            "{msg:>10} {spinner}"
+            "{msg:>10} {spinner} {elapsed}"
         } else {
             "{msg:>10} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
         };
@@ -76,11 +85,9 @@ impl Progress for Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
-        self.show_in_time();
     }
 
     fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
-        self.show_in_time();
     }
 }

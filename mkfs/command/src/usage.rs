@@ -3,22 +3,72 @@
 //! Wrong command lines, and requests for help.
 
 use crate::stdout::written;
+use clap::error::ErrorKind;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Print the usage error `error`, or the help or version that was asked for.
+/// Print the usage error `error` on one line, or the help or version that was asked for.
 ///
 /// Return `status` for an error. Messages start with the name `program`.
 pub fn usage(program: &str, error: &clap::Error, status: u8) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
+        // A program without any arguments prints its help.
+        match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => drop(error.print()),
+            _ => eprintln!("{program}: {}", one_line(&error.to_string(), program)),
+        }
         return ExitCode::from(status);
     }
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
     match written(printed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{program}: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Join the lines of clap's message `text`, and name the command whose help has more.
+fn one_line(text: &str, program: &str) -> String {
+    let mut message = String::new();
+    let mut command = String::from(program);
+    for line in text.lines().map(str::trim) {
+        if let Some(usage) = line.strip_prefix("Usage: ") {
+            let words = usage.split(' ');
+            let words = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+            command = words.collect::<Vec<_>>().join(" ");
+        } else if let Some(tip) = line.strip_prefix("tip: ") {
+            message += "; ";
+            message += tip;
+        } else if !line.is_empty() && !line.starts_with("For more information") {
+            if !message.is_empty() {
+                message.push(' ');
+            }
+            message += line.strip_prefix("error: ").unwrap_or(line);
+        }
+    }
+    format!("{message}; see {command} --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn lines_are_joined() {
+        let text =
+            "error: the following required arguments were not provided:\n  <IMAGE>\n  <DIR>\n\n\
+            Usage: daxfs load [OPTIONS] <IMAGE> <DIR>\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            one_line(text, "daxfs"),
+            "the following required arguments were not provided: <IMAGE> <DIR>; see daxfs load --help"
+        );
+        let text = "error: unrecognized subcommand 'inof'\n\n  tip: a similar subcommand exists: 'info'\n\n\
+            Usage: daxfs <COMMAND>\n";
+        assert_eq!(
+            one_line(text, "daxfs"),
+            "unrecognized subcommand 'inof'; a similar subcommand exists: 'info'; see daxfs --help"
+        );
     }
 }

@@ -8,13 +8,12 @@ pub use directory::Directory;
 
 use crate::error::Result;
 use crate::reader::{join, Reader, Xattr};
-use crate::text::{mode, shown, time, type_name};
+use crate::text::{mode, shown, time, type_name, Bytes};
 use daxfs_check::memory::Storage;
 use daxfs_command::signals::Interrupt;
-use daxfs_command::stdout::written;
 use daxfs_reader::{Content, FileType, Inode};
+use serde::Serialize;
 use std::collections::HashMap;
-use std::io::Write;
 
 /// Bytes of content that are compared at a time.
 const PIECE: usize = 256 << 10;
@@ -144,23 +143,35 @@ pub struct Ignore {
     pub links: bool,
 }
 
-/// Compare two trees, and write a line for each difference. Return true if they differ.
+/// A difference between two trees.
+#[derive(Serialize)]
+pub struct Difference<'a> {
+    /// Path of the file.
+    pub path: Bytes<'a>,
+    /// What differs: `only`, `type`, `mode`, `owner`, `time`, `device`, `xattrs`, `links`,
+    /// `target`, `size` or `content`.
+    pub aspect: &'static str,
+    /// What differs, for people.
+    pub text: &'a str,
+}
+
+/// Compare two trees, and call `report` for each difference. Return true if they differ.
 ///
 /// # Errors
 ///
-/// If a tree cannot be read or the output cannot be written.
+/// If a tree cannot be read or `report` fails.
 pub fn diff<A: Side, B: Side>(
     a: &A,
     b: &B,
     ignore: Ignore,
     interrupt: &Interrupt,
-    out: &mut impl Write,
+    report: &mut dyn FnMut(&Difference<'_>) -> Result<()>,
 ) -> Result<bool> {
     let mut comparison = Comparison {
         a,
         b,
         ignore,
-        out,
+        report,
         differ: false,
         there: HashMap::new(),
         back: HashMap::new(),
@@ -200,11 +211,11 @@ pub fn diff<A: Side, B: Side>(
     Ok(comparison.differ)
 }
 
-struct Comparison<'a, A, B, W> {
+struct Comparison<'a, A, B> {
     a: &'a A,
     b: &'a B,
     ignore: Ignore,
-    out: &'a mut W,
+    report: &'a mut dyn FnMut(&Difference<'_>) -> Result<()>,
     differ: bool,
     /// Files with several names on one side, and their counterparts on the other.
     there: HashMap<(u64, u64), (u64, u64)>,
@@ -212,14 +223,15 @@ struct Comparison<'a, A, B, W> {
     buffers: (Vec<u8>, Vec<u8>),
 }
 
-impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
-    fn say(&mut self, path: &[u8], what: &str) -> Result<()> {
+impl<A: Side, B: Side> Comparison<'_, A, B> {
+    fn say(&mut self, path: &[u8], aspect: &'static str, text: &str) -> Result<()> {
         self.differ = true;
-        Ok(written(writeln!(self.out, "{}: {what}", shown(path)))?)
+        let path = Bytes(path);
+        (self.report)(&Difference { path, aspect, text })
     }
 
     fn only(&mut self, side: &str, path: &[u8]) -> Result<()> {
-        self.say(path, &format!("only in the {side}"))
+        self.say(path, "only", &format!("only in the {side}"))
     }
 
     /// Compare two files; return whether they are of the same type.
@@ -227,28 +239,29 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
         let (a, b) = (self.a.facts(first), self.b.facts(second));
         if a.kind != b.kind {
             let what = format!("type {} and {}", type_name(a.kind), type_name(b.kind));
-            return self.say(path, &what).map(|()| false);
+            return self.say(path, "type", &what).map(|()| false);
         }
         let symlink = a.kind == FileType::Symlink;
         // The mode of a symlink means nothing.
         if a.permissions != b.permissions && !self.ignore.mode && !symlink {
             let (a, b) = (mode(a.kind, a.permissions), mode(b.kind, b.permissions));
-            self.say(path, &format!("mode {a} and {b}"))?;
+            self.say(path, "mode", &format!("mode {a} and {b}"))?;
         }
         if a.owner != b.owner && !self.ignore.owner {
             let ((a, b), (c, d)) = (a.owner, b.owner);
-            self.say(path, &format!("owner {a}:{b} and {c}:{d}"))?;
+            self.say(path, "owner", &format!("owner {a}:{b} and {c}:{d}"))?;
         }
         if a.mtime != b.mtime && !self.ignore.time {
             let text = |(sec, nsec)| time(sec, nsec);
             self.say(
                 path,
+                "time",
                 &format!("time {} and {}", text(a.mtime), text(b.mtime)),
             )?;
         }
         if a.device != b.device {
             let ((a, b), (c, d)) = (a.device, b.device);
-            self.say(path, &format!("device {a}:{b} and {c}:{d}"))?;
+            self.say(path, "device", &format!("device {a}:{b} and {c}:{d}"))?;
         }
         if !self.ignore.xattrs {
             self.xattrs(path, first, second)?;
@@ -260,11 +273,15 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
             FileType::Symlink => {
                 let (a, b) = (self.a.target(first, path)?, self.b.target(second, path)?);
                 if a != b {
-                    self.say(path, &format!("target {} and {}", shown(&a), shown(&b)))?;
+                    self.say(
+                        path,
+                        "target",
+                        &format!("target {} and {}", shown(&a), shown(&b)),
+                    )?;
                 }
             }
             FileType::Regular if a.size != b.size => {
-                self.say(path, &format!("size {} and {}", a.size, b.size))?;
+                self.say(path, "size", &format!("size {} and {}", a.size, b.size))?;
             }
             FileType::Regular => self.content(path, first, second, a.size)?,
             _ => (),
@@ -280,10 +297,15 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
             match find(&b, &xattr.name) {
                 None => self.say(
                     path,
+                    "xattrs",
                     &format!("extended attribute {name} only in the first"),
                 )?,
                 Some(index) if b[index].value != xattr.value => {
-                    self.say(path, &format!("extended attribute {name} differs"))?;
+                    self.say(
+                        path,
+                        "xattrs",
+                        &format!("extended attribute {name} differs"),
+                    )?;
                 }
                 Some(_) => (),
             }
@@ -292,6 +314,7 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
             let name = shown(&xattr.name);
             self.say(
                 path,
+                "xattrs",
                 &format!("extended attribute {name} only in the second"),
             )?;
         }
@@ -312,7 +335,7 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
         if same {
             return Ok(());
         }
-        self.say(path, "hard links to other files")
+        self.say(path, "links", "hard links to other files")
     }
 
     fn content(&mut self, path: &[u8], first: &A::File, second: &B::File, size: u64) -> Result<()> {
@@ -328,12 +351,16 @@ impl<A: Side, B: Side, W: Write> Comparison<'_, A, B, W> {
                 self.b.read(second, path, offset, b)?,
             );
             if found != (length, length) {
-                self.say(path, "size changed while it was compared")?;
+                self.say(path, "size", "size changed while it was compared")?;
                 break;
             }
             if a != b {
                 let at = a.iter().zip(&*b).position(|(a, b)| a != b).unwrap_or(0);
-                self.say(path, &format!("content from byte {}", offset + at as u64))?;
+                self.say(
+                    path,
+                    "content",
+                    &format!("content from byte {}", offset + at as u64),
+                )?;
                 break;
             }
             offset += length as u64;

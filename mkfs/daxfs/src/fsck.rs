@@ -4,13 +4,15 @@
 
 use crate::error::{Error, Result};
 use crate::source::{name_of, Source};
-use crate::text::shown;
+use crate::text::{shown, Bytes};
 use daxfs_check::digest::{digest, hex};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_reader::{Image, Problem, Superblock};
+use serde::Serialize;
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -36,6 +38,8 @@ pub struct Options {
     pub verbose: bool,
     /// Print nothing about clean images.
     pub quiet: bool,
+    /// Print a line of JSON for each image.
+    pub json: bool,
     /// File descriptor on which fsck(8) reads the progress.
     pub progress: Option<u32>,
 }
@@ -45,6 +49,21 @@ pub fn fsck(paths: &[impl AsRef<Path>], options: Options) -> u8 {
     paths
         .iter()
         .fold(0, |status, path| status | one(path.as_ref(), options))
+}
+
+/// The result for an image, in JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    image: &'a str,
+    clean: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inodes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    errors: u64,
+    /// Some or all of the violations.
+    violations: Vec<serde_json::Value>,
 }
 
 fn one(path: &Path, options: Options) -> u8 {
@@ -59,14 +78,36 @@ fn one(path: &Path, options: Options) -> u8 {
     let listener = Listener::new(&name, options.progress);
     let mut count = 0;
     let mut status = 0;
-    let outcome = examine(&source, &listener, &mut |text, unreadable| {
+    let mut violations = Vec::new();
+    let outcome = examine(&source, &listener, &mut |violation| {
         count += 1;
-        status |= if unreadable { OPERATIONAL } else { UNCORRECTED };
-        if options.verbose || count <= SHOWN {
-            listener.bar.suspend(|| eprintln!("{name}: {text}"));
+        status |= match violation.unreadable {
+            true => OPERATIONAL,
+            false => UNCORRECTED,
+        };
+        if !options.verbose && count > SHOWN {
+            return;
+        }
+        if options.json {
+            // These types cannot fail to serialize.
+            violations.extend(serde_json::to_value(violation));
+        } else {
+            listener.bar.suspend(|| eprintln!("{name}: {violation}"));
         }
     });
     drop(listener);
+    if options.json {
+        let report = Report {
+            schema: "daxfs-fsck-1",
+            image: &name,
+            clean: status == 0,
+            inodes: outcome.as_ref().map(Superblock::inode_count),
+            size: outcome.as_ref().map(|superblock| superblock.total_size),
+            errors: count,
+            violations,
+        };
+        return status | say(&serde_json::json!(report).to_string());
+    }
     if count > SHOWN && !options.verbose {
         eprintln!("{name}: and {} more; -v shows all", count - SHOWN);
     }
@@ -96,19 +137,50 @@ pub fn say(text: &str) -> u8 {
     }
 }
 
-/// Check the image in `source` against every rule. Call `report` for each violation, with a flag
-/// that is set if the memory cannot be read. Return the superblock if it is valid.
+/// A violation of a rule.
+#[derive(Serialize)]
+pub struct Violation<'a> {
+    /// Path of the file, if one can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Bytes<'a>>,
+    /// Offset in the image, if it is about a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// The image cannot be read there.
+    pub unreadable: bool,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl fmt::Display for Violation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", shown(path.0))?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// Check the image in `source` against every rule. Call `report` for each violation. Return the
+/// superblock if it is valid.
 pub fn examine<S: Storage + Sync>(
     source: &S,
     progress: &dyn Progress,
-    report: &mut (dyn FnMut(&str, bool) + Send),
+    report: &mut (dyn FnMut(&Violation<'_>) + Send),
 ) -> Option<Superblock> {
     let superblock = Superblock::load(source).ok();
     let report = Mutex::new(report);
-    let submit = |text: &str, unreadable: bool| {
+    let submit = |violation: &Violation<'_>| {
         if let Ok(mut report) = report.lock() {
-            report(text, unreadable);
+            report(violation);
         }
+    };
+    // What is wrong with the bytes of the whole image.
+    let whole = |text: String, unreadable| Violation {
+        path: None,
+        offset: None,
+        unreadable,
+        text,
     };
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -122,10 +194,12 @@ pub fn examine<S: Storage + Sync>(
                     let paths = paths.get_or_insert_with(|| Paths::new(&image));
                     paths.find(finding.offset())
                 });
-                match path {
-                    Some(path) => submit(&format!("{}: {finding}", shown(&path)), unreadable),
-                    None => submit(&finding.to_string(), unreadable),
-                }
+                submit(&Violation {
+                    path: path.as_deref().map(Bytes),
+                    offset: Some(finding.offset()),
+                    unreadable,
+                    text: finding.to_string(),
+                });
                 ControlFlow::Continue(())
             });
         });
@@ -135,12 +209,10 @@ pub fn examine<S: Storage + Sync>(
                 Ok(digest) if digest == superblock.sha256 => (),
                 Ok(digest) => {
                     let (found, stored) = (hex(&digest), hex(&superblock.sha256));
-                    submit(
-                        &format!("SHA-256 is {found}, the superblock says {stored}"),
-                        false,
-                    );
+                    let text = format!("SHA-256 is {found}, the superblock says {stored}");
+                    submit(&whole(text, false));
                 }
-                Err(error) => submit(&error.to_string(), true),
+                Err(error) => submit(&whole(error.to_string(), true)),
             }
         }
     });

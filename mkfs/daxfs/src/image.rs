@@ -3,6 +3,7 @@
 //! The image file.
 
 use crate::error::{Error, Result};
+use crate::source::cannot_open;
 use crate::text::shown_path;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
@@ -30,8 +31,7 @@ impl ImageFile {
     /// Open the image file `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let name = shown_path(path);
-        let file =
-            File::open(path).map_err(|error| Error::system(&name, "cannot open", "", error))?;
+        let file = File::open(path).map_err(|error| cannot_open(&name, error))?;
         let memory = FileMemory::new(&file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock =

@@ -8,8 +8,8 @@
 //!
 //! * [`options`]: the command lines
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
-//! * [`show`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
-//! * `buffer`, `image`, `mount`: load images into memory and mount them
+//! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
+//! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them
 //!
 //! The parts work without the program:
 //!
@@ -36,6 +36,7 @@ pub mod fsck;
 pub mod fuse;
 mod huge;
 mod image;
+pub mod map;
 mod mapping;
 mod mount;
 pub mod options;
@@ -44,6 +45,8 @@ pub mod record;
 pub mod show;
 pub mod source;
 pub mod text;
+mod unmount;
+pub mod waste;
 
 pub use commands::main;
 pub use error::{Error, Result};

@@ -70,20 +70,35 @@ fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) 
     }
 }
 
-/// Mount the image in `buffer`, which came from the file `source`, on `dir`.
-pub fn mount(source: &Path, buffer: &Buffer, dir: &Path, options: &Options) -> Result<()> {
+/// The memory to mount.
+#[derive(Clone, Copy)]
+pub enum Memory<'a> {
+    /// A copy of the source.
+    Buffer(&'a Buffer),
+    /// The source, which is a device.
+    Device,
+}
+
+/// Mount the image in `memory` on `dir`. `source` is the image file or the device.
+///
+/// # Errors
+///
+/// Those of the kernel.
+pub fn mount(source: &Path, memory: Memory<'_>, dir: &Path, options: &Options) -> Result<()> {
     let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
         let remedy = match error {
-            Errno::NODEV => "; is the module loaded (modprobe daxfs)?",
-            Errno::PERM => "; only root can",
+            Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
+            Errno::PERM => "; only root can, others can use daxfs fuse",
             _ => "",
         };
         Error::system("", "cannot mount daxfs", remedy, error)
     })?;
     fsconfig_set_string(fs.as_fd(), "source", source)
         .map_err(|error| explain(&fs, "cannot set the source", error))?;
-    fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
-        .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
+    if let Memory::Buffer(buffer) = memory {
+        fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
+            .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
+    }
     for (name, value) in &options.filesystem {
         match value {
             Some(value) => fsconfig_set_string(fs.as_fd(), name, value),
@@ -105,7 +120,14 @@ pub fn mount(source: &Path, buffer: &Buffer, dir: &Path, options: &Options) -> R
         dir,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
-    .map_err(|error| Error::system(shown_path(dir), "cannot mount there", "", error))
+    .map_err(|error| {
+        let remedy = match error {
+            Errno::NOENT => "; make the directory first",
+            Errno::NOTDIR => "; name a directory",
+            _ => "",
+        };
+        Error::system(shown_path(dir), "cannot mount there", remedy, error)
+    })
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ struct NameValue<'a> {
 /// A file.
 #[derive(Serialize)]
 struct File<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'static str>,
     path: Bytes<'a>,
     ino: u32,
     #[serde(rename = "type")]
@@ -59,7 +61,18 @@ struct File<'a> {
     sha256: Option<String>,
 }
 
-/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`.
+/// A value, and the schema that describes its JSON form.
+#[derive(Serialize)]
+pub struct Versioned<T> {
+    /// The name of the schema and its version, as in Documentation/daxfs.schema.json.
+    pub schema: &'static str,
+    /// The value.
+    #[serde(flatten)]
+    pub value: T,
+}
+
+/// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`. Name its
+/// `schema` unless it is part of a larger value.
 ///
 /// # Errors
 ///
@@ -69,6 +82,7 @@ pub fn file<S: Storage>(
     path: &[u8],
     inode: &Inode,
     sums: bool,
+    schema: Option<&'static str>,
 ) -> Result<String> {
     let xattrs: Vec<Xattr> = reader.xattrs(inode, path)?;
     let target = reader.target(inode, path)?;
@@ -89,6 +103,7 @@ pub fn file<S: Storage>(
         _ => None,
     };
     let file = File {
+        schema,
         path: Bytes(path),
         ino: inode.ino,
         kind: type_name(inode.file_type),

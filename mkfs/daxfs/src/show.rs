@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::reader::{Event, Reader, PIECE};
-use crate::record::{self, label, Header};
+use crate::record::{self, label, Header, Versioned};
 use crate::text::{human, mode, shown, time, type_name};
 use daxfs_check::memory::Storage;
 use daxfs_command::stdout::written;
@@ -33,14 +33,22 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
     match form {
         Form::Text => Ok(written(info_text(&Header::new(reader)?, superblock, out))?),
         Form::Json => {
-            let header = Header::new(reader)?;
+            let header = Versioned {
+                schema: "daxfs-info-1",
+                value: Header::new(reader)?,
+            };
             Ok(written(pretty(out, &header))?)
         }
         Form::Udev => Ok(written(info_udev(superblock, out))?),
     }
 }
 
-fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
+/// Write `value` in JSON on several lines.
+///
+/// # Errors
+///
+/// Those of writing to `out`.
+pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
@@ -135,6 +143,8 @@ pub struct Listing {
     pub zero: bool,
     /// Escape unusual characters in names, for a terminal.
     pub terminal: bool,
+    /// JSON, with all metadata.
+    pub json: bool,
 }
 
 /// List `path`.
@@ -148,15 +158,39 @@ pub fn ls<S: Storage>(
     options: Listing,
     out: &mut impl Write,
 ) -> Result<()> {
+    if !options.json {
+        return each(reader, path, options, &mut |inode, path, name| {
+            line(reader, inode, path, name, options, out)
+        });
+    }
+    written(write!(out, "{{\"schema\":\"daxfs-ls-1\",\"files\":["))?;
+    let mut separator = "\n";
+    each(reader, path, options, &mut |inode, path, _| {
+        let record = record::file(reader, path, inode, false, None)?;
+        written(write!(out, "{separator}{record}"))?;
+        separator = ",\n";
+        Ok(())
+    })?;
+    Ok(written(writeln!(out, "\n]}}"))?)
+}
+
+/// Called with a file, its path, and the name that a listing shows.
+type List<'a> = dyn FnMut(&Inode, &[u8], &[u8]) -> Result<()> + 'a;
+
+/// Call `list` for each file of a listing of `path`.
+fn each<S: Storage>(
+    reader: &Reader<'_, S>,
+    path: &[u8],
+    options: Listing,
+    list: &mut List<'_>,
+) -> Result<()> {
     let start = reader.find(
         path,
         !options.directory && !options.long || path.ends_with(b"/"),
     )?;
     if options.recursive && !options.directory {
         return reader.walk(&start, path, &mut |path, _, event| match event {
-            Event::Enter(inode) | Event::File(inode) => {
-                line(reader, inode, path, path, options, out)
-            }
+            Event::Enter(inode) | Event::File(inode) => list(inode, path, path),
             Event::Leave(_) => Ok(()),
         });
     }
@@ -164,11 +198,11 @@ pub fn ls<S: Storage>(
         Content::Directory(directory) if !options.directory => {
             for child in reader.children(&directory, path)? {
                 let whole = crate::reader::join(path, &child.name);
-                line(reader, &child.inode, &whole, &child.name, options, out)?;
+                list(&child.inode, &whole, &child.name)?;
             }
             Ok(())
         }
-        _ => line(reader, &start, path, path, options, out),
+        _ => list(&start, path, path),
     }
 }
 
@@ -254,7 +288,7 @@ pub fn stat<S: Storage>(
 ) -> Result<()> {
     let inode = reader.find(path, follow)?;
     if json {
-        let record = record::file(reader, path, &inode, false)?;
+        let record = record::file(reader, path, &inode, false, Some("daxfs-stat-1"))?;
         return Ok(written(writeln!(out, "{record}"))?);
     }
     let target = reader.target(&inode, path)?;
@@ -318,13 +352,16 @@ pub fn stat<S: Storage>(
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
     let header = serde_json::to_string(&Header::new(reader)?)?;
     let root = reader.root()?;
-    written(write!(out, "{{\"superblock\":{header},\n\"files\":["))?;
+    written(write!(
+        out,
+        "{{\"schema\":\"daxfs-dump-1\",\"superblock\":{header},\n\"files\":["
+    ))?;
     let mut separator = "\n";
     reader.walk(&root, b"/", &mut |path, _, event| {
         let (Event::Enter(inode) | Event::File(inode)) = event else {
             return Ok(());
         };
-        let record = record::file(reader, path, inode, sums)?;
+        let record = record::file(reader, path, inode, sums, None)?;
         written(write!(out, "{separator}{record}"))?;
         separator = ",\n";
         Ok(())

@@ -43,7 +43,7 @@ impl Source {
         } else {
             File::open(path)
         }
-        .map_err(|error| Error::system(&name, "cannot open", "", error))?;
+        .map_err(|error| cannot_open(&name, error))?;
         let status =
             fstat(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         match FileType::from_raw_mode(status.st_mode) {
@@ -182,6 +182,16 @@ impl Opened {
     pub fn reader(&self) -> Reader<'_, Source> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
+}
+
+/// Return the error for an image `name` that cannot be opened.
+pub fn cannot_open(name: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path",
+        io::ErrorKind::PermissionDenied => "; run as a user who may read it",
+        _ => "",
+    };
+    Error::system(name, "cannot open", remedy, error)
 }
 
 /// Return the name of `path` in messages.

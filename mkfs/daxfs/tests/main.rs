@@ -4,7 +4,12 @@
 
 mod cli;
 mod damaged_images;
+mod diff;
 mod extract;
+mod fsck;
+mod json;
+mod map;
+mod mistakes;
 mod output;
 mod support;
 

@@ -247,6 +247,8 @@ impl Reader<'_> {
             Input::Any(path) if path.is_dir() => self.directory(path),
             Input::Directory(path) => self.directory(path),
             Input::Any(path) => {
+                // A pipe may take its time.
+                self.progress.step("reading", 0);
                 let raw = Raw::open(path)?;
                 if raw.begins_with(&MAGIC)? {
                     self.image(raw)

@@ -23,6 +23,9 @@ pub type File = (String, Vec<u8>);
 /// Title of the manual.
 const MANUAL: &str = "System administration";
 
+/// Date of the pages: that of the last release, or of the last change of a page.
+const DATE: &str = "2026-11-21";
+
 /// Limit of options in a synopsis.
 const OPTIONS: usize = 12;
 
@@ -83,6 +86,7 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     let title = Man::new(command.clone())
         .title(name.to_uppercase())
         .section("8")
+        .date(DATE)
         .source(format!("daxfs {}", env!("CARGO_PKG_VERSION")))
         .manual(MANUAL);
     title.render_title(&mut page)?;
@@ -104,19 +108,19 @@ fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {
     let help = help.map(ToString::to_string).unwrap_or_default();
     page.extend(Sections(&help).to_roff().into_bytes());
     page.extend(sections::see_also(see_also).into_bytes());
-    Ok((format!("{name}.8"), without_repetition(page)))
+    let page = String::from_utf8_lossy(&page);
+    Ok((format!("{name}.8"), tidy(&page).into_bytes()))
 }
 
-/// Remove the repeated preamble: clap_mangen writes the same two lines before each section.
-fn without_repetition(page: Vec<u8>) -> Vec<u8> {
+/// Remove what clap_mangen writes too often: the same two lines before each section, and breaks
+/// between paragraphs.
+fn tidy(page: &str) -> String {
     const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
-    let page = String::from_utf8_lossy(&page);
-    match page.split_once(PREAMBLE) {
-        Some((head, rest)) => [head, PREAMBLE, &rest.replace(PREAMBLE, "")]
-            .concat()
-            .into_bytes(),
-        None => page.into_owned().into_bytes(),
-    }
+    let page = match page.split_once(PREAMBLE) {
+        Some((head, rest)) => [head, PREAMBLE, &rest.replace(PREAMBLE, "")].concat(),
+        None => page.into(),
+    };
+    page.replace(".br\n\n.br\n", ".sp\n")
 }
 
 /// Return completions for bash, zsh and fish, in directories of these names.

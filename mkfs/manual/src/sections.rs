@@ -55,8 +55,8 @@ impl Sections<'_> {
             }
         }
         close(&mut page, &mut open);
-        // A heading needs no paragraph before it.
-        page.replace(".PP\n.SH", ".SH")
+        // A heading or an entry needs no paragraph before it.
+        page.replace(".PP\n.SH", ".SH").replace(".PP\n.TP", ".TP")
     }
 }
 

@@ -22,7 +22,7 @@ Examples:
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
   mkdaxfs --layers oci:layout images          image each layer
-  tar -c rootfs | mkdaxfs - /dev/pmem0        from a pipe to a device
+  tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
 
@@ -125,7 +125,7 @@ Examples:
   mkdaxfs base.tar.zst overlay all.daxfs
   mkdaxfs oci:layout:latest image.daxfs
   mkdaxfs --layers docker:saved.tar images
-  tar -c rootfs | mkdaxfs - /dev/pmem0
+  tar -C rootfs -c . | mkdaxfs - /dev/pmem0
   mkdaxfs --all-root --exclude '*.o' tree tree.daxfs
   mkdaxfs --block-size 65536 tree arm64.daxfs";
 
@@ -305,8 +305,8 @@ pub struct Args {
 
     /// Print the result in JSON
     ///
-    /// The result is an object on one line with image, size, inodes, dry_run and, if the image was
-    /// written, uuid, sha256 and seconds.
+    /// The result is an object on one line with schema, image, size, inodes, dry_run and, if the
+    /// image was written, uuid, sha256 and seconds. Documentation/daxfs.schema.json describes it.
     #[arg(long, help_heading = "Running")]
     pub json: bool,
 

@@ -57,6 +57,7 @@ fn line(made: &Made<'_>) -> String {
 
 fn json(made: &Made<'_>) -> String {
     let mut object = json!({
+        "schema": "mkdaxfs-1",
         "image": made.image.to_string_lossy(),
         "size": made.size,
         "inodes": made.inodes,

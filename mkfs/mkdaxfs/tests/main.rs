@@ -14,6 +14,8 @@ mod interrupt;
 mod lists;
 mod memory_use;
 mod messages;
+mod mistakes;
+mod outputs;
 mod overwrite;
 mod producers;
 mod support;

@@ -2,14 +2,14 @@
 
 //! Messages, and failures to write them.
 
-use crate::support::{mkdaxfs, run};
+use crate::support::{available, mkdaxfs, run, skip};
 use daxfs_testing::builder::superblock;
 use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Return a tree with a file, in `tree` of the directory.
 fn tree() -> (tempfile::TempDir, PathBuf) {
@@ -81,4 +81,24 @@ fn messages() {
         superblock(&fs::read(&image).unwrap()).block_size.get(),
         65536
     );
+}
+
+/// A bar appears on a terminal after a second, even while nothing arrives from a pipe.
+#[test]
+fn progress() {
+    if !available("script") {
+        return skip("there is no script");
+    }
+    let (directory, _tree) = tree();
+    let shown = |options: &str| {
+        let mut command = Command::new("script");
+        let line = format!("sleep 1.6 | \"$MKDAXFS\" {options} - image");
+        command.args(["-q", "-c", &line, "/dev/null"]);
+        command.env("MKDAXFS", mkdaxfs().get_program());
+        let run = run(command.env("TERM", "vt100").current_dir(directory.path()));
+        assert!(run.stdout.contains("mkdaxfs: standard input"), "{run:?}");
+        run.stdout.contains("reading")
+    };
+    assert!(shown(""));
+    assert!(!shown("--quiet"));
 }

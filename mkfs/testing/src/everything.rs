@@ -4,8 +4,10 @@
 
 use daxfs::extract::{to_directory, to_tar, Options};
 use daxfs::fsck::examine;
+use daxfs::map::{self, Map, Style};
 use daxfs::reader::Reader;
 use daxfs::show::{self, Form, Listing};
+use daxfs::waste::Waste;
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::{Image, Superblock};
@@ -17,7 +19,7 @@ use std::process::Command;
 pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     let mut said = Vec::new();
     let mut findings = 0;
-    examine(&bytes, &Silent, &mut |_, _| findings += 1);
+    examine(&bytes, &Silent, &mut |_| findings += 1);
     let Ok(superblock) = Superblock::load(&bytes) else {
         assert!(findings > 0);
         return said;
@@ -29,6 +31,21 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     for form in [Form::Text, Form::Json, Form::Udev] {
         note(show::info(&reader, form, out));
     }
+    note(Map::new(&reader).and_then(|map| {
+        let total: u64 = map.bytes().iter().sum();
+        assert_eq!(
+            total, superblock.total_size,
+            "every byte is in the map once"
+        );
+        let style = Style {
+            columns: 80,
+            colour: true,
+        };
+        let drawn = map::draw(&map, "image", style, out);
+        drawn.and_then(|()| map::svg(&map, "image", out)).unwrap();
+        Waste::new(&reader)?.write(out).unwrap();
+        Ok(())
+    }));
     let listing = Listing {
         long: true,
         recursive: true,
@@ -47,7 +64,14 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     }
     let interrupt = Interrupt::none();
     note(
-        daxfs::diff::diff(&reader, &reader, Default::default(), &interrupt, out).map(|differ| {
+        daxfs::diff::diff(
+            &reader,
+            &reader,
+            Default::default(),
+            &interrupt,
+            &mut |_| Ok(()),
+        )
+        .map(|differ| {
             assert!(!differ, "an image differs from itself");
         }),
     );

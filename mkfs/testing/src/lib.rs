@@ -38,6 +38,29 @@ pub fn every_file_is_named(package: &str, main: &str) {
     }
 }
 
+/// Return the path, mode and content of everything below `directory`, to be compared.
+pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = Vec::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let content = match metadata.is_file() {
+                true => std::fs::read(&path).unwrap(),
+                false => Vec::new(),
+            };
+            if metadata.is_dir() {
+                pending.push(path.clone());
+            }
+            found.push((path, metadata.mode(), content));
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Return a directory for images: in memory where that is possible, since every image is synced.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")

@@ -4,10 +4,11 @@
 
 #![allow(dead_code)]
 
+use daxfs_testing::{image_with, options, scratch};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The program.
@@ -100,4 +101,46 @@ pub fn tree(path: &Path) {
     std::os::unix::fs::symlink("loop", path.join("loop")).unwrap();
     let (cwd, mode) = (rustix::fs::CWD, rustix::fs::Mode::RUSR);
     rustix::fs::mknodat(cwd, path.join("fifo"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// An image, and where it is.
+pub struct Fixture {
+    pub directory: tempfile::TempDir,
+    pub image: PathBuf,
+    pub digest: String,
+}
+
+/// Return an image of [`tree`].
+pub fn fixture() -> Fixture {
+    let directory = scratch();
+    let (source, image) = (
+        directory.path().join("source"),
+        directory.path().join("image"),
+    );
+    std::fs::create_dir(&source).unwrap();
+    tree(&source);
+    let mut options = options();
+    options.label = "a label".into();
+    let summary = image_with(&source, &image, &options).unwrap();
+    Fixture {
+        digest: daxfs_check::digest::hex(&summary.digest),
+        directory,
+        image,
+    }
+}
+
+impl Fixture {
+    /// Return the words of a command line.
+    pub fn with<'a>(&'a self, command: &'a str, rest: &[&'a str]) -> Vec<&'a OsStr> {
+        let mut words: Vec<&OsStr> = vec![command.as_ref(), self.image.as_os_str()];
+        words.extend(rest.iter().map(|&word| OsStr::new(word)));
+        words
+    }
+
+    /// Return the message for a failure of `command`, without the image's name.
+    pub fn fail(&self, command: &str, rest: &[&str]) -> String {
+        let line = fail(&self.with(command, rest), 1);
+        let start = format!("daxfs: {}: ", self.image.display());
+        line.strip_prefix(&start).expect(&line).trim_end().into()
+    }
 }

@@ -2,6 +2,10 @@
 
 //! The command lines.
 
+mod helpers;
+
+pub use helpers::{FsckArgs, HelperArgs};
+
 use crate::buffer::Kind;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -9,13 +13,17 @@ use std::path::PathBuf;
 
 const EXIT: &str = "\
 Exit status:
-  0 done, 1 failed, 2 wrong usage; diff and fsck differ.";
+  0 done, 1 failed, 2 wrong usage; diff and fsck differ.
+
+Examples:
+  daxfs ls -l base.img /etc";
 
 /// Show, check and extract daxfs images, and load them into memory
 ///
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input.
-/// Only load and write need privileges, and only load needs the kernel module. No command changes
-/// an image.
+/// Only load, mount, umount and write need privileges, and only load and mount need the kernel
+/// module. No command changes an image. Documentation/daxfs.schema.json describes what --json
+/// prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -31,6 +39,7 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   daxfs info base.img
+  daxfs info --waste base.img
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {
         /// The image
@@ -38,6 +47,11 @@ Examples:
         /// Print JSON
         #[arg(long, conflicts_with = "udev")]
         json: bool,
+        /// Show which bytes hold no data, and what option of mkdaxfs saves them
+        ///
+        /// Files of the same size are read and compared. The savings of two options may overlap.
+        #[arg(long, conflicts_with = "udev")]
+        waste: bool,
         /// Print properties for udev rules: ID_FS_TYPE, ID_FS_LABEL, ID_FS_UUID and others
         #[arg(long)]
         udev: bool,
@@ -77,6 +91,9 @@ Examples:
         /// End each name with NUL instead of a newline
         #[arg(short = '0', long)]
         zero: bool,
+        /// Print JSON with all metadata of each file
+        #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode"])]
+        json: bool,
         /// Print help
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -92,7 +109,31 @@ Examples:
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// Draw how the bytes of an image are used
+    ///
+    /// Show tables, file data and padding in the order of the image; the number and bytes of files
+    /// by size; and how much data 2 MiB mappings cover. In the drawing, a cell shows what most of
+    /// its bytes are used for. Small tables get a cell, too, if there is one to spare.
+    #[command(after_help = "\
+Examples:
+  daxfs map base.img
+  daxfs map --svg base.img >base.svg
+  daxfs map --json base.img | jq '.classes'")]
+    Map {
+        /// The image
+        image: PathBuf,
+        /// Write an SVG picture to standard output
+        #[arg(long, conflicts_with = "json")]
+        svg: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show all metadata of files
+    #[command(after_help = "\
+Examples:
+  daxfs stat base.img /etc/os-release
+  daxfs stat --json base.img /etc | jq .mode")]
     Stat {
         /// The image
         image: PathBuf,
@@ -180,12 +221,15 @@ Examples:
         /// Print nothing; only return the exit status
         #[arg(short, long)]
         quiet: bool,
+        /// Print JSON
+        #[arg(long, conflicts_with = "quiet")]
+        json: bool,
     },
     /// Check images against every rule of the format
     ///
     /// Check the structure, all checksums, and the SHA-256 of the whole image. Images cannot be
     /// repaired: restore a damaged image from a copy.
-    #[command(after_help = FSCK_EXIT)]
+    #[command(after_help = format!("{FSCK_EXIT}\n\nExamples:\n  daxfs fsck base.img /dev/pmem0"))]
     Fsck {
         /// The images
         #[arg(required = true)]
@@ -196,6 +240,9 @@ Examples:
         /// Print nothing about clean images
         #[arg(short, long)]
         quiet: bool,
+        /// Print a line of JSON for each image
+        #[arg(long, conflicts_with = "quiet")]
+        json: bool,
         /// Refused: images have no redundancy to repair them from
         #[arg(long)]
         repair: bool,
@@ -233,6 +280,35 @@ Examples:
         /// Write a line to standard output when the image is mounted
         #[arg(long, hide = true)]
         ready: bool,
+    },
+    /// Mount an image file, or the image on a device
+    ///
+    /// An image file is loaded into a sealed memfd first, as load does. A device must be a block
+    /// device with DAX or a DAX device in fsdev mode; nothing is copied from it. Only root can mount.
+    /// Other users, and machines without the module, can use daxfs fuse.
+    #[command(after_help = "\
+Examples:
+  daxfs mount base.img /mnt
+  daxfs mount -o nosuid,nodev /dev/pmem0 /mnt")]
+    Mount {
+        /// The image file or device
+        image: PathBuf,
+        /// The mount point
+        dir: PathBuf,
+        /// Mount options, as for mount(8)
+        #[arg(short, long, value_delimiter = ',')]
+        options: Vec<String>,
+    },
+    /// Unmount an image
+    ///
+    /// Images that daxfs fuse serves are unmounted, too. Anything else that is mounted there is
+    /// left alone.
+    #[command(after_help = "\
+Examples:
+  daxfs umount /mnt")]
+    Umount {
+        /// The mount point
+        dir: PathBuf,
     },
     /// Load an image file into memory and mount it
     ///
@@ -287,116 +363,9 @@ pub enum Aspect {
     Links,
 }
 
-/// Mount a daxfs image; called by mount(8)
-///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. Everything else is passed
-/// back to mount(8).
-#[derive(Parser)]
-#[command(
-    name = "mount.daxfs",
-    version,
-    after_help = "\
-Exit status:
-  0 mounted, 1 wrong usage, 32 failed."
-)]
-pub struct HelperArgs {
-    /// An image file, or a device
-    pub source: PathBuf,
-    /// The mount point
-    pub dir: PathBuf,
-    /// Mount options
-    #[arg(short, value_delimiter = ',')]
-    options: Vec<String>,
-    /// Mount read-only, as every mount is
-    #[arg(short)]
-    read_only: bool,
-    /// Ignored: mounts are always read-only
-    #[arg(short = 'w')]
-    read_write: bool,
-    /// Ignored: unknown options are always refused
-    #[arg(short)]
-    sloppy: bool,
-    /// Do everything but mount
-    #[arg(short)]
-    pub fake: bool,
-    /// Do not write /etc/mtab
-    #[arg(short)]
-    pub no_mtab: bool,
-    /// Say more
-    #[arg(short)]
-    pub verbose: bool,
-    /// Filesystem type
-    #[arg(short = 't')]
-    kind: Option<String>,
-}
-
-impl HelperArgs {
-    /// Return the mount options that are not empty.
-    pub fn words(&self) -> Vec<String> {
-        let words = self.options.iter().filter(|word| !word.is_empty());
-        words.cloned().collect()
-    }
-}
-
 const FSCK_EXIT: &str = "\
 Exit status:
   0 clean, 4 errors found, 8 the check itself failed, 16 wrong usage, or a sum of these.";
-
-/// Check daxfs images; called by fsck(8)
-///
-/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
-/// ignored.
-#[derive(Parser)]
-#[command(name = "fsck.daxfs", disable_version_flag = true, after_help = FSCK_EXIT)]
-pub struct FsckArgs {
-    /// The images or devices
-    #[arg(required_unless_present = "version")]
-    pub images: Vec<PathBuf>,
-    /// Repair without questions; ignored
-    #[arg(short)]
-    auto: bool,
-    /// Repair without questions; ignored
-    #[arg(short)]
-    preen: bool,
-    /// Repair nothing; always the case
-    #[arg(short)]
-    no: bool,
-    /// Answer yes to all questions; ignored
-    #[arg(short)]
-    yes: bool,
-    /// Ask before repairs; ignored
-    #[arg(short)]
-    repair: bool,
-    /// Check even if the image seems clean; always the case
-    #[arg(short)]
-    force: bool,
-    /// Show every finding, not only the first hundred
-    #[arg(short)]
-    pub verbose: bool,
-    /// Show the progress; with a number, write it to that file descriptor in fsck(8)'s format
-    #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    pub progress: Option<u32>,
-    /// Print the version
-    #[arg(short = 'V', long)]
-    pub version: bool,
-}
-
-impl FsckArgs {
-    /// Replace `-C5` by `-C=5` in the arguments, so that `-C` does not take an image for its
-    /// number.
-    pub fn normalize(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-        arguments.map(
-            |argument| match argument.to_str().and_then(|text| text.strip_prefix("-C")) {
-                Some(number)
-                    if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
-                {
-                    format!("-C={number}").into()
-                }
-                _ => argument,
-            },
-        )
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -406,30 +375,5 @@ mod tests {
     #[test]
     fn commands_are_consistent() {
         Args::command().debug_assert();
-        HelperArgs::command().debug_assert();
-        FsckArgs::command().debug_assert();
-    }
-
-    #[test]
-    fn fsck_passes_what_it_likes() {
-        let parse = |words: &[&str]| {
-            let words = words.iter().map(OsString::from);
-            FsckArgs::try_parse_from(FsckArgs::normalize(words)).unwrap()
-        };
-        assert_eq!(
-            parse(&["fsck.daxfs", "-a", "-C5", "/dev/pmem0"]).progress,
-            Some(5)
-        );
-        assert_eq!(parse(&["fsck.daxfs", "-C", "/dev/pmem0"]).progress, Some(0));
-        assert_eq!(
-            parse(&["fsck.daxfs", "-C0", "-p", "/dev/pmem0"]).progress,
-            Some(0)
-        );
-        let args = parse(&["fsck.daxfs", "-apnyfv", "/dev/pmem0", "/dev/pmem1"]);
-        assert_eq!(
-            (args.images.len(), args.verbose, args.progress),
-            (2, true, None)
-        );
-        assert!(parse(&["fsck.daxfs", "-V"]).version);
     }
 }

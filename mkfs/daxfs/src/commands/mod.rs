@@ -2,26 +2,29 @@
 
 //! The commands.
 
-use crate::buffer::Kind;
-use crate::diff::{diff, Directory, Ignore};
+mod extract;
+mod mount;
+
+use crate::diff::{diff, Difference, Directory, Ignore};
 use crate::error::{Error, Result};
-use crate::extract::{self, to_directory, to_tar};
 use crate::image::ImageFile;
+use crate::map::{self, Map};
 use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs};
 use crate::reader::Reader;
 use crate::show::{self, Form, Listing};
-use crate::source::{Opened, Source};
-use crate::text::shown_path;
-use crate::{fsck, fuse, mount};
+use crate::source::{name_of, Opened, Source};
+use crate::text::{shown, shown_path};
+use crate::unmount::unmount;
+use crate::waste::Waste;
+use crate::{fsck, fuse};
 use clap::Parser;
 use daxfs_command::signals::Interrupt;
-use daxfs_command::stdout::{self, written, Out};
+use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
-use daxfs_writer::Overwrite;
-use std::ffi::OsStr;
-use std::io::{BufWriter, Write};
+use extract::{unpack, Target};
+use mount::load;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -44,9 +47,9 @@ pub fn main() -> ExitCode {
     if name == "mount.daxfs" {
         let args = match HelperArgs::try_parse() {
             Ok(args) => args,
-            Err(error) => return usage("daxfs", &error, MOUNT_USAGE),
+            Err(error) => return usage("mount.daxfs", &error, MOUNT_USAGE),
         };
-        return match helper(&args) {
+        return match mount::helper(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("mount.daxfs: {why}");
@@ -57,7 +60,7 @@ pub fn main() -> ExitCode {
     if name == "fsck.daxfs" {
         return match FsckArgs::try_parse_from(FsckArgs::normalize(std::env::args_os())) {
             Ok(args) => fsck_helper(&args),
-            Err(error) => usage("daxfs", &error, fsck::USAGE),
+            Err(error) => usage("fsck.daxfs", &error, fsck::USAGE),
         };
     }
     let args = match Args::try_parse() {
@@ -91,6 +94,7 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
     let options = fsck::Options {
         verbose: args.verbose,
         quiet: false,
+        json: false,
         progress: args.progress,
     };
     ExitCode::from(status | fsck::fsck(&args.images, options))
@@ -98,7 +102,30 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Info { image, json, udev } => {
+        Command::Info {
+            image,
+            json,
+            waste: true,
+            ..
+        } => on_image(&image, |reader, out| {
+            let waste = Waste::new(reader)?;
+            Ok(written(match json {
+                true => show::pretty(out, &waste),
+                false => waste.write(out),
+            })?)
+        }),
+        Command::Map { image, svg, json } => on_image(&image, |reader, out| {
+            let map = Map::new(reader)?;
+            let name = name_of(&image);
+            Ok(written(match (svg, json) {
+                (true, _) => map::svg(&map, &name, out),
+                (_, true) => show::pretty(out, &map),
+                _ => map::draw(&map, &name, style(out), out),
+            })?)
+        }),
+        Command::Info {
+            image, json, udev, ..
+        } => {
             let form = match (json, udev) {
                 (true, _) => Form::Json,
                 (_, true) => Form::Udev,
@@ -115,6 +142,7 @@ fn run(command: Command) -> Result<ExitCode> {
             directory,
             inode,
             zero,
+            json,
             help: _,
         } => on_image(&image, |reader, out| {
             let options = Listing {
@@ -125,6 +153,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 inode,
                 zero,
                 terminal: out.terminal && !zero,
+                json,
             };
             show::ls(reader, path.as_bytes(), options, out)
         }),
@@ -165,7 +194,8 @@ fn run(command: Command) -> Result<ExitCode> {
             second,
             ignore,
             quiet,
-        } => compare(&first, &second, &ignore, quiet),
+            json,
+        } => compare(&first, &second, &ignore, quiet, json),
         Command::Fsck { repair: true, .. } => {
             eprintln!(
                 "daxfs: images cannot be repaired, because they have no redundancy; \
@@ -177,11 +207,13 @@ fn run(command: Command) -> Result<ExitCode> {
             images,
             verbose,
             quiet,
+            json,
             ..
         } => {
             let options = fsck::Options {
                 verbose,
                 quiet,
+                json,
                 progress: None,
             };
             Ok(ExitCode::from(fsck::fsck(&images, options)))
@@ -222,6 +254,12 @@ fn run(command: Command) -> Result<ExitCode> {
             into,
             options,
         } => load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
+        Command::Mount {
+            image,
+            dir,
+            options,
+        } => mount::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
+        Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),
         Command::Write {
             image,
             device,
@@ -230,6 +268,17 @@ fn run(command: Command) -> Result<ExitCode> {
             ImageFile::open(&image)?.write(&device, force)?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Return the style of drawings on standard output.
+fn style(out: &Out) -> map::Style {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout());
+    let columns = columns.map_or(0, |size| size.ws_col.into());
+    map::Style {
+        // The width is not known, or 0, if this is no terminal.
+        columns: if columns == 0 { 80 } else { columns },
+        colour: out.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     }
 }
 
@@ -248,97 +297,13 @@ fn on_image(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to unpack to.
-struct Target<'a> {
-    path: &'a Path,
-    /// A tar archive rather than a directory.
-    tar: bool,
-    /// Replace an archive that exists.
-    force: bool,
-    /// Restore owners.
-    owner: bool,
-}
-
-fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
-    let image = Opened::open(path)?;
-    let reader = image.reader();
-    let start = reader.find(start.as_bytes(), true)?;
-    let interrupt =
-        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
-    let done = if target.tar {
-        let mut overwrite = Overwrite::new(target.force);
-        overwrite.input(path);
-        archive(&reader, &start, target.path, &overwrite, &interrupt)
-    } else {
-        if target.owner {
-            let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
-                          tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
-            daxfs_input::fakeroot::check(target.path, remedy)?;
-        }
-        let options = extract::Options {
-            owner: target.owner && rustix::process::geteuid().is_root(),
-        };
-        to_directory(&reader, &start, target.path, options, &interrupt)
-    };
-    interrupt.obey();
-    for line in done?.lines() {
-        eprintln!("daxfs: warning: {line}");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Write a tar archive: to standard output, to a file that appears when it is complete, or to a
-/// device.
-fn archive(
-    reader: &Reader<'_, Source>,
-    start: &daxfs_reader::Inode,
-    target: &Path,
-    overwrite: &Overwrite,
-    interrupt: &Interrupt,
-) -> Result<extract::Losses> {
-    if target.as_os_str() == "-" {
-        let mut out = Out::open();
-        if out.terminal {
-            let why = "is a terminal; name a file, or pipe the archive on";
-            return Err(Error::refused("standard output", why));
-        }
-        let failed = |error| stdout::Error::new(error).into();
-        let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;
-        out.finish()?;
-        return Ok(losses);
-    }
-    let name = shown_path(target);
-    let failed = |error: std::io::Error| extract::unwritten(&name, error);
-    if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let why = "is not a regular file; name a file, or - and redirect";
-        return Err(Error::refused(name, why));
-    }
-    let free = || match target.exists() {
-        true => overwrite.check_new(target),
-        false => Ok(()),
-    };
-    free()?;
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".daxfs-")
-        .suffix(".tmp")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(parent)
-        .map_err(|error| failed(extract::plain(error)))?;
-    let mut out = BufWriter::with_capacity(256 << 10, file.as_file_mut());
-    let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;
-    drop(out);
-    interrupt.check()?;
-    file.as_file().sync_all().map_err(failed)?;
-    free()?;
-    file.persist(target).map_err(|error| failed(error.error))?;
-    Ok(losses)
-}
-
-fn compare(first: &Path, second: &Path, aspects: &[Aspect], quiet: bool) -> Result<ExitCode> {
+fn compare(
+    first: &Path,
+    second: &Path,
+    aspects: &[Aspect],
+    quiet: bool,
+    json: bool,
+) -> Result<ExitCode> {
     let ignore = Ignore {
         owner: aspects.contains(&Aspect::Owner),
         mode: aspects.contains(&Aspect::Mode),
@@ -353,8 +318,24 @@ fn compare(first: &Path, second: &Path, aspects: &[Aspect], quiet: bool) -> Resu
         }
     }
     let mut out = Out::open();
-    let mut nowhere = std::io::sink();
-    let sink: &mut dyn Write = if quiet { &mut nowhere } else { &mut out };
+    if json {
+        written(write!(
+            out,
+            "{{\"schema\":\"daxfs-diff-1\",\"differences\":["
+        ))?;
+    }
+    let mut separator = "\n";
+    let report = &mut |difference: &Difference<'_>| {
+        if json {
+            let difference = serde_json::to_string(difference)?;
+            written(write!(out, "{separator}{difference}"))?;
+            separator = ",\n";
+        } else if !quiet {
+            let path = shown(difference.path.0);
+            written(writeln!(out, "{path}: {}", difference.text))?;
+        }
+        Ok(())
+    };
     let differ = match (first.is_dir(), second.is_dir()) {
         (true, true) => {
             let why = "both are directories; diff -r compares those";
@@ -362,17 +343,20 @@ fn compare(first: &Path, second: &Path, aspects: &[Aspect], quiet: bool) -> Resu
         }
         (true, false) => {
             let image = Opened::open(second)?;
-            pair(&Directory(first.into()), &image.reader(), ignore, sink)
+            pair(&Directory(first.into()), &image.reader(), ignore, report)
         }
         (false, true) => {
             let image = Opened::open(first)?;
-            pair(&image.reader(), &Directory(second.into()), ignore, sink)
+            pair(&image.reader(), &Directory(second.into()), ignore, report)
         }
         (false, false) => {
             let (first, second) = (Opened::open(first)?, Opened::open(second)?);
-            pair(&first.reader(), &second.reader(), ignore, sink)
+            pair(&first.reader(), &second.reader(), ignore, report)
         }
     };
+    if json {
+        written(writeln!(out, "\n]}}"))?;
+    }
     let finished = out.finish();
     let differ = differ?;
     finished?;
@@ -383,45 +367,7 @@ fn pair<A: crate::diff::Side, B: crate::diff::Side>(
     a: &A,
     b: &B,
     ignore: Ignore,
-    mut out: &mut dyn Write,
+    report: &mut dyn FnMut(&Difference<'_>) -> Result<()>,
 ) -> Result<bool> {
-    diff(a, b, ignore, &Interrupt::none(), &mut out)
-}
-
-/// Load `image` into memory and mount it on `dir`.
-fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
-    let options = mount::Options::parse(words);
-    let image = ImageFile::open(image)?;
-    let buffer = kind.make(&image)?;
-    mount::mount(&image.path, &buffer, dir, &options)
-}
-
-/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, or pass
-/// anything else back to mount(8).
-fn helper(args: &HelperArgs) -> Result<()> {
-    // The image of a remount stays in its memory.
-    let remount = args.words().iter().any(|word| word == "remount");
-    if args.source.is_file() && !remount {
-        if args.fake {
-            return Ok(());
-        }
-        return load(&args.source, &args.dir, Kind::Memfd, &args.words());
-    }
-    // -i: without a helper.
-    let mut mount = std::process::Command::new("mount");
-    mount.args(["-i", "-t", "daxfs"]);
-    for (given, flag) in [
-        (args.fake, "-f"),
-        (args.no_mtab, "-n"),
-        (args.verbose, "-v"),
-    ] {
-        if given {
-            mount.arg(flag);
-        }
-    }
-    if !args.words().is_empty() {
-        mount.arg("-o").arg(args.words().join(","));
-    }
-    let error = mount.arg(&args.source).arg(&args.dir).exec();
-    Err(Error::system("", "cannot run mount", "", error))
+    diff(a, b, ignore, &Interrupt::none(), report)
 }

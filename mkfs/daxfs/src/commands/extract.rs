@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `extract`: to a directory, or to an archive that appears when it is complete.
+
+use crate::error::{Error, Result};
+use crate::extract::{self, to_directory, to_tar};
+use crate::reader::Reader;
+use crate::source::{Opened, Source};
+use crate::text::shown_path;
+use daxfs_command::signals::Interrupt;
+use daxfs_command::stdout::{self, Out};
+use daxfs_writer::Overwrite;
+use std::ffi::OsStr;
+use std::io::BufWriter;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What to unpack to.
+pub struct Target<'a> {
+    /// The directory or file.
+    pub path: &'a Path,
+    /// A tar archive rather than a directory.
+    pub tar: bool,
+    /// Replace an archive that exists.
+    pub force: bool,
+    /// Restore owners.
+    pub owner: bool,
+}
+
+/// Unpack `start` of the image at `path`.
+///
+/// # Errors
+///
+/// If the image is damaged or cannot be read, or if the target cannot be written.
+pub fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
+    let image = Opened::open(path)?;
+    let reader = image.reader();
+    let start = reader.find(start.as_bytes(), true)?;
+    let interrupt =
+        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let done = if target.tar {
+        let mut overwrite = Overwrite::new(target.force);
+        overwrite.input(path);
+        archive(&reader, &start, target.path, &overwrite, &interrupt)
+    } else {
+        if target.owner {
+            let remedy = "let tar set them: daxfs extract --tar IMAGE - | \
+                          tar --xattrs --xattrs-include='*' -C DIRECTORY -xp; or give --no-same-owner";
+            daxfs_input::fakeroot::check(target.path, remedy)?;
+        }
+        let options = extract::Options {
+            owner: target.owner && rustix::process::geteuid().is_root(),
+        };
+        to_directory(&reader, &start, target.path, options, &interrupt)
+    };
+    interrupt.obey();
+    for line in done?.lines() {
+        eprintln!("daxfs: warning: {line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Write a tar archive: to standard output, to a file that appears when it is complete, or to a
+/// device.
+fn archive(
+    reader: &Reader<'_, Source>,
+    start: &daxfs_reader::Inode,
+    target: &Path,
+    overwrite: &Overwrite,
+    interrupt: &Interrupt,
+) -> Result<extract::Losses> {
+    if target.as_os_str() == "-" {
+        let mut out = Out::open();
+        if out.terminal {
+            let why = "is a terminal; name a file, or pipe the archive on";
+            return Err(Error::refused("standard output", why));
+        }
+        let failed = |error| stdout::Error::new(error).into();
+        let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;
+        out.finish()?;
+        return Ok(losses);
+    }
+    let name = shown_path(target);
+    let failed = |error: std::io::Error| extract::unwritten(&name, error);
+    if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let why = "is not a regular file; name a file, or - and redirect";
+        return Err(Error::refused(name, why));
+    }
+    let free = || match target.exists() {
+        true => overwrite.check_new(target),
+        false => Ok(()),
+    };
+    free()?;
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".daxfs-")
+        .suffix(".tmp")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(parent)
+        .map_err(|error| failed(extract::plain(error)))?;
+    let mut out = BufWriter::with_capacity(256 << 10, file.as_file_mut());
+    let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;
+    drop(out);
+    interrupt.check()?;
+    file.as_file().sync_all().map_err(failed)?;
+    free()?;
+    file.persist(target).map_err(|error| failed(error.error))?;
+    Ok(losses)
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `load`, `mount` and `umount`, and `mount.daxfs`, which mount(8) calls.
+
+use crate::buffer::Kind;
+use crate::error::{Error, Result};
+use crate::image::ImageFile;
+use crate::mount::{self, Memory, Options};
+use crate::options::HelperArgs;
+use crate::source::cannot_open;
+use crate::text::shown_path;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+/// Load `image` into memory and mount it on `dir`.
+///
+/// # Errors
+///
+/// If it is no image, if there is not enough memory, or if it cannot be mounted.
+pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
+    let options = Options::parse(words);
+    let image = ImageFile::open(image)?;
+    let buffer = kind.make(&image)?;
+    mount::mount(&image.path, Memory::Buffer(&buffer), dir, &options)
+}
+
+/// Mount the image file or the device `image` on `dir`.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
+    let name = || shown_path(image);
+    let status = image.metadata();
+    let status = status.map_err(|error| cannot_open(&name(), error))?;
+    if status.is_dir() {
+        let why =
+            "is a directory; name an image file or a device (the directory to mount on is last)";
+        return Err(Error::refused(name(), why));
+    }
+    if status.is_file() {
+        return load(image, dir, Kind::Memfd, words);
+    }
+    mount::mount(image, Memory::Device, dir, &Options::parse(words))
+}
+
+/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, or pass
+/// anything else back to mount(8).
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn helper(args: &HelperArgs) -> Result<()> {
+    // The image of a remount stays in its memory.
+    let remount = args.words().iter().any(|word| word == "remount");
+    if args.source.is_file() && !remount {
+        if args.fake {
+            return Ok(());
+        }
+        return load(&args.source, &args.dir, Kind::Memfd, &args.words());
+    }
+    // -i: without a helper.
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-i", "-t", "daxfs"]);
+    for (given, flag) in [
+        (args.fake, "-f"),
+        (args.no_mtab, "-n"),
+        (args.verbose, "-v"),
+    ] {
+        if given {
+            mount.arg(flag);
+        }
+    }
+    if !args.words().is_empty() {
+        mount.arg("-o").arg(args.words().join(","));
+    }
+    let error = mount.arg(&args.source).arg(&args.dir).exec();
+    Err(Error::system("", "cannot run mount", "", error))
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The command lines of `mount.daxfs` and `fsck.daxfs`.
+
+use super::FSCK_EXIT;
+use clap::Parser;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Mount a daxfs image; called by mount(8)
+///
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Everything else is passed
+/// back to mount(8).
+#[derive(Parser)]
+#[command(
+    name = "mount.daxfs",
+    version,
+    after_help = "\
+Exit status:
+  0 mounted, 1 wrong usage, 32 failed.
+
+Examples:
+  mount -t daxfs -o nosuid base.img /mnt"
+)]
+pub struct HelperArgs {
+    /// An image file, or a device
+    pub source: PathBuf,
+    /// The mount point
+    pub dir: PathBuf,
+    /// Mount options
+    #[arg(short, value_delimiter = ',')]
+    options: Vec<String>,
+    /// Mount read-only, as every mount is
+    #[arg(short)]
+    read_only: bool,
+    /// Ignored: mounts are always read-only
+    #[arg(short = 'w')]
+    read_write: bool,
+    /// Ignored: unknown options are always refused
+    #[arg(short)]
+    sloppy: bool,
+    /// Do everything but mount
+    #[arg(short)]
+    pub fake: bool,
+    /// Do not write /etc/mtab
+    #[arg(short)]
+    pub no_mtab: bool,
+    /// Say more
+    #[arg(short)]
+    pub verbose: bool,
+    /// Filesystem type
+    #[arg(short = 't')]
+    kind: Option<String>,
+}
+
+impl HelperArgs {
+    /// Return the mount options that are not empty.
+    pub fn words(&self) -> Vec<String> {
+        let words = self.options.iter().filter(|word| !word.is_empty());
+        words.cloned().collect()
+    }
+}
+
+/// Check daxfs images; called by fsck(8)
+///
+/// This is the same as daxfs fsck. Images are never repaired, so the options for repairs are
+/// ignored.
+#[derive(Parser)]
+#[command(name = "fsck.daxfs", disable_version_flag = true)]
+#[command(after_help = format!("{FSCK_EXIT}\n\nExamples:\n  fsck -t daxfs /dev/pmem0"))]
+pub struct FsckArgs {
+    /// The images or devices
+    #[arg(required_unless_present = "version")]
+    pub images: Vec<PathBuf>,
+    /// Repair without questions; ignored
+    #[arg(short)]
+    auto: bool,
+    /// Repair without questions; ignored
+    #[arg(short)]
+    preen: bool,
+    /// Repair nothing; always the case
+    #[arg(short)]
+    no: bool,
+    /// Answer yes to all questions; ignored
+    #[arg(short)]
+    yes: bool,
+    /// Ask before repairs; ignored
+    #[arg(short)]
+    repair: bool,
+    /// Check even if the image seems clean; always the case
+    #[arg(short)]
+    force: bool,
+    /// Show every finding, not only the first hundred
+    #[arg(short)]
+    pub verbose: bool,
+    /// Show the progress; with a number, write it to that file descriptor in fsck(8)'s format
+    #[arg(short = 'C', value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub progress: Option<u32>,
+    /// Print the version
+    #[arg(short = 'V', long)]
+    pub version: bool,
+}
+
+impl FsckArgs {
+    /// Replace `-C5` by `-C=5` in the arguments, so that `-C` does not take an image for its
+    /// number.
+    pub fn normalize(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+        arguments.map(
+            |argument| match argument.to_str().and_then(|text| text.strip_prefix("-C")) {
+                Some(number)
+                    if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+                {
+                    format!("-C={number}").into()
+                }
+                _ => argument,
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn commands_are_consistent() {
+        HelperArgs::command().debug_assert();
+        FsckArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn fsck_passes_what_it_likes() {
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(OsString::from);
+            FsckArgs::try_parse_from(FsckArgs::normalize(words)).unwrap()
+        };
+        assert_eq!(
+            parse(&["fsck.daxfs", "-a", "-C5", "/dev/pmem0"]).progress,
+            Some(5)
+        );
+        assert_eq!(parse(&["fsck.daxfs", "-C", "/dev/pmem0"]).progress, Some(0));
+        assert_eq!(
+            parse(&["fsck.daxfs", "-C0", "-p", "/dev/pmem0"]).progress,
+            Some(0)
+        );
+        let args = parse(&["fsck.daxfs", "-apnyfv", "/dev/pmem0", "/dev/pmem1"]);
+        assert_eq!(
+            (args.images.len(), args.verbose, args.progress),
+            (2, true, None)
+        );
+        assert!(parse(&["fsck.daxfs", "-V"]).version);
+    }
+}

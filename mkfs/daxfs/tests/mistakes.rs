@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Mistakes that people make with `daxfs`: each gives one line that says what to do, and nothing is
+//! lost. tests/loader has those that take a kernel with the module.
+
+use crate::support::{fixture, run_as};
+use daxfs_testing::snapshot;
+use std::fs;
+
+/// A mistake: the words of the command line, the exit status, and a part of the message. `AT` is
+/// a directory with an image and other files.
+type Mistake = (&'static str, i32, &'static str);
+
+const MISTAKES: [Mistake; 35] = [
+    // Arguments that are missing, misspelt, or in the wrong order.
+    (
+        "daxfs info",
+        2,
+        "arguments were not provided: <IMAGE>; see daxfs info --help",
+    ),
+    ("daxfs inof AT/image", 2, "'info'"),
+    ("daxfs AT/image", 2, "unrecognized subcommand"),
+    ("daxfs info --jsn AT/image", 2, "'--json'"),
+    (
+        "daxfs ls /etc AT/image",
+        1,
+        "/etc: is a directory; name an image or a device",
+    ),
+    (
+        "daxfs extract AT/image",
+        2,
+        "<TARGET>; see daxfs extract --help",
+    ),
+    ("daxfs extract --force AT/image AT/new", 2, "--tar"),
+    (
+        "daxfs map --svg --json AT/image",
+        2,
+        "'--svg' cannot be used with '--json'",
+    ),
+    ("daxfs load --into ram AT/image AT/dir", 2, "memfd"),
+    (
+        "daxfs mount AT/dir AT/image",
+        1,
+        "the directory to mount on is last",
+    ),
+    ("daxfs diff AT/dir AT/source", 2, "diff -r compares those"),
+    ("fsck.daxfs", 16, "see fsck.daxfs --help"),
+    ("mount.daxfs AT/image", 1, "<DIR>; see mount.daxfs --help"),
+    // What is no image.
+    (
+        "daxfs info AT/missing",
+        1,
+        "No such file or directory; check the path",
+    ),
+    ("daxfs info AT/notes", 1, "mkdaxfs makes images"),
+    ("daxfs ls AT/cut", 1, "copy all of it"),
+    ("daxfs ls /dev/null", 1, "name an image file or device"),
+    ("daxfs ls -", 1, "standard input: region too small"),
+    ("daxfs digest AT/changed", 1, "restore it from a copy"),
+    ("daxfs load AT/notes AT/dir", 1, "mkdaxfs makes images"),
+    ("daxfs write AT/notes /dev/null", 1, "mkdaxfs makes images"),
+    (
+        "daxfs fsck AT/missing",
+        8,
+        "No such file or directory; check the path",
+    ),
+    (
+        "daxfs fsck --repair AT/image",
+        16,
+        "restore the image from a copy",
+    ),
+    // Files in an image.
+    (
+        "daxfs cat AT/image /etc/none",
+        1,
+        "no such file in the image; 'daxfs ls' lists them",
+    ),
+    ("daxfs cat AT/image /dir", 1, "only files have content"),
+    ("daxfs cat AT/image /loop", 1, "they lead in circles"),
+    (
+        "daxfs ls AT/image /file/",
+        1,
+        "leave out the slash at its end",
+    ),
+    // Outputs.
+    ("daxfs extract AT/image AT/dir", 1, "AT/dir: "),
+    (
+        "daxfs extract AT/image AT/missing/new",
+        1,
+        "No such file or directory",
+    ),
+    (
+        "daxfs extract --tar AT/image AT/notes",
+        1,
+        "give --force to overwrite it",
+    ),
+    (
+        "daxfs extract --tar --force AT/image AT/image",
+        1,
+        "is an input as well",
+    ),
+    ("daxfs write AT/image AT/notes", 1, "AT/notes: "),
+    (
+        "daxfs fuse AT/image AT/missing",
+        1,
+        "make the directory first",
+    ),
+    (
+        "daxfs umount AT/dir",
+        1,
+        "nothing is mounted there; findmnt",
+    ),
+    (
+        "daxfs umount /proc",
+        1,
+        "proc is mounted there, not an image; umount(8)",
+    ),
+];
+
+#[test]
+fn mistakes() {
+    let fixture = fixture();
+    let at = fixture.directory.path();
+    fs::create_dir(at.join("dir")).unwrap();
+    fs::write(at.join("dir/precious"), "content").unwrap();
+    fs::write(at.join("notes"), "notes\n".repeat(1000)).unwrap();
+    let mut bytes = fs::read(&fixture.image).unwrap();
+    fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(at.join("changed"), &bytes).unwrap();
+    let before = snapshot(at);
+    for (line, status, part) in MISTAKES {
+        let place = |text: &str| text.replace("AT", at.to_str().unwrap());
+        let words: Vec<_> = line.split_whitespace().map(place).collect();
+        let run = run_as(&words[0], &words[1..]);
+        assert_eq!((run.status, run.text()), (status, ""), "{line}: {run:?}");
+        assert_eq!(run.stderr.lines().count(), 1, "{line}: {run:?}");
+        assert!(run.stderr.contains(&place(part)), "{line}: {run:?}");
+        assert!(snapshot(at) == before, "{line}");
+    }
+}
