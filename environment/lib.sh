@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Shared by everything that prepares or uses the build environment: where the cache is, how progress
-# is shown, how Debian packages are fetched and unpacked without touching the machine.
+# Functions and variables for all scripts that prepare or use the build environment: the places of the cache, progress
+# messages, and fetching and unpacking of Debian packages without changing the machine.
 #
-# Nothing here needs more than Debian's base system (bash, apt, dpkg, tar, perl-base), and all of it
-# works as an ordinary user: packages are resolved against an empty package database of our own and
-# unpacked into a directory. No maintainer script is run.
+# This needs Debian's base system only (bash, apt, dpkg, tar, perl-base), and runs as an ordinary user: apt resolves
+# packages against an empty database in the cache, and they are unpacked into a directory. No maintainer script is run.
 
 CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
-# The names below are this file's interface; not every script that reads it uses all of them.
+# Not every script that sources this file uses all of these variables.
 # shellcheck disable=SC2034
 {
 # Debian's name of the architecture that is built for. Set with it: the prefix of the compilers' names, and the
@@ -31,7 +30,7 @@ ROOT=$NATIVE_ROOT$arch_suffix
 APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 }
 
-# use_kernel NAME: selects Debian's kernel for this process and its children. NAME is
+# use_kernel NAME: select Debian's kernel for this process and its children. NAME is
 #   stock         the kernel that the metapackage of Debian 13's backports depends on
 #   7.3.4         that version in backports
 #   sid, experimental
@@ -56,8 +55,8 @@ use_kernel() {
 
 # ---- messages -------------------------------------------------------------------------------------
 
-# Progress goes to standard error, so that a caller can take a result from standard output. All scripts
-# of one call show the same clock.
+# Print a progress message to standard error; standard output is for results. All scripts of one run count the seconds
+# from the same start.
 export DAXFS_CLOCK=${DAXFS_CLOCK:-$EPOCHSECONDS}
 say() {
 	printf '[%4d s] %s\n' $((EPOCHSECONDS - DAXFS_CLOCK)) "$*" >&2
@@ -79,7 +78,7 @@ usage_error() {
 
 use_kernel "${DAXFS_KERNEL:-stock}"
 
-# Runs a command with its output in a log; shows the log's end only if the command fails.
+# logged LOG COMMAND...: run a command with its output in a log. If it fails, show the end of the log.
 logged() {
 	local log=$1 status=0
 	shift
@@ -92,7 +91,7 @@ logged() {
 
 # ---- the cache ------------------------------------------------------------------------------------
 
-# The kernel's build cannot live with white space in a path, so say so at once.
+# Create the cache directory. The kernel's build does not work with white space in paths.
 cache_create() {
 	case $CACHE in
 	*[[:space:]:]*) die "cache directory '$CACHE' has white space or a colon in its name; set DAXFS_CACHE to another" ;;
@@ -102,7 +101,7 @@ cache_create() {
 	mkdir -p "$CACHE" || die "cannot create the cache directory $CACHE; set DAXFS_CACHE to a writable place"
 }
 
-# Takes a lock for the rest of this process (and its children) and says so if that means waiting.
+# cache_lock NAME: take a lock until this process and its children end. Print a message if another run holds it.
 cache_lock() {
 	local name=$1 fd
 	cache_create
@@ -114,7 +113,7 @@ cache_lock() {
 
 # ---- apt ------------------------------------------------------------------------------------------
 
-# The Debian mirror that this machine already uses, so that its proxies and caches are used as well.
+# Print the Debian mirror that this machine uses; its proxies and caches then work here too.
 debian_mirror() {
 	local uri
 	if [ -n "${DAXFS_MIRROR-}" ]; then
@@ -140,8 +139,8 @@ apt_suites() {
 	esac
 }
 
-# Packages that come from backports: the kernel, QEMU and its firmware. Everything else is plain Debian 13.
-# From experimental only the kernel comes, and compilers if the kernel's packages depend on them.
+# Print apt's preferences. The kernel, QEMU and its firmware come from backports, all other packages from Debian 13.
+# From experimental come the kernel and what its packages depend on.
 apt_preferences() {
 	local newest
 	case $SUITE in
@@ -164,7 +163,7 @@ apt_preferences() {
 	END
 }
 
-# A private apt configuration. Of the machine's own only what concerns reaching the network is kept.
+# Write apt's configuration. Of the machine's configuration it has only the options about the network.
 apt_configure() {
 	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite
 	mirror=$(debian_mirror) || exit 1
@@ -220,7 +219,7 @@ apt_configure() {
 package_architectures=$ARCHITECTURE
 both_architectures=amd64${arch_suffix:+,$ARCHITECTURE}
 
-# apt with our configuration and nothing of the host's. The quiet form of progress goes to the log.
+# apt_run TOOL ARGUMENT...: run apt-TOOL with that configuration.
 apt_run() {
 	local tool=$1
 	shift
@@ -228,7 +227,7 @@ apt_run() {
 		-o APT::Architectures="$package_architectures" "$@"
 }
 
-# Refreshes the package lists when there are none, they are a day old, or the mirror is another.
+# Fetch the package lists if there are none, if they are older than a day, or if the mirror has changed.
 apt_update() {
 	local stamp=$APT/lists.stamp package_architectures=$both_architectures
 	apt_configure
@@ -246,28 +245,28 @@ apt_update() {
 	cp "$APT/sources.list" "$stamp"
 }
 
-# All versions of a package on the mirror, newest first.
+# Print all versions of a package on the mirror, newest first.
 package_versions() {
 	apt_run cache madison "$1" | awk -F ' *[|] *' '{ sub(/^ */, "", $2); print $2 }' | uniq
 }
 
-# What the newest version of a package depends on, by a pattern (how metapackages are resolved).
+# package_depends PACKAGE PATTERN: print the first dependency of a metapackage that matches the pattern.
 package_depends() {
 	apt_run cache depends --important --no-recommends "$1" | sed -n 's/^ *Depends: //p' | grep -E -m 1 "$2"
 }
 
-# The upstream version of a kernel release, as Debian writes it:
+# Print the upstream version of a kernel release as Debian writes it:
 # 7.2.12+deb13-amd64  ->  7.2.12    7.4-rc2-amd64, 7.4~rc2+deb14-amd64  ->  7.4~rc2
 kernel_version() {
 	sed -E 's/^([0-9]+\.[0-9]+(\.[0-9]+)?)([~-](rc[0-9]+))?.*$/\1~\4/; s/~$//' <<<"$1"
 }
 
-# The package with the source of a kernel version: 7.2.12  ->  linux-source-7.2
+# Print the name of the package with the source of a kernel version: 7.2.12  ->  linux-source-7.2
 kernel_source_package() {
 	cut -d . -f 1,2 <<<"linux-source-${1%%~*}"
 }
 
-# Prints the archives' file names of packages and of all that they depend on.
+# Print the file names of the archives of packages and of all their dependencies.
 plan_packages() {
 	local plan
 	plan=$(apt_run get install --simulate -q=1 "$@" 2>&1) || die "cannot resolve packages: ${plan##*$'\n'E: }"
@@ -276,7 +275,7 @@ plan_packages() {
 	sed -nE 's,^Inst ([^ :]+)[^ ]* .*\(([^ )]+).*\[([^]]+)\]\).*,\1_\2_\3.deb,p' <<<"$plan" | sed 's/:/%3a/g'
 }
 
-# Prints the archives' file names of packages alone; PACKAGE=VERSION is that version.
+# Print the file names of the archives of packages without their dependencies. PACKAGE=VERSION means that version.
 plan_only() {
 	local package
 	for package; do
@@ -287,8 +286,8 @@ plan_only() {
 	done
 }
 
-# Downloads packages and all that they depend on (with --only: not these), and prints the archives' names.
-# What an interrupted run has downloaded is not downloaded again.
+# Download packages and their dependencies (with --only: the packages alone), and print the names of the archives.
+# Archives that an earlier, interrupted run has downloaded are used.
 fetch_packages() (
 	how=plan_packages
 	[ "$1" != --only ] || { how=plan_only; shift; }
@@ -304,7 +303,7 @@ fetch_packages() (
 		plan_packages) apt_run get install --download-only "$@" ;;
 		plan_only) apt_run get download "$@" ;;
 		esac >"$APT/log/download" 2>&1 || {
-			# The mirror may have moved on since the lists were fetched.
+			# The mirror may have newer packages since the lists were fetched.
 			if [ $attempt = 1 ]; then
 				rm -f "$APT/lists.stamp"
 				apt_update
@@ -320,11 +319,11 @@ fetch_packages() (
 	done
 )
 
-# Unpacks archives named on standard input into a directory, two at a time.
+# unpack_archives DEST: unpack the archives named on standard input into a directory, two at a time.
 unpack_archives() {
 	local dest=$1 dir
 	mkdir -p "$dest"
-	# Debian's merged /usr: the links must exist before any package that still ships /lib.
+	# Debian has merged /usr: the links must exist before a package that has files in /lib is unpacked.
 	if [ ! -e "$dest/usr" ]; then
 		mkdir -p "$dest"/usr/{bin,sbin,lib,lib64}
 		for dir in bin sbin lib lib64; do
@@ -339,8 +338,8 @@ unpack_archives() {
 		die "unpacking into $dest failed"
 }
 
-# extract_packages DEST PACKAGE...: the packages and all that they depend on, unpacked into DEST.
-# Debian's essential packages are not among them by themselves: ask for '?essential'.
+# extract_packages DEST PACKAGE...: unpack packages and their dependencies into DEST. Nothing depends on Debian's
+# essential packages; '?essential' names them.
 extract_packages() {
 	local dest=$1 archives
 	shift
@@ -350,8 +349,8 @@ extract_packages() {
 	configure_tree "$dest"
 }
 
-# What maintainer scripts would have done, as far as anything here needs it. The linker's cache
-# (ldconfig) is not needed: every library is in a directory that Debian's ld.so searches by itself.
+# configure_tree DEST: do what is needed here of what the maintainer scripts do. ldconfig is not needed: Debian's ld.so
+# searches the directories of all libraries by default.
 configure_tree() {
 	local dest=$1 link target
 	while read -r link target; do
