@@ -127,8 +127,10 @@ fn has_slash_or_nul(names: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
     const SLASHES: u64 = u64::from_ne_bytes([b'/'; 8]);
-    // The top bit of a byte of the result is set if one of the eight bytes is 0.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    // The top bit of a byte of the result is set if that byte is 0 or `/`, both of which have none.
+    // Bytes after the first such byte may be marked, too.
+    let marks =
+        |word: u64| (word.wrapping_sub(ONES) | (word ^ SLASHES).wrapping_sub(ONES)) & !word & TOPS;
 
     let mut words = names.chunks_exact(8);
     let mut found = 0;
@@ -137,9 +139,9 @@ fn has_slash_or_nul(names: &[u8]) -> bool {
             .iter()
             .rev()
             .fold(0, |word, &byte| (word << 8) | u64::from(byte));
-        found |= zeros(word) | zeros(word ^ SLASHES);
+        found |= marks(word);
     }
-    found & TOPS != 0
+    found != 0
         || words
             .remainder()
             .iter()
