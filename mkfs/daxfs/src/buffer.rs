@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use crate::huge::{self, HUGE};
 use crate::image::ImageFile;
 use clap::ValueEnum;
 use daxfs_writer::Mapping;
@@ -16,9 +17,6 @@ use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-
-/// Alignment of a buffer's size, so that all of it can be huge pages.
-const HUGE: u64 = 2 << 20;
 
 /// A kind of memory.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,6 +42,7 @@ pub struct Buffer {
 impl Kind {
     /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
+        // All of it can be huge pages.
         let size = image.size.next_multiple_of(HUGE);
         let fail = |what: &str, error: Errno| {
             let operation = format!("cannot {what} of {size} bytes");
@@ -57,6 +56,9 @@ impl Kind {
                     MemfdFlags::empty()
                 };
                 let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
+                if self == Kind::Memfd {
+                    enlarge_pages(fd.as_fd(), image.size, size);
+                }
                 if self == Kind::Hugetlb {
                     // write(2) does not work on these.
                     fill(image, fd.as_fd(), size, self)?;
@@ -85,6 +87,7 @@ impl Kind {
             Kind::Udmabuf => {
                 let memory = memfd(MemfdFlags::empty(), size)
                     .map_err(|error| fail("make a memfd", error))?;
+                enlarge_pages(memory.as_fd(), image.size, size);
                 fill(image, memory.as_fd(), size, self)?;
                 fcntl_add_seals(&memory, SealFlags::SHRINK)
                     .map_err(|error| fail("seal a memfd", error))?;
@@ -120,6 +123,20 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     let fd = memfd_create("daxfs", flags)?;
     ftruncate(&fd, size)?;
     Ok(fd)
+}
+
+/// Give the memfd `fd` of `size` bytes huge pages if the image can have files that need them. Say so
+/// if there are none.
+fn enlarge_pages(fd: BorrowedFd<'_>, image: u64, size: u64) {
+    if image <= HUGE {
+        return;
+    }
+    if let Err(error) = huge::allocate(fd, size) {
+        eprintln!(
+            "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
+             pages of 4 KiB; --into hugetlb or --into heap may do better"
+        );
+    }
 }
 
 /// Copy `image` into the `size` bytes of `fd` through a mapping.

@@ -18,6 +18,7 @@ mod error;
 pub mod extract;
 pub mod fsck;
 pub mod fuse;
+mod huge;
 mod image;
 mod mapping;
 mod mount;

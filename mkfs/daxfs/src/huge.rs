@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Huge pages for a memfd. Contains `unsafe` for mmap(2) and madvise(2).
+
+#![allow(unsafe_code)]
+
+use rustix::io::{pwrite, Errno};
+use rustix::mm::{mmap, mmap_anonymous, munmap, MapFlags, ProtFlags};
+use std::ffi::{c_int, c_void};
+use std::os::fd::BorrowedFd;
+
+/// Size of a huge page.
+pub const HUGE: u64 = 2 << 20;
+
+extern "C" {
+    /// madvise(2) of the C library: rustix does not have this advice.
+    fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
+}
+
+const MADV_COLLAPSE: c_int = 25;
+
+/// Give the empty memfd `fd` of `size` bytes huge pages, whatever
+/// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
+/// of [`HUGE`].
+///
+/// # Errors
+///
+/// The system's. Parts of the memfd may have huge pages nevertheless.
+pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    // The kernel makes a huge page of pages that are there, but of one is enough.
+    for offset in (0..size).step_by(HUGE as usize) {
+        pwrite(fd, &[0], offset)?;
+    }
+    let length = usize::try_from(size).map_err(|_| Errno::FBIG)?;
+    let room = length.checked_add(HUGE as usize).ok_or(Errno::FBIG)?;
+    let none = std::ptr::null_mut();
+    // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
+    let base = unsafe { mmap_anonymous(none, room, ProtFlags::empty(), MapFlags::PRIVATE) }?;
+    let aligned = base.wrapping_byte_add(base.align_offset(HUGE as usize));
+    let collapsed = collapse(aligned, length, fd);
+    // SAFETY: This is the mapping made above, and there is no reference into it.
+    let _ = unsafe { munmap(base, room) };
+    collapsed
+}
+
+/// Map `length` bytes of `fd` at `address`, which must be mapped and unused, and make huge pages of
+/// them.
+fn collapse(address: *mut c_void, length: usize, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: This replaces a part of a mapping that nothing refers to.
+    let mapped = unsafe { mmap(address, length, ProtFlags::READ, flags, fd, 0) }?;
+    // SAFETY: This does not change the content of the mapping.
+    match unsafe { madvise(mapped, length, MADV_COLLAPSE) } {
+        0 => Ok(()),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * daxfs load gives a memfd huge pages where memfds have none by default, and says so if it cannot.
+ *
+ * Group: modules
+ * Machine: cpus=2 virtio-pmem=scratch
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+
+#include "ktap.h"
+#include "util.h"
+
+#define SETTING "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+#define SIZE (8UL << 20)
+
+static const char *mnt;
+
+static bool set(const char *value)
+{
+	int fd = open(SETTING, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+
+	close(fd);
+	return done;
+}
+
+/* Load the image while memfds have this setting. Return true if there was a warning. */
+static bool load_image(const char *setting, const char *memory)
+{
+	char command[PATH_MAX + 200];
+	int status;
+
+	REQUIRE(set(setting));
+	snprintf(command, sizeof(command), "cd %s && daxfs load --into %s loaded.daxfs %s 2>warning", work_dir(), memory, mnt);
+	status = system(command);
+	set("never");
+	REQUIRE(!status);
+	snprintf(command, sizeof(command), "cd %s && grep 'no huge pages' warning", work_dir());
+	return !system(command);
+}
+
+/* Map the file, then unmount. Return the number of faults. */
+static long faults(void)
+{
+	int fd = open_in(mnt, "file", O_RDONLY);
+	char *address;
+	long count;
+
+	address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	REQUIRE(address != MAP_FAILED);
+	count = touch_pages(address, SIZE, 4096);
+	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	munmap(address, SIZE);
+	close(fd);
+	CHECK(!umount(mnt));
+	return count;
+}
+
+static void huge_pages(void)
+{
+	CHECK(!load_image("never", "memfd"));
+	CHECK_EQ(faults(), SIZE / HUGE_SIZE);
+	if (access("/dev/udmabuf", F_OK))
+		return;
+	CHECK(!load_image("never", "udmabuf"));
+	CHECK_EQ(faults(), SIZE / HUGE_SIZE);
+}
+
+static void small_pages(void)
+{
+	CHECK(load_image("deny", "memfd"));
+	CHECK_EQ(faults(), SIZE / 65536);
+}
+
+/* Make an image of one file in the work directory. */
+static bool make_image(void)
+{
+	static char content[SIZE];
+	char command[PATH_MAX + 200], path[PATH_MAX];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/file", work_dir());
+	pattern_fill(content, SIZE, SIZE, 0);
+	file = fopen(path, "we");
+	if (!file || fwrite(content, SIZE, 1, file) != 1 || fclose(file))
+		return false;
+	snprintf(command, sizeof(command), "cd %s && mkdir loaded && mv file loaded && mkdaxfs --quiet loaded loaded.daxfs", work_dir());
+	return !system(command);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "huge pages", huge_pages },
+		{ "small pages, and a warning", small_pages },
+	};
+
+	if (access(SETTING, W_OK))
+		ktap_skip_all("needs " SETTING);
+	mnt = private_mount_point();
+	if (system("command -v daxfs >/dev/null") || !make_image())
+		ktap_skip_all("needs daxfs and mkdaxfs");
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
