@@ -37,6 +37,7 @@
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
 #include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>

@@ -10,7 +10,7 @@ use crate::memory::MappedExtent;
 use crate::mount::{report, DaxFs};
 use crate::support::trace;
 use crate::usage::Event;
-use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome};
+use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
 use kernel::{iov::IovIterDest, page::PAGE_SHIFT, prelude::*};
 
 #[inline]
@@ -41,6 +41,21 @@ impl FileOperations for DaxFs {
             })?;
         mounted.count_read(copied as u64);
         Ok(copied)
+    }
+
+    fn splice_read(
+        file: &INode<Self>,
+        position: u64,
+        length: u64,
+        pages: &mut PipePages,
+    ) -> Result<bool> {
+        let offset = file_data(file)?.data + position;
+        let mounted = file.super_block().data();
+        let lent = mounted.region().lend(offset, length, pages)?;
+        if lent {
+            mounted.count_read(pages.bytes());
+        }
+        Ok(lent)
     }
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {

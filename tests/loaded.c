@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * daxfs load gives a memfd huge pages where memfds have none by default, and says so if it cannot.
+ * Pages of a memfd go into pipes without being copied.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
@@ -15,6 +16,8 @@
 
 #define SETTING "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define SIZE (8UL << 20)
+#define PIPES 32
+#define PIPE (1 << 20)
 
 static const char *mnt;
 
@@ -75,6 +78,33 @@ static void small_pages(void)
 	CHECK_EQ(faults(), SIZE / 65536);
 }
 
+/* The pages in pipes take no memory of their own, and outlive the mount. */
+static void into_pipes(void)
+{
+	static char buffer[PIPE];
+	int ends[PIPES][2], fd;
+	long long before;
+
+	load_image("never", "memfd");
+	fd = open_in(mnt, "file", O_RDONLY);
+	for (int i = 0; i < PIPES; i++)
+		REQUIRE(!pipe(ends[i]) && fcntl(ends[i][1], F_SETPIPE_SZ, PIPE) == PIPE);
+	before = number_in("/proc/meminfo", "MemFree:");
+	for (int i = 0; i < PIPES; i++) {
+		loff_t offset = 4096 * i + 1000;
+
+		CHECK_EQ(splice(fd, &offset, ends[i][1], NULL, PIPE - 4096, 0), PIPE - 4096);
+		CHECK_EQ(offset, 4096 * i + 1000 + PIPE - 4096);
+	}
+	CHECK(before - number_in("/proc/meminfo", "MemFree:") < PIPES * (PIPE / 1024) / 2);
+	close(fd);
+	CHECK(!umount(mnt));
+	for (int i = 0; i < PIPES; i++) {
+		CHECK_EQ(read(ends[i][0], buffer, PIPE), PIPE - 4096);
+		CHECK(pattern_matches(buffer, PIPE - 4096, SIZE, 4096 * i + 1000));
+	}
+}
+
 /* Make an image of one file in the work directory. */
 static bool make_image(void)
 {
@@ -96,6 +126,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "huge pages", huge_pages },
 		{ "small pages, and a warning", small_pages },
+		{ "pages in pipes", into_pipes },
 	};
 
 	if (access(SETTING, W_OK))

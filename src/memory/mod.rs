@@ -30,6 +30,7 @@ mod fault;
 mod fsdev;
 mod internal;
 mod lease;
+mod lend;
 pub(crate) mod memfd;
 pub(crate) mod phys;
 mod poison;

@@ -3,6 +3,7 @@
 //! Regular files.
 
 use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
+use super::splice::{self, PipePages};
 use super::{ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
 use core::marker::PhantomData;
@@ -24,6 +25,22 @@ pub(crate) trait FileOperations: FileSystem {
     ///
     /// `EIO` if the first byte cannot be read.
     fn read_iter(file: &INode<Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
+
+    /// Add the pages of `length` bytes at `position`, all of which are in the file, to `pages`, as
+    /// far as there is room. Return false if the content must be copied instead. Not called for
+    /// files that are [mapped by the DAX code](MappedBy::Dax), which the VFS copies.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the first page cannot be read.
+    fn splice_read(
+        _file: &INode<Self>,
+        _position: u64,
+        _length: u64,
+        _pages: &mut PipePages,
+    ) -> Result<bool> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
     /// for files that are [mapped by the page cache](MappedBy::PageCache).
@@ -104,7 +121,11 @@ impl<T: Operations> VTable<T> {
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(bindings::copy_splice_read),
+        splice_read: if T::HAS_SPLICE_READ {
+            Some(splice::splice_read::<T>)
+        } else {
+            Some(bindings::copy_splice_read)
+        },
         setlease: Some(bindings::generic_setlease),
         unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
         #[cfg(CONFIG_COMPAT)]

@@ -26,6 +26,7 @@ mod inode;
 mod ioctl;
 mod mapping;
 mod slab;
+mod splice;
 mod super_block;
 mod xattr;
 
@@ -36,6 +37,7 @@ pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping, Outcome};
+pub(crate) use splice::PipePages;
 pub(crate) use super_block::{
     BlockDevice, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
 };
