@@ -37,7 +37,7 @@ static bool load_image(const char *setting, const char *memory)
 	int status;
 
 	REQUIRE(set(setting));
-	snprintf(command, sizeof(command), "cd %s && daxfs load --into %s image %s 2>warning", work_dir(), memory, mnt);
+	snprintf(command, sizeof(command), "cd %s && daxfs load --into %s loaded.daxfs %s 2>warning", work_dir(), memory, mnt);
 	status = system(command);
 	set("never");
 	REQUIRE(!status);
@@ -117,7 +117,7 @@ static bool make_image(void)
 	file = fopen(path, "we");
 	if (!file || fwrite(content, SIZE, 1, file) != 1 || fclose(file))
 		return false;
-	snprintf(command, sizeof(command), "cd %s && mkdir tree && mv file tree && mkdaxfs --quiet tree image", work_dir());
+	snprintf(command, sizeof(command), "cd %s && mkdir loaded && mv file loaded && mkdaxfs --quiet loaded loaded.daxfs", work_dir());
 	return !system(command);
 }
 
@@ -131,8 +131,8 @@ int main(void)
 
 	if (access(SETTING, W_OK))
 		ktap_skip_all("needs " SETTING);
+	mnt = private_mount_point();
 	if (system("command -v daxfs >/dev/null") || !make_image())
 		ktap_skip_all("needs daxfs and mkdaxfs");
-	mnt = private_mount_point();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }
