@@ -8,7 +8,7 @@
 
 use super::access::Access;
 use super::extents::MappedExtent;
-use super::fault::{area, dax_iomap_fault, PAGE_SIZE};
+use super::iomap::dax_iomap_fault;
 use super::space::Info;
 use super::{poison, MapMethod};
 use crate::bindings;
@@ -16,9 +16,21 @@ use crate::vfs::{Fault, Mapping};
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+
 /// Number of pages that one fault maps at most, as in the page cache by default: the entries of two
 /// cache lines.
 const AROUND: u64 = 16;
+
+/// Return the memory area of a fault: its first byte, and its last one.
+#[inline]
+pub(super) fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
+    // SAFETY: The fault is valid, and has a memory area.
+    let vma = unsafe { (*fault.as_raw()).__bindgen_anon_1.vma };
+    // SAFETY: The area is locked while the fault is handled.
+    let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
+    (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
+}
 
 /// Return the address of page `page` of an extent.
 fn address(info: &Info, page: u64) -> *const u8 {

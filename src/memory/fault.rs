@@ -3,8 +3,9 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::around::map_pages;
+use super::around::{area, map_pages};
 use super::extents::MappedExtent;
+use super::iomap::dax_iomap_fault;
 use super::space::Info;
 use super::{poison, MapMethod};
 use crate::bindings;
@@ -12,44 +13,9 @@ use crate::image;
 use crate::vfs::{Fault, FaultResult};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
 
-pub(super) const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
-
-/// `struct iomap_ops` of extents on DAX devices.
-const IOMAP: bindings::iomap_ops = bindings::iomap_ops {
-    iomap_begin: Some(iomap_begin),
-    ..pin_init::zeroed()
-};
-
-/// Describe the whole extent.
-///
-/// # Safety
-///
-/// `inode` must be the internal inode of an extent, and `iomap` valid for writing.
-unsafe extern "C" fn iomap_begin(
-    inode: *mut bindings::inode,
-    _position: bindings::loff_t,
-    _length: bindings::loff_t,
-    _flags: kernel::ffi::c_uint,
-    iomap: *mut bindings::iomap,
-    _source: *mut bindings::iomap,
-) -> kernel::ffi::c_int {
-    // SAFETY: The caller passes the inode of an extent, which a fault keeps.
-    let info = unsafe { Info::of(inode) };
-    let MapMethod::Dax(range) = info.method else {
-        return EIO.to_errno();
-    };
-    // SAFETY: The DAX code passes an iomap that belongs to this fault.
-    let iomap = unsafe { &mut *iomap };
-    iomap.type_ = bindings::IOMAP_MAPPED;
-    iomap.addr = range.offset + info.offset;
-    iomap.offset = 0;
-    iomap.length = info.length;
-    iomap.dax_dev = range.device.as_ptr();
-    0
-}
 
 impl MappedExtent {
     /// Handle a page fault.
@@ -91,20 +57,6 @@ impl MappedExtent {
         // SAFETY: This is the result of handling the fault.
         Ok(unsafe { fault.result(result) })
     }
-}
-
-/// Handle a fault for an entry of `order` by the kernel's DAX code.
-///
-/// # Safety
-///
-/// `vmf` must be a fault on a mapping of an extent on a DAX device, whose memory must be kept.
-pub(super) unsafe fn dax_iomap_fault(
-    vmf: *mut bindings::vm_fault,
-    order: u32,
-) -> bindings::vm_fault_t {
-    let null = ptr::null_mut();
-    // SAFETY: The caller passes a fault on an extent, whose address space is a DAX one.
-    unsafe { bindings::dax_iomap_fault(vmf, order, null, null.cast(), &IOMAP) }
 }
 
 /// Handle a fault on the page after the extent, which other files use too, by a copy.
@@ -165,16 +117,6 @@ fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<b
     unsafe { bindings::put_page(new.as_ptr()) };
     // Either the read failed, or another thread has stored a page.
     Ok(stored?.map_or_else(NonNull::new, |_| None))
-}
-
-/// Return the memory area of a fault: its first byte, and its last one.
-#[inline]
-pub(super) fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
-    // SAFETY: The fault is valid, and has a memory area.
-    let vma = unsafe { (*fault.as_raw()).__bindgen_anon_1.vma };
-    // SAFETY: The area is locked while the fault is handled.
-    let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
-    (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
 }
 
 /// Have the kernel map pages. Without transparent huge pages it cannot insert PMD entries.

@@ -31,6 +31,7 @@ mod failures;
 mod fault;
 mod fsdev;
 mod internal;
+mod iomap;
 mod lease;
 mod lend;
 pub(crate) mod memfd;
