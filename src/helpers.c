@@ -404,9 +404,14 @@ int daxfs_helper_security_locked_down(unsigned int what)
 	return security_locked_down(what);
 }
 
-u64 daxfs_helper_iomem_resource_end(void)
+u64 daxfs_helper_last_address(void)
 {
+#ifdef CONFIG_ARM64
+	/* The resource has all 64-bit addresses. */
+	return PHYS_MASK;
+#else
 	return iomem_resource.end;
+#endif
 }
 
 int daxfs_helper_phys_to_target_node(u64 start)

@@ -124,7 +124,7 @@ int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj);
 void daxfs_helper_dma_resv_unlock(struct dma_resv *obj);
 int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask);
 int daxfs_helper_security_locked_down(unsigned int what);
-u64 daxfs_helper_iomem_resource_end(void);
+u64 daxfs_helper_last_address(void);
 int daxfs_helper_phys_to_target_node(u64 start);
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name);
 void daxfs_helper_release_mem_region(u64 start, u64 size);

@@ -154,7 +154,7 @@ impl ClaimedRange {
             return Err(OpenError::Unaligned);
         }
         // SAFETY: This reads a number.
-        let end = unsafe { bindings::iomem_resource_end() };
+        let end = unsafe { bindings::last_address() };
         if start.checked_add(size - 1).is_none_or(|last| last > end) {
             return Err(OpenError::Overflow);
         }
