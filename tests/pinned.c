@@ -196,14 +196,23 @@ static void others_go_on(bool fail)
 	CHECK(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
 }
 
+/* Set @other to another source: virtio-pmem, or what a machine without it has. */
+static bool find_other(void)
+{
+	static const char *const names[] = { "virtio-pmem", "phys", "NVDIMM" };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(names); i++)
+		for (other = sources; other < sources + source_count; other++)
+			if (!strcmp(other->name, names[i]) && other != source && !other->make(other, NULL))
+				return true;
+	return false;
+}
+
 static void begin(void)
 {
 	skip_if_stuck();
-	for (other = sources; other < sources + source_count; other++)
-		if (!strcmp(other->name, "virtio-pmem"))
-			break;
-	if (other == sources + source_count || other->make(other, NULL))
-		SKIP("needs a second device, with virtio-pmem");
+	if (!find_other())
+		SKIP("needs a second device: virtio-pmem, an NVDIMM or a range for phys=");
 	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
 	mkdir(other_mnt, 0755);
 	REQUIRE(source->make(source, NULL) == 0);
