@@ -50,12 +50,14 @@ impl FileOperations for DaxFs {
         pages: &mut PipePages,
     ) -> Result<bool> {
         let offset = file_data(file)?.data + position;
-        let mounted = file.super_block().data();
-        let lent = mounted.region().lend(offset, length, pages)?;
-        if lent {
-            mounted.count_read(pages.bytes());
-        }
-        Ok(lent)
+        file.super_block()
+            .data()
+            .region()
+            .lend(offset, length, pages)
+    }
+
+    fn spliced(file: &INode<Self>, bytes: u64) {
+        file.super_block().data().count_read(bytes);
     }
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {

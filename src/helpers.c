@@ -243,9 +243,9 @@ struct folio *daxfs_helper_page_folio(struct page *page)
 	return page_folio(page);
 }
 
-struct address_space *daxfs_helper_page_folio_mapping(struct page *page)
+bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 {
-	return page_folio(page)->mapping;
+	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
 }
 
 void daxfs_helper_folio_ref_inc(struct folio *folio)

@@ -85,7 +85,7 @@ bool daxfs_helper_page_hwpoison(struct page *page);
 void daxfs_helper_set_page_hwpoison(struct page *page);
 void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
-struct address_space *daxfs_helper_page_folio_mapping(struct page *page);
+bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf);
 void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);

@@ -49,6 +49,31 @@ unsafe fn insert_page(
     info: &Info,
     page: u64,
 ) -> bindings::vm_fault_t {
+    // Another thread may have set a PMD entry since the MM looked.
+    // SAFETY: The fault is valid, and has a PMD.
+    if unsafe { bindings::vmf_pmd_is_huge(vmf) } {
+        return bindings::VM_FAULT_NOPAGE;
+    }
+    // SAFETY: The caller guarantees what this requires.
+    let result = unsafe { insert_in_table(vmf, info, page) };
+    // It may do so at any moment. There is no page table then, which looks like a lack of memory.
+    // SAFETY: The fault is valid, and has a PMD.
+    if result & bindings::VM_FAULT_OOM != 0 && unsafe { bindings::vmf_pmd_is_huge(vmf) } {
+        return bindings::VM_FAULT_NOPAGE;
+    }
+    result
+}
+
+/// Insert the page `page` of the extent into a page table.
+///
+/// # Safety
+///
+/// As for [`insert_page`].
+unsafe fn insert_in_table(
+    vmf: *mut bindings::vm_fault,
+    info: &Info,
+    page: u64,
+) -> bindings::vm_fault_t {
     let from = address(info, page);
     if let MapMethod::Pages = info.method {
         // SAFETY: Only memfds are mapped by pages, and vmap() has mapped their pages.
@@ -151,9 +176,12 @@ unsafe fn struct_page(info: &Info, page: u64) -> *mut bindings::page {
     unsafe { bindings::pfn_to_page(frame) }
 }
 
-/// Return which of `pages` belong to the extent according to the DAX code, as bits from the lowest.
-/// They belong to it until the extent forgets its pages, which it does without users or after a
-/// revocation. A fault excludes both.
+/// Return which of `pages` belong to the extent as single pages according to the DAX code, as bits
+/// from the lowest. They belong to it until the extent forgets its pages, which it does without
+/// users or after a revocation. A fault excludes both.
+///
+/// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from mapping
+/// them by such an entry at the same time. Where it has an entry of a page it maps by pages only.
 ///
 /// # Safety
 ///
@@ -169,9 +197,12 @@ unsafe fn known_pages(fault: &Fault<'_, MappedExtent>, info: &Info, pages: &Rang
     for page in pages.start..pages.end.min(info.length / PAGE_SIZE) {
         // SAFETY: The caller guarantees that the memory is kept.
         let raw = unsafe { struct_page(info, page) };
-        // SAFETY: The struct page is valid. Its folio and the folio's owner change under the lock
-        // only.
-        if unsafe { bindings::page_folio_mapping(raw) } == mapping {
+        // SAFETY: The struct page is valid. Its folio changes under the lock only.
+        let folio = unsafe { bindings::page_folio(raw) };
+        // SAFETY: The folio is valid, and changes under the lock only.
+        let single = unsafe { bindings::folio_order(folio) } == 0;
+        // SAFETY: The folio is valid. Its owner changes under the lock only.
+        if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
             known |= 1 << (page - pages.start);
         }
     }

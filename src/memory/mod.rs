@@ -13,9 +13,10 @@
 //! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
 //! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
 //! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
-//! survive a machine check. To map a file, claim its extent with [`Region::claim`]; [`fault`] and
-//! [`around`] handle page faults, [`extents`] knows what is mapped, [`poison`] which memory has
-//! failed.
+//! survive a machine check. [`lend`] gives pages of a memfd to pipes, whose readers do not.
+//!
+//! To map a file, claim its extent with [`Region::claim`]; [`fault`] and [`around`] handle page
+//! faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
 //!
 //! This module depends on the kernel, `image::Memory`, and the types of `vfs` and `support` that
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.

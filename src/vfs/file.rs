@@ -42,6 +42,9 @@ pub(crate) trait FileOperations: FileSystem {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Count `bytes` bytes of the pages as read: a pipe has taken them.
+    fn spliced(_file: &INode<Self>, _bytes: u64) {}
+
     /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
     /// for files that are [mapped by the page cache](MappedBy::PageCache).
     ///

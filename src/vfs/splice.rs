@@ -38,11 +38,6 @@ impl PipePages {
         self.count == PAGES
     }
 
-    /// Return the number of bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| u64::from(part.len)).sum()
-    }
-
     /// Add `length` bytes at `offset` of `page`. There must be room.
     ///
     /// # Safety
@@ -144,6 +139,7 @@ pub(super) unsafe extern "C" fn splice_read<T: Operations>(
         if result <= 0 {
             break;
         }
+        T::spliced(file, result as u64);
         at += result as u64;
     }
     if at == start {
