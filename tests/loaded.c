@@ -117,7 +117,7 @@ static bool make_image(void)
 	file = fopen(path, "we");
 	if (!file || fwrite(content, SIZE, 1, file) != 1 || fclose(file))
 		return false;
-	snprintf(command, sizeof(command), "cd %s && mkdir loaded && mv file loaded && mkdaxfs --quiet loaded loaded.daxfs", work_dir());
+	snprintf(command, sizeof(command), "cd %s && mkdir loaded-tree && mv file loaded-tree && mkdaxfs --quiet loaded-tree loaded.daxfs", work_dir());
 	return !system(command);
 }
 
