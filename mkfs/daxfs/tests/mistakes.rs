@@ -11,7 +11,7 @@ use std::fs;
 /// a directory with an image and other files.
 type Mistake = (&'static str, i32, &'static str);
 
-const MISTAKES: [Mistake; 35] = [
+const MISTAKES: [Mistake; 37] = [
     // Arguments that are missing, misspelt, or in the wrong order.
     (
         "daxfs info",
@@ -69,6 +69,13 @@ const MISTAKES: [Mistake; 35] = [
         16,
         "restore the image from a copy",
     ),
+    // Where nothing can be mounted: said before the image is copied, and before who may mount.
+    (
+        "daxfs load AT/image AT/missing",
+        1,
+        "make the directory first",
+    ),
+    ("daxfs mount AT/image AT/notes", 1, "name a directory"),
     // Files in an image.
     (
         "daxfs cat AT/image /etc/none",
