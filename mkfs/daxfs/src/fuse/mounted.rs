@@ -6,7 +6,7 @@ use crate::unmount::mount_id;
 use rustix::io::Errno;
 use rustix::mount::{unmount, UnmountFlags};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A mount of this process.
