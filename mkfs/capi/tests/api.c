@@ -102,6 +102,11 @@ static void paths(void)
 	CHECK(strstr(daxfs_error(), "no such file"));
 	CHECK_EQ(daxfs_find(image, "/dir/hello/x", 0, &stat), -ENOTDIR);
 	CHECK_EQ(daxfs_find(image, "/dir/hello/", 0, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/hello/.", 0, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/link/.", DAXFS_NOFOLLOW, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/sub/up/.", DAXFS_NOFOLLOW, &stat), 0);
+	CHECK(S_ISDIR(stat.mode));
+	CHECK_EQ(daxfs_find(image, "", 0, &stat), -ENOENT);
 	CHECK_EQ(daxfs_find(image, "/loop", 0, &stat), -ELOOP);
 	CHECK_EQ(daxfs_find(image, "/loop", DAXFS_NOFOLLOW, &stat), 0);
 	CHECK_EQ(daxfs_find(image, "/", 8, &stat), -EINVAL);

@@ -63,6 +63,7 @@ class Images(unittest.TestCase):
         self.assertIn("/empty", self.image)
         self.assertNotIn("/none", self.image)
         self.assertNotIn("/empty/none", self.image)
+        self.assertNotIn("", self.image)
         for path, error in ("/none", FileNotFoundError), ("/empty/none", NotADirectoryError), ("a\0b", ValueError):
             with self.assertRaises(error):
                 self.image[path]
