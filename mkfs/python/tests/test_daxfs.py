@@ -96,6 +96,10 @@ class Images(unittest.TestCase):
         self.assertEqual(hello.readinto(buffer), 14)
         self.assertEqual(buffer, b"Hello, world!\n" + bytes(6))
         self.assertEqual(hello.readinto(bytearray()), 0)
+        for offset in 14, 2**64 - 1, 2**64, 2**64 + 7:
+            self.assertEqual(hello.readinto(buffer, offset), 0)
+        for offset in -1, -2**64:
+            self.assertRaises(ValueError, hello.readinto, buffer, offset)
 
     def test_views(self):
         view = self.image["/big"].view()
