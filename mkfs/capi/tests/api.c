@@ -162,12 +162,17 @@ static void texts(void)
 
 static void not_images(void)
 {
-	char zeros[PAGE] = {};
+	char zeros[PAGE] = {}, directory[] = "/tmp/daxfs-XXXXXX", fifo[40];
 
 	CHECK_EQ(daxfs_open("/nonexistent", &image), -ENOENT);
 	CHECK(!image);
 	CHECK_EQ(daxfs_open("/", &image), -EISDIR);
 	CHECK_EQ(daxfs_open("/dev/null", &image), -EINVAL);
+	REQUIRE(mkdtemp(directory) && snprintf(fifo, sizeof(fifo), "%s/fifo", directory) > 0);
+	REQUIRE(mkfifo(fifo, 0600) == 0);
+	CHECK_EQ(daxfs_open(fifo, &image), -EINVAL);
+	unlink(fifo);
+	rmdir(directory);
 	CHECK_EQ(daxfs_open_memory(zeros, sizeof(zeros), &image), -EINVAL);
 	CHECK(strstr(daxfs_error(), "magic"));
 	CHECK_EQ(daxfs_open_memory(NULL, PAGE, &image), -EINVAL);

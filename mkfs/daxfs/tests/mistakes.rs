@@ -5,6 +5,7 @@
 
 use crate::support::{fixture, run_as};
 use daxfs_testing::snapshot;
+use rustix::fs::{mknodat, FileType, Mode, CWD};
 use std::fs;
 
 /// A mistake: the words of the command line, the exit status, and a part of the message. `AT` is
@@ -144,5 +145,23 @@ fn mistakes() {
         assert_eq!(run.stderr.lines().count(), 1, "{line}: {run:?}");
         assert!(run.stderr.contains(&place(part)), "{line}: {run:?}");
         assert!(snapshot(at) == before, "{line}");
+    }
+}
+
+/// A FIFO is refused at once, where opening it would wait for a writer.
+#[test]
+fn fifos() {
+    let fixture = fixture();
+    let fifo = fixture.directory.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let fifo = fifo.to_str().unwrap();
+    for words in [
+        &["info", fifo][..],
+        &["load", fifo, "/"],
+        &["write", fifo, "/dev/null"],
+    ] {
+        let run = run_as("daxfs", words);
+        assert_eq!((run.status, run.text()), (1, ""), "{words:?}: {run:?}");
+        assert!(run.stderr.contains("name an image file"), "{run:?}");
     }
 }

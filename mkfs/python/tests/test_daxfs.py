@@ -164,6 +164,11 @@ class Images(unittest.TestCase):
                 daxfs.open(path)
             self.assertEqual(caught.exception.errno, error)
         self.assertRaises(TypeError, daxfs.open, None)
+        with tempfile.TemporaryDirectory() as directory:
+            fifo = os.path.join(directory, "fifo")
+            os.mkfifo(fifo)
+            with self.assertRaisesRegex(OSError, "neither a file nor a block device"):
+                daxfs.open(fifo)
 
     def test_damaged(self):
         """Images with damaged metadata give answers or errors."""
