@@ -139,9 +139,14 @@ library: tools
 		-Wl,--whole-archive $(BUILD)/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
 
 # libdaxfs and the Python package, to be installed with pip.
+ifeq ($(cross),)
 wheel: library
 	$(Q)mkdir -p build/wheel
 	@$(call say,the wheel is build/wheel/$$($(RUN) python3 mkfs/python/backend.py build/wheel))
+else
+wheel:
+	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
+endif
 
 # What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
 manual := $(NATIVE) $(cargo) run --quiet --example manual --

@@ -52,7 +52,7 @@ endif
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
 
-# What a program needs to run, and what compiling one needs.
+# What a program needs to run, and what compiling one needs. As depmod, ldconfig is for this machine only.
 install-library:
 	$(call built,$(BUILD)/lib/libdaxfs.so.0, library)
 	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
@@ -62,6 +62,7 @@ install-library:
 	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
 	sed 's|@prefix@|$(prefix)|; s|@includedir@|$(includedir)|; s|@libdir@|$(libdir)|; s|@VERSION@|$(version)|' \
 		mkfs/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
+	$(if $(DESTDIR),,ldconfig)
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
@@ -86,10 +87,11 @@ uninstall:
 	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
+	$(if $(DESTDIR),,ldconfig)
 	$(if $(DESTDIR),,depmod)
 
 deb: tools completions
 	@$(call say,building the packages into $(BUILD)/deb)
 	$(Q)packaging/deb $(BUILD)/deb
 
-.PHONY: install install-tools install-doc install-module uninstall deb
+.PHONY: install install-tools install-library install-doc install-module uninstall deb

@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	}
 	if (daxfs_open(argv[1], &image))
 		fail(argv[1]);
-	if (daxfs_find(image, path, 0, &stat))
+	if (daxfs_find(image, argc > 2 ? path : "/", 0, &stat))
 		fail(path);
 	if (S_ISDIR(stat.mode))
 		list(image, stat.ino, path);

@@ -32,12 +32,12 @@ mod source;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::{Content, Directory, Image, Inode, Memory, Superblock};
 use error::{count, status, Failure, Result};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use source::Source;
-use std::ffi::{c_char, c_int, c_uint, c_void, CStr, OsStr};
+use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::fs::File;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::slice::from_raw_parts_mut;
 
 pub use error::daxfs_error;
@@ -180,8 +180,10 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle
     // SAFETY: The caller passes a C string.
     let path = unsafe { CStr::from_ptr(path) };
     let open = || {
-        let file = File::open(OsStr::from_bytes(path.to_bytes()))?;
-        Handle::new(Source::file(file)?)
+        // A FIFO is refused, not waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        Handle::new(Source::file(file.into())?)
     };
     // SAFETY: The caller passes a place for a pointer.
     unsafe { store(image, open()) }

@@ -102,6 +102,11 @@ static void paths(void)
 	CHECK(strstr(daxfs_error(), "no such file"));
 	CHECK_EQ(daxfs_find(image, "/dir/hello/x", 0, &stat), -ENOTDIR);
 	CHECK_EQ(daxfs_find(image, "/dir/hello/", 0, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/hello/.", 0, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/link/.", DAXFS_NOFOLLOW, &stat), -ENOTDIR);
+	CHECK_EQ(daxfs_find(image, "/dir/sub/up/.", DAXFS_NOFOLLOW, &stat), 0);
+	CHECK(S_ISDIR(stat.mode));
+	CHECK_EQ(daxfs_find(image, "", 0, &stat), -ENOENT);
 	CHECK_EQ(daxfs_find(image, "/loop", 0, &stat), -ELOOP);
 	CHECK_EQ(daxfs_find(image, "/loop", DAXFS_NOFOLLOW, &stat), 0);
 	CHECK_EQ(daxfs_find(image, "/", 8, &stat), -EINVAL);
@@ -157,12 +162,17 @@ static void texts(void)
 
 static void not_images(void)
 {
-	char zeros[PAGE] = {};
+	char zeros[PAGE] = {}, directory[] = "/tmp/daxfs-XXXXXX", fifo[40];
 
 	CHECK_EQ(daxfs_open("/nonexistent", &image), -ENOENT);
 	CHECK(!image);
 	CHECK_EQ(daxfs_open("/", &image), -EISDIR);
 	CHECK_EQ(daxfs_open("/dev/null", &image), -EINVAL);
+	REQUIRE(mkdtemp(directory) && snprintf(fifo, sizeof(fifo), "%s/fifo", directory) > 0);
+	REQUIRE(mkfifo(fifo, 0600) == 0);
+	CHECK_EQ(daxfs_open(fifo, &image), -EINVAL);
+	unlink(fifo);
+	rmdir(directory);
 	CHECK_EQ(daxfs_open_memory(zeros, sizeof(zeros), &image), -EINVAL);
 	CHECK(strstr(daxfs_error(), "magic"));
 	CHECK_EQ(daxfs_open_memory(NULL, PAGE, &image), -EINVAL);

@@ -134,7 +134,7 @@ fn enlarge_pages(fd: BorrowedFd<'_>, image: u64, size: u64) {
     if let Err(error) = huge::allocate(fd, size) {
         eprintln!(
             "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
-             pages of 4 KiB; --into hugetlb or --into heap may do better"
+             pages of 4 KiB; daxfs load --into hugetlb or --into heap may do better"
         );
     }
 }

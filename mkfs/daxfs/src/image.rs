@@ -3,7 +3,7 @@
 //! The image file.
 
 use crate::error::{Error, Result};
-use crate::source::cannot_open;
+use crate::source::{cannot_open, open_now, NO_ORDER};
 use crate::text::shown_path;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
@@ -13,6 +13,7 @@ use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that are copied together.
@@ -31,7 +32,12 @@ impl ImageFile {
     /// Open the image file `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let name = shown_path(path);
-        let file = File::open(path).map_err(|error| cannot_open(&name, error))?;
+        let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
+        let status = file.metadata();
+        let status = status.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        if status.file_type().is_fifo() {
+            return Err(Error::refused(name, NO_ORDER));
+        }
         let memory = FileMemory::new(&file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock =

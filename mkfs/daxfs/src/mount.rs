@@ -12,7 +12,10 @@ use rustix::mount::{
     move_mount, FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags,
 };
 use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Mount options, separated by their destination.
@@ -79,21 +82,80 @@ pub enum Memory<'a> {
     Device,
 }
 
-/// Mount the image in `memory` on `dir`. `source` is the image file or the device.
+/// Bytes of a string that fsconfig(2) takes.
+const STRING_MAX: usize = 255;
+
+/// Return the name of `source` for the kernel. That of an image file is only shown, so the start of
+/// a long one is left out.
+fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]>> {
+    let name = source.as_os_str().as_bytes();
+    match memory {
+        _ if name.len() <= STRING_MAX => Ok(name.into()),
+        Memory::Buffer(_) => {
+            let end = &name[name.len() - (STRING_MAX - 3)..];
+            Ok([b"...", end].concat().into())
+        }
+        Memory::Device => Err(Error::refused(
+            shown_path(source),
+            "the name has more than 255 bytes, which mounting does not take; use a shorter path",
+        )),
+    }
+}
+
+/// A place to mount an image on, of which is known that it is a directory, that the kernel has daxfs
+/// and that this process may mount.
+pub struct Target<'a> {
+    fs: OwnedFd,
+    dir: &'a Path,
+}
+
+impl<'a> Target<'a> {
+    /// Examine `dir`, and begin a mount.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a directory, or those of the kernel.
+    pub fn new(dir: &'a Path) -> Result<Self> {
+        let status = dir.metadata().map_err(|error| refuse(dir, error))?;
+        if !status.is_dir() {
+            return Err(refuse(dir, Errno::NOTDIR.into()));
+        }
+        let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
+            let remedy = match error {
+                Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
+                Errno::PERM => "; only root can, others can use daxfs fuse",
+                _ => "",
+            };
+            Error::system("", "cannot mount daxfs", remedy, error)
+        })?;
+        Ok(Target { fs, dir })
+    }
+}
+
+/// Return the error for a directory that nothing can be mounted on.
+fn refuse(dir: &Path, error: io::Error) -> Error {
+    let remedy = match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => "; make the directory first",
+        Some(Errno::NOTDIR) => "; name a directory",
+        _ => "",
+    };
+    Error::system(shown_path(dir), "cannot mount there", remedy, error)
+}
+
+/// Mount the image in `memory` on `target`. `source` is the image file or the device.
 ///
 /// # Errors
 ///
-/// Those of the kernel.
-pub fn mount(source: &Path, memory: Memory<'_>, dir: &Path, options: &Options) -> Result<()> {
-    let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| {
-        let remedy = match error {
-            Errno::NODEV => "; load the module (modprobe daxfs), or use daxfs fuse",
-            Errno::PERM => "; only root can, others can use daxfs fuse",
-            _ => "",
-        };
-        Error::system("", "cannot mount daxfs", remedy, error)
-    })?;
-    fsconfig_set_string(fs.as_fd(), "source", source)
+/// Those of the kernel, or if the name of a device is too long for it.
+pub fn mount(
+    source: &Path,
+    memory: Memory<'_>,
+    target: Target<'_>,
+    options: &Options,
+) -> Result<()> {
+    let Target { fs, dir } = target;
+    let name = source_name(source, &memory)?;
+    fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
         .map_err(|error| explain(&fs, "cannot set the source", error))?;
     if let Memory::Buffer(buffer) = memory {
         fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
@@ -120,19 +182,32 @@ pub fn mount(source: &Path, memory: Memory<'_>, dir: &Path, options: &Options) -
         dir,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
-    .map_err(|error| {
-        let remedy = match error {
-            Errno::NOENT => "; make the directory first",
-            Errno::NOTDIR => "; name a directory",
-            _ => "",
-        };
-        Error::system(shown_path(dir), "cannot mount there", remedy, error)
-    })
+    .map_err(|error| refuse(dir, error.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_sources() {
+        let name = |length| "n".repeat(length);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let buffer = Buffer {
+            fd: file.into(),
+            option: "memfd",
+        };
+        let shown = |length| {
+            let name = name(length);
+            let shown = source_name(Path::new(&name), &Memory::Buffer(&buffer)).unwrap();
+            String::from_utf8(shown.into_owned()).unwrap()
+        };
+        assert_eq!(shown(255), name(255));
+        assert_eq!(shown(256), format!("...{}", name(252)));
+        assert!(source_name(Path::new(&name(255)), &Memory::Device).is_ok());
+        let error = source_name(Path::new(&name(256)), &Memory::Device).unwrap_err();
+        assert!(error.to_string().contains("255 bytes"), "{error}");
+    }
 
     #[test]
     fn options_are_sorted() {

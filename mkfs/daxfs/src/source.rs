@@ -9,12 +9,15 @@ use crate::text::shown_path;
 use daxfs_check::memory::{FileMemory, Storage};
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use daxfs_writer::device::dax_size;
-use rustix::fs::{fstat, FileType};
-use std::fs::File;
+use rustix::fs::{fstat, FileType, OFlags};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+/// Why a FIFO is refused.
+pub const NO_ORDER: &str = "cannot be read in any order; name an image file or device";
 
 /// Bytes that are read together.
 const PIECE: usize = 1 << 20;
@@ -41,7 +44,7 @@ impl Source {
         let file = if path.as_os_str() == "-" {
             io::stdin().as_fd().try_clone_to_owned().map(File::from)
         } else {
-            File::open(path)
+            open_now(path)
         }
         .map_err(|error| cannot_open(&name, error))?;
         let status =
@@ -72,11 +75,10 @@ impl Source {
                 "is a directory; name an image or a device",
             )),
             _ if path.as_os_str() == "-" => Self::spool(file, &name),
-            _ => {
-                let why =
-                    "cannot be read in any order; name an image file or device, or pipe it to '-'";
-                Err(Error::refused(name, why))
-            }
+            _ => Err(Error::refused(
+                name,
+                format!("{NO_ORDER}, or pipe it to '-'"),
+            )),
         }
     }
 
@@ -182,6 +184,12 @@ impl Opened {
     pub fn reader(&self) -> Reader<'_, Source> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
+}
+
+/// Open `path` for reading, without waiting for the other end of a FIFO.
+pub fn open_now(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Return the error for an image `name` that cannot be opened.

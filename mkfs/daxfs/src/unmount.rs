@@ -4,9 +4,11 @@
 
 use crate::error::{Error, Result};
 use crate::text::shown_path;
+use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -21,7 +23,8 @@ pub fn unmount(dir: &Path) -> Result<()> {
     let fail = |remedy, error| Error::system(&name, "cannot unmount", remedy, error);
     let place = dir.canonicalize().map_err(|error| fail("", error))?;
     let mounts = std::fs::read("/proc/self/mountinfo").map_err(|error| fail("", error))?;
-    match kind_at(&mounts, &place).as_deref() {
+    let id = mount_id(&place).map_err(|error| fail("", error))?;
+    match kind_at(&mounts, id, &place).as_deref() {
         Some(b"daxfs" | b"fuse.daxfs") => {}
         Some(kind) => {
             let kind = String::from_utf8_lossy(kind);
@@ -55,18 +58,28 @@ pub fn unmount(dir: &Path) -> Result<()> {
     }
 }
 
-/// Return the type of the uppermost filesystem at `place`, from the content of
-/// /proc/self/mountinfo.
-fn kind_at(mounts: &[u8], place: &Path) -> Option<Vec<u8>> {
-    mounts
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| {
-            let mut fields = line.split(|&byte| byte == b' ');
-            let at = unescape(fields.nth(4)?);
-            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-            (at.as_bytes() == place.as_os_str().as_bytes()).then(|| kind.to_vec())
-        })
-        .last()
+/// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well. The
+/// filesystem is not asked for anything: that of FUSE may be another user's.
+pub fn mount_id(path: &Path) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = statx(CWD, path, flags, StatxFlags::empty())?;
+    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    Ok(found.stx_mnt_id)
+}
+
+/// Return the type of the filesystem of mount `id`, if `place` is where it is mounted, from the
+/// content of /proc/self/mountinfo. Its lines are in no order that says what covers what.
+fn kind_at(mounts: &[u8], id: u64, place: &Path) -> Option<Vec<u8>> {
+    mounts.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let number = std::str::from_utf8(fields.next()?).ok()?;
+        let at = unescape(fields.nth(3)?);
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        let found = number.parse() == Ok(id) && at.as_bytes() == place.as_os_str().as_bytes();
+        found.then(|| kind.to_vec())
+    })
 }
 
 /// Undo the escapes of a path in /proc, three octal digits after a backslash.
@@ -97,14 +110,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uppermost_mount() {
+    fn mount_by_id() {
         let mounts = b"1 0 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
             2 1 0:40 / /a\\040b ro - daxfs base.img ro\n\
-            3 1 0:41 / /c ro - daxfs base.img ro\n\
-            4 3 0:42 / /c ro shared:2 master:1 - tmpfs none rw\n";
-        let kind = |path: &str| kind_at(mounts, Path::new(path));
-        assert_eq!(kind("/a b").as_deref(), Some(&b"daxfs"[..]));
-        assert_eq!(kind("/c").as_deref(), Some(&b"tmpfs"[..]));
-        assert_eq!(kind("/a"), None);
+            4 3 0:42 / /c ro shared:2 master:1 - tmpfs none rw\n\
+            3 1 0:41 / /c ro - daxfs base.img ro\n";
+        let kind = |id, path: &str| kind_at(mounts, id, Path::new(path));
+        assert_eq!(kind(2, "/a b").as_deref(), Some(&b"daxfs"[..]));
+        // The tmpfs was moved over the image.
+        assert_eq!(kind(4, "/c").as_deref(), Some(&b"tmpfs"[..]));
+        assert_eq!(kind(3, "/c").as_deref(), Some(&b"daxfs"[..]));
+        // Not where it is mounted.
+        assert_eq!(kind(3, "/c/dir"), None);
+        assert_eq!(kind(5, "/c"), None);
+    }
+
+    #[test]
+    fn mount_ids_are_those_of_mountinfo() {
+        let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
+        let proc = Path::new("/proc");
+        let kind = kind_at(&mounts, mount_id(proc).unwrap(), proc);
+        assert_eq!(kind.as_deref(), Some(&b"proc"[..]));
     }
 }

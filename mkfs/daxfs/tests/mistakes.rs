@@ -5,13 +5,14 @@
 
 use crate::support::{fixture, run_as};
 use daxfs_testing::snapshot;
+use rustix::fs::{mknodat, FileType, Mode, CWD};
 use std::fs;
 
 /// A mistake: the words of the command line, the exit status, and a part of the message. `AT` is
 /// a directory with an image and other files.
 type Mistake = (&'static str, i32, &'static str);
 
-const MISTAKES: [Mistake; 35] = [
+const MISTAKES: [Mistake; 37] = [
     // Arguments that are missing, misspelt, or in the wrong order.
     (
         "daxfs info",
@@ -69,6 +70,13 @@ const MISTAKES: [Mistake; 35] = [
         16,
         "restore the image from a copy",
     ),
+    // Where nothing can be mounted: said before the image is copied, and before who may mount.
+    (
+        "daxfs load AT/image AT/missing",
+        1,
+        "make the directory first",
+    ),
+    ("daxfs mount AT/image AT/notes", 1, "name a directory"),
     // Files in an image.
     (
         "daxfs cat AT/image /etc/none",
@@ -137,5 +145,23 @@ fn mistakes() {
         assert_eq!(run.stderr.lines().count(), 1, "{line}: {run:?}");
         assert!(run.stderr.contains(&place(part)), "{line}: {run:?}");
         assert!(snapshot(at) == before, "{line}");
+    }
+}
+
+/// A FIFO is refused at once, where opening it would wait for a writer.
+#[test]
+fn fifos() {
+    let fixture = fixture();
+    let fifo = fixture.directory.path().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let fifo = fifo.to_str().unwrap();
+    for words in [
+        &["info", fifo][..],
+        &["load", fifo, "/"],
+        &["write", fifo, "/dev/null"],
+    ] {
+        let run = run_as("daxfs", words);
+        assert_eq!((run.status, run.text()), (1, ""), "{words:?}: {run:?}");
+        assert!(run.stderr.contains("name an image file"), "{run:?}");
     }
 }

@@ -58,7 +58,8 @@ class Image:
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:
-            self._name, fd = os.fspath(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            # O_NONBLOCK: a FIFO is refused, not waited for.
+            self._name, fd = os.fspath(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._handle = Handle(fd, self._name)
         self._mapping = None
 

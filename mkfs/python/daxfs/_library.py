@@ -54,6 +54,9 @@ _readlink = _function("daxfs_readlink", c_ssize_t, c_void_p, c_uint32, c_char_p,
 _listxattr = _function("daxfs_listxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_size_t)
 _getxattr = _function("daxfs_getxattr", c_ssize_t, c_void_p, c_uint32, c_char_p, c_void_p, c_size_t)
 
+# Offsets are of 64 bits; ctypes would take larger ones modulo that. No file reaches this one.
+_OFFSET_MAX = 2**64 - 1
+
 # Entries of a directory that are read at a time.
 _ENTRIES = 64
 
@@ -93,11 +96,13 @@ class Handle:
         return record
 
     def read_into(self, ino, buffer, offset, path):
+        if offset < 0:
+            raise ValueError("negative offset")
         view = memoryview(buffer).cast("B")
         if not view.nbytes:
             return 0
         place = (c_char * view.nbytes).from_buffer(view)
-        return _check(_read(self._image, ino, byref(place), view.nbytes, offset), path)
+        return _check(_read(self._image, ino, byref(place), view.nbytes, min(offset, _OFFSET_MAX)), path)
 
     def entries(self, ino, path):
         """Yield the names and inodes of a directory."""

@@ -25,6 +25,9 @@ class DaxfsFileSystem(AbstractFileSystem):
     def _strip_protocol(cls, path):
         return super()._strip_protocol(path).strip("/")
 
+    def _file(self, path, **options):
+        return self.image.file("/" + self._strip_protocol(path), **options)
+
     def _information(self, file):
         target = file
         if file.is_symlink():
@@ -46,19 +49,19 @@ class DaxfsFileSystem(AbstractFileSystem):
         return information
 
     def info(self, path, **_):
-        return self._information(self.image.file(self._strip_protocol(path), follow_symlinks=False))
+        return self._information(self._file(path, follow_symlinks=False))
 
     def ls(self, path, detail=True, **_):
-        file = self.image[self._strip_protocol(path)]
+        file = self._file(path)
         files = sorted(file.iterdir(), key=lambda child: child.name) if file.is_dir() else [file]
         return [self._information(child) if detail else child.path.strip("/") for child in files]
 
     def _open(self, path, mode="rb", **_):
-        return self.image[path].open(mode)
+        return self._file(path).open(mode)
 
     def cat_file(self, path, start=None, end=None, **_):
-        start, end, _ = slice(start, end).indices(self.image[self._strip_protocol(path)].stat().st_size)
-        return self.image[self._strip_protocol(path)].read(max(end - start, 0), start)
+        start, end, _ = slice(start, end).indices(self._file(path).stat().st_size)
+        return self._file(path).read(max(end - start, 0), start)
 
     def modified(self, path):
         from datetime import datetime, timezone

@@ -63,6 +63,7 @@ class Images(unittest.TestCase):
         self.assertIn("/empty", self.image)
         self.assertNotIn("/none", self.image)
         self.assertNotIn("/empty/none", self.image)
+        self.assertNotIn("", self.image)
         for path, error in ("/none", FileNotFoundError), ("/empty/none", NotADirectoryError), ("a\0b", ValueError):
             with self.assertRaises(error):
                 self.image[path]
@@ -95,6 +96,10 @@ class Images(unittest.TestCase):
         self.assertEqual(hello.readinto(buffer), 14)
         self.assertEqual(buffer, b"Hello, world!\n" + bytes(6))
         self.assertEqual(hello.readinto(bytearray()), 0)
+        for offset in 14, 2**64 - 1, 2**64, 2**64 + 7:
+            self.assertEqual(hello.readinto(buffer, offset), 0)
+        for offset in -1, -2**64:
+            self.assertRaises(ValueError, hello.readinto, buffer, offset)
 
     def test_views(self):
         view = self.image["/big"].view()
@@ -159,6 +164,11 @@ class Images(unittest.TestCase):
                 daxfs.open(path)
             self.assertEqual(caught.exception.errno, error)
         self.assertRaises(TypeError, daxfs.open, None)
+        with tempfile.TemporaryDirectory() as directory:
+            fifo = os.path.join(directory, "fifo")
+            os.mkfifo(fifo)
+            with self.assertRaisesRegex(OSError, "neither a file nor a block device"):
+                daxfs.open(fifo)
 
     def test_damaged(self):
         """Images with damaged metadata give answers or errors."""

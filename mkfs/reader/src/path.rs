@@ -59,6 +59,9 @@ impl<M: Memory> Image<'_, M> {
     /// assert_eq!(image.find(b"/link", false)?.file_type, FileType::Symlink);
     /// assert_eq!(image.find(b"/link", true)?, image.find(b"/hello", true)?);
     /// assert_eq!(image.find(b"/none", true), Err(FindError::NotFound));
+    /// assert_eq!(image.find(b"", true), Err(FindError::NotFound));
+    /// assert_eq!(image.find(b"/link/.", false), Err(FindError::NotDirectory));
+    /// assert_eq!(image.find(b"/./", true)?, image.root()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -66,6 +69,9 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// A [`FindError`].
     pub fn find(&self, path: &[u8], follow: bool) -> core::result::Result<Inode, FindError> {
+        if path.is_empty() {
+            return Err(FindError::NotFound);
+        }
         let mut above: Vec<Inode> = Vec::new();
         let mut at = self.root()?;
         // The components that are left, the next one last.
@@ -76,6 +82,9 @@ impl<M: Memory> Image<'_, M> {
             let Content::Directory(directory) = at.content else {
                 return Err(FindError::NotDirectory);
             };
+            if name == b"." {
+                continue;
+            }
             if name == b".." {
                 at = above.pop().unwrap_or(at);
                 continue;
@@ -96,6 +105,10 @@ impl<M: Memory> Image<'_, M> {
                             at = *root;
                         }
                         above.clear();
+                    }
+                    if text.ends_with(b"/") {
+                        // What it leads to must be a directory.
+                        left.push(b".".to_vec());
                     }
                     left.extend(components(&text));
                 }
@@ -140,10 +153,10 @@ impl<M: Memory> Image<'_, M> {
     }
 }
 
-/// Return the components of `path`, the first one last, without empty ones and dots.
+/// Return the components of `path`, the first one last, without empty ones.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|&byte| byte == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
+        .filter(|name| !name.is_empty())
         .map(Vec::from)
         .rev()
         .collect()

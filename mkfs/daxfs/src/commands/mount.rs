@@ -5,7 +5,7 @@
 use crate::buffer::Kind;
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
-use crate::mount::{self, Memory, Options};
+use crate::mount::{self, Memory, Options, Target};
 use crate::options::HelperArgs;
 use crate::source::cannot_open;
 use crate::text::shown_path;
@@ -20,8 +20,10 @@ use std::path::Path;
 pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     let options = Options::parse(words);
     let image = ImageFile::open(image)?;
+    // What is wrong with the place is said before the image is copied.
+    let target = Target::new(dir)?;
     let buffer = kind.make(&image)?;
-    mount::mount(&image.path, Memory::Buffer(&buffer), dir, &options)
+    mount::mount(&image.path, Memory::Buffer(&buffer), target, &options)
 }
 
 /// Mount the image file or the device `image` on `dir`.
@@ -41,7 +43,8 @@ pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
     if status.is_file() {
         return load(image, dir, Kind::Memfd, words);
     }
-    mount::mount(image, Memory::Device, dir, &Options::parse(words))
+    let target = Target::new(dir)?;
+    mount::mount(image, Memory::Device, target, &Options::parse(words))
 }
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, or pass

@@ -2,11 +2,11 @@
 
 //! The mount of a session: unmounts that one, and never another at the same place.
 
-use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+use crate::unmount::mount_id;
 use rustix::io::Errno;
 use rustix::mount::{unmount, UnmountFlags};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A mount of this process.
@@ -53,11 +53,4 @@ impl Mounted {
             result => Ok(result?),
         }
     }
-}
-
-/// Return the id of the uppermost mount at `path`. Its server is not asked.
-fn mount_id(path: &Path) -> io::Result<u64> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
-    Ok(found.stx_mnt_id)
 }
