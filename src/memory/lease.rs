@@ -299,6 +299,7 @@ impl Lease {
     }
 
     /// Unmap all pages whose memory has failed, so that the next access to them faults.
+    #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) fn unmap_failed(&self) {
         self.wait_for_readers();
         if let Ok(_reader) = self.read() {

@@ -37,6 +37,8 @@ mod lease;
 mod lend;
 pub(crate) mod memfd;
 pub(crate) mod phys;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+mod pmd;
 mod poison;
 mod queue;
 mod registry;

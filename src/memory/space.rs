@@ -2,7 +2,9 @@
 
 //! The address spaces of mapped extents, which belong to internal inodes.
 
-use super::{internal, poison, MapMethod, Window};
+#[cfg(CONFIG_TRACEPOINTS)]
+use super::poison;
+use super::{internal, MapMethod, Window};
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicPtr;
@@ -169,6 +171,7 @@ impl Space {
     /// # Safety
     ///
     /// The caller must be a reader of the lease.
+    #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) unsafe fn unmap_failed(&self) {
         let info = self.info();
         // Device memory has no struct pages to mark, and DAX devices announce failures themselves.

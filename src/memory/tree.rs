@@ -162,6 +162,7 @@ impl Extents {
     /// # Safety
     ///
     /// The caller must be a reader of the lease.
+    #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) unsafe fn unmap_failed(&self) {
         let mut from = 0;
         loop {
