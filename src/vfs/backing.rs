@@ -139,8 +139,8 @@ unsafe fn allocate(
     // SAFETY: The file is open. Its operations last as long as the superblock: the path keeps it.
     unsafe { (*new).f_op = (*file).f_op };
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
-    let silent =
-        unsafe { (&raw const (*file).f_mode).read_volatile() } & bindings::FMODE_FSNOTIFY_MASK;
+    let mode = unsafe { (&raw const (*file).f_mode).read_volatile() };
+    let silent = mode & bindings::FMODE_FSNOTIFY_MASK;
     // The kernel reads build IDs through the file of an area, which watchers see unless they
     // opened the file themselves.
     let mode = bindings::FMODE_CAN_READ | bindings::FMODE_PREAD | silent;
