@@ -19,7 +19,7 @@ export DAXFS_ARCH := $(ARCHITECTURE)
 unexport ARCH
 cross := $(if $(filter arm64,$(ARCHITECTURE)),$(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-))
 BUILD := build$(if $(cross),/$(ARCHITECTURE))
-# Debian's kernel that everything is for: stock, or a version such as 7.3.4; see environment/prepare --help.
+# Debian's kernel that everything is for: stock, or a version such as 7.2.12; see environment/prepare --help.
 KERNEL = $(or $(DAXFS_KERNEL),stock)
 export DAXFS_KERNEL := $(KERNEL)
 # Its directory. It is read when the kernel is prepared: stock is a link.
@@ -40,7 +40,7 @@ help:
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
 	@echo '  make TARGET KERNEL=NAME'
 	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
-	@echo '                      in backports, such as 7.3.4 (environment/prepare --list-kernels), sid or experimental'
+	@echo '                      in backports, such as 7.2.12 (environment/prepare --list-kernels), sid or experimental'
 	@echo '  make TARGET ARCH=arm64'
 	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, check, shell'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'

@@ -32,7 +32,7 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 
 # use_kernel NAME: select Debian's kernel for this process and its children. NAME is
 #   stock         the kernel that the metapackage of Debian 13's backports depends on
-#   7.3.4         that version in backports
+#   7.2.12        that version in backports
 #   sid, experimental
 # Sets KERNEL to NAME and
 #   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
@@ -40,7 +40,7 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
 	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?)$ ]] ||
-		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.3.4 (environment/prepare --list-kernels)"
+		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.2.12 (environment/prepare --list-kernels)"
 	local suffix=''
 	[ "$1" = stock ] || suffix=-$1
 	export DAXFS_KERNEL=$1
