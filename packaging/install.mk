@@ -91,7 +91,7 @@ uninstall:
 	$(if $(DESTDIR),,ldconfig)
 	$(if $(DESTDIR),,depmod)
 
-deb: tools completions
+deb: tools completions library
 	@$(call say,building the packages into $(BUILD)/deb)
 	$(Q)packaging/deb $(BUILD)/deb
 
