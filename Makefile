@@ -61,7 +61,7 @@ help:
 	@echo '  make install        programs, module, manual pages, completions below $$(DESTDIR)$$(prefix), after make'
 	@echo '                      (prefix=$(prefix)); uninstall removes them'
 	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
-	@echo '  make deb            Debian packages in build/deb: daxfs-tools, daxfs-dkms, daxfs-doc'
+	@echo '  make deb            Debian packages in build/deb: the tools, the module, the libraries, the documentation'
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'

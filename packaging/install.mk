@@ -66,7 +66,8 @@ install-library:
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
-	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount Documentation/*.json $(DESTDIR)$(docdir)
+	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount Documentation/*.json \
+		Documentation/ABI/testing/sysfs-fs-daxfs $(DESTDIR)$(docdir)
 
 # Run depmod only where the module will be used, not below DESTDIR.
 install-module:
@@ -90,7 +91,7 @@ uninstall:
 	$(if $(DESTDIR),,ldconfig)
 	$(if $(DESTDIR),,depmod)
 
-deb: tools completions
+deb: tools completions library
 	@$(call say,building the packages into $(BUILD)/deb)
 	$(Q)packaging/deb $(BUILD)/deb
 

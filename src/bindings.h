@@ -25,6 +25,7 @@
 #include <linux/iomap.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/kobject.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -42,6 +43,7 @@
 #include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>
+#include <linux/sysfs.h>
 #include <linux/tracepoint.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>

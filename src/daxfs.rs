@@ -18,7 +18,7 @@
 
 #![deny(unsafe_code)]
 
-use kernel::{debugfs::Dir, prelude::*};
+use kernel::prelude::*;
 
 #[allow(unsafe_code)]
 mod bindings;
@@ -61,7 +61,7 @@ impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             registration <- vfs::Registration::new(module, mount::Shared {
-                debugfs: Dir::new(c"daxfs"),
+                directory: support::sysfs::Directory::in_fs(c"daxfs")?,
                 memory: memory::Memory::new(module)?,
             }),
         })

@@ -102,11 +102,15 @@ impl FileOperations for DaxFs {
             address: fault.address(),
             result: result.into_raw(),
         });
-        match fault.outcome(result) {
-            Some(Outcome::Page) => sb.data().count(Event::Fault),
-            Some(Outcome::Huge) => sb.data().count(Event::HugeFault),
-            Some(Outcome::Failed) => sb.data().count(Event::FailedFault),
-            None => {}
+        if let Some(outcome) = fault.outcome(result) {
+            sb.data().count(match outcome {
+                Outcome::Page => Event::PteFault,
+                Outcome::Around => Event::AroundFault,
+                Outcome::Pmd => Event::PmdFault,
+                Outcome::Pud => Event::PudFault,
+                Outcome::Failed => Event::FailedFault,
+                Outcome::Poisoned => Event::PoisonedFault,
+            });
         }
         result
     }

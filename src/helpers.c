@@ -11,6 +11,7 @@
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/kobject.h>
 #include <linux/memremap.h>
 #include <linux/module.h>
 #include <linux/numa.h>
@@ -22,6 +23,7 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/sysfs.h>
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
@@ -112,7 +114,7 @@ void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigne
 void daxfs_helper_super_set_name(struct super_block *sb, const char *name)
 {
 	strscpy(sb->s_id, name);
-	super_set_sysfs_name_generic(sb, "%s", name);
+	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
 }
 
 struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry)
@@ -427,6 +429,30 @@ struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char
 void daxfs_helper_release_mem_region(u64 start, u64 size)
 {
 	release_mem_region(start, size);
+}
+
+struct kobject *daxfs_helper_fs_kobj(void)
+{
+	return fs_kobj;
+}
+
+void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
+				      umode_t mode,
+				      ssize_t (*show)(struct kobject *kobject,
+						      struct kobj_attribute *attribute,
+						      char *buffer))
+{
+	*attribute = (struct kobj_attribute){
+		.attr = { .name = name, .mode = mode },
+		.show = show,
+	};
+	sysfs_attr_init(&attribute->attr);
+}
+
+int daxfs_helper_kobj_attribute_add(struct kobject *kobject,
+				    const struct kobj_attribute *attribute)
+{
+	return sysfs_create_file(kobject, &attribute->attr);
 }
 
 int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp)

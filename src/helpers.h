@@ -10,6 +10,7 @@
 #include <crypto/sha2.h>
 #include <linux/dax.h>
 #include <linux/fs.h>
+#include <linux/kobject.h>
 #include <linux/mm.h>
 #include <linux/srcu.h>
 
@@ -128,6 +129,16 @@ u64 daxfs_helper_last_address(void);
 int daxfs_helper_phys_to_target_node(u64 start);
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name);
 void daxfs_helper_release_mem_region(u64 start, u64 size);
+
+/* Directories in sysfs. */
+struct kobject *daxfs_helper_fs_kobj(void);
+void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
+				      umode_t mode,
+				      ssize_t (*show)(struct kobject *kobject,
+						      struct kobj_attribute *attribute,
+						      char *buffer));
+int daxfs_helper_kobj_attribute_add(struct kobject *kobject,
+				    const struct kobj_attribute *attribute);
 
 /* Everything else. */
 int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp);

@@ -7,23 +7,22 @@
 use crate::image::{self, Image, Problem};
 use crate::memory::{Access, Memory, Region};
 use crate::options::Options;
-use crate::support::{self, trace, Errno};
+use crate::support::{
+    self,
+    sysfs::{Directory, Show},
+    trace, Errno,
+};
 use crate::usage::{Event, Usage};
 use crate::vfs::SuperBlock;
-use kernel::{
-    debugfs::{Dir, Scope},
-    fmt,
-    prelude::*,
-    sync::Mutex,
-};
+use kernel::{fmt, prelude::*, sync::Mutex};
 
 /// The filesystem.
 pub(crate) struct DaxFs;
 
 /// Data that all mounts share.
 pub(crate) struct Shared {
-    /// Directory in debugfs.
-    pub(crate) debugfs: Dir,
+    /// Directory in sysfs, which has one for each superblock.
+    pub(crate) directory: Directory,
     /// Resources that regions need.
     pub(crate) memory: Memory,
 }
@@ -31,7 +30,7 @@ pub(crate) struct Shared {
 /// The private data of a superblock.
 pub(crate) struct Mounted {
     // Dropped first: it shows figures of the superblock.
-    usage: Pin<KBox<Scope<Usage>>>,
+    usage: Show<Usage>,
     region: Region,
     superblock: image::Superblock,
     /// Address and length of the range that `phys=` names.
@@ -53,7 +52,7 @@ pub(crate) struct Verified {
 impl Mounted {
     /// Make the data of a superblock.
     pub(crate) fn new(
-        usage: Pin<KBox<Scope<Usage>>>,
+        usage: Show<Usage>,
         region: Region,
         superblock: image::Superblock,
         phys: Option<(u64, u64)>,
@@ -93,6 +92,11 @@ impl Mounted {
         &self.verified
     }
 
+    /// Remove the directory with the figures.
+    pub(crate) fn hide_usage(&self) {
+        self.usage.remove();
+    }
+
     /// Count an event; see [`Usage::count`].
     #[inline]
     pub(crate) fn count(&self, event: Event) {
@@ -129,7 +133,10 @@ impl kernel::fmt::Display for image::Error {
 /// were logged just before. Return the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
-    sb.data().count(Event::Error);
+    sb.data().count(match error.problem {
+        Problem::Unreadable => Event::IoError,
+        _ => Event::InvalidRecord,
+    });
     let text = error.problem.text();
     trace::error(sb.device(), ino, text, error.offset, error.value);
     if support::ratelimit() {

@@ -180,7 +180,7 @@ impl FileSystem for DaxFs {
         };
         let usage = Usage::new(context.source(), &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-        let usage = usage.show(&shared.debugfs, &sb.name()?)?;
+        let usage = usage.show(&shared.directory, &sb.number()?)?;
         let mounted = Mounted::new(usage, region, superblock, phys, verified);
         Ok((mounted, identity))
     }
@@ -253,6 +253,11 @@ impl SuperOperations for DaxFs {
 
     fn shutdown(sb: &SuperBlock<Self>) {
         sb.data().region().revoke();
+    }
+
+    fn retire(sb: &SuperBlock<Self>) {
+        // Its name is the device number.
+        sb.data().hide_usage();
     }
 
     fn label(sb: &SuperBlock<Self>) -> &[u8] {

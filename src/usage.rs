@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Counters of each mounted image, in debugfs.
+//! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
+//! describes the files.
 
 #![deny(unsafe_code)]
 
 use crate::image::Superblock;
 use crate::memory::{MapMethod, Region};
-use crate::support::Counters;
-use kernel::{
-    debugfs::{Dir, Scope},
-    fmt,
-    prelude::*,
-    str::CString,
+use crate::support::{
+    sysfs::{Directory, File, Show, Shown, Value},
+    Counters,
 };
+use kernel::{prelude::*, str::CString};
 
 /// An event that is counted.
 #[derive(Clone, Copy)]
@@ -21,35 +20,34 @@ pub(crate) enum Event {
     Read,
     /// A byte that was read.
     ReadByte,
-    /// A page fault that mapped one or more pages.
-    Fault,
-    /// A page fault that mapped a huge page.
-    HugeFault,
-    /// A page fault that failed.
+    /// A page fault that mapped one page.
+    PteFault,
+    /// A page fault that mapped a page and pages around it.
+    AroundFault,
+    /// A page fault that set a PMD entry.
+    PmdFault,
+    /// A page fault that set a PUD entry.
+    PudFault,
+    /// A page fault that failed, but not because of failed memory.
     FailedFault,
-    /// A record that is invalid, or memory that cannot be read.
-    Error,
+    /// A page fault on memory that has failed.
+    PoisonedFault,
+    /// A record or data that cannot be read.
+    IoError,
+    /// A record that is invalid.
+    InvalidRecord,
 }
 
-impl Event {
-    /// All events in the order of their numbers, with the names of their counters.
-    const ALL: [(Event, &'static str); 6] = [
-        (Event::Read, "reads"),
-        (Event::ReadByte, "read_bytes"),
-        (Event::Fault, "faults"),
-        (Event::HugeFault, "huge_faults"),
-        (Event::FailedFault, "failed_faults"),
-        (Event::Error, "errors"),
-    ];
-}
+/// Number of events.
+const EVENTS: usize = Event::InvalidRecord as usize + 1;
 
 /// The figures of a mounted image.
 pub(crate) struct Usage {
     source: CString,
-    mapping: &'static str,
+    mapping: &'static CStr,
     size: u64,
     inodes: u64,
-    counters: Counters<{ Event::ALL.len() }>,
+    counters: Counters<EVENTS>,
 }
 
 impl Usage {
@@ -62,10 +60,10 @@ impl Usage {
         Ok(Usage {
             source: CString::try_from_fmt(fmt!("{}", source))?,
             mapping: match region.method() {
-                MapMethod::Dax(_) => "dax",
-                MapMethod::Pages => "pages",
-                MapMethod::Frames(_) if region.is_io() => "io",
-                MapMethod::Frames(_) => "frames",
+                MapMethod::Dax(_) => c"dax",
+                MapMethod::Pages => c"pages",
+                MapMethod::Frames(_) if region.is_io() => c"io",
+                MapMethod::Frames(_) => c"frames",
             },
             size: superblock.total_size,
             inodes: superblock.inode_count(),
@@ -86,30 +84,54 @@ impl Usage {
         self.counters.add(Event::ReadByte as usize, bytes);
     }
 
-    fn write_image(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_fmt(fmt!("source {}\n", &*self.source))?;
-        writeln!(f, "mapping {}", self.mapping)?;
-        writeln!(f, "size {}", self.size)?;
-        writeln!(f, "inodes {}", self.inodes)
+    /// Return the value of a counter.
+    fn counter(&self, event: Event) -> Value<'_> {
+        Value::Number(self.counters.sum(event as usize))
     }
 
-    fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (event, name) in Event::ALL {
-            writeln!(f, "{} {}", name, self.counters.sum(event as usize))?;
-        }
-        Ok(())
-    }
-
-    /// Show the figures in the directory `name` of `parent` until the result is dropped.
+    /// Show the figures in the directory `name` of `parent`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn show(self, parent: &Dir, name: &CStr) -> Result<Pin<KBox<Scope<Self>>>> {
-        let scope = parent.scope(self, name, |usage, dir| {
-            dir.read_callback_file(c"image", usage, &Self::write_image);
-            dir.read_callback_file(c"counters", usage, &Self::write_counters);
-        });
-        KBox::pin_init(scope, GFP_KERNEL)
+    pub(crate) fn show(self, parent: &Directory, name: &CStr) -> Result<Show<Self>> {
+        Show::new(self, parent, name)
     }
+}
+
+/// Return a file that everybody can read.
+const fn file(name: &'static CStr, value: fn(&Usage) -> Value<'_>) -> File<Usage> {
+    File {
+        name,
+        mode: 0o444,
+        value,
+    }
+}
+
+impl Shown for Usage {
+    const FILES: &'static [File<Self>] = &[
+        File {
+            name: c"source",
+            // The path may be one of another mount namespace.
+            mode: 0o400,
+            value: |usage| Value::Text(&usage.source),
+        },
+        file(c"mapping", |usage| Value::Text(usage.mapping)),
+        file(c"size", |usage| Value::Number(usage.size)),
+        file(c"inodes", |usage| Value::Number(usage.inodes)),
+        file(c"reads", |usage| usage.counter(Event::Read)),
+        file(c"read_bytes", |usage| usage.counter(Event::ReadByte)),
+        file(c"faults_pte", |usage| usage.counter(Event::PteFault)),
+        file(c"faults_around", |usage| usage.counter(Event::AroundFault)),
+        file(c"faults_pmd", |usage| usage.counter(Event::PmdFault)),
+        file(c"faults_pud", |usage| usage.counter(Event::PudFault)),
+        file(c"faults_failed", |usage| usage.counter(Event::FailedFault)),
+        file(c"faults_poisoned", |usage| {
+            usage.counter(Event::PoisonedFault)
+        }),
+        file(c"errors_io", |usage| usage.counter(Event::IoError)),
+        file(c"errors_corrupted", |usage| {
+            usage.counter(Event::InvalidRecord)
+        }),
+    ];
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What identifies a mounted image: the label, the UUID, and the name of the directory in debugfs.
+ * What identifies a mounted image: the label, the UUID, and the name of the directory in sysfs.
  *
  * Group: vfs
  */
@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "ktap.h"
 #include "util.h"
@@ -55,18 +56,20 @@ static void uuid(void)
 	CHECK(!memcmp(uuid.uuid, want, sizeof(want)));
 }
 
-/* The directory of this name exists in debugfs. */
-static void path_in_debugfs(void)
+/* The directory of this name exists in sysfs. Its name is the device number. */
+static void path_in_sysfs(void)
 {
 	struct fs_sysfs_path path = {};
 	char directory[PATH_MAX];
 	struct stat stat;
 
+	REQUIRE(!lstat(mnt, &stat));
 	REQUIRE(!ioctl(open_in(mnt, "sizes", O_RDONLY), FS_IOC_GETFSSYSFSPATH, &path));
 	CHECK_EQ(path.len, strlen((char *)path.name));
-	snprintf(directory, sizeof(directory), "daxfs/%s", strrchr(device, '/') + 1);
+	snprintf(directory, sizeof(directory), "daxfs/%u:%u", major(stat.st_dev),
+		 minor(stat.st_dev));
 	CHECK(!strcmp((char *)path.name, directory));
-	snprintf(directory, sizeof(directory), "/sys/kernel/debug/%s/counters", path.name);
+	snprintf(directory, sizeof(directory), "/sys/fs/%s/reads", path.name);
 	CHECK(!lstat(directory, &stat));
 }
 
@@ -75,7 +78,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "the label", label },
 		{ "the UUID", uuid },
-		{ "the name of the directory in debugfs", path_in_debugfs },
+		{ "the name of the directory in sysfs", path_in_sysfs },
 	};
 
 	snprintf(device, sizeof(device), "%s", fixture_device("tree"));

@@ -248,12 +248,15 @@ static void page_is_bad(size_t bad)
 	char *private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int fd = open_file(LARGE);
 	size_t start, end;
+	long long errors = counter_of(mnt, "errors_io"), faults = counter_of(mnt, "faults_poisoned");
 
 	failed_range(bad, &start, &end);
 	CHECK(load_fails(shared + bad) && load_fails(shared + bad + 4095));
 	CHECK(load_fails(private + bad));
 	CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
 	CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+	CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
+	CHECK(counter_of(mnt, "faults_poisoned") > faults);
 	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
 	CHECK(pattern_matches(buffer, start, LARGE, 0));
 	CHECK_EQ(pread(fd, buffer, LARGE, end), LARGE - end);

@@ -1,30 +1,72 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Counters in debugfs: their initial values, and what each event adds.
+ * Counters in sysfs: their initial values, what each event adds, and files that are open while
+ * their mount goes.
  *
  * Group: vfs
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "image.h"
 #include "ktap.h"
 #include "util.h"
 
+static const char *const counters[] = {
+	"reads", "read_bytes", "faults_pte", "faults_around", "faults_pmd", "faults_pud",
+	"faults_failed", "faults_poisoned", "errors_io", "errors_corrupted",
+};
+
 static const char *device, *mnt;
-static char directory[PATH_MAX];
+static char directory[64];
 
-/* Return the number after @key in one of the files. */
-static long long number(const char *file, const char *key)
+/* Find the directory from the device number, as users do. */
+static void find_directory(void)
 {
-	char path[PATH_MAX + 20];
+	struct stat stat;
 
-	snprintf(path, sizeof(path), "%s/%s", directory, file);
-	return number_in(path, key);
+	REQUIRE(!lstat(mnt, &stat));
+	snprintf(directory, sizeof(directory), "/sys/fs/daxfs/%u:%u", major(stat.st_dev),
+		 minor(stat.st_dev));
+}
+
+/* Open one of the files. */
+static int open_file(const char *name)
+{
+	return open_in(directory, name, O_RDONLY);
+}
+
+/* Check that the file @name has one line, and return it without the newline. */
+static const char *line(const char *name)
+{
+	static char text[4096];
+	int fd = open_file(name);
+	ssize_t length = read(fd, text, sizeof(text));
+
+	REQUIRE(length > 0 && strnlen(text, length) == (size_t)length);
+	CHECK_EQ(strcspn(text, "\n"), length - 1);
+	text[length - 1] = 0;
+	close(fd);
+	return text;
+}
+
+/* Return the number in the file @name. */
+static long long number(const char *name)
+{
+	const char *text = line(name);
+	char *end;
+	long long value = strtoll(text, &end, 10);
+
+	REQUIRE(*text && !*end);
+	return value;
 }
 
 static void image(void)
@@ -32,21 +74,49 @@ static void image(void)
 	struct statfs fs;
 
 	REQUIRE(!statfs(mnt, &fs));
-	CHECK_EQ(number("image", "size"), fs.f_blocks * fs.f_bsize);
-	CHECK_EQ(number("image", "inodes"), fs.f_files);
+	CHECK_EQ(number("size"), fs.f_blocks * fs.f_bsize);
+	CHECK_EQ(number("inodes"), fs.f_files);
+	CHECK(!strcmp(line("source"), device));
+	CHECK(!strcmp(line("mapping"), "dax"));
+}
+
+static void files(void)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	size_t count = 0;
+	struct stat stat;
+
+	REQUIRE(dir);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.') {
+			bool source = !strcmp(entry->d_name, "source");
+
+			REQUIRE(!fstatat(dirfd(dir), entry->d_name, &stat, 0));
+			CHECK_EQ(stat.st_mode, S_IFREG | (source ? 0400 : 0444));
+			count++;
+		}
+	CHECK_EQ(count, ARRAY_SIZE(counters) + 4);
+	closedir(dir);
+}
+
+static void nothing_yet(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+		CHECK_EQ(number(counters[i]), 0);
 }
 
 static void reads(void)
 {
-	long long calls = number("counters", "reads"), bytes = number("counters", "read_bytes");
+	long long calls = number("reads"), bytes = number("read_bytes");
 	int fd = open_in(mnt, "sizes/12345", O_RDONLY);
 	static char buffer[20000];
 
 	CHECK_EQ(read(fd, buffer, sizeof(buffer)), 12345);
 	CHECK_EQ(pread(fd, buffer, 100, 5), 100);
 	CHECK_EQ(read(fd, buffer, 1), 0);
-	CHECK_EQ(number("counters", "reads"), calls + 2);
-	CHECK_EQ(number("counters", "read_bytes"), bytes + 12345 + 100);
+	CHECK_EQ(number("reads"), calls + 2);
+	CHECK_EQ(number("read_bytes"), bytes + 12345 + 100);
 }
 
 static void touch(const char *byte)
@@ -56,30 +126,39 @@ static void touch(const char *byte)
 
 static void faults(void)
 {
-	long long small = number("counters", "faults"), huge = number("counters", "huge_faults");
-	long long failed = number("counters", "failed_faults");
-	int fd = open_in(mnt, "sizes/67108864", O_RDONLY), page = open_in(mnt, "sizes/4097", O_RDONLY);
-	char *map, *two;
+	long long page = number("faults_pte"), around = number("faults_around");
+	long long huge = number("faults_pmd"), failed = number("faults_failed");
+	int fd = open_in(mnt, "sizes/67108864", O_RDONLY), small = open_in(mnt, "sizes/8192", O_RDONLY);
+	char *map, *three;
 	pid_t pid;
 	int status;
 
 	map = mmap(NULL, 64 << 20, PROT_READ, MAP_SHARED, fd, 0);
-	two = mmap(NULL, 3 * page_size(), PROT_READ, MAP_SHARED, page, 0);
-	REQUIRE(map != MAP_FAILED && two != MAP_FAILED);
+	REQUIRE(map != MAP_FAILED);
 	for (size_t i = 0; i < 64 << 20; i += HUGE_SIZE)
 		touch(map + i);
-	touch(two);
-	CHECK_EQ(number("counters", "huge_faults"), huge + 32);
-	CHECK_EQ(number("counters", "faults"), small + 1);
-	CHECK_EQ(number("counters", "failed_faults"), failed);
+	CHECK_EQ(number("faults_pmd"), huge + 32);
+	CHECK_EQ(number("faults_pte"), page);
+	CHECK_EQ(number("faults_around"), around);
+	CHECK_EQ(number("faults_failed"), failed);
+	/* The three pages are in the same part of a page table, and the third is after the end. */
+	three = mmap((void *)(1UL << 41), 3 * page_size(), PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE,
+		     small, 0);
+	REQUIRE(three != MAP_FAILED);
+	touch(three);
+	touch(three + page_size());
+	CHECK_EQ(number("faults_around"), around + 1);
+	CHECK_EQ(number("faults_pte"), page);
 	pid = fork();
 	if (!pid) {
-		touch(two + 2 * page_size());
+		touch(three + 2 * page_size());
 		_exit(0);
 	}
 	waitpid(pid, &status, 0);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
-	CHECK_EQ(number("counters", "failed_faults"), failed + 1);
+	CHECK_EQ(number("faults_failed"), failed + 1);
+	CHECK_EQ(number("faults_poisoned"), 0);
+	CHECK_EQ(number("faults_pud"), 0);
 }
 
 /*
@@ -88,30 +167,89 @@ static void faults(void)
  */
 static void fallback(void)
 {
-	long long small = number("counters", "faults"), failed = number("counters", "failed_faults");
+	long long small = number("faults_pte"), around = number("faults_around");
+	long long failed = number("faults_failed");
 	int fd = open_in(mnt, "sizes/4096", O_RDONLY);
 	char *map = mmap((void *)(1UL << 40), page_size(), PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
 
 	REQUIRE(map != MAP_FAILED);
 	touch(map);
-	CHECK_EQ(number("counters", "faults"), small + 1);
-	CHECK_EQ(number("counters", "failed_faults"), failed);
+	CHECK_EQ(number("faults_pte"), small + 1);
+	CHECK_EQ(number("faults_around"), around);
+	CHECK_EQ(number("faults_failed"), failed);
 	munmap(map, page_size());
 	close(fd);
 }
 
 static void no_errors(void)
 {
-	CHECK_EQ(number("counters", "errors"), 0);
+	CHECK_EQ(number("errors_io"), 0);
+	CHECK_EQ(number("errors_corrupted"), 0);
 }
 
 static void goes(void)
 {
+	int reads = open_file("reads"), source = open_file("source"), unread = open_file("size");
 	struct stat stat;
+	char byte;
 
+	CHECK_EQ(read(reads, &byte, 1), 1);
+	CHECK_EQ(read(source, &byte, 1), 1);
 	CHECK(!lstat(directory, &stat));
 	REQUIRE(!umount2(mnt, 0));
 	CHECK_FAILS(lstat(directory, &stat), ENOENT);
+	CHECK_FAILS(pread(reads, &byte, 1, 0), ENODEV);
+	CHECK_FAILS(pread(source, &byte, 1, 0), ENODEV);
+	CHECK_FAILS(read(unread, &byte, 1), ENODEV);
+	/* The next mount has the same device number. The open files are those of the previous one. */
+	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+	CHECK_EQ(number("reads"), 0);
+	CHECK_FAILS(pread(reads, &byte, 1, 0), ENODEV);
+	REQUIRE(!umount2(mnt, 0));
+	close(reads);
+	close(source);
+	close(unread);
+}
+
+static atomic_bool done;
+static atomic_long seen;
+
+/* Read all files of all mounts until told to stop. */
+static void *reader(void *unused)
+{
+	char path[160], text[4096];
+
+	while (!done)
+		for (size_t i = 0; i < ARRAY_SIZE(counters); i++) {
+			int fd;
+
+			snprintf(path, sizeof(path), "%s/%s", directory, counters[i]);
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			for (int k = 0; fd >= 0 && k < 20; k++)
+				if (pread(fd, text, sizeof(text), 0) > 0)
+					seen++;
+			if (fd >= 0)
+				close(fd);
+		}
+	return NULL;
+}
+
+/* Read the files while the mount comes and goes. */
+static void race(void)
+{
+	pthread_t threads[2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		REQUIRE(!pthread_create(&threads[i], NULL, reader, NULL));
+	for (int i = repeats(40); i > 0; i--) {
+		REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+		usleep(5000);
+		REQUIRE(!umount2(mnt, 0));
+	}
+	done = true;
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	CHECK(seen > 0);
 }
 
 /* Look up an invalid record several times: each counts. */
@@ -130,19 +268,23 @@ static void errors(void)
 	snprintf(path, sizeof(path), "%s/good", mnt);
 	for (int i = 0; i < 100; i++)
 		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
-	CHECK_EQ(number("counters", "errors"), 100);
+	CHECK_EQ(number("errors_corrupted"), 100);
+	CHECK_EQ(number("errors_io"), 0);
 	REQUIRE(!umount2(mnt, 0));
 }
 
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "size and inodes", image },
+		{ "all counters are 0 after mounting", nothing_yet },
+		{ "names and permissions", files },
+		{ "source, size and inodes", image },
 		{ "reads", reads },
 		{ "faults by size", faults },
 		{ "a fault that falls back", fallback },
 		{ "no errors", no_errors },
-		{ "the directory goes with the mount", goes },
+		{ "the directory goes with the mount, and open files with it", goes },
+		{ "files that are read while the mount comes and goes", race },
 		{ "errors", errors },
 	};
 
@@ -150,9 +292,6 @@ int main(void)
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");
-	if (mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL) && errno != EBUSY)
-		ktap_skip_all("needs CONFIG_DEBUG_FS");
-	snprintf(directory, sizeof(directory), "/sys/kernel/debug/daxfs/%s",
-		 strrchr(device, '/') + 1);
+	find_directory();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

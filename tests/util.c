@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "ktap.h"
 #include "util.h"
@@ -270,6 +271,17 @@ long long number_in(const char *file, const char *key)
 	if (stream)
 		fclose(stream);
 	return number;
+}
+
+long long counter_of(const char *mount, const char *name)
+{
+	char path[128];
+	struct stat stat;
+
+	REQUIRE(!lstat(mount, &stat));
+	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev),
+		 minor(stat.st_dev), name);
+	return number_in(path, "");
 }
 
 int repeats(int times)

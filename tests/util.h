@@ -52,6 +52,9 @@ const char *private_mount_point(void);
 /* Open @path below @mount, which must succeed. */
 int open_in(const char *mount, const char *path, int flags);
 
+/* Return the counter @name of the image mounted on @mount. */
+long long counter_of(const char *mount, const char *name);
+
 /* Open the file of @size bytes in the directory "sizes" of the generated tree. */
 int open_size(const char *mount, u64 size, int flags);
 

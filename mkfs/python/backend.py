@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Build a wheel of this package and of libdaxfs, with Python's own modules only.
 
-pip calls build_wheel(); "python3 backend.py DIRECTORY" does the same without pip.
+pip calls build_wheel(); "python3 backend.py DIRECTORY" does the same without pip. "python3 backend.py --package
+DIRECTORY VERSION" writes the files of a distribution's package, which has libdaxfs in a package of its own.
 """
 
 import base64
@@ -32,25 +33,39 @@ def library():
     return path
 
 
-def files(info):
-    """Return the content of all files of the wheel by their names."""
+def package(info, release):
+    """Return the content of the files that a package needs by their names, but for libdaxfs."""
     content = {f"daxfs/{path.name}": path.read_bytes() for path in sorted((HERE / "daxfs").glob("*.py"))}
-    content[f"daxfs/{LIBRARY}"] = library().read_bytes()
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
-    lines = ["Metadata-Version: 2.4", f"Name: {project['name']}", f"Version: {version()}",
+    lines = ["Metadata-Version: 2.4", f"Name: {project['name']}", f"Version: {release}",
              f"Summary: {project['description']}", f"License-Expression: {project['license']}",
              f"Requires-Python: {project['requires-python']}"]
     for extra, packages in project["optional-dependencies"].items():
         lines.append(f"Provides-Extra: {extra}")
         lines.extend(f'Requires-Dist: {package}; extra == "{extra}"' for package in packages)
     content[f"{info}/METADATA"] = "\n".join([*lines, ""]).encode()
-    lines = ["Wheel-Version: 1.0", "Generator: daxfs", "Root-Is-Purelib: false", f"Tag: {TAG}", ""]
-    content[f"{info}/WHEEL"] = "\n".join(lines).encode()
     lines = []
     for group, points in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {point}" for name, point in points.items()), ""]
     content[f"{info}/entry_points.txt"] = "\n".join(lines).encode()
     return content
+
+
+def files(info):
+    """Return the content of all files of the wheel by their names, but for the list of them."""
+    content = package(info, version())
+    content[f"daxfs/{LIBRARY}"] = library().read_bytes()
+    lines = ["Wheel-Version: 1.0", "Generator: daxfs", "Root-Is-Purelib: false", f"Tag: {TAG}", ""]
+    content[f"{info}/WHEEL"] = "\n".join(lines).encode()
+    return content
+
+
+def write_package(directory, release):
+    """Write the files of a package below a directory of Python's path."""
+    for path, data in package(f"daxfs-{release}.dist-info", release).items():
+        target = pathlib.Path(directory, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
@@ -73,4 +88,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 if __name__ == "__main__":
-    print(build_wheel(sys.argv[1]))
+    if sys.argv[1] == "--package":
+        write_package(*sys.argv[2:])
+    else:
+        print(build_wheel(sys.argv[1]))

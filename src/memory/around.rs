@@ -144,6 +144,7 @@ pub(super) unsafe fn map_pages(
         if map(&mut near, page) != bindings::VM_FAULT_NOPAGE {
             break;
         }
+        fault.set_around();
     }
     result
 }

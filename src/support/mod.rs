@@ -6,11 +6,13 @@
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
 //! * [`Sha256`]: the hash function
+//! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
 
 mod counters;
 mod errno;
 mod sha256;
+pub(crate) mod sysfs;
 pub(crate) mod trace;
 
 pub(crate) use counters::Counters;

@@ -113,7 +113,7 @@ unsafe fn allocate(
     // SAFETY: The file is open.
     let credentials = unsafe { (*file).f_cred };
     // A security module labels the new file for the current credentials, and compares both: so they
-    // have to be those of the open file, not of whoever maps it.
+    // have to be those of the open file, not of the process that maps it.
     // SAFETY: The file keeps its credentials until they are reverted below.
     let current = unsafe { bindings::override_creds(credentials) };
     // SAFETY: The file is open, and has credentials.

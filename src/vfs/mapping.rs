@@ -3,6 +3,7 @@
 //! Mappings of files and page faults on them (`struct address_space`, `struct vm_fault`).
 
 use crate::bindings;
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
@@ -57,6 +58,7 @@ pub(crate) struct Fault<'a, M> {
     vmf: *mut bindings::vm_fault,
     order: u32,
     mapping: Option<&'a M>,
+    around: Cell<bool>,
     _brand: Brand<'a>,
 }
 
@@ -75,6 +77,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
             vmf,
             order,
             mapping,
+            around: Cell::new(false),
             _brand: PhantomData,
         }
     }
@@ -119,6 +122,12 @@ impl<'a, M: Mapping> Fault<'a, M> {
         flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
+    /// Take note that pages around the faulting one are mapped too.
+    #[inline]
+    pub(crate) fn set_around(&self) {
+        self.around.set(true);
+    }
+
     /// Return the result of this fault.
     ///
     /// # Safety
@@ -138,9 +147,16 @@ impl<'a, M: Mapping> Fault<'a, M> {
         if result.0 & (bindings::VM_FAULT_FALLBACK | bindings::VM_FAULT_RETRY) != 0 {
             None
         } else if result.0 & bindings::VM_FAULT_ERROR != 0 {
-            Some(Outcome::Failed)
+            Some(match result.0 & bindings::VM_FAULT_HWPOISON {
+                0 => Outcome::Failed,
+                _ => Outcome::Poisoned,
+            })
+        } else if self.order > bindings::PMD_ORDER {
+            Some(Outcome::Pud)
         } else if self.order > 0 {
-            Some(Outcome::Huge)
+            Some(Outcome::Pmd)
+        } else if self.around.get() {
+            Some(Outcome::Around)
         } else {
             Some(Outcome::Page)
         }
@@ -149,11 +165,17 @@ impl<'a, M: Mapping> Fault<'a, M> {
 
 /// The outcome of a page fault.
 pub(crate) enum Outcome {
-    /// One or more pages were mapped.
+    /// One page was mapped.
     Page,
-    /// A huge page was mapped.
-    Huge,
-    /// The process gets a signal.
+    /// A page and pages around it were mapped.
+    Around,
+    /// A PMD entry was set.
+    Pmd,
+    /// A PUD entry was set.
+    Pud,
+    /// The memory has failed. The process gets SIGBUS.
+    Poisoned,
+    /// The process gets SIGBUS for another reason, or there is no memory.
     Failed,
 }
 

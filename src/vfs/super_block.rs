@@ -31,6 +31,13 @@ pub(crate) trait SuperOperations: FileSystem {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Give up what only one superblock with this device number can have. Called under `s_umount`
+    /// before the number becomes free for another superblock, also if mounting failed. Inodes may
+    /// be in use.
+    fn retire(_sb: &SuperBlock<Self>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
+
     /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
     fn label(_sb: &SuperBlock<Self>) -> &[u8] {
         build_error!(VTABLE_DEFAULT_ERROR)
@@ -87,24 +94,40 @@ impl BlockDevice {
 pub(crate) struct NewSuper<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
 
 impl NewSuper<'_> {
-    /// Return a name that no other superblock has: that of the block device, or `0:MINOR`.
+    /// Return the device number as `MAJOR:MINOR`. No other superblock has it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn name(&self) -> Result<CString> {
+    pub(crate) fn number(&self) -> Result<CString> {
+        // SAFETY: By the type invariant the superblock is valid and its device is set.
+        let device = unsafe { (*self.0).s_dev };
+        let (major, minor) = (device >> bindings::MINORBITS, minor(device));
+        CString::try_from_fmt(fmt!("{}:{}", major, minor))
+    }
+
+    /// Return a name for messages: that of the block device, or `0:MINOR`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn name(&self) -> Result<CString> {
         // SAFETY: By the type invariant the superblock is valid and its device is set.
         let device = unsafe { (*self.0).s_dev };
         // SAFETY: By the type invariant the superblock is valid.
         let id = unsafe { (*self.0).s_id.as_ptr() };
         // SAFETY: `s_id` is a NUL-terminated string, which is set along with the device.
         let id = unsafe { CStr::from_char_ptr(id) };
-        let minor = device & ((1 << bindings::MINORBITS) - 1);
         match device >> bindings::MINORBITS {
-            0 => CString::try_from_fmt(fmt!("0:{}", minor)),
+            0 => CString::try_from_fmt(fmt!("0:{}", minor(device))),
             _ => CString::try_from_fmt(fmt!("{}", id)),
         }
     }
+}
+
+/// Return the minor number of a device.
+fn minor(device: bindings::dev_t) -> u32 {
+    device & ((1 << bindings::MINORBITS) - 1)
 }
 
 /// What `s_fs_info` points to. Fields are dropped in this order.
@@ -297,6 +320,14 @@ impl<T: Operations> VTable<T> {
     /// `sb` must be a superblock of type `T` that get_tree_bdev() or get_tree_nodev() created. It
     /// is not used afterwards.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
+        // SAFETY: The caller passes a valid superblock.
+        let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
+        // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made.
+        let data = unsafe { private.as_ref() }.and_then(|private| private.data.as_ref());
+        if T::HAS_RETIRE && data.is_some() {
+            // SAFETY: `try_fill` has stored the data, which are dropped below.
+            T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
+        }
         // `s_bdev` is null also if the device could not be opened.
         // SAFETY: The caller passes a valid superblock.
         if unsafe { (*sb).s_dev } >> bindings::MINORBITS == 0 {
@@ -306,8 +337,6 @@ impl<T: Operations> VTable<T> {
             // SAFETY: get_tree_bdev() created the superblock.
             unsafe { bindings::kill_block_super(sb) };
         }
-        // SAFETY: The VFS frees the superblock after this returns.
-        let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
         if !private.is_null() {
             // SAFETY: Nothing uses the superblock's data any more.
             unsafe { (*sb).s_fs_info = ptr::null_mut() };

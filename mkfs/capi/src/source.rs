@@ -21,7 +21,7 @@ enum Bytes {
     Memory(*const u8),
 }
 
-// SAFETY: The memory is only read, and whoever lent it keeps it readable for all threads.
+// SAFETY: The memory is only read, and the caller of the library keeps it readable for all threads.
 unsafe impl Send for Source {}
 // SAFETY: As for `Send`.
 unsafe impl Sync for Source {}

@@ -3,6 +3,7 @@
 //! Values of options: labels, sizes, times.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Longest label in bytes.
 const LABEL: usize = 64;
@@ -28,6 +29,8 @@ pub enum Error {
     Multiple,
     /// Not a time.
     Time,
+    /// Not an interval.
+    Interval,
 }
 
 impl fmt::Display for Error {
@@ -41,6 +44,7 @@ impl fmt::Display for Error {
             Error::Jobs => "use a number of threads, at least 1",
             Error::Size => "use a number of bytes, or one followed by K, M, G or T",
             Error::Multiple => "use a multiple of 4096 up to 1T",
+            Error::Interval => "use a number of seconds from 0.1 to 86400",
             Error::Time => "use SECONDS or SECONDS.FRACTION since 1970",
         })
     }
@@ -139,6 +143,19 @@ pub fn time(text: &str) -> Result<Time, Error> {
     Ok(Time(seconds, nanoseconds))
 }
 
+/// Parse an interval in seconds, with a fraction.
+///
+/// # Errors
+///
+/// [`Error::Interval`] unless it is a number from 0.1 to 86,400.
+pub fn interval(text: &str) -> Result<Duration, Error> {
+    let seconds: f64 = text.parse().map_err(|_| Error::Interval)?;
+    match (0.1..=86_400.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(Error::Interval),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +208,15 @@ mod tests {
         }
         for wrong in ["0", "4097", "2T"] {
             assert!(multiple(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "0", "-1", "NaN", "inf", "1e9", "2s"] {
+            assert_eq!(interval(wrong), Err(Error::Interval), "{wrong}");
         }
     }
 }

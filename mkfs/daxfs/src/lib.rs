@@ -10,6 +10,7 @@
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
 //! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them
+//! * `top`: counters of mounted images
 //!
 //! The parts work without the program:
 //!
@@ -39,12 +40,14 @@ mod image;
 pub mod map;
 mod mapping;
 mod mount;
+mod mountinfo;
 pub mod options;
 pub mod reader;
 pub mod record;
 pub mod show;
 pub mod source;
 pub mod text;
+mod top;
 mod unmount;
 pub mod waste;
 

@@ -16,8 +16,10 @@ use uuid::Uuid;
 /// Seconds since 1970, and nanoseconds within the second.
 #[derive(Serialize)]
 pub struct Time {
-    sec: i64,
-    nsec: u32,
+    /// Seconds.
+    pub sec: i64,
+    /// Nanoseconds.
+    pub nsec: u32,
 }
 
 /// Numbers of a device.

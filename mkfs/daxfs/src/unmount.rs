@@ -3,13 +3,12 @@
 //! `umount`: unmount an image, and nothing else.
 
 use crate::error::{Error, Result};
+use crate::mountinfo::{self, mounts};
 use crate::text::shown_path;
 use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -22,7 +21,7 @@ pub fn unmount(dir: &Path) -> Result<()> {
     let name = shown_path(dir);
     let fail = |remedy, error| Error::system(&name, "cannot unmount", remedy, error);
     let place = dir.canonicalize().map_err(|error| fail("", error))?;
-    let mounts = std::fs::read("/proc/self/mountinfo").map_err(|error| fail("", error))?;
+    let mounts = std::fs::read(mountinfo::PATH).map_err(|error| fail("", error))?;
     let id = mount_id(&place).map_err(|error| fail("", error))?;
     match kind_at(&mounts, id, &place).as_deref() {
         Some(b"daxfs" | b"fuse.daxfs") => {}
@@ -38,23 +37,39 @@ pub fn unmount(dir: &Path) -> Result<()> {
     }
     let busy =
         "; files are open there, or it is the working directory of a process: fuser -m lists them";
-    match rustix::mount::unmount(&place, UnmountFlags::NOFOLLOW) {
+    match detach(&place) {
         Ok(()) => Ok(()),
-        // FUSE mounts of ordinary users.
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            Err(fail("; only root can, or who mounted it", error))
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+            Err(fail(busy, error))
+        }
+        Err(error) => Err(fail("", error)),
+    }
+}
+
+/// Unmount what is mounted on `place`, which is absolute and leads through no symlinks. A user who
+/// is not root needs fusermount3, which unmounts the FUSE mounts of that user.
+///
+/// # Errors
+///
+/// Those of umount(2); `EPERM` if fusermount3 is missing or fails.
+pub fn detach(place: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => {
             let mut fusermount = Command::new("fusermount3");
-            let quiet = fusermount.args(["-u", "-q", "--"]).arg(&place);
-            let status = quiet.stdin(Stdio::null()).stderr(Stdio::null()).status();
-            match status {
+            fusermount.args(["-u", "-q", "--"]).arg(place);
+            fusermount
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            match fusermount.status() {
                 Ok(status) if status.success() => Ok(()),
-                _ => Err(fail(
-                    "; only root can, or who mounted it",
-                    Errno::PERM.into(),
-                )),
+                _ => Err(Errno::PERM.into()),
             }
         }
-        Err(Errno::BUSY) => Err(fail(busy, Errno::BUSY.into())),
-        Err(error) => Err(fail("", error.into())),
+        result => Ok(result?),
     }
 }
 
@@ -70,39 +85,10 @@ pub fn mount_id(path: &Path) -> io::Result<u64> {
 }
 
 /// Return the type of the filesystem of mount `id`, if `place` is where it is mounted, from the
-/// content of /proc/self/mountinfo. Its lines are in no order that says what covers what.
-fn kind_at(mounts: &[u8], id: u64, place: &Path) -> Option<Vec<u8>> {
-    mounts.split(|&byte| byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let number = std::str::from_utf8(fields.next()?).ok()?;
-        let at = unescape(fields.nth(3)?);
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        let found = number.parse() == Ok(id) && at.as_bytes() == place.as_os_str().as_bytes();
-        found.then(|| kind.to_vec())
-    })
-}
-
-/// Undo the escapes of a path in /proc, three octal digits after a backslash.
-fn unescape(text: &[u8]) -> OsString {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (byte, escaped) {
-            (b'\\', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(bytes)
+/// content of /proc/self/mountinfo.
+fn kind_at(text: &[u8], id: u64, place: &Path) -> Option<Vec<u8>> {
+    let found = mounts(text).find(|mount| mount.id == id && mount.place == place);
+    found.map(|mount| mount.kind.to_vec())
 }
 
 #[cfg(test)]
@@ -127,7 +113,7 @@ mod tests {
 
     #[test]
     fn mount_ids_are_those_of_mountinfo() {
-        let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
+        let mounts = std::fs::read(mountinfo::PATH).unwrap();
         let proc = Path::new("/proc");
         let kind = kind_at(&mounts, mount_id(proc).unwrap(), proc);
         assert_eq!(kind.as_deref(), Some(&b"proc"[..]));

@@ -12,7 +12,7 @@ use std::fs;
 /// a directory with an image and other files.
 type Mistake = (&'static str, i32, &'static str);
 
-const MISTAKES: [Mistake; 37] = [
+const MISTAKES: [Mistake; 39] = [
     // Arguments that are missing, misspelt, or in the wrong order.
     (
         "daxfs info",
@@ -77,6 +77,17 @@ const MISTAKES: [Mistake; 37] = [
         "make the directory first",
     ),
     ("daxfs mount AT/image AT/notes", 1, "name a directory"),
+    // Counters.
+    (
+        "daxfs top --interval 0",
+        2,
+        "use a number of seconds from 0.1 to 86400",
+    ),
+    (
+        "daxfs top --json --prometheus",
+        2,
+        "'--json' cannot be used with '--prometheus'",
+    ),
     // Files in an image.
     (
         "daxfs cat AT/image /etc/none",

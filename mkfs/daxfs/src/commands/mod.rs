@@ -11,9 +11,10 @@ use crate::image::ImageFile;
 use crate::map::{self, Map};
 use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs};
 use crate::reader::Reader;
-use crate::show::{self, Form, Listing};
+use crate::show::{self, Listing};
 use crate::source::{name_of, Opened, Source};
 use crate::text::{shown, shown_path};
+use crate::top::{top, Form};
 use crate::unmount::unmount;
 use crate::waste::Waste;
 use crate::{fsck, fuse};
@@ -127,9 +128,9 @@ fn run(command: Command) -> Result<ExitCode> {
             image, json, udev, ..
         } => {
             let form = match (json, udev) {
-                (true, _) => Form::Json,
-                (_, true) => Form::Udev,
-                _ => Form::Text,
+                (true, _) => show::Form::Json,
+                (_, true) => show::Form::Udev,
+                _ => show::Form::Text,
             };
             on_image(&image, |reader, out| show::info(reader, form, out))
         }
@@ -259,6 +260,21 @@ fn run(command: Command) -> Result<ExitCode> {
             dir,
             options,
         } => mount::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
+        Command::Top {
+            interval,
+            count,
+            once,
+            json,
+            prometheus,
+        } => {
+            let form = match (json, prometheus) {
+                (true, _) => Form::Json,
+                (_, true) => Form::Prometheus,
+                _ => Form::Text,
+            };
+            let count = if once || prometheus { Some(1) } else { count };
+            top(form, interval, count).map(|()| ExitCode::SUCCESS)
+        }
         Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),
         Command::Write {
             image,

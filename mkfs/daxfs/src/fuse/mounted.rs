@@ -2,12 +2,10 @@
 
 //! The mount of a session: unmounts that one, and never another at the same place.
 
-use crate::unmount::mount_id;
+use crate::unmount::{detach, mount_id};
 use rustix::io::Errno;
-use rustix::mount::{unmount, UnmountFlags};
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 /// A mount of this process.
 pub struct Mounted {
@@ -36,21 +34,6 @@ impl Mounted {
         if mount_id(&self.path)? != self.id {
             return Err(Errno::BUSY.into());
         }
-        match unmount(&self.path, UnmountFlags::NOFOLLOW) {
-            // Ordinary users need the program that mounted it.
-            Err(Errno::PERM) => {
-                let mut fusermount = Command::new("fusermount3");
-                fusermount.args(["-u", "-q", "--"]).arg(&self.path);
-                fusermount
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null());
-                match fusermount.status()?.success() {
-                    true => Ok(()),
-                    false => Err(Errno::BUSY.into()),
-                }
-            }
-            result => Ok(result?),
-        }
+        detach(&self.path)
     }
 }

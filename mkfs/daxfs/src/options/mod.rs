@@ -8,8 +8,10 @@ pub use helpers::{FsckArgs, HelperArgs};
 
 use crate::buffer::Kind;
 use clap::{Parser, Subcommand, ValueEnum};
+use daxfs_command::values;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXIT: &str = "\
 Exit status:
@@ -298,6 +300,36 @@ Examples:
         /// Mount options, as for mount(8)
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
+    },
+    /// Show counters of all mounted images
+    ///
+    /// Show them again every two seconds, until a signal ends the program. The first numbers are
+    /// those since the image was mounted, later ones events a second. READS and BYTES count reads.
+    /// PAGE, AROUND, PMD and PUD count page faults that mapped one page, a page and those around it,
+    /// 2 MiB, or 1 GiB. SIGBUS and ERRORS are failed faults, and errors in the image, since it was
+    /// mounted. The counters are those in /sys/fs/daxfs, see daxfs(5).
+    #[command(after_help = "\
+Examples:
+  daxfs top
+  daxfs top --once --json | jq '.mounts[].counters.reads'
+  daxfs top --prometheus >/var/lib/prometheus/node-exporter/daxfs.prom")]
+    Top {
+        /// Seconds between two samples
+        #[arg(short, long, default_value = "2", value_name = "SECONDS")]
+        #[arg(value_parser = values::interval)]
+        interval: Duration,
+        /// Take this many samples
+        #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..))]
+        count: Option<u32>,
+        /// Take one sample, as --count 1
+        #[arg(short = '1', long, conflicts_with_all = ["count", "interval"])]
+        once: bool,
+        /// Print a line of JSON for each sample
+        #[arg(long)]
+        json: bool,
+        /// Print one sample in the text format of Prometheus
+        #[arg(long, conflicts_with_all = ["json", "count", "interval"])]
+        prometheus: bool,
     },
     /// Unmount an image
     ///

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! /proc/self/mountinfo: the mounts that this process sees.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The mounts of this process.
+pub const PATH: &str = "/proc/self/mountinfo";
+
+/// A line of /proc/self/mountinfo.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mount<'a> {
+    /// Number of the mount, which statx(2) returns as well.
+    pub id: u64,
+    /// Device number, `MAJOR:MINOR`.
+    pub device: &'a [u8],
+    /// Where it is mounted.
+    pub place: PathBuf,
+    /// Type of the filesystem.
+    pub kind: &'a [u8],
+    /// What it was mounted from.
+    pub source: OsString,
+}
+
+/// Return the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that
+/// says what covers what. Lines of another form are left out.
+pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let device = fields.nth(1)?;
+        let place = unescape(fields.nth(1)?).into();
+        // Optional fields end with a hyphen.
+        let mut fields = fields.skip_while(|field| *field != b"-");
+        Some(Mount {
+            id,
+            device,
+            place,
+            kind: fields.nth(1)?,
+            source: unescape(fields.next()?),
+        })
+    })
+}
+
+/// Undo the escapes of a path in /proc, three octal digits after a backslash.
+fn unescape(text: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (byte, escaped) {
+            (b'\\', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields() {
+        let text = b"1 0 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            2 1 0:40 / /a\\040b ro - daxfs base\\134.img ro\n\
+            damaged\n\
+            4 3 0:42 /dir /c ro shared:2 master:1 - tmpfs none rw\n";
+        let found: Vec<_> = mounts(text).collect();
+        let mount = |id, device, place: &str, kind, source: &str| Mount {
+            id,
+            device,
+            place: place.into(),
+            kind,
+            source: source.into(),
+        };
+        assert_eq!(
+            found,
+            [
+                mount(1, b"8:1", "/", b"ext4", "/dev/sda1"),
+                mount(2, b"0:40", "/a b", b"daxfs", "base\\.img"),
+                mount(4, b"0:42", "/c", b"tmpfs", "none"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How `top` shows counters: a table, JSON, and the text format of Prometheus.
+
+use super::{Counter, Mounted, Sample, COUNTERS};
+use crate::record::{Time, Versioned};
+use crate::text::{human, shown, shown_path, Bytes};
+use daxfs_command::stdout::Out;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+/// What a table is shown on.
+#[derive(Clone, Copy)]
+pub struct Screen {
+    /// Columns and rows of a terminal, whose content is replaced.
+    size: Option<(usize, usize)>,
+    /// Nothing was shown before.
+    first: bool,
+}
+
+impl Screen {
+    /// Return what standard output is.
+    pub fn of(out: &Out, first: bool) -> Self {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let size = size.filter(|_| out.terminal);
+        let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+        Screen {
+            // Some terminals do not know their size.
+            size: size.filter(|&(columns, rows)| columns > 0 && rows > 0),
+            first,
+        }
+    }
+
+    /// Return a file or a pipe.
+    #[cfg(test)]
+    pub fn plain(first: bool) -> Self {
+        Screen { size: None, first }
+    }
+
+    /// Return a terminal.
+    #[cfg(test)]
+    pub fn terminal(columns: usize, rows: usize) -> Self {
+        Screen {
+            size: Some((columns, rows)),
+            first: true,
+        }
+    }
+}
+
+/// Write a table: events since the image was mounted where there is no earlier sample, and events a
+/// second otherwise.
+pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result<()> {
+    let mut lines = Vec::new();
+    if sample.mounts.is_empty() {
+        lines.push("no image is mounted".to_owned());
+    } else {
+        lines.push(format!(
+            "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6} MOUNTED ON",
+            "DEVICE", "READS", "BYTES", "PAGE", "AROUND", "PMD", "PUD", "SIGBUS", "ERRORS", "SIZE"
+        ));
+        lines.extend(sample.mounts.iter().map(row));
+    }
+    let Some((columns, rows)) = screen.size else {
+        if !screen.first {
+            writeln!(out)?;
+        }
+        return lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    };
+    // Start at the top, and clear the rest of each line and of the screen.
+    write!(out, "\x1b[H")?;
+    for line in lines.iter().take(rows - 1) {
+        let line: String = line.chars().take(columns).collect();
+        write!(out, "{line}\x1b[K\r\n")?;
+    }
+    write!(out, "\x1b[J")
+}
+
+/// Return the line of a mount.
+fn row(mounted: &Mounted) -> String {
+    let is_rate = mounted.rates.iter().any(Option::is_some);
+    let number = |name: &str| match is_rate {
+        true => mounted.rate(name),
+        false => mounted.counter(name),
+    };
+    let unit = |name: &str| match is_rate {
+        true => format!("{}/s", number(name)),
+        false => number(name).to_string(),
+    };
+    let failed = mounted.counter("faults_failed") + mounted.counter("faults_poisoned");
+    let errors = mounted.counter("errors_io") + mounted.counter("errors_corrupted");
+    format!(
+        "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {failed:>7} {errors:>7} {:>6} {}",
+        mounted.device,
+        unit("reads"),
+        match is_rate {
+            true => format!("{}/s", human(number("read_bytes"))),
+            false => human(number("read_bytes")),
+        },
+        unit("faults_pte"),
+        unit("faults_around"),
+        unit("faults_pmd"),
+        unit("faults_pud"),
+        human(mounted.size),
+        place(mounted)
+    )
+}
+
+/// Return where an image is mounted, or else what it was mounted from.
+fn place(mounted: &Mounted) -> String {
+    if mounted.places.is_empty() {
+        return format!("({})", shown(mounted.source.as_bytes()));
+    }
+    let places = mounted.places.iter().map(|place| shown_path(place));
+    places.collect::<Vec<_>>().join(",")
+}
+
+/// Values of counters, by name.
+struct Values<'a>(&'a [Option<u64>]);
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (counter, value) in COUNTERS.iter().zip(self.0) {
+            if let Some(value) = value {
+                map.serialize_entry(counter.name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// A mount in JSON.
+#[derive(serde::Serialize)]
+struct Record<'a> {
+    device: &'a str,
+    source: Bytes<'a>,
+    mount_points: Vec<Bytes<'a>>,
+    mapping: &'a str,
+    size: u64,
+    inodes: u64,
+    counters: Values<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rates: Option<Values<'a>>,
+}
+
+/// A sample in JSON.
+#[derive(serde::Serialize)]
+struct Records<'a> {
+    time: &'a Time,
+    mounts: Vec<Record<'a>>,
+}
+
+/// Return what JSON has of a mount.
+fn record(mounted: &Mounted) -> Record<'_> {
+    let places = mounted.places.iter();
+    let has_rates = mounted.rates.iter().any(Option::is_some);
+    Record {
+        device: &mounted.device,
+        source: Bytes(mounted.source.as_bytes()),
+        mount_points: places
+            .map(|place| Bytes(place.as_os_str().as_bytes()))
+            .collect(),
+        mapping: &mounted.mapping,
+        size: mounted.size,
+        inodes: mounted.inodes,
+        counters: Values(&mounted.counters),
+        rates: has_rates.then_some(Values(&mounted.rates)),
+    }
+}
+
+/// Write a line of JSON.
+pub fn json(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
+    let records = Versioned {
+        schema: "daxfs-top-1",
+        value: Records {
+            time: &sample.time,
+            mounts: sample.mounts.iter().map(record).collect(),
+        },
+    };
+    serde_json::to_writer(&mut *out, &records)?;
+    writeln!(out)
+}
+
+/// Return what a metric means.
+fn help(metric: &str) -> &'static str {
+    match metric {
+        "daxfs_reads_total" => "Reads that returned data.",
+        "daxfs_read_bytes_total" => "Bytes that reads returned.",
+        "daxfs_faults_total" => "Page faults by the size of what they mapped.",
+        "daxfs_faults_failed_total" => "Page faults that ended in SIGBUS.",
+        _ => "Data or records that could not be read (EIO), and invalid records (EUCLEAN).",
+    }
+}
+
+/// Write the text format of Prometheus.
+pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
+    let head = |out: &mut dyn Write, metric: &str, help: &str, kind: &str| {
+        writeln!(out, "# HELP {metric} {help}")?;
+        writeln!(out, "# TYPE {metric} {kind}")
+    };
+    for counters in COUNTERS.chunk_by(|one, other| one.metric == other.metric) {
+        let metric = counters[0].metric;
+        head(out, metric, help(metric), "counter")?;
+        for mounted in &sample.mounts {
+            for &Counter { name, label, .. } in counters {
+                let labels = labels(mounted, label);
+                writeln!(out, "{metric}{labels} {}", mounted.counter(name))?;
+            }
+        }
+    }
+    let size: fn(&Mounted) -> u64 = |mounted| mounted.size;
+    let inodes: fn(&Mounted) -> u64 = |mounted| mounted.inodes;
+    for (metric, help, value) in [
+        ("daxfs_image_size_bytes", "Size of the image.", size),
+        (
+            "daxfs_image_inodes",
+            "Number of inodes in the image.",
+            inodes,
+        ),
+    ] {
+        head(out, metric, help, "gauge")?;
+        for mounted in &sample.mounts {
+            writeln!(out, "{metric}{} {}", labels(mounted, None), value(mounted))?;
+        }
+    }
+    Ok(())
+}
+
+/// Return the labels of a mount, and one more.
+fn labels(mounted: &Mounted, more: Option<(&str, &str)>) -> String {
+    let place = mounted.places.first().map(|place| place.as_os_str());
+    let mut text = format!(
+        "{{device=\"{}\",source=\"{}\",mountpoint=\"{}\"",
+        mounted.device,
+        escaped(mounted.source.as_bytes()),
+        escaped(place.unwrap_or_default().as_bytes())
+    );
+    if let Some((name, value)) = more {
+        text += &format!(",{name}=\"{value}\"");
+    }
+    text + "}"
+}
+
+/// Return the value of a label: UTF-8, with a backslash before what would end it.
+fn escaped(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.replace('\\', "\\\\");
+    text.replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Directories in sysfs, with one read-only file for each value.
+//!
+//! The kobject of a directory is allocated and freed by the kernel (`kobject_create_and_add()`), so
+//! no function of the module runs when its last reference goes, which may be after the module. A file's callback
+//! runs while kernfs holds an active reference to the file. Removing the directory waits for the
+//! callbacks in progress and prevents others: a process that has the file open then reads `ENODEV`.
+
+use crate::bindings;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use kernel::{error::to_result, prelude::*};
+
+/// A directory.
+///
+/// # Invariants
+///
+/// Owns a reference to a kobject that kobject_create_and_add() returned.
+pub(crate) struct Directory(NonNull<bindings::kobject>);
+
+// SAFETY: Any thread may drop a reference to a kobject.
+unsafe impl Send for Directory {}
+// SAFETY: Adding to a directory and removing it are serialized by kernfs. Nothing else uses the
+// kobject through a shared reference.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// Make the directory `name` of /sys/fs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if it exists.
+    pub(crate) fn in_fs(name: &CStr) -> Result<Self> {
+        // SAFETY: The kernel makes /sys/fs before any filesystem can be mounted.
+        unsafe { Self::new(name, bindings::fs_kobj()) }
+    }
+
+    /// # Safety
+    ///
+    /// `parent` must be a valid kobject.
+    unsafe fn new(name: &CStr, parent: *mut bindings::kobject) -> Result<Self> {
+        // SAFETY: The name is copied. The caller guarantees that the parent is valid.
+        let made = unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), parent) };
+        // INVARIANT: The kobject was created above, with one reference.
+        NonNull::new(made).map(Directory).ok_or(ENOMEM)
+    }
+
+    /// Remove the directory and its files, and wait for callbacks of the files. They do not run
+    /// afterwards. Do nothing if it was removed before.
+    fn remove(&self) {
+        // SAFETY: By the type invariant the kobject is valid. It may be deleted repeatedly.
+        unsafe { bindings::kobject_del(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.remove();
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::kobject_put(self.0.as_ptr()) };
+    }
+}
+
+/// The value of a file.
+pub(crate) enum Value<'a> {
+    /// A number, shown in decimal.
+    Number(u64),
+    /// A text, shown as it is.
+    Text(&'a CStr),
+}
+
+/// A file that shows a value of a `T`. A newline follows the value.
+pub(crate) struct File<T> {
+    /// Name.
+    pub(crate) name: &'static CStr,
+    /// Permissions.
+    pub(crate) mode: u16,
+    /// Return the value. This must not wait for anything: removing the directory waits for it.
+    pub(crate) value: fn(&T) -> Value<'_>,
+}
+
+/// Something that a directory shows.
+pub(crate) trait Shown: Send + Sync + Sized + 'static {
+    /// The files of the directory.
+    const FILES: &'static [File<Self>];
+}
+
+/// An attribute of a kobject, and what it shows.
+#[repr(C)]
+struct Attribute<T: Shown> {
+    raw: bindings::kobj_attribute,
+    /// What the file is a file of.
+    shown: NonNull<T>,
+    file: &'static File<T>,
+}
+
+/// A `T` whose files are in sysfs.
+///
+/// # Invariants
+///
+/// `attributes` are not moved, and `shown` of each is the content of `shown`. The files of
+/// `directory` are those of `attributes`.
+pub(crate) struct Show<T: Shown> {
+    // Dropped first: its files use the others.
+    directory: Directory,
+    // Only read by the files.
+    attributes: KVec<Attribute<T>>,
+    shown: KBox<T>,
+}
+
+// SAFETY: The pointers in the attributes are to `shown`, which is `Send`.
+unsafe impl<T: Shown> Send for Show<T> {}
+// SAFETY: Files use `shown` by shared references only, and it is `Sync`.
+unsafe impl<T: Shown> Sync for Show<T> {}
+
+impl<T: Shown> Show<T> {
+    /// Show the files of `shown` in the directory `name` of `parent`, until the result is removed
+    /// or dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if the directory exists.
+    pub(crate) fn new(shown: T, parent: &Directory, name: &CStr) -> Result<Self> {
+        let shown = KBox::new(shown, GFP_KERNEL)?;
+        let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;
+        for file in T::FILES {
+            let mut raw = MaybeUninit::uninit();
+            let (place, name) = (raw.as_mut_ptr(), file.name.as_char_ptr());
+            // SAFETY: The place is valid for writing, and the name is static.
+            unsafe { bindings::kobj_attribute_init(place, name, file.mode, Some(Self::show)) };
+            let attribute = Attribute {
+                // SAFETY: It was initialized above.
+                raw: unsafe { raw.assume_init() },
+                shown: NonNull::from(&*shown),
+                file,
+            };
+            attributes.push(attribute, GFP_KERNEL)?;
+        }
+        // SAFETY: By the invariant of `parent` its kobject is valid.
+        let directory = unsafe { Directory::new(name, parent.0.as_ptr()) }?;
+        // INVARIANT: The attributes are complete, and a vector that does not grow does not move
+        // them.
+        let show = Show {
+            directory,
+            attributes,
+            shown,
+        };
+        for attribute in show.attributes.iter() {
+            let kobject = show.directory.0.as_ptr();
+            // SAFETY: The kobject is in sysfs. The attribute lives until the directory is removed.
+            to_result(unsafe { bindings::kobj_attribute_add(kobject, &attribute.raw) })?;
+        }
+        Ok(show)
+    }
+
+    /// Remove the directory.
+    pub(crate) fn remove(&self) {
+        self.directory.remove();
+    }
+
+    /// Write the value of a file to `buffer`. Return its length.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must be the attribute of a file that exists, and `buffer` the page that sysfs passes.
+    unsafe extern "C" fn show(
+        _kobject: *mut bindings::kobject,
+        raw: *mut bindings::kobj_attribute,
+        buffer: *mut kernel::ffi::c_char,
+    ) -> isize {
+        // SAFETY: `new` makes such files only, whose attributes are the first fields of these.
+        let attribute = unsafe { &*raw.cast::<Attribute<T>>() };
+        // SAFETY: By the type invariant this is shared, and lives until the directory is removed,
+        // which waits for this function.
+        let shown = unsafe { attribute.shown.as_ref() };
+        let length = match (attribute.file.value)(shown) {
+            // SAFETY: The caller passes a page of sysfs. The format takes a number.
+            Value::Number(number) => unsafe {
+                bindings::sysfs_emit(buffer, c"%llu\n".as_char_ptr(), number)
+            },
+            // SAFETY: The caller passes a page of sysfs. The format takes a string.
+            Value::Text(text) => unsafe {
+                bindings::sysfs_emit(buffer, c"%s\n".as_char_ptr(), text.as_char_ptr())
+            },
+        };
+        length as isize
+    }
+}
+
+impl<T: Shown> core::ops::Deref for Show<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.shown
+    }
+}
