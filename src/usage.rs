@@ -29,17 +29,23 @@ pub(crate) enum Event {
     FailedFault,
     /// A record that is invalid, or memory that cannot be read.
     Error,
+    /// A piece that was verified before its first use.
+    VerifiedPiece,
+    /// A piece that does not match its SHA-256.
+    BadPiece,
 }
 
 impl Event {
     /// All events in the order of their numbers, with the names of their counters.
-    const ALL: [(Event, &'static str); 6] = [
+    const ALL: [(Event, &'static str); 8] = [
         (Event::Read, "reads"),
         (Event::ReadByte, "read_bytes"),
         (Event::Fault, "faults"),
         (Event::HugeFault, "huge_faults"),
         (Event::FailedFault, "failed_faults"),
         (Event::Error, "errors"),
+        (Event::VerifiedPiece, "verified_pieces"),
+        (Event::BadPiece, "bad_pieces"),
     ];
 }
 
