@@ -9,6 +9,7 @@
 //!   trait of [`vfs`] that it implements
 //! * [`inode`]: inodes of an image
 //! * [`mount`]: a mounted image
+//! * [`verify`]: comparing an image with a trusted SHA-256
 //! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
@@ -38,6 +39,7 @@ mod super_block;
 #[allow(unsafe_code)]
 mod support;
 mod usage;
+mod verify;
 #[allow(unsafe_code)]
 mod vfs;
 mod xattr;

@@ -6,7 +6,7 @@
 
 use crate::image::{self, Memory, Problem};
 use crate::inode::{FileData, Object};
-use crate::memory::MappedExtent;
+use crate::memory::{Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
 use crate::support::trace;
 use crate::usage::Event;
@@ -21,14 +21,44 @@ fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
     }
 }
 
+/// Make bytes usable, see [`Mounted::usable`](crate::mount::Mounted::usable). Report an error.
+#[cold]
+fn usable(file: &INode<DaxFs>, offset: u64, length: u64, wait: bool) -> Result<u64> {
+    let mounted = file.super_block().data();
+    mounted
+        .usable(offset, length, wait)
+        .map_err(|error| refuse(file, error))
+}
+
+/// Report an `error` of the content of `file`, unless its memory goes away. Return the error code.
+#[cold]
+fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
+    let sb = file.super_block();
+    match error.problem {
+        Problem::Unreadable if sb.data().region().revoked() => EIO,
+        _ => report(sb, file.ino(), error),
+    }
+}
+
 #[vtable]
 impl FileOperations for DaxFs {
     #[inline]
-    fn read_iter(file: &INode<Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn read_iter(
+        file: &INode<Self>,
+        position: u64,
+        to: &mut IovIterDest<'_>,
+        wait: bool,
+    ) -> Result<usize> {
         let left = file.size().saturating_sub(position);
-        let length = left.min(to.len() as u64) as usize;
+        let mut length = left.min(to.len() as u64) as usize;
         let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
+        if !mounted.is_open(offset, length as u64) {
+            length = usable(file, offset, length as u64, wait)? as usize;
+            if length == 0 {
+                return Err(EAGAIN);
+            }
+        }
         let copied = mounted
             .region()
             .copy_to(offset, length, to)
@@ -50,10 +80,9 @@ impl FileOperations for DaxFs {
         pages: &mut PipePages,
     ) -> Result<bool> {
         let offset = file_data(file)?.data + position;
-        file.super_block()
-            .data()
-            .region()
-            .lend(offset, length, pages)
+        let length = usable(file, offset, length, true)?;
+        let mounted = file.super_block().data();
+        mounted.region().lend(offset, length, pages)
     }
 
     fn spliced(file: &INode<Self>, bytes: u64) {
@@ -62,6 +91,10 @@ impl FileOperations for DaxFs {
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {
         let offset = file_data(file)?.data + position;
+        let length = into.len() as u64;
+        // Content starts at any byte, so there may be two pieces.
+        Gate::open(file.super_block().data(), offset, length)
+            .map_err(|error| refuse(file, error))?;
         let access = file.super_block().data().region().access()?;
         access
             .read(offset, into)
@@ -90,8 +123,8 @@ impl FileOperations for DaxFs {
     #[inline]
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, MappedExtent>) -> FaultResult<'a> {
         let sb = file.super_block();
-        let result = MappedExtent::fault(fault).unwrap_or_else(|error| {
-            report(sb, file.ino(), error);
+        let result = MappedExtent::fault(fault, sb.data()).unwrap_or_else(|error| {
+            refuse(file, error);
             FaultResult::SIGBUS
         });
         trace::fault(|| trace::Fault {

@@ -19,6 +19,7 @@
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
@@ -509,6 +510,11 @@ void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t l
 bool daxfs_helper_capable(int cap)
 {
 	return capable(cap);
+}
+
+bool daxfs_helper_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
 }
 
 static DEFINE_RATELIMIT_STATE(daxfs_log, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);

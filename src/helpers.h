@@ -152,6 +152,7 @@ u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu);
 bool daxfs_helper_cpu_possible(unsigned int cpu);
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 bool daxfs_helper_capable(int cap);
+bool daxfs_helper_fatal_signal_pending(void);
 bool daxfs_helper_ratelimit(void);
 
 #endif /* DAXFS_HELPERS_H */

@@ -4,8 +4,8 @@
 
 #![deny(unsafe_code)]
 
-use crate::image::{self, Image, Problem};
-use crate::memory::{Access, Memory, Region};
+use crate::image::{self, layout, Image, Problem};
+use crate::memory::{Access, Gate, Memory, Region};
 use crate::options::Options;
 use crate::support::{
     self,
@@ -13,6 +13,7 @@ use crate::support::{
     trace, Errno,
 };
 use crate::usage::{Event, Usage};
+use crate::verify::{self, Pieces};
 use crate::vfs::SuperBlock;
 use kernel::{fmt, prelude::*, sync::Mutex};
 
@@ -33,6 +34,8 @@ pub(crate) struct Mounted {
     usage: Show<Usage>,
     region: Region,
     superblock: image::Superblock,
+    /// Pieces that are verified before their first use; `None` if all of the image may be used.
+    pieces: Option<Pieces>,
     /// Address and length of the range that `phys=` names.
     phys: Option<(u64, u64)>,
     /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
@@ -55,6 +58,7 @@ impl Mounted {
         usage: Show<Usage>,
         region: Region,
         superblock: image::Superblock,
+        pieces: Option<Pieces>,
         phys: Option<(u64, u64)>,
         verified: Pin<KBox<Mutex<Verified>>>,
     ) -> Self {
@@ -62,6 +66,7 @@ impl Mounted {
             usage,
             region,
             superblock,
+            pieces,
             phys,
             verified,
         }
@@ -97,6 +102,52 @@ impl Mounted {
         self.usage.remove();
     }
 
+    /// Return the pieces that are verified before their first use, if that was asked for.
+    pub(crate) fn pieces(&self) -> Option<&Pieces> {
+        self.pieces.as_ref()
+    }
+
+    /// Make bytes usable: verify the pieces that hold `length` bytes at `offset`, from the first
+    /// on. Return how many of the bytes may be used. It is less than `length` if a later piece is
+    /// bad, if a signal kills the process, or if `wait` is not set and a piece is not verified yet;
+    /// only then it may be 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Pieces::verify`] for the first piece.
+    pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
+        let Some(pieces) = &self.pieces else {
+            return Ok(length);
+        };
+        let mut done = 0;
+        while done < length {
+            let at = offset.saturating_add(done);
+            if !pieces.is_verified(at) {
+                if !wait || (done > 0 && support::fatal_signal_pending()) {
+                    return Ok(done);
+                }
+                if let Err(error) = self.verify_piece(pieces, at) {
+                    return match done {
+                        0 => Err(error),
+                        _ => Ok(done),
+                    };
+                }
+            }
+            done += layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
+        }
+        Ok(length)
+    }
+
+    /// Verify the piece at `offset`.
+    #[cold]
+    fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
+        let image = Image::new(&self.region, &self.superblock);
+        pieces.verify(&image, offset, |event| match event {
+            verify::Event::Verified => self.count(Event::VerifiedPiece),
+            verify::Event::Bad => self.count(Event::BadPiece),
+        })
+    }
+
     /// Count an event; see [`Usage::count`].
     #[inline]
     pub(crate) fn count(&self, event: Event) {
@@ -123,6 +174,27 @@ impl Mounted {
     }
 }
 
+/// Faults map only what may be used.
+impl Gate for Mounted {
+    #[cold]
+    fn open(&self, offset: u64, length: u64) -> image::Result<()> {
+        // Nothing kills a fault in between: it needs two pieces at most.
+        match self.usable(offset, length, true)? {
+            usable if usable < length => self.usable(offset + usable, length - usable, true),
+            usable => Ok(usable),
+        }
+        .map(|_| ())
+    }
+
+    #[inline]
+    fn is_open(&self, offset: u64, length: u64) -> bool {
+        match &self.pieces {
+            None => true,
+            Some(pieces) => pieces.are_verified(offset, length),
+        }
+    }
+}
+
 impl kernel::fmt::Display for image::Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         core::fmt::Display::fmt(self, f)
@@ -134,7 +206,7 @@ impl kernel::fmt::Display for image::Error {
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
     sb.data().count(match error.problem {
-        Problem::Unreadable => Event::IoError,
+        Problem::Unreadable | Problem::Piece => Event::IoError,
         _ => Event::InvalidRecord,
     });
     let text = error.problem.text();
@@ -143,7 +215,7 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     match error.problem {
-        Problem::Unreadable => EIO,
+        Problem::Unreadable | Problem::Piece => EIO,
         _ => Errno::Corrupted.into(),
     }
 }

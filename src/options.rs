@@ -36,6 +36,48 @@ pub(crate) struct Checks {
     pub(crate) check: Option<Check>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
+    /// When to compare the image with the digest. The default is at mount.
+    pub(crate) verify: Option<Verify>,
+}
+
+/// When to compare an image with its digest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// All of it at mount.
+    Full,
+    /// The metadata at mount, each piece of data before its first use.
+    Lazy,
+}
+
+impl Checks {
+    /// Refuse options that have no effect.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is nothing to verify.
+    pub(crate) fn validate(&self, context: &Context) -> Result {
+        if self.verify.is_some() && self.digest.is_none() {
+            context.error(fmt!("verify= needs digest="));
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Return the SHA-256 to compare the whole image with at mount.
+    pub(crate) fn full(&self) -> Option<&[u8; 32]> {
+        match self.verify {
+            Some(Verify::Lazy) => None,
+            Some(Verify::Full) | None => self.digest.as_ref(),
+        }
+    }
+
+    /// Return the SHA-256 to compare each piece with before its first use.
+    pub(crate) fn lazy(&self) -> Option<&[u8; 32]> {
+        match self.verify {
+            Some(Verify::Lazy) => self.digest.as_ref(),
+            Some(Verify::Full) | None => None,
+        }
+    }
 }
 
 /// The part of an image to compare with its checksums, besides the superblock.
@@ -91,6 +133,14 @@ impl Options {
                     Some(_) => Ok(()),
                     None => refuse(fmt!("digest= takes the 64 hexadecimal digits of a SHA-256")),
                 }
+            }
+            b"verify" => {
+                self.checks.verify = match text {
+                    b"full" => Some(Verify::Full),
+                    b"lazy" => Some(Verify::Lazy),
+                    _ => return refuse(fmt!("verify= takes 'full' or 'lazy'")),
+                };
+                Ok(())
             }
             b"phys" => match parse_bytes(text) {
                 Some(start) => self.set_source(Source::Phys(start), context),

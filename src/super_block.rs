@@ -10,8 +10,9 @@ use crate::memory::{MappedExtent, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::source;
-use crate::support::{Errno, Sha256};
+use crate::support::Errno;
 use crate::usage::Usage;
+use crate::verify::{self, Failure, Pieces};
 use crate::vfs::{
     BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
     SuperKind, SuperOperations,
@@ -28,10 +29,29 @@ fn refuse(error: image::Error, context: &Context) -> Error {
         Problem::Unreadable => EIO,
         Problem::TooSmall | Problem::Magic => EINVAL,
         Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
-        Problem::SuperblockChecksum | Problem::MetadataChecksum | Problem::Digest => {
-            Errno::BadMessage.into()
-        }
+        Problem::SuperblockChecksum
+        | Problem::MetadataChecksum
+        | Problem::Digest
+        | Problem::Sums
+        | Problem::Piece => Errno::BadMessage.into(),
         _ => Errno::Corrupted.into(),
+    }
+}
+
+/// Log why the digest of an image cannot be verified. Return the error code for it.
+fn refuse_digest(failure: Failure, context: &Context) -> Error {
+    match failure {
+        Failure::Image(error) => refuse(error, context),
+        Failure::NoSums => {
+            context.error(fmt!(
+                "{}: verify=lazy needs an image with the sums of its pieces; \
+                 use mkdaxfs --sums, or verify=full",
+                context.source()
+            ));
+            Errno::NotSupported.into()
+        }
+        Failure::NoMemory => ENOMEM,
+        Failure::Interrupted => EINTR,
     }
 }
 
@@ -76,11 +96,9 @@ fn verify(
             .map_err(|error| refuse(error, context))?;
         verified.metadata = true;
     }
-    if let Some(expected) = &checks.digest {
-        verify_digest(&image, &mut piece, expected).map_err(|error| match error {
-            DigestError::Image(error) => refuse(error, context),
-            DigestError::Interrupted => EINTR,
-        })?;
+    if let Some(expected) = checks.full() {
+        verify::whole(&image, &mut piece, expected)
+            .map_err(|failure| refuse_digest(failure, context))?;
         verified.digest = Some(*expected);
     }
     Ok(verified)
@@ -89,51 +107,23 @@ fn verify(
 /// Make the `checks` of another mount of `sb`.
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> Result {
     let mounted = sb.data();
-    let before = *mounted.verified().lock();
     let (region, superblock) = (mounted.region(), mounted.superblock());
+    if let Some(digest) = checks.lazy() {
+        let Some(pieces) = mounted.pieces() else {
+            context.error(fmt!(
+                "{}: mounted already without verify=lazy; unmount it everywhere first, \
+                 or use verify=full",
+                context.source()
+            ));
+            return Err(EBUSY);
+        };
+        pieces
+            .verify_again(&Image::new(region, superblock), digest)
+            .map_err(|failure| refuse_digest(failure, context))?;
+    }
+    let before = *mounted.verified().lock();
     let verified = verify(region, superblock, checks, before, context)?;
     *mounted.verified().lock() = verified;
-    Ok(())
-}
-
-/// Reasons why the digest of an image cannot be verified.
-enum DigestError {
-    /// The digest is another one, or the image cannot be read.
-    Image(image::Error),
-    /// A signal is pending.
-    Interrupted,
-}
-
-impl From<image::Error> for DigestError {
-    fn from(error: image::Error) -> Self {
-        DigestError::Image(error)
-    }
-}
-
-/// Compare the SHA-256 of the image with the `expected` one.
-fn verify_digest(
-    image: &Image<'_, Region>,
-    buffer: &mut [u8],
-    expected: &[u8; 32],
-) -> Result<(), DigestError> {
-    let mut whole = Sha256::new();
-    for index in 0..image.superblock().pieces() {
-        let mut hash = Sha256::new();
-        image.piece(index, buffer, |bytes| {
-            hash.update(bytes);
-            if kernel::current!().signal_pending() {
-                return Err(DigestError::Interrupted);
-            }
-            Ok(())
-        })?;
-        whole.update(&hash.finish());
-    }
-    let digest = whole.finish();
-    if digest != *expected {
-        let [a, b, c, d, e, f, g, h, ..] = digest;
-        let start = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-        return Err(image::Error::new(Problem::Digest, 0, start).into());
-    }
     Ok(())
 }
 
@@ -154,6 +144,7 @@ impl FileSystem for DaxFs {
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<SuperKind> {
+        options.checks.validate(context)?;
         source::super_kind(options, context)
     }
 
@@ -170,10 +161,19 @@ impl FileSystem for DaxFs {
         let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
         let nothing = Verified::default();
-        let verified = verify(&region, &superblock, &options.checks, nothing, context)?;
-        Image::new(&region, &superblock)
-            .root()
-            .map_err(|error| refuse(error, context))?;
+        let checks = &options.checks;
+        let mut verified = verify(&region, &superblock, checks, nothing, context)?;
+        let image = Image::new(&region, &superblock);
+        let pieces = match checks.lazy() {
+            Some(digest) => {
+                let pieces = Pieces::new(&image, digest)
+                    .map_err(|failure| refuse_digest(failure, context))?;
+                verified.digest = Some(*digest);
+                Some(pieces)
+            }
+            None => None,
+        };
+        image.root().map_err(|error| refuse(error, context))?;
         let identity = Identity {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
@@ -181,7 +181,7 @@ impl FileSystem for DaxFs {
         let usage = Usage::new(context.source(), &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
-        let mounted = Mounted::new(usage, region, superblock, phys, verified);
+        let mounted = Mounted::new(usage, region, superblock, pieces, phys, verified);
         Ok((mounted, identity))
     }
 
@@ -219,8 +219,9 @@ impl FileSystem for DaxFs {
         let checks = Checks {
             // Make no check that no option asks for.
             check: Some(options.checks.check.unwrap_or(Check::None)),
-            digest: options.checks.digest,
+            ..options.checks
         };
+        checks.validate(context)?;
         verify_again(sb, &checks, context)
     }
 }
@@ -248,6 +249,9 @@ impl SuperOperations for DaxFs {
             for byte in digest {
                 kernel::seq_print!(seq, "{:02x}", byte);
             }
+        }
+        if mounted.pieces().is_some() {
+            kernel::seq_print!(seq, ",verify=lazy");
         }
     }
 

@@ -36,10 +36,14 @@ pub(crate) enum Event {
     IoError,
     /// A record that is invalid.
     InvalidRecord,
+    /// A piece that was verified before its first use.
+    VerifiedPiece,
+    /// A piece that does not match its SHA-256.
+    BadPiece,
 }
 
 /// Number of events.
-const EVENTS: usize = Event::InvalidRecord as usize + 1;
+const EVENTS: usize = Event::BadPiece as usize + 1;
 
 /// The figures of a mounted image.
 pub(crate) struct Usage {
@@ -133,5 +137,9 @@ impl Shown for Usage {
         file(c"errors_corrupted", |usage| {
             usage.counter(Event::InvalidRecord)
         }),
+        file(c"pieces_verified", |usage| {
+            usage.counter(Event::VerifiedPiece)
+        }),
+        file(c"pieces_bad", |usage| usage.counter(Event::BadPiece)),
     ];
 }

@@ -93,7 +93,7 @@ static void in_huge_pages(size_t offset)
 	char *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 
 	REQUIRE(address != MAP_FAILED);
-	memcpy(address + offset, image.bytes, image.super->total_size);
+	memcpy(address + offset, image.bytes, image_length(&image));
 	munmap(address, size);
 	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
 	mount_buffer(make_buffer(memfd, offset, image_room(&image)));
@@ -166,7 +166,7 @@ static int memfd_of(bool huge)
 	memfd = huge_memfd(size);
 	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	REQUIRE(address != MAP_FAILED);
-	memcpy(address, image.bytes, image.super->total_size);
+	memcpy(address, image.bytes, image_length(&image));
 	munmap(address, size);
 	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK));
 	return memfd;

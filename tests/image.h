@@ -33,6 +33,9 @@ struct superblock {
 	u32 crc;
 };
 
+/* The SHA-256 of all pieces of 2 MiB follow the image. */
+#define COMPAT_SUMS 1
+
 struct inode {
 	u16 mode, flags;
 	u32 nlink, uid, gid;

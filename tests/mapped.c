@@ -2,6 +2,7 @@
 /* Mapped files of the image sources.daxfs, and what happens to their memory. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <setjmp.h>
 #include <signal.h>
 
@@ -273,6 +274,41 @@ static void page_is_bad(size_t bad)
 	close(fd);
 }
 
+/*
+ * Check what a process sees whose mount verifies pieces before their first use: a piece with a failed
+ * page cannot be verified, and so not be used.
+ */
+static void piece_is_bad(size_t bad)
+{
+	size_t start = bad & ~(HUGE_SIZE - 1), end = start + HUGE_SIZE;
+	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
+	int fd = open_file(LARGE);
+
+	CHECK(load_fails(shared + start) && load_fails(shared + end - 1));
+	CHECK_FAILS(pread(fd, buffer, 1, start), EIO);
+	CHECK_FAILS(pread(fd, buffer, 1, end - 1), EIO);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), start);
+	CHECK(pattern_matches(buffer, start, LARGE, 0));
+	CHECK(pattern_in_pages(shared + end, LARGE - end, LARGE, end));
+	CHECK(!load_fails(shared + start - 1));
+	munmap(shared, LARGE);
+	free(buffer);
+	close(fd);
+}
+
+/* Mount with verify=lazy. */
+static void mount_lazily(const struct image *image, int memory)
+{
+	int context = source_context(failing, memory);
+	char digest[65];
+
+	for (int i = 0; i < 32; i++)
+		sprintf(digest + 2 * i, "%02x", image->super->sha256[i]);
+	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", digest, 0));
+	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
+	REQUIRE(context_mount(context, mnt));
+}
+
 int page_fails(const struct source *source, const struct image *image, const char *dir)
 {
 	size_t bad = 2 * HUGE_SIZE + 188 * 4096;
@@ -309,6 +345,9 @@ int page_fails(const struct source *source, const struct image *image, const cha
 		/* The next mount knows that the page has failed. */
 		REQUIRE(context_mount(source_context(source, memory), mnt));
 		page_is_bad(bad);
+		CHECK_EQ(bounded_umount(mnt), 0);
+		mount_lazily(image, memory);
+		piece_is_bad(bad);
 		CHECK_EQ(bounded_umount(mnt), 0);
 	}
 	if (memory)

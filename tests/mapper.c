@@ -21,39 +21,41 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: mapper [--once] FILE\n"
+		"Usage: mapper [--once | --mapped] FILE\n"
 		"       mapper --frames PID FILE\n\n"
 		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
 		"  --once    do not wait\n"
+		"  --mapped  map it only, and do not wait\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
 		"            memory, and a digest of where they are, in order\n");
 	return stream == stderr ? 2 : 0;
 }
 
-static int look_at(const char *path, bool once)
+static int look_at(const char *path, bool once, bool reads)
 {
 	static unsigned char buffer[PIECE];
 	uint64_t read_sum = 0, mapped_sum = 0;
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	const unsigned char *mapped;
-	ssize_t length;
-	size_t size = 0;
+	ssize_t length = 0;
+	size_t size, done = 0;
 
 	if (file < 0)
 		err(1, "%s", path);
-	while ((length = read(file, buffer, sizeof(buffer))) > 0) {
+	size = lseek(file, 0, SEEK_END);
+	while (reads && (length = pread(file, buffer, sizeof(buffer), done)) > 0) {
 		for (ssize_t at = 0; at < length; at += PAGE)
 			read_sum = read_sum * 31 + buffer[at];
-		size += length;
+		done += length;
 	}
 	mapped = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
 	if (length < 0 || mapped == MAP_FAILED)
 		err(1, "%s", path);
 	for (size_t at = 0; at < size; at += PAGE)
 		mapped_sum = mapped_sum * 31 + mapped[at];
-	if (read_sum != mapped_sum)
+	if (reads && read_sum != mapped_sum)
 		errx(1, "%s: reading and mapping differ", path);
-	printf("%zu %016" PRIx64 "\n", size, read_sum);
+	printf("%zu %016" PRIx64 "\n", size, mapped_sum);
 	fflush(stdout);
 	while (!once)
 		pause();
@@ -103,8 +105,10 @@ int main(int argc, char **argv)
 	if (argc == 4 && !strcmp(argv[1], "--frames"))
 		return frames(argv[2], argv[3]);
 	if (argc == 3 && !strcmp(argv[1], "--once"))
-		return look_at(argv[2], true);
+		return look_at(argv[2], true, true);
+	if (argc == 3 && !strcmp(argv[1], "--mapped"))
+		return look_at(argv[2], true, false);
 	if (argc != 2 || argv[1][0] == '-')
 		return usage(stderr);
-	return look_at(argv[1], false);
+	return look_at(argv[1], false, true);
 }

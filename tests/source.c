@@ -19,9 +19,18 @@ int source_is_missing(const char *reason)
 	return -1;
 }
 
+size_t image_length(const struct image *image)
+{
+	u64 size = image->super->total_size;
+
+	if (image->super->compat & COMPAT_SUMS)
+		size += (size + HUGE_SIZE - 1) / HUGE_SIZE * 32;
+	return (size + 4095) & ~4095UL;
+}
+
 size_t image_room(const struct image *image)
 {
-	return (image->super->total_size + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
+	return (image_length(image) + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 }
 
 bool sources_image(struct image *image)

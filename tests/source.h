@@ -74,7 +74,10 @@ const char *source_device(const struct source *source);
 /* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
 bool sources_image(struct image *image);
 
-/* Return the size of an image, rounded up to pages of 2 MiB. */
+/* Return the size of an image and of the sums after it, rounded up to pages. */
+size_t image_length(const struct image *image);
+
+/* Return the same, rounded up to pages of 2 MiB. */
 size_t image_room(const struct image *image);
 
 #endif

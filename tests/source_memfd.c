@@ -25,7 +25,7 @@ static void write_file(const char *path, const char *text)
 
 bool copy_image(const struct image *image, char *address, size_t size)
 {
-	size_t length = image->super->total_size;
+	size_t length = image_length(image);
 
 	if (address == MAP_FAILED)
 		return false;
@@ -93,7 +93,7 @@ static int any_memfd(const struct image *image, enum memfd_kind kind, int seals)
 	if (kind == THP)
 		return huge_folios(image, seals);
 	if (kind == PLAIN)
-		return memfd_with(image, image->super->total_size, 0, seals);
+		return memfd_with(image, image_length(image), 0, seals);
 	if (number_in("/proc/meminfo", "Hugepagesize:") != HUGE_SIZE / 1024)
 		return source_is_missing("needs huge pages of 2 MiB");
 	if (number_in("/proc/meminfo", "HugePages_Free:") < (long long)(room / HUGE_SIZE)) {

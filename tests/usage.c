@@ -22,7 +22,8 @@
 
 static const char *const counters[] = {
 	"reads", "read_bytes", "faults_pte", "faults_around", "faults_pmd", "faults_pud",
-	"faults_failed", "faults_poisoned", "errors_io", "errors_corrupted",
+	"faults_failed", "faults_poisoned", "errors_io", "errors_corrupted", "pieces_verified",
+	"pieces_bad",
 };
 
 static const char *device, *mnt;

@@ -23,6 +23,10 @@ pub enum Problem {
     MetadataChecksum,
     /// The image's SHA-256 is not the expected one.
     Digest,
+    /// The table of the SHA-256 of all pieces does not match the image's SHA-256.
+    Sums,
+    /// A piece does not match its SHA-256.
+    Piece,
     /// A block size that is not a power of two within the limits.
     BlockSize,
     /// The image is longer than the memory that holds it.
@@ -78,6 +82,8 @@ impl Problem {
             Problem::SuperblockChecksum => "superblock checksum mismatch",
             Problem::MetadataChecksum => "metadata checksum mismatch",
             Problem::Digest => "SHA-256 is not the expected one",
+            Problem::Sums => "table of SHA-256 sums does not match the SHA-256 of the image",
+            Problem::Piece => "piece of 2 MiB does not match its SHA-256",
             Problem::BlockSize => "invalid block size",
             Problem::Truncated => "image larger than the region that holds it",
             Problem::Table => "table out of place",

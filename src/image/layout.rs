@@ -21,8 +21,12 @@ pub const STATFS_MAGIC: u32 = u32::from_le_bytes(*b"daxf");
 /// Format version.
 pub const VERSION: u32 = 1;
 
+/// Compatible feature: the SHA-256 of all pieces, [`SUM_SIZE`] bytes each, follow the image at
+/// [`Superblock::total_size`]. The image's SHA-256 is that of this table.
+pub const COMPAT_SUMS: u64 = 1 << 0;
+
 /// Compatible features known to this reader; unknown ones are ignored.
-pub const COMPAT_KNOWN: u64 = 0;
+pub const COMPAT_KNOWN: u64 = COMPAT_SUMS;
 
 /// Incompatible feature: there are files with [`INODE_PACKED`].
 pub const INCOMPAT_PACKED: u64 = 1 << 0;
@@ -55,6 +59,9 @@ pub const HUGE_SIZE: u64 = 2 << 20;
 /// Length in bytes of the pieces that the SHA-256 of an image is made of. The last one may be
 /// shorter.
 pub const DIGEST_PIECE: u64 = 2 << 20;
+
+/// Length in bytes of the SHA-256 of a piece.
+pub const SUM_SIZE: u64 = 32;
 
 /// Return the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {

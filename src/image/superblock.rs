@@ -201,6 +201,29 @@ impl Superblock {
         layout::pieces(self.total_size)
     }
 
+    /// Return the table of the SHA-256 of all pieces, which follows the image; `None` if there is
+    /// none. It may be outside the memory.
+    pub fn sums(&self) -> Option<Table> {
+        let table = Table {
+            offset: self.total_size,
+            length: self.pieces() * layout::SUM_SIZE,
+        };
+        (self.compat & layout::COMPAT_SUMS != 0).then_some(table)
+    }
+
+    /// Return the number of bytes of the image with the table of sums, a multiple of the block
+    /// size.
+    pub fn stored_size(&self) -> u64 {
+        let block = u64::from(self.block_size);
+        match self.sums() {
+            Some(table) => {
+                let end = table.offset.saturating_add(table.length);
+                end.saturating_add(block - 1) & !(block - 1)
+            }
+            None => self.total_size,
+        }
+    }
+
     /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
         self.inodes.length / size_of::<layout::Inode>() as u64

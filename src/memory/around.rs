@@ -10,7 +10,7 @@ use super::access::Access;
 use super::extents::MappedExtent;
 use super::iomap::dax_iomap_fault;
 use super::space::Info;
-use super::{poison, MapMethod};
+use super::{poison, Gate, MapMethod};
 use crate::bindings;
 use crate::vfs::{Fault, Mapping};
 use core::ops::Range;
@@ -90,8 +90,9 @@ unsafe fn insert_in_table(
     unsafe { bindings::vmf_insert_mixed(place.vma, place.address, frame) }
 }
 
-/// Map the faulting page and, for a read, the pages around it. Pages that cannot be mapped are left
-/// to faults of their own. Return the result for the faulting page.
+/// Map the faulting page and, for a read, the pages around it. Pages that cannot be mapped, or that
+/// `gate` does not let through, are left to faults of their own. Return the result for the faulting
+/// page.
 ///
 /// # Safety
 ///
@@ -101,6 +102,7 @@ pub(super) unsafe fn map_pages(
     fault: &Fault<'_, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
+    gate: &impl Gate,
 ) -> bindings::vm_fault_t {
     let here = fault.page();
     let pages = around(fault, info);
@@ -133,7 +135,12 @@ pub(super) unsafe fn map_pages(
     }
     // SAFETY: The fault is valid. The copy is used for other pages only.
     let mut near = unsafe { fault.as_raw().read() };
+    let length = (pages.end - pages.start) * PAGE_SIZE;
+    let open = gate.is_open(info.offset + pages.start * PAGE_SIZE, length);
     for page in pages.clone().filter(|&page| page != here) {
+        if !open && !gate.is_open(info.offset + page * PAGE_SIZE, PAGE_SIZE) {
+            continue;
+        }
         if access.readable(info.offset + page * PAGE_SIZE, PAGE_SIZE) < PAGE_SIZE {
             continue;
         }

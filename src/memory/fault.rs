@@ -9,7 +9,7 @@ use super::iomap::dax_iomap_fault;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::insert_pmd;
 use super::space::Info;
-use super::MapMethod;
+use super::{Gate, MapMethod};
 use crate::bindings;
 use crate::image;
 use crate::vfs::{Fault, FaultResult};
@@ -19,28 +19,47 @@ use core::sync::atomic::Ordering;
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
 impl MappedExtent {
-    /// Handle a page fault.
+    /// Handle a page fault. Map only pages that `gate` lets through.
     ///
     /// # Errors
     ///
-    /// The fault gets SIGBUS if the page has to be copied and the memory cannot be read.
+    /// The fault gets SIGBUS if the gate refuses the page, or if the page has to be copied and the
+    /// memory cannot be read.
     #[inline]
-    pub(crate) fn fault<'a>(fault: &Fault<'a, Self>) -> image::Result<FaultResult<'a>> {
+    pub(crate) fn fault<'a>(
+        fault: &Fault<'a, Self>,
+        gate: &impl Gate,
+    ) -> image::Result<FaultResult<'a>> {
         let Some(extent) = fault.mapping() else {
-            return Ok(FaultResult::SIGBUS);
-        };
-        // A revocation unmaps what is inserted while there is a reader.
-        let Ok(access) = extent.access() else {
             return Ok(FaultResult::SIGBUS);
         };
         let info = extent.info();
         let (page, order) = (fault.page(), fault.order());
-        if page >= info.length / PAGE_SIZE {
-            return tail_fault(fault, info, &access);
+        if page > info.length / PAGE_SIZE {
+            return Ok(FaultResult::SIGBUS);
         }
         // The part of the file that an entry of this order would map.
         let first = (page >> order << order) * PAGE_SIZE;
-        let length = (PAGE_SIZE << order).min(info.length - first);
+        let length = (PAGE_SIZE << order).min(info.length + info.tail - first);
+        if !gate.is_open(info.offset + first, length) {
+            // No entry is larger.
+            if order > bindings::PMD_ORDER {
+                return Ok(FaultResult::FALLBACK);
+            }
+            match gate.open(info.offset + first, length) {
+                // A part of it may be good.
+                Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
+                result => result?,
+            }
+        }
+        // A revocation unmaps what is inserted while there is a reader.
+        let Ok(access) = extent.access() else {
+            return Ok(FaultResult::SIGBUS);
+        };
+        if page >= info.length / PAGE_SIZE {
+            return tail_fault(fault, info, &access, gate);
+        }
+        let length = length.min(info.length - first);
         if access.readable(info.offset + first, length) < length {
             return Ok(match order {
                 0 => FaultResult::HWPOISON,
@@ -49,11 +68,11 @@ impl MappedExtent {
         }
         let result = match info.method {
             // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
-            _ if order == 0 => unsafe { map_pages(fault, info, &access) },
+            _ if order == 0 => unsafe { map_pages(fault, info, &access, gate) },
             // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
             MapMethod::Dax(_) => unsafe { dax_iomap_fault(fault.as_raw(), order) },
             // SAFETY: `fault` is a fault on pages of the extent, whose memory `access` keeps.
-            _ => return Ok(unsafe { insert_pmd(fault, info, &access) }),
+            _ => return Ok(unsafe { insert_pmd(fault, info, &access, gate) }),
         };
         // SAFETY: This is the result of handling the fault.
         Ok(unsafe { fault.result(result) })
@@ -65,8 +84,9 @@ fn tail_fault<'a>(
     fault: &Fault<'a, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
+    gate: &impl Gate,
 ) -> image::Result<FaultResult<'a>> {
-    if info.tail == 0 || fault.page() > info.length / PAGE_SIZE {
+    if info.tail == 0 {
         return Ok(FaultResult::SIGBUS);
     }
     if fault.order() > 0 {
@@ -77,7 +97,7 @@ fn tail_fault<'a>(
     };
     if !fault.is_write() {
         // SAFETY: `fault` is a fault on the copy, and `access` keeps the memory of the extent.
-        let result = unsafe { map_pages(fault, info, access) };
+        let result = unsafe { map_pages(fault, info, access, gate) };
         // SAFETY: This is the result of handling the fault.
         return Ok(unsafe { fault.result(result) });
     }
@@ -126,6 +146,11 @@ fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<b
 ///
 /// None.
 #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
-unsafe fn insert_pmd<'a>(_: &Fault<'a, MappedExtent>, _: &Info, _: &Access<'_>) -> FaultResult<'a> {
+unsafe fn insert_pmd<'a>(
+    _: &Fault<'a, MappedExtent>,
+    _: &Info,
+    _: &Access<'_>,
+    _: &impl Gate,
+) -> FaultResult<'a> {
     FaultResult::FALLBACK
 }

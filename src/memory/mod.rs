@@ -50,6 +50,7 @@ pub(crate) use extents::MappedExtent;
 pub(crate) use registry::Tenure;
 
 use crate::bindings;
+use crate::image;
 use crate::vfs::CacheMode;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +128,20 @@ pub(crate) unsafe trait Owner: Send + Sync {
     /// Release the memory before the drop. Called once, after the lease has been revoked and the
     /// last user is gone.
     fn release(&mut self) {}
+}
+
+/// Says which bytes of a region processes may map.
+pub(crate) trait Gate {
+    /// Make `length` bytes at `offset` usable. This may take long, so call it without access to the
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they must not be used.
+    fn open(&self, offset: u64, length: u64) -> image::Result<()>;
+
+    /// Return true if `length` bytes at `offset` may be used now.
+    fn is_open(&self, offset: u64, length: u64) -> bool;
 }
 
 /// How the mount options show a region.

@@ -6,7 +6,7 @@ use super::access::Access;
 use super::around::area;
 use super::extents::MappedExtent;
 use super::space::Info;
-use super::{poison, MapMethod};
+use super::{poison, Gate, MapMethod};
 use crate::bindings;
 use crate::vfs::{Fault, FaultResult};
 
@@ -22,6 +22,7 @@ pub(super) unsafe fn insert_pmd<'a>(
     fault: &Fault<'a, MappedExtent>,
     info: &Info,
     access: &Access<'_>,
+    gate: &impl Gate,
 ) -> FaultResult<'a> {
     const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
 
@@ -41,7 +42,11 @@ pub(super) unsafe fn insert_pmd<'a>(
     };
     let first = first * PAGE_SIZE;
     let offset = info.offset + first;
-    if first + PMD_SIZE > info.length || access.readable(offset, PMD_SIZE) < PMD_SIZE {
+    // The gate was opened for these bytes, or others if the mapping is not aligned.
+    if first + PMD_SIZE > info.length
+        || access.readable(offset, PMD_SIZE) < PMD_SIZE
+        || !gate.is_open(offset, PMD_SIZE)
+    {
         return FaultResult::FALLBACK;
     }
     let base = info.window.base.as_ptr().wrapping_add(offset as usize);

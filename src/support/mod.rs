@@ -21,6 +21,12 @@ pub(crate) use sha256::Sha256;
 
 use crate::bindings;
 
+/// Return true if a signal is going to kill the current process.
+pub(crate) fn fatal_signal_pending() -> bool {
+    // SAFETY: This may be called in any context that has a current process.
+    unsafe { bindings::fatal_signal_pending() }
+}
+
 /// Return true if a message about an image in use may be logged: ten in five seconds.
 pub(crate) fn ratelimit() -> bool {
     // SAFETY: This may be called in any context.

@@ -19,12 +19,18 @@ use kernel::{
 pub(crate) trait FileOperations: FileSystem {
     /// Copy bytes at `position`, which is before the end of the file, to `to`, which is not empty.
     /// Return the number of bytes copied: fewer than there is room for only at the end of the file,
-    /// or if the destination faults or a later byte cannot be read.
+    /// or if the destination faults, a later byte cannot be read, or it would have to be waited for
+    /// and `wait` is not set.
     ///
     /// # Errors
     ///
-    /// `EIO` if the first byte cannot be read.
-    fn read_iter(file: &INode<Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize>;
+    /// `EIO` if the first byte cannot be read; `EAGAIN` if it would have to be waited for.
+    fn read_iter(
+        file: &INode<Self>,
+        position: u64,
+        to: &mut IovIterDest<'_>,
+        wait: bool,
+    ) -> Result<usize>;
 
     /// Add the pages of `length` bytes at `position`, all of which are in the file, to `pages`, as
     /// far as there is room. Return false if the content must be copied instead. Not called for
@@ -272,7 +278,7 @@ impl<T: Operations> VTable<T> {
         _inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
-        // Reads do not block, so io_uring need not use a worker.
+        // Reads never wait long, so io_uring need not use a worker.
         // SAFETY: Nothing else accesses a file that is being opened.
         unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
         0
@@ -319,7 +325,8 @@ impl<T: Operations> VTable<T> {
         if position >= file.size() || to.is_empty() {
             return 0;
         }
-        match T::read_iter(file, position, to) {
+        let wait = iocb.ki_flags & bindings::IOCB_NOWAIT == 0;
+        match T::read_iter(file, position, to, wait) {
             Ok(0) => EFAULT.to_errno() as isize,
             Ok(copied) => {
                 iocb.ki_pos += copied as i64;

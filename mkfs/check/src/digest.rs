@@ -62,9 +62,21 @@ pub fn digest<S: Storage + Sync>(
     image: &Image<'_, S>,
     progress: &dyn Progress,
 ) -> image::Result<[u8; 32]> {
+    Ok(combine(sums(image, progress)?))
+}
+
+/// Return the SHA-256 of all pieces of `image`.
+///
+/// # Errors
+///
+/// [`image::Problem::Unreadable`].
+pub fn sums<S: Storage + Sync>(
+    image: &Image<'_, S>,
+    progress: &dyn Progress,
+) -> image::Result<Vec<[u8; 32]>> {
     let size = image.superblock().total_size;
     let buffer = || vec![0; BUFFER];
-    let pieces = in_order(0..image.superblock().pieces(), buffer, |buffer, index| {
+    in_order(0..image.superblock().pieces(), buffer, |buffer, index| {
         let piece = layout::piece(index, size);
         let length = piece.end - piece.start;
         let digest = if index > 0 && is_hole(image.memory(), &piece)? {
@@ -79,8 +91,30 @@ pub fn digest<S: Storage + Sync>(
         };
         progress.advance(length);
         Ok(digest)
-    })?;
-    Ok(combine(pieces))
+    })
+}
+
+/// Return the first piece of `image` whose stored sum is not the one in `sums`, and its stored sum.
+///
+/// # Errors
+///
+/// [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
+pub fn wrong_sum<S: Storage>(
+    image: &Image<'_, S>,
+    sums: &[[u8; 32]],
+) -> image::Result<Option<(u64, [u8; 32])>> {
+    let Some(table) = image.superblock().sums() else {
+        return Ok(None);
+    };
+    for (index, sum) in (0..).zip(sums) {
+        let mut stored = [0; 32];
+        let offset = table.offset.saturating_add(index * layout::SUM_SIZE);
+        image.memory().read(offset, &mut stored)?;
+        if stored != *sum {
+            return Ok(Some((index, stored)));
+        }
+    }
+    Ok(None)
 }
 
 /// Return true if `piece` has the full size and is in a hole.

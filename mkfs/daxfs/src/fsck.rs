@@ -5,12 +5,12 @@
 use crate::error::{Error, Result};
 use crate::source::{name_of, Source};
 use crate::text::{shown, Bytes};
-use daxfs_check::digest::{digest, hex};
+use daxfs_check::digest::{combine, digest, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
-use daxfs_reader::{Image, Problem, Superblock};
+use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
@@ -205,14 +205,28 @@ pub fn examine<S: Storage + Sync>(
         });
         if let Some(superblock) = &superblock {
             progress.step("checking", superblock.total_size);
-            match digest(&Image::new(source, superblock), progress) {
-                Ok(digest) if digest == superblock.sha256 => (),
-                Ok(digest) => {
+            let image = Image::new(source, superblock);
+            let result = sums(&image, progress).and_then(|sums| {
+                let digest = combine(sums.iter().copied());
+                if digest != superblock.sha256 {
                     let (found, stored) = (hex(&digest), hex(&superblock.sha256));
                     let text = format!("SHA-256 is {found}, the superblock says {stored}");
                     submit(&whole(text, false));
                 }
-                Err(error) => submit(&whole(error.to_string(), true)),
+                let end = superblock.stored_size();
+                if end > source.size() {
+                    let error = ImageError::new(Problem::Truncated, superblock.total_size, end);
+                    submit(&whole(error.to_string(), false));
+                } else if let Some((index, stored)) = wrong_sum(&image, &sums)? {
+                    let (found, stored) = (hex(&sums[index as usize]), hex(&stored));
+                    let text =
+                        format!("SHA-256 of piece {index} is {found}, the table says {stored}");
+                    submit(&whole(text, false));
+                }
+                Ok(())
+            });
+            if let Err(error) = result {
+                submit(&whole(error.to_string(), true));
             }
         }
     });

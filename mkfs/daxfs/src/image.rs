@@ -24,7 +24,7 @@ pub struct ImageFile {
     /// Its name.
     pub path: PathBuf,
     file: File,
-    /// Bytes of the image, a multiple of the page size.
+    /// Bytes of the image with the sums of its pieces, a multiple of the page size.
     pub size: u64,
 }
 
@@ -44,7 +44,7 @@ impl ImageFile {
             Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
-            size: superblock.total_size,
+            size: superblock.stored_size(),
             file,
         })
     }

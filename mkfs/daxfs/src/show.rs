@@ -85,7 +85,12 @@ fn info_text(header: &Header<'_>, superblock: &Superblock, out: &mut impl Write)
         "Metadata:       CRC-32C {:08x}",
         superblock.metadata_crc
     )?;
-    writeln!(out, "SHA-256:        {}", header.sha256)
+    writeln!(out, "SHA-256:        {}", header.sha256)?;
+    if let Some(sums) = superblock.sums() {
+        let (length, offset) = (sums.length, sums.offset);
+        writeln!(out, "Piece sums:     {length} bytes from {offset:#x}")?;
+    }
+    Ok(())
 }
 
 /// Return the properties that udev's own probes set, so that `/dev/disk/by-label` and `by-uuid`

@@ -5,8 +5,49 @@
 use crate::support;
 use crate::support::{fail, fixture, run, run_as, succeed};
 use daxfs_testing::builder::{seal, specimen, superblock};
-use daxfs_testing::scratch;
+use daxfs_testing::{image_with, options, scratch};
 use std::fs;
+
+/// The table of sums after an image.
+#[test]
+fn sums() {
+    let directory = scratch();
+    let (source, image) = (
+        directory.path().join("source"),
+        directory.path().join("image"),
+    );
+    fs::create_dir(&source).unwrap();
+    support::tree(&source);
+    let mut options = options();
+    options.sums = true;
+    image_with(&source, &image, &options).unwrap();
+    let name = image.display().to_string();
+    assert!(succeed(&["fsck", &name]).text().contains(": clean, "));
+    let mut bytes = fs::read(&image).unwrap();
+    let size = superblock(&bytes).total_size.get();
+    let info = succeed(&["info", &name]);
+    let line = format!("Piece sums:     32 bytes from {size:#x}\n");
+    assert!(info.text().contains(&line), "{info:?}");
+
+    bytes[size as usize + 5] ^= 1;
+    fs::write(&image, &bytes).unwrap();
+    let damaged = run(&["fsck", &name]);
+    assert_eq!((damaged.status, damaged.text()), (4, ""));
+    let start = format!("{name}: SHA-256 of piece 0 is ");
+    assert!(damaged.stderr.starts_with(&start), "{damaged:?}");
+    assert!(damaged.stderr.contains(", the table says "), "{damaged:?}");
+    // The table is not part of the image.
+    succeed(&["digest", &name]);
+
+    fs::write(&image, &bytes[..size as usize]).unwrap();
+    let cut = run(&["fsck", &name]);
+    assert_eq!(cut.status, 4, "{cut:?}");
+    assert!(
+        cut.stderr
+            .contains("image larger than the region that holds it"),
+        "{cut:?}"
+    );
+}
 
 #[test]
 fn fsck() {

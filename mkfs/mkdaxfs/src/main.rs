@@ -83,6 +83,7 @@ impl Wishes {
             pack: args.pack,
             huge_threshold: args.huge_threshold,
             padding: args.padding.next_multiple_of(args.block_size.into()),
+            sums: args.sums,
             max_size: args.max_size,
         };
         if args.layers && args.inputs.len() > 1 {

@@ -203,6 +203,12 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
 
+    /// Store the SHA-256 of each 2 MiB, for the mount option verify=lazy
+    ///
+    /// They need 16 bytes for each MiB, and are part of the padding if they fit.
+    #[arg(long)]
+    pub sums: bool,
+
     /// Fail if the image would be larger
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,

@@ -7,6 +7,7 @@ use daxfs_testing::builder::superblock;
 use daxfs_testing::listing::{Listing, What};
 use daxfs_testing::{listing_of, scratch};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -308,6 +309,42 @@ fn sizes() {
         "{output:?}"
     );
     make(["-q", "--max-size", "1G"], &tree, &image);
+}
+
+/// The sums of the pieces follow the image, in its padding if they fit. They are independent of the
+/// code that writes them: this computes them as format.rst says.
+#[test]
+fn sums() {
+    let (directory, tree) = tree();
+    let image = directory.path().join("image");
+    fs::write(tree.join("large"), vec![1; (4 << 20) + 1]).unwrap();
+    make(["--padding=4K"], &tree, &image);
+    assert_eq!(superblock(&fs::read(&image).unwrap()).compat.get(), 0);
+    for (padding, slack) in [("2M", 2 << 20), ("4K", 8192)] {
+        make(["--sums", "--padding", padding], &tree, &image);
+        let bytes = fs::read(&image).unwrap();
+        let record = superblock(&bytes);
+        assert_eq!(record.compat.get(), 1);
+        let size = record.total_size.get() as usize;
+        let mut content = bytes[..size].to_vec();
+        content[220..256].fill(0);
+        let pieces: Vec<[u8; 32]> = content
+            .chunks(2 << 20)
+            .map(|piece| Sha256::digest(piece).into())
+            .collect();
+        assert_eq!(pieces.len(), 4);
+        let table = pieces.concat();
+        assert_eq!(bytes[size..][..table.len()], table);
+        assert_eq!(record.sha256, *Sha256::digest(&table));
+        assert!(bytes[size + table.len()..].iter().all(|&byte| byte == 0));
+        assert!(bytes.len() - size <= slack);
+    }
+    // An option that does not change the image's size in the usual case.
+    let sizes = [&[][..], &["--sums"]].map(|options| {
+        make(options, &tree, &image);
+        image.metadata().unwrap().len()
+    });
+    assert_eq!(sizes[0], sizes[1]);
 }
 
 #[test]

@@ -195,14 +195,26 @@ impl Plan {
             let place = &mut self.places[self.numbers[node as usize] as usize - 1];
             (place.data, place.flags) = (first.data, first.flags);
         }
-        self.total_size = match end.checked_next_multiple_of(options.padding) {
+        // The sums use the padding.
+        let sums = match options.sums {
+            true => layout::pieces(end) * layout::SUM_SIZE,
+            false => 0,
+        };
+        let padded = end
+            .checked_add(sums)
+            .and_then(|end| end.checked_next_multiple_of(options.padding));
+        self.output_size = match padded {
             Some(size) if size <= i64::MAX as u64 => size,
             _ => return Err(too_big(tree, "file data")),
         };
-        if let Some(most) = options.max_size.filter(|&most| most < self.total_size) {
+        self.total_size = match options.sums {
+            true => end,
+            false => self.output_size,
+        };
+        if let Some(most) = options.max_size.filter(|&most| most < self.output_size) {
             let why = format!(
                 "the image would have {} bytes, the limit is {most}; leave something out or raise the limit",
-                self.total_size
+                self.output_size
             );
             return Err(Error::refused(&tree.title(), why));
         }

@@ -38,12 +38,17 @@ pub struct Pieces {
 impl Pieces {
     /// Return the SHA-256 of the image with this superblock.
     pub fn digest(&self, superblock: &layout::Superblock) -> [u8; 32] {
+        combine(self.sums(superblock))
+    }
+
+    /// Return the SHA-256 of the pieces of the image with this superblock.
+    pub fn sums(&self, superblock: &layout::Superblock) -> impl Iterator<Item = [u8; 32]> + '_ {
         let first = Sha256::new()
             .chain_update(superblock.without_sums().as_bytes())
             .chain_update(self.after_superblock())
             .finalize();
         let others = self.others.iter().map(|sum| sum.digest);
-        combine(std::iter::once(first.into()).chain(others))
+        std::iter::once(first.into()).chain(others)
     }
 
     /// Return the fingerprints of the pieces of the image with this superblock.

@@ -15,7 +15,7 @@ use daxfs_check::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_reader::memory::parts;
-use daxfs_reader::{self as image, layout, Image, Superblock};
+use daxfs_reader::{self as image, layout, Image, Memory, Superblock};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -26,7 +26,7 @@ use zerocopy::IntoBytes;
 
 /// Facts about a finished image.
 pub struct Summary {
-    /// Bytes of the image.
+    /// Bytes of the output.
     pub total_size: u64,
     /// Number of inodes.
     pub inodes: u64,
@@ -50,7 +50,7 @@ pub fn make(
     let (image, path) = (output.file(), output.path());
     let duplicates = duplicates(tree, options, progress)?;
     let plan = Plan::new(tree, &duplicates, options)?;
-    output.reserve(plan.total_size)?;
+    output.reserve(plan.output_size)?;
 
     let content = plan.extents.iter().map(|extent| extent.size).sum();
     progress.step("writing", content);
@@ -61,6 +61,13 @@ pub fn make(
     image
         .write_all_at(record.as_bytes(), 0)
         .map_err(|error| Error::output(path, "write the image", error))?;
+    let sums: Vec<u8> = match options.sums {
+        true => pieces.sums(&record).flatten().collect(),
+        false => Vec::new(),
+    };
+    image
+        .write_all_at(&sums, plan.total_size)
+        .map_err(|error| Error::output(path, "write the image", error))?;
 
     progress.step("verifying", plan.total_size);
     let written = Written {
@@ -68,10 +75,11 @@ pub fn make(
         plan: &plan,
         duplicates: &duplicates,
         fingerprints: pieces.fingerprints(&record),
+        sums,
     };
     written.verify(output, progress)?;
     Ok(Summary {
-        total_size: plan.total_size,
+        total_size: plan.output_size,
         inodes: plan.order.len() as u64,
         uuid: Uuid::from_bytes(record.uuid),
         digest: record.sha256,
@@ -85,7 +93,7 @@ pub fn make(
 /// As [`make`], except errors that only reading all content finds.
 pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
     let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
-    Ok((plan.total_size, plan.order.len() as u64))
+    Ok((plan.output_size, plan.order.len() as u64))
 }
 
 fn duplicates(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<Duplicates> {
@@ -102,6 +110,8 @@ struct Written<'a> {
     duplicates: &'a Duplicates,
     /// Fingerprints of its pieces.
     fingerprints: Vec<Fingerprint>,
+    /// The table of sums after it.
+    sums: Vec<u8>,
 }
 
 impl Written<'_> {
@@ -154,6 +164,14 @@ impl Written<'_> {
             progress.advance(length);
             Ok(())
         })?;
+        let mut found = vec![0; self.sums.len()];
+        memory
+            .read(self.plan.total_size, &mut found)
+            .map_err(|error| Error::image(path, error))?;
+        if found != self.sums {
+            let what = "the sums read back differently; the disk or the memory may be faulty";
+            return Err(Error::image(path, what));
+        }
         Ok(())
     }
 }

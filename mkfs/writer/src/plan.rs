@@ -51,6 +51,8 @@ pub struct DataExtent {
 pub struct Plan {
     /// Alignment of file data.
     pub block_size: u32,
+    /// Features that a reader may ignore.
+    pub compat: u64,
     /// Features that a reader must know.
     pub incompat: u64,
     /// The node of each inode: number 1 comes first.
@@ -75,6 +77,8 @@ pub struct Plan {
     pub data: Table,
     /// Bytes of the image.
     pub total_size: u64,
+    /// Bytes of the output: the image, the sums of its pieces, and padding.
+    pub output_size: u64,
 }
 
 impl Plan {
@@ -86,6 +90,10 @@ impl Plan {
     pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,
+            compat: match options.sums {
+                true => layout::COMPAT_SUMS,
+                false => 0,
+            },
             incompat: 0,
             order: vec![ROOT],
             numbers: vec![0; tree.nodes.len()],
@@ -103,6 +111,7 @@ impl Plan {
             xattrs: Table::default(),
             data: Table::default(),
             total_size: 0,
+            output_size: 0,
         };
         plan.numbers[ROOT as usize] = 1;
         let (dirents, names) = plan.number(tree);

@@ -40,6 +40,8 @@ pub struct Options {
     pub huge_threshold: u64,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
     pub padding: u64,
+    /// Store the SHA-256 of each piece after the image.
+    pub sums: bool,
     /// Largest size of the image, if there is a limit.
     pub max_size: Option<u64>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             pack: false,
             huge_threshold: layout::HUGE_SIZE,
             padding: layout::HUGE_SIZE,
+            sums: false,
             max_size: None,
         }
     }
@@ -250,7 +253,7 @@ pub fn superblock(
         magic: layout::MAGIC,
         version: layout::VERSION.into(),
         block_size: plan.block_size.into(),
-        compat: 0.into(),
+        compat: plan.compat.into(),
         incompat: plan.incompat.into(),
         total_size: plan.total_size.into(),
         build_sec: time.0.into(),

@@ -42,7 +42,7 @@ const fn counter(
 }
 
 /// All counters.
-pub const COUNTERS: [Counter; 10] = [
+pub const COUNTERS: [Counter; 12] = [
     counter("reads", "daxfs_reads_total", None),
     counter("read_bytes", "daxfs_read_bytes_total", None),
     counter("faults_pte", "daxfs_faults_total", Some(("size", "pte"))),
@@ -69,6 +69,12 @@ pub const COUNTERS: [Counter; 10] = [
         "daxfs_errors_total",
         Some(("errno", "EUCLEAN")),
     ),
+    counter(
+        "pieces_verified",
+        "daxfs_pieces_total",
+        Some(("result", "verified")),
+    ),
+    counter("pieces_bad", "daxfs_pieces_total", Some(("result", "bad"))),
 ];
 
 /// A mounted image.

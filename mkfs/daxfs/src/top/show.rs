@@ -189,6 +189,7 @@ fn help(metric: &str) -> &'static str {
         "daxfs_read_bytes_total" => "Bytes that reads returned.",
         "daxfs_faults_total" => "Page faults by the size of what they mapped.",
         "daxfs_faults_failed_total" => "Page faults that ended in SIGBUS.",
+        "daxfs_pieces_total" => "Pieces of 2 MiB that verify=lazy has checked, by the result.",
         _ => "Data or records that could not be read (EIO), and invalid records (EUCLEAN).",
     }
 }

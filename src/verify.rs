@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Comparing an image with a trusted SHA-256: all of it, or each piece before its first use.
+
+#![deny(unsafe_code)]
+
+use crate::image::{self, layout, Image, Memory, Problem, Table};
+use crate::memory::Region;
+use crate::support::Sha256;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
+
+/// Number of pieces that can be verified at the same time.
+const LANES: usize = 8;
+
+/// Bits of a word of a [`Bits`].
+const WORD: u64 = usize::BITS as u64;
+
+/// Reasons why a digest cannot be verified.
+pub(crate) enum Failure {
+    /// The digest is another one, or the image cannot be read.
+    Image(image::Error),
+    /// The image has no table of sums.
+    NoSums,
+    /// There is not enough memory.
+    NoMemory,
+    /// A signal is pending.
+    Interrupted,
+}
+
+impl From<image::Error> for Failure {
+    fn from(error: image::Error) -> Self {
+        Failure::Image(error)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Failure {
+    fn from(_: kernel::alloc::AllocError) -> Self {
+        Failure::NoMemory
+    }
+}
+
+/// Return an error if a signal is pending.
+fn check_signal() -> Result<(), Failure> {
+    match kernel::current!().signal_pending() {
+        true => Err(Failure::Interrupted),
+        false => Ok(()),
+    }
+}
+
+/// Return the SHA-256 of piece `index` of `image`. Call `check` between its parts, which have the
+/// size of `buffer`.
+fn sum<E: From<image::Error>>(
+    image: &Image<'_, Region>,
+    index: u64,
+    buffer: &mut [u8],
+    check: impl Fn() -> Result<(), E>,
+) -> Result<[u8; 32], E> {
+    let mut hash = Sha256::new();
+    image.piece(index, buffer, |bytes| {
+        hash.update(bytes);
+        check()
+    })?;
+    Ok(hash.finish())
+}
+
+/// Return the error for an image that has the SHA-256 `found`, which is not the expected one.
+fn wrong_digest(found: &[u8; 32]) -> image::Error {
+    let [a, b, c, d, e, f, g, h, ..] = *found;
+    let start = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    image::Error::new(Problem::Digest, 0, start)
+}
+
+/// Compare the SHA-256 of the whole image with the `expected` one.
+///
+/// # Errors
+///
+/// See [`Failure`].
+pub(crate) fn whole(
+    image: &Image<'_, Region>,
+    buffer: &mut [u8],
+    expected: &[u8; 32],
+) -> Result<(), Failure> {
+    let mut whole = Sha256::new();
+    for index in 0..image.superblock().pieces() {
+        whole.update(&sum(image, index, buffer, check_signal)?);
+    }
+    let digest = whole.finish();
+    match digest == *expected {
+        true => Ok(()),
+        false => Err(wrong_digest(&digest).into()),
+    }
+}
+
+/// One bit for each piece.
+struct Bits(KVVec<AtomicUsize>);
+
+impl Bits {
+    /// Make `count` bits that are not set.
+    fn new(count: u64) -> Result<Self, Failure> {
+        let words = count.div_ceil(WORD) as usize;
+        let mut bits = KVVec::with_capacity(words, GFP_KERNEL)?;
+        for _ in 0..words {
+            bits.push(AtomicUsize::new(0), GFP_KERNEL)?;
+        }
+        Ok(Bits(bits))
+    }
+
+    /// Return true if bit `index` exists and is set. What happened before it was set is visible
+    /// then.
+    #[inline]
+    fn is_set(&self, index: u64) -> bool {
+        let word = self.0.get((index / WORD) as usize);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (index % WORD) & 1 != 0)
+    }
+
+    /// Set bit `index`.
+    fn set(&self, index: u64) {
+        if let Some(word) = self.0.get((index / WORD) as usize) {
+            word.fetch_or(1 << (index % WORD), Ordering::Release);
+        }
+    }
+}
+
+/// What happened when a piece was needed.
+pub(crate) enum Event {
+    /// It was verified, just now.
+    Verified,
+    /// It does not match its SHA-256, as was found just now.
+    Bad,
+}
+
+/// The pieces of an image, which are verified before their first use.
+pub(crate) struct Pieces {
+    /// SHA-256 of the image.
+    digest: [u8; 32],
+    /// SHA-256 of all pieces. Their own SHA-256 is `digest`, and nobody can change this copy.
+    sums: KVVec<[u8; 32]>,
+    verified: Bits,
+    /// Pieces that do not match. They stay bad, whatever the memory holds later.
+    bad: Bits,
+    /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
+    /// [`LANES`]. Only the memory of the image is read under it.
+    lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
+}
+
+impl Pieces {
+    /// Load the table of sums of `image`, compare it with the `expected` digest, and verify the
+    /// pieces that hold metadata.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Failure> {
+        let superblock = image.superblock();
+        let table = superblock.sums().ok_or(Failure::NoSums)?;
+        let mut lanes = KVec::with_capacity(LANES, GFP_KERNEL)?;
+        for _ in 0..LANES {
+            let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+            let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
+            lanes.push(lane.map_err(|_| Failure::NoMemory)?, GFP_KERNEL)?;
+        }
+        let sums = load(image, &table)?;
+        let mut hash = Sha256::new();
+        for sum in &sums {
+            hash.update(sum);
+        }
+        let digest = hash.finish();
+        if digest != *expected {
+            // Tell a damaged table from another image.
+            return Err(match superblock.sha256 == *expected {
+                true => image::Error::new(Problem::Sums, table.offset, table.length),
+                false => wrong_digest(&digest),
+            }
+            .into());
+        }
+        let pieces = Pieces {
+            digest,
+            sums,
+            verified: Bits::new(superblock.pieces())?,
+            bad: Bits::new(superblock.pieces())?,
+            lanes,
+        };
+        pieces.verify_metadata(image)?;
+        Ok(pieces)
+    }
+
+    /// Do again what was done at mount: compare the digest with the `expected` one, and the pieces
+    /// that hold metadata with their SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub(crate) fn verify_again(
+        &self,
+        image: &Image<'_, Region>,
+        expected: &[u8; 32],
+    ) -> Result<(), Failure> {
+        match self.digest == *expected {
+            true => self.verify_metadata(image),
+            false => Err(wrong_digest(&self.digest).into()),
+        }
+    }
+
+    /// Compare the pieces that hold metadata with their SHA-256.
+    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Failure> {
+        let metadata = layout::pieces(image.superblock().data.offset);
+        for (index, expected) in (0..metadata).zip(&self.sums) {
+            let mut buffer = self.lane(index)?.lock();
+            if sum(image, index, &mut buffer, check_signal)? != *expected {
+                return Err(bad(index).into());
+            }
+            self.verified.set(index);
+        }
+        Ok(())
+    }
+
+    fn lane(&self, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
+        match self.lanes.get((index % LANES as u64) as usize) {
+            Some(lane) => Ok(lane),
+            None => Err(bad(index)),
+        }
+    }
+
+    /// Return true if the piece at `offset` is verified.
+    #[inline]
+    pub(crate) fn is_verified(&self, offset: u64) -> bool {
+        self.verified.is_set(offset / layout::DIGEST_PIECE)
+    }
+
+    /// Return true if all pieces that hold `length` bytes at `offset` are verified.
+    #[inline]
+    pub(crate) fn are_verified(&self, offset: u64, length: u64) -> bool {
+        let first = offset / layout::DIGEST_PIECE;
+        let last = offset.saturating_add(length.saturating_sub(1)) / layout::DIGEST_PIECE;
+        self.verified.is_set(first) && (first == last || self.others_are_verified(first, last))
+    }
+
+    /// Return true if all pieces after `first`, up to `last`, are verified.
+    fn others_are_verified(&self, first: u64, last: u64) -> bool {
+        (first..last).all(|index| self.verified.is_set(index + 1))
+    }
+
+    /// Verify the piece at `offset`, unless it is verified or found bad already. This waits for
+    /// other threads that verify a piece, and for nothing else. Call `tell` of what was found.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Piece`] if it does not match its SHA-256, [`Problem::Unreadable`].
+    pub(crate) fn verify(
+        &self,
+        image: &Image<'_, Region>,
+        offset: u64,
+        tell: impl Fn(Event),
+    ) -> image::Result<()> {
+        let index = offset / layout::DIGEST_PIECE;
+        if self.bad.is_set(index) {
+            return Err(bad(index));
+        }
+        let mut buffer = self.lane(index)?.lock();
+        // Another thread may have done it.
+        if self.verified.is_set(index) {
+            return Ok(());
+        }
+        if self.bad.is_set(index) {
+            return Err(bad(index));
+        }
+        let found = sum(image, index, &mut buffer, || image::Result::Ok(()))?;
+        if self.sums.get(index as usize) == Some(&found) {
+            self.verified.set(index);
+            tell(Event::Verified);
+            return Ok(());
+        }
+        self.bad.set(index);
+        tell(Event::Bad);
+        Err(bad(index))
+    }
+}
+
+/// Return the error for a piece that does not match its SHA-256.
+fn bad(index: u64) -> image::Error {
+    let offset = index.saturating_mul(layout::DIGEST_PIECE);
+    image::Error::new(Problem::Piece, offset, index)
+}
+
+/// Load the table of sums. The memory that it needs is a fraction of that of the image, which the
+/// region holds.
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<KVVec<[u8; 32]>, Failure> {
+    let size = image.memory().size();
+    if table.offset > size || table.length > size - table.offset {
+        let end = table.offset.saturating_add(table.length);
+        return Err(image::Error::new(Problem::Truncated, table.offset, end).into());
+    }
+    let mut sums = KVVec::with_capacity(image.superblock().pieces() as usize, GFP_KERNEL)?;
+    let mut part = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+    let range = table.offset..table.offset + table.length;
+    // A page holds a whole number of sums.
+    image::memory::parts(image.memory(), range, &mut part, |bytes| {
+        for bytes in bytes.chunks_exact(layout::SUM_SIZE as usize) {
+            let mut sum = [0; 32];
+            sum.copy_from_slice(bytes);
+            sums.push(sum, GFP_KERNEL)?;
+        }
+        check_signal()
+    })?;
+    Ok(sums)
+}

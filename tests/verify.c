@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * verify=lazy on every source: what is damaged is found before the first byte of it is read or
+ * mapped, what is not damaged stays usable, and a mount that cannot be verified is refused.
+ *
+ * Group: memory
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "uring.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define PIECE HUGE_SIZE
+/* A damaged byte of the large file, in its third piece. */
+#define BAD (2 * PIECE + 12345)
+
+static const struct source *source;
+static struct image image;
+static const char *mnt;
+static char other_mnt[PATH_MAX];
+static int memory;
+
+static const char wrong[] = "0000000000000000000000000000000000000000000000000000000000000000";
+
+static const char *right(void)
+{
+	static char text[65];
+
+	for (int i = 0; i < 32; i++)
+		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
+	return text;
+}
+
+/* Set the options of a mount context, unless they are NULL. Return 0 or an errno. */
+static int set_checks(int context, const char *digest, const char *verify)
+{
+	int error = 0;
+
+	if (digest)
+		error = context_set(context, FSCONFIG_SET_STRING, "digest", digest, 0);
+	if (!error && verify)
+		error = context_set(context, FSCONFIG_SET_STRING, "verify", verify, 0);
+	return error;
+}
+
+static int mount_with(const char *dir, const char *digest, const char *verify)
+{
+	int context = source_context(source, memory);
+	int error = set_checks(context, digest, verify);
+
+	if (!error)
+		return context_mount(context, dir) ? 0 : errno;
+	close(context);
+	return error;
+}
+
+static int mount_lazily(void)
+{
+	return mount_with(mnt, right(), "lazy");
+}
+
+/* Put @changed into the source's memory, or skip the point if it cannot be changed. */
+static void set_memory(const struct image *changed)
+{
+	if (!source->key && !(source_is_device(source) && source->shared))
+		SKIP("only the machine can write to this memory");
+	memory = source->make(source, changed);
+	REQUIRE(memory >= 0);
+	if (!source->key)
+		image_write(changed, source_device(source));
+}
+
+static void restore(void)
+{
+	if (!source->key)
+		image_write(&image, source_device(source));
+	else
+		close(memory);
+}
+
+/* Return the offset of the large file in the image. */
+static u64 large_at(void)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "sizes/%lu", LARGE);
+	return image_inode(&image, image_entry(&image, name)->ino)->data;
+}
+
+static int open_large(void)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "sizes/%lu", LARGE);
+	return open_in(mnt, name, O_RDONLY);
+}
+
+static char *map_large(u64 offset, int protection, int flags)
+{
+	int fd = open_large();
+	char *address = mmap(NULL, LARGE - offset, protection, flags, fd, offset);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd);
+	return address;
+}
+
+/* Return the value of a counter of the mount. */
+static long long counter(const char *name)
+{
+	return counter_of(mnt, name);
+}
+
+/* Mount lazily with one byte of the large file changed. */
+static void mount_damaged(void)
+{
+	struct image changed = image_copy(&image);
+
+	REQUIRE(large_at() % PIECE == 0);
+	changed.bytes[large_at() + BAD] ^= 4;
+	set_memory(&changed);
+	REQUIRE(!mount_lazily());
+	image_free(&changed);
+	CHECK_EQ(counter("pieces_verified"), 0);
+}
+
+static void unmount(void)
+{
+	CHECK_EQ(bounded_umount(mnt), 0);
+	restore();
+}
+
+/* Check that all of the large file is as it should be, read and mapped, but for the third piece. */
+static void others_are_good(void)
+{
+	char *buffer = malloc(LARGE), *mapped = map_large(0, PROT_READ, MAP_SHARED);
+	int fd = open_large();
+
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), 2 * PIECE);
+	CHECK(pattern_matches(buffer, 2 * PIECE, LARGE, 0));
+	CHECK_EQ(pread(fd, buffer, LARGE, 3 * PIECE), LARGE - 3 * PIECE);
+	CHECK(pattern_matches(buffer, LARGE - 3 * PIECE, LARGE, 3 * PIECE));
+	CHECK(pattern_in_pages(mapped, 2 * PIECE, LARGE, 0));
+	CHECK(pattern_in_pages(mapped + 3 * PIECE, LARGE - 3 * PIECE, LARGE, 3 * PIECE));
+	CHECK(gets_sigbus(mapped + 2 * PIECE) && gets_sigbus(mapped + 3 * PIECE - 1));
+	munmap(mapped, LARGE);
+	free(buffer);
+	close(fd);
+	CHECK_EQ(counter("pieces_bad"), 1);
+}
+
+static void all_is_good(void)
+{
+	char options[4096] = "", command[PATH_MAX], *mapped, *buffer = malloc(LARGE);
+	FILE *stream;
+	int fd;
+
+	memory = source->make(source, &image);
+	REQUIRE(memory >= 0 && !mount_lazily());
+	/* The mount has read metadata only. */
+	CHECK_EQ(counter("pieces_verified"), 0);
+	fd = open_large();
+	CHECK_EQ(pread(fd, buffer, 1, PIECE), 1);
+	CHECK_EQ(counter("pieces_verified"), 1);
+	CHECK_EQ(pread(fd, buffer, 2, 2 * PIECE - 1), 2);
+	CHECK_EQ(counter("pieces_verified"), 2);
+	mapped = map_large(0, PROT_READ, MAP_SHARED);
+	CHECK(pattern_in_pages(mapped, LARGE, LARGE, 0));
+	CHECK_EQ(counter("pieces_verified"), LARGE / PIECE);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), LARGE);
+	CHECK(pattern_matches(buffer, LARGE, LARGE, 0));
+	close(fd);
+	fd = open_in(mnt, "sizes/2097153", O_RDONLY);
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), HUGE_SIZE + 1);
+	CHECK(pattern_matches(buffer, HUGE_SIZE + 1, HUGE_SIZE + 1, 0));
+	close(fd);
+	CHECK_EQ(counter("pieces_bad"), 0);
+	CHECK_EQ(counter("errors"), 0);
+	munmap(mapped, LARGE);
+
+	snprintf(command, sizeof(command), "grep ' %s daxfs ' /proc/self/mounts", mnt);
+	stream = popen(command, "re");
+	CHECK(fgets(options, sizeof(options), stream) && strstr(options, right()));
+	CHECK(strstr(options, ",verify=lazy"));
+	pclose(stream);
+	/* mount(8) repeats these options. */
+	snprintf(command, sizeof(command), "mount -o remount,ro,noexec '%s'", mnt);
+	CHECK(!system(command));
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (memory)
+		close(memory);
+}
+
+static void damaged_read(void)
+{
+	int fd, kmsg, pipes[2], sink;
+	char buffer[8192], line[500] = "", number[32];
+
+	mount_damaged();
+	fd = open_large();
+	kmsg = kmsg_open();
+	CHECK_FAILS(pread(fd, buffer, 1, 3 * PIECE - 1), EIO);
+	snprintf(number, sizeof(number), "value %#llx", (large_at() + BAD) / PIECE);
+	CHECK_EQ(kmsg_count(kmsg, "does not match its SHA-256", line, sizeof(line)), 1);
+	if (!CHECK(strstr(line, number)))
+		printf("# %s\n", line);
+	close(kmsg);
+	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
+	/* What is before it can be read. */
+	CHECK_EQ(pread(fd, buffer, 8192, 2 * PIECE - 4096), 4096);
+	CHECK(pattern_matches(buffer, 4096, LARGE, 2 * PIECE - 4096));
+	REQUIRE(!pipe(pipes));
+	CHECK_FAILS(splice(fd, &(loff_t){ 2 * PIECE }, pipes[1], NULL, 4096, 0), EIO);
+	CHECK_EQ(splice(fd, &(loff_t){ 2 * PIECE - 100 }, pipes[1], NULL, 4096, 0), 100);
+	sink = memfd_create("sink", 0);
+	CHECK_FAILS(sendfile(sink, fd, &(off_t){ BAD }, 4096), EIO);
+	close(sink);
+	close(fd);
+	others_are_good();
+	unmount();
+}
+
+static void damaged_mapping(void)
+{
+	char *shared, *private, *odd;
+
+	signal(SIGBUS, SIG_DFL);
+	mount_damaged();
+	shared = map_large(0, PROT_READ, MAP_SHARED);
+	private = map_large(0, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	/* Pages around a fault here are those of two pieces. */
+	odd = map_large(5 * 4096, PROT_READ, MAP_SHARED);
+	touch_pages(odd + 2 * PIECE - 6 * 4096, 4096, 4096);
+	touch_pages(odd + 3 * PIECE - 5 * 4096, 4096, 4096);
+	CHECK(gets_sigbus(odd + 2 * PIECE - 5 * 4096));
+	CHECK(gets_sigbus(odd + 3 * PIECE - 6 * 4096));
+	CHECK(gets_sigbus(shared + BAD));
+	CHECK(gets_sigbus(private + BAD));
+	private[2 * PIECE - 1] ^= 1;
+	/* The kernel does not populate mappings of frames. */
+	CHECK_FAILS(madvise(shared, LARGE, MADV_POPULATE_READ), source->pages ? EFAULT : EINVAL);
+	CHECK_FAILS(madvise(private + 2 * PIECE, 4096, MADV_POPULATE_WRITE),
+		    source->pages ? EFAULT : EINVAL);
+	munmap(private, LARGE);
+	munmap(odd, LARGE - 5 * 4096);
+	munmap(shared, LARGE);
+	others_are_good();
+	unmount();
+}
+
+static void damaged_uring(void)
+{
+	char *buffer = malloc(LARGE);
+	struct io_uring_sqe request;
+	struct ring ring;
+	int fd;
+
+	ring = ring_open();
+	mount_damaged();
+	fd = open_large();
+	request = ring_request(IORING_OP_READ, fd, buffer, 4096, BAD);
+	CHECK_EQ(ring_do(&ring, &request), -EIO);
+	request = ring_request(IORING_OP_READ, fd, buffer, PIECE, PIECE);
+	CHECK_EQ(ring_do(&ring, &request), PIECE);
+	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
+	close(ring.fd);
+	close(fd);
+	others_are_good();
+	unmount();
+}
+
+/* Verifying a piece takes milliseconds, for which RWF_NOWAIT does not wait. */
+static void no_waiting(void)
+{
+	static char bytes[PIECE];
+	struct iovec all = { bytes, PIECE };
+	int fd;
+
+	memory = source->make(source, &image);
+	REQUIRE(memory >= 0 && !mount_lazily());
+	fd = open_large();
+	CHECK_FAILS(preadv2(fd, &all, 1, PIECE, RWF_NOWAIT), EAGAIN);
+	CHECK_EQ(counter("pieces_verified"), 0);
+	CHECK_EQ(pread(fd, bytes, 1, PIECE), 1);
+	CHECK_EQ(preadv2(fd, &all, 1, PIECE, RWF_NOWAIT), PIECE);
+	CHECK(pattern_matches(bytes, PIECE, LARGE, PIECE));
+	CHECK_EQ(preadv2(fd, &all, 1, PIECE + 4096, RWF_NOWAIT), PIECE - 4096);
+	CHECK_EQ(counter("pieces_verified"), 1);
+	close(fd);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (memory)
+		close(memory);
+}
+
+/* Use random pieces of the damaged image. Return false if anything is not as it should be. */
+static bool use_pieces(unsigned int seed)
+{
+	char *mapped = map_large(0, PROT_READ, MAP_SHARED), buffer[4096];
+	int fd = open_large(), times = repeats(200);
+	bool good = true;
+
+	while (good && times--) {
+		u64 at = (u64)rand_r(&seed) % (LARGE / 4096) * 4096;
+		bool damaged = at / PIECE == BAD / PIECE;
+
+		if (times % 2) {
+			good = pread(fd, buffer, 4096, at) == (damaged ? -1 : 4096) &&
+			       (damaged ? errno == EIO : pattern_matches(buffer, 4096, LARGE, at));
+		} else if (damaged) {
+			good = gets_sigbus(mapped + at);
+		} else {
+			good = pattern_matches(mapped + at, 4096, LARGE, at);
+		}
+	}
+	close(fd);
+	munmap(mapped, LARGE);
+	return good;
+}
+
+static void many_users(void)
+{
+	pid_t users[8];
+	int status;
+
+	mount_damaged();
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		users[i] = fork();
+		if (users[i])
+			continue;
+		if (setgid(1000) || setuid(1000))
+			_exit(2);
+		_exit(!use_pieces(i));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		REQUIRE(waitpid(users[i], &status, 0) == users[i]);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	/* Each piece was verified by one of them. */
+	CHECK(counter("pieces_verified") <= (long long)(LARGE / PIECE - 1));
+	others_are_good();
+	unmount();
+}
+
+/* Check that a mount of @changed is refused, and why. */
+static void refused(const struct image *changed, const char *verify, int error, const char *text)
+{
+	set_memory(changed);
+	CHECK_EQ(mount_with(mnt, right(), verify), error);
+	if (!CHECK(strstr(context_log, text)))
+		printf("# expected '%s', got '%s'\n", text, context_log);
+	restore();
+}
+
+static void refusals(void)
+{
+	struct image changed = image_copy(&image);
+	u64 table = image.super->total_size;
+
+	/* The checksums match, the digest does not. */
+	image_inode(&changed, 2)->uid ^= 1;
+	image_seal(&changed);
+	refused(&changed, "lazy", EBADMSG, "piece of 2 MiB does not match");
+	memcpy(changed.bytes, image.bytes, image.size);
+	changed.super->label[20] ^= 1;
+	image_seal(&changed);
+	refused(&changed, "lazy", EBADMSG, "piece of 2 MiB does not match");
+	/* The table is another one, and so is that of an image with another digest. */
+	memcpy(changed.bytes, image.bytes, image.size);
+	changed.bytes[table + 100] ^= 1;
+	refused(&changed, "lazy", EBADMSG, "table of SHA-256 sums");
+	changed.super->sha256[3] ^= 1;
+	image_seal(&changed);
+	refused(&changed, "lazy", EBADMSG, "SHA-256 is not the expected one");
+	/* The table is not part of the image. */
+	memcpy(changed.bytes, image.bytes, image.size);
+	changed.bytes[table + 100] ^= 1;
+	set_memory(&changed);
+	CHECK_EQ(mount_with(mnt, right(), "full"), 0);
+	unmount();
+	memcpy(changed.bytes, image.bytes, image.size);
+	changed.super->compat = 0;
+	image_seal(&changed);
+	refused(&changed, "lazy", EOPNOTSUPP, "mkdaxfs --sums");
+	image_free(&changed);
+
+	set_memory(&image);
+	CHECK_EQ(mount_with(mnt, wrong, "lazy"), EBADMSG);
+	CHECK_EQ(mount_with(mnt, NULL, "lazy"), EINVAL);
+	CHECK(strstr(context_log, "verify= needs digest="));
+	CHECK_EQ(mount_with(mnt, NULL, "full"), EINVAL);
+	CHECK_EQ(mount_with(mnt, right(), "never"), EINVAL);
+	restore();
+}
+
+/* The table is not in the memory. */
+static void cut_table(void)
+{
+	struct image changed = image_copy(&image);
+
+	if (!source->key || strcmp(source->key, "memfd"))
+		SKIP("for memory of any size only");
+	memory = memfd_with(&changed, image.size, 0, 0);
+	REQUIRE(memory >= 0 && !ftruncate(memory, image.super->total_size));
+	REQUIRE(!fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW));
+	CHECK_EQ(mount_lazily(), EFSCORRUPTED);
+	CHECK(strstr(context_log, "larger than the region"));
+	CHECK_EQ(mount_with(mnt, right(), "full"), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	close(memory);
+}
+
+/*
+ * A sealed memfd stays as it was verified. Other memory does not: a later write changes files, as
+ * without verify=lazy.
+ */
+static void written_later(void)
+{
+	struct image changed = image_copy(&image);
+	char byte = 0, good;
+	int fd;
+
+	changed.bytes[large_at() + BAD] ^= 4;
+	good = image.bytes[large_at() + BAD];
+	set_memory(&image);
+	REQUIRE(!mount_lazily());
+	fd = open_large();
+	CHECK(pread(fd, &byte, 1, BAD) == 1 && byte == good);
+	if (source->key && !strcmp(source->key, "memfd")) {
+		CHECK_FAILS((long)mmap(NULL, HUGE_SIZE, PROT_WRITE, MAP_SHARED, memory, 0), EPERM);
+		CHECK(pread(fd, &byte, 1, BAD) == 1 && byte == good);
+	} else if (!source->key) {
+		image_write(&changed, source_device(source));
+		CHECK(pread(fd, &byte, 1, BAD) == 1 && byte == (good ^ 4));
+	}
+	close(fd);
+	image_free(&changed);
+	unmount();
+}
+
+/* Remount with the options of @digest and @verify. Return 0 or an errno. */
+static int remount(const char *digest, const char *verify)
+{
+	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC), error;
+
+	REQUIRE(context >= 0);
+	error = set_checks(context, digest, verify) ?:
+		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(context);
+	return error;
+}
+
+static void remounts(void)
+{
+	memory = source->make(source, &image);
+	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
+	/* Processes may have mapped what is not verified. */
+	CHECK_EQ(remount(right(), "lazy"), EBUSY);
+	CHECK(strstr(context_log, "without verify=lazy"));
+	CHECK_EQ(remount(right(), "full"), 0);
+	CHECK_EQ(remount(NULL, "lazy"), EINVAL);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	REQUIRE(!mount_lazily());
+	CHECK_EQ(remount(right(), "lazy"), 0);
+	CHECK_EQ(remount(wrong, "lazy"), EBADMSG);
+	CHECK_EQ(remount(right(), NULL), 0);
+	CHECK_EQ(remount(wrong, NULL), EBADMSG);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (source_is_device(source) && source->shared) {
+		REQUIRE(!mount_with(mnt, NULL, NULL));
+		CHECK_EQ(mount_with(other_mnt, right(), "lazy"), EBUSY);
+		CHECK_EQ(bounded_umount(mnt), 0);
+		REQUIRE(!mount_lazily());
+		CHECK_EQ(mount_with(other_mnt, wrong, "lazy"), EBADMSG);
+		CHECK_EQ(mount_with(other_mnt, right(), "lazy"), 0);
+		CHECK_EQ(bounded_umount(other_mnt), 0);
+		CHECK_EQ(bounded_umount(mnt), 0);
+	}
+	if (memory)
+		close(memory);
+}
+
+static bool any(const struct source *source)
+{
+	return true;
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "an image without damage", all_is_good },
+		{ "reads of a damaged piece", damaged_read },
+		{ "mappings of a damaged piece", damaged_mapping },
+		{ "io_uring reads a damaged piece", damaged_uring },
+		{ "reads that do not wait", no_waiting },
+		{ "several ordinary users at once", many_users },
+		{ "what refuses the mount", refusals },
+		{ "the table is cut off", cut_table },
+		{ "memory that is written after it was verified", written_later },
+		{ "mounts and remounts of a mounted image", remounts },
+	};
+
+	mnt = private_mount_point();
+	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
+	mkdir(other_mnt, 0755);
+	if (!sources_image(&image))
+		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	if (!(image.super->compat & COMPAT_SUMS))
+		ktap_skip_all("needs an image with sums (mkdaxfs --sums)");
+	return run_on_sources(tests, ARRAY_SIZE(tests), any, &image, &source);
+}
