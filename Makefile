@@ -120,7 +120,7 @@ debug-module: prepare-debug
 target := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 cargo := environment/cargo
 # Programs that run here: those that write the documentation, and those that make the tests' images.
-NATIVE := env DAXFS_ARCH=amd64
+NATIVE := env DAXFS_ARCH=amd64 DAXFS_KERNEL=stock
 
 tools: prepare-root
 	@$(call say,building the tools into $(BUILD)/bin)
@@ -177,7 +177,7 @@ tests: prepare-root
 	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/$(BUILD)/tests $(addprefix CROSS_COMPILE=,$(cross)) $(JOBS)
 
 native-programs:
-	@$(NATIVE) $(MAKE) ARCH=amd64 tools tests
+	@$(NATIVE) $(MAKE) ARCH=amd64 KERNEL=stock tools tests
 
 # ---- installation ---------------------------------------------------------------------------------
 
