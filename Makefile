@@ -42,7 +42,7 @@ help:
 	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
 	@echo '                      in backports, such as 7.2.12 (environment/prepare --list-kernels), sid or experimental'
 	@echo '  make TARGET ARCH=arm64'
-	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, check, shell'
+	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, demo, check, shell'
 	@echo '  make KDIR=DIR       the module only, for the kernel tree DIR, with the compilers of this machine'
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with environment/rust-metadata --output DIR'
@@ -120,7 +120,7 @@ debug-module: prepare-debug
 target := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 cargo := environment/cargo
 # Programs that run here: those that write the documentation, and those that make the tests' images.
-NATIVE := env DAXFS_ARCH=amd64
+NATIVE := env DAXFS_ARCH=amd64 DAXFS_KERNEL=stock
 
 tools: prepare-root
 	@$(call say,building the tools into $(BUILD)/bin)
@@ -177,7 +177,7 @@ tests: prepare-root
 	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/$(BUILD)/tests $(addprefix CROSS_COMPILE=,$(cross)) $(JOBS)
 
 native-programs:
-	@$(NATIVE) $(MAKE) ARCH=amd64 tools tests
+	@$(NATIVE) $(MAKE) ARCH=amd64 KERNEL=stock tools tests
 
 # ---- installation ---------------------------------------------------------------------------------
 
@@ -192,8 +192,8 @@ demo: all prepare-guest prepare-demo
 check: all tests prepare-guest prepare-demo prepare-system prepare-packages
 	tests/check
 else
-demo:
-	@echo "make: demo is for amd64 only; tests/check roots runs programs of $(ARCHITECTURE)" >&2; exit 2
+demo: module tools native-programs prepare-guest prepare-demo
+	qemu/demo
 
 check: module tools tests native-programs prepare-guest prepare-demo
 	tests/check

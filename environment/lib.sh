@@ -33,20 +33,25 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 # use_kernel NAME: select Debian's kernel for this process and its children. NAME is
 #   stock         the kernel that the metapackage of Debian 13's backports depends on
 #   7.2.12        that version in backports
+#   7.3.4-16k     for arm64, a version with pages of 16 KiB
 #   sid, experimental
 # Sets KERNEL to NAME and
+#   FLAVOUR       how the names of its packages end: the architecture, with -16k after it for such pages
 #   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
 #   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
-	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?)$ ]] ||
+	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-16k)?)$ ]] ||
 		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.2.12 (environment/prepare --list-kernels)"
+	[[ $1 != *-16k || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB"
 	local suffix=''
 	[ "$1" = stock ] || suffix=-$1
 	export DAXFS_KERNEL=$1
 	KERNEL=$1
 	# shellcheck disable=SC2034 # as above
 	{
+	FLAVOUR=$ARCHITECTURE
+	[[ $1 != *-16k ]] || FLAVOUR+=-16k
 	STOCK=$KERNELS/$KERNEL
 	DEBUG=$CACHE/debug$suffix$arch_suffix
 	PACKAGES=$CACHE/packages$suffix$arch_suffix-root

@@ -277,8 +277,8 @@ static void numbers(void)
 	refuse_mount(with_text("size", "1M"), EINVAL, "size= goes with phys= only");
 }
 
-/* Find the first range of /proc/iomem whose name contains @name. */
-static bool find_range(const char *name, u64 *start, u64 *size)
+/* Find the first range of /proc/iomem whose name contains @name and that ends after @after. */
+static bool find_range_after(const char *name, u64 after, u64 *start, u64 *size)
 {
 	FILE *ranges = fopen("/proc/iomem", "re");
 	unsigned long long first, last;
@@ -287,7 +287,7 @@ static bool find_range(const char *name, u64 *start, u64 *size)
 
 	while (ranges && !found && fgets(line, sizeof(line), ranges))
 		found = strstr(line, name) &&
-			sscanf(line, " %llx-%llx", &first, &last) == 2 && last;
+			sscanf(line, " %llx-%llx", &first, &last) == 2 && last > after;
 	if (ranges)
 		fclose(ranges);
 	*start = first;
@@ -295,19 +295,38 @@ static bool find_range(const char *name, u64 *start, u64 *size)
 	return found;
 }
 
+static bool find_range(const char *name, u64 *start, u64 *size)
+{
+	return find_range_after(name, 0, start, size);
+}
+
+static bool is_system_ram(u64 address)
+{
+	u64 start, size;
+
+	return find_range_after("System RAM", address - 1, &start, &size) && start <= address;
+}
+
 static void wrong_ranges(void)
 {
+	const u64 last_page = -(u64)page_size();
+
 	refuse_mount(with_range(0x100000001, 0x200000), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0x200001), EINVAL, "multiples of the page size");
+	refuse_mount(with_range(0x100000000, page_size() / 2), EINVAL,
+		     "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0), EINVAL, "multiples of the page size");
-	refuse_mount(with_range(0xfffffffffffff000, 0x2000), EINVAL,
-		     "after the last address");
-	refuse_mount(with_range(0xfffffffffffff000, 0x1000), EINVAL,
-		     "after the last address");
+	refuse_mount(with_range(last_page, 2 * page_size()), EINVAL, "after the last address");
+	refuse_mount(with_range(last_page, page_size()), EINVAL, "after the last address");
 	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL,
 		     "after the last address");
-	refuse_mount(with_range(0x100000000, 0xfffffffffffff000), EINVAL,
-		     "after the last address");
+	refuse_mount(with_range(0x100000000, last_page), EINVAL, "after the last address");
+}
+
+/* Return the start of the page that has @address. */
+static u64 page_of(u64 address)
+{
+	return address & -(u64)page_size();
 }
 
 static void system_ram(void)
@@ -316,15 +335,15 @@ static void system_ram(void)
 
 	if (!find_range("System RAM", &start, &size))
 		SKIP("needs /proc/iomem");
-	start = (start + 4095) & ~4095ULL;
-	size = (size - 4096) & ~4095ULL;
-	refuse_mount(with_range(start, 4096), EBUSY, "System RAM");
+	start = page_of(start + page_size() - 1);
+	size = page_of(size - page_size());
+	refuse_mount(with_range(start, page_size()), EBUSY, "System RAM");
 	refuse_mount(with_range(start, size), EBUSY, "System RAM");
 	/* In part, too. */
-	refuse_mount(with_range(start + size - 4096, 1ULL << 30), EBUSY, "System RAM");
+	refuse_mount(with_range(start + size - page_size(), 1ULL << 30), EBUSY, "System RAM");
 	/* The kernel itself lies there. */
 	if (find_range("Kernel code", &start, &size))
-		refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY, "System RAM");
+		refuse_mount(with_range(page_of(start), page_size()), EBUSY, "System RAM");
 }
 
 static void owned_ranges(void)
@@ -336,7 +355,7 @@ static void owned_ranges(void)
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (find_range(names[i], &start, &size)) {
 			found++;
-			refuse_mount(with_range(start & ~4095ULL, 4096), EBUSY,
+			refuse_mount(with_range(page_of(start), page_size()), EBUSY,
 				     "belongs to a driver");
 		}
 	if (!found)
@@ -356,7 +375,7 @@ static void without_rawio(void)
 	/* The error is the same for every range, and tells nothing about the machine's memory. */
 	refuse_mount(with_range(0x100000000, 0x200000), EPERM, "CAP_SYS_RAWIO");
 	refuse_mount(with_range(0, 1), EPERM, "CAP_SYS_RAWIO");
-	refuse_mount(with_range(0x100000, 4096), EPERM, "CAP_SYS_RAWIO");
+	refuse_mount(with_range(0x100000, page_size()), EPERM, "CAP_SYS_RAWIO");
 }
 
 static void no_devices(void)
@@ -450,6 +469,7 @@ static void device_in_use(void)
 
 static void range_in_use(void)
 {
+	const u64 page = page_size();
 	u64 start, size;
 
 	if (!getenv("DAXFS_RESERVED_ADDR") || !getenv("DAXFS_RESERVED_SIZE"))
@@ -458,11 +478,15 @@ static void range_in_use(void)
 	size = strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0);
 	/* Ranges without an image, with struct pages and without. */
 	refuse_mount(with_range(start + size - HUGE_SIZE, HUGE_SIZE), EINVAL, "magic");
-	refuse_mount(with_range(start + 4096, 8192), EINVAL, "magic");
+	refuse_mount(with_range(start + page, 2 * page), EINVAL, "magic");
 	REQUIRE(context_mount(with_range(start, size), mnt));
 	refuse_mount(with_range(start, size), EBUSY, "belongs to a driver");
-	refuse_mount(with_range(start + size - 4096, 4096), EBUSY, "belongs to a driver");
-	refuse_mount(with_range(start - 4096, 8192), EBUSY, "belongs to a driver");
+	refuse_mount(with_range(start + size - page, page), EBUSY, "belongs to a driver");
+	/* It may lie next to ordinary memory. */
+	refuse_mount(with_range(start - page, 2 * page), EBUSY,
+		     is_system_ram(start - page) ? "System RAM" : "belongs to a driver");
+	refuse_mount(with_range(start + size - page, 2 * page), EBUSY,
+		     is_system_ram(start + size) ? "System RAM" : "belongs to a driver");
 	CHECK(!umount(mnt));
 	CHECK(context_mount(with_range(start, size), mnt) && !umount(mnt));
 }
