@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Images with random damage, and images that change while they are mounted.
+ * Images that change while they are mounted.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
@@ -87,44 +87,6 @@ static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 	return seen;
 }
 
-/* Change a few bytes anywhere in the metadata, and walk the tree; repeat that. */
-static void random_damage(void)
-{
-	u64 from = sizeof(struct superblock), length = good.super->data.offset - from;
-
-	for (unsigned int round = 0; round < 150; round++) {
-		struct image image = image_copy(&good);
-		int status;
-		pid_t pid;
-
-		for (unsigned int i = 0; i <= round % 20; i++) {
-			u64 at = 0;
-
-			for (unsigned int j = 0; j < 8; j++)
-				at = at << 8 | pattern_byte(1000 + round, i * 9 + j);
-			/* Half of them in the inodes and entries, which more depends on. */
-			at = i % 2 ? from + at % length :
-				     image.super->inodes.offset + at % (image.super->names.offset -
-									image.super->inodes.offset);
-			image.bytes[at] ^= pattern_byte(1000 + round, i * 9 + 8);
-		}
-		pid = fork();
-		if (!pid) {
-			image_seal(&image);
-			image_write(&image, device);
-			REQUIRE(!unshare(CLONE_NEWNS));
-			if (mount(device, mnt, "daxfs", MS_RDONLY, NULL))
-				_exit(0);
-			walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
-			_exit(ktap_point->failed);
-		}
-		waitpid(pid, &status, 0);
-		if (!CHECK_EQ(status, 0))
-			printf("# in round %u\n", round);
-		image_free(&image);
-	}
-}
-
 static void forget_inodes(void)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
@@ -191,7 +153,6 @@ static void file_data_changes(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "random damage", random_damage },
 		{ "metadata that changes while mounted", changed_while_mounted },
 		{ "file data that changes while mounted", file_data_changes },
 	};

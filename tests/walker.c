@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Use of a directory tree about which nothing is known. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/xattr.h>
+
+#include "ktap.h"
+#include "uring.h"
+#include "walker.h"
+
+#define PATHS 128
+#define BUFFER 20000
+
+static char *paths[PATHS];
+static unsigned int path_count;
+static u64 seed;
+static u64 step;
+static struct ring ring;
+static sigjmp_buf at_fault;
+
+void marker_fill(char *address, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		address[i] = MARKER[i % MARKER_SIZE];
+}
+
+/* Return number @index of this step, less than @limit. */
+static u64 chance(unsigned int index, u64 limit)
+{
+	u64 number;
+
+	pattern_fill(&number, sizeof(number), seed, (step * 16 + index) * sizeof(number));
+	return limit ? number % limit : 0;
+}
+
+/* Return an offset in a file of @size bytes, often near its end. */
+static u64 offset_in(u64 size)
+{
+	u64 before = chance(9, 10000);
+
+	return chance(10, 2) && size > before ? size - before : chance(2, size + 1);
+}
+
+/* Check that @bytes show nothing that follows the image. */
+static void belongs_to_image(const char *what, const void *bytes, ssize_t length)
+{
+	const char *found = length > 0 ? memmem(bytes, length, MARKER, MARKER_SIZE) : NULL;
+
+	if (!CHECK(!found))
+		printf("# %s shows memory after the image, at %zd of %zd bytes\n", what,
+		       found - (const char *)bytes, length);
+}
+
+static void add_path(const char *dir, const char *name)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/%s", dir, name) < 0)
+		return;
+	if (strlen(path) >= PATH_MAX || (path_count == PATHS && chance(7, 2))) {
+		free(path);
+		return;
+	}
+	if (path_count < PATHS) {
+		paths[path_count++] = path;
+		return;
+	}
+	/* The first is the root, which must stay. */
+	char **old = &paths[1 + chance(8, PATHS - 1)];
+
+	free(*old);
+	*old = path;
+}
+
+static void list(int fd, const char *path, const struct stat *stat)
+{
+	DIR *dir = fdopendir(dup(fd));
+	unsigned int budget = 1000;
+	struct dirent *entry;
+
+	if (!dir)
+		return;
+	if (!chance(2, 4))
+		lseek(fd, chance(3, 1 << 20), SEEK_SET);
+	while (budget-- && (entry = readdir(dir))) {
+		size_t length = strlen(entry->d_name);
+
+		CHECK(length && length <= NAME_MAX && !strchr(entry->d_name, '/'));
+		belongs_to_image("a name", entry->d_name, length);
+		if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+			add_path(path, entry->d_name);
+	}
+	closedir(dir);
+}
+
+static void read_some(int fd, const char *path, const struct stat *stat)
+{
+	char buffer[BUFFER];
+	u64 offset = offset_in(stat->st_size);
+
+	belongs_to_image("pread", buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
+}
+
+static void read_by_ring(int fd, const char *path, const struct stat *stat)
+{
+	char buffer[BUFFER];
+	struct io_uring_sqe request = ring_request(IORING_OP_READ, fd, buffer, 1 + chance(3, BUFFER),
+						   offset_in(stat->st_size));
+
+	belongs_to_image("io_uring", buffer, ring_do(&ring, &request));
+}
+
+static void splice_some(int fd, const char *path, const struct stat *stat)
+{
+	loff_t offset = offset_in(stat->st_size);
+	char buffer[BUFFER];
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return;
+	splice(fd, &offset, ends[1], NULL, 1 + chance(3, BUFFER), SPLICE_F_NONBLOCK);
+	belongs_to_image("splice", buffer, read(ends[0], buffer, sizeof(buffer)));
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void fault(int number)
+{
+	siglongjmp(at_fault, 1);
+}
+
+static void map_some(int fd, const char *path, const struct stat *stat)
+{
+	size_t page = page_size(), length = page * (2 + chance(3, 16));
+	u64 offset = offset_in(stat->st_size) / page * page;
+	int private = chance(4, 2);
+	char *address = mmap(NULL, length, PROT_READ | (private ? PROT_WRITE : 0),
+			     private ? MAP_PRIVATE : MAP_SHARED, fd, offset);
+	char copy[256];
+
+	if (address == MAP_FAILED)
+		return;
+	for (volatile unsigned int i = 0; i < 8; i++) {
+		/* Half of them in the first pages, where a file may end. */
+		char *at = address + chance(i % 8, i % 2 ? length - sizeof(copy) : 3 * page / 2);
+
+		if (sigsetjmp(at_fault, 1))
+			continue;
+		memcpy(copy, at, sizeof(copy));
+		belongs_to_image("a mapping", copy, sizeof(copy));
+		if (private)
+			*at ^= 1;
+	}
+	munmap(address, length);
+}
+
+/* What is executed is as damaged as the rest, and gets little time. */
+static void execute(int fd, const char *path, const struct stat *stat)
+{
+	char *const arguments[] = { (char *)path, NULL };
+	pid_t pid = fork();
+
+	if (!pid) {
+		struct itimerval time = { .it_value.tv_usec = 100000 };
+		struct rlimit none = {};
+
+		setrlimit(RLIMIT_CORE, &none);
+		/* It may neither write files nor start processes. */
+		setrlimit(RLIMIT_FSIZE, &none);
+		if (setgroups(0, NULL) || (!geteuid() && (setgid(1002) || setuid(1002))))
+			_exit(0);
+		setrlimit(RLIMIT_NPROC, &none);
+		setitimer(ITIMER_REAL, &time, NULL);
+		for (int i = 0; i < 3; i++)
+			close(i);
+		signal(SIGBUS, SIG_DFL);
+		fexecve(fd, arguments, (char *[]){ NULL });
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+static void look_at_xattrs(int fd, const char *path, const struct stat *stat)
+{
+	static char names[XATTR_LIST_MAX], value[XATTR_SIZE_MAX];
+	ssize_t length = llistxattr(path, names, sizeof(names));
+
+	for (char *name = names; length > 0 && name < names + length; name += strlen(name) + 1) {
+		if (!CHECK(*name && memchr(name, 0, names + length - name)))
+			return;
+		belongs_to_image("an xattr", value, lgetxattr(path, name, value, sizeof(value)));
+	}
+}
+
+static void use_handle(int fd, const char *path, const struct stat *stat)
+{
+	char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	struct file_handle *handle = (void *)room;
+	int mount, root, found;
+
+	handle->handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(AT_FDCWD, path, handle, &mount, 0))
+		return;
+	/* Half of the handles are of inodes that may not exist. */
+	if (chance(2, 2))
+		handle->f_handle[chance(3, handle->handle_bytes)] ^= 1 << chance(4, 8);
+	root = open(paths[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	found = open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
+	if (found >= 0)
+		close(found);
+	close(root);
+}
+
+static void look_up(int fd, const char *path, const struct stat *stat)
+{
+	char name[NAME_MAX + 1] = {};
+	struct stat found;
+
+	for (u64 i = 0; i < 1 + chance(2, 40); i++)
+		name[i] = 'a' + pattern_byte(seed, step * 300 + i) % 26;
+	fstatat(fd, name, &found, AT_SYMLINK_NOFOLLOW);
+	fstatat(fd, "../.", &found, 0);
+}
+
+static void do_step(void)
+{
+	static void (*const works[])(int fd, const char *path, const struct stat *stat) = {
+		read_some, map_some, read_by_ring, splice_some, look_at_xattrs, use_handle, execute,
+	};
+	const char *path = paths[chance(0, path_count)];
+	int place = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), fd;
+	char name[40], target[PATH_MAX];
+	struct stat stat;
+
+	if (place < 0)
+		return;
+	if (fstat(place, &stat)) {
+		close(place);
+		return;
+	}
+	if (S_ISLNK(stat.st_mode))
+		belongs_to_image("a link", target, readlinkat(place, "", target, sizeof(target)));
+	/* A device that damage has made is not for us to open. */
+	if (!S_ISREG(stat.st_mode) && !S_ISDIR(stat.st_mode)) {
+		look_at_xattrs(place, path, &stat);
+		close(place);
+		return;
+	}
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (S_ISREG(stat.st_mode))
+			works[chance(1, ARRAY_SIZE(works))](fd, path, &stat);
+		else if (chance(1, 3))
+			list(fd, path, &stat);
+		else
+			look_up(fd, path, &stat);
+		close(fd);
+	}
+	close(place);
+}
+
+void walk_at_random(const char *dir, u64 walk_seed, unsigned int steps)
+{
+	struct sigaction action = { .sa_handler = fault };
+
+	REQUIRE(!sigaction(SIGBUS, &action, NULL) && !chdir("/"));
+	seed = walk_seed;
+	paths[0] = strdup(dir);
+	path_count = 1;
+	ring = ring_open();
+	for (step = 0; step < steps; step++)
+		do_step();
+}
