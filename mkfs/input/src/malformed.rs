@@ -26,6 +26,8 @@ pub(crate) enum Malformed {
     Outside(String),
     #[error("'{0}' has a name of more than {NAME_MAX} bytes")]
     LongName(String),
+    #[error("more than {0} directories are nested; leave the innermost out")]
+    Depth(usize),
     #[error("'{0}' contains NUL")]
     NameWithNul(String),
     #[error("the root of the tree is not a directory")]

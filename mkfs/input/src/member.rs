@@ -15,6 +15,10 @@ use std::collections::{HashSet, VecDeque};
 /// Limit of symlinks in the path of a file, as in Linux.
 const LINKS: usize = 40;
 
+/// Limit of nested directories. No path that Linux takes has more; a few bytes of a compressed
+/// archive could make any number of them, and the work grows with its square.
+const DEPTH: usize = 4096;
+
 /// A member of an archive.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -147,6 +151,7 @@ impl<'a> Placer<'a, '_> {
         let kind = match member.what {
             What::HardLink(target) => return self.link(parent, name, &target),
             What::Directory => {
+                self.check_depth(parent)?;
                 let present = self.builder.find(parent, name);
                 if let Some(present) = present.filter(|&id| self.builder.is_directory(id)) {
                     self.builder.describe(present, attributes, self.origin);
@@ -190,6 +195,19 @@ impl<'a> Placer<'a, '_> {
         self.builder.set(parent, name, id);
         self.touch(id);
         Ok(id)
+    }
+
+    /// Refuse another directory in `parent` if it would be nested too deeply.
+    fn check_depth(&self, parent: NodeId) -> std::result::Result<(), Malformed> {
+        let (mut at, mut depth) = (parent, 1);
+        while at != ROOT {
+            at = self.builder.tree.node(at).parent;
+            depth += 1;
+            if depth > DEPTH {
+                return Err(Malformed::Depth(DEPTH));
+            }
+        }
+        Ok(())
     }
 
     fn link(
@@ -297,6 +315,7 @@ impl<'a> Placer<'a, '_> {
                 if !make || name.len() > NAME_MAX {
                     return Err(Malformed::NoDirectory(shown()).into());
                 }
+                self.check_depth(at)?;
                 let kept = self.builder.tree.keep_name(&name);
                 at = self.builder.imply(at, kept, self.origin)?;
                 self.touch(at);

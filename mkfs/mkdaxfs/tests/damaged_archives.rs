@@ -96,6 +96,38 @@ fn hostile_names() {
     }
 }
 
+/// Directories can be nested only so deeply, whether the archive names each of them, only the
+/// innermost, or part of the path by a symlink.
+#[test]
+fn nested_directories() {
+    if !available("python3") {
+        return skip("there is no python3");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let image = at.join("image");
+    let archive = crafted(at, "f('d/' * 4096 + 'file', data=b'x')");
+    make(["-q"], &archive, &image);
+    assert_eq!(daxfs_testing::listing_of(&image).len(), 4098);
+    fs::remove_file(&image).unwrap();
+    for script in [
+        "f('d/' * 4097, D)",
+        "f('d/' * 4097 + 'file')",
+        "for n in range(4097): f('d/' * (n + 1), D)",
+        "f('d/' * 2000, D); f('l', L, linkname='d/' * 2000); f('l/' + 'd/' * 2097 + 'file')",
+    ] {
+        let archive = crafted(at, script);
+        let output = run(mkdaxfs().arg(&archive).arg(&image));
+        let expected =
+            "more than 4096 directories are nested; leave the innermost out (member at byte ";
+        assert!(
+            output.status == 1 && output.stderr.contains(expected),
+            "{output:?}"
+        );
+        assert!(!image.exists());
+    }
+}
+
 /// Files that are not archives, and truncated archives.
 #[test]
 fn damaged_archives() {
