@@ -219,6 +219,68 @@ fn lists_in_archives() {
     }
 }
 
+/// Both GNU tar and bsdtar restore the lists with `--acls`, which reads only the text form.
+#[test]
+fn lists_survive_tar_programs() {
+    let directory = scratch();
+    let at = |name: &str| directory.path().join(name);
+    let names = ["system.posix_acl_access", "system.posix_acl_default"];
+    fs::create_dir_all(at("source/dir")).unwrap();
+    fs::write(at("source/file"), "").unwrap();
+    let set = Command::new("setfacl")
+        .args(["-m", "u:12:rwx,g:34:r,m::x,d:u:56:rw,d:g::-"])
+        .arg(at("source/dir"))
+        .status()
+        .and_then(|_| {
+            Command::new("setfacl")
+                .args(["-m", "u:12:rwx,g::rw,m::-"])
+                .arg(at("source/file"))
+                .status()
+        });
+    if !set.is_ok_and(|status| status.success()) {
+        return println!("SKIP: setfacl cannot set an access control list");
+    }
+    let lists = |tree: &str| {
+        let mut found = Vec::new();
+        for file in ["dir", "file"] {
+            for name in names {
+                let mut value = [0; 1024];
+                let path = at(tree).join(file);
+                let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap_or(0);
+                found.push(value[..length].to_vec());
+            }
+        }
+        found
+    };
+    let expected = lists("source");
+    let lengths: Vec<_> = expected.iter().map(|list| list.is_empty()).collect();
+    assert_eq!(lengths, [false, false, false, true]);
+    image_of(&at("source"), &at("image")).unwrap();
+    succeed(&[
+        "extract".as_ref(),
+        "--tar".as_ref(),
+        at("image").as_os_str(),
+        at("tar").as_os_str(),
+    ]);
+    for program in ["tar", "bsdtar"] {
+        fs::create_dir(at(program)).unwrap();
+        let status = Command::new(program)
+            .args(["--acls", "-xpf"])
+            .arg(at("tar"))
+            .arg("-C")
+            .arg(at(program))
+            .status();
+        match status {
+            Ok(status) => assert!(status.success(), "{program}"),
+            Err(error) => {
+                println!("SKIP: {program}: {error}");
+                continue;
+            }
+        }
+        assert_eq!(lists(program), expected, "{program}");
+    }
+}
+
 /// Findings name the affected file.
 #[test]
 fn fsck_names_paths() {
