@@ -6,7 +6,7 @@
 
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
-use crate::inode;
+use crate::inode::{self, Object};
 use crate::mount::{report, DaxFs};
 use crate::support::Errno;
 use crate::vfs::{
@@ -103,6 +103,13 @@ impl INodeOperations for DaxFs {
             let Some(xattr) = image.xattr(set, prefix, b"").map_err(refuse)? else {
                 return Ok(None);
             };
+            // setxattr(2) refuses a default list of anything else.
+            let directory = matches!(inode.data().object, Object::Directory(_));
+            if matches!(kind, AclKind::Default) && !directory {
+                let length = xattr.value_len.into();
+                let error = image::Error::new(Problem::Xattr, xattr.value, length);
+                return Err(refuse(error));
+            }
             // A value has at most 64 KiB.
             let mut value = KVVec::from_elem(0, xattr.value_len as usize, GFP_KERNEL)?;
             image.xattr_value(&xattr, &mut value).map_err(refuse)?;

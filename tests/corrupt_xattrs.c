@@ -85,6 +85,7 @@ SPOIL(acl_version, ((u32 *)(label(image, 1) + 1))[0] = 3)
 SPOIL(acl_tag, ((u32 *)(label(image, 1) + 1))[1] = 3)
 SPOIL(acl_without_owner, ((u32 *)(label(image, 1) + 1))[1] = 0x40020)
 SPOIL(acl_in_part, label(image, 1)->value_len -= 4)
+SPOIL(acl_is_default, label(image, 1)->prefix = 3)
 SPOIL(acl_permissions, ((u32 *)(label(image, 1) + 1))[1] = 0x80001)
 
 static void extended_attributes(void)
@@ -136,12 +137,30 @@ static void list_with_a_name(void)
 	rest_is_good();
 }
 
+/* Only a directory can have one. */
+static void default_list_of_a_file(void)
+{
+	struct image image = image_copy(&good);
+	char value[100];
+
+	acl_is_default(&image);
+	seal_and_mount(&image);
+	CHECK_FAILS(getxattr("labelled", "system.posix_acl_default", value, sizeof(value)),
+		    EUCLEAN);
+	CHECK_FAILS(getxattr("labelled", "system.posix_acl_access", value, sizeof(value)),
+		    ENODATA);
+	REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
+	CHECK_FAILS(open("labelled", O_RDONLY), EACCES);
+	rest_is_good();
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "extended attributes", extended_attributes },
 		{ "access control lists", access_control_lists },
 		{ "an access control list with a name", list_with_a_name },
+		{ "a default access control list of a file", default_list_of_a_file },
 	};
 
 	corrupt_init();
