@@ -18,6 +18,8 @@
 
 #define PATHS 128
 #define BUFFER 20000
+/* The bytes of a mapping that are looked at together. */
+#define MAPPED 256
 
 static char *paths[PATHS];
 static unsigned int path_count;
@@ -137,6 +139,19 @@ static void fault(int number)
 	siglongjmp(at_fault, 1);
 }
 
+/* Load bytes from a mapping, and store one if it is a private one. */
+static void use_bytes(char *address, int private)
+{
+	char copy[MAPPED];
+
+	if (sigsetjmp(at_fault, 1))
+		return;
+	memcpy(copy, address, sizeof(copy));
+	belongs_to_image("a mapping", copy, sizeof(copy));
+	if (private)
+		*address ^= 1;
+}
+
 static void map_some(int fd, const char *path, const struct stat *stat)
 {
 	size_t page = page_size(), length = page * (2 + chance(3, 16));
@@ -144,20 +159,14 @@ static void map_some(int fd, const char *path, const struct stat *stat)
 	int private = chance(4, 2);
 	char *address = mmap(NULL, length, PROT_READ | (private ? PROT_WRITE : 0),
 			     private ? MAP_PRIVATE : MAP_SHARED, fd, offset);
-	char copy[256];
 
 	if (address == MAP_FAILED)
 		return;
-	for (volatile unsigned int i = 0; i < 8; i++) {
+	for (unsigned int i = 0; i < 8; i++) {
 		/* Half of them in the first pages, where a file may end. */
-		char *at = address + chance(i % 8, i % 2 ? length - sizeof(copy) : 3 * page / 2);
+		u64 room = i % 2 ? length - MAPPED : 3 * page / 2;
 
-		if (sigsetjmp(at_fault, 1))
-			continue;
-		memcpy(copy, at, sizeof(copy));
-		belongs_to_image("a mapping", copy, sizeof(copy));
-		if (private)
-			*at ^= 1;
+		use_bytes(address + chance(i, room), private);
 	}
 	munmap(address, length);
 }
