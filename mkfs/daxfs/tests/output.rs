@@ -206,9 +206,9 @@ fn lists_in_archives() {
         "extract".as_ref(),
         "--tar".as_ref(),
         at("image").as_os_str(),
-        at("tar").as_os_str(),
+        at("archive").as_os_str(),
     ]);
-    let archive = fs::read(at("tar")).unwrap();
+    let archive = fs::read(at("archive")).unwrap();
     for kind in ["access", "default"] {
         let record =
             format!(" SCHILY.acl.{kind}=user::rw-,user:12:rwx,group::r--,mask::rwx,other::---\n");
@@ -260,13 +260,13 @@ fn lists_survive_tar_programs() {
         "extract".as_ref(),
         "--tar".as_ref(),
         at("image").as_os_str(),
-        at("tar").as_os_str(),
+        at("archive").as_os_str(),
     ]);
     for program in ["tar", "bsdtar"] {
         fs::create_dir(at(program)).unwrap();
         let status = Command::new(program)
             .args(["--acls", "-xpf"])
-            .arg(at("tar"))
+            .arg(at("archive"))
             .arg("-C")
             .arg(at(program))
             .status();
