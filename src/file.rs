@@ -4,11 +4,11 @@
 
 #![deny(unsafe_code)]
 
-use crate::image::{self, Memory, Problem};
+use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
 use crate::memory::{Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
-use crate::support::trace;
+use crate::support::{self, trace};
 use crate::usage::Event;
 use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
 use kernel::{iov::IovIterDest, page::PAGE_SHIFT, prelude::*};
@@ -40,6 +40,59 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     }
 }
 
+/// Copy `length` bytes at `offset` of the image to `to`. Return how many were copied. Report an
+/// error.
+#[inline]
+fn copy(
+    file: &INode<DaxFs>,
+    offset: u64,
+    length: usize,
+    to: &mut IovIterDest<'_>,
+) -> Result<usize> {
+    let region = file.super_block().data().region();
+    region.copy_to(offset, length, to).map_err(|error| {
+        if error != EIO || region.revoked() {
+            return error;
+        }
+        let error = image::Error::new(Problem::Unreadable, offset, 0);
+        report(file.super_block(), file.ino(), error)
+    })
+}
+
+/// As [`copy`], but verify each piece before it is copied. `wait` is that of
+/// [`FileOperations::read_iter`].
+#[cold]
+fn verify_and_copy(
+    file: &INode<DaxFs>,
+    offset: u64,
+    length: usize,
+    to: &mut IovIterDest<'_>,
+    wait: bool,
+) -> Result<usize> {
+    let mut done = 0;
+    while done < length && (done == 0 || !support::fatal_signal_pending()) {
+        let at = offset + done as u64;
+        let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
+        let part = in_piece.min((length - done) as u64);
+        let copied = match usable(file, at, part, wait) {
+            Ok(0) => Err(EAGAIN),
+            Ok(part) => copy(file, at, part as usize, to),
+            Err(error) => Err(error),
+        };
+        match copied {
+            Ok(copied) => {
+                done += copied;
+                if copied as u64 != part {
+                    break;
+                }
+            }
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
 #[vtable]
 impl FileOperations for DaxFs {
     #[inline]
@@ -50,25 +103,13 @@ impl FileOperations for DaxFs {
         wait: bool,
     ) -> Result<usize> {
         let left = file.size().saturating_sub(position);
-        let mut length = left.min(to.len() as u64) as usize;
+        let length = left.min(to.len() as u64) as usize;
         let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
-        if !mounted.is_open(offset, length as u64) {
-            length = usable(file, offset, length as u64, wait)? as usize;
-            if length == 0 {
-                return Err(EAGAIN);
-            }
-        }
-        let copied = mounted
-            .region()
-            .copy_to(offset, length, to)
-            .map_err(|error| {
-                if error != EIO || mounted.region().revoked() {
-                    return error;
-                }
-                let error = image::Error::new(Problem::Unreadable, offset, 0);
-                report(file.super_block(), file.ino(), error)
-            })?;
+        let copied = match mounted.is_open(offset, length as u64) {
+            true => copy(file, offset, length, to)?,
+            false => verify_and_copy(file, offset, length, to, wait)?,
+        };
         mounted.count_read(copied as u64);
         Ok(copied)
     }

@@ -123,6 +123,8 @@ impl Mounted {
         while done < length {
             let at = offset.saturating_add(done);
             if !pieces.is_verified(at) {
+                // What is known to be bad needs no waiting.
+                let wait = wait || pieces.is_bad(at);
                 if !wait || (done > 0 && support::fatal_signal_pending()) {
                     return Ok(done);
                 }
@@ -138,13 +140,32 @@ impl Mounted {
         Ok(length)
     }
 
-    /// Verify the piece at `offset`.
+    /// Verify the piece at `offset`. Log that it is bad when that is found, which happens once: the
+    /// limit of other errors does not apply.
     #[cold]
     fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
+        let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
+        // Do not read all of a piece again and again to find what is known.
+        let length = piece.end - piece.start;
+        let readable = self
+            .region
+            .access()
+            .map(|access| access.readable(piece.start, length));
+        if readable != Ok(length) {
+            return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
+        }
         let image = Image::new(&self.region, &self.superblock);
         pieces.verify(&image, offset, |event| match event {
             verify::Event::Verified => self.count(Event::VerifiedPiece),
-            verify::Event::Bad => self.count(Event::BadPiece),
+            verify::Event::Bad => {
+                self.count(Event::BadPiece);
+                pr_err!(
+                    "{}: the piece from {} to {} does not match its SHA-256\n",
+                    self.usage.source(),
+                    piece.start,
+                    piece.end
+                );
+            }
         })
     }
 
@@ -178,12 +199,12 @@ impl Mounted {
 impl Gate for Mounted {
     #[cold]
     fn open(&self, offset: u64, length: u64) -> image::Result<()> {
-        // Nothing kills a fault in between: it needs two pieces at most.
-        match self.usable(offset, length, true)? {
-            usable if usable < length => self.usable(offset + usable, length - usable, true),
-            usable => Ok(usable),
+        let mut done = 0;
+        // A signal ends usable(), but at least one piece is usable each time.
+        while done < length {
+            done += self.usable(offset + done, length - done, true)?;
         }
-        .map(|_| ())
+        Ok(())
     }
 
     #[inline]
@@ -211,7 +232,8 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
     });
     let text = error.problem.text();
     trace::error(sb.device(), ino, text, error.offset, error.value);
-    if support::ratelimit() {
+    // A bad piece was logged when it was found.
+    if error.problem != Problem::Piece && support::ratelimit() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     match error.problem {

@@ -75,6 +75,11 @@ impl Usage {
         })
     }
 
+    /// Return what the image was mounted from.
+    pub(crate) fn source(&self) -> &CStr {
+        &self.source
+    }
+
     /// Count an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {

@@ -87,8 +87,17 @@ pub(crate) fn whole(
     }
     let digest = whole.finish();
     match digest == *expected {
-        true => Ok(()),
+        true => check_field(image.superblock(), expected),
         false => Err(wrong_digest(&digest).into()),
+    }
+}
+
+/// Check that the superblock has the digest of the image. The digest does not cover that field, and
+/// file handles depend on it.
+fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), Failure> {
+    match superblock.sha256 == *digest {
+        true => Ok(()),
+        false => Err(wrong_digest(&superblock.sha256).into()),
     }
 }
 
@@ -174,6 +183,7 @@ impl Pieces {
             }
             .into());
         }
+        check_field(superblock, expected)?;
         let pieces = Pieces {
             digest,
             sums,
@@ -226,6 +236,11 @@ impl Pieces {
     #[inline]
     pub(crate) fn is_verified(&self, offset: u64) -> bool {
         self.verified.is_set(offset / layout::DIGEST_PIECE)
+    }
+
+    /// Return true if the piece at `offset` was found bad.
+    pub(crate) fn is_bad(&self, offset: u64) -> bool {
+        self.bad.is_set(offset / layout::DIGEST_PIECE)
     }
 
     /// Return true if all pieces that hold `length` bytes at `offset` are verified.

@@ -281,6 +281,7 @@ long long counter_of(const char *mount, const char *name)
 	REQUIRE(!lstat(mount, &stat));
 	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev),
 		 minor(stat.st_dev), name);
+	REQUIRE(!access(path, F_OK));
 	return number_in(path, "");
 }
 

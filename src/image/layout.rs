@@ -98,7 +98,19 @@ pub const XATTR_COUNT_MAX: u32 = 65536 / 7;
 
 /// The range of a table.
 #[repr(C)]
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
 pub struct Extent {
     /// First byte.
     pub offset: U64,
@@ -108,7 +120,9 @@ pub struct Extent {
 
 /// The superblock, at offset 0.
 #[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 pub struct Superblock {
     /// [`MAGIC`].
     pub magic: [u8; 8],

@@ -126,9 +126,10 @@ impl<'a, M: Memory> Image<'a, M> {
     ) -> core::result::Result<(), E> {
         let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
-            let record: layout::Superblock = memory::load(self.memory, 0)?;
-            take(record.without_sums().as_bytes())?;
-            piece.start = size_of::<layout::Superblock>() as u64;
+            // Not what the memory holds now: what is read later is found by the loaded record.
+            let record = self.superblock.record.without_sums();
+            take(record.as_bytes())?;
+            piece.start = record.as_bytes().len() as u64;
         }
         memory::parts(self.memory, piece, buffer, take)
     }

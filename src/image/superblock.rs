@@ -64,6 +64,8 @@ pub struct Superblock {
     pub metadata_crc: u32,
     /// SHA-256 of the image, see [`Image::piece`](super::Image::piece).
     pub sha256: [u8; 32],
+    /// The record that all of this is from.
+    pub record: layout::Superblock,
 }
 
 impl Superblock {
@@ -187,6 +189,7 @@ impl Superblock {
             )?,
             metadata_crc: raw.metadata_crc.get(),
             sha256: raw.sha256,
+            record: raw,
         };
         // Inode numbers have 32 bits, and 0 is invalid.
         if superblock.inode_count() > u64::from(u32::MAX) {

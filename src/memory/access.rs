@@ -171,7 +171,7 @@ impl<'a> Access<'a> {
     /// Return how many of `length` bytes at `offset` can be read: those before the first page that
     /// is known to have failed.
     #[inline]
-    pub(super) fn readable(&self, offset: u64, length: u64) -> u64 {
+    pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
         if !poison::any() || self.window.io {
             return length;
         }

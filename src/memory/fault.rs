@@ -11,12 +11,15 @@ use super::pmd::insert_pmd;
 use super::space::Info;
 use super::{Gate, MapMethod};
 use crate::bindings;
-use crate::image;
+use crate::image::{self, Problem};
 use crate::vfs::{Fault, FaultResult};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+
+/// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
+const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
 
 impl MappedExtent {
     /// Handle a page fault. Map only pages that `gate` lets through.
@@ -42,13 +45,19 @@ impl MappedExtent {
         let first = (page >> order << order) * PAGE_SIZE;
         let length = (PAGE_SIZE << order).min(info.length + info.tail - first);
         if !gate.is_open(info.offset + first, length) {
-            // No entry is larger.
-            if order > bindings::PMD_ORDER {
+            // Verify the pieces of a PMD of 2 MiB at once, but not those of larger entries.
+            if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
             match gate.open(info.offset + first, length) {
                 // A part of it may be good.
                 Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
+                Err(error) if error.problem == Problem::Unreadable => {
+                    return Ok(match extent.access() {
+                        Ok(_) => FaultResult::HWPOISON,
+                        Err(_) => FaultResult::SIGBUS,
+                    });
+                }
                 result => result?,
             }
         }

@@ -278,7 +278,8 @@ impl<T: Operations> VTable<T> {
         _inode: *mut bindings::inode,
         file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
-        // Reads never wait long, so io_uring need not use a worker.
+        // Reads that would have to wait fail with EAGAIN if they are asked to. All others need no
+        // worker of io_uring.
         // SAFETY: Nothing else accesses a file that is being opened.
         unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
         0
@@ -325,7 +326,8 @@ impl<T: Operations> VTable<T> {
         if position >= file.size() || to.is_empty() {
             return 0;
         }
-        let wait = iocb.ki_flags & bindings::IOCB_NOWAIT == 0;
+        // io_uring repeats a read with IOCB_WAITQ in the same thread, which must not wait either.
+        let wait = iocb.ki_flags & (bindings::IOCB_NOWAIT | bindings::IOCB_WAITQ) == 0;
         match T::read_iter(file, position, to, wait) {
             Ok(0) => EFAULT.to_errno() as isize,
             Ok(copied) => {

@@ -8,6 +8,7 @@ use daxfs_reader::layout::{self, Dirent, Inode, Superblock, XattrEntry, XattrSet
 use daxfs_reader::{self as image, Image, Memory, Problem};
 use daxfs_testing::builder::{ino, specimen, superblock};
 use daxfs_testing::reader::read_everything;
+use std::cell::Cell;
 use std::mem::{offset_of, size_of};
 
 #[test]
@@ -357,4 +358,42 @@ fn unreadable_memory() {
     for error in read_everything(&Failing(&image)) {
         assert_eq!(error.problem, Problem::Unreadable);
     }
+}
+
+/// The digest is that of the superblock that was loaded and is used, not of what the memory shows
+/// later.
+#[test]
+fn superblock_that_changes() {
+    struct Changing<'a>(&'a [u8], Cell<u32>);
+    impl Memory for Changing<'_> {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+            self.0.read(offset, into)?;
+            if offset == 0 {
+                self.1.set(self.1.get() + 1);
+                if self.1.get() > 1 {
+                    into[sb!(label) as usize] ^= 1;
+                }
+            }
+            Ok(())
+        }
+        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+            <&[u8]>::crc32c(crc, bytes)
+        }
+    }
+    let bytes = specimen();
+    let memory = Changing(&bytes, Cell::new(0));
+    let superblock = image::Superblock::load(&memory).unwrap();
+    let mut hashed = Vec::new();
+    Image::new(&memory, &superblock)
+        .piece(0, &mut [0; 4096], |part| {
+            hashed.extend_from_slice(part);
+            image::Result::Ok(())
+        })
+        .unwrap();
+    let label = sb!(label) as usize;
+    assert_eq!(hashed[label..label + 64], superblock.label);
+    assert_eq!(memory.1.get(), 1);
 }
