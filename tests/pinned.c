@@ -246,7 +246,7 @@ static void unbound(void)
 	held = holder(LARGE, true);
 	loads = start(load, new_helper(LARGE));
 	unbinding = begin_unbind(&device);
-	rest(0.3);
+	rest(limit() / 20.0);
 	CHECK_EQ(bounded("read", read_of_open_file, &fd), EIO);
 	status = go_on("a load", loads);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
