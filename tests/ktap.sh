@@ -92,3 +92,10 @@ fixture() {
 	*) bail_out "fixture $1: $device" ;;
 	esac
 }
+
+# readme SECTION: print the examples in a section of README.md, each command as one line.
+readme() {
+	local file=$tests/README.md
+	[ -e "$file" ] || file=$tests/../README.md
+	sed -n "/^## $1\$/,/^## /s/^    //p" "$file" | sed -e :a -e '/\\$/N' -e 's/ *\\\n */ /' -e ta
+}
