@@ -2,18 +2,17 @@
 
 //! Read and check any image. A panic is a bug, and so is a run that does not end.
 //!
-//! The input is laid over a small valid image by exclusive or, so the empty input is that image and
-//! no seeds are needed. The first byte says whether the checksums are put right afterwards.
+//! [`daxfs_fuzz`] makes an image of the input.
 
 #![no_main]
 
 use daxfs_testing::{builder, reader};
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 /// Superblock, metadata and data of the specimen without the padding after them.
-static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut image = builder::specimen();
     let data = builder::superblock(&image).data;
     let size = data.offset.get() + data.length.get();
@@ -26,19 +25,7 @@ static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    let (repair, input) = match input.split_first() {
-        Some((first, rest)) => (first % 8 != 0, rest),
-        None => (true, input),
-    };
-    let mut image = SMALL.clone();
-    // The superblock's record first, then the tables: the zeros in between say nothing.
-    let places = (0..256).chain(4096..image.len());
-    for (place, byte) in places.zip(input) {
-        image[place] ^= byte;
-    }
-    if repair {
-        builder::seal(&mut image);
-    }
+    let image = daxfs_fuzz::overlaid(&SPECIMEN, input);
     let memory = image.as_slice();
     reader::read_everything(&memory);
     let mut findings = 0;
@@ -50,4 +37,11 @@ fuzz_target!(|input: &[u8]| {
             ControlFlow::Break(())
         }
     });
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    match seed % 4 {
+        0 => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
+        _ => daxfs_fuzz::mutate(&SPECIMEN, data, size, seed),
+    }
 });
