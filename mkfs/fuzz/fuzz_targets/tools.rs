@@ -4,11 +4,11 @@
 //! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file
 //! that remains after a failure.
 //!
-//! [`daxfs_fuzz`] makes an image of the input.
+//! [`overlay`] makes an image of the input.
 
 #![no_main]
 
-use daxfs_testing::{builder, everything, fuzz_directory};
+use daxfs_testing::{builder, everything, fuzz_directory, overlay};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -20,13 +20,13 @@ static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(builder::specimen);
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| {
-    let image = daxfs_fuzz::overlaid(&SPECIMEN, input);
+    let image = overlay::overlaid(&SPECIMEN, input);
     everything::everything(&image, &DIRECTORY);
 });
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     match seed % 4 {
         0 => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
-        _ => daxfs_fuzz::mutate(&SPECIMEN, data, size, seed),
+        _ => overlay::mutate(&SPECIMEN, data, size, seed),
     }
 });
