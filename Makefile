@@ -65,6 +65,7 @@ help:
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'
+	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60, JOBS=1'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
@@ -202,6 +203,11 @@ endif
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
+# SECONDS is a variable of the shell as well, so only what the command line says counts.
+fuzz: prepare-root
+	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) \
+		$(if $(findstring command,$(origin JOBS)),--jobs $(JOBS))
+
 # Cells that are not asked for keep their results.
 matrix: prepare-root
 	environment/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
@@ -277,6 +283,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

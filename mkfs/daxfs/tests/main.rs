@@ -3,6 +3,7 @@
 //! All integration tests of this crate in one program.
 
 mod cli;
+mod corpus;
 mod damaged_images;
 mod diff;
 mod extract;

@@ -4,32 +4,29 @@
 //! unpack. A panic is a bug, and so are a run that does not end, a message of two lines, and a file
 //! that remains after a failure.
 //!
-//! As in `image`, the input is laid over a small valid image, and its first byte says whether the
-//! checksums are put right afterwards.
+//! [`overlay`] makes an image of the input.
 
 #![no_main]
 
-use daxfs_testing::{builder, everything, fuzz_directory};
-use libfuzzer_sys::fuzz_target;
+use daxfs_testing::{builder, everything, fuzz_directory, overlay};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::path::PathBuf;
 use std::sync::LazyLock;
+
+/// The image that inputs are laid over.
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(builder::specimen);
 
 /// Where images are unpacked to.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);
 
 fuzz_target!(|input: &[u8]| {
-    let (repair, input) = match input.split_first() {
-        Some((first, rest)) => (first % 8 != 0, rest),
-        None => (true, input),
-    };
-    let mut image = builder::specimen();
-    // The superblock's record first, then the tables: the zeros in between say nothing.
-    let places = (0..256).chain(4096..image.len());
-    for (place, byte) in places.zip(input) {
-        image[place] ^= byte;
-    }
-    if repair {
-        builder::seal(&mut image);
-    }
+    let image = overlay::overlaid(&SPECIMEN, input);
     everything::everything(&image, &DIRECTORY);
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    match seed % 4 {
+        0 => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
+        _ => overlay::mutate(&SPECIMEN, data, size, seed),
+    }
 });

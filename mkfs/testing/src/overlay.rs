@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the fuzz targets of images share with the test of the corpus: how an input becomes an image,
+//! and how one input is made of another with knowledge of the format.
+//!
+//! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
+//! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
+//! superblock's record and everything after the superblock; the zeros in between say nothing.
+
+use crate::{builder, reader};
+use daxfs_reader::layout::{Dirent, Extent, Inode, Superblock, XattrEntry, XattrSet};
+
+use std::mem::{offset_of, size_of};
+use std::ops::{ControlFlow, Range};
+
+/// Bytes of the superblock that an input reaches.
+const HEAD: usize = 256;
+
+/// First byte of the tables.
+const TABLES: usize = 4096;
+
+/// One input in this many leaves wrong checksums.
+const UNSEALED: u8 = 8;
+
+/// Return superblock, metadata and data of the specimen without the padding after them.
+pub fn unpadded() -> Vec<u8> {
+    let mut image = builder::specimen();
+    let data = builder::superblock(&image).data;
+    let size = data.offset.get() + data.length.get();
+    image.truncate(size as usize);
+    let total_size = offset_of!(Superblock, total_size);
+    image[total_size..total_size + 8].copy_from_slice(&size.to_le_bytes());
+    builder::seal(&mut image);
+    assert_eq!(reader::read_everything(&image.as_slice()), []);
+    image
+}
+
+/// Read and check `image`, which may hold anything.
+///
+/// # Panics
+///
+/// If the reader or the checker has a bug.
+pub fn read_and_check(image: &[u8]) {
+    reader::read_everything(&image);
+    let mut findings = 0;
+    daxfs_check::check(&image, &mut |_| {
+        findings += 1;
+        if findings < 1000 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    });
+}
+
+/// Return `specimen` with `input` laid over it.
+pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
+    let mut image = specimen.to_vec();
+    let (seal, overlay) = match input.split_first() {
+        Some((first, rest)) => (first % UNSEALED != 0, rest),
+        None => (true, input),
+    };
+    for (place, byte) in (0..HEAD).chain(TABLES..specimen.len()).zip(overlay) {
+        image[place] ^= byte;
+    }
+    if seal {
+        builder::seal(&mut image);
+    }
+    image
+}
+
+/// Return the index in an input of the byte at `place` of the image.
+fn index(place: usize) -> usize {
+    1 + match place < HEAD {
+        true => place,
+        false => place - TABLES + HEAD,
+    }
+}
+
+/// Pseudo-random numbers: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Return a number below `end`, which is not 0.
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+}
+
+/// Return the offset and length of each of these fields of a record.
+macro_rules! fields {
+    ($record:ty: $($field:ident: $length:expr),*) => {
+        &[$((offset_of!($record, $field), $length)),*]
+    };
+}
+
+type Fields = &'static [(usize, usize)];
+
+const SUPERBLOCK: Fields = fields!(Superblock: version: 4, block_size: 4, compat: 8, incompat: 8,
+    total_size: 8, build_nsec: 4, root: 4);
+const INODE: Fields = fields!(Inode: mode: 2, flags: 2, nlink: 4, size: 8, mtime_nsec: 4, xattrs: 4,
+    data: 8, parent: 4, position: 4, original: 4, reserved: 4);
+const DIRENT: Fields = fields!(Dirent: hash: 4, ino: 4, name_low: 4, name_high: 2, name_len: 1,
+    file_type: 1);
+const XATTR_SET: Fields = fields!(XattrSet: length: 4, count: 4);
+const XATTR_ENTRY: Fields = fields!(XattrEntry: value_len: 4, name_len: 1, prefix: 1, reserved: 2);
+const EXTENT: Fields = fields!(Extent: offset: 8, length: 8);
+
+fn range(extent: &Extent) -> Range<usize> {
+    let start = extent.offset.get() as usize;
+    start..start + extent.length.get() as usize
+}
+
+/// Choose a field of the image: the offset and length in bytes.
+fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
+    let superblock = builder::superblock(specimen);
+    let (start, fields) = match random.below(8) {
+        0 => (0, SUPERBLOCK),
+        1 => {
+            let extents = [
+                offset_of!(Superblock, inodes),
+                offset_of!(Superblock, dirents),
+                offset_of!(Superblock, names),
+                offset_of!(Superblock, xattrs),
+                offset_of!(Superblock, data),
+            ];
+            (random.one_of(&extents), EXTENT)
+        }
+        2..=4 => {
+            let table = range(&superblock.inodes);
+            let number = random.below(table.len() / size_of::<Inode>());
+            (table.start + number * size_of::<Inode>(), INODE)
+        }
+        5 | 6 => {
+            let table = range(&superblock.dirents);
+            let number = random.below(table.len() / size_of::<Dirent>());
+            (table.start + number * size_of::<Dirent>(), DIRENT)
+        }
+        // The specimen has one set, with one entry.
+        _ => match random.below(2) {
+            0 => (superblock.xattrs.offset.get() as usize, XATTR_SET),
+            _ => {
+                let set = superblock.xattrs.offset.get() as usize;
+                (set + size_of::<XattrSet>(), XATTR_ENTRY)
+            }
+        },
+    };
+    let (offset, length) = random.one_of(fields);
+    (start + offset, length)
+}
+
+/// Return the value of the field at `at`.
+fn load(image: &[u8], (at, length): (usize, usize)) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..length].copy_from_slice(&image[at..at + length]);
+    u64::from_le_bytes(bytes)
+}
+
+/// Change one field of the image that the first `size` bytes of `data` make of `specimen`, and
+/// return the new size. The value is one that readers may get wrong: a limit, that of another
+/// field, an end of a table, or the old one with a small difference.
+pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize {
+    let mut random = Random(seed.into());
+    let image = overlaid(specimen, &data[..size]);
+    let (at, length) = field(specimen, &mut random);
+    let old = load(&image, (at, length));
+    let other = field(specimen, &mut random);
+    let total = specimen.len() as u64;
+    let value = match random.below(8) {
+        0 => random.one_of(&[0, 1, 2, u64::MAX, u64::MAX >> 1, 1 << 31, 1 << 63]),
+        1 => old.wrapping_add(random.one_of(&[1, 8, 64, 4096])),
+        2 => old.wrapping_sub(random.one_of(&[1, 8, 64, 4096])),
+        3 => load(&image, other),
+        4 => old ^ (1 << random.below(8 * length)),
+        5 => total.wrapping_add(random.one_of(&[0, 1, 4096, u64::MAX, 0_u64.wrapping_sub(4096)])),
+        6 => random.below(32) as u64,
+        _ => random.next(),
+    };
+    let start = index(at);
+    let end = start + length;
+    if end > data.len() {
+        return size;
+    }
+    let new_size = size.max(end);
+    data[size..new_size].fill(0);
+    if size == 0 {
+        // Correct the checksums.
+        data[0] = 1;
+    }
+    for (number, byte) in value.to_le_bytes()[..length].iter().enumerate() {
+        data[start + number] = specimen[at + number] ^ byte;
+    }
+    new_size
+}
