@@ -4,12 +4,13 @@
 # What the benchmarks share: the tree that they measure, and the program that does. To be sourced; needs `top` and
 # `work`, a directory below build.
 
-# make_tree: make the tree $work/tree, unless it is there. Its sizes and bytes are the same on every machine.
+# make_tree: make the tree $work/tree, unless it is there. Its sizes and bytes are the same on every machine. What has
+# failed halfway is not kept as the tree, also where the caller's errexit has no effect.
 make_tree() {
 	[[ ! -e $work/tree ]] || return 0
 	echo "bench: making the tree" >&2
 	rm -rf "$work/tree.new"
-	mkdir -p "$work/tree.new/many"
+	mkdir -p "$work/tree.new/many" || return
 	perl -e '
 		srand(1); my ($root) = @ARGV; my $seed = 1;
 		sub bytes { my $n = shift; my $s = ""; while (length($s) < $n) {
@@ -23,8 +24,8 @@ make_tree() {
 			open(my $f, ">", $name) or die "$name: $!\n";
 			print $f substr($mib, $i, 100 + ($i * 7919) % 4900);
 			close($f) or die;
-		}' "$work/tree.new"
-	"$top/environment/run" gcc -O2 -static -nostdlib -o "$work/tree.new/static" "$top/bench/static.c"
+		}' "$work/tree.new" || return
+	"$top/environment/run" gcc -O2 -static -nostdlib -o "$work/tree.new/static" "$top/bench/static.c" || return
 	mv "$work/tree.new" "$work/tree"
 }
 

@@ -184,7 +184,8 @@ static void execute(int fd, const char *path, const struct stat *stat)
 		setrlimit(RLIMIT_CORE, &none);
 		/* It may neither write files nor start processes. */
 		setrlimit(RLIMIT_FSIZE, &none);
-		if (setgroups(0, NULL) || (!geteuid() && (setgid(1002) || setuid(1002))))
+		/* A process that has dropped these rights already cannot do so again. */
+		if (!geteuid() && (setgroups(0, NULL) || setgid(1002) || setuid(1002)))
 			_exit(0);
 		setrlimit(RLIMIT_NPROC, &none);
 		setitimer(ITIMER_REAL, &time, NULL);

@@ -11,19 +11,24 @@
 use crate::bindings;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{error::to_result, prelude::*};
 
 /// A directory.
 ///
 /// # Invariants
 ///
-/// Owns a reference to a kobject that kobject_create_and_add() returned.
-pub(crate) struct Directory(NonNull<bindings::kobject>);
+/// Owns a reference to `kobject`, which kobject_create_and_add() returned. Who sets `removed`
+/// deletes the kobject, and nobody else does.
+pub(crate) struct Directory {
+    kobject: NonNull<bindings::kobject>,
+    removed: AtomicBool,
+}
 
 // SAFETY: Any thread may drop a reference to a kobject.
 unsafe impl Send for Directory {}
-// SAFETY: Adding to a directory and removing it are serialized by kernfs. Nothing else uses the
-// kobject through a shared reference.
+// SAFETY: kernfs serializes making and removing files and directories in a directory. By the type
+// invariant only one thread deletes the kobject. Nothing else uses it through a shared reference.
 unsafe impl Sync for Directory {}
 
 impl Directory {
@@ -33,25 +38,37 @@ impl Directory {
     ///
     /// `ENOMEM`, also if it exists.
     pub(crate) fn in_fs(name: &CStr) -> Result<Self> {
-        // SAFETY: The kernel makes /sys/fs before any filesystem can be mounted.
-        unsafe { Self::new(name, bindings::fs_kobj()) }
+        // SAFETY: This reads a pointer that mnt_init() sets before any initcall. Nothing changes it
+        // afterwards.
+        let parent = unsafe { bindings::fs_kobj() };
+        // SAFETY: The pointer is null if mnt_init() lacked memory. Otherwise its kobject stays.
+        unsafe { Self::new(name, parent) }
     }
 
     /// # Safety
     ///
-    /// `parent` must be a valid kobject.
+    /// `parent` must be a valid kobject, or null for /sys.
     unsafe fn new(name: &CStr, parent: *mut bindings::kobject) -> Result<Self> {
-        // SAFETY: The name is copied. The caller guarantees that the parent is valid.
+        // SAFETY: The name is copied. The caller guarantees that the parent is valid, or null.
         let made = unsafe { bindings::kobject_create_and_add(name.as_char_ptr(), parent) };
-        // INVARIANT: The kobject was created above, with one reference.
-        NonNull::new(made).map(Directory).ok_or(ENOMEM)
+        // INVARIANT: The kobject was created above, with one reference, and is not deleted.
+        let directory = |kobject| Directory {
+            kobject,
+            removed: AtomicBool::new(false),
+        };
+        NonNull::new(made).map(directory).ok_or(ENOMEM)
     }
 
     /// Remove the directory and its files, and wait for callbacks of the files. They do not run
-    /// afterwards. Do nothing if it was removed before.
+    /// afterwards. Do nothing if somebody else has removed it, or does so now: this then returns
+    /// before that wait ends.
     fn remove(&self) {
-        // SAFETY: By the type invariant the kobject is valid. It may be deleted repeatedly.
-        unsafe { bindings::kobject_del(self.0.as_ptr()) };
+        // INVARIANT: One caller only finds false here, and deletes the kobject.
+        if self.removed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // SAFETY: By the type invariant the kobject is valid. This is the first and only call.
+        unsafe { bindings::kobject_del(self.kobject.as_ptr()) };
     }
 }
 
@@ -59,7 +76,7 @@ impl Drop for Directory {
     fn drop(&mut self) {
         self.remove();
         // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::kobject_put(self.0.as_ptr()) };
+        unsafe { bindings::kobject_put(self.kobject.as_ptr()) };
     }
 }
 
@@ -121,7 +138,8 @@ impl<T: Shown> Show<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if the directory exists.
+    /// `ENOMEM`, also if the directory exists; those of sysfs_create_file(), such as `EEXIST` for
+    /// two files of one name.
     pub(crate) fn new(shown: T, parent: &Directory, name: &CStr) -> Result<Self> {
         let shown = KBox::new(shown, GFP_KERNEL)?;
         let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;
@@ -139,7 +157,7 @@ impl<T: Shown> Show<T> {
             attributes.push(attribute, GFP_KERNEL)?;
         }
         // SAFETY: By the invariant of `parent` its kobject is valid.
-        let directory = unsafe { Directory::new(name, parent.0.as_ptr()) }?;
+        let directory = unsafe { Directory::new(name, parent.kobject.as_ptr()) }?;
         // INVARIANT: The attributes are complete, and a vector that does not grow does not move
         // them.
         let show = Show {
@@ -148,14 +166,15 @@ impl<T: Shown> Show<T> {
             shown,
         };
         for attribute in show.attributes.iter() {
-            let kobject = show.directory.0.as_ptr();
+            let kobject = show.directory.kobject.as_ptr();
             // SAFETY: The kobject is in sysfs. The attribute lives until the directory is removed.
             to_result(unsafe { bindings::kobj_attribute_add(kobject, &attribute.raw) })?;
         }
         Ok(show)
     }
 
-    /// Remove the directory.
+    /// Remove the directory, and wait for readers of its files. A second caller at the same time
+    /// returns before that wait ends.
     pub(crate) fn remove(&self) {
         self.directory.remove();
     }

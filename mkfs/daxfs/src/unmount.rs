@@ -54,23 +54,28 @@ pub fn unmount(dir: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Those of umount(2); `EPERM` if fusermount3 is missing or fails.
+/// Those of umount(2); for a user who is not root `EBUSY` if fusermount3 finds the mount in use, and
+/// `EPERM` if it is missing or fails otherwise.
 pub fn detach(place: &Path) -> io::Result<()> {
     match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => {
             let mut fusermount = Command::new("fusermount3");
-            fusermount.args(["-u", "-q", "--"]).arg(place);
-            fusermount
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            match fusermount.status() {
-                Ok(status) if status.success() => Ok(()),
+            fusermount.args(["-u", "--"]).arg(place);
+            // Its exit status does not tell why it has failed, only its message does.
+            fusermount.env("LC_ALL", "C").stdin(Stdio::null());
+            match fusermount.output() {
+                Ok(output) if output.status.success() => Ok(()),
+                Ok(output) if says_busy(&output.stderr) => Err(Errno::BUSY.into()),
                 _ => Err(Errno::PERM.into()),
             }
         }
         result => Ok(result?),
     }
+}
+
+/// Return whether fusermount3 has said that a mount is in use, in the C locale.
+fn says_busy(message: &[u8]) -> bool {
+    String::from_utf8_lossy(message).contains("Device or resource busy")
 }
 
 /// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well. The

@@ -306,13 +306,15 @@ Examples:
     /// Show them again every two seconds, until a signal ends the program. The first numbers are
     /// those since the image was mounted, later ones events a second. READS and BYTES count reads.
     /// PAGE, AROUND, PMD and PUD count page faults that mapped one page, a page and those around it,
-    /// 2 MiB, or 1 GiB. SIGBUS and ERRORS are failed faults, and errors in the image, since it was
-    /// mounted. The counters are those in /sys/fs/daxfs, see daxfs(5).
+    /// or a huge page by a PMD or a PUD entry: 2 MiB and 1 GiB with pages of 4 KiB. SIGBUS and ERRORS
+    /// are failed faults, and errors in the image, since it was mounted. The counters are those in
+    /// /sys/fs/daxfs, see daxfs(5).
     #[command(after_help = "\
 Examples:
   daxfs top
   daxfs top --once --json | jq '.mounts[].counters.reads'
-  daxfs top --prometheus >/var/lib/prometheus/node-exporter/daxfs.prom")]
+  cd /var/lib/prometheus/node-exporter
+  daxfs top --prometheus >daxfs.new && mv daxfs.new daxfs.prom")]
     Top {
         /// Seconds between two samples
         #[arg(short, long, default_value = "2", value_name = "SECONDS")]

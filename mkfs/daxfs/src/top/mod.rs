@@ -173,6 +173,7 @@ impl Mounted {
     fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let device = directory.file_name()?.to_str()?.to_owned();
         number(&device)?;
+        let identity = fs::metadata(directory).ok()?.ino();
         let value = |name: &str| -> Option<u64> { line(directory, name)?.to_str()?.parse().ok() };
         let seen: Vec<_> = mounts(mountinfo)
             .filter(|mount| mount.kind == b"daxfs" && mount.device == device.as_bytes())
@@ -188,28 +189,30 @@ impl Mounted {
             inodes: value("inodes")?,
             counters: COUNTERS.map(|counter| value(counter.name)),
             rates: [None; COUNTERS.len()],
-            // Read last: if it is there now, it was during the reads above.
-            identity: fs::metadata(directory).ok()?.ino(),
+            identity,
             device,
         };
         mounted.places = seen.into_iter().map(|mount| mount.place).collect();
-        Some(mounted)
+        // If another mount has got the number since, the files above may be of both.
+        let same = fs::metadata(directory).ok()?.ino() == identity;
+        same.then_some(mounted)
     }
 
     /// Return the value of the counter `name`, or 0.
     fn counter(&self, name: &str) -> u64 {
-        self.value(&self.counters, name)
+        self.value(&self.counters, name).unwrap_or(0)
     }
 
     /// Return the rate of the counter `name`, or 0.
     fn rate(&self, name: &str) -> u64 {
-        self.value(&self.rates, name)
+        self.value(&self.rates, name).unwrap_or(0)
     }
 
-    fn value(&self, values: &[Option<u64>], name: &str) -> u64 {
+    /// Return one of `values`, which are the counters or the rates.
+    fn value(&self, values: &[Option<u64>], name: &str) -> Option<u64> {
         let found = COUNTERS.iter().zip(values);
         let mut found = found.filter(|(counter, _)| counter.name == name);
-        found.next().and_then(|(_, value)| *value).unwrap_or(0)
+        found.next().and_then(|(_, value)| *value)
     }
 }
 
@@ -261,7 +264,8 @@ pub fn top(form: Form, interval: Duration, count: Option<u32>) -> Result<()> {
             return Ok(());
         }
         before = Some(sample);
-        next += interval;
+        // A program that was stopped does not make up for the samples that it has missed.
+        next = (next + interval).max(Instant::now());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
@@ -418,18 +422,27 @@ mod tests {
         let sysfs = tempfile::tempdir().unwrap();
         mount(sysfs.path(), "259:0", 10);
         mount(sysfs.path(), "0:40", 5);
+        fs::remove_file(sysfs.path().join("0:40/faults_pud")).unwrap();
         let sample = Sample::read(sysfs.path(), MOUNTS).unwrap();
         let said = written_by(|out| show::prometheus(&sample, out));
-        let labels = r#"device="259:0",source="/dev/a \"b\"\\",mountpoint="/b""#;
+        let info = r#"device="259:0",source="/dev/a \"b\"\\",mountpoint="/b""#;
+        let labels = r#"device="259:0""#;
         for line in [
             "# TYPE daxfs_reads_total counter".to_owned(),
             "# TYPE daxfs_image_size_bytes gauge".to_owned(),
             format!("daxfs_reads_total{{{labels}}} 10"),
             format!("daxfs_faults_total{{{labels},size=\"pmd\"}} 0"),
             format!("daxfs_image_size_bytes{{{labels}}} 4096"),
+            format!("daxfs_image_info{{{info}}} 1"),
         ] {
             assert!(said.lines().any(|found| found == line), "{line}\n{said}");
         }
+        // A counter that the module lacks is not shown as 0.
+        let pud: Vec<_> = said.lines().filter(|line| line.contains("pud")).collect();
+        assert_eq!(
+            pud,
+            [format!("daxfs_faults_total{{{labels},size=\"pud\"}} 0")]
+        );
         // The samples of a metric follow its HELP and TYPE, which appear once.
         let (mut metric, mut seen) = ("", Vec::new());
         for found in said.lines() {

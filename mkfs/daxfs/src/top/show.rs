@@ -190,7 +190,7 @@ fn help(metric: &str) -> &'static str {
         "daxfs_faults_total" => "Page faults by the size of what they mapped.",
         "daxfs_faults_failed_total" => "Page faults that ended in SIGBUS.",
         "daxfs_pieces_total" => "Pieces of 2 MiB that verify=lazy has checked, by the result.",
-        _ => "Data or records that could not be read (EIO), and invalid records (EUCLEAN).",
+        _ => "Data or records that could not be read or verified (EIO), and invalid records (EUCLEAN).",
     }
 }
 
@@ -205,8 +205,11 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
         head(out, metric, help(metric), "counter")?;
         for mounted in &sample.mounts {
             for &Counter { name, label, .. } in counters {
-                let labels = labels(mounted, label);
-                writeln!(out, "{metric}{labels} {}", mounted.counter(name))?;
+                // The module may not have it.
+                let Some(value) = mounted.value(&mounted.counters, name) else {
+                    continue;
+                };
+                writeln!(out, "{metric}{} {value}", labels(mounted, label))?;
             }
         }
     }
@@ -225,22 +228,29 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "{metric}{} {}", labels(mounted, None), value(mounted))?;
         }
     }
+    let info = "daxfs_image_info";
+    head(out, info, "What is mounted, and where; always 1.", "gauge")?;
+    for mounted in &sample.mounts {
+        let place = mounted.places.first().map(|place| place.as_os_str());
+        writeln!(
+            out,
+            "{info}{{device=\"{}\",source=\"{}\",mountpoint=\"{}\"}} 1",
+            mounted.device,
+            escaped(mounted.source.as_bytes()),
+            escaped(place.unwrap_or_default().as_bytes())
+        )?;
+    }
     Ok(())
 }
 
-/// Return the labels of a mount, and one more.
+/// Return the label of a mount, and one more. The device number is all that stays the same as long
+/// as the counters do.
 fn labels(mounted: &Mounted, more: Option<(&str, &str)>) -> String {
-    let place = mounted.places.first().map(|place| place.as_os_str());
-    let mut text = format!(
-        "{{device=\"{}\",source=\"{}\",mountpoint=\"{}\"",
-        mounted.device,
-        escaped(mounted.source.as_bytes()),
-        escaped(place.unwrap_or_default().as_bytes())
-    );
-    if let Some((name, value)) = more {
-        text += &format!(",{name}=\"{value}\"");
+    let device = &mounted.device;
+    match more {
+        Some((name, value)) => format!("{{device=\"{device}\",{name}=\"{value}\"}}"),
+        None => format!("{{device=\"{device}\"}}"),
     }
-    text + "}"
 }
 
 /// Return the value of a label: UTF-8, with a backslash before what would end it.
