@@ -15,8 +15,8 @@ static long long errors_of(int fd)
 	char path[PATH_MAX];
 
 	REQUIRE(!ioctl(fd, FS_IOC_GETFSSYSFSPATH, &name));
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/counters", name.name);
-	return number_in(path, "errors");
+	snprintf(path, sizeof(path), "/sys/fs/%s/errors_io", name.name);
+	return number_in(path, "");
 }
 
 /*
