@@ -40,56 +40,76 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     }
 }
 
-/// Copy `length` bytes at `offset` of the image to `to`. Return how many were copied. Report an
-/// error.
-#[inline]
-fn copy(
-    file: &INode<DaxFs>,
-    offset: u64,
-    length: usize,
-    to: &mut IovIterDest<'_>,
-) -> Result<usize> {
-    let region = file.super_block().data().region();
-    region.copy_to(offset, length, to).map_err(|error| {
-        if error != EIO || region.revoked() {
-            return error;
-        }
-        let error = image::Error::new(Problem::Unreadable, offset, 0);
-        report(file.super_block(), file.ino(), error)
-    })
+/// Report that content at `offset` cannot be read with `error`, unless its memory goes away or the
+/// destination is bad. Return the error code.
+#[cold]
+fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
+    if error != EIO || file.super_block().data().region().revoked() {
+        return error;
+    }
+    let error = image::Error::new(Problem::Unreadable, offset, 0);
+    report(file.super_block(), file.ino(), error)
 }
 
-/// As [`copy`], but verify each piece before it is copied. `wait` is that of
-/// [`FileOperations::read_iter`].
+/// Verify the piece at `at`. Return how many of `length` bytes there are in the piece. `done` bytes
+/// of the read were copied before; `wait` is that of [`FileOperations::read_iter`].
+///
+/// # Errors
+///
+/// `EAGAIN`, `EIO`; `EINTR` if a signal kills the process.
 #[cold]
-fn verify_and_copy(
+#[inline(never)]
+fn verify_next(
+    file: &INode<DaxFs>,
+    at: u64,
+    length: usize,
+    done: usize,
+    wait: bool,
+) -> Result<usize> {
+    if done > 0 && support::fatal_signal_pending() {
+        return Err(EINTR);
+    }
+    let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
+    match usable(file, at, in_piece.min(length as u64), wait)? {
+        0 => Err(EAGAIN),
+        part => Ok(part as usize),
+    }
+}
+
+/// Read `length` bytes at `offset` of an image whose pieces are verified before their first use.
+/// It is a function of its own, so that all other reads need fewer registers.
+#[inline(never)]
+fn read_pieces(
     file: &INode<DaxFs>,
     offset: u64,
     length: usize,
     to: &mut IovIterDest<'_>,
     wait: bool,
 ) -> Result<usize> {
+    let mounted = file.super_block().data();
     let mut done = 0;
-    while done < length && (done == 0 || !support::fatal_signal_pending()) {
-        let at = offset + done as u64;
-        let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;
-        let part = in_piece.min((length - done) as u64);
-        let copied = match usable(file, at, part, wait) {
-            Ok(0) => Err(EAGAIN),
-            Ok(part) => copy(file, at, part as usize, to),
-            Err(error) => Err(error),
-        };
-        match copied {
+    let result = loop {
+        let (at, mut part) = (offset + done as u64, length - done);
+        if !mounted.is_open(at, part as u64) {
+            part = match verify_next(file, at, part, done, wait) {
+                Ok(part) => part,
+                Err(error) => break Err(error),
+            };
+        }
+        match mounted.region().copy_to(at, part, to) {
             Ok(copied) => {
                 done += copied;
-                if copied as u64 != part {
-                    break;
+                if copied < part || done == length {
+                    break Ok(());
                 }
             }
-            Err(error) if done == 0 => return Err(error),
-            Err(_) => break,
+            Err(error) => break Err(failed(file, at, error)),
         }
+    };
+    if done == 0 {
+        result?;
     }
+    mounted.count_read(done as u64);
     Ok(done)
 }
 
@@ -106,10 +126,13 @@ impl FileOperations for DaxFs {
         let length = left.min(to.len() as u64) as usize;
         let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
-        let copied = match mounted.is_open(offset, length as u64) {
-            true => copy(file, offset, length, to)?,
-            false => verify_and_copy(file, offset, length, to, wait)?,
-        };
+        if mounted.pieces().is_some() {
+            return read_pieces(file, offset, length, to, wait);
+        }
+        let copied = mounted
+            .region()
+            .copy_to(offset, length, to)
+            .map_err(|error| failed(file, offset, error))?;
         mounted.count_read(copied as u64);
         Ok(copied)
     }

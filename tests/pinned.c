@@ -4,6 +4,7 @@
  * the page: unmounting does not, and other users are not held up.
  *
  * Group: memory
+ * Order: 7
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #define _GNU_SOURCE

@@ -48,7 +48,8 @@ impl Region {
     ///
     /// `EIO` if the range is not in the region, or if its memory goes away or fails before the
     /// first byte; `EFAULT` if the destination cannot be written.
-    #[inline]
+    // There are two callers, and without this the compiler inlines it into neither: 33 instructions.
+    #[inline(always)]
     pub(crate) fn copy_to(
         &self,
         offset: u64,
@@ -200,7 +201,7 @@ impl<'a> Access<'a> {
     /// # Errors
     ///
     /// `EIO` if the range is not in the region, or the first page is known to have failed.
-    #[inline]
+    #[inline(always)]
     fn copy_to(&self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let from = self.address(offset, length).ok_or(EIO)?;
         if self.window.io {
