@@ -48,7 +48,7 @@ impl Region {
     ///
     /// `EIO` if the range is not in the region, or if its memory goes away or fails before the
     /// first byte; `EFAULT` if the destination cannot be written.
-    // There are two callers, and without this the compiler inlines it into neither: 33 instructions.
+    // It has two callers. Without this it is inlined into neither, which costs 33 instructions.
     #[inline(always)]
     pub(crate) fn copy_to(
         &self,
