@@ -256,6 +256,7 @@ lint-documentation: html
 	@mkdir -p build/pages
 	$(Q)$(call mount_page,build/pages)
 	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
+	$(RUN) bench/plot --check
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
