@@ -61,7 +61,7 @@ pub fn detach(place: &Path) -> io::Result<()> {
         Err(Errno::PERM) => {
             let mut fusermount = Command::new("fusermount3");
             fusermount.args(["-u", "--"]).arg(place);
-            // Its exit status does not tell why it has failed, only its message does.
+            // The reason for a failure is only in its message, not in its exit status.
             fusermount.env("LC_ALL", "C").stdin(Stdio::null());
             match fusermount.output() {
                 Ok(output) if output.status.success() => Ok(()),
