@@ -9,7 +9,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Return an image of [`tree`], and where it is.
@@ -201,13 +201,7 @@ fn lists_in_archives() {
             return println!("SKIP: {name}: {error}");
         }
     }
-    image_of(&at("source"), &at("image")).unwrap();
-    succeed(&[
-        "extract".as_ref(),
-        "--tar".as_ref(),
-        at("image").as_os_str(),
-        at("archive").as_os_str(),
-    ]);
+    archive_of(&at("source"), &at("image"), &at("archive"));
     let archive = fs::read(at("archive")).unwrap();
     for kind in ["access", "default"] {
         let record =
@@ -217,6 +211,17 @@ fn lists_in_archives() {
             .any(|bytes| bytes == record.as_bytes());
         assert!(found, "{kind}");
     }
+}
+
+/// Make `image` of `source`, and `archive` of `image`.
+fn archive_of(source: &Path, image: &Path, archive: &Path) {
+    image_of(source, image).unwrap();
+    succeed(&[
+        "extract".as_ref(),
+        "--tar".as_ref(),
+        image.as_os_str(),
+        archive.as_os_str(),
+    ]);
 }
 
 /// Both GNU tar and bsdtar restore the lists with `--acls`, which reads only the text form.
@@ -255,13 +260,7 @@ fn lists_survive_tar_programs() {
     let expected = lists("source");
     let lengths: Vec<_> = expected.iter().map(|list| list.is_empty()).collect();
     assert_eq!(lengths, [false, false, false, true]);
-    image_of(&at("source"), &at("image")).unwrap();
-    succeed(&[
-        "extract".as_ref(),
-        "--tar".as_ref(),
-        at("image").as_os_str(),
-        at("archive").as_os_str(),
-    ]);
+    archive_of(&at("source"), &at("image"), &at("archive"));
     for program in ["tar", "bsdtar"] {
         fs::create_dir(at(program)).unwrap();
         let status = Command::new(program)
