@@ -145,3 +145,12 @@ void image_seal(struct image *image)
 			crc32c(image->bytes + sizeof(*super), super->data.offset - sizeof(*super));
 	super->crc = crc32c(super, offsetof(struct superblock, crc));
 }
+
+const char *image_digest(const struct image *image)
+{
+	static char text[65];
+
+	for (int i = 0; i < 32; i++)
+		sprintf(text + 2 * i, "%02x", image->super->sha256[i]);
+	return text;
+}

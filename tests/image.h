@@ -97,6 +97,12 @@ struct xattr_set *image_xattrs(const struct image *image, const struct inode *in
 /* Return the name of an entry. */
 char *image_name(const struct image *image, const struct dirent_record *entry);
 
+/* Return the SHA-256 that the superblock has, as text. It changes with the next call. */
+const char *image_digest(const struct image *image);
+
+/* The SHA-256 of no image. */
+#define WRONG_DIGEST "0000000000000000000000000000000000000000000000000000000000000000"
+
 /* Correct the checksums of the metadata and of the superblock. */
 void image_seal(struct image *image);
 

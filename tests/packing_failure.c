@@ -2,22 +2,9 @@
 /* The memory of files that share data fails. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 
 #include "packing.h"
-
-/* Return the number of errors that the counters of @fd's mount show. */
-static long long errors_of(int fd)
-{
-	struct fs_sysfs_path name = {};
-	char path[PATH_MAX];
-
-	REQUIRE(!ioctl(fd, FS_IOC_GETFSSYSFSPATH, &name));
-	snprintf(path, sizeof(path), "/sys/fs/%s/errors_io", name.name);
-	return number_in(path, "");
-}
 
 /*
  * A page of two files with the same content fails: through either file, loads from the page get
@@ -50,11 +37,11 @@ static void memory_fails(u64 size)
 	CHECK(gets_sigbus(b + bad));
 	for (char which = 'a'; which <= 'b'; which++) {
 		int fd = open_twin(size, which);
-		long long errors = errors_of(fd);
+		long long errors = counter_of(mnt, "errors_io");
 
 		CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
 		CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
-		CHECK_EQ(errors_of(fd), errors + 2);
+		CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
 		CHECK_EQ(pread(fd, buffer, size, 0), bad);
 		CHECK(pattern_matches(buffer, bad, size, 0));
 		CHECK_EQ(pread(fd, buffer, size, bad + 4096), size - bad - 4096);

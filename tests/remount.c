@@ -26,17 +26,6 @@ static char other_mnt[PATH_MAX];
 /* The descriptor of the memory, for sources that have one. */
 static int memory;
 
-static const char wrong[] = "0000000000000000000000000000000000000000000000000000000000000000";
-
-static const char *right(void)
-{
-	static char text[65];
-
-	for (int i = 0; i < 32; i++)
-		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
-	return text;
-}
-
 /* Mount on @dir with one option. Return 0 or an errno. */
 static int mount_with(const char *dir, const char *key, const char *value)
 {
@@ -107,26 +96,26 @@ static void second_digest(void)
 {
 	needs_sharing();
 	mounted_with(NULL, NULL);
-	CHECK_EQ(mount_with(other_mnt, "digest", wrong), EBADMSG);
+	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBADMSG);
 	CHECK(strstr(context_log, "SHA-256"));
 	CHECK_FAILS(umount(other_mnt), EINVAL);
 	good(mnt);
-	CHECK_EQ(mount_with(other_mnt, "digest", right()), 0);
+	CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), 0);
 	good(other_mnt);
 	CHECK(!umount(other_mnt) && !umount(mnt));
 	/* The digest of the first mount proves nothing for the second. */
-	mounted_with("digest", right());
-	CHECK_EQ(mount_with(other_mnt, "digest", wrong), EBADMSG);
+	mounted_with("digest", image_digest(&image));
+	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBADMSG);
 	CHECK(umount(other_mnt) && !umount(mnt));
 }
 
 static void remounted_digest(void)
 {
 	mounted_with(NULL, NULL);
-	CHECK_EQ(remount_with("digest", wrong), EBADMSG);
+	CHECK_EQ(remount_with("digest", WRONG_DIGEST), EBADMSG);
 	CHECK(strstr(context_log, "SHA-256"));
 	good(mnt);
-	CHECK_EQ(remount_with("digest", right()), 0);
+	CHECK_EQ(remount_with("digest", image_digest(&image)), 0);
 	good(mnt);
 	CHECK(!umount(mnt));
 }

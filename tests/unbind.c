@@ -133,16 +133,10 @@ static void killed_meanwhile(void)
 
 static const char *right_digest(void)
 {
-	static char text[65];
-
 	if (!has_image)
 		SKIP("needs sources.daxfs in DAXFS_IMAGES");
-	for (int i = 0; i < 32; i++)
-		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
-	return text;
+	return image_digest(&image);
 }
-
-static const char wrong_digest[] = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /* Mount with the digest @argument. Return 0 or an errno. */
 static int mount_with_digest(void *argument)
@@ -160,7 +154,7 @@ static double digest_time(void)
 {
 	double start = now();
 
-	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)wrong_digest), EBADMSG);
+	CHECK_EQ(bounded("mount with a wrong digest", mount_with_digest, (void *)WRONG_DIGEST), EBADMSG);
 	return now() - start;
 }
 
@@ -192,7 +186,7 @@ static void fails_late(void)
 	found();
 	seconds = digest_time();
 	for (int i = 0; i < rounds; i++) {
-		int status = unbind_while_mounting(wrong_digest, (i + 0.5) / rounds, seconds, 0);
+		int status = unbind_while_mounting(WRONG_DIGEST, (i + 0.5) / rounds, seconds, 0);
 
 		if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) && WEXITSTATUS(status) < 200))
 			printf("# mount: status %#x\n", status);

@@ -34,17 +34,6 @@ static const char *mnt;
 static char other_mnt[PATH_MAX];
 static int memory;
 
-static const char wrong[] = "0000000000000000000000000000000000000000000000000000000000000000";
-
-static const char *right(void)
-{
-	static char text[65];
-
-	for (int i = 0; i < 32; i++)
-		sprintf(text + 2 * i, "%02x", image.super->sha256[i]);
-	return text;
-}
-
 /* Set the options of a mount context, unless they are NULL. Return 0 or an errno. */
 static int set_checks(int context, const char *digest, const char *verify)
 {
@@ -70,7 +59,7 @@ static int mount_with(const char *dir, const char *digest, const char *verify)
 
 static int mount_lazily(void)
 {
-	return mount_with(mnt, right(), "lazy");
+	return mount_with(mnt, image_digest(&image), "lazy");
 }
 
 /* Put @changed into the source's memory, or skip the point if it cannot be changed. */
@@ -194,7 +183,7 @@ static void all_is_good(void)
 
 	snprintf(command, sizeof(command), "grep ' %s daxfs ' /proc/self/mounts", mnt);
 	stream = popen(command, "re");
-	CHECK(fgets(options, sizeof(options), stream) && strstr(options, right()));
+	CHECK(fgets(options, sizeof(options), stream) && strstr(options, image_digest(&image)));
 	CHECK(strstr(options, ",verify=lazy"));
 	pclose(stream);
 	/* mount(8) repeats these options. */
@@ -359,7 +348,7 @@ static void many_users(void)
 static void refused(const struct image *changed, const char *verify, int error, const char *text)
 {
 	set_memory(changed);
-	CHECK_EQ(mount_with(mnt, right(), verify), error);
+	CHECK_EQ(mount_with(mnt, image_digest(&image), verify), error);
 	if (!CHECK(strstr(context_log, text)))
 		printf("# expected '%s', got '%s'\n", text, context_log);
 	restore();
@@ -389,7 +378,7 @@ static void refusals(void)
 	memcpy(changed.bytes, image.bytes, image.size);
 	changed.bytes[table + 100] ^= 1;
 	set_memory(&changed);
-	CHECK_EQ(mount_with(mnt, right(), "full"), 0);
+	CHECK_EQ(mount_with(mnt, image_digest(&image), "full"), 0);
 	unmount();
 	memcpy(changed.bytes, image.bytes, image.size);
 	changed.super->compat = 0;
@@ -398,11 +387,11 @@ static void refusals(void)
 	image_free(&changed);
 
 	set_memory(&image);
-	CHECK_EQ(mount_with(mnt, wrong, "lazy"), EBADMSG);
+	CHECK_EQ(mount_with(mnt, WRONG_DIGEST, "lazy"), EBADMSG);
 	CHECK_EQ(mount_with(mnt, NULL, "lazy"), EINVAL);
 	CHECK(strstr(context_log, "verify= needs digest="));
 	CHECK_EQ(mount_with(mnt, NULL, "full"), EINVAL);
-	CHECK_EQ(mount_with(mnt, right(), "never"), EINVAL);
+	CHECK_EQ(mount_with(mnt, image_digest(&image), "never"), EINVAL);
 	restore();
 }
 
@@ -418,7 +407,7 @@ static void cut_table(void)
 	REQUIRE(!fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW));
 	CHECK_EQ(mount_lazily(), EFSCORRUPTED);
 	CHECK(strstr(context_log, "larger than the region"));
-	CHECK_EQ(mount_with(mnt, right(), "full"), 0);
+	CHECK_EQ(mount_with(mnt, image_digest(&image), "full"), 0);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	close(memory);
 }
@@ -468,24 +457,24 @@ static void remounts(void)
 	memory = source->make(source, &image);
 	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
 	/* Processes may have mapped what is not verified. */
-	CHECK_EQ(remount(right(), "lazy"), EBUSY);
+	CHECK_EQ(remount(image_digest(&image), "lazy"), EBUSY);
 	CHECK(strstr(context_log, "without verify=lazy"));
-	CHECK_EQ(remount(right(), "full"), 0);
+	CHECK_EQ(remount(image_digest(&image), "full"), 0);
 	CHECK_EQ(remount(NULL, "lazy"), EINVAL);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	REQUIRE(!mount_lazily());
-	CHECK_EQ(remount(right(), "lazy"), 0);
-	CHECK_EQ(remount(wrong, "lazy"), EBADMSG);
-	CHECK_EQ(remount(right(), NULL), 0);
-	CHECK_EQ(remount(wrong, NULL), EBADMSG);
+	CHECK_EQ(remount(image_digest(&image), "lazy"), 0);
+	CHECK_EQ(remount(WRONG_DIGEST, "lazy"), EBADMSG);
+	CHECK_EQ(remount(image_digest(&image), NULL), 0);
+	CHECK_EQ(remount(WRONG_DIGEST, NULL), EBADMSG);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	if (source_is_device(source) && source->shared) {
 		REQUIRE(!mount_with(mnt, NULL, NULL));
-		CHECK_EQ(mount_with(other_mnt, right(), "lazy"), EBUSY);
+		CHECK_EQ(mount_with(other_mnt, image_digest(&image), "lazy"), EBUSY);
 		CHECK_EQ(bounded_umount(mnt), 0);
 		REQUIRE(!mount_lazily());
-		CHECK_EQ(mount_with(other_mnt, wrong, "lazy"), EBADMSG);
-		CHECK_EQ(mount_with(other_mnt, right(), "lazy"), 0);
+		CHECK_EQ(mount_with(other_mnt, WRONG_DIGEST, "lazy"), EBADMSG);
+		CHECK_EQ(mount_with(other_mnt, image_digest(&image), "lazy"), 0);
 		CHECK_EQ(bounded_umount(other_mnt), 0);
 		CHECK_EQ(bounded_umount(mnt), 0);
 	}
