@@ -3,14 +3,12 @@
 //! Mistakes that people make with `daxfs`: each gives one line that says what to do, and nothing is
 //! lost. tests/loader has those that take a kernel with the module.
 
-use crate::support::{fixture, run_as};
-use daxfs_testing::snapshot;
+use crate::support::{fixture, run_as, DAXFS};
+use daxfs_testing::mistakes::{make, Mistake};
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 use std::fs;
-
-/// A mistake: the words of the command line, the exit status, and a part of the message. `AT` is
-/// a directory with an image and other files.
-type Mistake = (&'static str, i32, &'static str);
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 const MISTAKES: [Mistake; 39] = [
     // Arguments that are missing, misspelt, or in the wrong order.
@@ -147,16 +145,10 @@ fn mistakes() {
     fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(at.join("changed"), &bytes).unwrap();
-    let before = snapshot(at);
-    for (line, status, part) in MISTAKES {
-        let place = |text: &str| text.replace("AT", at.to_str().unwrap());
-        let words: Vec<_> = line.split_whitespace().map(place).collect();
-        let run = run_as(&words[0], &words[1..]);
-        assert_eq!((run.status, run.text()), (status, ""), "{line}: {run:?}");
-        assert_eq!(run.stderr.lines().count(), 1, "{line}: {run:?}");
-        assert!(run.stderr.contains(&place(part)), "{line}: {run:?}");
-        assert!(snapshot(at) == before, "{line}");
-    }
+    make(at, &MISTAKES, |words| {
+        let mut command = Command::new(DAXFS);
+        command.arg0(&words[0]).args(&words[1..]).output().unwrap()
+    });
 }
 
 /// A FIFO is refused at once, where opening it would wait for a writer.

@@ -4,11 +4,9 @@
 //! is lost.
 
 use crate::support::{mkdaxfs, run, shell};
+use daxfs_testing::mistakes::{make, Mistake};
 use daxfs_testing::{scratch, snapshot};
 use std::process::Command;
-
-/// A mistake: the words of the command line, the exit status, and a part of the message.
-type Mistake = (&'static str, i32, &'static str);
 
 /// `LONG` is a label of 65 bytes, `-` as an input is empty.
 const MISTAKES: [Mistake; 38] = [
@@ -99,26 +97,13 @@ fn mistakes() {
          yes notes | head -n 1000 >notes",
     );
     crate::support::make(["-q"], &at.join("tree"), &at.join("image"));
-    let before = snapshot(at);
-    for (words, status, part) in MISTAKES {
-        let long = "x".repeat(65);
-        let words: Vec<_> = words
-            .split_whitespace()
-            .map(|word| if word == "LONG" { &long } else { word })
-            .collect();
-        let run = run(mkdaxfs().current_dir(at).args(&words));
-        assert_eq!(
-            (run.status, run.stdout.as_str()),
-            (status, ""),
-            "{words:?}: {run:?}"
-        );
-        assert_eq!(run.stderr.lines().count(), 1, "{words:?}: {run:?}");
-        assert!(
-            run.stderr.starts_with("mkdaxfs: ") && run.stderr.contains(part),
-            "{words:?}: {run:?}"
-        );
-        assert!(snapshot(at) == before, "{words:?}");
-    }
+    let long = "x".repeat(65);
+    make(at, &MISTAKES, |words| {
+        let words = words.iter().map(|word| word.replace("LONG", &long));
+        let output = mkdaxfs().current_dir(at).args(words).output().unwrap();
+        assert!(output.stderr.starts_with(b"mkdaxfs: "), "{output:?}");
+        output
+    });
 }
 
 /// A limit of file sizes stands for a full disk, and a file for a directory of temporary files.

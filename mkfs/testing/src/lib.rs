@@ -6,6 +6,7 @@
 //! * [`reader`]: everything that the reader can do to an image
 //! * [`everything`]: everything that the program `daxfs` can do to an image
 //! * [`spec`]: random trees; [`listing`]: what is in a directory or an image, to be compared
+//! * [`mistakes`]: wrong command lines and what they must give
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
 
 #![allow(missing_docs)]
@@ -14,6 +15,7 @@ pub mod builder;
 pub mod everything;
 pub mod feed;
 pub mod listing;
+pub mod mistakes;
 pub mod overlay;
 pub mod reader;
 pub mod spec;
