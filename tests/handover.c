@@ -56,7 +56,7 @@ static long long of_mapping(const char *address, const char *key)
 
 static size_t pages(size_t size)
 {
-	return (size + page_size() - 1) / page_size();
+	return page_round(size) / page_size();
 }
 
 /* Looks up the frames behind @size bytes at @address. */

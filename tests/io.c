@@ -139,16 +139,17 @@ static void direct(void)
 static void bad_buffers(void)
 {
 	int fd = open_size(mnt, SIZE, 0);
-	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t page = page_size();
+	char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ssize_t length;
 
 	CHECK_FAILS(pread(fd, nowhere, 100, 0), EFAULT);
 	CHECK_FAILS(pread(fd, nowhere_in_kernel, 100, 0), EFAULT);
-	REQUIRE(!mprotect(pages + 4096, 4096, PROT_NONE));
-	CHECK_FAILS(pread(fd, pages + 4096, 100, 0), EFAULT);
-	length = pread(fd, pages + 4000, 1000, 0);
+	REQUIRE(!mprotect(pages + page, page, PROT_NONE));
+	CHECK_FAILS(pread(fd, pages + page, 100, 0), EFAULT);
+	length = pread(fd, pages + page - 96, 1000, 0);
 	CHECK_EQ(length, 96); /* as much as there was room for */
-	CHECK(pattern_matches(pages + 4000, length > 0 ? length : 0, SIZE, 0));
+	CHECK(pattern_matches(pages + page - 96, length > 0 ? length : 0, SIZE, 0));
 	CHECK_EQ(lseek(fd, 4000, SEEK_SET), 4000);
 	CHECK_FAILS(read(fd, nowhere, 100), EFAULT);
 	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 4000);

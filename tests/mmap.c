@@ -20,7 +20,7 @@
 static const char *mnt;
 
 #define SIZE 12345UL
-#define ROUNDED 16384UL
+#define ROUNDED page_round(SIZE)
 
 static sigjmp_buf faulted;
 static int fault_signal;
@@ -89,7 +89,7 @@ static void private_equals_file(void)
 static void behind_the_end(int flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		size_t end = (sizes[i] + page_size() - 1) & ~(page_size() - 1);
+		size_t end = page_round(sizes[i]);
 		char *address = map_length(mnt, sizes[i], end + 3 * HUGE_SIZE, PROT_READ, flags);
 
 		CHECK(all_zero(address + sizes[i], end - sizes[i]));
@@ -121,7 +121,7 @@ static void empty_file(void)
 
 static void private_write_past_end(void)
 {
-	char *address = map_length(mnt, SIZE, ROUNDED + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *address = map_length(mnt, SIZE, ROUNDED + page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 	address[ROUNDED - 1] = 1; /* in the last page: the program's own copy */
 	CHECK_EQ(address[ROUNDED - 1], 1);
@@ -131,9 +131,9 @@ static void private_write_past_end(void)
 
 static void at_offsets(void)
 {
-	u64 size = 2 * HUGE_SIZE + 4096;
-	static const u64 offsets[] = {
-		4096, 8192, HUGE_SIZE - 4096, HUGE_SIZE, HUGE_SIZE + 4096, 2 * HUGE_SIZE
+	const u64 size = 2 * HUGE_SIZE + 4096, page = page_size();
+	const u64 offsets[] = {
+		page, 2 * page, HUGE_SIZE - page, HUGE_SIZE, HUGE_SIZE + page, 2 * HUGE_SIZE
 	};
 	int fd = open_size(mnt, size, O_RDONLY);
 
@@ -193,16 +193,17 @@ static void write_first(void)
 
 static void protections(void)
 {
-	char *shared = map_length(mnt, SIZE, SIZE, PROT_NONE, MAP_SHARED);
+	const u64 size = 1000000, page = page_size();
+	char *shared = map_length(mnt, size, size, PROT_NONE, MAP_SHARED);
 	char *private = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_PRIVATE);
 
 	CHECK_EQ(touch(shared), SIGSEGV);
-	CHECK(!mprotect(shared, SIZE, PROT_READ));
-	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
-	CHECK(!mprotect(shared, 4096, PROT_NONE));
+	CHECK(!mprotect(shared, size, PROT_READ));
+	CHECK(pattern_matches(shared, size, size, 0));
+	CHECK(!mprotect(shared, page, PROT_NONE));
 	CHECK_EQ(touch(shared), SIGSEGV);
-	CHECK_EQ(touch(shared + 4096), 0);
-	CHECK(!mprotect(shared, SIZE, PROT_READ | PROT_EXEC));
+	CHECK_EQ(touch(shared + page), 0);
+	CHECK(!mprotect(shared, size, PROT_READ | PROT_EXEC));
 	CHECK(!mprotect(private, SIZE, PROT_READ | PROT_WRITE));
 	private[1] = 1;
 	CHECK(!mprotect(private, SIZE, PROT_READ));
@@ -211,21 +212,21 @@ static void protections(void)
 
 static void remapping(void)
 {
-	u64 size = 65537;
-	char *address = map_length(mnt, size, 4096, PROT_READ, MAP_SHARED);
+	const u64 size = 1000000, page = page_size();
+	char *address = map_length(mnt, size, page, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	address = mremap(address, 4096, size, MREMAP_MAYMOVE);
+	address = mremap(address, page, size, MREMAP_MAYMOVE);
 	REQUIRE(address != MAP_FAILED);
 	CHECK(pattern_matches(address, size, size, 0));
 	address = mremap(address, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, place);
 	CHECK(address == place);
 	CHECK(pattern_matches(address, size, size, 0));
-	CHECK(!munmap(address + 8192, 4096));
-	CHECK_EQ(touch(address + 8192), SIGSEGV);
-	CHECK(pattern_matches(address + 12288, size - 12288, size, 12288));
-	CHECK(mremap(address, 8192, 4096, 0) == address);
-	CHECK_EQ(touch(address + 4096), SIGSEGV);
+	CHECK(!munmap(address + 2 * page, page));
+	CHECK_EQ(touch(address + 2 * page), SIGSEGV);
+	CHECK(pattern_matches(address + 3 * page, size - 3 * page, size, 3 * page));
+	CHECK(mremap(address, 2 * page, page, 0) == address);
+	CHECK_EQ(touch(address + page), SIGSEGV);
 }
 
 static void forking(void)
@@ -281,10 +282,10 @@ static void populating(void)
 
 	CHECK(pattern_matches(map_length(mnt, size, size, PROT_READ, MAP_SHARED | MAP_POPULATE), size, size,
 			      0));
-	CHECK(!madvise(private + 8192, 8192, MADV_POPULATE_WRITE));
+	CHECK(!madvise(private + 2 * page_size(), 2 * page_size(), MADV_POPULATE_WRITE));
 	CHECK(pattern_matches(private, size, size, 0));
 	/* Up to the end of the file. */
-	CHECK_FAILS(madvise(map_length(mnt, SIZE, ROUNDED + 4096, PROT_READ, MAP_SHARED), ROUNDED + 4096,
+	CHECK_FAILS(madvise(map_length(mnt, SIZE, ROUNDED + page_size(), PROT_READ, MAP_SHARED), ROUNDED + page_size(),
 			    MADV_POPULATE_READ),
 		    EFAULT);
 }
@@ -311,7 +312,7 @@ static void residency(void)
 
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 	CHECK(!mincore(address, SIZE, pages));
-	for (int i = 0; i < 4; i++)
+	for (size_t i = 0; i < ROUNDED / page_size(); i++)
 		CHECK(pages[i] & 1);
 }
 
@@ -346,7 +347,7 @@ static void no_execution_without_right(void)
 static void neighbours(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		size_t end = (sizes[i] + 4095) & ~4095UL;
+		size_t end = page_round(sizes[i]);
 		char *address = map_length(mnt, sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
 
 		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));

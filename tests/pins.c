@@ -102,9 +102,9 @@ static void plain_write(void)
 	copy = mmap(NULL, SMALL, PROT_READ, MAP_SHARED, file, 0);
 	CHECK(pattern_matches(copy, SMALL, SMALL, 0));
 	/* A write from after the last page fails. */
-	address = mmap(NULL, SMALL + 8192, PROT_READ, MAP_SHARED,
+	address = mmap(NULL, SMALL + 2 * page_size(), PROT_READ, MAP_SHARED,
 		       open_in(mnt, "sizes/65537", O_RDONLY), 0);
-	CHECK_FAILS(pwrite(file, address + 69632, 100, 0), EFAULT);
+	CHECK_FAILS(pwrite(file, address + page_round(SMALL), 100, 0), EFAULT);
 }
 
 static void vmsplicing(void)

@@ -138,6 +138,11 @@ size_t page_size(void)
 	return sysconf(_SC_PAGESIZE);
 }
 
+size_t page_round(size_t size)
+{
+	return (size + page_size() - 1) / page_size() * page_size();
+}
+
 /* SplitMix64: each 8 bytes of a pattern depend on nothing but their position. */
 static u64 pattern_word(u64 seed, u64 index)
 {

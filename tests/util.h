@@ -68,6 +68,9 @@ extern char *nowhere, *nowhere_in_kernel;
 /* Return the page size. */
 size_t page_size(void);
 
+/* Return @size, rounded up to pages. The blocks of the image that tests mount have the size of a page. */
+size_t page_round(size_t size);
+
 /* The content of generated files: byte @offset of the file with @seed. */
 u8 pattern_byte(u64 seed, u64 offset);
 void pattern_fill(void *buffer, size_t length, u64 seed, u64 offset);
