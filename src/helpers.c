@@ -501,6 +501,11 @@ bool daxfs_helper_cpu_possible(unsigned int cpu)
 	return cpu_possible(cpu);
 }
 
+unsigned int daxfs_helper_num_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
 {
 	sha256_update(ctx, data, len);

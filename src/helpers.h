@@ -150,6 +150,7 @@ void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);
 u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu);
 bool daxfs_helper_cpu_possible(unsigned int cpu);
+unsigned int daxfs_helper_num_online_cpus(void);
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 bool daxfs_helper_capable(int cap);
 bool daxfs_helper_fatal_signal_pending(void);

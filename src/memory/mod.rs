@@ -36,8 +36,9 @@ mod iomap;
 mod lease;
 mod lend;
 pub(crate) mod memfd;
-pub(crate) mod phys;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+mod parallel;
+pub(crate) mod phys;
 mod pmd;
 mod poison;
 mod queue;
@@ -47,6 +48,7 @@ mod tree;
 
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
+pub(crate) use parallel::together;
 pub(crate) use registry::Tenure;
 
 use crate::bindings;
@@ -116,6 +118,13 @@ impl Memory {
     pub(crate) fn start(&self) -> Result<Tenure> {
         self.registry.start()
     }
+}
+
+/// Return the number of processors that are online, at least 1.
+pub(crate) fn processors() -> usize {
+    // SAFETY: This may be called in any context.
+    let count = unsafe { bindings::num_online_cpus() };
+    (count as usize).max(1)
 }
 
 /// Owner of a region's memory. Dropping it releases the memory.

@@ -68,21 +68,18 @@ unsafe fn get<'a>() -> Option<&'a Queue> {
     (!queue.is_null()).then(|| unsafe { Queue::from_raw(queue.cast()) })
 }
 
-/// Queue `item`, unless it is queued already. May be called in any context.
+/// Queue `item`. Return false if it is queued already. May be called in any context.
 ///
 /// # Safety
 ///
 /// The [`WorkQueue`] must not be dropped during the call.
-#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
-pub(super) unsafe fn queue<W>(item: W)
+pub(super) unsafe fn queue<W>(item: W) -> bool
 where
     W: RawWorkItem<0, EnqueueOutput = Result<(), W>> + Send + 'static,
 {
     // SAFETY: The caller guarantees it.
-    if let Some(queue) = unsafe { get() } {
-        // This fails if it is queued already.
-        let _ = queue.enqueue(item);
-    }
+    let queue = unsafe { get() };
+    queue.is_some_and(|queue| queue.enqueue(item).is_ok())
 }
 
 /// Queue `item`, to run after `delay`, unless it is queued already. It holds a reference to the

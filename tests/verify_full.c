@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * verify=full hashes an image on all processors, and a signal ends it promptly.
+ *
+ * Group: hashing
+ * Machine: cpus=2 nvdimm=big.daxfs
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+static const char *mnt, *device;
+
+/* Mount with a digest that the image does not have. Return the errno. */
+static int mount_wrong(void *argument)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+
+	signal(SIGTERM, SIG_DFL);
+	if (context_set(context, FSCONFIG_SET_STRING, "source", device, 0) ||
+	    context_set(context, FSCONFIG_SET_STRING, "digest", WRONG_DIGEST, 0))
+		return 200;
+	return context_mount(context, mnt) ? 0 : errno;
+}
+
+/* Return true if a thread of the module's workqueue is running a work item. */
+static bool helps(void)
+{
+	DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	bool found = false;
+
+	REQUIRE(processes);
+	while (!found && (entry = readdir(processes))) {
+		char path[300], name[100] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		found = fgets(name, sizeof(name), file) && strstr(name, "+daxfs");
+		fclose(file);
+	}
+	closedir(processes);
+	return found;
+}
+
+static void all_processors(void)
+{
+	pid_t mounting;
+	double end;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP("needs two processors");
+	CHECK(!helps());
+	mounting = background(mount_wrong, NULL);
+	end = now() + limit();
+	while (!helps() && now() < end)
+		rest(0.01);
+	CHECK(helps());
+	kill(mounting, SIGKILL);
+	CHECK_EQ(ends_within(mounting, limit()), SIGKILL);
+	CHECK(!helps());
+}
+
+/* Signal a mount at different times: it ends, and the device is free. */
+static void ended_by(int signal)
+{
+	for (int i = 0; i < repeats(8); i++) {
+		pid_t mounting = background(mount_wrong, NULL);
+		double start;
+
+		rest(0.05 + 0.2 * i);
+		start = now();
+		kill(mounting, signal);
+		CHECK_EQ(ends_within(mounting, limit()), signal);
+		printf("# ended after %.2f s\n", now() - start);
+	}
+	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void killed(void)
+{
+	ended_by(SIGKILL);
+}
+
+static void terminated(void)
+{
+	ended_by(SIGTERM);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "all processors hash", all_processors },
+		{ "a mount that is killed", killed },
+		{ "a mount that a signal ends", terminated },
+	};
+
+	device = getenv("DAXFS_DEV");
+	if (!device)
+		ktap_skip_all("needs DAXFS_DEV");
+	mnt = private_mount_point();
+	device_init();
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
