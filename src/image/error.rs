@@ -27,6 +27,12 @@ pub enum Problem {
     Sums,
     /// A piece does not match its SHA-256.
     Piece,
+    /// The signature is malformed.
+    Signature,
+    /// A certificate of the signature is not valid any more.
+    Expired,
+    /// A certificate of the signature is not valid yet.
+    NotYetValid,
     /// A block size that is not a power of two within the limits.
     BlockSize,
     /// The image is longer than the memory that holds it.
@@ -84,6 +90,9 @@ impl Problem {
             Problem::Digest => "SHA-256 is not the expected one",
             Problem::Sums => "table of SHA-256 sums does not match the SHA-256 of the image",
             Problem::Piece => "piece of 2 MiB does not match its SHA-256",
+            Problem::Signature => "malformed signature",
+            Problem::Expired => "certificate of the signature has expired",
+            Problem::NotYetValid => "certificate of the signature is not valid yet",
             Problem::BlockSize => "invalid block size",
             Problem::Truncated => "image larger than the region that holds it",
             Problem::Table => "table out of place",

@@ -63,6 +63,15 @@ pub const DIGEST_PIECE: u64 = 2 << 20;
 /// Length in bytes of the SHA-256 of a piece.
 pub const SUM_SIZE: u64 = 32;
 
+/// First eight bytes of a [`Signature`].
+pub const SIGNATURE_MAGIC: [u8; 8] = *b"\x89daxsig\n";
+
+/// Alignment of a [`Signature`].
+pub const SIGNATURE_ALIGN: u64 = 64;
+
+/// Longest CMS message of a [`Signature`], in bytes.
+pub const SIGNATURE_MAX: u32 = 64 << 10;
+
 /// Return the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {
     total_size.div_ceil(DIGEST_PIECE)
@@ -173,6 +182,24 @@ impl Superblock {
         self.crc = 0.into();
         self
     }
+}
+
+/// Head of the signature of an image. It follows the image and its table of sums, at the next
+/// multiple of [`SIGNATURE_ALIGN`], and `length` bytes of a CMS message follow it. No feature says
+/// that it is there: the image's SHA-256, which it signs, covers the features.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+pub struct Signature {
+    /// [`SIGNATURE_MAGIC`].
+    pub magic: [u8; 8],
+    /// [`Superblock::sha256`] of the image that it belongs to.
+    pub sha256: [u8; 32],
+    /// Bytes of the message, 1 to [`SIGNATURE_MAX`].
+    pub length: U32,
+    /// CRC-32C of the bytes of the record before this field, and of the message.
+    pub crc: U32,
 }
 
 /// An inode: one cache line.
@@ -310,6 +337,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Superblock, inodes) == 136);
     assert!(core::mem::offset_of!(Superblock, sha256) == 220);
     assert!(core::mem::offset_of!(Superblock, crc) == 252);
+    assert!(size_of::<Signature>() == 48);
     assert!(size_of::<Inode>() == 64);
     assert!(core::mem::offset_of!(Inode, data) == 40);
     assert!(core::mem::offset_of!(Inode, original) == 56);

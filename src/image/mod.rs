@@ -10,10 +10,12 @@
 //! * [`hash`]: the hash that orders a directory
 //! * [`memory`]: access to the bytes of an image, by copy
 //! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated records and look-ups
+//! * [`signature`], [`der`]: the signature of an image
 //! * `error`: problems of images
 
 #![deny(unsafe_code)]
 
+pub mod der;
 mod directory;
 mod error;
 pub mod hash;
@@ -21,6 +23,7 @@ mod inode;
 pub mod layout;
 mod listing;
 pub mod memory;
+pub mod signature;
 mod superblock;
 mod xattr;
 

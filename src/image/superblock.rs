@@ -227,6 +227,15 @@ impl Superblock {
         }
     }
 
+    /// Return the offset at which a signature of the image starts, if there is one.
+    pub fn signature_offset(&self) -> u64 {
+        let end = match self.sums() {
+            Some(table) => table.offset.saturating_add(table.length),
+            None => self.total_size,
+        };
+        end.saturating_add(layout::SIGNATURE_ALIGN - 1) & !(layout::SIGNATURE_ALIGN - 1)
+    }
+
     /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
         self.inodes.length / size_of::<layout::Inode>() as u64

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The signature of an image: where it is, and what it holds.
+//!
+//! A signature is a CMS message (RFC 5652, the successor of PKCS#7) of one form only, which
+//! Documentation/format.rst describes. This module finds the signer and the certificates in it.
+//! It verifies nothing but their times: the kernel and the tools do that, each with its own
+//! cryptography.
+
+use super::der::{Reader, CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
+use super::error::{Error, Problem, Result};
+use super::layout;
+use super::memory::{load, Memory};
+use super::superblock::{Superblock, Table};
+use core::mem::{offset_of, size_of};
+use zerocopy::IntoBytes;
+
+/// Length of the signed [`message`] in bytes.
+pub const MESSAGE_SIZE: usize = START.len() + 64 + 1;
+
+/// Start of the signed message. It keeps signatures for other purposes from being valid here.
+const START: &[u8] = b"daxfs sha256 ";
+
+/// Return the message that a signature of an image with this SHA-256 signs: a line of text.
+pub fn message(digest: &[u8; 32]) -> [u8; MESSAGE_SIZE] {
+    let mut message = [b'\n'; MESSAGE_SIZE];
+    let digits = digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    for (to, from) in message.iter_mut().zip(START.iter().copied().chain(digits)) {
+        *to = from;
+    }
+    message
+}
+
+/// A signature that follows an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// The range of the CMS message.
+    pub table: Table,
+    header: layout::Signature,
+}
+
+impl Section {
+    /// Find the signature of the image with this `superblock`; `None` if there is none. What an
+    /// image with another SHA-256 has left in the memory is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Signature`] if it is malformed, [`Problem::Unreadable`].
+    pub fn find<M: Memory>(memory: &M, superblock: &Superblock) -> Result<Option<Self>> {
+        let offset = superblock.signature_offset();
+        let start = offset.saturating_add(size_of::<layout::Signature>() as u64);
+        if start > memory.size() {
+            return Ok(None);
+        }
+        let header: layout::Signature = load(memory, offset)?;
+        if header.magic != layout::SIGNATURE_MAGIC || header.sha256 != superblock.sha256 {
+            return Ok(None);
+        }
+        let length = header.length.get();
+        let room = memory.size() - start;
+        if length == 0 || length > layout::SIGNATURE_MAX || u64::from(length) > room {
+            let field = offset_of!(layout::Signature, length) as u64;
+            return Err(Error::new(
+                Problem::Signature,
+                offset + field,
+                length.into(),
+            ));
+        }
+        let table = Table {
+            offset: start,
+            length: length.into(),
+        };
+        Ok(Some(Section { table, header }))
+    }
+
+    /// Return the header for a CMS message of an image with this SHA-256.
+    pub fn header<M: Memory>(sha256: [u8; 32], cms: &[u8]) -> layout::Signature {
+        let mut header = layout::Signature {
+            magic: layout::SIGNATURE_MAGIC,
+            sha256,
+            length: (cms.len() as u32).into(),
+            crc: 0.into(),
+        };
+        header.crc = crc::<M>(&header, cms).into();
+        header
+    }
+
+    /// Load the message into `cms`, which has its length, and check its checksum.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Signature`] if the checksum does not match, [`Problem::Unreadable`].
+    pub fn load<M: Memory>(&self, memory: &M, cms: &mut [u8]) -> Result<()> {
+        memory.read(self.table.offset, cms)?;
+        match crc::<M>(&self.header, cms) == self.header.crc.get() {
+            true => Ok(()),
+            false => Err(self.error(Problem::Signature, self.header.crc.get().into())),
+        }
+    }
+
+    /// Return an error for this signature.
+    pub const fn error(&self, problem: Problem, value: u64) -> Error {
+        Error::new(problem, self.table.offset, value)
+    }
+}
+
+/// Return the checksum of a header and a message.
+fn crc<M: Memory>(header: &layout::Signature, cms: &[u8]) -> u32 {
+    let end = offset_of!(layout::Signature, crc);
+    let start = header.as_bytes().get(..end).unwrap_or_default();
+    M::crc32c(M::crc32c(0, start), cms)
+}
+
+/// A CMS message with one signature.
+pub struct Signature<'a> {
+    /// Certificate of the key that signed.
+    pub signer: Certificate<'a>,
+    /// OBJECT IDENTIFIER of the hash function.
+    pub digest_algorithm: &'a [u8],
+    /// OBJECT IDENTIFIER of the signature algorithm.
+    pub algorithm: &'a [u8],
+    /// The signature itself.
+    pub value: &'a [u8],
+    certificates: &'a [u8],
+}
+
+impl<'a> Signature<'a> {
+    /// Parse a CMS message: SignedData without content and attributes, with certificates and one
+    /// SignerInfo that names one of them by issuer and serial number. `None` if it is anything
+    /// else.
+    ///
+    /// The kernel verifies such a message with the key of that certificate and no other.
+    pub fn parse(cms: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(cms);
+        let message = reader.next(SEQUENCE)?;
+        let mut message = reader.end(message)?.inside();
+        if message.next(OBJECT)?.content != SIGNED_DATA {
+            return None;
+        }
+        let content = message.next(CONTEXT_0)?;
+        let mut explicit = message.end(content)?.inside();
+        let data = explicit.next(SEQUENCE)?;
+        let mut data = explicit.end(data)?.inside();
+        data.next(INTEGER)?;
+        data.next(SET)?;
+        let mut content = data.next(SEQUENCE)?.inside();
+        let object = content.next(OBJECT)?;
+        if content.end(object)?.content != DATA {
+            return None;
+        }
+        let certificates = data.next(CONTEXT_0)?.content;
+        let infos = data.next(SET)?;
+        let mut infos = data.end(infos)?.inside();
+        let info = infos.next(SEQUENCE)?;
+        let mut info = infos.end(info)?.inside();
+        info.next(INTEGER)?;
+        let mut name = info.next(SEQUENCE)?.inside();
+        let issuer = name.next(SEQUENCE)?.whole;
+        let serial = name.next(INTEGER)?;
+        let serial = name.end(serial)?.content;
+        let digest_algorithm = info.algorithm()?;
+        let algorithm = info.algorithm()?;
+        let value = info.next(OCTET_STRING)?;
+        let value = info.end(value)?.content;
+        let mut signer = None;
+        for certificate in all(certificates) {
+            let certificate = certificate?;
+            if certificate.issuer == issuer && certificate.serial == serial {
+                // The kernel uses the first one.
+                signer = signer.or(Some(certificate));
+            }
+        }
+        Some(Signature {
+            signer: signer?,
+            digest_algorithm,
+            algorithm,
+            value,
+            certificates,
+        })
+    }
+
+    /// Return the certificates in the message. All of them are valid DER.
+    pub fn certificates(&self) -> impl Iterator<Item = Certificate<'a>> {
+        all(self.certificates).flatten()
+    }
+
+    /// Check that all certificates are valid at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Expired`] or [`Problem::NotYetValid`], with the limit.
+    pub fn check_times(&self, now: i64) -> core::result::Result<(), (Problem, i64)> {
+        self.certificates()
+            .try_for_each(|certificate| certificate.check_times(now))
+    }
+}
+
+/// Return the certificates in the content of a set; `None` for one that is invalid, after which
+/// there are no more.
+fn all(certificates: &[u8]) -> impl Iterator<Item = Option<Certificate<'_>>> {
+    let mut reader = Reader::new(certificates);
+    let mut failed = false;
+    core::iter::from_fn(move || {
+        if failed || reader.is_empty() {
+            return None;
+        }
+        let certificate = reader
+            .any()
+            .and_then(|element| Certificate::parse(element.whole));
+        failed = certificate.is_none();
+        Some(certificate)
+    })
+}
+
+/// An X.509 certificate (RFC 5280).
+#[derive(Clone, Copy)]
+pub struct Certificate<'a> {
+    /// All bytes.
+    pub whole: &'a [u8],
+    /// The bytes that the issuer signed.
+    pub signed: &'a [u8],
+    /// Name of the issuer.
+    pub issuer: &'a [u8],
+    /// Name of the owner.
+    pub subject: &'a [u8],
+    /// Number that the issuer gave it.
+    pub serial: &'a [u8],
+    /// First second of its validity, since 1970.
+    pub not_before: i64,
+    /// Last second of its validity, since 1970.
+    pub not_after: i64,
+    /// AlgorithmIdentifier of the key.
+    pub key_algorithm: &'a [u8],
+    /// The public key.
+    pub key: &'a [u8],
+    /// OBJECT IDENTIFIER of the issuer's signature algorithm.
+    pub algorithm: &'a [u8],
+    /// The issuer's signature.
+    pub value: &'a [u8],
+}
+
+impl<'a> Certificate<'a> {
+    /// Parse a certificate in DER.
+    pub fn parse(der: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(der);
+        let certificate = reader.next(SEQUENCE)?;
+        let mut certificate = reader.end(certificate)?.inside();
+        let signed = certificate.next(SEQUENCE)?;
+        let algorithm = certificate.algorithm()?;
+        let value = certificate.bits()?;
+        certificate.end(())?;
+        let mut fields = signed.inside();
+        // The version.
+        fields.optional(CONTEXT_0);
+        let serial = fields.next(INTEGER)?.content;
+        fields.algorithm()?;
+        let issuer = fields.next(SEQUENCE)?.whole;
+        let mut validity = fields.next(SEQUENCE)?.inside();
+        let (not_before, not_after) = (validity.time()?, validity.time()?);
+        validity.end(())?;
+        let subject = fields.next(SEQUENCE)?.whole;
+        let mut key = fields.next(SEQUENCE)?.inside();
+        let key_algorithm = key.next(SEQUENCE)?.content;
+        let bits = key.bits()?;
+        Some(Certificate {
+            whole: der,
+            signed: signed.whole,
+            issuer,
+            subject,
+            serial,
+            not_before,
+            not_after,
+            key_algorithm,
+            key: key.end(bits)?,
+            algorithm,
+            value,
+        })
+    }
+
+    /// Check that the certificate is valid at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Expired`] or [`Problem::NotYetValid`], with the limit.
+    pub fn check_times(&self, now: i64) -> core::result::Result<(), (Problem, i64)> {
+        if now > self.not_after {
+            return Err((Problem::Expired, self.not_after));
+        }
+        match now < self.not_before {
+            true => Err((Problem::NotYetValid, self.not_before)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// OBJECT IDENTIFIER of the content type `id-signedData`, 1.2.840.113549.1.7.2.
+pub const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+
+/// OBJECT IDENTIFIER of the content type `id-data`, 1.2.840.113549.1.7.1.
+pub const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
