@@ -25,6 +25,7 @@
 #include <linux/iomap.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/key.h>
 #include <linux/kobject.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
@@ -44,6 +45,7 @@
 #include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/sysfs.h>
+#include <linux/timekeeping.h>
 #include <linux/tracepoint.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
@@ -66,6 +68,10 @@ static const unsigned int DAXFS_WQ_UNBOUND = WQ_UNBOUND;
 static const int DAXFS_EUCLEAN = EUCLEAN;
 static const int DAXFS_EBADMSG = EBADMSG;
 static const int DAXFS_EHWPOISON = EHWPOISON;
+static const int DAXFS_EKEYEXPIRED = EKEYEXPIRED;
+static const int DAXFS_EKEYREJECTED = EKEYREJECTED;
+static const int DAXFS_ENOKEY = ENOKEY;
+static const int DAXFS_ENOPKG = ENOPKG;
 static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
 static const int DAXFS_ENODATA = ENODATA;
 static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;

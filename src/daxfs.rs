@@ -9,6 +9,7 @@
 //!   trait of [`vfs`] that it implements
 //! * [`inode`]: inodes of an image
 //! * [`mount`]: a mounted image
+//! * [`signature`]: who signed an image
 //! * [`verify`]: comparing an image with a trusted SHA-256
 //! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
 //! * [`memory`]: memory that can hold an image, and the only way to read it
@@ -19,7 +20,7 @@
 
 #![deny(unsafe_code)]
 
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::Arc};
 
 #[allow(unsafe_code)]
 mod bindings;
@@ -34,6 +35,7 @@ mod inode;
 mod memory;
 mod mount;
 mod options;
+mod signature;
 mod source;
 mod super_block;
 #[allow(unsafe_code)]
@@ -51,6 +53,12 @@ module! {
     description: "Read-only filesystem for memory",
     license: "GPL",
     alias: ["fs-daxfs"],
+    params: {
+        require_signatures: u8 {
+            default: 0,
+            description: "If not 0, mount only images with a signature that the kernel trusts",
+        },
+    },
 }
 
 #[pin_data]
@@ -61,10 +69,15 @@ struct Module {
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        if super_block::signatures_required() {
+            // Otherwise it could be loaded again without the parameter.
+            support::keep_loaded(module);
+        }
         try_pin_init!(Self {
             registration <- vfs::Registration::new(module, mount::Shared {
                 directory: support::sysfs::Directory::in_fs(c"daxfs")?,
                 memory: memory::Memory::new(module)?,
+                keyring: Arc::new(support::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
             }),
         })
     }

@@ -11,6 +11,7 @@
 #include <linux/hugetlb.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/key.h>
 #include <linux/kobject.h>
 #include <linux/memremap.h>
 #include <linux/module.h>
@@ -29,6 +30,7 @@
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/userfaultfd_k.h>
+#include <linux/verification.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
@@ -509,6 +511,41 @@ unsigned int daxfs_helper_num_online_cpus(void)
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
 {
 	sha256_update(ctx, data, len);
+}
+
+#ifdef CONFIG_SYSTEM_DATA_VERIFICATION
+struct key *daxfs_helper_keyring_alloc(const char *name)
+{
+	return keyring_alloc(name, GLOBAL_ROOT_UID, GLOBAL_ROOT_GID, current_cred(),
+			     KEY_POS_SEARCH | KEY_USR_VIEW | KEY_USR_READ | KEY_USR_WRITE |
+			     KEY_USR_SEARCH | KEY_USR_SETATTR,
+			     KEY_ALLOC_NOT_IN_QUOTA, NULL, NULL);
+}
+
+int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
+			      size_t pkcs7_length, struct key *keyring)
+{
+	return verify_pkcs7_signature(data, length, pkcs7, pkcs7_length,
+				      keyring ?: VERIFY_USE_SECONDARY_KEYRING,
+				      VERIFYING_UNSPECIFIED_SIGNATURE, NULL, NULL);
+}
+#else
+struct key *daxfs_helper_keyring_alloc(const char *name)
+{
+	return NULL;
+}
+
+int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
+			      size_t pkcs7_length, struct key *keyring)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+/* This is a macro in a kernel without CONFIG_KEYS. */
+void daxfs_helper_key_put(struct key *key)
+{
+	key_put(key);
 }
 
 /* This is inline in a kernel without CONFIG_MULTIUSER. */

@@ -152,6 +152,10 @@ u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu);
 bool daxfs_helper_cpu_possible(unsigned int cpu);
 unsigned int daxfs_helper_num_online_cpus(void);
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
+struct key *daxfs_helper_keyring_alloc(const char *name);
+int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
+			      size_t pkcs7_length, struct key *keyring);
+void daxfs_helper_key_put(struct key *key);
 bool daxfs_helper_capable(int cap);
 bool daxfs_helper_fatal_signal_pending(void);
 bool daxfs_helper_ratelimit(void);

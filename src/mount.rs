@@ -10,12 +10,16 @@ use crate::options::Options;
 use crate::support::{
     self,
     sysfs::{Directory, Show},
-    trace, Errno,
+    trace, Errno, Keyring,
 };
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
 use crate::vfs::SuperBlock;
-use kernel::{fmt, prelude::*, sync::Mutex};
+use kernel::{
+    fmt,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
 
 /// The filesystem.
 pub(crate) struct DaxFs;
@@ -26,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     /// Resources that regions need.
     pub(crate) memory: Memory,
+    /// Certificates of those who sign images.
+    pub(crate) keyring: Arc<Keyring>,
 }
 
 /// The private data of a superblock.
@@ -41,6 +47,8 @@ pub(crate) struct Mounted {
     /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
     /// takes. `s_umount` excludes mounts and remounts from each other.
     verified: Pin<KBox<Mutex<Verified>>>,
+    /// Certificates of those who sign images.
+    keyring: Arc<Keyring>,
 }
 
 /// What the checks of an image have shown.
@@ -50,6 +58,8 @@ pub(crate) struct Verified {
     pub(crate) metadata: bool,
     /// The image has this SHA-256.
     pub(crate) digest: Option<[u8; 32]>,
+    /// The image has a signature of that SHA-256 by a trusted key.
+    pub(crate) signature: bool,
 }
 
 impl Mounted {
@@ -61,6 +71,7 @@ impl Mounted {
         pieces: Option<Pieces>,
         phys: Option<(u64, u64)>,
         verified: Pin<KBox<Mutex<Verified>>>,
+        keyring: Arc<Keyring>,
     ) -> Self {
         Mounted {
             usage,
@@ -69,7 +80,13 @@ impl Mounted {
             pieces,
             phys,
             verified,
+            keyring,
         }
+    }
+
+    /// Return the certificates of those who sign images.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// Return the region that holds the image.

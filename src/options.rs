@@ -36,6 +36,8 @@ pub(crate) struct Checks {
     pub(crate) check: Option<Check>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
+    /// The image must have a signature that the kernel trusts. The digest is then what it signs.
+    pub(crate) signature: bool,
     /// When to compare the image with the digest. The default is at mount.
     pub(crate) verify: Option<Verify>,
 }
@@ -50,14 +52,22 @@ pub(crate) enum Verify {
 }
 
 impl Checks {
+    /// Return these checks; demand a signature if `always`.
+    pub(crate) fn demanding(&self, always: bool) -> Self {
+        Checks {
+            signature: self.signature || always,
+            ..*self
+        }
+    }
+
     /// Refuse options that have no effect.
     ///
     /// # Errors
     ///
     /// `EINVAL` if there is nothing to verify.
     pub(crate) fn validate(&self, context: &Context) -> Result {
-        if self.verify.is_some() && self.digest.is_none() {
-            context.error(fmt!("verify= needs digest="));
+        if self.verify.is_some() && self.digest.is_none() && !self.signature {
+            context.error(fmt!("verify= needs digest= or signature=required"));
             return Err(EINVAL);
         }
         Ok(())
@@ -134,6 +144,13 @@ impl Options {
                     None => refuse(fmt!("digest= takes the 64 hexadecimal digits of a SHA-256")),
                 }
             }
+            b"signature" => match text {
+                b"required" => {
+                    self.checks.signature = true;
+                    Ok(())
+                }
+                _ => refuse(fmt!("signature= takes 'required'")),
+            },
             b"verify" => {
                 self.checks.verify = match text {
                     b"full" => Some(Verify::Full),

@@ -9,6 +9,7 @@ use crate::inode;
 use crate::memory::{MappedExtent, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Shared, Verified};
 use crate::options::{Check, Checks, Options};
+use crate::signature;
 use crate::source;
 use crate::support::Errno;
 use crate::usage::Usage;
@@ -18,6 +19,12 @@ use crate::vfs::{
     SuperKind, SuperOperations,
 };
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
+
+/// Return true if the module's parameter demands a signature of every image. It does not change
+/// after the module was loaded.
+pub(crate) fn signatures_required() -> bool {
+    crate::module_parameters::require_signatures.value().ne(&0)
+}
 
 /// Number of bytes of the image that are checked at a time.
 const CHECK_PIECE: usize = 16384;
@@ -108,6 +115,8 @@ fn verify(
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> Result {
     let mounted = sb.data();
     let (region, superblock) = (mounted.region(), mounted.superblock());
+    let image = Image::new(region, superblock);
+    let checks = &signature::resolve(checks, &image, mounted.keyring(), context)?;
     if let Some(digest) = checks.lazy() {
         let Some(pieces) = mounted.pieces() else {
             context.error(fmt!(
@@ -118,11 +127,12 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> R
             return Err(EBUSY);
         };
         pieces
-            .verify_again(&Image::new(region, superblock), digest)
+            .verify_again(&image, digest)
             .map_err(|failure| refuse_digest(failure, context))?;
     }
     let before = *mounted.verified().lock();
-    let verified = verify(region, superblock, checks, before, context)?;
+    let mut verified = verify(region, superblock, checks, before, context)?;
+    verified.signature |= checks.signature;
     *mounted.verified().lock() = verified;
     Ok(())
 }
@@ -144,7 +154,8 @@ impl FileSystem for DaxFs {
     }
 
     fn super_kind(options: &Options, context: &Context) -> Result<SuperKind> {
-        options.checks.validate(context)?;
+        let checks = options.checks.demanding(signatures_required());
+        checks.validate(context)?;
         source::super_kind(options, context)
     }
 
@@ -160,10 +171,12 @@ impl FileSystem for DaxFs {
         let phys = options.phys_range();
         let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
-        let nothing = Verified::default();
-        let checks = &options.checks;
-        let mut verified = verify(&region, &superblock, checks, nothing, context)?;
         let image = Image::new(&region, &superblock);
+        let checks = options.checks.demanding(signatures_required());
+        let checks = signature::resolve(&checks, &image, &shared.keyring, context)?;
+        let nothing = Verified::default();
+        let mut verified = verify(&region, &superblock, &checks, nothing, context)?;
+        verified.signature = checks.signature;
         let pieces = match checks.lazy() {
             Some(digest) => {
                 let pieces = Pieces::new(&image, digest)
@@ -181,7 +194,8 @@ impl FileSystem for DaxFs {
         let usage = Usage::new(context.source(), &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
-        let mounted = Mounted::new(usage, region, superblock, pieces, phys, verified);
+        let keyring = shared.keyring.clone();
+        let mounted = Mounted::new(usage, region, superblock, pieces, phys, verified, keyring);
         Ok((mounted, identity))
     }
 
@@ -195,7 +209,8 @@ impl FileSystem for DaxFs {
         let mounted = sb.data();
         match image::Superblock::load(mounted.region()) {
             Ok(current) if current == *mounted.superblock() => {
-                verify_again(sb, &options.checks, context)
+                let checks = options.checks.demanding(signatures_required());
+                verify_again(sb, &checks, context)
             }
             Err(error) if error.problem == Problem::Unreadable => {
                 context.error(fmt!("{}: {}", context.source(), error));
@@ -252,6 +267,9 @@ impl SuperOperations for DaxFs {
         }
         if mounted.pieces().is_some() {
             kernel::seq_print!(seq, ",verify=lazy");
+        }
+        if verified.signature {
+            kernel::seq_print!(seq, ",signature=required");
         }
     }
 

@@ -14,6 +14,14 @@ pub(crate) enum Errno {
     Corrupted = bindings::EUCLEAN as isize,
     /// Memory page has a hardware error.
     HwPoison = bindings::EHWPOISON as isize,
+    /// Key has expired.
+    KeyExpired = bindings::EKEYEXPIRED as isize,
+    /// Key was rejected by service: a signature is wrong.
+    KeyRejected = bindings::EKEYREJECTED as isize,
+    /// Required key not available.
+    NoKey = bindings::ENOKEY as isize,
+    /// Package not installed: an algorithm is missing.
+    NoPackage = bindings::ENOPKG as isize,
     /// File name too long.
     NameTooLong = bindings::ENAMETOOLONG as isize,
     /// No data available: no such extended attribute.

@@ -5,26 +5,36 @@
 //!
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
+//! * [`Keyring`]: certificates, and signatures by their keys
 //! * [`Sha256`]: the hash function
 //! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
 
 mod counters;
 mod errno;
+pub(crate) mod keyring;
 mod sha256;
 pub(crate) mod sysfs;
 pub(crate) mod trace;
 
 pub(crate) use counters::Counters;
 pub(crate) use errno::Errno;
+pub(crate) use keyring::Keyring;
 pub(crate) use sha256::Sha256;
 
 use crate::bindings;
+use kernel::ThisModule;
 
 /// Return true if a signal is going to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: This may be called in any context that has a current process.
     unsafe { bindings::fatal_signal_pending() }
+}
+
+/// Keep `module` loaded until the machine is started again.
+pub(crate) fn keep_loaded(module: &'static ThisModule) {
+    // SAFETY: The module is being loaded, and its structure is valid as long as it is.
+    unsafe { bindings::__module_get(module.as_ptr().cast()) };
 }
 
 /// Return true if a message about an image in use may be logged: ten in five seconds.

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Keyrings with certificates, and signatures by their keys.
+//!
+//! C headers: `include/linux/key.h`, `include/linux/verification.h`.
+
+use super::Errno;
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+};
+
+/// A keyring of this module. Only root of the initial user namespace can add certificates to it,
+/// or restrict that (`keyctl(2)`).
+///
+/// # Invariants
+///
+/// Owns a reference to a keyring, if there is one. There is none in a kernel that cannot verify
+/// signatures.
+pub(crate) struct Keyring(Option<NonNull<bindings::key>>);
+
+// SAFETY: The kernel's functions for keys lock what they change, and may be called by any thread.
+unsafe impl Send for Keyring {}
+// SAFETY: As for `Send`.
+unsafe impl Sync for Keyring {}
+
+impl Keyring {
+    /// Make an empty keyring.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(name: &'static CStr) -> Result<Self> {
+        // SAFETY: The name is NUL-terminated.
+        let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;
+        // INVARIANT: keyring_alloc() returns a reference, or null if there are no signatures.
+        Ok(Keyring(NonNull::new(key)))
+    }
+
+    /// Verify that `cms`, a CMS message without content, is a signature of `message` by a key that
+    /// a certificate in this keyring vouches for, or one in the kernel's builtin and secondary
+    /// trusted keyrings. The times of certificates are not checked.
+    ///
+    /// # Errors
+    ///
+    /// `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong or the
+    /// key is revoked, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot parse the
+    /// message, `EOPNOTSUPP` if it cannot verify signatures, `EKEYEXPIRED` or `EKEYREVOKED` if the
+    /// key in the keyring is, `ENOMEM`.
+    pub(crate) fn verify(&self, message: &[u8], cms: &[u8]) -> Result {
+        let Some(own) = self.0 else {
+            return Err(Errno::NotSupported.into());
+        };
+        match verify(message, cms, own.as_ptr()) {
+            // A null pointer stands for the trusted keyrings.
+            Err(error) if error == Errno::NoKey.into() => {
+                verify(message, cms, core::ptr::null_mut())
+            }
+            result => result,
+        }
+    }
+}
+
+impl Drop for Keyring {
+    fn drop(&mut self) {
+        if let Some(key) = self.0 {
+            // SAFETY: By the type invariant this owns the reference.
+            unsafe { bindings::key_put(key.as_ptr()) };
+        }
+    }
+}
+
+/// Verify a signature with the keys in `keyring`, which is valid, or null for the trusted keyrings.
+fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
+    let (data, length) = (message.as_ptr().cast(), message.len());
+    // SAFETY: The kernel only reads the message and `cms`, and does not keep them. The keyring is
+    // valid or null.
+    to_result(unsafe {
+        bindings::verify_pkcs7(data, length, cms.as_ptr().cast(), cms.len(), keyring)
+    })
+}
+
+/// Return the time of the system's clock, in seconds since 1970.
+pub(crate) fn now() -> i64 {
+    // SAFETY: This may be called in any context.
+    unsafe { bindings::ktime_get_real_seconds() }
+}
