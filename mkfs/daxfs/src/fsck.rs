@@ -3,7 +3,7 @@
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
 use crate::error::{Error, Result};
-use crate::source::{name_of, Source};
+use crate::source::{name_of, Opened, Source};
 use crate::text::{shown, Bytes};
 use daxfs_check::digest::{combine, digest, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
@@ -11,6 +11,7 @@ use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
+use daxfs_signature::attach;
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
@@ -223,7 +224,13 @@ pub fn examine<S: Storage + Sync>(
                         format!("SHA-256 of piece {index} is {found}, the table says {stored}");
                     submit(&whole(text, false));
                 }
-                Ok(())
+                match attach::load(&image) {
+                    Err(error) if error.problem == Problem::Signature => {
+                        submit(&whole(error.to_string(), false));
+                        Ok(())
+                    }
+                    result => result.map(|_| ()),
+                }
             });
             if let Err(error) = result {
                 submit(&whole(error.to_string(), true));
@@ -239,7 +246,16 @@ pub fn examine<S: Storage + Sync>(
 ///
 /// The image cannot be read, is invalid, or has another SHA-256 in its superblock.
 pub fn sum(path: &Path) -> Result<String> {
-    let image = crate::source::Opened::open(path)?;
+    let image = Opened::open(path)?;
+    Ok(hex(&digest_of(&image)?))
+}
+
+/// Return the SHA-256 of `image`, as [`sum`] does.
+///
+/// # Errors
+///
+/// The image cannot be read, or has another SHA-256 in its superblock.
+pub fn digest_of(image: &Opened) -> Result<[u8; 32]> {
     let size = image.superblock.total_size;
     let bar = Bar::of("reading", size);
     let sum = digest(&Image::new(&image.source, &image.superblock), &bar)
@@ -247,12 +263,12 @@ pub fn sum(path: &Path) -> Result<String> {
     drop(bar);
     if sum != image.superblock.sha256 {
         return Err(Error::Digest {
-            name: image.name,
+            name: image.name.clone(),
             found: hex(&sum),
             stored: hex(&image.superblock.sha256),
         });
     }
-    Ok(hex(&sum))
+    Ok(sum)
 }
 
 /// A progress bar, and lines for fsck(8): pass, done, total, name.

@@ -8,7 +8,8 @@ use crate::text::shown_path;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
-use daxfs_reader::Superblock;
+use daxfs_reader::{Image, Superblock};
+use daxfs_signature::attach;
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
 use std::fs::File;
@@ -24,7 +25,8 @@ pub struct ImageFile {
     /// Its name.
     pub path: PathBuf,
     file: File,
-    /// Bytes of the image with the sums of its pieces, a multiple of the page size.
+    /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
+    /// size.
     pub size: u64,
 }
 
@@ -44,7 +46,7 @@ impl ImageFile {
             Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
-            size: superblock.stored_size(),
+            size: attach::stored_size(&Image::new(&memory, &superblock)),
             file,
         })
     }

@@ -45,6 +45,7 @@ pub mod options;
 pub mod reader;
 pub mod record;
 pub mod show;
+mod sign;
 pub mod source;
 pub mod text;
 mod top;

@@ -8,7 +8,8 @@ use crate::record::{self, label, Header, Versioned};
 use crate::text::{human, mode, shown, time, type_name};
 use daxfs_check::memory::Storage;
 use daxfs_command::stdout::written;
-use daxfs_reader::{layout, Content, Inode, Superblock};
+use daxfs_reader::signature::Section;
+use daxfs_reader::{layout, Content, Inode, Superblock, Table};
 use std::io::{self, Write};
 use uuid::Uuid;
 
@@ -31,7 +32,12 @@ pub enum Form {
 pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write) -> Result<()> {
     let superblock = reader.image.superblock();
     match form {
-        Form::Text => Ok(written(info_text(&Header::new(reader)?, superblock, out))?),
+        Form::Text => {
+            let section = Section::find(reader.image.memory(), superblock);
+            let signature = section.ok().flatten().map(|section| section.table);
+            let header = Header::new(reader)?;
+            Ok(written(info_text(&header, superblock, signature, out))?)
+        }
         Form::Json => {
             let header = Versioned {
                 schema: "daxfs-info-1",
@@ -53,7 +59,12 @@ pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result
     writeln!(out)
 }
 
-fn info_text(header: &Header<'_>, superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
+fn info_text(
+    header: &Header<'_>,
+    superblock: &Superblock,
+    signature: Option<Table>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let (sec, nsec) = superblock.build_time;
     writeln!(out, "Format version: {}", layout::VERSION)?;
     writeln!(out, "Label:          {}", shown(label(superblock)))?;
@@ -89,6 +100,10 @@ fn info_text(header: &Header<'_>, superblock: &Superblock, out: &mut impl Write)
     if let Some(sums) = superblock.sums() {
         let (length, offset) = (sums.length, sums.offset);
         writeln!(out, "Piece sums:     {length} bytes from {offset:#x}")?;
+    }
+    if let Some(signature) = signature {
+        let (length, offset) = (signature.length, signature.offset);
+        writeln!(out, "Signature:      {length} bytes from {offset:#x}")?;
     }
     Ok(())
 }

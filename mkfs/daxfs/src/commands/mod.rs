@@ -12,6 +12,7 @@ use crate::map::{self, Map};
 use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs};
 use crate::reader::Reader;
 use crate::show::{self, Listing};
+use crate::sign::{sign, verify, By};
 use crate::source::{name_of, Opened, Source};
 use crate::text::{shown, shown_path};
 use crate::top::{top, Form};
@@ -219,13 +220,23 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             Ok(ExitCode::from(fsck::fsck(&images, options)))
         }
-        Command::Digest { image } => {
-            let sum = fsck::sum(&image)?;
-            let mut out = Out::open();
-            written(writeln!(out, "{sum}"))?;
-            out.finish()?;
-            Ok(ExitCode::SUCCESS)
+        Command::Digest { image } => print(&fsck::sum(&image)?),
+        Command::Sign {
+            image,
+            key,
+            cert,
+            chain,
+            attach,
+        } => {
+            let by = match (&attach, &key, &cert) {
+                (Some(file), ..) => By::Message(file),
+                (None, Some(key), Some(cert)) => By::Key(key, cert, &chain),
+                // The options require one another.
+                _ => return Ok(ExitCode::from(USAGE)),
+            };
+            print(&sign(&image, by)?)
         }
+        Command::Verify { image, cert } => print(&verify(&image, &cert)?),
         Command::Fuse {
             image,
             dir,
@@ -285,6 +296,14 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Print a line.
+fn print(line: &str) -> Result<ExitCode> {
+    let mut out = Out::open();
+    written(writeln!(out, "{line}"))?;
+    out.finish()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Return the style of drawings on standard output.

@@ -24,7 +24,7 @@ Examples:
 ///
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input.
 /// Only load, mount, umount and write need privileges, and only load and mount need the kernel
-/// module. No command changes an image. Documentation/daxfs.schema.json describes what --json
+/// module. No command changes an image; sign adds a signature. Documentation/daxfs.schema.json describes what --json
 /// prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
@@ -260,6 +260,59 @@ Examples:
     Digest {
         /// The image
         image: PathBuf,
+    },
+    /// Sign an image
+    ///
+    /// The signature is a CMS message (PKCS#7) of the SHA-256 of the image. It follows the image in
+    /// its file, in place of another one. Neither the image nor its SHA-256 changes. Print the
+    /// SHA-256. It is an error if the image is damaged.
+    ///
+    /// KEY is a private key in PKCS#8, in PEM or DER, without a password: RSA of 2048 to 4096 bits,
+    /// or ECDSA on the curve P-256 or P-384. Sign a file, not a device; daxfs write, load and mount
+    /// copy the signature with the image.
+    #[command(after_help = "\
+Examples:
+  daxfs sign --key key.pem --cert cert.pem base.img
+  printf 'daxfs sha256 %s\\n' $(daxfs digest base.img) |
+    openssl cms -sign -binary -noattr -md sha256 -outform DER -inkey key.pem \\
+      -signer cert.pem -out base.cms
+  daxfs sign --attach base.cms base.img")]
+    Sign {
+        /// The image file
+        image: PathBuf,
+        /// The private key
+        #[arg(short, long, required_unless_present = "attach", requires = "cert")]
+        key: Option<PathBuf>,
+        /// Its certificate, in PEM or DER
+        #[arg(short, long, requires = "key")]
+        cert: Option<PathBuf>,
+        /// A certificate of an authority between the signer and those that verifiers trust; may be
+        /// repeated
+        #[arg(long, value_name = "CERT", requires = "key")]
+        chain: Vec<PathBuf>,
+        /// Use this CMS message in DER, which another program has made
+        ///
+        /// It must contain the certificate of the signer, and no attributes. Only its form is
+        /// checked.
+        #[arg(long, value_name = "CMS", conflicts_with = "key")]
+        attach: Option<PathBuf>,
+    },
+    /// Verify the signature and the content of an image
+    ///
+    /// The signature must be that of the owner of CERT, or of somebody to whom the owner of CERT
+    /// issued a certificate, if need be through others that are in the signature. All these
+    /// certificates must be valid now. Then the whole image is compared with the SHA-256 that was
+    /// signed. Print the SHA-256. Revocation lists, and what a certificate says that its key may be
+    /// used for, are not looked at.
+    #[command(after_help = "\
+Examples:
+  daxfs verify --cert cert.pem base.img")]
+    Verify {
+        /// The image
+        image: PathBuf,
+        /// A certificate that is trusted, in PEM or DER; may be repeated
+        #[arg(short, long, required = true)]
+        cert: Vec<PathBuf>,
     },
     /// Serve an image through FUSE, without the kernel module
     ///

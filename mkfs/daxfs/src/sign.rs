@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `sign` and `verify`: signatures of images.
+
+use crate::error::{Error, Result};
+use crate::fsck::digest_of;
+use crate::source::{cannot_open, open_now, Opened};
+use crate::text::shown_path;
+use daxfs_check::digest::hex;
+use daxfs_reader::layout::SIGNATURE_MAX;
+use daxfs_reader::signature::Signature;
+use daxfs_reader::Image;
+use daxfs_signature::attach::{self, Signer};
+use daxfs_signature::{Certificate, Key};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Longest file with a key or a certificate, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// What makes a signature.
+pub enum By<'a> {
+    /// The private key in a file, the file with its certificate, and those with certificates of
+    /// authorities.
+    Key(&'a Path, &'a Path, &'a [PathBuf]),
+    /// Another program, which has put it into a file.
+    Message(&'a Path),
+}
+
+/// Sign the image in the file `path`. Return its SHA-256.
+///
+/// # Errors
+///
+/// The image is damaged or no regular file, or the files with the key and the certificates are not
+/// what they should be.
+pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
+    let made = match by {
+        By::Key(key, cert, chain) => Err((signer(key, cert, chain)?, cert)),
+        By::Message(file) => Ok(message(file)?),
+    };
+    let image = Opened::open(path)?;
+    let name = shown_path(path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| cannot_open(&name, error))?;
+    let regular = file.metadata().is_ok_and(|status| status.is_file());
+    if !regular {
+        let why = "is no regular file; sign the image in a file, then write it with daxfs write";
+        return Err(Error::refused(name, why));
+    }
+    let digest = digest_of(&image)?;
+    let cms = match made {
+        Ok(cms) => cms,
+        Err((signer, cert)) => signer
+            .sign(&digest)
+            .map_err(|error| Error::refused(shown_path(cert), error.to_string()))?,
+    };
+    attach::write::<crate::source::Source>(&file, &image.superblock, &cms)
+        .map_err(|error| Error::system(name, "cannot write the signature", "", error))?;
+    Ok(hex(&digest))
+}
+
+/// Verify the image at `path`: its signature by the owner of one of `certs`, or by somebody for
+/// whom one of these vouches, and its content. Return its SHA-256.
+///
+/// # Errors
+///
+/// It has no signature, or another one, or other content.
+pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
+    let certs = certs
+        .iter()
+        .map(|cert| certificate(cert))
+        .collect::<Result<Vec<_>>>()?;
+    let image = Opened::open(path)?;
+    let name = &image.name;
+    let cms = attach::load(&Image::new(&image.source, &image.superblock))
+        .map_err(|error| Error::image(name, b"", error))?
+        .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
+    let digest = &image.superblock.sha256;
+    daxfs_signature::verify(&cms, digest, &certs, daxfs_signature::now())
+        .map_err(|error| Error::refused(name, error.to_string()))?;
+    Ok(hex(&digest_of(&image)?))
+}
+
+/// Return who signs, from files.
+///
+/// # Errors
+///
+/// The files cannot be read, or hold something else.
+pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf]) -> Result<Signer> {
+    let pair = Key::parse(&read(key)?);
+    let others = chain.iter().map(|cert| certificate(cert));
+    Ok(Signer {
+        key: pair.map_err(|error| Error::refused(shown_path(key), error.to_string()))?,
+        certificate: certificate(cert)?,
+        others: others.collect::<Result<_>>()?,
+    })
+}
+
+fn message(path: &Path) -> Result<Vec<u8>> {
+    let cms = read(path)?;
+    if cms.len() > SIGNATURE_MAX as usize || Signature::parse(&cms).is_none() {
+        let why = "no CMS message in DER as it is needed; \
+                   use openssl cms -sign -binary -noattr -outform DER";
+        return Err(Error::refused(shown_path(path), why));
+    }
+    Ok(cms)
+}
+
+fn certificate(path: &Path) -> Result<Certificate> {
+    Certificate::parse(&read(path)?)
+        .map_err(|error| Error::refused(shown_path(path), error.to_string()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let name = shown_path(path);
+    let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::system(name, "cannot read", "", error))?;
+    Ok(bytes)
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The signature that follows an image in a file.
+
+use crate::{Certificate, Key};
+use daxfs_reader::layout::{self, HUGE_SIZE};
+use daxfs_reader::signature::{Section, Signature};
+use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use zerocopy::IntoBytes;
+
+/// Who signs.
+pub struct Signer {
+    /// The private key.
+    pub key: Key,
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// Certificates that lead from that one to one that verifiers trust.
+    pub others: Vec<Certificate>,
+}
+
+impl Signer {
+    /// Sign the image with this SHA-256 now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sign`](crate::sign).
+    pub fn sign(&self, digest: &[u8; 32]) -> crate::Result<Vec<u8>> {
+        let (key, certificate) = (&self.key, &self.certificate);
+        crate::sign(digest, key, certificate, &self.others, crate::now())
+    }
+}
+
+/// Load the signature of `image`, a CMS message; `None` if there is none.
+///
+/// # Errors
+///
+/// [`Problem::Signature`] if it is malformed, [`Problem::Unreadable`].
+pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<Vec<u8>>> {
+    let Some(section) = Section::find(image.memory(), image.superblock())? else {
+        return Ok(None);
+    };
+    let mut cms = vec![0; section.table.length as usize];
+    section.load(image.memory(), &mut cms)?;
+    match Signature::parse(&cms) {
+        Some(_) => Ok(Some(cms)),
+        None => Err(section.error(Problem::Signature, section.table.length)),
+    }
+}
+
+/// Return the number of bytes of `image` with its table of sums and its signature, a multiple of
+/// the block size.
+pub fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
+    let superblock = image.superblock();
+    let block = u64::from(superblock.block_size);
+    match Section::find(image.memory(), superblock) {
+        Ok(Some(section)) => {
+            let end = section.table.end().next_multiple_of(block);
+            superblock.stored_size().max(end)
+        }
+        _ => superblock.stored_size(),
+    }
+}
+
+/// Write the signature `cms` after the image with this `superblock` in `file`, in place of another
+/// one. The file grows if it must: to a multiple of 2 MiB if its size is one, or else of the block
+/// size.
+///
+/// # Errors
+///
+/// Those of the system. The image itself does not change.
+pub fn write<M: Memory>(file: &File, superblock: &Superblock, cms: &[u8]) -> io::Result<()> {
+    let header = Section::header::<M>(superblock.sha256, cms);
+    let offset = superblock.signature_offset();
+    let start = offset + header.as_bytes().len() as u64;
+    let size = file.metadata()?.len();
+    let unit = match size % HUGE_SIZE {
+        0 => HUGE_SIZE,
+        _ => superblock.block_size.into(),
+    };
+    let end = (start + cms.len() as u64).next_multiple_of(unit);
+    if end > size {
+        file.set_len(end)?;
+    }
+    // Without a header there is no signature, so there is never a part of one.
+    file.write_all_at(&[0; size_of::<layout::Signature>()], offset)?;
+    file.sync_data()?;
+    file.write_all_at(cms, start)?;
+    file.sync_data()?;
+    file.write_all_at(header.as_bytes(), offset)?;
+    file.sync_all()
+}

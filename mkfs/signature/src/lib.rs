@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Signs images, and verifies their signatures as the kernel does.
+//!
+//! * [`Key`], [`Certificate`]: who signs, from files in PEM or DER
+//! * [`sign`]: make the CMS message that follows an image
+//! * [`verify`]: verify such a message
+//! * [`attach`]: put it into the image's file
+//!
+//! `daxfs_reader::signature` parses certificates and messages, for the kernel and for this crate.
+
+mod algorithm;
+pub mod attach;
+mod encode;
+mod pem;
+
+use algorithm::Algorithm;
+use daxfs_reader::signature::{message, Certificate as Parsed, Signature};
+use daxfs_reader::Problem;
+use ring::rand::SystemRandom;
+use ring::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// Why signing or verifying failed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Error {
+    /// Not a private key.
+    #[error("no private key in PKCS#8; make one with openssl genpkey, or convert it with openssl pkcs8 -topk8 -nocrypt")]
+    Key,
+    /// A private key that needs a password.
+    #[error("the private key is encrypted; decrypt it with openssl pkcs8")]
+    Encrypted,
+    /// A kind of key that the kernel or this crate does not know.
+    #[error("keys of this kind cannot be used; use RSA of 2048 to 4096 bits, or ECDSA on the curve P-256 or P-384")]
+    Algorithm,
+    /// Not a certificate.
+    #[error("no X.509 certificate")]
+    Certificate,
+    /// The key is not that of the certificate.
+    #[error("the private key is not that of the certificate")]
+    Pair,
+    /// A certificate has expired, in seconds since 1970.
+    #[error("the certificate has expired; renew it and sign again")]
+    Expired,
+    /// A certificate is not valid yet.
+    #[error("the certificate is not valid yet; wait, or correct the clock")]
+    NotYetValid,
+    /// The message is malformed.
+    #[error("malformed signature; sign the image again")]
+    Malformed,
+    /// The signature is not that of the image by the certificate in it.
+    #[error("wrong signature; sign the image again")]
+    Wrong,
+    /// No trusted certificate vouches for the signature.
+    #[error("signed by somebody else than the owners of these certificates")]
+    Untrusted,
+}
+
+/// The result of signing or verifying.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A private key.
+pub struct Key(Pair);
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ecdsa(EcdsaKeyPair, Algorithm),
+}
+
+impl Key {
+    /// Parse the content of a file: PKCS#8 in PEM or DER, or the older form for RSA.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Encrypted`], [`Error::Algorithm`].
+    pub fn parse(file: &[u8]) -> Result<Self> {
+        let der = match pem::decode(file, &["PRIVATE KEY", "RSA PRIVATE KEY"]) {
+            Some(der) => der,
+            None if pem::contains(file, "ENCRYPTED PRIVATE KEY") => return Err(Error::Encrypted),
+            None if pem::is_pem(file) => return Err(Error::Key),
+            None => file.to_vec(),
+        };
+        let rsa = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
+        if let Ok(pair) = rsa {
+            return Ok(Key(Pair::Rsa(pair)));
+        }
+        for algorithm in [Algorithm::P256, Algorithm::P384] {
+            let scheme = algorithm.signing().ok_or(Error::Algorithm)?;
+            if let Ok(pair) = EcdsaKeyPair::from_pkcs8(scheme, &der, &SystemRandom::new()) {
+                return Ok(Key(Pair::Ecdsa(pair, algorithm)));
+            }
+        }
+        match pem::is_key(&der) {
+            true => Err(Error::Algorithm),
+            false => Err(Error::Key),
+        }
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            Pair::Rsa(_) => Algorithm::Rsa,
+            Pair::Ecdsa(_, algorithm) => *algorithm,
+        }
+    }
+
+    fn public(&self) -> &[u8] {
+        match &self.0 {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ecdsa(pair, _) => pair.public_key().as_ref(),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+        let random = SystemRandom::new();
+        match &self.0 {
+            Pair::Rsa(pair) => {
+                let mut value = vec![0; pair.public().modulus_len()];
+                pair.sign(
+                    &ring::signature::RSA_PKCS1_SHA256,
+                    &random,
+                    message,
+                    &mut value,
+                )
+                .map_err(|_| Error::Algorithm)?;
+                Ok(value)
+            }
+            Pair::Ecdsa(pair, _) => match pair.sign(&random, message) {
+                Ok(value) => Ok(value.as_ref().to_vec()),
+                Err(_) => Err(Error::Algorithm),
+            },
+        }
+    }
+}
+
+/// A certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate(Vec<u8>);
+
+impl Certificate {
+    /// Parse the content of a file, in PEM or DER.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Certificate`].
+    pub fn parse(file: &[u8]) -> Result<Self> {
+        let der = match pem::decode(file, &["CERTIFICATE"]) {
+            Some(der) => der,
+            None => file.to_vec(),
+        };
+        match Parsed::parse(&der) {
+            Some(_) => Ok(Certificate(der)),
+            None => Err(Error::Certificate),
+        }
+    }
+
+    /// Return the certificate in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn parsed(&self) -> Result<Parsed<'_>> {
+        Parsed::parse(&self.0).ok_or(Error::Certificate)
+    }
+}
+
+/// Return the time of the clock, in seconds since 1970.
+pub fn now() -> i64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(0, |time| time.as_secs() as i64)
+}
+
+/// Return a CMS message that signs the image with this SHA-256 at the time `now`. It contains the
+/// `certificate` of the key, and the `others` that lead from it to one that verifiers trust.
+///
+/// # Errors
+///
+/// [`Error::Pair`], [`Error::Expired`], [`Error::NotYetValid`], [`Error::Algorithm`].
+pub fn sign(
+    digest: &[u8; 32],
+    key: &Key,
+    certificate: &Certificate,
+    others: &[Certificate],
+    now: i64,
+) -> Result<Vec<u8>> {
+    let parsed = certificate.parsed()?;
+    parsed.check_times(now).map_err(time)?;
+    for other in others {
+        other.parsed()?.check_times(now).map_err(time)?;
+    }
+    if parsed.key != key.public() {
+        return Err(Error::Pair);
+    }
+    let value = key.sign(&message(digest))?;
+    let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
+    Ok(encode::message(&parsed, &others, key.algorithm(), &value))
+}
+
+/// Verify that `cms` signs the image with this SHA-256, and that a chain of certificates leads
+/// from its signer to one of those that are `trusted`. All certificates in it must be valid at the
+/// time `now`, and that of `trusted` which the chain ends at too.
+///
+/// # Errors
+///
+/// [`Error::Malformed`], [`Error::Wrong`], [`Error::Untrusted`], [`Error::Expired`],
+/// [`Error::NotYetValid`], [`Error::Algorithm`].
+pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
+    let signature = Signature::parse(cms).ok_or(Error::Malformed)?;
+    let signer = &signature.signer;
+    let algorithm = Algorithm::of_key(signer.key_algorithm).ok_or(Error::Algorithm)?;
+    if algorithm.cms() != signature.algorithm || algorithm.hash() != signature.digest_algorithm {
+        return Err(Error::Algorithm);
+    }
+    algorithm.verify(signer.key, &message(digest), signature.value)?;
+    signature.check_times(now).map_err(time)?;
+    let trusted = trusted
+        .iter()
+        .map(Certificate::parsed)
+        .collect::<Result<Vec<_>>>()?;
+    let embedded: Vec<_> = signature.certificates().collect();
+    let mut last = signature.signer;
+    // Each certificate is used once.
+    for _ in 0..=embedded.len() {
+        let same = trusted.iter().find(|other| other.whole == last.whole);
+        if let Some(root) = same.or_else(|| trusted.iter().find(|other| issued(other, &last))) {
+            return root.check_times(now).map_err(time);
+        }
+        let issuer = embedded
+            .iter()
+            .find(|other| other.whole != last.whole && issued(other, &last));
+        match issuer {
+            Some(issuer) => last = *issuer,
+            None => break,
+        }
+    }
+    Err(Error::Untrusted)
+}
+
+/// Return true if the owner of `issuer` signed `certificate`.
+fn issued(issuer: &Parsed<'_>, certificate: &Parsed<'_>) -> bool {
+    if issuer.subject != certificate.issuer {
+        return false;
+    }
+    let algorithm = Algorithm::of_signature(issuer.key_algorithm, certificate.algorithm);
+    algorithm.is_some_and(|algorithm| {
+        algorithm
+            .verify(issuer.key, certificate.signed, certificate.value)
+            .is_ok()
+    })
+}
+
+fn time((problem, _): (Problem, i64)) -> Error {
+    match problem {
+        Problem::NotYetValid => Error::NotYetValid,
+        _ => Error::Expired,
+    }
+}
