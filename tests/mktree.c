@@ -79,15 +79,26 @@ static void make_small(void)
 	set_any_time(".");
 }
 
+/* Make a tree of one file with several pieces of its own. */
+static void make_signed(void)
+{
+	int fd = create("large");
+
+	write_pattern(fd, 3 * HUGE_SIZE, 0, 3 * HUGE_SIZE);
+	done(fd, "large");
+	set_any_time(".");
+}
+
 int main(int argc, char **argv)
 {
 	static const char usage[] =
-		"Usage: mktree all|big|many|small DIR\n"
+		"Usage: mktree all|big|many|signed|small DIR\n"
 		"\n"
 		"Makes DIR, which must not exist, and fills it:\n"
 		"  all    every type, mode, owner, name, size and time (as root)\n"
 		"  big    a sparse file of over 4 GiB\n"
 		"  many   a directory of 100,000 files\n"
+		"  signed a file of 6 MiB\n"
 		"  small  a few files, as root\n";
 	static const struct {
 		const char *name;
@@ -96,6 +107,7 @@ int main(int argc, char **argv)
 		{ "all", make_all },
 		{ "big", make_big },
 		{ "many", make_many },
+		{ "signed", make_signed },
 		{ "small", make_small },
 	};
 

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * signature=required: an image with a signature that the kernel trusts is mounted and verified as
+ * with digest=, and every other one is refused, each with an error of its own. The module's
+ * parameter demands it of all mounts.
+ *
+ * tests/images makes the images and their keys.
+ *
+ * Group: signature
+ * Machine: nvdimm=signed.daxfs share
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/keyctl.h>
+#include <linux/mount.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define PIECE HUGE_SIZE
+#define LARGE (6UL << 20)
+
+static const char *mnt, *device;
+static char other_mnt[PATH_MAX], directory[PATH_MAX];
+
+/* A file with an image and its signature. */
+struct file {
+	char *bytes;
+	size_t size;
+};
+
+static struct file file_load(const char *name)
+{
+	struct file file;
+	char path[PATH_MAX + 100];
+	struct stat status;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &status))
+		printf("# %s: %s\n", path, strerror(errno));
+	REQUIRE(fd >= 0);
+	file.size = status.st_size;
+	file.bytes = malloc(file.size);
+	for (size_t done = 0; done < file.size;) {
+		ssize_t length = read(fd, file.bytes + done, file.size - done);
+
+		REQUIRE(length > 0);
+		done += length;
+	}
+	close(fd);
+	return file;
+}
+
+static struct superblock *super(const struct file *file)
+{
+	return (struct superblock *)file->bytes;
+}
+
+/* Return the offset of the signature, which follows the sums. */
+static size_t signature_at(const struct file *file)
+{
+	u64 pieces = (super(file)->total_size + PIECE - 1) / PIECE;
+
+	return (super(file)->total_size + 32 * pieces + 63) / 64 * 64;
+}
+
+/* The options of a mount. */
+struct wish {
+	const char *digest, *verify, *signature;
+};
+
+static const struct wish required = { .signature = "required" };
+
+static int set_options(int context, const struct wish *wish)
+{
+	int error = 0;
+
+	if (wish->digest)
+		error = context_set(context, FSCONFIG_SET_STRING, "digest", wish->digest, 0);
+	if (!error && wish->verify)
+		error = context_set(context, FSCONFIG_SET_STRING, "verify", wish->verify, 0);
+	if (!error && wish->signature)
+		error = context_set(context, FSCONFIG_SET_STRING, "signature", wish->signature, 0);
+	return error;
+}
+
+/* Set the options, mount what @context describes on @dir, and close it. Return 0 or an errno. */
+static int finish_mount(int context, const struct wish *wish, const char *dir)
+{
+	int error = set_options(context, wish);
+
+	if (!error)
+		return context_mount(context, dir) ? 0 : errno;
+	close(context);
+	return error;
+}
+
+/* Mount a sealed memfd with @file. Return 0 or an errno. */
+static int mount_file(const struct file *file, const struct wish *wish)
+{
+	int memfd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+
+	REQUIRE(memfd >= 0 && context >= 0 && !ftruncate(memfd, file->size));
+	REQUIRE(pwrite(memfd, file->bytes, file->size, 0) == (ssize_t)file->size);
+	REQUIRE(!fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW));
+	REQUIRE(!context_set(context, FSCONFIG_SET_FD, "memfd", NULL, memfd));
+	close(memfd);
+	return finish_mount(context, wish, mnt);
+}
+
+/* Mount the device, which holds what write_device() wrote. */
+static int mount_device(const struct wish *wish, const char *dir)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+
+	REQUIRE(context >= 0);
+	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "source", device, 0));
+	return finish_mount(context, wish, dir);
+}
+
+static void write_device(const struct file *file)
+{
+	int fd = open(device, O_WRONLY | O_CLOEXEC);
+
+	REQUIRE(fd >= 0 && pwrite(fd, file->bytes, file->size, 0) == (ssize_t)file->size);
+	REQUIRE(!fsync(fd));
+	close(fd);
+}
+
+static int remount(const struct wish *wish)
+{
+	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC), error;
+
+	REQUIRE(context >= 0);
+	error = set_options(context, wish) ?:
+		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(context);
+	return error;
+}
+
+static void unmount(void)
+{
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+/* Check that the image is refused, and what the log says. */
+static void refused(const char *name, int error, const char *text)
+{
+	struct file file = file_load(name);
+
+	CHECK_EQ(mount_file(&file, &required), error);
+	if (!CHECK(strstr(context_log, text)))
+		printf("# %s: expected '%s', got '%s'\n", name, text, context_log);
+	free(file.bytes);
+}
+
+/* Check that the image can be mounted, and its content read. */
+static void accepted(const char *name, const struct wish *wish)
+{
+	struct file file = file_load(name);
+	char *buffer = malloc(LARGE);
+	int fd;
+
+	if (!CHECK_EQ(mount_file(&file, wish), 0))
+		printf("# %s: %s\n", name, context_log);
+	else {
+		fd = open_in(mnt, "large", O_RDONLY);
+		CHECK_EQ(pread(fd, buffer, LARGE, 0), LARGE);
+		CHECK(pattern_matches(buffer, LARGE, LARGE, 0));
+		close(fd);
+		unmount();
+	}
+	free(buffer);
+	free(file.bytes);
+}
+
+/* Return the serial number of the module's keyring. */
+static int own_keyring(void)
+{
+	char line[300];
+	FILE *keys = fopen("/proc/keys", "re");
+	unsigned int serial = 0;
+
+	REQUIRE(keys);
+	while (fgets(line, sizeof(line), keys))
+		if (strstr(line, " keyring   .daxfs:"))
+			serial = strtoul(line, NULL, 16);
+	fclose(keys);
+	REQUIRE(serial);
+	return serial;
+}
+
+/* Add a certificate to a keyring. Return the key, or -1. */
+static int add_to(int keyring, const char *name)
+{
+	struct file file = file_load(name);
+	int key = syscall(SYS_add_key, "asymmetric", name, file.bytes, file.size, keyring);
+
+	free(file.bytes);
+	return key;
+}
+
+/* Add a certificate to the module's keyring. Return the key, or -1. */
+static int add(const char *name)
+{
+	return add_to(own_keyring(), name);
+}
+
+static void clear(void)
+{
+	CHECK(!syscall(SYS_keyctl, KEYCTL_CLEAR, own_keyring()));
+}
+
+static void untrusted(void)
+{
+	clear();
+	refused("rsa.daxfs", ENOKEY, "not trusted");
+	refused("chain.daxfs", ENOKEY, "not trusted");
+	CHECK(add("other.der") > 0);
+	refused("rsa.daxfs", ENOKEY, "not trusted");
+}
+
+static void trusted(void)
+{
+	static const struct wish lazily = { .verify = "lazy", .signature = "required" };
+	static const struct wish whole = { .verify = "full", .signature = "required" };
+
+	clear();
+	CHECK(add("rsa.der") > 0 && add("p256.der") > 0 && add("p384.der") > 0);
+	accepted("rsa.daxfs", &required);
+	accepted("rsa.daxfs", &lazily);
+	accepted("rsa.daxfs", &whole);
+	accepted("p256.daxfs", &required);
+	accepted("p384.daxfs", &required);
+	/* Made by openssl. */
+	accepted("openssl.daxfs", &required);
+}
+
+/* Only the certificate of the authority is in the keyring. */
+static void authority(void)
+{
+	clear();
+	CHECK(add("ca.der") > 0);
+	accepted("chain.daxfs", &required);
+	refused("rsa.daxfs", ENOKEY, "not trusted");
+}
+
+static void unsigned_image(void)
+{
+	static const struct wish none;
+
+	refused("unsigned.daxfs", ENODATA, "not signed");
+	accepted("unsigned.daxfs", &none);
+}
+
+static void wrong(void)
+{
+	struct file file = file_load("rsa.daxfs");
+	size_t at = signature_at(&file);
+
+	clear();
+	CHECK(add("rsa.der") > 0);
+	/* The signature of another image, attached to this one. */
+	refused("moved.daxfs", EKEYREJECTED, "signature is wrong");
+	/* The checksum does not match. */
+	file.bytes[at + 100] ^= 1;
+	CHECK_EQ(mount_file(&file, &required), EBADMSG);
+	CHECK(strstr(context_log, "malformed signature"));
+	file.bytes[at + 100] ^= 1;
+	/* Too long, and longer than the memory. */
+	file.bytes[at + 42] ^= 2;
+	CHECK_EQ(mount_file(&file, &required), EBADMSG);
+	file.bytes[at + 42] ^= 2;
+	file.size = at + 100;
+	CHECK_EQ(mount_file(&file, &required), EBADMSG);
+	/* What is left of the header is none. */
+	file.size = at + 40;
+	CHECK_EQ(mount_file(&file, &required), ENODATA);
+	free(file.bytes);
+	file = file_load("rsa.daxfs");
+	file.bytes[at] ^= 1;
+	CHECK_EQ(mount_file(&file, &required), ENODATA);
+	free(file.bytes);
+}
+
+static void times(void)
+{
+	clear();
+	CHECK(add("expired.der") > 0 && add("future.der") > 0 && add("ca.der") > 0);
+	refused("expired.daxfs", EKEYEXPIRED, "has expired");
+	refused("future.daxfs", EKEYREJECTED, "not valid yet");
+	/* That of the authority is valid. */
+	refused("expired-chain.daxfs", EKEYEXPIRED, "has expired");
+}
+
+/* root can limit the time for which a key counts, while it is in a keyring of the process. */
+static void key_timeout(void)
+{
+	int key;
+
+	clear();
+	key = add_to(KEY_SPEC_PROCESS_KEYRING, "rsa.der");
+	REQUIRE(key > 0);
+	REQUIRE(!syscall(SYS_keyctl, KEYCTL_SET_TIMEOUT, key, 3600));
+	REQUIRE(!syscall(SYS_keyctl, KEYCTL_LINK, key, own_keyring()));
+	accepted("rsa.daxfs", &required);
+	REQUIRE(!syscall(SYS_keyctl, KEYCTL_SET_TIMEOUT, key, 1));
+	rest(2.5);
+	refused("rsa.daxfs", ENOKEY, "not trusted");
+}
+
+/* The whole image is compared with the SHA-256 at mount, or each piece before its first use. */
+static void content(void)
+{
+	struct wish lazily = { .verify = "lazy", .signature = "required" };
+	struct file file = file_load("rsa.daxfs");
+	char byte;
+	int fd;
+
+	clear();
+	CHECK(add("rsa.der") > 0);
+	/* The large file has the last pieces of the image. */
+	file.bytes[super(&file)->total_size - PIECE - 5] ^= 1;
+	CHECK_EQ(mount_file(&file, &required), EBADMSG);
+	CHECK(strstr(context_log, "SHA-256"));
+	CHECK_EQ(mount_file(&file, &lazily), 0);
+	fd = open_in(mnt, "large", O_RDONLY);
+	CHECK_FAILS(pread(fd, &byte, 1, LARGE - PIECE - 5), EIO);
+	CHECK_EQ(pread(fd, &byte, 1, LARGE - 5), 1);
+	close(fd);
+	unmount();
+	free(file.bytes);
+}
+
+static void with_digest(void)
+{
+	struct wish both = { .digest = WRONG_DIGEST, .signature = "required" };
+	struct file file = file_load("rsa.daxfs");
+	char digest[65], line[4096] = "", command[PATH_MAX];
+	FILE *stream;
+
+	clear();
+	CHECK(add("rsa.der") > 0);
+	CHECK_EQ(mount_file(&file, &both), EBADMSG);
+	CHECK(strstr(context_log, "than digest="));
+	for (int i = 0; i < 32; i++)
+		snprintf(digest + 2 * i, 3, "%02x", super(&file)->sha256[i]);
+	both.digest = digest;
+	CHECK_EQ(mount_file(&file, &both), 0);
+	unmount();
+	CHECK_EQ(mount_file(&file, &required), 0);
+	snprintf(command, sizeof(command), "grep ' %s daxfs ' /proc/self/mounts", mnt);
+	stream = popen(command, "re");
+	CHECK(fgets(line, sizeof(line), stream) && strstr(line, digest));
+	CHECK(strstr(line, ",signature=required"));
+	pclose(stream);
+	/* mount(8) repeats these options. */
+	snprintf(command, sizeof(command), "mount -o remount,ro,noexec '%s'", mnt);
+	CHECK(!system(command));
+	unmount();
+	free(file.bytes);
+}
+
+static void bad_options(void)
+{
+	static const struct wish unknown = { .signature = "wanted" };
+	static const struct wish nothing = { .verify = "full" };
+	struct file file = file_load("rsa.daxfs");
+
+	CHECK_EQ(mount_file(&file, &unknown), EINVAL);
+	CHECK(strstr(context_log, "signature= takes"));
+	CHECK_EQ(mount_file(&file, &nothing), EINVAL);
+	CHECK(strstr(context_log, "signature=required"));
+	free(file.bytes);
+}
+
+/* A mounted image is mounted again, or remounted, with the option. */
+static void again(void)
+{
+	static const struct wish none;
+	struct file good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
+
+	clear();
+	write_device(&none_yet);
+	CHECK_EQ(mount_device(&none, mnt), 0);
+	CHECK_EQ(mount_device(&required, other_mnt), ENODATA);
+	CHECK_EQ(remount(&required), ENODATA);
+	CHECK_EQ(remount(&none), 0);
+	unmount();
+	write_device(&good);
+	CHECK_EQ(mount_device(&none, mnt), 0);
+	CHECK_EQ(mount_device(&required, other_mnt), ENOKEY);
+	CHECK_EQ(remount(&required), ENOKEY);
+	CHECK(add("rsa.der") > 0);
+	CHECK_EQ(remount(&required), 0);
+	CHECK_EQ(mount_device(&required, other_mnt), 0);
+	CHECK_EQ(bounded_umount(other_mnt), 0);
+	unmount();
+	free(good.bytes);
+	free(none_yet.bytes);
+}
+
+/* Load the module again with the parameter, which it cannot lose any more. */
+static void parameter(void)
+{
+	static const struct wish none, lazily = { .verify = "lazy" };
+	struct file good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
+
+	if (access("/sys/module/daxfs/refcnt", F_OK))
+		SKIP("daxfs is built into the kernel");
+	REQUIRE(!system("rmmod daxfs && modprobe daxfs require_signatures=1"));
+	CHECK_EQ(mount_file(&none_yet, &none), ENODATA);
+	CHECK_EQ(mount_file(&good, &none), ENOKEY);
+	CHECK(add("rsa.der") > 0);
+	CHECK_EQ(mount_file(&good, &none), 0);
+	unmount();
+	CHECK_EQ(mount_file(&good, &lazily), 0);
+	unmount();
+	write_device(&good);
+	CHECK_EQ(mount_device(&none, mnt), 0);
+	CHECK_EQ(mount_device(&none, other_mnt), 0);
+	CHECK_EQ(remount(&none), 0);
+	CHECK_EQ(bounded_umount(other_mnt), 0);
+	unmount();
+	CHECK(system("rmmod daxfs 2>/dev/null"));
+	free(good.bytes);
+	free(none_yet.bytes);
+}
+
+/* Nobody adds a certificate after root has restricted the keyring. This is the last point. */
+static void restricted(void)
+{
+	clear();
+	CHECK(add("rsa.der") > 0);
+	CHECK(!syscall(SYS_keyctl, KEYCTL_RESTRICT_KEYRING, own_keyring(), NULL, NULL));
+	CHECK_FAILS(add("other.der"), EPERM);
+	accepted("rsa.daxfs", &required);
+	refused("chain.daxfs", ENOKEY, "not trusted");
+}
+
+static int add_as_user(void *argument)
+{
+	return add_to(*(int *)argument, "other.der") >= 0 ? 0 : errno;
+}
+
+/* Only root may add certificates. */
+static void ordinary_user(void)
+{
+	int serial = own_keyring();
+	int status = reaped("adding a key", background_user(add_as_user, &serial));
+
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EACCES);
+}
+
+/* A kernel without SYSTEM_DATA_VERIFICATION refuses all of them. */
+static void not_supported(void)
+{
+	refused("rsa.daxfs", EOPNOTSUPP, "SYSTEM_DATA_VERIFICATION");
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "invalid options", bad_options },
+		{ "an image without a signature", unsigned_image },
+		{ "a signer who is not trusted", untrusted },
+		{ "signers who are trusted", trusted },
+		{ "an authority that is trusted", authority },
+		{ "damaged signatures, and that of another image", wrong },
+		{ "certificates that are not valid now", times },
+		{ "a key that expires in the keyring", key_timeout },
+		{ "content that is not what was signed", content },
+		{ "signature=required and digest=", with_digest },
+		{ "mounts and remounts of a mounted image", again },
+		{ "an ordinary user adds a certificate", ordinary_user },
+		{ "the module's parameter", parameter },
+		{ "a restricted keyring", restricted },
+	};
+	static const struct ktap_test without[] = {
+		{ "a kernel that cannot verify signatures", not_supported },
+	};
+	const char *images = getenv("DAXFS_IMAGES");
+	char line[100];
+	FILE *symbols;
+	bool can = false;
+
+	device = getenv("DAXFS_DEV");
+	snprintf(directory, sizeof(directory), "%s/signed", images ?: "/run/images");
+	if (!device || access(directory, R_OK))
+		ktap_skip_all("needs signed/ in DAXFS_IMAGES, and DAXFS_DEV");
+	mnt = private_mount_point();
+	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
+	mkdir(other_mnt, 0755);
+	device_init();
+	symbols = fopen("/proc/kallsyms", "re");
+	while (symbols && !can && fgets(line, sizeof(line), symbols))
+		can = strstr(line, " verify_pkcs7_signature");
+	if (symbols)
+		fclose(symbols);
+	return can ? ktap_run(tests, ARRAY_SIZE(tests)) : ktap_run(without, ARRAY_SIZE(without));
+}
