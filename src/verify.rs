@@ -246,7 +246,7 @@ pub(crate) struct Pieces {
     /// SHA-256 of the image.
     digest: [u8; 32],
     /// SHA-256 of all pieces. Their own SHA-256 is `digest`, and nobody can change this copy.
-    sums: KVVec<[u8; 32]>,
+    sums: KVVec<u8>,
     verified: Bits,
     /// Pieces that do not match. They stay bad, whatever the memory holds later.
     bad: Bits,
@@ -275,12 +275,7 @@ impl Pieces {
             let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
             lanes.push(lane.map_err(|_| Failure::NoMemory)?, GFP_KERNEL)?;
         }
-        let sums = load(image, &table)?;
-        let mut hash = Sha256::new();
-        for sum in &sums {
-            hash.update(sum);
-        }
-        let digest = hash.finish();
+        let (sums, digest) = load(image, &table)?;
         if digest != *expected {
             // Tell a damaged table from another image.
             return Err(match superblock.sha256 == *expected {
@@ -321,9 +316,9 @@ impl Pieces {
     /// Compare the pieces that hold metadata with their SHA-256.
     fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Failure> {
         let metadata = layout::pieces(image.superblock().data.offset);
-        for (index, expected) in (0..metadata).zip(&self.sums) {
+        for index in 0..metadata {
             let mut buffer = self.lane(index)?.lock();
-            if sum(image, index, &mut buffer, check_signal)? != *expected {
+            if !self.matches(index, &sum(image, index, &mut buffer, check_signal)?) {
                 return Err(bad(index).into());
             }
             self.verified.set(index);
@@ -339,6 +334,12 @@ impl Pieces {
             Some(lane) => Ok(lane),
             None => Err(bad(index)),
         }
+    }
+
+    /// Return true if the table has this SHA-256 for piece `index`.
+    fn matches(&self, index: u64, sum: &[u8; 32]) -> bool {
+        let mut sums = self.sums.chunks_exact(sum.len());
+        sums.nth(index as usize) == Some(sum)
     }
 
     /// Return true if the piece at `offset` is verified.
@@ -390,7 +391,7 @@ impl Pieces {
             return Err(bad(index));
         }
         let found = sum(image, index, &mut buffer, || image::Result::Ok(()))?;
-        if self.sums.get(index as usize) == Some(&found) {
+        if self.matches(index, &found) {
             self.verified.set(index);
             tell(Event::Verified);
             return Ok(());
@@ -407,25 +408,22 @@ fn bad(index: u64) -> image::Error {
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Load the table of sums. The memory that it needs is a fraction of that of the image, which the
-/// region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<KVVec<[u8; 32]>, Failure> {
+/// Load the table of sums. Return it and its SHA-256. The memory that it needs is a fraction of
+/// that of the image, which the region holds.
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<(KVVec<u8>, [u8; 32]), Failure> {
     let size = image.memory().size();
     if table.offset > size || table.length > size - table.offset {
         let end = table.offset.saturating_add(table.length);
         return Err(image::Error::new(Problem::Truncated, table.offset, end).into());
     }
-    let mut sums = KVVec::with_capacity(image.superblock().pieces() as usize, GFP_KERNEL)?;
+    let mut sums = KVVec::with_capacity(table.length as usize, GFP_KERNEL)?;
+    let mut hash = Sha256::new();
     let mut part = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
     let range = table.offset..table.offset + table.length;
-    // A page holds a whole number of sums.
     image::memory::parts(image.memory(), range, &mut part, |bytes| {
-        for bytes in bytes.chunks_exact(layout::SUM_SIZE as usize) {
-            let mut sum = [0; 32];
-            sum.copy_from_slice(bytes);
-            sums.push(sum, GFP_KERNEL)?;
-        }
+        hash.update(bytes);
+        sums.extend_from_slice(bytes, GFP_KERNEL)?;
         check_signal()
     })?;
-    Ok(sums)
+    Ok((sums, hash.finish()))
 }
