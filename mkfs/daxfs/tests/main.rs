@@ -12,6 +12,7 @@ mod json;
 mod map;
 mod mistakes;
 mod output;
+mod sign;
 mod support;
 
 /// A file that is not named above would silently not be compiled.

@@ -5,6 +5,7 @@
 //! * [`builder`]: images made record by record, without the writer
 //! * [`reader`]: everything that the reader can do to an image
 //! * [`everything`]: everything that the program `daxfs` can do to an image
+//! * [`certificate`]: keys and certificates
 //! * [`spec`]: random trees; [`listing`]: what is in a directory or an image, to be compared
 //! * [`mistakes`]: wrong command lines and what they must give
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
@@ -12,6 +13,7 @@
 #![allow(missing_docs)]
 
 pub mod builder;
+pub mod certificate;
 pub mod everything;
 pub mod feed;
 pub mod listing;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `sign` and `verify`, and what other commands do with a signature.
+
+use crate::support::{fail, fixture, run, succeed};
+use daxfs_reader::layout::SIGNATURE_MAGIC;
+use daxfs_signature::{sign, verify, Certificate, Error, Key};
+use daxfs_testing::certificate::Owner;
+use daxfs_testing::scratch;
+use std::fs;
+use std::path::Path;
+
+const START: &str = "20000101000000Z";
+const END: &str = "20990101000000Z";
+/// A time between them, and times outside them.
+const NOW: i64 = 1_700_000_000;
+const BEFORE: i64 = 946_684_799;
+const AFTER: i64 = 4_070_908_801;
+
+fn certificate(owner: &Owner) -> Certificate {
+    Certificate::parse(&owner.certificate).unwrap()
+}
+
+fn key(owner: &Owner) -> Key {
+    Key::parse(&owner.key).unwrap()
+}
+
+fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = directory.join(name);
+    fs::write(&path, content).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn messages() {
+    let (one, other) = (
+        Owner::new("one", None, START, END),
+        Owner::new("other", None, START, END),
+    );
+    let cms = sign(&[7; 32], &key(&one), &certificate(&one), &[], NOW).unwrap();
+    let check = |digest: &[u8; 32], owners: &[&Owner], now| {
+        let trusted: Vec<_> = owners.iter().map(|owner| certificate(owner)).collect();
+        verify(&cms, digest, &trusted, now)
+    };
+    assert_eq!(check(&[7; 32], &[&other, &one], NOW), Ok(()));
+    assert_eq!(check(&[8; 32], &[&one], NOW), Err(Error::Wrong));
+    assert_eq!(check(&[7; 32], &[&other], NOW), Err(Error::Untrusted));
+    // The first and the last second of its validity are part of it.
+    assert_eq!(check(&[7; 32], &[&one], BEFORE), Err(Error::NotYetValid));
+    assert_eq!(check(&[7; 32], &[&one], BEFORE + 1), Ok(()));
+    assert_eq!(check(&[7; 32], &[&one], AFTER - 1), Ok(()));
+    assert_eq!(check(&[7; 32], &[&one], AFTER), Err(Error::Expired));
+    let wrong_key = sign(&[7; 32], &key(&other), &certificate(&one), &[], NOW);
+    assert_eq!(wrong_key, Err(Error::Pair));
+    let late = sign(&[7; 32], &key(&one), &certificate(&one), &[], AFTER);
+    assert_eq!(late, Err(Error::Expired));
+}
+
+#[test]
+fn chains() {
+    let root = Owner::new("root", None, START, END);
+    let between = Owner::new("between", Some(&root), START, END);
+    let leaf = Owner::new("leaf", Some(&between), START, END);
+    let certificates = [certificate(&between)];
+    let trusted = [certificate(&root)];
+    let digest = [1; 32];
+    let whole = sign(
+        &digest,
+        &key(&leaf),
+        &certificate(&leaf),
+        &certificates,
+        NOW,
+    )
+    .unwrap();
+    assert_eq!(verify(&whole, &digest, &trusted, NOW), Ok(()));
+    let part = sign(&digest, &key(&leaf), &certificate(&leaf), &[], NOW).unwrap();
+    assert_eq!(verify(&part, &digest, &trusted, NOW), Err(Error::Untrusted));
+    assert_eq!(verify(&part, &digest, &certificates, NOW), Ok(()));
+    // Another authority of the same name.
+    let forged = [certificate(&Owner::new("root", None, START, END))];
+    assert_eq!(verify(&whole, &digest, &forged, NOW), Err(Error::Untrusted));
+}
+
+/// No message that differs in a byte or is cut is accepted, and none makes the parser panic.
+#[test]
+fn damaged_messages() {
+    let owner = Owner::new("owner", None, START, END);
+    let cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], NOW).unwrap();
+    let trusted = [certificate(&owner)];
+    let accepted = |cms: &[u8]| verify(cms, &[7; 32], &trusted, NOW).is_ok();
+    assert!(accepted(&cms));
+    let mut changed = 0;
+    for index in 0..cms.len() {
+        assert!(!accepted(&cms[..index]));
+        for bit in 0..8 {
+            let mut damaged = cms.clone();
+            damaged[index] ^= 1 << bit;
+            changed += u32::from(accepted(&damaged));
+        }
+    }
+    // The versions and the list of hash functions in front are not looked at.
+    assert!(changed <= 200, "{changed} changes were accepted");
+    assert!(!accepted(&[&cms[..], &[0]].concat()));
+}
+
+#[test]
+fn commands() {
+    let fixture = fixture();
+    let directory = scratch();
+    let directory = directory.path();
+    let image = fixture.image.display().to_string();
+    let owner = Owner::new("owner", None, START, END);
+    let key = write(directory, "key.pem", owner.key_pem());
+    let cert = write(directory, "cert.pem", owner.certificate_pem());
+    let der = write(directory, "cert.der", &owner.certificate);
+    let digest = succeed(&["digest", &image]);
+    let line = fail(&["verify", "--cert", &cert, &image], 1);
+    assert!(line.contains("not signed"), "{line}");
+
+    let signed = succeed(&["sign", "--key", &key, "--cert", &cert, &image]);
+    assert_eq!(signed.text(), digest.text());
+    assert_eq!(succeed(&["digest", &image]).text(), digest.text());
+    let verified = succeed(&["verify", "--cert", &der, &image]);
+    assert_eq!(verified.text(), digest.text());
+    assert!(succeed(&["info", &image]).text().contains("Signature: "));
+    assert!(succeed(&["fsck", &image]).text().contains(": clean, "));
+
+    // What was signed elsewhere.
+    let bytes = fs::read(&image).unwrap();
+    let at = bytes
+        .windows(8)
+        .position(|bytes| bytes == SIGNATURE_MAGIC)
+        .unwrap();
+    let length = u32::from_le_bytes(bytes[at + 40..at + 44].try_into().unwrap()) as usize;
+    let cms = write(directory, "cms", &bytes[at + 48..at + 48 + length]);
+    succeed(&["sign", "--attach", &cms, &image]);
+    assert_eq!(fs::read(&image).unwrap(), bytes);
+    let line = fail(&["sign", "--attach", &cert, &image], 1);
+    assert!(line.contains("no CMS message"), "{line}");
+
+    let expired = Owner::new("old", None, START, "20010101000000Z");
+    let old_key = write(directory, "old.key", expired.key_pem());
+    let old_cert = write(directory, "old.pem", expired.certificate_pem());
+    let line = fail(&["sign", "--key", &old_key, "--cert", &old_cert, &image], 1);
+    assert!(line.contains("has expired"), "{line}");
+    let line = fail(&["sign", "--key", &old_key, "--cert", &cert, &image], 1);
+    assert!(line.contains("not that of the certificate"), "{line}");
+    let line = fail(&["sign", "--key", &cert, "--cert", &cert, &image], 1);
+    assert!(line.contains("no private key"), "{line}");
+    let line = fail(&["verify", "--cert", &old_cert, &image], 1);
+    assert!(line.contains("somebody else"), "{line}");
+    fail(&["sign", "--cert", &cert, &image], 2);
+
+    let mut damaged = bytes.clone();
+    damaged[at + 100] ^= 1;
+    fs::write(&image, &damaged).unwrap();
+    let line = fail(&["verify", "--cert", &cert, &image], 1);
+    assert!(line.contains("malformed signature"), "{line}");
+    let found = run(&["fsck", &image]);
+    assert_eq!(found.status, 4);
+    assert!(found.stderr.contains("malformed signature"), "{found:?}");
+}
