@@ -36,9 +36,9 @@ mod iomap;
 mod lease;
 mod lend;
 pub(crate) mod memfd;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod parallel;
 pub(crate) mod phys;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
 mod poison;
 mod queue;
