@@ -211,7 +211,7 @@ static const struct image *small_image(void)
 	if (small.bytes)
 		return &small;
 	snprintf(command, sizeof(command),
-		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && mkdaxfs --quiet '%s.small' '%s.small.daxfs' >&2",
+		 "mkdir -p '%s.small/sizes' && cp '%s/sizes/%lu' '%s.small/sizes' && mkdaxfs --quiet --no-pack '%s.small' '%s.small.daxfs' >&2",
 		 tree, tree, MIDDLE, tree, tree, tree);
 	if (system(command))
 		return NULL;

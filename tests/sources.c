@@ -104,7 +104,7 @@ static void load_image(void)
 	snprintf(path, sizeof(path), "%s/sources.daxfs", images ? images : "/run/images");
 	if (access(path, R_OK)) {
 		snprintf(path, sizeof(path), "%s/sources.daxfs", work_dir());
-		snprintf(command, sizeof(command), "mkdaxfs --quiet --label sources '%s' '%s' >&2",
+		snprintf(command, sizeof(command), "mkdaxfs --quiet --no-pack --label sources '%s' '%s' >&2",
 			 tree, path);
 		if (system(command))
 			ktap_skip_all("needs mkdaxfs, or sources.daxfs in DAXFS_IMAGES");

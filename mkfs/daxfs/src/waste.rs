@@ -92,7 +92,10 @@ impl Waste {
             Item {
                 what: "blocks of files smaller than a block",
                 bytes: small,
-                option: "--pack",
+                option: match block > MIN_BLOCK {
+                    true => "--pack",
+                    false => "no --no-pack",
+                },
             },
             Item {
                 what: "last blocks of larger files",

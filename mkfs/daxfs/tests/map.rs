@@ -4,6 +4,7 @@
 
 use crate::support::succeed;
 use daxfs_testing::{image_with, options, scratch};
+use daxfs_writer::write::Pack;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn tree(at: &Path) {
     fs::write(at.join("empty"), "").unwrap();
 }
 
-fn image(pack: bool, dedupe: bool) -> (tempfile::TempDir, PathBuf) {
+fn image(pack: Pack, dedupe: bool) -> (tempfile::TempDir, PathBuf) {
     let directory = scratch();
     let (source, image) = (
         directory.path().join("tree"),
@@ -46,7 +47,7 @@ fn bytes(map: &Value, kind: &str) -> u64 {
 
 #[test]
 fn kinds() {
-    let (_directory, image) = image(false, true);
+    let (_directory, image) = image(Pack::Never, true);
     let image = image.to_str().unwrap();
     let map = succeed(&["map", "--json", image]).json();
     assert_eq!(bytes(&map, "superblock"), 4096);
@@ -83,7 +84,7 @@ fn kinds() {
 
 #[test]
 fn drawings() {
-    let (_directory, image) = image(false, true);
+    let (_directory, image) = image(Pack::Never, true);
     let image = image.to_str().unwrap();
     let drawn = succeed(&["map", image]);
     let text = drawn.text();
@@ -112,7 +113,7 @@ fn drawings() {
 
 #[test]
 fn packed_files() {
-    let (_directory, image) = image(true, true);
+    let (_directory, image) = image(Pack::Tails, true);
     let map = succeed(&["map", "--json", image.to_str().unwrap()]).json();
     assert!(bytes(&map, "packed") >= 5);
     assert!(map["packed"]["files"].as_u64().unwrap() >= 1);
@@ -128,11 +129,11 @@ fn waste() {
     };
     let small = "blocks of files smaller than a block";
     let same = "files with the same content";
-    let (_one, loose) = image(false, false);
+    let (_one, loose) = image(Pack::Never, false);
     assert_eq!(saved(&loose, same), 10_000);
     assert_eq!(saved(&loose, small), 4096 - 8);
-    let (_two, dense) = image(true, true);
+    let (_two, dense) = image(Pack::Tails, true);
     assert_eq!((saved(&dense, same), saved(&dense, small)), (0, 0));
     let text = succeed(&["info", "--waste", loose.to_str().unwrap()]);
-    assert!(text.text().contains("  --pack "), "{text:?}");
+    assert!(text.text().contains("  no --no-pack "), "{text:?}");
 }

@@ -6,28 +6,34 @@
 use daxfs_check::Silent;
 use daxfs_input::scan;
 use daxfs_testing::spec::{create, Item, Kind};
-use daxfs_writer::write::Options;
+use daxfs_writer::write::{Options, Pack};
 use daxfs_writer::{make, Output};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Options dedupe and pack; digest and UUID.
-const EXPECTED: [(bool, bool, &str, &str); 3] = [
+const EXPECTED: [(bool, Pack, &str, &str); 4] = [
     (
         false,
-        false,
+        Pack::Never,
         "2a45d502753834c5c72fa7c4e8a3abf71c2a683ffd89435e6f07c5ec75f3a8c4",
         "5221b8ff-6fe2-87d5-9ae0-da89f03b2027",
     ),
     (
         true,
-        false,
+        Pack::Never,
         "462d619ec233e49ccb84286f0acd5e49da11f4366db07e14ff8c716a51421708",
         "5a1fdc23-18f9-85c7-b0a5-f50431b095f6",
     ),
     (
         true,
+        Pack::Small,
+        "f1b85005902eb9c8031d4e51d73ac4530f2551e85fa08b555a2387cb8a06a05b",
+        "b5411132-fc68-83cd-86db-ab19f1e09840",
+    ),
+    (
         true,
+        Pack::Tails,
         "7ae8421f93df60448b0c353161a25cccc08ee93854d6b3686330152bbae9aefa",
         "7b456979-d5ce-821b-bce0-024a655321ac",
     ),

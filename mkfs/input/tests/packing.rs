@@ -6,7 +6,7 @@
 use daxfs_check::memory::FileMemory;
 use daxfs_reader::{layout, Content, Image, Inode, Superblock};
 use daxfs_testing::{assert_same, image_with, listing::of_directory, listing_of, options, spec};
-use daxfs_writer::write::Options;
+use daxfs_writer::write::{Options, Pack};
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -48,9 +48,18 @@ fn bytes(length: usize, seed: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Files smaller than a block also share the last blocks of others.
 fn packed() -> Options {
     Options {
-        pack: true,
+        pack: Pack::Tails,
+        ..options()
+    }
+}
+
+/// No file shares blocks.
+fn loose() -> Options {
+    Options {
+        pack: Pack::Never,
         ..options()
     }
 }
@@ -58,7 +67,7 @@ fn packed() -> Options {
 fn separate() -> Options {
     Options {
         dedupe: false,
-        ..options()
+        ..loose()
     }
 }
 
@@ -81,7 +90,7 @@ fn same_content_is_stored_once() {
     }
     fs::write(root.join("empty"), []).unwrap();
     fs::write(root.join("also empty"), []).unwrap();
-    for options in [options(), packed()] {
+    for options in [options(), loose(), packed()] {
         let (superblock, inodes) = image(root, &options);
         assert!(superblock.incompat & layout::INCOMPAT_SHARED != 0);
         assert_eq!(different(&inodes), 3 * sizes.len());
@@ -143,10 +152,52 @@ fn small_files_fill_the_gaps() {
         assert!(data % 4096 == 0 || inode.size < 4096);
         assert!(inode.packed || inode.size >= 4096);
     }
-    let (superblock, inodes) = image(root, &options());
+    let (superblock, inodes) = image(root, &loose());
     assert_eq!(superblock.incompat, 0);
     assert!(superblock.data.length > used * 12 / 10);
     assert!(inodes.iter().all(|inode| !inode.packed));
+}
+
+/// By default the files that share blocks are those that are smaller than 4 KiB. Every page of the
+/// others is mapped directly, whatever the block size.
+#[test]
+fn larger_files_have_their_blocks() {
+    let tree = tempfile::tempdir().unwrap();
+    let (mut blocks, mut content) = (0, 0);
+    for number in 0..300 {
+        let large = 4096 + number * 31;
+        let path = tree.path().join(format!("large {number}"));
+        fs::write(path, bytes(large, number)).unwrap();
+        blocks += large.div_ceil(4096);
+        let small = 1 + number * 13;
+        let path = tree.path().join(format!("small {number}"));
+        fs::write(path, bytes(small, number)).unwrap();
+        content += small.next_multiple_of(8);
+    }
+    fs::write(tree.path().join("huge"), bytes((2 << 20) + 1, 0)).unwrap();
+    fs::write(tree.path().join("edge"), bytes(4095, 0)).unwrap();
+    for block_size in [4096, 65536] {
+        let options = Options {
+            block_size,
+            ..options()
+        };
+        let (superblock, inodes) = image(tree.path(), &options);
+        assert_eq!(superblock.incompat, layout::INCOMPAT_PACKED);
+        for inode in &inodes {
+            let Some(data) = data(inode) else { continue };
+            assert_eq!(inode.packed, inode.size < 4096, "{}", inode.size);
+            assert!(inode.packed || data % u64::from(block_size) == 0);
+            let direct = inode.size.next_multiple_of(4096);
+            assert!(inode.packed || inode.mappable(4096) == direct);
+        }
+        if block_size == 4096 {
+            // One more block each for the smallest files and the end of those of 2 MiB.
+            let most = (blocks * 4096 + content + 4096) as u64 + (2 << 20) + 3 * 4096;
+            let used = superblock.data.length - superblock.data.offset.next_multiple_of(2 << 20)
+                + superblock.data.offset;
+            assert!(used <= most, "{used}, not {most}");
+        }
+    }
 }
 
 /// Small files only: they are adjacent.
@@ -158,12 +209,14 @@ fn small_files_alone() {
         fs::write(path, bytes(1 + number * 40, number)).unwrap();
     }
     let content: u64 = (0..100).map(|number| 1 + number * 40).sum();
-    let (superblock, _) = image(tree.path(), &packed());
-    assert!(superblock.data.length < (content + 100 * 8).next_multiple_of(4096) + 4096);
+    for options in [options(), packed()] {
+        let (superblock, _) = image(tree.path(), &options);
+        assert!(superblock.data.length < (content + 100 * 8).next_multiple_of(4096) + 4096);
+    }
     // One alone has a block for itself, and is mapped as it is.
     let tree = tempfile::tempdir().unwrap();
     fs::write(tree.path().join("file"), "text").unwrap();
-    let (superblock, inodes) = image(tree.path(), &packed());
+    let (superblock, inodes) = image(tree.path(), &options());
     assert!(superblock.incompat == 0 && inodes.iter().all(|inode| !inode.packed));
 }
 
@@ -230,7 +283,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, pack: bool) {
+    fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, pack in 0..3usize) {
         let directory = tempfile::tempdir().unwrap();
         let (a, b) = (directory.path().join("a"), directory.path().join("b"));
         spec::create(&tree, &a, false);
@@ -240,6 +293,7 @@ proptest! {
         spec::create(&tree, &b.join("again and again and again"), true);
         let time = fs::metadata(&a).unwrap().modified().unwrap();
         File::open(&b).unwrap().set_modified(time).unwrap();
+        let pack = [Pack::Never, Pack::Small, Pack::Tails][pack];
         let options = Options { block_size: 4096 << block, dedupe, pack, ..daxfs_testing::options() };
         let scratch = daxfs_testing::scratch();
         let images = scratch.path();

@@ -16,7 +16,7 @@ use daxfs_input::{self as input, Input, Layers, Platform};
 use daxfs_writer::adjust::{Adjust, IdRange};
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::tree::Tree;
-use daxfs_writer::write::Options;
+use daxfs_writer::write::{Options, Pack};
 use daxfs_writer::{make, measure, Error, Output, Overwrite};
 use options::Args;
 use std::path::Path;
@@ -80,7 +80,11 @@ impl Wishes {
             uuid: args.uuid,
             time,
             dedupe: !args.no_dedupe,
-            pack: args.pack,
+            pack: match (args.pack, args.no_pack) {
+                (true, _) => Pack::Tails,
+                (false, true) => Pack::Never,
+                (false, false) => Pack::Small,
+            },
             huge_threshold: args.huge_threshold,
             padding: args.padding.next_multiple_of(args.block_size.into()),
             sums: args.sums,

@@ -176,13 +176,22 @@ pub struct Args {
     #[arg(long, short = 'b', value_name = "SIZE", default_value = "4096", value_parser = block_size)]
     pub block_size: u32,
 
-    /// Pack small files into the unused tails of other files' last blocks
+    /// Pack small files also into the unused tails of other files' last blocks
     ///
-    /// Images of many small files get much smaller. Reads stay direct. A mapping of a packed file
-    /// uses a copy in the page cache, and so does the last page of the file that it shares a block
-    /// with. Kernels that do not know packed files refuse the image.
-    #[arg(long)]
+    /// By default files smaller than 4 KiB share blocks with one another. With this option they
+    /// also use the rest of other files' last blocks, which makes the smallest image. Reads stay
+    /// direct. A mapping of a packed file uses a copy in the page cache, and so does the last page
+    /// of the file that it shares a block with.
+    #[arg(long, conflicts_with = "no_pack")]
     pub pack: bool,
+
+    /// Give every file blocks of its own
+    ///
+    /// Then mappings of small files show the memory itself, which all kernels and processes share.
+    /// The image has at least 4 KiB for each file. Use it for small files that many processes map,
+    /// and for programs that map the files of an image themselves.
+    #[arg(long)]
+    pub no_pack: bool,
 
     /// Store files with the same content separately
     ///

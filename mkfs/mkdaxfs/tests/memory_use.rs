@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Sizes of images, and memory use of mkdaxfs: identical files are stored once, small files are
-//! packed on request, and the memory does not depend on the size of files.
+//! packed, and the memory does not depend on the size of files.
 
 use crate::support::{make, run};
 use daxfs_testing::scratch;
@@ -31,9 +31,10 @@ fn dedupe_and_pack() {
     }
     let size = |options: &[&str]| size_with(options, &tree, &image);
     // A block each; a block for each pair; the bytes; the bytes of each pair.
-    assert_eq!(size(&["--no-dedupe"]), 6 * MIB);
-    assert_eq!(size(&[]), 4 * MIB);
-    assert_eq!(size(&["--no-dedupe", "--pack"]), 4 * MIB);
+    assert_eq!(size(&["--no-dedupe", "--no-pack"]), 6 * MIB);
+    assert_eq!(size(&["--no-pack"]), 4 * MIB);
+    assert_eq!(size(&["--no-dedupe"]), 4 * MIB);
+    assert_eq!(size(&[]), 2 * MIB);
     assert_eq!(size(&["--pack"]), 2 * MIB);
 }
 
@@ -67,7 +68,7 @@ fn many_files_in_little_memory() {
         let name = format!("{}/a file with the number {number}", number / 1000);
         fs::write(tree.join(name), number.to_string()).unwrap();
     }
-    for options in ["", "--pack"] {
+    for options in ["", "--no-pack", "--pack"] {
         make_within(40 * MIB, options, &tree, &image);
     }
 }

@@ -5,7 +5,7 @@
 use crate::duplicates::Duplicates;
 use crate::plan::{too_big, DataExtent, Plan};
 use crate::tree::{Kind, NodeId, Tree};
-use crate::write::Options;
+use crate::write::{Options, Pack};
 use crate::{Error, Result};
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::Table;
@@ -79,15 +79,15 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Return the gaps between the files placed so far.
-    fn holes(&self) -> BTreeSet<Hole> {
+    /// Return the gaps between the files placed so far, with the last blocks of files if `tails`.
+    fn holes(&self, tails: bool) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
         let next = self.extents.iter().skip(1).map(|extent| extent.offset);
         for (extent, next) in self.extents.iter().zip(next.chain([self.end])) {
             let end = extent.offset + extent.size;
             let whole = end.next_multiple_of(self.block);
             // Sharing the last page of 2 MiB would cost the file a huge mapping.
-            let start = if whole % HUGE_SIZE == 0 {
+            let start = if !tails || whole % HUGE_SIZE == 0 {
                 whole
             } else {
                 end.next_multiple_of(PIECE_ALIGN)
@@ -100,9 +100,10 @@ impl Arranger<'_> {
     }
 
     /// Place `pieces`, which are in the order of inode numbers, in the gaps: the largest first,
-    /// each in the gap that it fills best. Those that fit nowhere follow all other data.
-    fn pack(&mut self, pieces: Vec<(u64, NodeId)>) -> Result<()> {
-        let mut holes = self.holes();
+    /// each in the gap that it fills best. Those that fit nowhere follow all other data. The last
+    /// blocks of files are gaps if `tails`.
+    fn pack(&mut self, pieces: Vec<(u64, NodeId)>, tails: bool) -> Result<()> {
+        let mut holes = self.holes(tails);
         let mut largest: Vec<usize> = (0..pieces.len()).collect();
         largest.sort_by_key(|&index| std::cmp::Reverse(pieces[index].0));
         let mut rest = Vec::new();
@@ -143,6 +144,12 @@ impl Plan {
         options: &Options,
     ) -> Result<()> {
         let block = u64::from(self.block_size);
+        // Files below this size are packed.
+        let packed = match options.pack {
+            Pack::Never => 0,
+            Pack::Small => u64::from(layout::MIN_BLOCK_SIZE),
+            Pack::Tails => block,
+        };
         let mut huge = Vec::new();
         let mut small: BTreeMap<u64, VecDeque<(u64, NodeId)>> = BTreeMap::new();
         let mut pieces = Vec::new();
@@ -159,7 +166,7 @@ impl Plan {
                 .or_insert(node);
             if first != node {
                 others.push((node, first));
-            } else if options.pack && size < block {
+            } else if size < packed {
                 pieces.push((size, node));
             } else if size >= options.huge_threshold.max(1) {
                 huge.push((size, node));
@@ -178,7 +185,7 @@ impl Plan {
             extents: Vec::new(),
         };
         arranger.blocks(huge, small, &self.numbers)?;
-        arranger.pack(pieces)?;
+        arranger.pack(pieces, options.pack == Pack::Tails)?;
         let end = arranger.end.next_multiple_of(block);
         self.extents = arranger.extents;
         self.data = Table {

@@ -20,6 +20,20 @@ const BUFFER: usize = 1 << 20;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
+/// Which files share blocks with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pack {
+    /// None: each file starts at a multiple of the block size.
+    Never,
+    /// Files smaller than [`layout::MIN_BLOCK_SIZE`], with one another. All pages of larger files
+    /// can be mapped directly.
+    #[default]
+    Small,
+    /// Files smaller than a block, also in the last blocks of larger files, whose last pages are
+    /// then mapped as copies.
+    Tails,
+}
+
 /// Options of an image.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,8 +48,8 @@ pub struct Options {
     pub time: Option<(i64, u32)>,
     /// Store files with the same content once.
     pub dedupe: bool,
-    /// Let files smaller than a block share blocks with others.
-    pub pack: bool,
+    /// Which files share blocks with others.
+    pub pack: Pack,
     /// Files of at least this size are aligned for huge pages.
     pub huge_threshold: u64,
     /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
@@ -54,7 +68,7 @@ impl Default for Options {
             uuid: None,
             time: None,
             dedupe: true,
-            pack: false,
+            pack: Pack::default(),
             huge_threshold: layout::HUGE_SIZE,
             padding: layout::HUGE_SIZE,
             sums: false,
