@@ -49,6 +49,8 @@ help:
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
+	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ...", see'
+	@echo '                      bench/run --help'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
 	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make patches KERNEL_TREE=DIR'
@@ -209,6 +211,9 @@ fuzz: prepare-root
 		$(if $(findstring command,$(origin JOBS)),--jobs $(JOBS))
 
 # Cells that are not asked for keep their results.
+bench: all prepare-guest prepare-demo
+	bench/run $(SECTIONS)
+
 matrix: prepare-root
 	environment/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
 
@@ -256,7 +261,7 @@ lint-documentation: html
 	@mkdir -p build/pages
 	$(Q)$(call mount_page,build/pages)
 	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
-	$(RUN) bench/plot --check
+	$(RUN) bench/report --check
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
@@ -284,6 +289,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug fuzz matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug bench fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

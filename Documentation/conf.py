@@ -14,7 +14,7 @@ author = "The daxfs developers"
 copyright = author  # noqa: A001 (the name is Sphinx's)
 
 # Pages include these.
-exclude_patterns = ["source-matrix.rst", "benchmark-table.rst"]
+exclude_patterns = ["source-matrix.rst", "benchmark-*.rst"]
 highlight_language = "none"
 
 html_theme = "alabaster"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What the benchmarks share: the tree that they measure, and the program that does. To be sourced; needs `top` and
-# `work`, a directory below build.
+# What the benchmarks share: the tree that they measure, its images, and the program that does. To be sourced; needs
+# `top` and `work`, a directory below build.
 
 # make_tree: make the tree $work/tree, unless it is there. Its sizes and bytes are the same on every machine. What has
 # failed halfway is not kept as the tree, also where the caller's errexit has no effect.
@@ -34,7 +34,107 @@ make_program() {
 	"$top/environment/run" gcc -O2 -static -Wall -Wextra -o "$work/$1" "$top/bench/$1.c"
 }
 
+known_peers() {
+	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs erofs-share ext4-dax xfs-dax squashfs tmpfs
+}
+
+# once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless it is there.
+once() {
+	local file=$1
+	shift
+	[[ -e $file ]] || { rm -rf "$file.new" && "$@" "$file.new" >&2 && mv "$file.new" "$file"; }
+}
+
+in_build_root() {
+	"$top/environment/run" "$@"
+}
+
+# make_image PEER TREE: make $work/TREE.PEER of the directory $work/TREE. daxfs's is made each time, others unless they
+# are there.
+make_image() {
+	local from=$work/$2 image=$work/$2.$1
+	case $1 in
+	daxfs) "$top/build/bin/mkdaxfs" --quiet --force --sums "$from" "$image" ;;
+	daxfs-no-pack | daxfs-pack) "$top/build/bin/mkdaxfs" --quiet --force --sums "--${1#daxfs-}" "$from" "$image" ;;
+	tmpfs) ;;
+	*) once "$image" "make_$1" "$from" ;;
+	esac
+}
+
+make_erofs() {
+	local from=$1 image=$2
+	shift 2
+	in_build_root mkfs.erofs --quiet "$@" "$image" "$from"
+}
+
+# Files with inline tails would not be mapped by DAX.
+make_erofs-dax() {
+	make_erofs "$1" "$2" -E noinline_data
+}
+
+# An ext4 that holds an EROFS image with fingerprints of all files, which page-cache sharing needs.
+make_erofs-share() {
+	rm -rf "$2.tree" && mkdir "$2.tree" && in_build_root "$top/bench/erofs-share" "$1" "$2.tree/image" &&
+		in_build_root mke2fs -q -t ext4 -b 4096 -d "$2.tree" "$2" "$(megabytes "$2.tree" 64)M"
+	local status=$?
+	rm -rf "$2.tree"
+	return $status
+}
+
+# mke2fs makes directories without an index; e2fsck -D makes the indexes. It reports that it changed something by 1.
+make_ext4-dax() {
+	local inodes status
+	inodes=$(inode_count "$1")
+	in_build_root mke2fs -q -t ext4 -b 4096 -N $((inodes + inodes / 8 + 1000)) -d "$1" "$2" \
+		"$(($(megabytes "$1" 64) * 5 / 4 + inodes / 2000 + inodes / 100))M" || return
+	status=0
+	in_build_root e2fsck -fyD "$2" >/dev/null || status=$?
+	[[ $status -le 1 ]]
+}
+
+make_xfs-dax() {
+	local size
+	size=$(($(megabytes "$1" 300) * 5 / 4))
+	truncate -s "${size}M" "$2" && in_build_root xfs_protofile "$1" >"$2.proto" &&
+		in_build_root mkfs.xfs -q -m reflink=0 -p "$2.proto" "$2" && rm "$2.proto"
+}
+
+# Not compressed, as the others.
+make_squashfs() {
+	in_build_root mksquashfs "$1" "$2" -noappend -noI -noD -noF -noX -no-progress -quiet
+}
+
+inode_count() {
+	find "$1" | wc -l
+}
+
+# megabytes PATH LEAST: the size of a tree with room for a filesystem, at least LEAST.
+megabytes() {
+	local size
+	size=$(($(du -sm --apparent-size "$1" | cut -f1) * 9 / 8 + $(inode_count "$1") / 256 + 16))
+	echo $((size > $2 ? size : $2))
+}
+
 # grouped NUMBER: print NUMBER with a comma between groups of three digits.
 grouped() {
 	sed -E ':again; s/([0-9])([0-9]{3})($|,)/\1,\2\3/; t again' <<<"$1"
+}
+
+# make_root: make the tree $work/root of the demo's Debian root and a git repository, unless it is there.
+make_root() {
+	local demo=$CACHE/demo-root
+	[[ -e $demo.complete ]] || "$top/environment/prepare" demo
+	once "$work/root" make_root_at "$demo"
+}
+
+make_root_at() {
+	cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -a "$1" "$2"; }
+	mkdir "$2/srv/repository" && cp -r "$2"/usr/lib/python3.*/. "$2/srv/repository" &&
+		(
+			cd "$2/srv/repository" || exit
+			export GIT_{AUTHOR,COMMITTER}_DATE='2026-01-01T00:00:00Z' GIT_{AUTHOR,COMMITTER}_{NAME,EMAIL}=bench GIT_CONFIG_GLOBAL=/dev/null
+			# The copy in an image has other inode numbers and times of change.
+			in_build_root git init -q && in_build_root git config core.trustctime false &&
+				in_build_root git config core.checkStat minimal && in_build_root git add -A && in_build_root git commit -q -m bench
+		)
 }
