@@ -18,9 +18,7 @@ static bool *stuck;
 
 void device_init(void)
 {
-	stuck = mmap(NULL, sizeof(*stuck), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (stuck == MAP_FAILED)
-		ktap_skip_all("not enough memory");
+	stuck = shared_memory(sizeof(*stuck));
 }
 
 int run_on_sources(const struct ktap_test *tests, size_t count,

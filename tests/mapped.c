@@ -212,12 +212,12 @@ static int fail_page(void *argument)
 	return write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
 }
 
-/* Make the page at @address fail. Return 0, or an errno if the kernel cannot do that. */
-static int inject(char *address)
+int page_inject(const struct source *source, char *address)
 {
 	int status, error;
 	u64 frame;
 
+	failing = source;
 	if (!failing->pages && system("modprobe -q hwpoison_inject") &&
 	    access("/sys/kernel/debug/hwpoison/corrupt-pfn", F_OK))
 		SKIP("needs the module hwpoison_inject");
@@ -328,7 +328,7 @@ int page_fails(const struct source *source, const struct image *image, const cha
 	/* The write gives this process a copy of the page, which does not fail. */
 	private[bad - 4096] ^= 1;
 	injected = map_file(LARGE, PROT_READ, MAP_SHARED);
-	error = inject(injected + bad);
+	error = page_inject(source, injected + bad);
 	if (!error) {
 		CHECK(load_fails_soon(touched + bad));
 		CHECK(load_fails_soon(populated + bad));

@@ -38,6 +38,12 @@ long long available_memory(void);
 void check_available(long long before, long long less);
 
 /*
+ * Make the page at @address, in a mapping of a file on @source, fail. Return 0, or an errno if the
+ * kernel cannot do that.
+ */
+int page_inject(const struct source *source, char *address);
+
+/*
  * Mount @source with @image on @dir, and make a page of a mapped file fail. Check that loads from
  * the page get SIGBUS and reads of it EIO, now and after the next mount; then unmount. Return 0, or
  * an errno if the kernel cannot make this memory fail. The page stays poisoned.

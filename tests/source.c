@@ -152,6 +152,15 @@ const struct source sources[] = {
 
 const size_t source_count = ARRAY_SIZE(sources);
 
+const struct source *source_named(const char *name)
+{
+	for (size_t i = 0; i < source_count; i++)
+		if (!strcmp(sources[i].name, name))
+			return &sources[i];
+	REQUIRE(!"a known source");
+	return NULL;
+}
+
 static void read_log(int context)
 {
 	size_t used = 0;

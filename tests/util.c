@@ -78,6 +78,15 @@ const char *fixture_device(const char *name)
 	exit(KTAP_FAIL);
 }
 
+void *shared_memory(size_t size)
+{
+	void *address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (address == MAP_FAILED)
+		ktap_skip_all("not enough memory");
+	return address;
+}
+
 bool on_fuse(void)
 {
 	return getenv("DAXFS_ON_FUSE");

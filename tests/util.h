@@ -127,6 +127,9 @@ bool gets_sigbus(const char *address);
 pid_t waiting_child(void);
 void end_child(pid_t pid);
 
+/* Return @size bytes of zeros that this process and its children share. */
+void *shared_memory(size_t size);
+
 /* Return the number after @key in a file such as /proc/meminfo; -1 if it is missing. */
 long long number_in(const char *file, const char *key);
 

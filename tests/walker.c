@@ -7,11 +7,13 @@
 #include <linux/limits.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 
+#include "device.h"
 #include "ktap.h"
 #include "uring.h"
 #include "walker.h"
@@ -20,6 +22,8 @@
 #define BUFFER 20000
 /* The bytes of a mapping that are looked at together. */
 #define MAPPED 256
+/* The exit status of a process that could not execute a program. */
+#define NOT_EXECUTED 57
 
 static char *paths[PATHS];
 static unsigned int path_count;
@@ -27,6 +31,10 @@ static u64 seed;
 static u64 step;
 static struct ring ring;
 static sigjmp_buf at_fault;
+static sig_atomic_t loading;
+static bool starving;
+/* What this process has done, and where that is kept if nobody asks. */
+static struct walk_counts unasked, *counts = &unasked;
 
 void marker_fill(char *address, size_t length)
 {
@@ -103,12 +111,20 @@ static void list(int fd, const char *path, const struct stat *stat)
 	closedir(dir);
 }
 
+/* Note the result of a call that has read @length bytes, or failed, and check the bytes. */
+static void has_read(const char *what, const void *bytes, ssize_t length)
+{
+	counts->reads++;
+	counts->errors += length < 0;
+	belongs_to_image(what, bytes, length);
+}
+
 static void read_some(int fd, const char *path, const struct stat *stat)
 {
 	char buffer[BUFFER];
 	u64 offset = offset_in(stat->st_size);
 
-	belongs_to_image("pread", buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
+	has_read("pread", buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
 }
 
 static void read_by_ring(int fd, const char *path, const struct stat *stat)
@@ -117,7 +133,11 @@ static void read_by_ring(int fd, const char *path, const struct stat *stat)
 	struct io_uring_sqe request = ring_request(IORING_OP_READ, fd, buffer, 1 + chance(3, BUFFER),
 						   offset_in(stat->st_size));
 
-	belongs_to_image("io_uring", buffer, ring_do(&ring, &request));
+	/* A request that the kernel has no memory for would never be completed. */
+	if (starving)
+		return;
+	counts->ring_reads++;
+	has_read("io_uring", buffer, ring_do(&ring, &request));
 }
 
 static void splice_some(int fd, const char *path, const struct stat *stat)
@@ -129,14 +149,16 @@ static void splice_some(int fd, const char *path, const struct stat *stat)
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return;
 	splice(fd, &offset, ends[1], NULL, 1 + chance(3, BUFFER), SPLICE_F_NONBLOCK);
-	belongs_to_image("splice", buffer, read(ends[0], buffer, sizeof(buffer)));
+	has_read("splice", buffer, read(ends[0], buffer, sizeof(buffer)));
 	close(ends[0]);
 	close(ends[1]);
 }
 
+/* The kernel may also signal processes that map failed memory before they load from it. */
 static void fault(int number)
 {
-	siglongjmp(at_fault, 1);
+	if (loading)
+		siglongjmp(at_fault, 1);
 }
 
 /* Load bytes from a mapping, and store one if it is a private one. */
@@ -144,12 +166,18 @@ static void use_bytes(char *address, int private)
 {
 	char copy[MAPPED];
 
-	if (sigsetjmp(at_fault, 1))
+	if (sigsetjmp(at_fault, 1)) {
+		__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
+		counts->faults++;
 		return;
+	}
+	__atomic_store_n(&loading, true, __ATOMIC_SEQ_CST);
 	memcpy(copy, address, sizeof(copy));
-	belongs_to_image("a mapping", copy, sizeof(copy));
 	if (private)
 		*address ^= 1;
+	__atomic_store_n(&loading, false, __ATOMIC_SEQ_CST);
+	counts->loads++;
+	belongs_to_image("a mapping", copy, sizeof(copy));
 }
 
 static void map_some(int fd, const char *path, const struct stat *stat)
@@ -176,6 +204,7 @@ static void execute(int fd, const char *path, const struct stat *stat)
 {
 	char *const arguments[] = { (char *)path, NULL };
 	pid_t pid = fork();
+	int status;
 
 	if (!pid) {
 		struct itimerval time = { .it_value.tv_usec = 100000 };
@@ -186,17 +215,19 @@ static void execute(int fd, const char *path, const struct stat *stat)
 		setrlimit(RLIMIT_FSIZE, &none);
 		/* A process that has dropped these rights already cannot do so again. */
 		if (!geteuid() && (setgroups(0, NULL) || setgid(1002) || setuid(1002)))
-			_exit(0);
+			_exit(NOT_EXECUTED);
 		setrlimit(RLIMIT_NPROC, &none);
 		setitimer(ITIMER_REAL, &time, NULL);
 		for (int i = 0; i < 3; i++)
 			close(i);
 		signal(SIGBUS, SIG_DFL);
 		fexecve(fd, arguments, (char *[]){ NULL });
-		_exit(0);
+		_exit(NOT_EXECUTED);
 	}
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (pid > 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == NOT_EXECUTED))
+		counts->execs++;
 }
 
 static void look_at_xattrs(int fd, const char *path, const struct stat *stat)
@@ -225,6 +256,7 @@ static void use_handle(int fd, const char *path, const struct stat *stat)
 		handle->f_handle[chance(3, handle->handle_bytes)] ^= 1 << chance(4, 8);
 	root = open(paths[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	found = open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
+	counts->handles++;
 	if (found >= 0)
 		close(found);
 	close(root);
@@ -251,8 +283,10 @@ static void do_step(void)
 	char name[40], target[PATH_MAX];
 	struct stat stat;
 
-	if (place < 0)
+	if (place < 0) {
+		counts->errors++;
 		return;
+	}
 	if (fstat(place, &stat)) {
 		close(place);
 		return;
@@ -267,6 +301,7 @@ static void do_step(void)
 	}
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", place);
 	fd = open(name, O_RDONLY | O_CLOEXEC);
+	counts->errors += fd < 0;
 	if (fd >= 0) {
 		if (S_ISREG(stat.st_mode))
 			works[chance(1, ARRAY_SIZE(works))](fd, path, &stat);
@@ -279,15 +314,97 @@ static void do_step(void)
 	close(place);
 }
 
-void walk_at_random(const char *dir, u64 walk_seed, unsigned int steps)
+bool starve(bool on)
+{
+	/* It could not be opened to stop this. It belongs to the process that opens it. */
+	static int file = -1;
+	bool done;
+
+	if (on)
+		file = open("/proc/self/make-it-fail", O_WRONLY | O_CLOEXEC);
+	done = file >= 0 && pwrite(file, on ? "1" : "0", 1, 0) == 1;
+	if (!on)
+		close(file);
+	return done;
+}
+
+/* Become an ordinary user. Allocations of this process may fail. */
+static void drop_rights(uid_t user)
+{
+	while (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user))
+		REQUIRE(errno == ENOMEM || errno == EAGAIN);
+}
+
+/* Use @walk->dir, in a process of its own. */
+static void use(const struct walk *walk, int number)
 {
 	struct sigaction action = { .sa_handler = fault };
 
 	REQUIRE(!sigaction(SIGBUS, &action, NULL) && !chdir("/"));
-	seed = walk_seed;
-	paths[0] = strdup(dir);
+	seed = walk->seed;
+	paths[0] = strdup(walk->dir);
 	path_count = 1;
 	ring = ring_open();
-	for (step = 0; step < steps; step++)
+	if (walk->counts)
+		counts = &walk->counts[number];
+	if (walk->starving)
+		starving = starve(true);
+	/* The first is root, for handles of files; a user gets no rights from damaged programs. */
+	if (number)
+		drop_rights(1000 + number);
+	REQUIRE(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	for (step = 0; step < walk->steps; step++) {
 		do_step();
+		counts->steps++;
+	}
+}
+
+pid_t walker_start(const struct walk *walk, int number)
+{
+	pid_t pid = fork();
+
+	REQUIRE(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	use(walk, number);
+	fflush(stdout);
+	_exit(ktap_point->failed);
+}
+
+/* Print where in the kernel @pid is. */
+static void print_stack(pid_t pid)
+{
+	char path[64], line[200];
+	FILE *stack;
+
+	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
+	stack = fopen(path, "re");
+	while (stack && fgets(line, sizeof(line), stack))
+		printf("# %s", line);
+	if (stack)
+		fclose(stack);
+}
+
+int walker_end(const struct walk *walk, int number, pid_t pid)
+{
+	u64 steps = ~0ULL;
+	double since = 0;
+	int status;
+
+	while ((status = ends_within(pid, 0.2)) == -1) {
+		u64 now_done = walk->counts[number].steps;
+
+		if (now_done != steps) {
+			steps = now_done;
+			since = now();
+		} else if (now() - since > HANG) {
+			printf("# walker %d hangs in step %llu\n", number, steps);
+			ktap_point->failed = true;
+			print_stack(pid);
+			kill(pid, SIGKILL);
+			break;
+		}
+	}
+	return status;
 }

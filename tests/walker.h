@@ -12,15 +12,41 @@
 #define MARKER "<not in a file!>"
 #define MARKER_SIZE 16
 
+/* The seconds after which a step that has not ended is taken for a hang. */
+#define HANG 10
+
+/* What a walker has done. Errors are calls that failed; faults are loads that got SIGBUS. */
+struct walk_counts {
+	u64 steps, reads, ring_reads, loads, faults, execs, handles, errors;
+};
+
+struct walk {
+	/* Where, and how many steps. */
+	const char *dir;
+	unsigned int steps;
+	/* What it does depends on this alone. */
+	u64 seed;
+	/* Let allocations of the walker fail, where the kernel can do that. */
+	bool starving;
+	/* Memory that is shared with the walkers, for each number. */
+	struct walk_counts *counts;
+};
+
 /* Fill @length bytes at @address, a multiple of MARKER_SIZE from the start of the memory, with MARKER. */
 void marker_fill(char *address, size_t length);
 
 /*
- * Do @steps random things with what is below @dir: list, look up, read, map, write to private
- * mappings, splice, execute, io_uring, extended attributes, file handles. Which ones depends on @seed
- * alone. Errors and SIGBUS are the right answers to damage; MARKER and names that no directory can
- * have fail the point. Changes the working directory and the handling of SIGBUS.
+ * Start a process that does random things with what is below a directory: list, look up, read, map,
+ * write to private mappings, splice, execute, io_uring, extended attributes, file handles. Number 0 is
+ * root, all others are ordinary users. Errors and SIGBUS are the right answers to damage; MARKER and
+ * names that no directory can have fail the point.
  */
-void walk_at_random(const char *dir, u64 seed, unsigned int steps);
+pid_t walker_start(const struct walk *walk, int number);
+
+/* Wait for this process. Return its wait status, or -1 after a hang, which fails the point. */
+int walker_end(const struct walk *walk, int number, pid_t pid);
+
+/* Let the allocations of this process and of those that it starts fail, or not. False: impossible. */
+bool starve(bool on);
 
 #endif
