@@ -51,6 +51,8 @@ help:
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ...", see'
 	@echo '                      bench/run --help'
+	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
+	@echo '                      SECONDS=3600 or IMAGES=20000 for both together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
 	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make patches KERNEL_TREE=DIR'
@@ -206,6 +208,12 @@ check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
 # SECONDS is a variable of the shell as well, so only what the command line says counts.
+SOAK ?= stock debug
+each = $(shell echo $$(($(1) / $(words $(SOAK)))))
+soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-module) tools tests prepare-guest
+	qemu/soak $(addprefix --kernel ,$(SOAK)) $(if $(IMAGES),--images $(call each,$(IMAGES)),--seconds \
+		$(call each,$(if $(findstring command,$(origin SECONDS)),$(SECONDS),3600)))
+
 fuzz: prepare-root
 	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) \
 		$(if $(findstring command,$(origin JOBS)),--jobs $(JOBS))
@@ -289,6 +297,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug bench fuzz matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug bench soak fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

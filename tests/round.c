@@ -84,11 +84,15 @@ static int new_context(const struct round *round, int fd)
 {
 	int context;
 
-	if (round->source)
-		return source_context(round->source, fd);
-	context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-	REQUIRE(context >= 0);
-	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "source", round->door, 0));
+	if (round->source) {
+		context = source_context(round->source, fd);
+	} else {
+		context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
+		REQUIRE(context >= 0);
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "source", round->door, 0));
+	}
+	if (round->unchecked)
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "check", "none", 0));
 	return context;
 }
 

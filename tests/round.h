@@ -17,6 +17,8 @@ struct round {
 	u64 number;
 	/* Damage the image; write to the memory while it is mounted; let allocations fail. */
 	bool damaged, written, starving;
+	/* Mount without comparing the checksum of the metadata. */
+	bool unchecked;
 	/* What each walker does, and its counts. */
 	unsigned int steps;
 	struct walk_counts *counts;
