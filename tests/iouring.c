@@ -11,11 +11,14 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "device.h"
 #include "ktap.h"
 #include "uring.h"
 #include "util.h"
 
 static const char *mnt;
+/* Counts reads of all processes of a point, nearly: they do not wait for each other. */
+static int *progress;
 
 #define SIZE 65537UL
 #define LARGE (64UL << 20)
@@ -196,12 +199,87 @@ static void opens_and_stats(void)
 	CHECK_EQ(ring_do(&ring, &sqe), -EROFS);
 }
 
+/* Do short reads of @argument, a file of 4097 bytes, by kernel threads, twenty with each ring. */
+static int read_by_threads(void *argument)
+{
+	static char buffer[8192];
+	int count = getenv("DAXFS_READS") ? atoi(getenv("DAXFS_READS")) : repeats(100);
+
+	for (int i = 0; i < count; i++) {
+		static struct ring ring;
+		struct io_uring_sqe request;
+		int fd = open(argument, O_RDONLY | O_CLOEXEC);
+
+		if (!(i % 20)) {
+			if (i)
+				close(ring.fd);
+			ring = ring_open();
+			/* A signal while the threads are being made. */
+			if (!fork())
+				_exit(0);
+		}
+		request = ring_request(IORING_OP_READ, fd, buffer, sizeof(buffer), i % 4097);
+		request.flags = IOSQE_ASYNC;
+		if (ring_do(&ring, &request) != 4097 - i % 4097)
+			return 1;
+		close(fd);
+		if (i % 20 == 19)
+			waitpid(-1, NULL, 0);
+		++*progress;
+	}
+	return 0;
+}
+
+/* No read is lost on its way to a kernel thread and back, with two processes at a time. */
+static void none_is_lost(const char *path)
+{
+	pid_t pids[2];
+
+	progress = shared_memory(sizeof(*progress));
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++)
+		pids[i] = background_user(read_by_threads, (void *)path);
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+		int status, before;
+
+		do {
+			before = *progress;
+			status = ends_within(pids[i], 10);
+		} while (status == -1 && *progress != before);
+		CHECK_EQ(status, 0);
+	}
+	printf("# about %d reads\n", *progress);
+}
+
+static void threads_on_daxfs(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
+	none_is_lost(path);
+}
+
+/* The same without daxfs, to tell whose mistake a failure is. */
+static void threads_on_tmpfs(void)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/4097", work_dir());
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	REQUIRE(fd >= 0 && !ftruncate(fd, 4097));
+	close(fd);
+	none_is_lost(path);
+	unlink(path);
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "reads", reads },
 		{ "short reads need no kernel thread", short_reads },
 		{ "reads by a kernel thread", forced_async },
+		{ "many short reads by kernel threads", threads_on_daxfs },
+		{ "the same on tmpfs", threads_on_tmpfs },
 		{ "vectors", vectors },
 		{ "reads into a registered buffer", fixed_buffer },
 		{ "reads from a registered file", fixed_file },
