@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 /// A kind of memory.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// A sealed memfd
     Memfd,
@@ -40,6 +40,11 @@ pub struct Buffer {
 }
 
 impl Kind {
+    /// Return the kind that `daxfs load --into` calls `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Kind::from_str(name, false).ok()
+    }
+
     /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         // All of it can be huge pages.

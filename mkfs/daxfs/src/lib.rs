@@ -9,7 +9,7 @@
 //! * [`options`]: the command lines
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
-//! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them
+//! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them; [`load`] does both
 //! * `top`: counters of mounted images
 //!
 //! The parts work without the program:
@@ -52,5 +52,6 @@ mod top;
 mod unmount;
 pub mod waste;
 
-pub use commands::main;
+pub use buffer::Kind;
+pub use commands::{load, main};
 pub use error::{Error, Result};

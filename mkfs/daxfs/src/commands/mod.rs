@@ -24,7 +24,7 @@ use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use extract::{unpack, Target};
-use mount::load;
+pub use mount::load;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

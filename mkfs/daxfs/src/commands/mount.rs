@@ -12,7 +12,8 @@ use crate::text::shown_path;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-/// Load `image` into memory and mount it on `dir`.
+/// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
+/// options, such as `nosuid` and `check=none`.
 ///
 /// # Errors
 ///

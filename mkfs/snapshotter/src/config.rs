@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The configuration file.
+
+use crate::error::{Error, Result};
+use daxfs::Kind;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory for snapshots.
+    pub root: PathBuf,
+    /// The Unix socket to listen on.
+    pub socket: PathBuf,
+    /// Memory for images.
+    pub memory: Memory,
+    /// How images are made.
+    pub image: Image,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            root: "/var/lib/daxfs-snapshotter".into(),
+            socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
+            memory: Memory::default(),
+            image: Image::default(),
+        }
+    }
+}
+
+/// Memory for images.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Its kind.
+    #[serde(deserialize_with = "kind")]
+    pub kind: Kind,
+    /// Bytes that all images together may take; 0 if there is no limit.
+    #[serde(deserialize_with = "size")]
+    pub limit: u64,
+    /// How images are compared with their SHA-256.
+    pub verify: Verify,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory {
+            kind: Kind::Memfd,
+            limit: 0,
+            verify: Verify::Lazy,
+        }
+    }
+}
+
+/// How images are compared with their SHA-256 when they are loaded.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Each piece of 2 MiB before its first use.
+    Lazy,
+    /// All of it at once.
+    Full,
+    /// Not at all; the checksum of the metadata is compared in any case.
+    None,
+}
+
+/// How images are made.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// Pack small files.
+    pub pack: bool,
+}
+
+fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Error> {
+    let name = String::deserialize(from)?;
+    Kind::named(&name).ok_or_else(|| {
+        D::Error::custom(format!(
+            "unknown kind of memory {name:?}; use memfd, hugetlb, heap or udmabuf"
+        ))
+    })
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
+    let text = String::deserialize(from)?;
+    daxfs_command::values::size(&text).map_err(D::Error::custom)
+}
+
+impl Config {
+    /// Read the configuration file `path`. If it does not exist, return the defaults.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is not valid, or names a root that overlayfs cannot use.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) => return Err(Error::io(path, "read")(error)),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| {
+                text.as_bytes()[..span.start]
+                    .iter()
+                    .filter(|&&byte| byte == b'\n')
+                    .count()
+                    + 1
+            });
+            Error::Invalid(format!(
+                "{}: line {line}: {}",
+                daxfs_writer::shown(path),
+                error.message().replace('\n', " ")
+            ))
+        })
+    }
+
+    /// Check that the directories can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check(&self) -> Result<()> {
+        for (what, path) in [("root", &self.root), ("socket", &self.socket)] {
+            let shown = daxfs_writer::shown(path);
+            if !path.is_absolute() {
+                return Err(Error::Invalid(format!(
+                    "{what} = {shown:?}: use an absolute path"
+                )));
+            }
+            let Some(text) = path.to_str() else {
+                return Err(Error::Invalid(format!("{what} = {shown:?}: use UTF-8")));
+            };
+            // They separate lower layers, and options.
+            if what == "root" && text.contains([':', ',', '\\', '"']) {
+                return Err(Error::Invalid(format!(
+                    "root = {shown:?}: overlayfs takes no colon, comma, backslash or quotation mark in the path"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn packaged_file_has_the_defaults() {
+        let text = include_str!("../../../packaging/daxfs-snapshotter.toml");
+        assert_eq!(parse(text).unwrap(), Config::default());
+        // Each line that is commented out is a default as well.
+        let set: String = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest)
+                    if rest.starts_with(|c: char| c.is_ascii_lowercase())
+                        && rest.contains(" = ") =>
+                {
+                    rest
+                }
+                _ => line,
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        assert_ne!(set, text);
+        assert_eq!(parse(&set).unwrap(), Config::default());
+        assert_eq!(
+            Config::read(Path::new("/nonexistent")).unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn values_and_errors() {
+        let config = parse(
+            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.root, Path::new("/r"));
+        assert!(config.memory.kind == Kind::Hugetlb);
+        assert_eq!(config.memory.limit, 3 << 30);
+        assert_eq!(config.memory.verify, Verify::Full);
+        for (text, wants) in [
+            ("\nrot = 1\n", "line 2: unknown field `rot`"),
+            ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
+            ("[memory]\nlimit = \"much\"\n", "line 2"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(wants), "{error}");
+        }
+        for root in ["var", "/a:b", "/a,b"] {
+            let config = Config {
+                root: root.into(),
+                ..Config::default()
+            };
+            assert_eq!(
+                config.check().unwrap_err().code(),
+                tonic::Code::InvalidArgument
+            );
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Errors: one line each, with the snapshot, what is wrong, and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use tonic::{Code, Status};
+
+/// Why a request failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no snapshot of this name.
+    #[error("snapshot {0:?} does not exist")]
+    NotFound(String),
+    /// There is a snapshot of this name, or one is being committed.
+    #[error("snapshot {0:?} exists already")]
+    Exists(String),
+    /// The request does not fit the kind or the state of the snapshot.
+    #[error("snapshot {name:?}: {why}")]
+    State {
+        /// The snapshot.
+        name: String,
+        /// Why, and what to do.
+        why: &'static str,
+    },
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no room in memory for an image.
+    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
+    Full {
+        /// The image.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The system refused an operation on a file.
+    #[error("{path}: cannot {operation}: {error}", path = daxfs_writer::shown(path), error = daxfs_writer::cause(error))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What failed, as in "cannot ...".
+        operation: &'static str,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// A file of the snapshotter is damaged.
+    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// An image cannot be made.
+    #[error(transparent)]
+    Image(#[from] daxfs_writer::Error),
+    /// An image cannot be loaded or mounted.
+    #[error(transparent)]
+    Load(#[from] daxfs::Error),
+}
+
+/// The result of a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Return a function that makes an [`Error::Io`] for `path`.
+    pub fn io(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Error::Io {
+            path,
+            operation,
+            error,
+        }
+    }
+
+    /// Return an [`Error::State`] for the snapshot `name`.
+    pub fn state(name: &str, why: &'static str) -> Self {
+        Error::State {
+            name: name.into(),
+            why,
+        }
+    }
+
+    /// Return the gRPC code, which containerd turns into an error of its own of the same name.
+    pub fn code(&self) -> Code {
+        match self {
+            Error::NotFound(_) => Code::NotFound,
+            Error::Exists(_) => Code::AlreadyExists,
+            Error::State { .. } => Code::FailedPrecondition,
+            Error::Invalid(_) => Code::InvalidArgument,
+            Error::Full { .. } => Code::ResourceExhausted,
+            Error::Io { error, .. } => system(error),
+            Error::Damaged { .. } => Code::DataLoss,
+            Error::Image(error) => match error {
+                daxfs_writer::Error::Io { error, .. }
+                | daxfs_writer::Error::Output { error, .. } => system(error),
+                daxfs_writer::Error::Changed { .. } => Code::Aborted,
+                daxfs_writer::Error::Refused { .. } => Code::FailedPrecondition,
+                daxfs_writer::Error::Image { .. } => Code::DataLoss,
+            },
+            Error::Load(error) => match error {
+                daxfs::Error::System { source, .. } => system(source),
+                daxfs::Error::Image { .. } | daxfs::Error::Digest { .. } => Code::DataLoss,
+                _ => Code::Internal,
+            },
+        }
+    }
+}
+
+/// Return the code for an error of the system.
+fn system(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::OutOfMemory
+        | io::ErrorKind::FileTooLarge => Code::ResourceExhausted,
+        _ => Code::Internal,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Status::new(error.code(), error.to_string())
+    }
+}

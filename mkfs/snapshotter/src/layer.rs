@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Makes the image of a layer from the upper directory of an overlay.
+
+use crate::config;
+use crate::error::Result;
+use crate::record::Layer;
+use daxfs_check::digest::hex;
+use daxfs_check::Silent;
+use daxfs_input::{read, Input, Platform};
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_writer::tree::Tree;
+use daxfs_writer::write::Options;
+use daxfs_writer::{make, Output};
+use std::path::Path;
+
+/// What overlayfs writes down about its upper layer. In a lower layer it has no use, and it differs
+/// each time. Marks of removed and opaque directories, of renamed directories and of files without
+/// content remain.
+const UPPER: [&[u8]; 5] = [
+    b"overlay.origin",
+    b"overlay.impure",
+    b"overlay.nlink",
+    b"overlay.upper",
+    b"overlay.uuid",
+];
+
+/// Make the image `image` of the directory `upper`. Call `warn` with a line for each thing that is
+/// left out.
+///
+/// # Errors
+///
+/// A file cannot be read or stored, or changes meanwhile; or the image cannot be written. There is no
+/// image then.
+pub fn image(
+    upper: &Path,
+    image: &Path,
+    config: &config::Image,
+    warn: &mut dyn FnMut(String),
+) -> Result<Layer> {
+    let scratch = image.parent().unwrap_or(Path::new("/"));
+    let input = daxfs_input::Options {
+        output: None,
+        one_file_system: true,
+        exclude: None,
+        scratch,
+        platform: &Platform::default(),
+    };
+    let mut tree = read(&[Input::Directory(upper.into())], &input, &Silent, warn)?;
+    forget_upper(&mut tree);
+    // The smallest that this kernel takes. Memory is allocated in larger pieces anyway.
+    let block_size = rustix::param::page_size() as u32;
+    let options = Options {
+        block_size,
+        padding: block_size.into(),
+        pack: config.pack,
+        sums: true,
+        ..Options::default()
+    };
+    let output = Output::create(image)?;
+    let summary = make(&tree, &options, &output, &Silent)?;
+    output.commit(&Silent)?;
+    Ok(Layer {
+        size: summary.total_size,
+        inodes: summary.inodes,
+        sha256: hex(&summary.digest),
+    })
+}
+
+/// Remove the extended attributes [`UPPER`].
+fn forget_upper(tree: &mut Tree) {
+    let kept: Vec<u32> = (0..tree.xattrs.len())
+        .map(|set| {
+            let mut set = tree.xattrs[set].clone();
+            set.retain(|xattr| {
+                xattr.prefix != XattrPrefix::Trusted || !UPPER.contains(&&*xattr.name)
+            });
+            tree.keep_xattrs(set)
+        })
+        .collect();
+    for node in &mut tree.nodes {
+        let set = &mut node.attributes.xattrs;
+        *set = kept[*set as usize];
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A containerd snapshotter: the layers of containers as daxfs images in memory.
+//!
+//! containerd asks a snapshotter to *prepare* an empty directory, unpacks a layer of a container image
+//! into it, and *commits* it. Then it prepares the next layer on top of that, and at last a snapshot
+//! for each container. Here a commit makes a daxfs image of the directory, loads it into memory and
+//! mounts it; overlayfs stacks the images, and a directory for what a container writes.
+//!
+//! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
+//! * [`snapshotter`]: what the calls do
+//! * [`store`], [`record`]: snapshots and the rules for them, on disk
+//! * [`layer`]: makes images; [`memory`]: loads and mounts them
+//! * [`filter`]: containerd's filters
+//! * [`config`], [`options`]: configuration file and command line
+
+pub mod api;
+pub mod config;
+pub mod error;
+pub mod filter;
+pub mod layer;
+pub mod memory;
+pub mod options;
+pub mod record;
+pub mod server;
+pub mod service;
+pub mod snapshotter;
+pub mod store;

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The program.
+
+use clap::Parser;
+use daxfs_command::usage;
+use daxfs_snapshotter::config::Config;
+use daxfs_snapshotter::error::{Error, Result};
+use daxfs_snapshotter::memory::Kernel;
+use daxfs_snapshotter::options::Args;
+use daxfs_snapshotter::server::{notify, serve};
+use std::process::ExitCode;
+use tokio::signal::unix::{signal, SignalKind};
+
+/// Exit status for wrong usage.
+const USAGE: u8 = 2;
+
+fn run(args: Args) -> Result<()> {
+    let mut config = Config::read(&args.config)?;
+    config.root = args.root.unwrap_or(config.root);
+    config.socket = args.socket.unwrap_or(config.socket);
+    config.check()?;
+    if args.check {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Invalid(format!("cannot start threads: {error}")))?;
+    runtime.block_on(async {
+        let catch = |kind| {
+            signal(kind).map_err(|error| Error::Invalid(format!("cannot handle signals: {error}")))
+        };
+        let mut terminate = catch(SignalKind::terminate())?;
+        let mut interrupt = catch(SignalKind::interrupt())?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let ready = || {
+            if let Err(error) = notify() {
+                eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
+            }
+        };
+        serve(&config, Box::new(Kernel::new(&config.memory)), ready, end).await
+    })
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage("daxfs-snapshotter", &error, USAGE),
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("daxfs-snapshotter: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The command line.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// The configuration file that is read unless the command line names another.
+pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
+
+const MORE: &str = "\
+Configuration:
+The file is in TOML. Unknown names are refused. Without the file, or without a
+name, the defaults apply:
+
+  root = \"/var/lib/daxfs-snapshotter\"
+                      Directory for snapshots: the image files of layers, and the
+                      changes of containers. It must be on a filesystem that
+                      overlayfs takes as an upper layer, such as ext4 or xfs.
+  socket = \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\"
+                      The Unix socket to listen on. Only root can connect.
+  [memory]
+  kind = \"memfd\"      Where images are: memfd, hugetlb, heap or udmabuf, as in
+                      daxfs-load(8).
+  limit = \"0\"         Refuse to load images of more bytes than this in all; 0 is no
+                      limit. A number may be followed by K, M, G or T.
+  verify = \"lazy\"     How images are compared with their SHA-256 when they are
+                      loaded: lazy, each piece of 2 MiB before its first use;
+                      full, at once; or none.
+  [image]
+  pack = false        Pack small files, as mkdaxfs --pack does.
+
+containerd:
+containerd 1.7 needs these lines in /etc/containerd/config.toml:
+
+  version = 2
+  [proxy_plugins.daxfs]
+    type = \"snapshot\"
+    address = \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\"
+
+Then ctr image import --snapshotter daxfs, ctr run --snapshotter daxfs, and
+snapshotter = \"daxfs\" of the CRI plugin use it.
+
+Files:
+Each snapshot has a directory ROOT/snapshots/NUMBER.
+
+  snapshot.json       What it is: name, parent, kind, labels, times.
+  fs, work            The changes of an active snapshot, and overlayfs's own
+                      directory.
+  layer.daxfs         The image of a committed snapshot.
+  layer               Where the image is mounted.
+
+An image is mounted when it is committed. After the machine has started again, it is
+loaded when a container first needs it. The program can be restarted at any time:
+images stay mounted.
+
+Exit status:
+  0  A signal ended it: SIGTERM or SIGINT.
+  1  It failed; one line on standard error says why.
+  2  Wrong usage.
+
+Examples:
+  systemctl enable --now daxfs-snapshotter
+  ctr image import --snapshotter daxfs image.tar
+  ctr run --rm --snapshotter daxfs docker.io/library/image:latest c1 sh
+  ctr snapshots --snapshotter daxfs ls
+  daxfs top";
+
+/// Serve container layers to containerd as daxfs images in memory
+///
+/// daxfs-snapshotter is a proxy plugin for containerd: a snapshotter. Each layer of a container
+/// image becomes a daxfs image, which is loaded into memory and mounted once. All containers share
+/// it as a lower layer of overlayfs, without page cache. What a container writes goes to a
+/// directory on disk.
+///
+/// An image file of each layer stays on disk, because the memory is lost when the machine is
+/// switched off.
+#[derive(Debug, Parser)]
+#[command(name = "daxfs-snapshotter", version, max_term_width = 100, after_long_help = MORE)]
+pub struct Args {
+    /// Configuration file
+    #[arg(long, short = 'c', value_name = "FILE", default_value = CONFIG)]
+    pub config: PathBuf,
+
+    /// Directory for snapshots, instead of that in the configuration file
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Socket to listen on, instead of that in the configuration file
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Read the configuration, say what is wrong with it, and exit
+    #[arg(long)]
+    pub check: bool,
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is kept about a snapshot, in a file of JSON in its directory. A change replaces the file, so
+//! after a crash it is the old one or the new one.
+
+use crate::api::{Info, Kind, Labels};
+use crate::error::{Error, Result};
+use prost_types::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Name of the file.
+const NAME: &str = "snapshot.json";
+/// Name of the file that replaces it.
+const NEW: &str = "snapshot.json.new";
+
+/// A point in time: seconds since 1970, nanoseconds within the second.
+pub type Time = (i64, i32);
+
+/// Return the time.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    (since.as_secs() as i64, since.subsec_nanos() as i32)
+}
+
+/// State of a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A read-only view of its parent.
+    View,
+    /// It can be written to.
+    Active,
+    /// A layer, with its image.
+    Committed(Layer),
+}
+
+/// Facts about the image of a layer.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Layer {
+    /// Bytes.
+    pub size: u64,
+    /// Number of inodes.
+    pub inodes: u64,
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Its name.
+    pub name: String,
+    /// Name of the committed snapshot below it; empty if there is none.
+    pub parent: String,
+    /// Its kind, and facts about its image.
+    pub state: State,
+    /// When it was prepared, or committed.
+    pub created: Time,
+    /// When it changed last.
+    pub updated: Time,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Return a new snapshot.
+    pub fn new(name: &str, parent: &str, state: State, labels: Labels) -> Self {
+        let created = now();
+        Record {
+            name: name.into(),
+            parent: parent.into(),
+            state,
+            created,
+            updated: created,
+            labels: labels.into_iter().collect(),
+        }
+    }
+
+    /// Read the record in the directory `dir`. Return none if it has no record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and [`Error::Damaged`] if it is not valid.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(NAME);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(&path, "read")(error)),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) => Err(Error::Damaged {
+                path,
+                why: format!(
+                    "{error}; restore the file, or remove its directory to lose this snapshot"
+                ),
+            }),
+        }
+    }
+
+    /// Replace the record in the directory `dir`, and sync it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. The old record is still there, unless the directory cannot be synced.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let (path, new) = (dir.join(NAME), dir.join(NEW));
+        let fail = |error| Error::io(&path, "write")(error);
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
+        text.push(b'\n');
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        });
+        written
+            .and_then(|()| std::fs::rename(&new, &path))
+            .map_err(fail)?;
+        sync(dir)
+    }
+
+    /// Remove the record in the directory `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn erase(dir: &Path) -> Result<()> {
+        let path = dir.join(NAME);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io(&path, "remove")(error))
+            }
+            _ => sync(dir),
+        }
+    }
+
+    /// Return the kind for containerd.
+    pub fn kind(&self) -> Kind {
+        match self.state {
+            State::View => Kind::View,
+            State::Active => Kind::Active,
+            State::Committed(_) => Kind::Committed,
+        }
+    }
+
+    /// Return the facts for containerd.
+    pub fn info(&self) -> Info {
+        let time = |(seconds, nanos)| Some(Timestamp { seconds, nanos });
+        Info {
+            name: self.name.clone(),
+            parent: self.parent.clone(),
+            kind: self.kind().into(),
+            created_at: time(self.created),
+            updated_at: time(self.updated),
+            labels: self.labels.clone().into_iter().collect(),
+        }
+    }
+}
+
+/// Make the names in the directory `dir` durable.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn sync(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|file| file.sync_all())
+        .map_err(Error::io(dir, "sync"))
+}
+
+/// A snapshot and its directory.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What is kept about it.
+    pub record: Record,
+}
+
+impl Snapshot {
+    /// Return the directory with what was written to the snapshot.
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("fs")
+    }
+
+    /// Return the directory that overlayfs needs beside it.
+    pub fn work(&self) -> PathBuf {
+        self.dir.join("work")
+    }
+
+    /// Return the image file.
+    pub fn image(&self) -> PathBuf {
+        self.dir.join("layer.daxfs")
+    }
+
+    /// Return the directory that the image is mounted on.
+    pub fn layer(&self) -> PathBuf {
+        self.dir.join("layer")
+    }
+}

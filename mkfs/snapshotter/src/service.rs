@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The gRPC service: hands calls to the snapshotter, on threads that may block.
+
+use crate::api::snapshots_server::Snapshots;
+use crate::api::{
+    CleanupRequest, CommitSnapshotRequest, Empty, InfoResponse, KeyRequest, ListSnapshotsRequest,
+    ListSnapshotsResponse, MountsResponse, PrepareSnapshotRequest, UpdateSnapshotRequest,
+    UsageResponse,
+};
+use crate::error::{Error, Result};
+use crate::record::State;
+use crate::snapshotter::Snapshotter;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Snapshots in one message of `List`.
+const TOGETHER: usize = 100;
+
+/// The service.
+pub struct Service {
+    snapshotter: Arc<Snapshotter>,
+}
+
+impl Service {
+    /// Return a service for this snapshotter.
+    pub fn new(snapshotter: Snapshotter) -> Self {
+        Service {
+            snapshotter: Arc::new(snapshotter),
+        }
+    }
+
+    /// Run `call`, which may block.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Snapshotter) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<Response<T>, Status> {
+        let snapshotter = Arc::clone(&self.snapshotter);
+        match tokio::task::spawn_blocking(move || call(&snapshotter)).await {
+            Ok(result) => Ok(Response::new(result?)),
+            Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
+        }
+    }
+
+    async fn create(
+        &self,
+        request: PrepareSnapshotRequest,
+        state: State,
+    ) -> std::result::Result<Response<MountsResponse>, Status> {
+        self.call(move |snapshotter| {
+            let PrepareSnapshotRequest {
+                key,
+                parent,
+                labels,
+                ..
+            } = request;
+            let mounts = snapshotter.create(&key, &parent, state, labels)?;
+            Ok(MountsResponse { mounts })
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl Snapshots for Service {
+    async fn prepare(
+        &self,
+        request: Request<PrepareSnapshotRequest>,
+    ) -> std::result::Result<Response<MountsResponse>, Status> {
+        self.create(request.into_inner(), State::Active).await
+    }
+
+    async fn view(
+        &self,
+        request: Request<PrepareSnapshotRequest>,
+    ) -> std::result::Result<Response<MountsResponse>, Status> {
+        self.create(request.into_inner(), State::View).await
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<KeyRequest>,
+    ) -> std::result::Result<Response<MountsResponse>, Status> {
+        let KeyRequest { key, .. } = request.into_inner();
+        self.call(move |snapshotter| {
+            let mounts = snapshotter.mounts(&key)?;
+            Ok(MountsResponse { mounts })
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        request: Request<CommitSnapshotRequest>,
+    ) -> std::result::Result<Response<Empty>, Status> {
+        let CommitSnapshotRequest {
+            name, key, labels, ..
+        } = request.into_inner();
+        self.call(move |snapshotter| {
+            snapshotter.commit(&name, &key, labels)?;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn remove(
+        &self,
+        request: Request<KeyRequest>,
+    ) -> std::result::Result<Response<Empty>, Status> {
+        let KeyRequest { key, .. } = request.into_inner();
+        self.call(move |snapshotter| {
+            snapshotter.remove(&key)?;
+            Ok(Empty {})
+        })
+        .await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<KeyRequest>,
+    ) -> std::result::Result<Response<InfoResponse>, Status> {
+        let KeyRequest { key, .. } = request.into_inner();
+        self.call(move |snapshotter| {
+            let info = snapshotter.stat(&key)?;
+            Ok(InfoResponse { info: Some(info) })
+        })
+        .await
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateSnapshotRequest>,
+    ) -> std::result::Result<Response<InfoResponse>, Status> {
+        let UpdateSnapshotRequest {
+            info, update_mask, ..
+        } = request.into_inner();
+        let paths = update_mask.map_or_else(Vec::new, |mask| mask.paths);
+        self.call(move |snapshotter| {
+            let info =
+                info.ok_or_else(|| Error::Invalid("the request names no snapshot".into()))?;
+            let info = snapshotter.update(info, &paths)?;
+            Ok(InfoResponse { info: Some(info) })
+        })
+        .await
+    }
+
+    type ListStream =
+        tokio_stream::Iter<std::vec::IntoIter<std::result::Result<ListSnapshotsResponse, Status>>>;
+
+    async fn list(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> std::result::Result<Response<Self::ListStream>, Status> {
+        let ListSnapshotsRequest { filters, .. } = request.into_inner();
+        self.call(move |snapshotter| {
+            let found = snapshotter.list(&filters)?;
+            let parts: Vec<_> = found
+                .chunks(TOGETHER)
+                .map(|info| {
+                    Ok(ListSnapshotsResponse {
+                        info: info.to_vec(),
+                    })
+                })
+                .collect();
+            Ok(tokio_stream::iter(parts))
+        })
+        .await
+    }
+
+    async fn usage(
+        &self,
+        request: Request<KeyRequest>,
+    ) -> std::result::Result<Response<UsageResponse>, Status> {
+        let KeyRequest { key, .. } = request.into_inner();
+        self.call(move |snapshotter| {
+            let usage = snapshotter.usage(&key)?;
+            Ok(UsageResponse {
+                size: usage.size as i64,
+                inodes: usage.inodes as i64,
+            })
+        })
+        .await
+    }
+
+    async fn cleanup(
+        &self,
+        _request: Request<CleanupRequest>,
+    ) -> std::result::Result<Response<Empty>, Status> {
+        self.call(|snapshotter| {
+            snapshotter.cleanup()?;
+            Ok(Empty {})
+        })
+        .await
+    }
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The snapshotter: what the calls of the service do.
+//!
+//! The store is locked while a record is written, and never while an image is made or loaded. So
+//! calls that take long do not hold up others; those that need the same layer wait for it.
+
+use crate::api::{Info, Labels, Mount};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+use crate::layer;
+use crate::memory::{lock, Memory};
+use crate::record::{Record, Snapshot, State};
+use crate::store::{forget_changes, forget_layer, remove_tree, Store};
+use std::collections::HashSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// The snapshotter. All methods may block, and may be called by several threads at the same time.
+pub struct Snapshotter {
+    config: Config,
+    store: Mutex<Store>,
+    memory: Box<dyn Memory>,
+}
+
+/// Space that a snapshot takes, without those below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes: of the image of a layer, or on disk.
+    pub size: u64,
+    /// Number of inodes.
+    pub inodes: u64,
+}
+
+impl Snapshotter {
+    /// Open the snapshots of an earlier run, and remove what a crash has left.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
+        let store = Store::open(&config.root, &|dir| memory.unload(dir))?;
+        for snapshot in store.all() {
+            if let State::Committed(layer) = &snapshot.record.state {
+                memory.adopt(layer, &snapshot.layer());
+            }
+        }
+        Ok(Snapshotter {
+            config: config.clone(),
+            store: Mutex::new(store),
+            memory,
+        })
+    }
+
+    /// Load those of these layers that are not in memory.
+    fn load(&self, layers: &[Snapshot]) -> Result<()> {
+        for snapshot in layers {
+            if let State::Committed(layer) = &snapshot.record.state {
+                self.memory
+                    .load(&snapshot.image(), layer, &snapshot.layer())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create`], or if a layer cannot be loaded. There is no snapshot then.
+    pub fn create(
+        &self,
+        key: &str,
+        parent: &str,
+        state: State,
+        labels: Labels,
+    ) -> Result<Vec<Mount>> {
+        let layers = {
+            let store = lock(&self.store);
+            store.check_free(key)?;
+            store.below(parent)?
+        };
+        self.load(&layers)?;
+        let like = match layers.first() {
+            Some(parent) => Some(self.root_of(parent)?),
+            None => None,
+        };
+        let record = Record::new(key, parent, state, labels);
+        let snapshot = lock(&self.store).create(record, like.as_ref())?;
+        mounts(&snapshot, &layers)
+    }
+
+    /// Return the attributes of the root directory of a layer.
+    fn root_of(&self, snapshot: &Snapshot) -> Result<Metadata> {
+        let dir = snapshot.layer();
+        std::fs::metadata(&dir).map_err(Error::io(&dir, "examine"))
+    }
+
+    /// Return how to mount the active snapshot or the view `key`. Load its layers if they are not in
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be loaded.
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let (snapshot, layers) = {
+            let store = lock(&self.store);
+            let snapshot = store.get(key)?.clone();
+            let layers = store.below(&snapshot.record.parent)?;
+            (snapshot, layers)
+        };
+        if let State::Committed(_) = snapshot.record.state {
+            let why = "is committed; only active snapshots and views have mounts";
+            return Err(Error::state(key, why));
+        }
+        self.load(&layers)?;
+        mounts(&snapshot, &layers)
+    }
+
+    /// Make the image of the active snapshot `key`, load it, and make it the committed snapshot
+    /// `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`], or if the image cannot be made or loaded. The snapshot is active then, as
+    /// before.
+    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        let snapshot = lock(&self.store).begin(name, key)?;
+        let commit = Commit {
+            snapshotter: self,
+            name,
+            key,
+        };
+        match commit.run(&snapshot, labels) {
+            Ok(snapshot) => {
+                // The next start tries it again.
+                if let Err(error) = forget_changes(&snapshot) {
+                    eprintln!("daxfs-snapshotter: warning: {error}");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = forget_layer(&snapshot, &|dir| self.memory.unload(dir)) {
+                    eprintln!("daxfs-snapshotter: warning: {error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Remove the snapshot `name`, and give its memory back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::remove`]. If only its files cannot be removed, that is a warning, and the next
+    /// start tries it again.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let snapshot = lock(&self.store).remove(name)?;
+        let removed = self.memory.unload(&snapshot.layer());
+        if let Err(error) = removed.and_then(|()| remove_tree(&snapshot.dir)) {
+            eprintln!("daxfs-snapshotter: warning: {error}");
+        }
+        Ok(())
+    }
+
+    /// Remove what earlier calls of [`Snapshotter::remove`] could not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::sweep`].
+    pub fn cleanup(&self) -> Result<()> {
+        lock(&self.store).sweep(&|dir| self.memory.unload(dir))
+    }
+
+    /// Return the facts about the snapshot `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub fn stat(&self, name: &str) -> Result<Info> {
+        Ok(lock(&self.store).get(name)?.record.info())
+    }
+
+    /// Change labels, as [`Store::update`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::update`].
+    pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
+        let mut store = lock(&self.store);
+        Ok(store.update(&info.name, info.labels, paths)?.record.info())
+    }
+
+    /// Return the snapshots that match one of `filters`, or all if there is none, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a filter.
+    pub fn list(&self, filters: &[String]) -> Result<Vec<Info>> {
+        let filters: Result<Vec<Filter>> = filters.iter().map(|text| Filter::parse(text)).collect();
+        let filters = filters?;
+        let store = lock(&self.store);
+        let wanted = |record: &Record| {
+            filters.is_empty() || filters.iter().any(|filter| filter.matches(record))
+        };
+        let all = store.all().map(|snapshot| &snapshot.record);
+        let mut found: Vec<Info> = all
+            .filter(|record| wanted(record))
+            .map(Record::info)
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Return the space that the snapshot `name` takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], or those of the system.
+    pub fn usage(&self, name: &str) -> Result<Usage> {
+        let snapshot = lock(&self.store).get(name)?.clone();
+        match &snapshot.record.state {
+            State::Committed(layer) => Ok(Usage {
+                size: layer.size,
+                inodes: layer.inodes,
+            }),
+            State::View => Ok(Usage::default()),
+            State::Active => {
+                let upper = snapshot.upper();
+                measure(&upper).map_err(Error::io(&upper, "measure"))
+            }
+        }
+    }
+}
+
+/// A commit that is under way. When it is dropped, its names can be used again.
+struct Commit<'a> {
+    snapshotter: &'a Snapshotter,
+    name: &'a str,
+    key: &'a str,
+}
+
+impl Commit<'_> {
+    fn run(&self, snapshot: &Snapshot, labels: Labels) -> Result<Snapshot> {
+        let Snapshotter {
+            config,
+            store,
+            memory,
+        } = self.snapshotter;
+        let (upper, image) = (snapshot.upper(), snapshot.image());
+        let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
+        let layer = layer::image(&upper, &image, &config.image, &mut warn)?;
+        memory.load(&image, &layer, &snapshot.layer())?;
+        lock(store).commit(self.name, self.key, layer, labels)
+    }
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        lock(&self.snapshotter.store).give_up(self.name, self.key);
+    }
+}
+
+/// Return how to mount `snapshot` on top of `layers`.
+fn mounts(snapshot: &Snapshot, layers: &[Snapshot]) -> Result<Vec<Mount>> {
+    let writable = snapshot.record.state == State::Active;
+    let bind = |dir: &Path| {
+        let mode = if writable { "rw" } else { "ro" };
+        Ok(vec![Mount {
+            r#type: "bind".into(),
+            source: text(dir)?,
+            target: String::new(),
+            options: vec![mode.into(), "rbind".into()],
+        }])
+    };
+    match layers {
+        [] => return bind(&snapshot.upper()),
+        [layer] if !writable => return bind(&layer.layer()),
+        _ => {}
+    }
+    // An upper directory may be used with the same layers in another mount.
+    let mut options = vec!["index=off".to_owned()];
+    if writable {
+        options.push(format!("workdir={}", text(&snapshot.work())?));
+        options.push(format!("upperdir={}", text(&snapshot.upper())?));
+    }
+    let lower: Result<Vec<String>> = layers.iter().map(|layer| text(&layer.layer())).collect();
+    options.push(format!("lowerdir={}", lower?.join(":")));
+    Ok(vec![Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options,
+    }])
+}
+
+/// Return a path as text.
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_writer::shown(path))))
+}
+
+/// Return the space on disk that the files in `dir` take. Files that disappear meanwhile do not
+/// count.
+fn measure(dir: &Path) -> std::io::Result<Usage> {
+    let mut seen = HashSet::new();
+    let mut usage = Usage::default();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(path) = pending.pop() {
+        let status = match path.symlink_metadata() {
+            Ok(status) => status,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if status.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
+        if seen.insert((status.dev(), status.ino())) {
+            usage.size += status.blocks() * 512;
+            usage.inodes += 1;
+        }
+    }
+    Ok(usage)
+}

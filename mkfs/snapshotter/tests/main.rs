@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Tests of the service through its socket, on a machine without the kernel module: rules, records,
+//! images. Instead of being mounted, images are unpacked. `tests/containerd` tests the rest with
+//! containerd itself.
+
+mod crash;
+mod layers;
+mod rules;
+
+use daxfs::extract::{to_directory, Options};
+use daxfs::source::Opened;
+use daxfs_command::signals::Interrupt;
+use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
+use daxfs_snapshotter::api::{
+    CleanupRequest, CommitSnapshotRequest, Info, KeyRequest, Labels, ListSnapshotsRequest, Mount,
+    PrepareSnapshotRequest, UpdateSnapshotRequest, UsageResponse,
+};
+use daxfs_snapshotter::config::Config;
+use daxfs_snapshotter::error::{Error, Result};
+use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::record::Layer;
+use daxfs_snapshotter::server::serve;
+use prost_types::FieldMask;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// A directory on disk in place of memory, with a limit.
+#[derive(Clone, Default)]
+pub struct Unpacked {
+    /// Bytes of each image that is loaded.
+    loaded: Arc<Mutex<BTreeMap<PathBuf, u64>>>,
+    /// Bytes that all may have, if not 0.
+    limit: Arc<Mutex<u64>>,
+}
+
+impl Unpacked {
+    fn count(&self) -> usize {
+        self.loaded.lock().unwrap().len()
+    }
+}
+
+impl Memory for Unpacked {
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+        let mut loaded = self.loaded.lock().unwrap();
+        if loaded.contains_key(dir) {
+            return Ok(());
+        }
+        let limit = *self.limit.lock().unwrap();
+        if limit > 0 && loaded.values().sum::<u64>() + layer.size > limit {
+            return Err(Error::Full {
+                path: image.into(),
+                why: "no room".into(),
+            });
+        }
+        let opened = Opened::open(image)?;
+        assert_eq!(
+            opened.reader().image.superblock().inode_count(),
+            layer.inodes
+        );
+        let reader = opened.reader();
+        let root = reader.find(b"/", true)?;
+        let interrupt = Interrupt::new().unwrap();
+        let owner = rustix::process::geteuid().is_root();
+        let losses = to_directory(&reader, &root, dir, Options { owner }, &interrupt)?;
+        assert_eq!(losses.lines().collect::<Vec<_>>(), [""; 0]);
+        loaded.insert(dir.into(), layer.size);
+        Ok(())
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.loaded.lock().unwrap().remove(dir);
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(dir, "remove")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn adopt(&self, _layer: &Layer, dir: &Path) {
+        // Unpacked images are not mounts, so they are unpacked again.
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
+/// A server and a client.
+pub struct Machine {
+    place: TempDir,
+    memory: Unpacked,
+    client: SnapshotsClient<Channel>,
+    end: oneshot::Sender<()>,
+    server: JoinHandle<Result<()>>,
+}
+
+/// The result of a call.
+type Answer<T> = std::result::Result<T, Status>;
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect()
+}
+
+/// Return the code of a call that fails.
+fn code<T>(answer: Answer<T>) -> Code {
+    answer.err().map_or(Code::Ok, |status| status.code())
+}
+
+impl Machine {
+    async fn new() -> Self {
+        Self::start(TempDir::new().unwrap()).await
+    }
+
+    fn config(place: &Path) -> Config {
+        Config {
+            root: place.join("root"),
+            socket: place.join("run/socket"),
+            ..Config::default()
+        }
+    }
+
+    async fn start(place: TempDir) -> Self {
+        let config = Self::config(place.path());
+        let memory = Unpacked::default();
+        let (end, ended) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel();
+        let address = format!("unix:{}", config.socket.display());
+        let server = tokio::spawn({
+            let memory = memory.clone();
+            async move {
+                let ready = || ready.send(()).unwrap();
+                let end = async { ended.await.unwrap_or(()) };
+                serve(&config, Box::new(memory), ready, end).await
+            }
+        });
+        is_ready.await.unwrap();
+        let channel = Endpoint::from_shared(address)
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Machine {
+            place,
+            memory,
+            client: SnapshotsClient::new(channel),
+            end,
+            server,
+        }
+    }
+
+    /// End the server, and start another.
+    async fn restart(self) -> Self {
+        let Machine {
+            place,
+            client,
+            end,
+            server,
+            ..
+        } = self;
+        drop(client);
+        end.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        Self::start(place).await
+    }
+
+    /// Return the directories of all snapshots.
+    fn directories(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.place.path().join("root/snapshots")).unwrap();
+        let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        found.sort();
+        found
+    }
+
+    fn request(key: &str, parent: &str, labels: Labels) -> PrepareSnapshotRequest {
+        PrepareSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels,
+        }
+    }
+
+    fn key(key: &str) -> KeyRequest {
+        KeyRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        }
+    }
+
+    async fn prepare(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
+        let request = Self::request(key, parent, Labels::new());
+        Ok(self
+            .client
+            .clone()
+            .prepare(request)
+            .await?
+            .into_inner()
+            .mounts)
+    }
+
+    async fn prepare_with(&self, key: &str, parent: &str, labels: Labels) -> Answer<Vec<Mount>> {
+        let request = Self::request(key, parent, labels);
+        Ok(self
+            .client
+            .clone()
+            .prepare(request)
+            .await?
+            .into_inner()
+            .mounts)
+    }
+
+    async fn view(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
+        let request = Self::request(key, parent, Labels::new());
+        Ok(self.client.clone().view(request).await?.into_inner().mounts)
+    }
+
+    async fn mounts(&self, key: &str) -> Answer<Vec<Mount>> {
+        Ok(self
+            .client
+            .clone()
+            .mounts(Self::key(key))
+            .await?
+            .into_inner()
+            .mounts)
+    }
+
+    async fn commit(&self, name: &str, key: &str) -> Answer<()> {
+        self.commit_with(name, key, Labels::new()).await
+    }
+
+    async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
+        let request = CommitSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            name: name.into(),
+            key: key.into(),
+            labels,
+        };
+        self.client.clone().commit(request).await.map(|_| ())
+    }
+
+    async fn remove(&self, key: &str) -> Answer<()> {
+        self.client.clone().remove(Self::key(key)).await.map(|_| ())
+    }
+
+    async fn stat(&self, key: &str) -> Answer<Info> {
+        let answer = self.client.clone().stat(Self::key(key)).await?;
+        Ok(answer.into_inner().info.unwrap())
+    }
+
+    async fn update(&self, name: &str, labels: Labels, paths: &[&str]) -> Answer<Info> {
+        let request = UpdateSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            info: Some(Info {
+                name: name.into(),
+                labels,
+                ..Info::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).into()).collect(),
+            }),
+        };
+        Ok(self
+            .client
+            .clone()
+            .update(request)
+            .await?
+            .into_inner()
+            .info
+            .unwrap())
+    }
+
+    async fn list(&self, filters: &[&str]) -> Answer<Vec<String>> {
+        let request = ListSnapshotsRequest {
+            snapshotter: "daxfs".into(),
+            filters: filters.iter().map(|filter| (*filter).into()).collect(),
+        };
+        let mut stream = self.client.clone().list(request).await?.into_inner();
+        let mut names = Vec::new();
+        while let Some(part) = stream.message().await? {
+            names.extend(part.info.into_iter().map(|info| info.name));
+        }
+        Ok(names)
+    }
+
+    async fn usage(&self, key: &str) -> Answer<UsageResponse> {
+        Ok(self
+            .client
+            .clone()
+            .usage(Self::key(key))
+            .await?
+            .into_inner())
+    }
+
+    async fn cleanup(&self) -> Answer<()> {
+        let request = CleanupRequest {
+            snapshotter: "daxfs".into(),
+        };
+        self.client.clone().cleanup(request).await.map(|_| ())
+    }
+
+    /// Prepare `key`, write a file of its name and `fill`, and commit it as `name`.
+    async fn layer(&self, name: &str, parent: &str, fill: impl FnOnce(&Path)) {
+        let key = format!("extract {name}");
+        let mounts = self.prepare(&key, parent).await.unwrap();
+        let upper = upper(&mounts);
+        std::fs::write(upper.join(name), name).unwrap();
+        fill(&upper);
+        self.commit(name, &key).await.unwrap();
+    }
+}
+
+/// Return the option `name` of the only mount.
+fn option(mounts: &[Mount], name: &str) -> Option<String> {
+    assert_eq!(mounts.len(), 1);
+    let options = mounts[0].options.iter();
+    options
+        .filter_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+        .map(str::to_owned)
+        .next()
+}
+
+/// Return the directory that is written to.
+fn upper(mounts: &[Mount]) -> PathBuf {
+    option(mounts, "upperdir")
+        .unwrap_or_else(|| mounts[0].source.clone())
+        .into()
+}
+
+/// Return the lower layers, the uppermost first.
+fn lower(mounts: &[Mount]) -> Vec<PathBuf> {
+    let lower = option(mounts, "lowerdir").unwrap();
+    lower.split(':').map(PathBuf::from).collect()
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! containerd's rules for snapshots: which calls work in which order, and what the others answer.
+
+use crate::{code, labels, lower, option, upper, Machine};
+use daxfs_snapshotter::api::{Kind, Labels};
+use std::path::Path;
+use tonic::Code;
+
+fn nothing(_: &Path) {}
+
+#[tokio::test]
+async fn a_layer_from_prepare_to_remove() {
+    let machine = Machine::new().await;
+    let mounts = machine
+        .prepare_with("a", "", labels(&[("one", "1")]))
+        .await
+        .unwrap();
+    assert_eq!(
+        (mounts[0].r#type.as_str(), &mounts[0].options[..]),
+        ("bind", &["rw".to_owned(), "rbind".into()][..])
+    );
+    assert!(Path::new(&mounts[0].source).is_dir());
+    assert_eq!(machine.mounts("a").await.unwrap(), mounts);
+    let info = machine.stat("a").await.unwrap();
+    assert_eq!(
+        (info.name.as_str(), info.parent.as_str(), info.kind()),
+        ("a", "", Kind::Active)
+    );
+    assert_eq!(info.labels, labels(&[("one", "1")]));
+    assert!(info.created_at.is_some() && info.created_at == info.updated_at);
+
+    // The labels of the active snapshot are not those of the committed one.
+    machine
+        .commit_with("layer", "a", labels(&[("two", "2")]))
+        .await
+        .unwrap();
+    assert_eq!(code(machine.stat("a").await), Code::NotFound);
+    let info = machine.stat("layer").await.unwrap();
+    assert_eq!((info.parent.as_str(), info.kind()), ("", Kind::Committed));
+    assert_eq!(info.labels, labels(&[("two", "2")]));
+    assert!(
+        !Path::new(&mounts[0].source).exists(),
+        "what was committed is still there"
+    );
+
+    // The name is free again.
+    machine.prepare("a", "layer").await.unwrap();
+    assert_eq!(machine.stat("a").await.unwrap().parent, "layer");
+    machine.remove("a").await.unwrap();
+    machine.remove("layer").await.unwrap();
+    assert_eq!(machine.list(&[]).await.unwrap(), [""; 0]);
+    assert_eq!(machine.directories(), [""; 0].map(Path::new));
+    assert_eq!(machine.memory.count(), 0);
+}
+
+#[tokio::test]
+async fn mounts_of_views_and_of_active_snapshots() {
+    let machine = Machine::new().await;
+    machine.layer("one", "", nothing).await;
+    machine.layer("two", "one", nothing).await;
+    machine.layer("three", "two", nothing).await;
+
+    // One layer needs no overlay.
+    let one = machine.view("view one", "one").await.unwrap();
+    assert_eq!(
+        (one[0].r#type.as_str(), &one[0].options[..]),
+        ("bind", &["ro".to_owned(), "rbind".into()][..])
+    );
+    assert_eq!(
+        std::fs::read(Path::new(&one[0].source).join("one")).unwrap(),
+        b"one"
+    );
+
+    let three = machine.view("view three", "three").await.unwrap();
+    assert_eq!(
+        (three[0].r#type.as_str(), three[0].source.as_str()),
+        ("overlay", "overlay")
+    );
+    assert_eq!(
+        (option(&three, "upperdir"), option(&three, "workdir")),
+        (None, None)
+    );
+    let layers = lower(&three);
+    for (layer, name) in layers.iter().zip(["three", "two", "one"]) {
+        assert_eq!(std::fs::read_to_string(layer.join(name)).unwrap(), name);
+    }
+    assert_eq!(layers.len(), 3);
+
+    // All share the images.
+    let active = machine.prepare("active", "three").await.unwrap();
+    assert_eq!(lower(&active), layers);
+    for name in ["upperdir", "workdir"] {
+        let dir = option(&active, name).unwrap();
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0);
+    }
+    assert_eq!(machine.memory.count(), 3);
+
+    let empty = machine.view("empty", "").await.unwrap();
+    assert_eq!(empty[0].options, ["ro", "rbind"]);
+    assert_eq!(std::fs::read_dir(&empty[0].source).unwrap().count(), 0);
+    assert_eq!(machine.stat("empty").await.unwrap().kind(), Kind::View);
+}
+
+#[tokio::test]
+async fn what_is_refused() {
+    let machine = Machine::new().await;
+    machine.layer("layer", "", nothing).await;
+    machine.prepare("active", "layer").await.unwrap();
+    machine.view("view", "layer").await.unwrap();
+    for name in ["layer", "active", "view"] {
+        assert_eq!(
+            code(machine.prepare(name, "").await),
+            Code::AlreadyExists,
+            "{name}"
+        );
+        assert_eq!(
+            code(machine.view(name, "layer").await),
+            Code::AlreadyExists,
+            "{name}"
+        );
+        assert_eq!(
+            code(machine.commit(name, "active").await),
+            Code::AlreadyExists,
+            "{name}"
+        );
+    }
+    for parent in ["active", "view"] {
+        assert_eq!(
+            code(machine.prepare("new", parent).await),
+            Code::InvalidArgument,
+            "{parent}"
+        );
+        assert_eq!(
+            code(machine.view("new", parent).await),
+            Code::InvalidArgument,
+            "{parent}"
+        );
+    }
+    assert_eq!(
+        code(machine.prepare("", "layer").await),
+        Code::InvalidArgument
+    );
+    assert_eq!(code(machine.prepare("new", "none").await), Code::NotFound);
+    assert_eq!(
+        code(machine.commit("new", "view").await),
+        Code::FailedPrecondition
+    );
+    assert_eq!(
+        code(machine.commit("new", "layer").await),
+        Code::FailedPrecondition
+    );
+    assert_eq!(
+        code(machine.mounts("layer").await),
+        Code::FailedPrecondition
+    );
+    assert_eq!(
+        code(machine.remove("layer").await),
+        Code::FailedPrecondition
+    );
+    for name in ["none", "new", ""] {
+        assert_eq!(code(machine.mounts(name).await), Code::NotFound);
+        assert_eq!(code(machine.stat(name).await), Code::NotFound);
+        assert_eq!(code(machine.usage(name).await), Code::NotFound);
+        assert_eq!(code(machine.remove(name).await), Code::NotFound);
+        assert_eq!(code(machine.commit("other", name).await), Code::NotFound);
+        assert_eq!(
+            code(machine.update(name, Labels::new(), &[]).await),
+            Code::NotFound
+        );
+    }
+    // Nothing of that has left anything.
+    assert_eq!(
+        machine.list(&[]).await.unwrap(),
+        ["active", "layer", "view"]
+    );
+    assert_eq!(machine.directories().len(), 3);
+}
+
+#[tokio::test]
+async fn removal_from_the_top() {
+    let machine = Machine::new().await;
+    machine.layer("one", "", nothing).await;
+    machine.layer("two", "one", nothing).await;
+    machine.view("view", "two").await.unwrap();
+    for name in ["one", "two"] {
+        assert_eq!(
+            code(machine.remove(name).await),
+            Code::FailedPrecondition,
+            "{name}"
+        );
+    }
+    machine.remove("view").await.unwrap();
+    assert_eq!(code(machine.remove("one").await), Code::FailedPrecondition);
+    machine.remove("two").await.unwrap();
+    assert_eq!(machine.memory.count(), 1);
+    machine.remove("one").await.unwrap();
+    assert_eq!(machine.memory.count(), 0);
+    machine.cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn labels_change() {
+    let machine = Machine::new().await;
+    machine
+        .prepare_with("a", "", labels(&[("x", "1"), ("y.z", "2")]))
+        .await
+        .unwrap();
+    let before = machine.stat("a").await.unwrap();
+    let info = machine
+        .update("a", labels(&[("x", "3")]), &["labels.x"])
+        .await
+        .unwrap();
+    assert_eq!(info.labels, labels(&[("x", "3"), ("y.z", "2")]));
+    assert_eq!(info.created_at, before.created_at);
+    assert_ne!(info.updated_at, before.updated_at);
+    // A label that the request does not have is removed.
+    let info = machine
+        .update("a", Labels::new(), &["labels.y.z"])
+        .await
+        .unwrap();
+    assert_eq!(info.labels, labels(&[("x", "3")]));
+    for paths in [&["labels"][..], &[]] {
+        let value = format!("{}", paths.len());
+        let info = machine
+            .update("a", labels(&[("all", &value)]), paths)
+            .await
+            .unwrap();
+        assert_eq!(info.labels, labels(&[("all", &value)]));
+    }
+    for path in ["name", "parent", "kind", "created_at", "labels."] {
+        let answer = machine.update("a", labels(&[("b", "1")]), &[path]).await;
+        assert!(
+            path == "labels." || code(answer) == Code::InvalidArgument,
+            "{path}"
+        );
+    }
+    let machine = machine.restart().await;
+    assert_eq!(
+        machine.stat("a").await.unwrap().labels,
+        labels(&[("all", "0")])
+    );
+}
+
+#[tokio::test]
+async fn lists() {
+    let machine = Machine::new().await;
+    machine.layer("base", "", nothing).await;
+    let label = "containerd.io/gc.root";
+    for number in 0..250 {
+        let labels = labels(&[(label, if number < 3 { "yes" } else { "no" })]);
+        machine
+            .prepare_with(&format!("k{number:03}"), "base", labels)
+            .await
+            .unwrap();
+    }
+    // They come in several parts.
+    let all = machine.list(&[]).await.unwrap();
+    assert_eq!(
+        (all.len(), all[0].as_str(), all[250].as_str()),
+        (251, "base", "k249")
+    );
+    let root = format!("labels.\"{label}\"==yes");
+    assert_eq!(
+        machine.list(&[&root]).await.unwrap(),
+        ["k000", "k001", "k002"]
+    );
+    assert_eq!(
+        machine
+            .list(&[&format!("{root},name~=/[12]$/"), "kind==committed"])
+            .await
+            .unwrap(),
+        ["base", "k001", "k002"]
+    );
+    assert_eq!(machine.list(&["parent==base"]).await.unwrap().len(), 250);
+    assert_eq!(code(machine.list(&["name=="]).await), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn usage_counts_what_is_there() {
+    let machine = Machine::new().await;
+    let mounts = machine.prepare("a", "").await.unwrap();
+    let empty = machine.usage("a").await.unwrap();
+    assert_eq!(empty.inodes, 1);
+    let dir = upper(&mounts);
+    std::fs::write(dir.join("file"), vec![1; 1 << 20]).unwrap();
+    std::fs::hard_link(dir.join("file"), dir.join("link")).unwrap();
+    std::fs::create_dir(dir.join("dir")).unwrap();
+    let full = machine.usage("a").await.unwrap();
+    assert_eq!(full.inodes, 3);
+    assert!(
+        full.size >= empty.size + (1 << 20) && full.size < empty.size + (2 << 20),
+        "{full:?}"
+    );
+    machine.commit("layer", "a").await.unwrap();
+    // The size of the image.
+    let layer = machine.usage("layer").await.unwrap();
+    assert_eq!(layer.inodes, 3);
+    let image = dir.parent().unwrap().join("layer.daxfs");
+    assert_eq!(layer.size as u64, image.metadata().unwrap().len());
+    machine.view("view", "layer").await.unwrap();
+    assert_eq!(machine.usage("view").await.unwrap().size, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_at_once() {
+    let machine = Machine::new().await;
+    machine.layer("base", "", nothing).await;
+    let machine = std::sync::Arc::new(machine);
+    let spawn = |number: usize| {
+        let machine = machine.clone();
+        tokio::spawn(async move {
+            let key = format!("key {number}");
+            let mounts = machine.prepare(&key, "base").await.unwrap();
+            std::fs::write(upper(&mounts).join("number"), key.as_bytes()).unwrap();
+            // All want the same name: one gets it.
+            let same = machine.commit("same", &key).await;
+            if let Err(status) = &same {
+                assert_eq!(status.code(), Code::AlreadyExists, "{status}");
+                machine
+                    .commit(&format!("layer {number}"), &key)
+                    .await
+                    .unwrap();
+            }
+            same.is_ok()
+        })
+    };
+    let tasks: Vec<_> = (0..16).map(spawn).collect();
+    let mut first = 0;
+    for task in tasks {
+        first += usize::from(task.await.unwrap());
+    }
+    assert_eq!(first, 1);
+    assert_eq!(machine.list(&["kind==committed"]).await.unwrap().len(), 17);
+    assert_eq!(machine.list(&["kind==active"]).await.unwrap().len(), 0);
+    assert_eq!(machine.memory.count(), 17);
+    let base = machine.view("view", "same").await.unwrap();
+    let text = std::fs::read_to_string(lower(&base)[0].join("number")).unwrap();
+    assert!(text.starts_with("key "));
+}
