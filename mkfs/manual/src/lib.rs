@@ -10,6 +10,9 @@
 #[path = "../../mkdaxfs/src/options.rs"]
 mod mkdaxfs;
 mod sections;
+#[allow(dead_code)]
+#[path = "../../snapshotter/src/options.rs"]
+mod snapshotter;
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -35,7 +38,7 @@ struct Program {
     see_also: &'static [&'static str],
 }
 
-fn programs() -> [Program; 4] {
+fn programs() -> [Program; 5] {
     use daxfs::options::{Args, FsckArgs, HelperArgs};
     [
         Program {
@@ -53,6 +56,10 @@ fn programs() -> [Program; 4] {
         Program {
             command: FsckArgs::command(),
             see_also: &["daxfs-fsck(8)", "fsck(8)"],
+        },
+        Program {
+            command: snapshotter::Args::command(),
+            see_also: &["daxfs(5)", "daxfs-top(8)", "containerd(8)", "ctr(8)"],
         },
     ]
 }

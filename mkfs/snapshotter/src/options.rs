@@ -10,36 +10,34 @@ pub const CONFIG: &str = "/etc/daxfs-snapshotter.toml";
 
 const MORE: &str = "\
 Configuration:
-The file is in TOML. Unknown names are refused. Without the file, or without a
-name, the defaults apply:
+The file is in TOML. Names before a dot are sections. Unknown names are refused.
+Without the file, or without a name, the default applies.
 
-  root = \"/var/lib/daxfs-snapshotter\"
-                      Directory for snapshots: the image files of layers, and the
-                      changes of containers. It must be on a filesystem that
-                      overlayfs takes as an upper layer, such as ext4 or xfs.
-  socket = \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\"
-                      The Unix socket to listen on. Only root can connect.
-  [memory]
-  kind = \"memfd\"      Where images are: memfd, hugetlb, heap or udmabuf, as in
-                      daxfs-load(8).
-  limit = \"0\"         Refuse to load images of more bytes than this in all; 0 is no
-                      limit. A number may be followed by K, M, G or T.
-  verify = \"lazy\"     How images are compared with their SHA-256 when they are
-                      loaded: lazy, each piece of 2 MiB before its first use;
-                      full, at once; or none.
-  [image]
-  pack = false        Pack small files, as mkdaxfs --pack does.
+  root           Directory for snapshots: the image files of layers, and the changes
+                 of containers. It must be on a filesystem that overlayfs takes as
+                 an upper layer, such as ext4 or xfs. The default is
+                 \"/var/lib/daxfs-snapshotter\".
+  socket         The Unix socket to listen on. Only root can connect. The default is
+                 \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
+  memory.kind    Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
+                 \"udmabuf\", as in daxfs-load(8).
+  memory.limit   Refuse to load images of more bytes than this in all. \"0\", the
+                 default, is no limit. K, M, G or T may follow a number.
+  memory.verify  How images are compared with their SHA-256 when they are loaded:
+                 \"lazy\" (the default), each piece of 2 MiB before its first use;
+                 \"full\", all at once; or \"none\".
+  image.pack     Pack small files, as mkdaxfs --pack does: true or false (the
+                 default).
 
 containerd:
-containerd 1.7 needs these lines in /etc/containerd/config.toml:
+containerd 1.7 needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml,
+with two lines:
 
-  version = 2
-  [proxy_plugins.daxfs]
-    type = \"snapshot\"
-    address = \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\"
+  type           \"snapshot\"
+  address        The socket, such as
+                 \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
 
-Then ctr image import --snapshotter daxfs, ctr run --snapshotter daxfs, and
-snapshotter = \"daxfs\" of the CRI plugin use it.
+Then the option --snapshotter daxfs of ctr(8) selects it.
 
 Files:
 Each snapshot has a directory ROOT/snapshots/NUMBER.
