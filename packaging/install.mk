@@ -18,16 +18,25 @@ udevdir ?= /usr/lib/udev/rules.d
 # The directory where mkinitramfs(8) looks for the hooks of packages.
 initramfsdir ?= /usr/share/initramfs-tools/hooks
 moduledir ?= /usr/lib/modules
+# The snapshotter looks for its configuration there, with any prefix.
+sysconfdir ?= /etc
+unitdir ?= /usr/lib/systemd/system
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard udev/*.rules)
+# What install-tools leaves to install-snapshotter.
+snapshotter := daxfs-snapshotter
+tools := mkdaxfs daxfs $(helpers)
+# $(call completions,program,directory): install the completions of a program from a directory.
+completions = install -m 0644 $(2)/bash/$(1) $(DESTDIR)$(bashdir) && install -m 0644 $(2)/zsh/_$(1) $(DESTDIR)$(zshdir) && \
+	install -m 0644 $(2)/fish/$(1).fish $(DESTDIR)$(fishdir)
 version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' mkfs/Cargo.toml | head -n 1)
 # The kernel that the module was built for. It is read when it is needed.
 module_release = $(shell tr '\0' '\n' <$(BUILD)/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
 built = @test -e $(1) || { echo "make: $(1) is not there; run 'make$(2)' first" >&2; exit 1; }
 
-install: install-tools install-library install-doc
+install: install-tools install-snapshotter install-library install-doc
 	@test ! -e $(BUILD)/daxfs.ko || $(MAKE) install-module
 
 install-tools:
@@ -39,11 +48,9 @@ install-tools:
 	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
 	install -m 0644 Documentation/*.5 $(DESTDIR)$(mandir)/man5
-	install -m 0644 Documentation/*.8 $(DESTDIR)$(mandir)/man8
+	install -m 0644 $(filter-out %/$(snapshotter).8,$(wildcard Documentation/*.8)) $(DESTDIR)$(mandir)/man8
 	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir)
-	install -m 0644 build/completions/bash/* $(DESTDIR)$(bashdir)
-	install -m 0644 build/completions/zsh/* $(DESTDIR)$(zshdir)
-	install -m 0644 build/completions/fish/* $(DESTDIR)$(fishdir)
+	for name in $(tools); do $(call completions,$$name,build/completions) || exit 1; done
 ifneq ($(udev_rules),)
 	install -d $(DESTDIR)$(udevdir)
 	for rule in $(udev_rules); do \
@@ -51,6 +58,18 @@ ifneq ($(udev_rules),)
 endif
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
+
+# The configuration is left as it is if there is one.
+install-snapshotter:
+	$(call built,$(BUILD)/bin/$(snapshotter))
+	$(call built,build/completions, completions)
+	install -D -m 0755 -t $(DESTDIR)$(bindir) $(BUILD)/bin/$(snapshotter)
+	install -D -m 0644 -t $(DESTDIR)$(mandir)/man8 Documentation/$(snapshotter).8
+	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir) $(DESTDIR)$(unitdir)
+	$(call completions,$(snapshotter),build/completions)
+	sed 's|/usr/bin/$(snapshotter)|$(bindir)/$(snapshotter)|' packaging/systemd/$(snapshotter).service >$(DESTDIR)$(unitdir)/$(snapshotter).service
+	test -e $(DESTDIR)$(sysconfdir)/$(snapshotter).toml || \
+		install -D -m 0644 packaging/$(snapshotter).toml $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
 
 # What a program needs to run, and what compiling one needs. As depmod, ldconfig is for this machine only.
 install-library:
@@ -77,12 +96,13 @@ install-module:
 	$(if $(DESTDIR),,depmod $(module_release))
 
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs $(snapshotter)) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libdaxfs.so libdaxfs.so.0 libdaxfs.a pkgconfig/daxfs.pc) $(DESTDIR)$(includedir)/daxfs.h
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man3/%,$(wildcard Documentation/*.3))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
-	rm -f $(foreach name,mkdaxfs daxfs $(helpers),$(DESTDIR)$(bashdir)/$(name) \
+	rm -f $(DESTDIR)$(unitdir)/$(snapshotter).service $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
+	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
 	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(prefix)/share/daxfs/magic
@@ -95,4 +115,4 @@ deb: tools completions library
 	@$(call say,building the packages into $(BUILD)/deb)
 	$(Q)packaging/deb $(BUILD)/deb
 
-.PHONY: install install-tools install-library install-doc install-module uninstall deb
+.PHONY: install install-tools install-snapshotter install-library install-doc install-module uninstall deb
