@@ -207,7 +207,7 @@ endif
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
-# SECONDS is a variable of the shell as well, so only what the command line says counts.
+# SECONDS is a variable of the shell as well, so only what the command line says counts, here and for fuzz.
 SOAK ?= stock debug
 each = $(shell echo $$(($(1) / $(words $(SOAK)))))
 soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-module) tools tests prepare-guest
@@ -218,10 +218,10 @@ fuzz: prepare-root
 	scripts/fuzz $(if $(TARGET),--target $(TARGET)) $(if $(findstring command,$(origin SECONDS)),--seconds $(SECONDS)) \
 		$(if $(findstring command,$(origin JOBS)),--jobs $(JOBS))
 
-# Cells that are not asked for keep their results.
 bench: all prepare-guest prepare-demo
 	bench/run $(SECTIONS)
 
+# Cells that are not asked for keep their results.
 matrix: prepare-root
 	environment/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
 
