@@ -89,7 +89,8 @@ static void extents(void)
 		map = map_of(name, 0, ~0ULL, 4, i % 2 ? FIEMAP_FLAG_SYNC : 0);
 		CHECK_EQ(map.head.fm_mapped_extents, 1);
 		CHECK_EQ(extent->fe_logical, 0);
-		CHECK_EQ(extent->fe_length, (sizes[i] + 4095) & ~4095ULL);
+		/* The smallest file shares a block with others. In one of 4095 bytes, none has room. */
+		CHECK_EQ(extent->fe_length, sizes[i] == 1 ? 1 : page_round(sizes[i]));
 		CHECK(extent->fe_flags & FIEMAP_EXTENT_LAST);
 		CHECK_EQ(pread(disk, buffer, length, extent->fe_physical), length);
 		CHECK(pattern_matches(buffer, length, sizes[i], 0));

@@ -80,6 +80,7 @@ impl ImageFs {
     fn attributes(&self, inode: &Inode) -> FileAttr {
         let time = self::time(inode.mtime_sec, inode.mtime_nsec);
         let allocated = match inode.content {
+            Content::Regular { .. } if inode.packed => inode.size,
             Content::Regular { .. } => inode
                 .size
                 .next_multiple_of(self.image.superblock.block_size.into()),
