@@ -157,7 +157,8 @@ impl<'a> Hashing<'a> {
 /// Number of words of a SHA-256.
 const WORDS: usize = 32 / size_of::<u64>();
 
-/// Compare the SHA-256 of the whole image with the `expected` one, on all processors.
+/// Compare the SHA-256 of the whole image with the `expected` one, on all processors that this
+/// thread may use.
 ///
 /// # Errors
 ///
@@ -176,7 +177,7 @@ pub(crate) fn whole(
         }
         result
     };
-    memory::together(pieces, &|| hashing.help(), own)?;
+    memory::together(image.memory(), pieces, &|| hashing.help(), own)?;
     check_signal()?;
     let failed = hashing.failed.load(Ordering::Relaxed);
     if failed != u64::MAX {

@@ -17,7 +17,7 @@ static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_m
 /// This module.
 static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
 
-/// The workqueue. Dropping it waits for work items that are running.
+/// The workqueue. Dropping it waits for work items that are queued or running.
 ///
 /// # Invariants
 ///
@@ -52,7 +52,7 @@ impl Drop for WorkQueue {
     fn drop(&mut self) {
         let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: By the type invariant this owns the workqueue. Callers of the functions below
-        // guarantee that nothing is queued any more.
+        // guarantee that nothing more is queued, and the kernel runs what is queued.
         unsafe { bindings::destroy_workqueue(queue) };
     }
 }
