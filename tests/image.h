@@ -82,6 +82,9 @@ void image_free(struct image *image);
 /* Write the image to the start of a block device, bypassing caches. */
 void image_write(const struct image *image, const char *device);
 
+/* Return the CRC-32C of @length bytes. */
+u32 crc32c(const void *buffer, size_t length);
+
 /* Return inode @ino. */
 struct inode *image_inode(const struct image *image, u32 ino);
 

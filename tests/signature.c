@@ -186,6 +186,32 @@ static void accepted(const char *name, const struct wish *wish)
 	free(file.bytes);
 }
 
+/* Give all SHA-256 identifiers in the signature another last byte, and correct the checksum. */
+static unsigned int rename_hash(struct file *file, char last)
+{
+	static const char sha256[] = "\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
+	char *header = file->bytes + signature_at(file), *message = header + 48;
+	size_t oid = sizeof(sha256) - 1;
+	unsigned int count = 0;
+	u32 length, crc;
+	char *copy;
+
+	memcpy(&length, header + 40, sizeof(length));
+	for (size_t i = 0; i + oid <= length; i++) {
+		if (memcmp(message + i, sha256, oid))
+			continue;
+		message[i + oid - 1] = last;
+		count++;
+	}
+	copy = malloc(44 + length);
+	memcpy(copy, header, 44);
+	memcpy(copy + 44, message, length);
+	crc = crc32c(copy, 44 + length);
+	memcpy(header + 44, &crc, sizeof(crc));
+	free(copy);
+	return count;
+}
+
 /* Return the serial number of the module's keyring. */
 static int own_keyring(void)
 {
@@ -292,6 +318,26 @@ static void wrong(void)
 	file = file_load("rsa.daxfs");
 	file.bytes[at] ^= 1;
 	CHECK_EQ(mount_file(&file, &required), ENODATA);
+	free(file.bytes);
+}
+
+/* The kernel logs what it does not know. Nobody who makes an image can have such lines written. */
+static void unknown_algorithms(void)
+{
+	struct file file = file_load("rsa.daxfs");
+	int kmsg = kmsg_open();
+
+	clear();
+	/* The checksum that it writes is right. */
+	CHECK(rename_hash(&file, 1) >= 2);
+	CHECK(add("rsa.der") > 0);
+	CHECK_EQ(mount_file(&file, &required), 0);
+	unmount();
+	CHECK(rename_hash(&file, 0x7f) >= 2);
+	CHECK_EQ(mount_file(&file, &required), EBADMSG);
+	CHECK(strstr(context_log, "malformed signature"));
+	CHECK_EQ(kmsg_count(kmsg, "PKCS7: ", NULL, 0), 0);
+	close(kmsg);
 	free(file.bytes);
 }
 
@@ -479,8 +525,10 @@ int main(void)
 		{ "signers who are trusted", trusted },
 		{ "an authority that is trusted", authority },
 		{ "damaged signatures, and that of another image", wrong },
+		{ "algorithms that the kernel does not know", unknown_algorithms },
 		{ "certificates that are not valid now", times },
 		{ "a key that expires in the keyring", key_timeout },
+		{ "a key that is revoked in the keyring", key_revoked },
 		{ "content that is not what was signed", content },
 		{ "signature=required and digest=", with_digest },
 		{ "mounts and remounts of a mounted image", again },

@@ -2,8 +2,8 @@
 
 //! Reading DER, the encoding of certificates and of CMS messages (ITU-T X.690).
 //!
-//! Only what these need is accepted: tags of one byte, and lengths in their shortest form. The
-//! kernel's decoder accepts more. What this one accepts, both read in the same way.
+//! Only what these need is accepted: tags of one byte, and lengths below 65536 in their shortest
+//! form. The kernel's decoder accepts more. What this one accepts, both read in the same way.
 
 /// Tag of an INTEGER.
 pub const INTEGER: u8 = 0x02;
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            0x81..=0x83 => {
+            0x81..=0x82 => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 let length = bytes
                     .iter()
@@ -113,10 +113,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the OBJECT IDENTIFIER of the next element, an AlgorithmIdentifier. Its parameters
-    /// are not looked at.
+    /// are one element at most, which is not looked at.
     pub fn algorithm(&mut self) -> Option<&'a [u8]> {
         let mut algorithm = self.next(SEQUENCE)?.inside();
-        Some(algorithm.next(OBJECT)?.content)
+        let object = algorithm.next(OBJECT)?.content;
+        if !algorithm.is_empty() {
+            algorithm.any()?;
+        }
+        algorithm.end(object)
     }
 
     /// Return the bytes of the next element, a BIT STRING of whole bytes.

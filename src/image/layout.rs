@@ -70,7 +70,7 @@ pub const SIGNATURE_MAGIC: [u8; 8] = *b"\x89daxsig\n";
 pub const SIGNATURE_ALIGN: u64 = 64;
 
 /// Longest CMS message of a [`Signature`], in bytes.
-pub const SIGNATURE_MAX: u32 = 64 << 10;
+pub const SIGNATURE_MAX: u32 = 16 << 10;
 
 /// Return the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {

@@ -15,6 +15,15 @@ use super::superblock::{Superblock, Table};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
+/// Largest number of certificates in a message.
+pub const CERTIFICATES_MAX: usize = 8;
+
+/// Largest size of the name in a certificate, in bytes.
+const NAME_MAX: usize = 1024;
+
+/// Largest number of attributes of such a name.
+const ATTRIBUTES_MAX: usize = 16;
+
 /// Length of the signed [`message`] in bytes.
 pub const MESSAGE_SIZE: usize = START.len() + 64 + 1;
 
@@ -128,9 +137,10 @@ pub struct Signature<'a> {
 }
 
 impl<'a> Signature<'a> {
-    /// Parse a CMS message: SignedData without content and attributes, with certificates and one
-    /// SignerInfo that names one of them by issuer and serial number. `None` if it is anything
-    /// else.
+    /// Parse a CMS message: SignedData without content and attributes, with at most
+    /// [`CERTIFICATES_MAX`] certificates, and one SignerInfo that names one of them by issuer and
+    /// serial number. `None` if it is anything else, or has other algorithms than [`HASHES`] and
+    /// [`ALGORITHMS`].
     ///
     /// The kernel verifies such a message with the key of that certificate and no other.
     pub fn parse(cms: &'a [u8]) -> Option<Self> {
@@ -144,8 +154,11 @@ impl<'a> Signature<'a> {
         let mut explicit = message.end(content)?.inside();
         let data = explicit.next(SEQUENCE)?;
         let mut data = explicit.end(data)?.inside();
-        data.next(INTEGER)?;
-        data.next(SET)?;
+        data.version()?;
+        let algorithms = data.next(SET)?;
+        let mut algorithms = algorithms.inside();
+        let listed = algorithms.algorithm()?;
+        algorithms.end(())?;
         let mut content = data.next(SEQUENCE)?.inside();
         let object = content.next(OBJECT)?;
         if content.end(object)?.content != DATA {
@@ -156,17 +169,27 @@ impl<'a> Signature<'a> {
         let mut infos = data.end(infos)?.inside();
         let info = infos.next(SEQUENCE)?;
         let mut info = infos.end(info)?.inside();
-        info.next(INTEGER)?;
-        let mut name = info.next(SEQUENCE)?.inside();
-        let issuer = name.next(SEQUENCE)?.whole;
-        let serial = name.next(INTEGER)?;
-        let serial = name.end(serial)?.content;
+        info.version()?;
+        let mut sid = info.next(SEQUENCE)?.inside();
+        let issuer = name(&mut sid)?;
+        let serial = sid.next(INTEGER)?;
+        let serial = sid.end(serial)?.content;
         let digest_algorithm = info.algorithm()?;
         let algorithm = info.algorithm()?;
+        // The kernel logs each algorithm that it does not know.
+        if digest_algorithm != listed
+            || !HASHES.contains(&digest_algorithm)
+            || !ALGORITHMS.contains(&algorithm)
+        {
+            return None;
+        }
         let value = info.next(OCTET_STRING)?;
         let value = info.end(value)?.content;
         let mut signer = None;
-        for certificate in all(certificates) {
+        for (index, certificate) in all(certificates).enumerate() {
+            if index >= CERTIFICATES_MAX {
+                return None;
+            }
             let certificate = certificate?;
             if certificate.issuer == issuer && certificate.serial == serial {
                 // The kernel uses the first one.
@@ -196,6 +219,37 @@ impl<'a> Signature<'a> {
         self.certificates()
             .try_for_each(|certificate| certificate.check_times(now))
     }
+}
+
+impl Reader<'_> {
+    /// Read the version of a structure, 1.
+    fn version(&mut self) -> Option<()> {
+        (self.next(INTEGER)?.content == [1]).then_some(())
+    }
+}
+
+/// Return all bytes of the next element, a name that is not empty. The kernel logs each attribute
+/// that it does not know, so their number has a limit.
+fn name<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let name = reader.next(SEQUENCE)?;
+    if name.whole.len() > NAME_MAX {
+        return None;
+    }
+    let mut sets = name.inside();
+    let mut attributes = 0;
+    while !sets.is_empty() {
+        let mut set = sets.next(SET)?.inside();
+        while !set.is_empty() {
+            let mut attribute = set.next(SEQUENCE)?.inside();
+            attribute.next(OBJECT)?;
+            attribute.any()?;
+            attribute.end(())?;
+            attributes += 1;
+        }
+    }
+    (1..=ATTRIBUTES_MAX)
+        .contains(&attributes)
+        .then_some(name.whole)
 }
 
 /// Return the certificates in the content of a set; `None` for one that is invalid, after which
@@ -256,12 +310,15 @@ impl<'a> Certificate<'a> {
         // The version.
         fields.optional(CONTEXT_0);
         let serial = fields.next(INTEGER)?.content;
+        if serial.is_empty() {
+            return None;
+        }
         fields.algorithm()?;
-        let issuer = fields.next(SEQUENCE)?.whole;
+        let issuer = name(&mut fields)?;
         let mut validity = fields.next(SEQUENCE)?.inside();
         let (not_before, not_after) = (validity.time()?, validity.time()?);
         validity.end(())?;
-        let subject = fields.next(SEQUENCE)?.whole;
+        let subject = name(&mut fields)?;
         let mut key = fields.next(SEQUENCE)?.inside();
         let key_algorithm = key.next(SEQUENCE)?.content;
         let bits = key.bits()?;
@@ -301,3 +358,27 @@ pub const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07,
 
 /// OBJECT IDENTIFIER of the content type `id-data`, 1.2.840.113549.1.7.1.
 pub const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
+
+/// OBJECT IDENTIFIER of SHA-256, 2.16.840.1.101.3.4.2.1.
+pub const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+
+/// OBJECT IDENTIFIER of SHA-384, 2.16.840.1.101.3.4.2.2.
+pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
+
+/// OBJECT IDENTIFIER of SHA-512, 2.16.840.1.101.3.4.2.3.
+pub const SHA512: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03];
+
+/// Hash functions of a signature.
+pub const HASHES: &[&[u8]] = &[SHA256, SHA384, SHA512];
+
+/// OBJECT IDENTIFIER `rsaEncryption`, 1.2.840.113549.1.1.1.
+pub const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// OBJECT IDENTIFIER `ecdsa-with-SHA256`, 1.2.840.10045.4.3.2.
+pub const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
+/// OBJECT IDENTIFIER `ecdsa-with-SHA384`, 1.2.840.10045.4.3.3.
+pub const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+
+/// Algorithms of a signature.
+pub const ALGORITHMS: &[&[u8]] = &[RSA, ECDSA_SHA256, ECDSA_SHA384];

@@ -4,6 +4,7 @@
 
 use crate::support::{fail, fixture, run, succeed};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
+use daxfs_reader::signature::SHA256;
 use daxfs_signature::{sign, verify, Certificate, Error, Key};
 use daxfs_testing::certificate::Owner;
 use daxfs_testing::scratch;
@@ -98,9 +99,50 @@ fn damaged_messages() {
             changed += u32::from(accepted(&damaged));
         }
     }
-    // The versions and the list of hash functions in front are not looked at.
-    assert!(changed <= 200, "{changed} changes were accepted");
+    // The parameters of algorithms are not looked at.
+    assert!(changed <= 100, "{changed} changes were accepted");
     assert!(!accepted(&[&cms[..], &[0]].concat()));
+}
+
+/// The kernel logs what it does not know, so a message has few certificates and known algorithms.
+#[test]
+fn limits() {
+    let owner = Owner::new("owner", None, START, END);
+    let sign_with = |count: usize| {
+        let others: Vec<_> = (0..count)
+            .map(|index| certificate(&Owner::new(&index.to_string(), None, START, END)))
+            .collect();
+        sign(&[7; 32], &key(&owner), &certificate(&owner), &others, NOW)
+    };
+    assert!(sign_with(7).is_ok());
+    assert_eq!(sign_with(8), Err(Error::TooLarge));
+    let long = Owner::new(&"x".repeat(1024), None, START, END);
+    assert!(matches!(
+        Certificate::parse(&long.certificate),
+        Err(Error::Certificate)
+    ));
+
+    let cms = sign_with(0).unwrap();
+    let trusted = [certificate(&owner)];
+    let hash = [&[0x06, 0x09][..], SHA256].concat();
+    let places: Vec<_> = (0..cms.len())
+        .filter(|&at| cms[at..].starts_with(&hash))
+        .collect();
+    // In the list in front, and in the SignerInfo.
+    assert_eq!(places.len(), 2);
+    for changed in [&places[..1], &places[1..], &places[..]] {
+        let mut other = cms.clone();
+        // SHA-224.
+        changed.iter().for_each(|&at| other[at + 10] = 4);
+        let result = verify(&other, &[7; 32], &trusted, NOW);
+        assert_eq!(result, Err(Error::Malformed));
+    }
+    let at = places[0] - 7;
+    assert_eq!(cms[at..at + 3], [0x02, 0x01, 0x01]);
+    let mut version = cms.clone();
+    version[at + 2] = 3;
+    let result = verify(&version, &[7; 32], &trusted, NOW);
+    assert_eq!(result, Err(Error::Malformed));
 }
 
 #[test]

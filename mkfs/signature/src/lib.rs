@@ -15,6 +15,7 @@ mod encode;
 mod pem;
 
 use algorithm::Algorithm;
+use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::{message, Certificate as Parsed, Signature};
 use daxfs_reader::Problem;
 use ring::rand::SystemRandom;
@@ -37,7 +38,12 @@ pub enum Error {
     /// Not a certificate.
     #[error("no X.509 certificate")]
     Certificate,
-    /// The key is not that of the certificate.
+    /// There are too many certificates.
+    #[error(
+        "a signature has at most 8 certificates and 16 KiB; use fewer or shorter certificates"
+    )]
+    TooLarge,
+    /// The private key belongs to another certificate.
     #[error("the private key is not that of the certificate")]
     Pair,
     /// A certificate has expired, in seconds since 1970.
@@ -175,7 +181,8 @@ pub fn now() -> i64 {
 ///
 /// # Errors
 ///
-/// [`Error::Pair`], [`Error::Expired`], [`Error::NotYetValid`], [`Error::Algorithm`].
+/// [`Error::Pair`], [`Error::Expired`], [`Error::NotYetValid`], [`Error::Algorithm`],
+/// [`Error::TooLarge`].
 pub fn sign(
     digest: &[u8; 32],
     key: &Key,
@@ -193,7 +200,11 @@ pub fn sign(
     }
     let value = key.sign(&message(digest))?;
     let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
-    Ok(encode::message(&parsed, &others, key.algorithm(), &value))
+    let cms = encode::message(&parsed, &others, key.algorithm(), &value);
+    match cms.len() <= SIGNATURE_MAX as usize && Signature::parse(&cms).is_some() {
+        true => Ok(cms),
+        false => Err(Error::TooLarge),
+    }
 }
 
 /// Verify that `cms` signs the image with this SHA-256, and that a chain of certificates leads
@@ -217,23 +228,20 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
         .iter()
         .map(Certificate::parsed)
         .collect::<Result<Vec<_>>>()?;
-    let embedded: Vec<_> = signature.certificates().collect();
+    let mut unused: Vec<_> = signature.certificates().collect();
     let mut last = signature.signer;
-    // Each certificate is used once.
-    for _ in 0..=embedded.len() {
+    loop {
+        // No certificate is used twice.
+        unused.retain(|other| other.whole != last.whole);
         let same = trusted.iter().find(|other| other.whole == last.whole);
         if let Some(root) = same.or_else(|| trusted.iter().find(|other| issued(other, &last))) {
             return root.check_times(now).map_err(time);
         }
-        let issuer = embedded
-            .iter()
-            .find(|other| other.whole != last.whole && issued(other, &last));
-        match issuer {
+        match unused.iter().find(|other| issued(other, &last)) {
             Some(issuer) => last = *issuer,
-            None => break,
+            None => return Err(Error::Untrusted),
         }
     }
-    Err(Error::Untrusted)
 }
 
 /// Return true if the owner of `issuer` signed `certificate`.
