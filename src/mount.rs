@@ -56,7 +56,8 @@ pub(crate) struct Mounted {
 pub(crate) struct Verified {
     /// The metadata match their checksum.
     pub(crate) metadata: bool,
-    /// The image has this SHA-256.
+    /// The image has this SHA-256. It is that of the first mount: what has been read since then is
+    /// in caches, and another check proves nothing for it.
     pub(crate) digest: Option<[u8; 32]>,
     /// The image has a signature of that SHA-256 by a trusted key.
     pub(crate) signature: bool,

@@ -111,12 +111,27 @@ fn verify(
     Ok(verified)
 }
 
-/// Make the `checks` of another mount of `sb`.
+/// Make the `checks` of another mount of `sb`. A digest can be compared again only if the first
+/// mount had it.
+///
+/// # Errors
+///
+/// `EBUSY` if the first mount had no digest, and those of [`signature::resolve`] and [`verify`].
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> Result {
     let mounted = sb.data();
     let (region, superblock) = (mounted.region(), mounted.superblock());
     let image = Image::new(region, superblock);
     let checks = &signature::resolve(checks, &image, mounted.keyring(), context)?;
+    let before = *mounted.verified().lock();
+    // Inodes, names and copies of pages are in caches already.
+    if checks.digest.is_some() && before.digest.is_none() {
+        context.error(fmt!(
+            "{}: mounted already without digest= or signature=required; \
+             unmount it everywhere first",
+            context.source()
+        ));
+        return Err(EBUSY);
+    }
     if let Some(digest) = checks.lazy() {
         let Some(pieces) = mounted.pieces() else {
             context.error(fmt!(
@@ -130,7 +145,6 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> R
             .verify_again(&image, digest)
             .map_err(|failure| refuse_digest(failure, context))?;
     }
-    let before = *mounted.verified().lock();
     let mut verified = verify(region, superblock, checks, before, context)?;
     verified.signature |= checks.signature;
     *mounted.verified().lock() = verified;

@@ -95,7 +95,7 @@ static void needs_sharing(void)
 static void second_digest(void)
 {
 	needs_sharing();
-	mounted_with(NULL, NULL);
+	mounted_with("digest", image_digest(&image));
 	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBADMSG);
 	CHECK(strstr(context_log, "SHA-256"));
 	CHECK_FAILS(umount(other_mnt), EINVAL);
@@ -103,27 +103,34 @@ static void second_digest(void)
 	CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), 0);
 	good(other_mnt);
 	CHECK(!umount(other_mnt) && !umount(mnt));
-	/* The digest of the first mount proves nothing for the second. */
-	mounted_with("digest", image_digest(&image));
-	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBADMSG);
+	/* Nobody has compared what was read before. */
+	mounted_with(NULL, NULL);
+	CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), EBUSY);
+	CHECK(strstr(context_log, "without digest="));
+	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBUSY);
 	CHECK(umount(other_mnt) && !umount(mnt));
 }
 
 static void remounted_digest(void)
 {
-	mounted_with(NULL, NULL);
+	mounted_with("digest", image_digest(&image));
 	CHECK_EQ(remount_with("digest", WRONG_DIGEST), EBADMSG);
 	CHECK(strstr(context_log, "SHA-256"));
 	good(mnt);
 	CHECK_EQ(remount_with("digest", image_digest(&image)), 0);
 	good(mnt);
 	CHECK(!umount(mnt));
+	mounted_with(NULL, NULL);
+	CHECK_EQ(remount_with("digest", image_digest(&image)), EBUSY);
+	CHECK(strstr(context_log, "without digest="));
+	good(mnt);
+	CHECK(!umount(mnt));
 }
 
 /* Change the owner of an inode, or change it back. */
-static void damage(void)
+static void damage(u64 ino)
 {
-	u64 at = (char *)&image_inode(&image, 2)->uid - image.bytes;
+	u64 at = (char *)&image_inode(&image, ino)->uid - image.bytes;
 	int fd = open(source_device(source), O_RDWR | O_CLOEXEC);
 	char byte;
 
@@ -141,17 +148,55 @@ static void damaged_metadata(void)
 	if (!source_is_device(source) || !source->shared)
 		SKIP("for block devices only");
 	mounted_with("check", "none");
-	damage();
+	damage(2);
 	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), EBADMSG);
 	umount(other_mnt);
 	CHECK_EQ(mount_with(other_mnt, "check", "none"), 0);
 	CHECK(!umount(other_mnt));
 	error = remount_with("check", "metadata");
 	CHECK(error == EBADMSG || error == EINVAL);
-	damage();
+	damage(2);
 	CHECK_EQ(mount_with(other_mnt, "check", "metadata"), 0);
 	CHECK(!umount(other_mnt));
 	good(mnt);
+	CHECK(!umount(mnt));
+}
+
+/* Return the status of the open file @fd. */
+static struct stat status_of(int fd)
+{
+	struct stat status = {};
+
+	CHECK(!fstat(fd, &status));
+	return status;
+}
+
+/* An inode that was read before the memory had this digest stays as it was. */
+static void inode_from_before(void)
+{
+	struct stat before, after;
+	int fd;
+
+	if (!source_is_device(source) || !source->shared)
+		SKIP("for block devices only");
+	mounted_with(NULL, NULL);
+	fd = open_in(mnt, "sizes/4097", O_RDONLY);
+	before = status_of(fd);
+	close(fd);
+	CHECK(!umount(mnt));
+	mounted_with("check", "none");
+	damage(before.st_ino);
+	fd = open_in(mnt, "sizes/4097", O_RDONLY);
+	CHECK_EQ(status_of(fd).st_uid, before.st_uid ^ 1);
+	damage(before.st_ino);
+	CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), EBUSY);
+	CHECK(umount(other_mnt));
+	CHECK_EQ(remount_with("digest", image_digest(&image)), EBUSY);
+	after = status_of(fd);
+	CHECK_EQ(after.st_uid, before.st_uid ^ 1);
+	close(fd);
+	CHECK(!umount(mnt));
+	CHECK_EQ(mount_with(mnt, "digest", image_digest(&image)), 0);
 	CHECK(!umount(mnt));
 }
 
@@ -205,6 +250,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "a second mount with digest=", second_digest },
 		{ "a remount with digest=", remounted_digest },
+		{ "a digest after an inode was read", inode_from_before },
 		{ "check=metadata finds what check=none did not look at", damaged_metadata },
 		{ "a remount names other memory", other_memory },
 		{ "a remount repeats the options", same_options },

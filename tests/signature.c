@@ -67,6 +67,13 @@ static struct superblock *super(const struct file *file)
 	return (struct superblock *)file->bytes;
 }
 
+/* Return the SHA-256 of the image in hexadecimal digits. */
+static void digest_of(const struct file *file, char digest[static 65])
+{
+	for (int i = 0; i < 32; i++)
+		snprintf(digest + 2 * i, 3, "%02x", super(file)->sha256[i]);
+}
+
 /* Return the offset of the signature, which follows the sums. */
 static size_t signature_at(const struct file *file)
 {
@@ -400,9 +407,8 @@ static void with_digest(void)
 	clear();
 	CHECK(add("rsa.der") > 0);
 	CHECK_EQ(mount_file(&file, &both), EBADMSG);
-	CHECK(strstr(context_log, "than digest="));
-	for (int i = 0; i < 32; i++)
-		snprintf(digest + 2 * i, 3, "%02x", super(&file)->sha256[i]);
+	CHECK(strstr(context_log, "is not digest="));
+	digest_of(&file, digest);
 	both.digest = digest;
 	CHECK_EQ(mount_file(&file, &both), 0);
 	unmount();
@@ -450,6 +456,13 @@ static void again(void)
 	CHECK_EQ(mount_device(&required, other_mnt), ENOKEY);
 	CHECK_EQ(remount(&required), ENOKEY);
 	CHECK(add("rsa.der") > 0);
+	/* Nobody has compared what was read before. */
+	CHECK_EQ(remount(&required), EBUSY);
+	CHECK(strstr(context_log, "without digest="));
+	CHECK_EQ(mount_device(&required, other_mnt), EBUSY);
+	unmount();
+	digest_of(&good, digest);
+	CHECK_EQ(mount_device(&(struct wish){ .digest = digest }, mnt), 0);
 	CHECK_EQ(remount(&required), 0);
 	CHECK_EQ(mount_device(&required, other_mnt), 0);
 	CHECK_EQ(bounded_umount(other_mnt), 0);
@@ -463,6 +476,7 @@ static void parameter(void)
 {
 	static const struct wish none, lazily = { .verify = "lazy" };
 	struct file good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
+	char digest[65];
 
 	if (access("/sys/module/daxfs/refcnt", F_OK))
 		SKIP("daxfs is built into the kernel");

@@ -458,9 +458,15 @@ static void remounts(void)
 	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
 	/* Processes may have mapped what is not verified. */
 	CHECK_EQ(remount(image_digest(&image), "lazy"), EBUSY);
+	CHECK(strstr(context_log, "without digest="));
+	CHECK_EQ(remount(image_digest(&image), "full"), EBUSY);
+	CHECK_EQ(remount(NULL, "lazy"), EINVAL);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	memory = source->make(source, &image);
+	REQUIRE(memory >= 0 && !mount_with(mnt, image_digest(&image), "full"));
+	CHECK_EQ(remount(image_digest(&image), "lazy"), EBUSY);
 	CHECK(strstr(context_log, "without verify=lazy"));
 	CHECK_EQ(remount(image_digest(&image), "full"), 0);
-	CHECK_EQ(remount(NULL, "lazy"), EINVAL);
 	CHECK_EQ(bounded_umount(mnt), 0);
 	REQUIRE(!mount_lazily());
 	CHECK_EQ(remount(image_digest(&image), "lazy"), 0);
