@@ -70,6 +70,7 @@ static const int DAXFS_EBADMSG = EBADMSG;
 static const int DAXFS_EHWPOISON = EHWPOISON;
 static const int DAXFS_EKEYEXPIRED = EKEYEXPIRED;
 static const int DAXFS_EKEYREJECTED = EKEYREJECTED;
+static const int DAXFS_EKEYREVOKED = EKEYREVOKED;
 static const int DAXFS_ENOKEY = ENOKEY;
 static const int DAXFS_ENOPKG = ENOPKG;
 static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;

@@ -19,9 +19,9 @@ pub(crate) const KEYRING: &CStr = c".daxfs";
 ///
 /// # Errors
 ///
-/// `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED` and `EKEYEXPIRED` if the
-/// signature does not count, `EBADMSG` if it is malformed or `digest=` is another one,
-/// `EOPNOTSUPP` and `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
+/// `ENODATA` if the image has no signature, `ENOKEY`, `EKEYREJECTED`, `EKEYEXPIRED` and
+/// `EKEYREVOKED` if the signature does not count, `EBADMSG` if it is malformed or `digest=` is
+/// another one, `EOPNOTSUPP` and `ENOPKG` if the kernel cannot verify it, `EIO`, `ENOMEM`.
 pub(crate) fn resolve(
     checks: &Checks,
     image: &Image<'_, Region>,
@@ -34,7 +34,7 @@ pub(crate) fn resolve(
     let digest = image.superblock().sha256;
     if checks.digest.is_some_and(|expected| expected != digest) {
         context.error(fmt!(
-            "{}: the signature is that of an image with another SHA-256 than digest=",
+            "{}: the image's SHA-256 is not digest=",
             context.source()
         ));
         return Err(Errno::BadMessage.into());
@@ -119,10 +119,16 @@ fn reason(error: Error) -> &'static str {
         "the signature is wrong, or its key is revoked; sign the image again"
     } else if is(Errno::KeyExpired) {
         "the key of the signature has expired in the keyring; add a new one, and sign again"
+    } else if is(Errno::KeyRevoked) {
+        "the certificate of the signature is not trusted, and a key in the keyring .daxfs has been \
+         revoked; if it is that of the signature, sign it with another key"
+    } else if is(Errno::BadMessage) {
+        "the kernel cannot parse the signature; sign the image again"
     } else if is(Errno::NoPackage) {
         "the kernel lacks an algorithm of the signature; use another kind of key"
     } else if is(Errno::NotSupported) {
-        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION"
+        "the kernel cannot verify signatures; it needs SYSTEM_DATA_VERIFICATION, \
+         and DAXFS_FS_SIGNATURES if daxfs is part of it"
     } else {
         "the signature cannot be verified"
     }

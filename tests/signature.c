@@ -374,6 +374,23 @@ static void key_timeout(void)
 	refused("rsa.daxfs", ENOKEY, "not trusted");
 }
 
+/* A revoked key does not count, and neither do certificates that it has issued. */
+static void key_revoked(void)
+{
+	int key;
+
+	clear();
+	key = add_to(KEY_SPEC_PROCESS_KEYRING, "ca.der");
+	REQUIRE(key > 0);
+	REQUIRE(!syscall(SYS_keyctl, KEYCTL_LINK, key, own_keyring()));
+	accepted("chain.daxfs", &required);
+	REQUIRE(!syscall(SYS_keyctl, KEYCTL_REVOKE, key));
+	refused("chain.daxfs", EKEYREVOKED, "revoked");
+	/* It does not prevent the use of others. */
+	CHECK(add("rsa.der") > 0);
+	accepted("rsa.daxfs", &required);
+}
+
 /* The whole image is compared with the SHA-256 at mount, or each piece before its first use. */
 static void content(void)
 {
@@ -443,6 +460,7 @@ static void again(void)
 {
 	static const struct wish none;
 	struct file good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
+	char digest[65];
 
 	clear();
 	write_device(&none_yet);
@@ -476,7 +494,6 @@ static void parameter(void)
 {
 	static const struct wish none, lazily = { .verify = "lazy" };
 	struct file good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
-	char digest[65];
 
 	if (access("/sys/module/daxfs/refcnt", F_OK))
 		SKIP("daxfs is built into the kernel");

@@ -16,6 +16,8 @@ pub(crate) enum Errno {
     HwPoison = bindings::EHWPOISON as isize,
     /// Key has expired.
     KeyExpired = bindings::EKEYEXPIRED as isize,
+    /// Key has been revoked.
+    KeyRevoked = bindings::EKEYREVOKED as isize,
     /// Key was rejected by service: a signature is wrong.
     KeyRejected = bindings::EKEYREJECTED as isize,
     /// Required key not available.

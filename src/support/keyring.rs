@@ -45,19 +45,22 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong or the
-    /// key is revoked, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot parse the
-    /// message, `EOPNOTSUPP` if it cannot verify signatures, `EKEYEXPIRED` or `EKEYREVOKED` if the
-    /// key in the keyring is, `ENOMEM`.
+    /// `ENOKEY` if no keyring vouches for the key, `EKEYREJECTED` if the signature is wrong or
+    /// `.blacklist` has the key, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot
+    /// parse the message, `EOPNOTSUPP` if it cannot verify signatures, `EKEYEXPIRED` or
+    /// `EKEYREVOKED` if the key in the keyring is, `ENOMEM`. If no keyring vouches for the key, the
+    /// error of this keyring comes before that of the others, except `ENOKEY`.
     pub(crate) fn verify(&self, message: &[u8], cms: &[u8]) -> Result {
         let Some(own) = self.0 else {
             return Err(Errno::NotSupported.into());
         };
-        match verify(message, cms, own.as_ptr()) {
-            // A null pointer stands for the trusted keyrings.
-            Err(error) if error == Errno::NoKey.into() => {
-                verify(message, cms, core::ptr::null_mut())
-            }
+        let first = match verify(message, cms, own.as_ptr()) {
+            Err(error) if error != ENOMEM => error,
+            result => return result,
+        };
+        // A null pointer stands for the trusted keyrings.
+        match verify(message, cms, core::ptr::null_mut()) {
+            Err(_) if first != Errno::NoKey.into() => Err(first),
             result => result,
         }
     }
@@ -77,8 +80,15 @@ fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
     let (data, length) = (message.as_ptr().cast(), message.len());
     // SAFETY: The kernel only reads the message and `cms`, and does not keep them. The keyring is
     // valid or null.
-    to_result(unsafe {
+    let result = to_result(unsafe {
         bindings::verify_pkcs7(data, length, cms.as_ptr().cast(), cms.len(), keyring)
+    });
+    // The kernel's parsers have several errors for a malformed message.
+    result.map_err(|error| {
+        if error == EINVAL || error == EMSGSIZE {
+            return Errno::BadMessage.into();
+        }
+        error
     })
 }
 
