@@ -518,7 +518,9 @@ void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t l
 	sha256_update(ctx, data, len);
 }
 
-#ifdef CONFIG_SYSTEM_DATA_VERIFICATION
+/* Outside the kernel's tree, where DAXFS_VERSION is defined, nobody reads Kconfig. */
+#if defined(CONFIG_DAXFS_FS_SIGNATURES) || \
+	(defined(DAXFS_VERSION) && defined(CONFIG_SYSTEM_DATA_VERIFICATION))
 struct key *daxfs_helper_keyring_alloc(const char *name)
 {
 	return keyring_alloc(name, GLOBAL_ROOT_UID, GLOBAL_ROOT_GID, current_cred(),
