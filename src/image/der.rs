@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 let length = bytes
                     .iter()
-                    .fold(0, |length, &byte| length << 8 | usize::from(byte));
+                    .fold(0, |length, &byte| (length << 8) | usize::from(byte));
                 // The shortest form has no leading zero, and is not used for less than 128.
                 if bytes.first() == Some(&0) || length < 0x80 {
                     return None;
