@@ -200,6 +200,42 @@ fn larger_files_have_their_blocks() {
     }
 }
 
+/// Packing makes no image larger. In a tree of huge and tiny files, the only gap is before the first
+/// huge one.
+#[test]
+fn packing_saves() {
+    let huge = 2 << 20;
+    let trees: [&[usize]; 8] = [
+        &[huge, 9, 9, 9],
+        &[huge, 4095],
+        &[huge, huge, 1, 4000, 4000],
+        &[huge + 1, huge - 1, 9],
+        &[huge - 4096, 100, 100],
+        &[9, 9, 9],
+        &[5000, 5000, 3000, 3000, 3000],
+        &[(5 << 20) + 1, 70_000, 4096, 4097, 1, 2000],
+    ];
+    for sizes in trees {
+        let tree = tempfile::tempdir().unwrap();
+        for (number, &size) in sizes.iter().enumerate() {
+            fs::write(tree.path().join(number.to_string()), bytes(size, number)).unwrap();
+        }
+        for block_size in [4096, 65536] {
+            let size = |pack| {
+                let options = Options {
+                    block_size,
+                    pack,
+                    ..options()
+                };
+                image(tree.path(), &options).0.total_size
+            };
+            let [never, small, tails] = [Pack::Never, Pack::Small, Pack::Tails].map(size);
+            assert!(small <= never, "{sizes:?}: {small}, {never} unpacked");
+            assert!(tails <= small, "{sizes:?}: {tails}, {small} without tails");
+        }
+    }
+}
+
 /// Small files only: they are adjacent.
 #[test]
 fn small_files_alone() {

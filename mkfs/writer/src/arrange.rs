@@ -23,6 +23,8 @@ struct Arranger<'a> {
     block: u64,
     /// Limit of the offsets.
     limit: u64,
+    /// Where the data starts, and where that placed so far ends.
+    start: u64,
     end: u64,
     extents: Vec<DataExtent>,
 }
@@ -79,9 +81,15 @@ impl Arranger<'_> {
         Ok(())
     }
 
-    /// Return the gaps between the files placed so far, with the last blocks of files if `tails`.
+    /// Return the gaps before and between the files placed so far, with the last blocks of files if
+    /// `tails`.
     fn holes(&self, tails: bool) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
+        // The first file may be one that is aligned to 2 MiB.
+        let first = self.extents.first().map_or(self.end, |first| first.offset);
+        if self.start < first {
+            holes.insert((first - self.start, self.start));
+        }
         let next = self.extents.iter().skip(1).map(|extent| extent.offset);
         for (extent, next) in self.extents.iter().zip(next.chain([self.end])) {
             let end = extent.offset + extent.size;
@@ -181,6 +189,7 @@ impl Plan {
             tree,
             block,
             limit: i64::MAX as u64 - options.padding.max(HUGE_SIZE),
+            start,
             end: start,
             extents: Vec::new(),
         };
