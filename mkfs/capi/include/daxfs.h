@@ -34,7 +34,7 @@ struct daxfs_info {
 /* An inode. The modification time is also the access time and the change time. */
 struct daxfs_stat {
 	uint64_t size;		/* of a directory: the bytes of its entries in the image */
-	uint64_t offset;	/* regular file that is not empty: where its bytes are in the image; else 0 */
+	uint64_t offset;	/* regular file that is not empty: where its bytes are in the image, not aligned; else 0 */
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	uint32_t ino;
