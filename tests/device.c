@@ -102,9 +102,12 @@ bool device_bind(const struct device *device)
 
 	if (!tell_driver(device, "bind"))
 		return false;
-	for (int tries = 0; tries < 300 && lstat(device->node, &stat); tries++)
+	for (int tries = 0; tries < 300; tries++) {
+		if (!lstat(device->node, &stat))
+			return true;
 		usleep(10000);
-	return true;
+	}
+	return false;
 }
 
 double now(void)
@@ -254,6 +257,16 @@ pid_t begin_unbind(const struct device *device)
 int bounded_unbind(const struct device *device)
 {
 	return bounded("unbind", do_unbind, (void *)device);
+}
+
+static int do_bind(void *argument)
+{
+	return !device_bind(argument);
+}
+
+int bounded_bind(const struct device *device)
+{
+	return bounded("bind", do_bind, (void *)device);
 }
 
 static int do_drop_caches(void *argument)

@@ -23,7 +23,7 @@ void device_find(const struct source *source, struct device *device);
 /* Unbind the device from its driver. */
 bool device_unbind(const struct device *device);
 
-/* Bind the device to its driver, and wait for its node. */
+/* Bind the device to its driver, and wait for its node. Return false if it does not appear within 3 s. */
 bool device_bind(const struct device *device);
 
 /*
@@ -51,13 +51,14 @@ int reaped(const char *what, pid_t pid);
 int bounded(const char *what, int (*run)(void *argument), void *argument);
 
 /*
- * Mount @source's device on @dir, unmount @dir, sync(2), each within the limit. Return 0 or an
+ * Mount @source's device on @dir, unmount @dir, sync(2), unbind, bind, each within the limit. Return 0 or an
  * errno.
  */
 int bounded_mount(const struct source *source, const char *dir);
 int bounded_umount(const char *dir);
 int bounded_sync(void);
 int bounded_unbind(const struct device *device);
+int bounded_bind(const struct device *device);
 
 /* Unbind the device in a child, whose exit status is 0 if that worked. */
 pid_t begin_unbind(const struct device *device);
