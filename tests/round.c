@@ -16,6 +16,8 @@
 /* The exit status of a process whose mount was refused. */
 #define REFUSED 9
 #define BLOCK 4096
+/* A round ends within so many times the limit of one call. */
+#define LIMITS 20
 
 const char *round_mnt;
 struct image round_image;
@@ -50,6 +52,25 @@ static void write_start(const char *device, const char *bytes, size_t length)
 void round_fill(const char *door)
 {
 	write_start(door, round_image.bytes, round_image.size);
+}
+
+bool round_changes(const char *door, double seconds)
+{
+	static char block[BLOCK] __attribute__((aligned(BLOCK)));
+	int fd = open(door, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	double end = now() + seconds;
+	bool changed = false;
+
+	REQUIRE(fd >= 0);
+	while (!changed && now() < end) {
+		for (size_t at = 0; !changed && at < round_image.super->data.offset; at += BLOCK) {
+			REQUIRE(pread(fd, block, BLOCK, at) == BLOCK);
+			changed = memcmp(block, round_image.bytes + at, BLOCK);
+		}
+		usleep(10000);
+	}
+	close(fd);
+	return changed;
 }
 
 /*
@@ -96,25 +117,47 @@ static int new_context(const struct round *round, int fd)
 	return context;
 }
 
+/* A mount that is made in a process of its own, which may hang. */
+struct attempt {
+	const struct round *round;
+	int fd;
+};
+
+/* One that may fail anywhere, and whatever it has made goes away. */
+static int do_starved_mount(void *argument)
+{
+	const struct attempt *attempt = argument;
+	int context = new_context(attempt->round, attempt->fd);
+
+	if (!starve(true))
+		return KTAP_FAIL;
+	context_set(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+	if (!starve(false))
+		return KTAP_FAIL;
+	close(context);
+	return KTAP_PASS;
+}
+
+static int do_mount(void *argument)
+{
+	const struct attempt *attempt = argument;
+
+	return context_mount(new_context(attempt->round, attempt->fd), round_mnt) ? 0 : REFUSED;
+}
+
 /* Mount @image. Return false if it is refused. *@bytes is where it can be written to, or NULL. */
 static bool mount_damaged(const struct round *round, const struct image *image, char **bytes)
 {
-	int fd = make_memory(round, image, bytes);
-	bool mounted;
+	struct attempt attempt = { round, make_memory(round, image, bytes) };
+	int status;
 
-	if (round->starving) {
-		/* This one may fail anywhere, and whatever it has made goes away. */
-		int context = new_context(round, fd);
-
-		REQUIRE(starve(true));
-		context_set(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
-		REQUIRE(starve(false));
-		close(context);
-	}
-	mounted = context_mount(new_context(round, fd), round_mnt);
-	if (fd > 0)
-		close(fd);
-	return mounted;
+	if (round->starving)
+		REQUIRE(bounded("a mount whose allocations fail", do_starved_mount, &attempt) == KTAP_PASS);
+	status = bounded("mount", do_mount, &attempt);
+	if (attempt.fd > 0)
+		close(attempt.fd);
+	REQUIRE(!status || status == REFUSED);
+	return !status;
 }
 
 /* Write to the memory as another kernel or a device might, until the process is killed. */
@@ -205,7 +248,8 @@ static void use_in_child(const struct round *round, const struct image *image)
 	if (disturbance > 0) {
 		int status = reaped("a disturbance", disturbance);
 
-		if (!WIFSIGNALED(status))
+		/* It may take all memory, or load from a page that has failed. */
+		if (!WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGBUS))
 			CHECK_EQ(status, 0);
 	}
 	if (writer > 0)
@@ -230,8 +274,15 @@ enum round_result round_run(const struct round *round)
 	REQUIRE(pid >= 0);
 	if (!pid)
 		use_in_child(round, &image);
-	waitpid(pid, &status, 0);
+	status = ends_within(pid, LIMITS * limit());
 	image_free(&image);
+	if (status == -1) {
+		printf("# round %llu has not ended\n", round->number);
+		print_stack(pid);
+		kill(pid, SIGKILL);
+		ktap_point->failed = true;
+		return ROUND_FAILED;
+	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED)
 		return ROUND_REFUSED;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)

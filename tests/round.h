@@ -40,6 +40,9 @@ void round_init(const struct image *image);
 /* Write the good image to the device @door, with what follows it. */
 void round_fill(const char *door);
 
+/* After round_fill(): return true if someone else changes the tables within @seconds. */
+bool round_changes(const char *door, double seconds);
+
 enum round_result { ROUND_FAILED, ROUND_REFUSED, ROUND_USED };
 
 /* Do a round. */

@@ -33,7 +33,7 @@ static struct ring ring;
 static sigjmp_buf at_fault;
 static sig_atomic_t loading;
 static bool starving;
-/* What this process has done, and where that is kept if nobody asks. */
+/* What this process has done. @unasked is used if the caller wants no counts. */
 static struct walk_counts unasked, *counts = &unasked;
 
 void marker_fill(char *address, size_t length)
@@ -293,7 +293,7 @@ static void do_step(void)
 	}
 	if (S_ISLNK(stat.st_mode))
 		belongs_to_image("a link", target, readlinkat(place, "", target, sizeof(target)));
-	/* A device that damage has made is not for us to open. */
+	/* Do not open devices that damage has made. */
 	if (!S_ISREG(stat.st_mode) && !S_ISDIR(stat.st_mode)) {
 		look_at_xattrs(place, path, &stat);
 		close(place);
@@ -372,8 +372,7 @@ pid_t walker_start(const struct walk *walk, int number)
 	_exit(ktap_point->failed);
 }
 
-/* Print where in the kernel @pid is. */
-static void print_stack(pid_t pid)
+void print_stack(pid_t pid)
 {
 	char path[64], line[200];
 	FILE *stack;
@@ -388,8 +387,8 @@ static void print_stack(pid_t pid)
 
 int walker_end(const struct walk *walk, int number, pid_t pid)
 {
+	double since = 0, longest = limit() * 5 / 4.0;
 	u64 steps = ~0ULL;
-	double since = 0;
 	int status;
 
 	while ((status = ends_within(pid, 0.2)) == -1) {
@@ -398,7 +397,7 @@ int walker_end(const struct walk *walk, int number, pid_t pid)
 		if (now_done != steps) {
 			steps = now_done;
 			since = now();
-		} else if (now() - since > HANG) {
+		} else if (now() - since > longest) {
 			printf("# walker %d hangs in step %llu\n", number, steps);
 			ktap_point->failed = true;
 			print_stack(pid);

@@ -12,9 +12,6 @@
 #define MARKER "<not in a file!>"
 #define MARKER_SIZE 16
 
-/* The seconds after which a step that has not ended is taken for a hang. */
-#define HANG 10
-
 /* What a walker has done. Errors are calls that failed; faults are loads that got SIGBUS. */
 struct walk_counts {
 	u64 steps, reads, ring_reads, loads, faults, execs, handles, errors;
@@ -43,8 +40,14 @@ void marker_fill(char *address, size_t length);
  */
 pid_t walker_start(const struct walk *walk, int number);
 
-/* Wait for this process. Return its wait status, or -1 after a hang, which fails the point. */
+/*
+ * Wait for this process. Return its wait status, or -1 after a step that takes 10 s (75 s with
+ * DAXFS_SLOW), which fails the point.
+ */
 int walker_end(const struct walk *walk, int number, pid_t pid);
+
+/* Print where in the kernel @pid is. */
+void print_stack(pid_t pid);
 
 /* Let the allocations of this process and of those that it starts fail, or not. False: impossible. */
 bool starve(bool on);
