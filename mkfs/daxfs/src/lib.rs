@@ -40,7 +40,7 @@ mod image;
 pub mod map;
 mod mapping;
 mod mount;
-mod mountinfo;
+pub mod mountinfo;
 pub mod options;
 pub mod reader;
 pub mod record;

@@ -24,6 +24,17 @@ pub enum Error {
         /// Why, and what to do.
         why: &'static str,
     },
+    /// Something is mounted where files are to be read or removed.
+    #[error("{path}: {mount} is mounted there; unmount it first (umount {mount})", path = daxfs_writer::shown(path), mount = daxfs_writer::shown(mount))]
+    Mounted {
+        /// The directory.
+        path: PathBuf,
+        /// Where something is mounted, at the directory or below it.
+        mount: PathBuf,
+    },
+    /// The machine is not set up for images in memory.
+    #[error("{0}")]
+    Unsupported(String),
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -88,7 +99,9 @@ impl Error {
         match self {
             Error::NotFound(_) => Code::NotFound,
             Error::Exists(_) => Code::AlreadyExists,
-            Error::State { .. } => Code::FailedPrecondition,
+            Error::State { .. } | Error::Mounted { .. } | Error::Unsupported(_) => {
+                Code::FailedPrecondition
+            }
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Full { .. } => Code::ResourceExhausted,
             Error::Io { error, .. } => system(error),

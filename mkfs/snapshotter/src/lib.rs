@@ -10,6 +10,7 @@
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
 //! * [`snapshotter`]: what the calls do
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
+//! * [`tree`]: walks directories that others write to
 //! * [`layer`]: makes images; [`memory`]: loads and mounts them
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
@@ -26,3 +27,4 @@ pub mod server;
 pub mod service;
 pub mod snapshotter;
 pub mod store;
+pub mod tree;
