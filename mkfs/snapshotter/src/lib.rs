@@ -10,7 +10,7 @@
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
 //! * [`snapshotter`]: what the calls do
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
-//! * [`tree`]: walks directories that others write to
+//! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`layer`]: makes images; [`memory`]: loads and mounts them
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
@@ -18,6 +18,7 @@
 pub mod api;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod filter;
 pub mod layer;
 pub mod memory;

@@ -106,12 +106,21 @@ impl Record {
         }
     }
 
-    /// Replace the record in the directory `dir`, and sync it.
+    /// Return what a damaged record in the directory `dir` still says: the name, and the parent.
+    pub fn salvage(dir: &Path) -> Option<(String, String)> {
+        let text = std::fs::read(dir.join(NAME)).ok()?;
+        let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let field = |name| Some(value.get(name)?.as_str()?.to_owned());
+        let name = field("name").filter(|name| !name.is_empty())?;
+        Some((name, field("parent").unwrap_or_default()))
+    }
+
+    /// Replace the record in the directory `dir`. [`sync`] makes it durable.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`]. The old record is still there, unless the directory cannot be synced.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    /// [`Error::Io`]. The old record is still there.
+    pub fn replace(&self, dir: &Path) -> Result<()> {
         let (path, new) = (dir.join(NAME), dir.join(NEW));
         let fail = |error| Error::io(&path, "write")(error);
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| fail(error.into()))?;
@@ -122,22 +131,21 @@ impl Record {
         });
         written
             .and_then(|()| std::fs::rename(&new, &path))
-            .map_err(fail)?;
-        sync(dir)
+            .map_err(fail)
     }
 
     /// Remove the record in the directory `dir`.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`]. The record is still there.
     pub fn erase(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io(&path, "remove")(error))
             }
-            _ => sync(dir),
+            _ => Ok(()),
         }
     }
 
@@ -174,6 +182,32 @@ pub fn sync(dir: &Path) -> Result<()> {
         .and_then(|file| file.sync_all())
         .map_err(Error::io(dir, "sync"))
 }
+
+/// How records reach the disk.
+pub trait Disk: Send + 'static {
+    /// Replace the record in the directory `dir`, as [`Record::replace`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]. The old record is still there.
+    fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
+        record.replace(dir)
+    }
+
+    /// Make the names in the directory `dir` durable, as [`sync`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn sync(&self, dir: &Path) -> Result<()> {
+        sync(dir)
+    }
+}
+
+/// The disk itself.
+pub struct Real;
+
+impl Disk for Real {}
 
 /// A snapshot and its directory.
 #[derive(Clone, Debug)]

@@ -8,14 +8,14 @@
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::{forget_changes, forget_layer, warn};
 use crate::filter::Filter;
 use crate::layer;
 use crate::memory::{lock, Memory};
-use crate::record::{Record, Snapshot, State};
-use crate::store::{forget_changes, forget_layer, remove_tree, Store};
-use std::collections::HashSet;
+use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
+use crate::store::{Committed, Store, Uncommitted};
+use crate::tree::{measure, remove_tree};
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -42,7 +42,16 @@ impl Snapshotter {
     ///
     /// As [`Store::open`].
     pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
-        let store = Store::open(&config.root, &|dir| memory.unload(dir))?;
+        Self::open_on(config, memory, Box::new(Real))
+    }
+
+    /// As [`Snapshotter::open`], and write records to `disk`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
+        let store = Store::open(&config.root, disk, &|dir| memory.unload(dir))?;
         for snapshot in store.all() {
             if let State::Committed(layer) = &snapshot.record.state {
                 memory.adopt(layer, &snapshot.layer());
@@ -78,19 +87,30 @@ impl Snapshotter {
         state: State,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        let layers = {
-            let store = lock(&self.store);
+        let pin = {
+            let mut store = lock(&self.store);
             store.check_free(key)?;
-            store.below(parent)?
+            self.pin(&mut store, parent)?
         };
-        self.load(&layers)?;
+        let layers = &pin.layers;
+        self.load(layers)?;
         let like = match layers.first() {
             Some(parent) => Some(self.root_of(parent)?),
             None => None,
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
-        mounts(&snapshot, &layers)
+        mounts(&snapshot, layers)
+    }
+
+    /// Keep the layers of a snapshot with the parent `parent` from being removed.
+    fn pin(&self, store: &mut Store, parent: &str) -> Result<Pin<'_>> {
+        let layers = store.pin(parent)?;
+        let snapshotter = self;
+        Ok(Pin {
+            snapshotter,
+            layers,
+        })
     }
 
     /// Return the attributes of the root directory of a layer.
@@ -106,18 +126,18 @@ impl Snapshotter {
     ///
     /// [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (snapshot, layers) = {
-            let store = lock(&self.store);
-            let snapshot = store.get(key)?.clone();
-            let layers = store.below(&snapshot.record.parent)?;
-            (snapshot, layers)
+        let (snapshot, pin) = {
+            let mut store = lock(&self.store);
+            let snapshot = store.usable(key)?.clone();
+            let pin = self.pin(&mut store, &snapshot.record.parent)?;
+            (snapshot, pin)
         };
         if let State::Committed(_) = snapshot.record.state {
             let why = "is committed; only active snapshots and views have mounts";
             return Err(Error::state(key, why));
         }
-        self.load(&layers)?;
-        mounts(&snapshot, &layers)
+        self.load(&pin.layers)?;
+        mounts(&snapshot, &pin.layers)
     }
 
     /// Make the image of the active snapshot `key`, load it, and make it the committed snapshot
@@ -135,16 +155,17 @@ impl Snapshotter {
             key,
         };
         match commit.run(&snapshot, labels) {
-            Ok(snapshot) => {
-                // The next start tries it again.
-                if let Err(error) = forget_changes(&snapshot) {
-                    eprintln!("daxfs-snapshotter: warning: {error}");
+            Ok(Committed { snapshot, durable }) => {
+                // Otherwise the next start does it.
+                if let Some(Err(error)) = durable.then(|| forget_changes(&snapshot)) {
+                    warn(&error);
                 }
                 Ok(())
             }
-            Err(error) => {
-                if let Err(error) = forget_layer(&snapshot, &|dir| self.memory.unload(dir)) {
-                    eprintln!("daxfs-snapshotter: warning: {error}");
+            Err(Uncommitted { error, certain }) => {
+                let forget = || forget_layer(&snapshot, &|dir| self.memory.unload(dir));
+                if let Some(Err(error)) = certain.then(forget) {
+                    warn(&error);
                 }
                 Err(error)
             }
@@ -161,7 +182,7 @@ impl Snapshotter {
         let snapshot = lock(&self.store).remove(name)?;
         let removed = self.memory.unload(&snapshot.layer());
         if let Err(error) = removed.and_then(|()| remove_tree(&snapshot.dir)) {
-            eprintln!("daxfs-snapshotter: warning: {error}");
+            warn(&error);
         }
         Ok(())
     }
@@ -179,9 +200,9 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`].
+    /// As [`Store::usable`].
     pub fn stat(&self, name: &str) -> Result<Info> {
-        Ok(lock(&self.store).get(name)?.record.info())
+        Ok(lock(&self.store).usable(name)?.record.info())
     }
 
     /// Change labels, as [`Store::update`].
@@ -219,9 +240,9 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], or those of the system.
+    /// Those of [`Store::usable`] and of the system.
     pub fn usage(&self, name: &str) -> Result<Usage> {
-        let snapshot = lock(&self.store).get(name)?.clone();
+        let snapshot = lock(&self.store).usable(name)?.clone();
         match &snapshot.record.state {
             State::Committed(layer) => Ok(Usage {
                 size: layer.size,
@@ -229,8 +250,11 @@ impl Snapshotter {
             }),
             State::View => Ok(Usage::default()),
             State::Active => {
-                let upper = snapshot.upper();
-                measure(&upper).map_err(Error::io(&upper, "measure"))
+                let size = measure(&snapshot.upper())?;
+                Ok(Usage {
+                    size: size.bytes,
+                    inodes: size.inodes,
+                })
             }
         }
     }
@@ -244,17 +268,40 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    fn run(&self, snapshot: &Snapshot, labels: Labels) -> Result<Snapshot> {
-        let Snapshotter {
-            config,
-            store,
-            memory,
-        } = self.snapshotter;
+    fn run(
+        &self,
+        snapshot: &Snapshot,
+        labels: Labels,
+    ) -> std::result::Result<Committed, Uncommitted> {
+        let layer = self.image(snapshot).map_err(|error| Uncommitted {
+            error,
+            certain: true,
+        })?;
+        lock(&self.snapshotter.store).commit(self.name, self.key, layer, labels)
+    }
+
+    /// Make the image of the snapshot, and load it.
+    fn image(&self, snapshot: &Snapshot) -> Result<Layer> {
+        let Snapshotter { config, memory, .. } = self.snapshotter;
         let (upper, image) = (snapshot.upper(), snapshot.image());
+        // An earlier commit may have failed after its image was loaded.
+        memory.unload(&snapshot.layer())?;
         let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
         let layer = layer::image(&upper, &image, &config.image, &mut warn)?;
         memory.load(&image, &layer, &snapshot.layer())?;
-        lock(store).commit(self.name, self.key, layer, labels)
+        Ok(layer)
+    }
+}
+
+/// Layers that cannot be removed until this is dropped.
+struct Pin<'a> {
+    snapshotter: &'a Snapshotter,
+    layers: Vec<Snapshot>,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        lock(&self.snapshotter.store).unpin(&self.layers);
     }
 }
 
@@ -301,29 +348,4 @@ fn mounts(snapshot: &Snapshot, layers: &[Snapshot]) -> Result<Vec<Mount>> {
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Error::Invalid(format!("{}: not UTF-8", daxfs_writer::shown(path))))
-}
-
-/// Return the space on disk that the files in `dir` take. Files that disappear meanwhile do not
-/// count.
-fn measure(dir: &Path) -> std::io::Result<Usage> {
-    let mut seen = HashSet::new();
-    let mut usage = Usage::default();
-    let mut pending = vec![dir.to_owned()];
-    while let Some(path) = pending.pop() {
-        let status = match path.symlink_metadata() {
-            Ok(status) => status,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if status.is_dir() {
-            for entry in std::fs::read_dir(&path)? {
-                pending.push(entry?.path());
-            }
-        }
-        if seen.insert((status.dev(), status.ino())) {
-            usage.size += status.blocks() * 512;
-            usage.inodes += 1;
-        }
-    }
-    Ok(usage)
 }

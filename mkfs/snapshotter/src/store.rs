@@ -7,13 +7,14 @@
 
 use crate::api::Labels;
 use crate::error::{Error, Result};
-use crate::record::{now, sync, Layer, Record, Snapshot, State};
+use crate::files::{fill, make, recover, warn};
+use crate::record::{now, Disk, Layer, Record, Snapshot, State};
+use crate::tree::{check_unmounted, remove_tree};
 use rustix::fs::{flock, FlockOperation};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, Metadata, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{DirBuilder, File, Metadata};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// All snapshots.
@@ -24,20 +25,33 @@ pub struct Store {
     snapshots: HashMap<String, Snapshot>,
     /// Names of snapshots that are being committed, and their names afterwards.
     committing: HashSet<String>,
+    /// How often a layer is in use by a call, by the name of its snapshot.
+    pins: HashMap<String, usize>,
+    /// Why snapshots cannot be used, by name.
+    damaged: HashMap<String, (PathBuf, String)>,
     /// Number of the next directory.
     next: u64,
+    /// Where records are written.
+    disk: Box<dyn Disk>,
     /// Keeps other processes away.
     _lock: File,
 }
 
 impl Store {
-    /// Open the snapshots in the directory `root`, which is created if it does not exist. Call
-    /// `unload` with the directory of each image that may be mounted and that no snapshot has.
+    /// Open the snapshots in the directory `root`, which is created if it does not exist. Records are
+    /// written to `disk`. Call `unload` with the directory of each image that may be mounted and that
+    /// no snapshot has.
+    ///
+    /// What is wrong with a snapshot is a warning, and calls that need the snapshot fail.
     ///
     /// # Errors
     ///
-    /// A record is damaged, the system refuses something, or another process has opened it.
-    pub fn open(root: &Path, unload: &dyn Fn(&Path) -> Result<()>) -> Result<Self> {
+    /// The system refuses the directory, or another process has opened it.
+    pub fn open(
+        root: &Path,
+        disk: Box<dyn Disk>,
+        unload: &dyn Fn(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let dir = root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -54,79 +68,97 @@ impl Store {
             dir,
             snapshots: HashMap::new(),
             committing: HashSet::new(),
+            pins: HashMap::new(),
+            damaged: HashMap::new(),
             next: 1,
+            disk,
             _lock: lock,
         };
-        store.read(unload)?;
+        for (number, dir) in store.numbered()? {
+            store.next = store.next.max(number + 1);
+            store.read(dir, unload);
+        }
+        if let Err(error) = store.sweep(unload) {
+            warn(&error);
+        }
+        for snapshot in store.snapshots.values() {
+            if let Err(error) = store.usable(&snapshot.record.name) {
+                warn(&error);
+            }
+        }
         Ok(store)
     }
 
-    /// Read all records, and remove what a crash has left.
-    fn read(&mut self, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
-        for (number, dir) in self.numbered()? {
-            self.next = self.next.max(number + 1);
-            let Some(record) = Record::read(&dir)? else {
-                continue;
-            };
-            let snapshot = Snapshot { dir, record };
-            match snapshot.record.state {
-                // The active snapshot that it was.
-                State::Committed(_) => forget_changes(&snapshot)?,
-                // A commit that did not end.
-                State::View | State::Active => forget_layer(&snapshot, unload)?,
+    /// Read the record in the directory `dir`, if there is one, and remove what a crash has left.
+    fn read(&mut self, dir: PathBuf, unload: &dyn Fn(&Path) -> Result<()>) {
+        let mut why = None;
+        let record = match Record::read(&dir) {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => {
+                let Some((name, parent)) = Record::salvage(&dir) else {
+                    return warn(&error);
+                };
+                why = Some(error.to_string());
+                Record::new(&name, &parent, State::Active, Labels::new())
             }
-            let name = snapshot.record.name.clone();
-            if let Some(other) = self.snapshots.insert(name, snapshot) {
-                return Err(Error::Damaged {
-                    path: other.dir,
-                    why: format!("there is another snapshot {:?}", other.record.name),
-                });
-            }
+        };
+        let name = record.name.clone();
+        let snapshot = Snapshot { dir, record };
+        if let Some(other) = self.snapshots.get(&name) {
+            let other = daxfs_writer::shown(&other.dir);
+            why = Some(format!(
+                "it has the name {name:?}, as {other} has; remove one of both directories"
+            ));
         }
-        self.sweep(unload)?;
-        for snapshot in self.snapshots.values() {
-            let parent = &snapshot.record.parent;
-            let state = self
-                .snapshots
-                .get(parent)
-                .map(|parent| &parent.record.state);
-            if !parent.is_empty() && !matches!(state, Some(State::Committed(_))) {
-                return Err(Error::Damaged {
-                    path: snapshot.dir.clone(),
-                    why: format!("its parent {parent:?} is not there; remove the directory to lose this snapshot"),
-                });
-            }
+        // What is damaged is kept as it is.
+        if why.is_none() {
+            why = recover(&snapshot, unload).err();
         }
-        Ok(())
+        if let Some(why) = why {
+            self.damaged
+                .insert(name.clone(), (snapshot.dir.clone(), why));
+        }
+        self.snapshots.entry(name).or_insert(snapshot);
     }
 
     /// Return all directories of snapshots, with their numbers.
     fn numbered(&self) -> Result<Vec<(u64, PathBuf)>> {
-        let fail = |error| Error::io(&self.dir, "read")(error);
-        let entries: io::Result<Vec<_>> = std::fs::read_dir(&self.dir).map_err(fail)?.collect();
-        // Other names are not ours.
-        let number = |name: &OsStr| name.to_str().and_then(|name| name.parse().ok());
-        Ok(entries
-            .map_err(fail)?
-            .into_iter()
-            .filter_map(|entry| Some((number(&entry.file_name())?, entry.path())))
-            .collect())
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(Error::io(&self.dir, "read"))? {
+            let entry = entry.map_err(Error::io(&self.dir, "read"))?;
+            // Other names are not ours.
+            let number = number(&entry.file_name());
+            if let Some(number) = number.filter(|_| entry.file_type().is_ok_and(|it| it.is_dir())) {
+                found.push((number, entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
-    /// Remove directories that are no snapshot's. Call `unload` for the image in each.
+    /// Remove directories that are no snapshot's, and go on to the others where that fails. Call
+    /// `unload` for the image in each.
     ///
     /// # Errors
     ///
-    /// Those of `unload` and of the system.
+    /// The first of those of `unload` and of the system. The others are warnings.
     pub fn sweep(&self, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
+        let mut result = Ok(());
         for (_, dir) in self.numbered()? {
-            if !known.contains(&*dir) && Record::read(&dir)?.is_none() {
-                unload(&dir.join("layer"))?;
-                remove_tree(&dir)?;
+            // A damaged record is not one that is missing.
+            if known.contains(&*dir) || !matches!(Record::read(&dir), Ok(None)) {
+                continue;
+            }
+            if let Err(error) = unload(&dir.join("layer")).and_then(|()| remove_tree(&dir)) {
+                match result {
+                    Ok(()) => result = Err(error),
+                    Err(_) => warn(&error),
+                }
             }
         }
-        Ok(())
+        result
     }
 
     /// Return the snapshot `name`.
@@ -144,14 +176,61 @@ impl Store {
         self.snapshots.values()
     }
 
+    /// Return the snapshot `name`, whose files and whose layers can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged or missing.
+    pub fn usable(&self, name: &str) -> Result<&Snapshot> {
+        let snapshot = self.get(name)?;
+        let lost = |why| Error::Damaged {
+            path: snapshot.dir.clone(),
+            why,
+        };
+        let mut below = snapshot;
+        // A chain that is longer than this is a circle.
+        for _ in 0..self.snapshots.len() {
+            let record = &below.record;
+            if let Some((dir, why)) = self.damaged.get(&record.name) {
+                return Err(Error::Damaged {
+                    path: dir.clone(),
+                    why: format!("snapshot {:?} is damaged: {why}", record.name),
+                });
+            }
+            if record.parent.is_empty() {
+                return Ok(snapshot);
+            }
+            below = match self.snapshots.get(&record.parent) {
+                Some(parent)
+                    if matches!(parent.record.state, State::Committed(_))
+                        || self.damaged.contains_key(&record.parent) =>
+                {
+                    parent
+                }
+                _ => {
+                    return Err(lost(format!(
+                        "snapshot {name:?} is damaged: {:?} is not there, which {:?} is on top of; restore its directory, or remove the snapshot",
+                        record.parent, record.name
+                    )));
+                }
+            };
+        }
+        Err(lost(format!(
+            "snapshot {name:?} is damaged: it is below itself; remove it"
+        )))
+    }
+
     /// Return the committed snapshots that a snapshot with the parent `parent` is on top of, the
     /// uppermost first.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], and [`Error::Invalid`] if `parent` is not committed.
+    /// Those of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
     pub fn below(&self, parent: &str) -> Result<Vec<Snapshot>> {
         let mut layers = Vec::new();
+        if !parent.is_empty() {
+            self.usable(parent)?;
+        }
         let mut name = parent;
         while !name.is_empty() {
             let snapshot = self.get(name)?;
@@ -164,6 +243,32 @@ impl Store {
             name = &snapshot.record.parent;
         }
         Ok(layers)
+    }
+
+    /// As [`Store::below`], and keep these layers from being removed until [`Store::unpin`] is called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::below`].
+    pub fn pin(&mut self, parent: &str) -> Result<Vec<Snapshot>> {
+        let layers = self.below(parent)?;
+        for layer in &layers {
+            *self.pins.entry(layer.record.name.clone()).or_default() += 1;
+        }
+        Ok(layers)
+    }
+
+    /// End what [`Store::pin`] has begun for these layers.
+    pub fn unpin(&mut self, layers: &[Snapshot]) {
+        for layer in layers {
+            let name = &layer.record.name;
+            if let Some(count) = self.pins.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.pins.remove(name);
+                }
+            }
+        }
     }
 
     /// Return whether nothing has the name `name`.
@@ -181,6 +286,12 @@ impl Store {
         Ok(())
     }
 
+    /// Replace the record of a snapshot, and make it durable.
+    fn write(&self, snapshot: &Snapshot) -> Result<()> {
+        self.disk.replace(&snapshot.record, &snapshot.dir)?;
+        self.disk.sync(&snapshot.dir)
+    }
+
     /// Create a snapshot. Its root directory gets the owner and the permissions in `like`.
     ///
     /// # Errors
@@ -190,12 +301,24 @@ impl Store {
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
-        let dir = self.dir.join(self.next.to_string());
-        self.next += 1;
+        let dir = loop {
+            let dir = self.dir.join(self.next.to_string());
+            self.next += 1;
+            // Something else may have this name.
+            if dir.symlink_metadata().is_err() {
+                break dir;
+            }
+        };
+        make(&dir, 0o700)?;
         let snapshot = Snapshot { dir, record };
-        if let Err(error) = fill(&snapshot, like).and_then(|()| sync(&self.dir)) {
-            // The next start tries it again.
-            let _ = remove_tree(&snapshot.dir);
+        let filled = fill(&snapshot, like).and_then(|()| self.write(&snapshot));
+        if let Err(error) = filled.and_then(|()| self.disk.sync(&self.dir)) {
+            // Without a record it is no snapshot, and the next start tries it again.
+            if let Err(error) =
+                Record::erase(&snapshot.dir).and_then(|()| remove_tree(&snapshot.dir))
+            {
+                warn(&error);
+            }
             return Err(error);
         }
         let name = snapshot.record.name.clone();
@@ -208,15 +331,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::Exists`], and [`Error::State`] if it is not active.
+    /// Those of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
+    /// [`Error::Mounted`] if something is mounted in it.
     pub fn begin(&mut self, name: &str, key: &str) -> Result<Snapshot> {
-        let snapshot = self.get(key)?.clone();
+        let snapshot = self.usable(key)?.clone();
         self.check_free(name)?;
         if snapshot.record.state != State::Active {
             let why = "is not active; only active snapshots can be committed";
             return Err(Error::state(key, why));
         }
         self.check_idle(key)?;
+        check_unmounted(&snapshot.upper())?;
         self.committing.insert(name.into());
         self.committing.insert(key.into());
         Ok(snapshot)
@@ -247,40 +372,71 @@ impl Store {
         key: &str,
         layer: Layer,
         labels: Labels,
-    ) -> Result<Snapshot> {
-        let old = self.get(key)?.clone();
+    ) -> std::result::Result<Committed, Uncommitted> {
+        let certain = |error| Uncommitted {
+            error,
+            certain: true,
+        };
+        let old = self.get(key).map_err(certain)?.clone();
         let record = Record::new(name, &old.record.parent, State::Committed(layer), labels);
         let snapshot = Snapshot {
-            dir: old.dir,
+            dir: old.dir.clone(),
             record,
         };
-        if let Err(error) = snapshot.record.write(&snapshot.dir) {
-            // The new record may be there, and its image will not be.
-            let _ = old.record.write(&snapshot.dir);
-            return Err(error);
+        let replaced = self.disk.replace(&snapshot.record, &snapshot.dir);
+        replaced.map_err(certain)?;
+        let mut durable = true;
+        if let Err(error) = self.disk.sync(&snapshot.dir) {
+            // After a crash, either record may be there.
+            let Err(second) = self.write(&old) else {
+                return Err(certain(error));
+            };
+            warn(&second);
+            match Record::read(&snapshot.dir) {
+                Ok(Some(record)) if record == snapshot.record => {
+                    warn(&error);
+                    durable = false;
+                }
+                _ => {
+                    return Err(Uncommitted {
+                        error,
+                        certain: false,
+                    });
+                }
+            }
         }
         self.snapshots.remove(key);
         self.snapshots.insert(name.into(), snapshot.clone());
-        Ok(snapshot)
+        Ok(Committed { snapshot, durable })
     }
 
     /// End the snapshot `name`. Its directory remains, without a record.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], [`Error::State`] if another is on top of it or it is being committed,
-    /// or those of the system.
+    /// [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by another
+    /// call, [`Error::Mounted`] if something is mounted in it, or those of the system.
     pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
         let snapshot = self.get(name)?.clone();
-        if self.all().any(|other| other.record.parent == name) {
+        let on_top = |other: &Snapshot| other.record.parent == name && other.record.name != name;
+        if self.all().any(on_top) {
             return Err(Error::state(
                 name,
                 "another snapshot is on top of it; remove that first",
             ));
         }
         self.check_idle(name)?;
+        if self.pins.contains_key(name) {
+            return Err(Error::state(name, "is in use by another call; try again"));
+        }
+        check_unmounted(&snapshot.upper())?;
         Record::erase(&snapshot.dir)?;
+        if let Err(error) = self.disk.sync(&snapshot.dir) {
+            // After a crash it may be there again, and can be removed again.
+            warn(&error);
+        }
         self.snapshots.remove(name);
+        self.damaged.remove(name);
         Ok(snapshot)
     }
 
@@ -291,7 +447,7 @@ impl Store {
     ///
     /// [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot change.
     pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
-        let mut snapshot = self.get(name)?.clone();
+        let mut snapshot = self.usable(name)?.clone();
         self.check_idle(name)?;
         let kept = &mut snapshot.record.labels;
         if paths.is_empty() || paths.iter().any(|path| path == "labels") {
@@ -309,74 +465,33 @@ impl Store {
             };
         }
         snapshot.record.updated = now();
-        snapshot.record.write(&snapshot.dir)?;
+        self.write(&snapshot)?;
         self.snapshots.insert(name.into(), snapshot.clone());
         Ok(snapshot)
     }
 }
 
-/// Make the directory of a new snapshot.
-fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
-    let make = |path: &Path, mode| {
-        let made = DirBuilder::new().mode(mode).create(path);
-        made.map_err(Error::io(path, "create"))
-    };
-    make(&snapshot.dir, 0o700)?;
-    let upper = snapshot.upper();
-    make(&upper, 0o755)?;
-    // The root of an overlay has the attributes of the upper directory.
-    let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
-    let mut settled = match like {
-        Some(like) => chown(&upper, Some(like.uid()), Some(like.gid())),
-        None => Ok(()),
-    };
-    settled = settled.and_then(|()| std::fs::set_permissions(&upper, Permissions::from_mode(mode)));
-    settled.map_err(Error::io(&upper, "set the attributes"))?;
-    if snapshot.record.state == State::Active {
-        make(&snapshot.work(), 0o711)?;
-    }
-    snapshot.record.write(&snapshot.dir)
+/// The result of [`Store::commit`].
+pub struct Committed {
+    /// The committed snapshot.
+    pub snapshot: Snapshot,
+    /// Whether its record is there after a crash. If not, keep what it was made of: the next start
+    /// goes by the record that it finds.
+    pub durable: bool,
 }
 
-/// Remove the changes that were committed.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
-    remove_tree(&snapshot.upper())?;
-    remove_tree(&snapshot.work())
+/// The error of [`Store::commit`]. The snapshot is active.
+pub struct Uncommitted {
+    /// Why.
+    pub error: Error,
+    /// Whether it is active after a crash as well. If not, keep its image.
+    pub certain: bool,
 }
 
-/// Unmount and remove the image of a commit that did not end.
-///
-/// # Errors
-///
-/// Those of `unload` and of the system.
-pub fn forget_layer(snapshot: &Snapshot, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
-    let layer = snapshot.layer();
-    unload(&layer)?;
-    remove_tree(&layer)?;
-    let entries = std::fs::read_dir(&snapshot.dir).map_err(Error::io(&snapshot.dir, "read"))?;
-    for entry in entries.flatten() {
-        // The image, or an unfinished one.
-        let name = entry.file_name();
-        if name == "layer.daxfs" || name.as_encoded_bytes().starts_with(b".mkdaxfs-") {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Remove the directory `dir` with all that it contains, if it exists.
-///
-/// # Errors
-///
-/// [`Error::Io`].
-pub fn remove_tree(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(dir, "remove")(error)),
-        _ => Ok(()),
-    }
+/// Return the number that a directory has as its name.
+fn number(name: &OsStr) -> Option<u64> {
+    let name = name.to_str()?;
+    let number: u64 = name.parse().ok()?;
+    // In the only form that is written, and with a next number.
+    (number < u64::MAX && number.to_string() == name).then_some(number)
 }

@@ -2,10 +2,15 @@
 
 //! What survives the end of the daemon, of the machine, and errors in the middle.
 
-use crate::{code, labels, lower, upper, Machine};
+use crate::{code, labels, lower, upper, Machine, Unpacked};
+use daxfs_snapshotter::api::Labels;
+use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Kernel;
+use daxfs_snapshotter::record::{sync, Disk, Record, State};
 use daxfs_snapshotter::server::serve;
+use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tonic::Code;
 
 fn nothing(_: &Path) {}
@@ -140,30 +145,232 @@ async fn damaged_files_are_named() {
     assert_ne!(code(machine.prepare("new", "layer").await), Code::Ok);
     assert_eq!(machine.list(&[]).await.unwrap(), ["layer"]);
 
-    // A second daemon is refused, and so is a damaged record.
+    // A second daemon is refused.
     let config = Machine::config(machine.place.path());
-    let start = || {
-        serve(
-            &config,
-            Box::new(Kernel::new(&config.memory)),
-            || (),
-            async {},
-        )
-    };
-    let error = start().await.unwrap_err().to_string();
+    let memory = Box::new(Kernel::new(&config.memory));
+    let served = serve(&config, memory, || (), async {}).await;
+    let error = served.unwrap_err().to_string();
     assert!(error.contains("another daxfs-snapshotter"), "{error}");
-    std::fs::write(dir.join("snapshot.json"), "{}").unwrap();
-    let Machine {
-        place,
-        client,
-        end,
-        server,
-        ..
-    } = machine;
-    drop(client);
-    end.send(()).unwrap();
-    server.await.unwrap().unwrap();
-    let error = start().await.unwrap_err().to_string();
-    assert!(error.contains("snapshot.json: missing field"), "{error}");
-    drop(place);
+}
+
+/// One damaged directory does not keep others from being used.
+#[tokio::test]
+async fn damage_stays_where_it_is() {
+    let machine = Machine::new().await;
+    machine.layer("good", "", nothing).await;
+    machine.layer("bad", "", nothing).await;
+    machine.layer("on bad", "bad", nothing).await;
+    machine.prepare("active on bad", "on bad").await.unwrap();
+    machine.layer("lost", "", nothing).await;
+    machine.prepare("on lost", "lost").await.unwrap();
+    let snapshots = machine.place.path().join("root/snapshots");
+    let record = |number: &str| snapshots.join(number).join("snapshot.json");
+    // A value of a wrong type, and no JSON.
+    let text = std::fs::read_to_string(record("2")).unwrap();
+    let text = text.replace("\"sha256\": \"", "\"sha256\": 1, \"sha\": \"");
+    std::fs::write(record("2"), text).unwrap();
+    std::fs::write(record("5"), "{").unwrap();
+    // Two with one name, and one below itself.
+    std::fs::create_dir_all(snapshots.join("90/fs")).unwrap();
+    let text = std::fs::read_to_string(record("4")).unwrap();
+    std::fs::write(record("90"), text.replace("on bad", "twice")).unwrap();
+    std::fs::create_dir_all(snapshots.join("91/fs")).unwrap();
+    std::fs::copy(record("90"), record("91")).unwrap();
+    let text = std::fs::read_to_string(record("3")).unwrap();
+    std::fs::create_dir(snapshots.join("92")).unwrap();
+    let circle = text
+        .replace("\"on bad\"", "\"o\"")
+        .replace("\"bad\"", "\"o\"");
+    std::fs::write(record("92"), circle).unwrap();
+    // No directories of snapshots.
+    std::fs::write(snapshots.join("93"), "file").unwrap();
+    std::fs::create_dir(snapshots.join("18446744073709551615")).unwrap();
+    std::fs::create_dir(snapshots.join("007")).unwrap();
+
+    let machine = machine.restart().await;
+    for name in [
+        "bad",
+        "on bad",
+        "active on bad",
+        "on lost",
+        "active twice",
+        "o",
+    ] {
+        let status = machine.stat(name).await.unwrap_err();
+        assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
+        assert_eq!(code(machine.usage(name).await), Code::DataLoss, "{name}");
+        assert_eq!(code(machine.mounts(name).await), Code::DataLoss, "{name}");
+        assert_eq!(code(machine.prepare("new", name).await), Code::DataLoss);
+        assert_eq!(code(machine.commit("new", name).await), Code::DataLoss);
+    }
+    let status = machine.stat("on bad").await.unwrap_err();
+    assert!(status.message().contains("2/snapshot.json"), "{status}");
+    assert_eq!(code(machine.stat("lost").await), Code::NotFound);
+    machine.prepare("new", "good").await.unwrap();
+    machine.commit("newer", "new").await.unwrap();
+    for name in [
+        "active on bad",
+        "on bad",
+        "bad",
+        "on lost",
+        "active twice",
+        "o",
+    ] {
+        machine.remove(name).await.unwrap();
+    }
+    assert_eq!(machine.list(&[]).await.unwrap(), ["good", "newer"]);
+    // Nothing that has a record went without being removed.
+    assert!(record("5").exists() && (record("90").exists() != record("91").exists()));
+    assert!(!record("2").exists() && snapshots.join("93").exists());
+    machine.cleanup().await.unwrap();
+}
+
+/// Changes of a committed snapshot are removed only if its image is whole.
+#[tokio::test]
+async fn changes_without_an_image_remain() {
+    let machine = Machine::new().await;
+    for name in ["short", "other", "gone", "whole"] {
+        machine.layer(name, "", nothing).await;
+    }
+    let dirs = machine.directories();
+    for dir in &dirs {
+        std::fs::create_dir(dir.join("fs")).unwrap();
+        std::fs::write(dir.join("fs/changed"), "changed").unwrap();
+    }
+    let images: Vec<_> = dirs.iter().map(|dir| dir.join("layer.daxfs")).collect();
+    let length = images[0].metadata().unwrap().len();
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&images[0])
+        .unwrap();
+    file.set_len(length - 1).unwrap();
+    std::fs::write(&images[1], vec![0; length as usize]).unwrap();
+    std::fs::remove_file(&images[2]).unwrap();
+    let machine = machine.restart().await;
+    for (name, dir) in ["short", "other", "gone"].iter().zip(&dirs) {
+        let status = machine.stat(name).await.unwrap_err();
+        assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
+        assert!(status.message().contains("/fs"), "{name}: {status}");
+        assert!(dir.join("fs/changed").exists(), "{name}");
+    }
+    assert!(images[0].exists() && images[1].exists());
+    assert!(!dirs[3].join("fs").exists());
+    machine.prepare("new", "whole").await.unwrap();
+
+    // An active snapshot whose changes are not there, but an image is.
+    let mounts = machine.prepare("active", "").await.unwrap();
+    let dir = upper(&mounts).parent().unwrap().to_owned();
+    std::fs::rename(dir.join("fs"), dir.join("aside")).unwrap();
+    std::fs::copy(&images[3], dir.join("layer.daxfs")).unwrap();
+    let machine = machine.restart().await;
+    assert_eq!(code(machine.mounts("active").await), Code::DataLoss);
+    assert!(dir.join("layer.daxfs").exists());
+    machine.remove("active").await.unwrap();
+    assert!(!dir.exists());
+}
+
+/// A disk on which some operations fail: the numbers of syncs and of replacements, since it was made.
+#[derive(Default)]
+struct Faulty {
+    syncs: Vec<usize>,
+    replacements: Vec<usize>,
+    synced: AtomicUsize,
+    replaced: AtomicUsize,
+}
+
+fn fault(faults: &[usize], count: &AtomicUsize, dir: &Path) -> Result<()> {
+    match faults.contains(&count.fetch_add(1, Ordering::Relaxed)) {
+        true => Err(Error::io(dir, "sync")(std::io::Error::other("it broke"))),
+        false => Ok(()),
+    }
+}
+
+impl Disk for Faulty {
+    fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
+        fault(&self.replacements, &self.replaced, dir)?;
+        record.replace(dir)
+    }
+
+    fn sync(&self, dir: &Path) -> Result<()> {
+        fault(&self.syncs, &self.synced, dir)?;
+        sync(dir)
+    }
+}
+
+/// Whatever fails while a commit is recorded, the files or their image are there at the next start.
+#[test]
+fn the_disk_fails_during_a_commit() {
+    // Prepare replaces once and syncs twice; these are those of the commit, and of the way back.
+    let cases: [(&[usize], &[usize], bool); 5] = [
+        (&[], &[1], false),
+        (&[2], &[], false),
+        // The old record is there again, but maybe not after a crash.
+        (&[2, 3], &[], false),
+        // The new record is there, but maybe not after a crash.
+        (&[2], &[2], true),
+        (&[], &[], true),
+    ];
+    for (syncs, replacements, committed) in cases {
+        let case = format!("syncs {syncs:?}, replacements {replacements:?}");
+        let place = tempfile::TempDir::new().unwrap();
+        let config = Machine::config(place.path());
+        let disk = Faulty {
+            syncs: syncs.into(),
+            replacements: replacements.into(),
+            ..Faulty::default()
+        };
+        let memory = || Box::new(Unpacked::default());
+        let snapshotter = Snapshotter::open_on(&config, memory(), Box::new(disk)).unwrap();
+        let mounts = snapshotter
+            .create("key", "", State::Active, Labels::new())
+            .unwrap();
+        let dir = upper(&mounts);
+        std::fs::write(dir.join("file"), "precious").unwrap();
+        let result = snapshotter.commit("layer", "key", Labels::new());
+        assert_eq!(result.is_ok(), committed, "{case}: {result:?}");
+        assert_eq!(snapshotter.stat("layer").is_ok(), committed, "{case}");
+        assert_eq!(snapshotter.stat("key").is_ok(), !committed, "{case}");
+        let sure = syncs.is_empty() || (syncs.len() == 1 && replacements.is_empty());
+        let image = dir.parent().unwrap().join("layer.daxfs");
+        if !sure {
+            assert!(dir.join("file").exists() && image.exists(), "{case}");
+        }
+        drop(snapshotter);
+
+        // After a crash, either record may be there if it is not sure.
+        let record = dir.parent().unwrap().join("snapshot.json");
+        let found = Record::read(dir.parent().unwrap()).unwrap().unwrap();
+        let again = Snapshotter::open(&config, memory()).unwrap();
+        assert_eq!(found.name == "layer", committed, "{case}: {record:?}");
+        if !committed {
+            again.commit("layer", "key", Labels::new()).unwrap();
+        }
+        let mounts = again
+            .create("new", "layer", State::Active, Labels::new())
+            .unwrap();
+        let file = lower(&mounts)[0].join("file");
+        assert_eq!(std::fs::read(file).unwrap(), b"precious", "{case}");
+        assert!(!dir.exists(), "{case}");
+    }
+}
+
+/// A record that was removed counts as removed, though the disk cannot say so.
+#[test]
+fn the_disk_fails_during_a_removal() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let disk = Faulty {
+        syncs: vec![2],
+        ..Faulty::default()
+    };
+    let memory = Box::new(Unpacked::default());
+    let snapshotter = Snapshotter::open_on(&config, memory, Box::new(disk)).unwrap();
+    snapshotter
+        .create("key", "", State::Active, Labels::new())
+        .unwrap();
+    snapshotter.remove("key").unwrap();
+    assert_eq!(snapshotter.stat("key").unwrap_err().code(), Code::NotFound);
+    snapshotter
+        .create("key", "", State::Active, Labels::new())
+        .unwrap();
 }

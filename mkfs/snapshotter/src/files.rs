@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The files of a snapshot: its directories, and the image of a layer.
+
+use crate::error::{Error, Result};
+use crate::record::{Layer, Snapshot, State};
+use crate::tree::remove_tree;
+use daxfs::source::Opened;
+use std::fs::{DirBuilder, Metadata, Permissions};
+use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// Print a warning.
+pub fn warn(error: &Error) {
+    eprintln!("daxfs-snapshotter: warning: {error}");
+}
+
+/// Remove what a crash has left of a commit. What cannot be removed is a warning. Nothing is removed
+/// unless what remains is complete.
+///
+/// # Errors
+///
+/// Why the snapshot cannot be used.
+pub fn recover(
+    snapshot: &Snapshot,
+    unload: &dyn Fn(&Path) -> Result<()>,
+) -> std::result::Result<(), String> {
+    let upper = snapshot.upper();
+    let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
+    let removed = match &snapshot.record.state {
+        State::Committed(layer) if is_there => match check_image(&snapshot.image(), layer) {
+            Ok(()) => forget_changes(snapshot),
+            Err(error) => {
+                return Err(format!(
+                    "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",
+                    daxfs_writer::shown(&upper)
+                ));
+            }
+        },
+        State::Committed(_) => forget_changes(snapshot),
+        State::View | State::Active if is_there => forget_layer(snapshot, unload),
+        State::View | State::Active => {
+            return Err(format!(
+                "{} is not there; restore it, or remove the snapshot",
+                daxfs_writer::shown(&upper)
+            ));
+        }
+    };
+    if let Err(error) = removed {
+        warn(&error);
+    }
+    Ok(())
+}
+
+/// Check that `image` is a whole image, as `layer` says.
+///
+/// # Errors
+///
+/// [`Error::Io`], [`Error::Load`] and [`Error::Damaged`].
+fn check_image(image: &Path, layer: &Layer) -> Result<()> {
+    let damaged = |why| Error::Damaged {
+        path: image.into(),
+        why,
+    };
+    let status = image
+        .symlink_metadata()
+        .map_err(Error::io(image, "examine"))?;
+    if !status.is_file() {
+        return Err(damaged("is no regular file".into()));
+    }
+    if status.len() != layer.size {
+        let (found, wanted) = (status.len(), layer.size);
+        return Err(damaged(format!("has {found} bytes instead of {wanted}")));
+    }
+    let opened = Opened::open(image)?;
+    let found = opened.reader().image.superblock().inode_count();
+    if found != layer.inodes {
+        let wanted = layer.inodes;
+        return Err(damaged(format!("has {found} inodes instead of {wanted}")));
+    }
+    Ok(())
+}
+
+/// Make a directory.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn make(path: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().mode(mode).create(path);
+    made.map_err(Error::io(path, "create"))
+}
+
+/// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
+/// `like`.
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
+    let upper = snapshot.upper();
+    make(&upper, 0o755)?;
+    // The root of an overlay has the attributes of the upper directory.
+    let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
+    let mut settled = match like {
+        Some(like) => chown(&upper, Some(like.uid()), Some(like.gid())),
+        None => Ok(()),
+    };
+    settled = settled.and_then(|()| std::fs::set_permissions(&upper, Permissions::from_mode(mode)));
+    settled.map_err(Error::io(&upper, "set the attributes"))?;
+    if snapshot.record.state == State::Active {
+        make(&snapshot.work(), 0o711)?;
+    }
+    Ok(())
+}
+
+/// Remove the changes that were committed.
+///
+/// # Errors
+///
+/// [`Error::Mounted`] and [`Error::Io`].
+pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
+    remove_tree(&snapshot.upper())?;
+    remove_tree(&snapshot.work())
+}
+
+/// Unmount and remove the image of a commit that did not end.
+///
+/// # Errors
+///
+/// Those of `unload` and of the system.
+pub fn forget_layer(snapshot: &Snapshot, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+    let layer = snapshot.layer();
+    unload(&layer)?;
+    remove_tree(&layer)?;
+    let entries = std::fs::read_dir(&snapshot.dir).map_err(Error::io(&snapshot.dir, "read"))?;
+    for entry in entries.flatten() {
+        // The image, or an unfinished one.
+        let name = entry.file_name();
+        if name == "layer.daxfs" || name.as_encoded_bytes().starts_with(b".mkdaxfs-") {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+        }
+    }
+    Ok(())
+}
