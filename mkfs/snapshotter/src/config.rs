@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use daxfs::Kind;
+use daxfs_writer::write::Pack;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -17,6 +18,9 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
+    /// Start in a mount namespace of its own.
+    #[serde(rename = "private-mounts")]
+    pub private_mounts: bool,
     /// Memory for images.
     pub memory: Memory,
     /// How images are made.
@@ -28,6 +32,7 @@ impl Default for Config {
         Config {
             root: "/var/lib/daxfs-snapshotter".into(),
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
+            private_mounts: false,
             memory: Memory::default(),
             image: Image::default(),
         }
@@ -74,8 +79,20 @@ pub enum Verify {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Image {
-    /// Pack small files.
-    pub pack: bool,
+    /// Which files share blocks with others.
+    #[serde(deserialize_with = "pack")]
+    pub pack: Pack,
+}
+
+fn pack<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Pack, D::Error> {
+    match &*String::deserialize(from)? {
+        "none" => Ok(Pack::Never),
+        "small" => Ok(Pack::Small),
+        "tails" => Ok(Pack::Tails),
+        other => Err(D::Error::custom(format!(
+            "unknown way to pack {other:?}; use none, small or tails"
+        ))),
+    }
 }
 
 fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Error> {
@@ -185,17 +202,25 @@ mod tests {
     #[test]
     fn values_and_errors() {
         let config = parse(
-            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n",
+            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n[image]\npack = \"none\"\n",
         )
         .unwrap();
         assert_eq!(config.root, Path::new("/r"));
         assert!(config.memory.kind == Kind::Hugetlb);
         assert_eq!(config.memory.limit, 3 << 30);
         assert_eq!(config.memory.verify, Verify::Full);
+        assert_eq!(config.image.pack, Pack::Never);
+        for (word, wanted) in [("small", Pack::Small), ("tails", Pack::Tails)] {
+            let config = parse(&format!("[image]\npack = \"{word}\"\n")).unwrap();
+            assert_eq!(config.image.pack, wanted);
+        }
+        assert!(parse("private-mounts = true\n").unwrap().private_mounts);
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
+            ("[image]\npack = \"all\"\n", "use none, small or tails"),
+            ("[image]\npack = false\n", "line 2"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(wants), "{error}");

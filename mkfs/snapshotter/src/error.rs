@@ -2,6 +2,7 @@
 
 //! Errors: one line each, with the snapshot, what is wrong, and what to do.
 
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -116,10 +117,18 @@ impl Error {
             Error::Load(error) => match error {
                 daxfs::Error::System { source, .. } => system(source),
                 daxfs::Error::Image { .. } | daxfs::Error::Digest { .. } => Code::DataLoss,
+                // The kernel's words for Problem::Digest.
+                daxfs::Error::Mount(said) if said.contains("SHA-256 is not") => Code::DataLoss,
                 _ => Code::Internal,
             },
         }
     }
+}
+
+/// Return whether an error means that the machine is not set up: there is no daxfs, or this process
+/// may not use it.
+fn is_setup(error: i32) -> bool {
+    [Errno::NODEV, Errno::PERM].contains(&Errno::from_raw_os_error(error))
 }
 
 /// Return the code for an error of the system.
@@ -129,6 +138,7 @@ fn system(error: &io::Error) -> Code {
         | io::ErrorKind::QuotaExceeded
         | io::ErrorKind::OutOfMemory
         | io::ErrorKind::FileTooLarge => Code::ResourceExhausted,
+        _ if error.raw_os_error().is_some_and(is_setup) => Code::FailedPrecondition,
         _ => Code::Internal,
     }
 }
@@ -136,5 +146,27 @@ fn system(error: &io::Error) -> Code {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Status::new(error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes() {
+        let io = |error: Errno| Error::io(Path::new("/x"), "read")(error.into()).code();
+        assert_eq!(io(Errno::NODEV), Code::FailedPrecondition);
+        assert_eq!(io(Errno::PERM), Code::FailedPrecondition);
+        assert_eq!(io(Errno::NOSPC), Code::ResourceExhausted);
+        assert_eq!(io(Errno::IO), Code::Internal);
+        let mount = |said: &str| Error::from(daxfs::Error::Mount(said.into())).code();
+        // The module has the same words as the tools.
+        let digest = daxfs_reader::Problem::Digest;
+        assert_eq!(
+            mount(&format!("daxfs: a: {}", digest.text())),
+            Code::DataLoss
+        );
+        assert_eq!(mount("daxfs: something else"), Code::Internal);
     }
 }

@@ -10,7 +10,7 @@ use daxfs_check::Silent;
 use daxfs_input::{read, Input, Platform};
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_writer::tree::Tree;
-use daxfs_writer::write::{Options, Pack};
+use daxfs_writer::write::Options;
 use daxfs_writer::{make, Output};
 use std::path::Path;
 
@@ -50,14 +50,10 @@ pub fn image(
     forget_upper(&mut tree);
     // The smallest that this kernel takes. Memory is allocated in larger pieces anyway.
     let block_size = rustix::param::page_size() as u32;
-    let pack = match config.pack {
-        true => Pack::Tails,
-        false => Pack::default(),
-    };
     let options = Options {
         block_size,
         padding: block_size.into(),
-        pack,
+        pack: config.pack,
         sums: true,
         ..Options::default()
     };

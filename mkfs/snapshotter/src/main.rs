@@ -6,7 +6,7 @@ use clap::Parser;
 use daxfs_command::usage;
 use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::Kernel;
+use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
 use daxfs_snapshotter::server::{notify, serve};
 use std::process::ExitCode;
@@ -23,6 +23,9 @@ fn run(args: Args) -> Result<()> {
     if args.check {
         return Ok(());
     }
+    let memory = Kernel::new(&config.memory);
+    memory.check()?;
+    Kernel::check_namespace(config.private_mounts)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -44,7 +47,7 @@ fn run(args: Args) -> Result<()> {
                 eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
             }
         };
-        serve(&config, Box::new(Kernel::new(&config.memory)), ready, end).await
+        serve(&config, Box::new(memory), ready, end).await
     })
 }
 

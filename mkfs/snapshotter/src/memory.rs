@@ -5,12 +5,15 @@
 use crate::config::{self, Verify};
 use crate::error::{Error, Result};
 use crate::record::Layer;
+use daxfs::mountinfo;
 use rustix::fs::{fadvise, statx, Advice, AtFlags, StatxAttributes, StatxFlags, CWD};
 use rustix::io::Errno;
-use rustix::mount::{unmount, UnmountFlags};
+use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,12 +23,21 @@ const HUGE: u64 = 2 << 20;
 
 /// Memory that images are loaded into.
 pub trait Memory: Send + Sync + 'static {
+    /// Check that images can be loaded at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Load the image file `image` of `layer`, and mount it on the directory `dir`, unless it is
     /// mounted there.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], or those of loading and mounting. Nothing is mounted then.
+    /// [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or those of loading and mounting. Nothing is mounted then.
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir`, if one is mounted there. Its memory is free when nobody uses its
@@ -33,10 +45,11 @@ pub trait Memory: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of umount(2).
+    /// [`Error::Unsupported`] if something else is mounted there, and those of umount(2).
     fn unload(&self, dir: &Path) -> Result<()>;
 
     /// Count the image of `layer` on `dir` as loaded if it is mounted there, since an earlier run.
+    /// If something else is, that is a warning.
     fn adopt(&self, layer: &Layer, dir: &Path);
 }
 
@@ -62,6 +75,23 @@ impl Kernel {
             images: Mutex::default(),
             sizes: Mutex::default(),
         }
+    }
+
+    /// Check that containers see what is mounted here: that this is the mount namespace of the
+    /// machine, or that `private_mounts` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`].
+    pub fn check_namespace(private_mounts: bool) -> Result<()> {
+        let (own, first) = (Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"));
+        let read = |path: &Path| std::fs::read_link(path).map_err(Error::io(path, "read"));
+        if private_mounts || read(own)? == read(first)? {
+            return Ok(());
+        }
+        Err(Error::Unsupported(
+            "this is not the mount namespace of process 1, so containers may not see the images that are mounted here; start it without options such as PrivateMounts= or ProtectSystem=, or set private-mounts = true in the configuration if containerd shares this namespace".into(),
+        ))
     }
 
     /// Return the lock of the image on `dir`.
@@ -100,11 +130,25 @@ impl Kernel {
 }
 
 impl Memory for Kernel {
+    fn check(&self) -> Result<()> {
+        fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map(drop)
+            .map_err(|error| {
+                let remedy = match error {
+                    Errno::NODEV => "; load the module (modprobe daxfs)",
+                    Errno::PERM => "; only root can",
+                    _ => "",
+                };
+                let error = daxfs_writer::cause(&error.into());
+                Error::Unsupported(format!("cannot mount daxfs: {error}{remedy}"))
+            })
+    }
+
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
         let gate = self.image(dir);
         let _locked = lock(&gate);
         if is_mounted(dir)? {
-            return Ok(());
+            return check_own(dir);
         }
         match DirBuilder::new().mode(0o755).create(dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -129,6 +173,7 @@ impl Memory for Kernel {
         let gate = self.image(dir);
         let _locked = lock(&gate);
         while is_mounted(dir)? {
+            check_own(dir)?;
             let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
                 // A container that ends may still have it. The memory is free when it has ended.
                 Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
@@ -137,13 +182,21 @@ impl Memory for Kernel {
             result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
         }
         lock(&self.sizes).remove(dir);
-        lock(&self.images).remove(dir);
+        let mut images = lock(&self.images);
+        // Another call may wait for it: only the table and this one have it otherwise.
+        if Arc::strong_count(&gate) == 2 {
+            images.remove(dir);
+        }
         Ok(())
     }
 
     fn adopt(&self, layer: &Layer, dir: &Path) {
-        if is_mounted(dir).unwrap_or(false) {
-            lock(&self.sizes).insert(dir.into(), layer.size.next_multiple_of(HUGE));
+        match is_mounted(dir).and_then(|is| Ok(is && check_own(dir).map(|()| true)?)) {
+            Ok(true) => {
+                lock(&self.sizes).insert(dir.into(), layer.size.next_multiple_of(HUGE));
+            }
+            Ok(false) => {}
+            Err(error) => eprintln!("daxfs-snapshotter: warning: {error}"),
         }
     }
 }
@@ -158,6 +211,39 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
+/// Check that what is mounted on `dir` is the image file beside it.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`], or those of the system.
+fn check_own(dir: &Path) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let status = statx(CWD, dir, flags, StatxFlags::MNT_ID)
+        .map_err(|error| Error::io(dir, "examine")(error.into()))?;
+    let path = Path::new(mountinfo::PATH);
+    let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let image = dir.with_file_name("layer.daxfs");
+    let own = mountinfo::mounts(&text)
+        .find(|mount| mount.id == status.stx_mnt_id)
+        .is_some_and(|mount| mount.kind == b"daxfs" && is_source(&mount.source, &image));
+    match own {
+        true => Ok(()),
+        false => Err(Error::Unsupported(format!(
+            "{}: something else is mounted there than {}; unmount it",
+            daxfs_writer::shown(dir),
+            daxfs_writer::shown(&image)
+        ))),
+    }
+}
+
+/// Return whether a mount with the source `source` is one of the file `image`. The start of a long
+/// source is replaced by three dots.
+fn is_source(source: &OsStr, image: &Path) -> bool {
+    let (source, image) = (source.as_bytes(), image.as_os_str().as_bytes());
+    let end = source.strip_prefix(b"...");
+    source == image || end.is_some_and(|end| source.len() == 255 && image.ends_with(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +253,48 @@ mod tests {
         assert!(is_mounted(Path::new("/proc")).unwrap());
         assert!(!is_mounted(Path::new("/proc/self")).unwrap());
         assert!(!is_mounted(Path::new("/nonexistent")).unwrap());
+    }
+
+    #[test]
+    fn only_own_images_count() {
+        let memory = Kernel::new(&config::Memory::default());
+        let layer = Layer {
+            size: 1,
+            inodes: 1,
+            sha256: String::new(),
+        };
+        // Something else is mounted there.
+        let place = Path::new("/proc");
+        for error in [
+            memory.load(Path::new("image"), &layer, place).unwrap_err(),
+            memory.unload(place).unwrap_err(),
+        ] {
+            assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+            assert!(error.to_string().contains("/proc"), "{error}");
+        }
+        memory.adopt(&layer, place);
+        assert!(lock(&memory.sizes).is_empty());
+
+        let image = Path::new("/root/1/layer.daxfs");
+        assert!(is_source(OsStr::new("/root/1/layer.daxfs"), image));
+        assert!(!is_source(OsStr::new("/root/2/layer.daxfs"), image));
+        assert!(!is_source(OsStr::new("...layer.daxfs"), image));
+        let long = format!("/{}/1/layer.daxfs", "l".repeat(300));
+        let shown = format!("...{}", &long[long.len() - 252..]);
+        assert!(is_source(OsStr::new(&shown), Path::new(&long)));
+        assert!(!is_source(OsStr::new(&shown), image));
+    }
+
+    #[test]
+    fn gates_remain_while_they_are_held() {
+        let memory = Kernel::new(&config::Memory::default());
+        let dir = Path::new("/nonexistent/layer");
+        let gate = memory.image(dir);
+        memory.unload(dir).unwrap();
+        assert!(Arc::ptr_eq(&gate, &memory.image(dir)));
+        drop(gate);
+        memory.unload(dir).unwrap();
+        assert!(lock(&memory.images).is_empty());
     }
 
     #[test]

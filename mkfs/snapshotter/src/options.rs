@@ -19,6 +19,8 @@ Without the file, or without a name, the default applies.
                  \"/var/lib/daxfs-snapshotter\".
   socket         The Unix socket to listen on. Only root can connect. The default is
                  \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
+  private-mounts Start in a mount namespace that is not that of process 1: true or
+                 false (the default). containerd must share it.
   memory.kind    Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
                  \"udmabuf\", as in daxfs-load(8).
   memory.limit   Refuse to load images of more bytes than this in all. \"0\", the
@@ -26,8 +28,9 @@ Without the file, or without a name, the default applies.
   memory.verify  How images are compared with their SHA-256 when they are loaded:
                  \"lazy\" (the default), each piece of 2 MiB before its first use;
                  \"full\", all at once; or \"none\".
-  image.pack     Pack small files, as mkdaxfs --pack does: true or false (the
-                 default).
+  image.pack     Which files share blocks with others: \"none\"; \"small\" (the
+                 default), files of less than 4 KiB; or \"tails\", also the last
+                 blocks of larger files, as mkdaxfs --pack does.
 
 containerd:
 containerd 1.7 needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml,

@@ -13,8 +13,8 @@ use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -33,17 +33,26 @@ pub async fn serve(
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     config.check()?;
-    // This also makes sure that the socket is not another process's.
     let snapshotter = Snapshotter::open(config, memory)?;
     let path = &config.socket;
     let listener = listen(path)?;
+    let own = identity(path);
     ready();
     let served = Server::builder()
         .add_service(SnapshotsServer::new(Service::new(snapshotter)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
         .await;
-    let _ = std::fs::remove_file(path);
+    // Another process may listen there now.
+    if own.is_some() && identity(path) == own {
+        let _ = std::fs::remove_file(path);
+    }
     served.map_err(|error| Error::io(path, "serve")(io::Error::other(error)))
+}
+
+/// Return what tells the file `path` from others: device and inode number.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let status = path.symlink_metadata().ok()?;
+    Some((status.dev(), status.ino()))
 }
 
 /// Listen on `path`, in place of the socket that an earlier run may have left.
@@ -53,9 +62,19 @@ fn listen(path: &Path) -> Result<UnixListener> {
         made.map_err(Error::io(parent, "create"))?;
     }
     match path.symlink_metadata() {
-        Ok(status) if status.file_type().is_socket() => {
-            std::fs::remove_file(path).map_err(Error::io(path, "remove"))?;
-        }
+        Ok(status) if status.file_type().is_socket() => match UnixStream::connect(path) {
+            // Nobody listens.
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(Error::io(path, "remove"))?;
+            }
+            Ok(_) => {
+                return Err(Error::Invalid(format!(
+                    "{}: another process listens on it; stop that, or name another socket",
+                    daxfs_writer::shown(path)
+                )));
+            }
+            Err(error) => return Err(Error::io(path, "connect to")(error)),
+        },
         Ok(_) => {
             return Err(Error::Invalid(format!(
                 "{}: exists and is no socket; remove it, or name another socket",
@@ -86,4 +105,28 @@ pub fn notify() -> io::Result<()> {
     };
     UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_of_others_remain() {
+        let place = tempfile::TempDir::new().unwrap();
+        let path = place.path().join("socket");
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let own = identity(&path);
+        let error = listen(&path).unwrap_err().to_string();
+        assert!(error.contains("another process listens"), "{error}");
+        assert_eq!(identity(&path), own);
+        // It ends without removing its socket.
+        drop(other);
+        let listener = listen(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "file").unwrap();
+        assert!(listen(&path).is_err() && path.exists());
+    }
 }

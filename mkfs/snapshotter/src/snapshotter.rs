@@ -284,6 +284,7 @@ impl Commit<'_> {
     fn image(&self, snapshot: &Snapshot) -> Result<Layer> {
         let Snapshotter { config, memory, .. } = self.snapshotter;
         let (upper, image) = (snapshot.upper(), snapshot.image());
+        memory.check()?;
         // An earlier commit may have failed after its image was loaded.
         memory.unload(&snapshot.layer())?;
         let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
