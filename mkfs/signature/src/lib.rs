@@ -70,7 +70,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Key(Pair);
 
 enum Pair {
-    Rsa(RsaKeyPair),
+    Rsa(Box<RsaKeyPair>),
     Ecdsa(EcdsaKeyPair, Algorithm),
 }
 
@@ -89,7 +89,7 @@ impl Key {
         };
         let rsa = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
         if let Ok(pair) = rsa {
-            return Ok(Key(Pair::Rsa(pair)));
+            return Ok(Key(Pair::Rsa(Box::new(pair))));
         }
         for algorithm in [Algorithm::P256, Algorithm::P384] {
             let scheme = algorithm.signing().ok_or(Error::Algorithm)?;
