@@ -7,13 +7,14 @@ use crate::snapshot;
 use std::path::Path;
 use std::process::Output;
 
-/// A mistake: the command line, the exit status, and a part of the message. `AT` is the directory.
+/// A mistake: the command line, the exit status, and a part of the message. `AT/` starts paths in the
+/// directory.
 pub type Mistake = (&'static str, i32, &'static str);
 
 /// Make all `mistakes` with `run`, which runs a command line. Panic if one of them prints anything
 /// but one line on standard error, or changes anything in `directory`.
 pub fn make(directory: &Path, mistakes: &[Mistake], run: impl Fn(&[String]) -> Output) {
-    let place = |text: &str| text.replace("AT", directory.to_str().unwrap());
+    let place = |text: &str| text.replace("AT/", &format!("{}/", directory.display()));
     let before = snapshot(directory);
     for (line, status, part) in mistakes {
         let words: Vec<_> = line.split_whitespace().map(place).collect();
