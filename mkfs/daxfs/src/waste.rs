@@ -69,6 +69,8 @@ impl Waste {
         })?;
         extents.sort_unstable_by_key(|extent| extent.offset);
         let (mut small, mut tails, mut large_blocks, mut gaps) = (0, 0, 0, 0);
+        // The number of files smaller than a block, and the bytes that they take if packed.
+        let (mut loose, mut pieces) = (0, 0);
         let mut at = superblock.data.offset;
         for extent in &extents {
             gaps += extent.offset.saturating_sub(at.next_multiple_of(block));
@@ -78,10 +80,19 @@ impl Waste {
                 continue;
             }
             match extent.size < block {
-                true => small += block - extent.size.next_multiple_of(PIECE_ALIGN),
+                true => {
+                    let piece = extent.size.next_multiple_of(PIECE_ALIGN);
+                    small += block - piece;
+                    loose += 1;
+                    pieces += piece;
+                }
                 false => tails += rest,
             }
             large_blocks += rest - (extent.size.next_multiple_of(MIN_BLOCK) - extent.size);
+        }
+        // By default, too, a small file has a block for itself if no other one fits in it.
+        if block == MIN_BLOCK && pieces.div_ceil(block) == loose {
+            small = 0;
         }
         let mut items = vec![
             Item {

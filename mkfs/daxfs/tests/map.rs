@@ -129,9 +129,30 @@ fn waste() {
     };
     let small = "blocks of files smaller than a block";
     let same = "files with the same content";
-    let (_one, loose) = image(Pack::Never, false);
+    // Another small file, to be packed with the one in the tree.
+    let two_small = |at: &Path, pack| {
+        let options = daxfs_writer::write::Options {
+            pack,
+            dedupe: false,
+            ..options()
+        };
+        tree(&at.join("tree"));
+        fs::write(at.join("tree/tiny"), "tiny").unwrap();
+        image_with(&at.join("tree"), &at.join("image"), &options).unwrap();
+        at.join("image")
+    };
+    let (one, two) = (scratch(), scratch());
+    let loose = two_small(one.path(), Pack::Never);
     assert_eq!(saved(&loose, same), 10_000);
-    assert_eq!(saved(&loose, small), 4096 - 8);
+    assert_eq!(saved(&loose, small), 2 * (4096 - 8));
+    assert_eq!(saved(&two_small(two.path(), Pack::Small), small), 0);
+    // No option helps a small file that is alone.
+    for pack in [Pack::Never, Pack::Small] {
+        let (_directory, alone) = image(pack, true);
+        assert_eq!(saved(&alone, small), 0);
+        let text = succeed(&["info", "--waste", alone.to_str().unwrap()]);
+        assert!(!text.text().contains("--no-pack"), "{text:?}");
+    }
     let (_two, dense) = image(Pack::Tails, true);
     assert_eq!((saved(&dense, same), saved(&dense, small)), (0, 0));
     let text = succeed(&["info", "--waste", loose.to_str().unwrap()]);
