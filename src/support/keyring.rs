@@ -83,10 +83,14 @@ fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
     let result = to_result(unsafe {
         bindings::verify_pkcs7(data, length, cms.as_ptr().cast(), cms.len(), keyring)
     });
-    // The kernel's parsers have several errors for a malformed message.
     result.map_err(|error| {
+        // The kernel's parsers have several errors for a malformed message.
         if error == EINVAL || error == EMSGSIZE {
             return Errno::BadMessage.into();
+        }
+        // There is no implementation of the signature's algorithm.
+        if error == ENOENT {
+            return Errno::NoPackage.into();
         }
         error
     })
