@@ -25,7 +25,7 @@ pub enum Error {
         /// Why, and what to do.
         why: &'static str,
     },
-    /// Something is mounted where files are to be read or removed.
+    /// A mount is in the way: files at or below it cannot be read or removed.
     #[error("{path}: {mount} is mounted there; unmount it first (umount {mount})", path = daxfs_writer::shown(path), mount = daxfs_writer::shown(mount))]
     Mounted {
         /// The directory.

@@ -167,8 +167,8 @@ impl<'a> Parser<'a> {
         Ok(value.into())
     }
 
-    /// Read a text in quotation marks. After a backslash, they are part of the text. In other
-    /// quotes, backslashes in front of other characters are, too.
+    /// Read a text in quotation marks. A backslash before a quotation mark makes it part of the text.
+    /// Between / or |, a backslash before any other character is kept.
     fn quoted(&mut self, quote: char) -> Result<String> {
         let mut text = String::new();
         let mut characters = self.rest().char_indices().skip(1);
