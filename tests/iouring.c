@@ -5,7 +5,6 @@
  * Group: files
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,25 +43,7 @@ static void reads(void)
 /* Return the number of threads that the kernel has made for this process's rings. */
 static int workers(void)
 {
-	DIR *tasks = opendir("/proc/self/task");
-	struct dirent *task;
-	int count = 0;
-
-	REQUIRE(tasks);
-	while ((task = readdir(tasks))) {
-		char path[300], name[32] = "";
-		FILE *comm;
-
-		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", task->d_name);
-		comm = fopen(path, "re");
-		if (!comm)
-			continue;
-		if (fgets(name, sizeof(name), comm) && !strncmp(name, "iou-wrk", 7))
-			count++;
-		fclose(comm);
-	}
-	closedir(tasks);
-	return count;
+	return count_named("/proc/self/task", "iou-wrk");
 }
 
 /* A read that ends at the end of the file is not handed to a worker for the rest. */

@@ -6,7 +6,6 @@
  * Machine: cpus=2 nvdimm=big.daxfs
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <signal.h>
@@ -36,24 +35,7 @@ static int mount_wrong(void *argument)
 /* Return true if a thread of the module's workqueue is running a work item. */
 static bool helps(void)
 {
-	DIR *processes = opendir("/proc");
-	struct dirent *entry;
-	bool found = false;
-
-	REQUIRE(processes);
-	while (!found && (entry = readdir(processes))) {
-		char path[300], name[100] = "";
-		FILE *file;
-
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		file = fopen(path, "re");
-		if (!file)
-			continue;
-		found = fgets(name, sizeof(name), file) && strstr(name, "+daxfs");
-		fclose(file);
-	}
-	closedir(processes);
-	return found;
+	return count_named("/proc", "+daxfs") > 0;
 }
 
 static void all_processors(void)
