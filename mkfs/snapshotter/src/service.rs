@@ -173,10 +173,10 @@ impl Snapshots for Service {
     ) -> std::result::Result<Response<UsageResponse>, Status> {
         let KeyRequest { key, .. } = request.into_inner();
         self.call(move |snapshotter| {
-            let usage = snapshotter.usage(&key)?;
+            let size = snapshotter.usage(&key)?;
             Ok(UsageResponse {
-                size: usage.size as i64,
-                inodes: usage.inodes as i64,
+                size: size.bytes as i64,
+                inodes: size.inodes as i64,
             })
         })
         .await

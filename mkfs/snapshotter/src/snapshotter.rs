@@ -14,7 +14,7 @@ use crate::layer;
 use crate::memory::{lock, Memory};
 use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
 use crate::store::{Committed, Store, Uncommitted};
-use crate::tree::{measure, remove_tree};
+use crate::tree::{measure, remove_tree, Size};
 use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,15 +24,6 @@ pub struct Snapshotter {
     config: Config,
     store: Mutex<Store>,
     memory: Box<dyn Memory>,
-}
-
-/// Space that a snapshot takes, without those below it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes: of the image of a layer, or on disk.
-    pub size: u64,
-    /// Number of inodes.
-    pub inodes: u64,
 }
 
 impl Snapshotter {
@@ -236,26 +227,21 @@ impl Snapshotter {
         Ok(found)
     }
 
-    /// Return the space that the snapshot `name` takes.
+    /// Return the space that the snapshot `name` takes, without those below it: that of the image of
+    /// a layer, or that on disk.
     ///
     /// # Errors
     ///
     /// Those of [`Store::usable`] and of the system.
-    pub fn usage(&self, name: &str) -> Result<Usage> {
+    pub fn usage(&self, name: &str) -> Result<Size> {
         let snapshot = lock(&self.store).usable(name)?.clone();
         match &snapshot.record.state {
-            State::Committed(layer) => Ok(Usage {
-                size: layer.size,
+            State::Committed(layer) => Ok(Size {
+                bytes: layer.size,
                 inodes: layer.inodes,
             }),
-            State::View => Ok(Usage::default()),
-            State::Active => {
-                let size = measure(&snapshot.upper())?;
-                Ok(Usage {
-                    size: size.bytes,
-                    inodes: size.inodes,
-                })
-            }
+            State::View => Ok(Size::default()),
+            State::Active => measure(&snapshot.upper()),
         }
     }
 }

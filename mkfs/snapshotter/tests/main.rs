@@ -196,14 +196,7 @@ impl Machine {
     }
 
     async fn prepare(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
-        let request = Self::request(key, parent, Labels::new());
-        Ok(self
-            .client
-            .clone()
-            .prepare(request)
-            .await?
-            .into_inner()
-            .mounts)
+        self.prepare_with(key, parent, Labels::new()).await
     }
 
     async fn prepare_with(&self, key: &str, parent: &str, labels: Labels) -> Answer<Vec<Mount>> {
