@@ -264,7 +264,8 @@ lint-shell: prepare-root
 	$(RUN) shellcheck --check-sourced --severity=warning $(scripts)
 lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
-	$(checkpatch) --ignore PREFER_DEFINED_ATTRIBUTE_MACRO --file $(wildcard tests/*.c tests/*.h)
+	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
+		--file $(wildcard tests/*.c tests/*.h)
 lint-documentation: html
 	@mkdir -p build/pages
 	$(Q)$(call mount_page,build/pages)

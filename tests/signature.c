@@ -180,9 +180,9 @@ static void accepted(const char *name, const struct wish *wish)
 	char *buffer = malloc(LARGE);
 	int fd;
 
-	if (!CHECK_EQ(mount_file(&file, wish), 0))
+	if (!CHECK_EQ(mount_file(&file, wish), 0)) {
 		printf("# %s: %s\n", name, context_log);
-	else {
+	} else {
 		fd = open_in(mnt, "large", O_RDONLY);
 		CHECK_EQ(pread(fd, buffer, LARGE, 0), LARGE);
 		CHECK(pattern_matches(buffer, LARGE, LARGE, 0));
