@@ -155,7 +155,7 @@ write_config() {
 		[ ${#shares[@]} = 0 ] || modules+=(9pnet_virtio 9p)
 	fi
 	printf 'PROGRAMS=/dev/vd%s\n' "$([ -n "$kernel_modules" ] && echo c || echo b)"
-	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\n' "$mode" "$merge" "$devices"
+	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\nDISKS=%q\n' "$mode" "$merge" "$devices" ${#images[@]}
 	printf 'CXL_KINDS=(%s)\nDRM=%q\nPCI=%q\n' "${cxl_kinds[*]}" "$drm" "${pci:+1}"
 	printf 'RESERVED_ADDR=%q\nRESERVED_SIZE=%q\n' "$reserved_address" "$reserved_size"
 	printf 'TERM_NAME=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
