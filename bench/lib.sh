@@ -35,7 +35,7 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs erofs-share ext4-dax xfs-dax squashfs tmpfs
+	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs tmpfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless it is there.
@@ -72,6 +72,11 @@ make_erofs-dax() {
 	make_erofs "$1" "$2" -E noinline_data
 }
 
+# Data of each file at multiples of 2 MiB of the device, which one entry of the page tables can map.
+make_erofs-aligned() {
+	make_erofs "$1" "$2" -E noinline_data --dsunit=512
+}
+
 # An ext4 that holds an EROFS image with fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
 	rm -rf "$2.tree" && mkdir "$2.tree" && in_build_root "$top/bench/erofs-share" "$1" "$2.tree/image" &&
@@ -90,6 +95,11 @@ make_ext4-dax() {
 	status=0
 	in_build_root e2fsck -fyD "$2" >/dev/null || status=$?
 	[[ $status -le 1 ]]
+}
+
+# The same image, for a mount without dax.
+make_ext4() {
+	make_ext4-dax "$@"
 }
 
 make_xfs-dax() {
@@ -127,9 +137,13 @@ make_root() {
 	once "$work/root" make_root_at "$demo"
 }
 
-make_root_at() {
+# link_tree FROM TO: copy a tree, where possible by links.
+link_tree() {
 	cp -al "$1" "$2" 2>/dev/null || { rm -rf "$2" && cp -a "$1" "$2"; }
-	mkdir "$2/srv/repository" && cp -r "$2"/usr/lib/python3.*/. "$2/srv/repository" &&
+}
+
+make_root_at() {
+	link_tree "$1" "$2" && mkdir "$2/srv/repository" && cp -r "$2"/usr/lib/python3.*/. "$2/srv/repository" &&
 		(
 			cd "$2/srv/repository" || exit
 			export GIT_{AUTHOR,COMMITTER}_DATE='2026-01-01T00:00:00Z' GIT_{AUTHOR,COMMITTER}_{NAME,EMAIL}=bench GIT_CONFIG_GLOBAL=/dev/null
