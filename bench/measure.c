@@ -3,12 +3,18 @@
  * Single measurements for bench/guest. Prints figures separated by tabs. Under a clock that counts instructions
  * (qemu/vm run --icount) a nanosecond is an instruction.
  *
+ *   measure stat DIRECTORY PREFIX COUNT   stat up to 10,000 of the names PREFIX-00000000 to COUNT - 1, in an order that
+ *                                         jumps: instructions for each name
+ *   measure list DIRECTORY                list it: instructions for each entry
+ *   measure mount TYPE SOURCE TARGET OPTIONS
+ *                                         mount read-only, and unmount: instructions of mount(2)
  *   measure map DIRECTORY COUNT           open, map, read a byte of each page of, unmap and close the files file-00000
  *                                         to COUNT - 1: instructions and page faults for each file
  *   measure run DIRECTORY PROGRAM...      run PROGRAM in the root DIRECTORY, its output discarded: instructions from
  *                                         fork to exit, page faults
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <err.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -16,12 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#define SAMPLES	10000UL
 /* A prime that divides no COUNT: the order visits every name once. */
 #define STEP	7919UL
 
@@ -31,6 +39,52 @@ static int64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void measure_stat(const char *directory, const char *prefix, unsigned long count)
+{
+	unsigned long i, samples = count < SAMPLES ? count : SAMPLES;
+	int expected = strcmp(prefix, "none") ? 0 : -1;
+	struct stat status;
+	int64_t start;
+	char name[64];
+
+	if (chdir(directory))
+		err(1, "%s", directory);
+	start = now();
+	for (i = 0; i < samples; i++) {
+		/* The samples are spread over the whole directory. */
+		snprintf(name, sizeof(name), "%s-%08lu", prefix, i * STEP * (count / samples) % count);
+		if (stat(name, &status) != expected)
+			err(1, "%s/%s", directory, name);
+	}
+	printf("%lld\n", (long long)((now() - start) / (int64_t)samples));
+}
+
+static void measure_list(const char *directory)
+{
+	struct dirent *entry;
+	int64_t start = now();
+	int64_t count = 0;
+	DIR *dir = opendir(directory);
+
+	if (!dir)
+		err(1, "%s", directory);
+	while ((entry = readdir(dir)))
+		count++;
+	printf("%lld\n", (long long)((now() - start) / count));
+	closedir(dir);
+}
+
+static void measure_mount(const char *type, const char *source, const char *target, const char *options)
+{
+	int64_t start = now();
+
+	if (mount(source, target, type, MS_RDONLY, options))
+		err(1, "mount %s on %s", source, target);
+	printf("%lld\n", (long long)(now() - start));
+	if (umount(target))
+		err(1, "umount %s", target);
 }
 
 static void measure_map(const char *directory, unsigned long count)
@@ -91,11 +145,17 @@ static void measure_run(const char *directory, char **program)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && !strcmp(argv[1], "map"))
+	if (argc == 5 && !strcmp(argv[1], "stat"))
+		measure_stat(argv[2], argv[3], strtoul(argv[4], NULL, 10));
+	else if (argc == 3 && !strcmp(argv[1], "list"))
+		measure_list(argv[2]);
+	else if (argc == 6 && !strcmp(argv[1], "mount"))
+		measure_mount(argv[2], argv[3], argv[4], argv[5]);
+	else if (argc == 4 && !strcmp(argv[1], "map"))
 		measure_map(argv[2], strtoul(argv[3], NULL, 10));
 	else if (argc > 3 && !strcmp(argv[1], "run"))
 		measure_run(argv[2], argv + 3);
 	else
-		errx(2, "usage: measure map|run ARGUMENT...");
+		errx(2, "usage: measure stat|list|mount|map|run ARGUMENT...");
 	return 0;
 }
