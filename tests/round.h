@@ -17,6 +17,8 @@ struct round {
 	u64 number;
 	/* Damage the image; write to the memory while it is mounted; let allocations fail. */
 	bool damaged, written, starving;
+	/* While allocations fail, let those of the mount succeed. */
+	bool fed_mount;
 	/* Mount without comparing the checksum of the metadata. */
 	bool unchecked;
 	/* What each walker does, and its counts. */

@@ -234,6 +234,13 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	round.unchecked = kind->shown && draw(number, 5, 4);
 	round.written = event == WRITTEN;
 	round.starving = event == STARVED;
+	/*
+	 * To mount a range, the kernel adds its memory (memremap_pages()). Code of x86 uses the
+	 * page tables that it allocates for it without looking whether there are any
+	 * (phys_pud_init()), and warns if another allocation fails (add_pages()). The driver can
+	 * prevent neither, so what they print says nothing about it.
+	 */
+	round.fed_mount = !kind->removable && kind->shown;
 	round.deadly = event == PRESSED || event == STARVED || event == POISONED;
 	if (event == REMOVED)
 		round.disturb = remove_device;
