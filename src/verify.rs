@@ -247,7 +247,7 @@ pub(crate) struct Pieces {
     /// SHA-256 of the image.
     digest: [u8; 32],
     /// SHA-256 of all pieces. Their own SHA-256 is `digest`, and nobody can change this copy.
-    sums: KVVec<u8>,
+    sums: VVec<u8>,
     verified: Bits,
     /// Pieces that do not match. They stay bad, whatever the memory holds later.
     bad: Bits,
@@ -411,20 +411,22 @@ fn bad(index: u64) -> image::Error {
 
 /// Load the table of sums. Return it and its SHA-256. The memory that it needs is a fraction of
 /// that of the image, which the region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<(KVVec<u8>, [u8; 32]), Failure> {
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32]), Failure> {
     let size = image.memory().size();
     if table.offset > size || table.length > size - table.offset {
         let end = table.offset.saturating_add(table.length);
         return Err(image::Error::new(Problem::Truncated, table.offset, end).into());
     }
-    let mut sums = KVVec::with_capacity(table.length as usize, GFP_KERNEL)?;
+    // KVVec would round the size up to a power of two, and the kernel may clear all of that.
+    let mut sums = VVec::with_capacity(table.length as usize, GFP_KERNEL)?;
     let mut hash = Sha256::new();
-    let mut part = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
-    let range = table.offset..table.offset + table.length;
-    image::memory::parts(image.memory(), range, &mut part, |bytes| {
-        hash.update(bytes);
-        sums.extend_from_slice(bytes, GFP_KERNEL)?;
-        check_signal()
-    })?;
+    let end = table.offset + table.length;
+    for offset in (table.offset..end).step_by(PAGE_SIZE) {
+        let length = (end - offset).min(PAGE_SIZE as u64) as usize;
+        let before = sums.len();
+        image.memory().append_to(offset, length, &mut sums)?;
+        hash.update(sums.get(before..).unwrap_or(&[]));
+        check_signal()?;
+    }
     Ok((sums, hash.finish()))
 }

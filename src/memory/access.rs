@@ -41,6 +41,30 @@ impl Region {
         unsafe { Access::new(&self.tenure, &self.window) }
     }
 
+    /// Append `length` bytes at `offset` to `to`, which must have room for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Unreadable`](image::Problem::Unreadable), also if there is no room.
+    pub(crate) fn append_to(
+        &self,
+        offset: u64,
+        length: usize,
+        to: &mut VVec<u8>,
+    ) -> image::Result<()> {
+        let unreadable = image::Error::new(image::Problem::Unreadable, offset, length as u64);
+        let access = self.access().map_err(|_| unreadable)?;
+        let room = to.spare_capacity_mut();
+        if room.len() < length {
+            return Err(unreadable);
+        }
+        // SAFETY: The vector has room for the bytes, and is borrowed exclusively.
+        unsafe { access.read_to(offset, room.as_mut_ptr().cast(), length) }?;
+        // SAFETY: There was room, and the bytes were copied there.
+        unsafe { to.inc_len(length) };
+        Ok(())
+    }
+
     /// Copy `length` bytes at `offset` to `to`. Return the number of bytes copied: fewer if the
     /// destination cannot be written, or if the memory fails after them.
     ///
@@ -169,6 +193,39 @@ impl<'a> Access<'a> {
         (end <= self.window.size).then(|| base.wrapping_add(offset as usize))
     }
 
+    /// Copy `length` bytes at `offset` to `to`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Unreadable`](image::Problem::Unreadable). What is at `to` is unspecified then.
+    ///
+    /// # Safety
+    ///
+    /// `length` bytes at `to` must be valid for writing.
+    #[inline]
+    unsafe fn read_to(&self, offset: u64, to: *mut u8, length: usize) -> image::Result<()> {
+        let unreadable = image::Error::new(image::Problem::Unreadable, offset, length as u64);
+        let from = self.address(offset, length).ok_or(unreadable)?.cast();
+        // Records and pieces of metadata are much shorter than 4 GiB.
+        let short = u32::try_from(length).map_err(|_| unreadable)?;
+        if self.readable(offset, short.into()) < short.into() {
+            return Err(unreadable);
+        }
+        if self.window.io {
+            // SAFETY: By the type invariant the source is mapped. The caller guarantees that the
+            // destination is valid.
+            unsafe { bindings::memcpy_fromio(to.cast(), from, length) };
+            return Ok(());
+        }
+        // A concurrent writer can make the copy a mixture, which its reader must expect.
+        // SAFETY: By the type invariant the source is mapped. The caller guarantees that the
+        // destination is valid. The function survives machine checks.
+        match unsafe { bindings::copy_mc_to_kernel(to.cast(), from, short) } {
+            0 => Ok(()),
+            _ => Err(unreadable),
+        }
+    }
+
     /// Return how many of `length` bytes at `offset` can be read: those before the first page that
     /// is known to have failed.
     #[inline]
@@ -243,27 +300,8 @@ impl image::Memory for Access<'_> {
 
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        let unreadable = image::Error::new(image::Problem::Unreadable, offset, into.len() as u64);
-        let from = self.address(offset, into.len()).ok_or(unreadable)?.cast();
-        // Records and pieces of metadata are much shorter than 4 GiB.
-        let length = u32::try_from(into.len()).map_err(|_| unreadable)?;
-        if self.readable(offset, length.into()) < length.into() {
-            return Err(unreadable);
-        }
-        let to = into.as_mut_ptr().cast();
-        if self.window.io {
-            // SAFETY: By the type invariant the source is mapped. The destination is borrowed
-            // exclusively.
-            unsafe { bindings::memcpy_fromio(to, from, into.len()) };
-            return Ok(());
-        }
-        // A concurrent writer can make the copy a mixture, which its reader must expect.
-        // SAFETY: By the type invariant the source is mapped. The destination is borrowed
-        // exclusively. The function survives machine checks.
-        match unsafe { bindings::copy_mc_to_kernel(to, from, length) } {
-            0 => Ok(()),
-            _ => Err(unreadable),
-        }
+        // SAFETY: The destination is borrowed exclusively.
+        unsafe { self.read_to(offset, into.as_mut_ptr(), into.len()) }
     }
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
