@@ -212,6 +212,12 @@ impl FileOperations for DaxFs {
         result
     }
 
+    fn prepare(file: &INode<Self>, page: u64, order: u32) {
+        if let Some(extent) = file.mapping() {
+            extent.prepare(page, order, file.super_block().data());
+        }
+    }
+
     fn extent(file: &INode<Self>) -> Result<Extent> {
         let data = file_data(file)?;
         // Other files use the rest of the last page, if it cannot be mapped.

@@ -253,6 +253,21 @@ bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
 }
 
+bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags)
+{
+	return fault_flag_allow_retry_first(flags);
+}
+
+void daxfs_helper_release_fault_lock(struct vm_fault *vmf)
+{
+	release_fault_lock(vmf);
+}
+
+struct file *daxfs_helper_get_file(struct file *file)
+{
+	return get_file(file);
+}
+
 void daxfs_helper_folio_ref_inc(struct folio *folio)
 {
 	folio_ref_inc(folio);

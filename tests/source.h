@@ -74,6 +74,12 @@ bool source_is_device(const struct source *source);
 /* Return the device that make() found. */
 const char *source_device(const struct source *source);
 
+/*
+ * Return true if a test that takes long should use @source: all of them, or one for each way to map where
+ * the kernel is slow, which are DAX, pages, frames, I/O memory.
+ */
+bool source_stands_for_way(const struct source *source);
+
 /* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
 bool sources_image(struct image *image);
 

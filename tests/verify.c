@@ -488,21 +488,6 @@ static void remounts(void)
 		close(memory);
 }
 
-/* Where the kernel is slow, one source for each way to map: DAX, pages, frames, I/O memory. */
-static bool chosen(const struct source *source)
-{
-	static const char *const some[] = {
-		"NVDIMM", "memfd, huge folios", "udmabuf", "qxl, device memory",
-	};
-
-	if (!getenv("DAXFS_SLOW"))
-		return true;
-	for (size_t i = 0; i < ARRAY_SIZE(some); i++)
-		if (!strcmp(source->name, some[i]))
-			return true;
-	return false;
-}
-
 int main(void)
 {
 	static const struct ktap_test tests[] = {
@@ -525,5 +510,5 @@ int main(void)
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
 	if (!(image.super->compat & COMPAT_SUMS))
 		ktap_skip_all("needs an image with sums (mkdaxfs --sums)");
-	return run_on_sources(tests, ARRAY_SIZE(tests), chosen, &image, &source);
+	return run_on_sources(tests, ARRAY_SIZE(tests), source_stands_for_way, &image, &source);
 }

@@ -41,13 +41,15 @@ impl MappedExtent {
         if page > info.length / PAGE_SIZE {
             return Ok(FaultResult::SIGBUS);
         }
-        // The part of the file that an entry of this order would map.
-        let first = (page >> order << order) * PAGE_SIZE;
-        let length = (PAGE_SIZE << order).min(info.length + info.tail - first);
-        if !gate.is_open(info.offset + first, length) {
+        let (first, length) = part(info, page, order);
+        if length > 0 && !gate.is_open(info.offset + first, length) {
             // Verify the pieces of a PMD of 2 MiB at once, but not those of larger entries.
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
+            }
+            // Other threads of the process may wait for the lock of the area.
+            if let Some(retry) = fault.retry() {
+                return Ok(retry);
             }
             match gate.open(info.offset + first, length) {
                 // A part of it may be good.
@@ -86,6 +88,29 @@ impl MappedExtent {
         // SAFETY: This is the result of handling the fault.
         Ok(unsafe { fault.result(result) })
     }
+
+    /// Have `gate` open what a fault for an entry of `order` on page `page` may map. This may take
+    /// long, and needs no locks. The fault finds errors.
+    pub(crate) fn prepare(&self, page: u64, order: u32, gate: &impl Gate) {
+        let info = self.info();
+        // If a part is bad, the fault falls back to the page.
+        let open = |order| {
+            let (first, length) = part(info, page, order);
+            gate.open(info.offset + first, length).is_ok()
+        };
+        if !open(order) && order > 0 {
+            open(0);
+        }
+    }
+}
+
+/// Return the part of the extent that an entry of `order` maps for page `page`, which is in the
+/// extent or the one after it: where it starts, and its length, both in bytes.
+#[inline]
+fn part(info: &Info, page: u64, order: u32) -> (u64, u64) {
+    let first = (page >> order << order) * PAGE_SIZE;
+    let most = (info.length + info.tail).saturating_sub(first);
+    (first, (PAGE_SIZE << order).min(most))
 }
 
 /// Handle a fault on the page after the extent, which other files use too, by a copy.

@@ -71,7 +71,14 @@ pub(crate) trait FileOperations: FileSystem {
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
     /// a private mapping, for which it may leave the page to the MM.
+    ///
+    /// This holds the lock of the memory area, which other threads of the process wait for. So what
+    /// takes long is left to [`Self::prepare`], with [`Fault::retry`].
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Mapping>) -> FaultResult<'a>;
+
+    /// Prepare a page fault on page `page` of `file` for an entry of `order`: [`Self::fault`] has
+    /// asked for it. It tells of errors when it is called again.
+    fn prepare(file: &INode<Self>, page: u64, order: u32);
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
     ///
@@ -435,6 +442,10 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, order, file.mapping()) };
         let result = T::fault(file, &fault).into_raw();
+        if result == bindings::VM_FAULT_RETRY {
+            // SAFETY: As above. By the invariant of the result the fault can be retried.
+            return unsafe { Self::retry(vmf, order) };
+        }
         let fall_back = result & bindings::VM_FAULT_FALLBACK != 0;
         if order != bindings::PMD_ORDER || fault.is_write() || !fall_back {
             return result;
@@ -444,7 +455,43 @@ impl<T: Operations> VTable<T> {
         // INVARIANT: As above. A fault for a huge entry can also be handled by a page.
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, 0, file.mapping()) };
-        T::fault(file, &fault).into_raw()
+        let result = T::fault(file, &fault).into_raw();
+        if result == bindings::VM_FAULT_RETRY {
+            // SAFETY: As above.
+            return unsafe { Self::retry(vmf, 0) };
+        }
+        result
+    }
+
+    /// Prepare a fault without the lock of its memory area, as the page cache reads pages: other
+    /// threads may change mappings of the process meanwhile. Return `VM_FAULT_RETRY`, and
+    /// `VM_FAULT_MAJOR`, as for a page that is read from a disk.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::fault`], and the fault must be one that [can be retried](Fault::retry).
+    /// Do not use the memory area afterwards.
+    #[cold]
+    unsafe fn retry(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: The fault is valid.
+        let place = unsafe { &(*vmf).__bindgen_anon_1 };
+        let page = place.pgoff as u64;
+        // SAFETY: The fault has a memory area, which is locked.
+        let file = unsafe { (*place.vma).vm_file };
+        // SAFETY: The area keeps its file.
+        let pin = unsafe { bindings::get_file(file) };
+        // SAFETY: The MM allows it, as the fault can be retried, and expects `VM_FAULT_RETRY`.
+        unsafe { bindings::release_fault_lock(vmf) };
+        // SAFETY: The file is pinned, and has an inode.
+        let inode = unsafe { (*pin).f_inode };
+        // SAFETY: The file keeps the inode, which has been set up.
+        T::prepare(unsafe { INode::<T>::from_raw(inode) }, page, order);
+        // SAFETY: The reference was got above, and the inode is not used any more.
+        unsafe { bindings::fput(pin) };
+        bindings::VM_FAULT_MAJOR | bindings::VM_FAULT_RETRY
     }
 
     /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles

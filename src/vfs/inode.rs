@@ -134,7 +134,7 @@ impl<T: FileSystem> INode<T> {
 
     /// Return the mapping of a regular file, if the file has been mapped.
     #[inline]
-    pub(super) fn mapping(&self) -> Option<&T::Mapping> {
+    pub(crate) fn mapping(&self) -> Option<&T::Mapping> {
         // SAFETY: By the type invariant the inode is in a slot.
         let mapping = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
         // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until

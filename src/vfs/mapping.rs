@@ -122,6 +122,20 @@ impl<'a, M: Mapping> Fault<'a, M> {
         flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
+    /// Return the result to call [`FileOperations::prepare`](super::FileOperations::prepare)
+    /// without the lock of the memory area, and then fault again; `None` if the MM does not allow
+    /// that now. A caller that does not wait gets `None`: unlike reads of the page cache, nothing
+    /// would have been started for it.
+    pub(crate) fn retry(&self) -> Option<FaultResult<'a>> {
+        // SAFETY: The fault is valid by the type invariant.
+        let flags = unsafe { (*self.vmf).flags };
+        // SAFETY: This looks at a number.
+        let first = unsafe { bindings::fault_flag_allow_retry_first(flags) };
+        // INVARIANT: The fault can be retried.
+        (first && flags & bindings::FAULT_FLAG_RETRY_NOWAIT == 0)
+            .then_some(FaultResult(bindings::VM_FAULT_RETRY, PhantomData))
+    }
+
     /// Take note that pages around the faulting one are mapped too.
     #[inline]
     pub(crate) fn set_around(&self) {
@@ -184,6 +198,8 @@ pub(crate) enum Outcome {
 /// # Invariants
 ///
 /// The value is an error, or the result of the [`Fault`] with the lifetime `'a`.
+/// `VM_FAULT_RETRY` is that of a fault that [can be retried](Fault::retry): no function of the
+/// kernel that handles our faults returns it.
 #[derive(Clone, Copy)]
 pub(crate) struct FaultResult<'a>(bindings::vm_fault_t, Brand<'a>);
 
