@@ -116,7 +116,8 @@ fn reason(error: Error) -> &'static str {
         "the certificate of the signature is not trusted; \
          add it, or its issuer's, to the keyring .daxfs"
     } else if is(Errno::KeyRejected) {
-        "the signature is wrong, or its key is revoked; sign the image again"
+        "the signature is wrong, or the kernel's .blacklist has its key or certificate; \
+         sign the image again, in the second case with another key"
     } else if is(Errno::KeyExpired) {
         "the key of the signature has expired in the keyring; add a new one, and sign again"
     } else if is(Errno::KeyRevoked) {
