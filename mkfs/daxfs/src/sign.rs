@@ -4,20 +4,16 @@
 
 use crate::error::{Error, Result};
 use crate::fsck::digest_of;
-use crate::source::{cannot_open, open_now, Opened};
+use crate::source::{cannot_open, Opened};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::Signature;
 use daxfs_reader::Image;
 use daxfs_signature::attach::{self, Signer};
-use daxfs_signature::{Certificate, Key};
+use daxfs_signature::files::{self, FileError, Why};
 use std::fs::OpenOptions;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Longest file with a key or a certificate, in bytes.
-const FILE_MAX: u64 = 1 << 20;
 
 /// What makes a signature.
 pub enum By<'a> {
@@ -28,6 +24,25 @@ pub enum By<'a> {
     Message(&'a Path),
 }
 
+/// The same, with what the files hold.
+enum Hand<'a> {
+    /// The private key and its certificates, the first of which is in this file.
+    Signer(Box<Signer>, &'a Path),
+    /// The signature.
+    Message(Vec<u8>),
+}
+
+impl From<FileError> for Error {
+    fn from(FileError { path, why }: FileError) -> Self {
+        let name = shown_path(&path);
+        match why {
+            Why::Open(error) => cannot_open(&name, error),
+            Why::Read(error) => Error::system(name, "cannot read", "", error),
+            Why::Content(error) => Error::refused(name, error.to_string()),
+        }
+    }
+}
+
 /// Sign the image in the file `path`. Return its SHA-256.
 ///
 /// # Errors
@@ -35,9 +50,9 @@ pub enum By<'a> {
 /// The image is damaged or no regular file, or the files with the key and the certificates are not
 /// what they should be.
 pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
-    let made = match by {
-        By::Key(key, cert, chain) => Err((signer(key, cert, chain)?, cert)),
-        By::Message(file) => Ok(message(file)?),
+    let hand = match by {
+        By::Key(key, cert, chain) => Hand::Signer(Box::new(files::signer(key, cert, chain)?), cert),
+        By::Message(file) => Hand::Message(message(file)?),
     };
     let image = Opened::open(path)?;
     let name = shown_path(path);
@@ -52,9 +67,9 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
         return Err(Error::refused(name, why));
     }
     let digest = digest_of(&image)?;
-    let cms = match made {
-        Ok(cms) => cms,
-        Err((signer, cert)) => signer
+    let cms = match hand {
+        Hand::Message(cms) => cms,
+        Hand::Signer(signer, cert) => signer
             .sign(&digest)
             .map_err(|error| Error::refused(shown_path(cert), error.to_string()))?,
     };
@@ -72,8 +87,8 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
 pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
     let certs = certs
         .iter()
-        .map(|cert| certificate(cert))
-        .collect::<Result<Vec<_>>>()?;
+        .map(|cert| files::certificate(cert))
+        .collect::<files::Result<Vec<_>>>()?;
     let image = Opened::open(path)?;
     let name = &image.name;
     let cms = attach::load(&Image::new(&image.source, &image.superblock))
@@ -85,42 +100,12 @@ pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
     Ok(hex(&digest_of(&image)?))
 }
 
-/// Return who signs, from files.
-///
-/// # Errors
-///
-/// The files cannot be read, or hold something else.
-pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf]) -> Result<Signer> {
-    let pair = Key::parse(&read(key)?);
-    let others = chain.iter().map(|cert| certificate(cert));
-    Ok(Signer {
-        key: pair.map_err(|error| Error::refused(shown_path(key), error.to_string()))?,
-        certificate: certificate(cert)?,
-        others: others.collect::<Result<_>>()?,
-    })
-}
-
 fn message(path: &Path) -> Result<Vec<u8>> {
-    let cms = read(path)?;
+    let cms = files::read(path)?;
     if cms.len() > SIGNATURE_MAX as usize || Signature::parse(&cms).is_none() {
         let why = "no CMS message in DER as it is needed; \
                    use openssl cms -sign -binary -noattr -outform DER";
         return Err(Error::refused(shown_path(path), why));
     }
     Ok(cms)
-}
-
-fn certificate(path: &Path) -> Result<Certificate> {
-    Certificate::parse(&read(path)?)
-        .map_err(|error| Error::refused(shown_path(path), error.to_string()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let name = shown_path(path);
-    let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::system(name, "cannot read", "", error))?;
-    Ok(bytes)
 }

@@ -3,6 +3,7 @@
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
 mod options;
+mod sign;
 mod tell;
 
 use clap::Parser;
@@ -19,6 +20,7 @@ use daxfs_writer::tree::Tree;
 use daxfs_writer::write::{Options, Pack};
 use daxfs_writer::{make, measure, Error, Output, Overwrite};
 use options::Args;
+use sign::Hand;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -37,6 +39,7 @@ struct Wishes {
     adjust: Adjust,
     platform: Platform,
     options: Options,
+    hand: Option<Hand>,
 }
 
 impl Wishes {
@@ -100,6 +103,7 @@ impl Wishes {
             adjust,
             platform: args.platform.clone().unwrap_or_default(),
             options,
+            hand: Hand::new(args)?,
         })
     }
 
@@ -113,8 +117,10 @@ impl Wishes {
                 _ => overwrite.input(input.file()),
             }
         }
-        for list in args.exclude_from.iter().chain(&args.file_contexts) {
-            overwrite.input(list);
+        let read = args.exclude_from.iter().chain(&args.file_contexts);
+        let read = read.chain(&args.sign_key).chain(&args.sign_cert);
+        for file in read.chain(&args.sign_chain) {
+            overwrite.input(file);
         }
         overwrite
     }
@@ -186,7 +192,10 @@ fn image(
     start: Instant,
     bar: &Bar,
 ) -> Result<()> {
-    let summary = make(tree, &wishes.options, &output, bar)?;
+    let mut summary = make(tree, &wishes.options, &output, bar)?;
+    if let Some(hand) = &wishes.hand {
+        summary.total_size = hand.sign(&output, &summary.digest)?;
+    }
     bar.step("syncing", 0);
     let on_stdout = output.is_stdout();
     let path = match args.layers {

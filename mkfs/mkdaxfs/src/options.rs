@@ -218,7 +218,24 @@ pub struct Args {
     #[arg(long)]
     pub sums: bool,
 
+    /// Sign the image with this private key, as daxfs sign does
+    ///
+    /// The signature follows the image in its file. It is not part of the image or its SHA-256, and
+    /// need not be the same each time. With --layers, each image is signed.
+    #[arg(long, value_name = "KEY", requires = "sign_cert")]
+    pub sign_key: Option<PathBuf>,
+
+    /// Certificate of that key, in PEM or DER
+    #[arg(long, value_name = "CERT", requires = "sign_key")]
+    pub sign_cert: Option<PathBuf>,
+
+    /// Certificate of an authority between that one and those that verifiers trust; may be repeated
+    #[arg(long, value_name = "CERT", requires = "sign_key")]
+    pub sign_chain: Vec<PathBuf>,
+
     /// Fail if the image would be larger
+    ///
+    /// This does not count a signature.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
 
@@ -314,7 +331,7 @@ pub struct Args {
 
     /// Print the size of the image, but do not write it
     ///
-    /// Only files that may have the same content are read.
+    /// Only files that may have the same content are read. A signature is not counted.
     #[arg(long, short = 'n', help_heading = "Running")]
     pub dry_run: bool,
 

@@ -18,6 +18,7 @@ mod mistakes;
 mod outputs;
 mod overwrite;
 mod producers;
+mod sign;
 mod support;
 
 /// A file that is not named above would silently not be compiled.

@@ -2,7 +2,7 @@
 
 //! Signs images, and verifies their signatures as the kernel does.
 //!
-//! * [`Key`], [`Certificate`]: who signs, from files in PEM or DER
+//! * [`Key`], [`Certificate`]: who signs, in PEM or DER; [`files`]: from files
 //! * [`sign`]: make the CMS message that follows an image
 //! * [`verify`]: verify such a message
 //! * [`attach`]: put it into the image's file
@@ -12,6 +12,7 @@
 mod algorithm;
 pub mod attach;
 mod encode;
+pub mod files;
 mod pem;
 
 use algorithm::Algorithm;

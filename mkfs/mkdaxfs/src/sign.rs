@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Signs images as they are made.
+
+use crate::options::Args;
+use daxfs_check::memory::FileMemory;
+use daxfs_reader::{Image, Superblock};
+use daxfs_signature::attach::{self, Signer};
+use daxfs_signature::files::{self, FileError, Why};
+use daxfs_writer::{Error, Output, Result};
+use std::path::PathBuf;
+
+/// Who signs.
+pub struct Hand {
+    signer: Signer,
+    /// The file with the certificate.
+    cert: PathBuf,
+}
+
+impl Hand {
+    /// Return who signs according to the options, if anybody does.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be read, hold something else, do not belong together, or the certificate is
+    /// not valid now.
+    pub fn new(args: &Args) -> Result<Option<Self>> {
+        let (Some(key), Some(cert)) = (&args.sign_key, &args.sign_cert) else {
+            return Ok(None);
+        };
+        let signer = files::signer(key, cert, &args.sign_chain).map_err(refuse)?;
+        let cert = cert.clone();
+        let hand = Hand { signer, cert };
+        // Do not make an image first that cannot be signed.
+        hand.message(&[0; 32])?;
+        Ok(Some(hand))
+    }
+
+    fn message(&self, digest: &[u8; 32]) -> Result<Vec<u8>> {
+        let message = self.signer.sign(digest);
+        message.map_err(|error| Error::refused(&self.cert, error))
+    }
+
+    /// Sign the image in `output`, which has the SHA-256 `digest` and is complete. Read the signature
+    /// back. Return the number of bytes of the output.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; `output` must not be committed then.
+    pub fn sign(&self, output: &Output, digest: &[u8; 32]) -> Result<u64> {
+        let (file, path) = (output.file(), output.path());
+        let failed = |error| Error::output(path, "write the signature", error);
+        let cms = self.message(digest)?;
+        let superblock = {
+            let memory = FileMemory::new(file).map_err(failed)?;
+            Superblock::load(&memory).map_err(|error| Error::image(path, error))?
+        };
+        attach::write::<FileMemory<'_>>(file, &superblock, &cms).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        // A device may be too small for it.
+        output.reserve(size)?;
+        let memory = FileMemory::new(file).map_err(failed)?;
+        match attach::load(&Image::new(&memory, &superblock)) {
+            Ok(Some(found)) if found == cms => Ok(size),
+            Ok(_) => {
+                let what =
+                    "the signature reads back differently; the disk or the memory may be faulty";
+                Err(Error::image(path, what))
+            }
+            Err(error) => Err(Error::image(path, error)),
+        }
+    }
+}
+
+fn refuse(FileError { path, why }: FileError) -> Error {
+    match why {
+        Why::Open(error) => Error::io(&path, "open the file", error),
+        Why::Read(error) => Error::io(&path, "read the file", error),
+        Why::Content(error) => Error::refused(&path, error),
+    }
+}

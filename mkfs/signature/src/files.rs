@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Keys and certificates in files.
+
+use crate::attach::Signer;
+use crate::{Certificate, Key};
+use rustix::fs::OFlags;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Longest file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: Why,
+}
+
+/// What is wrong with a file.
+#[derive(Debug)]
+pub enum Why {
+    /// It cannot be opened.
+    Open(io::Error),
+    /// It cannot be read.
+    Read(io::Error),
+    /// It holds something else, or does not go with the others.
+    Content(crate::Error),
+}
+
+/// The result of using a file.
+pub type Result<T> = std::result::Result<T, FileError>;
+
+fn refuse(path: &Path, why: Why) -> FileError {
+    let path = path.into();
+    FileError { path, why }
+}
+
+/// Return the first MiB of a file. Do not wait for the other end of a FIFO.
+///
+/// # Errors
+///
+/// [`Why::Open`], [`Why::Read`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| refuse(path, Why::Open(error)))?;
+    // What another program writes into a pipe is waited for.
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())
+        .map_err(|error| refuse(path, Why::Read(error.into())))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refuse(path, Why::Read(error)))?;
+    Ok(bytes)
+}
+
+/// Return the certificate in a file.
+///
+/// # Errors
+///
+/// As [`read`], and [`Why::Content`].
+pub fn certificate(path: &Path) -> Result<Certificate> {
+    Certificate::parse(&read(path)?).map_err(|error| refuse(path, Why::Content(error)))
+}
+
+/// Return who signs: with the private key in the file `key`, its certificate in `cert`, and those
+/// of authorities in `chain`.
+///
+/// # Errors
+///
+/// As [`certificate`]. The key and the certificate need not belong together.
+pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf]) -> Result<Signer> {
+    let pair = Key::parse(&read(key)?);
+    let others = chain.iter().map(|cert| certificate(cert));
+    Ok(Signer {
+        key: pair.map_err(|error| refuse(key, Why::Content(error)))?,
+        certificate: certificate(cert)?,
+        others: others.collect::<Result<_>>()?,
+    })
+}
