@@ -12,6 +12,7 @@
 #include "device.h"
 #include "ktap.h"
 #include "util.h"
+#include "walker.h"
 
 /* Set when something did not end; shared by all points. */
 static bool *stuck;
@@ -176,6 +177,23 @@ int limit(void)
 	return getenv("DAXFS_SLOW") ? 60 : 8;
 }
 
+/* Print where @pid and the processes that it has started are. */
+static void print_stacks(pid_t pid)
+{
+	char path[64];
+	FILE *children;
+	int child;
+
+	printf("# process %d:\n", pid);
+	print_stack(pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	children = fopen(path, "re");
+	while (children && fscanf(children, "%d", &child) == 1)
+		print_stacks(child);
+	if (children)
+		fclose(children);
+}
+
 int reaped(const char *what, pid_t pid)
 {
 	int status = ends_within(pid, limit());
@@ -183,6 +201,7 @@ int reaped(const char *what, pid_t pid)
 	if (status == -1) {
 		*stuck = true;
 		printf("# %s has not ended\n", what);
+		print_stacks(pid);
 		REQUIRE(!"done in time");
 	}
 	return status;
