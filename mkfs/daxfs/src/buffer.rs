@@ -31,6 +31,39 @@ pub enum Kind {
     Udmabuf,
 }
 
+/// What memory is made of: an image, and what stands around it.
+pub struct Content<'a> {
+    /// The image.
+    pub image: &'a ImageFile,
+    /// Offset of the image in bytes.
+    pub start: u64,
+    /// Bytes of all memory, a multiple of [`HUGE`].
+    pub size: u64,
+    /// Bytes before the image, and their offset.
+    pub head: Option<(u64, &'a [u8])>,
+}
+
+impl Content<'_> {
+    /// Return the bytes up to the end of the image, as huge pages.
+    fn used(&self) -> u64 {
+        (self.start + self.image.size).next_multiple_of(HUGE)
+    }
+
+    /// Pass all bytes to `put`, piece by piece with the offset of each. If `sparse`, leave out pieces of zeros.
+    fn copy(
+        &self,
+        sparse: bool,
+        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        if let Some((offset, bytes)) = self.head {
+            put(offset, bytes)
+                .map_err(|error| Error::system("", "cannot write the info block", "", error))?;
+        }
+        self.image
+            .copy(sparse, |offset, piece| put(self.start + offset, piece))
+    }
+}
+
 /// Memory that holds an image.
 pub struct Buffer {
     /// Its file descriptor.
@@ -47,8 +80,18 @@ impl Kind {
 
     /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
-        // All of it can be huge pages.
-        let size = image.size.next_multiple_of(HUGE);
+        self.make_with(&Content {
+            image,
+            start: 0,
+            // All of it can be huge pages.
+            size: image.size.next_multiple_of(HUGE),
+            head: None,
+        })
+    }
+
+    /// Make memory of this kind with `content`.
+    pub fn make_with(self, content: &Content<'_>) -> Result<Buffer> {
+        let size = content.size;
         let fail = |what: &str, error: Errno| {
             let operation = format!("cannot {what} of {size} bytes");
             Error::system("", operation, self.remedy(error), error)
@@ -62,16 +105,16 @@ impl Kind {
                 };
                 let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
                 if self == Kind::Memfd {
-                    enlarge_pages(fd.as_fd(), image.size, size);
+                    enlarge_pages(fd.as_fd(), content);
                 }
                 if self == Kind::Hugetlb {
                     // write(2) does not work on these.
-                    fill(image, fd.as_fd(), size, self)?;
+                    fill(content, fd.as_fd(), self)?;
                 } else {
                     let file = fd.try_clone().map(File::from);
                     let file =
                         file.map_err(|error| Error::system("", "cannot use a memfd", "", error))?;
-                    image.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
+                    content.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
                 }
                 let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
                 fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
@@ -83,7 +126,7 @@ impl Kind {
             Kind::Heap => {
                 let fd = heap(size)
                     .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
-                fill(image, fd.as_fd(), size, self)?;
+                fill(content, fd.as_fd(), self)?;
                 Ok(Buffer {
                     fd,
                     option: "dmabuf",
@@ -92,8 +135,8 @@ impl Kind {
             Kind::Udmabuf => {
                 let memory = memfd(MemfdFlags::empty(), size)
                     .map_err(|error| fail("make a memfd", error))?;
-                enlarge_pages(memory.as_fd(), image.size, size);
-                fill(image, memory.as_fd(), size, self)?;
+                enlarge_pages(memory.as_fd(), content);
+                fill(content, memory.as_fd(), self)?;
                 fcntl_add_seals(&memory, SealFlags::SHRINK)
                     .map_err(|error| fail("seal a memfd", error))?;
                 let fd = udmabuf(memory.as_fd(), size).map_err(|error| {
@@ -130,13 +173,12 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Give the memfd `fd` of `size` bytes huge pages if the image can have files that need them. Say so
-/// if there are none.
-fn enlarge_pages(fd: BorrowedFd<'_>, image: u64, size: u64) {
-    if image <= HUGE {
+/// Give the memfd `fd` for `content` huge pages if the image can have files that need them. Say so if there are none.
+fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
+    if content.image.size <= HUGE {
         return;
     }
-    if let Err(error) = huge::allocate(fd, size) {
+    if let Err(error) = huge::allocate(fd, content.used()) {
         eprintln!(
             "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
              pages of 4 KiB; daxfs load --into hugetlb or --into heap may do better"
@@ -144,14 +186,15 @@ fn enlarge_pages(fd: BorrowedFd<'_>, image: u64, size: u64) {
     }
 }
 
-/// Copy `image` into the `size` bytes of `fd` through a mapping.
-fn fill(image: &ImageFile, fd: BorrowedFd<'_>, size: u64, kind: Kind) -> Result<()> {
+/// Copy `content` into `fd` through a mapping.
+fn fill(content: &Content<'_>, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+    let size = content.used();
     let mut mapping = Mapping::new(fd, size).map_err(|error| {
         let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
         let operation = format!("cannot map a buffer of {size} bytes");
         Error::system("", operation, remedy, error)
     })?;
-    image.copy(false, |offset, piece| mapping.write(offset, piece))
+    content.copy(false, |offset, piece| mapping.write(offset, piece))
 }
 
 /// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.

@@ -8,17 +8,20 @@ use crate::text::shown_path;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
-use daxfs_reader::{Image, Superblock};
+use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::attach;
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are copied together.
 const PIECE: usize = 1 << 20;
+
+/// Bytes of a superblock.
+pub const SUPERBLOCK: usize = 4096;
 
 /// An image file with a valid superblock.
 pub struct ImageFile {
@@ -28,6 +31,18 @@ pub struct ImageFile {
     /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
     /// size.
     pub size: u64,
+    /// Bytes of the file.
+    pub length: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Bytes of the image alone.
+    pub total_size: u64,
+    /// Its superblock, as it is stored.
+    pub superblock: [u8; SUPERBLOCK],
+    /// UUID.
+    pub uuid: [u8; 16],
+    /// SHA-256, as the superblock says.
+    pub sha256: [u8; 32],
 }
 
 impl ImageFile {
@@ -44,11 +59,28 @@ impl ImageFile {
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock =
             Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
+        let mut raw = [0; SUPERBLOCK];
+        let stored = memory.read(0, &mut raw);
+        stored.map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
+            length: memory.size(),
+            mode: status.mode() & 0o777,
+            total_size: superblock.total_size,
+            superblock: raw,
+            uuid: superblock.uuid,
+            sha256: superblock.sha256,
             size: attach::stored_size(&Image::new(&memory, &superblock)),
             file,
         })
+    }
+
+    /// Read what follows the image: the sums of its pieces and its signature.
+    pub fn rest(&self) -> Result<Vec<u8>> {
+        let mut rest = vec![0; self.size.saturating_sub(self.total_size) as usize];
+        let read = self.file.read_exact_at(&mut rest, self.total_size);
+        read.map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+        Ok(rest)
     }
 
     /// Write the image to the block or DAX device `path`, and verify it.

@@ -10,6 +10,7 @@
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
 //! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them; [`load`] does both
+//! * [`share`]: memory of virtual machines
 //! * `top`: counters of mounted images
 //!
 //! The parts work without the program:
@@ -44,6 +45,7 @@ pub mod mountinfo;
 pub mod options;
 pub mod reader;
 pub mod record;
+pub mod share;
 pub mod show;
 mod sign;
 pub mod source;

@@ -55,6 +55,11 @@ fn every_command() {
         ),
         ("daxfs-fsck-1", &["fsck", "--json", image]),
         ("daxfs-map-1", &["map", "--json", image]),
+        ("daxfs-share-1", &["share", "--json", image]),
+        (
+            "daxfs-share-1",
+            &["share", "--json", "--hypervisor", "firecracker", image],
+        ),
     ] {
         let run = run(arguments);
         assert_eq!(run.stderr, "", "{arguments:?}");

@@ -12,6 +12,7 @@ mod json;
 mod map;
 mod mistakes;
 mod output;
+mod share;
 mod sign;
 mod support;
 

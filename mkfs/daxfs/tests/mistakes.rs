@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-const MISTAKES: [Mistake; 39] = [
+const MISTAKES: [Mistake; 48] = [
     // Arguments that are missing, misspelt, or in the wrong order.
     (
         "daxfs info",
@@ -75,6 +75,44 @@ const MISTAKES: [Mistake; 39] = [
         "make the directory first",
     ),
     ("daxfs mount AT/image AT/notes", 1, "name a directory"),
+    // Virtual machines.
+    ("daxfs share AT/notes", 1, "mkdaxfs makes images"),
+    (
+        "daxfs share --device nvdimm AT/image",
+        1,
+        "must be a multiple of 2 MiB, with an info block in the first 2 MiB, here 4194304 bytes (4.0M); let --copy DIR",
+    ),
+    (
+        "daxfs share --device cxl AT/image",
+        1,
+        "has 2097152 bytes (2.0M), but the memory of cxl must be a multiple of 256 MiB",
+    ),
+    (
+        "daxfs share --device nvdimm --copy AT/missing AT/image",
+        1,
+        "make the directory first",
+    ),
+    ("daxfs share --into memfd AT/image", 2, "<COMMAND>"),
+    (
+        "daxfs share --device cxl --hypervisor crosvm AT/image",
+        1,
+        "crosvm: has no cxl here; use --device virtio-pmem, or qemu",
+    ),
+    (
+        "daxfs share AT/image -- qemu-system-x86_64 -m 1G",
+        1,
+        "virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE",
+    ),
+    (
+        "daxfs share AT/image -- firecracker",
+        1,
+        "run daxfs share without a command",
+    ),
+    (
+        "daxfs share AT/image -- AT/missing",
+        1,
+        "cannot run it: No such file or directory; check the path",
+    ),
     // Counters.
     (
         "daxfs top --interval 0",

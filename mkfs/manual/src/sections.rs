@@ -87,10 +87,15 @@ pub fn synopsis(command: &Command, most: usize) -> String {
             .get_num_args()
             .is_some_and(|range| range.max_values() > 1);
         let dots = if several { "..." } else { "" };
+        let dashes = if positional.is_last_set() {
+            "\\fB\\-\\-\\fR "
+        } else {
+            ""
+        };
         let value = values(positional);
         match positional.is_required_set() {
-            true => put(&mut text, format_args!(" {value}{dots}")),
-            false => put(&mut text, format_args!(" [{value}{dots}]")),
+            true => put(&mut text, format_args!(" {dashes}{value}{dots}")),
+            false => put(&mut text, format_args!(" [{dashes}{value}{dots}]")),
         }
     }
     if command.get_subcommands().next().is_some() {

@@ -4,6 +4,7 @@
 
 mod extract;
 mod mount;
+mod share;
 
 use crate::diff::{diff, Difference, Directory, Ignore};
 use crate::error::{Error, Result};
@@ -271,6 +272,7 @@ fn run(command: Command) -> Result<ExitCode> {
             dir,
             options,
         } => mount::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
+        Command::Share(args) => share::share(&args),
         Command::Top {
             interval,
             count,

@@ -3,8 +3,10 @@
 //! The command lines.
 
 mod helpers;
+mod share;
 
 pub use helpers::{FsckArgs, HelperArgs};
+pub use share::ShareArgs;
 
 use crate::buffer::Kind;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -417,6 +419,19 @@ Examples:
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
     },
+    /// Share an image among virtual machines, none of which can write it
+    ///
+    /// Print the arguments that give a machine a device with the image, quoted for a shell, or run COMMAND with them.
+    /// All machines that are started with the same file hold one copy. The hypervisor maps it read-only. In the guest,
+    /// mount the device; --guest prints how.
+    #[command(after_help = "\
+Examples:
+  daxfs share base.img -- qemu-system-x86_64 -m 1G,maxmem=4G ...
+  args=$(daxfs share --device nvdimm --copy /var/lib/vm base.img) &&
+      eval \"qemu-system-x86_64 -m 1G,slots=1,maxmem=4G $args\"
+  daxfs share --copy /dev/hugepages base.img
+  daxfs share --guest --device cxl base.img")]
+    Share(ShareArgs),
     /// Write an image file to a DAX or block device, which must not be mounted
     #[command(after_help = "\
 Examples:

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `share`: print what a hypervisor is given, or run it.
+
+use crate::error::{Error, Result};
+use crate::image::ImageFile;
+use crate::options::ShareArgs;
+use crate::record::Versioned;
+use crate::share::{self, Backing, Hypervisor};
+use crate::show;
+use daxfs_command::stdout::{say, written, Out};
+use serde::Serialize;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// What is needed to share an image, as JSON.
+#[derive(Serialize)]
+struct Recipe<'a> {
+    hypervisor: &'static str,
+    device: &'static str,
+    file: &'a str,
+    size: u64,
+    arguments: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<&'a serde_json::Value>,
+    guest: &'a [String],
+}
+
+/// Share an image as `args` say.
+///
+/// # Errors
+///
+/// If the image does not suit the device or the hypervisor, if there is no room for a copy, or if the command cannot be
+/// run.
+pub fn share(args: &ShareArgs) -> Result<ExitCode> {
+    let guest = share::commands(args.device, args.number);
+    let program = args.command.first();
+    let hypervisor = args
+        .hypervisor
+        .unwrap_or_else(|| program.map_or(Hypervisor::Qemu, |program| Hypervisor::of(program)));
+    hypervisor.check(args.device)?;
+    hypervisor.check_room(args.device, &args.command)?;
+    if program.is_some() && hypervisor == Hypervisor::Firecracker {
+        let why = "has no argument for this; run daxfs share without a command, \
+                   and add what it prints to the configuration";
+        return Err(Error::refused(hypervisor.name(), why));
+    }
+    let image = ImageFile::open(&args.image)?;
+    if args.guest {
+        say(&guest.join("\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let backing = match (&args.copy, args.into) {
+        (Some(dir), _) => Backing::copy(&image, args.device, dir)?,
+        (None, Some(kind)) => Backing::sealed(&image, args.device, kind)?,
+        (None, None) => Backing::in_place(&image, args.device)?,
+    };
+    let arguments = share::arguments(hypervisor, args.device, args.number, &backing)?;
+    let config = share::config(hypervisor, args.number, &backing);
+    if let Some(program) = program {
+        let mut command = Command::new(program);
+        let error = command.args(&args.command[1..]).args(&arguments).exec();
+        let name = program.to_string_lossy();
+        return Err(Error::system(
+            name,
+            "cannot run it",
+            "; check the path",
+            error,
+        ));
+    }
+    let mut out = Out::open();
+    if args.json {
+        let value = Recipe {
+            hypervisor: hypervisor.name(),
+            device: args.device.name(),
+            file: &backing.path,
+            size: backing.size,
+            arguments: &arguments,
+            config: config.as_ref(),
+            guest: &guest,
+        };
+        let schema = "daxfs-share-1";
+        written(show::pretty(&mut out, &Versioned { schema, value }))?;
+    } else if let Some(config) = &config {
+        written(show::pretty(&mut out, config))?;
+    } else {
+        say(&share::words(&arguments))?;
+    }
+    out.finish()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The file or memfd that hypervisors map.
+
+use super::info_block::{self, info_block};
+use super::{Device, Layout};
+use crate::buffer::{Content, Kind};
+use crate::error::{Error, Result};
+use crate::image::ImageFile;
+use crate::source::open_now;
+use crate::text::{human, shown_path};
+use daxfs_check::digest::hex;
+use daxfs_command::signals::{Interrupt, Interrupted};
+use daxfs_writer::Mapping;
+use rustix::fs::fstatfs;
+use rustix::io::{fcntl_setfd, FdFlags};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// `f_type` of hugetlbfs, as in linux/magic.h.
+const HUGETLBFS: u64 = 0x9584_58f6;
+
+/// Memory with an image, as a device needs it.
+pub struct Backing {
+    /// Its absolute path, for the process that maps it.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// A memfd, which lives as long as this and its copies in other processes.
+    _memory: Option<OwnedFd>,
+}
+
+impl Backing {
+    /// Take the image file itself.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what `device` needs.
+    pub fn in_place(image: &ImageFile, device: Device) -> Result<Self> {
+        let size = image.length;
+        let layout = device.layout(image.size, 1);
+        let fits = layout.start == 0 && device.layout(size, 1).size == size;
+        if !fits {
+            let (has, needs) = (human(size), human(layout.size));
+            let (device, demand) = (device.name(), device.demand());
+            let why = format!(
+                "has {size} bytes ({has}), but the memory of {device} must be {demand}, \
+                 here {} bytes ({needs}); let --copy DIR make such a copy",
+                layout.size
+            );
+            return Err(Error::refused(shown_path(&image.path), why));
+        }
+        Ok(Backing {
+            path: absolute(&image.path)?,
+            size,
+            _memory: None,
+        })
+    }
+
+    /// Take the copy in the directory `dir`; make it unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room, if `dir` cannot be written, or if another file has the name of the copy.
+    pub fn copy(image: &ImageFile, device: Device, dir: &Path) -> Result<Self> {
+        let fail = |operation, error: io::Error| {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "; make the directory first",
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+                io::ErrorKind::OutOfMemory => {
+                    "; there are too few free huge pages: raise /proc/sys/vm/nr_hugepages"
+                }
+                io::ErrorKind::PermissionDenied => "; name a directory that you may write to",
+                _ => "",
+            };
+            Error::system(shown_path(dir), operation, remedy, error)
+        };
+        let open = |error| fail("cannot open", error);
+        let status = File::open(dir).map_err(open)?;
+        let status = fstatfs(&status).map_err(|error| open(error.into()))?;
+        let huge = status.f_type as u64 == HUGETLBFS;
+        let page = if huge { status.f_bsize as u64 } else { 1 };
+        let layout = device.layout(image.size, page);
+        let stem = image.path.file_stem().unwrap_or_default();
+        let digest = hex(&image.sha256[..8]);
+        let name = format!("{}-{digest}.{}", stem.to_string_lossy(), device.name());
+        let path = dir.join(name);
+        if !path
+            .try_exists()
+            .map_err(|error| fail("cannot examine", error))?
+        {
+            let interrupt = Interrupt::new();
+            let interrupt = interrupt.map_err(|error| fail("cannot handle signals", error))?;
+            let made = make(image, device, layout, dir, huge, &interrupt);
+            if interrupt.check().is_err() {
+                // Remove the copy first.
+                drop(made);
+                interrupt.obey();
+                return Err(Error::Interrupted(Interrupted));
+            }
+            let file = made.map_err(|error| match error {
+                Failed::Here(error) => fail("cannot make a copy", error),
+                Failed::Image(error) => error,
+            })?;
+            match file.persist_noclobber(&path) {
+                Ok(_) => (),
+                // Another process was faster. All machines must map the same copy.
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => (),
+                Err(error) => return Err(fail("cannot name the copy", error.error)),
+            }
+            interrupt.obey();
+        }
+        check(image, device, layout, &path)?;
+        Ok(Backing {
+            path: absolute(&path)?,
+            size: layout.size,
+            _memory: None,
+        })
+    }
+
+    /// Make a sealed memfd, which this process and its children have.
+    ///
+    /// # Errors
+    ///
+    /// If there is not enough memory.
+    pub fn sealed(image: &ImageFile, device: Device, kind: Kind) -> Result<Self> {
+        let page = match kind {
+            Kind::Hugetlb => crate::huge::HUGE,
+            _ => 1,
+        };
+        let layout = device.layout(image.size, page);
+        let head = head(image, device, layout);
+        let content = Content {
+            image,
+            start: layout.start,
+            size: layout.size,
+            head: head.as_deref().map(|block| (info_block::OFFSET, block)),
+        };
+        let buffer = kind.make_with(&content)?;
+        fcntl_setfd(&buffer.fd, FdFlags::empty())
+            .map_err(|error| Error::system("", "cannot pass a memfd on", "", error))?;
+        Ok(Backing {
+            path: format!("/proc/self/fd/{}", buffer.fd.as_raw_fd()),
+            size: layout.size,
+            _memory: Some(buffer.fd),
+        })
+    }
+}
+
+/// Return what stands before the image.
+fn head(image: &ImageFile, device: Device, layout: Layout) -> Option<Vec<u8>> {
+    (device == Device::Nvdimm).then(|| info_block(layout.size, &image.uuid))
+}
+
+/// Return the absolute path of `path`, which must be text for the options of hypervisors.
+fn absolute(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Error::system(shown_path(path), "cannot find its path", "", error))?;
+    absolute.into_os_string().into_string().map_err(|_| {
+        let why = "the path is not UTF-8, as the options of hypervisors must be; rename it";
+        Error::refused(shown_path(path), why)
+    })
+}
+
+/// Why a copy cannot be made: because of its place, or because of the image.
+enum Failed {
+    Here(io::Error),
+    Image(Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed::Here(error)
+    }
+}
+
+/// Make a copy in `dir` without its name.
+fn make(
+    image: &ImageFile,
+    device: Device,
+    layout: Layout,
+    dir: &Path,
+    huge: bool,
+    interrupt: &Interrupt,
+) -> std::result::Result<tempfile::NamedTempFile, Failed> {
+    let named = tempfile::Builder::new()
+        .prefix(".daxfs-share-")
+        .permissions(PermissionsExt::from_mode(0o400))
+        .tempfile_in(dir)?;
+    let file = named.as_file();
+    file.set_len(layout.size)?;
+    // write(2) does not work on hugetlbfs.
+    let mut mapping = match huge {
+        true => Some(Mapping::new(file, layout.size)?),
+        false => None,
+    };
+    let mut outcome = Ok(());
+    let mut put = |offset, piece: &[u8]| match &mut mapping {
+        Some(mapping) => mapping.write(offset, piece),
+        None => file.write_all_at(piece, offset),
+    };
+    if let Some(head) = head(image, device, layout) {
+        put(info_block::OFFSET, &head)?;
+    }
+    let copied = image.copy(true, |offset, piece| {
+        if interrupt.check().is_err() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        put(layout.start + offset, piece).inspect_err(|error| {
+            // The error is the directory's, not the image's.
+            let code = error.raw_os_error();
+            outcome = Err(code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+        })
+    });
+    outcome?;
+    copied.map_err(Failed::Image)?;
+    // Whoever may not read the image may not read the copy.
+    file.set_permissions(PermissionsExt::from_mode(image.mode & 0o444))?;
+    if !huge {
+        file.sync_all()?;
+    }
+    Ok(named)
+}
+
+/// Check that `path` is a copy of `image` that only root and this user can change: the superblock, which has the digest,
+/// what follows the image, and the info block must be the same.
+fn check(image: &ImageFile, device: Device, layout: Layout, path: &Path) -> Result<()> {
+    let name = shown_path(path);
+    let fail = |operation, error: io::Error| Error::system(&name, operation, "", error);
+    let file = open_now(path).map_err(|error| fail("cannot open", error))?;
+    let status = file.metadata();
+    let status = status.map_err(|error| fail("cannot examine", error))?;
+    let me = rustix::process::geteuid().as_raw();
+    if ![0, me].contains(&status.uid()) || status.mode() & 0o022 != 0 {
+        let why = "other users can change this copy; use a directory of your own";
+        return Err(Error::refused(name, why));
+    }
+    let has = |offset, bytes: &[u8]| {
+        let mut found = vec![0; bytes.len()];
+        let read = file.read_exact_at(&mut found, offset);
+        read.map_err(|error| fail("cannot read", error))?;
+        Ok::<_, Error>(found == bytes)
+    };
+    let same = status.is_file()
+        && status.len() == layout.size
+        && has(layout.start, &image.superblock)?
+        && has(layout.start + image.total_size, &image.rest()?)?
+        && has(
+            info_block::OFFSET,
+            &head(image, device, layout).unwrap_or_default(),
+        )?;
+    if !same {
+        let image = shown_path(&image.path);
+        let why = format!("is not the copy of {image} that it should be; remove it");
+        return Err(Error::refused(name, why));
+    }
+    Ok(())
+}

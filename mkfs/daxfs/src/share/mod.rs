@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `share`: what a hypervisor is given so that any number of virtual machines hold one copy of an image, which none of
+//! them can write.
+//!
+//! * [`Device`]: what the memory of each device must look like
+//! * `backing`: the file or memfd with such memory
+//! * `hypervisor`: the arguments of each hypervisor
+//! * `guest`: the commands for the guest
+
+mod backing;
+mod guest;
+mod hypervisor;
+mod info_block;
+
+pub use backing::Backing;
+pub use hypervisor::{arguments, config, words, Hypervisor};
+
+use clap::ValueEnum;
+pub use guest::commands;
+
+/// Smallest unit of a pmem device: that of the kernel's mappings and of memory hotplug.
+const PMEM_UNIT: u64 = 2 << 20;
+
+/// Unit of the memory of a CXL device, which the CXL specification demands of windows.
+const CXL_UNIT: u64 = 256 << 20;
+
+/// A device whose memory holds the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A virtio-pmem device: /dev/pmem0
+    VirtioPmem,
+    /// An NVDIMM, with an info block in the 2 MiB before the image: /dev/pmem0
+    Nvdimm,
+    /// Volatile memory of a CXL type 3 device, a multiple of 256 MiB: /dev/dax0.0 in fsdev mode
+    Cxl,
+    /// The memory of an ivshmem PCI device, a power of two: an address for phys=
+    Ivshmem,
+}
+
+/// Where the image is in the memory of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Offset of the image in bytes.
+    pub start: u64,
+    /// Bytes of all memory.
+    pub size: u64,
+}
+
+impl Device {
+    /// Return the name of the device, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Device::VirtioPmem => "virtio-pmem",
+            Device::Nvdimm => "nvdimm",
+            Device::Cxl => "cxl",
+            Device::Ivshmem => "ivshmem",
+        }
+    }
+
+    /// Return the layout for an image of `bytes` bytes in memory whose pages have `page` bytes.
+    pub fn layout(self, bytes: u64, page: u64) -> Layout {
+        let start = match self {
+            Device::Nvdimm => info_block::DATA,
+            _ => 0,
+        };
+        let end = start + bytes;
+        let size = match self {
+            Device::VirtioPmem | Device::Nvdimm => end.next_multiple_of(PMEM_UNIT),
+            Device::Cxl => end.next_multiple_of(CXL_UNIT),
+            Device::Ivshmem => end.max(PMEM_UNIT).next_power_of_two(),
+        };
+        let size = size.next_multiple_of(page);
+        Layout { start, size }
+    }
+
+    /// Return what the device demands of its memory.
+    fn demand(self) -> &'static str {
+        match self {
+            Device::VirtioPmem => "a multiple of 2 MiB",
+            Device::Nvdimm => "a multiple of 2 MiB, with an info block in the first 2 MiB",
+            Device::Cxl => "a multiple of 256 MiB",
+            Device::Ivshmem => "a power of two",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts() {
+        const MIB: u64 = 1 << 20;
+        let layout = |device: Device, bytes, page| {
+            let Layout { start, size } = device.layout(bytes, page);
+            (start / MIB, size / MIB)
+        };
+        for (device, expected) in [
+            (Device::VirtioPmem, (0, 6)),
+            (Device::Nvdimm, (2, 8)),
+            (Device::Cxl, (0, 256)),
+            (Device::Ivshmem, (0, 8)),
+        ] {
+            assert_eq!(layout(device, 5 * MIB, 4096), expected, "{device:?}");
+            let (start, _) = expected;
+            // Huge pages of 1 GiB.
+            assert_eq!(layout(device, 5 * MIB, 1024 * MIB), (start, 1024));
+        }
+        assert_eq!(layout(Device::Nvdimm, 6 * MIB, 4096), (2, 8));
+        assert_eq!(layout(Device::Ivshmem, 4096, 4096), (0, 2));
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `daxfs share`: what hypervisors are given. qemu/share starts machines with it.
+
+use crate::support::{fail, fixture, run, succeed, DAXFS};
+use daxfs_testing::{image_with, options, scratch};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+
+/// Run `daxfs share` with words, which must succeed, and return what it prints.
+fn share(words: &[&str]) -> String {
+    let words: Vec<_> = ["share"].iter().chain(words).collect();
+    succeed(&words).text().to_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Return the only file in `dir`.
+fn only(dir: &Path) -> PathBuf {
+    let mut files = fs::read_dir(dir).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    assert!(files.next().is_none());
+    file
+}
+
+#[test]
+fn the_image_itself() {
+    let fixture = fixture();
+    let image = text(&fixture.image);
+    let size = fs::metadata(image).unwrap().len();
+    assert_eq!(size % (2 * MIB), 0);
+    let backend = |id| {
+        format!("-object memory-backend-file,id=daxfs-{id},mem-path={image},size={size},share=on,readonly=on,align=2M")
+    };
+    let expected = format!(
+        "{} -device virtio-pmem-pci,memdev=daxfs-pmem3\n",
+        backend("pmem3")
+    );
+    assert_eq!(share(&["--number", "3", image]), expected);
+    let expected = format!(
+        "{} -device ivshmem-plain,memdev=daxfs-ivshmem0\n",
+        backend("ivshmem0")
+    );
+    assert_eq!(share(&["-d", "ivshmem", image]), expected);
+    let expected = format!("--pmem file={image},discard_writes=on\n");
+    assert_eq!(
+        share(&["--hypervisor", "cloud-hypervisor", image]),
+        expected
+    );
+    assert_eq!(
+        share(&["--hypervisor", "crosvm", image]),
+        format!("--pmem {image},ro=true\n")
+    );
+    let config: serde_json::Value =
+        serde_json::from_str(&share(&["--hypervisor", "firecracker", image])).unwrap();
+    assert_eq!(config["pmem"][0]["path_on_host"], image);
+    assert_eq!(config["pmem"][0]["read_only"], true);
+    assert_eq!(
+        share(&["--guest", "-n", "1", image]),
+        "mount -t daxfs /dev/pmem1 /mnt\n"
+    );
+
+    // A file of another size.
+    let file = fs::OpenOptions::new().write(true).open(image).unwrap();
+    file.set_len(size + 4096).unwrap();
+    let line = fail(&["share", image], 1);
+    assert!(
+        line.contains(&format!("has {} bytes", size + 4096)),
+        "{line}"
+    );
+    // One that suits no device but for its size.
+    file.set_len(6 * MIB).unwrap();
+    assert!(share(&[image]).contains("size=6291456"));
+    assert!(fail(&["share", "-d", "ivshmem", image], 1).contains("a power of two"));
+}
+
+#[test]
+fn names() {
+    let fixture = fixture();
+    let directory = scratch();
+    let odd = directory.path().join("it's a,b.img");
+    fs::copy(&fixture.image, &odd).unwrap();
+    let line = share(&[text(&odd)]);
+    let script = format!("printf '%s\\n' {line}");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let words = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<_> = words.lines().collect();
+    assert_eq!(words.len(), 4, "{line}");
+    assert!(words[1].contains("/it's a,,b.img,size="), "{line}");
+    let line = fail(&["share", "--hypervisor", "crosvm", text(&odd)], 1);
+    assert!(line.contains("has a ,"), "{line}");
+    let relative = std::process::Command::new(DAXFS)
+        .current_dir(directory.path())
+        .args(["share", "it's a,b.img"])
+        .output()
+        .unwrap();
+    assert_eq!(relative.stdout, share(&[text(&odd)]).into_bytes());
+}
+
+#[test]
+fn copies() {
+    let fixture = fixture();
+    let image = text(&fixture.image);
+    let bytes = fs::read(image).unwrap();
+    // The copy must not be readable for more users than the image.
+    fs::set_permissions(image, PermissionsExt::from_mode(0o640)).unwrap();
+    for (device, start, size) in [
+        ("virtio-pmem", 0, bytes.len() as u64),
+        ("nvdimm", 2 * MIB, bytes.len() as u64 + 2 * MIB),
+        ("cxl", 0, 256 * MIB),
+        ("ivshmem", 0, (bytes.len() as u64).next_power_of_two()),
+    ] {
+        let directory = scratch();
+        let dir = directory.path();
+        let arguments = ["--device", device, "--copy", text(dir), image];
+        let line = share(&arguments);
+        let copy = only(dir);
+        let status = fs::metadata(&copy).unwrap();
+        assert_eq!(
+            (status.len(), status.mode() & 0o7777),
+            (size, 0o440),
+            "{device}"
+        );
+        assert!(status.blocks() * 512 < bytes.len() as u64 + MIB, "{device}");
+        assert!(
+            line.contains(&format!("mem-path={},size={size},", text(&copy))),
+            "{line}"
+        );
+        let stored = fs::read(&copy).unwrap();
+        let (start, end) = (start as usize, start as usize + bytes.len());
+        assert!(stored[start..end] == bytes && stored[end..].iter().all(|&byte| byte == 0));
+        assert_eq!(start > 0, stored[4096..].starts_with(b"NVDIMM_PFN_INFO\0"));
+
+        // The next machine has the same copy.
+        assert_eq!(share(&arguments), line);
+        assert_eq!(
+            (only(dir), fs::metadata(&copy).unwrap().ino()),
+            (copy.clone(), status.ino())
+        );
+        let call: Vec<_> = ["share"].iter().chain(&arguments).collect();
+        fs::set_permissions(&copy, PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(fail(&call, 1).contains("other users can change this copy"));
+        fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
+        let mut damaged = stored;
+        damaged[start + 100] ^= 1;
+        fs::write(&copy, damaged).unwrap();
+        assert!(fail(&call, 1).contains("that it should be; remove it"));
+        fs::remove_file(&copy).unwrap();
+        assert_eq!(share(&arguments), line);
+    }
+}
+
+#[test]
+fn what_follows_the_image() {
+    let (source, directory, copies) = (scratch(), scratch(), scratch());
+    fs::write(source.path().join("file"), [7; 100_000]).unwrap();
+    let image = directory.path().join("image");
+    let mut options = options();
+    options.sums = true;
+    image_with(source.path(), &image, &options).unwrap();
+    let bytes = fs::read(&image).unwrap();
+    let info = succeed(&["info", "--json", text(&image)]).json();
+    let sums = info["total_size"].as_u64().unwrap() as usize;
+    assert!(sums < bytes.len());
+    let arguments = ["share", "--copy", text(copies.path()), text(&image)];
+    succeed(&arguments);
+    let copy = only(copies.path());
+    let mut stored = fs::read(&copy).unwrap();
+    assert!(stored[..bytes.len()] == bytes);
+    stored[sums] ^= 1;
+    fs::remove_file(&copy).unwrap();
+    fs::write(&copy, stored).unwrap();
+    assert!(fail(&arguments, 1).contains("that it should be; remove it"));
+}
+
+#[test]
+fn a_sealed_memfd() {
+    let fixture = fixture();
+    let image = text(&fixture.image);
+    let script = r#"
+        IMAGE=$0
+        file=$(echo "$*" | sed 's/.*mem-path=\([^,]*\),.*/\1/')
+        tail -c "$(stat -c %s "$IMAGE")" "$file" | cmp - "$IMAGE" || exit 5
+        # The seals hold for every process, whatever it may do.
+        if echo x 1<>"$file" 2>/dev/null; then exit 6; fi
+        if truncate -s 1M "$file" 2>/dev/null; then exit 7; fi
+        echo "$file $*"
+        exit 42"#;
+    for device in ["virtio-pmem", "nvdimm"] {
+        let words = [
+            "share", "--into", "memfd", "-d", device, image, "--", "sh", "-c", script, image,
+        ];
+        let run = run(&words.map(OsStr::new));
+        assert_eq!((run.status, run.stderr.as_str()), (42, ""), "{run:?}");
+        assert!(run.text().starts_with("/proc/self/fd/"), "{run:?}");
+        assert!(run.text().contains(" -device "), "{run:?}");
+    }
+}
+
+#[test]
+fn the_hypervisor_of_a_command() {
+    let fixture = fixture();
+    let image = text(&fixture.image);
+    let directory = scratch();
+    for (name, expected) in [
+        (
+            "cloud-hypervisor",
+            format!("--kernel x --pmem file={image},discard_writes=on\n"),
+        ),
+        ("crosvm", format!("--kernel x --pmem {image},ro=true\n")),
+    ] {
+        let program = directory.path().join(name);
+        fs::write(&program, "#!/bin/sh\necho \"$@\"\n").unwrap();
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(
+            share(&[image, "--", text(&program), "--kernel", "x"]),
+            expected
+        );
+    }
+    // QEMU has to have room.
+    let program = directory.path().join("qemu-system-x86_64");
+    fs::rename(directory.path().join("crosvm"), &program).unwrap();
+    let line = share(&[image, "--", text(&program), "-m", "1G,maxmem=4G"]);
+    assert!(
+        line.starts_with("-m 1G,maxmem=4G -object memory-backend-file,"),
+        "{line}"
+    );
+    let copies = scratch();
+    let nvdimm = [
+        "share",
+        "-d",
+        "nvdimm",
+        "--copy",
+        text(copies.path()),
+        image,
+        "--",
+    ];
+    let nvdimm = |size| [&nvdimm[..], &[text(&program), "-m", size]].concat();
+    assert!(fail(&nvdimm("1G,maxmem=4G"), 1).contains("needs -m SIZE,slots=4,maxmem=MAX"));
+    assert!(succeed(&nvdimm("1G,slots=1,maxmem=4G"))
+        .text()
+        .contains("unarmed=on"));
+}
