@@ -5,19 +5,23 @@
 use crate::error::{Error, Result};
 use crate::source::{cannot_open, open_now, NO_ORDER};
 use crate::text::shown_path;
+use daxfs_check::digest::{combine, hex};
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
+use daxfs_reader::layout::{self, DIGEST_PIECE};
 use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::attach;
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
+use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are copied together.
+/// Bytes that are copied together, a part of [`DIGEST_PIECE`].
 const PIECE: usize = 1 << 20;
 
 /// Bytes of a superblock.
@@ -100,6 +104,62 @@ impl ImageFile {
     pub fn copy(
         &self,
         sparse: bool,
+        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        self.pass(sparse, |_, _| (), put)
+    }
+
+    /// Do as [`ImageFile::copy`] with `sparse`, and compute the SHA-256 of what was read.
+    ///
+    /// # Errors
+    ///
+    /// Also if it is not that of the superblock.
+    pub fn copy_checked(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
+        let mut same = false;
+        let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
+        let see = |offset: u64, bytes: &[u8]| {
+            let end = self.total_size.min(offset + bytes.len() as u64);
+            // The sums of the pieces and the signature are not part of it.
+            let mut bytes = &bytes[..end.saturating_sub(offset) as usize];
+            if bytes.is_empty() {
+                return;
+            }
+            if offset == 0 {
+                same = bytes.starts_with(&self.superblock);
+                // Its last fields, which have the sums, count as zeros.
+                let sums = offset_of!(layout::Superblock, sha256);
+                hash.update(&bytes[..sums]);
+                bytes = &bytes[size_of::<layout::Superblock>()..];
+                hash.update(vec![0; size_of::<layout::Superblock>() - sums]);
+            }
+            hash.update(bytes);
+            if end % DIGEST_PIECE == 0 || end == self.total_size {
+                pieces.push(hash.finalize_reset().into());
+            }
+        };
+        self.pass(true, see, put)?;
+        let name = shown_path(&self.path);
+        if !same {
+            let why = "another program changed it while it was copied; try again";
+            return Err(Error::refused(name, why));
+        }
+        let found = combine(pieces);
+        if found != self.sha256 {
+            let (found, stored) = (hex(&found), hex(&self.sha256));
+            return Err(Error::Digest {
+                name,
+                found,
+                stored,
+            });
+        }
+        Ok(())
+    }
+
+    /// Pass the image to `see`, and without its zeros if `sparse` to `put`.
+    fn pass(
+        &self,
+        sparse: bool,
+        mut see: impl FnMut(u64, &[u8]),
         mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
         let bar = Bar::of("copying", self.size);
@@ -112,6 +172,7 @@ impl ImageFile {
             reader
                 .read_exact(piece)
                 .map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+            see(offset, piece);
             if !sparse || piece.iter().any(|&byte| byte != 0) {
                 put(offset, piece).map_err(|error| {
                     let operation = format!("cannot write byte {offset} of the copy");

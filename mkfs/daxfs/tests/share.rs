@@ -182,6 +182,29 @@ fn what_follows_the_image() {
     assert!(fail(&arguments, 1).contains("that it should be; remove it"));
 }
 
+/// A copy must be what its name says, also if the image was changed after it was made.
+#[test]
+fn a_changed_image() {
+    let (source, directory, copies) = (scratch(), scratch(), scratch());
+    fs::write(source.path().join("file"), vec![7; 5 << 20]).unwrap();
+    let image = directory.path().join("image");
+    image_with(source.path(), &image, &options()).unwrap();
+    let sound = fs::read(&image).unwrap();
+    let arguments = ["share", "--copy", text(copies.path()), text(&image)];
+    let (first, last) = (4096, sound.iter().rposition(|&byte| byte == 7).unwrap());
+    for changed in [first, sound.len() / 2, last, sound.len() - 1] {
+        let mut bytes = sound.clone();
+        bytes[changed] ^= 1;
+        fs::write(&image, &bytes).unwrap();
+        let line = fail(&arguments, 1);
+        assert!(line.contains("image: SHA-256 is "), "{changed}: {line}");
+        assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+    }
+    fs::write(&image, &sound).unwrap();
+    succeed(&arguments);
+    assert!(fs::read(only(copies.path())).unwrap() == sound);
+}
+
 #[test]
 fn a_sealed_memfd() {
     let fixture = fixture();

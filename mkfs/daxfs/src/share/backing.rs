@@ -205,7 +205,8 @@ fn make(
     if let Some(head) = head(image, device, layout) {
         put(info_block::OFFSET, &head)?;
     }
-    let copied = image.copy(true, |offset, piece| {
+    // The name of the copy says which image it is.
+    let copied = image.copy_checked(|offset, piece| {
         if interrupt.check().is_err() {
             return Err(io::ErrorKind::Interrupted.into());
         }
