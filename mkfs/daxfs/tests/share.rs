@@ -98,6 +98,20 @@ fn names() {
     assert!(words[1].contains("/it's a,,b.img,size="), "{line}");
     let line = fail(&["share", "--hypervisor", "crosvm", text(&odd)], 1);
     assert!(line.contains("has a ,"), "{line}");
+    // There is no copy that cannot be used.
+    let copies = directory.path().join("a[b]");
+    fs::create_dir(&copies).unwrap();
+    let arguments = [
+        "share",
+        "--hypervisor",
+        "cloud-hypervisor",
+        "--copy",
+        text(&copies),
+        text(&fixture.image),
+    ];
+    let line = fail(&arguments, 1);
+    assert!(line.contains("has a ["), "{line}");
+    assert_eq!(fs::read_dir(&copies).unwrap().count(), 0);
     let relative = std::process::Command::new(DAXFS)
         .current_dir(directory.path())
         .args(["share", "it's a,b.img"])

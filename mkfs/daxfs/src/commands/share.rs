@@ -51,11 +51,11 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let backing = match (&args.copy, args.into) {
-        (Some(dir), _) => Backing::copy(&image, args.device, dir)?,
+        (Some(dir), _) => Backing::copy(&image, args.device, hypervisor, dir)?,
         (None, Some(kind)) => Backing::sealed(&image, args.device, kind)?,
-        (None, None) => Backing::in_place(&image, args.device)?,
+        (None, None) => Backing::in_place(&image, args.device, hypervisor)?,
     };
-    let arguments = share::arguments(hypervisor, args.device, args.number, &backing)?;
+    let arguments = share::arguments(hypervisor, args.device, args.number, &backing);
     let config = share::config(hypervisor, args.number, &backing);
     if let Some(program) = program {
         let mut command = Command::new(program);

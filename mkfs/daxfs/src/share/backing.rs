@@ -3,7 +3,7 @@
 //! The file or memfd that hypervisors map.
 
 use super::info_block::{self, info_block};
-use super::{Device, Layout};
+use super::{Device, Hypervisor, Layout};
 use crate::buffer::{Content, Kind};
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
@@ -38,8 +38,8 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// If it is not what `device` needs.
-    pub fn in_place(image: &ImageFile, device: Device) -> Result<Self> {
+    /// If it is not what `device` needs, or if `hypervisor` cannot take its path.
+    pub fn in_place(image: &ImageFile, device: Device, hypervisor: Hypervisor) -> Result<Self> {
         let size = image.length;
         let layout = device.layout(image.size, 1);
         let fits = layout.start == 0 && device.layout(size, 1).size == size;
@@ -53,8 +53,10 @@ impl Backing {
             );
             return Err(Error::refused(shown_path(&image.path), why));
         }
+        let path = absolute(&image.path)?;
+        hypervisor.check_path(&path)?;
         Ok(Backing {
-            path: absolute(&image.path)?,
+            path,
             size,
             _memory: None,
         })
@@ -64,8 +66,14 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// If there is no room, if `dir` cannot be written, or if another file has the name of the copy.
-    pub fn copy(image: &ImageFile, device: Device, dir: &Path) -> Result<Self> {
+    /// If there is no room, if `dir` cannot be written, if `hypervisor` cannot take the path, or if another
+    /// file has the name of the copy.
+    pub fn copy(
+        image: &ImageFile,
+        device: Device,
+        hypervisor: Hypervisor,
+        dir: &Path,
+    ) -> Result<Self> {
         let fail = |operation, error: io::Error| {
             let remedy = match error.kind() {
                 io::ErrorKind::NotFound => "; make the directory first",
@@ -88,6 +96,8 @@ impl Backing {
         let digest = hex(&image.sha256[..8]);
         let name = format!("{}-{digest}.{}", stem.to_string_lossy(), device.name());
         let path = dir.join(name);
+        let shared = absolute(&path)?;
+        hypervisor.check_path(&shared)?;
         if !path
             .try_exists()
             .map_err(|error| fail("cannot examine", error))?
@@ -115,7 +125,7 @@ impl Backing {
         }
         check(image, device, layout, &path)?;
         Ok(Backing {
-            path: absolute(&path)?,
+            path: shared,
             size: layout.size,
             _memory: None,
         })

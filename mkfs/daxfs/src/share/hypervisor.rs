@@ -60,6 +60,27 @@ impl Hypervisor {
         Err(Error::refused(self.name(), why))
     }
 
+    /// Check that its options can have `path`, the absolute path of the memory.
+    ///
+    /// # Errors
+    ///
+    /// If they would take a part of it for something else.
+    pub fn check_path(self, path: &str) -> Result<()> {
+        let special = match self {
+            Hypervisor::Qemu | Hypervisor::Firecracker => "",
+            Hypervisor::CloudHypervisor => ",\"[]",
+            Hypervisor::Crosvm => ",=",
+        };
+        if let Some(special) = path.chars().find(|&c| special.contains(c)) {
+            let why = format!(
+                "the path has a {special}, which {} takes for its own syntax; rename it",
+                self.name()
+            );
+            return Err(Error::refused(path, why));
+        }
+        Ok(())
+    }
+
     /// Check that `words`, a command line of the hypervisor, leave room for `device`.
     ///
     /// # Errors
@@ -93,36 +114,20 @@ impl Hypervisor {
 }
 
 /// Return the arguments that give a machine `device` with the memory `backing`, which it cannot write.
-///
-/// # Errors
-///
-/// If the hypervisor cannot take the path.
 pub fn arguments(
     hypervisor: Hypervisor,
     device: Device,
     number: u8,
     backing: &Backing,
-) -> Result<Vec<String>> {
+) -> Vec<String> {
     let path = &backing.path;
-    let special = match hypervisor {
-        Hypervisor::Qemu | Hypervisor::Firecracker => "",
-        Hypervisor::CloudHypervisor => ",\"[]",
-        Hypervisor::Crosvm => ",=",
-    };
-    if let Some(special) = path.chars().find(|&c| special.contains(c)) {
-        let why = format!(
-            "the path has a {special}, which {} takes for its own syntax; rename it",
-            hypervisor.name()
-        );
-        return Err(Error::refused(path, why));
-    }
     let words = match hypervisor {
-        Hypervisor::Qemu => return Ok(qemu(device, number, backing)),
+        Hypervisor::Qemu => return qemu(device, number, backing),
         Hypervisor::CloudHypervisor => ["--pmem".into(), format!("file={path},discard_writes=on")],
         Hypervisor::Crosvm => ["--pmem".into(), format!("{path},ro=true")],
-        Hypervisor::Firecracker => return Ok(Vec::new()),
+        Hypervisor::Firecracker => return Vec::new(),
     };
-    Ok(words.into())
+    words.into()
 }
 
 /// Return the member of Firecracker's configuration for the memory `backing`.
