@@ -7,6 +7,7 @@ use daxfs_testing::{image_with, options, scratch};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
@@ -217,6 +218,24 @@ fn a_changed_image() {
     fs::write(&image, &sound).unwrap();
     succeed(&arguments);
     assert!(fs::read(only(copies.path())).unwrap() == sound);
+}
+
+/// Nothing remains if the copy is larger than files may be.
+#[test]
+fn file_size_limit() {
+    let fixture = fixture();
+    let copies = scratch();
+    for (ignore, signal) in [("", Some(25)), ("trap '' XFSZ; ", None)] {
+        let script = format!("{ignore}ulimit -c 0; ulimit -f 1024; exec \"$@\"");
+        let output = std::process::Command::new("bash")
+            .args(["-c", &script, "-", DAXFS, "share", "--copy"])
+            .args([copies.path(), &fixture.image])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.signal(), signal, "{output:?}");
+        assert!(!output.status.success());
+        assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+    }
 }
 
 #[test]

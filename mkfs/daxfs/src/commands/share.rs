@@ -8,6 +8,7 @@ use crate::options::ShareArgs;
 use crate::record::Versioned;
 use crate::share::{self, Backing, Hypervisor};
 use crate::show;
+use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{say, written, Out};
 use serde::Serialize;
 use std::os::unix::process::CommandExt;
@@ -51,7 +52,14 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let backing = match (&args.copy, args.into) {
-        (Some(dir), _) => Backing::copy(&image, args.device, hypervisor, dir)?,
+        (Some(dir), _) => {
+            let interrupt = Interrupt::new()
+                .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+            let backing = Backing::copy(&image, args.device, hypervisor, dir, &interrupt);
+            // Before the command runs or anything is printed.
+            interrupt.finish();
+            backing?
+        }
         (None, Some(kind)) => Backing::sealed(&image, args.device, kind)?,
         (None, None) => Backing::in_place(&image, args.device, hypervisor)?,
     };

@@ -10,7 +10,7 @@ use crate::image::ImageFile;
 use crate::source::open_now;
 use crate::text::{human, shown_path};
 use daxfs_check::digest::hex;
-use daxfs_command::signals::{Interrupt, Interrupted};
+use daxfs_command::signals::Interrupt;
 use daxfs_writer::Mapping;
 use rustix::fs::fstatfs;
 use rustix::io::{fcntl_setfd, FdFlags};
@@ -66,13 +66,14 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// If there is no room, if `dir` cannot be written, if `hypervisor` cannot take the path, or if another
-    /// file has the name of the copy.
+    /// If there is no room, if `dir` cannot be written, if `hypervisor` cannot take the path, if `interrupt` says
+    /// so, or if another file has the name of the copy.
     pub fn copy(
         image: &ImageFile,
         device: Device,
         hypervisor: Hypervisor,
         dir: &Path,
+        interrupt: &Interrupt,
     ) -> Result<Self> {
         let fail = |operation, error: io::Error| {
             let remedy = match error.kind() {
@@ -102,15 +103,9 @@ impl Backing {
             .try_exists()
             .map_err(|error| fail("cannot examine", error))?
         {
-            let interrupt = Interrupt::new();
-            let interrupt = interrupt.map_err(|error| fail("cannot handle signals", error))?;
-            let made = make(image, device, layout, dir, huge, &interrupt);
-            if interrupt.check().is_err() {
-                // Remove the copy first.
-                drop(made);
-                interrupt.obey();
-                return Err(Error::Interrupted(Interrupted));
-            }
+            let made = make(image, device, layout, dir, huge, interrupt);
+            // The copy is removed.
+            interrupt.check()?;
             let file = made.map_err(|error| match error {
                 Failed::Here(error) => fail("cannot make a copy", error),
                 Failed::Image(error) => error,
@@ -121,7 +116,6 @@ impl Backing {
                 Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => (),
                 Err(error) => return Err(fail("cannot name the copy", error.error)),
             }
-            interrupt.obey();
         }
         check(image, device, layout, &path)?;
         Ok(Backing {
