@@ -238,6 +238,37 @@ fn file_size_limit() {
     }
 }
 
+/// The hypervisor opens the copy by its name, which must be safe.
+#[test]
+fn directories_of_others() {
+    let fixture = fixture();
+    let copies = scratch();
+    let dir = copies.path();
+    let arguments = ["share", "--copy", text(dir), text(&fixture.image)];
+    let mode = |mode| fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
+    for bits in [0o777, 0o770, 0o702] {
+        mode(bits);
+        let line = fail(&arguments, 1);
+        assert!(line.contains("other users can replace files"), "{line}");
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    }
+    mode(0o1777);
+    succeed(&arguments);
+    let copy = only(dir);
+    let elsewhere = fixture.directory.path().join("elsewhere");
+    fs::rename(&copy, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &copy).unwrap();
+    assert!(fail(&arguments, 1).contains("is a symbolic link, not a copy"));
+    fs::remove_file(&copy).unwrap();
+    mode(0o700);
+    // Only root can give it away.
+    if std::os::unix::fs::chown(dir, Some(65534), None).is_ok() {
+        assert!(fail(&arguments, 1).contains("other users can replace files"));
+        mode(0o1777);
+        assert!(fail(&arguments, 1).contains("other users can replace files"));
+    }
+}
+
 #[test]
 fn a_sealed_memfd() {
     let fixture = fixture();

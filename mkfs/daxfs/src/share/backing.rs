@@ -7,17 +7,16 @@ use super::{Device, Hypervisor, Layout};
 use crate::buffer::{Content, Kind};
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
-use crate::source::open_now;
 use crate::text::{human, shown_path};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_writer::Mapping;
-use rustix::fs::fstatfs;
-use rustix::io::{fcntl_setfd, FdFlags};
-use std::fs::File;
+use rustix::fs::{fstatfs, OFlags};
+use rustix::io::{fcntl_setfd, Errno, FdFlags};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// `f_type` of hugetlbfs, as in linux/magic.h.
@@ -66,8 +65,8 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// If there is no room, if `dir` cannot be written, if `hypervisor` cannot take the path, if `interrupt` says
-    /// so, or if another file has the name of the copy.
+    /// If there is no room, if `dir` cannot be written or other users can replace files in it, if `hypervisor` cannot
+    /// take the path, if the image is damaged, if `interrupt` says so, or if another file has the name of the copy.
     pub fn copy(
         image: &ImageFile,
         device: Device,
@@ -88,8 +87,9 @@ impl Backing {
             Error::system(shown_path(dir), operation, remedy, error)
         };
         let open = |error| fail("cannot open", error);
-        let status = File::open(dir).map_err(open)?;
-        let status = fstatfs(&status).map_err(|error| open(error.into()))?;
+        let directory = File::open(dir).map_err(open)?;
+        check_directory(&directory.metadata().map_err(open)?, dir)?;
+        let status = fstatfs(&directory).map_err(|error| open(error.into()))?;
         let huge = status.f_type as u64 == HUGETLBFS;
         let page = if huge { status.f_bsize as u64 } else { 1 };
         let layout = device.layout(image.size, page);
@@ -230,16 +230,43 @@ fn make(
     Ok(named)
 }
 
+/// Return whether only root and this user own the file with `status` and may write to it.
+fn is_safe(status: &Metadata) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    [0, me].contains(&status.uid()) && status.mode() & 0o022 == 0
+}
+
+/// Check that other users cannot replace the files of the directory `dir` with `status`: the hypervisor opens the copy
+/// by its name.
+fn check_directory(status: &Metadata, dir: &Path) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    let sticky = status.mode() & 0o1000 != 0 && [0, me].contains(&status.uid());
+    if is_safe(status) || sticky {
+        return Ok(());
+    }
+    let why = "other users can replace files in this directory; use one of your own, \
+               which nobody else may write to, or with the sticky bit";
+    Err(Error::refused(shown_path(dir), why))
+}
+
 /// Check that `path` is a copy of `image` that only root and this user can change: the superblock, which has the digest,
 /// what follows the image, and the info block must be the same.
 fn check(image: &ImageFile, device: Device, layout: Layout, path: &Path) -> Result<()> {
     let name = shown_path(path);
     let fail = |operation, error: io::Error| Error::system(&name, operation, "", error);
-    let file = open_now(path).map_err(|error| fail("cannot open", error))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::LOOP.raw_os_error() => {
+                Error::refused(&name, "is a symbolic link, not a copy; remove it")
+            }
+            _ => fail("cannot open", error),
+        })?;
     let status = file.metadata();
     let status = status.map_err(|error| fail("cannot examine", error))?;
-    let me = rustix::process::geteuid().as_raw();
-    if ![0, me].contains(&status.uid()) || status.mode() & 0o022 != 0 {
+    if !is_safe(&status) {
         let why = "other users can change this copy; use a directory of your own";
         return Err(Error::refused(name, why));
     }
