@@ -188,7 +188,8 @@ fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
 
 /// Copy `content` into `fd` through a mapping.
 fn fill(content: &Content<'_>, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
-    let size = content.used();
+    // All of it, which reserves the huge pages.
+    let size = content.size;
     let mut mapping = Mapping::new(fd, size).map_err(|error| {
         let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
         let operation = format!("cannot map a buffer of {size} bytes");
