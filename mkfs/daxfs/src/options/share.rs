@@ -38,7 +38,7 @@ pub struct ShareArgs {
     #[arg(value_parser = sealed)]
     pub into: Option<Kind>,
     /// Print the commands that mount the image on /mnt in the guest, instead of arguments
-    #[arg(long, conflicts_with_all = ["json", "command", "into"])]
+    #[arg(long, conflicts_with_all = ["json", "command", "into", "copy"])]
     pub guest: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "command")]
