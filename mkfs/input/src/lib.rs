@@ -6,7 +6,7 @@
 //! The tree does not depend on the kind of input: the same files give the same tree.
 //!
 //! * [`Input`]: what to read; [`read`] merges several inputs, [`layers`] keeps the layers of a
-//!   container image apart
+//!   container image apart, [`store`] makes a store of container images for podman
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```
@@ -39,6 +39,7 @@ mod malformed;
 mod member;
 mod oci;
 pub mod scan;
+mod store;
 mod stream;
 mod tar;
 mod xattr;
@@ -53,9 +54,11 @@ use daxfs_writer::tree::{Identity, Tree};
 use daxfs_writer::{Error, Result};
 use oci::Layer;
 pub use oci::{Platform, PlatformError};
+use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+pub use store::store;
 
 /// A source of files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +168,17 @@ pub fn read(
 /// A tree with the name of each layer of a container image, the lowest first.
 pub type Layers = Vec<(String, Tree)>;
 
-/// Read the layers of the container image `input`, the lowest first, a tree with the layer's digest
+/// What layers of a container image are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerNames {
+    /// By the digest of the archive that the container image has.
+    Digest,
+    /// By the chain ID of the OCI image specification, which depends on the content of the layer and
+    /// of all below it.
+    ChainId,
+}
+
+/// Read the layers of the container image `input`, the lowest first, a tree with the layer's name
 /// for each. Removed files are marked as overlayfs requires.
 ///
 /// # Errors
@@ -173,14 +186,35 @@ pub type Layers = Vec<(String, Tree)>;
 /// As [`read`].
 pub fn layers(
     input: &Input,
+    names: LayerNames,
     options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<Layers> {
-    let Some(layers) = container(input, options, progress)? else {
+    let found = match (input, names) {
+        (Input::Oci(path), LayerNames::ChainId) => {
+            let (path, reference) = reference(path);
+            let (scratch, platform) = (options.scratch, options.platform);
+            let whole = oci::whole(path, reference, platform, scratch, progress)?;
+            // Chain IDs are those of the archives without compression.
+            let layers = whole.layers.into_iter().map(|whole| Layer {
+                name: whole.diff_id.digest().into(),
+                ..whole.layer
+            });
+            Some(layers.collect())
+        }
+        _ => container(input, options, progress)?,
+    };
+    let Some(mut layers) = found else {
         let why = "has no layers; name a container image with oci: or docker: before the path";
         return Err(Error::refused(input.path(), why));
     };
+    if names == LayerNames::ChainId {
+        let ids = chain_ids(layers.iter().map(|layer| &*layer.name));
+        for (layer, id) in layers.iter_mut().zip(ids) {
+            layer.name = id;
+        }
+    }
     let finish = |builder| finish(builder, options);
     let trees = oci::apart(&layers, options.scratch, progress, warn, finish)?;
     Ok(layers
@@ -188,6 +222,21 @@ pub fn layers(
         .map(|layer| layer.name)
         .zip(trees)
         .collect())
+}
+
+/// Return the chain IDs of layers, the lowest first, whose archives have these SHA-256.
+fn chain_ids<'a>(diff_ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for diff_id in diff_ids {
+        ids.push(match ids.last() {
+            None => diff_id.into(),
+            Some(below) => {
+                let chain = format!("sha256:{below} sha256:{diff_id}");
+                daxfs_check::digest::hex(&Sha256::digest(chain))
+            }
+        });
+    }
+    ids
 }
 
 /// Return the layers of a container image, if `input` is one.

@@ -13,7 +13,7 @@ use daxfs_command::signals::Cleanup;
 use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
-use daxfs_input::{self as input, Input, Layers, Platform};
+use daxfs_input::{self as input, Input, LayerNames, Layers, Platform};
 use daxfs_writer::adjust::{Adjust, IdRange};
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::tree::Tree;
@@ -93,7 +93,7 @@ impl Wishes {
             sums: args.sums,
             max_size: args.max_size,
         };
-        if args.layers && args.inputs.len() > 1 {
+        if args.layers.is_some() && args.inputs.len() > 1 {
             let why = "takes one container image; layers of several cannot be kept apart";
             return Err(Error::refused(Path::new("--layers"), why).into());
         }
@@ -141,8 +141,12 @@ impl Wishes {
             platform: &self.platform,
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
+        if args.image_store {
+            let tree = input::store(&self.inputs, &options, bar, &mut warn)?;
+            return Ok(vec![(String::new(), tree)]);
+        }
         let mut trees = match (&self.inputs[..], args.layers) {
-            ([input], true) => input::layers(input, &options, bar, &mut warn)?,
+            ([input], Some(names)) => input::layers(input, names, &options, bar, &mut warn)?,
             (inputs, _) => vec![(
                 String::new(),
                 input::read(inputs, &options, bar, &mut warn)?,
@@ -155,10 +159,13 @@ impl Wishes {
     }
 }
 
-/// Return the image's file name for the layer with that number and digest: in their order, the
-/// lowest first.
-fn layer_name(number: usize, digest: &str) -> String {
-    format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
+/// Return the image's file name for the layer with that number and name: in their order, the lowest
+/// first, or the whole chain ID.
+fn layer_name(names: LayerNames, number: usize, name: &str) -> String {
+    match names {
+        LayerNames::Digest => format!("{number:02}-{}.daxfs", name.get(..16).unwrap_or(name)),
+        LayerNames::ChainId => format!("{name}.daxfs"),
+    }
 }
 
 /// Report the size of the image without writing it.
@@ -167,8 +174,8 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
     for (number, (digest, tree)) in trees.iter().enumerate() {
         let image = match args.layers {
-            true => args.image.join(layer_name(number, digest)),
-            false => args.image.clone(),
+            Some(names) => args.image.join(layer_name(names, number, digest)),
+            None => args.image.clone(),
         };
         let (size, inodes) = measure(tree, &wishes.options, bar)?;
         let made = Made {
@@ -199,8 +206,8 @@ fn image(
     bar.step("syncing", 0);
     let on_stdout = output.is_stdout();
     let path = match args.layers {
-        true => output.path().to_path_buf(),
-        false => args.image.clone(),
+        Some(_) => output.path().to_path_buf(),
+        None => args.image.clone(),
     };
     output.commit(bar)?;
     let made = Made {
@@ -223,7 +230,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     }
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    if args.layers {
+    if args.layers.is_some() {
         let directory = &args.image;
         wishes.overwrite(args).check_directory(directory)?;
         let parent = directory
@@ -234,7 +241,8 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;
         for (number, (digest, tree)) in trees.iter().enumerate() {
-            let path = directory.join(layer_name(number, digest));
+            let names = args.layers.unwrap_or(LayerNames::Digest);
+            let path = directory.join(layer_name(names, number, digest));
             let output = cleanup.guard(|| Output::over(&path, wishes.overwrite(args)))?;
             image(args, &wishes, tree, output, start, bar)?;
             cleanup.done();

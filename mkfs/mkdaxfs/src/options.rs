@@ -5,10 +5,11 @@
 // clap shows these comments as they are.
 #![allow(rustdoc::invalid_html_tags)]
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::Parser;
 use daxfs_command::values::{block_size, jobs, label, multiple, size, time, Time};
 use daxfs_input::exclude::pattern;
-use daxfs_input::Platform;
+use daxfs_input::{LayerNames, Platform};
 use daxfs_writer::adjust::IdRange;
 use daxfs_writer::mode::ModeChange;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ Examples:
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
   mkdaxfs --layers oci:layout images          image each layer
+  mkdaxfs --image-store oci:layout store.img  an image store for podman
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
@@ -62,7 +64,8 @@ A file of a later input replaces a file of the same name of an earlier input.
 Directories are merged, with the attributes of the last one.
 
 Layers of container images are merged, and files that a layer removes are left
-out. With --layers each layer becomes an image.
+out. With --layers each layer becomes an image, with --image-store all of them
+are in one image.
 
 The files of archives that are compressed or come from a pipe are stored in a
 temporary file, in the directory named by TMPDIR, or beside the image.
@@ -267,8 +270,24 @@ pub struct Args {
     /// from the lowest layer to the uppermost. overlayfs's option lowerdir= takes them in the
     /// opposite order. Removed files become character devices 0:0. Directories that hide those of
     /// lower layers have the extended attribute trusted.overlay.opaque.
-    #[arg(long, help_heading = "Content")]
-    pub layers: bool,
+    ///
+    /// With --layers=chain-id the names are CHAINID.daxfs. The
+    /// chain ID depends on the content of the layer and of those below it. The layers are
+    /// decompressed twice.
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "number", value_parser = layer_names(), help_heading = "Content")]
+    pub layers: Option<LayerNames>,
+
+    /// Make an image store for podman and CRI-O of container images, which must be written oci:PATH
+    ///
+    /// Mount the image and name the mount point as an additional image store in storage.conf(5):
+    /// containers then use the layers in it, which are not unpacked. Layers that container images
+    /// share are stored once. The name of an image is that of the annotation
+    /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name is that
+    /// of localhost/LAYOUT. The option needs the digests of all layers without compression, so it
+    /// decompresses them twice.
+    #[arg(long, conflicts_with = "layers", help_heading = "Content")]
+    pub image_store: bool,
 
     /// Set the owner of all files
     #[arg(long, value_name = "ID", help_heading = "Attributes")]
@@ -349,6 +368,14 @@ pub struct Args {
     /// Print only warnings and errors
     #[arg(long, short, conflicts_with = "json", help_heading = "Running")]
     pub quiet: bool,
+}
+
+/// Parse the value of --layers.
+fn layer_names() -> impl TypedValueParser<Value = LayerNames> {
+    PossibleValuesParser::new(["number", "chain-id"]).map(|names| match &*names {
+        "chain-id" => LayerNames::ChainId,
+        _ => LayerNames::Digest,
+    })
 }
 
 #[cfg(test)]

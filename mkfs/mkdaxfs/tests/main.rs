@@ -19,6 +19,7 @@ mod outputs;
 mod overwrite;
 mod producers;
 mod sign;
+mod stores;
 mod support;
 
 /// A file that is not named above would silently not be compiled.

@@ -3,6 +3,7 @@
 //! A file tree in memory, without the content of its regular files.
 
 use crate::origin::Origin;
+use crate::{Error, Result};
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
@@ -212,6 +213,44 @@ impl Tree {
         self.xattrs.push(set.clone());
         self.xattr_ids.insert(set, id);
         id
+    }
+
+    /// Add all nodes of `other`, whose origins are archives or images, and return its root's number.
+    /// The root has no entry and no name yet, and is its own parent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if there are too many nodes.
+    pub fn append(&mut self, other: Tree) -> Result<NodeId> {
+        let (nodes, names) = (self.nodes.len(), self.names.len());
+        let origins = self.origins.len() as u32;
+        if nodes + other.nodes.len() > NodeId::MAX as usize {
+            let why = "has more files than an image can hold (4294967294)";
+            return Err(Error::refused(&self.title(), why));
+        }
+        let base = nodes as NodeId;
+        let moved = |name: Name| Name {
+            start: name.start + names,
+            ..name
+        };
+        let sets = other.xattrs.into_iter();
+        let sets: Vec<u32> = sets.map(|set| self.keep_xattrs(set)).collect();
+        self.names.extend(other.names);
+        self.origins.extend(other.origins);
+        for mut node in other.nodes {
+            node.name = moved(node.name);
+            node.parent += base;
+            node.origin += origins;
+            node.attributes.xattrs = sets[node.attributes.xattrs as usize];
+            if let Kind::Directory(entries) = &mut node.kind {
+                for entry in entries {
+                    entry.name = moved(entry.name);
+                    entry.node += base;
+                }
+            }
+            self.nodes.push(node);
+        }
+        Ok(base)
     }
 
     /// Sort the entries of all directories into the order of the image.

@@ -5,6 +5,7 @@
 mod layers;
 mod lower;
 mod store;
+mod whole;
 
 use super::blob::{Blob, BlobReader};
 use daxfs_check::Progress;
@@ -16,9 +17,11 @@ use oci_spec::image::{
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256, Sha512};
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 use store::Store;
+pub(super) use whole::{whole, Whole};
 
 /// Annotation of a manifest with the name of the image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -109,20 +112,23 @@ pub(super) fn oci(
     let store = Store::open(path, scratch, progress)?;
     store.read("oci-layout")?;
     let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
-    let manifest = manifest(&store, index, reference, platform)?;
-    let mut layers = Vec::new();
-    for descriptor in manifest.layers() {
-        let kind = descriptor.media_type();
-        if !is_layer(kind) {
-            let why = format!("has a layer of the type {kind}, which is not a file system");
-            return Err(Error::refused(store.path(), why));
-        }
-        layers.push(Layer {
-            blob: blob(&store, descriptor, progress)?,
-            name: descriptor.digest().digest().into(),
-        });
+    let found = select(&store, index, reference, platform)?;
+    let manifest = json::<ImageManifest>(&store, &found.digest, &found.manifest)?;
+    let layers = manifest.layers().iter();
+    layers.map(|layer| open(&store, layer, progress)).collect()
+}
+
+/// Verify and open a layer.
+fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Layer> {
+    let kind = descriptor.media_type();
+    if !is_layer(kind) {
+        let why = format!("has a layer of the type {kind}, which is not a file system");
+        return Err(Error::refused(store.path(), why));
     }
-    Ok(layers)
+    Ok(Layer {
+        blob: blob(store, descriptor, progress)?,
+        name: descriptor.digest().digest().into(),
+    })
 }
 
 fn is_layer(kind: &MediaType) -> bool {
@@ -156,22 +162,38 @@ fn is_manifest(kind: &MediaType) -> bool {
         || *kind == MediaType::from("application/vnd.docker.distribution.manifest.v2+json")
 }
 
+/// A manifest.
+struct Selected {
+    /// Annotations of its entry in the outermost index.
+    annotations: HashMap<String, String>,
+    digest: String,
+    manifest: Vec<u8>,
+}
+
 /// Find the selected manifest in an index, which may have nested indices.
-fn manifest(
+fn select(
     store: &Store,
     mut index: ImageIndex,
     mut reference: Option<&str>,
     platform: &Platform,
-) -> Result<ImageManifest> {
+) -> Result<Selected> {
+    let mut annotations = None;
     for _ in 0..DEPTH {
         // The reference is in the outermost index.
         let chosen = choose(store.path(), index.manifests(), reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
-        let name = chosen.digest().to_string();
+        let digest = chosen.digest().to_string();
+        let outermost = annotations.take();
+        let outermost = outermost.unwrap_or_else(|| chosen.annotations().clone());
         if !is_index(chosen.media_type()) {
-            return json(store, &name, &content);
+            return Ok(Selected {
+                annotations: outermost.unwrap_or_default(),
+                digest,
+                manifest: content,
+            });
         }
-        index = json(store, &name, &content)?;
+        annotations = Some(outermost);
+        index = json(store, &digest, &content)?;
     }
     let why = "has indices that lead to one another; it is not a valid image";
     Err(Error::refused(store.path(), why))

@@ -48,7 +48,29 @@ impl Layout {
 
     /// Add a manifest of `layers` and return its descriptor.
     pub fn manifest(&self, layers: &[Value]) -> Value {
-        let config = self.blob(&oci("config.v1+json"), b"{}");
+        self.manifest_of(self.blob(&oci("config.v1+json"), b"{}"), layers)
+    }
+
+    /// Add the configuration of an image with these archives as layers, and return its descriptor.
+    pub fn config(&self, tars: &[&PathBuf]) -> Value {
+        let digest =
+            |tar: &&PathBuf| daxfs_check::digest::hex(&Sha256::digest(fs::read(tar).unwrap()));
+        let digests = tars.iter().map(|tar| format!("sha256:{}", digest(tar)));
+        let digests: Vec<_> = digests.collect();
+        let config = json!({"rootfs": {"type": "layers", "diff_ids": digests}});
+        self.blob(&oci("config.v1+json"), config.to_string().as_bytes())
+    }
+
+    /// Add an image with these layers, compressed with the programs, and return the descriptor of
+    /// its manifest.
+    pub fn image(&self, layers: &[(&PathBuf, &str)]) -> Value {
+        let tars: Vec<_> = layers.iter().map(|(tar, _)| *tar).collect();
+        let layers = layers.iter().map(|(tar, program)| self.layer(tar, program));
+        self.manifest_of(self.config(&tars), &layers.collect::<Vec<_>>())
+    }
+
+    /// Add a manifest of `config` and `layers` and return its descriptor.
+    pub fn manifest_of(&self, config: Value, layers: &[Value]) -> Value {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": oci("manifest.v1+json"),

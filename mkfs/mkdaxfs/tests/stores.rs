@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Image stores, and layers under their chain IDs. `tests/imagestore` runs podman with a store,
+//! `tests/containerd` containerd with such layers.
+
+use crate::support::layout::{docker, named, Layout};
+use crate::support::{mkdaxfs, run, shell};
+use daxfs_check::digest::hex;
+use daxfs_testing::listing::{Listing, What};
+use daxfs_testing::listing_of;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Three layers: files, a removal, other files.
+const LAYERS: &str = r#"
+    mkdir -p one/dir two/dir three
+    echo 1 >one/dir/old; echo 1 >one/kept; >two/dir/.wh.old; echo 2 >two/new; echo 3 >three/other
+    for name in one two three; do tar --sort=name --mtime=@1 --owner=0 --group=0 -C $name -cf $name.tar .; done
+"#;
+
+/// Return the SHA-256 of a file, or of a text.
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Two images that share the lowest layer, and their archives.
+fn layout(at: &Path) -> (Layout, [PathBuf; 3]) {
+    shell(at, LAYERS);
+    let tars = ["one.tar", "two.tar", "three.tar"].map(|name| at.join(name));
+    let layout = Layout::new(&at.join("layout"));
+    let [one, two, three] = &tars;
+    let manifests = [
+        named(layout.image(&[(one, ""), (two, "gzip")]), "first"),
+        named(
+            layout.image(&[(one, "gzip"), (three, "")]),
+            "example.org/second:2",
+        ),
+    ];
+    layout.index(&manifests);
+    (layout, tars)
+}
+
+#[test]
+fn chain_ids() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (layout, [one, two, _]) = layout(at);
+    docker(&at.join("saved.tar"), &[one.clone(), two.clone()], "a/b:1");
+    let (one, two) = (fs::read(one).unwrap(), fs::read(two).unwrap());
+    let first = sha256(&one);
+    let second = sha256(format!("sha256:{first} sha256:{}", sha256(&two)));
+    let wanted = BTreeSet::from([format!("{first}.daxfs"), format!("{second}.daxfs")]);
+    for input in [
+        format!("oci:{}:first", layout.0.display()),
+        format!("docker:{}", at.join("saved.tar").display()),
+    ] {
+        let images = at.join("images");
+        let run = run(mkdaxfs()
+            .args(["-q", "--layers=chain-id", &input])
+            .arg(&images));
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+        let names = images.read_dir().unwrap();
+        let names: BTreeSet<String> = names
+            .map(|name| name.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names, wanted);
+        let upper = listing_of(&images.join(format!("{second}.daxfs")));
+        assert_eq!(upper[&b"dir/old"[..]].content, What::Device(0, 0));
+        fs::remove_dir_all(images).unwrap();
+    }
+}
+
+/// Return a file of a store in JSON.
+fn json(store: &Listing, path: &str) -> Value {
+    match &store[path.as_bytes()].content {
+        What::Bytes(bytes) => serde_json::from_slice(bytes).unwrap(),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+#[test]
+fn stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (layout, tars) = layout(at);
+    let image = at.join("store");
+    let path = layout.0.display();
+    let inputs = [
+        format!("oci:{path}:first"),
+        format!("oci:{path}:example.org/second:2"),
+    ];
+    let made = run(mkdaxfs()
+        .args(["-q", "--image-store"])
+        .args(&inputs)
+        .arg(&image));
+    assert_eq!((made.status, made.stderr.as_str()), (0, ""));
+    let store: Listing = listing_of(&image);
+    let [one, two, three] = tars.map(|tar| sha256(fs::read(tar).unwrap()));
+    let above = |id: &str| sha256(format!("{one}+{id}"));
+    let (two, three) = (above(&two), above(&three));
+    // Each layer is there once.
+    let layers: BTreeSet<Vec<u8>> = store
+        .keys()
+        .filter(|name| name.ends_with(b"/diff"))
+        .cloned()
+        .collect();
+    let wanted = [&one, &two, &three].map(|id| format!("overlay/{id}/diff").into_bytes());
+    assert_eq!(layers, BTreeSet::from(wanted));
+    let removed = format!("overlay/{two}/diff/dir/old");
+    assert_eq!(store[removed.as_bytes()].content, What::Device(0, 0));
+    assert!(store.contains_key(format!("overlay/{one}/diff/dir/old").as_bytes()));
+    assert!(!store.contains_key(format!("overlay/{one}/lower").as_bytes()));
+    assert!(store.contains_key(format!("overlay/{three}/lower").as_bytes()));
+    let layers = json(&store, "overlay-layers/layers.json");
+    let parent = |id: &str| {
+        let mut layers = layers.as_array().unwrap().iter();
+        layers.find(|layer| layer["id"] == *id).unwrap()["parent"].clone()
+    };
+    assert_eq!((parent(&two), parent(&one)), (one.into(), Value::Null));
+    let images = json(&store, "overlay-images/images.json");
+    let images = images.as_array().unwrap().iter();
+    let images: BTreeSet<(String, &str)> = images
+        .map(|image| {
+            (
+                image["names"][0].to_string(),
+                image["layer"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let wanted = [
+        (r#""localhost/layout:first""#.into(), two.as_str()),
+        (r#""example.org/second:2""#.into(), three.as_str()),
+    ];
+    assert_eq!(images, BTreeSet::from(wanted));
+}
+
+/// What a store cannot be made of.
+#[test]
+fn refusals() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (layout, [one, two, _]) = layout(at);
+    let refused = |input: &str| -> String {
+        let image = at.join("image");
+        let run = run(mkdaxfs().args(["-q", "--image-store", input]).arg(&image));
+        assert_eq!((run.status, run.stdout.as_str()), (1, ""), "{run:?}");
+        assert!(!image.exists());
+        run.stderr
+    };
+    docker(&at.join("saved.tar"), &[one.clone()], "a/b:1");
+    let why = refused(&format!("docker:{}", at.join("saved.tar").display()));
+    assert!(
+        why.contains("is not written oci:PATH; skopeo copies"),
+        "{why}"
+    );
+    // The configuration has the digest of another archive.
+    let config = layout.config(&[&two]);
+    layout.index(&[layout.manifest_of(config, &[layout.layer(&one, "")])]);
+    let why = refused(&format!("oci:{}", layout.0.display()));
+    assert!(why.contains("does not have its digest"), "{why}");
+    let config = layout.config(&[&one, &two]);
+    layout.index(&[layout.manifest_of(config, &[layout.layer(&one, "")])]);
+    let why = refused(&format!("oci:{}", layout.0.display()));
+    assert!(why.contains("has 1 layers and 2 digests for them"), "{why}");
+    let both = Command::new(env!("CARGO_BIN_EXE_mkdaxfs"))
+        .args(["--image-store", "--layers", "oci:a", "b"])
+        .output();
+    assert_eq!(both.unwrap().status.code(), Some(2));
+}

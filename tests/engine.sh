@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Podman, skopeo and a registry from an image that is mounted at $engine, for tests that source ktap.sh first. There is no
+# network and no systemd.
+# shellcheck disable=SC2154 # ktap.sh sets them
+engine=$mnt
+REGISTRY=127.0.0.1:5000
+
+# Tell podman where its parts are, and to do without the rest.
+podman_configure() {
+	mkdir -p "$mnt" "$work/etc" /etc/containers /var
+	mount -t tmpfs tmpfs /var && mkdir /var/tmp
+	cat >"$work/containers.conf" <<-END
+	[engine]
+	conmon_path = [ "$engine/usr/bin/conmon" ]
+	helper_binaries_dir = [ "$engine/usr/lib/podman" ]
+	runtime = "crun"
+	cgroup_manager = "cgroupfs"
+	events_logger = "none"
+	[containers]
+	netns = "none"
+	log_driver = "none"
+	END
+	cat >/etc/containers/policy.json <<-END
+	{
+	  "default": [ { "type": "reject" } ],
+	  "transports": { "containers-storage": { "": [ { "type": "insecureAcceptAnything" } ] } }
+	}
+	END
+}
+
+# podman_program NAME ARGUMENT...: run a program of the image.
+podman_program() {
+	local name=$1
+	shift
+	CONTAINERS_CONF=$work/containers.conf LD_LIBRARY_PATH=$engine/usr/lib/x86_64-linux-gnu "$engine/usr/bin/$name" "$@"
+}
+
+# start_registry DIRECTORY: start a registry that keeps its files there. Write its process number to DIRECTORY.pid.
+start_registry() {
+	local limit=$((SECONDS + 120))
+	mkdir "$1" && ip link set lo up || return
+	cat >"$1.yml" <<-END
+	version: 0.1
+	storage:
+	  filesystem:
+	    rootdirectory: $1
+	http:
+	  addr: $REGISTRY
+	END
+	OTEL_TRACES_EXPORTER=none "$engine/usr/bin/docker-registry" serve "$1.yml" >"$1.log" 2>&1 </dev/null &
+	echo $! >"$1.pid"
+	until (: <"/dev/tcp/${REGISTRY/://}") 2>/dev/null; do
+		[ $SECONDS -lt $limit ] || { cat "$1.log"; return 1; }
+		sleep 0.1
+	done
+}
+
+# copies FROM TO: copy an image or an artifact between the registry and layouts.
+copies() {
+	echo '{ "default": [ { "type": "insecureAcceptAnything" } ] }' >"$work/policy.json"
+	podman_program skopeo --policy "$work/policy.json" copy --quiet --src-tls-verify=false --dest-tls-verify=false "$@"
+}
+
+# Print the process of a container. The test defines podman.
+process() {
+	podman inspect --format '{{.State.Pid}}' "$1"
+}
+
+# Print a line for each of the containers in names: the number of pages that it has of FILE, and where they are.
+frames() {
+	local name
+	for name in "${names[@]}"; do
+		"$tests/mapper" --frames "$(process "$name")" "$FILE"
+	done
+}
+
+# one_copy PAGES: check that all of them have the same PAGES pages. A program that has just started may not have touched
+# all pages.
+one_copy() {
+	local limit=$((SECONDS + 60)) found
+	until found=$(frames) && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = "$1" ]; do
+		[ $SECONDS -lt $limit ] || { echo "$found"; return 1; }
+		sleep 0.2
+	done
+}
+
+# Print the page cache in KiB, without tmpfs.
+page_cache() {
+	awk '/^(Cached|Buffers):/ { n += $2 } /^Shmem:/ { n -= $2 } END { print n }' /proc/meminfo
+}
