@@ -31,6 +31,8 @@ pub enum Error {
     Time,
     /// Not an interval.
     Interval,
+    /// Not a SHA-256.
+    Sha256,
 }
 
 impl fmt::Display for Error {
@@ -44,6 +46,7 @@ impl fmt::Display for Error {
             Error::Jobs => "use a number of threads, at least 1",
             Error::Size => "use a number of bytes, or one followed by K, M, G or T",
             Error::Multiple => "use a multiple of 4096 up to 1T",
+            Error::Sha256 => "use the 64 hexadecimal digits that daxfs digest prints",
             Error::Interval => "use a number of seconds from 0.1 to 86400",
             Error::Time => "use SECONDS or SECONDS.FRACTION since 1970",
         })
@@ -141,6 +144,18 @@ pub fn time(text: &str) -> Result<Time, Error> {
     let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| Error::Time)?;
     let seconds = seconds.parse().map_err(|_| Error::Time)?;
     Ok(Time(seconds, nanoseconds))
+}
+
+/// Parse a SHA-256: 64 hexadecimal digits. Return them in lower case.
+///
+/// # Errors
+///
+/// [`Error::Sha256`].
+pub fn sha256(text: &str) -> Result<String, Error> {
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(Error::Sha256),
+    }
 }
 
 /// Parse an interval in seconds, with a fraction.

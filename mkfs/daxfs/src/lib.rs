@@ -11,6 +11,7 @@
 //! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
 //! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them; [`load`] does both
 //! * [`share`]: memory of virtual machines
+//! * `artifact`: images in OCI image layouts
 //! * `top`: counters of mounted images
 //!
 //! The parts work without the program:
@@ -29,6 +30,7 @@
 //! # Ok::<(), daxfs::Error>(())
 //! ```
 
+mod artifact;
 mod buffer;
 mod commands;
 pub mod diff;
@@ -57,3 +59,4 @@ pub mod waste;
 pub use buffer::Kind;
 pub use commands::{load, main};
 pub use error::{Error, Result};
+pub use sign::verify;

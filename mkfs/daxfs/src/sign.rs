@@ -12,6 +12,7 @@ use daxfs_reader::signature::Signature;
 use daxfs_reader::Image;
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::files::{self, FileError, Why};
+use daxfs_signature::Certificate;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
@@ -85,10 +86,7 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
 ///
 /// It has no signature, or another one, or other content.
 pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
-    let certs = certs
-        .iter()
-        .map(|cert| files::certificate(cert))
-        .collect::<files::Result<Vec<_>>>()?;
+    let certs = certificates(certs)?;
     let image = Opened::open(path)?;
     let name = &image.name;
     let cms = attach::load(&Image::new(&image.source, &image.superblock))
@@ -108,4 +106,14 @@ fn message(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::refused(shown_path(path), why));
     }
     Ok(cms)
+}
+
+/// Load certificates from files.
+///
+/// # Errors
+///
+/// A file cannot be read, or holds something else.
+pub fn certificates(paths: &[PathBuf]) -> Result<Vec<Certificate>> {
+    let certificates = paths.iter().map(|path| files::certificate(path));
+    Ok(certificates.collect::<files::Result<_>>()?)
 }

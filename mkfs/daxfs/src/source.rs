@@ -50,15 +50,7 @@ impl Source {
         let status =
             fstat(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         match FileType::from_raw_mode(status.st_mode) {
-            FileType::RegularFile | FileType::BlockDevice => {
-                let size = FileMemory::new(&file)
-                    .map_err(|error| Error::system(&name, "cannot get its size", "", error))?
-                    .size();
-                Ok(Source {
-                    bytes: Bytes::File(file),
-                    size,
-                })
-            }
+            FileType::RegularFile | FileType::BlockDevice => Self::of_file(file, &name),
             FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
                 let size = dax_size(status.st_rdev).unwrap_or(0);
                 let mapping = Mapping::new(&file, size).map_err(|error| {
@@ -80,6 +72,16 @@ impl Source {
                 format!("{NO_ORDER}, or pipe it to '-'"),
             )),
         }
+    }
+
+    fn of_file(file: File, name: &str) -> Result<Self> {
+        let size = FileMemory::new(&file)
+            .map_err(|error| Error::system(name, "cannot get its size", "", error))?
+            .size();
+        Ok(Source {
+            bytes: Bytes::File(file),
+            size,
+        })
     }
 
     /// Copy a pipe to a temporary file without a name, with holes for zeros.
@@ -169,8 +171,19 @@ impl Opened {
     ///
     /// It cannot be read, or is not an image.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = name_of(path);
-        let source = Source::open(path)?;
+        Self::of_source(Source::open(path)?, name_of(path))
+    }
+
+    /// Open the image in the regular file or block device `file`, called `name` in messages.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is not an image.
+    pub fn of_file(file: File, name: String) -> Result<Self> {
+        Self::of_source(Source::of_file(file, &name)?, name)
+    }
+
+    fn of_source(source: Source, name: String) -> Result<Self> {
         let superblock =
             Superblock::load(&source).map_err(|error| Error::image(&name, b"", error))?;
         Ok(Opened {

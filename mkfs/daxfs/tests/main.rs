@@ -2,6 +2,7 @@
 
 //! All integration tests of this crate in one program.
 
+mod artifact;
 mod cli;
 mod corpus;
 mod damaged_images;

@@ -6,11 +6,12 @@ mod extract;
 mod mount;
 mod share;
 
+use crate::artifact::{pull, push};
 use crate::diff::{diff, Difference, Directory, Ignore};
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
 use crate::map::{self, Map};
-use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs};
+use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs, Pull};
 use crate::reader::Reader;
 use crate::show::{self, Listing};
 use crate::sign::{sign, verify, By};
@@ -237,6 +238,8 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             print(&sign(&image, by)?)
         }
+        Command::Push(args) => print(&push(&args)?),
+        Command::Pull(args) => pulled(&args),
         Command::Verify { image, cert } => print(&verify(&image, &cert)?),
         Command::Fuse {
             image,
@@ -304,6 +307,21 @@ fn run(command: Command) -> Result<ExitCode> {
 fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
     written(writeln!(out, "{line}"))?;
+    out.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Take images out of a layout, and print what they are.
+fn pulled(args: &Pull) -> Result<ExitCode> {
+    let directory = args.target.is_dir();
+    let images = pull(args)?;
+    let mut out = Out::open();
+    for (digest, path) in images {
+        match directory {
+            true => written(writeln!(out, "{digest}  {}", shown_path(&path)))?,
+            false => written(writeln!(out, "{digest}"))?,
+        }
+    }
     out.finish()?;
     Ok(ExitCode::SUCCESS)
 }

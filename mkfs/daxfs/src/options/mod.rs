@@ -2,9 +2,11 @@
 
 //! The command lines.
 
+mod artifact;
 mod helpers;
 mod share;
 
+pub use artifact::{Pull, Push};
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
 
@@ -299,6 +301,10 @@ Examples:
         #[arg(long, value_name = "CMS", conflicts_with = "key")]
         attach: Option<PathBuf>,
     },
+    #[allow(missing_docs)] // clap takes the description from the type
+    Push(Push),
+    #[allow(missing_docs)]
+    Pull(Pull),
     /// Verify the signature and the content of an image
     ///
     /// The signature must be that of the owner of CERT, or of somebody to whom the owner of CERT

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `pull`: takes images out of an image layout, and checks them before they get their names.
+
+use super::layout::{temporary, Layout};
+use super::{
+    Descriptor, Manifest, Reference, ARTIFACT, DIGEST, LAYER, LAYER_ZSTD, SIGNATURE, SIZE, TITLE,
+    UUID,
+};
+use crate::error::{Error, Result};
+use crate::fsck::digest_of;
+use crate::options::Pull;
+use crate::sign;
+use crate::source::Opened;
+use crate::text::shown_path;
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use daxfs_check::digest::hex;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_command::signals::Interrupt;
+use daxfs_reader::layout::HUGE_SIZE;
+use daxfs_reader::Image;
+use daxfs_signature::{attach, Certificate};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Bytes that are written together. Pieces of zeros become holes.
+const PIECE: usize = 64 << 10;
+
+/// Take the images of an artifact out of its layout, to a file, or to an existing directory under
+/// the names that the artifact gives them. Return the SHA-256 and the path of each.
+///
+/// # Errors
+///
+/// The artifact is damaged, incomplete or not trusted, or a file exists. Then no file appears.
+pub fn pull(args: &Pull) -> Result<Vec<(String, PathBuf)>> {
+    let reference = Reference::parse(&args.reference)?;
+    let certs = sign::certificates(&args.cert)?;
+    let interrupt =
+        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let layout = Layout::open(&reference)?;
+    let artifact = Artifact {
+        layout: &layout,
+        certs: &certs,
+        digest: args.digest.as_deref(),
+        interrupt: &interrupt,
+    };
+    let result = artifact.pull(&args.target);
+    interrupt.obey();
+    result
+}
+
+/// An artifact, and what its images must be beyond what it says.
+struct Artifact<'a> {
+    layout: &'a Layout<'a>,
+    /// One of their owners must have signed, unless there are none.
+    certs: &'a [Certificate],
+    /// The SHA-256 of the image.
+    digest: Option<&'a str>,
+    interrupt: &'a Interrupt,
+}
+
+impl Artifact<'_> {
+    fn pull(&self, target: &Path) -> Result<Vec<(String, PathBuf)>> {
+        let layers = self.layers()?;
+        let paths = self.paths(&layers, target)?;
+        let mut images = Vec::new();
+        for (layer, path) in layers.iter().zip(&paths) {
+            if let Some(cms) = self.signature(layer)? {
+                self.signed(layer, &cms)?;
+            }
+            let (file, digest) = self.image(layer, path)?;
+            images.push((digest, file, path));
+        }
+        self.interrupt.check()?;
+        // All are complete and verified. Give them their names.
+        let mut done: Vec<(String, PathBuf)> = Vec::new();
+        for (digest, file, path) in images {
+            if let Err(error) = file.persist_noclobber(path) {
+                for (_, path) in done {
+                    // The error is more important.
+                    let _ = std::fs::remove_file(path);
+                }
+                return Err(match error.error.kind() {
+                    io::ErrorKind::AlreadyExists => exists(path),
+                    _ => Error::system(shown_path(path), "cannot create", "", error.error),
+                });
+            }
+            done.push((digest, path.clone()));
+        }
+        Ok(done)
+    }
+
+    /// Return the layers of the artifact.
+    fn layers(&self) -> Result<Vec<Descriptor>> {
+        let descriptor = self.layout.manifest()?;
+        let manifest: Manifest = self.layout.read(&descriptor)?;
+        let kind = manifest.artifact_type.as_deref();
+        if kind != Some(ARTIFACT) {
+            return Err(self.layout.refuse(format!(
+                "is of the type {}, not {ARTIFACT}; mkdaxfs makes images of container images",
+                kind.unwrap_or(&manifest.config.media_type).escape_debug()
+            )));
+        }
+        for layer in &manifest.layers {
+            if layer.media_type != LAYER && layer.media_type != LAYER_ZSTD {
+                return Err(self.layout.refuse(format!(
+                    "the layer {} is of the type {}; {LAYER} and {LAYER_ZSTD} are supported",
+                    layer.digest.escape_debug(),
+                    layer.media_type.escape_debug()
+                )));
+            }
+        }
+        if manifest.layers.is_empty() {
+            return Err(self.layout.refuse("has no layers, so there is no image"));
+        }
+        if self.digest.is_some() && manifest.layers.len() > 1 {
+            let why = "has several images; --digest is for artifacts of one";
+            return Err(self.layout.refuse(why));
+        }
+        Ok(manifest.layers)
+    }
+
+    /// Return the path of each image. None exists.
+    fn paths(&self, layers: &[Descriptor], target: &Path) -> Result<Vec<PathBuf>> {
+        let paths = match (layers, target.is_dir()) {
+            ([_], false) => vec![target.to_path_buf()],
+            (_, false) => {
+                let why = format!("has {} images; name an existing directory", layers.len());
+                return Err(self.layout.refuse(why));
+            }
+            (_, true) => {
+                let paths = layers.iter().map(|layer| {
+                    let title = layer.annotation(TITLE).unwrap_or_default();
+                    let bad = |c: char| c == '/' || c.is_control();
+                    match title {
+                        "" | "." | ".." => (),
+                        _ if title.contains(bad) || title.len() > 255 => (),
+                        _ => return Ok(target.join(title)),
+                    }
+                    Err(self.layout.refuse(format!(
+                        "the layer {} has the file name '{}', which cannot be used; \
+                         name a file instead of a directory",
+                        layer.digest.escape_debug(),
+                        title.escape_debug()
+                    )))
+                });
+                paths.collect::<Result<Vec<_>>>()?
+            }
+        };
+        let mut names = BTreeSet::new();
+        for path in &paths {
+            if path.symlink_metadata().is_ok() {
+                return Err(exists(path));
+            }
+            if !names.insert(path) {
+                let why = "is the name of two images of the artifact; it is malformed";
+                return Err(Error::refused(shown_path(path), why));
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Return the signature in the annotations of `layer`.
+    fn signature(&self, layer: &Descriptor) -> Result<Option<Vec<u8>>> {
+        let Some(text) = layer.annotation(SIGNATURE) else {
+            return match self.certs {
+                [] => Ok(None),
+                _ => Err(self.layout.refuse(format!(
+                    "the image {} is not signed; sign it with daxfs sign and push it again",
+                    name(layer)
+                ))),
+            };
+        };
+        match STANDARD.decode(text) {
+            Ok(cms) => Ok(Some(cms)),
+            Err(error) => Err(self.layout.refuse(format!(
+                "the annotation {SIGNATURE} of {} is no base64: {error}",
+                name(layer)
+            ))),
+        }
+    }
+
+    /// Verify the signature in the annotations before anything is copied.
+    fn signed(&self, layer: &Descriptor, cms: &[u8]) -> Result<()> {
+        if self.certs.is_empty() {
+            return Ok(());
+        }
+        let digest = layer
+            .annotation(DIGEST)
+            .and_then(parse_hex)
+            .ok_or_else(|| {
+                let why = format!("{} has no annotation {DIGEST} to verify", name(layer));
+                self.layout.refuse(why)
+            })?;
+        daxfs_signature::verify(cms, &digest, self.certs, daxfs_signature::now())
+            .map_err(|error| self.layout.refuse(format!("{}: {error}", name(layer))))
+    }
+
+    /// Copy the image of `layer` to a temporary file beside `path`, and check it. Return the file
+    /// and the SHA-256 of the image.
+    fn image(&self, layer: &Descriptor, path: &Path) -> Result<(NamedTempFile, String)> {
+        let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+        let file = temporary(parent.unwrap_or(Path::new(".")))?;
+        self.copy(layer, &file)?;
+        let (digest, size) = self.check(layer, &file)?;
+        let failed = |error| Error::system(shown_path(path), "cannot write", "", error);
+        file.as_file().set_len(size).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        Ok((file, digest))
+    }
+
+    /// Copy the blob of `layer` to `file`, and compare it with its digest.
+    fn copy(&self, layer: &Descriptor, file: &NamedTempFile) -> Result<()> {
+        let blob = self.layout.blob(layer)?;
+        let size = layer.annotation(SIZE).map(str::parse::<u64>);
+        let limit = match (size, layer.media_type == LAYER_ZSTD) {
+            (Some(Ok(size)), _) => size,
+            (None, false) => layer.size,
+            _ => {
+                return Err(self.layout.refuse(format!(
+                    "{} has no number of bytes in the annotation {SIZE}; \
+                     push it again with daxfs push, or without compression",
+                    name(layer)
+                )))
+            }
+        };
+        let mut blob = Counted {
+            file: blob.take(layer.size),
+            hash: Sha256::new(),
+            length: 0,
+        };
+        let bar = Bar::of("copying", limit);
+        let result = match layer.media_type == LAYER_ZSTD {
+            false => self.pieces(&mut blob, limit, file, &bar),
+            true => zstd::Decoder::new(&mut blob)
+                .map_err(Fault::Read)
+                .and_then(|mut decoder| self.pieces(&mut decoder, limit, file, &bar)),
+        };
+        let length = blob.length;
+        let digest = &layer.digest;
+        result.map_err(|fault| match fault {
+            Fault::Read(error) => self.layout.refuse(format!(
+                "the blob {digest} cannot be read at byte {length}: {error}; copy it again"
+            )),
+            Fault::Size(found) => self.layout.refuse(format!(
+                "the blob {digest} holds {} {limit} bytes that {SIZE} says; push it again",
+                match found {
+                    Some(found) => format!("{found} bytes instead of the"),
+                    None => "more than the".into(),
+                }
+            )),
+            Fault::Other(error) => error,
+        })?;
+        // The decoder may have left bytes.
+        let rest = io::copy(&mut blob, &mut io::sink());
+        rest.map_err(|error| Error::system(digest, "cannot read", "", error))?;
+        let found = format!("sha256:{}", hex(&blob.hash.finalize()));
+        if blob.length != layer.size || found != *digest {
+            return Err(self.layout.refuse(format!(
+                "the blob {digest} is damaged: its {} bytes have the digest {found}; copy it again",
+                blob.length
+            )));
+        }
+        Ok(())
+    }
+
+    /// Copy `limit` bytes to `file`, with holes for zeros.
+    fn pieces(
+        &self,
+        from: &mut dyn Read,
+        limit: u64,
+        file: &NamedTempFile,
+        bar: &Bar,
+    ) -> std::result::Result<(), Fault> {
+        let failed = |error| {
+            let remedy = "; the directory must have room for the image";
+            Fault::Other(Error::system(
+                shown_path(file.path()),
+                "cannot write",
+                remedy,
+                error,
+            ))
+        };
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        loop {
+            self.interrupt
+                .check()
+                .map_err(|error| Fault::Other(error.into()))?;
+            let length = fill(from, &mut piece).map_err(Fault::Read)?;
+            if length as u64 > limit - offset {
+                return Err(Fault::Size(None));
+            }
+            let piece = &piece[..length];
+            if piece.iter().any(|&byte| byte != 0) {
+                file.as_file().write_all_at(piece, offset).map_err(failed)?;
+            }
+            offset += length as u64;
+            bar.advance(length as u64);
+            if length < PIECE {
+                break;
+            }
+        }
+        if offset != limit {
+            return Err(Fault::Size(Some(offset)));
+        }
+        file.as_file().set_len(limit).map_err(failed)
+    }
+
+    /// Check the image in `file` against its superblock, the annotations of `layer`, and what is
+    /// trusted. Return its SHA-256, and the size that the file should have: a multiple of 2 MiB if
+    /// that of the image is one, as daxfs sign keeps it.
+    fn check(&self, layer: &Descriptor, file: &NamedTempFile) -> Result<(String, u64)> {
+        let clone = file.as_file().try_clone();
+        let clone =
+            clone.map_err(|error| Error::system(name(layer), "cannot open again", "", error))?;
+        let opened = Opened::of_file(clone, format!("{}: {}", self.layout.name(), name(layer)))?;
+        let digest = hex(&digest_of(&opened)?);
+        let uuid = uuid::Uuid::from_bytes(opened.superblock.uuid).to_string();
+        for (annotation, found) in [(DIGEST, &digest), (UUID, &uuid)] {
+            match layer.annotation(annotation) {
+                Some(value) if value != found => {
+                    return Err(self.layout.refuse(format!(
+                        "{} has {found}, its annotation {annotation} says {}; push it again",
+                        name(layer),
+                        value.escape_debug()
+                    )))
+                }
+                _ => (),
+            }
+        }
+        if let Some(wanted) = self.digest.filter(|wanted| **wanted != digest) {
+            return Err(self.layout.refuse(format!(
+                "the SHA-256 of {} is {digest}, not {wanted}; it is another image",
+                name(layer)
+            )));
+        }
+        let image = Image::new(&opened.source, &opened.superblock);
+        let cms = attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
+        if cms != self.signature(layer)? {
+            return Err(self.layout.refuse(format!(
+                "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
+                name(layer)
+            )));
+        }
+        let size = attach::stored_size(&image);
+        Ok(match opened.superblock.total_size % HUGE_SIZE {
+            0 => (digest, size.next_multiple_of(HUGE_SIZE)),
+            _ => (digest, size),
+        })
+    }
+}
+
+/// Why a copy failed.
+enum Fault {
+    /// The blob cannot be read.
+    Read(io::Error),
+    /// It has so many bytes, or more than there should be.
+    Size(Option<u64>),
+    Other(Error),
+}
+
+/// A blob with the digest and the number of the bytes that were read.
+struct Counted {
+    file: io::Take<File>,
+    hash: Sha256,
+    length: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(into)?;
+        self.hash.update(&into[..length]);
+        self.length += length as u64;
+        Ok(length)
+    }
+}
+
+/// Read until `into` is full or the input ends. Return the number of bytes.
+fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < into.len() {
+        match from.read(&mut into[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Return the name of a layer in messages.
+fn name(layer: &Descriptor) -> String {
+    let name = layer.annotation(TITLE).unwrap_or(&layer.digest);
+    name.escape_debug().to_string()
+}
+
+fn exists(path: &Path) -> Error {
+    let why = "exists; remove it, or name another file";
+    Error::refused(shown_path(path), why)
+}
+
+/// Parse a SHA-256 in hexadecimal.
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(digest)
+}

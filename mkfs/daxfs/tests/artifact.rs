@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `push` and `pull`.
+
+use crate::support::{fail, fixture, run, succeed, Fixture, DAXFS};
+use daxfs_testing::certificate::Owner;
+use daxfs_testing::{image_with, options};
+use serde_json::{json, Value};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// An image, a layout beside it, and an empty directory.
+struct Place {
+    fixture: Fixture,
+    layout: PathBuf,
+    target: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let fixture = fixture();
+        let (layout, target) = (
+            fixture.directory.path().join("layout"),
+            fixture.directory.path().join("target"),
+        );
+        fs::create_dir(&target).unwrap();
+        Place {
+            fixture,
+            layout,
+            target,
+        }
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("oci:{}:{name}", self.layout.display())
+    }
+
+    /// Push the image under `name`, and return the digest of the manifest.
+    fn push(&self, name: &str, more: &[&str]) -> String {
+        let (image, reference) = (self.fixture.image.to_str().unwrap(), self.reference(name));
+        let words = [&["push", reference.as_str(), image], more].concat();
+        succeed(&words).text().trim_end().into()
+    }
+
+    /// Pull the artifact `name` into the empty directory.
+    fn pull(&self, name: &str, more: &[&str]) -> crate::support::Run {
+        let reference = self.reference(name);
+        let words = ["pull", &reference, self.target.to_str().unwrap()];
+        run(&[&words, more].concat())
+    }
+
+    /// Fail to pull the artifact `name`. Nothing must be left. Return the message after the
+    /// reference.
+    fn refused(&self, name: &str, more: &[&str]) -> String {
+        let run = self.pull(name, more);
+        assert_eq!((run.status, run.text()), (1, ""), "{run:?}");
+        assert_eq!(names(&self.target), [""; 0]);
+        let start = format!("daxfs: {}: ", self.reference(name));
+        run.stderr.strip_prefix(&start).expect(&run.stderr).into()
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        self.layout.join("blobs").join(digest.replace(':', "/"))
+    }
+
+    fn json(&self, path: &Path) -> Value {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    fn index(&self) -> Value {
+        self.json(&self.layout.join("index.json"))
+    }
+
+    /// Publish another manifest under `name`: that of `from`, changed by `change`.
+    fn forge(&self, from: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        use daxfs_check::digest::hex;
+        use sha2::{Digest, Sha256};
+        let mut manifest = self.json(&self.blob(from));
+        change(&mut manifest);
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        let digest = format!("sha256:{}", hex(&Sha256::digest(&bytes)));
+        fs::write(self.blob(&digest), &bytes).unwrap();
+        let mut index = self.index();
+        index["manifests"].as_array_mut().unwrap().push(json!({
+            "mediaType": manifest["mediaType"],
+            "digest": digest,
+            "size": bytes.len(),
+            "annotations": { "org.opencontainers.image.ref.name": name },
+        }));
+        fs::write(self.layout.join("index.json"), index.to_string()).unwrap();
+    }
+}
+
+/// Return the sorted names in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn there_and_back() {
+    let place = Place::new();
+    let plain = place.push("plain", &[]);
+    place.push("small", &["--zstd"]);
+    let original = fs::read(&place.fixture.image).unwrap();
+    for name in ["plain", "small"] {
+        let run = place.pull(name, &["--digest", &place.fixture.digest]);
+        let path = place.target.join("image");
+        let line = format!("{}  {}\n", place.fixture.digest, path.display());
+        assert_eq!((run.text(), run.stderr.as_str()), (line.as_str(), ""));
+        assert!(fs::read(&path).unwrap() == original);
+        fs::remove_file(path).unwrap();
+    }
+    // What other programs see.
+    let manifest = place.json(&place.blob(&plain));
+    assert_eq!(manifest["schemaVersion"], 2);
+    assert_eq!(manifest["artifactType"], "application/vnd.daxfs.image.v1");
+    let empty = "application/vnd.oci.empty.v1+json";
+    assert_eq!(manifest["config"]["mediaType"], empty);
+    assert_eq!(manifest["config"]["data"], "e30=");
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    assert_eq!(fs::read(place.blob(config)).unwrap(), b"{}");
+    let layer = &manifest["layers"][0];
+    assert_eq!(layer["mediaType"], "application/vnd.daxfs.layer.v1");
+    assert_eq!(layer["size"], original.len());
+    let annotations = &layer["annotations"];
+    assert_eq!(annotations["org.daxfs.image.digest"], *place.fixture.digest);
+    assert_eq!(annotations["org.daxfs.image.label"], "a label");
+    assert_eq!(annotations["org.opencontainers.image.title"], "image");
+    let blob = layer["digest"].as_str().unwrap();
+    assert!(fs::read(place.blob(blob)).unwrap() == original);
+    assert_eq!(names(&place.layout), ["blobs", "index.json", "oci-layout"]);
+    // The same image gives the same artifact, and a name is that of one artifact.
+    assert_eq!(place.push("plain", &[]), plain);
+    assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 2);
+    // By digest, to a file.
+    let file = place.target.join("file");
+    let reference = place.reference(&plain);
+    let run = succeed(&["pull", &reference, file.to_str().unwrap()]);
+    assert_eq!(run.text().trim_end(), place.fixture.digest);
+    // The file that exists is kept.
+    fs::write(&file, "mine").unwrap();
+    let why = fail(&["pull", &reference, file.to_str().unwrap()], 1);
+    assert!(why.contains("target/file: exists; remove it"), "{why}");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
+fn several_images_and_a_subject() {
+    let place = Place::new();
+    let subject = place.push("first", &[]);
+    let second = place.fixture.directory.path().join("second.daxfs");
+    fs::copy(&place.fixture.image, &second).unwrap();
+    let digest = place.push("both", &[second.to_str().unwrap(), "--subject", "first"]);
+    assert_eq!(
+        place.json(&place.blob(&digest))["subject"]["digest"],
+        *subject
+    );
+    let run = place.pull("both", &[]);
+    assert_eq!((run.status, run.text().lines().count()), (0, 2), "{run:?}");
+    assert_eq!(names(&place.target), ["image", "second.daxfs"]);
+    // One of them exists: the other one does not appear.
+    fs::remove_file(place.target.join("image")).unwrap();
+    let run = place.pull("both", &[]);
+    assert!(run.stderr.contains("second.daxfs: exists"), "{run:?}");
+    assert_eq!(names(&place.target), ["second.daxfs"]);
+    let reference = place.reference("both");
+    let why = fail(&["pull", &reference, "/none/file"], 1);
+    assert!(why.contains("name an existing directory"), "{why}");
+}
+
+/// Each is refused, says why, and leaves nothing.
+#[test]
+fn damage() {
+    let place = Place::new();
+    let plain = place.push("plain", &[]);
+    let small = place.push("small", &["--zstd"]);
+    let layer = |manifest: &str| -> (String, PathBuf) {
+        let manifest = place.json(&place.blob(manifest));
+        let digest = manifest["layers"][0]["digest"]
+            .as_str()
+            .unwrap()
+            .to_string();
+        let path = place.blob(&digest);
+        (digest, path)
+    };
+    for (name, manifest) in [("plain", &plain), ("small", &small)] {
+        let (digest, path) = layer(manifest);
+        let whole = fs::read(&path).unwrap();
+        // Each byte counts, also those after the image and in the frame.
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            let why = place.refused(name, &[]);
+            assert!(
+                why.contains(&digest) && why.contains("copy it again"),
+                "{why}"
+            );
+        }
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let why = place.refused(name, &[]);
+        let ends = format!(
+            "ends at byte {} instead of {}",
+            whole.len() - 1,
+            whole.len()
+        );
+        assert!(why.contains(&ends), "{why}");
+        fs::remove_file(&path).unwrap();
+        assert!(place.refused(name, &[]).contains("has no blob sha256:"));
+        fs::write(&path, &whole).unwrap();
+    }
+    let path = place.blob(&plain);
+    let manifest = fs::read(&path).unwrap();
+    fs::write(&path, [&manifest[1..], b" "].concat()).unwrap();
+    assert!(place
+        .refused("plain", &[])
+        .contains("is damaged, it has the digest"));
+    fs::write(&path, manifest).unwrap();
+    let other = "0".repeat(64);
+    let why = place.refused("plain", &["--digest", &other]);
+    assert!(why.contains("it is another image"), "{why}");
+    assert_eq!(place.pull("plain", &[]).status, 0);
+}
+
+/// Manifests that say something else than the image, or what no file can be.
+#[test]
+fn forgeries() {
+    let place = Place::new();
+    let plain = place.push("plain", &[]);
+    let small = place.push("small", &["--zstd=1"]);
+    let annotate = |from: &str, name: &str, value: &str| -> String {
+        place.forge(from, "forged", |manifest| {
+            let annotations = &mut manifest["layers"][0]["annotations"];
+            annotations[name] = value.into();
+        });
+        let why = place.refused("forged", &[]);
+        let mut index = place.index();
+        index["manifests"].as_array_mut().unwrap().pop();
+        fs::write(place.layout.join("index.json"), index.to_string()).unwrap();
+        why
+    };
+    let why = annotate(&plain, "org.daxfs.image.digest", &"0".repeat(64));
+    assert!(
+        why.contains("its annotation org.daxfs.image.digest says 000"),
+        "{why}"
+    );
+    let why = annotate(&plain, "org.daxfs.image.uuid", "x");
+    assert!(
+        why.contains("its annotation org.daxfs.image.uuid says x"),
+        "{why}"
+    );
+    let why = annotate(&plain, "org.daxfs.image.signature", "AAAA");
+    assert!(why.contains("the signature of image is not that"), "{why}");
+    let why = annotate(&small, "org.daxfs.image.size", "65536");
+    assert!(why.contains("more than the 65536 bytes"), "{why}");
+    let why = annotate(&small, "org.daxfs.image.size", "many");
+    assert!(why.contains("has no number of bytes"), "{why}");
+    for title in ["../image", "/image", "..", ".", "", "a\nb"] {
+        let why = annotate(&plain, "org.opencontainers.image.title", title);
+        assert!(why.contains("which cannot be used"), "{why}");
+    }
+    place.forge(&plain, "type", |manifest| {
+        manifest["artifactType"] = json!("text/x")
+    });
+    assert!(place
+        .refused("type", &[])
+        .contains("is of the type text/x, not"));
+    place.forge(&plain, "path", |manifest| {
+        manifest["layers"][0]["digest"] = json!("sha256:../../oci-layout");
+    });
+    assert!(place
+        .refused("path", &[])
+        .contains("is no digest of the kind sha256"));
+    assert!(place.refused("none", &[]).contains("it has: plain, small"));
+    // What oras pushes has fewer annotations.
+    place.forge(&plain, "bare", |manifest| {
+        let title = json!({ "org.opencontainers.image.title": "bare.daxfs" });
+        manifest["layers"][0]["annotations"] = title;
+    });
+    assert_eq!(place.pull("bare", &[]).stderr, "");
+    assert_eq!(names(&place.target), ["bare.daxfs"]);
+}
+
+#[test]
+fn signatures() {
+    let place = Place::new();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = place.fixture.directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let owner = |name: &str| Owner::new(name, None, "20000101000000Z", "20990101000000Z");
+    let (one, other) = (owner("one"), owner("other"));
+    let key = write("key", &one.key);
+    let cert = write("cert", &one.certificate);
+    let wrong = write("wrong", &other.certificate);
+    let unsigned = place.push("unsigned", &[]);
+    let why = place.refused("unsigned", &["--cert", &cert]);
+    assert!(
+        why.contains("is not signed; sign it with daxfs sign"),
+        "{why}"
+    );
+    let image = place.fixture.image.to_str().unwrap();
+    succeed(&["sign", "--key", &key, "--cert", &cert, image]);
+    let signed = place.push("signed", &["--zstd"]);
+    let why = place.refused("signed", &["--cert", &wrong]);
+    assert!(why.contains("signed by somebody else"), "{why}");
+    assert_eq!(
+        place
+            .pull("signed", &["--cert", &wrong, "--cert", &cert])
+            .stderr,
+        ""
+    );
+    let pulled = place.target.join("image");
+    assert!(fs::read(&pulled).unwrap() == fs::read(image).unwrap());
+    succeed(&["verify", "--cert", &cert, pulled.to_str().unwrap()]);
+    fs::remove_file(pulled).unwrap();
+    // The signature of another file does not make this one signed.
+    let signature = place.json(&place.blob(&signed))["layers"][0]["annotations"]
+        ["org.daxfs.image.signature"]
+        .clone();
+    place.forge(&unsigned, "forged", |manifest| {
+        manifest["layers"][0]["annotations"]["org.daxfs.image.signature"] = signature;
+    });
+    let why = place.refused("forged", &["--cert", &cert]);
+    assert!(why.contains("is not that of its annotation"), "{why}");
+}
+
+/// A signal leaves nothing, neither in the target nor in the layout.
+#[test]
+fn interrupted() {
+    let place = Place::new();
+    let source = place.fixture.directory.path().join("large");
+    fs::create_dir(&source).unwrap();
+    let file = fs::File::create(source.join("file")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    image_with(&source, &place.fixture.image, &options()).unwrap();
+    place.push("large", &["--zstd"]);
+    let reference = place.reference("large");
+    let file = place.target.join("file");
+    let temporary = |directory: &Path| {
+        let names = names(directory);
+        names.into_iter().any(|name| name.starts_with(".daxfs-"))
+    };
+    let image = place.fixture.image.to_str().unwrap();
+    let again = place.reference("again");
+    let file = file.to_str().unwrap();
+    for (words, directory) in [
+        (["pull", &reference, file], &place.target),
+        (["push", &again, image], &place.layout),
+    ] {
+        let mut child = Command::new(DAXFS)
+            .args(words)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let limit = Instant::now() + Duration::from_secs(60);
+        while !temporary(directory) {
+            assert!(Instant::now() < limit && child.try_wait().unwrap().is_none());
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            status.code(),
+            None,
+            "{words:?} was not interrupted: {status}"
+        );
+        assert!(!temporary(directory));
+    }
+    assert_eq!(names(&place.target), [""; 0]);
+    assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 1);
+    // The image has a hole of 1 GiB, and so has what arrives.
+    succeed(&["pull", &reference, file]);
+    let pulled = fs::metadata(file).unwrap();
+    assert!(
+        pulled.len() > 1 << 30 && pulled.blocks() < 4096,
+        "{pulled:?}"
+    );
+}
+
+#[test]
+fn layouts_of_others() {
+    let place = Place::new();
+    // Members that daxfs does not know, and manifests of others, stay.
+    place.push("one", &[]);
+    let mut index = place.index();
+    index["annotations"] = json!({ "other": "kept" });
+    fs::write(place.layout.join("index.json"), index.to_string()).unwrap();
+    place.push("two", &[]);
+    assert_eq!(place.index()["annotations"]["other"], "kept");
+    let why = place.refused("", &[]);
+    assert!(why.contains("has no name after the colon"), "{why}");
+    let several = format!("oci:{}", place.layout.display());
+    let why = fail(&["pull", &several, "/none"], 1);
+    assert!(why.contains("by its digest if need be: one, two"), "{why}");
+    // A directory with other files is not made a layout.
+    let image = place.fixture.image.to_str().unwrap();
+    let source = place.fixture.directory.path().join("source");
+    let reference = format!("oci:{}:1", source.display());
+    let why = fail(&["push", &reference, image], 1);
+    assert!(why.contains("is neither empty nor an OCI layout"), "{why}");
+    let why = fail(&["push", "docker://example.org/a:1", image], 1);
+    assert!(why.contains("skopeo copies artifacts"), "{why}");
+    // A damaged image is not pushed.
+    let mut bytes = fs::read(image).unwrap();
+    let end = bytes.len() - 1;
+    bytes[end] ^= 1;
+    fs::write(image, bytes).unwrap();
+    let why = fail(&["push", &place.reference("three"), image], 1);
+    assert!(why.contains("the superblock says"), "{why}");
+    assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 2);
+}
