@@ -210,6 +210,11 @@ pub fn layers(
         return Err(Error::refused(input.path(), why));
     };
     if names == LayerNames::ChainId {
+        if layers.iter().any(|layer| layer.name.len() != 64) {
+            let why =
+                "has layers with digests of another kind than sha256, which have no chain IDs";
+            return Err(Error::refused(input.path(), why));
+        }
         let ids = chain_ids(layers.iter().map(|layer| &*layer.name));
         for (layer, id) in layers.iter_mut().zip(ids) {
             layer.name = id;

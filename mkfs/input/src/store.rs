@@ -12,7 +12,7 @@
 //!   `overlay-images/ID` has an image's manifest and configuration
 //! * the lock files are empty; readers take read locks on them
 
-use crate::oci::{apart, whole, Whole};
+use crate::oci::{apart, is_time, whole, Whole};
 use crate::stream::Spool;
 use crate::{finish, reference, Input, Options};
 use base64::engine::general_purpose::STANDARD;
@@ -47,6 +47,7 @@ pub fn store(
     warn: &mut dyn FnMut(String),
 ) -> Result<Tree> {
     let mut store = Store::new(options.scratch)?;
+    let mut names: BTreeMap<String, &Path> = BTreeMap::new();
     for input in inputs {
         let Input::Oci(path) = input else {
             let why = "is not written oci:PATH; skopeo copies other container images to a layout";
@@ -54,10 +55,33 @@ pub fn store(
         };
         let (path, name) = reference(path);
         let (platform, scratch) = (options.platform, options.scratch);
-        let image = whole(path, name, platform, scratch, progress)?;
-        if image.name.is_none() {
-            let path = path.display();
-            warn(format!("{path}: the image has no name; it has only an ID"));
+        let mut image = whole(path, name, platform, scratch, progress)?;
+        let shown = input.path().display();
+        match &image.name {
+            None => warn(format!(
+                "{shown}: the image has no name that podman understands; it has only an ID"
+            )),
+            // Not what was typed, so whoever made the layout chose it.
+            Some(found) if image.named_itself => {
+                warn(format!("{shown}: the image is called {found} in the store"));
+            }
+            Some(_) => (),
+        }
+        if let Some(name) = &image.name {
+            if let Some(other) = names.insert(name.clone(), input.path()) {
+                let why = format!(
+                    "is called {name} as {} is; type another name after the colon",
+                    other.display()
+                );
+                return Err(Error::refused(input.path(), why));
+            }
+        }
+        if let Some(time) = image.created.take_if(|time| !is_time(time)) {
+            warn(format!(
+                "{shown}: the image says that it was made at '{}', which is no time of RFC 3339; \
+                 the store says {EPOCH}",
+                time.escape_debug()
+            ));
         }
         store.add(image, options, progress, warn)?;
     }

@@ -284,9 +284,11 @@ pub struct Args {
     /// containers then use the layers in it, which are not unpacked. Layers that container images
     /// share are stored once. The name of an image is that of the annotation
     /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name is that
-    /// of localhost/LAYOUT. The option needs the digests of all layers without compression, so it
+    /// of localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
+    /// modes and times as the layers have them. The option needs the digests of all layers without compression, so it
     /// decompresses them twice.
-    #[arg(long, conflicts_with = "layers", help_heading = "Content")]
+    #[arg(long, help_heading = "Content")]
+    #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "map_uid", "map_gid", "mode", "mtime", "clamp_mtime", "file_contexts"])]
     pub image_store: bool,
 
     /// Set the owner of all files

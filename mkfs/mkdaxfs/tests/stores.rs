@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Image stores, and layers under their chain IDs. `tests/imagestore` runs podman with a store,
-//! `tests/containerd` containerd with such layers.
+//! Image stores, and layers under their chain IDs. `tests/imagestore` runs podman with a store.
 
 use crate::support::layout::{docker, named, Layout};
 use crate::support::{mkdaxfs, run, shell};
 use daxfs_check::digest::hex;
 use daxfs_testing::listing::{Listing, What};
 use daxfs_testing::listing_of;
-use serde_json::Value;
+use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
@@ -166,8 +165,81 @@ fn refusals() {
     layout.index(&[layout.manifest_of(config, &[layout.layer(&one, "")])]);
     let why = refused(&format!("oci:{}", layout.0.display()));
     assert!(why.contains("has 1 layers and 2 digests for them"), "{why}");
-    let both = Command::new(env!("CARGO_BIN_EXE_mkdaxfs"))
-        .args(["--image-store", "--layers", "oci:a", "b"])
-        .output();
-    assert_eq!(both.unwrap().status.code(), Some(2));
+    for other in [
+        "--layers",
+        "--all-root",
+        "--mode=0",
+        "--mtime=0",
+        "--map-uid=0:1",
+    ] {
+        let both = Command::new(env!("CARGO_BIN_EXE_mkdaxfs"))
+            .args(["--image-store", other, "oci:a", "b"])
+            .output();
+        assert_eq!(both.unwrap().status.code(), Some(2), "{other}");
+    }
+}
+
+/// What one image says must not make the whole store unreadable, or take another one's name.
+#[test]
+fn what_images_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (layout, [one, two, _]) = layout(at);
+    let path = layout.0.display();
+    let of = |tar: &PathBuf, more: Value| {
+        layout.manifest_of(layout.config_of(&[tar], &more), &[layout.layer(tar, "")])
+    };
+    let mut evil = named(of(&one, json!({})), "example.org/evil:1");
+    evil["annotations"]["io.containerd.image.name"] = "example.org/good:1".into();
+    layout.index(&[
+        evil,
+        named(
+            of(&two, json!({"created": "yesterday"})),
+            "example.org/good:1",
+        ),
+        named(
+            of(&two, json!({"created": "2026-01-01T00:00:00Z"})),
+            "a.b/C",
+        ),
+    ]);
+    let image = at.join("image");
+    let make = |names: &[&str]| {
+        let inputs = names.iter().map(|name| format!("oci:{path}:{name}"));
+        let _ = fs::remove_file(&image);
+        run(mkdaxfs()
+            .args(["-q", "--image-store"])
+            .args(inputs)
+            .arg(&image))
+    };
+    let images = || json(&listing_of(&image), "overlay-images/images.json");
+    // The name that was typed.
+    let made = make(&["example.org/evil:1", "example.org/good:1"]);
+    assert_eq!(made.status, 0, "{made:?}");
+    let why = "was made at 'yesterday', which is no time of RFC 3339";
+    assert!(made.stderr.contains(why), "{made:?}");
+    let found = images();
+    let found = found.as_array().unwrap().iter();
+    let found: BTreeSet<_> = found
+        .map(|image| (image["names"].to_string(), image["created"].to_string()))
+        .collect();
+    let epoch = r#""1970-01-01T00:00:00Z""#.to_string();
+    let wanted = ["evil", "good"].map(|name| format!(r#"["example.org/{name}:1"]"#));
+    assert_eq!(found, wanted.map(|name| (name, epoch.clone())).into());
+    // By a digest the layout chooses the name.
+    let index: Value =
+        serde_json::from_slice(&fs::read(layout.0.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    let made = make(&[digest]);
+    let why = "the image is called example.org/good:1 in the store";
+    assert!(made.stderr.contains(why), "{made:?}");
+    let made = make(&["example.org/good:1", digest]);
+    assert_eq!(made.status, 1);
+    let why = format!("{digest}: is called example.org/good:1 as {path}:example.org/good:1 is");
+    assert!(made.stderr.contains(&why), "{made:?}");
+    let made = make(&["a.b/C"]);
+    assert!(
+        made.stderr.contains("has no name that podman understands"),
+        "{made:?}"
+    );
+    assert_eq!(images()[0]["names"], json!([]));
 }

@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 use store::Store;
-pub(super) use whole::{whole, Whole};
+pub(super) use whole::{is_time, whole, Whole};
 
 /// Annotation of a manifest with the name of the image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -221,8 +221,11 @@ fn choose<'a>(
     };
     if let Some(reference) = reference {
         let all = names(&left);
-        left.retain(|descriptor| {
-            name(descriptor) == Some(reference) || descriptor.digest().as_ref() == reference
+        // Whatever a name says, a digest is that of the manifest.
+        let digest = is_digest(reference);
+        left.retain(|descriptor| match digest {
+            true => descriptor.digest().as_ref() == reference,
+            false => name(descriptor) == Some(reference),
         });
         if left.is_empty() {
             let why = format!("has no image called '{reference}'; it has: {all}");
@@ -262,6 +265,21 @@ fn choose<'a>(
             );
             Err(Error::refused(path, why))
         }
+    }
+}
+
+/// Is `reference` a digest, not a name?
+fn is_digest(reference: &str) -> bool {
+    let hex = |hex: &str, length| {
+        hex.len() == length
+            && hex
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match reference.split_once(':') {
+        Some(("sha256", digits)) => hex(digits, 64),
+        Some(("sha512", digits)) => hex(digits, 128),
+        _ => false,
     }
 }
 

@@ -53,11 +53,19 @@ impl Layout {
 
     /// Add the configuration of an image with these archives as layers, and return its descriptor.
     pub fn config(&self, tars: &[&PathBuf]) -> Value {
+        self.config_of(tars, &json!({}))
+    }
+
+    /// Add such a configuration with the members of `more`.
+    pub fn config_of(&self, tars: &[&PathBuf], more: &Value) -> Value {
         let digest =
             |tar: &&PathBuf| daxfs_check::digest::hex(&Sha256::digest(fs::read(tar).unwrap()));
         let digests = tars.iter().map(|tar| format!("sha256:{}", digest(tar)));
         let digests: Vec<_> = digests.collect();
-        let config = json!({"rootfs": {"type": "layers", "diff_ids": digests}});
+        let mut config = json!({"rootfs": {"type": "layers", "diff_ids": digests}});
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
         self.blob(&oci("config.v1+json"), config.to_string().as_bytes())
     }
 
