@@ -3,13 +3,14 @@
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
 use crate::error::{Error, Result};
-use crate::source::{name_of, Opened, Source};
+use crate::source::{name_of, Opened, Source, Watched};
 use crate::text::{shown, Bytes};
 use daxfs_check::digest::{combine, digest, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
+use daxfs_command::signals::Interrupt;
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
 use serde::Serialize;
@@ -256,11 +257,25 @@ pub fn sum(path: &Path) -> Result<String> {
 ///
 /// The image cannot be read, or has another SHA-256 in its superblock.
 pub fn digest_of(image: &Opened) -> Result<[u8; 32]> {
+    digest_until(image, &Interrupt::none())
+}
+
+/// Do what [`digest_of`] does until a signal arrives.
+///
+/// # Errors
+///
+/// As [`digest_of`], and [`Error::Interrupted`].
+pub fn digest_until(image: &Opened, interrupt: &Interrupt) -> Result<[u8; 32]> {
     let size = image.superblock.total_size;
     let bar = Bar::of("reading", size);
-    let sum = digest(&Image::new(&image.source, &image.superblock), &bar)
-        .map_err(|error| Error::image(&image.name, b"", error))?;
+    let watched = Watched {
+        source: &image.source,
+        interrupt,
+    };
+    let sum = digest(&Image::new(&watched, &image.superblock), &bar);
     drop(bar);
+    interrupt.check()?;
+    let sum = sum.map_err(|error| Error::image(&image.name, b"", error))?;
     if sum != image.superblock.sha256 {
         return Err(Error::Digest {
             name: image.name.clone(),

@@ -7,6 +7,7 @@ use crate::mapping::Mapping;
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_check::memory::{FileMemory, Storage};
+use daxfs_command::signals::Interrupt;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use daxfs_writer::device::dax_size;
 use rustix::fs::{fstat, FileType, OFlags};
@@ -151,6 +152,45 @@ impl Storage for Source {
             Bytes::File(file) => FileMemory::with_size(file, self.size).data(offset),
             Bytes::Mapped(_) => Ok(offset),
         }
+    }
+}
+
+/// A source that cannot be read once a signal has arrived.
+pub struct Watched<'a> {
+    /// The source.
+    pub source: &'a Source,
+    /// Knows whether a signal has arrived.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Memory for Watched<'_> {
+    fn size(&self) -> u64 {
+        self.source.size()
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        match self.interrupt.check() {
+            Ok(()) => self.source.read(offset, into),
+            Err(_) => Err(image::Error::new(
+                Problem::Unreadable,
+                offset,
+                into.len() as u64,
+            )),
+        }
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        Source::crc32c(crc, bytes)
+    }
+}
+
+impl Storage for Watched<'_> {
+    fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
+        self.source.hole(offset)
+    }
+
+    fn data(&self, offset: u64) -> image::Result<u64> {
+        self.source.data(offset)
     }
 }
 
