@@ -2,6 +2,8 @@
 
 //! `push` and `pull`.
 
+mod layouts;
+
 use crate::support::{fail, fixture, run, succeed, Fixture, DAXFS};
 use daxfs_testing::certificate::Owner;
 use daxfs_testing::{image_with, options};
@@ -165,11 +167,25 @@ fn several_images_and_a_subject() {
     let run = place.pull("both", &[]);
     assert_eq!((run.status, run.text().lines().count()), (0, 2), "{run:?}");
     assert_eq!(names(&place.target), ["image", "second.daxfs"]);
-    // One of them exists: the other one does not appear.
+    // One of them exists: it stays if it is the same image.
+    let kept = place.target.join("second.daxfs");
+    let inode = fs::metadata(&kept).unwrap().ino();
     fs::remove_file(place.target.join("image")).unwrap();
     let run = place.pull("both", &[]);
-    assert!(run.stderr.contains("second.daxfs: exists"), "{run:?}");
-    assert_eq!(names(&place.target), ["second.daxfs"]);
+    assert_eq!((run.status, run.text().lines().count()), (0, 2), "{run:?}");
+    assert_eq!(names(&place.target), ["image", "second.daxfs"]);
+    assert_eq!(fs::metadata(&kept).unwrap().ino(), inode);
+    // It is something else: the other one does not appear.
+    fs::remove_file(place.target.join("image")).unwrap();
+    let mut bytes = fs::read(&kept).unwrap();
+    bytes[5000] ^= 1;
+    for other in [&bytes[..], b"mine"] {
+        fs::write(&kept, other).unwrap();
+        let run = place.pull("both", &[]);
+        assert!(run.stderr.contains("second.daxfs: exists"), "{run:?}");
+        assert_eq!(names(&place.target), ["second.daxfs"]);
+        assert!(fs::read(&kept).unwrap() == other);
+    }
     let reference = place.reference("both");
     let why = fail(&["pull", &reference, "/none/file"], 1);
     assert!(why.contains("name an existing directory"), "{why}");
@@ -262,7 +278,12 @@ fn forgeries() {
     assert!(why.contains("more than the 65536 bytes"), "{why}");
     let why = annotate(&small, "org.daxfs.image.size", "many");
     assert!(why.contains("has no number of bytes"), "{why}");
-    for title in ["../image", "/image", "..", ".", "", "a\nb"] {
+    let why = annotate(&plain, "org.daxfs.image.label", "other");
+    assert!(why.contains("has a label, its annotation"), "{why}");
+    // More than the superblock allows is refused at once.
+    let why = annotate(&small, "org.daxfs.image.size", "1099511627776");
+    assert!(why.contains("its superblock says at most 4194304"), "{why}");
+    for title in ["../image", "/image", "..", ".", "", "a\nb", ".profile"] {
         let why = annotate(&plain, "org.opencontainers.image.title", title);
         assert!(why.contains("which cannot be used"), "{why}");
     }
@@ -279,6 +300,14 @@ fn forgeries() {
         .refused("path", &[])
         .contains("is no digest of the kind sha256"));
     assert!(place.refused("none", &[]).contains("it has: plain, small"));
+    let why = place.refused("plain", &["--max-size", "4K"]);
+    assert!(why.contains("more than 4096 bytes"), "{why}");
+    place.forge(&plain, "layers", |manifest| {
+        let layer = manifest["layers"][0].clone();
+        manifest["layers"] = vec![layer; 257].into();
+    });
+    let why = place.refused("layers", &[]);
+    assert!(why.contains("has more than 256 layers"), "{why}");
     // What oras pushes has fewer annotations.
     place.forge(&plain, "bare", |manifest| {
         let title = json!({ "org.opencontainers.image.title": "bare.daxfs" });
@@ -322,6 +351,18 @@ fn signatures() {
     assert!(fs::read(&pulled).unwrap() == fs::read(image).unwrap());
     succeed(&["verify", "--cert", &cert, pulled.to_str().unwrap()]);
     fs::remove_file(pulled).unwrap();
+    // Other programs write no annotations: then the signature in the image counts.
+    place.forge(&signed, "bare", |manifest| {
+        let annotations = &mut manifest["layers"][0]["annotations"];
+        annotations
+            .as_object_mut()
+            .unwrap()
+            .remove("org.daxfs.image.signature");
+    });
+    let why = place.refused("bare", &["--cert", &wrong]);
+    assert!(why.contains("signed by somebody else"), "{why}");
+    assert_eq!(place.pull("bare", &["--cert", &cert]).stderr, "");
+    fs::remove_file(place.target.join("image")).unwrap();
     // The signature of another file does not make this one signed.
     let signature = place.json(&place.blob(&signed))["layers"][0]["annotations"]
         ["org.daxfs.image.signature"]
@@ -386,35 +427,50 @@ fn interrupted() {
     );
 }
 
+/// The file keeps its size, also if the sums end between multiples of 2 MiB.
 #[test]
-fn layouts_of_others() {
+fn padding() {
     let place = Place::new();
-    // Members that daxfs does not know, and manifests of others, stay.
-    place.push("one", &[]);
-    let mut index = place.index();
-    index["annotations"] = json!({ "other": "kept" });
-    fs::write(place.layout.join("index.json"), index.to_string()).unwrap();
-    place.push("two", &[]);
-    assert_eq!(place.index()["annotations"]["other"], "kept");
-    let why = place.refused("", &[]);
-    assert!(why.contains("has no name after the colon"), "{why}");
-    let several = format!("oci:{}", place.layout.display());
-    let why = fail(&["pull", &several, "/none"], 1);
-    assert!(why.contains("by its digest if need be: one, two"), "{why}");
-    // A directory with other files is not made a layout.
+    let source = place.fixture.directory.path().join("tiny");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "text").unwrap();
+    let mut options = options();
+    options.sums = true;
+    for padding in [2 << 20, 4096] {
+        options.padding = padding;
+        image_with(&source, &place.fixture.image, &options).unwrap();
+        let original = fs::read(&place.fixture.image).unwrap();
+        assert_eq!(original.len() % padding as usize, 0);
+        for more in [&[][..], &["--zstd"]] {
+            place.push("tiny", more);
+            assert_eq!(place.pull("tiny", &[]).stderr, "");
+            let path = place.target.join("image");
+            assert!(fs::read(&path).unwrap() == original);
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+/// A limit of file sizes is an error, and leaves nothing.
+#[test]
+fn file_limit() {
+    let place = Place::new();
+    place.push("one", &["--zstd"]);
+    let target = place.target.join("file");
     let image = place.fixture.image.to_str().unwrap();
-    let source = place.fixture.directory.path().join("source");
-    let reference = format!("oci:{}:1", source.display());
-    let why = fail(&["push", &reference, image], 1);
-    assert!(why.contains("is neither empty nor an OCI layout"), "{why}");
-    let why = fail(&["push", "docker://example.org/a:1", image], 1);
-    assert!(why.contains("skopeo copies artifacts"), "{why}");
-    // A damaged image is not pushed.
-    let mut bytes = fs::read(image).unwrap();
-    let end = bytes.len() - 1;
-    bytes[end] ^= 1;
-    fs::write(image, bytes).unwrap();
-    let why = fail(&["push", &place.reference("three"), image], 1);
-    assert!(why.contains("the superblock says"), "{why}");
-    assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 2);
+    for words in [
+        ["pull", &place.reference("one"), target.to_str().unwrap()],
+        ["push", &place.reference("two"), image],
+    ] {
+        let run = Command::new("bash")
+            .args(["-c", "ulimit -f 8; exec \"$@\"", "bash", DAXFS])
+            .args(words)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("File too large"), "{stderr}");
+    }
+    assert_eq!(names(&place.target), [""; 0]);
+    assert_eq!(names(&place.layout), ["blobs", "index.json", "oci-layout"]);
 }

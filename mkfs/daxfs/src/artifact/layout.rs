@@ -2,19 +2,23 @@
 
 //! An OCI image layout: a directory of blobs, and an index of manifests.
 
-use super::{Descriptor, Reference, REF_NAME};
+use super::{Descriptor, Reference, ARTIFACT, REF_NAME};
 use crate::error::{Error, Result};
 use crate::source::{cannot_open, open_now};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
+use daxfs_command::signals::Interrupt;
 use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::NamedTempFile;
 
 /// Longest index or manifest, in bytes, as registries limit it.
@@ -25,6 +29,13 @@ const MARK: &str = "oci-layout";
 
 /// The manifests of a layout.
 const INDEX: &str = "index.json";
+
+/// What names of temporary files start and end with.
+const PREFIX: &str = ".daxfs-";
+const SUFFIX: &str = ".tmp";
+
+/// Time between two attempts to lock a layout.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// An image layout.
 pub struct Layout<'a> {
@@ -49,31 +60,80 @@ impl<'a> Layout<'a> {
 
     /// Open the layout of `reference`. Make an empty one if the directory is empty or does not
     /// exist.
-    pub fn create(reference: &'a Reference) -> Result<Self> {
+    pub fn create(reference: &'a Reference, interrupt: &Interrupt) -> Result<Self> {
         let path = &reference.directory;
         let failed = |operation: &'static str| {
             move |error| Error::system(shown_path(path), operation, "", error)
         };
+        let layout = Layout { reference, path };
         if !path.join(MARK).exists() {
             fs::create_dir_all(path).map_err(failed("cannot create the directory"))?;
-            let mut entries = fs::read_dir(path).map_err(failed("cannot list"))?;
-            if entries.next().is_some() {
-                let why = "is neither empty nor an OCI layout; name another directory";
-                return Err(Error::refused(shown_path(path), why));
+            let _lock = layout.lock(interrupt)?;
+            // Another program may have made it before it gave the lock away.
+            if !path.join(MARK).exists() {
+                layout.initialize()?;
             }
-            let layout = Layout { reference, path };
-            let index = json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.index.v1+json",
-                "manifests": []
-            });
-            layout.replace(INDEX, &index)?;
-            // With this file the layout is complete.
-            layout.replace(MARK, &json!({ "imageLayoutVersion": "1.0.0" }))?;
         }
         let blobs = path.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(failed("cannot create blobs/sha256"))?;
+        if !blobs.is_dir() {
+            fs::create_dir_all(&blobs).map_err(failed("cannot create blobs/sha256"))?;
+            sync(&path.join("blobs"))?;
+            sync(path)?;
+        }
         Layout::open(reference)
+    }
+
+    /// Make an empty layout. What another call has left that did not end is used.
+    fn initialize(&self) -> Result<()> {
+        let failed = |error| Error::system(shown_path(self.path), "cannot list", "", error);
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": []
+        });
+        for entry in fs::read_dir(self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let own = match name.to_str() {
+                Some(INDEX) => self
+                    .description::<Value>(INDEX)
+                    .is_ok_and(|old| old == index),
+                Some(name) => name.starts_with(PREFIX) && name.ends_with(SUFFIX),
+                None => false,
+            };
+            if !own {
+                let why = "is neither empty nor an OCI layout; name another directory";
+                return Err(Error::refused(shown_path(self.path), why));
+            }
+        }
+        self.replace(INDEX, &index)?;
+        // With this file the layout is complete.
+        self.replace(MARK, &json!({ "imageLayoutVersion": "1.0.0" }))
+    }
+
+    /// Wait for the lock of the layout. umoci takes the same one.
+    fn lock(&self, interrupt: &Interrupt) -> Result<File> {
+        let directory = File::open(self.path);
+        let directory = directory.map_err(|error| cannot_open(&shown_path(self.path), error))?;
+        let mut told = false;
+        loop {
+            interrupt.check()?;
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(directory),
+                Err(Errno::WOULDBLOCK) => (),
+                Err(error) => {
+                    let name = shown_path(self.path);
+                    return Err(Error::system(name, "cannot lock", "", error));
+                }
+            }
+            if !told {
+                eprintln!(
+                    "daxfs: {}: waiting for another program that has locked it",
+                    shown_path(self.path)
+                );
+                told = true;
+            }
+            std::thread::sleep(WAIT);
+        }
     }
 
     /// Return the name of the artifact in messages.
@@ -89,13 +149,19 @@ impl<'a> Layout<'a> {
     /// Find the manifest that the reference names, or the only one.
     pub fn manifest(&self) -> Result<Descriptor> {
         let mut found = self.manifests()?;
-        let names: Vec<_> = found.iter().map(|manifest| label(manifest)).collect();
+        let names: Vec<_> = found.iter().map(label).collect();
         let names = names.join(", ");
         if let Some(name) = &self.reference.name {
-            found.retain(|manifest| {
-                manifest.annotation(REF_NAME) == Some(name) || manifest.digest == *name
+            // Whatever a name says, a digest is that of the manifest.
+            let digest = is_digest(name);
+            found.retain(|manifest| match digest {
+                true => manifest.digest == *name,
+                false => manifest.annotation(REF_NAME) == Some(name),
             });
         }
+        // One manifest may have several names.
+        let mut seen = BTreeSet::new();
+        found.retain(|manifest| seen.insert(manifest.digest.clone()));
         match (found.len(), &self.reference.name) {
             (1, _) => Ok(found.remove(0)),
             (0, Some(name)) => Err(self.refuse(format!(
@@ -134,11 +200,8 @@ impl<'a> Layout<'a> {
 
     /// Return the path of the blob `digest`.
     fn path_of(&self, digest: &str) -> Result<PathBuf> {
-        let hex = digest.strip_prefix("sha256:").filter(|hex| {
-            let valid = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            hex.len() == 64 && hex.bytes().all(valid)
-        });
-        match hex {
+        let hex = digest.strip_prefix("sha256:");
+        match hex.filter(|_| is_digest(digest)) {
             Some(hex) => Ok(self.path.join("blobs/sha256").join(hex)),
             None => Err(self.refuse(format!(
                 "'{}' is no digest of the kind sha256, the only one that is supported",
@@ -238,21 +301,51 @@ impl<'a> Layout<'a> {
         Ok(digest)
     }
 
-    /// Add a manifest to the index, in place of one with the name of the reference.
-    pub fn publish(&self, manifest: &Descriptor) -> Result<()> {
-        // Other programs of this kind wait; umoci locks the directory, too.
-        let directory = File::open(self.path);
-        let directory = directory.map_err(|error| cannot_open(&shown_path(self.path), error))?;
-        flock(&directory, FlockOperation::LockExclusive)
-            .map_err(|error| Error::system(shown_path(self.path), "cannot lock", "", error))?;
+    /// Refuse to replace what has the name of the reference and is no artifact of daxfs.
+    pub fn replaceable(&self) -> Result<()> {
+        let Some(name) = &self.reference.name else {
+            return Ok(());
+        };
+        for old in self.manifests()? {
+            if old.annotation(REF_NAME) != Some(name) || self.is_artifact(&old) {
+                continue;
+            }
+            return Err(self.refuse(format!(
+                "the layout has something else of this name, {}; \
+                 choose another name, or replace it with --force",
+                old.digest.escape_debug()
+            )));
+        }
+        Ok(())
+    }
+
+    fn is_artifact(&self, entry: &Descriptor) -> bool {
+        // Other programs leave the type out of the index.
+        let manifest = || self.read::<Value>(entry).ok();
+        let kind = |manifest: Value| manifest.get("artifactType").cloned();
+        manifest()
+            .and_then(kind)
+            .is_some_and(|kind| kind == ARTIFACT)
+    }
+
+    /// Add a manifest to the index, in place of one with the name of the reference. Without a
+    /// name, entries with one stay. Replace what is no artifact of daxfs only with `force`.
+    pub fn publish(&self, manifest: &Descriptor, force: bool, interrupt: &Interrupt) -> Result<()> {
+        let _lock = self.lock(interrupt)?;
+        if !force {
+            self.replaceable()?;
+        }
         // Members that are not known here are kept.
         let mut index: Value = self.description(INDEX)?;
-        let Some(manifests) = index["manifests"].as_array_mut() else {
-            return Err(self.refuse("index.json has no manifests; it is damaged"));
+        let manifests = index.get_mut("manifests").and_then(Value::as_array_mut);
+        let Some(manifests) = manifests else {
+            return Err(self.refuse("index.json has no list of manifests; it is damaged"));
         };
-        manifests.retain(|other| match &self.reference.name {
-            Some(name) => other["annotations"][REF_NAME] != **name,
-            None => other["digest"] != *manifest.digest,
+        let name_of = |entry: &Value| entry.pointer("/annotations")?.get(REF_NAME).cloned();
+        manifests.retain(|other| match (&self.reference.name, name_of(other)) {
+            (Some(name), Some(other)) => other != **name,
+            (None, None) => other.get("digest") != Some(&json!(manifest.digest)),
+            _ => true,
         });
         manifests.push(serde_json::to_value(manifest)?);
         self.replace(INDEX, &index)
@@ -262,22 +355,45 @@ impl<'a> Layout<'a> {
         let mut file = self.temporary()?;
         file.write_all(&serde_json::to_vec(content)?)
             .map_err(|error| Error::system(shown_path(self.path), "cannot write", "", error))?;
-        self.keep(file, &self.path.join(name))
+        let path = self.path.join(name);
+        if let Ok(old) = fs::metadata(&path) {
+            // Who may read the layout stays as it is. Only root can keep another owner.
+            let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
+            let mode = Permissions::from_mode(old.mode() & 0o7777);
+            file.as_file()
+                .set_permissions(mode)
+                .map_err(|error| Error::system(shown_path(&path), "cannot write", "", error))?;
+        }
+        self.keep(file, &path)
     }
 
     fn keep(&self, file: NamedTempFile, path: &Path) -> Result<()> {
         let failed = |error| Error::system(shown_path(path), "cannot write", "", error);
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        sync(path.parent().unwrap_or(self.path))
     }
+}
+
+/// Write the entries of a directory to disk.
+pub fn sync(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::system(shown_path(directory), "cannot sync", "", error))
+}
+
+/// Is `name` a digest, in the only form that is supported?
+pub fn is_digest(name: &str) -> bool {
+    let valid = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let hex = name.strip_prefix("sha256:");
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(valid))
 }
 
 /// Create a temporary file in `directory`.
 pub fn temporary(directory: &Path) -> Result<NamedTempFile> {
     tempfile::Builder::new()
-        .prefix(".daxfs-")
-        .suffix(".tmp")
+        .prefix(PREFIX)
+        .suffix(SUFFIX)
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
         .map_err(|error| {

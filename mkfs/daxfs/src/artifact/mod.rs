@@ -12,6 +12,7 @@ mod push;
 
 use crate::error::{Error, Result};
 use crate::text::shown;
+use daxfs_command::signals::{fail_at_file_limit, Interrupt};
 pub use pull::pull;
 pub use push::push;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,13 @@ impl Reference {
     fn refuse(&self, why: impl Into<String>) -> Error {
         Error::refused(&self.text, why.into())
     }
+}
+
+/// Handle the signals that end a program, and the limit of file sizes, which is an error.
+fn handle_signals() -> Result<Interrupt> {
+    let failed = |error| Error::system("", "cannot handle signals", "", error);
+    fail_at_file_limit().map_err(failed)?;
+    Interrupt::new().map_err(failed)
 }
 
 /// Describes a blob: its type, digest and size.

@@ -2,13 +2,13 @@
 
 //! `push`: puts images into an image layout.
 
-use super::layout::Layout;
+use super::layout::{is_digest, Layout};
 use super::{
-    Descriptor, Manifest, Reference, ARTIFACT, DIGEST, EMPTY, EMPTY_CONTENT, LABEL, LAYER,
-    LAYER_ZSTD, MANIFEST, REF_NAME, SIGNATURE, SIZE, TITLE, UUID,
+    handle_signals, Descriptor, Manifest, Reference, ARTIFACT, DIGEST, EMPTY, EMPTY_CONTENT, LABEL,
+    LAYER, LAYER_ZSTD, MANIFEST, REF_NAME, SIGNATURE, SIZE, TITLE, UUID,
 };
 use crate::error::{Error, Result};
-use crate::fsck::digest_of;
+use crate::fsck::digest_until;
 use crate::options::Push;
 use crate::record::label;
 use crate::source::Opened;
@@ -19,6 +19,7 @@ use daxfs_check::digest::hex;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
+use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_reader::{Image, Memory};
 use daxfs_signature::attach;
 use sha2::{Digest, Sha256};
@@ -38,10 +39,11 @@ const PIECE: u64 = 1 << 20;
 /// layout is as before.
 pub fn push(args: &Push) -> Result<String> {
     let reference = Reference::parse(&args.reference)?;
-    let interrupt =
-        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let interrupt = handle_signals()?;
     let result = artifact(args, &reference, &interrupt);
-    interrupt.obey();
+    if result.is_err() {
+        interrupt.obey();
+    }
     result
 }
 
@@ -53,7 +55,13 @@ fn artifact(args: &Push, reference: &Reference, interrupt: &Interrupt) -> Result
             return Err(Error::refused(shown_path(image), why));
         }
     }
-    let layout = Layout::create(reference)?;
+    if reference.name.as_deref().is_some_and(is_digest) {
+        return Err(reference.refuse("has a digest as its name; write oci:DIRECTORY:NAME"));
+    }
+    let layout = Layout::create(reference, interrupt)?;
+    if !args.force {
+        layout.replaceable()?;
+    }
     let subject = args.subject.as_ref();
     let subject = subject.map(|name| layout.other(name)).transpose()?;
     let mut layers = Vec::new();
@@ -76,8 +84,7 @@ fn artifact(args: &Push, reference: &Reference, interrupt: &Interrupt) -> Result
     if let Some(name) = &reference.name {
         entry.annotations.insert(REF_NAME.into(), name.clone());
     }
-    interrupt.check()?;
-    layout.publish(&entry)?;
+    layout.publish(&entry, args.force, interrupt)?;
     Ok(digest)
 }
 
@@ -104,10 +111,15 @@ fn layer(
     interrupt: &Interrupt,
 ) -> Result<Descriptor> {
     let opened = Opened::open(path)?;
-    let digest = digest_of(&opened)?;
+    let digest = digest_until(&opened, interrupt)?;
     let image = Image::new(&opened.source, &opened.superblock);
     let signature = attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
-    let size = attach::stored_size(&image);
+    let mut size = attach::stored_size(&image);
+    // A virtual machine needs a multiple of 2 MiB: keep it.
+    let padded = size.next_multiple_of(HUGE_SIZE);
+    if opened.source.size() % HUGE_SIZE == 0 && padded <= opened.source.size() {
+        size = padded;
+    }
     let (media_type, blob, length) = blob(layout, &opened, size, zstd, interrupt)?;
     let mut layer = Descriptor::new(media_type, blob, length);
     let label = shown(label(&opened.superblock));

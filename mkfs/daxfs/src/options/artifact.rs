@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Put images into an OCI image layout, as an artifact
 ///
 /// REFERENCE is oci:DIRECTORY:NAME. The directory is made if it does not exist. The artifact has
-/// a layer for each image, and replaces another one of that name in the index of the layout.
+/// a layer for each image, and replaces another artifact of that name in the index of the layout.
 /// Print the digest of its manifest. skopeo(1), oras and the like copy artifacts between a
 /// layout and a registry. A damaged image is refused.
 ///
@@ -39,6 +39,9 @@ pub struct Push {
     /// referrers of the container image.
     #[arg(long, value_name = "NAME")]
     pub subject: Option<String>,
+    /// Replace what has the name, also if it is no artifact of daxfs
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// Take images out of an OCI image layout
@@ -46,8 +49,8 @@ pub struct Push {
 /// REFERENCE is oci:DIRECTORY:NAME; the name may be a digest, and is needed only if there are
 /// several artifacts. TARGET is a file that does not exist, or a directory for files with the
 /// names that the artifact has for them. The digest of each blob, the SHA-256 of each image and
-/// all annotations are compared before a file gets its name. A failure or a signal leaves
-/// nothing. Print the SHA-256 of each image, and for a directory its path.
+/// the annotations are compared before a file gets its name. In a directory, a file that exists
+/// stays if it is the same image. A failure or a signal leaves nothing. Print the SHA-256 of each image, and for a directory its path.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -66,4 +69,7 @@ pub struct Pull {
     /// Refuse an image with another SHA-256 than this one, which daxfs digest prints
     #[arg(long, value_name = "SHA256", value_parser = values::sha256)]
     pub digest: Option<String>,
+    /// Refuse images that have together more than SIZE bytes when they are not compressed
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub max_size: Option<u64>,
 }
