@@ -2,25 +2,26 @@
 
 //! `pull`: takes images out of an image layout, and checks them before they get their names.
 
-use super::layout::{temporary, Layout};
+use super::layout::{sync, temporary, Layout};
 use super::{
-    Descriptor, Manifest, Reference, ARTIFACT, DIGEST, LAYER, LAYER_ZSTD, SIGNATURE, SIZE, TITLE,
-    UUID,
+    handle_signals, Descriptor, Manifest, Reference, ARTIFACT, DIGEST, LABEL, LAYER, LAYER_ZSTD,
+    SIGNATURE, SIZE, TITLE, UUID,
 };
 use crate::error::{Error, Result};
-use crate::fsck::digest_of;
+use crate::fsck::digest_until;
 use crate::options::Pull;
+use crate::record::label;
 use crate::sign;
-use crate::source::Opened;
-use crate::text::shown_path;
+use crate::source::{open_now, Opened};
+use crate::text::{shown, shown_path};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_check::digest::hex;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
-use daxfs_reader::layout::HUGE_SIZE;
-use daxfs_reader::Image;
+use daxfs_reader::layout::{self, HUGE_SIZE, SIGNATURE_MAX};
+use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::{attach, Certificate};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -29,6 +30,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+/// Most layers of an artifact.
+const LAYERS: usize = 256;
 
 /// Bytes that are written together. Pieces of zeros become holes.
 const PIECE: usize = 64 << 10;
@@ -42,17 +46,19 @@ const PIECE: usize = 64 << 10;
 pub fn pull(args: &Pull) -> Result<Vec<(String, PathBuf)>> {
     let reference = Reference::parse(&args.reference)?;
     let certs = sign::certificates(&args.cert)?;
-    let interrupt =
-        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let interrupt = handle_signals()?;
     let layout = Layout::open(&reference)?;
     let artifact = Artifact {
         layout: &layout,
         certs: &certs,
         digest: args.digest.as_deref(),
+        max_size: args.max_size,
         interrupt: &interrupt,
     };
     let result = artifact.pull(&args.target);
-    interrupt.obey();
+    if result.is_err() {
+        interrupt.obey();
+    }
     result
 }
 
@@ -63,6 +69,8 @@ struct Artifact<'a> {
     certs: &'a [Certificate],
     /// The SHA-256 of the image.
     digest: Option<&'a str>,
+    /// Limit of the bytes of all images.
+    max_size: Option<u64>,
     interrupt: &'a Interrupt,
 }
 
@@ -71,30 +79,55 @@ impl Artifact<'_> {
         let layers = self.layers()?;
         let paths = self.paths(&layers, target)?;
         let mut images = Vec::new();
+        let mut left = self.max_size.unwrap_or(u64::MAX);
         for (layer, path) in layers.iter().zip(&paths) {
             if let Some(cms) = self.signature(layer)? {
                 self.signed(layer, &cms)?;
             }
+            left = left.checked_sub(self.size(layer)?).ok_or_else(|| {
+                let limit = self.max_size.unwrap_or(u64::MAX);
+                let why = format!("the images have more than {limit} bytes; raise --max-size");
+                self.layout.refuse(why)
+            })?;
             let (file, digest) = self.image(layer, path)?;
             images.push((digest, file, path));
         }
         self.interrupt.check()?;
         // All are complete and verified. Give them their names.
         let mut done: Vec<(String, PathBuf)> = Vec::new();
-        for (digest, file, path) in images {
-            if let Err(error) = file.persist_noclobber(path) {
-                for (_, path) in done {
-                    // The error is more important.
-                    let _ = std::fs::remove_file(path);
+        let mut created = Vec::new();
+        for (layer, (digest, file, path)) in layers.iter().zip(images) {
+            match file.persist_noclobber(path) {
+                Ok(_) => created.push(path),
+                Err(error) => {
+                    let exists_already = error.error.kind() == io::ErrorKind::AlreadyExists;
+                    if !(exists_already && target.is_dir() && self.same(layer, path, &digest)) {
+                        for path in created {
+                            // The error is more important.
+                            let _ = std::fs::remove_file(path);
+                        }
+                        return Err(match exists_already {
+                            true => exists(path),
+                            false => {
+                                Error::system(shown_path(path), "cannot create", "", error.error)
+                            }
+                        });
+                    }
                 }
-                return Err(match error.error.kind() {
-                    io::ErrorKind::AlreadyExists => exists(path),
-                    _ => Error::system(shown_path(path), "cannot create", "", error.error),
-                });
             }
             done.push((digest, path.clone()));
         }
+        let parents: BTreeSet<&Path> = paths.iter().map(|path| parent(path)).collect();
+        parents.into_iter().try_for_each(sync)?;
         Ok(done)
+    }
+
+    /// Is the file `path` an image with this SHA-256 that could have come from `layer`?
+    fn same(&self, layer: &Descriptor, path: &Path, digest: &str) -> bool {
+        let regular = path.symlink_metadata().is_ok_and(|status| status.is_file());
+        let file = || open_now(path).ok();
+        let found = |file| self.check(layer, file).ok();
+        regular && file().and_then(found).is_some_and(|found| found == digest)
     }
 
     /// Return the layers of the artifact.
@@ -117,6 +150,10 @@ impl Artifact<'_> {
                 )));
             }
         }
+        if manifest.layers.len() > LAYERS {
+            let why = format!("has more than {LAYERS} layers; push fewer images together");
+            return Err(self.layout.refuse(why));
+        }
         if manifest.layers.is_empty() {
             return Err(self.layout.refuse("has no layers, so there is no image"));
         }
@@ -127,7 +164,7 @@ impl Artifact<'_> {
         Ok(manifest.layers)
     }
 
-    /// Return the path of each image. None exists.
+    /// Return the path of each image. Files exist only in a directory; they are compared later.
     fn paths(&self, layers: &[Descriptor], target: &Path) -> Result<Vec<PathBuf>> {
         let paths = match (layers, target.is_dir()) {
             ([_], false) => vec![target.to_path_buf()],
@@ -139,10 +176,10 @@ impl Artifact<'_> {
                 let paths = layers.iter().map(|layer| {
                     let title = layer.annotation(TITLE).unwrap_or_default();
                     let bad = |c: char| c == '/' || c.is_control();
-                    match title {
-                        "" | "." | ".." => (),
-                        _ if title.contains(bad) || title.len() > 255 => (),
-                        _ => return Ok(target.join(title)),
+                    // A name that starts with a dot is hidden, or means something to a shell.
+                    let usable = !title.is_empty() && !title.starts_with('.');
+                    if usable && !title.contains(bad) && title.len() <= 255 {
+                        return Ok(target.join(title));
                     }
                     Err(self.layout.refuse(format!(
                         "the layer {} has the file name '{}', which cannot be used; \
@@ -156,7 +193,7 @@ impl Artifact<'_> {
         };
         let mut names = BTreeSet::new();
         for path in &paths {
-            if path.symlink_metadata().is_ok() {
+            if !target.is_dir() && path.symlink_metadata().is_ok() {
                 return Err(exists(path));
             }
             if !names.insert(path) {
@@ -167,16 +204,10 @@ impl Artifact<'_> {
         Ok(paths)
     }
 
-    /// Return the signature in the annotations of `layer`.
+    /// Return the signature in the annotations of `layer`. Other programs do not write it.
     fn signature(&self, layer: &Descriptor) -> Result<Option<Vec<u8>>> {
         let Some(text) = layer.annotation(SIGNATURE) else {
-            return match self.certs {
-                [] => Ok(None),
-                _ => Err(self.layout.refuse(format!(
-                    "the image {} is not signed; sign it with daxfs sign and push it again",
-                    name(layer)
-                ))),
-            };
+            return Ok(None);
         };
         match STANDARD.decode(text) {
             Ok(cms) => Ok(Some(cms)),
@@ -206,31 +237,48 @@ impl Artifact<'_> {
     /// Copy the image of `layer` to a temporary file beside `path`, and check it. Return the file
     /// and the SHA-256 of the image.
     fn image(&self, layer: &Descriptor, path: &Path) -> Result<(NamedTempFile, String)> {
-        let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
-        let file = temporary(parent.unwrap_or(Path::new(".")))?;
+        let file = temporary(parent(path))?;
         self.copy(layer, &file)?;
-        let (digest, size) = self.check(layer, &file)?;
+        let clone = file.as_file().try_clone();
+        let clone =
+            clone.map_err(|error| Error::system(name(layer), "cannot open again", "", error))?;
+        let digest = self.check(layer, clone)?;
         let failed = |error| Error::system(shown_path(path), "cannot write", "", error);
-        file.as_file().set_len(size).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         Ok((file, digest))
+    }
+
+    /// Return the number of bytes of `layer` when it is not compressed, as it says.
+    fn size(&self, layer: &Descriptor) -> Result<u64> {
+        let size = layer.annotation(SIZE).map(str::parse::<u64>);
+        match (size, layer.media_type == LAYER_ZSTD) {
+            (Some(Ok(size)), _) => Ok(size),
+            (None, false) => Ok(layer.size),
+            _ => Err(self.layout.refuse(format!(
+                "{} has no number of bytes in the annotation {SIZE}; \
+                 push it again with daxfs push, or without compression",
+                name(layer)
+            ))),
+        }
+    }
+
+    /// Refuse a blob that starts with `bytes` and should have `size` of them, before it fills the
+    /// disk: an image ends soon after what its superblock says.
+    fn plausible(&self, bytes: &[u8], size: u64) -> std::result::Result<(), Fault> {
+        let superblock = Superblock::load(&Head(bytes)).map_err(Fault::Image)?;
+        let signature = (size_of::<layout::Signature>() as u64) + u64::from(SIGNATURE_MAX);
+        let end = superblock.signature_offset().saturating_add(signature);
+        let end = end.max(superblock.stored_size());
+        match end.checked_next_multiple_of(HUGE_SIZE) {
+            Some(most) if size > most => Err(Fault::Long(most)),
+            _ => Ok(()),
+        }
     }
 
     /// Copy the blob of `layer` to `file`, and compare it with its digest.
     fn copy(&self, layer: &Descriptor, file: &NamedTempFile) -> Result<()> {
         let blob = self.layout.blob(layer)?;
-        let size = layer.annotation(SIZE).map(str::parse::<u64>);
-        let limit = match (size, layer.media_type == LAYER_ZSTD) {
-            (Some(Ok(size)), _) => size,
-            (None, false) => layer.size,
-            _ => {
-                return Err(self.layout.refuse(format!(
-                    "{} has no number of bytes in the annotation {SIZE}; \
-                     push it again with daxfs push, or without compression",
-                    name(layer)
-                )))
-            }
-        };
+        let limit = self.size(layer)?;
         let mut blob = Counted {
             file: blob.take(layer.size),
             hash: Sha256::new(),
@@ -255,6 +303,13 @@ impl Artifact<'_> {
                     Some(found) => format!("{found} bytes instead of the"),
                     None => "more than the".into(),
                 }
+            )),
+            Fault::Image(error) => self.layout.refuse(format!(
+                "the blob {digest} starts with no superblock: {error}; copy it again"
+            )),
+            Fault::Long(most) => self.layout.refuse(format!(
+                "the blob {digest} holds {limit} bytes, its superblock says at most {most}; \
+                 push it again"
             )),
             Fault::Other(error) => error,
         })?;
@@ -295,6 +350,9 @@ impl Artifact<'_> {
                 .check()
                 .map_err(|error| Fault::Other(error.into()))?;
             let length = fill(from, &mut piece).map_err(Fault::Read)?;
+            if offset == 0 {
+                self.plausible(&piece[..length], limit)?;
+            }
             if length as u64 > limit - offset {
                 return Err(Fault::Size(None));
             }
@@ -315,16 +373,13 @@ impl Artifact<'_> {
     }
 
     /// Check the image in `file` against its superblock, the annotations of `layer`, and what is
-    /// trusted. Return its SHA-256, and the size that the file should have: a multiple of 2 MiB if
-    /// that of the image is one, as daxfs sign keeps it.
-    fn check(&self, layer: &Descriptor, file: &NamedTempFile) -> Result<(String, u64)> {
-        let clone = file.as_file().try_clone();
-        let clone =
-            clone.map_err(|error| Error::system(name(layer), "cannot open again", "", error))?;
-        let opened = Opened::of_file(clone, format!("{}: {}", self.layout.name(), name(layer)))?;
-        let digest = hex(&digest_of(&opened)?);
+    /// trusted. Return its SHA-256.
+    fn check(&self, layer: &Descriptor, file: File) -> Result<String> {
+        let opened = Opened::of_file(file, format!("{}: {}", self.layout.name(), name(layer)))?;
+        let digest = hex(&digest_until(&opened, self.interrupt)?);
         let uuid = uuid::Uuid::from_bytes(opened.superblock.uuid).to_string();
-        for (annotation, found) in [(DIGEST, &digest), (UUID, &uuid)] {
+        let label = shown(label(&opened.superblock));
+        for (annotation, found) in [(DIGEST, &digest), (UUID, &uuid), (LABEL, &label)] {
             match layer.annotation(annotation) {
                 Some(value) if value != found => {
                     return Err(self.layout.refuse(format!(
@@ -344,17 +399,44 @@ impl Artifact<'_> {
         }
         let image = Image::new(&opened.source, &opened.superblock);
         let cms = attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
-        if cms != self.signature(layer)? {
-            return Err(self.layout.refuse(format!(
-                "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
-                name(layer)
-            )));
+        match self.signature(layer)? {
+            Some(annotated) if cms.as_ref() != Some(&annotated) => {
+                return Err(self.layout.refuse(format!(
+                    "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
+                    name(layer)
+                )));
+            }
+            _ => (),
         }
-        let size = attach::stored_size(&image);
-        Ok(match opened.superblock.total_size % HUGE_SIZE {
-            0 => (digest, size.next_multiple_of(HUGE_SIZE)),
-            _ => (digest, size),
-        })
+        if !self.certs.is_empty() {
+            let cms = cms.ok_or_else(|| {
+                self.layout.refuse(format!(
+                    "the image {} is not signed; sign it with daxfs sign and push it again",
+                    name(layer)
+                ))
+            })?;
+            let sha256 = &opened.superblock.sha256;
+            daxfs_signature::verify(&cms, sha256, self.certs, daxfs_signature::now())
+                .map_err(|error| self.layout.refuse(format!("{}: {error}", name(layer))))?;
+        }
+        Ok(digest)
+    }
+}
+
+/// The first bytes of a file of any size.
+struct Head<'a>(&'a [u8]);
+
+impl Memory for Head<'_> {
+    fn size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> daxfs_reader::Result<()> {
+        self.0.read(offset, into)
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
     }
 }
 
@@ -364,6 +446,10 @@ enum Fault {
     Read(io::Error),
     /// It has so many bytes, or more than there should be.
     Size(Option<u64>),
+    /// It does not start with a superblock.
+    Image(daxfs_reader::Error),
+    /// It should have more bytes than this, the most that fit to its superblock.
+    Long(u64),
     Other(Error),
 }
 
@@ -401,6 +487,12 @@ fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
 fn name(layer: &Descriptor) -> String {
     let name = layer.annotation(TITLE).unwrap_or(&layer.digest);
     name.escape_debug().to_string()
+}
+
+/// Return the directory of a file.
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn exists(path: &Path) -> Error {
