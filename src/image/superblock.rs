@@ -79,6 +79,9 @@ impl Superblock {
             return Err(Error::new(Problem::TooSmall, 0, memory.size()));
         }
         let raw: layout::Superblock = load(memory, 0)?;
+        if raw.magic == layout::CATALOG_MAGIC {
+            return Err(Error::new(Problem::Catalog, 0, 0));
+        }
         if raw.magic != layout::MAGIC {
             return Err(Error::new(Problem::Magic, 0, u64::from_le_bytes(raw.magic)));
         }
