@@ -81,6 +81,7 @@ static const int DAXFS_ESTALE = ESTALE;
 /* Filesystem types, superblocks and mounts. */
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
+static const unsigned long DAXFS_SB_ACTIVE = SB_ACTIVE;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 /* 0 where the kernel knows no access control lists. */
 static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
@@ -152,6 +153,7 @@ static const vm_fault_t DAXFS_VM_FAULT_FALLBACK = VM_FAULT_FALLBACK;
 static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
 
 /* Sources of memory. */
+static const blk_mode_t DAXFS_BLK_OPEN_READ = BLK_OPEN_READ;
 static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;

@@ -120,6 +120,11 @@ void daxfs_helper_super_set_name(struct super_block *sb, const char *name)
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
 }
 
+struct dentry *daxfs_helper_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
 struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry)
 {
 	return d_backing_inode(dentry);
@@ -360,6 +365,11 @@ void daxfs_helper_pagefault_disable(void)
 void daxfs_helper_pagefault_enable(void)
 {
 	pagefault_enable();
+}
+
+void daxfs_helper_bdev_holder_unlock(struct block_device *bdev)
+{
+	mutex_unlock(&bdev->bd_holder_lock);
 }
 
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev)

@@ -31,7 +31,11 @@ long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t
 					      enum dax_access_mode mode, void **address,
 					      unsigned long *frame);
 
+/* Block devices. */
+void daxfs_helper_bdev_holder_unlock(struct block_device *bdev);
+
 /* Inodes and superblocks. */
+struct dentry *daxfs_helper_dget(struct dentry *dentry);
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
 						  unsigned int align, slab_flags_t flags,
 						  void (*ctor)(void *object));

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+use crate::catalog::Chosen;
 use crate::image::{self, layout, Image, Problem};
 use crate::memory::{Access, Gate, Memory, Region};
 use crate::options::Options;
@@ -34,6 +35,14 @@ pub(crate) struct Shared {
     pub(crate) keyring: Arc<Keyring>,
 }
 
+/// Which memory the options of a mount have named.
+pub(crate) struct Place {
+    /// Address and length of the range that `phys=` names.
+    pub(crate) phys: Option<(u64, u64)>,
+    /// The image, if the device has several.
+    pub(crate) chosen: Option<Chosen>,
+}
+
 /// The private data of a superblock.
 pub(crate) struct Mounted {
     // Dropped first: it shows figures of the superblock.
@@ -42,8 +51,7 @@ pub(crate) struct Mounted {
     superblock: image::Superblock,
     /// Pieces that are verified before their first use; `None` if all of the image may be used.
     pieces: Option<Pieces>,
-    /// Address and length of the range that `phys=` names.
-    phys: Option<(u64, u64)>,
+    place: Place,
     /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
     /// takes. `s_umount` excludes mounts and remounts from each other.
     verified: Pin<KBox<Mutex<Verified>>>,
@@ -70,7 +78,7 @@ impl Mounted {
         region: Region,
         superblock: image::Superblock,
         pieces: Option<Pieces>,
-        phys: Option<(u64, u64)>,
+        place: Place,
         verified: Pin<KBox<Mutex<Verified>>>,
         keyring: Arc<Keyring>,
     ) -> Self {
@@ -79,7 +87,7 @@ impl Mounted {
             region,
             superblock,
             pieces,
-            phys,
+            place,
             verified,
             keyring,
         }
@@ -102,10 +110,19 @@ impl Mounted {
         &self.superblock
     }
 
+    /// Return the name of the image, if the device has several.
+    pub(crate) fn image_name(&self) -> Option<&CStr> {
+        self.place.chosen.as_ref().map(|chosen| &*chosen.name)
+    }
+
     /// Return true if `options` name the region of this mount, or none.
     pub(crate) fn is_same_source(&self, options: &Options) -> bool {
+        let image = options.image.as_deref();
+        if image.is_some() && image != self.image_name() {
+            return false;
+        }
         match options.phys_range() {
-            Some(range) => self.phys == Some(range),
+            Some(range) => self.place.phys == Some(range),
             None => options.source.is_none() && options.size.is_none(),
         }
     }

@@ -4,9 +4,11 @@
 
 #![deny(unsafe_code)]
 
+use crate::catalog::Chosen;
+use crate::image::catalog::valid_name;
 use crate::memory::dmabuf::DmaBuf;
 use crate::vfs::{Context, Param, Value};
-use kernel::{fmt, fs::File, prelude::*, sync::aref::ARef};
+use kernel::{fmt, fs::File, prelude::*, str::CString, sync::aref::ARef};
 
 /// Mount options.
 #[derive(Default)]
@@ -15,6 +17,10 @@ pub(crate) struct Options {
     pub(crate) source: Option<Source>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
+    /// Name of the image to mount, of those on the source. The default is the active one.
+    pub(crate) image: Option<CString>,
+    /// The image to mount, once it was found in the catalogue of the source.
+    pub(crate) chosen: Option<Chosen>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -159,6 +165,16 @@ impl Options {
                 };
                 Ok(())
             }
+            b"image" => match valid_name(text) {
+                Some(name) => {
+                    self.image = Some(CString::try_from_fmt(fmt!("{}", name))?);
+                    Ok(())
+                }
+                None => refuse(fmt!(
+                    "image= takes the name of an image in a catalogue; \
+                     'daxfs catalog list' shows them"
+                )),
+            },
             b"phys" => match parse_bytes(text) {
                 Some(start) => self.set_source(Source::Phys(start), context),
                 None => refuse(fmt!(

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+use crate::catalog::{self, Device};
 use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
 use crate::support::Errno;
@@ -16,7 +17,7 @@ use kernel::{fmt, prelude::*};
 ///
 /// `EINVAL` if options contradict each other or there is no source; `ENOTBLK` if the source is not
 /// a device; those of stat(2).
-pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKind> {
+pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<SuperKind> {
     let refuse = |message: fmt::Arguments<'_>, error: Error| {
         context.error(message);
         Err(error)
@@ -28,11 +29,33 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<SuperKi
         _ => {}
     }
     if options.source.is_some() {
+        if options.image.is_some() {
+            return refuse(fmt!("image= goes with a device as the source only"), EINVAL);
+        }
         return Ok(SuperKind::NoDevice);
     }
     let source = context.source();
-    match context.source_kind() {
-        Ok(SourceKind::BlockDevice) => Ok(SuperKind::BlockDevice),
+    let kind = context.source_kind();
+    if let Some(device) = kind.as_ref().ok().and_then(Device::of) {
+        let name = options.image.as_deref();
+        match (device.probe(context), name) {
+            (Ok(probe), _) => {
+                if let Some(chosen) = catalog::choose(device, &probe, name, context)? {
+                    let key = chosen.key();
+                    options.chosen = Some(chosen);
+                    return Ok(SuperKind::Keyed(key));
+                }
+            }
+            // Mounting it will find the same error.
+            (Err(_), None) => {}
+            (Err(error), Some(_)) => {
+                let is_char = matches!(device, Device::Char(_));
+                return Err(refuse_dax(is_char, error, context));
+            }
+        }
+    }
+    match kind {
+        Ok(SourceKind::BlockDevice(_)) => Ok(SuperKind::BlockDevice),
         Ok(SourceKind::CharDevice(_)) => Ok(SuperKind::NoDevice),
         Ok(SourceKind::Other) => refuse(
             fmt!(
@@ -72,12 +95,23 @@ pub(crate) fn open(
         Some(Source::Memfd(file)) => {
             memfd::open(file, tenure).map_err(|error| refuse_memfd(error, context))
         }
-        None => match (bdev, context.source_kind()?) {
+        None => match (bdev, &options.chosen) {
             (Some(bdev), _) => dax::open_block(bdev, tenure),
-            (None, SourceKind::CharDevice(number)) => {
-                dax::open_char(number, || context.open_source(), tenure)
+            (None, Some(chosen)) => {
+                let part = chosen.range.clone();
+                match chosen.device {
+                    Device::Block(number) => dax::open_block_part(number, part, tenure),
+                    Device::Char(number) => {
+                        dax::open_char(number, || context.open_source(), Some(part), tenure)
+                    }
+                }
             }
-            (None, _) => return Err(ENOTBLK),
+            (None, None) => match context.source_kind()? {
+                SourceKind::CharDevice(number) => {
+                    dax::open_char(number, || context.open_source(), None, tenure)
+                }
+                _ => return Err(ENOTBLK),
+            },
         }
         .map_err(|error| refuse_dax(bdev.is_none(), error, context)),
     }

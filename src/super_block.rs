@@ -7,12 +7,12 @@
 use crate::image::{self, Image, Problem};
 use crate::inode;
 use crate::memory::{MappedExtent, Region, Tenure};
-use crate::mount::{DaxFs, Mounted, Shared, Verified};
+use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::signature;
 use crate::source;
 use crate::support::Errno;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 use crate::verify::{self, Failure, Pieces};
 use crate::vfs::{
     BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
@@ -31,10 +31,18 @@ const CHECK_PIECE: usize = 16384;
 
 /// Log why a mount fails: because of an `error` in the image. Return the error code for it.
 fn refuse(error: image::Error, context: &Context) -> Error {
-    context.error(fmt!("{}: {}", context.source(), error));
+    match error.problem {
+        // The driver looks for one on devices only.
+        Problem::Catalog => context.error(fmt!(
+            "{}: {}; mount one of its images by its own range",
+            context.source(),
+            error
+        )),
+        _ => context.error(fmt!("{}: {}", context.source(), error)),
+    }
     match error.problem {
         Problem::Unreadable => EIO,
-        Problem::TooSmall | Problem::Magic => EINVAL,
+        Problem::TooSmall | Problem::Magic | Problem::Catalog => EINVAL,
         Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
         Problem::SuperblockChecksum
         | Problem::MetadataChecksum
@@ -167,7 +175,7 @@ impl FileSystem for DaxFs {
         options.parse(param, context)
     }
 
-    fn super_kind(options: &Options, context: &Context) -> Result<SuperKind> {
+    fn super_kind(options: &mut Options, context: &Context) -> Result<SuperKind> {
         let checks = options.checks.demanding(signatures_required());
         checks.validate(context)?;
         source::super_kind(options, context)
@@ -183,8 +191,20 @@ impl FileSystem for DaxFs {
     ) -> Result<(Mounted, Identity)> {
         let tenure = &*tenure.insert(shared.memory.start()?);
         let phys = options.phys_range();
+        let named = options.source.is_some();
         let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
+        if let Some(chosen) = &options.chosen {
+            if chosen.uuid != superblock.uuid {
+                context.error(fmt!(
+                    "{}: image '{}' is not the one that was added to the catalogue; \
+                     remove it and add it again",
+                    context.source(),
+                    &*chosen.name
+                ));
+                return Err(Errno::Stale.into());
+            }
+        }
         let image = Image::new(&region, &superblock);
         let checks = options.checks.demanding(signatures_required());
         let checks = signature::resolve(&checks, &image, &shared.keyring, context)?;
@@ -205,11 +225,17 @@ impl FileSystem for DaxFs {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
         };
-        let usage = Usage::new(context.source(), &region, &superblock)?;
+        let chosen = options.chosen.take();
+        let place = usage::Place::new(chosen.as_ref(), named, context);
+        let usage = Usage::new(context.source(), place, &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
+        if let Some(chosen) = &chosen {
+            chosen.is_still_there(context)?;
+        }
         let keyring = shared.keyring.clone();
-        let mounted = Mounted::new(usage, region, superblock, pieces, phys, verified, keyring);
+        let place = Place { phys, chosen };
+        let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
         Ok((mounted, identity))
     }
 
@@ -269,6 +295,9 @@ impl SuperOperations for DaxFs {
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
         mounted.region().show(seq);
+        if let Some(name) = mounted.image_name() {
+            kernel::seq_print!(seq, ",image={}", name);
+        }
         let verified = *mounted.verified().lock();
         if !verified.metadata {
             kernel::seq_print!(seq, ",check=none");

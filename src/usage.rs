@@ -5,12 +5,14 @@
 
 #![deny(unsafe_code)]
 
+use crate::catalog::{Chosen, Device};
 use crate::image::Superblock;
 use crate::memory::{MapMethod, Region};
 use crate::support::{
     sysfs::{Directory, File, Show, Shown, Value},
     Counters,
 };
+use crate::vfs::{numbers, Context};
 use kernel::{prelude::*, str::CString};
 
 /// An event that is counted.
@@ -45,9 +47,48 @@ pub(crate) enum Event {
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;
 
+/// Where a mounted image is.
+pub(crate) struct Place {
+    device: Option<Device>,
+    offset: u64,
+}
+
+impl Place {
+    /// Return the place of the image `chosen` of a catalogue, or of one that has all of the source
+    /// of the mount `context`. `named` says that an option names other memory.
+    pub(crate) fn new(chosen: Option<&Chosen>, named: bool, context: &Context) -> Self {
+        match chosen {
+            Some(chosen) => Place {
+                device: Some(chosen.device),
+                offset: chosen.range.start,
+            },
+            None => Place {
+                device: match context.source_kind() {
+                    Ok(kind) if !named => Device::of(&kind),
+                    _ => None,
+                },
+                offset: 0,
+            },
+        }
+    }
+
+    /// Return the name of the device below /sys/dev, or `none`.
+    fn name(&self) -> Result<CString> {
+        let (kind, number) = match self.device {
+            Some(Device::Block(number)) => ("block", number),
+            Some(Device::Char(number)) => ("char", number),
+            None => return CString::try_from_fmt(fmt!("none")),
+        };
+        let (major, minor) = numbers(number);
+        CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
+    }
+}
+
 /// The figures of a mounted image.
 pub(crate) struct Usage {
     source: CString,
+    device: CString,
+    offset: u64,
     mapping: &'static CStr,
     size: u64,
     inodes: u64,
@@ -60,9 +101,16 @@ impl Usage {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(source: &CStr, region: &Region, superblock: &Superblock) -> Result<Self> {
+    pub(crate) fn new(
+        source: &CStr,
+        place: Place,
+        region: &Region,
+        superblock: &Superblock,
+    ) -> Result<Self> {
         Ok(Usage {
             source: CString::try_from_fmt(fmt!("{}", source))?,
+            device: place.name()?,
+            offset: place.offset,
             mapping: match region.method() {
                 MapMethod::Dax(_) => c"dax",
                 MapMethod::Pages => c"pages",
@@ -125,6 +173,8 @@ impl Shown for Usage {
             mode: 0o400,
             value: |usage| Value::Text(&usage.source),
         },
+        file(c"device", |usage| Value::Text(&usage.device)),
+        file(c"offset", |usage| Value::Number(usage.offset)),
         file(c"mapping", |usage| Value::Text(usage.mapping)),
         file(c"size", |usage| Value::Number(usage.size)),
         file(c"inodes", |usage| Value::Number(usage.inodes)),

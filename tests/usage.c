@@ -97,7 +97,7 @@ static void files(void)
 			CHECK_EQ(stat.st_mode, S_IFREG | (source ? 0400 : 0444));
 			count++;
 		}
-	CHECK_EQ(count, ARRAY_SIZE(counters) + 4);
+	CHECK_EQ(count, ARRAY_SIZE(counters) + 6);
 	closedir(dir);
 }
 

@@ -8,43 +8,23 @@
 //!
 //! Follows `include/linux/dax.h` and `include/linux/memremap.h`.
 
-use super::lease::Lease;
+use super::block::{BdevDax, BlockFile};
+use super::claim::Part;
+pub(crate) use super::direct::OpenError;
+use super::direct::{direct_access, linear_size, map};
 use super::{fsdev, registry, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::support::Errno;
 use crate::vfs::BlockDevice;
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{
     error::{from_err_ptr, to_result},
     fs::File,
     prelude::*,
-    sync::{aref::ARef, Arc},
+    sync::aref::ARef,
 };
-
-/// Reasons why a device cannot be opened.
-pub(crate) enum OpenError {
-    /// The device does not offer DAX to filesystems.
-    NoDax,
-    /// The device has no memory.
-    Empty,
-    /// Another filesystem holds the device.
-    Busy,
-    /// The memory belongs to a device below this one.
-    Stacked,
-    /// The kernel's mapping of the device is not contiguous at this byte.
-    NotContiguous(u64),
-    /// The device refused access to this byte.
-    Refused(u64, Error),
-    /// Something else.
-    Other(Error),
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        OpenError::Other(error)
-    }
-}
 
 /// A reference to the page map of a driver, which keeps its struct pages.
 ///
@@ -52,6 +32,11 @@ impl From<Error> for OpenError {
 ///
 /// Owns a reference.
 struct PageMap(NonNull<bindings::dev_pagemap>);
+
+// SAFETY: References to page maps may be put by any thread.
+unsafe impl Send for PageMap {}
+// SAFETY: Nothing that a shared reference gives access to changes.
+unsafe impl Sync for PageMap {}
 
 impl PageMap {
     /// Get the page map that contains page frame `frame`.
@@ -62,13 +47,13 @@ impl PageMap {
         NonNull::new(found).map(PageMap)
     }
 
-    /// Return true if the driver of `device` created it, rather than the driver of a device that
-    /// `device` is stacked on.
-    fn belongs_to(&self, device: &Device) -> bool {
+    /// Return true if the driver of the part's device created it, rather than the driver of a
+    /// device that it is stacked on.
+    fn belongs_to(&self, part: &Part) -> bool {
         // SAFETY: By the type invariant the map is valid.
         let owner = unsafe { (*self.0.as_ptr()).owner };
-        // SAFETY: By the type invariant the device is valid.
-        let driver = unsafe { bindings::dax_get_private(device.device.as_ptr()) };
+        // SAFETY: The part keeps the device.
+        let driver = unsafe { bindings::dax_get_private(part.device().as_ptr()) };
         !owner.is_null() && owner == driver
     }
 }
@@ -80,22 +65,13 @@ impl Drop for PageMap {
     }
 }
 
-/// A held DAX device.
-///
-/// # Invariants
-///
-/// Owns a reference to `device`. While `lease` has the device, it also is the holder of the device,
-/// with the address of `lease` as holder data.
+/// A part of a DAX device that a mount uses. Fields are dropped in this order.
 struct Device {
-    device: NonNull<bindings::dax_device>,
-    lease: Arc<Lease>,
+    part: Part,
     pages: Option<PageMap>,
+    /// The block device, unless the superblock has it.
+    _block: Option<BlockFile>,
 }
-
-// SAFETY: References to devices and page maps may be put by any thread.
-unsafe impl Send for Device {}
-// SAFETY: Devices and page maps may be used by several threads at the same time.
-unsafe impl Sync for Device {}
 
 // SAFETY: `pages` keeps the struct pages and the driver's mapping of the memory.
 unsafe impl Owner for Device {
@@ -104,95 +80,7 @@ unsafe impl Owner for Device {
     }
 }
 
-impl Drop for Device {
-    fn drop(&mut self) {
-        let holder = match self.lease.holds(self.device.as_ptr()) {
-            true => Arc::as_ptr(&self.lease),
-            // The DAX core removes the holder, and there may be another one.
-            false => ptr::null(),
-        };
-        // SAFETY: By the type invariant this owns the reference, and is the holder if one is given.
-        unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
-    }
-}
-
 impl Device {
-    const HOLDER: bindings::dax_holder_operations = bindings::dax_holder_operations {
-        notify_failure: Some(Self::notify_failure),
-    };
-
-    /// Handle the device's removal, or the failure of `length` bytes at `offset`.
-    ///
-    /// The DAX core calls this under its read lock, so other devices cannot be removed meanwhile.
-    ///
-    /// # Safety
-    ///
-    /// As for `struct dax_holder_operations`.
-    unsafe extern "C" fn notify_failure(
-        device: *mut bindings::dax_device,
-        offset: u64,
-        length: u64,
-        flags: kernel::ffi::c_int,
-    ) -> kernel::ffi::c_int {
-        // The holder may be another filesystem's, so the pointer is compared but not dereferenced.
-        // SAFETY: The DAX core passes a valid device.
-        let holder = unsafe { bindings::dax_holder(device) }.cast::<Lease>();
-        let is_ours = |lease: &Lease| ptr::eq(lease, holder) && lease.holds(device);
-        let Some(lease) = registry::find_by(is_ours) else {
-            return Error::from(Errno::NotSupported).to_errno();
-        };
-        if flags & bindings::MF_MEM_PRE_REMOVE == 0 {
-            // SAFETY: The DAX core passes a valid device, and the lease holds it.
-            unsafe { Self::failed(&lease, device, offset, length, flags) };
-        } else {
-            lease.set_dax(ptr::null_mut());
-            lease.revoke();
-            // When this returns, the device is not alive any more, and its driver cannot be asked
-            // for memory. So wait for those who are asking.
-            lease.wait_for_readers();
-        }
-        0
-    }
-
-    /// Handle the failure of `length` bytes at `offset` of `device`.
-    ///
-    /// # Safety
-    ///
-    /// The device must be valid, and held with `lease`.
-    unsafe fn failed(
-        lease: &Lease,
-        device: *mut bindings::dax_device,
-        offset: u64,
-        length: u64,
-        flags: kernel::ffi::c_int,
-    ) {
-        let end = offset.saturating_add(length);
-        let mut page = offset >> bindings::PAGE_SHIFT;
-        while page << bindings::PAGE_SHIFT < end {
-            let mut frame = 0;
-            // A reader keeps the device alive.
-            let Ok(reader) = lease.read() else { return };
-            // This access mode allows access to memory that has failed.
-            // SAFETY: The caller passes a valid device.
-            let found = unsafe {
-                bindings::dax_direct_access(
-                    device,
-                    page as usize,
-                    1,
-                    bindings::dax_access_mode_DAX_RECOVERY_WRITE,
-                    ptr::null_mut(),
-                    &mut frame,
-                )
-            };
-            drop(reader);
-            if found <= 0 {
-                return;
-            }
-            lease.page_failed(page << bindings::PAGE_SHIFT, frame, flags);
-            page += 1;
-        }
-    }
-
     /// Open a region of `size` bytes at `offset` of the device, or of all contiguous bytes.
     fn open(
         mut self,
@@ -201,20 +89,20 @@ impl Device {
         tenure: &Tenure,
     ) -> Result<Region, OpenError> {
         let range = DaxRange {
-            device: self.device,
+            device: self.part.device(),
             offset,
         };
         let lease = tenure.lease();
         // A reader keeps the device alive, and so its driver.
         let reader = lease.read()?;
-        // SAFETY: By the type invariant the device is valid.
+        // SAFETY: The part keeps the device.
         let size = size.unwrap_or_else(|| unsafe { linear_size(&range) });
-        // SAFETY: By the type invariant the device is valid.
+        // SAFETY: The part keeps the device.
         let first = unsafe { direct_access(&range, 0, 1) };
         let stacked = first.as_ref().is_ok_and(|found| {
             self.pages = PageMap::of(found.frame);
             let pages = self.pages.as_ref();
-            !pages.is_some_and(|pages| pages.belongs_to(&self))
+            !pages.is_some_and(|pages| pages.belongs_to(&self.part))
         });
         // The lease owns the device from now on.
         lease.open(KBox::new(self, GFP_KERNEL).map_err(Error::from)?)?;
@@ -232,39 +120,131 @@ impl Device {
     }
 }
 
-/// Open the region of block device `bdev`.
+/// Open the region of block device `bdev`, which the superblock has opened.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
 pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, OpenError> {
-    let lease = tenure.lease();
-    let mut offset = 0;
-    let mut get = |holder, operations| {
-        let bdev = bdev.as_raw();
-        // SAFETY: The block device is open. The lease lives until the holder is removed.
-        let device = unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut offset, holder, operations) };
-        NonNull::new(device)
-    };
-    let Some(device) = get(ptr::null_mut(), ptr::null()) else {
-        return Err(OpenError::NoDax);
-    };
-    lease.set_dax(device.as_ptr());
-    let held = get(Arc::as_ptr(lease).cast_mut().cast(), &Device::HOLDER);
-    // SAFETY: This is the first of the two references.
-    unsafe { bindings::put_dax(device.as_ptr()) };
-    // INVARIANT: The second call got a reference and set the holder.
-    let device = Device {
-        device: held.ok_or(OpenError::Busy)?,
-        lease: lease.clone(),
-        pages: None,
-    };
     // SAFETY: The block device is open.
-    let size = unsafe { bindings::bdev_nr_bytes(bdev.as_raw()) };
-    device.open(offset, Some(size), tenure)
+    unsafe { open_bdev(bdev.as_raw(), None, None, tenure) }
 }
 
-/// Open the region of the DAX character device `number`, whose device node `node` opens.
+/// Open the region of `part`, in bytes, of the block device `number`. Other mounts may use other
+/// parts at the same time.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub(crate) fn open_block_part(
+    number: bindings::dev_t,
+    part: Range<u64>,
+    tenure: &Tenure,
+) -> Result<Region, OpenError> {
+    tenure.lease().set_block(number);
+    let file = BlockFile::claim(number)?;
+    let bdev = file.bdev();
+    // SAFETY: The file is open, and the owner in the lease keeps it.
+    unsafe { open_bdev(bdev, Some(file), Some(part), tenure) }
+}
+
+/// Open the region of `part` of a block device, or of all of it.
+///
+/// # Safety
+///
+/// `bdev` must be open, by `file` if there is one.
+unsafe fn open_bdev(
+    bdev: *mut bindings::block_device,
+    file: Option<BlockFile>,
+    part: Option<Range<u64>>,
+    tenure: &Tenure,
+) -> Result<Region, OpenError> {
+    // SAFETY: The caller passes an open block device.
+    let (found, start) = unsafe { BdevDax::get(bdev) }.ok_or(OpenError::NoDax)?;
+    // SAFETY: The caller passes an open block device.
+    let size = unsafe { bindings::bdev_nr_bytes(bdev) };
+    let part = part.unwrap_or(0..size);
+    if part.end > size {
+        return Err(OpenError::Empty);
+    }
+    let range = start + part.start..start + part.end;
+    let hold = |holder, operations: &'static _| {
+        let mut start = 0;
+        // SAFETY: The block device is open. The holder lives until the claim removes it.
+        let held = unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut start, holder, operations) };
+        match held.is_null() {
+            true => Err(OpenError::Busy),
+            false => Ok(()),
+        }
+    };
+    // SAFETY: `found` keeps the device. fs_dax_get_by_bdev() gets a reference and sets the holder.
+    let claimed = unsafe { Part::get(found.as_raw(), range.clone(), tenure.lease(), hold) }?;
+    let device = Device {
+        part: claimed,
+        pages: None,
+        _block: file,
+    };
+    device.open(range.start, Some(range.end - range.start), tenure)
+}
+
+/// A DAX character device that is open.
+pub(super) struct CharDevice {
+    device: NonNull<bindings::dax_device>,
+    fsdev: *mut bindings::device,
+    _node: ARef<File>,
+}
+
+impl CharDevice {
+    /// Open the DAX character device `number`, whose device node `node` opens.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoDax`] if there is none, the error of `node`, `ENOMEM`.
+    pub(super) fn open(
+        number: bindings::dev_t,
+        node: impl FnOnce() -> Result<ARef<File>>,
+    ) -> Result<Self, OpenError> {
+        if number >> bindings::MINORBITS != major()? {
+            return Err(OpenError::NoDax);
+        }
+        // For the number of a device that does not exist the DAX core would make an object without
+        // a device. A node with such a number cannot be opened, and an open node keeps its device.
+        let node = node().map_err(|error| match error {
+            error if error == ENXIO => OpenError::NoDax,
+            error => OpenError::Other(error),
+        })?;
+        // SAFETY: An open file has an inode.
+        let inode = unsafe { (*node.as_ptr().cast::<bindings::file>()).f_inode };
+        // SAFETY: The open file keeps the inode.
+        if unsafe { (*inode).i_rdev } != number {
+            return Err(OpenError::NoDax);
+        }
+        // SAFETY: The open file keeps the device with that number.
+        let device = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
+        Ok(CharDevice {
+            device,
+            // SAFETY: The inode is that of an open character device of the DAX bus, whose parent is
+            // a device.
+            fsdev: unsafe { bindings::cdev_parent(inode) },
+            _node: node,
+        })
+    }
+
+    /// Return the DAX device, which lives as long as this.
+    pub(super) fn as_raw(&self) -> NonNull<bindings::dax_device> {
+        self.device
+    }
+}
+
+impl Drop for CharDevice {
+    fn drop(&mut self) {
+        // SAFETY: `open` got this reference.
+        unsafe { bindings::put_dax(self.device.as_ptr()) };
+    }
+}
+
+/// Open the region of `part`, in bytes, of the DAX character device `number`, or of all of it.
+/// `node` opens its device node.
 ///
 /// # Errors
 ///
@@ -272,59 +252,43 @@ pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, 
 pub(crate) fn open_char(
     number: bindings::dev_t,
     node: impl FnOnce() -> Result<ARef<File>>,
+    part: Option<Range<u64>>,
     tenure: &Tenure,
 ) -> Result<Region, OpenError> {
     let lease = tenure.lease();
-    if number >> bindings::MINORBITS != major()? {
-        return Err(OpenError::NoDax);
-    }
-    // For the number of a device that does not exist the DAX core would make an object without a
-    // device. A node with such a number cannot be opened, and an open node keeps its device.
-    let node = node().map_err(|error| match error {
-        error if error == ENXIO => OpenError::NoDax,
-        error => OpenError::Other(error),
-    })?;
-    // SAFETY: An open file has an inode.
-    let inode = unsafe { (*node.as_ptr().cast::<bindings::file>()).f_inode };
-    // SAFETY: The open file keeps the inode.
-    if unsafe { (*inode).i_rdev } != number {
-        return Err(OpenError::NoDax);
-    }
-    // SAFETY: The inode is that of an open character device of the DAX bus, whose parent is a
-    // device.
-    let device = unsafe { bindings::cdev_parent(inode) };
+    let found = CharDevice::open(number, node)?;
+    let fsdev = found.fsdev;
     // The device is locked while its driver waits for users of an earlier mount's pages.
-    if registry::find_by(|lease| lease.is_on_fsdev(device)).is_some() {
+    if registry::find_by(|lease| lease.is_on_fsdev(fsdev) && lease.revoked()).is_some() {
         return Err(OpenError::Busy);
     }
-    lease.set_fsdev(device);
+    lease.set_fsdev(fsdev);
     // SAFETY: The device is one of the DAX bus, and the open file keeps it.
-    unsafe { fsdev::watch(device) }?;
-    // SAFETY: The open file keeps the device with that number.
-    let found = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
-    lease.set_dax(found.as_ptr());
-    let holder = Arc::as_ptr(lease).cast_mut().cast();
-    // A second reference is got on success.
-    // SAFETY: The device is valid. The lease lives until the holder is removed.
-    let got = unsafe { bindings::fs_dax_get(found.as_ptr(), holder, &Device::HOLDER) };
-    // SAFETY: This is the first of the two references.
-    unsafe { bindings::put_dax(found.as_ptr()) };
-    to_result(got).map_err(|error| {
-        if error == EBUSY {
-            OpenError::Busy
-        } else if error == ENODEV || error == Error::from(Errno::NotSupported) {
-            OpenError::NoDax
-        } else {
-            OpenError::Other(error)
-        }
-    })?;
-    // INVARIANT: fs_dax_get() got a reference and set the holder.
-    let device = Device {
-        device: found,
-        lease: lease.clone(),
-        pages: None,
+    unsafe { fsdev::watch(fsdev) }?;
+    let hold = |holder, operations: &'static _| {
+        // A second reference is got on success.
+        // SAFETY: The device is valid. The holder lives until the claim removes it.
+        let got = unsafe { bindings::fs_dax_get(found.as_raw().as_ptr(), holder, operations) };
+        to_result(got).map_err(|error| {
+            if error == ENODEV || error == Error::from(Errno::NotSupported) {
+                OpenError::NoDax
+            } else {
+                error.into()
+            }
+        })
     };
-    device.open(0, None, tenure)
+    let range = part.clone().unwrap_or(0..u64::MAX);
+    // SAFETY: `found` keeps the device. fs_dax_get() gets a reference and sets the holder.
+    let claimed = unsafe { Part::get(found.as_raw(), range, lease, hold) }?;
+    let device = Device {
+        part: claimed,
+        pages: None,
+        _block: None,
+    };
+    match part {
+        Some(part) => device.open(part.start, Some(part.end - part.start), tenure),
+        None => device.open(0, None, tenure),
+    }
 }
 
 /// The major number of DAX character devices; 0 until it is known.
@@ -369,26 +333,6 @@ fn make_and_kill() -> Result<u32> {
     Ok(number >> bindings::MINORBITS)
 }
 
-/// Return the number of contiguous bytes at `range`. DAX devices have no function that returns
-/// their size.
-///
-/// # Safety
-///
-/// The device must be valid.
-unsafe fn linear_size(range: &DaxRange) -> u64 {
-    let (mut low, mut high) = (0, 1 << (u64::BITS - 1 - bindings::PAGE_SHIFT));
-    // `low` pages are contiguous, `high` pages are not.
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        // SAFETY: The caller passes a valid device.
-        match unsafe { direct_access(range, 0, middle) } {
-            Ok(found) if found.pages >= middle => low = middle,
-            _ => high = middle,
-        }
-    }
-    low << bindings::PAGE_SHIFT
-}
-
 /// Return the region of `size` bytes at `range`.
 ///
 /// # Errors
@@ -412,88 +356,4 @@ pub(super) unsafe fn region(
     };
     // SAFETY: The caller guarantees that the owner keeps the device and the mapping.
     Ok(unsafe { Region::new(window, MapMethod::Dax(range), shown, tenure) })
-}
-
-/// Result of [`direct_access`].
-#[derive(Clone, Copy)]
-struct Found {
-    /// Number of contiguous pages, at least 1.
-    pages: u64,
-    /// Kernel address of the first page.
-    address: NonNull<u8>,
-    /// Page frame of the first page.
-    frame: usize,
-}
-
-/// Ask for `count` pages of `range`, starting with page `page`.
-///
-/// # Errors
-///
-/// `ENXIO` if the device is gone, `EHWPOISON` if the first page has failed, `ERANGE` if it is after
-/// the end of the device.
-///
-/// # Safety
-///
-/// The device must be valid.
-unsafe fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
-    let first = range.offset >> bindings::PAGE_SHIFT;
-    let mut address = ptr::null_mut();
-    let mut frame = 0;
-    // SAFETY: This is paired with dax_read_unlock() below.
-    let lock = unsafe { bindings::dax_read_lock() };
-    // SAFETY: The caller passes a valid device, and the lock is held.
-    let found = unsafe {
-        bindings::dax_direct_access(
-            range.device.as_ptr(),
-            (first + page) as usize,
-            count as isize,
-            bindings::dax_access_mode_DAX_ACCESS,
-            &mut address,
-            &mut frame,
-        )
-    };
-    // SAFETY: This is paired with dax_read_lock() above.
-    unsafe { bindings::dax_read_unlock(lock) };
-    if found < 0 {
-        return Err(Error::from_errno(found as kernel::ffi::c_int));
-    }
-    match NonNull::new(address.cast()) {
-        Some(address) if found > 0 => Ok(Found {
-            pages: found as u64,
-            address,
-            frame,
-        }),
-        _ => Err(ENXIO),
-    }
-}
-
-/// Return the address of the first of `size` bytes, which must be contiguous.
-///
-/// # Safety
-///
-/// The device must be valid.
-unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
-    let pages = size >> bindings::PAGE_SHIFT;
-    let mut base: Option<NonNull<u8>> = None;
-    let mut page = 0;
-    while page < pages {
-        let at = page << bindings::PAGE_SHIFT;
-        // SAFETY: The caller passes a valid device.
-        match (unsafe { direct_access(range, page, pages - page) }, base) {
-            (Ok(found), None) => {
-                base = Some(found.address);
-                page += found.pages;
-            }
-            (Ok(found), Some(base)) => {
-                if base.as_ptr().wrapping_add(at as usize) != found.address.as_ptr() {
-                    return Err(OpenError::NotContiguous(at));
-                }
-                page += found.pages;
-            }
-            // A failed page is mapped like the others, but reads of it fail.
-            (Err(error), Some(_)) if error == Error::from(Errno::HwPoison) => page += 1,
-            (Err(error), _) => return Err(OpenError::Refused(at, error)),
-        }
-    }
-    base.ok_or(OpenError::Empty)
 }

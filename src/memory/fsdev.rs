@@ -95,10 +95,17 @@ unsafe extern "C" fn unbinding(
     device: *mut kernel::ffi::c_void,
 ) -> kernel::ffi::c_int {
     if action == bindings::BUS_NOTIFY_UNBIND_DRIVER {
-        if let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device.cast())) {
+        let device = device.cast();
+        // No mount joins those of a device with a revoked lease.
+        registry::for_each(|lease| {
+            if lease.is_on_fsdev(device) {
+                lease.revoke();
+            }
+        });
+        // The device may be bound and mounted again while mounts of these leases exist.
+        while let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device)) {
             lease.revoke();
             lease.drain();
-            // The device may be bound and mounted again while the mount of this lease exists.
             lease.set_fsdev(ptr::null_mut());
         }
     }

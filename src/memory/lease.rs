@@ -19,8 +19,9 @@
 use super::tree::Extents;
 use super::{poison, queue, Owner};
 use crate::bindings;
+use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use kernel::{
     impl_has_delayed_work, new_delayed_work, new_mutex,
     prelude::*,
@@ -33,6 +34,17 @@ use kernel::{
 /// Interval at which pages in use are checked again, in milliseconds.
 const INTERVAL: u32 = 20;
 
+/// What identifies a claim on a DAX device: its address, which is the holder data of the device. It
+/// has a size, so that no two have the same address.
+pub(super) struct Token(#[allow(dead_code)] u8);
+
+impl Token {
+    /// Make a token.
+    pub(super) fn new() -> Self {
+        Token(0)
+    }
+}
+
 /// Says how long the memory of a region may be used.
 ///
 /// # Invariants
@@ -43,6 +55,12 @@ pub(crate) struct Lease {
     revoked: AtomicBool,
     /// The DAX device of the owner, or null. It is only compared.
     dax: AtomicPtr<bindings::dax_device>,
+    /// The claim on that device. It is only compared.
+    claim: AtomicPtr<Token>,
+    /// Start and end of the part of the device that the owner uses, in bytes.
+    part: [AtomicU64; 2],
+    /// Number of the block device that the owner has opened, or 0.
+    block: AtomicU32,
     /// The device of the fsdev driver, or null. It is only compared.
     fsdev: AtomicPtr<bindings::device>,
     /// Reads, look-ups and page faults are readers of this.
@@ -115,6 +133,9 @@ impl Lease {
             try_pin_init!(Self {
                 revoked: AtomicBool::new(false),
                 dax: AtomicPtr::new(ptr::null_mut()),
+                claim: AtomicPtr::new(ptr::null_mut()),
+                part: [const { AtomicU64::new(0) }; 2],
+                block: AtomicU32::new(0),
                 fsdev: AtomicPtr::new(ptr::null_mut()),
                 readers <- Opaque::try_ffi_init(|place| {
                     // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
@@ -181,14 +202,44 @@ impl Lease {
         unsafe { bindings::synchronize_srcu(self.readers.get()) };
     }
 
-    /// Store the DAX device that the owner will hold, or null when the DAX core removes the holder.
-    pub(super) fn set_dax(&self, dax: *mut bindings::dax_device) {
+    /// Store the DAX device that the owner will use, the claim on it, and the part of it in bytes.
+    pub(super) fn set_dax(
+        &self,
+        dax: *mut bindings::dax_device,
+        claim: *const Token,
+        part: &Range<u64>,
+    ) {
+        self.part[0].store(part.start, Ordering::Relaxed);
+        self.part[1].store(part.end, Ordering::Relaxed);
+        self.claim.store(claim.cast_mut(), Ordering::Relaxed);
         self.dax.store(dax, Ordering::Release);
     }
 
-    /// Return true if the owner holds DAX device `dax`, or will hold it.
-    pub(super) fn holds(&self, dax: *mut bindings::dax_device) -> bool {
+    /// Forget the DAX device, because the DAX core removes its holder.
+    pub(super) fn forget_dax(&self) {
+        self.dax.store(ptr::null_mut(), Ordering::Release);
+    }
+
+    /// Return true if the owner uses DAX device `dax` by this claim, or will use it.
+    pub(super) fn holds(&self, dax: *mut bindings::dax_device, claim: *const Token) -> bool {
         self.dax.load(Ordering::Acquire) == dax
+            && ptr::eq(self.claim.load(Ordering::Relaxed), claim)
+    }
+
+    /// Return the part of the DAX device that the owner uses, in bytes.
+    pub(super) fn part(&self) -> Range<u64> {
+        let [start, end] = &self.part;
+        start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
+    }
+
+    /// Store the number of the block device that the owner will open.
+    pub(super) fn set_block(&self, number: bindings::dev_t) {
+        self.block.store(number, Ordering::Release);
+    }
+
+    /// Return true if the owner has opened block device `number`, or will open it.
+    pub(super) fn is_on_block(&self, number: bindings::dev_t) -> bool {
+        self.block.load(Ordering::Acquire) == number
     }
 
     /// Store the fsdev device that the owner will hold.

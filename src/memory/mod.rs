@@ -23,8 +23,11 @@
 
 mod access;
 mod around;
+mod block;
 mod cache;
+mod claim;
 pub(crate) mod dax;
+mod direct;
 pub(crate) mod dmabuf;
 mod extents;
 #[cfg(CONFIG_TRACEPOINTS)]
@@ -41,6 +44,7 @@ pub(crate) mod phys;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
 mod poison;
+pub(crate) mod probe;
 mod queue;
 mod registry;
 mod space;
@@ -71,6 +75,7 @@ pub(crate) struct Memory {
     _callbacks: dax::Callbacks,
     _queue: queue::WorkQueue,
     registry: registry::Registry,
+    _claims: claim::Claims,
     _record: poison::Record,
     _internal: internal::Internal,
 }
@@ -90,6 +95,8 @@ impl Memory {
         // SAFETY: `STARTED` was not set.
         let record = unsafe { poison::Record::new() };
         // SAFETY: `STARTED` was not set.
+        let claims = unsafe { claim::Claims::new() };
+        // SAFETY: `STARTED` was not set.
         let registry = unsafe { registry::Registry::new() };
         // SAFETY: `STARTED` was not set.
         let queue = unsafe { queue::WorkQueue::new(module)? };
@@ -105,6 +112,7 @@ impl Memory {
             _callbacks: dax::Callbacks,
             _queue: queue,
             registry,
+            _claims: claims,
             _record: record,
             _internal: internal,
         })

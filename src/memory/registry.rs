@@ -103,8 +103,7 @@ pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
 }
 
 /// Call `visit` for each lease, without the lock of the list.
-#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
-pub(super) fn for_each(visit: impl Fn(&Lease)) {
+pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     // Go from the last to the first: if a lease is removed meanwhile, another one is visited twice,
     // but none is missed.
     let mut number = LEASES.lock().len();

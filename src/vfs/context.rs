@@ -2,7 +2,7 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::FileSystem;
+use super::{FileSystem, Key};
 use crate::bindings;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -83,7 +83,7 @@ impl Context {
         let path = Path::lookup(self.source_path().ok_or(EINVAL)?)?;
         let (mode, device) = path.mode_and_device();
         let kind = match mode & bindings::S_IFMT {
-            bindings::S_IFBLK => SourceKind::BlockDevice,
+            bindings::S_IFBLK => SourceKind::BlockDevice(device),
             bindings::S_IFCHR => SourceKind::CharDevice(device),
             _ => return Ok(SourceKind::Other),
         };
@@ -163,12 +163,14 @@ pub(crate) enum SuperKind {
     BlockDevice,
     /// A new superblock without a block device.
     NoDevice,
+    /// The superblock with this key, without a block device.
+    Keyed(Key),
 }
 
 /// The kind of file that is a mount's source.
 pub(crate) enum SourceKind {
-    /// A block device.
-    BlockDevice,
+    /// A block device, with its number.
+    BlockDevice(bindings::dev_t),
     /// A character device, with its number.
     CharDevice(bindings::dev_t),
     /// Another file.
@@ -233,6 +235,8 @@ impl<'a> Param<'a> {
 /// What `fs_private` points to.
 pub(super) struct Private<T: FileSystem> {
     pub(super) options: T::Options,
+    /// Key of the superblock, if it has one.
+    pub(super) key: Option<Key>,
     /// Set once a superblock has been filled from this context.
     pub(super) filled: bool,
 }

@@ -2,6 +2,7 @@
 
 //! Filesystem types (`struct file_system_type`).
 
+use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::bindings;
 use core::marker::PhantomPinned;
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
 
 /// A read-only filesystem.
 ///
@@ -53,7 +54,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// Any error fails the mount. Log the reason to `context`.
-    fn super_kind(options: &Self::Options, context: &Context) -> Result<SuperKind>;
+    fn super_kind(options: &mut Self::Options, context: &Context) -> Result<SuperKind>;
 
     /// Fill `sb`, which is on `bdev` if it is on a block device. Resources that are put into
     /// `resources` are dropped after the private data, or after a failure, without `s_umount`.
@@ -106,6 +107,8 @@ pub(crate) struct Registration<T: Operations> {
     cache: Cache<T>,
     shared: T::Shared,
     #[pin]
+    keys: Keys,
+    #[pin]
     _pin: PhantomPinned,
 }
 
@@ -126,6 +129,7 @@ impl<T: Operations> Registration<T> {
         try_pin_init!(Self {
             cache: Cache::new()?,
             shared,
+            keys <- new_spinlock!(KVec::new()),
             fs_type <- Opaque::try_ffi_init(|place: *mut bindings::file_system_type| {
                 let fs_type = bindings::file_system_type {
                     name: T::NAME.as_char_ptr(),
@@ -166,6 +170,16 @@ impl<T: Operations> Registration<T> {
         // SAFETY: Only `new` creates a type whose superblocks are of type `T`. It stays registered
         // while a superblock exists, because a superblock holds a reference to the module.
         &unsafe { Self::from_raw(fs_type) }.shared
+    }
+
+    /// Return the list of superblocks with a key.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::from_raw`].
+    pub(super) unsafe fn keys<'a>(fs_type: *mut bindings::file_system_type) -> &'a Keys {
+        // SAFETY: The caller guarantees what `from_raw` requires.
+        &unsafe { Self::from_raw(fs_type) }.keys
     }
 
     /// Return the slab for the inodes of `sb`.

@@ -3,7 +3,7 @@
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
 use super::context::{Param, Private, SuperKind};
-use super::{super_block, Context, Operations, SuperBlock};
+use super::{keyed, super_block, Context, Operations, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr;
@@ -31,6 +31,7 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             let private = Private::<T> {
                 options: T::Options::default(),
+                key: None,
                 filled: false,
             };
             let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
@@ -82,23 +83,33 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
             let context = unsafe { Context::from_raw(fc) };
             // SAFETY: The VFS holds the context's mutex. The borrow ends with the call.
-            let kind = T::super_kind(&unsafe { Private::<T>::of(fc) }.options, context)?;
+            let kind = T::super_kind(&mut unsafe { Private::<T>::of(fc) }.options, context)?;
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
             let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
-            to_result(match kind {
-                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                SuperKind::BlockDevice => unsafe { bindings::get_tree_bdev(fc, fill) },
-                // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                SuperKind::NoDevice => unsafe { bindings::get_tree_nodev(fc, fill) },
-            })?;
+            match kind {
+                SuperKind::BlockDevice => {
+                    // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
+                    to_result(unsafe { bindings::get_tree_bdev(fc, fill) })?
+                }
+                SuperKind::NoDevice => {
+                    // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
+                    to_result(unsafe { bindings::get_tree_nodev(fc, fill) })?
+                }
+                SuperKind::Keyed(key) => {
+                    // SAFETY: The VFS holds the context's mutex. The borrow ends here.
+                    unsafe { Private::<T>::of(fc) }.key = Some(key);
+                    // SAFETY: `fc` is valid, has a key, and its mutex is held.
+                    unsafe { keyed::get_tree::<T>(fc) }?
+                }
+            }
             // SAFETY: The VFS holds the context's mutex, and `fill` has returned.
             let private = unsafe { Private::<T>::of(fc) };
             if private.filled {
                 return Ok(0);
             }
-            // SAFETY: get_tree_bdev() sets `root` to a dentry with a reference.
+            // SAFETY: Whatever finds the superblock sets `root` to a dentry with a reference.
             let root = unsafe { (*fc).root };
             // SAFETY: The dentry is valid while `root` holds it.
             let raw = unsafe { (*root).d_sb };
@@ -110,7 +121,7 @@ impl<T: Operations> VTable<T> {
                 unsafe { (*fc).root = ptr::null_mut() };
                 // SAFETY: This is the reference that `root` held.
                 unsafe { bindings::dput(root) };
-                // SAFETY: get_tree_bdev() returned a reference to the superblock, and its lock.
+                // SAFETY: The superblock was found with a reference, and its lock.
                 unsafe { bindings::deactivate_locked_super(raw) };
                 return Err(error);
             }

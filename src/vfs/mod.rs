@@ -26,6 +26,8 @@ mod filesystem;
 mod fs_context;
 mod inode;
 mod ioctl;
+mod keyed;
+mod keys;
 mod mapping;
 mod slab;
 mod splice;
@@ -38,10 +40,11 @@ pub(crate) use export::{ExportOperations, NameBuffer};
 pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
+pub(crate) use keys::Key;
 pub(crate) use mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping, Outcome};
 pub(crate) use splice::PipePages;
 pub(crate) use super_block::{
-    BlockDevice, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
+    numbers, BlockDevice, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
 };
 pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer, XattrNamespace};
 

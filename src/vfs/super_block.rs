@@ -2,7 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, export, inode, slab, xattr};
+use super::{context, export, inode, keys, slab, xattr};
 use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use core::marker::PhantomData;
@@ -102,7 +102,7 @@ impl NewSuper<'_> {
     pub(crate) fn number(&self) -> Result<CString> {
         // SAFETY: By the type invariant the superblock is valid and its device is set.
         let device = unsafe { (*self.0).s_dev };
-        let (major, minor) = (device >> bindings::MINORBITS, minor(device));
+        let (major, minor) = numbers(device);
         CString::try_from_fmt(fmt!("{}:{}", major, minor))
     }
 
@@ -119,15 +119,16 @@ impl NewSuper<'_> {
         // SAFETY: `s_id` is a NUL-terminated string, which is set along with the device.
         let id = unsafe { CStr::from_char_ptr(id) };
         match device >> bindings::MINORBITS {
-            0 => CString::try_from_fmt(fmt!("0:{}", minor(device))),
+            0 => CString::try_from_fmt(fmt!("0:{}", numbers(device).1)),
             _ => CString::try_from_fmt(fmt!("{}", id)),
         }
     }
 }
 
-/// Return the minor number of a device.
-fn minor(device: bindings::dev_t) -> u32 {
-    device & ((1 << bindings::MINORBITS) - 1)
+/// Return the major and the minor number of a device.
+pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
+    let minors = (1 << bindings::MINORBITS) - 1;
+    (device >> bindings::MINORBITS, device & minors)
 }
 
 /// What `s_fs_info` points to. Fields are dropped in this order.
@@ -317,8 +318,8 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `sb` must be a superblock of type `T` that get_tree_bdev() or get_tree_nodev() created. It
-    /// is not used afterwards.
+    /// `sb` must be a superblock of type `T` whose device number get_tree_bdev() or
+    /// set_anon_super_fc() has set. It is not used afterwards.
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The caller passes a valid superblock.
         let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
@@ -331,7 +332,7 @@ impl<T: Operations> VTable<T> {
         // `s_bdev` is null also if the device could not be opened.
         // SAFETY: The caller passes a valid superblock.
         if unsafe { (*sb).s_dev } >> bindings::MINORBITS == 0 {
-            // SAFETY: get_tree_nodev() created the superblock.
+            // SAFETY: The superblock has an anonymous device number.
             unsafe { bindings::kill_anon_super(sb) };
         } else {
             // SAFETY: get_tree_bdev() created the superblock.
@@ -344,6 +345,8 @@ impl<T: Operations> VTable<T> {
             // are gone.
             drop(unsafe { KBox::from_raw(private) });
         }
+        // SAFETY: The superblock is valid, and keeps its type registered.
+        keys::forget(unsafe { Registration::<T>::keys((*sb).s_type) }, sb);
     }
 
     /// # Safety

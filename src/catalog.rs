@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Choosing one of several images on a device, by the catalogue at its start.
+
+#![deny(unsafe_code)]
+
+use crate::image::{self, catalog, layout::CatalogEntry, Problem};
+use crate::memory::{dax, probe::Probe};
+use crate::support::Errno;
+use crate::vfs::{Context, Key, SourceKind};
+use core::ops::Range;
+use kernel::{prelude::*, str::CString};
+use zerocopy::FromZeros;
+
+/// A device that may hold several images.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// A block device, by its number.
+    Block(u32),
+    /// A DAX character device, by its number.
+    Char(u32),
+}
+
+impl Device {
+    /// Return the device that the source of a mount is, if it is one.
+    pub(crate) fn of(kind: &SourceKind) -> Option<Self> {
+        match *kind {
+            SourceKind::BlockDevice(number) => Some(Device::Block(number)),
+            SourceKind::CharDevice(number) => Some(Device::Char(number)),
+            SourceKind::Other => None,
+        }
+    }
+
+    /// Look at the device. `context` is a mount whose source it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`dax::OpenError`].
+    pub(crate) fn probe(self, context: &Context) -> Result<Probe, dax::OpenError> {
+        match self {
+            Device::Block(number) => Probe::block(number),
+            Device::Char(number) => Probe::char(number, || context.open_source()),
+        }
+    }
+}
+
+/// An image of a catalogue, and where it is.
+pub(crate) struct Chosen {
+    /// The device.
+    pub(crate) device: Device,
+    /// Bytes of the device that the image has.
+    pub(crate) range: Range<u64>,
+    /// UUID of the image, by the catalogue.
+    pub(crate) uuid: [u8; 16],
+    /// Name of the image.
+    pub(crate) name: CString,
+}
+
+impl Chosen {
+    /// Return what identifies the superblock of the image: the device and the place on it.
+    pub(crate) fn key(&self) -> Key {
+        let (kind, number) = match self.device {
+            Device::Block(number) => (0, number),
+            Device::Char(number) => (1, number),
+        };
+        Key([kind, number.into(), self.range.start])
+    }
+
+    /// Check that the catalogue still has the image. Call this after the mount is shown in sysfs:
+    /// whoever removes an image first changes the catalogue, and then looks there for its mounts.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` if the image was replaced, `EIO` if the device is gone, and those of [`choose`].
+    pub(crate) fn is_still_there(&self, context: &Context) -> Result {
+        let probe = self.device.probe(context).map_err(|_| EIO)?;
+        let now = choose(self.device, &probe, Some(&self.name), context)?;
+        if now.is_some_and(|now| now.range == self.range && now.uuid == self.uuid) {
+            return Ok(());
+        }
+        context.error(fmt!(
+            "{}: image '{}' was replaced meanwhile; mount again",
+            context.source(),
+            &*self.name
+        ));
+        Err(Errno::Stale.into())
+    }
+}
+
+/// Return the image of the catalogue on `device`, which `probe` looks at, that is called `name`, or
+/// the active one. Return `None` if there is no catalogue and no name.
+///
+/// # Errors
+///
+/// `ENOENT` if the catalogue has no such image, `EINVAL` if there is a name and no catalogue,
+/// `EBADMSG`, `EUCLEAN` or `EOPNOTSUPP` for an invalid catalogue, `EIO`, `ENOMEM`.
+pub(crate) fn choose(
+    device: Device,
+    probe: &Probe,
+    name: Option<&CStr>,
+    context: &Context,
+) -> Result<Option<Chosen>> {
+    let source = context.source();
+    let mut records = KVec::from_elem(CatalogEntry::new_zeroed(), catalog::RECORDS, GFP_KERNEL)?;
+    let catalog = catalog::Catalog::load(probe, &mut records).map_err(|error| {
+        context.error(fmt!("{}: {}", source, error));
+        errno(error)
+    })?;
+    let Some(catalog) = catalog else {
+        let Some(name) = name else { return Ok(None) };
+        context.error(fmt!(
+            "{}: no catalogue, so there is no image '{}'; mount it without image=",
+            source,
+            name
+        ));
+        return Err(EINVAL);
+    };
+    if let Some(error) = catalog.other {
+        pr_warn!(
+            "{}: a copy of the catalogue is damaged, and the next change writes it: {}\n",
+            source,
+            error
+        );
+    }
+    let Some(found) = catalog.find(name.map(CStr::to_bytes)) else {
+        match name {
+            Some(name) => context.error(fmt!(
+                "{}: the catalogue has no image '{}'; 'daxfs catalog list' shows those it has",
+                source,
+                name
+            )),
+            None => context.error(fmt!(
+                "{}: no image of the catalogue is active; \
+                 name one with image=, or use 'daxfs catalog activate'",
+                source
+            )),
+        }
+        return Err(ENOENT);
+    };
+    Ok(Some(Chosen {
+        device,
+        range: found.offset..found.offset + found.length,
+        uuid: found.uuid,
+        name: CString::try_from_fmt(fmt!("{}", found.name))?,
+    }))
+}
+
+/// Return the error code for an invalid catalogue.
+fn errno(error: image::Error) -> Error {
+    match error.problem {
+        Problem::Unreadable => EIO,
+        Problem::Version => Errno::NotSupported.into(),
+        Problem::CatalogChecksum => Errno::BadMessage.into(),
+        _ => Errno::Corrupted.into(),
+    }
+}

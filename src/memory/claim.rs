@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Claims on DAX devices, which the mounts of several images on one device share.
+//!
+//! A DAX device has one holder, to which it announces failures and its removal. The first mount
+//! that uses a part of a device makes a claim and becomes the holder with it. Later mounts of other
+//! parts join the claim; the last one gives it up. Each mount has its own lease, which knows its
+//! part of the device. Parts do not overlap: two address spaces must not have the same pages.
+
+use super::lease::{Lease, Token};
+use super::{poison, registry};
+use crate::bindings;
+use crate::support::Errno;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use kernel::{
+    prelude::*,
+    sync::{global_lock, Arc},
+};
+
+global_lock! {
+    // SAFETY: `Claims::new` initializes it, before the first mount.
+    //
+    // Protects the list. Nobody waits under it for anything but memory, so nobody becomes a holder
+    // under it: that takes the lock of a device.
+    unsafe(uninit) static CLAIMS: Mutex<KVec<Claim>> = KVec::new();
+}
+
+/// The list of claims, while the module is loaded.
+pub(super) struct Claims(());
+
+impl Claims {
+    /// Make the list.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once, before any other function of this file.
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
+        unsafe { CLAIMS.init() };
+        Claims(())
+    }
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        *CLAIMS.lock() = KVec::new();
+    }
+}
+
+/// Interval at which a pending claim is looked at again, in milliseconds.
+const INTERVAL: u32 = 10;
+
+/// Number of times that a pending claim is looked at before a mount fails.
+const TRIES: u32 = 100;
+
+/// A claim on a DAX device.
+///
+/// # Invariants
+///
+/// Unless `pending`, there is a reference to `device` for the claim. Unless `removed`, the claim
+/// then is the holder of the device, with the address of `token` as holder data.
+struct Claim {
+    device: NonNull<bindings::dax_device>,
+    token: Arc<Token>,
+    /// Set until the claim is the holder, or has failed to be. Nobody joins it meanwhile.
+    pending: bool,
+    /// Set when the device has announced its removal. The DAX core then removes the holder, and
+    /// there may be another one.
+    removed: bool,
+    /// Parts of the device that mounts use, in bytes.
+    parts: KVec<Range<u64>>,
+}
+
+// SAFETY: Any thread may use a DAX device and put references to it.
+unsafe impl Send for Claim {}
+
+/// A part of a DAX device that a mount uses.
+///
+/// # Invariants
+///
+/// `range` is one of the parts of the claim with this token, whose device is `device`.
+pub(super) struct Part {
+    device: NonNull<bindings::dax_device>,
+    token: Arc<Token>,
+    range: Range<u64>,
+}
+
+// SAFETY: Any thread may use a DAX device and put references to it.
+unsafe impl Send for Part {}
+// SAFETY: A DAX device may be used by several threads at the same time.
+unsafe impl Sync for Part {}
+
+impl Part {
+    const HOLDER: bindings::dax_holder_operations = bindings::dax_holder_operations {
+        notify_failure: Some(notify_failure),
+    };
+
+    /// Use the bytes of `range` of `device` for `lease`. `hold` gets the device with the holder
+    /// data and operations that it is passed.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another mount uses some of the bytes, `ENOMEM`, those of `hold`.
+    ///
+    /// # Safety
+    ///
+    /// `device` must be valid. `hold` must return an error, or have made its argument the holder
+    /// and have got a reference to the device.
+    pub(super) unsafe fn get<E: From<Error>>(
+        device: NonNull<bindings::dax_device>,
+        range: Range<u64>,
+        lease: &Lease,
+        hold: impl FnOnce(
+            *mut kernel::ffi::c_void,
+            &'static bindings::dax_holder_operations,
+        ) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let token = Arc::new(Token::new(), GFP_KERNEL).map_err(Error::from)?;
+        let mut tries = 0;
+        let mut claims = loop {
+            let mut claims = CLAIMS.lock();
+            let known = claims
+                .iter_mut()
+                .find(|claim| claim.device == device && !claim.removed);
+            let Some(claim) = known else { break claims };
+            let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
+            if claim.parts.iter().any(overlaps) || tries == TRIES {
+                return Err(EBUSY.into());
+            }
+            if !claim.pending {
+                claim
+                    .parts
+                    .push(range.clone(), GFP_KERNEL)
+                    .map_err(Error::from)?;
+                // Under the mutex, so that a removal finds the lease or was found above.
+                lease.set_dax(device.as_ptr(), Arc::as_ptr(&claim.token), &range);
+                return Ok(Part {
+                    device,
+                    token: claim.token.clone(),
+                    range,
+                });
+            }
+            drop(claims);
+            tries += 1;
+            // SAFETY: Mounting may sleep.
+            unsafe { bindings::msleep(INTERVAL) };
+        };
+        let mut parts = KVec::with_capacity(1, GFP_KERNEL).map_err(Error::from)?;
+        parts.push(range.clone(), GFP_KERNEL).map_err(Error::from)?;
+        let claim = Claim {
+            device,
+            token: token.clone(),
+            pending: true,
+            removed: false,
+            parts,
+        };
+        claims.push(claim, GFP_KERNEL).map_err(Error::from)?;
+        lease.set_dax(device.as_ptr(), Arc::as_ptr(&token), &range);
+        drop(claims);
+        // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
+        // have users. So this is without the mutex.
+        let held = hold(Arc::as_ptr(&token).cast_mut().cast(), &Self::HOLDER);
+        let mut claims = CLAIMS.lock();
+        let at = claims
+            .iter()
+            .position(|claim| Arc::ptr_eq(&claim.token, &token));
+        let Some(at) = at else {
+            return Err(EIO.into());
+        };
+        if let Err(error) = held {
+            let _ = claims.remove(at);
+            lease.forget_dax();
+            return Err(error);
+        }
+        // INVARIANT: `hold` has made the token the holder and got a reference.
+        claims[at].pending = false;
+        Ok(Part {
+            device,
+            token,
+            range,
+        })
+    }
+
+    /// Return the device, which lives as long as this.
+    pub(super) fn device(&self) -> NonNull<bindings::dax_device> {
+        self.device
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut claims = CLAIMS.lock();
+        let Some(at) = claims
+            .iter()
+            .position(|claim| Arc::ptr_eq(&claim.token, &self.token))
+        else {
+            return;
+        };
+        let claim = &mut claims[at];
+        if let Some(part) = claim.parts.iter().position(|part| *part == self.range) {
+            let _ = claim.parts.remove(part);
+        }
+        if !claim.parts.is_empty() {
+            return;
+        }
+        let Ok(claim) = claims.remove(at) else { return };
+        let holder = match claim.removed {
+            true => ptr::null(),
+            false => Arc::as_ptr(&claim.token),
+        };
+        // The next mount must not find the old holder, and a removal not a holder without a claim,
+        // so the mutex is held.
+        // SAFETY: By the type invariant there is a reference, and the token is the holder if it is
+        // given.
+        unsafe { bindings::fs_put_dax(claim.device.as_ptr(), holder.cast_mut().cast()) };
+    }
+}
+
+/// Handle the device's removal, or the failure of `length` bytes at `offset`.
+///
+/// The DAX core calls this under its read lock, so other devices cannot be removed meanwhile.
+///
+/// # Safety
+///
+/// As for `struct dax_holder_operations`.
+unsafe extern "C" fn notify_failure(
+    device: *mut bindings::dax_device,
+    offset: u64,
+    length: u64,
+    flags: kernel::ffi::c_int,
+) -> kernel::ffi::c_int {
+    // The holder may be another filesystem's, so the pointer is compared but not dereferenced.
+    // SAFETY: The DAX core passes a valid device.
+    let holder = unsafe { bindings::dax_holder(device) }
+        .cast::<Token>()
+        .cast_const();
+    let is_ours = |lease: &Lease| lease.holds(device, holder);
+    if registry::find_by(is_ours).is_none() {
+        return Error::from(Errno::NotSupported).to_errno();
+    }
+    if flags & bindings::MF_MEM_PRE_REMOVE != 0 {
+        removed(device, holder);
+        return 0;
+    }
+    let failed = offset..offset.saturating_add(length);
+    // No lease has the rest of a device with several images. Remember its failures, too.
+    // SAFETY: The DAX core passes a valid device, and holds its read lock.
+    unsafe { each_frame(device, failed.clone(), |_, frame| poison::mark(frame)) };
+    registry::for_each(|lease| {
+        if is_ours(lease) {
+            let part = lease.part();
+            let range = failed.start.max(part.start)..failed.end.min(part.end);
+            // SAFETY: As above.
+            unsafe {
+                each_frame(device, range, |at, frame| {
+                    lease.page_failed(at, frame, flags)
+                });
+            }
+        }
+    });
+    0
+}
+
+/// Handle the removal of `device`, which `token` holds.
+fn removed(device: *mut bindings::dax_device, token: *const Token) {
+    // From now on no mount joins the claim.
+    if let Some(claim) = CLAIMS
+        .lock()
+        .iter_mut()
+        .find(|claim| ptr::eq(Arc::as_ptr(&claim.token), token))
+    {
+        claim.removed = true;
+    }
+    registry::for_each(|lease| {
+        if lease.holds(device, token) {
+            lease.revoke();
+        }
+    });
+    // When this returns, the device is not alive any more, and its driver cannot be asked for
+    // memory. So wait for those who are asking.
+    registry::for_each(|lease| {
+        if lease.holds(device, token) {
+            lease.wait_for_readers();
+            lease.forget_dax();
+        }
+    });
+}
+
+/// Call `visit` with the offset on `device` and the page frame of each page of `range`. Stop where
+/// the device has no memory.
+///
+/// # Safety
+///
+/// The device must be valid, and the caller hold the read lock of the DAX core.
+unsafe fn each_frame(
+    device: *mut bindings::dax_device,
+    range: Range<u64>,
+    visit: impl Fn(u64, usize),
+) {
+    let mut page = range.start >> bindings::PAGE_SHIFT;
+    while page << bindings::PAGE_SHIFT < range.end {
+        let mut frame = 0;
+        // This access mode allows access to memory that has failed.
+        // SAFETY: The caller passes a valid device, and holds the lock.
+        let found = unsafe {
+            bindings::dax_direct_access(
+                device,
+                page as usize,
+                1,
+                bindings::dax_access_mode_DAX_RECOVERY_WRITE,
+                ptr::null_mut(),
+                &mut frame,
+            )
+        };
+        if found <= 0 {
+            return;
+        }
+        visit(page << bindings::PAGE_SHIFT, frame);
+        page += 1;
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Superblocks without a block device that are found again by a key.
+//!
+//! get_tree_keyed() compares `s_fs_info`, which has another use here.
+
+use super::context::Private;
+use super::keys::{Key, Keys};
+use super::{super_block, Operations, Registration};
+use crate::bindings;
+use kernel::{
+    error::{from_err_ptr, from_result, to_result},
+    prelude::*,
+};
+
+/// Interval at which a superblock that is being released is looked at again, in milliseconds.
+const INTERVAL: u32 = 1;
+
+/// Find or make the superblock with the key of the context `fc`, and set the context's root.
+///
+/// # Errors
+///
+/// `EINTR` if a signal kills the process, those of sget_fc() and of filling the superblock.
+///
+/// # Safety
+///
+/// `fc` must be a context of a filesystem type of `T` with a key, whose mutex is held.
+pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> Result {
+    let sb = loop {
+        // SAFETY: The caller passes a valid context. The functions are for contexts of `T`.
+        let found = unsafe { bindings::sget_fc(fc, Some(test::<T>), Some(set::<T>)) };
+        match from_err_ptr(found) {
+            Err(error) if error == EAGAIN => {
+                if crate::support::fatal_signal_pending() {
+                    return Err(EINTR);
+                }
+                // No lock is held, and the other superblock has no users any more.
+                // SAFETY: This may sleep.
+                unsafe { bindings::msleep(INTERVAL) };
+            }
+            found => break found?,
+        }
+    };
+    // SAFETY: sget_fc() returns a superblock with a reference and its lock.
+    if unsafe { (*sb).s_root }.is_null() {
+        // SAFETY: The superblock is new, and the context is its context.
+        let filled = unsafe { super_block::VTable::<T>::fill(sb, fc) };
+        if filled != 0 {
+            // SAFETY: This is the reference that sget_fc() returned, with the lock.
+            unsafe { bindings::deactivate_locked_super(sb) };
+            return to_result(filled);
+        }
+        // SAFETY: The lock of the superblock is held.
+        unsafe { (*sb).s_flags |= bindings::SB_ACTIVE };
+    }
+    // SAFETY: A superblock that is filled has a root.
+    let root = unsafe { bindings::dget((*sb).s_root) };
+    // SAFETY: The caller holds the mutex of the context.
+    unsafe { (*fc).root = root };
+    Ok(())
+}
+
+/// Return the list of superblocks and the key of a context.
+///
+/// # Safety
+///
+/// As for [`get_tree`], for `'a`.
+unsafe fn parts<'a, T: Operations>(fc: *mut bindings::fs_context) -> Result<(&'a Keys, Key)> {
+    // SAFETY: The caller passes a valid context.
+    let fs_type = unsafe { (*fc).fs_type };
+    // SAFETY: The type is one of `T`, and the context keeps it registered.
+    let keys = unsafe { Registration::<T>::keys(fs_type) };
+    // SAFETY: The caller holds the context's mutex.
+    let key = unsafe { Private::<T>::of(fc) }.key.ok_or(EINVAL)?;
+    Ok((keys, key))
+}
+
+/// Return 1 if `sb` has the key of the context.
+///
+/// # Safety
+///
+/// As for [`get_tree`], and `sb` is a superblock of the type of `fc`.
+unsafe extern "C" fn test<T: Operations>(
+    sb: *mut bindings::super_block,
+    fc: *mut bindings::fs_context,
+) -> kernel::ffi::c_int {
+    // SAFETY: The caller guarantees what `parts` requires.
+    let Ok((keys, key)) = (unsafe { parts::<T>(fc) }) else {
+        return 0;
+    };
+    let found = keys.lock().iter().any(|&entry| entry == (sb as usize, key));
+    found.into()
+}
+
+/// Give the new superblock `sb` the key of the context, and a device number. Fail with `EAGAIN` if
+/// another superblock with the key is not released yet, which sget_fc() does not find any more.
+///
+/// # Safety
+///
+/// As for [`test`]. `sb_lock` is held.
+unsafe extern "C" fn set<T: Operations>(
+    sb: *mut bindings::super_block,
+    fc: *mut bindings::fs_context,
+) -> kernel::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The caller guarantees what `parts` requires.
+        let (keys, key) = unsafe { parts::<T>(fc) }?;
+        let mut keys = keys.lock();
+        if keys.iter().any(|entry| entry.1 == key) {
+            return Err(EAGAIN);
+        }
+        keys.reserve(1, GFP_ATOMIC)?;
+        // SAFETY: The caller passes a new superblock.
+        to_result(unsafe { bindings::set_anon_super_fc(sb, fc) })?;
+        // There is room.
+        let _ = keys.push_within_capacity((sb as usize, key));
+        Ok(0)
+    })
+}
