@@ -32,6 +32,7 @@
 
 mod artifact;
 mod buffer;
+pub mod catalog;
 mod commands;
 pub mod diff;
 mod error;

@@ -65,6 +65,16 @@ fn every_command() {
         assert_eq!(run.stderr, "", "{arguments:?}");
         check(schema, &run.json());
     }
+    let disk = at("disk");
+    let disk = disk.to_str().unwrap();
+    for arguments in [
+        &["catalog", "init", "--size", "8M", disk][..],
+        &["catalog", "add", disk, "base", image],
+    ] {
+        assert_eq!(run(arguments).status, 0);
+        let list = run(&["catalog", "list", "--json", disk]);
+        check("daxfs-catalog-1", &list.json());
+    }
     let differ = run(&["diff", "--json", image, source.to_str().unwrap()]).json();
     let differences = differ["differences"].as_array().unwrap();
     let found = differences.iter().any(|difference| {

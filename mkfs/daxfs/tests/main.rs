@@ -2,6 +2,7 @@
 
 //! All integration tests of this crate in one program.
 
+mod catalog;
 mod artifact;
 mod cli;
 mod corpus;

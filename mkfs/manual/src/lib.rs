@@ -75,15 +75,22 @@ pub fn pages() -> io::Result<Vec<File>> {
         let mut command = command.disable_help_subcommand(true);
         command.build();
         pages.push(page(&command, command.get_name(), see_also)?);
-        for inner in command.get_subcommands() {
-            let name = format!("{}-{}", command.get_name(), inner.get_name());
-            let above = format!("{}(8)", command.get_name());
-            pages.push(page(inner, &name, &[&above, "daxfs(5)"])?);
-        }
+        below(&command, command.get_name(), &mut pages)?;
     }
     // mkfs(8) finds the program under this name.
     pages.push(("mkfs.daxfs.8".into(), b".so man8/mkdaxfs.8\n".to_vec()));
     Ok(pages)
+}
+
+/// Add the pages of the commands under `command`, whose page is called `name`.
+fn below(command: &Command, name: &str, pages: &mut Vec<File>) -> io::Result<()> {
+    for inner in command.get_subcommands() {
+        let inner_name = format!("{name}-{}", inner.get_name());
+        let above = format!("{name}(8)");
+        pages.push(page(inner, &inner_name, &[&above, "daxfs(5)"])?);
+        below(inner, &inner_name, pages)?;
+    }
+    Ok(())
 }
 
 fn page(command: &Command, name: &str, see_also: &[&str]) -> io::Result<File> {

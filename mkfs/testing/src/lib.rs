@@ -13,6 +13,7 @@
 #![allow(missing_docs)]
 
 pub mod builder;
+pub mod catalog;
 pub mod certificate;
 pub mod everything;
 pub mod feed;

@@ -7,7 +7,7 @@
 //! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
 //! superblock's record and everything after the superblock; the zeros in between say nothing.
 
-use crate::{builder, reader};
+use crate::{builder, catalog, reader};
 use daxfs_reader::layout::{Dirent, Extent, Inode, Superblock, XattrEntry, XattrSet};
 
 use std::mem::{offset_of, size_of};
@@ -35,13 +35,14 @@ pub fn unpadded() -> Vec<u8> {
     image
 }
 
-/// Read and check `image`, which may hold anything.
+/// Read and check `image`, which may hold anything. Take it for a catalogue, too.
 ///
 /// # Panics
 ///
 /// If the reader or the checker has a bug.
 pub fn read_and_check(image: &[u8]) {
     reader::read_everything(&image);
+    catalog::read(image);
     let mut findings = 0;
     daxfs_check::check(&image, &mut |_| {
         findings += 1;

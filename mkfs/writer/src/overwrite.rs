@@ -4,7 +4,7 @@
 
 use crate::{Error, Result};
 use daxfs_check::memory::data_or_hole;
-use daxfs_reader::layout::MAGIC;
+use daxfs_reader::layout::{CATALOG_MAGIC, MAGIC};
 use rustix::fs::{fstat, stat, FileType, Stat};
 use std::fs::File;
 use std::io;
@@ -24,6 +24,7 @@ const PIECE: usize = 256 << 10;
 /// Magic numbers that identify the content of a file or device: offset, bytes, name. The first
 /// match wins.
 const SIGNATURES: &[(usize, &[u8], &str)] = &[
+    (0, &CATALOG_MAGIC, "a catalogue of images"),
     (257, b"ustar", "a tar archive"),
     (0, b"\x1f\x8b", "a gzip file"),
     (0, b"\x28\xb5\x2f\xfd", "a zstd file"),
@@ -230,7 +231,7 @@ impl Overwrite {
     /// # Errors
     ///
     /// [`Error::Refused`], [`Error::Output`].
-    pub(crate) fn check_device(
+    pub fn check_device(
         &self,
         path: &Path,
         size: u64,

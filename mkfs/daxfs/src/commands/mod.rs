@@ -20,7 +20,7 @@ use crate::text::{shown, shown_path};
 use crate::top::{top, Form};
 use crate::unmount::unmount;
 use crate::waste::Waste;
-use crate::{fsck, fuse};
+use crate::{catalog, fsck, fuse};
 use clap::Parser;
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{written, Out};
@@ -291,6 +291,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let count = if once || prometheus { Some(1) } else { count };
             top(form, interval, count).map(|()| ExitCode::SUCCESS)
         }
+        Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),
         Command::Write {
             image,

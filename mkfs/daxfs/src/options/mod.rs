@@ -3,10 +3,12 @@
 //! The command lines.
 
 mod artifact;
+mod catalog;
 mod helpers;
 mod share;
 
 pub use artifact::{Pull, Push};
+pub use catalog::{Catalog, Reuse};
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
 
@@ -438,6 +440,29 @@ Examples:
   daxfs share --copy /dev/hugepages base.img
   daxfs share --guest --device cxl base.img")]
     Share(ShareArgs),
+    /// Keep several images on one device
+    ///
+    /// A catalogue at the start of the device says where each image is. mount(8) mounts the active
+    /// image, and others with the option image=NAME. Documentation/catalogue.rst describes the format.
+    ///
+    /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
+    /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
+    /// is as it was before or after the change.
+    #[command(
+        subcommand,
+        after_help = "\
+Exit status:
+  0 done, 1 failed, 2 wrong usage.
+
+Examples:
+  daxfs catalog init /dev/pmem0
+  daxfs catalog add --activate /dev/pmem0 base-1 base-1.img
+  mount -t daxfs /dev/pmem0 /mnt
+  daxfs catalog add /dev/pmem0 base-2 base-2.img
+  daxfs catalog activate /dev/pmem0 base-2
+  daxfs catalog remove /dev/pmem0 base-1"
+    )]
+    Catalog(Catalog),
     /// Write an image file to a DAX or block device, which must not be mounted
     #[command(after_help = "\
 Examples:

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Adding an image to a catalogue.
+
+use super::medium::{Medium, Part};
+use super::table::{Listed, Table};
+use crate::error::{Error, Result};
+use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_ENTRIES};
+use daxfs_reader::Superblock;
+use std::io;
+
+/// Bytes that are zeroed together.
+const PIECE: usize = 1 << 20;
+
+/// Takes the bytes of an image, with the offset of each piece.
+pub type Put<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
+
+/// An image to add.
+pub struct New<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// UUID of the image.
+    pub uuid: [u8; 16],
+    /// Bytes of the image with its sums and signature.
+    pub size: u64,
+    /// Passes all bytes of the image.
+    pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
+    /// It becomes the image that is mounted without a name.
+    pub active: bool,
+}
+
+/// What is known about the users of a removed image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has none, so its space is free.
+    Unused,
+    /// This kernel has it mounted.
+    Mounted,
+    /// There may be some.
+    Unknown,
+}
+
+/// Copy `new` into free space of `medium`, called `device` in messages, and add it to `table`,
+/// which is that of the medium. `state` says whether a removed image has users.
+///
+/// # Errors
+///
+/// If there is no room, or if the medium cannot be written or does not hold what was written.
+pub fn insert(
+    medium: &mut dyn Medium,
+    device: &str,
+    table: &mut Table,
+    new: &New<'_>,
+    state: &dyn Fn(&Listed) -> State,
+) -> Result<()> {
+    let cannot_write = |error| Error::system(device, "cannot write", "", error);
+    let length = new.size.next_multiple_of(CATALOG_ALIGN);
+    let before = table.images.len();
+    let unused = |image: &Listed| image.removed && state(image) == State::Unused;
+    table.images.retain(|image| !unused(image));
+    let full = table.images.len() >= CATALOG_ENTRIES;
+    let free = table.free();
+    let room = free.iter().find(|range| range.end - range.start >= length);
+    let Some(room) = room.filter(|_| !full) else {
+        return Err(Error::refused(device, no_room(table, length, full, state)));
+    };
+    let place = room.start;
+    // From here on neither copy lets anybody mount what is overwritten: the other one has the image
+    // as removed, or not at all.
+    if table.images.len() != before {
+        table.commit(medium).map_err(cannot_write)?;
+    }
+    (new.copy)(&mut |offset, piece| medium.write(place + offset, piece))?;
+    let zeros = vec![0; PIECE];
+    let mut at = new.size;
+    while at < length {
+        let piece = (length - at).min(PIECE as u64) as usize;
+        medium
+            .write(place + at, &zeros[..piece])
+            .map_err(cannot_write)?;
+        at += piece as u64;
+    }
+    medium.sync().map_err(cannot_write)?;
+    let memory = Part {
+        medium,
+        start: place,
+    };
+    let found = Superblock::load(&memory).map_err(|error| Error::image(device, b"", error))?;
+    if found.uuid != new.uuid {
+        let why = "does not hold what was written; the device is faulty, or somebody writes to it";
+        return Err(Error::refused(device, why));
+    }
+    table.images.push(Listed {
+        name: new.name.into(),
+        uuid: new.uuid,
+        range: place..place + length,
+        active: false,
+        removed: false,
+    });
+    if new.active {
+        table.activate(new.name);
+    }
+    table.commit(medium).map_err(cannot_write)
+}
+
+/// Return why there is no room, and what to do.
+fn no_room(table: &Table, length: u64, full: bool, state: &dyn Fn(&Listed) -> State) -> String {
+    let free = table.free();
+    let largest = free.iter().map(|range| range.end - range.start).max();
+    let mut why = match full {
+        true => format!("its catalogue is full with {CATALOG_ENTRIES} images"),
+        false => format!(
+            "no room for an image of {length} bytes: the largest free range has {} bytes",
+            largest.unwrap_or(0)
+        ),
+    };
+    let names = |wanted: State| {
+        let removed = table.images.iter().filter(|image| image.removed);
+        let found = removed.filter(|image| state(image) == wanted);
+        let found = found.map(|image| {
+            let length = image.range.end - image.range.start;
+            format!("'{}' ({length} bytes)", image.name)
+        });
+        found.collect::<Vec<_>>().join(", ")
+    };
+    let (mounted, unknown) = (names(State::Mounted), names(State::Unknown));
+    if !mounted.is_empty() {
+        why += &format!("; unmount the removed {mounted}");
+    }
+    if !unknown.is_empty() {
+        why += &format!("; if nobody uses the removed {unknown}, give --reuse always");
+    }
+    if mounted.is_empty() && unknown.is_empty() {
+        why += "; remove an image, or use a larger device";
+    }
+    why
+}

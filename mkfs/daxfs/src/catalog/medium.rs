@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What holds a catalogue: a block device, a DAX device in devdax mode, or a file.
+
+use crate::error::{Error, Result};
+use crate::mapping;
+use crate::source::{cannot_open, open_now};
+use crate::text::shown_path;
+use daxfs_check::memory::FileMemory;
+use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_writer::device::dax_size;
+use daxfs_writer::Mapping;
+use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Something that bytes are written to.
+pub trait Medium {
+    /// Return the size in bytes.
+    fn size(&self) -> u64;
+
+    /// Read `into.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Write `bytes` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Wait until all that was written is where power loss does not affect it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The bytes of a medium from an offset on, for the image's parser.
+pub struct Part<'a> {
+    /// The medium.
+    pub medium: &'a dyn Medium,
+    /// Offset of the first byte.
+    pub start: u64,
+}
+
+impl Memory for Part<'_> {
+    fn size(&self) -> u64 {
+        self.medium.size().saturating_sub(self.start)
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        let at = self.start.checked_add(offset);
+        at.and_then(|at| self.medium.read(at, into).ok())
+            .ok_or(image::Error::new(
+                Problem::Unreadable,
+                offset,
+                into.len() as u64,
+            ))
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}
+
+/// An open device or file.
+pub struct Disk {
+    /// Name in messages.
+    pub name: String,
+    /// Name of the device below /sys/dev; `None` for a file.
+    pub device: Option<String>,
+    bytes: Bytes,
+    size: u64,
+}
+
+enum Bytes {
+    File(File),
+    ReadOnly(mapping::Mapping),
+    /// The mapping, the ranges that were written since the last sync, and the locked file.
+    Mapped(Mapping, Vec<(u64, usize)>, #[allow(dead_code)] File),
+}
+
+impl Disk {
+    /// Open `path`, to change it if `write`, which then no other call of this does meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened, or cannot hold images.
+    pub fn open(path: &Path, write: bool) -> Result<Self> {
+        let name = shown_path(path);
+        let file = match write {
+            true => OpenOptions::new().read(true).write(true).open(path),
+            false => open_now(path),
+        }
+        .map_err(|error| cannot_open(&name, error))?;
+        let examine = |error: io::Error| Error::system(&name, "cannot examine", "", error);
+        let status = fstat(&file).map_err(|error| examine(error.into()))?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        let number = format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
+        let dax = dax_size(status.st_rdev).filter(|_| kind == FileType::CharacterDevice);
+        let device = match kind {
+            FileType::BlockDevice => Some(format!("block/{number}")),
+            FileType::CharacterDevice => Some(format!("char/{number}")),
+            _ => None,
+        };
+        if kind != FileType::RegularFile && kind != FileType::BlockDevice && dax.is_none() {
+            let why = "is no file, block device or DAX device; a catalogue needs one of these";
+            return Err(Error::refused(name, why));
+        }
+        if write {
+            flock(&file, FlockOperation::LockExclusive)
+                .map_err(|error| Error::system(&name, "cannot lock", "", error))?;
+        }
+        let cannot_map = |error| {
+            let remedy = "; a DAX device must be in devdax mode to be read and written";
+            Error::system(&name, "cannot map", remedy, error)
+        };
+        let (bytes, size) = match dax {
+            Some(size) if write => {
+                let mapping = Mapping::new(&file, size).map_err(cannot_map)?;
+                (Bytes::Mapped(mapping, Vec::new(), file), size)
+            }
+            Some(size) => {
+                let mapping = mapping::Mapping::new(&file, size).map_err(cannot_map)?;
+                (Bytes::ReadOnly(mapping), size)
+            }
+            None => {
+                let size = FileMemory::new(&file).map_err(examine)?.size();
+                (Bytes::File(file), size)
+            }
+        };
+        Ok(Disk {
+            name,
+            device,
+            bytes,
+            size,
+        })
+    }
+}
+
+impl Medium for Disk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(into, offset),
+            Bytes::ReadOnly(mapping) => mapping.read(offset, into),
+            Bytes::Mapped(mapping, ..) => mapping.read(offset, into),
+        }
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.write_all_at(bytes, offset),
+            Bytes::ReadOnly(_) => Err(io::ErrorKind::PermissionDenied.into()),
+            Bytes::Mapped(mapping, written, _) => {
+                written.push((offset, bytes.len()));
+                mapping.write(offset, bytes)
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.sync_all(),
+            Bytes::ReadOnly(_) => Ok(()),
+            Bytes::Mapped(mapping, written, _) => written
+                .drain(..)
+                .try_for_each(|(offset, length)| mapping.write_back(offset, length)),
+        }
+    }
+}

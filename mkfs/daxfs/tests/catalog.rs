@@ -1,0 +1,610 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `catalog`: several images in one file, and power loss while a catalogue is changed.
+
+use crate::support::{fail, run, succeed, tree};
+use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table};
+use daxfs_reader::layout::{
+    Superblock as Record, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE,
+};
+use daxfs_reader::{Problem, Superblock};
+use daxfs_testing::{builder, image_with, options, scratch};
+use proptest::prelude::*;
+use std::fs;
+use std::io;
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes that memory stores at once.
+const LINE: usize = 64;
+
+/// A file with a catalogue, and images to add to it.
+struct Fixture {
+    directory: tempfile::TempDir,
+    disk: String,
+}
+
+impl Fixture {
+    /// Make a file with room for `images` images, and an empty catalogue.
+    fn new(images: u64) -> Self {
+        let directory = scratch();
+        let disk = directory.path().join("disk").display().to_string();
+        let size = (CATALOG_SIZE + images * CATALOG_ALIGN).to_string();
+        succeed(&["catalog", "init", "--size", &size, &disk]);
+        Fixture { directory, disk }
+    }
+
+    /// Make an image with the label `name`. Return its path.
+    fn image(&self, name: &str) -> String {
+        let source = self.directory.path().join("source");
+        if !source.exists() {
+            fs::create_dir(&source).unwrap();
+            tree(&source);
+        }
+        let image = self.directory.path().join(name);
+        let mut options = options();
+        options.label = name.into();
+        image_with(&source, &image, &options).unwrap();
+        image.display().to_string()
+    }
+
+    fn add(&self, name: &str, words: &[&str]) {
+        let image = self.image(name);
+        succeed(&[&["catalog", "add", &self.disk, name, &image], words].concat());
+    }
+
+    /// Return what `list --json` prints.
+    fn list(&self) -> serde_json::Value {
+        succeed(&["catalog", "list", "--json", &self.disk]).json()
+    }
+
+    /// Return the names, with what is said about them.
+    fn names(&self) -> Vec<String> {
+        let list = self.list();
+        let images = list["images"].as_array().unwrap().iter();
+        let text = |image: &serde_json::Value| {
+            let mut text = image["name"].as_str().unwrap().to_owned();
+            for flag in ["active", "removed"] {
+                if image[flag].as_bool().unwrap() {
+                    text += &format!(" {flag}");
+                }
+            }
+            text
+        };
+        images.map(text).collect()
+    }
+
+    fn fail(&self, words: &[&str]) -> String {
+        let line = fail(&[&["catalog"], words].concat(), 1);
+        let start = format!("daxfs: {}: ", self.disk);
+        line.strip_prefix(&start).expect(&line).trim_end().into()
+    }
+}
+
+#[test]
+fn from_init_to_removal() {
+    let fixture = Fixture::new(3);
+    let disk = fixture.disk.as_str();
+    assert_eq!(fixture.names(), [""; 0]);
+    fixture.add("one", &["--activate"]);
+    fixture.add("two", &[]);
+    assert_eq!(fixture.names(), ["one active", "two"]);
+    // The images are there, byte by byte.
+    let file = fs::File::open(disk).unwrap();
+    for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
+        let image = fs::read(fixture.directory.path().join(name)).unwrap();
+        let mut found = vec![0; image.len()];
+        file.read_exact_at(&mut found, offset).unwrap();
+        assert!(found == image);
+    }
+    succeed(&["catalog", "activate", disk, "two"]);
+    assert_eq!(fixture.names(), ["one", "two active"]);
+    let why = fixture.fail(&["remove", disk, "two"]);
+    let wanted =
+        "'two' is active; activate another image first, or give --force to leave none active";
+    assert_eq!(why, wanted);
+    succeed(&["catalog", "remove", disk, "one"]);
+    assert_eq!(fixture.names(), ["one removed", "two active"]);
+    for command in ["activate", "remove"] {
+        let why = fixture.fail(&[command, disk, "one"]);
+        assert_eq!(why, "the catalogue has no image 'one'; it has two");
+    }
+    // The name is free, the space is not: nobody knows who uses a file.
+    fixture.add("one", &[]);
+    assert_eq!(fixture.names(), ["one removed", "two active", "one"]);
+    let image = fixture.image("more");
+    let why = fixture.fail(&["add", disk, "more", &image]);
+    let wanted = "no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
+                  if nobody uses the removed 'one' (2097152 bytes), give --reuse always";
+    assert_eq!(why, wanted);
+    let why = fixture.fail(&["add", "--reuse", "never", disk, "more", &image]);
+    assert_eq!(why, wanted);
+    fixture.add("more", &["--reuse", "always"]);
+    assert_eq!(fixture.names(), ["two active", "one", "more"]);
+    assert_eq!(fixture.list()["images"][2]["offset"], CATALOG_SIZE);
+    let image = fixture.image("last");
+    let why = fixture.fail(&["add", "--reuse", "always", disk, "last", &image]);
+    assert!(
+        why.ends_with("; remove an image, or use a larger device"),
+        "{why}"
+    );
+    succeed(&["catalog", "remove", "--force", disk, "two"]);
+    assert_eq!(fixture.names(), ["two removed", "one", "more"]);
+}
+
+#[test]
+fn text_and_json() {
+    let fixture = Fixture::new(4);
+    fixture.add("base", &["--activate"]);
+    let text = succeed(&["catalog", "list", &fixture.disk]);
+    let lines: Vec<_> = text.text().lines().collect();
+    assert_eq!(
+        lines[0],
+        "NAME  STATE    MOUNTED          OFFSET   SIZE  UUID"
+    );
+    assert!(
+        lines[1].starts_with("base  active   ?               2097152   2.0M  "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[2], "Largest free range: 6.0M");
+    let list = fixture.list();
+    assert_eq!(list["schema"], "daxfs-catalog-1");
+    assert_eq!(list["generation"], 3);
+    assert_eq!(list["size"], 5 * CATALOG_ALIGN);
+    assert_eq!(list["free"], 3 * CATALOG_ALIGN);
+    assert_eq!(list["images"][0]["length"], CATALOG_ALIGN);
+    assert!(list["images"][0].get("mounted").is_none());
+    let info = succeed(&["info", "--json", &fixture.image("base")]).json();
+    assert_eq!(list["images"][0]["uuid"], info["uuid"]);
+}
+
+#[test]
+fn refused() {
+    let fixture = Fixture::new(2);
+    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
+    succeed(&["catalog", "add", disk, "image", &image]);
+    let why = fixture.fail(&["add", disk, "image", &image]);
+    assert!(why.starts_with("has an image 'image' already; "), "{why}");
+    let long = "x".repeat(64);
+    for name in ["", "a b", "a/b", "a,b", "ä", &long] {
+        let why = fail(&["catalog", "add", disk, name, &image], 1);
+        assert!(
+            why.contains("is no name for an image; use 1 to 63 letters"),
+            "{why}"
+        );
+    }
+    succeed(&["catalog", "add", disk, &long[1..], &image]);
+    assert!(fail(&["catalog", "add", disk, "disk", disk], 1).contains("a catalogue of images"));
+    let why = fixture.fail(&["init", disk]);
+    assert!(
+        why.starts_with("holds a catalogue of images, which would be lost; "),
+        "{why}"
+    );
+    succeed(&["catalog", "init", "--force", disk]);
+    assert_eq!(fixture.names(), [""; 0]);
+
+    let why = fail(&["catalog", "list", &image], 1);
+    assert!(
+        why.ends_with("has no catalogue; daxfs catalog init makes one\n"),
+        "{why}"
+    );
+    let why = fail(&["catalog", "init", "--size", "4M", disk], 1);
+    assert!(why.contains("cannot make: File exists"), "{why}");
+    let small = fixture.directory.path().join("small").display().to_string();
+    let why = fail(&["catalog", "init", "--size", "2M", &small], 1);
+    assert!(why.contains("need at least 4194304"), "{why}");
+    assert!(fail(&["catalog", "list", "/dev/null"], 1).contains("a catalogue needs one of these"));
+    assert_eq!(run(&["catalog", "list"]).status, 2);
+    // Other commands say what it is.
+    for command in ["info", "fsck", "digest"] {
+        let run = run(&[command, disk]);
+        assert_ne!(run.status, 0);
+        assert!(
+            run.stderr.contains("a catalogue of images, not an image"),
+            "{run:?}"
+        );
+    }
+    let run = run(&["write", &image, disk]);
+    assert!(
+        run.stderr.contains("neither a block nor a DAX device"),
+        "{run:?}"
+    );
+}
+
+/// The catalogue has room for no more than its entries.
+#[test]
+fn full() {
+    let fixture = Fixture::new(CATALOG_ENTRIES as u64 + 1);
+    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
+    for number in 0..CATALOG_ENTRIES {
+        succeed(&["catalog", "add", disk, &number.to_string(), &image]);
+    }
+    let why = fixture.fail(&["add", disk, "more", &image]);
+    assert_eq!(
+        why,
+        "its catalogue is full with 63 images; remove an image, or use a larger device"
+    );
+    succeed(&["catalog", "remove", disk, "7"]);
+    succeed(&["catalog", "add", "--reuse", "always", disk, "more", &image]);
+}
+
+/// A copy that is damaged does not count, and the next change replaces it.
+#[test]
+fn damaged_copies() {
+    let fixture = Fixture::new(2);
+    fixture.add("one", &[]);
+    fixture.add("two", &["--activate"]);
+    let disk = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fixture.disk)
+        .unwrap();
+    let generation = fixture.list()["generation"].as_u64().unwrap();
+    // The last change wrote one of them.
+    let states: Vec<_> = CATALOG_COPIES
+        .iter()
+        .map(|start| {
+            let mut byte = [0];
+            disk.read_exact_at(&mut byte, start + 200).unwrap();
+            disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
+            let list = fixture.list();
+            assert!(list["damaged"]
+                .as_str()
+                .unwrap()
+                .contains("no copy of the catalogue is whole"));
+            disk.write_all_at(&byte, start + 200).unwrap();
+            assert!(fixture.list().get("damaged").is_none());
+            list["generation"].as_u64().unwrap()
+        })
+        .collect();
+    assert!(
+        states.contains(&generation) && states.contains(&(generation - 1)),
+        "{states:?}"
+    );
+    for start in CATALOG_COPIES {
+        disk.write_all_at(&[0; 16], start + 3000).unwrap();
+        disk.write_all_at(b"damage", start + 3000).unwrap();
+    }
+    let why = fixture.fail(&["list", &fixture.disk]);
+    assert!(
+        why.starts_with("no copy of the catalogue is whole "),
+        "{why}"
+    );
+    disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
+    let why = fixture.fail(&["list", &fixture.disk]);
+    assert!(
+        why.starts_with("unknown format version (offset 0x8, value 0x9)"),
+        "{why}"
+    );
+}
+
+/// Bytes that lose power.
+#[derive(Clone)]
+struct Ram {
+    bytes: Vec<u8>,
+    /// Writes since the last sync.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// Operations that are left until power is lost.
+    left: usize,
+    /// Decides which lines of the pending writes are there after power was lost.
+    luck: u64,
+}
+
+impl Ram {
+    fn new(size: u64) -> Self {
+        Ram {
+            bytes: vec![0; size as usize],
+            pending: Vec::new(),
+            left: usize::MAX,
+            luck: 0,
+        }
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Return the bytes after power was lost.
+    fn rest(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let mut luck = self.luck;
+        for (offset, piece) in &self.pending {
+            for (index, line) in piece.chunks(LINE).enumerate() {
+                luck = luck
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                if luck >> 63 == 1 {
+                    let at = *offset as usize + index * LINE;
+                    bytes[at..at + line.len()].copy_from_slice(line);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl Medium for Ram {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = offset as usize;
+        let mut bytes = self
+            .bytes
+            .get(at..at + into.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .to_vec();
+        for (start, piece) in &self.pending {
+            for (index, byte) in piece.iter().enumerate() {
+                let place = (*start as usize + index).wrapping_sub(at);
+                if let Some(found) = bytes.get_mut(place) {
+                    *found = *byte;
+                }
+            }
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // The write in which power is lost may be there in part.
+        let lost = self.count();
+        self.pending.push((offset, bytes.to_vec()));
+        lost
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.count()?;
+        for (offset, piece) in self.pending.drain(..) {
+            let at = offset as usize;
+            self.bytes[at..at + piece.len()].copy_from_slice(&piece);
+        }
+        Ok(())
+    }
+}
+
+/// A change of a catalogue.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(usize, bool),
+    Remove(usize),
+    Activate(usize),
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Return an image that differs from all others, of one or two pieces, all bytes of which are known.
+fn image(number: u64) -> Vec<u8> {
+    let mut image = builder::specimen();
+    let uuid = offset_of!(Record, uuid);
+    image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
+    builder::seal(&mut image);
+    let size = image.len() as u64;
+    // What follows the image stands for its table of sums.
+    let stored = size.next_multiple_of(CATALOG_ALIGN) * (1 + number % 2) - 4096;
+    image.resize((stored as usize).max(image.len()), number as u8 + 1);
+    image
+}
+
+/// The images that a catalogue may list, by their UUID.
+type Known = Vec<([u8; 16], Vec<u8>)>;
+
+/// Make the change. Return false if it is refused.
+fn change(
+    ram: &mut Ram,
+    table: &mut Table,
+    change: &Change,
+    known: &mut Known,
+) -> io::Result<bool> {
+    match change {
+        Change::Add(name, active) => {
+            let name = NAMES[*name];
+            if table.find(name).is_some() {
+                return Ok(false);
+            }
+            let bytes = image(known.len() as u64);
+            let uuid = Superblock::load(&bytes.as_slice()).unwrap().uuid;
+            known.push((uuid, bytes.clone()));
+            let new = New {
+                name,
+                uuid,
+                size: bytes.len() as u64,
+                copy: &|put| {
+                    let mut pieces = bytes.chunks(1 << 20).enumerate();
+                    let done =
+                        pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
+                    done.map_err(|error| daxfs::Error::system("", "cannot write", "", error))
+                },
+                active: *active,
+            };
+            match insert(ram, "ram", table, &new, &|_| State::Unused) {
+                Ok(()) => Ok(true),
+                Err(daxfs::Error::System { source, .. }) => Err(source),
+                Err(daxfs::Error::Refused { why, .. }) => {
+                    assert!(why.starts_with("no room for "), "{why}");
+                    // Removed images were forgotten in memory only.
+                    *table = load(ram).unwrap();
+                    Ok(false)
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Change::Remove(name) => {
+            let wanted = NAMES[*name];
+            let found = table
+                .images
+                .iter_mut()
+                .find(|image| image.name == wanted && !image.removed);
+            let Some(image) = found else { return Ok(false) };
+            (image.active, image.removed) = (false, true);
+            table.commit(ram).map(|()| true)
+        }
+        Change::Activate(name) => match table.activate(NAMES[*name]) {
+            true => table.commit(ram).map(|()| true),
+            false => Ok(false),
+        },
+    }
+}
+
+fn load(ram: &Ram) -> Result<Table, daxfs_reader::Error> {
+    let memory = Part {
+        medium: ram,
+        start: 0,
+    };
+    Table::load(&memory).map(|table| table.expect("there is a catalogue"))
+}
+
+/// Return the images without those that are removed, which may be forgotten at any time.
+fn live(table: &Table) -> Vec<Listed> {
+    let mut images: Vec<_> = table
+        .images
+        .iter()
+        .filter(|image| !image.removed)
+        .cloned()
+        .collect();
+    images.sort_by_key(|image| image.range.start);
+    images
+}
+
+/// Check that all images which can be mounted are whole.
+fn check_images(bytes: &[u8], table: &Table, known: &Known) {
+    for image in live(table) {
+        let (_, wanted) = known.iter().find(|(uuid, _)| *uuid == image.uuid).unwrap();
+        let start = image.range.start as usize;
+        assert!(
+            bytes[start..start + wanted.len()] == wanted[..],
+            "{image:?} is damaged"
+        );
+        assert!(bytes[start + wanted.len()..image.range.end as usize]
+            .iter()
+            .all(|&byte| byte == 0));
+    }
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let name = 0..NAMES.len();
+    prop_oneof![
+        3 => (name.clone(), any::<bool>()).prop_map(|(name, active)| Change::Add(name, active)),
+        2 => name.clone().prop_map(Change::Remove),
+        1 => name.prop_map(Change::Activate),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Power is lost after any operation of the last change, and what was not synced is there in
+    /// part. The catalogue is as it was before or after the change, and its images are whole.
+    #[test]
+    fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut table = Table::new(ram.size());
+        table.create(&mut ram).unwrap();
+        let mut known = Known::new();
+        let (last, earlier) = list.split_last().unwrap();
+        for step in earlier {
+            change(&mut ram, &mut table, step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        let before = live(&table);
+        let (mut whole, mut after) = (ram.clone(), table.clone());
+        change(&mut whole, &mut after, last, &mut known.clone()).unwrap();
+        let after = live(&after);
+        for left in 0.. {
+            let (mut ram, mut table, mut known) = (ram.clone(), table.clone(), known.clone());
+            (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
+            let done = change(&mut ram, &mut table, last, &mut known).is_ok();
+            let mut rest = Ram::new(0);
+            rest.bytes = ram.rest();
+            let found = load(&rest).unwrap();
+            let now = live(&found);
+            prop_assert!(now == before || now == after, "{before:?} {now:?} {after:?}");
+            check_images(&rest.bytes, &found, &known);
+            if done {
+                prop_assert_eq!(now, after);
+                break;
+            }
+        }
+    }
+
+    /// Whatever the copies hold, an error or a catalogue without contradictions is read.
+    #[test]
+    fn damage(list in prop::collection::vec((0..2usize, 0..8192usize, any::<u8>()), 1..6), seal: bool) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut table = Table::new(ram.size());
+        table.create(&mut ram).unwrap();
+        let mut known = Known::new();
+        for step in [Change::Add(0, true), Change::Add(1, false), Change::Remove(1)] {
+            change(&mut ram, &mut table, &step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        for (copy, at, byte) in list {
+            // Most of the entries are not used.
+            let at = if seal { at % 640 } else { at };
+            ram.bytes[CATALOG_COPIES[copy] as usize + at] ^= byte;
+        }
+        if seal {
+            for start in CATALOG_COPIES {
+                let copy = &mut ram.bytes[start as usize..][..8192];
+                let crc = crc32c(&copy[128..], crc32c(&copy[..124], 0));
+                copy[124..128].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        let memory = Part { medium: &ram, start: 0 };
+        match Table::load(&memory) {
+            Ok(Some(found)) => check_rules(&found),
+            Ok(None) => {}
+            Err(error) => prop_assert_ne!(error.problem, Problem::Unreadable),
+        }
+    }
+}
+
+fn crc32c(bytes: &[u8], crc: u32) -> u32 {
+    <&[u8] as daxfs_reader::Memory>::crc32c(crc, bytes)
+}
+
+/// Check the rules that a valid catalogue follows.
+fn check_rules(table: &Table) {
+    assert!(table.size <= CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    let mut images = table.images.clone();
+    images.sort_by_key(|image| image.range.start);
+    let mut end = CATALOG_SIZE;
+    for image in &images {
+        assert!(image.range.start >= end && image.range.end > image.range.start);
+        assert_eq!((image.range.start | image.range.end) % CATALOG_ALIGN, 0);
+        assert!(!image.active || !image.removed);
+        end = image.range.end;
+    }
+    assert!(end <= table.size);
+    assert!(images.iter().filter(|image| image.active).count() <= 1);
+    let mut names: Vec<_> = live(table).into_iter().map(|image| image.name).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+/// The catalogue is found by its magic number, with file(1).
+#[test]
+fn file_magic() {
+    let magic = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/magic");
+    let fixture = Fixture::new(1);
+    let output = std::process::Command::new("file")
+        .arg("-m")
+        .arg(magic)
+        .args(["-b", &fixture.disk])
+        .output();
+    // Not every machine has the program.
+    let Ok(output) = output else { return };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text.trim_end(),
+        "daxfs catalogue of images, version 1, 4194304 bytes"
+    );
+}

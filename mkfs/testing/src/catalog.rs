@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Catalogues made of arbitrary bytes.
+
+use daxfs_reader::catalog::{Catalog, RECORDS};
+use daxfs_reader::layout::{
+    CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_MAGIC,
+    CATALOG_SIZE, CATALOG_VERSION,
+};
+use daxfs_reader::{Memory, Result};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Bytes of a copy.
+const COPY: usize = size_of::<CatalogHead>() + CATALOG_ENTRIES * size_of::<CatalogEntry>();
+
+/// Memory whose start is known, and that is zero after that.
+struct Sparse(Vec<u8>);
+
+impl Memory for Sparse {
+    fn size(&self) -> u64 {
+        8 << 20
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        for (index, byte) in into.iter_mut().enumerate() {
+            *byte = self.0.get(offset as usize + index).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}
+
+/// Take `bytes` for the copies of a catalogue, one after the other, and read it. The first byte
+/// says which of them get a correct head and checksum.
+///
+/// # Panics
+///
+/// If the reader has a bug: if it accepts images that overlap or are outside the memory.
+pub fn read(bytes: &[u8]) {
+    let Some((&first, rest)) = bytes.split_first() else {
+        return;
+    };
+    let mut memory = vec![0; CATALOG_SIZE as usize];
+    for (index, start) in CATALOG_COPIES.into_iter().enumerate() {
+        let copy = &mut memory[start as usize..][..COPY];
+        let source = rest.get(index * COPY..).unwrap_or(&[]);
+        let length = source.len().min(COPY);
+        copy[..length].copy_from_slice(&source[..length]);
+        if (first >> index) & 1 != 0 {
+            continue;
+        }
+        copy[..8].copy_from_slice(&CATALOG_MAGIC);
+        copy[8..12].copy_from_slice(&CATALOG_VERSION.to_le_bytes());
+        copy[12..16].copy_from_slice(&(CATALOG_ENTRIES as u32).to_le_bytes());
+        if (first >> index) & 4 == 0 {
+            copy[24..32].copy_from_slice(&(8_u64 << 20).to_le_bytes());
+        }
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..]);
+        copy[124..128].copy_from_slice(&crc.to_le_bytes());
+    }
+    let memory = Sparse(memory);
+    let mut records = vec![CatalogEntry::new_zeroed(); RECORDS];
+    let Ok(Some(catalog)) = Catalog::load(&memory, &mut records) else {
+        return;
+    };
+    let mut images: Vec<_> = catalog.images().collect();
+    images.sort_by_key(|image| image.offset);
+    let mut end = CATALOG_SIZE;
+    for image in &images {
+        assert!(image.offset >= end && image.length > 0);
+        assert_eq!((image.offset | image.length) % CATALOG_ALIGN, 0);
+        assert!(!image.name.is_empty() && image.name.is_ascii());
+        end = image.offset + image.length;
+    }
+    assert!(end <= catalog.size && catalog.size <= memory.size());
+    assert!(images.iter().filter(|image| image.active).count() <= 1);
+    assert_eq!(
+        records.as_bytes().len(),
+        RECORDS * size_of::<CatalogEntry>()
+    );
+}
