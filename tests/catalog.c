@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Several images on one pmem device, by the catalogue at its start: mounts of all of them at once,
+ * updates while they are mounted, memory that fails under one of them, and removal of the device.
+ *
+ * Group: catalog
+ * Machine: cpus=2 nvdimm=scratch
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/blkpg.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "mapped.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+/* Two images with this padding leave no room for a third on the device of 256 MiB. */
+#define PADDING "104M"
+#define IMAGE_SIZE (104LL << 20)
+
+static const char *node;
+/* Where "one" and "two" are mounted, and what is mounted without a name. */
+static char one[PATH_MAX], two[PATH_MAX], active[PATH_MAX], more[PATH_MAX];
+static struct device device;
+
+/* Run a command. Return its exit status; its output goes to the log. */
+__attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
+{
+	char command[4 * PATH_MAX], line[1000];
+	va_list arguments;
+	FILE *pipe;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(command, sizeof(command) - 8, format, arguments);
+	va_end(arguments);
+	strcpy(command + length, " 2>&1");
+	fflush(stdout);
+	pipe = popen(command, "r");
+	REQUIRE(pipe);
+	while (fgets(line, sizeof(line), pipe))
+		printf("# %s", line);
+	return WEXITSTATUS(pclose(pipe));
+}
+
+/* Return true if the command fails and prints @text. */
+static bool fails_with(const char *command, const char *text)
+{
+	char output[4000] = "";
+	size_t length;
+	FILE *pipe = popen(command, "r");
+
+	REQUIRE(pipe);
+	length = fread(output, 1, sizeof(output) - 1, pipe);
+	output[length] = 0;
+	printf("# %s", output);
+	return WEXITSTATUS(pclose(pipe)) == 1 && strstr(output, text);
+}
+
+/* Mount the image @name, or the active one, on @dir. Return 0 or an errno. */
+static int mount_image(const char *name, const char *dir)
+{
+	char options[100] = "";
+
+	if (name)
+		snprintf(options, sizeof(options), "image=%s", name);
+	return mount(node, dir, "daxfs", 0, options) ? errno : 0;
+}
+
+/* Return what the file "name" below @dir says. */
+static const char *name_on(const char *dir)
+{
+	static char text[64];
+	int fd = open_in(dir, "name", O_RDONLY);
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+
+	REQUIRE(length >= 0);
+	text[length] = 0;
+	close(fd);
+	return text;
+}
+
+/* Return the seed of the large file of an image. */
+static u64 seed_of(const char *name)
+{
+	return name[0] * 100 + strlen(name);
+}
+
+/* Map the large file below @dir. */
+static char *map_large(const char *dir)
+{
+	int fd = open_in(dir, "large", O_RDONLY);
+	char *address = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+
+	REQUIRE(address != MAP_FAILED);
+	close(fd);
+	return address;
+}
+
+/* Check that the image on @dir is @name, by reads and by a mapping. */
+static void is_image(const char *dir, const char *name)
+{
+	char *buffer = malloc(LARGE), *mapped = map_large(dir);
+	int fd = open_in(dir, "large", O_RDONLY);
+
+	REQUIRE(buffer);
+	CHECK(!strcmp(name_on(dir), name));
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), LARGE);
+	CHECK(pattern_in_pages(buffer, LARGE, seed_of(name), 0));
+	CHECK(pattern_in_pages(mapped, LARGE, seed_of(name), 0));
+	munmap(mapped, LARGE);
+	close(fd);
+	free(buffer);
+}
+
+/* Make an image file that says @name. */
+static void make_image(const char *name)
+{
+	char path[PATH_MAX], *content = malloc(LARGE);
+	int fd;
+
+	REQUIRE(content);
+	REQUIRE(!run("mkdir -p %s/%s.tree && printf %s >%s/%s.tree/name", work_dir(), name, name,
+		     work_dir(), name));
+	snprintf(path, sizeof(path), "%s/%s.tree/large", work_dir(), name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	pattern_fill(content, LARGE, seed_of(name), 0);
+	REQUIRE(write(fd, content, LARGE) == LARGE);
+	close(fd);
+	free(content);
+	REQUIRE(!run("mkdaxfs --quiet --padding %s %s/%s.tree %s/%s.img && rm -r %s/%s.tree", PADDING,
+		     work_dir(), name, work_dir(), name, work_dir(), name));
+}
+
+static int add(const char *name)
+{
+	return run("daxfs catalog add %s %s %s/%s.img", node, name, work_dir(), name);
+}
+
+static void no_active_image(void)
+{
+	REQUIRE(!run("daxfs catalog init --force %s", node));
+	CHECK_EQ(mount_image(NULL, one), ENOENT);
+	CHECK_EQ(mount_image("one", one), ENOENT);
+	REQUIRE(!add("one"));
+	REQUIRE(!add("two"));
+	CHECK_EQ(mount_image(NULL, one), ENOENT);
+	CHECK_EQ(mount_image("three", one), ENOENT);
+	CHECK_EQ(mount_image("a/b", one), EINVAL);
+}
+
+static void at_once(void)
+{
+	struct stat first, second, again;
+
+	REQUIRE(!mount_image("one", one));
+	REQUIRE(!mount_image("two", two));
+	is_image(one, "one");
+	is_image(two, "two");
+	/* Mounts of one image share a superblock. */
+	REQUIRE(!mount_image("one", active));
+	REQUIRE(!stat(one, &first) && !stat(two, &second) && !stat(active, &again));
+	CHECK(first.st_dev == again.st_dev && first.st_dev != second.st_dev);
+	CHECK(!umount(active));
+	is_image(one, "one");
+}
+
+/* Return the value of a file in sysfs of the image on @dir. */
+static const char *shown(const char *dir, const char *file)
+{
+	static char text[100];
+	struct stat stat;
+	char path[100];
+	int fd;
+
+	REQUIRE(!lstat(dir, &stat));
+	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev),
+		 minor(stat.st_dev), file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	REQUIRE(fd >= 0);
+	text[read(fd, text, sizeof(text) - 1)] = 0;
+	text[strcspn(text, "\n")] = 0;
+	close(fd);
+	return text;
+}
+
+static void what_is_shown(void)
+{
+	struct stat stat;
+	char number[50];
+
+	REQUIRE(!lstat(node, &stat));
+	snprintf(number, sizeof(number), "block/%u:%u", major(stat.st_rdev), minor(stat.st_rdev));
+	CHECK(!strcmp(shown(one, "device"), number) && !strcmp(shown(two, "device"), number));
+	CHECK(!strcmp(shown(one, "offset"), "2097152"));
+	CHECK(strcmp(shown(two, "offset"), "2097152"));
+	CHECK_EQ(run("grep '%s daxfs ro,.*image=one' /proc/mounts", one), 0);
+	CHECK_EQ(run("daxfs catalog list --json %s | grep -c '\"mounted\": true' | grep -qx 2", node), 0);
+	CHECK_EQ(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, "image=one"), 0);
+	CHECK_FAILS(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, "image=two"), EINVAL);
+}
+
+/* Others cannot use the device meanwhile. */
+static void no_others(void)
+{
+	char command[PATH_MAX + 100];
+
+	snprintf(command, sizeof(command), "daxfs write --force %s/one.img %s 2>&1", work_dir(), node);
+	CHECK(fails_with(command, "is in use"));
+	snprintf(command, sizeof(command), "daxfs catalog init --force %s 2>&1", node);
+	CHECK(fails_with(command, "an image on it is mounted"));
+	is_image(one, "one");
+}
+
+static void activated(void)
+{
+	REQUIRE(!run("daxfs catalog activate %s one", node));
+	REQUIRE(!mount_image(NULL, active));
+	is_image(active, "one");
+	REQUIRE(!run("daxfs catalog activate %s two", node));
+	/* What is mounted stays. */
+	is_image(active, "one");
+	CHECK(!umount(active));
+	REQUIRE(!mount_image(NULL, active));
+	is_image(active, "two");
+	is_image(one, "one");
+	CHECK(!umount(active));
+	/* Roll back. */
+	REQUIRE(!run("daxfs catalog activate %s one", node));
+	REQUIRE(!mount_image(NULL, active));
+	is_image(active, "one");
+	CHECK(!umount(active));
+}
+
+static void removed(void)
+{
+	char command[PATH_MAX + 100];
+	char *mapped;
+	int fd;
+
+	REQUIRE(!run("daxfs catalog activate %s two", node));
+	REQUIRE(!run("daxfs catalog remove %s one", node));
+	CHECK_EQ(mount_image("one", active), ENOENT);
+	is_image(one, "one");
+	/* There are two mounts of it. */
+	REQUIRE(!mount(one, active, NULL, MS_BIND, NULL));
+	snprintf(command, sizeof(command), "daxfs catalog add %s three %s/three.img 2>&1", node,
+		 work_dir());
+	CHECK(fails_with(command, "unmount the removed 'one'"));
+	CHECK(!umount(one));
+	CHECK(fails_with(command, "unmount the removed 'one'"));
+	/* An open and mapped file keeps the image mounted after a lazy unmount. */
+	fd = open_in(active, "large", O_RDONLY);
+	mapped = map_large(active);
+	CHECK(!umount2(active, MNT_DETACH));
+	CHECK(fails_with(command, "unmount the removed 'one'"));
+	CHECK(pattern_in_pages(mapped, LARGE, seed_of("one"), 0));
+	munmap(mapped, LARGE);
+	close(fd);
+	REQUIRE(!add("three"));
+	REQUIRE(!mount_image("three", one));
+	is_image(one, "three");
+	is_image(two, "two");
+	CHECK(!strcmp(shown(one, "offset"), "2097152"));
+}
+
+/* The pages of an image stay in use after its last mount is gone. */
+static void pinned(void)
+{
+	struct iovec vector = { map_large(one), 16 * 4096 };
+	int ends[2], error = EBUSY;
+
+	REQUIRE(!pipe(ends));
+	REQUIRE(vmsplice(ends[1], &vector, 1, 0) > 0);
+	munmap(vector.iov_base, LARGE);
+	CHECK(!umount(one));
+	/* Only their own image has to wait. */
+	CHECK_EQ(mount_image("three", one), EBUSY);
+	CHECK_EQ(mount_image("two", active), 0);
+	is_image(active, "two");
+	CHECK(!umount(active));
+	close(ends[0]);
+	close(ends[1]);
+	for (int tries = 0; error == EBUSY && tries < 100; tries++) {
+		error = mount_image("three", one);
+		usleep(50000);
+	}
+	REQUIRE(!error);
+	is_image(one, "three");
+}
+
+/* Make a partition of the device that is the range of the image on @dir. Return its node. */
+static const char *partition_of(const char *dir, int number)
+{
+	static char path[2][PATH_MAX];
+	struct blkpg_partition partition = { .pno = number, .length = IMAGE_SIZE };
+	struct blkpg_ioctl_arg argument = {
+		.op = BLKPG_ADD_PARTITION, .datalen = sizeof(partition), .data = &partition,
+	};
+	int fd = open(node, O_RDONLY | O_CLOEXEC);
+
+	partition.start = strtoll(shown(dir, "offset"), NULL, 10);
+	REQUIRE(fd >= 0 && !ioctl(fd, BLKPG, &argument));
+	close(fd);
+	snprintf(path[number - 1], PATH_MAX, "%sp%d", node, number);
+	for (int tries = 0; access(path[number - 1], F_OK) && tries < 100; tries++)
+		usleep(20000);
+	return path[number - 1];
+}
+
+static void remove_partition(int number)
+{
+	struct blkpg_partition partition = { .pno = number };
+	struct blkpg_ioctl_arg argument = {
+		.op = BLKPG_DEL_PARTITION, .datalen = sizeof(partition), .data = &partition,
+	};
+	int fd = open(node, O_RDONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0 && !ioctl(fd, BLKPG, &argument));
+	close(fd);
+}
+
+/* Partitions of one device are mounted at once, and not together with the images that are there. */
+static void partitions(void)
+{
+	const char *first = partition_of(one, 1), *second = partition_of(two, 2);
+
+	CHECK_FAILS(mount(first, active, "daxfs", 0, NULL), EBUSY);
+	CHECK(!umount(one));
+	CHECK(!umount(two));
+	REQUIRE(!mount(first, one, "daxfs", 0, NULL));
+	REQUIRE(!mount(second, two, "daxfs", 0, NULL));
+	is_image(one, "three");
+	is_image(two, "two");
+	CHECK_EQ(mount_image("three", active), EBUSY);
+	CHECK(!umount(one));
+	CHECK(!umount(two));
+	remove_partition(1);
+	remove_partition(2);
+	REQUIRE(!mount_image("three", one));
+	REQUIRE(!mount_image("two", two));
+}
+
+/* Mount, read and unmount what is active, until killed. */
+static int use_active(void *dir)
+{
+	for (;;) {
+		int error = mount_image(NULL, dir);
+		const char *name;
+
+		/* The catalogue may change while it is looked at. */
+		if (error == ESTALE || error == ENOENT)
+			continue;
+		if (error) {
+			fprintf(stderr, "mount: %s\n", strerror(error));
+			return 1;
+		}
+		name = name_on(dir);
+		if (strcmp(name, "two") && strcmp(name, "three"))
+			return 2;
+		if (umount(dir))
+			return 3;
+	}
+}
+
+static void while_it_changes(void)
+{
+	pid_t users[] = { background(use_active, more), background(use_active, active) };
+	int rounds = repeats(24);
+
+	for (int i = 0; i < rounds; i++)
+		CHECK_EQ(run("daxfs catalog activate %s %s", node, i % 2 ? "two" : "three"), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		kill(users[i], SIGKILL);
+		CHECK_EQ(reaped("a user", users[i]), SIGKILL);
+	}
+	umount(active);
+	umount(more);
+	is_image(one, "three");
+	is_image(two, "two");
+}
+
+/* The kernel may signal processes that map a page whose memory fails. */
+static void on_sigbus(int signal)
+{
+}
+
+static void memory_fails(void)
+{
+	static const struct source pmem = { .name = "pmem", .pages = true };
+	size_t bad = 5 * HUGE_SIZE + 3 * 4096;
+	char *mapped = map_large(one), *other = map_large(two), byte;
+	int fd = open_in(one, "large", O_RDONLY);
+	int error;
+
+	signal(SIGBUS, on_sigbus);
+	error = page_inject(&pmem, mapped + bad);
+	if (error)
+		SKIP("the kernel cannot make this memory fail (%s)", strerror(error));
+	CHECK(gets_sigbus(mapped + bad));
+	CHECK(!gets_sigbus(mapped + bad - 4096));
+	CHECK_FAILS(pread(fd, &byte, 1, bad), EIO);
+	/* The other image is at the same place, but for its start. */
+	CHECK(!gets_sigbus(other + bad));
+	is_image(two, "two");
+	CHECK_EQ(counter_of(two, "errors_io"), 0);
+	CHECK(counter_of(one, "errors_io") > 0);
+	munmap(mapped, LARGE);
+	munmap(other, LARGE);
+	close(fd);
+	/* It stays so after the next mount. */
+	CHECK(!umount(one));
+	REQUIRE(!mount_image("three", one));
+	fd = open_in(one, "large", O_RDONLY);
+	CHECK_FAILS(pread(fd, &byte, 1, bad), EIO);
+	CHECK_EQ(pread(fd, &byte, 1, bad - 1), 1);
+	close(fd);
+}
+
+/* Map, read and pin until the device is gone. */
+static int use_files(void *dir)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/large", (char *)dir);
+	for (;;) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC), ends[2];
+		struct iovec vector;
+		char *address, byte;
+
+		if (fd < 0)
+			return errno != EIO;
+		if (pread(fd, &byte, 1, 100) != 1)
+			return errno != EIO;
+		address = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+		if (address == MAP_FAILED || pipe(ends))
+			return 2;
+		vector = (struct iovec){ address, 16 * 4096 };
+		if (vmsplice(ends[1], &vector, 1, SPLICE_F_NONBLOCK) < 0 && errno != EFAULT)
+			return 3;
+		touch_pages(address, 4 * HUGE_SIZE, 65536);
+		close(ends[0]);
+		close(ends[1]);
+		munmap(address, LARGE);
+		close(fd);
+	}
+}
+
+/* Read a byte of a file, which may be in caches. Return 1, or -1 with the error in errno. */
+static int read_byte(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), length;
+	char byte;
+
+	if (fd < 0)
+		return -1;
+	length = pread(fd, &byte, 1, 0);
+	close(fd);
+	return length;
+}
+
+static void device_goes(void)
+{
+	int rounds = repeats(5);
+
+	for (int i = 0; i < rounds; i++) {
+		pid_t users[4], unbinding;
+		char path[PATH_MAX + 16];
+
+		for (size_t n = 0; n < ARRAY_SIZE(users); n++)
+			users[n] = background_user(use_files, n % 2 ? one : two);
+		rest(0.02 + rand() % 60 / 1000.0);
+		unbinding = begin_unbind(&device);
+		for (size_t n = 0; n < ARRAY_SIZE(users); n++) {
+			int status = reaped("a user of the device", users[n]);
+
+			if (!CHECK(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS)))
+				printf("# user %zu: status %#x\n", n, status);
+		}
+		CHECK_EQ(reaped("unbind", unbinding), 0);
+		snprintf(path, sizeof(path), "%s/name", i % 2 ? one : two);
+		CHECK_FAILS(read_byte(path), EIO);
+		CHECK_EQ(bounded_umount(one), 0);
+		CHECK_EQ(bounded_umount(two), 0);
+		REQUIRE(device_bind(&device));
+		REQUIRE(!mount_image("three", one));
+		REQUIRE(!mount_image(NULL, two));
+	}
+	CHECK(!strcmp(name_on(one), "three"));
+	CHECK_EQ(bounded_umount(one), 0);
+	/* The last one gives the device back. */
+	CHECK_EQ(bounded_umount(two), 0);
+	CHECK_EQ(run("daxfs write --force %s/three.img %s", work_dir(), node), 0);
+	CHECK_EQ(mount_image("three", one), EINVAL);
+	CHECK_EQ(mount_image(NULL, one), 0);
+	CHECK(!strcmp(name_on(one), "three"));
+	CHECK_EQ(bounded_umount(one), 0);
+}
+
+static void find_device(void)
+{
+	char link[PATH_MAX + 16], path[PATH_MAX];
+
+	snprintf(link, sizeof(link), "/sys/class/block/%s/device", strrchr(node, '/') + 1);
+	REQUIRE(realpath(link, path));
+	snprintf(device.name, sizeof(device.name), "%.255s", strrchr(path, '/') + 1);
+	snprintf(link, sizeof(link), "%s/driver", path);
+	REQUIRE(realpath(link, device.driver));
+	device.node = node;
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "no image is active", no_active_image },
+		{ "two images at once", at_once },
+		{ "options, sysfs, remount", what_is_shown },
+		{ "the device is in use", no_others },
+		{ "activate, and roll back", activated },
+		{ "remove, and use the space again", removed },
+		{ "pages in use after the last mount", pinned },
+		{ "partitions at the same places", partitions },
+		{ "mounts while the catalogue changes", while_it_changes },
+		{ "memory of one image fails", memory_fails },
+		{ "the device goes away under load", device_goes },
+	};
+	const char *base;
+
+	node = fixture_device("scratch");
+	base = private_mount_point();
+	if (mount("none", base, "tmpfs", 0, "mode=755"))
+		return KTAP_FAIL;
+	snprintf(one, sizeof(one), "%s/one", base);
+	snprintf(two, sizeof(two), "%s/two", base);
+	snprintf(active, sizeof(active), "%s/active", base);
+	snprintf(more, sizeof(more), "%s/more", base);
+	if (mkdir(one, 0755) || mkdir(two, 0755) || mkdir(active, 0755) || mkdir(more, 0755))
+		return KTAP_FAIL;
+	device_init();
+	find_device();
+	make_image("one");
+	make_image("two");
+	make_image("three");
+	return ktap_run(tests, ARRAY_SIZE(tests));
+}
