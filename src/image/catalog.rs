@@ -81,12 +81,14 @@ fn decode(entry: &CatalogEntry) -> Option<Entry<'_>> {
 
 impl<'a> Catalog<'a> {
     /// Load the catalogue at the start of `memory` and validate it, each record once. Return
-    /// `None` if the memory has none. `records` are overwritten; see [`RECORDS`].
+    /// `None` if the memory has none: if its first bytes can be read and are not those of the
+    /// first copy. `records` are overwritten; see [`RECORDS`].
     ///
     /// # Errors
     ///
-    /// [`Problem::CatalogChecksum`] if there is no whole copy, [`Problem::Version`], the problems
-    /// of its size and entries, and those of reading if neither copy can be read.
+    /// [`Problem::CatalogChecksum`] if there is no whole copy, [`Problem::Version`] if a whole copy
+    /// is of another version, the problems of its size and entries, and those of reading if the
+    /// first copy cannot be read and the second one is not whole.
     pub fn load<M: Memory>(memory: &M, records: &'a mut [CatalogEntry]) -> Result<Option<Self>> {
         if memory.size() < layout::CATALOG_SIZE || records.len() < RECORDS {
             return Ok(None);
@@ -98,21 +100,22 @@ impl<'a> Catalog<'a> {
         }
         let second = Copy::load(memory, 1, &mut second[..layout::CATALOG_ENTRIES]);
         let (head, entries, copy, other) = match (first, second) {
+            // Other contents at 0 are not a catalogue's, whatever is left of one after them.
+            (Ok(Copy::Nothing | Copy::Image), _) => return Ok(None),
+            // Another version may give a different meaning to all of it.
+            (Err(error), _) | (_, Err(error)) if error.problem == Problem::Version => {
+                return Err(error)
+            }
             (Ok(Copy::Whole(a, one)), Ok(Copy::Whole(b, two))) => {
                 match b.generation.get() > a.generation.get() {
                     true => (b, two, 1, None),
                     false => (a, one, 0, None),
                 }
             }
-            // Another version may give a different meaning to all of it.
-            (Err(error), _) | (_, Err(error)) if error.problem == Problem::Version => {
-                return Err(error)
-            }
             (Ok(Copy::Whole(head, entries)), other) => (head, entries, 0, Some(other.damage(1))),
-            (other, Ok(Copy::Whole(head, entries))) => (head, entries, 1, Some(other.damage(0))),
-            (Ok(Copy::Nothing | Copy::Image), Ok(Copy::Nothing | Copy::Image)) => return Ok(None),
-            // Memory that cannot be read, and nothing that looks like a catalogue.
-            (Err(error), Ok(_)) | (Ok(_), Err(error)) | (Err(error), Err(_)) => return Err(error),
+            // The first copy is damaged, or its memory is.
+            (Err(error), Ok(Copy::Whole(head, entries))) => (head, entries, 1, Some(error)),
+            (Err(error), _) => return Err(error),
         };
         let catalog = Catalog {
             generation: head.generation.get(),
@@ -225,11 +228,6 @@ impl<'a> Copy<'a> {
         if head.magic != layout::CATALOG_MAGIC {
             return Ok(Copy::Nothing);
         }
-        let version = head.version.get();
-        if version != layout::CATALOG_VERSION || head.entries.get() as usize != entries.len() {
-            let offset = start + offset_of!(CatalogHead, version) as u64;
-            return Err(Error::new(Problem::Version, offset, version.into()));
-        }
         let crc_at = offset_of!(CatalogHead, crc);
         let mut crc = M::crc32c(0, &head.as_bytes()[..crc_at]);
         let mut at = start + size_of::<CatalogHead>() as u64;
@@ -242,6 +240,13 @@ impl<'a> Copy<'a> {
             let stored = head.crc.get().into();
             let offset = start + crc_at as u64;
             return Err(Error::new(Problem::CatalogChecksum, offset, stored));
+        }
+        // After the checksum: damage to this field is not another version. All versions have the
+        // magic number, the version and the checksum at these places.
+        let version = head.version.get();
+        if version != layout::CATALOG_VERSION || head.entries.get() as usize != entries.len() {
+            let offset = start + offset_of!(CatalogHead, version) as u64;
+            return Err(Error::new(Problem::Version, offset, version.into()));
         }
         Ok(Copy::Whole(head, entries))
     }
