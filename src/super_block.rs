@@ -245,6 +245,10 @@ impl FileSystem for DaxFs {
         inode::get(sb, &sb.data().image(&access), root)
     }
 
+    fn is_gone(sb: &SuperBlock<Self>) -> bool {
+        sb.data().region().revoked()
+    }
+
     fn reuse(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
         let mounted = sb.data();
         match image::Superblock::load(mounted.region()) {

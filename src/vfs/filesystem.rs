@@ -78,6 +78,10 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Any error fails the mount.
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
 
+    /// Return true if the memory of `sb` has gone away. A mount with its key then gets another
+    /// superblock.
+    fn is_gone(sb: &SuperBlock<Self>) -> bool;
+
     /// Check that `sb`, which exists already, may be mounted once more with `options`.
     ///
     /// # Errors

@@ -5,8 +5,8 @@
 //! get_tree_keyed() compares `s_fs_info`, which has another use here.
 
 use super::context::Private;
-use super::keys::{Key, Keys};
-use super::{super_block, Operations, Registration};
+use super::keys::{self, Key, Keys};
+use super::{super_block, Operations, Registration, SuperBlock};
 use crate::bindings;
 use kernel::{
     error::{from_err_ptr, from_result, to_result},
@@ -29,7 +29,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
     let sb = loop {
         // SAFETY: The caller passes a valid context. The functions are for contexts of `T`.
         let found = unsafe { bindings::sget_fc(fc, Some(test::<T>), Some(set::<T>)) };
-        match from_err_ptr(found) {
+        let sb = match from_err_ptr(found) {
             Err(error) if error == EAGAIN => {
                 if crate::support::fatal_signal_pending() {
                     return Err(EINTR);
@@ -37,9 +37,25 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
                 // No lock is held, and the other superblock has no users any more.
                 // SAFETY: This may sleep.
                 unsafe { bindings::msleep(INTERVAL) };
+                continue;
             }
-            found => break found?,
+            found => found?,
+        };
+        // SAFETY: sget_fc() returns a superblock with a reference and its lock. It has a root if it
+        // was filled before.
+        let filled = unsafe { !(*sb).s_root.is_null() };
+        // SAFETY: As above, and `fill` succeeded on it.
+        if !filled || !T::is_gone(unsafe { SuperBlock::<T>::from_raw(sb) }) {
+            break sb;
         }
+        // The device may be there again. The mounts of the old one keep their superblock, which
+        // nobody else finds any more.
+        // SAFETY: The caller passes a valid context.
+        let fs_type = unsafe { (*fc).fs_type };
+        // SAFETY: The type is one of `T`, and the context keeps it registered.
+        keys::forget(unsafe { Registration::<T>::keys(fs_type) }, sb);
+        // SAFETY: This is the reference that sget_fc() returned, with the lock.
+        unsafe { bindings::deactivate_locked_super(sb) };
     };
     // SAFETY: sget_fc() returns a superblock with a reference and its lock.
     if unsafe { (*sb).s_root }.is_null() {

@@ -3,7 +3,7 @@
 //! Keys of superblocks.
 //!
 //! The registration of a filesystem type has a list of superblocks and their keys. A superblock is
-//! in the list from before it can be found until its resources are released.
+//! in the list from before it can be found until its resources are released, or its memory is gone.
 
 use crate::bindings;
 use core::ptr;
@@ -17,7 +17,7 @@ pub(crate) struct Key(pub(crate) [u64; 3]);
 /// `sb_lock`.
 pub(super) type Keys = SpinLock<KVec<(usize, Key)>>;
 
-/// Forget the key of a superblock that is released, if it had one.
+/// Forget the key of a superblock that is released or must not be found, if it has one.
 pub(super) fn forget(keys: &Keys, sb: *mut bindings::super_block) {
     keys.lock().retain(|entry| !ptr::eq(entry.0 as *mut _, sb));
 }
