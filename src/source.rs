@@ -46,9 +46,10 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
                     return Ok(SuperKind::Keyed(key));
                 }
             }
-            // Mounting it will find the same error.
-            (Err(_), None) => {}
-            (Err(error), Some(_)) => {
+            // Without DAX there is no catalogue, and mounting it finds the same error. After any
+            // other one it is not known whether there is one.
+            (Err(dax::OpenError::NoDax), None) => {}
+            (Err(error), _) => {
                 let is_char = matches!(device, Device::Char(_));
                 return Err(refuse_dax(is_char, error, context));
             }
@@ -113,7 +114,13 @@ pub(crate) fn open(
                 _ => return Err(ENOTBLK),
             },
         }
-        .map_err(|error| refuse_dax(bdev.is_none(), error, context)),
+        .map_err(|error| {
+            let is_char = match &options.chosen {
+                Some(chosen) => matches!(chosen.device, Device::Char(_)),
+                None => bdev.is_none(),
+            };
+            refuse_dax(is_char, error, context)
+        }),
     }
 }
 
