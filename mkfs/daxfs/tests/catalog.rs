@@ -3,7 +3,7 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{fail, run, succeed, tree};
-use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table};
+use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
 use daxfs_reader::layout::{
     Superblock as Record, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE,
 };
@@ -194,6 +194,7 @@ fn refused() {
     let small = fixture.directory.path().join("small").display().to_string();
     let why = fail(&["catalog", "init", "--size", "2M", &small], 1);
     assert!(why.contains("need at least 4194304"), "{why}");
+    assert!(!Path::new(&small).exists());
     assert!(fail(&["catalog", "list", "/dev/null"], 1).contains("a catalogue needs one of these"));
     assert_eq!(run(&["catalog", "list"]).status, 2);
     // Other commands say what it is.
@@ -329,6 +330,41 @@ fn damaged_version() {
     assert_eq!(fixture.names(), ["one"]);
 }
 
+/// The damaged copy may have listed an image, whose place must not be taken for free.
+#[test]
+fn damage_is_said() {
+    let fixture = Fixture::new(3);
+    fixture.add("one", &[]);
+    let image = fixture.image("two");
+    let path = fixture.disk.as_str();
+    let damage = || {
+        let disk = fs::File::options().write(true).open(path).unwrap();
+        let index = fixture.list()["generation"].as_u64().unwrap() % 2;
+        // The copy that does not count.
+        let start = CATALOG_COPIES[1 - index as usize];
+        disk.write_all_at(&[0xff], start + 300).unwrap();
+        assert!(fixture.list()["damaged"].is_string());
+    };
+    damage();
+    let add = run(&["catalog", "add", path, "two", &image]);
+    assert_eq!(add.status, 1);
+    let said = "warning: a copy of the catalogue is damaged: ";
+    assert!(add.stderr.contains(said), "{add:?}");
+    assert!(
+        add.stderr.contains("activate or remove an image"),
+        "{add:?}"
+    );
+    assert_eq!(fixture.names(), ["one"]);
+    let activate = run(&["catalog", "activate", path, "one"]);
+    assert!(activate.status == 0 && activate.stderr.contains(said));
+    fixture.add("two", &[]);
+    damage();
+    let add = run(&["catalog", "add", "--reuse", "always", path, "three", &image]);
+    assert!(add.status == 0 && add.stderr.contains(said), "{add:?}");
+    let names = ["one active", "two", "three"];
+    assert_eq!(fixture.names(), names);
+}
+
 /// Another filesystem that leaves the second copy as it is has no catalogue, and no command writes
 /// over it.
 #[test]
@@ -450,6 +486,92 @@ impl Medium for Ram {
         }
         Ok(())
     }
+
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A change that somebody else makes meanwhile is not lost: the later one fails.
+#[test]
+fn another_writer() {
+    let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let mut known = Known::new();
+    change(&mut ram, &mut table, &Change::Add(0, false), &mut known).unwrap();
+    let mut other = table.clone();
+    change(&mut ram, &mut other, &Change::Add(1, false), &mut known).unwrap();
+    let error = change(&mut ram, &mut table, &Change::Activate(0), &mut known).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "somebody else changes the catalogue; try again when that is done"
+    );
+    assert_eq!(live(&load(&ram).unwrap()), live(&other));
+    // The last generation has none after it.
+    other.generation = u64::MAX - 2;
+    other.create(&mut ram).unwrap();
+    let before = ram.bytes.clone();
+    let error = other.commit(&mut ram).unwrap_err();
+    assert!(error.to_string().starts_with("no generation follows "));
+    assert!(ram.bytes == before);
+}
+
+/// A device that does not store what is written is noticed.
+#[test]
+fn faulty_device() {
+    struct Faulty(Ram);
+    impl Medium for Faulty {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, into)
+        }
+        fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(offset, bytes)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn forget(&mut self) -> io::Result<()> {
+            // It was in the cache only.
+            self.0.bytes.fill(0);
+            Ok(())
+        }
+    }
+    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + CATALOG_ALIGN));
+    let error = Table::new(faulty.size()).create(&mut faulty).unwrap_err();
+    assert!(
+        error.to_string().contains("reads back differently"),
+        "{error}"
+    );
+}
+
+/// What is mounted is not free, also if the catalogue does not know it.
+#[test]
+fn used_ranges() {
+    let mut ram = Ram::new(CATALOG_SIZE + 4 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let at = |first: u64, end: u64| first * CATALOG_ALIGN..end * CATALOG_ALIGN;
+    assert_eq!(table.free(&[]), [at(1, 5)]);
+    assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
+    assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
+    let bytes = image(0);
+    let new = New {
+        name: "a",
+        uuid: Superblock::load(&bytes.as_slice()).unwrap().uuid,
+        size: bytes.len() as u64,
+        copy: &|put| put(0, &bytes).map_err(|error| daxfs::Error::system("", "", "", error)),
+        active: false,
+    };
+    let users = Users {
+        ranges: &[at(1, 3)],
+        state: &|_| State::Unused,
+    };
+    insert(&mut ram, "ram", &mut table, &new, &users).unwrap();
+    assert_eq!(table.images[0].range, at(3, 4));
 }
 
 /// A change of a catalogue.
@@ -506,7 +628,11 @@ fn change(
                 },
                 active: *active,
             };
-            match insert(ram, "ram", table, &new, &|_| State::Unused) {
+            let users = Users {
+                ranges: &[],
+                state: &|_| State::Unused,
+            };
+            match insert(ram, "ram", table, &new, &users) {
                 Ok(()) => Ok(true),
                 Err(daxfs::Error::System { source, .. }) => Err(source),
                 Err(daxfs::Error::Refused { why, .. }) => {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_ENTRIES};
 use daxfs_reader::Superblock;
 use std::io;
+use std::ops::Range;
 
 /// Bytes that are zeroed together.
 const PIECE: usize = 1 << 20;
@@ -29,6 +30,14 @@ pub struct New<'a> {
     pub active: bool,
 }
 
+/// What uses a medium, apart from the images that its catalogue lists.
+pub struct Users<'a> {
+    /// Ranges that are not free, whatever the catalogue says.
+    pub ranges: &'a [Range<u64>],
+    /// Says whether a removed image has users.
+    pub state: &'a dyn Fn(&Listed) -> State,
+}
+
 /// What is known about the users of a removed image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -41,7 +50,7 @@ pub enum State {
 }
 
 /// Copy `new` into free space of `medium`, called `device` in messages, and add it to `table`,
-/// which is that of the medium. `state` says whether a removed image has users.
+/// which is that of the medium. `users` keep their space.
 ///
 /// # Errors
 ///
@@ -51,18 +60,18 @@ pub fn insert(
     device: &str,
     table: &mut Table,
     new: &New<'_>,
-    state: &dyn Fn(&Listed) -> State,
+    users: &Users<'_>,
 ) -> Result<()> {
     let cannot_write = |error| Error::system(device, "cannot write", "", error);
     let length = new.size.next_multiple_of(CATALOG_ALIGN);
     let before = table.images.len();
-    let unused = |image: &Listed| image.removed && state(image) == State::Unused;
+    let unused = |image: &Listed| image.removed && (users.state)(image) == State::Unused;
     table.images.retain(|image| !unused(image));
     let full = table.images.len() >= CATALOG_ENTRIES;
-    let free = table.free();
+    let free = table.free(users.ranges);
     let room = free.iter().find(|range| range.end - range.start >= length);
     let Some(room) = room.filter(|_| !full) else {
-        return Err(Error::refused(device, no_room(table, length, full, state)));
+        return Err(Error::refused(device, no_room(table, length, full, users)));
     };
     let place = room.start;
     // From here on neither copy lets anybody mount what is overwritten: the other one has the image
@@ -81,6 +90,7 @@ pub fn insert(
         at += piece as u64;
     }
     medium.sync().map_err(cannot_write)?;
+    medium.forget().map_err(cannot_write)?;
     let memory = Part {
         medium,
         start: place,
@@ -104,8 +114,8 @@ pub fn insert(
 }
 
 /// Return why there is no room, and what to do.
-fn no_room(table: &Table, length: u64, full: bool, state: &dyn Fn(&Listed) -> State) -> String {
-    let free = table.free();
+fn no_room(table: &Table, length: u64, full: bool, users: &Users<'_>) -> String {
+    let free = table.free(users.ranges);
     let largest = free.iter().map(|range| range.end - range.start).max();
     let mut why = match full {
         true => format!("its catalogue is full with {CATALOG_ENTRIES} images"),
@@ -116,7 +126,7 @@ fn no_room(table: &Table, length: u64, full: bool, state: &dyn Fn(&Listed) -> St
     };
     let names = |wanted: State| {
         let removed = table.images.iter().filter(|image| image.removed);
-        let found = removed.filter(|image| state(image) == wanted);
+        let found = removed.filter(|image| (users.state)(image) == wanted);
         let found = found.map(|image| {
             let length = image.range.end - image.range.start;
             format!("'{}' ({length} bytes)", image.name)

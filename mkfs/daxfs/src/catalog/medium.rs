@@ -10,10 +10,10 @@ use daxfs_check::memory::FileMemory;
 use daxfs_reader::{self as image, Memory, Problem};
 use daxfs_writer::device::dax_size;
 use daxfs_writer::Mapping;
-use rustix::fs::{flock, fstat, major, minor, FileType, FlockOperation};
+use rustix::fs::{fadvise, flock, fstat, major, minor, Advice, FileType, FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Something that bytes are written to.
@@ -41,6 +41,14 @@ pub trait Medium {
     ///
     /// The system's.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Forget what is cached, after [`Medium::sync`], so that the device is read next. Another
+    /// kernel may have written it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn forget(&mut self) -> io::Result<()>;
 }
 
 /// The bytes of a medium from an offset on, for the image's parser.
@@ -77,8 +85,22 @@ pub struct Disk {
     pub name: String,
     /// Name of the device below /sys/dev; `None` for a file.
     pub device: Option<String>,
+    /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
+    /// is often the memory of a virtual machine.
+    pub private: bool,
     bytes: Bytes,
     size: u64,
+}
+
+/// What a [`Disk`] is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads.
+    Read,
+    /// Changes, which no other process makes with this meanwhile.
+    Change,
+    /// Changes of a device that must not be mounted.
+    Alone,
 }
 
 enum Bytes {
@@ -89,18 +111,37 @@ enum Bytes {
 }
 
 impl Disk {
-    /// Open `path`, to change it if `write`, which then no other call of this does meanwhile.
+    /// Open `path` for `access`.
     ///
     /// # Errors
     ///
-    /// It cannot be opened, or cannot hold images.
-    pub fn open(path: &Path, write: bool) -> Result<Self> {
+    /// It cannot be opened, cannot hold images, or is in use and must not be.
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
         let name = shown_path(path);
+        let write = access != Access::Read;
+        let is_block = || {
+            path.metadata()
+                .is_ok_and(|found| found.file_type().is_block_device())
+        };
+        let alone = match access == Access::Alone && is_block() {
+            // Fails while a block device is mounted.
+            true => OFlags::EXCL,
+            false => OFlags::empty(),
+        };
         let file = match write {
-            true => OpenOptions::new().read(true).write(true).open(path),
+            true => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(alone.bits() as i32)
+                .open(path),
             false => open_now(path),
-        }
-        .map_err(|error| cannot_open(&name, error))?;
+        };
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                Error::refused(&name, "is in use; unmount it if it is mounted")
+            }
+            _ => cannot_open(&name, error),
+        })?;
         let examine = |error: io::Error| Error::system(&name, "cannot examine", "", error);
         let status = fstat(&file).map_err(|error| examine(error.into()))?;
         let kind = FileType::from_raw_mode(status.st_mode);
@@ -137,12 +178,20 @@ impl Disk {
                 (Bytes::File(file), size)
             }
         };
-        Ok(Disk {
+        let mut disk = Disk {
             name,
             device,
+            private: kind == FileType::BlockDevice,
             bytes,
             size,
-        })
+        };
+        if write {
+            // What another process has left in the page cache is on the device before it counts.
+            disk.sync()
+                .and_then(|()| disk.forget())
+                .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
+        }
+        Ok(disk)
     }
 }
 
@@ -177,6 +226,14 @@ impl Medium for Disk {
             Bytes::Mapped(mapping, written, _) => written
                 .drain(..)
                 .try_for_each(|(offset, length)| mapping.write_back(offset, length)),
+        }
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
+            // These are the memory.
+            Bytes::ReadOnly(_) | Bytes::Mapped(..) => Ok(()),
         }
     }
 }

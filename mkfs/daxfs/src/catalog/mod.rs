@@ -10,7 +10,7 @@ mod medium;
 mod mounted;
 mod table;
 
-pub use insert::{insert, New, State};
+pub use insert::{insert, New, State, Users};
 pub use medium::{Medium, Part};
 pub use table::{Listed, Table};
 
@@ -23,10 +23,11 @@ use daxfs_command::stdout::{written, Out};
 use daxfs_reader::catalog::valid_name;
 use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_SIZE};
 use daxfs_writer::Overwrite;
-use medium::Disk;
+use medium::{Access, Disk};
 use serde::Serialize;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 use uuid::Uuid;
 
@@ -64,12 +65,20 @@ fn cannot_write(disk: &Disk, error: io::Error) -> Error {
     Error::system(&disk.name, "cannot write", "", error)
 }
 
-/// Return the offsets of the images on `disk` that this kernel has mounted.
-fn mounted(disk: &Disk) -> Vec<u64> {
-    disk.device
-        .as_deref()
-        .map(mounted::offsets)
-        .unwrap_or_default()
+/// Return the ranges of `disk` that this kernel has mounted.
+fn mounted(disk: &Disk) -> Result<Vec<Range<u64>>> {
+    let Some(device) = disk.device.as_deref() else {
+        return Ok(Vec::new());
+    };
+    mounted::ranges(device).map_err(|error| {
+        let remedy = "; mount sysfs on /sys, and be root";
+        Error::system(
+            &disk.name,
+            "cannot tell from /sys/fs/daxfs what is mounted",
+            remedy,
+            error,
+        )
+    })
 }
 
 /// Load the catalogue of `disk`.
@@ -85,24 +94,58 @@ fn load(disk: &Disk) -> Result<Table> {
     })
 }
 
-fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
-    if let Some(size) = size {
-        let made = OpenOptions::new().write(true).create_new(true).open(path);
-        let made = made.and_then(|file| file.set_len(size));
-        let name = crate::text::shown_path(path);
-        let remedy = "; --size is for a new file";
-        made.map_err(|error| Error::system(name, "cannot make", remedy, error))?;
-    }
-    let mut disk = Disk::open(path, true)?;
-    let least = CATALOG_SIZE + CATALOG_ALIGN;
-    if disk.size() < least {
-        let why = format!(
-            "has {} bytes; a catalogue and an image need at least {least}",
-            disk.size()
+/// Load the catalogue of `disk` to change it. Say if a copy is damaged.
+fn load_to_change(disk: &Disk) -> Result<Table> {
+    let table = load(disk)?;
+    if let Some(error) = table.damaged {
+        // The catalogue may be the state before the last change.
+        eprintln!(
+            "daxfs: {}: warning: a copy of the catalogue is damaged: {error}",
+            disk.name
         );
-        return Err(Error::refused(&disk.name, why));
     }
-    if !mounted(&disk).is_empty() {
+    Ok(table)
+}
+
+fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
+    let Some(size) = size else {
+        return init_existing(path, force);
+    };
+    let name = crate::text::shown_path(path);
+    check_size(&name, size)?;
+    let remedy = "; --size is for a new file";
+    let cannot_make = |error| Error::system(&name, "cannot make", remedy, error);
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(cannot_make)?;
+    let made = file.set_len(size).map_err(cannot_make);
+    let made = made.and_then(|()| init_existing(path, force));
+    // The name of the file is there after power loss, too.
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = File::open(parent.unwrap_or(Path::new(".")));
+    let made = made.and_then(|()| {
+        let done = directory.and_then(|directory| directory.sync_all());
+        done.map_err(|error| Error::system(&name, "cannot write its directory", "", error))
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    made
+}
+
+/// Refuse a device or file of `size` bytes that is too small.
+fn check_size(name: &str, size: u64) -> Result<()> {
+    let least = CATALOG_SIZE + CATALOG_ALIGN;
+    if size < least {
+        let why = format!("has {size} bytes; a catalogue and an image need at least {least}");
+        return Err(Error::refused(name, why));
+    }
+    Ok(())
+}
+
+fn init_existing(path: &Path, force: bool) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Alone)?;
+    check_size(&disk.name, disk.size())?;
+    if !mounted(&disk)?.is_empty() {
         let why = "an image on it is mounted; unmount it first";
         return Err(Error::refused(&disk.name, why));
     }
@@ -118,21 +161,34 @@ fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Res
         return Err(Error::refused(crate::text::shown(name.as_bytes()), why));
     }
     let image = ImageFile::open(image)?;
-    let mut disk = Disk::open(path, true)?;
-    let mut table = load(&disk)?;
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
     if table.find(name).is_some() {
         let why =
             format!("has an image '{name}' already; choose another name, or remove that one first");
         return Err(Error::refused(&disk.name, why));
     }
-    let mounted = mounted(&disk);
-    let known = disk.device.is_some();
+    if table.damaged.is_some() && reuse != Reuse::Always {
+        let why =
+            "a copy of the catalogue is damaged, and may have listed an image that is in use; \
+                   look at 'daxfs catalog list', then activate or remove an image, \
+                   which writes the copy, or give --reuse always if nobody uses the device";
+        return Err(Error::refused(&disk.name, why));
+    }
+    // After the catalogue was loaded: a removal that it has was on the device before this.
+    let mounted = mounted(&disk)?;
+    let private = disk.private;
     let state = |removed: &Listed| match reuse {
-        _ if mounted.contains(&removed.range.start) => State::Mounted,
+        _ if is_mounted(&mounted, &removed.range) => State::Mounted,
         Reuse::Always => State::Unused,
-        // Nobody here knows who uses a file: a virtual machine, for example.
-        Reuse::Unmounted if known => State::Unused,
+        // Nobody here knows who uses a file or a device in devdax mode: a virtual machine, for
+        // example.
+        Reuse::Unmounted if private => State::Unused,
         Reuse::Unmounted | Reuse::Never => State::Unknown,
+    };
+    let users = Users {
+        ranges: &mounted,
+        state: &state,
     };
     let new = New {
         name,
@@ -142,7 +198,13 @@ fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Res
         active,
     };
     let device = disk.name.clone();
-    insert(&mut disk, &device, &mut table, &new, &state)
+    insert(&mut disk, &device, &mut table, &new, &users)
+}
+
+/// Return true if some of `range` is mounted.
+fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
+    let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+    mounted.iter().any(overlaps)
 }
 
 /// Return the error for a name that no image has.
@@ -161,8 +223,8 @@ fn unknown(disk: &Disk, table: &Table, name: &str) -> Error {
 }
 
 fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
-    let mut disk = Disk::open(path, true)?;
-    let mut table = load(&disk)?;
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
     let Some(at) = table
         .images
         .iter()
@@ -183,8 +245,8 @@ fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
 }
 
 fn activate(path: &Path, name: &str) -> Result<()> {
-    let mut disk = Disk::open(path, true)?;
-    let mut table = load(&disk)?;
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
     if !table.activate(name) {
         return Err(unknown(&disk, &table, name));
     }
@@ -215,16 +277,17 @@ struct Row<'a> {
     length: u64,
     active: bool,
     removed: bool,
-    /// Whether this kernel has it mounted; absent for a file.
+    /// Whether this kernel has it mounted; absent if that is not known, as for a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     mounted: Option<bool>,
 }
 
 fn list(path: &Path, json: bool) -> Result<()> {
-    let disk = Disk::open(path, false)?;
+    let disk = Disk::open(path, Access::Read)?;
     let table = load(&disk)?;
-    let mounted = disk.device.as_deref().map(mounted::offsets);
-    let free = table.free();
+    let known = disk.device.as_deref().filter(|_| disk.private);
+    let mounted = known.and_then(|device| mounted::ranges(device).ok());
+    let free = table.free(mounted.as_deref().unwrap_or_default());
     let report = Report {
         schema: "daxfs-catalog-1",
         device: &disk.name,
@@ -246,7 +309,7 @@ fn list(path: &Path, json: bool) -> Result<()> {
                 length: image.range.end - image.range.start,
                 active: image.active,
                 removed: image.removed,
-                mounted: mounted.as_ref().map(|all| all.contains(&image.range.start)),
+                mounted: mounted.as_ref().map(|all| is_mounted(all, &image.range)),
             })
             .collect(),
     };

@@ -2,32 +2,81 @@
 
 //! Images that this kernel has mounted, by /sys/fs/daxfs.
 
+use daxfs_reader::layout::CATALOG_ALIGN;
+use rustix::fs::statfs;
 use std::fs;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::Path;
 
-/// Return the offsets of the images on `device`, a name below /sys/dev, that are mounted.
-pub fn offsets(device: &str) -> Vec<u64> {
-    offsets_in(Path::new("/sys/fs/daxfs"), device)
+/// `f_type` of sysfs: `SYSFS_MAGIC` of linux/magic.h.
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+/// Bytes of an image for each byte of its table of sums and its signature, at least. The figures of
+/// a mount do not include these two.
+const SHARE_OF_SUMS: u64 = 4096;
+
+/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. They end
+/// after the sums and the signature of the image, or later.
+///
+/// # Errors
+///
+/// It is not known what is mounted: sysfs is not mounted, or cannot be read.
+pub fn ranges(device: &str) -> io::Result<Vec<Range<u64>>> {
+    ranges_in(Path::new("/sys/fs"), device)
 }
 
-fn offsets_in(directory: &Path, device: &str) -> Vec<u64> {
-    let Ok(mounts) = fs::read_dir(directory) else {
-        // Without the module nothing is mounted.
-        return Vec::new();
+/// Return what [`ranges`] does, with the directory of filesystems of a sysfs.
+fn ranges_in(parent: &Path, device: &str) -> io::Result<Vec<Range<u64>>> {
+    let mounts = match fs::read_dir(parent.join("daxfs")) {
+        // Without the module nothing is mounted. Without sysfs nothing is known.
+        Err(error) if error.kind() == ErrorKind::NotFound && is_sysfs(parent)? => {
+            return Ok(Vec::new())
+        }
+        mounts => mounts?,
     };
-    let value = |path: &Path, name: &str| {
-        let text = fs::read_to_string(path.join(name)).ok()?;
-        Some(text.trim_end().to_owned())
+    let mut found = Vec::new();
+    for mount in mounts {
+        match range_of(&mount?.path(), device) {
+            Ok(range) => found.extend(range),
+            // A mount that goes away meanwhile has no files any more.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn is_sysfs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.f_type as u64 == SYSFS_MAGIC)
+}
+
+/// Return true if a file of sysfs was removed, before it was opened or while it was open.
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::NODEV];
+    gone.iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Return the range of the mount with the figures in `path`, if it is on `device`.
+fn range_of(path: &Path, device: &str) -> io::Result<Option<Range<u64>>> {
+    let text = |name: &str| fs::read_to_string(path.join(name));
+    if text("device")?.trim_end() != device {
+        return Ok(None);
+    }
+    let number = |name| {
+        text(name)?
+            .trim_end()
+            .parse::<u64>()
+            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
     };
-    // A mount that goes away meanwhile has no files any more.
-    mounts
-        .filter_map(|mount| {
-            let path = mount.ok()?.path();
-            let found = value(&path, "device")?;
-            (found == device).then_some(())?;
-            value(&path, "offset")?.parse().ok()
-        })
-        .collect()
+    let (start, size) = (number("offset")?, number("size")?);
+    let sums = size / SHARE_OF_SUMS + CATALOG_ALIGN / 2;
+    let length = size
+        .saturating_add(sums)
+        .checked_next_multiple_of(CATALOG_ALIGN);
+    let end = length.and_then(|length| start.checked_add(length));
+    Ok(Some(start..end.unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
@@ -36,23 +85,41 @@ mod tests {
 
     #[test]
     fn mounts_of_the_device() {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, device, offset) in [
-            ("0:40", "block/259:0", "2097152"),
-            ("0:41", "block/259:0", "6291456"),
-            ("0:42", "block/259:1", "4194304"),
-            ("0:43", "char/259:0", "4194304"),
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("daxfs");
+        fs::create_dir(&directory).unwrap();
+        for (name, device, offset, size) in [
+            ("0:40", "block/259:0", "2097152", "4096"),
+            ("0:41", "block/259:0", "6291456", "4194304"),
+            ("0:42", "block/259:1", "4194304", "4096"),
+            ("0:43", "char/259:0", "4194304", "4096"),
         ] {
-            let path = directory.path().join(name);
+            let path = directory.join(name);
             fs::create_dir(&path).unwrap();
             fs::write(path.join("device"), format!("{device}\n")).unwrap();
             fs::write(path.join("offset"), format!("{offset}\n")).unwrap();
+            fs::write(path.join("size"), format!("{size}\n")).unwrap();
         }
-        fs::create_dir(directory.path().join("0:44")).unwrap();
-        let mut found = offsets_in(directory.path(), "block/259:0");
-        found.sort_unstable();
-        assert_eq!(found, [2097152, 6291456]);
-        let none = directory.path().join("none");
-        assert!(offsets_in(&none, "block/259:0").is_empty());
+        // A mount that goes away.
+        fs::create_dir(directory.join("0:44")).unwrap();
+        let mut found = ranges_in(parent.path(), "block/259:0").unwrap();
+        found.sort_unstable_by_key(|range| range.start);
+        assert_eq!(found, [2097152..4194304, 6291456..12582912]);
+        // A figure that cannot be read is not "nothing".
+        fs::write(directory.join("0:40/offset"), "x").unwrap();
+        let error = ranges_in(parent.path(), "block/259:0").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert_eq!(ranges_in(parent.path(), "block/259:7").unwrap(), []);
+        fs::remove_file(directory.join("0:40/device")).unwrap();
+        fs::create_dir(directory.join("0:40/device")).unwrap();
+        assert!(ranges_in(parent.path(), "block/259:7").is_err());
+    }
+
+    #[test]
+    fn without_sysfs() {
+        let parent = tempfile::tempdir().unwrap();
+        // An empty directory, as in a container without /sys.
+        assert!(ranges_in(parent.path(), "block/259:0").is_err());
+        assert!(ranges_in(&parent.path().join("none"), "block/259:0").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 //! The table of a catalogue, and how it is changed.
 
-use super::medium::Medium;
+use super::medium::{Medium, Part};
 use daxfs_reader::catalog::{Catalog, Entry, RECORDS};
 use daxfs_reader::layout::{
     CatalogEntry, CatalogHead, CATALOG_ACTIVE, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES,
@@ -115,20 +115,44 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Those of the device.
+    /// Those of the device, and if somebody else has changed the catalogue since it was loaded.
     pub fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        let copy = 1 - self.copy;
-        self.generation += 1;
         // What the new state refers to is there before it.
         medium.sync()?;
-        medium.write(CATALOG_COPIES[copy], &self.encode())?;
+        medium.forget()?;
+        let memory = Part { medium, start: 0 };
+        let now = Table::load(&memory).map_err(io::Error::other)?;
+        let generation = now.map(|now| now.generation);
+        if generation != Some(self.generation) {
+            let why = "somebody else changes the catalogue; try again when that is done";
+            return Err(io::Error::other(why));
+        }
+        self.store(medium)
+    }
+
+    /// Write the copy that does not count, and check that it is there.
+    fn store(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
+        let copy = 1 - self.copy;
+        self.generation = self.generation.checked_add(1).ok_or_else(|| {
+            io::Error::other("no generation follows that of the catalogue; make a new catalogue")
+        })?;
+        let bytes = self.encode();
+        medium.write(CATALOG_COPIES[copy], &bytes)?;
         medium.sync()?;
+        medium.forget()?;
+        let mut found = vec![0; bytes.len()];
+        medium.read(CATALOG_COPIES[copy], &mut found)?;
+        if found != bytes {
+            let why = "the catalogue reads back differently; \
+                       the device is faulty, or somebody else writes to it";
+            return Err(io::Error::other(why));
+        }
         (self.copy, self.damaged) = (copy, None);
         Ok(())
     }
 
     /// Write the catalogue to a device that has none. Until this is done, the device has nothing
-    /// that can be mounted.
+    /// that can be mounted, and no catalogue before the first copy, which is written last.
     ///
     /// # Errors
     ///
@@ -138,8 +162,9 @@ impl Table {
             medium.write(start, &[0; 4096])?;
         }
         medium.sync()?;
-        for _ in CATALOG_COPIES {
-            self.commit(medium)?;
+        for copy in [1, 0] {
+            self.copy = 1 - copy;
+            self.store(medium)?;
         }
         Ok(())
     }
@@ -162,22 +187,20 @@ impl Table {
         true
     }
 
-    /// Return the ranges that no image has, in order.
-    pub fn free(&self) -> Vec<Range<u64>> {
-        let mut used: Vec<_> = self
-            .images
-            .iter()
-            .map(|image| image.range.clone())
-            .collect();
+    /// Return the ranges that no image has and that are not in `used`, in order.
+    pub fn free(&self, used: &[Range<u64>]) -> Vec<Range<u64>> {
+        let images = self.images.iter().map(|image| image.range.clone());
+        let mut used: Vec<_> = images.chain(used.iter().cloned()).collect();
         used.sort_by_key(|range| range.start);
         used.push(self.size..self.size);
         let mut free = Vec::new();
         let mut start = CATALOG_SIZE;
         for range in used {
-            if start < range.start {
-                free.push(start..range.start);
+            let end = range.start.min(self.size);
+            if start < end {
+                free.push(start..end);
             }
-            start = range.end;
+            start = start.max(range.end);
         }
         free
     }

@@ -97,8 +97,8 @@ Examples:
 pub enum Reuse {
     /// Never: other kernels that share the memory may have them mounted
     Never,
-    /// On a device, if this kernel does not have them mounted; in a file never
+    /// On a block device, if this kernel does not have them mounted; elsewhere never
     Unmounted,
-    /// If this kernel does not have them mounted, also in a file: nobody else uses them
+    /// If this kernel does not have them mounted: nobody else uses the device
     Always,
 }
