@@ -158,6 +158,45 @@ static void no_active_image(void)
 	CHECK_EQ(mount_image("a/b", one), EINVAL);
 }
 
+/* Overwrite the device at byte @at with @text, a string for printf(1). */
+static void overwrite(int at, const char *text)
+{
+	REQUIRE(!run("printf '%s' | dd of=%s bs=1 seek=%d conv=notrunc,fsync status=none", text, node, at));
+}
+
+/* A copy that is damaged, both, other contents, and a wrong image. */
+static void damaged(void)
+{
+	static const char save[] = "dd if=%s of=%s/%s bs=4096 count=1 skip=%d conv=fsync status=none";
+	static const char restore[] =
+		"dd of=%s if=%s/%s bs=4096 count=1 seek=%d conv=notrunc,fsync status=none";
+	int second = (1 << 20) / 4096, image = (2 << 20) / 4096;
+
+	REQUIRE(!run(save, node, work_dir(), "copy0", 0));
+	REQUIRE(!run(save, node, work_dir(), "copy1", second));
+	/* The second copy has the state before "two" was added. */
+	overwrite(200, "damage");
+	CHECK_EQ(mount_image("two", one), ENOENT);
+	CHECK_EQ(mount_image("one", one), 0);
+	is_image(one, "one");
+	CHECK(!umount(one));
+	overwrite((1 << 20) + 200, "damage");
+	CHECK_EQ(mount_image("one", one), EBADMSG);
+	/* Another filesystem leaves the second copy as it is. */
+	REQUIRE(!run(restore, node, work_dir(), "copy1", second));
+	overwrite(0, "\\0\\0\\0\\0\\0\\0\\0\\0");
+	CHECK_EQ(mount_image("one", one), EINVAL);
+	CHECK_EQ(mount_image(NULL, one), EINVAL);
+	REQUIRE(!run(restore, node, work_dir(), "copy0", 0));
+	/* The superblock of another image at the place of "one". */
+	REQUIRE(!run(restore, node, work_dir(), "three.img", image));
+	CHECK_EQ(mount_image("one", one), ESTALE);
+	REQUIRE(!run(restore, node, work_dir(), "one.img", image));
+	CHECK_EQ(mount_image("one", one), 0);
+	is_image(one, "one");
+	CHECK(!umount(one));
+}
+
 static void at_once(void)
 {
 	struct stat first, second, again;
@@ -217,7 +256,7 @@ static void no_others(void)
 	snprintf(command, sizeof(command), "daxfs write --force %s/one.img %s 2>&1", work_dir(), node);
 	CHECK(fails_with(command, "is in use"));
 	snprintf(command, sizeof(command), "daxfs catalog init --force %s 2>&1", node);
-	CHECK(fails_with(command, "an image on it is mounted"));
+	CHECK(fails_with(command, "is in use; unmount it"));
 	is_image(one, "one");
 }
 
@@ -522,6 +561,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "no image is active", no_active_image },
+		{ "a damaged catalogue, a wrong image", damaged },
 		{ "two images at once", at_once },
 		{ "options, sysfs, remount", what_is_shown },
 		{ "the device is in use", no_others },
