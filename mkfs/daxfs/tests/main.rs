@@ -2,8 +2,8 @@
 
 //! All integration tests of this crate in one program.
 
-mod catalog;
 mod artifact;
+mod catalog;
 mod cli;
 mod corpus;
 mod damaged_images;
