@@ -43,7 +43,7 @@ __attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
 	va_start(arguments, format);
 	length = vsnprintf(command, sizeof(command) - 8, format, arguments);
 	va_end(arguments);
-	strcpy(command + length, " 2>&1");
+	memcpy(command + length, " 2>&1", sizeof(" 2>&1"));
 	fflush(stdout);
 	pipe = popen(command, "r");
 	REQUIRE(pipe);
@@ -141,7 +141,7 @@ static void make_image(const char *name)
 		     work_dir(), name, work_dir(), name, work_dir(), name));
 }
 
-static int add(const char *name)
+static int add_image(const char *name)
 {
 	return run("daxfs catalog add %s %s %s/%s.img", node, name, work_dir(), name);
 }
@@ -151,8 +151,8 @@ static void no_active_image(void)
 	REQUIRE(!run("daxfs catalog init --force %s", node));
 	CHECK_EQ(mount_image(NULL, one), ENOENT);
 	CHECK_EQ(mount_image("one", one), ENOENT);
-	REQUIRE(!add("one"));
-	REQUIRE(!add("two"));
+	REQUIRE(!add_image("one"));
+	REQUIRE(!add_image("two"));
 	CHECK_EQ(mount_image(NULL, one), ENOENT);
 	CHECK_EQ(mount_image("three", one), ENOENT);
 	CHECK_EQ(mount_image("a/b", one), EINVAL);
@@ -280,7 +280,7 @@ static void activated(void)
 	CHECK(!umount(active));
 }
 
-static void removed(void)
+static void space_of_removed(void)
 {
 	char command[PATH_MAX + 100];
 	char *mapped;
@@ -305,7 +305,7 @@ static void removed(void)
 	CHECK(pattern_in_pages(mapped, LARGE, seed_of("one"), 0));
 	munmap(mapped, LARGE);
 	close(fd);
-	REQUIRE(!add("three"));
+	REQUIRE(!add_image("three"));
 	REQUIRE(!mount_image("three", one));
 	is_image(one, "three");
 	is_image(two, "two");
@@ -566,7 +566,7 @@ int main(void)
 		{ "options, sysfs, remount", what_is_shown },
 		{ "the device is in use", no_others },
 		{ "activate, and roll back", activated },
-		{ "remove, and use the space again", removed },
+		{ "remove, and use the space again", space_of_removed },
 		{ "pages in use after the last mount", pinned },
 		{ "partitions at the same places", partitions },
 		{ "mounts while the catalogue changes", while_it_changes },
