@@ -39,15 +39,6 @@ pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-/// Let writes beyond the limit of `ulimit -f` fail with EFBIG, instead of ending the process.
-///
-/// # Errors
-///
-/// The system's, if the signal cannot be handled.
-pub fn fail_at_file_limit() -> io::Result<()> {
-    register_usize(SIGXFSZ, Arc::default(), 1).map(drop)
-}
-
 /// Call `action` with each of `signals` that arrives, in a thread of its own.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use daxfs_testing::{image_with, options};
 use serde_json::{json, Value};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -451,7 +452,7 @@ fn padding() {
     }
 }
 
-/// A limit of file sizes is an error, and leaves nothing.
+/// A limit of file sizes ends the program by its signal, or with an error where the signal is ignored. Nothing remains.
 #[test]
 fn file_limit() {
     let place = Place::new();
@@ -462,14 +463,25 @@ fn file_limit() {
         ["pull", &place.reference("one"), target.to_str().unwrap()],
         ["push", &place.reference("two"), image],
     ] {
-        let run = Command::new("bash")
-            .args(["-c", "ulimit -f 8; exec \"$@\"", "bash", DAXFS])
-            .args(words)
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(run.stderr).unwrap();
-        assert_eq!(run.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("File too large"), "{stderr}");
+        for (trap, code, signal) in [("", None, Some(25)), ("trap '' XFSZ; ", Some(1), None)] {
+            let script = format!("{trap}ulimit -c 0; ulimit -f 8; exec \"$@\"");
+            let run = Command::new("bash")
+                .args(["-c", &script, "bash", DAXFS])
+                .args(words)
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8(run.stderr).unwrap();
+            assert_eq!(
+                (run.status.code(), run.status.signal()),
+                (code, signal),
+                "{stderr}"
+            );
+            assert_eq!(
+                stderr.contains("File too large"),
+                signal.is_none(),
+                "{stderr}"
+            );
+        }
     }
     assert_eq!(names(&place.target), [""; 0]);
     assert_eq!(names(&place.layout), ["blobs", "index.json", "oci-layout"]);

@@ -12,7 +12,7 @@ mod push;
 
 use crate::error::{Error, Result};
 use crate::text::shown;
-use daxfs_command::signals::{fail_at_file_limit, Interrupt};
+use daxfs_command::signals::Interrupt;
 pub use pull::pull;
 pub use push::push;
 use serde::{Deserialize, Serialize};
@@ -110,11 +110,9 @@ impl Reference {
     }
 }
 
-/// Handle the signals that end a program, and the limit of file sizes, which is an error.
+/// Handle the signals that end a program.
 fn handle_signals() -> Result<Interrupt> {
-    let failed = |error| Error::system("", "cannot handle signals", "", error);
-    fail_at_file_limit().map_err(failed)?;
-    Interrupt::new().map_err(failed)
+    Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }
 
 /// Describes a blob: its type, digest and size.
