@@ -237,10 +237,11 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	/*
 	 * To mount a range, the kernel adds its memory (memremap_pages()). Code of x86 uses the
 	 * page tables that it allocates for it without looking whether there are any
-	 * (phys_pud_init()), and warns if another allocation fails (add_pages()). The driver can
-	 * prevent neither, so what they print says nothing about it.
+	 * (phys_pud_init()), and warns if another allocation fails (add_pages()). To mount a
+	 * dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver can
+	 * prevent none of these, so what they print says nothing about it.
 	 */
-	round.fed_mount = !kind->removable && kind->shown;
+	round.fed_mount = !kind->removable;
 	round.deadly = event == PRESSED || event == STARVED || event == POISONED;
 	if (event == REMOVED)
 		round.disturb = remove_device;
