@@ -4,7 +4,7 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::Chosen;
+use crate::catalog::{Chosen, Device};
 use crate::image::catalog::valid_name;
 use crate::memory::dmabuf::DmaBuf;
 use crate::vfs::{Context, Param, Value};
@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) size: Option<u64>,
     /// Name of the image to mount, of those on the source. The default is the active one.
     pub(crate) image: Option<CString>,
+    /// The device that is the source of the mount, unless another source is named.
+    pub(crate) device: Option<Device>,
     /// The image to mount, once it was found in the catalogue of the source.
     pub(crate) chosen: Option<Chosen>,
     /// The checks to make at mount.

@@ -36,7 +36,8 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     }
     let source = context.source();
     let kind = context.source_kind();
-    if let Some(device) = kind.as_ref().ok().and_then(Device::of) {
+    options.device = kind.as_ref().ok().and_then(Device::of);
+    if let Some(device) = options.device {
         let name = options.image.as_deref();
         match (device.probe(context), name) {
             (Ok(probe), _) => {
@@ -72,8 +73,7 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
 }
 
 /// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
-/// that is a block device. The lease of
-/// `tenure` owns the memory, also after a failure.
+/// the superblock has opened it. The lease of `tenure` owns the memory, also after a failure.
 ///
 /// # Errors
 ///
@@ -96,31 +96,21 @@ pub(crate) fn open(
         Some(Source::Memfd(file)) => {
             memfd::open(file, tenure).map_err(|error| refuse_memfd(error, context))
         }
-        None => match (bdev, &options.chosen) {
-            (Some(bdev), _) => dax::open_block(bdev, tenure),
-            (None, Some(chosen)) => {
-                let part = chosen.range.clone();
-                match chosen.device {
-                    Device::Block(number) => dax::open_block_part(number, part, tenure),
-                    Device::Char(number) => {
-                        dax::open_char(number, || context.open_source(), Some(part), tenure)
-                    }
+        None => {
+            let part = options.chosen.as_ref().map(|chosen| chosen.range.clone());
+            let opened = match (bdev, options.device, part) {
+                (Some(bdev), ..) => dax::open_block(bdev, tenure),
+                (None, Some(Device::Block(number)), Some(part)) => {
+                    dax::open_block_part(number, part, tenure)
                 }
-            }
-            (None, None) => match context.source_kind()? {
-                SourceKind::CharDevice(number) => {
-                    dax::open_char(number, || context.open_source(), None, tenure)
+                (None, Some(Device::Char(number)), part) => {
+                    dax::open_char(number, || context.open_source(), part, tenure)
                 }
                 _ => return Err(ENOTBLK),
-            },
-        }
-        .map_err(|error| {
-            let is_char = match &options.chosen {
-                Some(chosen) => matches!(chosen.device, Device::Char(_)),
-                None => bdev.is_none(),
             };
-            refuse_dax(is_char, error, context)
-        }),
+            let is_char = matches!(options.device, Some(Device::Char(_)));
+            opened.map_err(|error| refuse_dax(is_char, error, context))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::options::{Check, Checks, Options};
 use crate::signature;
 use crate::source;
 use crate::support::Errno;
-use crate::usage::{self, Usage};
+use crate::usage::Usage;
 use crate::verify::{self, Failure, Pieces};
 use crate::vfs::{
     BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
@@ -191,7 +191,6 @@ impl FileSystem for DaxFs {
     ) -> Result<(Mounted, Identity)> {
         let tenure = &*tenure.insert(shared.memory.start()?);
         let phys = options.phys_range();
-        let named = options.source.is_some();
         let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
         if let Some(chosen) = &options.chosen {
@@ -226,8 +225,9 @@ impl FileSystem for DaxFs {
             uuid: superblock.uuid,
         };
         let chosen = options.chosen.take();
-        let place = usage::Place::new(chosen.as_ref(), named, context);
-        let usage = Usage::new(context.source(), place, &region, &superblock)?;
+        let offset = chosen.as_ref().map_or(0, |chosen| chosen.range.start);
+        let device = options.device;
+        let usage = Usage::new(context.source(), device, offset, &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
         if let Some(chosen) = &chosen {

@@ -5,14 +5,14 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::{Chosen, Device};
+use crate::catalog::Device;
 use crate::image::Superblock;
 use crate::memory::{MapMethod, Region};
 use crate::support::{
     sysfs::{Directory, File, Show, Shown, Value},
     Counters,
 };
-use crate::vfs::{numbers, Context};
+use crate::vfs::numbers;
 use kernel::{prelude::*, str::CString};
 
 /// An event that is counted.
@@ -47,41 +47,15 @@ pub(crate) enum Event {
 /// Number of events.
 const EVENTS: usize = Event::BadPiece as usize + 1;
 
-/// Where a mounted image is.
-pub(crate) struct Place {
-    device: Option<Device>,
-    offset: u64,
-}
-
-impl Place {
-    /// Return the place of the image `chosen` of a catalogue, or of one that has all of the source
-    /// of the mount `context`. `named` says that an option names other memory.
-    pub(crate) fn new(chosen: Option<&Chosen>, named: bool, context: &Context) -> Self {
-        match chosen {
-            Some(chosen) => Place {
-                device: Some(chosen.device),
-                offset: chosen.range.start,
-            },
-            None => Place {
-                device: match context.source_kind() {
-                    Ok(kind) if !named => Device::of(&kind),
-                    _ => None,
-                },
-                offset: 0,
-            },
-        }
-    }
-
-    /// Return the name of the device below /sys/dev, or `none`.
-    fn name(&self) -> Result<CString> {
-        let (kind, number) = match self.device {
-            Some(Device::Block(number)) => ("block", number),
-            Some(Device::Char(number)) => ("char", number),
-            None => return CString::try_from_fmt(fmt!("none")),
-        };
-        let (major, minor) = numbers(number);
-        CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
-    }
+/// Return the name of `device` below /sys/dev, or `none`.
+fn name_of(device: Option<Device>) -> Result<CString> {
+    let (kind, number) = match device {
+        Some(Device::Block(number)) => ("block", number),
+        Some(Device::Char(number)) => ("char", number),
+        None => return CString::try_from_fmt(fmt!("none")),
+    };
+    let (major, minor) = numbers(number);
+    CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
 }
 
 /// The figures of a mounted image.
@@ -96,21 +70,23 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Make the figures of the image in `region`, which was mounted from `source`.
+    /// Make the figures of the image in `region`, which was mounted from `source`: from the byte
+    /// `offset` of `device`, if it is on one.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new(
         source: &CStr,
-        place: Place,
+        device: Option<Device>,
+        offset: u64,
         region: &Region,
         superblock: &Superblock,
     ) -> Result<Self> {
         Ok(Usage {
             source: CString::try_from_fmt(fmt!("{}", source))?,
-            device: place.name()?,
-            offset: place.offset,
+            device: name_of(device)?,
+            offset,
             mapping: match region.method() {
                 MapMethod::Dax(_) => c"dax",
                 MapMethod::Pages => c"pages",
