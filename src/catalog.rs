@@ -67,7 +67,8 @@ impl Chosen {
     }
 
     /// Check that the catalogue still has the image. Call this after the mount is shown in sysfs:
-    /// whoever removes an image first changes the catalogue, and then looks there for its mounts.
+    /// before the space of an image is used again, the catalogue is changed first, and sysfs is
+    /// searched for mounts of the image after that.
     ///
     /// # Errors
     ///

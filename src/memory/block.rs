@@ -58,7 +58,7 @@ impl BlockFile {
         Self::open(number, (&raw const HOLDER).cast_mut().cast(), &OPERATIONS)
     }
 
-    /// Open the block device `number`, whoever has claimed it.
+    /// Open the block device `number` without a claim on it.
     ///
     /// # Errors
     ///

@@ -76,8 +76,8 @@ pub(crate) trait FileOperations: FileSystem {
     /// takes long is left to [`Self::prepare`], with [`Fault::retry`].
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Mapping>) -> FaultResult<'a>;
 
-    /// Prepare a page fault on page `page` of `file` for an entry of `order`: [`Self::fault`] has
-    /// asked for it. It tells of errors when it is called again.
+    /// Prepare a page fault on page `page` of `file` for an entry of `order`, because
+    /// [`Self::fault`] returned [`Fault::retry`]. The next call of [`Self::fault`] reports errors.
     fn prepare(file: &INode<Self>, page: u64, order: u32);
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
