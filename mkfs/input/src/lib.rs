@@ -215,7 +215,9 @@ pub fn layers(
                 "has layers with digests of another kind than sha256, which have no chain IDs";
             return Err(Error::refused(input.path(), why));
         }
-        let ids = chain_ids(layers.iter().map(|layer| &*layer.name));
+        let ids = chained_ids(layers.iter().map(|layer| &*layer.name), |below, diff_id| {
+            format!("sha256:{below} sha256:{diff_id}")
+        });
         for (layer, id) in layers.iter_mut().zip(ids) {
             layer.name = id;
         }
@@ -229,16 +231,18 @@ pub fn layers(
         .collect())
 }
 
-/// Return the chain IDs of layers, the lowest first, whose archives have these SHA-256.
-fn chain_ids<'a>(diff_ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// Return IDs of layers, the lowest first, whose archives have these SHA-256. The lowest layer has
+/// the SHA-256 of its archive, each other one that of what `chain` makes of the ID below it and the
+/// SHA-256 of its archive.
+fn chained_ids<'a>(
+    diff_ids: impl Iterator<Item = &'a str>,
+    chain: impl Fn(&str, &str) -> String,
+) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for diff_id in diff_ids {
         ids.push(match ids.last() {
             None => diff_id.into(),
-            Some(below) => {
-                let chain = format!("sha256:{below} sha256:{diff_id}");
-                daxfs_check::digest::hex(&Sha256::digest(chain))
-            }
+            Some(below) => daxfs_check::digest::hex(&Sha256::digest(chain(below, diff_id))),
         });
     }
     ids

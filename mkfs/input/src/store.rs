@@ -14,10 +14,9 @@
 
 use crate::oci::{apart, is_time, whole, Whole};
 use crate::stream::Spool;
-use crate::{finish, reference, Input, Options};
+use crate::{chained_ids, finish, reference, Input, Options};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use daxfs_check::digest::hex;
 use daxfs_check::Progress;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
@@ -61,7 +60,7 @@ pub fn store(
             None => warn(format!(
                 "{shown}: the image has no name that podman understands; it has only an ID"
             )),
-            // Not what was typed, so whoever made the layout chose it.
+            // The name is from the layout and not what the user typed, so show it.
             Some(found) if image.named_itself => {
                 warn(format!("{shown}: the image is called {found} in the store"));
             }
@@ -132,7 +131,9 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let created = image.created.as_deref().unwrap_or(EPOCH);
         let mut layers = Vec::new();
-        let ids = layer_ids(image.layers.iter().map(|whole| whole.diff_id.digest()));
+        // podman gives the same IDs to layers that it pulls, so it finds those in the store.
+        let diff_ids = image.layers.iter().map(|whole| whole.diff_id.digest());
+        let ids = chained_ids(diff_ids, |below, diff_id| format!("{below}+{diff_id}"));
         for (number, whole) in image.layers.into_iter().enumerate() {
             let id = &ids[number];
             let mut entry = json!({
@@ -245,19 +246,6 @@ impl<'a> Store<'a> {
         add(&mut self.builder, parent, name, 0o600, kind)?;
         Ok(())
     }
-}
-
-/// Return the IDs of layers, the lowest first, whose archives have these SHA-256. podman gives the
-/// same IDs to layers that it pulls, so it finds those that are in the store.
-fn layer_ids<'a>(diff_ids: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    for diff_id in diff_ids {
-        ids.push(match ids.last() {
-            None => diff_id.into(),
-            Some(below) => hex(&Sha256::digest(format!("{below}+{diff_id}"))),
-        });
-    }
-    ids
 }
 
 /// Attributes of what is not from a layer. Set-id programs are in a directory for root only.

@@ -197,11 +197,12 @@ fn is_tag(text: &str) -> bool {
 
 /// Is `text` a time as RFC 3339 writes it? Programs in Go read no list with another one in it.
 pub fn is_time(text: &str) -> bool {
-    let number = |from: usize, to: usize| -> Option<u32> {
+    let digits = |text: &str, from: usize, to: usize| -> Option<u32> {
         let digits = text.get(from..to)?;
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
         plain.then(|| digits.parse().ok())?
     };
+    let number = |from, to| digits(text, from, to);
     let at = |index: usize| text.as_bytes().get(index).copied();
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     let fields = || -> Option<bool> {
@@ -228,12 +229,7 @@ pub fn is_time(text: &str) -> bool {
         }
         let bytes = rest.as_bytes();
         let form = bytes.len() == 6 && matches!(bytes[0], b'+' | b'-') && bytes[3] == b':';
-        let digits = |from: usize| -> Option<u32> {
-            let digits = rest.get(from..from + 2)?;
-            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            plain.then(|| digits.parse().ok())?
-        };
-        Some(form && digits(1)? < 24 && digits(4)? < 60)
+        Some(form && digits(rest, 1, 3)? < 24 && digits(rest, 4, 6)? < 60)
     };
     marks.iter().all(|&(index, mark)| at(index) == Some(mark))
         && fields() == Some(true)
