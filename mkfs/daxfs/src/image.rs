@@ -9,7 +9,7 @@ use daxfs_check::digest::{combine, hex};
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
-use daxfs_reader::layout::{self, DIGEST_PIECE};
+use daxfs_reader::layout::DIGEST_PIECE;
 use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::attach;
 use daxfs_writer::device::Device;
@@ -17,9 +17,9 @@ use daxfs_writer::Overwrite;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
-use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
 
 /// Bytes that are copied together, a part of [`DIGEST_PIECE`].
 const PIECE: usize = 1 << 20;
@@ -39,14 +39,10 @@ pub struct ImageFile {
     pub length: u64,
     /// Its permission bits.
     pub mode: u32,
-    /// Bytes of the image alone.
-    pub total_size: u64,
-    /// Its superblock, as it is stored.
-    pub superblock: [u8; SUPERBLOCK],
-    /// UUID.
-    pub uuid: [u8; 16],
-    /// SHA-256, as the superblock says.
-    pub sha256: [u8; 32],
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// The block of the superblock, as it is stored.
+    pub block: [u8; SUPERBLOCK],
 }
 
 impl ImageFile {
@@ -63,26 +59,26 @@ impl ImageFile {
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
         let superblock =
             Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
-        let mut raw = [0; SUPERBLOCK];
-        let stored = memory.read(0, &mut raw);
+        let mut block = [0; SUPERBLOCK];
+        let stored = memory.read(0, &mut block);
         stored.map_err(|error| Error::image(&name, b"", error))?;
         Ok(ImageFile {
             path: path.into(),
             length: memory.size(),
             mode: status.mode() & 0o777,
-            total_size: superblock.total_size,
-            superblock: raw,
-            uuid: superblock.uuid,
-            sha256: superblock.sha256,
             size: attach::stored_size(&Image::new(&memory, &superblock)),
+            superblock,
+            block,
             file,
         })
     }
 
     /// Read what follows the image: the sums of its pieces and its signature.
     pub fn rest(&self) -> Result<Vec<u8>> {
-        let mut rest = vec![0; self.size.saturating_sub(self.total_size) as usize];
-        let read = self.file.read_exact_at(&mut rest, self.total_size);
+        let mut rest = vec![0; self.size.saturating_sub(self.superblock.total_size) as usize];
+        let read = self
+            .file
+            .read_exact_at(&mut rest, self.superblock.total_size);
         read.map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
         Ok(rest)
     }
@@ -118,22 +114,20 @@ impl ImageFile {
         let mut same = false;
         let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
         let see = |offset: u64, bytes: &[u8]| {
-            let end = self.total_size.min(offset + bytes.len() as u64);
+            let end = self.superblock.total_size.min(offset + bytes.len() as u64);
             // The sums of the pieces and the signature are not part of it.
             let mut bytes = &bytes[..end.saturating_sub(offset) as usize];
             if bytes.is_empty() {
                 return;
             }
             if offset == 0 {
-                same = bytes.starts_with(&self.superblock);
-                // Its last fields, which have the sums, count as zeros.
-                let sums = offset_of!(layout::Superblock, sha256);
-                hash.update(&bytes[..sums]);
-                bytes = &bytes[size_of::<layout::Superblock>()..];
-                hash.update(vec![0; size_of::<layout::Superblock>() - sums]);
+                same = bytes.starts_with(&self.block);
+                let record = self.superblock.record.without_sums();
+                hash.update(record.as_bytes());
+                bytes = &bytes[record.as_bytes().len()..];
             }
             hash.update(bytes);
-            if end % DIGEST_PIECE == 0 || end == self.total_size {
+            if end % DIGEST_PIECE == 0 || end == self.superblock.total_size {
                 pieces.push(hash.finalize_reset().into());
             }
         };
@@ -144,8 +138,8 @@ impl ImageFile {
             return Err(Error::refused(name, why));
         }
         let found = combine(pieces);
-        if found != self.sha256 {
-            let (found, stored) = (hex(&found), hex(&self.sha256));
+        if found != self.superblock.sha256 {
+            let (found, stored) = (hex(&found), hex(&self.superblock.sha256));
             return Err(Error::Digest {
                 name,
                 found,

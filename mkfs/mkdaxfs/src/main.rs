@@ -18,7 +18,7 @@ use daxfs_writer::adjust::{Adjust, IdRange};
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::tree::Tree;
 use daxfs_writer::write::{Options, Pack};
-use daxfs_writer::{make, measure, Error, Output, Overwrite};
+use daxfs_writer::{make, measure, parent_of, Error, Output, Overwrite};
 use options::Args;
 use sign::Hand;
 use std::path::Path;
@@ -233,10 +233,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     if args.layers.is_some() {
         let directory = &args.image;
         wishes.overwrite(args).check_directory(directory)?;
-        let parent = directory
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let scratch = daxfs_writer::scratch(parent.unwrap_or(Path::new(".")));
+        let scratch = daxfs_writer::scratch(parent_of(directory));
         let trees = wishes.read(args, &scratch, None, bar)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;

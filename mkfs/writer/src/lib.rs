@@ -70,5 +70,5 @@ pub mod write;
 pub use error::{cause, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;
-pub use output::{plain, scratch, Output};
+pub use output::{parent_of, plain, scratch, Output};
 pub use overwrite::Overwrite;

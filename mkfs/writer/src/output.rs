@@ -105,10 +105,7 @@ impl Output {
             let why = "names no file; name a file for the image";
             return Err(Error::refused(&path, why));
         }
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
-            _ => PathBuf::from("."),
-        };
+        let directory = parent_of(&path).to_path_buf();
         overwrite.check_directory(&directory)?;
         let temporary = Builder::new()
             .prefix(".mkdaxfs-")
@@ -231,6 +228,14 @@ fn nameless(directory: &Path) -> Result<File> {
 
 fn creating(directory: &Path, error: io::Error) -> Error {
     Error::output(directory, "create a file in the directory", plain(error))
+}
+
+/// Return the directory that has the file `path`.
+pub fn parent_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Return the directory for large temporary files: `TMPDIR`, or `default`.

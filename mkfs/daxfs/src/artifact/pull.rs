@@ -23,6 +23,7 @@ use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::{self, HUGE_SIZE, SIGNATURE_MAX};
 use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::{attach, Certificate};
+use daxfs_writer::parent_of;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -117,7 +118,7 @@ impl Artifact<'_> {
             }
             done.push((digest, path.clone()));
         }
-        let parents: BTreeSet<&Path> = paths.iter().map(|path| parent(path)).collect();
+        let parents: BTreeSet<&Path> = paths.iter().map(|path| parent_of(path)).collect();
         parents.into_iter().try_for_each(sync)?;
         Ok(done)
     }
@@ -237,7 +238,7 @@ impl Artifact<'_> {
     /// Copy the image of `layer` to a temporary file beside `path`, and check it. Return the file
     /// and the SHA-256 of the image.
     fn image(&self, layer: &Descriptor, path: &Path) -> Result<(NamedTempFile, String)> {
-        let file = temporary(parent(path))?;
+        let file = temporary(parent_of(path))?;
         self.copy(layer, &file)?;
         let clone = file.as_file().try_clone();
         let clone =
@@ -343,22 +344,25 @@ impl Artifact<'_> {
                 error,
             ))
         };
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::with_capacity(PIECE);
         let mut offset = 0;
         loop {
             self.interrupt
                 .check()
                 .map_err(|error| Fault::Other(error.into()))?;
-            let length = fill(from, &mut piece).map_err(Fault::Read)?;
+            piece.clear();
+            let read = (&mut *from).take(PIECE as u64).read_to_end(&mut piece);
+            let length = read.map_err(Fault::Read)?;
             if offset == 0 {
-                self.plausible(&piece[..length], limit)?;
+                self.plausible(&piece, limit)?;
             }
             if length as u64 > limit - offset {
                 return Err(Fault::Size(None));
             }
-            let piece = &piece[..length];
             if piece.iter().any(|&byte| byte != 0) {
-                file.as_file().write_all_at(piece, offset).map_err(failed)?;
+                file.as_file()
+                    .write_all_at(&piece, offset)
+                    .map_err(failed)?;
             }
             offset += length as u64;
             bar.advance(length as u64);
@@ -469,30 +473,10 @@ impl Read for Counted {
     }
 }
 
-/// Read until `into` is full or the input ends. Return the number of bytes.
-fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < into.len() {
-        match from.read(&mut into[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
-}
-
 /// Return the name of a layer in messages.
 fn name(layer: &Descriptor) -> String {
     let name = layer.annotation(TITLE).unwrap_or(&layer.digest);
     name.escape_debug().to_string()
-}
-
-/// Return the directory of a file.
-fn parent(path: &Path) -> &Path {
-    let parent = path.parent().filter(|path| !path.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
 }
 
 fn exists(path: &Path) -> Error {

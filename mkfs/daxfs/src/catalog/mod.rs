@@ -22,7 +22,7 @@ use crate::text::human;
 use daxfs_command::stdout::{written, Out};
 use daxfs_reader::catalog::valid_name;
 use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_SIZE};
-use daxfs_writer::Overwrite;
+use daxfs_writer::{parent_of, Overwrite};
 use medium::{Access, Disk};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -120,8 +120,7 @@ fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let made = file.set_len(size).map_err(cannot_make);
     let made = made.and_then(|()| init_existing(path, force));
     // The name of the file is there after power loss, too.
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    let directory = File::open(parent.unwrap_or(Path::new(".")));
+    let directory = File::open(parent_of(path));
     let made = made.and_then(|()| {
         let done = directory.and_then(|directory| directory.sync_all());
         done.map_err(|error| Error::system(&name, "cannot write its directory", "", error))
@@ -192,7 +191,7 @@ fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Res
     };
     let new = New {
         name,
-        uuid: image.uuid,
+        uuid: image.superblock.uuid,
         size: image.size,
         copy: &|put| image.copy(false, put),
         active,

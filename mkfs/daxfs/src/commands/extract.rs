@@ -9,7 +9,7 @@ use crate::source::{Opened, Source};
 use crate::text::shown_path;
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{self, Out};
-use daxfs_writer::Overwrite;
+use daxfs_writer::{parent_of, Overwrite};
 use std::ffi::OsStr;
 use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
@@ -92,15 +92,11 @@ fn archive(
         false => Ok(()),
     };
     free()?;
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let mut file = tempfile::Builder::new()
         .prefix(".daxfs-")
         .suffix(".tmp")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(parent)
+        .tempfile_in(parent_of(target))
         .map_err(|error| failed(extract::plain(error)))?;
     let mut out = BufWriter::with_capacity(256 << 10, file.as_file_mut());
     let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;

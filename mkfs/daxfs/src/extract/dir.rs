@@ -16,6 +16,7 @@ use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::{Content, FileType, Inode};
+use daxfs_writer::parent_of;
 use rustix::fs::{
     ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
 };
@@ -66,10 +67,9 @@ pub fn to_directory<S: Storage>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(fail("cannot extract to it", error)),
     };
-    let parent = match target.parent() {
-        _ if exists => target,
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    let parent = match exists {
+        true => target,
+        false => parent_of(target),
     };
     let temporary = tempfile::Builder::new()
         .prefix(".daxfs-")

@@ -94,7 +94,7 @@ impl Backing {
         let page = if huge { status.f_bsize as u64 } else { 1 };
         let layout = device.layout(image.size, page);
         let stem = image.path.file_stem().unwrap_or_default();
-        let digest = hex(&image.sha256[..8]);
+        let digest = hex(&image.superblock.sha256[..8]);
         let name = format!("{}-{digest}.{}", stem.to_string_lossy(), device.name());
         let path = dir.join(name);
         let shared = absolute(&path)?;
@@ -156,7 +156,7 @@ impl Backing {
 
 /// Return what stands before the image.
 fn head(image: &ImageFile, device: Device, layout: Layout) -> Option<Vec<u8>> {
-    (device == Device::Nvdimm).then(|| info_block(layout.size, &image.uuid))
+    (device == Device::Nvdimm).then(|| info_block(layout.size, &image.superblock.uuid))
 }
 
 /// Return the absolute path of `path`, which must be text for the options of hypervisors.
@@ -222,7 +222,7 @@ fn make(
     });
     outcome?;
     copied.map_err(Failed::Image)?;
-    // Whoever may not read the image may not read the copy.
+    // The copy is readable only by those who can read the image.
     file.set_permissions(PermissionsExt::from_mode(image.mode & 0o444))?;
     if !huge {
         file.sync_all()?;
@@ -278,8 +278,8 @@ fn check(image: &ImageFile, device: Device, layout: Layout, path: &Path) -> Resu
     };
     let same = status.is_file()
         && status.len() == layout.size
-        && has(layout.start, &image.superblock)?
-        && has(layout.start + image.total_size, &image.rest()?)?
+        && has(layout.start, &image.block)?
+        && has(layout.start + image.superblock.total_size, &image.rest()?)?
         && has(
             info_block::OFFSET,
             &head(image, device, layout).unwrap_or_default(),
