@@ -18,7 +18,7 @@ pub struct Hand {
 }
 
 impl Hand {
-    /// Return who signs according to the options, if anybody does.
+    /// Return the signer that the options name, or `None` if the image is not to be signed.
     ///
     /// # Errors
     ///

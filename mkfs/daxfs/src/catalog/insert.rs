@@ -74,8 +74,8 @@ pub fn insert(
         return Err(Error::refused(device, no_room(table, length, full, users)));
     };
     let place = room.start;
-    // From here on neither copy lets anybody mount what is overwritten: the other one has the image
-    // as removed, or not at all.
+    // After this, no new mount can use the space, whichever copy counts: the other copy has the
+    // image as removed, or not at all.
     if table.images.len() != before {
         table.commit(medium).map_err(cannot_write)?;
     }

@@ -95,10 +95,10 @@ Examples:
 /// When the space of removed images is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reuse {
-    /// Never: other kernels that share the memory may have them mounted
+    /// Never, because other kernels that share the memory may have mounted them
     Never,
-    /// On a block device, if this kernel does not have them mounted; elsewhere never
+    /// Only on a block device, and only if this kernel has not mounted them
     Unmounted,
-    /// If this kernel does not have them mounted: nobody else uses the device
+    /// Unless this kernel has mounted them. Use this only if no other kernel uses the device
     Always,
 }
