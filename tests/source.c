@@ -105,6 +105,27 @@ int source_make_owned(const struct source *source, const struct image *image, in
 	return fd;
 }
 
+int source_fill(const struct source *source, const struct image *image)
+{
+	int memory;
+
+	if (!source->key && !(source_is_device(source) && source->shared))
+		SKIP("only the machine can write to this memory");
+	memory = source->make(source, image);
+	REQUIRE(memory >= 0);
+	if (!source->key)
+		image_write(image, source_device(source));
+	return memory;
+}
+
+void source_restore(const struct source *source, int memory, const struct image *image)
+{
+	if (source->key)
+		close(memory);
+	else
+		image_write(image, source_device(source));
+}
+
 bool source_is_device(const struct source *source)
 {
 	return source->make == make_device;

@@ -68,6 +68,15 @@ int context_set(int context, unsigned int command, const char *key, const void *
 /* Create a memfd of @size bytes with @image at its start, and with these flags and seals. */
 int memfd_with(const struct image *image, size_t size, unsigned int flags, int seals);
 
+/*
+ * Put @image into the memory of @source, which its make() may not do: a device keeps what it has. Return what
+ * make() returns. Skip the point if only the machine can write to the memory.
+ */
+int source_fill(const struct source *source, const struct image *image);
+
+/* After source_fill(), which returned @memory: close that, or write @image to the device again. */
+void source_restore(const struct source *source, int memory, const struct image *image);
+
 /* Return true if the source is a device in DAXFS_DEVS. */
 bool source_is_device(const struct source *source);
 

@@ -62,23 +62,14 @@ static int mount_lazily(void)
 	return mount_with(mnt, image_digest(&image), "lazy");
 }
 
-/* Put @changed into the source's memory, or skip the point if it cannot be changed. */
 static void set_memory(const struct image *changed)
 {
-	if (!source->key && !(source_is_device(source) && source->shared))
-		SKIP("only the machine can write to this memory");
-	memory = source->make(source, changed);
-	REQUIRE(memory >= 0);
-	if (!source->key)
-		image_write(changed, source_device(source));
+	memory = source_fill(source, changed);
 }
 
 static void restore(void)
 {
-	if (!source->key)
-		image_write(&image, source_device(source));
-	else
-		close(memory);
+	source_restore(source, memory, &image);
 }
 
 /* Return the offset of the large file in the image. */

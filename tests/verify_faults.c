@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A page fault that verifies a piece (verify=lazy) does not hold up other threads of its process,
- * which may change its mapping meanwhile, or end it.
+ * Page faults that verify a piece (verify=lazy) do not hold up other threads of their process, which may
+ * change its mapping meanwhile, or end it; and no page of a damaged piece comes into a private mapping, or
+ * through overlayfs.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -12,6 +13,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "device.h"
@@ -23,6 +26,9 @@
 #define LARGE (16UL << 20)
 #define PIECE HUGE_SIZE
 #define PIECES (LARGE / PIECE)
+/* A damaged byte of the large file, in its third piece, and the start of its page. */
+#define BAD (2 * PIECE + 12345)
+#define BAD_PAGE (BAD & ~4095UL)
 /* Verifying a piece takes far longer than so many calls of munmap(2). */
 #define CALLS 8
 
@@ -53,17 +59,38 @@ static void await(int *number, int value)
 		sched_yield();
 }
 
-static void mount_lazily(void)
+static void mount_memory(int memory)
 {
-	int memory = source->make(source, &image), context;
+	int context = source_context(source, memory);
 
-	REQUIRE(memory >= 0);
-	context = source_context(source, memory);
 	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&image), 0));
 	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
 	REQUIRE(context_mount(context, mnt));
+}
+
+static void mount_lazily(void)
+{
+	int memory = source->make(source, &image);
+
+	REQUIRE(memory >= 0);
+	mount_memory(memory);
 	if (memory)
 		close(memory);
+}
+
+/* Mount with one byte of the large file changed. Return what source_restore() takes. */
+static int mount_damaged(void)
+{
+	struct image changed = image_copy(&image);
+	char name[32];
+	int memory;
+
+	snprintf(name, sizeof(name), "sizes/%lu", LARGE);
+	changed.bytes[image_inode(&image, image_entry(&image, name)->ino)->data + BAD] ^= 4;
+	memory = source_fill(source, &changed);
+	mount_memory(memory);
+	image_free(&changed);
+	return memory;
 }
 
 /* Map the large file. The mapping is all that keeps it. */
@@ -217,6 +244,148 @@ static void kernel_reads(void)
 	free(bytes);
 }
 
+/* Return true if a store to @address ends a process with SIGBUS. */
+static bool store_gets_sigbus(char *address)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		signal(SIGBUS, SIG_DFL);
+		__atomic_store_n(address, 1, __ATOMIC_SEQ_CST);
+		_exit(0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
+}
+
+/*
+ * Check that process_vm_readv(2) and write(2), which do not fault as loads do, get no byte at @hidden, and that
+ * write(2) gets the one at @shown. Memory without pages is not for process_vm_readv(2).
+ */
+static void check_hidden(char *hidden, char *shown)
+{
+	char byte;
+	struct iovec into = { &byte, 1 }, from = { hidden, 1 };
+	int sink = memfd_create("sink", MFD_CLOEXEC);
+
+	REQUIRE(sink >= 0);
+	CHECK_FAILS(process_vm_readv(getpid(), &into, 1, &from, 1, 0), EFAULT);
+	CHECK_FAILS(write(sink, hidden, 1), EFAULT);
+	CHECK_EQ(write(sink, shown, 1), 1);
+	close(sink);
+}
+
+/* Check that the piece after the damaged one, and the one before it, are right but for the byte at @changed. */
+static void neighbours_are_good(const char *mapped, size_t changed)
+{
+	CHECK(pattern_matches(mapped + PIECE, changed - PIECE, LARGE, PIECE));
+	CHECK_EQ((u8)mapped[changed], pattern_byte(LARGE, changed) ^ 1);
+	CHECK(pattern_matches(mapped + changed + 1, 2 * PIECE - changed - 1, LARGE, changed + 1));
+	CHECK(pattern_matches(mapped + 3 * PIECE, PIECE, LARGE, 3 * PIECE));
+}
+
+/* A store to a page copies it, whether a load has mapped it before or not. */
+static void private_writes(void)
+{
+	int memory = mount_damaged(), zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	char *private = map_length(mnt, LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_large();
+
+	REQUIRE(private != MAP_FAILED && zeros >= 0);
+	/* The last bytes of the good piece are next to the damaged one. */
+	private[2 * PIECE - 1] ^= 1;
+	neighbours_are_good(private, 2 * PIECE - 1);
+	CHECK(store_gets_sigbus(private + BAD_PAGE));
+	CHECK(store_gets_sigbus(private + BAD));
+	CHECK(store_gets_sigbus(private + 3 * PIECE - 1));
+	CHECK(gets_sigbus(private + BAD));
+	CHECK_FAILS(read(zeros, private + BAD_PAGE, 1), EFAULT);
+	check_hidden(private + BAD, private);
+	check_hidden(private + BAD_PAGE, private);
+	/* What failed has changed nothing, and a child copies its own pages. */
+	CHECK(!store_gets_sigbus(private + 2 * PIECE - 1));
+	neighbours_are_good(private, 2 * PIECE - 1);
+	/* This piece has not been used yet. */
+	private[5 * PIECE + 1] = 99;
+	CHECK(private[5 * PIECE + 1] == 99);
+	CHECK(pattern_matches(private + 5 * PIECE + 2, PIECE - 2, LARGE, 5 * PIECE + 2));
+	CHECK(pattern_matches(shared + PIECE, PIECE, LARGE, PIECE));
+	CHECK(pattern_matches(shared + 5 * PIECE, PIECE, LARGE, 5 * PIECE));
+	CHECK(gets_sigbus(shared + BAD));
+	CHECK_EQ(counter_of(mnt, "pieces_bad"), 1);
+	munmap(private, LARGE);
+	munmap(shared, LARGE);
+	close(zeros);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	source_restore(source, memory, &image);
+}
+
+/* Mount the image as the lower layer of an overlay whose upper one is in @top, on the directory @all. */
+static bool mount_overlay(const char *top, const char *all)
+{
+	char options[4 * PATH_MAX], upper[PATH_MAX + 8], work[PATH_MAX + 8];
+
+	snprintf(upper, sizeof(upper), "%s/upper", top);
+	snprintf(work, sizeof(work), "%s/work", top);
+	REQUIRE(!mkdir(upper, 0755) && !mkdir(work, 0755) && !mkdir(all, 0755));
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s", mnt, upper, work);
+	if (!mount("overlay", all, "overlay", 0, options))
+		return true;
+	REQUIRE(errno == ENODEV);
+	return false;
+}
+
+/* Use the large file through the overlay on @all. */
+static void use_overlay(const char *all)
+{
+	char *buffer = malloc(PIECE), *mapped, path[PATH_MAX];
+	int fd = open_size(all, LARGE, O_RDONLY);
+
+	CHECK_EQ(pread(fd, buffer, PIECE, PIECE), PIECE);
+	CHECK(pattern_matches(buffer, PIECE, LARGE, PIECE));
+	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
+	CHECK_EQ(pread(fd, buffer, 8192, 2 * PIECE - 4096), 4096);
+	mapped = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	REQUIRE(mapped != MAP_FAILED);
+	mapped[PIECE] ^= 1;
+	neighbours_are_good(mapped, PIECE);
+	CHECK(gets_sigbus(mapped + BAD) && store_gets_sigbus(mapped + BAD));
+	check_hidden(mapped + BAD, mapped);
+	munmap(mapped, LARGE);
+	close(fd);
+	/* A copy would have the damaged piece. */
+	snprintf(path, sizeof(path), "%s/sizes/%lu", all, LARGE);
+	CHECK_FAILS(open(path, O_RDWR | O_CLOEXEC), EIO);
+	fd = open_size(all, LARGE, O_RDONLY);
+	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
+	close(fd);
+	free(buffer);
+}
+
+static void through_overlayfs(void)
+{
+	int memory = mount_damaged();
+	char top[PATH_MAX], all[PATH_MAX + 8];
+	bool mounted;
+
+	snprintf(top, sizeof(top), "%s/overlay", work_dir());
+	REQUIRE(!mkdir(top, 0755) || errno == EEXIST);
+	REQUIRE(!mount("tmpfs", top, "tmpfs", 0, NULL));
+	snprintf(all, sizeof(all), "%s/all", top);
+	mounted = mount_overlay(top, all);
+	if (mounted) {
+		use_overlay(all);
+		CHECK_EQ(counter_of(mnt, "pieces_bad"), 1);
+		CHECK_EQ(bounded_umount(all), 0);
+	}
+	CHECK_EQ(bounded_umount(top), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	source_restore(source, memory, &image);
+	if (!mounted)
+		SKIP("needs overlayfs");
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
@@ -224,6 +393,8 @@ int main(void)
 		{ "another thread unmaps the file", unmapped },
 		{ "the process is killed", killing },
 		{ "the kernel reads the mapping", kernel_reads },
+		{ "private mappings of a damaged piece are written to", private_writes },
+		{ "a damaged piece through overlayfs", through_overlayfs },
 	};
 
 	mnt = private_mount_point();
