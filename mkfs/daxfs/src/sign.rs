@@ -62,11 +62,14 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
         .write(true)
         .open(path)
         .map_err(|error| cannot_open(&name, error))?;
-    let regular = file.metadata().is_ok_and(|status| status.is_file());
-    if !regular {
-        let why = "is no regular file; sign the image in a file, then write it with daxfs write";
-        return Err(Error::refused(name, why));
-    }
+    let size = match file.metadata() {
+        Ok(status) if status.is_file() => status.len(),
+        _ => {
+            let why =
+                "is no regular file; sign the image in a file, then write it with daxfs write";
+            return Err(Error::refused(name, why));
+        }
+    };
     let digest = digest_of(&image)?;
     let cms = match hand {
         Hand::Message(cms) => cms,
@@ -74,7 +77,8 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
             .sign(&digest)
             .map_err(|error| Error::refused(shown_path(cert), error.to_string()))?,
     };
-    attach::write::<crate::source::Source>(&file, &image.superblock, &cms)
+    let padding = attach::usual_padding(&image.superblock, size);
+    attach::write::<crate::source::Source>(&file, &image.superblock, &cms, padding)
         .map_err(|error| Error::system(name, "cannot write the signature", "", error))?;
     Ok(hex(&digest))
 }

@@ -77,6 +77,7 @@ impl Wishes {
             clamp: args.clamp_mtime,
             contexts: contexts.transpose()?,
         };
+        let padding = args.padding.next_multiple_of(args.block_size.into());
         let options = Options {
             block_size: args.block_size,
             label: args.label.clone(),
@@ -89,7 +90,7 @@ impl Wishes {
                 (false, false) => Pack::Small,
             },
             huge_threshold: args.huge_threshold,
-            padding: args.padding.next_multiple_of(args.block_size.into()),
+            padding,
             sums: args.sums,
             max_size: args.max_size,
         };
@@ -103,7 +104,7 @@ impl Wishes {
             adjust,
             platform: args.platform.clone().unwrap_or_default(),
             options,
-            hand: Hand::new(args)?,
+            hand: Hand::new(args, padding)?,
         })
     }
 

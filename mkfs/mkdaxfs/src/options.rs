@@ -211,7 +211,8 @@ pub struct Args {
 
     /// Pad the image to a multiple of this size
     ///
-    /// SIZE must be a multiple of 4096. Some devices need 2 MiB.
+    /// SIZE must be a multiple of 4096. Some devices need 2 MiB. If a signature does not
+    /// fit, the file grows to the next multiple.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
 

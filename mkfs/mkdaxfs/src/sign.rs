@@ -15,22 +15,29 @@ pub struct Hand {
     signer: Signer,
     /// The file with the certificate.
     cert: PathBuf,
+    /// The image is padded to a multiple of this many bytes.
+    padding: u64,
 }
 
 impl Hand {
-    /// Return the signer that the options name, or `None` if the image is not to be signed.
+    /// Return the signer that the options name, or `None` if the image is not to be signed. The
+    /// output is to be a multiple of `padding` bytes.
     ///
     /// # Errors
     ///
     /// The files cannot be read, hold something else, do not belong together, or the certificate is
     /// not valid now.
-    pub fn new(args: &Args) -> Result<Option<Self>> {
+    pub fn new(args: &Args, padding: u64) -> Result<Option<Self>> {
         let (Some(key), Some(cert)) = (&args.sign_key, &args.sign_cert) else {
             return Ok(None);
         };
         let signer = files::signer(key, cert, &args.sign_chain).map_err(refuse)?;
         let cert = cert.clone();
-        let hand = Hand { signer, cert };
+        let hand = Hand {
+            signer,
+            cert,
+            padding,
+        };
         // Do not make an image first that cannot be signed.
         hand.message(&[0; 32])?;
         Ok(Some(hand))
@@ -55,7 +62,7 @@ impl Hand {
             let memory = FileMemory::new(file).map_err(failed)?;
             Superblock::load(&memory).map_err(|error| Error::image(path, error))?
         };
-        attach::write::<FileMemory<'_>>(file, &superblock, &cms).map_err(failed)?;
+        attach::write::<FileMemory<'_>>(file, &superblock, &cms, self.padding).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         // A device may be too small for it.
         output.reserve(size)?;

@@ -7,9 +7,12 @@ use daxfs_check::memory::FileMemory;
 use daxfs_reader::{Image, Superblock};
 use daxfs_signature::{attach, verify, Certificate, Error};
 use daxfs_testing::certificate::Owner;
+use daxfs_testing::snapshot;
+use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const START: &str = "20000101000000Z";
@@ -174,5 +177,79 @@ fn refusals_leave_no_image() {
         let told = signing.sign(&["--force"], "key", "cert", &signing.path(file));
         assert_eq!(told.status, 1, "{told:?}");
         assert_eq!(fs::read(signing.path(file)).unwrap(), before);
+    }
+}
+
+/// A tree with a file that fills an image of `size` bytes: a block each for the superblock and the
+/// other tables come first.
+fn fill(signing: &Signing, size: usize) {
+    fs::write(signing.path("tree/file"), vec![7; size - 2 * 4096]).unwrap();
+}
+
+/// The signature may need more padding, which is that of the option.
+#[test]
+fn padding() {
+    let signing = Signing::new();
+    let (plain, signed) = (signing.path("plain"), signing.path("signed"));
+    for padding in [4 << 10, 12 << 10, 64 << 10, 2 << 20, 4 << 20] {
+        let option = padding.to_string();
+        // Larger files would be aligned to 2 MiB.
+        let options = ["--padding", &option, "--huge-threshold", "1G"];
+        for sums in [&[][..], &["--sums"]] {
+            let options = [&options[..], sums].concat();
+            // Without and with padding. The signature fits into the padding that follows the sums.
+            let used = padding.max(24 << 10);
+            for room in [0, padding.min(8192)] {
+                fill(&signing, used - room);
+                make(&options, &signing.path("tree"), &plain);
+                let told = signing.sign(&options, "key", "cert", &signed);
+                assert_eq!(told.status, 0, "{told:?}");
+                let (size, with) = (fs::metadata(&plain), fs::metadata(&signed));
+                let (size, with) = (size.unwrap().len(), with.unwrap().len());
+                assert_eq!((size % padding as u64, with % padding as u64), (0, 0));
+                assert_eq!(with == size, !sums.is_empty());
+                assert_eq!(signing.verify(&signed, &[&signing.owner]), Ok(()));
+            }
+        }
+    }
+}
+
+/// The image is complete, and then its signature does not fit.
+#[test]
+fn no_room_for_the_signature() {
+    let signing = Signing::new();
+    fill(&signing, 64 << 10);
+    let before = snapshot(signing.directory.path());
+    let image = signing.path("image");
+    for trap in ["trap '' XFSZ; ", ""] {
+        let script = format!("{trap}ulimit -c 0; ulimit -f 64; exec \"$@\"");
+        let limited = |signature: bool| {
+            let mut command = Command::new("bash");
+            command
+                .args(["-c", &script, "-"])
+                .arg(mkdaxfs().get_program())
+                .args(["--padding", "64K"]);
+            if signature {
+                command.arg("--sign-key").arg(signing.path("key"));
+                command.arg("--sign-cert").arg(signing.path("cert"));
+            }
+            run(command.arg(signing.path("tree")).arg(&image))
+        };
+        // The limit is the size of the image without a signature.
+        let told = limited(false);
+        assert_eq!(told.status, 0, "{told:?}");
+        assert_eq!(fs::metadata(&image).unwrap().len(), 64 << 10);
+        fs::remove_file(&image).unwrap();
+        let told = limited(true);
+        // Without the trap, the signal may end the program before it says anything.
+        if told.status == 1 || !trap.is_empty() {
+            assert_eq!(told.status, 1, "{told:?}");
+            let text = format!("{}: cannot write the signature: ", image.display());
+            assert!(told.stderr.contains(&text), "{told:?}");
+            assert_eq!(told.stderr.lines().count(), 1, "{told:?}");
+        } else {
+            assert_eq!(told.status, -Signal::XFSZ.as_raw(), "{told:?}");
+        }
+        assert!(snapshot(signing.directory.path()) == before);
     }
 }

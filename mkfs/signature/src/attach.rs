@@ -64,23 +64,33 @@ pub fn stored_size<M: Memory>(image: &Image<'_, M>) -> u64 {
     }
 }
 
+/// Return the padding for [`write`] of a file of `size` bytes that holds the image with this
+/// `superblock`, for a file whose padding is not known: 2 MiB if the size is a multiple of that, or
+/// else the block size.
+pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
+    match size % HUGE_SIZE {
+        0 => HUGE_SIZE,
+        _ => superblock.block_size.into(),
+    }
+}
+
 /// Write the signature `cms` after the image with this `superblock` in `file`, in place of another
-/// one. The file grows if it must: to a multiple of 2 MiB if its size is one, or else of the block
-/// size.
+/// one. If it does not fit, the file grows to a multiple of `padding` bytes.
 ///
 /// # Errors
 ///
 /// Those of the system. The image itself does not change.
-pub fn write<M: Memory>(file: &File, superblock: &Superblock, cms: &[u8]) -> io::Result<()> {
+pub fn write<M: Memory>(
+    file: &File,
+    superblock: &Superblock,
+    cms: &[u8],
+    padding: u64,
+) -> io::Result<()> {
     let header = Section::header::<M>(superblock.sha256, cms);
     let offset = superblock.signature_offset();
     let start = offset + header.as_bytes().len() as u64;
     let size = file.metadata()?.len();
-    let unit = match size % HUGE_SIZE {
-        0 => HUGE_SIZE,
-        _ => superblock.block_size.into(),
-    };
-    let end = (start + cms.len() as u64).next_multiple_of(unit);
+    let end = (start + cms.len() as u64).next_multiple_of(padding);
     if end > size {
         file.set_len(end)?;
     }
