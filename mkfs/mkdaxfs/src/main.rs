@@ -155,6 +155,9 @@ impl Wishes {
         };
         for (_, tree) in &mut trees {
             self.adjust.apply(tree)?;
+            if let Some(hand) = &self.hand {
+                hand.check(tree)?;
+            }
         }
         Ok(trees)
     }

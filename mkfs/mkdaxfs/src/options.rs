@@ -225,7 +225,8 @@ pub struct Args {
     /// Sign the image with this private key, as daxfs sign does
     ///
     /// The signature follows the image in its file. It is not part of the image or its SHA-256, and
-    /// need not be the same each time. With --layers, each image is signed.
+    /// need not be the same each time. With --layers, each image is signed. An input directory that
+    /// contains the key is refused, unless --exclude leaves it out.
     #[arg(long, value_name = "KEY", requires = "sign_cert")]
     pub sign_key: Option<PathBuf>,
 

@@ -7,7 +7,10 @@ use daxfs_check::memory::FileMemory;
 use daxfs_reader::{Image, Superblock};
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::files::{self, FileError, Why};
+use daxfs_writer::tree::{Identity, Kind, Place, Tree};
 use daxfs_writer::{Error, Output, Result};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// Who signs.
@@ -15,6 +18,8 @@ pub struct Hand {
     signer: Signer,
     /// The file with the certificate.
     cert: PathBuf,
+    /// The file with the private key.
+    key: Identity,
     /// The image is padded to a multiple of this many bytes.
     padding: u64,
 }
@@ -31,11 +36,16 @@ impl Hand {
         let (Some(key), Some(cert)) = (&args.sign_key, &args.sign_cert) else {
             return Ok(None);
         };
+        let file = fs::metadata(key).map_err(|error| Error::io(key, "open the file", error))?;
         let signer = files::signer(key, cert, &args.sign_chain).map_err(refuse)?;
         let cert = cert.clone();
         let hand = Hand {
             signer,
             cert,
+            key: Identity {
+                dev: file.dev(),
+                ino: file.ino(),
+            },
             padding,
         };
         // Do not make an image first that cannot be signed.
@@ -46,6 +56,26 @@ impl Hand {
     fn message(&self, digest: &[u8; 32]) -> Result<Vec<u8>> {
         let message = self.signer.sign(digest);
         message.map_err(|error| Error::refused(&self.cert, error))
+    }
+
+    /// Refuse to make an image of a tree that contains the file of the private key, or a hard link to
+    /// it. A copy, and a member of an archive, are not found.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for the file of the tree.
+    pub fn check(&self, tree: &Tree) -> Result<()> {
+        for (id, node) in (0..).zip(&tree.nodes) {
+            let Kind::Regular { place, .. } = node.kind else {
+                continue;
+            };
+            if matches!(place, Place::File { identity, .. } if identity == self.key) {
+                let why = "is the private key of --sign-key, which all users of the image could \
+                           read; move it elsewhere, or leave it out with --exclude";
+                return Err(Error::refused(&tree.path(id), why));
+            }
+        }
+        Ok(())
     }
 
     /// Sign the image in `output`, which has the SHA-256 `digest` and is complete. Read the signature

@@ -11,6 +11,7 @@ use daxfs_testing::snapshot;
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -252,4 +253,35 @@ fn no_room_for_the_signature() {
         }
         assert!(snapshot(signing.directory.path()) == before);
     }
+}
+
+/// Users of the image could sign others with the key.
+#[test]
+fn key_in_the_tree() {
+    let signing = Signing::new();
+    let image = signing.path("image");
+    fs::create_dir(signing.path("tree/secret")).unwrap();
+    // Another name of the same file, and a symlink to it.
+    fs::hard_link(signing.path("key"), signing.path("tree/secret/copy")).unwrap();
+    symlink("tree/secret/copy", signing.path("alias")).unwrap();
+    for key in ["key", "tree/secret/copy", "alias"] {
+        for options in [&[][..], &["--dry-run"], &["--exclude", "other"]] {
+            let told = signing.sign(options, key, "cert", &image);
+            assert_eq!((told.status, told.stderr.lines().count()), (1, 1));
+            let text = "tree/secret/copy: is the private key of --sign-key";
+            assert!(told.stderr.contains(text), "{told:?}");
+            assert!(told.stderr.contains("--exclude"), "{told:?}");
+            assert!(!image.exists());
+        }
+        for pattern in ["copy", "/secret", "/secret/copy"] {
+            let told = signing.sign(&["--exclude", pattern], key, "cert", &image);
+            assert_eq!(told.status, 0, "{told:?}");
+            fs::remove_file(&image).unwrap();
+        }
+    }
+    // A symlink in the tree does not take the key into the image.
+    fs::remove_file(signing.path("tree/secret/copy")).unwrap();
+    symlink("../../key", signing.path("tree/secret/link")).unwrap();
+    let told = signing.sign(&[], "tree/secret/link", "cert", &image);
+    assert_eq!(told.status, 0, "{told:?}");
 }
