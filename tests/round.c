@@ -24,9 +24,12 @@ struct image round_image;
 
 void round_init(const struct image *image)
 {
-	size_t size = (image->size + 2 * HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
+	size_t size;
 
 	round_mnt = private_mount_point();
+	if (!image)
+		return;
+	size = (image->size + 2 * HUGE_SIZE - 1) & ~(HUGE_SIZE - 1);
 	round_image.size = size;
 	round_image.bytes = malloc(size);
 	round_image.super = (struct superblock *)round_image.bytes;
@@ -231,6 +234,8 @@ static void use_in_child(const struct round *round, const struct image *image)
 	REQUIRE(!unshare(CLONE_NEWNS));
 	if (!mount_damaged(round, image, &bytes))
 		_exit(ktap_point->failed ? KTAP_FAIL : REFUSED);
+	if (round->read_first)
+		walker_read_all(round_mnt, round->read_first);
 	if (round->written)
 		writer = start_writer(round, bytes);
 	for (int i = 0; i < WALKERS; i++) {
@@ -263,7 +268,7 @@ static void use_in_child(const struct round *round, const struct image *image)
 
 enum round_result round_run(const struct round *round)
 {
-	struct image image = image_copy(&round_image);
+	struct image image = image_copy(round->image ?: &round_image);
 	int status;
 	pid_t pid;
 

@@ -13,6 +13,8 @@ struct round {
 	const struct source *source;
 	/* A block device that has the same memory, for sources that are devices. */
 	const char *door;
+	/* What is mounted, with all of its memory. If NULL, it is round_image. */
+	const struct image *image;
 	/* All that is random depends on this. */
 	u64 number;
 	/* Damage the image; write to the memory while it is mounted; let allocations fail. */
@@ -21,6 +23,8 @@ struct round {
 	bool fed_mount;
 	/* Mount without comparing the checksum of the metadata. */
 	bool unchecked;
+	/* Before the walkers start, read this many bytes of each file. */
+	size_t read_first;
 	/* What each walker does, and its counts. */
 	unsigned int steps;
 	struct walk_counts *counts;
@@ -36,7 +40,10 @@ struct round {
 extern const char *round_mnt;
 extern struct image round_image;
 
-/* Find room to mount on, and prepare @image. Called once, before the first point. */
+/*
+ * Find room to mount on, and prepare @image, which may be NULL if each round has one. Called once, before
+ * the first point.
+ */
 void round_init(const struct image *image);
 
 /* Write the good image to the device @door, with what follows it. */

@@ -90,7 +90,8 @@ static void add_path(const char *dir, const char *name)
 	*old = path;
 }
 
-static void list(int fd, const char *path, const struct stat *stat)
+/* List a directory from where @fd is in it. */
+static void list_rest(int fd, const char *path)
 {
 	DIR *dir = fdopendir(dup(fd));
 	unsigned int budget = 1000;
@@ -98,8 +99,6 @@ static void list(int fd, const char *path, const struct stat *stat)
 
 	if (!dir)
 		return;
-	if (!chance(2, 4))
-		lseek(fd, chance(3, 1 << 20), SEEK_SET);
 	while (budget-- && (entry = readdir(dir))) {
 		size_t length = strlen(entry->d_name);
 
@@ -109,6 +108,13 @@ static void list(int fd, const char *path, const struct stat *stat)
 			add_path(path, entry->d_name);
 	}
 	closedir(dir);
+}
+
+static void list(int fd, const char *path, const struct stat *stat)
+{
+	if (!chance(2, 4))
+		lseek(fd, chance(3, 1 << 20), SEEK_SET);
+	list_rest(fd, path);
 }
 
 /* Note the result of a call that has read @length bytes, or failed, and check the bytes. */
@@ -312,6 +318,43 @@ static void do_step(void)
 		close(fd);
 	}
 	close(place);
+}
+
+static void read_start(const char *path, size_t most)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char buffer[BUFFER];
+	ssize_t length;
+
+	for (size_t at = 0; fd >= 0 && at < most; at += length) {
+		length = pread(fd, buffer, sizeof(buffer), at);
+		if (length <= 0)
+			break;
+		belongs_to_image("a file", buffer, length);
+	}
+	close(fd);
+}
+
+void walker_read_all(const char *dir, size_t most)
+{
+	struct stat stat;
+
+	paths[0] = strdup(dir);
+	path_count = 1;
+	/* Directories add to the paths, up to PATHS. */
+	for (unsigned int i = 0; i < path_count; i++) {
+		if (lstat(paths[i], &stat))
+			continue;
+		if (S_ISREG(stat.st_mode)) {
+			read_start(paths[i], most);
+		} else if (S_ISDIR(stat.st_mode)) {
+			int fd = open(paths[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			if (fd >= 0)
+				list_rest(fd, paths[i]);
+			close(fd);
+		}
+	}
 }
 
 bool starve(bool on)
