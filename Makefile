@@ -47,7 +47,8 @@ help:
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with environment/rust-metadata --output DIR'
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
-	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine'
+	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
+	@echo '                      of make check-debug'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ...", see'
 	@echo '                      bench/run --help'
@@ -197,8 +198,9 @@ ifeq ($(ARCHITECTURE),amd64)
 demo: all prepare-guest prepare-demo
 	qemu/demo
 
-check: all tests prepare-guest prepare-demo prepare-system prepare-packages
-	tests/check
+# With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
+check: all tests prepare-guest prepare-demo prepare-system prepare-packages $(if $(DEBUG),debug-module)
+	tests/check $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
 else
 demo: module tools native-programs prepare-guest prepare-demo
 	qemu/demo
