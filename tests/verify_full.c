@@ -91,9 +91,7 @@ int main(void)
 		{ "a mount that a signal ends", terminated },
 	};
 
-	device = getenv("DAXFS_DEV");
-	if (!device)
-		ktap_skip_all("needs DAXFS_DEV");
+	device = fixture_device("big");
 	mnt = private_mount_point();
 	device_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
