@@ -42,6 +42,13 @@ struct Wishes {
     hand: Option<Hand>,
 }
 
+/// Return whether a label has the form of a chain ID. Who signs an image with such a label says that its
+/// files are those of this layer.
+fn is_chain_id(label: &str) -> bool {
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    label.len() == 64 && label.bytes().all(digit)
+}
+
 impl Wishes {
     fn new(args: &Args) -> Result<Self> {
         let mut patterns = args.exclude.clone();
@@ -98,6 +105,15 @@ impl Wishes {
             let why = "takes one container image; layers of several cannot be kept apart";
             return Err(Error::refused(Path::new("--layers"), why).into());
         }
+        if args.layers == Some(LayerNames::ChainId) && !args.label.is_empty() {
+            let why =
+                "cannot be used with --layers=chain-id, whose images have the chain ID as label";
+            return Err(Error::refused(Path::new("--label"), why).into());
+        }
+        if is_chain_id(&args.label) {
+            let why = "is the chain ID of a layer, whose images --layers=chain-id makes; use another label";
+            return Err(Error::refused(Path::new("--label"), why).into());
+        }
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),
             exclude,
@@ -106,6 +122,16 @@ impl Wishes {
             options,
             hand: Hand::new(args, padding)?,
         })
+    }
+
+    /// Return the options for the image of the layer `name`. A chain ID is its label: then its SHA-256
+    /// and its signature cover the chain ID.
+    fn options(&self, args: &Args, name: &str) -> Options {
+        let mut options = self.options.clone();
+        if args.layers == Some(LayerNames::ChainId) {
+            options.label = name.into();
+        }
+        options
     }
 
     /// Return what the output may overwrite: anything with --force, except the inputs.
@@ -181,7 +207,7 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
             Some(names) => args.image.join(layer_name(names, number, digest)),
             None => args.image.clone(),
         };
-        let (size, inodes) = measure(tree, &wishes.options, bar)?;
+        let (size, inodes) = measure(tree, &wishes.options(args, digest), bar)?;
         let made = Made {
             image: &image,
             size,
@@ -194,16 +220,17 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Make an image of `tree` in `output` and report it. `start` is when the program started.
+/// Make an image of `tree`, the layer `name` if it is one, in `output` and report it. `start` is when
+/// the program started.
 fn image(
     args: &Args,
     wishes: &Wishes,
-    tree: &Tree,
+    (name, tree): &(String, Tree),
     output: Output,
     start: Instant,
     bar: &Bar,
 ) -> Result<()> {
-    let mut summary = make(tree, &wishes.options, &output, bar)?;
+    let mut summary = make(tree, &wishes.options(args, name), &output, bar)?;
     if let Some(hand) = &wishes.hand {
         summary.total_size = hand.sign(&output, &summary.digest)?;
     }
@@ -241,18 +268,18 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
         let trees = wishes.read(args, &scratch, None, bar)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;
-        for (number, (digest, tree)) in trees.iter().enumerate() {
+        for (number, layer) in trees.iter().enumerate() {
             let names = args.layers.unwrap_or(LayerNames::Digest);
-            let path = directory.join(layer_name(names, number, digest));
+            let path = directory.join(layer_name(names, number, &layer.0));
             let output = cleanup.guard(|| Output::over(&path, wishes.overwrite(args)))?;
-            image(args, &wishes, tree, output, start, bar)?;
+            image(args, &wishes, layer, output, start, bar)?;
             cleanup.done();
         }
         return Ok(());
     }
     let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
     let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
-    if let Some((_, tree)) = trees.first() {
+    if let Some(tree) = trees.first() {
         image(args, &wishes, tree, output, start, bar)?;
     }
     cleanup.done();

@@ -156,6 +156,9 @@ pub struct Args {
     pub image: PathBuf,
 
     /// Name of the filesystem, up to 64 bytes of UTF-8
+    ///
+    /// 64 lower-case hexadecimal digits are refused: they are the chain ID of a layer, which only
+    /// --layers=chain-id may give to an image.
     #[arg(long, short = 'L', value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = label)]
     pub label: String,
 
@@ -273,9 +276,10 @@ pub struct Args {
     /// opposite order. Removed files become character devices 0:0. Directories that hide those of
     /// lower layers have the extended attribute trusted.overlay.opaque.
     ///
-    /// With --layers=chain-id the names are CHAINID.daxfs. The
-    /// chain ID depends on the content of the layer and of those below it. The layers are
-    /// decompressed twice.
+    /// With --layers=chain-id the names are CHAINID.daxfs, and each image has its chain ID as label.
+    /// The chain ID depends on the content of the layer and of those below it. The layers are
+    /// decompressed twice. daxfs-snapshotter(8) uses such images instead of unpacking the layers when
+    /// containerd unpacks while it pulls; make them with --sums.
     #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "number", value_parser = layer_names(), help_heading = "Content")]
     pub layers: Option<LayerNames>,

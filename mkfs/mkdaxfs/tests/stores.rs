@@ -5,6 +5,7 @@
 use crate::support::layout::{docker, named, Layout};
 use crate::support::{mkdaxfs, run, shell};
 use daxfs_check::digest::hex;
+use daxfs_reader::Superblock;
 use daxfs_testing::listing::{Listing, What};
 use daxfs_testing::listing_of;
 use serde_json::{json, Value};
@@ -67,9 +68,31 @@ fn chain_ids() {
             .map(|name| name.unwrap().file_name().into_string().unwrap())
             .collect();
         assert_eq!(names, wanted);
+        // Its own chain ID is in each image.
+        for id in [&first, &second] {
+            let image = fs::read(images.join(format!("{id}.daxfs"))).unwrap();
+            let superblock = Superblock::load(&&image[..]).unwrap();
+            assert_eq!(superblock.label, id.as_bytes());
+        }
         let upper = listing_of(&images.join(format!("{second}.daxfs")));
         assert_eq!(upper[&b"dir/old"[..]].content, What::Device(0, 0));
-        fs::remove_dir_all(images).unwrap();
+        fs::remove_dir_all(&images).unwrap();
+        let words = ["-q", "--layers=chain-id", "--label=mine", &input];
+        let run = self::run(mkdaxfs().args(words).arg(&images));
+        let wants = "mkdaxfs: --label: cannot be used with --layers=chain-id";
+        assert!(run.status == 1 && run.stderr.starts_with(wants), "{run:?}");
+        assert!(!images.exists());
+        // No other image may have such a label.
+        let image = at.join("image");
+        let words = ["-q", &format!("--label={first}"), &input];
+        let run = self::run(mkdaxfs().args(words).arg(&image));
+        let wants = "mkdaxfs: --label: is the chain ID of a layer";
+        assert!(run.status == 1 && run.stderr.starts_with(wants), "{run:?}");
+        assert!(!image.exists());
+        let upper_case = format!("--label={}", first.to_uppercase());
+        let run = self::run(mkdaxfs().args(["-q", &upper_case, &input]).arg(&image));
+        assert_eq!(run.status, 0, "{run:?}");
+        fs::remove_file(&image).unwrap();
     }
 }
 
