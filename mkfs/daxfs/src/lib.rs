@@ -11,7 +11,7 @@
 //! * [`show`], [`map`], [`waste`], [`extract`], [`diff`], [`fsck`], [`fuse`]: the commands
 //! * `buffer`, `image`, `mount`, `unmount`: load images into memory and mount them; [`load`] does both
 //! * [`share`]: memory of virtual machines
-//! * `artifact`: images in OCI image layouts
+//! * `artifact`: images in OCI image layouts; [`chain`]: names of images of layers
 //! * `top`: counters of mounted images
 //!
 //! The parts work without the program:
@@ -33,6 +33,7 @@
 mod artifact;
 mod buffer;
 pub mod catalog;
+pub mod chain;
 mod commands;
 pub mod diff;
 mod error;

@@ -6,6 +6,7 @@
 //! configuration. Each image is a layer: the bytes of the image with its sums and its signature,
 //! compressed or not. Documentation/containers.rst lists the types and annotations.
 
+mod blob;
 mod layout;
 mod pull;
 mod push;

@@ -2,11 +2,13 @@
 
 //! `pull`: takes images out of an image layout, and checks them before they get their names.
 
+use super::blob::{Counted, Fault, Head};
 use super::layout::{sync, temporary, Layout};
 use super::{
     handle_signals, Descriptor, Manifest, Reference, ARTIFACT, DIGEST, LABEL, LAYER, LAYER_ZSTD,
     SIGNATURE, SIZE, TITLE, UUID,
 };
+use crate::chain;
 use crate::error::{Error, Result};
 use crate::fsck::digest_until;
 use crate::options::Pull;
@@ -21,10 +23,10 @@ use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::{self, HUGE_SIZE, SIGNATURE_MAX};
-use daxfs_reader::{Image, Memory, Superblock};
+use daxfs_reader::{Image, Superblock};
 use daxfs_signature::{attach, Certificate};
 use daxfs_writer::parent_of;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
@@ -123,11 +125,12 @@ impl Artifact<'_> {
         Ok(done)
     }
 
-    /// Is the file `path` an image with this SHA-256 that could have come from `layer`?
+    /// Is the file `path` an image with this SHA-256 that could have come from `layer`? Its signature
+    /// may be another one of an owner who is trusted: two with the same ECDSA key are different.
     fn same(&self, layer: &Descriptor, path: &Path, digest: &str) -> bool {
         let regular = path.symlink_metadata().is_ok_and(|status| status.is_file());
         let file = || open_now(path).ok();
-        let found = |file| self.check(layer, file).ok();
+        let found = |file| self.check(layer, file, path, None).ok();
         regular && file().and_then(found).is_some_and(|found| found == digest)
     }
 
@@ -243,7 +246,7 @@ impl Artifact<'_> {
         let clone = file.as_file().try_clone();
         let clone =
             clone.map_err(|error| Error::system(name(layer), "cannot open again", "", error))?;
-        let digest = self.check(layer, clone)?;
+        let digest = self.check(layer, clone, path, self.signature(layer)?)?;
         let failed = |error| Error::system(shown_path(path), "cannot write", "", error);
         file.as_file().sync_all().map_err(failed)?;
         Ok((file, digest))
@@ -280,11 +283,7 @@ impl Artifact<'_> {
     fn copy(&self, layer: &Descriptor, file: &NamedTempFile) -> Result<()> {
         let blob = self.layout.blob(layer)?;
         let limit = self.size(layer)?;
-        let mut blob = Counted {
-            file: blob.take(layer.size),
-            hash: Sha256::new(),
-            length: 0,
-        };
+        let mut blob = Counted::new(blob, layer.size);
         let bar = Bar::of("copying", limit);
         let result = match layer.media_type == LAYER_ZSTD {
             false => self.pieces(&mut blob, limit, file, &bar),
@@ -376,9 +375,15 @@ impl Artifact<'_> {
         file.as_file().set_len(limit).map_err(failed)
     }
 
-    /// Check the image in `file` against its superblock, the annotations of `layer`, and what is
-    /// trusted. Return its SHA-256.
-    fn check(&self, layer: &Descriptor, file: File) -> Result<String> {
+    /// Check the image in `file` against its superblock, the annotations of `layer`, its name `path`,
+    /// and what is trusted. Its signature must be `annotated`, if there is one. Return its SHA-256.
+    fn check(
+        &self,
+        layer: &Descriptor,
+        file: File,
+        path: &Path,
+        annotated: Option<Vec<u8>>,
+    ) -> Result<String> {
         let opened = Opened::of_file(file, format!("{}: {}", self.layout.name(), name(layer)))?;
         let digest = hex(&digest_until(&opened, self.interrupt)?);
         let uuid = uuid::Uuid::from_bytes(opened.superblock.uuid).to_string();
@@ -395,6 +400,17 @@ impl Artifact<'_> {
                 _ => (),
             }
         }
+        // No signature covers the name, but one covers the label.
+        match path.file_name().and_then(chain::of_file_name) {
+            Some(chain_id) if chain_id != label => {
+                return Err(self.layout.refuse(format!(
+                    "{} has the label '{label}', so it is not the image of the layer {chain_id}; \
+                     make it with mkdaxfs --layers=chain-id",
+                    name(layer)
+                )));
+            }
+            _ => (),
+        }
         if let Some(wanted) = self.digest.filter(|wanted| **wanted != digest) {
             return Err(self.layout.refuse(format!(
                 "the SHA-256 of {} is {digest}, not {wanted}; it is another image",
@@ -403,14 +419,11 @@ impl Artifact<'_> {
         }
         let image = Image::new(&opened.source, &opened.superblock);
         let cms = attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
-        match self.signature(layer)? {
-            Some(annotated) if cms.as_ref() != Some(&annotated) => {
-                return Err(self.layout.refuse(format!(
-                    "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
-                    name(layer)
-                )));
-            }
-            _ => (),
+        if annotated.is_some() && cms != annotated {
+            return Err(self.layout.refuse(format!(
+                "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
+                name(layer)
+            )));
         }
         if !self.certs.is_empty() {
             let cms = cms.ok_or_else(|| {
@@ -424,52 +437,6 @@ impl Artifact<'_> {
                 .map_err(|error| self.layout.refuse(format!("{}: {error}", name(layer))))?;
         }
         Ok(digest)
-    }
-}
-
-/// The first bytes of a file of any size.
-struct Head<'a>(&'a [u8]);
-
-impl Memory for Head<'_> {
-    fn size(&self) -> u64 {
-        u64::MAX
-    }
-
-    fn read(&self, offset: u64, into: &mut [u8]) -> daxfs_reader::Result<()> {
-        self.0.read(offset, into)
-    }
-
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-}
-
-/// Why a copy failed.
-enum Fault {
-    /// The blob cannot be read.
-    Read(io::Error),
-    /// It has so many bytes, or more than there should be.
-    Size(Option<u64>),
-    /// It does not start with a superblock.
-    Image(daxfs_reader::Error),
-    /// It should have more bytes than this, the most that fit to its superblock.
-    Long(u64),
-    Other(Error),
-}
-
-/// A blob with the digest and the number of the bytes that were read.
-struct Counted {
-    file: io::Take<File>,
-    hash: Sha256,
-    length: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.file.read(into)?;
-        self.hash.update(&into[..length]);
-        self.length += length as u64;
-        Ok(length)
     }
 }
 

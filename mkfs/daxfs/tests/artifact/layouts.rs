@@ -4,6 +4,8 @@
 
 use super::Place;
 use crate::support::{fail, succeed, DAXFS};
+use daxfs_testing::certificate::Owner;
+use daxfs_testing::{image_with, options};
 use serde_json::{json, Value};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -154,4 +156,82 @@ fn layouts_of_others() {
     let why = fail(&["push", &place.reference("three"), image], 1);
     assert!(why.contains("the superblock says"), "{why}");
     assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 2);
+}
+
+/// An image that was signed again is the same image: two signatures with an ECDSA key are different.
+#[test]
+fn signed_again() {
+    let place = Place::new();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = place.fixture.directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let owners = ["one", "other"].map(|name| {
+        let owner = Owner::new(name, None, "20000101000000Z", "20990101000000Z");
+        let key = write(&format!("{name}.key"), &owner.key);
+        (key, write(&format!("{name}.cert"), &owner.certificate))
+    });
+    let [(key, cert), (other_key, other_cert)] = &owners;
+    let image = place.fixture.image.to_str().unwrap();
+    let pulled = place.target.join("image");
+    let mut signed = Vec::new();
+    for name in ["first", "second"] {
+        succeed(&["sign", "--key", key, "--cert", cert, image]);
+        place.push(name, &[]);
+        signed.push(fs::read(image).unwrap());
+        let run = place.pull(name, &["--cert", cert]);
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+        // The file that was there before stays.
+        assert!(fs::read(&pulled).unwrap() == signed[0]);
+    }
+    assert!(signed[0] != signed[1]);
+    assert_eq!(place.pull("second", &[]).status, 0);
+    // Its own signature counts, not that of the one that is pulled.
+    succeed(&["sign", "--key", other_key, "--cert", other_cert, image]);
+    fs::copy(image, &pulled).unwrap();
+    let run = place.pull("first", &["--cert", cert]);
+    assert!(run.stderr.contains("target/image: exists"), "{run:?}");
+    let both = ["--cert", cert, "--cert", other_cert];
+    assert_eq!(place.pull("first", &both).status, 0);
+    // So does each byte of it.
+    let mut bytes = signed[0].clone();
+    bytes[5000] ^= 1;
+    fs::write(&pulled, &bytes).unwrap();
+    let run = place.pull("second", &["--cert", cert]);
+    assert!(run.stderr.contains("target/image: exists"), "{run:?}");
+    assert!(fs::read(&pulled).unwrap() == bytes);
+}
+
+/// The title of a layer may be the chain ID of another: the label decides.
+#[test]
+fn names_of_layers() {
+    let place = Place::new();
+    let id = "5c".repeat(32);
+    let source = place.fixture.directory.path().join("files of a layer");
+    fs::create_dir(&source).unwrap();
+    let mut labeled = options();
+    labeled.label = id.clone();
+    for (name, wanted) in [("wrong", false), ("right", true)] {
+        let image = place.fixture.directory.path().join(format!("{id}.daxfs"));
+        match wanted {
+            true => _ = image_with(&source, &image, &labeled).unwrap(),
+            false => _ = fs::copy(&place.fixture.image, &image).unwrap(),
+        }
+        let reference = place.reference(name);
+        succeed(&["push", &reference, image.to_str().unwrap()]);
+    }
+    let said = place.refused("wrong", &[]);
+    let wants = format!("has the label 'a label', so it is not the image of the layer {id};");
+    assert!(said.contains(&wants), "{said}");
+    assert_eq!(place.pull("right", &[]).status, 0);
+    // A file that is there already is compared as well.
+    let path = place.target.join(format!("{id}.daxfs"));
+    assert_eq!(place.pull("right", &[]).status, 0);
+    fs::copy(&place.fixture.image, &path).unwrap();
+    assert_ne!(place.pull("wrong", &[]).status, 0);
+    // Other names may have any label.
+    let other = place.fixture.directory.path().join("other");
+    let reference = place.reference("wrong");
+    succeed(&["pull", &reference, other.to_str().unwrap()]);
 }
