@@ -123,7 +123,11 @@ pub fn data_or_hole(
 }
 
 /// Return the offset of the next data of `file` from `offset` on, or `size` if there is none.
-fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
+///
+/// # Errors
+///
+/// Those of lseek(2), except that there is no data or that the filesystem does not know.
+pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),
         // There is no more data.

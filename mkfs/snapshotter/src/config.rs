@@ -25,6 +25,8 @@ pub struct Config {
     pub memory: Memory,
     /// How images are made.
     pub image: Image,
+    /// Images that are made already.
+    pub ready: Ready,
 }
 
 impl Default for Config {
@@ -35,6 +37,7 @@ impl Default for Config {
             private_mounts: false,
             memory: Memory::default(),
             image: Image::default(),
+            ready: Ready::default(),
         }
     }
 }
@@ -82,6 +85,26 @@ pub struct Image {
     /// Which files share blocks with others.
     #[serde(deserialize_with = "pack")]
     pub pack: Pack,
+}
+
+/// Images that are made already, which are used instead of unpacking layers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ready {
+    /// The directory that they are in, if it exists; empty if there is none.
+    pub directory: PathBuf,
+    /// Certificates, which are read at the start. An image must be signed by the owner of one of them,
+    /// or of a certificate that one of these owners has issued. If there are none, it need not be signed.
+    pub certificates: Vec<PathBuf>,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Ready {
+            directory: "/var/lib/daxfs-ready".into(),
+            certificates: Vec::new(),
+        }
+    }
 }
 
 fn pack<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Pack, D::Error> {
@@ -143,7 +166,12 @@ impl Config {
     ///
     /// [`Error::Invalid`].
     pub fn check(&self) -> Result<()> {
-        for (what, path) in [("root", &self.root), ("socket", &self.socket)] {
+        let ready = &self.ready.directory;
+        let ready = (!ready.as_os_str().is_empty()).then_some(("ready.directory", ready));
+        let paths = [("root", &self.root), ("socket", &self.socket)];
+        let certificates = self.ready.certificates.iter();
+        let certificates = certificates.map(|path| ("ready.certificates", path));
+        for (what, path) in paths.into_iter().chain(ready).chain(certificates) {
             let shown = daxfs_writer::shown(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
@@ -215,6 +243,24 @@ mod tests {
             assert_eq!(config.image.pack, wanted);
         }
         assert!(parse("private-mounts = true\n").unwrap().private_mounts);
+        let config = parse("[ready]\ndirectory = \"\"\ncertificates = [\"/a\", \"/b\"]\n").unwrap();
+        config.check().unwrap();
+        let certificates = [Path::new("/a"), Path::new("/b")];
+        assert_eq!(config.ready.certificates, certificates);
+        for (text, wants) in [
+            (
+                "directory = \"ready\"",
+                "ready.directory = \"ready\": use an absolute",
+            ),
+            (
+                "certificates = [\"/a\", \"b/c\"]",
+                "ready.certificates = \"b/c\": use an absolute",
+            ),
+        ] {
+            let config = parse(&format!("[ready]\n{text}\n")).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(wants), "{error}");
+        }
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),

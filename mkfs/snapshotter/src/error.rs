@@ -65,6 +65,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// An image that is ready is not used, see [`crate::ready`].
+    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
+    Ready {
+        /// The image, or the directory that it is in.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
     /// An image cannot be made.
     #[error(transparent)]
     Image(#[from] daxfs_writer::Error),
@@ -100,9 +108,10 @@ impl Error {
         match self {
             Error::NotFound(_) => Code::NotFound,
             Error::Exists(_) => Code::AlreadyExists,
-            Error::State { .. } | Error::Mounted { .. } | Error::Unsupported(_) => {
-                Code::FailedPrecondition
-            }
+            Error::State { .. }
+            | Error::Mounted { .. }
+            | Error::Unsupported(_)
+            | Error::Ready { .. } => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Full { .. } => Code::ResourceExhausted,
             Error::Io { error, .. } => system(error),

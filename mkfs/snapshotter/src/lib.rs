@@ -11,7 +11,7 @@
 //! * [`snapshotter`]: what the calls do
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`layer`]: makes images; [`memory`]: loads and mounts them
+//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
@@ -23,6 +23,7 @@ pub mod filter;
 pub mod layer;
 pub mod memory;
 pub mod options;
+pub mod ready;
 pub mod record;
 pub mod server;
 pub mod service;

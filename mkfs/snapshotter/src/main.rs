@@ -8,6 +8,7 @@ use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
+use daxfs_snapshotter::ready::Ready;
 use daxfs_snapshotter::server::{notify, serve};
 use std::process::ExitCode;
 use tokio::signal::unix::{signal, SignalKind};
@@ -21,7 +22,8 @@ fn run(args: Args) -> Result<()> {
     config.socket = args.socket.unwrap_or(config.socket);
     config.check()?;
     if args.check {
-        return Ok(());
+        // The certificates are read.
+        return Ready::new(&config).map(drop);
     }
     let memory = Kernel::new(&config.memory);
     memory.check()?;

@@ -13,24 +13,41 @@ Configuration:
 The file is in TOML. Names before a dot are sections. Unknown names are refused.
 Without the file, or without a name, the default applies.
 
-  root           Directory for snapshots: the image files of layers, and the changes
-                 of containers. It must be on a filesystem that overlayfs takes as
-                 an upper layer, such as ext4 or xfs. The default is
-                 \"/var/lib/daxfs-snapshotter\".
-  socket         The Unix socket to listen on. Only root can connect. The default is
-                 \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
-  private-mounts Start in a mount namespace that is not that of process 1: true or
-                 false (the default). containerd must share it.
-  memory.kind    Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
-                 \"udmabuf\", as in daxfs-load(8).
-  memory.limit   Refuse to load images of more bytes than this in all. \"0\", the
-                 default, is no limit. K, M, G or T may follow a number.
-  memory.verify  How images are compared with their SHA-256 when they are loaded:
-                 \"lazy\" (the default), each piece of 2 MiB before its first use;
-                 \"full\", all at once; or \"none\".
-  image.pack     Which files share blocks with others: \"none\"; \"small\" (the
-                 default), files of less than 4 KiB; or \"tails\", also the last
-                 blocks of larger files, as mkdaxfs --pack does.
+  root                Directory for snapshots: the image files of layers, and the
+                      changes of containers. It must be on a filesystem that
+                      overlayfs takes as an upper layer, such as ext4 or xfs. The
+                      default is \"/var/lib/daxfs-snapshotter\".
+  socket              The Unix socket to listen on. Only root can connect. The
+                      default is \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
+  private-mounts      Start in a mount namespace that is not that of process 1: true
+                      or false (the default). containerd must share it.
+  memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
+                      \"udmabuf\", as in daxfs-load(8).
+  memory.limit        Refuse to load images of more bytes than this in all. \"0\", the
+                      default, is no limit. K, M, G or T may follow a number.
+  memory.verify       How images are compared with their SHA-256 when they are
+                      loaded: \"lazy\" (the default), each piece of 2 MiB before its
+                      first use; \"full\", all at once; or \"none\".
+  image.pack          Which files share blocks with others: \"none\"; \"small\" (the
+                      default), files of less than 4 KiB; or \"tails\", also the last
+                      blocks of larger files, as mkdaxfs --pack does.
+  ready.directory     Directory with images of layers that are made already, see
+                      below; \"\" is none. The default is \"/var/lib/daxfs-ready\". It
+                      need not exist.
+  ready.certificates  Files of certificates, which are read at the start. If there
+                      are any, an image must be signed by the owner of one of them,
+                      or of a certificate issued by one of these owners. Use a key
+                      that signs images of layers only.
+
+Ready layers:
+When containerd unpacks an image while it pulls it, it names the chain ID of each
+layer. If the file CHAINID.daxfs is in ready.directory, the layer is neither downloaded
+nor unpacked: the image is copied, verified, and committed. ctr image pull needs the
+options --local=false and --platform for this. mkdaxfs --layers=chain-id --sums makes
+such images, which have the chain ID as label, too. The directory, those above it, and
+the files must belong to root, and other users must not be able to write them. If an
+image cannot be used, the snapshotter logs a warning with its file or its directory, and
+the layer is downloaded and unpacked as any other.
 
 containerd:
 containerd 1.7 needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml,

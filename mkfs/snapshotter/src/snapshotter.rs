@@ -12,6 +12,7 @@ use crate::files::{forget_changes, forget_layer, warn};
 use crate::filter::Filter;
 use crate::layer;
 use crate::memory::{lock, Memory};
+use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
 use crate::store::{Committed, Store, Uncommitted};
 use crate::tree::{measure, remove_tree, Size};
@@ -22,6 +23,7 @@ use std::sync::Mutex;
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
     config: Config,
+    ready: Ready,
     store: Mutex<Store>,
     memory: Box<dyn Memory>,
 }
@@ -31,7 +33,7 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// As [`Store::open`].
+    /// As [`Store::open`] and [`Ready::new`].
     pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
         Self::open_on(config, memory, Box::new(Real))
     }
@@ -40,8 +42,9 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// As [`Store::open`].
+    /// As [`Store::open`] and [`Ready::new`].
     pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
+        let ready = Ready::new(config)?;
         let store = Store::open(&config.root, disk, &|dir| memory.unload(dir))?;
         for snapshot in store.all() {
             if let State::Committed(layer) = &snapshot.record.state {
@@ -50,6 +53,7 @@ impl Snapshotter {
         }
         Ok(Snapshotter {
             config: config.clone(),
+            ready,
             store: Mutex::new(store),
             memory,
         })
@@ -68,9 +72,14 @@ impl Snapshotter {
 
     /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
     ///
+    /// If containerd unpacks a layer into it whose image is ready, commit it with this image. If the
+    /// image cannot be used, log a warning: then the snapshot is as any other.
+    ///
     /// # Errors
     ///
     /// As [`Store::create`], or if a layer cannot be loaded. There is no snapshot then.
+    /// [`Error::Exists`] if the image was ready, as containerd expects it. If it is not certain whether
+    /// the snapshot is committed, those of the system; it is active then until the next start.
     pub fn create(
         &self,
         key: &str,
@@ -83,15 +92,116 @@ impl Snapshotter {
             store.check_free(key)?;
             self.pin(&mut store, parent)?
         };
+        let ready = match state {
+            State::Active => self.ready(key, parent, &labels)?,
+            _ => None,
+        };
         let layers = &pin.layers;
         self.load(layers)?;
         let like = match layers.first() {
             Some(parent) => Some(self.root_of(parent)?),
             None => None,
         };
-        let record = Record::new(key, parent, state, labels);
+        let record = Record::new(key, parent, state, labels.clone());
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
+        if let Some(ready) = ready {
+            self.commit_ready(&ready, &snapshot, labels)?;
+        }
         mounts(&snapshot, layers)
+    }
+
+    /// Return the image that is ready for the snapshot `key` with these labels on top of `parent`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if it is in use already.
+    fn ready(&self, key: &str, parent: &str, labels: &Labels) -> Result<Option<Candidate>> {
+        let ready = match self.ready.find(key, labels) {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                warn(&error);
+                return Ok(None);
+            }
+        };
+        match self.in_use(&ready, parent) {
+            Ok(false) => Ok(Some(ready)),
+            Ok(true) => Err(ready.exists_error()),
+            Err(error) => {
+                warn(&error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Return whether there is a committed snapshot of the image `ready` on top of `parent` that
+    /// containerd can use. Load it if it is not in memory.
+    ///
+    /// # Errors
+    ///
+    /// containerd may find another image of the layer, or it cannot be loaded.
+    fn in_use(&self, ready: &Candidate, parent: &str) -> Result<bool> {
+        // They lock the store when they are dropped: after it is unlocked.
+        let mut pins = Vec::new();
+        let mut store = lock(&self.store);
+        match ready.existing(&store, parent) {
+            Existing::None => return Ok(false),
+            Existing::Other(name) => return Err(ready.other_error(&name)),
+            Existing::Same(names) => {
+                for name in &names {
+                    pins.push(self.pin(&mut store, name)?);
+                }
+            }
+        }
+        drop(store);
+        pins.iter().try_for_each(|pin| self.load(&pin.layers))?;
+        Ok(true)
+    }
+
+    /// Commit the new snapshot with the image `ready`. If that fails, log a warning, and the snapshot is
+    /// active, as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] if the layer is committed now, and those of the system if that is not certain.
+    fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot, labels: Labels) -> Result<()> {
+        let Record {
+            name: key, parent, ..
+        } = &snapshot.record;
+        // containerd finds it by its label. This name is as unique as the key.
+        let name = format!("ready {key}");
+        let image = |snapshot: &Snapshot| self.ready.copy(ready, &snapshot.image());
+        let check = |store: &Store| match ready.existing(store, parent) {
+            Existing::None => Ok(()),
+            Existing::Same(_) => Err(ready.exists_error()),
+            Existing::Other(name) => Err(ready.other_error(&name)),
+        };
+        let error = match self.commit_image(&name, key, labels, image, check) {
+            Ok(()) => return Err(ready.exists_error()),
+            // Either record may be on disk, so containerd must not write to the snapshot.
+            Err(Uncommitted {
+                error,
+                certain: false,
+            }) => return Err(error),
+            Err(Uncommitted { error, .. }) => error,
+        };
+        match self.in_use(ready, parent) {
+            // Another call was faster.
+            Ok(true) => {
+                if let Err(error) = self.remove(key) {
+                    warn(&error);
+                }
+                Err(ready.exists_error())
+            }
+            Ok(false) => {
+                warn(&error);
+                Ok(())
+            }
+            Err(error) => {
+                warn(&error);
+                Ok(())
+            }
+        }
     }
 
     /// Keep the layers of a snapshot with the parent `parent` from being removed.
@@ -139,13 +249,37 @@ impl Snapshotter {
     /// As [`Store::begin`], or if the image cannot be made or loaded. The snapshot is active then, as
     /// before.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        let snapshot = lock(&self.store).begin(name, key)?;
+        let image = |snapshot: &Snapshot| {
+            let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
+            layer::image(
+                &snapshot.upper(),
+                &snapshot.image(),
+                &self.config.image,
+                &mut warn,
+            )
+        };
+        self.commit_image(name, key, labels, image, |_| Ok(()))
+            .map_err(|uncommitted| uncommitted.error)
+    }
+
+    /// As [`Snapshotter::commit`], with the image that `image` makes. Fail if `check` does when the
+    /// image is loaded.
+    fn commit_image(
+        &self,
+        name: &str,
+        key: &str,
+        labels: Labels,
+        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+        check: impl FnOnce(&Store) -> Result<()>,
+    ) -> std::result::Result<(), Uncommitted> {
+        let begun = lock(&self.store).begin(name, key);
+        let snapshot = begun.map_err(Uncommitted::certain)?;
         let commit = Commit {
             snapshotter: self,
             name,
             key,
         };
-        match commit.run(&snapshot, labels) {
+        match commit.run(&snapshot, labels, image, check) {
             Ok(Committed { snapshot, durable }) => {
                 // Otherwise the next start does it.
                 if let Some(Err(error)) = durable.then(|| forget_changes(&snapshot)) {
@@ -153,12 +287,12 @@ impl Snapshotter {
                 }
                 Ok(())
             }
-            Err(Uncommitted { error, certain }) => {
+            Err(uncommitted) => {
                 let forget = || forget_layer(&snapshot, &|dir| self.memory.unload(dir));
-                if let Some(Err(error)) = certain.then(forget) {
+                if let Some(Err(error)) = uncommitted.certain.then(forget) {
                     warn(&error);
                 }
-                Err(error)
+                Err(uncommitted)
             }
         }
     }
@@ -258,24 +392,27 @@ impl Commit<'_> {
         &self,
         snapshot: &Snapshot,
         labels: Labels,
+        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+        check: impl FnOnce(&Store) -> Result<()>,
     ) -> std::result::Result<Committed, Uncommitted> {
-        let layer = self.image(snapshot).map_err(|error| Uncommitted {
-            error,
-            certain: true,
-        })?;
-        lock(&self.snapshotter.store).commit(self.name, self.key, layer, labels)
+        let layer = self.load(snapshot, image).map_err(Uncommitted::certain)?;
+        let mut store = lock(&self.snapshotter.store);
+        check(&store).map_err(Uncommitted::certain)?;
+        store.commit(self.name, self.key, layer, labels)
     }
 
     /// Make the image of the snapshot, and load it.
-    fn image(&self, snapshot: &Snapshot) -> Result<Layer> {
-        let Snapshotter { config, memory, .. } = self.snapshotter;
-        let (upper, image) = (snapshot.upper(), snapshot.image());
+    fn load(
+        &self,
+        snapshot: &Snapshot,
+        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+    ) -> Result<Layer> {
+        let memory = &self.snapshotter.memory;
         memory.check()?;
         // An earlier commit may have failed after its image was loaded.
         memory.unload(&snapshot.layer())?;
-        let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
-        let layer = layer::image(&upper, &image, &config.image, &mut warn)?;
-        memory.load(&image, &layer, &snapshot.layer())?;
+        let layer = image(snapshot)?;
+        memory.load(&snapshot.image(), &layer, &snapshot.layer())?;
         Ok(layer)
     }
 }

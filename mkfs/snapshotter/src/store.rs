@@ -373,10 +373,7 @@ impl Store {
         layer: Layer,
         labels: Labels,
     ) -> std::result::Result<Committed, Uncommitted> {
-        let certain = |error| Uncommitted {
-            error,
-            certain: true,
-        };
+        let certain = Uncommitted::certain;
         let old = self.get(key).map_err(certain)?.clone();
         let record = Record::new(name, &old.record.parent, State::Committed(layer), labels);
         let snapshot = Snapshot {
@@ -486,6 +483,16 @@ pub struct Uncommitted {
     pub error: Error,
     /// Whether it is active after a crash as well. If not, keep its image.
     pub certain: bool,
+}
+
+impl Uncommitted {
+    /// Return it for a snapshot that is active after a crash as well.
+    pub fn certain(error: Error) -> Self {
+        Uncommitted {
+            error,
+            certain: true,
+        }
+    }
 }
 
 /// Return the number that a directory has as its name.

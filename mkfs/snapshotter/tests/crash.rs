@@ -271,11 +271,11 @@ async fn changes_without_an_image_remain() {
 
 /// A disk on which some operations fail: the numbers of syncs and of replacements, since it was made.
 #[derive(Default)]
-struct Faulty {
-    syncs: Vec<usize>,
-    replacements: Vec<usize>,
-    synced: AtomicUsize,
-    replaced: AtomicUsize,
+pub struct Faulty {
+    pub syncs: Vec<usize>,
+    pub replacements: Vec<usize>,
+    pub synced: AtomicUsize,
+    pub replaced: AtomicUsize,
 }
 
 fn fault(faults: &[usize], count: &AtomicUsize, dir: &Path) -> Result<()> {

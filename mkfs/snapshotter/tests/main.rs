@@ -6,6 +6,7 @@
 
 mod crash;
 mod layers;
+mod ready;
 mod rules;
 
 use daxfs::extract::{to_directory, Options};
@@ -16,7 +17,7 @@ use daxfs_snapshotter::api::{
     CleanupRequest, CommitSnapshotRequest, Info, KeyRequest, Labels, ListSnapshotsRequest, Mount,
     PrepareSnapshotRequest, UpdateSnapshotRequest, UsageResponse,
 };
-use daxfs_snapshotter::config::Config;
+use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
 use daxfs_snapshotter::record::Layer;
@@ -119,10 +120,20 @@ impl Machine {
         Self::start(TempDir::new().unwrap()).await
     }
 
+    /// A file `certificate` is the only one that ready images are signed for.
     fn config(place: &Path) -> Config {
+        let certificate = place.join("certificate");
         Config {
             root: place.join("root"),
             socket: place.join("run/socket"),
+            ready: Ready {
+                directory: place.join("ready"),
+                certificates: certificate
+                    .exists()
+                    .then_some(certificate)
+                    .into_iter()
+                    .collect(),
+            },
             ..Config::default()
         }
     }

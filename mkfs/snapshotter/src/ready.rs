@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Layers whose images are ready: made elsewhere, so that containerd need not fetch or unpack them.
+//!
+//! When containerd prepares a snapshot to unpack a layer into, a label has the layer's chain ID, and
+//! so has the key. A snapshotter that has the layer commits it at once and answers that the snapshot
+//! exists already. containerd then looks for a committed snapshot with this label and this parent, and
+//! gives it the chain ID as its name. So the answer must not be given to other calls: labels may come
+//! from users who start containers.
+//!
+//! The image of a layer decides what containers run, so it must be the image of this layer. Its label
+//! is the chain ID. Its SHA-256 covers the label, and is compared with the bytes that are used. Only
+//! root can write the directory with the images. If there are certificates, images must be signed.
+
+use crate::api::Labels;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::record::{Layer, State};
+use crate::store::Store;
+use daxfs::chain::{file_name, is_chain_id};
+use daxfs::record::label;
+use daxfs::source::Opened;
+use daxfs_check::digest::{combine, hex, sums, wrong_sum};
+use daxfs_check::memory::next_data;
+use daxfs_check::Silent;
+use daxfs_reader::Image;
+use daxfs_signature::{attach, files, Certificate};
+use rustix::fs::{fstat, ioctl_ficlone, open, openat, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The label of a snapshot with the chain ID of the layer that it is for, `sha256:` and digits.
+const REF: &str = "containerd.io/snapshot.ref";
+
+/// How containerd's keys of snapshots begin that it unpacks into. A unique word follows, and after a
+/// space the chain ID. See `UnpackKeyFormat` in containerd's core/snapshots/snapshotter.go.
+const UNPACK: &str = "extract-";
+
+/// Bytes that are copied together. Pieces of zeros become holes.
+const PIECE: usize = 64 << 10;
+
+/// The directory with images that are ready, and what they must have.
+pub struct Ready {
+    directory: PathBuf,
+    /// An image must be signed by the owner of one of these, or of a certificate that one of these
+    /// owners has issued. If there are none, it need not be signed.
+    certificates: Vec<Certificate>,
+    /// Images need the sums of their pieces.
+    sums: bool,
+}
+
+/// An image that is ready. Its label is right, and so is its signature if it needs one. Its other bytes
+/// are not checked yet.
+pub struct Candidate {
+    /// Value of the label [`REF`].
+    reference: String,
+    /// The chain ID: its digits.
+    chain_id: String,
+    path: PathBuf,
+    file: File,
+    /// SHA-256 in hexadecimal digits, as its superblock says.
+    sha256: String,
+}
+
+/// What [`Candidate::existing`] finds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// No snapshot that containerd takes for the layer.
+    None,
+    /// Snapshots of the same image only: their names.
+    Same(Vec<String>),
+    /// A snapshot of another image, or one that cannot be used: its name.
+    Other(String),
+}
+
+impl Ready {
+    /// Use images as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be read.
+    pub fn new(config: &config::Config) -> Result<Self> {
+        let certificates = config.ready.certificates.iter();
+        let certificates = certificates.map(|path| files::certificate(path));
+        Ok(Ready {
+            directory: config.ready.directory.clone(),
+            certificates: certificates
+                .collect::<files::Result<_>>()
+                .map_err(daxfs::Error::from)?,
+            sums: config.memory.verify == config::Verify::Lazy,
+        })
+    }
+
+    /// Open the image of the layer for which a snapshot with this key and these labels is prepared.
+    /// Return none if containerd does not unpack a layer into it, or if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// There is a file, but it cannot be used, or the directory cannot.
+    pub fn find(&self, key: &str, labels: &Labels) -> Result<Option<Candidate>> {
+        let Some(reference) = labels.get(REF) else {
+            return Ok(None);
+        };
+        let chain_id = match reference.strip_prefix("sha256:") {
+            // It is part of a path.
+            Some(digits) if is_chain_id(digits) => digits,
+            _ => return Ok(None),
+        };
+        if !unpacks(key, reference) {
+            return Ok(None);
+        }
+        let Some((path, file)) = self.open(&file_name(chain_id))? else {
+            return Ok(None);
+        };
+        let clone = file.try_clone().map_err(Error::io(&path, "open"))?;
+        let mut candidate = Candidate {
+            reference: reference.clone(),
+            chain_id: chain_id.into(),
+            path,
+            file,
+            sha256: String::new(),
+        };
+        let opened = self.check(&candidate, clone)?;
+        candidate.sha256 = hex(&opened.superblock.sha256);
+        Ok(Some(candidate))
+    }
+
+    /// Open the file `name` in the directory, if both exist. Refuse them if other users can change them.
+    fn open(&self, name: &str) -> Result<Option<(PathBuf, File)>> {
+        let directory = &self.directory;
+        if directory.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let fail = |path: &Path, error: Errno| Error::io(path, "open")(error.into());
+        let parent = match open(directory, flags | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let why = "is no directory; name the directory itself, not a symbolic link";
+                return Err(refused(directory, why));
+            }
+            parent => parent.map_err(|error| fail(directory, error))?,
+        };
+        let status = fstat(&parent).map_err(|error| fail(directory, error))?;
+        check_owner(directory, &status)?;
+        let path = directory.join(name);
+        let file = match openat(&parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(refused(&path, "is a symbolic link; copy the image")),
+            file => File::from(file.map_err(|error| fail(&path, error))?),
+        };
+        let status = fstat(&file).map_err(|error| fail(&path, error))?;
+        check_owner(&path, &status)?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return Err(refused(&path, "is no regular file; replace it by an image"));
+        }
+        Ok(Some((path, file)))
+    }
+
+    /// Check what `file`, the image of `candidate` or a copy of it, says about itself.
+    fn check(&self, candidate: &Candidate, file: File) -> Result<Opened> {
+        let path = &candidate.path;
+        let opened = Opened::of_file(file, daxfs_writer::shown(path).to_string())?;
+        let superblock = &opened.superblock;
+        if label(superblock) != candidate.chain_id.as_bytes() {
+            let found = String::from_utf8_lossy(label(superblock)).into_owned();
+            let why = format!(
+                "has the label {found:?}, so it is not the image of this layer; make it with mkdaxfs --layers=chain-id"
+            );
+            return Err(refused(path, why));
+        }
+        if self.sums && superblock.sums().is_none() {
+            let why =
+                "has no sums, which memory.verify = \"lazy\" needs; make it with mkdaxfs --sums";
+            return Err(refused(path, why));
+        }
+        if !self.certificates.is_empty() {
+            let image = Image::new(&opened.source, superblock);
+            let cms = attach::load(&image)
+                .map_err(|error| refused(path, format!("{error}; copy the image again")))?;
+            let cms = cms.ok_or_else(|| {
+                refused(
+                    path,
+                    "is not signed, and there are certificates; sign it with daxfs sign",
+                )
+            })?;
+            let now = daxfs_signature::now();
+            daxfs_signature::verify(&cms, &superblock.sha256, &self.certificates, now)
+                .map_err(|error| refused(path, error.to_string()))?;
+        }
+        Ok(opened)
+    }
+
+    /// Copy the image to the new file `target`, and check all bytes of the copy. Its sums and its
+    /// signature are copied as well.
+    ///
+    /// # Errors
+    ///
+    /// The image is damaged, or the system refuses to copy it. A part of the copy may be left.
+    pub fn copy(&self, candidate: &Candidate, target: &Path) -> Result<Layer> {
+        let fail = |error| Error::io(target, "write")(error);
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create_new(true).mode(0o600);
+        let copy = options.open(target).map_err(fail)?;
+        // The copy shares blocks with the image if the filesystem can.
+        if ioctl_ficlone(&copy, &candidate.file).is_err() {
+            copy_bytes(candidate, &copy, target)?;
+        }
+        copy.sync_all().map_err(fail)?;
+        let size = copy.metadata().map_err(fail)?.len();
+        // The file may have changed since it was opened. The copy is only this call's.
+        let opened = self.check(candidate, copy)?;
+        let superblock = &opened.superblock;
+        let image = Image::new(&opened.source, superblock);
+        let unreadable = |error| refused(&candidate.path, format!("{error}; copy the image again"));
+        let pieces = sums(&image, &Silent).map_err(unreadable)?;
+        let found = hex(&combine(pieces.iter().copied()));
+        // It may also have changed since.
+        if found != candidate.sha256 {
+            let why = format!(
+                "is damaged: its SHA-256 is {found} instead of {}; copy the image again",
+                candidate.sha256
+            );
+            return Err(refused(&candidate.path, why));
+        }
+        if let Some((piece, _)) = wrong_sum(&image, &pieces).map_err(unreadable)? {
+            let why = format!(
+                "is damaged: the stored sum of piece {piece} is wrong; copy the image again"
+            );
+            return Err(refused(&candidate.path, why));
+        }
+        Ok(Layer {
+            size,
+            inodes: superblock.inode_count(),
+            sha256: found,
+        })
+    }
+}
+
+impl Candidate {
+    /// Look for committed snapshots on top of `parent` that containerd takes for this layer: it uses
+    /// any that has the label.
+    pub fn existing(&self, store: &Store, parent: &str) -> Existing {
+        let mut same = Vec::new();
+        for snapshot in store.all() {
+            let record = &snapshot.record;
+            let State::Committed(layer) = &record.state else {
+                continue;
+            };
+            if record.parent != parent || record.labels.get(REF) != Some(&self.reference) {
+                continue;
+            }
+            if layer.sha256 != self.sha256 || store.usable(&record.name).is_err() {
+                return Existing::Other(record.name.clone());
+            }
+            same.push(record.name.clone());
+        }
+        match same.is_empty() {
+            true => Existing::None,
+            false => Existing::Same(same),
+        }
+    }
+
+    /// Return the error for the snapshot `name`, which [`Existing::Other`] has.
+    pub fn other_error(&self, name: &str) -> Error {
+        let why = format!(
+            "is not used: snapshot {name:?} is the same layer in another image; remove that first to use this one"
+        );
+        refused(&self.path, why)
+    }
+
+    /// Return the error that tells containerd that the layer exists.
+    pub fn exists_error(&self) -> Error {
+        Error::Exists(self.reference.clone())
+    }
+}
+
+/// Return the error for a file that cannot be used.
+fn refused(path: &Path, why: impl Into<String>) -> Error {
+    Error::Ready {
+        path: path.into(),
+        why: why.into(),
+    }
+}
+
+/// Return whether containerd unpacks a layer into the snapshot `key`: the layer with the chain ID
+/// `reference`. In the key its parts for the namespace come first, and end with a slash.
+fn unpacks(key: &str, reference: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    let words = name
+        .strip_prefix(UNPACK)
+        .and_then(|name| name.split_once(' '));
+    words.is_some_and(|(_, last)| last == reference)
+}
+
+/// Check that only root and the user of this process can change the file `path`.
+fn check_owner(path: &Path, status: &Stat) -> Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let owner = status.st_uid;
+    if owner != own && owner != 0 {
+        let why = format!("belongs to user {owner}; it must belong to root (chown root)");
+        return Err(refused(path, why));
+    }
+    if status.st_mode & 0o022 != 0 {
+        let why = "can be written by others; take that right from them (chmod go-w)";
+        return Err(refused(path, why));
+    }
+    Ok(())
+}
+
+/// Copy the bytes of the image to the empty file `copy`, with holes for zeros. `target` is its name.
+fn copy_bytes(candidate: &Candidate, copy: &File, target: &Path) -> Result<()> {
+    let file = &candidate.file;
+    let read = |error| Error::io(&candidate.path, "read")(error);
+    let write = |error| Error::io(target, "write")(error);
+    let size = file.metadata().map_err(read)?.len();
+    let mut piece = vec![0; PIECE];
+    let mut offset = 0;
+    while offset < size {
+        offset = next_data(file, offset, size).map_err(|error| read(error.into()))?;
+        let length = match file.read_at(&mut piece, offset) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(read(error)),
+        };
+        let piece = &piece[..length];
+        if piece.iter().any(|&byte| byte != 0) {
+            copy.write_all_at(piece, offset).map_err(write)?;
+        }
+        offset += length as u64;
+    }
+    copy.set_len(offset).map_err(write)
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Commits of ready layers that crash, fail, or meet others.
+
+use super::{for_layer, found_by, key, make};
+use crate::crash::Faulty;
+use crate::{code, lower, upper, Machine, Unpacked};
+use daxfs_snapshotter::error::Result;
+use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::record::{Layer, State};
+use daxfs_snapshotter::snapshotter::Snapshotter;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, OnceLock};
+use tonic::Code;
+
+/// A layer that is committed already, but whose image is damaged on disk, is unpacked.
+#[tokio::test]
+async fn damaged_layers_are_unpacked() {
+    let machine = Machine::new().await;
+    make(machine.place.path(), "a", "a");
+    let answer = machine.unpack("first", "", "a").await;
+    assert_eq!(code(answer), Code::AlreadyExists);
+    let image = machine.directories().remove(0).join("layer.daxfs");
+    let good = fs::read(&image).unwrap();
+
+    // It is in memory.
+    fs::write(&image, "no image").unwrap();
+    let answer = machine.unpack("second", "", "a").await;
+    assert_eq!(code(answer), Code::AlreadyExists);
+    fs::write(&image, &good).unwrap();
+
+    // It is not.
+    let machine = machine.restart().await;
+    fs::write(&image, "no image").unwrap();
+    machine.unpacked("damaged", "a").await;
+    fs::remove_file(&image).unwrap();
+    machine.unpacked("missing", "a").await;
+    fs::write(&image, &good).unwrap();
+    assert_eq!(machine.memory.count(), 2);
+    let answer = machine.unpack("third", "", "a").await;
+    assert_eq!(code(answer), Code::AlreadyExists);
+    assert_eq!(machine.memory.count(), 3);
+}
+
+/// It is not certain which record is on disk: containerd must not unpack into the snapshot.
+#[test]
+fn uncertain_commits() {
+    // Prepare replaces once and syncs twice, see crash.rs. Then the commit and the way back fail.
+    for (syncs, replacements, wanted) in [
+        (vec![2, 3], vec![], Err(Code::Internal)),
+        (vec![2], vec![2], Err(Code::AlreadyExists)),
+        (vec![2], vec![], Ok(())),
+        (vec![], vec![1], Ok(())),
+    ] {
+        let case = format!("syncs {syncs:?}, replacements {replacements:?}");
+        let place = tempfile::TempDir::new().unwrap();
+        make(place.path(), "a", "a");
+        let config = Machine::config(place.path());
+        let disk = Faulty {
+            syncs,
+            replacements,
+            ..Faulty::default()
+        };
+        let memory = || Box::new(Unpacked::default());
+        let snapshotter = Snapshotter::open_on(&config, memory(), Box::new(disk)).unwrap();
+        let key = key("x", "a");
+        let made = snapshotter.create(&key, "", State::Active, for_layer("a"));
+        let found = made.map(drop).map_err(|error| error.code());
+        assert_eq!(found, wanted, "{case}");
+        drop(snapshotter);
+        // Whatever the next start finds can be used, or removed.
+        let snapshotter = Snapshotter::open(&config, memory()).unwrap();
+        let found = snapshotter.list(&[]).unwrap();
+        assert_eq!(found.len(), 1, "{case}: {found:?}");
+        snapshotter.remove(&found[0].name).unwrap();
+        let made = snapshotter.create(&key, "", State::Active, for_layer("a"));
+        assert_eq!(made.unwrap_err().code(), Code::AlreadyExists, "{case}");
+    }
+}
+
+/// A crash in the middle leaves an active snapshot, which containerd does not know, or the layer.
+#[tokio::test]
+async fn crashes() {
+    let machine = Machine::new().await;
+    let image = make(machine.place.path(), "a", "a");
+    // The signature and the padding are longer than the image itself.
+    let file = File::options().write(true).open(&image).unwrap();
+    file.set_len(image.metadata().unwrap().len() + (4 << 20))
+        .unwrap();
+    let mounts = machine.prepare("key", "").await.unwrap();
+    let dir = upper(&mounts).parent().unwrap().to_owned();
+    let part = fs::read(&image).unwrap();
+    fs::write(dir.join("layer.daxfs"), &part[..part.len() / 2]).unwrap();
+    fs::create_dir(dir.join("layer")).unwrap();
+    let answer = machine.unpack("other", "", "a").await;
+    assert_eq!(code(answer), Code::AlreadyExists);
+    // The record is written, but the directories are still there.
+    let committed = machine.directories().pop().unwrap();
+    fs::create_dir_all(committed.join("fs/dir")).unwrap();
+    fs::create_dir_all(committed.join("work/work")).unwrap();
+
+    let machine = machine.restart().await;
+    assert_eq!(machine.mounts("key").await.unwrap(), mounts);
+    assert!(!dir.join("layer.daxfs").exists() && !dir.join("layer").exists());
+    assert!(!committed.join("fs").exists() && !committed.join("work").exists());
+    let found = machine.list(&[&found_by("", "a")]).await.unwrap();
+    let mounts = machine.prepare("new", &found[0]).await.unwrap();
+    assert_eq!(
+        fs::read(lower(&mounts)[0].join("ready a")).unwrap(),
+        b"ready"
+    );
+}
+
+/// Memory in which no image is loaded before two are to be.
+struct Together {
+    memory: Unpacked,
+    barrier: Barrier,
+}
+
+impl Memory for Together {
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+        if !self.memory.loaded.lock().unwrap().contains_key(dir) {
+            self.barrier.wait();
+        }
+        self.memory.load(image, layer, dir)
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.memory.unload(dir)
+    }
+
+    fn adopt(&self, layer: &Layer, dir: &Path) {
+        self.memory.adopt(layer, dir);
+    }
+}
+
+/// Two calls for one layer at the same time: one commits it, and nothing remains of the other.
+#[test]
+fn two_at_once() {
+    let place = tempfile::TempDir::new().unwrap();
+    make(place.path(), "a", "a");
+    let config = Machine::config(place.path());
+    let memory = Unpacked::default();
+    let together = Together {
+        memory: memory.clone(),
+        barrier: Barrier::new(2),
+    };
+    let snapshotter = Snapshotter::open(&config, Box::new(together)).unwrap();
+    std::thread::scope(|scope| {
+        for word in ["1", "2"] {
+            let snapshotter = &snapshotter;
+            let key = key(word, "a");
+            scope.spawn(move || {
+                let made = snapshotter.create(&key, "", State::Active, for_layer("a"));
+                assert_eq!(made.unwrap_err().code(), Code::AlreadyExists, "{key}");
+            });
+        }
+    });
+    let found = snapshotter.list(&[]).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(memory.count(), 1);
+    let dirs = fs::read_dir(place.path().join("root/snapshots")).unwrap();
+    assert_eq!(dirs.count(), 1);
+}
+
+/// Memory that lets another call commit the layer before the first one can, and keeps the snapshot of
+/// the first one from being removed.
+struct Slow {
+    memory: Unpacked,
+    first: AtomicBool,
+    snapshotter: Arc<OnceLock<Snapshotter>>,
+}
+
+impl Memory for Slow {
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+        if self.first.swap(false, Ordering::Relaxed) {
+            let snapshotter = self.snapshotter.get().unwrap();
+            let made = snapshotter.create(&key("fast", "a"), "", State::Active, for_layer("a"));
+            assert_eq!(made.unwrap_err().code(), Code::AlreadyExists);
+            let record = dir.with_file_name("snapshot.json");
+            fs::remove_file(&record).unwrap();
+            fs::create_dir(&record).unwrap();
+        }
+        self.memory.load(image, layer, dir)
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.memory.unload(dir)
+    }
+
+    fn adopt(&self, layer: &Layer, dir: &Path) {
+        self.memory.adopt(layer, dir);
+    }
+}
+
+/// The snapshot of the slower one of two calls cannot be removed. The layer is there.
+#[test]
+fn slower_call() {
+    let place = tempfile::TempDir::new().unwrap();
+    make(place.path(), "a", "a");
+    let snapshotter = Arc::new(OnceLock::new());
+    let memory = Unpacked::default();
+    let slow = Slow {
+        memory: memory.clone(),
+        first: AtomicBool::new(true),
+        snapshotter: snapshotter.clone(),
+    };
+    let opened = Snapshotter::open(&Machine::config(place.path()), Box::new(slow));
+    assert!(snapshotter.set(opened.unwrap()).is_ok());
+    let snapshotter = snapshotter.get().unwrap();
+    let slow = key("slow", "a");
+    let made = snapshotter.create(&slow, "", State::Active, for_layer("a"));
+    assert_eq!(made.unwrap_err().code(), Code::AlreadyExists);
+    let found = snapshotter.list(&[found_by("", "a")]).unwrap();
+    let names: Vec<_> = found.iter().map(|info| &*info.name).collect();
+    assert_eq!(names, [slow, format!("ready {}", key("fast", "a"))]);
+    assert_eq!(memory.count(), 1);
+}
