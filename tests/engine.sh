@@ -37,10 +37,12 @@ podman_program() {
 	CONTAINERS_CONF=$work/containers.conf LD_LIBRARY_PATH=$engine/usr/lib/x86_64-linux-gnu "$engine/usr/bin/$name" "$@"
 }
 
-# start_registry DIRECTORY: start a registry that keeps its files there. Write its process number to DIRECTORY.pid.
+# start_registry DIRECTORY [CERTIFICATE KEY]: start a registry that keeps its files there, with TLS if there is a certificate.
+# Write its process number to DIRECTORY.pid.
 start_registry() {
-	local limit=$((SECONDS + 120))
+	local limit=$((SECONDS + 120)) tls=
 	mkdir "$1" && ip link set lo up || return
+	[ $# = 1 ] || tls="tls: { certificate: $2, key: $3 }"
 	cat >"$1.yml" <<-END
 	version: 0.1
 	storage:
@@ -48,6 +50,7 @@ start_registry() {
 	    rootdirectory: $1
 	http:
 	  addr: $REGISTRY
+	  $tls
 	END
 	OTEL_TRACES_EXPORTER=none "$engine/usr/bin/docker-registry" serve "$1.yml" >"$1.log" 2>&1 </dev/null &
 	echo $! >"$1.pid"

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# containerd and daxfs-snapshotter for tests that source ktap.sh first: start and end both, run containers, and compare
+# files. containerd is from the image that is mounted at $mnt.
+# shellcheck disable=SC2154 # ktap.sh sets them
+IMAGE=registry.example/daxfs/test:1
+place=$work/containerd
+root=$place/daxfs
+socket=$place/daxfs.sock
+export CONTAINERD_ADDRESS=$place/containerd.sock CONTAINERD_SNAPSHOTTER=daxfs PATH=$mnt/usr/bin:$mnt/usr/sbin:$PATH
+
+# End the script if it cannot run here. Set device to the device with containerd.
+snapshotter_needs() {
+	command -v crun >/dev/null || skip_all "needs crun"
+	command -v daxfs-snapshotter >/dev/null || skip_all "needs daxfs-snapshotter"
+	[ -e /sys/fs/cgroup/cgroup.controllers ] || skip_all "needs cgroups (version 2)"
+	modprobe -q overlay
+	fixture containerd
+}
+
+# ---- the daemons ----------------------------------------------------------------------------------
+
+configure() {
+	mount -t daxfs "$device" "$mnt" && mkdir -p "$place" && mount -t tmpfs -o mode=700 tmpfs "$place" || return
+	mkdir "$place"/{native,shared,made}
+	cat >"$place/config.toml" <<-END
+	version = 2
+	root = "$place/root"
+	state = "$place/state"
+	disabled_plugins = [ "io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri" ]
+	[grpc]
+	  address = "$CONTAINERD_ADDRESS"
+	[proxy_plugins.daxfs]
+	  type = "snapshot"
+	  address = "$socket"
+	END
+	printf '%s\n' "root = \"$root\"" "socket = \"$socket\"" 'private-mounts = true' >"$place/daxfs.toml"
+	daxfs-snapshotter --config "$place/daxfs.toml" --check
+}
+
+# wait_for COMMAND...: wait until a command succeeds.
+wait_for() {
+	local limit=$((SECONDS + 300))
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $limit ] || { echo "this did not succeed: $*"; "$@"; tail -n 20 "$place"/*.log; return 1; }
+		sleep 0.1
+	done
+}
+
+# Each point is checked in a process of its own, so the daemons' numbers are in files.
+start_daemon() {
+	rm -f "$socket"
+	daxfs-snapshotter --config "$place/daxfs.toml" >>"$place/daxfs.log" 2>&1 </dev/null &
+	echo $! >"$place/daxfs.pid"
+	wait_for test -S "$socket"
+}
+
+start_containerd() {
+	containerd --config "$place/config.toml" >"$place/containerd.log" 2>&1 </dev/null &
+	echo $! >"$place/containerd.pid"
+	wait_for test -S "$CONTAINERD_ADDRESS" && wait_for ctr version
+}
+
+# ended PID: check that a process has ended, whether or not its parent knows.
+ended() {
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+}
+
+# stop NAME SIGNAL: end a daemon.
+stop() {
+	local process
+	process=$(<"$place/$1.pid") && kill "-$2" "$process" && wait_for ended "$process"
+}
+
+# The machine may run other tests.
+trap 'kill $(cat "$place"/*.pid) 2>/dev/null' EXIT
+
+starts() {
+	start_daemon && start_containerd && ctr plugins ls | grep -q 'io.containerd.snapshotter.v1 *daxfs .*ok'
+}
+
+snapshots() {
+	ctr snapshots "$@"
+}
+
+# Print the mounts of layers.
+layers() {
+	awk -v root="$root/" '$3 == "daxfs" && index($2, root) == 1 { print $2 }' /proc/self/mounts
+}
+
+# number_of LAYERS
+number_of() {
+	[ "$(layers | wc -l)" = "$1" ] || { echo "not $1 layers:"; layers; return 1; }
+}
+
+# Wait for containerd's garbage collector, which has the snapshotter remove what was removed before.
+collected() {
+	wait_for number_of 3
+}
+
+# ---- images and containers ------------------------------------------------------------------------
+
+# same_files IMAGE: compare its files with those that containerd's own snapshotter shows of IMAGE, the reference.
+same_files() {
+	local name
+	ctr image mount --snapshotter overlayfs "$IMAGE" "$place/native" &&
+		ctr image mount --snapshotter daxfs "$1" "$place/shared" || return
+	# Inode numbers of overlays of several filesystems are not those in directories: errors that do not matter here.
+	# The root has the time at which the last layer was unpacked.
+	for name in native shared; do
+		"$tests/manifest" "$place/$name" 2>/dev/null | awk -F '\t' -v OFS='\t' '$2 ~ /^04/ { $5 = $7 = "-" } $1 == "." { $6 = "-" } { print }' >"$work/$name.manifest"
+	done
+	[ "$(wc -l <"$work/native.manifest")" -gt 30 ] && diff "$work/native.manifest" "$work/shared.manifest" || return
+	[ ! -e "$place/shared/srv/removed" ] && [ ! -e "$place/shared/srv/shadow/below" ] && [ -e "$place/shared/srv/shadow/above" ] || return
+	ctr image unmount --rm --snapshotter overlayfs "$place/native" && ctr image unmount --rm --snapshotter daxfs "$place/shared"
+}
+
+# run NAME COMMAND...: start a container.
+run() {
+	local name=$1
+	shift
+	ctr run --detach --null-io --runc-binary crun --mount "type=bind,src=$tests,dst=/tests,options=rbind:ro" \
+		"$IMAGE" "$name" "$@"
+}
+
+# end NAME: remove a container.
+end() {
+	ctr task rm --force "$1" >/dev/null 2>&1
+	ctr container rm "$1"
+}
