@@ -185,6 +185,11 @@ ifeq ($(ARCHITECTURE),amd64)
 	$(Q)$(cargo) build --quiet --example corpus
 endif
 
+# Two runs of cargo at a time would copy each other's temporary files to the cache.
+ifeq ($(ARCHITECTURE),amd64)
+tests: tools
+endif
+
 native-programs:
 	@$(NATIVE) $(MAKE) ARCH=amd64 KERNEL=stock tools tests
 
