@@ -60,6 +60,21 @@ check() {
 	fi
 }
 
+# end_one: wait for one of the processes that are the keys of the array started, remove it from there, and return its exit
+# status. Bash's wait -n does not find those that ended before it is called.
+end_one() {
+	local process
+	while :; do
+		for process in "${!started[@]}"; do
+			kill -0 "$process" 2>/dev/null && continue
+			unset "started[$process]"
+			wait "$process"
+			return
+		done
+		sleep 0.05
+	done
+}
+
 # finish: print the totals and exit with the status that they give.
 finish() {
 	echo "# totals: pass:$ktap_passed fail:$ktap_failed skip:$ktap_skipped"
