@@ -76,6 +76,13 @@ die() {
 	exit 1
 }
 
+# As die, with an exit status which says that a download failed: another run may succeed.
+download_failed=3
+die_download() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit $download_failed
+}
+
 usage_error() {
 	printf '%s: %s (see %s --help)\n' "${0##*/}" "$*" "${0##*/}" >&2
 	exit 2
@@ -170,7 +177,7 @@ apt_preferences() {
 
 # Write apt's configuration. Of the machine's configuration it has only the options about the network.
 apt_configure() {
-	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite
+	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite file
 	mirror=$(debian_mirror) || exit 1
 	cache_create
 	mkdir -p "$APT"/{lists,state}/partial "$APT/log"
@@ -186,9 +193,9 @@ apt_configure() {
 	fi
 	for suite in $(apt_suites); do
 		echo "deb $signed $mirror $suite main"
-	done >"$APT/sources.list"
+	done >"$APT/sources.list.$$"
 
-	apt_preferences >"$APT/preferences"
+	apt_preferences >"$APT/preferences.$$"
 
 	{
 		apt-config dump 2>/dev/null | grep -E '^Acquire::(https?|ftp|Retries|ForceIPv|Proxy)' || true
@@ -217,7 +224,10 @@ apt_configure() {
 		Acquire::Queue-Mode "access";
 		END
 	} >"$APT/apt.conf.$$"
-	mv "$APT/apt.conf.$$" "$APT/apt.conf"
+	# Another run may be reading these.
+	for file in sources.list preferences apt.conf; do
+		mv "$APT/$file.$$" "$APT/$file"
+	done
 }
 
 # The architectures that packages are chosen from. Packages without a suffix are of the first one.
@@ -232,22 +242,39 @@ apt_run() {
 		-o APT::Architectures="$package_architectures" "$@"
 }
 
-# Fetch the package lists if there are none, if they are older than a day, or if the mirror has changed.
+# Check that the package lists are from the last day, and from this mirror.
+lists_fresh() {
+	[ -n "$(find "$APT/lists.stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$APT/lists.stamp"
+}
+
+# Fetch the package lists if there are none, if they are older than a day, or if the mirror has changed. If that fails,
+# older lists of this mirror are used.
 apt_update() {
-	local stamp=$APT/lists.stamp package_architectures=$both_architectures
+	local package_architectures=$both_architectures
 	apt_configure
-	if [ -n "$(find "$stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$stamp"; then
+	# A subshell releases the lock: what runs after this may come here again.
+	lists_fresh || (
+		cache_lock "${APT##*/}-lists"
+		! lists_fresh || exit 0
+		fetch_lists
+	) || exit
+}
+
+fetch_lists() {
+	say "fetching Debian's package lists"
+	# By default apt-get succeeds if a host cannot be reached.
+	if apt_run get -o APT::Update::Error-Mode=any update >"$APT/log/update" 2>&1; then
+		cp "$APT/sources.list" "$APT/lists.stamp"
+		cat "$APT/log/update" >&2
 		return
 	fi
-	say "fetching Debian's package lists"
-	if ! apt_run get update >"$APT/log/update" 2>&1 || grep -q '^[EW]:' "$APT/log/update"; then
-		cat "$APT/log/update" >&2
-		if grep -q -e NO_PUBKEY -e 'Missing key' "$APT/log/update"; then
-			die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
-		fi
-		! grep -q '^E:' "$APT/log/update" || die "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
+	cat "$APT/log/update" >&2
+	if grep -q -e NO_PUBKEY -e 'Missing key' "$APT/log/update"; then
+		die "Debian 13's signing key is not on this machine: install debian-archive-keyring 2023.3+deb12u2 or later"
 	fi
-	cp "$APT/sources.list" "$stamp"
+	cmp -s "$APT/sources.list" "$APT/lists.stamp" ||
+		die_download "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
+	warn "cannot fetch package lists from $(debian_mirror); using those of $(date -r "$APT/lists.stamp" +%F)"
 }
 
 # Print all versions of a package on the mirror, newest first.
@@ -264,6 +291,11 @@ package_depends() {
 # 7.2.12+deb13-amd64  ->  7.2.12    7.4-rc2-amd64, 7.4~rc2+deb14-amd64  ->  7.4~rc2
 kernel_version() {
 	sed -E 's/^([0-9]+\.[0-9]+(\.[0-9]+)?)([~-](rc[0-9]+))?.*$/\1~\4/; s/~$//' <<<"$1"
+}
+
+# Print the versions of the kernels that the module is known to run on, newest first.
+known_kernels() {
+	grep -v '^#' "${BASH_SOURCE[0]%/*}/kernels"
 }
 
 # Print the name of the package with the source of a kernel version: 7.2.12  ->  linux-source-7.2
@@ -310,11 +342,11 @@ fetch_packages() (
 		esac >"$APT/log/download" 2>&1 || {
 			# The mirror may have newer packages since the lists were fetched.
 			if [ $attempt = 1 ]; then
-				rm -f "$APT/lists.stamp"
+				touch -d '2 days ago' "$APT/lists.stamp"
 				apt_update
 			else
 				tail -n 5 "$APT/log/download" >&2
-				die "download from $(debian_mirror) failed; run this again to continue where it stopped"
+				die_download "download from $(debian_mirror) failed; run this again to continue where it stopped"
 			fi
 		}
 	done
