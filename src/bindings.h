@@ -115,6 +115,7 @@ static const int DAXFS_O_RDONLY = O_RDONLY;
 static const int DAXFS_O_LARGEFILE = O_LARGEFILE;
 static const fmode_t DAXFS_FMODE_READ = FMODE_READ;
 static const fmode_t DAXFS_FMODE_NOWAIT = FMODE_NOWAIT;
+static const int DAXFS_IOCB_DIRECT = IOCB_DIRECT;
 static const int DAXFS_IOCB_NOWAIT = IOCB_NOWAIT;
 static const int DAXFS_IOCB_WAITQ = IOCB_WAITQ;
 static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;

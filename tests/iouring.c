@@ -47,19 +47,29 @@ static int workers(void)
 }
 
 /* A read that ends at the end of the file is not handed to a worker for the rest. */
-static void short_reads(void)
+static void short_reads_with(int flags)
 {
 	struct ring ring = ring_open();
 	static char buffer[8192];
 
 	for (int i = 0; i < 50; i++) {
-		struct io_uring_sqe request = ring_request(IORING_OP_READ, open_size(mnt, 4097, O_RDONLY),
+		struct io_uring_sqe request = ring_request(IORING_OP_READ, open_size(mnt, 4097, O_RDONLY | flags),
 							   buffer, sizeof(buffer), i);
 
 		CHECK_EQ(ring_do(&ring, &request), 4097 - i);
 		CHECK(pattern_matches(buffer, 4097 - i, 4097, i));
 	}
 	CHECK_EQ(workers(), 0);
+}
+
+static void short_reads(void)
+{
+	short_reads_with(0);
+}
+
+static void short_direct_reads(void)
+{
+	short_reads_with(O_DIRECT);
 }
 
 static void forced_async(void)
@@ -258,6 +268,7 @@ int main(void)
 	static const struct ktap_test tests[] = {
 		{ "reads", reads },
 		{ "short reads need no kernel thread", short_reads },
+		{ "short direct reads need no kernel thread", short_direct_reads },
 		{ "reads by a kernel thread", forced_async },
 		{ "many short reads by kernel threads", threads_on_daxfs },
 		{ "the same on tmpfs", threads_on_tmpfs },

@@ -333,6 +333,9 @@ impl<T: Operations> VTable<T> {
         if position >= file.size() || to.is_empty() {
             return 0;
         }
+        // A read is a copy with O_DIRECT as well. io_uring looks at this after the call, and hands
+        // the rest of a short direct read to a worker.
+        iocb.ki_flags &= !bindings::IOCB_DIRECT;
         // io_uring repeats a read with IOCB_WAITQ in the same thread, which must not wait either.
         let wait = iocb.ki_flags & (bindings::IOCB_NOWAIT | bindings::IOCB_WAITQ) == 0;
         match T::read_iter(file, position, to, wait) {
