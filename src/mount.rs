@@ -22,6 +22,9 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
+/// The number of bad pieces of a mount that are logged one by one.
+const BAD_PIECES_LOGGED: usize = 16;
+
 /// The filesystem.
 pub(crate) struct DaxFs;
 
@@ -175,8 +178,9 @@ impl Mounted {
         Ok(length)
     }
 
-    /// Verify the piece at `offset`. Log that it is bad when that is found, which happens once: the
-    /// limit of other errors does not apply.
+    /// Verify the piece at `offset`. Log that it is bad when that is found, which happens once.
+    /// Other errors cannot suppress that line, and only the first bad pieces are logged: an
+    /// ordinary user chooses what is read.
     #[cold]
     fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
         let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
@@ -192,14 +196,22 @@ impl Mounted {
         let image = Image::new(&self.region, &self.superblock);
         pieces.verify(&image, offset, |event| match event {
             verify::Event::Verified => self.count(Event::VerifiedPiece),
-            verify::Event::Bad => {
+            verify::Event::Bad(others) => {
                 self.count(Event::BadPiece);
-                pr_err!(
-                    "{}: the piece from {} to {} does not match its SHA-256\n",
-                    self.usage.source(),
-                    piece.start,
-                    piece.end
-                );
+                if others < BAD_PIECES_LOGGED {
+                    pr_err!(
+                        "{}: the piece from {} to {} does not match its SHA-256\n",
+                        self.usage.source(),
+                        piece.start,
+                        piece.end
+                    );
+                }
+                if others + 1 == BAD_PIECES_LOGGED {
+                    pr_err!(
+                        "{}: further pieces that do not match are only counted, in pieces_bad\n",
+                        self.usage.source()
+                    );
+                }
             }
         })
     }

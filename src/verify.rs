@@ -238,8 +238,8 @@ impl Bits {
 pub(crate) enum Event {
     /// It was verified, just now.
     Verified,
-    /// It does not match its SHA-256, as was found just now.
-    Bad,
+    /// It does not match its SHA-256, as was found just now, after so many other pieces.
+    Bad(usize),
 }
 
 /// The pieces of an image, which are verified before their first use.
@@ -251,6 +251,8 @@ pub(crate) struct Pieces {
     verified: Bits,
     /// Pieces that do not match. They stay bad, whatever the memory holds later.
     bad: Bits,
+    /// The number of pieces in `bad`.
+    bad_count: AtomicUsize,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
     /// their number, a power of two. Only the memory of the image is read under it.
     lanes: KVec<Pin<KBox<Mutex<KVec<u8>>>>>,
@@ -291,6 +293,7 @@ impl Pieces {
             sums,
             verified: Bits::new(superblock.pieces())?,
             bad: Bits::new(superblock.pieces())?,
+            bad_count: AtomicUsize::new(0),
             lanes,
         };
         pieces.verify_metadata(image)?;
@@ -398,7 +401,7 @@ impl Pieces {
             return Ok(());
         }
         self.bad.set(index);
-        tell(Event::Bad);
+        tell(Event::Bad(self.bad_count.fetch_add(1, Ordering::Relaxed)));
         Err(bad(index))
     }
 }
