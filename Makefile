@@ -70,7 +70,7 @@ help:
 	@echo '  make html           the documentation as web pages, in build/html'
 	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
 	@echo '  make format         rustfmt for all Rust source'
-	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive, SECONDS=60, JOBS=1'
+	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60, JOBS=1'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
@@ -182,12 +182,7 @@ tests: prepare-root
 	@mkdir -p $(BUILD)/tests
 	$(Q)$(RUN) make --no-print-directory -C tests OUTPUT=$(CURDIR)/$(BUILD)/tests $(addprefix CROSS_COMPILE=,$(cross)) $(JOBS)
 ifeq ($(ARCHITECTURE),amd64)
-	$(Q)$(cargo) build --quiet --example corpus
-endif
-
-# Two runs of cargo at a time would copy each other's temporary files to the cache.
-ifeq ($(ARCHITECTURE),amd64)
-tests: tools
+	$(Q)$(cargo) build --quiet --package daxfs-testing --example corpus
 endif
 
 native-programs:

@@ -115,6 +115,10 @@ static int new_context(const struct round *round, int fd)
 		REQUIRE(context >= 0);
 		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "source", round->door, 0));
 	}
+	if (round->lazy) {
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&round_image), 0));
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
+	}
 	if (round->unchecked)
 		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "check", "none", 0));
 	return context;

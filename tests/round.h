@@ -23,6 +23,8 @@ struct round {
 	bool fed_mount;
 	/* Mount without comparing the checksum of the metadata. */
 	bool unchecked;
+	/* Mount with verify=lazy. The image must be good, have sums, and be round_image. */
+	bool lazy;
 	/* Before the walkers start, read this many bytes of each file. */
 	size_t read_first;
 	/* What each walker does, and its counts. */

@@ -22,6 +22,8 @@
 #define BUFFER 20000
 /* The bytes of a mapping that are looked at together. */
 #define MAPPED 256
+/* So many bytes of a marker at the end of what was read are no accident. */
+#define MARKER_PART 4
 /* The exit status of a process that could not execute a program. */
 #define NOT_EXECUTED 57
 
@@ -59,14 +61,27 @@ static u64 offset_in(u64 size)
 	return chance(10, 2) && size > before ? size - before : chance(2, size + 1);
 }
 
-/* Check that @bytes show nothing that follows the image. */
-static void belongs_to_image(const char *what, const void *bytes, ssize_t length)
+/*
+ * Check that @bytes show nothing that follows the image, where the first MARKER starts: neither all of one, nor the start
+ * of one at the end.
+ */
+static void belongs_to_image(const char *what, const char *bytes, ssize_t length)
 {
 	const char *found = length > 0 ? memmem(bytes, length, MARKER, MARKER_SIZE) : NULL;
 
+	for (ssize_t part = MARKER_PART; !found && part < MARKER_SIZE && part <= length; part++) {
+		if (!memcmp(bytes + length - part, MARKER, part))
+			found = bytes + length - part;
+	}
 	if (!CHECK(!found))
-		printf("# %s shows memory after the image, at %zd of %zd bytes\n", what,
-		       found - (const char *)bytes, length);
+		printf("# %s shows memory after the image, at %zd of %zd bytes\n", what, found - bytes, length);
+}
+
+/* Forget all paths but this one, the root. */
+static void start_paths(const char *root)
+{
+	paths[0] = strdup(root);
+	path_count = 1;
 }
 
 static void add_path(const char *dir, const char *name)
@@ -117,11 +132,13 @@ static void list(int fd, const char *path, const struct stat *stat)
 	list_rest(fd, path);
 }
 
-/* Note the result of a call that has read @length bytes, or failed, and check the bytes. */
-static void has_read(const char *what, const void *bytes, ssize_t length)
+/* Note the result of a read at @offset of a file of @size bytes: it has read @length bytes, or failed. Check the bytes. */
+static void has_read(const char *what, u64 offset, u64 size, const char *bytes, ssize_t length)
 {
 	counts->reads++;
 	counts->errors += length < 0;
+	if (length > 0 && !CHECK(offset <= size && (u64)length <= size - offset))
+		printf("# %s reads %zd bytes at %llu of %llu\n", what, length, offset, size);
 	belongs_to_image(what, bytes, length);
 }
 
@@ -130,32 +147,33 @@ static void read_some(int fd, const char *path, const struct stat *stat)
 	char buffer[BUFFER];
 	u64 offset = offset_in(stat->st_size);
 
-	has_read("pread", buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
+	has_read("pread", offset, stat->st_size, buffer, pread(fd, buffer, 1 + chance(3, BUFFER), offset));
 }
 
 static void read_by_ring(int fd, const char *path, const struct stat *stat)
 {
 	char buffer[BUFFER];
-	struct io_uring_sqe request = ring_request(IORING_OP_READ, fd, buffer, 1 + chance(3, BUFFER),
-						   offset_in(stat->st_size));
+	u64 offset = offset_in(stat->st_size);
+	struct io_uring_sqe request = ring_request(IORING_OP_READ, fd, buffer, 1 + chance(3, BUFFER), offset);
 
 	/* A request that the kernel has no memory for would never be completed. */
 	if (starving)
 		return;
 	counts->ring_reads++;
-	has_read("io_uring", buffer, ring_do(&ring, &request));
+	has_read("io_uring", offset, stat->st_size, buffer, ring_do(&ring, &request));
 }
 
 static void splice_some(int fd, const char *path, const struct stat *stat)
 {
-	loff_t offset = offset_in(stat->st_size);
+	u64 offset = offset_in(stat->st_size);
+	loff_t position = offset;
 	char buffer[BUFFER];
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
 		return;
-	splice(fd, &offset, ends[1], NULL, 1 + chance(3, BUFFER), SPLICE_F_NONBLOCK);
-	has_read("splice", buffer, read(ends[0], buffer, sizeof(buffer)));
+	splice(fd, &position, ends[1], NULL, 1 + chance(3, BUFFER), SPLICE_F_NONBLOCK);
+	has_read("splice", offset, stat->st_size, buffer, read(ends[0], buffer, sizeof(buffer)));
 	close(ends[0]);
 	close(ends[1]);
 }
@@ -339,8 +357,7 @@ void walker_read_all(const char *dir, size_t most)
 {
 	struct stat stat;
 
-	paths[0] = strdup(dir);
-	path_count = 1;
+	start_paths(dir);
 	/* Directories add to the paths, up to PATHS. */
 	for (unsigned int i = 0; i < path_count; i++) {
 		if (lstat(paths[i], &stat))
@@ -385,8 +402,7 @@ static void use(const struct walk *walk, int number)
 
 	REQUIRE(!sigaction(SIGBUS, &action, NULL) && !chdir("/"));
 	seed = walk->seed;
-	paths[0] = strdup(walk->dir);
-	path_count = 1;
+	start_paths(walk->dir);
 	ring = ring_open();
 	if (walk->counts)
 		counts = &walk->counts[number];

@@ -180,6 +180,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Return whether `text` has the form that [`hex`] gives to `bytes` bytes: lower-case digits.
+pub fn is_hex(text: &str, bytes: usize) -> bool {
+    let digit = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 2 * bytes && text.bytes().all(digit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,13 @@
 //! Violates every rule that only the checker knows, one byte range at a time in an image that is
 //! valid otherwise.
 
-use crate::damage::{findings, position, violated, with, xattrs};
+use crate::damage::{checked, findings, position, violated, with, xattrs};
 use daxfs_check::Finding;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::{Dirent, Inode, Superblock, XattrEntry};
+use daxfs_reader::Problem;
 use daxfs_testing::builder::{ino, specimen, superblock};
+use daxfs_testing::reader::read_everything;
 use std::mem::{offset_of, size_of};
 
 const UNUSED: &str = "unused byte is not zero";
@@ -150,15 +152,14 @@ fn xattr_sets() {
         "set of extended attributes of another length",
         set,
     );
-    violated(
-        &[(set + 16, b"\0")],
-        "invalid name of an extended attribute",
-        set + 8,
-    );
-    violated(
-        &[(set + 8 + offset_of!(XattrEntry, prefix) as u64, &[2])],
-        "invalid name of an extended attribute",
-        set + 8,
-    );
+    // The reader refuses such a name when it is read.
+    let prefix = set + 8 + offset_of!(XattrEntry, prefix) as u64;
+    for change in [(set + 16, &b"\0"[..]), (prefix, &[2])] {
+        let errors = read_everything(&with(&[change]).as_slice());
+        assert!(errors
+            .iter()
+            .any(|error| (error.problem, error.offset) == (Problem::Xattr, set + 16)));
+        checked(&[change], "invalid name of an extended attribute", set + 8);
+    }
     violated(&[(set + 4, &[0])], "empty set of extended attributes", set);
 }

@@ -6,8 +6,7 @@
 use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_check::memory::{Storage, ZEROS};
-use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::{self as image, Content, Directory, FindError, Image, Inode};
+use daxfs_reader::{self as image, Content, Directory, FindError, Image, Inode, XATTR_NAME_MAX};
 use std::borrow::Cow;
 
 /// Bytes of content that are read together.
@@ -179,25 +178,20 @@ impl<'a, S: Storage> Reader<'a, S> {
         let read = || {
             let mut all: Vec<Xattr> = Vec::new();
             let mut last = None;
+            let mut buffer = [0; XATTR_NAME_MAX];
             for xattr in self.image.xattrs(inode)? {
                 let xattr = xattr?;
-                let mut name = xattr.prefix.text().as_bytes().to_vec();
-                let start = name.len();
-                name.resize(start + usize::from(xattr.name_len), 0);
-                self.image.memory().read(xattr.name, &mut name[start..])?;
-                let malformed = name.contains(&0)
-                    || XattrPrefix::ALL.iter().any(|prefix| {
-                        prefix.text().ends_with('.') && name == prefix.text().as_bytes()
-                    });
+                let end = self.image.xattr_name(&xattr, &mut buffer)?;
                 // Each name once, in the order of the format.
-                let place = (xattr.prefix, name.clone());
-                if malformed || last.as_ref().is_some_and(|last| *last >= place) {
+                let place = (xattr.prefix, end.to_vec());
+                if last.as_ref().is_some_and(|last| *last >= place) {
                     let length = xattr.name_len.into();
                     return Err(image::Error::new(image::Problem::Xattr, xattr.name, length));
                 }
+                let name = [xattr.prefix.text().as_bytes(), end].concat();
                 last = Some(place);
                 let mut value = vec![0; xattr.value_len as usize];
-                self.image.memory().read(xattr.value, &mut value)?;
+                self.image.xattr_value(&xattr, &mut value)?;
                 all.push(Xattr { name, value });
             }
             Ok(all)

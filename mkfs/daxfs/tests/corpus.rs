@@ -3,8 +3,12 @@
 //! Replay the inputs that fuzzing has kept, in `mkfs/fuzz/corpus`, and test how images are made of
 //! inputs.
 
-use daxfs_testing::builder::specimen;
-use daxfs_testing::{everything, feed, overlay, scratch};
+use daxfs::fsck::examine;
+use daxfs_check::Silent;
+use daxfs_reader::Image;
+use daxfs_signature::attach;
+use daxfs_testing::overlay::specimen;
+use daxfs_testing::{everything, feed, overlay, scratch, signing};
 use std::fs;
 use std::path::Path;
 
@@ -42,6 +46,31 @@ fn tools() {
 fn archives() {
     let scratch = scratch();
     replay("archive", |input| feed::feed(input, scratch.path()));
+}
+
+#[test]
+fn signatures() {
+    replay("signature", signing::read);
+}
+
+/// The specimens are valid and have what the format offers.
+#[test]
+fn specimens() {
+    for bytes in [specimen(), overlay::unpadded()] {
+        let mut said = Vec::new();
+        let bytes = bytes.as_slice();
+        let superblock = examine(&bytes, &Silent, &mut |finding| {
+            said.push(finding.to_string())
+        });
+        assert_eq!(said, [""; 0]);
+        let superblock = superblock.unwrap();
+        let image = Image::new(&bytes, &superblock);
+        assert!(attach::load(&image).unwrap().is_some() && superblock.sums().is_some());
+        let inodes = 1..=superblock.inode_count() as u32;
+        let inodes: Vec<_> = inodes.map(|ino| image.inode(ino).unwrap()).collect();
+        assert!(inodes.iter().any(|inode| inode.packed));
+        assert!(inodes.iter().any(|inode| inode.original != 0));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use crate::support::{make, mkdaxfs, run};
 use daxfs_check::{check, Finding};
 use daxfs_reader::layout;
-use daxfs_testing::builder::{seal, superblock};
+use daxfs_testing::builder::{access_list as list, seal, superblock};
 use daxfs_testing::listing::Entry;
 use daxfs_testing::{listing_of, scratch};
 use std::fs;
@@ -43,16 +43,6 @@ fn archive(name: &str, kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Vec<u8>
     bytes.resize(bytes.len().next_multiple_of(512), 0);
     bytes.extend(header(name, kind, mode, 0));
     bytes.resize(bytes.len() + 1024, 0);
-    bytes
-}
-
-/// Return a list in the kernel's form.
-fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2_u32.to_le_bytes().to_vec();
-    for (kind, bits, id) in entries {
-        bytes.extend([kind.to_le_bytes(), bits.to_le_bytes()].concat());
-        bytes.extend(id.to_le_bytes());
-    }
     bytes
 }
 

@@ -2,8 +2,13 @@
 
 //! Builds images record by record, right or wrong, without the writer that is tested.
 
+use daxfs_check::acl;
+use daxfs_check::digest::combine;
 use daxfs_reader::hash::name_hash;
-use daxfs_reader::layout::{self, HUGE_SIZE, NO_POSITION, SUPERBLOCK_SIZE};
+use daxfs_reader::layout::{self, XattrPrefix, HUGE_SIZE, NO_POSITION, SUPERBLOCK_SIZE};
+use daxfs_reader::signature::Section;
+use daxfs_reader::Superblock;
+use sha2::{Digest, Sha256};
 use std::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -24,6 +29,9 @@ pub struct Builder {
     pub names: Vec<u8>,
     pub xattrs: Vec<u8>,
     pub data: Vec<u8>,
+    /// Features.
+    pub compat: u64,
+    pub incompat: u64,
 }
 
 impl Builder {
@@ -41,13 +49,22 @@ impl Builder {
 
     /// Add a regular file; offsets of data are relative to the data table until [`Builder::image`].
     pub fn file(&mut self, content: &[u8]) -> u32 {
+        self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
+        let ino = self.packed(content);
+        self.inodes[ino as usize - 1].flags = 0.into();
+        self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
+        ino
+    }
+
+    /// Add a packed file, in the block where the last one ends.
+    pub fn packed(&mut self, content: &[u8]) -> u32 {
         let ino = self.inode(
             REGULAR | 0o644,
             content.len() as u64,
             self.data.len() as u64,
         );
+        self.inodes[ino as usize - 1].flags = layout::INODE_PACKED.into();
         self.data.extend_from_slice(content);
-        self.data.resize(self.data.len().next_multiple_of(BLOCK), 0);
         ino
     }
 
@@ -99,26 +116,35 @@ impl Builder {
 
     /// Add a set with one attribute and return the reference to it.
     pub fn xattr(&mut self, prefix: u8, name: &[u8], value: &[u8]) -> u32 {
-        let reference = self.xattrs.len() as u32 / 8 + 1;
-        let length = size_of::<layout::XattrSet>()
-            + size_of::<layout::XattrEntry>()
-            + name.len()
-            + value.len();
-        let set = layout::XattrSet {
-            length: (length as u32).into(),
-            count: 1.into(),
-        };
-        let entry = layout::XattrEntry {
-            value_len: (value.len() as u32).into(),
-            name_len: name.len() as u8,
-            prefix,
-            ..Default::default()
-        };
-        for bytes in [set.as_bytes(), entry.as_bytes(), name, value] {
-            self.xattrs.extend_from_slice(bytes);
+        self.xattr_set(&[(prefix, name, value)])
+    }
+
+    /// Add a set of attributes, which must be in order, and return the reference to it.
+    pub fn xattr_set(&mut self, xattrs: &[(u8, &[u8], &[u8])]) -> u32 {
+        let start = self.xattrs.len();
+        self.xattrs.resize(start + size_of::<layout::XattrSet>(), 0);
+        let mut end = self.xattrs.len();
+        for &(prefix, name, value) in xattrs {
+            let entry = layout::XattrEntry {
+                value_len: (value.len() as u32).into(),
+                name_len: name.len() as u8,
+                prefix,
+                ..Default::default()
+            };
+            for bytes in [entry.as_bytes(), name, value] {
+                self.xattrs.extend_from_slice(bytes);
+            }
+            // There is no padding in the length of the set.
+            end = self.xattrs.len();
+            self.xattrs.resize(end.next_multiple_of(4), 0);
         }
-        self.xattrs.resize(self.xattrs.len().next_multiple_of(8), 0);
-        reference
+        let set = layout::XattrSet {
+            length: ((end - start) as u32).into(),
+            count: (xattrs.len() as u32).into(),
+        };
+        self.xattrs[start..start + size_of::<layout::XattrSet>()].copy_from_slice(set.as_bytes());
+        self.xattrs.resize(end.next_multiple_of(8), 0);
+        start as u32 / 8 + 1
     }
 
     /// Return the image, whose root is inode 1.
@@ -137,7 +163,9 @@ impl Builder {
         let dirents = table(self.dirents.as_bytes(), 64);
         let names = table(&self.names, 64);
         let xattrs = table(&self.xattrs, 64);
-        let data = table(&self.data, BLOCK);
+        let mut content = self.data.clone();
+        content.resize(content.len().next_multiple_of(BLOCK), 0);
+        let data = table(&content, BLOCK);
         image.resize(image.len().next_multiple_of(HUGE_SIZE as usize), 0);
 
         for (index, inode) in self.inodes.iter().enumerate() {
@@ -153,8 +181,8 @@ impl Builder {
             magic: layout::MAGIC,
             version: layout::VERSION.into(),
             block_size: (BLOCK as u32).into(),
-            compat: 0.into(),
-            incompat: 0.into(),
+            compat: self.compat.into(),
+            incompat: self.incompat.into(),
             total_size: (image.len() as u64).into(),
             build_sec: 0.into(),
             build_nsec: 0.into(),
@@ -199,6 +227,50 @@ pub fn seal(image: &mut [u8]) {
     let at = offset_of!(layout::Superblock, crc);
     let crc = crc32c::crc32c(&image[..at]);
     image[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    seal_signature(image);
+}
+
+/// Set the checksum of the signature that follows the image, if there is one.
+fn seal_signature(image: &mut [u8]) -> Option<()> {
+    let superblock = Superblock::load(&&*image).ok()?;
+    let start = usize::try_from(superblock.signature_offset()).ok()?;
+    let (header, rest) = layout::Signature::read_from_prefix(image.get(start..)?).ok()?;
+    if header.magic != layout::SIGNATURE_MAGIC {
+        return None;
+    }
+    let cms = rest.get(..header.length.get() as usize)?;
+    let sealed = Section::header::<&[u8]>(header.sha256, cms);
+    image[start..start + size_of::<layout::Signature>()].copy_from_slice(sealed.as_bytes());
+    Some(())
+}
+
+/// Set the SHA-256 of the valid `image`, which has the feature, append the table of sums, and after
+/// it the signature `cms` if there is one.
+pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
+    seal(image);
+    let hashed = superblock(image).without_sums();
+    let mut bytes = image.clone();
+    bytes[..size_of::<layout::Superblock>()].copy_from_slice(hashed.as_bytes());
+    let sums = bytes
+        .chunks(layout::DIGEST_PIECE as usize)
+        .map(|piece| <[u8; 32]>::from(Sha256::digest(piece)));
+    let sums: Vec<_> = sums.collect();
+    let digest = combine(sums.iter().copied());
+    let at = offset_of!(layout::Superblock, sha256);
+    image[at..at + digest.len()].copy_from_slice(&digest);
+    seal(image);
+    image.extend(sums.concat());
+    if !cms.is_empty() {
+        image.resize(
+            image
+                .len()
+                .next_multiple_of(layout::SIGNATURE_ALIGN as usize),
+            0,
+        );
+        image.extend(Section::header::<&[u8]>(digest, cms).as_bytes());
+        image.extend(cms);
+    }
+    image.resize(image.len().next_multiple_of(BLOCK), 0);
 }
 
 /// Inode numbers of [`specimen`].
@@ -216,6 +288,70 @@ pub mod ino {
 
 /// Return a small valid image with an inode of every kind.
 pub fn specimen() -> Vec<u8> {
+    tables().image()
+}
+
+/// Return the value of an access control list with these entries: kind, permissions and id.
+pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (kind, bits, id) in entries {
+        value.extend(kind.to_le_bytes());
+        value.extend(bits.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+/// Return the specimen with more at the end of each table: packed files, a shared one, sets of
+/// several attributes, access control lists. [`append`] is still to be called.
+pub fn rich() -> Vec<u8> {
+    let mut builder = tables();
+    builder.compat = layout::COMPAT_SUMS;
+    builder.incompat = layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED;
+    let first = builder.packed(&[11; 100]);
+    let second = builder.packed(&[12; 5000]);
+    let file = builder.inodes[ino::FILE as usize - 1];
+    let copy = builder.inode(REGULAR | 0o644, file.size.get(), file.data.get());
+    builder.inodes[copy as usize - 1].original = ino::FILE.into();
+    let inner = builder.inode(DIRECTORY, 0, 0);
+    let access = access_list(&[
+        (acl::USER_OBJ, 6, acl::NOBODY),
+        (acl::USER, 4, 1000),
+        (acl::GROUP_OBJ, 4, acl::NOBODY),
+        (acl::MASK, 4, acl::NOBODY),
+        (acl::OTHER, 0, acl::NOBODY),
+    ]);
+    let default = access_list(&[
+        (acl::USER_OBJ, 7, acl::NOBODY),
+        (acl::GROUP_OBJ, 5, acl::NOBODY),
+        (acl::OTHER, 5, acl::NOBODY),
+    ]);
+    let of_file = builder.xattr_set(&[
+        (XattrPrefix::User as u8, b"a", b""),
+        (XattrPrefix::User as u8, b"comment", b"hello"),
+        (XattrPrefix::AclAccess as u8, b"", &access),
+    ]);
+    let of_directory = builder.xattr_set(&[
+        (XattrPrefix::AclDefault as u8, b"", &default),
+        (XattrPrefix::Trusted as u8, b"note", b"x"),
+    ]);
+    builder.inodes[first as usize - 1].mode = (REGULAR | 0o640).into();
+    builder.inodes[first as usize - 1].xattrs = of_file.into();
+    builder.inodes[inner as usize - 1].xattrs = of_directory.into();
+    let entry = |name: &str, ino| (name.as_bytes().to_vec(), ino);
+    let entries = vec![
+        entry("first", first),
+        entry("second", second),
+        entry("copy", copy),
+        entry("inner", inner),
+    ];
+    builder.directory(ino::OTHER, ino::ROOT, entries);
+    builder.directory(inner, ino::OTHER, vec![]);
+    builder.image()
+}
+
+/// Return the tables of [`specimen`].
+fn tables() -> Builder {
     let mut builder = Builder::default();
     builder.inode(DIRECTORY, 0, 0);
     builder.inode(DIRECTORY, 0, 0);
@@ -244,5 +380,5 @@ pub fn specimen() -> Vec<u8> {
     let inner = vec![entry("inner", ino::INNER), entry("again", ino::FILE)];
     builder.directory(ino::DIR, ino::ROOT, inner);
     builder.directory(ino::OTHER, ino::ROOT, vec![]);
-    builder.image()
+    builder
 }

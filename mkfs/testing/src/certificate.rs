@@ -29,7 +29,7 @@ pub struct Owner {
 }
 
 /// Return an element of DER.
-fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut bytes = match length {
         0..0x80 => vec![tag, length as u8],

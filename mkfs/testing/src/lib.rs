@@ -9,6 +9,7 @@
 //! * [`spec`]: random trees; [`listing`]: what is in a directory or an image, to be compared
 //! * [`mistakes`]: wrong command lines and what they must give
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
+//! * [`signing`]: signatures made of any bytes
 
 #![allow(missing_docs)]
 
@@ -20,7 +21,9 @@ pub mod feed;
 pub mod listing;
 pub mod mistakes;
 pub mod overlay;
+mod random;
 pub mod reader;
+pub mod signing;
 pub mod spec;
 
 use daxfs_check::check;
@@ -31,6 +34,7 @@ use daxfs_writer::write::Options;
 use daxfs_writer::{make, Output, Summary};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Fail if a file of `package`'s tests is no module of theirs, whose text is `main`.
 pub fn every_file_is_named(package: &str, main: &str) {
@@ -65,6 +69,35 @@ pub fn snapshot(directory: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// Run the test `name` of this program again where it can mount. Return whether this is already there;
+/// otherwise the test is done.
+pub fn can_mount(name: &str) -> bool {
+    if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
+        return true;
+    }
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]);
+        command.args(["--propagation", "private"]);
+        command
+    };
+    if !unshare().arg("true").status().is_ok_and(|it| it.success()) {
+        eprintln!("skipped: this user cannot mount");
+        return false;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut again = unshare();
+    again.arg(program).args(["--exact", name, "--nocapture"]);
+    let output = again.env("DAXFS_CAN_MOUNT", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }
 
 /// Return a directory for images: in memory where that is possible, since every image is synced.

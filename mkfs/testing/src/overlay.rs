@@ -5,16 +5,24 @@
 //!
 //! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
 //! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
-//! superblock's record and everything after the superblock; the zeros in between say nothing.
+//! superblock's record, the tables but the data, and what follows the image: its table of sums and
+//! its signature. The other bytes say nothing.
 
-use crate::{builder, catalog, reader};
-use daxfs_reader::layout::{Dirent, Extent, Inode, Superblock, XattrEntry, XattrSet};
-
+use crate::random::Random;
+use crate::{builder, catalog, reader, signing};
+use daxfs_reader::layout::{
+    self, Dirent, Extent, Inode, Signature, Superblock, XattrEntry, XattrSet, SIGNATURE_ALIGN,
+    SUM_SIZE, XATTR_ALIGN,
+};
+use daxfs_reader::Image;
 use std::mem::{offset_of, size_of};
 use std::ops::{ControlFlow, Range};
 
 /// Bytes of the superblock that an input reaches.
 const HEAD: usize = 256;
+
+/// Bytes after the image that an input reaches: the table of sums and the signature.
+const TAIL: usize = 1024;
 
 /// First byte of the tables.
 const TABLES: usize = 4096;
@@ -22,27 +30,40 @@ const TABLES: usize = 4096;
 /// One input in this many leaves wrong checksums.
 const UNSEALED: u8 = 8;
 
-/// Return superblock, metadata and data of the specimen without the padding after them.
+/// The message in the signature of the specimens, of another image.
+const MESSAGE: &[u8] = include_bytes!("../../fuzz/corpus/signature/ecdsa");
+
+/// Return a small valid image that uses every feature of the format.
+pub fn specimen() -> Vec<u8> {
+    let mut image = builder::rich();
+    builder::append(&mut image, MESSAGE);
+    image
+}
+
+/// Return the specimen without the padding after its data.
 pub fn unpadded() -> Vec<u8> {
-    let mut image = builder::specimen();
+    let mut image = builder::rich();
     let data = builder::superblock(&image).data;
     let size = data.offset.get() + data.length.get();
     image.truncate(size as usize);
     let total_size = offset_of!(Superblock, total_size);
     image[total_size..total_size + 8].copy_from_slice(&size.to_le_bytes());
-    builder::seal(&mut image);
+    builder::append(&mut image, MESSAGE);
     assert_eq!(reader::read_everything(&image.as_slice()), []);
     image
 }
 
-/// Read and check `image`, which may hold anything. Take it for a catalogue, too.
+/// Read and check `image`, which may hold anything, and its signature. Take it for a catalogue, too.
 ///
 /// # Panics
 ///
 /// If the reader or the checker has a bug.
 pub fn read_and_check(image: &[u8]) {
-    reader::read_everything(&image);
+    reader::read_and_compare(&image);
     catalog::read(image);
+    if let Ok(superblock) = daxfs_reader::Superblock::load(&image) {
+        signing::attached(&Image::new(&image, &superblock));
+    }
     let mut findings = 0;
     daxfs_check::check(&image, &mut |_| {
         findings += 1;
@@ -54,6 +75,14 @@ pub fn read_and_check(image: &[u8]) {
     });
 }
 
+/// Return the parts of a specimen that an input reaches, in the order of the input.
+fn parts(specimen: &[u8]) -> [Range<usize>; 3] {
+    let superblock = builder::superblock(specimen);
+    let tables_end = range(&superblock.xattrs).end.next_multiple_of(64);
+    let image_end = superblock.total_size.get() as usize;
+    [0..HEAD, TABLES..tables_end, image_end..image_end + TAIL]
+}
+
 /// Return `specimen` with `input` laid over it.
 pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
     let mut image = specimen.to_vec();
@@ -61,7 +90,7 @@ pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
         Some((first, rest)) => (first % UNSEALED != 0, rest),
         None => (true, input),
     };
-    for (place, byte) in (0..HEAD).chain(TABLES..specimen.len()).zip(overlay) {
+    for (place, byte) in parts(specimen).into_iter().flatten().zip(overlay) {
         image[place] ^= byte;
     }
     if seal {
@@ -70,34 +99,16 @@ pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
     image
 }
 
-/// Return the index in an input of the byte at `place` of the image.
-fn index(place: usize) -> usize {
-    1 + match place < HEAD {
-        true => place,
-        false => place - TABLES + HEAD,
+/// Return the index in an input of the byte at `place` of the specimen, which an input reaches.
+fn index(specimen: &[u8], place: usize) -> usize {
+    let mut before = 1;
+    for part in parts(specimen) {
+        if part.contains(&place) {
+            return before + place - part.start;
+        }
+        before += part.len();
     }
-}
-
-/// Pseudo-random numbers: splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Return a number below `end`, which is not 0.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
+    unreachable!("no input reaches byte {place}")
 }
 
 /// Return the offset and length of each of these fields of a record.
@@ -118,16 +129,38 @@ const DIRENT: Fields = fields!(Dirent: hash: 4, ino: 4, name_low: 4, name_high: 
 const XATTR_SET: Fields = fields!(XattrSet: length: 4, count: 4);
 const XATTR_ENTRY: Fields = fields!(XattrEntry: value_len: 4, name_len: 1, prefix: 1, reserved: 2);
 const EXTENT: Fields = fields!(Extent: offset: 8, length: 8);
+const SIGNATURE: Fields = fields!(Signature: magic: 8, length: 4);
 
 fn range(extent: &Extent) -> Range<usize> {
     let start = extent.offset.get() as usize;
     start..start + extent.length.get() as usize
 }
 
+/// Return the records in the xattr table of the specimen.
+fn xattrs(specimen: &[u8]) -> Vec<(usize, Fields)> {
+    let table = range(&builder::superblock(specimen).xattrs);
+    let mut records = Vec::new();
+    let mut at = table.start;
+    while at < table.end {
+        records.push((at, XATTR_SET));
+        let count = load(specimen, (at + offset_of!(XattrSet, count), 4));
+        at += size_of::<XattrSet>();
+        for _ in 0..count {
+            at = at.next_multiple_of(4);
+            records.push((at, XATTR_ENTRY));
+            let value = load(specimen, (at + offset_of!(XattrEntry, value_len), 4));
+            let name = load(specimen, (at + offset_of!(XattrEntry, name_len), 1));
+            at += size_of::<XattrEntry>() + (name + value) as usize;
+        }
+        at = at.next_multiple_of(XATTR_ALIGN as usize);
+    }
+    records
+}
+
 /// Choose a field of the image: the offset and length in bytes.
 fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
     let superblock = builder::superblock(specimen);
-    let (start, fields) = match random.below(8) {
+    let (start, fields) = match random.below(9) {
         0 => (0, SUPERBLOCK),
         1 => {
             let extents = [
@@ -149,14 +182,20 @@ fn field(specimen: &[u8], random: &mut Random) -> (usize, usize) {
             let number = random.below(table.len() / size_of::<Dirent>());
             (table.start + number * size_of::<Dirent>(), DIRENT)
         }
-        // The specimen has one set, with one entry.
-        _ => match random.below(2) {
-            0 => (superblock.xattrs.offset.get() as usize, XATTR_SET),
-            _ => {
-                let set = superblock.xattrs.offset.get() as usize;
-                (set + size_of::<XattrSet>(), XATTR_ENTRY)
+        7 => random.one_of(&xattrs(specimen)),
+        _ => {
+            let size = superblock.total_size.get() as usize;
+            let sums = layout::pieces(size as u64) * SUM_SIZE;
+            let header = (size + sums as usize).next_multiple_of(SIGNATURE_ALIGN as usize);
+            match random.below(2) {
+                0 => (header, SIGNATURE),
+                _ => {
+                    let message = header + size_of::<Signature>();
+                    let length = load(specimen, (message - 8, 4));
+                    return (message + random.below(length as usize), 1);
+                }
             }
-        },
+        }
     };
     let (offset, length) = random.one_of(fields);
     (start + offset, length)
@@ -189,7 +228,7 @@ pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize
         6 => random.below(32) as u64,
         _ => random.next(),
     };
-    let start = index(at);
+    let start = index(specimen, at);
     let end = start + length;
     if end > data.len() {
         return size;

@@ -2,13 +2,38 @@
 
 //! Does everything to an image that the reader can do, in the order of a mount and a walk.
 
-use daxfs_reader::{Content, Error, Image, Inode, Memory, Superblock};
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::{
+    Content, Directory, Dirent, Error, Image, Inode, Memory, Result, Superblock, Xattr,
+    XATTR_NAME_MAX,
+};
 
 /// More entries than this of one directory are not looked at.
 const ENTRIES: u32 = 2000;
 
-/// Every error that the reader finds, its own metadata checksum not among them.
+/// More positions than this of one directory, and more entries from each, are not compared.
+const STARTS: usize = 64;
+
+/// More attributes than this of one set are not looked at, and not looked up.
+const XATTRS: usize = 1000;
+const LOOKUPS: usize = 32;
+
+/// Every error that the reader finds, its own metadata checksum not among them. The memory may
+/// change.
 pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
+    read(memory, false)
+}
+
+/// Do what [`read_everything`] does with memory that does not change.
+///
+/// # Panics
+///
+/// If two functions of the reader give different answers.
+pub fn read_and_compare<M: Memory>(memory: &M) -> Vec<Error> {
+    read(memory, true)
+}
+
+fn read<M: Memory>(memory: &M, stable: bool) -> Vec<Error> {
     let mut errors = Vec::new();
     let superblock = match Superblock::load(memory) {
         Ok(superblock) => superblock,
@@ -19,22 +44,20 @@ pub fn read_everything<M: Memory>(memory: &M) -> Vec<Error> {
     let count = superblock.inode_count().min(100_000) as u32;
     for ino in 1..=count {
         match image.inode(ino) {
-            Ok(inode) => read_inode(&image, &inode, &mut errors),
+            Ok(inode) => read_inode(&image, &inode, stable, &mut errors),
             Err(error) => errors.push(error),
         }
     }
     errors
 }
 
-fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<Error>) {
-    match image.xattrs(inode) {
-        Ok(xattrs) => {
-            for xattr in xattrs.take(1000) {
-                errors.extend(xattr.err());
-            }
-        }
-        Err(error) => errors.push(error),
-    }
+fn read_inode<M: Memory>(
+    image: &Image<'_, M>,
+    inode: &Inode,
+    stable: bool,
+    errors: &mut Vec<Error>,
+) {
+    read_xattrs(image, inode, stable, errors);
     match inode.content {
         Content::Symlink { target, length } => {
             let mut buffer = vec![0; length.into()];
@@ -57,8 +80,12 @@ fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<E
         }
         Content::Directory(directory) => {
             let mut entries = image.list(&directory, 0);
+            let mut listed = Vec::new();
+            let mut starts = vec![directory.entries, u32::MAX];
             for position in 0..directory.entries.min(ENTRIES) {
-                let entry = match entries.next().unwrap() {
+                let next = entries.next().unwrap();
+                listed.push(owned(next));
+                let entry = match next {
                     Ok((entry, name)) => {
                         errors.extend(image.lookup(&directory, name).err());
                         entry
@@ -75,6 +102,10 @@ fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<E
                             Content::Directory(inner) => Some(inner),
                             _ => None,
                         };
+                        // As the kernel finds the name of a file handle's directory.
+                        if let Some(inner) = inner {
+                            starts.push(inner.position);
+                        }
                         let file_type = child.file_type;
                         errors.extend(
                             image
@@ -87,7 +118,95 @@ fn read_inode<M: Memory>(image: &Image<'_, M>, inode: &Inode, errors: &mut Vec<E
             }
             errors.extend(image.lookup(&directory, b"missing").err());
             errors.extend(image.lookup(&directory, &[0xff; 255]).err());
+            starts.truncate(STARTS);
+            starts.extend(0..directory.entries.min(STARTS as u32));
+            for start in starts {
+                list_from(image, &directory, start, &listed, stable);
+            }
         }
         _ => (),
+    }
+}
+
+/// An entry and its name, or why there is none.
+type Listed = Result<(Dirent, Vec<u8>)>;
+
+fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {
+    entry.map(|(entry, name)| (entry, name.to_vec()))
+}
+
+/// List `directory` from entry `start` on. It must give what is left of `listed`, the whole list.
+fn list_from<M: Memory>(
+    image: &Image<'_, M>,
+    directory: &Directory,
+    start: u32,
+    listed: &[Listed],
+    stable: bool,
+) {
+    let mut entries = image.list(directory, start);
+    let rest = listed.get(start as usize..).unwrap_or_default();
+    for expected in rest.iter().take(STARTS) {
+        let found = owned(entries.next().unwrap());
+        assert!(
+            !stable || found == *expected,
+            "{found:?} is not {expected:?}"
+        );
+    }
+    if listed.len() == directory.entries as usize && rest.len() <= STARTS {
+        assert!(entries.next().is_none());
+    }
+}
+
+/// List the attributes of `inode`, read each name and value, and look them up by name.
+fn read_xattrs<M: Memory>(
+    image: &Image<'_, M>,
+    inode: &Inode,
+    stable: bool,
+    errors: &mut Vec<Error>,
+) {
+    let set = match image.xattrs(inode) {
+        Ok(set) => set,
+        Err(error) => return errors.push(error),
+    };
+    let before = errors.len();
+    let mut listed: Vec<(Xattr, Vec<u8>)> = Vec::new();
+    let mut buffer = [0; XATTR_NAME_MAX];
+    let mut count = 0;
+    for xattr in set.take(XATTRS) {
+        count += 1;
+        let read = xattr.and_then(|xattr| {
+            let mut value = vec![0; xattr.value_len as usize];
+            image.xattr_value(&xattr, &mut value)?;
+            let name = image.xattr_name(&xattr, &mut buffer)?;
+            Ok((xattr, name.to_vec()))
+        });
+        match read {
+            Ok(read) => listed.push(read),
+            Err(error) => errors.push(error),
+        }
+    }
+    let place = |(xattr, name): &(Xattr, Vec<u8>)| (xattr.prefix, name.clone());
+    let valid = errors.len() == before && listed.is_sorted_by(|a, b| place(a) < place(b));
+    let mut look_up = |prefix, name: &[u8]| {
+        let found = image.xattr(inode.xattrs, prefix, name);
+        errors.extend(found.err());
+        if !stable || count == XATTRS {
+            return;
+        }
+        let expected = listed
+            .iter()
+            .find(|(xattr, is)| (xattr.prefix, &is[..]) == (prefix, name));
+        match found {
+            Ok(Some(found)) => assert_eq!(Some(found), expected.map(|(xattr, _)| *xattr)),
+            // One that is not in its place, or follows an invalid one, need not be found.
+            found => assert!(!valid || (found == Ok(None) && expected.is_none())),
+        }
+    };
+    for (xattr, name) in listed.iter().take(LOOKUPS) {
+        look_up(xattr.prefix, name);
+    }
+    for prefix in XattrPrefix::ALL {
+        look_up(prefix, b"");
+        look_up(prefix, b"missing");
     }
 }

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Parse any CMS message, and read it as the signature of an image. A panic is a bug, and so is a
+//! run that does not end.
+
+#![no_main]
+
+use daxfs_testing::signing;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+fuzz_target!(|input: &[u8]| signing::read(input));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    match seed % 4 {
+        0 => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
+        _ => signing::mutate(data, size, seed),
+    }
+});
