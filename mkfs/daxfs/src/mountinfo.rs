@@ -16,12 +16,28 @@ pub struct Mount<'a> {
     pub id: u64,
     /// Device number, `MAJOR:MINOR`.
     pub device: &'a [u8],
+    /// The directory of the filesystem that is mounted.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub place: PathBuf,
     /// Type of the filesystem.
     pub kind: &'a [u8],
     /// What it was mounted from.
     pub source: OsString,
+    /// Options of the superblock, as they are written there.
+    pub options: &'a [u8],
+}
+
+impl Mount<'_> {
+    /// Return the value of the superblock's option `name`.
+    pub fn option(&self, name: &str) -> Option<OsString> {
+        // A comma in a value is escaped.
+        let mut options = self.options.split(|&byte| byte == b',');
+        options.find_map(|option| {
+            let value = option.strip_prefix(name.as_bytes())?;
+            value.strip_prefix(b"=").map(unescape)
+        })
+    }
 }
 
 /// Return the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that
@@ -31,15 +47,18 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let device = fields.nth(1)?;
-        let place = unescape(fields.nth(1)?).into();
+        let root = unescape(fields.next()?).into();
+        let place = unescape(fields.next()?).into();
         // Optional fields end with a hyphen.
         let mut fields = fields.skip_while(|field| *field != b"-");
         Some(Mount {
             id,
             device,
+            root,
             place,
             kind: fields.nth(1)?,
             source: unescape(fields.next()?),
+            options: fields.next()?,
         })
     })
 }
@@ -76,22 +95,31 @@ mod tests {
         let text = b"1 0 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
             2 1 0:40 / /a\\040b ro - daxfs base\\134.img ro\n\
             damaged\n\
-            4 3 0:42 /dir /c ro shared:2 master:1 - tmpfs none rw\n";
+            4 3 0:42 /d\\040ir /c ro shared:2 master:1 - tmpfs none rw\n\
+            5 1 0:43 / /o rw - overlay overlay rw,upperdir=/a\\054b\\040c/fs,workdir=/w,nouserxattr\n";
         let found: Vec<_> = mounts(text).collect();
-        let mount = |id, device, place: &str, kind, source: &str| Mount {
+        let mount = |id, device, root: &str, place: &str, kind, source: &str, options| Mount {
             id,
             device,
+            root: root.into(),
             place: place.into(),
             kind,
             source: source.into(),
+            options,
         };
+        let options: &[u8] = b"rw,upperdir=/a\\054b\\040c/fs,workdir=/w,nouserxattr";
         assert_eq!(
             found,
             [
-                mount(1, b"8:1", "/", b"ext4", "/dev/sda1"),
-                mount(2, b"0:40", "/a b", b"daxfs", "base\\.img"),
-                mount(4, b"0:42", "/c", b"tmpfs", "none"),
+                mount(1, b"8:1", "/", "/", b"ext4", "/dev/sda1", b"rw"),
+                mount(2, b"0:40", "/", "/a b", b"daxfs", "base\\.img", b"ro"),
+                mount(4, b"0:42", "/d ir", "/c", b"tmpfs", "none", b"rw"),
+                mount(5, b"0:43", "/", "/o", b"overlay", "overlay", options),
             ]
         );
+        assert_eq!(found[3].option("upperdir"), Some("/a,b c/fs".into()));
+        assert_eq!(found[3].option("workdir"), Some("/w".into()));
+        assert_eq!(found[3].option("upper"), None);
+        assert_eq!(found[3].option("rw"), None);
     }
 }

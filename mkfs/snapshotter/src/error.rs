@@ -33,6 +33,14 @@ pub enum Error {
         /// Where something is mounted, at the directory or below it.
         mount: PathBuf,
     },
+    /// A mount elsewhere shows files of a directory, so they are not removed.
+    #[error("{path}: not removed, because the mount {mount} uses it; unmount that (umount {mount}), then call Cleanup or restart the daemon", path = daxfs_writer::shown(path), mount = daxfs_writer::shown(mount))]
+    Used {
+        /// The directory.
+        path: PathBuf,
+        /// Where it is mounted, or an overlay that writes to it.
+        mount: PathBuf,
+    },
     /// The machine is not set up for images in memory.
     #[error("{0}")]
     Unsupported(String),
@@ -110,6 +118,7 @@ impl Error {
             Error::Exists(_) => Code::AlreadyExists,
             Error::State { .. }
             | Error::Mounted { .. }
+            | Error::Used { .. }
             | Error::Unsupported(_)
             | Error::Ready { .. } => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,

@@ -114,11 +114,11 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     Ok(())
 }
 
-/// Remove the changes that were committed.
+/// Remove the changes that were committed, unless a container still writes to them.
 ///
 /// # Errors
 ///
-/// [`Error::Mounted`] and [`Error::Io`].
+/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())

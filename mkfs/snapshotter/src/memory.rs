@@ -5,7 +5,7 @@
 use crate::config::{self, Verify};
 use crate::error::{Error, Result};
 use crate::record::Layer;
-use daxfs::mountinfo;
+use daxfs::{mountinfo, Kind};
 use rustix::fs::{fadvise, statx, Advice, AtFlags, StatxAttributes, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Memory takes whole huge pages.
 const HUGE: u64 = 2 << 20;
+
+/// What the kernel says about the memory of this machine.
+const MEMINFO: &str = "/proc/meminfo";
 
 /// Memory that images are loaded into.
 pub trait Memory: Send + Sync + 'static {
@@ -65,6 +68,23 @@ pub struct Kernel {
     images: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
     /// Bytes that each of them takes, or will take.
     sizes: Mutex<HashMap<PathBuf, u64>>,
+    /// Bytes of those that are being loaded.
+    loading: Mutex<u64>,
+    /// A file as /proc/meminfo.
+    meminfo: PathBuf,
+}
+
+/// Bytes that are being loaded until this is dropped.
+#[derive(Debug)]
+struct Loading<'a> {
+    all: &'a Mutex<u64>,
+    size: u64,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        *lock(self.all) -= self.size;
+    }
 }
 
 impl Kernel {
@@ -74,6 +94,8 @@ impl Kernel {
             config: config.clone(),
             images: Mutex::default(),
             sizes: Mutex::default(),
+            loading: Mutex::default(),
+            meminfo: MEMINFO.into(),
         }
     }
 
@@ -99,23 +121,37 @@ impl Kernel {
         Arc::clone(lock(&self.images).entry(dir.into()).or_default())
     }
 
-    /// Set memory aside for the image file `image`.
-    fn reserve(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+    /// Set memory aside for the image file `image`. It is being loaded until the result is dropped.
+    fn reserve(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<Loading<'_>> {
+        let full = |why| Error::Full {
+            path: image.into(),
+            why,
+        };
         let size = layer.size.next_multiple_of(HUGE);
         let mut sizes = lock(&self.sizes);
         let used: u64 = sizes.values().sum();
         let limit = self.config.limit;
         if limit > 0 && used.saturating_add(size) > limit {
-            let why = format!(
+            return Err(full(format!(
                 "needs {size} bytes of memory, {used} of {limit} are in use; remove images, or raise memory.limit in the configuration"
-            );
-            return Err(Error::Full {
-                path: image.into(),
-                why,
-            });
+            )));
         }
+        let mut loading = lock(&self.loading);
+        // Huge pages are set aside already. All other memory is taken from processes if there is not
+        // enough: the kernel would kill some.
+        if self.config.kind != Kind::Hugetlb {
+            let (available, kept) = available(&self.meminfo)?;
+            let free = available.saturating_sub(kept).saturating_sub(*loading);
+            if size > free {
+                return Err(full(format!(
+                    "needs {size} bytes of memory, {free} are free: {available} are available, {kept} are kept for the machine, and other calls load {loading}; remove images, end programs, or add memory"
+                )));
+            }
+        }
+        *loading += size;
         sizes.insert(dir.into(), size);
-        Ok(())
+        let all = &self.loading;
+        Ok(Loading { all, size })
     }
 
     /// Return the mount options.
@@ -156,7 +192,7 @@ impl Memory for Kernel {
             }
             _ => {}
         }
-        self.reserve(image, layer, dir)?;
+        let _loading = self.reserve(image, layer, dir)?;
         let loaded = daxfs::load(image, dir, self.config.kind, &self.options(layer));
         if let Err(error) = loaded {
             lock(&self.sizes).remove(dir);
@@ -199,6 +235,29 @@ impl Memory for Kernel {
             Err(error) => eprintln!("daxfs-snapshotter: warning: {error}"),
         }
     }
+}
+
+/// Return the bytes of memory that `meminfo`, a file as /proc/meminfo, says are available, and how many
+/// of them are kept for the machine: a sixteenth of all memory.
+///
+/// # Errors
+///
+/// [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
+fn available(meminfo: &Path) -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string(meminfo).map_err(Error::io(meminfo, "read"))?;
+    let bytes = |name: &str| {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
+        let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
+        bytes.ok_or_else(|| {
+            let path = daxfs_writer::shown(meminfo);
+            Error::Unsupported(format!(
+                "{path}: no value of {name} in kB; mount proc on /proc"
+            ))
+        })
+    };
+    Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
 }
 
 /// Return whether something is mounted on `dir`.
@@ -324,5 +383,52 @@ mod tests {
         );
         memory.unload(Path::new("b")).unwrap();
         memory.reserve(image, &layer(1), Path::new("c")).unwrap();
+    }
+
+    #[test]
+    fn memory_of_the_machine() {
+        let (available, kept) = available(Path::new(MEMINFO)).unwrap();
+        assert!(available > 0 && kept > 0);
+        let place = tempfile::TempDir::new().unwrap();
+        let meminfo = place.path().join("meminfo");
+        // 6 MiB are available, and 2 of them are kept.
+        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
+        std::fs::write(&meminfo, text).unwrap();
+        let memory = |kind| Kernel {
+            meminfo: meminfo.clone(),
+            ..Kernel::new(&config::Memory {
+                kind,
+                ..config::Memory::default()
+            })
+        };
+        let layer = |size| Layer {
+            size,
+            inodes: 1,
+            sha256: String::new(),
+        };
+        let (image, a, b) = (Path::new("image"), Path::new("a"), Path::new("b"));
+        for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
+            let memory = memory(kind);
+            let error = memory.reserve(image, &layer(2 * HUGE + 1), a).unwrap_err();
+            assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+            let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
+            assert!(error.to_string().contains(wanted), "{error}");
+            assert!(lock(&memory.sizes).is_empty());
+            // What others are loading counts, until they have loaded it.
+            let loading = memory.reserve(image, &layer(HUGE), a).unwrap();
+            let error = memory.reserve(image, &layer(2 * HUGE), b).unwrap_err();
+            assert!(error.to_string().contains("calls load 2097152;"), "{error}");
+            memory.reserve(image, &layer(HUGE), b).unwrap();
+            drop(loading);
+            memory.reserve(image, &layer(2 * HUGE), b).unwrap();
+        }
+        memory(Kind::Hugetlb)
+            .reserve(image, &layer(9 * HUGE), a)
+            .unwrap();
+        std::fs::write(&meminfo, "MemTotal: 32768 kB\n").unwrap();
+        let error = memory(Kind::Memfd)
+            .reserve(image, &layer(1), a)
+            .unwrap_err();
+        assert!(error.to_string().contains("MemAvailable"), "{error}");
     }
 }

@@ -17,6 +17,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::record::{Layer, State};
 use crate::store::Store;
+use daxfs::certificates;
 use daxfs::chain::{file_name, is_chain_id};
 use daxfs::record::label;
 use daxfs::source::Opened;
@@ -24,7 +25,7 @@ use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::next_data;
 use daxfs_check::Silent;
 use daxfs_reader::Image;
-use daxfs_signature::{attach, files, Certificate};
+use daxfs_signature::{attach, Certificate};
 use rustix::fs::{fstat, ioctl_ficlone, open, openat, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -83,19 +84,16 @@ impl Ready {
     ///
     /// A certificate cannot be read.
     pub fn new(config: &config::Config) -> Result<Self> {
-        let certificates = config.ready.certificates.iter();
-        let certificates = certificates.map(|path| files::certificate(path));
         Ok(Ready {
             directory: config.ready.directory.clone(),
-            certificates: certificates
-                .collect::<files::Result<_>>()
-                .map_err(daxfs::Error::from)?,
+            certificates: certificates(&config.ready.certificates)?,
             sums: config.memory.verify == config::Verify::Lazy,
         })
     }
 
     /// Open the image of the layer for which a snapshot with this key and these labels is prepared.
-    /// Return none if containerd does not unpack a layer into it, or if there is no such file.
+    /// Return `None` if the snapshot is not one that containerd unpacks a layer into, or if the file
+    /// does not exist.
     ///
     /// # Errors
     ///
@@ -116,16 +114,14 @@ impl Ready {
             return Ok(None);
         };
         let clone = file.try_clone().map_err(Error::io(&path, "open"))?;
-        let mut candidate = Candidate {
+        let opened = self.check(&path, chain_id, clone)?;
+        Ok(Some(Candidate {
             reference: reference.clone(),
             chain_id: chain_id.into(),
             path,
             file,
-            sha256: String::new(),
-        };
-        let opened = self.check(&candidate, clone)?;
-        candidate.sha256 = hex(&opened.superblock.sha256);
-        Ok(Some(candidate))
+            sha256: hex(&opened.superblock.sha256),
+        }))
     }
 
     /// Open the file `name` in the directory, if both exist. Refuse them if other users can change them.
@@ -160,12 +156,11 @@ impl Ready {
         Ok(Some((path, file)))
     }
 
-    /// Check what `file`, the image of `candidate` or a copy of it, says about itself.
-    fn check(&self, candidate: &Candidate, file: File) -> Result<Opened> {
-        let path = &candidate.path;
+    /// Check what `file`, the image `path` of the layer `chain_id` or a copy of it, says about itself.
+    fn check(&self, path: &Path, chain_id: &str, file: File) -> Result<Opened> {
         let opened = Opened::of_file(file, daxfs_writer::shown(path).to_string())?;
         let superblock = &opened.superblock;
-        if label(superblock) != candidate.chain_id.as_bytes() {
+        if label(superblock) != chain_id.as_bytes() {
             let found = String::from_utf8_lossy(label(superblock)).into_owned();
             let why = format!(
                 "has the label {found:?}, so it is not the image of this layer; make it with mkdaxfs --layers=chain-id"
@@ -212,7 +207,7 @@ impl Ready {
         copy.sync_all().map_err(fail)?;
         let size = copy.metadata().map_err(fail)?.len();
         // The file may have changed since it was opened. The copy is only this call's.
-        let opened = self.check(candidate, copy)?;
+        let opened = self.check(&candidate.path, &candidate.chain_id, copy)?;
         let superblock = &opened.superblock;
         let image = Image::new(&opened.source, superblock);
         let unreadable = |error| refused(&candidate.path, format!("{error}; copy the image again"));

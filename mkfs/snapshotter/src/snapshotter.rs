@@ -14,7 +14,7 @@ use crate::layer;
 use crate::memory::{lock, Memory};
 use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
-use crate::store::{Committed, Store, Uncommitted};
+use crate::store::{sweep, Committed, Store, Uncommitted};
 use crate::tree::{measure, remove_tree, Size};
 use std::fs::Metadata;
 use std::path::Path;
@@ -102,10 +102,10 @@ impl Snapshotter {
             Some(parent) => Some(self.root_of(parent)?),
             None => None,
         };
-        let record = Record::new(key, parent, state, labels.clone());
+        let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
         if let Some(ready) = ready {
-            self.commit_ready(&ready, &snapshot, labels)?;
+            self.commit_ready(&ready, &snapshot)?;
         }
         mounts(&snapshot, layers)
     }
@@ -164,9 +164,12 @@ impl Snapshotter {
     /// # Errors
     ///
     /// [`Error::Exists`] if the layer is committed now, and those of the system if that is not certain.
-    fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot, labels: Labels) -> Result<()> {
+    fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot) -> Result<()> {
         let Record {
-            name: key, parent, ..
+            name: key,
+            parent,
+            labels,
+            ..
         } = &snapshot.record;
         // containerd finds it by its label. This name is as unique as the key.
         let name = format!("ready {key}");
@@ -176,32 +179,27 @@ impl Snapshotter {
             Existing::Same(_) => Err(ready.exists_error()),
             Existing::Other(name) => Err(ready.other_error(&name)),
         };
-        let error = match self.commit_image(&name, key, labels, image, check) {
-            Ok(()) => return Err(ready.exists_error()),
-            // Either record may be on disk, so containerd must not write to the snapshot.
-            Err(Uncommitted {
-                error,
-                certain: false,
-            }) => return Err(error),
-            Err(Uncommitted { error, .. }) => error,
+        let labels = labels.clone().into_iter().collect();
+        let Err(uncommitted) = self.commit_image(&name, key, labels, image, check) else {
+            return Err(ready.exists_error());
         };
-        match self.in_use(ready, parent) {
+        // Either record may be on disk, so containerd must not write to the snapshot.
+        if !uncommitted.certain {
+            return Err(uncommitted.error);
+        }
+        let why = match self.in_use(ready, parent) {
             // Another call was faster.
             Ok(true) => {
                 if let Err(error) = self.remove(key) {
                     warn(&error);
                 }
-                Err(ready.exists_error())
+                return Err(ready.exists_error());
             }
-            Ok(false) => {
-                warn(&error);
-                Ok(())
-            }
-            Err(error) => {
-                warn(&error);
-                Ok(())
-            }
-        }
+            Ok(false) => uncommitted.error,
+            Err(error) => error,
+        };
+        warn(&why);
+        Ok(())
     }
 
     /// Keep the layers of a snapshot with the parent `parent` from being removed.
@@ -316,9 +314,10 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// As [`Store::sweep`].
+    /// As [`Store::leftovers`] and [`sweep`].
     pub fn cleanup(&self) -> Result<()> {
-        lock(&self.store).sweep(&|dir| self.memory.unload(dir))
+        let dirs = lock(&self.store).leftovers()?;
+        sweep(&dirs, &|dir| self.memory.unload(dir))
     }
 
     /// Return the facts about the snapshot `name`.

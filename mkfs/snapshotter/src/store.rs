@@ -78,7 +78,7 @@ impl Store {
             store.next = store.next.max(number + 1);
             store.read(dir, unload);
         }
-        if let Err(error) = store.sweep(unload) {
+        if let Err(error) = store.leftovers().and_then(|dirs| sweep(&dirs, unload)) {
             warn(&error);
         }
         for snapshot in store.snapshots.values() {
@@ -137,28 +137,18 @@ impl Store {
         Ok(found)
     }
 
-    /// Remove directories that are no snapshot's, and go on to the others where that fails. Call
-    /// `unload` for the image in each.
+    /// Return directories that are no snapshot's: [`sweep`] removes them. None of them becomes one.
     ///
     /// # Errors
     ///
-    /// The first of those of `unload` and of the system. The others are warnings.
-    pub fn sweep(&self, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+    /// [`Error::Io`].
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
-        let mut result = Ok(());
-        for (_, dir) in self.numbered()? {
-            // A damaged record is not one that is missing.
-            if known.contains(&*dir) || !matches!(Record::read(&dir), Ok(None)) {
-                continue;
-            }
-            if let Err(error) = unload(&dir.join("layer")).and_then(|()| remove_tree(&dir)) {
-                match result {
-                    Ok(()) => result = Err(error),
-                    Err(_) => warn(&error),
-                }
-            }
-        }
-        result
+        let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
+        // A damaged record is not one that is missing.
+        let is_left =
+            |dir: &PathBuf| !known.contains(&**dir) && matches!(Record::read(dir), Ok(None));
+        Ok(dirs.filter(is_left).collect())
     }
 
     /// Return the snapshot `name`.
@@ -466,6 +456,25 @@ impl Store {
         self.snapshots.insert(name.into(), snapshot.clone());
         Ok(snapshot)
     }
+}
+
+/// Remove the directories `dirs`, and go on to the others where that fails. Call `unload` for the image
+/// in each.
+///
+/// # Errors
+///
+/// The first of those of `unload` and of the system. The others are warnings.
+pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+    let mut result = Ok(());
+    for dir in dirs {
+        if let Err(error) = unload(&dir.join("layer")).and_then(|()| remove_tree(dir)) {
+            match result {
+                Ok(()) => result = Err(error),
+                Err(_) => warn(&error),
+            }
+        }
+    }
+    result
 }
 
 /// The result of [`Store::commit`].

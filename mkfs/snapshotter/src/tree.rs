@@ -10,7 +10,8 @@
 use crate::error::{Error, Result};
 use daxfs::mountinfo;
 use rustix::fs::{
-    open, openat2, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
+    open, openat2, statat, statx, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
+    StatxFlags, CWD,
 };
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -28,24 +29,81 @@ pub struct Size {
     pub inodes: u64,
 }
 
+/// Return `dir` without symbolic links, as mounts are listed, or `None` if it does not exist.
+fn real(dir: &Path) -> Result<Option<PathBuf>> {
+    match dir.canonicalize() {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(dir, "examine")(error)),
+    }
+}
+
+/// Return the list of mounts.
+fn list() -> Result<Vec<u8>> {
+    let path = Path::new(mountinfo::PATH);
+    std::fs::read(path).map_err(Error::io(path, "read"))
+}
+
+/// Return where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
+fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
+    let mut places = mountinfo::mounts(text).map(|mount| mount.place);
+    places.find(|place| place.starts_with(dir))
+}
+
 /// Return a mount at `dir` or below it, if there is one.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
 pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
-    // Mounts are listed without symbolic links.
-    let dir = match dir.canonicalize() {
-        Ok(dir) => dir,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(dir, "examine")(error)),
+    match real(dir)? {
+        Some(dir) => Ok(below(&list()?, &dir)),
+        None => Ok(None),
+    }
+}
+
+/// Return an error if something is mounted at `dir` or below it, or if a mount anywhere uses one of these
+/// directories: a bind mount, or an overlay that writes to it. Only mounts in this mount namespace are
+/// found.
+///
+/// # Errors
+///
+/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
+fn check_unused(dir: &Path) -> Result<()> {
+    let Some(found) = real(dir)? else {
+        return Ok(());
     };
-    let path = Path::new(mountinfo::PATH);
-    let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    let below = mountinfo::mounts(&text)
-        .map(|mount| mount.place)
-        .find(|place| place.starts_with(&dir));
-    Ok(below)
+    let text = list()?;
+    let path = dir.into();
+    if let Some(mount) = below(&text, &found) {
+        return Err(Error::Mounted { path, mount });
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let status = statx(CWD, &found, flags, StatxFlags::MNT_ID)
+        .map_err(|error| Error::io(dir, "examine")(error.into()))?;
+    match user(&text, &[dir, &found], status.stx_mnt_id) {
+        Some(mount) => Err(Error::Used { path, mount }),
+        None => Ok(()),
+    }
+}
+
+/// Return where a mount in `text` is that uses the directory with the names `names`, or one below it.
+/// The last name has no symbolic links, and the directory is in the mount number `id`.
+fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
+    let own = mountinfo::mounts(text).find(|mount| mount.id == id);
+    let bound = own.and_then(|own| {
+        let below = names.last()?.strip_prefix(&own.place).ok()?;
+        Some((own.device, own.root.join(below)))
+    });
+    let uses = |mount: &mountinfo::Mount<'_>| {
+        let upper = mount.option("upperdir").map(PathBuf::from);
+        bound
+            .as_ref()
+            .is_some_and(|(device, root)| mount.device == *device && mount.root.starts_with(root))
+            || mount.kind == b"overlay"
+                && upper.is_some_and(|upper| names.iter().any(|name| upper.starts_with(name)))
+    };
+    mountinfo::mounts(text).find(uses).map(|mount| mount.place)
 }
 
 /// Return an error if something is mounted at `dir` or below it.
@@ -64,13 +122,14 @@ pub fn check_unmounted(dir: &Path) -> Result<()> {
 }
 
 /// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there
-/// or below it, nothing is removed; what is mounted meanwhile is left as it is.
+/// or below it, or a mount elsewhere uses it, nothing is removed; what is mounted meanwhile is left as
+/// it is.
 ///
 /// # Errors
 ///
-/// [`Error::Mounted`] and [`Error::Io`].
+/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
 pub fn remove_tree(dir: &Path) -> Result<()> {
-    check_unmounted(dir)?;
+    check_unused(dir)?;
     let (parent, name) = match (dir.parent(), dir.file_name()) {
         (Some(parent), Some(name)) => (parent, name),
         _ => return Err(Error::io(dir, "remove")(Errno::INVAL.into())),
@@ -140,7 +199,11 @@ fn enter(above: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<Option<Leve
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let left = names(dir.as_fd())?;
+    // Another call may have removed it meanwhile.
+    let left = match names(dir.as_fd()) {
+        Err(Errno::NOENT) => Vec::new(),
+        left => left?,
+    };
     Ok(Some(Level {
         dir,
         name: name.into(),
@@ -231,37 +294,9 @@ pub fn measure(dir: &Path) -> Result<Size> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daxfs_testing::can_mount;
+    use rustix::mount::{MountFlags, UnmountFlags};
     use std::os::unix::fs::symlink;
-    use std::process::Command;
-
-    /// Run the test `name` again where it can mount. Return whether this is already there; otherwise
-    /// the test is done.
-    fn can_mount(name: &str) -> bool {
-        if std::env::var_os("DAXFS_CAN_MOUNT").is_some() {
-            return true;
-        }
-        let unshare = || {
-            let mut command = Command::new("unshare");
-            command.args(["--user", "--map-root-user", "--mount"]);
-            command.args(["--propagation", "private"]);
-            command
-        };
-        if !unshare().arg("true").status().is_ok_and(|it| it.success()) {
-            eprintln!("skipped: this user cannot mount");
-            return false;
-        }
-        let program = std::env::current_exe().unwrap();
-        let mut again = unshare();
-        again.arg(program).args(["--exact", name, "--nocapture"]);
-        let output = again.env("DAXFS_CAN_MOUNT", "1").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        false
-    }
 
     /// Mount `from` on `place`, both below `top`.
     fn bind(from: &Path, place: &Path) {
@@ -337,5 +372,85 @@ mod tests {
         let error = remove_from(above.as_fd(), OsStr::new("tree"), &mut path).unwrap_err();
         assert_eq!(error, Errno::XDEV);
         assert!(host.join("dir/precious").exists());
+    }
+
+    #[test]
+    fn users_of_a_directory() {
+        let user = |mount: &str, dir: &str| {
+            let text = format!("1 0 8:1 /sub / rw - ext4 /dev/sda1 rw\n{mount}\n");
+            user(text.as_bytes(), &[Path::new("/link/fs"), Path::new(dir)], 1)
+        };
+        let found = Some(PathBuf::from("/m m"));
+        let overlay = |upper| {
+            format!("2 1 0:9 / /m\\040m rw - overlay overlay rw,upperdir={upper},workdir=/w")
+        };
+        assert_eq!(user(&overlay("/a\\040b/fs"), "/a b/fs"), found);
+        assert_eq!(user(&overlay("/a\\040b/fs"), "/a b"), found);
+        assert_eq!(user(&overlay("/link/fs"), "/a b/fs"), found);
+        for other in ["/a\\040b/fs2", "/a\\040b", "fs"] {
+            assert_eq!(user(&overlay(other), "/a b/fs"), None, "{other}");
+        }
+        let bind = |device, root| format!("2 1 {device} {root} /m\\040m rw - ext4 /dev/sda1 rw");
+        for below in ["/sub/a\\040b/fs", "/sub/a\\040b/fs/below"] {
+            assert_eq!(user(&bind("8:1", below), "/a b/fs"), found, "{below}");
+        }
+        for other in ["/sub/a\\040b/fs2", "/sub/a\\040b", "/a\\040b/fs"] {
+            assert_eq!(user(&bind("8:1", other), "/a b/fs"), None, "{other}");
+        }
+        assert_eq!(user(&bind("8:2", "/sub/a\\040b/fs"), "/a b/fs"), None);
+    }
+
+    #[test]
+    fn used_trees_remain() {
+        if !can_mount("tree::tests::used_trees_remain") {
+            return;
+        }
+        let (top, tree, host) = place();
+        let elsewhere = top.path().join("else where");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let used = || match remove_tree(&tree).unwrap_err() {
+            Error::Used { path, mount } => {
+                assert_eq!(path, tree);
+                assert_eq!(mount, elsewhere.canonicalize().unwrap());
+                assert!(tree.join("file").exists(), "part of it was removed");
+            }
+            error => panic!("{error}"),
+        };
+        let unmount = || rustix::mount::unmount(&elsewhere, UnmountFlags::empty()).unwrap();
+        for from in [&tree, &tree.join("home")] {
+            bind(from, &elsewhere);
+            used();
+            unmount();
+        }
+        // The tests may run on an overlay, which is no upper directory.
+        let memory = top.path().join("memory");
+        std::fs::create_dir(&memory).unwrap();
+        rustix::mount::mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), None).unwrap();
+        let tree = memory.join("tree");
+        for dir in ["tree/below", "work"] {
+            std::fs::create_dir_all(memory.join(dir)).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            host.display(),
+            tree.display(),
+            memory.join("work").display()
+        );
+        let options = std::ffi::CString::new(options).unwrap();
+        let mounted = rustix::mount::mount(
+            "overlay",
+            &elsewhere,
+            "overlay",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        );
+        mounted.unwrap();
+        std::fs::write(elsewhere.join("written"), "precious").unwrap();
+        let error = remove_tree(&tree).unwrap_err();
+        assert!(matches!(error, Error::Used { .. }), "{error}");
+        assert!(tree.join("written").exists(), "part of it was removed");
+        unmount();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
     }
 }

@@ -5,12 +5,16 @@
 use crate::{code, labels, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::Kernel;
-use daxfs_snapshotter::record::{sync, Disk, Record, State};
+use daxfs_snapshotter::memory::{Kernel, Memory};
+use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
+use daxfs_testing::can_mount;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::Mutex;
+use std::time::Duration;
 use tonic::Code;
 
 fn nothing(_: &Path) {}
@@ -373,4 +377,89 @@ fn the_disk_fails_during_a_removal() {
     snapshotter
         .create("key", "", State::Active, Labels::new())
         .unwrap();
+}
+
+/// What a container writes to is not removed while it is mounted.
+#[test]
+fn a_commit_keeps_what_is_mounted() {
+    if !can_mount("crash::a_commit_keeps_what_is_mounted") {
+        return;
+    }
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let memory = || Box::new(Unpacked::default());
+    let snapshotter = Snapshotter::open(&config, memory()).unwrap();
+    let mounts = snapshotter.create("key", "", State::Active, Labels::new());
+    let dir = upper(&mounts.unwrap());
+    let container = place.path().join("a container");
+    std::fs::create_dir(&container).unwrap();
+    rustix::mount::mount_bind(&dir, &container).unwrap();
+    std::fs::write(container.join("before"), "before").unwrap();
+    snapshotter.commit("layer", "key", Labels::new()).unwrap();
+    assert!(container.join("before").exists(), "it was removed");
+    std::fs::write(container.join("after"), "after").unwrap();
+    drop(snapshotter);
+
+    // Neither does the next start, nor the removal of the snapshot.
+    let snapshotter = Snapshotter::open(&config, memory()).unwrap();
+    snapshotter.stat("layer").unwrap();
+    assert!(container.join("after").exists(), "the start removed it");
+    snapshotter.remove("layer").unwrap();
+    let error = snapshotter.cleanup().unwrap_err().to_string();
+    assert!(error.contains("a container"), "{error}");
+    assert!(container.join("after").exists(), "the removal removed it");
+    rustix::mount::unmount(&container, rustix::mount::UnmountFlags::empty()).unwrap();
+    snapshotter.cleanup().unwrap();
+    assert!(!dir.parent().unwrap().exists());
+}
+
+/// Memory that takes long to unload: until `go` says so.
+struct Slow {
+    begun: Mutex<Sender<()>>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Memory for Slow {
+    fn load(&self, _: &Path, _: &Layer, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn unload(&self, _: &Path) -> Result<()> {
+        self.begun.lock().unwrap().send(()).unwrap();
+        let _ = self
+            .go
+            .lock()
+            .unwrap()
+            .recv_timeout(Duration::from_secs(20));
+        Ok(())
+    }
+
+    fn adopt(&self, _: &Layer, _: &Path) {}
+}
+
+/// Other calls go on while a cleanup unmounts and removes.
+#[test]
+fn a_cleanup_holds_up_no_other_call() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let ((begin, begun), (go, wait)) = (channel(), channel());
+    let memory = Slow {
+        begun: Mutex::new(begin),
+        go: Mutex::new(wait),
+    };
+    let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let left = place.path().join("root/snapshots/77/fs");
+    std::fs::create_dir_all(&left).unwrap();
+    std::thread::scope(|scope| {
+        let cleanup = scope.spawn(|| snapshotter.cleanup());
+        begun.recv().unwrap();
+        let (done, is_done) = channel();
+        let snapshotter = &snapshotter;
+        scope.spawn(move || done.send(snapshotter.list(&[]).is_ok()).unwrap());
+        let listed = is_done.recv_timeout(Duration::from_secs(5));
+        go.send(()).unwrap();
+        cleanup.join().unwrap().unwrap();
+        assert_eq!(listed, Ok(true), "the list waited for the cleanup");
+    });
+    assert!(!left.exists());
 }

@@ -113,17 +113,15 @@ async fn crashes() {
     );
 }
 
-/// Memory in which no image is loaded before two are to be.
-struct Together {
+/// Memory that calls a function with the directory before it loads an image there.
+struct Before<F> {
     memory: Unpacked,
-    barrier: Barrier,
+    load: F,
 }
 
-impl Memory for Together {
+impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
-        if !self.memory.loaded.lock().unwrap().contains_key(dir) {
-            self.barrier.wait();
-        }
+        (self.load)(dir);
         self.memory.load(image, layer, dir)
     }
 
@@ -143,9 +141,15 @@ fn two_at_once() {
     make(place.path(), "a", "a");
     let config = Machine::config(place.path());
     let memory = Unpacked::default();
-    let together = Together {
+    let (barrier, shared) = (Barrier::new(2), memory.clone());
+    // No image is loaded until both calls want to load theirs.
+    let together = Before {
         memory: memory.clone(),
-        barrier: Barrier::new(2),
+        load: move |dir: &Path| {
+            if !shared.loaded.lock().unwrap().contains_key(dir) {
+                barrier.wait();
+            }
+        },
     };
     let snapshotter = Snapshotter::open(&config, Box::new(together)).unwrap();
     std::thread::scope(|scope| {
@@ -165,36 +169,6 @@ fn two_at_once() {
     assert_eq!(dirs.count(), 1);
 }
 
-/// Memory that lets another call commit the layer before the first one can, and keeps the snapshot of
-/// the first one from being removed.
-struct Slow {
-    memory: Unpacked,
-    first: AtomicBool,
-    snapshotter: Arc<OnceLock<Snapshotter>>,
-}
-
-impl Memory for Slow {
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
-        if self.first.swap(false, Ordering::Relaxed) {
-            let snapshotter = self.snapshotter.get().unwrap();
-            let made = snapshotter.create(&key("fast", "a"), "", State::Active, for_layer("a"));
-            assert_eq!(made.unwrap_err().code(), Code::AlreadyExists);
-            let record = dir.with_file_name("snapshot.json");
-            fs::remove_file(&record).unwrap();
-            fs::create_dir(&record).unwrap();
-        }
-        self.memory.load(image, layer, dir)
-    }
-
-    fn unload(&self, dir: &Path) -> Result<()> {
-        self.memory.unload(dir)
-    }
-
-    fn adopt(&self, layer: &Layer, dir: &Path) {
-        self.memory.adopt(layer, dir);
-    }
-}
-
 /// The snapshot of the slower one of two calls cannot be removed. The layer is there.
 #[test]
 fn slower_call() {
@@ -202,10 +176,21 @@ fn slower_call() {
     make(place.path(), "a", "a");
     let snapshotter = Arc::new(OnceLock::new());
     let memory = Unpacked::default();
-    let slow = Slow {
+    let (first, other) = (AtomicBool::new(true), snapshotter.clone());
+    // Another call commits the layer before the first one can, and the snapshot of the first one cannot
+    // be removed.
+    let slow = Before {
         memory: memory.clone(),
-        first: AtomicBool::new(true),
-        snapshotter: snapshotter.clone(),
+        load: move |dir: &Path| {
+            if first.swap(false, Ordering::Relaxed) {
+                let snapshotter: &Snapshotter = other.get().unwrap();
+                let made = snapshotter.create(&key("fast", "a"), "", State::Active, for_layer("a"));
+                assert_eq!(made.unwrap_err().code(), Code::AlreadyExists);
+                let record = dir.with_file_name("snapshot.json");
+                fs::remove_file(&record).unwrap();
+                fs::create_dir(&record).unwrap();
+            }
+        },
     };
     let opened = Snapshotter::open(&Machine::config(place.path()), Box::new(slow));
     assert!(snapshotter.set(opened.unwrap()).is_ok());
