@@ -14,8 +14,9 @@ use daxfs_reader::{Image, Memory, Superblock};
 use daxfs_signature::attach;
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
+use rustix::fs::fgetxattr;
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -37,8 +38,10 @@ pub struct ImageFile {
     pub size: u64,
     /// Bytes of the file.
     pub length: u64,
-    /// Its permission bits.
-    pub mode: u32,
+    /// The permission bits of those who may read it, as far as they say that.
+    pub readers: u32,
+    /// Its group.
+    pub group: u32,
     /// Its superblock.
     pub superblock: Superblock,
     /// The block of the superblock, as it is stored.
@@ -65,7 +68,8 @@ impl ImageFile {
         Ok(ImageFile {
             path: path.into(),
             length: memory.size(),
-            mode: status.mode() & 0o777,
+            readers: readers(&file, &status),
+            group: status.gid(),
             size: attach::stored_size(&Image::new(&memory, &superblock)),
             superblock,
             block,
@@ -105,12 +109,16 @@ impl ImageFile {
         self.pass(sparse, |_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`] with `sparse`, and compute the SHA-256 of what was read.
+    /// Do as [`ImageFile::copy`], and compute the SHA-256 of what was read.
     ///
     /// # Errors
     ///
     /// Also if it is not that of the superblock.
-    pub fn copy_checked(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
+    pub fn copy_checked(
+        &self,
+        sparse: bool,
+        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
         let mut same = false;
         let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
         let see = |offset: u64, bytes: &[u8]| {
@@ -131,7 +139,7 @@ impl ImageFile {
                 pieces.push(hash.finalize_reset().into());
             }
         };
-        self.pass(true, see, put)?;
+        self.pass(sparse, see, put)?;
         let name = shown_path(&self.path);
         if !same {
             let why = "another program changed it while it was copied; try again";
@@ -177,5 +185,16 @@ impl ImageFile {
             bar.advance(length as u64);
         }
         Ok(())
+    }
+}
+
+/// Return the permission bits for reading of a file. With an access control list, those of the group
+/// are not the group's, so only the owner has one.
+fn readers(file: &File, status: &Metadata) -> u32 {
+    let mut none = [0_u8; 0];
+    let list = fgetxattr(file, "system.posix_acl_access", &mut none[..]);
+    match list {
+        Ok(_) => status.mode() & 0o400,
+        Err(_) => status.mode() & 0o444,
     }
 }

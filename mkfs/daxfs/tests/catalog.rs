@@ -520,7 +520,8 @@ fn another_writer() {
 /// A device that does not store what is written is noticed.
 #[test]
 fn faulty_device() {
-    struct Faulty(Ram);
+    /// What is written last is not stored from this offset on.
+    struct Faulty(Ram, usize);
     impl Medium for Faulty {
         fn size(&self) -> u64 {
             self.0.size()
@@ -536,16 +537,42 @@ fn faulty_device() {
         }
         fn forget(&mut self) -> io::Result<()> {
             // It was in the cache only.
-            self.0.bytes.fill(0);
+            self.0.bytes[self.1..].fill(0);
             Ok(())
         }
     }
-    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + CATALOG_ALIGN));
+    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + CATALOG_ALIGN), 0);
     let error = Table::new(faulty.size()).create(&mut faulty).unwrap_err();
     assert!(
         error.to_string().contains("reads back differently"),
         "{error}"
     );
+
+    // The superblock is there, but not all of the data.
+    let mut ram = Ram::new(CATALOG_SIZE + 2 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let bytes = image(1);
+    let new = New {
+        name: "a",
+        uuid: Superblock::load(&bytes.as_slice()).unwrap().uuid,
+        size: bytes.len() as u64,
+        copy: &|put| put(0, &bytes).map_err(|error| daxfs::Error::system("", "", "", error)),
+        active: true,
+    };
+    let users = Users {
+        ranges: &[],
+        state: &|_| State::Unused,
+    };
+    let last = CATALOG_SIZE as usize + bytes.len() - 1;
+    assert_ne!(bytes.last(), Some(&0));
+    let mut faulty = Faulty(ram, last);
+    let error = insert(&mut faulty, "ram", &mut table, &new, &users).unwrap_err();
+    assert!(
+        error.to_string().contains("does not hold what was written"),
+        "{error}"
+    );
+    assert!(load(&faulty.0).unwrap().images.is_empty());
 }
 
 /// What is mounted is not free, also if the catalogue does not know it.

@@ -3,7 +3,12 @@
 //! `daxfs share`: what hypervisors are given. qemu/share starts machines with it.
 
 use crate::support::{fail, fixture, run, succeed, DAXFS};
+use daxfs_check::acl;
+use daxfs_testing::builder::access_list;
 use daxfs_testing::{image_with, options, scratch};
+use rustix::fs::{setxattr, XattrFlags};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -171,6 +176,54 @@ fn copies() {
         assert!(fail(&call, 1).contains("that it should be; remove it"));
         fs::remove_file(&copy).unwrap();
         assert_eq!(share(&arguments), line);
+    }
+}
+
+/// Return the group and the permission bits of a copy of `image`.
+fn readers_of_copy(image: &Path) -> (u32, u32) {
+    let copies = scratch();
+    share(&["--copy", text(copies.path()), text(image)]);
+    let status = fs::metadata(only(copies.path())).unwrap();
+    (status.gid(), status.mode() & 0o7777)
+}
+
+/// The group of the image, and what a list says, decide who may read the copy.
+#[test]
+fn readers() {
+    let fixture = fixture();
+    let image = &fixture.image;
+    let mode = |mode| fs::set_permissions(image, PermissionsExt::from_mode(mode)).unwrap();
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(image, None, Some(12345)).unwrap();
+    }
+    let group = fs::metadata(image).unwrap().gid();
+    for (has, wanted) in [
+        (0o640, 0o440),
+        (0o604, 0o404),
+        (0o664, 0o444),
+        (0o600, 0o400),
+    ] {
+        mode(has);
+        assert_eq!(readers_of_copy(image), (group, wanted));
+    }
+
+    // The owner and user 1003 may read it, its group may not.
+    let list = access_list(&[
+        (acl::USER_OBJ, 6, acl::NOBODY),
+        (acl::USER, 4, 1003),
+        (acl::GROUP_OBJ, 0, acl::NOBODY),
+        (acl::MASK, 4, acl::NOBODY),
+        (acl::OTHER, 0, acl::NOBODY),
+    ]);
+    let name = "system.posix_acl_access";
+    match setxattr(image, name, &list, XattrFlags::empty()) {
+        // This filesystem has no lists.
+        Err(Errno::OPNOTSUPP) => (),
+        set => {
+            set.unwrap();
+            assert_eq!(fs::metadata(image).unwrap().mode() & 0o777, 0o640);
+            assert_eq!(readers_of_copy(image), (group, 0o400));
+        }
     }
 }
 

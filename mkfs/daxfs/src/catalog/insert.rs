@@ -2,15 +2,16 @@
 
 //! Adding an image to a catalogue.
 
-use super::medium::{Medium, Part};
+use super::medium::Medium;
 use super::table::{Listed, Table};
 use crate::error::{Error, Result};
 use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_ENTRIES};
-use daxfs_reader::Superblock;
+use sha2::digest::Output;
+use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 
-/// Bytes that are zeroed together.
+/// Bytes that are read, or zeroed, together.
 const PIECE: usize = 1 << 20;
 
 /// Takes the bytes of an image, with the offset of each piece.
@@ -24,7 +25,7 @@ pub struct New<'a> {
     pub uuid: [u8; 16],
     /// Bytes of the image with its sums and signature.
     pub size: u64,
-    /// Passes all bytes of the image.
+    /// Passes all bytes of the image, from the first to the last.
     pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
     /// It becomes the image that is mounted without a name.
     pub active: bool,
@@ -79,7 +80,11 @@ pub fn insert(
     if table.images.len() != before {
         table.commit(medium).map_err(cannot_write)?;
     }
-    (new.copy)(&mut |offset, piece| medium.write(place + offset, piece))?;
+    let mut written = Sha256::new();
+    (new.copy)(&mut |offset, piece| {
+        written.update(piece);
+        medium.write(place + offset, piece)
+    })?;
     let zeros = vec![0; PIECE];
     let mut at = new.size;
     while at < length {
@@ -91,12 +96,9 @@ pub fn insert(
     }
     medium.sync().map_err(cannot_write)?;
     medium.forget().map_err(cannot_write)?;
-    let memory = Part {
-        medium,
-        start: place,
-    };
-    let found = Superblock::load(&memory).map_err(|error| Error::image(device, b"", error))?;
-    if found.uuid != new.uuid {
+    let stored = stored(medium, place..place + new.size)
+        .map_err(|error| Error::system(device, "cannot read", "", error))?;
+    if stored != written.finalize() {
         let why = "does not hold what was written; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
     }
@@ -111,6 +113,21 @@ pub fn insert(
         table.activate(new.name);
     }
     table.commit(medium).map_err(cannot_write)
+}
+
+/// Return the SHA-256 of a range of a medium.
+fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut at = range.start;
+    while at < range.end {
+        let length = (range.end - at).min(PIECE as u64);
+        let piece = &mut buffer[..length as usize];
+        medium.read(at, piece)?;
+        hash.update(piece);
+        at += length;
+    }
+    Ok(hash.finalize())
 }
 
 /// Return why there is no room, and what to do.

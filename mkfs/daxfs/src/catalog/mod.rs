@@ -193,7 +193,7 @@ fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Res
         name,
         uuid: image.superblock.uuid,
         size: image.size,
-        copy: &|put| image.copy(false, put),
+        copy: &|put| image.copy_checked(false, put),
         active,
     };
     let device = disk.name.clone();

@@ -11,7 +11,7 @@ use crate::text::{human, shown_path};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_writer::Mapping;
-use rustix::fs::{fstatfs, OFlags};
+use rustix::fs::{fchown, fstatfs, Gid, OFlags};
 use rustix::io::{fcntl_setfd, Errno, FdFlags};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -210,7 +210,7 @@ fn make(
         put(info_block::OFFSET, &head)?;
     }
     // The name of the copy says which image it is.
-    let copied = image.copy_checked(|offset, piece| {
+    let copied = image.copy_checked(true, |offset, piece| {
         if interrupt.check().is_err() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -223,11 +223,21 @@ fn make(
     outcome?;
     copied.map_err(Failed::Image)?;
     // The copy is readable only by those who can read the image.
-    file.set_permissions(PermissionsExt::from_mode(image.mode & 0o444))?;
+    file.set_permissions(PermissionsExt::from_mode(readers(image, file)?))?;
     if !huge {
         file.sync_all()?;
     }
     Ok(named)
+}
+
+/// Give a copy the group of the image, and return its permission bits. If it gets another group, these bits are
+/// for all users or for the owner only.
+fn readers(image: &ImageFile, copy: &File) -> io::Result<u32> {
+    let group = Gid::from_raw(image.group);
+    let same = copy.metadata()?.gid() == image.group || fchown(copy, None, Some(group)).is_ok();
+    // If its group and others may read it, all may.
+    let all = image.readers & 0o044 == 0o044;
+    Ok(image.readers & if same || all { 0o444 } else { 0o400 })
 }
 
 /// Return whether only root and this user own the file with `status` and may write to it.
