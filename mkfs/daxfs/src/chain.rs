@@ -3,14 +3,12 @@
 //! Images of layers of container images. `mkdaxfs --layers=chain-id` names their files
 //! `CHAINID.daxfs` and gives them the chain ID as label, as the OCI image specification defines it.
 
+use daxfs_check::digest::is_hex;
 use std::ffi::OsStr;
 
 /// Return whether `text` is a chain ID: a SHA-256 in 64 lower-case hexadecimal digits.
 pub fn is_chain_id(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    is_hex(text, 32)
 }
 
 /// Return the name of the image file of the layer `chain_id`.

@@ -61,4 +61,4 @@ pub mod waste;
 pub use buffer::Kind;
 pub use commands::{load, main};
 pub use error::{Error, Result};
-pub use sign::verify;
+pub use sign::{certificates, verify};

@@ -7,6 +7,7 @@ mod sign;
 mod tell;
 
 use clap::Parser;
+use daxfs_check::digest::is_hex;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Cleanup;
@@ -40,13 +41,6 @@ struct Wishes {
     platform: Platform,
     options: Options,
     hand: Option<Hand>,
-}
-
-/// Return whether a label has the form of a chain ID. Who signs an image with such a label says that its
-/// files are those of this layer.
-fn is_chain_id(label: &str) -> bool {
-    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    label.len() == 64 && label.bytes().all(digit)
 }
 
 impl Wishes {
@@ -110,7 +104,8 @@ impl Wishes {
                 "cannot be used with --layers=chain-id, whose images have the chain ID as label";
             return Err(Error::refused(Path::new("--label"), why).into());
         }
-        if is_chain_id(&args.label) {
+        // With such a label, a signature says that the files are those of this layer.
+        if is_hex(&args.label, 32) {
             let why = "is the chain ID of a layer, whose images --layers=chain-id makes; use another label";
             return Err(Error::refused(Path::new("--label"), why).into());
         }

@@ -6,7 +6,7 @@ use super::{Descriptor, Reference, ARTIFACT, REF_NAME};
 use crate::error::{Error, Result};
 use crate::source::{cannot_open, open_now};
 use crate::text::shown_path;
-use daxfs_check::digest::hex;
+use daxfs_check::digest::{hex, is_hex};
 use daxfs_command::signals::Interrupt;
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
@@ -384,9 +384,8 @@ pub fn sync(directory: &Path) -> Result<()> {
 
 /// Is `name` a digest, in the only form that is supported?
 pub fn is_digest(name: &str) -> bool {
-    let valid = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let hex = name.strip_prefix("sha256:");
-    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(valid))
+    let digits = name.strip_prefix("sha256:");
+    digits.is_some_and(|digits| is_hex(digits, 32))
 }
 
 /// Create a temporary file in `directory`.

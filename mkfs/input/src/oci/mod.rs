@@ -8,6 +8,7 @@ mod store;
 mod whole;
 
 use super::blob::{Blob, BlobReader};
+use daxfs_check::digest::is_hex;
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::{apart, flatten};
@@ -270,15 +271,9 @@ fn choose<'a>(
 
 /// Is `reference` a digest, not a name?
 fn is_digest(reference: &str) -> bool {
-    let hex = |hex: &str, length| {
-        hex.len() == length
-            && hex
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
     match reference.split_once(':') {
-        Some(("sha256", digits)) => hex(digits, 64),
-        Some(("sha512", digits)) => hex(digits, 128),
+        Some(("sha256", digits)) => is_hex(digits, 32),
+        Some(("sha512", digits)) => is_hex(digits, 64),
         _ => false,
     }
 }
