@@ -11,7 +11,8 @@
 //! * [`snapshotter`]: what the calls do
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them
+//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them;
+//!   [`room`]: what they take
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod options;
 pub mod ready;
 pub mod record;
+pub mod room;
 pub mod server;
 pub mod service;
 pub mod snapshotter;

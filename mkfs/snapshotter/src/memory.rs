@@ -5,7 +5,8 @@
 use crate::config::{self, Verify};
 use crate::error::{Error, Result};
 use crate::record::Layer;
-use daxfs::{mountinfo, Kind};
+use crate::room::Room;
+use daxfs::mountinfo;
 use rustix::fs::{fadvise, statx, Advice, AtFlags, StatxAttributes, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
@@ -17,12 +18,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Memory takes whole huge pages.
-const HUGE: u64 = 2 << 20;
-
-/// What the kernel says about the memory of this machine.
-const MEMINFO: &str = "/proc/meminfo";
 
 /// Memory that images are loaded into.
 pub trait Memory: Send + Sync + 'static {
@@ -49,7 +44,17 @@ pub trait Memory: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::Unsupported`] if something else is mounted there, and those of umount(2).
-    fn unload(&self, dir: &Path) -> Result<()>;
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.unload_if(dir, &|| true).map(drop)
+    }
+
+    /// As [`Memory::unload`], if `unused` returns true. That is called when no other call can load or
+    /// unload the image. Return whether an image was unmounted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::unload`].
+    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
 
     /// Count the image of `layer` on `dir` as loaded if it is mounted there, since an earlier run.
     /// If something else is, that is a warning.
@@ -66,25 +71,7 @@ pub struct Kernel {
     config: config::Memory,
     /// The images by directory. Each is locked while it is loaded or unloaded.
     images: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
-    /// Bytes that each of them takes, or will take.
-    sizes: Mutex<HashMap<PathBuf, u64>>,
-    /// Bytes of those that are being loaded.
-    loading: Mutex<u64>,
-    /// A file as /proc/meminfo.
-    meminfo: PathBuf,
-}
-
-/// Bytes that are being loaded until this is dropped.
-#[derive(Debug)]
-struct Loading<'a> {
-    all: &'a Mutex<u64>,
-    size: u64,
-}
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        *lock(self.all) -= self.size;
-    }
+    room: Room,
 }
 
 impl Kernel {
@@ -93,9 +80,7 @@ impl Kernel {
         Kernel {
             config: config.clone(),
             images: Mutex::default(),
-            sizes: Mutex::default(),
-            loading: Mutex::default(),
-            meminfo: MEMINFO.into(),
+            room: Room::new(config),
         }
     }
 
@@ -119,39 +104,6 @@ impl Kernel {
     /// Return the lock of the image on `dir`.
     fn image(&self, dir: &Path) -> Arc<Mutex<()>> {
         Arc::clone(lock(&self.images).entry(dir.into()).or_default())
-    }
-
-    /// Set memory aside for the image file `image`. It is being loaded until the result is dropped.
-    fn reserve(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<Loading<'_>> {
-        let full = |why| Error::Full {
-            path: image.into(),
-            why,
-        };
-        let size = layer.size.next_multiple_of(HUGE);
-        let mut sizes = lock(&self.sizes);
-        let used: u64 = sizes.values().sum();
-        let limit = self.config.limit;
-        if limit > 0 && used.saturating_add(size) > limit {
-            return Err(full(format!(
-                "needs {size} bytes of memory, {used} of {limit} are in use; remove images, or raise memory.limit in the configuration"
-            )));
-        }
-        let mut loading = lock(&self.loading);
-        // Huge pages are set aside already. All other memory is taken from processes if there is not
-        // enough: the kernel would kill some.
-        if self.config.kind != Kind::Hugetlb {
-            let (available, kept) = available(&self.meminfo)?;
-            let free = available.saturating_sub(kept).saturating_sub(*loading);
-            if size > free {
-                return Err(full(format!(
-                    "needs {size} bytes of memory, {free} are free: {available} are available, {kept} are kept for the machine, and other calls load {loading}; remove images, end programs, or add memory"
-                )));
-            }
-        }
-        *loading += size;
-        sizes.insert(dir.into(), size);
-        let all = &self.loading;
-        Ok(Loading { all, size })
     }
 
     /// Return the mount options.
@@ -192,10 +144,10 @@ impl Memory for Kernel {
             }
             _ => {}
         }
-        let _loading = self.reserve(image, layer, dir)?;
+        let _loading = self.room.reserve(image, layer.size, dir)?;
         let loaded = daxfs::load(image, dir, self.config.kind, &self.options(layer));
         if let Err(error) = loaded {
-            lock(&self.sizes).remove(dir);
+            self.room.release(dir, None);
             return Err(error.into());
         }
         // The file need not be in memory as well.
@@ -205,59 +157,41 @@ impl Memory for Kernel {
         Ok(())
     }
 
-    fn unload(&self, dir: &Path) -> Result<()> {
+    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         let gate = self.image(dir);
         let _locked = lock(&gate);
+        if !unused() {
+            return Ok(false);
+        }
+        let mut unmounted = None;
         while is_mounted(dir)? {
             check_own(dir)?;
+            let filesystem = self.room.filesystem(dir)?;
             let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
                 // A container that ends may still have it. The memory is free when it has ended.
                 Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
                 result => result,
             };
             result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
+            unmounted = Some(filesystem);
         }
-        lock(&self.sizes).remove(dir);
+        let was = unmounted.is_some();
+        self.room.release(dir, unmounted.flatten());
         let mut images = lock(&self.images);
         // Another call may wait for it: only the table and this one have it otherwise.
         if Arc::strong_count(&gate) == 2 {
             images.remove(dir);
         }
-        Ok(())
+        Ok(was)
     }
 
     fn adopt(&self, layer: &Layer, dir: &Path) {
         match is_mounted(dir).and_then(|is| Ok(is && check_own(dir).map(|()| true)?)) {
-            Ok(true) => {
-                lock(&self.sizes).insert(dir.into(), layer.size.next_multiple_of(HUGE));
-            }
+            Ok(true) => self.room.adopt(layer.size, dir),
             Ok(false) => {}
             Err(error) => eprintln!("daxfs-snapshotter: warning: {error}"),
         }
     }
-}
-
-/// Return the bytes of memory that `meminfo`, a file as /proc/meminfo, says are available, and how many
-/// of them are kept for the machine: a sixteenth of all memory.
-///
-/// # Errors
-///
-/// [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
-fn available(meminfo: &Path) -> Result<(u64, u64)> {
-    let text = std::fs::read_to_string(meminfo).map_err(Error::io(meminfo, "read"))?;
-    let bytes = |name: &str| {
-        let mut lines = text.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
-        let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
-        bytes.ok_or_else(|| {
-            let path = daxfs_writer::shown(meminfo);
-            Error::Unsupported(format!(
-                "{path}: no value of {name} in kB; mount proc on /proc"
-            ))
-        })
-    };
-    Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
 }
 
 /// Return whether something is mounted on `dir`.
@@ -316,7 +250,10 @@ mod tests {
 
     #[test]
     fn only_own_images_count() {
-        let memory = Kernel::new(&config::Memory::default());
+        let memory = Kernel::new(&config::Memory {
+            limit: 2 << 20,
+            ..config::Memory::default()
+        });
         let layer = Layer {
             size: 1,
             inodes: 1,
@@ -332,7 +269,10 @@ mod tests {
             assert!(error.to_string().contains("/proc"), "{error}");
         }
         memory.adopt(&layer, place);
-        assert!(lock(&memory.sizes).is_empty());
+        memory
+            .room
+            .reserve(Path::new("image"), 1, Path::new("dir"))
+            .unwrap();
 
         let image = Path::new("/root/1/layer.daxfs");
         assert!(is_source(OsStr::new("/root/1/layer.daxfs"), image));
@@ -354,81 +294,5 @@ mod tests {
         drop(gate);
         memory.unload(dir).unwrap();
         assert!(lock(&memory.images).is_empty());
-    }
-
-    #[test]
-    fn limit() {
-        let config = config::Memory {
-            limit: 5 << 20,
-            ..config::Memory::default()
-        };
-        let memory = Kernel::new(&config);
-        let layer = |size| Layer {
-            size,
-            inodes: 1,
-            sha256: String::new(),
-        };
-        let image = Path::new("image");
-        memory.reserve(image, &layer(1), Path::new("a")).unwrap();
-        memory.reserve(image, &layer(HUGE), Path::new("b")).unwrap();
-        let error = memory
-            .reserve(image, &layer(1), Path::new("c"))
-            .unwrap_err();
-        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
-        assert!(
-            error
-                .to_string()
-                .contains("needs 2097152 bytes of memory, 4194304 of 5242880"),
-            "{error}"
-        );
-        memory.unload(Path::new("b")).unwrap();
-        memory.reserve(image, &layer(1), Path::new("c")).unwrap();
-    }
-
-    #[test]
-    fn memory_of_the_machine() {
-        let (available, kept) = available(Path::new(MEMINFO)).unwrap();
-        assert!(available > 0 && kept > 0);
-        let place = tempfile::TempDir::new().unwrap();
-        let meminfo = place.path().join("meminfo");
-        // 6 MiB are available, and 2 of them are kept.
-        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
-        std::fs::write(&meminfo, text).unwrap();
-        let memory = |kind| Kernel {
-            meminfo: meminfo.clone(),
-            ..Kernel::new(&config::Memory {
-                kind,
-                ..config::Memory::default()
-            })
-        };
-        let layer = |size| Layer {
-            size,
-            inodes: 1,
-            sha256: String::new(),
-        };
-        let (image, a, b) = (Path::new("image"), Path::new("a"), Path::new("b"));
-        for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
-            let memory = memory(kind);
-            let error = memory.reserve(image, &layer(2 * HUGE + 1), a).unwrap_err();
-            assert_eq!(error.code(), tonic::Code::ResourceExhausted);
-            let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
-            assert!(error.to_string().contains(wanted), "{error}");
-            assert!(lock(&memory.sizes).is_empty());
-            // What others are loading counts, until they have loaded it.
-            let loading = memory.reserve(image, &layer(HUGE), a).unwrap();
-            let error = memory.reserve(image, &layer(2 * HUGE), b).unwrap_err();
-            assert!(error.to_string().contains("calls load 2097152;"), "{error}");
-            memory.reserve(image, &layer(HUGE), b).unwrap();
-            drop(loading);
-            memory.reserve(image, &layer(2 * HUGE), b).unwrap();
-        }
-        memory(Kind::Hugetlb)
-            .reserve(image, &layer(9 * HUGE), a)
-            .unwrap();
-        std::fs::write(&meminfo, "MemTotal: 32768 kB\n").unwrap();
-        let error = memory(Kind::Memfd)
-            .reserve(image, &layer(1), a)
-            .unwrap_err();
-        assert!(error.to_string().contains("MemAvailable"), "{error}");
     }
 }

@@ -19,6 +19,7 @@ use crate::tree::{measure, remove_tree, Size};
 use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Mutex;
+use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
@@ -63,11 +64,39 @@ impl Snapshotter {
     fn load(&self, layers: &[Snapshot]) -> Result<()> {
         for snapshot in layers {
             if let State::Committed(layer) = &snapshot.record.state {
-                self.memory
-                    .load(&snapshot.image(), layer, &snapshot.layer())?;
+                self.load_image(snapshot, layer)?;
             }
         }
         Ok(())
+    }
+
+    /// Load the image of a snapshot. If there is no room for it, unload layers that nothing uses, until
+    /// there is. They are loaded again when they are needed.
+    fn load_image(&self, snapshot: &Snapshot, layer: &Layer) -> Result<()> {
+        loop {
+            let loaded = self
+                .memory
+                .load(&snapshot.image(), layer, &snapshot.layer());
+            match loaded {
+                Err(error) if error.code() == Code::ResourceExhausted && self.unload_one() => {}
+                loaded => return loaded,
+            }
+        }
+    }
+
+    /// Unload the layer that was unused for the longest time. Return whether there was one.
+    fn unload_one(&self) -> bool {
+        let layers = lock(&self.store).unused();
+        layers.iter().any(|snapshot| {
+            // A call that needs it from now on waits until it is unloaded, and then loads it.
+            let is_same = |other: &Snapshot| other.dir == snapshot.dir;
+            let unused = || lock(&self.store).unused().iter().any(is_same);
+            let unloaded = self.memory.unload_if(&snapshot.layer(), &unused);
+            unloaded.unwrap_or_else(|error| {
+                warn(&error);
+                false
+            })
+        })
     }
 
     /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
@@ -411,7 +440,7 @@ impl Commit<'_> {
         // An earlier commit may have failed after its image was loaded.
         memory.unload(&snapshot.layer())?;
         let layer = image(snapshot)?;
-        memory.load(&snapshot.image(), &layer, &snapshot.layer())?;
+        self.snapshotter.load_image(snapshot, &layer)?;
         Ok(layer)
     }
 }

@@ -27,6 +27,8 @@ pub struct Store {
     committing: HashSet<String>,
     /// How often a layer is in use by a call, by the name of its snapshot.
     pins: HashMap<String, usize>,
+    /// When a layer was last in use by a call, as a number of calls, by the name of its snapshot.
+    uses: HashMap<String, u64>,
     /// Why snapshots cannot be used, by name.
     damaged: HashMap<String, (PathBuf, String)>,
     /// Number of the next directory.
@@ -69,6 +71,7 @@ impl Store {
             snapshots: HashMap::new(),
             committing: HashSet::new(),
             pins: HashMap::new(),
+            uses: HashMap::new(),
             damaged: HashMap::new(),
             next: 1,
             disk,
@@ -243,7 +246,9 @@ impl Store {
     pub fn pin(&mut self, parent: &str) -> Result<Vec<Snapshot>> {
         let layers = self.below(parent)?;
         for layer in &layers {
-            *self.pins.entry(layer.record.name.clone()).or_default() += 1;
+            let name = &layer.record.name;
+            *self.pins.entry(name.clone()).or_default() += 1;
+            self.use_now(name);
         }
         Ok(layers)
     }
@@ -259,6 +264,35 @@ impl Store {
                 }
             }
         }
+    }
+
+    fn use_now(&mut self, name: &str) {
+        let last = self.uses.values().max().copied().unwrap_or_default();
+        self.uses.insert(name.into(), last + 1);
+    }
+
+    /// Return the layers that nothing uses: no active snapshot and no view is on top of them, and no
+    /// call keeps them. The first one was unused for the longest time.
+    pub fn unused(&self) -> Vec<Snapshot> {
+        let mut used: HashSet<&str> = self.pins.keys().map(String::as_str).collect();
+        let mut found = Vec::new();
+        for snapshot in self.all() {
+            if let State::Committed(_) = snapshot.record.state {
+                found.push(snapshot.clone());
+                continue;
+            }
+            let mut below = &*snapshot.record.parent;
+            // All below a layer that is used are used.
+            while !below.is_empty() && used.insert(below) {
+                below = self
+                    .snapshots
+                    .get(below)
+                    .map_or("", |found| &found.record.parent);
+            }
+        }
+        found.retain(|snapshot| !used.contains(&*snapshot.record.name));
+        found.sort_by_key(|snapshot| self.uses.get(&snapshot.record.name));
+        found
     }
 
     /// Return whether nothing has the name `name`.
@@ -394,6 +428,7 @@ impl Store {
         }
         self.snapshots.remove(key);
         self.snapshots.insert(name.into(), snapshot.clone());
+        self.use_now(name);
         Ok(Committed { snapshot, durable })
     }
 
@@ -423,6 +458,7 @@ impl Store {
             warn(&error);
         }
         self.snapshots.remove(name);
+        self.uses.remove(name);
         self.damaged.remove(name);
         Ok(snapshot)
     }

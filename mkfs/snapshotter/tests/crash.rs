@@ -10,7 +10,7 @@ use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_testing::can_mount;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
@@ -132,6 +132,52 @@ async fn full_memory() {
     assert_eq!(machine.directories().len(), 2);
     *machine.memory.limit.lock().unwrap() = 0;
     machine.prepare("new", "layer").await.unwrap();
+}
+
+/// Layers that nothing uses make room, those first that were unused for the longest time.
+#[tokio::test]
+async fn unused_layers_make_room() {
+    let machine = Machine::new().await;
+    for name in ["a", "b", "c"] {
+        machine.layer(name, "", nothing).await;
+    }
+    machine.layer("above", "b", nothing).await;
+    let size = machine.usage("a").await.unwrap().size as u64;
+    // The numbers of the directories.
+    let loaded = || {
+        let loaded = machine.memory.loaded.lock().unwrap();
+        let number = |dir: &PathBuf| -> u64 {
+            let name = dir.parent().unwrap().file_name().unwrap();
+            name.to_str().unwrap().parse().unwrap()
+        };
+        loaded.keys().map(number).collect::<Vec<_>>()
+    };
+    assert_eq!(loaded(), [1, 2, 3, 4]);
+    // A view of b, and a was used after c.
+    machine.view("view", "b").await.unwrap();
+    machine.view("gone", "a").await.unwrap();
+    machine.remove("gone").await.unwrap();
+    *machine.memory.limit.lock().unwrap() = 3 * size + size / 2;
+    machine.layer("d", "", nothing).await;
+    assert_eq!(loaded(), [1, 2, 7]);
+    machine.layer("e", "", nothing).await;
+    assert_eq!(loaded(), [2, 7, 8]);
+    // They come back, and what is below an active snapshot stays.
+    let mounts = machine.prepare("active", "above").await.unwrap();
+    let found = std::fs::read(lower(&mounts)[0].join("above"));
+    assert_eq!(found.unwrap(), b"above");
+    assert_eq!(loaded(), [2, 4, 8]);
+    let mounts = machine.prepare("other", "a").await.unwrap();
+    assert!(lower(&mounts)[0].join("a").exists());
+    assert_eq!(loaded(), [1, 2, 4]);
+    assert_eq!(
+        code(machine.prepare("more", "c").await),
+        Code::ResourceExhausted
+    );
+    assert_eq!(loaded(), [1, 2, 4]);
+    machine.remove("other").await.unwrap();
+    machine.prepare("more", "c").await.unwrap();
+    assert_eq!(loaded(), [2, 3, 4]);
 }
 
 #[tokio::test]
@@ -424,14 +470,14 @@ impl Memory for Slow {
         Ok(())
     }
 
-    fn unload(&self, _: &Path) -> Result<()> {
+    fn unload_if(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
         self.begun.lock().unwrap().send(()).unwrap();
         let _ = self
             .go
             .lock()
             .unwrap()
             .recv_timeout(Duration::from_secs(20));
-        Ok(())
+        Ok(true)
     }
 
     fn adopt(&self, _: &Layer, _: &Path) {}

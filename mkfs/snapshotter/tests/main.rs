@@ -75,13 +75,17 @@ impl Memory for Unpacked {
         Ok(())
     }
 
-    fn unload(&self, dir: &Path) -> Result<()> {
-        self.loaded.lock().unwrap().remove(dir);
+    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        let mut loaded = self.loaded.lock().unwrap();
+        if !unused() {
+            return Ok(false);
+        }
+        let was = loaded.remove(dir).is_some();
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(dir, "remove")(error))
             }
-            _ => Ok(()),
+            _ => Ok(was),
         }
     }
 

@@ -125,8 +125,8 @@ impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
         self.memory.load(image, layer, dir)
     }
 
-    fn unload(&self, dir: &Path) -> Result<()> {
-        self.memory.unload(dir)
+    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        self.memory.unload_if(dir, unused)
     }
 
     fn adopt(&self, layer: &Layer, dir: &Path) {

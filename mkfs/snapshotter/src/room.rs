@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The room that images take in memory, and the room that there is.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::memory::lock;
+use daxfs::Kind;
+use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Memory takes whole huge pages.
+const HUGE: u64 = 2 << 20;
+
+/// What the kernel says about the memory of this machine.
+const MEMINFO: &str = "/proc/meminfo";
+
+/// A directory for each filesystem that daxfs has mounted, also where this process does not see it.
+const SYSFS: &str = "/sys/fs/daxfs";
+
+/// The account of the memory of images.
+#[derive(Debug)]
+pub struct Room {
+    /// Bytes that all images may take, or 0.
+    limit: u64,
+    kind: Kind,
+    taken: Mutex<Taken>,
+    /// A file as /proc/meminfo, and a directory as /sys/fs/daxfs.
+    meminfo: PathBuf,
+    sysfs: PathBuf,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// Bytes of each image that is mounted, or is being loaded, by its directory.
+    mounted: HashMap<PathBuf, u64>,
+    /// Images that are unmounted here, and in use elsewhere, with their bytes.
+    elsewhere: Vec<(Filesystem, u64)>,
+    /// Bytes of those that are being loaded.
+    loading: u64,
+}
+
+/// A mounted filesystem, as the kernel's sysfs shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    /// Its directory, which another filesystem has after this one, with another inode number.
+    path: PathBuf,
+    ino: u64,
+}
+
+impl Filesystem {
+    /// Return whether some mount or process still has it.
+    fn is_there(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.ino)
+    }
+}
+
+/// Bytes that are being loaded until this is dropped.
+#[derive(Debug)]
+pub struct Loading<'a> {
+    room: &'a Room,
+    size: u64,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        lock(&self.room.taken).loading -= self.size;
+    }
+}
+
+impl Room {
+    /// Return the account of this machine, with the limit in `config`.
+    pub fn new(config: &config::Memory) -> Self {
+        Room {
+            limit: config.limit,
+            kind: config.kind,
+            taken: Mutex::default(),
+            meminfo: MEMINFO.into(),
+            sysfs: SYSFS.into(),
+        }
+    }
+
+    /// Set memory aside for the image file `image` of `size` bytes, which is mounted on `dir`. It is being
+    /// loaded until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::Io`] and [`Error::Unsupported`].
+    pub fn reserve(&self, image: &Path, size: u64, dir: &Path) -> Result<Loading<'_>> {
+        let full = |why| Error::Full {
+            path: image.into(),
+            why,
+        };
+        let size = size.next_multiple_of(HUGE);
+        let mut taken = lock(&self.taken);
+        taken.elsewhere.retain(|(found, _)| found.is_there());
+        let elsewhere: u64 = taken.elsewhere.iter().map(|(_, size)| size).sum();
+        let used = taken.mounted.values().sum::<u64>() + elsewhere;
+        if self.limit > 0 && used.saturating_add(size) > self.limit {
+            let limit = self.limit;
+            return Err(full(format!(
+                "needs {size} bytes of memory, {used} of {limit} are in use, {elsewhere} of these by images that are unmounted here but not elsewhere; remove images or end containers, or raise memory.limit in the configuration"
+            )));
+        }
+        // Huge pages are set aside already. All other memory is taken from processes if there is not
+        // enough: the kernel would kill some.
+        if self.kind != Kind::Hugetlb {
+            let (available, kept) = available(&self.meminfo)?;
+            let loading = taken.loading;
+            let free = available.saturating_sub(kept).saturating_sub(loading);
+            if size > free {
+                return Err(full(format!(
+                    "needs {size} bytes of memory, {free} are free: {available} are available, {kept} are kept for the machine, and other calls load {loading}; remove images, end programs, or add memory"
+                )));
+            }
+        }
+        taken.loading += size;
+        taken.mounted.insert(dir.into(), size);
+        Ok(Loading { room: self, size })
+    }
+
+    /// Note that an image of `size` bytes is mounted on `dir`.
+    pub fn adopt(&self, size: u64, dir: &Path) {
+        let mut taken = lock(&self.taken);
+        taken
+            .mounted
+            .insert(dir.into(), size.next_multiple_of(HUGE));
+    }
+
+    /// Return the filesystem that is mounted on `dir`, if the kernel shows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn filesystem(&self, dir: &Path) -> Result<Option<Filesystem>> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let status = statx(CWD, dir, flags, StatxFlags::empty())
+            .map_err(|error| Error::io(dir, "examine")(error.into()))?;
+        let name = format!("{}:{}", status.stx_dev_major, status.stx_dev_minor);
+        let path = self.sysfs.join(name);
+        let ino = std::fs::metadata(&path).map(|found| found.ino()).ok();
+        Ok(ino.map(|ino| Filesystem { path, ino }))
+    }
+
+    /// Note that nothing is mounted on `dir` any more, where `before` was, if that is known. Its memory counts
+    /// as long as it is in use elsewhere.
+    pub fn release(&self, dir: &Path, before: Option<Filesystem>) {
+        let mut taken = lock(&self.taken);
+        let size = taken.mounted.remove(dir);
+        if let (Some(size), Some(before)) = (size, before) {
+            if before.is_there() {
+                taken.elsewhere.push((before, size));
+            }
+        }
+    }
+}
+
+/// Return the bytes of memory that `meminfo`, a file as /proc/meminfo, says are available, and how many
+/// of them are kept for the machine: a sixteenth of all memory.
+///
+/// # Errors
+///
+/// [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
+fn available(meminfo: &Path) -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string(meminfo).map_err(Error::io(meminfo, "read"))?;
+    let bytes = |name: &str| {
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
+        let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
+        bytes.ok_or_else(|| {
+            let path = daxfs_writer::shown(meminfo);
+            Error::Unsupported(format!(
+                "{path}: no value of {name} in kB; mount proc on /proc"
+            ))
+        })
+    };
+    Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit() {
+        let room = Room::new(&config::Memory {
+            limit: 3 * HUGE,
+            ..config::Memory::default()
+        });
+        let (image, dirs) = (Path::new("image"), ["a", "b", "c"].map(Path::new));
+        room.reserve(image, 1, dirs[0]).unwrap();
+        room.adopt(HUGE + 1, dirs[1]);
+        let error = room.reserve(image, 1, dirs[2]).unwrap_err();
+        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+        let wanted =
+            "image: needs 2097152 bytes of memory, 6291456 of 6291456 are in use, 0 of these";
+        assert!(error.to_string().contains(wanted), "{error}");
+        room.release(dirs[1], None);
+        room.reserve(image, 1, dirs[2]).unwrap();
+    }
+
+    #[test]
+    fn memory_of_the_machine() {
+        let (available, kept) = available(Path::new(MEMINFO)).unwrap();
+        assert!(available > 0 && kept > 0);
+        let place = tempfile::TempDir::new().unwrap();
+        let meminfo = place.path().join("meminfo");
+        // 6 MiB are available, and 2 of them are kept.
+        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
+        std::fs::write(&meminfo, text).unwrap();
+        let room = |kind| Room {
+            meminfo: meminfo.clone(),
+            ..Room::new(&config::Memory {
+                kind,
+                ..config::Memory::default()
+            })
+        };
+        let (image, a, b) = (Path::new("image"), Path::new("a"), Path::new("b"));
+        for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
+            let room = room(kind);
+            let error = room.reserve(image, 2 * HUGE + 1, a).unwrap_err();
+            assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+            let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
+            assert!(error.to_string().contains(wanted), "{error}");
+            assert!(lock(&room.taken).mounted.is_empty());
+            // What others are loading counts, until they have loaded it.
+            let loading = room.reserve(image, HUGE, a).unwrap();
+            let error = room.reserve(image, 2 * HUGE, b).unwrap_err();
+            assert!(error.to_string().contains("calls load 2097152;"), "{error}");
+            room.reserve(image, HUGE, b).unwrap();
+            drop(loading);
+            room.reserve(image, 2 * HUGE, b).unwrap();
+        }
+        room(Kind::Hugetlb).reserve(image, 9 * HUGE, a).unwrap();
+        std::fs::write(&meminfo, "MemTotal: 32768 kB\n").unwrap();
+        let error = room(Kind::Memfd).reserve(image, 1, a).unwrap_err();
+        assert!(error.to_string().contains("MemAvailable"), "{error}");
+    }
+
+    #[test]
+    fn used_elsewhere() {
+        let place = tempfile::TempDir::new().unwrap();
+        let room = Room {
+            sysfs: place.path().into(),
+            ..Room::new(&config::Memory {
+                limit: 2 * HUGE,
+                ..config::Memory::default()
+            })
+        };
+        let (image, dir) = (Path::new("image"), place.path().join("layer"));
+        std::fs::create_dir(&dir).unwrap();
+        assert_eq!(room.filesystem(&dir).unwrap(), None);
+        let status = std::fs::metadata(&dir).unwrap();
+        let (major, minor) = (
+            rustix::fs::major(status.dev()),
+            rustix::fs::minor(status.dev()),
+        );
+        let shown = place.path().join(format!("{major}:{minor}"));
+        std::fs::create_dir(&shown).unwrap();
+
+        // It goes away with the mount.
+        room.reserve(image, HUGE, &dir).unwrap();
+        let before = room.filesystem(&dir).unwrap();
+        std::fs::remove_dir(&shown).unwrap();
+        room.release(&dir, before);
+        // It does not, until another filesystem has its number.
+        std::fs::create_dir(&shown).unwrap();
+        room.reserve(image, 2 * HUGE, &dir).unwrap();
+        room.release(&dir, room.filesystem(&dir).unwrap());
+        let error = room.reserve(image, 1, &dir).unwrap_err().to_string();
+        assert!(error.contains("4194304 of these by images"), "{error}");
+        std::fs::rename(&shown, place.path().join("other")).unwrap();
+        std::fs::create_dir(&shown).unwrap();
+        room.reserve(image, 1, &dir).unwrap();
+    }
+}
