@@ -13,8 +13,8 @@ use zerocopy::{FromZeros, IntoBytes};
 /// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + CATALOG_ENTRIES * size_of::<CatalogEntry>();
 
-/// Memory whose start is known, and that is zero after that.
-struct Sparse(Vec<u8>);
+/// Memory that holds two copies of a catalogue, and zeros.
+struct Sparse([[u8; COPY]; CATALOG_COPIES.len()]);
 
 impl Memory for Sparse {
     fn size(&self) -> u64 {
@@ -22,8 +22,13 @@ impl Memory for Sparse {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        for (index, byte) in into.iter_mut().enumerate() {
-            *byte = self.0.get(offset as usize + index).copied().unwrap_or(0);
+        into.fill(0);
+        // What is read is a record, so it is in one copy.
+        for (start, copy) in CATALOG_COPIES.iter().zip(&self.0) {
+            let inside = offset.checked_sub(*start).map(|at| at as usize);
+            if let Some(bytes) = inside.and_then(|at| copy.get(at..at + into.len())) {
+                into.copy_from_slice(bytes);
+            }
         }
         Ok(())
     }
@@ -43,9 +48,8 @@ pub fn read(bytes: &[u8]) {
     let Some((&first, rest)) = bytes.split_first() else {
         return;
     };
-    let mut memory = vec![0; CATALOG_SIZE as usize];
-    for (index, start) in CATALOG_COPIES.into_iter().enumerate() {
-        let copy = &mut memory[start as usize..][..COPY];
+    let mut memory = Sparse([[0; COPY]; CATALOG_COPIES.len()]);
+    for (index, copy) in memory.0.iter_mut().enumerate() {
         let source = rest.get(index * COPY..).unwrap_or(&[]);
         let length = source.len().min(COPY);
         copy[..length].copy_from_slice(&source[..length]);
@@ -61,7 +65,6 @@ pub fn read(bytes: &[u8]) {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..]);
         copy[124..128].copy_from_slice(&crc.to_le_bytes());
     }
-    let memory = Sparse(memory);
     let mut records = vec![CatalogEntry::new_zeroed(); RECORDS];
     let Ok(Some(catalog)) = Catalog::load(&memory, &mut records) else {
         return;

@@ -90,8 +90,13 @@ pub fn overlaid(specimen: &[u8], input: &[u8]) -> Vec<u8> {
         Some((first, rest)) => (first % UNSEALED != 0, rest),
         None => (true, input),
     };
-    for (place, byte) in parts(specimen).into_iter().flatten().zip(overlay) {
-        image[place] ^= byte;
+    let mut rest = overlay;
+    for part in parts(specimen) {
+        let (bytes, after) = rest.split_at(rest.len().min(part.len()));
+        for (place, byte) in image[part].iter_mut().zip(bytes) {
+            *place ^= byte;
+        }
+        rest = after;
     }
     if seal {
         builder::seal(&mut image);

@@ -25,6 +25,8 @@ pub use paths::Paths;
 /// Bytes that are read together.
 const BUFFER: usize = 64 << 10;
 
+static ZEROS: [u8; BUFFER] = [0; BUFFER];
+
 /// A rule that an image violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -216,7 +218,8 @@ impl<S: Storage> Checker<'_, '_, S> {
             end - start,
             &mut vec![0; length],
             |offset, piece| {
-                if first.is_none() {
+                // The whole piece is compared at once.
+                if first.is_none() && *piece != ZEROS[..piece.len()] {
                     let index = piece.iter().position(|&byte| byte != 0);
                     first = index.map(|index| (offset + index as u64, piece[index]));
                 }
