@@ -227,7 +227,8 @@ static void map_some(int fd, const char *path, const struct stat *stat)
 static void execute(int fd, const char *path, const struct stat *stat)
 {
 	char *const arguments[] = { (char *)path, NULL };
-	pid_t pid = fork();
+	/* Copying the page tables of this process would take most of the time. */
+	pid_t pid = vfork();
 	int status;
 
 	if (!pid) {
