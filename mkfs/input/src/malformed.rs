@@ -28,6 +28,8 @@ pub(crate) enum Malformed {
     LongName(String),
     #[error("more than {0} directories are nested; leave the innermost out")]
     Depth(usize),
+    #[error("more than {0} members and directories; unpack the archive, and make the image of the directory")]
+    Count(u64),
     #[error("'{0}' contains NUL")]
     NameWithNul(String),
     #[error("the root of the tree is not a directory")]

@@ -19,6 +19,10 @@ const LINKS: usize = 40;
 /// archive could make any number of them, and the work grows with its square.
 const DEPTH: usize = 4096;
 
+/// Limit of the members of an archive, and of the directories that they imply. Each takes memory, and a
+/// few bytes of a compressed archive could make any number of them.
+const MEMBERS: u64 = 16 << 20;
+
 /// A member of an archive.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -104,6 +108,8 @@ pub(super) struct Placer<'a, 'b> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
+    /// Members and directories that may still be added.
+    left: u64,
     /// Lower layers, from which directories and targets of hard links are copied on demand.
     pub below: Option<&'a mut Lower<'b>>,
     /// Records added nodes, and the directories above them.
@@ -116,9 +122,17 @@ impl<'a> Placer<'a, '_> {
         Placer {
             builder,
             origin,
+            left: MEMBERS,
             below: None,
             touched: None,
         }
+    }
+
+    /// Count a member, or a directory that is not a member.
+    fn count(&mut self) -> std::result::Result<(), Malformed> {
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or(Malformed::Count(MEMBERS))?;
+        Ok(())
     }
 
     fn touch(&mut self, id: NodeId) {
@@ -129,6 +143,7 @@ impl<'a> Placer<'a, '_> {
 
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
+        self.count()?;
         let names = components(&member.path)?;
         let attributes = Attributes {
             permissions: member.permissions,
@@ -316,6 +331,7 @@ impl<'a> Placer<'a, '_> {
                     return Err(Malformed::NoDirectory(shown()).into());
                 }
                 self.check_depth(at)?;
+                self.count()?;
                 let kept = self.builder.tree.keep_name(&name);
                 at = self.builder.imply(at, kept, self.origin)?;
                 self.touch(at);
@@ -395,5 +411,30 @@ mod tests {
             assert!(names(wrong).is_err(), "{wrong}");
         }
         assert!(components(&[b'x'; 256]).is_err());
+    }
+
+    #[test]
+    fn members_and_their_directories_count() {
+        let mut builder = Builder::new();
+        let mut placer = Placer::new(&mut builder, 0);
+        placer.left = 4;
+        let mut put = |path: &str, what| {
+            placer.put(Member {
+                path: path.into(),
+                permissions: 0o755,
+                uid: 0,
+                gid: 0,
+                mtime: (0, 0),
+                xattrs: XattrSet::new(),
+                what,
+                at: 0,
+            })
+        };
+        put("a/b/fifo", What::Fifo).unwrap();
+        put("link", What::HardLink(b"a/b/fifo".to_vec())).unwrap();
+        for (path, what) in [("a", What::Directory), ("link", What::Fifo)] {
+            let refusal = put(path, what).unwrap_err();
+            assert!(matches!(refusal, Refusal::Malformed(Malformed::Count(_))));
+        }
     }
 }
