@@ -50,6 +50,8 @@ pub enum Error {
     /// There is no room in memory for an image.
     #[error("{path}: {why}", path = daxfs_writer::shown(path))]
     Full {
+        /// Bytes that are missing.
+        missing: u64,
         /// The image.
         path: PathBuf,
         /// Why, and what to do.
@@ -108,6 +110,20 @@ impl Error {
         Error::State {
             name: name.into(),
             why,
+        }
+    }
+
+    /// Return the bytes of memory that are missing to load an image of `size` bytes, if that is why it
+    /// failed.
+    pub fn missing_memory(&self, size: u64) -> Option<u64> {
+        match self {
+            Error::Full { missing, .. } => Some(*missing),
+            Error::Load(daxfs::Error::System { source, .. }) => matches!(
+                source.kind(),
+                io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull
+            )
+            .then_some(size),
+            _ => None,
         }
     }
 

@@ -44,21 +44,33 @@ pub trait Memory: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::Unsupported`] if something else is mounted there, and those of umount(2).
-    fn unload(&self, dir: &Path) -> Result<()> {
-        self.unload_if(dir, &|| true).map(drop)
-    }
+    fn unload(&self, dir: &Path) -> Result<()>;
 
-    /// As [`Memory::unload`], if `unused` returns true. That is called when no other call can load or
-    /// unload the image. Return whether an image was unmounted.
+    /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
+    /// files open. `unused` is called when no other call can load or unload the image.
     ///
     /// # Errors
     ///
     /// As [`Memory::unload`].
-    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted>;
+
+    /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
+    fn size(&self, dir: &Path) -> u64;
 
     /// Count the image of `layer` on `dir` as loaded if it is mounted there, since an earlier run.
     /// If something else is, that is a warning.
     fn adopt(&self, layer: &Layer, dir: &Path);
+}
+
+/// What [`Memory::evict`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// The image is unmounted, and its memory is free.
+    Free,
+    /// The image is unmounted, but another mount still uses its memory.
+    Elsewhere,
+    /// Nothing: it is in use.
+    Not,
 }
 
 /// Lock a mutex whose content is valid at any time.
@@ -106,6 +118,40 @@ impl Kernel {
         Arc::clone(lock(&self.images).entry(dir.into()).or_default())
     }
 
+    /// Call `work` while no other call can load or unload the image on `dir`.
+    fn alone<T>(&self, dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let gate = self.image(dir);
+        let _locked = lock(&gate);
+        let result = work();
+        let mut images = lock(&self.images);
+        // Another call may wait for it: only the table and this one have it otherwise.
+        if Arc::strong_count(&gate) == 2 {
+            images.remove(dir);
+        }
+        result
+    }
+
+    /// Unmount the image on `dir`. If a process has its files open, do that if `detach` is set.
+    fn unmount(&self, dir: &Path, detach: bool) -> Result<Evicted> {
+        let mut filesystem = None;
+        while is_mounted(dir)? {
+            check_own(dir)?;
+            let found = self.room.filesystem(dir)?;
+            let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
+                Err(Errno::BUSY) if !detach => return Ok(Evicted::Not),
+                // A container that ends may still have it. The memory is free when it has ended.
+                Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
+                result => result,
+            };
+            result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
+            filesystem = found;
+        }
+        Ok(match self.room.release(dir, filesystem) {
+            true => Evicted::Free,
+            false => Evicted::Elsewhere,
+        })
+    }
+
     /// Return the mount options.
     fn options(&self, layer: &Layer) -> Vec<String> {
         let digest = format!("digest={}", layer.sha256);
@@ -133,56 +179,43 @@ impl Memory for Kernel {
     }
 
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
-        let gate = self.image(dir);
-        let _locked = lock(&gate);
-        if is_mounted(dir)? {
-            return check_own(dir);
-        }
-        match DirBuilder::new().mode(0o755).create(dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(Error::io(dir, "create")(error));
+        self.alone(dir, || {
+            if is_mounted(dir)? {
+                return check_own(dir);
             }
-            _ => {}
-        }
-        let _loading = self.room.reserve(image, layer.size, dir)?;
-        let loaded = daxfs::load(image, dir, self.config.kind, &self.options(layer));
-        if let Err(error) = loaded {
-            self.room.release(dir, None);
-            return Err(error.into());
-        }
-        // The file need not be in memory as well.
-        if let Ok(file) = File::open(image) {
-            let _ = fadvise(&file, 0, None, Advice::DontNeed);
-        }
-        Ok(())
+            match DirBuilder::new().mode(0o755).create(dir) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Error::io(dir, "create")(error));
+                }
+                _ => {}
+            }
+            let _loading = self.room.reserve(image, layer.size, dir)?;
+            let loaded = daxfs::load(image, dir, self.config.kind, &self.options(layer));
+            if let Err(error) = loaded {
+                self.room.release(dir, None);
+                return Err(error.into());
+            }
+            // The file need not be in memory as well.
+            if let Ok(file) = File::open(image) {
+                let _ = fadvise(&file, 0, None, Advice::DontNeed);
+            }
+            Ok(())
+        })
     }
 
-    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
-        let gate = self.image(dir);
-        let _locked = lock(&gate);
-        if !unused() {
-            return Ok(false);
-        }
-        let mut unmounted = None;
-        while is_mounted(dir)? {
-            check_own(dir)?;
-            let filesystem = self.room.filesystem(dir)?;
-            let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
-                // A container that ends may still have it. The memory is free when it has ended.
-                Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
-                result => result,
-            };
-            result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
-            unmounted = Some(filesystem);
-        }
-        let was = unmounted.is_some();
-        self.room.release(dir, unmounted.flatten());
-        let mut images = lock(&self.images);
-        // Another call may wait for it: only the table and this one have it otherwise.
-        if Arc::strong_count(&gate) == 2 {
-            images.remove(dir);
-        }
-        Ok(was)
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.alone(dir, || self.unmount(dir, true).map(drop))
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+        self.alone(dir, || match unused() {
+            true => self.unmount(dir, false),
+            false => Ok(Evicted::Not),
+        })
+    }
+
+    fn size(&self, dir: &Path) -> u64 {
+        self.room.size(dir)
     }
 
     fn adopt(&self, layer: &Layer, dir: &Path) {
@@ -264,10 +297,12 @@ mod tests {
         for error in [
             memory.load(Path::new("image"), &layer, place).unwrap_err(),
             memory.unload(place).unwrap_err(),
+            memory.evict(place, &|| true).unwrap_err(),
         ] {
             assert_eq!(error.code(), tonic::Code::FailedPrecondition);
             assert!(error.to_string().contains("/proc"), "{error}");
         }
+        assert_eq!(memory.evict(place, &|| false).unwrap(), Evicted::Not);
         memory.adopt(&layer, place);
         memory
             .room

@@ -23,8 +23,10 @@ Without the file, or without a name, the default applies.
                       or false (the default). containerd must share it.
   memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
                       \"udmabuf\", as in daxfs-load(8).
-  memory.limit        Refuse to load images of more bytes than this in all. \"0\", the
-                      default, is no limit. K, M, G or T may follow a number.
+  memory.limit        Bytes that all images may take. To load another one, unload
+                      those that no container needs; if they are not enough, refuse
+                      it. \"0\", the default, is no limit but that of the machine. K,
+                      M, G or T may follow a number.
   memory.verify       How images are compared with their SHA-256 when they are
                       loaded: \"lazy\" (the default), each piece of 2 MiB before its
                       first use; \"full\", all at once; or \"none\".

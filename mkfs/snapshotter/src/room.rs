@@ -90,19 +90,23 @@ impl Room {
     ///
     /// [`Error::Full`], [`Error::Io`] and [`Error::Unsupported`].
     pub fn reserve(&self, image: &Path, size: u64, dir: &Path) -> Result<Loading<'_>> {
-        let full = |why| Error::Full {
+        let full = |missing, why| Error::Full {
             path: image.into(),
+            missing,
             why,
         };
         let size = size.next_multiple_of(HUGE);
         let mut taken = lock(&self.taken);
         taken.elsewhere.retain(|(found, _)| found.is_there());
         let elsewhere: u64 = taken.elsewhere.iter().map(|(_, size)| size).sum();
+        // Something else than this process may have unmounted it.
+        taken.mounted.remove(dir);
         let used = taken.mounted.values().sum::<u64>() + elsewhere;
-        if self.limit > 0 && used.saturating_add(size) > self.limit {
-            let limit = self.limit;
-            return Err(full(format!(
-                "needs {size} bytes of memory, {used} of {limit} are in use, {elsewhere} of these by images that are unmounted here but not elsewhere; remove images or end containers, or raise memory.limit in the configuration"
+        let limit = self.limit;
+        let missing = used.saturating_add(size).saturating_sub(limit);
+        if limit > 0 && missing > 0 {
+            return Err(full(missing, format!(
+                "needs {size} bytes of memory, {used} of {limit} are in use, {elsewhere} of these by images that are unmounted but still in use; remove images or end containers, or raise memory.limit in the configuration"
             )));
         }
         // Huge pages are set aside already. All other memory is taken from processes if there is not
@@ -112,7 +116,7 @@ impl Room {
             let loading = taken.loading;
             let free = available.saturating_sub(kept).saturating_sub(loading);
             if size > free {
-                return Err(full(format!(
+                return Err(full(size - free, format!(
                     "needs {size} bytes of memory, {free} are free: {available} are available, {kept} are kept for the machine, and other calls load {loading}; remove images, end programs, or add memory"
                 )));
             }
@@ -145,15 +149,22 @@ impl Room {
         Ok(ino.map(|ino| Filesystem { path, ino }))
     }
 
-    /// Note that nothing is mounted on `dir` any more, where `before` was, if that is known. Its memory counts
-    /// as long as it is in use elsewhere.
-    pub fn release(&self, dir: &Path, before: Option<Filesystem>) {
+    /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
+    pub fn size(&self, dir: &Path) -> u64 {
+        lock(&self.taken).mounted.get(dir).copied().unwrap_or(0)
+    }
+
+    /// Note that nothing is mounted on `dir` any more, where `before` was, if that is known. Return whether
+    /// the memory is free. If not, it counts as long as it is in use elsewhere.
+    pub fn release(&self, dir: &Path, before: Option<Filesystem>) -> bool {
         let mut taken = lock(&self.taken);
-        let size = taken.mounted.remove(dir);
-        if let (Some(size), Some(before)) = (size, before) {
-            if before.is_there() {
+        let size = taken.mounted.remove(dir).unwrap_or(0);
+        match before.filter(Filesystem::is_there) {
+            Some(before) => {
                 taken.elsewhere.push((before, size));
+                false
             }
+            None => true,
         }
     }
 }
@@ -199,8 +210,11 @@ mod tests {
         let wanted =
             "image: needs 2097152 bytes of memory, 6291456 of 6291456 are in use, 0 of these";
         assert!(error.to_string().contains(wanted), "{error}");
-        room.release(dirs[1], None);
+        assert!(room.release(dirs[1], None));
         room.reserve(image, 1, dirs[2]).unwrap();
+        // It is loaded again, after something else has unmounted it.
+        room.reserve(image, 1, dirs[2]).unwrap();
+        assert_eq!(room.size(dirs[2]), HUGE);
     }
 
     #[test]
@@ -266,13 +280,16 @@ mod tests {
         room.reserve(image, HUGE, &dir).unwrap();
         let before = room.filesystem(&dir).unwrap();
         std::fs::remove_dir(&shown).unwrap();
-        room.release(&dir, before);
+        assert!(room.release(&dir, before));
         // It does not, until another filesystem has its number.
         std::fs::create_dir(&shown).unwrap();
         room.reserve(image, 2 * HUGE, &dir).unwrap();
-        room.release(&dir, room.filesystem(&dir).unwrap());
+        assert!(!room.release(&dir, room.filesystem(&dir).unwrap()));
         let error = room.reserve(image, 1, &dir).unwrap_err().to_string();
-        assert!(error.contains("4194304 of these by images"), "{error}");
+        assert!(
+            error.contains("4194304 of these by images that are unmounted"),
+            "{error}"
+        );
         std::fs::rename(&shown, place.path().join("other")).unwrap();
         std::fs::create_dir(&shown).unwrap();
         room.reserve(image, 1, &dir).unwrap();

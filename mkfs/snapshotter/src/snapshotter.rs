@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::files::{forget_changes, forget_layer, warn};
 use crate::filter::Filter;
 use crate::layer;
-use crate::memory::{lock, Memory};
+use crate::memory::{lock, Evicted, Memory};
 use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
 use crate::store::{sweep, Committed, Store, Uncommitted};
@@ -19,7 +19,6 @@ use crate::tree::{measure, remove_tree, Size};
 use std::fs::Metadata;
 use std::path::Path;
 use std::sync::Mutex;
-use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
@@ -62,41 +61,62 @@ impl Snapshotter {
 
     /// Load those of these layers that are not in memory.
     fn load(&self, layers: &[Snapshot]) -> Result<()> {
+        let missing = |snapshot: &Snapshot| match &snapshot.record.state {
+            State::Committed(layer) if self.memory.size(&snapshot.layer()) == 0 => layer.size,
+            _ => 0,
+        };
+        let mut left: u64 = layers.iter().map(missing).sum();
         for snapshot in layers {
+            left -= missing(snapshot).min(left);
             if let State::Committed(layer) = &snapshot.record.state {
-                self.load_image(snapshot, layer)?;
+                self.load_image(snapshot, layer, left)?;
             }
         }
         Ok(())
     }
 
-    /// Load the image of a snapshot. If there is no room for it, unload layers that nothing uses, until
-    /// there is. They are loaded again when they are needed.
-    fn load_image(&self, snapshot: &Snapshot, layer: &Layer) -> Result<()> {
-        loop {
-            let loaded = self
-                .memory
-                .load(&snapshot.image(), layer, &snapshot.layer());
-            match loaded {
-                Err(error) if error.code() == Code::ResourceExhausted && self.unload_one() => {}
+    /// Load the image of a snapshot, before others of `left` bytes. If there is no room for it, unload layers
+    /// that nothing uses, if they are enough. They are loaded again when they are needed.
+    fn load_image(&self, snapshot: &Snapshot, layer: &Layer, left: u64) -> Result<()> {
+        let load = || {
+            let dir = snapshot.layer();
+            self.memory.load(&snapshot.image(), layer, &dir)
+        };
+        let Err(mut error) = load() else {
+            return Ok(());
+        };
+        let Some(missing) = error.missing_memory(layer.size) else {
+            return Err(error);
+        };
+        let unused = lock(&self.store).unused();
+        let unused: Vec<_> = unused
+            .iter()
+            .map(|other| (other, self.memory.size(&other.layer())))
+            .filter(|(other, size)| *size > 0 && is_on_disk(other))
+            .collect();
+        let room: u64 = unused.iter().map(|(_, size)| size).sum();
+        if room < missing.saturating_add(left) {
+            return Err(error);
+        }
+        for (other, _) in unused {
+            // A call that needs it from now on waits until it is unloaded, and then loads it.
+            let is_unused = || lock(&self.store).is_unused(other);
+            match self.memory.evict(&other.layer(), &is_unused) {
+                Ok(Evicted::Free) => {}
+                Ok(Evicted::Not) => continue,
+                // The others may be in use there as well.
+                Ok(Evicted::Elsewhere) => return Err(error),
+                Err(failed) => {
+                    warn(&failed);
+                    continue;
+                }
+            }
+            match load() {
+                Err(next) if next.missing_memory(layer.size).is_some() => error = next,
                 loaded => return loaded,
             }
         }
-    }
-
-    /// Unload the layer that was unused for the longest time. Return whether there was one.
-    fn unload_one(&self) -> bool {
-        let layers = lock(&self.store).unused();
-        layers.iter().any(|snapshot| {
-            // A call that needs it from now on waits until it is unloaded, and then loads it.
-            let is_same = |other: &Snapshot| other.dir == snapshot.dir;
-            let unused = || lock(&self.store).unused().iter().any(is_same);
-            let unloaded = self.memory.unload_if(&snapshot.layer(), &unused);
-            unloaded.unwrap_or_else(|error| {
-                warn(&error);
-                false
-            })
-        })
+        Err(error)
     }
 
     /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
@@ -440,7 +460,7 @@ impl Commit<'_> {
         // An earlier commit may have failed after its image was loaded.
         memory.unload(&snapshot.layer())?;
         let layer = image(snapshot)?;
-        self.snapshotter.load_image(snapshot, &layer)?;
+        self.snapshotter.load_image(snapshot, &layer, 0)?;
         Ok(layer)
     }
 }
@@ -460,6 +480,15 @@ impl Drop for Pin<'_> {
 impl Drop for Commit<'_> {
     fn drop(&mut self) {
         lock(&self.snapshotter.store).give_up(self.name, self.key);
+    }
+}
+
+/// Return whether the image of a layer can be loaded again, as far as its length says.
+fn is_on_disk(snapshot: &Snapshot) -> bool {
+    match &snapshot.record.state {
+        State::Committed(layer) => std::fs::symlink_metadata(snapshot.image())
+            .is_ok_and(|status| status.len() == layer.size),
+        _ => false,
     }
 }
 

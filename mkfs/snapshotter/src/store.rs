@@ -271,28 +271,55 @@ impl Store {
         self.uses.insert(name.into(), last + 1);
     }
 
-    /// Return the layers that nothing uses: no active snapshot and no view is on top of them, and no
-    /// call keeps them. The first one was unused for the longest time.
-    pub fn unused(&self) -> Vec<Snapshot> {
+    /// Note that the layers below the snapshot `name` were in use until now.
+    fn used_until_now(&mut self, name: &str) {
+        for layer in self.below(name).unwrap_or_default() {
+            self.use_now(&layer.record.name);
+        }
+    }
+
+    /// Return the names of all layers that are in use: an active snapshot or a view is on top of them, or a
+    /// call keeps them.
+    fn used(&self) -> HashSet<&str> {
         let mut used: HashSet<&str> = self.pins.keys().map(String::as_str).collect();
-        let mut found = Vec::new();
         for snapshot in self.all() {
             if let State::Committed(_) = snapshot.record.state {
-                found.push(snapshot.clone());
                 continue;
             }
             let mut below = &*snapshot.record.parent;
             // All below a layer that is used are used.
             while !below.is_empty() && used.insert(below) {
-                below = self
-                    .snapshots
-                    .get(below)
-                    .map_or("", |found| &found.record.parent);
+                let found = self.snapshots.get(below);
+                below = found.map_or("", |found| &found.record.parent);
             }
         }
-        found.retain(|snapshot| !used.contains(&*snapshot.record.name));
-        found.sort_by_key(|snapshot| self.uses.get(&snapshot.record.name));
+        used
+    }
+
+    /// Return all layers that are not in use and can be loaded again. The first one was unused for the
+    /// longest time.
+    pub fn unused(&self) -> Vec<Snapshot> {
+        let used = self.used();
+        let is_unused = |snapshot: &&Snapshot| {
+            let name = &snapshot.record.name;
+            matches!(snapshot.record.state, State::Committed(_))
+                && !used.contains(&**name)
+                && !self.damaged.contains_key(name)
+        };
+        let mut found: Vec<_> = self.all().filter(is_unused).cloned().collect();
+        // Before the first use, when it was made.
+        found.sort_by_key(|snapshot| {
+            let record = &snapshot.record;
+            (self.uses.get(&record.name).copied(), record.updated)
+        });
         found
+    }
+
+    /// Return whether the layer in `snapshot` is there and not in use.
+    pub fn is_unused(&self, snapshot: &Snapshot) -> bool {
+        let name = &*snapshot.record.name;
+        let found = self.snapshots.get(name);
+        found.is_some_and(|found| found.dir == snapshot.dir) && !self.used().contains(name)
     }
 
     /// Return whether nothing has the name `name`.
@@ -429,6 +456,7 @@ impl Store {
         self.snapshots.remove(key);
         self.snapshots.insert(name.into(), snapshot.clone());
         self.use_now(name);
+        self.used_until_now(&snapshot.record.parent);
         Ok(Committed { snapshot, durable })
     }
 
@@ -459,6 +487,9 @@ impl Store {
         }
         self.snapshots.remove(name);
         self.uses.remove(name);
+        if !matches!(snapshot.record.state, State::Committed(_)) {
+            self.used_until_now(&snapshot.record.parent);
+        }
         self.damaged.remove(name);
         Ok(snapshot)
     }

@@ -5,12 +5,12 @@
 use crate::{code, labels, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::{Kernel, Memory};
+use daxfs_snapshotter::memory::{Evicted, Kernel, Memory};
 use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_testing::can_mount;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
@@ -107,7 +107,7 @@ async fn full_memory() {
     let base = machine.usage("base").await.unwrap().size as u64;
     let mounts = machine.prepare("active", "base").await.unwrap();
     std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
-    *machine.memory.limit.lock().unwrap() = base + (1 << 20);
+    machine.memory.set_limit(base + (1 << 20));
     assert_eq!(
         code(machine.commit("layer", "active").await),
         Code::ResourceExhausted
@@ -118,66 +118,20 @@ async fn full_memory() {
     assert!(dir.join("fs/large").exists() && dir.join("work").exists());
     assert!(!dir.join("layer.daxfs").exists() && !dir.join("layer").exists());
     assert_eq!(machine.mounts("active").await.unwrap(), mounts);
-    *machine.memory.limit.lock().unwrap() = 0;
+    machine.memory.set_limit(0);
     machine.commit("layer", "active").await.unwrap();
 
     // After a restart there is no room for both.
     let machine = machine.restart().await;
-    *machine.memory.limit.lock().unwrap() = base + 1;
+    machine.memory.set_limit(base + 1);
     assert_eq!(
         code(machine.prepare("new", "layer").await),
         Code::ResourceExhausted
     );
     assert_eq!(machine.list(&[]).await.unwrap(), ["base", "layer"]);
     assert_eq!(machine.directories().len(), 2);
-    *machine.memory.limit.lock().unwrap() = 0;
+    machine.memory.set_limit(0);
     machine.prepare("new", "layer").await.unwrap();
-}
-
-/// Layers that nothing uses make room, those first that were unused for the longest time.
-#[tokio::test]
-async fn unused_layers_make_room() {
-    let machine = Machine::new().await;
-    for name in ["a", "b", "c"] {
-        machine.layer(name, "", nothing).await;
-    }
-    machine.layer("above", "b", nothing).await;
-    let size = machine.usage("a").await.unwrap().size as u64;
-    // The numbers of the directories.
-    let loaded = || {
-        let loaded = machine.memory.loaded.lock().unwrap();
-        let number = |dir: &PathBuf| -> u64 {
-            let name = dir.parent().unwrap().file_name().unwrap();
-            name.to_str().unwrap().parse().unwrap()
-        };
-        loaded.keys().map(number).collect::<Vec<_>>()
-    };
-    assert_eq!(loaded(), [1, 2, 3, 4]);
-    // A view of b, and a was used after c.
-    machine.view("view", "b").await.unwrap();
-    machine.view("gone", "a").await.unwrap();
-    machine.remove("gone").await.unwrap();
-    *machine.memory.limit.lock().unwrap() = 3 * size + size / 2;
-    machine.layer("d", "", nothing).await;
-    assert_eq!(loaded(), [1, 2, 7]);
-    machine.layer("e", "", nothing).await;
-    assert_eq!(loaded(), [2, 7, 8]);
-    // They come back, and what is below an active snapshot stays.
-    let mounts = machine.prepare("active", "above").await.unwrap();
-    let found = std::fs::read(lower(&mounts)[0].join("above"));
-    assert_eq!(found.unwrap(), b"above");
-    assert_eq!(loaded(), [2, 4, 8]);
-    let mounts = machine.prepare("other", "a").await.unwrap();
-    assert!(lower(&mounts)[0].join("a").exists());
-    assert_eq!(loaded(), [1, 2, 4]);
-    assert_eq!(
-        code(machine.prepare("more", "c").await),
-        Code::ResourceExhausted
-    );
-    assert_eq!(loaded(), [1, 2, 4]);
-    machine.remove("other").await.unwrap();
-    machine.prepare("more", "c").await.unwrap();
-    assert_eq!(loaded(), [2, 3, 4]);
 }
 
 #[tokio::test]
@@ -470,14 +424,22 @@ impl Memory for Slow {
         Ok(())
     }
 
-    fn unload_if(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
+    fn unload(&self, _: &Path) -> Result<()> {
         self.begun.lock().unwrap().send(()).unwrap();
         let _ = self
             .go
             .lock()
             .unwrap()
             .recv_timeout(Duration::from_secs(20));
-        Ok(true)
+        Ok(())
+    }
+
+    fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<Evicted> {
+        Ok(Evicted::Not)
+    }
+
+    fn size(&self, _: &Path) -> u64 {
+        0
     }
 
     fn adopt(&self, _: &Layer, _: &Path) {}

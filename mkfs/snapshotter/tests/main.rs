@@ -7,6 +7,7 @@
 mod crash;
 mod layers;
 mod ready;
+mod room;
 mod rules;
 
 use daxfs::extract::{to_directory, Options};
@@ -19,7 +20,7 @@ use daxfs_snapshotter::api::{
 };
 use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::memory::{Evicted, Memory};
 use daxfs_snapshotter::record::Layer;
 use daxfs_snapshotter::server::serve;
 use prost_types::FieldMask;
@@ -42,6 +43,10 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
+    fn set_limit(&self, limit: u64) {
+        *self.limit.lock().unwrap() = limit;
+    }
+
     fn count(&self) -> usize {
         self.loaded.lock().unwrap().len()
     }
@@ -57,6 +62,7 @@ impl Memory for Unpacked {
         if limit > 0 && loaded.values().sum::<u64>() + layer.size > limit {
             return Err(Error::Full {
                 path: image.into(),
+                missing: loaded.values().sum::<u64>() + layer.size - limit,
                 why: "no room".into(),
             });
         }
@@ -75,18 +81,26 @@ impl Memory for Unpacked {
         Ok(())
     }
 
-    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.evict(dir, &|| true).map(drop)
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
         let mut loaded = self.loaded.lock().unwrap();
         if !unused() {
-            return Ok(false);
+            return Ok(Evicted::Not);
         }
-        let was = loaded.remove(dir).is_some();
+        loaded.remove(dir);
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(dir, "remove")(error))
             }
-            _ => Ok(was),
+            _ => Ok(Evicted::Free),
         }
+    }
+
+    fn size(&self, dir: &Path) -> u64 {
+        self.loaded.lock().unwrap().get(dir).copied().unwrap_or(0)
     }
 
     fn adopt(&self, _layer: &Layer, dir: &Path) {

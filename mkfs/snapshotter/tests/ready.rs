@@ -455,9 +455,9 @@ async fn expired_certificates() {
 async fn no_memory() {
     let machine = Machine::new().await;
     make(machine.place.path(), "a", "a");
-    *machine.memory.limit.lock().unwrap() = 1 << 20;
+    machine.memory.set_limit(1 << 20);
     machine.unpacked("small", "a").await;
-    *machine.memory.limit.lock().unwrap() = 0;
+    machine.memory.set_limit(0);
     assert_eq!(
         code(machine.unpack("key", "", "a").await),
         Code::AlreadyExists

@@ -6,7 +6,7 @@ use super::{for_layer, found_by, key, make};
 use crate::crash::Faulty;
 use crate::{code, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::error::Result;
-use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::memory::{Evicted, Memory};
 use daxfs_snapshotter::record::{Layer, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::fs::{self, File};
@@ -125,8 +125,16 @@ impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
         self.memory.load(image, layer, dir)
     }
 
-    fn unload_if(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
-        self.memory.unload_if(dir, unused)
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.memory.unload(dir)
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+        self.memory.evict(dir, unused)
+    }
+
+    fn size(&self, dir: &Path) -> u64 {
+        self.memory.size(dir)
     }
 
     fn adopt(&self, layer: &Layer, dir: &Path) {

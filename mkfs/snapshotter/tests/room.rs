@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Layers that nothing uses make room in memory for others.
+
+use crate::{code, lower, upper, Machine, Unpacked};
+use daxfs_snapshotter::api::Labels;
+use daxfs_snapshotter::error::{Error, Result};
+use daxfs_snapshotter::memory::{Evicted, Memory};
+use daxfs_snapshotter::record::{Layer, State};
+use daxfs_snapshotter::snapshotter::Snapshotter;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use tonic::Code;
+
+/// Return the numbers of the directories of snapshots whose images are loaded.
+fn loaded(memory: &Unpacked) -> Vec<u64> {
+    let number = |dir: &PathBuf| -> u64 {
+        let name = dir.parent().unwrap().file_name().unwrap();
+        name.to_str().unwrap().parse().unwrap()
+    };
+    let mut numbers: Vec<_> = memory.loaded.lock().unwrap().keys().map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Layers that nothing uses make room, those first that were unused for the longest time.
+#[tokio::test]
+async fn unused_layers_make_room() {
+    let machine = Machine::new().await;
+    for name in ["a", "b", "c"] {
+        machine.layer(name, "", |_| ()).await;
+    }
+    machine.layer("above", "b", |_| ()).await;
+    let size = machine.usage("a").await.unwrap().size as u64;
+    let loaded = || loaded(&machine.memory);
+    assert_eq!(loaded(), [1, 2, 3, 4]);
+    // A view of b, and a was used after c.
+    machine.view("view", "b").await.unwrap();
+    machine.view("gone", "a").await.unwrap();
+    machine.remove("gone").await.unwrap();
+    machine.memory.set_limit(3 * size + size / 2);
+    machine.layer("d", "", |_| ()).await;
+    assert_eq!(loaded(), [1, 2, 7]);
+    machine.layer("e", "", |_| ()).await;
+    assert_eq!(loaded(), [2, 7, 8]);
+    // They come back, and what is below an active snapshot stays.
+    let mounts = machine.prepare("active", "above").await.unwrap();
+    let found = std::fs::read(lower(&mounts)[0].join("above"));
+    assert_eq!(found.unwrap(), b"above");
+    assert_eq!(loaded(), [2, 4, 8]);
+    let mounts = machine.prepare("other", "a").await.unwrap();
+    assert!(lower(&mounts)[0].join("a").exists());
+    assert_eq!(loaded(), [1, 2, 4]);
+    assert_eq!(
+        code(machine.prepare("more", "c").await),
+        Code::ResourceExhausted
+    );
+    assert_eq!(loaded(), [1, 2, 4]);
+    machine.remove("other").await.unwrap();
+    machine.prepare("more", "c").await.unwrap();
+    assert_eq!(loaded(), [2, 3, 4]);
+}
+
+/// What would not fit even then leaves them in memory: an image, or a chain of them.
+#[tokio::test]
+async fn nothing_is_unloaded_in_vain() {
+    let machine = Machine::new().await;
+    for (name, parent) in [("a", ""), ("b", "a"), ("c", "b"), ("d", "")] {
+        machine.layer(name, parent, |_| ()).await;
+    }
+    let size = machine.usage("a").await.unwrap().size as u64;
+    machine.memory.set_limit(4 * size + size / 2);
+    let mounts = machine.prepare("large", "").await.unwrap();
+    std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
+    assert_eq!(
+        code(machine.commit("never", "large").await),
+        Code::ResourceExhausted
+    );
+    assert_eq!(loaded(&machine.memory), [1, 2, 3, 4]);
+
+    let machine = machine.restart().await;
+    machine.memory.set_limit(2 * size + size / 2);
+    machine.view("view", "d").await.unwrap();
+    machine.remove("view").await.unwrap();
+    assert_eq!(
+        code(machine.prepare("new", "c").await),
+        Code::ResourceExhausted
+    );
+    assert_eq!(loaded(&machine.memory), [3, 4]);
+}
+
+/// The end of a use counts, not when it began.
+#[tokio::test]
+async fn last_use() {
+    let machine = Machine::new().await;
+    for name in ["a", "b", "c"] {
+        machine.layer(name, "", |_| ()).await;
+    }
+    let size = machine.usage("a").await.unwrap().size as u64;
+    machine.prepare("long", "a").await.unwrap();
+    machine.view("short", "b").await.unwrap();
+    machine.remove("short").await.unwrap();
+    machine.remove("long").await.unwrap();
+    machine.memory.set_limit(3 * size + size / 2);
+    machine.layer("d", "", |_| ()).await;
+    machine.layer("e", "", |_| ()).await;
+    assert_eq!(loaded(&machine.memory), [1, 6, 7]);
+
+    // Nothing is loaded after a restart.
+    let machine = machine.restart().await;
+    machine.memory.set_limit(3 * size + size / 2);
+    for name in ["e", "b", "a", "c"] {
+        machine.view("view", name).await.unwrap();
+        machine.remove("view").await.unwrap();
+    }
+    assert_eq!(loaded(&machine.memory), [1, 2, 3]);
+}
+
+/// Memory that calls functions before it does something.
+struct Hooked<L, E> {
+    memory: Unpacked,
+    load: L,
+    evict: E,
+}
+
+impl<L, E> Memory for Hooked<L, E>
+where
+    L: Fn(&Path) -> Result<()> + Send + Sync + 'static,
+    E: Fn() + Send + Sync + 'static,
+{
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+        (self.load)(dir)?;
+        self.memory.load(image, layer, dir)
+    }
+
+    fn unload(&self, dir: &Path) -> Result<()> {
+        self.memory.unload(dir)
+    }
+
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+        (self.evict)();
+        self.memory.evict(dir, unused)
+    }
+
+    fn size(&self, dir: &Path) -> u64 {
+        self.memory.size(dir)
+    }
+
+    fn adopt(&self, layer: &Layer, dir: &Path) {
+        self.memory.adopt(layer, dir);
+    }
+}
+
+/// Commit an empty layer.
+fn commit(snapshotter: &Snapshotter, name: &str) -> Result<()> {
+    snapshotter.create("key", "", State::Active, Labels::new())?;
+    snapshotter.commit(name, "key", Labels::new())
+}
+
+/// A call uses a layer after it was chosen to be unloaded: it stays.
+#[test]
+fn a_layer_that_is_used_meanwhile() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let memory = Unpacked::default();
+    let itself = Arc::new(OnceLock::<Arc<Snapshotter>>::new());
+    let user = itself.clone();
+    let hooked = Hooked {
+        memory: memory.clone(),
+        load: |_: &Path| Ok(()),
+        evict: move || {
+            let snapshotter = user.get().unwrap();
+            // Only the first call can do this.
+            let _ = snapshotter.create("late", "a", State::View, Labels::new());
+        },
+    };
+    let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(hooked)).unwrap());
+    assert!(itself.set(snapshotter.clone()).is_ok());
+    for name in ["a", "b"] {
+        commit(&snapshotter, name).unwrap();
+    }
+    let size = snapshotter.usage("a").unwrap().bytes;
+    memory.set_limit(2 * size + size / 2);
+    commit(&snapshotter, "c").unwrap();
+    assert_eq!(loaded(&memory), [1, 3]);
+}
+
+/// A disk that is full is not a lack of memory.
+#[test]
+fn a_full_disk() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let memory = Unpacked::default();
+    let hooked = Hooked {
+        memory: memory.clone(),
+        load: |dir: &Path| match dir.parent().unwrap().ends_with("2") {
+            true => Err(Error::io(dir, "create")(io::ErrorKind::StorageFull.into())),
+            false => Ok(()),
+        },
+        evict: || panic!("the disk does not get emptier"),
+    };
+    let snapshotter = Snapshotter::open(&config, Box::new(hooked)).unwrap();
+    commit(&snapshotter, "a").unwrap();
+    let error = commit(&snapshotter, "b").unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert_eq!(loaded(&memory), [1]);
+}
