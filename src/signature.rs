@@ -7,7 +7,7 @@
 use crate::image::{self, signature, Image, Problem};
 use crate::memory::Region;
 use crate::options::Checks;
-use crate::support::{keyring, Errno, Keyring};
+use crate::support::{keyring, Errno, Keyring, Sha256};
 use crate::vfs::Context;
 use kernel::prelude::*;
 
@@ -81,8 +81,10 @@ fn verify(image: &Image<'_, Region>, digest: &[u8; 32], keyring: &Keyring) -> Re
     parsed
         .check_times(keyring::now())
         .map_err(|(problem, limit)| section.error(problem, limit as u64))?;
+    let mut signer = Sha256::new();
+    signer.update(parsed.signer.whole);
     keyring
-        .verify(&signature::message(digest), &cms)
+        .verify(&signature::message(digest, &signer.finish()), &cms)
         .map_err(Failure::Other)
 }
 

@@ -62,6 +62,7 @@ check() {
 
 # end_one: wait for one of the processes that are the keys of the array started, remove it from there, and return its exit
 # status. Bash's wait -n does not find those that ended before it is called.
+# shellcheck disable=SC2154 # the caller sets started
 end_one() {
 	local process
 	while :; do

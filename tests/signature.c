@@ -193,21 +193,19 @@ static void accepted(const char *name, const struct wish *wish)
 	free(file.bytes);
 }
 
-/* Give all SHA-256 identifiers in the signature another last byte, and correct the checksum. */
-static unsigned int rename_hash(struct file *file, char last)
+/* Write @byte at @offset of each @part in the signature, and correct the checksum. Return how many there are. */
+static unsigned int replace(struct file *file, const char *part, size_t offset, char byte)
 {
-	static const char sha256[] = "\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01";
 	char *header = file->bytes + signature_at(file), *message = header + 48;
-	size_t oid = sizeof(sha256) - 1;
 	unsigned int count = 0;
 	u32 length, crc;
 	char *copy;
 
 	memcpy(&length, header + 40, sizeof(length));
-	for (size_t i = 0; i + oid <= length; i++) {
-		if (memcmp(message + i, sha256, oid))
+	for (size_t i = 0; i + offset < length; i++) {
+		if (memcmp(message + i, part, strlen(part)))
 			continue;
-		message[i + oid - 1] = last;
+		message[i + offset] = byte;
 		count++;
 	}
 	copy = malloc(44 + length);
@@ -217,6 +215,12 @@ static unsigned int rename_hash(struct file *file, char last)
 	memcpy(header + 44, &crc, sizeof(crc));
 	free(copy);
 	return count;
+}
+
+/* Give all SHA-256 identifiers in the signature another last byte. */
+static unsigned int rename_hash(struct file *file, char last)
+{
+	return replace(file, "\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02", 10, last);
 }
 
 /* Return the serial number of the module's keyring. */
@@ -366,6 +370,23 @@ static void times(void)
 	refused("future.daxfs", EKEYREJECTED, "not valid yet");
 	/* That of the authority is valid. */
 	refused("expired-chain.daxfs", EKEYEXPIRED, "has expired");
+}
+
+/* The kernel verifies no certificate whose key is in the keyring. But its times are part of what is signed. */
+static void other_times(void)
+{
+	struct file file = file_load("expired.daxfs");
+
+	clear();
+	CHECK(add("expired.der") > 0);
+	CHECK_EQ(mount_file(&file, &required), EKEYEXPIRED);
+	/* The year of the second time, a UTCTime of 13 bytes after another one. */
+	CHECK_EQ(replace(&file, "Z\x17\x0d", 3, '4'), 1);
+	CHECK_EQ(mount_file(&file, &required), EKEYREJECTED);
+	CHECK(strstr(context_log, "signature is wrong"));
+	CHECK_EQ(replace(&file, "Z\x17\x0d", 3, '2'), 1);
+	CHECK_EQ(mount_file(&file, &required), EKEYEXPIRED);
+	free(file.bytes);
 }
 
 /* root can limit the time for which a key counts, while it is in a keyring of the process. */
@@ -569,6 +590,7 @@ int main(void)
 		{ "damaged signatures, and that of another image", wrong },
 		{ "algorithms that the kernel does not know", unknown_algorithms },
 		{ "certificates that are not valid now", times },
+		{ "a certificate with other times", other_times },
 		{ "a key that expires in the keyring", key_timeout },
 		{ "a key that is revoked in the keyring", key_revoked },
 		{ "content that is not what was signed", content },

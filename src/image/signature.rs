@@ -25,22 +25,32 @@ const NAME_MAX: usize = 1024;
 const ATTRIBUTES_MAX: usize = 16;
 
 /// Length of the signed [`message`] in bytes.
-pub const MESSAGE_SIZE: usize = START.len() + 64 + 1;
+pub const MESSAGE_SIZE: usize = START.len() + 64 + SIGNER.len() + 64 + 1;
 
 /// Start of the signed message. It keeps signatures for other purposes from being valid here.
 const START: &[u8] = b"daxfs sha256 ";
 
-/// Return the message that a signature of an image with this SHA-256 signs: a line of text.
-pub fn message(digest: &[u8; 32]) -> [u8; MESSAGE_SIZE] {
+/// What precedes the signer in that message.
+const SIGNER: &[u8] = b" signer ";
+
+/// Return the message that a signature of an image with the SHA-256 `digest` signs: a line of text.
+/// `signer` is the SHA-256 of the signer's certificate, without which another certificate of the
+/// same key could take its place, with other times.
+pub fn message(digest: &[u8; 32], signer: &[u8; 32]) -> [u8; MESSAGE_SIZE] {
     let mut message = [b'\n'; MESSAGE_SIZE];
-    let digits = digest
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| b"0123456789abcdef"[usize::from(digit)]);
-    for (to, from) in message.iter_mut().zip(START.iter().copied().chain(digits)) {
+    let start = START.iter().copied().chain(digits(digest));
+    let end = SIGNER.iter().copied().chain(digits(signer));
+    for (to, from) in message.iter_mut().zip(start.chain(end)) {
         *to = from;
     }
     message
+}
+
+/// Return hexadecimal digits.
+fn digits(sum: &[u8; 32]) -> impl Iterator<Item = u8> + '_ {
+    sum.iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| b"0123456789abcdef"[usize::from(digit)])
 }
 
 /// A signature that follows an image.

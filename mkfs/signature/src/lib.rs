@@ -199,7 +199,7 @@ pub fn sign(
     if parsed.key != key.public() {
         return Err(Error::Pair);
     }
-    let value = key.sign(&message(digest))?;
+    let value = key.sign(&message(digest, &hash(&parsed)))?;
     let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
     let cms = encode::message(&parsed, &others, key.algorithm(), &value);
     match cms.len() <= SIGNATURE_MAX as usize && Signature::parse(&cms).is_some() {
@@ -223,7 +223,7 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
     if algorithm.cms() != signature.algorithm || algorithm.hash() != signature.digest_algorithm {
         return Err(Error::Algorithm);
     }
-    algorithm.verify(signer.key, &message(digest), signature.value)?;
+    algorithm.verify(signer.key, &message(digest, &hash(signer)), signature.value)?;
     signature.check_times(now).map_err(time)?;
     let trusted = trusted
         .iter()
@@ -243,6 +243,14 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
             None => return Err(Error::Untrusted),
         }
     }
+}
+
+/// Return the SHA-256 of a certificate.
+fn hash(certificate: &Parsed<'_>) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.whole);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
 }
 
 /// Return true if the owner of `issuer` signed `certificate`.

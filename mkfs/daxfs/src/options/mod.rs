@@ -279,7 +279,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   daxfs sign --key key.pem --cert cert.pem base.img
-  printf 'daxfs sha256 %s\\n' $(daxfs digest base.img) |
+  signer=$(openssl x509 -in cert.pem -outform DER | sha256sum | cut -c 1-64)
+  printf 'daxfs sha256 %s signer %s\\n' $(daxfs digest base.img) $signer |
     openssl cms -sign -binary -noattr -md sha256 -outform DER -inkey key.pem \\
       -signer cert.pem -out base.cms
   daxfs sign --attach base.cms base.img")]
