@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# Containers of Debian's servers, for the section containers. The first part makes images, the second runs
+# Containers of Debian's servers, for the sections containers and machines. The first part makes images, the second runs
 # in the guest.
 
 # ---- images ---------------------------------------------------------------------------------------
@@ -17,6 +17,15 @@ make_servers() {
 make_server_root() {
 	local root
 	root=$("$top/environment/debian-root" "$1" --make) && link_tree "$root" "$2"
+}
+
+# The trees of all servers in one.
+join_servers() {
+	local server
+	mkdir "$1" || return
+	for server in $servers; do
+		link_tree "$work/$server" "$1/$server" || return
+	done
 }
 
 # ---- in the guest ---------------------------------------------------------------------------------
@@ -81,13 +90,12 @@ settle() {
 	page_cache >/dev/null
 }
 
-# run_containers COUNT SERVER...: run COUNT containers of each server, from /images/SERVER, and set `time` and `faults` of
-# each container of the last server, and `taken` and `cached`, the memory and the page cache of all.
-run_containers() {
-	local count=$1 server before processes=()
+# start_containers COUNT SERVER...: run COUNT containers of each server, from /images/SERVER, and set `time` and `faults`
+# of each container of the last server. They run until stop_containers.
+processes=()
+start_containers() {
+	local count=$1 server
 	shift
-	settle
-	before=$(used) cached=$(page_cache)
 	for server; do
 		server_command "$server"
 		: >/tmp/started
@@ -100,7 +108,21 @@ run_containers() {
 		done
 		read -r time faults </tmp/started
 	done
-	taken=$(($(used) - before)) cached=$(($(page_cache) - cached))
+}
+
+stop_containers() {
 	kill "${processes[@]}"
 	wait "${processes[@]}"
+	processes=()
+}
+
+# run_containers COUNT SERVER...: start and stop containers, and set `time`, `faults`, and `taken` and `cached`, the memory
+# and the page cache of all.
+run_containers() {
+	local before
+	settle
+	before=$(used) cached=$(page_cache)
+	start_containers "$@"
+	taken=$(($(used) - before)) cached=$(($(page_cache) - cached))
+	stop_containers
 }

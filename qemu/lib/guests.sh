@@ -7,9 +7,9 @@
 
 declare -A machines=()		# processes of the machines, by number
 
-# answers NUMBER...: wait for each guest's answer, which must be "ok".
+# answers NUMBER...: wait for each guest's answer, which must be "ok", for answer_limit seconds (300) at most.
 answers() {
-	local number limit=$((SECONDS + 300)) status=0
+	local number limit=$((SECONDS + ${answer_limit:-300})) status=0
 	for number; do
 		until [ -e "$shared/$number.done" ]; do
 			if [ $SECONDS -ge $limit ] || ! kill -0 "${machines[$number]}" 2>/dev/null; then
