@@ -19,7 +19,7 @@ amd64) arch_suffix='' CROSS='' BUILD=build ;;
 arm64) arch_suffix=-arm64 CROSS=aarch64-linux-gnu- BUILD=build/arm64 ;;
 *) echo "${0##*/}: unknown architecture '$ARCHITECTURE': use amd64 or arm64" >&2; exit 2 ;;
 esac
-KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels, one directory each, see use_kernel
+KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels and what is built like them, one directory each, see use_kernel
 # The Debian release that packages come from. Kernels of another one need its compilers.
 SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
@@ -34,24 +34,29 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 #   stock         the kernel that the metapackage of Debian 13's backports depends on
 #   7.2.12        that version in backports
 #   7.3.4-16k     for arm64, a version with pages of 16 KiB
+#   7.3.4-64k     for arm64, with pages of 64 KiB: built here from that version's source
 #   sid, experimental
 # Sets KERNEL to NAME and
 #   FLAVOUR       how the names of its packages end: the architecture, with -16k after it for such pages
+#   PAGE_SIZE     the size of its pages in bytes
 #   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
 #   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
-	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-16k)?)$ ]] ||
+	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-16k|-64k)?)$ ]] ||
 		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.2.12 (environment/prepare --list-kernels)"
-	[[ $1 != *-16k || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB"
+	[[ $1 != *-@(16k|64k) || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB and of 64 KiB"
 	local suffix=''
 	[ "$1" = stock ] || suffix=-$1
 	export DAXFS_KERNEL=$1
 	KERNEL=$1
 	# shellcheck disable=SC2034 # as above
 	{
-	FLAVOUR=$ARCHITECTURE
-	[[ $1 != *-16k ]] || FLAVOUR+=-16k
+	FLAVOUR=$ARCHITECTURE PAGE_SIZE=4096
+	case $1 in
+	*-16k) FLAVOUR+=-16k PAGE_SIZE=16384 ;;
+	*-64k) PAGE_SIZE=65536 ;;
+	esac
 	STOCK=$KERNELS/$KERNEL
 	DEBUG=$CACHE/debug$suffix$arch_suffix
 	PACKAGES=$CACHE/packages$suffix$arch_suffix-root
