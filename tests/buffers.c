@@ -19,7 +19,6 @@
 #include "source.h"
 #include "util.h"
 
-#define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
 #define OPTIMIZE "/proc/sys/vm/hugetlb_optimize_vmemmap"
 
 static struct image image, small;
@@ -70,17 +69,17 @@ static void mount_buffer(int fd)
 /* Create a memfd of huge pages, after making the kernel reserve enough of them. */
 static int huge_memfd(size_t size)
 {
-	long long free = number_in("/proc/meminfo", "HugePages_Free:");
+	long long free = number_in(HUGE_PAGES_FREE, "");
 	long long more = (long long)(size / HUGE_SIZE) - free;
 	int fd;
 
-	if (number_in("/proc/meminfo", "Hugepagesize:") != HUGE_SIZE / 1024)
+	if (access(HUGE_PAGES, F_OK))
 		SKIP("needs huge pages of 2 MiB");
 	if (more > 0)
 		set_number(HUGE_PAGES, number_in(HUGE_PAGES, "") + more);
-	if (number_in("/proc/meminfo", "HugePages_Free:") < (long long)(size / HUGE_SIZE))
+	if (number_in(HUGE_PAGES_FREE, "") < (long long)(size / HUGE_SIZE))
 		SKIP("not enough huge pages");
-	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGE_PAGES);
 	REQUIRE(fd >= 0 && !ftruncate(fd, size));
 	return fd;
 }
@@ -129,13 +128,13 @@ static void within_huge_page(size_t offset)
 
 static void huge_pages(void)
 {
-	static const size_t offsets[] = { 0, 4096, 12288, HUGE_SIZE - 4096 };
+	const size_t page = page_size(), offsets[] = { 0, page, 3 * page, HUGE_SIZE - page };
 	long long pages = number_in(HUGE_PAGES, "");
 
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++)
 		in_huge_pages(offsets[i]);
 	within_huge_page(0);
-	within_huge_page(12288);
+	within_huge_page(3 * page);
 	within_huge_page(HUGE_SIZE / 2);
 	set_number(HUGE_PAGES, pages);
 }

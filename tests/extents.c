@@ -76,6 +76,7 @@ static struct map map_of(const char *name, u64 start, u64 length, u32 count, u32
 static void extents(void)
 {
 	static const u64 sizes[] = { 1, 4095, 4096, 4097, 12345, HUGE_SIZE + 1, 64UL << 20 };
+	const u64 end = page_round(4097);
 	int disk = open(device, O_RDONLY | O_CLOEXEC), fd;
 	char name[32], buffer[100];
 	struct map map;
@@ -84,20 +85,21 @@ static void extents(void)
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		struct fiemap_extent *extent = map.extents;
 		size_t length = sizes[i] < 100 ? sizes[i] : 100;
+		bool shares = sizes[i] == 1 || (sizes[i] < 4096 && page_size() > 4096);
 
 		snprintf(name, sizeof(name), "sizes/%llu", (unsigned long long)sizes[i]);
 		map = map_of(name, 0, ~0ULL, 4, i % 2 ? FIEMAP_FLAG_SYNC : 0);
 		CHECK_EQ(map.head.fm_mapped_extents, 1);
 		CHECK_EQ(extent->fe_logical, 0);
-		/* The smallest file shares a block with others. In one of 4095 bytes, none has room. */
-		CHECK_EQ(extent->fe_length, sizes[i] == 1 ? 1 : page_round(sizes[i]));
+		/* Small files share a block with others. In one of 4096 bytes, none has room beside 4095. */
+		CHECK_EQ(extent->fe_length, shares ? sizes[i] : page_round(sizes[i]));
 		CHECK(extent->fe_flags & FIEMAP_EXTENT_LAST);
 		CHECK_EQ(pread(disk, buffer, length, extent->fe_physical), length);
 		CHECK(pattern_matches(buffer, length, sizes[i], 0));
 	}
 	CHECK_EQ(map_of("sizes/4097", 0, ~0ULL, 0, 0).head.fm_mapped_extents, 1);
 	CHECK_EQ(map_of("sizes/4097", 4096, 1, 4, 0).head.fm_mapped_extents, 1);
-	CHECK_EQ(map_of("sizes/4097", 8192, ~0ULL - 8192, 4, 0).head.fm_mapped_extents, 0);
+	CHECK_EQ(map_of("sizes/4097", end, ~0ULL - end, 4, 0).head.fm_mapped_extents, 0);
 	CHECK_EQ(map_of("sizes/0", 0, ~0ULL, 4, 0).head.fm_mapped_extents, 0);
 	fd = open_in(mnt, "sizes", O_RDONLY);
 	CHECK_FAILS(ioctl(fd, FS_IOC_FIEMAP, &map.head), EOPNOTSUPP);

@@ -57,10 +57,9 @@ static long long huge_bytes(const char *address, size_t length)
 	return bytes;
 }
 
-/* With larger pages, the kernel has larger huge pages, for which no image is aligned. */
 static void needs_huge_pages(void)
 {
-	if (number_in("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "") != HUGE_SIZE)
+	if (!has_huge_mappings())
 		SKIP("huge pages of this kernel have another size than 2 MiB");
 }
 

@@ -64,6 +64,8 @@ static long faults(void)
 
 static void huge_pages(void)
 {
+	if (!has_huge_mappings())
+		SKIP("huge pages of this kernel have another size than 2 MiB");
 	CHECK(!load_image("never", "memfd"));
 	CHECK_EQ(faults(), SIZE / HUGE_SIZE);
 	if (access("/dev/udmabuf", F_OK))
@@ -74,14 +76,20 @@ static void huge_pages(void)
 
 static void small_pages(void)
 {
-	CHECK(load_image("deny", "memfd"));
-	CHECK_EQ(faults(), SIZE / 65536);
+	const long expected = SIZE / (16 * page_size());
+	long found;
+
+	/* Without huge pages there is nothing to warn of, and mappings are not aligned. */
+	CHECK_EQ(load_image("deny", "memfd"), has_huge_mappings());
+	found = faults();
+	CHECK(found == expected || (found == expected + 1 && !has_huge_mappings()));
 }
 
 /* The pages in pipes take no memory of their own, and outlive the mount. */
 static void into_pipes(void)
 {
 	static char buffer[PIPE];
+	const int page = page_size();
 	int ends[PIPES][2], fd;
 	long long before;
 
@@ -91,17 +99,17 @@ static void into_pipes(void)
 		REQUIRE(!pipe(ends[i]) && fcntl(ends[i][1], F_SETPIPE_SZ, PIPE) == PIPE);
 	before = number_in("/proc/meminfo", "MemFree:");
 	for (int i = 0; i < PIPES; i++) {
-		loff_t offset = 4096 * i + 1000;
+		loff_t offset = page * i + 1000;
 
-		CHECK_EQ(splice(fd, &offset, ends[i][1], NULL, PIPE - 4096, 0), PIPE - 4096);
-		CHECK_EQ(offset, 4096 * i + 1000 + PIPE - 4096);
+		CHECK_EQ(splice(fd, &offset, ends[i][1], NULL, PIPE - page, 0), PIPE - page);
+		CHECK_EQ(offset, page * i + 1000 + PIPE - page);
 	}
 	CHECK(before - number_in("/proc/meminfo", "MemFree:") < PIPES * (PIPE / 1024) / 2);
 	close(fd);
 	CHECK(!umount(mnt));
 	for (int i = 0; i < PIPES; i++) {
-		CHECK_EQ(read(ends[i][0], buffer, PIPE), PIPE - 4096);
-		CHECK(pattern_matches(buffer, PIPE - 4096, SIZE, 4096 * i + 1000));
+		CHECK_EQ(read(ends[i][0], buffer, PIPE), PIPE - page);
+		CHECK(pattern_matches(buffer, PIPE - page, SIZE, page * i + 1000));
 	}
 }
 

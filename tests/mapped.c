@@ -36,6 +36,12 @@ static char *map_file(size_t size, int protection, int flags)
 	return address;
 }
 
+/* Where the private mapping has a copy of a page, the second. */
+static size_t written(void)
+{
+	return page_size() + 904;
+}
+
 void mapped_open(struct mapped *files, const char *dir)
 {
 	mnt = dir;
@@ -44,24 +50,24 @@ void mapped_open(struct mapped *files, const char *dir)
 	files->private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	touch_pages(files->large, LARGE, 4096);
 	touch_pages(files->private, LARGE, 4096);
-	files->private[5000] ^= 1;
+	files->private[written()] ^= 1;
 }
 
 void mapped_check(const struct mapped *files)
 {
 	CHECK(pattern_in_pages(files->large, LARGE, LARGE, 0));
 	CHECK(pattern_in_pages(files->middle, MIDDLE, MIDDLE, 0));
-	files->private[5000] ^= 1;
+	files->private[written()] ^= 1;
 	CHECK(pattern_in_pages(files->private, LARGE, LARGE, 0));
-	files->private[5000] ^= 1;
+	files->private[written()] ^= 1;
 }
 
 void mapped_check_gone(const struct mapped *files)
 {
 	CHECK(gets_sigbus(files->large) && gets_sigbus(files->large + LARGE - 1));
 	CHECK(gets_sigbus(files->middle));
-	CHECK(gets_sigbus(files->private) && gets_sigbus(files->private + 8192));
-	CHECK_EQ(files->private[5000] & 0xff, pattern_byte(LARGE, 5000) ^ 1);
+	CHECK(gets_sigbus(files->private) && gets_sigbus(files->private + 2 * page_size()));
+	CHECK_EQ(files->private[written()] & 0xff, pattern_byte(LARGE, written()) ^ 1);
 }
 
 void mapped_close(const struct mapped *files)
@@ -129,7 +135,7 @@ long long available_memory(void)
 	REQUIRE(fd >= 0 && write(fd, "3", 1) == 1);
 	close(fd);
 	return number_in("/proc/meminfo", "MemAvailable:") + kept_memory() +
-	       number_in("/proc/meminfo", "HugePages_Free:") * (long long)(HUGE_SIZE / 1024);
+	       number_in(HUGE_PAGES_FREE, "") * (long long)(HUGE_SIZE / 1024);
 }
 
 void check_available(long long before, long long less)
@@ -236,7 +242,7 @@ int page_inject(const struct source *source, char *address)
 /* Find the range of bytes of the large file that fail with the page at @bad. */
 static void failed_range(size_t bad, size_t *start, size_t *end)
 {
-	size_t unit = strstr(failing->name, "hugetlb") ? HUGE_SIZE : 4096;
+	size_t unit = strstr(failing->name, "hugetlb") ? HUGE_SIZE : page_size();
 
 	*start = bad & ~(unit - 1);
 	*end = *start + unit < LARGE ? *start + unit : LARGE;
@@ -311,7 +317,7 @@ static void mount_lazily(const struct image *image, int memory)
 
 int page_fails(const struct source *source, const struct image *image, const char *dir)
 {
-	size_t bad = 2 * HUGE_SIZE + 188 * 4096;
+	const size_t page = page_size(), bad = 2 * HUGE_SIZE + (188 * 4096) / page * page;
 	char *touched, *populated, *private, *injected;
 	int memory = source->make(source, image), error;
 
@@ -326,14 +332,14 @@ int page_fails(const struct source *source, const struct image *image, const cha
 	CHECK(pattern_in_pages(touched, LARGE, LARGE, 0));
 	CHECK(pattern_in_pages(private, LARGE, LARGE, 0));
 	/* The write gives this process a copy of the page, which does not fail. */
-	private[bad - 4096] ^= 1;
+	private[bad - page] ^= 1;
 	injected = map_file(LARGE, PROT_READ, MAP_SHARED);
 	error = page_inject(source, injected + bad);
 	if (!error) {
 		CHECK(load_fails_soon(touched + bad));
 		CHECK(load_fails_soon(populated + bad));
 		CHECK(load_fails_soon(private + bad));
-		CHECK(!load_fails(private + bad - 4096));
+		CHECK(!load_fails(private + bad - page));
 		page_is_bad(bad);
 	}
 	munmap(touched, LARGE);

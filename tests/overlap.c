@@ -26,6 +26,9 @@ struct case_image {
 
 #define ROOM (8UL << 20)
 
+/* The block size of the image, and the page size of the kernel. Sizes and places are in blocks. */
+static u64 block;
+
 static struct case_image new_image(void)
 {
 	struct case_image new = { .image = { .bytes = calloc(1, ROOM), .size = ROOM } };
@@ -112,8 +115,8 @@ static void same_pages(void)
 {
 	struct case_image image = new_image();
 
-	place(image.first, HUGE_SIZE, 20000);
-	place(image.second, HUGE_SIZE, 20000);
+	place(image.first, HUGE_SIZE, 5 * block - 480);
+	place(image.second, HUGE_SIZE, 5 * block - 480);
 	exclude_one_another(&image);
 }
 
@@ -121,8 +124,8 @@ static void some_pages(void)
 {
 	struct case_image image = new_image();
 
-	place(image.first, HUGE_SIZE + 8192, 20000);
-	place(image.second, HUGE_SIZE, 8193);
+	place(image.first, HUGE_SIZE + 2 * block, 5 * block - 480);
+	place(image.second, HUGE_SIZE, 2 * block + 1);
 	exclude_one_another(&image);
 }
 
@@ -130,8 +133,8 @@ static void inside(void)
 {
 	struct case_image image = new_image();
 
-	place(image.first, HUGE_SIZE + 4096, 4096);
-	place(image.second, HUGE_SIZE, 20000);
+	place(image.first, HUGE_SIZE + block, block);
+	place(image.second, HUGE_SIZE, 5 * block - 480);
 	exclude_one_another(&image);
 }
 
@@ -140,7 +143,7 @@ static void huge_over_small(void)
 {
 	struct case_image image = new_image();
 
-	place(image.first, 2 * HUGE_SIZE - 4096, 8192);
+	place(image.first, 2 * HUGE_SIZE - block, 2 * block);
 	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
 	exclude_one_another(&image);
 }
@@ -150,7 +153,7 @@ static void small_over_huge(void)
 	struct case_image image = new_image();
 
 	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
-	place(image.second, HUGE_SIZE + 8192, 4096);
+	place(image.second, HUGE_SIZE + 2 * block, block);
 	exclude_one_another(&image);
 }
 
@@ -159,7 +162,7 @@ static void huge_out_of_step(void)
 	struct case_image image = new_image();
 
 	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
-	place(image.second, HUGE_SIZE + 4096, 2 * HUGE_SIZE);
+	place(image.second, HUGE_SIZE + block, 2 * HUGE_SIZE);
 	exclude_one_another(&image);
 }
 
@@ -169,8 +172,8 @@ static void packed_over_whole(void)
 
 	image.image.super->incompat = PACKED;
 	image.second->flags = PACKED;
-	place(image.first, HUGE_SIZE, 8192);
-	place(image.second, HUGE_SIZE + 4096, 10000);
+	place(image.first, HUGE_SIZE, 2 * block);
+	place(image.second, HUGE_SIZE + block, 2 * block + 1808);
 	exclude_one_another(&image);
 }
 
@@ -184,7 +187,7 @@ static void copies(void)
 	image.first->flags = PACKED;
 	image.second->flags = PACKED;
 	place(image.first, HUGE_SIZE + 1, HUGE_SIZE);
-	place(image.second, HUGE_SIZE + 4096 + 77, ROOM - HUGE_SIZE - 4096 - 77);
+	place(image.second, HUGE_SIZE + block + 77, ROOM - HUGE_SIZE - block - 77);
 	seal_and_mount(&image.image);
 	one = read_and_map(&image, image.first_ino);
 	other = read_and_map(&image, image.second_ino);
@@ -195,8 +198,8 @@ static void neighbours(void)
 {
 	struct case_image image = new_image();
 
-	place(image.first, HUGE_SIZE + 4096, 4096);
-	place(image.second, HUGE_SIZE + 8192, 20000);
+	place(image.first, HUGE_SIZE + block, block);
+	place(image.second, HUGE_SIZE + 2 * block, 5 * block - 480);
 	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
@@ -226,8 +229,8 @@ static void refused(void (*change)(struct case_image *image))
 		struct stat stat;
 
 		image.image.super->incompat = PACKED | SHARED;
-		place(image.first, HUGE_SIZE, 20000);
-		place(image.second, HUGE_SIZE, 20000);
+		place(image.first, HUGE_SIZE, 5 * block - 480);
+		place(image.second, HUGE_SIZE, 5 * block - 480);
 		image.second->original = image.first_ino;
 		change(&image);
 		seal_and_mount(&image.image);
@@ -256,7 +259,7 @@ DAMAGE(the_root, image->second->original = 1)
 DAMAGE(no_feature, image->image.super->incompat = PACKED)
 DAMAGE(shorter, image->second->size -= 1)
 DAMAGE(longer, image->second->size += 1)
-DAMAGE(elsewhere, image->second->data += 4096)
+DAMAGE(elsewhere, image->second->data += block)
 DAMAGE(empty, image->second->size = 0)
 DAMAGE(packed_alone, image->second->flags = PACKED)
 DAMAGE(unknown_flag, image->second->flags = 2)
@@ -293,8 +296,8 @@ static void circles(void)
 	int status, left = 4;
 
 	image.image.super->incompat = SHARED;
-	place(image.first, HUGE_SIZE, 20000);
-	place(image.second, HUGE_SIZE, 20000);
+	place(image.first, HUGE_SIZE, 5 * block - 480);
+	place(image.second, HUGE_SIZE, 5 * block - 480);
 	image.first->original = image.second_ino;
 	image.second->original = image.first_ino;
 	seal_and_mount(&image.image);
@@ -332,5 +335,6 @@ int main(void)
 	};
 
 	corrupt_init();
+	block = good.super->block_size;
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

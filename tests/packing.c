@@ -27,7 +27,7 @@ bool any_source(const struct source *source)
 
 bool has_huge(const struct source *source)
 {
-	return source->huge;
+	return source_maps_huge(source);
 }
 
 bool has_pages(const struct source *source)

@@ -14,7 +14,7 @@
 static void memory_fails(u64 size)
 {
 	char *a = map_twin(size, 'a'), *b = map_twin(size, 'b'), *buffer = malloc(size);
-	size_t bad = (size / 2 + 8192) & ~4095UL;
+	const size_t page = page_size(), bad = (size / 2 + 2 * page) / page * page;
 	char *middle = a + bad;
 	int status;
 	pid_t pid;
@@ -22,7 +22,7 @@ static void memory_fails(u64 size)
 	CHECK(pattern_matches(a, size, size, 0) && pattern_matches(b, size, size, 0));
 	pid = fork();
 	if (!pid) {
-		int result = madvise(middle, 4096, MADV_HWPOISON);
+		int result = madvise(middle, page, MADV_HWPOISON);
 
 		if (result && errno == EINVAL)
 			_exit(KTAP_SKIP);
@@ -39,18 +39,18 @@ static void memory_fails(u64 size)
 		int fd = open_twin(size, which);
 		long long errors = counter_of(mnt, "errors_io");
 
-		CHECK_FAILS(pread(fd, buffer, 4096, bad), EIO);
-		CHECK_FAILS(pread(fd, buffer, 1, bad + 4095), EIO);
+		CHECK_FAILS(pread(fd, buffer, page, bad), EIO);
+		CHECK_FAILS(pread(fd, buffer, 1, bad + page - 1), EIO);
 		CHECK_EQ(counter_of(mnt, "errors_io"), errors + 2);
 		CHECK_EQ(pread(fd, buffer, size, 0), bad);
 		CHECK(pattern_matches(buffer, bad, size, 0));
-		CHECK_EQ(pread(fd, buffer, size, bad + 4096), size - bad - 4096);
-		CHECK(pattern_matches(buffer, size - bad - 4096, size, bad + 4096));
+		CHECK_EQ(pread(fd, buffer, size, bad + page), size - bad - page);
+		CHECK(pattern_matches(buffer, size - bad - page, size, bad + page));
 		close(fd);
 		/* New mappings show all pages but that one. */
 		a = map_twin(size, which);
 		CHECK(pattern_matches(a, bad, size, 0));
-		CHECK(pattern_matches(a + bad + 4096, size - bad - 4096, size, bad + 4096));
+		CHECK(pattern_matches(a + bad + page, size - bad - page, size, bad + page));
 		CHECK(gets_sigbus(a + bad));
 	}
 	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));

@@ -5,7 +5,7 @@
 
 #include "packing.h"
 
-const u64 twins[] = { SHORT, MEDIUM, SMALL, LARGE, TAILED };
+const u64 twins[] = { SHORT, MEDIUM, ENDED, SMALL, LARGE, TAILED };
 const size_t twin_sizes = ARRAY_SIZE(twins);
 
 int open_twin(u64 size, char which)

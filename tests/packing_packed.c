@@ -26,41 +26,45 @@ static void packed_read(void)
 /* After the end of a file a mapping has zeros, not the bytes of the next file in memory. */
 static void packed_mapped(void)
 {
+	const size_t page = page_size();
+
 	for (unsigned int i = 0; i < PACKED; i++) {
 		size_t size = 1 + i * STEP;
-		char *shared = map(open_packed(i), 8192, PROT_READ, MAP_SHARED);
-		char *private = map(open_packed(i), 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+		char *shared = map(open_packed(i), 2 * page, PROT_READ, MAP_SHARED);
+		char *private = map(open_packed(i), page, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
 		CHECK(pattern_matches(shared, size, size, 0));
-		CHECK(all_zero(shared + size, 4096 - size));
+		CHECK(all_zero(shared + size, page - size));
 		private[0] ^= 1;
-		CHECK(all_zero(private + size, 4096 - size));
+		CHECK(all_zero(private + size, page - size));
 		CHECK(pattern_matches(shared, size, size, 0));
 		private[0] ^= 1;
 		CHECK(pattern_matches(private, size, size, 0));
 		if (!i)
-			CHECK(gets_sigbus(shared + 4096));
-		munmap(shared, 8192);
-		munmap(private, 4096);
+			CHECK(gets_sigbus(shared + page));
+		munmap(shared, 2 * page);
+		munmap(private, page);
 	}
 }
 
 /* The same for files of which only the last page is packed. */
 static void tails_mapped(void)
 {
-	static const u64 sizes[] = { MEDIUM, TAILED };
+	static const u64 sizes[] = { MEDIUM, ENDED, TAILED };
+	const size_t page = page_size();
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		size_t size = sizes[i], end = (size + 4095) & ~4095UL;
+		size_t size = sizes[i], end = page_round(size);
 		char which = is_packed(size, 'a') ? 'a' : 'c';
 		u64 seed = size + (which == 'c');
 		int fd = open_twin(size, which);
-		char *shared = map(dup(fd), end + 4096, PROT_READ, MAP_SHARED);
+		char *shared = map(dup(fd), end + page, PROT_READ, MAP_SHARED);
 		char *private = map(dup(fd), end, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-		char *last = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, end - 4096);
+		char *last = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, end - page);
 		u64 frame;
 
-		CHECK(is_packed(size, which));
+		/* Files do not share the last page of 2 MiB. */
+		CHECK_EQ(is_packed(size, which), end % HUGE_SIZE != 0);
 		/* The last page first, in one of the mappings. */
 		private[size - 1] ^= 1;
 		CHECK(all_zero(private + size, end - size));
@@ -69,16 +73,16 @@ static void tails_mapped(void)
 		private[size - 1] ^= 1;
 		CHECK(pattern_matches(private, size, seed, 0));
 		REQUIRE(last != MAP_FAILED);
-		CHECK(pattern_matches(last, size % 4096, seed, end - 4096));
+		CHECK(pattern_matches(last, size % page, seed, end - page));
 		CHECK(gets_sigbus(shared + end));
 		/* It is a copy: in the image the page would follow the one before it. */
-		frame = frame_at(shared + end - 8192);
-		if (source->pages && frame)
-			CHECK(frame_at(shared + end - 4096) != frame + 1);
-		CHECK_EQ(frame_at(last), frame_at(shared + end - 4096));
-		munmap(shared, end + 4096);
+		frame = end > page ? frame_at(shared + end - 2 * page) : 0;
+		if (source->pages && frame && end % HUGE_SIZE)
+			CHECK(frame_at(shared + end - page) != frame + 1);
+		CHECK_EQ(frame_at(last), frame_at(shared + end - page));
+		munmap(shared, end + page);
 		munmap(private, end);
-		munmap(last, 4096);
+		munmap(last, page);
 		close(fd);
 	}
 }

@@ -28,7 +28,7 @@ static void twins_mapped_at_once(void)
 {
 	for (size_t i = 0; i < twin_sizes; i++) {
 		static u64 frames[3][TAILED / 4096 + 1];
-		size_t length = twins[i], pages = (length + 4095) / 4096;
+		size_t length = twins[i], pages = page_round(length) / page_size();
 		char *a = map_twin(length, 'a'), *b = map_twin(length, 'b');
 		char *c = map_twin(length, 'c');
 

@@ -174,7 +174,7 @@ static int fail_other_page(void *argument)
 	size_t page = 16 + (source - sources);
 
 	touch_pages(address, OTHER, 4096);
-	return madvise(address + page * 4096, 4096, MADV_HWPOISON) ? errno : 0;
+	return madvise(address + page * page_size(), page_size(), MADV_HWPOISON) ? errno : 0;
 }
 
 /* Check that calls that have nothing to do with the page do not block. */

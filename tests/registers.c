@@ -40,7 +40,7 @@ static bool mount_range(u64 start, u64 size)
 /* Either no process may mount the range, or it belongs to a driver. */
 static void refused(const char *what, u64 start)
 {
-	bool mounted = mount_range(start & ~4095ULL, 4096);
+	bool mounted = mount_range(start & -(u64)page_size(), page_size());
 	int error = mounted ? 0 : errno;
 
 	if (!CHECK((error == EINVAL && strstr(context_log, "not memory")) || error == EBUSY))

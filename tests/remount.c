@@ -218,9 +218,9 @@ static void other_memory(void)
 	mounted_with(NULL, NULL);
 	snprintf(text, sizeof(text), "phys=%s,size=%llu", start, (unsigned long long)size);
 	CHECK_EQ(remount(text), phys ? 0 : EINVAL);
-	snprintf(text, sizeof(text), "phys=%s,size=%llu", start, (unsigned long long)size - 4096);
+	snprintf(text, sizeof(text), "phys=%s,size=%llu", start, (unsigned long long)size - page_size());
 	CHECK_EQ(remount(text), EINVAL);
-	snprintf(text, sizeof(text), "phys=%#llx,size=%llu", strtoull(start, NULL, 0) + 4096,
+	snprintf(text, sizeof(text), "phys=%#llx,size=%llu", strtoull(start, NULL, 0) + page_size(),
 		 (unsigned long long)size);
 	CHECK_EQ(remount(text), EINVAL);
 	good(mnt);

@@ -129,7 +129,7 @@ static void mapped_files(void)
 
 	CHECK(gets_sigbus(shared) && gets_sigbus(shared + LARGE - 1));
 	CHECK(gets_sigbus(small) && gets_sigbus(untouched));
-	CHECK(gets_sigbus(private) && gets_sigbus(private + HUGE_SIZE + 8192));
+	CHECK(gets_sigbus(private) && gets_sigbus(private + HUGE_SIZE + 2 * page_size()));
 	/* The page that was written to is a copy, and stays. */
 	CHECK_EQ(private[HUGE_SIZE + 100], copied);
 	CHECK(pattern_matches(private + HUGE_SIZE + 101, 1000, LARGE, HUGE_SIZE + 101));

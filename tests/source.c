@@ -25,7 +25,7 @@ size_t image_length(const struct image *image)
 
 	if (image->super->compat & COMPAT_SUMS)
 		size += (size + HUGE_SIZE - 1) / HUGE_SIZE * 32;
-	return (size + 4095) & ~4095UL;
+	return page_round(size);
 }
 
 size_t image_room(const struct image *image)
@@ -126,6 +126,11 @@ void source_restore(const struct source *source, int memory, const struct image 
 		image_write(image, source_device(source));
 }
 
+bool source_maps_huge(const struct source *source)
+{
+	return source->huge && has_huge_mappings();
+}
+
 bool source_is_device(const struct source *source)
 {
 	return source->make == make_device;
@@ -158,7 +163,7 @@ static int make_phys(const struct source *source, const struct image *image)
 }
 
 /* A range without its last page is not aligned, so it cannot have struct pages. */
-static const u64 whole, all_but_a_page = 4096;
+static const bool whole, all_but_a_page = true;
 
 const struct source sources[] = {
 	{ "NVDIMM", NULL, NULL, make_device, "NVDIMM", .pages = true, .huge = true,
@@ -226,7 +231,7 @@ int source_context(const struct source *source, int fd)
 	} else if (source->make == make_phys) {
 		snprintf(size, sizeof(size), "%llu",
 			 strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0) -
-				 *(const u64 *)source->argument);
+				 (*(const bool *)source->argument ? page_size() : 0));
 		error = context_set(context, FSCONFIG_SET_STRING, "phys",
 				    getenv("DAXFS_RESERVED_ADDR"), 0) ?:
 			context_set(context, FSCONFIG_SET_STRING, "size", size, 0);

@@ -27,7 +27,7 @@ struct source {
 	const char *module;
 	/* Direct I/O, ptrace and the like can pin the pages of mappings. */
 	bool pages;
-	/* The memory is contiguous, so that large files are mapped with 2 MiB entries. */
+	/* The memory is contiguous, so that large files are mapped with 2 MiB entries where the kernel has those. */
 	bool huge;
 	/* The memory can be mounted several times at once. */
 	bool shared;
@@ -76,6 +76,9 @@ int source_fill(const struct source *source, const struct image *image);
 
 /* After source_fill(), which returned @memory: close that, or write @image to the device again. */
 void source_restore(const struct source *source, int memory, const struct image *image);
+
+/* Return true if large files are mapped with 2 MiB entries. */
+bool source_maps_huge(const struct source *source);
 
 /* Return true if the source is a device in DAXFS_DEVS. */
 bool source_is_device(const struct source *source);

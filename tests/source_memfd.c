@@ -11,7 +11,6 @@
 #include "util.h"
 
 #define SHMEM_HUGE "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-#define HUGE_PAGES "/proc/sys/vm/nr_hugepages"
 #define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"
 
 static void write_file(const char *path, const char *text)
@@ -94,16 +93,16 @@ static int any_memfd(const struct image *image, enum memfd_kind kind, int seals)
 		return huge_folios(image, seals);
 	if (kind == PLAIN)
 		return memfd_with(image, image_length(image), 0, seals);
-	if (number_in("/proc/meminfo", "Hugepagesize:") != HUGE_SIZE / 1024)
+	if (access(HUGE_PAGES, F_OK))
 		return source_is_missing("needs huge pages of 2 MiB");
-	if (number_in("/proc/meminfo", "HugePages_Free:") < (long long)(room / HUGE_SIZE)) {
+	if (number_in(HUGE_PAGES_FREE, "") < (long long)(room / HUGE_SIZE)) {
 		snprintf(number, sizeof(number), "%lld",
 			 number_in(HUGE_PAGES, "") + (long long)(room / HUGE_SIZE));
 		write_file(HUGE_PAGES, number);
 	}
-	if (number_in("/proc/meminfo", "HugePages_Free:") < (long long)(room / HUGE_SIZE))
+	if (number_in(HUGE_PAGES_FREE, "") < (long long)(room / HUGE_SIZE))
 		return source_is_missing("not enough huge pages");
-	fd = memfd_with(image, room, MFD_HUGETLB, seals);
+	fd = memfd_with(image, room, MFD_HUGE_PAGES, seals);
 	return fd;
 }
 
@@ -113,16 +112,15 @@ int make_memfd(const struct source *source, const struct image *image)
 			 F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
-#define PAGES_IN_HUGE (HUGE_SIZE / 4096)
-
 /* Copy an image with the last two pages of each 2 MiB exchanged. */
 static struct image shuffled_image(const struct image *image)
 {
 	struct image copy = image_copy(image);
+	const size_t page = page_size();
 
 	for (size_t end = HUGE_SIZE; end <= copy.size; end += HUGE_SIZE) {
-		memcpy(copy.bytes + end - 4096, image->bytes + end - 8192, 4096);
-		memcpy(copy.bytes + end - 8192, image->bytes + end - 4096, 4096);
+		memcpy(copy.bytes + end - page, image->bytes + end - 2 * page, page);
+		memcpy(copy.bytes + end - 2 * page, image->bytes + end - page, page);
 	}
 	return copy;
 }
@@ -131,15 +129,15 @@ static void add_item(struct udmabuf_create_list *list, int memfd, size_t page, s
 {
 	list->list[list->count++] = (struct udmabuf_create_item){
 		.memfd = memfd,
-		.offset = page * 4096,
-		.size = pages * 4096,
+		.offset = page * page_size(),
+		.size = pages * page_size(),
 	};
 }
 
 /* Create a dma-buf of @room bytes of @memfd, with the pages in the order of the image. */
 static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind kind)
 {
-	size_t most = 3 * (room / HUGE_SIZE), pages = room / 4096;
+	size_t most = 3 * (room / HUGE_SIZE), pages = room / page_size(), in_huge = HUGE_SIZE / page_size();
 	struct udmabuf_create_list *list =
 		calloc(1, sizeof(*list) + most * sizeof(struct udmabuf_create_item));
 	int fd;
@@ -148,10 +146,10 @@ static int create_udmabuf(int device, int memfd, size_t room, enum memfd_kind ki
 	if (kind != SHUFFLED)
 		add_item(list, memfd, 0, pages);
 	else
-		for (size_t page = 0; page < pages; page += PAGES_IN_HUGE) {
-			add_item(list, memfd, page, PAGES_IN_HUGE - 2);
-			add_item(list, memfd, page + PAGES_IN_HUGE - 1, 1);
-			add_item(list, memfd, page + PAGES_IN_HUGE - 2, 1);
+		for (size_t page = 0; page < pages; page += in_huge) {
+			add_item(list, memfd, page, in_huge - 2);
+			add_item(list, memfd, page + in_huge - 1, 1);
+			add_item(list, memfd, page + in_huge - 2, 1);
 		}
 	fd = ioctl(device, UDMABUF_CREATE_LIST, list);
 	free(list);

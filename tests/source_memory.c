@@ -15,7 +15,7 @@
 
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"
-#define PAGES (LARGE / 4096)
+#define PAGES_MAX (LARGE / 4096)
 
 static struct mapped files;
 
@@ -127,27 +127,28 @@ static void page_stays(u64 frame)
 
 	if (fd < 0)
 		return;
-	length = snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame * 4096);
+	length = snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame * page_size());
 	CHECK_EQ(write(fd, text, length), -1);
 	close(fd);
 }
 
 static void moves(void)
 {
-	static u64 frames[PAGES], frames_then[PAGES];
+	static u64 frames[PAGES_MAX], frames_then[PAGES_MAX];
+	const size_t pages = LARGE / page_size();
 	int owner, fd = begin(&owner), compact;
 
-	page_frames(files.large, PAGES, frames);
+	page_frames(files.large, pages, frames);
 	compact = open(COMPACT, O_WRONLY | O_CLOEXEC);
 	if (compact >= 0)
 		CHECK_EQ(write(compact, "1", 1), 1);
 	close(compact);
-	for (size_t page = 0; page < PAGES; page += PAGES / 4 + 1) {
+	for (size_t page = 0; page < pages; page += pages / 4 + 1) {
 		CHECK(frames[page]);
 		page_stays(frames[page]);
 	}
 	mapped_check(&files);
-	page_frames(files.large, PAGES, frames_then);
+	page_frames(files.large, pages, frames_then);
 	CHECK(!memcmp(frames, frames_then, sizeof(frames)));
 	*limited = true;
 	end(fd, owner);

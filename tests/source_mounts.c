@@ -146,8 +146,8 @@ struct counters {
 
 static struct counters count(void)
 {
-	long long total = number_in("/proc/meminfo", "HugePages_Total:");
-	long long unused = number_in("/proc/meminfo", "HugePages_Free:");
+	long long total = number_in(HUGE_PAGES, "");
+	long long unused = number_in(HUGE_PAGES_FREE, "");
 	struct counters now = {
 		.available = number_in("/proc/meminfo", "MemAvailable:") +
 			     unused * (long long)(HUGE_SIZE / 1024),

@@ -166,7 +166,7 @@ static void shared_mappings(void)
 	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 	address = map_file(MIDDLE, MIDDLE, PROT_READ, MAP_SHARED);
 	CHECK(pattern_matches(address, MIDDLE, MIDDLE, 0));
-	CHECK(all_zero(address + MIDDLE, 4095));
+	CHECK(all_zero(address + MIDDLE, page_round(MIDDLE) - MIDDLE));
 	CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, open_file(4096, O_RDONLY), 0) ==
 		      MAP_FAILED &&
 	      errno == EACCES);
@@ -207,10 +207,11 @@ static void private_mappings(void)
 /* Loads from after the last page get SIGBUS. */
 static void beyond_end(void)
 {
-	char *address = map_file(MIDDLE, MIDDLE + 8192, PROT_READ, MAP_SHARED);
+	char *address = map_file(MIDDLE, MIDDLE + 2 * page_size(), PROT_READ, MAP_SHARED);
+	char *after = address + page_round(MIDDLE);
 
-	CHECK(gets_sigbus(address + 69632));
-	CHECK_FAILS(write(scratch_file(), address + 69632, 100), EFAULT);
+	CHECK(gets_sigbus(after));
+	CHECK_FAILS(write(scratch_file(), after, 100), EFAULT);
 }
 
 static void huge_mappings(void)
@@ -219,9 +220,9 @@ static void huge_mappings(void)
 	long long tables = number_in("/proc/self/status", "VmPTE:");
 	long faults = touch_pages(address, LARGE, 4096);
 
-	if (!source->huge) {
+	if (!source_maps_huge(source)) {
 		/* A fault then maps some pages around the address. */
-		CHECK(faults <= (long)(LARGE / 4096 / 8));
+		CHECK(faults <= (long)(LARGE / page_size() / 8));
 		if (faults > (long)(LARGE / HUGE_SIZE))
 			*limited = true;
 		return;
@@ -249,31 +250,32 @@ static char *map_at(size_t after, size_t length, int protection, int flags, off_
 	return address;
 }
 
-/* Where huge pages do not fit, a fault maps the aligned 64 KiB around it, as in the page cache. */
+/* Where huge pages do not fit, a fault maps the aligned 16 pages around it, as in the page cache. */
 static void faults_around(void)
 {
-	char *address = map_at(65536, LARGE, PROT_READ, MAP_SHARED, 0);
+	const size_t page = page_size(), around = 16 * page;
+	char *address = map_at(around, LARGE, PROT_READ, MAP_SHARED, 0);
 
-	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / 65536);
+	CHECK_EQ(touch_pages(address, LARGE, page), LARGE / around);
 	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 	CHECK(!madvise(address, LARGE, MADV_DONTNEED));
-	CHECK_EQ(touch_pages(address + LARGE - 4096, 4096, 4096), 1);
-	CHECK_EQ(touch_pages(address + LARGE - 65536, 65536, 4096), 0);
-	CHECK_EQ(touch_pages(address + LARGE - 2 * 65536, 65536, 4096), 1);
+	CHECK_EQ(touch_pages(address + LARGE - page, page, page), 1);
+	CHECK_EQ(touch_pages(address + LARGE - around, around, page), 0);
+	CHECK_EQ(touch_pages(address + LARGE - 2 * around, around, page), 1);
 	/* The borders of the mapping, and of the file. */
-	address = map_at(65536 - 2 * 4096, 7 * 4096, PROT_READ, MAP_PRIVATE, 4096);
-	CHECK_EQ(touch_pages(address + 4096, 4096, 4096), 1);
-	CHECK_EQ(touch_pages(address, 7 * 4096, 4096), 1);
-	CHECK(pattern_matches(address, 7 * 4096, LARGE, 4096));
-	address = map_at(8 * 4096, 16 * 4096, PROT_READ, MAP_SHARED, LARGE - 4 * 4096);
-	CHECK_EQ(touch_pages(address, 4 * 4096, 4096), 1);
-	CHECK(gets_sigbus(address + 4 * 4096));
+	address = map_at(around - 2 * page, 7 * page, PROT_READ, MAP_PRIVATE, page);
+	CHECK_EQ(touch_pages(address + page, page, page), 1);
+	CHECK_EQ(touch_pages(address, 7 * page, page), 1);
+	CHECK(pattern_matches(address, 7 * page, LARGE, page));
+	address = map_at(8 * page, 16 * page, PROT_READ, MAP_SHARED, LARGE - 4 * page);
+	CHECK_EQ(touch_pages(address, 4 * page, page), 1);
+	CHECK(gets_sigbus(address + 4 * page));
 	/* A page that was copied on write stays. */
-	address = map_at(65536, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
-	address[5 * 4096] ^= 1;
-	CHECK(touch_pages(address, 65536, 4096) <= 1);
-	address[5 * 4096] ^= 1;
-	CHECK(pattern_matches(address, 65536, LARGE, 0));
+	address = map_at(around, around, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+	address[5 * page] ^= 1;
+	CHECK(touch_pages(address, around, page) <= 1);
+	address[5 * page] ^= 1;
+	CHECK(pattern_matches(address, around, LARGE, 0));
 }
 
 /* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */
@@ -297,7 +299,7 @@ static void page_tables(void)
 	int fd = open_file(LARGE, O_RDONLY), ends[2], left = PROCESSES;
 	long long all = 0, one;
 
-	if (!source->huge) {
+	if (!source_maps_huge(source)) {
 		*limited = true;
 		return;
 	}

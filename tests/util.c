@@ -148,6 +148,11 @@ size_t page_size(void)
 	return sysconf(_SC_PAGESIZE);
 }
 
+bool has_huge_mappings(void)
+{
+	return number_in("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "") == HUGE_SIZE;
+}
+
 size_t page_round(size_t size)
 {
 	return (size + page_size() - 1) / page_size() * page_size();

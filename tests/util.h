@@ -68,6 +68,14 @@ extern char *nowhere, *nowhere_in_kernel;
 /* Return the page size. */
 size_t page_size(void);
 
+/* hugetlb's pages of 2 MiB, which need not be those of the default size. */
+#define HUGE_PAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+#define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define MFD_HUGE_PAGES (MFD_HUGETLB | 21U << 26)
+
+/* Return true if the kernel maps with entries of 2 MiB. No image is aligned for larger ones. */
+bool has_huge_mappings(void);
+
 /* Return @size, rounded up to pages. The blocks of the image that tests mount have the size of a page. */
 size_t page_round(size_t size);
 

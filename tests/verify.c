@@ -216,6 +216,7 @@ static void damaged_read(void)
 
 static void damaged_mapping(void)
 {
+	const size_t page = page_size();
 	char *shared, *private, *odd;
 
 	signal(SIGBUS, SIG_DFL);
@@ -223,20 +224,20 @@ static void damaged_mapping(void)
 	shared = map_large(0, PROT_READ, MAP_SHARED);
 	private = map_large(0, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	/* Pages around a fault here are those of two pieces. */
-	odd = map_large(5 * 4096, PROT_READ, MAP_SHARED);
-	touch_pages(odd + 2 * PIECE - 6 * 4096, 4096, 4096);
-	touch_pages(odd + 3 * PIECE - 5 * 4096, 4096, 4096);
-	CHECK(gets_sigbus(odd + 2 * PIECE - 5 * 4096));
-	CHECK(gets_sigbus(odd + 3 * PIECE - 6 * 4096));
+	odd = map_large(5 * page, PROT_READ, MAP_SHARED);
+	touch_pages(odd + 2 * PIECE - 6 * page, page, page);
+	touch_pages(odd + 3 * PIECE - 5 * page, page, page);
+	CHECK(gets_sigbus(odd + 2 * PIECE - 5 * page));
+	CHECK(gets_sigbus(odd + 3 * PIECE - 6 * page));
 	CHECK(gets_sigbus(shared + BAD));
 	CHECK(gets_sigbus(private + BAD));
 	private[2 * PIECE - 1] ^= 1;
 	/* The kernel does not populate mappings of frames. */
 	CHECK_FAILS(madvise(shared, LARGE, MADV_POPULATE_READ), source->pages ? EFAULT : EINVAL);
-	CHECK_FAILS(madvise(private + 2 * PIECE, 4096, MADV_POPULATE_WRITE),
+	CHECK_FAILS(madvise(private + 2 * PIECE, page, MADV_POPULATE_WRITE),
 		    source->pages ? EFAULT : EINVAL);
 	munmap(private, LARGE);
-	munmap(odd, LARGE - 5 * 4096);
+	munmap(odd, LARGE - 5 * page);
 	munmap(shared, LARGE);
 	others_are_good();
 	unmount();

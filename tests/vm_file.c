@@ -181,19 +181,21 @@ static void lifetime(void)
 
 static void neighbours_and_parts(void)
 {
-	int fd = open_size(mnt, 65537, O_RDONLY);
-	char *place = mmap(NULL, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const size_t page = page_size();
+	int fd = open_size(mnt, HUGE_SIZE, O_RDONLY);
+	char *place = mmap(NULL, HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	REQUIRE(place != MAP_FAILED);
 	/* Two areas of a file, then the hole between them filled. */
-	CHECK(mmap(place, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == place);
-	CHECK(mmap(place + 16384, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 16384) == place + 16384);
-	CHECK(mmap(place + 8192, 8192, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 8192) == place + 8192);
-	CHECK(pattern_matches(place, 24576, 65537, 0));
-	CHECK(!mprotect(place + 4096, 8192, PROT_NONE));
-	CHECK(!mprotect(place + 4096, 8192, PROT_READ));
-	CHECK(pattern_matches(place, 24576, 65537, 0));
-	CHECK(!munmap(place, 24576));
+	for (size_t at = 0; at <= 4 * page; at += 4 * page)
+		CHECK(mmap(place + at, 2 * page, PROT_READ, MAP_SHARED | MAP_FIXED, fd, at) == place + at);
+	CHECK(mmap(place + 2 * page, 2 * page, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 2 * page) ==
+	      place + 2 * page);
+	CHECK(pattern_matches(place, 6 * page, HUGE_SIZE, 0));
+	CHECK(!mprotect(place + page, 2 * page, PROT_NONE));
+	CHECK(!mprotect(place + page, 2 * page, PROT_READ));
+	CHECK(pattern_matches(place, 6 * page, HUGE_SIZE, 0));
+	CHECK(!munmap(place, 6 * page));
 }
 
 static void no_events(void)

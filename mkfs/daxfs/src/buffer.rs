@@ -23,7 +23,8 @@ use std::os::unix::fs::FileExt;
 pub enum Kind {
     /// A sealed memfd
     Memfd,
-    /// A sealed memfd of huge pages, of which there must be enough (/proc/sys/vm/nr_hugepages)
+    /// A sealed memfd of huge pages, of which there must be enough
+    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages)
     Hugetlb,
     /// A buffer of the system's dma-heap
     Heap,
@@ -99,7 +100,8 @@ impl Kind {
         match self {
             Kind::Memfd | Kind::Hugetlb => {
                 let huge = if self == Kind::Hugetlb {
-                    MemfdFlags::HUGETLB
+                    // The default size may be another one, such as 512 MiB.
+                    MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB
                 } else {
                     MemfdFlags::empty()
                 };
@@ -159,7 +161,8 @@ impl Kind {
     fn remedy(self, error: Errno) -> &'static str {
         match (self, error) {
             (Kind::Hugetlb, Errno::NOMEM) => {
-                "; there are too few free huge pages: raise /proc/sys/vm/nr_hugepages"
+                "; there are too few free huge pages: raise \
+                 /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
             }
             _ => "",
         }
@@ -173,9 +176,10 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Give the memfd `fd` for `content` huge pages if the image can have files that need them. Say so if there are none.
+/// Give the memfd `fd` for `content` huge pages if the image can have files that need them, and the kernel has such
+/// pages. Say so if there are none.
 fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
-    if content.image.size <= HUGE {
+    if content.image.size <= HUGE || !huge::can_map() {
         return;
     }
     if let Err(error) = huge::allocate(fd, content.used()) {

@@ -19,6 +19,14 @@ extern "C" {
 
 const MADV_COLLAPSE: c_int = 25;
 
+/// Return true if the kernel can map files by huge pages. Where its pages have more than 4 KiB, its huge pages have more
+/// than [`HUGE`] bytes, and no image is aligned for them. A kernel without transparent huge pages is left to
+/// [`allocate`], which fails.
+pub fn can_map() -> bool {
+    let size = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+    size.map_or(true, |size| size.trim() == HUGE.to_string())
+}
+
 /// Give the empty memfd `fd` of `size` bytes huge pages, whatever
 /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
 /// of [`HUGE`].
