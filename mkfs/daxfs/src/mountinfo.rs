@@ -2,9 +2,12 @@
 
 //! /proc/self/mountinfo: the mounts that this process sees.
 
+use rustix::fs::{statx, AtFlags, Statx, StatxFlags, CWD};
+use rustix::io::Errno;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The mounts of this process.
 pub const PATH: &str = "/proc/self/mountinfo";
@@ -61,6 +64,31 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
             options: fields.next()?,
         })
     })
+}
+
+/// Return what the kernel says about the uppermost mount at `path`: its device, its id, and whether it
+/// is one. No symbolic link is followed, nothing is mounted, and the filesystem is not asked for
+/// anything: that of FUSE may be another user's.
+///
+/// # Errors
+///
+/// Those of statx(2).
+pub fn status(path: &Path) -> rustix::io::Result<Statx> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    statx(CWD, path, flags, StatxFlags::empty())
+}
+
+/// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well.
+///
+/// # Errors
+///
+/// Those of [`status`], and `EOPNOTSUPP` if the kernel does not say.
+pub fn mount_id(path: &Path) -> io::Result<u64> {
+    let found = status(path)?;
+    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Errno::OPNOTSUPP.into());
+    }
+    Ok(found.stx_mnt_id)
 }
 
 /// Undo the escapes of a path in /proc, three octal digits after a backslash.

@@ -3,9 +3,8 @@
 //! `umount`: unmount an image, and nothing else.
 
 use crate::error::{Error, Result};
-use crate::mountinfo::{self, mounts};
+use crate::mountinfo::{self, mount_id, mounts};
 use crate::text::shown_path;
-use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::io;
@@ -76,17 +75,6 @@ pub fn detach(place: &Path) -> io::Result<()> {
 /// Return whether fusermount3 has said that a mount is in use, in the C locale.
 fn says_busy(message: &[u8]) -> bool {
     String::from_utf8_lossy(message).contains("Device or resource busy")
-}
-
-/// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well. The
-/// filesystem is not asked for anything: that of FUSE may be another user's.
-pub fn mount_id(path: &Path) -> io::Result<u64> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let found = statx(CWD, path, flags, StatxFlags::empty())?;
-    if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(Errno::OPNOTSUPP.into());
-    }
-    Ok(found.stx_mnt_id)
 }
 
 /// Return the type of the filesystem of mount `id`, if `place` is where it is mounted, from the

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::fs;
 use std::io;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -553,21 +554,10 @@ fn faulty_device() {
     let mut table = Table::new(ram.size());
     table.create(&mut ram).unwrap();
     let bytes = image(1);
-    let new = New {
-        name: "a",
-        uuid: Superblock::load(&bytes.as_slice()).unwrap().uuid,
-        size: bytes.len() as u64,
-        copy: &|put| put(0, &bytes).map_err(|error| daxfs::Error::system("", "", "", error)),
-        active: true,
-    };
-    let users = Users {
-        ranges: &[],
-        state: &|_| State::Unused,
-    };
     let last = CATALOG_SIZE as usize + bytes.len() - 1;
     assert_ne!(bytes.last(), Some(&0));
     let mut faulty = Faulty(ram, last);
-    let error = insert(&mut faulty, "ram", &mut table, &new, &users).unwrap_err();
+    let error = add(&mut faulty, &mut table, ("a", true), &bytes, &[]).unwrap_err();
     assert!(
         error.to_string().contains("does not hold what was written"),
         "{error}"
@@ -586,18 +576,7 @@ fn used_ranges() {
     assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
     assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
     let bytes = image(0);
-    let new = New {
-        name: "a",
-        uuid: Superblock::load(&bytes.as_slice()).unwrap().uuid,
-        size: bytes.len() as u64,
-        copy: &|put| put(0, &bytes).map_err(|error| daxfs::Error::system("", "", "", error)),
-        active: false,
-    };
-    let users = Users {
-        ranges: &[at(1, 3)],
-        state: &|_| State::Unused,
-    };
-    insert(&mut ram, "ram", &mut table, &new, &users).unwrap();
+    add(&mut ram, &mut table, ("a", false), &bytes, &[at(1, 3)]).unwrap();
     assert_eq!(table.images[0].range, at(3, 4));
 }
 
@@ -624,6 +603,32 @@ fn image(number: u64) -> Vec<u8> {
     image
 }
 
+/// Add the image in `bytes`, of which nothing is mounted. `ranges` are in use.
+fn add(
+    medium: &mut dyn Medium,
+    table: &mut Table,
+    (name, active): (&str, bool),
+    bytes: &[u8],
+    ranges: &[Range<u64>],
+) -> daxfs::Result<()> {
+    let new = New {
+        name,
+        uuid: Superblock::load(&bytes).unwrap().uuid,
+        size: bytes.len() as u64,
+        copy: &|put| {
+            let mut pieces = bytes.chunks(1 << 20).enumerate();
+            let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
+            done.map_err(|error| daxfs::Error::system("", "cannot write", "", error))
+        },
+        active,
+    };
+    let users = Users {
+        ranges,
+        state: &|_| State::Unused,
+    };
+    insert(medium, "ram", table, &new, &users)
+}
+
 /// The images that a catalogue may list, by their UUID.
 type Known = Vec<([u8; 16], Vec<u8>)>;
 
@@ -643,23 +648,7 @@ fn change(
             let bytes = image(known.len() as u64);
             let uuid = Superblock::load(&bytes.as_slice()).unwrap().uuid;
             known.push((uuid, bytes.clone()));
-            let new = New {
-                name,
-                uuid,
-                size: bytes.len() as u64,
-                copy: &|put| {
-                    let mut pieces = bytes.chunks(1 << 20).enumerate();
-                    let done =
-                        pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
-                    done.map_err(|error| daxfs::Error::system("", "cannot write", "", error))
-                },
-                active: *active,
-            };
-            let users = Users {
-                ranges: &[],
-                state: &|_| State::Unused,
-            };
-            match insert(ram, "ram", table, &new, &users) {
+            match add(ram, table, (name, *active), &bytes, &[]) {
                 Ok(()) => Ok(true),
                 Err(daxfs::Error::System { source, .. }) => Err(source),
                 Err(daxfs::Error::Refused { why, .. }) => {

@@ -6,8 +6,9 @@ use crate::config::{self, Verify};
 use crate::error::{Error, Result};
 use crate::record::Layer;
 use crate::room::Room;
+use crate::tree::mount_list;
 use daxfs::mountinfo;
-use rustix::fs::{fadvise, statx, Advice, AtFlags, StatxAttributes, StatxFlags, CWD};
+use rustix::fs::{fadvise, Advice, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
 use std::collections::HashMap;
@@ -229,8 +230,7 @@ impl Memory for Kernel {
 
 /// Return whether something is mounted on `dir`.
 fn is_mounted(dir: &Path) -> Result<bool> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    match statx(CWD, dir, flags, StatxFlags::empty()) {
+    match mountinfo::status(dir) {
         Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(Error::io(dir, "examine")(error.into())),
@@ -243,14 +243,11 @@ fn is_mounted(dir: &Path) -> Result<bool> {
 ///
 /// [`Error::Unsupported`], or those of the system.
 fn check_own(dir: &Path) -> Result<()> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let status = statx(CWD, dir, flags, StatxFlags::MNT_ID)
-        .map_err(|error| Error::io(dir, "examine")(error.into()))?;
-    let path = Path::new(mountinfo::PATH);
-    let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
+    let text = mount_list()?;
     let image = dir.with_file_name("layer.daxfs");
     let own = mountinfo::mounts(&text)
-        .find(|mount| mount.id == status.stx_mnt_id)
+        .find(|mount| mount.id == id)
         .is_some_and(|mount| mount.kind == b"daxfs" && is_source(&mount.source, &image));
     match own {
         true => Ok(()),

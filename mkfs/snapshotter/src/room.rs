@@ -5,8 +5,7 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::memory::lock;
-use daxfs::Kind;
-use rustix::fs::{statx, AtFlags, StatxFlags, CWD};
+use daxfs::{mountinfo, Kind};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -140,9 +139,8 @@ impl Room {
     ///
     /// [`Error::Io`].
     pub fn filesystem(&self, dir: &Path) -> Result<Option<Filesystem>> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-        let status = statx(CWD, dir, flags, StatxFlags::empty())
-            .map_err(|error| Error::io(dir, "examine")(error.into()))?;
+        let status =
+            mountinfo::status(dir).map_err(|error| Error::io(dir, "examine")(error.into()))?;
         let name = format!("{}:{}", status.stx_dev_major, status.stx_dev_minor);
         let path = self.sysfs.join(name);
         let ino = std::fs::metadata(&path).map(|found| found.ino()).ok();

@@ -61,23 +61,25 @@ impl Snapshotter {
 
     /// Load those of these layers that are not in memory.
     fn load(&self, layers: &[Snapshot]) -> Result<()> {
-        let missing = |snapshot: &Snapshot| match &snapshot.record.state {
-            State::Committed(layer) if self.memory.size(&snapshot.layer()) == 0 => layer.size,
-            _ => 0,
-        };
-        let mut left: u64 = layers.iter().map(missing).sum();
-        for snapshot in layers {
-            left -= missing(snapshot).min(left);
+        for (index, snapshot) in layers.iter().enumerate() {
             if let State::Committed(layer) = &snapshot.record.state {
-                self.load_image(snapshot, layer, left)?;
+                self.load_image(snapshot, layer, &layers[index + 1..])?;
             }
         }
         Ok(())
     }
 
-    /// Load the image of a snapshot, before others of `left` bytes. If there is no room for it, unload layers
-    /// that nothing uses, if they are enough. They are loaded again when they are needed.
-    fn load_image(&self, snapshot: &Snapshot, layer: &Layer, left: u64) -> Result<()> {
+    /// Return the bytes of the image of a layer that is not in memory.
+    fn unloaded(&self, snapshot: &Snapshot) -> u64 {
+        match &snapshot.record.state {
+            State::Committed(layer) if self.memory.size(&snapshot.layer()) == 0 => layer.size,
+            _ => 0,
+        }
+    }
+
+    /// Load the image of a snapshot, before those of `later`. If there is no room for it, unload layers
+    /// that nothing uses, if they are enough for all. They are loaded again when they are needed.
+    fn load_image(&self, snapshot: &Snapshot, layer: &Layer, later: &[Snapshot]) -> Result<()> {
         let load = || {
             let dir = snapshot.layer();
             self.memory.load(&snapshot.image(), layer, &dir)
@@ -95,6 +97,7 @@ impl Snapshotter {
             .filter(|(other, size)| *size > 0 && is_on_disk(other))
             .collect();
         let room: u64 = unused.iter().map(|(_, size)| size).sum();
+        let left: u64 = later.iter().map(|later| self.unloaded(later)).sum();
         if room < missing.saturating_add(left) {
             return Err(error);
         }
@@ -460,7 +463,7 @@ impl Commit<'_> {
         // An earlier commit may have failed after its image was loaded.
         memory.unload(&snapshot.layer())?;
         let layer = image(snapshot)?;
-        self.snapshotter.load_image(snapshot, &layer, 0)?;
+        self.snapshotter.load_image(snapshot, &layer, &[])?;
         Ok(layer)
     }
 }

@@ -10,8 +10,7 @@
 use crate::error::{Error, Result};
 use daxfs::mountinfo;
 use rustix::fs::{
-    open, openat2, statat, statx, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
-    StatxFlags, CWD,
+    open, openat2, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
 };
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -38,8 +37,12 @@ fn real(dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Return the list of mounts.
-fn list() -> Result<Vec<u8>> {
+/// Return the list of mounts, for [`mountinfo::mounts`].
+///
+/// # Errors
+///
+/// [`Error::Io`].
+pub fn mount_list() -> Result<Vec<u8>> {
     let path = Path::new(mountinfo::PATH);
     std::fs::read(path).map_err(Error::io(path, "read"))
 }
@@ -57,7 +60,7 @@ fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
 /// [`Error::Io`].
 pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
     match real(dir)? {
-        Some(dir) => Ok(below(&list()?, &dir)),
+        Some(dir) => Ok(below(&mount_list()?, &dir)),
         None => Ok(None),
     }
 }
@@ -73,15 +76,13 @@ fn check_unused(dir: &Path) -> Result<()> {
     let Some(found) = real(dir)? else {
         return Ok(());
     };
-    let text = list()?;
+    let text = mount_list()?;
     let path = dir.into();
     if let Some(mount) = below(&text, &found) {
         return Err(Error::Mounted { path, mount });
     }
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let status = statx(CWD, &found, flags, StatxFlags::MNT_ID)
-        .map_err(|error| Error::io(dir, "examine")(error.into()))?;
-    match user(&text, &[dir, &found], status.stx_mnt_id) {
+    let id = mountinfo::mount_id(&found).map_err(Error::io(dir, "examine"))?;
+    match user(&text, &[dir, &found], id) {
         Some(mount) => Err(Error::Used { path, mount }),
         None => Ok(()),
     }

@@ -2,7 +2,8 @@
 
 //! The mount of a session: unmounts that one, and never another at the same place.
 
-use crate::unmount::{detach, mount_id};
+use crate::mountinfo::mount_id;
+use crate::unmount::detach;
 use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;
