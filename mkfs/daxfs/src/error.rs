@@ -55,9 +55,24 @@ pub enum Error {
         /// Why, and what to do.
         why: Cow<'static, str>,
     },
-    /// The kernel refused a mount, with this message.
-    #[error("cannot mount: {0}")]
-    Mount(String),
+    /// A device has no room for an image.
+    #[error("{name}: {why}")]
+    Full {
+        /// The device, as messages show it.
+        name: String,
+        /// Bytes that are missing even if the free ones were in one piece, at least 1.
+        missing: u64,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The kernel refused a mount.
+    #[error("cannot mount: {said}")]
+    Mount {
+        /// Its message.
+        said: String,
+        /// Its error.
+        source: io::Error,
+    },
     /// Standard output cannot be written.
     #[error(transparent)]
     Stdout(#[from] stdout::Error),

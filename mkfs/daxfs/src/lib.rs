@@ -59,6 +59,6 @@ mod unmount;
 pub mod waste;
 
 pub use buffer::Kind;
-pub use commands::{load, main};
+pub use commands::{load, main, mount};
 pub use error::{Error, Result};
 pub use sign::{certificates, verify};

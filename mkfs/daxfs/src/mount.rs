@@ -67,7 +67,10 @@ fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) 
         Ok(length) if length > 2 => {
             // "e daxfs: ...\n": the first letter is the level.
             let text = String::from_utf8_lossy(&line[2..length]);
-            Error::Mount(text.trim_end().into())
+            Error::Mount {
+                said: text.trim_end().into(),
+                source: error.into(),
+            }
         }
         _ => Error::system("", operation, "", error),
     }

@@ -651,8 +651,8 @@ fn change(
             match add(ram, table, (name, *active), &bytes, &[]) {
                 Ok(()) => Ok(true),
                 Err(daxfs::Error::System { source, .. }) => Err(source),
-                Err(daxfs::Error::Refused { why, .. }) => {
-                    assert!(why.starts_with("no room for "), "{why}");
+                Err(daxfs::Error::Full { why, missing, .. }) => {
+                    assert!(why.starts_with("no room for ") && missing > 0, "{why}");
                     // Removed images were forgotten in memory only.
                     *table = load(ram).unwrap();
                     Ok(false)

@@ -117,7 +117,9 @@ impl Error {
     /// failed.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
         match self {
-            Error::Full { missing, .. } => Some(*missing),
+            Error::Full { missing, .. } | Error::Load(daxfs::Error::Full { missing, .. }) => {
+                Some(*missing)
+            }
             Error::Load(daxfs::Error::System { source, .. }) => matches!(
                 source.kind(),
                 io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull
@@ -150,9 +152,12 @@ impl Error {
             },
             Error::Load(error) => match error {
                 daxfs::Error::System { source, .. } => system(source),
+                daxfs::Error::Full { .. } => Code::ResourceExhausted,
                 daxfs::Error::Image { .. } | daxfs::Error::Digest { .. } => Code::DataLoss,
                 // The kernel's words for Problem::Digest.
-                daxfs::Error::Mount(said) if said.contains("SHA-256 is not") => Code::DataLoss,
+                daxfs::Error::Mount { said, .. } if said.contains("SHA-256 is not") => {
+                    Code::DataLoss
+                }
                 _ => Code::Internal,
             },
         }
@@ -194,7 +199,10 @@ mod tests {
         assert_eq!(io(Errno::PERM), Code::FailedPrecondition);
         assert_eq!(io(Errno::NOSPC), Code::ResourceExhausted);
         assert_eq!(io(Errno::IO), Code::Internal);
-        let mount = |said: &str| Error::from(daxfs::Error::Mount(said.into())).code();
+        let mount = |said: &str| {
+            let (said, source) = (said.into(), Errno::BADMSG.into());
+            Error::from(daxfs::Error::Mount { said, source }).code()
+        };
         // The module has the same words as the tools.
         let digest = daxfs_reader::Problem::Digest;
         assert_eq!(

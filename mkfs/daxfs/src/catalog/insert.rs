@@ -55,7 +55,8 @@ pub enum State {
 ///
 /// # Errors
 ///
-/// If there is no room, or if the medium cannot be written or does not hold what was written.
+/// [`Error::Full`] if there is no room. Others, if the medium cannot be written or does not hold what was
+/// written.
 pub fn insert(
     medium: &mut dyn Medium,
     device: &str,
@@ -72,7 +73,7 @@ pub fn insert(
     let free = table.free(users.ranges);
     let room = free.iter().find(|range| range.end - range.start >= length);
     let Some(room) = room.filter(|_| !full) else {
-        return Err(Error::refused(device, no_room(table, length, full, users)));
+        return Err(no_room(device, table, length, full, users));
     };
     let place = room.start;
     // After this, no new mount can use the space, whichever copy counts: the other copy has the
@@ -130,15 +131,23 @@ fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> 
     Ok(hash.finalize())
 }
 
-/// Return why there is no room, and what to do.
-fn no_room(table: &Table, length: u64, full: bool, users: &Users<'_>) -> String {
+/// Return the error for an image of `length` bytes that has no room on `device`.
+fn no_room(device: &str, table: &Table, length: u64, full: bool, users: &Users<'_>) -> Error {
     let free = table.free(users.ranges);
     let largest = free.iter().map(|range| range.end - range.start).max();
-    let mut why = match full {
-        true => format!("its catalogue is full with {CATALOG_ENTRIES} images"),
-        false => format!(
-            "no room for an image of {length} bytes: the largest free range has {} bytes",
-            largest.unwrap_or(0)
+    let largest = largest.unwrap_or(0);
+    let (missing, mut why) = match full {
+        true => (
+            1,
+            format!("its catalogue is full with {CATALOG_ENTRIES} images"),
+        ),
+        false => (
+            length
+                .saturating_sub(free.iter().map(|range| range.end - range.start).sum())
+                .max(1),
+            format!(
+                "no room for an image of {length} bytes: the largest free range has {largest} bytes"
+            ),
         ),
     };
     let names = |wanted: State| {
@@ -160,5 +169,9 @@ fn no_room(table: &Table, length: u64, full: bool, users: &Users<'_>) -> String 
     if mounted.is_empty() && unknown.is_empty() {
         why += "; remove an image, or use a larger device";
     }
-    why
+    Error::Full {
+        name: device.into(),
+        missing,
+        why,
+    }
 }

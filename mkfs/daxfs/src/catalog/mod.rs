@@ -107,7 +107,13 @@ fn load_to_change(disk: &Disk) -> Result<Table> {
     Ok(table)
 }
 
-fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
+/// Make a catalogue on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
+/// known is overwritten.
+///
+/// # Errors
+///
+/// If there is something else, if an image is mounted, or if it cannot be written.
+pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let Some(size) = size else {
         return init_existing(path, force);
     };
@@ -154,7 +160,13 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
     done.map_err(|error| cannot_write(&disk, error))
 }
 
-fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
+/// Add the image file `image` to the device `path` as `name`, and activate it if `active` is set.
+/// `reuse` says which removed images give their space.
+///
+/// # Errors
+///
+/// [`Error::Full`] if there is no room. Others, if the device has an image of this name or cannot be used.
+pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
     if valid_name(name.as_bytes()).is_none() {
         let why = "is no name for an image; use 1 to 63 letters, digits and . _ - + : @";
         return Err(Error::refused(crate::text::shown(name.as_bytes()), why));
@@ -238,9 +250,41 @@ fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
         );
         return Err(Error::refused(&disk.name, why));
     }
-    (image.active, image.removed) = (false, true);
+    image.remove();
     let done = table.commit(&mut disk);
     done.map_err(|error| cannot_write(&disk, error))
+}
+
+/// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
+/// writes a damaged copy of the catalogue again.
+///
+/// # Errors
+///
+/// If the device cannot be used.
+pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
+    let mut changed = table.damaged.is_some();
+    for image in &mut table.images {
+        if !image.removed && unwanted(&image.name) {
+            image.remove();
+            changed = true;
+        }
+    }
+    if !changed {
+        return Ok(());
+    }
+    let done = table.commit(&mut disk);
+    done.map_err(|error| cannot_write(&disk, error))
+}
+
+/// Return the images of the device `path`, removed ones included.
+///
+/// # Errors
+///
+/// If it cannot be read, or has no catalogue.
+pub fn images(path: &Path) -> Result<Vec<Listed>> {
+    Ok(load(&Disk::open(path, Access::Read)?)?.images)
 }
 
 fn activate(path: &Path, name: &str) -> Result<()> {

@@ -29,6 +29,13 @@ pub struct Listed {
     pub removed: bool,
 }
 
+impl Listed {
+    /// Mark the image as removed.
+    pub fn remove(&mut self) {
+        (self.active, self.removed) = (false, true);
+    }
+}
+
 impl From<Entry<'_>> for Listed {
     fn from(entry: Entry<'_>) -> Self {
         Listed {

@@ -26,7 +26,7 @@ use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use extract::{unpack, Target};
-pub use mount::load;
+pub use mount::{load, mount};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -274,7 +274,7 @@ fn run(command: Command) -> Result<ExitCode> {
             image,
             dir,
             options,
-        } => mount::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
+        } => mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
         Command::Share(args) => share::share(&args),
         Command::Top {
             interval,
