@@ -49,6 +49,8 @@ pub struct Memory {
     /// Its kind.
     #[serde(deserialize_with = "kind")]
     pub kind: Kind,
+    /// A block device that a catalogue divides, in place of this kind; empty if there is none.
+    pub device: PathBuf,
     /// Bytes that all images together may take; 0 if there is no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
@@ -60,6 +62,7 @@ impl Default for Memory {
     fn default() -> Self {
         Memory {
             kind: Kind::Memfd,
+            device: PathBuf::new(),
             limit: 0,
             verify: Verify::Lazy,
         }
@@ -166,12 +169,14 @@ impl Config {
     ///
     /// [`Error::Invalid`].
     pub fn check(&self) -> Result<()> {
-        let ready = &self.ready.directory;
-        let ready = (!ready.as_os_str().is_empty()).then_some(("ready.directory", ready));
-        let paths = [("root", &self.root), ("socket", &self.socket)];
+        let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
+        let ready = given("ready.directory", &self.ready.directory);
+        let device = given("memory.device", &self.memory.device);
+        let paths = [("root", &*self.root), ("socket", &*self.socket)];
         let certificates = self.ready.certificates.iter();
-        let certificates = certificates.map(|path| ("ready.certificates", path));
-        for (what, path) in paths.into_iter().chain(ready).chain(certificates) {
+        let certificates = certificates.map(|path| ("ready.certificates", &**path));
+        let paths = paths.into_iter().chain(ready).chain(device);
+        for (what, path) in paths.chain(certificates) {
             let shown = daxfs_writer::shown(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
@@ -187,6 +192,13 @@ impl Config {
                     "root = {shown:?}: overlayfs takes no colon, comma, backslash or quotation mark in the path"
                 )));
             }
+        }
+        let memory = &self.memory;
+        if device.is_some() && (memory.kind != Kind::Memfd || memory.limit != 0) {
+            return Err(Error::Invalid(
+                "memory.device cannot be used with memory.limit, or with another memory.kind than memfd; remove these lines"
+                    .into(),
+            ));
         }
         Ok(())
     }
@@ -261,6 +273,24 @@ mod tests {
             let error = config.check().unwrap_err().to_string();
             assert!(error.starts_with(wants), "{error}");
         }
+        for (text, wants) in [
+            (
+                "device = \"pmem0\"",
+                "memory.device = \"pmem0\": use an absolute",
+            ),
+            (
+                "device = \"/d\"\nkind = \"heap\"",
+                "memory.device cannot be",
+            ),
+            ("device = \"/d\"\nlimit = \"1G\"", "memory.device cannot be"),
+        ] {
+            let config = parse(&format!("[memory]\n{text}\n")).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(wants), "{error}");
+        }
+        let config = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
+        config.check().unwrap();
+        assert_eq!(config.memory.device, Path::new("/dev/pmem0"));
         for (text, wants) in [
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),

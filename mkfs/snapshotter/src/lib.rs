@@ -11,13 +11,14 @@
 //! * [`snapshotter`]: what the calls do
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them;
-//!   [`room`]: what they take
+//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them, into
+//!   memory of the machine ([`room`]) or on a device ([`device`])
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
 pub mod config;
+pub mod device;
 pub mod error;
 pub mod files;
 pub mod filter;

@@ -3,11 +3,13 @@
 //! Memory for images.
 
 use crate::config::{self, Verify};
+use crate::device::{self, Device};
 use crate::error::{Error, Result};
+use crate::files::warn;
 use crate::record::Layer;
-use crate::room::Room;
+use crate::room::{Filesystem, Room};
 use crate::tree::mount_list;
-use daxfs::mountinfo;
+use daxfs::mountinfo::{self, Mount};
 use rustix::fs::{fadvise, Advice, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
@@ -58,9 +60,9 @@ pub trait Memory: Send + Sync + 'static {
     /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
     fn size(&self, dir: &Path) -> u64;
 
-    /// Count the image of `layer` on `dir` as loaded if it is mounted there, since an earlier run.
-    /// If something else is, that is a warning.
-    fn adopt(&self, layer: &Layer, dir: &Path);
+    /// Count images of an earlier run as loaded, if they are still in memory. `layers` are all that there are,
+    /// with the directories that they are mounted on. What cannot be used is a warning.
+    fn adopt(&self, layers: &[(Layer, PathBuf)]);
 }
 
 /// What [`Memory::evict`] has done.
@@ -70,8 +72,57 @@ pub enum Evicted {
     Free,
     /// The image is unmounted, but another mount still uses its memory.
     Elsewhere,
-    /// Nothing: it is in use.
-    Not,
+    /// The memory is not free: processes use the image, which stays mounted, or another snapshot has the same
+    /// image.
+    Used,
+}
+
+/// What images are loaded into.
+pub trait Place: Send + Sync + 'static {
+    /// Check that there is such a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`], or those of the system.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Load the image file `image` of `layer` and mount it on `dir`, where nothing is mounted, with these mount
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Memory::load`].
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()>;
+
+    /// Free the memory of the image of `dir`, which is not mounted there any more. It was the filesystem
+    /// `before`, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// Those of the place. The image counts as loaded then.
+    fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted>;
+
+    /// As [`Memory::size`].
+    fn size(&self, dir: &Path) -> u64;
+
+    /// As [`Memory::adopt`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the place.
+    fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()>;
+}
+
+/// A layer of an earlier run.
+pub struct Loaded<'a> {
+    /// The layer.
+    pub layer: &'a Layer,
+    /// The directory that its image is mounted on.
+    pub dir: &'a Path,
+    /// It is mounted there now.
+    pub mounted: bool,
 }
 
 /// Lock a mutex whose content is valid at any time.
@@ -79,21 +130,24 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The memory of this machine, through the kernel's daxfs.
+/// Memory that the kernel's daxfs mounts.
 pub struct Kernel {
-    config: config::Memory,
+    verify: Verify,
     /// The images by directory. Each is locked while it is loaded or unloaded.
     images: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
-    room: Room,
+    place: Box<dyn Place>,
 }
 
 impl Kernel {
     /// Return memory as `config` says.
     pub fn new(config: &config::Memory) -> Self {
         Kernel {
-            config: config.clone(),
+            verify: config.verify,
             images: Mutex::default(),
-            room: Room::new(config),
+            place: match config.device.as_os_str().is_empty() {
+                true => Box::new(Room::new(config)),
+                false => Box::new(Device::new(&config.device)),
+            },
         }
     }
 
@@ -136,10 +190,10 @@ impl Kernel {
     fn unmount(&self, dir: &Path, detach: bool) -> Result<Evicted> {
         let mut filesystem = None;
         while is_mounted(dir)? {
-            check_own(dir)?;
-            let found = self.room.filesystem(dir)?;
+            Self::check_own(dir, None)?;
+            let found = Filesystem::on(dir)?;
             let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
-                Err(Errno::BUSY) if !detach => return Ok(Evicted::Not),
+                Err(Errno::BUSY) if !detach => return Ok(Evicted::Used),
                 // A container that ends may still have it. The memory is free when it has ended.
                 Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
                 result => result,
@@ -147,16 +201,33 @@ impl Kernel {
             result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
             filesystem = found;
         }
-        Ok(match self.room.release(dir, filesystem) {
-            true => Evicted::Free,
-            false => Evicted::Elsewhere,
-        })
+        self.place.release(dir, filesystem)
+    }
+
+    /// Check that what is mounted on `dir` is the image of `layer`, or of any layer if that is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`], or those of the system.
+    fn check_own(dir: &Path, layer: Option<&Layer>) -> Result<()> {
+        let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
+        let text = mount_list()?;
+        let own = mountinfo::mounts(&text)
+            .find(|mount| mount.id == id)
+            .is_some_and(|mount| is_own(&mount, dir, layer));
+        match own {
+            true => Ok(()),
+            false => Err(Error::Unsupported(format!(
+                "{}: something else is mounted there than the image of this snapshot; unmount it",
+                daxfs_writer::shown(dir)
+            ))),
+        }
     }
 
     /// Return the mount options.
     fn options(&self, layer: &Layer) -> Vec<String> {
         let digest = format!("digest={}", layer.sha256);
-        match self.config.verify {
+        match self.verify {
             Verify::Lazy => vec![digest, "verify=lazy".into()],
             Verify::Full => vec![digest],
             Verify::None => Vec::new(),
@@ -176,13 +247,14 @@ impl Memory for Kernel {
                 };
                 let error = daxfs_writer::cause(&error.into());
                 Error::Unsupported(format!("cannot mount daxfs: {error}{remedy}"))
-            })
+            })?;
+        self.place.check()
     }
 
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
         self.alone(dir, || {
             if is_mounted(dir)? {
-                return check_own(dir);
+                return Self::check_own(dir, Some(layer));
             }
             match DirBuilder::new().mode(0o755).create(dir) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -190,12 +262,7 @@ impl Memory for Kernel {
                 }
                 _ => {}
             }
-            let _loading = self.room.reserve(image, layer.size, dir)?;
-            let loaded = daxfs::load(image, dir, self.config.kind, &self.options(layer));
-            if let Err(error) = loaded {
-                self.room.release(dir, None);
-                return Err(error.into());
-            }
+            self.place.load(image, layer, dir, &self.options(layer))?;
             // The file need not be in memory as well.
             if let Ok(file) = File::open(image) {
                 let _ = fadvise(&file, 0, None, Advice::DontNeed);
@@ -211,19 +278,29 @@ impl Memory for Kernel {
     fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
         self.alone(dir, || match unused() {
             true => self.unmount(dir, false),
-            false => Ok(Evicted::Not),
+            false => Ok(Evicted::Used),
         })
     }
 
     fn size(&self, dir: &Path) -> u64 {
-        self.room.size(dir)
+        self.place.size(dir)
     }
 
-    fn adopt(&self, layer: &Layer, dir: &Path) {
-        match is_mounted(dir).and_then(|is| Ok(is && check_own(dir).map(|()| true)?)) {
-            Ok(true) => self.room.adopt(layer.size, dir),
-            Ok(false) => {}
-            Err(error) => eprintln!("daxfs-snapshotter: warning: {error}"),
+    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
+        let is_loaded = |layer: &Layer, dir: &Path| {
+            let mounted = is_mounted(dir)?;
+            if mounted {
+                Self::check_own(dir, Some(layer))?;
+            }
+            Ok(mounted)
+        };
+        let layers = layers.iter().map(|(layer, dir)| Loaded {
+            layer,
+            dir,
+            mounted: is_loaded(layer, dir).inspect_err(warn).unwrap_or(false),
+        });
+        if let Err(error) = self.place.adopt(&layers.collect::<Vec<_>>()) {
+            warn(&error);
         }
     }
 }
@@ -237,26 +314,16 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Check that what is mounted on `dir` is the image file beside it.
-///
-/// # Errors
-///
-/// [`Error::Unsupported`], or those of the system.
-fn check_own(dir: &Path) -> Result<()> {
-    let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
-    let text = mount_list()?;
-    let image = dir.with_file_name("layer.daxfs");
-    let own = mountinfo::mounts(&text)
-        .find(|mount| mount.id == id)
-        .is_some_and(|mount| mount.kind == b"daxfs" && is_source(&mount.source, &image));
-    match own {
-        true => Ok(()),
-        false => Err(Error::Unsupported(format!(
-            "{}: something else is mounted there than {}; unmount it",
-            daxfs_writer::shown(dir),
-            daxfs_writer::shown(&image)
-        ))),
-    }
+/// Return whether a mount on `dir` is one of the image file beside it, or of the image of `layer` on a device,
+/// or of any layer. It may be there since the configuration was another one.
+fn is_own(mount: &Mount<'_>, dir: &Path, layer: Option<&Layer>) -> bool {
+    let image = mount.option("image");
+    let on_device = image.is_some_and(|image| match layer {
+        Some(layer) => *image == *device::name(layer),
+        None => image.as_bytes().starts_with(device::PREFIX.as_bytes()),
+    });
+    let file = dir.with_file_name("layer.daxfs");
+    mount.kind == b"daxfs" && (on_device || is_source(&mount.source, &file))
 }
 
 /// Return whether a mount with the source `source` is one of the file `image`. The start of a long
@@ -280,10 +347,7 @@ mod tests {
 
     #[test]
     fn only_own_images_count() {
-        let memory = Kernel::new(&config::Memory {
-            limit: 2 << 20,
-            ..config::Memory::default()
-        });
+        let memory = Kernel::new(&config::Memory::default());
         let layer = Layer {
             size: 1,
             inodes: 1,
@@ -299,21 +363,9 @@ mod tests {
             assert_eq!(error.code(), tonic::Code::FailedPrecondition);
             assert!(error.to_string().contains("/proc"), "{error}");
         }
-        assert_eq!(memory.evict(place, &|| false).unwrap(), Evicted::Not);
-        memory.adopt(&layer, place);
-        memory
-            .room
-            .reserve(Path::new("image"), 1, Path::new("dir"))
-            .unwrap();
-
-        let image = Path::new("/root/1/layer.daxfs");
-        assert!(is_source(OsStr::new("/root/1/layer.daxfs"), image));
-        assert!(!is_source(OsStr::new("/root/2/layer.daxfs"), image));
-        assert!(!is_source(OsStr::new("...layer.daxfs"), image));
-        let long = format!("/{}/1/layer.daxfs", "l".repeat(300));
-        let shown = format!("...{}", &long[long.len() - 252..]);
-        assert!(is_source(OsStr::new(&shown), Path::new(&long)));
-        assert!(!is_source(OsStr::new(&shown), image));
+        assert_eq!(memory.evict(place, &|| false).unwrap(), Evicted::Used);
+        memory.adopt(&[(layer, place.into())]);
+        assert_eq!(memory.size(place), 0);
     }
 
     #[test]
@@ -326,5 +378,44 @@ mod tests {
         drop(gate);
         memory.unload(dir).unwrap();
         assert!(lock(&memory.images).is_empty());
+    }
+
+    #[test]
+    fn own_mounts() {
+        let layer = Layer {
+            size: 1,
+            inodes: 1,
+            sha256: "5".repeat(64),
+        };
+        let name = device::name(&layer);
+        let dir = Path::new("/root/1/layer");
+        let is_own = |kind: &str, source: &str, options: &str, layer| {
+            let line = format!("1 2 0:1 / /root/1/layer ro - {kind} {source} {options}\n");
+            let mount = mountinfo::mounts(line.as_bytes()).next().unwrap();
+            is_own(&mount, dir, layer)
+        };
+        for known in [Some(&layer), None] {
+            assert!(is_own("daxfs", "/root/1/layer.daxfs", "ro", known));
+            assert!(!is_own("ext4", "/root/1/layer.daxfs", "ro", known));
+            assert!(!is_own("daxfs", "/root/2/layer.daxfs", "ro", known));
+            let options = format!("ro,image={name}");
+            assert!(is_own("daxfs", "/dev/pmem0", &options, known));
+            assert!(!is_own("daxfs", "/dev/pmem0", "ro,image=base", known));
+        }
+        let other = "ro,image=layer-6";
+        assert!(!is_own("daxfs", "/dev/pmem0", other, Some(&layer)));
+        assert!(is_own("daxfs", "/dev/pmem0", other, None));
+    }
+
+    #[test]
+    fn sources() {
+        let image = Path::new("/root/1/layer.daxfs");
+        assert!(is_source(OsStr::new("/root/1/layer.daxfs"), image));
+        assert!(!is_source(OsStr::new("/root/2/layer.daxfs"), image));
+        assert!(!is_source(OsStr::new("...layer.daxfs"), image));
+        let long = format!("/{}/1/layer.daxfs", "l".repeat(300));
+        let shown = format!("...{}", &long[long.len() - 252..]);
+        assert!(is_source(OsStr::new(&shown), Path::new(&long)));
+        assert!(!is_source(OsStr::new(&shown), image));
     }
 }

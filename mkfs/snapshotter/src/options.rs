@@ -23,6 +23,9 @@ Without the file, or without a name, the default applies.
                       or false (the default). containerd must share it.
   memory.kind         Where images are: \"memfd\" (the default), \"hugetlb\", \"heap\" or
                       \"udmabuf\", as in daxfs-load(8).
+  memory.device       A block device with DAX that holds the images, such as
+                      \"/dev/pmem0\", see below. The default is \"\", none. It cannot be
+                      used with memory.limit, or with another memory.kind than memfd.
   memory.limit        Bytes that all images may take. To load another one, unload
                       those that no container needs; if they are not enough, refuse
                       it. \"0\", the default, is no limit but that of the machine. K,
@@ -40,6 +43,14 @@ Without the file, or without a name, the default applies.
                       are any, an image must be signed by the owner of one of them,
                       or of a certificate issued by one of these owners. Use a key
                       that signs images of layers only.
+
+Device:
+daxfs catalog init makes a catalogue on the device, which takes 63 images. The
+snapshotter adds the image of each layer to it, mounts it from there, and removes it
+with the layer. The name of the image is layer- and the first 56 digits of its SHA-256.
+After a restart the snapshotter uses the images that it finds there, and removes those
+of other layers. Images whose names do not begin with layer- stay. No other snapshotter
+and no other kernel may use the device.
 
 Ready layers:
 When containerd unpacks an image while it pulls it, it names the chain ID of each

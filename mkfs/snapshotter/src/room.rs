@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The room that images take in memory, and the room that there is.
+//! Memory of the machine for images: what they take, and what there is.
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::memory::lock;
+use crate::memory::{lock, Evicted, Loaded, Place};
+use crate::record::Layer;
 use daxfs::{mountinfo, Kind};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -27,9 +28,8 @@ pub struct Room {
     limit: u64,
     kind: Kind,
     taken: Mutex<Taken>,
-    /// A file as /proc/meminfo, and a directory as /sys/fs/daxfs.
+    /// A file as /proc/meminfo.
     meminfo: PathBuf,
-    sysfs: PathBuf,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +51,27 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
+    /// Return the filesystem that is mounted on `dir`, if the kernel shows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn on(dir: &Path) -> Result<Option<Self>> {
+        Self::on_in(Path::new(SYSFS), dir)
+    }
+
+    /// Return what [`Filesystem::on`] does, with a directory as /sys/fs/daxfs.
+    fn on_in(sysfs: &Path, dir: &Path) -> Result<Option<Self>> {
+        let status =
+            mountinfo::status(dir).map_err(|error| Error::io(dir, "examine")(error.into()))?;
+        let name = format!("{}:{}", status.stx_dev_major, status.stx_dev_minor);
+        let path = sysfs.join(name);
+        let ino = std::fs::metadata(&path).map(|found| found.ino()).ok();
+        Ok(ino.map(|ino| Filesystem { path, ino }))
+    }
+
     /// Return whether some mount or process still has it.
-    fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.ino)
     }
 }
@@ -78,7 +97,6 @@ impl Room {
             kind: config.kind,
             taken: Mutex::default(),
             meminfo: MEMINFO.into(),
-            sysfs: SYSFS.into(),
         }
     }
 
@@ -124,46 +142,43 @@ impl Room {
         taken.mounted.insert(dir.into(), size);
         Ok(Loading { room: self, size })
     }
+}
 
-    /// Note that an image of `size` bytes is mounted on `dir`.
-    pub fn adopt(&self, size: u64, dir: &Path) {
+impl Place for Room {
+    fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()> {
+        let _loading = self.reserve(image, layer.size, dir)?;
+        if let Err(error) = daxfs::load(image, dir, self.kind, options) {
+            lock(&self.taken).mounted.remove(dir);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// What is in use elsewhere counts as long as it is.
+    fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted> {
         let mut taken = lock(&self.taken);
-        taken
-            .mounted
-            .insert(dir.into(), size.next_multiple_of(HUGE));
+        let size = taken.mounted.remove(dir).unwrap_or(0);
+        Ok(match before.filter(Filesystem::is_there) {
+            Some(before) => {
+                taken.elsewhere.push((before, size));
+                Evicted::Elsewhere
+            }
+            None => Evicted::Free,
+        })
     }
 
-    /// Return the filesystem that is mounted on `dir`, if the kernel shows it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn filesystem(&self, dir: &Path) -> Result<Option<Filesystem>> {
-        let status =
-            mountinfo::status(dir).map_err(|error| Error::io(dir, "examine")(error.into()))?;
-        let name = format!("{}:{}", status.stx_dev_major, status.stx_dev_minor);
-        let path = self.sysfs.join(name);
-        let ino = std::fs::metadata(&path).map(|found| found.ino()).ok();
-        Ok(ino.map(|ino| Filesystem { path, ino }))
-    }
-
-    /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
-    pub fn size(&self, dir: &Path) -> u64 {
+    fn size(&self, dir: &Path) -> u64 {
         lock(&self.taken).mounted.get(dir).copied().unwrap_or(0)
     }
 
-    /// Note that nothing is mounted on `dir` any more, where `before` was, if that is known. Return whether
-    /// the memory is free. If not, it counts as long as it is in use elsewhere.
-    pub fn release(&self, dir: &Path, before: Option<Filesystem>) -> bool {
-        let mut taken = lock(&self.taken);
-        let size = taken.mounted.remove(dir).unwrap_or(0);
-        match before.filter(Filesystem::is_there) {
-            Some(before) => {
-                taken.elsewhere.push((before, size));
-                false
-            }
-            None => true,
-        }
+    fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()> {
+        let mounted = layers.iter().filter(|loaded| loaded.mounted);
+        let sizes = mounted.map(|loaded| {
+            let size = loaded.layer.size.next_multiple_of(HUGE);
+            (loaded.dir.to_path_buf(), size)
+        });
+        lock(&self.taken).mounted.extend(sizes);
+        Ok(())
     }
 }
 
@@ -202,13 +217,24 @@ mod tests {
         });
         let (image, dirs) = (Path::new("image"), ["a", "b", "c"].map(Path::new));
         room.reserve(image, 1, dirs[0]).unwrap();
-        room.adopt(HUGE + 1, dirs[1]);
+        let layer = Layer {
+            size: HUGE + 1,
+            inodes: 1,
+            sha256: String::new(),
+        };
+        let adopted = |dir, mounted| Loaded {
+            layer: &layer,
+            dir,
+            mounted,
+        };
+        room.adopt(&[adopted(dirs[1], true), adopted(dirs[2], false)])
+            .unwrap();
         let error = room.reserve(image, 1, dirs[2]).unwrap_err();
         assert_eq!(error.code(), tonic::Code::ResourceExhausted);
         let wanted =
             "image: needs 2097152 bytes of memory, 6291456 of 6291456 are in use, 0 of these";
         assert!(error.to_string().contains(wanted), "{error}");
-        assert!(room.release(dirs[1], None));
+        assert_eq!(room.release(dirs[1], None).unwrap(), Evicted::Free);
         room.reserve(image, 1, dirs[2]).unwrap();
         // It is loaded again, after something else has unmounted it.
         room.reserve(image, 1, dirs[2]).unwrap();
@@ -256,16 +282,14 @@ mod tests {
     #[test]
     fn used_elsewhere() {
         let place = tempfile::TempDir::new().unwrap();
-        let room = Room {
-            sysfs: place.path().into(),
-            ..Room::new(&config::Memory {
-                limit: 2 * HUGE,
-                ..config::Memory::default()
-            })
-        };
+        let room = Room::new(&config::Memory {
+            limit: 2 * HUGE,
+            ..config::Memory::default()
+        });
+        let filesystem = |dir: &Path| Filesystem::on_in(place.path(), dir).unwrap();
         let (image, dir) = (Path::new("image"), place.path().join("layer"));
         std::fs::create_dir(&dir).unwrap();
-        assert_eq!(room.filesystem(&dir).unwrap(), None);
+        assert_eq!(filesystem(&dir), None);
         let status = std::fs::metadata(&dir).unwrap();
         let (major, minor) = (
             rustix::fs::major(status.dev()),
@@ -276,13 +300,16 @@ mod tests {
 
         // It goes away with the mount.
         room.reserve(image, HUGE, &dir).unwrap();
-        let before = room.filesystem(&dir).unwrap();
+        let before = filesystem(&dir);
         std::fs::remove_dir(&shown).unwrap();
-        assert!(room.release(&dir, before));
+        assert_eq!(room.release(&dir, before).unwrap(), Evicted::Free);
         // It does not, until another filesystem has its number.
         std::fs::create_dir(&shown).unwrap();
         room.reserve(image, 2 * HUGE, &dir).unwrap();
-        assert!(!room.release(&dir, room.filesystem(&dir).unwrap()));
+        assert_eq!(
+            room.release(&dir, filesystem(&dir)).unwrap(),
+            Evicted::Elsewhere
+        );
         let error = room.reserve(image, 1, &dir).unwrap_err().to_string();
         assert!(
             error.contains("4194304 of these by images that are unmounted"),

@@ -3,7 +3,8 @@
 //! The snapshotter: what the calls of the service do.
 //!
 //! The store is locked while a record is written, and never while an image is made or loaded. So
-//! calls that take long do not hold up others; those that need the same layer wait for it.
+//! calls that take long do not hold up others; those that need the same layer wait for it, and those that
+//! change the same device.
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
@@ -46,11 +47,13 @@ impl Snapshotter {
     pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
         let ready = Ready::new(config)?;
         let store = Store::open(&config.root, disk, &|dir| memory.unload(dir))?;
-        for snapshot in store.all() {
-            if let State::Committed(layer) = &snapshot.record.state {
-                memory.adopt(layer, &snapshot.layer());
-            }
-        }
+        let layers = store.all().filter_map(|snapshot| {
+            let State::Committed(layer) = &snapshot.record.state else {
+                return None;
+            };
+            Some((layer.clone(), snapshot.layer()))
+        });
+        memory.adopt(&layers.collect::<Vec<_>>());
         Ok(Snapshotter {
             config: config.clone(),
             ready,
@@ -106,7 +109,7 @@ impl Snapshotter {
             let is_unused = || lock(&self.store).is_unused(other);
             match self.memory.evict(&other.layer(), &is_unused) {
                 Ok(Evicted::Free) => {}
-                Ok(Evicted::Not) => continue,
+                Ok(Evicted::Used) => continue,
                 // The others may be in use there as well.
                 Ok(Evicted::Elsewhere) => return Err(error),
                 Err(failed) => {

@@ -10,7 +10,7 @@ use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_testing::can_mount;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
@@ -435,14 +435,14 @@ impl Memory for Slow {
     }
 
     fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<Evicted> {
-        Ok(Evicted::Not)
+        Ok(Evicted::Used)
     }
 
     fn size(&self, _: &Path) -> u64 {
         0
     }
 
-    fn adopt(&self, _: &Layer, _: &Path) {}
+    fn adopt(&self, _: &[(Layer, PathBuf)]) {}
 }
 
 /// Other calls go on while a cleanup unmounts and removes.

@@ -88,7 +88,7 @@ impl Memory for Unpacked {
     fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
         let mut loaded = self.loaded.lock().unwrap();
         if !unused() {
-            return Ok(Evicted::Not);
+            return Ok(Evicted::Used);
         }
         loaded.remove(dir);
         match std::fs::remove_dir_all(dir) {
@@ -103,9 +103,11 @@ impl Memory for Unpacked {
         self.loaded.lock().unwrap().get(dir).copied().unwrap_or(0)
     }
 
-    fn adopt(&self, _layer: &Layer, dir: &Path) {
+    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
         // Unpacked images are not mounts, so they are unpacked again.
-        let _ = std::fs::remove_dir_all(dir);
+        for (_, dir) in layers {
+            let _ = std::fs::remove_dir_all(dir);
+        }
     }
 }
 

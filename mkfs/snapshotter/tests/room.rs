@@ -147,8 +147,8 @@ where
         self.memory.size(dir)
     }
 
-    fn adopt(&self, layer: &Layer, dir: &Path) {
-        self.memory.adopt(layer, dir);
+    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
+        self.memory.adopt(layers);
     }
 }
 

@@ -10,7 +10,7 @@ use daxfs_snapshotter::memory::{Evicted, Memory};
 use daxfs_snapshotter::record::{Layer, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use tonic::Code;
@@ -137,8 +137,8 @@ impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
         self.memory.size(dir)
     }
 
-    fn adopt(&self, layer: &Layer, dir: &Path) {
-        self.memory.adopt(layer, dir);
+    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
+        self.memory.adopt(layers);
     }
 }
 
