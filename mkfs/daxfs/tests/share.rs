@@ -6,7 +6,7 @@ use crate::support::{fail, fixture, run, succeed, DAXFS};
 use daxfs_check::acl;
 use daxfs_testing::builder::access_list;
 use daxfs_testing::{image_with, options, scratch};
-use rustix::fs::{setxattr, XattrFlags};
+use rustix::fs::{open, setxattr, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::ffi::OsStr;
@@ -320,6 +320,41 @@ fn file_size_limit() {
         assert!(!output.status.success());
         assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
     }
+}
+
+/// Nothing remains if the process is killed while it copies, on filesystems that have files without a name.
+#[test]
+fn killed() {
+    let (source, copies) = (scratch(), scratch());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY;
+    if open(copies.path(), flags, Mode::RUSR).is_err() {
+        eprintln!("skipped: {} has no such files", copies.path().display());
+        return;
+    }
+    // This takes a while to copy.
+    fs::write(source.path().join("large"), vec![7; 64 << 20]).unwrap();
+    let place = scratch();
+    let image = place.path().join("image.daxfs");
+    image_with(source.path(), &image, &options()).unwrap();
+    let mut process = std::process::Command::new(DAXFS)
+        .args(["share", "--copy", text(copies.path()), text(&image)])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let files = format!("/proc/{}/fd", process.id());
+    let inside = format!("{}/", text(copies.path()));
+    let has_file = || {
+        let mut links = fs::read_dir(&files).into_iter().flatten().flatten();
+        links.any(|link| {
+            fs::read_link(link.path()).is_ok_and(|path| path.to_string_lossy().starts_with(&inside))
+        })
+    };
+    while !has_file() {
+        assert_eq!(process.try_wait().unwrap(), None, "it was faster");
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
 }
 
 #[test]

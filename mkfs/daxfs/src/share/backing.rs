@@ -11,13 +11,14 @@ use crate::text::{human, shown_path};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_writer::Mapping;
-use rustix::fs::{fchown, fstatfs, Gid, OFlags};
+use rustix::fs::{fchown, fstatfs, linkat, open, AtFlags, Gid, Mode, OFlags, CWD};
 use rustix::io::{fcntl_setfd, Errno, FdFlags};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// `f_type` of hugetlbfs, as in linux/magic.h.
 const HUGETLBFS: u64 = 0x9584_58f6;
@@ -110,11 +111,11 @@ impl Backing {
                 Failed::Here(error) => fail("cannot make a copy", error),
                 Failed::Image(error) => error,
             })?;
-            match file.persist_noclobber(&path) {
-                Ok(_) => (),
+            match file.name(&path) {
+                Ok(()) => (),
                 // Another process was faster. All machines must map the same copy.
-                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => (),
-                Err(error) => return Err(fail("cannot name the copy", error.error)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
+                Err(error) => return Err(fail("cannot name the copy", error)),
             }
         }
         check(image, device, layout, &path)?;
@@ -181,6 +182,51 @@ impl From<io::Error> for Failed {
     }
 }
 
+/// A file that gets its name when it is complete.
+enum Draft {
+    /// It has none, so it goes away with this process.
+    Unnamed(File),
+    /// It has another one, because its filesystem has no other files. This remains if the process is killed.
+    Named(NamedTempFile),
+}
+
+impl Draft {
+    /// Make an empty file in `dir`, which only its owner may read.
+    fn new(dir: &Path) -> io::Result<Self> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match open(dir, flags, Mode::RUSR) {
+            Ok(file) => Ok(Draft::Unnamed(file.into())),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => tempfile::Builder::new()
+                .prefix(".daxfs-share-")
+                .permissions(PermissionsExt::from_mode(0o400))
+                .tempfile_in(dir)
+                .map(Draft::Named),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Draft::Unnamed(file) => file,
+            Draft::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Give the file its name, which must be free.
+    fn name(self, path: &Path) -> io::Result<()> {
+        match self {
+            Draft::Unnamed(file) => {
+                let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+                Ok(linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+            }
+            Draft::Named(file) => match file.persist_noclobber(path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.error),
+            },
+        }
+    }
+}
+
 /// Make a copy in `dir` without its name.
 fn make(
     image: &ImageFile,
@@ -189,12 +235,9 @@ fn make(
     dir: &Path,
     huge: bool,
     interrupt: &Interrupt,
-) -> std::result::Result<tempfile::NamedTempFile, Failed> {
-    let named = tempfile::Builder::new()
-        .prefix(".daxfs-share-")
-        .permissions(PermissionsExt::from_mode(0o400))
-        .tempfile_in(dir)?;
-    let file = named.as_file();
+) -> std::result::Result<Draft, Failed> {
+    let draft = Draft::new(dir)?;
+    let file = draft.file();
     file.set_len(layout.size)?;
     // write(2) does not work on hugetlbfs.
     let mut mapping = match huge {
@@ -227,7 +270,7 @@ fn make(
     if !huge {
         file.sync_all()?;
     }
-    Ok(named)
+    Ok(draft)
 }
 
 /// Give a copy the group of the image, and return its permission bits. If it gets another group, these bits are
