@@ -69,11 +69,11 @@ pub fn insert(
     let before = table.images.len();
     let unused = |image: &Listed| image.removed && (users.state)(image) == State::Unused;
     table.images.retain(|image| !unused(image));
-    let full = table.images.len() >= CATALOG_ENTRIES;
+    let full = is_full(table);
     let free = table.free(users.ranges);
     let room = free.iter().find(|range| range.end - range.start >= length);
     let Some(room) = room.filter(|_| !full) else {
-        return Err(no_room(device, table, length, full, users));
+        return Err(no_room(device, table, &free, length, users));
     };
     let place = room.start;
     // After this, no new mount can use the space, whichever copy counts: the other copy has the
@@ -131,22 +131,30 @@ fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> 
     Ok(hash.finalize())
 }
 
-/// Return the error for an image of `length` bytes that has no room on `device`.
-fn no_room(device: &str, table: &Table, length: u64, full: bool, users: &Users<'_>) -> Error {
-    let free = table.free(users.ranges);
-    let largest = free.iter().map(|range| range.end - range.start).max();
-    let largest = largest.unwrap_or(0);
-    let (missing, mut why) = match full {
+/// Return whether there is no entry for another image.
+fn is_full(table: &Table) -> bool {
+    table.images.len() >= CATALOG_ENTRIES
+}
+
+/// Return the error for an image of `length` bytes that has no room on `device`, of which `free` is free.
+fn no_room(
+    device: &str,
+    table: &Table,
+    free: &[Range<u64>],
+    length: u64,
+    users: &Users<'_>,
+) -> Error {
+    let sizes = || free.iter().map(|range| range.end - range.start);
+    let (missing, mut why) = match is_full(table) {
         true => (
             1,
             format!("its catalogue is full with {CATALOG_ENTRIES} images"),
         ),
         false => (
-            length
-                .saturating_sub(free.iter().map(|range| range.end - range.start).sum())
-                .max(1),
+            length.saturating_sub(sizes().sum()).max(1),
             format!(
-                "no room for an image of {length} bytes: the largest free range has {largest} bytes"
+                "no room for an image of {length} bytes: the largest free range has {} bytes",
+                sizes().max().unwrap_or(0)
             ),
         ),
     };

@@ -65,6 +65,12 @@ fn cannot_write(disk: &Disk, error: io::Error) -> Error {
     Error::system(&disk.name, "cannot write", "", error)
 }
 
+/// Write the changed catalogue of `disk`.
+fn commit(table: &mut Table, disk: &mut Disk) -> Result<()> {
+    let done = table.commit(disk);
+    done.map_err(|error| cannot_write(disk, error))
+}
+
 /// Return the ranges of `disk` that this kernel has mounted.
 fn mounted(disk: &Disk) -> Result<Vec<Range<u64>>> {
     let Some(device) = disk.device.as_deref() else {
@@ -251,8 +257,7 @@ fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
         return Err(Error::refused(&disk.name, why));
     }
     image.remove();
-    let done = table.commit(&mut disk);
-    done.map_err(|error| cannot_write(&disk, error))
+    commit(&mut table, &mut disk)
 }
 
 /// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
@@ -274,8 +279,7 @@ pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
     if !changed {
         return Ok(());
     }
-    let done = table.commit(&mut disk);
-    done.map_err(|error| cannot_write(&disk, error))
+    commit(&mut table, &mut disk)
 }
 
 /// Return the images of the device `path`, removed ones included.
@@ -293,8 +297,7 @@ fn activate(path: &Path, name: &str) -> Result<()> {
     if !table.activate(name) {
         return Err(unknown(&disk, &table, name));
     }
-    let done = table.commit(&mut disk);
-    done.map_err(|error| cannot_write(&disk, error))
+    commit(&mut table, &mut disk)
 }
 
 /// A catalogue, as `list --json` prints it.
