@@ -121,35 +121,34 @@ impl Place for Device {
         options.push(format!("image={}", wanted.name));
         let mount = || daxfs::mount(&self.path, dir, &options);
         let _alone = lock(&self.change);
-        let mut done = false;
-        if self.names()?.contains(&wanted.name) {
-            match mount() {
-                Ok(()) => done = true,
-                // What an earlier run has left may be damaged.
-                Err(error) if is_damaged(&error) => {
-                    eprintln!("daxfs-snapshotter: warning: {error}; the image is copied again");
-                    self.remove(&wanted.name)?;
-                }
-                Err(error) => return Err(error.into()),
+        let there = self.names()?.contains(&wanted.name);
+        let mounted = match there.then(mount) {
+            // What an earlier run has left may be damaged.
+            Some(Err(error)) if is_damaged(&error) => {
+                eprintln!("daxfs-snapshotter: warning: {error}; the image is copied again");
+                self.remove(&wanted.name)?;
+                None
             }
-        }
-        if !done {
+            done => done,
+        };
+        mounted.unwrap_or_else(|| {
             catalog::add(&self.path, &wanted.name, image, false, Reuse::Unmounted)?;
             mount().inspect_err(|_| {
                 if let Err(error) = self.remove(&wanted.name) {
                     warn(&error);
                 }
-            })?;
-        }
+            })
+        })?;
         lock(&self.images).insert(dir.into(), wanted);
         Ok(())
     }
 
     fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted> {
-        let _alone = lock(&self.change);
+        // No other call loads or releases the image of this directory now.
         let Some(image) = lock(&self.images).get(dir).cloned() else {
             return Ok(Evicted::Free);
         };
+        let _alone = lock(&self.change);
         let is_other =
             |(other, found): (&PathBuf, &Image)| other != dir && found.name == image.name;
         let shared = lock(&self.images).iter().any(is_other);
