@@ -84,6 +84,18 @@ snapshots() {
 	ctr snapshots "$@"
 }
 
+# prepare NAME MIB [TEXT]: prepare a snapshot with a file of lines with TEXT or NAME, and set dir to its directory.
+# shellcheck disable=SC2034 # for the caller
+prepare() {
+	snapshots prepare "$1" >/dev/null && dir=$(snapshots mounts /none "$1" | sed -n "s|.* \($root/snapshots/[0-9]*\)/fs .*|\1|p") &&
+		[ -d "$dir/fs" ] && yes "${3-$1}" | dd of="$dir/fs/file" bs=1M count="$2" iflag=fullblock status=none
+}
+
+# Print the memory that is in memfds, in KiB.
+memfds() {
+	echo $(($(sed -n 's/^Shmem: *\([0-9]*\) kB/\1/p' /proc/meminfo) - $(df -k --output=used "$place" | tail -n 1)))
+}
+
 # Print the mounts of layers.
 layers() {
 	awk -v root="$root/" '$3 == "daxfs" && index($2, root) == 1 { print $2 }' /proc/self/mounts
