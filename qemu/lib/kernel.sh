@@ -24,6 +24,11 @@ need() {
 	[ -e "$1" ] || die_runner "environment/prepare $2 did not make $1"
 }
 
+# Does the kernel have daxfs of its own, built in or as a module?
+has_daxfs() {
+	[ -n "$kernel_modules" ] && grep -q -x -F kernel/fs/daxfs/daxfs.ko "$kernel_modules"/modules.{builtin,order}
+}
+
 select_kernel() {
 	local directory
 	case $kernel in
@@ -40,7 +45,7 @@ select_kernel() {
 		for directory in "$(dirname "$kernel")/lib/modules/$release" "/lib/modules/$release"; do
 			[ -e "$directory/modules.order" ] && kernel_modules=$directory && break
 		done
-		: "${module:=$top/$BUILD/daxfs.ko}"
+		has_daxfs || : "${module:=$top/$BUILD/daxfs.ko}"
 		;;
 	*)
 		use_kernel "$kernel"
@@ -87,6 +92,7 @@ prepare_programs() (
 # takes seconds. Its output depends only on the module's description, so it is kept for each description.
 place_module() {
 	local tree=$1/usr/lib/modules/$release key index description
+	[ -n "$module" ] || return 0
 	mkdir -p "$tree/extra"
 	if [ ! -e "$module" ]; then
 		[ "$module_wanted" = 0 ] || die_runner "--module $module: no such file"
