@@ -107,16 +107,9 @@ pub fn scratch() -> tempfile::TempDir {
         .unwrap()
 }
 
-/// Create a directory for a fuzz target that runs forever, in memory if possible.
+/// Create a directory for a fuzz target, which ends without removing it. scripts/fuzz sets `TMPDIR`.
 pub fn fuzz_directory() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let base = match memory.is_dir() {
-        true => memory.into(),
-        false => std::env::temp_dir(),
-    };
-    let directory = base.join(format!("daxfs-fuzz-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    directory
+    tempfile::tempdir().unwrap().keep()
 }
 
 /// Return the options that the tool takes by default.
