@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Choosing one of several images on a device, by the catalogue at its start.
+//! Choosing one of several images in memory, by the catalogue at its start.
 
 #![deny(unsafe_code)]
 
@@ -12,7 +12,7 @@ use core::ops::Range;
 use kernel::{prelude::*, str::CString};
 use zerocopy::FromZeros;
 
-/// A device that may hold several images.
+/// A device that may be the source of a mount.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Device {
     /// A block device, by its number.
@@ -44,11 +44,20 @@ impl Device {
     }
 }
 
+/// Memory that may hold several images.
+#[derive(Clone, Copy)]
+pub(crate) enum Holder {
+    /// A device.
+    Device(Device),
+    /// A range of physical addresses: the first one, and the length in bytes.
+    Range(u64, u64),
+}
+
 /// An image of a catalogue, and where it is.
 pub(crate) struct Chosen {
-    /// The device.
-    pub(crate) device: Device,
-    /// Bytes of the device that the image has.
+    /// The memory with the catalogue.
+    holder: Holder,
+    /// Bytes of that memory that the image has.
     pub(crate) range: Range<u64>,
     /// UUID of the image, by the catalogue.
     pub(crate) uuid: [u8; 16],
@@ -57,13 +66,14 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// Return what identifies the superblock of the image: the device and the place on it.
+    /// Return what identifies the superblock of the image: the memory and the place in it.
     pub(crate) fn key(&self) -> Key {
-        let (kind, number) = match self.device {
-            Device::Block(number) => (0, number),
-            Device::Char(number) => (1, number),
+        let (kind, holder) = match self.holder {
+            Holder::Device(Device::Block(number)) => (0, number.into()),
+            Holder::Device(Device::Char(number)) => (1, number.into()),
+            Holder::Range(start, _) => (2, start),
         };
-        Key([kind, number.into(), self.range.start])
+        Key([kind, holder, self.range.start])
     }
 
     /// Check that the catalogue still has the image. Call this after the mount is shown in sysfs:
@@ -72,10 +82,13 @@ impl Chosen {
     ///
     /// # Errors
     ///
-    /// `ESTALE` if the image was replaced, `EIO` if the device is gone, and those of [`choose`].
+    /// `ESTALE` if the image was replaced, `EIO` if the memory is gone, and those of [`choose`].
     pub(crate) fn is_still_there(&self, context: &Context) -> Result {
-        let probe = self.device.probe(context).map_err(|_| EIO)?;
-        let now = choose(self.device, &probe, Some(&self.name), context)?;
+        let probe = match self.holder {
+            Holder::Device(device) => device.probe(context).map_err(|_| EIO)?,
+            Holder::Range(start, size) => Probe::range(start, size).map_err(|_| EIO)?,
+        };
+        let now = choose(self.holder, &probe, Some(&self.name), context)?;
         if now.is_some_and(|now| now.range == self.range && now.uuid == self.uuid) {
             return Ok(());
         }
@@ -88,7 +101,7 @@ impl Chosen {
     }
 }
 
-/// Return the image of the catalogue on `device`, which `probe` looks at, that is called `name`, or
+/// Return the image of the catalogue in `holder`, which `probe` looks at, that is called `name`, or
 /// the active one. Return `None` if there is no catalogue and no name.
 ///
 /// # Errors
@@ -96,7 +109,7 @@ impl Chosen {
 /// `ENOENT` if the catalogue has no such image, `EINVAL` if there is a name and no catalogue,
 /// `EBADMSG`, `EUCLEAN` or `EOPNOTSUPP` for an invalid catalogue, `EIO`, `ENOMEM`.
 pub(crate) fn choose(
-    device: Device,
+    holder: Holder,
     probe: &Probe,
     name: Option<&CStr>,
     context: &Context,
@@ -139,7 +152,7 @@ pub(crate) fn choose(
         return Err(ENOENT);
     };
     Ok(Some(Chosen {
-        device,
+        holder,
         range: found.offset..found.offset + found.length,
         uuid: found.uuid,
         name: CString::try_from_fmt(fmt!("{}", found.name))?,

@@ -12,7 +12,7 @@
 //! * [`signature`]: who signed an image
 //! * [`verify`]: comparing an image with a trusted SHA-256
 //! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
-//! * [`catalog`]: choosing one of several images on a device
+//! * [`catalog`]: choosing one of several images in memory
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`vfs`]: safe traits over the kernel's interface to filesystems

@@ -4,8 +4,8 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::{self, Device};
-use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
+use crate::catalog::{self, Device, Holder};
+use crate::memory::{dax, dmabuf, memfd, phys, probe::Probe, Region, Tenure};
 use crate::options::{Options, Source};
 use crate::support::Errno;
 use crate::vfs::{BlockDevice, Context, SourceKind, SuperKind};
@@ -28,9 +28,15 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
         (false, Some(_)) => return refuse(fmt!("size= goes with phys= only"), EINVAL),
         _ => {}
     }
+    if let Some((start, size)) = options.phys_range() {
+        let probe =
+            Probe::range(start, size).map_err(|error| refuse_phys(start, size, error, context))?;
+        let kind = choose(options, Holder::Range(start, size), &probe, context)?;
+        return Ok(kind.unwrap_or(SuperKind::NoDevice));
+    }
     if options.source.is_some() {
         if options.image.is_some() {
-            return refuse(fmt!("image= goes with a device as the source only"), EINVAL);
+            return refuse(fmt!("image= goes with a device or phys= only"), EINVAL);
         }
         return Ok(SuperKind::NoDevice);
     }
@@ -38,19 +44,17 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     let kind = context.source_kind();
     options.device = kind.as_ref().ok().and_then(Device::of);
     if let Some(device) = options.device {
-        let name = options.image.as_deref();
-        match (device.probe(context), name) {
-            (Ok(probe), _) => {
-                if let Some(chosen) = catalog::choose(device, &probe, name, context)? {
-                    let key = chosen.key();
-                    options.chosen = Some(chosen);
-                    return Ok(SuperKind::Keyed(key));
+        match device.probe(context) {
+            Ok(probe) => {
+                let holder = Holder::Device(device);
+                if let Some(kind) = choose(options, holder, &probe, context)? {
+                    return Ok(kind);
                 }
             }
             // Without DAX there is no catalogue, and mounting it finds the same error. After any
             // other one it is not known whether there is one.
-            (Err(dax::OpenError::NoDax), None) => {}
-            (Err(error), _) => {
+            Err(dax::OpenError::NoDax) if options.image.is_none() => {}
+            Err(error) => {
                 let is_char = matches!(device, Device::Char(_));
                 return Err(refuse_dax(is_char, error, context));
             }
@@ -72,6 +76,23 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     }
 }
 
+/// Choose the image that `options` name, or the active one, if `holder` has several. Return the
+/// kind of superblock that it needs.
+///
+/// # Errors
+///
+/// Those of [`catalog::choose`].
+fn choose(
+    options: &mut Options,
+    holder: Holder,
+    probe: &Probe,
+    context: &Context,
+) -> Result<Option<SuperKind>> {
+    options.chosen = catalog::choose(holder, probe, options.image.as_deref(), context)?;
+    let key = options.chosen.as_ref().map(catalog::Chosen::key);
+    Ok(key.map(SuperKind::Keyed))
+}
+
 /// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
 /// the superblock has opened it. The lease of `tenure` owns the memory, also after a failure.
 ///
@@ -84,10 +105,11 @@ pub(crate) fn open(
     tenure: &Tenure,
     context: &Context,
 ) -> Result<Region> {
+    let part = options.chosen.as_ref().map(|chosen| chosen.range.clone());
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
-            phys::open(start, size, tenure)
+            phys::open(start, size, part, tenure)
                 .map_err(|error| refuse_phys(start, size, error, context))
         }
         Some(Source::DmaBuf(buffer)) => {
@@ -97,7 +119,6 @@ pub(crate) fn open(
             memfd::open(file, tenure).map_err(|error| refuse_memfd(error, context))
         }
         None => {
-            let part = options.chosen.as_ref().map(|chosen| chosen.range.clone());
             let opened = match (bdev, options.device, part) {
                 (Some(bdev), ..) => dax::open_block(bdev, tenure),
                 (None, Some(Device::Block(number)), Some(part)) => {

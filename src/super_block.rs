@@ -32,7 +32,7 @@ const CHECK_PIECE: usize = 16384;
 /// Log why a mount fails: because of an `error` in the image. Return the error code for it.
 fn refuse(error: image::Error, context: &Context) -> Error {
     match error.problem {
-        // The driver looks for one on devices only.
+        // The driver looks for one on devices and in physical ranges only.
         Problem::Catalog => context.error(fmt!(
             "{}: {}; mount one of its images by its own range",
             context.source(),

@@ -46,6 +46,7 @@ mod pmd;
 mod poison;
 pub(crate) mod probe;
 mod queue;
+mod range;
 mod registry;
 mod space;
 mod tree;
@@ -77,6 +78,7 @@ pub(crate) struct Memory {
     registry: registry::Registry,
     _claims: claim::Claims,
     _record: poison::Record,
+    _turns: probe::Turns,
     _internal: internal::Internal,
 }
 
@@ -114,6 +116,8 @@ impl Memory {
             registry,
             _claims: claims,
             _record: record,
+            // SAFETY: `STARTED` was not set.
+            _turns: unsafe { probe::Turns::new() },
             _internal: internal,
         })
     }
@@ -301,7 +305,7 @@ impl Region {
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Phys { start, size } if phys::may_be_known() => {
+            Shown::Phys { start, size } if range::may_be_known() => {
                 kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
             }
             Shown::Phys { .. } => kernel::seq_print!(seq, ",phys"),

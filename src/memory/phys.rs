@@ -6,39 +6,16 @@
 //! work on mappings. If the kernel cannot make struct pages for it (on x86-64 it must be aligned to
 //! 2 MiB), the range is mapped without them.
 
+pub(crate) use super::range::OpenError;
+
 use super::lease::Lease;
+use super::range::{ClaimedRange, Range};
 use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::mem::{offset_of, ManuallyDrop};
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
-
-/// Reasons why a range cannot be opened.
-pub(crate) enum OpenError {
-    /// `CAP_SYS_RAWIO` is missing.
-    NotPermitted,
-    /// The kernel is locked down.
-    LockedDown,
-    /// The address or the size is not a multiple of the page size, or the size is 0.
-    Unaligned,
-    /// The end is not a physical address of this machine.
-    Overflow,
-    /// The range overlaps System RAM.
-    SystemRam,
-    /// The range is not memory.
-    Registers,
-    /// A driver has claimed a part of the range.
-    Busy,
-    /// Something else.
-    Other(Error),
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        OpenError::Other(error)
-    }
-}
 
 impl From<dax::OpenError> for OpenError {
     fn from(error: dax::OpenError) -> Self {
@@ -49,165 +26,6 @@ impl From<dax::OpenError> for OpenError {
             // The other errors cannot happen with our own device.
             _ => OpenError::Other(ENXIO),
         }
-    }
-}
-
-/// A range of physical addresses, in bytes.
-#[derive(Clone, Copy)]
-struct Range {
-    start: u64,
-    size: u64,
-}
-
-impl Range {
-    /// Return the address of the last byte.
-    fn last(&self) -> u64 {
-        self.start + (self.size - 1)
-    }
-
-    /// Return true if the whole range is in one resource with these flags.
-    fn is_within(&self, flags: usize) -> bool {
-        let mut found: Found = None;
-        let argument = ptr::from_mut(&mut found).cast();
-        let any = bindings::IORES_DESC_NONE as usize;
-        let (start, last) = (self.start, self.last());
-        // SAFETY: `visit` gets a pointer to a `Found`, and is not called after this returns.
-        unsafe { bindings::walk_iomem_res_desc(any, flags, start, last, argument, Some(visit)) };
-        // The walk clips resources to the range.
-        found == Some((start, last))
-    }
-
-    /// Return true if the whole range is in one soft-reserved resource.
-    fn is_soft_reserved(&self) -> bool {
-        let mut found: Found = None;
-        let argument = ptr::from_mut(&mut found).cast();
-        let (start, last) = (self.start, self.last());
-        // SAFETY: `visit` gets a pointer to a `Found`, and is not called after this returns.
-        unsafe { bindings::walk_soft_reserve_res(start, last, argument, Some(visit)) };
-        // The walk clips resources to the range.
-        found == Some((start, last))
-    }
-
-    /// Return true if a part of the range is System RAM.
-    fn has_ram(&self) -> bool {
-        let any = bindings::IORES_DESC_NONE as usize;
-        let (size, flags) = (self.size as usize, bindings::IORESOURCE_SYSTEM_RAM);
-        // SAFETY: This takes any range.
-        let found = unsafe { bindings::region_intersects(self.start, size, flags, any) };
-        found != bindings::REGION_DISJOINT
-    }
-
-    /// Return true if the range, which has no RAM in it, has struct pages.
-    fn has_struct_pages(&self) -> bool {
-        /// The smallest unit of memory that has struct pages.
-        const STEP: u64 = 2 << 20;
-        let mut at = self.start;
-        while at < self.start + self.size {
-            // SAFETY: This takes any number.
-            if !unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } {
-                return false;
-            }
-            at = (at | (STEP - 1)) + 1;
-        }
-        true
-    }
-}
-
-/// The first and the last byte of a resource, if one was found.
-type Found = Option<(u64, u64)>;
-
-/// Store the first resource that a walk finds, and end the walk.
-///
-/// # Safety
-///
-/// `resource` must be valid, and `found` point to a [`Found`].
-unsafe extern "C" fn visit(
-    resource: *mut bindings::resource,
-    found: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: The walk passes a copy of a resource, which belongs to this call.
-    let bounds = unsafe { ((*resource).start, (*resource).end) };
-    // SAFETY: The caller of the walk passes a pointer to a `Found`.
-    unsafe { *found.cast::<Found>() = Some(bounds) };
-    1
-}
-
-/// A range that is requested from the kernel. Dropping it releases the range.
-///
-/// # Invariants
-///
-/// The range is requested.
-struct ClaimedRange(Range);
-
-impl ClaimedRange {
-    /// Request `range` after checking that it may be used.
-    fn new(range: Range) -> Result<Self, OpenError> {
-        if !may_be_known() {
-            return Err(OpenError::NotPermitted);
-        }
-        // SAFETY: This may be called in the context of any process.
-        if unsafe { bindings::security_locked_down(bindings::LOCKDOWN_DEV_MEM) } != 0 {
-            return Err(OpenError::LockedDown);
-        }
-        let Range { start, size } = range;
-        if size == 0 || (start | size) & (bindings::PAGE_SIZE - 1) != 0 {
-            return Err(OpenError::Unaligned);
-        }
-        // SAFETY: This reads a number.
-        let end = unsafe { bindings::last_address() };
-        if start.checked_add(size - 1).is_none_or(|last| last > end) {
-            return Err(OpenError::Overflow);
-        }
-        if range.has_ram() {
-            return Err(OpenError::SystemRam);
-        }
-        // On arm64, memory that the device tree or the firmware reserves has no descriptor. Unlike
-        // registers it has struct pages.
-        let reserved = cfg!(CONFIG_ARM64)
-            && range.is_within(bindings::IORESOURCE_MEM)
-            && range.has_struct_pages();
-        let name = c"daxfs".as_char_ptr();
-        // SAFETY: The name is static.
-        let resource = unsafe { bindings::request_mem_region(start, size, name) };
-        if resource.is_null() {
-            return Err(OpenError::Busy);
-        }
-        // INVARIANT: The range was requested above.
-        let claim = ClaimedRange(range);
-        // SAFETY: By the type invariant the resource lives as long as `claim`, and does not change.
-        let kind = unsafe { (*resource).desc };
-        if !reserved && !claim.is_memory(kind as u32) {
-            return Err(OpenError::Registers);
-        }
-        Ok(claim)
-    }
-
-    /// Return true if the range is memory, rather than registers of a device or a hole.
-    ///
-    /// `kind` is the descriptor of the requested resource, which is that of the innermost resource
-    /// around it. The range contains no other resource, or it could not have been requested.
-    fn is_memory(&self, kind: u32) -> bool {
-        match kind {
-            // Reserved at boot, for example by memmap=SIZE$ADDRESS, or for a driver.
-            bindings::IORES_DESC_RESERVED
-            | bindings::IORES_DESC_SOFT_RESERVED
-            | bindings::IORES_DESC_PERSISTENT_MEMORY
-            | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
-            bindings::IORES_DESC_NONE => {
-                // Reads of a prefetchable region of a device have no side effects. A soft-reserved
-                // range is memory for a driver that is not loaded.
-                let prefetchable = bindings::IORESOURCE_MEM | bindings::IORESOURCE_PREFETCH;
-                self.0.is_within(prefetchable) || self.0.is_soft_reserved()
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Drop for ClaimedRange {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the range is requested.
-        unsafe { bindings::release_mem_region(self.0.start, self.0.size) };
     }
 }
 
@@ -250,7 +68,7 @@ impl Pages {
             .cast::<Pages>();
         // SAFETY: The caller passes the field of a `Pages`. Its drop, in memunmap_pages(), waits
         // for this call.
-        let (lease, start) = unsafe { (&(*this).lease, (*this).claim.0.start) };
+        let (lease, start) = unsafe { (&(*this).lease, (*this).claim.range().start) };
         for frame in frame..frame.saturating_add(count) {
             poison::record(frame);
             let offset = ((frame as u64) << bindings::PAGE_SHIFT) - start;
@@ -261,7 +79,7 @@ impl Pages {
 
     /// Make struct pages for `claim`, or return it if that is not possible.
     fn new(claim: ClaimedRange, lease: &Arc<Lease>) -> Result<KBox<Self>, ClaimedRange> {
-        let Range { start, size } = claim.0;
+        let Range { start, size } = claim.range();
         // SAFETY: This returns a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
         if (start | size) & (align - 1) != 0 {
@@ -394,7 +212,7 @@ unsafe extern "C" fn daxfs_direct_access(
     let Some(pages) = (unsafe { pages.as_ref() }) else {
         return ENXIO.to_errno() as isize;
     };
-    let Range { start, size } = pages.claim.0;
+    let Range { start, size } = pages.claim.range();
     let offset = (page as u64) << bindings::PAGE_SHIFT;
     if offset >= size {
         return ERANGE.to_errno() as isize;
@@ -427,9 +245,32 @@ impl Drop for OwnDax {
 /// # Invariants
 ///
 /// memremap() has mapped the range at `base`.
-struct Frames {
+pub(super) struct Frames {
     base: NonNull<u8>,
     _claim: ClaimedRange,
+}
+
+impl Frames {
+    /// Map `claim`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(claim: ClaimedRange) -> Result<Self> {
+        let Range { start, size } = claim.range();
+        // SAFETY: The range is requested, and has no RAM in it.
+        let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
+        // INVARIANT: The range was mapped above.
+        Ok(Frames {
+            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            _claim: claim,
+        })
+    }
+
+    /// Return the address of the first byte.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
 }
 
 // SAFETY: The range may be unmapped by any thread.
@@ -447,21 +288,24 @@ impl Drop for Frames {
     }
 }
 
-/// Return true if the calling process may use and see physical addresses.
-pub(super) fn may_be_known() -> bool {
-    // SAFETY: This may be called in the context of any process.
-    unsafe { bindings::capable(bindings::CAP_SYS_RAWIO) }
-}
-
-/// Open the region of `size` bytes at physical address `start`.
+/// Open a region: the `part` of the `size` bytes at physical address `start`, or all of them.
+/// Mounts show all.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(start: u64, size: u64, tenure: &Tenure) -> Result<Region, OpenError> {
+pub(crate) fn open(
+    start: u64,
+    size: u64,
+    part: Option<core::ops::Range<u64>>,
+    tenure: &Tenure,
+) -> Result<Region, OpenError> {
     let lease = tenure.lease();
     let shown = Shown::Phys { start, size };
-    let claim = ClaimedRange::new(Range { start, size })?;
+    let range = Range::new(start, size)?;
+    let range = part.map_or(range, |part| range.part(&part));
+    let Range { start, size } = range;
+    let claim = ClaimedRange::new(range)?;
     let claim = match Pages::new(claim, lease) {
         Ok(pages) => {
             let own = OwnDax::new(pages)?;
@@ -479,13 +323,7 @@ pub(crate) fn open(start: u64, size: u64, tenure: &Tenure) -> Result<Region, Ope
         "phys={start:#x}: no struct pages for this range: \
          no direct I/O and no ptrace on mappings\n"
     );
-    // SAFETY: The range is requested, and has no RAM in it.
-    let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
-    // INVARIANT: The range was mapped above.
-    let frames = Frames {
-        base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
-        _claim: claim,
-    };
+    let frames = Frames::new(claim)?;
     let window = Window {
         base: frames.base,
         size,

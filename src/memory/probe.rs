@@ -1,32 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Looking at a device before it is known what to mount from it.
+//! Looking at memory before it is known what to mount from it.
 
 use super::block::{BdevDax, BlockFile};
 use super::dax::{CharDevice, OpenError};
 use super::direct::{linear_size, read};
-use super::DaxRange;
+use super::range::{self, ClaimedRange, Range};
+use super::{phys::Frames, DaxRange};
 use crate::bindings;
-use crate::image;
-use kernel::{fs::File, prelude::*, sync::aref::ARef};
+use crate::image::{self, layout};
+use kernel::{
+    fs::File,
+    prelude::*,
+    sync::{aref::ARef, global_lock, GlobalGuard},
+};
 
-/// A DAX device that can be read, without a claim on it. Each read asks the driver where the memory
-/// is.
+global_lock! {
+    // SAFETY: `Turns::new` initializes it, before the first mount.
+    //
+    // Serializes looks at physical ranges: each requests the start of its range, which would make
+    // another one fail. Nobody waits under it for anything but memory.
+    unsafe(uninit) static LOOKING: Mutex<()> = ();
+}
+
+/// Says that [`LOOKING`] is initialized.
+pub(super) struct Turns(());
+
+impl Turns {
+    /// Prepare for looks at physical ranges.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once.
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
+        unsafe { LOOKING.init() };
+        Turns(())
+    }
+}
+
+/// Memory that can be read where a catalogue would be, without a claim on all of it.
+pub(crate) struct Probe {
+    size: u64,
+    backing: Backing,
+}
+
+/// What a probe reads.
 ///
 /// # Invariants
 ///
-/// `_kept` keeps the device of `range`.
-pub(crate) struct Probe {
-    range: DaxRange,
-    size: u64,
-    _kept: Kept,
-}
-
-/// What keeps a device.
+/// The device of a DAX range is the one that is kept with it. The frames are the first
+/// [`layout::CATALOG_SIZE`] bytes of a physical range, or all of a smaller one.
 #[allow(dead_code)]
-enum Kept {
-    Block(BdevDax, BlockFile),
-    Char(CharDevice),
+enum Backing {
+    Block(DaxRange, BdevDax, BlockFile),
+    Char(DaxRange, CharDevice),
+    // The frames are released before another look.
+    Range(Frames, GlobalGuard<LOOKING>),
 }
 
 impl Probe {
@@ -46,11 +76,8 @@ impl Probe {
             offset,
         };
         // INVARIANT: `found` is the device.
-        Ok(Probe {
-            range,
-            size,
-            _kept: Kept::Block(found, file),
-        })
+        let backing = Backing::Block(range, found, file);
+        Ok(Probe { size, backing })
     }
 
     /// Look at the DAX character device `number`, whose device node `node` opens.
@@ -70,11 +97,47 @@ impl Probe {
         // SAFETY: `found` keeps the device.
         let size = unsafe { linear_size(&range) };
         // INVARIANT: `found` is the device.
-        Ok(Probe {
-            range,
-            size,
-            _kept: Kept::Char(found),
-        })
+        let backing = Backing::Char(range, found);
+        Ok(Probe { size, backing })
+    }
+
+    /// Look at the `size` bytes at physical address `start`. Other looks at physical ranges wait
+    /// until the probe is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`range::OpenError`].
+    pub(crate) fn range(start: u64, size: u64) -> Result<Self, range::OpenError> {
+        let head = Range::new(start, size)?.head(layout::CATALOG_SIZE);
+        let turn = LOOKING.lock();
+        let frames = Frames::new(ClaimedRange::new(head)?)?;
+        // INVARIANT: The frames are those of `head`.
+        let backing = Backing::Range(frames, turn);
+        Ok(Probe { size, backing })
+    }
+
+    /// Copy the bytes at `offset`, which are in the memory, to `into`. Return false if they cannot
+    /// be read.
+    fn copy(&self, offset: u64, into: &mut [u8]) -> bool {
+        match &self.backing {
+            // SAFETY: By the type invariant the device is valid.
+            Backing::Block(range, ..) | Backing::Char(range, _) => unsafe {
+                read(range, offset, into)
+            },
+            Backing::Range(frames, _) => {
+                if offset + into.len() as u64 > layout::CATALOG_SIZE {
+                    return false;
+                }
+                let from = frames.base().as_ptr().wrapping_add(offset as usize);
+                let length = into.len() as u32;
+                // SAFETY: By the type invariant the bytes are mapped. The destination is borrowed
+                // exclusively. The function survives machine checks.
+                let left = unsafe {
+                    bindings::copy_mc_to_kernel(into.as_mut_ptr().cast(), from.cast(), length)
+                };
+                left == 0
+            }
+        }
     }
 }
 
@@ -86,9 +149,7 @@ impl image::Memory for Probe {
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
         let length = into.len() as u64;
         let end = offset.checked_add(length);
-        let inside = end.is_some_and(|end| end <= self.size);
-        // SAFETY: By the type invariant the device is valid.
-        if inside && unsafe { read(&self.range, offset, into) } {
+        if end.is_some_and(|end| end <= self.size) && self.copy(offset, into) {
             return Ok(());
         }
         Err(image::Error::new(
