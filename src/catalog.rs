@@ -56,7 +56,7 @@ pub(crate) enum Holder {
 /// An image of a catalogue, and where it is.
 pub(crate) struct Chosen {
     /// The memory with the catalogue.
-    holder: Holder,
+    pub(crate) holder: Holder,
     /// Bytes of that memory that the image has.
     pub(crate) range: Range<u64>,
     /// UUID of the image, by the catalogue.
@@ -76,19 +76,15 @@ impl Chosen {
         Key([kind, holder, self.range.start])
     }
 
-    /// Check that the catalogue still has the image. Call this after the mount is shown in sysfs:
-    /// before the space of an image is used again, the catalogue is changed first, and sysfs is
-    /// searched for mounts of the image after that.
+    /// Check that the catalogue, at which `probe` looks, still has the image. Look after the mount
+    /// is shown in sysfs: before the space of an image is used again, the catalogue is changed
+    /// first, and sysfs is searched for mounts of the image after that.
     ///
     /// # Errors
     ///
-    /// `ESTALE` if the image was replaced, `EIO` if the memory is gone, and those of [`choose`].
-    pub(crate) fn is_still_there(&self, context: &Context) -> Result {
-        let probe = match self.holder {
-            Holder::Device(device) => device.probe(context).map_err(|_| EIO)?,
-            Holder::Range(start, size) => Probe::range(start, size).map_err(|_| EIO)?,
-        };
-        let now = choose(self.holder, &probe, Some(&self.name), context)?;
+    /// `ESTALE` if the image was replaced, and those of [`choose`].
+    pub(crate) fn is_still_there(&self, probe: &Probe, context: &Context) -> Result {
+        let now = choose(self.holder, probe, Some(&self.name), context)?;
         if now.is_some_and(|now| now.range == self.range && now.uuid == self.uuid) {
             return Ok(());
         }

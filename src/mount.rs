@@ -125,6 +125,10 @@ impl Mounted {
             return false;
         }
         match options.phys_range() {
+            // The image has its own part of the range.
+            Some((start, _)) if self.place.chosen.is_some() => {
+                self.place.phys.is_some_and(|(first, _)| first == start)
+            }
             Some(range) => self.place.phys == Some(range),
             None => options.source.is_none() && options.size.is_none(),
         }

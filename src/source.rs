@@ -4,7 +4,7 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::{self, Device, Holder};
+use crate::catalog::{self, Chosen, Device, Holder};
 use crate::memory::{dax, dmabuf, memfd, phys, probe::Probe, Region, Tenure};
 use crate::options::{Options, Source};
 use crate::support::Errno;
@@ -29,8 +29,7 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
         _ => {}
     }
     if let Some((start, size)) = options.phys_range() {
-        let probe =
-            Probe::range(start, size).map_err(|error| refuse_phys(start, size, error, context))?;
+        let probe = look_at_range(start, size, context)?;
         let kind = choose(options, Holder::Range(start, size), &probe, context)?;
         return Ok(kind.unwrap_or(SuperKind::NoDevice));
     }
@@ -76,6 +75,28 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     }
 }
 
+/// Look at the start of a physical range.
+///
+/// # Errors
+///
+/// Any error, after logging the reason to `context`.
+fn look_at_range(start: u64, size: u64, context: &Context) -> Result<Probe> {
+    Probe::range(start, size).map_err(|error| refuse_phys(start, size, error, context))
+}
+
+/// Check that the catalogue still has the image that was chosen, see [`Chosen::is_still_there`].
+///
+/// # Errors
+///
+/// `EIO` if the device is gone, and those of [`Chosen::is_still_there`].
+pub(crate) fn check_chosen(chosen: &Chosen, context: &Context) -> Result {
+    let probe = match chosen.holder {
+        Holder::Device(device) => device.probe(context).map_err(|_| EIO)?,
+        Holder::Range(start, size) => look_at_range(start, size, context)?,
+    };
+    chosen.is_still_there(&probe, context)
+}
+
 /// Choose the image that `options` name, or the active one, if `holder` has several. Return the
 /// kind of superblock that it needs.
 ///
@@ -89,7 +110,7 @@ fn choose(
     context: &Context,
 ) -> Result<Option<SuperKind>> {
     options.chosen = catalog::choose(holder, probe, options.image.as_deref(), context)?;
-    let key = options.chosen.as_ref().map(catalog::Chosen::key);
+    let key = options.chosen.as_ref().map(Chosen::key);
     Ok(key.map(SuperKind::Keyed))
 }
 
@@ -109,8 +130,13 @@ pub(crate) fn open(
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
+            // An error is that of the part, which has its own place in /proc/iomem.
+            let (first, length) = match &part {
+                Some(part) => (start + part.start, part.end - part.start),
+                None => (start, size),
+            };
             phys::open(start, size, part, tenure)
-                .map_err(|error| refuse_phys(start, size, error, context))
+                .map_err(|error| refuse_phys(first, length, error, context))
         }
         Some(Source::DmaBuf(buffer)) => {
             dmabuf::open(buffer, tenure).map_err(|error| refuse_dmabuf(error, context))

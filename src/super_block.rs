@@ -231,7 +231,7 @@ impl FileSystem for DaxFs {
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
         if let Some(chosen) = &chosen {
-            chosen.is_still_there(context)?;
+            source::check_chosen(chosen, context)?;
         }
         let keyring = shared.keyring.clone();
         let place = Place { phys, chosen };

@@ -78,7 +78,7 @@ pub(crate) struct Memory {
     registry: registry::Registry,
     _claims: claim::Claims,
     _record: poison::Record,
-    _turns: probe::Turns,
+    _turns: range::Turns,
     _internal: internal::Internal,
 }
 
@@ -117,7 +117,7 @@ impl Memory {
             _claims: claims,
             _record: record,
             // SAFETY: `STARTED` was not set.
-            _turns: unsafe { probe::Turns::new() },
+            _turns: unsafe { range::Turns::new() },
             _internal: internal,
         })
     }

@@ -9,7 +9,7 @@
 pub(crate) use super::range::OpenError;
 
 use super::lease::Lease;
-use super::range::{ClaimedRange, Range};
+use super::range::{ClaimedRange, Range, Turn};
 use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
@@ -68,7 +68,7 @@ impl Pages {
             .cast::<Pages>();
         // SAFETY: The caller passes the field of a `Pages`. Its drop, in memunmap_pages(), waits
         // for this call.
-        let (lease, start) = unsafe { (&(*this).lease, (*this).claim.range().start) };
+        let (lease, start) = unsafe { (&(*this).lease, (*this).claim.range().start()) };
         for frame in frame..frame.saturating_add(count) {
             poison::record(frame);
             let offset = ((frame as u64) << bindings::PAGE_SHIFT) - start;
@@ -79,7 +79,7 @@ impl Pages {
 
     /// Make struct pages for `claim`, or return it if that is not possible.
     fn new(claim: ClaimedRange, lease: &Arc<Lease>) -> Result<KBox<Self>, ClaimedRange> {
-        let Range { start, size } = claim.range();
+        let (start, size) = (claim.range().start(), claim.range().size());
         // SAFETY: This returns a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
         if (start | size) & (align - 1) != 0 {
@@ -212,7 +212,7 @@ unsafe extern "C" fn daxfs_direct_access(
     let Some(pages) = (unsafe { pages.as_ref() }) else {
         return ENXIO.to_errno() as isize;
     };
-    let Range { start, size } = pages.claim.range();
+    let (start, size) = (pages.claim.range().start(), pages.claim.range().size());
     let offset = (page as u64) << bindings::PAGE_SHIFT;
     if offset >= size {
         return ERANGE.to_errno() as isize;
@@ -247,7 +247,7 @@ impl Drop for OwnDax {
 /// memremap() has mapped the range at `base`.
 pub(super) struct Frames {
     base: NonNull<u8>,
-    _claim: ClaimedRange,
+    claim: ClaimedRange,
 }
 
 impl Frames {
@@ -257,25 +257,48 @@ impl Frames {
     ///
     /// `ENOMEM`.
     pub(super) fn new(claim: ClaimedRange) -> Result<Self> {
-        let Range { start, size } = claim.range();
+        let (start, size) = (claim.range().start(), claim.range().size());
         // SAFETY: The range is requested, and has no RAM in it.
         let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
         // INVARIANT: The range was mapped above.
         Ok(Frames {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
-            _claim: claim,
+            claim,
         })
     }
 
-    /// Return the address of the first byte.
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.base
+    /// Copy the bytes at `offset` to `into`. Return false if they are not in the range, or if their
+    /// memory has failed. Failures of a range without struct pages are recorded.
+    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        let range = self.claim.range();
+        let length = into.len() as u64;
+        let frame = |at: u64| ((range.start() + at) >> bindings::PAGE_SHIFT) as usize;
+        let end = match offset.checked_add(length) {
+            Some(end) if end <= range.size() && length > 0 => end,
+            _ => return false,
+        };
+        if (frame(offset)..=frame(end - 1))
+            .any(|frame| poison::is_recorded(frame) || poison::frame_has_failed(frame))
+        {
+            return false;
+        }
+        let from = self.base.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: The bytes are in the range, which is mapped by the type invariant. The
+        // destination is borrowed exclusively. The function survives machine checks.
+        let left = unsafe {
+            bindings::copy_mc_to_kernel(into.as_mut_ptr().cast(), from.cast(), length as u32)
+        };
+        if left != 0 {
+            poison::record(frame(end - left as u64));
+        }
+        left == 0
     }
 }
 
 // SAFETY: The range may be unmapped by any thread.
 unsafe impl Send for Frames {}
-// SAFETY: No method takes a shared reference.
+// SAFETY: Nothing that a shared reference gives access to changes, but for the memory itself, which
+// others may write at any time.
 unsafe impl Sync for Frames {}
 
 // SAFETY: Only the drop unmaps the range.
@@ -302,10 +325,9 @@ pub(crate) fn open(
 ) -> Result<Region, OpenError> {
     let lease = tenure.lease();
     let shown = Shown::Phys { start, size };
-    let range = Range::new(start, size)?;
-    let range = part.map_or(range, |part| range.part(&part));
-    let Range { start, size } = range;
-    let claim = ClaimedRange::new(range)?;
+    let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
+    let size = range.size();
+    let claim = ClaimedRange::new(range, &Turn::wait())?;
     let claim = match Pages::new(claim, lease) {
         Ok(pages) => {
             let own = OwnDax::new(pages)?;
@@ -320,8 +342,9 @@ pub(crate) fn open(
         Err(claim) => claim,
     };
     pr_info!(
-        "phys={start:#x}: no struct pages for this range: \
-         no direct I/O and no ptrace on mappings\n"
+        "phys={:#x}: no struct pages for this range: \
+         no direct I/O and no ptrace on mappings\n",
+        range.start()
     );
     let frames = Frames::new(claim)?;
     let window = Window {

@@ -5,39 +5,11 @@
 use super::block::{BdevDax, BlockFile};
 use super::dax::{CharDevice, OpenError};
 use super::direct::{linear_size, read};
-use super::range::{self, ClaimedRange, Range};
+use super::range::{self, ClaimedRange, Range, Turn};
 use super::{phys::Frames, DaxRange};
 use crate::bindings;
 use crate::image::{self, layout};
-use kernel::{
-    fs::File,
-    prelude::*,
-    sync::{aref::ARef, global_lock, GlobalGuard},
-};
-
-global_lock! {
-    // SAFETY: `Turns::new` initializes it, before the first mount.
-    //
-    // Serializes looks at physical ranges: each requests the start of its range, which would make
-    // another one fail. Nobody waits under it for anything but memory.
-    unsafe(uninit) static LOOKING: Mutex<()> = ();
-}
-
-/// Says that [`LOOKING`] is initialized.
-pub(super) struct Turns(());
-
-impl Turns {
-    /// Prepare for looks at physical ranges.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { LOOKING.init() };
-        Turns(())
-    }
-}
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// Memory that can be read where a catalogue would be, without a claim on all of it.
 pub(crate) struct Probe {
@@ -49,14 +21,13 @@ pub(crate) struct Probe {
 ///
 /// # Invariants
 ///
-/// The device of a DAX range is the one that is kept with it. The frames are the first
-/// [`layout::CATALOG_SIZE`] bytes of a physical range, or all of a smaller one.
+/// The device of a DAX range is the one that is kept with it.
 #[allow(dead_code)]
 enum Backing {
     Block(DaxRange, BdevDax, BlockFile),
     Char(DaxRange, CharDevice),
-    // The frames are released before another look.
-    Range(Frames, GlobalGuard<LOOKING>),
+    // The frames are released before the next turn.
+    Range(Frames, Turn),
 }
 
 impl Probe {
@@ -101,42 +72,28 @@ impl Probe {
         Ok(Probe { size, backing })
     }
 
-    /// Look at the `size` bytes at physical address `start`. Other looks at physical ranges wait
-    /// until the probe is dropped.
+    /// Look at the `size` bytes at physical address `start`. No range can be requested until the
+    /// probe is dropped.
     ///
     /// # Errors
     ///
     /// See [`range::OpenError`].
     pub(crate) fn range(start: u64, size: u64) -> Result<Self, range::OpenError> {
-        let head = Range::new(start, size)?.head(layout::CATALOG_SIZE);
-        let turn = LOOKING.lock();
-        let frames = Frames::new(ClaimedRange::new(head)?)?;
-        // INVARIANT: The frames are those of `head`.
+        let head = Range::new(start, size)?.part(0..size.min(layout::CATALOG_SIZE))?;
+        let turn = Turn::wait();
+        let frames = Frames::new(ClaimedRange::new(head, &turn)?)?;
         let backing = Backing::Range(frames, turn);
         Ok(Probe { size, backing })
     }
 
-    /// Copy the bytes at `offset`, which are in the memory, to `into`. Return false if they cannot
-    /// be read.
+    /// Copy the bytes at `offset` to `into`. Return false if they cannot be read.
     fn copy(&self, offset: u64, into: &mut [u8]) -> bool {
         match &self.backing {
             // SAFETY: By the type invariant the device is valid.
             Backing::Block(range, ..) | Backing::Char(range, _) => unsafe {
                 read(range, offset, into)
             },
-            Backing::Range(frames, _) => {
-                if offset + into.len() as u64 > layout::CATALOG_SIZE {
-                    return false;
-                }
-                let from = frames.base().as_ptr().wrapping_add(offset as usize);
-                let length = into.len() as u32;
-                // SAFETY: By the type invariant the bytes are mapped. The destination is borrowed
-                // exclusively. The function survives machine checks.
-                let left = unsafe {
-                    bindings::copy_mc_to_kernel(into.as_mut_ptr().cast(), from.cast(), length)
-                };
-                left == 0
-            }
+            Backing::Range(frames, _) => frames.read(offset, into),
         }
     }
 }

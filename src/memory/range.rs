@@ -4,7 +4,44 @@
 
 use crate::bindings;
 use core::ptr;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{global_lock, GlobalGuard},
+};
+
+global_lock! {
+    // SAFETY: `Turns::new` initializes it, before the first mount.
+    //
+    // Serializes requests for ranges, and protects those that last only for a look: another request
+    // for a part of such a range would fail. Only memory and the console are waited for under it.
+    unsafe(uninit) static REQUESTING: Mutex<()> = ();
+}
+
+/// The requests for ranges, while the module is loaded.
+pub(super) struct Turns(());
+
+impl Turns {
+    /// Prepare for requests.
+    ///
+    /// # Safety
+    ///
+    /// This must be called once, before any other function of this file.
+    pub(super) unsafe fn new() -> Self {
+        // SAFETY: The caller guarantees that this is called once.
+        unsafe { REQUESTING.init() };
+        Turns(())
+    }
+}
+
+/// The turn to request a range. Until it is dropped, no other range is requested.
+pub(super) struct Turn(#[allow(dead_code)] GlobalGuard<REQUESTING>);
+
+impl Turn {
+    /// Wait for the turn.
+    pub(super) fn wait() -> Self {
+        Turn(REQUESTING.lock())
+    }
+}
 
 /// Reasons why a range cannot be opened.
 pub(crate) enum OpenError {
@@ -33,17 +70,23 @@ impl From<Error> for OpenError {
 }
 
 /// A range of physical addresses, in bytes.
+///
+/// # Invariants
+///
+/// It has whole pages, one at least, and ends at an address of this machine. The process that named
+/// it may use physical addresses.
 #[derive(Clone, Copy)]
 pub(super) struct Range {
-    /// Address of the first byte.
-    pub(super) start: u64,
-    /// Length in bytes, not 0.
-    pub(super) size: u64,
+    start: u64,
+    size: u64,
 }
 
 impl Range {
-    /// Return the range of `size` bytes at `start`, if the calling process may use it and this
-    /// machine has such addresses.
+    /// Return the range of `size` bytes at `start`.
+    ///
+    /// # Errors
+    ///
+    /// `NotPermitted` and `LockedDown`, or else `Unaligned` and `Overflow`.
     pub(super) fn new(start: u64, size: u64) -> Result<Self, OpenError> {
         if !may_be_known() {
             return Err(OpenError::NotPermitted);
@@ -60,20 +103,38 @@ impl Range {
         if start.checked_add(size - 1).is_none_or(|last| last > end) {
             return Err(OpenError::Overflow);
         }
+        // INVARIANT: This was checked above.
         Ok(Range { start, size })
     }
 
-    /// Return the `part` of the range, which must be in it.
-    pub(super) fn part(&self, part: &core::ops::Range<u64>) -> Self {
-        Range {
+    /// Return the `part` of the range.
+    ///
+    /// # Errors
+    ///
+    /// `Unaligned` if it does not have whole pages, one at least, and `Overflow` if it is not in
+    /// the range.
+    pub(super) fn part(&self, part: core::ops::Range<u64>) -> Result<Self, OpenError> {
+        if part.is_empty() || (part.start | part.end) & (bindings::PAGE_SIZE - 1) != 0 {
+            return Err(OpenError::Unaligned);
+        }
+        if part.end > self.size {
+            return Err(OpenError::Overflow);
+        }
+        // INVARIANT: This was checked above.
+        Ok(Range {
             start: self.start + part.start,
             size: part.end - part.start,
-        }
+        })
     }
 
-    /// Return the first bytes of the range, `most` of them if there are more.
-    pub(super) fn head(&self, most: u64) -> Self {
-        self.part(&(0..self.size.min(most)))
+    /// Return the address of the first byte.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Return the length in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Return the address of the last byte.
@@ -156,8 +217,12 @@ unsafe extern "C" fn visit(
 pub(super) struct ClaimedRange(Range);
 
 impl ClaimedRange {
-    /// Request `range` after checking that it may be used.
-    pub(super) fn new(range: Range) -> Result<Self, OpenError> {
+    /// Request `range`, which must be memory.
+    ///
+    /// # Errors
+    ///
+    /// `SystemRam`, `Registers` or `Busy`.
+    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, OpenError> {
         let Range { start, size } = range;
         if range.has_ram() {
             return Err(OpenError::SystemRam);
