@@ -47,6 +47,8 @@ help:
 	@echo '                      if they are those of DIR; for the Debian kernel that is running, make'
 	@echo '                      DIR with environment/rust-metadata --output DIR'
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
+	@echo '  make demo-containers'
+	@echo '                      containerd in the virtual machine, with images of containers in memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
 	@echo '                      of make check-debug'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
@@ -198,6 +200,9 @@ ifeq ($(ARCHITECTURE),amd64)
 demo: all prepare-guest prepare-demo
 	qemu/demo
 
+demo-containers: module tools tests prepare-guest
+	@tests/check --kernel $(KERNEL) containerd; status=$$?; grep -E '^ *(not )?ok ' $(BUILD)/check/containerd-$(KERNEL).log; exit $$status
+
 # With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
 check: all tests prepare-guest prepare-demo prepare-system prepare-packages $(if $(DEBUG),debug-module)
 	tests/check $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
@@ -303,6 +308,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo check check-debug bench soak fuzz matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo demo-containers check check-debug bench soak fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean
