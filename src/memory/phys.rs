@@ -4,7 +4,8 @@
 //!
 //! The range gets struct pages and its own DAX device, so that direct I/O, ptrace(2) and pinning
 //! work on mappings. If the kernel cannot make struct pages for it (on x86-64 it must be aligned to
-//! 2 MiB), the range is mapped without them.
+//! 2 MiB), or if they would take more than half of the available memory, the range is mapped
+//! without them.
 
 pub(crate) use super::range::OpenError;
 
@@ -13,7 +14,7 @@ use super::range::{ClaimedRange, Range, Turn};
 use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
-use core::mem::{offset_of, ManuallyDrop};
+use core::mem::{offset_of, size_of, ManuallyDrop};
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
 
@@ -27,6 +28,17 @@ impl From<dax::OpenError> for OpenError {
             _ => OpenError::Other(ENXIO),
         }
     }
+}
+
+/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
+/// describes a range, the kernel takes all the memory that it can get before it fails.
+fn fit(bytes: u64) -> bool {
+    // SAFETY: This returns a number.
+    let available = unsafe { bindings::si_mem_available() }.max(0) as u64;
+    // The kernel does not use movable memory for itself.
+    // SAFETY: This returns a number.
+    let available = available.min(unsafe { bindings::nr_free_buffer_pages() } as u64);
+    bytes >> bindings::PAGE_SHIFT <= available / 2
 }
 
 /// A claimed range with struct pages.
@@ -83,6 +95,10 @@ impl Pages {
         // SAFETY: This returns a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
         if (start | size) & (align - 1) != 0 {
+            return Err(claim);
+        }
+        if !fit((size >> bindings::PAGE_SHIFT) * size_of::<bindings::page>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for struct pages of this range\n");
             return Err(claim);
         }
         let mut pages = bindings::dev_pagemap {
@@ -255,9 +271,17 @@ impl Frames {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, also if its page tables would take more than half of the available memory.
     pub(super) fn new(claim: ClaimedRange) -> Result<Self> {
         let (start, size) = (claim.range().start(), claim.range().size());
+        let mapped_by = match (start | size) % bindings::PMD_SIZE {
+            0 => bindings::PMD_SIZE,
+            _ => bindings::PAGE_SIZE,
+        };
+        if !fit(size / mapped_by * size_of::<bindings::pte_t>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for page tables of this range\n");
+            return Err(ENOMEM);
+        }
         // SAFETY: The range is requested, and has no RAM in it.
         let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
         // INVARIANT: The range was mapped above.
