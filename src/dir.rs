@@ -82,13 +82,8 @@ impl DirOperations for DaxFs {
         let Ok(start) = u32::try_from(emitter.position() - DOTS) else {
             return Ok(());
         };
-        let mut listing = image.list(directory, start);
-        while let Some(next) = listing.next() {
-            let (entry, name) = next.map_err(refuse)?;
-            if !emitter.emit(name, entry.ino.into(), d_type(entry.file_type)) {
-                break;
-            }
-        }
-        Ok(())
+        image.list(directory, start).each(refuse, |entry, name| {
+            Ok(emitter.emit(name, entry.ino.into(), d_type(entry.file_type)))
+        })
     }
 }

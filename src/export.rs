@@ -42,19 +42,21 @@ impl ExportOperations for DaxFs {
         };
         let access = sb.data().region().access()?;
         let image = sb.data().image(&access);
-        let mut listing = image.list(parent, start);
-        while let Some(next) = listing.next() {
-            let (entry, found) = next.map_err(|error| report(sb, parent.ino, error))?;
+        let refuse = |error| report(sb, parent.ino, error);
+        let mut result = Err(ENOENT);
+        image.list(parent, start).each(refuse, |entry, found| {
             if u64::from(entry.ino) == child.ino() {
-                return name.set(found);
+                result = name.set(found);
+                return Ok(false);
             }
             if matches!(child.data().object, Object::Directory(_)) {
-                break;
+                return Ok(false);
             }
             if entry.position % CHECK_SIGNALS == 0 && kernel::current!().signal_pending() {
                 return Err(EINTR);
             }
-        }
-        Err(ENOENT)
+            Ok(true)
+        })?;
+        result
     }
 }

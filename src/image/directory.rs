@@ -35,17 +35,12 @@ pub struct Dirent {
     pub position: u32,
     /// Hash of the name in the entry.
     pub hash: u32,
-    /// Offset of the name in the image.
-    name: u64,
+    /// Offset of the name in the names.
+    pub(super) name: u64,
     name_len: u8,
 }
 
 impl Dirent {
-    /// Return the offset of the name in the image.
-    pub const fn name_offset(&self) -> u64 {
-        self.name
-    }
-
     /// Return the length of the name in bytes, at least 1.
     pub const fn name_len(&self) -> usize {
         self.name_len as usize
@@ -155,6 +150,17 @@ impl<M: Memory> Image<'_, M> {
         self.superblock.dirents.offset + (directory.first + u64::from(position)) * DIRENT
     }
 
+    /// Return the offset in the image of the name of `entry`.
+    #[inline]
+    pub(super) fn name_offset(&self, entry: &Dirent) -> u64 {
+        self.superblock.names.offset + entry.name
+    }
+
+    /// Validate the record of entry `position` of `directory`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::InodeNumber`], [`Problem::FileType`] or [`Problem::Name`].
     #[inline]
     pub(super) fn validate_dirent(
         &self,
@@ -162,43 +168,56 @@ impl<M: Memory> Image<'_, M> {
         position: u32,
         raw: &layout::Dirent,
     ) -> Result<Dirent> {
-        let error = |problem, field: usize, value| {
-            let offset = self.dirent_offset(directory, position) + field as u64;
-            Err(Error::new(problem, offset, value))
-        };
-        let ino = raw.ino.get();
-        if ino == 0 || u64::from(ino) > self.superblock.inode_count() {
-            let field = offset_of!(layout::Dirent, ino);
-            return error(Problem::InodeNumber, field, ino.into());
+        let refuse = || Err(self.dirent_error(directory, position, raw));
+        let (ino, name) = (raw.ino.get(), raw.name_offset());
+        if !self.superblock.has_inode(ino) {
+            return refuse();
         }
         let Some(file_type) = FileType::from_u8(raw.file_type) else {
-            let field = offset_of!(layout::Dirent, file_type);
-            return error(Problem::FileType, field, raw.file_type.into());
+            return refuse();
         };
-        let name = (u64::from(raw.name_high.get()) << 32) | u64::from(raw.name_low.get());
         if raw.name_len == 0 || !self.superblock.names.holds(name, raw.name_len.into()) {
-            let field = offset_of!(layout::Dirent, name_low);
-            return error(Problem::Name, field, name);
+            return refuse();
         }
         Ok(Dirent {
             ino,
             file_type,
             position,
             hash: raw.hash.get(),
-            name: self.superblock.names.offset + name,
+            name,
             name_len: raw.name_len,
         })
+    }
+
+    /// Return the error for the record of entry `position`, which is not valid.
+    #[cold]
+    #[inline(never)]
+    fn dirent_error(&self, directory: &Directory, position: u32, raw: &layout::Dirent) -> Error {
+        let ino = raw.ino.get();
+        let (problem, field, value) = if !self.superblock.has_inode(ino) {
+            let field = offset_of!(layout::Dirent, ino);
+            (Problem::InodeNumber, field, ino.into())
+        } else if FileType::from_u8(raw.file_type).is_none() {
+            let field = offset_of!(layout::Dirent, file_type);
+            (Problem::FileType, field, raw.file_type.into())
+        } else {
+            let field = offset_of!(layout::Dirent, name_low);
+            (Problem::Name, field, raw.name_offset())
+        };
+        let offset = self.dirent_offset(directory, position) + field as u64;
+        Error::new(problem, offset, value)
     }
 
     /// Compare the name of `entry` with `name`, byte by byte.
     fn compare_name(&self, entry: &Dirent, name: &[u8]) -> Result<Ordering> {
         let mut chunk = [0; CHUNK];
+        let offset = self.name_offset(entry);
         let common = entry.name_len().min(name.len());
         let mut done = 0;
         while done < common {
             let part = &name[done..common.min(done + CHUNK)];
             let loaded = &mut chunk[..part.len()];
-            self.memory.read(entry.name + done as u64, loaded)?;
+            self.memory.read(offset + done as u64, loaded)?;
             match (*loaded).cmp(part) {
                 Ordering::Equal => done += part.len(),
                 unequal => return Ok(unequal),

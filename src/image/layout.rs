@@ -328,6 +328,14 @@ pub struct Dirent {
     pub file_type: u8,
 }
 
+impl Dirent {
+    /// Return the offset of the name in the names.
+    #[inline]
+    pub fn name_offset(&self) -> u64 {
+        (u64::from(self.name_high.get()) << 32) | u64::from(self.name_low.get())
+    }
+}
+
 /// Head of a set of extended attributes. `count` [`XattrEntry`] follow, ascending by (prefix,
 /// name).
 #[repr(C)]

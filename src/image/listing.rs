@@ -17,23 +17,32 @@ const RECORDS: usize = 32;
 /// of their entries, so one load serves many.
 const NAMES: usize = 512;
 
-/// An iterator over the entries of a directory.
+/// Number of bytes of the buffer for names. It is padded, so that the compiler needs no check that
+/// a name which starts at one of the first [`NAMES`] bytes is in the buffer.
+const BUFFER: usize = NAMES + NAME_MAX;
+
+/// The entries of a directory, in order.
 pub struct Listing<'a, M> {
     image: Image<'a, M>,
     directory: Directory,
     /// Number of the next entry.
     next: u32,
     records: [layout::Dirent; RECORDS],
-    /// Number of records that were loaded, and of those that were taken.
-    loaded: usize,
-    taken: usize,
-    names: [u8; NAMES],
-    /// Offset in the image of `names[0]`, and number of the loaded bytes.
-    names_at: u64,
-    names_loaded: usize,
-    /// Set if none of the loaded bytes is `/` or NUL. Targets of symlinks, which may have slashes,
-    /// are among the names.
-    names_clean: bool,
+    /// Number of records that were loaded, and of those that [`Listing::next`] has taken.
+    loaded: u32,
+    taken: u32,
+    names: Names,
+}
+
+/// A part of the names of an image.
+struct Names {
+    bytes: [u8; BUFFER],
+    /// Offset of `bytes[0]` in the names, and number of the loaded bytes.
+    start: u64,
+    loaded: u64,
+    /// Set if no name in the loaded bytes has a `/` or NUL. Targets of symlinks, which may have
+    /// slashes, are among the names.
+    clean: bool,
 }
 
 impl<'a, M: Memory> Image<'a, M> {
@@ -47,10 +56,12 @@ impl<'a, M: Memory> Image<'a, M> {
             records: FromZeros::new_zeroed(),
             loaded: 0,
             taken: 0,
-            names: [0; NAMES],
-            names_at: 0,
-            names_loaded: 0,
-            names_clean: false,
+            names: Names {
+                bytes: [0; BUFFER],
+                start: 0,
+                loaded: 0,
+                clean: false,
+            },
         }
     }
 }
@@ -59,90 +70,146 @@ impl<M: Memory> Listing<'_, M> {
     /// Return the next entry and its name, or `None` after the last one. Each call advances, also
     /// if it fails.
     #[allow(clippy::should_implement_trait)] // The name borrows from the listing.
-    #[inline(always)]
     pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
-        let position = self.next;
-        if position >= self.directory.entries {
-            return None;
+        if self.taken == self.loaded {
+            if let Err(error) = self.load_records() {
+                return Some(Err(error));
+            }
         }
-        // This does not overflow, because `entries` is greater.
-        self.next = position.wrapping_add(1);
-        Some(self.entry(position))
+        let raw = self.records[..self.loaded as usize].get(self.taken as usize)?;
+        self.taken += 1;
+        let position = self.next;
+        self.next += 1;
+        Some(
+            self.names
+                .entry(&self.image, &self.directory, position, raw),
+        )
     }
 
-    #[inline(always)] // As a function it would cost 50 instructions more for each entry.
-    fn entry(&mut self, position: u32) -> Result<(Dirent, &[u8])> {
-        if self.taken >= self.loaded {
-            self.load_records(position)?;
+    /// Pass all entries and their names to `take`, until it returns false or an error. `refuse`
+    /// turns the problem of an entry into such an error. This takes fewer instructions than
+    /// [`Listing::next`], because nothing has to be kept between two calls.
+    ///
+    /// # Errors
+    ///
+    /// Those of `refuse` and of `take`.
+    #[inline]
+    pub fn each<E>(
+        mut self,
+        refuse: impl Fn(Error) -> E,
+        mut take: impl FnMut(Dirent, &[u8]) -> core::result::Result<bool, E>,
+    ) -> core::result::Result<(), E> {
+        loop {
+            self.load_records().map_err(&refuse)?;
+            if self.loaded == 0 {
+                return Ok(());
+            }
+            for raw in &self.records[..self.loaded as usize] {
+                let position = self.next;
+                // The number of entries is greater.
+                self.next = position.wrapping_add(1);
+                let (entry, name) = self
+                    .names
+                    .entry(&self.image, &self.directory, position, raw)
+                    .map_err(&refuse)?;
+                if !take(entry, name)? {
+                    return Ok(());
+                }
+            }
         }
-        let raw = &self.records[self.taken % RECORDS];
-        // This is at most `loaded`.
-        self.taken = self.taken.wrapping_add(1);
-        let entry = self.image.validate_dirent(&self.directory, position, raw)?;
+    }
 
-        let (offset, length) = (entry.name_offset(), entry.name_len());
-        let mut start = offset.wrapping_sub(self.names_at);
-        if start.saturating_add(length as u64) > self.names_loaded as u64 {
-            self.load_names(offset)?;
+    /// Load the records of the next entries, none after the last one. If this fails, skip an
+    /// entry.
+    #[inline(never)]
+    fn load_records(&mut self) -> Result<()> {
+        (self.loaded, self.taken) = (0, 0);
+        let left = self.directory.entries.saturating_sub(self.next);
+        if left == 0 {
+            return Ok(());
+        }
+        let count = left.min(RECORDS as u32);
+        let offset = self.image.dirent_offset(&self.directory, self.next);
+        let records = &mut self.records[..count as usize];
+        if let Err(error) = self.image.memory.read(offset, records.as_mut_bytes()) {
+            self.next += 1;
+            return Err(error);
+        }
+        self.loaded = count;
+        Ok(())
+    }
+}
+
+impl Names {
+    /// Validate entry `position` of `directory`, which has the record `raw`. Return it and its
+    /// name.
+    #[inline(always)] // As a function it would cost 50 instructions more for each entry.
+    fn entry<M: Memory>(
+        &mut self,
+        image: &Image<'_, M>,
+        directory: &Directory,
+        position: u32,
+        raw: &layout::Dirent,
+    ) -> Result<(Dirent, &[u8])> {
+        let entry = image.validate_dirent(directory, position, raw)?;
+        let length = entry.name_len();
+        let mut start = entry.name.wrapping_sub(self.start);
+        let end = start.wrapping_add(length as u64);
+        if start > self.loaded || end > self.loaded {
+            self.load(image, entry.name)?;
             start = 0;
         }
-        let name = &self.names[start as usize..][..length];
-        let valid = self.names_clean || !has_slash_or_nul(name);
+        let name = &self.bytes[start as usize % NAMES..][..length];
+        let valid = self.clean || !name.iter().any(|&byte| byte == b'/' || byte == 0);
         if !valid || (length <= 2 && matches!(name, b"." | b"..")) {
+            let offset = image.name_offset(&entry);
             return Err(Error::new(Problem::Name, offset, length as u64));
         }
         Ok((entry, name))
     }
 
-    /// Load records, starting with entry `position`, which is before the last one.
+    /// Load bytes, starting at `start`, which must be the name of a validated entry.
     #[inline(never)]
-    fn load_records(&mut self, position: u32) -> Result<()> {
-        let count = (self.directory.entries - position).min(RECORDS as u32);
-        (self.loaded, self.taken) = (0, 0);
-        let offset = self.image.dirent_offset(&self.directory, position);
-        let records = &mut self.records[..count as usize];
-        self.image.memory.read(offset, records.as_mut_bytes())?;
-        self.loaded = count as usize;
-        Ok(())
-    }
-
-    /// Load names, starting at `offset`, which must be the name of a validated entry.
-    #[inline(never)]
-    fn load_names(&mut self, offset: u64) -> Result<()> {
+    fn load<M: Memory>(&mut self, image: &Image<'_, M>, start: u64) -> Result<()> {
         const { assert!(NAMES >= NAME_MAX) };
-        let left = self.image.superblock.names.end() - offset;
-        let count = left.min(NAMES as u64) as usize;
-        self.names_loaded = 0;
-        self.names_at = offset;
-        self.image.memory.read(offset, &mut self.names[..count])?;
-        self.names_loaded = count;
-        self.names_clean = !has_slash_or_nul(&self.names[..count]);
+        let table = image.superblock.names;
+        let count = (table.length - start).min(NAMES as u64);
+        (self.start, self.loaded) = (start, 0);
+        let bytes = &mut self.bytes[..count as usize];
+        image.memory.read(table.offset + start, bytes)?;
+        self.clean = is_clean(bytes);
+        self.loaded = count;
         Ok(())
     }
 }
 
-/// Return true if a byte of `names` is `/` or NUL. This checks eight bytes at a time.
-#[inline]
-fn has_slash_or_nul(names: &[u8]) -> bool {
+/// Return true if no byte of `names` is `/` or NUL.
+#[inline(never)]
+fn is_clean(names: &[u8]) -> bool {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
     const SLASHES: u64 = u64::from_ne_bytes([b'/'; 8]);
-    // The top bit of a byte of the result is set if that byte is 0 or `/`, both of which have none.
-    // Bytes after the first such byte may be marked, too.
-    let marks =
-        |word: u64| (word.wrapping_sub(ONES) | (word ^ SLASHES).wrapping_sub(ONES)) & !word & TOPS;
+    // The top bit of a byte is set if the byte of `word` is `/` or NUL. It may also be set if that
+    // is not ASCII, or is next to such a byte.
+    let marks = |word: u64| word.wrapping_sub(ONES) | (word ^ SLASHES).wrapping_sub(ONES);
 
-    let mut words = names.chunks_exact(8);
+    // Most names are ASCII. The first search is faster, and takes other bytes for `/`.
+    is_unmarked(names, |word| marks(word) | word) || is_unmarked(names, |word| marks(word) & !word)
+}
+
+/// Return true if `marks` sets the top bit of no byte, given eight bytes of `names` at a time, and
+/// none of the rest is `/` or NUL.
+#[inline(always)]
+fn is_unmarked(names: &[u8], marks: impl Fn(u64) -> u64) -> bool {
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut parts = names.chunks_exact(32);
     let mut found = 0;
-    for bytes in &mut words {
-        let word = bytes
-            .iter()
-            .rev()
-            .fold(0, |word, &byte| (word << 8) | u64::from(byte));
-        found |= marks(word);
+    for part in &mut parts {
+        for bytes in part.chunks_exact(8) {
+            found |= marks(<[u8; 8]>::try_from(bytes).map_or(0, u64::from_ne_bytes));
+        }
     }
-    found != 0
-        || words
+    found & TOPS == 0
+        && !parts
             .remainder()
             .iter()
             .any(|&byte| byte == b'/' || byte == 0)

@@ -146,7 +146,7 @@ impl<'a, M: Memory> Image<'a, M> {
     /// [`Problem::InodeNumber`] if there is no such inode, or its problem.
     #[inline]
     pub fn inode(&self, ino: u32) -> Result<Inode> {
-        if ino == 0 || u64::from(ino) > self.superblock.inode_count() {
+        if !self.superblock.has_inode(ino) {
             let field = offset_of!(layout::Superblock, inodes) as u64;
             return Err(Error::new(Problem::InodeNumber, field, ino.into()));
         }

@@ -243,4 +243,12 @@ impl Superblock {
     pub const fn inode_count(&self) -> u64 {
         self.inodes.length / size_of::<layout::Inode>() as u64
     }
+
+    /// Return true if there is an inode `ino`.
+    #[inline]
+    pub const fn has_inode(&self, ino: u32) -> bool {
+        // The place of inode 0 is after the longest table.
+        let place = ino.wrapping_sub(1) as u64 * size_of::<layout::Inode>() as u64;
+        place < self.inodes.length
+    }
 }

@@ -67,7 +67,8 @@ impl Emitter<'_> {
         // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.
         let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type) };
         if emitted {
-            self.0.pos += 1;
+            // A listing ends long before this overflows.
+            self.0.pos = self.0.pos.wrapping_add(1);
         }
         emitted
     }

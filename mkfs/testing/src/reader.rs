@@ -135,7 +135,8 @@ fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {
     entry.map(|(entry, name)| (entry, name.to_vec()))
 }
 
-/// List `directory` from entry `start` on. It must give what is left of `listed`, the whole list.
+/// List `directory` from entry `start` on, in both ways. It must give what is left of `listed`, the
+/// whole list.
 fn list_from<M: Memory>(
     image: &Image<'_, M>,
     directory: &Directory,
@@ -155,6 +156,24 @@ fn list_from<M: Memory>(
     if listed.len() == directory.entries as usize && rest.len() <= STARTS {
         assert!(entries.next().is_none());
     }
+
+    let mut passed = Vec::new();
+    let result = image.list(directory, start).each(
+        |error| error,
+        |entry, name| {
+            passed.push(owned(Ok((entry, name))));
+            Ok(passed.len() < STARTS)
+        },
+    );
+    passed.extend(result.err().map(Err));
+    // It ends with the first error.
+    let until = rest.iter().position(|listed| listed.is_err());
+    let wanted = until.map_or(rest.len(), |until| until + 1).min(STARTS);
+    let complete = listed.len() == directory.entries as usize || rest.len() >= STARTS;
+    assert!(
+        !stable || !complete || passed[..] == rest[..wanted],
+        "{passed:?} is not {rest:?}"
+    );
 }
 
 /// List the attributes of `inode`, read each name and value, and look them up by name.
