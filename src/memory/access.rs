@@ -118,7 +118,7 @@ impl Region {
                 continue;
             }
             // Find out which side faulted: the memory or the destination.
-            if image::Memory::read(&access, at, &mut [0]).is_err() {
+            if image::Memory::read(self, at, &mut [0]).is_err() {
                 break EIO;
             }
             // The page may have been reclaimed again, or this kind of write may not work on it.
@@ -233,17 +233,24 @@ impl<'a> Access<'a> {
         if !poison::any() || self.window.io {
             return length;
         }
-        self.readable_slowly(offset, length)
+        // SAFETY: By the type invariant the window is mapped.
+        unsafe { Self::readable_slowly(self.window, offset, length) }
     }
 
+    /// Do the same, now that some memory has failed.
+    ///
+    /// # Safety
+    ///
+    /// `window` must be mapped.
     #[cold]
-    fn readable_slowly(&self, offset: u64, length: u64) -> u64 {
-        let pages = self.window.size.next_multiple_of(bindings::PAGE_SIZE);
+    unsafe fn readable_slowly(window: &Window, offset: u64, length: u64) -> u64 {
+        let pages = window.size.next_multiple_of(bindings::PAGE_SIZE);
         let end = offset.saturating_add(length).min(pages);
-        let base = self.window.base.as_ptr();
+        let base = window.base.as_ptr();
         let mut at = offset;
         while at < end {
-            // SAFETY: By the type invariant the window is mapped, up to the end of its last page.
+            // SAFETY: The caller guarantees that the window is mapped, which it is up to the end of
+            // its last page.
             if unsafe { poison::has_failed(base.wrapping_add(at as usize)) } {
                 return at - offset;
             }
@@ -258,15 +265,18 @@ impl<'a> Access<'a> {
     /// # Errors
     ///
     /// `EIO` if the range is not in the region, or the first page is known to have failed.
+    // If other functions took a reference to `self`, it would have to be in memory: 8 instructions.
     #[inline(always)]
-    fn copy_to(&self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
+    fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let from = self.address(offset, length).ok_or(EIO)?;
         if self.window.io {
             return self.copy_io_to(offset, length, to);
         }
         let mut readable = length;
         if poison::any() {
-            readable = self.readable_slowly(offset, length as u64) as usize;
+            // SAFETY: By the type invariant the window is mapped.
+            let slowly = unsafe { Self::readable_slowly(self.window, offset, length as u64) };
+            readable = slowly as usize;
             if readable == 0 && length > 0 {
                 return Err(EIO);
             }
@@ -276,12 +286,13 @@ impl<'a> Access<'a> {
     }
 
     /// Do the same for I/O memory.
-    fn copy_io_to(&self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
+    #[inline(never)]
+    fn copy_io_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
         let mut piece = [0; IO_PIECE];
         let mut done = 0;
         while done < length {
             let piece = &mut piece[..IO_PIECE.min(length - done)];
-            image::Memory::read(self, offset + done as u64, piece).map_err(|_| EIO)?;
+            image::Memory::read(&self, offset + done as u64, piece).map_err(|_| EIO)?;
             // SAFETY: The bytes are those of `piece`.
             let copied = unsafe { copy_present(piece.as_ptr(), piece.len(), to) };
             done += copied;
