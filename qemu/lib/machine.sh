@@ -75,6 +75,8 @@ add_memory() {
 # Unless images are shared, FILE is opened for reading and mapped privately, so what the guest writes does not reach it.
 add_backend() {
 	local id=image$backends how=share=off,readonly=on,rom=off
+	# What the guest writes to a private mapping is a copy. No memory is set aside for copies of a large device.
+	[ "$2" -le $((64 << 30)) ] || how+=,reserve=off
 	[ "$shared" = 0 ] || how=share=on
 	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,$how"
 		-device "$3=$id")
