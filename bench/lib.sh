@@ -35,7 +35,7 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs tmpfs
+	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless it is there.
