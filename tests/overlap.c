@@ -11,17 +11,18 @@
 #include <sys/stat.h>
 
 #include "corrupt.h"
+#include "device.h"
 #include "ktap.h"
 #include "util.h"
 
 #define PACKED 1
 #define SHARED 4
 
-/* A copy of the image with room for large files, and the inodes of two files in it. */
+/* A copy of the image with room for large files, and the inodes of three files in it. */
 struct case_image {
 	struct image image;
-	struct inode *first, *second;
-	u32 first_ino, second_ino;
+	struct inode *first, *second, *third;
+	u32 first_ino, second_ino, third_ino;
 };
 
 #define ROOM (8UL << 20)
@@ -43,6 +44,8 @@ static struct case_image new_image(void)
 	new.second_ino = a < b ? b : a;
 	new.first = image_inode(&new.image, new.first_ino);
 	new.second = image_inode(&new.image, new.second_ino);
+	new.third_ino = image_entry(&good, "labelled")->ino;
+	new.third = image_inode(&new.image, new.third_ino);
 	return new;
 }
 
@@ -54,6 +57,8 @@ static void place(struct inode *inode, u64 data, u64 size)
 
 static const char *name_of(const struct case_image *image, u32 ino)
 {
+	if (ino == image->third_ino)
+		return "labelled";
 	return image_entry(&image->image, "file")->ino == ino ? "file" : "good";
 }
 
@@ -205,6 +210,106 @@ static void neighbours(void)
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
 }
 
+/* Map two files with room for four blocks between them, and then the second, of @blocks, from @from on. */
+static char *map_between(u64 from, u64 blocks)
+{
+	struct case_image image = new_image();
+
+	place(image.first, HUGE_SIZE, 4 * block);
+	place(image.second, HUGE_SIZE + from * block, blocks * block);
+	place(image.third, HUGE_SIZE + 8 * block, block);
+	seal_and_mount(&image.image);
+	CHECK(read_and_map(&image, image.third_ino) != MAP_FAILED);
+	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
+	return read_and_map(&image, image.second_ino);
+}
+
+static void between(void)
+{
+	CHECK(map_between(4, 4) != MAP_FAILED);
+}
+
+static void end_of_the_one_before(void)
+{
+	CHECK(map_between(3, 2) == MAP_FAILED);
+	CHECK_EQ(errno, EUCLEAN);
+}
+
+static void start_of_the_one_after(void)
+{
+	CHECK(map_between(5, 4) == MAP_FAILED);
+	CHECK_EQ(errno, EUCLEAN);
+}
+
+/*
+ * Have four processes map the files at the same moment, two each, when nothing of them is in memory.
+ * Count in @mapped the processes that could map each file, and check what they read.
+ */
+static void map_at_once(const struct case_image *image, int mapped[2])
+{
+	int status, ready[2], start[2];
+	char byte = 0;
+
+	REQUIRE(!pipe(ready) && !pipe(start));
+	bounded_drop_caches(1);
+	for (int i = 0; i < 4; i++) {
+		if (fork())
+			continue;
+		close(start[1]);
+		REQUIRE(write(ready[1], &byte, 1) == 1);
+		/* This ends when the parent closes the pipe. */
+		REQUIRE(read(start[0], &byte, 1) == 0);
+		_exit(read_and_map(image, i % 2 ? image->second_ino : image->first_ino) != MAP_FAILED ?
+			      1 + i % 2 : errno == EUCLEAN && !ktap_point->failed ? 0 : 3);
+	}
+	for (int i = 0; i < 4; i++)
+		REQUIRE(read(ready[0], &byte, 1) == 1);
+	close(start[1]);
+	mapped[0] = mapped[1] = 0;
+	for (int i = 0; i < 4; i++) {
+		REQUIRE(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) < 3);
+		if (WEXITSTATUS(status))
+			mapped[WEXITSTATUS(status) - 1]++;
+	}
+	close(ready[0]);
+	close(ready[1]);
+	close(start[0]);
+}
+
+#define ROUNDS 40
+
+static void originals_at_once(void)
+{
+	struct case_image image = new_image();
+	int mapped[2];
+
+	image.image.super->incompat = SHARED;
+	place(image.first, HUGE_SIZE, 3 * block);
+	place(image.second, HUGE_SIZE, 3 * block);
+	image.second->original = image.first_ino;
+	seal_and_mount(&image.image);
+	for (int i = 0; i < ROUNDS; i++) {
+		map_at_once(&image, mapped);
+		CHECK_EQ(mapped[0], 2);
+		CHECK_EQ(mapped[1], 2);
+	}
+}
+
+static void overlaps_at_once(void)
+{
+	struct case_image image = new_image();
+	int mapped[2];
+
+	place(image.first, HUGE_SIZE, 3 * block);
+	place(image.second, HUGE_SIZE + block, 3 * block);
+	seal_and_mount(&image.image);
+	for (int i = 0; i < ROUNDS; i++) {
+		map_at_once(&image, mapped);
+		CHECK_EQ(mapped[0] + mapped[1], 2);
+		CHECK_EQ(mapped[0] * mapped[1], 0);
+	}
+}
+
 static void true_originals(void)
 {
 	struct case_image image = new_image();
@@ -328,7 +433,12 @@ int main(void)
 		{ "misaligned entries of 2 MiB", huge_out_of_step },
 		{ "a packed file over another", packed_over_whole },
 		{ "packed files that are mapped by copies", copies },
+		{ "a file between two others", between },
+		{ "the last page of the file before", end_of_the_one_before },
+		{ "the first page of the file after", start_of_the_one_after },
+		{ "files with common pages, mapped at once", overlaps_at_once },
 		{ "an original", true_originals },
+		{ "an original and its copy, mapped at once", originals_at_once },
 		{ "wrong originals", false_originals },
 		{ "wrong flags", false_flags },
 		{ "two originals of each other", circles },

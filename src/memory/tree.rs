@@ -28,6 +28,58 @@ struct Extent {
     space: Space,
 }
 
+/// What the mutex of [`Extents`] protects.
+struct Tree {
+    extents: RBTree<u64, Extent>,
+    /// Number of extents that [`Tree::insert`] has inserted.
+    inserted: u64,
+}
+
+impl Tree {
+    /// Add a user to the extent that `request` describes, if it exists.
+    fn share(&mut self, request: &Request) -> Found {
+        let start = request.key();
+        let end = start + request.length;
+        let before = match self.extents.cursor_lower_bound_mut(&start) {
+            Some(mut cursor) => {
+                let (&next, extent) = cursor.current_mut();
+                let what = (extent.end, extent.tail, extent.owner);
+                if next == start && what == (end, request.tail, request.owner) {
+                    extent.users += 1;
+                    return Found::Same(extent.space.inode());
+                }
+                if next == start || next < end {
+                    return Found::Overlap;
+                }
+                cursor.peek_prev().map(|(_, extent)| extent.end)
+            }
+            None => {
+                let last = self.extents.cursor_back();
+                last.map(|cursor| cursor.current().1.end)
+            }
+        };
+        match before {
+            Some(before) if before > start => Found::Overlap,
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Return the last extent that starts before `offset`, and where it starts.
+    fn last_before(&self, offset: u64) -> Option<(u64, &Extent)> {
+        let start = match self.extents.cursor_lower_bound(&offset) {
+            Some(cursor) => *cursor.peek_prev()?.0,
+            None => *self.extents.cursor_back()?.current().0,
+        };
+        Some((start, self.extents.get(&start)?))
+    }
+
+    /// Insert an extent that overlaps none.
+    fn insert(&mut self, node: RBTreeNode<u64, Extent>) {
+        self.extents.insert(node);
+        self.inserted += 1;
+    }
+}
+
 /// All mapped extents of a region, none of which overlap.
 ///
 /// The mutex protects the tree and the user counts. Memory reclaim takes it, so nothing is
@@ -35,24 +87,30 @@ struct Extent {
 #[pin_data]
 pub(super) struct Extents {
     #[pin]
-    tree: Mutex<RBTree<u64, Extent>>,
+    tree: Mutex<Tree>,
 }
 
 impl Extents {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            tree <- new_mutex!(RBTree::new()),
+            tree <- new_mutex!(Tree {
+                extents: RBTree::new(),
+                inserted: 0,
+            }),
         })
     }
 
     /// Claim an extent for one more inode. Return its internal inode, or `None` if it overlaps
     /// another extent.
     pub(super) fn claim(&self, request: &Request) -> Result<Option<NonNull<bindings::inode>>> {
-        match Self::share(&mut self.tree.lock(), request) {
-            Found::Nothing => {}
-            Found::Same(inode) => return Ok(Some(inode)),
-            Found::Overlap => return Ok(None),
-        }
+        let inserted = {
+            let mut tree = self.tree.lock();
+            match tree.share(request) {
+                Found::Nothing => tree.inserted,
+                Found::Same(inode) => return Ok(Some(inode)),
+                Found::Overlap => return Ok(None),
+            }
+        };
         let space = Space::new(request)?;
         let inode = space.inode();
         let extent = Extent {
@@ -64,8 +122,13 @@ impl Extents {
         };
         let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
         let mut tree = self.tree.lock();
-        // Another thread may have claimed the extent meanwhile.
-        let found = match Self::share(&mut tree, request) {
+        // Another thread may have claimed the extent meanwhile, or one that overlaps it. If none
+        // was inserted, there is still nothing, whatever was removed.
+        let found = match tree.inserted == inserted {
+            true => Found::Nothing,
+            false => tree.share(request),
+        };
+        let found = match found {
             Found::Nothing => {
                 tree.insert(node);
                 return Ok(Some(inode));
@@ -78,31 +141,6 @@ impl Extents {
         Ok(found)
     }
 
-    /// Add a user to the extent that `request` describes, if it exists.
-    fn share(tree: &mut RBTree<u64, Extent>, request: &Request) -> Found {
-        let start = request.key();
-        let end = start + request.length;
-        if let Some(extent) = tree.get_mut(&start) {
-            if (extent.end, extent.tail, extent.owner) != (end, request.tail, request.owner) {
-                return Found::Overlap;
-            }
-            extent.users += 1;
-            return Found::Same(extent.space.inode());
-        }
-        match Self::last_before(tree, end).and_then(|start| tree.get(&start)) {
-            Some(extent) if extent.end > start => Found::Overlap,
-            _ => Found::Nothing,
-        }
-    }
-
-    /// Return the start of the last extent that starts before `offset`.
-    fn last_before(tree: &RBTree<u64, Extent>, offset: u64) -> Option<u64> {
-        match tree.cursor_lower_bound(&offset) {
-            Some(cursor) => cursor.peek_prev().map(|(&start, _)| start),
-            None => tree.cursor_back().map(|cursor| *cursor.current().0),
-        }
-    }
-
     /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
     /// that it must be swept later.
     ///
@@ -111,7 +149,7 @@ impl Extents {
     /// [`Self::claim`] must have added this user, which does not use the internal inode any more.
     pub(super) unsafe fn release(&self, start: u64) -> bool {
         let mut tree = self.tree.lock();
-        let Some(extent) = tree.get_mut(&start) else {
+        let Some(extent) = tree.extents.get_mut(&start) else {
             return true;
         };
         extent.users -= 1;
@@ -121,7 +159,7 @@ impl Extents {
         if !extent.space.forget() {
             return false;
         }
-        let node = tree.remove_node(&start);
+        let node = tree.extents.remove_node(&start);
         drop(tree);
         drop(node);
         true
@@ -137,18 +175,17 @@ impl Extents {
         let mut from = 0;
         loop {
             let mut tree = self.tree.lock();
-            let Some((start, unused)) = tree.cursor_lower_bound(&from).map(|cursor| {
-                let (&start, extent) = cursor.current();
-                (start, extent.users == 0)
-            }) else {
+            let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
                 return idle;
             };
+            let (&start, extent) = cursor.current();
             let mut node = None;
+            let unused = extent.users == 0;
             if unused || unmap {
-                let forgotten = tree.get(&start).is_some_and(|extent| extent.space.forget());
+                let forgotten = extent.space.forget();
                 idle &= forgotten;
                 if forgotten && unused {
-                    node = tree.remove_node(&start);
+                    node = tree.extents.remove_node(&start);
                 }
             }
             drop(tree);
@@ -167,7 +204,7 @@ impl Extents {
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
-            let Some(cursor) = tree.cursor_lower_bound(&from) else {
+            let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
                 return;
             };
             let (&start, extent) = cursor.current();
@@ -181,9 +218,7 @@ impl Extents {
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
         let (space, index) = {
             let tree = self.tree.lock();
-            let start = Self::last_before(&tree, offset + 1);
-            let Some((start, extent)) = start.and_then(|start| Some((start, tree.get(&start)?)))
-            else {
+            let Some((start, extent)) = tree.last_before(offset + 1) else {
                 return;
             };
             if offset >= extent.end {
@@ -197,7 +232,7 @@ impl Extents {
     }
 }
 
-/// Result of [`Extents::share`].
+/// Result of [`Tree::share`].
 enum Found {
     /// The extent exists, and has one more user.
     Same(NonNull<bindings::inode>),
