@@ -288,6 +288,14 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 	return folio_order(folio);
 }
 
+/* The struct pages of contiguous frames are contiguous, which memory/around.rs relies on. */
+static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
+
+bool daxfs_helper_page_compound(struct page *page)
+{
+	return PageCompound(page);
+}
+
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio)
 {
 	return folio_nr_pages(folio);

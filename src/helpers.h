@@ -97,6 +97,7 @@ struct file *daxfs_helper_get_file(struct file *file);
 void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
+bool daxfs_helper_page_compound(struct page *page);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
 unsigned long daxfs_helper_folio_pfn(struct folio *folio);
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n);

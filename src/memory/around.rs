@@ -13,7 +13,9 @@ use super::space::Info;
 use super::{poison, Gate, MapMethod};
 use crate::bindings;
 use crate::vfs::{Fault, Mapping};
+use core::marker::PhantomData;
 use core::ops::Range;
+use core::ptr;
 use core::sync::atomic::Ordering;
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
@@ -107,53 +109,88 @@ pub(super) unsafe fn map_pages(
     let here = fault.page();
     let pages = around(fault, info);
     let known = match info.method {
-        // SAFETY: `access` keeps the memory.
-        MapMethod::Dax(_) if !fault.is_write() => unsafe { known_pages(fault, info, &pages) },
-        _ => 0,
+        // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
+        MapMethod::Dax(_) if !fault.is_write() => unsafe { KnownPages::of(fault, info, &pages) },
+        _ => KnownPages::NONE,
     };
-    let map = |vmf: *mut bindings::vm_fault, page: u64| {
-        if page == info.length / PAGE_SIZE {
-            let tail = info.tail_page.load(Ordering::Acquire);
-            // SAFETY: The address is in the area, which is locked. The extent has a reference to
-            // the page.
-            return unsafe { bindings::vmf_insert_page_mkwrite(vmf, tail, false) };
-        }
-        match info.method {
-            // SAFETY: The bit says that the page belongs to the extent.
-            MapMethod::Dax(_) if known >> (page - pages.start) & 1 != 0 => unsafe {
-                insert_known_page(vmf, info, page)
-            },
-            // SAFETY: This is a fault on the page. `access` keeps the memory.
-            MapMethod::Dax(_) => unsafe { dax_iomap_fault(vmf, 0) },
-            // SAFETY: This is a fault on the page. `access` keeps the memory.
-            _ => unsafe { insert_page(vmf, info, page) },
-        }
-    };
-    let result = map(fault.as_raw(), here);
+    // SAFETY: This is a fault on the page. `access` keeps the memory.
+    let result = unsafe { map_page(fault.as_raw(), info, here, known.page(here - pages.start)) };
     if result != bindings::VM_FAULT_NOPAGE {
         return result;
     }
     // SAFETY: The fault is valid. The copy is used for other pages only.
     let mut near = unsafe { fault.as_raw().read() };
-    let length = (pages.end - pages.start) * PAGE_SIZE;
-    let open = gate.is_open(info.offset + pages.start * PAGE_SIZE, length);
-    for page in pages.clone().filter(|&page| page != here) {
-        if !open && !gate.is_open(info.offset + page * PAGE_SIZE, PAGE_SIZE) {
+    // What is usable now stays so. If a page fails, it is unmapped when `access` has ended.
+    let usable = |page: u64, count: u64| {
+        let (first, length) = (info.offset + page * PAGE_SIZE, count * PAGE_SIZE);
+        gate.is_open(first, length) && access.readable(first, length) == length
+    };
+    let all_usable = usable(pages.start, pages.end - pages.start);
+    let start = fault.address() as u64 - (here - pages.start) * PAGE_SIZE;
+    for page in pages.clone() {
+        if page == here || !all_usable && !usable(page, 1) {
             continue;
         }
-        if access.readable(info.offset + page * PAGE_SIZE, PAGE_SIZE) < PAGE_SIZE {
-            continue;
-        }
-        let address = fault.address() as u64 + page * PAGE_SIZE - here * PAGE_SIZE;
+        let number = page - pages.start;
+        let address = (start + number * PAGE_SIZE) as usize;
         near.__bindgen_anon_1.pgoff = page as usize;
-        near.__bindgen_anon_1.address = address as usize;
-        near.__bindgen_anon_1.real_address = address as usize;
-        if map(&mut near, page) != bindings::VM_FAULT_NOPAGE {
+        near.__bindgen_anon_1.address = address;
+        near.__bindgen_anon_1.real_address = address;
+        // SAFETY: The copy was made a fault on the page. `access` keeps the memory.
+        let mapped = unsafe { map_page(&mut near, info, page, known.page(number)) };
+        if mapped != bindings::VM_FAULT_NOPAGE {
             break;
         }
         fault.set_around();
     }
     result
+}
+
+/// Map the page `page` of an extent, or the copy of its last page, as `vmf` says.
+///
+/// # Safety
+///
+/// `vmf` must be a fault on that page of the extent that `info` describes, or on the copy if the
+/// extent has one. The memory of the extent must be kept. `known` must be what
+/// [`KnownPages::page`] returns for this fault and page.
+#[inline]
+unsafe fn map_page(
+    vmf: *mut bindings::vm_fault,
+    info: &Info,
+    page: u64,
+    known: Option<*mut bindings::page>,
+) -> bindings::vm_fault_t {
+    match known {
+        // SAFETY: The page belongs to the extent, and the caller guarantees the rest.
+        Some(known) => unsafe { insert_known_page(vmf, known) },
+        // SAFETY: The caller guarantees what this requires.
+        None => unsafe { map_unknown_page(vmf, info, page) },
+    }
+}
+
+/// Do the same for a page that need not belong to the extent yet.
+///
+/// # Safety
+///
+/// As for [`map_page`].
+#[inline(never)]
+unsafe fn map_unknown_page(
+    vmf: *mut bindings::vm_fault,
+    info: &Info,
+    page: u64,
+) -> bindings::vm_fault_t {
+    if page == info.length / PAGE_SIZE {
+        let tail = info.tail_page.load(Ordering::Acquire);
+        // SAFETY: The address is in the area, which is locked. The extent has the copy, with a
+        // reference.
+        return unsafe { bindings::vmf_insert_page_mkwrite(vmf, tail, false) };
+    }
+    match info.method {
+        // SAFETY: This is a fault on a page of an extent on a DAX device, whose memory is kept.
+        MapMethod::Dax(_) => unsafe { dax_iomap_fault(vmf, 0) },
+        // SAFETY: The extent is mapped by pages or by frames. The caller guarantees the rest.
+        _ => unsafe { insert_page(vmf, info, page) },
+    }
 }
 
 /// Return the pages that `fault` may map: those in the same part of a page table that are in the
@@ -172,70 +209,101 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     here - before..(here + after + 1).min(count)
 }
 
-/// Return the struct page of page `page` of an extent on a DAX device.
+/// Pages near a fault that belong to the extent as single pages, according to the DAX code.
 ///
-/// # Safety
+/// # Invariants
 ///
-/// The memory of the extent that `info` describes must be kept.
-unsafe fn struct_page(info: &Info, page: u64) -> *mut bindings::page {
-    // SAFETY: The caller guarantees that the memory is mapped.
-    let frame = unsafe { poison::frame_at(address(info, page)) };
-    // SAFETY: The memory of a DAX device that is mounted has struct pages.
-    unsafe { bindings::pfn_to_page(frame) }
+/// The page of each bit that is set follows `first` by the number of the bit. It belongs to the
+/// extent while the fault is handled: the extent forgets its pages without users or after a
+/// revocation only, and a fault excludes both.
+struct KnownPages<'a> {
+    first: *mut bindings::page,
+    bits: u32,
+    fault: PhantomData<&'a ()>,
 }
 
-/// Return which of `pages` belong to the extent as single pages according to the DAX code, as bits
-/// from the lowest. They belong to it until the extent forgets its pages, which it does without
-/// users or after a revocation. A fault excludes both.
-///
-/// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from mapping
-/// them by such an entry at the same time. Where it has an entry of a page it maps by pages only.
-///
-/// # Safety
-///
-/// The memory of the extent that `info` describes, and that `fault` is a fault on, must be kept.
-unsafe fn known_pages(fault: &Fault<'_, MappedExtent>, info: &Info, pages: &Range<u64>) -> u32 {
-    let Some(mapping) = fault.mapping().map(|extent| extent.as_raw().as_ptr()) else {
-        return 0;
+impl<'a> KnownPages<'a> {
+    /// No pages.
+    // INVARIANT: No bit is set.
+    const NONE: Self = KnownPages {
+        first: ptr::null_mut(),
+        bits: 0,
+        fault: PhantomData,
     };
-    let mut known = 0;
-    // The DAX code sets the owner of a page and stores its entry under this lock.
-    // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
-    unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
-    for page in pages.start..pages.end.min(info.length / PAGE_SIZE) {
-        // SAFETY: The caller guarantees that the memory is kept.
-        let raw = unsafe { struct_page(info, page) };
-        // SAFETY: The struct page is valid. Its folio changes under the lock only.
-        let folio = unsafe { bindings::page_folio(raw) };
-        // SAFETY: The folio is valid, and changes under the lock only.
-        let single = unsafe { bindings::folio_order(folio) } == 0;
-        // SAFETY: The folio is valid. Its owner changes under the lock only.
-        if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
-            known |= 1 << (page - pages.start);
+
+    /// Find out which of `pages` belong to the extent.
+    ///
+    /// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from
+    /// mapping them by such an entry at the same time. Where it has an entry of a page it maps by
+    /// pages only.
+    ///
+    /// # Safety
+    ///
+    /// `info` must describe the extent that `fault` is a fault on. It must be on a DAX device, and
+    /// its memory must be kept.
+    unsafe fn of(
+        fault: &'a Fault<'_, MappedExtent>,
+        info: &Info,
+        pages: &Range<u64>,
+    ) -> KnownPages<'a> {
+        let end = pages.end.min(info.length / PAGE_SIZE);
+        let Some(extent) = fault.mapping().filter(|_| pages.start < end) else {
+            return Self::NONE;
+        };
+        let mapping = extent.as_raw().as_ptr();
+        // SAFETY: The caller guarantees that the memory is mapped.
+        let frame = unsafe { poison::frame_at(address(info, pages.start)) };
+        // SAFETY: The memory of a DAX device that is mounted has struct pages.
+        let first = unsafe { bindings::pfn_to_page(frame) };
+        let mut bits = 0;
+        // The DAX code sets the owner of a page and stores its entry under this lock.
+        // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
+        unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
+        for number in 0..end - pages.start {
+            // The frames of the device are contiguous, see `direct::map`. With
+            // CONFIG_SPARSEMEM_VMEMMAP, which DAX needs, their struct pages are, too.
+            let page = first.wrapping_add(number as usize);
+            // SAFETY: So this is the struct page of one of `pages`, which are in the extent.
+            let single = !unsafe { bindings::page_compound(page) };
+            let folio = page.cast::<bindings::folio>();
+            // SAFETY: A single page is a folio of its own. Its owner changes under the lock only.
+            if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
+                bits |= 1 << number;
+            }
+        }
+        // SAFETY: The lock was taken above.
+        unsafe { bindings::xa_unlock_irq(&raw mut (*mapping).i_pages) };
+        // INVARIANT: The pages whose bits are set belong to the extent, and the fault is handled
+        // for `'a`.
+        KnownPages {
+            first,
+            bits,
+            fault: PhantomData,
         }
     }
-    // SAFETY: The lock was taken above.
-    unsafe { bindings::xa_unlock_irq(&raw mut (*mapping).i_pages) };
-    known
+
+    /// Return page `number` of those that were looked at, if it belongs to the extent.
+    #[inline]
+    fn page(&self, number: u64) -> Option<*mut bindings::page> {
+        (self.bits >> number & 1 != 0).then(|| self.first.wrapping_add(number as usize))
+    }
 }
 
 /// Insert a page that belongs to the extent according to the DAX code, as that does.
 ///
 /// # Safety
 ///
-/// `vmf` must be a fault on the page `page` of the extent that `info` describes, which must belong
-/// to the extent, and the memory of the extent must be kept.
+/// `vmf` must be a fault on `page`, which [`KnownPages::page`] must have returned for this fault.
+/// The memory of the extent must be kept.
+#[inline]
 unsafe fn insert_known_page(
     vmf: *mut bindings::vm_fault,
-    info: &Info,
-    page: u64,
+    page: *mut bindings::page,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller guarantees that the memory is kept.
-    let page = unsafe { struct_page(info, page) };
-    // SAFETY: The folio of a page that belongs to an extent does not change.
-    let folio = unsafe { bindings::page_folio(page) };
+    let folio = page.cast::<bindings::folio>();
     // The page may have no user yet.
-    // SAFETY: The folio is valid, and the memory is not going away.
+    // SAFETY: By the invariant of `KnownPages` this is a single page until the fault is handled,
+    // which is a folio of its own. The memory is not going away.
     unsafe { bindings::folio_ref_inc(folio) };
     // SAFETY: The address is in the area, which is locked. There is a reference to the page.
     let result = unsafe { bindings::vmf_insert_page_mkwrite(vmf, page, false) };

@@ -18,7 +18,7 @@ pub(crate) enum OpenError {
     Busy,
     /// The memory belongs to a device below this one.
     Stacked,
-    /// The kernel's mapping of the device is not contiguous at this byte.
+    /// The device, or the kernel's mapping of it, is not contiguous at this byte.
     NotContiguous(u64),
     /// The device refused access to this byte.
     Refused(u64, Error),
@@ -170,25 +170,27 @@ pub(super) unsafe fn read(range: &DaxRange, offset: u64, into: &mut [u8]) -> boo
     true
 }
 
-/// Return the address of the first of `size` bytes, which must be contiguous.
+/// Return the address of the first of `size` bytes, whose addresses and page frames must be
+/// contiguous.
 ///
 /// # Safety
 ///
 /// The device must be valid.
 pub(super) unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
     let pages = size >> bindings::PAGE_SHIFT;
-    let mut base: Option<NonNull<u8>> = None;
+    let mut first: Option<Found> = None;
     let mut page = 0;
     while page < pages {
         let at = page << bindings::PAGE_SHIFT;
         // SAFETY: The caller passes a valid device.
-        match (unsafe { direct_access(range, page, pages - page) }, base) {
+        match (unsafe { direct_access(range, page, pages - page) }, first) {
             (Ok(found), None) => {
-                base = Some(found.address);
+                first = Some(found);
                 page += found.pages;
             }
-            (Ok(found), Some(base)) => {
-                if base.as_ptr().wrapping_add(at as usize) != found.address.as_ptr() {
+            (Ok(found), Some(first)) => {
+                let address = first.address.as_ptr().wrapping_add(at as usize);
+                if found.address.as_ptr() != address || found.frame != first.frame + page as usize {
                     return Err(OpenError::NotContiguous(at));
                 }
                 page += found.pages;
@@ -198,5 +200,5 @@ pub(super) unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, Ope
             (Err(error), _) => return Err(OpenError::Refused(at, error)),
         }
     }
-    base.ok_or(OpenError::Empty)
+    first.map(|found| found.address).ok_or(OpenError::Empty)
 }
