@@ -90,7 +90,11 @@ impl Pages {
     }
 
     /// Make struct pages for `claim`, or return it if that is not possible.
-    fn new(claim: ClaimedRange, lease: &Arc<Lease>) -> Result<KBox<Self>, ClaimedRange> {
+    fn new(
+        claim: ClaimedRange,
+        lease: &Arc<Lease>,
+        _turn: &Turn,
+    ) -> Result<KBox<Self>, ClaimedRange> {
         let (start, size) = (claim.range().start(), claim.range().size());
         // SAFETY: This returns a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
@@ -272,7 +276,7 @@ impl Frames {
     /// # Errors
     ///
     /// `ENOMEM`, also if its page tables would take more than half of the available memory.
-    pub(super) fn new(claim: ClaimedRange) -> Result<Self> {
+    pub(super) fn new(claim: ClaimedRange, _turn: &Turn) -> Result<Self> {
         let (start, size) = (claim.range().start(), claim.range().size());
         let mapped_by = match (start | size) % bindings::PMD_SIZE {
             0 => bindings::PMD_SIZE,
@@ -351,9 +355,11 @@ pub(crate) fn open(
     let shown = Shown::Phys { start, size };
     let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
     let size = range.size();
-    let claim = ClaimedRange::new(range, &Turn::wait())?;
-    let claim = match Pages::new(claim, lease) {
+    let turn = Turn::wait();
+    let claim = ClaimedRange::new(range, &turn)?;
+    let claim = match Pages::new(claim, lease, &turn) {
         Ok(pages) => {
+            drop(turn);
             let own = OwnDax::new(pages)?;
             let range = DaxRange {
                 device: own.device,
@@ -370,7 +376,8 @@ pub(crate) fn open(
          no direct I/O and no ptrace on mappings\n",
         range.start()
     );
-    let frames = Frames::new(claim)?;
+    let frames = Frames::new(claim, &turn)?;
+    drop(turn);
     let window = Window {
         base: frames.base,
         size,

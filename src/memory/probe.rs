@@ -81,7 +81,7 @@ impl Probe {
     pub(crate) fn range(start: u64, size: u64) -> Result<Self, range::OpenError> {
         let head = Range::new(start, size)?.part(0..size.min(layout::CATALOG_SIZE))?;
         let turn = Turn::wait();
-        let frames = Frames::new(ClaimedRange::new(head, &turn)?)?;
+        let frames = Frames::new(ClaimedRange::new(head, &turn)?, &turn)?;
         let backing = Backing::Range(frames, turn);
         Ok(Probe { size, backing })
     }

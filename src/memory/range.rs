@@ -13,7 +13,9 @@ global_lock! {
     // SAFETY: `Turns::new` initializes it, before the first mount.
     //
     // Serializes requests for ranges, and protects those that last only for a look: another request
-    // for a part of such a range would fail. Only memory and the console are waited for under it.
+    // for a part of such a range would fail. It also serializes their mapping: two ranges whose
+    // descriptions fit into the available memory need not fit together. Only memory, the lock of
+    // memory hotplug and the console are waited for under it.
     unsafe(uninit) static REQUESTING: Mutex<()> = ();
 }
 
@@ -33,7 +35,7 @@ impl Turns {
     }
 }
 
-/// The turn to request a range. Until it is dropped, no other range is requested.
+/// The turn to request and map a range. Until it is dropped, no other range is requested or mapped.
 pub(super) struct Turn(#[allow(dead_code)] GlobalGuard<REQUESTING>);
 
 impl Turn {
