@@ -28,7 +28,8 @@ pub(super) unsafe fn insert_pmd<'a>(
 
     let (_, area_start, area_end) = area(fault);
     let start = fault.address() as u64 & !(PMD_SIZE - 1);
-    // A write to a private mapping copies single pages.
+    // A write to a private mapping copies single pages. PUD entries are not safe: munmap() of a
+    // part of one can crash the kernel, see Documentation/design.rst.
     if fault.order() != bindings::PMD_ORDER
         || fault.is_write()
         || start < area_start
