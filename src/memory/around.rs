@@ -24,6 +24,9 @@ const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 /// cache lines.
 const AROUND: u64 = 16;
 
+/// Number of pages that a page table maps.
+const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
+
 /// Return the memory area of a fault: its first byte, and its last one.
 #[inline]
 pub(super) fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
@@ -202,8 +205,12 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     if fault.is_write() || unsafe { bindings::uffd_disable_fault_around(vma) } {
         return here..here + 1;
     }
+    // As in the page cache, the part before the start of the area is made up for after the page.
     let before = (at % AROUND).min(at - first / PAGE_SIZE).min(here);
-    let after = (AROUND - 1 - at % AROUND).min(last / PAGE_SIZE - at);
+    let in_table = PAGES_OF_TABLE - at % PAGES_OF_TABLE - 1;
+    let after = (AROUND - 1 - before)
+        .min(in_table)
+        .min(last / PAGE_SIZE - at);
     let has_tail = !info.tail_page.load(Ordering::Acquire).is_null();
     let count = info.length / PAGE_SIZE + u64::from(has_tail);
     here - before..(here + after + 1).min(count)
