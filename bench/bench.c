@@ -3,8 +3,8 @@
  * Costs of a mounted read-only tree, one "name<tab>value" a line.
  *
  * Meant for a guest whose clock counts instructions (qemu/vm run --icount), where a nanosecond is an
- * instruction; elsewhere the values are nanoseconds. The tree is bench/run's: "large" of 64 MiB, "many"
- * with FILES files, and "static", a program that exits at once.
+ * instruction; elsewhere the values are nanoseconds. The tree is bench/run's: "large" of 64 MiB, "sizes" with
+ * MAPPED files of each size that is mapped, "many" with FILES files, and "static", a program that exits at once.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -16,7 +16,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@
 #define CHUNK	(1L << 20)
 #define FILES	10000
 #define ROUNDS	20000
+#define MAPPED	4
 #define EXECS	50
 
 static char *chunk;
@@ -152,27 +155,114 @@ static void mapped(void)
 	close(fd);
 }
 
-static void spliced(void)
+/* Open a file, map it, read a byte of each page, unmap and close it. Return the number of page faults. */
+static long map_file(const char *name)
+{
+	struct rusage before, after;
+	struct stat status;
+	unsigned char *map;
+	long offset;
+	int fd;
+
+	getrusage(RUSAGE_SELF, &before);
+	fd = open(name, O_RDONLY);
+	if (fd < 0 || fstat(fd, &status))
+		err(1, "%s", name);
+	map = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		err(1, "mmap of %s", name);
+	for (offset = 0; offset < status.st_size; offset += PAGE)
+		sink += map[offset];
+	munmap(map, status.st_size);
+	close(fd);
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt;
+}
+
+/* Files of less than 2 MiB, or hardly more, are mapped by pages. */
+static void mapped_files(void)
+{
+	static const char *const sizes[] = { "64 KiB", "1 MiB", "3 MB" };
+	static const char *const states[] = { "cold", "warm" };
+	char name[64], what[80];
+	unsigned int size, state, i;
+	int64_t start;
+	long faults;
+
+	for (size = 0; size < 3; size++) {
+		drop_caches();
+		for (state = 0; state < 2; state++) {
+			faults = 0;
+			start = now();
+			for (i = 0; i < MAPPED; i++) {
+				snprintf(name, sizeof(name), "sizes/%s %u", sizes[size], i);
+				faults += map_file(name);
+			}
+			snprintf(what, sizeof(what), "map a file of %s, touch every page, %s", sizes[size], states[state]);
+			report(what, now() - start, MAPPED);
+			snprintf(what, sizeof(what), "page faults for %s, %s", sizes[size], states[state]);
+			report(what, faults, MAPPED);
+		}
+	}
+}
+
+enum { SPLICE, WRITE, VMSPLICE };
+
+/* Move large through a pipe to /dev/null. */
+static void piped(const char *what, int how)
 {
 	int fd = open("large", O_RDONLY), null = open("/dev/null", O_WRONLY);
+	struct iovec part = { .iov_len = CHUNK };
 	loff_t offset = 0;
 	ssize_t moved;
 	int64_t start;
 	int ends[2];
+	char *map;
 
 	if (fd < 0 || null < 0 || pipe(ends) || fcntl(ends[1], F_SETPIPE_SZ, CHUNK) < 0)
 		err(1, "pipe");
 	start = now();
+	map = how == SPLICE ? NULL : mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		err(1, "mmap of large");
 	while (offset < LARGE) {
-		moved = splice(fd, &offset, ends[1], NULL, CHUNK, 0);
+		part.iov_base = map + offset;
+		if (how == SPLICE)
+			moved = splice(fd, &offset, ends[1], NULL, CHUNK, 0);
+		else if (how == WRITE)
+			moved = write(ends[1], map + offset, CHUNK);
+		else
+			moved = vmsplice(ends[1], &part, 1, 0);
 		if (moved <= 0)
-			err(1, "splice of large");
+			err(1, "%s", what);
+		if (how != SPLICE)
+			offset += moved;
 		if (splice(ends[0], NULL, null, NULL, moved, 0) != moved)
 			err(1, "splice to /dev/null");
 	}
-	report("splice to /dev/null, per 4 KiB", now() - start, LARGE / PAGE);
+	if (map)
+		munmap(map, LARGE);
+	report(what, now() - start, LARGE / PAGE);
 	close(ends[0]);
 	close(ends[1]);
+	close(null);
+	close(fd);
+}
+
+static void sent(void)
+{
+	int fd = open("large", O_RDONLY), null = open("/dev/null", O_WRONLY);
+	off_t offset = 0;
+	int64_t start;
+
+	if (fd < 0 || null < 0)
+		err(1, "large");
+	start = now();
+	while (offset < LARGE) {
+		if (sendfile(null, fd, &offset, CHUNK) <= 0)
+			err(1, "sendfile of large");
+	}
+	report("sendfile to /dev/null, per 4 KiB", now() - start, LARGE / PAGE);
 	close(null);
 	close(fd);
 }
@@ -289,7 +379,11 @@ int main(int argc, char **argv)
 	random_reads("random pread of 4 KiB", 4096);
 	random_reads("random pread of 64 B", 64);
 	mapped();
-	spliced();
+	mapped_files();
+	piped("splice to /dev/null, per 4 KiB", SPLICE);
+	sent();
+	piped("write of a mapping to a pipe, per 4 KiB", WRITE);
+	piped("vmsplice of a mapping to a pipe, per 4 KiB", VMSPLICE);
 	list();
 	stats();
 	small_files();

@@ -10,7 +10,7 @@ make_tree() {
 	[[ ! -e $work/tree ]] || return 0
 	echo "bench: making the tree" >&2
 	rm -rf "$work/tree.new"
-	mkdir -p "$work/tree.new/many" || return
+	mkdir -p "$work/tree.new/many" "$work/tree.new/sizes" || return
 	perl -e '
 		srand(1); my ($root) = @ARGV; my $seed = 1;
 		sub bytes { my $n = shift; my $s = ""; while (length($s) < $n) {
@@ -19,6 +19,14 @@ make_tree() {
 		open(my $large, ">", "$root/large") or die "$root/large: $!\n";
 		print $large pack("N", $_) . substr($mib, 4) for 0 .. 63;
 		close($large) or die;
+		my %sizes = ("64 KiB", 16, "1 MiB", 256, "3 MB", 732);
+		for my $size (sort keys %sizes) {
+			for my $i (0 .. 3) {
+				open(my $f, ">", "$root/sizes/$size $i") or die "$root/sizes: $!\n";
+				print $f pack("A16", "$size $i"), substr($mib, 16, 4080), substr($mib, 0, 4096) x ($sizes{$size} - 1);
+				close($f) or die;
+			}
+		}
 		for my $i (0 .. 9999) {
 			my $name = sprintf("%s/many/file-%05d", $root, $i);
 			open(my $f, ">", $name) or die "$name: $!\n";
@@ -35,7 +43,8 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-share ext4 ext4-dax xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
+	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs-chunks erofs erofs-file erofs-share ext4 ext4-dax \
+		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless it is there.
@@ -77,12 +86,29 @@ make_erofs-aligned() {
 	make_erofs "$1" "$2" -E noinline_data --dsunit=512
 }
 
-# An ext4 that holds an EROFS image with fingerprints of all files, which page-cache sharing needs.
+# Each piece of 4 KiB of data is stored once.
+make_erofs-chunks() {
+	make_erofs "$1" "$2" --chunksize=4096
+}
+
+# An ext4 that holds an EROFS image.
+make_erofs-file() {
+	make_in_ext4 "$2" make_erofs "$1"
+}
+
+# The same, with fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
-	rm -rf "$2.tree" && mkdir "$2.tree" && in_build_root "$top/bench/erofs-share" "$1" "$2.tree/image" &&
-		in_build_root mke2fs -q -t ext4 -b 4096 -d "$2.tree" "$2" "$(megabytes "$2.tree" 64)M"
-	local status=$?
-	rm -rf "$2.tree"
+	make_in_ext4 "$2" in_build_root "$top/bench/erofs-share" "$1"
+}
+
+# make_in_ext4 FILE COMMAND...: make an ext4 with a file "image", which "COMMAND image" makes.
+make_in_ext4() {
+	local file=$1 status
+	shift
+	rm -rf "$file.tree" && mkdir "$file.tree" && "$@" "$file.tree/image" &&
+		in_build_root mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
+	status=$?
+	rm -rf "$file.tree"
 	return $status
 }
 
