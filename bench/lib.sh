@@ -4,12 +4,15 @@
 # What the benchmarks share: the tree that they measure, its images, and the program that does. To be sourced; needs
 # `top` and `work`, a directory below build.
 
-# make_tree: make the tree $work/tree, unless it is there. Its sizes and bytes are the same on every machine. What has
-# failed halfway is not kept as the tree, also where the caller's errexit has no effect.
+# make_tree: make the tree $work/tree, unless it is there as this function makes it. Otherwise remove its images. Its
+# sizes and bytes are the same on every machine. What has failed halfway is not kept as the tree, also where the caller's
+# errexit has no effect.
 make_tree() {
-	[[ ! -e $work/tree ]] || return 0
+	local key
+	key=$(declare -f make_tree | sha256sum)
+	[[ ! -e $work/tree || $(cat "$work/tree.key" 2>/dev/null) != "$key" ]] || return 0
 	echo "bench: making the tree" >&2
-	rm -rf "$work/tree.new"
+	rm -rf "$work/tree" "$work"/tree.*
 	mkdir -p "$work/tree.new/many" "$work/tree.new/sizes" || return
 	perl -e '
 		srand(1); my ($root) = @ARGV; my $seed = 1;
@@ -34,7 +37,7 @@ make_tree() {
 			close($f) or die;
 		}' "$work/tree.new" || return
 	"$top/environment/run" gcc -O2 -static -nostdlib -o "$work/tree.new/static" "$top/bench/static.c" || return
-	mv "$work/tree.new" "$work/tree"
+	mv "$work/tree.new" "$work/tree" && echo "$key" >"$work/tree.key"
 }
 
 # make_program NAME: compile bench/NAME.c to $work/NAME.
