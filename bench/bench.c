@@ -183,6 +183,8 @@ static long map_file(const char *name)
 static void mapped_files(void)
 {
 	static const char *const sizes[] = { "64 KiB", "1 MiB", "3 MB" };
+	/* xfs_protofile takes no spaces in names. */
+	static const char *const names[] = { "64KiB", "1MiB", "3MB" };
 	static const char *const states[] = { "cold", "warm" };
 	char name[64], what[80];
 	unsigned int size, state, i;
@@ -195,7 +197,7 @@ static void mapped_files(void)
 			faults = 0;
 			start = now();
 			for (i = 0; i < MAPPED; i++) {
-				snprintf(name, sizeof(name), "sizes/%s %u", sizes[size], i);
+				snprintf(name, sizeof(name), "sizes/%s-%u", names[size], i);
 				faults += map_file(name);
 			}
 			snprintf(what, sizeof(what), "map a file of %s, touch every page, %s", sizes[size], states[state]);

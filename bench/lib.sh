@@ -22,11 +22,11 @@ make_tree() {
 		open(my $large, ">", "$root/large") or die "$root/large: $!\n";
 		print $large pack("N", $_) . substr($mib, 4) for 0 .. 63;
 		close($large) or die;
-		my %sizes = ("64 KiB", 16, "1 MiB", 256, "3 MB", 732);
+		my %sizes = ("64KiB", 16, "1MiB", 256, "3MB", 732);
 		for my $size (sort keys %sizes) {
 			for my $i (0 .. 3) {
-				open(my $f, ">", "$root/sizes/$size $i") or die "$root/sizes: $!\n";
-				print $f pack("A16", "$size $i"), substr($mib, 16, 4080), substr($mib, 0, 4096) x ($sizes{$size} - 1);
+				open(my $f, ">", "$root/sizes/$size-$i") or die "$root/sizes: $!\n";
+				print $f pack("A16", "$size-$i"), substr($mib, 16, 4080), substr($mib, 0, 4096) x ($sizes{$size} - 1);
 				close($f) or die;
 			}
 		}

@@ -131,7 +131,7 @@ static void misaligned(void)
 
 	needs_huge_pages();
 	REQUIRE(address == aligned + 4096);
-	/* The first and the last fault map fewer than 16 pages. */
+	/* The second fault finds pages that the first has mapped, and the last maps fewer than 16. */
 	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 65);
 	CHECK_EQ(huge_bytes(address, SIZE), 0);
 	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));

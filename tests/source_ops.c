@@ -250,7 +250,10 @@ static char *map_at(size_t after, size_t length, int protection, int flags, off_
 	return address;
 }
 
-/* Where huge pages do not fit, a fault maps the aligned 16 pages around it, as in the page cache. */
+/*
+ * Where huge pages do not fit, a fault maps 16 pages, as in the page cache: from a multiple of 16 on, or from the
+ * start of the mapping.
+ */
 static void faults_around(void)
 {
 	const size_t page = page_size(), around = 16 * page;
@@ -265,6 +268,15 @@ static void faults_around(void)
 	/* The borders of the mapping, and of the file. */
 	address = map_at(around - 2 * page, 7 * page, PROT_READ, MAP_PRIVATE, page);
 	CHECK_EQ(touch_pages(address + page, page, page), 1);
+	CHECK_EQ(touch_pages(address, 7 * page, page), 0);
+	CHECK(pattern_matches(address, 7 * page, LARGE, page));
+	address = map_at(around - 2 * page, around + 7 * page, PROT_READ, MAP_SHARED, page);
+	CHECK_EQ(touch_pages(address, around, page), 1);
+	CHECK_EQ(touch_pages(address, around + 7 * page, page), 1);
+	CHECK(pattern_matches(address, around + 7 * page, LARGE, page));
+	/* The border of a page table. */
+	address = map_at(HUGE_SIZE - 2 * page, 7 * page, PROT_READ, MAP_SHARED, page);
+	CHECK_EQ(touch_pages(address, 2 * page, page), 1);
 	CHECK_EQ(touch_pages(address, 7 * page, page), 1);
 	CHECK(pattern_matches(address, 7 * page, LARGE, page));
 	address = map_at(8 * page, 16 * page, PROT_READ, MAP_SHARED, LARGE - 4 * page);
