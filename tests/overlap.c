@@ -265,7 +265,8 @@ static void map_at_once(const struct case_image *image, int mapped[2])
 	for (int i = 0; i < 4; i++)
 		REQUIRE(read(ready[0], &byte, 1) == 1);
 	close(start[1]);
-	mapped[0] = mapped[1] = 0;
+	mapped[0] = 0;
+	mapped[1] = 0;
 	for (int i = 0; i < 4; i++) {
 		REQUIRE(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) < 3);
 		if (WEXITSTATUS(status))
