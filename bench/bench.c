@@ -381,11 +381,11 @@ int main(int argc, char **argv)
 	random_reads("random pread of 4 KiB", 4096);
 	random_reads("random pread of 64 B", 64);
 	mapped();
-	mapped_files();
 	piped("splice to /dev/null, per 4 KiB", SPLICE);
 	sent();
 	piped("write of a mapping to a pipe, per 4 KiB", WRITE);
 	piped("vmsplice of a mapping to a pipe, per 4 KiB", VMSPLICE);
+	mapped_files();
 	list();
 	stats();
 	small_files();
