@@ -20,8 +20,7 @@ use core::sync::atomic::Ordering;
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
-/// Number of pages that one fault maps at most, as in the page cache by default: the entries of two
-/// cache lines.
+/// Number of pages that one fault maps at most, as in the page cache by default.
 const AROUND: u64 = 16;
 
 /// Number of pages that a page table maps.
@@ -196,8 +195,8 @@ unsafe fn map_unknown_page(
     }
 }
 
-/// Return the pages that `fault` may map: those in the same part of a page table that are in the
-/// memory area and in the file.
+/// Return the pages that `fault` may map: up to [`AROUND`], in one page table, in the memory area and
+/// in the file.
 fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     let (vma, first, last) = area(fault);
     let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
@@ -205,7 +204,7 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     if fault.is_write() || unsafe { bindings::uffd_disable_fault_around(vma) } {
         return here..here + 1;
     }
-    // As in the page cache, the part before the start of the area is made up for after the page.
+    // As in the page cache, where the area starts later, the pages end later, too.
     let before = (at % AROUND).min(at - first / PAGE_SIZE).min(here);
     let in_table = PAGES_OF_TABLE - at % PAGES_OF_TABLE - 1;
     let after = (AROUND - 1 - before)
