@@ -195,8 +195,8 @@ unsafe fn map_unknown_page(
     }
 }
 
-/// Return the pages that `fault` may map: up to [`AROUND`], in one page table, in the memory area and
-/// in the file.
+/// Return the pages that `fault` may map: up to [`AROUND`], in one page table, in the memory area
+/// and in the file.
 fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     let (vma, first, last) = area(fault);
     let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
