@@ -251,8 +251,8 @@ static char *map_at(size_t after, size_t length, int protection, int flags, off_
 }
 
 /*
- * Where huge pages do not fit, a fault maps 16 pages, as in the page cache: from a multiple of 16 on, or from the
- * start of the mapping.
+ * Where huge pages do not fit, a fault maps 16 pages, as in the page cache. These ranges of 16 pages are counted from the
+ * start of the mapping, or from that of the page table.
  */
 static void faults_around(void)
 {
@@ -270,15 +270,20 @@ static void faults_around(void)
 	CHECK_EQ(touch_pages(address + page, page, page), 1);
 	CHECK_EQ(touch_pages(address, 7 * page, page), 0);
 	CHECK(pattern_matches(address, 7 * page, LARGE, page));
-	address = map_at(around - 2 * page, around + 7 * page, PROT_READ, MAP_SHARED, page);
+	address = map_at(around - 2 * page, 2 * around + 7 * page, PROT_READ, MAP_SHARED, page);
 	CHECK_EQ(touch_pages(address, around, page), 1);
-	CHECK_EQ(touch_pages(address, around + 7 * page, page), 2);
-	CHECK(pattern_matches(address, around + 7 * page, LARGE, page));
+	CHECK_EQ(touch_pages(address + 2 * around - page, page, page), 1);
+	CHECK_EQ(touch_pages(address, 2 * around, page), 0);
+	CHECK_EQ(touch_pages(address, 2 * around + 7 * page, page), 1);
+	CHECK(pattern_matches(address, 2 * around + 7 * page, LARGE, page));
 	/* The border of a page table. */
 	address = map_at(HUGE_SIZE - 2 * page, 7 * page, PROT_READ, MAP_SHARED, page);
 	CHECK_EQ(touch_pages(address, 2 * page, page), 1);
 	CHECK_EQ(touch_pages(address, 7 * page, page), 1);
 	CHECK(pattern_matches(address, 7 * page, LARGE, page));
+	address = map_at(HUGE_SIZE - 2 * page, 2 * around, PROT_READ, MAP_SHARED, page);
+	CHECK_EQ(touch_pages(address + 2 * page, around, page), 1);
+	CHECK_EQ(touch_pages(address, 2 * around, page), 2);
 	address = map_at(8 * page, 16 * page, PROT_READ, MAP_SHARED, LARGE - 4 * page);
 	CHECK_EQ(touch_pages(address, 4 * page, page), 1);
 	CHECK(gets_sigbus(address + 4 * page));

@@ -204,11 +204,11 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     if fault.is_write() || unsafe { bindings::uffd_disable_fault_around(vma) } {
         return here..here + 1;
     }
-    // As in the page cache, where the area starts later, the pages end later, too.
-    let before = (at % AROUND).min(at - first / PAGE_SIZE).min(here);
-    let in_table = PAGES_OF_TABLE - at % PAGES_OF_TABLE - 1;
+    // Counted from where the area or the page table starts, no page is in two ranges.
+    let in_table = at % PAGES_OF_TABLE;
+    let before = (at - first / PAGE_SIZE).min(in_table) % AROUND;
     let after = (AROUND - 1 - before)
-        .min(in_table)
+        .min(PAGES_OF_TABLE - 1 - in_table)
         .min(last / PAGE_SIZE - at);
     let has_tail = !info.tail_page.load(Ordering::Acquire).is_null();
     let count = info.length / PAGE_SIZE + u64::from(has_tail);
