@@ -46,7 +46,7 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs-chunks erofs erofs-file erofs-share ext4 ext4-dax \
+	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
 		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
 }
 
@@ -73,10 +73,13 @@ make_image() {
 	esac
 }
 
+# What a section adds to the options of mkfs.erofs.
+erofs_options=()
+
 make_erofs() {
 	local from=$1 image=$2
 	shift 2
-	in_build_root mkfs.erofs --quiet "$@" "$image" "$from"
+	in_build_root mkfs.erofs --quiet "${erofs_options[@]}" "$@" "$image" "$from"
 }
 
 # Files with inline tails would not be mapped by DAX.
@@ -89,11 +92,6 @@ make_erofs-aligned() {
 	make_erofs "$1" "$2" -E noinline_data --dsunit=512
 }
 
-# Each piece of 4 KiB of data is stored once.
-make_erofs-chunks() {
-	make_erofs "$1" "$2" --chunksize=4096
-}
-
 # An ext4 that holds an EROFS image.
 make_erofs-file() {
 	make_in_ext4 "$2" make_erofs "$1"
@@ -101,7 +99,11 @@ make_erofs-file() {
 
 # The same, with fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
-	make_in_ext4 "$2" in_build_root "$top/bench/erofs-share" "$1"
+	make_in_ext4 "$2" make_fingerprinted "$1"
+}
+
+make_fingerprinted() {
+	in_build_root "$top/bench/erofs-share" "${erofs_options[@]}" "$1" "$2"
 }
 
 # make_in_ext4 FILE COMMAND...: make an ext4 with a file "image", which "COMMAND image" makes.
