@@ -258,6 +258,21 @@ bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 	return pmd_trans_huge(pmdp_get_lockless(vmf->pmd));
 }
 
+/*
+ * vm_insert_pages() would need VM_MIXEDMAP. With that flag fork(2) copies page tables of the area,
+ * and madvise(2) refuses MADV_DOFORK. This function inserts pages as vmf_insert_page_mkwrite()
+ * does, without the flag.
+ */
+int daxfs_helper_insert_pages(struct vm_area_struct *vma, unsigned long address,
+			      struct page **pages, unsigned long count)
+{
+	struct mmap_action action = {
+		.map_kernel = { .start = address, .pages = pages, .nr_pages = count },
+	};
+
+	return map_kernel_pages_complete(vma, &action);
+}
+
 bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags)
 {
 	return fault_flag_allow_retry_first(flags);

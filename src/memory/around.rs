@@ -20,7 +20,8 @@ use core::sync::atomic::Ordering;
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
-/// Number of pages that one fault maps at most, as in the page cache by default.
+/// Number of pages that one fault maps at most, as in the page cache by default with pages of
+/// 4 KiB.
 const AROUND: u64 = 16;
 
 /// Number of pages that a page table maps.
@@ -110,11 +111,23 @@ pub(super) unsafe fn map_pages(
 ) -> bindings::vm_fault_t {
     let here = fault.page();
     let pages = around(fault, info);
+    // What is usable now stays so. If a page fails, it is unmapped when `access` has ended.
+    let usable = |page: u64, count: u64| {
+        let (first, length) = (info.offset + page * PAGE_SIZE, count * PAGE_SIZE);
+        gate.is_open(first, length) && access.readable(first, length) == length
+    };
+    let count = pages.end - pages.start;
+    let all_usable = count > 1 && usable(pages.start, count);
     let known = match info.method {
         // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
         MapMethod::Dax(_) if !fault.is_write() => unsafe { KnownPages::of(fault, info, &pages) },
         _ => KnownPages::NONE,
     };
+    // SAFETY: `pages` are around the fault, and `known` is about them. `access` keeps the memory.
+    if all_usable && unsafe { insert_together(fault, info, &pages, &known) } {
+        fault.set_around();
+        return bindings::VM_FAULT_NOPAGE;
+    }
     // SAFETY: This is a fault on the page. `access` keeps the memory.
     let result = unsafe { map_page(fault.as_raw(), info, here, known.page(here - pages.start)) };
     if result != bindings::VM_FAULT_NOPAGE {
@@ -122,12 +135,6 @@ pub(super) unsafe fn map_pages(
     }
     // SAFETY: The fault is valid. The copy is used for other pages only.
     let mut near = unsafe { fault.as_raw().read() };
-    // What is usable now stays so. If a page fails, it is unmapped when `access` has ended.
-    let usable = |page: u64, count: u64| {
-        let (first, length) = (info.offset + page * PAGE_SIZE, count * PAGE_SIZE);
-        gate.is_open(first, length) && access.readable(first, length) == length
-    };
-    let all_usable = usable(pages.start, pages.end - pages.start);
     let start = fault.address() as u64 - (here - pages.start) * PAGE_SIZE;
     for page in pages.clone() {
         if page == here || !all_usable && !usable(page, 1) {
@@ -146,6 +153,63 @@ pub(super) unsafe fn map_pages(
         fault.set_around();
     }
     result
+}
+
+/// Insert all of `pages` under one lock of the page table. Return false if one of them is not known
+/// to the DAX code, has no struct page, or is there already. Then some may have been inserted.
+///
+/// # Safety
+///
+/// `pages` must be what [`around`] returns for `fault`, on the extent that `info` describes. The
+/// memory of the extent must be kept, and `known` must be about `pages`.
+unsafe fn insert_together(
+    fault: &Fault<'_, MappedExtent>,
+    info: &Info,
+    pages: &Range<u64>,
+    known: &KnownPages<'_>,
+) -> bool {
+    // Another thread may have set a PMD entry since the MM looked.
+    // SAFETY: The fault is valid, and has a PMD.
+    if unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) } {
+        return false;
+    }
+    let mut list = [ptr::null_mut(); AROUND as usize];
+    for (place, page) in list.iter_mut().zip(pages.clone()) {
+        let found = match info.method {
+            // `around` found that there is a copy.
+            _ if page == info.length / PAGE_SIZE => Some(info.tail_page.load(Ordering::Acquire)),
+            MapMethod::Dax(_) => known.page(page - pages.start),
+            MapMethod::Pages => {
+                // SAFETY: Only memfds are mapped by pages, and vmap() has mapped their pages.
+                Some(unsafe { bindings::vmalloc_to_page(address(info, page).cast()) })
+            }
+            MapMethod::Frames(_) => None,
+        };
+        match found {
+            Some(found) => *place = found,
+            None => return false,
+        }
+    }
+    let count = (pages.end - pages.start) as usize;
+    // Pages of the DAX code may have no user yet. Those of a memfd are pinned.
+    let held = match info.method {
+        MapMethod::Dax(_) => count,
+        _ => 0,
+    };
+    for page in list.iter().take(held) {
+        // SAFETY: By the invariant of `KnownPages` this is a single page until the fault is
+        // handled, as the copy is, and so a folio of its own. The memory is not going away.
+        unsafe { bindings::folio_ref_inc(page.cast()) };
+    }
+    let (vma, _, _) = area(fault);
+    let start = fault.address() as u64 - (fault.page() - pages.start) * PAGE_SIZE;
+    // SAFETY: `pages` are in the area, which is locked. There is a reference to each of them.
+    let result = unsafe { bindings::insert_pages(vma, start as usize, list.as_mut_ptr(), count) };
+    for page in list.iter().take(held) {
+        // SAFETY: The reference was got above.
+        unsafe { bindings::folio_put(page.cast()) };
+    }
+    result == 0
 }
 
 /// Map the page `page` of an extent, or the copy of its last page, as `vmf` says.
