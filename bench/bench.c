@@ -29,7 +29,7 @@
 #define FILES	10000
 #define ROUNDS	20000
 #define MAPPED	4
-#define EXECS	50
+#define EXECS	1000
 
 static char *chunk;
 static volatile unsigned char sink;

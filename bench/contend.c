@@ -94,26 +94,38 @@ static void do_list(int process)
 	}
 }
 
-/* Map a file of a few KiB, and read each of its pages. */
-static void do_map(int process)
+/* Map a file, and read each of its pages. */
+static void map_file(const char *name)
 {
+	int file = open_file(name);
 	struct stat status;
 	unsigned char *map;
-	int file;
 
+	if (fstat(file, &status))
+		err(1, "fstat");
+	map = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, file, 0);
+	if (map == MAP_FAILED)
+		err(1, "mmap");
+	for (long at = 0; at < status.st_size; at += PAGE)
+		sink = map[at];
+	munmap(map, status.st_size);
+	close(file);
+}
+
+/* Files of a few KiB. */
+static void do_map(int process)
+{
 	(void)process;
-	for (int i = 0; i < ROUNDS; i++) {
-		file = open_file(name_of(i % 64 + 5000));
-		if (fstat(file, &status))
-			err(1, "fstat");
-		map = mmap(NULL, status.st_size, PROT_READ, MAP_SHARED, file, 0);
-		if (map == MAP_FAILED)
-			err(1, "mmap");
-		for (long at = 0; at < status.st_size; at += PAGE)
-			sink = map[at];
-		munmap(map, status.st_size);
-		close(file);
-	}
+	for (int i = 0; i < ROUNDS; i++)
+		map_file(name_of(i % 64 + 5000));
+}
+
+/* One file, which is mapped by pages. */
+static void do_map_one(int process)
+{
+	(void)process;
+	for (int i = 0; i < ROUNDS / 10; i++)
+		map_file("sizes/1MiB-0");
 }
 
 static const struct {
@@ -125,6 +137,7 @@ static const struct {
 	{ "pread", do_pread },
 	{ "list", do_list },
 	{ "map", do_map },
+	{ "map-one", do_map_one },
 };
 
 int main(int argc, char **argv)
@@ -137,7 +150,7 @@ int main(int argc, char **argv)
 		if (argc == 4 && !strcmp(argv[1], works[i].name))
 			work = works[i].work;
 	if (!work || processes < 1 || processes > FILES / ROUNDS)
-		errx(2, "usage: contend stat|read|pread|list|map DIRECTORY PROCESSES");
+		errx(2, "usage: contend stat|read|pread|list|map|map-one DIRECTORY PROCESSES");
 	if (chdir(argv[2]))
 		err(1, "%s", argv[2]);
 	if (pipe(start))

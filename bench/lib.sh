@@ -4,16 +4,15 @@
 # What the benchmarks share: the tree that they measure, its images, and the program that does. To be sourced; needs
 # `top` and `work`, a directory below build.
 
-# make_tree: make the tree $work/tree, unless it is there as this function makes it. Otherwise remove its images. Its
-# sizes and bytes are the same on every machine. What has failed halfway is not kept as the tree, also where the caller's
-# errexit has no effect.
+# make_tree: make the tree $work/tree. Its sizes and bytes are the same on every machine.
 make_tree() {
-	local key
-	key=$(declare -f make_tree | sha256sum)
-	[[ ! -e $work/tree || $(cat "$work/tree.key" 2>/dev/null) != "$key" ]] || return 0
+	once "$work/tree" make_tree_at
+}
+
+# What has failed halfway is not kept as the tree, also where the caller's errexit has no effect.
+make_tree_at() {
 	echo "bench: making the tree" >&2
-	rm -rf "$work/tree" "$work"/tree.*
-	mkdir -p "$work/tree.new/many" "$work/tree.new/sizes" || return
+	mkdir -p "$1/many" "$1/sizes" || return
 	perl -e '
 		srand(1); my ($root) = @ARGV; my $seed = 1;
 		sub bytes { my $n = shift; my $s = ""; while (length($s) < $n) {
@@ -35,9 +34,8 @@ make_tree() {
 			open(my $f, ">", $name) or die "$name: $!\n";
 			print $f substr($mib, $i, 100 + ($i * 7919) % 4900);
 			close($f) or die;
-		}' "$work/tree.new" || return
-	"$top/environment/run" gcc -O2 -static -nostdlib -o "$work/tree.new/static" "$top/bench/static.c" || return
-	mv "$work/tree.new" "$work/tree" && echo "$key" >"$work/tree.key"
+		}' "$1" || return
+	"$top/environment/run" gcc -O2 -static -nostdlib -o "$1/static" "$top/bench/static.c"
 }
 
 # make_program NAME: compile bench/NAME.c to $work/NAME.
@@ -50,19 +48,32 @@ known_peers() {
 		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
 }
 
-# once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless it is there.
+# once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
 once() {
-	local file=$1
+	local file=$1 key
 	shift
-	[[ -e $file ]] || { rm -rf "$file.new" && "$@" "$file.new" >&2 && mv "$file.new" "$file"; }
+	key=$(key_of "$@")
+	[[ ! -e $file || $(cat "$file.key" 2>/dev/null) != "$key" ]] || return 0
+	rm -rf "$file" "$file.new" "$file.key" && "$@" "$file.new" >&2 && mv "$file.new" "$file" && echo "$key" >"$file.key"
+}
+
+# key_of COMMAND...: print what tells the result of a function from that of another one.
+key_of() {
+	local argument
+	{
+		declare -f "$1"
+		echo "$* ${erofs_options[*]} ${servers-}"
+		for argument; do
+			[[ ! -e $argument.key ]] || cat "$argument.key"
+		done
+	} | sha256sum
 }
 
 in_build_root() {
 	"$top/environment/run" "$@"
 }
 
-# make_image PEER TREE: make $work/TREE.PEER of the directory $work/TREE. daxfs's is made each time, others unless they
-# are there.
+# make_image PEER TREE: make $work/TREE.PEER of the directory $work/TREE. daxfs's is made each time, others once.
 make_image() {
 	local from=$work/$2 image=$work/$2.$1
 	case $1 in
