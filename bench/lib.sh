@@ -62,7 +62,7 @@ key_of() {
 	local argument
 	{
 		declare -f "$1"
-		echo "$* ${erofs_options[*]} ${servers-}"
+		echo "$* ${servers-}"
 		for argument; do
 			[[ ! -e $argument.key ]] || cat "$argument.key"
 		done
@@ -84,13 +84,10 @@ make_image() {
 	esac
 }
 
-# What a section adds to the options of mkfs.erofs.
-erofs_options=()
-
 make_erofs() {
 	local from=$1 image=$2
 	shift 2
-	in_build_root mkfs.erofs --quiet "${erofs_options[@]}" "$@" "$image" "$from"
+	in_build_root mkfs.erofs --quiet "$@" "$image" "$from"
 }
 
 # Files with inline tails would not be mapped by DAX.
@@ -110,11 +107,7 @@ make_erofs-file() {
 
 # The same, with fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
-	make_in_ext4 "$2" make_fingerprinted "$1"
-}
-
-make_fingerprinted() {
-	in_build_root "$top/bench/erofs-share" "${erofs_options[@]}" "$1" "$2"
+	make_in_ext4 "$2" in_build_root "$top/bench/erofs-share" "$1"
 }
 
 # make_in_ext4 FILE COMMAND...: make an ext4 with a file "image", which "COMMAND image" makes.
