@@ -259,17 +259,19 @@ bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 }
 
 /*
- * vm_insert_pages() would need VM_MIXEDMAP. With that flag fork(2) copies page tables of the area,
- * and madvise(2) refuses MADV_DOFORK. This function inserts pages as vmf_insert_page_mkwrite()
- * does, without the flag.
+ * Insert pages into page tables until an entry is set already (-EBUSY). vm_insert_pages() would
+ * need VM_MIXEDMAP, see "Fault-around" in Documentation/design.rst. Otherwise, each page is
+ * inserted as by vmf_insert_page_mkwrite().
  */
-int daxfs_helper_insert_pages(struct vm_area_struct *vma, unsigned long address,
-			      struct page **pages, unsigned long count)
+int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
+				  struct page **pages, unsigned long count)
 {
 	struct mmap_action action = {
 		.map_kernel = { .start = address, .pages = pages, .nr_pages = count },
 	};
 
+	if (!range_in_vma(vma, address, address + count * PAGE_SIZE))
+		return -EFAULT;
 	return map_kernel_pages_complete(vma, &action);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * C inline functions and macros of the kernel, as functions that Rust can call: one expression
- * each, and no logic. Kbuild drops the prefix from the names. Differences between kernel versions
+ * C inline functions and macros of the kernel, as functions that Rust can call, with hardly any
+ * logic. Kbuild drops the prefix from the names. Differences between kernel versions
  * belong here.
  */
 #ifndef DAXFS_HELPERS_H
@@ -91,8 +91,8 @@ void daxfs_helper_set_page_hwpoison(struct page *page);
 void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
 bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf);
-int daxfs_helper_insert_pages(struct vm_area_struct *vma, unsigned long address,
-			      struct page **pages, unsigned long count);
+int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
+				  struct page **pages, unsigned long count);
 bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags);
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf);
 struct file *daxfs_helper_get_file(struct file *file);

@@ -257,7 +257,7 @@ static char *map_at(size_t after, size_t length, int protection, int flags, off_
 static void faults_around(void)
 {
 	const size_t page = page_size(), around = 16 * page;
-	char *address = map_at(around, LARGE, PROT_READ, MAP_SHARED, 0);
+	char *address = map_at(around, LARGE, PROT_READ, MAP_SHARED, 0), *other;
 
 	CHECK_EQ(touch_pages(address, LARGE, page), LARGE / around);
 	CHECK(pattern_matches(address, LARGE, LARGE, 0));
@@ -287,12 +287,17 @@ static void faults_around(void)
 	address = map_at(8 * page, 16 * page, PROT_READ, MAP_SHARED, LARGE - 4 * page);
 	CHECK_EQ(touch_pages(address, 4 * page, page), 1);
 	CHECK(gets_sigbus(address + 4 * page));
-	/* A page that was copied on write stays. */
-	address = map_at(around, around, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
-	address[5 * page] ^= 1;
-	CHECK(touch_pages(address, around, page) <= 1);
-	address[5 * page] ^= 1;
-	CHECK(pattern_matches(address, around, LARGE, 0));
+	/* A page that was copied on write stays, and the pages around it are mapped. */
+	other = map_at(around, 2 * around, PROT_READ, MAP_SHARED, 0);
+	address = map_at(around, 2 * around, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+	*(volatile char *)(address + 5 * page) = (char)~other[5 * page];
+	*(volatile char *)(address + around + 11 * page) = (char)~other[around + 11 * page];
+	CHECK_EQ(touch_pages(address, 2 * around, page), 2);
+	CHECK_EQ(address[5 * page], (char)~other[5 * page]);
+	CHECK_EQ(address[around + 11 * page], (char)~other[around + 11 * page]);
+	address[5 * page] = other[5 * page];
+	address[around + 11 * page] = other[around + 11 * page];
+	CHECK(pattern_matches(address, 2 * around, LARGE, 0));
 }
 
 /* Map the large file all over 1 GiB and touch it. Return the kilobytes of page tables. */

@@ -3,8 +3,7 @@
 //! Fault-around: a read fault on a page also maps the pages around it that can be mapped.
 //!
 //! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
-//! code does not know yet need memory for their entries. So here the fault handler does it, after
-//! the faulting page.
+//! code does not know yet need memory for their entries. So here the fault handler does it.
 
 use super::access::Access;
 use super::extents::MappedExtent;
@@ -155,8 +154,9 @@ pub(super) unsafe fn map_pages(
     result
 }
 
-/// Insert all of `pages` under one lock of the page table. Return false if one of them is not known
-/// to the DAX code, has no struct page, or is there already. Then some may have been inserted.
+/// Insert all of `pages` in one call. Return false if that is not possible: the DAX code does not
+/// know one of them, there are no struct pages, one of the entries is set, or there is no memory.
+/// Some may have been inserted then. The caller has found that all of them are usable.
 ///
 /// # Safety
 ///
@@ -168,12 +168,8 @@ unsafe fn insert_together(
     pages: &Range<u64>,
     known: &KnownPages<'_>,
 ) -> bool {
-    // Another thread may have set a PMD entry since the MM looked.
-    // SAFETY: The fault is valid, and has a PMD.
-    if unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) } {
-        return false;
-    }
     let mut list = [ptr::null_mut(); AROUND as usize];
+    let mut count = 0;
     for (place, page) in list.iter_mut().zip(pages.clone()) {
         let found = match info.method {
             // `around` found that there is a copy.
@@ -189,11 +185,15 @@ unsafe fn insert_together(
             Some(found) => *place = found,
             None => return false,
         }
+        count += 1;
     }
-    let count = (pages.end - pages.start) as usize;
-    // Pages of the DAX code may have no user yet. Those of a memfd are pinned.
     let held = match info.method {
+        // They may have no user yet.
         MapMethod::Dax(_) => count,
+        // Pages of a memfd are pinned. Another thread may have mapped them by a PMD entry since the
+        // MM looked.
+        // SAFETY: The fault is valid, and has a PMD.
+        _ if unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) } => return false,
         _ => 0,
     };
     for page in list.iter().take(held) {
@@ -203,8 +203,10 @@ unsafe fn insert_together(
     }
     let (vma, _, _) = area(fault);
     let start = fault.address() as u64 - (fault.page() - pages.start) * PAGE_SIZE;
-    // SAFETY: `pages` are in the area, which is locked. There is a reference to each of them.
-    let result = unsafe { bindings::insert_pages(vma, start as usize, list.as_mut_ptr(), count) };
+    // SAFETY: `pages` are in the area, which is locked. The first `count` places of the list have
+    // them, with a reference to each.
+    let result =
+        unsafe { bindings::map_kernel_pages(vma, start as usize, list.as_mut_ptr(), count) };
     for page in list.iter().take(held) {
         // SAFETY: The reference was got above.
         unsafe { bindings::folio_put(page.cast()) };
@@ -268,7 +270,7 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     if fault.is_write() || unsafe { bindings::uffd_disable_fault_around(vma) } {
         return here..here + 1;
     }
-    // Counted from where the area or the page table starts, no page is in two ranges.
+    // Counted from where the area or the page table starts, ranges of an area do not overlap.
     let in_table = at % PAGES_OF_TABLE;
     let before = (at - first / PAGE_SIZE).min(in_table) % AROUND;
     let after = (AROUND - 1 - before)

@@ -146,8 +146,8 @@ impl<'a, M: Mapping> Fault<'a, M> {
     ///
     /// # Safety
     ///
-    /// A function of the kernel must have handled this fault and returned `raw`. If `raw` says that
-    /// the fault has a page, the fault must have it.
+    /// `raw` must say how this fault was handled: `VM_FAULT_NOPAGE` only if its entry is set. If
+    /// `raw` says that the fault has a page, the fault must have it.
     #[inline]
     pub(crate) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
         // INVARIANT: The caller guarantees it.
