@@ -170,36 +170,6 @@ static void faults(void)
 	CHECK_EQ(number("faults_pud"), 0);
 }
 
-static long long page_faults(void)
-{
-	return number("faults_pte") + number("faults_around");
-}
-
-/* The first fault on pages maps one of them, or all if it is on the first one. Later faults map all. */
-static void first_faults(void)
-{
-	const size_t page = page_size(), length = 1000000 < 16 * page ? 1000000 : 16 * page;
-	int fd = open_in(mnt, "sizes/1000000", O_RDONLY);
-	char *map = mmap((void *)(1UL << 42), 1000000, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
-	long long before = page_faults();
-
-	REQUIRE(map != MAP_FAILED);
-	touch(map + 5 * page);
-	touch(map + 7 * page);
-	touch(map + 6 * page);
-	CHECK_EQ(page_faults(), before + 3);
-	for (size_t at = 0; at < length; at += page)
-		touch(map + at);
-	CHECK_EQ(page_faults(), before + 4);
-	CHECK(!madvise(map, 16 * page, MADV_DONTNEED));
-	touch(map + 5 * page);
-	for (size_t at = 0; at < length; at += page)
-		touch(map + at);
-	CHECK_EQ(page_faults(), before + 5);
-	munmap(map, 1000000);
-	close(fd);
-}
-
 /*
  * Map a file of one page far from other mappings: the kernel asks for 1 GiB and for 2 MiB first,
  * and refusing those does not count as a failure.
@@ -320,7 +290,6 @@ int main(void)
 		{ "source, size and inodes", image },
 		{ "reads", reads },
 		{ "faults by size", faults },
-		{ "first faults in a range", first_faults },
 		{ "a fault that falls back", fallback },
 		{ "no errors", no_errors },
 		{ "the directory goes with the mount, and open files with it", goes },

@@ -135,19 +135,8 @@ pub(super) unsafe fn map_pages(
     // SAFETY: The fault is valid. The copy is used for other pages only.
     let mut near = unsafe { fault.as_raw().read() };
     let start = fault.address() as u64 - (here - pages.start) * PAGE_SIZE;
-    // The DAX code makes an entry for each page that it maps first. A program that faults on the
-    // first of the pages probably reads all of them, and others use few of them.
-    let needs_entry = |page: u64| match info.method {
-        MapMethod::Dax(_) => {
-            !known.has_entry(page - pages.start) && page != info.length / PAGE_SIZE
-        }
-        _ => false,
-    };
     for page in pages.clone() {
-        if page == here
-            || here != pages.start && needs_entry(page)
-            || !all_usable && !usable(page, 1)
-        {
+        if page == here || !all_usable && !usable(page, 1) {
             continue;
         }
         let number = page - pages.start;
@@ -296,14 +285,12 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
 ///
 /// # Invariants
 ///
-/// The page of each bit in `bits` that is set follows `first` by the number of the bit. It belongs
-/// to the extent while the fault is handled: the extent forgets its pages without users or after a
+/// The page of each bit that is set follows `first` by the number of the bit. It belongs to the
+/// extent while the fault is handled: the extent forgets its pages without users or after a
 /// revocation only, and a fault excludes both.
 struct KnownPages<'a> {
     first: *mut bindings::page,
     bits: u32,
-    /// The pages of `bits`, and those that belong to the extent as a part of a huge page.
-    entries: u32,
     fault: PhantomData<&'a ()>,
 }
 
@@ -313,7 +300,6 @@ impl<'a> KnownPages<'a> {
     const NONE: Self = KnownPages {
         first: ptr::null_mut(),
         bits: 0,
-        entries: 0,
         fault: PhantomData,
     };
 
@@ -341,7 +327,7 @@ impl<'a> KnownPages<'a> {
         let frame = unsafe { poison::frame_at(address(info, pages.start)) };
         // SAFETY: The memory of a DAX device that is mounted has struct pages.
         let first = unsafe { bindings::pfn_to_page(frame) };
-        let (mut bits, mut entries) = (0, 0);
+        let mut bits = 0;
         // The DAX code sets the owner of a page and stores its entry under this lock.
         // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
         unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
@@ -351,16 +337,10 @@ impl<'a> KnownPages<'a> {
             let page = first.wrapping_add(number as usize);
             // SAFETY: So this is the struct page of one of `pages`, which are in the extent.
             let single = !unsafe { bindings::page_compound(page) };
-            let folio = if single {
-                page.cast()
-            } else {
-                // SAFETY: As above. The DAX code makes and splits compound pages under the lock.
-                unsafe { bindings::page_folio(page) }
-            };
-            // SAFETY: The folio is valid. Its owner changes under the lock only.
-            if unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
-                entries |= 1 << number;
-                bits |= u32::from(single) << number;
+            let folio = page.cast::<bindings::folio>();
+            // SAFETY: A single page is a folio of its own. Its owner changes under the lock only.
+            if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
+                bits |= 1 << number;
             }
         }
         // SAFETY: The lock was taken above.
@@ -370,14 +350,8 @@ impl<'a> KnownPages<'a> {
         KnownPages {
             first,
             bits,
-            entries,
             fault: PhantomData,
         }
-    }
-
-    /// Check that the DAX code has an entry for page `number` of those that were looked at.
-    fn has_entry(&self, number: u64) -> bool {
-        self.entries >> number & 1 != 0
     }
 
     /// Return page `number` of those that were looked at, if it belongs to the extent.
