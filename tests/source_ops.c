@@ -290,8 +290,8 @@ static void faults_around(void)
 	/* A page that was copied on write stays, and the pages around it are mapped. */
 	other = map_at(around, 2 * around, PROT_READ, MAP_SHARED, 0);
 	address = map_at(around, 2 * around, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
-	*(volatile char *)(address + 5 * page) = (char)~other[5 * page];
-	*(volatile char *)(address + around + 11 * page) = (char)~other[around + 11 * page];
+	address[5 * page] = (char)~other[5 * page];
+	address[around + 11 * page] = (char)~other[around + 11 * page];
 	CHECK_EQ(touch_pages(address, 2 * around, page), 2);
 	CHECK_EQ(address[5 * page], (char)~other[5 * page]);
 	CHECK_EQ(address[around + 11 * page], (char)~other[around + 11 * page]);
