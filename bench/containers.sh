@@ -19,12 +19,21 @@ make_server_root() {
 	root=$("$top/environment/debian-root" "$1" --make) && link_tree "$root" "$2"
 }
 
-# The trees of all servers in one.
-join_servers() {
-	local server
-	mkdir "$1" || return
+# make_joint FILE: make the tree FILE, which has those of all servers.
+make_joint() {
+	local server trees=()
 	for server in $servers; do
-		link_tree "$work/$server" "$1/$server" || return
+		trees+=("$work/$server")
+	done
+	once "$1" join_trees "${trees[@]}"
+}
+
+# join_trees TREE... FILE
+join_trees() {
+	local tree file=${*: -1}
+	mkdir "$file" || return
+	for tree in "${@:1:$#-1}"; do
+		link_tree "$tree" "$file/${tree##*/}" || return
 	done
 }
 

@@ -62,7 +62,7 @@ key_of() {
 	local argument
 	{
 		declare -f "$1"
-		echo "$* ${servers-}"
+		echo "$*"
 		for argument; do
 			[[ ! -e $argument.key ]] || cat "$argument.key"
 		done
