@@ -306,7 +306,7 @@ clean:
 	rm -rf build rust-project.json
 
 distclean: clean
-	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat gcc; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: for tree in demo system packages gcc nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo demo-containers check check-debug bench soak fuzz matrix patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# Containers of Debian's servers, for the sections containers and machines. The first part makes images, the second runs
-# in the guest.
+# Containers of Debian's servers, for the sections containers, versions and machines. The first part makes images, the
+# second runs in the guest.
 
 # ---- images ---------------------------------------------------------------------------------------
 
@@ -19,13 +19,11 @@ make_server_root() {
 	root=$("$top/environment/debian-root" "$1" --make) && link_tree "$root" "$2"
 }
 
-# make_joint FILE: make the tree FILE, which has those of all servers.
+# make_joint FILE SERVER...: make the tree FILE, which has those of the servers.
 make_joint() {
-	local server trees=()
-	for server in $servers; do
-		trees+=("$work/$server")
-	done
-	once "$1" join_trees "${trees[@]}"
+	local file=$1
+	shift
+	once "$file" join_trees "${@/#/$work/}"
 }
 
 # join_trees TREE... FILE
@@ -37,12 +35,28 @@ join_trees() {
 	done
 }
 
+# add_servers PEER SERVER...: make the servers' images for a peer, and have the machine hold them. Images that are not used
+# as memory are on disks. tmpfs is filled from the images of daxfs.
+add_servers() {
+	local peer=$1 server add=add_disk
+	shift
+	case $peer in
+	daxfs | tmpfs) peer=daxfs add=add_image ;;
+	*-dax) add=add_image ;;
+	esac
+	for server; do
+		[[ " $devices $disks " != *" $server.$peer "* ]] || continue
+		make_image "$peer" "$server"
+		$add "$server.$peer" "$work/$server.$peer"
+	done
+}
+
 # ---- in the guest ---------------------------------------------------------------------------------
 
 # Set `command` to what starts a server, `port`, `request` and `answer` to what shows that it serves.
 server_command() {
 	port=80 request='GET / HTTP/1.0\r\n\r\n' answer='HTTP/1.1 200'
-	case $1 in
+	case ${1%-security} in
 	nginx) command=(/usr/sbin/nginx -g 'daemon off;') ;;
 	valkey) port=6379 request='PING\r\n' answer=+PONG command=(/usr/bin/valkey-server --save '') ;;
 	tomcat)
@@ -84,6 +98,18 @@ mount_server() {
 	tmpfs) image=$(($(used) - before)) ;;
 	*) image=0 ;;
 	esac
+}
+
+# mount_joint NAME SERVER...: mount daxfs's image NAME, which has the trees of all servers, as mount_server does.
+mount_joint() {
+	local name=$1 server
+	shift
+	mount_peer daxfs /mnt "$name.daxfs"
+	for server; do
+		mkdir -p "/images/$server"
+		mount --bind "/mnt/$server" "/images/$server"
+	done
+	image=$(device_memory "$name.daxfs")
 }
 
 # device_memory NAME: KiB of a device, with the kernel's descriptions of its pages, 64 bytes for each 4 KiB.
@@ -136,4 +162,20 @@ run_containers() {
 	start_containers "$@"
 	taken=$(($(used) - before)) cached=$(($(page_cache) - cached))
 	stop_containers
+}
+
+# measure_together PREFIX IMAGES SERVER...: print the rows of all servers together, whose images take IMAGES KiB of memory.
+measure_together() {
+	local prefix=$1 images=$2
+	shift 2
+	run_containers 1 "$@"
+	printf '%s\t%s\n' "${prefix}one of each: page cache, KiB" "$cached" "${prefix}one of each: memory, KiB" "$taken" \
+		"${prefix}one of each: memory and images, KiB" $((taken + images))
+	settle
+	find /dev/null -exec cat {} + >/dev/null
+	taken=$(used) cached=$(page_cache)
+	find "${@/#//images/}" -type f -exec cat {} + >/dev/null
+	taken=$(($(used) - taken)) cached=$(($(page_cache) - cached))
+	printf '%s\t%s\n' "${prefix}all files read: page cache, KiB" "$cached" "${prefix}all files read: memory, KiB" "$taken" \
+		"${prefix}all files read: memory and images, KiB" $((taken + images))
 }
