@@ -236,7 +236,7 @@ unsafe fn map_page(
     }
 }
 
-/// Do the same for a page that need not belong to the extent yet.
+/// Map a page that the DAX code may not know yet, as [`map_page`] does.
 ///
 /// # Safety
 ///
@@ -306,8 +306,8 @@ impl<'a> KnownPages<'a> {
     /// Find out which of `pages` belong to the extent.
     ///
     /// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from
-    /// mapping them by such an entry at the same time. Where it has an entry of a page it maps by
-    /// pages only.
+    /// mapping them by such an entry at the same time. If it already has an entry of a single page,
+    /// it maps by pages only.
     ///
     /// # Safety
     ///
