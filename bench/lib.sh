@@ -45,7 +45,7 @@ make_program() {
 
 known_peers() {
 	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
-		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs
+		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs hugetlbfs-1g
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
@@ -105,9 +105,9 @@ make_erofs-file() {
 	make_in_ext4 "$2" make_erofs "$1"
 }
 
-# The same, with fingerprints of all files, which page-cache sharing needs.
+# With fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
-	make_in_ext4 "$2" in_build_root "$top/bench/erofs-share" "$1"
+	in_build_root "$top/bench/erofs-share" "$@"
 }
 
 # make_in_ext4 FILE COMMAND...: make an ext4 with a file "image", which "COMMAND image" makes.
