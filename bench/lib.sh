@@ -102,23 +102,17 @@ make_erofs-aligned() {
 
 # An ext4 that holds an EROFS image.
 make_erofs-file() {
-	make_in_ext4 "$2" make_erofs "$1"
+	local file=$2 status
+	rm -rf "$file.tree" && mkdir "$file.tree" && make_erofs "$1" "$file.tree/image" &&
+		in_build_root mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
+	status=$?
+	rm -rf "$file.tree"
+	return $status
 }
 
 # With fingerprints of all files, which page-cache sharing needs.
 make_erofs-share() {
 	in_build_root "$top/bench/erofs-share" "$@"
-}
-
-# make_in_ext4 FILE COMMAND...: make an ext4 with a file "image", which "COMMAND image" makes.
-make_in_ext4() {
-	local file=$1 status
-	shift
-	rm -rf "$file.tree" && mkdir "$file.tree" && "$@" "$file.tree/image" &&
-		in_build_root mke2fs -q -t ext4 -b 4096 -d "$file.tree" "$file" "$(megabytes "$file.tree" 64)M"
-	status=$?
-	rm -rf "$file.tree"
-	return $status
 }
 
 # mke2fs makes directories without an index; e2fsck -D makes the indexes. It reports that it changed something by 1.
