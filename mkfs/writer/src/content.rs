@@ -27,6 +27,11 @@ const SMALL: u64 = 128 << 10;
 /// Shortest extent that the kernel copies.
 const LONG: u64 = 1 << 20;
 
+/// Most bytes that one call writes. For longer writes, the page cache takes larger blocks of memory.
+/// These may have been free for long, and the host of a virtual machine may have taken them back: to
+/// get them again can double the time of a run.
+pub const WRITTEN_AT_ONCE: usize = 256 << 10;
+
 /// Sums of the pieces of an image.
 pub struct Pieces {
     /// The bytes of the first piece, without those of the superblock.
@@ -120,9 +125,12 @@ struct Target<'a> {
 impl Target<'_> {
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.image
-            .write_all_at(bytes, offset)
-            .map_err(|error| Error::output(self.path, "write the image", error))
+        for (part, bytes) in bytes.chunks(WRITTEN_AT_ONCE).enumerate() {
+            self.image
+                .write_all_at(bytes, offset + (part * WRITTEN_AT_ONCE) as u64)
+                .map_err(|error| Error::output(self.path, "write the image", error))?;
+        }
+        Ok(())
     }
 }
 

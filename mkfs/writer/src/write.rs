@@ -2,7 +2,7 @@
 
 //! Writes the superblock and the metadata of an image.
 
-use crate::content::Pieces;
+use crate::content::{Pieces, WRITTEN_AT_ONCE};
 use crate::plan::{xattr_set_size, Plan};
 use crate::tree::{Kind, Tree};
 use crate::{Error, Result};
@@ -14,9 +14,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
-
-/// Bytes that are written together.
-const BUFFER: usize = 1 << 20;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
@@ -86,7 +83,7 @@ pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u
     let mut stream = Stream {
         image,
         path,
-        buffer: Vec::with_capacity(BUFFER),
+        buffer: Vec::with_capacity(WRITTEN_AT_ONCE),
         offset: SUPERBLOCK_RECORD,
         crc: 0,
     };
@@ -113,14 +110,14 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.buffer.len() + bytes.len() > BUFFER {
+        if self.buffer.len() + bytes.len() > WRITTEN_AT_ONCE {
             self.flush()?;
         }
         self.buffer.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Write zeros up to `offset`, which is at most [`BUFFER`] bytes away.
+    /// Write zeros up to `offset`, which is at most a block away.
     fn pad(&mut self, offset: u64) -> Result<()> {
         let length = offset - self.offset - self.buffer.len() as u64;
         self.put(&vec![0; length as usize])
