@@ -422,12 +422,12 @@ unsigned int daxfs_helper_shmem_seals(struct inode *inode)
 	return SHMEM_I(inode)->seals;
 }
 
-#ifdef CONFIG_HUGETLBFS
 bool daxfs_helper_is_file_hugepages(struct file *file)
 {
 	return is_file_hugepages(file);
 }
 
+#ifdef CONFIG_HUGETLBFS
 unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode)
 {
 	return HUGETLBFS_I(inode)->seals;

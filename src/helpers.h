@@ -126,8 +126,8 @@ void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap);
 struct device *daxfs_helper_cdev_parent(struct inode *inode);
 bool daxfs_helper_shmem_mapping(struct address_space *mapping);
 unsigned int daxfs_helper_shmem_seals(struct inode *inode);
-#ifdef CONFIG_HUGETLBFS
 bool daxfs_helper_is_file_hugepages(struct file *file);
+#ifdef CONFIG_HUGETLBFS
 unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode);
 #endif
 void daxfs_helper_dma_resv_lock(struct dma_resv *obj);

@@ -7,8 +7,9 @@
 use crate::catalog::{Chosen, Device};
 use crate::image::catalog::valid_name;
 use crate::memory::dmabuf::DmaBuf;
+use crate::memory::memfd::Memfd;
 use crate::vfs::{Context, Param, Value};
-use kernel::{fmt, fs::File, prelude::*, str::CString, sync::aref::ARef};
+use kernel::{fmt, prelude::*, str::CString};
 
 /// Mount options.
 #[derive(Default)]
@@ -34,7 +35,7 @@ pub(crate) enum Source {
     /// A dma-buf.
     DmaBuf(DmaBuf),
     /// A sealed memfd.
-    Memfd(ARef<File>),
+    Memfd(Memfd),
 }
 
 /// The checks to make at mount.
@@ -122,16 +123,20 @@ impl Options {
     ///
     /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
     pub(crate) fn parse(&mut self, param: &Param<'_>, context: &Context) -> Result {
-        if context.is_remount() && matches!(param.value, Value::Flag) {
-            // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
-            if let b"phys" | b"dmabuf" | b"memfd" = param.key.to_bytes() {
-                return Ok(());
-            }
-        }
         let refuse = |message: fmt::Arguments<'_>| {
             context.error(message);
             Err(EINVAL)
         };
+        if context.is_remount() {
+            match (param.key.to_bytes(), &param.value) {
+                // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
+                (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
+                (b"dmabuf" | b"memfd", _) => {
+                    return refuse(fmt!("a remount cannot change the image's memory"))
+                }
+                _ => {}
+            }
+        }
         let text = match &param.value {
             Value::Text(text) => text.to_bytes(),
             _ => b"",
@@ -195,19 +200,19 @@ impl Options {
             b"dmabuf" => match &param.value {
                 Value::Descriptor(number, _) => match DmaBuf::get(*number) {
                     Ok(buffer) => self.set_source(Source::DmaBuf(buffer), context),
-                    Err(_) => refuse(fmt!("dmabuf: file descriptor {} is no dma-buf", number)),
+                    Err(_) => refuse(fmt!("dmabuf: file descriptor {} is not a dma-buf", number)),
                 },
-                _ => refuse(fmt!(
-                    "dmabuf takes a file descriptor (FSCONFIG_SET_FD), no text"
-                )),
+                _ => refuse(fmt!("dmabuf takes a file descriptor (FSCONFIG_SET_FD)")),
             },
             b"memfd" => match &param.value {
-                Value::Descriptor(_, file) => {
-                    self.set_source(Source::Memfd(ARef::from(*file)), context)
-                }
-                _ => refuse(fmt!(
-                    "memfd takes a file descriptor (FSCONFIG_SET_FD), no text"
-                )),
+                Value::Descriptor(number, file) => match Memfd::new(file) {
+                    Some(memfd) => self.set_source(Source::Memfd(memfd), context),
+                    None => refuse(fmt!(
+                        "memfd: file descriptor {} is not a memfd that is open for reading",
+                        number
+                    )),
+                },
+                _ => refuse(fmt!("memfd takes a file descriptor (FSCONFIG_SET_FD)")),
             },
             _ => Err(ENOPARAM),
         }

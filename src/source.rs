@@ -302,10 +302,6 @@ fn refuse_dmabuf(error: dmabuf::OpenError, context: &Context) -> Error {
 
 fn refuse_memfd(error: memfd::OpenError, context: &Context) -> Error {
     match error {
-        memfd::OpenError::NoMemfd => {
-            context.error(fmt!("memfd: file descriptor is no readable memfd"));
-            EINVAL
-        }
         memfd::OpenError::NotSealed => {
             context.error(fmt!(
                 "memfd: must be sealed against writing, shrinking and growing"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Whatever prevents a mount is reported: by the errno, in the log of the mount context, and in the
- * kernel's log.
+ * Whatever prevents a mount is reported: by the errno, and in the log of the mount context or, where
+ * there is none, in the kernel's.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
@@ -69,14 +69,12 @@ static int mount_device(void)
 static void refused(const char *source, int error, const char *text)
 {
 	int kmsg = kmsg_open(), fs = fs_open(source);
-	char line[500] = "";
 
 	CHECK_EQ(fs_create(fs), error);
 	if (!CHECK(strstr(fs_log, text)))
 		printf("# expected '%s' in the mount's log, which says: %s\n", text, fs_log);
-	if (!CHECK(kmsg_count(kmsg, text, line, sizeof(line)) == 1))
-		printf("# expected '%s' in the kernel's log\n", text);
-	CHECK(strstr(line, "daxfs") && strstr(line, source));
+	CHECK(strstr(fs_log, "daxfs") && strstr(fs_log, source));
+	CHECK_EQ(kmsg_count(kmsg, text, NULL, 0), 0);
 	close(fs);
 	close(kmsg);
 }
@@ -453,7 +451,7 @@ static void without_privilege(void)
 	CHECK_FAILS(syscall(SYS_fsopen, "daxfs", 0), EPERM);
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
 		return;
-	CHECK_EQ(fs_create(fs_open(device)), EPERM);
+	CHECK_FAILS(syscall(SYS_fsopen, "daxfs", 0), EPERM);
 }
 
 int main(void)

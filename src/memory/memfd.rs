@@ -15,8 +15,6 @@ const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::
 
 /// Reasons why a memfd cannot be opened.
 pub(crate) enum OpenError {
-    /// The file is not a memfd, or not readable.
-    NoMemfd,
     /// Seals are missing.
     NotSealed,
     /// Something else.
@@ -26,6 +24,60 @@ pub(crate) enum OpenError {
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
         OpenError::Other(error)
+    }
+}
+
+/// A file that memfd_create(2) made, or another one of shmem or hugetlbfs, open for reading.
+///
+/// # Invariants
+///
+/// The file is such a file.
+pub(crate) struct Memfd(ARef<File>);
+
+impl Memfd {
+    /// Get a reference to `file`, if it is such a file. Files of no other kind are kept: they may
+    /// have references in turn, such as a socket to whatever is sent over it.
+    pub(crate) fn new(file: &File) -> Option<Self> {
+        // INVARIANT: Checked below.
+        let memfd = Memfd(ARef::from(file));
+        // SAFETY: The file is open, so these fields do not change.
+        let (mode, inode) = unsafe { ((*memfd.raw()).f_mode, (*memfd.raw()).f_inode) };
+        // SAFETY: The open file keeps its inode.
+        let is_regular = unsafe { (*inode).i_mode } & bindings::S_IFMT == bindings::S_IFREG;
+        let is_readable = mode & bindings::FMODE_READ != 0;
+        (is_readable && is_regular && (memfd.is_shmem() || memfd.is_hugetlb())).then_some(memfd)
+    }
+
+    /// Return the C object.
+    fn raw(&self) -> *mut bindings::file {
+        self.0.as_ptr().cast()
+    }
+
+    fn is_shmem(&self) -> bool {
+        // SAFETY: The file is open.
+        let mapping = unsafe { (*self.raw()).f_mapping };
+        // SAFETY: The open file keeps its address space.
+        unsafe { bindings::shmem_mapping(mapping) }
+    }
+
+    fn is_hugetlb(&self) -> bool {
+        // SAFETY: The file is open.
+        unsafe { bindings::is_file_hugepages(self.raw()) }
+    }
+
+    /// Return the seals.
+    fn seals(&self) -> u32 {
+        // SAFETY: An open file has an inode.
+        let inode = unsafe { (*self.raw()).f_inode };
+        if self.is_shmem() {
+            // SAFETY: This is an inode of shmem, which the open file keeps.
+            return unsafe { bindings::shmem_seals(inode) };
+        }
+        #[cfg(CONFIG_HUGETLBFS)]
+        // SAFETY: By the type invariant this is an inode of hugetlbfs, which the open file keeps.
+        return unsafe { bindings::hugetlbfs_seals(inode) };
+        #[cfg(not(CONFIG_HUGETLBFS))]
+        0
     }
 }
 
@@ -70,45 +122,44 @@ impl Drop for Folios {
 /// # Invariants
 ///
 /// `base` is what vmap() returned for the pages of `folios`.
-struct Memfd {
+struct Mapped {
     base: NonNull<u8>,
     folios: Folios,
-    _file: ARef<File>,
+    _file: Memfd,
 }
 
 // SAFETY: Folios may be unpinned, and mappings removed, by any thread.
-unsafe impl Send for Memfd {}
+unsafe impl Send for Mapped {}
 // SAFETY: No method takes a shared reference.
-unsafe impl Sync for Memfd {}
+unsafe impl Sync for Mapped {}
 
 // SAFETY: Only the drop unmaps the pages.
-unsafe impl Owner for Memfd {}
+unsafe impl Owner for Mapped {}
 
-impl Drop for Memfd {
+impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: By the type invariant vmap() returned this. The folios are unpinned after this.
         unsafe { bindings::vunmap(self.base.as_ptr().cast()) };
     }
 }
 
-/// Open the region of the memfd `file`.
+/// Open the region of `memfd`.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
-pub(crate) fn open(file: ARef<File>, tenure: &Tenure) -> Result<Region, OpenError> {
-    let seals = seals(&file).ok_or(OpenError::NoMemfd)?;
-    if seals & SEALS != SEALS {
+pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
+    if memfd.seals() & SEALS != SEALS {
         return Err(OpenError::NotSealed);
     }
     // SAFETY: An open file has an inode. The seals keep its size.
-    let size = unsafe { bindings::i_size_read((*raw(&file)).f_inode) } as u64;
+    let size = unsafe { bindings::i_size_read((*memfd.raw()).f_inode) } as u64;
     let pages = size.div_ceil(bindings::PAGE_SIZE);
     if pages == 0 || pages > u32::MAX.into() {
         return Err(EINVAL.into());
     }
 
-    let folios = pin(&file, size, pages as usize)?;
+    let folios = pin(&memfd, size, pages as usize)?;
     let mut list = KVVec::with_capacity(pages as usize, GFP_KERNEL).map_err(Error::from)?;
     for &folio in &folios.0 {
         // SAFETY: The folio is pinned.
@@ -127,60 +178,31 @@ pub(crate) fn open(file: ARef<File>, tenure: &Tenure) -> Result<Region, OpenErro
     // SAFETY: The list has this many pages, which are pinned as long as the mapping lives.
     let base = unsafe { bindings::vmap_ro(list.as_mut_ptr(), list.len() as u32) };
     // INVARIANT: The pages were mapped above.
-    let memfd = Memfd {
+    let mapped = Mapped {
         base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
         folios,
-        _file: file,
+        _file: memfd,
     };
     let window = Window {
-        base: memfd.base,
+        base: mapped.base,
         size,
         io: false,
     };
-    let method = memfd.folios.method();
-    let memfd = KBox::new(memfd, GFP_KERNEL).map_err(Error::from)?;
-    tenure.lease().open(memfd)?;
+    let method = mapped.folios.method();
+    let mapped = KBox::new(mapped, GFP_KERNEL).map_err(Error::from)?;
+    tenure.lease().open(mapped)?;
     // SAFETY: The owner in the lease is the memfd, which keeps the pages mapped.
     Ok(unsafe { Region::new(window, method, Shown::Option("memfd"), tenure) })
 }
 
-fn raw(file: &File) -> *mut bindings::file {
-    file.as_ptr().cast()
-}
-
-/// Return the seals of `file`, or `None` if it is not a readable memfd.
-fn seals(file: &File) -> Option<u32> {
-    // SAFETY: The file is open, so these fields do not change.
-    let (mode, inode) = unsafe { ((*raw(file)).f_mode, (*raw(file)).f_inode) };
-    // SAFETY: The open file keeps its inode.
-    let is_regular = unsafe { (*inode).i_mode } & bindings::S_IFMT == bindings::S_IFREG;
-    if mode & bindings::FMODE_READ == 0 || !is_regular {
-        return None;
-    }
-    // SAFETY: The file is open.
-    let mapping = unsafe { (*raw(file)).f_mapping };
-    // SAFETY: The open file keeps its address space.
-    if unsafe { bindings::shmem_mapping(mapping) } {
-        // SAFETY: This is an inode of shmem.
-        return Some(unsafe { bindings::shmem_seals(inode) });
-    }
-    #[cfg(CONFIG_HUGETLBFS)]
-    // SAFETY: The file is open.
-    if unsafe { bindings::is_file_hugepages(raw(file)) } {
-        // SAFETY: This is an inode of hugetlbfs.
-        return Some(unsafe { bindings::hugetlbfs_seals(inode) });
-    }
-    None
-}
-
-/// Pin the folios of the first `size` bytes, `pages` pages, of `file`.
-fn pin(file: &File, size: u64, pages: usize) -> Result<Folios> {
+/// Pin the folios of the first `size` bytes, `pages` pages, of `memfd`.
+fn pin(memfd: &Memfd, size: u64, pages: usize) -> Result<Folios> {
     let mut folios = KVVec::with_capacity(pages, GFP_KERNEL)?;
     let mut offset = 0;
     // SAFETY: The file is open, and there is room for as many folios as it can have.
     let count = unsafe {
         bindings::memfd_pin_folios(
-            raw(file),
+            memfd.raw(),
             0,
             (size - 1) as bindings::loff_t,
             folios.as_mut_ptr(),

@@ -33,12 +33,16 @@ impl Context {
         unsafe { &*fc.cast() }
     }
 
-    /// Log why the mount fails, to the kernel's log and to the context's, which mount(8) prints.
+    /// Log why the mount fails: to the log of the context, which mount(8) prints. Without one, as
+    /// for mount(2), log it to the kernel's log, unless many messages were logged just before.
     pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
-        pr_err!("{}\n", message);
         // SAFETY: The context is valid by the type invariant.
         let log = unsafe { (*self.0.get()).log.log };
         if log.is_null() {
+            // SAFETY: This may be called in any context.
+            if unsafe { bindings::ratelimit() } {
+                pr_err!("{}\n", message);
+            }
             return;
         }
         // SAFETY: The context is valid by the type invariant. Its type has a name, and is

@@ -29,6 +29,12 @@ impl<T: Operations> VTable<T> {
     /// `fc` must be a valid context of a filesystem type of `T`.
     pub(super) unsafe extern "C" fn init(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
         from_result(|| {
+            // The VFS asks for this at mount only. Without it, nothing that a user passes to the
+            // context could ever be mounted, but all of it would be parsed, kept and logged.
+            // SAFETY: This may be called in any context that has a current process.
+            if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) } {
+                return Err(EPERM);
+            }
             let private = Private::<T> {
                 options: T::Options::default(),
                 key: None,
