@@ -143,6 +143,7 @@ static const vm_flags_t DAXFS_VM_IO = VM_IO;
 static const vm_flags_t DAXFS_VM_DONTEXPAND = VM_DONTEXPAND;
 static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
 static const unsigned int DAXFS_FAULT_FLAG_RETRY_NOWAIT = FAULT_FLAG_RETRY_NOWAIT;
+static const unsigned int DAXFS_FAULT_FLAG_TRIED = FAULT_FLAG_TRIED;
 static const vm_fault_t DAXFS_VM_FAULT_MAJOR = VM_FAULT_MAJOR;
 static const vm_fault_t DAXFS_VM_FAULT_NOPAGE = VM_FAULT_NOPAGE;
 static const vm_fault_t DAXFS_VM_FAULT_SIGBUS = VM_FAULT_SIGBUS;

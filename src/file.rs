@@ -11,7 +11,11 @@ use crate::mount::{report, DaxFs};
 use crate::support::{self, trace};
 use crate::usage::Event;
 use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
-use kernel::{iov::IovIterDest, page::PAGE_SHIFT, prelude::*};
+use kernel::{
+    iov::IovIterDest,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+};
 
 #[inline]
 fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
@@ -163,6 +167,12 @@ impl FileOperations for DaxFs {
         access
             .read(offset, into)
             .map_err(|error| report(file.super_block(), file.ino(), error))
+    }
+
+    fn reads_at_once(file: &INode<Self>, position: u64) -> bool {
+        let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
+        file_data(file)
+            .is_ok_and(|data| file.super_block().data().is_decided(data.data + position, length))
     }
 
     fn map(file: &INode<Self>) -> Result<Option<MappedExtent>> {

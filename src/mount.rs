@@ -16,6 +16,7 @@ use crate::support::{
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
 use crate::vfs::SuperBlock;
+use core::ops::Range;
 use kernel::{
     fmt,
     prelude::*,
@@ -165,8 +166,7 @@ impl Mounted {
         while done < length {
             let at = offset.saturating_add(done);
             if !pieces.is_verified(at) {
-                // What is known to be bad needs no waiting.
-                let wait = wait || pieces.is_bad(at);
+                let wait = wait || self.is_refused(pieces, at);
                 if !wait || (done > 0 && support::fatal_signal_pending()) {
                     return Ok(done);
                 }
@@ -189,12 +189,7 @@ impl Mounted {
     fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
         let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
         // Do not read all of a piece again and again to find what is known.
-        let length = piece.end - piece.start;
-        let readable = self
-            .region
-            .access()
-            .map(|access| access.readable(piece.start, length));
-        if readable != Ok(length) {
+        if !self.is_readable(&piece) {
             return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
         }
         let image = Image::new(&self.region, &self.superblock);
@@ -218,6 +213,20 @@ impl Mounted {
                 }
             }
         })
+    }
+
+    /// Return true if the memory of `piece` is there, as far as is known.
+    fn is_readable(&self, piece: &Range<u64>) -> bool {
+        let length = piece.end - piece.start;
+        let access = self.region.access();
+        access.is_ok_and(|access| access.readable(piece.start, length) == length)
+    }
+
+    /// Return true if it is known that the piece at `offset` must not be used. Finding that out
+    /// again does not wait.
+    fn is_refused(&self, pieces: &Pieces, offset: u64) -> bool {
+        let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
+        pieces.is_refused(offset) || !self.is_readable(&piece)
     }
 
     /// Count an event; see [`Usage::count`].
@@ -263,6 +272,17 @@ impl Gate for Mounted {
         match &self.pieces {
             None => true,
             Some(pieces) => pieces.are_verified(offset, length),
+        }
+    }
+
+    #[cold]
+    fn is_decided(&self, offset: u64, length: u64) -> bool {
+        let Some(pieces) = &self.pieces else {
+            return true;
+        };
+        match pieces.first_unverified(offset, length) {
+            Some(at) => self.is_refused(pieces, at),
+            None => true,
         }
     }
 }

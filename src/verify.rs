@@ -251,6 +251,8 @@ pub(crate) struct Pieces {
     verified: Bits,
     /// Pieces that do not match. They stay bad, whatever the memory holds later.
     bad: Bits,
+    /// Pieces whose memory failed while they were read.
+    unreadable: Bits,
     /// The number of pieces in `bad`.
     bad_count: AtomicUsize,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
@@ -293,6 +295,7 @@ impl Pieces {
             sums,
             verified: Bits::new(superblock.pieces())?,
             bad: Bits::new(superblock.pieces())?,
+            unreadable: Bits::new(superblock.pieces())?,
             bad_count: AtomicUsize::new(0),
             lanes,
         };
@@ -352,9 +355,29 @@ impl Pieces {
         self.verified.is_set(offset / layout::DIGEST_PIECE)
     }
 
-    /// Return true if the piece at `offset` was found bad.
-    pub(crate) fn is_bad(&self, offset: u64) -> bool {
-        self.bad.is_set(offset / layout::DIGEST_PIECE)
+    /// Return true if the piece at `offset` was found bad or unreadable.
+    pub(crate) fn is_refused(&self, offset: u64) -> bool {
+        self.refused(offset / layout::DIGEST_PIECE).is_err()
+    }
+
+    /// Return an error if piece `index` was found bad or unreadable.
+    fn refused(&self, index: u64) -> image::Result<()> {
+        let offset = index.saturating_mul(layout::DIGEST_PIECE);
+        if self.unreadable.is_set(index) {
+            return Err(image::Error::new(Problem::Unreadable, offset, 0));
+        }
+        match self.bad.is_set(index) {
+            true => Err(bad(index)),
+            false => Ok(()),
+        }
+    }
+
+    /// Return the first of `length` bytes at `offset` whose piece is not verified.
+    pub(crate) fn first_unverified(&self, offset: u64, length: u64) -> Option<u64> {
+        let first = offset / layout::DIGEST_PIECE;
+        let end = offset.saturating_add(length).div_ceil(layout::DIGEST_PIECE);
+        let index = (first..end).find(|&index| !self.verified.is_set(index))?;
+        Some(offset.max(index * layout::DIGEST_PIECE))
     }
 
     /// Return true if all pieces that hold `length` bytes at `offset` are verified.
@@ -370,7 +393,7 @@ impl Pieces {
         (first..last).all(|index| self.verified.is_set(index + 1))
     }
 
-    /// Verify the piece at `offset`, unless it is verified or found bad already. This waits for
+    /// Verify the piece at `offset`, unless it is verified or refused already. This waits for
     /// other threads that verify a piece, and for nothing else. Call `tell` of what was found.
     ///
     /// # Errors
@@ -383,18 +406,15 @@ impl Pieces {
         tell: impl Fn(Event),
     ) -> image::Result<()> {
         let index = offset / layout::DIGEST_PIECE;
-        if self.bad.is_set(index) {
-            return Err(bad(index));
-        }
+        self.refused(index)?;
         let mut buffer = self.lane(index)?.lock();
         // Another thread may have done it.
         if self.verified.is_set(index) {
             return Ok(());
         }
-        if self.bad.is_set(index) {
-            return Err(bad(index));
-        }
-        let found = sum(image, index, &mut buffer, || image::Result::Ok(()))?;
+        self.refused(index)?;
+        let found = sum(image, index, &mut buffer, || image::Result::Ok(()))
+            .inspect_err(|_| self.unreadable.set(index))?;
         if self.matches(index, &found) {
             self.verified.set(index);
             tell(Event::Verified);

@@ -21,11 +21,12 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: mapper [--once | --mapped] FILE\n"
+		"Usage: mapper [--once | --mapped | --locked] FILE\n"
 		"       mapper --frames PID FILE\n\n"
 		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
 		"  --once    do not wait\n"
 		"  --mapped  map it only, and do not wait\n"
+		"  --locked  map it with MAP_POPULATE and lock it; fail with status 3 if that fails\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
 		"            memory, and a digest of where they are, in order\n");
 	return stream == stderr ? 2 : 0;
@@ -60,6 +61,17 @@ static int look_at(const char *path, bool once, bool reads)
 	while (!once)
 		pause();
 	return 0;
+}
+
+static int lock(const char *path)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	size_t size = lseek(file, 0, SEEK_END);
+	void *mapped = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, file, 0);
+
+	if (mapped == MAP_FAILED)
+		err(1, "%s", path);
+	return mlock(mapped, size) ? 3 : 0;
 }
 
 static int frames(const char *pid, const char *path)
@@ -108,6 +120,8 @@ int main(int argc, char **argv)
 		return look_at(argv[2], true, true);
 	if (argc == 3 && !strcmp(argv[1], "--mapped"))
 		return look_at(argv[2], true, false);
+	if (argc == 3 && !strcmp(argv[1], "--locked"))
+		return lock(argv[2]);
 	if (argc != 2 || argv[1][0] == '-')
 		return usage(stderr);
 	return look_at(argv[1], false, true);

@@ -322,6 +322,36 @@ static void private_writes(void)
 	source_restore(source, memory, &image);
 }
 
+/* Calls that fault in all pages of a range: each repeats a fault as long as that is retried. */
+static int lock_pages(void *argument)
+{
+	const size_t length = 2 * page_size();
+	int fd = open_size(mnt, LARGE, O_RDONLY);
+	char *mapped = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, BAD_PAGE);
+
+	/* The kernel does not fault in areas without pages. */
+	if (mapped == MAP_FAILED || (mlock(mapped, length) && errno != ENOMEM) || munmap(mapped, length))
+		return 1;
+	mapped = mmap(NULL, length, PROT_READ, MAP_SHARED | MAP_POPULATE | MAP_LOCKED, fd, BAD_PAGE);
+	if (mapped == MAP_FAILED || munmap(mapped, length))
+		return 2;
+	mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, BAD_PAGE);
+	if (mapped == MAP_FAILED || !madvise(mapped, length, MADV_POPULATE_READ) ||
+	    !madvise(mapped, length, MADV_POPULATE_WRITE) ||
+	    (mlock2(mapped, length, MLOCK_ONFAULT) && errno != ENOMEM))
+		return 3;
+	return mlockall(MCL_CURRENT) && errno != ENOMEM ? 4 : 0;
+}
+
+static void locking(void)
+{
+	int memory = mount_damaged();
+
+	CHECK_EQ(reaped("a user who locks a damaged piece", background_user(lock_pages, NULL)), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	source_restore(source, memory, &image);
+}
+
 /* Mount the image as the lower layer of an overlay whose upper one is in @top, on the directory @all. */
 static bool mount_overlay(const char *top, const char *all)
 {
@@ -395,6 +425,7 @@ int main(void)
 		{ "the process is killed", killing },
 		{ "the kernel reads the mapping", kernel_reads },
 		{ "private mappings of a damaged piece are written to", private_writes },
+		{ "an ordinary user locks pages of a damaged piece", locking },
 		{ "a damaged piece through overlayfs", through_overlayfs },
 	};
 

@@ -47,9 +47,12 @@ impl MappedExtent {
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
-            // Other threads of the process may wait for the lock of the area.
-            if let Some(retry) = fault.retry() {
-                return Ok(retry);
+            // Other threads of the process may wait for the lock of the area. mlock(2) repeats
+            // a fault as long as it is retried, so retry only what has no answer yet.
+            if !gate.is_decided(info.offset + first, length) {
+                if let Some(retry) = fault.retry() {
+                    return Ok(retry);
+                }
             }
             match gate.open(info.offset + first, length) {
                 // A part of it may be good.

@@ -163,6 +163,9 @@ pub(crate) trait Gate {
 
     /// Return true if `length` bytes at `offset` may be used now.
     fn is_open(&self, offset: u64, length: u64) -> bool;
+
+    /// Return true if [`Self::open`] knows its answer for these bytes, so that it does not wait.
+    fn is_decided(&self, offset: u64, length: u64) -> bool;
 }
 
 /// How the mount options show a region.

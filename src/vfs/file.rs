@@ -61,6 +61,11 @@ pub(crate) trait FileOperations: FileSystem {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
+    /// Return true if [`Self::read_page`] at `position` does not wait for anything but memory.
+    fn reads_at_once(_file: &INode<Self>, _position: u64) -> bool {
+        true
+    }
+
     /// Return a mapping for `file`, or `None` if it has no pages to map. Called when the file is
     /// mapped first. The mapping is dropped when the inode is evicted.
     ///
@@ -155,7 +160,7 @@ impl<T: Operations> VTable<T> {
     const CACHED_FILE: bindings::file_operations = bindings::file_operations {
         release: None,
         mmap: None,
-        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        mmap_prepare: Some(Self::cached_mmap),
         ..Self::FILE
     };
 
@@ -181,6 +186,13 @@ impl<T: Operations> VTable<T> {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
         map_pages: Some(Self::map_pages),
+        ..pin_init::zeroed()
+    };
+
+    /// Memory areas of files that the page cache maps.
+    const CACHED_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::cached_fault),
+        map_pages: Some(bindings::filemap_map_pages),
         ..pin_init::zeroed()
     };
 
@@ -522,6 +534,47 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, 0, None) };
         T::fault(file, &fault).into_raw()
+    }
+
+    /// Set up a memory area that the page cache maps.
+    ///
+    /// # Safety
+    ///
+    /// `area` must describe a new memory area of a file of type `T`.
+    unsafe extern "C" fn cached_mmap(area: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
+        // SAFETY: The caller passes a valid description.
+        let result = unsafe { bindings::generic_file_readonly_mmap_prepare(area) };
+        // SAFETY: The caller passes a valid description.
+        unsafe { (*area).vm_ops = &Self::CACHED_AREA };
+        result
+    }
+
+    /// Handle a fault by the page cache. To read a page, that drops the lock of the memory area if
+    /// it may, and then the fault is retried, also if the page cannot be read. mlock(2) repeats
+    /// such a fault for ever. So keep the lock while a page is read that needs no waiting.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be a fault on an [area of the page cache](Self::CACHED_AREA).
+    unsafe extern "C" fn cached_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The MM holds a lock that keeps the memory area.
+        let file = unsafe { Self::file(vmf) };
+        // SAFETY: The fault is valid.
+        let page = unsafe { (*vmf).__bindgen_anon_1.pgoff } as u64;
+        // SAFETY: The fault is valid, and belongs to this thread.
+        let flags = unsafe { &raw mut (*vmf).flags };
+        // SAFETY: As above.
+        let before = unsafe { flags.read() };
+        if T::reads_at_once(file, page * PAGE_SIZE as u64) {
+            // The kernel does not retry a fault that was tried before.
+            // SAFETY: As above.
+            unsafe { flags.write(before | bindings::FAULT_FLAG_TRIED) };
+        }
+        // SAFETY: This is a fault on a file that the page cache maps.
+        let result = unsafe { bindings::filemap_fault(vmf) };
+        // SAFETY: As above. The fault belongs to this thread also after its area is unlocked.
+        unsafe { flags.write(before) };
+        result
     }
 
     /// Return the file that a faulting memory area maps.
