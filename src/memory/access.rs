@@ -6,6 +6,7 @@ use super::lease::Reader;
 use super::{poison, Region, Tenure, Window};
 use crate::bindings;
 use crate::image;
+use crate::support::fatal_signal_pending;
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
@@ -13,6 +14,9 @@ const TRIES: u32 = 16;
 
 /// Number of bytes of a destination that are faulted in at a time.
 const PRESENT: usize = 2 << 20;
+
+/// Largest number of bytes that are copied as one reader of the lease, which others may wait for.
+const MOST: usize = 16 << 20;
 
 /// Number of bytes that are copied at a time from I/O memory, which cannot be copied to user space
 /// directly.
@@ -80,14 +84,15 @@ impl Region {
         length: usize,
         to: &mut IovIterDest<'_>,
     ) -> Result<usize> {
-        let copied = self.access()?.copy_to(offset, length, to)?;
+        let copied = self.access()?.copy_to(offset, length.min(MOST), to)?;
         if copied < length {
             return self.copy_rest(offset, copied, length, to);
         }
         Ok(copied)
     }
 
-    /// Copy what is left after the first `done` bytes, where the first attempt stopped.
+    /// Copy what is left after the first `done` bytes, where the first attempt stopped. A signal
+    /// that kills the process ends this.
     #[cold]
     fn copy_rest(
         &self,
@@ -98,7 +103,7 @@ impl Region {
     ) -> Result<usize> {
         let mut tries = 0;
         let error = loop {
-            if done == length {
+            if done == length || (done > 0 && fatal_signal_pending()) {
                 return Ok(done);
             }
             // This may take any time, so it happens without access to the memory.
@@ -108,7 +113,7 @@ impl Region {
                 Err(error) => break error,
             };
             let at = offset + done as u64;
-            let copied = match access.copy_to(at, length - done, to) {
+            let copied = match access.copy_to(at, (length - done).min(MOST), to) {
                 Ok(copied) => copied,
                 Err(error) => break error,
             };
