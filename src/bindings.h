@@ -33,6 +33,7 @@
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
+#include <linux/pci.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
@@ -156,6 +157,7 @@ static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
 
 /* Sources of memory. */
 static const blk_mode_t DAXFS_BLK_OPEN_READ = BLK_OPEN_READ;
+static const unsigned long DAXFS_BUS_NOTIFY_DEL_DEVICE = BUS_NOTIFY_DEL_DEVICE;
 static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
@@ -163,6 +165,5 @@ static const int DAXFS_MAX_NUMNODES = MAX_NUMNODES;
 static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
 static const unsigned int DAXFS_LOCKDOWN_DEV_MEM = LOCKDOWN_DEV_MEM;
 static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;
-static const unsigned long DAXFS_IORESOURCE_PREFETCH = IORESOURCE_PREFETCH;
 static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
 static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;

@@ -17,6 +17,7 @@
 #include <linux/module.h>
 #include <linux/numa.h>
 #include <linux/pagemap.h>
+#include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
 #include <linux/ratelimit.h>
@@ -606,6 +607,41 @@ void daxfs_helper_key_put(struct key *key)
 }
 
 /* This is inline in a kernel without CONFIG_MULTIUSER. */
+#ifdef CONFIG_PCI
+/*
+ * Return true if the range is in a prefetchable region of a device that has memory there, by its class. A device that
+ * is being removed has lost its entry in /proc/bus/pci before the notifiers of the bus are called.
+ */
+bool daxfs_helper_pci_range_is_memory(u64 start, u64 size)
+{
+	struct resource *region, range = DEFINE_RES_MEM(start, size);
+	struct pci_dev *dev = NULL;
+	bool found = false;
+
+	for_each_pci_dev(dev) {
+		region = pci_find_resource(dev, &range);
+		if (!region)
+			continue;
+		switch (dev->class >> 16) {
+		case PCI_BASE_CLASS_MEMORY:
+		case PCI_BASE_CLASS_DISPLAY:
+		case PCI_BASE_CLASS_ACCELERATOR:
+			found = region->flags & IORESOURCE_PREFETCH && dev->procent;
+		}
+		pci_dev_put(dev);
+		break;
+	}
+	return found;
+}
+
+bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 size)
+{
+	struct resource range = DEFINE_RES_MEM(start, size);
+
+	return pci_find_resource(to_pci_dev(device), &range);
+}
+#endif
+
 bool daxfs_helper_capable(int cap)
 {
 	return capable(cap);

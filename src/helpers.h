@@ -167,6 +167,10 @@ struct key *daxfs_helper_keyring_alloc(const char *name);
 int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,
 			      size_t pkcs7_length, struct key *keyring);
 void daxfs_helper_key_put(struct key *key);
+#ifdef CONFIG_PCI
+bool daxfs_helper_pci_range_is_memory(u64 start, u64 size);
+bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 size);
+#endif
 bool daxfs_helper_capable(int cap);
 bool daxfs_helper_fatal_signal_pending(void);
 bool daxfs_helper_ratelimit(void);

@@ -25,7 +25,7 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     let is_phys = matches!(options.source, Some(Source::Phys(_)));
     match (is_phys, options.size) {
         (true, None) => return refuse(fmt!("phys= needs size="), EINVAL),
-        (false, Some(_)) => return refuse(fmt!("size= goes with phys= only"), EINVAL),
+        (false, Some(_)) => return refuse(fmt!("size= requires phys="), EINVAL),
         _ => {}
     }
     if let Some((start, size)) = options.phys_range() {
@@ -35,7 +35,7 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     }
     if options.source.is_some() {
         if options.image.is_some() {
-            return refuse(fmt!("image= goes with a device or phys= only"), EINVAL);
+            return refuse(fmt!("image= requires a device or phys="), EINVAL);
         }
         return Ok(SuperKind::NoDevice);
     }
@@ -236,8 +236,8 @@ fn refuse_phys(start: u64, size: u64, error: phys::OpenError, context: &Context)
             EBUSY,
         ),
         phys::OpenError::Registers => (
-            "the range is not memory: neither reserved at boot nor a prefetchable PCI region; \
-             see /proc/iomem",
+            "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \
+             device with memory, or not cached; see /proc/iomem",
             EINVAL,
         ),
         phys::OpenError::Busy => (

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * phys= takes memory only. Ranges where devices have their registers are refused, since a load
- * from there may have any effect. Reserved memory and a device's own memory can be mounted.
+ * from there may have any effect. Reserved memory and a device's own memory can be mounted; the
+ * device may be removed then.
  *
  * Group: memory
- * Machine: reserve,pci=sources.daxfs
+ * Order: 6
+ * Machine: cpus=2 reserve,pci=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,14 +15,15 @@
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
+#include "device.h"
 #include "ktap.h"
 #include "source.h"
 #include "util.h"
 
-/* The flags of a range in a PCI device's file resource: it is of memory, may be prefetched, is a ROM. */
+/* The flags of a range in a PCI device's file resource: it is of memory, and is a ROM. */
 #define BAR_MEMORY 0x200
-#define BAR_PREFETCH 0x2000
 #define BAR_ROM 0x4000
+#define LARGE (16UL << 20)
 
 static const char *mnt;
 
@@ -50,14 +53,18 @@ static void refused(const char *what, u64 start)
 		umount(mnt);
 }
 
-/* All processors of this architecture have these registers at the same address. */
-static void interrupt_controller(void)
+/* All machines of this architecture have these at the same addresses, some in ranges that firmware reserves. */
+static void chipset(void)
 {
 #ifdef __x86_64__
 	refused("the local APIC", 0xfee00000);
 	refused("after the local APIC", 0xfee01000);
+	refused("the root complex", 0xfed1c000);
+	refused("the flash memory", 0xffc00000);
+	refused("the end of the flash memory", 0xfffff000);
+	refused("option ROMs", 0xc0000);
 #else
-	SKIP("knows the address on x86-64 only");
+	SKIP("knows the addresses on x86-64 only");
 #endif
 }
 
@@ -72,7 +79,9 @@ static void registers_of(const char *name, unsigned int *found)
 	while (ranges && fgets(line, sizeof(line), ranges)) {
 		if (sscanf(line, "%llx %llx %llx", &start, &end, &flags) != 3 || !start)
 			continue;
-		if (!(flags & BAR_MEMORY) || flags & (BAR_PREFETCH | BAR_ROM))
+		if (!(flags & BAR_MEMORY) || flags & BAR_ROM)
+			continue;
+		if (getenv("DAXFS_PCI_ADDR") && start == strtoull(getenv("DAXFS_PCI_ADDR"), NULL, 0))
 			continue;
 		(*found)++;
 		refused(name, start);
@@ -123,15 +132,122 @@ static void device_memory(void)
 	good_range("DAXFS_PCI_ADDR", "DAXFS_PCI_SIZE");
 }
 
+/* Find the device that has its memory at @start, in sysfs. Return the number of the range, or -1. */
+static int find_device(u64 start, char path[PATH_MAX])
+{
+	DIR *devices = opendir("/sys/bus/pci/devices");
+	struct dirent *entry;
+	int number = -1;
+
+	while (devices && number < 0 && (entry = readdir(devices))) {
+		unsigned long long first;
+		FILE *ranges;
+
+		snprintf(path, PATH_MAX, "/sys/bus/pci/devices/%s/resource", entry->d_name);
+		ranges = fopen(path, "re");
+		for (int i = 0; number < 0 && ranges && fscanf(ranges, "%llx %*x %*x", &first) == 1; i++)
+			if (first == start)
+				number = i;
+		if (ranges)
+			fclose(ranges);
+	}
+	closedir(devices);
+	*strrchr(path, '/') = 0;
+	return number;
+}
+
+/* The device may have another address when it is back. */
+static u64 address_of(const char *device, int number)
+{
+	unsigned long long first = 0;
+	char path[PATH_MAX + 16];
+	FILE *ranges;
+
+	snprintf(path, sizeof(path), "%s/resource", device);
+	ranges = fopen(path, "re");
+	for (int i = 0; i <= number; i++)
+		REQUIRE(ranges && fscanf(ranges, "%llx %*x %*x", &first) == 1);
+	fclose(ranges);
+	return first;
+}
+
+static void tell(const char *directory, const char *file)
+{
+	char path[2 * PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	CHECK_EQ(write(fd, "1", 1), 1);
+	close(fd);
+}
+
+/* Read the large file, and through a mapping, until both fail. */
+static int read_and_load(void *argument)
+{
+	char *mapped = map_size(mnt, LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
+	int fd = open_size(mnt, LARGE, O_RDONLY), *ready = argument;
+
+	for (;;) {
+		ssize_t length = pread(fd, buffer, LARGE, 0);
+
+		if (length <= 0)
+			return length < 0 && errno == EIO && gets_sigbus(mapped) ? 0 : 1;
+		if (!pattern_in_pages(buffer, length, LARGE, 0))
+			return 2;
+		madvise(mapped, LARGE, MADV_DONTNEED);
+		if (!gets_sigbus(mapped + HUGE_SIZE) && !__atomic_load_n(ready, __ATOMIC_SEQ_CST))
+			__atomic_store_n(ready, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+static int remove_it(void *argument)
+{
+	tell(argument, "remove");
+	return ktap_point->failed;
+}
+
+/* The range goes with its device, and can be mounted again when that is back. */
+static void device_removed(void)
+{
+	u64 start = strtoull(getenv("DAXFS_PCI_ADDR") ?: "", NULL, 0);
+	u64 size = strtoull(getenv("DAXFS_PCI_SIZE") ?: "", NULL, 0);
+	int *ready = shared_memory(sizeof(*ready)), number;
+	char device[PATH_MAX], text[32];
+	pid_t users[2];
+
+	if (!start || !size)
+		SKIP("needs DAXFS_PCI_ADDR and DAXFS_PCI_SIZE");
+	number = find_device(start, device);
+	REQUIRE(number >= 0 && mount_range(start, size));
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++)
+		users[i] = background_user(read_and_load, ready);
+	for (double end = now() + limit(); !__atomic_load_n(ready, __ATOMIC_SEQ_CST) && now() < end;)
+		usleep(1000);
+	CHECK(*ready);
+	CHECK_EQ(bounded("the removal of a PCI device", remove_it, device), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++)
+		CHECK_EQ(reaped("a user of a removed device", users[i]), 0);
+	CHECK(!mount_range(start, size));
+	tell("/sys/bus/pci", "rescan");
+	tell(device, "enable");
+	CHECK_EQ(bounded_umount(mnt), 0);
+	snprintf(text, sizeof(text), "%#llx", (unsigned long long)address_of(device, number));
+	setenv("DAXFS_PCI_ADDR", text, 1);
+	device_memory();
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "the interrupt controller is refused", interrupt_controller },
+		{ "registers of the chipset are refused", chipset },
 		{ "registers of PCI devices are refused", pci_devices },
 		{ "reserved memory is mounted", reserved_memory },
 		{ "the memory of a PCI device is mounted", device_memory },
+		{ "a PCI device is removed while it is mounted", device_removed },
 	};
 
 	mnt = private_mount_point();
+	device_init();
 	return ktap_run(tests, ARRAY_SIZE(tests));
 }

@@ -63,6 +63,8 @@ pub(crate) struct Lease {
     block: AtomicU32,
     /// The device of the fsdev driver, or null. It is only compared.
     fsdev: AtomicPtr<bindings::device>,
+    /// Start and size of physical memory that goes away with a PCI device, in bytes.
+    range: [AtomicU64; 2],
     /// Reads, look-ups and page faults are readers of this.
     #[pin]
     readers: Opaque<bindings::srcu_struct>,
@@ -82,6 +84,16 @@ struct State {
     released: bool,
     /// Set after the region and all claims are gone. The owner is dropped when no page has users.
     ended: bool,
+}
+
+impl State {
+    /// Release the memory, unless that was done before.
+    fn release(&mut self) {
+        if let (false, Some(owner)) = (self.released, &mut self.owner) {
+            owner.release();
+            self.released = true;
+        }
+    }
 }
 
 impl_has_delayed_work! {
@@ -137,6 +149,7 @@ impl Lease {
                 part: [const { AtomicU64::new(0) }; 2],
                 block: AtomicU32::new(0),
                 fsdev: AtomicPtr::new(ptr::null_mut()),
+                range: [const { AtomicU64::new(0) }; 2],
                 readers <- Opaque::try_ffi_init(|place| {
                     // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
                     kernel::error::to_result(unsafe { bindings::init_srcu_struct_fast(place) })
@@ -252,6 +265,18 @@ impl Lease {
         self.fsdev.load(Ordering::Acquire) == device
     }
 
+    /// Store the physical memory that the owner uses and that goes away with a PCI device.
+    pub(super) fn set_range(&self, start: u64, size: u64) {
+        self.range[0].store(start, Ordering::Relaxed);
+        self.range[1].store(size, Ordering::Release);
+    }
+
+    /// Return true if there is such memory, and `is_there` returns true for it.
+    pub(super) fn is_in_range(&self, is_there: impl Fn(u64, u64) -> bool) -> bool {
+        let size = self.range[1].load(Ordering::Acquire);
+        size > 0 && is_there(self.range[0].load(Ordering::Relaxed), size)
+    }
+
     /// Set the owner of the memory.
     ///
     /// # Errors
@@ -286,6 +311,8 @@ impl Lease {
             unsafe { queue::queue_with_module(self.clone(), again()) };
             return Progress::Busy;
         }
+        // Under the mutex, so that a removal of the memory waits for it.
+        state.release();
         let owner = state.owner.take();
         drop(state);
         drop(owner);
@@ -303,11 +330,8 @@ impl Lease {
             return Progress::Busy;
         }
         let mut state = self.state.lock();
-        if revoked && !state.released {
-            if let Some(owner) = &mut state.owner {
-                owner.release();
-                state.released = true;
-            }
+        if revoked {
+            state.release();
         }
         if !state.ended {
             return Progress::Idle;

@@ -40,6 +40,8 @@ mod lease;
 mod lend;
 pub(crate) mod memfd;
 mod parallel;
+#[cfg(CONFIG_PCI)]
+mod pci;
 pub(crate) mod phys;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
@@ -71,6 +73,8 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Memory {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
+    #[cfg(CONFIG_PCI)]
+    _pci: pci::Watch,
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: failures::Watch,
     _callbacks: dax::Callbacks,
@@ -101,6 +105,8 @@ impl Memory {
         // SAFETY: `STARTED` was not set.
         let registry = unsafe { registry::Registry::new() };
         // SAFETY: `STARTED` was not set.
+        let turns = unsafe { range::Turns::new() };
+        // SAFETY: `STARTED` was not set.
         let queue = unsafe { queue::WorkQueue::new(module)? };
         // Without a report of failures, check all pages.
         #[cfg(not(CONFIG_TRACEPOINTS))]
@@ -108,6 +114,8 @@ impl Memory {
         Ok(Memory {
             // SAFETY: `STARTED` was not set.
             _fsdev: unsafe { fsdev::Watch::new() },
+            #[cfg(CONFIG_PCI)]
+            _pci: pci::Watch::start()?,
             #[cfg(CONFIG_TRACEPOINTS)]
             // SAFETY: The fields are dropped in order.
             _failures: unsafe { failures::Watch::start()? },
@@ -116,8 +124,7 @@ impl Memory {
             registry,
             _claims: claims,
             _record: record,
-            // SAFETY: `STARTED` was not set.
-            _turns: unsafe { range::Turns::new() },
+            _turns: turns,
             _internal: internal,
         })
     }
@@ -146,8 +153,7 @@ pub(crate) fn processors() -> usize {
 /// The [`Window`] that it was opened with must stay mapped, and the struct pages of the memory must
 /// stay, until [`Self::release`] is called or the object is dropped.
 pub(crate) unsafe trait Owner: Send + Sync {
-    /// Release the memory before the drop. Called once, after the lease has been revoked and the
-    /// last user is gone.
+    /// Release the memory before the drop. Called once, after the last user is gone.
     fn release(&mut self) {}
 }
 
@@ -308,7 +314,7 @@ impl Region {
     pub(crate) fn show(&self, seq: &SeqFile) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Phys { start, size } if range::may_be_known() => {
+            Shown::Phys { start, size } if range::may_be_shown(seq) => {
                 kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
             }
             Shown::Phys { .. } => kernel::seq_print!(seq, ",phys"),

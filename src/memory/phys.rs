@@ -5,13 +5,13 @@
 //! The range gets struct pages and its own DAX device, so that direct I/O, ptrace(2) and pinning
 //! work on mappings. If the kernel cannot make struct pages for it (on x86-64 it must be aligned to
 //! 2 MiB), or if they would take more than half of the available memory, the range is mapped
-//! without them.
+//! without them. So is memory of a PCI device, which may be removed: nothing can pin it then.
 
 pub(crate) use super::range::OpenError;
 
 use super::lease::Lease;
 use super::range::{ClaimedRange, Range, Turn};
-use super::{dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
+use super::{cache, dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::vfs::CacheMode;
 use core::mem::{offset_of, size_of, ManuallyDrop};
@@ -96,6 +96,10 @@ impl Pages {
         _turn: &Turn,
     ) -> Result<KBox<Self>, ClaimedRange> {
         let (start, size) = (claim.range().start(), claim.range().size());
+        if claim.is_pci() {
+            lease.set_range(start, size);
+            return Err(claim);
+        }
         // SAFETY: This returns a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
         if (start | size) & (align - 1) != 0 {
@@ -295,6 +299,24 @@ impl Frames {
         })
     }
 
+    /// Return true if the range is memory: that of a PCI device, or a reserved one whose first and
+    /// last byte the processor caches, as far as is known. It does not cache registers, which
+    /// firmware reserves like memory.
+    pub(super) fn is_memory(&self) -> bool {
+        let is_cached = |offset: u64| {
+            let window = Window {
+                base: self
+                    .base
+                    .map_addr(|base| base.saturating_add(offset as usize)),
+                size: 1,
+                io: false,
+            };
+            // SAFETY: By the type invariant the byte is mapped.
+            matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
+        };
+        self.claim.is_pci() || is_cached(0) && is_cached(self.claim.range().size() - 1)
+    }
+
     /// Copy the bytes at `offset` to `into`. Return false if they are not in the range, or if their
     /// memory has failed. Failures of a range without struct pages are recorded.
     pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
@@ -329,8 +351,12 @@ unsafe impl Send for Frames {}
 // others may write at any time.
 unsafe impl Sync for Frames {}
 
-// SAFETY: Only the drop unmaps the range.
-unsafe impl Owner for Frames {}
+// SAFETY: Only `release` and the drop unmap the range.
+unsafe impl Owner for Option<Frames> {
+    fn release(&mut self) {
+        *self = None;
+    }
+}
 
 impl Drop for Frames {
     fn drop(&mut self) {
@@ -383,7 +409,7 @@ pub(crate) fn open(
         size,
         io: false,
     };
-    lease.open(KBox::new(frames, GFP_KERNEL).map_err(Error::from)?)?;
+    lease.open(KBox::new(Some(frames), GFP_KERNEL).map_err(Error::from)?)?;
     let method = MapMethod::Frames(CacheMode::WriteBack);
     // SAFETY: The owner in the lease is `frames`, which keeps the range mapped.
     Ok(unsafe { Region::new(window, method, shown, tenure) })

@@ -82,6 +82,9 @@ impl Probe {
         let head = Range::new(start, size)?.part(0..size.min(layout::CATALOG_SIZE))?;
         let turn = Turn::wait();
         let frames = Frames::new(ClaimedRange::new(head, &turn)?, &turn)?;
+        if !frames.is_memory() {
+            return Err(range::OpenError::Registers);
+        }
         let backing = Backing::Range(frames, turn);
         Ok(Probe { size, backing })
     }

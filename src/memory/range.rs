@@ -6,6 +6,7 @@ use crate::bindings;
 use core::ptr;
 use kernel::{
     prelude::*,
+    seq_file::SeqFile,
     sync::{global_lock, GlobalGuard},
 };
 
@@ -90,7 +91,7 @@ impl Range {
     ///
     /// `NotPermitted` and `LockedDown`, or else `Unaligned` and `Overflow`.
     pub(super) fn new(start: u64, size: u64) -> Result<Self, OpenError> {
-        if !may_be_known() {
+        if !may_be_used() {
             return Err(OpenError::NotPermitted);
         }
         // SAFETY: This may be called in the context of any process.
@@ -216,7 +217,11 @@ unsafe extern "C" fn visit(
 /// # Invariants
 ///
 /// The range is requested.
-pub(super) struct ClaimedRange(Range);
+pub(super) struct ClaimedRange {
+    range: Range,
+    /// Set if the range is memory of a PCI device, which may be removed.
+    is_pci: bool,
+}
 
 impl ClaimedRange {
     /// Request `range`, which must be memory.
@@ -224,7 +229,7 @@ impl ClaimedRange {
     /// # Errors
     ///
     /// `SystemRam`, `Registers` or `Busy`.
-    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, OpenError> {
+    pub(super) fn new(range: Range, turn: &Turn) -> Result<Self, OpenError> {
         let Range { start, size } = range;
         if range.has_ram() {
             return Err(OpenError::SystemRam);
@@ -241,37 +246,47 @@ impl ClaimedRange {
             return Err(OpenError::Busy);
         }
         // INVARIANT: The range was requested above.
-        let claim = ClaimedRange(range);
+        let mut claim = ClaimedRange {
+            range,
+            is_pci: false,
+        };
         // SAFETY: By the type invariant the resource lives as long as `claim`, and does not change.
         let kind = unsafe { (*resource).desc };
-        if !reserved && !claim.is_memory(kind as u32) {
-            return Err(OpenError::Registers);
+        if !reserved && !claim.is_reserved(kind as u32) {
+            #[cfg(CONFIG_PCI)]
+            {
+                claim.is_pci = super::pci::is_memory(&range, turn);
+            }
+            if !claim.is_pci {
+                return Err(OpenError::Registers);
+            }
         }
         Ok(claim)
     }
 
     /// Return the range.
     pub(super) fn range(&self) -> Range {
-        self.0
+        self.range
     }
 
-    /// Return true if the range is memory, rather than registers of a device or a hole.
+    /// Return true if the range is memory of a PCI device, which may be removed.
+    pub(super) fn is_pci(&self) -> bool {
+        self.is_pci
+    }
+
+    /// Return true if the range is reserved memory, rather than of a device or a hole.
     ///
     /// `kind` is the descriptor of the requested resource, which is that of the innermost resource
     /// around it. The range contains no other resource, or it could not have been requested.
-    fn is_memory(&self, kind: u32) -> bool {
+    fn is_reserved(&self, kind: u32) -> bool {
         match kind {
             // Reserved at boot, for example by memmap=SIZE$ADDRESS, or for a driver.
             bindings::IORES_DESC_RESERVED
             | bindings::IORES_DESC_SOFT_RESERVED
             | bindings::IORES_DESC_PERSISTENT_MEMORY
             | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
-            bindings::IORES_DESC_NONE => {
-                // Reads of a prefetchable region of a device have no side effects. A soft-reserved
-                // range is memory for a driver that is not loaded.
-                let prefetchable = bindings::IORESOURCE_MEM | bindings::IORESOURCE_PREFETCH;
-                self.0.is_within(prefetchable) || self.0.is_soft_reserved()
-            }
+            // A soft-reserved range is memory for a driver that is not loaded.
+            bindings::IORES_DESC_NONE => self.range.is_soft_reserved(),
             _ => false,
         }
     }
@@ -280,12 +295,28 @@ impl ClaimedRange {
 impl Drop for ClaimedRange {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the range is requested.
-        unsafe { bindings::release_mem_region(self.0.start, self.0.size) };
+        unsafe { bindings::release_mem_region(self.range.start, self.range.size) };
     }
 }
 
-/// Return true if the calling process may use and see physical addresses.
-pub(super) fn may_be_known() -> bool {
+/// Return true if the calling process may use physical addresses.
+fn may_be_used() -> bool {
     // SAFETY: This may be called in the context of any process.
     unsafe { bindings::capable(bindings::CAP_SYS_RAWIO) }
+}
+
+/// Return true if the process that opened `seq` may see physical addresses. Another one may read
+/// it, with more capabilities or less.
+pub(super) fn may_be_shown(seq: &SeqFile) -> bool {
+    let seq = ptr::from_ref(seq).cast::<bindings::seq_file>();
+    // SAFETY: `SeqFile` is transparent over the C struct, whose file does not change.
+    let file = unsafe { (*seq).file };
+    // SAFETY: The file is open. The namespace is static.
+    unsafe {
+        bindings::file_ns_capable(
+            file,
+            &raw mut bindings::init_user_ns,
+            bindings::CAP_SYS_RAWIO,
+        )
+    }
 }
