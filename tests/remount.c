@@ -223,6 +223,9 @@ static void other_memory(void)
 	snprintf(text, sizeof(text), "phys=%#llx,size=%llu", strtoull(start, NULL, 0) + page_size(),
 		 (unsigned long long)size);
 	CHECK_EQ(remount(text), EINVAL);
+	/* The message names the device. */
+	CHECK_EQ(reconfigure("digest", WRONG_DIGEST), EBUSY);
+	CHECK(strstr(context_log, "mounted already") && !strstr(context_log, "none:"));
 	good(mnt);
 	CHECK(!umount(mnt));
 }

@@ -62,9 +62,22 @@ impl Context {
         purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
     }
 
-    /// Return the source of the mount, as user space gave it.
+    /// Return the source of the mount, as user space gave it; for a remount, which has none, the
+    /// name of the superblock's device.
     pub(crate) fn source(&self) -> &CStr {
-        self.source_path().unwrap_or(c"none")
+        self.source_path().or(self.mounted()).unwrap_or(c"none")
+    }
+
+    /// Return the name of the device of the superblock to remount.
+    fn mounted(&self) -> Option<&CStr> {
+        if !self.is_remount() {
+            return None;
+        }
+        // SAFETY: The context is valid by the type invariant, and has the root of a superblock,
+        // which it keeps.
+        let sb = unsafe { (*(*self.0.get()).root).d_sb };
+        // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
+        Some(unsafe { CStr::from_char_ptr((*sb).s_id.as_ptr()) })
     }
 
     fn source_path(&self) -> Option<&CStr> {
