@@ -171,8 +171,8 @@ impl FileOperations for DaxFs {
 
     fn reads_at_once(file: &INode<Self>, position: u64) -> bool {
         let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
-        file_data(file)
-            .is_ok_and(|data| file.super_block().data().is_decided(data.data + position, length))
+        let mounted = file.super_block().data();
+        file_data(file).is_ok_and(|data| mounted.is_decided(data.data + position, length))
     }
 
     fn map(file: &INode<Self>) -> Result<Option<MappedExtent>> {
