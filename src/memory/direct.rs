@@ -2,11 +2,15 @@
 
 //! Asking a DAX device where its memory is.
 
-use super::DaxRange;
+use super::{poison, DaxRange};
 use crate::bindings;
 use crate::support::Errno;
 use core::ptr::{self, NonNull};
 use kernel::prelude::*;
+
+/// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
+/// request in 32 bits.
+const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
 /// Reasons why a device cannot be opened.
 pub(crate) enum OpenError {
@@ -92,15 +96,24 @@ impl Drop for ReadLock {
 ///
 /// # Errors
 ///
-/// `ENXIO` if the device is gone, `EHWPOISON` if the first page has failed, `ERANGE` if it is after
-/// the end of the device.
+/// `ENXIO` if the device is gone, `EHWPOISON` if one of the pages is known to have failed, `ERANGE`
+/// if the first one is after the end of the device.
 ///
 /// # Safety
 ///
 /// The device must be valid.
 pub(super) unsafe fn direct_access(range: &DaxRange, page: u64, count: u64) -> Result<Found> {
     // SAFETY: The caller passes a valid device.
-    unsafe { locked_access(range, page, count, &ReadLock::new()) }
+    unsafe { locked_access(range, page, count, Mode::Good, &ReadLock::new()) }
+}
+
+/// Which pages [`locked_access`] may find.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// No page that is known to have failed.
+    Good = bindings::dax_access_mode_DAX_ACCESS as isize,
+    /// Any page.
+    Any = bindings::dax_access_mode_DAX_RECOVERY_WRITE as isize,
 }
 
 /// As [`direct_access`]. The memory stays as long as `_lock` is held.
@@ -112,6 +125,7 @@ unsafe fn locked_access(
     range: &DaxRange,
     page: u64,
     count: u64,
+    mode: Mode,
     _lock: &ReadLock,
 ) -> Result<Found> {
     let first = range.offset >> bindings::PAGE_SHIFT;
@@ -123,7 +137,7 @@ unsafe fn locked_access(
             range.device.as_ptr(),
             (first + page) as usize,
             count as isize,
-            bindings::dax_access_mode_DAX_ACCESS,
+            mode as bindings::dax_access_mode,
             &mut address,
             &mut frame,
         )
@@ -155,7 +169,8 @@ pub(super) unsafe fn read(range: &DaxRange, offset: u64, into: &mut [u8]) -> boo
         let length = (into.len() - done).min((bindings::PAGE_SIZE - within) as usize);
         let lock = ReadLock::new();
         // SAFETY: The caller passes a valid device.
-        let found = unsafe { locked_access(range, at >> bindings::PAGE_SHIFT, 1, &lock) };
+        let found =
+            unsafe { locked_access(range, at >> bindings::PAGE_SHIFT, 1, Mode::Good, &lock) };
         let Ok(found) = found else { return false };
         let from = found.address.as_ptr().wrapping_add(within as usize);
         let to = into[done..].as_mut_ptr();
@@ -170,35 +185,77 @@ pub(super) unsafe fn read(range: &DaxRange, offset: u64, into: &mut [u8]) -> boo
     true
 }
 
+/// Ask for all of the first `pages` pages of `range`, and call `visit` with the number of the first
+/// page of each part that was found. Mark pages that are known to have failed, and visit them too.
+///
+/// The device refuses a request if any of its pages has failed, so ask for less and less until it
+/// does not, and then for more and more.
+///
+/// # Errors
+///
+/// Those of `visit`, [`OpenError::Refused`].
+///
+/// # Safety
+///
+/// The device must be valid.
+unsafe fn for_each_part(
+    range: &DaxRange,
+    pages: u64,
+    mut visit: impl FnMut(u64, Found) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    let failed = Error::from(Errno::HwPoison);
+    let (mut page, mut step) = (0, MOST_PAGES);
+    while page < pages {
+        let count = step.min(pages - page);
+        // SAFETY: The caller passes a valid device.
+        let found = match unsafe { direct_access(range, page, count) } {
+            Err(error) if error == failed && count > 1 => {
+                step = count / 2;
+                continue;
+            }
+            Err(error) if error == failed => {
+                // SAFETY: The caller passes a valid device.
+                unsafe { locked_access(range, page, 1, Mode::Any, &ReadLock::new()) }
+                    .map(|found| Found { pages: 1, ..found })
+                    .inspect(|found| poison::mark(found.frame))
+            }
+            Ok(found) => {
+                step = MOST_PAGES.min(2 * step);
+                Ok(found)
+            }
+            error => error,
+        };
+        let at = page << bindings::PAGE_SHIFT;
+        let found = found.map_err(|error| OpenError::Refused(at, error))?;
+        visit(page, found)?;
+        page += found.pages;
+    }
+    Ok(())
+}
+
 /// Return the address of the first of `size` bytes, whose addresses and page frames must be
-/// contiguous.
+/// contiguous. Mark the pages that are known to have failed: they are mapped like the others, but
+/// reads of them fail.
+///
+/// # Errors
+///
+/// See [`OpenError`].
 ///
 /// # Safety
 ///
 /// The device must be valid.
 pub(super) unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
-    let pages = size >> bindings::PAGE_SHIFT;
     let mut first: Option<Found> = None;
-    let mut page = 0;
-    while page < pages {
+    let visit = |page: u64, found: Found| {
+        let first = *first.get_or_insert(found);
         let at = page << bindings::PAGE_SHIFT;
-        // SAFETY: The caller passes a valid device.
-        match (unsafe { direct_access(range, page, pages - page) }, first) {
-            (Ok(found), None) => {
-                first = Some(found);
-                page += found.pages;
-            }
-            (Ok(found), Some(first)) => {
-                let address = first.address.as_ptr().wrapping_add(at as usize);
-                if found.address.as_ptr() != address || found.frame != first.frame + page as usize {
-                    return Err(OpenError::NotContiguous(at));
-                }
-                page += found.pages;
-            }
-            // A failed page is mapped like the others, but reads of it fail.
-            (Err(error), Some(_)) if error == Error::from(Errno::HwPoison) => page += 1,
-            (Err(error), _) => return Err(OpenError::Refused(at, error)),
+        let address = first.address.as_ptr().wrapping_add(at as usize);
+        if found.address.as_ptr() != address || found.frame != first.frame + page as usize {
+            return Err(OpenError::NotContiguous(at));
         }
-    }
+        Ok(())
+    };
+    // SAFETY: The caller passes a valid device.
+    unsafe { for_each_part(range, size >> bindings::PAGE_SHIFT, visit) }?;
     first.map(|found| found.address).ok_or(OpenError::Empty)
 }

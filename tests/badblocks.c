@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Blocks that the driver of persistent memory lists as bad: reads of them get EIO and loads SIGBUS,
+ * and all else stays readable. A device whose first block is bad cannot be mounted.
+ *
+ * Group: memory
+ * Order: 8
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/mount.h>
+
+#include "device.h"
+#include "image.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define SECTOR 512
+/* Other blocks than these are good: one sector, three pages, and a byte of the last page. */
+#define ONE (2 * HUGE_SIZE + 188 * 4096)
+#define THREE (3 * HUGE_SIZE)
+#define LAST (LARGE - 1)
+/* The list has room for 512 ranges. */
+#define MANY 500UL
+
+static const struct source *source;
+static const char *mnt;
+static struct image image;
+static struct device device;
+static char list[PATH_MAX];
+
+static u64 data_of_large(void)
+{
+	return image_inode(&image, image_entry(&image, "sizes/16777216")->ino)->data;
+}
+
+static void begin(void)
+{
+	skip_if_stuck();
+	REQUIRE(source->make(source, NULL) == 0);
+	device_find(source, &device);
+	snprintf(list, sizeof(list), "/sys/class/block/%s/badblocks",
+		 strrchr(source_device(source), '/') + 1);
+}
+
+/* Have the driver forget what is listed. */
+static void end(void)
+{
+	CHECK_EQ(bounded_unbind(&device), 0);
+	REQUIRE(device_bind(&device));
+}
+
+/* List the sectors of @length bytes at @offset of the device. */
+static void list_bytes(u64 offset, u64 length)
+{
+	u64 first = offset / SECTOR, end = (offset + length + SECTOR - 1) / SECTOR;
+	int fd = open(list, O_WRONLY | O_CLOEXEC), size;
+	char text[64];
+
+	size = snprintf(text, sizeof(text), "%llu %llu", (unsigned long long)first,
+			(unsigned long long)(end - first));
+	REQUIRE(write(fd, text, size) == size);
+	close(fd);
+}
+
+static void list_in_large(void)
+{
+	u64 data = data_of_large();
+
+	list_bytes(data + ONE + 1024, 1);
+	list_bytes(data + THREE, 3 * page_size());
+	list_bytes(data + LAST, 1);
+}
+
+static bool is_bad(size_t offset)
+{
+	const size_t page = page_size(), at = offset / page * page;
+
+	return at == ONE / page * page || (at >= THREE && at < THREE + 3 * page) ||
+	       at == LAST / page * page;
+}
+
+static char *map_large(void)
+{
+	return map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+}
+
+/* Read the file, and load from a mapping of it, page by page. */
+static void good_but_for(bool (*bad)(size_t offset))
+{
+	int fd = open_size(mnt, LARGE, O_RDONLY);
+	const size_t page = page_size();
+	char *address = map_large(), *buffer = malloc(page);
+	size_t first_bad = LARGE;
+
+	for (size_t at = 0; at < LARGE; at += page) {
+		ssize_t length = pread(fd, buffer, page, at);
+		bool want = bad(at);
+
+		if (want && first_bad == LARGE)
+			first_bad = at;
+		if (!CHECK_EQ(length, want ? -1 : (ssize_t)page) ||
+		    (!want && !CHECK(pattern_matches(buffer, page, LARGE, at) &&
+				     pattern_matches(address + at, page, LARGE, at))))
+			break;
+	}
+	buffer = realloc(buffer, LARGE);
+	CHECK_FAILS(pread(fd, buffer, 1, ONE + 1), EIO);
+	CHECK(gets_sigbus(address + ONE));
+	CHECK_EQ(pread(fd, buffer, LARGE, 0), first_bad);
+	CHECK(pattern_matches(buffer, first_bad, LARGE, 0));
+	free(buffer);
+	munmap(address, LARGE);
+	close(fd);
+}
+
+static void mount_it(void)
+{
+	if (!context_mount(source_context(source, 0), mnt)) {
+		printf("# %s: %s\n", strerror(errno), context_log);
+		REQUIRE(!"mounted");
+	}
+}
+
+static void listed_before(void)
+{
+	char *other;
+
+	begin();
+	list_in_large();
+	mount_it();
+	good_but_for(is_bad);
+	other = map_size(mnt, 4097, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(other, 4097, 4097, 0));
+	munmap(other, 4097);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	/* The next mount finds the same. */
+	mount_it();
+	CHECK(gets_sigbus(map_large() + LAST));
+	CHECK(!umount2(mnt, MNT_DETACH));
+	end();
+}
+
+static bool is_one_of_many(size_t offset)
+{
+	size_t page = offset / page_size();
+
+	return page < 2 * MANY + ONE / page_size() && page >= ONE / page_size() &&
+	       (page - ONE / page_size()) % 2 == 0;
+}
+
+static void many_listed(void)
+{
+	u64 data = data_of_large();
+	double start;
+
+	begin();
+	for (size_t i = 0; i < MANY; i++)
+		list_bytes(data + ONE + 2 * i * page_size(), SECTOR);
+	start = now();
+	mount_it();
+	CHECK(now() - start < limit());
+	good_but_for(is_one_of_many);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	end();
+}
+
+static void refused(u64 offset, int error, const char *message)
+{
+	begin();
+	list_bytes(offset, SECTOR);
+	CHECK(!context_mount(source_context(source, 0), mnt));
+	CHECK_EQ(errno, error);
+	if (!CHECK(strstr(context_log, message)))
+		printf("# %s\n", context_log);
+	end();
+}
+
+static void first_listed(void)
+{
+	refused(0, EIO, "cannot be read");
+	mount_it();
+	CHECK_EQ(bounded_umount(mnt), 0);
+}
+
+static void metadata_listed(void)
+{
+	refused(image.super->dirents.offset, EIO, "cannot be read");
+}
+
+static bool has_list(const struct source *source)
+{
+	return source_is_device(source) && strcmp(source->argument, "dax");
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "blocks are listed before the mount", listed_before },
+		{ "many blocks are listed", many_listed },
+		{ "the first block is listed", first_listed },
+		{ "a block of the metadata is listed", metadata_listed },
+	};
+
+	mnt = private_mount_point();
+	if (!sources_image(&image))
+		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	return run_on_sources(tests, ARRAY_SIZE(tests), has_list, &image, &source);
+}
