@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/capability.h>
 #include <linux/cdev.h>
@@ -312,6 +313,14 @@ static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 bool daxfs_helper_page_compound(struct page *page)
 {
 	return PageCompound(page);
+}
+
+unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
+{
+	struct badblocks *list = bdev->bd_disk->bb;
+
+	/* Every change of the list takes its lock for writing, which counts. */
+	return list ? &list->lock.seqcount.seqcount.sequence : NULL;
 }
 
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio)

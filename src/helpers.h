@@ -100,6 +100,7 @@ void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
 bool daxfs_helper_page_compound(struct page *page);
+unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
 unsigned long daxfs_helper_folio_pfn(struct folio *folio);
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Blocks that the driver of persistent memory lists as bad: reads of them get EIO and loads SIGBUS,
- * and all else stays readable. A device whose first block is bad cannot be mounted.
+ * Blocks that the driver of persistent memory lists as bad, before the mount or after it: reads of
+ * them get EIO and loads SIGBUS, and all else stays readable. A device whose first block is bad
+ * cannot be mounted.
  *
  * Group: memory
  * Order: 8
@@ -144,6 +145,31 @@ static void listed_before(void)
 	end();
 }
 
+static void listed_later(void)
+{
+	char byte, *mapped;
+	int fd;
+
+	begin();
+	mount_it();
+	fd = open_size(mnt, LARGE, O_RDONLY);
+	mapped = map_large();
+	/* The kernel knows where these pages are, and might map them by itself. */
+	touch_pages(mapped + THREE, 4 * page_size(), 4096);
+	CHECK_EQ(pread(fd, &byte, 1, ONE), 1);
+	list_in_large();
+	CHECK_FAILS(pread(fd, &byte, 1, ONE), EIO);
+	good_but_for(is_bad);
+	/* Blocks next to those change a range of the list, and no number of ranges. */
+	CHECK_EQ(pread(fd, &byte, 1, THREE + 3 * page_size()), 1);
+	list_bytes(data_of_large() + THREE + 3 * page_size(), SECTOR);
+	CHECK_FAILS(pread(fd, &byte, 1, THREE + 3 * page_size()), EIO);
+	close(fd);
+	munmap(mapped, LARGE);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	end();
+}
+
 static bool is_one_of_many(size_t offset)
 {
 	size_t page = offset / page_size();
@@ -200,6 +226,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "blocks are listed before the mount", listed_before },
+		{ "blocks are listed while it is mounted", listed_later },
 		{ "many blocks are listed", many_listed },
 		{ "the first block is listed", first_listed },
 		{ "a block of the metadata is listed", metadata_listed },

@@ -27,10 +27,10 @@ const IO_PIECE: usize = 256;
 ///
 /// # Invariants
 ///
-/// `window` is mapped while `_reader` exists.
+/// `window` is mapped while `reader` exists.
 pub(crate) struct Access<'a> {
     window: &'a Window,
-    _reader: Reader<'a>,
+    reader: Reader<'a>,
 }
 
 impl Region {
@@ -185,7 +185,7 @@ impl<'a> Access<'a> {
         // releasing the memory.
         Ok(Access {
             window,
-            _reader: tenure.lease().read()?,
+            reader: tenure.lease().read()?,
         })
     }
 
@@ -235,7 +235,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        if !poison::any() || self.window.io {
+        if !self.reader.may_have_failed() || self.window.io {
             return length;
         }
         // SAFETY: By the type invariant the window is mapped.
@@ -278,7 +278,7 @@ impl<'a> Access<'a> {
             return self.copy_io_to(offset, length, to);
         }
         let mut readable = length;
-        if poison::any() {
+        if self.reader.may_have_failed() {
             // SAFETY: By the type invariant the window is mapped.
             let slowly = unsafe { Self::readable_slowly(self.window, offset, length as u64) };
             readable = slowly as usize;

@@ -233,6 +233,18 @@ unsafe fn for_each_part(
     Ok(())
 }
 
+/// Mark the pages in the first `size` bytes of `range` that the device knows to have failed. If the
+/// device is gone, there is nothing to mark.
+///
+/// # Safety
+///
+/// The device must be valid.
+pub(super) unsafe fn mark_failed(range: &DaxRange, size: u64) {
+    let pages = size >> bindings::PAGE_SHIFT;
+    // SAFETY: The caller passes a valid device.
+    let _ = unsafe { for_each_part(range, pages, |_, _| Ok(())) };
+}
+
 /// Return the address of the first of `size` bytes, whose addresses and page frames must be
 /// contiguous. Mark the pages that are known to have failed: they are mapped like the others, but
 /// reads of them fail.

@@ -17,10 +17,10 @@
 //! only.
 
 use super::tree::Extents;
-use super::{poison, queue, Owner};
+use super::{direct, poison, queue, DaxRange, Owner};
 use crate::bindings;
 use core::ops::Range;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use kernel::{
     impl_has_delayed_work, new_delayed_work, new_mutex,
@@ -45,11 +45,14 @@ impl Token {
     }
 }
 
+/// The number of a list of bad blocks that does not exist.
+static NO_LIST: AtomicU32 = AtomicU32::new(0);
+
 /// Says how long the memory of a region may be used.
 ///
 /// # Invariants
 ///
-/// `readers` is initialized.
+/// `readers` is initialized. `list` is valid while there are readers.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Lease {
     revoked: AtomicBool,
@@ -61,6 +64,10 @@ pub(crate) struct Lease {
     part: [AtomicU64; 2],
     /// Number of the block device that the owner has opened, or 0.
     block: AtomicU32,
+    /// A number that changes when the driver of the device lists bad blocks.
+    list: AtomicPtr<u32>,
+    /// That number when the device was last asked for them.
+    list_seen: AtomicU32,
     /// The device of the fsdev driver, or null. It is only compared.
     fsdev: AtomicPtr<bindings::device>,
     /// Start and size of physical memory that goes away with a PCI device, in bytes.
@@ -124,6 +131,24 @@ impl Drop for Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Return true if some memory may have failed, so that pages must be checked.
+    ///
+    /// A driver that lists another bad block tells nobody, so look whether its list has changed.
+    #[inline(always)]
+    pub(super) fn may_have_failed(&self) -> bool {
+        let lease = self.lease;
+        // SAFETY: By the invariant of the lease the number is valid for this reader.
+        let number = unsafe { AtomicU32::from_ptr(lease.list.load(Ordering::Acquire)) };
+        let now = number.load(Ordering::Acquire);
+        if now != lease.list_seen.load(Ordering::Acquire) {
+            // SAFETY: This is a reader.
+            unsafe { lease.look_at_list(now) };
+        }
+        poison::any()
+    }
+}
+
 /// What has become of a lease.
 pub(super) enum Progress {
     /// Pages are in use. [`Lease::proceed`] must be called later.
@@ -148,6 +173,8 @@ impl Lease {
                 claim: AtomicPtr::new(ptr::null_mut()),
                 part: [const { AtomicU64::new(0) }; 2],
                 block: AtomicU32::new(0),
+                list: AtomicPtr::new(NO_LIST.as_ptr()),
+                list_seen: AtomicU32::new(0),
                 fsdev: AtomicPtr::new(ptr::null_mut()),
                 range: [const { AtomicU64::new(0) }; 2],
                 readers <- Opaque::try_ffi_init(|place| {
@@ -243,6 +270,37 @@ impl Lease {
     pub(super) fn part(&self) -> Range<u64> {
         let [start, end] = &self.part;
         start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
+    }
+
+    /// Store where the driver of the DAX device, which [`Self::set_dax`] has stored, counts changes
+    /// of its list of bad blocks. Call this before the device is asked for its memory.
+    ///
+    /// # Safety
+    ///
+    /// The number must be valid while the lease has readers, until it is revoked.
+    pub(super) unsafe fn set_list(&self, number: NonNull<u32>) {
+        // SAFETY: The caller guarantees that it is valid.
+        let now = unsafe { AtomicU32::from_ptr(number.as_ptr()) }.load(Ordering::Acquire);
+        self.list_seen.store(now, Ordering::Relaxed);
+        // INVARIANT: The caller guarantees it.
+        self.list.store(number.as_ptr(), Ordering::Release);
+    }
+
+    /// Mark the pages that the driver lists as bad. `number` is that of the list.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be a reader.
+    #[cold]
+    #[inline(never)]
+    unsafe fn look_at_list(&self, number: u32) {
+        if let Some(device) = NonNull::new(self.dax.load(Ordering::Acquire)) {
+            let part = self.part();
+            let offset = part.start;
+            // SAFETY: The caller is a reader, which keeps the device.
+            unsafe { direct::mark_failed(&DaxRange { device, offset }, part.end - part.start) };
+        }
+        self.list_seen.store(number, Ordering::Release);
     }
 
     /// Store the number of the block device that the owner will open.

@@ -4,7 +4,8 @@
 //!
 //! The kernel marks the struct page of failed memory. Checking it costs more than the rest of a
 //! small read, so pages are not checked before any memory of the machine has failed. DAX devices
-//! announce failures to their holder. For other memory the kernel has no notifier, so
+//! announce failures to their holder, or list them as bad blocks, which readers of a
+//! [`lease`](super::lease) notice. For other memory the kernel has no notifier, so
 //! [`failures`](super::failures) watches a tracepoint.
 //!
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
