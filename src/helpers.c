@@ -310,6 +310,22 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 /* The struct pages of contiguous frames are contiguous, which memory/around.rs relies on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
+unsigned long daxfs_helper_page_pgoff(struct page *page)
+{
+	return page_pgoff(page_folio(page), page);
+}
+
+void daxfs_helper_cond_resched(void)
+{
+	cond_resched();
+}
+
+/* Return false if a tracepoint keeps its probes from sleeping, or if the kernel cannot tell. */
+bool daxfs_helper_may_sleep(void)
+{
+	return preemptible() && !rcu_preempt_depth();
+}
+
 bool daxfs_helper_page_compound(struct page *page)
 {
 	return PageCompound(page);

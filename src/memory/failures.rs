@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 use kernel::{
     impl_has_work, new_work,
     prelude::*,
-    sync::{Arc, ArcBorrow},
+    sync::Arc,
     workqueue::{Work, WorkItem},
 };
 
@@ -16,12 +16,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// [`Self::failed`] is registered with the tracepoint, if there is one, with the address of `look`
-/// as its data.
-pub(super) struct Watch {
-    tracepoint: Option<NonNull<bindings::tracepoint>>,
-    look: Arc<Look>,
-}
+/// [`Self::failed`] is registered with the tracepoint, if there is one, without data.
+pub(super) struct Watch(Option<NonNull<bindings::tracepoint>>);
 
 // SAFETY: A probe may be unregistered by any thread.
 unsafe impl Send for Watch {}
@@ -31,36 +27,30 @@ unsafe impl Sync for Watch {}
 impl Watch {
     /// Register the probe.
     ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    ///
     /// # Safety
     ///
     /// The result must be dropped before the workqueue and the list of leases.
-    pub(super) unsafe fn start() -> Result<Self> {
-        let look = Arc::pin_init(Look::new(), GFP_KERNEL)?;
-        let tracepoint = Self::subscribe(&look);
+    pub(super) unsafe fn start() -> Self {
+        let tracepoint = Self::subscribe();
         // Check all pages if memory has failed before, or if no failure would be reported.
         if tracepoint.is_none() || poison::failed_before() {
             poison::check_pages();
         }
         // INVARIANT: `subscribe` has registered the probe.
-        Ok(Watch { tracepoint, look })
+        Watch(tracepoint)
     }
 
     /// Register with the tracepoint, if the kernel has it.
-    fn subscribe(look: &Arc<Look>) -> Option<NonNull<bindings::tracepoint>> {
+    fn subscribe() -> Option<NonNull<bindings::tracepoint>> {
         let mut found: *mut bindings::tracepoint = ptr::null_mut();
         let argument = (&raw mut found).cast();
         // SAFETY: `find` gets a place for a pointer, and is not called after this returns.
         unsafe { bindings::for_each_kernel_tracepoint(Some(Self::find), argument) };
         let found = NonNull::new(found)?;
-        let data = Arc::as_ptr(look).cast_mut().cast();
-        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it before
-        // the data are dropped.
+        let (tracepoint, none) = (found.as_ptr(), ptr::null_mut());
+        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
         let registered =
-            unsafe { bindings::tracepoint_probe_register(found.as_ptr(), Self::probe(), data) };
+            unsafe { bindings::tracepoint_probe_register(tracepoint, Self::probe(), none) };
         (registered == 0).then_some(found)
     }
 
@@ -88,62 +78,76 @@ impl Watch {
         }
     }
 
-    /// Handle the failure of any memory of the machine. This does not sleep.
+    /// Handle the failure of page frame `frame`, which may be any of the machine.
     ///
     /// # Safety
     ///
-    /// `look` must be the data that the probe was registered with. All other arguments are ignored.
+    /// The caller must be able to sleep unless its tracepoint prevents that.
     unsafe extern "C" fn failed(
-        look: *mut kernel::ffi::c_void,
-        _frame: kernel::ffi::c_ulong,
+        _data: *mut kernel::ffi::c_void,
+        frame: kernel::ffi::c_ulong,
         _kind: kernel::ffi::c_int,
         _result: kernel::ffi::c_int,
     ) {
         poison::check_pages();
-        // SAFETY: The watch owns a reference to the work item, and waits for the probe before it
-        // drops that.
-        let look = unsafe { ArcBorrow::from_raw(look.cast_const().cast::<Look>()) };
+        // When memory_failure() returns, no process should have the page.
+        // SAFETY: This looks at the current thread.
+        if unsafe { bindings::may_sleep() } {
+            return unmap(frame);
+        }
+        let Ok(failure) = Arc::pin_init(Failure::new(frame), GFP_ATOMIC) else {
+            pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
+            return;
+        };
         // SAFETY: The workqueue is dropped after the probe is unregistered.
-        unsafe { queue::queue(Arc::from(look)) };
+        unsafe { queue::queue(failure) };
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let Some(tracepoint) = self.tracepoint else {
+        let Some(tracepoint) = self.0 else {
             return;
         };
-        let (tracepoint, data) = (tracepoint.as_ptr(), Arc::as_ptr(&self.look).cast_mut());
+        let (tracepoint, none) = (tracepoint.as_ptr(), ptr::null_mut());
         // SAFETY: By the type invariant the probe is registered.
-        unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), data.cast()) };
+        unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), none) };
         // SAFETY: This may be called in any context that can sleep. It waits for the probe.
         unsafe { bindings::tracepoint_synchronize_unregister() };
     }
 }
 
-/// The work item that unmaps pages whose memory has failed.
+/// Unmap what fails with page frame `frame`.
+fn unmap(frame: usize) {
+    let frames = poison::failing_with(frame);
+    registry::for_each(|lease| lease.unmap_frames(&frames));
+}
+
+/// The work item that unmaps a page frame whose memory has failed.
 #[pin_data]
-struct Look {
+struct Failure {
+    frame: usize,
     #[pin]
-    work: Work<Look>,
+    work: Work<Failure>,
 }
 
 impl_has_work! {
-    impl HasWork<Look> for Look { self.work }
+    impl HasWork<Failure> for Failure { self.work }
 }
 
-impl Look {
-    fn new() -> impl PinInit<Self> {
+impl Failure {
+    fn new(frame: usize) -> impl PinInit<Self> {
         pin_init!(Self {
-            work <- new_work!("daxfs_look"),
+            frame,
+            work <- new_work!("daxfs_failure"),
         })
     }
 }
 
-impl WorkItem for Look {
-    type Pointer = Arc<Look>;
+impl WorkItem for Failure {
+    type Pointer = Arc<Failure>;
 
-    fn run(_this: Arc<Look>) {
-        registry::for_each(|lease| lease.unmap_failed());
+    fn run(this: Arc<Failure>) {
+        unmap(this.frame);
     }
 }

@@ -431,13 +431,18 @@ impl Lease {
         }
     }
 
-    /// Unmap all pages whose memory has failed, so that the next access to them faults.
+    /// Unmap the pages of `frames`, which have failed, so that the next access to them faults.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) fn unmap_failed(&self) {
-        self.wait_for_readers();
-        if let Ok(_reader) = self.read() {
+    pub(super) fn unmap_frames(&self, frames: &Range<usize>) {
+        let unmap = || match self.read() {
             // SAFETY: This is a reader of the lease.
-            unsafe { self.extents.unmap_failed() };
+            Ok(_reader) => unsafe { self.extents.unmap_frames(frames) },
+            Err(_) => false,
+        };
+        if unmap() {
+            // A page fault that looked before the failure may have mapped them again.
+            self.wait_for_readers();
+            unmap();
         }
     }
 }

@@ -118,7 +118,7 @@ impl Memory {
             _pci: pci::Watch::start()?,
             #[cfg(CONFIG_TRACEPOINTS)]
             // SAFETY: The fields are dropped in order.
-            _failures: unsafe { failures::Watch::start()? },
+            _failures: unsafe { failures::Watch::start() },
             _callbacks: dax::Callbacks,
             _queue: queue,
             registry,

@@ -12,6 +12,7 @@
 //! until the module is unloaded, so that the next mount refuses them too.
 
 use crate::bindings;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, sync::global_lock};
 
@@ -30,7 +31,7 @@ pub(super) fn any() -> bool {
 }
 
 /// Return the struct page of page frame `frame`, if it has one.
-fn page(frame: usize) -> Option<*mut bindings::page> {
+pub(super) fn page(frame: usize) -> Option<*mut bindings::page> {
     // SAFETY: This takes any number.
     if !unsafe { bindings::pfn_valid(frame) } {
         return None;
@@ -91,6 +92,26 @@ pub(super) fn first_of_folio(frame: usize) -> usize {
     let folio = unsafe { bindings::page_folio(page) };
     // SAFETY: The struct page is valid, and so is that of its folio.
     unsafe { bindings::folio_pfn(folio) }
+}
+
+/// Return the page frames that fail with page frame `frame`: a hugetlb folio fails as a whole.
+#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
+pub(super) fn failing_with(frame: usize) -> Range<usize> {
+    let single = frame..frame + 1;
+    let Some(page) = page(frame) else {
+        return single;
+    };
+    // SAFETY: The struct page is valid.
+    let folio = unsafe { bindings::page_folio(page) };
+    // SAFETY: The struct page of the folio is valid.
+    if !unsafe { bindings::folio_test_hugetlb(folio) } {
+        return single;
+    }
+    // SAFETY: As above.
+    let first = unsafe { bindings::folio_pfn(folio) };
+    // SAFETY: As above.
+    let count = unsafe { bindings::folio_nr_pages(folio) };
+    first..first + count
 }
 
 /// Mark page frame `frame` as failed, if it has a struct page.

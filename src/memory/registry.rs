@@ -6,6 +6,7 @@ use super::lease::{again, Lease, Progress};
 use super::queue;
 use kernel::{
     prelude::*,
+    rbtree::{RBTree, RBTreeNode},
     sync::{global_lock, Arc},
     workqueue::WorkItem,
 };
@@ -13,8 +14,9 @@ use kernel::{
 global_lock! {
     // SAFETY: `Registry::new` initializes it, before the first mount.
     //
-    // Protects the list only. Nobody waits under it for anything but memory.
-    unsafe(uninit) static LEASES: Mutex<KVec<Arc<Lease>>> = KVec::new();
+    // Protects the list only, which is sorted by address. Nobody waits under it, also not for
+    // memory: whoever handles a failure may hold the lock of a folio.
+    unsafe(uninit) static LEASES: Mutex<Option<RBTree<usize, Arc<Lease>>>> = None;
 }
 
 /// The list of leases, while the module is loaded.
@@ -44,7 +46,8 @@ impl Registry {
     /// `ENOMEM`.
     pub(super) fn start(&self) -> Result<Tenure> {
         let lease = Lease::new()?;
-        LEASES.lock().push(lease.clone(), GFP_KERNEL)?;
+        let node = RBTreeNode::new(key(&lease), lease.clone(), GFP_KERNEL)?;
+        LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
         // INVARIANT: Nothing else ends the new lease.
         let tenant = Arc::new(Tenant(lease), GFP_KERNEL)?;
         Ok(Tenure(tenant))
@@ -53,7 +56,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        *LEASES.lock() = KVec::new();
+        *LEASES.lock() = None;
     }
 }
 
@@ -86,33 +89,39 @@ impl Drop for Tenant {
     }
 }
 
+/// Return the key of a lease in the list.
+fn key(lease: &Arc<Lease>) -> usize {
+    Arc::as_ptr(lease) as usize
+}
+
 /// Remove a lease from the list.
 fn remove(lease: &Arc<Lease>) {
     let mut leases = LEASES.lock();
-    let at = leases.iter().position(|entry| Arc::ptr_eq(entry, lease));
-    let entry = at.and_then(|at| leases.remove(at).ok());
+    let node = leases.as_mut().and_then(|all| all.remove_node(&key(lease)));
     drop(leases);
-    drop(entry);
+    drop(node);
 }
 
 /// Return a lease for which `wanted` returns true, if there is one.
 pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
-    let found = leases.iter().find(|lease| wanted(lease));
-    found.cloned()
+    let mut all = leases.iter().flat_map(RBTree::values);
+    all.find(|lease| wanted(lease)).cloned()
 }
 
 /// Call `visit` for each lease, without the lock of the list.
 pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
-    // Go from the last to the first: if a lease is removed meanwhile, another one is visited twice,
-    // but none is missed.
-    let mut number = LEASES.lock().len();
-    while number > 0 {
-        number -= 1;
-        let lease = LEASES.lock().get(number).cloned();
-        if let Some(lease) = lease {
-            visit(&lease);
-        }
+    let mut from = 0;
+    loop {
+        let leases = LEASES.lock();
+        let all = leases.as_ref();
+        let Some(cursor) = all.and_then(|all| all.cursor_lower_bound(&from)) else {
+            return;
+        };
+        let lease = cursor.current().1.clone();
+        drop(leases);
+        from = key(&lease) + 1;
+        visit(&lease);
     }
 }
 

@@ -6,6 +6,8 @@
 use super::poison;
 use super::{internal, MapMethod, Window};
 use crate::bindings;
+#[cfg(CONFIG_TRACEPOINTS)]
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicPtr;
 use kernel::prelude::*;
@@ -13,6 +15,10 @@ use kernel::prelude::*;
 /// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
 /// while it deletes the entries of a range.
 const FORGET_PIECE: u64 = 64 << 20;
+
+/// Number of page frames that are compared before other threads get their turn.
+#[cfg(CONFIG_TRACEPOINTS)]
+const RESCHEDULE: usize = 1024;
 
 /// A request to claim an extent.
 pub(super) struct Request {
@@ -166,26 +172,44 @@ impl Space {
         true
     }
 
-    /// Unmap all pages whose memory has failed.
+    /// Unmap the pages of `frames`, whose memory has failed. Return true if the extent has any.
     ///
     /// # Safety
     ///
     /// The caller must be a reader of the lease.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) unsafe fn unmap_failed(&self) {
+    pub(super) unsafe fn unmap_frames(&self, frames: &Range<usize>) -> bool {
         let info = self.info();
-        // Device memory has no struct pages to mark, and DAX devices announce failures themselves.
-        if info.window.io || matches!(info.method, MapMethod::Dax(_)) {
-            return;
-        }
+        let pages = (info.length >> bindings::PAGE_SHIFT) as usize;
+        let failed = poison::page(frames.start);
+        let first = (info.offset >> bindings::PAGE_SHIFT) as usize;
+        let places = match (info.method, failed) {
+            // A page of a memfd knows its place in it, if it is one.
+            (MapMethod::Pages, Some(failed)) => {
+                // SAFETY: The struct page is valid.
+                let at = unsafe { bindings::page_pgoff(failed) }.wrapping_sub(first);
+                at..at.saturating_add(1)
+            }
+            // Pages of other owners can be anywhere. Device memory has no struct pages.
+            (MapMethod::Frames(_), Some(_)) if !info.window.io => 0..pages,
+            // A DAX device announces failures itself.
+            _ => return false,
+        };
         let base = info.window.base.as_ptr().wrapping_add(info.offset as usize);
-        for index in 0..(info.length >> bindings::PAGE_SHIFT) as usize {
-            let at = base.wrapping_add(index << bindings::PAGE_SHIFT);
+        let mut found = false;
+        for place in places.filter(|&place| place < pages) {
+            if place % RESCHEDULE == 0 {
+                // SAFETY: The caller is a reader of the lease, which may sleep.
+                unsafe { bindings::cond_resched() };
+            }
+            let at = base.wrapping_add(place << bindings::PAGE_SHIFT);
             // SAFETY: A reader of the lease keeps the window mapped, and the extent is in it.
-            if unsafe { poison::has_failed(at) } {
-                self.unmap(index, 1);
+            if frames.contains(&unsafe { poison::frame_at(at) }) {
+                self.unmap(place, 1);
+                found = true;
             }
         }
+        found
     }
 
     /// Get another reference to the internal inode.

@@ -7,6 +7,8 @@
 
 use super::space::{Request, Space};
 use crate::bindings;
+#[cfg(CONFIG_TRACEPOINTS)]
+use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::{
     new_mutex,
@@ -194,22 +196,23 @@ impl Extents {
         }
     }
 
-    /// Unmap all pages whose memory has failed, so that the next access to them faults.
+    /// Unmap the pages of `frames`, whose memory has failed. Return true if an extent has any.
     ///
     /// # Safety
     ///
     /// The caller must be a reader of the lease.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) unsafe fn unmap_failed(&self) {
+    pub(super) unsafe fn unmap_frames(&self, frames: &Range<usize>) -> bool {
+        let mut found = false;
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
             let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
-                return;
+                return found;
             };
             let (&start, extent) = cursor.current();
             // SAFETY: The caller is a reader of the lease.
-            unsafe { extent.space.unmap_failed() };
+            found |= unsafe { extent.space.unmap_frames(frames) };
             from = start + 1;
         }
     }
