@@ -56,6 +56,70 @@ static void memory_fails(u64 size)
 	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
 }
 
+/* Have the page at @address fail. The kernel may kill the process. */
+static int fail_page(char *address)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(madvise(address, page_size(), MADV_HWPOISON) && errno == EINVAL ? KTAP_SKIP :
+										   KTAP_PASS);
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+		SKIP("needs CONFIG_MEMORY_FAILURE");
+	return status;
+}
+
+/* The copy of a file's last page is not of the image. Old and new mappings get another one. */
+static void copy_fails(void)
+{
+	const size_t page = page_size(), last = (MEDIUM - 1) / page * page;
+	char *first = map_twin(MEDIUM, 'a'), *second = map_twin(MEDIUM, 'a');
+	u64 frame;
+
+	CHECK(pattern_matches(first, MEDIUM, MEDIUM, 0));
+	CHECK(pattern_matches(second, MEDIUM, MEDIUM, 0));
+	frame = frame_at(first + last);
+	CHECK(frame && frame_at(second + last) == frame);
+	/* Twice, since the second copy is made where the first one was. */
+	for (int i = 0; i < 2; i++) {
+		CHECK_EQ(fail_page(first + last), 0);
+		CHECK_EQ(frame_at(second + last), 0);
+		CHECK(pattern_matches(second, MEDIUM, MEDIUM, 0));
+		CHECK(all_zero(second + MEDIUM, last + page - MEDIUM));
+		CHECK(pattern_matches(first, MEDIUM, MEDIUM, 0));
+		CHECK(pattern_matches(map_twin(MEDIUM, 'a'), MEDIUM, MEDIUM, 0));
+		CHECK(frame_at(first + last) != frame);
+		frame = frame_at(first + last);
+		CHECK_EQ(frame_at(second + last), frame);
+	}
+}
+
+/*
+ * The same in the page cache. Where the superblock has no block device, the kernel does not ask
+ * whether the page was clean, and old mappings get SIGBUS.
+ */
+static void cached_page_fails(void)
+{
+	const size_t size = 1 + 7 * STEP;
+	char *old = map(open_packed(7), size, PROT_READ, MAP_SHARED), *later, buffer[size];
+	bool has_bdev = source_is_device(source) && strcmp(source->argument, "dax");
+	u64 frame;
+
+	CHECK(pattern_matches(old, size, size, 0));
+	frame = frame_at(old);
+	CHECK_EQ(fail_page(old), 0);
+	CHECK_EQ(frame_at(old), 0);
+	if (has_bdev)
+		CHECK(pattern_matches(old, size, size, 0));
+	later = map(open_packed(7), size, PROT_READ, MAP_SHARED);
+	CHECK(pattern_matches(later, size, size, 0));
+	CHECK(frame_at(later) && frame_at(later) != frame);
+	CHECK_EQ(pread(open_packed(7), buffer, size, 0), size);
+	CHECK(pattern_matches(buffer, size, size, 0));
+}
+
 static void small_memory_fails(void)
 {
 	signal(SIGBUS, SIG_IGN);
@@ -69,6 +133,8 @@ static void large_memory_fails(void)
 }
 
 const struct packing_point failure_points[] = {
+	{ { "the copy of a last page fails", copy_fails }, has_pages },
+	{ { "a page of the page cache fails", cached_page_fails }, any_source },
 	{ { "memory fails below both, in a small page", small_memory_fails }, has_device },
 	{ { "memory fails below both, in one of 2 MiB", large_memory_fails }, has_device },
 };

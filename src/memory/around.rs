@@ -276,7 +276,7 @@ fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
     let after = (AROUND - 1 - before)
         .min(PAGES_OF_TABLE - 1 - in_table)
         .min(last / PAGE_SIZE - at);
-    let has_tail = !info.tail_page.load(Ordering::Acquire).is_null();
+    let has_tail = info.good_tail().is_ok();
     let count = info.length / PAGE_SIZE + u64::from(has_tail);
     here - before..(here + after + 1).min(count)
 }

@@ -13,7 +13,7 @@ use super::{Gate, MapMethod};
 use crate::bindings;
 use crate::image::{self, Problem};
 use crate::vfs::{Fault, FaultResult};
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
@@ -150,9 +150,10 @@ fn tail_fault<'a>(
 /// Return a page with a copy of the last bytes of the extent's files, or `None` if there is no
 /// memory. The extent keeps the page for the next call.
 fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<bindings::page>>> {
-    if let Some(page) = NonNull::new(info.tail_page.load(Ordering::Acquire)) {
-        return Ok(Some(page));
-    }
+    let old = match info.good_tail() {
+        Ok(page) => return Ok(Some(page)),
+        Err(old) => old,
+    };
     let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
     // SAFETY: A page fault may sleep for memory.
     let Some(new) = NonNull::new(unsafe { bindings::alloc_page(flags) }) else {
@@ -165,10 +166,12 @@ fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<b
     let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
     let read = image::Memory::read(access, info.offset + info.length, bytes);
     let stored = read.map(|()| {
-        let (place, null) = (&info.tail_page, ptr::null_mut());
-        place.compare_exchange(null, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
+        let place = &info.tail_page;
+        place.compare_exchange(old, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
     });
     if let Ok(Ok(_)) = stored {
+        // A copy that has failed keeps its reference: other page faults may still use it, and the
+        // kernel would not use its memory again.
         return Ok(Some(new));
     }
     // SAFETY: This is the only reference to the page, which was not stored.

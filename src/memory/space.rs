@@ -2,14 +2,12 @@
 
 //! The address spaces of mapped extents, which belong to internal inodes.
 
-#[cfg(CONFIG_TRACEPOINTS)]
-use super::poison;
-use super::{internal, MapMethod, Window};
+use super::{internal, poison, MapMethod, Window};
 use crate::bindings;
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 
 /// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
@@ -58,7 +56,8 @@ pub(super) struct Info {
     pub(super) length: u64,
     /// Number of bytes of the files in the page after the extent.
     pub(super) tail: u64,
-    /// A copy of the page after the extent, with a reference; null until it is needed.
+    /// A copy of the page after the extent, with a reference; null until it is needed. If its
+    /// memory has failed, the next page fault replaces it.
     pub(super) tail_page: AtomicPtr<bindings::page>,
 }
 
@@ -74,6 +73,20 @@ impl Info {
         let info = unsafe { (*inode).i_private };
         // SAFETY: By the invariant of `Space` this is a boxed info.
         unsafe { &*info.cast::<Info>() }
+    }
+
+    /// Return the copy of the page after the extent.
+    ///
+    /// # Errors
+    ///
+    /// What is in its place: null, or a copy whose memory has failed.
+    pub(super) fn good_tail(&self) -> Result<NonNull<bindings::page>, *mut bindings::page> {
+        let found = self.tail_page.load(Ordering::Acquire);
+        match NonNull::new(found) {
+            // SAFETY: The info has a reference to the page.
+            Some(page) if !poison::any() || !unsafe { bindings::page_hwpoison(found) } => Ok(page),
+            _ => Err(found),
+        }
     }
 }
 
@@ -182,6 +195,10 @@ impl Space {
         let info = self.info();
         let pages = (info.length >> bindings::PAGE_SHIFT) as usize;
         let failed = poison::page(frames.start);
+        if failed.is_some_and(|failed| failed == info.tail_page.load(Ordering::Acquire)) {
+            self.unmap(pages, 1);
+            return true;
+        }
         let first = (info.offset >> bindings::PAGE_SHIFT) as usize;
         let places = match (info.method, failed) {
             // A page of a memfd knows its place in it, if it is one.
