@@ -11,6 +11,7 @@
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/io.h>
+#include <linux/iomap.h>
 #include <linux/ioport.h>
 #include <linux/key.h>
 #include <linux/kobject.h>
@@ -41,6 +42,18 @@
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS
 #include "trace.h"
+
+/* Kernels from 7.4 on take the function itself. */
+#ifdef DAXFS_DAX_TAKES_NEXT
+static DEFINE_IOMAP_ITER_NEXT(daxfs_iomap, daxfs_iomap_begin);
+#else
+static const struct iomap_ops daxfs_iomap[] = { { .iomap_begin = daxfs_iomap_begin } };
+#endif
+
+vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order)
+{
+	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
+}
 
 long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
 					      enum dax_access_mode mode, void **address,

@@ -18,11 +18,16 @@ struct dax_device;
 struct dev_pagemap;
 struct device;
 struct dma_resv;
-struct iomap_ops;
+struct iomap;
 struct resource;
 
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
+
+/* What src/memory/iomap.rs implements, for the kernel's DAX code. */
+int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
+		      struct iomap *iomap, struct iomap *srcmap);
+vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);
 
 /* The operation of a DAX device that src/memory/phys.rs implements. */
 long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,

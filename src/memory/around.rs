@@ -7,7 +7,6 @@
 
 use super::access::Access;
 use super::extents::MappedExtent;
-use super::iomap::dax_iomap_fault;
 use super::space::Info;
 use super::{poison, Gate, MapMethod};
 use crate::bindings;
@@ -255,7 +254,7 @@ unsafe fn map_unknown_page(
     }
     match info.method {
         // SAFETY: This is a fault on a page of an extent on a DAX device, whose memory is kept.
-        MapMethod::Dax(_) => unsafe { dax_iomap_fault(vmf, 0) },
+        MapMethod::Dax(_) => unsafe { bindings::dax_iomap_fault(vmf, 0) },
         // SAFETY: The extent is mapped by pages or by frames. The caller guarantees the rest.
         _ => unsafe { insert_page(vmf, info, page) },
     }

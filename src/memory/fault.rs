@@ -5,7 +5,6 @@
 use super::access::Access;
 use super::around::map_pages;
 use super::extents::MappedExtent;
-use super::iomap::dax_iomap_fault;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::insert_pmd;
 use super::space::Info;
@@ -84,7 +83,7 @@ impl MappedExtent {
             // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
             _ if order == 0 => unsafe { map_pages(fault, info, &access, gate) },
             // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
-            MapMethod::Dax(_) => unsafe { dax_iomap_fault(fault.as_raw(), order) },
+            MapMethod::Dax(_) => unsafe { bindings::dax_iomap_fault(fault.as_raw(), order) },
             // SAFETY: `fault` is a fault on pages of the extent, whose memory `access` keeps.
             _ => return Ok(unsafe { insert_pmd(fault, info, &access, gate) }),
         };
