@@ -150,7 +150,7 @@ library: tools
 ifeq ($(cross),)
 wheel: library
 	$(Q)mkdir -p build/wheel
-	@$(call say,the wheel is build/wheel/$$($(RUN) python3 mkfs/python/backend.py build/wheel))
+	$(Q)name=$$($(RUN) python3 mkfs/python/backend.py build/wheel) && echo "the wheel is build/wheel/$$name"
 else
 wheel:
 	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
