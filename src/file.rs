@@ -214,7 +214,6 @@ impl FileOperations for DaxFs {
                 Outcome::Page => Event::PteFault,
                 Outcome::Around => Event::AroundFault,
                 Outcome::Pmd => Event::PmdFault,
-                Outcome::Pud => Event::PudFault,
                 Outcome::Failed => Event::FailedFault,
                 Outcome::Poisoned => Event::PoisonedFault,
             });

@@ -28,8 +28,6 @@ pub(crate) enum Event {
     AroundFault,
     /// A page fault that set a PMD entry.
     PmdFault,
-    /// A page fault that set a PUD entry.
-    PudFault,
     /// A page fault that failed, but not because of failed memory.
     FailedFault,
     /// A page fault on memory that has failed.
@@ -159,7 +157,6 @@ impl Shown for Usage {
         file(c"faults_pte", |usage| usage.counter(Event::PteFault)),
         file(c"faults_around", |usage| usage.counter(Event::AroundFault)),
         file(c"faults_pmd", |usage| usage.counter(Event::PmdFault)),
-        file(c"faults_pud", |usage| usage.counter(Event::PudFault)),
         file(c"faults_failed", |usage| usage.counter(Event::FailedFault)),
         file(c"faults_poisoned", |usage| {
             usage.counter(Event::PoisonedFault)

@@ -165,8 +165,6 @@ impl<'a, M: Mapping> Fault<'a, M> {
                 0 => Outcome::Failed,
                 _ => Outcome::Poisoned,
             })
-        } else if self.order > bindings::PMD_ORDER {
-            Some(Outcome::Pud)
         } else if self.order > 0 {
             Some(Outcome::Pmd)
         } else if self.around.get() {
@@ -185,8 +183,6 @@ pub(crate) enum Outcome {
     Around,
     /// A PMD entry was set.
     Pmd,
-    /// A PUD entry was set.
-    Pud,
     /// The memory has failed. The process gets SIGBUS.
     Poisoned,
     /// The process gets SIGBUS for another reason, or there is no memory.

@@ -42,7 +42,7 @@ const fn counter(
 }
 
 /// All counters.
-pub const COUNTERS: [Counter; 12] = [
+pub const COUNTERS: [Counter; 11] = [
     counter("reads", "daxfs_reads_total", None),
     counter("read_bytes", "daxfs_read_bytes_total", None),
     counter("faults_pte", "daxfs_faults_total", Some(("size", "pte"))),
@@ -52,7 +52,6 @@ pub const COUNTERS: [Counter; 12] = [
         Some(("size", "around")),
     ),
     counter("faults_pmd", "daxfs_faults_total", Some(("size", "pmd"))),
-    counter("faults_pud", "daxfs_faults_total", Some(("size", "pud"))),
     counter(
         "faults_failed",
         "daxfs_faults_failed_total",
@@ -399,7 +398,7 @@ mod tests {
         let mut first = Sample::read(sysfs.path(), MOUNTS).unwrap();
         first.taken -= Duration::from_secs(1);
         mount(sysfs.path(), "0:40", 5);
-        fs::remove_file(sysfs.path().join("0:40/faults_pud")).unwrap();
+        fs::remove_file(sysfs.path().join("0:40/faults_pmd")).unwrap();
         mount(sysfs.path(), "259:0", 30);
         let mut second = Sample::read(sysfs.path(), MOUNTS).unwrap();
         second.compare(&first);
@@ -411,7 +410,7 @@ mod tests {
         assert!(jsonschema::is_valid(&schema, &value), "{said}");
         let mounts = &value["mounts"];
         assert_eq!(mounts[0]["rates"], serde_json::Value::Null);
-        assert_eq!(mounts[0]["counters"]["faults_pud"], serde_json::Value::Null);
+        assert_eq!(mounts[0]["counters"]["faults_pmd"], serde_json::Value::Null);
         assert_eq!(mounts[1]["counters"]["reads"], 30);
         assert!(mounts[1]["rates"]["reads"].as_u64().unwrap() > 0);
         assert_eq!(mounts[1]["mount_points"][1], "/c d");
@@ -422,7 +421,7 @@ mod tests {
         let sysfs = tempfile::tempdir().unwrap();
         mount(sysfs.path(), "259:0", 10);
         mount(sysfs.path(), "0:40", 5);
-        fs::remove_file(sysfs.path().join("0:40/faults_pud")).unwrap();
+        fs::remove_file(sysfs.path().join("0:40/faults_pmd")).unwrap();
         let sample = Sample::read(sysfs.path(), MOUNTS).unwrap();
         let said = written_by(|out| show::prometheus(&sample, out));
         let info = r#"device="259:0",source="/dev/a \"b\"\\",mountpoint="/b""#;
@@ -431,17 +430,17 @@ mod tests {
             "# TYPE daxfs_reads_total counter".to_owned(),
             "# TYPE daxfs_image_size_bytes gauge".to_owned(),
             format!("daxfs_reads_total{{{labels}}} 10"),
-            format!("daxfs_faults_total{{{labels},size=\"pmd\"}} 0"),
+            format!("daxfs_faults_total{{{labels},size=\"pte\"}} 0"),
             format!("daxfs_image_size_bytes{{{labels}}} 4096"),
             format!("daxfs_image_info{{{info}}} 1"),
         ] {
             assert!(said.lines().any(|found| found == line), "{line}\n{said}");
         }
         // A counter that the module lacks is not shown as 0.
-        let pud: Vec<_> = said.lines().filter(|line| line.contains("pud")).collect();
+        let pmd: Vec<_> = said.lines().filter(|line| line.contains("pmd")).collect();
         assert_eq!(
-            pud,
-            [format!("daxfs_faults_total{{{labels},size=\"pud\"}} 0")]
+            pmd,
+            [format!("daxfs_faults_total{{{labels},size=\"pmd\"}} 0")]
         );
         // The samples of a metric follow its HELP and TYPE, which appear once.
         let (mut metric, mut seen) = ("", Vec::new());

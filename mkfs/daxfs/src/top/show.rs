@@ -56,8 +56,8 @@ pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result
         lines.push("no image is mounted".to_owned());
     } else {
         lines.push(format!(
-            "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6} MOUNTED ON",
-            "DEVICE", "READS", "BYTES", "PAGE", "AROUND", "PMD", "PUD", "SIGBUS", "ERRORS", "SIZE"
+            "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6} MOUNTED ON",
+            "DEVICE", "READS", "BYTES", "PAGE", "AROUND", "PMD", "SIGBUS", "ERRORS", "SIZE"
         ));
         lines.extend(sample.mounts.iter().map(row));
     }
@@ -90,7 +90,7 @@ fn row(mounted: &Mounted) -> String {
     let failed = mounted.counter("faults_failed") + mounted.counter("faults_poisoned");
     let errors = mounted.counter("errors_io") + mounted.counter("errors_corrupted");
     format!(
-        "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {failed:>7} {errors:>7} {:>6} {}",
+        "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {failed:>7} {errors:>7} {:>6} {}",
         mounted.device,
         unit("reads"),
         match is_rate {
@@ -100,7 +100,6 @@ fn row(mounted: &Mounted) -> String {
         unit("faults_pte"),
         unit("faults_around"),
         unit("faults_pmd"),
-        unit("faults_pud"),
         human(mounted.size),
         place(mounted)
     )
