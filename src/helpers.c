@@ -213,6 +213,12 @@ void daxfs_helper_xa_unlock_irq(struct xarray *xa)
 	xa_unlock_irq(xa);
 }
 
+bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
+				   unsigned long delay)
+{
+	return mod_delayed_work(queue, work, delay);
+}
+
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {
 	return alloc_page(flags);

@@ -164,6 +164,8 @@ int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp);
 struct srcu_ctr __percpu *daxfs_helper_srcu_read_lock_fast(struct srcu_struct *ssp);
 void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr __percpu *scp);
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags);
+bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
+				   unsigned long delay);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);

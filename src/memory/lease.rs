@@ -31,8 +31,12 @@ use kernel::{
     workqueue::DelayedWork,
 };
 
-/// Interval at which pages in use are checked again, in milliseconds.
+/// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
+/// [`MOST`]: an ordinary user can keep a page for as long as they like.
 const INTERVAL: u32 = 20;
+
+/// The longest of these times.
+const MOST: u32 = 1000;
 
 /// What identifies a claim on a DAX device: its address, which is the holder data of the device. It
 /// has a size, so that no two have the same address.
@@ -82,6 +86,8 @@ pub(crate) struct Lease {
     state: Mutex<State>,
     #[pin]
     work: DelayedWork<Lease>,
+    /// Milliseconds after which the work item runs next, if pages are in use.
+    interval: AtomicU32,
 }
 
 struct State {
@@ -188,6 +194,7 @@ impl Lease {
                     ended: false,
                 }),
                 work <- new_delayed_work!("daxfs_lease"),
+                interval: AtomicU32::new(INTERVAL),
             }? Error),
             GFP_KERNEL,
         )
@@ -222,6 +229,7 @@ impl Lease {
     /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.revoked.store(true, Ordering::Release);
+        self.interval.store(INTERVAL, Ordering::Relaxed);
         // SAFETY: The caller is a mount, which keeps the module, or a callback, which ends before
         // the module is unloaded.
         unsafe { queue::queue_with_module(self.clone(), 0) };
@@ -230,9 +238,11 @@ impl Lease {
     /// Wait for readers of the revoked lease, unmap everything, and wait until no page has users.
     pub(super) fn drain(&self) {
         self.wait_for_readers();
+        let mut interval = INTERVAL;
         while !self.extents.sweep(true) {
             // SAFETY: The callers may sleep.
-            unsafe { bindings::msleep(INTERVAL) };
+            unsafe { bindings::msleep(interval) };
+            interval = MOST.min(2 * interval);
         }
     }
 
@@ -366,7 +376,7 @@ impl Lease {
                  its memory stays until they are released\n"
             );
             // SAFETY: The mount that ends keeps the module.
-            unsafe { queue::queue_with_module(self.clone(), again()) };
+            unsafe { queue::queue_with_module(self.clone(), self.pause()) };
             return Progress::Busy;
         }
         // Under the mutex, so that a removal of the memory waits for it.
@@ -385,8 +395,11 @@ impl Lease {
             self.wait_for_readers();
         }
         if !self.extents.sweep(revoked) {
+            let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
+            self.interval.store(next, Ordering::Relaxed);
             return Progress::Busy;
         }
+        self.interval.store(INTERVAL, Ordering::Relaxed);
         let mut state = self.state.lock();
         if revoked {
             state.release();
@@ -405,6 +418,11 @@ impl Lease {
         }
     }
 
+    /// Return the delay after which pages in use are checked again.
+    pub(super) fn pause(&self) -> Jiffies {
+        msecs_to_jiffies(self.interval.load(Ordering::Relaxed))
+    }
+
     /// Return the mapped extents.
     pub(super) fn extents(&self) -> &Extents {
         &self.extents
@@ -413,7 +431,7 @@ impl Lease {
     /// Have the work item look at the extents, because pages of an unused one are still in use.
     pub(super) fn look_again(self: &Arc<Self>) {
         // SAFETY: The caller is an inode, which keeps the module.
-        unsafe { queue::queue_with_module(self.clone(), again()) };
+        unsafe { queue::queue_with_module(self.clone(), self.pause()) };
     }
 
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
@@ -454,9 +472,4 @@ impl PinnedDrop for Lease {
         // there are no readers.
         unsafe { bindings::cleanup_srcu_struct(self.readers.get()) };
     }
-}
-
-/// Return the delay after which pages in use are checked again.
-pub(super) fn again() -> Jiffies {
-    msecs_to_jiffies(INTERVAL)
 }

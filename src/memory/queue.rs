@@ -82,8 +82,8 @@ where
     queue.is_some_and(|queue| queue.enqueue(item).is_ok())
 }
 
-/// Queue `item`, to run after `delay`, unless it is queued already. It holds a reference to the
-/// module until it calls [`done`].
+/// Queue `item`, to run after `delay`, unless it is queued already; without a delay, run it now,
+/// even if it is queued for later. It holds a reference to the module until it calls [`done`].
 ///
 /// # Safety
 ///
@@ -98,7 +98,19 @@ where
     };
     // SAFETY: The caller guarantees that the module stays.
     unsafe { bindings::__module_get(MODULE.load(Ordering::Acquire)) };
-    if queue.enqueue_delayed(item, delay).is_err() {
+    let queued = if delay > 0 {
+        queue.enqueue_delayed(item, delay)
+    } else {
+        let queue = QUEUE.load(Ordering::Acquire);
+        let now = |work: *mut kernel::bindings::work_struct| {
+            // SAFETY: This is the start of a delayed work item. The caller guarantees that the
+            // workqueue lives.
+            !unsafe { bindings::mod_delayed_work(queue, work.cast(), 0) }
+        };
+        // SAFETY: The closure returns true if it has queued the work item, which was not queued.
+        unsafe { item.__enqueue(now) }
+    };
+    if queued.is_err() {
         // SAFETY: The reference was got above.
         unsafe { done() };
     }

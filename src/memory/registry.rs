@@ -2,7 +2,7 @@
 
 //! The list of all leases, and how they end.
 
-use super::lease::{again, Lease, Progress};
+use super::lease::{Lease, Progress};
 use super::queue;
 use kernel::{
     prelude::*,
@@ -133,8 +133,11 @@ impl WorkItem for Lease {
         match this.proceed() {
             Progress::Ended => remove(&this),
             Progress::Idle => {}
-            // SAFETY: This work item holds a reference to the module.
-            Progress::Busy => unsafe { queue::queue_with_module(this, again()) },
+            Progress::Busy => {
+                let pause = this.pause();
+                // SAFETY: This work item holds a reference to the module.
+                unsafe { queue::queue_with_module(this, pause) };
+            }
         }
         // SAFETY: `queue::queue_with_module` has queued this work item.
         unsafe { queue::done() };

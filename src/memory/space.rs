@@ -162,15 +162,19 @@ impl Space {
         unsafe { bindings::unmap_mapping_pages(mapping, first, count, false) };
     }
 
-    /// Unmap all pages, and forget them unless some are still in use. Return true if they are
-    /// forgotten. This does not wait for users of pages.
-    pub(super) fn forget(&self) -> bool {
+    /// Return the length of the extent in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.info().length
+    }
+
+    /// Unmap the pages from byte `from` on and forget them, up to one that is still in use. Return
+    /// the byte up to which they are forgotten. This does not wait for users of pages.
+    pub(super) fn forget(&self, mut from: u64) -> u64 {
         let info = self.info();
         let MapMethod::Dax(_) = info.method else {
             self.unmap(0, 0);
-            return true;
+            return info.length;
         };
-        let mut from = 0;
         while from < info.length {
             let last = (from + FORGET_PIECE).min(info.length) - 1;
             let (from_offset, last_offset) = (from as bindings::loff_t, last as bindings::loff_t);
@@ -178,11 +182,11 @@ impl Space {
             // SAFETY: The inode is valid. Without a callback the function does not wait.
             let busy = unsafe { bindings::dax_break_layout(inode, from_offset, last_offset, None) };
             if busy != 0 {
-                return false;
+                return from;
             }
-            from += FORGET_PIECE;
+            from = last + 1;
         }
-        true
+        from
     }
 
     /// Unmap the pages of `frames`, whose memory has failed. Return true if the extent has any.

@@ -27,7 +27,22 @@ struct Extent {
     owner: u64,
     /// Number of inodes in memory that map it.
     users: usize,
+    /// Number of bytes at its start that are forgotten, and that no page fault maps again.
+    forgotten: u64,
     space: Space,
+}
+
+impl Extent {
+    /// Unmap and forget the pages that are not forgotten yet. Return false if one is still in use.
+    ///
+    /// Call this only while no page fault can map a page of the extent.
+    fn forget(&mut self) -> bool {
+        let length = self.space.length();
+        if self.forgotten < length {
+            self.forgotten = self.space.forget(self.forgotten);
+        }
+        self.forgotten >= length
+    }
 }
 
 /// What the mutex of [`Extents`] protects.
@@ -48,6 +63,7 @@ impl Tree {
                 let what = (extent.end, extent.tail, extent.owner);
                 if next == start && what == (end, request.tail, request.owner) {
                     extent.users += 1;
+                    extent.forgotten = 0;
                     return Found::Same(extent.space.inode());
                 }
                 if next == start || next < end {
@@ -120,6 +136,7 @@ impl Extents {
             tail: request.tail,
             owner: request.owner,
             users: 1,
+            forgotten: 0,
             space,
         };
         let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
@@ -158,7 +175,7 @@ impl Extents {
         if extent.users > 0 {
             return true;
         }
-        if !extent.space.forget() {
+        if !extent.forget() {
             return false;
         }
         let node = tree.extents.remove_node(&start);
@@ -177,14 +194,14 @@ impl Extents {
         let mut from = 0;
         loop {
             let mut tree = self.tree.lock();
-            let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
+            let Some(mut cursor) = tree.extents.cursor_lower_bound_mut(&from) else {
                 return idle;
             };
-            let (&start, extent) = cursor.current();
+            let (&start, extent) = cursor.current_mut();
             let mut node = None;
             let unused = extent.users == 0;
             if unused || unmap {
-                let forgotten = extent.space.forget();
+                let forgotten = extent.forget();
                 idle &= forgotten;
                 if forgotten && unused {
                     node = tree.extents.remove_node(&start);
