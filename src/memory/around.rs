@@ -7,6 +7,8 @@
 
 use super::access::Access;
 use super::extents::MappedExtent;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+use super::pmd::NoPmd;
 use super::space::Info;
 use super::{poison, Gate, MapMethod};
 use crate::bindings;
@@ -25,16 +27,6 @@ const AROUND: u64 = 16;
 /// Number of pages that a page table maps.
 const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 
-/// Return the memory area of a fault: its first byte, and its last one.
-#[inline]
-pub(super) fn area(fault: &Fault<'_, MappedExtent>) -> (*mut bindings::vm_area_struct, u64, u64) {
-    // SAFETY: The fault is valid, and has a memory area.
-    let vma = unsafe { (*fault.as_raw()).__bindgen_anon_1.vma };
-    // SAFETY: The area is locked while the fault is handled.
-    let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
-    (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
-}
-
 /// Return the address of page `page` of an extent.
 fn address(info: &Info, page: u64) -> *const u8 {
     let offset = info.offset + page * PAGE_SIZE;
@@ -48,31 +40,6 @@ fn address(info: &Info, page: u64) -> *const u8 {
 /// `vmf` must be a fault on the page `page` of the extent that `info` describes, and the memory of
 /// the extent must be kept. The extent must be mapped by pages or by frames.
 unsafe fn insert_page(
-    vmf: *mut bindings::vm_fault,
-    info: &Info,
-    page: u64,
-) -> bindings::vm_fault_t {
-    // Another thread may have set a PMD entry since the MM looked.
-    // SAFETY: The fault is valid, and has a PMD.
-    if unsafe { bindings::vmf_pmd_is_huge(vmf) } {
-        return bindings::VM_FAULT_NOPAGE;
-    }
-    // SAFETY: The caller guarantees what this requires.
-    let result = unsafe { insert_in_table(vmf, info, page) };
-    // It may do so at any moment. There is no page table then, which looks like a lack of memory.
-    // SAFETY: The fault is valid, and has a PMD.
-    if result & bindings::VM_FAULT_OOM != 0 && unsafe { bindings::vmf_pmd_is_huge(vmf) } {
-        return bindings::VM_FAULT_NOPAGE;
-    }
-    result
-}
-
-/// Insert the page `page` of the extent into a page table.
-///
-/// # Safety
-///
-/// As for [`insert_page`].
-unsafe fn insert_in_table(
     vmf: *mut bindings::vm_fault,
     info: &Info,
     page: u64,
@@ -108,6 +75,25 @@ pub(super) unsafe fn map_pages(
     gate: &impl Gate,
 ) -> bindings::vm_fault_t {
     let here = fault.page();
+    if let (MapMethod::Pages, true) = (info.method, fault.is_write()) {
+        // The MM copies the page. Then it need not be inserted first.
+        // SAFETY: Only memfds are mapped by pages, and vmap() has mapped their pages.
+        let page = unsafe { bindings::vmalloc_to_page(address(info, here).cast()) };
+        // SAFETY: The page is pinned. The MM gets a reference.
+        unsafe { bindings::get_page(page) };
+        // SAFETY: The current thread handles the fault.
+        unsafe { (*fault.as_raw()).page = page };
+        return 0;
+    }
+    #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+    // SAFETY: `fault` is a fault on the extent, and `access` keeps its memory.
+    let no_pmd = unsafe { NoPmd::new(fault, info) };
+    // Another thread may have set a PMD entry since the MM looked.
+    #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+    // SAFETY: The fault is valid, and has a PMD.
+    if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) } {
+        return bindings::VM_FAULT_NOPAGE;
+    }
     let pages = around(fault, info);
     // What is usable now stays so. If a page fails, it is unmapped when `access` has ended.
     let usable = |page: u64, count: u64| {
@@ -189,10 +175,7 @@ unsafe fn insert_together(
     let held = match info.method {
         // They may have no user yet.
         MapMethod::Dax(_) => count,
-        // Pages of a memfd are pinned. Another thread may have mapped them by a PMD entry since the
-        // MM looked.
-        // SAFETY: The fault is valid, and has a PMD.
-        _ if unsafe { bindings::vmf_pmd_is_huge(fault.as_raw()) } => return false,
+        // Pages of a memfd are pinned.
         _ => 0,
     };
     for page in list.iter().take(held) {
@@ -200,7 +183,7 @@ unsafe fn insert_together(
         // handled, as the copy is, and so a folio of its own. The memory is not going away.
         unsafe { bindings::folio_ref_inc(page.cast()) };
     }
-    let (vma, _, _) = area(fault);
+    let (vma, _, _) = fault.area();
     let start = fault.address() as u64 - (fault.page() - pages.start) * PAGE_SIZE;
     // SAFETY: `pages` are in the area, which is locked. The first `count` places of the list have
     // them, with a reference to each.
@@ -263,7 +246,7 @@ unsafe fn map_unknown_page(
 /// Return the pages that `fault` may map: up to [`AROUND`], in one page table, in the memory area
 /// and in the file.
 fn around(fault: &Fault<'_, MappedExtent>, info: &Info) -> Range<u64> {
-    let (vma, first, last) = area(fault);
+    let (vma, first, last) = fault.area();
     let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
     // SAFETY: The area is locked while the fault is handled.
     if fault.is_write() || unsafe { bindings::uffd_disable_fault_around(vma) } {

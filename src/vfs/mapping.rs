@@ -114,6 +114,16 @@ impl<'a, M: Mapping> Fault<'a, M> {
         unsafe { (*self.vmf).__bindgen_anon_1.address }
     }
 
+    /// Return the memory area, which is locked, and its first and last byte.
+    #[inline]
+    pub(crate) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
+        // SAFETY: The fault is valid by the type invariant, and has a memory area.
+        let vma = unsafe { (*self.vmf).__bindgen_anon_1.vma };
+        // SAFETY: The area is locked while the fault is handled.
+        let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
+        (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
+    }
+
     /// Return true if the access was a write.
     #[inline]
     pub(crate) fn is_write(&self) -> bool {

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Threads of an ordinary user write to a private mapping, read it, drop its pages and forbid huge
+ * pages, or map the file again, all at once. Where a page is inserted there is no entry of 2 MiB: a
+ * kernel with CONFIG_DEBUG_VM crashes if there is, others take it for a lack of memory.
+ *
+ * Group: memory
+ * Order: 6
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "source.h"
+#include "util.h"
+
+#define LARGE (16UL << 20)
+#define SECONDS 3
+
+static const struct source *source;
+static const char *mnt;
+static struct image image;
+
+#define TRACEFS "/sys/kernel/tracing"
+#define PROBES TRACEFS "/events/daxfs_entries"
+
+/* Functions that insert pages, and what they return if there is an entry of 2 MiB: VM_FAULT_OOM or ENOMEM. */
+static const struct {
+	const char *function, *result;
+} inserts[] = {
+	{ "vmf_insert_page_mkwrite", "ret == 1" },
+	{ "vmf_insert_mixed", "ret == 1" },
+	{ "map_kernel_pages_complete", "ret == -12" },
+};
+
+static bool probed;
+
+static bool write_to(const char *path, int flags, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	close(fd);
+	return written;
+}
+
+/* Trace calls of these functions that find an entry of 2 MiB. Return false if the kernel cannot. */
+static bool probe(void)
+{
+	char text[200], path[200];
+
+	mount("tracefs", TRACEFS, "tracefs", 0, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++) {
+		snprintf(text, sizeof(text), "r:daxfs_entries/%s %s ret=$retval:s32\n", inserts[i].function,
+			 inserts[i].function);
+		if (!write_to(TRACEFS "/kprobe_events", O_APPEND, text))
+			return false;
+		snprintf(path, sizeof(path), PROBES "/%s/filter", inserts[i].function);
+		if (!write_to(path, 0, inserts[i].result))
+			return false;
+	}
+	return write_to(PROBES "/enable", 0, "1");
+}
+
+/* Return the number of lines of the trace, which is then empty. */
+static int traced(void)
+{
+	FILE *trace = fopen(TRACEFS "/trace", "re");
+	char line[500];
+	int count = 0;
+
+	while (trace && fgets(line, sizeof(line), trace))
+		count += line[0] != '#';
+	fclose(trace);
+	close(open(TRACEFS "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC));
+	return count;
+}
+
+struct threads {
+	int fd;
+	char *address;
+	double end;
+	bool wrong;
+};
+
+/* Return a random offset. All threads use the same 2 MiB, most of them the same few pages. */
+static size_t place(unsigned int *seed)
+{
+	return (size_t)rand_r(seed) % (rand_r(seed) % 4 ? 16 * 4096 : HUGE_SIZE);
+}
+
+static void *writes(void *argument)
+{
+	struct threads *threads = argument;
+	unsigned int seed = 1;
+
+	while (now() < threads->end) {
+		size_t at = place(&seed);
+
+		threads->address[at] = pattern_byte(LARGE, at);
+	}
+	return NULL;
+}
+
+static void *reads(void *argument)
+{
+	struct threads *threads = argument;
+	unsigned int seed = (uintptr_t)&seed;
+
+	while (now() < threads->end) {
+		size_t at = place(&seed);
+
+		if (!pattern_matches(threads->address + at, 1, LARGE, at))
+			threads->wrong = true;
+	}
+	return NULL;
+}
+
+/*
+ * The second call frees the page table, which the first leaves behind. If that happens after a fault
+ * has made the table, this looks like a lack of memory, too.
+ */
+static void *drops(void *argument)
+{
+	struct threads *threads = argument;
+
+	while (now() < threads->end) {
+		madvise(threads->address, HUGE_SIZE, MADV_DONTNEED);
+		madvise(threads->address, 2 * HUGE_SIZE, MADV_DONTNEED);
+	}
+	return NULL;
+}
+
+static void *maps_again(void *argument)
+{
+	struct threads *threads = argument;
+
+	while (now() < threads->end)
+		mmap(threads->address, 2 * HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+		     threads->fd, 0);
+	return NULL;
+}
+
+static void *forbids(void *argument)
+{
+	struct threads *threads = argument;
+
+	while (now() < threads->end) {
+		prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+		prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	}
+	return NULL;
+}
+
+/* What two of the threads do. */
+struct race {
+	void *(*first)(void *argument), *(*last)(void *argument);
+};
+
+/* Run the threads. Return 0 if no byte was wrong. */
+static int race(void *argument)
+{
+	const struct race *race = argument;
+	void *(*const run[])(void *) = { race->first, reads, reads, forbids, race->last };
+	struct threads threads = { .end = now() + SECONDS };
+	pthread_t ids[ARRAY_SIZE(run)];
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sizes/%lu", mnt, LARGE);
+	threads.fd = open(path, O_RDONLY | O_CLOEXEC);
+	threads.address = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, threads.fd, 0);
+	if (threads.address == MAP_FAILED)
+		return 1;
+	for (size_t i = 0; i < ARRAY_SIZE(run); i++)
+		if (pthread_create(&ids[i], NULL, run[i], &threads))
+			return 2;
+	for (size_t i = 0; i < ARRAY_SIZE(run); i++)
+		pthread_join(ids[i], NULL);
+	return threads.wrong || !pattern_matches(threads.address, HUGE_SIZE, LARGE, 0) ? 3 : 0;
+}
+
+static void together(struct race run)
+{
+	int fd;
+
+	skip_if_stuck();
+	fd = source->make(source, &image);
+	REQUIRE(fd >= 0);
+	REQUIRE(context_mount(source_context(source, fd), mnt));
+	if (probed)
+		traced();
+	CHECK_EQ(reaped("the threads", background_user(race, &run)), 0);
+	if (probed && run.last == maps_again)
+		CHECK_EQ(traced(), 0);
+	CHECK_EQ(bounded_umount(mnt), 0);
+	if (fd > 0)
+		close(fd);
+}
+
+static void write_and_map(void)
+{
+	together((struct race){ writes, maps_again });
+}
+
+static void read_and_map(void)
+{
+	together((struct race){ reads, maps_again });
+}
+
+static void write_and_drop(void)
+{
+	together((struct race){ writes, drops });
+}
+
+static bool has_huge_entries(const struct source *source)
+{
+	return source->huge && (source_stands_for_way(source) || source->key);
+}
+
+int main(void)
+{
+	static const struct ktap_test tests[] = {
+		{ "threads that read, write and map", write_and_map },
+		{ "threads that read and map", read_and_map },
+		{ "threads that read, write and drop pages", write_and_drop },
+	};
+
+	int result;
+
+	mnt = private_mount_point();
+	if (!sources_image(&image))
+		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
+	probed = probe();
+	if (!probed)
+		printf("# no probes: only a kernel with CONFIG_DEBUG_VM sees the error\n");
+	result = run_on_sources(tests, ARRAY_SIZE(tests), has_huge_entries, &image, &source);
+	write_to(PROBES "/enable", 0, "0");
+	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++) {
+		char text[200];
+
+		snprintf(text, sizeof(text), "-:daxfs_entries/%s\n", inserts[i].function);
+		write_to(TRACEFS "/kprobe_events", O_APPEND, text);
+	}
+	return result;
+}
