@@ -280,6 +280,32 @@ bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 }
 
 /*
+ * Clear a userfaultfd(2) marker in the entry that a fault found, unless it has changed since. This is
+ * pte_offset_map_lock(), which is not exported. The MM clears all other markers itself.
+ */
+void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf)
+{
+	pmd_t pmd;
+	pte_t *pte;
+	spinlock_t *lock; /* of the page table */
+
+	if (!(vmf->flags & FAULT_FLAG_ORIG_PTE_VALID) || pte_none(vmf->orig_pte))
+		return;
+	rcu_read_lock();
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (!pmd_none(pmd) && pmd_present(pmd) && !pmd_leaf(pmd)) {
+		pte = pte_offset_kernel(&pmd, vmf->address);
+		lock = pte_lockptr(vmf->vma->vm_mm, &pmd);
+		spin_lock(lock);
+		if (pmd_same(pmd, pmdp_get_lockless(vmf->pmd)) &&
+		    pte_same(vmf->orig_pte, ptep_get(pte)))
+			pte_clear(vmf->vma->vm_mm, vmf->address, pte);
+		spin_unlock(lock);
+	}
+	rcu_read_unlock();
+}
+
+/*
  * Insert pages into page tables until an entry is set already (-EBUSY). vm_insert_pages() would
  * need VM_MIXEDMAP, see "Fault-around" in Documentation/design.rst. Otherwise, each page is
  * inserted as by vmf_insert_page_mkwrite().

@@ -96,6 +96,7 @@ void daxfs_helper_set_page_hwpoison(struct page *page);
 void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
 bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf);
+void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf);
 int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
 				  struct page **pages, unsigned long count);
 bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags);

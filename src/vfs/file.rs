@@ -439,6 +439,10 @@ impl<T: Operations> VTable<T> {
     ///
     /// `vmf` must be a fault on an [area](Self::AREA) that `mmap` has set up.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // Pages are inserted only where there is no entry, also no marker of userfaultfd(2).
+        // Without the marker, reading a page counts as writing to it (`PAGE_IS_WRITTEN`).
+        // SAFETY: The fault is valid, and its area is locked.
+        unsafe { bindings::vmf_clear_marker(vmf) };
         // SAFETY: The caller guarantees what `huge_fault` requires.
         unsafe { Self::huge_fault(vmf, 0) }
     }
