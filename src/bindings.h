@@ -141,7 +141,6 @@ static const unsigned int DAXFS_PMD_ORDER = PMD_ORDER;
 static const vm_flags_t DAXFS_VM_HUGEPAGE = VM_HUGEPAGE;
 static const vm_flags_t DAXFS_VM_MIXEDMAP = VM_MIXEDMAP;
 static const vm_flags_t DAXFS_VM_IO = VM_IO;
-static const vm_flags_t DAXFS_VM_DONTEXPAND = VM_DONTEXPAND;
 static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
 static const unsigned int DAXFS_FAULT_FLAG_RETRY_NOWAIT = FAULT_FLAG_RETRY_NOWAIT;
 static const unsigned int DAXFS_FAULT_FLAG_TRIED = FAULT_FLAG_TRIED;

@@ -408,9 +408,6 @@ impl<T: Operations> VTable<T> {
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
                 // SAFETY: The area is new.
                 unsafe { Self::set_cache_mode(vma, cache) };
-            } else if !file.is_dax() {
-                // The folios are not in the page cache of this file: keep khugepaged away from it.
-                flags |= bindings::VM_DONTEXPAND;
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing.
             unsafe { bindings::vm_flags_set(vma, flags) };

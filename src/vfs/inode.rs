@@ -117,13 +117,6 @@ impl<T: FileSystem> INode<T> {
         self.mode() & bindings::S_IFMT == bindings::S_IFDIR
     }
 
-    /// Return true if the DAX code of the kernel maps this file.
-    pub(super) fn is_dax(&self) -> bool {
-        // SAFETY: The inode is valid. Others may set other flags at the same time.
-        let flags = unsafe { (&raw const (*self.as_raw()).i_flags).read_volatile() };
-        flags & bindings::S_DAX != 0
-    }
-
     /// Return the size in bytes.
     #[inline]
     pub(crate) fn size(&self) -> u64 {
