@@ -166,6 +166,12 @@ void daxfs_helper_revert_creds(const struct cred *cred)
 	revert_creds(cred);
 }
 
+int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
+					    struct file *user)
+{
+	return security_mmap_backing_file(vma, backing, user);
+}
+
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 {
 	vm_flags_set(vma, flags);

@@ -73,6 +73,8 @@ void backing_file_set_user_path(struct file *f, const struct path *path);
 #endif
 const struct cred *daxfs_helper_override_creds(const struct cred *cred);
 void daxfs_helper_revert_creds(const struct cred *cred);
+int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
+					    struct file *user);
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
 pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
 pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);

@@ -23,7 +23,8 @@ static int usage(FILE *stream)
 	fprintf(stream,
 		"Usage: mapper [--once | --mapped | --locked] FILE\n"
 		"       mapper --frames PID FILE\n\n"
-		"Reads all of FILE, maps it, touches every page, prints its size and a sum over both, and waits.\n"
+		"Reads all of FILE (- is the standard input), maps it, touches every page, prints its size and a\n"
+		"sum over both, and waits.\n"
 		"  --once    do not wait\n"
 		"  --mapped  map it only, and do not wait\n"
 		"  --locked  map it with MAP_POPULATE and lock it; fail with status 3 if that fails\n"
@@ -36,7 +37,7 @@ static int look_at(const char *path, bool once, bool reads)
 {
 	static unsigned char buffer[PIECE];
 	uint64_t read_sum = 0, mapped_sum = 0;
-	int file = open(path, O_RDONLY | O_CLOEXEC);
+	int file = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
 	const unsigned char *mapped;
 	ssize_t length = 0;
 	size_t size, done = 0;

@@ -394,6 +394,13 @@ impl<T: Operations> VTable<T> {
                     let backing = unsafe { backing::open(raw, mapping.as_raw()) }?;
                     // SAFETY: The area is new, and both files are valid.
                     unsafe { bindings::vma_set_file(vma, backing.as_ptr()) };
+                    if backing != raw {
+                        let (backing, raw) = (backing.as_ptr(), raw.as_ptr());
+                        // SAFETY: The area is new and has the backing file, whose user is `raw`.
+                        to_result(unsafe {
+                            bindings::security_mmap_backing_file(vma, backing, raw)
+                        })?;
+                    }
                     &Self::AREA
                 }
                 None => &Self::EMPTY_AREA,
