@@ -31,13 +31,16 @@ struct ring ring_open(void)
 static int ring_enter(struct ring *ring, unsigned int count)
 {
 	unsigned int *done = (void *)(ring->completions + ring->params.cq_off.head);
+	unsigned int *made = (void *)(ring->completions + ring->params.cq_off.tail);
 	unsigned int *done_mask = (void *)(ring->completions + ring->params.cq_off.ring_mask);
 	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
 	int result;
 
 	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, count, 1, IORING_ENTER_GETEVENTS, NULL, 0) ==
 		(int)count);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	/* A signal may end the wait. */
+	while (__atomic_load_n(made, __ATOMIC_ACQUIRE) == *done)
+		syscall(SYS_io_uring_enter, ring->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
 	result = results[*done & *done_mask].res;
 	__atomic_store_n(done, *done + 1, __ATOMIC_RELEASE);
 	return result;
