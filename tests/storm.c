@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Threads of ordinary users do any memory call with mapped files, on every source, while the memory fails or goes
+ * away. What they read is what the files hold, or what they wrote themselves; each call ends.
+ *
+ * What a thread does depends on the seed alone, which is printed with its last calls when something is wrong:
+ * storm --seed N --source NAME does the same again.
+ *
+ * Group: storm
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=storm.daxfs drm share
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/mount.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
+
+#include "device.h"
+#include "ktap.h"
+#include "mapped.h"
+#include "source.h"
+#include "storm.h"
+#include "walker.h"
+
+/* A mount serves for so many seconds at most. What is deadly to its memory happens after this part of them. */
+#define ROUND 6.0
+#define CALM 0.6
+#define SWAP "/dev/ram0"
+#define SWAP_SIZE (64UL << 20)
+
+enum event { QUIET, REMOVED, FAILED, EVENTS };
+
+static const char *const event_names[EVENTS] = { "left alone", "removed", "with pages that fail" };
+
+static const struct source *source;
+static struct image image;
+static const char *mnt, *wanted_source;
+static u64 base_seed;
+/* For all sources, and for each. */
+static double seconds, share;
+static char *arena;
+
+/* ---- processes ---------------------------------------------------------------------------------------- */
+
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
+		errno = 0;
+	close(fd);
+}
+
+/* Become an ordinary user in a user namespace of its own. */
+static void drop_rights(uid_t user)
+{
+	struct rlimit none = {}, unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	char map[32];
+
+	REQUIRE(!setrlimit(RLIMIT_CORE, &none) && !setrlimit(RLIMIT_MEMLOCK, &unlimited));
+	REQUIRE(!setgroups(0, NULL) && !setresgid(user, user, user) && !setresuid(user, user, user));
+	REQUIRE(!prctl(PR_SET_DUMPABLE, 1) && !unshare(CLONE_NEWUSER));
+	snprintf(map, sizeof(map), "0 %u 1", user);
+	write_text("/proc/self/setgroups", "deny");
+	write_text("/proc/self/uid_map", map);
+	write_text("/proc/self/gid_map", map);
+	REQUIRE(!getuid());
+}
+
+static struct storm_thread *new_thread(int process, int number, u64 round)
+{
+	struct storm_thread *thread = calloc(1, sizeof(*thread));
+
+	thread->process = process;
+	thread->number = number;
+	thread->random = base_seed * 1000003 + ((u64)(source - sources) * 1000 + round) * 64 + process * 8 + number;
+	for (int i = 0; i < STORM_SLOTS; i++)
+		thread->slots[i].address = arena + (number * STORM_SLOTS + i) * STORM_STRIDE;
+	for (int i = 0; i < STORM_FILES; i++)
+		thread->files[i] = open_in(mnt, storm_files[i].name, O_RDONLY);
+	REQUIRE(!pipe2(thread->pipe, O_CLOEXEC | O_NONBLOCK) && !pipe2(thread->other, O_CLOEXEC | O_NONBLOCK));
+	thread->memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	thread->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	thread->scratch = memfd_create("storm", MFD_CLOEXEC);
+	REQUIRE(thread->memory >= 0 && thread->pagemap >= 0 && thread->scratch >= 0);
+	thread->ring = ring_open();
+	return thread;
+}
+
+static void *run_thread(void *argument)
+{
+	struct storm_thread *thread = argument;
+
+	storm->progress[thread->process][thread->number].task = gettid();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (u64 i = 1; !storm->stop; i++) {
+		if (storm_pick(thread, 2))
+			storm_change(thread);
+		else
+			storm_use(thread);
+		for (int checks = 0; checks < 8; checks++)
+			storm_check(thread, &thread->slots[storm_pick(thread, STORM_SLOTS)],
+				    storm_pick(thread, STORM_PAGES), !storm_pick(thread, 8));
+		if (i % 64 == 0)
+			storm_check_all(thread);
+	}
+	return NULL;
+}
+
+static pid_t start_process(int process, u64 round)
+{
+	struct storm_thread *threads[STORM_THREADS];
+	pthread_t second;
+	pid_t pid = fork();
+
+	REQUIRE(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	drop_rights(1000 + process % 2);
+	for (int i = 0; i < STORM_THREADS; i++)
+		threads[i] = new_thread(process, i, round);
+	storm_handle_signals();
+	REQUIRE(!pthread_create(&second, NULL, run_thread, threads[1]));
+	run_thread(threads[0]);
+	pthread_join(second, NULL);
+	_exit(0);
+}
+
+/* ---- what happens to the memory -------------------------------------------------------------------------- */
+
+static void remount(void)
+{
+	int context = syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC);
+
+	if (context >= 0)
+		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(context);
+}
+
+/* Disturb the storm in ways that it must not notice. */
+static int do_nuisance(void *argument)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned int i = 0; !storm->stop; i++) {
+		switch (i % 5) {
+		case 0:
+			write_text("/proc/sys/vm/drop_caches", &"123"[i / 5 % 3]);
+			break;
+		case 1:
+			write_text("/proc/sys/vm/compact_memory", "1");
+			break;
+		case 2:
+			counter_of(mnt, "faults_pte");
+			break;
+		default:
+			remount();
+		}
+		rest(0.03 + i % 7 / 50.0);
+	}
+	return 0;
+}
+
+/* What is to happen in a process of its own. */
+struct disaster {
+	enum event event;
+	struct device *device;
+	u64 random;
+};
+
+/* Loads from pages that fail may end this process. */
+static int do_disaster(void *argument)
+{
+	const struct disaster *disaster = argument;
+	char *address;
+
+	if (disaster->event == REMOVED)
+		return !device_unbind(disaster->device);
+	for (int i = 0; i < 3; i++) {
+		u64 file = disaster->random >> i & 1 ? 0 : 1 + (disaster->random >> i) % (STORM_FILES - 2);
+		size_t size = storm_files[file].size, at = (disaster->random >> i * 8) % size & ~4095UL;
+
+		address = mmap(NULL, size, PROT_READ, MAP_SHARED, open_in(mnt, storm_files[file].name, O_RDONLY), 0);
+		if (address == MAP_FAILED)
+			return 1;
+		page_inject(source, address + at);
+	}
+	return 0;
+}
+
+static bool possible(enum event event)
+{
+	if (event == REMOVED)
+		return source_is_device(source);
+	return event != FAILED || source->pages || !access("/sys/kernel/debug/hwpoison/corrupt-pfn", F_OK);
+}
+
+static int do_reload(void *argument)
+{
+	return system("modprobe -r daxfs && modprobe daxfs") != 0;
+}
+
+static void restore(enum event event, const struct device *device)
+{
+	if (event != QUIET && source_is_device(source)) {
+		if (event == FAILED)
+			REQUIRE(!bounded_unbind(device));
+		REQUIRE(!bounded_bind(device));
+	} else if (event == FAILED && !source->key) {
+		REQUIRE(!bounded("reload of the module", do_reload, NULL));
+	}
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------------- */
+
+static void print_calls(void)
+{
+	for (int i = 0; i < STORM_PROCESSES * STORM_THREADS; i++) {
+		const struct storm_progress *progress = &storm->progress[i / STORM_THREADS][i % STORM_THREADS];
+
+		printf("# last calls of process %d, thread %d:\n", i / STORM_THREADS, i % STORM_THREADS);
+		for (u64 j = 0; j < STORM_CALLS; j++) {
+			const struct storm_call *call = &progress->calls[(progress->done + j) % STORM_CALLS];
+
+			if (call->name)
+				printf("#   %llu %s(%#llx, %#llx, %#llx, %#llx) = %lld\n", call->number, call->name,
+				       call->arguments[0], call->arguments[1], call->arguments[2], call->arguments[3],
+				       call->result);
+		}
+	}
+}
+
+/* Print where a thread is that has not ended. It may be running. */
+static void print_task(int process, int number)
+{
+	int task = storm->progress[process][number].task;
+	char path[64], line[300] = "";
+	FILE *file;
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/%s", task, i ? "syscall" : "stat");
+		file = fopen(path, "re");
+		if (file && fgets(line, sizeof(line), file))
+			printf("# process %d, thread %d: %s: %s", process, number, path, line);
+		if (file)
+			fclose(file);
+	}
+	print_stack(task);
+}
+
+/* Return true if each thread begins a call again and again. */
+static bool alive(double since[STORM_PROCESSES][STORM_THREADS], u64 done[STORM_PROCESSES][STORM_THREADS])
+{
+	double time = now();
+
+	for (int i = 0; i < STORM_PROCESSES * STORM_THREADS; i++) {
+		int process = i / STORM_THREADS, number = i % STORM_THREADS;
+		const struct storm_progress *progress = &storm->progress[process][number];
+		u64 current = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
+
+		if (!since[process][number] || current != done[process][number]) {
+			since[process][number] = time;
+			done[process][number] = current;
+		} else if (time - since[process][number] > 2 * limit()) {
+			print_task(process, number);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Wait for a process of users. Memory that fails may end it. */
+static void end_process(int process, pid_t pid, bool deadly)
+{
+	int status = ends_within(pid, 2 * limit());
+
+	if (status == -1) {
+		CHECK(!"a process ends");
+		for (int i = 0; i < STORM_THREADS; i++)
+			print_task(process, i);
+		kill(pid, SIGKILL);
+		reaped("a killed process", pid);
+	} else if (!(deadly && WIFSIGNALED(status) && (WTERMSIG(status) == SIGBUS || WTERMSIG(status) == SIGKILL))) {
+		CHECK_EQ(status, 0);
+	}
+}
+
+static int new_context(int memory, bool lazy)
+{
+	int context = source_context(source, memory);
+
+	if (lazy) {
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&image), 0));
+		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
+	}
+	return context;
+}
+
+/* Use one mount for @length seconds. */
+static bool one_round(u64 round, double length, bool lazy, enum event event)
+{
+	double since[STORM_PROCESSES][STORM_THREADS] = {}, start;
+	u64 done[STORM_PROCESSES][STORM_THREADS] = {};
+	struct device device;
+	struct disaster disaster = { event, &device, base_seed * 77 + round * 0x9e3779b97f4a7c15 };
+	pid_t pids[STORM_PROCESSES], nuisance, deadly = 0;
+	int memory = source->make(source, &image);
+
+	REQUIRE(memory >= 0);
+	if (source_is_device(source))
+		device_find(source, &device);
+	memset(storm, 0, sizeof(*storm));
+	REQUIRE(context_mount(new_context(memory, lazy), mnt));
+	if (memory)
+		close(memory);
+	for (int i = 0; i < STORM_PROCESSES; i++)
+		pids[i] = start_process(i, round);
+	nuisance = background(do_nuisance, NULL);
+	start = now();
+	while (!storm->stop && now() < start + length) {
+		if (!deadly && event != QUIET && now() > start + CALM * length) {
+			storm->disturbed = true;
+			deadly = background(do_disaster, &disaster);
+		}
+		if (!CHECK(alive(since, done)))
+			break;
+		usleep(20000);
+	}
+	storm->stop = true;
+	for (int i = 0; i < STORM_PROCESSES; i++)
+		end_process(i, pids[i], event == FAILED);
+	CHECK_EQ(reaped("a disturbance", nuisance), 0);
+	if (deadly) {
+		int status = reaped(event_names[event], deadly);
+
+		if (!(event == FAILED && WIFSIGNALED(status)))
+			CHECK_EQ(status, 0);
+	}
+	if (ktap_point->failed || storm->failed) {
+		printf("# storm --seed %llu --source '%s', round %llu, %s%s\n", base_seed, source->name, round,
+		       event_names[event], lazy ? ", verify=lazy" : "");
+		print_calls();
+	}
+	CHECK_EQ(bounded_umount(mnt), 0);
+	restore(deadly ? event : QUIET, &device);
+	return !ktap_point->failed;
+}
+
+/* Every other mount verifies pieces before their first use. What happens to the memory takes turns, too. */
+static void run_storm(void)
+{
+	u64 shift = base_seed + (source - sources), mounts[EVENTS] = {}, round = 0, calls = 0;
+	u64 loads = 0, signals = 0, children = 0;
+	double end = now() + share;
+	enum event event;
+
+	skip_if_stuck();
+	storm = shared_memory(sizeof(*storm));
+	do {
+		double left = end - now();
+
+		event = (shift + round) % EVENTS;
+		while (!possible(event))
+			event = (event + 1) % EVENTS;
+		if (!one_round(round, left < ROUND ? left < 1 ? 1 : left : ROUND, (shift + round) % 2, event))
+			break;
+		mounts[event]++;
+		loads += storm->loads;
+		signals += storm->signals;
+		children += storm->children;
+		for (int i = 0; i < STORM_PROCESSES * STORM_THREADS; i++)
+			calls += storm->progress[i / STORM_THREADS][i % STORM_THREADS].done;
+		round++;
+	} while (now() < end - 1);
+	printf("# figures: %s: %llu calls, %llu children, %llu loads, %llu signals", source->name, calls, children,
+	       loads, signals);
+	for (int i = 0; i < EVENTS; i++)
+		printf(", %llu %s", mounts[i], event_names[i]);
+	printf("\n");
+}
+
+static bool is_wanted(const struct source *source)
+{
+	if (wanted_source)
+		return !strcmp(source->name, wanted_source);
+	/* In a long run all of them. */
+	return seconds >= 600 || source_stands_for_way(source);
+}
+
+/* Have pages of private mappings swapped out, to a disk in memory. */
+static void prepare_swap(void)
+{
+	static char header[4096];
+	char command[64];
+	int fd;
+
+	snprintf(command, sizeof(command), "modprobe -q brd rd_nr=1 rd_size=%lu", SWAP_SIZE / 1024);
+	system(command);
+	((u32 *)header)[256] = 1;
+	((u32 *)header)[257] = SWAP_SIZE / 4096 - 1;
+	memcpy(header + 4086, "SWAPSPACE2", 10);
+	fd = open(SWAP, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, header, sizeof(header)) != sizeof(header))
+		printf("# no swap: %s\n", strerror(errno));
+	close(fd);
+	if (fd >= 0 && swapon(SWAP, 0))
+		printf("# swapon: %s\n", strerror(errno));
+}
+
+static void make_arena(void)
+{
+	size_t size = STORM_THREADS * STORM_SLOTS * STORM_STRIDE;
+	char *room = mmap(NULL, size + STORM_STRIDE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	REQUIRE(room != MAP_FAILED);
+	arena = (char *)(((uintptr_t)room + STORM_STRIDE - 1) & ~(STORM_STRIDE - 1));
+}
+
+int main(int argc, char **argv)
+{
+	static const struct ktap_test tests[] = {
+		{ "a storm of memory calls", run_storm },
+	};
+	const char *images = getenv("DAXFS_IMAGES") ?: "/run/images";
+	char path[PATH_MAX];
+	int result, count = 0;
+
+	ktap_point = shared_memory(sizeof(*ktap_point));
+	if (argc == 3 && !strcmp(argv[1], "--tree"))
+		return storm_make_tree(argv[2]);
+	base_seed = strtoull(getenv("DAXFS_SEED") ?: "0", NULL, 0);
+	seconds = strtod(getenv("DAXFS_SECONDS") ?: getenv("DAXFS_SLOW") ? "40" : "30", NULL);
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (!strcmp(argv[i], "--seed"))
+			base_seed = strtoull(argv[i + 1], NULL, 0);
+		else if (!strcmp(argv[i], "--seconds"))
+			seconds = strtod(argv[i + 1], NULL);
+		else if (!strcmp(argv[i], "--source"))
+			wanted_source = argv[i + 1];
+	}
+	if (page_size() != 4096)
+		ktap_skip_all("needs pages of 4 KiB");
+	mnt = private_mount_point();
+	snprintf(path, sizeof(path), "%s/storm.daxfs", images);
+	if (access(path, R_OK))
+		ktap_skip_all("needs storm.daxfs in DAXFS_IMAGES");
+	image = image_load(path);
+	storm_load_files();
+	make_arena();
+	prepare_swap();
+	write_text("/sys/kernel/mm/ksm/run", "1");
+	system("modprobe -q hwpoison_inject");
+	for (size_t i = 0; i < source_count; i++)
+		count += is_wanted(&sources[i]);
+	share = seconds / (count ?: 1);
+	result = run_on_sources(tests, ARRAY_SIZE(tests), is_wanted, &image, &source);
+	swapoff(SWAP);
+	return result;
+}
