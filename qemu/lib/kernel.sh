@@ -142,6 +142,18 @@ make_payload() {
 	rm -rf "$tree" "$scratch/payload.cpio"
 }
 
+# Print how many seconds of system time one call may take. Checkers and emulation make calls slow. Where time counts
+# instructions, nothing else may run.
+call_limit() {
+	if [ "$icount" = 1 ]; then
+		echo 0
+	elif [[ $kernel = debug || $kernel = */* ]] || [ -n "$arch_suffix" ]; then
+		echo "${DAXFS_VM_CALL_LIMIT:-150}"
+	else
+		echo "${DAXFS_VM_CALL_LIMIT:-30}"
+	fi
+}
+
 # Print the configuration, which guest-init reads as shell text.
 write_config() {
 	local modules=() drm=$drm
@@ -164,6 +176,7 @@ write_config() {
 	printf 'MODE=%q\nMERGE=%q\nDEVICES=%q\nDISKS=%q\n' "$mode" "$merge" "$devices" ${#images[@]}
 	printf 'CXL_KINDS=(%s)\nDRM=%q\nPCI=%q\n' "${cxl_kinds[*]}" "$drm" "${pci:+1}"
 	printf 'RESERVED_ADDR=%q\nRESERVED_SIZE=%q\n' "$reserved_address" "$reserved_size"
+	printf 'CALL_LIMIT=%q\n' "$(call_limit)"
 	printf 'TERM_NAME=%q\nLINES=%q\nCOLUMNS=%q\n' "${TERM:-dumb}" "$lines" "$columns"
 	printf 'MODULES=(%s)\nSHARES=(' "${modules[*]}"
 	[ ${#shares[@]} = 0 ] || printf ' %q' "${shares[@]#*:}"

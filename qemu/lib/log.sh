@@ -7,7 +7,7 @@
 COMPLAINT_START='(WARNING: |BUG[ :]|Oops|Internal error: |Unable to handle kernel |kernel BUG at |Kernel panic|general protection fault|divide error|double fault'
 COMPLAINT_START+='|INFO: task .* blocked.* for more than|(rcu: )?INFO: rcu|INFO: trying to register non-static key|watchdog: BUG'
 COMPLAINT_START+='|UBSAN: |refcount_t: |list_(add|del) corruption|VFS: Busy inodes|rust_kernel: panicked'
-COMPLAINT_START+='|daxfs-vm: kmemleak: )'
+COMPLAINT_START+='|daxfs-vm: (kmemleak|system time): )'
 COMPLAINT="^(\[ *[0-9]+\.[0-9]+\])? *(\[[ TC0-9]+\])? *$COMPLAINT_START"
 
 kernel_complained() {
