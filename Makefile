@@ -55,7 +55,7 @@ help:
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'
 	@echo '                      SECTIONS=all, see bench/run --help'
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
-	@echo '                      SECONDS=3600 or IMAGES=20000 for both together, SOAK="stock debug"'
+	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
 	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make patches KERNEL_TREE=DIR'
