@@ -9,7 +9,7 @@ use daxfs_testing::certificate::Owner;
 use daxfs_testing::{image_with, options};
 use serde_json::{json, Value};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -190,6 +190,29 @@ fn several_images_and_a_subject() {
     let reference = place.reference("both");
     let why = fail(&["pull", &reference, "/none/file"], 1);
     assert!(why.contains("name an existing directory"), "{why}");
+}
+
+/// Those who may not read the index of a layout cannot read the images in it.
+#[test]
+fn private_layouts() {
+    let place = Place::new();
+    place.push("one", &[]);
+    let index = place.layout.join("index.json");
+    fs::set_permissions(&index, fs::Permissions::from_mode(0o600)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&index, Some(1000), Some(1001)).unwrap();
+    }
+    let who = |path: &Path| {
+        let found = path.metadata().unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o7777)
+    };
+    let before = who(&index);
+    let manifest = place.push("two", &["--zstd"]);
+    assert_eq!(who(&index), before);
+    let layer = place.json(&place.blob(&manifest))["layers"][0]["digest"].clone();
+    for digest in [&manifest, layer.as_str().unwrap()] {
+        assert_eq!(who(&place.blob(digest)), before, "{digest}");
+    }
 }
 
 /// Each is refused, says why, and leaves nothing.

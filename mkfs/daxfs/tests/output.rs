@@ -5,8 +5,10 @@
 use crate::support::{fail, run, run_as, succeed, tree, DAXFS};
 use daxfs_testing::builder::{seal, superblock};
 use daxfs_testing::{image_of, scratch};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -98,6 +100,37 @@ fn archives_that_exist() {
     }
     assert!(fs::read(image).unwrap() == before);
     assert_eq!(run(&["extract", "--force", image, "directory"]).status, 2);
+}
+
+/// An archive is as private as the file that it replaces, which a symbolic link may lead to.
+#[test]
+fn private_archives() {
+    let (directory, image) = image();
+    let archive = directory.path().join("archive.tar");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("archive.tar", &link).unwrap();
+    for target in [&archive, &link] {
+        fs::write(&archive, "old").unwrap();
+        fs::set_permissions(&archive, fs::Permissions::from_mode(0o600)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&archive, Some(1000), Some(1001)).unwrap();
+        }
+        let who = || {
+            let found = archive.metadata().unwrap();
+            (found.uid(), found.gid(), found.mode() & 0o7777)
+        };
+        let before = who();
+        let words: [&OsStr; 4] = [
+            "extract".as_ref(),
+            "-tf".as_ref(),
+            image.as_ref(),
+            target.as_ref(),
+        ];
+        assert_eq!(run(&words).status, 0);
+        assert_eq!(who(), before);
+        assert!(archive.metadata().unwrap().len() > 10_000);
+        assert!(link.is_symlink());
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod mistakes;
 mod outputs;
 mod overwrite;
 mod producers;
+mod private;
 mod sign;
 mod stores;
 mod support;

@@ -15,7 +15,7 @@
 //!
 //! [`make`](fn@make) runs steps 2 to 4. An [`Output`] is a file, a device or standard output;
 //! nothing unfinished appears under its name. [`Overwrite`] decides what it may replace, and
-//! [`device`] writes to devices.
+//! [`device`] writes to devices. [`replace`] keeps who may read a file that is replaced.
 //!
 //! ```
 //! use daxfs_check::Silent;
@@ -63,6 +63,7 @@ pub mod origin;
 mod output;
 mod overwrite;
 pub mod plan;
+pub mod replace;
 mod source;
 pub mod tree;
 pub mod write;

@@ -5,15 +5,15 @@
 use crate::device::Device;
 use crate::overwrite::Overwrite;
 use crate::tree::{identity, Identity};
-use crate::{Error, Result};
+use crate::{replace, Error, Result};
 use daxfs_check::Progress;
 use rustix::fs::{open, stat, FileType, Mode, OFlags};
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
 
 /// An unfinished image. Nothing appears under its final name, on its device or on standard output
 /// before [`Output::commit`]. Dropping it removes the temporary file.
@@ -107,12 +107,8 @@ impl Output {
         }
         let directory = parent_of(&path).to_path_buf();
         overwrite.check_directory(&directory)?;
-        let temporary = Builder::new()
-            .prefix(".mkdaxfs-")
-            .suffix(".tmp")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(&directory)
-            .map_err(|error| creating(&directory, error))?;
+        let temporary =
+            replace::temporary(&path, ".mkdaxfs-").map_err(|error| creating(&directory, error))?;
         Ok(Output {
             path,
             directory,
@@ -197,9 +193,8 @@ impl Output {
                 if path.symlink_metadata().is_ok() {
                     overwrite.check_file(&path)?;
                 }
-                temporary
-                    .persist(&path)
-                    .map_err(|error| Error::output(&path, "put the image in place", error.error))?;
+                replace::rename(temporary, &path)
+                    .map_err(|error| Error::output(&path, "put the image in place", error))?;
                 // Make the name durable. The image is in place even if this fails.
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 if let Ok(directory) = open(&directory, flags, Mode::empty()) {
@@ -223,11 +218,11 @@ impl Output {
 
 /// Return a file without a name in `directory`.
 fn nameless(directory: &Path) -> Result<File> {
-    tempfile::tempfile_in(directory).map_err(|error| creating(directory, error))
+    tempfile::tempfile_in(directory).map_err(|error| creating(directory, plain(error)))
 }
 
 fn creating(directory: &Path, error: io::Error) -> Error {
-    Error::output(directory, "create a file in the directory", plain(error))
+    Error::output(directory, "create a file in the directory", error)
 }
 
 /// Return the directory that has the file `path`.

@@ -8,15 +8,15 @@ use crate::source::{cannot_open, open_now};
 use crate::text::shown_path;
 use daxfs_check::digest::{hex, is_hex};
 use daxfs_command::signals::Interrupt;
+use daxfs_writer::{parent_of, replace};
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{fchown, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::NamedTempFile;
@@ -281,9 +281,10 @@ impl<'a> Layout<'a> {
             .map_err(|error| self.refuse(format!("{name} is not understood: {error}")))
     }
 
-    /// Create a temporary file in the layout. It is removed unless it becomes a blob.
+    /// Create a temporary file in the layout, for those who may read the index. It is removed
+    /// unless it becomes a blob.
     pub fn temporary(&self) -> Result<NamedTempFile> {
-        temporary(self.path)
+        temporary(&self.path.join(INDEX))
     }
 
     /// Make `file`, whose digest is `digest`, a blob.
@@ -355,22 +356,13 @@ impl<'a> Layout<'a> {
         let mut file = self.temporary()?;
         file.write_all(&serde_json::to_vec(content)?)
             .map_err(|error| Error::system(shown_path(self.path), "cannot write", "", error))?;
-        let path = self.path.join(name);
-        if let Ok(old) = fs::metadata(&path) {
-            // Who may read the layout stays as it is. Only root can keep another owner.
-            let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
-            let mode = Permissions::from_mode(old.mode() & 0o7777);
-            file.as_file()
-                .set_permissions(mode)
-                .map_err(|error| Error::system(shown_path(&path), "cannot write", "", error))?;
-        }
-        self.keep(file, &path)
+        self.keep(file, &self.path.join(name))
     }
 
     fn keep(&self, file: NamedTempFile, path: &Path) -> Result<()> {
         let failed = |error| Error::system(shown_path(path), "cannot write", "", error);
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
+        replace::rename(file, path).map_err(failed)?;
         sync(path.parent().unwrap_or(self.path))
     }
 }
@@ -388,17 +380,13 @@ pub fn is_digest(name: &str) -> bool {
     digits.is_some_and(|digits| is_hex(digits, 32))
 }
 
-/// Create a temporary file in `directory`.
-pub fn temporary(directory: &Path) -> Result<NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(PREFIX)
-        .suffix(SUFFIX)
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(|error| {
-            let error = crate::extract::plain(error);
-            Error::system(shown_path(directory), "cannot create a file", "", error)
-        })
+/// Create a temporary file beside `path`, which it may replace.
+pub fn temporary(path: &Path) -> Result<NamedTempFile> {
+    let failed = |error| {
+        let directory = shown_path(parent_of(path));
+        Error::system(directory, "cannot create a file", "", error)
+    };
+    replace::temporary(path, PREFIX).map_err(failed)
 }
 
 /// Return the digest of `bytes`.

@@ -241,7 +241,7 @@ impl Artifact<'_> {
     /// Copy the image of `layer` to a temporary file beside `path`, and check it. Return the file
     /// and the SHA-256 of the image.
     fn image(&self, layer: &Descriptor, path: &Path) -> Result<(NamedTempFile, String)> {
-        let file = temporary(parent_of(path))?;
+        let file = temporary(path)?;
         self.copy(layer, &file)?;
         let clone = file.as_file().try_clone();
         let clone =

@@ -9,7 +9,7 @@ use crate::source::{Opened, Source};
 use crate::text::shown_path;
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{self, Out};
-use daxfs_writer::{parent_of, Overwrite};
+use daxfs_writer::{replace, Overwrite};
 use std::ffi::OsStr;
 use std::io::BufWriter;
 use std::os::unix::ffi::OsStrExt;
@@ -83,6 +83,8 @@ fn archive(
     }
     let name = shown_path(target);
     let failed = |error: std::io::Error| extract::unwritten(&name, error);
+    // Replace the file that a symbolic link leads to, not the link.
+    let target = &target.canonicalize().unwrap_or_else(|_| target.into());
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let why = "is not a regular file; name a file, or - and redirect";
         return Err(Error::refused(name, why));
@@ -92,18 +94,13 @@ fn archive(
         false => Ok(()),
     };
     free()?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".daxfs-")
-        .suffix(".tmp")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(parent_of(target))
-        .map_err(|error| failed(extract::plain(error)))?;
+    let mut file = replace::temporary(target, ".daxfs-").map_err(failed)?;
     let mut out = BufWriter::with_capacity(256 << 10, file.as_file_mut());
     let losses = to_tar(reader, start, &mut out, &failed, interrupt)?;
     drop(out);
     interrupt.check()?;
     file.as_file().sync_all().map_err(failed)?;
     free()?;
-    file.persist(target).map_err(|error| failed(error.error))?;
+    replace::rename(file, target).map_err(failed)?;
     Ok(losses)
 }

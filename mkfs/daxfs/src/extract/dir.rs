@@ -16,7 +16,7 @@ use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::{Content, FileType, Inode};
-use daxfs_writer::parent_of;
+use daxfs_writer::{parent_of, plain};
 use rustix::fs::{
     ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
 };
@@ -125,17 +125,6 @@ pub fn to_directory<S: Storage>(
 fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     open(path, flags, Mode::empty())
-}
-
-/// Return the system's error without the name of the temporary file.
-pub fn plain(error: io::Error) -> io::Error {
-    let source = error.get_ref().and_then(|inner| inner.source());
-    match source.and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(inner) => inner
-            .raw_os_error()
-            .map_or(inner.kind().into(), io::Error::from_raw_os_error),
-        None => error,
-    }
 }
 
 /// Return what to do about `error`, with a separator from the text before.

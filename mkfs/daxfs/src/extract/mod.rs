@@ -8,7 +8,7 @@ mod dir;
 mod pax;
 mod tar;
 
-pub use dir::{plain, to_directory};
+pub use dir::to_directory;
 pub use tar::{to_tar, unwritten};
 
 use crate::error::Result;

@@ -197,7 +197,7 @@ Examples:
         /// Write a tar archive
         #[arg(short, long)]
         tar: bool,
-        /// Replace an existing archive or other file
+        /// Replace an existing archive or other file; the new one keeps its owner and mode
         #[arg(short, long, requires = "tar")]
         force: bool,
         /// Extract only this directory of the image

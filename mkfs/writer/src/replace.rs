@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! New files that take the place of others. Those who could not read the old file cannot read the
+//! new one, from its first byte on.
+
+use crate::output::{parent_of, plain};
+use rustix::fs::{
+    fchmod, fchown, fremovexattr, fsetxattr, fstat, getxattr, stat, Gid, Mode, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::{Builder, NamedTempFile};
+
+/// Extended attribute with the access control list.
+const ACL: &CStr = c"system.posix_acl_access";
+
+/// Extended attributes with the labels of security modules.
+const LABELS: [&CStr; 2] = [c"security.selinux", c"security.SMACK64"];
+
+/// Largest value of an extended attribute.
+const XATTR_MAX: usize = 64 << 10;
+
+/// Create a temporary file beside `path`, whose name starts with `prefix` and ends with `.tmp`. If
+/// there is a file `path`, the new one is as private. [`rename`] puts it there.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
+    let exists = path.exists();
+    let file = Builder::new()
+        .prefix(prefix)
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(if exists { 0o600 } else { 0o666 }))
+        .tempfile_in(parent_of(path))
+        .map_err(plain)?;
+    inherit(file.as_file(), path)?;
+    Ok(file)
+}
+
+/// Rename the temporary file `file` to `path`. What `path` is at this moment says who may read it.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    inherit(file.as_file(), path)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Give `new` the owner, mode, access control list and label of the file `old`, if there is one. An
+/// owner or a list that cannot be set lets nobody in who was kept out before, except the caller.
+fn inherit(new: &File, old: &Path) -> io::Result<()> {
+    let found = match stat(old) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for label in LABELS {
+        if let Ok(Some(value)) = xattr(old, label) {
+            // Without the right to set it, the file has the label of other new files.
+            let _ = fsetxattr(new, label, &value, XattrFlags::empty());
+        }
+    }
+    let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+    // Users may give files to their groups, but not to other users.
+    let same_group =
+        fchown(new, Some(uid), Some(gid)).is_ok() || fchown(new, None, Some(gid)).is_ok();
+    let mode = found.st_mode & 0o777;
+    let list = xattr(old, ACL);
+    let set = match &list {
+        Ok(Some(list)) if same_group => fsetxattr(new, ACL, list, XattrFlags::empty()),
+        // The directory may have given the new file a list.
+        _ => match fremovexattr(new, ACL) {
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+            removed => removed,
+        },
+    };
+    let mode = match (set, list) {
+        (Ok(()), Ok(_)) if same_group => mode,
+        // Members of either group are now among the others, or the other way round.
+        (Ok(()), Ok(None)) => (mode & 0o700) | (((mode >> 3) & mode & 7) * 0o11),
+        _ => mode & 0o700,
+    };
+    match fchmod(new, Mode::from_raw_mode(mode)) {
+        // Some filesystems have one mode for all files.
+        Err(error) if fstat(new)?.st_mode & 0o777 & !mode != 0 => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Return an extended attribute, `None` if there is none.
+fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0; XATTR_MAX];
+    match getxattr(path, name, &mut value) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
