@@ -136,7 +136,7 @@ impl Wishes {
             match input {
                 Input::Oci(_) | Input::Docker(_) => overwrite.container(input.file()),
                 // The scan of a directory refuses an image in it.
-                _ => overwrite.input(input.file()),
+                _ => overwrite.content(input.file()),
             }
         }
         let read = args.exclude_from.iter().chain(&args.file_contexts);

@@ -88,7 +88,12 @@ standard output. An image for a device or standard output is first written to a
 temporary file, in the directory named by TMPDIR, or in /var/tmp. A device that is
 in use or too small is refused. Its first block is written last, and then the
 whole image is read back and compared. Anything other than an image is not
-overwritten without --force.
+overwritten without --force, and no image if an input is an image: the last one of
+several images may be an input after which IMAGE was forgotten.
+
+A file that replaces another one has its owner, group, mode, access control list
+and security label from the start. If the user may not set the owner or the list,
+nobody but the user gets more rights than before.
 
 If standard error is a terminal, operations that take longer than a second show a
 progress bar. When the image is complete, mkdaxfs prints its size, number of

@@ -342,6 +342,7 @@ fn repeated_members() {
         let output = run(mkdaxfs().arg("-q").args(&inputs).arg(at.join("out")));
         assert_eq!((output.status, output.stderr.as_str()), (0, ""));
         assert!(fs::read(at.join("out")).unwrap() == expected, "{inputs:?}");
+        fs::remove_file(at.join("out")).unwrap();
     }
 }
 
@@ -381,6 +382,7 @@ fn images() {
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
     assert!(cat.wait().unwrap().success());
     assert!(fs::read(&out).unwrap() == expected);
+    fs::remove_file(&out).unwrap();
     let output = run(mkdaxfs().arg("image:").arg(&out));
     assert_eq!(output.status, 1);
     let mut damaged = expected;

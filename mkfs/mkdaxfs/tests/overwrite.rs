@@ -155,3 +155,41 @@ fn containers() {
         assert!(!at.join("layout/new").exists());
     }
 }
+
+/// The last of several images may be an input, after which the output was forgotten.
+#[test]
+fn forgotten_output() {
+    let (_directory, at) = files();
+    for name in ["one.img", "two.img", "three.img"] {
+        make(["-q"], &at.join("tree"), &at.join(name));
+    }
+    let input = || File::open(at.join("one.img")).unwrap();
+    for words in [
+        &["one.img", "two.img"][..],
+        &["one.img", "two.img", "three.img"],
+        &["tree", "one.img", "two.img"],
+        &["image:one.img", "two.img"],
+        &["one.img", "one.tar", "two.img"],
+    ] {
+        let message = refused(&at, words);
+        let expected = "holds a daxfs image, and so does an input; name the output, which comes \
+                        last, or give --force";
+        assert!(message.contains(expected), "{words:?}: {message}");
+    }
+    let from_stdin = |words: &[&str]| {
+        let mut command = mkdaxfs();
+        command.stdin(input()).current_dir(&at).args(words);
+        run(&mut command).status
+    };
+    assert_eq!(from_stdin(&["-", "two.img"]), 1);
+    // The same output again, and another one.
+    for (options, input) in [
+        ("-q", "tree"),
+        ("-q", "one.tar"),
+        ("-qf", "one.img"),
+        ("-qf", "two.img"),
+    ] {
+        make([options], &at.join(input), &at.join("three.img"));
+    }
+    make(["-q"], &at.join("one.img"), &at.join("new.img"));
+}

@@ -6,9 +6,10 @@ use crate::{Error, Result};
 use daxfs_check::memory::data_or_hole;
 use daxfs_reader::layout::{CATALOG_MAGIC, MAGIC};
 use rustix::fs::{fstat, stat, FileType, Stat};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes at the start of a device that must be zero if it is free.
@@ -97,6 +98,8 @@ pub struct Overwrite {
 impl Overwrite {
     /// If `force`, allow anything except an input to be overwritten.
     pub fn new(force: bool) -> Self {
+    /// An input is an image. Then an output that is one may be an input that comes last.
+    image: bool,
         Overwrite {
             force,
             ..Overwrite::default()
@@ -128,6 +131,12 @@ impl Overwrite {
         self.input(path);
         if path.is_dir() {
             self.directories.extend(path.canonicalize());
+    /// Add an input file or device, which may be an image. If it is one, refuse to overwrite others.
+    pub fn content(&mut self, path: &Path) {
+        self.input(path);
+        self.image |= is_image(path);
+    }
+
         }
     }
 
@@ -180,6 +189,16 @@ impl Overwrite {
     ///
     /// # Errors
     ///
+    fn check_image(&self, path: &Path) -> Result<()> {
+        if self.image {
+            let why =
+                "holds a daxfs image, and so does an input; name the output, which comes last, \
+                       or give --force to overwrite this image";
+            return Err(Error::refused(path, why));
+        }
+        Ok(())
+    }
+
     /// [`Error::Refused`], [`Error::Output`].
     pub fn check_file(&self, path: &Path) -> Result<()> {
         // By its identity alone, since a file that cannot be read may be replaced.
@@ -195,7 +214,7 @@ impl Overwrite {
         let mut head = vec![0; size.min(HEAD as u64) as usize];
         read(0, &mut head).map_err(failed)?;
         if head.starts_with(&MAGIC) {
-            return Ok(());
+            return self.check_image(path);
         }
         let mut at = 0;
         while at < size {
@@ -244,7 +263,7 @@ impl Overwrite {
         let mut head = vec![0; size.min(HEAD as u64) as usize];
         read(0, &mut head).map_err(failed)?;
         if head.starts_with(&MAGIC) {
-            return Ok(());
+            return self.check_image(path);
         }
         let start = size.min(START);
         let end = size.saturating_sub(END).max(start);
@@ -262,6 +281,20 @@ fn all_zero(
     start: u64,
     end: u64,
     mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+/// Return true if `path` is an image in a file or on a block device; `-` is standard input.
+fn is_image(path: &Path) -> bool {
+    // Opening a FIFO would wait, or have its writer fail.
+    let readable = |found: Metadata| found.is_file() || found.file_type().is_block_device();
+    let file = match path.as_os_str() == "-" {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false if path.metadata().is_ok_and(readable) => File::open(path),
+        false => return false,
+    };
+    let mut start = [0; MAGIC.len()];
+    let read = file.and_then(|file| file.read_exact_at(&mut start, 0));
+    read.is_ok() && start == MAGIC
+}
+
 ) -> io::Result<bool> {
     let mut buffer = vec![0; PIECE];
     let mut at = start;
