@@ -3,6 +3,7 @@
 //! Adds the members of a tar archive to a tree.
 
 use super::member::Placer;
+use super::oci::Marks;
 use super::stream::Stream;
 use super::tar::Reader;
 use crate::malformed::Refusal;
@@ -10,10 +11,12 @@ use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
 use daxfs_writer::Result;
 
-/// Add the members of the archive in `stream` to the tree.
+/// Add the members of the archive in `stream` to the tree. If it is not `named` an archive, refuse
+/// one without members, and one of a container image.
 pub(super) fn read(
     builder: &mut Builder,
     stream: Stream<'_>,
+    named: bool,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
     let path = stream.path().to_path_buf();
@@ -22,15 +25,24 @@ pub(super) fn read(
     builder.tree.origins.push(Origin::nothing(&path));
     let mut reader = Reader::new(stream);
     let mut placer = Placer::new(builder, origin);
+    let (mut empty, mut marks) = (true, Marks::default());
     while let Some(member) = reader.next()? {
         let at = member.at;
+        empty = false;
+        marks.note(&member);
         placer.put(member).map_err(|refusal| match refusal {
             Refusal::Malformed(why) => reader.error(at, why),
             Refusal::Error(error) => error,
         })?;
     }
+    if empty {
+        reader.check_empty(named)?;
+    }
     let (container, warnings): (Container, Vec<String>) = reader.finish()?;
     warnings.into_iter().for_each(warn);
+    if !named {
+        marks.refuse(&path, &container.file)?;
+    }
     builder.tree.origins[origin as usize] = Origin::file(&path, container);
     Ok(())
 }

@@ -302,7 +302,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn input(&mut self, input: &Input) -> Result<()> {
         match input {
-            Input::Any(path) if path.is_dir() => self.directory(path),
+            Input::Any(path) if path.is_dir() => {
+                oci::refuse_directory(path)?;
+                self.directory(path)
+            }
             Input::Directory(path) => self.directory(path),
             Input::Any(path) => {
                 // A pipe may take its time.
@@ -311,10 +314,10 @@ impl Reader<'_> {
                 if raw.begins_with(&MAGIC)? {
                     self.image(raw)
                 } else {
-                    self.tar(&raw)
+                    self.tar(&raw, false)
                 }
             }
-            Input::Tar(path) => self.tar(&Raw::open(path)?),
+            Input::Tar(path) => self.tar(&Raw::open(path)?, true),
             Input::Image(path) => self.image(Raw::open(path)?),
             Input::Oci(_) | Input::Docker(_) => {
                 let options = self.options;
@@ -338,10 +341,10 @@ impl Reader<'_> {
         scan_into(&mut self.builder, path, &options, self.warn)
     }
 
-    fn tar(&mut self, raw: &Raw) -> Result<()> {
+    fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
         self.progress.step("reading", raw.size());
         let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
-        archive::read(&mut self.builder, stream, self.warn)
+        archive::read(&mut self.builder, stream, named, self.warn)
     }
 
     fn image(&mut self, raw: Raw) -> Result<()> {

@@ -34,7 +34,8 @@ const MORE: &str = "\
 Inputs:
   PATH                A directory, a tar archive or a daxfs image, recognized by
                       its content. - is an archive or an image on standard
-                      input.
+                      input. A container image is refused, and so is an archive
+                      without members: write one of these prefixes.
   dir:PATH            A directory, with the filesystems mounted below it unless
                       --one-file-system is given. Only hard links inside the
                       directory are counted as links.

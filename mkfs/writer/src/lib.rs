@@ -72,4 +72,4 @@ pub use error::{cause, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;
 pub use output::{parent_of, plain, scratch, Output};
-pub use overwrite::Overwrite;
+pub use overwrite::{occupant, Overwrite, HEAD};

@@ -32,7 +32,12 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
     (0, b"\xfd7zXZ\0", "an xz file"),
     (0, b"PK\x03\x04", "a zip file"),
     (0, b"\x7fELF", "a program"),
+    (0, b"070701", "a cpio archive"),
+    (0, b"!<arch>\n", "an ar archive"),
     (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"KDMV", "a VMDK disk image"),
+    (0, b"vhdxfile", "a VHDX disk image"),
+    (64, b"\x7f\x10\xda\xbe", "a VDI disk image"),
     (0, b"XFSB", "an XFS file system"),
     (0, b"hsqs", "a SquashFS image"),
     (0, b"\x45\x3d\xcd\x28", "a cramfs image"),
@@ -56,7 +61,7 @@ const SIGNATURES: &[(usize, &[u8], &str)] = &[
 ];
 
 /// Bytes that the signatures reach.
-const HEAD: usize = 65608;
+pub const HEAD: usize = 65608;
 
 /// Identifies a file or device, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +98,13 @@ pub struct Overwrite {
     inputs: Vec<Identity>,
     /// Input directories, in which no file may be created.
     directories: Vec<PathBuf>,
+    /// An input is an image. Then an output that is one may be an input that comes last.
+    image: bool,
 }
 
 impl Overwrite {
     /// If `force`, allow anything except an input to be overwritten.
     pub fn new(force: bool) -> Self {
-    /// An input is an image. Then an output that is one may be an input that comes last.
-    image: bool,
         Overwrite {
             force,
             ..Overwrite::default()
@@ -126,17 +131,17 @@ impl Overwrite {
         }
     }
 
-    /// Add an input file, or an input directory in which no file may be created.
-    pub fn container(&mut self, path: &Path) {
-        self.input(path);
-        if path.is_dir() {
-            self.directories.extend(path.canonicalize());
     /// Add an input file or device, which may be an image. If it is one, refuse to overwrite others.
     pub fn content(&mut self, path: &Path) {
         self.input(path);
         self.image |= is_image(path);
     }
 
+    /// Add an input file, or an input directory in which no file may be created.
+    pub fn container(&mut self, path: &Path) {
+        self.input(path);
+        if path.is_dir() {
+            self.directories.extend(path.canonicalize());
         }
     }
 
@@ -184,11 +189,6 @@ impl Overwrite {
         Ok(())
     }
 
-    /// Refuse to replace the regular file `path` if it is an input, or holds something other than
-    /// an image.
-    ///
-    /// # Errors
-    ///
     fn check_image(&self, path: &Path) -> Result<()> {
         if self.image {
             let why =
@@ -199,6 +199,11 @@ impl Overwrite {
         Ok(())
     }
 
+    /// Refuse to replace the regular file `path` if it is an input, or holds something other than
+    /// an image.
+    ///
+    /// # Errors
+    ///
     /// [`Error::Refused`], [`Error::Output`].
     pub fn check_file(&self, path: &Path) -> Result<()> {
         // By its identity alone, since a file that cannot be read may be replaced.
@@ -276,11 +281,6 @@ impl Overwrite {
     }
 }
 
-/// Report whether the bytes from `start` to `end` are zero.
-fn all_zero(
-    start: u64,
-    end: u64,
-    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
 /// Return true if `path` is an image in a file or on a block device; `-` is standard input.
 fn is_image(path: &Path) -> bool {
     // Opening a FIFO would wait, or have its writer fail.
@@ -295,6 +295,11 @@ fn is_image(path: &Path) -> bool {
     read.is_ok() && start == MAGIC
 }
 
+/// Report whether the bytes from `start` to `end` are zero.
+fn all_zero(
+    start: u64,
+    end: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; PIECE];
     let mut at = start;
@@ -309,17 +314,18 @@ fn is_image(path: &Path) -> bool {
     Ok(true)
 }
 
-/// Return what a file or device with these first bytes contains.
-fn occupant(head: &[u8]) -> &'static str {
+/// Return what a file or device with these first bytes, at most [`HEAD`], contains if that is
+/// known.
+pub fn occupant(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(offset, magic, _)| {
         let bytes = head.get(*offset..offset + magic.len());
         bytes == Some(*magic)
     });
-    found.map_or("data that are no daxfs image", |(_, _, name)| name)
+    found.map(|(_, _, name)| *name)
 }
 
 fn occupied(path: &Path, head: &[u8], remedy: &str) -> Error {
-    let what = occupant(head);
+    let what = occupant(head).unwrap_or("data that are no daxfs image");
     let why =
         format!("holds {what}, which would be lost; {remedy}, or give --force to overwrite it");
     Error::refused(path, why)

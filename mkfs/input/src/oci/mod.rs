@@ -4,6 +4,7 @@
 
 mod layers;
 mod lower;
+mod marks;
 mod store;
 mod whole;
 
@@ -13,6 +14,7 @@ use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::{apart, flatten};
 pub(super) use lower::Lower;
+pub(super) use marks::{refuse_directory, Marks};
 use oci_spec::image::{
     Arch, Descriptor, Digest, DigestAlgorithm, ImageIndex, ImageManifest, MediaType, Os,
 };

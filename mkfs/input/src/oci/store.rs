@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Size limit of a description, which is read into memory.
-const DESCRIPTION: u64 = 16 << 20;
+pub const DESCRIPTION: u64 = 16 << 20;
 
 /// Limit of symlinks from part to part.
 const LINKS: usize = 40;

@@ -15,7 +15,7 @@ use daxfs_reader::FileType;
 use daxfs_writer::acl;
 use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Place, Xattr, XattrSet};
-use daxfs_writer::{Error, Reason, Result};
+use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
 use pax::Records;
 use std::collections::BTreeMap;
 use tar::{EntryType, Header};
@@ -81,6 +81,41 @@ impl<'a> Reader<'a> {
         Ok((container, warnings))
     }
 
+    /// Refuse an archive that has no members, unless it is `named` an archive and nothing else. Disk
+    /// images often start with zeros, as an archive ends.
+    pub fn check_empty(&mut self, named: bool) -> Result<()> {
+        let found = match self.stream.position() == BLOCK as u64 {
+            true => self.foreign(&[0; BLOCK])?,
+            false => None,
+        };
+        match found {
+            Some(what) => Err(self.no_archive(Some(what))),
+            None if named => Ok(()),
+            None => {
+                let why =
+                    "is an archive without members; if it should be, write tar: before the path";
+                Err(Error::refused(self.stream.path(), why))
+            }
+        }
+    }
+
+    /// Return what the input contains, which has the first block `start` and is read up to there.
+    fn foreign(&mut self, start: &[u8; BLOCK]) -> Result<Option<&'static str>> {
+        let mut head = start.to_vec();
+        head.resize(HEAD, 0);
+        let length = self.stream.read(&mut head[BLOCK..])?;
+        Ok(occupant(&head[..BLOCK + length]))
+    }
+
+    /// Return the error for an input that contains `what` instead.
+    fn no_archive(&self, what: Option<&str>) -> Error {
+        let mut why = String::from("is neither a tar archive nor a daxfs image");
+        if let Some(what) = what {
+            why += &format!(", but {what}; unpack or mount it, and name the directory");
+        }
+        Error::refused(self.stream.path(), why)
+    }
+
     /// Return the next member, if there is one.
     pub fn next(&mut self) -> Result<Option<Member>> {
         while let Some(head) = self.head()? {
@@ -124,10 +159,14 @@ impl<'a> Reader<'a> {
         }
         let sum = number(&bytes[field]);
         if sum != Some(unsigned) && sum != Some(signed) {
-            let why = match at {
-                0 => "is neither a tar archive nor a daxfs image".to_string(),
-                at => format!("is damaged: no member's header at byte {at}; get it again"),
-            };
+            if at == 0 {
+                let what = self.foreign(header.as_bytes())?;
+                // Its first header is damaged.
+                return Err(
+                    self.no_archive(what.filter(|_| header.as_bytes()[257..262] != *b"ustar"))
+                );
+            }
+            let why = format!("is damaged: no member's header at byte {at}; get it again");
             return Err(Error::refused(self.stream.path(), why));
         }
         Ok(Some(header))
