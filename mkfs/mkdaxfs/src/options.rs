@@ -55,6 +55,8 @@ Inputs:
   oci:PATH[:NAME]     A container image in an OCI image layout, a directory or
                       an archive of one. Layers may be plain or compressed with
                       gzip or zstd. Every part is verified against its digest.
+                      Layers have one without compression as well, so they are
+                      decompressed twice.
                       NAME is the value of the annotation
                       org.opencontainers.image.ref.name, or a digest. It is
                       needed if the layout has several images. Of images for
@@ -283,9 +285,9 @@ pub struct Args {
     /// lower layers have the extended attribute trusted.overlay.opaque.
     ///
     /// With --layers=chain-id the names are CHAINID.daxfs, and each image has its chain ID as label.
-    /// The chain ID depends on the content of the layer and of those below it. The layers are
-    /// decompressed twice. daxfs-snapshotter(8) uses such images instead of unpacking the layers when
-    /// containerd unpacks while it pulls; make them with --sums.
+    /// The chain ID depends on the content of the layer and of those below it. daxfs-snapshotter(8)
+    /// uses such images instead of unpacking the layers when containerd unpacks while it pulls; make
+    /// them with --sums.
     #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "number", value_parser = layer_names(), help_heading = "Content")]
     pub layers: Option<LayerNames>,
@@ -297,8 +299,7 @@ pub struct Args {
     /// share are stored once. The name of an image is that of the annotation
     /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name is that
     /// of localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
-    /// modes and times as the layers have them. The option needs the digests of all layers without compression, so it
-    /// decompresses them twice.
+    /// modes and times as the layers have them.
     #[arg(long, help_heading = "Content")]
     #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "map_uid", "map_gid", "mode", "mtime", "clamp_mtime", "file_contexts"])]
     pub image_store: bool,

@@ -20,8 +20,9 @@ use oci_spec::image::{
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256, Sha512};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use store::Store;
 pub(super) use whole::{is_time, whole, Whole};
@@ -112,13 +113,49 @@ pub(super) fn oci(
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<Layer>> {
-    let store = Store::open(path, scratch, progress)?;
-    store.read("oci-layout")?;
-    let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
-    let found = select(&store, index, reference, platform)?;
-    let manifest = json::<ImageManifest>(&store, &found.digest, &found.manifest)?;
+    let found = Found::new(path, reference, platform, scratch, progress)?;
+    let manifest = found.manifest()?;
     let layers = manifest.layers().iter();
-    layers.map(|layer| open(&store, layer, progress)).collect()
+    let layers = layers.map(|layer| open(&found.store, layer, progress));
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    // Artifacts of other programs have a configuration of another type.
+    if is_config(manifest.config().media_type()) {
+        let bytes = store::read(&blob(&found.store, manifest.config(), progress)?)?;
+        let config: Config = json(&found.store, manifest.config().digest().as_ref(), &bytes)?;
+        if let Some(rootfs) = config.rootfs {
+            let diff_ids = rootfs.diff_ids(&found.store, layers.len())?;
+            for (layer, diff_id) in layers.iter().zip(diff_ids) {
+                unpacked(&layer.blob, &diff_id, progress)?;
+            }
+        }
+    }
+    Ok(layers)
+}
+
+/// A container image in a layout.
+struct Found {
+    store: Store,
+    selected: Selected,
+}
+
+impl Found {
+    fn new(
+        path: &Path,
+        reference: Option<&str>,
+        platform: &Platform,
+        scratch: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let store = Store::open(path, scratch, progress)?;
+        store.read("oci-layout")?;
+        let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
+        let selected = select(&store, index, reference, platform)?;
+        Ok(Found { store, selected })
+    }
+
+    fn manifest(&self) -> Result<ImageManifest> {
+        json(&self.store, &self.selected.digest, &self.selected.manifest)
+    }
 }
 
 /// Verify and open a layer.
@@ -153,6 +190,11 @@ fn is_layer(kind: &MediaType) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_config(kind: &MediaType) -> bool {
+    *kind == MediaType::ImageConfig
+        || *kind == MediaType::from("application/vnd.docker.container.image.v1+json")
 }
 
 fn is_index(kind: &MediaType) -> bool {
@@ -346,6 +388,26 @@ fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
     Ok(())
 }
 
+/// Compare the archive in a layer, compressed or not, with its digest. Return its size.
+fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<u64> {
+    struct Counted<'a>(Box<dyn Read + 'a>, &'a Cell<u64>);
+    impl Read for Counted<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.read(into)?;
+            self.1.set(self.1.get() + length as u64);
+            Ok(length)
+        }
+    }
+    progress.step("verifying", blob.size());
+    let size = Cell::new(0);
+    verify(
+        &blob.path,
+        Counted(blob.decompressed(progress)?, &size),
+        digest,
+    )?;
+    Ok(size.get())
+}
+
 /// An image in manifest.json of `docker save`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -359,12 +421,39 @@ struct Saved {
 /// The relevant fields of an image's configuration.
 #[derive(Deserialize)]
 struct Config {
-    rootfs: RootFs,
+    created: Option<String>,
+    rootfs: Option<RootFs>,
 }
 
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<Digest>,
+}
+
+impl RootFs {
+    /// Return the digests of the archives in the layers of the image in `store`, of which there are
+    /// `layers`.
+    fn diff_ids(self, store: &Store, layers: usize) -> Result<Vec<Digest>> {
+        let found = self.diff_ids.len();
+        if found != layers {
+            let why = format!("has {layers} layers and {found} digests for them; it is damaged");
+            return Err(Error::refused(store.path(), why));
+        }
+        Ok(self.diff_ids)
+    }
+}
+
+impl Config {
+    /// Return the digests of the archives in the layers, which must be there.
+    fn diff_ids(self, store: &Store, layers: usize) -> Result<Vec<Digest>> {
+        match self.rootfs {
+            Some(rootfs) => rootfs.diff_ids(store, layers),
+            None => Err(Error::refused(
+                store.path(),
+                "has no digests of its layers; it is damaged",
+            )),
+        }
+    }
 }
 
 /// Verify the layers of an image in an archive of `docker save`. Return them, the lowest first.
@@ -403,21 +492,11 @@ pub(super) fn docker(
         }
     };
     let config: Config = json(&store, &image.config, &store.read(&image.config)?)?;
-    let digests = config.rootfs.diff_ids;
-    if digests.len() != image.layers.len() {
-        let why = format!(
-            "has {} layers and {} digests for them; it is damaged",
-            image.layers.len(),
-            digests.len()
-        );
-        return Err(Error::refused(store.path(), why));
-    }
+    let digests = config.diff_ids(&store, image.layers.len())?;
     let mut layers = Vec::new();
     for (name, digest) in image.layers.iter().zip(digests) {
         let blob = store.get(name)?;
-        progress.step("verifying", blob.size());
-        // The digest of an archive, compressed or not.
-        verify(&blob.path, blob.decompressed(progress)?, &digest)?;
+        unpacked(&blob, &digest, progress)?;
         layers.push(Layer {
             blob,
             name: digest.digest().into(),

@@ -2,16 +2,12 @@
 
 //! A container image with its manifest and its configuration, as stores keep it.
 
-use super::super::blob::Blob;
-use super::store::{read, Store};
-use super::{blob, json, open, select, verify, Layer, Platform, REF_NAME};
+use super::store::read;
+use super::{blob, json, open, unpacked, Config, Found, Layer, Platform, REF_NAME};
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
-use oci_spec::image::{Digest, ImageIndex, ImageManifest};
-use serde::Deserialize;
-use std::cell::Cell;
+use oci_spec::image::Digest;
 use std::collections::HashMap;
-use std::io::{self, Read};
 use std::path::Path;
 
 /// Annotation of a manifest with the whole name of the image, by containerd.
@@ -50,13 +46,6 @@ pub struct WholeLayer {
     pub diff_size: u64,
 }
 
-/// The relevant fields of a configuration.
-#[derive(Deserialize)]
-struct Config {
-    created: Option<String>,
-    rootfs: super::RootFs,
-}
-
 /// Verify an image in an OCI layout, also the archives in its layers, and return it.
 pub fn whole(
     path: &Path,
@@ -65,23 +54,14 @@ pub fn whole(
     scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Whole> {
-    let store = Store::open(path, scratch, progress)?;
-    store.read("oci-layout")?;
-    let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
-    let found = select(&store, index, reference, platform)?;
-    let manifest: ImageManifest = json(&store, &found.digest, &found.manifest)?;
+    let found = Found::new(path, reference, platform, scratch, progress)?;
+    let manifest = found.manifest()?;
+    let Found { store, selected } = found;
     let config_digest = manifest.config().digest().clone();
     let config = read(&blob(&store, manifest.config(), progress)?)?;
-    let parsed: Config = json(&store, config_digest.as_ref(), &config)?;
-    let diff_ids = parsed.rootfs.diff_ids;
-    if diff_ids.len() != manifest.layers().len() {
-        let why = format!(
-            "has {} layers and {} digests for them; it is damaged",
-            manifest.layers().len(),
-            diff_ids.len()
-        );
-        return Err(Error::refused(store.path(), why));
-    }
+    let mut parsed: Config = json(&store, config_digest.as_ref(), &config)?;
+    let created = parsed.created.take();
+    let diff_ids = parsed.diff_ids(&store, manifest.layers().len())?;
     if let Some(id) = diff_ids.iter().find(|id| id.digest().len() != 64) {
         let why = format!("has the digest {id} for a layer; only sha256 is supported here");
         return Err(Error::refused(store.path(), why));
@@ -101,35 +81,15 @@ pub fn whole(
         });
     }
     Ok(Whole {
-        named_itself: names_itself(&found.annotations, reference),
-        name: name(&found.annotations, reference, path),
-        manifest: found.manifest,
-        digest: found.digest,
+        named_itself: names_itself(&selected.annotations, reference),
+        name: name(&selected.annotations, reference, path),
+        manifest: selected.manifest,
+        digest: selected.digest,
         config,
         config_digest,
-        created: parsed.created,
+        created,
         layers,
     })
-}
-
-/// Compare the archive in a layer with its digest. Return its size.
-fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<u64> {
-    struct Counted<'a>(Box<dyn Read + 'a>, &'a Cell<u64>);
-    impl Read for Counted<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let length = self.0.read(into)?;
-            self.1.set(self.1.get() + length as u64);
-            Ok(length)
-        }
-    }
-    progress.step("verifying", blob.size());
-    let size = Cell::new(0);
-    verify(
-        &blob.path,
-        Counted(blob.decompressed(progress)?, &size),
-        digest,
-    )?;
-    Ok(size.get())
 }
 
 /// Does the layout give the image a whole name, and the user none?
