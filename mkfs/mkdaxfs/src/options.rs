@@ -376,7 +376,7 @@ pub struct Args {
     #[arg(long, help_heading = "Running")]
     pub json: bool,
 
-    /// Number of threads [default: one for each processor]
+    /// Number of threads [default and limit: one for each processor]
     #[arg(long, short = 'j', value_name = "N", value_parser = jobs, help_heading = "Running")]
     pub jobs: Option<usize>,
 

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Return a tree with some files, in `tree` of the directory.
 fn tree() -> (tempfile::TempDir, PathBuf) {
@@ -380,4 +381,29 @@ fn telling() {
         "image: would have {} bytes, {} inodes",
         made["size"], made["inodes"]
     )));
+}
+
+/// More threads than processors only take time.
+#[test]
+fn jobs() {
+    let directory = scratch();
+    let mut child = mkdaxfs()
+        .args(["-q", "--jobs", "4000", "tar:-"])
+        .arg(directory.path().join("image"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has its threads before it reads.
+    let tasks = format!("/proc/{}/task", child.id());
+    let start = Instant::now();
+    while directory.path().read_dir().unwrap().count() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let threads = fs::read_dir(tasks).unwrap().count();
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let processors = std::thread::available_parallelism().unwrap().get();
+    // One for signals, one for the progress bar, and the first.
+    assert!(threads <= processors + 3, "{threads} threads");
 }
