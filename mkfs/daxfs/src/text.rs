@@ -5,7 +5,7 @@
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_reader::{FileType, Problem};
-pub use daxfs_writer::cause;
+pub use daxfs_writer::{cause, is_control};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,7 @@ pub fn shown(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
+            if is_control(c) || c == '\\' {
                 text.extend(c.escape_default());
             } else {
                 text.push(c);
@@ -168,6 +168,7 @@ mod tests {
     fn names() {
         assert_eq!(shown(b"a b"), "a b");
         assert_eq!(shown(b"a\nb\x1b[1m"), "a\\nb\\u{1b}[1m");
+        assert_eq!(shown("a\u{202e}\u{ad}b".as_bytes()), "a\\u{202e}\\u{ad}b");
         assert_eq!(shown(b"a\xff\xc3\xa4\\"), "a\\xff\u{e4}\\\\");
     }
 

@@ -55,7 +55,7 @@ pub fn store(
         let (path, name) = reference(path);
         let (platform, scratch) = (options.platform, options.scratch);
         let mut image = whole(path, name, platform, scratch, progress)?;
-        let shown = input.path().display();
+        let shown = daxfs_writer::shown(input.path());
         match &image.name {
             None => warn(format!(
                 "{shown}: the image has no name that podman understands; it has only an ID"
@@ -70,7 +70,7 @@ pub fn store(
             if let Some(other) = names.insert(name.clone(), input.path()) {
                 let why = format!(
                     "is called {name} as {} is; type another name after the colon",
-                    other.display()
+                    daxfs_writer::shown(other)
                 );
                 return Err(Error::refused(input.path(), why));
             }

@@ -4,7 +4,7 @@
 
 use crate::options::Args;
 use daxfs_command::stdout::{self, say};
-use daxfs_writer::Summary;
+use daxfs_writer::{shown, Summary};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout:
 }
 
 fn line(made: &Made<'_>) -> String {
-    let (image, size, inodes) = (made.image.display(), made.size, made.inodes);
+    let (image, size, inodes) = (shown(made.image), made.size, made.inodes);
     match made.written {
         None => format!("{image}: would have {size} bytes, {inodes} inodes"),
         Some(written) => format!(

@@ -284,6 +284,31 @@ fn odd_paths() {
     }
 }
 
+/// Characters that change the order of others are escaped, as control characters are.
+#[test]
+fn names_on_a_terminal() {
+    let directory = scratch();
+    let at = directory.path();
+    let tree = tree(at);
+    for (name, shown) in [
+        ("a\u{202e}txt", "a\\u{202e}txt"),
+        (
+            "a\u{2066}b\u{feff}\u{e0041}",
+            "a\\u{2066}b\\u{feff}\\u{e0041}",
+        ),
+        ("a\u{2028}b\x1b", "a\\u{2028}b\\u{1b}"),
+        ("\u{e4}\u{5d0}\u{1f600}", "\u{e4}\u{5d0}\u{1f600}"),
+    ] {
+        let message = fails(&run(mkdaxfs().current_dir(at).args([name, "image"])), 1);
+        assert!(
+            message.starts_with(&format!("mkdaxfs: {shown}: ")),
+            "{message}"
+        );
+        let made = run(mkdaxfs().current_dir(at).arg(&tree).arg(name));
+        assert!(made.stdout.starts_with(&format!("{shown}: ")), "{made:?}");
+    }
+}
+
 #[test]
 fn unreadable_files() {
     let directory = scratch();

@@ -127,13 +127,26 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     format!("{text}{remedy}")
 }
 
+/// Return true for a character that a terminal obeys instead of showing it, or that starts a line:
+/// the categories Cc, Cf, Zl and Zp of Unicode.
+pub fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
+            | '\u{e0020}'..='\u{e007f}')
+}
+
 /// Return a path on one line: control characters escaped, bytes that are not UTF-8 replaced.
 pub fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_control) {
         text.chars()
             .flat_map(|c| {
-                let escape = c.is_control();
+                let escape = is_control(c);
                 c.escape_default()
                     .filter(move |_| escape)
                     .chain(Some(c).filter(|_| !escape))
@@ -172,7 +185,7 @@ impl fmt::Display for Error {
             ),
             // The reason may contain control characters of a file name.
             Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(&why.to_string()))),
-            Error::Image { path, what } => write!(f, "{}: invalid image: {what}", shown(path)),
+            Error::Image { path, what } => write!(f, "{}: invalid image: {}", shown(path), shown(Path::new(&what.to_string()))),
         }
     }
 }

@@ -68,7 +68,7 @@ mod source;
 pub mod tree;
 pub mod write;
 
-pub use error::{cause, shown, Error, Reason, Result};
+pub use error::{cause, is_control, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;
 pub use output::{parent_of, plain, scratch, Output};

@@ -12,7 +12,7 @@ mod pull;
 mod push;
 
 use crate::error::{Error, Result};
-use crate::text::shown;
+use crate::text::{is_control, shown};
 use daxfs_command::signals::Interrupt;
 pub use pull::pull;
 pub use push::push;
@@ -93,9 +93,7 @@ impl Reference {
         }
         let name = match parts.next().map(std::str::from_utf8) {
             None => None,
-            Some(Ok(name)) if !name.is_empty() && !name.contains(char::is_control) => {
-                Some(name.into())
-            }
+            Some(Ok(name)) if !name.is_empty() && !name.contains(is_control) => Some(name.into()),
             Some(_) => return refuse("has no name after the colon; write oci:DIRECTORY:NAME"),
         };
         Ok(Reference {

@@ -15,7 +15,7 @@ use crate::options::Pull;
 use crate::record::label;
 use crate::sign;
 use crate::source::{open_now, Opened};
-use crate::text::{shown, shown_path};
+use crate::text::{is_control, shown, shown_path};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_check::digest::hex;
@@ -179,7 +179,7 @@ impl Artifact<'_> {
             (_, true) => {
                 let paths = layers.iter().map(|layer| {
                     let title = layer.annotation(TITLE).unwrap_or_default();
-                    let bad = |c: char| c == '/' || c.is_control();
+                    let bad = |c: char| c == '/' || is_control(c);
                     // A name that starts with a dot is hidden, or means something to a shell.
                     let usable = !title.is_empty() && !title.starts_with('.');
                     if usable && !title.contains(bad) && title.len() <= 255 {

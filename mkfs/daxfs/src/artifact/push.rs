@@ -12,7 +12,7 @@ use crate::fsck::digest_until;
 use crate::options::Push;
 use crate::record::label;
 use crate::source::Opened;
-use crate::text::{shown, shown_path};
+use crate::text::{is_control, shown, shown_path};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_check::digest::hex;
@@ -95,7 +95,7 @@ fn title(image: &Path) -> Result<String> {
         false => image.file_name().and_then(OsStr::to_str),
     };
     match name {
-        Some(name) if !name.contains(char::is_control) => Ok(name.into()),
+        Some(name) if !name.contains(is_control) => Ok(name.into()),
         _ => {
             let why = "has no file name that an annotation can hold; rename it";
             Err(Error::refused(shown_path(image), why))
