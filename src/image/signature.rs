@@ -190,6 +190,8 @@ impl<'a> Signature<'a> {
         if digest_algorithm != listed
             || !HASHES.contains(&digest_algorithm)
             || !ALGORITHMS.contains(&algorithm)
+            || (algorithm == ECDSA_SHA256 && digest_algorithm != SHA256)
+            || (algorithm == ECDSA_SHA384 && digest_algorithm != SHA384)
         {
             return None;
         }

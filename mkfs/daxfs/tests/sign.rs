@@ -8,8 +8,10 @@ use daxfs_reader::signature::SHA256;
 use daxfs_signature::{sign, verify, Certificate, Error, Key};
 use daxfs_testing::certificate::Owner;
 use daxfs_testing::scratch;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const START: &str = "20000101000000Z";
 const END: &str = "20990101000000Z";
@@ -201,4 +203,82 @@ fn commands() {
     let found = run(&["fsck", &image]);
     assert_eq!(found.status, 4);
     assert!(found.stderr.contains("malformed signature"), "{found:?}");
+}
+
+/// Every kind of signature that the format has, made by openssl, and some that it does not have.
+#[test]
+fn algorithms() {
+    let available = Command::new("openssl").arg("version").output();
+    if !available.is_ok_and(|output| output.status.success()) {
+        println!("SKIP: there is no openssl");
+        return;
+    }
+    let fixture = fixture();
+    let directory = scratch();
+    let directory = directory.path();
+    let image = fixture.image.display().to_string();
+    let openssl = |words: &str| {
+        let mut command = Command::new("openssl");
+        let output = command.args(words.split(' ')).current_dir(directory);
+        let output = output.output().unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+    };
+    let sign = |hash: &str| {
+        openssl(&format!(
+            "cms -sign -binary -noattr -md {hash} -outform DER -in message -signer cert -inkey key -out cms"
+        ));
+    };
+    let mut digest = [0; 32];
+    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&fixture.digest[at..at + 2], 16).unwrap();
+    }
+    let cert = directory.join("cert").display().to_string();
+    let cms = directory.join("cms").display().to_string();
+    for (key, hashes) in [
+        (
+            "RSA -pkeyopt rsa_keygen_bits:2048",
+            &["sha256", "sha384", "sha512"][..],
+        ),
+        ("EC -pkeyopt ec_paramgen_curve:P-256", &["sha256", "sha384"]),
+        ("EC -pkeyopt ec_paramgen_curve:P-384", &["sha256", "sha384"]),
+    ] {
+        openssl(&format!("genpkey -quiet -algorithm {key} -out key"));
+        for hash in hashes {
+            openssl(&format!(
+                "req -x509 -new -key key -subj /CN=test -{hash} -days 9 -out cert"
+            ));
+            openssl("x509 -in cert -outform DER -out der");
+            let signer: [u8; 32] = Sha256::digest(fs::read(directory.join("der")).unwrap()).into();
+            let message = daxfs_reader::signature::message(&digest, &signer);
+            fs::write(directory.join("message"), message).unwrap();
+            sign(hash);
+            succeed(&["sign", "--attach", &cms, &image]);
+            succeed(&["verify", "--cert", &cert, &image]);
+        }
+        for hash in ["sha1", "sha512"] {
+            if !hashes.contains(&hash) {
+                sign(hash);
+                let line = fail(&["sign", "--attach", &cms, &image], 1);
+                assert!(line.contains("no CMS message"), "{line}");
+            }
+        }
+    }
+}
+
+/// An ECDSA signature has one hash function, though the message names it twice.
+#[test]
+fn two_hash_functions() {
+    let owner = Owner::new("owner", None, START, END);
+    let mut cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], NOW).unwrap();
+    let trusted = [certificate(&owner)];
+    assert_eq!(verify(&cms, &[7; 32], &trusted, NOW), Ok(()));
+    let hash = [&[0x06, 0x09][..], SHA256].concat();
+    for at in 0..cms.len() {
+        if cms[at..].starts_with(&hash) {
+            // SHA-384.
+            cms[at + 10] = 2;
+        }
+    }
+    let result = verify(&cms, &[7; 32], &trusted, NOW);
+    assert_eq!(result, Err(Error::Malformed));
 }

@@ -4,7 +4,7 @@
 
 use crate::{Error, Result};
 use daxfs_reader::der::{Reader, OBJECT};
-use daxfs_reader::signature::{ECDSA_SHA256, ECDSA_SHA384, RSA, SHA256, SHA384};
+use daxfs_reader::signature::{ECDSA_SHA256, ECDSA_SHA384, RSA, SHA256, SHA384, SHA512};
 use ring::signature::{self, EcdsaSigningAlgorithm, UnparsedPublicKey, VerificationAlgorithm};
 
 /// sha256WithRSAEncryption to sha512WithRSAEncryption, 1.2.840.113549.1.1.11 to 13.
@@ -18,98 +18,98 @@ const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// secp384r1, 1.3.132.0.34.
 const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 
-/// A kind of signature.
+/// A kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// RSA, PKCS#1 version 1.5, with SHA-256.
+pub enum Kind {
+    /// RSA.
     Rsa,
-    /// The same with SHA-384; only of certificates.
-    RsaSha384,
-    /// The same with SHA-512; only of certificates.
-    RsaSha512,
-    /// ECDSA on the curve P-256 with SHA-256.
+    /// ECDSA on the curve P-256.
     P256,
-    /// ECDSA on the curve P-384 with SHA-384.
+    /// ECDSA on the curve P-384.
     P384,
-    /// The same with SHA-256; only of certificates.
-    P384Sha256,
 }
 
-impl Algorithm {
-    /// Return the kind of signature of an image that a key makes, from the content of its
-    /// AlgorithmIdentifier.
+impl Kind {
+    /// Return the kind of a key, from the content of its AlgorithmIdentifier.
     pub fn of_key(algorithm: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(algorithm);
         match reader.next(OBJECT)?.content {
-            RSA => Some(Algorithm::Rsa),
+            RSA => Some(Kind::Rsa),
             EC => match reader.next(OBJECT)?.content {
-                P256 => Some(Algorithm::P256),
-                P384 => Some(Algorithm::P384),
+                P256 => Some(Kind::P256),
+                P384 => Some(Kind::P384),
                 _ => None,
             },
             _ => None,
         }
     }
 
-    /// Return the kind of a certificate's signature, from the algorithm of its issuer's key and its
-    /// own.
-    pub fn of_signature(key: &[u8], signature: &[u8]) -> Option<Self> {
-        match (Self::of_key(key)?, signature) {
-            (Algorithm::Rsa, RSA_SHA256) => Some(Algorithm::Rsa),
-            (Algorithm::Rsa, RSA_SHA384) => Some(Algorithm::RsaSha384),
-            (Algorithm::Rsa, RSA_SHA512) => Some(Algorithm::RsaSha512),
-            (Algorithm::P256, ECDSA_SHA256) => Some(Algorithm::P256),
-            (Algorithm::P384, ECDSA_SHA384) => Some(Algorithm::P384),
-            (Algorithm::P384, ECDSA_SHA256) => Some(Algorithm::P384Sha256),
-            _ => None,
+    /// Return the hash function that signatures by such a key are made with here.
+    pub const fn usual_hash(self) -> &'static [u8] {
+        match self {
+            Kind::Rsa | Kind::P256 => SHA256,
+            Kind::P384 => SHA384,
         }
     }
 
-    /// Return the OBJECT IDENTIFIER of the signature in a CMS message.
+    /// Return the OBJECT IDENTIFIER of such a signature in a CMS message.
     pub const fn cms(self) -> &'static [u8] {
         match self {
             // RFC 3370, 3.2: that of the key.
-            Algorithm::Rsa | Algorithm::RsaSha384 | Algorithm::RsaSha512 => RSA,
-            Algorithm::P256 | Algorithm::P384Sha256 => ECDSA_SHA256,
-            Algorithm::P384 => ECDSA_SHA384,
-        }
-    }
-
-    /// Return the OBJECT IDENTIFIER of the hash function in a CMS message.
-    pub const fn hash(self) -> &'static [u8] {
-        match self {
-            Algorithm::P384 => SHA384,
-            _ => SHA256,
+            Kind::Rsa => RSA,
+            Kind::P256 => ECDSA_SHA256,
+            Kind::P384 => ECDSA_SHA384,
         }
     }
 
     /// Return true if its identifier in a CMS message has parameters: NULL.
     pub const fn has_null(self) -> bool {
-        matches!(self, Algorithm::Rsa)
+        matches!(self, Kind::Rsa)
     }
 
     /// Return how to sign with an ECDSA key.
     pub fn signing(self) -> Option<&'static EcdsaSigningAlgorithm> {
         match self {
-            Algorithm::P256 => Some(&signature::ECDSA_P256_SHA256_ASN1_SIGNING),
-            Algorithm::P384 => Some(&signature::ECDSA_P384_SHA384_ASN1_SIGNING),
-            _ => None,
+            Kind::P256 => Some(&signature::ECDSA_P256_SHA256_ASN1_SIGNING),
+            Kind::P384 => Some(&signature::ECDSA_P384_SHA384_ASN1_SIGNING),
+            Kind::Rsa => None,
         }
     }
+}
 
-    /// Verify that `value` is a signature of `message`.
+/// A kind of signature: that of its key, and the OBJECT IDENTIFIER of its hash function.
+#[derive(Clone, Copy)]
+pub struct Algorithm<'a>(pub Kind, pub &'a [u8]);
+
+impl Algorithm<'_> {
+    /// Return the kind of a certificate's signature, from the algorithm of its issuer's key and its
+    /// own.
+    pub fn of_signature(key: &[u8], signature: &[u8]) -> Option<Self> {
+        let key = Kind::of_key(key)?;
+        let hash = match (key, signature) {
+            (Kind::Rsa, RSA_SHA256) | (Kind::P256 | Kind::P384, ECDSA_SHA256) => SHA256,
+            (Kind::Rsa, RSA_SHA384) | (Kind::P256 | Kind::P384, ECDSA_SHA384) => SHA384,
+            (Kind::Rsa, RSA_SHA512) => SHA512,
+            _ => return None,
+        };
+        Some(Algorithm(key, hash))
+    }
+
+    /// Verify that `value` is a signature of `message` by `key`.
     ///
     /// # Errors
     ///
-    /// [`Error::Wrong`].
+    /// [`Error::Wrong`], [`Error::Algorithm`].
     pub fn verify(self, key: &[u8], message: &[u8], value: &[u8]) -> Result<()> {
-        let algorithm: &dyn VerificationAlgorithm = match self {
-            Algorithm::Rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Algorithm::RsaSha384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-            Algorithm::RsaSha512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-            Algorithm::P256 => &signature::ECDSA_P256_SHA256_ASN1,
-            Algorithm::P384 => &signature::ECDSA_P384_SHA384_ASN1,
-            Algorithm::P384Sha256 => &signature::ECDSA_P384_SHA256_ASN1,
+        let algorithm: &dyn VerificationAlgorithm = match (self.0, self.1) {
+            (Kind::Rsa, SHA256) => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Kind::Rsa, SHA384) => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Kind::Rsa, SHA512) => &signature::RSA_PKCS1_2048_8192_SHA512,
+            (Kind::P256, SHA256) => &signature::ECDSA_P256_SHA256_ASN1,
+            (Kind::P256, SHA384) => &signature::ECDSA_P256_SHA384_ASN1,
+            (Kind::P384, SHA256) => &signature::ECDSA_P384_SHA256_ASN1,
+            (Kind::P384, SHA384) => &signature::ECDSA_P384_SHA384_ASN1,
+            _ => return Err(Error::Algorithm),
         };
         UnparsedPublicKey::new(algorithm, key)
             .verify(message, value)

@@ -2,7 +2,7 @@
 
 //! Writing the CMS message of a signature (RFC 5652), in DER.
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::Kind;
 use daxfs_reader::der::{CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
 use daxfs_reader::signature::{Certificate, DATA, SIGNED_DATA};
 
@@ -37,14 +37,9 @@ fn identifier(object: &[u8], has_null: bool) -> Vec<u8> {
 
 /// Return the message with the signature `value` by the owner of `signer`, and with the
 /// certificates of `signer` and `others`.
-pub fn message(
-    signer: &Certificate<'_>,
-    others: &[&[u8]],
-    algorithm: Algorithm,
-    value: &[u8],
-) -> Vec<u8> {
+pub fn message(signer: &Certificate<'_>, others: &[&[u8]], key: Kind, value: &[u8]) -> Vec<u8> {
     let version = element(INTEGER, &[&[1]]);
-    let hash = identifier(algorithm.hash(), false);
+    let hash = identifier(key.usual_hash(), false);
     let name = element(
         SEQUENCE,
         &[signer.issuer, &element(INTEGER, &[signer.serial])],
@@ -55,7 +50,7 @@ pub fn message(
             &version,
             &name,
             &hash,
-            &identifier(algorithm.cms(), algorithm.has_null()),
+            &identifier(key.cms(), key.has_null()),
             &element(OCTET_STRING, &[value]),
         ],
     );

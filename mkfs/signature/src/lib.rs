@@ -15,7 +15,7 @@ mod encode;
 pub mod files;
 mod pem;
 
-use algorithm::Algorithm;
+use algorithm::{Algorithm, Kind};
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::{message, Certificate as Parsed, Signature};
 use daxfs_reader::Problem;
@@ -72,7 +72,7 @@ pub struct Key(Pair);
 
 enum Pair {
     Rsa(Box<RsaKeyPair>),
-    Ecdsa(EcdsaKeyPair, Algorithm),
+    Ecdsa(EcdsaKeyPair, Kind),
 }
 
 impl Key {
@@ -92,10 +92,10 @@ impl Key {
         if let Ok(pair) = rsa {
             return Ok(Key(Pair::Rsa(Box::new(pair))));
         }
-        for algorithm in [Algorithm::P256, Algorithm::P384] {
-            let scheme = algorithm.signing().ok_or(Error::Algorithm)?;
+        for kind in [Kind::P256, Kind::P384] {
+            let scheme = kind.signing().ok_or(Error::Algorithm)?;
             if let Ok(pair) = EcdsaKeyPair::from_pkcs8(scheme, &der, &SystemRandom::new()) {
-                return Ok(Key(Pair::Ecdsa(pair, algorithm)));
+                return Ok(Key(Pair::Ecdsa(pair, kind)));
             }
         }
         match pem::is_key(&der) {
@@ -104,10 +104,10 @@ impl Key {
         }
     }
 
-    fn algorithm(&self) -> Algorithm {
+    fn kind(&self) -> Kind {
         match &self.0 {
-            Pair::Rsa(_) => Algorithm::Rsa,
-            Pair::Ecdsa(_, algorithm) => *algorithm,
+            Pair::Rsa(_) => Kind::Rsa,
+            Pair::Ecdsa(_, kind) => *kind,
         }
     }
 
@@ -201,7 +201,7 @@ pub fn sign(
     }
     let value = key.sign(&message(digest, &hash(&parsed)))?;
     let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
-    let cms = encode::message(&parsed, &others, key.algorithm(), &value);
+    let cms = encode::message(&parsed, &others, key.kind(), &value);
     match cms.len() <= SIGNATURE_MAX as usize && Signature::parse(&cms).is_some() {
         true => Ok(cms),
         false => Err(Error::TooLarge),
@@ -219,11 +219,16 @@ pub fn sign(
 pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
     let signature = Signature::parse(cms).ok_or(Error::Malformed)?;
     let signer = &signature.signer;
-    let algorithm = Algorithm::of_key(signer.key_algorithm).ok_or(Error::Algorithm)?;
-    if algorithm.cms() != signature.algorithm || algorithm.hash() != signature.digest_algorithm {
-        return Err(Error::Algorithm);
+    let kind = Kind::of_key(signer.key_algorithm).ok_or(Error::Algorithm)?;
+    // The key is of the kind that the message says.
+    if (kind == Kind::Rsa) != (signature.algorithm == Kind::Rsa.cms()) {
+        return Err(Error::Malformed);
     }
-    algorithm.verify(signer.key, &message(digest, &hash(signer)), signature.value)?;
+    Algorithm(kind, signature.digest_algorithm).verify(
+        signer.key,
+        &message(digest, &hash(signer)),
+        signature.value,
+    )?;
     signature.check_times(now).map_err(time)?;
     let trusted = trusted
         .iter()
