@@ -215,7 +215,9 @@ pub fn examine<S: Storage + Sync>(
                     let text = format!("SHA-256 is {found}, the superblock says {stored}");
                     submit(&whole(text, false));
                 }
-                let end = superblock.stored_size();
+                let end = superblock
+                    .sums()
+                    .map_or(superblock.total_size, |table| table.end());
                 if end > source.size() {
                     let error = ImageError::new(Problem::Truncated, superblock.total_size, end);
                     submit(&whole(error.to_string(), false));

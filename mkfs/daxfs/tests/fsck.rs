@@ -151,3 +151,30 @@ fn findings_are_all_told_on_demand() {
     assert_eq!(run.status, 4);
     assert!(run.stderr.matches("invalid name").count() == 7, "{run:?}");
 }
+
+/// The memory ends with the table of sums, in the middle of a block.
+#[test]
+fn memory_ends_with_the_sums() {
+    let directory = scratch();
+    let image = directory.path().join("image");
+    let mut options = options();
+    options.sums = true;
+    let source = directory.path().join("source");
+    fs::create_dir(&source).unwrap();
+    support::tree(&source);
+    image_with(&source, &image, &options).unwrap();
+    let end = superblock(&fs::read(&image).unwrap()).total_size.get() + 32;
+    let file = fs::File::options().write(true).open(&image).unwrap();
+    file.set_len(end).unwrap();
+    let words = |command: &'static str| [command.as_ref(), image.as_os_str()];
+    let run = run(&words("fsck"));
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    succeed(&words("digest"));
+    file.set_len(end - 1).unwrap();
+    let run = support::run(&words("fsck"));
+    assert_eq!(run.status, 4);
+    assert!(
+        run.stderr.contains("image larger than the region"),
+        "{run:?}"
+    );
+}
