@@ -115,6 +115,12 @@ impl<'a> Catalog<'a> {
             (Ok(Copy::Whole(head, entries)), other) => (head, entries, 0, Some(other.damage(1))),
             // The first copy is damaged, or its memory is.
             (Err(error), Ok(Copy::Whole(head, entries))) => (head, entries, 1, Some(error)),
+            (Err(error), _) if error.problem == Problem::CatalogCopy => {
+                return Err(Error {
+                    problem: Problem::CatalogChecksum,
+                    ..error
+                })
+            }
             (Err(error), _) => return Err(error),
         };
         let catalog = Catalog {
@@ -239,7 +245,7 @@ impl<'a> Copy<'a> {
         if crc != head.crc.get() {
             let stored = head.crc.get().into();
             let offset = start + crc_at as u64;
-            return Err(Error::new(Problem::CatalogChecksum, offset, stored));
+            return Err(Error::new(Problem::CatalogCopy, offset, stored));
         }
         // After the checksum: damage to this field is not another version. All versions have the
         // magic number, the version and the checksum at these places.
@@ -262,7 +268,7 @@ impl Damage for Result<Copy<'_>> {
     fn damage(&self, index: usize) -> Error {
         match self {
             Err(error) => *error,
-            Ok(_) => Error::new(Problem::CatalogChecksum, layout::CATALOG_COPIES[index], 0),
+            Ok(_) => Error::new(Problem::CatalogCopy, layout::CATALOG_COPIES[index], 0),
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Problem {
     Catalog,
     /// No copy of the catalogue is whole.
     CatalogChecksum,
+    /// Checksum mismatch of one copy of the catalogue.
+    CatalogCopy,
     /// A catalogue that is larger than its memory, or of an invalid size.
     CatalogSize,
     /// An entry of the catalogue out of place: outside the memory, unaligned, over another one.
@@ -97,6 +99,7 @@ impl Problem {
             Problem::Magic => "no daxfs superblock (wrong magic number)",
             Problem::Catalog => "a catalogue of images, not an image",
             Problem::CatalogChecksum => "no copy of the catalogue is whole",
+            Problem::CatalogCopy => "checksum mismatch of the copy",
             Problem::CatalogSize => "catalogue of another size than its memory",
             Problem::CatalogEntry => "image of the catalogue out of place",
             Problem::CatalogName => "invalid name in the catalogue",
