@@ -286,8 +286,8 @@ bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
 }
 
 /*
- * Clear a userfaultfd(2) marker in the entry that a fault found, unless it has changed since. This is
- * pte_offset_map_lock(), which is not exported. The MM clears all other markers itself.
+ * Clear a userfaultfd(2) marker in the entry that a fault found, unless it has changed since. This
+ * is pte_offset_map_lock(), which is not exported. The MM clears all other markers itself.
  */
 void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf)
 {
@@ -682,11 +682,11 @@ void daxfs_helper_key_put(struct key *key)
 	key_put(key);
 }
 
-/* This is inline in a kernel without CONFIG_MULTIUSER. */
 #ifdef CONFIG_PCI
 /*
- * Return true if the range is in a prefetchable region of a device that has memory there, by its class. A device that
- * is being removed has lost its entry in /proc/bus/pci before the notifiers of the bus are called.
+ * Return true if the range is in a prefetchable region of a device that has memory there, by its
+ * class. A device that is being removed has lost its entry in /proc/bus/pci before the notifiers of
+ * the bus are called.
  */
 bool daxfs_helper_pci_range_is_memory(u64 start, u64 size)
 {
@@ -718,6 +718,7 @@ bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 siz
 }
 #endif
 
+/* This is inline in a kernel without CONFIG_MULTIUSER. */
 bool daxfs_helper_capable(int cap)
 {
 	return capable(cap);

@@ -9,7 +9,7 @@
 //!
 //! Follows `drivers/pci/remove.c`.
 
-use super::range::{Range, Turn};
+use super::range::Turn;
 use super::registry;
 use crate::bindings;
 use kernel::{error::to_result, prelude::*, types::Opaque};
@@ -50,13 +50,6 @@ impl Drop for Watch {
             bindings::bus_unregister_notifier(&raw const bindings::pci_bus_type, NOTIFIER.0.get())
         };
     }
-}
-
-/// Return true if `range` is in memory of a PCI device that is not being removed: a prefetchable
-/// region, reads of which have no side effects, of a kind of device that has memory there.
-pub(super) fn is_memory(range: &Range, _turn: &Turn) -> bool {
-    // SAFETY: This takes any range.
-    unsafe { bindings::pci_range_is_memory(range.start(), range.size()) }
 }
 
 /// Before a device is removed, stop all use of its memory, and release it.

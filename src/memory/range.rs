@@ -177,6 +177,17 @@ impl Range {
         found != bindings::REGION_DISJOINT
     }
 
+    /// Return true if the range is in memory of a PCI device that is not being removed: a
+    /// prefetchable region, reads of which have no side effects, of a kind of device that has
+    /// memory there.
+    fn is_pci_memory(&self) -> bool {
+        #[cfg(CONFIG_PCI)]
+        // SAFETY: This takes any range.
+        return unsafe { bindings::pci_range_is_memory(self.start, self.size) };
+        #[cfg(not(CONFIG_PCI))]
+        false
+    }
+
     /// Return true if the range, which has no RAM in it, has struct pages.
     fn has_struct_pages(&self) -> bool {
         /// The smallest unit of memory that has struct pages.
@@ -229,7 +240,7 @@ impl ClaimedRange {
     /// # Errors
     ///
     /// `SystemRam`, `Registers` or `Busy`.
-    pub(super) fn new(range: Range, turn: &Turn) -> Result<Self, OpenError> {
+    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, OpenError> {
         let Range { start, size } = range;
         if range.has_ram() {
             return Err(OpenError::SystemRam);
@@ -253,10 +264,7 @@ impl ClaimedRange {
         // SAFETY: By the type invariant the resource lives as long as `claim`, and does not change.
         let kind = unsafe { (*resource).desc };
         if !reserved && !claim.is_reserved(kind as u32) {
-            #[cfg(CONFIG_PCI)]
-            {
-                claim.is_pci = super::pci::is_memory(&range, turn);
-            }
+            claim.is_pci = range.is_pci_memory();
             if !claim.is_pci {
                 return Err(OpenError::Registers);
             }
