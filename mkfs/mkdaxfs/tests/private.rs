@@ -217,3 +217,34 @@ fn ordinary_user() {
     assert_eq!(fs::read(&image).unwrap(), b"old");
     assert_eq!(own.read_dir().unwrap().count(), 1);
 }
+
+/// Another user may be the first to put a file or a link with the name of the output into a
+/// directory such as /tmp. That user cannot read the image, and does not choose where it goes.
+#[test]
+fn planted() {
+    if !is_root() {
+        skip("needs root");
+        return;
+    }
+    let (_directory, at) = files();
+    let (tree, shared) = (at.join("tree"), at.join("shared"));
+    let (image, link) = (shared.join("image"), shared.join("link"));
+    fs::create_dir(&shared).unwrap();
+    chmod(&shared, 0o1777);
+    make(["-q"], &tree, &image);
+    fs::copy(&image, at.join("mine")).unwrap();
+    chown(&image, Some(USER), Some(USER)).unwrap();
+    make(["-q"], &tree, &image);
+    assert_eq!(who(&image), (0, 0, 0o600));
+    symlink(at.join("mine"), &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(USER), Some(USER)).unwrap();
+    let before = fs::read(at.join("mine")).unwrap();
+    let run = run(mkdaxfs().arg("-q").args([&tree, &link]));
+    assert_eq!(run.status, 1);
+    assert!(
+        run.stderr.contains("link of another user"),
+        "{}",
+        run.stderr
+    );
+    assert!(fs::read(at.join("mine")).unwrap() == before);
+}

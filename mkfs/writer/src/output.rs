@@ -70,6 +70,12 @@ impl Output {
                 overwrite,
             });
         }
+        if path.is_symlink()
+            && replace::is_planted(path).map_err(|e| Error::output(path, "examine", e))?
+        {
+            let why = "is a symbolic link of another user in a directory that all can write to";
+            return Err(Error::refused(path, why));
+        }
         // Follow symlinks, so that the target is replaced, not the symlink.
         let path = match path.canonicalize() {
             Ok(path) => path,

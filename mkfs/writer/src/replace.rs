@@ -5,9 +5,11 @@
 
 use crate::output::{parent_of, plain};
 use rustix::fs::{
-    fchmod, fchown, fremovexattr, fsetxattr, fstat, getxattr, stat, Gid, Mode, Uid, XattrFlags,
+    fchmod, fchown, fremovexattr, fsetxattr, fstat, getxattr, lstat, stat, Gid, Mode, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
@@ -53,9 +55,32 @@ pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Return true if another user may have put the file or symbolic link `path` into a directory that
+/// all can write to. The sticky bit keeps that user from replacing files of others, but not from
+/// being first. Follows `fs.protected_regular` of Linux.
+///
+/// # Errors
+///
+/// Those of the system.
+pub fn is_planted(path: &Path) -> io::Result<bool> {
+    let found = match lstat(path) {
+        Ok(found) => found,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let directory = stat(parent_of(path))?;
+    let shared = directory.st_mode & 0o1000 != 0 && directory.st_mode & 0o022 != 0;
+    let owners = [geteuid().as_raw(), directory.st_uid];
+    Ok(shared && !owners.contains(&found.st_uid))
+}
+
 /// Give `new` the owner, mode, access control list and label of the file `old`, if there is one. An
-/// owner or a list that cannot be set lets nobody in who was kept out before, except the caller.
+/// owner or a list that cannot be set lets nobody in who was kept out before, except the caller. If
+/// `old` [may be planted](is_planted), nobody but the caller gets in.
 fn inherit(new: &File, old: &Path) -> io::Result<()> {
+    if is_planted(old)? {
+        return Ok(fchmod(new, Mode::from_raw_mode(0o600))?);
+    }
     let found = match stat(old) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(()),

@@ -83,8 +83,11 @@ fn archive(
     }
     let name = shown_path(target);
     let failed = |error: std::io::Error| extract::unwritten(&name, error);
-    // Replace the file that a symbolic link leads to, not the link.
-    let target = &target.canonicalize().unwrap_or_else(|_| target.into());
+    // Replace the file that a symbolic link leads to, not the link, unless another user made it.
+    let target = &match replace::is_planted(target).map_err(failed)? {
+        false => target.canonicalize().unwrap_or_else(|_| target.into()),
+        true => target.into(),
+    };
     if target.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let why = "is not a regular file; name a file, or - and redirect";
         return Err(Error::refused(name, why));

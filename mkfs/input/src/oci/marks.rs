@@ -8,6 +8,7 @@ use crate::member::{Member, What};
 use daxfs_writer::tree::Place;
 use daxfs_writer::{Error, Result};
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -52,10 +53,16 @@ impl Marks {
 /// Refuse the directory `path` if it is a container image.
 pub fn refuse_directory(path: &Path) -> Result<()> {
     let is_file = |name| path.join(name).is_file();
-    // A file that cannot be read is an error later.
-    let manifest = is_file("manifest.json").then(|| std::fs::read(path.join("manifest.json")));
+    // A file that cannot be read is an error later, and one that is cut short is not a list.
+    let start = || {
+        let mut bytes = Vec::new();
+        let file = File::open(path.join("manifest.json")).ok()?;
+        file.take(DESCRIPTION).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let manifest = is_file("manifest.json").then(start).flatten();
     let layout = is_file("oci-layout") && is_file("index.json");
-    refuse(path, layout, manifest.and_then(|read| read.ok()), "dir:")
+    refuse(path, layout, manifest, "dir:")
 }
 
 /// Refuse an image layout, and what `docker save` writes, with the list `manifest`. With the prefix
