@@ -179,12 +179,15 @@ unsafe fn open_bdev(
     };
     // SAFETY: `found` keeps the device. fs_dax_get_by_bdev() gets a reference and sets the holder.
     let claimed = unsafe { Part::get(found.as_raw(), range.clone(), tenure.lease(), hold) }?;
+    // The driver waits for readers before its list goes away.
+    let reader = tenure.lease().read()?;
     // SAFETY: The block device is open, and has a disk.
     if let Some(number) = NonNull::new(unsafe { bindings::disk_badblocks_sequence(bdev) }) {
         // SAFETY: The driver of the device has the list, and stays until the lease is revoked and
         // has no readers.
         unsafe { tenure.lease().set_list(number) };
     }
+    drop(reader);
     let device = Device {
         part: claimed,
         pages: None,

@@ -213,7 +213,8 @@ unsafe fn for_each_part(
                 step = count / 2;
                 continue;
             }
-            Err(error) if error == failed => {
+            // Without failure handling, the kernel has no mark for pages.
+            Err(error) if error == failed && cfg!(CONFIG_MEMORY_FAILURE) => {
                 // SAFETY: The caller passes a valid device.
                 unsafe { locked_access(range, page, 1, Mode::Any, &ReadLock::new()) }
                     .map(|found| Found { pages: 1, ..found })

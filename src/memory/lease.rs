@@ -60,7 +60,7 @@ static NO_LIST: AtomicU32 = AtomicU32::new(0);
 #[pin_data(PinnedDrop)]
 pub(crate) struct Lease {
     revoked: AtomicBool,
-    /// The DAX device of the owner, or null. It is only compared.
+    /// The DAX device of the owner, or null. Readers may use it; others only compare it.
     dax: AtomicPtr<bindings::dax_device>,
     /// The claim on that device. It is only compared.
     claim: AtomicPtr<Token>,
@@ -340,6 +340,7 @@ impl Lease {
     }
 
     /// Return true if there is such memory, and `is_there` returns true for it.
+    #[cfg(CONFIG_PCI)]
     pub(super) fn is_in_range(&self, is_there: impl Fn(u64, u64) -> bool) -> bool {
         let size = self.range[1].load(Ordering::Acquire);
         size > 0 && is_there(self.range[0].load(Ordering::Relaxed), size)

@@ -403,13 +403,14 @@ pub(crate) fn open(
         range.start()
     );
     let frames = Frames::new(claim, &turn)?;
-    drop(turn);
     let window = Window {
         base: frames.base,
         size,
         io: false,
     };
     lease.open(KBox::new(Some(frames), GFP_KERNEL).map_err(Error::from)?)?;
+    // The removal of a PCI device waits for the turn, and then finds the owner.
+    drop(turn);
     let method = MapMethod::Frames(CacheMode::WriteBack);
     // SAFETY: The owner in the lease is `frames`, which keeps the range mapped.
     Ok(unsafe { Region::new(window, method, shown, tenure) })

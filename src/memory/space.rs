@@ -171,8 +171,9 @@ impl Space {
     /// the byte up to which they are forgotten. This does not wait for users of pages.
     pub(super) fn forget(&self, mut from: u64) -> u64 {
         let info = self.info();
+        // All of it, also what comes after a page that is still in use.
+        self.unmap(0, 0);
         let MapMethod::Dax(_) = info.method else {
-            self.unmap(0, 0);
             return info.length;
         };
         while from < info.length {
@@ -198,26 +199,32 @@ impl Space {
     pub(super) unsafe fn unmap_frames(&self, frames: &Range<usize>) -> bool {
         let info = self.info();
         let pages = (info.length >> bindings::PAGE_SHIFT) as usize;
-        let failed = poison::page(frames.start);
-        if failed.is_some_and(|failed| failed == info.tail_page.load(Ordering::Acquire)) {
+        let base = info.window.base.as_ptr().wrapping_add(info.offset as usize);
+        // The copy of the last page that failed may be an older one than the extent has now. The
+        // next fault maps a good one.
+        let mut found = !info.tail_page.load(Ordering::Acquire).is_null();
+        if found {
             self.unmap(pages, 1);
-            return true;
         }
         let first = (info.offset >> bindings::PAGE_SHIFT) as usize;
-        let places = match (info.method, failed) {
+        let places = match (info.method, poison::page(frames.start)) {
             // A page of a memfd knows its place in it, if it is one.
             (MapMethod::Pages, Some(failed)) => {
                 // SAFETY: The struct page is valid.
                 let at = unsafe { bindings::page_pgoff(failed) }.wrapping_sub(first);
                 at..at.saturating_add(1)
             }
-            // Pages of other owners can be anywhere. Device memory has no struct pages.
-            (MapMethod::Frames(_), Some(_)) if !info.window.io => 0..pages,
+            // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
+            // a physical range that is mapped by frames.
+            // SAFETY: A reader of the lease keeps the window mapped, and the extent is in it.
+            (MapMethod::Frames(_), Some(_))
+                if !info.window.io && poison::page(unsafe { poison::frame_at(base) }).is_some() =>
+            {
+                0..pages
+            }
             // A DAX device announces failures itself.
-            _ => return false,
+            _ => return found,
         };
-        let base = info.window.base.as_ptr().wrapping_add(info.offset as usize);
-        let mut found = false;
         for place in places.filter(|&place| place < pages) {
             if place % RESCHEDULE == 0 {
                 // SAFETY: The caller is a reader of the lease, which may sleep.
