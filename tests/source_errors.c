@@ -324,6 +324,24 @@ static bool shows_address(int mounts)
 	return strstr(text, ",phys=");
 }
 
+/* statmount(2) shows options without a file. */
+static bool statmount_shows_address(void)
+{
+	struct mnt_id_req request = { .size = MNT_ID_REQ_SIZE_VER0, .param = STATMOUNT_MNT_OPTS };
+	static struct {
+		struct statmount head;
+		char text[4096];
+	} found;
+	struct statx stat;
+
+	REQUIRE(!statx(AT_FDCWD, mnt, 0, STATX_MNT_ID_UNIQUE, &stat));
+	request.mnt_id = stat.stx_mnt_id;
+	if (!CHECK(!syscall(SYS_statmount, &request, &found, sizeof(found), 0)))
+		return false;
+	CHECK(strstr(found.head.str + found.head.mnt_opts, "phys"));
+	return strstr(found.head.str + found.head.mnt_opts, "phys=");
+}
+
 /* The numbers are for a process that may use them when it opens the file, whoever reads that. */
 static void who_sees_addresses(void)
 {
@@ -338,7 +356,9 @@ static void who_sees_addresses(void)
 	set_rawio(false, true);
 	without = open("/proc/self/mounts", O_RDONLY);
 	CHECK(shows_address(with));
+	CHECK(!statmount_shows_address());
 	set_rawio(true, true);
+	CHECK(statmount_shows_address());
 	CHECK(!shows_address(without));
 	CHECK(!umount(mnt));
 }

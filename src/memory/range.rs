@@ -313,13 +313,16 @@ fn may_be_used() -> bool {
     unsafe { bindings::capable(bindings::CAP_SYS_RAWIO) }
 }
 
-/// Return true if the process that opened `seq` may see physical addresses. Another one may read
-/// it, with more capabilities or less.
+/// Return true if the process that opened the file of `seq` may see physical addresses. Another one
+/// may read it, with more capabilities or less. statmount(2) has no file, and asks for itself.
 pub(super) fn may_be_shown(seq: &SeqFile) -> bool {
     let seq = ptr::from_ref(seq).cast::<bindings::seq_file>();
     // SAFETY: `SeqFile` is transparent over the C struct, whose file does not change.
     let file = unsafe { (*seq).file };
-    // SAFETY: The file is open. The namespace is static.
+    if file.is_null() {
+        return may_be_used();
+    }
+    // SAFETY: The file of a seq_file that is read is open. The namespace is static.
     unsafe {
         bindings::file_ns_capable(
             file,
