@@ -21,12 +21,13 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: mapper [--once | --mapped | --locked] FILE\n"
+		"Usage: mapper [--once | --mapped | --locked | --beyond] FILE\n"
 		"       mapper --frames PID FILE\n\n"
 		"Reads all of FILE (- is the standard input), maps it, touches every page, prints its size and a\n"
 		"sum over both, and waits.\n"
 		"  --once    do not wait\n"
 		"  --mapped  map it only, and do not wait\n"
+		"  --beyond  load from a mapping that begins 1 TiB after the start of FILE\n"
 		"  --locked  map it with MAP_POPULATE and lock it; fail with status 3 if that fails\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
 		"            memory, and a digest of where they are, in order\n");
@@ -62,6 +63,16 @@ static int look_at(const char *path, bool once, bool reads)
 	while (!once)
 		pause();
 	return 0;
+}
+
+static int load_beyond(const char *path)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	const volatile char *mapped = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 1L << 40);
+
+	if (mapped == MAP_FAILED)
+		err(1, "%s", path);
+	return *mapped;
 }
 
 static int lock(const char *path)
@@ -121,6 +132,8 @@ int main(int argc, char **argv)
 		return look_at(argv[2], true, true);
 	if (argc == 3 && !strcmp(argv[1], "--mapped"))
 		return look_at(argv[2], true, false);
+	if (argc == 3 && !strcmp(argv[1], "--beyond"))
+		return load_beyond(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--locked"))
 		return lock(argv[2]);
 	if (argc != 2 || argv[1][0] == '-')

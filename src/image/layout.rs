@@ -106,7 +106,7 @@ pub const fn pieces(total_size: u64) -> u64 {
 /// Return the range of piece `index` of an image of `total_size` bytes.
 pub fn piece(index: u64, total_size: u64) -> Range<u64> {
     let start = index.saturating_mul(DIGEST_PIECE);
-    start..total_size.min(start.saturating_add(DIGEST_PIECE))
+    start..total_size.clamp(start, start.saturating_add(DIGEST_PIECE))
 }
 
 /// Alignment of every metadata table: a cache line.
