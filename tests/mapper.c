@@ -68,11 +68,11 @@ static int look_at(const char *path, bool once, bool reads)
 static int load_beyond(const char *path)
 {
 	int file = open(path, O_RDONLY | O_CLOEXEC);
-	const volatile char *mapped = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 1L << 40);
+	char *mapped = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 1L << 40);
 
 	if (mapped == MAP_FAILED)
 		err(1, "%s", path);
-	return *mapped;
+	return __atomic_load_n(mapped, __ATOMIC_RELAXED);
 }
 
 static int lock(const char *path)
