@@ -342,7 +342,7 @@ static bool statmount_shows_address(void)
 	return strstr(found.head.str + found.head.mnt_opts, "phys=");
 }
 
-/* The numbers are for a process that may use them when it opens the file, whoever reads that. */
+/* Whether the file shows the numbers depends on the process that opened it, not on the reader. */
 static void who_sees_addresses(void)
 {
 	int with, without;

@@ -22,7 +22,7 @@
 struct storm_file {
 	const char *name;
 	size_t size;
-	/* What its pages hold, in front of and behind the end of the file. */
+	/* What its pages hold, before and after the end of the file. */
 	char *content;
 };
 

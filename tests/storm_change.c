@@ -51,7 +51,7 @@ static void map(struct storm_thread *thread)
 	/* Half of the large files are mapped so that 2 MiB entries are possible. */
 	index = storm_pick(thread, 2) ? range.at % 512 : storm_pick(thread, pages);
 	index = index < pages ? index : 0;
-	/* A page behind the end of the file is welcome. */
+	/* A page after the end of the file will do. */
 	if (range.count > pages - index + 1)
 		range.count = pages - index + 1;
 	flags |= private ? MAP_PRIVATE : storm_pick(thread, 4) ? MAP_SHARED : MAP_SHARED_VALIDATE;

@@ -193,7 +193,7 @@ pub(super) unsafe fn read(range: &DaxRange, offset: u64, into: &mut [u8]) -> boo
 ///
 /// # Errors
 ///
-/// Those of `visit`, [`OpenError::Refused`].
+/// The errors of `visit`, [`OpenError::Refused`].
 ///
 /// # Safety
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the kernel's DAX code asks about extents.
+//! Describing extents to the kernel's DAX code.
 //!
 //! Kernels differ in how they call this, so `helpers.c` hands it to them.
 

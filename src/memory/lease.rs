@@ -296,7 +296,7 @@ impl Lease {
         self.list.store(number.as_ptr(), Ordering::Release);
     }
 
-    /// Mark the pages that the driver lists as bad. `number` is that of the list.
+    /// Mark the pages that the driver lists as bad. `number` is the number of the list.
     ///
     /// # Safety
     ///

@@ -299,7 +299,7 @@ impl Frames {
         })
     }
 
-    /// Return true if the range is memory: that of a PCI device, or a reserved one whose first and
+    /// Return true if the range is memory: of a PCI device, or a reserved range whose first and
     /// last byte the processor caches, as far as is known. It does not cache registers, which
     /// firmware reserves like memory.
     pub(super) fn is_memory(&self) -> bool {

@@ -68,7 +68,7 @@ fn owner_and_mode() {
     assert!(at.join("link").is_symlink());
     assert_eq!((who(&image), who(&at.join("hard"))), (before, before));
     assert!(fs::read(at.join("hard")).unwrap() == old && fs::read(&image).unwrap() != old);
-    // What is no image.
+    // Other files.
     fs::write(at.join("notes"), "notes").unwrap();
     let before = give(&at.join("notes"), 0o604);
     make(["-q", "--force"], &tree, &at.join("notes"));

@@ -77,7 +77,7 @@ impl Kind {
     }
 }
 
-/// A kind of signature: that of its key, and the OBJECT IDENTIFIER of its hash function.
+/// A kind of signature: the kind of its key, and the OBJECT IDENTIFIER of its hash function.
 #[derive(Clone, Copy)]
 pub struct Algorithm<'a>(pub Kind, pub &'a [u8]);
 

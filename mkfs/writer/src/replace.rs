@@ -31,7 +31,7 @@ const XATTR_MAX: usize = 64 << 10;
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The errors of the system calls.
 pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let exists = path.exists();
     let file = Builder::new()
@@ -48,7 +48,7 @@ pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The errors of the system calls.
 pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     inherit(file.as_file(), path)?;
     file.persist(path).map_err(|error| error.error)?;
@@ -61,7 +61,7 @@ pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// The errors of the system calls.
 pub fn is_planted(path: &Path) -> io::Result<bool> {
     let found = match lstat(path) {
         Ok(found) => found,
