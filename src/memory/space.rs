@@ -216,10 +216,12 @@ impl Space {
             }
             // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
             // a physical range that is mapped by frames.
-            // SAFETY: A reader of the lease keeps the window mapped, and the extent is in it.
-            (MapMethod::Frames(_), Some(_))
-                if !info.window.io && poison::page(unsafe { poison::frame_at(base) }).is_some() =>
-            {
+            (MapMethod::Frames(_), Some(_)) if !info.window.io => {
+                // SAFETY: A reader of the lease keeps the window mapped, and the extent is in it.
+                let frame = unsafe { poison::frame_at(base) };
+                if poison::page(frame).is_none() {
+                    return found;
+                }
                 0..pages
             }
             // A DAX device announces failures itself.
