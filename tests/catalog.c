@@ -442,7 +442,7 @@ static void memory_fails(void)
 	int error;
 
 	signal(SIGBUS, on_sigbus);
-	error = page_inject(&pmem, mapped + bad);
+	error = page_inject(&pmem, mapped + bad, false);
 	if (error)
 		SKIP("the kernel cannot make this memory fail (%s)", strerror(error));
 	CHECK(gets_sigbus(mapped + bad));

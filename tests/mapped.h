@@ -39,9 +39,9 @@ void check_available(long long before, long long less);
 
 /*
  * Make the page at @address, in a mapping of a file on @source, fail. Return 0, or an errno if the
- * kernel cannot do that.
+ * kernel cannot do that. If it may be @copied from the image, a new copy may replace the page.
  */
-int page_inject(const struct source *source, char *address);
+int page_inject(const struct source *source, char *address, bool copied);
 
 /*
  * Mount @source with @image on @dir, and make a page of a mapped file fail. Check that loads from

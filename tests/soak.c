@@ -98,7 +98,7 @@ static void fail_a_page(const struct round *round)
 		return;
 	address = mmap(NULL, LARGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	REQUIRE(address != MAP_FAILED);
-	if (!page_inject(kind->source, address + at))
+	if (!page_inject(kind->source, address + at, false))
 		figures->pages_failed++;
 	/* All processes that read the page now find out. */
 	usleep(1000);

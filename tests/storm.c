@@ -191,7 +191,7 @@ static int do_disaster(void *argument)
 		address = mmap(NULL, size, PROT_READ, MAP_SHARED, open_in(mnt, storm_files[file].name, O_RDONLY), 0);
 		if (address == MAP_FAILED)
 			return 1;
-		page_inject(source, address + at);
+		page_inject(source, address + at, true);
 	}
 	return 0;
 }

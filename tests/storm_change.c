@@ -264,6 +264,12 @@ static void advise(struct storm_thread *thread)
 	int advice = advices[storm_pick(thread, ARRAY_SIZE(advices))], result;
 	struct storm_range range;
 
+	/*
+	 * With any filesystem, the kernel repeats this until a signal comes where userfaultfd has
+	 * protected pages of a file from being written.
+	 */
+	if (advice == MADV_GUARD_INSTALL && thread->tolerant)
+		return;
 	if (!storm_mapped_range(thread, &range))
 		return;
 	if (!storm_pick(thread, 4))
