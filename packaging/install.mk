@@ -17,6 +17,8 @@ helperdir ?= /usr/sbin
 udevdir ?= /usr/lib/udev/rules.d
 # The directory where mkinitramfs(8) looks for the hooks of packages.
 initramfsdir ?= /usr/share/initramfs-tools/hooks
+# The directory where dracut(8) looks for modules.
+dracutdir ?= /usr/lib/dracut/modules.d
 moduledir ?= /usr/lib/modules
 # The snapshotter looks for its configuration there, with any prefix.
 sysconfdir ?= /etc
@@ -58,6 +60,7 @@ ifneq ($(udev_rules),)
 endif
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
+	install -D -m 0755 -t $(DESTDIR)$(dracutdir)/90daxfs packaging/dracut/module-setup.sh
 
 # The configuration is left as it is if there is one.
 install-snapshotter:
@@ -105,7 +108,7 @@ uninstall:
 	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
-	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(prefix)/share/daxfs/magic
+	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(dracutdir)/90daxfs/module-setup.sh $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
 	$(if $(DESTDIR),,ldconfig)
