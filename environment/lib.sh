@@ -298,6 +298,19 @@ kernel_version() {
 	sed -E 's/^([0-9]+\.[0-9]+(\.[0-9]+)?)([~-](rc[0-9]+))?.*$/\1~\4/; s/~$//' <<<"$1"
 }
 
+# Print the Debian version of the kernel with these headers: 7.3~rc7-1~exp1. The release of that one is 7.3-amd64.
+debian_version() {
+	sed -nE 's/^#define LINUX_PACKAGE_ID " Debian (.*)"$/\1/p' "$1/include/generated/package.h" 2>/dev/null || true
+}
+
+# headers_version HEADERS RELEASE: print the upstream version of the kernel with these headers. Those of a kernel of
+# one's own do not have it; then it follows from the release.
+headers_version() {
+	local version
+	version=$(debian_version "$1")
+	if [ -n "$version" ]; then echo "${version%%-*}"; else kernel_version "$2"; fi
+}
+
 # Print the versions of the kernels that the module is known to run on, newest first.
 known_kernels() {
 	grep -v '^#' "${BASH_SOURCE[0]%/*}/kernels"
