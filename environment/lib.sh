@@ -84,6 +84,8 @@ die() {
 # As die, with an exit status which says that a download failed: another run may succeed.
 download_failed=3
 die_download() {
+	# explain_failure names the cause then.
+	[ -z "$(cache_trouble)" ] || exit 1
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
 	exit $download_failed
 }
@@ -108,6 +110,44 @@ logged() {
 
 # ---- the cache ------------------------------------------------------------------------------------
 
+# Print why the cache cannot be written to, if it cannot. Commands that fail because of that have various messages, some
+# of which name another cause.
+cache_trouble() {
+	local room=$CACHE/.room
+	[ -d "$CACHE" ] || return 0
+	if [ ! -w "$CACHE" ]; then
+		echo "the cache directory $CACHE belongs to $(stat -c %U "$CACHE"), and $(id -un) cannot write to it; set DAXFS_CACHE to another"
+	elif ! { head -c 4M /dev/zero >"$room"; } 2>/dev/null; then
+		echo "the disk is full: there is no room in the cache directory $CACHE; make room and run this again, or set DAXFS_CACHE to another"
+	fi
+	rm -f "$room"
+}
+
+# When a script fails, say so if the cache is the cause.
+explain_failure() {
+	local status=$? trouble
+	[ $status = 0 ] || trouble=$(cache_trouble)
+	[ -z "${trouble-}" ] || printf '%s: %s\n' "${0##*/}" "$trouble" >&2
+	exit $status
+}
+trap explain_failure EXIT
+
+# write_file FILE COMMAND...: write the text that a command prints to a file, which changes completely or not at all.
+write_file() {
+	local file=$1 text
+	text=$("${@:2}") || die "cannot make $file"
+	if ! { printf '%s\n' "$text" >"$file.$BASHPID" && mv "$file.$BASHPID" "$file"; }; then
+		rm -f "$file.$BASHPID"
+		die "cannot write $file"
+	fi
+}
+
+# Remove the files in a build directory of the kernel's that a full disk has cut off: make cannot read them, and makes
+# them again.
+remove_cut_off() {
+	{ grep -rLzP --include='.*.cmd' '\n\z' "$1" || true; } | xargs -r -d '\n' rm -f
+}
+
 # Create the cache directory. The kernel's build does not work with white space in paths.
 cache_create() {
 	case $CACHE in
@@ -116,13 +156,15 @@ cache_create() {
 	*) die "cache directory '$CACHE' is not an absolute path; set DAXFS_CACHE to one" ;;
 	esac
 	mkdir -p "$CACHE" || die "cannot create the cache directory $CACHE; set DAXFS_CACHE to a writable place"
+	[ -w "$CACHE" ] || exit 1
 }
 
 # cache_lock NAME: take a lock until this process and its children end. Print a message if another run holds it.
 cache_lock() {
 	local name=$1 fd
 	cache_create
-	exec {fd}>>"$CACHE/.$name.lock"
+	{ exec {fd}>>"$CACHE/.$name.lock"; } 2>/dev/null ||
+		die "cannot write $CACHE/.$name.lock, which belongs to $(stat -c %U "$CACHE/.$name.lock"); remove it, or set DAXFS_CACHE to another directory"
 	flock -n "$fd" && return
 	say "waiting for another run that holds $CACHE/.$name.lock"
 	flock "$fd"
@@ -182,7 +224,7 @@ apt_preferences() {
 
 # Write apt's configuration. Of the machine's configuration it has only the options about the network.
 apt_configure() {
-	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed='' suite file
+	local mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg trusted=/dev/null signed=''
 	mirror=$(debian_mirror) || exit 1
 	cache_create
 	mkdir -p "$APT"/{lists,state}/partial "$APT/log"
@@ -196,43 +238,45 @@ apt_configure() {
 	elif [ -e /etc/apt/trusted.gpg.d ]; then
 		trusted=/etc/apt/trusted.gpg.d
 	fi
+	write_file "$APT/sources.list" apt_sources
+	write_file "$APT/preferences" apt_preferences
+	write_file "$APT/apt.conf" apt_options
+}
+
+# Print the sources of packages. The variables of this and of the next function are apt_configure's.
+apt_sources() {
+	local suite
 	for suite in $(apt_suites); do
 		echo "deb $signed $mirror $suite main"
-	done >"$APT/sources.list.$$"
-
-	apt_preferences >"$APT/preferences.$$"
-
-	{
-		apt-config dump 2>/dev/null | grep -E '^Acquire::(https?|ftp|Retries|ForceIPv|Proxy)' || true
-		cat <<-END
-		Dir::State "$APT/state";
-		Dir::State::lists "$APT/lists";
-		Dir::State::status "$APT/state/status";
-		Dir::Cache "$APT";
-		Dir::Cache::archives "$APT/archives";
-		Dir::Log "$APT/log";
-		Dir::Etc::parts "/dev/null";
-		Dir::Etc::main "/dev/null";
-		Dir::Etc::sourcelist "$APT/sources.list";
-		Dir::Etc::sourceparts "/dev/null";
-		Dir::Etc::preferences "$APT/preferences";
-		Dir::Etc::preferencesparts "/dev/null";
-		Dir::Etc::trusted "/dev/null";
-		Dir::Etc::trustedparts "$trusted";
-		APT::Install-Recommends "false";
-		APT::Get::Assume-Yes "true";
-		APT::Sandbox::User "$(id -un)";
-		Acquire::Languages "none";
-		Acquire::Check-Valid-Until "false";
-		Acquire::Check-Date "false";
-		Acquire::Retries "3";
-		Acquire::Queue-Mode "access";
-		END
-	} >"$APT/apt.conf.$$"
-	# Another run may be reading these.
-	for file in sources.list preferences apt.conf; do
-		mv "$APT/$file.$$" "$APT/$file"
 	done
+}
+
+apt_options() {
+	apt-config dump 2>/dev/null | grep -E '^Acquire::(https?|ftp|Retries|ForceIPv|Proxy)' || true
+	cat <<-END
+	Dir::State "$APT/state";
+	Dir::State::lists "$APT/lists";
+	Dir::State::status "$APT/state/status";
+	Dir::Cache "$APT";
+	Dir::Cache::archives "$APT/archives";
+	Dir::Log "$APT/log";
+	Dir::Etc::parts "/dev/null";
+	Dir::Etc::main "/dev/null";
+	Dir::Etc::sourcelist "$APT/sources.list";
+	Dir::Etc::sourceparts "/dev/null";
+	Dir::Etc::preferences "$APT/preferences";
+	Dir::Etc::preferencesparts "/dev/null";
+	Dir::Etc::trusted "/dev/null";
+	Dir::Etc::trustedparts "$trusted";
+	APT::Install-Recommends "false";
+	APT::Get::Assume-Yes "true";
+	APT::Sandbox::User "$(id -un)";
+	Acquire::Languages "none";
+	Acquire::Check-Valid-Until "false";
+	Acquire::Check-Date "false";
+	Acquire::Retries "3";
+	Acquire::Queue-Mode "access";
+	END
 }
 
 # The architectures that packages are chosen from. Packages without a suffix are of the first one.
@@ -269,7 +313,7 @@ fetch_lists() {
 	say "fetching Debian's package lists"
 	# By default apt-get succeeds if a host cannot be reached.
 	if apt_run get -o APT::Update::Error-Mode=any update >"$APT/log/update" 2>&1; then
-		cp "$APT/sources.list" "$APT/lists.stamp"
+		write_file "$APT/lists.stamp" cat "$APT/sources.list"
 		cat "$APT/log/update" >&2
 		return
 	fi
@@ -358,6 +402,8 @@ fetch_packages() (
 		plan_packages) apt_run get install --download-only "$@" ;;
 		plan_only) apt_run get download "$@" ;;
 		esac >"$APT/log/download" 2>&1 || {
+			! grep -q 'enough free space' "$APT/log/download" ||
+				die "the disk is full: there is no room for these packages in $APT/archives; make room and run this again"
 			# The mirror may have newer packages since the lists were fetched.
 			if [ $attempt = 1 ]; then
 				touch -d '2 days ago' "$APT/lists.stamp"
@@ -388,8 +434,14 @@ unpack_archives() {
 	# shellcheck disable=SC2016 # expanded by the inner shell
 	DEST=$dest xargs -r -P 2 -n 1 bash -c 'set -o pipefail
 		dpkg-deb --fsys-tarfile "$1" | tar -x -p -C "$DEST" --keep-directory-symlink --no-same-owner \
-			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp || {
-			echo "cannot unpack $1; remove it and run this again" >&2; exit 255; }' unpack ||
+			--exclude=./usr/share/{doc,man,info,locale,help,lintian}"/*" --warning=no-timestamp 2> >(head -n 3 >&2) || {
+			if dpkg-deb --fsys-tarfile "$1" >/dev/null 2>&1; then
+				echo "cannot unpack $1"
+			else
+				rm -f "$1"
+				echo "$1 was damaged and has been removed; run this again"
+			fi >&2
+			exit 255; }' unpack ||
 		die "unpacking into $dest failed"
 }
 
