@@ -635,11 +635,6 @@ unsigned int daxfs_helper_num_online_cpus(void)
 	return num_online_cpus();
 }
 
-unsigned int daxfs_helper_current_cpus(void)
-{
-	return cpumask_weight(current->cpus_ptr);
-}
-
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
 {
 	sha256_update(ctx, data, len);

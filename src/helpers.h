@@ -175,7 +175,6 @@ void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);
 u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu);
 bool daxfs_helper_cpu_possible(unsigned int cpu);
 unsigned int daxfs_helper_num_online_cpus(void);
-unsigned int daxfs_helper_current_cpus(void);
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len);
 struct key *daxfs_helper_keyring_alloc(const char *name);
 int daxfs_helper_verify_pkcs7(const void *data, size_t length, const void *pkcs7,

@@ -7,8 +7,7 @@
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::memory::{self, Region};
 use crate::support::Sha256;
-use core::mem::size_of;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
 /// Largest number of pieces that can be verified at the same time.
@@ -72,93 +71,7 @@ fn wrong_digest(found: &[u8; 32]) -> image::Error {
     image::Error::new(Problem::Digest, 0, start)
 }
 
-/// Threads that compute the SHA-256 of all pieces of an image.
-struct Hashing<'a> {
-    image: &'a Image<'a, Region>,
-    /// Four words for each piece. Each thread writes those of the pieces that it takes.
-    sums: KVVec<AtomicU64>,
-    /// Number of the piece that is taken next.
-    next: AtomicU64,
-    /// A piece that could not be read, or `u64::MAX`.
-    failed: AtomicU64,
-}
-
-impl<'a> Hashing<'a> {
-    fn new(image: &'a Image<'a, Region>) -> Result<Self, Failure> {
-        let words = WORDS * image.superblock().pieces() as usize;
-        let mut sums = KVVec::with_capacity(words, GFP_KERNEL)?;
-        for _ in 0..words {
-            sums.push(AtomicU64::new(0), GFP_KERNEL)?;
-        }
-        Ok(Hashing {
-            image,
-            sums,
-            next: AtomicU64::new(0),
-            failed: AtomicU64::new(u64::MAX),
-        })
-    }
-
-    /// Let no thread take another piece, and those that hash one stop.
-    fn stop(&self) {
-        self.next.store(u64::MAX / 2, Ordering::Relaxed);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.next.load(Ordering::Relaxed) >= u64::MAX / 2
-    }
-
-    /// Take pieces until there are no more, or one cannot be read, or `check` fails.
-    fn run(
-        &self,
-        buffer: &mut [u8],
-        check: impl Fn() -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.image.superblock().pieces() {
-                return Ok(());
-            }
-            match sum(self.image, index, buffer, &check) {
-                Ok(sum) => self.store(index, &sum),
-                Err(failure) => {
-                    if let Failure::Image(_) = failure {
-                        self.failed.fetch_min(index, Ordering::Relaxed);
-                    }
-                    self.stop();
-                    return Err(failure);
-                }
-            }
-        }
-    }
-
-    /// Take pieces in a thread that no signal reaches.
-    fn help(&self) {
-        // Without memory the others do the work.
-        if let Ok(mut buffer) = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL) {
-            let check = || match self.is_stopped() {
-                true => Err(Failure::Interrupted),
-                false => Ok(()),
-            };
-            // The thread that mounts finds a failure in `failed`.
-            let _ = self.run(&mut buffer, check);
-        }
-    }
-
-    fn store(&self, index: u64, sum: &[u8; 32]) {
-        let words = self.sums.iter().skip(WORDS * index as usize);
-        for (word, bytes) in words.zip(sum.chunks_exact(size_of::<u64>())) {
-            let mut number = [0; size_of::<u64>()];
-            number.copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(number), Ordering::Relaxed);
-        }
-    }
-}
-
-/// Number of words of a SHA-256.
-const WORDS: usize = 32 / size_of::<u64>();
-
-/// Compare the SHA-256 of the whole image with the `expected` one, on all processors that this
-/// thread may use.
+/// Compare the SHA-256 of the whole image with the `expected` one.
 ///
 /// # Errors
 ///
@@ -168,25 +81,9 @@ pub(crate) fn whole(
     buffer: &mut [u8],
     expected: &[u8; 32],
 ) -> Result<(), Failure> {
-    let hashing = Hashing::new(image)?;
-    let pieces = image.superblock().pieces() as usize;
-    let own = || {
-        let result = hashing.run(buffer, check_signal);
-        if check_signal().is_err() {
-            hashing.stop();
-        }
-        result
-    };
-    memory::together(image.memory(), pieces, &|| hashing.help(), own)?;
-    check_signal()?;
-    let failed = hashing.failed.load(Ordering::Relaxed);
-    if failed != u64::MAX {
-        let offset = failed.saturating_mul(layout::DIGEST_PIECE);
-        return Err(image::Error::new(Problem::Unreadable, offset, 0).into());
-    }
     let mut whole = Sha256::new();
-    for word in &hashing.sums {
-        whole.update(&word.load(Ordering::Relaxed).to_ne_bytes());
+    for index in 0..image.superblock().pieces() {
+        whole.update(&sum(image, index, buffer, check_signal)?);
     }
     let digest = whole.finish();
     match digest == *expected {

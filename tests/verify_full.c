@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * verify=full hashes an image on all processors, and a signal ends it promptly.
+ * A signal ends verify=full promptly.
  *
  * Group: hashing
  * Machine: cpus=2 nvdimm=big.daxfs
@@ -30,30 +30,6 @@ static int mount_wrong(void *argument)
 	    context_set(context, FSCONFIG_SET_STRING, "digest", WRONG_DIGEST, 0))
 		return 200;
 	return context_mount(context, mnt) ? 0 : errno;
-}
-
-/* Return true if a thread of the module's workqueue is running a work item. */
-static bool helps(void)
-{
-	return count_named("/proc", "+daxfs") > 0;
-}
-
-static void all_processors(void)
-{
-	pid_t mounting;
-	double end;
-
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
-		SKIP("needs two processors");
-	CHECK(!helps());
-	mounting = background(mount_wrong, NULL);
-	end = now() + limit();
-	while (!helps() && now() < end)
-		rest(0.01);
-	CHECK(helps());
-	kill(mounting, SIGKILL);
-	CHECK_EQ(ends_within(mounting, limit()), SIGKILL);
-	CHECK(!helps());
 }
 
 /* Signal a mount at different times: it ends, and the device is free. */
@@ -86,7 +62,6 @@ static void terminated(void)
 int main(void)
 {
 	static const struct ktap_test tests[] = {
-		{ "all processors hash", all_processors },
 		{ "a mount that is killed", killed },
 		{ "a mount that a signal ends", terminated },
 	};

@@ -39,7 +39,6 @@ mod iomap;
 mod lease;
 mod lend;
 pub(crate) mod memfd;
-mod parallel;
 #[cfg(CONFIG_PCI)]
 mod pci;
 pub(crate) mod phys;
@@ -55,7 +54,6 @@ mod tree;
 
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
-pub(crate) use parallel::together;
 pub(crate) use registry::Tenure;
 
 use crate::bindings;
