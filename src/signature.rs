@@ -4,12 +4,12 @@
 
 #![deny(unsafe_code)]
 
-use crate::image::{self, signature, Image, Problem};
+use crate::image::{self, signature::Section, Image, Problem};
 use crate::memory::Region;
 use crate::options::Checks;
-use crate::support::{keyring, Errno, Keyring, Sha256};
+use crate::support::{keyring, Errno, Keyring};
 use crate::vfs::Context;
-use kernel::prelude::*;
+use kernel::{prelude::*, str::CString};
 
 /// Name of the keyring.
 pub(crate) const KEYRING: &CStr = c".daxfs";
@@ -39,7 +39,7 @@ pub(crate) fn resolve(
         ));
         return Err(Errno::BadMessage.into());
     }
-    verify(image, &digest, keyring).map_err(|failure| refuse(failure, context))?;
+    verify(image, keyring).map_err(|failure| refuse(failure, context))?;
     Ok(Checks {
         digest: Some(digest),
         ..*checks
@@ -50,8 +50,10 @@ pub(crate) fn resolve(
 enum Failure {
     /// There is none.
     Unsigned,
-    /// It is malformed or cannot be read, or the time of a certificate is wrong.
+    /// It is malformed or cannot be read.
     Image(image::Error),
+    /// It counted until this second, since 1970.
+    Expired(u64),
     /// The kernel refuses it, or there is not enough memory.
     Other(Error),
 }
@@ -68,24 +70,22 @@ impl From<kernel::alloc::AllocError> for Failure {
     }
 }
 
-/// Verify the signature of the image with this `digest`.
-fn verify(image: &Image<'_, Region>, digest: &[u8; 32], keyring: &Keyring) -> Result<(), Failure> {
-    let section = signature::Section::find(image.memory(), image.superblock())?;
-    let section = section.ok_or(Failure::Unsigned)?;
+/// Verify the signature of `image`.
+fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Failure> {
+    let section = Section::find(image.memory(), image.superblock())?.ok_or(Failure::Unsigned)?;
     // At most SIGNATURE_MAX, and a copy that nobody changes.
     let mut cms = KVVec::from_elem(0, section.table.length as usize, GFP_KERNEL)?;
     section.load(image.memory(), &mut cms)?;
-    let parsed = signature::Signature::parse(&cms)
-        .ok_or_else(|| section.error(Problem::Signature, section.table.length))?;
-    // The kernel does not look at the clock.
-    parsed
-        .check_times(keyring::now())
-        .map_err(|(problem, limit)| section.error(problem, limit as u64))?;
-    let mut signer = Sha256::new();
-    signer.update(parsed.signer.whole);
+    let line = section.line();
+    let text = CString::try_from_fmt(format_args!("{line}")).map_err(Failure::Other)?;
     keyring
-        .verify(&signature::message(digest, &signer.finish()), &cms)
-        .map_err(Failure::Other)
+        .verify(text.to_bytes(), &cms)
+        .map_err(Failure::Other)?;
+    // Only now is the time known to be the signer's.
+    match keyring::now() as u64 > line.expires {
+        true => Err(Failure::Expired(line.expires)),
+        false => Ok(()),
+    }
 }
 
 /// Log why a signature does not count. Return the error code for it.
@@ -100,10 +100,16 @@ fn refuse(failure: Failure, context: &Context) -> Error {
             context.error(fmt!("{}: {}", source, error));
             return match error.problem {
                 Problem::Unreadable => EIO,
-                Problem::Expired => Errno::KeyExpired.into(),
-                Problem::NotYetValid => Errno::KeyRejected.into(),
                 _ => Errno::BadMessage.into(),
             };
+        }
+        Failure::Expired(second) => {
+            context.error(fmt!(
+                "{}: the signature has expired, at {} seconds since 1970; sign the image again",
+                source,
+                second
+            ));
+            return Errno::KeyExpired.into();
         }
         Failure::Other(error) => (reason(error), error),
     };

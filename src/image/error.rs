@@ -43,10 +43,6 @@ pub enum Problem {
     Piece,
     /// The signature is malformed.
     Signature,
-    /// A certificate of the signature is not valid any more.
-    Expired,
-    /// A certificate of the signature is not valid yet.
-    NotYetValid,
     /// A block size that is not a power of two within the limits.
     BlockSize,
     /// The image is longer than the memory that holds it.
@@ -112,8 +108,6 @@ impl Problem {
             Problem::Sums => "table of SHA-256 sums does not match the SHA-256 of the image",
             Problem::Piece => "piece of 2 MiB does not match its SHA-256",
             Problem::Signature => "malformed signature",
-            Problem::Expired => "certificate of the signature has expired",
-            Problem::NotYetValid => "certificate of the signature is not valid yet",
             Problem::BlockSize => "invalid block size",
             Problem::Truncated => "image larger than the region that holds it",
             Problem::Table => "table out of place",

@@ -222,6 +222,8 @@ pub struct Signature {
     pub magic: [u8; 8],
     /// [`Superblock::sha256`] of the image that it belongs to.
     pub sha256: [u8; 32],
+    /// Last second in which the signature counts, since 1970.
+    pub expires: U64,
     /// Bytes of the message, 1 to [`SIGNATURE_MAX`].
     pub length: U32,
     /// CRC-32C of the bytes of the record before this field, and of the message.
@@ -415,7 +417,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Superblock, inodes) == 136);
     assert!(core::mem::offset_of!(Superblock, sha256) == 220);
     assert!(core::mem::offset_of!(Superblock, crc) == 252);
-    assert!(size_of::<Signature>() == 48);
+    assert!(size_of::<Signature>() == 56);
     assert!(size_of::<CatalogHead>() == 128);
     assert!(core::mem::offset_of!(CatalogHead, crc) == 124);
     assert!(size_of::<CatalogEntry>() == 128);

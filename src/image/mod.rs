@@ -11,13 +11,12 @@
 //! * [`memory`]: access to the bytes of an image, by copy
 //! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated records and look-ups
 //! * [`catalog`]: the catalogue of memory that holds several images
-//! * [`signature`], [`der`]: the signature of an image
+//! * [`signature`]: the signature of an image
 //! * `error`: problems of images
 
 #![deny(unsafe_code)]
 
 pub mod catalog;
-pub mod der;
 mod directory;
 mod error;
 pub mod hash;

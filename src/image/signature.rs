@@ -1,56 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The signature of an image: where it is, and what it holds.
+//! The signature of an image: where it is, and the line of text that is signed.
 //!
-//! A signature is a CMS message (RFC 5652, the successor of PKCS#7) of one form only, which
-//! Documentation/format.rst describes. This module finds the signer and the certificates in it.
-//! It verifies nothing but their times: the kernel and the tools do that, each with its own
+//! A signature is a CMS message (RFC 5652, the successor of PKCS#7), which Documentation/format.rst
+//! describes. Nothing here looks into it: the kernel and the tools verify it, each with its own
 //! cryptography.
 
-use super::der::{Reader, CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
 use super::error::{Error, Problem, Result};
 use super::layout;
 use super::memory::{load, Memory};
 use super::superblock::{Superblock, Table};
+use core::fmt;
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
-/// Largest number of certificates in a message.
-pub const CERTIFICATES_MAX: usize = 8;
-
-/// Largest size of the name in a certificate, in bytes.
-const NAME_MAX: usize = 1024;
-
-/// Largest number of attributes of such a name.
-const ATTRIBUTES_MAX: usize = 16;
-
-/// Length of the signed [`message`] in bytes.
-pub const MESSAGE_SIZE: usize = START.len() + 64 + SIGNER.len() + 64 + 1;
-
-/// Start of the signed message. It keeps signatures for other purposes from being valid here.
-const START: &[u8] = b"daxfs sha256 ";
-
-/// What precedes the signer in that message.
-const SIGNER: &[u8] = b" signer ";
-
-/// Return the message that a signature of an image with the SHA-256 `digest` signs: a line of text.
-/// `signer` is the SHA-256 of the signer's certificate, without which another certificate of the
-/// same key could take its place, with other times.
-pub fn message(digest: &[u8; 32], signer: &[u8; 32]) -> [u8; MESSAGE_SIZE] {
-    let mut message = [b'\n'; MESSAGE_SIZE];
-    let start = START.iter().copied().chain(digits(digest));
-    let end = SIGNER.iter().copied().chain(digits(signer));
-    for (to, from) in message.iter_mut().zip(start.chain(end)) {
-        *to = from;
-    }
-    message
+/// The line of text that is signed. A reader makes it of numbers and never parses one, so a line in
+/// any other form is not signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// SHA-256 of the image.
+    pub digest: [u8; 32],
+    /// Last second in which the signature counts, since 1970.
+    pub expires: u64,
 }
 
-/// Return hexadecimal digits.
-fn digits(sum: &[u8; 32]) -> impl Iterator<Item = u8> + '_ {
-    sum.iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| b"0123456789abcdef"[usize::from(digit)])
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The start keeps signatures for other purposes from being valid here.
+        f.write_str("daxfs sha256 ")?;
+        for byte in self.digest {
+            write!(f, "{byte:02x}")?;
+        }
+        writeln!(f, " expires {}", self.expires)
+    }
 }
 
 /// A signature that follows an image.
@@ -62,8 +44,8 @@ pub struct Section {
 }
 
 impl Section {
-    /// Find the signature of the image with this `superblock`; `None` if there is none. What an
-    /// image with another SHA-256 has left in the memory is none.
+    /// Find the signature of the image with this `superblock`; `None` if there is none. Ignore a
+    /// signature that an image with another SHA-256 has left in the memory.
     ///
     /// # Errors
     ///
@@ -95,16 +77,26 @@ impl Section {
         Ok(Some(Section { table, header }))
     }
 
-    /// Return the header for a CMS message of an image with this SHA-256.
-    pub fn header<M: Memory>(sha256: [u8; 32], cms: &[u8]) -> layout::Signature {
+    /// Return the header for a CMS message that signs this `line`.
+    pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {
         let mut header = layout::Signature {
             magic: layout::SIGNATURE_MAGIC,
-            sha256,
+            sha256: line.digest,
+            expires: line.expires.into(),
             length: (cms.len() as u32).into(),
             crc: 0.into(),
         };
         header.crc = crc::<M>(&header, cms).into();
         header
+    }
+
+    /// Return the line that the message must sign. [`Section::find`] has compared its SHA-256 with
+    /// the superblock.
+    pub fn line(&self) -> Line {
+        Line {
+            digest: self.header.sha256,
+            expires: self.header.expires.get(),
+        }
     }
 
     /// Load the message into `cms`, which has its length, and check its checksum.
@@ -132,265 +124,3 @@ fn crc<M: Memory>(header: &layout::Signature, cms: &[u8]) -> u32 {
     let start = header.as_bytes().get(..end).unwrap_or_default();
     M::crc32c(M::crc32c(0, start), cms)
 }
-
-/// A CMS message with one signature.
-pub struct Signature<'a> {
-    /// Certificate of the key that signed.
-    pub signer: Certificate<'a>,
-    /// OBJECT IDENTIFIER of the hash function.
-    pub digest_algorithm: &'a [u8],
-    /// OBJECT IDENTIFIER of the signature algorithm.
-    pub algorithm: &'a [u8],
-    /// The signature itself.
-    pub value: &'a [u8],
-    certificates: &'a [u8],
-}
-
-impl<'a> Signature<'a> {
-    /// Parse a CMS message: SignedData without content and attributes, with at most
-    /// [`CERTIFICATES_MAX`] certificates, and one SignerInfo that names one of them by issuer and
-    /// serial number. `None` if it is anything else, or has other algorithms than [`HASHES`] and
-    /// [`ALGORITHMS`].
-    ///
-    /// The kernel verifies such a message with the key of that certificate and no other.
-    pub fn parse(cms: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(cms);
-        let message = reader.next(SEQUENCE)?;
-        let mut message = reader.end(message)?.inside();
-        if message.next(OBJECT)?.content != SIGNED_DATA {
-            return None;
-        }
-        let content = message.next(CONTEXT_0)?;
-        let mut explicit = message.end(content)?.inside();
-        let data = explicit.next(SEQUENCE)?;
-        let mut data = explicit.end(data)?.inside();
-        data.version()?;
-        let algorithms = data.next(SET)?;
-        let mut algorithms = algorithms.inside();
-        let listed = algorithms.algorithm()?;
-        algorithms.end(())?;
-        let mut content = data.next(SEQUENCE)?.inside();
-        let object = content.next(OBJECT)?;
-        if content.end(object)?.content != DATA {
-            return None;
-        }
-        let certificates = data.next(CONTEXT_0)?.content;
-        let infos = data.next(SET)?;
-        let mut infos = data.end(infos)?.inside();
-        let info = infos.next(SEQUENCE)?;
-        let mut info = infos.end(info)?.inside();
-        info.version()?;
-        let mut sid = info.next(SEQUENCE)?.inside();
-        let issuer = name(&mut sid)?;
-        let serial = sid.next(INTEGER)?;
-        let serial = sid.end(serial)?.content;
-        let digest_algorithm = info.algorithm()?;
-        let algorithm = info.algorithm()?;
-        // The kernel logs each algorithm that it does not know.
-        if digest_algorithm != listed
-            || !HASHES.contains(&digest_algorithm)
-            || !ALGORITHMS.contains(&algorithm)
-            || (algorithm == ECDSA_SHA256 && digest_algorithm != SHA256)
-            || (algorithm == ECDSA_SHA384 && digest_algorithm != SHA384)
-        {
-            return None;
-        }
-        let value = info.next(OCTET_STRING)?;
-        let value = info.end(value)?.content;
-        let mut signer = None;
-        for (index, certificate) in all(certificates).enumerate() {
-            if index >= CERTIFICATES_MAX {
-                return None;
-            }
-            let certificate = certificate?;
-            if certificate.issuer == issuer && certificate.serial == serial {
-                // The kernel uses the first one.
-                signer = signer.or(Some(certificate));
-            }
-        }
-        Some(Signature {
-            signer: signer?,
-            digest_algorithm,
-            algorithm,
-            value,
-            certificates,
-        })
-    }
-
-    /// Return the certificates in the message. All of them are valid DER.
-    pub fn certificates(&self) -> impl Iterator<Item = Certificate<'a>> {
-        all(self.certificates).flatten()
-    }
-
-    /// Check that all certificates are valid at `now`, in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::Expired`] or [`Problem::NotYetValid`], with the limit.
-    pub fn check_times(&self, now: i64) -> core::result::Result<(), (Problem, i64)> {
-        self.certificates()
-            .try_for_each(|certificate| certificate.check_times(now))
-    }
-}
-
-impl Reader<'_> {
-    /// Read the version of a structure, 1.
-    fn version(&mut self) -> Option<()> {
-        (self.next(INTEGER)?.content == [1]).then_some(())
-    }
-}
-
-/// Return all bytes of the next element, a name that is not empty. The kernel logs each attribute
-/// that it does not know, so their number has a limit.
-fn name<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
-    let name = reader.next(SEQUENCE)?;
-    if name.whole.len() > NAME_MAX {
-        return None;
-    }
-    let mut sets = name.inside();
-    let mut attributes = 0;
-    while !sets.is_empty() {
-        let mut set = sets.next(SET)?.inside();
-        while !set.is_empty() {
-            let mut attribute = set.next(SEQUENCE)?.inside();
-            attribute.next(OBJECT)?;
-            attribute.any()?;
-            attribute.end(())?;
-            attributes += 1;
-        }
-    }
-    (1..=ATTRIBUTES_MAX)
-        .contains(&attributes)
-        .then_some(name.whole)
-}
-
-/// Return the certificates in the content of a set; `None` for one that is invalid, after which
-/// there are no more.
-fn all(certificates: &[u8]) -> impl Iterator<Item = Option<Certificate<'_>>> {
-    let mut reader = Reader::new(certificates);
-    let mut failed = false;
-    core::iter::from_fn(move || {
-        if failed || reader.is_empty() {
-            return None;
-        }
-        let certificate = reader
-            .any()
-            .and_then(|element| Certificate::parse(element.whole));
-        failed = certificate.is_none();
-        Some(certificate)
-    })
-}
-
-/// An X.509 certificate (RFC 5280).
-#[derive(Clone, Copy)]
-pub struct Certificate<'a> {
-    /// All bytes.
-    pub whole: &'a [u8],
-    /// The bytes that the issuer signed.
-    pub signed: &'a [u8],
-    /// Name of the issuer.
-    pub issuer: &'a [u8],
-    /// Name of the owner.
-    pub subject: &'a [u8],
-    /// Number that the issuer gave it.
-    pub serial: &'a [u8],
-    /// First second of its validity, since 1970.
-    pub not_before: i64,
-    /// Last second of its validity, since 1970.
-    pub not_after: i64,
-    /// AlgorithmIdentifier of the key.
-    pub key_algorithm: &'a [u8],
-    /// The public key.
-    pub key: &'a [u8],
-    /// OBJECT IDENTIFIER of the issuer's signature algorithm.
-    pub algorithm: &'a [u8],
-    /// The issuer's signature.
-    pub value: &'a [u8],
-}
-
-impl<'a> Certificate<'a> {
-    /// Parse a certificate in DER.
-    pub fn parse(der: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(der);
-        let certificate = reader.next(SEQUENCE)?;
-        let mut certificate = reader.end(certificate)?.inside();
-        let signed = certificate.next(SEQUENCE)?;
-        let algorithm = certificate.algorithm()?;
-        let value = certificate.bits()?;
-        certificate.end(())?;
-        let mut fields = signed.inside();
-        // The version.
-        fields.optional(CONTEXT_0);
-        let serial = fields.next(INTEGER)?.content;
-        if serial.is_empty() {
-            return None;
-        }
-        fields.algorithm()?;
-        let issuer = name(&mut fields)?;
-        let mut validity = fields.next(SEQUENCE)?.inside();
-        let (not_before, not_after) = (validity.time()?, validity.time()?);
-        validity.end(())?;
-        let subject = name(&mut fields)?;
-        let mut key = fields.next(SEQUENCE)?.inside();
-        let key_algorithm = key.next(SEQUENCE)?.content;
-        let bits = key.bits()?;
-        Some(Certificate {
-            whole: der,
-            signed: signed.whole,
-            issuer,
-            subject,
-            serial,
-            not_before,
-            not_after,
-            key_algorithm,
-            key: key.end(bits)?,
-            algorithm,
-            value,
-        })
-    }
-
-    /// Check that the certificate is valid at `now`, in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::Expired`] or [`Problem::NotYetValid`], with the limit.
-    pub fn check_times(&self, now: i64) -> core::result::Result<(), (Problem, i64)> {
-        if now > self.not_after {
-            return Err((Problem::Expired, self.not_after));
-        }
-        match now < self.not_before {
-            true => Err((Problem::NotYetValid, self.not_before)),
-            false => Ok(()),
-        }
-    }
-}
-
-/// OBJECT IDENTIFIER of the content type `id-signedData`, 1.2.840.113549.1.7.2.
-pub const SIGNED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
-
-/// OBJECT IDENTIFIER of the content type `id-data`, 1.2.840.113549.1.7.1.
-pub const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
-
-/// OBJECT IDENTIFIER of SHA-256, 2.16.840.1.101.3.4.2.1.
-pub const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
-
-/// OBJECT IDENTIFIER of SHA-384, 2.16.840.1.101.3.4.2.2.
-pub const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
-
-/// OBJECT IDENTIFIER of SHA-512, 2.16.840.1.101.3.4.2.3.
-pub const SHA512: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03];
-
-/// Hash functions of a signature.
-pub const HASHES: &[&[u8]] = &[SHA256, SHA384, SHA512];
-
-/// OBJECT IDENTIFIER `rsaEncryption`, 1.2.840.113549.1.1.1.
-pub const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-
-/// OBJECT IDENTIFIER `ecdsa-with-SHA256`, 1.2.840.10045.4.3.2.
-pub const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
-
-/// OBJECT IDENTIFIER `ecdsa-with-SHA384`, 1.2.840.10045.4.3.3.
-pub const ECDSA_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
-
-/// Algorithms of a signature.
-pub const ALGORITHMS: &[&[u8]] = &[RSA, ECDSA_SHA256, ECDSA_SHA384];

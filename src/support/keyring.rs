@@ -41,7 +41,7 @@ impl Keyring {
 
     /// Verify that `cms`, a CMS message without content, is a signature of `message` by a key that
     /// a certificate in this keyring vouches for, or one in the kernel's builtin and secondary
-    /// trusted keyrings. The times of certificates are not checked.
+    /// trusted keyrings. The kernel does not compare the times of certificates with its clock.
     ///
     /// # Errors
     ///

@@ -34,7 +34,7 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
     match form {
         Form::Text => {
             let section = Section::find(reader.image.memory(), superblock);
-            let signature = section.ok().flatten().map(|section| section.table);
+            let signature = section.ok().flatten();
             let header = Header::new(reader)?;
             Ok(written(info_text(&header, superblock, signature, out))?)
         }
@@ -62,7 +62,7 @@ pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result
 fn info_text(
     header: &Header<'_>,
     superblock: &Superblock,
-    signature: Option<Table>,
+    signature: Option<Section>,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (sec, nsec) = superblock.build_time;
@@ -102,8 +102,14 @@ fn info_text(
         writeln!(out, "Piece sums:     {length} bytes from {offset:#x}")?;
     }
     if let Some(signature) = signature {
-        let (length, offset) = (signature.length, signature.offset);
-        writeln!(out, "Signature:      {length} bytes from {offset:#x}")?;
+        let Table { length, offset } = signature.table;
+        // The last second that a certificate can have.
+        let end = signature.line().expires.min(253_402_300_799);
+        let end = time(end as i64, 0);
+        writeln!(
+            out,
+            "Signature:      {length} bytes from {offset:#x}, expires {end} UTC"
+        )?;
     }
     Ok(())
 }

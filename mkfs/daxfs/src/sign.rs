@@ -7,12 +7,10 @@ use crate::fsck::digest_of;
 use crate::source::{cannot_open, Opened};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
-use daxfs_reader::layout::SIGNATURE_MAX;
-use daxfs_reader::signature::Signature;
 use daxfs_reader::Image;
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::files::{self, FileError, Why};
-use daxfs_signature::Certificate;
+use daxfs_signature::{Certificate, Signed};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +28,7 @@ enum Hand<'a> {
     /// The private key and its certificates, the first of which is in this file.
     Signer(Box<Signer>, &'a Path),
     /// The signature.
-    Message(Vec<u8>),
+    Message(Signed),
 }
 
 impl From<FileError> for Error {
@@ -44,16 +42,19 @@ impl From<FileError> for Error {
     }
 }
 
-/// Sign the image in the file `path`. Return its SHA-256.
+/// Sign the image in the file `path`, until the second `expires` if that is named. Return its
+/// SHA-256.
 ///
 /// # Errors
 ///
 /// The image is damaged or no regular file, or the files with the key and the certificates are not
 /// what they should be.
-pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
+pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
     let hand = match by {
-        By::Key(key, cert, chain) => Hand::Signer(Box::new(files::signer(key, cert, chain)?), cert),
-        By::Message(file) => Hand::Message(message(file)?),
+        By::Key(key, cert, chain) => {
+            Hand::Signer(Box::new(files::signer(key, cert, chain, expires)?), cert)
+        }
+        By::Message(file) => Hand::Message(message(file, expires)?),
     };
     let image = Opened::open(path)?;
     let name = shown_path(path);
@@ -71,14 +72,14 @@ pub fn sign(path: &Path, by: By<'_>) -> Result<String> {
         }
     };
     let digest = digest_of(&image)?;
-    let cms = match hand {
-        Hand::Message(cms) => cms,
+    let signed = match hand {
+        Hand::Message(signed) => signed,
         Hand::Signer(signer, cert) => signer
             .sign(&digest)
             .map_err(|error| Error::refused(shown_path(cert), error.to_string()))?,
     };
     let padding = attach::usual_padding(&image.superblock, size);
-    attach::write::<crate::source::Source>(&file, &image.superblock, &cms, padding)
+    attach::write::<crate::source::Source>(&file, &image.superblock, &signed, padding)
         .map_err(|error| Error::system(name, "cannot write the signature", "", error))?;
     Ok(hex(&digest))
 }
@@ -93,23 +94,21 @@ pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
     let certs = certificates(certs)?;
     let image = Opened::open(path)?;
     let name = &image.name;
-    let cms = attach::load(&Image::new(&image.source, &image.superblock))
+    let signed = attach::load(&Image::new(&image.source, &image.superblock))
         .map_err(|error| Error::image(name, b"", error))?
         .ok_or_else(|| Error::refused(name, "the image is not signed; sign it with daxfs sign"))?;
     let digest = &image.superblock.sha256;
-    daxfs_signature::verify(&cms, digest, &certs, daxfs_signature::now())
+    daxfs_signature::verify(&signed, digest, &certs, daxfs_signature::now())
         .map_err(|error| Error::refused(name, error.to_string()))?;
     Ok(hex(&digest_of(&image)?))
 }
 
-fn message(path: &Path) -> Result<Vec<u8>> {
-    let cms = files::read(path)?;
-    if cms.len() > SIGNATURE_MAX as usize || Signature::parse(&cms).is_none() {
+fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {
+    Signed::new(files::read(path)?, expires).ok_or_else(|| {
         let why = "no CMS message in DER as it is needed; \
                    use openssl cms -sign -binary -noattr -outform DER";
-        return Err(Error::refused(shown_path(path), why));
-    }
-    Ok(cms)
+        Error::refused(shown_path(path), why)
+    })
 }
 
 /// Load certificates from files.

@@ -296,8 +296,12 @@ fn forgeries() {
         why.contains("its annotation org.daxfs.image.uuid says x"),
         "{why}"
     );
-    let why = annotate(&plain, "org.daxfs.image.signature", "AAAA");
+    let why = annotate(&plain, "org.daxfs.image.signature", "0 AAAA");
     assert!(why.contains("the signature of image is not that"), "{why}");
+    for text in ["AAAA", "-1 AAAA", "18446744073709551616 AAAA", "0 A", "0"] {
+        let why = annotate(&plain, "org.daxfs.image.signature", text);
+        assert!(why.contains("malformed signature"), "{text}: {why}");
+    }
     let why = annotate(&small, "org.daxfs.image.size", "65536");
     assert!(why.contains("more than the 65536 bytes"), "{why}");
     let why = annotate(&small, "org.daxfs.image.size", "many");

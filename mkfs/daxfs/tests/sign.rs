@@ -4,11 +4,11 @@
 
 use crate::support::{fail, fixture, run, succeed};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
-use daxfs_reader::signature::SHA256;
-use daxfs_signature::{sign, verify, Certificate, Error, Key};
+use daxfs_reader::signature::Line;
+use daxfs_signature::cms::SHA256;
+use daxfs_signature::{sign, verify, Certificate, Error, Key, Signed};
 use daxfs_testing::certificate::Owner;
 use daxfs_testing::scratch;
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -19,6 +19,7 @@ const END: &str = "20990101000000Z";
 const NOW: i64 = 1_700_000_000;
 const BEFORE: i64 = 946_684_799;
 const AFTER: i64 = 4_070_908_801;
+const END_SECOND: u64 = 4_070_908_800;
 
 fn certificate(owner: &Owner) -> Certificate {
     Certificate::parse(&owner.certificate).unwrap()
@@ -40,7 +41,7 @@ fn messages() {
         Owner::new("one", None, START, END),
         Owner::new("other", None, START, END),
     );
-    let cms = sign(&[7; 32], &key(&one), &certificate(&one), &[], NOW).unwrap();
+    let cms = sign(&[7; 32], &key(&one), &certificate(&one), &[], None, NOW).unwrap();
     let check = |digest: &[u8; 32], owners: &[&Owner], now| {
         let trusted: Vec<_> = owners.iter().map(|owner| certificate(owner)).collect();
         verify(&cms, digest, &trusted, now)
@@ -53,10 +54,31 @@ fn messages() {
     assert_eq!(check(&[7; 32], &[&one], BEFORE + 1), Ok(()));
     assert_eq!(check(&[7; 32], &[&one], AFTER - 1), Ok(()));
     assert_eq!(check(&[7; 32], &[&one], AFTER), Err(Error::Expired));
-    let wrong_key = sign(&[7; 32], &key(&other), &certificate(&one), &[], NOW);
+    let wrong_key = sign(&[7; 32], &key(&other), &certificate(&one), &[], None, NOW);
     assert_eq!(wrong_key, Err(Error::Pair));
-    let late = sign(&[7; 32], &key(&one), &certificate(&one), &[], AFTER);
-    assert_eq!(late, Err(Error::Expired));
+    // The end of the certificate is the default, and the limit.
+    assert_eq!(cms.expires, END_SECOND);
+    let until = |expires| {
+        let expires = Some(expires);
+        sign(&[7; 32], &key(&one), &certificate(&one), &[], expires, NOW)
+    };
+    assert!(until(END_SECOND).is_ok());
+    assert_eq!(until(END_SECOND + 1), Err(Error::Outlives));
+    assert_eq!(until(u64::MAX), Err(Error::Outlives));
+    assert_eq!(until(NOW as u64 - 1), Err(Error::Expired));
+    let mut short = until(NOW as u64).unwrap();
+    let trusted = [certificate(&one)];
+    assert_eq!(verify(&short, &[7; 32], &trusted, NOW), Ok(()));
+    assert_eq!(
+        verify(&short, &[7; 32], &trusted, NOW + 1),
+        Err(Error::Expired)
+    );
+    for expires in [0, NOW as u64 - 1, NOW as u64 + 1, END_SECOND, u64::MAX] {
+        short.expires = expires;
+        assert_eq!(verify(&short, &[7; 32], &trusted, NOW), Err(Error::Wrong));
+    }
+    let late = sign(&[7; 32], &key(&one), &certificate(&one), &[], None, AFTER);
+    assert_eq!(late, Err(Error::CertificateExpired));
 }
 
 #[test]
@@ -72,11 +94,12 @@ fn chains() {
         &key(&leaf),
         &certificate(&leaf),
         &certificates,
+        None,
         NOW,
     )
     .unwrap();
     assert_eq!(verify(&whole, &digest, &trusted, NOW), Ok(()));
-    let part = sign(&digest, &key(&leaf), &certificate(&leaf), &[], NOW).unwrap();
+    let part = sign(&digest, &key(&leaf), &certificate(&leaf), &[], None, NOW).unwrap();
     assert_eq!(verify(&part, &digest, &trusted, NOW), Err(Error::Untrusted));
     assert_eq!(verify(&part, &digest, &certificates, NOW), Ok(()));
     // Another authority of the same name.
@@ -88,9 +111,14 @@ fn chains() {
 #[test]
 fn damaged_messages() {
     let owner = Owner::new("owner", None, START, END);
-    let cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], NOW).unwrap();
+    let cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], None, NOW).unwrap();
     let trusted = [certificate(&owner)];
-    let accepted = |cms: &[u8]| verify(cms, &[7; 32], &trusted, NOW).is_ok();
+    let expires = cms.expires;
+    let cms = cms.cms;
+    let accepted = |cms: &[u8]| {
+        let cms = cms.to_vec();
+        verify(&Signed { expires, cms }, &[7; 32], &trusted, NOW).is_ok()
+    };
     assert!(accepted(&cms));
     let mut changed = 0;
     for index in 0..cms.len() {
@@ -114,7 +142,14 @@ fn limits() {
         let others: Vec<_> = (0..count)
             .map(|index| certificate(&Owner::new(&index.to_string(), None, START, END)))
             .collect();
-        sign(&[7; 32], &key(&owner), &certificate(&owner), &others, NOW)
+        sign(
+            &[7; 32],
+            &key(&owner),
+            &certificate(&owner),
+            &others,
+            None,
+            NOW,
+        )
     };
     assert!(sign_with(7).is_ok());
     assert_eq!(sign_with(8), Err(Error::TooLarge));
@@ -127,22 +162,22 @@ fn limits() {
     let cms = sign_with(0).unwrap();
     let trusted = [certificate(&owner)];
     let hash = [&[0x06, 0x09][..], SHA256].concat();
-    let places: Vec<_> = (0..cms.len())
-        .filter(|&at| cms[at..].starts_with(&hash))
+    let places: Vec<_> = (0..cms.cms.len())
+        .filter(|&at| cms.cms[at..].starts_with(&hash))
         .collect();
     // In the list in front, and in the SignerInfo.
     assert_eq!(places.len(), 2);
     for changed in [&places[..1], &places[1..], &places[..]] {
         let mut other = cms.clone();
         // SHA-224.
-        changed.iter().for_each(|&at| other[at + 10] = 4);
+        changed.iter().for_each(|&at| other.cms[at + 10] = 4);
         let result = verify(&other, &[7; 32], &trusted, NOW);
         assert_eq!(result, Err(Error::Malformed));
     }
     let at = places[0] - 7;
-    assert_eq!(cms[at..at + 3], [0x02, 0x01, 0x01]);
+    assert_eq!(cms.cms[at..at + 3], [0x02, 0x01, 0x01]);
     let mut version = cms.clone();
-    version[at + 2] = 3;
+    version.cms[at + 2] = 3;
     let result = verify(&version, &[7; 32], &trusted, NOW);
     assert_eq!(result, Err(Error::Malformed));
 }
@@ -169,18 +204,36 @@ fn commands() {
     assert!(succeed(&["info", &image]).text().contains("Signature: "));
     assert!(succeed(&["fsck", &image]).text().contains(": clean, "));
 
-    // What was signed elsewhere.
+    // Signed elsewhere.
     let bytes = fs::read(&image).unwrap();
     let at = bytes
         .windows(8)
         .position(|bytes| bytes == SIGNATURE_MAGIC)
         .unwrap();
-    let length = u32::from_le_bytes(bytes[at + 40..at + 44].try_into().unwrap()) as usize;
-    let cms = write(directory, "cms", &bytes[at + 48..at + 48 + length]);
+    let length = u32::from_le_bytes(bytes[at + 48..at + 52].try_into().unwrap()) as usize;
+    let cms = write(directory, "cms", &bytes[at + 56..at + 56 + length]);
     succeed(&["sign", "--attach", &cms, &image]);
     assert_eq!(fs::read(&image).unwrap(), bytes);
     let line = fail(&["sign", "--attach", &cert, &image], 1);
     assert!(line.contains("no CMS message"), "{line}");
+    // The end is part of what was signed.
+    let later = (END_SECOND + 1).to_string();
+    succeed(&["sign", "--attach", &cms, "--expires", &later, &image]);
+    let line = fail(&["verify", "--cert", &cert, &image], 1);
+    assert!(line.contains("wrong signature"), "{line}");
+
+    let sign = ["sign", "--key", &key, "--cert", &cert, &image, "--expires"];
+    let line = fail(&[&sign[..], &[&later]].concat(), 1);
+    assert!(line.contains("certificate expires before"), "{line}");
+    let line = fail(&[&sign[..], &["1000000000"]].concat(), 1);
+    assert!(line.contains("signature has expired"), "{line}");
+    for end in ["", "x", "-1", "1e9", "18446744073709551616"] {
+        fail(&[&sign[..], &[end]].concat(), 2);
+    }
+    succeed(&[&sign[..], &["4000000000"]].concat());
+    succeed(&["verify", "--cert", &cert, &image]);
+    let info = succeed(&["info", &image]);
+    assert!(info.text().contains(", expires 2096-10-02 07:06:40"));
 
     let expired = Owner::new("old", None, START, "20010101000000Z");
     let old_key = write(directory, "old.key", expired.key_pem());
@@ -232,6 +285,9 @@ fn algorithms() {
     for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
         *byte = u8::from_str_radix(&fixture.digest[at..at + 2], 16).unwrap();
     }
+    let expires = 4_000_000_000;
+    let line = Line { digest, expires }.to_string();
+    fs::write(directory.join("message"), line).unwrap();
     let cert = directory.join("cert").display().to_string();
     let cms = directory.join("cms").display().to_string();
     for (key, hashes) in [
@@ -247,12 +303,8 @@ fn algorithms() {
             openssl(&format!(
                 "req -x509 -new -key key -subj /CN=test -{hash} -days 9 -out cert"
             ));
-            openssl("x509 -in cert -outform DER -out der");
-            let signer: [u8; 32] = Sha256::digest(fs::read(directory.join("der")).unwrap()).into();
-            let message = daxfs_reader::signature::message(&digest, &signer);
-            fs::write(directory.join("message"), message).unwrap();
             sign(hash);
-            succeed(&["sign", "--attach", &cms, &image]);
+            succeed(&["sign", "--attach", &cms, "--expires", "4000000000", &image]);
             succeed(&["verify", "--cert", &cert, &image]);
         }
         for hash in ["sha1", "sha512"] {
@@ -269,14 +321,14 @@ fn algorithms() {
 #[test]
 fn two_hash_functions() {
     let owner = Owner::new("owner", None, START, END);
-    let mut cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], NOW).unwrap();
+    let mut cms = sign(&[7; 32], &key(&owner), &certificate(&owner), &[], None, NOW).unwrap();
     let trusted = [certificate(&owner)];
     assert_eq!(verify(&cms, &[7; 32], &trusted, NOW), Ok(()));
     let hash = [&[0x06, 0x09][..], SHA256].concat();
-    for at in 0..cms.len() {
-        if cms[at..].starts_with(&hash) {
+    for at in 0..cms.cms.len() {
+        if cms.cms[at..].starts_with(&hash) {
             // SHA-384.
-            cms[at + 10] = 2;
+            cms.cms[at + 10] = 2;
         }
     }
     let result = verify(&cms, &[7; 32], &trusted, NOW);

@@ -249,6 +249,11 @@ pub struct Args {
     #[arg(long, value_name = "CERT", requires = "sign_key")]
     pub sign_chain: Vec<PathBuf>,
 
+    /// Last second in which the signature counts, since 1970; the default is the end of the
+    /// certificates
+    #[arg(long, value_name = "SECOND", requires = "sign_key")]
+    pub sign_expires: Option<u64>,
+
     /// Fail if the image would be larger
     ///
     /// This does not count a signature.

@@ -7,6 +7,7 @@ use daxfs_check::memory::FileMemory;
 use daxfs_reader::{Image, Superblock};
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::files::{self, FileError, Why};
+use daxfs_signature::Signed;
 use daxfs_writer::tree::{Identity, Kind, Place, Tree};
 use daxfs_writer::{Error, Output, Result};
 use std::fs;
@@ -37,7 +38,8 @@ impl Hand {
             return Ok(None);
         };
         let file = fs::metadata(key).map_err(|error| Error::io(key, "open the file", error))?;
-        let signer = files::signer(key, cert, &args.sign_chain).map_err(refuse)?;
+        let signer =
+            files::signer(key, cert, &args.sign_chain, args.sign_expires).map_err(refuse)?;
         let cert = cert.clone();
         let hand = Hand {
             signer,
@@ -53,7 +55,7 @@ impl Hand {
         Ok(Some(hand))
     }
 
-    fn message(&self, digest: &[u8; 32]) -> Result<Vec<u8>> {
+    fn message(&self, digest: &[u8; 32]) -> Result<Signed> {
         let message = self.signer.sign(digest);
         message.map_err(|error| Error::refused(&self.cert, error))
     }
@@ -87,18 +89,19 @@ impl Hand {
     pub fn sign(&self, output: &Output, digest: &[u8; 32]) -> Result<u64> {
         let (file, path) = (output.file(), output.path());
         let failed = |error| Error::output(path, "write the signature", error);
-        let cms = self.message(digest)?;
+        let signed = self.message(digest)?;
         let superblock = {
             let memory = FileMemory::new(file).map_err(failed)?;
             Superblock::load(&memory).map_err(|error| Error::image(path, error))?
         };
-        attach::write::<FileMemory<'_>>(file, &superblock, &cms, self.padding).map_err(failed)?;
+        attach::write::<FileMemory<'_>>(file, &superblock, &signed, self.padding)
+            .map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         // A device may be too small for it.
         output.reserve(size)?;
         let memory = FileMemory::new(file).map_err(failed)?;
         match attach::load(&Image::new(&memory, &superblock)) {
-            Ok(Some(found)) if found == cms => Ok(size),
+            Ok(Some(found)) if found == signed => Ok(size),
             Ok(_) => {
                 let what =
                     "the signature reads back differently; the disk or the memory may be faulty";

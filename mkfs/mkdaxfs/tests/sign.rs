@@ -113,6 +113,10 @@ fn image_is_that_without_signature() {
         let other = Owner::new("other", None, START, END);
         assert_eq!(signing.verify(&signed, &[&other]), Err(Error::Untrusted));
     }
+    // With an end of its own, which a certificate must reach.
+    let told = signing.sign(&["--sign-expires=4000000000"], "key", "cert", &signed);
+    assert_eq!(told.status, 0, "{told:?}");
+    assert_eq!(signing.verify(&signed, &[&signing.owner]), Ok(()));
     // An authority in between.
     let root = Owner::new("root", None, START, END);
     let leaf = Owner::new("leaf", Some(&root), START, END);
@@ -170,6 +174,10 @@ fn refusals_leave_no_image() {
         assert!(told.stderr.contains(text), "{text}: {told:?}");
         assert!(!image.exists());
     }
+    let told = signing.sign(&["--sign-expires=4100000000"], "key", "cert", &image);
+    assert_eq!(told.status, 1, "{told:?}");
+    assert!(told.stderr.contains("cert: the certificate expires before"));
+    assert!(!image.exists());
     let told = run(mkdaxfs().args(["--sign-key", "key", "tree", "image"]));
     assert_eq!(told.status, 2, "{told:?}");
     // The files are inputs, which are never overwritten.

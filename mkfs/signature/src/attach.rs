@@ -2,9 +2,10 @@
 
 //! The signature that follows an image in a file.
 
-use crate::{Certificate, Key};
+use crate::cms::Message;
+use crate::{Certificate, Key, Signed};
 use daxfs_reader::layout::{self, HUGE_SIZE};
-use daxfs_reader::signature::{Section, Signature};
+use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use std::fs::File;
 use std::io;
@@ -19,6 +20,9 @@ pub struct Signer {
     pub certificate: Certificate,
     /// Certificates that lead from that one to one that verifiers trust.
     pub others: Vec<Certificate>,
+    /// Last second in which the signature counts, since 1970. The default is the end of the
+    /// certificates.
+    pub expires: Option<u64>,
 }
 
 impl Signer {
@@ -27,25 +31,27 @@ impl Signer {
     /// # Errors
     ///
     /// Those of [`sign`](crate::sign).
-    pub fn sign(&self, digest: &[u8; 32]) -> crate::Result<Vec<u8>> {
+    pub fn sign(&self, digest: &[u8; 32]) -> crate::Result<Signed> {
         let (key, certificate) = (&self.key, &self.certificate);
-        crate::sign(digest, key, certificate, &self.others, crate::now())
+        let now = crate::now();
+        crate::sign(digest, key, certificate, &self.others, self.expires, now)
     }
 }
 
-/// Load the signature of `image`, a CMS message; `None` if there is none.
+/// Load the signature of `image`; `None` if there is none.
 ///
 /// # Errors
 ///
 /// [`Problem::Signature`] if it is malformed, [`Problem::Unreadable`].
-pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<Vec<u8>>> {
+pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<Signed>> {
     let Some(section) = Section::find(image.memory(), image.superblock())? else {
         return Ok(None);
     };
     let mut cms = vec![0; section.table.length as usize];
     section.load(image.memory(), &mut cms)?;
-    match Signature::parse(&cms) {
-        Some(_) => Ok(Some(cms)),
+    let expires = section.line().expires;
+    match Message::parse(&cms) {
+        Some(_) => Ok(Some(Signed { expires, cms })),
         None => Err(section.error(Problem::Signature, section.table.length)),
     }
 }
@@ -74,7 +80,7 @@ pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
     }
 }
 
-/// Write the signature `cms` after the image with this `superblock` in `file`, in place of another
+/// Write the signature `signed` after the image with this `superblock` in `file`, in place of another
 /// one. If it does not fit, the file grows to a multiple of `padding` bytes.
 ///
 /// # Errors
@@ -83,21 +89,25 @@ pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,
-    cms: &[u8],
+    signed: &Signed,
     padding: u64,
 ) -> io::Result<()> {
-    let header = Section::header::<M>(superblock.sha256, cms);
+    let line = Line {
+        digest: superblock.sha256,
+        expires: signed.expires,
+    };
+    let header = Section::header::<M>(&line, &signed.cms);
     let offset = superblock.signature_offset();
     let start = offset + header.as_bytes().len() as u64;
     let size = file.metadata()?.len();
-    let end = (start + cms.len() as u64).next_multiple_of(padding);
+    let end = (start + signed.cms.len() as u64).next_multiple_of(padding);
     if end > size {
         file.set_len(end)?;
     }
     // Without a header there is no signature, so there is never a part of one.
     file.write_all_at(&[0; size_of::<layout::Signature>()], offset)?;
     file.sync_data()?;
-    file.write_all_at(cms, start)?;
+    file.write_all_at(&signed.cms, start)?;
     file.sync_data()?;
     file.write_all_at(header.as_bytes(), offset)?;
     file.sync_all()

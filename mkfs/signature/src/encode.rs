@@ -3,8 +3,8 @@
 //! Writing the CMS message of a signature (RFC 5652), in DER.
 
 use crate::algorithm::Kind;
-use daxfs_reader::der::{CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
-use daxfs_reader::signature::{Certificate, DATA, SIGNED_DATA};
+use crate::cms::{Certificate, DATA, SIGNED_DATA};
+use crate::der::{CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
 
 /// Tag of NULL.
 const NULL: u8 = 0x05;

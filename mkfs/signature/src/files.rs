@@ -69,18 +69,19 @@ pub fn certificate(path: &Path) -> Result<Certificate> {
     Certificate::parse(&read(path)?).map_err(|error| refuse(path, Why::Content(error)))
 }
 
-/// Return who signs: with the private key in the file `key`, its certificate in `cert`, and those
-/// of authorities in `chain`.
+/// Return who signs: with the private key in the file `key`, its certificate in `cert`, and the
+/// certificates of authorities in `chain`. The signature counts until the second `expires`.
 ///
 /// # Errors
 ///
 /// As [`certificate`]. The key and the certificate need not belong together.
-pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf]) -> Result<Signer> {
+pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf], expires: Option<u64>) -> Result<Signer> {
     let pair = Key::parse(&read(key)?);
     let others = chain.iter().map(|cert| certificate(cert));
     Ok(Signer {
         key: pair.map_err(|error| refuse(key, Why::Content(error)))?,
         certificate: certificate(cert)?,
         others: others.collect::<Result<_>>()?,
+        expires,
     })
 }

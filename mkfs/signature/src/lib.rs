@@ -7,20 +7,24 @@
 //! * [`verify`]: verify such a message
 //! * [`attach`]: put it into the image's file
 //!
-//! `daxfs_reader::signature` parses certificates and messages, for the kernel and for this crate.
-
 mod algorithm;
 pub mod attach;
+pub mod cms;
+pub mod der;
 mod encode;
 pub mod files;
 mod pem;
 
 use algorithm::{Algorithm, Kind};
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use cms::{Certificate as Parsed, Message};
 use daxfs_reader::layout::SIGNATURE_MAX;
-use daxfs_reader::signature::{message, Certificate as Parsed, Signature};
-use daxfs_reader::Problem;
+use daxfs_reader::signature::Line;
 use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
+use std::fmt;
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -47,9 +51,15 @@ pub enum Error {
     /// The private key belongs to another certificate.
     #[error("the private key is not that of the certificate")]
     Pair,
-    /// A certificate has expired, in seconds since 1970.
-    #[error("the certificate has expired; renew it and sign again")]
+    /// The signature has expired, or would be when it is made.
+    #[error("the signature has expired; sign the image again, with a later end")]
     Expired,
+    /// The signature would count after a certificate has expired.
+    #[error("the certificate expires before the signature would; choose an earlier end")]
+    Outlives,
+    /// A certificate has expired.
+    #[error("the certificate has expired; renew it and sign again")]
+    CertificateExpired,
     /// A certificate is not valid yet.
     #[error("the certificate is not valid yet; wait, or correct the clock")]
     NotYetValid,
@@ -66,6 +76,44 @@ pub enum Error {
 
 /// The result of signing or verifying.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Last second in which it counts, since 1970.
+    pub expires: u64,
+    /// A CMS message.
+    pub cms: Vec<u8>,
+}
+
+impl Signed {
+    /// Make a signature of a CMS message. It expires at the end of its certificates unless another
+    /// second is named. `None` if the message is too long or malformed.
+    pub fn new(cms: Vec<u8>, expires: Option<u64>) -> Option<Self> {
+        let message = Message::parse(&cms).filter(|_| cms.len() <= SIGNATURE_MAX as usize)?;
+        let expires = expires.unwrap_or_else(|| message.end());
+        Some(Signed { expires, cms })
+    }
+}
+
+/// One line of text: the second, a space, and the message in base64.
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.expires, STANDARD.encode(&self.cms))
+    }
+}
+
+impl FromStr for Signed {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (expires, cms) = text.split_once(' ').ok_or(Error::Malformed)?;
+        Ok(Signed {
+            expires: expires.parse().map_err(|_| Error::Malformed)?,
+            cms: STANDARD.decode(cms).map_err(|_| Error::Malformed)?,
+        })
+    }
+}
 
 /// A private key.
 pub struct Key(Pair);
@@ -177,47 +225,54 @@ pub fn now() -> i64 {
     time.map_or(0, |time| time.as_secs() as i64)
 }
 
-/// Return a CMS message that signs the image with this SHA-256 at the time `now`. It contains the
-/// `certificate` of the key, and the `others` that lead from it to one that verifiers trust.
+/// Return a signature of the image with this SHA-256, made at the time `now`. It contains the
+/// `certificate` of the key, and the `others` that lead from it to one that verifiers trust. It
+/// counts until the second `expires`, or until the first of the certificates expires.
 ///
 /// # Errors
 ///
-/// [`Error::Pair`], [`Error::Expired`], [`Error::NotYetValid`], [`Error::Algorithm`],
-/// [`Error::TooLarge`].
+/// [`Error::Pair`], [`Error::Expired`], [`Error::Outlives`], [`Error::CertificateExpired`],
+/// [`Error::NotYetValid`], [`Error::Algorithm`], [`Error::TooLarge`].
 pub fn sign(
     digest: &[u8; 32],
     key: &Key,
     certificate: &Certificate,
     others: &[Certificate],
+    expires: Option<u64>,
     now: i64,
-) -> Result<Vec<u8>> {
+) -> Result<Signed> {
     let parsed = certificate.parsed()?;
-    parsed.check_times(now).map_err(time)?;
+    let mut end = cms::end([parsed].into_iter());
+    parsed.check_times(now)?;
     for other in others {
-        other.parsed()?.check_times(now).map_err(time)?;
+        let other = other.parsed()?;
+        other.check_times(now)?;
+        end = end.min(cms::end([other].into_iter()));
     }
+    let expires = expires.unwrap_or(end);
+    if expires > end {
+        return Err(Error::Outlives);
+    }
+    check_end(expires, now)?;
     if parsed.key != key.public() {
         return Err(Error::Pair);
     }
-    let value = key.sign(&message(digest, &hash(&parsed)))?;
+    let value = key.sign(&line(digest, expires))?;
     let others: Vec<&[u8]> = others.iter().map(Certificate::der).collect();
     let cms = encode::message(&parsed, &others, key.kind(), &value);
-    match cms.len() <= SIGNATURE_MAX as usize && Signature::parse(&cms).is_some() {
-        true => Ok(cms),
-        false => Err(Error::TooLarge),
-    }
+    Signed::new(cms, Some(expires)).ok_or(Error::TooLarge)
 }
 
-/// Verify that `cms` signs the image with this SHA-256, and that a chain of certificates leads
-/// from its signer to one of those that are `trusted`. All certificates in it must be valid at the
-/// time `now`, and that of `trusted` which the chain ends at too.
+/// Verify that `signed` is a signature of the image with this SHA-256 that counts at the time `now`,
+/// and that a chain of certificates leads from its signer to one that is `trusted`. All certificates
+/// in it must be valid then, and so must the trusted one. The kernel does not look at their times.
 ///
 /// # Errors
 ///
 /// [`Error::Malformed`], [`Error::Wrong`], [`Error::Untrusted`], [`Error::Expired`],
-/// [`Error::NotYetValid`], [`Error::Algorithm`].
-pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
-    let signature = Signature::parse(cms).ok_or(Error::Malformed)?;
+/// [`Error::CertificateExpired`], [`Error::NotYetValid`], [`Error::Algorithm`].
+pub fn verify(signed: &Signed, digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
+    let signature = Message::parse(&signed.cms).ok_or(Error::Malformed)?;
     let signer = &signature.signer;
     let kind = Kind::of_key(signer.key_algorithm).ok_or(Error::Algorithm)?;
     // The key is of the kind that the message says.
@@ -226,10 +281,11 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
     }
     Algorithm(kind, signature.digest_algorithm).verify(
         signer.key,
-        &message(digest, &hash(signer)),
+        &line(digest, signed.expires),
         signature.value,
     )?;
-    signature.check_times(now).map_err(time)?;
+    check_end(signed.expires, now)?;
+    signature.check_times(now)?;
     let trusted = trusted
         .iter()
         .map(Certificate::parsed)
@@ -241,7 +297,7 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
         unused.retain(|other| other.whole != last.whole);
         let same = trusted.iter().find(|other| other.whole == last.whole);
         if let Some(root) = same.or_else(|| trusted.iter().find(|other| issued(other, &last))) {
-            return root.check_times(now).map_err(time);
+            return root.check_times(now);
         }
         match unused.iter().find(|other| issued(other, &last)) {
             Some(issuer) => last = *issuer,
@@ -250,12 +306,18 @@ pub fn verify(cms: &[u8], digest: &[u8; 32], trusted: &[Certificate], now: i64) 
     }
 }
 
-/// Return the SHA-256 of a certificate.
-fn hash(certificate: &Parsed<'_>) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, certificate.whole);
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
+/// Return the bytes that are signed.
+fn line(digest: &[u8; 32], expires: u64) -> Vec<u8> {
+    let digest = *digest;
+    Line { digest, expires }.to_string().into_bytes()
+}
+
+/// Check that a signature that `expires` counts at the time `now`.
+fn check_end(expires: u64, now: i64) -> Result<()> {
+    match now as u64 > expires {
+        true => Err(Error::Expired),
+        false => Ok(()),
+    }
 }
 
 /// Return true if the owner of `issuer` signed `certificate`.
@@ -269,11 +331,4 @@ fn issued(issuer: &Parsed<'_>, certificate: &Parsed<'_>) -> bool {
             .verify(issuer.key, certificate.signed, certificate.value)
             .is_ok()
     })
-}
-
-fn time((problem, _): (Problem, i64)) -> Error {
-    match problem {
-        Problem::NotYetValid => Error::NotYetValid,
-        _ => Error::Expired,
-    }
 }

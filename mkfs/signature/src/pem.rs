@@ -2,9 +2,9 @@
 
 //! Keys and certificates in PEM (RFC 7468).
 
+use crate::der::{Reader, SEQUENCE};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use daxfs_reader::der::{Reader, SEQUENCE};
 
 /// Return true if `file` is in PEM.
 pub fn is_pem(file: &[u8]) -> bool {

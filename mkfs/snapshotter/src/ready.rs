@@ -174,16 +174,16 @@ impl Ready {
         }
         if !self.certificates.is_empty() {
             let image = Image::new(&opened.source, superblock);
-            let cms = attach::load(&image)
+            let signed = attach::load(&image)
                 .map_err(|error| refused(path, format!("{error}; copy the image again")))?;
-            let cms = cms.ok_or_else(|| {
+            let signed = signed.ok_or_else(|| {
                 refused(
                     path,
                     "is not signed, and there are certificates; sign it with daxfs sign",
                 )
             })?;
             let now = daxfs_signature::now();
-            daxfs_signature::verify(&cms, &superblock.sha256, &self.certificates, now)
+            daxfs_signature::verify(&signed, &superblock.sha256, &self.certificates, now)
                 .map_err(|error| refused(path, error.to_string()))?;
         }
         Ok(opened)

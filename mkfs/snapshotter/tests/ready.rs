@@ -389,11 +389,12 @@ async fn unsigned_images_are_unpacked() {
             key: Key::parse(&owner.key).unwrap(),
             certificate: Certificate::parse(&owner.certificate).unwrap(),
             others: Vec::new(),
+            expires: None,
         };
         let opened = Opened::open(&image).unwrap();
-        let cms = signer.sign(&opened.superblock.sha256).unwrap();
+        let signed = signer.sign(&opened.superblock.sha256).unwrap();
         let file = File::options().write(true).open(&image).unwrap();
-        attach::write::<Source>(&file, &opened.superblock, &cms, 4096).unwrap();
+        attach::write::<Source>(&file, &opened.superblock, &signed, 4096).unwrap();
         if name != "owner" {
             machine.unpacked(name, "a").await;
         }
@@ -437,15 +438,16 @@ async fn expired_certificates() {
     let opened = Opened::open(&image).unwrap();
     // 2015.
     let sha256 = &opened.superblock.sha256;
-    let cms = daxfs_signature::sign(
+    let signed = daxfs_signature::sign(
         sha256,
         &key.unwrap(),
         &certificate.unwrap(),
         &[],
+        None,
         1_430_000_000,
     );
     let file = File::options().write(true).open(&image).unwrap();
-    attach::write::<Source>(&file, &opened.superblock, &cms.unwrap(), 4096).unwrap();
+    attach::write::<Source>(&file, &opened.superblock, &signed.unwrap(), 4096).unwrap();
     let machine = machine.restart().await;
     machine.unpacked("expired", "a").await;
 }

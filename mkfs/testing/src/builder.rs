@@ -6,7 +6,7 @@ use daxfs_check::acl;
 use daxfs_check::digest::combine;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::{self, XattrPrefix, HUGE_SIZE, NO_POSITION, SUPERBLOCK_SIZE};
-use daxfs_reader::signature::Section;
+use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::Superblock;
 use sha2::{Digest, Sha256};
 use std::mem::{offset_of, size_of};
@@ -239,7 +239,11 @@ fn seal_signature(image: &mut [u8]) -> Option<()> {
         return None;
     }
     let cms = rest.get(..header.length.get() as usize)?;
-    let sealed = Section::header::<&[u8]>(header.sha256, cms);
+    let line = Line {
+        digest: header.sha256,
+        expires: header.expires.get(),
+    };
+    let sealed = Section::header::<&[u8]>(&line, cms);
     image[start..start + size_of::<layout::Signature>()].copy_from_slice(sealed.as_bytes());
     Some(())
 }
@@ -267,7 +271,9 @@ pub fn append(image: &mut Vec<u8>, cms: &[u8]) {
                 .next_multiple_of(layout::SIGNATURE_ALIGN as usize),
             0,
         );
-        image.extend(Section::header::<&[u8]>(digest, cms).as_bytes());
+        let expires = u64::MAX;
+        let line = Line { digest, expires };
+        image.extend(Section::header::<&[u8]>(&line, cms).as_bytes());
         image.extend(cms);
     }
     image.resize(image.len().next_multiple_of(BLOCK), 0);

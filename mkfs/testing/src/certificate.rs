@@ -4,7 +4,9 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use daxfs_reader::der::{BIT_STRING, CONTEXT_0, GENERALIZED_TIME, INTEGER, OBJECT, SEQUENCE, SET};
+use daxfs_signature::der::{
+    BIT_STRING, CONTEXT_0, GENERALIZED_TIME, INTEGER, OBJECT, SEQUENCE, SET,
+};
 use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, KeyPair, ECDSA_P256_SHA256_ASN1_SIGNING};
 

@@ -134,7 +134,7 @@ const DIRENT: Fields = fields!(Dirent: hash: 4, ino: 4, name_low: 4, name_high: 
 const XATTR_SET: Fields = fields!(XattrSet: length: 4, count: 4);
 const XATTR_ENTRY: Fields = fields!(XattrEntry: value_len: 4, name_len: 1, prefix: 1, reserved: 2);
 const EXTENT: Fields = fields!(Extent: offset: 8, length: 8);
-const SIGNATURE: Fields = fields!(Signature: magic: 8, length: 4);
+const SIGNATURE: Fields = fields!(Signature: magic: 8, expires: 8, length: 4);
 
 fn range(extent: &Extent) -> Range<usize> {
     let start = extent.offset.get() as usize;

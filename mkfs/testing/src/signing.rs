@@ -6,16 +6,15 @@
 use crate::certificate::element;
 use crate::overlay;
 use crate::random::Random;
-use daxfs_reader::der::{
+use daxfs_reader::layout::SIGNATURE_MAX;
+use daxfs_reader::signature::{Line, Section};
+use daxfs_reader::{Image, Memory, Problem, Superblock};
+use daxfs_signature::cms::{Certificate, Message, ALGORITHMS, CERTIFICATES_MAX, HASHES};
+use daxfs_signature::der::{
     Reader, BIT_STRING, CONTEXT_0, GENERALIZED_TIME, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET,
     UTC_TIME,
 };
-use daxfs_reader::layout::SIGNATURE_MAX;
-use daxfs_reader::signature::{
-    Certificate, Section, Signature, ALGORITHMS, CERTIFICATES_MAX, HASHES,
-};
-use daxfs_reader::{Image, Memory, Problem, Superblock};
-use daxfs_signature::{attach, verify};
+use daxfs_signature::{attach, verify, Signed};
 use std::sync::LazyLock;
 use zerocopy::IntoBytes;
 
@@ -27,6 +26,16 @@ static UNSIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     image
 });
 
+/// Time at which the signature of [`read`] expires.
+const EXPIRES: u64 = 4_000_000_000;
+
+fn signed_by(cms: &[u8]) -> Signed {
+    Signed {
+        expires: EXPIRES,
+        cms: cms.to_vec(),
+    }
+}
+
 /// Parse `cms`, and read it as the signature of an image.
 ///
 /// # Panics
@@ -35,11 +44,15 @@ static UNSIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub fn read(cms: &[u8]) {
     let valid = parse(cms);
     let superblock = Superblock::load(&UNSIGNED.as_slice()).unwrap();
-    let header = Section::header::<&[u8]>(superblock.sha256, cms);
+    let line = Line {
+        digest: superblock.sha256,
+        expires: EXPIRES,
+    };
+    let header = Section::header::<&[u8]>(&line, cms);
     let signed = [&UNSIGNED, header.as_bytes(), cms].concat();
     let signed = signed.as_slice();
     match attach::load(&Image::new(&signed, &superblock)) {
-        Ok(loaded) => assert!(valid && loaded.as_deref() == Some(cms)),
+        Ok(loaded) => assert!(valid && loaded == Some(signed_by(cms))),
         Err(error) => {
             assert_eq!(error.problem, Problem::Signature);
             assert!(!valid || cms.len() > SIGNATURE_MAX as usize);
@@ -62,9 +75,11 @@ pub fn attached<M: Memory>(image: &Image<'_, M>) {
     match (found, &loaded) {
         (Ok(None), loaded) => assert_eq!(*loaded, Ok(None)),
         (Err(error), loaded) => assert_eq!(*loaded, Err(error)),
-        (Ok(Some(section)), Ok(Some(cms))) => {
-            assert_eq!(section.table.length, cms.len() as u64);
-            assert!(Signature::parse(cms).is_some());
+        (Ok(Some(section)), Ok(Some(signed))) => {
+            assert_eq!(section.table.length, signed.cms.len() as u64);
+            assert_eq!(section.line().expires, signed.expires);
+            assert!(Message::parse(&signed.cms).is_some());
+            assert_eq!(signed.to_string().parse().as_ref(), Ok(signed));
         }
         (Ok(Some(_)), loaded) => assert!(loaded.is_err()),
     }
@@ -74,9 +89,9 @@ pub fn attached<M: Memory>(image: &Image<'_, M>) {
 
 /// Parse `cms` and use what is in it. Return false if it is malformed.
 fn parse(cms: &[u8]) -> bool {
-    let Some(signature) = Signature::parse(cms) else {
+    let Some(signature) = Message::parse(cms) else {
         assert_eq!(
-            verify(cms, &[0; 32], &[], 0),
+            verify(&signed_by(cms), &[0; 32], &[], 0),
             Err(daxfs_signature::Error::Malformed)
         );
         return false;
@@ -93,13 +108,14 @@ fn parse(cms: &[u8]) -> bool {
         trusted.push(daxfs_signature::Certificate::parse(certificate.whole).unwrap());
     }
     for trusted in [&trusted[..], &trusted[..1], &[]] {
-        let _ = verify(cms, &[0; 32], trusted, signature.signer.not_before);
+        let now = signature.signer.not_before;
+        let _ = verify(&signed_by(cms), &[0; 32], trusted, now);
     }
     true
 }
 
 /// Check the times of a certificate, and of the whole `signature`, around the limits.
-fn times(signature: &Signature<'_>, certificate: &Certificate<'_>) {
+fn times(signature: &Message<'_>, certificate: &Certificate<'_>) {
     let (first, last) = (certificate.not_before, certificate.not_after);
     for now in [i64::MIN, first - 1, first, last, last + 1, i64::MAX] {
         let is_valid = |certificate: &Certificate<'_>| {

@@ -58,7 +58,7 @@ const LABEL: &str = "org.daxfs.image.label";
 /// Annotation of a layer: the number of its bytes when it is not compressed.
 const SIZE: &str = "org.daxfs.image.size";
 
-/// Annotation of a layer: the signature of the image in base64, if it is signed.
+/// Annotation of a layer: the signature of the image, if it is signed.
 const SIGNATURE: &str = "org.daxfs.image.signature";
 
 /// Where an artifact is: `oci:DIRECTORY[:NAME]`.

@@ -16,15 +16,13 @@ use crate::record::label;
 use crate::sign;
 use crate::source::{open_now, Opened};
 use crate::text::{is_control, shown, shown_path};
-use base64::engine::general_purpose::STANDARD;
-use base64::Engine;
 use daxfs_check::digest::hex;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::{self, HUGE_SIZE, SIGNATURE_MAX};
 use daxfs_reader::{Image, Superblock};
-use daxfs_signature::{attach, Certificate};
+use daxfs_signature::{attach, Certificate, Signed};
 use daxfs_writer::parent_of;
 use sha2::Digest;
 use std::collections::BTreeSet;
@@ -84,8 +82,8 @@ impl Artifact<'_> {
         let mut images = Vec::new();
         let mut left = self.max_size.unwrap_or(u64::MAX);
         for (layer, path) in layers.iter().zip(&paths) {
-            if let Some(cms) = self.signature(layer)? {
-                self.signed(layer, &cms)?;
+            if let Some(signed) = self.signature(layer)? {
+                self.signed(layer, &signed)?;
             }
             left = left.checked_sub(self.size(layer)?).ok_or_else(|| {
                 let limit = self.max_size.unwrap_or(u64::MAX);
@@ -209,21 +207,21 @@ impl Artifact<'_> {
     }
 
     /// Return the signature in the annotations of `layer`. Other programs do not write it.
-    fn signature(&self, layer: &Descriptor) -> Result<Option<Vec<u8>>> {
+    fn signature(&self, layer: &Descriptor) -> Result<Option<Signed>> {
         let Some(text) = layer.annotation(SIGNATURE) else {
             return Ok(None);
         };
-        match STANDARD.decode(text) {
-            Ok(cms) => Ok(Some(cms)),
+        match text.parse() {
+            Ok(signed) => Ok(Some(signed)),
             Err(error) => Err(self.layout.refuse(format!(
-                "the annotation {SIGNATURE} of {} is no base64: {error}",
+                "the annotation {SIGNATURE} of {}: {error}",
                 name(layer)
             ))),
         }
     }
 
     /// Verify the signature in the annotations before anything is copied.
-    fn signed(&self, layer: &Descriptor, cms: &[u8]) -> Result<()> {
+    fn signed(&self, layer: &Descriptor, signed: &Signed) -> Result<()> {
         if self.certs.is_empty() {
             return Ok(());
         }
@@ -234,7 +232,7 @@ impl Artifact<'_> {
                 let why = format!("{} has no annotation {DIGEST} to verify", name(layer));
                 self.layout.refuse(why)
             })?;
-        daxfs_signature::verify(cms, &digest, self.certs, daxfs_signature::now())
+        daxfs_signature::verify(signed, &digest, self.certs, daxfs_signature::now())
             .map_err(|error| self.layout.refuse(format!("{}: {error}", name(layer))))
     }
 
@@ -382,7 +380,7 @@ impl Artifact<'_> {
         layer: &Descriptor,
         file: File,
         path: &Path,
-        annotated: Option<Vec<u8>>,
+        annotated: Option<Signed>,
     ) -> Result<String> {
         let opened = Opened::of_file(file, format!("{}: {}", self.layout.name(), name(layer)))?;
         let digest = hex(&digest_until(&opened, self.interrupt)?);
@@ -418,22 +416,23 @@ impl Artifact<'_> {
             )));
         }
         let image = Image::new(&opened.source, &opened.superblock);
-        let cms = attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
-        if annotated.is_some() && cms != annotated {
+        let signed =
+            attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
+        if annotated.is_some() && signed != annotated {
             return Err(self.layout.refuse(format!(
                 "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
                 name(layer)
             )));
         }
         if !self.certs.is_empty() {
-            let cms = cms.ok_or_else(|| {
+            let signed = signed.ok_or_else(|| {
                 self.layout.refuse(format!(
                     "the image {} is not signed; sign it with daxfs sign and push it again",
                     name(layer)
                 ))
             })?;
             let sha256 = &opened.superblock.sha256;
-            daxfs_signature::verify(&cms, sha256, self.certs, daxfs_signature::now())
+            daxfs_signature::verify(&signed, sha256, self.certs, daxfs_signature::now())
                 .map_err(|error| self.layout.refuse(format!("{}: {error}", name(layer))))?;
         }
         Ok(digest)

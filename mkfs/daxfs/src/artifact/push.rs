@@ -131,7 +131,7 @@ fn layer(
             (UUID, Some(uuid.to_string())),
             (LABEL, Some(label).filter(|label| !label.is_empty())),
             (SIZE, Some(size.to_string())),
-            (SIGNATURE, signature.map(|cms| STANDARD.encode(cms))),
+            (SIGNATURE, signature.map(|signed| signed.to_string())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.into(), value?))),

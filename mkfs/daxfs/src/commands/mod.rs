@@ -229,6 +229,7 @@ fn run(command: Command) -> Result<ExitCode> {
             cert,
             chain,
             attach,
+            expires,
         } => {
             let by = match (&attach, &key, &cert) {
                 (Some(file), ..) => By::Message(file),
@@ -236,7 +237,7 @@ fn run(command: Command) -> Result<ExitCode> {
                 // The options require one another.
                 _ => return Ok(ExitCode::from(USAGE)),
             };
-            print(&sign(&image, by)?)
+            print(&sign(&image, by, expires)?)
         }
         Command::Push(args) => print(&push(&args)?),
         Command::Pull(args) => pulled(&args),

@@ -279,11 +279,11 @@ Examples:
     #[command(after_help = "\
 Examples:
   daxfs sign --key key.pem --cert cert.pem base.img
-  signer=$(openssl x509 -in cert.pem -outform DER | sha256sum | cut -c 1-64)
-  printf 'daxfs sha256 %s signer %s\\n' $(daxfs digest base.img) $signer |
+  daxfs sign --key key.pem --cert cert.pem --expires $(date -d '1 year' +%s) base.img
+  printf 'daxfs sha256 %s expires 1893456000\\n' $(daxfs digest base.img) |
     openssl cms -sign -binary -noattr -md sha256 -outform DER -inkey key.pem \\
       -signer cert.pem -out base.cms
-  daxfs sign --attach base.cms base.img")]
+  daxfs sign --attach base.cms --expires 1893456000 base.img")]
     Sign {
         /// The image file
         image: PathBuf,
@@ -303,6 +303,12 @@ Examples:
         /// checked.
         #[arg(long, value_name = "CMS", conflicts_with = "key")]
         attach: Option<PathBuf>,
+        /// Last second in which the signature counts, since 1970
+        ///
+        /// It is part of what is signed. The default is the end of the certificates in the
+        /// signature, and with --key it cannot be later.
+        #[arg(long, value_name = "SECOND")]
+        expires: Option<u64>,
     },
     #[allow(missing_docs)] // clap takes the description from the type
     Push(Push),
@@ -312,7 +318,7 @@ Examples:
     ///
     /// The signature must be that of the owner of CERT, or of somebody to whom the owner of CERT
     /// issued a certificate, if need be through others that are in the signature. All these
-    /// certificates must be valid now. Then the whole image is compared with the SHA-256 that was
+    /// certificates must be valid now, and the signature must not have expired. Then the whole image is compared with the SHA-256 that was
     /// signed. Print the SHA-256. Revocation lists, and what a certificate says that its key may be
     /// used for, are not looked at.
     #[command(after_help = "\
