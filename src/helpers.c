@@ -38,6 +38,10 @@
 #include <linux/workqueue.h>
 
 #include "helpers.h"
+#ifdef DAXFS_VERSION
+/* Outside the kernel's tree: what the kernel's BTF has of the prototypes in helpers.h. */
+#include "prototypes_generated.h"
+#endif
 
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS

@@ -24,6 +24,10 @@ struct resource;
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
 
+/* A probe of the tracepoint memory_failure_event. Kernels differ in the header that has the event. */
+typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
+					       int result);
+
 /* What src/memory/iomap.rs implements, for the kernel's DAX code. */
 int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 		      struct iomap *iomap, struct iomap *srcmap);

@@ -55,8 +55,8 @@ impl Watch {
     }
 
     fn probe() -> *mut kernel::ffi::c_void {
-        let probe: unsafe extern "C" fn(_, _, _, _) = Self::failed;
-        probe as *mut kernel::ffi::c_void
+        let probe: bindings::btf_trace_memory_failure_event = Some(Self::failed);
+        probe.map_or(ptr::null_mut(), |probe| probe as *mut kernel::ffi::c_void)
     }
 
     /// Store the tracepoint of memory failures.
