@@ -58,6 +58,7 @@ help:
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
 	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
+	@echo '  make next NEXT=DIR  what the module uses of the kernel and the kernel tree DIR lacks or has changed'
 	@echo '  make patches KERNEL_TREE=DIR'
 	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
@@ -117,6 +118,11 @@ module: prepare-kernel
 	@$(RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
 
 endif
+
+# What will break: the module's lines that use what another kernel, configured and prepared in NEXT, has changed.
+next: module
+	@test -n "$(NEXT)" || { echo "make: NEXT=DIR is needed, a kernel tree to compare with, after make modules_prepare there" >&2; exit 2; }
+	@$(if $(KDIR),$(runner) scripts/next $(output) $(kdir),$(KERNEL_RUN) scripts/next $(BUILD)/$(notdir $(stock)) $(stock)/kdir) "$(NEXT)"
 
 debug := debug$(if $(filter-out stock,$(KERNEL)),-$(KERNEL))
 debug-module: prepare-debug
@@ -308,6 +314,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages gcc nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo demo-containers check check-debug bench soak fuzz matrix patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

@@ -24,7 +24,7 @@ struct resource;
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
 
-/* A probe of the tracepoint memory_failure_event. Kernels differ in the header that has the event. */
+/* A probe of the tracepoint memory_failure_event. Its header is not the same in all kernels. */
 typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
 					       int result);
 
