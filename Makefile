@@ -119,7 +119,7 @@ module: prepare-kernel
 
 endif
 
-# What will break: the module's lines that use what another kernel, configured and prepared in NEXT, has changed.
+# List the module's lines that use something which another kernel tree, configured and prepared in NEXT, has changed.
 next: module
 	@test -n "$(NEXT)" || { echo "make: NEXT=DIR is needed, a kernel tree to compare with, after make modules_prepare there" >&2; exit 2; }
 	@$(if $(KDIR),$(runner) scripts/next $(output) $(kdir),$(KERNEL_RUN) scripts/next $(BUILD)/$(notdir $(stock)) $(stock)/kdir) "$(NEXT)"
