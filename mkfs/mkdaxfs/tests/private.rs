@@ -177,7 +177,12 @@ fn ordinary_user() {
     }
     let (_directory, at) = files();
     let (program, own) = (at.join("mkdaxfs"), at.join("own"));
-    fs::copy(mkdaxfs().get_program(), &program).unwrap();
+    // Another process writes it: one that another thread starts here would have it open for writing,
+    // and nobody could execute it.
+    let copied = run(Command::new("cp")
+        .arg(mkdaxfs().get_program())
+        .arg(&program));
+    assert_eq!((copied.status, copied.stderr.as_str()), (0, ""));
     chmod(&at, 0o755);
     fs::create_dir(&own).unwrap();
     chown(&own, Some(USER), Some(USER)).unwrap();
