@@ -175,39 +175,18 @@ struct figures {
 /* Slabs grow by so many KiB without a leak. 1000 contexts that each keep 192 bytes take more. */
 #define SLAB_MOST 128
 
-static long long number_at(const char *path)
-{
-	char text[64] = "";
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	CHECK(read(fd, text, sizeof(text) - 1) > 0);
-	close(fd);
-	return atoll(text);
-}
-
-/* Return the KiB of slabs that the kernel cannot reclaim. KASAN keeps freed objects; then return 0. */
-static long long slab(void)
-{
-	FILE *file = fopen("/proc/meminfo", "re");
-	char line[100];
-	long long size = getenv("DAXFS_SLOW") ? 0 : -1;
-
-	while (file && fgets(line, sizeof(line), file) && size < 0)
-		if (sscanf(line, "SUnreclaim: %lld", &size) != 1)
-			size = -1;
-	REQUIRE(file && size >= 0);
-	fclose(file);
-	return size;
-}
-
 static struct figures figures(void)
 {
-	return (struct figures){
-		.files = number_at("/proc/sys/fs/file-nr"),
+	struct figures found = {
+		.files = number_in("/proc/sys/fs/file-nr", ""),
 		.module = access("/sys/module/daxfs/refcnt", R_OK) ? 0 :
-			number_at("/sys/module/daxfs/refcnt"),
-		.slab = slab(),
+			number_in("/sys/module/daxfs/refcnt", ""),
+		/* KiB that the kernel cannot reclaim. KASAN keeps freed objects. */
+		.slab = getenv("DAXFS_SLOW") ? 0 : number_in("/proc/meminfo", "SUnreclaim:"),
 	};
+
+	CHECK(found.files >= 0 && found.module >= 0 && found.slab >= 0);
+	return found;
 }
 
 /* Check that all is as it was. Files are freed after a while, and others of the machine are opened. */
