@@ -242,13 +242,12 @@ pub fn sign(
     now: i64,
 ) -> Result<Signed> {
     let parsed = certificate.parsed()?;
-    let mut end = cms::end([parsed].into_iter());
-    parsed.check_times(now)?;
+    let mut all = vec![parsed];
     for other in others {
-        let other = other.parsed()?;
-        other.check_times(now)?;
-        end = end.min(cms::end([other].into_iter()));
+        all.push(other.parsed()?);
     }
+    all.iter().try_for_each(|one| one.check_times(now))?;
+    let end = cms::end(all.into_iter());
     let expires = expires.unwrap_or(end);
     if expires > end {
         return Err(Error::Outlives);
