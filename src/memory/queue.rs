@@ -68,18 +68,19 @@ unsafe fn get<'a>() -> Option<&'a Queue> {
     (!queue.is_null()).then(|| unsafe { Queue::from_raw(queue.cast()) })
 }
 
-/// Queue `item`. Return false if it is queued already. May be called in any context.
+/// Queue `item`, unless it is queued already. May be called in any context.
 ///
 /// # Safety
 ///
 /// The [`WorkQueue`] must not be dropped during the call.
-pub(super) unsafe fn queue<W>(item: W) -> bool
+pub(super) unsafe fn queue<W>(item: W)
 where
     W: RawWorkItem<0, EnqueueOutput = Result<(), W>> + Send + 'static,
 {
     // SAFETY: The caller guarantees it.
-    let queue = unsafe { get() };
-    queue.is_some_and(|queue| queue.enqueue(item).is_ok())
+    if let Some(queue) = unsafe { get() } {
+        let _ = queue.enqueue(item);
+    }
 }
 
 /// Queue `item`, to run after `delay`, unless it is queued already; without a delay, run it now,
