@@ -347,8 +347,8 @@ debian_version() {
 	sed -nE 's/^#define LINUX_PACKAGE_ID " Debian (.*)"$/\1/p' "$1/include/generated/package.h" 2>/dev/null || true
 }
 
-# headers_version HEADERS RELEASE: print the upstream version of the kernel with these headers. Those of a kernel of
-# one's own do not have it; then it follows from the release.
+# headers_version HEADERS RELEASE: print the upstream version of the kernel with these headers. Headers without
+# a Debian version, such as of a kernel built from source, give the version in the release.
 headers_version() {
 	local version
 	version=$(debian_version "$1")

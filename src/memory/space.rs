@@ -79,7 +79,7 @@ impl Info {
     ///
     /// # Errors
     ///
-    /// What the place has instead of a good copy: null, or a copy whose memory has failed.
+    /// Without a good copy: null, or the copy whose memory has failed.
     pub(super) fn good_tail(&self) -> Result<NonNull<bindings::page>, *mut bindings::page> {
         let found = self.tail_page.load(Ordering::Acquire);
         match NonNull::new(found) {

@@ -318,9 +318,9 @@ Examples:
     ///
     /// The signature must be that of the owner of CERT, or of somebody to whom the owner of CERT
     /// issued a certificate, if need be through others that are in the signature. All these
-    /// certificates must be valid now, and the signature must not have expired. Then the whole image is compared with the SHA-256 that was
-    /// signed. Print the SHA-256. Revocation lists, and what a certificate says that its key may be
-    /// used for, are not looked at.
+    /// certificates must be valid now, and the signature must not have expired. Then the whole
+    /// image is compared with the SHA-256 that was signed. Print the SHA-256. Revocation lists, and
+    /// what a certificate says that its key may be used for, are not looked at.
     #[command(after_help = "\
 Examples:
   daxfs verify --cert cert.pem base.img")]
