@@ -6,6 +6,7 @@
 
 use crate::catalog::{Chosen, Device};
 use crate::image::catalog::valid_name;
+use crate::memory::dax::CharDevice;
 use crate::memory::dmabuf::DmaBuf;
 use crate::memory::memfd::Memfd;
 use crate::vfs::{Context, Param, Value};
@@ -22,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) image: Option<CString>,
     /// The device that is the source of the mount, unless another source is named.
     pub(crate) device: Option<Device>,
+    /// That device, once it is open, if it is a DAX character device.
+    pub(crate) opened: Option<CharDevice>,
     /// The image to mount, once it was found in the catalogue of the source.
     pub(crate) chosen: Option<Chosen>,
     /// The checks to make at mount.

@@ -42,6 +42,11 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     let source = context.source();
     let kind = context.source_kind();
     options.device = kind.as_ref().ok().and_then(Device::of);
+    if let Some(Device::Char(number)) = options.device {
+        // Without s_umount, for which sync(2) waits.
+        let opened = dax::CharDevice::open(number, || context.open_source());
+        options.opened = Some(opened.map_err(|error| refuse_dax(true, error, context))?);
+    }
     if let Some(device) = options.device {
         match device.probe(context) {
             Ok(probe) => {
@@ -150,10 +155,10 @@ pub(crate) fn open(
                 (None, Some(Device::Block(number)), Some(part)) => {
                     dax::open_block_part(number, part, tenure)
                 }
-                (None, Some(Device::Char(number)), part) => {
-                    dax::open_char(number, || context.open_source(), part, tenure)
+                (None, _, part) => {
+                    let opened = options.opened.as_ref().ok_or(ENOTBLK)?;
+                    dax::open_char(opened, part, tenure)
                 }
-                _ => return Err(ENOTBLK),
             };
             let is_char = matches!(options.device, Some(Device::Char(_)));
             opened.map_err(|error| refuse_dax(is_char, error, context))

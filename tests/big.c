@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "ktap.h"
@@ -61,6 +62,39 @@ static void long_read(void)
 
 	REQUIRE(nowhere_to_put_it != MAP_FAILED);
 	CHECK_FAILS(pread(fd, nowhere_to_put_it, 3UL << 30, 0), EFAULT);
+}
+
+/*
+ * Kill a process that reads 2 GiB, once the first piece of some MiB has arrived. The read then ends early: it
+ * does not keep the memory, for which a removal of the device waits, until all is copied.
+ */
+static void killed_read(void)
+{
+	enum { PIECES = 1023 };
+	const size_t size = PIECES * HUGE_SIZE;
+	int fd = open_in(mnt, "big", O_RDONLY);
+	char *pieces = shared_memory(3 * HUGE_SIZE), *last = pieces + HUGE_SIZE, *rest = last + HUGE_SIZE;
+	struct iovec vectors[PIECES];
+	int status;
+	pid_t child;
+
+	/* Only the first and the last piece have places of their own. */
+	for (int i = 0; i < PIECES; i++)
+		vectors[i] = (struct iovec){ i ? rest : pieces, HUGE_SIZE };
+	vectors[PIECES - 1].iov_base = last;
+	memset(pieces, 1, 3 * HUGE_SIZE);
+	REQUIRE((child = fork()) >= 0);
+	if (!child)
+		_exit(preadv(fd, vectors, PIECES, 4096) != (ssize_t)size);
+	while (__atomic_load_n(pieces, __ATOMIC_ACQUIRE))
+		;
+	REQUIRE(!kill(child, SIGKILL));
+	REQUIRE(waitpid(child, &status, 0) == child);
+	CHECK(WIFSIGNALED(status));
+	CHECK_EQ(*last, 1);
+	/* Without a signal it arrives. */
+	CHECK_EQ(preadv(fd, vectors, PIECES, 4096), size);
+	CHECK_EQ(*last, 0);
 }
 
 static void maps(void)
@@ -142,6 +176,7 @@ int main(void)
 		{ "size and blocks", sizes },
 		{ "reads around 2 GiB, 4 GiB and the end", reads },
 		{ "a read of 3 GiB", long_read },
+		{ "a read of 2 GiB by a process that is killed", killed_read },
 		{ "mappings around 2 GiB, 4 GiB and the end", maps },
 		{ "a GiB mapped by 64 processes", shared_by_many },
 	};

@@ -6,6 +6,10 @@
 //! that uses a part of a device makes a claim and becomes the holder with it. Later mounts of other
 //! parts join the claim; the last one gives it up. Each mount has its own lease, which knows its
 //! part of the device. Parts do not overlap: two address spaces must not have the same pages.
+//!
+//! To become the holder of a DAX character device, the DAX core takes the lock of the device. Its
+//! driver may hold that for as long as pages have users. So a mount claims no bytes first, without
+//! `s_umount`, and joins this claim with its bytes when it has a superblock.
 
 use super::lease::{Lease, Token};
 use super::{poison, registry};
@@ -63,8 +67,12 @@ const TRIES: u32 = 100;
 struct Claim {
     device: NonNull<bindings::dax_device>,
     token: Arc<Token>,
-    /// Set until the claim is the holder, or has failed to be. Nobody joins it meanwhile.
+    /// The device of the fsdev driver, or null. It is only compared.
+    fsdev: *mut bindings::device,
+    /// Set until the claim is the holder, or has failed to be.
     pending: bool,
+    /// Set before the device is removed, so that no mount joins the claim.
+    closed: bool,
     /// Set when the device has announced its removal. The DAX core then removes the holder, and
     /// there may be another one.
     removed: bool,
@@ -72,8 +80,35 @@ struct Claim {
     parts: KVec<Range<u64>>,
 }
 
-// SAFETY: Any thread may use a DAX device and put references to it.
+// SAFETY: Any thread may use a DAX device and put references to it, and `fsdev` is only compared.
 unsafe impl Send for Claim {}
+
+impl Claim {
+    /// Use the bytes of `range` for `lease`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
+    /// `ENOMEM`.
+    fn join(&mut self, range: Range<u64>, lease: Option<&Lease>) -> Result<Part> {
+        let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
+        if self.pending || self.closed || self.parts.iter().any(overlaps) {
+            return Err(EBUSY);
+        }
+        self.parts.push(range.clone(), GFP_KERNEL)?;
+        // Under the mutex, so that a removal finds the lease, or has closed the claim.
+        if let Some(lease) = lease {
+            lease.set_dax(self.device.as_ptr(), Arc::as_ptr(&self.token), &range);
+            lease.set_fsdev(self.fsdev);
+        }
+        // INVARIANT: The range was added above.
+        Ok(Part {
+            device: self.device,
+            token: self.token.clone(),
+            range,
+        })
+    }
+}
 
 /// A part of a DAX device that a mount uses.
 ///
@@ -96,12 +131,13 @@ impl Part {
         notify_failure: Some(notify_failure),
     };
 
-    /// Use the bytes of `range` of `device` for `lease`. `hold` gets the device with the holder
-    /// data and operations that it is passed.
+    /// Use the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev driver,
+    /// or null. `hold` gets the device with the holder data and operations that it is passed.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if another mount uses some of the bytes, `ENOMEM`, those of `hold`.
+    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
+    /// `ENOMEM`; the errors of `hold`.
     ///
     /// # Safety
     ///
@@ -109,8 +145,9 @@ impl Part {
     /// and have got a reference to the device.
     pub(super) unsafe fn get<E: From<Error>>(
         device: NonNull<bindings::dax_device>,
+        fsdev: *mut bindings::device,
         range: Range<u64>,
-        lease: &Lease,
+        lease: Option<&Lease>,
         hold: impl FnOnce(
             *mut kernel::ffi::c_void,
             &'static bindings::dax_holder_operations,
@@ -123,40 +160,26 @@ impl Part {
             let known = claims
                 .iter_mut()
                 .find(|claim| claim.device == device && !claim.removed);
-            let Some(claim) = known else { break claims };
-            let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
-            if claim.parts.iter().any(overlaps) || tries == TRIES {
-                return Err(EBUSY.into());
-            }
-            if !claim.pending {
-                claim
-                    .parts
-                    .push(range.clone(), GFP_KERNEL)
-                    .map_err(Error::from)?;
-                // Under the mutex, so that a removal finds the lease or was found above.
-                lease.set_dax(device.as_ptr(), Arc::as_ptr(&claim.token), &range);
-                return Ok(Part {
-                    device,
-                    token: claim.token.clone(),
-                    range,
-                });
+            match known {
+                None => break claims,
+                Some(claim) if claim.pending && tries < TRIES => {}
+                Some(claim) => return Ok(claim.join(range, lease)?),
             }
             drop(claims);
             tries += 1;
             // SAFETY: Mounting may sleep.
             unsafe { bindings::msleep(INTERVAL) };
         };
-        let mut parts = KVec::with_capacity(1, GFP_KERNEL).map_err(Error::from)?;
-        parts.push(range.clone(), GFP_KERNEL).map_err(Error::from)?;
         let claim = Claim {
             device,
             token: token.clone(),
+            fsdev,
             pending: true,
+            closed: false,
             removed: false,
-            parts,
+            parts: KVec::new(),
         };
         claims.push(claim, GFP_KERNEL).map_err(Error::from)?;
-        lease.set_dax(device.as_ptr(), Arc::as_ptr(&token), &range);
         drop(claims);
         // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
         // have users. So this is without the mutex.
@@ -170,16 +193,29 @@ impl Part {
         };
         if let Err(error) = held {
             let _ = claims.remove(at);
-            lease.forget_dax();
             return Err(error);
         }
         // INVARIANT: `hold` has made the token the holder and got a reference.
         claims[at].pending = false;
-        Ok(Part {
-            device,
-            token,
-            range,
-        })
+        let joined = claims[at].join(range, lease);
+        if joined.is_err() {
+            give_up(&mut claims, at);
+        }
+        Ok(joined?)
+    }
+
+    /// Use the bytes of `range` of the same device for `lease`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
+    /// `ENOMEM`.
+    pub(super) fn join(&self, range: Range<u64>, lease: &Lease) -> Result<Self> {
+        let mut claims = CLAIMS.lock();
+        let claim = claims
+            .iter_mut()
+            .find(|claim| Arc::ptr_eq(&claim.token, &self.token));
+        claim.ok_or(EIO)?.join(range, Some(lease))
     }
 
     /// Return the device, which lives as long as this.
@@ -204,16 +240,30 @@ impl Drop for Part {
         if !claim.parts.is_empty() {
             return;
         }
-        let Ok(claim) = claims.remove(at) else { return };
-        let holder = match claim.removed {
-            true => ptr::null(),
-            false => Arc::as_ptr(&claim.token),
-        };
-        // The next mount must not find the old holder, and a removal not a holder without a claim,
-        // so the mutex is held.
-        // SAFETY: By the type invariant there is a reference, and the token is the holder if it is
-        // given.
-        unsafe { bindings::fs_put_dax(claim.device.as_ptr(), holder.cast_mut().cast()) };
+        give_up(&mut claims, at);
+    }
+}
+
+/// Give up the claim at index `at`, which has no parts.
+///
+/// The next mount must not find the old holder, and a removal not a holder without a claim, so the
+/// caller holds the mutex.
+fn give_up(claims: &mut KVec<Claim>, at: usize) {
+    let Ok(claim) = claims.remove(at) else { return };
+    let holder = match claim.removed {
+        true => ptr::null(),
+        false => Arc::as_ptr(&claim.token),
+    };
+    // SAFETY: By the type invariant there is a reference, and the token is the holder if it is
+    // given.
+    unsafe { bindings::fs_put_dax(claim.device.as_ptr(), holder.cast_mut().cast()) };
+}
+
+/// Let no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
+/// removed.
+pub(super) fn close(fsdev: *mut bindings::device) {
+    for claim in CLAIMS.lock().iter_mut() {
+        claim.closed |= claim.fsdev == fsdev;
     }
 }
 
@@ -235,13 +285,13 @@ unsafe extern "C" fn notify_failure(
     let holder = unsafe { bindings::dax_holder(device) }
         .cast::<Token>()
         .cast_const();
+    let not_ours = Error::from(Errno::NotSupported).to_errno();
+    if flags & bindings::MF_MEM_PRE_REMOVE != 0 {
+        return if removed(device, holder) { 0 } else { not_ours };
+    }
     let is_ours = |lease: &Lease| lease.holds(device, holder);
     if registry::find_by(is_ours).is_none() {
-        return Error::from(Errno::NotSupported).to_errno();
-    }
-    if flags & bindings::MF_MEM_PRE_REMOVE != 0 {
-        removed(device, holder);
-        return 0;
+        return not_ours;
     }
     let failed = offset..offset.saturating_add(length);
     // No lease has the rest of a device with several images. Remember its failures, too.
@@ -262,15 +312,19 @@ unsafe extern "C" fn notify_failure(
     0
 }
 
-/// Handle the removal of `device`, which `token` holds.
-fn removed(device: *mut bindings::dax_device, token: *const Token) {
+/// Handle the removal of `device`, which `token` holds. Return false if that is no claim.
+fn removed(device: *mut bindings::dax_device, token: *const Token) -> bool {
     // From now on no mount joins the claim.
-    if let Some(claim) = CLAIMS
+    match CLAIMS
         .lock()
         .iter_mut()
         .find(|claim| ptr::eq(Arc::as_ptr(&claim.token), token))
     {
-        claim.removed = true;
+        Some(claim) => {
+            claim.closed = true;
+            claim.removed = true;
+        }
+        None => return false,
     }
     registry::for_each(|lease| {
         if lease.holds(device, token) {
@@ -285,6 +339,7 @@ fn removed(device: *mut bindings::dax_device, token: *const Token) {
             lease.forget_dax();
         }
     });
+    true
 }
 
 /// Call `visit` with the offset on `device` and the page frame of each page of `range`. Stop where

@@ -12,7 +12,7 @@ use super::block::{BdevDax, BlockFile};
 use super::claim::Part;
 pub(crate) use super::direct::OpenError;
 use super::direct::{direct_access, linear_size, map};
-use super::{fsdev, registry, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
+use super::{fsdev, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
 use crate::support::Errno;
 use crate::vfs::BlockDevice;
@@ -178,7 +178,15 @@ unsafe fn open_bdev(
         }
     };
     // SAFETY: `found` keeps the device. fs_dax_get_by_bdev() gets a reference and sets the holder.
-    let claimed = unsafe { Part::get(found.as_raw(), range.clone(), tenure.lease(), hold) }?;
+    let claimed = unsafe {
+        Part::get(
+            found.as_raw(),
+            ptr::null_mut(),
+            range.clone(),
+            Some(tenure.lease()),
+            hold,
+        )
+    }?;
     // The driver waits for readers before its list goes away.
     let reader = tenure.lease().read()?;
     // SAFETY: The block device is open, and has a disk.
@@ -196,20 +204,22 @@ unsafe fn open_bdev(
     device.open(range.start, Some(range.end - range.start), tenure)
 }
 
-/// A DAX character device that is open.
-pub(super) struct CharDevice {
-    device: NonNull<bindings::dax_device>,
-    fsdev: *mut bindings::device,
+/// A DAX character device that is open, whose holder is a claim.
+pub(crate) struct CharDevice {
+    /// A part without bytes.
+    claim: Part,
     _node: ARef<File>,
 }
 
 impl CharDevice {
-    /// Open the DAX character device `number`, whose device node `node` opens.
+    /// Open the DAX character device `number`, whose device node `node` opens, and become its
+    /// holder. This may wait for the users of pages, so no lock may be held.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NoDax`] if there is none, the error of `node`, `ENOMEM`.
-    pub(super) fn open(
+    /// [`OpenError::NoDax`] if there is none, [`OpenError::Busy`] if it has another holder or is
+    /// about to be removed, the error of `node`, `ENOMEM`.
+    pub(crate) fn open(
         number: bindings::dev_t,
         node: impl FnOnce() -> Result<ARef<File>>,
     ) -> Result<Self, OpenError> {
@@ -228,69 +238,55 @@ impl CharDevice {
         if unsafe { (*inode).i_rdev } != number {
             return Err(OpenError::NoDax);
         }
+        // SAFETY: The inode is that of an open character device of the DAX bus, whose parent is a
+        // device.
+        let fsdev = unsafe { bindings::cdev_parent(inode) };
+        // SAFETY: The device is one of the DAX bus, and the open file keeps it.
+        unsafe { fsdev::watch(fsdev) }?;
         // SAFETY: The open file keeps the device with that number.
         let device = NonNull::new(unsafe { bindings::dax_dev_get(number) }).ok_or(ENOMEM)?;
+        let hold = |holder, operations: &'static _| {
+            // A second reference is got on success.
+            // SAFETY: The device is valid. The holder lives until the claim removes it.
+            let got = unsafe { bindings::fs_dax_get(device.as_ptr(), holder, operations) };
+            to_result(got).map_err(|error| {
+                if error == ENODEV || error == Error::from(Errno::NotSupported) {
+                    OpenError::NoDax
+                } else {
+                    error.into()
+                }
+            })
+        };
+        // SAFETY: There is a reference to the device. fs_dax_get() gets another one and sets the
+        // holder.
+        let claim = unsafe { Part::get(device, fsdev, 0..0, None, hold) };
+        // SAFETY: dax_dev_get() returned this reference.
+        unsafe { bindings::put_dax(device.as_ptr()) };
         Ok(CharDevice {
-            device,
-            // SAFETY: The inode is that of an open character device of the DAX bus, whose parent is
-            // a device.
-            fsdev: unsafe { bindings::cdev_parent(inode) },
+            claim: claim?,
             _node: node,
         })
     }
 
     /// Return the DAX device, which lives as long as this.
     pub(super) fn as_raw(&self) -> NonNull<bindings::dax_device> {
-        self.device
+        self.claim.device()
     }
 }
 
-impl Drop for CharDevice {
-    fn drop(&mut self) {
-        // SAFETY: `open` got this reference.
-        unsafe { bindings::put_dax(self.device.as_ptr()) };
-    }
-}
-
-/// Open the region of `part`, in bytes, of the DAX character device `number`, or of all of it.
-/// `node` opens its device node.
+/// Open the region of `part`, in bytes, of a DAX character device, or of all of it.
 ///
 /// # Errors
 ///
 /// See [`OpenError`].
 pub(crate) fn open_char(
-    number: bindings::dev_t,
-    node: impl FnOnce() -> Result<ARef<File>>,
+    found: &CharDevice,
     part: Option<Range<u64>>,
     tenure: &Tenure,
 ) -> Result<Region, OpenError> {
-    let lease = tenure.lease();
-    let found = CharDevice::open(number, node)?;
-    let fsdev = found.fsdev;
-    // The device is locked while its driver waits for users of an earlier mount's pages.
-    if registry::find_by(|lease| lease.is_on_fsdev(fsdev) && lease.revoked()).is_some() {
-        return Err(OpenError::Busy);
-    }
-    lease.set_fsdev(fsdev);
-    // SAFETY: The device is one of the DAX bus, and the open file keeps it.
-    unsafe { fsdev::watch(fsdev) }?;
-    let hold = |holder, operations: &'static _| {
-        // A second reference is got on success.
-        // SAFETY: The device is valid. The holder lives until the claim removes it.
-        let got = unsafe { bindings::fs_dax_get(found.as_raw().as_ptr(), holder, operations) };
-        to_result(got).map_err(|error| {
-            if error == ENODEV || error == Error::from(Errno::NotSupported) {
-                OpenError::NoDax
-            } else {
-                error.into()
-            }
-        })
-    };
     let range = part.clone().unwrap_or(0..u64::MAX);
-    // SAFETY: `found` keeps the device. fs_dax_get() gets a reference and sets the holder.
-    let claimed = unsafe { Part::get(found.as_raw(), range, lease, hold) }?;
     let device = Device {
-        part: claimed,
+        part: found.claim.join(range, tenure.lease())?,
         pages: None,
         _block: None,
     };

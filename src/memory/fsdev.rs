@@ -9,7 +9,7 @@
 //!
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
-use super::registry;
+use super::{claim, registry};
 use crate::bindings;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -96,7 +96,8 @@ unsafe extern "C" fn unbinding(
 ) -> kernel::ffi::c_int {
     if action == bindings::BUS_NOTIFY_UNBIND_DRIVER {
         let device = device.cast();
-        // No mount joins those of a device with a revoked lease.
+        // A mount that has joined before has a lease now.
+        claim::close(device);
         registry::for_each(|lease| {
             if lease.is_on_fsdev(device) {
                 lease.revoke();
