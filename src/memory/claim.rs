@@ -88,11 +88,14 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
-    /// `ENOMEM`.
+    /// `EIO` if the device is about to be removed; `EBUSY` if the claim is pending, or another mount
+    /// uses some of the bytes; `ENOMEM`.
     fn join(&mut self, range: Range<u64>, lease: Option<&Lease>) -> Result<Part> {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
-        if self.pending || self.closed || self.parts.iter().any(overlaps) {
+        if self.closed {
+            return Err(EIO);
+        }
+        if self.pending || self.parts.iter().any(overlaps) {
             return Err(EBUSY);
         }
         self.parts.push(range.clone(), GFP_KERNEL)?;
@@ -136,8 +139,8 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
-    /// `ENOMEM`; the errors of `hold`.
+    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes; `EIO`
+    /// if its removal has begun during the call; `ENOMEM`; the errors of `hold`.
     ///
     /// # Safety
     ///
@@ -162,6 +165,8 @@ impl Part {
                 .find(|claim| claim.device == device && !claim.removed);
             match known {
                 None => break claims,
+                // Users of pages may delay the removal for as long as they like.
+                Some(claim) if claim.closed => return Err(EBUSY.into()),
                 Some(claim) if claim.pending && tries < TRIES => {}
                 Some(claim) => return Ok(claim.join(range, lease)?),
             }
@@ -208,7 +213,7 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes;
+    /// `EIO` if the device is about to be removed; `EBUSY` if another mount uses some of the bytes;
     /// `ENOMEM`.
     pub(super) fn join(&self, range: Range<u64>, lease: &Lease) -> Result<Self> {
         let mut claims = CLAIMS.lock();
