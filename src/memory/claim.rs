@@ -88,8 +88,8 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// `EIO` if the device is about to be removed; `EBUSY` if the claim is pending, or another mount
-    /// uses some of the bytes; `ENOMEM`.
+    /// `EIO` if the device is about to be removed; `EBUSY` if the claim is pending, or another
+    /// mount uses some of the bytes; `ENOMEM`.
     fn join(&mut self, range: Range<u64>, lease: Option<&Lease>) -> Result<Part> {
         let overlaps = |part: &Range<u64>| part.start < range.end && range.start < part.end;
         if self.closed {

@@ -238,8 +238,8 @@ impl CharDevice {
         if unsafe { (*inode).i_rdev } != number {
             return Err(OpenError::NoDax);
         }
-        // SAFETY: The inode belongs to an open character device of the DAX bus. The parent of such a
-        // device is a `struct device`.
+        // SAFETY: The inode belongs to an open character device of the DAX bus. The parent of such
+        // a device is a `struct device`.
         let fsdev = unsafe { bindings::cdev_parent(inode) };
         // SAFETY: The device is one of the DAX bus, and the open file keeps it.
         unsafe { fsdev::watch(fsdev) }?;
