@@ -252,6 +252,21 @@ int bounded_umount(const char *dir)
 	return bounded("umount", do_umount, (void *)dir);
 }
 
+static int do_umount_when_free(void *argument)
+{
+	int error;
+
+	/* The caller's limit ends this. */
+	while ((error = do_umount(argument)) == EBUSY)
+		usleep(10000);
+	return error;
+}
+
+int bounded_umount_when_free(const char *dir)
+{
+	return bounded("umount once the kernel has released all files", do_umount_when_free, (void *)dir);
+}
+
 static int do_sync(void *argument)
 {
 	sync();

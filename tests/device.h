@@ -60,6 +60,12 @@ int bounded_sync(void);
 int bounded_unbind(const struct device *device);
 int bounded_bind(const struct device *device);
 
+/*
+ * Unmount @dir within the limit, where processes have just ended. A kernel thread that was looking at the memory of
+ * such a process (khugepaged, ksmd) releases its files later, and umount(2) fails with EBUSY until then.
+ */
+int bounded_umount_when_free(const char *dir);
+
 /* Unbind the device in a child, whose exit status is 0 if that worked. */
 pid_t begin_unbind(const struct device *device);
 

@@ -265,7 +265,7 @@ static void use_in_child(const struct round *round, const struct image *image)
 		kill(writer, SIGKILL);
 	if (round->page_faults)
 		*round->page_faults += page_faults();
-	CHECK_EQ(bounded_umount(round_mnt), 0);
+	CHECK_EQ(bounded_umount_when_free(round_mnt), 0);
 	fflush(stdout);
 	_exit(ktap_point->failed);
 }

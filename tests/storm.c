@@ -349,7 +349,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 		       event_names[event], lazy ? ", verify=lazy" : "");
 		print_calls();
 	}
-	CHECK_EQ(bounded_umount(mnt), 0);
+	CHECK_EQ(bounded_umount_when_free(mnt), 0);
 	restore(deadly ? event : QUIET, &device);
 	return !ktap_point->failed;
 }
