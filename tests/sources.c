@@ -183,19 +183,19 @@ static void write_matrix(const char *path)
 	FILE *table = fopen(path, "we");
 
 	REQUIRE(table);
-	fprintf(table, ".. %s: GPL-2.0\n", "SPDX-License-Identifier");
+	fprintf(table, ".. %s: GPL-2.0-only\n", "SPDX-License-Identifier");
 	fprintf(table, ".. Written by tests/sources --matrix\n\n");
-	fprintf(table, ".. list-table::\n   :header-rows: 1\n   :stub-columns: 1\n\n");
-	fprintf(table, "   * - Operation\n");
+	fprintf(table, ".. csv-table::\n   :header-rows: 1\n   :stub-columns: 1\n\n   \"Operation\"");
 	for (size_t i = 0; i < source_count; i++)
 		if (cells[i][0].tried)
-			fprintf(table, "     - %s\n", sources[i].name);
+			fprintf(table, ",\"%s\"", sources[i].name);
 	for (size_t j = 0; j < operation_count; j++) {
-		fprintf(table, "   * - %s\n", operations[j].name);
+		fprintf(table, "\n   \"%s\"", operations[j].name);
 		for (size_t i = 0; i < source_count; i++)
 			if (cells[i][0].tried)
-				fprintf(table, "     - %s\n", answer(&cells[i][j]));
+				fprintf(table, ",%s", answer(&cells[i][j]));
 	}
+	fprintf(table, "\n");
 	for (size_t j = 0; j < operation_count; j++)
 		if (operations[j].limit)
 			fprintf(table, "\n* \"no\" for %s: %s.", operations[j].name,
