@@ -71,7 +71,7 @@ help:
 	@echo '  make library        libdaxfs for C, in build/lib; make wheel: for Python, in build/wheel'
 	@echo '  make deb            Debian packages in build/deb: the tools, the module, the libraries, the documentation'
 	@echo '  make html           the documentation as web pages, in build/html'
-	@echo '  make documentation  the manual pages of Documentation/, from the programs and from daxfs.5.rst'
+	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60, JOBS=1'
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
@@ -112,7 +112,7 @@ check-kdir:
 
 else
 
-all: module tools library completions
+all: module tools library manual
 module: prepare-kernel
 	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,$(BUILD)/$(notdir $(stock)),)
 	@$(RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
@@ -162,28 +162,33 @@ wheel:
 	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
 endif
 
-# What the programs say of themselves: the manual pages in Documentation/, and the shells' completions.
-manual := $(NATIVE) $(cargo) run --quiet --example manual --
-
-documentation: prepare-root
-	$(Q)$(manual) pages $(CURDIR)/Documentation
-	$(Q)$(call mount_page,Documentation)
+# What the programs say of themselves: manual pages, and the shells' completions.
+manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
+	@rm -rf build/man/*.8 build/completions
+	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- pages $(CURDIR)/build/man
+	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- completions $(CURDIR)/build/completions
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
-sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees Documentation $(2)
+sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)
 page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' mkfs/manual/src/lib.rs)
-# $(call mount_page,directory): daxfs.5 in the directory, with a header like that of the other pages.
-mount_page = $(call sphinx,man,build/man) && sed -e '1i .\\" SPDX-License-Identifier: GPL-2.0-only' \
-	-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "$(page_date)" "daxfs \1" "File formats"/' \
-	-e '/^\.SH/ { n; /^\.sp$$/d }' build/man/daxfs.5 >$(1)/daxfs.5
 
-html: prepare-root
+# With a header like that of the other pages.
+build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py mkfs/Cargo.toml mkfs/manual/src/lib.rs | build/pages/benchmark-table.rst
+	@$(call say,building the manual pages into build/man)
+	@mkdir -p $(@D)
+	$(Q)$(call sphinx,man,build/pages)
+	$(Q)sed -e '1i .\\" SPDX-License-Identifier: GPL-2.0-only' \
+		-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "$(page_date)" "daxfs \1" "File formats"/' \
+		-e '/^\.SH/ { n; /^\.sp$$/d }' build/pages/daxfs.5 >$@
+
+# The tables and plots of all benchmarks.
+build/pages/benchmark-table.rst: Documentation/benchmarks.tsv bench/report | prepare-root
+	@mkdir -p $(@D)
+	$(Q)$(RUN) bench/report $(@D)
+
+html: prepare-root build/pages/benchmark-table.rst
 	$(Q)$(call sphinx,html,build/html)
 	@$(call say,the documentation is in build/html/index.html)
-
-completions: prepare-root
-	@rm -rf build/completions
-	$(Q)$(manual) completions $(CURDIR)/build/completions
 
 tests: prepare-root
 	@$(call say,building the tests into $(BUILD)/tests)
@@ -203,7 +208,7 @@ include packaging/install.mk
 # ---- use ------------------------------------------------------------------------------------------
 
 ifeq ($(ARCHITECTURE),amd64)
-demo: all prepare-guest prepare-demo
+demo: module tools prepare-guest prepare-demo
 	qemu/demo
 
 demo-containers: module tools tests prepare-guest
@@ -282,11 +287,7 @@ lint-c: prepare-kernel
 	$(checkpatch) --strict --file $(wildcard src/*.c src/*.h)
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
 		--file $(wildcard tests/*.c tests/*.h)
-lint-documentation: html
-	@mkdir -p build/pages
-	$(Q)$(call mount_page,build/pages)
-	@cmp build/pages/daxfs.5 Documentation/daxfs.5 || { echo "Documentation/daxfs.5 is out of date: make documentation" >&2; exit 1; }
-	$(RUN) bench/report --check
+lint-documentation: html manual
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
@@ -314,6 +315,6 @@ clean:
 distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages gcc nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
-.PHONY: help all module check-kdir debug-module tools library wheel documentation completions tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
+.PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
 	rust-analyzer clean distclean

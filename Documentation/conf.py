@@ -13,8 +13,8 @@ project = "daxfs"
 author = "The daxfs developers"
 copyright = author  # noqa: A001 (the name is Sphinx's)
 
-# Pages include these.
-exclude_patterns = ["source-matrix.rst", "benchmark-*.rst"]
+# A page includes it.
+exclude_patterns = ["source-matrix.rst"]
 highlight_language = "none"
 
 html_theme = "alabaster"

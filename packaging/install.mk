@@ -43,14 +43,14 @@ install: install-tools install-snapshotter install-library install-doc
 
 install-tools:
 	$(call built,$(BUILD)/bin/mkdaxfs)
-	$(call built,build/completions, completions)
+	$(call built,build/completions, manual)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(helperdir)
 	install -m 0755 $(BUILD)/bin/mkdaxfs $(BUILD)/bin/daxfs $(DESTDIR)$(bindir)
 	for name in mount.daxfs fsck.daxfs; do ln -srf $(DESTDIR)$(bindir)/daxfs $(DESTDIR)$(helperdir)/$$name; done
 	ln -srf $(DESTDIR)$(bindir)/mkdaxfs $(DESTDIR)$(helperdir)/mkfs.daxfs
 	install -d $(DESTDIR)$(mandir)/man5 $(DESTDIR)$(mandir)/man8
-	install -m 0644 Documentation/*.5 $(DESTDIR)$(mandir)/man5
-	install -m 0644 $(filter-out %/$(snapshotter).8,$(wildcard Documentation/*.8)) $(DESTDIR)$(mandir)/man8
+	install -m 0644 build/man/daxfs.5 $(DESTDIR)$(mandir)/man5
+	install -m 0644 $(filter-out %/$(snapshotter).8,$(wildcard build/man/*.8)) $(DESTDIR)$(mandir)/man8
 	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir)
 	for name in $(tools); do $(call completions,$$name,build/completions) || exit 1; done
 ifneq ($(udev_rules),)
@@ -65,9 +65,9 @@ endif
 # The configuration is left as it is if there is one.
 install-snapshotter:
 	$(call built,$(BUILD)/bin/$(snapshotter))
-	$(call built,build/completions, completions)
+	$(call built,build/completions, manual)
 	install -D -m 0755 -t $(DESTDIR)$(bindir) $(BUILD)/bin/$(snapshotter)
-	install -D -m 0644 -t $(DESTDIR)$(mandir)/man8 Documentation/$(snapshotter).8
+	install -D -m 0644 -t $(DESTDIR)$(mandir)/man8 build/man/$(snapshotter).8
 	install -d $(DESTDIR)$(bashdir) $(DESTDIR)$(zshdir) $(DESTDIR)$(fishdir) $(DESTDIR)$(unitdir)
 	$(call completions,$(snapshotter),build/completions)
 	sed 's|/usr/bin/$(snapshotter)|$(bindir)/$(snapshotter)|' packaging/systemd/$(snapshotter).service >$(DESTDIR)$(unitdir)/$(snapshotter).service
@@ -88,8 +88,10 @@ install-library:
 
 install-doc:
 	install -d $(DESTDIR)$(docdir)
+	$(call built,build/pages/benchmark-table.rst, manual)
 	install -m 0644 README.md Documentation/*.rst Documentation/*.svg Documentation/*.mount Documentation/*.json \
-		Documentation/ABI/testing/sysfs-fs-daxfs $(DESTDIR)$(docdir)
+		Documentation/ABI/testing/sysfs-fs-daxfs build/pages/benchmark-*.rst build/pages/benchmark-*.svg $(DESTDIR)$(docdir)
+	sed -i 's|:: \.\./build/pages/|:: |' $(DESTDIR)$(docdir)/*.rst
 
 # Run depmod only where the module will be used, not below DESTDIR.
 install-module:
@@ -102,8 +104,8 @@ uninstall:
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,mkdaxfs daxfs $(snapshotter)) $(addprefix $(DESTDIR)$(helperdir)/,$(helpers))
 	rm -f $(addprefix $(DESTDIR)$(libdir)/,libdaxfs.so libdaxfs.so.0 libdaxfs.a pkgconfig/daxfs.pc) $(DESTDIR)$(includedir)/daxfs.h
 	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man3/%,$(wildcard Documentation/*.3))
-	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man5/%,$(wildcard Documentation/*.5))
-	rm -f $(patsubst Documentation/%,$(DESTDIR)$(mandir)/man8/%,$(wildcard Documentation/*.8))
+	rm -f $(DESTDIR)$(mandir)/man5/daxfs.5
+	rm -f $(patsubst %,$(DESTDIR)$(mandir)/man8/%.8,$(tools) $(snapshotter)) $(DESTDIR)$(mandir)/man8/daxfs-*.8
 	rm -f $(DESTDIR)$(unitdir)/$(snapshotter).service $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
 	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
@@ -114,7 +116,7 @@ uninstall:
 	$(if $(DESTDIR),,ldconfig)
 	$(if $(DESTDIR),,depmod)
 
-deb: tools completions library
+deb: tools manual library
 	@$(call say,building the packages into $(BUILD)/deb)
 	$(Q)packaging/deb $(BUILD)/deb
 

@@ -3,8 +3,7 @@
 //! Manual pages and shell completions of all programs, generated from their command lines and their
 //! help.
 //!
-//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions. A
-//! test compares those in `Documentation/`.
+//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions.
 
 #[allow(dead_code)]
 #[path = "../../mkdaxfs/src/options.rs"]
