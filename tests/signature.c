@@ -489,7 +489,7 @@ static void lines(void)
 
 			attach(&file, entry->d_name, ends[i]);
 			if (!CHECK_EQ(mount_file(&file, &required), right ? 0 : EKEYREJECTED))
-				printf("# %s, %lu: %s\n", entry->d_name, ends[i], context_log);
+				printf("# %s, %llu: %s\n", entry->d_name, ends[i], context_log);
 			if (right)
 				unmount();
 			else
