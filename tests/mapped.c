@@ -202,9 +202,9 @@ static int fail_page(void *argument)
 
 	touch_pages(address, 1, 1);
 	page_frames(address, 1, &frame);
-	if (failing->pages) {
-		error = madvise((void *)address, 4096, MADV_HWPOISON) ? errno : 0;
-	} else {
+	/* The kernel may move a page of its page cache, but not while this call uses it. Memory that it cannot use stays. */
+	error = madvise((void *)address, 4096, MADV_HWPOISON) ? errno : 0;
+	if (error == EFAULT && !failing->pages) {
 		snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame);
 		fd = open("/sys/kernel/debug/hwpoison/corrupt-pfn", O_WRONLY | O_CLOEXEC);
 		error = write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
