@@ -162,7 +162,7 @@ wheel:
 	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
 endif
 
-# What the programs say of themselves: manual pages, and the shells' completions.
+# Manual pages and the shells' completions, from the programs' command lines.
 manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 	@rm -rf build/man/*.8 build/completions
 	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- pages $(CURDIR)/build/man
@@ -172,7 +172,7 @@ manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)
 page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' mkfs/manual/src/lib.rs)
 
-# With a header like that of the other pages.
+# Give it the header of the other pages.
 build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py mkfs/Cargo.toml mkfs/manual/src/lib.rs | build/pages/benchmark-table.rst
 	@$(call say,building the manual pages into build/man)
 	@mkdir -p $(@D)
