@@ -165,8 +165,7 @@ endif
 # Manual pages and the shells' completions, from the programs' command lines.
 manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 	@rm -rf build/man/*.8 build/completions
-	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- pages $(CURDIR)/build/man
-	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- completions $(CURDIR)/build/completions
+	$(Q)$(NATIVE) $(cargo) run --quiet --example manual -- $(CURDIR)/build
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)
@@ -184,6 +183,7 @@ build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py mkfs/Cargo.to
 # The tables and plots of all benchmarks.
 build/pages/benchmark-table.rst: Documentation/benchmarks.tsv bench/report | prepare-root
 	@mkdir -p $(@D)
+	@rm -f $(@D)/benchmark-*
 	$(Q)$(RUN) bench/report $(@D)
 
 html: prepare-root build/pages/benchmark-table.rst

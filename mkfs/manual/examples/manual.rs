@@ -1,36 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writes manual pages or shell completions.
+//! Writes the manual pages and the shell completions.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (what, directory) = match &arguments[..] {
-        [what, directory] => (what.as_str(), Path::new(directory)),
-        _ => ("", Path::new("")),
+    let [directory] = &arguments[..] else {
+        eprintln!("usage: manual DIRECTORY");
+        return ExitCode::from(2);
     };
-    let files = match what {
-        "pages" => manual::pages(),
-        "completions" => Ok(manual::completions()),
-        _ => {
-            eprintln!("usage: manual pages|completions DIRECTORY");
-            return ExitCode::from(2);
-        }
-    };
-    let written = files.and_then(|files| {
-        files.iter().try_for_each(|(name, content)| {
-            let path = directory.join(name);
-            std::fs::create_dir_all(path.parent().unwrap_or(directory))?;
-            std::fs::write(path, content)
-        })
-    });
-    match written {
+    match write(Path::new(directory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("manual: {}: {error}", directory.display());
+            eprintln!("manual: {directory}: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn write(directory: &Path) -> io::Result<()> {
+    let files = [
+        ("man", manual::pages()?),
+        ("completions", manual::completions()),
+    ];
+    for (kind, files) in files {
+        for (name, content) in files {
+            let path = directory.join(kind).join(name);
+            fs::create_dir_all(path.parent().unwrap_or(directory))?;
+            fs::write(path, content)?;
+        }
+    }
+    Ok(())
 }

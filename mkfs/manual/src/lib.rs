@@ -3,7 +3,8 @@
 //! Manual pages and shell completions of all programs, generated from their command lines and their
 //! help.
 //!
-//! `cargo run --example manual -- pages DIR` writes the pages, `completions DIR` the completions.
+//! `cargo run --example manual -- DIR` writes the pages to `DIR/man`, the completions to
+//! `DIR/completions`.
 
 #[allow(dead_code)]
 #[path = "../../mkdaxfs/src/options.rs"]
