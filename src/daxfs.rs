@@ -12,7 +12,6 @@
 //! * [`signature`]: who signed an image
 //! * [`verify`]: comparing an image with a trusted SHA-256
 //! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
-//! * [`catalog`]: choosing one of several images in memory
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
 //! * [`vfs`]: safe traits over the kernel's interface to filesystems
@@ -25,7 +24,6 @@ use kernel::{prelude::*, sync::Arc};
 
 #[allow(unsafe_code)]
 mod bindings;
-mod catalog;
 mod dir;
 mod export;
 mod file;

@@ -4,7 +4,6 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::Chosen;
 use crate::image::{self, layout, Image, Problem};
 use crate::memory::{Access, Gate, Memory, Region};
 use crate::options::Options;
@@ -43,8 +42,8 @@ pub(crate) struct Shared {
 pub(crate) struct Place {
     /// Address and length of the range that `phys=` names.
     pub(crate) phys: Option<(u64, u64)>,
-    /// The image, if the device has several.
-    pub(crate) chosen: Option<Chosen>,
+    /// The part of that range or of the device that `fsoffset=` and `fslength=` name.
+    pub(crate) part: Option<Range<u64>>,
 }
 
 /// The private data of a superblock.
@@ -114,22 +113,20 @@ impl Mounted {
         &self.superblock
     }
 
-    /// Return the name of the image, if the device has several.
-    pub(crate) fn image_name(&self) -> Option<&CStr> {
-        self.place.chosen.as_ref().map(|chosen| &*chosen.name)
+    /// Return the part of the source that was mounted, if not all of it.
+    pub(crate) fn part(&self) -> Option<&Range<u64>> {
+        self.place.part.as_ref()
     }
 
     /// Return true if `options` name the region of this mount, or none.
     pub(crate) fn is_same_source(&self, options: &Options) -> bool {
-        let image = options.image.as_deref();
-        if image.is_some() && image != self.image_name() {
+        let part = self.part().map(|part| (part.start, part.end - part.start));
+        if (options.offset, options.length) != (None, None)
+            && part != options.offset.zip(options.length)
+        {
             return false;
         }
         match options.phys_range() {
-            // The image has its own part of the range.
-            Some((start, _)) if self.place.chosen.is_some() => {
-                self.place.phys.is_some_and(|(first, _)| first == start)
-            }
             Some(range) => self.place.phys == Some(range),
             None => options.source.is_none() && options.size.is_none(),
         }

@@ -4,13 +4,12 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::{Chosen, Device};
-use crate::image::catalog::valid_name;
 use crate::memory::dax::CharDevice;
 use crate::memory::dmabuf::DmaBuf;
 use crate::memory::memfd::Memfd;
-use crate::vfs::{Context, Param, Value};
-use kernel::{fmt, prelude::*, str::CString};
+use crate::vfs::{Context, Param, SourceKind, Value};
+use core::ops::Range;
+use kernel::{fmt, prelude::*};
 
 /// Mount options.
 #[derive(Default)]
@@ -19,14 +18,16 @@ pub(crate) struct Options {
     pub(crate) source: Option<Source>,
     /// Length of the range that `phys=` starts, in bytes.
     pub(crate) size: Option<u64>,
-    /// Name of the image to mount, of those on the source. The default is the active one.
-    pub(crate) image: Option<CString>,
+    /// First byte of the image on the source.
+    pub(crate) offset: Option<u64>,
+    /// Bytes of the source from there on that the image may have.
+    pub(crate) length: Option<u64>,
     /// The device that is the source of the mount, unless another source is named.
-    pub(crate) device: Option<Device>,
+    pub(crate) device: Option<SourceKind>,
     /// That device, once it is open, if it is a DAX character device.
     pub(crate) opened: Option<CharDevice>,
-    /// The image to mount, once it was found in the catalogue of the source.
-    pub(crate) chosen: Option<Chosen>,
+    /// The part of the source that the image may have, once it was checked.
+    pub(crate) part: Option<Range<u64>>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -175,16 +176,24 @@ impl Options {
                 };
                 Ok(())
             }
-            b"image" => match valid_name(text) {
-                Some(name) => {
-                    self.image = Some(CString::try_from_fmt(fmt!("{}", name))?);
-                    Ok(())
+            key @ (b"fsoffset" | b"fslength") => {
+                let number = parse_bytes(text);
+                match key {
+                    b"fsoffset" => self.offset = number,
+                    _ => self.length = number,
                 }
-                None => refuse(fmt!(
-                    "image= takes the name of an image in a catalogue; \
-                     'daxfs catalog list' shows them"
-                )),
-            },
+                match number {
+                    Some(_) => Ok(()),
+                    None => refuse(fmt!(
+                        "{}= takes a number of bytes, such as 0x200000 or 2M",
+                        param.key
+                    )),
+                }
+            }
+            b"image" => refuse(fmt!(
+                "image= is an option of mount.daxfs, which looks the image up in the catalogue; \
+                 the kernel takes fsoffset= and fslength="
+            )),
             b"phys" => match parse_bytes(text) {
                 Some(start) => self.set_source(Source::Phys(start), context),
                 None => refuse(fmt!(

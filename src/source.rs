@@ -4,12 +4,12 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::{self, Chosen, Device, Holder};
-use crate::memory::{dax, dmabuf, memfd, phys, probe::Probe, Region, Tenure};
+use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
 use crate::support::Errno;
-use crate::vfs::{BlockDevice, Context, SourceKind, SuperKind};
-use kernel::{fmt, prelude::*};
+use crate::vfs::{BlockDevice, Context, Key, SourceKind, SuperKind};
+use core::ops::Range;
+use kernel::{fmt, page::PAGE_SIZE, prelude::*};
 
 /// Return the kind of superblock that a mount needs.
 ///
@@ -28,45 +28,35 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
         (false, Some(_)) => return refuse(fmt!("size= requires phys="), EINVAL),
         _ => {}
     }
+    options.part = part(options, context)?;
+    let key = |holder, first| {
+        let part = options.part.as_ref();
+        part.map(|part| SuperKind::Keyed(Key([holder, first + part.start, part.end - part.start])))
+    };
     if let Some((start, size)) = options.phys_range() {
-        let probe = look_at_range(start, size, context)?;
-        let kind = choose(options, Holder::Range(start, size), &probe, context)?;
-        return Ok(kind.unwrap_or(SuperKind::NoDevice));
+        // Before a superblock is found that another process has mounted.
+        phys::check(start, size).map_err(|error| refuse_phys(start, size, error, context))?;
+        return Ok(key(u64::MAX, start).unwrap_or(SuperKind::NoDevice));
     }
     if options.source.is_some() {
-        if options.image.is_some() {
-            return refuse(fmt!("image= requires a device or phys="), EINVAL);
-        }
         return Ok(SuperKind::NoDevice);
     }
     let source = context.source();
     let kind = context.source_kind();
-    options.device = kind.as_ref().ok().and_then(Device::of);
-    if let Some(Device::Char(number)) = options.device {
+    options.device = kind.as_ref().ok().copied();
+    if let Some(SourceKind::CharDevice(number)) = options.device {
         // Without s_umount, for which sync(2) waits.
         let opened = dax::CharDevice::open(number, || context.open_source());
-        options.opened = Some(opened.map_err(|error| refuse_dax(true, error, context))?);
-    }
-    if let Some(device) = options.device {
-        match device.probe(context) {
-            Ok(probe) => {
-                let holder = Holder::Device(device);
-                if let Some(kind) = choose(options, holder, &probe, context)? {
-                    return Ok(kind);
-                }
-            }
-            // Without DAX there is no catalogue, and mounting it finds the same error. After any
-            // other one it is not known whether there is one.
-            Err(dax::OpenError::NoDax) if options.image.is_none() => {}
-            Err(error) => {
-                let is_char = matches!(device, Device::Char(_));
-                return Err(refuse_dax(is_char, error, context));
-            }
-        }
+        options.opened = Some(opened.map_err(|error| refuse_dax(options, error, context))?);
     }
     match kind {
-        Ok(SourceKind::BlockDevice(_)) => Ok(SuperKind::BlockDevice),
-        Ok(SourceKind::CharDevice(_)) => Ok(SuperKind::NoDevice),
+        // The numbers of both kinds of devices differ in one bit more.
+        Ok(SourceKind::BlockDevice(number)) => {
+            Ok(key(u64::from(number) << 1, 0).unwrap_or(SuperKind::BlockDevice))
+        }
+        Ok(SourceKind::CharDevice(number)) => {
+            Ok(key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::NoDevice))
+        }
         Ok(SourceKind::Other) => refuse(
             fmt!(
                 "{}: neither a block device nor a DAX device; \
@@ -80,43 +70,41 @@ pub(crate) fn super_kind(options: &mut Options, context: &Context) -> Result<Sup
     }
 }
 
-/// Look at the start of a physical range.
+/// Return the part of the source that `fsoffset=` and `fslength=` name, if they are given.
 ///
 /// # Errors
 ///
-/// Any error, after logging the reason to `context`.
-fn look_at_range(start: u64, size: u64, context: &Context) -> Result<Probe> {
-    Probe::range(start, size).map_err(|error| refuse_phys(start, size, error, context))
-}
-
-/// Check that the catalogue still has the image that was chosen, see [`Chosen::is_still_there`].
-///
-/// # Errors
-///
-/// `EIO` if the device is gone, and those of [`Chosen::is_still_there`].
-pub(crate) fn check_chosen(chosen: &Chosen, context: &Context) -> Result {
-    let probe = match chosen.holder {
-        Holder::Device(device) => device.probe(context).map_err(|_| EIO)?,
-        Holder::Range(start, size) => look_at_range(start, size, context)?,
+/// `EINVAL` if it makes no sense, after logging the reason to `context`.
+fn part(options: &Options, context: &Context) -> Result<Option<Range<u64>>> {
+    let (start, length) = match (options.offset, options.length) {
+        (None, None) => return Ok(None),
+        (Some(start), Some(length)) => (start, length),
+        _ => {
+            context.error(fmt!("fsoffset= and fslength= need each other"));
+            return Err(EINVAL);
+        }
     };
-    chosen.is_still_there(&probe, context)
-}
-
-/// Choose the image that `options` name, or the active one, if `holder` has several. Return the
-/// kind of superblock that it needs.
-///
-/// # Errors
-///
-/// Those of [`catalog::choose`].
-fn choose(
-    options: &mut Options,
-    holder: Holder,
-    probe: &Probe,
-    context: &Context,
-) -> Result<Option<SuperKind>> {
-    options.chosen = catalog::choose(holder, probe, options.image.as_deref(), context)?;
-    let key = options.chosen.as_ref().map(Chosen::key);
-    Ok(key.map(SuperKind::Keyed))
+    let end = start.checked_add(length);
+    let part = end.map(|end| start..end);
+    let refuse = |reason: fmt::Arguments<'_>| {
+        context.error(fmt!("fsoffset={start:#x},fslength={length:#x}: {reason}"));
+        Err(EINVAL)
+    };
+    let size = options.phys_range().map_or(u64::MAX, |(_, size)| size);
+    match part {
+        _ if (start | length) % PAGE_SIZE as u64 != 0 || length == 0 => refuse(fmt!(
+            "both must be multiples of the page size, {PAGE_SIZE}, and the length not 0"
+        )),
+        Some(part) if part.end <= size => match options.source {
+            None | Some(Source::Phys(_)) => Ok(Some(part)),
+            _ => refuse(fmt!(
+                "they need a device or phys=; a descriptor is mounted whole"
+            )),
+        },
+        _ => refuse(fmt!(
+            "the part ends after the memory, which has {size:#x} bytes"
+        )),
+    }
 }
 
 /// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
@@ -131,7 +119,7 @@ pub(crate) fn open(
     tenure: &Tenure,
     context: &Context,
 ) -> Result<Region> {
-    let part = options.chosen.as_ref().map(|chosen| chosen.range.clone());
+    let part = options.part.clone();
     match options.source.take() {
         Some(Source::Phys(start)) => {
             let size = options.size.ok_or(EINVAL)?;
@@ -152,7 +140,7 @@ pub(crate) fn open(
         None => {
             let opened = match (bdev, options.device, part) {
                 (Some(bdev), ..) => dax::open_block(bdev, tenure),
-                (None, Some(Device::Block(number)), Some(part)) => {
+                (None, Some(SourceKind::BlockDevice(number)), Some(part)) => {
                     dax::open_block_part(number, part, tenure)
                 }
                 (None, _, part) => {
@@ -160,14 +148,15 @@ pub(crate) fn open(
                     dax::open_char(opened, part, tenure)
                 }
             };
-            let is_char = matches!(options.device, Some(Device::Char(_)));
-            opened.map_err(|error| refuse_dax(is_char, error, context))
+            opened.map_err(|error| refuse_dax(options, error, context))
         }
     }
 }
 
-fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error {
+fn refuse_dax(options: &Options, error: dax::OpenError, context: &Context) -> Error {
     let source = context.source();
+    let is_char = matches!(options.device, Some(SourceKind::CharDevice(_)));
+    let (start, length) = options.offset.zip(options.length).unwrap_or_default();
     match error {
         dax::OpenError::NoDax if is_char => {
             context.error(fmt!(
@@ -187,6 +176,27 @@ fn refuse_dax(is_char: bool, error: dax::OpenError, context: &Context) -> Error 
         dax::OpenError::Empty => {
             context.error(fmt!("{}: device is empty", source));
             EINVAL
+        }
+        dax::OpenError::Beyond(size) => {
+            context.error(fmt!(
+                "{}: fsoffset={:#x},fslength={:#x}: the part ends after the device, \
+                 which has {:#x} bytes",
+                source,
+                start,
+                length,
+                size
+            ));
+            EINVAL
+        }
+        dax::OpenError::Busy if options.part.is_some() => {
+            context.error(fmt!(
+                "{}: fsoffset={:#x},fslength={:#x}: another mount has some of these bytes, or \
+                 memory of the previous mount is still in use; unmount it",
+                source,
+                start,
+                length
+            ));
+            EBUSY
         }
         dax::OpenError::Busy => {
             context.error(fmt!(

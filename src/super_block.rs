@@ -35,9 +35,9 @@ const LINE: usize = 64;
 /// Log why a mount fails: because of an `error` in the image. Return the error code for it.
 fn refuse(error: image::Error, context: &Context) -> Error {
     match error.problem {
-        // The driver looks for one on devices and in physical ranges only.
-        Problem::Catalog => context.error(fmt!(
-            "{}: {}; mount one of its images by its own range",
+        Problem::Catalog(_) => context.error(fmt!(
+            "{}: {}; mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
+             place with fsoffset= and fslength=",
             context.source(),
             error
         )),
@@ -45,7 +45,8 @@ fn refuse(error: image::Error, context: &Context) -> Error {
     }
     match error.problem {
         Problem::Unreadable => EIO,
-        Problem::TooSmall | Problem::Magic | Problem::Catalog => EINVAL,
+        Problem::TooSmall | Problem::Magic => EINVAL,
+        Problem::Catalog(_) => EMEDIUMTYPE,
         Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
         Problem::SuperblockChecksum
         | Problem::MetadataChecksum
@@ -203,17 +204,6 @@ impl FileSystem for DaxFs {
         let phys = options.phys_range();
         let region = source::open(bdev, options, tenure, context)?;
         let superblock = open_image(&region, context)?;
-        if let Some(chosen) = &options.chosen {
-            if chosen.uuid != superblock.uuid {
-                context.error(fmt!(
-                    "{}: image '{}' is not the one that was added to the catalogue; \
-                     remove it and add it again",
-                    context.source(),
-                    &*chosen.name
-                ));
-                return Err(Errno::Stale.into());
-            }
-        }
         let image = Image::new(&region, &superblock);
         let checks = options.checks.demanding(signatures_required());
         let checks = signature::resolve(&checks, &image, &shared.keyring, context)?;
@@ -234,17 +224,14 @@ impl FileSystem for DaxFs {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
         };
-        let chosen = options.chosen.take();
-        let offset = chosen.as_ref().map_or(0, |chosen| chosen.range.start);
+        let part = options.part.take();
+        let offset = part.as_ref().map_or(0, |part| part.start);
         let device = options.device;
         let usage = Usage::new(context.source(), device, offset, &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
-        if let Some(chosen) = &chosen {
-            source::check_chosen(chosen, context)?;
-        }
         let keyring = shared.keyring.clone();
-        let place = Place { phys, chosen };
+        let place = Place { phys, part };
         let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
         Ok((mounted, identity))
     }
@@ -308,10 +295,7 @@ impl SuperOperations for DaxFs {
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
-        mounted.region().show(seq);
-        if let Some(name) = mounted.image_name() {
-            kernel::seq_print!(seq, ",image={}", name);
-        }
+        mounted.region().show(seq, mounted.part());
         let verified = *mounted.verified().lock();
         if !verified.metadata {
             kernel::seq_print!(seq, ",check=none");

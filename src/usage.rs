@@ -5,14 +5,13 @@
 
 #![deny(unsafe_code)]
 
-use crate::catalog::Device;
 use crate::image::Superblock;
 use crate::memory::{MapMethod, Region};
 use crate::support::{
     sysfs::{Directory, File, Show, Shown, Value},
     Counters,
 };
-use crate::vfs::numbers;
+use crate::vfs::{numbers, SourceKind};
 use kernel::{prelude::*, str::CString};
 
 /// An event that is counted.
@@ -46,11 +45,11 @@ pub(crate) enum Event {
 const EVENTS: usize = Event::BadPiece as usize + 1;
 
 /// Return the name of `device` below /sys/dev, or `none`.
-fn name_of(device: Option<Device>) -> Result<CString> {
+fn name_of(device: Option<SourceKind>) -> Result<CString> {
     let (kind, number) = match device {
-        Some(Device::Block(number)) => ("block", number),
-        Some(Device::Char(number)) => ("char", number),
-        None => return CString::try_from_fmt(fmt!("none")),
+        Some(SourceKind::BlockDevice(number)) => ("block", number),
+        Some(SourceKind::CharDevice(number)) => ("char", number),
+        _ => return CString::try_from_fmt(fmt!("none")),
     };
     let (major, minor) = numbers(number);
     CString::try_from_fmt(fmt!("{}/{}:{}", kind, major, minor))
@@ -76,7 +75,7 @@ impl Usage {
     /// `ENOMEM`.
     pub(crate) fn new(
         source: &CStr,
-        device: Option<Device>,
+        device: Option<SourceKind>,
         offset: u64,
         region: &Region,
         superblock: &Superblock,

@@ -362,6 +362,48 @@ static void digest_covers_all(void)
 	}
 }
 
+/* Each part that cannot be mounted is refused with its numbers and the reason. */
+static void parts(void)
+{
+	static const struct {
+		const char *offset, *length;
+		int error;
+		const char *text, *values;
+	} wrong[] = {
+		{ "0x1001", "2M", EINVAL, "must be multiples of the page size", "fsoffset=0x1001,fslength=0x200000" },
+		{ "2M", "100", EINVAL, "must be multiples of the page size", "fslength=0x64" },
+		{ "0", "0", EINVAL, "the length not 0", "fsoffset=0x0,fslength=0x0" },
+		{ "0xfffffffffffff000", "8K", EINVAL, "ends after the memory", "fsoffset=0xfffffffffffff000" },
+		{ "2M", "1T", EINVAL, "ends after the device, which has 0x", "fslength=0x10000000000" },
+		{ "1T", "2M", EINVAL, "ends after the device, which has 0x", "fsoffset=0x10000000000" },
+		{ "2M", NULL, EINVAL, "need each other", "" },
+		{ "2M", "2M", EINVAL, "wrong magic number", "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		int fs = fs_open(device);
+
+		REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "fsoffset", wrong[i].offset, 0));
+		if (wrong[i].length)
+			REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "fslength", wrong[i].length, 0));
+		CHECK_EQ(fs_create(fs), wrong[i].error);
+		if (!CHECK(strstr(fs_log, wrong[i].text) && strstr(fs_log, wrong[i].values)))
+			printf("# expected '%s', the mount's log says: %s\n", wrong[i].text, fs_log);
+		close(fs);
+	}
+}
+
+/* A catalogue is no image. The programs that read it are named. */
+static void catalogue(void)
+{
+	struct image image = image_copy(&good);
+
+	memcpy(image.super->magic, "\211daxcat\n", 8);
+	image_write(&image, device);
+	refused(device, EMEDIUMTYPE, "mount.daxfs and 'daxfs mount' find the image");
+	image_free(&image);
+}
+
 static void device_without_dax(void)
 {
 	char path[32];
@@ -401,6 +443,9 @@ static void options(void)
 	wrong_option("digest", "g000000000000000000000000000000000000000000000000000000000000000",
 		     "digest=");
 	wrong_option("digest", NULL, "digest=");
+	wrong_option("fsoffset", "2X", "fsoffset= takes");
+	wrong_option("fslength", NULL, "fslength= takes");
+	wrong_option("image", "base", "an option of mount.daxfs");
 	CHECK(syscall(SYS_fsconfig, fs, FSCONFIG_SET_FD, "check", NULL, fs) == -1);
 	CHECK(syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "/dev/null", 0) == -1);
 	/* The context survives wrong options. */
@@ -463,6 +508,8 @@ int main(void)
 		{ "check=none does not compare the metadata checksum", unchecked_metadata },
 		{ "digest=", digests },
 		{ "digest= covers every byte", digest_covers_all },
+		{ "parts of the device", parts },
+		{ "a catalogue", catalogue },
 		{ "a device without DAX", device_without_dax },
 		{ "unknown options and wrong values", options },
 		{ "no source, and sources that are not memory", sources },

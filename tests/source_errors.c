@@ -190,6 +190,10 @@ static void two_at_once(void)
 	context = with_fd("memfd", fd);
 	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "size", "1M", 0), 0);
 	refuse_mount(context, EINVAL, "size= requires phys=");
+	context = with_fd("memfd", fd);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "fsoffset", "0", 0), 0);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "fslength", "4K", 0), 0);
+	refuse_mount(context, EINVAL, "a descriptor is mounted whole");
 }
 
 static void numbers(void)
@@ -241,6 +245,7 @@ static bool is_system_ram(u64 address)
 static void wrong_ranges(void)
 {
 	const u64 last_page = -(u64)page_size();
+	int context;
 
 	refuse_mount(with_range(0x100000001, 0x200000), EINVAL, "multiples of the page size");
 	refuse_mount(with_range(0x100000000, 0x200001), EINVAL, "multiples of the page size");
@@ -252,6 +257,10 @@ static void wrong_ranges(void)
 	refuse_mount(with_range(1ULL << 60, 0x200000), EINVAL,
 		     "after the last address");
 	refuse_mount(with_range(0x100000000, last_page), EINVAL, "after the last address");
+	context = with_range(0x100000000, 0x200000);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "fsoffset", "4K", 0), 0);
+	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "fslength", "2M", 0), 0);
+	refuse_mount(context, EINVAL, "ends after the memory, which has 0x200000 bytes");
 }
 
 /* Return the start of the page that has @address. */

@@ -13,20 +13,8 @@ pub enum Problem {
     TooSmall,
     /// Not a daxfs image.
     Magic,
-    /// A catalogue of images, where an image was expected.
-    Catalog,
-    /// No copy of the catalogue is whole.
-    CatalogChecksum,
-    /// Checksum mismatch of one copy of the catalogue.
-    CatalogCopy,
-    /// A catalogue that is larger than its memory, or of an invalid size.
-    CatalogSize,
-    /// An entry of the catalogue out of place: outside the memory, unaligned, over another one.
-    CatalogEntry,
-    /// An entry of the catalogue with an invalid name, or with that of another one.
-    CatalogName,
-    /// An entry of the catalogue with unknown or contradictory flags, or a second active one.
-    CatalogFlags,
+    /// A catalogue of images where an image was expected, or what is wrong with one.
+    Catalog(&'static str),
     /// A format version that this reader does not know.
     Version,
     /// An incompatible feature that this reader does not know.
@@ -87,19 +75,16 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// A catalogue of images where an image was expected.
+    pub const IS_CATALOG: Self = Problem::Catalog("a catalogue of images, not an image");
+
     /// Return a description.
     pub const fn text(self) -> &'static str {
         match self {
             Problem::Unreadable => "memory cannot be read",
             Problem::TooSmall => "region too small for a superblock",
             Problem::Magic => "no daxfs superblock (wrong magic number)",
-            Problem::Catalog => "a catalogue of images, not an image",
-            Problem::CatalogChecksum => "no copy of the catalogue is whole",
-            Problem::CatalogCopy => "checksum mismatch of the copy",
-            Problem::CatalogSize => "catalogue of another size than its memory",
-            Problem::CatalogEntry => "image of the catalogue out of place",
-            Problem::CatalogName => "invalid name in the catalogue",
-            Problem::CatalogFlags => "invalid flags in the catalogue",
+            Problem::Catalog(text) => text,
             Problem::Version => "unknown format version",
             Problem::Feature => "unknown incompatible feature",
             Problem::SuperblockChecksum => "superblock checksum mismatch",

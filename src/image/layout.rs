@@ -72,31 +72,8 @@ pub const SIGNATURE_ALIGN: u64 = 64;
 /// Longest CMS message of a [`Signature`], in bytes.
 pub const SIGNATURE_MAX: u32 = 16 << 10;
 
-/// First eight bytes of each copy of a catalogue.
+/// First eight bytes of a catalogue of images, which user space reads.
 pub const CATALOG_MAGIC: [u8; 8] = *b"\x89daxcat\n";
-
-/// Version of the catalogue's format.
-pub const CATALOG_VERSION: u32 = 1;
-
-/// Number of bytes for the catalogue, at the start of the memory. The first image may start after
-/// them.
-pub const CATALOG_SIZE: u64 = 2 << 20;
-
-/// Offsets of the copies of the catalogue in bytes. They are far apart, so that memory that fails
-/// does not have both.
-pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
-
-/// Number of entries of a catalogue, used or not.
-pub const CATALOG_ENTRIES: usize = 63;
-
-/// Alignment of the images of a catalogue, and of their lengths, in bytes.
-pub const CATALOG_ALIGN: u64 = HUGE_SIZE;
-
-/// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
-pub const CATALOG_ACTIVE: u32 = 1 << 0;
-
-/// Flag of a [`CatalogEntry`]: the image is not mounted any more. Mounts that exist may use it.
-pub const CATALOG_REMOVED: u32 = 1 << 1;
 
 /// Return the number of pieces of an image of `total_size` bytes.
 pub const fn pieces(total_size: u64) -> u64 {
@@ -228,50 +205,6 @@ pub struct Signature {
     pub length: U32,
     /// CRC-32C of the bytes of the record before this field, and of the message.
     pub crc: U32,
-}
-
-/// Head of a copy of the catalogue. [`CATALOG_ENTRIES`] [`CatalogEntry`] follow.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
-pub struct CatalogHead {
-    /// [`CATALOG_MAGIC`].
-    pub magic: [u8; 8],
-    /// [`CATALOG_VERSION`].
-    pub version: U32,
-    /// [`CATALOG_ENTRIES`].
-    pub entries: U32,
-    /// Number of the update that wrote this copy. Of two valid copies, that with the larger number
-    /// counts.
-    pub generation: U64,
-    /// Bytes of the memory that the catalogue divides, itself included: a multiple of
-    /// [`CATALOG_ALIGN`].
-    pub size: U64,
-    /// Zero.
-    pub reserved: [u8; 92],
-    /// CRC-32C of the bytes of the record before this field, and of the entries.
-    pub crc: U32,
-}
-
-/// An entry of the catalogue. One that is not used is zero.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
-pub struct CatalogEntry {
-    /// Name, padded with NUL: 1 to 63 bytes, letters, digits and `.`, `_`, `-`, `+`, `:`, `@`.
-    pub name: [u8; 64],
-    /// [`Superblock::uuid`] of the image.
-    pub uuid: [u8; 16],
-    /// First byte of the image in the memory, a multiple of [`CATALOG_ALIGN`].
-    pub offset: U64,
-    /// Bytes for the image with its sums and signature, a multiple of [`CATALOG_ALIGN`], not 0.
-    pub length: U64,
-    /// [`CATALOG_ACTIVE`], [`CATALOG_REMOVED`] or 0.
-    pub flags: U32,
-    /// Zero.
-    pub reserved: [u8; 28],
 }
 
 /// An inode: one cache line.
@@ -418,10 +351,6 @@ const _: () = {
     assert!(core::mem::offset_of!(Superblock, sha256) == 220);
     assert!(core::mem::offset_of!(Superblock, crc) == 252);
     assert!(size_of::<Signature>() == 56);
-    assert!(size_of::<CatalogHead>() == 128);
-    assert!(core::mem::offset_of!(CatalogHead, crc) == 124);
-    assert!(size_of::<CatalogEntry>() == 128);
-    assert!(core::mem::offset_of!(CatalogEntry, offset) == 80);
     assert!(size_of::<Inode>() == 64);
     assert!(core::mem::offset_of!(Inode, data) == 40);
     assert!(core::mem::offset_of!(Inode, original) == 56);

@@ -10,13 +10,11 @@
 //! * [`hash`]: the hash that orders a directory
 //! * [`memory`]: access to the bytes of an image, by copy
 //! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated records and look-ups
-//! * [`catalog`]: the catalogue of memory that holds several images
 //! * [`signature`]: the signature of an image
 //! * `error`: problems of images
 
 #![deny(unsafe_code)]
 
-pub mod catalog;
 mod directory;
 mod error;
 pub mod hash;

@@ -80,7 +80,7 @@ impl Superblock {
         }
         let raw: layout::Superblock = load(memory, 0)?;
         if raw.magic == layout::CATALOG_MAGIC {
-            return Err(Error::new(Problem::Catalog, 0, 0));
+            return Err(Error::new(Problem::IS_CATALOG, 0, 0));
         }
         if raw.magic != layout::MAGIC {
             return Err(Error::new(Problem::Magic, 0, u64::from_le_bytes(raw.magic)));

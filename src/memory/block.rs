@@ -55,27 +55,11 @@ impl BlockFile {
     ///
     /// `EBUSY` if somebody else has claimed it, `ENXIO` if there is none, `EPERM`, `ENOMEM`.
     pub(super) fn claim(number: bindings::dev_t) -> Result<Self> {
-        Self::open(number, (&raw const HOLDER).cast_mut().cast(), &OPERATIONS)
-    }
-
-    /// Open the block device `number` without a claim on it.
-    ///
-    /// # Errors
-    ///
-    /// `ENXIO` if there is none, `EPERM`, `ENOMEM`.
-    pub(super) fn look_at(number: bindings::dev_t) -> Result<Self> {
-        Self::open(number, ptr::null_mut(), ptr::null())
-    }
-
-    fn open(
-        number: bindings::dev_t,
-        holder: *mut kernel::ffi::c_void,
-        operations: *const bindings::blk_holder_ops,
-    ) -> Result<Self> {
+        let holder = (&raw const HOLDER).cast_mut().cast();
         let mode = bindings::BLK_OPEN_READ;
         // Nobody is kept from writing: images are added while others are mounted.
-        // SAFETY: The holder and its operations are static, or both null.
-        let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, operations) };
+        // SAFETY: The holder and its operations are static.
+        let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, &OPERATIONS) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
         // INVARIANT: bdev_file_open_by_dev() returned an open file.
         Ok(BlockFile(file))

@@ -165,7 +165,7 @@ unsafe fn open_bdev(
     let size = unsafe { bindings::bdev_nr_bytes(bdev) };
     let part = part.unwrap_or(0..size);
     if part.end > size {
-        return Err(OpenError::Empty);
+        return Err(OpenError::Beyond(size));
     }
     let range = start + part.start..start + part.end;
     let hold = |holder, operations: &'static _| {
@@ -267,11 +267,6 @@ impl CharDevice {
             _node: node,
         })
     }
-
-    /// Return the DAX device, which lives as long as this.
-    pub(super) fn as_raw(&self) -> NonNull<bindings::dax_device> {
-        self.claim.device()
-    }
 }
 
 /// Open the region of `part`, in bytes, of a DAX character device, or of all of it.
@@ -284,6 +279,17 @@ pub(crate) fn open_char(
     part: Option<Range<u64>>,
     tenure: &Tenure,
 ) -> Result<Region, OpenError> {
+    if let Some(part) = &part {
+        let all = DaxRange {
+            device: found.claim.device(),
+            offset: 0,
+        };
+        // SAFETY: `found` keeps the device.
+        let size = unsafe { linear_size(&all) };
+        if part.end > size {
+            return Err(OpenError::Beyond(size));
+        }
+    }
     let range = part.clone().unwrap_or(0..u64::MAX);
     let device = Device {
         part: found.claim.join(range, tenure.lease())?,

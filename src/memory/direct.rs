@@ -18,6 +18,8 @@ pub(crate) enum OpenError {
     NoDax,
     /// The device has no memory.
     Empty,
+    /// The part ends after the device, which has this many bytes.
+    Beyond(u64),
     /// Another filesystem holds the device.
     Busy,
     /// The memory belongs to a device below this one.
@@ -153,36 +155,6 @@ unsafe fn locked_access(
         }),
         _ => Err(ENXIO),
     }
-}
-
-/// Copy the bytes at `offset` of `range` to `into`. Return false if the device is gone, or the
-/// memory has failed.
-///
-/// # Safety
-///
-/// The device must be valid.
-pub(super) unsafe fn read(range: &DaxRange, offset: u64, into: &mut [u8]) -> bool {
-    let mut done = 0;
-    while done < into.len() {
-        let at = offset + done as u64;
-        let within = at % bindings::PAGE_SIZE;
-        let length = (into.len() - done).min((bindings::PAGE_SIZE - within) as usize);
-        let lock = ReadLock::new();
-        // SAFETY: The caller passes a valid device.
-        let found =
-            unsafe { locked_access(range, at >> bindings::PAGE_SHIFT, 1, Mode::Good, &lock) };
-        let Ok(found) = found else { return false };
-        let from = found.address.as_ptr().wrapping_add(within as usize);
-        let to = into[done..].as_mut_ptr();
-        // SAFETY: The lock keeps the page mapped, and the bytes are in it. The destination is
-        // borrowed exclusively. The function survives machine checks.
-        let left = unsafe { bindings::copy_mc_to_kernel(to.cast(), from.cast(), length as u32) };
-        if left != 0 {
-            return false;
-        }
-        done += length;
-    }
-    true
 }
 
 /// Ask for all of the first `pages` pages of `range`, and call `visit` with the number of the first

@@ -45,7 +45,6 @@ pub(crate) mod phys;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
 mod poison;
-pub(crate) mod probe;
 mod queue;
 mod range;
 mod registry;
@@ -59,6 +58,7 @@ pub(crate) use registry::Tenure;
 use crate::bindings;
 use crate::image;
 use crate::vfs::CacheMode;
+use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, seq_file::SeqFile};
@@ -308,15 +308,18 @@ impl Region {
         self.tenure.lease().revoke();
     }
 
-    /// Show the region as mount options.
-    pub(crate) fn show(&self, seq: &SeqFile) {
+    /// Show the region as mount options, and the `part` of the source that it is.
+    pub(crate) fn show(&self, seq: &SeqFile, part: Option<&Range<u64>>) {
         match self.shown {
             Shown::Nothing => {}
             Shown::Phys { start, size } if range::may_be_shown(seq) => {
                 kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
             }
-            Shown::Phys { .. } => kernel::seq_print!(seq, ",phys"),
+            Shown::Phys { .. } => return kernel::seq_print!(seq, ",phys"),
             Shown::Option(name) => kernel::seq_print!(seq, ",{}", name),
+        }
+        if let Some(Range { start, end }) = part {
+            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
         }
     }
 }

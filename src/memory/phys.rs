@@ -269,7 +269,7 @@ impl Drop for OwnDax {
 /// # Invariants
 ///
 /// memremap() has mapped the range at `base`.
-pub(super) struct Frames {
+struct Frames {
     base: NonNull<u8>,
     claim: ClaimedRange,
 }
@@ -280,7 +280,7 @@ impl Frames {
     /// # Errors
     ///
     /// `ENOMEM`, also if its page tables would take more than half of the available memory.
-    pub(super) fn new(claim: ClaimedRange, _turn: &Turn) -> Result<Self> {
+    fn new(claim: ClaimedRange, _turn: &Turn) -> Result<Self> {
         let (start, size) = (claim.range().start(), claim.range().size());
         let mapped_by = match (start | size) % bindings::PMD_SIZE {
             0 => bindings::PMD_SIZE,
@@ -302,7 +302,7 @@ impl Frames {
     /// Return true if the range is memory: of a PCI device, or a reserved range whose first and
     /// last byte the processor caches, as far as is known. It does not cache registers, which
     /// firmware reserves like memory.
-    pub(super) fn is_memory(&self) -> bool {
+    fn is_memory(&self) -> bool {
         let is_cached = |offset: u64| {
             let window = Window {
                 base: self
@@ -315,33 +315,6 @@ impl Frames {
             matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
         };
         self.claim.is_pci() || is_cached(0) && is_cached(self.claim.range().size() - 1)
-    }
-
-    /// Copy the bytes at `offset` to `into`. Return false if they are not in the range, or if their
-    /// memory has failed. Failures of a range without struct pages are recorded.
-    pub(super) fn read(&self, offset: u64, into: &mut [u8]) -> bool {
-        let range = self.claim.range();
-        let length = into.len() as u64;
-        let frame = |at: u64| ((range.start() + at) >> bindings::PAGE_SHIFT) as usize;
-        let end = match offset.checked_add(length) {
-            Some(end) if end <= range.size() && length > 0 => end,
-            _ => return false,
-        };
-        if (frame(offset)..=frame(end - 1))
-            .any(|frame| poison::is_recorded(frame) || poison::frame_has_failed(frame))
-        {
-            return false;
-        }
-        let from = self.base.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: The bytes are in the range, which is mapped by the type invariant. The
-        // destination is borrowed exclusively. The function survives machine checks.
-        let left = unsafe {
-            bindings::copy_mc_to_kernel(into.as_mut_ptr().cast(), from.cast(), length as u32)
-        };
-        if left != 0 {
-            poison::record(frame(end - left as u64));
-        }
-        left == 0
     }
 }
 
@@ -365,6 +338,15 @@ impl Drop for Frames {
     }
 }
 
+/// Check that the calling process may use the `size` bytes at physical address `start`.
+///
+/// # Errors
+///
+/// `NotPermitted`, `LockedDown`, `Unaligned` or `Overflow`.
+pub(crate) fn check(start: u64, size: u64) -> Result<(), OpenError> {
+    Range::new(start, size).map(drop)
+}
+
 /// Open a region: the `part` of the `size` bytes at physical address `start`, or all of them.
 /// Mounts show all.
 ///
@@ -382,6 +364,11 @@ pub(crate) fn open(
     let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
     let size = range.size();
     let turn = Turn::wait();
+    // Look at the attributes of the start before all of it is mapped.
+    let head = range.part(0..size.min(bindings::PMD_SIZE))?;
+    if !Frames::new(ClaimedRange::new(head, &turn)?, &turn)?.is_memory() {
+        return Err(OpenError::Registers);
+    }
     let claim = ClaimedRange::new(range, &turn)?;
     let claim = match Pages::new(claim, lease, &turn) {
         Ok(pages) => {

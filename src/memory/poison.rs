@@ -187,11 +187,6 @@ pub(super) fn record(frame: usize) {
     }
 }
 
-/// Return true if page frame `frame` is recorded as failed.
-pub(super) fn is_recorded(frame: usize) -> bool {
-    FRAMES.lock().contains(&frame)
-}
-
 /// Mark the recorded frames among `count` frames from `first` on, all of which have struct pages.
 pub(super) fn mark_recorded(first: usize, count: usize) {
     for &frame in FRAMES.lock().iter() {

@@ -13,10 +13,9 @@ use kernel::{
 global_lock! {
     // SAFETY: `Turns::new` initializes it, before the first mount.
     //
-    // Serializes requests for ranges, and protects those that last only for a look: another request
-    // for a part of such a range would fail. It also serializes their mapping: two ranges whose
-    // descriptions fit into the available memory need not fit together. Only memory, the lock of
-    // memory hotplug and the console are waited for under it.
+    // Serializes requests for ranges and their mapping: two ranges whose descriptions fit into the
+    // available memory need not fit together. Only memory, the lock of memory hotplug and the
+    // console are waited for under it.
     unsafe(uninit) static REQUESTING: Mutex<()> = ();
 }
 

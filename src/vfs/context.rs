@@ -185,6 +185,7 @@ pub(crate) enum SuperKind {
 }
 
 /// The kind of file that is a mount's source.
+#[derive(Clone, Copy)]
 pub(crate) enum SourceKind {
     /// A block device, with its number.
     BlockDevice(bindings::dev_t),

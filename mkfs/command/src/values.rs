@@ -102,15 +102,19 @@ pub fn jobs(text: &str) -> Result<usize, Error> {
 pub fn size(text: &str) -> Result<u64, Error> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        Some(b'T') => (&text[..text.len() - 1], 40),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        Some(b't' | b'T') => (&text[..text.len() - 1], 40),
         _ => (text, 0),
     };
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (digits, radix) = match digits.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (digits, 10),
+    };
+    if digits.starts_with('+') {
         return Err(Error::Size);
     }
-    let number: u64 = digits.parse().map_err(|_| Error::Size)?;
+    let number = u64::from_str_radix(digits, radix).map_err(|_| Error::Size)?;
     number
         .checked_mul(1 << shift)
         .filter(|&size| size <= i64::MAX as u64)
@@ -201,6 +205,7 @@ mod tests {
         assert_eq!(size("0"), Ok(0));
         assert_eq!(size("4k"), Ok(4096));
         assert_eq!(size("2M"), Ok(2 << 20));
+        assert_eq!(size("0x200000"), Ok(2 << 20));
         assert_eq!(size("1T"), Ok(1 << 40));
         for wrong in [
             "",

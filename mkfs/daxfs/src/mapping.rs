@@ -25,12 +25,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Map `size` bytes of `device` for reading.
+    /// Map `size` bytes of `device` from `offset` on for reading.
     ///
     /// # Errors
     ///
     /// If `/proc/self/mem` cannot be opened or `device` cannot be mapped.
-    pub fn new(device: &File, size: u64) -> io::Result<Self> {
+    pub fn new(device: &File, offset: u64, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let memory = File::open("/proc/self/mem")?;
         // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
@@ -41,7 +41,7 @@ impl Mapping {
                 ProtFlags::READ,
                 MapFlags::SHARED,
                 device,
-                0,
+                offset,
             )
         }?;
         Ok(Mapping {
@@ -83,7 +83,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 8192]).unwrap();
         file.write_all_at(b"here", 4094).unwrap();
-        let mapping = Mapping::new(&file, 8192).unwrap();
+        let mapping = Mapping::new(&file, 0, 8192).unwrap();
         let mut bytes = [0; 4];
         mapping.read(4094, &mut bytes).unwrap();
         assert_eq!(&bytes, b"here");

@@ -3,6 +3,7 @@
 //! Mount memory that is named by a file descriptor, with fsopen(2) and its family.
 
 use crate::buffer::Buffer;
+use crate::catalog::Chosen;
 use crate::error::{Error, Result};
 use crate::text::shown_path;
 use rustix::fs::CWD;
@@ -77,12 +78,13 @@ fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Errno) 
 }
 
 /// The memory to mount.
-#[derive(Clone, Copy)]
 pub enum Memory<'a> {
     /// A copy of the source.
     Buffer(&'a Buffer),
     /// The source, which is a device.
     Device,
+    /// An image of a catalogue, whose place the options name.
+    Part(Chosen),
 }
 
 /// Bytes of a string that fsconfig(2) takes.
@@ -98,10 +100,36 @@ fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]
             let end = &name[name.len() - (STRING_MAX - 3)..];
             Ok([b"...", end].concat().into())
         }
-        Memory::Device => Err(Error::refused(
+        _ => Err(Error::refused(
             shown_path(source),
             "the name has more than 255 bytes, which mounting does not take; use a shorter path",
         )),
+    }
+}
+
+/// Have the kernel look at the first `length` of the `size` bytes at physical address `start`. Return
+/// true if they are memory with a catalogue.
+///
+/// # Errors
+///
+/// If this process may not use the range, or if it is in use.
+pub fn look_at_range(start: u64, size: u64, length: u64) -> Result<bool> {
+    let fs = fsopen("daxfs", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|error| Error::system("", "cannot mount daxfs", "", error))?;
+    let options = [
+        ("phys", start),
+        ("size", size),
+        ("fsoffset", 0),
+        ("fslength", length),
+    ];
+    let set = |(name, value)| fsconfig_set_string(fs.as_fd(), name, format!("{value}"));
+    let looked = options.into_iter().try_for_each(set);
+    match looked.and_then(|()| fsconfig_create(fs.as_fd())) {
+        Err(Errno::MEDIUMTYPE) => Ok(true),
+        Err(error @ (Errno::BUSY | Errno::PERM)) => {
+            Err(explain(&fs, "cannot look at the range", error))
+        }
+        _ => Ok(false),
     }
 }
 
@@ -160,7 +188,7 @@ pub fn mount(
     let name = source_name(source, &memory)?;
     fsconfig_set_string(fs.as_fd(), "source", OsStr::from_bytes(&name))
         .map_err(|error| explain(&fs, "cannot set the source", error))?;
-    if let Memory::Buffer(buffer) = memory {
+    if let Memory::Buffer(buffer) = &memory {
         fsconfig_set_fd(fs.as_fd(), buffer.option, buffer.fd.as_fd())
             .map_err(|error| explain(&fs, "cannot hand over the memory", error))?;
     }
@@ -178,6 +206,9 @@ pub fn mount(
         options.attributes,
     )
     .map_err(|error| explain(&fs, "cannot mount the image", error))?;
+    if let Memory::Part(mut chosen) = memory {
+        chosen.check(mount.as_fd())?;
+    }
     move_mount(
         mount.as_fd(),
         "",

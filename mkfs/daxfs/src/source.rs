@@ -54,7 +54,7 @@ impl Source {
             FileType::RegularFile | FileType::BlockDevice => Self::of_file(file, &name),
             FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
                 let size = dax_size(status.st_rdev).unwrap_or(0);
-                let mapping = Mapping::new(&file, size).map_err(|error| {
+                let mapping = Mapping::new(&file, 0, size).map_err(|error| {
                     let remedy = "; a DAX device must be in devdax mode to be read here";
                     Error::system(&name, "cannot map", remedy, error)
                 })?;

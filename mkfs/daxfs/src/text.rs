@@ -44,12 +44,8 @@ pub fn remedy(problem: Problem) -> &'static str {
         Problem::Unreadable => {
             "; the file is too short, or its storage fails: restore it from a copy"
         }
-        Problem::Catalog => "; daxfs catalog list shows its images, and mounts take image=NAME",
-        Problem::CatalogChecksum
-        | Problem::CatalogSize
-        | Problem::CatalogEntry
-        | Problem::CatalogName
-        | Problem::CatalogFlags => "; make it again with daxfs catalog init",
+        Problem::IS_CATALOG => "; daxfs catalog list shows its images, and mounts take image=NAME",
+        Problem::Catalog(_) => "; make it again with daxfs catalog init",
         Problem::Truncated => "; the copy is incomplete: copy all of it",
         _ => "; the image is damaged: restore it from a copy, or make it again",
     }

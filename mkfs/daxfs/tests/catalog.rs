@@ -3,10 +3,11 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{fail, run, succeed, tree};
-use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
-use daxfs_reader::layout::{
-    Superblock as Record, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE,
+use daxfs::catalog::format::{
+    CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE, CHECKSUM,
 };
+use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
+use daxfs_reader::layout::Superblock as Record;
 use daxfs_reader::{Problem, Superblock};
 use daxfs_testing::{builder, image_with, options, scratch};
 use proptest::prelude::*;
@@ -788,7 +789,7 @@ proptest! {
                     prop_assert!(empty || !is_image && live(&found) == live(&old));
                 }
                 Ok(None) => prop_assert!(!done),
-                Err(error) => prop_assert!(!done && error.problem == Problem::CatalogChecksum),
+                Err(error) => prop_assert!(!done && error.problem == CHECKSUM),
             }
             if done {
                 break;

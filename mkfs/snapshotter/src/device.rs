@@ -11,8 +11,8 @@ use crate::memory::{lock, Evicted, Loaded, Place};
 use crate::record::Layer;
 use crate::room::Filesystem;
 use daxfs::catalog;
+use daxfs::catalog::format::CATALOG_ALIGN;
 use daxfs::options::Reuse;
-use daxfs_reader::layout::CATALOG_ALIGN;
 use rustix::fs::{major, minor};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -196,7 +196,7 @@ fn is_damaged(error: &daxfs::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs_reader::layout::CATALOG_COPIES;
+    use daxfs::catalog::format::CATALOG_COPIES;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 

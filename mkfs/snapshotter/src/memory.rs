@@ -9,6 +9,7 @@ use crate::files::warn;
 use crate::record::Layer;
 use crate::room::{Filesystem, Room};
 use crate::tree::mount_list;
+use daxfs::catalog;
 use daxfs::mountinfo::{self, Mount};
 use rustix::fs::{fadvise, Advice, StatxAttributes};
 use rustix::io::Errno;
@@ -317,13 +318,20 @@ fn is_mounted(dir: &Path) -> Result<bool> {
 /// Return whether a mount on `dir` is one of the image file beside it, or of the image of `layer` on a device,
 /// or of any layer. It may be there since the configuration was another one.
 fn is_own(mount: &Mount<'_>, dir: &Path, layer: Option<&Layer>) -> bool {
-    let image = mount.option("image");
-    let on_device = image.is_some_and(|image| match layer {
-        Some(layer) => *image == *device::name(layer),
-        None => image.as_bytes().starts_with(device::PREFIX.as_bytes()),
-    });
+    let image = || {
+        let offset = mount.option("fsoffset")?.into_string().ok()?;
+        let offset = u64::from_str_radix(offset.strip_prefix("0x")?, 16).ok()?;
+        let mut images = catalog::images(Path::new(&mount.source)).ok()?.into_iter();
+        images.find(|image| image.range.start == offset)
+    };
+    let on_device = || {
+        image().is_some_and(|image| match layer {
+            Some(layer) => image.name == device::name(layer),
+            None => image.name.starts_with(device::PREFIX),
+        })
+    };
     let file = dir.with_file_name("layer.daxfs");
-    mount.kind == b"daxfs" && (on_device || is_source(&mount.source, &file))
+    mount.kind == b"daxfs" && (is_source(&mount.source, &file) || on_device())
 }
 
 /// Return whether a mount with the source `source` is one of the file `image`. The start of a long
@@ -337,6 +345,7 @@ fn is_source(source: &OsStr, image: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daxfs::options::Reuse;
 
     #[test]
     fn mount_points() {
@@ -387,7 +396,14 @@ mod tests {
             inodes: 1,
             sha256: "5".repeat(64),
         };
-        let name = device::name(&layer);
+        let place = tempfile::TempDir::new().unwrap();
+        let device = place.path().join("device");
+        catalog::init(&device, Some(16 << 20), false).unwrap();
+        let image = Path::new("../reader/tests/small.daxfs");
+        for name in [&device::name(&layer), "base", "layer-6"] {
+            catalog::add(&device, name, image, false, Reuse::Unmounted).unwrap();
+        }
+        let device = device.to_str().unwrap();
         let dir = Path::new("/root/1/layer");
         let is_own = |kind: &str, source: &str, options: &str, layer| {
             let line = format!("1 2 0:1 / /root/1/layer ro - {kind} {source} {options}\n");
@@ -398,13 +414,19 @@ mod tests {
             assert!(is_own("daxfs", "/root/1/layer.daxfs", "ro", known));
             assert!(!is_own("ext4", "/root/1/layer.daxfs", "ro", known));
             assert!(!is_own("daxfs", "/root/2/layer.daxfs", "ro", known));
-            let options = format!("ro,image={name}");
-            assert!(is_own("daxfs", "/dev/pmem0", &options, known));
-            assert!(!is_own("daxfs", "/dev/pmem0", "ro,image=base", known));
+            assert!(is_own("daxfs", device, "ro,fsoffset=0x200000", known));
+            for other in [
+                "ro,fsoffset=0x400000",
+                "ro,fsoffset=0x800000",
+                "ro,fsoffset=x",
+                "ro",
+            ] {
+                assert!(!is_own("daxfs", device, other, known));
+            }
         }
-        let other = "ro,image=layer-6";
-        assert!(!is_own("daxfs", "/dev/pmem0", other, Some(&layer)));
-        assert!(is_own("daxfs", "/dev/pmem0", other, None));
+        let other = "ro,fsoffset=0x600000";
+        assert!(!is_own("daxfs", device, other, Some(&layer)));
+        assert!(is_own("daxfs", device, other, None));
     }
 
     #[test]

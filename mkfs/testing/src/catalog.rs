@@ -2,13 +2,12 @@
 
 //! Catalogues made of arbitrary bytes.
 
-use daxfs_reader::catalog::{Catalog, RECORDS};
-use daxfs_reader::layout::{
+use daxfs::catalog::format::{
     CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_MAGIC,
     CATALOG_SIZE, CATALOG_VERSION,
 };
+use daxfs::catalog::Table;
 use daxfs_reader::{Memory, Result};
-use zerocopy::{FromZeros, IntoBytes};
 
 /// Bytes of a copy.
 const COPY: usize = size_of::<CatalogHead>() + CATALOG_ENTRIES * size_of::<CatalogEntry>();
@@ -65,23 +64,19 @@ pub fn read(bytes: &[u8]) {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..]);
         copy[124..128].copy_from_slice(&crc.to_le_bytes());
     }
-    let mut records = vec![CatalogEntry::new_zeroed(); RECORDS];
-    let Ok(Some(catalog)) = Catalog::load(&memory, &mut records) else {
+    let Ok(Some(table)) = Table::load(&memory) else {
         return;
     };
-    let mut images: Vec<_> = catalog.images().collect();
-    images.sort_by_key(|image| image.offset);
+    let mut images: Vec<_> = table.images.iter().collect();
+    images.sort_by_key(|image| image.range.start);
     let mut end = CATALOG_SIZE;
     for image in &images {
-        assert!(image.offset >= end && image.length > 0);
-        assert_eq!((image.offset | image.length) % CATALOG_ALIGN, 0);
+        let range = &image.range;
+        assert!(range.start >= end && range.end > range.start);
+        assert_eq!((range.start | range.end) % CATALOG_ALIGN, 0);
         assert!(!image.name.is_empty() && image.name.is_ascii());
-        end = image.offset + image.length;
+        end = range.end;
     }
-    assert!(end <= catalog.size && catalog.size <= memory.size());
+    assert!(end <= table.size && table.size <= memory.size());
     assert!(images.iter().filter(|image| image.active).count() <= 1);
-    assert_eq!(
-        records.as_bytes().len(),
-        RECORDS * size_of::<CatalogEntry>()
-    );
 }

@@ -2,10 +2,10 @@
 
 //! Adding an image to a catalogue.
 
+use super::format::{CATALOG_ALIGN, CATALOG_ENTRIES};
 use super::medium::Medium;
 use super::table::{Listed, Table};
 use crate::error::{Error, Result};
-use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_ENTRIES};
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;

@@ -2,6 +2,7 @@
 
 //! What holds a catalogue: a block device, a DAX device in devdax mode, or a file.
 
+use super::format::CATALOG_SIZE;
 use crate::error::{Error, Result};
 use crate::mapping;
 use crate::source::{cannot_open, open_now};
@@ -170,7 +171,7 @@ impl Disk {
                 (Bytes::Mapped(mapping, Vec::new(), file), size)
             }
             Some(size) => {
-                let mapping = mapping::Mapping::new(&file, size).map_err(cannot_map)?;
+                let mapping = mapping::Mapping::new(&file, 0, size).map_err(cannot_map)?;
                 (Bytes::ReadOnly(mapping), size)
             }
             None => {
@@ -185,13 +186,31 @@ impl Disk {
             bytes,
             size,
         };
-        if write {
-            // What another process has left in the page cache is on the device before it counts.
-            disk.sync()
-                .and_then(|()| disk.forget())
-                .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
-        }
+        // What another process has left in the page cache is on the device before a change of it counts.
+        let synced = if write { disk.sync() } else { Ok(()) };
+        synced
+            .and_then(|()| disk.forget())
+            .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
         Ok(disk)
+    }
+
+    /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.
+    /// `memory` is `/dev/mem`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel forbids to read it.
+    pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
+        let mapping = mapping::Mapping::new(memory, start, size.min(CATALOG_SIZE));
+        let mapping =
+            mapping.map_err(|error| Error::system("/dev/mem", "cannot map", "", error))?;
+        Ok(Disk {
+            name: format!("phys={start:#x}"),
+            device: None,
+            private: false,
+            bytes: Bytes::ReadOnly(mapping),
+            size,
+        })
     }
 }
 

@@ -5,11 +5,14 @@
 //! The catalogue at the start of the device says where each image is; Documentation/catalogue.rst
 //! has the format, and why an update survives power loss.
 
+mod chosen;
+pub mod format;
 mod insert;
 mod medium;
 mod mounted;
 mod table;
 
+pub use chosen::Chosen;
 pub use insert::{insert, New, State, Users};
 pub use medium::{Medium, Part};
 pub use table::{Listed, Table};
@@ -20,9 +23,8 @@ use crate::options::{Catalog as Command, Reuse};
 use crate::show::pretty;
 use crate::text::human;
 use daxfs_command::stdout::{written, Out};
-use daxfs_reader::catalog::valid_name;
-use daxfs_reader::layout::{CATALOG_ALIGN, CATALOG_SIZE};
 use daxfs_writer::{parent_of, Overwrite};
+use format::{valid_name, CATALOG_ALIGN, CATALOG_SIZE};
 use medium::{Access, Disk};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -100,16 +102,20 @@ fn load(disk: &Disk) -> Result<Table> {
     })
 }
 
-/// Load the catalogue of `disk` to change it. Say if a copy is damaged.
-fn load_to_change(disk: &Disk) -> Result<Table> {
-    let table = load(disk)?;
+/// Say if a copy is damaged: the catalogue may be the state before the last change.
+fn warn_damaged(disk: &Disk, table: &Table) {
     if let Some(error) = table.damaged {
-        // The catalogue may be the state before the last change.
         eprintln!(
             "daxfs: {}: warning: a copy of the catalogue is damaged: {error}",
             disk.name
         );
     }
+}
+
+/// Load the catalogue of `disk` to change it. Say if a copy is damaged.
+fn load_to_change(disk: &Disk) -> Result<Table> {
+    let table = load(disk)?;
+    warn_damaged(disk, &table);
     Ok(table)
 }
 

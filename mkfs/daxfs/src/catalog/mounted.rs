@@ -2,7 +2,7 @@
 
 //! Images that this kernel has mounted, by /sys/fs/daxfs.
 
-use daxfs_reader::layout::CATALOG_ALIGN;
+use super::format::CATALOG_ALIGN;
 use rustix::fs::statfs;
 use std::fs;
 use std::io::{self, ErrorKind};

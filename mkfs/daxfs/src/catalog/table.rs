@@ -2,13 +2,14 @@
 
 //! The table of a catalogue, and how it is changed.
 
-use super::medium::{Medium, Part};
-use daxfs_reader::catalog::{Catalog, Entry, RECORDS};
-use daxfs_reader::layout::{
-    CatalogEntry, CatalogHead, CATALOG_ACTIVE, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES,
-    CATALOG_MAGIC, CATALOG_REMOVED, CATALOG_SIZE, CATALOG_VERSION,
+use super::format::{
+    valid_name, CatalogEntry, CatalogHead, CATALOG_ACTIVE, CATALOG_ALIGN, CATALOG_COPIES,
+    CATALOG_ENTRIES, CATALOG_MAGIC, CATALOG_REMOVED, CATALOG_SIZE, CATALOG_VERSION, CHECKSUM, COPY,
+    ENTRY, FLAGS, NAME, SIZE,
 };
-use daxfs_reader::{self as image, Memory};
+use super::medium::{Medium, Part};
+use daxfs_reader::memory::load;
+use daxfs_reader::{self as image, Error, Memory, Problem};
 use std::io;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -36,16 +37,44 @@ impl Listed {
     }
 }
 
-impl From<Entry<'_>> for Listed {
-    fn from(entry: Entry<'_>) -> Self {
-        Listed {
-            name: entry.name.into(),
-            uuid: entry.uuid,
-            range: entry.offset..entry.offset + entry.length,
-            active: entry.active,
-            removed: entry.removed,
-        }
+/// Return the name of an entry, if it is valid.
+fn name_of(entry: &CatalogEntry) -> Option<&str> {
+    let mut parts = entry.name.splitn(2, |&byte| byte == 0);
+    let name = valid_name(parts.next()?)?;
+    // The last byte is always NUL.
+    let rest = parts.next()?;
+    rest.iter().all(|&byte| byte == 0).then_some(name)
+}
+
+/// A copy of the catalogue with the right checksum.
+type Copy = (CatalogHead, Vec<CatalogEntry>);
+
+/// Load copy `index` from `memory`, unless something else is there.
+fn load_copy<M: Memory>(memory: &M, index: usize) -> image::Result<Option<Copy>> {
+    let start = CATALOG_COPIES[index];
+    let head: CatalogHead = load(memory, start)?;
+    if head.magic != CATALOG_MAGIC {
+        return Ok(None);
     }
+    let mut entries = vec![CatalogEntry::new_zeroed(); CATALOG_ENTRIES];
+    memory.read(
+        start + size_of::<CatalogHead>() as u64,
+        entries.as_mut_bytes(),
+    )?;
+    let crc_at = offset_of!(CatalogHead, crc);
+    let crc = crc32c(0, &head.as_bytes()[..crc_at]);
+    if crc32c(crc, entries.as_bytes()) != head.crc.get() {
+        let offset = start + crc_at as u64;
+        return Err(Error::new(COPY, offset, head.crc.get().into()));
+    }
+    // After the checksum: damage to this field is not another version. All versions have the
+    // magic number, the version and the checksum at these places.
+    let version = head.version.get();
+    if version != CATALOG_VERSION || head.entries.get() as usize != CATALOG_ENTRIES {
+        let offset = start + offset_of!(CatalogHead, version) as u64;
+        return Err(Error::new(Problem::Version, offset, version.into()));
+    }
+    Ok(Some((head, entries)))
 }
 
 /// A catalogue in memory.
@@ -75,20 +104,107 @@ impl Table {
         }
     }
 
-    /// Load the catalogue of `memory`, if there is one.
+    /// Load the catalogue at the start of `memory` and validate it. Return `None` if the memory has
+    /// none: if its first bytes can be read and are not those of the first copy.
     ///
     /// # Errors
     ///
-    /// Those of [`Catalog::load`].
+    /// [`CHECKSUM`] if there is no whole copy, [`Problem::Version`] if a whole copy is of another
+    /// version, the problems of its size and entries, and those of reading if the first copy cannot
+    /// be read and the second one is not whole.
     pub fn load(memory: &impl Memory) -> image::Result<Option<Self>> {
-        let mut records = vec![CatalogEntry::new_zeroed(); RECORDS];
-        Ok(Catalog::load(memory, &mut records)?.map(|catalog| Table {
-            generation: catalog.generation,
-            size: catalog.size,
-            images: catalog.images().map(Listed::from).collect(),
-            damaged: catalog.other,
-            copy: catalog.copy,
-        }))
+        if memory.size() < CATALOG_SIZE {
+            return Ok(None);
+        }
+        let first = load_copy(memory, 0);
+        // Other contents at 0 are not a catalogue's, whatever is left of one after them.
+        if let Ok(None) = first {
+            return Ok(None);
+        }
+        let (found, copy, damaged) = match (first, load_copy(memory, 1)) {
+            // Another version may give a different meaning to all of it.
+            (Err(error), _) | (_, Err(error)) if error.problem == Problem::Version => {
+                return Err(error)
+            }
+            (Ok(Some(a)), Ok(Some(b))) => match b.0.generation.get() > a.0.generation.get() {
+                true => (b, 1, None),
+                false => (a, 0, None),
+            },
+            (Ok(Some(found)), other) => {
+                let nothing = Error::new(COPY, CATALOG_COPIES[1], 0);
+                (found, 0, Some(other.err().unwrap_or(nothing)))
+            }
+            // The first copy is damaged, or its memory is.
+            (Err(error), Ok(Some(found))) => (found, 1, Some(error)),
+            (Err(error), _) if error.problem == COPY => {
+                let problem = CHECKSUM;
+                return Err(Error { problem, ..error });
+            }
+            (Err(error), _) => return Err(error),
+            (Ok(None), _) => return Ok(None),
+        };
+        let (head, entries) = found;
+        let size = head.size.get();
+        if size > memory.size() || size < CATALOG_SIZE || size % CATALOG_ALIGN != 0 {
+            let offset = CATALOG_COPIES[copy] + offset_of!(CatalogHead, size) as u64;
+            return Err(Error::new(SIZE, offset, size));
+        }
+        let mut table = Table {
+            generation: head.generation.get(),
+            size,
+            images: Vec::new(),
+            damaged,
+            copy,
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            table.take(index, entry)?;
+        }
+        Ok(Some(table))
+    }
+
+    /// Add the image of entry `index`, if that is used. The earlier ones were added before.
+    fn take(&mut self, index: usize, entry: &CatalogEntry) -> image::Result<()> {
+        if entry.as_bytes().iter().all(|&byte| byte == 0) {
+            return Ok(());
+        }
+        let refuse = |field: usize, problem, value| {
+            let record = size_of::<CatalogHead>() + index * size_of::<CatalogEntry>();
+            let offset = CATALOG_COPIES[self.copy] + (record + field) as u64;
+            Err(Error::new(problem, offset, value))
+        };
+        let Some(name) = name_of(entry) else {
+            return refuse(offset_of!(CatalogEntry, name), NAME, 0);
+        };
+        let flags = entry.flags.get();
+        let (active, removed) = (flags & CATALOG_ACTIVE != 0, flags & CATALOG_REMOVED != 0);
+        let known = CATALOG_ACTIVE | CATALOG_REMOVED;
+        let both = active && (removed || self.images.iter().any(|image| image.active));
+        if flags & !known != 0 || both || entry.reserved != [0; 28] {
+            return refuse(offset_of!(CatalogEntry, flags), FLAGS, flags.into());
+        }
+        let (start, length) = (entry.offset.get(), entry.length.get());
+        let end = start.checked_add(length);
+        let aligned = (start | length) % CATALOG_ALIGN == 0 && start >= CATALOG_SIZE && length > 0;
+        let place = offset_of!(CatalogEntry, offset);
+        let Some(end) = end.filter(|&end| aligned && end <= self.size) else {
+            return refuse(place, ENTRY, start);
+        };
+        for earlier in &self.images {
+            if start < earlier.range.end && earlier.range.start < end {
+                return refuse(place, ENTRY, start);
+            }
+            if !removed && !earlier.removed && name == earlier.name {
+                return refuse(offset_of!(CatalogEntry, name), NAME, 0);
+            }
+        }
+        self.images.push(Listed {
+            name: name.into(),
+            uuid: entry.uuid,
+            range: start..end,
+            active,
+            removed,
+        });
+        Ok(())
     }
 
     /// Return the bytes of a copy.

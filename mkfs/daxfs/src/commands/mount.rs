@@ -3,12 +3,15 @@
 //! `load`, `mount` and `umount`, and `mount.daxfs`, which mount(8) calls.
 
 use crate::buffer::Kind;
+use crate::catalog::Chosen;
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
 use crate::mount::{self, Memory, Options, Target};
 use crate::options::HelperArgs;
 use crate::source::cannot_open;
 use crate::text::shown_path;
+use daxfs_command::stdout::{written, Out};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -44,12 +47,13 @@ pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
     if status.is_file() {
         return load(image, dir, Kind::Memfd, words);
     }
-    let target = Target::new(dir)?;
-    mount::mount(image, Memory::Device, target, &Options::parse(words))
+    let mut words = words.to_vec();
+    let memory = Chosen::find(image, &mut words)?.map_or(Memory::Device, Memory::Part);
+    mount::mount(image, memory, Target::new(dir)?, &Options::parse(&words))
 }
 
-/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, or pass
-/// anything else back to mount(8).
+/// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
+/// of a catalogue, or pass anything else back to mount(8).
 ///
 /// # Errors
 ///
@@ -63,6 +67,29 @@ pub fn helper(args: &HelperArgs) -> Result<()> {
         }
         return load(&args.source, &args.dir, Kind::Memfd, &args.words());
     }
+    let mut words = args.words();
+    let named = words.iter().any(|word| word.starts_with("image="));
+    if remount && named {
+        // mount(8) repeats what /proc/mounts shows.
+        words.retain(|word| !word.starts_with("fsoffset=") && !word.starts_with("fslength="));
+    }
+    // A remount without a name keeps the image, whichever one is active now.
+    let chosen = match remount && !named {
+        true => None,
+        false => Chosen::find(&args.source, &mut words)?,
+    };
+    if args.fake && args.verbose {
+        written(writeln!(Out::open(), "{}", words.join(",")))?;
+    }
+    match chosen {
+        Some(_) if args.fake && !remount => return Ok(()),
+        Some(chosen) if !remount => {
+            let memory = Memory::Part(chosen);
+            let target = Target::new(&args.dir)?;
+            return mount::mount(&args.source, memory, target, &Options::parse(&words));
+        }
+        _ => {}
+    }
     // -i: without a helper.
     let mut mount = std::process::Command::new("mount");
     mount.args(["-i", "-t", "daxfs"]);
@@ -75,8 +102,8 @@ pub fn helper(args: &HelperArgs) -> Result<()> {
             mount.arg(flag);
         }
     }
-    if !args.words().is_empty() {
-        mount.arg("-o").arg(args.words().join(","));
+    if !words.is_empty() {
+        mount.arg("-o").arg(words.join(","));
     }
     let error = mount.arg(&args.source).arg(&args.dir).exec();
     Err(Error::system("", "cannot run mount", "", error))

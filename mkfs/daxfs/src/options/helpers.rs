@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Mount a daxfs image; called by mount(8)
 ///
-/// An image file is loaded into a sealed memfd first, as daxfs load does. Everything else is passed
-/// back to mount(8).
+/// An image file is loaded into a sealed memfd first, as daxfs load does. Of a device with a catalogue, the image of the
+/// option image=NAME is mounted, or the active one. Everything else is passed back to mount(8).
 #[derive(Parser)]
 #[command(
     name = "mount.daxfs",
@@ -20,7 +20,8 @@ Exit status:
   0 mounted, 1 wrong usage, 32 failed.
 
 Examples:
-  mount -t daxfs -o nosuid base.img /mnt"
+  mount -t daxfs -o nosuid base.img /mnt
+  mount -t daxfs -o image=base-2 /dev/pmem0 /mnt"
 )]
 pub struct HelperArgs {
     /// An image file, or a device
@@ -45,7 +46,7 @@ pub struct HelperArgs {
     /// Do not write /etc/mtab
     #[arg(short)]
     pub no_mtab: bool,
-    /// Say more
+    /// Say more; with -f, print the options for the kernel
     #[arg(short)]
     pub verbose: bool,
     /// Filesystem type

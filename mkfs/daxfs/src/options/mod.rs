@@ -361,7 +361,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   daxfs mount base.img /mnt
-  daxfs mount -o nosuid,nodev /dev/pmem0 /mnt")]
+  daxfs mount -o nosuid,nodev /dev/pmem0 /mnt
+  daxfs mount -o image=base-2 /dev/pmem0 /mnt")]
     Mount {
         /// The image file or device
         image: PathBuf,
@@ -449,8 +450,9 @@ Examples:
     Share(ShareArgs),
     /// Keep several images on one device
     ///
-    /// A catalogue at the start of the device says where each image is. mount(8) mounts the active
-    /// image, and others with the option image=NAME. Documentation/catalogue.rst describes the format.
+    /// A catalogue at the start of the device says where each image is. mount(8) and daxfs mount mount
+    /// the active image, and others with the option image=NAME. Documentation/catalogue.rst describes
+    /// the format.
     ///
     /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
     /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
