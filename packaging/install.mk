@@ -60,6 +60,7 @@ ifneq ($(udev_rules),)
 endif
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
 	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
+	install -D -m 0755 packaging/debian/initramfs-premount $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
 	install -D -m 0755 -t $(DESTDIR)$(dracutdir)/90daxfs packaging/dracut/module-setup.sh
 
 # The configuration is left as it is if there is one.
@@ -110,7 +111,8 @@ uninstall:
 	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
 	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
-	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(dracutdir)/90daxfs/module-setup.sh $(DESTDIR)$(prefix)/share/daxfs/magic
+	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
+	rm -f $(DESTDIR)$(dracutdir)/90daxfs/module-setup.sh $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
 	rm -f $(DESTDIR)$(moduledir)/*/updates/daxfs.ko
 	$(if $(DESTDIR),,ldconfig)

@@ -20,4 +20,6 @@ install() {
 	inst_rules "$rules"
 	program=$(sed -n 's/^IMPORT{program}="\([^ "]*\).*/\1/p' "$initdir"/{etc,usr/lib}/udev/rules.d/"$rules" 2>/dev/null)
 	inst "$program"
+	# mount calls it, for an image of a catalogue.
+	inst_multiple mount.daxfs
 }
