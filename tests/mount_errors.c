@@ -374,16 +374,19 @@ static void parts(void)
 		{ "2M", "100", EINVAL, "must be multiples of the page size", "fslength=0x64" },
 		{ "0", "0", EINVAL, "the length not 0", "fsoffset=0x0,fslength=0x0" },
 		{ "0xfffffffffffff000", "8K", EINVAL, "ends after the memory", "fsoffset=0xfffffffffffff000" },
+		{ "0xfffffffffffff000", "4K", EINVAL, "ends after the memory", "fslength=0x1000" },
 		{ "2M", "1T", EINVAL, "ends after the device, which has 0x", "fslength=0x10000000000" },
 		{ "1T", "2M", EINVAL, "ends after the device, which has 0x", "fsoffset=0x10000000000" },
 		{ "2M", NULL, EINVAL, "need each other", "" },
+		{ NULL, "2M", EINVAL, "need each other", "" },
 		{ "2M", "2M", EINVAL, "wrong magic number", "" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
 		int fs = fs_open(device);
 
-		REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "fsoffset", wrong[i].offset, 0));
+		if (wrong[i].offset)
+			REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "fsoffset", wrong[i].offset, 0));
 		if (wrong[i].length)
 			REQUIRE(!syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "fslength", wrong[i].length, 0));
 		CHECK_EQ(fs_create(fs), wrong[i].error);
