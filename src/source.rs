@@ -221,6 +221,15 @@ fn refuse_dax(options: &Options, error: dax::OpenError, context: &Context) -> Er
             ));
             EINVAL
         }
+        dax::OpenError::Refused(at, error) if error == Errno::HwPoison.into() => {
+            context.error(fmt!(
+                "{}: byte {:#x} cannot be read: the memory has failed; \
+                 write the block again to repair it",
+                source,
+                at
+            ));
+            EIO
+        }
         dax::OpenError::Refused(at, error) => {
             context.error(fmt!(
                 "{}: device refuses access to byte {:#x}: {:?}",
