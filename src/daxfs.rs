@@ -6,7 +6,7 @@
 //! file data are read from it by loads. The modules, each of which uses only those after it:
 //!
 //! * [`super_block`], [`dir`], [`file`], [`xattr`], [`export`]: the filesystem, one file for each
-//!   trait of [`vfs`] that it implements
+//!   trait of [`linux::fs`] that it implements
 //! * [`inode`]: inodes of an image
 //! * [`mount`]: a mounted image
 //! * [`signature`]: who signed an image
@@ -14,8 +14,7 @@
 //! * [`source`], [`options`], [`usage`]: opening the memory, mount options, counters
 //! * [`memory`]: memory that can hold an image, and the only way to read it
 //! * [`image`]: the format and its reader, which the user-space tools compile too
-//! * [`vfs`]: safe traits over the kernel's interface to filesystems
-//! * [`support`]: safe interfaces to other parts of the kernel
+//! * [`linux`]: the kernel behind safe types
 //! * [`bindings`]: the C interface, generated
 
 #![deny(unsafe_code)]
@@ -32,18 +31,16 @@ mod file;
 mod image;
 mod inode;
 #[allow(unsafe_code)]
+mod linux;
+#[allow(unsafe_code)]
 mod memory;
 mod mount;
 mod options;
 mod signature;
 mod source;
 mod super_block;
-#[allow(unsafe_code)]
-mod support;
 mod usage;
 mod verify;
-#[allow(unsafe_code)]
-mod vfs;
 mod xattr;
 
 module! {
@@ -64,20 +61,20 @@ module! {
 #[pin_data]
 struct Module {
     #[pin]
-    registration: vfs::Registration<mount::DaxFs>,
+    registration: linux::fs::Registration<mount::DaxFs>,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         if super_block::signatures_required() {
             // Otherwise it could be loaded again without the parameter.
-            support::keep_loaded(module);
+            linux::keep_loaded(module);
         }
         try_pin_init!(Self {
-            registration <- vfs::Registration::new(module, mount::Shared {
-                directory: support::sysfs::Directory::in_fs(c"daxfs")?,
+            registration <- linux::fs::Registration::new(module, mount::Shared {
+                directory: linux::sysfs::Directory::in_fs(c"daxfs")?,
                 memory: memory::Memory::new(module)?,
-                keyring: Arc::new(support::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
+                keyring: Arc::new(linux::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
             }),
         })
     }

@@ -6,9 +6,9 @@
 
 use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Object};
+use crate::linux::fs::{self, DirOperations, Emitter, INode, INodeRef};
+use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
-use crate::support::Errno;
-use crate::vfs::{self, DirOperations, Emitter, INode, INodeRef};
 use kernel::prelude::*;
 
 /// Number of positions that `.` and `..` take in a listing. Entry `n` has position `DOTS + n`.
@@ -28,15 +28,15 @@ pub(crate) fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
 
 /// Return the VFS's value for a file type.
 #[inline]
-fn d_type(file_type: FileType) -> vfs::FileType {
+fn d_type(file_type: FileType) -> fs::FileType {
     match file_type {
-        FileType::Fifo => vfs::FileType::Fifo,
-        FileType::CharDevice => vfs::FileType::CharDevice,
-        FileType::Directory => vfs::FileType::Directory,
-        FileType::BlockDevice => vfs::FileType::BlockDevice,
-        FileType::Regular => vfs::FileType::Regular,
-        FileType::Symlink => vfs::FileType::Symlink,
-        FileType::Socket => vfs::FileType::Socket,
+        FileType::Fifo => fs::FileType::Fifo,
+        FileType::CharDevice => fs::FileType::CharDevice,
+        FileType::Directory => fs::FileType::Directory,
+        FileType::BlockDevice => fs::FileType::BlockDevice,
+        FileType::Regular => fs::FileType::Regular,
+        FileType::Symlink => fs::FileType::Symlink,
+        FileType::Socket => fs::FileType::Socket,
     }
 }
 
@@ -65,11 +65,11 @@ impl DirOperations for DaxFs {
 
     fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result {
         let directory = directory(dir)?;
-        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), vfs::FileType::Directory) {
+        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), fs::FileType::Directory) {
             return Ok(());
         }
         if emitter.position() == 1
-            && !emitter.emit(b"..", directory.parent.into(), vfs::FileType::Directory)
+            && !emitter.emit(b"..", directory.parent.into(), fs::FileType::Directory)
         {
             return Ok(());
         }

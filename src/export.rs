@@ -6,9 +6,9 @@
 
 use crate::dir::directory;
 use crate::inode::{self, Object};
+use crate::linux::fs::{ExportOperations, INode, INodeRef, NameBuffer, SuperBlock};
+use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
-use crate::support::Errno;
-use crate::vfs::{ExportOperations, INode, INodeRef, NameBuffer, SuperBlock};
 use kernel::prelude::*;
 
 /// Check for signals every this many entries.

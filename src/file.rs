@@ -6,11 +6,11 @@
 
 use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
+use crate::linux::fs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
+use crate::linux::{self, trace};
 use crate::memory::{Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
-use crate::support::{self, trace};
 use crate::usage::Event;
-use crate::vfs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
 use kernel::{
     iov::IovIterDest,
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -70,7 +70,7 @@ fn verify_next(
     done: usize,
     wait: bool,
 ) -> Result<usize> {
-    if done > 0 && support::fatal_signal_pending() {
+    if done > 0 && linux::fatal_signal_pending() {
         return Err(EINTR);
     }
     let in_piece = layout::DIGEST_PIECE - at % layout::DIGEST_PIECE;

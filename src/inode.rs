@@ -5,10 +5,10 @@
 #![deny(unsafe_code)]
 
 use crate::image::{Content, Directory, Image, Inode};
+use crate::linux::fs::{Attributes, CacheMode, INodeRef, Kind, MappedBy, SuperBlock};
+use crate::linux::Errno;
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};
-use crate::support::Errno;
-use crate::vfs::{Attributes, CacheMode, INodeRef, Kind, MappedBy, SuperBlock};
 use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// The private data of an inode.

@@ -5,16 +5,16 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Problem};
-use crate::memory::{Access, Gate, Memory, Region};
-use crate::options::Options;
-use crate::support::{
+use crate::linux::fs::SuperBlock;
+use crate::linux::{
     self,
     sysfs::{Directory, Show},
     trace, Errno, Keyring,
 };
+use crate::memory::{Access, Gate, Memory, Region};
+use crate::options::Options;
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
-use crate::vfs::SuperBlock;
 use core::ops::Range;
 use kernel::{
     fmt,
@@ -164,7 +164,7 @@ impl Mounted {
             let at = offset.saturating_add(done);
             if !pieces.is_verified(at) {
                 let wait = wait || self.is_refused(pieces, at);
-                if !wait || (done > 0 && support::fatal_signal_pending()) {
+                if !wait || (done > 0 && linux::fatal_signal_pending()) {
                     return Ok(done);
                 }
                 if let Err(error) = self.verify_piece(pieces, at) {
@@ -301,7 +301,7 @@ pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::
     let text = error.problem.text();
     trace::error(sb.device(), ino, text, error.offset, error.value);
     // A bad piece was logged when it was found.
-    if error.problem != Problem::Piece && support::ratelimit() {
+    if error.problem != Problem::Piece && linux::ratelimit() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);
     }
     match error.problem {

@@ -4,10 +4,10 @@
 
 #![deny(unsafe_code)]
 
+use crate::linux::fs::{Context, Param, SourceKind, Value};
 use crate::memory::dax::CharDevice;
 use crate::memory::dmabuf::DmaBuf;
 use crate::memory::memfd::Memfd;
-use crate::vfs::{Context, Param, SourceKind, Value};
 use core::ops::Range;
 use kernel::{fmt, prelude::*};
 

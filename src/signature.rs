@@ -5,10 +5,10 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, signature::Section, Image, Problem};
+use crate::linux::fs::Context;
+use crate::linux::{keyring, Errno, Keyring};
 use crate::memory::Region;
 use crate::options::Checks;
-use crate::support::{keyring, Errno, Keyring};
-use crate::vfs::Context;
 use kernel::{prelude::*, str::CString};
 
 /// Name of the keyring.

@@ -4,10 +4,10 @@
 
 #![deny(unsafe_code)]
 
+use crate::linux::fs::{BlockDevice, Context, Key, SourceKind, SuperKind};
+use crate::linux::Errno;
 use crate::memory::{dax, dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
-use crate::support::Errno;
-use crate::vfs::{BlockDevice, Context, Key, SourceKind, SuperKind};
 use core::ops::Range;
 use kernel::{fmt, page::PAGE_SIZE, prelude::*};
 

@@ -6,18 +6,18 @@
 
 use crate::image::{self, Image, Problem};
 use crate::inode;
+use crate::linux::fs::{
+    BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
+    SuperKind, SuperOperations,
+};
+use crate::linux::Errno;
 use crate::memory::{MappedExtent, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::signature;
 use crate::source;
-use crate::support::Errno;
 use crate::usage::Usage;
 use crate::verify::{self, Failure, Pieces};
-use crate::vfs::{
-    BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
-    SuperKind, SuperOperations,
-};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
 
 /// Return true if the module's parameter demands a signature of every image. It does not change

@@ -6,12 +6,12 @@
 #![deny(unsafe_code)]
 
 use crate::image::Superblock;
-use crate::memory::{MapMethod, Region};
-use crate::support::{
+use crate::linux::fs::{numbers, SourceKind};
+use crate::linux::{
     sysfs::{Directory, File, Show, Shown, Value},
     Counters,
 };
-use crate::vfs::{numbers, SourceKind};
+use crate::memory::{MapMethod, Region};
 use kernel::{prelude::*, str::CString};
 
 /// An event that is counted.

@@ -5,8 +5,8 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
+use crate::linux::Sha256;
 use crate::memory::{self, Region};
-use crate::support::Sha256;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 

@@ -7,11 +7,11 @@
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
 use crate::inode::{self, Object};
-use crate::mount::{report, DaxFs};
-use crate::support::Errno;
-use crate::vfs::{
+use crate::linux::fs::{
     AclKind, INode, INodeOperations, NameList, PosixAcl, ValueBuffer, XattrNamespace,
 };
+use crate::linux::Errno;
+use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
 
 /// Return the namespace of `prefix`.

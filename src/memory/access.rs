@@ -6,7 +6,7 @@ use super::lease::Reader;
 use super::{poison, Region, Tenure, Window};
 use crate::bindings;
 use crate::image;
-use crate::support::fatal_signal_pending;
+use crate::linux::fatal_signal_pending;
 use kernel::{iov::IovIterDest, prelude::*};
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.

@@ -12,7 +12,7 @@ use super::pmd::NoPmd;
 use super::space::Info;
 use super::{poison, Gate, MapMethod};
 use crate::bindings;
-use crate::vfs::{Fault, Mapping};
+use crate::linux::fs::{Fault, Mapping};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr;

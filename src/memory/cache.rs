@@ -13,7 +13,7 @@
 use super::Window;
 #[cfg(CONFIG_X86_64)]
 use crate::bindings;
-use crate::vfs::CacheMode;
+use crate::linux::fs::CacheMode;
 
 /// The pages of a mapping have different cache attributes, or one of them is not mapped.
 #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]

@@ -14,7 +14,7 @@
 use super::lease::{Lease, Token};
 use super::{poison, registry};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 use kernel::{

@@ -4,7 +4,7 @@
 
 use super::{poison, DaxRange};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::ptr::{self, NonNull};
 use kernel::prelude::*;
 

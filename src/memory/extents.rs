@@ -11,7 +11,7 @@ use super::access::Access;
 use super::space::{Info, Request};
 use super::{MapMethod, Tenure};
 use crate::bindings;
-use crate::vfs::{Insertion, Mapping};
+use crate::linux::fs::{Insertion, Mapping};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

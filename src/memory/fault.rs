@@ -11,7 +11,7 @@ use super::space::Info;
 use super::{Gate, MapMethod};
 use crate::bindings;
 use crate::image::{self, Problem};
-use crate::vfs::{Fault, FaultResult};
+use crate::linux::fs::{Fault, FaultResult};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 

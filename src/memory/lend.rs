@@ -4,7 +4,7 @@
 
 use super::{MapMethod, Region};
 use crate::bindings;
-use crate::vfs::PipePages;
+use crate::linux::fs::PipePages;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

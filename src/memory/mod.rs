@@ -18,7 +18,7 @@
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] and [`around`] handle page
 //! faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
 //!
-//! This module depends on the kernel, `image::Memory`, and the types of `vfs` and `support` that
+//! This module depends on the kernel, `image::Memory`, and the types of `linux` that
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 mod access;
@@ -57,7 +57,7 @@ pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-use crate::vfs::CacheMode;
+use crate::linux::fs::CacheMode;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -7,7 +7,7 @@ use super::extents::MappedExtent;
 use super::space::Info;
 use super::{poison, Gate, MapMethod};
 use crate::bindings;
-use crate::vfs::{Fault, FaultResult, Mapping};
+use crate::linux::fs::{Fault, FaultResult, Mapping};
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 const PMD_SIZE: u64 = bindings::PMD_SIZE;

@@ -31,7 +31,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
         let found = unsafe { bindings::sget_fc(fc, Some(test::<T>), Some(set::<T>)) };
         let sb = match from_err_ptr(found) {
             Err(error) if error == EAGAIN => {
-                if crate::support::fatal_signal_pending() {
+                if crate::linux::fatal_signal_pending() {
                     return Err(EINTR);
                 }
                 // No lock is held, and the other superblock has no users any more.

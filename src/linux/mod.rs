@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Safe interfaces to parts of the kernel that are not about filesystems, and that the kernel crate
-//! does not have.
+//! The kernel behind safe types, where the kernel crate has none.
 //!
+//! * [`fs`]: filesystems, as traits that they implement
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
 //! * [`Keyring`]: certificates, and signatures by their keys
@@ -12,6 +12,7 @@
 
 mod counters;
 mod errno;
+pub(crate) mod fs;
 pub(crate) mod keyring;
 mod sha256;
 pub(crate) mod sysfs;

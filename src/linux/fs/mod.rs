@@ -13,7 +13,7 @@
 //!
 //! [`Registration`] makes the filesystem known to the kernel.
 //!
-//! This module depends on the kernel, and on `support` for error codes. C headers:
+//! This module depends on the kernel, and on `super` for error codes. C headers:
 //! `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
 //! `include/linux/xattr.h`.
 

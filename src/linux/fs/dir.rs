@@ -4,7 +4,7 @@
 
 use super::{ioctl, xattr, FileSystem, INode, INodeRef, Operations};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
 use kernel::{error::from_result, prelude::*};

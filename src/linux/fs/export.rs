@@ -8,7 +8,7 @@
 use super::inode::into_raw;
 use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::marker::PhantomData;
 use kernel::{
     error::{from_result, VTABLE_DEFAULT_ERROR},

@@ -4,7 +4,7 @@
 
 use super::{INode, Operations, SuperBlock};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
 use kernel::{ffi, prelude::*};

@@ -6,7 +6,7 @@ use super::slab::Slot;
 use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, NameList, Operations, PosixAcl};
 use super::{SuperBlock, ValueBuffer, XattrNamespace};
 use crate::bindings;
-use crate::support::Errno;
+use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
