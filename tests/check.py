@@ -236,7 +236,7 @@ class Runner:
             show(re.sub("^ *(# figures|fuzz): ", "  ", line) for line in lines if re.match(" *(# figures|fuzz): ", line))
         if failed:
             if not cargo:
-                wrong = [line for line in lines if re.match(" *(not ok|#|Bail out)|vm: ", line) and "# totals" not in line]
+                wrong = [line for line in lines if re.match(" *(not ok|# (?!took|totals|points)|Bail out)|vm: ", line)]
                 show(wrong[-60:])
             if cargo or status >= 124 or passed == 0:
                 show(lines[-60:])
