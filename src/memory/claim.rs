@@ -146,17 +146,14 @@ impl Part {
     ///
     /// `device` must be valid. `hold` must return an error, or have made its argument the holder
     /// and have got a reference to the device.
-    pub(super) unsafe fn get<E: From<Error>>(
+    pub(super) unsafe fn get(
         device: NonNull<bindings::dax_device>,
         fsdev: *mut bindings::device,
         range: Range<u64>,
         lease: Option<&Lease>,
-        hold: impl FnOnce(
-            *mut kernel::ffi::c_void,
-            &'static bindings::dax_holder_operations,
-        ) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let token = Arc::new(Token::new(), GFP_KERNEL).map_err(Error::from)?;
+        hold: impl FnOnce(*mut kernel::ffi::c_void, &'static bindings::dax_holder_operations) -> Result,
+    ) -> Result<Self> {
+        let token = Arc::new(Token::new(), GFP_KERNEL)?;
         let mut tries = 0;
         let mut claims = loop {
             let mut claims = CLAIMS.lock();
@@ -166,9 +163,9 @@ impl Part {
             match known {
                 None => break claims,
                 // Users of pages may delay the removal for as long as they like.
-                Some(claim) if claim.closed => return Err(EBUSY.into()),
+                Some(claim) if claim.closed => return Err(EBUSY),
                 Some(claim) if claim.pending && tries < TRIES => {}
-                Some(claim) => return Ok(claim.join(range, lease)?),
+                Some(claim) => return claim.join(range, lease),
             }
             drop(claims);
             tries += 1;
@@ -184,7 +181,7 @@ impl Part {
             removed: false,
             parts: KVec::new(),
         };
-        claims.push(claim, GFP_KERNEL).map_err(Error::from)?;
+        claims.push(claim, GFP_KERNEL)?;
         drop(claims);
         // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
         // have users. So this is without the mutex.
@@ -194,7 +191,7 @@ impl Part {
             .iter()
             .position(|claim| Arc::ptr_eq(&claim.token, &token));
         let Some(at) = at else {
-            return Err(EIO.into());
+            return Err(EIO);
         };
         if let Err(error) = held {
             let _ = claims.remove(at);
@@ -206,7 +203,7 @@ impl Part {
         if joined.is_err() {
             give_up(&mut claims, at);
         }
-        Ok(joined?)
+        joined
     }
 
     /// Use the bytes of `range` of the same device for `lease`.

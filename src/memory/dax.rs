@@ -10,11 +10,10 @@
 
 use super::block::{BdevDax, BlockFile};
 use super::claim::Part;
-pub(crate) use super::direct::OpenError;
-use super::direct::{direct_access, linear_size, map};
+use super::direct::{direct_access, empty, linear_size, map, refused};
 use super::{fsdev, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::BlockDevice;
+use crate::linux::fs::{BlockDevice, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -82,12 +81,7 @@ unsafe impl Owner for Device {
 
 impl Device {
     /// Open a region of `size` bytes at `offset` of the device, or of all contiguous bytes.
-    fn open(
-        mut self,
-        offset: u64,
-        size: Option<u64>,
-        tenure: &Tenure,
-    ) -> Result<Region, OpenError> {
+    fn open(mut self, offset: u64, size: Option<u64>, tenure: &Tenure) -> Result<Region, Refusal> {
         let range = DaxRange {
             device: self.part.device(),
             offset,
@@ -105,13 +99,17 @@ impl Device {
             !pages.is_some_and(|pages| pages.belongs_to(&self.part))
         });
         // The lease owns the device from now on.
-        lease.open(KBox::new(self, GFP_KERNEL).map_err(Error::from)?)?;
+        lease.open(KBox::new(self, GFP_KERNEL)?)?;
         if size == 0 {
-            return Err(OpenError::Empty);
+            return Err(empty());
         }
-        first.map_err(|error| OpenError::Refused(0, error))?;
+        first.map_err(|error| refused(0, error))?;
         if stacked {
-            return Err(OpenError::Stacked);
+            return Err(Refusal::new(
+                Errno::NotSupported,
+                fmt!("stacked DAX devices are not supported"),
+            )
+            .remedy("mount the pmem device below it"));
         }
         // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
         let region = unsafe { region(range, size, Shown::Nothing, tenure) };
@@ -120,12 +118,39 @@ impl Device {
     }
 }
 
+/// Return why a mount of a character device without DAX is refused.
+fn no_fsdev() -> Refusal {
+    Refusal::new(Errno::NotSupported, fmt!("no DAX device in fsdev mode"))
+        .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
+}
+
+/// Return why a part is refused that ends after the device, which has `size` bytes.
+fn beyond(size: u64) -> Refusal {
+    Refusal::new(
+        EINVAL,
+        fmt!("the part ends after the device, which has {size:#x} bytes"),
+    )
+}
+
+/// Return why a device cannot be claimed, or if `is_part`, a part of it.
+fn unclaimed(error: Error, is_part: bool) -> Refusal {
+    if error != EBUSY {
+        return error.into();
+    }
+    let what = match is_part {
+        true => "some of these bytes",
+        false => "the device",
+    };
+    let in_use = "memory of the previous mount is still in use";
+    Refusal::new(EBUSY, fmt!("another mount has {what}, or {in_use}")).remedy("unmount it")
+}
+
 /// Open the region of block device `bdev`, which the superblock has opened.
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
-pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, OpenError> {
+/// Any reason to refuse the mount.
+pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, Refusal> {
     // SAFETY: The block device is open.
     unsafe { open_bdev(bdev.as_raw(), None, None, tenure) }
 }
@@ -135,14 +160,14 @@ pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, 
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// Any reason to refuse the mount.
 pub(crate) fn open_block_part(
     number: bindings::dev_t,
     part: Range<u64>,
     tenure: &Tenure,
-) -> Result<Region, OpenError> {
+) -> Result<Region, Refusal> {
     tenure.lease().set_block(number);
-    let file = BlockFile::claim(number)?;
+    let file = BlockFile::claim(number).map_err(|error| unclaimed(error, true))?;
     let bdev = file.bdev();
     // SAFETY: The file is open, and the owner in the lease keeps it.
     unsafe { open_bdev(bdev, Some(file), Some(part), tenure) }
@@ -158,14 +183,18 @@ unsafe fn open_bdev(
     file: Option<BlockFile>,
     part: Option<Range<u64>>,
     tenure: &Tenure,
-) -> Result<Region, OpenError> {
+) -> Result<Region, Refusal> {
     // SAFETY: The caller passes an open block device.
-    let (found, start) = unsafe { BdevDax::get(bdev) }.ok_or(OpenError::NoDax)?;
+    let (found, start) = unsafe { BdevDax::get(bdev) }.ok_or_else(|| {
+        Refusal::new(Errno::NotSupported, fmt!("device does not support DAX"))
+            .remedy("persistent memory must be in fsdax mode")
+    })?;
     // SAFETY: The caller passes an open block device.
     let size = unsafe { bindings::bdev_nr_bytes(bdev) };
+    let is_part = part.is_some();
     let part = part.unwrap_or(0..size);
     if part.end > size {
-        return Err(OpenError::Beyond(size));
+        return Err(beyond(size));
     }
     let range = start + part.start..start + part.end;
     let hold = |holder, operations: &'static _| {
@@ -173,7 +202,7 @@ unsafe fn open_bdev(
         // SAFETY: The block device is open. The holder lives until the claim removes it.
         let held = unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut start, holder, operations) };
         match held.is_null() {
-            true => Err(OpenError::Busy),
+            true => Err(EBUSY),
             false => Ok(()),
         }
     };
@@ -186,7 +215,8 @@ unsafe fn open_bdev(
             Some(tenure.lease()),
             hold,
         )
-    }?;
+    }
+    .map_err(|error| unclaimed(error, is_part))?;
     // The driver waits for readers before its list goes away.
     let reader = tenure.lease().read()?;
     // SAFETY: The block device is open, and has a disk.
@@ -217,26 +247,26 @@ impl CharDevice {
     ///
     /// # Errors
     ///
-    /// [`OpenError::NoDax`] if there is none, [`OpenError::Busy`] if it has another holder or is
-    /// about to be removed, the error of `node`, `ENOMEM`.
+    /// `EOPNOTSUPP` if there is none, `EBUSY` if it has another holder or is about to be removed,
+    /// the error of `node`, `ENOMEM`.
     pub(crate) fn open(
         number: bindings::dev_t,
         node: impl FnOnce() -> Result<ARef<File>>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, Refusal> {
         if number >> bindings::MINORBITS != major()? {
-            return Err(OpenError::NoDax);
+            return Err(no_fsdev());
         }
         // For the number of a device that does not exist the DAX core would make an object without
         // a device. A node with such a number cannot be opened, and an open node keeps its device.
         let node = node().map_err(|error| match error {
-            error if error == ENXIO => OpenError::NoDax,
-            error => OpenError::Other(error),
+            error if error == ENXIO => no_fsdev(),
+            error => error.into(),
         })?;
         // SAFETY: An open file has an inode.
         let inode = unsafe { (*node.as_ptr().cast::<bindings::file>()).f_inode };
         // SAFETY: The open file keeps the inode.
         if unsafe { (*inode).i_rdev } != number {
-            return Err(OpenError::NoDax);
+            return Err(no_fsdev());
         }
         // SAFETY: The inode belongs to an open character device of the DAX bus. The parent of such
         // a device is a `struct device`.
@@ -248,24 +278,20 @@ impl CharDevice {
         let hold = |holder, operations: &'static _| {
             // A second reference is got on success.
             // SAFETY: The device is valid. The holder lives until the claim removes it.
-            let got = unsafe { bindings::fs_dax_get(device.as_ptr(), holder, operations) };
-            to_result(got).map_err(|error| {
-                if error == ENODEV || error == Error::from(Errno::NotSupported) {
-                    OpenError::NoDax
-                } else {
-                    error.into()
-                }
-            })
+            to_result(unsafe { bindings::fs_dax_get(device.as_ptr(), holder, operations) })
         };
         // SAFETY: There is a reference to the device. fs_dax_get() gets another one and sets the
         // holder.
         let claim = unsafe { Part::get(device, fsdev, 0..0, None, hold) };
         // SAFETY: dax_dev_get() returned this reference.
         unsafe { bindings::put_dax(device.as_ptr()) };
-        Ok(CharDevice {
-            claim: claim?,
-            _node: node,
-        })
+        let claim = claim.map_err(|error| {
+            if error == ENODEV || error == Errno::NotSupported.into() {
+                return no_fsdev();
+            }
+            unclaimed(error, false)
+        })?;
+        Ok(CharDevice { claim, _node: node })
     }
 }
 
@@ -273,12 +299,12 @@ impl CharDevice {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// Any reason to refuse the mount.
 pub(crate) fn open_char(
     found: &CharDevice,
     part: Option<Range<u64>>,
     tenure: &Tenure,
-) -> Result<Region, OpenError> {
+) -> Result<Region, Refusal> {
     if let Some(part) = &part {
         let all = DaxRange {
             device: found.claim.device(),
@@ -287,12 +313,13 @@ pub(crate) fn open_char(
         // SAFETY: `found` keeps the device.
         let size = unsafe { linear_size(&all) };
         if part.end > size {
-            return Err(OpenError::Beyond(size));
+            return Err(beyond(size));
         }
     }
     let range = part.clone().unwrap_or(0..u64::MAX);
+    let claimed = found.claim.join(range, tenure.lease());
     let device = Device {
-        part: found.claim.join(range, tenure.lease())?,
+        part: claimed.map_err(|error| unclaimed(error, part.is_some()))?,
         pages: None,
         _block: None,
     };
@@ -348,7 +375,7 @@ fn make_and_kill() -> Result<u32> {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// Any reason to refuse the mount.
 ///
 /// # Safety
 ///
@@ -358,7 +385,7 @@ pub(super) unsafe fn region(
     size: u64,
     shown: Shown,
     tenure: &Tenure,
-) -> Result<Region, OpenError> {
+) -> Result<Region, Refusal> {
     let window = Window {
         // SAFETY: The caller passes a valid device.
         base: unsafe { map(&range, size) }?,

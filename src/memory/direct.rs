@@ -4,6 +4,7 @@
 
 use super::{poison, DaxRange};
 use crate::bindings;
+use crate::linux::fs::Refusal;
 use crate::linux::Errno;
 use core::ptr::{self, NonNull};
 use kernel::prelude::*;
@@ -11,35 +12,6 @@ use kernel::prelude::*;
 /// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
 /// request in 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
-
-/// Reasons why a device cannot be opened.
-pub(crate) enum OpenError {
-    /// The device does not offer DAX to filesystems.
-    NoDax,
-    /// The device has no memory.
-    Empty,
-    /// The part ends after the device, which has this many bytes.
-    Beyond(u64),
-    /// Another filesystem holds the device.
-    Busy,
-    /// The memory belongs to a device below this one.
-    Stacked,
-    /// The device, or the kernel's mapping of it, is not contiguous at this byte.
-    NotContiguous(u64),
-    /// The device refused access to this byte.
-    Refused(u64, Error),
-    /// Something else.
-    Other(Error),
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        match error {
-            error if error == EBUSY => OpenError::Busy,
-            error => OpenError::Other(error),
-        }
-    }
-}
 
 /// Return the number of contiguous bytes at `range`. DAX devices have no function that returns
 /// their size.
@@ -165,16 +137,17 @@ unsafe fn locked_access(
 ///
 /// # Errors
 ///
-/// The errors of `visit`, [`OpenError::Refused`].
+/// The errors of `visit`; that of `refused` if the device refuses access to a byte.
 ///
 /// # Safety
 ///
 /// The device must be valid.
-unsafe fn for_each_part(
+unsafe fn for_each_part<E>(
     range: &DaxRange,
     pages: u64,
-    mut visit: impl FnMut(u64, Found) -> Result<(), OpenError>,
-) -> Result<(), OpenError> {
+    mut visit: impl FnMut(u64, Found) -> Result<(), E>,
+    refused: impl Fn(u64, Error) -> E,
+) -> Result<(), E> {
     let failed = Error::from(Errno::HwPoison);
     let (mut page, mut step) = (0, MOST_PAGES);
     while page < pages {
@@ -199,7 +172,7 @@ unsafe fn for_each_part(
             error => error,
         };
         let at = page << bindings::PAGE_SHIFT;
-        let found = found.map_err(|error| OpenError::Refused(at, error))?;
+        let found = found.map_err(|error| refused(at, error))?;
         visit(page, found)?;
         page += found.pages;
     }
@@ -215,7 +188,22 @@ unsafe fn for_each_part(
 pub(super) unsafe fn mark_failed(range: &DaxRange, size: u64) {
     let pages = size >> bindings::PAGE_SHIFT;
     // SAFETY: The caller passes a valid device.
-    let _ = unsafe { for_each_part(range, pages, |_, _| Ok(())) };
+    let _ = unsafe { for_each_part(range, pages, |_, _| Ok(()), |_, _| ()) };
+}
+
+/// Return why a mount is refused whose device refuses access to the byte `at`.
+pub(super) fn refused(at: u64, error: Error) -> Refusal {
+    if error == Errno::HwPoison.into() {
+        return Refusal::new(
+            EIO,
+            fmt!("byte {at:#x} cannot be read: the memory has failed"),
+        )
+        .remedy("write the block again to repair it");
+    }
+    Refusal::new(
+        error,
+        fmt!("device refuses access to byte {at:#x}: {error:?}"),
+    )
 }
 
 /// Return the address of the first of `size` bytes, whose addresses and page frames must be
@@ -224,23 +212,32 @@ pub(super) unsafe fn mark_failed(range: &DaxRange, size: u64) {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// `EINVAL` if they are not contiguous or `size` is 0, and those of the device.
 ///
 /// # Safety
 ///
 /// The device must be valid.
-pub(super) unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, OpenError> {
+pub(super) unsafe fn map(range: &DaxRange, size: u64) -> Result<NonNull<u8>, Refusal> {
     let mut first: Option<Found> = None;
     let visit = |page: u64, found: Found| {
         let first = *first.get_or_insert(found);
         let at = page << bindings::PAGE_SHIFT;
         let address = first.address.as_ptr().wrapping_add(at as usize);
         if found.address.as_ptr() != address || found.frame != first.frame + page as usize {
-            return Err(OpenError::NotContiguous(at));
+            return Err(Refusal::new(
+                EINVAL,
+                fmt!("device is not mapped in one piece (break at byte {at:#x})"),
+            )
+            .remedy("use a linear one"));
         }
         Ok(())
     };
     // SAFETY: The caller passes a valid device.
-    unsafe { for_each_part(range, size >> bindings::PAGE_SHIFT, visit) }?;
-    first.map(|found| found.address).ok_or(OpenError::Empty)
+    unsafe { for_each_part(range, size >> bindings::PAGE_SHIFT, visit, refused) }?;
+    first.map(|found| found.address).ok_or_else(empty)
+}
+
+/// Return why a mount of a device without memory is refused.
+pub(super) fn empty() -> Refusal {
+    Refusal::new(EINVAL, fmt!("device is empty"))
 }

@@ -20,10 +20,12 @@
 //! The reservation lock of the buffer is taken under locks of the VFS. Under it, this file and
 //! [`Lease::revoke`] take no lock of daxfs or of the VFS.
 
-use super::cache::{self, Mixed};
+use super::cache;
 use super::lease::Lease;
 use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
+use crate::linux::fs::Refusal;
+use crate::linux::Errno;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use kernel::{
@@ -37,49 +39,35 @@ use kernel::{
 /// The processor reads what devices have written.
 const DIRECTION: bindings::dma_data_direction = bindings::dma_data_direction_DMA_FROM_DEVICE;
 
-/// The operation in which an exporter failed.
-#[derive(Clone, Copy)]
-pub(crate) enum Step {
-    /// Attach our device.
-    Attach,
-    /// Pin the buffer.
-    Pin,
-    /// Wait until the buffer is moved or cleared.
-    Wait,
-    /// Map the buffer into the kernel.
-    Map,
-    /// Make the content visible to the CPU.
-    Access,
-}
+/// What an exporter can fail at, and what the user can do about it.
+type Step = (&'static str, &'static str);
 
-/// Reasons why a dma-buf cannot be opened.
-pub(crate) enum OpenError {
-    /// The exporter failed.
-    Exporter(Step, Error),
-    /// The pages of the buffer have different cache attributes.
-    MixedCaching,
-    /// Something else.
-    Other(Error),
-}
+const ATTACH: Step = (
+    "attaching to the buffer",
+    "allocate it so that it can be shared with other devices",
+);
+const PIN: Step = (
+    "pinning the buffer",
+    "free some memory of the device, or allocate it in system memory",
+);
+const WAIT: Step = ("waiting for the device", "mount again");
+const MAP: Step = (
+    "mapping the buffer into the kernel",
+    "use a udmabuf, a heap, or a driver that supports it",
+);
+const ACCESS: Step = (
+    "beginning CPU access",
+    "allocate the buffer where the processor can read it",
+);
 
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        OpenError::Other(error)
-    }
-}
-
-impl From<Mixed> for OpenError {
-    fn from(_: Mixed) -> Self {
-        OpenError::MixedCaching
-    }
-}
-
-/// Turn an error that the exporter returned into one at `step`.
-fn failed(step: Step) -> impl FnOnce(Error) -> OpenError {
+/// Return why a mount is refused if the exporter fails at a step.
+fn failed((step, remedy): Step) -> impl FnOnce(Error) -> Refusal {
     move |error| {
         // The system call must not be restarted, because the mount context cannot be used again.
-        let error = if error == ERESTARTSYS { EINTR } else { error };
-        OpenError::Exporter(step, error)
+        if error == ERESTARTSYS || error == EINTR {
+            return Refusal::new(EINTR, fmt!("{step} was interrupted"));
+        }
+        Refusal::new(error, fmt!("{step} failed: {error:?}")).remedy(remedy)
     }
 }
 
@@ -153,6 +141,18 @@ impl DmaBuf {
         // SAFETY: By the type invariant the dma-buf is valid. Its size never changes.
         let size = unsafe { (*self.0.as_ptr()).size };
         size as u64
+    }
+}
+
+impl Clone for DmaBuf {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariant the dma-buf is valid.
+        let file = unsafe { (*self.0.as_ptr()).file };
+        // SAFETY: The reference of this object keeps the file. A reference to the file is one to
+        // the dma-buf.
+        unsafe { bindings::get_file(file) };
+        // INVARIANT: The reference was got above.
+        DmaBuf(self.0)
     }
 }
 
@@ -332,13 +332,13 @@ impl Drop for Import {
 
 impl Import {
     /// Attach a new device to `buffer`.
-    fn attach(buffer: DmaBuf, lease: Arc<Lease>) -> Result<Self, OpenError> {
+    fn attach(buffer: DmaBuf, lease: Arc<Lease>) -> Result<Self, Refusal> {
         let device = FauxDevice::new()?;
         let importer = Importer {
             lease,
             stage: AtomicU8::new(Stage::Attached as u8),
         };
-        let importer = KBox::new(importer, GFP_KERNEL).map_err(Error::from)?;
+        let importer = KBox::new(importer, GFP_KERNEL)?;
         let private: *const Importer = &*importer;
         // SAFETY: The buffer, the device and the importer live until `drop` detaches the device.
         // The table is static. The reservation lock is not held.
@@ -350,7 +350,7 @@ impl Import {
                 private.cast_mut().cast(),
             )
         })
-        .map_err(failed(Step::Attach))?;
+        .map_err(failed(ATTACH))?;
         // INVARIANT: The device was attached above, and nothing else has been done.
         Ok(Import {
             attachment: NonNull::new(attached).ok_or(EINVAL)?,
@@ -362,47 +362,46 @@ impl Import {
     }
 
     /// Pin the buffer, and wait until it is in its final place.
-    fn pin(&mut self) -> Result<(), OpenError> {
-        let reserved = self
-            .buffer
-            .reserve_interruptible()
-            .map_err(failed(Step::Pin))?;
+    fn pin(&mut self) -> Result<(), Refusal> {
+        let reserved = self.buffer.reserve_interruptible().map_err(failed(PIN))?;
         // SAFETY: By the type invariant the device is attached, dynamically. The reservation lock
         // is held.
         to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })
-            .map_err(failed(Step::Pin))?;
+            .map_err(failed(PIN))?;
         // INVARIANT: The buffer was pinned above.
         self.importer.advance(Stage::Pinned);
         drop(reserved);
-        self.buffer.wait().map_err(failed(Step::Wait))
+        self.buffer.wait().map_err(failed(WAIT))
     }
 
     /// Pin and map the buffer. Return the mapping, and how files are mapped.
-    fn prepare(&mut self) -> Result<(Window, MapMethod), OpenError> {
+    fn prepare(&mut self) -> Result<(Window, MapMethod), Refusal> {
         self.pin()?;
         let window = self.map()?;
         // SAFETY: By the type invariant the buffer is mapped until it is released.
-        let cache = unsafe { cache::mode(&window) }?;
+        let cache = unsafe { cache::mode(&window) }.map_err(|_| {
+            Refusal::new(
+                Errno::NotSupported,
+                fmt!("the exporter caches its pages in different ways"),
+            )
+            .remedy("use one buffer for each")
+        })?;
         Ok((window, MapMethod::Frames(cache)))
     }
 
     /// Map the pinned buffer into the kernel, and begin CPU access.
-    fn map(&mut self) -> Result<Window, OpenError> {
+    fn map(&mut self) -> Result<Window, Refusal> {
         let buffer = self.buffer.0.as_ptr();
-        let reserved = self
-            .buffer
-            .reserve_interruptible()
-            .map_err(failed(Step::Map))?;
+        let reserved = self.buffer.reserve_interruptible().map_err(failed(MAP))?;
         // SAFETY: The dma-buf is valid and its reservation lock is held.
-        to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut self.map) })
-            .map_err(failed(Step::Map))?;
+        to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut self.map) }).map_err(failed(MAP))?;
         drop(reserved);
         // INVARIANT: The buffer was mapped above.
         self.importer.advance(Stage::Mapped);
 
         // SAFETY: The dma-buf is valid and its reservation lock is not held.
         to_result(unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) })
-            .map_err(failed(Step::Access))?;
+            .map_err(failed(ACCESS))?;
         // INVARIANT: CPU access was begun above.
         self.importer.advance(Stage::Accessible);
 
@@ -420,12 +419,12 @@ impl Import {
 ///
 /// # Errors
 ///
-/// See [`OpenError`]. Many exporters cannot map into the kernel's address space (`EINVAL`,
+/// Any reason to refuse the mount. Many exporters cannot map into the kernel's address space (`EINVAL`,
 /// `EOPNOTSUPP`).
-pub(crate) fn open(buffer: DmaBuf, tenure: &Tenure) -> Result<Region, OpenError> {
+pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> {
     let lease = tenure.lease();
-    let import = Import::attach(buffer, lease.clone())?;
-    let mut import = KBox::new(import, GFP_KERNEL).map_err(Error::from)?;
+    let import = Import::attach(buffer.clone(), lease.clone())?;
+    let mut import = KBox::new(import, GFP_KERNEL)?;
     let made = import.prepare();
     // The lease also drops the import after a failure, because that may wait for the reservation
     // lock.

@@ -6,32 +6,19 @@
 
 use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+use crate::linux::fs::{CacheMode, Refusal};
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 
 /// The seals that keep the content from changing.
 const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
 
-/// Reasons why a memfd cannot be opened.
-pub(crate) enum OpenError {
-    /// Seals are missing.
-    NotSealed,
-    /// Something else.
-    Other(Error),
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        OpenError::Other(error)
-    }
-}
-
 /// A file that memfd_create(2) made, or another one of shmem or hugetlbfs, open for reading.
 ///
 /// # Invariants
 ///
 /// The file is such a file.
+#[derive(Clone)]
 pub(crate) struct Memfd(ARef<File>);
 
 impl Memfd {
@@ -147,10 +134,13 @@ impl Drop for Mapped {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
-pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
+/// `EPERM` if seals are missing, `ENOMEM`.
+pub(crate) fn open(memfd: &Memfd, tenure: &Tenure) -> Result<Region, Refusal> {
     if memfd.seals() & SEALS != SEALS {
-        return Err(OpenError::NotSealed);
+        return Err(Refusal::new(
+            EPERM,
+            fmt!("must be sealed against writing, shrinking and growing"),
+        ));
     }
     // SAFETY: An open file has an inode. The seals keep its size.
     let size = unsafe { bindings::i_size_read((*memfd.raw()).f_inode) } as u64;
@@ -159,8 +149,8 @@ pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
         return Err(EINVAL.into());
     }
 
-    let folios = pin(&memfd, size, pages as usize)?;
-    let mut list = KVVec::with_capacity(pages as usize, GFP_KERNEL).map_err(Error::from)?;
+    let folios = pin(memfd, size, pages as usize)?;
+    let mut list = KVVec::with_capacity(pages as usize, GFP_KERNEL)?;
     for &folio in &folios.0 {
         // SAFETY: The folio is pinned.
         let count = unsafe { bindings::folio_nr_pages(folio) };
@@ -168,7 +158,7 @@ pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
             if list.len() < pages as usize {
                 // SAFETY: The folio is pinned, and has this page.
                 let page = unsafe { bindings::folio_page(folio, number) };
-                list.push(page, GFP_KERNEL).map_err(Error::from)?;
+                list.push(page, GFP_KERNEL)?;
             }
         }
     }
@@ -181,7 +171,7 @@ pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
     let mapped = Mapped {
         base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
         folios,
-        _file: memfd,
+        _file: memfd.clone(),
     };
     let window = Window {
         base: mapped.base,
@@ -189,7 +179,7 @@ pub(crate) fn open(memfd: Memfd, tenure: &Tenure) -> Result<Region, OpenError> {
         io: false,
     };
     let method = mapped.folios.method();
-    let mapped = KBox::new(mapped, GFP_KERNEL).map_err(Error::from)?;
+    let mapped = KBox::new(mapped, GFP_KERNEL)?;
     tenure.lease().open(mapped)?;
     // SAFETY: The owner in the lease is the memfd, which keeps the pages mapped.
     Ok(unsafe { Region::new(window, method, Shown::Option("memfd"), tenure) })

@@ -7,28 +7,14 @@
 //! 2 MiB), or if they would take more than half of the available memory, the range is mapped
 //! without them. So is memory of a PCI device, which may be removed: nothing can pin it then.
 
-pub(crate) use super::range::OpenError;
-
 use super::lease::Lease;
-use super::range::{ClaimedRange, Range, Turn};
+use super::range::{not_memory, ClaimedRange, Range, Turn};
 use super::{cache, dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+use crate::linux::fs::{CacheMode, Refusal};
 use core::mem::{offset_of, size_of, ManuallyDrop};
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
-
-impl From<dax::OpenError> for OpenError {
-    fn from(error: dax::OpenError) -> Self {
-        match error {
-            dax::OpenError::Refused(_, error) | dax::OpenError::Other(error) => {
-                OpenError::Other(error)
-            }
-            // The other errors cannot happen with our own device.
-            _ => OpenError::Other(ENXIO),
-        }
-    }
-}
 
 /// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
 /// describes a range, the kernel takes all the memory that it can get before it fails.
@@ -342,8 +328,8 @@ impl Drop for Frames {
 ///
 /// # Errors
 ///
-/// `NotPermitted`, `LockedDown`, `Unaligned` or `Overflow`.
-pub(crate) fn check(start: u64, size: u64) -> Result<(), OpenError> {
+/// `EPERM` if it may not use physical addresses, or else `EINVAL`.
+pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
     Range::new(start, size).map(drop)
 }
 
@@ -352,13 +338,13 @@ pub(crate) fn check(start: u64, size: u64) -> Result<(), OpenError> {
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// Any reason to refuse the mount.
 pub(crate) fn open(
     start: u64,
     size: u64,
     part: Option<core::ops::Range<u64>>,
     tenure: &Tenure,
-) -> Result<Region, OpenError> {
+) -> Result<Region, Refusal> {
     let lease = tenure.lease();
     let shown = Shown::Phys { start, size };
     let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
@@ -367,7 +353,7 @@ pub(crate) fn open(
     // Look at the attributes of the start before all of it is mapped.
     let head = range.part(0..size.min(bindings::PMD_SIZE))?;
     if !Frames::new(ClaimedRange::new(head, &turn)?, &turn)?.is_memory() {
-        return Err(OpenError::Registers);
+        return Err(not_memory());
     }
     let claim = ClaimedRange::new(range, &turn)?;
     let claim = match Pages::new(claim, lease, &turn) {
@@ -378,9 +364,9 @@ pub(crate) fn open(
                 device: own.device,
                 offset: 0,
             };
-            lease.open(KBox::new(own, GFP_KERNEL).map_err(Error::from)?)?;
+            lease.open(KBox::new(own, GFP_KERNEL)?)?;
             // SAFETY: The owner in the lease is the device, which keeps the memory mapped.
-            return Ok(unsafe { dax::region(range, size, shown, tenure) }?);
+            return unsafe { dax::region(range, size, shown, tenure) };
         }
         Err(claim) => claim,
     };
@@ -395,7 +381,7 @@ pub(crate) fn open(
         size,
         io: false,
     };
-    lease.open(KBox::new(Some(frames), GFP_KERNEL).map_err(Error::from)?)?;
+    lease.open(KBox::new(Some(frames), GFP_KERNEL)?)?;
     // The removal of a PCI device waits for the turn, and then finds the owner.
     drop(turn);
     let method = MapMethod::Frames(CacheMode::WriteBack);

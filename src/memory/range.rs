@@ -3,6 +3,7 @@
 //! Which ranges of physical addresses may be used, and requests for them.
 
 use crate::bindings;
+use crate::linux::fs::Refusal;
 use core::ptr;
 use kernel::{
     prelude::*,
@@ -45,32 +46,6 @@ impl Turn {
     }
 }
 
-/// Reasons why a range cannot be opened.
-pub(crate) enum OpenError {
-    /// `CAP_SYS_RAWIO` is missing.
-    NotPermitted,
-    /// The kernel is locked down.
-    LockedDown,
-    /// The address or the size is not a multiple of the page size, or the size is 0.
-    Unaligned,
-    /// The end is not a physical address of this machine.
-    Overflow,
-    /// The range overlaps System RAM.
-    SystemRam,
-    /// The range is not memory.
-    Registers,
-    /// A driver has claimed a part of the range.
-    Busy,
-    /// Something else.
-    Other(Error),
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        OpenError::Other(error)
-    }
-}
-
 /// A range of physical addresses, in bytes.
 ///
 /// # Invariants
@@ -88,22 +63,22 @@ impl Range {
     ///
     /// # Errors
     ///
-    /// `NotPermitted` and `LockedDown`, or else `Unaligned` and `Overflow`.
-    pub(super) fn new(start: u64, size: u64) -> Result<Self, OpenError> {
+    /// `EPERM` if the process may not use physical addresses, or else `EINVAL`.
+    pub(super) fn new(start: u64, size: u64) -> Result<Self, Refusal> {
         if !may_be_used() {
-            return Err(OpenError::NotPermitted);
+            return Err(Refusal::new(EPERM, fmt!("CAP_SYS_RAWIO is needed")));
         }
         // SAFETY: This may be called in the context of any process.
         if unsafe { bindings::security_locked_down(bindings::LOCKDOWN_DEV_MEM) } != 0 {
-            return Err(OpenError::LockedDown);
+            return Err(Refusal::new(EPERM, fmt!("the kernel is locked down")));
         }
         if size == 0 || (start | size) & (bindings::PAGE_SIZE - 1) != 0 {
-            return Err(OpenError::Unaligned);
+            return Err(unaligned());
         }
         // SAFETY: This reads a number.
         let end = unsafe { bindings::last_address() };
         if start.checked_add(size - 1).is_none_or(|last| last > end) {
-            return Err(OpenError::Overflow);
+            return Err(too_long());
         }
         // INVARIANT: This was checked above.
         Ok(Range { start, size })
@@ -113,14 +88,13 @@ impl Range {
     ///
     /// # Errors
     ///
-    /// `Unaligned` if it does not have whole pages, one at least, and `Overflow` if it is not in
-    /// the range.
-    pub(super) fn part(&self, part: core::ops::Range<u64>) -> Result<Self, OpenError> {
+    /// `EINVAL` if it does not have whole pages, one at least, or is not in the range.
+    pub(super) fn part(&self, part: core::ops::Range<u64>) -> Result<Self, Refusal> {
         if part.is_empty() || (part.start | part.end) & (bindings::PAGE_SIZE - 1) != 0 {
-            return Err(OpenError::Unaligned);
+            return Err(unaligned());
         }
         if part.end > self.size {
-            return Err(OpenError::Overflow);
+            return Err(too_long());
         }
         // INVARIANT: This was checked above.
         Ok(Range {
@@ -222,6 +196,29 @@ unsafe extern "C" fn visit(
     1
 }
 
+fn unaligned() -> Refusal {
+    Refusal::new(
+        EINVAL,
+        fmt!("address and size must be multiples of the page size, and not 0"),
+    )
+}
+
+fn too_long() -> Refusal {
+    Refusal::new(EINVAL, fmt!("the range ends after the last address"))
+}
+
+/// Return why a range is refused that may have registers in it.
+pub(super) fn not_memory() -> Refusal {
+    Refusal::new(
+        EINVAL,
+        fmt!(
+            "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \
+         device with memory, or not cached"
+        ),
+    )
+    .remedy("see /proc/iomem")
+}
+
 /// A range that is requested from the kernel. Dropping it releases the range.
 ///
 /// # Invariants
@@ -238,11 +235,12 @@ impl ClaimedRange {
     ///
     /// # Errors
     ///
-    /// `SystemRam`, `Registers` or `Busy`.
-    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, OpenError> {
+    /// `EBUSY` if it is System RAM or belongs to a driver, `EINVAL` if it is not memory.
+    pub(super) fn new(range: Range, _turn: &Turn) -> Result<Self, Refusal> {
         let Range { start, size } = range;
         if range.has_ram() {
-            return Err(OpenError::SystemRam);
+            return Err(Refusal::new(EBUSY, fmt!("the range is System RAM"))
+                .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"));
         }
         // On arm64, memory that the device tree or the firmware reserves has no descriptor. Unlike
         // registers it has struct pages.
@@ -253,7 +251,13 @@ impl ClaimedRange {
         // SAFETY: The name is static.
         let resource = unsafe { bindings::request_mem_region(start, size, name) };
         if resource.is_null() {
-            return Err(OpenError::Busy);
+            return Err(Refusal::new(
+                EBUSY,
+                fmt!(
+                "the range belongs to a driver, or memory of the previous mount is still in use"
+            ),
+            )
+            .remedy("see /proc/iomem"));
         }
         // INVARIANT: The range was requested above.
         let mut claim = ClaimedRange {
@@ -265,7 +269,7 @@ impl ClaimedRange {
         if !reserved && !claim.is_reserved(kind as u32) {
             claim.is_pci = range.is_pci_memory();
             if !claim.is_pci {
-                return Err(OpenError::Registers);
+                return Err(not_memory());
             }
         }
         Ok(claim)

@@ -247,7 +247,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes a context that nothing else uses.
         let private = unsafe { context::Private::<T>::of(fc) };
         private.filled = true;
-        let options = &mut private.options;
+        let found = private.found.as_ref().ok_or(EINVAL)?;
+        let options = &private.options;
         // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
         let context = unsafe { Context::from_raw(fc) };
         // SAFETY: The caller passes a superblock of type `T`.
@@ -269,8 +270,9 @@ impl<T: Operations> VTable<T> {
         unsafe { (*sb).s_fs_info = private.cast() };
         // SAFETY: The box was made above, and nothing uses `s_fs_info` before this returns.
         let private = unsafe { &mut *private };
+        let resources = &mut private.resources;
         let (data, identity) =
-            T::fill_super(&new, shared, bdev, options, &mut private.resources, context)?;
+            T::fill_super(&new, shared, bdev, options, found, resources, context)?;
         private.data = Some(data);
         // SAFETY: Nothing else accesses a superblock that is being filled.
         unsafe { Self::initialize(sb, &identity, &name) };
