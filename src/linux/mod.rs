@@ -5,21 +5,26 @@
 //! * [`fs`]: filesystems, as traits that they implement
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
+//! * [`global_mutex`]: static mutexes
 //! * [`Keyring`]: certificates, and signatures by their keys
 //! * [`Sha256`]: the hash function
 //! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
+//! * [`workqueue`]: the workqueue of this module
 
 mod counters;
 mod errno;
 pub(crate) mod fs;
+mod global;
 pub(crate) mod keyring;
 mod sha256;
 pub(crate) mod sysfs;
 pub(crate) mod trace;
+pub(crate) mod workqueue;
 
 pub(crate) use counters::Counters;
 pub(crate) use errno::Errno;
+pub(crate) use global::{global_mutex, GlobalMutex};
 pub(crate) use keyring::Keyring;
 pub(crate) use sha256::Sha256;
 

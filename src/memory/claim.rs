@@ -14,46 +14,23 @@
 use super::lease::{Lease, Token};
 use super::{poison, registry};
 use crate::bindings;
-use crate::linux::Errno;
+use crate::linux::{global_mutex, Errno};
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 use kernel::{
     prelude::*,
-    sync::{global_lock, Arc},
+    sync::Arc,
+    time::{delay::fsleep, Delta},
 };
 
-global_lock! {
-    // SAFETY: `Claims::new` initializes it, before the first mount.
-    //
+global_mutex! {
     // Protects the list. Nobody waits under it for anything but memory, so nobody becomes a holder
     // under it: that takes the lock of a device.
-    unsafe(uninit) static CLAIMS: Mutex<KVec<Claim>> = KVec::new();
+    static CLAIMS: KVec<Claim> = KVec::new();
 }
 
-/// The list of claims, while the module is loaded.
-pub(super) struct Claims(());
-
-impl Claims {
-    /// Make the list.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, before any other function of this file.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { CLAIMS.init() };
-        Claims(())
-    }
-}
-
-impl Drop for Claims {
-    fn drop(&mut self) {
-        *CLAIMS.lock() = KVec::new();
-    }
-}
-
-/// Interval at which a pending claim is looked at again, in milliseconds.
-const INTERVAL: u32 = 10;
+/// Interval at which a pending claim is looked at again.
+const INTERVAL: Delta = Delta::from_millis(10);
 
 /// Number of times that a pending claim is looked at before a mount fails.
 const TRIES: u32 = 100;
@@ -169,8 +146,7 @@ impl Part {
             }
             drop(claims);
             tries += 1;
-            // SAFETY: Mounting may sleep.
-            unsafe { bindings::msleep(INTERVAL) };
+            fsleep(INTERVAL);
         };
         let claim = Claim {
             device,
@@ -252,6 +228,10 @@ impl Drop for Part {
 /// caller holds the mutex.
 fn give_up(claims: &mut KVec<Claim>, at: usize) {
     let Ok(claim) = claims.remove(at) else { return };
+    if claims.is_empty() {
+        // The module may be unloaded next.
+        *claims = KVec::new();
+    }
     let holder = match claim.removed {
         true => ptr::null(),
         false => Arc::as_ptr(&claim.token),

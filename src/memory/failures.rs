@@ -2,8 +2,9 @@
 
 //! Watching for memory that fails: the tracepoint `memory_failure_event` reports all failures.
 
-use super::{poison, queue, registry};
+use super::{poison, registry};
 use crate::bindings;
+use crate::linux::workqueue;
 use core::ptr::{self, NonNull};
 use kernel::{
     impl_has_work, new_work,
@@ -26,11 +27,7 @@ unsafe impl Sync for Watch {}
 
 impl Watch {
     /// Register the probe.
-    ///
-    /// # Safety
-    ///
-    /// The result must be dropped before the workqueue and the list of leases.
-    pub(super) unsafe fn start() -> Self {
+    pub(super) fn start() -> Self {
         let tracepoint = Self::subscribe();
         // Check all pages if memory has failed before, or if no failure would be reported.
         if tracepoint.is_none() || poison::failed_before() {
@@ -99,8 +96,7 @@ impl Watch {
             pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
             return;
         };
-        // SAFETY: The workqueue is dropped after the probe is unregistered.
-        unsafe { queue::queue(failure) };
+        workqueue::enqueue(failure);
     }
 }
 

@@ -11,15 +11,14 @@
 
 use super::{claim, registry};
 use crate::bindings;
+use crate::linux::global_mutex;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::{error::to_result, prelude::*, sync::global_lock, types::Opaque};
+use kernel::{error::to_result, prelude::*, types::Opaque};
 
-global_lock! {
-    // SAFETY: `Watch::new` initializes it, before the first mount.
-    //
+global_mutex! {
     // Serializes registrations. Nobody waits under it for an unbinding.
-    unsafe(uninit) static REGISTERING: Mutex<()> = ();
+    static REGISTERING: () = ();
 }
 
 /// The bus that the notifier is registered with, or null.
@@ -37,20 +36,7 @@ static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
 }));
 
 /// The registration of the notifier, once there is one. Dropping it unregisters the notifier.
-pub(super) struct Watch(());
-
-impl Watch {
-    /// Prepare to watch the bus.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { REGISTERING.init() };
-        Watch(())
-    }
-}
+pub(super) struct Watch;
 
 impl Drop for Watch {
     fn drop(&mut self) {

@@ -17,18 +17,18 @@
 //! only.
 
 use super::tree::Extents;
-use super::{direct, poison, queue, DaxRange, Owner};
+use super::{direct, poison, DaxRange, Owner};
 use crate::bindings;
+use crate::linux::workqueue::Job;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use kernel::{
-    impl_has_delayed_work, new_delayed_work, new_mutex,
+    new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
-    time::{msecs_to_jiffies, Jiffies},
+    time::{delay::fsleep, msecs_to_jiffies, Delta, Jiffies},
     types::Opaque,
-    workqueue::DelayedWork,
 };
 
 /// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
@@ -52,13 +52,16 @@ impl Token {
 /// The number of a list of bad blocks that does not exist.
 static NO_LIST: AtomicU32 = AtomicU32::new(0);
 
-/// Says how long the memory of a region may be used.
+/// Says how long the memory of a region may be used. The work item releases it.
+pub(crate) type Lease = Job<Terms>;
+
+/// What a lease has.
 ///
 /// # Invariants
 ///
 /// `readers` is initialized. `list` is valid while there are readers.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Lease {
+pub(crate) struct Terms {
     revoked: AtomicBool,
     /// The DAX device of the owner, or null. Readers may use it; others only compare it.
     dax: AtomicPtr<bindings::dax_device>,
@@ -84,8 +87,6 @@ pub(crate) struct Lease {
     /// Under this mutex, [`Owner::release`] may wait for what it needs.
     #[pin]
     state: Mutex<State>,
-    #[pin]
-    work: DelayedWork<Lease>,
     /// Milliseconds after which the work item runs next, if pages are in use.
     interval: AtomicU32,
 }
@@ -109,15 +110,11 @@ impl State {
     }
 }
 
-impl_has_delayed_work! {
-    impl HasDelayedWork<Lease> for Lease { self.work }
-}
-
 // SAFETY: All other fields are `Send`, and an SRCU domain may be cleaned up by any thread.
-unsafe impl Send for Lease {}
+unsafe impl Send for Terms {}
 // SAFETY: All other fields are `Sync`, and an SRCU domain may be used by several threads at the
 // same time.
-unsafe impl Sync for Lease {}
+unsafe impl Sync for Terms {}
 
 /// A reader of a lease. It delays the release of the memory, so do not wait while you have one.
 ///
@@ -172,32 +169,28 @@ impl Lease {
     ///
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            try_pin_init!(Self {
-                revoked: AtomicBool::new(false),
-                dax: AtomicPtr::new(ptr::null_mut()),
-                claim: AtomicPtr::new(ptr::null_mut()),
-                part: [const { AtomicU64::new(0) }; 2],
-                block: AtomicU32::new(0),
-                list: AtomicPtr::new(NO_LIST.as_ptr()),
-                list_seen: AtomicU32::new(0),
-                fsdev: AtomicPtr::new(ptr::null_mut()),
-                range: [const { AtomicU64::new(0) }; 2],
-                readers <- Opaque::try_ffi_init(|place| {
-                    // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
-                    kernel::error::to_result(unsafe { bindings::init_srcu_struct_fast(place) })
-                }),
-                extents <- Extents::new(),
-                state <- new_mutex!(State {
-                    owner: None,
-                    released: false,
-                    ended: false,
-                }),
-                work <- new_delayed_work!("daxfs_lease"),
-                interval: AtomicU32::new(INTERVAL),
-            }? Error),
-            GFP_KERNEL,
-        )
+        Job::of(try_pin_init!(Terms {
+            revoked: AtomicBool::new(false),
+            dax: AtomicPtr::new(ptr::null_mut()),
+            claim: AtomicPtr::new(ptr::null_mut()),
+            part: [const { AtomicU64::new(0) }; 2],
+            block: AtomicU32::new(0),
+            list: AtomicPtr::new(NO_LIST.as_ptr()),
+            list_seen: AtomicU32::new(0),
+            fsdev: AtomicPtr::new(ptr::null_mut()),
+            range: [const { AtomicU64::new(0) }; 2],
+            readers <- Opaque::try_ffi_init(|place| {
+                // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
+                kernel::error::to_result(unsafe { bindings::init_srcu_struct_fast(place) })
+            }),
+            extents <- Extents::new(),
+            state <- new_mutex!(State {
+                owner: None,
+                released: false,
+                ended: false,
+            }),
+            interval: AtomicU32::new(INTERVAL),
+        }? Error))
     }
 
     /// Become a reader.
@@ -230,9 +223,7 @@ impl Lease {
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.revoked.store(true, Ordering::Release);
         self.interval.store(INTERVAL, Ordering::Relaxed);
-        // SAFETY: The caller is a mount, which keeps the module, or a callback, which ends before
-        // the module is unloaded.
-        unsafe { queue::queue_with_module(self.clone(), 0) };
+        self.queue(0);
     }
 
     /// Wait for readers of the revoked lease, unmap everything, and wait until no page has users.
@@ -240,8 +231,7 @@ impl Lease {
         self.wait_for_readers();
         let mut interval = INTERVAL;
         while !self.extents.sweep(true) {
-            // SAFETY: The callers may sleep.
-            unsafe { bindings::msleep(interval) };
+            fsleep(Delta::from_millis(interval.into()));
             interval = MOST.min(2 * interval);
         }
     }
@@ -376,8 +366,7 @@ impl Lease {
                 "pages of an unmounted image are still in use; \
                  its memory stays until they are released\n"
             );
-            // SAFETY: The mount that ends keeps the module.
-            unsafe { queue::queue_with_module(self.clone(), self.pause()) };
+            self.queue(self.pause());
             return Progress::Busy;
         }
         // Under the mutex, so that a removal of the memory waits for it.
@@ -431,8 +420,7 @@ impl Lease {
 
     /// Have the work item look at the extents, because pages of an unused one are still in use.
     pub(super) fn look_again(self: &Arc<Self>) {
-        // SAFETY: The caller is an inode, which keeps the module.
-        unsafe { queue::queue_with_module(self.clone(), self.pause()) };
+        self.queue(self.pause());
     }
 
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
@@ -467,7 +455,7 @@ impl Lease {
 }
 
 #[pinned_drop]
-impl PinnedDrop for Lease {
+impl PinnedDrop for Terms {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariant `readers` is initialized. A reader borrows the lease, so
         // there are no readers.

@@ -45,7 +45,6 @@ pub(crate) mod phys;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
 mod poison;
-mod queue;
 mod range;
 mod registry;
 mod space;
@@ -58,14 +57,11 @@ pub(crate) use registry::Tenure;
 use crate::bindings;
 use crate::image;
 use crate::linux::fs::CacheMode;
+use crate::linux::workqueue::WorkQueue;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{prelude::*, seq_file::SeqFile};
 use space::Request;
-
-/// Set by the first [`Memory::new`].
-static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Memory {
@@ -76,53 +72,32 @@ pub(crate) struct Memory {
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: failures::Watch,
     _callbacks: dax::Callbacks,
-    _queue: queue::WorkQueue,
-    registry: registry::Registry,
-    _claims: claim::Claims,
+    _queue: WorkQueue,
     _record: poison::Record,
-    _turns: range::Turns,
     _internal: internal::Internal,
 }
 
 impl Memory {
-    /// Set up the resources for `module`. Call this once, before the first region is opened, and
-    /// drop the result after the last region.
+    /// Set up the resources for `module`. Drop the result after the last region.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        if STARTED.swap(true, Ordering::Relaxed) {
-            return Err(EBUSY);
-        }
         let internal = internal::Internal::mount()?;
-        // SAFETY: `STARTED` was not set.
-        let record = unsafe { poison::Record::new() };
-        // SAFETY: `STARTED` was not set.
-        let claims = unsafe { claim::Claims::new() };
-        // SAFETY: `STARTED` was not set.
-        let registry = unsafe { registry::Registry::new() };
-        // SAFETY: `STARTED` was not set.
-        let turns = unsafe { range::Turns::new() };
-        // SAFETY: `STARTED` was not set.
-        let queue = unsafe { queue::WorkQueue::new(module)? };
+        let queue = WorkQueue::new(c"daxfs", module)?;
         // Without a report of failures, check all pages.
         #[cfg(not(CONFIG_TRACEPOINTS))]
         poison::check_pages();
         Ok(Memory {
-            // SAFETY: `STARTED` was not set.
-            _fsdev: unsafe { fsdev::Watch::new() },
+            _fsdev: fsdev::Watch,
             #[cfg(CONFIG_PCI)]
             _pci: pci::Watch::start()?,
             #[cfg(CONFIG_TRACEPOINTS)]
-            // SAFETY: The fields are dropped in order.
-            _failures: unsafe { failures::Watch::start() },
+            _failures: failures::Watch::start(),
             _callbacks: dax::Callbacks,
             _queue: queue,
-            registry,
-            _claims: claims,
-            _record: record,
-            _turns: turns,
+            _record: poison::Record,
             _internal: internal,
         })
     }
@@ -133,7 +108,7 @@ impl Memory {
     ///
     /// `ENOMEM`.
     pub(crate) fn start(&self) -> Result<Tenure> {
-        self.registry.start()
+        registry::start()
     }
 }
 

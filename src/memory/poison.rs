@@ -12,16 +12,16 @@
 //! until the module is unloaded, so that the next mount refuses them too.
 
 use crate::bindings;
+use crate::linux::global_mutex;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use kernel::{prelude::*, sync::global_lock};
+use kernel::prelude::*;
 
 /// Set if memory of this machine has failed, or if the kernel does not report failures.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-global_lock! {
-    // SAFETY: `Record::new` initializes it, before the first region is opened.
-    unsafe(uninit) static FRAMES: Mutex<KVec<usize>> = KVec::new();
+global_mutex! {
+    static FRAMES: KVec<usize> = KVec::new();
 }
 
 /// Return true if any memory has failed, so that pages must be checked.
@@ -131,26 +131,8 @@ pub(super) fn unmark(frame: usize) {
     }
 }
 
-/// The record of failed frames, while the module is loaded.
-///
-/// # Invariants
-///
-/// [`FRAMES`] is initialized.
-pub(super) struct Record(());
-
-impl Record {
-    /// Make the record.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, before any other function of this file.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { FRAMES.init() };
-        // INVARIANT: It was initialized above.
-        Record(())
-    }
-}
+/// Empties the record of failed frames when it is dropped.
+pub(super) struct Record;
 
 impl Drop for Record {
     fn drop(&mut self) {

@@ -4,36 +4,15 @@
 
 use crate::bindings;
 use crate::linux::fs::Refusal;
+use crate::linux::global_mutex;
 use core::ptr;
-use kernel::{
-    prelude::*,
-    seq_file::SeqFile,
-    sync::{global_lock, GlobalGuard},
-};
+use kernel::{prelude::*, seq_file::SeqFile, sync::GlobalGuard};
 
-global_lock! {
-    // SAFETY: `Turns::new` initializes it, before the first mount.
-    //
+global_mutex! {
     // Serializes requests for ranges and their mapping: two ranges whose descriptions fit into the
     // available memory need not fit together. Only memory, the lock of memory hotplug and the
     // console are waited for under it.
-    unsafe(uninit) static REQUESTING: Mutex<()> = ();
-}
-
-/// The requests for ranges, while the module is loaded.
-pub(super) struct Turns(());
-
-impl Turns {
-    /// Prepare for requests.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, before any other function of this file.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { REQUESTING.init() };
-        Turns(())
-    }
+    static REQUESTING: () = ();
 }
 
 /// The turn to request and map a range. Until it is dropped, no other range is requested or mapped.
