@@ -6,7 +6,7 @@
 
 use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+use crate::linux::mm::CacheMode;
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 

@@ -13,7 +13,7 @@ use super::lease::Lease;
 use super::range::{ClaimedRange, Range, Turn};
 use super::{cache, dax, poison, DaxRange, MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+use crate::linux::mm::CacheMode;
 use core::mem::{offset_of, size_of, ManuallyDrop};
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
