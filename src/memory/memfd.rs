@@ -6,7 +6,8 @@
 
 use super::{MapMethod, Owner, Region, Shown, Tenure, Window};
 use crate::bindings;
-use crate::linux::fs::{CacheMode, Refusal};
+use crate::linux::fs::Refusal;
+use crate::linux::mm::CacheMode;
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 

@@ -13,18 +13,16 @@
 //! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
 //! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
 //! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
-//! survive a machine check. [`lend`] gives pages of a memfd to pipes, whose readers do not.
+//! survive a machine check. [`Region::lend`] gives pages of a memfd to pipes, whose readers do not.
 //!
-//! To map a file, claim its extent with [`Region::claim`]; [`fault`] and [`around`] handle page
-//! faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
+//! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
+//! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
 //!
 //! This module depends on the kernel, `image::Memory`, and the types of `linux` that
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 mod access;
-mod around;
 mod block;
-mod cache;
 mod claim;
 pub(crate) mod dax;
 mod direct;
@@ -34,34 +32,29 @@ mod extents;
 mod failures;
 mod fault;
 mod fsdev;
-mod internal;
-mod iomap;
 mod lease;
-mod lend;
 pub(crate) mod memfd;
 #[cfg(CONFIG_PCI)]
 mod pci;
 pub(crate) mod phys;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-mod pmd;
 mod poison;
 mod range;
 mod registry;
-mod space;
 mod tree;
 
 pub(crate) use access::Access;
+pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use extents::MappedExtent;
 pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-use crate::linux::fs::CacheMode;
+use crate::linux::internal;
+use crate::linux::mm::cache;
+use crate::linux::mm::{DaxRange, Mappable, Window};
 use crate::linux::workqueue::WorkQueue;
 use core::ops::Range;
-use core::ptr::NonNull;
 use kernel::{prelude::*, seq_file::SeqFile};
-use space::Request;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Memory {
@@ -163,57 +156,16 @@ pub(crate) enum Shown {
     Option(&'static str),
 }
 
-/// The kernel's mapping of a region.
-#[derive(Clone, Copy)]
-pub(crate) struct Window {
-    /// Address of the first byte.
-    base: NonNull<u8>,
-    /// Length in bytes.
-    size: u64,
-    /// Set if it must be read as I/O memory.
-    io: bool,
-}
-
-/// How files of a region are mapped into processes.
-#[derive(Clone, Copy)]
-pub(crate) enum MapMethod {
-    /// By the kernel's DAX code.
-    Dax(DaxRange),
-    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
-    /// its owner cannot take away, move or reuse while we hold it.
-    Pages,
-    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
-    /// do not work on the mappings.
-    Frames(CacheMode),
-}
-
-/// The start of a region on a DAX device.
-#[derive(Clone, Copy)]
-pub(crate) struct DaxRange {
-    /// The device, which lives as long as the owner of the region's memory.
-    device: NonNull<bindings::dax_device>,
-    /// Offset of the first byte of the region in bytes.
-    offset: u64,
-}
-
 /// One contiguous region of memory, which others may write at any time.
 ///
 /// # Invariants
 ///
-/// `window` and `method` are those that the owner in the lease was opened with.
+/// `memory` is what the owner in the lease was opened with.
 pub(crate) struct Region {
-    window: Window,
-    method: MapMethod,
+    memory: Mappable,
     shown: Shown,
     tenure: Tenure,
 }
-
-// SAFETY: A tenure may be sent to another thread. The window is only copied from, by functions that
-// work in any thread.
-unsafe impl Send for Region {}
-// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others
-// to write it.
-unsafe impl Sync for Region {}
 
 impl Region {
     /// Make a region.
@@ -224,8 +176,7 @@ impl Region {
     unsafe fn new(window: Window, method: MapMethod, shown: Shown, tenure: &Tenure) -> Self {
         // INVARIANT: The caller guarantees it.
         Region {
-            window,
-            method,
+            memory: Mappable { window, method },
             shown,
             tenure: tenure.clone(),
         }
@@ -234,43 +185,12 @@ impl Region {
     /// Return how files are mapped.
     #[inline]
     pub(crate) fn method(&self) -> MapMethod {
-        self.method
+        self.memory.method
     }
 
     /// Return true if the region is I/O memory.
     pub(crate) fn is_io(&self) -> bool {
-        self.window.io
-    }
-
-    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
-    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`. Return `None` if the range overlaps another extent.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region, `ENOMEM`.
-    pub(crate) fn claim(
-        &self,
-        offset: u64,
-        length: u64,
-        tail: u64,
-        owner: u64,
-    ) -> Result<Option<MappedExtent>> {
-        let end = offset.checked_add(length).ok_or(EIO)?;
-        let pages = (offset | length) % bindings::PAGE_SIZE == 0;
-        if !pages || end > self.window.size.next_multiple_of(bindings::PAGE_SIZE) {
-            return Err(EIO);
-        }
-        let request = Request {
-            window: self.window,
-            method: self.method,
-            offset,
-            length,
-            tail,
-            owner,
-        };
-        // SAFETY: The range is in the region, whose window and method are those of the lease.
-        unsafe { MappedExtent::claim(&self.tenure, &request) }
+        self.memory.window.io
     }
 
     /// Return true if the memory is about to go away, or gone.
