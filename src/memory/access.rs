@@ -6,9 +6,9 @@ use super::lease::Reader;
 use super::{MapMethod, Region, Tenure};
 use crate::bindings;
 use crate::image;
-use crate::linux::{self, fatal_signal_pending};
 use crate::linux::fs::PipePages;
 use crate::linux::mm::{fault_in, Mappable, Mapped};
+use crate::linux::{self, fatal_signal_pending};
 use kernel::{iov::IovIterDest, prelude::*};
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
@@ -170,7 +170,11 @@ impl image::Memory for Access<'_> {
         let length = into.len() as u64;
         match self.0.bytes(offset, into.len()) {
             Some(bytes) if self.readable(offset, length) == length && bytes.read(into) => Ok(()),
-            _ => Err(image::Error::new(image::Problem::Unreadable, offset, length)),
+            _ => Err(image::Error::new(
+                image::Problem::Unreadable,
+                offset,
+                length,
+            )),
         }
     }
 

@@ -74,9 +74,8 @@ impl MappedExtent {
         } else if let Some(result) = copy_tail(space, order, &access)? {
             return Ok(result);
         }
-        let usable = |first, length| {
-            gate.is_open(first, length) && access.readable(first, length) == length
-        };
+        let usable =
+            |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
         Ok(match space.memory().method {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),

@@ -42,8 +42,8 @@ mod range;
 mod registry;
 mod tree;
 
-pub(crate) use access::Access;
 pub(crate) use crate::linux::mm::MapMethod;
+pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
 pub(crate) use registry::Tenure;
 

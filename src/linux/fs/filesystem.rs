@@ -6,8 +6,7 @@ use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{
-    BlockDevice, Context, INodeRef, Identity, NewSuper, Operations, Param, SuperBlock,
-    SuperKind,
+    BlockDevice, Context, INodeRef, Identity, NewSuper, Operations, Param, SuperBlock, SuperKind,
 };
 use crate::bindings;
 use crate::linux::mm::Mapping;

@@ -72,8 +72,10 @@ impl PageCopy {
     /// Return the page, if its memory has not failed.
     #[inline]
     pub(super) fn good(&self) -> Option<Page<'_>> {
-        // SAFETY: The page has a reference.
-        let is_good = |page: &Page<'_>| !poison::any() || !unsafe { bindings::page_hwpoison(page.0) };
+        let is_good = |page: &Page<'_>| {
+            // SAFETY: The page has a reference.
+            !poison::any() || !unsafe { bindings::page_hwpoison(page.0) }
+        };
         self.get().filter(is_good)
     }
 
@@ -104,8 +106,8 @@ impl PageCopy {
         // SAFETY: The page is initialized with zeros, and nothing else accesses it.
         let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
         let place = &self.0;
-        let stored =
-            fill(bytes).map(|()| place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire));
+        let stored = fill(bytes)
+            .map(|()| place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire));
         // A page that has failed keeps its reference: other page faults may still use it, and the
         // kernel would not use its memory again.
         if let Ok(Ok(_)) = stored {

@@ -260,7 +260,11 @@ impl Bytes<'_> {
             let length = IO_PIECE.min(self.length - done);
             let from = self.from.wrapping_add(done);
             // INVARIANT: This is a part of the bytes.
-            let part = Bytes { from, length, ..self };
+            let part = Bytes {
+                from,
+                length,
+                ..self
+            };
             let buffer = &mut buffer[..length];
             part.read(buffer);
             // INVARIANT: The buffer is ordinary memory, and is borrowed exclusively.
