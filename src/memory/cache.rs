@@ -29,7 +29,7 @@ pub(crate) struct Mixed;
 ///
 /// `window` must be mapped.
 #[cfg(CONFIG_X86_64)]
-pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
+pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     let first = window.base.as_ptr() as usize;
     let end = first + window.size as usize;
     let mut found = None;
@@ -54,7 +54,7 @@ pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
 ///
 /// None.
 #[cfg(not(CONFIG_X86_64))]
-pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
+pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     Ok(match window.io {
         true => CacheMode::WriteCombine,
         false => CacheMode::WriteBack,

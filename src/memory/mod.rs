@@ -24,7 +24,7 @@
 mod access;
 mod around;
 mod block;
-mod cache;
+pub(crate) mod cache;
 mod claim;
 pub(crate) mod dax;
 mod direct;
@@ -56,10 +56,12 @@ pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-use crate::linux::fs::CacheMode;
+pub(crate) use crate::linux::owner::{DaxRange, MapMethod, Mappable, Owner, Window};
+#[cfg(CONFIG_PCI)]
+use crate::linux::pci::Notifier;
+use crate::linux::security;
 use crate::linux::workqueue::WorkQueue;
 use core::ops::Range;
-use core::ptr::NonNull;
 use kernel::{prelude::*, seq_file::SeqFile};
 use space::Request;
 
@@ -68,7 +70,7 @@ pub(crate) struct Memory {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
     #[cfg(CONFIG_PCI)]
-    _pci: pci::Watch,
+    _pci: Notifier<pci::Release>,
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: failures::Watch,
     _callbacks: dax::Callbacks,
@@ -92,7 +94,7 @@ impl Memory {
         Ok(Memory {
             _fsdev: fsdev::Watch,
             #[cfg(CONFIG_PCI)]
-            _pci: pci::Watch::start()?,
+            _pci: Notifier::new()?,
             #[cfg(CONFIG_TRACEPOINTS)]
             _failures: failures::Watch::start(),
             _callbacks: dax::Callbacks,
@@ -117,17 +119,6 @@ pub(crate) fn processors() -> usize {
     // SAFETY: This may be called in any context.
     let count = unsafe { bindings::num_online_cpus() };
     (count as usize).max(1)
-}
-
-/// Owner of a region's memory. Dropping it releases the memory.
-///
-/// # Safety
-///
-/// The [`Window`] that it was opened with must stay mapped, and the struct pages of the memory must
-/// stay, until [`Self::release`] is called or the object is dropped.
-pub(crate) unsafe trait Owner: Send + Sync {
-    /// Release the memory before the drop. Called once, after the last user is gone.
-    fn release(&mut self) {}
 }
 
 /// Says which bytes of a region processes may map.
@@ -163,39 +154,6 @@ pub(crate) enum Shown {
     Option(&'static str),
 }
 
-/// The kernel's mapping of a region.
-#[derive(Clone, Copy)]
-pub(crate) struct Window {
-    /// Address of the first byte.
-    base: NonNull<u8>,
-    /// Length in bytes.
-    size: u64,
-    /// Set if it must be read as I/O memory.
-    io: bool,
-}
-
-/// How files of a region are mapped into processes.
-#[derive(Clone, Copy)]
-pub(crate) enum MapMethod {
-    /// By the kernel's DAX code.
-    Dax(DaxRange),
-    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
-    /// its owner cannot take away, move or reuse while we hold it.
-    Pages,
-    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
-    /// do not work on the mappings.
-    Frames(CacheMode),
-}
-
-/// The start of a region on a DAX device.
-#[derive(Clone, Copy)]
-pub(crate) struct DaxRange {
-    /// The device, which lives as long as the owner of the region's memory.
-    device: NonNull<bindings::dax_device>,
-    /// Offset of the first byte of the region in bytes.
-    offset: u64,
-}
-
 /// One contiguous region of memory, which others may write at any time.
 ///
 /// # Invariants
@@ -229,6 +187,22 @@ impl Region {
             shown,
             tenure: tenure.clone(),
         }
+    }
+
+    /// Make the region of the memory that the owner in the lease has mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if it has mapped none.
+    fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
+        let Mappable { window, method } = tenure.lease().mappable().ok_or(ENXIO)?;
+        // INVARIANT: This is the memory of the owner.
+        Ok(Region {
+            window,
+            method,
+            shown,
+            tenure: tenure.clone(),
+        })
     }
 
     /// Return how files are mapped.
@@ -287,7 +261,7 @@ impl Region {
     pub(crate) fn show(&self, seq: &SeqFile, part: Option<&Range<u64>>) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Phys { start, size } if range::may_be_shown(seq) => {
+            Shown::Phys { start, size } if security::opener_has_raw_io(seq) => {
                 kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
             }
             Shown::Phys { .. } => return kernel::seq_print!(seq, ",phys"),
