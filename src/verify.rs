@@ -344,8 +344,10 @@ fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32])
     for offset in (table.offset..end).step_by(PAGE_SIZE) {
         let length = (end - offset).min(PAGE_SIZE as u64) as usize;
         let before = sums.len();
-        image.memory().append_to(offset, length, &mut sums)?;
-        hash.update(sums.get(before..).unwrap_or(&[]));
+        sums.resize(before + length, 0, GFP_KERNEL)?;
+        let new = sums.get_mut(before..).unwrap_or(&mut []);
+        image.memory().read(offset, new)?;
+        hash.update(new);
         check_signal()?;
     }
     Ok((sums, hash.finish()))

@@ -5,9 +5,9 @@
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
 use super::faux::FauxDevice;
-use super::owner::{MapMethod, Mappable, Owner, Window};
+use super::mm::{cache, MapMethod, Mappable, Window};
+use super::owner::Owner;
 use crate::bindings;
-use crate::memory::cache;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{

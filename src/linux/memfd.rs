@@ -4,9 +4,9 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
-use super::owner::{MapMethod, Mappable, Owner, Window};
+use super::mm::{CacheMode, MapMethod, Mappable, Window};
+use super::owner::Owner;
 use crate::bindings;
-use crate::linux::fs::CacheMode;
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
 

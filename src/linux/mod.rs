@@ -10,7 +10,9 @@
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
 //! * [`global_mutex`]: static mutexes
+//! * [`internal`]: a filesystem for inodes that only this module sees
 //! * [`Keyring`]: certificates, and signatures by their keys
+//! * [`mm`]: memory that is mapped into the kernel and into processes
 //! * [`Sha256`]: the hash function
 //! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
@@ -22,11 +24,13 @@ mod errno;
 mod faux;
 pub(crate) mod fs;
 mod global;
+pub(crate) mod internal;
 pub(crate) mod ioport;
 pub(crate) mod keyring;
 pub(crate) mod memfd;
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) mod memory_failure;
+pub(crate) mod mm;
 pub(crate) mod owner;
 pub(crate) mod pagemap;
 #[cfg(CONFIG_PCI)]
@@ -50,6 +54,12 @@ use kernel::ThisModule;
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: This may be called in any context that has a current process.
     unsafe { bindings::fatal_signal_pending() }
+}
+
+/// Return the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    // SAFETY: The bytes are only read.
+    !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
 }
 
 /// Keep `module` loaded until the machine is started again.

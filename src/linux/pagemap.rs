@@ -5,10 +5,9 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::owner::{DaxRange, MapMethod, Mappable, Owner, Window};
+use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Window};
+use super::owner::Owner;
 use crate::bindings;
-use crate::linux::fs::CacheMode;
-use crate::memory::cache;
 use core::mem::size_of;
 use core::ops::Range;
 use core::ptr::{self, NonNull};

@@ -447,8 +447,7 @@ impl Lease {
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) fn unmap_frames(&self, frames: &Range<usize>) {
         let unmap = || match self.read() {
-            // SAFETY: This is a reader of the lease.
-            Ok(_reader) => unsafe { self.extents.unmap_frames(frames) },
+            Ok(reader) => self.extents.unmap_frames(&reader, frames),
             Err(_) => false,
         };
         if unmap() {

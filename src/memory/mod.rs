@@ -13,18 +13,16 @@
 //! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
 //! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
 //! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
-//! survive a machine check. [`lend`] gives pages of a memfd to pipes, whose readers do not.
+//! survive a machine check. [`Region::lend`] gives pages of a memfd to pipes, whose readers do not.
 //!
-//! To map a file, claim its extent with [`Region::claim`]; [`fault`] and [`around`] handle page
-//! faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
+//! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
+//! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
 //!
 //! This module depends on the kernel, `image::Memory`, and the types of `linux` that
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 mod access;
-mod around;
 mod block;
-pub(crate) mod cache;
 mod claim;
 pub(crate) mod dax;
 mod direct;
@@ -34,36 +32,31 @@ mod extents;
 mod failures;
 mod fault;
 mod fsdev;
-mod internal;
-mod iomap;
 mod lease;
-mod lend;
 pub(crate) mod memfd;
 #[cfg(CONFIG_PCI)]
 mod pci;
 pub(crate) mod phys;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-mod pmd;
 mod poison;
 mod range;
 mod registry;
-mod space;
 mod tree;
 
+pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
 pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-pub(crate) use crate::linux::owner::{DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::linux::mm::{DaxRange, Mappable, Window};
+use crate::linux::owner::Owner;
 #[cfg(CONFIG_PCI)]
 use crate::linux::pci::Notifier;
-use crate::linux::security;
 use crate::linux::workqueue::WorkQueue;
+use crate::linux::{internal, security};
 use core::ops::Range;
 use kernel::{prelude::*, seq_file::SeqFile};
-use space::Request;
 
 /// Resources that this module needs while the kernel module is loaded.
 pub(crate) struct Memory {
@@ -158,20 +151,12 @@ pub(crate) enum Shown {
 ///
 /// # Invariants
 ///
-/// `window` and `method` are those that the owner in the lease was opened with.
+/// `memory` is what the owner in the lease was opened with.
 pub(crate) struct Region {
-    window: Window,
-    method: MapMethod,
+    memory: Mappable,
     shown: Shown,
     tenure: Tenure,
 }
-
-// SAFETY: A tenure may be sent to another thread. The window is only copied from, by functions that
-// work in any thread.
-unsafe impl Send for Region {}
-// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others
-// to write it.
-unsafe impl Sync for Region {}
 
 impl Region {
     /// Make a region.
@@ -182,8 +167,7 @@ impl Region {
     unsafe fn new(window: Window, method: MapMethod, shown: Shown, tenure: &Tenure) -> Self {
         // INVARIANT: The caller guarantees it.
         Region {
-            window,
-            method,
+            memory: Mappable { window, method },
             shown,
             tenure: tenure.clone(),
         }
@@ -195,11 +179,9 @@ impl Region {
     ///
     /// `ENXIO` if it has mapped none.
     fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
-        let Mappable { window, method } = tenure.lease().mappable().ok_or(ENXIO)?;
         // INVARIANT: This is the memory of the owner.
         Ok(Region {
-            window,
-            method,
+            memory: tenure.lease().mappable().ok_or(ENXIO)?,
             shown,
             tenure: tenure.clone(),
         })
@@ -208,43 +190,12 @@ impl Region {
     /// Return how files are mapped.
     #[inline]
     pub(crate) fn method(&self) -> MapMethod {
-        self.method
+        self.memory.method
     }
 
     /// Return true if the region is I/O memory.
     pub(crate) fn is_io(&self) -> bool {
-        self.window.io
-    }
-
-    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
-    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`. Return `None` if the range overlaps another extent.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region, `ENOMEM`.
-    pub(crate) fn claim(
-        &self,
-        offset: u64,
-        length: u64,
-        tail: u64,
-        owner: u64,
-    ) -> Result<Option<MappedExtent>> {
-        let end = offset.checked_add(length).ok_or(EIO)?;
-        let pages = (offset | length) % bindings::PAGE_SIZE == 0;
-        if !pages || end > self.window.size.next_multiple_of(bindings::PAGE_SIZE) {
-            return Err(EIO);
-        }
-        let request = Request {
-            window: self.window,
-            method: self.method,
-            offset,
-            length,
-            tail,
-            owner,
-        };
-        // SAFETY: The range is in the region, whose window and method are those of the lease.
-        unsafe { MappedExtent::claim(&self.tenure, &request) }
+        self.memory.window.io
     }
 
     /// Return true if the memory is about to go away, or gone.

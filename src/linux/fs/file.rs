@@ -2,10 +2,10 @@
 
 //! Regular files.
 
-use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
 use super::splice::{self, PipePages};
 use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
+use crate::linux::mm::{CacheMode, Fault, FaultResult, MapMethod, Mapping};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
@@ -391,7 +391,7 @@ impl<T: Operations> VTable<T> {
                     let raw = NonNull::new(raw).ok_or(EBADF)?;
                     // SAFETY: The file is open, its operations are those of this type, and the
                     // mapping, which never changes, lives as long as the inode.
-                    let backing = unsafe { backing::open(raw, mapping.as_raw()) }?;
+                    let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
                     // SAFETY: The area is new, and both files are valid.
                     unsafe { bindings::vma_set_file(vma, backing.as_ptr()) };
                     if backing != raw {
@@ -409,8 +409,8 @@ impl<T: Operations> VTable<T> {
             unsafe { (*vma).vm_ops = operations };
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            let insertion = mapping.map_or(Insertion::Pages, T::Mapping::insertion);
-            if let Insertion::Frames(cache) = insertion {
+            let method = mapping.map(|mapping| mapping.space().memory().method);
+            if let Some(MapMethod::Frames(cache)) = method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
                 // SAFETY: The area is new.

@@ -6,10 +6,10 @@ use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{
-    BlockDevice, Context, INodeRef, Identity, Mapping, NewSuper, Operations, Param, SuperBlock,
-    SuperKind,
+    BlockDevice, Context, INodeRef, Identity, NewSuper, Operations, Param, SuperBlock, SuperKind,
 };
 use crate::bindings;
+use crate::linux::mm::Mapping;
 use core::marker::PhantomPinned;
 use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How the processor caches a region's memory.
+//! How the processor caches memory.
 //!
 //! An exporter maps its memory into the kernel with the cache attributes that the memory needs.
 //! Processes must map it with the same attributes, because mappings of a page that are cached
@@ -13,7 +13,18 @@
 use super::Window;
 #[cfg(CONFIG_X86_64)]
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+
+/// Cache attributes of the mappings of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheMode {
+    /// Cached, as ordinary memory is.
+    WriteBack,
+    /// Reads are not cached, writes are combined.
+    WriteCombine,
+    /// Not cached.
+    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
+    Uncached,
+}
 
 /// The pages of a mapping have different cache attributes, or one of them is not mapped.
 #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]

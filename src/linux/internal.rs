@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The internal filesystem, whose inodes have the address spaces of mapped extents.
+//! The internal filesystem, whose inodes have the address spaces that files are mapped through.
 //!
 //! It is mounted while the module is loaded. Nothing can be looked up in it.
 
@@ -48,7 +48,7 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel:
 /// # Invariants
 ///
 /// Owns the mount in [`MOUNT`].
-pub(super) struct Internal(());
+pub(crate) struct Internal(());
 
 impl Internal {
     /// Mount it. Call this once.
@@ -56,7 +56,7 @@ impl Internal {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn mount() -> Result<Self> {
+    pub(crate) fn mount() -> Result<Self> {
         // SAFETY: The type is static and complete.
         let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;
         MOUNT.store(mount, Ordering::Release);

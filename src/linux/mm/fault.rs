@@ -1,45 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mappings of files and page faults on them (`struct address_space`, `struct vm_fault`).
+//! Page faults on mappings of files (`struct vm_fault`).
 
+use super::{Page, Space};
 use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
-use core::ptr::NonNull;
 
-/// Cache attributes of the mappings of a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CacheMode {
-    /// Cached, as ordinary memory is.
-    WriteBack,
-    /// Reads are not cached, writes are combined.
-    WriteCombine,
-    /// Not cached.
-    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
-    Uncached,
-}
-
-/// How pages are inserted into page tables.
-#[derive(Clone, Copy)]
-pub(crate) enum Insertion {
-    /// As pages that are counted: direct I/O and ptrace(2) work on the mappings.
-    Pages,
-    /// As page frames that are not counted (`VM_MIXEDMAP`), with these cache attributes.
-    Frames(CacheMode),
-}
-
-/// An address space that files are mapped through.
+/// What a file is mapped through.
 ///
 /// # Safety
 ///
-/// While the object lives, [`Self::as_raw`] must return the same valid address space, which does
-/// not belong to the inode of the file. [`Self::insertion`] must always return the same value.
+/// While the object lives, the method must return the same space, which does not belong to the
+/// inode of the file.
 pub(crate) unsafe trait Mapping: Send + Sync {
-    /// Return the C object.
-    fn as_raw(&self) -> NonNull<bindings::address_space>;
-
-    /// Return how the pages are inserted.
-    fn insertion(&self) -> Insertion;
+    /// Return the address space.
+    fn space(&self) -> &Space;
 }
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
@@ -47,13 +23,13 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// A page fault on a mapping of a file.
 ///
-/// [`FileOperations::fault`](super::FileOperations::fault) is called for any `'a`. So the result
+/// [`FileOperations::fault`](crate::linux::fs::FileOperations::fault) is called for any `'a`. So the result
 /// that it returns for a fault cannot be that of another one.
 ///
 /// # Invariants
 ///
 /// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
-/// set up for `mapping`: with its address space, and as its [`Mapping::insertion`] requires.
+/// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod) requires.
 pub(crate) struct Fault<'a, M> {
     vmf: *mut bindings::vm_fault,
     order: u32,
@@ -67,7 +43,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
     ///
     /// The caller must guarantee the invariants.
     #[inline]
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         vmf: *mut bindings::vm_fault,
         order: u32,
         mapping: Option<&'a M>,
@@ -84,7 +60,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
 
     /// Return the C object.
     #[inline]
-    pub(crate) fn as_raw(&self) -> *mut bindings::vm_fault {
+    pub(super) fn as_raw(&self) -> *mut bindings::vm_fault {
         self.vmf
     }
 
@@ -116,7 +92,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
 
     /// Return the memory area, which is locked, and its first and last byte.
     #[inline]
-    pub(crate) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
+    pub(super) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
         // SAFETY: The fault is valid by the type invariant, and has a memory area.
         let vma = unsafe { (*self.vmf).__bindgen_anon_1.vma };
         // SAFETY: The area is locked while the fault is handled.
@@ -132,7 +108,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
         flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Return the result to call [`FileOperations::prepare`](super::FileOperations::prepare)
+    /// Return the result to call [`FileOperations::prepare`](crate::linux::fs::FileOperations::prepare)
     /// without the lock of the memory area, and then fault again; `None` if the MM does not allow
     /// that now. A caller that does not wait gets `None`: unlike reads of the page cache, nothing
     /// would have been started for it.
@@ -146,9 +122,18 @@ impl<'a, M: Mapping> Fault<'a, M> {
             .then_some(FaultResult(bindings::VM_FAULT_RETRY, PhantomData))
     }
 
+    /// Give `page` to the MM, which copies it for a write to a private mapping.
+    #[inline]
+    pub(crate) fn give(&self, page: Page<'_>) -> FaultResult<'a> {
+        // SAFETY: The current thread handles the fault. The MM gets the reference.
+        unsafe { (*self.vmf).page = page.get() };
+        // INVARIANT: The fault has a page.
+        FaultResult(0, PhantomData)
+    }
+
     /// Take note that pages around the faulting one are mapped too.
     #[inline]
-    pub(crate) fn set_around(&self) {
+    pub(super) fn set_around(&self) {
         self.around.set(true);
     }
 
@@ -159,7 +144,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// `raw` must say how this fault was handled: `VM_FAULT_NOPAGE` only if its entry is set. If
     /// `raw` says that the fault has a page, the fault must have it.
     #[inline]
-    pub(crate) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
+    pub(super) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
         // INVARIANT: The caller guarantees it.
         FaultResult(raw, PhantomData)
     }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory management: memory that is mapped into the kernel and into processes.
+//!
+//! * [`Window`]: memory in the kernel's address space; [`Mapped`] says that it can be used now
+//! * [`CacheMode`]: how the processor caches it
+//! * [`poison`]: memory that is known to have failed
+//! * [`Space`]: an address space that files are mapped through
+//! * [`Fault`]: a page fault, and what it inserts into page tables
+//! * [`Page`], [`PageCopy`]: pages of ordinary memory
+//!
+//! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
+
+mod around;
+pub(crate) mod cache;
+mod fault;
+mod iomap;
+mod kept;
+mod page;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+mod pmd;
+pub(crate) mod poison;
+mod space;
+mod window;
+
+pub(crate) use cache::CacheMode;
+pub(crate) use fault::{Fault, FaultResult, Mapping, Outcome};
+pub(crate) use page::{Page, PageCopy};
+pub(crate) use space::{FileMapping, Space};
+pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Mapped, Window};
+
+use crate::bindings;
+
+const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
