@@ -5,8 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::linux::fs::{Context, Param, Value};
-use crate::memory::dmabuf::DmaBuf;
-use crate::memory::memfd::Memfd;
+use crate::linux::{dma_buf::DmaBuf, memfd::Memfd};
 use kernel::{fmt, prelude::*};
 
 /// Mount options.

@@ -3,6 +3,10 @@
 //! The kernel behind safe types, where the kernel crate has none.
 //!
 //! * [`fs`]: filesystems, as traits that they implement
+//! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](owner) of mapped memory
+//! * [`ioport`]: ranges of physical addresses
+//! * [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
+//! * [`security`]: what the calling process may do
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
 //! * [`global_mutex`]: static mutexes
@@ -15,12 +19,23 @@
 //! * [`workqueue`]: the workqueue of this module
 
 mod counters;
+pub(crate) mod dma_buf;
 mod errno;
+mod faux;
 pub(crate) mod fs;
 mod global;
 pub(crate) mod internal;
+pub(crate) mod ioport;
 pub(crate) mod keyring;
+pub(crate) mod memfd;
+#[cfg(CONFIG_TRACEPOINTS)]
+pub(crate) mod memory_failure;
 pub(crate) mod mm;
+pub(crate) mod owner;
+pub(crate) mod pagemap;
+#[cfg(CONFIG_PCI)]
+pub(crate) mod pci;
+pub(crate) mod security;
 mod sha256;
 pub(crate) mod sysfs;
 pub(crate) mod trace;

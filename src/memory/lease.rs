@@ -17,7 +17,7 @@
 //! only.
 
 use super::tree::Extents;
-use super::{direct, poison, DaxRange, Owner};
+use super::{direct, poison, DaxRange, Mappable, Owner};
 use crate::bindings;
 use crate::linux::workqueue::Job;
 use core::ops::Range;
@@ -350,6 +350,11 @@ impl Lease {
         // Dropping an owner may wait.
         drop(state);
         Err(EBUSY)
+    }
+
+    /// Return the memory of the owner, if it is mapped.
+    pub(super) fn mappable(&self) -> Option<Mappable> {
+        self.state.lock().owner.as_ref()?.mappable()
     }
 
     /// End the lease. Drop the owner now, or when no page has users.

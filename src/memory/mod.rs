@@ -49,10 +49,12 @@ pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-use crate::linux::internal;
-use crate::linux::mm::cache;
 use crate::linux::mm::{DaxRange, Mappable, Window};
+use crate::linux::owner::Owner;
+#[cfg(CONFIG_PCI)]
+use crate::linux::pci::Notifier;
 use crate::linux::workqueue::WorkQueue;
+use crate::linux::{internal, security};
 use core::ops::Range;
 use kernel::{prelude::*, seq_file::SeqFile};
 
@@ -61,7 +63,7 @@ pub(crate) struct Memory {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
     #[cfg(CONFIG_PCI)]
-    _pci: pci::Watch,
+    _pci: Notifier<pci::Release>,
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: failures::Watch,
     _callbacks: dax::Callbacks,
@@ -85,7 +87,7 @@ impl Memory {
         Ok(Memory {
             _fsdev: fsdev::Watch,
             #[cfg(CONFIG_PCI)]
-            _pci: pci::Watch::start()?,
+            _pci: Notifier::new()?,
             #[cfg(CONFIG_TRACEPOINTS)]
             _failures: failures::Watch::start(),
             _callbacks: dax::Callbacks,
@@ -110,17 +112,6 @@ pub(crate) fn processors() -> usize {
     // SAFETY: This may be called in any context.
     let count = unsafe { bindings::num_online_cpus() };
     (count as usize).max(1)
-}
-
-/// Owner of a region's memory. Dropping it releases the memory.
-///
-/// # Safety
-///
-/// The [`Window`] that it was opened with must stay mapped, and the struct pages of the memory must
-/// stay, until [`Self::release`] is called or the object is dropped.
-pub(crate) unsafe trait Owner: Send + Sync {
-    /// Release the memory before the drop. Called once, after the last user is gone.
-    fn release(&mut self) {}
 }
 
 /// Says which bytes of a region processes may map.
@@ -182,6 +173,20 @@ impl Region {
         }
     }
 
+    /// Make the region of the memory that the owner in the lease has mapped.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if it has mapped none.
+    fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
+        // INVARIANT: This is the memory of the owner.
+        Ok(Region {
+            memory: tenure.lease().mappable().ok_or(ENXIO)?,
+            shown,
+            tenure: tenure.clone(),
+        })
+    }
+
     /// Return how files are mapped.
     #[inline]
     pub(crate) fn method(&self) -> MapMethod {
@@ -207,7 +212,7 @@ impl Region {
     pub(crate) fn show(&self, seq: &SeqFile, part: Option<&Range<u64>>) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Phys { start, size } if range::may_be_shown(seq) => {
+            Shown::Phys { start, size } if security::opener_has_raw_io(seq) => {
                 kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
             }
             Shown::Phys { .. } => return kernel::seq_print!(seq, ",phys"),

@@ -9,9 +9,8 @@
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
 //! until the module is unloaded, so that the next mount refuses them too.
 
-pub(super) use crate::linux::mm::poison::*;
-
 use crate::linux::global_mutex;
+pub(super) use crate::linux::mm::poison::*;
 use kernel::prelude::*;
 
 global_mutex! {
