@@ -16,11 +16,11 @@
 //! the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads only
 //! become readers.
 
+use super::poison;
 use super::tree::Extents;
-use super::{poison, Owner};
 use crate::bindings;
 use crate::linux::dax::{BusDeviceId, HolderId};
-use crate::linux::mm::{Described, Memory};
+use crate::linux::mm::{Described, Memory, Owner};
 use crate::linux::srcu::{Reader, Revocable, Section};
 use crate::linux::workqueue::Job;
 use core::ops::Range;

@@ -11,7 +11,7 @@
 use super::{poison, Memory};
 use super::{Described, MapMethod, Mapping, PageCopy, PAGE_SIZE};
 use crate::bindings;
-use crate::linux::internal;
+use crate::linux::internal::InternalInode;
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -25,10 +25,10 @@ const RESCHEDULE: usize = 1024;
 ///
 /// # Invariants
 ///
-/// Owns a reference to the internal inode `inode`, whose `i_private` is this object. The whole
+/// `inode` is an internal inode whose `i_private` is this object. The whole
 /// pages at `offset`, `length` bytes, are in the window of `memory`.
 pub(crate) struct Space {
-    inode: NonNull<bindings::inode>,
+    inode: InternalInode,
     memory: Described,
     offset: u64,
     length: u64,
@@ -60,7 +60,8 @@ impl Space {
         if !pages || end > memory.size().next_multiple_of(PAGE_SIZE) {
             return Err(EIO);
         }
-        let inode = internal::new_inode()?;
+        let inode = InternalInode::new()?;
+        let raw = inode.as_ptr();
         // INVARIANT: `i_private` is set below.
         let space = Space {
             inode,
@@ -71,7 +72,6 @@ impl Space {
             copy: PageCopy::new(),
         };
         let space = Arc::new(space, GFP_KERNEL)?;
-        let raw = inode.as_ptr();
         // SAFETY: The inode is new, so nothing else accesses it.
         let new = unsafe { &mut *raw };
         new.i_private = Arc::as_ptr(&space).cast_mut().cast();
@@ -206,14 +206,6 @@ impl Space {
             }
         }
         found
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference. Nothing uses `i_private` any more:
-        // there is no file with a mapping, so no fault.
-        unsafe { bindings::iput(self.inode.as_ptr()) };
     }
 }
 
