@@ -10,7 +10,6 @@
 #include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
-#include <linux/delay.h>
 #include <linux/device/bus.h>
 #include <linux/device/faux.h>
 #include <linux/dma-buf.h>

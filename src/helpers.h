@@ -33,7 +33,7 @@ int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned i
 		      struct iomap *iomap, struct iomap *srcmap);
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);
 
-/* The operation of a DAX device that src/memory/phys.rs implements. */
+/* The operation of a DAX device that src/linux/pagemap.rs implements. */
 long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
 			 unsigned long *frame);
 long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,

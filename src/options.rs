@@ -4,11 +4,8 @@
 
 #![deny(unsafe_code)]
 
-use crate::linux::fs::{Context, Param, SourceKind, Value};
-use crate::memory::dax::CharDevice;
-use crate::memory::dmabuf::DmaBuf;
-use crate::memory::memfd::Memfd;
-use core::ops::Range;
+use crate::linux::fs::{Context, Param, Value};
+use crate::linux::{dma_buf::DmaBuf, memfd::Memfd};
 use kernel::{fmt, prelude::*};
 
 /// Mount options.
@@ -22,12 +19,6 @@ pub(crate) struct Options {
     pub(crate) offset: Option<u64>,
     /// Bytes of the source from there on that the image may have.
     pub(crate) length: Option<u64>,
-    /// The device that is the source of the mount, unless another source is named.
-    pub(crate) device: Option<SourceKind>,
-    /// That device, once it is open, if it is a DAX character device.
-    pub(crate) opened: Option<CharDevice>,
-    /// The part of the source that the image may have, once it was checked.
-    pub(crate) part: Option<Range<u64>>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }

@@ -6,16 +6,17 @@
 
 use crate::image::{self, Image, Problem};
 use crate::inode;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
-    BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
-    SuperKind, SuperOperations,
+    Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock, SuperKind,
+    SuperOperations,
 };
 use crate::linux::Errno;
 use crate::memory::{MappedExtent, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::signature;
-use crate::source;
+use crate::source::{self, Found};
 use crate::usage::Usage;
 use crate::verify::{self, Failure, Pieces};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
@@ -177,6 +178,7 @@ impl FileSystem for DaxFs {
 
     type Shared = Shared;
     type Options = Options;
+    type Found = Found;
     type Super = Mounted;
     type Resources = Tenure;
     type INode = inode::Data;
@@ -186,7 +188,7 @@ impl FileSystem for DaxFs {
         options.parse(param, context)
     }
 
-    fn super_kind(options: &mut Options, context: &Context) -> Result<SuperKind> {
+    fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found)> {
         let checks = options.checks.demanding(signatures_required());
         checks.validate(context)?;
         source::super_kind(options, context)
@@ -196,13 +198,13 @@ impl FileSystem for DaxFs {
         sb: &NewSuper<'_>,
         shared: &Shared,
         bdev: Option<&BlockDevice>,
-        options: &mut Options,
+        options: &Options,
+        found: &Found,
         tenure: &mut Option<Tenure>,
         context: &Context,
     ) -> Result<(Mounted, Identity)> {
         let tenure = &*tenure.insert(shared.memory.start()?);
-        let phys = options.phys_range();
-        let region = source::open(bdev, options, tenure, context)?;
+        let region = source::open(bdev, options, found, tenure, context)?;
         let superblock = open_image(&region, context)?;
         let image = Image::new(&region, &superblock);
         let checks = options.checks.demanding(signatures_required());
@@ -224,13 +226,14 @@ impl FileSystem for DaxFs {
             magic: image::layout::STATFS_MAGIC,
             uuid: superblock.uuid,
         };
-        let part = options.part.take();
+        let part = found.part.clone();
         let offset = part.as_ref().map_or(0, |part| part.start);
-        let device = options.device;
+        let device = found.device;
         let usage = Usage::new(context.source(), device, offset, &region, &superblock)?;
         let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
         let usage = usage.show(&shared.directory, &sb.number()?)?;
         let keyring = shared.keyring.clone();
+        let phys = options.phys_range();
         let place = Place { phys, part };
         let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
         Ok((mounted, identity))
@@ -246,7 +249,7 @@ impl FileSystem for DaxFs {
         sb.data().region().revoked()
     }
 
-    fn reuse(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
+    fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result {
         let mounted = sb.data();
         match image::Superblock::load(mounted.region()) {
             Ok(current) if current == *mounted.superblock() => {
@@ -267,7 +270,7 @@ impl FileSystem for DaxFs {
         }
     }
 
-    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
+    fn reconfigure(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result {
         if !sb.data().is_same_source(options) {
             context.error(fmt!("a remount cannot change the image's memory"));
             return Err(EINVAL);

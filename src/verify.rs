@@ -5,8 +5,8 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
-use crate::linux::Sha256;
-use crate::memory::{self, Region};
+use crate::linux::{self, Sha256};
+use crate::memory::Region;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
@@ -168,9 +168,7 @@ impl Pieces {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or(Failure::NoSums)?;
         // Two for each processor: threads that use different pieces seldom wait for each other.
-        let count = (2 * memory::processors())
-            .next_power_of_two()
-            .min(LANES_MAX);
+        let count = (2 * linux::processors()).next_power_of_two().min(LANES_MAX);
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;

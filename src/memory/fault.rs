@@ -4,7 +4,7 @@
 
 use super::access::Access;
 use super::extents::MappedExtent;
-use super::{Gate, MapMethod};
+use super::MapMethod;
 use crate::bindings;
 use crate::image::{self, Memory, Problem};
 use crate::linux::mm::{Fault, FaultResult, Mapping, Space};
@@ -13,6 +13,23 @@ const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
+
+/// Says which bytes of a region processes may map.
+pub(crate) trait Gate {
+    /// Make `length` bytes at `offset` usable. This may take long, so call it without access to the
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they must not be used.
+    fn open(&self, offset: u64, length: u64) -> image::Result<()>;
+
+    /// Return true if `length` bytes at `offset` may be used now.
+    fn is_open(&self, offset: u64, length: u64) -> bool;
+
+    /// Return true if [`Self::open`] knows its answer for these bytes, so that it does not wait.
+    fn is_decided(&self, offset: u64, length: u64) -> bool;
+}
 
 impl MappedExtent {
     /// Handle a page fault. Map only pages that `gate` lets through.
@@ -76,7 +93,7 @@ impl MappedExtent {
         }
         let usable =
             |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
-        Ok(match space.memory().method {
+        Ok(match space.memory().method() {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
             _ => fault.insert_pmd(access.memory(), usable),

@@ -9,35 +9,16 @@
 //! A reserved range has struct pages only while it is mounted. Its failed frames are recorded here
 //! until the module is unloaded, so that the next mount refuses them too.
 
+use crate::linux::global_mutex;
 pub(super) use crate::linux::mm::poison::*;
+use kernel::prelude::*;
 
-use kernel::{prelude::*, sync::global_lock};
-
-global_lock! {
-    // SAFETY: `Record::new` initializes it, before the first region is opened.
-    unsafe(uninit) static FRAMES: Mutex<KVec<usize>> = KVec::new();
+global_mutex! {
+    static FRAMES: KVec<usize> = KVec::new();
 }
 
-/// The record of failed frames, while the module is loaded.
-///
-/// # Invariants
-///
-/// [`FRAMES`] is initialized.
-pub(super) struct Record(());
-
-impl Record {
-    /// Make the record.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, before any other function of this file.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { FRAMES.init() };
-        // INVARIANT: It was initialized above.
-        Record(())
-    }
-}
+/// Empties the record of failed frames when it is dropped.
+pub(super) struct Record;
 
 impl Drop for Record {
     fn drop(&mut self) {

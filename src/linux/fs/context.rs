@@ -2,7 +2,7 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Key};
+use super::{FileSystem, Key, Refusal};
 use crate::bindings;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -53,6 +53,12 @@ impl Context {
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
         unsafe { bindings::logfc(log, name, b'e' as kernel::ffi::c_char, format, message) };
+    }
+
+    /// Log why the mount of `subject` is refused. Return the error code.
+    pub(crate) fn refuse(&self, subject: fmt::Arguments<'_>, refusal: &Refusal) -> Error {
+        self.error(fmt!("{}: {}", subject, refusal));
+        refusal.errno()
     }
 
     /// Return true if this is a remount.
@@ -253,6 +259,8 @@ impl<'a> Param<'a> {
 /// What `fs_private` points to.
 pub(super) struct Private<T: FileSystem> {
     pub(super) options: T::Options,
+    /// Set by [`FileSystem::super_kind`].
+    pub(super) found: Option<T::Found>,
     /// Key of the superblock, if it has one.
     pub(super) key: Option<Key>,
     /// Set once a superblock has been filled from this context.

@@ -37,6 +37,7 @@ impl<T: Operations> VTable<T> {
             }
             let private = Private::<T> {
                 options: T::Options::default(),
+                found: None,
                 key: None,
                 filled: false,
             };
@@ -88,8 +89,10 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
             let context = unsafe { Context::from_raw(fc) };
-            // SAFETY: The VFS holds the context's mutex. The borrow ends with the call.
-            let kind = T::super_kind(&mut unsafe { Private::<T>::of(fc) }.options, context)?;
+            // SAFETY: The VFS holds the context's mutex. The borrow ends before `fill` is called.
+            let private = unsafe { Private::<T>::of(fc) };
+            let (kind, found) = T::super_kind(&private.options, context)?;
+            private.found = Some(found);
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
@@ -122,7 +125,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
             // keeps it.
             let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
-            if let Err(error) = T::reuse(sb, &mut private.options, context) {
+            if let Err(error) = T::reuse(sb, &private.options, context) {
                 // SAFETY: The VFS does not use a root that is null.
                 unsafe { (*fc).root = ptr::null_mut() };
                 // SAFETY: This is the reference that `root` held.
@@ -156,7 +159,7 @@ impl<T: Operations> VTable<T> {
             let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
             // SAFETY: The VFS holds the context's mutex.
             let private = unsafe { Private::<T>::of(fc) };
-            T::reconfigure(sb, &mut private.options, context)?;
+            T::reconfigure(sb, &private.options, context)?;
             Ok(0)
         })
     }

@@ -5,6 +5,7 @@
 use super::{context, export, inode, keys, slab, xattr};
 use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
+use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -60,30 +61,6 @@ pub(crate) struct Statistics {
     pub(crate) inodes: u64,
     /// Length of the longest name in bytes.
     pub(crate) name_max: u32,
-}
-
-/// A block device.
-///
-/// # Invariants
-///
-/// The `struct block_device` is open while this is borrowed.
-#[repr(transparent)]
-pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
-
-impl BlockDevice {
-    /// # Safety
-    ///
-    /// `bdev` must be open for `'a`.
-    unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
-        // invariant.
-        unsafe { &*bdev.cast() }
-    }
-
-    /// Return the C object.
-    pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
-        self.0.get()
-    }
 }
 
 /// A superblock that is being filled.
@@ -247,7 +224,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes a context that nothing else uses.
         let private = unsafe { context::Private::<T>::of(fc) };
         private.filled = true;
-        let options = &mut private.options;
+        let found = private.found.as_ref().ok_or(EINVAL)?;
+        let options = &private.options;
         // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
         let context = unsafe { Context::from_raw(fc) };
         // SAFETY: The caller passes a superblock of type `T`.
@@ -269,8 +247,9 @@ impl<T: Operations> VTable<T> {
         unsafe { (*sb).s_fs_info = private.cast() };
         // SAFETY: The box was made above, and nothing uses `s_fs_info` before this returns.
         let private = unsafe { &mut *private };
+        let resources = &mut private.resources;
         let (data, identity) =
-            T::fill_super(&new, shared, bdev, options, &mut private.resources, context)?;
+            T::fill_super(&new, shared, bdev, options, found, resources, context)?;
         private.data = Some(data);
         // SAFETY: Nothing else accesses a superblock that is being filled.
         unsafe { Self::initialize(sb, &identity, &name) };

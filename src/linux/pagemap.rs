@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Ranges of physical addresses that are mapped into the kernel, with struct pages or without.
+//!
+//! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
+
+use super::ioport::Requested;
+use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::bindings;
+use core::mem::size_of;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+
+/// Return the number of pages that are available to the kernel for itself.
+fn available_pages() -> u64 {
+    // SAFETY: This reads counters.
+    let available = unsafe { bindings::si_mem_available() }.max(0) as u64;
+    // The kernel does not use movable memory for itself.
+    // SAFETY: This reads counters.
+    available.min(unsafe { bindings::nr_free_buffer_pages() } as u64)
+}
+
+/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
+/// describes a range, the kernel takes all the memory that it can get before it fails.
+fn fit(bytes: u64) -> bool {
+    bytes >> bindings::PAGE_SHIFT <= available_pages() / 2
+}
+
+/// Return true if the `size` bytes at physical address `start`, which have no RAM in them, have
+/// struct pages.
+pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
+    /// The smallest unit of memory that has struct pages.
+    const STEP: u64 = 2 << 20;
+    let mut at = start;
+    while at < start + size {
+        // SAFETY: This looks the frame up in the table of sections.
+        if !unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } {
+            return false;
+        }
+        at = (at | (STEP - 1)) + 1;
+    }
+    true
+}
+
+/// Is told which memory of a [`StructPages`] fails.
+pub(crate) trait Failures: Send + Sync {
+    /// Handle the failure of page frames of the range. `flags` are those of memory_failure().
+    fn failed(&self, frames: Range<usize>, flags: kernel::ffi::c_int);
+}
+
+/// Struct pages of a range.
+///
+/// # Invariants
+///
+/// If `base` is not null, memremap_pages() has mapped the range of `map` there. The object does not
+/// move.
+#[repr(C)]
+struct Pages {
+    map: Opaque<bindings::dev_pagemap>,
+    base: *mut kernel::ffi::c_void,
+    failures: KBox<dyn Failures>,
+}
+
+impl Pages {
+    const OPERATIONS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        memory_failure: Some(Self::memory_failure),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `map` must be the field of a `Pages`, and the frames in its range.
+    unsafe extern "C" fn memory_failure(
+        map: *mut bindings::dev_pagemap,
+        frame: usize,
+        count: usize,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
+        let failures = unsafe { &(*map.cast::<Self>()).failures };
+        failures.failed(frame..frame.saturating_add(count), flags);
+        0
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if !self.base.is_null() {
+            // SAFETY: By the type invariant the range is mapped. The owner of the memory is dropped
+            // after the last user of a page.
+            unsafe { bindings::memunmap_pages(self.map.get()) };
+        }
+    }
+}
+
+/// A requested range with struct pages. Fields are dropped in this order.
+///
+/// # Invariants
+///
+/// `pages` are mapped, and those of `range`.
+pub(crate) struct StructPages {
+    pages: KBox<Pages>,
+    range: Requested,
+}
+
+// SAFETY: A range may be unmapped by any thread.
+unsafe impl Send for StructPages {}
+// SAFETY: Nothing that a shared reference gives access to changes.
+unsafe impl Sync for StructPages {}
+
+impl StructPages {
+    /// Make struct pages for `range`, whose failures are reported to `failures`. Return the range
+    /// if the kernel cannot do that, or if they would take more than half of its memory.
+    ///
+    /// # Errors
+    ///
+    /// `range`.
+    pub(crate) fn new(range: Requested, failures: KBox<dyn Failures>) -> Result<Self, Requested> {
+        let (start, size) = (range.start(), range.size());
+        // SAFETY: This computes a number.
+        let align = unsafe { bindings::memremap_compat_align() } as u64;
+        if (start | size) & (align - 1) != 0 {
+            return Err(range);
+        }
+        if !fit((size >> bindings::PAGE_SHIFT) * size_of::<bindings::page>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for struct pages of this range\n");
+            return Err(range);
+        }
+        let mut map = bindings::dev_pagemap {
+            type_: bindings::memory_type_MEMORY_DEVICE_FS_DAX,
+            nr_range: 1,
+            ops: &Pages::OPERATIONS,
+            ..bindings::dev_pagemap::default()
+        };
+        // SAFETY: With one range, this is the union's live member. It is initialized with zeros.
+        let bounds = unsafe { map.__bindgen_anon_1.range.as_mut() };
+        bounds.start = start;
+        bounds.end = start + size - 1;
+        let pages = Pages {
+            map: Opaque::new(map),
+            base: ptr::null_mut(),
+            failures,
+        };
+        let Ok(mut pages) = KBox::new(pages, GFP_KERNEL) else {
+            return Err(range);
+        };
+        // SAFETY: This looks the address up in a table.
+        let node = unsafe { bindings::phys_to_target_node(start) };
+        // SAFETY: The description is complete, and the box does not move. The range is requested,
+        // and has no RAM in it.
+        match from_err_ptr(unsafe { bindings::memremap_pages(pages.map.get(), node) }) {
+            Ok(base) => {
+                // INVARIANT: The range was mapped above.
+                pages.base = base;
+                Ok(StructPages { pages, range })
+            }
+            Err(_) => Err(range),
+        }
+    }
+
+    /// Return the page frames.
+    pub(crate) fn frames(&self) -> Range<usize> {
+        let (start, size) = (self.range.start(), self.range.size());
+        (start >> bindings::PAGE_SHIFT) as usize..((start + size) >> bindings::PAGE_SHIFT) as usize
+    }
+}
+
+/// A DAX device of this module, for memory with struct pages.
+///
+/// # Invariants
+///
+/// alloc_dax() has made `device`, with `pages` as its private data.
+pub(crate) struct OwnDax {
+    device: NonNull<bindings::dax_device>,
+    pages: KBox<StructPages>,
+}
+
+// SAFETY: `StructPages` is `Send`, and a DAX device may be killed by any thread.
+unsafe impl Send for OwnDax {}
+// SAFETY: `StructPages` is `Sync`, and a DAX device may be used by several threads at the same time.
+unsafe impl Sync for OwnDax {}
+
+impl OwnDax {
+    const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
+        direct_access: Some(bindings::dax_operation_direct_access),
+        zero_page_range: Some(Self::zero_page_range),
+        ..pin_init::zeroed()
+    };
+
+    /// Make a device for `pages`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(pages: StructPages) -> Result<Self> {
+        let pages = KBox::new(pages, GFP_KERNEL)?;
+        let private = ptr::from_ref(&*pages).cast_mut().cast();
+        // SAFETY: The box lives until `drop` has killed the device. The table is static.
+        let device = from_err_ptr(unsafe { bindings::alloc_dax(private, &Self::OPERATIONS) })?;
+        // INVARIANT: The device was made above.
+        Ok(OwnDax {
+            device: NonNull::new(device).ok_or(ENOMEM)?,
+            pages,
+        })
+    }
+
+    /// Refuse to write. The DAX core requires this function, but does not call it for a read-only
+    /// filesystem.
+    ///
+    /// # Safety
+    ///
+    /// None.
+    unsafe extern "C" fn zero_page_range(
+        _device: *mut bindings::dax_device,
+        _page: usize,
+        _count: usize,
+    ) -> kernel::ffi::c_int {
+        EROFS.to_errno()
+    }
+}
+
+/// Return the number of pages from `page` on, at most `count`, and the address and the frame of the
+/// first one. This is `direct_access` of `struct dax_operations` without the mode. That is an enum,
+/// and kCFI includes it in a type that Rust cannot name, so a shim in C calls this.
+///
+/// # Safety
+///
+/// `device` must be that of an `OwnDax`, and `address` and `frame` null or valid for writing.
+#[no_mangle]
+unsafe extern "C" fn daxfs_direct_access(
+    device: *mut bindings::dax_device,
+    page: usize,
+    count: isize,
+    address: *mut *mut kernel::ffi::c_void,
+    frame: *mut usize,
+) -> isize {
+    // SAFETY: The caller passes a valid device.
+    let map = unsafe { bindings::dax_get_private(device) }.cast::<StructPages>();
+    // SAFETY: The private data of a live device is a box that `drop` frees after killing it.
+    let Some(map) = (unsafe { map.as_ref() }) else {
+        return ENXIO.to_errno() as isize;
+    };
+    let frames = map.frames();
+    let Some(left) = frames.len().checked_sub(page).filter(|&left| left > 0) else {
+        return ERANGE.to_errno() as isize;
+    };
+    if !address.is_null() {
+        let at = map
+            .pages
+            .base
+            .wrapping_byte_add(page << bindings::PAGE_SHIFT);
+        // SAFETY: The caller passes a place that is valid for writing.
+        unsafe { *address = at };
+    }
+    if !frame.is_null() {
+        // SAFETY: The caller passes a place that is valid for writing.
+        unsafe { *frame = frames.start + page };
+    }
+    count.min(left as isize)
+}
+
+// SAFETY: Only the drop kills the device and unmaps the range.
+unsafe impl Owner for OwnDax {
+    fn mappable(&self) -> Option<Mappable> {
+        let base = NonNull::new(self.pages.pages.base.cast())?;
+        Some(Mappable {
+            window: Window {
+                base,
+                size: self.pages.range.size(),
+                io: false,
+            },
+            method: MapMethod::Dax(DaxRange {
+                device: self.device,
+                offset: 0,
+            }),
+        })
+    }
+}
+
+impl Drop for OwnDax {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
+        unsafe { bindings::kill_dax(self.device.as_ptr()) };
+        // SAFETY: This is the reference that alloc_dax() returned. The range is unmapped after
+        // this.
+        unsafe { bindings::put_dax(self.device.as_ptr()) };
+    }
+}
+
+/// A requested range that is mapped without struct pages, unless it is released.
+///
+/// # Invariants
+///
+/// memremap() has mapped the range at the address.
+pub(crate) struct Frames(Option<(NonNull<u8>, Requested)>);
+
+// SAFETY: The range may be unmapped by any thread.
+unsafe impl Send for Frames {}
+// SAFETY: Nothing that a shared reference gives access to changes.
+unsafe impl Sync for Frames {}
+
+impl Frames {
+    /// Map `range`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if its page tables would take more than half of the available memory.
+    pub(crate) fn new(range: Requested) -> Result<Self> {
+        let (start, size) = (range.start(), range.size());
+        let mapped_by = match (start | size) % bindings::PMD_SIZE {
+            0 => bindings::PMD_SIZE,
+            _ => bindings::PAGE_SIZE,
+        };
+        if !fit(size / mapped_by * size_of::<bindings::pte_t>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for page tables of this range\n");
+            return Err(ENOMEM);
+        }
+        // SAFETY: The range is requested, and has no RAM in it.
+        let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
+        let base = NonNull::new(base.cast()).ok_or(ENOMEM)?;
+        // INVARIANT: The range was mapped above.
+        Ok(Frames(Some((base, range))))
+    }
+
+    /// Return true if the processor caches the first and the last byte, as far as is known. It does
+    /// not cache registers, which firmware reserves like memory.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.0.as_ref().is_some_and(|(base, range)| {
+            let is_cached = |offset: u64| {
+                let window = Window {
+                    base: base.map_addr(|base| base.saturating_add(offset as usize)),
+                    size: 1,
+                    io: false,
+                };
+                // SAFETY: By the type invariant the byte is mapped.
+                matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
+            };
+            is_cached(0) && is_cached(range.size() - 1)
+        })
+    }
+}
+
+// SAFETY: Only `release` and the drop unmap the range.
+unsafe impl Owner for Frames {
+    fn mappable(&self) -> Option<Mappable> {
+        self.0.as_ref().map(|(base, range)| Mappable {
+            window: Window {
+                base: *base,
+                size: range.size(),
+                io: false,
+            },
+            method: MapMethod::Frames(CacheMode::WriteBack),
+        })
+    }
+
+    fn release(&mut self) {
+        if let Some((base, _range)) = self.0.take() {
+            // SAFETY: By the type invariant memremap() returned this. The range is released after
+            // this.
+            unsafe { bindings::memunmap(base.as_ptr().cast()) };
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
