@@ -362,7 +362,7 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 	return folio_order(folio);
 }
 
-/* The struct pages of contiguous frames are contiguous, which memory/around.rs relies on. */
+/* The struct pages of contiguous frames are contiguous, which linux/mm/around.rs relies on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
 unsigned long daxfs_helper_page_pgoff(struct page *page)
