@@ -4,7 +4,8 @@
 
 #![deny(unsafe_code)]
 
-use crate::linux::fs::{BlockDevice, Context, Key, Refusal, SourceKind, SuperKind};
+use crate::linux::block::BlockDevice;
+use crate::linux::fs::{Context, Key, Refusal, SourceKind, SuperKind};
 use crate::memory::dax::{self, CharDevice};
 use crate::memory::{dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};

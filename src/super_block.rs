@@ -6,9 +6,10 @@
 
 use crate::image::{self, Image, Problem};
 use crate::inode;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
-    BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Refusal, Statistics,
-    SuperBlock, SuperKind, SuperOperations,
+    Context, FileSystem, INodeRef, Identity, NewSuper, Param, Refusal, Statistics, SuperBlock,
+    SuperKind, SuperOperations,
 };
 use crate::linux::Errno;
 use crate::memory::{MappedExtent, Region, Tenure};

@@ -5,8 +5,7 @@
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
 use super::faux::FauxDevice;
-use super::mm::{cache, MapMethod, Mappable, Window};
-use super::owner::Owner;
+use super::mm::{cache, MapMethod, Mappable, Owner, Window};
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};

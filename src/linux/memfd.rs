@@ -4,8 +4,7 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
-use super::mm::{CacheMode, MapMethod, Mappable};
-use super::owner::Owner;
+use super::mm::{CacheMode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};

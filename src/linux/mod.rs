@@ -3,7 +3,8 @@
 //! The kernel behind safe types, where the kernel crate has none.
 //!
 //! * [`fs`]: filesystems, as traits that they implement
-//! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](owner) of mapped memory
+//! * [`block`], [`dax`]: block devices, and DAX devices
+//! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](mm::Owner) of mapped memory
 //! * [`ioport`]: ranges of physical addresses
 //! * [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
 //! * [`security`]: what the calling process may do
@@ -14,11 +15,14 @@
 //! * [`Keyring`]: certificates, and signatures by their keys
 //! * [`mm`]: memory that is mapped into the kernel and into processes
 //! * [`Sha256`]: the hash function
+//! * [`srcu`]: data that is taken away from its readers
 //! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
 //! * [`workqueue`]: the workqueue of this module
 
+pub(crate) mod block;
 mod counters;
+pub(crate) mod dax;
 pub(crate) mod dma_buf;
 mod errno;
 mod faux;
@@ -31,12 +35,12 @@ pub(crate) mod memfd;
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) mod memory_failure;
 pub(crate) mod mm;
-pub(crate) mod owner;
 pub(crate) mod pagemap;
 #[cfg(CONFIG_PCI)]
 pub(crate) mod pci;
 pub(crate) mod security;
 mod sha256;
+pub(crate) mod srcu;
 pub(crate) mod sysfs;
 pub(crate) mod trace;
 pub(crate) mod workqueue;

@@ -5,8 +5,7 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Window};
-use super::owner::Owner;
+use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
 use crate::bindings;
 use core::mem::size_of;
 use core::ops::Range;

@@ -2,12 +2,12 @@
 
 //! Reading a region, and lending its pages.
 
-use super::lease::Reader;
 use super::{MapMethod, Region, Tenure};
 use crate::bindings;
 use crate::image;
 use crate::linux::fs::PipePages;
-use crate::linux::mm::{fault_in, Mappable, Mapped};
+use crate::linux::mm::{fault_in, Memory};
+use crate::linux::srcu::Reader;
 use crate::linux::{self, fatal_signal_pending};
 use kernel::{iov::IovIterDest, prelude::*};
 
@@ -21,7 +21,7 @@ const MOST: usize = 16 << 20;
 
 /// Access to memory that cannot go away meanwhile. Do not keep it while you wait for anything but
 /// memory.
-pub(crate) struct Access<'a>(Mapped<'a, Reader<'a>>);
+pub(crate) struct Access<'a>(Reader<'a, Memory>);
 
 impl Region {
     /// Keep the memory from going away.
@@ -31,8 +31,7 @@ impl Region {
     /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
-        // SAFETY: By the type invariant the memory is that of the lease.
-        unsafe { Access::new(&self.tenure, &self.memory) }
+        Access::new(&self.tenure)
     }
 
     /// Copy `length` bytes at `offset` to `to`. Return the number of bytes copied: fewer if the
@@ -111,21 +110,14 @@ impl<'a> Access<'a> {
     /// # Errors
     ///
     /// `EIO` if it is about to go away, or gone.
-    ///
-    /// # Safety
-    ///
-    /// `memory` must be what the owner in the lease was opened with.
-    #[inline]
-    pub(super) unsafe fn new(tenure: &'a Tenure, memory: &'a Mappable) -> Result<Self> {
-        let reader = tenure.lease().read()?;
-        // SAFETY: The tenure keeps the lease from ending, and a reader keeps a revoked one from
-        // releasing the memory. The lease has its own part of a device, of which it unmaps all.
-        Ok(Access(unsafe { Mapped::new(memory, reader) }))
+    #[inline(always)]
+    pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
+        Ok(Access(tenure.lease().read()?))
     }
 
     /// Return the memory.
     #[inline]
-    pub(super) fn memory(&self) -> &Mapped<'a, Reader<'a>> {
+    pub(super) fn memory(&self) -> &Memory {
         &self.0
     }
 
@@ -133,7 +125,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.keeper().may_have_failed() && !self.0.memory().window.io {
+        match self.0.may_have_failed() && !self.0.described().is_io() {
             true => self.0.intact(offset, length),
             false => length,
         }
@@ -162,7 +154,7 @@ impl<'a> Access<'a> {
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.memory().window.size
+        self.0.described().size()
     }
 
     #[inline]
@@ -192,13 +184,13 @@ impl Region {
     ///
     /// `EIO` if the range is not in the region, or if the memory of the first page has failed.
     pub(crate) fn lend(&self, offset: u64, length: u64, pages: &mut PipePages) -> Result<bool> {
-        if !matches!(self.memory.method, MapMethod::Pages) {
+        if !matches!(self.memory.method(), MapMethod::Pages) {
             return Ok(false);
         }
         let access = self.access()?;
         let end = offset.checked_add(length).ok_or(EIO)?;
         let readable = access.readable(offset, length);
-        if end > self.memory.window.size || readable == 0 {
+        if end > self.memory.size() || readable == 0 {
             return Err(EIO);
         }
         let end = offset + readable;
@@ -219,7 +211,7 @@ impl Region {
 /// Reads that allow the memory to go away between them.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
-        self.memory.window.size
+        self.memory.size()
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {

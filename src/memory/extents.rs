@@ -5,7 +5,7 @@
 use super::access::Access;
 use super::tree::Request;
 use super::{Region, Tenure};
-use crate::linux::mm::{FileMapping, Mapping};
+use crate::linux::mm::FileMapping;
 use kernel::prelude::*;
 
 /// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
@@ -60,8 +60,7 @@ impl FileMapping<Claim> {
     /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
-        // SAFETY: By the invariant of the claim the memory is that of the lease.
-        unsafe { Access::new(&self.claim().tenure, self.space().memory()) }
+        Access::new(&self.claim().tenure)
     }
 }
 

@@ -12,23 +12,24 @@
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
 //!
-//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, `readers`, the mutex
-//! of the state, the mutex of the extents, locks of the MM. Page faults and reads take `readers`
-//! only.
+//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the memory,
+//! the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads only
+//! become readers.
 
 use super::tree::Extents;
-use super::{direct, poison, DaxRange, Mappable, Owner};
+use super::{poison, Owner};
 use crate::bindings;
+use crate::linux::dax::{BusDeviceId, HolderId};
+use crate::linux::mm::{Described, Memory};
+use crate::linux::srcu::{Reader, Revocable, Section};
 use crate::linux::workqueue::Job;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
     time::{delay::fsleep, msecs_to_jiffies, Delta, Jiffies},
-    types::Opaque,
 };
 
 /// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
@@ -38,50 +39,25 @@ const INTERVAL: u32 = 20;
 /// The longest of these times.
 const MOST: u32 = 1000;
 
-/// What identifies a claim on a DAX device: its address, which is the holder data of the device. It
-/// has a size, so that no two have the same address.
-pub(super) struct Token(#[allow(dead_code)] u8);
-
-impl Token {
-    /// Make a token.
-    pub(super) fn new() -> Self {
-        Token(0)
-    }
-}
-
-/// The number of a list of bad blocks that does not exist.
-static NO_LIST: AtomicU32 = AtomicU32::new(0);
-
 /// Says how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<Terms>;
 
 /// What a lease has.
-///
-/// # Invariants
-///
-/// `readers` is initialized. `list` is valid while there are readers.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct Terms {
-    revoked: AtomicBool,
-    /// The DAX device of the owner, or null. Readers may use it; others only compare it.
-    dax: AtomicPtr<bindings::dax_device>,
-    /// The claim on that device. It is only compared.
-    claim: AtomicPtr<Token>,
+    /// What identifies the claim on the DAX device of the owner, or 0.
+    claim: AtomicUsize,
     /// Start and end of the part of the device that the owner uses, in bytes.
     part: [AtomicU64; 2],
     /// Number of the block device that the owner has opened, or 0.
     block: AtomicU32,
-    /// A number that changes when the driver of the device lists bad blocks.
-    list: AtomicPtr<u32>,
-    /// That number when the device was last asked for them.
-    list_seen: AtomicU32,
-    /// The device of the fsdev driver, or null. It is only compared.
-    fsdev: AtomicPtr<bindings::device>,
+    /// What identifies the device of the fsdev driver, or 0.
+    fsdev: AtomicUsize,
     /// Start and size of physical memory that goes away with a PCI device, in bytes.
     range: [AtomicU64; 2],
-    /// Reads, look-ups and page faults are readers of this.
+    /// The memory. Reads, look-ups and page faults are readers of this.
     #[pin]
-    readers: Opaque<bindings::srcu_struct>,
+    memory: Revocable<Memory>,
     #[pin]
     extents: Extents,
     /// Under this mutex, [`Owner::release`] may wait for what it needs.
@@ -92,64 +68,10 @@ pub(crate) struct Terms {
 }
 
 struct State {
-    /// Owner of the memory: `None` before it is opened and after the end.
+    /// Owner of memory that is not mapped, or that it has released.
     owner: Option<KBox<dyn Owner>>,
-    /// Set after [`Owner::release`] has been called.
-    released: bool,
     /// Set after the region and all claims are gone. The owner is dropped when no page has users.
     ended: bool,
-}
-
-impl State {
-    /// Release the memory, unless that was done before.
-    fn release(&mut self) {
-        if let (false, Some(owner)) = (self.released, &mut self.owner) {
-            owner.release();
-            self.released = true;
-        }
-    }
-}
-
-// SAFETY: All other fields are `Send`, and an SRCU domain may be cleaned up by any thread.
-unsafe impl Send for Terms {}
-// SAFETY: All other fields are `Sync`, and an SRCU domain may be used by several threads at the
-// same time.
-unsafe impl Sync for Terms {}
-
-/// A reader of a lease. It delays the release of the memory, so do not wait while you have one.
-///
-/// # Invariants
-///
-/// `counter` is that of an SRCU read-side critical section of `lease.readers`.
-pub(super) struct Reader<'a> {
-    lease: &'a Lease,
-    counter: *mut bindings::srcu_ctr,
-}
-
-impl Drop for Reader<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this ends the critical section.
-        unsafe { bindings::srcu_read_unlock_fast(self.lease.readers.get(), self.counter) };
-    }
-}
-
-impl Reader<'_> {
-    /// Return true if some memory may have failed, so that pages must be checked.
-    ///
-    /// A driver that lists another bad block tells nobody, so look whether its list has changed.
-    #[inline(always)]
-    pub(super) fn may_have_failed(&self) -> bool {
-        let lease = self.lease;
-        // SAFETY: By the invariant of the lease the number is valid for this reader.
-        let number = unsafe { AtomicU32::from_ptr(lease.list.load(Ordering::Acquire)) };
-        let now = number.load(Ordering::Acquire);
-        if now != lease.list_seen.load(Ordering::Acquire) {
-            // SAFETY: This is a reader.
-            unsafe { lease.look_at_list(now) };
-        }
-        poison::any()
-    }
 }
 
 /// What has become of a lease.
@@ -170,58 +92,49 @@ impl Lease {
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Job::of(try_pin_init!(Terms {
-            revoked: AtomicBool::new(false),
-            dax: AtomicPtr::new(ptr::null_mut()),
-            claim: AtomicPtr::new(ptr::null_mut()),
+            claim: AtomicUsize::new(0),
             part: [const { AtomicU64::new(0) }; 2],
             block: AtomicU32::new(0),
-            list: AtomicPtr::new(NO_LIST.as_ptr()),
-            list_seen: AtomicU32::new(0),
-            fsdev: AtomicPtr::new(ptr::null_mut()),
+            fsdev: AtomicUsize::new(0),
             range: [const { AtomicU64::new(0) }; 2],
-            readers <- Opaque::try_ffi_init(|place| {
-                // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
-                kernel::error::to_result(unsafe { bindings::init_srcu_struct_fast(place) })
-            }),
+            memory <- Revocable::new(),
             extents <- Extents::new(),
             state <- new_mutex!(State {
                 owner: None,
-                released: false,
                 ended: false,
             }),
             interval: AtomicU32::new(INTERVAL),
         }? Error))
     }
 
-    /// Become a reader.
+    /// Become a reader of the memory. A reader delays its release, so do not wait while you are one.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the lease is revoked, or its memory is not open.
+    #[inline(always)]
+    pub(super) fn read(&self) -> Result<Reader<'_, Memory>> {
+        self.memory.read().ok_or(EIO)
+    }
+
+    /// Delay a revocation as a reader does, before the memory is open.
     ///
     /// # Errors
     ///
     /// `EIO` if the lease is revoked.
-    #[inline]
-    pub(super) fn read(&self) -> Result<Reader<'_>> {
-        // SAFETY: By the type invariant `readers` is initialized.
-        let counter = unsafe { bindings::srcu_read_lock_fast(self.readers.get()) };
-        // INVARIANT: The critical section was entered above.
-        let reader = Reader {
-            lease: self,
-            counter,
-        };
-        if self.revoked() {
-            return Err(EIO);
-        }
-        Ok(reader)
+    pub(super) fn delay(&self) -> Result<Section<'_>> {
+        self.memory.delay().ok_or(EIO)
     }
 
     /// Return true if the memory is about to go away, or gone.
     #[inline]
     pub(crate) fn revoked(&self) -> bool {
-        self.revoked.load(Ordering::Acquire)
+        self.memory.is_revoked()
     }
 
     /// Revoke the lease. This does not wait.
     pub(crate) fn revoke(self: &Arc<Self>) {
-        self.revoked.store(true, Ordering::Release);
+        self.memory.revoke();
         self.interval.store(INTERVAL, Ordering::Relaxed);
         self.queue(0);
     }
@@ -238,69 +151,32 @@ impl Lease {
 
     /// Wait for reads and page faults in progress.
     pub(super) fn wait_for_readers(&self) {
-        // SAFETY: By the type invariant `readers` is initialized.
-        unsafe { bindings::synchronize_srcu(self.readers.get()) };
+        self.memory.wait();
     }
 
-    /// Store the DAX device that the owner will use, the claim on it, and the part of it in bytes.
-    pub(super) fn set_dax(
-        &self,
-        dax: *mut bindings::dax_device,
-        claim: *const Token,
-        part: &Range<u64>,
-    ) {
+    /// Store the claim on the DAX device that the owner will use, the part of the device in bytes,
+    /// and the device of the fsdev driver, if it is one.
+    pub(super) fn set_dax(&self, claim: HolderId, part: &Range<u64>, fsdev: Option<BusDeviceId>) {
         self.part[0].store(part.start, Ordering::Relaxed);
         self.part[1].store(part.end, Ordering::Relaxed);
-        self.claim.store(claim.cast_mut(), Ordering::Relaxed);
-        self.dax.store(dax, Ordering::Release);
+        self.set_fsdev(fsdev);
+        self.claim.store(claim.0, Ordering::Release);
     }
 
-    /// Forget the DAX device, because the DAX core removes its holder.
+    /// Forget the claim, because the DAX core removes the holder.
     pub(super) fn forget_dax(&self) {
-        self.dax.store(ptr::null_mut(), Ordering::Release);
+        self.claim.store(0, Ordering::Release);
     }
 
-    /// Return true if the owner uses DAX device `dax` by this claim, or will use it.
-    pub(super) fn holds(&self, dax: *mut bindings::dax_device, claim: *const Token) -> bool {
-        self.dax.load(Ordering::Acquire) == dax
-            && ptr::eq(self.claim.load(Ordering::Relaxed), claim)
+    /// Return true if the owner uses a DAX device by this claim, or will use it.
+    pub(super) fn holds(&self, claim: HolderId) -> bool {
+        self.claim.load(Ordering::Acquire) == claim.0
     }
 
     /// Return the part of the DAX device that the owner uses, in bytes.
     pub(super) fn part(&self) -> Range<u64> {
         let [start, end] = &self.part;
         start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
-    }
-
-    /// Store where the driver of the DAX device, which [`Self::set_dax`] has stored, counts changes
-    /// of its list of bad blocks. Call this before the device is asked for its memory.
-    ///
-    /// # Safety
-    ///
-    /// The number must be valid while the lease has readers, until it is revoked.
-    pub(super) unsafe fn set_list(&self, number: NonNull<u32>) {
-        // SAFETY: The caller guarantees that it is valid.
-        let now = unsafe { AtomicU32::from_ptr(number.as_ptr()) }.load(Ordering::Acquire);
-        self.list_seen.store(now, Ordering::Relaxed);
-        // INVARIANT: The caller guarantees it.
-        self.list.store(number.as_ptr(), Ordering::Release);
-    }
-
-    /// Mark the pages that the driver lists as bad. `number` is the number of the list.
-    ///
-    /// # Safety
-    ///
-    /// The caller must be a reader.
-    #[cold]
-    #[inline(never)]
-    unsafe fn look_at_list(&self, number: u32) {
-        if let Some(device) = NonNull::new(self.dax.load(Ordering::Acquire)) {
-            let part = self.part();
-            let offset = part.start;
-            // SAFETY: The caller is a reader, which keeps the device.
-            unsafe { direct::mark_failed(&DaxRange { device, offset }, part.end - part.start) };
-        }
-        self.list_seen.store(number, Ordering::Release);
     }
 
     /// Store the number of the block device that the owner will open.
@@ -313,14 +189,15 @@ impl Lease {
         self.block.load(Ordering::Acquire) == number
     }
 
-    /// Store the fsdev device that the owner will hold.
-    pub(super) fn set_fsdev(&self, device: *mut bindings::device) {
+    /// Store the device of the fsdev driver that the owner will use, if any.
+    pub(super) fn set_fsdev(&self, device: Option<BusDeviceId>) {
+        let device = device.map_or(0, |device| device.0);
         self.fsdev.store(device, Ordering::Release);
     }
 
-    /// Return true if the owner holds fsdev device `device`, or will hold it.
-    pub(super) fn is_on_fsdev(&self, device: *mut bindings::device) -> bool {
-        self.fsdev.load(Ordering::Acquire) == device
+    /// Return true if the owner uses this device of the fsdev driver, or will use it.
+    pub(super) fn is_on_fsdev(&self, device: BusDeviceId) -> bool {
+        self.fsdev.load(Ordering::Acquire) == device.0
     }
 
     /// Store the physical memory that the owner uses and that goes away with a PCI device.
@@ -336,37 +213,42 @@ impl Lease {
         size > 0 && is_there(self.range[0].load(Ordering::Relaxed), size)
     }
 
-    /// Set the owner of the memory.
+    /// Set the owner of the memory. If it has mapped the memory, let readers find that.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is an owner.
+    /// `EBUSY` if there is an owner, `EIO` if the lease is revoked, `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
-        let mut state = self.state.lock();
-        if state.owner.is_none() {
-            state.owner = Some(owner);
-            return Ok(());
+        match Memory::new(owner) {
+            Ok(memory) => self.memory.set(KBox::new(memory, GFP_KERNEL)?),
+            Err(owner) => {
+                self.state.lock().owner.get_or_insert(owner);
+                Ok(())
+            }
         }
-        // Dropping an owner may wait.
-        drop(state);
-        Err(EBUSY)
     }
 
-    /// Return the memory of the owner, if it is mapped.
-    pub(super) fn mappable(&self) -> Option<Mappable> {
-        self.state.lock().owner.as_ref()?.mappable()
+    /// Return what is known of the memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::read`].
+    pub(super) fn described(&self) -> Result<Described> {
+        Ok(*self.read()?.described())
     }
 
-    /// End the lease. Drop the owner now, or when no page has users.
-    ///
-    /// # Safety
-    ///
-    /// There must be no region of the lease, and no claim on an extent of it.
-    pub(super) unsafe fn end(self: &Arc<Self>) -> Progress {
-        let mut state = self.state.lock();
-        state.ended = true;
+    /// Have the owner release the memory, unless it has done that.
+    fn release(&self, state: &mut State) {
+        if let Some(memory) = self.memory.take() {
+            state.owner = Some(KBox::into_inner(memory).release());
+        }
+    }
+
+    /// End the lease, when there is no region of it and no claim on an extent. Drop the owner now,
+    /// or when no page has users.
+    pub(super) fn end(self: &Arc<Self>) -> Progress {
+        self.state.lock().ended = true;
         if !self.extents.sweep(false) {
-            drop(state);
             pr_info!(
                 "pages of an unmounted image are still in use; \
                  its memory stays until they are released\n"
@@ -374,8 +256,10 @@ impl Lease {
             self.queue(self.pause());
             return Progress::Busy;
         }
+        self.memory.drain();
         // Under the mutex, so that a removal of the memory waits for it.
-        state.release();
+        let mut state = self.state.lock();
+        self.release(&mut state);
         let owner = state.owner.take();
         drop(state);
         drop(owner);
@@ -387,7 +271,7 @@ impl Lease {
     pub(super) fn proceed(&self) -> Progress {
         let revoked = self.revoked();
         if revoked {
-            self.wait_for_readers();
+            self.memory.drain();
         }
         if !self.extents.sweep(revoked) {
             let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
@@ -395,11 +279,14 @@ impl Lease {
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        if revoked {
-            state.release();
+        let ended = self.state.lock().ended;
+        if !revoked && !ended {
+            return Progress::Idle;
         }
-        if !state.ended {
+        self.memory.drain();
+        let mut state = self.state.lock();
+        self.release(&mut state);
+        if !ended {
             return Progress::Idle;
         }
         // The work item may run more than once. Only one run takes the owner.
@@ -455,14 +342,5 @@ impl Lease {
             self.wait_for_readers();
             unmap();
         }
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Terms {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant `readers` is initialized. A reader borrows the lease, so
-        // there are no readers.
-        unsafe { bindings::cleanup_srcu_struct(self.readers.get()) };
     }
 }

@@ -22,10 +22,8 @@
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 mod access;
-mod block;
 mod claim;
 pub(crate) mod dax;
-mod direct;
 pub(crate) mod dmabuf;
 mod extents;
 #[cfg(CONFIG_TRACEPOINTS)]
@@ -49,8 +47,7 @@ pub(crate) use registry::Tenure;
 
 use crate::bindings;
 use crate::image;
-use crate::linux::mm::{DaxRange, Mappable, Window};
-use crate::linux::owner::Owner;
+use crate::linux::mm::{Described, Owner};
 #[cfg(CONFIG_PCI)]
 use crate::linux::pci::Notifier;
 use crate::linux::workqueue::WorkQueue;
@@ -148,40 +145,21 @@ pub(crate) enum Shown {
 }
 
 /// One contiguous region of memory, which others may write at any time.
-///
-/// # Invariants
-///
-/// `memory` is what the owner in the lease was opened with.
 pub(crate) struct Region {
-    memory: Mappable,
+    memory: Described,
     shown: Shown,
     tenure: Tenure,
 }
 
 impl Region {
-    /// Make a region.
-    ///
-    /// # Safety
-    ///
-    /// The owner in the lease must have been opened with `window` and `method`.
-    unsafe fn new(window: Window, method: MapMethod, shown: Shown, tenure: &Tenure) -> Self {
-        // INVARIANT: The caller guarantees it.
-        Region {
-            memory: Mappable { window, method },
-            shown,
-            tenure: tenure.clone(),
-        }
-    }
-
     /// Make the region of the memory that the owner in the lease has mapped.
     ///
     /// # Errors
     ///
-    /// `ENXIO` if it has mapped none.
+    /// `EIO` if it has mapped none, or the lease is revoked.
     fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
-        // INVARIANT: This is the memory of the owner.
         Ok(Region {
-            memory: tenure.lease().mappable().ok_or(ENXIO)?,
+            memory: tenure.lease().described()?,
             shown,
             tenure: tenure.clone(),
         })
@@ -190,12 +168,12 @@ impl Region {
     /// Return how files are mapped.
     #[inline]
     pub(crate) fn method(&self) -> MapMethod {
-        self.memory.method
+        self.memory.method()
     }
 
     /// Return true if the region is I/O memory.
     pub(crate) fn is_io(&self) -> bool {
-        self.memory.window.io
+        self.memory.is_io()
     }
 
     /// Return true if the memory is about to go away, or gone.

@@ -53,8 +53,7 @@ impl Tenure {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
-        // SAFETY: This is dropped with the last tenure, and nothing else ends the lease.
-        if let Progress::Ended = unsafe { self.0.end() } {
+        if let Progress::Ended = self.0.end() {
             remove(&self.0);
         }
     }

@@ -5,12 +5,11 @@
 //! In a valid image extents do not overlap, and files with the same data share one extent. An
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use super::lease::Reader;
 use super::MapMethod;
 use crate::bindings;
 #[cfg(CONFIG_TRACEPOINTS)]
-use crate::linux::mm::Mapped;
-use crate::linux::mm::{Mappable, Space};
+use crate::linux::mm::Memory;
+use crate::linux::mm::{Described, Space};
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use kernel::{
@@ -27,7 +26,7 @@ const FORGET_PIECE: u64 = 64 << 20;
 /// A request to claim an extent.
 pub(super) struct Request {
     /// Memory of the region.
-    pub(super) memory: Mappable,
+    pub(super) memory: Described,
     /// Offset of the first byte in the region.
     pub(super) offset: u64,
     /// Length in bytes.
@@ -41,7 +40,7 @@ pub(super) struct Request {
 impl Request {
     /// Return the offset of the first byte as the DAX device counts, which announces failures.
     pub(super) fn key(&self) -> u64 {
-        match self.memory.method {
+        match self.memory.method() {
             MapMethod::Dax(range) => range.offset + self.offset,
             MapMethod::Pages | MapMethod::Frames(_) => self.offset,
         }
@@ -257,7 +256,7 @@ impl Extents {
 
     /// Unmap the pages of `frames`, whose memory has failed. Return true if an extent has any.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) fn unmap_frames(&self, reader: &Reader<'_>, frames: &Range<usize>) -> bool {
+    pub(super) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
         let mut found = false;
         let mut from = 0;
         loop {
@@ -266,9 +265,7 @@ impl Extents {
                 return found;
             };
             let (&start, extent) = cursor.current();
-            // SAFETY: A reader of the lease keeps its memory.
-            let memory = unsafe { Mapped::new(extent.space.memory(), reader) };
-            found |= extent.space.unmap_frames(&memory, frames);
+            found |= extent.space.unmap_frames(memory, frames);
             from = start + 1;
         }
     }

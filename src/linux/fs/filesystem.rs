@@ -6,10 +6,10 @@ use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{
-    BlockDevice, Context, INodeRef, Identity, NewSuper, Operations, Param, Refusal, SuperBlock,
-    SuperKind,
+    Context, INodeRef, Identity, NewSuper, Operations, Param, Refusal, SuperBlock, SuperKind,
 };
 use crate::bindings;
+use crate::linux::block::BlockDevice;
 use crate::linux::mm::Mapping;
 use core::marker::PhantomPinned;
 use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};

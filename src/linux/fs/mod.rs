@@ -44,7 +44,7 @@ pub(crate) use keys::Key;
 pub(crate) use refusal::Refusal;
 pub(crate) use splice::PipePages;
 pub(crate) use super_block::{
-    numbers, BlockDevice, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
+    numbers, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
 };
 pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer, XattrNamespace};
 

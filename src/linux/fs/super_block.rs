@@ -5,6 +5,7 @@
 use super::{context, export, inode, keys, slab, xattr};
 use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
+use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -60,30 +61,6 @@ pub(crate) struct Statistics {
     pub(crate) inodes: u64,
     /// Length of the longest name in bytes.
     pub(crate) name_max: u32,
-}
-
-/// A block device.
-///
-/// # Invariants
-///
-/// The `struct block_device` is open while this is borrowed.
-#[repr(transparent)]
-pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
-
-impl BlockDevice {
-    /// # Safety
-    ///
-    /// `bdev` must be open for `'a`.
-    unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
-        // invariant.
-        unsafe { &*bdev.cast() }
-    }
-
-    /// Return the C object.
-    pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
-        self.0.get()
-    }
 }
 
 /// A superblock that is being filled.

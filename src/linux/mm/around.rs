@@ -8,7 +8,7 @@
 use super::kept::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::NoPmd;
-use super::{Fault, FaultResult, MapMethod, Mapped, Mapping, Page, PAGE_SIZE};
+use super::{Fault, FaultResult, MapMethod, Mapping, Memory, Page, PAGE_SIZE};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -25,8 +25,8 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// Have the DAX code map an entry of the order of the fault, while `memory` is that of the
     /// file.
     #[inline]
-    pub(crate) fn map_dax<G>(&self, memory: &Mapped<'_, G>) -> FaultResult<'a> {
-        match Kept::new(self, memory).map(|kept| kept.memory().method) {
+    pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
+        match Kept::new(self, memory).map(|kept| kept.method()) {
             Some(MapMethod::Dax(_)) => {
                 // SAFETY: The fault is on a DAX device, whose memory is kept.
                 let raw = unsafe { bindings::dax_iomap_fault(self.as_raw(), self.order()) };
@@ -40,9 +40,9 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// Map the faulting page, which the file or its copy of the last page has, while `memory` is
     /// that of the file. For a read, also map the pages around it. Pages that cannot be mapped, or
     /// that are not `usable`, are left to faults of their own.
-    pub(crate) fn map_pages<G>(
+    pub(crate) fn map_pages(
         &self,
-        memory: &Mapped<'_, G>,
+        memory: &Memory,
         usable: impl Fn(u64, u64) -> bool,
     ) -> FaultResult<'a> {
         let Some(kept) = Kept::new(self, memory) else {
@@ -156,7 +156,7 @@ unsafe fn insert_together<M: Mapping>(
         }
         count += 1;
     }
-    let held = match kept.memory().method {
+    let held = match kept.method() {
         // They may have no user yet.
         MapMethod::Dax(_) => count,
         // The others have a reference.
@@ -230,7 +230,7 @@ unsafe fn map_unknown_page(
     if page >= kept.length() / PAGE_SIZE {
         return bindings::VM_FAULT_SIGBUS;
     }
-    if let MapMethod::Dax(_) = kept.memory().method {
+    if let MapMethod::Dax(_) = kept.method() {
         // SAFETY: This is a fault on a page of a space on a DAX device, whose memory is kept.
         return unsafe { bindings::dax_iomap_fault(vmf, 0) };
     }
@@ -291,20 +291,20 @@ impl<'f> KnownPages<'f> {
     /// it maps by pages only.
     fn new(kept: Kept<'f>, pages: &Range<u64>) -> Self {
         let end = pages.end.min(kept.length() / PAGE_SIZE);
-        if !matches!(kept.memory().method, MapMethod::Dax(_)) || pages.start >= end {
+        if !matches!(kept.method(), MapMethod::Dax(_)) || pages.start >= end {
             return Self::NONE;
         }
         let mapping = kept.as_raw().as_ptr();
         // SAFETY: The space has this page.
         let frame = unsafe { kept.frame(pages.start) };
-        // SAFETY: By the invariant of `Mapped` memory of a DAX device has struct pages.
+        // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
         let first = unsafe { bindings::pfn_to_page(frame) };
         let mut bits = 0;
         // The DAX code sets the owner of a page and stores its entry under this lock.
         // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
         unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
         for number in 0..end - pages.start {
-            // The frames are contiguous by the invariant of `Mapped`. With
+            // The frames are contiguous by the invariant of `Memory`. With
             // CONFIG_SPARSEMEM_VMEMMAP, which DAX needs, their struct pages are, too.
             let page = first.wrapping_add(number as usize);
             // SAFETY: So this is the struct page of one of `pages`, which are in the space.

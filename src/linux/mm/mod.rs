@@ -2,7 +2,7 @@
 
 //! Memory management: memory that is mapped into the kernel and into processes.
 //!
-//! * [`Window`]: memory in the kernel's address space; [`Mapped`] says that it can be used now
+//! * [`Memory`]: memory in the kernel's address space, and [`Owner`], who has mapped it there
 //! * [`CacheMode`]: how the processor caches it
 //! * [`poison`]: memory that is known to have failed
 //! * [`Space`]: an address space that files are mapped through
@@ -16,6 +16,8 @@ pub(crate) mod cache;
 mod fault;
 mod iomap;
 mod kept;
+mod memory;
+mod owner;
 mod page;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
@@ -25,9 +27,11 @@ mod window;
 
 pub(crate) use cache::CacheMode;
 pub(crate) use fault::{Fault, FaultResult, Mapping, Outcome};
+pub(crate) use memory::{Described, Memory};
+pub(crate) use owner::Owner;
 pub(crate) use page::{Page, PageCopy};
 pub(crate) use space::{FileMapping, Space};
-pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Mapped, Window};
+pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Window};
 
 use crate::bindings;
 

@@ -72,9 +72,10 @@ impl PageCopy {
     /// Return the page, if its memory has not failed.
     #[inline]
     pub(super) fn good(&self) -> Option<Page<'_>> {
-        // SAFETY: The page has a reference.
-        let is_good =
-            |page: &Page<'_>| !poison::any() || !unsafe { bindings::page_hwpoison(page.0) };
+        let is_good = |page: &Page<'_>| {
+            // SAFETY: The page has a reference.
+            !poison::any() || !unsafe { bindings::page_hwpoison(page.0) }
+        };
         self.get().filter(is_good)
     }
 

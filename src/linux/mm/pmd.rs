@@ -3,7 +3,7 @@
 //! PMD entries for memory without a DAX device.
 
 use super::kept::Kept;
-use super::{poison, Fault, FaultResult, MapMethod, Mapped, Mapping, Space, PAGE_SIZE};
+use super::{poison, Fault, FaultResult, MapMethod, Mapping, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
@@ -42,7 +42,7 @@ pub(super) struct NoPmd<'f>(&'f Space);
 impl<'f> NoPmd<'f> {
     /// Exclude PMD entries around `fault`. Return `None` if there cannot be any.
     pub(super) fn new<M: Mapping>(fault: &'f Fault<'_, M>, kept: Kept<'f>) -> Option<Self> {
-        if let MapMethod::Dax(_) = kept.memory().method {
+        if let MapMethod::Dax(_) = kept.method() {
             // The DAX code locks its entries.
             return None;
         }
@@ -70,18 +70,18 @@ impl Drop for NoPmd<'_> {
 impl<'a, M: Mapping> Fault<'a, M> {
     /// Insert a PMD entry, if the file, its `memory` and the area have 2 MiB around the fault,
     /// which are `usable`.
-    pub(crate) fn insert_pmd<G>(
+    pub(crate) fn insert_pmd(
         &self,
-        memory: &Mapped<'_, G>,
+        memory: &Memory,
         usable: impl Fn(u64, u64) -> bool,
     ) -> FaultResult<'a> {
         self.try_insert_pmd(memory, usable)
             .unwrap_or(FaultResult::FALLBACK)
     }
 
-    fn try_insert_pmd<G>(
+    fn try_insert_pmd(
         &self,
-        memory: &Mapped<'_, G>,
+        memory: &Memory,
         usable: impl Fn(u64, u64) -> bool,
     ) -> Option<FaultResult<'a>> {
         // A write to a private mapping copies single pages. PUD entries are not safe: munmap() of a
@@ -104,7 +104,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
         {
             return None;
         }
-        let folio = match kept.memory().method {
+        let folio = match kept.method() {
             MapMethod::Dax(_) => return None,
             MapMethod::Frames(_) => None,
             MapMethod::Pages => {

@@ -8,8 +8,8 @@
 //! file's inode while one of its pages is in use.
 
 #[cfg(CONFIG_TRACEPOINTS)]
-use super::{poison, Mapped};
-use super::{MapMethod, Mappable, Mapping, PageCopy, PAGE_SIZE};
+use super::{poison, Memory};
+use super::{Described, MapMethod, Mapping, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal;
 #[cfg(CONFIG_TRACEPOINTS)]
@@ -29,7 +29,7 @@ const RESCHEDULE: usize = 1024;
 /// pages at `offset`, `length` bytes, are in the window of `memory`.
 pub(crate) struct Space {
     inode: NonNull<bindings::inode>,
-    memory: Mappable,
+    memory: Described,
     offset: u64,
     length: u64,
     tail: u64,
@@ -49,10 +49,15 @@ impl Space {
     /// # Errors
     ///
     /// `EIO` if the range is not in the memory, `ENOMEM`.
-    pub(crate) fn new(memory: &Mappable, offset: u64, length: u64, tail: u64) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        memory: &Described,
+        offset: u64,
+        length: u64,
+        tail: u64,
+    ) -> Result<Arc<Self>> {
         let end = offset.checked_add(length).ok_or(EIO)?;
         let pages = (offset | length) % PAGE_SIZE == 0;
-        if !pages || end > memory.window.size.next_multiple_of(PAGE_SIZE) {
+        if !pages || end > memory.size().next_multiple_of(PAGE_SIZE) {
             return Err(EIO);
         }
         let inode = internal::new_inode()?;
@@ -71,7 +76,7 @@ impl Space {
         let new = unsafe { &mut *raw };
         new.i_private = Arc::as_ptr(&space).cast_mut().cast();
         new.i_data.a_ops = &OPERATIONS;
-        if let MapMethod::Dax(_) = memory.method {
+        if let MapMethod::Dax(_) = memory.method() {
             new.i_flags |= bindings::S_DAX;
         }
         // SAFETY: The inode is new, so nothing else accesses it.
@@ -94,7 +99,7 @@ impl Space {
 
     /// Return the memory that the space maps a part of.
     #[inline]
-    pub(crate) fn memory(&self) -> &Mappable {
+    pub(crate) fn memory(&self) -> &Described {
         &self.memory
     }
 
@@ -162,8 +167,8 @@ impl Space {
     /// Unmap the pages of `frames`, whose memory has failed, while `memory` is that of the space.
     /// Return true if the space has any.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(crate) fn unmap_frames<G>(&self, memory: &Mapped<'_, G>, frames: &Range<usize>) -> bool {
-        let Mappable { window, method } = memory.memory();
+    pub(crate) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
+        let described = memory.described();
         let pages = (self.length / PAGE_SIZE) as usize;
         // The copy that failed may be an older one than there is now. The next fault maps a good
         // one.
@@ -172,7 +177,7 @@ impl Space {
             self.unmap(pages, 1);
         }
         let first = (self.offset / PAGE_SIZE) as usize;
-        let places = match (method, poison::page_of_file(frames.start)) {
+        let places = match (described.method(), poison::page_of_file(frames.start)) {
             // A page of a memfd knows its place in it, if it is one.
             (MapMethod::Pages, Some(at)) => {
                 let at = at.wrapping_sub(first);
@@ -180,7 +185,7 @@ impl Space {
             }
             // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
             // a physical range that is mapped by frames.
-            (MapMethod::Frames(_), Some(_)) if !window.io => {
+            (MapMethod::Frames(_), Some(_)) if !described.is_io() => {
                 if !memory.frame(self.offset).is_some_and(poison::has_page) {
                     return found;
                 }

@@ -2,7 +2,7 @@
 
 //! Memory in the kernel's address space, which can go away, fail, and be written by others.
 
-use super::{poison, CacheMode, Page, PAGE_SIZE};
+use super::CacheMode;
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -15,7 +15,7 @@ const PRESENT: usize = 2 << 20;
 /// directly.
 const IO_PIECE: usize = 256;
 
-/// Where memory is mapped in the kernel's address space while it is [`Mapped`].
+/// Where memory is mapped in the kernel's address space.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     /// Address of the first byte.
@@ -42,8 +42,8 @@ pub(crate) enum MapMethod {
 /// The start of a region on a DAX device.
 #[derive(Clone, Copy)]
 pub(crate) struct DaxRange {
-    /// The device, which lives as long as the owner of the region's memory.
-    pub(crate) device: NonNull<bindings::dax_device>,
+    /// The device, which lives as long as the owner of the memory.
+    pub(in crate::linux) device: NonNull<bindings::dax_device>,
     /// Offset of the first byte of the region in bytes.
     pub(crate) offset: u64,
 }
@@ -66,114 +66,10 @@ impl Mappable {
     }
 }
 
-// SAFETY: These are numbers. Only `Mapped` uses the memory.
+// SAFETY: These are numbers. Only `Memory` uses them as addresses.
 unsafe impl Send for Mappable {}
 // SAFETY: As above.
 unsafe impl Sync for Mappable {}
-
-/// Memory that cannot go away while this exists.
-///
-/// # Invariants
-///
-/// While `_keeper` exists, the window is mapped, up to the end of its last page; memory of a DAX
-/// device has contiguous frames with struct pages; pages that are mapped by
-/// [`Pages`](MapMethod::Pages) are those of vmap(), each with a reference. What processes have
-/// mapped is unmapped before the memory is used for anything else.
-pub(crate) struct Mapped<'a, G> {
-    memory: &'a Mappable,
-    _keeper: G,
-}
-
-impl<'a, G> Mapped<'a, G> {
-    /// Use `memory` while `keeper` exists.
-    ///
-    /// # Safety
-    ///
-    /// The caller must guarantee the invariants.
-    #[inline]
-    pub(crate) unsafe fn new(memory: &'a Mappable, keeper: G) -> Self {
-        // INVARIANT: The caller guarantees them.
-        Mapped {
-            memory,
-            _keeper: keeper,
-        }
-    }
-
-    /// Return what keeps the memory.
-    #[inline(always)]
-    pub(crate) fn keeper(&self) -> &G {
-        &self._keeper
-    }
-
-    /// Return the memory.
-    #[inline(always)]
-    pub(crate) fn memory(&self) -> &'a Mappable {
-        self.memory
-    }
-
-    /// Return `length` bytes at `offset`, or `None` if the memory does not have them.
-    // If this took a reference to a `self` in memory, a read would take 8 instructions more.
-    #[inline(always)]
-    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Bytes<'_>> {
-        let window = &self.memory.window;
-        let end = offset.checked_add(length as u64)?;
-        // INVARIANT: The bytes are in the window, which is mapped while `self` exists.
-        (end <= window.size).then(|| Bytes {
-            from: window.base.as_ptr().wrapping_add(offset as usize),
-            length,
-            io: window.io,
-            _memory: PhantomData,
-        })
-    }
-
-    /// Return how many of `length` bytes at `offset` are before the first page that is known to
-    /// have failed.
-    #[inline(always)]
-    pub(crate) fn intact(&self, offset: u64, length: u64) -> u64 {
-        // SAFETY: By the type invariant the window is mapped.
-        unsafe { intact(&self.memory.window, offset, length) }
-    }
-
-    /// Return the page frame at `offset`, if the memory has it.
-    #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) fn frame(&self, offset: u64) -> Option<usize> {
-        let window = &self.memory.window;
-        let is_in = offset < window.size.next_multiple_of(PAGE_SIZE);
-        // SAFETY: The page is in the window, which is mapped by the type invariant.
-        is_in.then(|| unsafe { window.frame(offset) })
-    }
-
-    /// Return the page at `offset`, if it is counted.
-    pub(crate) fn page(&self, offset: u64) -> Option<Page<'_>> {
-        let window = &self.memory.window;
-        if offset >= window.size || !matches!(self.memory.method, MapMethod::Pages) {
-            return None;
-        }
-        // SAFETY: By the type invariant the page is that of vmap(), and has a reference.
-        Some(unsafe { Page::of_vmalloc(window.base.as_ptr().wrapping_add(offset as usize)) })
-    }
-}
-
-/// Do what [`Mapped::intact`] does.
-///
-/// # Safety
-///
-/// The window must be mapped.
-#[cold]
-unsafe fn intact(window: &Window, offset: u64, length: u64) -> u64 {
-    let pages = window.size.next_multiple_of(PAGE_SIZE);
-    let end = offset.saturating_add(length).min(pages);
-    let mut at = offset;
-    while at < end {
-        // SAFETY: The window is mapped up to the end of its last page.
-        let frame = unsafe { window.frame(at) };
-        if poison::frame_has_failed(frame) {
-            return at - offset;
-        }
-        at = (at / PAGE_SIZE + 1) * PAGE_SIZE;
-    }
-    length
-}
 
 impl Window {
     /// Return the page frame at `offset`.
@@ -196,7 +92,7 @@ impl Window {
     }
 }
 
-/// Bytes of [`Mapped`] memory. Copies survive a machine check, and are mixtures if others write the
+/// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others write the
 /// memory meanwhile.
 ///
 /// # Invariants
@@ -211,6 +107,20 @@ pub(crate) struct Bytes<'m> {
 }
 
 impl Bytes<'_> {
+    /// # Safety
+    ///
+    /// The caller must guarantee the invariants.
+    #[inline(always)]
+    pub(super) unsafe fn new(from: *const u8, length: usize, io: bool) -> Self {
+        // INVARIANT: The caller guarantees them.
+        Bytes {
+            from,
+            length,
+            io,
+            _memory: PhantomData,
+        }
+    }
+
     /// Return the first `length` bytes, or all if there are fewer.
     #[inline]
     pub(crate) fn first(self, length: usize) -> Self {
