@@ -83,29 +83,25 @@ u32 daxfs_helper_inode_state_read_once(struct inode *inode)
 	return inode_state_read_once(inode);
 }
 
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid)
+/*
+ * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
+ * mapping them costs as much as setting up the rest of the inode.
+ */
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec)
 {
-	i_uid_write(inode, uid);
-}
-
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid)
-{
-	i_gid_write(inode, gid);
-}
-
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec)
-{
+	if (i_user_ns(inode) == &init_user_ns) {
+		inode->i_uid = KUIDT_INIT(uid);
+		inode->i_gid = KGIDT_INIT(gid);
+	} else {
+		i_uid_write(inode, uid);
+		i_gid_write(inode, gid);
+	}
 	inode_set_mtime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_ctime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_atime(inode, sec, nsec);
+	i_size_write(inode, size);
+	set_nlink(inode, nlink);
 }
 
 loff_t daxfs_helper_i_size_read(struct inode *inode)

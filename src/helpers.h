@@ -50,11 +50,8 @@ struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int
 						  void (*ctor)(void *object));
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags);
 u32 daxfs_helper_inode_state_read_once(struct inode *inode);
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid);
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid);
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec);
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec);
 loff_t daxfs_helper_i_size_read(struct inode *inode);
 void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);

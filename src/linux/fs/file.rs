@@ -316,10 +316,8 @@ impl<T: Operations> VTable<T> {
         offset: bindings::loff_t,
         whence: kernel::ffi::c_int,
     ) -> bindings::loff_t {
-        // SAFETY: An open file has an inode.
-        let inode = unsafe { (*file).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
-        let end = unsafe { INode::<T>::from_raw(inode) }.size() as bindings::loff_t;
+        // SAFETY: The file is open.
+        let end = unsafe { INode::<T>::of_file(file) }.size() as bindings::loff_t;
         let most = bindings::MAX_LFS_FILESIZE;
         // SAFETY: The file is open.
         unsafe { bindings::generic_file_llseek_size(file, offset, whence, most, end) }
@@ -334,10 +332,8 @@ impl<T: Operations> VTable<T> {
     ) -> isize {
         // SAFETY: The VFS passes an iocb that belongs to this call.
         let iocb = unsafe { &mut *iocb };
-        // SAFETY: The iocb keeps the open file, which has an inode.
-        let inode = unsafe { (*iocb.ki_filp).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
-        let file = unsafe { INode::<T>::from_raw(inode) };
+        // SAFETY: The iocb keeps the open file.
+        let file = unsafe { INode::<T>::of_file(iocb.ki_filp) };
         // SAFETY: The VFS passes the destination of a read, which belongs to this call.
         let to = unsafe { IovIterDest::from_raw(iter.cast()) };
         // The VFS does not allow negative positions.
@@ -375,10 +371,8 @@ impl<T: Operations> VTable<T> {
         vma: *mut bindings::vm_area_struct,
     ) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: An open file has an inode.
-            let inode = unsafe { (*raw).f_inode };
-            // SAFETY: The open file keeps the inode, which has been set up.
-            let file = unsafe { INode::<T>::from_raw(inode) };
+            // SAFETY: The file is open.
+            let file = unsafe { INode::<T>::of_file(raw) };
             let mapping = match file.mapping() {
                 Some(mapping) => Some(mapping),
                 None => match T::map(file)? {
@@ -508,10 +502,8 @@ impl<T: Operations> VTable<T> {
         let pin = unsafe { bindings::get_file(file) };
         // SAFETY: The MM allows it, as the fault can be retried, and expects `VM_FAULT_RETRY`.
         unsafe { bindings::release_fault_lock(vmf) };
-        // SAFETY: The file is pinned, and has an inode.
-        let inode = unsafe { (*pin).f_inode };
-        // SAFETY: The file keeps the inode, which has been set up.
-        T::prepare(unsafe { INode::<T>::from_raw(inode) }, page, order);
+        // SAFETY: The file is pinned.
+        T::prepare(unsafe { INode::<T>::of_file(pin) }, page, order);
         // SAFETY: The reference was got above, and the inode is not used any more.
         unsafe { bindings::fput(pin) };
         bindings::VM_FAULT_MAJOR | bindings::VM_FAULT_RETRY
@@ -594,10 +586,8 @@ impl<T: Operations> VTable<T> {
     unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
         // SAFETY: The caller passes a valid fault, which has a memory area.
         let vma = unsafe { (*vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area keeps its file, which has an inode.
-        let inode = unsafe { (*(*vma).vm_file).f_inode };
-        // SAFETY: The file keeps the inode, which has been set up.
-        unsafe { INode::from_raw(inode) }
+        // SAFETY: The area keeps its file.
+        unsafe { INode::of_file((*vma).vm_file) }
     }
 
     /// # Safety
