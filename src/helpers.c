@@ -493,27 +493,19 @@ struct device *daxfs_helper_cdev_parent(struct inode *inode)
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
 }
 
-bool daxfs_helper_shmem_mapping(struct address_space *mapping)
+/* Return the seals of a file that memfd_create() makes, or -1 of any other one. */
+int daxfs_helper_file_seals(struct file *file)
 {
-	return shmem_mapping(mapping);
-}
-
-unsigned int daxfs_helper_shmem_seals(struct inode *inode)
-{
-	return SHMEM_I(inode)->seals;
-}
-
-bool daxfs_helper_is_file_hugepages(struct file *file)
-{
-	return is_file_hugepages(file);
-}
-
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return -1;
+	if (shmem_file(file))
+		return SHMEM_I(file_inode(file))->seals;
 #ifdef CONFIG_HUGETLBFS
-unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode)
-{
-	return HUGETLBFS_I(inode)->seals;
-}
+	if (is_file_hugepages(file))
+		return HUGETLBFS_I(file_inode(file))->seals;
 #endif
+	return -1;
+}
 
 void daxfs_helper_dma_resv_lock(struct dma_resv *obj)
 {

@@ -140,12 +140,7 @@ void daxfs_helper_pagefault_enable(void);
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev);
 void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap);
 struct device *daxfs_helper_cdev_parent(struct inode *inode);
-bool daxfs_helper_shmem_mapping(struct address_space *mapping);
-unsigned int daxfs_helper_shmem_seals(struct inode *inode);
-bool daxfs_helper_is_file_hugepages(struct file *file);
-#ifdef CONFIG_HUGETLBFS
-unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode);
-#endif
+int daxfs_helper_file_seals(struct file *file);
 void daxfs_helper_dma_resv_lock(struct dma_resv *obj);
 int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj);
 void daxfs_helper_dma_resv_unlock(struct dma_resv *obj);

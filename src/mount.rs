@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Problem};
-use crate::linux::fs::SuperBlock;
+use crate::linux::fs::{Refusal, SuperBlock};
 use crate::linux::{
     self,
     sysfs::{Directory, Show},
@@ -287,6 +287,30 @@ impl Gate for Mounted {
 impl kernel::fmt::Display for image::Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a mount is refused because of an error in the image.
+impl From<image::Error> for Refusal {
+    fn from(error: image::Error) -> Self {
+        let errno = match error.problem {
+            Problem::Unreadable => EIO,
+            Problem::TooSmall | Problem::Magic => EINVAL,
+            Problem::Catalog(_) => {
+                return Refusal::new(EMEDIUMTYPE, fmt!("{error}")).remedy(
+                    "mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
+                     place with fsoffset= and fslength=",
+                )
+            }
+            Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
+            Problem::SuperblockChecksum
+            | Problem::MetadataChecksum
+            | Problem::Digest
+            | Problem::Sums
+            | Problem::Piece => Errno::BadMessage.into(),
+            _ => Errno::Corrupted.into(),
+        };
+        Refusal::new(errno, fmt!("{error}"))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::memory::dax::{self, CharDevice};
 use crate::memory::{dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
 use core::ops::Range;
-use kernel::{fmt, page::PAGE_SIZE, prelude::*};
+use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// What a mount has found out about its source before it has a superblock.
 pub(crate) struct Found {
@@ -28,21 +28,20 @@ pub(crate) struct Found {
 ///
 /// `EINVAL` if options contradict each other or there is no source; `ENOTBLK` if the source is not
 /// a device; those of stat(2).
-pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found)> {
-    let refuse = |message: fmt::Arguments<'_>, error: Error| {
-        context.error(message);
-        Err(error)
-    };
+pub(crate) fn super_kind(
+    options: &Options,
+    context: &Context,
+) -> Result<(SuperKind, Found), Refusal> {
     let is_phys = matches!(options.source, Some(Source::Phys(_)));
     match (is_phys, options.size) {
-        (true, None) => return refuse(fmt!("phys= needs size="), EINVAL),
-        (false, Some(_)) => return refuse(fmt!("size= requires phys="), EINVAL),
+        (true, None) => return Err(Refusal::new(EINVAL, fmt!("phys= needs size="))),
+        (false, Some(_)) => return Err(Refusal::new(EINVAL, fmt!("size= requires phys="))),
         _ => {}
     }
     let mut found = Found {
         device: None,
         opened: None,
-        part: part(options, context)?,
+        part: part(options)?,
     };
     let part = found.part.clone();
     let key = |holder, first| {
@@ -50,7 +49,8 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<(SuperK
     };
     if let Some((start, size)) = options.phys_range() {
         // Before a superblock is found that another process has mounted.
-        phys::check(start, size).map_err(|refusal| refuse_phys(start, size, &refusal, context))?;
+        phys::check(start, size)
+            .map_err(|refusal| refusal.of(fmt!("phys={start:#x},size={size:#x}")))?;
         let kind = key(u64::MAX, start).unwrap_or(SuperKind::NoDevice);
         return Ok((kind, found));
     }
@@ -58,11 +58,10 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<(SuperK
         return Ok((SuperKind::NoDevice, found));
     }
     let source = context.source();
-    let device = match context.source_kind() {
-        Ok(device) => device,
-        Err(error) if error == EINVAL => return refuse(fmt!("no source given"), error),
-        Err(error) => return refuse(fmt!("{}: cannot be looked up: {:?}", source, error), error),
-    };
+    let device = context.source_kind().map_err(|error| match error {
+        error if error == EINVAL => Refusal::new(error, fmt!("no source given")),
+        error => Refusal::new(error, fmt!("{source}: cannot be looked up: {error:?}")),
+    })?;
     found.device = Some(device);
     // The numbers of both kinds of devices differ in one bit more.
     let kind = match device {
@@ -72,19 +71,15 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<(SuperK
         SourceKind::CharDevice(number) => {
             // Without s_umount, for which sync(2) waits.
             let opened = CharDevice::open(number, || context.open_source());
-            found.opened =
-                Some(opened.map_err(|refusal| refuse_device(&found, &refusal, context))?);
+            found.opened = Some(opened.map_err(|refusal| of_device(refusal, &found, context))?);
             key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::NoDevice)
         }
         SourceKind::Other => {
-            return refuse(
-                fmt!(
-                    "{}: neither a block device nor a DAX device; \
-                     mount.daxfs and 'daxfs load' put an image file into memory",
-                    source
-                ),
+            return Err(Refusal::new(
                 ENOTBLK,
+                fmt!("{source}: neither a block device nor a DAX device"),
             )
+            .remedy("mount.daxfs and 'daxfs load' put an image file into memory"))
         }
     };
     Ok((kind, found))
@@ -94,29 +89,27 @@ pub(crate) fn super_kind(options: &Options, context: &Context) -> Result<(SuperK
 ///
 /// # Errors
 ///
-/// `EINVAL` if it makes no sense, after logging the reason to `context`.
-fn part(options: &Options, context: &Context) -> Result<Option<Range<u64>>> {
+/// `EINVAL` if it makes no sense.
+fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
     let (start, length) = match (options.offset, options.length) {
         (None, None) => return Ok(None),
         (Some(start), Some(length)) => (start, length),
         _ => {
-            context.error(fmt!("fsoffset= and fslength= need each other"));
-            return Err(EINVAL);
+            let reason = fmt!("fsoffset= and fslength= need each other");
+            return Err(Refusal::new(EINVAL, reason));
         }
     };
-    let end = start.checked_add(length);
-    let part = end.map(|end| start..end);
-    let refuse = |reason: fmt::Arguments<'_>| {
-        context.error(fmt!("fsoffset={start:#x},fslength={length:#x}: {reason}"));
-        Err(EINVAL)
+    let refuse = |reason| {
+        let refusal = Refusal::new(EINVAL, reason);
+        Err(refusal.of(fmt!("fsoffset={start:#x},fslength={length:#x}")))
     };
     let size = options.phys_range().map_or(u64::MAX, |(_, size)| size);
-    match part {
+    match start.checked_add(length) {
         _ if (start | length) % PAGE_SIZE as u64 != 0 || length == 0 => refuse(fmt!(
             "both must be multiples of the page size, {PAGE_SIZE}, and the length not 0"
         )),
-        Some(part) if part.end <= size => match options.source {
-            None | Some(Source::Phys(_)) => Ok(Some(part)),
+        Some(end) if end <= size => match options.source {
+            None | Some(Source::Phys(_)) => Ok(Some(start..end)),
             _ => refuse(fmt!(
                 "they need a device or phys=; a descriptor is mounted whole"
             )),
@@ -132,14 +125,14 @@ fn part(options: &Options, context: &Context) -> Result<Option<Range<u64>>> {
 ///
 /// # Errors
 ///
-/// Any error, after logging the reason to `context`.
+/// Any reason to refuse the mount.
 pub(crate) fn open(
     bdev: Option<&BlockDevice>,
     options: &Options,
     found: &Found,
     tenure: &Tenure,
     context: &Context,
-) -> Result<Region> {
+) -> Result<Region, Refusal> {
     let part = found.part.clone();
     match &options.source {
         Some(Source::Phys(start)) => {
@@ -150,44 +143,36 @@ pub(crate) fn open(
                 None => (*start, size),
             };
             phys::open(*start, size, part, tenure)
-                .map_err(|refusal| refuse_phys(first, length, &refusal, context))
+                .map_err(|refusal| refusal.of(fmt!("phys={first:#x},size={length:#x}")))
         }
         Some(Source::DmaBuf(buffer)) => {
-            dmabuf::open(buffer, tenure).map_err(|refusal| context.refuse(fmt!("dmabuf"), &refusal))
+            dmabuf::open(buffer, tenure).map_err(|refusal| refusal.of(fmt!("dmabuf")))
         }
         Some(Source::Memfd(file)) => {
-            memfd::open(file, tenure).map_err(|refusal| context.refuse(fmt!("memfd"), &refusal))
+            memfd::open(file, tenure).map_err(|refusal| refusal.of(fmt!("memfd")))
         }
-        None => {
-            let opened = match (bdev, found.device, part) {
-                (Some(bdev), ..) => dax::open_block(bdev, tenure),
-                (None, Some(SourceKind::BlockDevice(number)), Some(part)) => {
-                    dax::open_block_part(number, part, tenure)
-                }
-                (None, _, part) => {
-                    let opened = found.opened.as_ref().ok_or(ENOTBLK)?;
-                    dax::open_char(opened, part, tenure)
-                }
-            };
-            opened.map_err(|refusal| refuse_device(found, &refusal, context))
+        None => match (bdev, found.device, part) {
+            (Some(bdev), ..) => dax::open_block(bdev, tenure),
+            (None, Some(SourceKind::BlockDevice(number)), Some(part)) => {
+                dax::open_block_part(number, part, tenure)
+            }
+            (None, _, part) => {
+                let opened = found.opened.as_ref().ok_or(ENOTBLK)?;
+                dax::open_char(opened, part, tenure)
+            }
         }
+        .map_err(|refusal| of_device(refusal, found, context)),
     }
 }
 
-fn refuse_phys(start: u64, size: u64, refusal: &Refusal, context: &Context) -> Error {
-    context.refuse(fmt!("phys={start:#x},size={size:#x}"), refusal)
-}
-
-fn refuse_device(found: &Found, refusal: &Refusal, context: &Context) -> Error {
+/// Say that a refusal is of the device that is the source, or a part of it.
+fn of_device(refusal: Refusal, found: &Found, context: &Context) -> Refusal {
     let source = context.source();
     match &found.part {
         Some(Range { start, end }) => {
             let length = end - start;
-            context.refuse(
-                fmt!("{source}: fsoffset={start:#x},fslength={length:#x}"),
-                refusal,
-            )
+            refusal.of(fmt!("{source}: fsoffset={start:#x},fslength={length:#x}"))
         }
-        None => context.refuse(fmt!("{source}"), refusal),
+        None => refusal.of(fmt!("{source}")),
     }
 }

@@ -62,7 +62,7 @@ impl<B: GlobalLockBackend> GlobalMutex<B> {
 macro_rules! global_mutex {
     ($(#[$meta:meta])* static $name:ident: $type:ty = $value:expr;) => {
         /// The type that stands for the mutex.
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
         enum $name {}
 
         impl kernel::sync::GlobalLockBackend for $name {

@@ -4,7 +4,7 @@
 //!
 //! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
 
-use super::mm::{CacheMode, MapMethod, Mappable, Owner, Window};
+use super::mm::{CacheMode, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
 use kernel::{fs::File, prelude::*, sync::aref::ARef};
@@ -28,10 +28,7 @@ impl Memfd {
         let memfd = Memfd(ARef::from(file));
         // SAFETY: The file is open, so its mode does not change.
         let mode = unsafe { (*memfd.raw()).f_mode };
-        // SAFETY: The open file keeps its inode.
-        let is_regular = unsafe { (*memfd.inode()).i_mode } & bindings::S_IFMT == bindings::S_IFREG;
-        let is_readable = mode & bindings::FMODE_READ != 0;
-        (is_readable && is_regular && (memfd.is_shmem() || memfd.is_hugetlb())).then_some(memfd)
+        (mode & bindings::FMODE_READ != 0 && memfd.seals() >= 0).then_some(memfd)
     }
 
     /// Return the C object.
@@ -39,44 +36,18 @@ impl Memfd {
         self.0.as_ptr().cast()
     }
 
-    fn inode(&self) -> *mut bindings::inode {
-        // SAFETY: An open file has an inode, which does not change.
-        unsafe { (*self.raw()).f_inode }
-    }
-
-    fn is_shmem(&self) -> bool {
+    /// Return the seals, or a negative number if the file cannot have any.
+    fn seals(&self) -> i32 {
         // SAFETY: The file is open.
-        let mapping = unsafe { (*self.raw()).f_mapping };
-        // SAFETY: The open file keeps its address space.
-        unsafe { bindings::shmem_mapping(mapping) }
-    }
-
-    fn is_hugetlb(&self) -> bool {
-        // SAFETY: The file is open.
-        unsafe { bindings::is_file_hugepages(self.raw()) }
-    }
-
-    /// Return true if the file is sealed against writing, shrinking and growing.
-    fn is_sealed(&self) -> bool {
-        let seals = if self.is_shmem() {
-            // SAFETY: This is an inode of shmem, which the open file keeps.
-            unsafe { bindings::shmem_seals(self.inode()) }
-        } else {
-            #[cfg(CONFIG_HUGETLBFS)]
-            // SAFETY: By the type invariant this is an inode of hugetlbfs, which the file keeps.
-            unsafe {
-                bindings::hugetlbfs_seals(self.inode())
-            }
-            #[cfg(not(CONFIG_HUGETLBFS))]
-            0
-        };
-        seals & SEALS == SEALS
+        unsafe { bindings::file_seals(self.raw()) }
     }
 
     /// Return the size in bytes.
     fn size(&self) -> u64 {
+        // SAFETY: An open file has an inode, which does not change.
+        let inode = unsafe { (*self.raw()).f_inode };
         // SAFETY: The open file keeps its inode.
-        unsafe { bindings::i_size_read(self.inode()) as u64 }
+        unsafe { bindings::i_size_read(inode) as u64 }
     }
 }
 
@@ -155,7 +126,7 @@ impl Content {
     ///
     /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
     pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
-        if !memfd.is_sealed() {
+        if memfd.seals() as u32 & SEALS != SEALS {
             return Err(EPERM);
         }
         let size = memfd.size();
@@ -198,14 +169,7 @@ impl Content {
 // SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`.
 unsafe impl Owner for Content {
     fn mappable(&self) -> Option<Mappable> {
-        Some(Mappable {
-            window: Window {
-                base: self.base,
-                size: self.size,
-                io: false,
-            },
-            method: self.method(),
-        })
+        Some(Mappable::new(self.base, self.size, self.method()))
     }
 }
 

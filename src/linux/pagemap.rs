@@ -12,19 +12,15 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
-/// Return the number of pages that are available to the kernel for itself.
-fn available_pages() -> u64 {
+/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
+/// describes a range, the kernel takes all the memory that it can get before it fails.
+fn fit(bytes: u64) -> bool {
     // SAFETY: This reads counters.
     let available = unsafe { bindings::si_mem_available() }.max(0) as u64;
     // The kernel does not use movable memory for itself.
     // SAFETY: This reads counters.
-    available.min(unsafe { bindings::nr_free_buffer_pages() } as u64)
-}
-
-/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
-/// describes a range, the kernel takes all the memory that it can get before it fails.
-fn fit(bytes: u64) -> bool {
-    bytes >> bindings::PAGE_SHIFT <= available_pages() / 2
+    let available = available.min(unsafe { bindings::nr_free_buffer_pages() } as u64);
+    bytes >> bindings::PAGE_SHIFT <= available / 2
 }
 
 /// Return true if the `size` bytes at physical address `start`, which have no RAM in them, have
@@ -43,80 +39,58 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     true
 }
 
-/// Is told which memory of a [`StructPages`] fails.
+/// Is told which memory of an [`OwnDax`] fails.
 pub(crate) trait Failures: Send + Sync {
     /// Handle the failure of page frames of the range. `flags` are those of memory_failure().
     fn failed(&self, frames: Range<usize>, flags: kernel::ffi::c_int);
 }
 
-/// Struct pages of a range.
+/// A requested range with struct pages, and a DAX device of this module for it.
 ///
 /// # Invariants
 ///
-/// If `base` is not null, memremap_pages() has mapped the range of `map` there. The object does not
-/// move.
+/// * If `base` is not null, memremap_pages() has mapped the range of `map` there.
+/// * If `device` is not null, alloc_dax() has made it, with the address of this object as its
+///   private data. Then `base` is not null.
+/// * The object does not move.
 #[repr(C)]
-struct Pages {
+pub(crate) struct OwnDax {
     map: Opaque<bindings::dev_pagemap>,
     base: *mut kernel::ffi::c_void,
+    device: *mut bindings::dax_device,
+    frames: Range<usize>,
     failures: KBox<dyn Failures>,
+    range: Option<Requested>,
 }
 
-impl Pages {
-    const OPERATIONS: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+// SAFETY: A range may be unmapped, and a DAX device killed, by any thread.
+unsafe impl Send for OwnDax {}
+// SAFETY: Nothing that a shared reference gives access to changes. A DAX device may be used by
+// several threads at the same time.
+unsafe impl Sync for OwnDax {}
+
+impl OwnDax {
+    const PAGES: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
         memory_failure: Some(Self::memory_failure),
         ..pin_init::zeroed()
     };
 
-    /// # Safety
-    ///
-    /// `map` must be the field of a `Pages`, and the frames in its range.
-    unsafe extern "C" fn memory_failure(
-        map: *mut bindings::dev_pagemap,
-        frame: usize,
-        count: usize,
-        flags: kernel::ffi::c_int,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
-        let failures = unsafe { &(*map.cast::<Self>()).failures };
-        failures.failed(frame..frame.saturating_add(count), flags);
-        0
-    }
-}
+    const DEVICE: bindings::dax_operations = bindings::dax_operations {
+        direct_access: Some(bindings::dax_operation_direct_access),
+        zero_page_range: Some(Self::zero_page_range),
+        ..pin_init::zeroed()
+    };
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        if !self.base.is_null() {
-            // SAFETY: By the type invariant the range is mapped. The owner of the memory is dropped
-            // after the last user of a page.
-            unsafe { bindings::memunmap_pages(self.map.get()) };
-        }
-    }
-}
-
-/// A requested range with struct pages. Fields are dropped in this order.
-///
-/// # Invariants
-///
-/// `pages` are mapped, and those of `range`.
-pub(crate) struct StructPages {
-    pages: KBox<Pages>,
-    range: Requested,
-}
-
-// SAFETY: A range may be unmapped by any thread.
-unsafe impl Send for StructPages {}
-// SAFETY: Nothing that a shared reference gives access to changes.
-unsafe impl Sync for StructPages {}
-
-impl StructPages {
-    /// Make struct pages for `range`, whose failures are reported to `failures`. Return the range
-    /// if the kernel cannot do that, or if they would take more than half of its memory.
+    /// Make struct pages and a device for `range`, whose failures are reported to `failures`.
     ///
     /// # Errors
     ///
-    /// `range`.
-    pub(crate) fn new(range: Requested, failures: KBox<dyn Failures>) -> Result<Self, Requested> {
+    /// `range`, if the kernel cannot do that, or if the pages would take more than half of its
+    /// memory.
+    pub(crate) fn new(
+        range: Requested,
+        failures: KBox<dyn Failures>,
+    ) -> Result<KBox<Self>, Requested> {
         let (start, size) = (range.start(), range.size());
         // SAFETY: This computes a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
@@ -130,79 +104,66 @@ impl StructPages {
         let mut map = bindings::dev_pagemap {
             type_: bindings::memory_type_MEMORY_DEVICE_FS_DAX,
             nr_range: 1,
-            ops: &Pages::OPERATIONS,
+            ops: &Self::PAGES,
             ..bindings::dev_pagemap::default()
         };
         // SAFETY: With one range, this is the union's live member. It is initialized with zeros.
         let bounds = unsafe { map.__bindgen_anon_1.range.as_mut() };
-        bounds.start = start;
-        bounds.end = start + size - 1;
-        let pages = Pages {
-            map: Opaque::new(map),
-            base: ptr::null_mut(),
-            failures,
-        };
-        let Ok(mut pages) = KBox::new(pages, GFP_KERNEL) else {
+        (bounds.start, bounds.end) = (start, start + size - 1);
+        let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
             return Err(range);
         };
+        let (first, count) = (start >> bindings::PAGE_SHIFT, size >> bindings::PAGE_SHIFT);
+        let mut own = place.write(OwnDax {
+            map: Opaque::new(map),
+            base: ptr::null_mut(),
+            device: ptr::null_mut(),
+            frames: first as usize..(first + count) as usize,
+            failures,
+            range: None,
+        });
         // SAFETY: This looks the address up in a table.
         let node = unsafe { bindings::phys_to_target_node(start) };
         // SAFETY: The description is complete, and the box does not move. The range is requested,
         // and has no RAM in it.
-        match from_err_ptr(unsafe { bindings::memremap_pages(pages.map.get(), node) }) {
-            Ok(base) => {
-                // INVARIANT: The range was mapped above.
-                pages.base = base;
-                Ok(StructPages { pages, range })
-            }
-            Err(_) => Err(range),
+        let base = from_err_ptr(unsafe { bindings::memremap_pages(own.map.get(), node) });
+        // INVARIANT: The range was mapped above, or the pointer is null.
+        own.base = base.unwrap_or(ptr::null_mut());
+        if own.base.is_null() {
+            return Err(range);
         }
+        let private = ptr::from_mut(&mut *own).cast();
+        // SAFETY: The box lives until `drop` has killed the device. The table is static.
+        let device = from_err_ptr(unsafe { bindings::alloc_dax(private, &Self::DEVICE) });
+        // INVARIANT: The device was made above, or the pointer is null.
+        own.device = device.unwrap_or(ptr::null_mut());
+        if own.device.is_null() {
+            // The pages go before the range is used otherwise.
+            drop(own);
+            return Err(range);
+        }
+        own.range = Some(range);
+        Ok(own)
     }
 
     /// Return the page frames.
     pub(crate) fn frames(&self) -> Range<usize> {
-        let (start, size) = (self.range.start(), self.range.size());
-        (start >> bindings::PAGE_SHIFT) as usize..((start + size) >> bindings::PAGE_SHIFT) as usize
+        self.frames.clone()
     }
-}
 
-/// A DAX device of this module, for memory with struct pages.
-///
-/// # Invariants
-///
-/// alloc_dax() has made `device`, with `pages` as its private data.
-pub(crate) struct OwnDax {
-    device: NonNull<bindings::dax_device>,
-    pages: KBox<StructPages>,
-}
-
-// SAFETY: `StructPages` is `Send`, and a DAX device may be killed by any thread.
-unsafe impl Send for OwnDax {}
-// SAFETY: `StructPages` is `Sync`, and a DAX device may be used by several threads at the same time.
-unsafe impl Sync for OwnDax {}
-
-impl OwnDax {
-    const OPERATIONS: bindings::dax_operations = bindings::dax_operations {
-        direct_access: Some(bindings::dax_operation_direct_access),
-        zero_page_range: Some(Self::zero_page_range),
-        ..pin_init::zeroed()
-    };
-
-    /// Make a device for `pages`.
+    /// # Safety
     ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(pages: StructPages) -> Result<Self> {
-        let pages = KBox::new(pages, GFP_KERNEL)?;
-        let private = ptr::from_ref(&*pages).cast_mut().cast();
-        // SAFETY: The box lives until `drop` has killed the device. The table is static.
-        let device = from_err_ptr(unsafe { bindings::alloc_dax(private, &Self::OPERATIONS) })?;
-        // INVARIANT: The device was made above.
-        Ok(OwnDax {
-            device: NonNull::new(device).ok_or(ENOMEM)?,
-            pages,
-        })
+    /// `map` must be the field of an `OwnDax`, and the frames in its range.
+    unsafe extern "C" fn memory_failure(
+        map: *mut bindings::dev_pagemap,
+        frame: usize,
+        count: usize,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
+        let failures = unsafe { &(*map.cast::<Self>()).failures };
+        failures.failed(frame..frame.saturating_add(count), flags);
+        0
     }
 
     /// Refuse to write. The DAX core requires this function, but does not call it for a read-only
@@ -236,26 +197,22 @@ unsafe extern "C" fn daxfs_direct_access(
     frame: *mut usize,
 ) -> isize {
     // SAFETY: The caller passes a valid device.
-    let map = unsafe { bindings::dax_get_private(device) }.cast::<StructPages>();
+    let own = unsafe { bindings::dax_get_private(device) }.cast::<OwnDax>();
     // SAFETY: The private data of a live device is a box that `drop` frees after killing it.
-    let Some(map) = (unsafe { map.as_ref() }) else {
+    let Some(own) = (unsafe { own.as_ref() }) else {
         return ENXIO.to_errno() as isize;
     };
-    let frames = map.frames();
-    let Some(left) = frames.len().checked_sub(page).filter(|&left| left > 0) else {
+    let Some(left) = own.frames.len().checked_sub(page).filter(|&left| left > 0) else {
         return ERANGE.to_errno() as isize;
     };
     if !address.is_null() {
-        let at = map
-            .pages
-            .base
-            .wrapping_byte_add(page << bindings::PAGE_SHIFT);
+        let at = own.base.wrapping_byte_add(page << bindings::PAGE_SHIFT);
         // SAFETY: The caller passes a place that is valid for writing.
         unsafe { *address = at };
     }
     if !frame.is_null() {
         // SAFETY: The caller passes a place that is valid for writing.
-        unsafe { *frame = frames.start + page };
+        unsafe { *frame = own.frames.start + page };
     }
     count.min(left as isize)
 }
@@ -263,28 +220,26 @@ unsafe extern "C" fn daxfs_direct_access(
 // SAFETY: Only the drop kills the device and unmaps the range.
 unsafe impl Owner for OwnDax {
     fn mappable(&self) -> Option<Mappable> {
-        let base = NonNull::new(self.pages.pages.base.cast())?;
-        Some(Mappable {
-            window: Window {
-                base,
-                size: self.pages.range.size(),
-                io: false,
-            },
-            method: MapMethod::Dax(DaxRange {
-                device: self.device,
-                offset: 0,
-            }),
-        })
+        let (device, offset) = (NonNull::new(self.device)?, 0);
+        let method = MapMethod::Dax(DaxRange { device, offset });
+        let size = self.range.as_ref()?.size();
+        Some(Mappable::new(NonNull::new(self.base.cast())?, size, method))
     }
 }
 
 impl Drop for OwnDax {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
-        unsafe { bindings::kill_dax(self.device.as_ptr()) };
-        // SAFETY: This is the reference that alloc_dax() returned. The range is unmapped after
-        // this.
-        unsafe { bindings::put_dax(self.device.as_ptr()) };
+        if !self.device.is_null() {
+            // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
+            unsafe { bindings::kill_dax(self.device) };
+            // SAFETY: This is the reference that alloc_dax() returned.
+            unsafe { bindings::put_dax(self.device) };
+        }
+        if !self.base.is_null() {
+            // SAFETY: By the type invariant the range is mapped. The owner of memory is dropped
+            // after the last user of a page. The range is released after this.
+            unsafe { bindings::memunmap_pages(self.map.get()) };
+        }
     }
 }
 
@@ -328,11 +283,9 @@ impl Frames {
     pub(crate) fn is_cached(&self) -> bool {
         self.0.as_ref().is_some_and(|(base, range)| {
             let is_cached = |offset: u64| {
-                let window = Window {
-                    base: base.map_addr(|base| base.saturating_add(offset as usize)),
-                    size: 1,
-                    io: false,
-                };
+                let (size, io) = (1, false);
+                let base = base.map_addr(|base| base.saturating_add(offset as usize));
+                let window = Window { base, size, io };
                 // SAFETY: By the type invariant the byte is mapped.
                 matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
             };
@@ -344,14 +297,9 @@ impl Frames {
 // SAFETY: Only `release` and the drop unmap the range.
 unsafe impl Owner for Frames {
     fn mappable(&self) -> Option<Mappable> {
-        self.0.as_ref().map(|(base, range)| Mappable {
-            window: Window {
-                base: *base,
-                size: range.size(),
-                io: false,
-            },
-            method: MapMethod::Frames(CacheMode::WriteBack),
-        })
+        let (base, range) = self.0.as_ref()?;
+        let method = MapMethod::Frames(CacheMode::WriteBack);
+        Some(Mappable::new(*base, range.size(), method))
     }
 
     fn release(&mut self) {

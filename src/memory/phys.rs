@@ -12,7 +12,7 @@ use super::range::{not_memory, ClaimedRange, Range, Turn};
 use super::{poison, Region, Shown, Tenure};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
-use crate::linux::pagemap::{Failures, Frames, OwnDax, StructPages};
+use crate::linux::pagemap::{Failures, Frames, OwnDax};
 use kernel::{page, prelude::*, sync::Arc};
 
 /// Number of bytes whose attributes are looked at before all of a range is mapped.
@@ -35,24 +35,24 @@ impl Failures for User {
     }
 }
 
-/// Make struct pages for `claim`, or return the range if that is not possible.
+/// Make struct pages for the range, or return it if that is not possible.
 fn make_pages(
     ClaimedRange { requested, is_pci }: ClaimedRange,
     lease: &Arc<Lease>,
     _turn: &Turn,
-) -> Result<StructPages, Requested> {
+) -> Result<KBox<OwnDax>, Requested> {
     let (start, size) = (requested.start(), requested.size());
     if is_pci {
-        lease.set_range(start, size);
+        lease.uses.lock().pci = Some((start, size));
         return Err(requested);
     }
     let lease = lease.clone();
     let Ok(user) = KBox::new(User { lease, start }, GFP_KERNEL) else {
         return Err(requested);
     };
-    StructPages::new(requested, user).inspect(|pages| {
+    OwnDax::new(requested, user).inspect(|own| {
         // The struct pages are new, so mark those whose memory has failed before.
-        let frames = pages.frames();
+        let frames = own.frames();
         poison::mark_recorded(frames.start, frames.len());
     })
 }
@@ -89,10 +89,7 @@ pub(crate) fn open(
         return Err(not_memory());
     }
     match make_pages(ClaimedRange::new(range, &turn)?, lease, &turn) {
-        Ok(pages) => {
-            drop(turn);
-            lease.open(KBox::new(OwnDax::new(pages)?, GFP_KERNEL)?)?;
-        }
+        Ok(own) => lease.open(own)?,
         Err(requested) => {
             pr_info!(
                 "phys={:#x}: no struct pages for this range: \
@@ -100,9 +97,9 @@ pub(crate) fn open(
                 range.start()
             );
             lease.open(KBox::new(Frames::new(requested)?, GFP_KERNEL)?)?;
-            // The removal of a PCI device waits for the turn, and then finds the owner.
-            drop(turn);
         }
     }
+    // The removal of a PCI device waits for the turn, and then finds the owner.
+    drop(turn);
     Ok(Region::of_owner(shown, tenure)?)
 }

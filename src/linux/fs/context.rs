@@ -33,9 +33,17 @@ impl Context {
         unsafe { &*fc.cast() }
     }
 
-    /// Log why the mount fails: to the log of the context, which mount(8) prints. Without one, as
-    /// for mount(2), log it to the kernel's log, unless many messages were logged just before.
-    pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
+    /// Log a refusal: to the log of the context, which mount(8) prints. Without one, as for
+    /// mount(2), log it to the kernel's log, unless many messages were logged just before. Return
+    /// the error code.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Error {
+        if refusal.says_something() {
+            self.error(fmt!("{}", refusal));
+        }
+        refusal.errno()
+    }
+
+    fn error(&self, message: fmt::Arguments<'_>) {
         // SAFETY: The context is valid by the type invariant.
         let log = unsafe { (*self.0.get()).log.log };
         if log.is_null() {
@@ -53,12 +61,6 @@ impl Context {
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
         // returns. The log lives as long as the context.
         unsafe { bindings::logfc(log, name, b'e' as kernel::ffi::c_char, format, message) };
-    }
-
-    /// Log why the mount of `subject` is refused. Return the error code.
-    pub(crate) fn refuse(&self, subject: fmt::Arguments<'_>, refusal: &Refusal) -> Error {
-        self.error(fmt!("{}: {}", subject, refusal));
-        refusal.errno()
     }
 
     /// Return true if this is a remount.

@@ -3,7 +3,7 @@
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
 use super::context::{Param, Private, SuperKind};
-use super::{keyed, super_block, Context, Operations, SuperBlock};
+use super::{keyed, super_block, Context, Operations, Refusal, SuperBlock};
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr;
@@ -77,7 +77,8 @@ impl<T: Operations> VTable<T> {
             let param = unsafe { Param::from_raw(param) };
             // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
             let context = unsafe { Context::from_raw(fc) };
-            T::parse_param(&mut private.options, &param, context)?;
+            let parsed = T::parse_param(&mut private.options, &param, context);
+            parsed.map_err(|refusal| context.refuse(refusal))?;
             Ok(0)
         })
     }
@@ -91,7 +92,8 @@ impl<T: Operations> VTable<T> {
             let context = unsafe { Context::from_raw(fc) };
             // SAFETY: The VFS holds the context's mutex. The borrow ends before `fill` is called.
             let private = unsafe { Private::<T>::of(fc) };
-            let (kind, found) = T::super_kind(&private.options, context)?;
+            let known = T::super_kind(&private.options, context);
+            let (kind, found) = known.map_err(|refusal| context.refuse(refusal))?;
             private.found = Some(found);
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
@@ -125,14 +127,14 @@ impl<T: Operations> VTable<T> {
             // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
             // keeps it.
             let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
-            if let Err(error) = T::reuse(sb, &private.options, context) {
+            if let Err(refusal) = T::reuse(sb, &private.options, context) {
                 // SAFETY: The VFS does not use a root that is null.
                 unsafe { (*fc).root = ptr::null_mut() };
                 // SAFETY: This is the reference that `root` held.
                 unsafe { bindings::dput(root) };
                 // SAFETY: The superblock was found with a reference, and its lock.
                 unsafe { bindings::deactivate_locked_super(raw) };
-                return Err(error);
+                return Err(context.refuse(refusal));
             }
             Ok(0)
         })
@@ -148,10 +150,8 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The context is valid.
             let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
             if cleared & bindings::SB_RDONLY as u32 != 0 {
-                context.error(fmt!(
-                    "cannot remount read-write: the filesystem is read-only"
-                ));
-                return Err(EROFS);
+                let reason = fmt!("cannot remount read-write: the filesystem is read-only");
+                return Err(context.refuse(Refusal::new(EROFS, reason)));
             }
             // SAFETY: The VFS sets the root of the superblock, which the context keeps.
             let sb = unsafe { (*(*fc).root).d_sb };
@@ -159,7 +159,8 @@ impl<T: Operations> VTable<T> {
             let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
             // SAFETY: The VFS holds the context's mutex.
             let private = unsafe { Private::<T>::of(fc) };
-            T::reconfigure(sb, &private.options, context)?;
+            let done = T::reconfigure(sb, &private.options, context);
+            done.map_err(|refusal| context.refuse(refusal))?;
             Ok(0)
         })
     }

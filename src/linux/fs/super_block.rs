@@ -249,7 +249,8 @@ impl<T: Operations> VTable<T> {
         let private = unsafe { &mut *private };
         let resources = &mut private.resources;
         let (data, identity) =
-            T::fill_super(&new, shared, bdev, options, found, resources, context)?;
+            T::fill_super(&new, shared, bdev, options, found, resources, context)
+                .map_err(|refusal| context.refuse(refusal))?;
         private.data = Some(data);
         // SAFETY: Nothing else accesses a superblock that is being filled.
         unsafe { Self::initialize(sb, &identity, &name) };

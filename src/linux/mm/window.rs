@@ -57,6 +57,15 @@ pub(crate) struct Mappable {
     pub(crate) method: MapMethod,
 }
 
+impl Mappable {
+    /// Return `size` bytes of ordinary memory at `base`.
+    pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
+        let io = false;
+        let window = Window { base, size, io };
+        Mappable { window, method }
+    }
+}
+
 // SAFETY: These are numbers. Only `Memory` uses them as addresses.
 unsafe impl Send for Mappable {}
 // SAFETY: As above.
