@@ -60,12 +60,14 @@ impl<'a, M: Mapping> Fault<'a, M> {
         // Another thread may have set a PMD entry since the MM looked.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         // SAFETY: The fault is valid, and has a PMD.
-        if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) } {
-            // SAFETY: The entry is set.
-            return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
-        }
-        // SAFETY: `no_pmd` excludes PMD entries.
-        let result = unsafe { Around::new(self, kept) }.map(usable);
+        let is_set = no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) };
+        #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
+        let is_set = false;
+        let result = match is_set {
+            true => bindings::VM_FAULT_NOPAGE,
+            // SAFETY: `no_pmd` excludes PMD entries.
+            false => unsafe { Around::new(self, kept) }.map(usable),
+        };
         // SAFETY: This is the result of handling the fault.
         unsafe { self.result(result) }
     }
@@ -132,34 +134,17 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     /// it maps by pages only.
     fn find_known(&mut self) {
         let Range { start, end } = self.pages;
-        let end = end.min(self.kept.length / PAGE_SIZE);
-        if !matches!(self.kept.method(), MapMethod::Dax(_)) || start >= end {
-            return;
-        }
-        let Some(frame) = self.kept.frame(start) else {
+        let count = end.min(self.kept.length / PAGE_SIZE).saturating_sub(start) as u32;
+        let (MapMethod::Dax(_), Some(frame)) = (self.kept.method(), self.kept.frame(start)) else {
             return;
         };
         let mapping = self.kept.as_raw().as_ptr();
         // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
         self.first = unsafe { bindings::pfn_to_page(frame) };
-        // The DAX code sets the owner of a page and stores its entry under this lock.
-        // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
-        unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
-        for number in 0..end - start {
-            // The frames are contiguous by the invariant of `Memory`. With
-            // CONFIG_SPARSEMEM_VMEMMAP, which DAX needs, their struct pages are, too.
-            let page = self.first.wrapping_add(number as usize);
-            // SAFETY: So this is the struct page of one of `pages`, which are in the space.
-            let single = !unsafe { bindings::page_compound(page) };
-            let folio = page.cast::<bindings::folio>();
-            // SAFETY: A single page is a folio of its own. Its owner changes under the lock only.
-            if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
-                // INVARIANT: The page belongs to the space.
-                self.known |= 1 << number;
-            }
-        }
-        // SAFETY: The lock was taken above.
-        unsafe { bindings::xa_unlock_irq(&raw mut (*mapping).i_pages) };
+        // INVARIANT: The bits are those of pages that belong to the space.
+        // SAFETY: The frames of the pages, which are in the space, are contiguous. Fault handlers
+        // hold no locks of address spaces.
+        self.known = unsafe { bindings::dax_single_pages(mapping, self.first, count) };
     }
 
     /// Return page `page` of `pages`, if it belongs to the space according to the DAX code.

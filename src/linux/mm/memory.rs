@@ -161,13 +161,8 @@ impl Memory {
             return None;
         }
         let at = window.base.as_ptr().wrapping_add(offset as usize).cast();
-        // SAFETY: This takes any address.
-        Some(match unsafe { bindings::is_vmalloc_addr(at) } {
-            // SAFETY: By the type invariant the address is mapped.
-            true => unsafe { bindings::vmalloc_to_pfn(at) },
-            // SAFETY: By the type invariant the address is mapped, so in the direct mapping.
-            false => unsafe { bindings::virt_to_pfn(at) },
-        })
+        // SAFETY: By the type invariant the address is mapped, in the vmalloc area or directly.
+        Some(unsafe { bindings::address_to_pfn(at) })
     }
 
     /// Return the page at `offset`, if it is counted.
