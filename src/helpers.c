@@ -209,16 +209,6 @@ bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma)
 	return uffd_disable_fault_around(vma);
 }
 
-void daxfs_helper_xa_lock_irq(struct xarray *xa)
-{
-	xa_lock_irq(xa);
-}
-
-void daxfs_helper_xa_unlock_irq(struct xarray *xa)
-{
-	xa_unlock_irq(xa);
-}
-
 bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
 				   unsigned long delay)
 {
@@ -245,9 +235,10 @@ void *daxfs_helper_page_address(struct page *page)
 	return page_address(page);
 }
 
-unsigned long daxfs_helper_virt_to_pfn(const void *address)
+unsigned long daxfs_helper_address_to_pfn(const void *address)
 {
-	return PHYS_PFN(virt_to_phys((void *)address));
+	return is_vmalloc_addr(address) ? vmalloc_to_pfn(address) :
+					  PHYS_PFN(virt_to_phys((void *)address));
 }
 
 bool daxfs_helper_pfn_valid(unsigned long pfn)
@@ -358,8 +349,26 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 	return folio_order(folio);
 }
 
-/* The struct pages of contiguous frames are contiguous, which memory/around.rs relies on. */
+/* The struct pages of contiguous frames are contiguous, which the next function relies on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
+
+/*
+ * Return a bit for each of count pages from page on that belongs to an address space as a single
+ * page. The DAX code sets the owner of a page and stores its entry under this lock.
+ */
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count)
+{
+	u32 bits = 0;
+
+	xa_lock_irq(&mapping->i_pages);
+	for (unsigned int n = 0; n < count; n++) {
+		if (!PageCompound(page + n) && page_folio(page + n)->mapping == mapping)
+			bits |= BIT(n);
+	}
+	xa_unlock_irq(&mapping->i_pages);
+	return bits;
+}
 
 unsigned long daxfs_helper_page_pgoff(struct page *page)
 {
@@ -375,11 +384,6 @@ void daxfs_helper_cond_resched(void)
 bool daxfs_helper_may_sleep(void)
 {
 	return preemptible() && !rcu_preempt_depth();
-}
-
-bool daxfs_helper_page_compound(struct page *page)
-{
-	return PageCompound(page);
 }
 
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)

@@ -28,7 +28,7 @@ struct inode *dax_inode(struct dax_device *dax_dev);
 typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
 					       int result);
 
-/* What src/memory/iomap.rs implements, for the kernel's DAX code. */
+/* What src/linux/mm/iomap.rs implements, for the kernel's DAX code. */
 int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 		      struct iomap *iomap, struct iomap *srcmap);
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);
@@ -83,15 +83,13 @@ pteval_t daxfs_helper_pte_cache(pte_t *pte);
 pteval_t daxfs_helper_cache_writecombine(void);
 size_t daxfs_helper_page_level_size(unsigned int level);
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma);
-void daxfs_helper_xa_lock_irq(struct xarray *xa);
-void daxfs_helper_xa_unlock_irq(struct xarray *xa);
 
 /* Pages and folios. */
 struct page *daxfs_helper_alloc_page(gfp_t flags);
 void daxfs_helper_get_page(struct page *page);
 void daxfs_helper_put_page(struct page *page);
 void *daxfs_helper_page_address(struct page *page);
-unsigned long daxfs_helper_virt_to_pfn(const void *address);
+unsigned long daxfs_helper_address_to_pfn(const void *address);
 bool daxfs_helper_pfn_valid(unsigned long pfn);
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
 bool daxfs_helper_page_hwpoison(struct page *page);
@@ -111,7 +109,8 @@ unsigned int daxfs_helper_folio_order(struct folio *folio);
 unsigned long daxfs_helper_page_pgoff(struct page *page);
 void daxfs_helper_cond_resched(void);
 bool daxfs_helper_may_sleep(void);
-bool daxfs_helper_page_compound(struct page *page);
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count);
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
 unsigned long daxfs_helper_folio_pfn(struct folio *folio);

@@ -11,7 +11,7 @@ use crate::linux::{
     sysfs::{Directory, Show},
     trace, Errno, Keyring,
 };
-use crate::memory::{Access, Gate, Memory, Region};
+use crate::memory::{Access, Gate, Region, Resources};
 use crate::options::Options;
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     /// Directory in sysfs, which has one for each superblock.
     pub(crate) directory: Directory,
     /// Resources that regions need.
-    pub(crate) memory: Memory,
+    pub(crate) memory: Resources,
     /// Certificates of those who sign images.
     pub(crate) keyring: Arc<Keyring>,
 }

@@ -4,13 +4,15 @@
 //!
 //! It is mounted while the module is loaded. Nothing can be looked up in it.
 
+use super::global_mutex;
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+use core::ptr::NonNull;
+use kernel::{error::from_err_ptr, prelude::*, sync::Arc, types::Opaque};
 
-/// The mount, or null.
-static MOUNT: AtomicPtr<bindings::vfsmount> = AtomicPtr::new(ptr::null_mut());
+global_mutex! {
+    // The mount, while the module is loaded.
+    static MOUNT: Option<Arc<Mount>> = None;
+}
 
 /// The filesystem type. It is never registered, so nobody else can mount it.
 struct Type(Opaque<bindings::file_system_type>);
@@ -43,15 +45,30 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel:
     }
 }
 
-/// The mounted internal filesystem. Dropping it unmounts.
+/// A mount of the filesystem.
 ///
 /// # Invariants
 ///
-/// Owns the mount in [`MOUNT`].
+/// Owns the mount.
+struct Mount(NonNull<bindings::vfsmount>);
+
+// SAFETY: A mount may be used and unmounted by any thread.
+unsafe impl Send for Mount {}
+// SAFETY: The VFS locks what it changes.
+unsafe impl Sync for Mount {}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the mount. Each inode has a reference to this.
+        unsafe { bindings::kern_unmount(self.0.as_ptr()) };
+    }
+}
+
+/// Keeps the filesystem mounted.
 pub(crate) struct Internal(());
 
 impl Internal {
-    /// Mount it. Call this once.
+    /// Mount it.
     ///
     /// # Errors
     ///
@@ -59,30 +76,59 @@ impl Internal {
     pub(crate) fn mount() -> Result<Self> {
         // SAFETY: The type is static and complete.
         let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;
-        MOUNT.store(mount, Ordering::Release);
-        // INVARIANT: The mount was stored above.
+        // INVARIANT: The mount was made above.
+        let mount = Mount(NonNull::new(mount).ok_or(ENOMEM)?);
+        *MOUNT.lock() = Some(Arc::new(mount, GFP_KERNEL)?);
         Ok(Internal(()))
     }
 }
 
 impl Drop for Internal {
     fn drop(&mut self) {
-        let mount = MOUNT.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: By the type invariant this owns the mount.
-        unsafe { bindings::kern_unmount(mount) };
+        let mount = MOUNT.lock().take();
+        drop(mount);
     }
 }
 
-/// Return a reference to a new inode.
+/// An inode of the filesystem.
 ///
-/// # Errors
+/// # Invariants
 ///
-/// `ENOMEM`.
-pub(super) fn new_inode() -> Result<NonNull<bindings::inode>> {
-    let mount = NonNull::new(MOUNT.load(Ordering::Acquire)).ok_or(ENXIO)?;
-    // SAFETY: The mount lives until the last region is gone.
-    let sb = unsafe { (*mount.as_ptr()).mnt_sb };
-    // SAFETY: The mount keeps its superblock.
-    let inode = unsafe { bindings::new_inode(sb) };
-    NonNull::new(inode).ok_or(ENOMEM)
+/// Owns a reference to `inode`, which is on the mount.
+pub(super) struct InternalInode {
+    inode: NonNull<bindings::inode>,
+    _mount: Arc<Mount>,
+}
+
+impl InternalInode {
+    /// Make an inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENXIO` if the filesystem is not mounted.
+    pub(super) fn new() -> Result<Self> {
+        let mount = MOUNT.lock().clone().ok_or(ENXIO)?;
+        // SAFETY: The mount is valid.
+        let sb = unsafe { (*mount.0.as_ptr()).mnt_sb };
+        // SAFETY: The mount keeps its superblock.
+        let inode = unsafe { bindings::new_inode(sb) };
+        // INVARIANT: The inode was made above.
+        Ok(InternalInode {
+            inode: NonNull::new(inode).ok_or(ENOMEM)?,
+            _mount: mount,
+        })
+    }
+
+    /// Return the C object.
+    #[inline]
+    pub(super) fn as_ptr(&self) -> *mut bindings::inode {
+        self.inode.as_ptr()
+    }
+}
+
+impl Drop for InternalInode {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::iput(self.inode.as_ptr()) };
+    }
 }

@@ -140,15 +140,15 @@ impl<'a> Access<'a> {
     // If other functions took a reference to `self`, it would have to be in memory: 8 instructions.
     #[inline(always)]
     fn copy_to(self, offset: u64, length: usize, to: &mut IovIterDest<'_>) -> Result<usize> {
-        let bytes = self.0.bytes(offset, length).ok_or(EIO)?;
-        let readable = self.readable(offset, length as u64) as usize;
-        if readable == length {
-            return Ok(bytes.copy_to(to));
+        let mut bytes = self.0.bytes(offset, length).ok_or(EIO)?;
+        let readable = self.readable(offset, length as u64);
+        if readable < length as u64 {
+            bytes = bytes.first(readable as usize);
+            if readable == 0 {
+                return Err(EIO);
+            }
         }
-        match readable {
-            0 => Err(EIO),
-            _ => Ok(bytes.first(readable).copy_to(to)),
-        }
+        Ok(bytes.copy_to(to))
     }
 }
 

@@ -73,7 +73,10 @@ impl Claim {
         self.parts.push(range.clone(), GFP_KERNEL)?;
         // Under the mutex, so that a removal finds the lease, or has closed the claim.
         if let Some(lease) = lease {
-            lease.set_dax(HolderId::of(&self.token), &range, self.fsdev);
+            let mut uses = lease.uses.lock();
+            uses.claim = Some(HolderId::of(&self.token));
+            uses.part = range.clone();
+            uses.fsdev = self.fsdev;
         }
         // INVARIANT: The range was added above.
         Ok(Part {
@@ -223,6 +226,12 @@ pub(super) fn close(fsdev: BusDeviceId) {
     }
 }
 
+/// Return the part of the device that a lease uses by the claim with this holder.
+fn part_of(lease: &Lease, holder: HolderId) -> Option<Range<u64>> {
+    let uses = lease.uses.lock();
+    (uses.claim == Some(holder)).then(|| uses.part.clone())
+}
+
 impl Holder for Token {
     fn failed(
         device: &Device,
@@ -230,14 +239,13 @@ impl Holder for Token {
         bytes: Range<u64>,
         flags: kernel::ffi::c_int,
     ) -> bool {
-        if registry::find_by(|lease| lease.holds(holder)).is_none() {
+        if registry::find_by(|uses| uses.claim == Some(holder)).is_none() {
             return false;
         }
         // No lease has the rest of a device with several images. Remember its failures, too.
         device.each_frame(bytes.clone(), |_, frame| poison::mark(frame));
         registry::for_each(|lease| {
-            if lease.holds(holder) {
-                let part = lease.part();
+            if let Some(part) = part_of(lease, holder) {
                 let range = bytes.start.max(part.start)..bytes.end.min(part.end);
                 device.each_frame(range, |at, frame| lease.page_failed(at, frame, flags));
             }
@@ -261,17 +269,13 @@ impl Holder for Token {
             }
             None => return false,
         }
-        registry::for_each(|lease| {
-            if lease.holds(holder) {
-                lease.revoke();
-            }
-        });
+        registry::revoke(|uses| uses.claim == Some(holder));
         // When this returns, the device is not alive any more, and its driver cannot be asked for
         // memory. So wait for those who are asking.
         registry::for_each(|lease| {
-            if lease.holds(holder) {
+            if part_of(lease, holder).is_some() {
                 lease.wait_for_readers();
-                lease.forget_dax();
+                lease.uses.lock().claim = None;
             }
         });
         true

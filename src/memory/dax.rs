@@ -26,11 +26,7 @@ struct Revoke;
 
 impl Death for Revoke {
     fn died(number: u32) {
-        registry::for_each(|lease| {
-            if lease.is_on_block(number) {
-                lease.revoke();
-            }
-        });
+        registry::revoke(|uses| uses.block == Some(number));
     }
 }
 
@@ -134,7 +130,7 @@ pub(crate) fn open_block_part(
     part: Range<u64>,
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
-    tenure.lease().set_block(number);
+    tenure.lease().uses.lock().block = Some(number);
     let opened = OpenBlockDevice::<Revoke>::open(number);
     let opened = Arc::new(opened.map_err(|error| unclaimed(error, true))?, GFP_KERNEL)?;
     open_bdev(&opened, Some(part), opened.clone(), tenure)

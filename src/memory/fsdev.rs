@@ -9,6 +9,7 @@
 //!
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
+use super::lease::Uses;
 use super::{claim, registry};
 use crate::linux::dax::{BusDeviceId, BusNotifier, Node, Unbinding};
 use crate::linux::global_mutex;
@@ -49,16 +50,13 @@ impl Unbinding for Wait {
     fn unbinding(device: BusDeviceId) {
         // A mount that has joined before has a lease now.
         claim::close(device);
-        registry::for_each(|lease| {
-            if lease.is_on_fsdev(device) {
-                lease.revoke();
-            }
-        });
+        let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
+        registry::revoke(is_on_it);
         // The device may be bound and mounted again while mounts of these leases exist.
-        while let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device)) {
+        while let Some(lease) = registry::find_by(is_on_it) {
             lease.revoke();
             lease.drain();
-            lease.set_fsdev(None);
+            lease.uses.lock().fsdev = None;
         }
     }
 }

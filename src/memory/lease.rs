@@ -16,19 +16,18 @@
 //! the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads only
 //! become readers.
 
+use super::poison;
 use super::tree::Extents;
-use super::{poison, Owner};
-use crate::bindings;
 use crate::linux::dax::{BusDeviceId, HolderId};
-use crate::linux::mm::{Described, Memory};
+use crate::linux::mm::{Described, Memory, Owner};
 use crate::linux::srcu::{Reader, Revocable, Section};
 use crate::linux::workqueue::Job;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{
-    new_mutex,
+    new_mutex, new_spinlock,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, SpinLock},
     time::{delay::fsleep, msecs_to_jiffies, Delta, Jiffies},
 };
 
@@ -42,19 +41,26 @@ const MOST: u32 = 1000;
 /// Says how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<Terms>;
 
+/// What the owner of the memory uses, or will use, that may go away.
+#[derive(Default)]
+pub(super) struct Uses {
+    /// The claim on a DAX device, until the DAX core removes the holder.
+    pub(super) claim: Option<HolderId>,
+    /// The part of that device, in bytes.
+    pub(super) part: Range<u64>,
+    /// The number of a block device.
+    pub(super) block: Option<u32>,
+    /// A device of the fsdev driver.
+    pub(super) fsdev: Option<BusDeviceId>,
+    /// Start and size of physical memory of a PCI device.
+    pub(super) pci: Option<(u64, u64)>,
+}
+
 /// What a lease has.
 #[pin_data]
 pub(crate) struct Terms {
-    /// What identifies the claim on the DAX device of the owner, or 0.
-    claim: AtomicUsize,
-    /// Start and end of the part of the device that the owner uses, in bytes.
-    part: [AtomicU64; 2],
-    /// Number of the block device that the owner has opened, or 0.
-    block: AtomicU32,
-    /// What identifies the device of the fsdev driver, or 0.
-    fsdev: AtomicUsize,
-    /// Start and size of physical memory that goes away with a PCI device, in bytes.
-    range: [AtomicU64; 2],
+    #[pin]
+    pub(super) uses: SpinLock<Uses>,
     /// The memory. Reads, look-ups and page faults are readers of this.
     #[pin]
     memory: Revocable<Memory>,
@@ -92,11 +98,7 @@ impl Lease {
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Job::of(try_pin_init!(Terms {
-            claim: AtomicUsize::new(0),
-            part: [const { AtomicU64::new(0) }; 2],
-            block: AtomicU32::new(0),
-            fsdev: AtomicUsize::new(0),
-            range: [const { AtomicU64::new(0) }; 2],
+            uses <- new_spinlock!(Uses::default()),
             memory <- Revocable::new(),
             extents <- Extents::new(),
             state <- new_mutex!(State {
@@ -141,7 +143,7 @@ impl Lease {
 
     /// Wait for readers of the revoked lease, unmap everything, and wait until no page has users.
     pub(super) fn drain(&self) {
-        self.wait_for_readers();
+        self.memory.drain();
         let mut interval = INTERVAL;
         while !self.extents.sweep(true) {
             fsleep(Delta::from_millis(interval.into()));
@@ -152,65 +154,6 @@ impl Lease {
     /// Wait for reads and page faults in progress.
     pub(super) fn wait_for_readers(&self) {
         self.memory.wait();
-    }
-
-    /// Store the claim on the DAX device that the owner will use, the part of the device in bytes,
-    /// and the device of the fsdev driver, if it is one.
-    pub(super) fn set_dax(&self, claim: HolderId, part: &Range<u64>, fsdev: Option<BusDeviceId>) {
-        self.part[0].store(part.start, Ordering::Relaxed);
-        self.part[1].store(part.end, Ordering::Relaxed);
-        self.set_fsdev(fsdev);
-        self.claim.store(claim.0, Ordering::Release);
-    }
-
-    /// Forget the claim, because the DAX core removes the holder.
-    pub(super) fn forget_dax(&self) {
-        self.claim.store(0, Ordering::Release);
-    }
-
-    /// Return true if the owner uses a DAX device by this claim, or will use it.
-    pub(super) fn holds(&self, claim: HolderId) -> bool {
-        self.claim.load(Ordering::Acquire) == claim.0
-    }
-
-    /// Return the part of the DAX device that the owner uses, in bytes.
-    pub(super) fn part(&self) -> Range<u64> {
-        let [start, end] = &self.part;
-        start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)
-    }
-
-    /// Store the number of the block device that the owner will open.
-    pub(super) fn set_block(&self, number: bindings::dev_t) {
-        self.block.store(number, Ordering::Release);
-    }
-
-    /// Return true if the owner has opened block device `number`, or will open it.
-    pub(super) fn is_on_block(&self, number: bindings::dev_t) -> bool {
-        self.block.load(Ordering::Acquire) == number
-    }
-
-    /// Store the device of the fsdev driver that the owner will use, if any.
-    pub(super) fn set_fsdev(&self, device: Option<BusDeviceId>) {
-        let device = device.map_or(0, |device| device.0);
-        self.fsdev.store(device, Ordering::Release);
-    }
-
-    /// Return true if the owner uses this device of the fsdev driver, or will use it.
-    pub(super) fn is_on_fsdev(&self, device: BusDeviceId) -> bool {
-        self.fsdev.load(Ordering::Acquire) == device.0
-    }
-
-    /// Store the physical memory that the owner uses and that goes away with a PCI device.
-    pub(super) fn set_range(&self, start: u64, size: u64) {
-        self.range[0].store(start, Ordering::Relaxed);
-        self.range[1].store(size, Ordering::Release);
-    }
-
-    /// Return true if there is such memory, and `is_there` returns true for it.
-    #[cfg(CONFIG_PCI)]
-    pub(super) fn is_in_range(&self, is_there: impl Fn(u64, u64) -> bool) -> bool {
-        let size = self.range[1].load(Ordering::Acquire);
-        size > 0 && is_there(self.range[0].load(Ordering::Relaxed), size)
     }
 
     /// Set the owner of the memory. If it has mapped the memory, let readers find that.

@@ -20,13 +20,13 @@ impl Removal for Release {
     fn removing(device: &Device) {
         // Wait for requests in progress. Later ones find that the device is being removed.
         drop(Turn::wait());
-        let is_there = |start, size| device.has_range(start, size);
-        while let Some(lease) = registry::find_by(|lease| lease.is_in_range(is_there)) {
+        let is_there = |(start, size)| device.has_range(start, size);
+        while let Some(lease) = registry::find_by(|uses| uses.pci.is_some_and(is_there)) {
             lease.revoke();
             lease.drain();
             // Without struct pages, no page is in use now, so this releases the memory.
             lease.proceed();
-            lease.set_range(0, 0);
+            lease.uses.lock().pci = None;
         }
     }
 }

@@ -43,7 +43,7 @@ fn make_pages(
 ) -> Result<KBox<OwnDax>, Requested> {
     let (start, size) = (requested.start(), requested.size());
     if is_pci {
-        lease.set_range(start, size);
+        lease.uses.lock().pci = Some((start, size));
         return Err(requested);
     }
     let lease = lease.clone();

@@ -2,7 +2,7 @@
 
 //! The list of all leases, and how they end.
 
-use super::lease::{Lease, Progress, Terms};
+use super::lease::{Lease, Progress, Terms, Uses};
 use crate::linux::{global_mutex, workqueue::Work};
 use kernel::{
     prelude::*,
@@ -72,11 +72,20 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Return a lease for which `wanted` returns true, if there is one.
-pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
+/// Return a lease whose owner uses what is `wanted`, if there is one.
+pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases.iter().flat_map(RBTree::values);
-    all.find(|lease| wanted(lease)).cloned()
+    all.find(|lease| wanted(&lease.uses.lock())).cloned()
+}
+
+/// Revoke the leases whose owner uses what is `wanted`.
+pub(super) fn revoke(wanted: impl Fn(&Uses) -> bool) {
+    for_each(|lease| {
+        if wanted(&lease.uses.lock()) {
+            lease.revoke();
+        }
+    });
 }
 
 /// Call `visit` for each lease, without the lock of the list.

@@ -403,7 +403,7 @@ impl<T: Operations> VTable<T> {
             unsafe { (*vma).vm_ops = operations };
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            let method = mapping.map(|mapping| mapping.space().memory().method());
+            let method = mapping.map(|mapping| mapping.space().memory.method());
             if let Some(MapMethod::Frames(cache)) = method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;

@@ -71,29 +71,8 @@ unsafe impl Send for Mappable {}
 // SAFETY: As above.
 unsafe impl Sync for Mappable {}
 
-impl Window {
-    /// Return the page frame at `offset`.
-    ///
-    /// # Safety
-    ///
-    /// The page must be in the window, which must be mapped, in the direct mapping or the vmalloc
-    /// area.
-    #[inline]
-    pub(super) unsafe fn frame(&self, offset: u64) -> usize {
-        let at = self.base.as_ptr().wrapping_add(offset as usize).cast();
-        // SAFETY: This takes any address.
-        if unsafe { bindings::is_vmalloc_addr(at) } {
-            // SAFETY: The caller guarantees that the address is mapped.
-            unsafe { bindings::vmalloc_to_pfn(at) }
-        } else {
-            // SAFETY: The caller guarantees that the address is in the direct mapping.
-            unsafe { bindings::virt_to_pfn(at) }
-        }
-    }
-}
-
-/// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others write the
-/// memory meanwhile.
+/// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others
+/// write the memory meanwhile.
 ///
 /// # Invariants
 ///
@@ -157,7 +136,8 @@ impl Bytes<'_> {
     #[inline(always)]
     pub(crate) fn copy_to(self, to: &mut IovIterDest<'_>) -> usize {
         if self.io {
-            return self.copy_io_to(to);
+            // SAFETY: By the type invariant the bytes are mapped, as I/O memory.
+            return unsafe { copy_io(self.from, self.length, to) };
         }
         let to = to.as_raw().cast();
         // SAFETY: This is paired with pagefault_enable() below.
@@ -169,37 +149,37 @@ impl Bytes<'_> {
         unsafe { bindings::pagefault_enable() };
         copied
     }
+}
 
-    /// Do the same for I/O memory.
-    #[inline(never)]
-    fn copy_io_to(self, to: &mut IovIterDest<'_>) -> usize {
-        let mut buffer = [0; IO_PIECE];
-        let mut done = 0;
-        while done < self.length {
-            let length = IO_PIECE.min(self.length - done);
-            let from = self.from.wrapping_add(done);
-            // INVARIANT: This is a part of the bytes.
-            let part = Bytes {
-                from,
-                length,
-                ..self
-            };
-            let buffer = &mut buffer[..length];
-            part.read(buffer);
-            // INVARIANT: The buffer is ordinary memory, and is borrowed exclusively.
-            let read = Bytes {
-                from: buffer.as_ptr(),
-                io: false,
-                ..part
-            };
-            let copied = read.copy_to(to);
-            done += copied;
-            if copied < length {
-                break;
-            }
+/// Do what [`Bytes::copy_to`] does for `length` bytes of I/O memory at `from`. If this took a
+/// [`Bytes`], a read would have to put it into memory.
+///
+/// # Safety
+///
+/// The bytes must be mapped.
+#[inline(never)]
+unsafe fn copy_io(from: *const u8, length: usize, to: &mut IovIterDest<'_>) -> usize {
+    let mut buffer = [0; IO_PIECE];
+    let mut done = 0;
+    while done < length {
+        let buffer = &mut buffer[..IO_PIECE.min(length - done)];
+        let from = from.wrapping_add(done).cast();
+        // SAFETY: The caller guarantees that the source is mapped. The buffer has this length.
+        unsafe { bindings::memcpy_fromio(buffer.as_mut_ptr().cast(), from, buffer.len()) };
+        // INVARIANT: The buffer is ordinary memory, and is borrowed.
+        let bytes = Bytes {
+            from: buffer.as_ptr(),
+            length: buffer.len(),
+            io: false,
+            _memory: PhantomData,
+        };
+        let copied = bytes.copy_to(to);
+        done += copied;
+        if copied < buffer.len() {
+            break;
         }
-        done
     }
+    done
 }
 
 /// Fault in the next pages of a destination, at most `length` bytes. This may wait for anything.
