@@ -44,7 +44,6 @@
 #endif
 
 #define CREATE_TRACE_POINTS
-#define CREATE_RUST_TRACE_POINTS
 #include "trace.h"
 
 /* Kernels from 7.4 on take the function itself. */
@@ -599,6 +598,18 @@ void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags)
 {
 	return alloc_workqueue("%s", flags, 0, name);
+}
+
+void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
+				    unsigned long address, unsigned long result)
+{
+	trace_daxfs_fault(dev, ino, offset, order, address, result);
+}
+
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
+				    u64 value)
+{
+	trace_daxfs_error(dev, ino, problem, length, offset, value);
 }
 
 void daxfs_helper_tracepoint_synchronize_unregister(void)

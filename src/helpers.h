@@ -164,6 +164,10 @@ void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags);
 bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
 				   unsigned long delay);
+void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
+				    unsigned long address, unsigned long result);
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
+				    u64 value);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);
