@@ -155,14 +155,37 @@ void daxfs_helper_posix_acl_release(struct posix_acl *acl)
 	posix_acl_release(acl);
 }
 
-const struct cred *daxfs_helper_override_creds(const struct cred *cred)
+/*
+ * Make a file with the path and inode of @file, and @mapping as its address space. It was never
+ * opened (FMODE_OPENED), so it is not announced to watchers, neither now nor when it is freed.
+ */
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping)
 {
-	return override_creds(cred);
-}
+	/*
+	 * A security module labels the new file for the current credentials, and compares both: so
+	 * they have to be those of the open file, not of the process that maps it.
+	 */
+	const struct cred *current_cred = override_creds(file->f_cred);
+	struct file *new = alloc_empty_backing_file(O_RDONLY, file->f_cred, file);
 
-void daxfs_helper_revert_creds(const struct cred *cred)
-{
-	revert_creds(cred);
+	revert_creds(current_cred);
+	if (IS_ERR(new))
+		return new;
+	/* The path that is shown, and that is put when the file is freed. */
+	path_get(&file->f_path);
+	backing_file_set_user_path(new, &file->f_path);
+	/* The same path again. Nothing puts it, as the file was never opened. */
+	new->__f_path = file->f_path;
+	new->f_inode = file->f_inode;
+	new->f_op = file->f_op;
+	new->f_mapping = mapping;
+	/*
+	 * The kernel reads build IDs through the file of an area, which watchers see unless they
+	 * opened the file themselves.
+	 */
+	new->f_mode &= ~FMODE_FSNOTIFY_MASK;
+	new->f_mode |= FMODE_CAN_READ | FMODE_PREAD | (READ_ONCE(file->f_mode) & FMODE_FSNOTIFY_MASK);
+	return new;
 }
 
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
@@ -176,14 +199,14 @@ void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 	vm_flags_set(vma, flags);
 }
 
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot)
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma)
 {
-	return pgprot_writecombine(prot);
+	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 }
 
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot)
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 {
-	return pgprot_noncached(prot);
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
 
 #ifdef CONFIG_X86_64

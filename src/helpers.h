@@ -72,13 +72,12 @@ struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
 				      const struct file *user_file);
 void backing_file_set_user_path(struct file *f, const struct path *path);
 #endif
-const struct cred *daxfs_helper_override_creds(const struct cred *cred);
-void daxfs_helper_revert_creds(const struct cred *cred);
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping);
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					    struct file *user);
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma);
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma);
 pteval_t daxfs_helper_pte_cache(pte_t *pte);
 pteval_t daxfs_helper_cache_writecombine(void);
 size_t daxfs_helper_page_level_size(unsigned int level);

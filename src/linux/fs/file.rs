@@ -407,30 +407,18 @@ impl<T: Operations> VTable<T> {
             if let Some(MapMethod::Frames(cache)) = method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
-                // SAFETY: The area is new.
-                unsafe { Self::set_cache_mode(vma, cache) };
+                match cache {
+                    CacheMode::WriteBack => {}
+                    // SAFETY: The area is new.
+                    CacheMode::WriteCombine => unsafe { bindings::vma_set_writecombine(vma) },
+                    // SAFETY: The area is new.
+                    CacheMode::Uncached => unsafe { bindings::vma_set_noncached(vma) },
+                }
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing.
             unsafe { bindings::vm_flags_set(vma, flags) };
             Ok(0)
         })
-    }
-
-    /// # Safety
-    ///
-    /// `vma` must be a new memory area.
-    unsafe fn set_cache_mode(vma: *mut bindings::vm_area_struct, cache: CacheMode) {
-        // SAFETY: The caller passes a valid area.
-        let protection = unsafe { (*vma).vm_page_prot };
-        let protection = match cache {
-            CacheMode::WriteBack => return,
-            // SAFETY: This computes a value.
-            CacheMode::WriteCombine => unsafe { bindings::pgprot_writecombine(protection) },
-            // SAFETY: This computes a value.
-            CacheMode::Uncached => unsafe { bindings::pgprot_noncached(protection) },
-        };
-        // SAFETY: The caller passes a new area.
-        unsafe { (*vma).vm_page_prot = protection };
     }
 
     /// # Safety

@@ -5,6 +5,7 @@
 use super::context::{Param, Private, SuperKind};
 use super::{keyed, super_block, Context, Operations, Refusal, SuperBlock};
 use crate::bindings;
+use crate::linux::security;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -31,8 +32,7 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // The VFS asks for this at mount only. Without it, nothing that a user passes to the
             // context could ever be mounted, but all of it would be parsed, kept and logged.
-            // SAFETY: This may be called in any context that has a current process.
-            if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) } {
+            if !security::is_admin() {
                 return Err(EPERM);
             }
             let private = Private::<T> {
