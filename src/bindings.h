@@ -54,7 +54,6 @@
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
-#include "trace.h"
 
 /* Allocation. */
 static const gfp_t DAXFS_GFP_KERNEL = GFP_KERNEL;
@@ -119,9 +118,6 @@ static const int DAXFS_IOCB_DIRECT = IOCB_DIRECT;
 static const int DAXFS_IOCB_NOWAIT = IOCB_NOWAIT;
 static const int DAXFS_IOCB_WAITQ = IOCB_WAITQ;
 static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;
-static const fmode_t DAXFS_FMODE_CAN_READ = FMODE_CAN_READ;
-static const fmode_t DAXFS_FMODE_PREAD = FMODE_PREAD;
-static const fmode_t DAXFS_FMODE_FSNOTIFY_MASK = FMODE_FSNOTIFY_MASK;
 static const fop_flags_t DAXFS_FOP_BUFFER_RASYNC = FOP_BUFFER_RASYNC;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;

@@ -206,14 +206,16 @@ impl FileOperations for DaxFs {
             refuse(file, error);
             FaultResult::SIGBUS
         });
-        trace::fault(|| trace::Fault {
-            device: sb.device(),
-            ino: file.ino(),
-            offset: fault.page() << PAGE_SHIFT,
-            order: fault.order(),
-            address: fault.address(),
-            result: result.into_raw(),
-        });
+        let offset = fault.page() << PAGE_SHIFT;
+        let (order, address) = (fault.order(), fault.address());
+        trace::fault(
+            sb.device(),
+            file.ino(),
+            offset,
+            order,
+            address,
+            result.into_raw(),
+        );
         if let Some(outcome) = fault.outcome(result) {
             sb.data().count(match outcome {
                 Outcome::Page => Event::PteFault,

@@ -44,7 +44,6 @@
 #endif
 
 #define CREATE_TRACE_POINTS
-#define CREATE_RUST_TRACE_POINTS
 #include "trace.h"
 
 /* Kernels from 7.4 on take the function itself. */
@@ -83,29 +82,25 @@ u32 daxfs_helper_inode_state_read_once(struct inode *inode)
 	return inode_state_read_once(inode);
 }
 
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid)
+/*
+ * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
+ * mapping them costs as much as setting up the rest of the inode.
+ */
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec)
 {
-	i_uid_write(inode, uid);
-}
-
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid)
-{
-	i_gid_write(inode, gid);
-}
-
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec)
-{
+	if (i_user_ns(inode) == &init_user_ns) {
+		inode->i_uid = KUIDT_INIT(uid);
+		inode->i_gid = KGIDT_INIT(gid);
+	} else {
+		i_uid_write(inode, uid);
+		i_gid_write(inode, gid);
+	}
 	inode_set_mtime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_ctime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_atime(inode, sec, nsec);
+	i_size_write(inode, size);
+	set_nlink(inode, nlink);
 }
 
 loff_t daxfs_helper_i_size_read(struct inode *inode)
@@ -160,14 +155,37 @@ void daxfs_helper_posix_acl_release(struct posix_acl *acl)
 	posix_acl_release(acl);
 }
 
-const struct cred *daxfs_helper_override_creds(const struct cred *cred)
+/*
+ * Make a file with the path and inode of @file, and @mapping as its address space. It was never
+ * opened (FMODE_OPENED), so it is not announced to watchers, neither now nor when it is freed.
+ */
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping)
 {
-	return override_creds(cred);
-}
+	/*
+	 * A security module labels the new file for the current credentials, and compares both: so
+	 * they have to be those of the open file, not of the process that maps it.
+	 */
+	const struct cred *current_cred = override_creds(file->f_cred);
+	struct file *new = alloc_empty_backing_file(O_RDONLY, file->f_cred, file);
 
-void daxfs_helper_revert_creds(const struct cred *cred)
-{
-	revert_creds(cred);
+	revert_creds(current_cred);
+	if (IS_ERR(new))
+		return new;
+	/* The path that is shown, and that is put when the file is freed. */
+	path_get(&file->f_path);
+	backing_file_set_user_path(new, &file->f_path);
+	/* The same path again. Nothing puts it, as the file was never opened. */
+	new->__f_path = file->f_path;
+	new->f_inode = file->f_inode;
+	new->f_op = file->f_op;
+	new->f_mapping = mapping;
+	/*
+	 * The kernel reads build IDs through the file of an area, which watchers see unless they
+	 * opened the file themselves.
+	 */
+	new->f_mode &= ~FMODE_FSNOTIFY_MASK;
+	new->f_mode |= FMODE_CAN_READ | FMODE_PREAD | (READ_ONCE(file->f_mode) & FMODE_FSNOTIFY_MASK);
+	return new;
 }
 
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
@@ -181,14 +199,14 @@ void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 	vm_flags_set(vma, flags);
 }
 
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot)
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma)
 {
-	return pgprot_writecombine(prot);
+	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 }
 
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot)
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 {
-	return pgprot_noncached(prot);
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
 
 #ifdef CONFIG_X86_64
@@ -211,16 +229,6 @@ size_t daxfs_helper_page_level_size(unsigned int level)
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma)
 {
 	return uffd_disable_fault_around(vma);
-}
-
-void daxfs_helper_xa_lock_irq(struct xarray *xa)
-{
-	xa_lock_irq(xa);
-}
-
-void daxfs_helper_xa_unlock_irq(struct xarray *xa)
-{
-	xa_unlock_irq(xa);
 }
 
 bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
@@ -249,9 +257,10 @@ void *daxfs_helper_page_address(struct page *page)
 	return page_address(page);
 }
 
-unsigned long daxfs_helper_virt_to_pfn(const void *address)
+unsigned long daxfs_helper_address_to_pfn(const void *address)
 {
-	return PHYS_PFN(virt_to_phys((void *)address));
+	return is_vmalloc_addr(address) ? vmalloc_to_pfn(address) :
+					  PHYS_PFN(virt_to_phys((void *)address));
 }
 
 bool daxfs_helper_pfn_valid(unsigned long pfn)
@@ -362,8 +371,26 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 	return folio_order(folio);
 }
 
-/* The struct pages of contiguous frames are contiguous, which linux/mm/around.rs relies on. */
+/* The struct pages of contiguous frames are contiguous, which the next function relies on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
+
+/*
+ * Return a bit for each of count pages from page on that belongs to an address space as a single
+ * page. The DAX code sets the owner of a page and stores its entry under this lock.
+ */
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count)
+{
+	u32 bits = 0;
+
+	xa_lock_irq(&mapping->i_pages);
+	for (unsigned int n = 0; n < count; n++) {
+		if (!PageCompound(page + n) && page_folio(page + n)->mapping == mapping)
+			bits |= BIT(n);
+	}
+	xa_unlock_irq(&mapping->i_pages);
+	return bits;
+}
 
 unsigned long daxfs_helper_page_pgoff(struct page *page)
 {
@@ -379,11 +406,6 @@ void daxfs_helper_cond_resched(void)
 bool daxfs_helper_may_sleep(void)
 {
 	return preemptible() && !rcu_preempt_depth();
-}
-
-bool daxfs_helper_page_compound(struct page *page)
-{
-	return PageCompound(page);
 }
 
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
@@ -599,6 +621,18 @@ void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags)
 {
 	return alloc_workqueue("%s", flags, 0, name);
+}
+
+void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
+				    unsigned long address, unsigned long result)
+{
+	trace_daxfs_fault(dev, ino, offset, order, address, result);
+}
+
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
+				    u64 value)
+{
+	trace_daxfs_error(dev, ino, problem, length, offset, value);
 }
 
 void daxfs_helper_tracepoint_synchronize_unregister(void)

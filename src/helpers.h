@@ -50,11 +50,8 @@ struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int
 						  void (*ctor)(void *object));
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags);
 u32 daxfs_helper_inode_state_read_once(struct inode *inode);
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid);
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid);
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec);
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec);
 loff_t daxfs_helper_i_size_read(struct inode *inode);
 void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);
@@ -75,26 +72,23 @@ struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
 				      const struct file *user_file);
 void backing_file_set_user_path(struct file *f, const struct path *path);
 #endif
-const struct cred *daxfs_helper_override_creds(const struct cred *cred);
-void daxfs_helper_revert_creds(const struct cred *cred);
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping);
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					    struct file *user);
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma);
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma);
 pteval_t daxfs_helper_pte_cache(pte_t *pte);
 pteval_t daxfs_helper_cache_writecombine(void);
 size_t daxfs_helper_page_level_size(unsigned int level);
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma);
-void daxfs_helper_xa_lock_irq(struct xarray *xa);
-void daxfs_helper_xa_unlock_irq(struct xarray *xa);
 
 /* Pages and folios. */
 struct page *daxfs_helper_alloc_page(gfp_t flags);
 void daxfs_helper_get_page(struct page *page);
 void daxfs_helper_put_page(struct page *page);
 void *daxfs_helper_page_address(struct page *page);
-unsigned long daxfs_helper_virt_to_pfn(const void *address);
+unsigned long daxfs_helper_address_to_pfn(const void *address);
 bool daxfs_helper_pfn_valid(unsigned long pfn);
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
 bool daxfs_helper_page_hwpoison(struct page *page);
@@ -114,7 +108,8 @@ unsigned int daxfs_helper_folio_order(struct folio *folio);
 unsigned long daxfs_helper_page_pgoff(struct page *page);
 void daxfs_helper_cond_resched(void);
 bool daxfs_helper_may_sleep(void);
-bool daxfs_helper_page_compound(struct page *page);
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count);
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
 unsigned long daxfs_helper_folio_pfn(struct folio *folio);
@@ -168,6 +163,10 @@ void daxfs_helper_srcu_read_unlock_fast(struct srcu_struct *ssp, struct srcu_ctr
 struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned int flags);
 bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
 				   unsigned long delay);
+void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
+				    unsigned long address, unsigned long result);
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
+				    u64 value);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);

@@ -20,6 +20,11 @@ static bool *stuck;
 void device_init(void)
 {
 	stuck = shared_memory(sizeof(*stuck));
+	ktap_background = memfd_create("background", MFD_CLOEXEC);
+	if (ktap_background < 0 || fcntl(ktap_background, F_SETFL, O_APPEND)) {
+		perror("# memfd_create");
+		exit(KTAP_FAIL);
+	}
 }
 
 int run_on_sources(const struct ktap_test *tests, size_t count,
@@ -129,8 +134,8 @@ void rest(double seconds)
 
 static pid_t start(int (*run)(void *argument), void *argument, uid_t user)
 {
+	int null, result;
 	pid_t pid;
-	int null;
 
 	fflush(stdout);
 	pid = fork();
@@ -138,12 +143,15 @@ static pid_t start(int (*run)(void *argument), void *argument, uid_t user)
 	if (pid)
 		return pid;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	for (int fd = 0; fd < 3; fd++)
-		dup2(null, fd);
+	dup2(null, 0);
+	for (int fd = 1; fd < 3; fd++)
+		dup2(ktap_background < 0 ? null : ktap_background, fd);
 	signal(SIGBUS, SIG_DFL);
 	if (user && (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user)))
 		_exit(100);
-	_exit(run(argument));
+	result = run(argument);
+	fflush(stdout);
+	_exit(result);
 }
 
 pid_t background(int (*run)(void *argument), void *argument)

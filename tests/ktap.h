@@ -35,6 +35,9 @@ struct ktap_point {
 /* One for all files of a program. */
 __attribute__((weak)) struct ktap_point *ktap_point;
 
+/* A file for what background processes print, or -1: they do not have the standard output. */
+__attribute__((weak)) int ktap_background = -1;
+
 /* Check a condition. If it does not hold, the point fails and goes on. */
 #define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)
 
@@ -118,6 +121,18 @@ static inline void ktap_duration(const struct timespec *start)
 		printf("# took %.1f s\n", seconds);
 }
 
+/* Print what background processes have printed since the last call. */
+static inline void ktap_print_background(void)
+{
+	char text[512];
+	ssize_t length;
+
+	for (off_t at = 0; (length = pread(ktap_background, text, sizeof(text), at)) > 0; at += length)
+		fwrite(text, 1, length, stdout);
+	if (length == 0 && ftruncate(ktap_background, 0))
+		perror("# ftruncate");
+}
+
 static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 {
 	const char *wanted = getenv("DAXFS_POINTS");
@@ -144,6 +159,7 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	ktap_print_background();
 	ktap_duration(&start);
 	if (WIFSIGNALED(status)) {
 		printf("# killed by signal %d (%s)\n", WTERMSIG(status),

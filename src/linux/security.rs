@@ -8,8 +8,17 @@ use kernel::seq_file::SeqFile;
 
 /// Return true if the calling process has `CAP_SYS_RAWIO`.
 pub(crate) fn has_raw_io() -> bool {
-    // SAFETY: Mount options are parsed, and files read, in the context of a process.
-    unsafe { bindings::capable(bindings::CAP_SYS_RAWIO) }
+    capable(bindings::CAP_SYS_RAWIO)
+}
+
+/// Return true if the calling process has `CAP_SYS_ADMIN`.
+pub(crate) fn is_admin() -> bool {
+    capable(bindings::CAP_SYS_ADMIN)
+}
+
+fn capable(capability: kernel::ffi::c_int) -> bool {
+    // SAFETY: A number that is not one of a capability is a bug, which the constants rule out.
+    unsafe { bindings::capable(capability) }
 }
 
 /// Return true if the process that opened the file of `seq` has `CAP_SYS_RAWIO`. Another one may

@@ -5,7 +5,7 @@
 use super::access::Access;
 use super::tree::Request;
 use super::{Region, Tenure};
-use crate::linux::mm::FileMapping;
+use crate::linux::mm::{FileMapping, Span};
 use kernel::prelude::*;
 
 /// An extent that an inode has claimed, and its address space. Dropping it releases the claim.
@@ -37,13 +37,13 @@ impl Region {
         tail: u64,
         owner: u64,
     ) -> Result<Option<MappedExtent>> {
-        let request = Request {
+        let span = Span {
             memory: self.memory,
             offset,
             length,
             tail,
-            owner,
         };
+        let request = Request { span, owner };
         let tenure = self.tenure.clone();
         let space = tenure.lease().extents().claim(&request)?;
         // INVARIANT: `Extents::claim` has added a user.

@@ -48,23 +48,23 @@ impl MappedExtent {
         };
         let space = extent.space();
         let (page, order) = (fault.page(), fault.order());
-        if page > space.length() / PAGE_SIZE {
+        if page > space.length / PAGE_SIZE {
             return Ok(FaultResult::SIGBUS);
         }
         let (first, length) = part(space, page, order);
-        if length > 0 && !gate.is_open(space.offset() + first, length) {
+        if length > 0 && !gate.is_open(space.offset + first, length) {
             // Verify the pieces of a PMD of 2 MiB at once, but not those of larger entries.
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
             // Other threads of the process may wait for the lock of the area. mlock(2) repeats
             // a fault as long as it is retried, so retry only what has no answer yet.
-            if !gate.is_decided(space.offset() + first, length) {
+            if !gate.is_decided(space.offset + first, length) {
                 if let Some(retry) = fault.retry() {
                     return Ok(retry);
                 }
             }
-            match gate.open(space.offset() + first, length) {
+            match gate.open(space.offset + first, length) {
                 // A part of it may be good.
                 Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
                 Err(error) if error.problem == Problem::Unreadable => {
@@ -80,9 +80,9 @@ impl MappedExtent {
         let Ok(access) = extent.access() else {
             return Ok(FaultResult::SIGBUS);
         };
-        if page < space.length() / PAGE_SIZE {
-            let length = length.min(space.length() - first);
-            if access.readable(space.offset() + first, length) < length {
+        if page < space.length / PAGE_SIZE {
+            let length = length.min(space.length - first);
+            if access.readable(space.offset + first, length) < length {
                 return Ok(match order {
                     0 => FaultResult::HWPOISON,
                     _ => FaultResult::FALLBACK,
@@ -93,7 +93,7 @@ impl MappedExtent {
         }
         let usable =
             |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
-        Ok(match space.memory().method() {
+        Ok(match space.memory.method() {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
             _ => fault.insert_pmd(access.memory(), usable),
@@ -107,7 +107,7 @@ impl MappedExtent {
         // If a part is bad, the fault falls back to the page.
         let open = |order| {
             let (first, length) = part(space, page, order);
-            gate.open(space.offset() + first, length).is_ok()
+            gate.open(space.offset + first, length).is_ok()
         };
         if !open(order) && order > 0 {
             open(0);
@@ -120,7 +120,7 @@ impl MappedExtent {
 #[inline]
 fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     let first = (page >> order << order) * PAGE_SIZE;
-    let most = (space.length() + space.tail()).saturating_sub(first);
+    let most = (space.length + space.tail).saturating_sub(first);
     (first, (PAGE_SIZE << order).min(most))
 }
 
@@ -131,13 +131,13 @@ fn copy_tail<'a>(
     order: u32,
     access: &Access<'_>,
 ) -> image::Result<Option<FaultResult<'a>>> {
-    if space.tail() == 0 {
+    if space.tail == 0 {
         return Ok(Some(FaultResult::SIGBUS));
     }
     if order > 0 {
         return Ok(Some(FaultResult::FALLBACK));
     }
-    let read = |bytes: &mut [u8]| access.read(space.offset() + space.length(), bytes);
-    let page = space.copy().get_or_make(space.tail(), read)?;
+    let read = |bytes: &mut [u8]| access.read(space.offset + space.length, bytes);
+    let page = space.copy().get_or_make(space.tail, read)?;
     Ok(page.is_none().then_some(FaultResult::OOM))
 }

@@ -9,7 +9,7 @@ use super::MapMethod;
 use crate::bindings;
 #[cfg(CONFIG_TRACEPOINTS)]
 use crate::linux::mm::Memory;
-use crate::linux::mm::{Described, Space};
+use crate::linux::mm::{Space, Span};
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use kernel::{
@@ -25,14 +25,8 @@ const FORGET_PIECE: u64 = 64 << 20;
 
 /// A request to claim an extent.
 pub(super) struct Request {
-    /// Memory of the region.
-    pub(super) memory: Described,
-    /// Offset of the first byte in the region.
-    pub(super) offset: u64,
-    /// Length in bytes.
-    pub(super) length: u64,
-    /// Number of bytes of the files in the page after the extent.
-    pub(super) tail: u64,
+    /// The extent in the memory of the region.
+    pub(super) span: Span,
     /// Number of the inode whose data it is.
     pub(super) owner: u64,
 }
@@ -40,9 +34,9 @@ pub(super) struct Request {
 impl Request {
     /// Return the offset of the first byte as the DAX device counts, which announces failures.
     pub(super) fn key(&self) -> u64 {
-        match self.memory.method() {
-            MapMethod::Dax(range) => range.offset + self.offset,
-            MapMethod::Pages | MapMethod::Frames(_) => self.offset,
+        match self.span.memory.method() {
+            MapMethod::Dax(range) => range.offset + self.span.offset,
+            MapMethod::Pages | MapMethod::Frames(_) => self.span.offset,
         }
     }
 }
@@ -51,8 +45,6 @@ impl Request {
 struct Extent {
     /// Key of the byte after the extent.
     end: u64,
-    /// Number of bytes of the files in the page after the extent.
-    tail: u64,
     /// Number of the inode whose data it is.
     owner: u64,
     /// Number of inodes in memory that map it.
@@ -68,7 +60,7 @@ impl Extent {
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget(&mut self) -> bool {
-        let length = self.space.length();
+        let length = self.space.length;
         if self.forgotten < length {
             // All of it, also what comes after a page that is still in use.
             self.space.unmap(0, 0);
@@ -95,12 +87,12 @@ impl Tree {
     /// Add a user to the extent that `request` describes, if it exists.
     fn share(&mut self, request: &Request) -> Found {
         let start = request.key();
-        let end = start + request.length;
+        let end = start + request.span.length;
         let before = match self.extents.cursor_lower_bound_mut(&start) {
             Some(mut cursor) => {
                 let (&next, extent) = cursor.current_mut();
-                let what = (extent.end, extent.tail, extent.owner);
-                if next == start && what == (end, request.tail, request.owner) {
+                let what = (extent.end, extent.space.tail, extent.owner);
+                if next == start && what == (end, request.span.tail, request.owner) {
                     extent.users += 1;
                     extent.forgotten = 0;
                     return Found::Same(extent.space.clone());
@@ -168,17 +160,9 @@ impl Extents {
                 Found::Overlap => return Ok(None),
             }
         };
-        let &Request {
-            memory,
-            offset,
-            length,
-            tail,
-            ..
-        } = request;
-        let space = Space::new(&memory, offset, length, tail)?;
+        let space = Space::new(request.span)?;
         let extent = Extent {
-            end: request.key() + request.length,
-            tail: request.tail,
+            end: request.key() + request.span.length,
             owner: request.owner,
             users: 1,
             forgotten: 0,

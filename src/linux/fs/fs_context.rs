@@ -5,6 +5,7 @@
 use super::context::{Param, Private, SuperKind};
 use super::{keyed, super_block, Context, Operations, Refusal, SuperBlock};
 use crate::bindings;
+use crate::linux::security;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -31,8 +32,7 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // The VFS asks for this at mount only. Without it, nothing that a user passes to the
             // context could ever be mounted, but all of it would be parsed, kept and logged.
-            // SAFETY: This may be called in any context that has a current process.
-            if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) } {
+            if !security::is_admin() {
                 return Err(EPERM);
             }
             let private = Private::<T> {
@@ -122,12 +122,11 @@ impl<T: Operations> VTable<T> {
             }
             // SAFETY: Whatever finds the superblock sets `root` to a dentry with a reference.
             let root = unsafe { (*fc).root };
-            // SAFETY: The dentry is valid while `root` holds it.
-            let raw = unsafe { (*root).d_sb };
             // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
             // keeps it.
-            let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
+            let sb = unsafe { SuperBlock::<T>::of(root) };
             if let Err(refusal) = T::reuse(sb, &private.options, context) {
+                let raw = sb.as_raw();
                 // SAFETY: The VFS does not use a root that is null.
                 unsafe { (*fc).root = ptr::null_mut() };
                 // SAFETY: This is the reference that `root` held.
@@ -154,9 +153,7 @@ impl<T: Operations> VTable<T> {
                 return Err(context.refuse(Refusal::new(EROFS, reason)));
             }
             // SAFETY: The VFS sets the root of the superblock, which the context keeps.
-            let sb = unsafe { (*(*fc).root).d_sb };
-            // SAFETY: A superblock with a root has been filled.
-            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+            let sb = unsafe { SuperBlock::<T>::of((*fc).root) };
             // SAFETY: The VFS holds the context's mutex.
             let private = unsafe { Private::<T>::of(fc) };
             let done = T::reconfigure(sb, &private.options, context);

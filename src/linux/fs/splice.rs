@@ -113,10 +113,8 @@ pub(super) unsafe extern "C" fn splice_read<T: Operations>(
     length: usize,
     flags: kernel::ffi::c_uint,
 ) -> isize {
-    // SAFETY: An open file has an inode.
-    let inode = unsafe { (*raw).f_inode };
-    // SAFETY: The open file keeps the inode, which has been set up.
-    let file = unsafe { INode::<T>::from_raw(inode) };
+    // SAFETY: The file is open.
+    let file = unsafe { INode::<T>::of_file(raw) };
     // SAFETY: The position belongs to this call. The VFS does not allow negative ones.
     let start = unsafe { *position } as u64;
     let end = start.saturating_add(length as u64).min(file.size());

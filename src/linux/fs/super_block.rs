@@ -77,9 +77,7 @@ impl NewSuper<'_> {
     ///
     /// `ENOMEM`.
     pub(crate) fn number(&self) -> Result<CString> {
-        // SAFETY: By the type invariant the superblock is valid and its device is set.
-        let device = unsafe { (*self.0).s_dev };
-        let (major, minor) = numbers(device);
+        let (major, minor) = numbers(self.device());
         CString::try_from_fmt(fmt!("{}:{}", major, minor))
     }
 
@@ -89,16 +87,16 @@ impl NewSuper<'_> {
     ///
     /// `ENOMEM`.
     fn name(&self) -> Result<CString> {
-        // SAFETY: By the type invariant the superblock is valid and its device is set.
-        let device = unsafe { (*self.0).s_dev };
-        // SAFETY: By the type invariant the superblock is valid.
-        let id = unsafe { (*self.0).s_id.as_ptr() };
-        // SAFETY: `s_id` is a NUL-terminated string, which is set along with the device.
-        let id = unsafe { CStr::from_char_ptr(id) };
-        match device >> bindings::MINORBITS {
-            0 => CString::try_from_fmt(fmt!("0:{}", numbers(device).1)),
-            _ => CString::try_from_fmt(fmt!("{}", id)),
+        match numbers(self.device()) {
+            (0, minor) => CString::try_from_fmt(fmt!("0:{}", minor)),
+            // SAFETY: By the type invariant the superblock is valid and its device is set.
+            _ => CString::try_from_fmt(fmt!("{}", unsafe { context::device_name(self.0) })),
         }
+    }
+
+    fn device(&self) -> bindings::dev_t {
+        // SAFETY: By the type invariant the superblock is valid and its device is set.
+        unsafe { (*self.0).s_dev }
     }
 }
 
@@ -135,6 +133,16 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*sb.cast() }
     }
 
+    /// Return the superblock of a dentry.
+    ///
+    /// # Safety
+    ///
+    /// `dentry` must be one of a mounted superblock of type `T`, which lives for `'a`.
+    pub(super) unsafe fn of<'a>(dentry: *const bindings::dentry) -> &'a Self {
+        // SAFETY: The caller passes a valid dentry. A mounted superblock has been filled.
+        unsafe { Self::from_raw((*dentry).d_sb) }
+    }
+
     /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::super_block {
         self.0.get()
@@ -153,10 +161,8 @@ impl<T: FileSystem> SuperBlock<T> {
 
     /// Return the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
-        // SAFETY: The superblock is valid.
-        let id = unsafe { (*self.as_raw()).s_id.as_ptr() };
-        // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
-        unsafe { CStr::from_char_ptr(id) }
+        // SAFETY: The superblock is valid, and its device is set.
+        unsafe { context::device_name(self.as_raw()) }
     }
 
     /// Return the device number.
@@ -344,10 +350,9 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The caller passes a valid dentry.
-        let raw = unsafe { (*dentry).d_sb };
-        // SAFETY: A mounted superblock has been filled.
-        let statistics = T::statfs(unsafe { SuperBlock::<T>::from_raw(raw) });
+        // SAFETY: The caller passes a dentry of a mounted superblock.
+        let sb = unsafe { SuperBlock::<T>::of(dentry) };
+        let (statistics, raw) = (T::statfs(sb), sb.as_raw());
         // SAFETY: `s_uuid` does not change once the superblock is filled.
         let uuid = unsafe { (*raw).s_uuid.b };
         // SAFETY: `s_magic` does not change once the superblock is filled.
@@ -376,10 +381,8 @@ impl<T: Operations> VTable<T> {
     ) -> kernel::ffi::c_int {
         // SAFETY: The VFS passes a seq_file that belongs to this call.
         let seq = unsafe { SeqFile::from_raw(seq.cast()) };
-        // SAFETY: The caller passes a valid dentry.
-        let sb = unsafe { (*root).d_sb };
-        // SAFETY: A mounted superblock has been filled.
-        T::show_options(unsafe { SuperBlock::<T>::from_raw(sb) }, seq);
+        // SAFETY: The caller passes the root of a mounted superblock.
+        T::show_options(unsafe { SuperBlock::<T>::of(root) }, seq);
         0
     }
 }

@@ -46,13 +46,12 @@ impl<'a, M: Mapping> Fault<'a, M> {
     ) -> FaultResult<'a> {
         let here = self.page();
         let kept = Kept::new(self, memory);
-        let Some(kept) = kept.filter(|kept| here <= kept.length() / PAGE_SIZE) else {
+        let Some(kept) = kept.filter(|kept| here <= kept.length / PAGE_SIZE) else {
             return FaultResult::SIGBUS;
         };
         if self.is_write() {
             // The MM copies the page. Then it need not be inserted first.
-            // SAFETY: The page was compared with the length.
-            if let Some(page) = unsafe { kept.page(here) } {
+            if let Some(page) = kept.page(here) {
                 return self.give(page);
             }
         }
@@ -61,12 +60,14 @@ impl<'a, M: Mapping> Fault<'a, M> {
         // Another thread may have set a PMD entry since the MM looked.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         // SAFETY: The fault is valid, and has a PMD.
-        if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) } {
-            // SAFETY: The entry is set.
-            return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
-        }
-        // SAFETY: The space has the page or a copy. `no_pmd` excludes PMD entries.
-        let result = unsafe { Around::new(self, kept) }.map(usable);
+        let is_set = no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) };
+        #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
+        let is_set = false;
+        let result = match is_set {
+            true => bindings::VM_FAULT_NOPAGE,
+            // SAFETY: `no_pmd` excludes PMD entries.
+            false => unsafe { Around::new(self, kept) }.map(usable),
+        };
         // SAFETY: This is the result of handling the fault.
         unsafe { self.result(result) }
     }
@@ -76,8 +77,8 @@ impl<'a, M: Mapping> Fault<'a, M> {
 ///
 /// # Invariants
 ///
-/// `pages` have entries in the page table and in the area of the fault. The space has them, or a
-/// copy. Nobody sets a PMD entry there.
+/// `pages` have entries in the page table and in the area of the fault. Nobody sets a PMD entry
+/// there.
 ///
 /// The page of each bit that is set in `known` follows `first` by the number of the bit. It belongs
 /// to the space as a single page, a folio of its own, while the fault is handled: the space forgets
@@ -95,8 +96,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     ///
     /// # Safety
     ///
-    /// The space must have the page of the fault, or it must be the one after it. Nobody must set a
-    /// PMD entry there.
+    /// Nobody must set a PMD entry there.
     unsafe fn new(fault: &'f Fault<'a, M>, kept: Kept<'f>) -> Self {
         let (vma, first, last) = fault.area();
         let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
@@ -120,7 +120,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
             let after = (AROUND - 1 - before)
                 .min(PAGES_OF_TABLE - 1 - in_table)
                 .min(last / PAGE_SIZE - at);
-            let count = kept.length() / PAGE_SIZE + u64::from(kept.copy().good().is_some());
+            let count = kept.length / PAGE_SIZE + u64::from(kept.copy().good().is_some());
             this.pages = here - before..(here + after + 1).min(count);
         }
         this.find_known();
@@ -134,33 +134,17 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     /// it maps by pages only.
     fn find_known(&mut self) {
         let Range { start, end } = self.pages;
-        let end = end.min(self.kept.length() / PAGE_SIZE);
-        if !matches!(self.kept.method(), MapMethod::Dax(_)) || start >= end {
+        let count = end.min(self.kept.length / PAGE_SIZE).saturating_sub(start) as u32;
+        let (MapMethod::Dax(_), Some(frame)) = (self.kept.method(), self.kept.frame(start)) else {
             return;
-        }
+        };
         let mapping = self.kept.as_raw().as_ptr();
-        // SAFETY: The space has this page.
-        let frame = unsafe { self.kept.frame(start) };
         // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
         self.first = unsafe { bindings::pfn_to_page(frame) };
-        // The DAX code sets the owner of a page and stores its entry under this lock.
-        // SAFETY: The address space is valid, and fault handlers hold no locks of address spaces.
-        unsafe { bindings::xa_lock_irq(&raw mut (*mapping).i_pages) };
-        for number in 0..end - start {
-            // The frames are contiguous by the invariant of `Memory`. With
-            // CONFIG_SPARSEMEM_VMEMMAP, which DAX needs, their struct pages are, too.
-            let page = self.first.wrapping_add(number as usize);
-            // SAFETY: So this is the struct page of one of `pages`, which are in the space.
-            let single = !unsafe { bindings::page_compound(page) };
-            let folio = page.cast::<bindings::folio>();
-            // SAFETY: A single page is a folio of its own. Its owner changes under the lock only.
-            if single && unsafe { (*folio).__bindgen_anon_1.__bindgen_anon_1.mapping } == mapping {
-                // INVARIANT: The page belongs to the space.
-                self.known |= 1 << number;
-            }
-        }
-        // SAFETY: The lock was taken above.
-        unsafe { bindings::xa_unlock_irq(&raw mut (*mapping).i_pages) };
+        // INVARIANT: The bits are those of pages that belong to the space.
+        // SAFETY: The frames of the pages, which are in the space, are contiguous. Fault handlers
+        // hold no locks of address spaces.
+        self.known = unsafe { bindings::dax_single_pages(mapping, self.first, count) };
     }
 
     /// Return page `page` of `pages`, if it belongs to the space according to the DAX code.
@@ -174,7 +158,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     fn map(self, usable: impl Fn(u64, u64) -> bool) -> bindings::vm_fault_t {
         let (fault, here, start) = (self.fault, self.fault.page(), self.pages.start);
         // What is usable now stays so. If a page fails, it is unmapped when the memory is let go.
-        let offset = self.kept.offset();
+        let offset = self.kept.offset;
         let usable = |page: u64, count: u64| usable(offset + page * PAGE_SIZE, count * PAGE_SIZE);
         let count = self.pages.end.saturating_sub(start);
         let all_usable = count > 1 && usable(start, count);
@@ -215,8 +199,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
         let mut list = [ptr::null_mut(); AROUND as usize];
         let mut count = 0;
         for (place, page) in list.iter_mut().zip(self.pages.clone()) {
-            // SAFETY: By the type invariant the space has this page, or a copy.
-            let found = unsafe { self.kept.page(page) }.map(Page::as_raw);
+            let found = self.kept.page(page).map(Page::as_raw);
             let Some(found) = found.or_else(|| self.known(page)) else {
                 return false;
             };
@@ -272,28 +255,24 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
 ///
 /// # Safety
 ///
-/// `vmf` must be a fault on `page` that nobody sets a PMD entry for, and the space must have the
-/// page, or it must be the one after it.
+/// `vmf` must be a fault on `page` that nobody sets a PMD entry for.
 #[inline(never)]
 unsafe fn map_unknown_page(
     vmf: *mut bindings::vm_fault,
     kept: Kept<'_>,
     page: u64,
 ) -> bindings::vm_fault_t {
-    // SAFETY: The caller guarantees what this requires.
-    if let Some(page) = unsafe { kept.page(page) } {
+    if let Some(page) = kept.page(page) {
         // SAFETY: The area is locked. The page has a reference.
         return unsafe { bindings::vmf_insert_page_mkwrite(vmf, page.as_raw(), false) };
     }
-    if page >= kept.length() / PAGE_SIZE {
-        return bindings::VM_FAULT_SIGBUS;
-    }
     if let MapMethod::Dax(_) = kept.method() {
-        // SAFETY: This is a fault on a page of a space on a DAX device, whose memory is kept.
+        // SAFETY: This is a fault on a space on a DAX device, whose memory is kept.
         return unsafe { bindings::dax_iomap_fault(vmf, 0) };
     }
-    // SAFETY: The space has this page.
-    let frame = unsafe { kept.frame(page) };
+    let Some(frame) = kept.frame(page).filter(|_| page < kept.length / PAGE_SIZE) else {
+        return bindings::VM_FAULT_SIGBUS;
+    };
     // SAFETY: The fault is valid.
     let place = unsafe { &(*vmf).__bindgen_anon_1 };
     // SAFETY: The area is locked, and a mixed one by the invariant of `Fault`. The frame is kept

@@ -24,15 +24,15 @@ unsafe extern "C" fn daxfs_iomap_begin(
 ) -> kernel::ffi::c_int {
     // SAFETY: The caller passes the inode of a space, which a fault keeps.
     let space = unsafe { Space::of(inode) };
-    let MapMethod::Dax(range) = space.memory().method() else {
+    let MapMethod::Dax(range) = space.memory.method() else {
         return EIO.to_errno();
     };
     // SAFETY: The DAX code passes an iomap that belongs to this fault.
     let iomap = unsafe { &mut *iomap };
     iomap.type_ = bindings::IOMAP_MAPPED;
-    iomap.addr = range.offset + space.offset();
+    iomap.addr = range.offset + space.offset;
     iomap.offset = 0;
-    iomap.length = space.length();
+    iomap.length = space.length;
     iomap.dax_dev = range.device.as_ptr();
     0
 }

@@ -2,16 +2,19 @@
 
 //! The memory of a file while a fault maps it.
 
-use super::{Fault, MapMethod, Mappable, Mapping, Memory, Page, Space, PAGE_SIZE};
+use super::{Fault, MapMethod, Mapping, Memory, Page, Space, PAGE_SIZE};
 use core::ops::Deref;
 
 /// The address space that a fault is on, whose memory cannot go away meanwhile.
 ///
 /// # Invariants
 ///
-/// The [`Memory`] of the space exists for `'f`.
+/// `memory` is the memory of `space`.
 #[derive(Clone, Copy)]
-pub(super) struct Kept<'f>(&'f Space);
+pub(super) struct Kept<'f> {
+    space: &'f Space,
+    memory: &'f Memory,
+}
 
 impl<'f> Kept<'f> {
     /// Return the address space of `fault`, if `memory` is its memory.
@@ -19,49 +22,36 @@ impl<'f> Kept<'f> {
     pub(super) fn new<M: Mapping>(fault: &'f Fault<'_, M>, memory: &'f Memory) -> Option<Self> {
         let space = fault.mapping()?.space();
         // INVARIANT: This is the memory.
-        space.memory().is(memory).then_some(Kept(space))
+        let is_its = space.memory.is(memory);
+        is_its.then_some(Kept { space, memory })
     }
 
     /// Return the address space.
     #[inline]
     pub(super) fn space(self) -> &'f Space {
-        self.0
+        self.space
     }
 
     /// Return how processes map the memory.
     #[inline]
     pub(super) fn method(self) -> MapMethod {
-        self.0.memory().method()
+        self.space.memory.method()
     }
 
     /// Return the page frame of page `page`.
-    ///
-    /// # Safety
-    ///
-    /// The space must have this page.
     #[inline]
-    pub(super) unsafe fn frame(self, page: u64) -> usize {
-        let offset = self.offset() + page * PAGE_SIZE;
-        // SAFETY: By the invariant of `Space` the page is in the window, which is mapped.
-        unsafe { self.memory().mappable.window.frame(offset) }
+    pub(super) fn frame(self, page: u64) -> Option<usize> {
+        self.memory.frame(self.space.offset + page * PAGE_SIZE)
     }
 
     /// Return page `page` if it has a reference: those of [`MapMethod::Pages`], and the copy of the
     /// page after the space, if there is one.
-    ///
-    /// # Safety
-    ///
-    /// The space must have this page, or it must be the one after it.
     #[inline]
-    pub(super) unsafe fn page(self, page: u64) -> Option<Page<'f>> {
-        if page == self.0.length() / PAGE_SIZE {
-            return self.0.copy().get();
+    pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
+        match page == self.space.length / PAGE_SIZE {
+            true => self.space.copy().get(),
+            false => self.memory.page(self.space.offset + page * PAGE_SIZE),
         }
-        let Mappable { window, method } = &self.0.memory().mappable;
-        let offset = self.0.offset() + page * PAGE_SIZE;
-        let at = window.base.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: By the invariant of `Memory` vmap() has mapped the page, which has a reference.
-        matches!(method, MapMethod::Pages).then(|| unsafe { Page::of_vmalloc(at) })
     }
 }
 
@@ -70,6 +60,6 @@ impl Deref for Kept<'_> {
 
     #[inline]
     fn deref(&self) -> &Space {
-        self.0
+        self.space
     }
 }

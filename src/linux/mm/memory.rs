@@ -4,6 +4,7 @@
 
 use super::window::Bytes;
 use super::{poison, MapMethod, Mappable, Owner, Page, PAGE_SIZE};
+use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -152,17 +153,23 @@ impl Memory {
     }
 
     /// Return the page frame at `offset`, if the memory has it.
+    #[inline]
     pub(super) fn frame(&self, offset: u64) -> Option<usize> {
         let window = &self.described.mappable.window;
-        let is_in = offset < window.size.next_multiple_of(PAGE_SIZE);
-        // SAFETY: The page is in the window, which is mapped by the type invariant.
-        is_in.then(|| unsafe { window.frame(offset) })
+        // The last page may be more than the memory.
+        if offset & !(PAGE_SIZE - 1) >= window.size {
+            return None;
+        }
+        let at = window.base.as_ptr().wrapping_add(offset as usize).cast();
+        // SAFETY: By the type invariant the address is mapped, in the vmalloc area or directly.
+        Some(unsafe { bindings::address_to_pfn(at) })
     }
 
     /// Return the page at `offset`, if it is counted.
+    #[inline]
     pub(crate) fn page(&self, offset: u64) -> Option<Page<'_>> {
         let Mappable { window, method } = &self.described.mappable;
-        if offset >= window.size || !matches!(method, MapMethod::Pages) {
+        if !matches!(method, MapMethod::Pages) || offset >= window.size {
             return None;
         }
         // SAFETY: By the type invariant the page is that of vmap(), and has a reference.

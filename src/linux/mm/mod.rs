@@ -30,7 +30,7 @@ pub(crate) use fault::{Fault, FaultResult, Mapping, Outcome};
 pub(crate) use memory::{Described, Memory};
 pub(crate) use owner::Owner;
 pub(crate) use page::{Page, PageCopy};
-pub(crate) use space::{FileMapping, Space};
+pub(crate) use space::{FileMapping, Space, Span};
 pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Window};
 
 use crate::bindings;

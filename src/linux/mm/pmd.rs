@@ -20,7 +20,7 @@ fn whole<M: Mapping>(fault: &Fault<'_, M>, space: &Space) -> Option<u64> {
     let first = fault.page().checked_sub(before)?;
     let fits = start >= area_start
         && start + (PMD_SIZE - 1) <= area_end
-        && first * PAGE_SIZE + PMD_SIZE <= space.length();
+        && first * PAGE_SIZE + PMD_SIZE <= space.length;
     fits.then_some(first)
 }
 
@@ -47,8 +47,7 @@ impl<'f> NoPmd<'f> {
             return None;
         }
         let first = whole(fault, kept.space())?;
-        // SAFETY: The space has all of these pages.
-        let frame = unsafe { kept.frame(fault.page()) };
+        let frame = kept.frame(fault.page())?;
         // A PMD entry maps contiguous frames from an aligned one on.
         if frame % PAGES != (fault.page() - first) as usize {
             return None;
@@ -91,16 +90,14 @@ impl<'a, M: Mapping> Fault<'a, M> {
         }
         let kept = Kept::new(self, memory)?;
         let first = whole(self, kept.space())?;
-        if !usable(kept.offset() + first * PAGE_SIZE, PMD_SIZE) {
+        if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
             return None;
         }
-        // SAFETY: The space has all of these pages.
-        let frame_of = |number: usize| unsafe { kept.frame(first + number as u64) };
-        let frame = frame_of(0);
+        let frame = kept.frame(first)?;
         // Reading /proc/PID/pagemap needs the struct page of a PMD entry.
         if frame % PAGES != 0
             || !poison::has_page(frame)
-            || (1..PAGES).any(|number| frame_of(number) != frame + number)
+            || (1..PAGES).any(|next| kept.frame(first + next as u64) != Some(frame + next))
         {
             return None;
         }
@@ -108,8 +105,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
             MapMethod::Dax(_) => return None,
             MapMethod::Frames(_) => None,
             MapMethod::Pages => {
-                // SAFETY: The space has this page.
-                let page = unsafe { kept.page(first) }?;
+                let page = kept.page(first)?;
                 // SAFETY: The page has a reference, so its folio does not change.
                 let folio = unsafe { bindings::page_folio(page.as_raw()) };
                 // SAFETY: The folio has a reference.

@@ -14,26 +14,45 @@ use crate::bindings;
 use crate::linux::internal::InternalInode;
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
-use core::ptr::NonNull;
+use core::{ops::Deref, ptr::NonNull};
 use kernel::{prelude::*, sync::Arc};
 
 /// Number of page frames that are compared before other threads get their turn.
 #[cfg(CONFIG_TRACEPOINTS)]
 const RESCHEDULE: usize = 1024;
 
-/// An address space through which files map a part of a region.
+/// A part of memory that files map.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    /// The memory.
+    pub(crate) memory: Described,
+    /// Offset of the first byte in the memory.
+    pub(crate) offset: u64,
+    /// Length in bytes.
+    pub(crate) length: u64,
+    /// Number of bytes of the files in the page after it.
+    pub(crate) tail: u64,
+}
+
+/// An address space through which files map a [`Span`].
 ///
 /// # Invariants
 ///
-/// `inode` is an internal inode whose `i_private` is this object. The whole
-/// pages at `offset`, `length` bytes, are in the window of `memory`.
+/// `inode` is an internal inode whose `i_private` is this object. The span is whole pages of its
+/// memory.
 pub(crate) struct Space {
     inode: InternalInode,
-    memory: Described,
-    offset: u64,
-    length: u64,
-    tail: u64,
+    span: Span,
     copy: PageCopy,
+}
+
+impl Deref for Space {
+    type Target = Span;
+
+    #[inline(always)]
+    fn deref(&self) -> &Span {
+        &self.span
+    }
 }
 
 // SAFETY: A reference to an inode may be put by any thread.
@@ -43,21 +62,15 @@ unsafe impl Send for Space {}
 unsafe impl Sync for Space {}
 
 impl Space {
-    /// Make an address space for `length` bytes at `offset` of `memory`, which are whole pages. Its
-    /// files end with `tail` bytes of the page after them.
+    /// Make an address space for `span`.
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not in the memory, `ENOMEM`.
-    pub(crate) fn new(
-        memory: &Described,
-        offset: u64,
-        length: u64,
-        tail: u64,
-    ) -> Result<Arc<Self>> {
-        let end = offset.checked_add(length).ok_or(EIO)?;
-        let pages = (offset | length) % PAGE_SIZE == 0;
-        if !pages || end > memory.size().next_multiple_of(PAGE_SIZE) {
+    /// `EIO` if it is not whole pages of its memory, `ENOMEM`.
+    pub(crate) fn new(span: Span) -> Result<Arc<Self>> {
+        let end = span.offset.checked_add(span.length).ok_or(EIO)?;
+        let pages = (span.offset | span.length) % PAGE_SIZE == 0;
+        if !pages || end > span.memory.size().next_multiple_of(PAGE_SIZE) {
             return Err(EIO);
         }
         let inode = InternalInode::new()?;
@@ -65,10 +78,7 @@ impl Space {
         // INVARIANT: `i_private` is set below.
         let space = Space {
             inode,
-            memory: *memory,
-            offset,
-            length,
-            tail,
+            span,
             copy: PageCopy::new(),
         };
         let space = Arc::new(space, GFP_KERNEL)?;
@@ -76,11 +86,11 @@ impl Space {
         let new = unsafe { &mut *raw };
         new.i_private = Arc::as_ptr(&space).cast_mut().cast();
         new.i_data.a_ops = &OPERATIONS;
-        if let MapMethod::Dax(_) = memory.method() {
+        if let MapMethod::Dax(_) = span.memory.method() {
             new.i_flags |= bindings::S_DAX;
         }
         // SAFETY: The inode is new, so nothing else accesses it.
-        unsafe { bindings::i_size_write(raw, length as bindings::loff_t) };
+        unsafe { bindings::i_size_write(raw, span.length as bindings::loff_t) };
         Ok(space)
     }
 
@@ -95,30 +105,6 @@ impl Space {
         let space = unsafe { (*inode).i_private };
         // SAFETY: By the type invariant this is the space.
         unsafe { &*space.cast::<Self>() }
-    }
-
-    /// Return the memory that the space maps a part of.
-    #[inline]
-    pub(crate) fn memory(&self) -> &Described {
-        &self.memory
-    }
-
-    /// Return the offset of the first byte in the memory.
-    #[inline]
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Return the length in bytes.
-    #[inline]
-    pub(crate) fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Return the number of bytes of the files in the page after the space.
-    #[inline]
-    pub(crate) fn tail(&self) -> u64 {
-        self.tail
     }
 
     /// Return the copy of the page after the space.

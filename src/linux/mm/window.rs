@@ -71,29 +71,8 @@ unsafe impl Send for Mappable {}
 // SAFETY: As above.
 unsafe impl Sync for Mappable {}
 
-impl Window {
-    /// Return the page frame at `offset`.
-    ///
-    /// # Safety
-    ///
-    /// The page must be in the window, which must be mapped, in the direct mapping or the vmalloc
-    /// area.
-    #[inline]
-    pub(super) unsafe fn frame(&self, offset: u64) -> usize {
-        let at = self.base.as_ptr().wrapping_add(offset as usize).cast();
-        // SAFETY: This takes any address.
-        if unsafe { bindings::is_vmalloc_addr(at) } {
-            // SAFETY: The caller guarantees that the address is mapped.
-            unsafe { bindings::vmalloc_to_pfn(at) }
-        } else {
-            // SAFETY: The caller guarantees that the address is in the direct mapping.
-            unsafe { bindings::virt_to_pfn(at) }
-        }
-    }
-}
-
-/// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others write the
-/// memory meanwhile.
+/// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others
+/// write the memory meanwhile.
 ///
 /// # Invariants
 ///
