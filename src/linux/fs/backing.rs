@@ -128,27 +128,21 @@ unsafe fn allocate(
     // The path that is shown, and that is put when the file is freed.
     // SAFETY: This is a new backing file, which now owns the reference.
     unsafe { bindings::backing_file_set_user_path(new, path) };
-    // SAFETY: The path of an open file is valid.
-    let path = unsafe { path.read() };
-    // The same path again, without a reference of its own: nothing puts it, as the file was never
-    // opened.
-    // SAFETY: Nothing else has the new file yet.
-    unsafe { (*new).__bindgen_anon_1.__f_path = path };
-    // SAFETY: The file is open, so it has an inode, which the path keeps.
-    unsafe { (*new).f_inode = (*file).f_inode };
-    // SAFETY: The file is open. Its operations last as long as the superblock: the path keeps it.
-    unsafe { (*new).f_op = (*file).f_op };
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
-    let mode = unsafe { (&raw const (*file).f_mode).read_volatile() };
-    let silent = mode & bindings::FMODE_FSNOTIFY_MASK;
-    // The kernel reads build IDs through the file of an area, which watchers see unless they
-    // opened the file themselves.
-    let mode = bindings::FMODE_CAN_READ | bindings::FMODE_PREAD | silent;
-    // SAFETY: Nothing else has the new file yet.
-    let old = unsafe { (*new).f_mode } & !bindings::FMODE_FSNOTIFY_MASK;
-    // SAFETY: Nothing else has the new file yet.
-    unsafe { (*new).f_mode = old | mode };
-    // SAFETY: Nothing else has the new file yet, and its inode keeps the address space.
-    unsafe { (*new).f_mapping = mapping.as_ptr() };
+    let silent = unsafe { (&raw const (*file).f_mode).read_volatile() };
+    let silent = silent & bindings::FMODE_FSNOTIFY_MASK;
+    // SAFETY: Nothing else has the new file yet, and its inode keeps the address space. The path of
+    // the open file has no reference of its own here: nothing puts it, as the new file was never
+    // opened. It keeps the inode and the superblock, which the operations last as long as.
+    unsafe {
+        (*new).__bindgen_anon_1.__f_path = path.read();
+        (*new).f_inode = (*file).f_inode;
+        (*new).f_op = (*file).f_op;
+        (*new).f_mapping = mapping.as_ptr();
+        (*new).f_mode &= !bindings::FMODE_FSNOTIFY_MASK;
+        // The kernel reads build IDs through the file of an area, which watchers see unless they
+        // opened the file themselves.
+        (*new).f_mode |= bindings::FMODE_CAN_READ | bindings::FMODE_PREAD | silent;
+    }
     NonNull::new(new).ok_or(ENOMEM)
 }
