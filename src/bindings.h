@@ -101,7 +101,6 @@ static const umode_t DAXFS_S_IFMT = S_IFMT;
 static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
 static const umode_t DAXFS_S_IFDIR = S_IFDIR;
-static const umode_t DAXFS_S_IFREG = S_IFREG;
 static const u8 DAXFS_DT_FIFO = DT_FIFO;
 static const u8 DAXFS_DT_CHR = DT_CHR;
 static const u8 DAXFS_DT_DIR = DT_DIR;

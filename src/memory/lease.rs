@@ -12,9 +12,9 @@
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
 //!
-//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the memory,
-//! the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads only
-//! become readers.
+//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the
+//! memory, the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads
+//! only become readers.
 
 use super::poison;
 use super::tree::Extents;
@@ -109,7 +109,8 @@ impl Lease {
         }? Error))
     }
 
-    /// Become a reader of the memory. A reader delays its release, so do not wait while you are one.
+    /// Become a reader of the memory. A reader delays its release, so do not wait while you are
+    /// one.
     ///
     /// # Errors
     ///

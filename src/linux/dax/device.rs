@@ -108,8 +108,8 @@ impl Device {
         low << bindings::PAGE_SHIFT
     }
 
-    /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop where
-    /// the device has no memory.
+    /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
+    /// where the device has no memory.
     pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, usize)) {
         let mut page = range.start >> bindings::PAGE_SHIFT;
         while page << bindings::PAGE_SHIFT < range.end {
