@@ -82,15 +82,14 @@ impl Space {
             copy: PageCopy::new(),
         };
         let space = Arc::new(space, GFP_KERNEL)?;
-        // SAFETY: The inode is new, so nothing else accesses it.
-        let new = unsafe { &mut *raw };
-        new.i_private = Arc::as_ptr(&space).cast_mut().cast();
-        new.i_data.a_ops = &OPERATIONS;
-        if let MapMethod::Dax(_) = span.memory.method() {
-            new.i_flags |= bindings::S_DAX;
+        let dax = matches!(span.memory.method(), MapMethod::Dax(_));
+        // SAFETY: The inode is new, so nothing else accesses these fields.
+        unsafe {
+            (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
+            (*raw).i_data.a_ops = &OPERATIONS;
+            (*raw).i_flags |= if dax { bindings::S_DAX } else { 0 };
+            bindings::i_size_write(raw, span.length as bindings::loff_t);
         }
-        // SAFETY: The inode is new, so nothing else accesses it.
-        unsafe { bindings::i_size_write(raw, span.length as bindings::loff_t) };
         Ok(space)
     }
 
