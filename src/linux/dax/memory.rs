@@ -8,7 +8,7 @@ use crate::linux::block::BlockDevice;
 use crate::linux::mm::{poison, DaxRange, MapMethod, Mappable, Owner, Window};
 use crate::linux::Errno;
 use core::ops::Range;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{prelude::*, sync::aref::ARef};
 
@@ -110,6 +110,9 @@ impl<K> DeviceMemory<K> {
             .map_err(refused)?;
         let pages = PageMap::of(start.frame, &self.device).ok_or(MapError::Stacked)?;
         // The list is in the object that has the page map: pmem is the only driver with both.
+        let bdev = bdev.filter(|bdev| {
+            Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
+        });
         let bad_blocks = bdev.and_then(BlockDevice::bad_blocks).map(|number| {
             // SAFETY: The reference to the page map keeps the object.
             let now = unsafe { number.as_ref() }.load(Ordering::Acquire);
