@@ -22,6 +22,7 @@
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
+#include <linux/range.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -58,11 +59,38 @@ vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order
 	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
 }
 
-long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
-					      enum dax_access_mode mode, void **address,
-					      unsigned long *frame)
+static long daxfs_range_direct_access(struct dax_device *device, pgoff_t page, long count,
+				      enum dax_access_mode mode, void **address,
+				      unsigned long *frame)
 {
-	return daxfs_direct_access(device, page, count, address, frame);
+	const struct daxfs_range *range = dax_get_private(device);
+
+	/* It is being killed. */
+	if (!range)
+		return -ENXIO;
+	if (page >= range->pages)
+		return -ERANGE;
+	if (address)
+		*address = range->base + (page << PAGE_SHIFT);
+	if (frame)
+		*frame = range->frame + page;
+	return min_t(unsigned long, count, range->pages - page);
+}
+
+/* The DAX core requires this function, but does not call it for a read-only filesystem. */
+static int daxfs_range_zero_page_range(struct dax_device *device, pgoff_t page, size_t count)
+{
+	return -EROFS;
+}
+
+struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range)
+{
+	static const struct dax_operations operations = {
+		.direct_access = daxfs_range_direct_access,
+		.zero_page_range = daxfs_range_zero_page_range,
+	};
+
+	return alloc_dax(range, &operations);
 }
 
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
@@ -554,6 +582,30 @@ int daxfs_helper_security_locked_down(unsigned int what)
 	return security_locked_down(what);
 }
 
+static int daxfs_is_whole(struct resource *resource, void *range)
+{
+	const struct range *wanted = range;
+
+	/* The walk clips resources to the range. */
+	return resource->start == wanted->start && resource->end == wanted->end;
+}
+
+/* Return true if the whole range is in one resource. */
+bool daxfs_helper_is_in_one_resource(u64 start, u64 last)
+{
+	struct range range = { start, last };
+
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, &range,
+				   daxfs_is_whole) == 1;
+}
+
+bool daxfs_helper_is_soft_reserved(u64 start, u64 last)
+{
+	struct range range = { start, last };
+
+	return walk_soft_reserve_res(start, last, &range, daxfs_is_whole) == 1;
+}
+
 u64 daxfs_helper_last_address(void)
 {
 #ifdef CONFIG_ARM64
@@ -634,6 +686,22 @@ void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_
 {
 	trace_daxfs_error(dev, ino, problem, length, offset, value);
 }
+
+#ifdef CONFIG_TRACEPOINTS
+static void daxfs_find_failures(struct tracepoint *tracepoint, void *found)
+{
+	if (!strcmp(tracepoint->name, "memory_failure_event"))
+		*(struct tracepoint **)found = tracepoint;
+}
+
+struct tracepoint *daxfs_helper_memory_failure_tracepoint(void)
+{
+	struct tracepoint *found = NULL;
+
+	for_each_kernel_tracepoint(daxfs_find_failures, &found);
+	return found;
+}
+#endif
 
 void daxfs_helper_tracepoint_synchronize_unregister(void)
 {

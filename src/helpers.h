@@ -20,6 +20,7 @@ struct device;
 struct dma_resv;
 struct iomap;
 struct resource;
+struct tracepoint;
 
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
@@ -33,12 +34,13 @@ int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned i
 		      struct iomap *iomap, struct iomap *srcmap);
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);
 
-/* The operation of a DAX device that src/linux/pagemap.rs implements. */
-long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
-			 unsigned long *frame);
-long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
-					      enum dax_access_mode mode, void **address,
-					      unsigned long *frame);
+/* The memory of a DAX device of this module. */
+struct daxfs_range {
+	void *base;
+	unsigned long frame;
+	unsigned long pages;
+};
+struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range);
 
 /* Block devices. */
 void daxfs_helper_bdev_holder_unlock(struct block_device *bdev);
@@ -141,6 +143,8 @@ int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj);
 void daxfs_helper_dma_resv_unlock(struct dma_resv *obj);
 int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask);
 int daxfs_helper_security_locked_down(unsigned int what);
+bool daxfs_helper_is_in_one_resource(u64 start, u64 last);
+bool daxfs_helper_is_soft_reserved(u64 start, u64 last);
 u64 daxfs_helper_last_address(void);
 int daxfs_helper_phys_to_target_node(u64 start);
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name);
@@ -167,6 +171,7 @@ void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int
 				    unsigned long address, unsigned long result);
 void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
 				    u64 value);
+struct tracepoint *daxfs_helper_memory_failure_tracepoint(void);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);

@@ -5,7 +5,6 @@
 //! C header: `include/linux/ioport.h`.
 
 use crate::bindings;
-use core::ptr;
 use kernel::prelude::*;
 
 /// Return the last physical address of this machine.
@@ -14,44 +13,17 @@ pub(crate) fn last_address() -> u64 {
     unsafe { bindings::last_address() }
 }
 
-/// The first and the last byte of a resource, if one was found.
-type Found = Option<(u64, u64)>;
-
-/// Store the first resource that a walk finds, and end the walk.
-///
-/// # Safety
-///
-/// `resource` must be valid, and `found` point to a [`Found`].
-unsafe extern "C" fn visit(
-    resource: *mut bindings::resource,
-    found: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: The walk passes a copy of a resource, which belongs to this call.
-    let bounds = unsafe { ((*resource).start, (*resource).end) };
-    // SAFETY: The caller of the walk passes a pointer to a `Found`.
-    unsafe { *found.cast::<Found>() = Some(bounds) };
-    1
-}
-
 /// Return true if all of the `size` bytes at `start` are in one resource (`IORESOURCE_MEM`).
 pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
-    let (last, mut found) = (start.wrapping_add(size).wrapping_sub(1), None);
-    let (any, memory) = (bindings::IORES_DESC_NONE as usize, bindings::IORESOURCE_MEM);
-    let place = ptr::from_mut::<Found>(&mut found).cast();
-    // SAFETY: `visit` gets a pointer to a `Found`, and is not called after this returns.
-    unsafe { bindings::walk_iomem_res_desc(any, memory, start, last, place, Some(visit)) };
-    // The walk clips resources to the range.
-    found == Some((start, last))
+    // SAFETY: This compares the range with those of all resources, under their lock.
+    unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
 /// Return true if all of the `size` bytes at `start` are in one soft-reserved resource: memory for
 /// a driver that is not loaded.
 pub(crate) fn is_soft_reserved(start: u64, size: u64) -> bool {
-    let (last, mut found) = (start.wrapping_add(size).wrapping_sub(1), None);
-    let place = ptr::from_mut::<Found>(&mut found).cast();
-    // SAFETY: `visit` gets a pointer to a `Found`, and is not called after this returns.
-    unsafe { bindings::walk_soft_reserve_res(start, last, place, Some(visit)) };
-    found == Some((start, last))
+    // SAFETY: This compares the range with those of all resources, under their lock.
+    unsafe { bindings::is_soft_reserved(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
 /// What a range is, as far as its resource says.

@@ -5,7 +5,6 @@
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
-use kernel::prelude::*;
 
 /// Says what happens when memory fails.
 pub(crate) trait Failure: 'static {
@@ -29,11 +28,8 @@ unsafe impl<T: Failure> Sync for Probe<T> {}
 impl<T: Failure> Probe<T> {
     /// Register the probe, if the kernel has the tracepoint.
     pub(crate) fn new() -> Option<Self> {
-        let mut found: *mut bindings::tracepoint = ptr::null_mut();
-        let place = (&raw mut found).cast();
-        // SAFETY: `find` gets a place for a pointer, and is not called after this returns.
-        unsafe { bindings::for_each_kernel_tracepoint(Some(find), place) };
-        let found = NonNull::new(found)?;
+        // SAFETY: Any context that can sleep may call this. Tracepoints of the kernel are static.
+        let found = NonNull::new(unsafe { bindings::memory_failure_tracepoint() })?;
         let (tracepoint, none) = (found.as_ptr(), ptr::null_mut());
         // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
         let registered =
@@ -68,21 +64,5 @@ impl<T: Failure> Drop for Probe<T> {
         unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::pointer(), none) };
         // SAFETY: Whoever drops this can sleep.
         unsafe { bindings::tracepoint_synchronize_unregister() };
-    }
-}
-
-/// Store the tracepoint of memory failures.
-///
-/// # Safety
-///
-/// `tracepoint` must be valid, and `found` the place for a pointer to one.
-unsafe extern "C" fn find(tracepoint: *mut bindings::tracepoint, found: *mut kernel::ffi::c_void) {
-    // SAFETY: The caller passes a valid tracepoint.
-    let name = unsafe { (*tracepoint).name };
-    // SAFETY: The name of a tracepoint is a static string.
-    let name = unsafe { CStr::from_char_ptr(name) };
-    if name == c"memory_failure_event" {
-        // SAFETY: The caller passes a place for a pointer.
-        unsafe { *found.cast::<*mut bindings::tracepoint>() = tracepoint };
     }
 }

@@ -49,16 +49,14 @@ pub(crate) trait Failures: Send + Sync {
 ///
 /// # Invariants
 ///
-/// * If `base` is not null, memremap_pages() has mapped the range of `map` there.
-/// * If `device` is not null, alloc_dax() has made it, with the address of this object as its
-///   private data. Then `base` is not null.
+/// * If `memory.base` is not null, memremap_pages() has mapped the range of `map` there.
+/// * If `device` is not null, it is a DAX device for `memory`, which is mapped then.
 /// * The object does not move.
 #[repr(C)]
 pub(crate) struct OwnDax {
     map: Opaque<bindings::dev_pagemap>,
-    base: *mut kernel::ffi::c_void,
+    memory: bindings::daxfs_range,
     device: *mut bindings::dax_device,
-    frames: Range<usize>,
     failures: KBox<dyn Failures>,
     range: Option<Requested>,
 }
@@ -72,12 +70,6 @@ unsafe impl Sync for OwnDax {}
 impl OwnDax {
     const PAGES: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
         memory_failure: Some(Self::memory_failure),
-        ..pin_init::zeroed()
-    };
-
-    const DEVICE: bindings::dax_operations = bindings::dax_operations {
-        direct_access: Some(bindings::dax_operation_direct_access),
-        zero_page_range: Some(Self::zero_page_range),
         ..pin_init::zeroed()
     };
 
@@ -113,12 +105,14 @@ impl OwnDax {
         let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
             return Err(range);
         };
-        let (first, count) = (start >> bindings::PAGE_SHIFT, size >> bindings::PAGE_SHIFT);
         let mut own = place.write(OwnDax {
             map: Opaque::new(map),
-            base: ptr::null_mut(),
+            memory: bindings::daxfs_range {
+                base: ptr::null_mut(),
+                frame: (start >> bindings::PAGE_SHIFT) as usize,
+                pages: (size >> bindings::PAGE_SHIFT) as usize,
+            },
             device: ptr::null_mut(),
-            frames: first as usize..(first + count) as usize,
             failures,
             range: None,
         });
@@ -128,13 +122,12 @@ impl OwnDax {
         // and has no RAM in it.
         let base = from_err_ptr(unsafe { bindings::memremap_pages(own.map.get(), node) });
         // INVARIANT: The range was mapped above, or the pointer is null.
-        own.base = base.unwrap_or(ptr::null_mut());
-        if own.base.is_null() {
+        own.memory.base = base.unwrap_or(ptr::null_mut());
+        if own.memory.base.is_null() {
             return Err(range);
         }
-        let private = ptr::from_mut(&mut *own).cast();
-        // SAFETY: The box lives until `drop` has killed the device. The table is static.
-        let device = from_err_ptr(unsafe { bindings::alloc_dax(private, &Self::DEVICE) });
+        // SAFETY: The box lives until `drop` has killed the device.
+        let device = from_err_ptr(unsafe { bindings::alloc_range_dax(&mut own.memory) });
         // INVARIANT: The device was made above, or the pointer is null.
         own.device = device.unwrap_or(ptr::null_mut());
         if own.device.is_null() {
@@ -148,7 +141,7 @@ impl OwnDax {
 
     /// Return the page frames.
     pub(crate) fn frames(&self) -> Range<usize> {
-        self.frames.clone()
+        self.memory.frame..self.memory.frame + self.memory.pages
     }
 
     /// # Safety
@@ -165,56 +158,6 @@ impl OwnDax {
         failures.failed(frame..frame.saturating_add(count), flags);
         0
     }
-
-    /// Refuse to write. The DAX core requires this function, but does not call it for a read-only
-    /// filesystem.
-    ///
-    /// # Safety
-    ///
-    /// None.
-    unsafe extern "C" fn zero_page_range(
-        _device: *mut bindings::dax_device,
-        _page: usize,
-        _count: usize,
-    ) -> kernel::ffi::c_int {
-        EROFS.to_errno()
-    }
-}
-
-/// Return the number of pages from `page` on, at most `count`, and the address and the frame of the
-/// first one. This is `direct_access` of `struct dax_operations` without the mode. That is an enum,
-/// and kCFI includes it in a type that Rust cannot name, so a shim in C calls this.
-///
-/// # Safety
-///
-/// `device` must be that of an `OwnDax`, and `address` and `frame` null or valid for writing.
-#[no_mangle]
-unsafe extern "C" fn daxfs_direct_access(
-    device: *mut bindings::dax_device,
-    page: usize,
-    count: isize,
-    address: *mut *mut kernel::ffi::c_void,
-    frame: *mut usize,
-) -> isize {
-    // SAFETY: The caller passes a valid device.
-    let own = unsafe { bindings::dax_get_private(device) }.cast::<OwnDax>();
-    // SAFETY: The private data of a live device is a box that `drop` frees after killing it.
-    let Some(own) = (unsafe { own.as_ref() }) else {
-        return ENXIO.to_errno() as isize;
-    };
-    let Some(left) = own.frames.len().checked_sub(page).filter(|&left| left > 0) else {
-        return ERANGE.to_errno() as isize;
-    };
-    if !address.is_null() {
-        let at = own.base.wrapping_byte_add(page << bindings::PAGE_SHIFT);
-        // SAFETY: The caller passes a place that is valid for writing.
-        unsafe { *address = at };
-    }
-    if !frame.is_null() {
-        // SAFETY: The caller passes a place that is valid for writing.
-        unsafe { *frame = own.frames.start + page };
-    }
-    count.min(left as isize)
 }
 
 // SAFETY: Only the drop kills the device and unmaps the range.
@@ -223,7 +166,11 @@ unsafe impl Owner for OwnDax {
         let (device, offset) = (NonNull::new(self.device)?, 0);
         let method = MapMethod::Dax(DaxRange { device, offset });
         let size = self.range.as_ref()?.size();
-        Some(Mappable::new(NonNull::new(self.base.cast())?, size, method))
+        Some(Mappable::new(
+            NonNull::new(self.memory.base.cast())?,
+            size,
+            method,
+        ))
     }
 }
 
@@ -235,7 +182,7 @@ impl Drop for OwnDax {
             // SAFETY: This is the reference that alloc_dax() returned.
             unsafe { bindings::put_dax(self.device) };
         }
-        if !self.base.is_null() {
+        if !self.memory.base.is_null() {
             // SAFETY: By the type invariant the range is mapped. The owner of memory is dropped
             // after the last user of a page. The range is released after this.
             unsafe { bindings::memunmap_pages(self.map.get()) };
