@@ -136,6 +136,7 @@ static const vm_flags_t DAXFS_VM_HUGEPAGE = VM_HUGEPAGE;
 static const vm_flags_t DAXFS_VM_MIXEDMAP = VM_MIXEDMAP;
 static const vm_flags_t DAXFS_VM_IO = VM_IO;
 static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
+static const unsigned int DAXFS_FAULT_FLAG_ALLOW_RETRY = FAULT_FLAG_ALLOW_RETRY;
 static const unsigned int DAXFS_FAULT_FLAG_RETRY_NOWAIT = FAULT_FLAG_RETRY_NOWAIT;
 static const unsigned int DAXFS_FAULT_FLAG_TRIED = FAULT_FLAG_TRIED;
 static const vm_fault_t DAXFS_VM_FAULT_MAJOR = VM_FAULT_MAJOR;
