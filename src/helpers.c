@@ -243,19 +243,23 @@ void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 }
 
 #ifdef CONFIG_X86_64
-pteval_t daxfs_helper_pte_cache(pte_t *pte)
+/* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
+int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 {
-	return pte_flags(ptep_get(pte)) & (_PAGE_PWT | _PAGE_PCD);
-}
+	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
+	unsigned int level;
+	pte_t *pte = lookup_address(address, &level);
+	pteval_t cache;
 
-pteval_t daxfs_helper_cache_writecombine(void)
-{
-	return pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & (_PAGE_PWT | _PAGE_PCD);
-}
-
-size_t daxfs_helper_page_level_size(unsigned int level)
-{
-	return page_level_size(level);
+	if (!pte)
+		return -ENXIO;
+	*size = page_level_size(level);
+	cache = pte_flags(ptep_get(pte)) & mask;
+	if (!cache)
+		return DAXFS_CACHE_WRITEBACK;
+	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
+		return DAXFS_CACHE_WRITECOMBINE;
+	return DAXFS_CACHE_UNCACHED;
 }
 #endif
 
@@ -311,14 +315,45 @@ bool daxfs_helper_page_hwpoison(struct page *page)
 	return PageHWPoison(page);
 }
 
-void daxfs_helper_set_page_hwpoison(struct page *page)
+/* What is known of page frames, which need not have struct pages. hugetlb marks the folio only. */
+bool daxfs_helper_pfn_hwpoison(unsigned long pfn)
 {
-	SetPageHWPoison(page);
+	struct page *page = pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;
+	struct folio *folio;
+
+	if (!page)
+		return false;
+	folio = page_folio(page);
+	return PageHWPoison(page) || (folio_test_hugetlb(folio) && folio_test_hwpoison(folio));
 }
 
-void daxfs_helper_clear_page_hwpoison(struct page *page)
+void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed)
 {
-	ClearPageHWPoison(page);
+	if (!pfn_valid(pfn))
+		return;
+	if (failed)
+		SetPageHWPoison(pfn_to_page(pfn));
+	else
+		ClearPageHWPoison(pfn_to_page(pfn));
+}
+
+/* Return the first page frame of the folio of one, and the length of a hugetlb folio or 1. */
+unsigned long daxfs_helper_pfn_folio(unsigned long pfn, unsigned long *hugetlb)
+{
+	struct folio *folio;
+
+	*hugetlb = 1;
+	if (!pfn_valid(pfn))
+		return pfn;
+	folio = pfn_folio(pfn);
+	if (folio_test_hugetlb(folio))
+		*hugetlb = folio_nr_pages(folio);
+	return folio_pfn(folio);
+}
+
+unsigned long daxfs_helper_pfn_pgoff(unsigned long pfn)
+{
+	return page_pgoff(pfn_folio(pfn), pfn_to_page(pfn));
 }
 
 struct folio *daxfs_helper_page_folio(struct page *page)
@@ -374,11 +409,6 @@ int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long addr
 	return map_kernel_pages_complete(vma, &action);
 }
 
-bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags)
-{
-	return fault_flag_allow_retry_first(flags);
-}
-
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf)
 {
 	release_fault_lock(vmf);
@@ -425,11 +455,6 @@ u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *pa
 	return bits;
 }
 
-unsigned long daxfs_helper_page_pgoff(struct page *page)
-{
-	return page_pgoff(page_folio(page), page);
-}
-
 void daxfs_helper_cond_resched(void)
 {
 	cond_resched();
@@ -454,11 +479,6 @@ unsigned long daxfs_helper_folio_nr_pages(struct folio *folio)
 	return folio_nr_pages(folio);
 }
 
-unsigned long daxfs_helper_folio_pfn(struct folio *folio)
-{
-	return folio_pfn(folio);
-}
-
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n)
 {
 	return folio_page(folio, n);
@@ -467,11 +487,6 @@ struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n)
 bool daxfs_helper_folio_test_hugetlb(struct folio *folio)
 {
 	return folio_test_hugetlb(folio);
-}
-
-bool daxfs_helper_folio_test_hwpoison(struct folio *folio)
-{
-	return folio_test_hwpoison(folio);
 }
 
 struct inode *daxfs_helper_folio_inode(struct folio *folio)
@@ -506,26 +521,22 @@ unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigne
 {
 	return copy_mc_to_kernel(to, from, len);
 }
-
-size_t daxfs_helper__copy_mc_to_iter(const void *addr, size_t bytes, struct iov_iter *i)
-{
-	return _copy_mc_to_iter(addr, bytes, i);
-}
 #endif
+
+/* Copy bytes to the present pages of a destination. Faults and machine checks end the copy. */
+size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, struct iov_iter *to)
+{
+	size_t copied;
+
+	pagefault_disable();
+	copied = _copy_mc_to_iter(from, bytes, to);
+	pagefault_enable();
+	return copied;
+}
 
 void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count)
 {
 	memcpy_fromio(to, (const void __iomem *)from, count);
-}
-
-void daxfs_helper_pagefault_disable(void)
-{
-	pagefault_disable();
-}
-
-void daxfs_helper_pagefault_enable(void)
-{
-	pagefault_enable();
 }
 
 void daxfs_helper_bdev_holder_unlock(struct block_device *bdev)

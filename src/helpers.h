@@ -80,9 +80,10 @@ int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct f
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
 void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma);
 void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma);
-pteval_t daxfs_helper_pte_cache(pte_t *pte);
-pteval_t daxfs_helper_cache_writecombine(void);
-size_t daxfs_helper_page_level_size(unsigned int level);
+static const int DAXFS_CACHE_WRITEBACK = 1;
+static const int DAXFS_CACHE_WRITECOMBINE = 2;
+static const int DAXFS_CACHE_UNCACHED = 3;
+int daxfs_helper_cache_mode(unsigned long address, size_t *size);
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma);
 
 /* Pages and folios. */
@@ -93,31 +94,29 @@ void *daxfs_helper_page_address(struct page *page);
 unsigned long daxfs_helper_address_to_pfn(const void *address);
 bool daxfs_helper_pfn_valid(unsigned long pfn);
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
+bool daxfs_helper_pfn_hwpoison(unsigned long pfn);
+void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed);
+unsigned long daxfs_helper_pfn_folio(unsigned long pfn, unsigned long *hugetlb);
+unsigned long daxfs_helper_pfn_pgoff(unsigned long pfn);
 bool daxfs_helper_page_hwpoison(struct page *page);
-void daxfs_helper_set_page_hwpoison(struct page *page);
-void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
 bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf);
 void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf);
 int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
 				  struct page **pages, unsigned long count);
-bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags);
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf);
 struct file *daxfs_helper_get_file(struct file *file);
 void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
-unsigned long daxfs_helper_page_pgoff(struct page *page);
 void daxfs_helper_cond_resched(void);
 bool daxfs_helper_may_sleep(void);
 u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
 				  unsigned int count);
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
-unsigned long daxfs_helper_folio_pfn(struct folio *folio);
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n);
 bool daxfs_helper_folio_test_hugetlb(struct folio *folio);
-bool daxfs_helper_folio_test_hwpoison(struct folio *folio);
 struct inode *daxfs_helper_folio_inode(struct folio *folio);
 loff_t daxfs_helper_folio_pos(struct folio *folio);
 void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count);
@@ -127,11 +126,9 @@ unsigned long daxfs_helper_node_failures(int node);
 /* Copies. */
 #ifndef CONFIG_ARCH_HAS_COPY_MC
 unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigned int len);
-size_t daxfs_helper__copy_mc_to_iter(const void *addr, size_t bytes, struct iov_iter *i);
 #endif
+size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, struct iov_iter *to);
 void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count);
-void daxfs_helper_pagefault_disable(void);
-void daxfs_helper_pagefault_enable(void);
 
 /* Sources of memory. */
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev);

@@ -58,13 +58,8 @@ static void end(void)
 static void list_bytes(u64 offset, u64 length)
 {
 	u64 first = offset / SECTOR, end = (offset + length + SECTOR - 1) / SECTOR;
-	int fd = open(list, O_WRONLY | O_CLOEXEC), size;
-	char text[64];
 
-	size = snprintf(text, sizeof(text), "%llu %llu", (unsigned long long)first,
-			(unsigned long long)(end - first));
-	REQUIRE(write(fd, text, size) == size);
-	close(fd);
+	REQUIRE(write_text(list, "%llu %llu", (unsigned long long)first, (unsigned long long)(end - first)));
 }
 
 static void list_in_large(void)

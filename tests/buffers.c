@@ -24,16 +24,6 @@
 static struct image image, small;
 static const char *mnt;
 
-static void set_number(const char *path, long long number)
-{
-	char text[32];
-	int fd = open(path, O_WRONLY | O_CLOEXEC), length;
-
-	length = snprintf(text, sizeof(text), "%lld", number);
-	REQUIRE(fd >= 0 && write(fd, text, length) == length);
-	close(fd);
-}
-
 static int make_buffer(int memfd, u64 offset, u64 size)
 {
 	struct udmabuf_create create = {
@@ -76,7 +66,7 @@ static int huge_memfd(size_t size)
 	if (access(HUGE_PAGES, F_OK))
 		SKIP("needs huge pages of 2 MiB");
 	if (more > 0)
-		set_number(HUGE_PAGES, number_in(HUGE_PAGES, "") + more);
+		REQUIRE(write_text(HUGE_PAGES, "%lld", number_in(HUGE_PAGES, "") + more));
 	if (number_in(HUGE_PAGES_FREE, "") < (long long)(size / HUGE_SIZE))
 		SKIP("not enough huge pages");
 	fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGE_PAGES);
@@ -136,7 +126,7 @@ static void huge_pages(void)
 	within_huge_page(0);
 	within_huge_page(3 * page);
 	within_huge_page(HUGE_SIZE / 2);
-	set_number(HUGE_PAGES, pages);
+	REQUIRE(write_text(HUGE_PAGES, "%lld", pages));
 }
 
 /*
@@ -148,10 +138,10 @@ static void optimized_huge_pages(void)
 
 	if (before < 0)
 		SKIP("needs CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP");
-	set_number(HUGE_PAGES, 0);
-	set_number(OPTIMIZE, 1);
+	REQUIRE(write_text(HUGE_PAGES, "0"));
+	REQUIRE(write_text(OPTIMIZE, "1"));
 	huge_pages();
-	set_number(OPTIMIZE, before);
+	REQUIRE(write_text(OPTIMIZE, "%lld", before));
 }
 
 static int memfd_of(bool huge)
@@ -211,7 +201,7 @@ static void lose_and_count(bool huge, void (*lose)(int memfd))
 	shmem = number_in("/proc/meminfo", "Shmem:");
 	for (int i = 0; i < rounds; i++)
 		lose_pages(huge, i == 1, lose);
-	set_number(HUGE_PAGES, pages);
+	REQUIRE(write_text(HUGE_PAGES, "%lld", pages));
 	/*
 	 * The available memory varies by some megabytes. A leak would lose the whole image in every
 	 * round.

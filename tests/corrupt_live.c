@@ -87,14 +87,6 @@ static unsigned int walk(int dir, unsigned int depth, unsigned int budget)
 	return seen;
 }
 
-static void forget_inodes(void)
-{
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	REQUIRE(fd >= 0 && write(fd, "2", 1) == 1);
-	close(fd);
-}
-
 /* Skip the point on kernels that forbid writing to a mounted device. */
 static void skip_if_protected(void)
 {
@@ -120,12 +112,12 @@ static void changed_while_mounted(void)
 			image.bytes[from + at % length] = pattern_byte(round, 3 * i + 2);
 		}
 		image_write(&image, device);
-		forget_inodes();
+		REQUIRE(drop_caches(2));
 		walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
 	}
 	/* No wrong record was cached: with the right bytes restored, everything can be read. */
 	image_write(&good, device);
-	forget_inodes();
+	REQUIRE(drop_caches(2));
 	file_is_good();
 	CHECK(walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000) > 25);
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -85,16 +86,10 @@ void device_find(const struct source *source, struct device *device)
 
 static bool tell_driver(const struct device *device, const char *file)
 {
-	ssize_t length = strlen(device->name);
 	char path[PATH_MAX + 16];
-	bool told;
-	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", device->driver, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	told = fd >= 0 && write(fd, device->name, length) == length;
-	close(fd);
-	return told;
+	return write_text(path, "%s", device->name);
 }
 
 bool device_unbind(const struct device *device)
@@ -132,6 +127,15 @@ void rest(double seconds)
 		usleep(seconds < 0.01 ? 200 : 2000);
 }
 
+void become_user(uid_t user)
+{
+	REQUIRE(!setgroups(0, NULL) && !setresgid(user, user, user) && !setresuid(user, user, user));
+	REQUIRE(!prctl(PR_SET_DUMPABLE, 1) && !unshare(CLONE_NEWUSER));
+	REQUIRE(write_text("/proc/self/setgroups", "deny"));
+	REQUIRE(write_text("/proc/self/uid_map", "0 %u 1", user));
+	REQUIRE(write_text("/proc/self/gid_map", "0 %u 1", user));
+}
+
 static pid_t start(int (*run)(void *argument), void *argument, uid_t user)
 {
 	int null, result;
@@ -147,8 +151,8 @@ static pid_t start(int (*run)(void *argument), void *argument, uid_t user)
 	for (int fd = 1; fd < 3; fd++)
 		dup2(ktap_background < 0 ? null : ktap_background, fd);
 	signal(SIGBUS, SIG_DFL);
-	if (user && (setgroups(0, NULL) || setresgid(user, user, user) || setresuid(user, user, user)))
-		_exit(100);
+	if (user)
+		become_user(user);
 	result = run(argument);
 	fflush(stdout);
 	_exit(result);
@@ -313,9 +317,7 @@ int bounded_bind(const struct device *device)
 
 static int do_drop_caches(void *argument)
 {
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	return fd < 0 || write(fd, "2", 1) != 1;
+	return !drop_caches(2);
 }
 
 void bounded_drop_caches(int times)

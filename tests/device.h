@@ -33,7 +33,10 @@ bool device_bind(const struct device *device);
  */
 pid_t background(int (*run)(void *argument), void *argument);
 
-/* As background(), as an ordinary user. */
+/* Become an ordinary user, who has a user namespace and is root there. */
+void become_user(uid_t user);
+
+/* As background(), as an ordinary user in a user namespace. */
 pid_t background_user(int (*run)(void *argument), void *argument);
 
 /* Wait for @pid. Return its wait status, or -1 if it does not end within @seconds. */

@@ -22,8 +22,8 @@ static const char *mnt;
 /* Create a user namespace whose ids from 0 to 99999 are @shift and up outside. */
 static int shifted_namespace(unsigned int shift)
 {
-	char path[64], line[64];
-	int ready[2], fd, file;
+	char path[64];
+	int ready[2], fd;
 	pid_t pid;
 
 	REQUIRE(!pipe(ready));
@@ -36,14 +36,11 @@ static int shifted_namespace(unsigned int shift)
 		_exit(0);
 	}
 	close(ready[1]);
-	if (read(ready[0], line, 1) != 1)
+	if (read(ready[0], path, 1) != 1)
 		SKIP("needs user namespaces");
-	snprintf(line, sizeof(line), "0 %u 100000", shift);
 	for (int i = 0; i < 2; i++) {
 		snprintf(path, sizeof(path), "/proc/%d/%cid_map", pid, "ug"[i]);
-		file = open(path, O_WRONLY | O_CLOEXEC);
-		REQUIRE(file >= 0 && write(file, line, strlen(line)) > 0);
-		close(file);
+		REQUIRE(write_text(path, "0 %u 100000", shift));
 	}
 	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);

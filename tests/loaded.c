@@ -21,25 +21,16 @@
 
 static const char *mnt;
 
-static bool set(const char *value)
-{
-	int fd = open(SETTING, O_WRONLY | O_CLOEXEC);
-	bool done = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
-
-	close(fd);
-	return done;
-}
-
 /* Load the image while memfds have this setting. Return true if there was a warning. */
 static bool load_image(const char *setting, const char *memory)
 {
 	char command[PATH_MAX + 200];
 	int status;
 
-	REQUIRE(set(setting));
+	REQUIRE(write_text(SETTING, "%s", setting));
 	snprintf(command, sizeof(command), "cd %s && daxfs load --into %s loaded.daxfs %s 2>warning", work_dir(), memory, mnt);
 	status = system(command);
-	set("never");
+	write_text(SETTING, "never");
 	REQUIRE(!status);
 	snprintf(command, sizeof(command), "cd %s && grep 'no huge pages' warning", work_dir());
 	return !system(command);

@@ -264,14 +264,6 @@ static struct image make_image(void)
 	return image;
 }
 
-static void forget(void)
-{
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-	REQUIRE(fd >= 0 && write(fd, "2", 1) == 1);
-	close(fd);
-}
-
 static u64 now(void)
 {
 	struct timespec time;
@@ -315,7 +307,7 @@ static void look_up(unsigned int which)
 	for (u32 i = 0; i < count; i++)
 		next_name(sample[i], kind, &number, i, count);
 	REQUIRE(!chdir(mnt) && !chdir(directories[which].name));
-	forget();
+	REQUIRE(drop_caches(2));
 	start = now();
 	for (u32 i = 0; i < count; i += every, tried++) {
 		/* Spread over the directory, in random order. */

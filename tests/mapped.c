@@ -129,11 +129,8 @@ static long long kept_memory(void)
 
 long long available_memory(void)
 {
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
 	sync();
-	REQUIRE(fd >= 0 && write(fd, "3", 1) == 1);
-	close(fd);
+	REQUIRE(drop_caches(3));
 	return number_in("/proc/meminfo", "MemAvailable:") + kept_memory() +
 	       number_in(HUGE_PAGES_FREE, "") * (long long)(HUGE_SIZE / 1024);
 }
@@ -196,18 +193,17 @@ static const struct source *failing;
 static int fail_page(void *argument)
 {
 	const char *address = argument;
-	char text[32];
-	int fd, error;
 	u64 frame;
+	int error;
 
 	touch_pages(address, 1, 1);
 	page_frames(address, 1, &frame);
 	/* The kernel may move a page of its page cache, but not while this call uses it. Memory that it cannot use stays. */
 	error = madvise((void *)address, 4096, MADV_HWPOISON) ? errno : 0;
 	if (error == EFAULT && !failing->pages) {
-		snprintf(text, sizeof(text), "%#llx", (unsigned long long)frame);
-		fd = open("/sys/kernel/debug/hwpoison/corrupt-pfn", O_WRONLY | O_CLOEXEC);
-		error = write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
+		const char *file = "/sys/kernel/debug/hwpoison/corrupt-pfn";
+
+		error = write_text(file, "%#llx", (unsigned long long)frame) ? 0 : errno;
 	}
 	/* The failure is handled now, so all processes have lost the page. */
 	if ((!error || error == EBUSY) && !load_fails(address))

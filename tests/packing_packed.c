@@ -131,12 +131,8 @@ static void storm(void)
 			unsigned int number = (round * 7 + i) % PACKED;
 			char *packed = map(open_packed(number), 4096, PROT_READ, MAP_SHARED);
 
-			if (round % 8 == i) {
-				int caches = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
-
-				write(caches, "3", 1);
-				close(caches);
-			}
+			if (round % 8 == i)
+				drop_caches(3);
 			if (!pattern_in_pages(address, size, size, 0) ||
 			    !pattern_matches(packed, 1 + number * STEP, 1 + number * STEP, 0))
 				_exit(1);

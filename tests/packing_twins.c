@@ -123,21 +123,19 @@ static void twins_come_and_go(void)
 	static const char *const orders[] = { "a", "b", "ab", "ba", "aba", "bab" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(orders); i++) {
-		int caches = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
 		char *mapped[3] = {};
 
 		for (int j = 0; orders[i][j]; j++) {
 			mapped[j] = map_twin(LARGE, orders[i][j]);
 			touch_pages(mapped[j], LARGE, 4096);
 			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
-			CHECK_EQ(write(caches, "2", 1), 1);
+			CHECK(drop_caches(2));
 		}
 		for (int j = 0; orders[i][j]; j++) {
 			CHECK(pattern_in_pages(mapped[j], LARGE, LARGE, 0));
 			munmap(mapped[j], LARGE);
-			CHECK_EQ(write(caches, "2", 1), 1);
+			CHECK(drop_caches(2));
 		}
-		close(caches);
 	}
 }
 

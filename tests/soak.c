@@ -62,17 +62,12 @@ static const char *door;
 static struct kind *kind;
 static bool can_starve, can_inject;
 
-static bool write_text(const char *directory, const char *file, const char *text)
+static bool set(const char *directory, const char *file, const char *text)
 {
 	char path[200];
-	bool written;
-	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", directory, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-	close(fd);
-	return written;
+	return write_text(path, "%s", text);
 }
 
 /* ---- what happens to the memory --------------------------------------------------------------- */
@@ -111,7 +106,7 @@ static void press(const struct round *round)
 	const size_t chunk = 8 << 20;
 	double end = now() + 3;
 
-	write_text("/proc/self", "oom_score_adj", "1000");
+	write_text("/proc/self/oom_score_adj", "1000");
 	while (now() < end && number_in("/proc/meminfo", "MemAvailable:") > 48 << 10) {
 		char *address = mmap(NULL, chunk, PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -121,8 +116,8 @@ static void press(const struct round *round)
 		for (size_t at = 0; at < chunk; at += BLOCK)
 			address[at] = 1;
 	}
-	write_text("/proc/sys/vm", "drop_caches", "3");
-	write_text("/proc/sys/vm", "compact_memory", "1");
+	drop_caches(3);
+	write_text("/proc/sys/vm/compact_memory", "1");
 	figures->shortages++;
 }
 
@@ -139,15 +134,15 @@ static bool prepare_starvation(void)
 
 	snprintf(max, sizeof(max), "%d", STARVED_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(failing); i++) {
-		if (!write_text(failing[i], "task-filter", "Y"))
+		if (!set(failing[i], "task-filter", "Y"))
 			return false;
-		write_text(failing[i], "verbose", "0");
-		write_text(failing[i], "interval", "1");
-		write_text(failing[i], "ignore-gfp-wait", "0");
-		write_text(failing[i], "ignore-gfp-highmem", "0");
-		write_text(failing[i], "min-order", "0");
-		write_text(failing[i], "times", max);
-		write_text(failing[i], "probability", STARVED_PERCENT);
+		set(failing[i], "verbose", "0");
+		set(failing[i], "interval", "1");
+		set(failing[i], "ignore-gfp-wait", "0");
+		set(failing[i], "ignore-gfp-highmem", "0");
+		set(failing[i], "min-order", "0");
+		set(failing[i], "times", max);
+		set(failing[i], "probability", STARVED_PERCENT);
 	}
 	return true;
 }

@@ -11,7 +11,6 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/mount.h>
 #include <pthread.h>
 #include <sched.h>
@@ -50,29 +49,13 @@ static char *arena;
 
 /* ---- processes ---------------------------------------------------------------------------------------- */
 
-static void write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd >= 0 && write(fd, text, strlen(text)) < 0)
-		errno = 0;
-	close(fd);
-}
-
-/* Become an ordinary user in a user namespace of its own. */
+/* Become an ordinary user that may lock any memory. */
 static void drop_rights(uid_t user)
 {
 	struct rlimit none = {}, unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-	char map[32];
 
 	REQUIRE(!setrlimit(RLIMIT_CORE, &none) && !setrlimit(RLIMIT_MEMLOCK, &unlimited));
-	REQUIRE(!setgroups(0, NULL) && !setresgid(user, user, user) && !setresuid(user, user, user));
-	REQUIRE(!prctl(PR_SET_DUMPABLE, 1) && !unshare(CLONE_NEWUSER));
-	snprintf(map, sizeof(map), "0 %u 1", user);
-	write_text("/proc/self/setgroups", "deny");
-	write_text("/proc/self/uid_map", map);
-	write_text("/proc/self/gid_map", map);
-	REQUIRE(!getuid());
+	become_user(user);
 }
 
 static struct storm_thread *new_thread(int process, int number, u64 round)
@@ -153,7 +136,7 @@ static int do_nuisance(void *argument)
 	for (unsigned int i = 0; !storm->stop; i++) {
 		switch (i % 5) {
 		case 0:
-			write_text("/proc/sys/vm/drop_caches", &"123"[i / 5 % 3]);
+			drop_caches(1 + i / 5 % 3);
 			break;
 		case 1:
 			write_text("/proc/sys/vm/compact_memory", "1");

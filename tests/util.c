@@ -20,6 +20,26 @@
 char *nowhere = (char *)8;
 char *nowhere_in_kernel = (char *)-8;
 
+bool write_text(const char *path, const char *format, ...)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), length;
+	char text[512];
+	va_list values;
+	bool written;
+
+	va_start(values, format);
+	length = vsnprintf(text, sizeof(text), format, values);
+	va_end(values);
+	written = fd >= 0 && write(fd, text, length) == length;
+	close(fd);
+	return written;
+}
+
+bool drop_caches(int kind)
+{
+	return write_text("/proc/sys/vm/drop_caches", "%d", kind);
+}
+
 const char *work_dir(void)
 {
 	const char *dir = getenv("DAXFS_WORK");

@@ -27,6 +27,12 @@
 /* Return the directory for everything that the tests write; tests/fixture makes it. */
 const char *work_dir(void);
 
+/* Write text to a file, in one call. Return false if that fails. */
+bool write_text(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Have the kernel drop its page cache (1), dentries and inodes (2), or both (3). */
+bool drop_caches(int kind);
+
 /* Return the directory that holds the test programs. */
 const char *program_dir(void);
 

@@ -2,8 +2,8 @@
 
 //! Static mutexes.
 //!
-//! `global_lock!` of the kernel crate makes one that must be initialized before its first use, which
-//! the compiler cannot check. These initialize themselves.
+//! `global_lock!` of the kernel crate makes one that must be initialized before its first use,
+//! which the compiler cannot check. These initialize themselves.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use kernel::sync::{GlobalGuard, GlobalLock, GlobalLockBackend};

@@ -15,8 +15,8 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 /// # Invariants
 ///
 /// * `domain` is an SRCU domain with fast readers.
-/// * `seen` is null, and then may be `owned`, [`Self::REVOKED`], and [`Self::DRAINED`], in this order.
-///   Once it is drained, there are no readers.
+/// * `seen` is null, and then may be `owned`, [`Self::REVOKED`], and [`Self::DRAINED`], in this
+///   order. Once it is drained, there are no readers.
 /// * `owned` is null, or a box that this owns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {

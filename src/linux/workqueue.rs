@@ -59,7 +59,8 @@ impl WorkQueue {
 impl Drop for WorkQueue {
     fn drop(&mut self) {
         let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
-        rcu::synchronize_rcu();
+        // SAFETY: Whoever drops this can sleep.
+        unsafe { bindings::synchronize_rcu() };
         // SAFETY: By the type invariant this owns the workqueue, which nobody finds any more. The
         // kernel runs what is queued.
         unsafe { bindings::destroy_workqueue(queue) };

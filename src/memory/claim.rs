@@ -146,12 +146,7 @@ impl Part {
         // have users. So this is without the mutex.
         let held = hold(token.clone());
         let mut claims = CLAIMS.lock();
-        let at = claims
-            .iter()
-            .position(|claim| Arc::ptr_eq(&claim.token, &token));
-        let Some(at) = at else {
-            return Err(EIO);
-        };
+        let at = place_of(&claims, HolderId::of(&token)).ok_or(EIO)?;
         let joined = held.and_then(|held| {
             let claim = &mut claims[at];
             let held = claim.held.insert(held);
@@ -174,10 +169,8 @@ impl Part {
     /// `ENOMEM`.
     pub(super) fn join(&self, range: Range<u64>, lease: &Lease) -> Result<Self> {
         let mut claims = CLAIMS.lock();
-        let claim = claims
-            .iter_mut()
-            .find(|claim| Arc::ptr_eq(&claim.token, &self.token));
-        claim.ok_or(EIO)?.join(range, Some(lease))
+        let at = place_of(&claims, HolderId::of(&self.token)).ok_or(EIO)?;
+        claims[at].join(range, Some(lease))
     }
 
     /// Return the device.
@@ -189,21 +182,24 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         let mut claims = CLAIMS.lock();
-        let Some(at) = claims
-            .iter()
-            .position(|claim| Arc::ptr_eq(&claim.token, &self.token))
-        else {
+        let Some(at) = place_of(&claims, HolderId::of(&self.token)) else {
             return;
         };
         let claim = &mut claims[at];
         if let Some(part) = claim.parts.iter().position(|part| *part == self.range) {
             let _ = claim.parts.remove(part);
         }
-        if !claim.parts.is_empty() {
-            return;
+        if claim.parts.is_empty() {
+            give_up(&mut claims, at);
         }
-        give_up(&mut claims, at);
     }
+}
+
+/// Return the index of the claim with this holder, if there is one.
+fn place_of(claims: &[Claim], holder: HolderId) -> Option<usize> {
+    claims
+        .iter()
+        .position(|claim| HolderId::of(&claim.token) == holder)
 }
 
 /// Give up the claim at index `at`, which has no parts.
@@ -255,26 +251,23 @@ impl Holder for Token {
 
     fn removed(holder: HolderId) -> bool {
         // From now on no mount joins the claim.
-        match CLAIMS
-            .lock()
-            .iter_mut()
-            .find(|claim| HolderId::of(&claim.token) == holder)
-        {
-            Some(claim) => {
-                claim.closed = true;
-                claim.removed = true;
-                if let Some(held) = &mut claim.held {
-                    held.forget_holder();
-                }
-            }
-            None => return false,
+        let mut claims = CLAIMS.lock();
+        let Some(at) = place_of(&claims, holder) else {
+            return false;
+        };
+        let claim = &mut claims[at];
+        claim.closed = true;
+        claim.removed = true;
+        if let Some(held) = &mut claim.held {
+            held.forget_holder();
         }
+        drop(claims);
         registry::revoke(|uses| uses.claim == Some(holder));
         // When this returns, the device is not alive any more, and its driver cannot be asked for
         // memory. So wait for those who are asking.
         registry::for_each(|lease| {
             if part_of(lease, holder).is_some() {
-                lease.wait_for_readers();
+                lease.memory.wait();
                 lease.uses.lock().claim = None;
             }
         });

@@ -45,7 +45,7 @@ impl Region {
         };
         let request = Request { span, owner };
         let tenure = self.tenure.clone();
-        let space = tenure.lease().extents().claim(&request)?;
+        let space = tenure.lease().extents.claim(&request)?;
         // INVARIANT: `Extents::claim` has added a user.
         let key = request.key();
         Ok(space.map(|space| FileMapping::new(Claim { tenure, key }, space)))
@@ -67,8 +67,9 @@ impl FileMapping<Claim> {
 impl Drop for Claim {
     fn drop(&mut self) {
         let lease = self.tenure.lease();
-        if !lease.extents().release(self.key) {
-            lease.look_again();
+        if !lease.extents.release(self.key) {
+            // Pages of it are still in use.
+            lease.queue(lease.pause());
         }
     }
 }

@@ -12,14 +12,14 @@
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
 //!
-//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the memory,
-//! the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads only
-//! become readers.
+//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the
+//! memory, the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads
+//! only become readers.
 
 use super::poison;
 use super::tree::Extents;
 use crate::linux::dax::{BusDeviceId, HolderId};
-use crate::linux::mm::{Described, Memory, Owner};
+use crate::linux::mm::{Memory, Owner};
 use crate::linux::srcu::{Reader, Revocable, Section};
 use crate::linux::workqueue::Job;
 use core::ops::Range;
@@ -63,9 +63,9 @@ pub(crate) struct Terms {
     pub(super) uses: SpinLock<Uses>,
     /// The memory. Reads, look-ups and page faults are readers of this.
     #[pin]
-    memory: Revocable<Memory>,
+    pub(super) memory: Revocable<Memory>,
     #[pin]
-    extents: Extents,
+    pub(super) extents: Extents,
     /// Under this mutex, [`Owner::release`] may wait for what it needs.
     #[pin]
     state: Mutex<State>,
@@ -109,7 +109,8 @@ impl Lease {
         }? Error))
     }
 
-    /// Become a reader of the memory. A reader delays its release, so do not wait while you are one.
+    /// Become a reader of the memory. A reader delays its release, so do not wait while you are
+    /// one.
     ///
     /// # Errors
     ///
@@ -151,11 +152,6 @@ impl Lease {
         }
     }
 
-    /// Wait for reads and page faults in progress.
-    pub(super) fn wait_for_readers(&self) {
-        self.memory.wait();
-    }
-
     /// Set the owner of the memory. If it has mapped the memory, let readers find that.
     ///
     /// # Errors
@@ -169,15 +165,6 @@ impl Lease {
                 Ok(())
             }
         }
-    }
-
-    /// Return what is known of the memory.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::read`].
-    pub(super) fn described(&self) -> Result<Described> {
-        Ok(*self.read()?.described())
     }
 
     /// Have the owner release the memory, unless it has done that.
@@ -248,16 +235,6 @@ impl Lease {
         msecs_to_jiffies(self.interval.load(Ordering::Relaxed))
     }
 
-    /// Return the mapped extents.
-    pub(super) fn extents(&self) -> &Extents {
-        &self.extents
-    }
-
-    /// Have the work item look at the extents, because pages of an unused one are still in use.
-    pub(super) fn look_again(self: &Arc<Self>) {
-        self.queue(self.pause());
-    }
-
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
     /// `frame`. The caller must not be a reader.
     pub(super) fn page_failed(&self, offset: u64, frame: usize, flags: kernel::ffi::c_int) {
@@ -266,7 +243,7 @@ impl Lease {
         let intact = first != frame && !poison::frame_has_failed(first);
         poison::mark(frame);
         // A page fault that looked before the mark may still map the page.
-        self.wait_for_readers();
+        self.memory.wait();
         self.extents.page_failed(offset, flags);
         if intact {
             poison::unmark(first);
@@ -282,7 +259,7 @@ impl Lease {
         };
         if unmap() {
             // A page fault that looked before the failure may have mapped them again.
-            self.wait_for_readers();
+            self.memory.wait();
             unmap();
         }
     }

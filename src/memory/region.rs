@@ -39,7 +39,7 @@ impl Region {
     /// `EIO` if it has mapped none, or the lease is revoked.
     pub(super) fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
         Ok(Region {
-            memory: tenure.lease().described()?,
+            memory: *tenure.lease().read()?.described(),
             shown,
             tenure: tenure.clone(),
         })

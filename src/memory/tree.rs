@@ -55,8 +55,8 @@ struct Extent {
 }
 
 impl Extent {
-    /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use. Return
-    /// false if there is one.
+    /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use.
+    /// Return false if there is one.
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget(&mut self) -> bool {

@@ -24,10 +24,8 @@ unsafe impl Sync for Device {}
 // SAFETY: The count is that of the device's inode, in which it is.
 unsafe impl AlwaysRefCounted for Device {
     fn inc_ref(&self) {
-        // SAFETY: The device is valid.
-        let inode = unsafe { bindings::dax_inode(self.as_raw()) };
         // SAFETY: There is a reference to the device, and so to its inode.
-        unsafe { bindings::ihold(inode) };
+        unsafe { bindings::ihold(self.inode()) };
     }
 
     unsafe fn dec_ref(device: NonNull<Self>) {
@@ -81,6 +79,11 @@ impl Device {
         self.0.get()
     }
 
+    fn inode(&self) -> *mut bindings::inode {
+        // SAFETY: The device is valid.
+        unsafe { bindings::dax_inode(self.as_raw()) }
+    }
+
     /// Get the DAX device of `bdev`, and the offset at which the block device starts there. Return
     /// `None` if it has none.
     pub(crate) fn of_block(bdev: &BlockDevice) -> Option<(ARef<Self>, u64)> {
@@ -108,8 +111,8 @@ impl Device {
         low << bindings::PAGE_SHIFT
     }
 
-    /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop where
-    /// the device has no memory.
+    /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
+    /// where the device has no memory.
     pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, usize)) {
         let mut page = range.start >> bindings::PAGE_SHIFT;
         while page << bindings::PAGE_SHIFT < range.end {
@@ -168,13 +171,10 @@ impl Device {
 pub(crate) fn make_and_kill() -> Result<u32> {
     // SAFETY: A device needs neither operations nor data.
     let device = from_err_ptr(unsafe { bindings::alloc_dax(ptr::null_mut(), ptr::null()) })?;
-    // SAFETY: The device was made above.
-    let inode = unsafe { bindings::dax_inode(device) };
+    // SAFETY: alloc_dax() returns a reference.
+    let device = unsafe { Device::take(device) }.ok_or(ENOMEM)?;
+    // SAFETY: The device was made above, and nothing else kills it.
+    unsafe { bindings::kill_dax(device.as_raw()) };
     // SAFETY: The device keeps its inode, whose number does not change.
-    let number = unsafe { (*inode).i_rdev };
-    // SAFETY: The device was made above.
-    unsafe { bindings::kill_dax(device) };
-    // SAFETY: alloc_dax() returned this reference.
-    unsafe { bindings::put_dax(device) };
-    Ok(number >> bindings::MINORBITS)
+    Ok(unsafe { (*device.inode()).i_rdev } >> bindings::MINORBITS)
 }

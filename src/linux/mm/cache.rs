@@ -46,8 +46,14 @@ pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     let mut found = None;
     let mut address = first;
     while address < end {
-        // SAFETY: The address is in the window.
-        let (mode, size) = unsafe { mode_at(address) }.ok_or(Mixed)?;
+        let mut size = 0;
+        // SAFETY: The address is in the window, so its page-table entry stays.
+        let mode = match unsafe { bindings::cache_mode(address, &mut size) } {
+            bindings::CACHE_WRITEBACK => CacheMode::WriteBack,
+            bindings::CACHE_WRITECOMBINE => CacheMode::WriteCombine,
+            bindings::CACHE_UNCACHED => CacheMode::Uncached,
+            _ => return Err(Mixed),
+        };
         if *found.get_or_insert(mode) != mode {
             return Err(Mixed);
         }
@@ -70,32 +76,4 @@ pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
         true => CacheMode::WriteCombine,
         false => CacheMode::WriteBack,
     })
-}
-
-/// Look up the kernel's page-table entry for `address`. Return its cache attributes, and the number
-/// of bytes that it maps.
-///
-/// # Safety
-///
-/// `address` must stay mapped.
-#[cfg(CONFIG_X86_64)]
-unsafe fn mode_at(address: usize) -> Option<(CacheMode, usize)> {
-    let mut level = 0;
-    // SAFETY: This takes any address of the kernel.
-    let entry = unsafe { bindings::lookup_address(address, &mut level) };
-    if entry.is_null() {
-        return None;
-    }
-    // SAFETY: The entry stays while the address is mapped.
-    let bits = unsafe { bindings::pte_cache(entry) };
-    // SAFETY: This computes a number.
-    let combine = unsafe { bindings::cache_writecombine() };
-    let mode = match bits {
-        0 => CacheMode::WriteBack,
-        bits if bits == combine => CacheMode::WriteCombine,
-        _ => CacheMode::Uncached,
-    };
-    // SAFETY: This computes a number.
-    let size = unsafe { bindings::page_level_size(level) };
-    Some((mode, size))
 }

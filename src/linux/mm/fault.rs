@@ -23,13 +23,14 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// A page fault on a mapping of a file.
 ///
-/// [`FileOperations::fault`](crate::linux::fs::FileOperations::fault) is called for any `'a`. So the result
-/// that it returns for a fault cannot be that of another one.
+/// `FileOperations::fault` is called for any `'a`. So the result that it returns for a fault cannot
+/// be that of another one.
 ///
 /// # Invariants
 ///
 /// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
-/// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod) requires.
+/// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod)
+/// requires.
 pub(crate) struct Fault<'a, M> {
     vmf: *mut bindings::vm_fault,
     order: u32,
@@ -76,26 +77,30 @@ impl<'a, M: Mapping> Fault<'a, M> {
         self.mapping
     }
 
+    /// Return the fields of the C object.
+    #[inline(always)]
+    fn fields(&self) -> &bindings::vm_fault {
+        // SAFETY: The fault is valid by the type invariant, and belongs to this thread.
+        unsafe { &*self.vmf }
+    }
+
     /// Return the page of the file, counted from 0.
     #[inline]
     pub(crate) fn page(&self) -> u64 {
-        // SAFETY: The fault is valid by the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
+        self.fields().__bindgen_anon_1.pgoff as u64
     }
 
     /// Return the address that faulted, rounded down to a page.
     #[inline]
     pub(crate) fn address(&self) -> usize {
-        // SAFETY: The fault is valid by the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.address }
+        self.fields().__bindgen_anon_1.address
     }
 
     /// Return the memory area, which is locked, and its first and last byte.
     #[inline]
     pub(super) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
-        // SAFETY: The fault is valid by the type invariant, and has a memory area.
-        let vma = unsafe { (*self.vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area is locked while the fault is handled.
+        let vma = self.fields().__bindgen_anon_1.vma;
+        // SAFETY: A fault has a memory area, which is locked while the fault is handled.
         let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
         (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
     }
@@ -103,22 +108,17 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// Return true if the access was a write.
     #[inline]
     pub(crate) fn is_write(&self) -> bool {
-        // SAFETY: The fault is valid by the type invariant.
-        let flags = unsafe { (*self.vmf).flags };
-        flags & bindings::FAULT_FLAG_WRITE != 0
+        self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Return the result to call [`FileOperations::prepare`](crate::linux::fs::FileOperations::prepare)
-    /// without the lock of the memory area, and then fault again; `None` if the MM does not allow
-    /// that now. A caller that does not wait gets `None`: unlike reads of the page cache, nothing
-    /// would have been started for it.
+    /// Return the result to call `FileOperations::prepare` without the lock of the memory area, and
+    /// then fault again; `None` if the MM does not allow that now. A caller that does not wait gets
+    /// `None`: unlike reads of the page cache, nothing would have been started for it.
     pub(crate) fn retry(&self) -> Option<FaultResult<'a>> {
-        // SAFETY: The fault is valid by the type invariant.
-        let flags = unsafe { (*self.vmf).flags };
-        // SAFETY: This looks at a number.
-        let first = unsafe { bindings::fault_flag_allow_retry_first(flags) };
+        let allow = bindings::FAULT_FLAG_ALLOW_RETRY;
+        let not = bindings::FAULT_FLAG_TRIED | bindings::FAULT_FLAG_RETRY_NOWAIT;
         // INVARIANT: The fault can be retried.
-        (first && flags & bindings::FAULT_FLAG_RETRY_NOWAIT == 0)
+        (self.fields().flags & (allow | not) == allow)
             .then_some(FaultResult(bindings::VM_FAULT_RETRY, PhantomData))
     }
 

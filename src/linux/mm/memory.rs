@@ -47,8 +47,8 @@ impl Described {
 ///
 /// # Invariants
 ///
-/// `described` is what `owner` has mapped, and has not released. `number` is that of its bad blocks,
-/// or of [`NO_LIST`].
+/// `described` is what `owner` has mapped, and has not released. `number` is that of its bad
+/// blocks, or of [`NO_LIST`].
 pub(crate) struct Memory {
     described: Described,
     number: NonNull<AtomicU32>,

@@ -12,8 +12,8 @@ use core::sync::atomic::AtomicU32;
 ///
 /// Until [`Self::release`] is called or the object is dropped:
 ///
-/// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page. Processes
-///   may map the memory by the method.
+/// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page.
+///   Processes may map the memory by the method.
 /// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
 ///   that are mapped by [`Pages`](super::MapMethod::Pages) are those of vmap(), each with a
 ///   reference.

@@ -23,42 +23,6 @@ pub(crate) fn check_pages() {
     FAILED.store(true, Ordering::Release);
 }
 
-/// The struct page of a page frame.
-///
-/// # Invariants
-///
-/// `page` is valid, and `folio` is the folio that it is part of.
-struct Frame {
-    page: *mut bindings::page,
-    folio: *mut bindings::folio,
-}
-
-impl Frame {
-    /// Return the struct page of page frame `frame`, if it has one.
-    fn new(frame: usize) -> Option<Self> {
-        if !has_page(frame) {
-            return None;
-        }
-        // SAFETY: The frame has a struct page.
-        let page = unsafe { bindings::pfn_to_page(frame) };
-        // SAFETY: The struct page is valid.
-        let folio = unsafe { bindings::page_folio(page) };
-        // INVARIANT: They were looked up above.
-        Some(Frame { page, folio })
-    }
-
-    fn is_hugetlb(&self) -> bool {
-        // SAFETY: By the type invariant the folio is valid.
-        unsafe { bindings::folio_test_hugetlb(self.folio) }
-    }
-
-    /// Return the first page frame of the folio.
-    fn first(&self) -> usize {
-        // SAFETY: By the type invariant the folio is valid.
-        unsafe { bindings::folio_pfn(self.folio) }
-    }
-}
-
 /// Return true if page frame `frame` has a struct page.
 pub(crate) fn has_page(frame: usize) -> bool {
     // SAFETY: This takes any number.
@@ -67,56 +31,50 @@ pub(crate) fn has_page(frame: usize) -> bool {
 
 /// Return true if the memory of page frame `frame` is known to have failed.
 pub(crate) fn frame_has_failed(frame: usize) -> bool {
-    let Some(found) = Frame::new(frame) else {
-        return false;
-    };
-    // SAFETY: By the type invariant the struct page is valid.
-    let failed = unsafe { bindings::page_hwpoison(found.page) };
-    // hugetlb marks the folio only.
-    // SAFETY: By the type invariant the folio is valid.
-    failed || found.is_hugetlb() && unsafe { bindings::folio_test_hwpoison(found.folio) }
+    // SAFETY: This takes any number.
+    unsafe { bindings::pfn_hwpoison(frame) }
+}
+
+/// Return the first page frame of the folio that page frame `frame` is part of, and the page frames
+/// that fail with it: a hugetlb folio fails as a whole.
+fn folio_of(frame: usize) -> (usize, Range<usize>) {
+    let mut count = 1;
+    // SAFETY: This takes any number.
+    match (unsafe { bindings::pfn_folio(frame, &mut count) }, count) {
+        (first, 1) => (first, frame..frame + 1),
+        (first, count) => (first, first..first + count),
+    }
 }
 
 /// Return the first page frame of the folio that page frame `frame` is part of.
 pub(crate) fn first_of_folio(frame: usize) -> usize {
-    Frame::new(frame).map_or(frame, |found| found.first())
+    folio_of(frame).0
 }
 
-/// Return the page frames that fail with page frame `frame`: a hugetlb folio fails as a whole.
+/// Return the page frames that fail with page frame `frame`.
 #[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
 pub(crate) fn failing_with(frame: usize) -> Range<usize> {
-    match Frame::new(frame) {
-        Some(found) if found.is_hugetlb() => {
-            // SAFETY: By the type invariant the folio is valid.
-            let count = unsafe { bindings::folio_nr_pages(found.folio) };
-            found.first()..found.first() + count
-        }
-        _ => frame..frame + 1,
-    }
+    folio_of(frame).1
 }
 
 /// Return the page of its file that page frame `frame` is, if it has a struct page and a file.
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn page_of_file(frame: usize) -> Option<usize> {
-    // SAFETY: By the type invariant the struct page is valid.
-    Frame::new(frame).map(|found| unsafe { bindings::page_pgoff(found.page) })
+    // SAFETY: The frame has a struct page.
+    has_page(frame).then(|| unsafe { bindings::pfn_pgoff(frame) })
 }
 
 /// Mark page frame `frame` as failed, if it has a struct page.
 pub(crate) fn mark(frame: usize) {
     check_pages();
-    if let Some(found) = Frame::new(frame) {
-        // SAFETY: By the type invariant the struct page is valid.
-        unsafe { bindings::set_page_hwpoison(found.page) };
-    }
+    // SAFETY: This takes any number.
+    unsafe { bindings::pfn_set_hwpoison(frame, true) };
 }
 
 /// Remove the mark of page frame `frame`.
 pub(crate) fn unmark(frame: usize) {
-    if let Some(found) = Frame::new(frame) {
-        // SAFETY: By the type invariant the struct page is valid.
-        unsafe { bindings::clear_page_hwpoison(found.page) };
-    }
+    // SAFETY: This takes any number.
+    unsafe { bindings::pfn_set_hwpoison(frame, false) };
 }
 
 /// Return true if memory has failed since boot.

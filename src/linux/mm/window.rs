@@ -139,15 +139,10 @@ impl Bytes<'_> {
             // SAFETY: By the type invariant the bytes are mapped, as I/O memory.
             return unsafe { copy_io(self.from, self.length, to) };
         }
-        let to = to.as_raw().cast();
-        // SAFETY: This is paired with pagefault_enable() below.
-        unsafe { bindings::pagefault_disable() };
+        let (from, to) = (self.from.cast(), to.as_raw().cast());
         // SAFETY: The iterator is borrowed exclusively. By the type invariant the bytes are mapped.
         // The function expects concurrent writes and machine checks.
-        let copied = unsafe { bindings::_copy_mc_to_iter(self.from.cast(), self.length, to) };
-        // SAFETY: This is paired with pagefault_disable() above.
-        unsafe { bindings::pagefault_enable() };
-        copied
+        unsafe { bindings::copy_mc_to_iter_nofault(from, self.length, to) }
     }
 }
 
