@@ -90,7 +90,6 @@ static const unsigned int DAXFS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
-static const unsigned int DAXFS_UUID_SIZE = UUID_SIZE;
 static const unsigned int DAXFS_MINORBITS = MINORBITS;
 static const int DAXFS_CAP_SYS_ADMIN = CAP_SYS_ADMIN;
 

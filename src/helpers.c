@@ -151,15 +151,20 @@ void daxfs_helper_cache_no_acl(struct inode *inode)
 	cache_no_acl(inode);
 }
 
-void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int length)
+void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid, const char *name)
 {
-	super_set_uuid(sb, uuid, length);
-}
-
-void daxfs_helper_super_set_name(struct super_block *sb, const char *name)
-{
+	super_set_uuid(sb, uuid, UUID_SIZE);
 	strscpy(sb->s_id, name);
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
+}
+
+void daxfs_helper_kill_super(struct super_block *sb)
+{
+	/* s_bdev is NULL also if the device could not be opened. */
+	if (MAJOR(sb->s_dev))
+		kill_block_super(sb);
+	else
+		kill_anon_super(sb);
 }
 
 struct dentry *daxfs_helper_dget(struct dentry *dentry)
@@ -569,19 +574,30 @@ int daxfs_helper_file_seals(struct file *file)
 	return -1;
 }
 
-void daxfs_helper_dma_resv_lock(struct dma_resv *obj)
+void daxfs_helper_get_dma_buf(struct dma_buf *buffer)
 {
-	dma_resv_lock(obj, NULL);
+	get_dma_buf(buffer);
 }
 
-int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj)
+void daxfs_helper_dma_buf_lock(struct dma_buf *buffer)
 {
-	return dma_resv_lock_interruptible(obj, NULL);
+	dma_resv_lock(buffer->resv, NULL);
 }
 
-void daxfs_helper_dma_resv_unlock(struct dma_resv *obj)
+int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer)
 {
-	dma_resv_unlock(obj);
+	return dma_resv_lock_interruptible(buffer->resv, NULL);
+}
+
+void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer)
+{
+	dma_resv_unlock(buffer->resv);
+}
+
+int daxfs_helper_dma_buf_wait(struct dma_buf *buffer)
+{
+	return min(0, dma_resv_wait_timeout(buffer->resv, DMA_RESV_USAGE_KERNEL, true,
+					    MAX_SCHEDULE_TIMEOUT));
 }
 
 int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask)
@@ -628,9 +644,18 @@ u64 daxfs_helper_last_address(void)
 #endif
 }
 
-int daxfs_helper_phys_to_target_node(u64 start)
+/* Return how many pages the kernel could get for itself, which may not be movable memory. */
+unsigned long daxfs_helper_available_pages(void)
 {
-	return phys_to_target_node(start);
+	return min_t(unsigned long, max(si_mem_available(), 0L), nr_free_buffer_pages());
+}
+
+void *daxfs_helper_memremap_range(struct dev_pagemap *map, u64 start, u64 size)
+{
+	map->type = MEMORY_DEVICE_FS_DAX;
+	map->nr_range = 1;
+	map->range = (struct range){ start, start + size - 1 };
+	return memremap_pages(map, phys_to_target_node(start));
 }
 
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name)

@@ -12,7 +12,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
     error::{from_err_ptr, to_result},
     prelude::*,
-    task::MAX_SCHEDULE_TIMEOUT,
 };
 
 /// The processor reads what devices have written.
@@ -43,12 +42,6 @@ impl DmaBuf {
         NonNull::new(found).map(DmaBuf).ok_or(EINVAL)
     }
 
-    /// Return the reservation object, which never changes.
-    fn reservation(&self) -> *mut bindings::dma_resv {
-        // SAFETY: By the type invariant the dma-buf is valid.
-        unsafe { (*self.0.as_ptr()).resv }
-    }
-
     /// Return the size in bytes, which never changes.
     fn size(&self) -> u64 {
         // SAFETY: By the type invariant the dma-buf is valid.
@@ -59,9 +52,7 @@ impl DmaBuf {
 impl Clone for DmaBuf {
     fn clone(&self) -> Self {
         // SAFETY: By the type invariant the dma-buf is valid.
-        let file = unsafe { (*self.0.as_ptr()).file };
-        // SAFETY: The file is open. A reference to it is one to the dma-buf.
-        unsafe { bindings::get_file(file) };
+        unsafe { bindings::get_dma_buf(self.0.as_ptr()) };
         // INVARIANT: The reference was got above.
         DmaBuf(self.0)
     }
@@ -84,16 +75,16 @@ struct Reserved<'a>(&'a DmaBuf);
 impl<'a> Reserved<'a> {
     /// Take the lock.
     fn lock(buffer: &'a DmaBuf) -> Self {
-        // SAFETY: The reservation object lives as long as the dma-buf.
-        unsafe { bindings::dma_resv_lock(buffer.reservation()) };
+        // SAFETY: The dma-buf is valid.
+        unsafe { bindings::dma_buf_lock(buffer.0.as_ptr()) };
         // INVARIANT: The lock was taken above.
         Reserved(buffer)
     }
 
     /// Take the lock, unless a signal arrives first.
     fn lock_interruptible(buffer: &'a DmaBuf) -> Result<Self> {
-        // SAFETY: The reservation object lives as long as the dma-buf.
-        to_result(unsafe { bindings::dma_resv_lock_interruptible(buffer.reservation()) })?;
+        // SAFETY: The dma-buf is valid.
+        to_result(unsafe { bindings::dma_buf_lock_interruptible(buffer.0.as_ptr()) })?;
         // INVARIANT: The lock was taken above.
         Ok(Reserved(buffer))
     }
@@ -102,7 +93,7 @@ impl<'a> Reserved<'a> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the lock is held.
-        unsafe { bindings::dma_resv_unlock(self.0.reservation()) };
+        unsafe { bindings::dma_buf_unlock(self.0 .0.as_ptr()) };
     }
 }
 
@@ -221,14 +212,8 @@ impl<T: Importer> Attachment<T> {
     ///
     /// `EINTR` if a signal arrives first.
     pub(crate) fn wait(&self) -> Result {
-        let kernel = bindings::dma_resv_usage_DMA_RESV_USAGE_KERNEL;
-        let (reservation, timeout) = (self.buffer.reservation(), MAX_SCHEDULE_TIMEOUT as usize);
-        // SAFETY: The reservation object lives as long as the dma-buf. Its lock is not held.
-        let left = unsafe { bindings::dma_resv_wait_timeout(reservation, kernel, true, timeout) };
-        match left {
-            error if error < 0 => Err(Error::from_errno(error as kernel::ffi::c_int)),
-            _ => Ok(()),
-        }
+        // SAFETY: The dma-buf is valid. Its reservation lock is not held.
+        to_result(unsafe { bindings::dma_buf_wait(self.buffer.0.as_ptr()) })
     }
 
     /// Map the pinned buffer into the kernel.

@@ -16,10 +16,7 @@ use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 /// describes a range, the kernel takes all the memory that it can get before it fails.
 fn fit(bytes: u64) -> bool {
     // SAFETY: This reads counters.
-    let available = unsafe { bindings::si_mem_available() }.max(0) as u64;
-    // The kernel does not use movable memory for itself.
-    // SAFETY: This reads counters.
-    let available = available.min(unsafe { bindings::nr_free_buffer_pages() } as u64);
+    let available = unsafe { bindings::available_pages() } as u64;
     bytes >> bindings::PAGE_SHIFT <= available / 2
 }
 
@@ -93,15 +90,10 @@ impl OwnDax {
             pr_warn!("phys={start:#x}: too little memory for struct pages of this range\n");
             return Err(range);
         }
-        let mut map = bindings::dev_pagemap {
-            type_: bindings::memory_type_MEMORY_DEVICE_FS_DAX,
-            nr_range: 1,
+        let map = bindings::dev_pagemap {
             ops: &Self::PAGES,
             ..bindings::dev_pagemap::default()
         };
-        // SAFETY: With one range, this is the union's live member. It is initialized with zeros.
-        let bounds = unsafe { map.__bindgen_anon_1.range.as_mut() };
-        (bounds.start, bounds.end) = (start, start + size - 1);
         let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
             return Err(range);
         };
@@ -116,11 +108,8 @@ impl OwnDax {
             failures,
             range: None,
         });
-        // SAFETY: This looks the address up in a table.
-        let node = unsafe { bindings::phys_to_target_node(start) };
-        // SAFETY: The description is complete, and the box does not move. The range is requested,
-        // and has no RAM in it.
-        let base = from_err_ptr(unsafe { bindings::memremap_pages(own.map.get(), node) });
+        // SAFETY: The box does not move. The range is requested, and has no RAM in it.
+        let base = from_err_ptr(unsafe { bindings::memremap_range(own.map.get(), start, size) });
         // INVARIANT: The range was mapped above, or the pointer is null.
         own.memory.base = base.unwrap_or(ptr::null_mut());
         if own.memory.base.is_null() {

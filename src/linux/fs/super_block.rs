@@ -279,10 +279,10 @@ impl<T: Operations> VTable<T> {
     ///
     /// `sb` must be a superblock of type `T` that is being filled.
     unsafe fn initialize(sb: *mut bindings::super_block, identity: &Identity, name: &CStr) {
-        // SAFETY: The superblock is valid, and the UUID has this many bytes.
-        unsafe { bindings::super_set_uuid(sb, identity.uuid.as_ptr(), bindings::UUID_SIZE) };
-        // SAFETY: The superblock is valid, and the name is a NUL-terminated string.
-        unsafe { bindings::super_set_name(sb, name.as_char_ptr()) };
+        let (uuid, name) = (identity.uuid.as_ptr(), name.as_char_ptr());
+        // SAFETY: The superblock is valid, the UUID has 16 bytes, and the name is a NUL-terminated
+        // string.
+        unsafe { bindings::super_set_identity(sb, uuid, name) };
         let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
         let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
         // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
@@ -315,15 +315,8 @@ impl<T: Operations> VTable<T> {
             // SAFETY: `try_fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }
-        // `s_bdev` is null also if the device could not be opened.
-        // SAFETY: The caller passes a valid superblock.
-        if unsafe { (*sb).s_dev } >> bindings::MINORBITS == 0 {
-            // SAFETY: The superblock has an anonymous device number.
-            unsafe { bindings::kill_anon_super(sb) };
-        } else {
-            // SAFETY: get_tree_bdev() created the superblock.
-            unsafe { bindings::kill_block_super(sb) };
-        }
+        // SAFETY: The caller passes a valid superblock, whose device number is set.
+        unsafe { bindings::kill_super(sb) };
         if !private.is_null() {
             // SAFETY: Nothing uses the superblock's data any more.
             unsafe { (*sb).s_fs_info = ptr::null_mut() };
