@@ -10,7 +10,6 @@
 #include <linux/cred.h>
 #include <linux/dax.h>
 #include <linux/dcache.h>
-#include <linux/delay.h>
 #include <linux/device/bus.h>
 #include <linux/device/faux.h>
 #include <linux/dma-buf.h>
@@ -91,7 +90,6 @@ static const unsigned int DAXFS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
-static const unsigned int DAXFS_UUID_SIZE = UUID_SIZE;
 static const unsigned int DAXFS_MINORBITS = MINORBITS;
 static const int DAXFS_CAP_SYS_ADMIN = CAP_SYS_ADMIN;
 
@@ -102,7 +100,6 @@ static const umode_t DAXFS_S_IFMT = S_IFMT;
 static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
 static const umode_t DAXFS_S_IFDIR = S_IFDIR;
-static const umode_t DAXFS_S_IFREG = S_IFREG;
 static const u8 DAXFS_DT_FIFO = DT_FIFO;
 static const u8 DAXFS_DT_CHR = DT_CHR;
 static const u8 DAXFS_DT_DIR = DT_DIR;
@@ -119,9 +116,6 @@ static const int DAXFS_IOCB_DIRECT = IOCB_DIRECT;
 static const int DAXFS_IOCB_NOWAIT = IOCB_NOWAIT;
 static const int DAXFS_IOCB_WAITQ = IOCB_WAITQ;
 static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;
-static const fmode_t DAXFS_FMODE_CAN_READ = FMODE_CAN_READ;
-static const fmode_t DAXFS_FMODE_PREAD = FMODE_PREAD;
-static const fmode_t DAXFS_FMODE_FSNOTIFY_MASK = FMODE_FSNOTIFY_MASK;
 static const fop_flags_t DAXFS_FOP_BUFFER_RASYNC = FOP_BUFFER_RASYNC;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
@@ -141,6 +135,7 @@ static const vm_flags_t DAXFS_VM_HUGEPAGE = VM_HUGEPAGE;
 static const vm_flags_t DAXFS_VM_MIXEDMAP = VM_MIXEDMAP;
 static const vm_flags_t DAXFS_VM_IO = VM_IO;
 static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
+static const unsigned int DAXFS_FAULT_FLAG_ALLOW_RETRY = FAULT_FLAG_ALLOW_RETRY;
 static const unsigned int DAXFS_FAULT_FLAG_RETRY_NOWAIT = FAULT_FLAG_RETRY_NOWAIT;
 static const unsigned int DAXFS_FAULT_FLAG_TRIED = FAULT_FLAG_TRIED;
 static const vm_fault_t DAXFS_VM_FAULT_MAJOR = VM_FAULT_MAJOR;

@@ -32,7 +32,6 @@ mod image;
 mod inode;
 #[allow(unsafe_code)]
 mod linux;
-#[allow(unsafe_code)]
 mod memory;
 mod mount;
 mod options;
@@ -73,7 +72,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             registration <- linux::fs::Registration::new(module, mount::Shared {
                 directory: linux::sysfs::Directory::in_fs(c"daxfs")?,
-                memory: memory::Memory::new(module)?,
+                memory: memory::Resources::new(module)?,
                 keyring: Arc::new(linux::Keyring::new(signature::KEYRING)?, GFP_KERNEL)?,
             }),
         })

@@ -6,7 +6,8 @@
 
 use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
-use crate::linux::fs::{Extent, Fault, FaultResult, FileOperations, INode, Outcome, PipePages};
+use crate::linux::fs::{Extent, FileOperations, INode, PipePages};
+use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::linux::{self, trace};
 use crate::memory::{Gate, MappedExtent};
 use crate::mount::{report, DaxFs};

@@ -22,6 +22,7 @@
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
+#include <linux/range.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -58,11 +59,38 @@ vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order
 	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
 }
 
-long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
-					      enum dax_access_mode mode, void **address,
-					      unsigned long *frame)
+static long daxfs_range_direct_access(struct dax_device *device, pgoff_t page, long count,
+				      enum dax_access_mode mode, void **address,
+				      unsigned long *frame)
 {
-	return daxfs_direct_access(device, page, count, address, frame);
+	const struct daxfs_range *range = dax_get_private(device);
+
+	/* It is being killed. */
+	if (!range)
+		return -ENXIO;
+	if (page >= range->pages)
+		return -ERANGE;
+	if (address)
+		*address = range->base + (page << PAGE_SHIFT);
+	if (frame)
+		*frame = range->frame + page;
+	return min_t(unsigned long, count, range->pages - page);
+}
+
+/* The DAX core requires this function, but does not call it for a read-only filesystem. */
+static int daxfs_range_zero_page_range(struct dax_device *device, pgoff_t page, size_t count)
+{
+	return -EROFS;
+}
+
+struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range)
+{
+	static const struct dax_operations operations = {
+		.direct_access = daxfs_range_direct_access,
+		.zero_page_range = daxfs_range_zero_page_range,
+	};
+
+	return alloc_dax(range, &operations);
 }
 
 struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
@@ -82,29 +110,25 @@ u32 daxfs_helper_inode_state_read_once(struct inode *inode)
 	return inode_state_read_once(inode);
 }
 
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid)
+/*
+ * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
+ * mapping them costs as much as setting up the rest of the inode.
+ */
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec)
 {
-	i_uid_write(inode, uid);
-}
-
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid)
-{
-	i_gid_write(inode, gid);
-}
-
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec)
-{
+	if (i_user_ns(inode) == &init_user_ns) {
+		inode->i_uid = KUIDT_INIT(uid);
+		inode->i_gid = KGIDT_INIT(gid);
+	} else {
+		i_uid_write(inode, uid);
+		i_gid_write(inode, gid);
+	}
 	inode_set_mtime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_ctime(inode, sec, nsec);
-}
-
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec)
-{
 	inode_set_atime(inode, sec, nsec);
+	i_size_write(inode, size);
+	set_nlink(inode, nlink);
 }
 
 loff_t daxfs_helper_i_size_read(struct inode *inode)
@@ -127,15 +151,20 @@ void daxfs_helper_cache_no_acl(struct inode *inode)
 	cache_no_acl(inode);
 }
 
-void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int length)
+void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid, const char *name)
 {
-	super_set_uuid(sb, uuid, length);
-}
-
-void daxfs_helper_super_set_name(struct super_block *sb, const char *name)
-{
+	super_set_uuid(sb, uuid, UUID_SIZE);
 	strscpy(sb->s_id, name);
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
+}
+
+void daxfs_helper_kill_super(struct super_block *sb)
+{
+	/* s_bdev is NULL also if the device could not be opened. */
+	if (MAJOR(sb->s_dev))
+		kill_block_super(sb);
+	else
+		kill_anon_super(sb);
 }
 
 struct dentry *daxfs_helper_dget(struct dentry *dentry)
@@ -159,14 +188,38 @@ void daxfs_helper_posix_acl_release(struct posix_acl *acl)
 	posix_acl_release(acl);
 }
 
-const struct cred *daxfs_helper_override_creds(const struct cred *cred)
+/*
+ * Make a file with the path and inode of @file, and @mapping as its address space. It was never
+ * opened (FMODE_OPENED), so it is not announced to watchers, neither now nor when it is freed.
+ */
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping)
 {
-	return override_creds(cred);
-}
+	/*
+	 * A security module labels the new file for the current credentials, and compares both: so
+	 * they have to be those of the open file, not of the process that maps it.
+	 */
+	const struct cred *current_cred = override_creds(file->f_cred);
+	struct file *new = alloc_empty_backing_file(O_RDONLY, file->f_cred, file);
 
-void daxfs_helper_revert_creds(const struct cred *cred)
-{
-	revert_creds(cred);
+	revert_creds(current_cred);
+	if (IS_ERR(new))
+		return new;
+	/* The path that is shown, and that is put when the file is freed. */
+	path_get(&file->f_path);
+	backing_file_set_user_path(new, &file->f_path);
+	/* The same path again. Nothing puts it, as the file was never opened. */
+	new->__f_path = file->f_path;
+	new->f_inode = file->f_inode;
+	new->f_op = file->f_op;
+	new->f_mapping = mapping;
+	/*
+	 * The kernel reads build IDs through the file of an area, which watchers see unless they
+	 * opened the file themselves.
+	 */
+	new->f_mode &= ~FMODE_FSNOTIFY_MASK;
+	new->f_mode |= FMODE_CAN_READ | FMODE_PREAD;
+	new->f_mode |= READ_ONCE(file->f_mode) & FMODE_FSNOTIFY_MASK;
+	return new;
 }
 
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
@@ -180,46 +233,40 @@ void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
 	vm_flags_set(vma, flags);
 }
 
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot)
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma)
 {
-	return pgprot_writecombine(prot);
+	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 }
 
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot)
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 {
-	return pgprot_noncached(prot);
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
 
 #ifdef CONFIG_X86_64
-pteval_t daxfs_helper_pte_cache(pte_t *pte)
+/* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
+int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 {
-	return pte_flags(ptep_get(pte)) & (_PAGE_PWT | _PAGE_PCD);
-}
+	const pteval_t mask = _PAGE_PWT | _PAGE_PCD;
+	unsigned int level;
+	pte_t *pte = lookup_address(address, &level);
+	pteval_t cache;
 
-pteval_t daxfs_helper_cache_writecombine(void)
-{
-	return pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & (_PAGE_PWT | _PAGE_PCD);
-}
-
-size_t daxfs_helper_page_level_size(unsigned int level)
-{
-	return page_level_size(level);
+	if (!pte)
+		return -ENXIO;
+	*size = page_level_size(level);
+	cache = pte_flags(ptep_get(pte)) & mask;
+	if (!cache)
+		return DAXFS_CACHE_WRITEBACK;
+	if (cache == (pgprot_val(pgprot_writecombine(PAGE_KERNEL)) & mask))
+		return DAXFS_CACHE_WRITECOMBINE;
+	return DAXFS_CACHE_UNCACHED;
 }
 #endif
 
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma)
 {
 	return uffd_disable_fault_around(vma);
-}
-
-void daxfs_helper_xa_lock_irq(struct xarray *xa)
-{
-	xa_lock_irq(xa);
-}
-
-void daxfs_helper_xa_unlock_irq(struct xarray *xa)
-{
-	xa_unlock_irq(xa);
 }
 
 bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
@@ -248,9 +295,10 @@ void *daxfs_helper_page_address(struct page *page)
 	return page_address(page);
 }
 
-unsigned long daxfs_helper_virt_to_pfn(const void *address)
+unsigned long daxfs_helper_address_to_pfn(const void *address)
 {
-	return PHYS_PFN(virt_to_phys((void *)address));
+	return is_vmalloc_addr(address) ? vmalloc_to_pfn(address) :
+					  PHYS_PFN(virt_to_phys((void *)address));
 }
 
 bool daxfs_helper_pfn_valid(unsigned long pfn)
@@ -268,14 +316,45 @@ bool daxfs_helper_page_hwpoison(struct page *page)
 	return PageHWPoison(page);
 }
 
-void daxfs_helper_set_page_hwpoison(struct page *page)
+/* What is known of page frames, which need not have struct pages. hugetlb marks the folio only. */
+bool daxfs_helper_pfn_hwpoison(unsigned long pfn)
 {
-	SetPageHWPoison(page);
+	struct page *page = pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;
+	struct folio *folio;
+
+	if (!page)
+		return false;
+	folio = page_folio(page);
+	return PageHWPoison(page) || (folio_test_hugetlb(folio) && folio_test_hwpoison(folio));
 }
 
-void daxfs_helper_clear_page_hwpoison(struct page *page)
+void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed)
 {
-	ClearPageHWPoison(page);
+	if (!pfn_valid(pfn))
+		return;
+	if (failed)
+		SetPageHWPoison(pfn_to_page(pfn));
+	else
+		ClearPageHWPoison(pfn_to_page(pfn));
+}
+
+/* Return the first page frame of the folio of one, and the length of a hugetlb folio or 1. */
+unsigned long daxfs_helper_pfn_folio(unsigned long pfn, unsigned long *hugetlb)
+{
+	struct folio *folio;
+
+	*hugetlb = 1;
+	if (!pfn_valid(pfn))
+		return pfn;
+	folio = pfn_folio(pfn);
+	if (folio_test_hugetlb(folio))
+		*hugetlb = folio_nr_pages(folio);
+	return folio_pfn(folio);
+}
+
+unsigned long daxfs_helper_pfn_pgoff(unsigned long pfn)
+{
+	return page_pgoff(pfn_folio(pfn), pfn_to_page(pfn));
 }
 
 struct folio *daxfs_helper_page_folio(struct page *page)
@@ -331,11 +410,6 @@ int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long addr
 	return map_kernel_pages_complete(vma, &action);
 }
 
-bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags)
-{
-	return fault_flag_allow_retry_first(flags);
-}
-
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf)
 {
 	release_fault_lock(vmf);
@@ -361,12 +435,25 @@ unsigned int daxfs_helper_folio_order(struct folio *folio)
 	return folio_order(folio);
 }
 
-/* The struct pages of contiguous frames are contiguous, which memory/around.rs relies on. */
+/* The struct pages of contiguous frames are contiguous, which the next function relies on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
-unsigned long daxfs_helper_page_pgoff(struct page *page)
+/*
+ * Return a bit for each of count pages from page on that belongs to an address space as a single
+ * page. The DAX code sets the owner of a page and stores its entry under this lock.
+ */
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count)
 {
-	return page_pgoff(page_folio(page), page);
+	u32 bits = 0;
+
+	xa_lock_irq(&mapping->i_pages);
+	for (unsigned int n = 0; n < count; n++) {
+		if (!PageCompound(page + n) && page_folio(page + n)->mapping == mapping)
+			bits |= BIT(n);
+	}
+	xa_unlock_irq(&mapping->i_pages);
+	return bits;
 }
 
 void daxfs_helper_cond_resched(void)
@@ -378,11 +465,6 @@ void daxfs_helper_cond_resched(void)
 bool daxfs_helper_may_sleep(void)
 {
 	return preemptible() && !rcu_preempt_depth();
-}
-
-bool daxfs_helper_page_compound(struct page *page)
-{
-	return PageCompound(page);
 }
 
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
@@ -398,11 +480,6 @@ unsigned long daxfs_helper_folio_nr_pages(struct folio *folio)
 	return folio_nr_pages(folio);
 }
 
-unsigned long daxfs_helper_folio_pfn(struct folio *folio)
-{
-	return folio_pfn(folio);
-}
-
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n)
 {
 	return folio_page(folio, n);
@@ -411,11 +488,6 @@ struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n)
 bool daxfs_helper_folio_test_hugetlb(struct folio *folio)
 {
 	return folio_test_hugetlb(folio);
-}
-
-bool daxfs_helper_folio_test_hwpoison(struct folio *folio)
-{
-	return folio_test_hwpoison(folio);
 }
 
 struct inode *daxfs_helper_folio_inode(struct folio *folio)
@@ -450,26 +522,22 @@ unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigne
 {
 	return copy_mc_to_kernel(to, from, len);
 }
-
-size_t daxfs_helper__copy_mc_to_iter(const void *addr, size_t bytes, struct iov_iter *i)
-{
-	return _copy_mc_to_iter(addr, bytes, i);
-}
 #endif
+
+/* Copy bytes to the present pages of a destination. Faults and machine checks end the copy. */
+size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, struct iov_iter *to)
+{
+	size_t copied;
+
+	pagefault_disable();
+	copied = _copy_mc_to_iter(from, bytes, to);
+	pagefault_enable();
+	return copied;
+}
 
 void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count)
 {
 	memcpy_fromio(to, (const void __iomem *)from, count);
-}
-
-void daxfs_helper_pagefault_disable(void)
-{
-	pagefault_disable();
-}
-
-void daxfs_helper_pagefault_enable(void)
-{
-	pagefault_enable();
 }
 
 void daxfs_helper_bdev_holder_unlock(struct block_device *bdev)
@@ -492,41 +560,44 @@ struct device *daxfs_helper_cdev_parent(struct inode *inode)
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
 }
 
-bool daxfs_helper_shmem_mapping(struct address_space *mapping)
+/* Return the seals of a file that memfd_create() makes, or -1 of any other one. */
+int daxfs_helper_file_seals(struct file *file)
 {
-	return shmem_mapping(mapping);
-}
-
-unsigned int daxfs_helper_shmem_seals(struct inode *inode)
-{
-	return SHMEM_I(inode)->seals;
-}
-
-bool daxfs_helper_is_file_hugepages(struct file *file)
-{
-	return is_file_hugepages(file);
-}
-
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return -1;
+	if (shmem_file(file))
+		return SHMEM_I(file_inode(file))->seals;
 #ifdef CONFIG_HUGETLBFS
-unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode)
-{
-	return HUGETLBFS_I(inode)->seals;
-}
+	if (is_file_hugepages(file))
+		return HUGETLBFS_I(file_inode(file))->seals;
 #endif
-
-void daxfs_helper_dma_resv_lock(struct dma_resv *obj)
-{
-	dma_resv_lock(obj, NULL);
+	return -1;
 }
 
-int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj)
+void daxfs_helper_get_dma_buf(struct dma_buf *buffer)
 {
-	return dma_resv_lock_interruptible(obj, NULL);
+	get_dma_buf(buffer);
 }
 
-void daxfs_helper_dma_resv_unlock(struct dma_resv *obj)
+void daxfs_helper_dma_buf_lock(struct dma_buf *buffer)
 {
-	dma_resv_unlock(obj);
+	dma_resv_lock(buffer->resv, NULL);
+}
+
+int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer)
+{
+	return dma_resv_lock_interruptible(buffer->resv, NULL);
+}
+
+void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer)
+{
+	dma_resv_unlock(buffer->resv);
+}
+
+int daxfs_helper_dma_buf_wait(struct dma_buf *buffer)
+{
+	return min(0, dma_resv_wait_timeout(buffer->resv, DMA_RESV_USAGE_KERNEL, true,
+					    MAX_SCHEDULE_TIMEOUT));
 }
 
 int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask)
@@ -539,6 +610,30 @@ int daxfs_helper_security_locked_down(unsigned int what)
 	return security_locked_down(what);
 }
 
+static int daxfs_is_whole(struct resource *resource, void *range)
+{
+	const struct range *wanted = range;
+
+	/* The walk clips resources to the range. */
+	return resource->start == wanted->start && resource->end == wanted->end;
+}
+
+/* Return true if the whole range is in one resource. */
+bool daxfs_helper_is_in_one_resource(u64 start, u64 last)
+{
+	struct range range = { start, last };
+
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, start, last, &range,
+				   daxfs_is_whole) == 1;
+}
+
+bool daxfs_helper_is_soft_reserved(u64 start, u64 last)
+{
+	struct range range = { start, last };
+
+	return walk_soft_reserve_res(start, last, &range, daxfs_is_whole) == 1;
+}
+
 u64 daxfs_helper_last_address(void)
 {
 #ifdef CONFIG_ARM64
@@ -549,9 +644,18 @@ u64 daxfs_helper_last_address(void)
 #endif
 }
 
-int daxfs_helper_phys_to_target_node(u64 start)
+/* Return how many pages the kernel could get for itself, which may not be movable memory. */
+unsigned long daxfs_helper_available_pages(void)
 {
-	return phys_to_target_node(start);
+	return min_t(unsigned long, max(si_mem_available(), 0L), nr_free_buffer_pages());
+}
+
+void *daxfs_helper_memremap_range(struct dev_pagemap *map, u64 start, u64 size)
+{
+	map->type = MEMORY_DEVICE_FS_DAX;
+	map->nr_range = 1;
+	map->range = (struct range){ start, start + size - 1 };
+	return memremap_pages(map, phys_to_target_node(start));
 }
 
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name)
@@ -614,11 +718,27 @@ void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int
 	trace_daxfs_fault(dev, ino, offset, order, address, result);
 }
 
-void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
-				    u64 value)
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length,
+				    u64 offset, u64 value)
 {
 	trace_daxfs_error(dev, ino, problem, length, offset, value);
 }
+
+#ifdef CONFIG_TRACEPOINTS
+static void daxfs_find_failures(struct tracepoint *tracepoint, void *found)
+{
+	if (!strcmp(tracepoint->name, "memory_failure_event"))
+		*(struct tracepoint **)found = tracepoint;
+}
+
+struct tracepoint *daxfs_helper_memory_failure_tracepoint(void)
+{
+	struct tracepoint *found = NULL;
+
+	for_each_kernel_tracepoint(daxfs_find_failures, &found);
+	return found;
+}
+#endif
 
 void daxfs_helper_tracepoint_synchronize_unregister(void)
 {

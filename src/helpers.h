@@ -17,9 +17,10 @@
 struct dax_device;
 struct dev_pagemap;
 struct device;
-struct dma_resv;
+struct dma_buf;
 struct iomap;
 struct resource;
+struct tracepoint;
 
 /* Exported, but declared in a header that is private to drivers/dax. */
 struct inode *dax_inode(struct dax_device *dax_dev);
@@ -28,17 +29,19 @@ struct inode *dax_inode(struct dax_device *dax_dev);
 typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
 					       int result);
 
-/* What src/memory/iomap.rs implements, for the kernel's DAX code. */
+/* What src/linux/mm/iomap.rs implements, for the kernel's DAX code. */
 int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 		      struct iomap *iomap, struct iomap *srcmap);
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);
 
-/* The operation of a DAX device that src/memory/phys.rs implements. */
-long daxfs_direct_access(struct dax_device *device, pgoff_t page, long count, void **address,
-			 unsigned long *frame);
-long daxfs_helper_dax_operation_direct_access(struct dax_device *device, pgoff_t page, long count,
-					      enum dax_access_mode mode, void **address,
-					      unsigned long *frame);
+/* The memory of a DAX device of this module. */
+struct daxfs_range {
+	void *base;
+	unsigned long frame;
+	unsigned long pages;
+};
+
+struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range);
 
 /* Block devices. */
 void daxfs_helper_bdev_holder_unlock(struct block_device *bdev);
@@ -50,17 +53,14 @@ struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int
 						  void (*ctor)(void *object));
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags);
 u32 daxfs_helper_inode_state_read_once(struct inode *inode);
-void daxfs_helper_i_uid_write(struct inode *inode, u32 uid);
-void daxfs_helper_i_gid_write(struct inode *inode, u32 gid);
-void daxfs_helper_inode_set_mtime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_ctime(struct inode *inode, s64 sec, long nsec);
-void daxfs_helper_inode_set_atime(struct inode *inode, s64 sec, long nsec);
+void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
+					loff_t size, s64 sec, u32 nsec);
 loff_t daxfs_helper_i_size_read(struct inode *inode);
 void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);
 void daxfs_helper_cache_no_acl(struct inode *inode);
-void daxfs_helper_super_set_uuid(struct super_block *sb, const u8 *uuid, unsigned int length);
-void daxfs_helper_super_set_name(struct super_block *sb, const char *name);
+void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid, const char *name);
+void daxfs_helper_kill_super(struct super_block *sb);
 struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry);
 bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
 			   unsigned int type);
@@ -75,52 +75,49 @@ struct file *alloc_empty_backing_file(int flags, const struct cred *cred,
 				      const struct file *user_file);
 void backing_file_set_user_path(struct file *f, const struct path *path);
 #endif
-const struct cred *daxfs_helper_override_creds(const struct cred *cred);
-void daxfs_helper_revert_creds(const struct cred *cred);
+struct file *daxfs_helper_open_backing_file(struct file *file, struct address_space *mapping);
 int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
 					    struct file *user);
 void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags);
-pgprot_t daxfs_helper_pgprot_writecombine(pgprot_t prot);
-pgprot_t daxfs_helper_pgprot_noncached(pgprot_t prot);
-pteval_t daxfs_helper_pte_cache(pte_t *pte);
-pteval_t daxfs_helper_cache_writecombine(void);
-size_t daxfs_helper_page_level_size(unsigned int level);
+void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma);
+void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma);
+static const int DAXFS_CACHE_WRITEBACK = 1;
+static const int DAXFS_CACHE_WRITECOMBINE = 2;
+static const int DAXFS_CACHE_UNCACHED = 3;
+int daxfs_helper_cache_mode(unsigned long address, size_t *size);
 bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma);
-void daxfs_helper_xa_lock_irq(struct xarray *xa);
-void daxfs_helper_xa_unlock_irq(struct xarray *xa);
 
 /* Pages and folios. */
 struct page *daxfs_helper_alloc_page(gfp_t flags);
 void daxfs_helper_get_page(struct page *page);
 void daxfs_helper_put_page(struct page *page);
 void *daxfs_helper_page_address(struct page *page);
-unsigned long daxfs_helper_virt_to_pfn(const void *address);
+unsigned long daxfs_helper_address_to_pfn(const void *address);
 bool daxfs_helper_pfn_valid(unsigned long pfn);
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn);
+bool daxfs_helper_pfn_hwpoison(unsigned long pfn);
+void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed);
+unsigned long daxfs_helper_pfn_folio(unsigned long pfn, unsigned long *hugetlb);
+unsigned long daxfs_helper_pfn_pgoff(unsigned long pfn);
 bool daxfs_helper_page_hwpoison(struct page *page);
-void daxfs_helper_set_page_hwpoison(struct page *page);
-void daxfs_helper_clear_page_hwpoison(struct page *page);
 struct folio *daxfs_helper_page_folio(struct page *page);
 bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf);
 void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf);
 int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
 				  struct page **pages, unsigned long count);
-bool daxfs_helper_fault_flag_allow_retry_first(unsigned int flags);
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf);
 struct file *daxfs_helper_get_file(struct file *file);
 void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
 unsigned int daxfs_helper_folio_order(struct folio *folio);
-unsigned long daxfs_helper_page_pgoff(struct page *page);
 void daxfs_helper_cond_resched(void);
 bool daxfs_helper_may_sleep(void);
-bool daxfs_helper_page_compound(struct page *page);
+u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *page,
+				  unsigned int count);
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev);
 unsigned long daxfs_helper_folio_nr_pages(struct folio *folio);
-unsigned long daxfs_helper_folio_pfn(struct folio *folio);
 struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n);
 bool daxfs_helper_folio_test_hugetlb(struct folio *folio);
-bool daxfs_helper_folio_test_hwpoison(struct folio *folio);
 struct inode *daxfs_helper_folio_inode(struct folio *folio);
 loff_t daxfs_helper_folio_pos(struct folio *folio);
 void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count);
@@ -130,29 +127,27 @@ unsigned long daxfs_helper_node_failures(int node);
 /* Copies. */
 #ifndef CONFIG_ARCH_HAS_COPY_MC
 unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigned int len);
-size_t daxfs_helper__copy_mc_to_iter(const void *addr, size_t bytes, struct iov_iter *i);
 #endif
+size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, struct iov_iter *to);
 void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count);
-void daxfs_helper_pagefault_disable(void);
-void daxfs_helper_pagefault_enable(void);
 
 /* Sources of memory. */
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev);
 void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap);
 struct device *daxfs_helper_cdev_parent(struct inode *inode);
-bool daxfs_helper_shmem_mapping(struct address_space *mapping);
-unsigned int daxfs_helper_shmem_seals(struct inode *inode);
-bool daxfs_helper_is_file_hugepages(struct file *file);
-#ifdef CONFIG_HUGETLBFS
-unsigned int daxfs_helper_hugetlbfs_seals(struct inode *inode);
-#endif
-void daxfs_helper_dma_resv_lock(struct dma_resv *obj);
-int daxfs_helper_dma_resv_lock_interruptible(struct dma_resv *obj);
-void daxfs_helper_dma_resv_unlock(struct dma_resv *obj);
+int daxfs_helper_file_seals(struct file *file);
+void daxfs_helper_get_dma_buf(struct dma_buf *buffer);
+void daxfs_helper_dma_buf_lock(struct dma_buf *buffer);
+int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer);
+void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer);
+int daxfs_helper_dma_buf_wait(struct dma_buf *buffer);
 int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask);
 int daxfs_helper_security_locked_down(unsigned int what);
+bool daxfs_helper_is_in_one_resource(u64 start, u64 last);
+bool daxfs_helper_is_soft_reserved(u64 start, u64 last);
 u64 daxfs_helper_last_address(void);
-int daxfs_helper_phys_to_target_node(u64 start);
+unsigned long daxfs_helper_available_pages(void);
+void *daxfs_helper_memremap_range(struct dev_pagemap *map, u64 start, u64 size);
 struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name);
 void daxfs_helper_release_mem_region(u64 start, u64 size);
 
@@ -175,8 +170,9 @@ bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delaye
 				   unsigned long delay);
 void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
 				    unsigned long address, unsigned long result);
-void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
-				    u64 value);
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length,
+				    u64 offset, u64 value);
+struct tracepoint *daxfs_helper_memory_failure_tracepoint(void);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
 void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount);

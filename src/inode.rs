@@ -5,7 +5,8 @@
 #![deny(unsafe_code)]
 
 use crate::image::{Content, Directory, Image, Inode};
-use crate::linux::fs::{Attributes, CacheMode, INodeRef, Kind, MappedBy, SuperBlock};
+use crate::linux::fs::{Attributes, INodeRef, Kind, MappedBy, SuperBlock};
+use crate::linux::mm::CacheMode;
 use crate::linux::Errno;
 use crate::memory::{Access, MapMethod};
 use crate::mount::{report, DaxFs};

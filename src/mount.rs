@@ -5,13 +5,13 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Problem};
-use crate::linux::fs::SuperBlock;
+use crate::linux::fs::{Refusal, SuperBlock};
 use crate::linux::{
     self,
     sysfs::{Directory, Show},
     trace, Errno, Keyring,
 };
-use crate::memory::{Access, Gate, Memory, Region};
+use crate::memory::{Access, Gate, Region, Resources};
 use crate::options::Options;
 use crate::usage::{Event, Usage};
 use crate::verify::{self, Pieces};
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     /// Directory in sysfs, which has one for each superblock.
     pub(crate) directory: Directory,
     /// Resources that regions need.
-    pub(crate) memory: Memory,
+    pub(crate) memory: Resources,
     /// Certificates of those who sign images.
     pub(crate) keyring: Arc<Keyring>,
 }
@@ -287,6 +287,30 @@ impl Gate for Mounted {
 impl kernel::fmt::Display for image::Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a mount is refused because of an error in the image.
+impl From<image::Error> for Refusal {
+    fn from(error: image::Error) -> Self {
+        let errno = match error.problem {
+            Problem::Unreadable => EIO,
+            Problem::TooSmall | Problem::Magic => EINVAL,
+            Problem::Catalog(_) => {
+                return Refusal::new(EMEDIUMTYPE, fmt!("{error}")).remedy(
+                    "mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
+                     place with fsoffset= and fslength=",
+                )
+            }
+            Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
+            Problem::SuperblockChecksum
+            | Problem::MetadataChecksum
+            | Problem::Digest
+            | Problem::Sums
+            | Problem::Piece => Errno::BadMessage.into(),
+            _ => Errno::Corrupted.into(),
+        };
+        Refusal::new(errno, fmt!("{error}"))
     }
 }
 

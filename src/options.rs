@@ -4,11 +4,8 @@
 
 #![deny(unsafe_code)]
 
-use crate::linux::fs::{Context, Param, SourceKind, Value};
-use crate::memory::dax::CharDevice;
-use crate::memory::dmabuf::DmaBuf;
-use crate::memory::memfd::Memfd;
-use core::ops::Range;
+use crate::linux::fs::{Param, Refusal, Value};
+use crate::linux::{dma_buf::DmaBuf, memfd::Memfd};
 use kernel::{fmt, prelude::*};
 
 /// Mount options.
@@ -22,12 +19,6 @@ pub(crate) struct Options {
     pub(crate) offset: Option<u64>,
     /// Bytes of the source from there on that the image may have.
     pub(crate) length: Option<u64>,
-    /// The device that is the source of the mount, unless another source is named.
-    pub(crate) device: Option<SourceKind>,
-    /// That device, once it is open, if it is a DAX character device.
-    pub(crate) opened: Option<CharDevice>,
-    /// The part of the source that the image may have, once it was checked.
-    pub(crate) part: Option<Range<u64>>,
     /// The checks to make at mount.
     pub(crate) checks: Checks,
 }
@@ -78,10 +69,10 @@ impl Checks {
     /// # Errors
     ///
     /// `EINVAL` if there is nothing to verify.
-    pub(crate) fn validate(&self, context: &Context) -> Result {
+    pub(crate) fn validate(&self) -> Result<(), Refusal> {
         if self.verify.is_some() && self.digest.is_none() && !self.signature {
-            context.error(fmt!("verify= needs digest= or signature=required"));
-            return Err(EINVAL);
+            let reason = fmt!("verify= needs digest= or signature=required");
+            return Err(Refusal::new(EINVAL, reason));
         }
         Ok(())
     }
@@ -126,12 +117,9 @@ impl Options {
     /// # Errors
     ///
     /// `ENOPARAM` if it is unknown, `EINVAL` if its value is invalid.
-    pub(crate) fn parse(&mut self, param: &Param<'_>, context: &Context) -> Result {
-        let refuse = |message: fmt::Arguments<'_>| {
-            context.error(message);
-            Err(EINVAL)
-        };
-        if context.is_remount() {
+    pub(crate) fn parse(&mut self, param: &Param<'_>, is_remount: bool) -> Result<(), Refusal> {
+        let refuse = |reason: fmt::Arguments<'_>| Err(Refusal::new(EINVAL, reason));
+        if is_remount {
             match (param.key.to_bytes(), &param.value) {
                 // mount(8) repeats what /proc/mounts shows, which hides addresses and descriptors.
                 (b"phys" | b"dmabuf" | b"memfd", Value::Flag) => return Ok(()),
@@ -195,7 +183,7 @@ impl Options {
                  the kernel takes fsoffset= and fslength="
             )),
             b"phys" => match parse_bytes(text) {
-                Some(start) => self.set_source(Source::Phys(start), context),
+                Some(start) => self.set_source(Source::Phys(start)),
                 None => refuse(fmt!(
                     "phys= takes an address in bytes, such as 0x100000000 or 4G"
                 )),
@@ -211,14 +199,14 @@ impl Options {
             }
             b"dmabuf" => match &param.value {
                 Value::Descriptor(number, _) => match DmaBuf::get(*number) {
-                    Ok(buffer) => self.set_source(Source::DmaBuf(buffer), context),
+                    Ok(buffer) => self.set_source(Source::DmaBuf(buffer)),
                     Err(_) => refuse(fmt!("dmabuf: file descriptor {} is not a dma-buf", number)),
                 },
                 _ => refuse(fmt!("dmabuf takes a file descriptor (FSCONFIG_SET_FD)")),
             },
             b"memfd" => match &param.value {
                 Value::Descriptor(number, file) => match Memfd::new(file) {
-                    Some(memfd) => self.set_source(Source::Memfd(memfd), context),
+                    Some(memfd) => self.set_source(Source::Memfd(memfd)),
                     None => refuse(fmt!(
                         "memfd: file descriptor {} is not a memfd that is open for reading",
                         number
@@ -226,14 +214,14 @@ impl Options {
                 },
                 _ => refuse(fmt!("memfd takes a file descriptor (FSCONFIG_SET_FD)")),
             },
-            _ => Err(ENOPARAM),
+            _ => Err(ENOPARAM.into()),
         }
     }
 
-    fn set_source(&mut self, source: Source, context: &Context) -> Result {
+    fn set_source(&mut self, source: Source) -> Result<(), Refusal> {
         if self.source.is_some() {
-            context.error(fmt!("phys=, dmabuf and memfd exclude one another"));
-            return Err(EINVAL);
+            let reason = fmt!("phys=, dmabuf and memfd exclude one another");
+            return Err(Refusal::new(EINVAL, reason));
         }
         self.source = Some(source);
         Ok(())

@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, signature::Section, Image, Problem};
-use crate::linux::fs::Context;
+use crate::linux::fs::Refusal;
 use crate::linux::{keyring, Errno, Keyring};
 use crate::memory::Region;
 use crate::options::Checks;
@@ -26,95 +26,51 @@ pub(crate) fn resolve(
     checks: &Checks,
     image: &Image<'_, Region>,
     keyring: &Keyring,
-    context: &Context,
-) -> Result<Checks> {
+) -> Result<Checks, Refusal> {
     if !checks.signature {
         return Ok(*checks);
     }
     let digest = image.superblock().sha256;
     if checks.digest.is_some_and(|expected| expected != digest) {
-        context.error(fmt!(
-            "{}: the image's SHA-256 is not digest=",
-            context.source()
-        ));
-        return Err(Errno::BadMessage.into());
+        let reason = fmt!("the image's SHA-256 is not digest=");
+        return Err(Refusal::new(Errno::BadMessage, reason));
     }
-    verify(image, keyring).map_err(|failure| refuse(failure, context))?;
+    verify(image, keyring)?;
     Ok(Checks {
         digest: Some(digest),
         ..*checks
     })
 }
 
-/// Reasons to refuse a signature.
-enum Failure {
-    /// There is none.
-    Unsigned,
-    /// It is malformed or cannot be read.
-    Image(image::Error),
-    /// It counted until this second, since 1970.
-    Expired(u64),
-    /// The kernel refuses it, or there is not enough memory.
-    Other(Error),
-}
-
-impl From<image::Error> for Failure {
-    fn from(error: image::Error) -> Self {
-        Failure::Image(error)
-    }
-}
-
-impl From<kernel::alloc::AllocError> for Failure {
-    fn from(_: kernel::alloc::AllocError) -> Self {
-        Failure::Other(ENOMEM)
-    }
-}
-
 /// Verify the signature of `image`.
-fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Failure> {
-    let section = Section::find(image.memory(), image.superblock())?.ok_or(Failure::Unsigned)?;
+fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
+    let malformed = |error: image::Error| match error.problem {
+        Problem::Unreadable => Refusal::new(EIO, fmt!("{error}")),
+        _ => Refusal::new(Errno::BadMessage, fmt!("{error}")),
+    };
+    let section = Section::find(image.memory(), image.superblock()).map_err(malformed)?;
+    let section = section.ok_or_else(|| {
+        Refusal::new(Errno::NoData, fmt!("the image is not signed"))
+            .remedy("sign it with daxfs sign")
+    })?;
     // At most SIGNATURE_MAX, and a copy that nobody changes.
     let mut cms = KVVec::from_elem(0, section.table.length as usize, GFP_KERNEL)?;
-    section.load(image.memory(), &mut cms)?;
+    section.load(image.memory(), &mut cms).map_err(malformed)?;
     let line = section.line();
-    let text = CString::try_from_fmt(format_args!("{line}")).map_err(Failure::Other)?;
+    let text = CString::try_from_fmt(format_args!("{line}"))?;
     keyring
         .verify(text.to_bytes(), &cms)
-        .map_err(Failure::Other)?;
+        .map_err(|error| Refusal::new(error, fmt!("{}: {error:?}", reason(error))))?;
     // Only now is the time known to be the signer's.
-    match keyring::now() as u64 > line.expires {
-        true => Err(Failure::Expired(line.expires)),
-        false => Ok(()),
+    let expires = line.expires;
+    if keyring::now() as u64 > expires {
+        return Err(Refusal::new(
+            Errno::KeyExpired,
+            fmt!("the signature has expired, at {expires} seconds since 1970"),
+        )
+        .remedy("sign the image again"));
     }
-}
-
-/// Log why a signature does not count. Return the error code for it.
-fn refuse(failure: Failure, context: &Context) -> Error {
-    let source = context.source();
-    let (why, error) = match failure {
-        Failure::Unsigned => (
-            "the image is not signed; sign it with daxfs sign",
-            Errno::NoData.into(),
-        ),
-        Failure::Image(error) => {
-            context.error(fmt!("{}: {}", source, error));
-            return match error.problem {
-                Problem::Unreadable => EIO,
-                _ => Errno::BadMessage.into(),
-            };
-        }
-        Failure::Expired(second) => {
-            context.error(fmt!(
-                "{}: the signature has expired, at {} seconds since 1970; sign the image again",
-                source,
-                second
-            ));
-            return Errno::KeyExpired.into();
-        }
-        Failure::Other(error) => (reason(error), error),
-    };
-    context.error(fmt!("{}: {}: {:?}", source, why, error));
-    error
+    Ok(())
 }
 
 /// Return what an `error` of [`Keyring::verify`] means.

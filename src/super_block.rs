@@ -6,8 +6,9 @@
 
 use crate::image::{self, Image, Problem};
 use crate::inode;
+use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
-    BlockDevice, Context, FileSystem, INodeRef, Identity, NewSuper, Param, Statistics, SuperBlock,
+    Context, FileSystem, INodeRef, Identity, NewSuper, Param, Refusal, Statistics, SuperBlock,
     SuperKind, SuperOperations,
 };
 use crate::linux::Errno;
@@ -15,9 +16,9 @@ use crate::memory::{MappedExtent, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::signature;
-use crate::source;
+use crate::source::{self, Found};
 use crate::usage::Usage;
-use crate::verify::{self, Failure, Pieces};
+use crate::verify::{self, Pieces};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
 
 /// Return true if the module's parameter demands a signature of every image. It does not change
@@ -32,59 +33,18 @@ const CHECK_PIECE: usize = 16384;
 /// Number of bytes of a cache line.
 const LINE: usize = 64;
 
-/// Log why a mount fails: because of an `error` in the image. Return the error code for it.
-fn refuse(error: image::Error, context: &Context) -> Error {
-    match error.problem {
-        Problem::Catalog(_) => context.error(fmt!(
-            "{}: {}; mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
-             place with fsoffset= and fslength=",
-            context.source(),
-            error
-        )),
-        _ => context.error(fmt!("{}: {}", context.source(), error)),
-    }
-    match error.problem {
-        Problem::Unreadable => EIO,
-        Problem::TooSmall | Problem::Magic => EINVAL,
-        Problem::Catalog(_) => EMEDIUMTYPE,
-        Problem::Version | Problem::Feature | Problem::BlockSize => Errno::NotSupported.into(),
-        Problem::SuperblockChecksum
-        | Problem::MetadataChecksum
-        | Problem::Digest
-        | Problem::Sums
-        | Problem::Piece => Errno::BadMessage.into(),
-        _ => Errno::Corrupted.into(),
-    }
-}
-
-/// Log why the digest of an image cannot be verified. Return the error code for it.
-fn refuse_digest(failure: Failure, context: &Context) -> Error {
-    match failure {
-        Failure::Image(error) => refuse(error, context),
-        Failure::NoSums => {
-            context.error(fmt!(
-                "{}: verify=lazy needs an image with the sums of its pieces; \
-                 use mkdaxfs --sums, or verify=full",
-                context.source()
-            ));
-            Errno::NotSupported.into()
-        }
-        Failure::NoMemory => ENOMEM,
-        Failure::Interrupted => EINTR,
-    }
-}
-
 /// Load and validate the superblock of the image in `region`.
-fn open_image(region: &Region, context: &Context) -> Result<image::Superblock> {
-    let superblock = image::Superblock::load(region).map_err(|error| refuse(error, context))?;
+fn open_image(region: &Region) -> Result<image::Superblock, Refusal> {
+    let superblock = image::Superblock::load(region)?;
     if (superblock.block_size as usize) < PAGE_SIZE {
-        context.error(fmt!(
-            "{}: block size {} is smaller than this kernel's pages; use mkdaxfs --block-size {}",
-            context.source(),
-            superblock.block_size,
-            PAGE_SIZE
+        let size = superblock.block_size;
+        return Err(Refusal::new(
+            Errno::NotSupported,
+            fmt!(
+                "block size {size} is smaller than this kernel's pages; \
+                 use mkdaxfs --block-size {PAGE_SIZE}"
+            ),
         ));
-        return Err(Errno::NotSupported.into());
     }
     Ok(superblock)
 }
@@ -100,8 +60,7 @@ fn verify(
     superblock: &image::Superblock,
     checks: &Checks,
     mut verified: Verified,
-    context: &Context,
-) -> Result<Verified> {
+) -> Result<Verified, Refusal> {
     let image = Image::new(region, superblock);
     // Many images have less metadata than that.
     let length = match checks.full() {
@@ -117,14 +76,11 @@ fn verify(
         None => !verified.metadata,
     };
     if metadata {
-        image
-            .verify_metadata(piece)
-            .map_err(|error| refuse(error, context))?;
+        image.verify_metadata(piece)?;
         verified.metadata = true;
     }
     if let Some(expected) = checks.full() {
-        verify::whole(&image, piece, expected)
-            .map_err(|failure| refuse_digest(failure, context))?;
+        verify::whole(&image, piece, expected)?;
         verified.digest = Some(*expected);
     }
     Ok(verified)
@@ -136,38 +92,71 @@ fn verify(
 /// # Errors
 ///
 /// `EBUSY` if the first mount had no digest, and those of [`signature::resolve`] and [`verify`].
-fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks, context: &Context) -> Result {
+fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     let mounted = sb.data();
     let (region, superblock) = (mounted.region(), mounted.superblock());
     let image = Image::new(region, superblock);
-    let checks = &signature::resolve(checks, &image, mounted.keyring(), context)?;
+    let checks = &signature::resolve(checks, &image, mounted.keyring())?;
     let before = *mounted.verified().lock();
     // Inodes, names and copies of pages are in caches already.
     if checks.digest.is_some() && before.digest.is_none() {
-        context.error(fmt!(
-            "{}: mounted already without digest= or signature=required; \
-             unmount it everywhere first",
-            context.source()
-        ));
-        return Err(EBUSY);
+        let reason = fmt!("mounted already without digest= or signature=required");
+        return Err(Refusal::new(EBUSY, reason).remedy("unmount it everywhere first"));
     }
     if let Some(digest) = checks.lazy() {
         let Some(pieces) = mounted.pieces() else {
-            context.error(fmt!(
-                "{}: mounted already without verify=lazy; unmount it everywhere first, \
-                 or use verify=full",
-                context.source()
-            ));
-            return Err(EBUSY);
+            return Err(
+                Refusal::new(EBUSY, fmt!("mounted already without verify=lazy"))
+                    .remedy("unmount it everywhere first, or use verify=full"),
+            );
         };
-        pieces
-            .verify_again(&image, digest)
-            .map_err(|failure| refuse_digest(failure, context))?;
+        pieces.verify_again(&image, digest)?;
     }
-    let mut verified = verify(region, superblock, checks, before, context)?;
+    let mut verified = verify(region, superblock, checks, before)?;
     verified.signature |= checks.signature;
     *mounted.verified().lock() = verified;
     Ok(())
+}
+
+/// Check the image in `region`, and make the data of its superblock.
+fn fill(
+    sb: &NewSuper<'_>,
+    shared: &Shared,
+    region: Region,
+    options: &Options,
+    found: &Found,
+    context: &Context,
+) -> Result<(Mounted, Identity), Refusal> {
+    let superblock = open_image(&region)?;
+    let image = Image::new(&region, &superblock);
+    let checks = options.checks.demanding(signatures_required());
+    let checks = signature::resolve(&checks, &image, &shared.keyring)?;
+    let mut verified = verify(&region, &superblock, &checks, Verified::default())?;
+    verified.signature = checks.signature;
+    let pieces = match checks.lazy() {
+        Some(digest) => {
+            let pieces = Pieces::new(&image, digest)?;
+            verified.digest = Some(*digest);
+            Some(pieces)
+        }
+        None => None,
+    };
+    image.root()?;
+    let identity = Identity {
+        magic: image::layout::STATFS_MAGIC,
+        uuid: superblock.uuid,
+    };
+    let place = Place {
+        phys: options.phys_range(),
+        part: found.part.clone(),
+    };
+    let offset = place.part.as_ref().map_or(0, |part| part.start);
+    let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
+    let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
+    let usage = usage.show(&shared.directory, &sb.number()?)?;
+    let keyring = shared.keyring.clone();
+    let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
+    Ok((mounted, identity))
 }
 
 #[vtable]
@@ -177,18 +166,22 @@ impl FileSystem for DaxFs {
 
     type Shared = Shared;
     type Options = Options;
+    type Found = Found;
     type Super = Mounted;
     type Resources = Tenure;
     type INode = inode::Data;
     type Mapping = MappedExtent;
 
-    fn parse_param(options: &mut Options, param: &Param<'_>, context: &Context) -> Result {
-        options.parse(param, context)
+    fn parse_param(
+        options: &mut Options,
+        param: &Param<'_>,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        options.parse(param, context.is_remount())
     }
 
-    fn super_kind(options: &mut Options, context: &Context) -> Result<SuperKind> {
-        let checks = options.checks.demanding(signatures_required());
-        checks.validate(context)?;
+    fn super_kind(options: &Options, context: &Context) -> Result<(SuperKind, Found), Refusal> {
+        options.checks.demanding(signatures_required()).validate()?;
         source::super_kind(options, context)
     }
 
@@ -196,44 +189,15 @@ impl FileSystem for DaxFs {
         sb: &NewSuper<'_>,
         shared: &Shared,
         bdev: Option<&BlockDevice>,
-        options: &mut Options,
+        options: &Options,
+        found: &Found,
         tenure: &mut Option<Tenure>,
         context: &Context,
-    ) -> Result<(Mounted, Identity)> {
+    ) -> Result<(Mounted, Identity), Refusal> {
         let tenure = &*tenure.insert(shared.memory.start()?);
-        let phys = options.phys_range();
-        let region = source::open(bdev, options, tenure, context)?;
-        let superblock = open_image(&region, context)?;
-        let image = Image::new(&region, &superblock);
-        let checks = options.checks.demanding(signatures_required());
-        let checks = signature::resolve(&checks, &image, &shared.keyring, context)?;
-        let nothing = Verified::default();
-        let mut verified = verify(&region, &superblock, &checks, nothing, context)?;
-        verified.signature = checks.signature;
-        let pieces = match checks.lazy() {
-            Some(digest) => {
-                let pieces = Pieces::new(&image, digest)
-                    .map_err(|failure| refuse_digest(failure, context))?;
-                verified.digest = Some(*digest);
-                Some(pieces)
-            }
-            None => None,
-        };
-        image.root().map_err(|error| refuse(error, context))?;
-        let identity = Identity {
-            magic: image::layout::STATFS_MAGIC,
-            uuid: superblock.uuid,
-        };
-        let part = options.part.take();
-        let offset = part.as_ref().map_or(0, |part| part.start);
-        let device = options.device;
-        let usage = Usage::new(context.source(), device, offset, &region, &superblock)?;
-        let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-        let usage = usage.show(&shared.directory, &sb.number()?)?;
-        let keyring = shared.keyring.clone();
-        let place = Place { phys, part };
-        let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
-        Ok((mounted, identity))
+        let region = source::open(bdev, options, found, tenure, context)?;
+        fill(sb, shared, region, options, found, context)
+            .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
@@ -246,39 +210,38 @@ impl FileSystem for DaxFs {
         sb.data().region().revoked()
     }
 
-    fn reuse(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
+    fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
         let mounted = sb.data();
-        match image::Superblock::load(mounted.region()) {
+        let again = match image::Superblock::load(mounted.region()) {
             Ok(current) if current == *mounted.superblock() => {
-                let checks = options.checks.demanding(signatures_required());
-                verify_again(sb, &checks, context)
+                verify_again(sb, &options.checks.demanding(signatures_required()))
             }
-            Err(error) if error.problem == Problem::Unreadable => {
-                context.error(fmt!("{}: {}", context.source(), error));
-                Err(EIO)
-            }
-            _ => {
-                context.error(fmt!(
-                    "{}: the image was replaced while it is mounted; unmount it everywhere first",
-                    context.source()
-                ));
-                Err(Errno::Stale.into())
-            }
-        }
+            Err(error) if error.problem == Problem::Unreadable => Err(error.into()),
+            _ => Err(Refusal::new(
+                Errno::Stale,
+                fmt!("the image was replaced while it is mounted"),
+            )
+            .remedy("unmount it everywhere first")),
+        };
+        again.map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
-    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Options, context: &Context) -> Result {
+    fn reconfigure(
+        sb: &SuperBlock<Self>,
+        options: &Options,
+        context: &Context,
+    ) -> Result<(), Refusal> {
         if !sb.data().is_same_source(options) {
-            context.error(fmt!("a remount cannot change the image's memory"));
-            return Err(EINVAL);
+            let reason = fmt!("a remount cannot change the image's memory");
+            return Err(Refusal::new(EINVAL, reason));
         }
         let checks = Checks {
             // Make no check that no option asks for.
             check: Some(options.checks.check.unwrap_or(Check::None)),
             ..options.checks
         };
-        checks.validate(context)?;
-        verify_again(sb, &checks, context)
+        checks.validate()?;
+        verify_again(sb, &checks).map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 }
 

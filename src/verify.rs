@@ -5,8 +5,9 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
-use crate::linux::Sha256;
-use crate::memory::{self, Region};
+use crate::linux::fs::Refusal;
+use crate::linux::{self, Errno, Sha256};
+use crate::memory::Region;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
@@ -16,34 +17,10 @@ const LANES_MAX: usize = 64;
 /// Bits of a word of a [`Bits`].
 const WORD: u64 = usize::BITS as u64;
 
-/// Reasons why a digest cannot be verified.
-pub(crate) enum Failure {
-    /// The digest is another one, or the image cannot be read.
-    Image(image::Error),
-    /// The image has no table of sums.
-    NoSums,
-    /// There is not enough memory.
-    NoMemory,
-    /// A signal is pending.
-    Interrupted,
-}
-
-impl From<image::Error> for Failure {
-    fn from(error: image::Error) -> Self {
-        Failure::Image(error)
-    }
-}
-
-impl From<kernel::alloc::AllocError> for Failure {
-    fn from(_: kernel::alloc::AllocError) -> Self {
-        Failure::NoMemory
-    }
-}
-
 /// Return an error if a signal is pending.
-fn check_signal() -> Result<(), Failure> {
+fn check_signal() -> Result<(), Refusal> {
     match kernel::current!().signal_pending() {
-        true => Err(Failure::Interrupted),
+        true => Err(EINTR.into()),
         false => Ok(()),
     }
 }
@@ -75,12 +52,12 @@ fn wrong_digest(found: &[u8; 32]) -> image::Error {
 ///
 /// # Errors
 ///
-/// See [`Failure`].
+/// Any reason to refuse the mount.
 pub(crate) fn whole(
     image: &Image<'_, Region>,
     buffer: &mut [u8],
     expected: &[u8; 32],
-) -> Result<(), Failure> {
+) -> Result<(), Refusal> {
     let mut whole = Sha256::new();
     for index in 0..image.superblock().pieces() {
         whole.update(&sum(image, index, buffer, check_signal)?);
@@ -94,7 +71,7 @@ pub(crate) fn whole(
 
 /// Check that the superblock has the digest of the image. The digest does not cover that field, and
 /// file handles depend on it.
-fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), Failure> {
+fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), Refusal> {
     match superblock.sha256 == *digest {
         true => Ok(()),
         false => Err(wrong_digest(&superblock.sha256).into()),
@@ -106,7 +83,7 @@ struct Bits(KVVec<AtomicUsize>);
 
 impl Bits {
     /// Make `count` bits that are not set.
-    fn new(count: u64) -> Result<Self, Failure> {
+    fn new(count: u64) -> Result<Self, Refusal> {
         let words = count.div_ceil(WORD) as usize;
         let mut bits = KVVec::with_capacity(words, GFP_KERNEL)?;
         for _ in 0..words {
@@ -163,19 +140,20 @@ impl Pieces {
     ///
     /// # Errors
     ///
-    /// See [`Failure`].
-    pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Failure> {
+    /// Any reason to refuse the mount.
+    pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Refusal> {
         let superblock = image.superblock();
-        let table = superblock.sums().ok_or(Failure::NoSums)?;
+        let table = superblock.sums().ok_or_else(|| {
+            let reason = fmt!("verify=lazy needs an image with the sums of its pieces");
+            Refusal::new(Errno::NotSupported, reason).remedy("use mkdaxfs --sums, or verify=full")
+        })?;
         // Two for each processor: threads that use different pieces seldom wait for each other.
-        let count = (2 * memory::processors())
-            .next_power_of_two()
-            .min(LANES_MAX);
+        let count = (2 * linux::processors()).next_power_of_two().min(LANES_MAX);
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
             let lane = KBox::pin_init(new_mutex!(buffer, "daxfs_piece"), GFP_KERNEL);
-            lanes.push(lane.map_err(|_| Failure::NoMemory)?, GFP_KERNEL)?;
+            lanes.push(lane.map_err(|_| ENOMEM)?, GFP_KERNEL)?;
         }
         let (sums, digest) = load(image, &table)?;
         if digest != *expected {
@@ -205,12 +183,12 @@ impl Pieces {
     ///
     /// # Errors
     ///
-    /// See [`Failure`].
+    /// Any reason to refuse the mount.
     pub(crate) fn verify_again(
         &self,
         image: &Image<'_, Region>,
         expected: &[u8; 32],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         match self.digest == *expected {
             true => self.verify_metadata(image),
             false => Err(wrong_digest(&self.digest).into()),
@@ -218,7 +196,7 @@ impl Pieces {
     }
 
     /// Compare the pieces that hold metadata with their SHA-256.
-    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Failure> {
+    fn verify_metadata(&self, image: &Image<'_, Region>) -> Result<(), Refusal> {
         let metadata = layout::pieces(image.superblock().data.offset);
         for index in 0..metadata {
             let mut buffer = self.lane(index)?.lock();
@@ -331,7 +309,7 @@ fn bad(index: u64) -> image::Error {
 
 /// Load the table of sums. Return it and its SHA-256. The memory that it needs is a fraction of
 /// that of the image, which the region holds.
-fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32]), Failure> {
+fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32]), Refusal> {
     let size = image.memory().size();
     if table.offset > size || table.length > size - table.offset {
         let end = table.offset.saturating_add(table.length);
@@ -344,8 +322,10 @@ fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32])
     for offset in (table.offset..end).step_by(PAGE_SIZE) {
         let length = (end - offset).min(PAGE_SIZE as u64) as usize;
         let before = sums.len();
-        image.memory().append_to(offset, length, &mut sums)?;
-        hash.update(sums.get(before..).unwrap_or(&[]));
+        sums.resize(before + length, 0, GFP_KERNEL)?;
+        let new = sums.get_mut(before..).unwrap_or(&mut []);
+        image.memory().read(offset, new)?;
+        hash.update(new);
         check_signal()?;
     }
     Ok((sums, hash.finish()))

@@ -3,23 +3,51 @@
 //! The kernel behind safe types, where the kernel crate has none.
 //!
 //! * [`fs`]: filesystems, as traits that they implement
+//! * [`block`], [`dax`]: block devices, and DAX devices
+//! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](mm::Owner) of mapped memory
+//! * [`ioport`]: ranges of physical addresses
+//! * [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
+//! * [`security`]: what the calling process may do
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
+//! * [`global_mutex`]: static mutexes
+//! * [`internal`]: a filesystem for inodes that only this module sees
 //! * [`Keyring`]: certificates, and signatures by their keys
+//! * [`mm`]: memory that is mapped into the kernel and into processes
 //! * [`Sha256`]: the hash function
+//! * [`srcu`]: data that is taken away from its readers
 //! * [`sysfs`]: directories with values
 //! * [`trace`]: the tracepoints of `trace.h`
+//! * [`workqueue`]: the workqueue of this module
 
+pub(crate) mod block;
 mod counters;
+pub(crate) mod dax;
+pub(crate) mod dma_buf;
 mod errno;
+mod faux;
 pub(crate) mod fs;
+mod global;
+pub(crate) mod internal;
+pub(crate) mod ioport;
 pub(crate) mod keyring;
+pub(crate) mod memfd;
+#[cfg(CONFIG_TRACEPOINTS)]
+pub(crate) mod memory_failure;
+pub(crate) mod mm;
+pub(crate) mod pagemap;
+#[cfg(CONFIG_PCI)]
+pub(crate) mod pci;
+pub(crate) mod security;
 mod sha256;
+pub(crate) mod srcu;
 pub(crate) mod sysfs;
 pub(crate) mod trace;
+pub(crate) mod workqueue;
 
 pub(crate) use counters::Counters;
 pub(crate) use errno::Errno;
+pub(crate) use global::{global_mutex, GlobalMutex};
 pub(crate) use keyring::Keyring;
 pub(crate) use sha256::Sha256;
 
@@ -30,6 +58,18 @@ use kernel::ThisModule;
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: This may be called in any context that has a current process.
     unsafe { bindings::fatal_signal_pending() }
+}
+
+/// Return the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    // SAFETY: The bytes are only read.
+    !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
+}
+
+/// Return the number of processors that are online.
+pub(crate) fn processors() -> usize {
+    // SAFETY: This reads a number.
+    unsafe { bindings::num_online_cpus() as usize }
 }
 
 /// Keep `module` loaded until the machine is started again.

@@ -11,66 +11,41 @@
 //! driver may hold that for as long as pages have users. So a mount claims no bytes first, without
 //! `s_umount`, and joins this claim with its bytes when it has a superblock.
 
-use super::lease::{Lease, Token};
+use super::lease::Lease;
 use super::{poison, registry};
-use crate::bindings;
-use crate::linux::Errno;
+use crate::linux::dax::{BusDeviceId, Device, Held, Holder, HolderId};
+use crate::linux::global_mutex;
 use core::ops::Range;
-use core::ptr::{self, NonNull};
+use core::ptr;
 use kernel::{
     prelude::*,
-    sync::{global_lock, Arc},
+    sync::{aref::ARef, Arc},
+    time::{delay::fsleep, Delta},
 };
 
-global_lock! {
-    // SAFETY: `Claims::new` initializes it, before the first mount.
-    //
+global_mutex! {
     // Protects the list. Nobody waits under it for anything but memory, so nobody becomes a holder
     // under it: that takes the lock of a device.
-    unsafe(uninit) static CLAIMS: Mutex<KVec<Claim>> = KVec::new();
+    static CLAIMS: KVec<Claim> = KVec::new();
 }
 
-/// The list of claims, while the module is loaded.
-pub(super) struct Claims(());
-
-impl Claims {
-    /// Make the list.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once, before any other function of this file.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { CLAIMS.init() };
-        Claims(())
-    }
-}
-
-impl Drop for Claims {
-    fn drop(&mut self) {
-        *CLAIMS.lock() = KVec::new();
-    }
-}
-
-/// Interval at which a pending claim is looked at again, in milliseconds.
-const INTERVAL: u32 = 10;
+/// Interval at which a pending claim is looked at again.
+const INTERVAL: Delta = Delta::from_millis(10);
 
 /// Number of times that a pending claim is looked at before a mount fails.
 const TRIES: u32 = 100;
 
+/// The holder of a claimed device. It has a size, so that no two have the same address.
+pub(super) struct Token(#[allow(dead_code)] u8);
+
 /// A claim on a DAX device.
-///
-/// # Invariants
-///
-/// Unless `pending`, there is a reference to `device` for the claim. Unless `removed`, the claim
-/// then is the holder of the device, with the address of `token` as holder data.
 struct Claim {
-    device: NonNull<bindings::dax_device>,
+    device: ARef<Device>,
     token: Arc<Token>,
-    /// The device of the fsdev driver, or null. It is only compared.
-    fsdev: *mut bindings::device,
-    /// Set until the claim is the holder, or has failed to be.
-    pending: bool,
+    /// The device of the fsdev driver, if it is one.
+    fsdev: Option<BusDeviceId>,
+    /// What makes the token the holder; `None` while the claim is pending.
+    held: Option<Held<Token>>,
     /// Set before the device is removed, so that no mount joins the claim.
     closed: bool,
     /// Set when the device has announced its removal. The DAX core then removes the holder, and
@@ -79,9 +54,6 @@ struct Claim {
     /// Parts of the device that mounts use, in bytes.
     parts: KVec<Range<u64>>,
 }
-
-// SAFETY: Any thread may use a DAX device and put references to it, and `fsdev` is only compared.
-unsafe impl Send for Claim {}
 
 impl Claim {
     /// Use the bytes of `range` for `lease`.
@@ -95,18 +67,20 @@ impl Claim {
         if self.closed {
             return Err(EIO);
         }
-        if self.pending || self.parts.iter().any(overlaps) {
+        if self.held.is_none() || self.parts.iter().any(overlaps) {
             return Err(EBUSY);
         }
         self.parts.push(range.clone(), GFP_KERNEL)?;
         // Under the mutex, so that a removal finds the lease, or has closed the claim.
         if let Some(lease) = lease {
-            lease.set_dax(self.device.as_ptr(), Arc::as_ptr(&self.token), &range);
-            lease.set_fsdev(self.fsdev);
+            let mut uses = lease.uses.lock();
+            uses.claim = Some(HolderId::of(&self.token));
+            uses.part = range.clone();
+            uses.fsdev = self.fsdev;
         }
         // INVARIANT: The range was added above.
         Ok(Part {
-            device: self.device,
+            device: self.device.clone(),
             token: self.token.clone(),
             range,
         })
@@ -119,94 +93,72 @@ impl Claim {
 ///
 /// `range` is one of the parts of the claim with this token, whose device is `device`.
 pub(super) struct Part {
-    device: NonNull<bindings::dax_device>,
+    device: ARef<Device>,
     token: Arc<Token>,
     range: Range<u64>,
 }
 
-// SAFETY: Any thread may use a DAX device and put references to it.
-unsafe impl Send for Part {}
-// SAFETY: A DAX device may be used by several threads at the same time.
-unsafe impl Sync for Part {}
-
 impl Part {
-    const HOLDER: bindings::dax_holder_operations = bindings::dax_holder_operations {
-        notify_failure: Some(notify_failure),
-    };
-
     /// Use the bytes of `range` of `device` for `lease`. `fsdev` is the device of the fsdev driver,
-    /// or null. `hold` gets the device with the holder data and operations that it is passed.
+    /// if it is one. `hold` makes the token that it is passed the holder of the device.
     ///
     /// # Errors
     ///
     /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes; `EIO`
     /// if its removal has begun during the call; `ENOMEM`; the errors of `hold`.
-    ///
-    /// # Safety
-    ///
-    /// `device` must be valid. `hold` must return an error, or have made its argument the holder
-    /// and have got a reference to the device.
-    pub(super) unsafe fn get<E: From<Error>>(
-        device: NonNull<bindings::dax_device>,
-        fsdev: *mut bindings::device,
+    pub(super) fn get(
+        device: &ARef<Device>,
+        fsdev: Option<BusDeviceId>,
         range: Range<u64>,
         lease: Option<&Lease>,
-        hold: impl FnOnce(
-            *mut kernel::ffi::c_void,
-            &'static bindings::dax_holder_operations,
-        ) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let token = Arc::new(Token::new(), GFP_KERNEL).map_err(Error::from)?;
+        hold: impl FnOnce(Arc<Token>) -> Result<Held<Token>>,
+    ) -> Result<Self> {
+        let token = Arc::new(Token(0), GFP_KERNEL)?;
         let mut tries = 0;
         let mut claims = loop {
             let mut claims = CLAIMS.lock();
             let known = claims
                 .iter_mut()
-                .find(|claim| claim.device == device && !claim.removed);
+                .find(|claim| ptr::eq(&*claim.device, &**device) && !claim.removed);
             match known {
                 None => break claims,
                 // Users of pages may delay the removal for as long as they like.
-                Some(claim) if claim.closed => return Err(EBUSY.into()),
-                Some(claim) if claim.pending && tries < TRIES => {}
-                Some(claim) => return Ok(claim.join(range, lease)?),
+                Some(claim) if claim.closed => return Err(EBUSY),
+                Some(claim) if claim.held.is_none() && tries < TRIES => {}
+                Some(claim) => return claim.join(range, lease),
             }
             drop(claims);
             tries += 1;
-            // SAFETY: Mounting may sleep.
-            unsafe { bindings::msleep(INTERVAL) };
+            fsleep(INTERVAL);
         };
         let claim = Claim {
-            device,
+            device: device.clone(),
             token: token.clone(),
             fsdev,
-            pending: true,
+            held: None,
             closed: false,
             removed: false,
             parts: KVec::new(),
         };
-        claims.push(claim, GFP_KERNEL).map_err(Error::from)?;
+        claims.push(claim, GFP_KERNEL)?;
         drop(claims);
         // fs_dax_get() takes the lock of the device, whose driver may hold it for as long as pages
         // have users. So this is without the mutex.
-        let held = hold(Arc::as_ptr(&token).cast_mut().cast(), &Self::HOLDER);
+        let held = hold(token.clone());
         let mut claims = CLAIMS.lock();
-        let at = claims
-            .iter()
-            .position(|claim| Arc::ptr_eq(&claim.token, &token));
-        let Some(at) = at else {
-            return Err(EIO.into());
-        };
-        if let Err(error) = held {
-            let _ = claims.remove(at);
-            return Err(error);
-        }
-        // INVARIANT: `hold` has made the token the holder and got a reference.
-        claims[at].pending = false;
-        let joined = claims[at].join(range, lease);
+        let at = place_of(&claims, HolderId::of(&token)).ok_or(EIO)?;
+        let joined = held.and_then(|held| {
+            let claim = &mut claims[at];
+            let held = claim.held.insert(held);
+            if claim.removed {
+                held.forget_holder();
+            }
+            claim.join(range, lease)
+        });
         if joined.is_err() {
             give_up(&mut claims, at);
         }
-        Ok(joined?)
+        joined
     }
 
     /// Use the bytes of `range` of the same device for `lease`.
@@ -217,36 +169,37 @@ impl Part {
     /// `ENOMEM`.
     pub(super) fn join(&self, range: Range<u64>, lease: &Lease) -> Result<Self> {
         let mut claims = CLAIMS.lock();
-        let claim = claims
-            .iter_mut()
-            .find(|claim| Arc::ptr_eq(&claim.token, &self.token));
-        claim.ok_or(EIO)?.join(range, Some(lease))
+        let at = place_of(&claims, HolderId::of(&self.token)).ok_or(EIO)?;
+        claims[at].join(range, Some(lease))
     }
 
-    /// Return the device, which lives as long as this.
-    pub(super) fn device(&self) -> NonNull<bindings::dax_device> {
-        self.device
+    /// Return the device.
+    pub(super) fn device(&self) -> &ARef<Device> {
+        &self.device
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
         let mut claims = CLAIMS.lock();
-        let Some(at) = claims
-            .iter()
-            .position(|claim| Arc::ptr_eq(&claim.token, &self.token))
-        else {
+        let Some(at) = place_of(&claims, HolderId::of(&self.token)) else {
             return;
         };
         let claim = &mut claims[at];
         if let Some(part) = claim.parts.iter().position(|part| *part == self.range) {
             let _ = claim.parts.remove(part);
         }
-        if !claim.parts.is_empty() {
-            return;
+        if claim.parts.is_empty() {
+            give_up(&mut claims, at);
         }
-        give_up(&mut claims, at);
     }
+}
+
+/// Return the index of the claim with this holder, if there is one.
+fn place_of(claims: &[Claim], holder: HolderId) -> Option<usize> {
+    claims
+        .iter()
+        .position(|claim| HolderId::of(&claim.token) == holder)
 }
 
 /// Give up the claim at index `at`, which has no parts.
@@ -254,129 +207,70 @@ impl Drop for Part {
 /// The next mount must not find the old holder, and a removal not a holder without a claim, so the
 /// caller holds the mutex.
 fn give_up(claims: &mut KVec<Claim>, at: usize) {
-    let Ok(claim) = claims.remove(at) else { return };
-    let holder = match claim.removed {
-        true => ptr::null(),
-        false => Arc::as_ptr(&claim.token),
-    };
-    // SAFETY: By the type invariant there is a reference, and the token is the holder if it is
-    // given.
-    unsafe { bindings::fs_put_dax(claim.device.as_ptr(), holder.cast_mut().cast()) };
+    drop(claims.remove(at));
+    if claims.is_empty() {
+        // The module may be unloaded next.
+        *claims = KVec::new();
+    }
 }
 
 /// Let no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
 /// removed.
-pub(super) fn close(fsdev: *mut bindings::device) {
+pub(super) fn close(fsdev: BusDeviceId) {
     for claim in CLAIMS.lock().iter_mut() {
-        claim.closed |= claim.fsdev == fsdev;
+        claim.closed |= claim.fsdev == Some(fsdev);
     }
 }
 
-/// Handle the device's removal, or the failure of `length` bytes at `offset`.
-///
-/// The DAX core calls this under its read lock, so other devices cannot be removed meanwhile.
-///
-/// # Safety
-///
-/// As for `struct dax_holder_operations`.
-unsafe extern "C" fn notify_failure(
-    device: *mut bindings::dax_device,
-    offset: u64,
-    length: u64,
-    flags: kernel::ffi::c_int,
-) -> kernel::ffi::c_int {
-    // The holder may be another filesystem's, so the pointer is compared but not dereferenced.
-    // SAFETY: The DAX core passes a valid device.
-    let holder = unsafe { bindings::dax_holder(device) }
-        .cast::<Token>()
-        .cast_const();
-    let not_ours = Error::from(Errno::NotSupported).to_errno();
-    if flags & bindings::MF_MEM_PRE_REMOVE != 0 {
-        return if removed(device, holder) { 0 } else { not_ours };
-    }
-    let is_ours = |lease: &Lease| lease.holds(device, holder);
-    if registry::find_by(is_ours).is_none() {
-        return not_ours;
-    }
-    let failed = offset..offset.saturating_add(length);
-    // No lease has the rest of a device with several images. Remember its failures, too.
-    // SAFETY: The DAX core passes a valid device, and holds its read lock.
-    unsafe { each_frame(device, failed.clone(), |_, frame| poison::mark(frame)) };
-    registry::for_each(|lease| {
-        if is_ours(lease) {
-            let part = lease.part();
-            let range = failed.start.max(part.start)..failed.end.min(part.end);
-            // SAFETY: As above.
-            unsafe {
-                each_frame(device, range, |at, frame| {
-                    lease.page_failed(at, frame, flags)
-                });
+/// Return the part of the device that a lease uses by the claim with this holder.
+fn part_of(lease: &Lease, holder: HolderId) -> Option<Range<u64>> {
+    let uses = lease.uses.lock();
+    (uses.claim == Some(holder)).then(|| uses.part.clone())
+}
+
+impl Holder for Token {
+    fn failed(
+        device: &Device,
+        holder: HolderId,
+        bytes: Range<u64>,
+        flags: kernel::ffi::c_int,
+    ) -> bool {
+        if registry::find_by(|uses| uses.claim == Some(holder)).is_none() {
+            return false;
+        }
+        // No lease has the rest of a device with several images. Remember its failures, too.
+        device.each_frame(bytes.clone(), |_, frame| poison::mark(frame));
+        registry::for_each(|lease| {
+            if let Some(part) = part_of(lease, holder) {
+                let range = bytes.start.max(part.start)..bytes.end.min(part.end);
+                device.each_frame(range, |at, frame| lease.page_failed(at, frame, flags));
             }
-        }
-    });
-    0
-}
-
-/// Handle the removal of `device`, which `token` holds. Return false if that is no claim.
-fn removed(device: *mut bindings::dax_device, token: *const Token) -> bool {
-    // From now on no mount joins the claim.
-    match CLAIMS
-        .lock()
-        .iter_mut()
-        .find(|claim| ptr::eq(Arc::as_ptr(&claim.token), token))
-    {
-        Some(claim) => {
-            claim.closed = true;
-            claim.removed = true;
-        }
-        None => return false,
+        });
+        true
     }
-    registry::for_each(|lease| {
-        if lease.holds(device, token) {
-            lease.revoke();
-        }
-    });
-    // When this returns, the device is not alive any more, and its driver cannot be asked for
-    // memory. So wait for those who are asking.
-    registry::for_each(|lease| {
-        if lease.holds(device, token) {
-            lease.wait_for_readers();
-            lease.forget_dax();
-        }
-    });
-    true
-}
 
-/// Call `visit` with the offset on `device` and the page frame of each page of `range`. Stop where
-/// the device has no memory.
-///
-/// # Safety
-///
-/// The device must be valid, and the caller hold the read lock of the DAX core.
-unsafe fn each_frame(
-    device: *mut bindings::dax_device,
-    range: Range<u64>,
-    visit: impl Fn(u64, usize),
-) {
-    let mut page = range.start >> bindings::PAGE_SHIFT;
-    while page << bindings::PAGE_SHIFT < range.end {
-        let mut frame = 0;
-        // This access mode allows access to memory that has failed.
-        // SAFETY: The caller passes a valid device, and holds the lock.
-        let found = unsafe {
-            bindings::dax_direct_access(
-                device,
-                page as usize,
-                1,
-                bindings::dax_access_mode_DAX_RECOVERY_WRITE,
-                ptr::null_mut(),
-                &mut frame,
-            )
+    fn removed(holder: HolderId) -> bool {
+        // From now on no mount joins the claim.
+        let mut claims = CLAIMS.lock();
+        let Some(at) = place_of(&claims, holder) else {
+            return false;
         };
-        if found <= 0 {
-            return;
+        let claim = &mut claims[at];
+        claim.closed = true;
+        claim.removed = true;
+        if let Some(held) = &mut claim.held {
+            held.forget_holder();
         }
-        visit(page << bindings::PAGE_SHIFT, frame);
-        page += 1;
+        drop(claims);
+        registry::revoke(|uses| uses.claim == Some(holder));
+        // When this returns, the device is not alive any more, and its driver cannot be asked for
+        // memory. So wait for those who are asking.
+        registry::for_each(|lease| {
+            if part_of(lease, holder).is_some() {
+                lease.memory.wait();
+                lease.uses.lock().claim = None;
+            }
+        });
+        true
     }
 }

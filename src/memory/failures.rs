@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Watching for memory that fails: the tracepoint `memory_failure_event` reports all failures.
+//! Watching for memory that fails.
 
-use super::{poison, queue, registry};
-use crate::bindings;
-use core::ptr::{self, NonNull};
+use super::{poison, registry};
+use crate::linux::{memory_failure, workqueue};
 use kernel::{
     impl_has_work, new_work,
     prelude::*,
@@ -12,108 +11,36 @@ use kernel::{
     workqueue::{Work, WorkItem},
 };
 
-/// The registration of a probe that is called when memory fails. Dropping it unregisters the probe.
-///
-/// # Invariants
-///
-/// [`Self::failed`] is registered with the tracepoint, if there is one, without data.
-pub(super) struct Watch(Option<NonNull<bindings::tracepoint>>);
+/// Unmaps the memory that fails, any of the machine.
+pub(super) struct Unmap;
 
-// SAFETY: A probe may be unregistered by any thread.
-unsafe impl Send for Watch {}
-// SAFETY: No method takes a shared reference.
-unsafe impl Sync for Watch {}
+/// The registration of a probe that is called when memory fails.
+pub(super) struct Watch(#[allow(dead_code)] Option<memory_failure::Probe<Unmap>>);
 
 impl Watch {
     /// Register the probe.
-    ///
-    /// # Safety
-    ///
-    /// The result must be dropped before the workqueue and the list of leases.
-    pub(super) unsafe fn start() -> Self {
-        let tracepoint = Self::subscribe();
+    pub(super) fn start() -> Self {
+        let probe = memory_failure::Probe::new();
         // Check all pages if memory has failed before, or if no failure would be reported.
-        if tracepoint.is_none() || poison::failed_before() {
+        if probe.is_none() || poison::failed_before() {
             poison::check_pages();
         }
-        // INVARIANT: `subscribe` has registered the probe.
-        Watch(tracepoint)
+        Watch(probe)
     }
+}
 
-    /// Register with the tracepoint, if the kernel has it.
-    fn subscribe() -> Option<NonNull<bindings::tracepoint>> {
-        let mut found: *mut bindings::tracepoint = ptr::null_mut();
-        let argument = (&raw mut found).cast();
-        // SAFETY: `find` gets a place for a pointer, and is not called after this returns.
-        unsafe { bindings::for_each_kernel_tracepoint(Some(Self::find), argument) };
-        let found = NonNull::new(found)?;
-        let (tracepoint, none) = (found.as_ptr(), ptr::null_mut());
-        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
-        let registered =
-            unsafe { bindings::tracepoint_probe_register(tracepoint, Self::probe(), none) };
-        (registered == 0).then_some(found)
-    }
-
-    fn probe() -> *mut kernel::ffi::c_void {
-        let probe: bindings::btf_trace_memory_failure_event = Some(Self::failed);
-        probe.map_or(ptr::null_mut(), |probe| probe as *mut kernel::ffi::c_void)
-    }
-
-    /// Store the tracepoint of memory failures.
-    ///
-    /// # Safety
-    ///
-    /// `tracepoint` must be valid, and `found` the place for a pointer to one.
-    unsafe extern "C" fn find(
-        tracepoint: *mut bindings::tracepoint,
-        found: *mut kernel::ffi::c_void,
-    ) {
-        // SAFETY: The caller passes a valid tracepoint.
-        let name = unsafe { (*tracepoint).name };
-        // SAFETY: The name of a tracepoint is a static string.
-        let name = unsafe { CStr::from_char_ptr(name) };
-        if name == c"memory_failure_event" {
-            // SAFETY: The caller passes a place for a pointer.
-            unsafe { *found.cast::<*mut bindings::tracepoint>() = tracepoint };
-        }
-    }
-
-    /// Handle the failure of page frame `frame`, which may be any of the machine.
-    ///
-    /// # Safety
-    ///
-    /// The caller must be able to sleep unless its tracepoint prevents that.
-    unsafe extern "C" fn failed(
-        _data: *mut kernel::ffi::c_void,
-        frame: kernel::ffi::c_ulong,
-        _kind: kernel::ffi::c_int,
-        _result: kernel::ffi::c_int,
-    ) {
+impl memory_failure::Failure for Unmap {
+    fn failed(frame: usize, may_sleep: bool) {
         poison::check_pages();
         // When memory_failure() returns, no process should have the page.
-        // SAFETY: This looks at the current thread.
-        if unsafe { bindings::may_sleep() } {
+        if may_sleep {
             return unmap(frame);
         }
         let Ok(failure) = Arc::pin_init(Failure::new(frame), GFP_ATOMIC) else {
             pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
             return;
         };
-        // SAFETY: The workqueue is dropped after the probe is unregistered.
-        unsafe { queue::queue(failure) };
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let Some(tracepoint) = self.0 else {
-            return;
-        };
-        let (tracepoint, none) = (tracepoint.as_ptr(), ptr::null_mut());
-        // SAFETY: By the type invariant the probe is registered.
-        unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::probe(), none) };
-        // SAFETY: This may be called in any context that can sleep. It waits for the probe.
-        unsafe { bindings::tracepoint_synchronize_unregister() };
+        workqueue::enqueue(failure);
     }
 }
 

@@ -3,22 +3,33 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::around::map_pages;
 use super::extents::MappedExtent;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-use super::pmd::insert_pmd;
-use super::space::Info;
-use super::{Gate, MapMethod};
+use super::MapMethod;
 use crate::bindings;
-use crate::image::{self, Problem};
-use crate::linux::fs::{Fault, FaultResult};
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use crate::image::{self, Memory, Problem};
+use crate::linux::mm::{Fault, FaultResult, Mapping, Space};
 
 const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
+
+/// Says which bytes of a region processes may map.
+pub(crate) trait Gate {
+    /// Make `length` bytes at `offset` usable. This may take long, so call it without access to the
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// The reason why they must not be used.
+    fn open(&self, offset: u64, length: u64) -> image::Result<()>;
+
+    /// Return true if `length` bytes at `offset` may be used now.
+    fn is_open(&self, offset: u64, length: u64) -> bool;
+
+    /// Return true if [`Self::open`] knows its answer for these bytes, so that it does not wait.
+    fn is_decided(&self, offset: u64, length: u64) -> bool;
+}
 
 impl MappedExtent {
     /// Handle a page fault. Map only pages that `gate` lets through.
@@ -35,25 +46,25 @@ impl MappedExtent {
         let Some(extent) = fault.mapping() else {
             return Ok(FaultResult::SIGBUS);
         };
-        let info = extent.info();
+        let space = extent.space();
         let (page, order) = (fault.page(), fault.order());
-        if page > info.length / PAGE_SIZE {
+        if page > space.length / PAGE_SIZE {
             return Ok(FaultResult::SIGBUS);
         }
-        let (first, length) = part(info, page, order);
-        if length > 0 && !gate.is_open(info.offset + first, length) {
+        let (first, length) = part(space, page, order);
+        if length > 0 && !gate.is_open(space.offset + first, length) {
             // Verify the pieces of a PMD of 2 MiB at once, but not those of larger entries.
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
             // Other threads of the process may wait for the lock of the area. mlock(2) repeats
             // a fault as long as it is retried, so retry only what has no answer yet.
-            if !gate.is_decided(info.offset + first, length) {
+            if !gate.is_decided(space.offset + first, length) {
                 if let Some(retry) = fault.retry() {
                     return Ok(retry);
                 }
             }
-            match gate.open(info.offset + first, length) {
+            match gate.open(space.offset + first, length) {
                 // A part of it may be good.
                 Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
                 Err(error) if error.problem == Problem::Unreadable => {
@@ -69,36 +80,34 @@ impl MappedExtent {
         let Ok(access) = extent.access() else {
             return Ok(FaultResult::SIGBUS);
         };
-        if page >= info.length / PAGE_SIZE {
-            return tail_fault(fault, info, &access, gate);
+        if page < space.length / PAGE_SIZE {
+            let length = length.min(space.length - first);
+            if access.readable(space.offset + first, length) < length {
+                return Ok(match order {
+                    0 => FaultResult::HWPOISON,
+                    _ => FaultResult::FALLBACK,
+                });
+            }
+        } else if let Some(result) = copy_tail(space, order, &access)? {
+            return Ok(result);
         }
-        let length = length.min(info.length - first);
-        if access.readable(info.offset + first, length) < length {
-            return Ok(match order {
-                0 => FaultResult::HWPOISON,
-                _ => FaultResult::FALLBACK,
-            });
-        }
-        let result = match info.method {
-            // SAFETY: `fault` is a fault on a page of the extent, whose memory `access` keeps.
-            _ if order == 0 => unsafe { map_pages(fault, info, &access, gate) },
-            // SAFETY: The extent is on a DAX device, and `access` keeps its memory.
-            MapMethod::Dax(_) => unsafe { bindings::dax_iomap_fault(fault.as_raw(), order) },
-            // SAFETY: `fault` is a fault on pages of the extent, whose memory `access` keeps.
-            _ => return Ok(unsafe { insert_pmd(fault, info, &access, gate) }),
-        };
-        // SAFETY: This is the result of handling the fault.
-        Ok(unsafe { fault.result(result) })
+        let usable =
+            |first, length| gate.is_open(first, length) && access.readable(first, length) == length;
+        Ok(match space.memory.method() {
+            _ if order == 0 => fault.map_pages(access.memory(), usable),
+            MapMethod::Dax(_) => fault.map_dax(access.memory()),
+            _ => fault.insert_pmd(access.memory(), usable),
+        })
     }
 
     /// Have `gate` open what a fault for an entry of `order` on page `page` may map. This may take
     /// long, and needs no locks. The fault finds errors.
     pub(crate) fn prepare(&self, page: u64, order: u32, gate: &impl Gate) {
-        let info = self.info();
+        let space = self.space();
         // If a part is bad, the fault falls back to the page.
         let open = |order| {
-            let (first, length) = part(info, page, order);
-            gate.open(info.offset + first, length).is_ok()
+            let (first, length) = part(space, page, order);
+            gate.open(space.offset + first, length).is_ok()
         };
         if !open(order) && order > 0 {
             open(0);
@@ -109,87 +118,26 @@ impl MappedExtent {
 /// Return the part of the extent that an entry of `order` maps for page `page`, which is in the
 /// extent or the one after it: where it starts, and its length, both in bytes.
 #[inline]
-fn part(info: &Info, page: u64, order: u32) -> (u64, u64) {
+fn part(space: &Space, page: u64, order: u32) -> (u64, u64) {
     let first = (page >> order << order) * PAGE_SIZE;
-    let most = (info.length + info.tail).saturating_sub(first);
+    let most = (space.length + space.tail).saturating_sub(first);
     (first, (PAGE_SIZE << order).min(most))
 }
 
-/// Handle a fault on the page after the extent, which other files use too, by a copy.
-fn tail_fault<'a>(
-    fault: &Fault<'a, MappedExtent>,
-    info: &Info,
+/// Make the copy of the page after the extent, which other files use too, so that it can be mapped.
+/// Return the result of the fault if it cannot.
+fn copy_tail<'a>(
+    space: &Space,
+    order: u32,
     access: &Access<'_>,
-    gate: &impl Gate,
-) -> image::Result<FaultResult<'a>> {
-    if info.tail == 0 {
-        return Ok(FaultResult::SIGBUS);
+) -> image::Result<Option<FaultResult<'a>>> {
+    if space.tail == 0 {
+        return Ok(Some(FaultResult::SIGBUS));
     }
-    if fault.order() > 0 {
-        return Ok(FaultResult::FALLBACK);
+    if order > 0 {
+        return Ok(Some(FaultResult::FALLBACK));
     }
-    let Some(page) = tail_page(info, access)? else {
-        return Ok(FaultResult::OOM);
-    };
-    if !fault.is_write() {
-        // SAFETY: `fault` is a fault on the copy, and `access` keeps the memory of the extent.
-        let result = unsafe { map_pages(fault, info, access, gate) };
-        // SAFETY: This is the result of handling the fault.
-        return Ok(unsafe { fault.result(result) });
-    }
-    // The MM copies the page.
-    // SAFETY: The extent holds a reference to the page. The MM gets its own.
-    unsafe { bindings::get_page(page.as_ptr()) };
-    // SAFETY: The current thread handles the fault.
-    unsafe { (*fault.as_raw()).page = page.as_ptr() };
-    // SAFETY: The fault returns a page, with a reference.
-    Ok(unsafe { fault.result(0) })
-}
-
-/// Return a page with a copy of the last bytes of the extent's files, or `None` if there is no
-/// memory. The extent keeps the page for the next call.
-fn tail_page(info: &Info, access: &Access<'_>) -> image::Result<Option<NonNull<bindings::page>>> {
-    let old = match info.good_tail() {
-        Ok(page) => return Ok(Some(page)),
-        Err(old) => old,
-    };
-    let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
-    // SAFETY: A page fault may sleep for memory.
-    let Some(new) = NonNull::new(unsafe { bindings::alloc_page(flags) }) else {
-        return Ok(None);
-    };
-    // SAFETY: The page was allocated above.
-    let address = unsafe { bindings::page_address(new.as_ptr()) };
-    let length = info.tail.min(PAGE_SIZE) as usize;
-    // SAFETY: The page is initialized with zeros, and nothing else accesses it.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
-    let read = image::Memory::read(access, info.offset + info.length, bytes);
-    let stored = read.map(|()| {
-        let place = &info.tail_page;
-        place.compare_exchange(old, new.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
-    });
-    if let Ok(Ok(_)) = stored {
-        // A copy that has failed keeps its reference: other page faults may still use it, and the
-        // kernel would not use its memory again.
-        return Ok(Some(new));
-    }
-    // SAFETY: This is the only reference to the page, which was not stored.
-    unsafe { bindings::put_page(new.as_ptr()) };
-    // Either the read failed, or another thread has stored a page.
-    Ok(stored?.map_or_else(NonNull::new, |_| None))
-}
-
-/// Have the kernel map pages. Without transparent huge pages it cannot insert PMD entries.
-///
-/// # Safety
-///
-/// None.
-#[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
-unsafe fn insert_pmd<'a>(
-    _: &Fault<'a, MappedExtent>,
-    _: &Info,
-    _: &Access<'_>,
-    _: &impl Gate,
-) -> FaultResult<'a> {
-    FaultResult::FALLBACK
+    let read = |bytes: &mut [u8]| access.read(space.offset + space.length, bytes);
+    let page = space.copy().get_or_make(space.tail, read)?;
+    Ok(page.is_none().then_some(FaultResult::OOM))
 }

@@ -9,107 +9,54 @@
 //!
 //! Follows `drivers/base/dd.c` and `drivers/dax/fsdev.c`.
 
+use super::lease::Uses;
 use super::{claim, registry};
-use crate::bindings;
-use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
-use kernel::{error::to_result, prelude::*, sync::global_lock, types::Opaque};
+use crate::linux::dax::{BusDeviceId, BusNotifier, Node, Unbinding};
+use crate::linux::global_mutex;
+use kernel::prelude::*;
 
-global_lock! {
-    // SAFETY: `Watch::new` initializes it, before the first mount.
-    //
-    // Serializes registrations. Nobody waits under it for an unbinding.
-    unsafe(uninit) static REGISTERING: Mutex<()> = ();
+global_mutex! {
+    // The notifier of the bus, once there was a device. Nobody waits under it for an unbinding.
+    static NOTIFIER: Option<BusNotifier<Wait>> = None;
 }
 
-/// The bus that the notifier is registered with, or null.
-static BUS: AtomicPtr<bindings::bus_type> = AtomicPtr::new(ptr::null_mut());
-
-/// The notifier. The driver core owns it while it is registered.
-struct Notifier(Opaque<bindings::notifier_block>);
-
-// SAFETY: Only the driver core uses it, under its locks.
-unsafe impl Sync for Notifier {}
-
-static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
-    notifier_call: Some(unbinding),
-    ..pin_init::zeroed()
-}));
-
-/// The registration of the notifier, once there is one. Dropping it unregisters the notifier.
-pub(super) struct Watch(());
-
-impl Watch {
-    /// Prepare to watch the bus.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { REGISTERING.init() };
-        Watch(())
-    }
-}
+/// Unregisters the notifier when it is dropped.
+pub(super) struct Watch;
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let bus = BUS.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !bus.is_null() {
-            // SAFETY: `watch` registered it with this bus, which belongs to the DAX core. This
-            // module uses functions of that, so it stays loaded.
-            unsafe { bindings::bus_unregister_notifier(bus, NOTIFIER.0.get()) };
-        }
+        let notifier = NOTIFIER.lock().take();
+        drop(notifier);
     }
 }
 
-/// Register the notifier with the bus of `device`, unless it is registered already.
+/// Register the notifier with the bus of `node`, unless it is registered already.
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-///
-/// # Safety
-///
-/// `device` must be valid, and a device of the DAX bus.
-pub(super) unsafe fn watch(device: *mut bindings::device) -> Result {
-    let _registering = REGISTERING.lock();
-    if BUS.load(Ordering::Acquire).is_null() {
-        // SAFETY: The caller passes a valid device, whose bus does not change.
-        let bus = unsafe { (*device).bus };
-        // SAFETY: The bus of a device is valid, and the notifier is static.
-        to_result(unsafe { bindings::bus_register_notifier(bus, NOTIFIER.0.get()) })?;
-        BUS.store(bus.cast_mut(), Ordering::Release);
+pub(super) fn watch(node: &Node) -> Result {
+    let mut notifier = NOTIFIER.lock();
+    if notifier.is_none() {
+        *notifier = Some(BusNotifier::new(node)?);
     }
     Ok(())
 }
 
-/// Before a device is unbound from its driver, wait for the users of its pages.
-///
-/// # Safety
-///
-/// `device` must be valid.
-unsafe extern "C" fn unbinding(
-    _notifier: *mut bindings::notifier_block,
-    action: kernel::ffi::c_ulong,
-    device: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    if action == bindings::BUS_NOTIFY_UNBIND_DRIVER {
-        let device = device.cast();
+/// Waits for the users of a device's pages before the device is unbound from its driver.
+struct Wait;
+
+impl Unbinding for Wait {
+    fn unbinding(device: BusDeviceId) {
         // A mount that has joined before has a lease now.
         claim::close(device);
-        registry::for_each(|lease| {
-            if lease.is_on_fsdev(device) {
-                lease.revoke();
-            }
-        });
+        let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
+        registry::revoke(is_on_it);
         // The device may be bound and mounted again while mounts of these leases exist.
-        while let Some(lease) = registry::find_by(|lease| lease.is_on_fsdev(device)) {
+        while let Some(lease) = registry::find_by(is_on_it) {
             lease.revoke();
             lease.drain();
-            lease.set_fsdev(ptr::null_mut());
+            lease.uses.lock().fsdev = None;
         }
     }
-    // NOTIFY_DONE
-    0
 }

@@ -13,313 +13,41 @@
 //! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
 //! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
 //! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
-//! survive a machine check. [`lend`] gives pages of a memfd to pipes, whose readers do not.
+//! survive a machine check. [`Region::lend`] gives pages of a memfd to pipes, whose readers do not.
 //!
-//! To map a file, claim its extent with [`Region::claim`]; [`fault`] and [`around`] handle page
-//! faults, [`extents`] knows what is mapped, [`poison`] which memory has failed.
+//! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
+//! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
 //!
 //! This module depends on the kernel, `image::Memory`, and the types of `linux` that
 //! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
+#![deny(unsafe_code)]
+
 mod access;
-mod around;
-mod block;
-mod cache;
 mod claim;
 pub(crate) mod dax;
-mod direct;
 pub(crate) mod dmabuf;
 mod extents;
 #[cfg(CONFIG_TRACEPOINTS)]
 mod failures;
 mod fault;
 mod fsdev;
-mod internal;
-mod iomap;
 mod lease;
-mod lend;
 pub(crate) mod memfd;
 #[cfg(CONFIG_PCI)]
 mod pci;
 pub(crate) mod phys;
-#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
-mod pmd;
 mod poison;
-mod queue;
 mod range;
+mod region;
 mod registry;
-mod space;
+mod resources;
 mod tree;
 
+pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
 pub(crate) use extents::MappedExtent;
+pub(crate) use fault::Gate;
+pub(crate) use region::{Region, Shown};
 pub(crate) use registry::Tenure;
-
-use crate::bindings;
-use crate::image;
-use crate::linux::fs::CacheMode;
-use core::ops::Range;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
-use kernel::{prelude::*, seq_file::SeqFile};
-use space::Request;
-
-/// Set by the first [`Memory::new`].
-static STARTED: AtomicBool = AtomicBool::new(false);
-
-/// Resources that this module needs while the kernel module is loaded.
-pub(crate) struct Memory {
-    // Dropped in this order, after the last region.
-    _fsdev: fsdev::Watch,
-    #[cfg(CONFIG_PCI)]
-    _pci: pci::Watch,
-    #[cfg(CONFIG_TRACEPOINTS)]
-    _failures: failures::Watch,
-    _callbacks: dax::Callbacks,
-    _queue: queue::WorkQueue,
-    registry: registry::Registry,
-    _claims: claim::Claims,
-    _record: poison::Record,
-    _turns: range::Turns,
-    _internal: internal::Internal,
-}
-
-impl Memory {
-    /// Set up the resources for `module`. Call this once, before the first region is opened, and
-    /// drop the result after the last region.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        if STARTED.swap(true, Ordering::Relaxed) {
-            return Err(EBUSY);
-        }
-        let internal = internal::Internal::mount()?;
-        // SAFETY: `STARTED` was not set.
-        let record = unsafe { poison::Record::new() };
-        // SAFETY: `STARTED` was not set.
-        let claims = unsafe { claim::Claims::new() };
-        // SAFETY: `STARTED` was not set.
-        let registry = unsafe { registry::Registry::new() };
-        // SAFETY: `STARTED` was not set.
-        let turns = unsafe { range::Turns::new() };
-        // SAFETY: `STARTED` was not set.
-        let queue = unsafe { queue::WorkQueue::new(module)? };
-        // Without a report of failures, check all pages.
-        #[cfg(not(CONFIG_TRACEPOINTS))]
-        poison::check_pages();
-        Ok(Memory {
-            // SAFETY: `STARTED` was not set.
-            _fsdev: unsafe { fsdev::Watch::new() },
-            #[cfg(CONFIG_PCI)]
-            _pci: pci::Watch::start()?,
-            #[cfg(CONFIG_TRACEPOINTS)]
-            // SAFETY: The fields are dropped in order.
-            _failures: unsafe { failures::Watch::start() },
-            _callbacks: dax::Callbacks,
-            _queue: queue,
-            registry,
-            _claims: claims,
-            _record: record,
-            _turns: turns,
-            _internal: internal,
-        })
-    }
-
-    /// Begin to use memory, which is not open yet.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn start(&self) -> Result<Tenure> {
-        self.registry.start()
-    }
-}
-
-/// Return the number of processors that are online, at least 1.
-pub(crate) fn processors() -> usize {
-    // SAFETY: This may be called in any context.
-    let count = unsafe { bindings::num_online_cpus() };
-    (count as usize).max(1)
-}
-
-/// Owner of a region's memory. Dropping it releases the memory.
-///
-/// # Safety
-///
-/// The [`Window`] that it was opened with must stay mapped, and the struct pages of the memory must
-/// stay, until [`Self::release`] is called or the object is dropped.
-pub(crate) unsafe trait Owner: Send + Sync {
-    /// Release the memory before the drop. Called once, after the last user is gone.
-    fn release(&mut self) {}
-}
-
-/// Says which bytes of a region processes may map.
-pub(crate) trait Gate {
-    /// Make `length` bytes at `offset` usable. This may take long, so call it without access to the
-    /// memory.
-    ///
-    /// # Errors
-    ///
-    /// The reason why they must not be used.
-    fn open(&self, offset: u64, length: u64) -> image::Result<()>;
-
-    /// Return true if `length` bytes at `offset` may be used now.
-    fn is_open(&self, offset: u64, length: u64) -> bool;
-
-    /// Return true if [`Self::open`] knows its answer for these bytes, so that it does not wait.
-    fn is_decided(&self, offset: u64, length: u64) -> bool;
-}
-
-/// How the mount options show a region.
-#[derive(Clone, Copy)]
-pub(crate) enum Shown {
-    /// Not at all: the mount's source shows it.
-    Nothing,
-    /// As `phys=` and `size=`. Only processes with `CAP_SYS_RAWIO` see the numbers.
-    Phys {
-        /// Address of the first byte.
-        start: u64,
-        /// Length in bytes.
-        size: u64,
-    },
-    /// By the name of an option that takes a file descriptor.
-    Option(&'static str),
-}
-
-/// The kernel's mapping of a region.
-#[derive(Clone, Copy)]
-pub(crate) struct Window {
-    /// Address of the first byte.
-    base: NonNull<u8>,
-    /// Length in bytes.
-    size: u64,
-    /// Set if it must be read as I/O memory.
-    io: bool,
-}
-
-/// How files of a region are mapped into processes.
-#[derive(Clone, Copy)]
-pub(crate) enum MapMethod {
-    /// By the kernel's DAX code.
-    Dax(DaxRange),
-    /// As pages that are counted, and 2 MiB at once where they are contiguous. Only for memory that
-    /// its owner cannot take away, move or reuse while we hold it.
-    Pages,
-    /// As page frames that are not counted, with these cache attributes. Direct I/O and ptrace(2)
-    /// do not work on the mappings.
-    Frames(CacheMode),
-}
-
-/// The start of a region on a DAX device.
-#[derive(Clone, Copy)]
-pub(crate) struct DaxRange {
-    /// The device, which lives as long as the owner of the region's memory.
-    device: NonNull<bindings::dax_device>,
-    /// Offset of the first byte of the region in bytes.
-    offset: u64,
-}
-
-/// One contiguous region of memory, which others may write at any time.
-///
-/// # Invariants
-///
-/// `window` and `method` are those that the owner in the lease was opened with.
-pub(crate) struct Region {
-    window: Window,
-    method: MapMethod,
-    shown: Shown,
-    tenure: Tenure,
-}
-
-// SAFETY: A tenure may be sent to another thread. The window is only copied from, by functions that
-// work in any thread.
-unsafe impl Send for Region {}
-// SAFETY: A tenure may be shared. The window is only copied from, by functions that expect others
-// to write it.
-unsafe impl Sync for Region {}
-
-impl Region {
-    /// Make a region.
-    ///
-    /// # Safety
-    ///
-    /// The owner in the lease must have been opened with `window` and `method`.
-    unsafe fn new(window: Window, method: MapMethod, shown: Shown, tenure: &Tenure) -> Self {
-        // INVARIANT: The caller guarantees it.
-        Region {
-            window,
-            method,
-            shown,
-            tenure: tenure.clone(),
-        }
-    }
-
-    /// Return how files are mapped.
-    #[inline]
-    pub(crate) fn method(&self) -> MapMethod {
-        self.method
-    }
-
-    /// Return true if the region is I/O memory.
-    pub(crate) fn is_io(&self) -> bool {
-        self.window.io
-    }
-
-    /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
-    /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`. Return `None` if the range overlaps another extent.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region, `ENOMEM`.
-    pub(crate) fn claim(
-        &self,
-        offset: u64,
-        length: u64,
-        tail: u64,
-        owner: u64,
-    ) -> Result<Option<MappedExtent>> {
-        let end = offset.checked_add(length).ok_or(EIO)?;
-        let pages = (offset | length) % bindings::PAGE_SIZE == 0;
-        if !pages || end > self.window.size.next_multiple_of(bindings::PAGE_SIZE) {
-            return Err(EIO);
-        }
-        let request = Request {
-            window: self.window,
-            method: self.method,
-            offset,
-            length,
-            tail,
-            owner,
-        };
-        // SAFETY: The range is in the region, whose window and method are those of the lease.
-        unsafe { MappedExtent::claim(&self.tenure, &request) }
-    }
-
-    /// Return true if the memory is about to go away, or gone.
-    pub(crate) fn revoked(&self) -> bool {
-        self.tenure.lease().revoked()
-    }
-
-    /// Revoke the lease, because the memory goes away.
-    pub(crate) fn revoke(&self) {
-        self.tenure.lease().revoke();
-    }
-
-    /// Show the region as mount options, and the `part` of the source that it is.
-    pub(crate) fn show(&self, seq: &SeqFile, part: Option<&Range<u64>>) {
-        match self.shown {
-            Shown::Nothing => {}
-            Shown::Phys { start, size } if range::may_be_shown(seq) => {
-                kernel::seq_print!(seq, ",phys={:#x},size={:#x}", start, size);
-            }
-            Shown::Phys { .. } => return kernel::seq_print!(seq, ",phys"),
-            Shown::Option(name) => kernel::seq_print!(seq, ",{}", name),
-        }
-        if let Some(Range { start, end }) = part {
-            kernel::seq_print!(seq, ",fsoffset={:#x},fslength={:#x}", start, end - start);
-        }
-    }
-}
+pub(crate) use resources::Resources;

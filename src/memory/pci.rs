@@ -11,72 +11,22 @@
 
 use super::range::Turn;
 use super::registry;
-use crate::bindings;
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use crate::linux::pci::{Device, Removal};
 
-/// The notifier. The driver core owns it while it is registered.
-struct Notifier(Opaque<bindings::notifier_block>);
+/// Releases the memory of devices that are removed.
+pub(super) struct Release;
 
-// SAFETY: Only the driver core uses it, under its locks.
-unsafe impl Sync for Notifier {}
-
-static NOTIFIER: Notifier = Notifier(Opaque::new(bindings::notifier_block {
-    notifier_call: Some(removing),
-    ..pin_init::zeroed()
-}));
-
-/// The registration of the notifier. Dropping it unregisters the notifier.
-pub(super) struct Watch(());
-
-impl Watch {
-    /// Register the notifier with the bus.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn start() -> Result<Self> {
-        // SAFETY: The bus is static, and so is the notifier, which `drop` unregisters.
-        to_result(unsafe {
-            bindings::bus_register_notifier(&raw const bindings::pci_bus_type, NOTIFIER.0.get())
-        })?;
-        Ok(Watch(()))
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // SAFETY: `start` registered the notifier with this bus.
-        unsafe {
-            bindings::bus_unregister_notifier(&raw const bindings::pci_bus_type, NOTIFIER.0.get())
-        };
-    }
-}
-
-/// Before a device is removed, stop all use of its memory, and release it.
-///
-/// # Safety
-///
-/// `device` must be a valid PCI device.
-unsafe extern "C" fn removing(
-    _notifier: *mut bindings::notifier_block,
-    action: kernel::ffi::c_ulong,
-    device: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    if action == bindings::BUS_NOTIFY_DEL_DEVICE {
+impl Removal for Release {
+    fn removing(device: &Device) {
         // Wait for requests in progress. Later ones find that the device is being removed.
         drop(Turn::wait());
-        let is_there = |start, size| {
-            // SAFETY: The caller passes a valid PCI device.
-            unsafe { bindings::pci_device_has_range(device.cast(), start, size) }
-        };
-        while let Some(lease) = registry::find_by(|lease| lease.is_in_range(is_there)) {
+        let is_there = |(start, size)| device.has_range(start, size);
+        while let Some(lease) = registry::find_by(|uses| uses.pci.is_some_and(is_there)) {
             lease.revoke();
             lease.drain();
             // Without struct pages, no page is in use now, so this releases the memory.
             lease.proceed();
-            lease.set_range(0, 0);
+            lease.uses.lock().pci = None;
         }
     }
-    // NOTIFY_DONE
-    0
 }

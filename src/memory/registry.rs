@@ -2,62 +2,33 @@
 
 //! The list of all leases, and how they end.
 
-use super::lease::{Lease, Progress};
-use super::queue;
+use super::lease::{Lease, Progress, Terms, Uses};
+use crate::linux::{global_mutex, workqueue::Work};
 use kernel::{
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
-    sync::{global_lock, Arc},
-    workqueue::WorkItem,
+    sync::Arc,
+    time::Jiffies,
 };
 
-global_lock! {
-    // SAFETY: `Registry::new` initializes it, before the first mount.
-    //
+global_mutex! {
     // Protects the list only, which is sorted by address. Nobody waits under it, also not for
     // memory: whoever handles a failure may hold the lock of a folio.
-    unsafe(uninit) static LEASES: Mutex<Option<RBTree<usize, Arc<Lease>>>> = None;
+    static LEASES: Option<RBTree<usize, Arc<Lease>>> = None;
 }
 
-/// The list of leases, while the module is loaded.
+/// Make a lease and add it to the list.
 ///
-/// # Invariants
+/// # Errors
 ///
-/// [`LEASES`] is initialized.
-pub(super) struct Registry(());
-
-impl Registry {
-    /// Make the list.
-    ///
-    /// # Safety
-    ///
-    /// This must be called once.
-    pub(super) unsafe fn new() -> Self {
-        // SAFETY: The caller guarantees that this is called once.
-        unsafe { LEASES.init() };
-        // INVARIANT: The list was initialized above.
-        Registry(())
-    }
-
-    /// Make a lease and add it to the list.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn start(&self) -> Result<Tenure> {
-        let lease = Lease::new()?;
-        let node = RBTreeNode::new(key(&lease), lease.clone(), GFP_KERNEL)?;
-        LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
-        // INVARIANT: Nothing else ends the new lease.
-        let tenant = Arc::new(Tenant(lease), GFP_KERNEL)?;
-        Ok(Tenure(tenant))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        *LEASES.lock() = None;
-    }
+/// `ENOMEM`.
+pub(super) fn start() -> Result<Tenure> {
+    let lease = Lease::new()?;
+    let node = RBTreeNode::new(key(&lease), lease.clone(), GFP_KERNEL)?;
+    LEASES.lock().get_or_insert_with(RBTree::new).insert(node);
+    // INVARIANT: Nothing else ends the new lease.
+    let tenant = Arc::new(Tenant(lease), GFP_KERNEL)?;
+    Ok(Tenure(tenant))
 }
 
 /// The right to use the memory of a lease, which ends when the last clone is dropped. That must not
@@ -82,8 +53,7 @@ impl Tenure {
 
 impl Drop for Tenant {
     fn drop(&mut self) {
-        // SAFETY: This is dropped with the last tenure, and nothing else ends the lease.
-        if let Progress::Ended = unsafe { self.0.end() } {
+        if let Progress::Ended = self.0.end() {
             remove(&self.0);
         }
     }
@@ -102,11 +72,20 @@ fn remove(lease: &Arc<Lease>) {
     drop(node);
 }
 
-/// Return a lease for which `wanted` returns true, if there is one.
-pub(super) fn find_by(wanted: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
+/// Return a lease whose owner uses what is `wanted`, if there is one.
+pub(super) fn find_by(wanted: impl Fn(&Uses) -> bool) -> Option<Arc<Lease>> {
     let leases = LEASES.lock();
     let mut all = leases.iter().flat_map(RBTree::values);
-    all.find(|lease| wanted(lease)).cloned()
+    all.find(|lease| wanted(&lease.uses.lock())).cloned()
+}
+
+/// Revoke the leases whose owner uses what is `wanted`.
+pub(super) fn revoke(wanted: impl Fn(&Uses) -> bool) {
+    for_each(|lease| {
+        if wanted(&lease.uses.lock()) {
+            lease.revoke();
+        }
+    });
 }
 
 /// Call `visit` for each lease, without the lock of the list.
@@ -125,21 +104,14 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     }
 }
 
-/// The work item of a lease that is revoked, or has pages in use after its end.
-impl WorkItem for Lease {
-    type Pointer = Arc<Lease>;
-
-    fn run(this: Arc<Lease>) {
-        match this.proceed() {
-            Progress::Ended => remove(&this),
+/// What becomes of a lease that is revoked, or has pages in use after its end.
+impl Work for Terms {
+    fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
+        match lease.proceed() {
+            Progress::Ended => remove(lease),
             Progress::Idle => {}
-            Progress::Busy => {
-                let pause = this.pause();
-                // SAFETY: This work item holds a reference to the module.
-                unsafe { queue::queue_with_module(this, pause) };
-            }
+            Progress::Busy => return Some(lease.pause()),
         }
-        // SAFETY: `queue::queue_with_module` has queued this work item.
-        unsafe { queue::done() };
+        None
     }
 }

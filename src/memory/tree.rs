@@ -5,43 +5,74 @@
 //! In a valid image extents do not overlap, and files with the same data share one extent. An
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use super::space::{Request, Space};
+use super::MapMethod;
 use crate::bindings;
 #[cfg(CONFIG_TRACEPOINTS)]
+use crate::linux::mm::Memory;
+use crate::linux::mm::{Space, Span};
+#[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
-use core::ptr::NonNull;
 use kernel::{
     new_mutex,
     prelude::*,
     rbtree::{RBTree, RBTreeNode},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
+
+/// Number of bytes of an extent that are forgotten at a time: the DAX code keeps interrupts off
+/// while it deletes the entries of a range.
+const FORGET_PIECE: u64 = 64 << 20;
+
+/// A request to claim an extent.
+pub(super) struct Request {
+    /// The extent in the memory of the region.
+    pub(super) span: Span,
+    /// Number of the inode whose data it is.
+    pub(super) owner: u64,
+}
+
+impl Request {
+    /// Return the offset of the first byte as the DAX device counts, which announces failures.
+    pub(super) fn key(&self) -> u64 {
+        match self.span.memory.method() {
+            MapMethod::Dax(range) => range.offset + self.span.offset,
+            MapMethod::Pages | MapMethod::Frames(_) => self.span.offset,
+        }
+    }
+}
 
 /// A mapped extent. The key in the tree is [`Request::key`].
 struct Extent {
     /// Key of the byte after the extent.
     end: u64,
-    /// Number of bytes of the files in the page after the extent.
-    tail: u64,
     /// Number of the inode whose data it is.
     owner: u64,
     /// Number of inodes in memory that map it.
     users: usize,
     /// Number of bytes at its start that are forgotten, and that no page fault maps again.
     forgotten: u64,
-    space: Space,
+    space: Arc<Space>,
 }
 
 impl Extent {
-    /// Unmap and forget the pages that are not forgotten yet. Return false if one is still in use.
+    /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use.
+    /// Return false if there is one.
     ///
     /// Call this only while no page fault can map a page of the extent.
     fn forget(&mut self) -> bool {
-        let length = self.space.length();
+        let length = self.space.length;
         if self.forgotten < length {
-            self.forgotten = self.space.forget(self.forgotten);
+            // All of it, also what comes after a page that is still in use.
+            self.space.unmap(0, 0);
         }
-        self.forgotten >= length
+        while self.forgotten < length {
+            let piece = FORGET_PIECE.min(length - self.forgotten);
+            if !self.space.forget(self.forgotten, piece) {
+                return false;
+            }
+            self.forgotten += piece;
+        }
+        true
     }
 }
 
@@ -56,15 +87,15 @@ impl Tree {
     /// Add a user to the extent that `request` describes, if it exists.
     fn share(&mut self, request: &Request) -> Found {
         let start = request.key();
-        let end = start + request.length;
+        let end = start + request.span.length;
         let before = match self.extents.cursor_lower_bound_mut(&start) {
             Some(mut cursor) => {
                 let (&next, extent) = cursor.current_mut();
-                let what = (extent.end, extent.tail, extent.owner);
-                if next == start && what == (end, request.tail, request.owner) {
+                let what = (extent.end, extent.space.tail, extent.owner);
+                if next == start && what == (end, request.span.tail, request.owner) {
                     extent.users += 1;
                     extent.forgotten = 0;
-                    return Found::Same(extent.space.inode());
+                    return Found::Same(extent.space.clone());
                 }
                 if next == start || next < end {
                     return Found::Overlap;
@@ -118,26 +149,24 @@ impl Extents {
         })
     }
 
-    /// Claim an extent for one more inode. Return its internal inode, or `None` if it overlaps
+    /// Claim an extent for one more inode. Return its address space, or `None` if it overlaps
     /// another extent.
-    pub(super) fn claim(&self, request: &Request) -> Result<Option<NonNull<bindings::inode>>> {
+    pub(super) fn claim(&self, request: &Request) -> Result<Option<Arc<Space>>> {
         let inserted = {
             let mut tree = self.tree.lock();
             match tree.share(request) {
                 Found::Nothing => tree.inserted,
-                Found::Same(inode) => return Ok(Some(inode)),
+                Found::Same(space) => return Ok(Some(space)),
                 Found::Overlap => return Ok(None),
             }
         };
-        let space = Space::new(request)?;
-        let inode = space.inode();
+        let space = Space::new(request.span)?;
         let extent = Extent {
-            end: request.key() + request.length,
-            tail: request.tail,
+            end: request.key() + request.span.length,
             owner: request.owner,
             users: 1,
             forgotten: 0,
-            space,
+            space: space.clone(),
         };
         let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
         let mut tree = self.tree.lock();
@@ -150,9 +179,9 @@ impl Extents {
         let found = match found {
             Found::Nothing => {
                 tree.insert(node);
-                return Ok(Some(inode));
+                return Ok(Some(space));
             }
-            Found::Same(inode) => Some(inode),
+            Found::Same(space) => Some(space),
             Found::Overlap => None,
         };
         drop(tree);
@@ -162,11 +191,7 @@ impl Extents {
 
     /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
     /// that it must be swept later.
-    ///
-    /// # Safety
-    ///
-    /// [`Self::claim`] must have added this user, which does not use the internal inode any more.
-    pub(super) unsafe fn release(&self, start: u64) -> bool {
+    pub(super) fn release(&self, start: u64) -> bool {
         let mut tree = self.tree.lock();
         let Some(extent) = tree.extents.get_mut(&start) else {
             return true;
@@ -214,12 +239,8 @@ impl Extents {
     }
 
     /// Unmap the pages of `frames`, whose memory has failed. Return true if an extent has any.
-    ///
-    /// # Safety
-    ///
-    /// The caller must be a reader of the lease.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) unsafe fn unmap_frames(&self, frames: &Range<usize>) -> bool {
+    pub(super) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
         let mut found = false;
         let mut from = 0;
         loop {
@@ -228,8 +249,7 @@ impl Extents {
                 return found;
             };
             let (&start, extent) = cursor.current();
-            // SAFETY: The caller is a reader of the lease.
-            found |= unsafe { extent.space.unmap_frames(frames) };
+            found |= extent.space.unmap_frames(memory, frames);
             from = start + 1;
         }
     }
@@ -245,7 +265,7 @@ impl Extents {
                 return;
             }
             let index = (offset - start) >> bindings::PAGE_SHIFT;
-            (extent.space.hold(), index)
+            (extent.space.clone(), index)
         };
         // This waits for page faults, so the mutex must not be held.
         space.page_failed(index as usize, flags);
@@ -255,7 +275,7 @@ impl Extents {
 /// Result of [`Tree::share`].
 enum Found {
     /// The extent exists, and has one more user.
-    Same(NonNull<bindings::inode>),
+    Same(Arc<Space>),
     /// Another extent has a page in common with it.
     Overlap,
     /// No extent has any of these pages.

@@ -51,14 +51,14 @@ pub(super) unsafe fn open(
     if let Some(backing) = NonNull::new(stored.load(Ordering::Acquire)) {
         return Ok(backing);
     }
-    // SAFETY: The caller guarantees what `allocate` requires.
-    let new = unsafe { allocate(file, mapping) }?;
+    // SAFETY: The file is open. The caller guarantees that the address space is valid.
+    let new = from_err_ptr(unsafe { bindings::open_backing_file(raw, mapping.as_ptr()) })?;
     let (null, order) = (ptr::null_mut(), Ordering::AcqRel);
-    match stored.compare_exchange(null, new.as_ptr(), order, Ordering::Acquire) {
-        Ok(_) => Ok(new),
+    match stored.compare_exchange(null, new, order, Ordering::Acquire) {
+        Ok(_) => NonNull::new(new).ok_or(ENOMEM),
         Err(other) => {
             // SAFETY: This is the only reference to the new file, which was not stored.
-            unsafe { bindings::fput(new.as_ptr()) };
+            unsafe { bindings::fput(new) };
             NonNull::new(other).ok_or(EIO)
         }
     }
@@ -93,62 +93,4 @@ unsafe fn private<'a>(file: NonNull<bindings::file>) -> &'a AtomicPtr<bindings::
     // SAFETY: The place is aligned, lives as long as the file, and is only accessed atomically
     // while the file is open.
     unsafe { AtomicPtr::from_ptr(place.cast()) }
-}
-
-/// Make a file with the path and inode of `file`, and `mapping` as its address space. It was never
-/// opened (`FMODE_OPENED`), so it is not announced to watchers, neither now nor when it is freed.
-///
-/// # Errors
-///
-/// `ENOMEM`, and those of the security module.
-///
-/// # Safety
-///
-/// `file` must be an open file, and `mapping` valid as long as the inode of `file`.
-unsafe fn allocate(
-    file: NonNull<bindings::file>,
-    mapping: NonNull<bindings::address_space>,
-) -> Result<NonNull<bindings::file>> {
-    let file = file.as_ptr();
-    // SAFETY: The file is open.
-    let credentials = unsafe { (*file).f_cred };
-    // A security module labels the new file for the current credentials, and compares both: so they
-    // have to be those of the open file, not of the process that maps it.
-    // SAFETY: The file keeps its credentials until they are reverted below.
-    let current = unsafe { bindings::override_creds(credentials) };
-    // SAFETY: The file is open, and has credentials.
-    let new = unsafe { bindings::alloc_empty_backing_file(bindings::O_RDONLY, credentials, file) };
-    // SAFETY: These are the credentials that were overridden.
-    unsafe { bindings::revert_creds(current) };
-    let new = from_err_ptr(new)?;
-    // SAFETY: The file is open. Both members of this union are its path.
-    let path = unsafe { &raw const (*file).__bindgen_anon_1.f_path };
-    // SAFETY: The path of an open file is valid.
-    unsafe { bindings::path_get(path) };
-    // The path that is shown, and that is put when the file is freed.
-    // SAFETY: This is a new backing file, which now owns the reference.
-    unsafe { bindings::backing_file_set_user_path(new, path) };
-    // SAFETY: The path of an open file is valid.
-    let path = unsafe { path.read() };
-    // The same path again, without a reference of its own: nothing puts it, as the file was never
-    // opened.
-    // SAFETY: Nothing else has the new file yet.
-    unsafe { (*new).__bindgen_anon_1.__f_path = path };
-    // SAFETY: The file is open, so it has an inode, which the path keeps.
-    unsafe { (*new).f_inode = (*file).f_inode };
-    // SAFETY: The file is open. Its operations last as long as the superblock: the path keeps it.
-    unsafe { (*new).f_op = (*file).f_op };
-    // SAFETY: The file is open. Its mode changes in bits that this does not look at.
-    let mode = unsafe { (&raw const (*file).f_mode).read_volatile() };
-    let silent = mode & bindings::FMODE_FSNOTIFY_MASK;
-    // The kernel reads build IDs through the file of an area, which watchers see unless they
-    // opened the file themselves.
-    let mode = bindings::FMODE_CAN_READ | bindings::FMODE_PREAD | silent;
-    // SAFETY: Nothing else has the new file yet.
-    let old = unsafe { (*new).f_mode } & !bindings::FMODE_FSNOTIFY_MASK;
-    // SAFETY: Nothing else has the new file yet.
-    unsafe { (*new).f_mode = old | mode };
-    // SAFETY: Nothing else has the new file yet, and its inode keeps the address space.
-    unsafe { (*new).f_mapping = mapping.as_ptr() };
-    NonNull::new(new).ok_or(ENOMEM)
 }

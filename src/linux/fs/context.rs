@@ -2,7 +2,7 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Key};
+use super::{FileSystem, Key, Refusal};
 use crate::bindings;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -33,11 +33,24 @@ impl Context {
         unsafe { &*fc.cast() }
     }
 
-    /// Log why the mount fails: to the log of the context, which mount(8) prints. Without one, as
-    /// for mount(2), log it to the kernel's log, unless many messages were logged just before.
-    pub(crate) fn error(&self, message: fmt::Arguments<'_>) {
-        // SAFETY: The context is valid by the type invariant.
-        let log = unsafe { (*self.0.get()).log.log };
+    /// Return the C object.
+    fn get(&self) -> &bindings::fs_context {
+        // SAFETY: By the type invariant the context is valid. Whoever borrows it has its mutex.
+        unsafe { &*self.0.get() }
+    }
+
+    /// Log a refusal: to the log of the context, which mount(8) prints. Without one, as for
+    /// mount(2), log it to the kernel's log, unless many messages were logged just before. Return
+    /// the error code.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Error {
+        if refusal.says_something() {
+            self.error(fmt!("{}", refusal));
+        }
+        refusal.errno()
+    }
+
+    fn error(&self, message: fmt::Arguments<'_>) {
+        let log = self.get().log.log;
         if log.is_null() {
             // SAFETY: This may be called in any context.
             if unsafe { bindings::ratelimit() } {
@@ -45,9 +58,8 @@ impl Context {
             }
             return;
         }
-        // SAFETY: The context is valid by the type invariant. Its type has a name, and is
-        // registered while the context exists.
-        let name = unsafe { (*(*self.0.get()).fs_type).name };
+        // SAFETY: The type of a context is registered while the context exists.
+        let name = unsafe { (*self.get().fs_type).name };
         let format = c"%pA".as_char_ptr();
         let message = ptr::from_ref(&message).cast::<kernel::ffi::c_void>();
         // SAFETY: `%pA` takes a pointer to `fmt::Arguments`, which logfc() formats before it
@@ -57,9 +69,7 @@ impl Context {
 
     /// Return true if this is a remount.
     pub(crate) fn is_remount(&self) -> bool {
-        // SAFETY: The context is valid by the type invariant.
-        let purpose = unsafe { (*self.0.get()).purpose() };
-        purpose == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
+        self.get().purpose() == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
     }
 
     /// Return the source of the mount, as user space gave it; for a remount, which has none, the
@@ -73,16 +83,14 @@ impl Context {
         if !self.is_remount() {
             return None;
         }
-        // SAFETY: The context is valid by the type invariant, and has the root of a superblock,
-        // which it keeps.
-        let sb = unsafe { (*(*self.0.get()).root).d_sb };
-        // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
-        Some(unsafe { CStr::from_char_ptr((*sb).s_id.as_ptr()) })
+        // SAFETY: The context of a remount keeps the root of a superblock.
+        let sb = unsafe { (*self.get().root).d_sb };
+        // SAFETY: The superblock is mounted.
+        Some(unsafe { device_name(sb) })
     }
 
     fn source_path(&self) -> Option<&CStr> {
-        // SAFETY: The context is valid by the type invariant.
-        let source = unsafe { (*self.0.get()).source };
+        let source = self.get().source;
         if source.is_null() {
             return None;
         }
@@ -125,6 +133,16 @@ impl Context {
         // the file has no descriptor, so nobody uses fdget_pos() on it.
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }
+}
+
+/// Return the name of the device of a superblock.
+///
+/// # Safety
+///
+/// `sb` must be valid for `'a`, and its device set.
+pub(super) unsafe fn device_name<'a>(sb: *const bindings::super_block) -> &'a CStr {
+    // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
+    unsafe { CStr::from_char_ptr((*sb).s_id.as_ptr()) }
 }
 
 /// A looked-up path.
@@ -253,6 +271,8 @@ impl<'a> Param<'a> {
 /// What `fs_private` points to.
 pub(super) struct Private<T: FileSystem> {
     pub(super) options: T::Options,
+    /// Set by [`FileSystem::super_kind`].
+    pub(super) found: Option<T::Found>,
     /// Key of the superblock, if it has one.
     pub(super) key: Option<Key>,
     /// Set once a superblock has been filled from this context.

@@ -135,10 +135,8 @@ impl<T: Operations> VTable<T> {
         file: *mut bindings::file,
         context: *mut bindings::dir_context,
     ) -> kernel::ffi::c_int {
-        // SAFETY: An open file has an inode.
-        let dir = unsafe { (*file).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
-        let dir = unsafe { INode::<T>::from_raw(dir) };
+        // SAFETY: The directory is open.
+        let dir = unsafe { INode::<T>::of_file(file) };
         // SAFETY: The VFS passes a context that belongs to this call.
         let context = unsafe { &mut *context };
         from_result(|| T::iterate(dir, &mut Emitter(context)).map(|()| 0))

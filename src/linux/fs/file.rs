@@ -2,10 +2,10 @@
 
 //! Regular files.
 
-use super::mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping};
 use super::splice::{self, PipePages};
 use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
+use crate::linux::mm::{CacheMode, Fault, FaultResult, MapMethod, Mapping};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
@@ -316,10 +316,8 @@ impl<T: Operations> VTable<T> {
         offset: bindings::loff_t,
         whence: kernel::ffi::c_int,
     ) -> bindings::loff_t {
-        // SAFETY: An open file has an inode.
-        let inode = unsafe { (*file).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
-        let end = unsafe { INode::<T>::from_raw(inode) }.size() as bindings::loff_t;
+        // SAFETY: The file is open.
+        let end = unsafe { INode::<T>::of_file(file) }.size() as bindings::loff_t;
         let most = bindings::MAX_LFS_FILESIZE;
         // SAFETY: The file is open.
         unsafe { bindings::generic_file_llseek_size(file, offset, whence, most, end) }
@@ -334,10 +332,8 @@ impl<T: Operations> VTable<T> {
     ) -> isize {
         // SAFETY: The VFS passes an iocb that belongs to this call.
         let iocb = unsafe { &mut *iocb };
-        // SAFETY: The iocb keeps the open file, which has an inode.
-        let inode = unsafe { (*iocb.ki_filp).f_inode };
-        // SAFETY: The open file keeps the inode, which has been set up.
-        let file = unsafe { INode::<T>::from_raw(inode) };
+        // SAFETY: The iocb keeps the open file.
+        let file = unsafe { INode::<T>::of_file(iocb.ki_filp) };
         // SAFETY: The VFS passes the destination of a read, which belongs to this call.
         let to = unsafe { IovIterDest::from_raw(iter.cast()) };
         // The VFS does not allow negative positions.
@@ -375,10 +371,8 @@ impl<T: Operations> VTable<T> {
         vma: *mut bindings::vm_area_struct,
     ) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: An open file has an inode.
-            let inode = unsafe { (*raw).f_inode };
-            // SAFETY: The open file keeps the inode, which has been set up.
-            let file = unsafe { INode::<T>::from_raw(inode) };
+            // SAFETY: The file is open.
+            let file = unsafe { INode::<T>::of_file(raw) };
             let mapping = match file.mapping() {
                 Some(mapping) => Some(mapping),
                 None => match T::map(file)? {
@@ -391,7 +385,7 @@ impl<T: Operations> VTable<T> {
                     let raw = NonNull::new(raw).ok_or(EBADF)?;
                     // SAFETY: The file is open, its operations are those of this type, and the
                     // mapping, which never changes, lives as long as the inode.
-                    let backing = unsafe { backing::open(raw, mapping.as_raw()) }?;
+                    let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
                     // SAFETY: The area is new, and both files are valid.
                     unsafe { bindings::vma_set_file(vma, backing.as_ptr()) };
                     if backing != raw {
@@ -409,34 +403,22 @@ impl<T: Operations> VTable<T> {
             unsafe { (*vma).vm_ops = operations };
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            let insertion = mapping.map_or(Insertion::Pages, T::Mapping::insertion);
-            if let Insertion::Frames(cache) = insertion {
+            let method = mapping.map(|mapping| mapping.space().memory.method());
+            if let Some(MapMethod::Frames(cache)) = method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
-                // SAFETY: The area is new.
-                unsafe { Self::set_cache_mode(vma, cache) };
+                match cache {
+                    CacheMode::WriteBack => {}
+                    // SAFETY: The area is new.
+                    CacheMode::WriteCombine => unsafe { bindings::vma_set_writecombine(vma) },
+                    // SAFETY: The area is new.
+                    CacheMode::Uncached => unsafe { bindings::vma_set_noncached(vma) },
+                }
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing.
             unsafe { bindings::vm_flags_set(vma, flags) };
             Ok(0)
         })
-    }
-
-    /// # Safety
-    ///
-    /// `vma` must be a new memory area.
-    unsafe fn set_cache_mode(vma: *mut bindings::vm_area_struct, cache: CacheMode) {
-        // SAFETY: The caller passes a valid area.
-        let protection = unsafe { (*vma).vm_page_prot };
-        let protection = match cache {
-            CacheMode::WriteBack => return,
-            // SAFETY: This computes a value.
-            CacheMode::WriteCombine => unsafe { bindings::pgprot_writecombine(protection) },
-            // SAFETY: This computes a value.
-            CacheMode::Uncached => unsafe { bindings::pgprot_noncached(protection) },
-        };
-        // SAFETY: The caller passes a new area.
-        unsafe { (*vma).vm_page_prot = protection };
     }
 
     /// # Safety
@@ -508,10 +490,8 @@ impl<T: Operations> VTable<T> {
         let pin = unsafe { bindings::get_file(file) };
         // SAFETY: The MM allows it, as the fault can be retried, and expects `VM_FAULT_RETRY`.
         unsafe { bindings::release_fault_lock(vmf) };
-        // SAFETY: The file is pinned, and has an inode.
-        let inode = unsafe { (*pin).f_inode };
-        // SAFETY: The file keeps the inode, which has been set up.
-        T::prepare(unsafe { INode::<T>::from_raw(inode) }, page, order);
+        // SAFETY: The file is pinned.
+        T::prepare(unsafe { INode::<T>::of_file(pin) }, page, order);
         // SAFETY: The reference was got above, and the inode is not used any more.
         unsafe { bindings::fput(pin) };
         bindings::VM_FAULT_MAJOR | bindings::VM_FAULT_RETRY
@@ -594,10 +574,8 @@ impl<T: Operations> VTable<T> {
     unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
         // SAFETY: The caller passes a valid fault, which has a memory area.
         let vma = unsafe { (*vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area keeps its file, which has an inode.
-        let inode = unsafe { (*(*vma).vm_file).f_inode };
-        // SAFETY: The file keeps the inode, which has been set up.
-        unsafe { INode::from_raw(inode) }
+        // SAFETY: The area keeps its file.
+        unsafe { INode::of_file((*vma).vm_file) }
     }
 
     /// # Safety

@@ -6,10 +6,11 @@ use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{
-    BlockDevice, Context, INodeRef, Identity, Mapping, NewSuper, Operations, Param, SuperBlock,
-    SuperKind,
+    Context, INodeRef, Identity, NewSuper, Operations, Param, Refusal, SuperBlock, SuperKind,
 };
 use crate::bindings;
+use crate::linux::block::BlockDevice;
+use crate::linux::mm::Mapping;
 use core::marker::PhantomPinned;
 use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
 
@@ -30,6 +31,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Default + Send + Sync;
 
+    /// What a mount finds out about its source before it has a superblock.
+    type Found: Send + Sync;
+
     /// Private data of a superblock.
     type Super: Send + Sync;
 
@@ -47,29 +51,37 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// # Errors
     ///
     /// `ENOPARAM` for an unknown option, which the VFS then looks for among its own.
-    fn parse_param(options: &mut Self::Options, param: &Param<'_>, context: &Context) -> Result;
+    fn parse_param(
+        options: &mut Self::Options,
+        param: &Param<'_>,
+        context: &Context,
+    ) -> Result<(), Refusal>;
 
-    /// Return the kind of superblock that this mount needs.
+    /// Return the kind of superblock that this mount needs, and what is known of its source.
     ///
     /// # Errors
     ///
-    /// Any error fails the mount. Log the reason to `context`.
-    fn super_kind(options: &mut Self::Options, context: &Context) -> Result<SuperKind>;
+    /// Any reason to refuse the mount.
+    fn super_kind(
+        options: &Self::Options,
+        context: &Context,
+    ) -> Result<(SuperKind, Self::Found), Refusal>;
 
     /// Fill `sb`, which is on `bdev` if it is on a block device. Resources that are put into
     /// `resources` are dropped after the private data, or after a failure, without `s_umount`.
     ///
     /// # Errors
     ///
-    /// Any error fails the mount. Log the reason to `context`.
+    /// Any reason to refuse the mount.
     fn fill_super(
         sb: &NewSuper<'_>,
         shared: &Self::Shared,
         bdev: Option<&BlockDevice>,
-        options: &mut Self::Options,
+        options: &Self::Options,
+        found: &Self::Found,
         resources: &mut Option<Self::Resources>,
         context: &Context,
-    ) -> Result<(Self::Super, Identity)>;
+    ) -> Result<(Self::Super, Identity), Refusal>;
 
     /// Return the inode of the root directory.
     ///
@@ -86,16 +98,23 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any error fails the mount. Log the reason to `context`.
-    fn reuse(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context) -> Result;
+    /// Any reason to refuse the mount.
+    fn reuse(
+        sb: &SuperBlock<Self>,
+        options: &Self::Options,
+        context: &Context,
+    ) -> Result<(), Refusal>;
 
     /// Remount `sb` with `options`.
     ///
     /// # Errors
     ///
-    /// Any error fails the remount. Log the reason to `context`.
-    fn reconfigure(sb: &SuperBlock<Self>, options: &mut Self::Options, context: &Context)
-        -> Result;
+    /// Any reason to refuse the remount.
+    fn reconfigure(
+        sb: &SuperBlock<Self>,
+        options: &Self::Options,
+        context: &Context,
+    ) -> Result<(), Refusal>;
 }
 
 /// A registered filesystem type. Dropping it unregisters the type.

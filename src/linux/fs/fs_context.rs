@@ -3,8 +3,9 @@
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
 use super::context::{Param, Private, SuperKind};
-use super::{keyed, super_block, Context, Operations, SuperBlock};
+use super::{keyed, super_block, Context, Operations, Refusal, SuperBlock};
 use crate::bindings;
+use crate::linux::security;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -31,12 +32,12 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // The VFS asks for this at mount only. Without it, nothing that a user passes to the
             // context could ever be mounted, but all of it would be parsed, kept and logged.
-            // SAFETY: This may be called in any context that has a current process.
-            if !unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) } {
+            if !security::is_admin() {
                 return Err(EPERM);
             }
             let private = Private::<T> {
                 options: T::Options::default(),
+                found: None,
                 key: None,
                 filled: false,
             };
@@ -76,7 +77,8 @@ impl<T: Operations> VTable<T> {
             let param = unsafe { Param::from_raw(param) };
             // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
             let context = unsafe { Context::from_raw(fc) };
-            T::parse_param(&mut private.options, &param, context)?;
+            let parsed = T::parse_param(&mut private.options, &param, context);
+            parsed.map_err(|refusal| context.refuse(refusal))?;
             Ok(0)
         })
     }
@@ -88,8 +90,11 @@ impl<T: Operations> VTable<T> {
         from_result(|| {
             // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
             let context = unsafe { Context::from_raw(fc) };
-            // SAFETY: The VFS holds the context's mutex. The borrow ends with the call.
-            let kind = T::super_kind(&mut unsafe { Private::<T>::of(fc) }.options, context)?;
+            // SAFETY: The VFS holds the context's mutex. The borrow ends before `fill` is called.
+            let private = unsafe { Private::<T>::of(fc) };
+            let known = T::super_kind(&private.options, context);
+            let (kind, found) = known.map_err(|refusal| context.refuse(refusal))?;
+            private.found = Some(found);
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
@@ -117,19 +122,18 @@ impl<T: Operations> VTable<T> {
             }
             // SAFETY: Whatever finds the superblock sets `root` to a dentry with a reference.
             let root = unsafe { (*fc).root };
-            // SAFETY: The dentry is valid while `root` holds it.
-            let raw = unsafe { (*root).d_sb };
             // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
             // keeps it.
-            let sb = unsafe { SuperBlock::<T>::from_raw(raw) };
-            if let Err(error) = T::reuse(sb, &mut private.options, context) {
+            let sb = unsafe { SuperBlock::<T>::of(root) };
+            if let Err(refusal) = T::reuse(sb, &private.options, context) {
+                let raw = sb.as_raw();
                 // SAFETY: The VFS does not use a root that is null.
                 unsafe { (*fc).root = ptr::null_mut() };
                 // SAFETY: This is the reference that `root` held.
                 unsafe { bindings::dput(root) };
                 // SAFETY: The superblock was found with a reference, and its lock.
                 unsafe { bindings::deactivate_locked_super(raw) };
-                return Err(error);
+                return Err(context.refuse(refusal));
             }
             Ok(0)
         })
@@ -145,18 +149,15 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The context is valid.
             let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
             if cleared & bindings::SB_RDONLY as u32 != 0 {
-                context.error(fmt!(
-                    "cannot remount read-write: the filesystem is read-only"
-                ));
-                return Err(EROFS);
+                let reason = fmt!("cannot remount read-write: the filesystem is read-only");
+                return Err(context.refuse(Refusal::new(EROFS, reason)));
             }
             // SAFETY: The VFS sets the root of the superblock, which the context keeps.
-            let sb = unsafe { (*(*fc).root).d_sb };
-            // SAFETY: A superblock with a root has been filled.
-            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+            let sb = unsafe { SuperBlock::<T>::of((*fc).root) };
             // SAFETY: The VFS holds the context's mutex.
             let private = unsafe { Private::<T>::of(fc) };
-            T::reconfigure(sb, &mut private.options, context)?;
+            let done = T::reconfigure(sb, &private.options, context);
+            done.map_err(|refusal| context.refuse(refusal))?;
             Ok(0)
         })
     }

@@ -76,6 +76,17 @@ impl<T: FileSystem> INode<T> {
         unsafe { &*inode.cast() }
     }
 
+    /// Return the inode of an open file.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be an open file of type `T` for `'a`.
+    #[inline]
+    pub(super) unsafe fn of_file<'a>(file: *const bindings::file) -> &'a Self {
+        // SAFETY: An open file has an inode, which has been set up, and keeps it.
+        unsafe { Self::from_raw((*file).f_inode) }
+    }
+
     pub(super) fn as_raw(&self) -> *mut bindings::inode {
         self.0.get()
     }
@@ -274,21 +285,11 @@ pub(super) fn get<T: Operations>(
 unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attributes<T>) -> Result {
     let size = i64::try_from(attributes.size).map_err(|_| Error::from(Errno::Corrupted))?;
     let (sec, nsec) = attributes.time;
-    let nsec = nsec as kernel::ffi::c_long;
+    let (uid, gid, nlink) = (attributes.uid, attributes.gid, attributes.nlink);
+    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    unsafe { bindings::inode_init_attributes(inode, uid, gid, nlink, size, sec, nsec) };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
     unsafe { (*inode).i_mode = attributes.mode };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { set_owner(inode, attributes.uid, attributes.gid) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::inode_set_mtime(inode, sec, nsec) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::inode_set_ctime(inode, sec, nsec) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::inode_set_atime(inode, sec, nsec) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::i_size_write(inode, size) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::set_nlink(inode, attributes.nlink) };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
     unsafe { (*inode).i_generation = attributes.generation };
     // SAFETY: The inode is new and locked, so nothing else accesses it.
@@ -301,16 +302,27 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     // SAFETY: The caller guarantees that the inode is in a slot. Nothing else accesses it yet.
     let data = unsafe { &mut (*Slot::<T>::of(inode)).data };
     *data = Some(attributes.data);
-    match attributes.kind {
+    let (inode_operations, file_operations) = match attributes.kind {
         Kind::Directory => {
             let (inode_operations, file_operations) = dir::VTable::<T>::TABLES;
-            // SAFETY: The inode is new and locked, and the tables are static.
-            unsafe { set_operations(inode, inode_operations, Some(file_operations)) };
+            (inode_operations, Some(file_operations))
         }
         Kind::Regular(mapped_by) => {
             let (inode_operations, file_operations) = file::VTable::<T>::tables(mapped_by);
-            // SAFETY: The inode is new and locked, and the tables are static.
-            unsafe { set_operations(inode, inode_operations, Some(file_operations)) };
+            (inode_operations, Some(file_operations))
+        }
+        Kind::Symlink => (VTable::<T>::SYMLINK, None),
+        Kind::Special { .. } => (VTable::<T>::SPECIAL, None),
+    };
+    // SAFETY: The inode is new and locked, and the table is static.
+    unsafe { (*inode).i_op = inode_operations };
+    if let Some(file_operations) = file_operations {
+        // SAFETY: The inode is new and locked, and the table is static.
+        unsafe { (*inode).__bindgen_anon_3.i_fop = file_operations };
+    }
+    match attributes.kind {
+        Kind::Directory => {}
+        Kind::Regular(mapped_by) => {
             let operations = file::VTable::<T>::address_space(mapped_by);
             // SAFETY: The inode is new and locked, and the table is static.
             unsafe { (*inode).i_data.a_ops = operations };
@@ -328,8 +340,6 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             }
         }
         Kind::Symlink => {
-            // SAFETY: The inode is new and locked, and the table is static.
-            unsafe { set_operations(inode, VTable::<T>::SYMLINK, None) };
             // INVARIANT: `data` was set above, and nothing changes it or the attributes any more.
             // SAFETY: The inode lives during this call.
             let symlink = unsafe { INode::from_raw(inode) };
@@ -344,56 +354,12 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             unsafe { bindings::inode_set_cached_link(inode, target, length) };
         }
         Kind::Special { major, minor } => {
-            // SAFETY: The inode is new and locked, and the table is static.
-            unsafe { set_operations(inode, VTable::<T>::SPECIAL, None) };
             let device = major << bindings::MINORBITS | minor;
             // SAFETY: The inode is new and locked, so nothing else accesses it.
             unsafe { bindings::init_special_inode(inode, attributes.mode, device) };
         }
     }
     Ok(())
-}
-
-/// Set the owner and the group of an inode, which are numbers of the superblock's user namespace.
-///
-/// # Safety
-///
-/// `inode` must be new and locked.
-unsafe fn set_owner(inode: *mut bindings::inode, uid: u32, gid: u32) {
-    // SAFETY: The caller guarantees that the inode is valid. A superblock outlives its inodes, and
-    // its user namespace does not change.
-    let namespace = unsafe { (*(*inode).i_sb).s_user_ns };
-    // In the initial namespace all numbers stand for themselves, and mapping them costs as much as
-    // setting up the rest of the inode.
-    if ptr::eq(namespace, &raw const bindings::init_user_ns) {
-        // SAFETY: The caller guarantees that nothing else accesses the inode.
-        unsafe { (*inode).i_uid.val = uid };
-        // SAFETY: The caller guarantees that nothing else accesses the inode.
-        unsafe { (*inode).i_gid.val = gid };
-        return;
-    }
-    // SAFETY: The caller guarantees that nothing else accesses the inode.
-    unsafe { bindings::i_uid_write(inode, uid) };
-    // SAFETY: The caller guarantees that nothing else accesses the inode.
-    unsafe { bindings::i_gid_write(inode, gid) };
-}
-
-/// Set the operations of an inode, and of open files of it.
-///
-/// # Safety
-///
-/// `inode` must be new and locked.
-unsafe fn set_operations(
-    inode: *mut bindings::inode,
-    inode_operations: &'static bindings::inode_operations,
-    file_operations: Option<&'static bindings::file_operations>,
-) {
-    // SAFETY: The caller guarantees that nothing else accesses the inode.
-    unsafe { (*inode).i_op = inode_operations };
-    if let Some(file_operations) = file_operations {
-        // SAFETY: The caller guarantees that nothing else accesses the inode.
-        unsafe { (*inode).__bindgen_anon_3.i_fop = file_operations };
-    }
 }
 
 /// `struct inode_operations` of symlinks and special files.

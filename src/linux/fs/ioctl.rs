@@ -2,7 +2,7 @@
 
 //! ioctl(2) on files and directories: the label. The VFS handles the UUID itself.
 
-use super::{Operations, SuperBlock};
+use super::{INode, Operations};
 use crate::bindings;
 use core::marker::PhantomData;
 use kernel::{
@@ -39,10 +39,8 @@ impl<T: Operations> VTable<T> {
             if command != bindings::FS_IOC_GETFSLABEL {
                 return Err(ENOTTY);
             }
-            // SAFETY: An open file has an inode, and an inode a superblock.
-            let sb = unsafe { (*(*file).f_inode).i_sb };
-            // SAFETY: The open file keeps its superblock, which has been filled.
-            let sb = unsafe { SuperBlock::<T>::from_raw(sb) };
+            // SAFETY: The file is open.
+            let sb = unsafe { INode::<T>::of_file(file) }.super_block();
             let mut answer = [0; LABEL_MAX];
             for (to, from) in answer.iter_mut().zip(T::label(sb)) {
                 *to = *from;

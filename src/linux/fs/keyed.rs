@@ -11,10 +11,11 @@ use crate::bindings;
 use kernel::{
     error::{from_err_ptr, from_result, to_result},
     prelude::*,
+    time::{delay::fsleep, Delta},
 };
 
-/// Interval at which a superblock that is being released is looked at again, in milliseconds.
-const INTERVAL: u32 = 1;
+/// Interval at which a superblock that is being released is looked at again.
+const INTERVAL: Delta = Delta::from_millis(1);
 
 /// Find or make the superblock with the key of the context `fc`, and set the context's root.
 ///
@@ -35,8 +36,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
                     return Err(EINTR);
                 }
                 // No lock is held, and the other superblock has no users any more.
-                // SAFETY: This may sleep.
-                unsafe { bindings::msleep(INTERVAL) };
+                fsleep(INTERVAL);
                 continue;
             }
             found => found?,

@@ -28,7 +28,7 @@ mod inode;
 mod ioctl;
 mod keyed;
 mod keys;
-mod mapping;
+mod refusal;
 mod slab;
 mod splice;
 mod super_block;
@@ -41,10 +41,10 @@ pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use keys::Key;
-pub(crate) use mapping::{CacheMode, Fault, FaultResult, Insertion, Mapping, Outcome};
+pub(crate) use refusal::Refusal;
 pub(crate) use splice::PipePages;
 pub(crate) use super_block::{
-    numbers, BlockDevice, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
+    numbers, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
 };
 pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer, XattrNamespace};
 

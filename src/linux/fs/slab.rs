@@ -5,7 +5,7 @@
 use super::{FileSystem, Operations, Registration};
 use crate::bindings;
 use core::marker::PhantomData;
-use core::mem::{align_of, offset_of, size_of};
+use core::mem::{self, align_of, offset_of, size_of};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
@@ -101,11 +101,11 @@ impl<T: Operations> VTable<T> {
             return ptr::null_mut();
         }
         // SAFETY: The slot was allocated above, and its `data` holds no value to drop.
-        unsafe { (&raw mut (*slot).data).write(None) };
-        // SAFETY: The slot was allocated above.
-        unsafe { (&raw mut (*slot).mapping).write(AtomicPtr::new(ptr::null_mut())) };
-        // SAFETY: The slot was allocated above.
-        unsafe { &raw mut (*slot).inode }
+        unsafe {
+            (&raw mut (*slot).data).write(None);
+            (&raw mut (*slot).mapping).write(AtomicPtr::new(ptr::null_mut()));
+            &raw mut (*slot).inode
+        }
     }
 
     /// Free an inode, after the grace period in which path walks may still read a symlink's target.
@@ -139,15 +139,11 @@ impl<T: Operations> VTable<T> {
         }
         // SAFETY: The inode has no users and no pages.
         unsafe { bindings::clear_inode(inode) };
-        // SAFETY: The inode is valid.
-        let shared = unsafe { (*inode).i_mapping };
+        // SAFETY: The inode has no users.
+        let shared = unsafe { mem::replace(&mut (*inode).i_mapping, own) };
         if shared != own {
-            // SAFETY: The inode has no users.
-            unsafe { (*inode).i_mapping = own };
-            // SAFETY: An address space has a host.
-            let other = unsafe { (*shared).host };
-            // SAFETY: `set_up` has left this reference to the other inode.
-            unsafe { bindings::iput(other) };
+            // SAFETY: An address space has a host. `set_up` has left this reference to it.
+            unsafe { bindings::iput((*shared).host) };
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use super::{INode, Operations};
 use crate::bindings;
+use crate::linux::mm::Page;
 use core::mem;
-use core::ptr::{self, NonNull};
+use core::ptr;
 
 /// Number of pages that are put into a pipe at a time: those of a pipe of the default size.
 const PAGES: usize = 16;
@@ -38,23 +39,22 @@ impl PipePages {
         self.count == PAGES
     }
 
-    /// Add `length` bytes at `offset` of `page`. There must be room.
-    ///
-    /// # Safety
-    ///
-    /// The page must be valid, and have these bytes. The caller must have a reference to it, and
-    /// the content must stay as long as any reference.
-    pub(crate) unsafe fn push(&mut self, page: NonNull<bindings::page>, offset: u32, length: u32) {
-        // SAFETY: The caller has a reference to the page.
-        unsafe { bindings::get_page(page.as_ptr()) };
-        self.pages[self.count] = page.as_ptr();
+    /// Add `length` bytes at `offset` of `page`, whose content must not change. Return false if
+    /// there is no room, or if the page does not have these bytes.
+    pub(crate) fn push(&mut self, page: Page<'_>, offset: u32, length: u32) -> bool {
+        let fits = u64::from(offset) + u64::from(length) <= bindings::PAGE_SIZE;
+        if self.is_full() || !fits {
+            return false;
+        }
+        self.pages[self.count] = page.get();
         self.parts[self.count] = bindings::partial_page {
             offset,
             len: length,
             private: 0,
         };
-        // INVARIANT: The reference was got above, and the bytes are in the page.
+        // INVARIANT: `get` got a reference, and the bytes are in the page.
         self.count += 1;
+        true
     }
 
     /// Put the pages into `pipe`. Return the number of bytes that had room, or an error code.
@@ -113,10 +113,8 @@ pub(super) unsafe extern "C" fn splice_read<T: Operations>(
     length: usize,
     flags: kernel::ffi::c_uint,
 ) -> isize {
-    // SAFETY: An open file has an inode.
-    let inode = unsafe { (*raw).f_inode };
-    // SAFETY: The open file keeps the inode, which has been set up.
-    let file = unsafe { INode::<T>::from_raw(inode) };
+    // SAFETY: The file is open.
+    let file = unsafe { INode::<T>::of_file(raw) };
     // SAFETY: The position belongs to this call. The VFS does not allow negative ones.
     let start = unsafe { *position } as u64;
     let end = start.saturating_add(length as u64).min(file.size());

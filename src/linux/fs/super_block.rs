@@ -5,6 +5,7 @@
 use super::{context, export, inode, keys, slab, xattr};
 use super::{Context, FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
+use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
 use kernel::{
@@ -62,30 +63,6 @@ pub(crate) struct Statistics {
     pub(crate) name_max: u32,
 }
 
-/// A block device.
-///
-/// # Invariants
-///
-/// The `struct block_device` is open while this is borrowed.
-#[repr(transparent)]
-pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
-
-impl BlockDevice {
-    /// # Safety
-    ///
-    /// `bdev` must be open for `'a`.
-    unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
-        // invariant.
-        unsafe { &*bdev.cast() }
-    }
-
-    /// Return the C object.
-    pub(crate) fn as_raw(&self) -> *mut bindings::block_device {
-        self.0.get()
-    }
-}
-
 /// A superblock that is being filled.
 ///
 /// # Invariants
@@ -100,9 +77,7 @@ impl NewSuper<'_> {
     ///
     /// `ENOMEM`.
     pub(crate) fn number(&self) -> Result<CString> {
-        // SAFETY: By the type invariant the superblock is valid and its device is set.
-        let device = unsafe { (*self.0).s_dev };
-        let (major, minor) = numbers(device);
+        let (major, minor) = numbers(self.device());
         CString::try_from_fmt(fmt!("{}:{}", major, minor))
     }
 
@@ -112,16 +87,16 @@ impl NewSuper<'_> {
     ///
     /// `ENOMEM`.
     fn name(&self) -> Result<CString> {
-        // SAFETY: By the type invariant the superblock is valid and its device is set.
-        let device = unsafe { (*self.0).s_dev };
-        // SAFETY: By the type invariant the superblock is valid.
-        let id = unsafe { (*self.0).s_id.as_ptr() };
-        // SAFETY: `s_id` is a NUL-terminated string, which is set along with the device.
-        let id = unsafe { CStr::from_char_ptr(id) };
-        match device >> bindings::MINORBITS {
-            0 => CString::try_from_fmt(fmt!("0:{}", numbers(device).1)),
-            _ => CString::try_from_fmt(fmt!("{}", id)),
+        match numbers(self.device()) {
+            (0, minor) => CString::try_from_fmt(fmt!("0:{}", minor)),
+            // SAFETY: By the type invariant the superblock is valid and its device is set.
+            _ => CString::try_from_fmt(fmt!("{}", unsafe { context::device_name(self.0) })),
         }
+    }
+
+    fn device(&self) -> bindings::dev_t {
+        // SAFETY: By the type invariant the superblock is valid and its device is set.
+        unsafe { (*self.0).s_dev }
     }
 }
 
@@ -158,6 +133,16 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { &*sb.cast() }
     }
 
+    /// Return the superblock of a dentry.
+    ///
+    /// # Safety
+    ///
+    /// `dentry` must be one of a mounted superblock of type `T`, which lives for `'a`.
+    pub(super) unsafe fn of<'a>(dentry: *const bindings::dentry) -> &'a Self {
+        // SAFETY: The caller passes a valid dentry. A mounted superblock has been filled.
+        unsafe { Self::from_raw((*dentry).d_sb) }
+    }
+
     /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::super_block {
         self.0.get()
@@ -176,10 +161,8 @@ impl<T: FileSystem> SuperBlock<T> {
 
     /// Return the name of the device, for messages.
     pub(crate) fn id(&self) -> &CStr {
-        // SAFETY: The superblock is valid.
-        let id = unsafe { (*self.as_raw()).s_id.as_ptr() };
-        // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
-        unsafe { CStr::from_char_ptr(id) }
+        // SAFETY: The superblock is valid, and its device is set.
+        unsafe { context::device_name(self.as_raw()) }
     }
 
     /// Return the device number.
@@ -247,7 +230,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes a context that nothing else uses.
         let private = unsafe { context::Private::<T>::of(fc) };
         private.filled = true;
-        let options = &mut private.options;
+        let found = private.found.as_ref().ok_or(EINVAL)?;
+        let options = &private.options;
         // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
         let context = unsafe { Context::from_raw(fc) };
         // SAFETY: The caller passes a superblock of type `T`.
@@ -269,8 +253,10 @@ impl<T: Operations> VTable<T> {
         unsafe { (*sb).s_fs_info = private.cast() };
         // SAFETY: The box was made above, and nothing uses `s_fs_info` before this returns.
         let private = unsafe { &mut *private };
+        let resources = &mut private.resources;
         let (data, identity) =
-            T::fill_super(&new, shared, bdev, options, &mut private.resources, context)?;
+            T::fill_super(&new, shared, bdev, options, found, resources, context)
+                .map_err(|refusal| context.refuse(refusal))?;
         private.data = Some(data);
         // SAFETY: Nothing else accesses a superblock that is being filled.
         unsafe { Self::initialize(sb, &identity, &name) };
@@ -293,10 +279,10 @@ impl<T: Operations> VTable<T> {
     ///
     /// `sb` must be a superblock of type `T` that is being filled.
     unsafe fn initialize(sb: *mut bindings::super_block, identity: &Identity, name: &CStr) {
-        // SAFETY: The superblock is valid, and the UUID has this many bytes.
-        unsafe { bindings::super_set_uuid(sb, identity.uuid.as_ptr(), bindings::UUID_SIZE) };
-        // SAFETY: The superblock is valid, and the name is a NUL-terminated string.
-        unsafe { bindings::super_set_name(sb, name.as_char_ptr()) };
+        let (uuid, name) = (identity.uuid.as_ptr(), name.as_char_ptr());
+        // SAFETY: The superblock is valid, the UUID has 16 bytes, and the name is a NUL-terminated
+        // string.
+        unsafe { bindings::super_set_identity(sb, uuid, name) };
         let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
         let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
         // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
@@ -329,15 +315,8 @@ impl<T: Operations> VTable<T> {
             // SAFETY: `try_fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }
-        // `s_bdev` is null also if the device could not be opened.
-        // SAFETY: The caller passes a valid superblock.
-        if unsafe { (*sb).s_dev } >> bindings::MINORBITS == 0 {
-            // SAFETY: The superblock has an anonymous device number.
-            unsafe { bindings::kill_anon_super(sb) };
-        } else {
-            // SAFETY: get_tree_bdev() created the superblock.
-            unsafe { bindings::kill_block_super(sb) };
-        }
+        // SAFETY: The caller passes a valid superblock, whose device number is set.
+        unsafe { bindings::kill_super(sb) };
         if !private.is_null() {
             // SAFETY: Nothing uses the superblock's data any more.
             unsafe { (*sb).s_fs_info = ptr::null_mut() };
@@ -364,10 +343,9 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The caller passes a valid dentry.
-        let raw = unsafe { (*dentry).d_sb };
-        // SAFETY: A mounted superblock has been filled.
-        let statistics = T::statfs(unsafe { SuperBlock::<T>::from_raw(raw) });
+        // SAFETY: The caller passes a dentry of a mounted superblock.
+        let sb = unsafe { SuperBlock::<T>::of(dentry) };
+        let (statistics, raw) = (T::statfs(sb), sb.as_raw());
         // SAFETY: `s_uuid` does not change once the superblock is filled.
         let uuid = unsafe { (*raw).s_uuid.b };
         // SAFETY: `s_magic` does not change once the superblock is filled.
@@ -396,10 +374,8 @@ impl<T: Operations> VTable<T> {
     ) -> kernel::ffi::c_int {
         // SAFETY: The VFS passes a seq_file that belongs to this call.
         let seq = unsafe { SeqFile::from_raw(seq.cast()) };
-        // SAFETY: The caller passes a valid dentry.
-        let sb = unsafe { (*root).d_sb };
-        // SAFETY: A mounted superblock has been filled.
-        T::show_options(unsafe { SuperBlock::<T>::from_raw(sb) }, seq);
+        // SAFETY: The caller passes the root of a mounted superblock.
+        T::show_options(unsafe { SuperBlock::<T>::of(root) }, seq);
         0
     }
 }

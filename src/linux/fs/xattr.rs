@@ -4,6 +4,7 @@
 
 use super::{INode, Operations, SuperBlock};
 use crate::bindings;
+use crate::linux::security;
 use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
@@ -88,8 +89,7 @@ impl NameList<'_> {
     /// Return true if the calling process may see names in `namespace`.
     pub(crate) fn shows(&self, namespace: XattrNamespace) -> bool {
         match namespace {
-            // SAFETY: This may be called in the context of any process.
-            XattrNamespace::Trusted => unsafe { bindings::capable(bindings::CAP_SYS_ADMIN) },
+            XattrNamespace::Trusted => security::is_admin(),
             XattrNamespace::AclAccess | XattrNamespace::AclDefault => bindings::SB_POSIXACL != 0,
             XattrNamespace::User | XattrNamespace::Security => true,
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How the processor caches a region's memory.
+//! How the processor caches memory.
 //!
 //! An exporter maps its memory into the kernel with the cache attributes that the memory needs.
 //! Processes must map it with the same attributes, because mappings of a page that are cached
@@ -13,7 +13,18 @@
 use super::Window;
 #[cfg(CONFIG_X86_64)]
 use crate::bindings;
-use crate::linux::fs::CacheMode;
+
+/// Cache attributes of the mappings of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheMode {
+    /// Cached, as ordinary memory is.
+    WriteBack,
+    /// Reads are not cached, writes are combined.
+    WriteCombine,
+    /// Not cached.
+    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
+    Uncached,
+}
 
 /// The pages of a mapping have different cache attributes, or one of them is not mapped.
 #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
@@ -29,14 +40,20 @@ pub(crate) struct Mixed;
 ///
 /// `window` must be mapped.
 #[cfg(CONFIG_X86_64)]
-pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
+pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     let first = window.base.as_ptr() as usize;
     let end = first + window.size as usize;
     let mut found = None;
     let mut address = first;
     while address < end {
-        // SAFETY: The address is in the window.
-        let (mode, size) = unsafe { mode_at(address) }.ok_or(Mixed)?;
+        let mut size = 0;
+        // SAFETY: The address is in the window, so its page-table entry stays.
+        let mode = match unsafe { bindings::cache_mode(address, &mut size) } {
+            bindings::CACHE_WRITEBACK => CacheMode::WriteBack,
+            bindings::CACHE_WRITECOMBINE => CacheMode::WriteCombine,
+            bindings::CACHE_UNCACHED => CacheMode::Uncached,
+            _ => return Err(Mixed),
+        };
         if *found.get_or_insert(mode) != mode {
             return Err(Mixed);
         }
@@ -54,37 +71,9 @@ pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
 ///
 /// None.
 #[cfg(not(CONFIG_X86_64))]
-pub(super) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
+pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     Ok(match window.io {
         true => CacheMode::WriteCombine,
         false => CacheMode::WriteBack,
     })
-}
-
-/// Look up the kernel's page-table entry for `address`. Return its cache attributes, and the number
-/// of bytes that it maps.
-///
-/// # Safety
-///
-/// `address` must stay mapped.
-#[cfg(CONFIG_X86_64)]
-unsafe fn mode_at(address: usize) -> Option<(CacheMode, usize)> {
-    let mut level = 0;
-    // SAFETY: This takes any address of the kernel.
-    let entry = unsafe { bindings::lookup_address(address, &mut level) };
-    if entry.is_null() {
-        return None;
-    }
-    // SAFETY: The entry stays while the address is mapped.
-    let bits = unsafe { bindings::pte_cache(entry) };
-    // SAFETY: This computes a number.
-    let combine = unsafe { bindings::cache_writecombine() };
-    let mode = match bits {
-        0 => CacheMode::WriteBack,
-        bits if bits == combine => CacheMode::WriteCombine,
-        _ => CacheMode::Uncached,
-    };
-    // SAFETY: This computes a number.
-    let size = unsafe { bindings::page_level_size(level) };
-    Some((mode, size))
 }

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Describing extents to the kernel's DAX code.
+//! Describing address spaces to the kernel's DAX code.
 //!
 //! Kernels differ in how they call this, so `helpers.c` hands it to them.
 
-use super::space::Info;
-use super::MapMethod;
+use super::{MapMethod, Space};
 use crate::bindings;
 use kernel::prelude::*;
 
-/// Describe the whole extent.
+/// Describe the whole space.
 ///
 /// # Safety
 ///
-/// `inode` must be the internal inode of an extent, and `iomap` valid for writing.
+/// `inode` must be the internal inode of a space, and `iomap` valid for writing.
 #[no_mangle]
 unsafe extern "C" fn daxfs_iomap_begin(
     inode: *mut bindings::inode,
@@ -23,17 +22,17 @@ unsafe extern "C" fn daxfs_iomap_begin(
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The caller passes the inode of an extent, which a fault keeps.
-    let info = unsafe { Info::of(inode) };
-    let MapMethod::Dax(range) = info.method else {
+    // SAFETY: The caller passes the inode of a space, which a fault keeps.
+    let space = unsafe { Space::of(inode) };
+    let MapMethod::Dax(range) = space.memory.method() else {
         return EIO.to_errno();
     };
     // SAFETY: The DAX code passes an iomap that belongs to this fault.
     let iomap = unsafe { &mut *iomap };
     iomap.type_ = bindings::IOMAP_MAPPED;
-    iomap.addr = range.offset + info.offset;
+    iomap.addr = range.offset + space.offset;
     iomap.offset = 0;
-    iomap.length = info.length;
+    iomap.length = space.length;
     iomap.dax_dev = range.device.as_ptr();
     0
 }

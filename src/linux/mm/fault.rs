@@ -1,45 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mappings of files and page faults on them (`struct address_space`, `struct vm_fault`).
+//! Page faults on mappings of files (`struct vm_fault`).
 
+use super::{Page, Space};
 use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
-use core::ptr::NonNull;
 
-/// Cache attributes of the mappings of a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CacheMode {
-    /// Cached, as ordinary memory is.
-    WriteBack,
-    /// Reads are not cached, writes are combined.
-    WriteCombine,
-    /// Not cached.
-    #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
-    Uncached,
-}
-
-/// How pages are inserted into page tables.
-#[derive(Clone, Copy)]
-pub(crate) enum Insertion {
-    /// As pages that are counted: direct I/O and ptrace(2) work on the mappings.
-    Pages,
-    /// As page frames that are not counted (`VM_MIXEDMAP`), with these cache attributes.
-    Frames(CacheMode),
-}
-
-/// An address space that files are mapped through.
+/// What a file is mapped through.
 ///
 /// # Safety
 ///
-/// While the object lives, [`Self::as_raw`] must return the same valid address space, which does
-/// not belong to the inode of the file. [`Self::insertion`] must always return the same value.
+/// While the object lives, the method must return the same space, which does not belong to the
+/// inode of the file.
 pub(crate) unsafe trait Mapping: Send + Sync {
-    /// Return the C object.
-    fn as_raw(&self) -> NonNull<bindings::address_space>;
-
-    /// Return how the pages are inserted.
-    fn insertion(&self) -> Insertion;
+    /// Return the address space.
+    fn space(&self) -> &Space;
 }
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
@@ -47,13 +23,14 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// A page fault on a mapping of a file.
 ///
-/// [`FileOperations::fault`](super::FileOperations::fault) is called for any `'a`. So the result
-/// that it returns for a fault cannot be that of another one.
+/// `FileOperations::fault` is called for any `'a`. So the result that it returns for a fault cannot
+/// be that of another one.
 ///
 /// # Invariants
 ///
 /// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
-/// set up for `mapping`: with its address space, and as its [`Mapping::insertion`] requires.
+/// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod)
+/// requires.
 pub(crate) struct Fault<'a, M> {
     vmf: *mut bindings::vm_fault,
     order: u32,
@@ -67,7 +44,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
     ///
     /// The caller must guarantee the invariants.
     #[inline]
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         vmf: *mut bindings::vm_fault,
         order: u32,
         mapping: Option<&'a M>,
@@ -84,7 +61,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
 
     /// Return the C object.
     #[inline]
-    pub(crate) fn as_raw(&self) -> *mut bindings::vm_fault {
+    pub(super) fn as_raw(&self) -> *mut bindings::vm_fault {
         self.vmf
     }
 
@@ -100,26 +77,30 @@ impl<'a, M: Mapping> Fault<'a, M> {
         self.mapping
     }
 
+    /// Return the fields of the C object.
+    #[inline(always)]
+    fn fields(&self) -> &bindings::vm_fault {
+        // SAFETY: The fault is valid by the type invariant, and belongs to this thread.
+        unsafe { &*self.vmf }
+    }
+
     /// Return the page of the file, counted from 0.
     #[inline]
     pub(crate) fn page(&self) -> u64 {
-        // SAFETY: The fault is valid by the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.pgoff as u64 }
+        self.fields().__bindgen_anon_1.pgoff as u64
     }
 
     /// Return the address that faulted, rounded down to a page.
     #[inline]
     pub(crate) fn address(&self) -> usize {
-        // SAFETY: The fault is valid by the type invariant.
-        unsafe { (*self.vmf).__bindgen_anon_1.address }
+        self.fields().__bindgen_anon_1.address
     }
 
     /// Return the memory area, which is locked, and its first and last byte.
     #[inline]
-    pub(crate) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
-        // SAFETY: The fault is valid by the type invariant, and has a memory area.
-        let vma = unsafe { (*self.vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area is locked while the fault is handled.
+    pub(super) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
+        let vma = self.fields().__bindgen_anon_1.vma;
+        // SAFETY: A fault has a memory area, which is locked while the fault is handled.
         let bounds = unsafe { &(*vma).__bindgen_anon_1.__bindgen_anon_1 };
         (vma, bounds.vm_start as u64, bounds.vm_end as u64 - 1)
     }
@@ -127,28 +108,32 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// Return true if the access was a write.
     #[inline]
     pub(crate) fn is_write(&self) -> bool {
-        // SAFETY: The fault is valid by the type invariant.
-        let flags = unsafe { (*self.vmf).flags };
-        flags & bindings::FAULT_FLAG_WRITE != 0
+        self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Return the result to call [`FileOperations::prepare`](super::FileOperations::prepare)
-    /// without the lock of the memory area, and then fault again; `None` if the MM does not allow
-    /// that now. A caller that does not wait gets `None`: unlike reads of the page cache, nothing
-    /// would have been started for it.
+    /// Return the result to call `FileOperations::prepare` without the lock of the memory area, and
+    /// then fault again; `None` if the MM does not allow that now. A caller that does not wait gets
+    /// `None`: unlike reads of the page cache, nothing would have been started for it.
     pub(crate) fn retry(&self) -> Option<FaultResult<'a>> {
-        // SAFETY: The fault is valid by the type invariant.
-        let flags = unsafe { (*self.vmf).flags };
-        // SAFETY: This looks at a number.
-        let first = unsafe { bindings::fault_flag_allow_retry_first(flags) };
+        let allow = bindings::FAULT_FLAG_ALLOW_RETRY;
+        let not = bindings::FAULT_FLAG_TRIED | bindings::FAULT_FLAG_RETRY_NOWAIT;
         // INVARIANT: The fault can be retried.
-        (first && flags & bindings::FAULT_FLAG_RETRY_NOWAIT == 0)
+        (self.fields().flags & (allow | not) == allow)
             .then_some(FaultResult(bindings::VM_FAULT_RETRY, PhantomData))
+    }
+
+    /// Give `page` to the MM, which copies it for a write to a private mapping.
+    #[inline]
+    pub(crate) fn give(&self, page: Page<'_>) -> FaultResult<'a> {
+        // SAFETY: The current thread handles the fault. The MM gets the reference.
+        unsafe { (*self.vmf).page = page.get() };
+        // INVARIANT: The fault has a page.
+        FaultResult(0, PhantomData)
     }
 
     /// Take note that pages around the faulting one are mapped too.
     #[inline]
-    pub(crate) fn set_around(&self) {
+    pub(super) fn set_around(&self) {
         self.around.set(true);
     }
 
@@ -159,7 +144,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
     /// `raw` must say how this fault was handled: `VM_FAULT_NOPAGE` only if its entry is set. If
     /// `raw` says that the fault has a page, the fault must have it.
     #[inline]
-    pub(crate) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
+    pub(super) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
         // INVARIANT: The caller guarantees it.
         FaultResult(raw, PhantomData)
     }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Block devices (`include/linux/blkdev.h`).
+
+use crate::bindings;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+
+/// A block device.
+///
+/// # Invariants
+///
+/// The `struct block_device` is open while this is borrowed.
+#[repr(transparent)]
+pub(crate) struct BlockDevice(Opaque<bindings::block_device>);
+
+impl BlockDevice {
+    /// # Safety
+    ///
+    /// `bdev` must be open for `'a`.
+    pub(super) unsafe fn from_raw<'a>(bdev: *mut bindings::block_device) -> &'a Self {
+        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
+        // invariant.
+        unsafe { &*bdev.cast() }
+    }
+
+    /// Return the C object.
+    pub(super) fn as_raw(&self) -> *mut bindings::block_device {
+        self.0.get()
+    }
+
+    /// Return the size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: By the type invariant the device is open.
+        unsafe { bindings::bdev_nr_bytes(self.as_raw()) }
+    }
+
+    /// Return a number that changes when the driver lists bad blocks, if it has a list. The number
+    /// lives as long as the driver's data.
+    pub(super) fn bad_blocks(&self) -> Option<NonNull<AtomicU32>> {
+        // SAFETY: By the type invariant the device is open, so it has a disk.
+        NonNull::new(unsafe { bindings::disk_badblocks_sequence(self.as_raw()) }).map(NonNull::cast)
+    }
+}
+
+/// Says what happens when a block device that is [open](OpenBlockDevice) dies.
+pub(crate) trait Death: 'static {
+    /// Stop all use of the device with this number.
+    fn died(number: bindings::dev_t);
+}
+
+/// The holder of all devices that are opened here. Only its address matters.
+static HOLDER: u8 = 0;
+
+/// A block device that this module has opened.
+///
+/// The block layer lets one holder claim a device any number of times. All these have the same
+/// holder, which is not a superblock. So it excludes others, which mount all of the device or a
+/// partition of it, and is called when the device dies.
+///
+/// # Invariants
+///
+/// Owns the open file of a block device.
+pub(crate) struct OpenBlockDevice<T>(NonNull<bindings::file>, PhantomData<T>);
+
+// SAFETY: Any thread may close a file.
+unsafe impl<T> Send for OpenBlockDevice<T> {}
+// SAFETY: No method changes the file.
+unsafe impl<T> Sync for OpenBlockDevice<T> {}
+
+impl<T: Death> OpenBlockDevice<T> {
+    const OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
+        mark_dead: Some(Self::mark_dead),
+        ..pin_init::zeroed()
+    };
+
+    /// Open the block device `number` for reading. Nobody is kept from writing.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody else has claimed it, `ENXIO` if there is none, `EPERM`, `ENOMEM`.
+    pub(crate) fn open(number: bindings::dev_t) -> Result<Self> {
+        let holder = (&raw const HOLDER).cast_mut().cast();
+        let (mode, table) = (bindings::BLK_OPEN_READ, &Self::OPERATIONS);
+        // SAFETY: The holder and its operations are static.
+        let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
+        // INVARIANT: bdev_file_open_by_dev() returned an open file.
+        Ok(OpenBlockDevice(file, PhantomData))
+    }
+
+    /// # Safety
+    ///
+    /// `bdev` must be valid, and `bd_holder_lock` held, which this releases.
+    unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: bool) {
+        // SAFETY: The caller passes a valid device, whose number does not change.
+        T::died(unsafe { (*bdev).bd_dev });
+        // SAFETY: The caller holds the mutex and expects it to be released.
+        unsafe { bindings::bdev_holder_unlock(bdev) };
+    }
+}
+
+impl<T> Deref for OpenBlockDevice<T> {
+    type Target = BlockDevice;
+
+    fn deref(&self) -> &BlockDevice {
+        // SAFETY: By the type invariant the file is open.
+        let bdev = unsafe { bindings::file_bdev(self.0.as_ptr()) };
+        // SAFETY: The device is open as long as the file.
+        unsafe { BlockDevice::from_raw(bdev) }
+    }
+}
+
+impl<T> Drop for OpenBlockDevice<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the file.
+        unsafe { bindings::bdev_fput(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The holders of DAX devices (`struct dax_holder_operations`).
+
+use super::device::Device;
+use crate::bindings;
+use crate::linux::block::BlockDevice;
+use crate::linux::Errno;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use kernel::{error::to_result, prelude::*, sync::Arc};
+
+/// What identifies a holder while it exists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HolderId(pub(crate) usize);
+
+impl HolderId {
+    /// Return what identifies `holder`.
+    pub(crate) fn of<T>(holder: &Arc<T>) -> Self {
+        HolderId(Arc::as_ptr(holder) as usize)
+    }
+}
+
+/// Handles what a device announces to its holder.
+///
+/// The DAX core calls the methods under its read lock, so other devices cannot be removed
+/// meanwhile. `holder` may be that of another filesystem by now. Return false then.
+pub(crate) trait Holder: Send + Sync + Sized + 'static {
+    /// Handle the failure of bytes of the device. `flags` are those of memory_failure().
+    fn failed(
+        device: &Device,
+        holder: HolderId,
+        bytes: Range<u64>,
+        flags: kernel::ffi::c_int,
+    ) -> bool;
+
+    /// Handle the removal of the device. When this returns, its driver cannot be asked for memory
+    /// any more.
+    fn removed(holder: HolderId) -> bool;
+}
+
+/// A device with a holder.
+///
+/// # Invariants
+///
+/// Owns a reference to `device`, whose holder is `holder` unless it has been removed.
+pub(crate) struct Held<T> {
+    device: NonNull<bindings::dax_device>,
+    holder: Option<Arc<T>>,
+}
+
+// SAFETY: Any thread may put a reference to a DAX device.
+unsafe impl<T: Send + Sync> Send for Held<T> {}
+// SAFETY: No method takes a shared reference.
+unsafe impl<T: Send + Sync> Sync for Held<T> {}
+
+impl<T: Holder> Held<T> {
+    const OPERATIONS: bindings::dax_holder_operations = bindings::dax_holder_operations {
+        notify_failure: Some(Self::notify_failure),
+    };
+
+    /// Make `holder` the holder of the DAX device of `bdev`.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is no device, or if it has a holder.
+    pub(crate) fn of_block(bdev: &BlockDevice, holder: Arc<T>) -> Result<Self> {
+        let (bdev, mut start) = (bdev.as_raw(), 0);
+        let data = Arc::as_ptr(&holder).cast_mut().cast();
+        // SAFETY: The block device is open. `drop` or the DAX core removes the holder.
+        let held =
+            unsafe { bindings::fs_dax_get_by_bdev(bdev, &mut start, data, &Self::OPERATIONS) };
+        // INVARIANT: The function has got a reference and has set the holder.
+        Ok(Held {
+            device: NonNull::new(held).ok_or(EBUSY)?,
+            holder: Some(holder),
+        })
+    }
+
+    /// Make `holder` the holder of a device of the DAX bus. This takes the lock of the device.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if it has a holder, `ENODEV` if it is gone, `EOPNOTSUPP` if its driver is not fsdev.
+    ///
+    /// # Safety
+    ///
+    /// The device must be on the DAX bus.
+    pub(super) unsafe fn of_bus(device: &Device, holder: Arc<T>) -> Result<Self> {
+        let (device, data) = (device.as_raw(), Arc::as_ptr(&holder).cast_mut().cast());
+        // SAFETY: The device is valid and on the bus. `drop` or the DAX core removes the holder.
+        to_result(unsafe { bindings::fs_dax_get(device, data, &Self::OPERATIONS) })?;
+        // INVARIANT: The function has got a reference and has set the holder.
+        Ok(Held {
+            device: NonNull::new(device).ok_or(ENODEV)?,
+            holder: Some(holder),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As for `struct dax_holder_operations`.
+    unsafe extern "C" fn notify_failure(
+        device: *mut bindings::dax_device,
+        offset: u64,
+        length: u64,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The DAX core passes a valid device. The pointer is not dereferenced.
+        let holder = HolderId(unsafe { bindings::dax_holder(device) } as usize);
+        // SAFETY: As above.
+        let device = unsafe { Device::from_raw(device) };
+        let handled = match flags & bindings::MF_MEM_PRE_REMOVE {
+            0 => T::failed(device, holder, offset..offset.saturating_add(length), flags),
+            _ => T::removed(holder),
+        };
+        match handled {
+            true => 0,
+            false => Error::from(Errno::NotSupported).to_errno(),
+        }
+    }
+}
+
+impl<T> Held<T> {
+    /// Take note that the device has announced its removal. The DAX core then removes the holder,
+    /// and there may be another one.
+    pub(crate) fn forget_holder(&mut self) {
+        self.holder = None;
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let holder = self.holder.as_ref().map_or(ptr::null(), Arc::as_ptr);
+        // SAFETY: By the type invariant this owns a reference, and the holder is that of the device
+        // if it is given.
+        unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
+    }
+}

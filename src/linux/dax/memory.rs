@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory of DAX devices that is mapped into the kernel.
+
+use super::device::{Device, Found, Mode};
+use crate::bindings;
+use crate::linux::block::BlockDevice;
+use crate::linux::mm::{poison, DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::linux::Errno;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::{prelude::*, sync::aref::ARef};
+
+/// Number of pages that are asked for at a time, 1 TiB: the pmem driver counts the sectors of a
+/// request in 32 bits.
+const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
+
+/// Reasons why the memory of a device cannot be used.
+pub(crate) enum MapError {
+    /// The memory belongs to a device below this one.
+    Stacked,
+    /// The device, or the kernel's mapping of it, is not contiguous at this byte.
+    NotContiguous(u64),
+    /// The device refused access to this byte.
+    Refused(u64, Error),
+}
+
+/// A reference to the page map of a driver, which keeps its struct pages and its mapping.
+///
+/// # Invariants
+///
+/// Owns a reference.
+struct PageMap(NonNull<bindings::dev_pagemap>);
+
+impl PageMap {
+    /// Get the page map that contains page frame `frame`, if the driver of `device` created it,
+    /// rather than the driver of a device that it is stacked on.
+    fn of(frame: usize, device: &Device) -> Option<Self> {
+        // SAFETY: The function looks the number up.
+        let found = unsafe { bindings::get_dev_pagemap(frame) };
+        // INVARIANT: get_dev_pagemap() returned a reference.
+        let map = PageMap(NonNull::new(found)?);
+        // SAFETY: By the type invariant the map is valid.
+        let owner = unsafe { (*map.0.as_ptr()).owner };
+        // SAFETY: The device is valid.
+        let driver = unsafe { bindings::dax_get_private(device.as_raw()) };
+        (!owner.is_null() && owner == driver).then_some(map)
+    }
+}
+
+impl Drop for PageMap {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::put_dev_pagemap(self.0.as_ptr()) };
+    }
+}
+
+/// What keeps memory mapped, and where it is.
+struct Mapped {
+    base: NonNull<u8>,
+    bad_blocks: Option<(NonNull<AtomicU32>, u32)>,
+    _pages: PageMap,
+}
+
+/// Memory of a device, once it is mapped, and `keep`, which is dropped after it.
+///
+/// # Invariants
+///
+/// `mapped` is about the bytes of `range` of the device.
+pub(crate) struct DeviceMemory<K> {
+    mapped: Option<Mapped>,
+    range: Range<u64>,
+    device: ARef<Device>,
+    _keep: K,
+}
+
+// SAFETY: References to page maps may be put by any thread.
+unsafe impl<K: Send> Send for DeviceMemory<K> {}
+// SAFETY: Nothing that a shared reference gives access to changes.
+unsafe impl<K: Sync> Sync for DeviceMemory<K> {}
+
+impl<K> DeviceMemory<K> {
+    /// Describe the bytes of `range`, whole pages of `device`.
+    pub(crate) fn new(device: ARef<Device>, range: Range<u64>, keep: K) -> Self {
+        // INVARIANT: They are not mapped yet.
+        DeviceMemory {
+            mapped: None,
+            range,
+            device,
+            _keep: keep,
+        }
+    }
+
+    /// Find where the memory is mapped. The addresses and page frames must be contiguous. Mark the
+    /// pages that are known to have failed: they are mapped like the others, but reads of them
+    /// fail. If the device is that of `bdev`, its list of bad blocks may grow later.
+    ///
+    /// The caller must delay the removal of the device.
+    ///
+    /// # Errors
+    ///
+    /// See [`MapError`].
+    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), MapError> {
+        let refused = |error| MapError::Refused(0, error);
+        let first = self.range.start >> bindings::PAGE_SHIFT;
+        let start = self
+            .device
+            .direct_access(first, 1, Mode::Good)
+            .map_err(refused)?;
+        let pages = PageMap::of(start.frame, &self.device).ok_or(MapError::Stacked)?;
+        // The list is in the object that has the page map: pmem is the only driver with both.
+        let bdev = bdev.filter(|bdev| {
+            Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
+        });
+        let bad_blocks = bdev.and_then(BlockDevice::bad_blocks).map(|number| {
+            // SAFETY: The reference to the page map keeps the object.
+            let now = unsafe { number.as_ref() }.load(Ordering::Acquire);
+            (number, now)
+        });
+        self.for_each_part(|page, found| {
+            let at = page << bindings::PAGE_SHIFT;
+            let address = start.address.as_ptr().wrapping_add(at as usize);
+            match found.address.as_ptr() == address && found.frame == start.frame + page as usize {
+                true => Ok(()),
+                false => Err(MapError::NotContiguous(at)),
+            }
+        })?;
+        // INVARIANT: All pages of the range have been found.
+        self.mapped = Some(Mapped {
+            base: start.address,
+            bad_blocks,
+            _pages: pages,
+        });
+        Ok(())
+    }
+
+    /// Ask for all pages, and call `visit` with the number of the first page of each part that was
+    /// found. Mark pages that are known to have failed, and visit them too.
+    ///
+    /// The device refuses a request if any of its pages has failed, so ask for less and less until
+    /// it does not, and then for more and more.
+    ///
+    /// # Errors
+    ///
+    /// The errors of `visit`, [`MapError::Refused`].
+    fn for_each_part(
+        &self,
+        mut visit: impl FnMut(u64, Found) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        let failed = Error::from(Errno::HwPoison);
+        let first = self.range.start >> bindings::PAGE_SHIFT;
+        let pages = (self.range.end - self.range.start).div_ceil(bindings::PAGE_SIZE);
+        let (mut page, mut step) = (0, MOST_PAGES);
+        while page < pages {
+            let count = step.min(pages - page);
+            let found = match self.device.direct_access(first + page, count, Mode::Good) {
+                Err(error) if error == failed && count > 1 => {
+                    step = count / 2;
+                    continue;
+                }
+                // Without failure handling, the kernel has no mark for pages.
+                Err(error) if error == failed && cfg!(CONFIG_MEMORY_FAILURE) => self
+                    .device
+                    .direct_access(first + page, 1, Mode::Any)
+                    .map(|found| Found { pages: 1, ..found })
+                    .inspect(|found| poison::mark(found.frame)),
+                Ok(found) => {
+                    step = MOST_PAGES.min(2 * step);
+                    Ok(found)
+                }
+                error => error,
+            };
+            let at = page << bindings::PAGE_SHIFT;
+            let found = found.map_err(|error| MapError::Refused(at, error))?;
+            visit(page, found)?;
+            page += found.pages;
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: The page map keeps the driver's mapping, its struct pages, and its list of bad blocks.
+// Processes map the memory by the DAX code.
+unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
+    fn mappable(&self) -> Option<Mappable> {
+        let method = MapMethod::Dax(DaxRange {
+            device: NonNull::new(self.device.as_raw())?,
+            offset: self.range.start,
+        });
+        self.mapped.as_ref().map(|mapped| Mappable {
+            window: Window {
+                base: mapped.base,
+                size: self.range.end - self.range.start,
+                io: false,
+            },
+            method,
+        })
+    }
+
+    fn bad_blocks(&self) -> Option<(NonNull<AtomicU32>, u32)> {
+        self.mapped.as_ref()?.bad_blocks
+    }
+
+    fn mark_failed(&self) {
+        // If the device is gone, there is nothing to mark.
+        let _ = self.for_each_part(|_, _| Ok(()));
+    }
+
+    fn release(&mut self) {
+        self.mapped = None;
+    }
+}

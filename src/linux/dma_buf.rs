@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Dma-bufs: memory of a device, or of a heap that devices share.
+//!
+//! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
+
+use super::faux::FauxDevice;
+use super::mm::{cache, MapMethod, Mappable, Owner, Window};
+use crate::bindings;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+use kernel::{
+    error::{from_err_ptr, to_result},
+    prelude::*,
+};
+
+/// The processor reads what devices have written.
+const DIRECTION: bindings::dma_data_direction = bindings::dma_data_direction_DMA_FROM_DEVICE;
+
+/// A reference to a dma-buf.
+///
+/// # Invariants
+///
+/// Owns the reference.
+pub(crate) struct DmaBuf(NonNull<bindings::dma_buf>);
+
+// SAFETY: A reference to a dma-buf may be put by any thread.
+unsafe impl Send for DmaBuf {}
+// SAFETY: A dma-buf may be used by several threads at the same time.
+unsafe impl Sync for DmaBuf {}
+
+impl DmaBuf {
+    /// Return the dma-buf of file descriptor `fd` of the calling process.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` if there is no such descriptor, `EINVAL` if it is not a dma-buf.
+    pub(crate) fn get(fd: i32) -> Result<Self> {
+        // SAFETY: The function looks the number up in the table of the process.
+        let found = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
+        // INVARIANT: dma_buf_get() returned a reference.
+        NonNull::new(found).map(DmaBuf).ok_or(EINVAL)
+    }
+
+    /// Return the size in bytes, which never changes.
+    fn size(&self) -> u64 {
+        // SAFETY: By the type invariant the dma-buf is valid.
+        unsafe { (*self.0.as_ptr()).size as u64 }
+    }
+}
+
+impl Clone for DmaBuf {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariant the dma-buf is valid.
+        unsafe { bindings::get_dma_buf(self.0.as_ptr()) };
+        // INVARIANT: The reference was got above.
+        DmaBuf(self.0)
+    }
+}
+
+impl Drop for DmaBuf {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the reference.
+        unsafe { bindings::dma_buf_put(self.0.as_ptr()) };
+    }
+}
+
+/// The reservation lock of a dma-buf.
+///
+/// # Invariants
+///
+/// The lock is held.
+struct Reserved<'a>(&'a DmaBuf);
+
+impl<'a> Reserved<'a> {
+    /// Take the lock.
+    fn lock(buffer: &'a DmaBuf) -> Self {
+        // SAFETY: The dma-buf is valid.
+        unsafe { bindings::dma_buf_lock(buffer.0.as_ptr()) };
+        // INVARIANT: The lock was taken above.
+        Reserved(buffer)
+    }
+
+    /// Take the lock, unless a signal arrives first.
+    fn lock_interruptible(buffer: &'a DmaBuf) -> Result<Self> {
+        // SAFETY: The dma-buf is valid.
+        to_result(unsafe { bindings::dma_buf_lock_interruptible(buffer.0.as_ptr()) })?;
+        // INVARIANT: The lock was taken above.
+        Ok(Reserved(buffer))
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the lock is held.
+        unsafe { bindings::dma_buf_unlock(self.0 .0.as_ptr()) };
+    }
+}
+
+/// Is told what the exporter of an attached dma-buf does.
+pub(crate) trait Importer: Send + Sync + 'static {
+    /// Stop using the memory, because the exporter takes it away although it is pinned. Called
+    /// under the reservation lock, which is taken under locks of the VFS.
+    fn revoked(&self);
+}
+
+/// What `importer_priv` of an attachment points to.
+struct Private<T> {
+    importer: T,
+    /// Changes under the reservation lock. Before it is pinned the buffer may move, also by pinning
+    /// it. Nothing is mapped then.
+    is_pinned: AtomicBool,
+}
+
+/// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
+///
+/// Each has a device of its own: debugfs shows who uses a buffer.
+///
+/// # Invariants
+///
+/// * `attachment` attaches `_device` to `buffer`, with the address of `private` as private pointer.
+/// * The buffer is pinned if `private.is_pinned` is set. `map` and `is_accessible` are only set
+///   then.
+/// * `map` is what dma_buf_vmap() has filled in. CPU access has begun if `is_accessible` is set.
+pub(crate) struct Attachment<T: Importer> {
+    attachment: NonNull<bindings::dma_buf_attachment>,
+    map: Option<bindings::iosys_map>,
+    is_accessible: bool,
+    private: KBox<Private<T>>,
+    _device: FauxDevice,
+    buffer: DmaBuf,
+}
+
+// SAFETY: An attachment may be used and detached by any thread.
+unsafe impl<T: Importer> Send for Attachment<T> {}
+// SAFETY: A shared reference gives access to values only that do not change.
+unsafe impl<T: Importer> Sync for Attachment<T> {}
+
+impl<T: Importer> Attachment<T> {
+    const OPERATIONS: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
+        // The CPU needs no struct pages, so device memory need not be moved.
+        allow_peer2peer: true,
+        invalidate_mappings: Some(Self::invalidate_mappings),
+    };
+
+    /// Attach a new device, whose name is unique, to `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter, `ENOMEM`.
+    pub(crate) fn new(buffer: DmaBuf, device: &CStr, importer: T) -> Result<Self> {
+        let device = FauxDevice::new(device)?;
+        let private = Private {
+            importer,
+            is_pinned: AtomicBool::new(false),
+        };
+        let private = KBox::new(private, GFP_KERNEL)?;
+        let pointer = core::ptr::from_ref(&*private).cast_mut().cast();
+        let (raw, operations) = (buffer.0.as_ptr(), &Self::OPERATIONS);
+        // SAFETY: The buffer, the device and the private data live until `drop` detaches the
+        // device. The table is static. The reservation lock is not held.
+        let attachment = from_err_ptr(unsafe {
+            bindings::dma_buf_dynamic_attach(raw, device.as_raw(), operations, pointer)
+        })?;
+        // INVARIANT: The device was attached above, and nothing else has been done.
+        Ok(Attachment {
+            attachment: NonNull::new(attachment).ok_or(EINVAL)?,
+            map: None,
+            is_accessible: false,
+            private,
+            _device: device,
+            buffer,
+        })
+    }
+
+    /// Handle the exporter's announcement that the memory moves. It holds the reservation lock.
+    ///
+    /// # Safety
+    ///
+    /// `attachment` must be one of this type.
+    unsafe extern "C" fn invalidate_mappings(attachment: *mut bindings::dma_buf_attachment) {
+        // SAFETY: The caller passes a valid attachment.
+        let private = unsafe { (*attachment).importer_priv };
+        // SAFETY: By the type invariant these are the private data, which outlive the attachment,
+        // and to which there are no mutable references.
+        let private = unsafe { &*private.cast::<Private<T>>() };
+        if private.is_pinned.load(Ordering::Acquire) {
+            private.importer.revoked();
+        }
+    }
+
+    /// Pin the buffer, unless that was done before.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter; `EINTR` if a signal arrives first.
+    pub(crate) fn pin(&mut self) -> Result {
+        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
+        if !self.private.is_pinned.load(Ordering::Acquire) {
+            // SAFETY: By the type invariant the device is attached, dynamically. The reservation
+            // lock is held.
+            to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
+            // INVARIANT: The buffer was pinned above.
+            self.private.is_pinned.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Wait until the kernel has moved or cleared the buffer.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a signal arrives first.
+    pub(crate) fn wait(&self) -> Result {
+        // SAFETY: The dma-buf is valid. Its reservation lock is not held.
+        to_result(unsafe { bindings::dma_buf_wait(self.buffer.0.as_ptr()) })
+    }
+
+    /// Map the pinned buffer into the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter, many of which do not support this (`EINVAL`, `EOPNOTSUPP`); `EINVAL`
+    /// if the buffer is not pinned, or mapped already; `EINTR` if a signal arrives first.
+    pub(crate) fn map(&mut self) -> Result {
+        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
+        if !self.private.is_pinned.load(Ordering::Acquire) || self.map.is_some() {
+            return Err(EINVAL);
+        }
+        let mut map = bindings::iosys_map::default();
+        // SAFETY: The dma-buf is valid and its reservation lock is held.
+        to_result(unsafe { bindings::dma_buf_vmap(self.buffer.0.as_ptr(), &mut map) })?;
+        // INVARIANT: The buffer was mapped above.
+        self.map = Some(map);
+        Ok(())
+    }
+
+    /// Make the content of the mapped buffer visible to the processor.
+    ///
+    /// # Errors
+    ///
+    /// Those of the exporter; `EINVAL` if the buffer is not mapped, or accessible already.
+    pub(crate) fn begin_access(&mut self) -> Result {
+        if self.map.is_none() || self.is_accessible {
+            return Err(EINVAL);
+        }
+        let buffer = self.buffer.0.as_ptr();
+        // SAFETY: The dma-buf is valid and its reservation lock is not held.
+        to_result(unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) })?;
+        // INVARIANT: CPU access was begun above.
+        self.is_accessible = true;
+        Ok(())
+    }
+
+    /// Return the mapping.
+    fn window(&self) -> Option<Window> {
+        let map = self.map.as_ref()?;
+        // SAFETY: Both members of the union are pointers to the first byte.
+        let base = unsafe { map.__bindgen_anon_1.vaddr };
+        Some(Window {
+            base: NonNull::new(base.cast())?,
+            size: self.buffer.size(),
+            io: map.is_iomem,
+        })
+    }
+
+    /// Return true if all pages of the mapping have the same cache attributes.
+    pub(crate) fn is_cached_alike(&self) -> bool {
+        self.mappable().is_some()
+    }
+}
+
+// SAFETY: Only `release` and the drop unmap and unpin the buffer. Its pages are not counted.
+unsafe impl<T: Importer> Owner for Attachment<T> {
+    fn mappable(&self) -> Option<Mappable> {
+        let window = self.window()?;
+        // SAFETY: By the type invariant the buffer is mapped.
+        let cache = unsafe { cache::mode(&window) }.ok()?;
+        let method = MapMethod::Frames(cache);
+        Some(Mappable { window, method })
+    }
+
+    /// End CPU access, and unmap and unpin the buffer.
+    fn release(&mut self) {
+        let buffer = self.buffer.0.as_ptr();
+        let was_pinned = self.private.is_pinned.swap(false, Ordering::AcqRel);
+        if core::mem::take(&mut self.is_accessible) {
+            // An error does not matter to a reader.
+            // SAFETY: By the type invariant CPU access has begun. Nothing else ends it.
+            unsafe { bindings::dma_buf_end_cpu_access(buffer, DIRECTION) };
+        }
+        if !was_pinned {
+            return;
+        }
+        let _reserved = Reserved::lock(&self.buffer);
+        if let Some(mut map) = self.map.take() {
+            // SAFETY: By the type invariant this is the mapping. The reservation lock is held.
+            unsafe { bindings::dma_buf_vunmap(buffer, &mut map) };
+        }
+        // SAFETY: By the type invariant the buffer is pinned. The reservation lock is held.
+        unsafe { bindings::dma_buf_unpin(self.attachment.as_ptr()) };
+    }
+}
+
+impl<T: Importer> Drop for Attachment<T> {
+    fn drop(&mut self) {
+        self.release();
+        // SAFETY: By the type invariant the device is attached. The reservation lock is not held.
+        unsafe { bindings::dma_buf_detach(self.buffer.0.as_ptr(), self.attachment.as_ptr()) };
+    }
+}

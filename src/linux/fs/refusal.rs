@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Why a mount is refused.
+
+use kernel::{fmt, prelude::*, str::CString};
+
+/// Why a mount or a mount option is refused: the reason, what the user can do about it, and the
+/// error code.
+pub(crate) struct Refusal {
+    // Texts are `None` if there is no memory for them.
+    subject: Option<CString>,
+    reason: Option<CString>,
+    remedy: Option<&'static str>,
+    errno: Error,
+}
+
+impl Refusal {
+    /// Refuse with the error code `errno` for this reason.
+    pub(crate) fn new(errno: impl Into<Error>, reason: fmt::Arguments<'_>) -> Self {
+        let reason = CString::try_from_fmt(reason).ok();
+        Refusal {
+            reason,
+            ..errno.into().into()
+        }
+    }
+
+    /// Tell the user what to do.
+    pub(crate) fn remedy(self, remedy: &'static str) -> Self {
+        let remedy = Some(remedy);
+        Refusal { remedy, ..self }
+    }
+
+    /// Say what is refused, unless that was said before.
+    pub(crate) fn of(self, subject: fmt::Arguments<'_>) -> Self {
+        let subject = self.subject.or_else(|| CString::try_from_fmt(subject).ok());
+        Refusal { subject, ..self }
+    }
+
+    /// Return true unless only the error code is known.
+    pub(super) fn says_something(&self) -> bool {
+        self.subject.is_some() || self.reason.is_some()
+    }
+
+    /// Return the error code.
+    pub(super) fn errno(&self) -> Error {
+        self.errno
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(errno: Error) -> Self {
+        Refusal {
+            subject: None,
+            reason: None,
+            remedy: None,
+            errno,
+        }
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Refusal {
+    fn from(_: kernel::alloc::AllocError) -> Self {
+        ENOMEM.into()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(subject) = &self.subject {
+            f.write_fmt(fmt!("{}: ", &**subject))?;
+        }
+        match &self.reason {
+            Some(reason) => f.write_fmt(fmt!("{}", &**reason))?,
+            None => f.write_fmt(fmt!("cannot be used: {:?}", self.errno))?,
+        }
+        match self.remedy {
+            Some(remedy) => f.write_fmt(fmt!("; {}", remedy)),
+            None => Ok(()),
+        }
+    }
+}

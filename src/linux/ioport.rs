@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Ranges of physical addresses, as /proc/iomem shows them.
+//!
+//! C header: `include/linux/ioport.h`.
+
+use crate::bindings;
+use kernel::prelude::*;
+
+/// Return the last physical address of this machine.
+pub(crate) fn last_address() -> u64 {
+    // SAFETY: This reads a number that does not change.
+    unsafe { bindings::last_address() }
+}
+
+/// Return true if all of the `size` bytes at `start` are in one resource (`IORESOURCE_MEM`).
+pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
+    // SAFETY: This compares the range with those of all resources, under their lock.
+    unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
+}
+
+/// Return true if all of the `size` bytes at `start` are in one soft-reserved resource: memory for
+/// a driver that is not loaded.
+pub(crate) fn is_soft_reserved(start: u64, size: u64) -> bool {
+    // SAFETY: This compares the range with those of all resources, under their lock.
+    unsafe { bindings::is_soft_reserved(start, start.wrapping_add(size).wrapping_sub(1)) }
+}
+
+/// What a range is, as far as its resource says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Memory that is reserved, for example by memmap=SIZE$ADDRESS, or for a driver.
+    Reserved,
+    /// Nothing is known.
+    Unknown,
+    /// Something else.
+    Other,
+}
+
+/// Why a range cannot be requested.
+pub(crate) enum Taken {
+    /// A part of it is System RAM.
+    SystemRam,
+    /// A part of it is requested already.
+    Busy,
+}
+
+/// A range of physical addresses that is requested from the kernel. Dropping it releases the range.
+///
+/// # Invariants
+///
+/// The range is requested. No part of it is System RAM.
+pub(crate) struct Requested {
+    start: u64,
+    size: u64,
+    kind: Kind,
+}
+
+impl Requested {
+    /// Request the `size` bytes at `start`. /proc/iomem shows the `name`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Taken`].
+    pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Taken> {
+        let any = bindings::IORES_DESC_NONE as usize;
+        let ram = bindings::IORESOURCE_SYSTEM_RAM;
+        // SAFETY: This compares the range with those of all resources, under their lock.
+        let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
+        if found != bindings::REGION_DISJOINT {
+            return Err(Taken::SystemRam);
+        }
+        // SAFETY: The name is static.
+        let resource = unsafe { bindings::request_mem_region(start, size, name.as_char_ptr()) };
+        if resource.is_null() {
+            return Err(Taken::Busy);
+        }
+        // The descriptor is that of the innermost resource around the range, which contains no
+        // other one, or it could not have been requested.
+        // SAFETY: The resource lives until the range is released, and does not change.
+        let kind = match unsafe { (*resource).desc } as u32 {
+            bindings::IORES_DESC_RESERVED
+            | bindings::IORES_DESC_SOFT_RESERVED
+            | bindings::IORES_DESC_PERSISTENT_MEMORY
+            | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => Kind::Reserved,
+            bindings::IORES_DESC_NONE => Kind::Unknown,
+            _ => Kind::Other,
+        };
+        // INVARIANT: The range was requested above, and has no System RAM.
+        Ok(Requested { start, size, kind })
+    }
+
+    /// Return the address of the first byte.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Return the length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Return what the range is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Drop for Requested {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the range is requested.
+        unsafe { bindings::release_mem_region(self.start, self.size) };
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Sealed memfds: memory that the kernel guarantees not to change.
+//!
+//! C headers: `include/linux/memfd.h`, `include/linux/shmem_fs.h`.
+
+use super::mm::{CacheMode, MapMethod, Mappable, Owner};
+use crate::bindings;
+use core::ptr::NonNull;
+use kernel::{fs::File, prelude::*, sync::aref::ARef};
+
+/// The seals that keep the content from changing.
+const SEALS: u32 = bindings::F_SEAL_WRITE | bindings::F_SEAL_SHRINK | bindings::F_SEAL_GROW;
+
+/// A file that memfd_create(2) made, or another one of shmem or hugetlbfs, open for reading.
+///
+/// # Invariants
+///
+/// The file is such a file.
+#[derive(Clone)]
+pub(crate) struct Memfd(ARef<File>);
+
+impl Memfd {
+    /// Get a reference to `file`, if it is such a file. Files of no other kind are kept: they may
+    /// have references in turn, such as a socket to whatever is sent over it.
+    pub(crate) fn new(file: &File) -> Option<Self> {
+        // INVARIANT: Checked below.
+        let memfd = Memfd(ARef::from(file));
+        // SAFETY: The file is open, so its mode does not change.
+        let mode = unsafe { (*memfd.raw()).f_mode };
+        (mode & bindings::FMODE_READ != 0 && memfd.seals() >= 0).then_some(memfd)
+    }
+
+    /// Return the C object.
+    fn raw(&self) -> *mut bindings::file {
+        self.0.as_ptr().cast()
+    }
+
+    /// Return the seals, or a negative number if the file cannot have any.
+    fn seals(&self) -> i32 {
+        // SAFETY: The file is open.
+        unsafe { bindings::file_seals(self.raw()) }
+    }
+
+    /// Return the size in bytes.
+    fn size(&self) -> u64 {
+        // SAFETY: An open file has an inode, which does not change.
+        let inode = unsafe { (*self.raw()).f_inode };
+        // SAFETY: The open file keeps its inode.
+        unsafe { bindings::i_size_read(inode) as u64 }
+    }
+}
+
+/// The folios of a memfd.
+///
+/// # Invariants
+///
+/// Each folio is pinned once.
+struct Folios(KVVec<*mut bindings::folio>);
+
+impl Folios {
+    /// Pin the folios of the first `size` bytes, `pages` pages, of `memfd`.
+    fn pin(memfd: &Memfd, size: u64, pages: usize) -> Result<Self> {
+        let mut folios = KVVec::with_capacity(pages, GFP_KERNEL)?;
+        let (last, mut offset) = ((size - 1) as bindings::loff_t, 0);
+        let (file, place) = (memfd.raw(), folios.as_mut_ptr());
+        // SAFETY: The file is open, and there is room for as many folios as it can have.
+        let count =
+            unsafe { bindings::memfd_pin_folios(file, 0, last, place, pages as u32, &mut offset) };
+        if count < 0 {
+            return Err(Error::from_errno(count as kernel::ffi::c_int));
+        }
+        // SAFETY: The function has written this many, which is not more than the capacity.
+        unsafe { folios.inc_len(count as usize) };
+        // INVARIANT: The folios were pinned above.
+        Ok(Folios(folios))
+    }
+
+    /// Return the first `count` pages.
+    fn pages(&self, count: usize) -> Result<KVVec<*mut bindings::page>> {
+        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for &folio in &self.0 {
+            // SAFETY: By the type invariant the folio is pinned.
+            let has = unsafe { bindings::folio_nr_pages(folio) };
+            for number in 0..has.min(count - pages.len()) {
+                // SAFETY: The folio is pinned, and has this page.
+                pages.push(unsafe { bindings::folio_page(folio, number) }, GFP_KERNEL)?;
+            }
+        }
+        match pages.len() == count {
+            true => Ok(pages),
+            false => Err(EIO),
+        }
+    }
+}
+
+impl Drop for Folios {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant each folio is pinned once.
+        unsafe { bindings::unpin_folios(self.0.as_mut_ptr(), self.0.len()) };
+    }
+}
+
+/// The content of a sealed memfd, mapped into the kernel.
+///
+/// # Invariants
+///
+/// `base` is what vmap() returned for the pages of `folios`, the first `size` bytes of a sealed
+/// file.
+pub(crate) struct Content {
+    base: NonNull<u8>,
+    size: u64,
+    folios: Folios,
+    _file: Memfd,
+}
+
+// SAFETY: Folios may be unpinned, and mappings removed, by any thread.
+unsafe impl Send for Content {}
+// SAFETY: A shared reference gives access to values only that do not change.
+unsafe impl Sync for Content {}
+
+impl Content {
+    /// Map the content of `memfd`.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if seals are missing, `EINVAL` if the file is empty or has too many pages, `ENOMEM`.
+    pub(crate) fn new(memfd: &Memfd) -> Result<Self> {
+        if memfd.seals() as u32 & SEALS != SEALS {
+            return Err(EPERM);
+        }
+        let size = memfd.size();
+        let count = size.div_ceil(bindings::PAGE_SIZE);
+        if count == 0 || count > u32::MAX.into() {
+            return Err(EINVAL);
+        }
+        let folios = Folios::pin(memfd, size, count as usize)?;
+        let mut pages = folios.pages(count as usize)?;
+        // SAFETY: The list has this many pages, which are pinned as long as the mapping lives.
+        let base = unsafe { bindings::vmap_ro(pages.as_mut_ptr(), count as u32) };
+        // INVARIANT: The pages were mapped above.
+        Ok(Content {
+            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            size,
+            folios,
+            _file: memfd.clone(),
+        })
+    }
+
+    /// Return how files are mapped.
+    ///
+    /// The folios are in the memfd's page cache, whose reverse mappings do not include the mappings
+    /// of our files. They can be mapped as counted pages nevertheless, because nothing that needs
+    /// reverse mappings can happen: the seals forbid hole punching and truncation, the reference to
+    /// the file forbids eviction, and the pins forbid migration and swapping.
+    ///
+    /// A hugetlb folio is mapped by frame: its pages are not counted one by one, and its tail's
+    /// struct pages may be read-only.
+    fn method(&self) -> MapMethod {
+        // SAFETY: By the type invariant the folio is pinned.
+        let is_hugetlb = |&folio: &_| unsafe { bindings::folio_test_hugetlb(folio) };
+        match self.folios.0.iter().any(is_hugetlb) {
+            true => MapMethod::Frames(CacheMode::WriteBack),
+            false => MapMethod::Pages,
+        }
+    }
+}
+
+// SAFETY: Only the drop unmaps the pages. The file is sealed, see `method`.
+unsafe impl Owner for Content {
+    fn mappable(&self) -> Option<Mappable> {
+        Some(Mappable::new(self.base, self.size, self.method()))
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant vmap() returned this. The folios are unpinned after this.
+        unsafe { bindings::vunmap(self.base.as_ptr().cast()) };
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Fault-around: a read fault on a page also maps the pages around it that can be mapped.
+//!
+//! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
+//! code does not know yet need memory for their entries. So here the fault handler does it.
+
+use super::kept::Kept;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+use super::pmd::NoPmd;
+use super::{Fault, FaultResult, MapMethod, Mapping, Memory, Page, PAGE_SIZE};
+use crate::bindings;
+use core::ops::Range;
+use core::ptr;
+
+/// Number of pages that one fault maps at most, as in the page cache by default with pages of
+/// 4 KiB.
+const AROUND: u64 = 16;
+
+/// Number of pages that a page table maps.
+const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
+
+impl<'a, M: Mapping> Fault<'a, M> {
+    /// Have the DAX code map an entry of the order of the fault, while `memory` is that of the
+    /// file.
+    #[inline]
+    pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
+        match Kept::new(self, memory).map(Kept::method) {
+            Some(MapMethod::Dax(_)) => {
+                // SAFETY: The fault is on a DAX device, whose memory is kept.
+                let raw = unsafe { bindings::dax_iomap_fault(self.as_raw(), self.order()) };
+                // SAFETY: This is the result of handling the fault.
+                unsafe { self.result(raw) }
+            }
+            _ => FaultResult::SIGBUS,
+        }
+    }
+
+    /// Map the faulting page, which the file or its copy of the last page has, while `memory` is
+    /// that of the file. For a read, also map the pages around it. Pages that cannot be mapped, or
+    /// that are not `usable`, are left to faults of their own.
+    pub(crate) fn map_pages(
+        &self,
+        memory: &Memory,
+        usable: impl Fn(u64, u64) -> bool,
+    ) -> FaultResult<'a> {
+        let here = self.page();
+        let kept = Kept::new(self, memory);
+        let Some(kept) = kept.filter(|kept| here <= kept.length / PAGE_SIZE) else {
+            return FaultResult::SIGBUS;
+        };
+        if self.is_write() {
+            // The MM copies the page. Then it need not be inserted first.
+            if let Some(page) = kept.page(here) {
+                return self.give(page);
+            }
+        }
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+        let no_pmd = NoPmd::new(self, kept);
+        // Another thread may have set a PMD entry since the MM looked.
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+        // SAFETY: The fault is valid, and has a PMD.
+        let is_set = no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) };
+        #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
+        let is_set = false;
+        let result = match is_set {
+            true => bindings::VM_FAULT_NOPAGE,
+            // SAFETY: `no_pmd` excludes PMD entries.
+            false => unsafe { Around::new(self, kept) }.map(usable),
+        };
+        // SAFETY: This is the result of handling the fault.
+        unsafe { self.result(result) }
+    }
+}
+
+/// A fault on a page table, and the pages that it may map.
+///
+/// # Invariants
+///
+/// `pages` have entries in the page table and in the area of the fault. Nobody sets a PMD entry
+/// there.
+///
+/// The page of each bit that is set in `known` follows `first` by the number of the bit. It belongs
+/// to the space as a single page, a folio of its own, while the fault is handled: the space forgets
+/// its pages without users or after a revocation only, and a fault excludes both.
+struct Around<'f, 'a, M> {
+    fault: &'f Fault<'a, M>,
+    kept: Kept<'f>,
+    pages: Range<u64>,
+    first: *mut bindings::page,
+    known: u32,
+}
+
+impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
+    /// Find the pages around `fault`: up to [`AROUND`] for a read, and one for a write.
+    ///
+    /// # Safety
+    ///
+    /// Nobody must set a PMD entry there.
+    unsafe fn new(fault: &'f Fault<'a, M>, kept: Kept<'f>) -> Self {
+        let (vma, first, last) = fault.area();
+        let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
+        // INVARIANT: No page is known, and the caller guarantees the rest.
+        let mut this = Around {
+            fault,
+            kept,
+            pages: here..here + 1,
+            first: ptr::null_mut(),
+            known: 0,
+        };
+        if fault.is_write() {
+            return this;
+        }
+        // SAFETY: The area is locked while the fault is handled.
+        if !unsafe { bindings::uffd_disable_fault_around(vma) } {
+            // Counted from where the area or the page table starts, ranges of an area do not
+            // overlap.
+            let in_table = at % PAGES_OF_TABLE;
+            let before = (at - first / PAGE_SIZE).min(in_table) % AROUND;
+            let after = (AROUND - 1 - before)
+                .min(PAGES_OF_TABLE - 1 - in_table)
+                .min(last / PAGE_SIZE - at);
+            let count = kept.length / PAGE_SIZE + u64::from(kept.copy().good().is_some());
+            this.pages = here - before..(here + after + 1).min(count);
+        }
+        this.find_known();
+        this
+    }
+
+    /// Find out which of the pages belong to the space, if it is on a DAX device.
+    ///
+    /// Pages of a PMD entry are left to the DAX code, whose entry lock keeps other threads from
+    /// mapping them by such an entry at the same time. If it already has an entry of a single page,
+    /// it maps by pages only.
+    fn find_known(&mut self) {
+        let Range { start, end } = self.pages;
+        let count = end.min(self.kept.length / PAGE_SIZE).saturating_sub(start) as u32;
+        let (MapMethod::Dax(_), Some(frame)) = (self.kept.method(), self.kept.frame(start)) else {
+            return;
+        };
+        let mapping = self.kept.as_raw().as_ptr();
+        // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
+        self.first = unsafe { bindings::pfn_to_page(frame) };
+        // INVARIANT: The bits are those of pages that belong to the space.
+        // SAFETY: The frames of the pages, which are in the space, are contiguous. Fault handlers
+        // hold no locks of address spaces.
+        self.known = unsafe { bindings::dax_single_pages(mapping, self.first, count) };
+    }
+
+    /// Return page `page` of `pages`, if it belongs to the space according to the DAX code.
+    #[inline]
+    fn known(&self, page: u64) -> Option<*mut bindings::page> {
+        let number = page - self.pages.start;
+        (self.known >> number & 1 != 0).then(|| self.first.wrapping_add(number as usize))
+    }
+
+    /// Map the pages. Return the result for the faulting one.
+    fn map(self, usable: impl Fn(u64, u64) -> bool) -> bindings::vm_fault_t {
+        let (fault, here, start) = (self.fault, self.fault.page(), self.pages.start);
+        // What is usable now stays so. If a page fails, it is unmapped when the memory is let go.
+        let offset = self.kept.offset;
+        let usable = |page: u64, count: u64| usable(offset + page * PAGE_SIZE, count * PAGE_SIZE);
+        let count = self.pages.end.saturating_sub(start);
+        let all_usable = count > 1 && usable(start, count);
+        if all_usable && self.insert_together() {
+            fault.set_around();
+            return bindings::VM_FAULT_NOPAGE;
+        }
+        let vmf = fault.as_raw();
+        // SAFETY: This is the fault.
+        let result = unsafe { self.map_page(vmf, here) };
+        if result != bindings::VM_FAULT_NOPAGE {
+            return result;
+        }
+        // SAFETY: The fault is valid. The copy is used for other pages only.
+        let mut near = unsafe { vmf.read() };
+        let first = fault.address() as u64 - (here - start) * PAGE_SIZE;
+        for page in self.pages.clone() {
+            if page == here || !all_usable && !usable(page, 1) {
+                continue;
+            }
+            let address = (first + (page - start) * PAGE_SIZE) as usize;
+            near.__bindgen_anon_1.pgoff = page as usize;
+            near.__bindgen_anon_1.address = address;
+            near.__bindgen_anon_1.real_address = address;
+            // SAFETY: The copy was made a fault on the page.
+            if unsafe { self.map_page(&mut near, page) } != bindings::VM_FAULT_NOPAGE {
+                break;
+            }
+            fault.set_around();
+        }
+        result
+    }
+
+    /// Insert all of the pages in one call. Return false if that is not possible: the DAX code does
+    /// not know one of them, there are no struct pages, one of the entries is set, or there is no
+    /// memory. Some may have been inserted then. The caller has found that all of them are usable.
+    fn insert_together(&self) -> bool {
+        let mut list = [ptr::null_mut(); AROUND as usize];
+        let mut count = 0;
+        for (place, page) in list.iter_mut().zip(self.pages.clone()) {
+            let found = self.kept.page(page).map(Page::as_raw);
+            let Some(found) = found.or_else(|| self.known(page)) else {
+                return false;
+            };
+            *place = found;
+            count += 1;
+        }
+        let held = match self.kept.method() {
+            // They may have no user yet.
+            MapMethod::Dax(_) => count,
+            // The others have a reference.
+            _ => 0,
+        };
+        for page in list.iter().take(held) {
+            // SAFETY: By the type invariant this is a folio, as the copy is. The memory is kept.
+            unsafe { bindings::folio_ref_inc(page.cast()) };
+        }
+        let (vma, _, _) = self.fault.area();
+        let before = (self.fault.page() - self.pages.start) * PAGE_SIZE;
+        let start = (self.fault.address() as u64 - before) as usize;
+        // SAFETY: The area is locked and has `pages`. The first `count` places of the list have
+        // them, with a reference to each.
+        let result = unsafe { bindings::map_kernel_pages(vma, start, list.as_mut_ptr(), count) };
+        for page in list.iter().take(held) {
+            // SAFETY: The reference was got above.
+            unsafe { bindings::folio_put(page.cast()) };
+        }
+        result == 0
+    }
+
+    /// Map one of the pages.
+    ///
+    /// # Safety
+    ///
+    /// `vmf` must be the fault, or a copy that was made a fault on `page`.
+    #[inline]
+    unsafe fn map_page(&self, vmf: *mut bindings::vm_fault, page: u64) -> bindings::vm_fault_t {
+        let Some(known) = self.known(page) else {
+            // SAFETY: The caller guarantees what this requires.
+            return unsafe { map_unknown_page(vmf, self.kept, page) };
+        };
+        // As the DAX code does. The page may have no user yet.
+        // SAFETY: By the type invariant this is a folio. The memory is kept.
+        unsafe { bindings::folio_ref_inc(known.cast()) };
+        // SAFETY: The area is locked. There is a reference to the page.
+        let result = unsafe { bindings::vmf_insert_page_mkwrite(vmf, known, false) };
+        // SAFETY: The reference was got above.
+        unsafe { bindings::folio_put(known.cast()) };
+        result
+    }
+}
+
+/// Map a page that the DAX code may not know yet.
+///
+/// # Safety
+///
+/// `vmf` must be a fault on `page` that nobody sets a PMD entry for.
+#[inline(never)]
+unsafe fn map_unknown_page(
+    vmf: *mut bindings::vm_fault,
+    kept: Kept<'_>,
+    page: u64,
+) -> bindings::vm_fault_t {
+    if let Some(page) = kept.page(page) {
+        // SAFETY: The area is locked. The page has a reference.
+        return unsafe { bindings::vmf_insert_page_mkwrite(vmf, page.as_raw(), false) };
+    }
+    if let MapMethod::Dax(_) = kept.method() {
+        // SAFETY: This is a fault on a space on a DAX device, whose memory is kept.
+        return unsafe { bindings::dax_iomap_fault(vmf, 0) };
+    }
+    let Some(frame) = kept.frame(page).filter(|_| page < kept.length / PAGE_SIZE) else {
+        return bindings::VM_FAULT_SIGBUS;
+    };
+    // SAFETY: The fault is valid.
+    let place = unsafe { &(*vmf).__bindgen_anon_1 };
+    // SAFETY: The area is locked, and a mixed one by the invariant of `Fault`. The frame is kept
+    // until it is unmapped.
+    unsafe { bindings::vmf_insert_mixed(place.vma, place.address, frame) }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory that is mapped into the kernel's address space.
+
+use super::window::Bytes;
+use super::{poison, MapMethod, Mappable, Owner, Page, PAGE_SIZE};
+use crate::bindings;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use kernel::prelude::*;
+
+/// What is known of [`Memory`], also when it is gone.
+#[derive(Clone, Copy)]
+pub(crate) struct Described {
+    /// No other memory has this number.
+    id: u64,
+    pub(super) mappable: Mappable,
+}
+
+impl Described {
+    /// Return true if `memory` is this memory.
+    #[inline]
+    pub(super) fn is(&self, memory: &Memory) -> bool {
+        self.id == memory.described.id
+    }
+
+    /// Return how processes map the memory.
+    #[inline]
+    pub(crate) fn method(&self) -> MapMethod {
+        self.mappable.method
+    }
+
+    /// Return the length in bytes.
+    #[inline]
+    pub(crate) fn size(&self) -> u64 {
+        self.mappable.window.size
+    }
+
+    /// Return true if it is I/O memory.
+    #[inline]
+    pub(crate) fn is_io(&self) -> bool {
+        self.mappable.window.io
+    }
+}
+
+/// Mapped memory. What processes have mapped must be unmapped before it is dropped.
+///
+/// # Invariants
+///
+/// `described` is what `owner` has mapped, and has not released. `number` is that of its bad
+/// blocks, or of [`NO_LIST`].
+pub(crate) struct Memory {
+    described: Described,
+    number: NonNull<AtomicU32>,
+    /// The number when the owner was last asked.
+    seen: AtomicU32,
+    owner: KBox<dyn Owner>,
+}
+
+/// The number of a list of bad blocks that does not exist.
+static NO_LIST: AtomicU32 = AtomicU32::new(0);
+
+// SAFETY: An owner may be sent to another thread.
+unsafe impl Send for Memory {}
+// SAFETY: An owner may be shared, and so may an atomic number.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Use the memory of `owner`.
+    ///
+    /// # Errors
+    ///
+    /// `owner`, if it has mapped none.
+    pub(crate) fn new(owner: KBox<dyn Owner>) -> Result<Self, KBox<dyn Owner>> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let Some(mappable) = owner.mappable() else {
+            return Err(owner);
+        };
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let none = (NonNull::from(&NO_LIST), 0);
+        let (number, seen) = owner.bad_blocks().unwrap_or(none);
+        // INVARIANT: The owner has mapped the memory, and only `release` has it release that.
+        Ok(Memory {
+            described: Described { id, mappable },
+            number,
+            seen: AtomicU32::new(seen),
+            owner,
+        })
+    }
+
+    /// Release the memory. Return its owner.
+    pub(crate) fn release(self) -> KBox<dyn Owner> {
+        let mut owner = self.owner;
+        owner.release();
+        owner
+    }
+
+    /// Return what is known of the memory.
+    #[inline(always)]
+    pub(crate) fn described(&self) -> &Described {
+        &self.described
+    }
+
+    /// Return true if some memory may have failed, so that pages must be checked.
+    ///
+    /// A driver that lists another bad block tells nobody, so look whether its list has changed.
+    #[inline(always)]
+    pub(crate) fn may_have_failed(&self) -> bool {
+        // SAFETY: By the type invariant the number is valid.
+        let now = unsafe { self.number.as_ref() }.load(Ordering::Acquire);
+        if now != self.seen.load(Ordering::Acquire) {
+            self.look_at_list(now);
+        }
+        poison::any()
+    }
+
+    /// Mark the pages that the driver lists as bad. `number` is the number of the list.
+    #[cold]
+    #[inline(never)]
+    fn look_at_list(&self, number: u32) {
+        self.owner.mark_failed();
+        self.seen.store(number, Ordering::Release);
+    }
+
+    /// Return `length` bytes at `offset`, or `None` if the memory does not have them.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Bytes<'_>> {
+        let window = &self.described.mappable.window;
+        let end = offset.checked_add(length as u64)?;
+        if end > window.size {
+            return None;
+        }
+        let from = window.base.as_ptr().wrapping_add(offset as usize);
+        // SAFETY: By the type invariant the bytes are mapped.
+        Some(unsafe { Bytes::new(from, length, window.io) })
+    }
+
+    /// Return how many of `length` bytes at `offset` are before the first page that is known to
+    /// have failed.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn intact(&self, offset: u64, length: u64) -> u64 {
+        let end = offset.saturating_add(length);
+        let mut at = offset;
+        while at < end {
+            match self.frame(at) {
+                Some(frame) if poison::frame_has_failed(frame) => return at - offset,
+                Some(_) => at = (at / PAGE_SIZE + 1) * PAGE_SIZE,
+                None => break,
+            }
+        }
+        length
+    }
+
+    /// Return the page frame at `offset`, if the memory has it.
+    #[inline]
+    pub(super) fn frame(&self, offset: u64) -> Option<usize> {
+        let window = &self.described.mappable.window;
+        // The last page may be more than the memory.
+        if offset & !(PAGE_SIZE - 1) >= window.size {
+            return None;
+        }
+        let at = window.base.as_ptr().wrapping_add(offset as usize).cast();
+        // SAFETY: By the type invariant the address is mapped, in the vmalloc area or directly.
+        Some(unsafe { bindings::address_to_pfn(at) })
+    }
+
+    /// Return the page at `offset`, if it is counted.
+    #[inline]
+    pub(crate) fn page(&self, offset: u64) -> Option<Page<'_>> {
+        let Mappable { window, method } = &self.described.mappable;
+        if !matches!(method, MapMethod::Pages) || offset >= window.size {
+            return None;
+        }
+        // SAFETY: By the type invariant the page is that of vmap(), and has a reference.
+        Some(unsafe { Page::of_vmalloc(window.base.as_ptr().wrapping_add(offset as usize)) })
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory management: memory that is mapped into the kernel and into processes.
+//!
+//! * [`Memory`]: memory in the kernel's address space, and [`Owner`], who has mapped it there
+//! * [`CacheMode`]: how the processor caches it
+//! * [`poison`]: memory that is known to have failed
+//! * [`Space`]: an address space that files are mapped through
+//! * [`Fault`]: a page fault, and what it inserts into page tables
+//! * [`Page`], [`PageCopy`]: pages of ordinary memory
+//!
+//! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
+
+mod around;
+pub(crate) mod cache;
+mod fault;
+mod iomap;
+mod kept;
+mod memory;
+mod owner;
+mod page;
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
+mod pmd;
+pub(crate) mod poison;
+mod space;
+mod window;
+
+pub(crate) use cache::CacheMode;
+pub(crate) use fault::{Fault, FaultResult, Mapping, Outcome};
+pub(crate) use memory::{Described, Memory};
+pub(crate) use owner::Owner;
+pub(crate) use page::{Page, PageCopy};
+pub(crate) use space::{FileMapping, Space, Span};
+pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Window};
+
+use crate::bindings;
+
+const PAGE_SIZE: u64 = bindings::PAGE_SIZE;

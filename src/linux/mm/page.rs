@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Pages of ordinary memory (`struct page`).
+
+use super::{poison, PAGE_SIZE};
+use crate::bindings;
+use core::marker::PhantomData;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// A page that has a reference for `'a`.
+///
+/// # Invariants
+///
+/// It has.
+#[derive(Clone, Copy)]
+pub(crate) struct Page<'a>(*mut bindings::page, PhantomData<&'a ()>);
+
+impl Page<'_> {
+    /// Return the page that vmap() has mapped at `address`.
+    ///
+    /// # Safety
+    ///
+    /// The page must be mapped there, and have a reference, for `'a`.
+    #[inline]
+    pub(super) unsafe fn of_vmalloc(address: *const u8) -> Self {
+        // INVARIANT: The caller guarantees it.
+        // SAFETY: The caller guarantees that vmap() has mapped a page at this address.
+        let page = unsafe { bindings::vmalloc_to_page(address.cast()) };
+        Page(page, PhantomData)
+    }
+
+    /// Return the C object.
+    #[inline]
+    pub(crate) fn as_raw(self) -> *mut bindings::page {
+        self.0
+    }
+
+    /// Get another reference, and return the C object.
+    #[inline]
+    pub(crate) fn get(self) -> *mut bindings::page {
+        // SAFETY: By the type invariant the page has a reference.
+        unsafe { bindings::get_page(self.0) };
+        self.0
+    }
+}
+
+/// A page with a copy of other memory, which is made when it is needed, and made again when its
+/// memory has failed.
+///
+/// # Invariants
+///
+/// The pointer is null or a page with a reference, which is not put before the object is dropped,
+/// also if another page takes its place.
+pub(crate) struct PageCopy(AtomicPtr<bindings::page>);
+
+impl PageCopy {
+    /// Make the object, without a page.
+    pub(super) const fn new() -> Self {
+        // INVARIANT: The pointer is null.
+        PageCopy(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Return the page, good or not.
+    #[inline]
+    pub(super) fn get(&self) -> Option<Page<'_>> {
+        let page = self.0.load(Ordering::Acquire);
+        // INVARIANT: By the invariant of `self` the page has a reference as long as it is borrowed.
+        (!page.is_null()).then_some(Page(page, PhantomData))
+    }
+
+    /// Return the page, if its memory has not failed.
+    #[inline]
+    pub(super) fn good(&self) -> Option<Page<'_>> {
+        let is_good = |page: &Page<'_>| {
+            // SAFETY: The page has a reference.
+            !poison::any() || !unsafe { bindings::page_hwpoison(page.0) }
+        };
+        self.get().filter(is_good)
+    }
+
+    /// Return the page. If there is no good one, make one that begins with `length` bytes of
+    /// `fill`, followed by zeros. Return `None` if there is no memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`.
+    pub(crate) fn get_or_make<E>(
+        &self,
+        length: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Option<Page<'_>>, E> {
+        let old = self.0.load(Ordering::Acquire);
+        if let Some(page) = self.good() {
+            return Ok(Some(page));
+        }
+        let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO;
+        // SAFETY: The callers may sleep for memory.
+        let new = unsafe { bindings::alloc_page(flags) };
+        if new.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: The page was allocated above.
+        let address = unsafe { bindings::page_address(new) };
+        let length = length.min(PAGE_SIZE) as usize;
+        // SAFETY: The page is initialized with zeros, and nothing else accesses it.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
+        let place = &self.0;
+        let stored = fill(bytes)
+            .map(|()| place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire));
+        // A page that has failed keeps its reference: other page faults may still use it, and the
+        // kernel would not use its memory again.
+        if let Ok(Ok(_)) = stored {
+            // INVARIANT: The page was stored with the reference that alloc_page() returned.
+            return Ok(Some(Page(new, PhantomData)));
+        }
+        // SAFETY: This is the only reference to the page, which was not stored.
+        unsafe { bindings::put_page(new) };
+        // Either the copy failed, or another thread has stored a page.
+        stored.map(|_| self.get())
+    }
+}
+
+impl Drop for PageCopy {
+    fn drop(&mut self) {
+        let page = *self.0.get_mut();
+        if !page.is_null() {
+            // SAFETY: By the type invariant this owns a reference.
+            unsafe { bindings::put_page(page) };
+        }
+    }
+}

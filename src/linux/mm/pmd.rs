@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! PMD entries for memory without a DAX device.
+
+use super::kept::Kept;
+use super::{poison, Fault, FaultResult, MapMethod, Mapping, Memory, Space, PAGE_SIZE};
+use crate::bindings;
+
+const PMD_SIZE: u64 = bindings::PMD_SIZE;
+
+/// Number of pages that a PMD entry maps.
+const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
+
+/// Return the first page of the 2 MiB around `fault`, if the file and the area have all of them.
+/// Only there a PMD entry can be set.
+fn whole<M: Mapping>(fault: &Fault<'_, M>, space: &Space) -> Option<u64> {
+    let (_, area_start, area_end) = fault.area();
+    let start = fault.address() as u64 & !(PMD_SIZE - 1);
+    let before = fault.address() as u64 % PMD_SIZE / PAGE_SIZE;
+    let first = fault.page().checked_sub(before)?;
+    let fits = start >= area_start
+        && start + (PMD_SIZE - 1) <= area_end
+        && first * PAGE_SIZE + PMD_SIZE <= space.length;
+    fits.then_some(first)
+}
+
+/// Return the lock that excludes PMD entries and pages: those who insert pages hold it for reading,
+/// those who insert PMD entries for writing. Nothing else uses it, as there is no page cache.
+fn lock_of(space: &Space) -> *mut bindings::rw_semaphore {
+    // SAFETY: The address space is valid, and this is the address of a field.
+    unsafe { &raw mut (*space.as_raw().as_ptr()).invalidate_lock }
+}
+
+/// Keeps other threads from setting PMD entries while this one inserts pages: the MM expects a page
+/// table there.
+///
+/// # Invariants
+///
+/// Holds the lock for reading.
+pub(super) struct NoPmd<'f>(&'f Space);
+
+impl<'f> NoPmd<'f> {
+    /// Exclude PMD entries around `fault`. Return `None` if there cannot be any.
+    pub(super) fn new<M: Mapping>(fault: &'f Fault<'_, M>, kept: Kept<'f>) -> Option<Self> {
+        if let MapMethod::Dax(_) = kept.method() {
+            // The DAX code locks its entries.
+            return None;
+        }
+        let first = whole(fault, kept.space())?;
+        let frame = kept.frame(fault.page())?;
+        // A PMD entry maps contiguous frames from an aligned one on.
+        if frame % PAGES != (fault.page() - first) as usize {
+            return None;
+        }
+        // SAFETY: The lock is valid, and a fault handler may sleep.
+        unsafe { bindings::down_read(lock_of(kept.space())) };
+        // INVARIANT: The lock was taken above.
+        Some(NoPmd(kept.space()))
+    }
+}
+
+impl Drop for NoPmd<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this holds the lock.
+        unsafe { bindings::up_read(lock_of(self.0)) };
+    }
+}
+
+impl<'a, M: Mapping> Fault<'a, M> {
+    /// Insert a PMD entry, if the file, its `memory` and the area have 2 MiB around the fault,
+    /// which are `usable`.
+    pub(crate) fn insert_pmd(
+        &self,
+        memory: &Memory,
+        usable: impl Fn(u64, u64) -> bool,
+    ) -> FaultResult<'a> {
+        self.try_insert_pmd(memory, usable)
+            .unwrap_or(FaultResult::FALLBACK)
+    }
+
+    fn try_insert_pmd(
+        &self,
+        memory: &Memory,
+        usable: impl Fn(u64, u64) -> bool,
+    ) -> Option<FaultResult<'a>> {
+        // A write to a private mapping copies single pages. PUD entries are not safe: munmap() of a
+        // part of one can crash the kernel, see Documentation/design.rst.
+        if self.order() != bindings::PMD_ORDER || self.is_write() {
+            return None;
+        }
+        let kept = Kept::new(self, memory)?;
+        let first = whole(self, kept.space())?;
+        if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
+            return None;
+        }
+        let frame = kept.frame(first)?;
+        // Reading /proc/PID/pagemap needs the struct page of a PMD entry.
+        if frame % PAGES != 0
+            || !poison::has_page(frame)
+            || (1..PAGES).any(|next| kept.frame(first + next as u64) != Some(frame + next))
+        {
+            return None;
+        }
+        let folio = match kept.method() {
+            MapMethod::Dax(_) => return None,
+            MapMethod::Frames(_) => None,
+            MapMethod::Pages => {
+                let page = kept.page(first)?;
+                // SAFETY: The page has a reference, so its folio does not change.
+                let folio = unsafe { bindings::page_folio(page.as_raw()) };
+                // SAFETY: The folio has a reference.
+                if unsafe { bindings::folio_order(folio) } != bindings::PMD_ORDER {
+                    return None;
+                }
+                Some(folio)
+            }
+        };
+        let vmf = self.as_raw();
+        // SAFETY: The lock is valid, and a fault handler may sleep.
+        unsafe { bindings::down_write(lock_of(kept.space())) };
+        // If there is a page table, this sets no entry.
+        let result = match folio {
+            // SAFETY: The area has room for the entry. The folio has a reference.
+            Some(folio) => unsafe { bindings::vmf_insert_folio_pmd(vmf, folio, false) },
+            // SAFETY: The area has room for the entry. The frames are kept until it is unmapped.
+            None => unsafe { bindings::vmf_insert_pfn_pmd(vmf, frame, false) },
+        };
+        // SAFETY: The lock was taken above.
+        unsafe { bindings::up_write(lock_of(kept.space())) };
+        // SAFETY: This is the result of handling the fault.
+        Some(unsafe { self.result(result) })
+    }
+}

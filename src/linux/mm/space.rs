@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Address spaces that files are mapped through (`struct address_space`).
+//!
+//! The kernel's DAX code notes in each page which address space it belongs to, and can forget that
+//! only when the page has no users. An inode cannot wait for that: memory reclaim and unmount evict
+//! it. So an address space is that of an internal inode, which nobody can look up, and outlives the
+//! file's inode while one of its pages is in use.
+
+#[cfg(CONFIG_TRACEPOINTS)]
+use super::{poison, Memory};
+use super::{Described, MapMethod, Mapping, PageCopy, PAGE_SIZE};
+use crate::bindings;
+use crate::linux::internal::InternalInode;
+#[cfg(CONFIG_TRACEPOINTS)]
+use core::ops::Range;
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{prelude::*, sync::Arc};
+
+/// Number of page frames that are compared before other threads get their turn.
+#[cfg(CONFIG_TRACEPOINTS)]
+const RESCHEDULE: usize = 1024;
+
+/// A part of memory that files map.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    /// The memory.
+    pub(crate) memory: Described,
+    /// Offset of the first byte in the memory.
+    pub(crate) offset: u64,
+    /// Length in bytes.
+    pub(crate) length: u64,
+    /// Number of bytes of the files in the page after it.
+    pub(crate) tail: u64,
+}
+
+/// An address space through which files map a [`Span`].
+///
+/// # Invariants
+///
+/// `inode` is an internal inode whose `i_private` is this object. The span is whole pages of its
+/// memory.
+pub(crate) struct Space {
+    inode: InternalInode,
+    span: Span,
+    copy: PageCopy,
+}
+
+impl Deref for Space {
+    type Target = Span;
+
+    #[inline(always)]
+    fn deref(&self) -> &Span {
+        &self.span
+    }
+}
+
+// SAFETY: A reference to an inode may be put by any thread.
+unsafe impl Send for Space {}
+// SAFETY: Nothing changes, but for the copy, which is atomic, and what the inode's own locks
+// protect.
+unsafe impl Sync for Space {}
+
+impl Space {
+    /// Make an address space for `span`.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it is not whole pages of its memory, `ENOMEM`.
+    pub(crate) fn new(span: Span) -> Result<Arc<Self>> {
+        let end = span.offset.checked_add(span.length).ok_or(EIO)?;
+        let pages = (span.offset | span.length) % PAGE_SIZE == 0;
+        if !pages || end > span.memory.size().next_multiple_of(PAGE_SIZE) {
+            return Err(EIO);
+        }
+        let inode = InternalInode::new()?;
+        let raw = inode.as_ptr();
+        // INVARIANT: `i_private` is set below.
+        let space = Space {
+            inode,
+            span,
+            copy: PageCopy::new(),
+        };
+        let space = Arc::new(space, GFP_KERNEL)?;
+        let dax = matches!(span.memory.method(), MapMethod::Dax(_));
+        // SAFETY: The inode is new, so nothing else accesses these fields.
+        unsafe {
+            (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
+            (*raw).i_data.a_ops = &OPERATIONS;
+            (*raw).i_flags |= if dax { bindings::S_DAX } else { 0 };
+            bindings::i_size_write(raw, span.length as bindings::loff_t);
+        }
+        Ok(space)
+    }
+
+    /// Return the address space of an internal inode.
+    ///
+    /// # Safety
+    ///
+    /// `inode` must be that of a space that lives for `'a`.
+    #[inline]
+    pub(super) unsafe fn of<'a>(inode: *mut bindings::inode) -> &'a Self {
+        // SAFETY: The caller passes a valid inode.
+        let space = unsafe { (*inode).i_private };
+        // SAFETY: By the type invariant this is the space.
+        unsafe { &*space.cast::<Self>() }
+    }
+
+    /// Return the copy of the page after the space.
+    #[inline]
+    pub(crate) fn copy(&self) -> &PageCopy {
+        &self.copy
+    }
+
+    /// Return the C object.
+    #[inline]
+    pub(crate) fn as_raw(&self) -> NonNull<bindings::address_space> {
+        // SAFETY: By the type invariant the inode is valid.
+        let mapping = unsafe { &raw mut (*self.inode.as_ptr()).i_data };
+        // SAFETY: This is the address of a field.
+        unsafe { NonNull::new_unchecked(mapping) }
+    }
+
+    /// Unmap `count` pages, starting with page `first`, or all pages if `count` is 0.
+    pub(crate) fn unmap(&self, first: usize, count: usize) {
+        // SAFETY: The address space is valid.
+        unsafe { bindings::unmap_mapping_pages(self.as_raw().as_ptr(), first, count, false) };
+    }
+
+    /// Have the DAX code forget `length` bytes at `from`, which are unmapped. Return false if one
+    /// of their pages is in use. This does not wait for users of pages.
+    pub(crate) fn forget(&self, from: u64, length: u64) -> bool {
+        let (inode, last) = (self.inode.as_ptr(), from + length - 1);
+        let (from, last) = (from as bindings::loff_t, last as bindings::loff_t);
+        // SAFETY: The inode is valid. Without a callback the function does not wait.
+        unsafe { bindings::dax_break_layout(inode, from, last, None) == 0 }
+    }
+
+    /// Kill the processes that map page `index`, whose memory has failed, and unmap it.
+    pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
+        #[cfg(CONFIG_MEMORY_FAILURE)]
+        // SAFETY: The address space is valid.
+        unsafe {
+            bindings::mf_dax_kill_procs(self.as_raw().as_ptr(), index, 1, flags)
+        };
+        #[cfg(not(CONFIG_MEMORY_FAILURE))]
+        let _ = flags;
+        // The function above spares some processes. They fault when they use the page.
+        self.unmap(index, 1);
+    }
+
+    /// Unmap the pages of `frames`, whose memory has failed, while `memory` is that of the space.
+    /// Return true if the space has any.
+    #[cfg(CONFIG_TRACEPOINTS)]
+    pub(crate) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
+        let described = memory.described();
+        let pages = (self.length / PAGE_SIZE) as usize;
+        // The copy that failed may be an older one than there is now. The next fault maps a good
+        // one.
+        let mut found = self.copy.get().is_some();
+        if found {
+            self.unmap(pages, 1);
+        }
+        let first = (self.offset / PAGE_SIZE) as usize;
+        let places = match (described.method(), poison::page_of_file(frames.start)) {
+            // A page of a memfd knows its place in it, if it is one.
+            (MapMethod::Pages, Some(at)) => {
+                let at = at.wrapping_sub(first);
+                at..at.saturating_add(1)
+            }
+            // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
+            // a physical range that is mapped by frames.
+            (MapMethod::Frames(_), Some(_)) if !described.is_io() => {
+                if !memory.frame(self.offset).is_some_and(poison::has_page) {
+                    return found;
+                }
+                0..pages
+            }
+            // A DAX device announces failures itself.
+            _ => return found,
+        };
+        for place in places.filter(|&place| place < pages) {
+            if place % RESCHEDULE == 0 {
+                // SAFETY: The callers may sleep.
+                unsafe { bindings::cond_resched() };
+            }
+            let frame = memory.frame(self.offset + place as u64 * PAGE_SIZE);
+            if frame.is_some_and(|frame| frames.contains(&frame)) {
+                self.unmap(place, 1);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+/// The address space of a file, and what the file has claimed it by.
+pub(crate) struct FileMapping<C> {
+    // Dropped first.
+    claim: C,
+    space: Arc<Space>,
+}
+
+impl<C> FileMapping<C> {
+    /// Make the mapping.
+    pub(crate) fn new(claim: C, space: Arc<Space>) -> Self {
+        FileMapping { claim, space }
+    }
+
+    /// Return the claim.
+    #[inline]
+    pub(crate) fn claim(&self) -> &C {
+        &self.claim
+    }
+}
+
+// SAFETY: The address space of a mapping does not change.
+unsafe impl<C: Send + Sync> Mapping for FileMapping<C> {
+    #[inline]
+    fn space(&self) -> &Space {
+        &self.space
+    }
+}
+
+/// `struct address_space_operations` of a space. Nothing is read or written through it.
+const OPERATIONS: bindings::address_space_operations = bindings::address_space_operations {
+    dirty_folio: Some(bindings::noop_dirty_folio),
+    ..pin_init::zeroed()
+};

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Ranges of physical addresses that are mapped into the kernel, with struct pages or without.
+//!
+//! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
+
+use super::ioport::Requested;
+use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::bindings;
+use core::mem::size_of;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+
+/// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
+/// describes a range, the kernel takes all the memory that it can get before it fails.
+fn fit(bytes: u64) -> bool {
+    // SAFETY: This reads counters.
+    let available = unsafe { bindings::available_pages() } as u64;
+    bytes >> bindings::PAGE_SHIFT <= available / 2
+}
+
+/// Return true if the `size` bytes at physical address `start`, which have no RAM in them, have
+/// struct pages.
+pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
+    /// The smallest unit of memory that has struct pages.
+    const STEP: u64 = 2 << 20;
+    let mut at = start;
+    while at < start + size {
+        // SAFETY: This looks the frame up in the table of sections.
+        if !unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } {
+            return false;
+        }
+        at = (at | (STEP - 1)) + 1;
+    }
+    true
+}
+
+/// Is told which memory of an [`OwnDax`] fails.
+pub(crate) trait Failures: Send + Sync {
+    /// Handle the failure of page frames of the range. `flags` are those of memory_failure().
+    fn failed(&self, frames: Range<usize>, flags: kernel::ffi::c_int);
+}
+
+/// A requested range with struct pages, and a DAX device of this module for it.
+///
+/// # Invariants
+///
+/// * If `memory.base` is not null, memremap_pages() has mapped the range of `map` there.
+/// * If `device` is not null, it is a DAX device for `memory`, which is mapped then.
+/// * The object does not move.
+#[repr(C)]
+pub(crate) struct OwnDax {
+    map: Opaque<bindings::dev_pagemap>,
+    memory: bindings::daxfs_range,
+    device: *mut bindings::dax_device,
+    failures: KBox<dyn Failures>,
+    range: Option<Requested>,
+}
+
+// SAFETY: A range may be unmapped, and a DAX device killed, by any thread.
+unsafe impl Send for OwnDax {}
+// SAFETY: Nothing that a shared reference gives access to changes. A DAX device may be used by
+// several threads at the same time.
+unsafe impl Sync for OwnDax {}
+
+impl OwnDax {
+    const PAGES: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        memory_failure: Some(Self::memory_failure),
+        ..pin_init::zeroed()
+    };
+
+    /// Make struct pages and a device for `range`, whose failures are reported to `failures`.
+    ///
+    /// # Errors
+    ///
+    /// `range`, if the kernel cannot do that, or if the pages would take more than half of its
+    /// memory.
+    pub(crate) fn new(
+        range: Requested,
+        failures: KBox<dyn Failures>,
+    ) -> Result<KBox<Self>, Requested> {
+        let (start, size) = (range.start(), range.size());
+        // SAFETY: This computes a number.
+        let align = unsafe { bindings::memremap_compat_align() } as u64;
+        if (start | size) & (align - 1) != 0 {
+            return Err(range);
+        }
+        if !fit((size >> bindings::PAGE_SHIFT) * size_of::<bindings::page>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for struct pages of this range\n");
+            return Err(range);
+        }
+        let map = bindings::dev_pagemap {
+            ops: &Self::PAGES,
+            ..bindings::dev_pagemap::default()
+        };
+        let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
+            return Err(range);
+        };
+        let mut own = place.write(OwnDax {
+            map: Opaque::new(map),
+            memory: bindings::daxfs_range {
+                base: ptr::null_mut(),
+                frame: (start >> bindings::PAGE_SHIFT) as usize,
+                pages: (size >> bindings::PAGE_SHIFT) as usize,
+            },
+            device: ptr::null_mut(),
+            failures,
+            range: None,
+        });
+        // SAFETY: The box does not move. The range is requested, and has no RAM in it.
+        let base = from_err_ptr(unsafe { bindings::memremap_range(own.map.get(), start, size) });
+        // INVARIANT: The range was mapped above, or the pointer is null.
+        own.memory.base = base.unwrap_or(ptr::null_mut());
+        if own.memory.base.is_null() {
+            return Err(range);
+        }
+        // SAFETY: The box lives until `drop` has killed the device.
+        let device = from_err_ptr(unsafe { bindings::alloc_range_dax(&mut own.memory) });
+        // INVARIANT: The device was made above, or the pointer is null.
+        own.device = device.unwrap_or(ptr::null_mut());
+        if own.device.is_null() {
+            // The pages go before the range is used otherwise.
+            drop(own);
+            return Err(range);
+        }
+        own.range = Some(range);
+        Ok(own)
+    }
+
+    /// Return the page frames.
+    pub(crate) fn frames(&self) -> Range<usize> {
+        self.memory.frame..self.memory.frame + self.memory.pages
+    }
+
+    /// # Safety
+    ///
+    /// `map` must be the field of an `OwnDax`, and the frames in its range.
+    unsafe extern "C" fn memory_failure(
+        map: *mut bindings::dev_pagemap,
+        frame: usize,
+        count: usize,
+        flags: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
+        let failures = unsafe { &(*map.cast::<Self>()).failures };
+        failures.failed(frame..frame.saturating_add(count), flags);
+        0
+    }
+}
+
+// SAFETY: Only the drop kills the device and unmaps the range.
+unsafe impl Owner for OwnDax {
+    fn mappable(&self) -> Option<Mappable> {
+        let (device, offset) = (NonNull::new(self.device)?, 0);
+        let method = MapMethod::Dax(DaxRange { device, offset });
+        let size = self.range.as_ref()?.size();
+        Some(Mappable::new(
+            NonNull::new(self.memory.base.cast())?,
+            size,
+            method,
+        ))
+    }
+}
+
+impl Drop for OwnDax {
+    fn drop(&mut self) {
+        if !self.device.is_null() {
+            // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
+            unsafe { bindings::kill_dax(self.device) };
+            // SAFETY: This is the reference that alloc_dax() returned.
+            unsafe { bindings::put_dax(self.device) };
+        }
+        if !self.memory.base.is_null() {
+            // SAFETY: By the type invariant the range is mapped. The owner of memory is dropped
+            // after the last user of a page. The range is released after this.
+            unsafe { bindings::memunmap_pages(self.map.get()) };
+        }
+    }
+}
+
+/// A requested range that is mapped without struct pages, unless it is released.
+///
+/// # Invariants
+///
+/// memremap() has mapped the range at the address.
+pub(crate) struct Frames(Option<(NonNull<u8>, Requested)>);
+
+// SAFETY: The range may be unmapped by any thread.
+unsafe impl Send for Frames {}
+// SAFETY: Nothing that a shared reference gives access to changes.
+unsafe impl Sync for Frames {}
+
+impl Frames {
+    /// Map `range`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, also if its page tables would take more than half of the available memory.
+    pub(crate) fn new(range: Requested) -> Result<Self> {
+        let (start, size) = (range.start(), range.size());
+        let mapped_by = match (start | size) % bindings::PMD_SIZE {
+            0 => bindings::PMD_SIZE,
+            _ => bindings::PAGE_SIZE,
+        };
+        if !fit(size / mapped_by * size_of::<bindings::pte_t>() as u64) {
+            pr_warn!("phys={start:#x}: too little memory for page tables of this range\n");
+            return Err(ENOMEM);
+        }
+        // SAFETY: The range is requested, and has no RAM in it.
+        let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
+        let base = NonNull::new(base.cast()).ok_or(ENOMEM)?;
+        // INVARIANT: The range was mapped above.
+        Ok(Frames(Some((base, range))))
+    }
+
+    /// Return true if the processor caches the first and the last byte, as far as is known. It does
+    /// not cache registers, which firmware reserves like memory.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.0.as_ref().is_some_and(|(base, range)| {
+            let is_cached = |offset: u64| {
+                let (size, io) = (1, false);
+                let base = base.map_addr(|base| base.saturating_add(offset as usize));
+                let window = Window { base, size, io };
+                // SAFETY: By the type invariant the byte is mapped.
+                matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
+            };
+            is_cached(0) && is_cached(range.size() - 1)
+        })
+    }
+}
+
+// SAFETY: Only `release` and the drop unmap the range.
+unsafe impl Owner for Frames {
+    fn mappable(&self) -> Option<Mappable> {
+        let (base, range) = self.0.as_ref()?;
+        let method = MapMethod::Frames(CacheMode::WriteBack);
+        Some(Mappable::new(*base, range.size(), method))
+    }
+
+    fn release(&mut self) {
+        if let Some((base, _range)) = self.0.take() {
+            // SAFETY: By the type invariant memremap() returned this. The range is released after
+            // this.
+            unsafe { bindings::memunmap(base.as_ptr().cast()) };
+        }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

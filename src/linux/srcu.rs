@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Data that readers use until it is taken away (`include/linux/srcu.h`).
+//!
+//! `kernel::sync::Srcu` has no fast readers, and 7.2 does not have it.
+
+use crate::bindings;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::{error::to_result, prelude::*, types::Opaque};
+
+/// A box that can be taken away from its readers, each of which delays that.
+///
+/// # Invariants
+///
+/// * `domain` is an SRCU domain with fast readers.
+/// * `seen` is null, and then may be `owned`, [`Self::REVOKED`], and [`Self::DRAINED`], in this
+///   order. Once it is drained, there are no readers.
+/// * `owned` is null, or a box that this owns.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Revocable<T> {
+    /// What readers find.
+    seen: AtomicPtr<T>,
+    owned: AtomicPtr<T>,
+    #[pin]
+    domain: Opaque<bindings::srcu_struct>,
+}
+
+// SAFETY: A box may be sent, and an SRCU domain may be cleaned up by any thread.
+unsafe impl<T: Send> Send for Revocable<T> {}
+// SAFETY: Readers share the box, and any thread may take it. An SRCU domain may be used by several
+// threads at the same time.
+unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
+
+impl<T> Revocable<T> {
+    const REVOKED: *mut T = ptr::without_provenance_mut(1);
+    const DRAINED: *mut T = ptr::without_provenance_mut(2);
+
+    /// Make one without a box.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Revocable {
+            seen: AtomicPtr::new(ptr::null_mut()),
+            owned: AtomicPtr::new(ptr::null_mut()),
+            domain <- Opaque::try_ffi_init(|place| {
+                // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
+                to_result(unsafe { bindings::init_srcu_struct_fast(place) })
+            }),
+        }? Error)
+    }
+
+    /// Enter a read-side critical section.
+    #[inline(always)]
+    fn enter(&self) -> Section<'_> {
+        let domain = &self.domain;
+        // SAFETY: By the type invariant the domain is initialized.
+        let counter = unsafe { bindings::srcu_read_lock_fast(domain.get()) };
+        // INVARIANT: The critical section was entered above.
+        Section { domain, counter }
+    }
+
+    /// Become a reader. Return `None` if there is no box, or if it is revoked.
+    #[inline(always)]
+    pub(crate) fn read(&self) -> Option<Reader<'_, T>> {
+        let section = self.enter();
+        let seen = self.seen.load(Ordering::Acquire);
+        if seen <= Self::DRAINED {
+            return None;
+        }
+        // SAFETY: By the type invariant this is the box. `take` waits for the critical section.
+        let data = unsafe { &*seen };
+        Some(Reader { data, section })
+    }
+
+    /// Delay [`Self::wait`], as a reader does, also if there is no box. Return `None` if it is
+    /// revoked.
+    pub(crate) fn delay(&self) -> Option<Section<'_>> {
+        let section = self.enter();
+        (!self.is_revoked()).then_some(section)
+    }
+
+    /// Show `data` to readers.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is a box, `EIO` if it is revoked.
+    pub(crate) fn set(&self, data: KBox<T>) -> Result {
+        let (none, new) = (ptr::null_mut(), KBox::into_raw(data));
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        // INVARIANT: This gives up the box.
+        if self
+            .owned
+            .compare_exchange(none, new, order.0, order.1)
+            .is_err()
+        {
+            // SAFETY: The box was turned into a pointer above, and not given away.
+            drop(unsafe { KBox::from_raw(new) });
+            return Err(EBUSY);
+        }
+        // If it is revoked, `take` or the drop finds the box.
+        match self.seen.compare_exchange(none, new, order.0, order.1) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(EIO),
+        }
+    }
+
+    /// Return true if it is revoked.
+    #[inline]
+    pub(crate) fn is_revoked(&self) -> bool {
+        let seen = self.seen.load(Ordering::Acquire);
+        seen == Self::REVOKED || seen == Self::DRAINED
+    }
+
+    /// Let nobody become a reader any more. This does not wait.
+    pub(crate) fn revoke(&self) {
+        // INVARIANT: If it is drained, it stays so.
+        let _ = self
+            .seen
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
+                (seen != Self::DRAINED).then_some(Self::REVOKED)
+            });
+    }
+
+    /// Wait for those who are readers now.
+    pub(crate) fn wait(&self) {
+        // SAFETY: By the type invariant the domain is initialized.
+        unsafe { bindings::synchronize_srcu(self.domain.get()) };
+    }
+
+    /// Revoke the box, if there is one or will be, and wait for its readers.
+    pub(crate) fn drain(&self) {
+        self.revoke();
+        if self.seen.load(Ordering::Acquire) != Self::DRAINED {
+            self.wait();
+            // INVARIANT: It was revoked before the wait, so nobody has become a reader since.
+            self.seen.store(Self::DRAINED, Ordering::Release);
+        }
+    }
+
+    /// [Drain](Self::drain) the box and return it, if there is one.
+    pub(crate) fn take(&self) -> Option<KBox<T>> {
+        self.drain();
+        let owned = NonNull::new(self.owned.swap(ptr::null_mut(), Ordering::AcqRel))?;
+        // SAFETY: By the type invariant this was a box, which has no readers. Nobody else takes it
+        // after the swap.
+        Some(unsafe { KBox::from_raw(owned.as_ptr()) })
+    }
+}
+
+#[pinned_drop]
+impl<T> PinnedDrop for Revocable<T> {
+    fn drop(self: Pin<&mut Self>) {
+        let owned = self.owned.load(Ordering::Relaxed);
+        if !owned.is_null() {
+            // SAFETY: By the type invariant this is a box. A reader borrows this, so there is none.
+            drop(unsafe { KBox::from_raw(owned) });
+        }
+        // SAFETY: By the type invariant the domain is initialized. It has no readers.
+        unsafe { bindings::cleanup_srcu_struct(self.domain.get()) };
+    }
+}
+
+/// A read-side critical section.
+///
+/// # Invariants
+///
+/// `counter` is that of a critical section of `domain`.
+pub(crate) struct Section<'a> {
+    domain: &'a Opaque<bindings::srcu_struct>,
+    counter: *mut bindings::srcu_ctr,
+}
+
+impl Drop for Section<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this ends the critical section.
+        unsafe { bindings::srcu_read_unlock_fast(self.domain.get(), self.counter) };
+    }
+}
+
+/// A reader of a [`Revocable`]. Do not wait while you have one.
+pub(crate) struct Reader<'a, T> {
+    data: &'a T,
+    #[allow(dead_code)] // Only its drop matters.
+    section: Section<'a>,
+}
+
+impl<T> Deref for Reader<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.data
+    }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The workqueue of this module, and work items that keep the module loaded.
+//!
+//! The kernel crate cannot make a workqueue, and its work items do not hold the module.
+
+use crate::bindings;
+use core::ops::Deref;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::{
+    impl_has_delayed_work, new_delayed_work,
+    prelude::*,
+    sync::{rcu, Arc},
+    time::Jiffies,
+    workqueue::{DelayedWork, Queue, RawWorkItem, WorkItem},
+};
+
+/// The workqueue, while the module is loaded. It stays as long as an RCU read lock is held.
+static QUEUE: AtomicPtr<bindings::workqueue_struct> = AtomicPtr::new(ptr::null_mut());
+
+/// This module, once there was a workqueue. It stays as long as its code runs.
+static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
+
+/// The workqueue. Dropping it waits for work items that are queued or running.
+///
+/// # Invariants
+///
+/// Owns the workqueue in [`QUEUE`].
+pub(crate) struct WorkQueue(());
+
+impl WorkQueue {
+    /// Make the workqueue for `module`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EBUSY` if there is one.
+    pub(crate) fn new(name: &'static CStr, module: &'static ThisModule) -> Result<Self> {
+        MODULE.store(module.as_ptr().cast(), Ordering::Release);
+        // SAFETY: The name is NUL-terminated.
+        let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };
+        if new.is_null() {
+            return Err(ENOMEM);
+        }
+        let none = ptr::null_mut();
+        if QUEUE
+            .compare_exchange(none, new, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
+            // SAFETY: The workqueue was made above, and nothing uses it.
+            unsafe { bindings::destroy_workqueue(new) };
+            return Err(EBUSY);
+        }
+        // INVARIANT: The workqueue was stored above.
+        Ok(WorkQueue(()))
+    }
+}
+
+impl Drop for WorkQueue {
+    fn drop(&mut self) {
+        let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: Whoever drops this can sleep.
+        unsafe { bindings::synchronize_rcu() };
+        // SAFETY: By the type invariant this owns the workqueue, which nobody finds any more. The
+        // kernel runs what is queued.
+        unsafe { bindings::destroy_workqueue(queue) };
+    }
+}
+
+/// Call `enqueue` with the workqueue, if there is one.
+fn with_queue<R>(enqueue: impl FnOnce(&Queue) -> R) -> Option<R> {
+    let _guard = rcu::read_lock();
+    let queue = QUEUE.load(Ordering::Acquire);
+    // SAFETY: The workqueue stays while the RCU read lock is held, which is longer than the call.
+    (!queue.is_null()).then(|| enqueue(unsafe { Queue::from_raw(queue.cast()) }))
+}
+
+/// Queue `item`, unless it is queued already. May be called in any context.
+pub(crate) fn enqueue<W>(item: W)
+where
+    W: RawWorkItem<0, EnqueueOutput = Result<(), W>> + Send + 'static,
+{
+    let _ = with_queue(|queue| queue.enqueue(item));
+}
+
+/// What a [`Job`] does.
+pub(crate) trait Work: Send + Sync + Sized + 'static {
+    /// Do the work. Return after which time to do it again, if at all.
+    fn run(job: &Arc<Job<Self>>) -> Option<Jiffies>;
+}
+
+/// Data with a work item, which keeps the module loaded while it is queued or running.
+#[pin_data]
+pub(crate) struct Job<T> {
+    #[pin]
+    work: DelayedWork<Job<T>>,
+    #[pin]
+    data: T,
+}
+
+impl<T> Deref for Job<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.data
+    }
+}
+
+impl_has_delayed_work! {
+    impl{T: Work} HasDelayedWork<Job<T>> for Job<T> { self.work }
+}
+
+impl<T: Work> Job<T> {
+    /// Make a job that is not queued.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, the error of `data`.
+    pub(crate) fn of(data: impl PinInit<T, Error>) -> Result<Arc<Self>> {
+        let job = try_pin_init!(Job {
+            work <- new_delayed_work!("daxfs_job"),
+            data <- data,
+        }? Error);
+        Arc::pin_init(job, GFP_KERNEL)
+    }
+
+    /// Queue the job, to run after `delay`, unless it is queued already; without a delay, run it
+    /// now, even if it is queued for later. May be called in any context.
+    pub(crate) fn queue(self: &Arc<Self>, delay: Jiffies) {
+        let module = MODULE.load(Ordering::Acquire);
+        // SAFETY: The module stays as long as this code runs.
+        if !unsafe { bindings::try_module_get(module) } {
+            return;
+        }
+        let job = self.clone();
+        let queued = with_queue(|queue| {
+            if delay > 0 {
+                return queue.enqueue_delayed(job, delay);
+            }
+            let now = |work: *mut kernel::bindings::work_struct| {
+                let queue = ptr::from_ref(queue).cast_mut().cast();
+                // SAFETY: This is the start of a delayed work item, and the workqueue is valid.
+                !unsafe { bindings::mod_delayed_work(queue, work.cast(), 0) }
+            };
+            // SAFETY: The closure returns true if it has queued the work item, which was not
+            // queued.
+            unsafe { job.__enqueue(now) }
+        });
+        if !matches!(queued, Some(Ok(()))) {
+            // SAFETY: The reference was got above.
+            unsafe { bindings::module_put(module) };
+        }
+    }
+}
+
+impl<T: Work> WorkItem for Job<T> {
+    type Pointer = Arc<Job<T>>;
+
+    fn run(this: Arc<Job<T>>) {
+        if let Some(delay) = T::run(&this) {
+            this.queue(delay);
+        }
+        drop(this);
+        // SAFETY: `queue` has got this reference. The module is not unloaded before this returns,
+        // because that destroys the workqueue.
+        unsafe { bindings::module_put(MODULE.load(Ordering::Acquire)) };
+    }
+}
