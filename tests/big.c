@@ -3,7 +3,7 @@
  * A file of more than 4 GiB.
  *
  * Group: images
- * Machine: virtio-pmem=big.daxfs
+ * Machine: with=files virtio-pmem=big.daxfs
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

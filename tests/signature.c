@@ -7,7 +7,7 @@
  * tests/images makes the images and their keys.
  *
  * Group: signature
- * Machine: nvdimm=signed.daxfs share
+ * Machine: with=hashing nvdimm=signed.daxfs share
  */
 #define _GNU_SOURCE
 #include <dirent.h>
