@@ -229,7 +229,8 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 	 * opened the file themselves.
 	 */
 	new->f_mode &= ~FMODE_FSNOTIFY_MASK;
-	new->f_mode |= FMODE_CAN_READ | FMODE_PREAD | (READ_ONCE(file->f_mode) & FMODE_FSNOTIFY_MASK);
+	new->f_mode |= FMODE_CAN_READ | FMODE_PREAD;
+	new->f_mode |= READ_ONCE(file->f_mode) & FMODE_FSNOTIFY_MASK;
 	return new;
 }
 
@@ -758,8 +759,8 @@ void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int
 	trace_daxfs_fault(dev, ino, offset, order, address, result);
 }
 
-void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
-				    u64 value)
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length,
+				    u64 offset, u64 value)
 {
 	trace_daxfs_error(dev, ino, problem, length, offset, value);
 }

@@ -40,6 +40,7 @@ struct daxfs_range {
 	unsigned long frame;
 	unsigned long pages;
 };
+
 struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range);
 
 /* Block devices. */
@@ -170,8 +171,8 @@ bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delaye
 				   unsigned long delay);
 void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
 				    unsigned long address, unsigned long result);
-void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length, u64 offset,
-				    u64 value);
+void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length,
+				    u64 offset, u64 value);
 struct tracepoint *daxfs_helper_memory_failure_tracepoint(void);
 void daxfs_helper_tracepoint_synchronize_unregister(void);
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align);
