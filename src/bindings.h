@@ -84,9 +84,6 @@ static const unsigned long DAXFS_SB_ACTIVE = SB_ACTIVE;
 static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 /* 0 where the kernel knows no access control lists. */
 static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
-static const unsigned long DAXFS_SB_I_NODEV = SB_I_NODEV;
-static const int DAXFS_MNT_NODEV = MNT_NODEV;
-static const unsigned int DAXFS_LOOKUP_FOLLOW = LOOKUP_FOLLOW;
 static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
 static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;

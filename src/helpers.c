@@ -5,6 +5,7 @@
 #include <linux/cdev.h>
 #include <linux/cred.h>
 #include <linux/dax.h>
+#include <linux/device/faux.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
 #include <linux/file.h>
@@ -17,6 +18,8 @@
 #include <linux/kobject.h>
 #include <linux/memremap.h>
 #include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
 #include <linux/numa.h>
 #include <linux/pagemap.h>
 #include <linux/pci.h>
@@ -131,11 +134,6 @@ void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u
 	set_nlink(inode, nlink);
 }
 
-loff_t daxfs_helper_i_size_read(struct inode *inode)
-{
-	return i_size_read(inode);
-}
-
 void daxfs_helper_i_size_write(struct inode *inode, loff_t size)
 {
 	i_size_write(inode, size);
@@ -172,9 +170,23 @@ struct dentry *daxfs_helper_dget(struct dentry *dentry)
 	return dget(dentry);
 }
 
-struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry)
+/* Look up a path. Fail for a device that cannot be opened there. */
+int daxfs_helper_look_up(const char *name, umode_t *mode, dev_t *device)
 {
-	return d_backing_inode(dentry);
+	struct inode *inode;
+	struct path path;
+	int error = kern_path(name, LOOKUP_FOLLOW, &path);
+
+	if (error)
+		return error;
+	inode = d_backing_inode(path.dentry);
+	*mode = inode->i_mode;
+	*device = inode->i_rdev;
+	if ((S_ISBLK(*mode) || S_ISCHR(*mode)) &&
+	    (path.mnt->mnt_flags & MNT_NODEV || inode->i_sb->s_iflags & SB_I_NODEV))
+		error = -EACCES;
+	path_put(&path);
+	return error;
 }
 
 bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
@@ -415,6 +427,19 @@ void daxfs_helper_release_fault_lock(struct vm_fault *vmf)
 	release_fault_lock(vmf);
 }
 
+/* The kernel does not retry a fault that was tried before. */
+vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once)
+{
+	enum fault_flag before = vmf->flags;
+	vm_fault_t result;
+
+	if (at_once)
+		vmf->flags |= FAULT_FLAG_TRIED;
+	result = filemap_fault(vmf);
+	vmf->flags = before;
+	return result;
+}
+
 struct file *daxfs_helper_get_file(struct file *file)
 {
 	return get_file(file);
@@ -560,10 +585,15 @@ struct device *daxfs_helper_cdev_parent(struct inode *inode)
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
 }
 
-/* Return the seals of a file that memfd_create() makes, or -1 of any other one. */
+loff_t daxfs_helper_file_size(struct file *file)
+{
+	return i_size_read(file_inode(file));
+}
+
+/* Return the seals of a readable file that memfd_create() makes, or -1 of any other one. */
 int daxfs_helper_file_seals(struct file *file)
 {
-	if (!S_ISREG(file_inode(file)->i_mode))
+	if (!(file->f_mode & FMODE_READ) || !S_ISREG(file_inode(file)->i_mode))
 		return -1;
 	if (shmem_file(file))
 		return SHMEM_I(file_inode(file))->seals;
@@ -600,9 +630,20 @@ int daxfs_helper_dma_buf_wait(struct dma_buf *buffer)
 					    MAX_SCHEDULE_TIMEOUT));
 }
 
-int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask)
+/* Register a device that can access all memory, and for which exporters may allocate memory. */
+struct faux_device *daxfs_helper_faux_device_for_dma(const char *name)
 {
-	return dma_coerce_mask_and_coherent(dev, mask);
+	struct faux_device *device = faux_device_create(name, NULL, NULL);
+	int error;
+
+	if (!device)
+		return ERR_PTR(-ENODEV);
+	error = dma_coerce_mask_and_coherent(&device->dev, DMA_BIT_MASK(64));
+	if (error) {
+		faux_device_destroy(device);
+		return ERR_PTR(error);
+	}
+	return device;
 }
 
 int daxfs_helper_security_locked_down(unsigned int what)

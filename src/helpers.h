@@ -55,13 +55,12 @@ void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cac
 u32 daxfs_helper_inode_state_read_once(struct inode *inode);
 void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u32 nlink,
 					loff_t size, s64 sec, u32 nsec);
-loff_t daxfs_helper_i_size_read(struct inode *inode);
 void daxfs_helper_i_size_write(struct inode *inode, loff_t size);
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen);
 void daxfs_helper_cache_no_acl(struct inode *inode);
 void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid, const char *name);
 void daxfs_helper_kill_super(struct super_block *sb);
-struct inode *daxfs_helper_d_backing_inode(struct dentry *dentry);
+int daxfs_helper_look_up(const char *name, umode_t *mode, dev_t *device);
 bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
 			   unsigned int type);
 void daxfs_helper_posix_acl_release(struct posix_acl *acl);
@@ -106,6 +105,7 @@ void daxfs_helper_vmf_clear_marker(struct vm_fault *vmf);
 int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long address,
 				  struct page **pages, unsigned long count);
 void daxfs_helper_release_fault_lock(struct vm_fault *vmf);
+vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once);
 struct file *daxfs_helper_get_file(struct file *file);
 void daxfs_helper_folio_ref_inc(struct folio *folio);
 void daxfs_helper_folio_put(struct folio *folio);
@@ -135,13 +135,14 @@ void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count);
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev);
 void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap);
 struct device *daxfs_helper_cdev_parent(struct inode *inode);
+loff_t daxfs_helper_file_size(struct file *file);
 int daxfs_helper_file_seals(struct file *file);
 void daxfs_helper_get_dma_buf(struct dma_buf *buffer);
 void daxfs_helper_dma_buf_lock(struct dma_buf *buffer);
 int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer);
 void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer);
 int daxfs_helper_dma_buf_wait(struct dma_buf *buffer);
-int daxfs_helper_dma_coerce_mask_and_coherent(struct device *dev, u64 mask);
+struct faux_device *daxfs_helper_faux_device_for_dma(const char *name);
 int daxfs_helper_security_locked_down(unsigned int what);
 bool daxfs_helper_is_in_one_resource(u64 start, u64 last);
 bool daxfs_helper_is_soft_reserved(u64 start, u64 last);

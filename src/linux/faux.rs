@@ -5,8 +5,8 @@
 //! The interface of `kernel::faux` differs between 7.2 and 7.3, so this uses the C functions.
 
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use kernel::{error::to_result, prelude::*};
+use core::ptr::NonNull;
+use kernel::{error::from_err_ptr, prelude::*};
 
 /// A device that represents the CPU.
 ///
@@ -27,15 +27,11 @@ impl FauxDevice {
     ///
     /// `ENODEV`; `EIO` if the device cannot access all memory.
     pub(super) fn new(name: &CStr) -> Result<Self> {
-        let (name, none) = (name.as_char_ptr().cast(), ptr::null_mut());
-        // SAFETY: The function copies the name. The device needs no parent and no operations.
-        let made = unsafe { bindings::faux_device_create(name, none, ptr::null()) };
+        let name = name.as_char_ptr();
+        // SAFETY: The name is a NUL-terminated string, which the function copies.
+        let made = from_err_ptr(unsafe { bindings::faux_device_for_dma(name) })?;
         // INVARIANT: The device was registered above.
-        let device = FauxDevice(NonNull::new(made).ok_or(ENODEV)?);
-        // Exporters may use the mask to allocate memory that the device can access.
-        // SAFETY: By the type invariant the device is valid. Nothing else uses it yet.
-        to_result(unsafe { bindings::dma_coerce_mask_and_coherent(device.as_raw(), u64::MAX) })?;
-        Ok(device)
+        Ok(FauxDevice(NonNull::new(made).ok_or(ENODEV)?))
     }
 
     /// Return the generic part of the C object.

@@ -26,9 +26,7 @@ impl Memfd {
     pub(crate) fn new(file: &File) -> Option<Self> {
         // INVARIANT: Checked below.
         let memfd = Memfd(ARef::from(file));
-        // SAFETY: The file is open, so its mode does not change.
-        let mode = unsafe { (*memfd.raw()).f_mode };
-        (mode & bindings::FMODE_READ != 0 && memfd.seals() >= 0).then_some(memfd)
+        (memfd.seals() >= 0).then_some(memfd)
     }
 
     /// Return the C object.
@@ -44,10 +42,8 @@ impl Memfd {
 
     /// Return the size in bytes.
     fn size(&self) -> u64 {
-        // SAFETY: An open file has an inode, which does not change.
-        let inode = unsafe { (*self.raw()).f_inode };
-        // SAFETY: The open file keeps its inode.
-        unsafe { bindings::i_size_read(inode) as u64 }
+        // SAFETY: The file is open.
+        unsafe { bindings::file_size(self.raw()) as u64 }
     }
 }
 

@@ -4,7 +4,6 @@
 
 use super::{FileSystem, Key, Refusal};
 use crate::bindings;
-use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -105,17 +104,15 @@ impl Context {
     /// Those of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL` if
     /// there is no source.
     pub(crate) fn source_kind(&self) -> Result<SourceKind> {
-        let path = Path::lookup(self.source_path().ok_or(EINVAL)?)?;
-        let (mode, device) = path.mode_and_device();
-        let kind = match mode & bindings::S_IFMT {
+        let path = self.source_path().ok_or(EINVAL)?.as_char_ptr();
+        let (mut mode, mut device) = (0, 0);
+        // SAFETY: The path is a NUL-terminated string.
+        to_result(unsafe { bindings::look_up(path, &mut mode, &mut device) })?;
+        Ok(match mode & bindings::S_IFMT {
             bindings::S_IFBLK => SourceKind::BlockDevice(device),
             bindings::S_IFCHR => SourceKind::CharDevice(device),
-            _ => return Ok(SourceKind::Other),
-        };
-        match path.allows_devices() {
-            true => Ok(kind),
-            false => Err(EACCES),
-        }
+            _ => SourceKind::Other,
+        })
     }
 
     /// Open the source of the mount for reading.
@@ -143,53 +140,6 @@ impl Context {
 pub(super) unsafe fn device_name<'a>(sb: *const bindings::super_block) -> &'a CStr {
     // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
     unsafe { CStr::from_char_ptr((*sb).s_id.as_ptr()) }
-}
-
-/// A looked-up path.
-///
-/// # Invariants
-///
-/// Owns a reference to a path that leads to an inode.
-struct Path(bindings::path);
-
-impl Path {
-    fn lookup(name: &CStr) -> Result<Self> {
-        let mut path = MaybeUninit::uninit();
-        let name = name.as_char_ptr();
-        // SAFETY: The name is a NUL-terminated string, and `path` is valid for writing.
-        to_result(unsafe {
-            bindings::kern_path(name, bindings::LOOKUP_FOLLOW, path.as_mut_ptr())
-        })?;
-        // INVARIANT: kern_path() returned a reference, and does not return negative dentries.
-        // SAFETY: kern_path() initializes the path if it succeeds.
-        Ok(Path(unsafe { path.assume_init() }))
-    }
-
-    fn inode(&self) -> *mut bindings::inode {
-        // SAFETY: By the type invariant the dentry is valid.
-        unsafe { bindings::d_backing_inode(self.0.dentry) }
-    }
-
-    fn mode_and_device(&self) -> (u16, u32) {
-        let inode = self.inode();
-        // SAFETY: By the type invariant the inode is valid while the path is held.
-        unsafe { ((*inode).i_mode, (*inode).i_rdev) }
-    }
-
-    fn allows_devices(&self) -> bool {
-        // SAFETY: By the type invariant the mount is valid.
-        let mount_flags = unsafe { (*self.0.mnt).mnt_flags };
-        // SAFETY: By the type invariant the inode is valid, and so is its superblock.
-        let super_flags = unsafe { (*(*self.inode()).i_sb).s_iflags };
-        mount_flags & bindings::MNT_NODEV == 0 && super_flags & bindings::SB_I_NODEV == 0
-    }
-}
-
-impl Drop for Path {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::path_put(&self.0) };
-    }
 }
 
 /// The kind of superblock that a mount needs.

@@ -64,10 +64,11 @@ impl NameBuffer<'_> {
         if name.len() > bindings::NAME_MAX {
             return Err(Errno::NameTooLong.into());
         }
-        // SAFETY: By the type invariant there is room for `NAME_MAX` bytes, and `name` has no more.
-        unsafe { self.0.copy_from_nonoverlapping(name.as_ptr(), name.len()) };
-        // SAFETY: By the type invariant there is room for one byte more.
-        unsafe { self.0.add(name.len()).write(0) };
+        // SAFETY: By the type invariant there is room for `NAME_MAX` bytes, and for one more.
+        unsafe {
+            self.0.copy_from_nonoverlapping(name.as_ptr(), name.len());
+            self.0.add(name.len()).write(0);
+        }
         Ok(())
     }
 }

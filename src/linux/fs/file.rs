@@ -549,20 +549,9 @@ impl<T: Operations> VTable<T> {
         let file = unsafe { Self::file(vmf) };
         // SAFETY: The fault is valid.
         let page = unsafe { (*vmf).__bindgen_anon_1.pgoff } as u64;
-        // SAFETY: The fault is valid, and belongs to this thread.
-        let flags = unsafe { &raw mut (*vmf).flags };
-        // SAFETY: As above.
-        let before = unsafe { flags.read() };
-        if T::reads_at_once(file, page * PAGE_SIZE as u64) {
-            // The kernel does not retry a fault that was tried before.
-            // SAFETY: As above.
-            unsafe { flags.write(before | bindings::FAULT_FLAG_TRIED) };
-        }
+        let at_once = T::reads_at_once(file, page * PAGE_SIZE as u64);
         // SAFETY: This is a fault on a file that the page cache maps.
-        let result = unsafe { bindings::filemap_fault(vmf) };
-        // SAFETY: As above. The fault belongs to this thread also after its area is unlocked.
-        unsafe { flags.write(before) };
-        result
+        unsafe { bindings::filemap_fault_at_once(vmf, at_once) }
     }
 
     /// Return the file that a faulting memory area maps.

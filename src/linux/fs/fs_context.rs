@@ -43,9 +43,10 @@ impl<T: Operations> VTable<T> {
             };
             let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
             // SAFETY: The caller passes a valid context. Its `fs_private` belongs to `T`.
-            unsafe { (*fc).fs_private = private.cast() };
-            // SAFETY: The caller passes a valid context.
-            unsafe { (*fc).ops = &Self::OPERATIONS };
+            unsafe {
+                (*fc).fs_private = private.cast();
+                (*fc).ops = &Self::OPERATIONS;
+            }
             Ok(0)
         })
     }
@@ -95,6 +96,10 @@ impl<T: Operations> VTable<T> {
             let known = T::super_kind(&private.options, context);
             let (kind, found) = known.map_err(|refusal| context.refuse(refusal))?;
             private.found = Some(found);
+            private.key = match kind {
+                SuperKind::Keyed(key) => Some(key),
+                _ => None,
+            };
             // A write-protected device is opened read-only because of this flag.
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
@@ -108,9 +113,7 @@ impl<T: Operations> VTable<T> {
                     // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
                     to_result(unsafe { bindings::get_tree_nodev(fc, fill) })?
                 }
-                SuperKind::Keyed(key) => {
-                    // SAFETY: The VFS holds the context's mutex. The borrow ends here.
-                    unsafe { Private::<T>::of(fc) }.key = Some(key);
+                SuperKind::Keyed(_) => {
                     // SAFETY: `fc` is valid, has a key, and its mutex is held.
                     unsafe { keyed::get_tree::<T>(fc) }?
                 }

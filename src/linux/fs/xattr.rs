@@ -109,10 +109,9 @@ impl NameList<'_> {
             }
             let mut used = self.used;
             for part in [prefix, name, b"\0"] {
+                let to = self.buffer.wrapping_add(used);
                 // SAFETY: By the check above there is room for all parts after the first `used`
-                // bytes, so this is in the buffer.
-                let to = unsafe { self.buffer.add(used) };
-                // SAFETY: By the check above there is room for the part at `to`.
+                // bytes.
                 unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
                 used += part.len();
             }
