@@ -7,7 +7,7 @@ use daxfs::fsck::examine;
 use daxfs_check::Silent;
 use daxfs_reader::Image;
 use daxfs_signature::attach;
-use daxfs_testing::overlay::specimen;
+use daxfs_testing::specimen::{self, specimen};
 use daxfs_testing::{everything, feed, overlay, scratch, signing};
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn replay(target: &str, mut run: impl FnMut(&[u8])) {
 
 #[test]
 fn images() {
-    let specimen = overlay::unpadded();
+    let specimen = specimen::unpadded();
     replay("image", |input| {
         overlay::read_and_check(&overlay::overlaid(&specimen, input));
     });
@@ -56,7 +56,7 @@ fn signatures() {
 /// The specimens are valid and have what the format offers.
 #[test]
 fn specimens() {
-    for bytes in [specimen(), overlay::unpadded()] {
+    for bytes in [specimen(), specimen::unpadded()] {
         let mut said = Vec::new();
         let bytes = bytes.as_slice();
         let superblock = examine(&bytes, &Silent, &mut |finding| {

@@ -4,7 +4,7 @@
 
 use crate::support::succeed;
 use daxfs_testing::{image_with, options, scratch};
-use daxfs_writer::write::Pack;
+use daxfs_writer::options::Pack;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn image(pack: Pack, dedupe: bool) -> (tempfile::TempDir, PathBuf) {
         directory.path().join("image"),
     );
     tree(&source);
-    let options = daxfs_writer::write::Options {
+    let options = daxfs_writer::options::Options {
         pack,
         dedupe,
         ..options()
@@ -131,7 +131,7 @@ fn waste() {
     let same = "files with the same content";
     // Another small file, to be packed with the one in the tree.
     let two_small = |at: &Path, pack| {
-        let options = daxfs_writer::write::Options {
+        let options = daxfs_writer::options::Options {
             pack,
             dedupe: false,
             ..options()

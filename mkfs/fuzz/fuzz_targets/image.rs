@@ -6,12 +6,12 @@
 
 #![no_main]
 
-use daxfs_testing::overlay;
+use daxfs_testing::{overlay, specimen};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::sync::LazyLock;
 
 /// The image that inputs are laid over.
-static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(overlay::unpadded);
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen::unpadded);
 
 fuzz_target!(|input: &[u8]| overlay::read_and_check(&overlay::overlaid(&SPECIMEN, input)));
 

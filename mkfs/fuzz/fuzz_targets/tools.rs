@@ -8,13 +8,13 @@
 
 #![no_main]
 
-use daxfs_testing::{everything, fuzz_directory, overlay};
+use daxfs_testing::{everything, fuzz_directory, overlay, specimen};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 /// The image that inputs are laid over.
-static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(overlay::specimen);
+static SPECIMEN: LazyLock<Vec<u8>> = LazyLock::new(specimen::specimen);
 
 /// Where images are unpacked to.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(fuzz_directory);

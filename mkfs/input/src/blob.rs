@@ -2,7 +2,7 @@
 
 //! Files that inputs are read from, and parts of them.
 
-use super::stream::{decoder, Spool, BUFFER};
+use super::decoder::{decoder, BUFFER};
 use daxfs_check::Progress;
 use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
@@ -187,6 +187,29 @@ impl Blob {
         } else {
             Ok(Container::private(file))
         }
+    }
+}
+
+/// A temporary file for the content of compressed archives and pipes.
+pub(crate) struct Spool<'a> {
+    pub file: File,
+    pub directory: &'a Path,
+    pub end: u64,
+    pub buffer: Vec<u8>,
+}
+
+impl<'a> Spool<'a> {
+    pub fn new(directory: &'a Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(directory).map_err(|error| {
+            let error = daxfs_writer::plain(error);
+            Error::output(directory, "create a temporary file in the directory", error)
+        })?;
+        Ok(Spool {
+            file,
+            directory,
+            end: 0,
+            buffer: vec![0; BUFFER],
+        })
     }
 }
 

@@ -31,10 +31,12 @@
 
 mod archive;
 mod blob;
+mod decoder;
 pub mod exclude;
 pub mod fakeroot;
 mod image;
 mod listing;
+mod lower;
 mod malformed;
 mod member;
 mod oci;

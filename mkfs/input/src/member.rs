@@ -2,7 +2,7 @@
 
 //! Members of archives, and their places in a tree.
 
-use super::oci::Lower;
+use super::lower::Lower;
 use crate::malformed::{Malformed, Refusal};
 use crate::scan::device;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};

@@ -12,8 +12,8 @@
 //!   `overlay-images/ID` has an image's manifest and configuration
 //! * the lock files are empty; readers take read locks on them
 
+use crate::blob::Spool;
 use crate::oci::{apart, is_time, whole, Whole};
-use crate::stream::Spool;
 use crate::{chained_ids, finish, reference, Input, Options};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;

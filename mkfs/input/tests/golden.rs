@@ -6,7 +6,7 @@
 use daxfs_check::Silent;
 use daxfs_input::scan;
 use daxfs_testing::spec::{create, Item, Kind};
-use daxfs_writer::write::{Options, Pack};
+use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::{make, Output};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

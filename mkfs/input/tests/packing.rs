@@ -6,7 +6,7 @@
 use daxfs_check::memory::FileMemory;
 use daxfs_reader::{layout, Content, Image, Inode, Superblock};
 use daxfs_testing::{assert_same, image_with, listing::of_directory, listing_of, options, spec};
-use daxfs_writer::write::{Options, Pack};
+use daxfs_writer::options::{Options, Pack};
 use proptest::prelude::*;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

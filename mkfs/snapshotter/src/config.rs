@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use daxfs::Kind;
-use daxfs_writer::write::Pack;
+use daxfs_writer::options::Pack;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;

@@ -9,8 +9,8 @@ use daxfs_check::digest::hex;
 use daxfs_check::Silent;
 use daxfs_input::{read, Input, Platform};
 use daxfs_reader::layout::XattrPrefix;
+use daxfs_writer::options::Options;
 use daxfs_writer::tree::Tree;
-use daxfs_writer::write::Options;
 use daxfs_writer::{make, Output};
 use std::path::Path;
 

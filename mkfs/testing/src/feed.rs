@@ -10,9 +10,9 @@
 use daxfs_check::digest::hex;
 use daxfs_check::Silent;
 use daxfs_input::{layers, read, Input, LayerNames, Options, Platform};
+use daxfs_writer::options::{self, Pack};
 use daxfs_writer::tree::Tree;
-use daxfs_writer::write::Pack;
-use daxfs_writer::{make, measure, write, Error, Output};
+use daxfs_writer::{make, measure, Error, Output};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub fn feed(input: &[u8], directory: &Path) {
 /// What is read can be made into an image, or there is a reason that the user can do something
 /// about.
 fn image(tree: &Tree, directory: &Path) {
-    let options = write::Options {
+    let options = options::Options {
         pack: match tree.nodes.len() % 3 {
             0 => Pack::Never,
             1 => Pack::Small,

@@ -25,12 +25,13 @@ mod random;
 pub mod reader;
 pub mod signing;
 pub mod spec;
+pub mod specimen;
 
 use daxfs_check::check;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Silent;
 use daxfs_input::scan;
-use daxfs_writer::write::Options;
+use daxfs_writer::options::Options;
 use daxfs_writer::{make, Output, Summary};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //! fuzz target.
 
 use crate::certificate::element;
-use crate::overlay;
 use crate::random::Random;
+use crate::specimen::unpadded;
 use daxfs_reader::layout::SIGNATURE_MAX;
 use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{Image, Memory, Problem, Superblock};
@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 
 /// An image without a signature, up to where the signature starts.
 static UNSIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut image = overlay::unpadded();
+    let mut image = unpadded();
     let superblock = Superblock::load(&image.as_slice()).unwrap();
     image.truncate(superblock.signature_offset() as usize);
     image

@@ -3,10 +3,10 @@
 //! Assigns offsets to the data of files.
 
 use crate::duplicates::Duplicates;
+use crate::error::{Error, Result};
+use crate::options::{Options, Pack};
 use crate::plan::{too_big, DataExtent, Plan};
 use crate::tree::{Kind, NodeId, Tree};
-use crate::write::{Options, Pack};
-use crate::{Error, Result};
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

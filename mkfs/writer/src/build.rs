@@ -2,8 +2,8 @@
 
 //! Builds a [`Tree`] from one or more inputs. Files of later inputs replace those of earlier ones.
 
+use crate::error::{Error, Result};
 use crate::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
-use crate::{Error, Result};
 use hashbrown::HashTable;
 use std::collections::HashSet;
 use std::ffi::OsStr;

@@ -2,10 +2,10 @@
 
 //! Copies the content of the tree's files into the image.
 
+use crate::error::{Error, Result};
 use crate::plan::{DataExtent, Plan};
 use crate::source::Source;
 use crate::tree::{Kind, Tree};
-use crate::{Error, Result};
 use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_check::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::duplicates::Duplicates;
     use crate::flat;
-    use crate::write::Options;
+    use crate::options::Options;
     use daxfs_check::Silent;
     use std::path::PathBuf;
 

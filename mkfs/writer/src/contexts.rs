@@ -2,7 +2,7 @@
 
 //! SELinux's file_contexts: labels by path.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use daxfs_reader::FileType;
 use regex::bytes::{Regex, RegexBuilder};
 use std::cell::OnceCell;

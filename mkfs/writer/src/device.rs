@@ -2,7 +2,9 @@
 
 //! Writes images to devices: block devices, and DAX character devices through a mapping.
 
-use crate::{Error, Mapping, Overwrite, Result};
+use crate::error::{Error, Result};
+use crate::mapping::Mapping;
+use crate::overwrite::Overwrite;
 use daxfs_check::memory::{data_or_hole, ZEROS};
 use daxfs_check::Progress;
 use daxfs_reader::layout::HUGE_SIZE;

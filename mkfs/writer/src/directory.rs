@@ -2,7 +2,7 @@
 
 //! A directory that a tree is read from.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use rustix::fs::{fstat, openat, Mode, OFlags, Stat, CWD};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};

@@ -20,7 +20,7 @@
 //! ```
 //! use daxfs_check::Silent;
 //! use daxfs_writer::tree::{Attributes, Kind, Node, ROOT};
-//! use daxfs_writer::{build::Builder, make, origin::Origin, write::Options, Output};
+//! use daxfs_writer::{build::Builder, make, options::Options, origin::Origin, Output};
 //!
 //! let mut builder = Builder::new();
 //! builder.tree.origins.push(Origin::nothing("example".as_ref()));
@@ -56,9 +56,11 @@ pub mod duplicates;
 mod error;
 #[cfg(test)]
 mod flat;
+pub mod identity;
 mod make;
 mod mapping;
 pub mod mode;
+pub mod options;
 pub mod origin;
 mod output;
 mod overwrite;
@@ -71,5 +73,6 @@ pub mod write;
 pub use error::{cause, is_control, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
 pub use mapping::Mapping;
-pub use output::{parent_of, plain, scratch, Output};
+pub use output::{scratch, Output};
 pub use overwrite::{occupant, Overwrite, HEAD};
+pub use replace::{parent_of, plain};

@@ -5,10 +5,12 @@
 use crate::compare::compare;
 use crate::content;
 use crate::duplicates::Duplicates;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::output::Output;
 use crate::plan::Plan;
 use crate::tree::Tree;
-use crate::write::{metadata, superblock, Options};
-use crate::{Error, Output, Result};
+use crate::write::{metadata, superblock};
 use daxfs_check as check;
 use daxfs_check::cached::Cached;
 use daxfs_check::digest::{in_order, is_hole, Fingerprint, Sum, BUFFER};

@@ -3,8 +3,8 @@
 //! Origins of a tree: where the content of its files is.
 
 use crate::directory::Directory;
-use crate::tree::{identity, mtime, Identity, NodeId};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::identity::{identity, mtime, Identity, NodeId};
 use rustix::fs::{fstat, FileType, Stat};
 use std::collections::HashMap;
 use std::fs::File;

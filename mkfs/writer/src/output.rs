@@ -3,9 +3,11 @@
 //! The output: a temporary file until the image is complete.
 
 use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::identity::{identity, Identity};
 use crate::overwrite::Overwrite;
-use crate::tree::{identity, Identity};
-use crate::{replace, Error, Result};
+use crate::replace;
+use crate::replace::{parent_of, plain};
 use daxfs_check::Progress;
 use rustix::fs::{open, stat, FileType, Mode, OFlags};
 use std::fs::File;
@@ -231,14 +233,6 @@ fn creating(directory: &Path, error: io::Error) -> Error {
     Error::output(directory, "create a file in the directory", error)
 }
 
-/// Return the directory that has the file `path`.
-pub fn parent_of(path: &Path) -> &Path {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
-}
-
 /// Return the directory for large temporary files: `TMPDIR`, or `default`.
 pub fn scratch(default: &Path) -> PathBuf {
     match std::env::var_os("TMPDIR") {
@@ -258,15 +252,4 @@ fn anywhere() -> PathBuf {
 
 fn is_directory(path: &str) -> bool {
     stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-/// Return the system's error without the name of the temporary file.
-pub fn plain(error: std::io::Error) -> std::io::Error {
-    let source = error.get_ref().and_then(|inner| inner.source());
-    match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
-        Some(inner) => inner
-            .raw_os_error()
-            .map_or(inner.kind().into(), std::io::Error::from_raw_os_error),
-        None => error,
-    }
 }

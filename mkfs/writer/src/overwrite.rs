@@ -2,7 +2,7 @@
 
 //! Protects files and devices from being overwritten by mistake.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use daxfs_check::memory::data_or_hole;
 use daxfs_reader::layout::{CATALOG_MAGIC, MAGIC};
 use rustix::fs::{fstat, stat, FileType, Stat};

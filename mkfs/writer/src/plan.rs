@@ -7,9 +7,9 @@
 //! one direction, and the inodes of a directory are adjacent.
 
 use crate::duplicates::Duplicates;
+use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::tree::{Kind, NodeId, Tree, XattrSet, ROOT};
-use crate::write::Options;
-use crate::{Error, Result};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN, XATTR_ALIGN};
 use daxfs_reader::Table;
 use std::mem::size_of;

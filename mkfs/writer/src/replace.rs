@@ -3,7 +3,6 @@
 //! New files that take the place of others. Those who could not read the old file cannot read the
 //! new one, from its first byte on.
 
-use crate::output::{parent_of, plain};
 use rustix::fs::{
     fchmod, fchown, fremovexattr, fsetxattr, fstat, getxattr, lstat, stat, Gid, Mode, Uid,
     XattrFlags,
@@ -129,5 +128,24 @@ fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
         }
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Return the directory that has the file `path`.
+pub fn parent_of(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Return the system's error without the name of the temporary file.
+pub fn plain(error: std::io::Error) -> std::io::Error {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        Some(inner) => inner
+            .raw_os_error()
+            .map_or(inner.kind().into(), std::io::Error::from_raw_os_error),
+        None => error,
     }
 }

@@ -2,9 +2,9 @@
 
 //! The content of a regular file.
 
+use crate::error::{Error, Result};
 use crate::origin::{Bytes, Container, Piece};
 use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
-use crate::{Error, Result};
 use daxfs_check::memory::data_or_hole;
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};

@@ -2,20 +2,17 @@
 
 //! A file tree in memory, without the content of its regular files.
 
+use crate::error::{Error, Result};
+pub use crate::identity::{identity, mtime, Identity, NodeId};
 use crate::origin::Origin;
-use crate::{Error, Result};
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
-use rustix::fs::Stat;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-
-/// Index of a node in [`Tree::nodes`].
-pub type NodeId = u32;
 
 /// The root's node.
 pub const ROOT: NodeId = 0;
@@ -79,19 +76,6 @@ pub enum Kind {
     Socket,
 }
 
-/// Return the identity in a `stat` structure.
-pub fn identity(stat: &Stat) -> Identity {
-    Identity {
-        dev: stat.st_dev,
-        ino: stat.st_ino,
-    }
-}
-
-/// Return the modification time in a `stat` structure.
-pub fn mtime(stat: &Stat) -> (i64, u32) {
-    (stat.st_mtime, stat.st_mtime_nsec as u32)
-}
-
 impl Kind {
     /// Return the file type of the node.
     pub fn file_type(&self) -> FileType {
@@ -126,15 +110,6 @@ pub enum Place {
         /// Their number.
         count: usize,
     },
-}
-
-/// `st_dev` and `st_ino`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// Device number of the file system.
-    pub dev: u64,
-    /// Inode number in it.
-    pub ino: u64,
 }
 
 /// A name that a tree keeps; see [`Tree::name`].

@@ -3,9 +3,10 @@
 //! Writes the superblock and the metadata of an image.
 
 use crate::content::{Pieces, WRITTEN_AT_ONCE};
+use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::plan::{xattr_set_size, Plan};
 use crate::tree::{Kind, Tree};
-use crate::{Error, Result};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
 use daxfs_reader::Table;
 use std::fs::File;
@@ -16,63 +17,6 @@ use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
-
-/// Which files share blocks with others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pack {
-    /// None: each file starts at a multiple of the block size.
-    Never,
-    /// Files smaller than [`layout::MIN_BLOCK_SIZE`], with one another. All pages of larger files
-    /// can be mapped directly.
-    #[default]
-    Small,
-    /// Files smaller than a block, also in the last blocks of larger files, whose last pages are
-    /// then mapped as copies.
-    Tails,
-}
-
-/// Options of an image.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Alignment of file data in bytes.
-    pub block_size: u32,
-    /// UTF-8 label of at most 64 bytes.
-    pub label: String,
-    /// UUID; derived from the content if none.
-    pub uuid: Option<Uuid>,
-    /// Build time: seconds since 1970 and nanoseconds; the newest modification time in the tree if
-    /// none.
-    pub time: Option<(i64, u32)>,
-    /// Store files with the same content once.
-    pub dedupe: bool,
-    /// Which files share blocks with others.
-    pub pack: Pack,
-    /// Files of at least this size are aligned for huge pages.
-    pub huge_threshold: u64,
-    /// The image's size is a multiple of this many bytes, itself a multiple of `block_size`.
-    pub padding: u64,
-    /// Store the SHA-256 of each piece after the image.
-    pub sums: bool,
-    /// Largest size of the image, if there is a limit.
-    pub max_size: Option<u64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            block_size: layout::MIN_BLOCK_SIZE,
-            label: String::new(),
-            uuid: None,
-            time: None,
-            dedupe: true,
-            pack: Pack::default(),
-            huge_threshold: layout::HUGE_SIZE,
-            padding: layout::HUGE_SIZE,
-            sums: false,
-            max_size: None,
-        }
-    }
-}
 
 /// Write everything from the end of the superblock's record to the data, and return its CRC-32C.
 ///

@@ -5,8 +5,8 @@
 use super::super::member::{components, Placer, Touched};
 use super::super::stream::Stream;
 use super::super::tar::Reader;
-use super::lower::{is_whiteout, opaque, Lower};
 use super::Layer;
+use crate::lower::{is_whiteout, opaque, Lower};
 use crate::malformed::Refusal;
 use daxfs_check::Progress;
 use daxfs_reader::FileType;

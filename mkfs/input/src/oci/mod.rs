@@ -3,7 +3,6 @@
 //! Container images: OCI layouts, archives of them, and what `docker save` writes.
 
 mod layers;
-mod lower;
 mod marks;
 mod store;
 mod whole;
@@ -13,7 +12,6 @@ use daxfs_check::digest::is_hex;
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::{apart, flatten};
-pub(super) use lower::Lower;
 pub(super) use marks::{refuse_directory, Marks};
 use oci_spec::image::{
     Arch, Descriptor, Digest, DigestAlgorithm, ImageIndex, ImageManifest, MediaType, Os,

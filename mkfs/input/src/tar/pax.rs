@@ -2,7 +2,7 @@
 
 //! The records of extended headers: those of POSIX's pax(1), and extensions.
 
-use super::sparse::Map;
+use super::sparse::{decimal, Map};
 use crate::malformed::Malformed;
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
@@ -142,14 +142,6 @@ impl Records {
             None => self.xattrs.push((name.into(), value)),
         }
     }
-}
-
-/// Parse a decimal number.
-pub fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Parse seconds with decimals, which count away from zero. Round times to nanoseconds towards the

@@ -3,7 +3,6 @@
 //! The maps of sparse members: the ranges of the file in the archive.
 
 use super::super::stream::Stream;
-use super::pax::decimal;
 use super::BLOCK;
 use crate::malformed::Malformed;
 use daxfs_writer::origin::Piece;
@@ -130,4 +129,12 @@ pub fn pieces(
         return Err(Malformed::SparseBytes { map: total, stored });
     }
     Ok(pieces)
+}
+
+/// Parse a decimal number.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

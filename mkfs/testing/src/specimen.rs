@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images that use every feature of the format, which fuzzing starts from.
+
+use crate::{builder, reader};
+use daxfs_reader::layout::Superblock;
+use std::mem::offset_of;
+
+/// The message in the signature of the specimens, of another image.
+const MESSAGE: &[u8] = include_bytes!("../../fuzz/corpus/signature/ecdsa");
+
+/// Return a small valid image that uses every feature of the format.
+pub fn specimen() -> Vec<u8> {
+    let mut image = builder::rich();
+    builder::append(&mut image, MESSAGE);
+    image
+}
+
+/// Return the specimen without the padding after its data.
+pub fn unpadded() -> Vec<u8> {
+    let mut image = builder::rich();
+    let data = builder::superblock(&image).data;
+    let size = data.offset.get() + data.length.get();
+    image.truncate(size as usize);
+    let total_size = offset_of!(Superblock, total_size);
+    image[total_size..total_size + 8].copy_from_slice(&size.to_le_bytes());
+    builder::append(&mut image, MESSAGE);
+    assert_eq!(reader::read_everything(&image.as_slice()), []);
+    image
+}
