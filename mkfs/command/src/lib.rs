@@ -6,7 +6,7 @@
 //! * [`signals`]: clean up before a signal ends the program
 //! * [`stdout`]: standard output that may be a closed pipe or a full disk
 //! * [`values`]: values of options: labels, sizes, times
-//! * [`usage`](fn@usage): wrong command lines, and requests for help
+//! * `usage`, with the feature `clap`: wrong command lines, and requests for help
 //!
 //! Values of options are parsed to what programs use, and errors say what is accepted:
 //!
@@ -21,7 +21,9 @@
 pub mod bar;
 pub mod signals;
 pub mod stdout;
+#[cfg(feature = "clap")]
 mod usage;
 pub mod values;
 
+#[cfg(feature = "clap")]
 pub use usage::usage;

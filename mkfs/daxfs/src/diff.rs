@@ -6,11 +6,11 @@ mod directory;
 
 pub use directory::Directory;
 
-use crate::error::Result;
-use crate::reader::{join, Reader, Xattr};
-use crate::text::{mode, shown, time, type_name, Bytes};
 use daxfs_check::memory::Storage;
 use daxfs_command::signals::Interrupt;
+use daxfs_image::error::Result;
+use daxfs_image::reader::{join, Reader, Xattr};
+use daxfs_image::text::{mode, shown, time, type_name, Bytes};
 use daxfs_reader::{Content, FileType, Inode};
 use serde::Serialize;
 use std::collections::HashMap;

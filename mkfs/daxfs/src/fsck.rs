@@ -2,15 +2,15 @@
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
-use crate::error::{Error, Result};
-use crate::source::{name_of, Opened, Source, Watched};
-use crate::text::{shown, Bytes};
-use daxfs_check::digest::{combine, digest, hex, sums, wrong_sum};
+use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
-use daxfs_command::signals::Interrupt;
+use daxfs_image::digest::digest_of;
+use daxfs_image::error::Result;
+use daxfs_image::source::{name_of, Opened, Source};
+use daxfs_image::text::{shown, Bytes};
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
 use serde::Serialize;
@@ -251,41 +251,6 @@ pub fn examine<S: Storage + Sync>(
 pub fn sum(path: &Path) -> Result<String> {
     let image = Opened::open(path)?;
     Ok(hex(&digest_of(&image)?))
-}
-
-/// Return the SHA-256 of `image`, as [`sum`] does.
-///
-/// # Errors
-///
-/// The image cannot be read, or has another SHA-256 in its superblock.
-pub fn digest_of(image: &Opened) -> Result<[u8; 32]> {
-    digest_until(image, &Interrupt::none())
-}
-
-/// Do what [`digest_of`] does until a signal arrives.
-///
-/// # Errors
-///
-/// As [`digest_of`], and [`Error::Interrupted`].
-pub fn digest_until(image: &Opened, interrupt: &Interrupt) -> Result<[u8; 32]> {
-    let size = image.superblock.total_size;
-    let bar = Bar::of("reading", size);
-    let watched = Watched {
-        source: &image.source,
-        interrupt,
-    };
-    let sum = digest(&Image::new(&watched, &image.superblock), &bar);
-    drop(bar);
-    interrupt.check()?;
-    let sum = sum.map_err(|error| Error::image(&image.name, b"", error))?;
-    if sum != image.superblock.sha256 {
-        return Err(Error::Digest {
-            name: image.name.clone(),
-            found: hex(&sum),
-            stored: hex(&image.superblock.sha256),
-        });
-    }
-    Ok(sum)
 }
 
 /// A progress bar, and lines for fsck(8): pass, done, total, name.

@@ -5,10 +5,10 @@
 mod filesystem;
 mod mounted;
 
-use crate::error::{Error, Result};
-use crate::source::Opened;
-use crate::text::shown_path;
 use daxfs_command::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use mounted::Mounted;

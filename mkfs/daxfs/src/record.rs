@@ -2,13 +2,13 @@
 
 //! Files and the superblock of an image in JSON.
 
-use crate::error::Result;
-use crate::reader::{Reader, Xattr, PIECE};
-use crate::text::{type_name, Bytes};
 use daxfs_check::digest::hex;
 use daxfs_check::memory::Storage;
+use daxfs_image::error::Result;
+use daxfs_image::reader::{buffer_for, Reader, Xattr};
+use daxfs_image::text::{label, type_name, Bytes};
 use daxfs_reader::memory::load;
-use daxfs_reader::{layout, Content, Inode, Superblock, Table};
+use daxfs_reader::{layout, Content, Inode, Table};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -139,11 +139,6 @@ pub fn file<S: Storage>(
     Ok(serde_json::to_string(&file)?)
 }
 
-/// Return the size of a buffer for reading `inode`.
-pub fn buffer_for(inode: &Inode) -> usize {
-    inode.size.clamp(1, PIECE as u64) as usize
-}
-
 /// Offset and length of a table.
 #[derive(Serialize)]
 struct TableRecord {
@@ -229,10 +224,4 @@ impl<'a> Header<'a> {
             sha256: hex(&superblock.sha256),
         })
     }
-}
-
-/// Return the label without padding.
-pub fn label(superblock: &Superblock) -> &[u8] {
-    let label = &superblock.label;
-    label.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -2,12 +2,12 @@
 
 //! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
 
-use crate::error::Result;
-use crate::reader::{Event, Reader, PIECE};
-use crate::record::{self, label, Header, Versioned};
-use crate::text::{human, mode, shown, time, type_name};
+use crate::record::{self, Header, Versioned};
 use daxfs_check::memory::Storage;
 use daxfs_command::stdout::written;
+use daxfs_image::error::Result;
+use daxfs_image::reader::{Event, Reader, PIECE};
+use daxfs_image::text::{human, label, mode, shown, time, type_name};
 use daxfs_reader::signature::Section;
 use daxfs_reader::{layout, Content, Inode, Superblock, Table};
 use std::io::{self, Write};
@@ -223,7 +223,7 @@ fn each<S: Storage>(
     match start.content {
         Content::Directory(directory) if !options.directory => {
             for child in reader.children(&directory, path)? {
-                let whole = crate::reader::join(path, &child.name);
+                let whole = daxfs_image::reader::join(path, &child.name);
                 list(&child.inode, &whole, &child.name)?;
             }
             Ok(())

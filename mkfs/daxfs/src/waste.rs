@@ -2,14 +2,14 @@
 
 //! `info --waste`: which bytes of an image hold no data, and what option of mkdaxfs saves them.
 
-use crate::error::Result;
 use crate::map::{inodes, Extent};
-use crate::reader::Reader;
-use crate::record::buffer_for;
-use crate::text::human;
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
+use daxfs_image::error::Result;
+use daxfs_image::reader::buffer_for;
+use daxfs_image::reader::Reader;
+use daxfs_image::text::human;
 use daxfs_reader::{Content, Inode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};

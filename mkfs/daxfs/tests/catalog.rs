@@ -3,10 +3,10 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{fail, run, succeed, tree};
-use daxfs::catalog::format::{
+use daxfs_load::catalog::format::{
     CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE, CHECKSUM,
 };
-use daxfs::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
+use daxfs_load::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
 use daxfs_reader::layout::Superblock as Record;
 use daxfs_reader::{Problem, Superblock};
 use daxfs_testing::{builder, image_with, options, scratch};
@@ -610,7 +610,7 @@ fn add(
     (name, active): (&str, bool),
     bytes: &[u8],
     ranges: &[Range<u64>],
-) -> daxfs::Result<()> {
+) -> daxfs_image::Result<()> {
     let new = New {
         name,
         uuid: Superblock::load(&bytes).unwrap().uuid,
@@ -618,7 +618,7 @@ fn add(
         copy: &|put| {
             let mut pieces = bytes.chunks(1 << 20).enumerate();
             let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
-            done.map_err(|error| daxfs::Error::system("", "cannot write", "", error))
+            done.map_err(|error| daxfs_image::Error::system("", "cannot write", "", error))
         },
         active,
     };
@@ -650,8 +650,8 @@ fn change(
             known.push((uuid, bytes.clone()));
             match add(ram, table, (name, *active), &bytes, &[]) {
                 Ok(()) => Ok(true),
-                Err(daxfs::Error::System { source, .. }) => Err(source),
-                Err(daxfs::Error::Full { why, missing, .. }) => {
+                Err(daxfs_image::Error::System { source, .. }) => Err(source),
+                Err(daxfs_image::Error::Full { why, missing, .. }) => {
                     assert!(why.starts_with("no room for ") && missing > 0, "{why}");
                     // Removed images were forgotten in memory only.
                     *table = load(ram).unwrap();

@@ -3,7 +3,7 @@
 //! The configuration file.
 
 use crate::error::{Error, Result};
-use daxfs::Kind;
+use daxfs_load::Kind;
 use daxfs_writer::options::Pack;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};

@@ -7,12 +7,11 @@
 
 use crate::error::{Error, Result};
 use crate::files::warn;
-use crate::memory::{lock, Evicted, Loaded, Place};
+use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
 use crate::record::Layer;
-use crate::room::Filesystem;
-use daxfs::catalog;
-use daxfs::catalog::format::CATALOG_ALIGN;
-use daxfs::options::Reuse;
+use daxfs_load::catalog;
+use daxfs_load::catalog::format::CATALOG_ALIGN;
+use daxfs_load::catalog::Reuse;
 use rustix::fs::{major, minor};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -119,7 +118,7 @@ impl Place for Device {
         let wanted = Image::of(layer);
         let mut options = options.to_vec();
         options.push(format!("image={}", wanted.name));
-        let mount = || daxfs::mount(&self.path, dir, &options);
+        let mount = || daxfs_load::mount(&self.path, dir, &options);
         let _alone = lock(&self.change);
         let there = self.names()?.contains(&wanted.name);
         let mounted = match there.then(mount) {
@@ -186,8 +185,8 @@ impl Place for Device {
 }
 
 /// Return whether a mount failed because of the image.
-fn is_damaged(error: &daxfs::Error) -> bool {
-    let daxfs::Error::Mount { source, .. } = error else {
+fn is_damaged(error: &daxfs_image::Error) -> bool {
+    let daxfs_image::Error::Mount { source, .. } = error else {
         return false;
     };
     Errno::from_io_error(source).is_some_and(|errno| DAMAGED.contains(&errno))
@@ -196,7 +195,7 @@ fn is_damaged(error: &daxfs::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs::catalog::format::CATALOG_COPIES;
+    use daxfs_load::catalog::format::CATALOG_COPIES;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 

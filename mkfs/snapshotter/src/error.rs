@@ -88,7 +88,7 @@ pub enum Error {
     Image(#[from] daxfs_writer::Error),
     /// An image cannot be loaded or mounted.
     #[error(transparent)]
-    Load(#[from] daxfs::Error),
+    Load(#[from] daxfs_image::Error),
 }
 
 /// The result of a request.
@@ -117,10 +117,10 @@ impl Error {
     /// failed.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
         match self {
-            Error::Full { missing, .. } | Error::Load(daxfs::Error::Full { missing, .. }) => {
+            Error::Full { missing, .. } | Error::Load(daxfs_image::Error::Full { missing, .. }) => {
                 Some(*missing)
             }
-            Error::Load(daxfs::Error::System { source, .. }) => matches!(
+            Error::Load(daxfs_image::Error::System { source, .. }) => matches!(
                 source.kind(),
                 io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull
             )
@@ -151,11 +151,13 @@ impl Error {
                 daxfs_writer::Error::Image { .. } => Code::DataLoss,
             },
             Error::Load(error) => match error {
-                daxfs::Error::System { source, .. } => system(source),
-                daxfs::Error::Full { .. } => Code::ResourceExhausted,
-                daxfs::Error::Image { .. } | daxfs::Error::Digest { .. } => Code::DataLoss,
+                daxfs_image::Error::System { source, .. } => system(source),
+                daxfs_image::Error::Full { .. } => Code::ResourceExhausted,
+                daxfs_image::Error::Image { .. } | daxfs_image::Error::Digest { .. } => {
+                    Code::DataLoss
+                }
                 // The kernel's words for Problem::Digest.
-                daxfs::Error::Mount { said, .. } if said.contains("SHA-256 is not") => {
+                daxfs_image::Error::Mount { said, .. } if said.contains("SHA-256 is not") => {
                     Code::DataLoss
                 }
                 _ => Code::Internal,
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(io(Errno::IO), Code::Internal);
         let mount = |said: &str| {
             let (said, source) = (said.into(), Errno::BADMSG.into());
-            Error::from(daxfs::Error::Mount { said, source }).code()
+            Error::from(daxfs_image::Error::Mount { said, source }).code()
         };
         // The module has the same words as the tools.
         let digest = daxfs_reader::Problem::Digest;

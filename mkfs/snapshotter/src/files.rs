@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::record::{Layer, Snapshot, State};
 use crate::tree::remove_tree;
-use daxfs::source::Opened;
+use daxfs_image::source::Opened;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;

@@ -12,7 +12,7 @@
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them, into
-//!   memory of the machine ([`room`]) or on a device ([`device`])
+//!   memory of the machine ([`room`]) or on a device ([`device`]), which both are a [`place`]
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
@@ -25,6 +25,7 @@ pub mod filter;
 pub mod layer;
 pub mod memory;
 pub mod options;
+pub mod place;
 pub mod ready;
 pub mod record;
 pub mod room;

@@ -6,11 +6,12 @@ use crate::config::{self, Verify};
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
 use crate::files::warn;
+use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
 use crate::record::Layer;
-use crate::room::{Filesystem, Room};
+use crate::room::Room;
 use crate::tree::mount_list;
-use daxfs::catalog;
-use daxfs::mountinfo::{self, Mount};
+use daxfs_load::catalog;
+use daxfs_load::mountinfo::{self, Mount};
 use rustix::fs::{fadvise, Advice, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
@@ -21,7 +22,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Memory that images are loaded into.
 pub trait Memory: Send + Sync + 'static {
@@ -64,71 +65,6 @@ pub trait Memory: Send + Sync + 'static {
     /// Count images of an earlier run as loaded, if they are still in memory. `layers` are all that there are,
     /// with the directories that they are mounted on. What cannot be used is a warning.
     fn adopt(&self, layers: &[(Layer, PathBuf)]);
-}
-
-/// What [`Memory::evict`] has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evicted {
-    /// The image is unmounted, and its memory is free.
-    Free,
-    /// The image is unmounted, but another mount still uses its memory.
-    Elsewhere,
-    /// The memory is not free: processes use the image, which stays mounted, or another snapshot has the same
-    /// image.
-    Used,
-}
-
-/// What images are loaded into.
-pub trait Place: Send + Sync + 'static {
-    /// Check that there is such a place.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`], or those of the system.
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Load the image file `image` of `layer` and mount it on `dir`, where nothing is mounted, with these mount
-    /// options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Memory::load`].
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()>;
-
-    /// Free the memory of the image of `dir`, which is not mounted there any more. It was the filesystem
-    /// `before`, if that is known.
-    ///
-    /// # Errors
-    ///
-    /// Those of the place. The image counts as loaded then.
-    fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted>;
-
-    /// As [`Memory::size`].
-    fn size(&self, dir: &Path) -> u64;
-
-    /// As [`Memory::adopt`].
-    ///
-    /// # Errors
-    ///
-    /// Those of the place.
-    fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()>;
-}
-
-/// A layer of an earlier run.
-pub struct Loaded<'a> {
-    /// The layer.
-    pub layer: &'a Layer,
-    /// The directory that its image is mounted on.
-    pub dir: &'a Path,
-    /// It is mounted there now.
-    pub mounted: bool,
-}
-
-/// Lock a mutex whose content is valid at any time.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Memory that the kernel's daxfs mounts.
@@ -345,7 +281,7 @@ fn is_source(source: &OsStr, image: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs::options::Reuse;
+    use daxfs_load::catalog::Reuse;
 
     #[test]
     fn mount_points() {

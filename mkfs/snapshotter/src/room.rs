@@ -4,11 +4,10 @@
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::memory::{lock, Evicted, Loaded, Place};
+use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
 use crate::record::Layer;
-use daxfs::{mountinfo, Kind};
+use daxfs_load::Kind;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -17,9 +16,6 @@ const HUGE: u64 = 2 << 20;
 
 /// What the kernel says about the memory of this machine.
 const MEMINFO: &str = "/proc/meminfo";
-
-/// A directory for each filesystem that daxfs has mounted, also where this process does not see it.
-const SYSFS: &str = "/sys/fs/daxfs";
 
 /// The account of the memory of images.
 #[derive(Debug)]
@@ -40,40 +36,6 @@ struct Taken {
     elsewhere: Vec<(Filesystem, u64)>,
     /// Bytes of those that are being loaded.
     loading: u64,
-}
-
-/// A mounted filesystem, as the kernel's sysfs shows it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Filesystem {
-    /// Its directory, which another filesystem has after this one, with another inode number.
-    path: PathBuf,
-    ino: u64,
-}
-
-impl Filesystem {
-    /// Return the filesystem that is mounted on `dir`, if the kernel shows it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn on(dir: &Path) -> Result<Option<Self>> {
-        Self::on_in(Path::new(SYSFS), dir)
-    }
-
-    /// Return what [`Filesystem::on`] does, with a directory as /sys/fs/daxfs.
-    fn on_in(sysfs: &Path, dir: &Path) -> Result<Option<Self>> {
-        let status =
-            mountinfo::status(dir).map_err(|error| Error::io(dir, "examine")(error.into()))?;
-        let name = format!("{}:{}", status.stx_dev_major, status.stx_dev_minor);
-        let path = sysfs.join(name);
-        let ino = std::fs::metadata(&path).map(|found| found.ino()).ok();
-        Ok(ino.map(|ino| Filesystem { path, ino }))
-    }
-
-    /// Return whether some mount or process still has it.
-    pub fn is_there(&self) -> bool {
-        std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.ino)
-    }
 }
 
 /// Bytes that are being loaded until this is dropped.
@@ -147,7 +109,7 @@ impl Room {
 impl Place for Room {
     fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()> {
         let _loading = self.reserve(image, layer.size, dir)?;
-        if let Err(error) = daxfs::load(image, dir, self.kind, options) {
+        if let Err(error) = daxfs_load::load(image, dir, self.kind, options) {
             lock(&self.taken).mounted.remove(dir);
             return Err(error.into());
         }
@@ -208,6 +170,7 @@ fn available(meminfo: &Path) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn limit() {

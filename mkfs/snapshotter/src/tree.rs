@@ -8,7 +8,7 @@
 //! meanwhile: each directory is opened by its name in the one above, with openat2(2).
 
 use crate::error::{Error, Result};
-use daxfs::mountinfo;
+use daxfs_load::mountinfo;
 use rustix::fs::{
     open, openat2, statat, unlinkat, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags,
 };

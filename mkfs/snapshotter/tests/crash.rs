@@ -5,7 +5,8 @@
 use crate::{code, labels, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::{Evicted, Kernel, Memory};
+use daxfs_snapshotter::memory::{Kernel, Memory};
+use daxfs_snapshotter::place::Evicted;
 use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;

@@ -3,7 +3,7 @@
 //! What images of layers contain.
 
 use crate::{lower, upper, Machine};
-use daxfs::source::Opened;
+use daxfs_image::source::Opened;
 use rustix::fs::{lsetxattr, makedev, mknodat, FileType, Mode, XattrFlags, CWD};
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::path::Path;

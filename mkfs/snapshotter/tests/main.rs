@@ -10,9 +10,9 @@ mod ready;
 mod room;
 mod rules;
 
-use daxfs::extract::{to_directory, Options};
-use daxfs::source::Opened;
 use daxfs_command::signals::Interrupt;
+use daxfs_extract::{to_directory, Options};
+use daxfs_image::source::Opened;
 use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
 use daxfs_snapshotter::api::{
     CleanupRequest, CommitSnapshotRequest, Info, KeyRequest, Labels, ListSnapshotsRequest, Mount,
@@ -20,7 +20,8 @@ use daxfs_snapshotter::api::{
 };
 use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::{Evicted, Memory};
+use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::place::Evicted;
 use daxfs_snapshotter::record::Layer;
 use daxfs_snapshotter::server::serve;
 use prost_types::FieldMask;

@@ -5,7 +5,7 @@
 mod commits;
 
 use crate::{code, labels, lower, upper, Answer, Machine, Unpacked};
-use daxfs::source::{Opened, Source};
+use daxfs_image::source::{Opened, Source};
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::{Certificate, Key};
 use daxfs_snapshotter::api::{Labels, Mount};

@@ -5,7 +5,8 @@
 use crate::{code, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
-use daxfs_snapshotter::memory::{Evicted, Memory};
+use daxfs_snapshotter::memory::Memory;
+use daxfs_snapshotter::place::Evicted;
 use daxfs_snapshotter::record::{Layer, State};
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::io;

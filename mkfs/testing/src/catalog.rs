@@ -2,11 +2,11 @@
 
 //! Catalogues made of arbitrary bytes.
 
-use daxfs::catalog::format::{
+use daxfs_load::catalog::format::{
     CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_MAGIC,
     CATALOG_SIZE, CATALOG_VERSION,
 };
-use daxfs::catalog::Table;
+use daxfs_load::catalog::Table;
 use daxfs_reader::{Memory, Result};
 
 /// Bytes of a copy.

@@ -2,14 +2,14 @@
 
 //! Does everything with an image that the program can do, also for the fuzz target.
 
-use daxfs::extract::{to_directory, to_tar, Options};
 use daxfs::fsck::examine;
 use daxfs::map::{self, Map, Style};
-use daxfs::reader::Reader;
 use daxfs::show::{self, Form, Listing};
 use daxfs::waste::Waste;
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
+use daxfs_extract::{to_directory, to_tar, Options};
+use daxfs_image::reader::Reader;
 use daxfs_reader::{Image, Superblock};
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     let reader = Reader::new(Image::new(&bytes, &superblock), "image");
     let out = &mut std::io::sink();
     let mut note =
-        |result: daxfs::Result<()>| said.extend(result.err().map(|error| error.to_string()));
+        |result: daxfs_image::Result<()>| said.extend(result.err().map(|error| error.to_string()));
     for form in [Form::Text, Form::Json, Form::Udev] {
         note(show::info(&reader, form, out));
     }
@@ -76,7 +76,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
         }),
     );
     if let Ok(root) = reader.root() {
-        let failed = |error| daxfs::Error::system("archive", "cannot write", "", error);
+        let failed = |error| daxfs_image::Error::system("archive", "cannot write", "", error);
         note(to_tar(&reader, &root, out, &failed, &interrupt).map(|_| ()));
         let target = directory.join("target");
         let options = Options { owner: false };

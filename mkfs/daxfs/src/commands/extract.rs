@@ -2,13 +2,14 @@
 
 //! `extract`: to a directory, or to an archive that appears when it is complete.
 
-use crate::error::{Error, Result};
-use crate::extract::{self, to_directory, to_tar};
-use crate::reader::Reader;
-use crate::source::{Opened, Source};
-use crate::text::shown_path;
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{self, Out};
+use daxfs_extract::{self as extract, to_directory, to_tar};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::handle_signals;
+use daxfs_image::reader::Reader;
+use daxfs_image::source::{Opened, Source};
+use daxfs_image::text::shown_path;
 use daxfs_writer::{replace, Overwrite};
 use std::ffi::OsStr;
 use std::io::BufWriter;
@@ -37,8 +38,7 @@ pub fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCod
     let image = Opened::open(path)?;
     let reader = image.reader();
     let start = reader.find(start.as_bytes(), true)?;
-    let interrupt =
-        Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let interrupt = handle_signals()?;
     let done = if target.tar {
         let mut overwrite = Overwrite::new(target.force);
         overwrite.input(path);

@@ -2,31 +2,32 @@
 
 //! The commands.
 
+mod catalog;
 mod extract;
 mod mount;
 mod share;
 
-use crate::artifact::{pull, push};
 use crate::diff::{diff, Difference, Directory, Ignore};
-use crate::error::{Error, Result};
-use crate::image::ImageFile;
 use crate::map::{self, Map};
 use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs, Pull};
-use crate::reader::Reader;
 use crate::show::{self, Listing};
-use crate::sign::{sign, verify, By};
-use crate::source::{name_of, Opened, Source};
-use crate::text::{shown, shown_path};
 use crate::top::{top, Form};
-use crate::unmount::unmount;
 use crate::waste::Waste;
-use crate::{catalog, fsck, fuse};
+use crate::{fsck, fuse};
 use clap::Parser;
+use daxfs_artifact::{pull, push, Demands};
 use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::Reader;
+use daxfs_image::sign::{sign, verify, By};
+use daxfs_image::source::{name_of, Opened, Source};
+use daxfs_image::text::{shown, shown_path};
+use daxfs_load::file::ImageFile;
+use daxfs_load::unmount::unmount;
 use extract::{unpack, Target};
-pub use mount::{load, mount};
+use mount::helper;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -53,7 +54,7 @@ pub fn main() -> ExitCode {
             Ok(args) => args,
             Err(error) => return usage("mount.daxfs", &error, MOUNT_USAGE),
         };
-        return match mount::helper(&args) {
+        return match helper(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("mount.daxfs: {why}");
@@ -239,7 +240,14 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             print(&sign(&image, by, expires)?)
         }
-        Command::Push(args) => print(&push(&args)?),
+        Command::Push(args) => {
+            let options = daxfs_artifact::Options {
+                zstd: args.zstd,
+                subject: args.subject.as_deref(),
+                force: args.force,
+            };
+            print(&push(&args.reference, &args.images, &options)?)
+        }
         Command::Pull(args) => pulled(&args),
         Command::Verify { image, cert } => print(&verify(&image, &cert)?),
         Command::Fuse {
@@ -270,12 +278,12 @@ fn run(command: Command) -> Result<ExitCode> {
             dir,
             into,
             options,
-        } => load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
+        } => daxfs_load::load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
         Command::Mount {
             image,
             dir,
             options,
-        } => mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
+        } => daxfs_load::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
         Command::Share(args) => share::share(&args),
         Command::Top {
             interval,
@@ -316,7 +324,12 @@ fn print(line: &str) -> Result<ExitCode> {
 /// Take images out of a layout, and print what they are.
 fn pulled(args: &Pull) -> Result<ExitCode> {
     let directory = args.target.is_dir();
-    let images = pull(args)?;
+    let demands = Demands {
+        certs: &args.cert,
+        digest: args.digest.as_deref(),
+        max_size: args.max_size,
+    };
+    let images = pull(&args.reference, &args.target, &demands)?;
     let mut out = Out::open();
     for (digest, path) in images {
         match directory {

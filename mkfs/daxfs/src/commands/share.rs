@@ -2,14 +2,14 @@
 
 //! `share`: print what a hypervisor is given, or run it.
 
-use crate::error::{Error, Result};
-use crate::image::ImageFile;
 use crate::options::ShareArgs;
 use crate::record::Versioned;
 use crate::share::{self, Backing, Hypervisor};
 use crate::show;
-use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{say, written, Out};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::handle_signals;
+use daxfs_load::file::ImageFile;
 use serde::Serialize;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -53,8 +53,7 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     }
     let backing = match (&args.copy, args.into) {
         (Some(dir), _) => {
-            let interrupt = Interrupt::new()
-                .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+            let interrupt = handle_signals()?;
             let backing = Backing::copy(&image, args.device, hypervisor, dir, &interrupt);
             // Before the command runs or anything is printed.
             interrupt.finish();

@@ -3,9 +3,9 @@
 //! A directory on disk, to be compared with an image.
 
 use super::{Children, Facts, Side};
-use crate::error::{Error, Result};
-use crate::reader::Xattr;
-use crate::text::shown_path;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::Xattr;
+use daxfs_image::text::shown_path;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
 use rustix::fs::{lgetxattr, llistxattr, openat, Mode, OFlags, CWD};

@@ -2,7 +2,7 @@
 
 //! Requests of the kernel, with the same answers as those of the module.
 
-use crate::source::{Opened, Source};
+use daxfs_image::source::{Opened, Source};
 use daxfs_reader::{layout, Content, Directory, Error, FileType, Image, Inode, Problem};
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,

@@ -2,8 +2,8 @@
 
 //! The mount of a session: unmounts that one, and never another at the same place.
 
-use crate::mountinfo::mount_id;
-use crate::unmount::detach;
+use daxfs_load::mountinfo::mount_id;
+use daxfs_load::unmount::detach;
 use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! The map as text.
 
 use super::{Kind, Map};
-use crate::text::human;
+use daxfs_image::text::human;
 use std::io::{self, Write};
 
 /// Lines of cells, at most.

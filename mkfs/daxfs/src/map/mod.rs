@@ -8,9 +8,9 @@ mod svg;
 pub use draw::{draw, Style};
 pub use svg::svg;
 
-use crate::error::Result;
-use crate::reader::Reader;
 use daxfs_check::memory::Storage;
+use daxfs_image::error::Result;
+use daxfs_image::reader::Reader;
 use daxfs_reader::layout::{HUGE_SIZE, SUPERBLOCK_SIZE};
 use daxfs_reader::{Content, Inode};
 use serde::Serialize;

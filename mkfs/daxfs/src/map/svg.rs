@@ -3,7 +3,7 @@
 //! The map as an SVG picture.
 
 use super::{Kind, Map};
-use crate::text::human;
+use daxfs_image::text::human;
 use std::io::{self, Write};
 
 /// Columns and lines of cells.

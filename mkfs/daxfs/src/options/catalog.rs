@@ -2,8 +2,9 @@
 
 //! The command lines of `daxfs catalog`.
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use daxfs_command::values;
+use daxfs_load::catalog::Reuse;
 use std::path::PathBuf;
 
 /// What to do with a catalogue.
@@ -90,15 +91,4 @@ Examples:
         /// Name of the image
         name: String,
     },
-}
-
-/// When the space of removed images is used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Reuse {
-    /// Never, because other kernels that share the memory may have mounted them
-    Never,
-    /// Only on a block device, and only if this kernel has not mounted them
-    Unmounted,
-    /// Unless this kernel has mounted them. Use this only if no other kernel uses the device
-    Always,
 }

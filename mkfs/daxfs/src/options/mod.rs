@@ -8,13 +8,13 @@ mod helpers;
 mod share;
 
 pub use artifact::{Pull, Push};
-pub use catalog::{Catalog, Reuse};
+pub use catalog::Catalog;
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
 
-use crate::buffer::Kind;
 use clap::{Parser, Subcommand, ValueEnum};
 use daxfs_command::values;
+use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

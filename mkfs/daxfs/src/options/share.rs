@@ -2,9 +2,9 @@
 
 //! The command line of `daxfs share`.
 
-use crate::buffer::Kind;
 use crate::share::{Device, Hypervisor};
 use clap::Args;
+use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

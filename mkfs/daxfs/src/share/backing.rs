@@ -4,12 +4,12 @@
 
 use super::info_block::{self, info_block};
 use super::{Device, Hypervisor, Layout};
-use crate::buffer::{Content, Kind};
-use crate::error::{Error, Result};
-use crate::image::ImageFile;
-use crate::text::{human, shown_path};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::{human, shown_path};
+use daxfs_load::buffer::{Content, Kind};
+use daxfs_load::file::ImageFile;
 use daxfs_writer::Mapping;
 use rustix::fs::{fchown, fstatfs, linkat, open, AtFlags, Gid, Mode, OFlags, CWD};
 use rustix::io::{fcntl_setfd, Errno, FdFlags};
@@ -133,7 +133,7 @@ impl Backing {
     /// If there is not enough memory.
     pub fn sealed(image: &ImageFile, device: Device, kind: Kind) -> Result<Self> {
         let page = match kind {
-            Kind::Hugetlb => crate::huge::HUGE,
+            Kind::Hugetlb => daxfs_load::huge::HUGE,
             _ => 1,
         };
         let layout = device.layout(image.size, page);

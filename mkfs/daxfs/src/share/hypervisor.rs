@@ -3,8 +3,8 @@
 //! The arguments of each hypervisor.
 
 use super::{Backing, Device};
-use crate::error::{Error, Result};
 use clap::ValueEnum;
+use daxfs_image::error::{Error, Result};
 use serde_json::{json, Value};
 use std::ffi::OsStr;
 use std::path::Path;

@@ -4,11 +4,11 @@
 
 mod show;
 
-use crate::error::{Error, Result};
-use crate::mountinfo::{self, mounts};
 use crate::record::Time;
-use crate::text::shown_path;
 use daxfs_command::stdout::{written, Out};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use daxfs_load::mountinfo::{self, mounts};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;

@@ -4,8 +4,8 @@
 
 use super::{Counter, Mounted, Sample, COUNTERS};
 use crate::record::{Time, Versioned};
-use crate::text::{human, shown, shown_path, Bytes};
 use daxfs_command::stdout::Out;
+use daxfs_image::text::{human, shown, shown_path, Bytes};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Extract to a directory. All files are created in a directory that only the owner can enter. It
+//! becomes the target when it is complete: no existing file is written, and no file remains after a
+//! failure.
+
+use crate::attributes::{inherit_nothing, restore, Place};
+use crate::cursor::Cursor;
+use crate::links::Links;
+use crate::losses::{Losses, Options};
+use daxfs_check::memory::Storage;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_command::signals::Interrupt;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::buffer_for;
+use daxfs_image::reader::{Event, Reader, PIECE};
+use daxfs_image::text::shown_path;
+use daxfs_reader::{Content, FileType, Inode};
+use daxfs_writer::{parent_of, plain};
+use rustix::fs::{
+    ftruncate, linkat, mknodat, open, openat, renameat, symlinkat, AtFlags, Mode, OFlags, CWD,
+};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+
+/// Zeros of this length and alignment become holes.
+const BLOCK: usize = 4096;
+
+/// Extract the directory `start` of an image to the directory `target`, which must not exist or be
+/// empty. Return what could not be restored.
+///
+/// # Errors
+///
+/// What went wrong; the target is then as it was.
+pub fn to_directory<S: Storage>(
+    reader: &Reader<'_, S>,
+    start: &Inode,
+    target: &Path,
+    options: Options,
+    interrupt: &Interrupt,
+) -> Result<Losses> {
+    if !matches!(start.content, Content::Directory(_)) {
+        let why = "is not a directory; 'daxfs cat' extracts a single file";
+        return Err(reader.refuse(b"", why));
+    }
+    let fail = |operation: &'static str, error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "; create its parent directory first",
+            _ => remedy_of(&error),
+        };
+        Error::system(shown_path(target), operation, remedy, error)
+    };
+    let exists = match target.read_dir() {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                let why = "is not empty; name a new or an empty directory";
+                return Err(Error::refused(shown_path(target), why));
+            }
+            true
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(fail("cannot extract to it", error)),
+    };
+    let parent = match exists {
+        true => target,
+        false => parent_of(target),
+    };
+    let temporary = tempfile::Builder::new()
+        .prefix(".daxfs-")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(|error| fail("cannot make a directory for it", plain(error)))?;
+    let root =
+        open_directory(temporary.path()).map_err(|error| fail("cannot open it", error.into()))?;
+    inherit_nothing(&root);
+
+    let mut extraction = Extraction {
+        reader,
+        target,
+        root,
+        options,
+        interrupt,
+        losses: Losses::default(),
+        links: Links::new(reader),
+        buffer: vec![0; PIECE],
+        bar: Bar::of("extracting", reader.image.superblock().data.length),
+    };
+    let made = extraction.files(start).and_then(|()| {
+        if exists {
+            extraction.move_up(start, temporary.path())?;
+        }
+        extraction.directories(start)?;
+        interrupt.check()?;
+        if !exists {
+            // This replaces at most an empty directory.
+            std::fs::rename(temporary.path(), target)
+                .map_err(|error| fail("cannot put it in place", error))?;
+        }
+        Ok(())
+    });
+    match made {
+        Ok(()) => {
+            // Renamed, or removed.
+            let _ = temporary.keep();
+            Ok(extraction.losses)
+        }
+        Err(why) => {
+            // Files that cannot be removed stay in a hidden directory.
+            if let Ok(root) = open_directory(temporary.path()) {
+                let _ = rustix::fs::fchmod(&root, Mode::RWXU);
+                let _ = Cursor::new(root).clear();
+            }
+            Err(why)
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty())
+}
+
+/// Return what to do about `error`, with a separator from the text before.
+pub fn remedy_of(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or extract elsewhere"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; extract where you may write"
+        }
+        _ => "",
+    }
+}
+
+struct Extraction<'a, S> {
+    reader: &'a Reader<'a, S>,
+    /// For messages.
+    target: &'a Path,
+    root: OwnedFd,
+    options: Options,
+    interrupt: &'a Interrupt,
+    losses: Losses,
+    links: Links,
+    buffer: Vec<u8>,
+    bar: Bar,
+}
+
+impl<S: Storage> Extraction<'_, S> {
+    fn fail(&self, path: &[u8], what: &str, error: Errno) -> Error {
+        let error = io::Error::from(error);
+        let relative = OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path));
+        let path = shown_path(&self.target.join(relative));
+        Error::system(path, format!("cannot {what}"), remedy_of(&error), error)
+    }
+
+    fn clone_root(&self) -> Result<OwnedFd> {
+        self.root.try_clone().map_err(|error| {
+            Error::system(shown_path(self.target), "cannot open it again", "", error)
+        })
+    }
+
+    fn cursor(&self) -> Result<Cursor> {
+        self.clone_root().map(Cursor::new)
+    }
+
+    /// Make everything, directories without what the image says of them.
+    fn files(&mut self, start: &Inode) -> Result<()> {
+        let reader = self.reader;
+        let mut at = self.cursor()?;
+        reader.walk(start, b"", &mut |path, name, event| {
+            self.interrupt.check()?;
+            match event {
+                Event::Enter(_) if path.is_empty() => Ok(()),
+                Event::Enter(_) => at
+                    .make(name)
+                    .map_err(|error| self.fail(path, "make the directory", error)),
+                Event::Leave(_) if path.is_empty() => Ok(()),
+                Event::Leave(_) => match at.leave() {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(self.fail(path, "leave the directory", error)),
+                },
+                Event::File(inode) => self.file(at.here(), path, name, inode),
+            }
+        })
+    }
+
+    /// Set the attributes of directories, after all files: creating files changes times and needs
+    /// permissions.
+    fn directories(&mut self, start: &Inode) -> Result<()> {
+        let reader = self.reader;
+        let mut at = self.cursor()?;
+        reader.walk(start, b"", &mut |path, name, event| {
+            self.interrupt.check()?;
+            match event {
+                Event::Enter(_) if path.is_empty() => Ok(()),
+                Event::Enter(_) => at
+                    .enter(name)
+                    .map_err(|error| self.fail(path, "enter the directory", error)),
+                Event::Leave(_) if path.is_empty() => Ok(()),
+                Event::Leave(inode) => {
+                    let left = at.leave();
+                    let left =
+                        left.map_err(|error| self.fail(path, "leave the directory", error))?;
+                    self.attributes(&Place::Open(left.as_fd()), inode, path)
+                }
+                Event::File(_) => Ok(()),
+            }
+        })?;
+        let root = self.clone_root()?;
+        self.attributes(&Place::Open(root.as_fd()), start, b"")
+    }
+
+    fn attributes(&mut self, place: &Place<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
+        let xattrs = self.reader.xattrs(inode, path)?;
+        restore(place, inode, &xattrs, path, self.options, &mut self.losses)
+            .map_err(|(what, error)| self.fail(path, what, error))
+    }
+
+    /// Make `name` in `here` a hard link if `inode` has been extracted already. Return true then.
+    fn link(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<bool> {
+        let Some(first) = self.links.meet(self.reader, inode, path)? else {
+            return Ok(false);
+        };
+        let cut = first.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let linked = Cursor::walk(&self.root, &first[..cut]).and_then(|directory| {
+            linkat(&directory, &first[cut + 1..], here, name, AtFlags::empty())
+        });
+        match linked {
+            Ok(()) => Ok(true),
+            // A device that could not be made.
+            Err(Errno::NOENT) if matches!(inode.content, Content::Device { .. }) => Ok(true),
+            Err(error) => Err(self.fail(path, "make a hard link", error)),
+        }
+    }
+
+    fn file(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<()> {
+        if self.link(here, path, name, inode)? {
+            return Ok(());
+        }
+        let made = match inode.content {
+            Content::Regular { .. } => return self.regular(here, path, name, inode),
+            Content::Symlink { .. } => {
+                let target = self.reader.target(inode, path)?;
+                symlinkat(target.as_slice(), here, name)
+            }
+            Content::Device { major, minor } => {
+                let kind = match inode.file_type {
+                    FileType::BlockDevice => rustix::fs::FileType::BlockDevice,
+                    _ => rustix::fs::FileType::CharacterDevice,
+                };
+                let device = rustix::fs::makedev(major, minor);
+                match mknodat(here, name, kind, Mode::RUSR, device) {
+                    Err(Errno::PERM) => {
+                        let why = "device left out; only root can make devices".into();
+                        self.losses.add(why, path);
+                        return Ok(());
+                    }
+                    made => made,
+                }
+            }
+            Content::Special => {
+                let kind = match inode.file_type {
+                    FileType::Socket => rustix::fs::FileType::Socket,
+                    _ => rustix::fs::FileType::Fifo,
+                };
+                mknodat(here, name, kind, Mode::RUSR, 0)
+            }
+            Content::Directory(_) => return Ok(()),
+        };
+        made.map_err(|error| self.fail(path, "make it", error))?;
+        self.attributes(&Place::Named(here.as_fd(), name), inode, path)
+    }
+
+    fn regular(&mut self, here: &OwnedFd, path: &[u8], name: &[u8], inode: &Inode) -> Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(here, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| self.fail(path, "make the file", error))?;
+        ftruncate(&fd, inode.size).map_err(|error| self.fail(path, "set its size", error))?;
+        let file = File::from(fd);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let piece = &mut buffer[..buffer_for(inode)];
+        let copied = self.reader.data(inode, path, piece, &mut |offset, piece| {
+            self.interrupt.check()?;
+            put(&file, offset, piece).map_err(|error| {
+                let error = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                self.fail(path, "write", error)
+            })?;
+            self.bar.advance(piece.len() as u64);
+            Ok(())
+        });
+        self.buffer = buffer;
+        copied?;
+        self.attributes(&Place::Open(file.as_fd()), inode, path)
+    }
+
+    /// Move everything from the directory `temporary` to the one around it, which is the target, or
+    /// nothing.
+    fn move_up(&mut self, start: &Inode, temporary: &Path) -> Result<()> {
+        let Content::Directory(directory) = start.content else {
+            return Ok(());
+        };
+        let fail = |this: &Self, error| this.fail(b"", "put the files in place", error);
+        let target = open_directory_through(self.target).map_err(|error| fail(self, error))?;
+        let mut moved = Vec::new();
+        for child in self.reader.children(&directory, b"")? {
+            match renameat(&self.root, &*child.name, &target, &*child.name) {
+                Ok(()) => moved.push(child.name),
+                // Left out.
+                Err(Errno::NOENT) => (),
+                Err(error) => {
+                    for name in moved {
+                        let _ = renameat(&target, &*name, &self.root, &*name);
+                    }
+                    return Err(fail(self, error));
+                }
+            }
+        }
+        // Gone before the target gets its time.
+        std::fs::remove_dir(temporary).map_err(|error| {
+            let operation = "cannot remove a temporary directory";
+            Error::system(shown_path(self.target), operation, "", error)
+        })?;
+        self.root = target;
+        Ok(())
+    }
+}
+
+/// Open the target itself, which may be a symlink to a directory.
+fn open_directory_through(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+}
+
+/// Write `piece` to `file` but for blocks of zeros.
+fn put(file: &File, offset: u64, piece: &[u8]) -> io::Result<()> {
+    let zeros = |block: &[u8]| block.iter().all(|&byte| byte == 0);
+    let mut at = 0;
+    for run in piece
+        .chunks(BLOCK)
+        .collect::<Vec<_>>()
+        .chunk_by(|a, b| zeros(a) == zeros(b))
+    {
+        let length: usize = run.iter().map(|block| block.len()).sum();
+        if !zeros(run[0]) {
+            file.write_all_at(&piece[at..at + length], offset + at as u64)?;
+        }
+        at += length;
+    }
+    Ok(())
+}

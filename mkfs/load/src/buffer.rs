@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Memory for an image: memfds and dma-bufs. Contains `unsafe` for ioctls.
+
+#![allow(unsafe_code)]
+
+use crate::file::ImageFile;
+use crate::huge::{self, HUGE};
+use daxfs_image::error::{Error, Result};
+use daxfs_writer::Mapping;
+use rustix::fs::{
+    fcntl_add_seals, ftruncate, memfd_create, open, MemfdFlags, Mode, OFlags, SealFlags,
+};
+use rustix::io::Errno;
+use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// A kind of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Kind {
+    /// A sealed memfd
+    Memfd,
+    /// A sealed memfd of huge pages, of which there must be enough
+    /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages)
+    Hugetlb,
+    /// A buffer of the system's dma-heap
+    Heap,
+    /// A dma-buf over a memfd
+    Udmabuf,
+}
+
+/// What memory is made of: an image, and what stands around it.
+pub struct Content<'a> {
+    /// The image.
+    pub image: &'a ImageFile,
+    /// Offset of the image in bytes.
+    pub start: u64,
+    /// Bytes of all memory, a multiple of [`HUGE`].
+    pub size: u64,
+    /// Bytes before the image, and their offset.
+    pub head: Option<(u64, &'a [u8])>,
+}
+
+impl Content<'_> {
+    /// Return the bytes up to the end of the image, as huge pages.
+    fn used(&self) -> u64 {
+        (self.start + self.image.size).next_multiple_of(HUGE)
+    }
+
+    /// Pass all bytes to `put`, piece by piece with the offset of each. If `sparse`, leave out pieces of zeros.
+    fn copy(
+        &self,
+        sparse: bool,
+        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        if let Some((offset, bytes)) = self.head {
+            put(offset, bytes)
+                .map_err(|error| Error::system("", "cannot write the info block", "", error))?;
+        }
+        self.image
+            .copy(sparse, |offset, piece| put(self.start + offset, piece))
+    }
+}
+
+/// Memory that holds an image.
+pub struct Buffer {
+    /// Its file descriptor.
+    pub fd: OwnedFd,
+    /// The mount option that takes it.
+    pub option: &'static str,
+}
+
+impl Kind {
+    /// Return the kind that `daxfs load --into` calls `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "memfd" => Some(Kind::Memfd),
+            "hugetlb" => Some(Kind::Hugetlb),
+            "heap" => Some(Kind::Heap),
+            "udmabuf" => Some(Kind::Udmabuf),
+            _ => None,
+        }
+    }
+
+    /// Make memory of this kind with a copy of `image`.
+    pub fn make(self, image: &ImageFile) -> Result<Buffer> {
+        self.make_with(&Content {
+            image,
+            start: 0,
+            // All of it can be huge pages.
+            size: image.size.next_multiple_of(HUGE),
+            head: None,
+        })
+    }
+
+    /// Make memory of this kind with `content`.
+    pub fn make_with(self, content: &Content<'_>) -> Result<Buffer> {
+        let size = content.size;
+        let fail = |what: &str, error: Errno| {
+            let operation = format!("cannot {what} of {size} bytes");
+            Error::system("", operation, self.remedy(error), error)
+        };
+        match self {
+            Kind::Memfd | Kind::Hugetlb => {
+                let huge = if self == Kind::Hugetlb {
+                    // The default size may be another one, such as 512 MiB.
+                    MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB
+                } else {
+                    MemfdFlags::empty()
+                };
+                let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
+                if self == Kind::Memfd {
+                    enlarge_pages(fd.as_fd(), content);
+                }
+                if self == Kind::Hugetlb {
+                    // write(2) does not work on these.
+                    fill(content, fd.as_fd(), self)?;
+                } else {
+                    let file = fd.try_clone().map(File::from);
+                    let file =
+                        file.map_err(|error| Error::system("", "cannot use a memfd", "", error))?;
+                    content.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
+                }
+                let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+                fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
+                Ok(Buffer {
+                    fd,
+                    option: "memfd",
+                })
+            }
+            Kind::Heap => {
+                let fd = heap(size)
+                    .map_err(|error| fail("get a buffer from /dev/dma_heap/system", error))?;
+                fill(content, fd.as_fd(), self)?;
+                Ok(Buffer {
+                    fd,
+                    option: "dmabuf",
+                })
+            }
+            Kind::Udmabuf => {
+                let memory = memfd(MemfdFlags::empty(), size)
+                    .map_err(|error| fail("make a memfd", error))?;
+                enlarge_pages(memory.as_fd(), content);
+                fill(content, memory.as_fd(), self)?;
+                fcntl_add_seals(&memory, SealFlags::SHRINK)
+                    .map_err(|error| fail("seal a memfd", error))?;
+                let fd = udmabuf(memory.as_fd(), size).map_err(|error| {
+                    fail(
+                        "make a udmabuf (see /sys/module/udmabuf/parameters/size_limit_mb)",
+                        error,
+                    )
+                })?;
+                Ok(Buffer {
+                    fd,
+                    option: "dmabuf",
+                })
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// Return what to do about `error` when memory of this kind is made.
+    fn remedy(self, error: Errno) -> &'static str {
+        match (self, error) {
+            (Kind::Hugetlb, Errno::NOMEM) => {
+                "; there are too few free huge pages: raise \
+                 /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+            }
+            _ => "",
+        }
+    }
+}
+
+fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("daxfs", flags)?;
+    ftruncate(&fd, size)?;
+    Ok(fd)
+}
+
+/// Give the memfd `fd` for `content` huge pages if the image can have files that need them, and the kernel has such
+/// pages. Say so if there are none.
+fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
+    if content.image.size <= HUGE || !huge::can_map() {
+        return;
+    }
+    if let Err(error) = huge::allocate(fd, content.used()) {
+        eprintln!(
+            "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
+             pages of 4 KiB; daxfs load --into hugetlb or --into heap may do better"
+        );
+    }
+}
+
+/// Copy `content` into `fd` through a mapping.
+fn fill(content: &Content<'_>, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
+    // All of it, which reserves the huge pages.
+    let size = content.size;
+    let mut mapping = Mapping::new(fd, size).map_err(|error| {
+        let remedy = Errno::from_io_error(&error).map_or("", |error| kind.remedy(error));
+        let operation = format!("cannot map a buffer of {size} bytes");
+        Error::system("", operation, remedy, error)
+    })?;
+    content.copy(false, |offset, piece| mapping.write(offset, piece))
+}
+
+/// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.
+#[repr(C)]
+struct HeapAllocation {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+fn heap(size: u64) -> rustix::io::Result<OwnedFd> {
+    const ALLOC: Opcode = opcode::read_write::<HeapAllocation>(b'H', 0);
+    let heap = open(
+        "/dev/dma_heap/system",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut allocation = HeapAllocation {
+        len: size,
+        fd: 0,
+        fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
+        heap_flags: 0,
+    };
+    // SAFETY: The structure is the one that this request takes; on success its `fd` is a new
+    // descriptor of ours.
+    unsafe {
+        ioctl(&heap, Updater::<ALLOC, _>::new(&mut allocation))?;
+        Ok(OwnedFd::from_raw_fd(allocation.fd as i32))
+    }
+}
+
+/// `struct udmabuf_create` of `linux/udmabuf.h`.
+#[repr(C)]
+struct UdmabufCreate {
+    memfd: u32,
+    flags: u32,
+    offset: u64,
+    size: u64,
+}
+
+fn udmabuf(memory: BorrowedFd<'_>, size: u64) -> rustix::io::Result<OwnedFd> {
+    const CREATE: Opcode = opcode::write::<UdmabufCreate>(b'u', 0x42);
+    const CLOEXEC: u32 = 1;
+    let device = open(
+        "/dev/udmabuf",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let create = UdmabufCreate {
+        memfd: memory.as_raw_fd() as u32,
+        flags: CLOEXEC,
+        offset: 0,
+        size,
+    };
+    // SAFETY: The request takes a pointer to such a structure, reads it, and returns a new
+    // descriptor of ours.
+    unsafe {
+        let fd = ioctl(
+            &device,
+            Returning::<CREATE>(IntegerSetter::<CREATE>::new_usize(
+                std::ptr::from_ref(&create).expose_provenance(),
+            )),
+        )?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// An ioctl with an argument whose result is a number.
+struct Returning<const OPCODE: Opcode>(IntegerSetter<OPCODE>);
+
+// SAFETY: As for the request inside; its result is handed on.
+unsafe impl<const OPCODE: Opcode> rustix::ioctl::Ioctl for Returning<OPCODE> {
+    type Output = i32;
+
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        OPCODE
+    }
+
+    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
+        self.0.as_ptr()
+    }
+
+    unsafe fn output_from_ptr(
+        output: rustix::ioctl::IoctlOutput,
+        _argument: *mut rustix::ffi::c_void,
+    ) -> rustix::io::Result<i32> {
+        Ok(output)
+    }
+}

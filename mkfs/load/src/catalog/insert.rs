@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Adding an image to a catalogue.
+
+use super::format::{CATALOG_ALIGN, CATALOG_ENTRIES};
+use super::medium::Medium;
+use super::table::{Listed, Table};
+use daxfs_image::error::{Error, Result};
+use sha2::digest::Output;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::ops::Range;
+
+/// Bytes that are read, or zeroed, together.
+const PIECE: usize = 1 << 20;
+
+/// Takes the bytes of an image, with the offset of each piece.
+pub type Put<'a> = dyn FnMut(u64, &[u8]) -> io::Result<()> + 'a;
+
+/// An image to add.
+pub struct New<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// UUID of the image.
+    pub uuid: [u8; 16],
+    /// Bytes of the image with its sums and signature.
+    pub size: u64,
+    /// Passes all bytes of the image, from the first to the last.
+    pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
+    /// It becomes the image that is mounted without a name.
+    pub active: bool,
+}
+
+/// What uses a medium, apart from the images that its catalogue lists.
+pub struct Users<'a> {
+    /// Ranges that are not free, whatever the catalogue says.
+    pub ranges: &'a [Range<u64>],
+    /// Says whether a removed image has users.
+    pub state: &'a dyn Fn(&Listed) -> State,
+}
+
+/// What is known about the users of a removed image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has none, so its space is free.
+    Unused,
+    /// This kernel has it mounted.
+    Mounted,
+    /// There may be some.
+    Unknown,
+}
+
+/// Copy `new` into free space of `medium`, called `device` in messages, and add it to `table`,
+/// which is that of the medium. `users` keep their space.
+///
+/// # Errors
+///
+/// [`Error::Full`] if there is no room. Others, if the medium cannot be written or does not hold what was
+/// written.
+pub fn insert(
+    medium: &mut dyn Medium,
+    device: &str,
+    table: &mut Table,
+    new: &New<'_>,
+    users: &Users<'_>,
+) -> Result<()> {
+    let cannot_write = |error| Error::system(device, "cannot write", "", error);
+    let length = new.size.next_multiple_of(CATALOG_ALIGN);
+    let before = table.images.len();
+    let unused = |image: &Listed| image.removed && (users.state)(image) == State::Unused;
+    table.images.retain(|image| !unused(image));
+    let full = is_full(table);
+    let free = table.free(users.ranges);
+    let room = free.iter().find(|range| range.end - range.start >= length);
+    let Some(room) = room.filter(|_| !full) else {
+        return Err(no_room(device, table, &free, length, users));
+    };
+    let place = room.start;
+    // After this, no new mount can use the space, whichever copy counts: the other copy has the
+    // image as removed, or not at all.
+    if table.images.len() != before {
+        table.commit(medium).map_err(cannot_write)?;
+    }
+    let mut written = Sha256::new();
+    (new.copy)(&mut |offset, piece| {
+        written.update(piece);
+        medium.write(place + offset, piece)
+    })?;
+    let zeros = vec![0; PIECE];
+    let mut at = new.size;
+    while at < length {
+        let piece = (length - at).min(PIECE as u64) as usize;
+        medium
+            .write(place + at, &zeros[..piece])
+            .map_err(cannot_write)?;
+        at += piece as u64;
+    }
+    medium.sync().map_err(cannot_write)?;
+    medium.forget().map_err(cannot_write)?;
+    let stored = stored(medium, place..place + new.size)
+        .map_err(|error| Error::system(device, "cannot read", "", error))?;
+    if stored != written.finalize() {
+        let why = "does not hold what was written; the device is faulty, or somebody writes to it";
+        return Err(Error::refused(device, why));
+    }
+    table.images.push(Listed {
+        name: new.name.into(),
+        uuid: new.uuid,
+        range: place..place + length,
+        active: false,
+        removed: false,
+    });
+    if new.active {
+        table.activate(new.name);
+    }
+    table.commit(medium).map_err(cannot_write)
+}
+
+/// Return the SHA-256 of a range of a medium.
+fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut at = range.start;
+    while at < range.end {
+        let length = (range.end - at).min(PIECE as u64);
+        let piece = &mut buffer[..length as usize];
+        medium.read(at, piece)?;
+        hash.update(piece);
+        at += length;
+    }
+    Ok(hash.finalize())
+}
+
+/// Return whether there is no entry for another image.
+fn is_full(table: &Table) -> bool {
+    table.images.len() >= CATALOG_ENTRIES
+}
+
+/// Return the error for an image of `length` bytes that has no room on `device`, of which `free` is free.
+fn no_room(
+    device: &str,
+    table: &Table,
+    free: &[Range<u64>],
+    length: u64,
+    users: &Users<'_>,
+) -> Error {
+    let sizes = || free.iter().map(|range| range.end - range.start);
+    let (missing, mut why) = match is_full(table) {
+        true => (
+            1,
+            format!("its catalogue is full with {CATALOG_ENTRIES} images"),
+        ),
+        false => (
+            length.saturating_sub(sizes().sum()).max(1),
+            format!(
+                "no room for an image of {length} bytes: the largest free range has {} bytes",
+                sizes().max().unwrap_or(0)
+            ),
+        ),
+    };
+    let names = |wanted: State| {
+        let removed = table.images.iter().filter(|image| image.removed);
+        let found = removed.filter(|image| (users.state)(image) == wanted);
+        let found = found.map(|image| {
+            let length = image.range.end - image.range.start;
+            format!("'{}' ({length} bytes)", image.name)
+        });
+        found.collect::<Vec<_>>().join(", ")
+    };
+    let (mounted, unknown) = (names(State::Mounted), names(State::Unknown));
+    if !mounted.is_empty() {
+        why += &format!("; unmount the removed {mounted}");
+    }
+    if !unknown.is_empty() {
+        why += &format!("; if nobody uses the removed {unknown}, give --reuse always");
+    }
+    if mounted.is_empty() && unknown.is_empty() {
+        why += "; remove an image, or use a larger device";
+    }
+    Error::Full {
+        name: device.into(),
+        missing,
+        why,
+    }
+}

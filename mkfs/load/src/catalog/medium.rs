@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What holds a catalogue: a block device, a DAX device in devdax mode, or a file.
+
+use super::format::CATALOG_SIZE;
+use daxfs_check::memory::FileMemory;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::mapping;
+use daxfs_image::source::{cannot_open, open_now};
+use daxfs_image::text::shown_path;
+use daxfs_reader::{self as image, Memory, Problem};
+use daxfs_writer::device::dax_size;
+use daxfs_writer::Mapping;
+use rustix::fs::{fadvise, flock, fstat, major, minor, Advice, FileType, FlockOperation, OFlags};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Something that bytes are written to.
+pub trait Medium {
+    /// Return the size in bytes.
+    fn size(&self) -> u64;
+
+    /// Read `into.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Write `bytes` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Wait until all that was written is where power loss does not affect it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Forget what is cached, after [`Medium::sync`], so that the device is read next. Another
+    /// kernel may have written it.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn forget(&mut self) -> io::Result<()>;
+}
+
+/// The bytes of a medium from an offset on, for the image's parser.
+pub struct Part<'a> {
+    /// The medium.
+    pub medium: &'a dyn Medium,
+    /// Offset of the first byte.
+    pub start: u64,
+}
+
+impl Memory for Part<'_> {
+    fn size(&self) -> u64 {
+        self.medium.size().saturating_sub(self.start)
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
+        let at = self.start.checked_add(offset);
+        at.and_then(|at| self.medium.read(at, into).ok())
+            .ok_or(image::Error::new(
+                Problem::Unreadable,
+                offset,
+                into.len() as u64,
+            ))
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+}
+
+/// An open device or file.
+pub struct Disk {
+    /// Name in messages.
+    pub name: String,
+    /// Name of the device below /sys/dev; `None` for a file.
+    pub device: Option<String>,
+    /// Other kernels usually do not have it: it is a block device. A file or a device in devdax mode
+    /// is often the memory of a virtual machine.
+    pub private: bool,
+    bytes: Bytes,
+    size: u64,
+}
+
+/// What a [`Disk`] is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads.
+    Read,
+    /// Changes, which no other process makes with this meanwhile.
+    Change,
+    /// Changes of a device that must not be mounted.
+    Alone,
+}
+
+enum Bytes {
+    File(File),
+    ReadOnly(mapping::Mapping),
+    /// The mapping, the ranges that were written since the last sync, and the locked file.
+    Mapped(Mapping, Vec<(u64, usize)>, #[allow(dead_code)] File),
+}
+
+impl Disk {
+    /// Open `path` for `access`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be opened, cannot hold images, or is in use and must not be.
+    pub fn open(path: &Path, access: Access) -> Result<Self> {
+        let name = shown_path(path);
+        let write = access != Access::Read;
+        let is_block = || {
+            path.metadata()
+                .is_ok_and(|found| found.file_type().is_block_device())
+        };
+        let alone = match access == Access::Alone && is_block() {
+            // Fails while a block device is mounted.
+            true => OFlags::EXCL,
+            false => OFlags::empty(),
+        };
+        let file = match write {
+            true => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(alone.bits() as i32)
+                .open(path),
+            false => open_now(path),
+        };
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                Error::refused(&name, "is in use; unmount it if it is mounted")
+            }
+            _ => cannot_open(&name, error),
+        })?;
+        let examine = |error: io::Error| Error::system(&name, "cannot examine", "", error);
+        let status = fstat(&file).map_err(|error| examine(error.into()))?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        let number = format!("{}:{}", major(status.st_rdev), minor(status.st_rdev));
+        let dax = dax_size(status.st_rdev).filter(|_| kind == FileType::CharacterDevice);
+        let device = match kind {
+            FileType::BlockDevice => Some(format!("block/{number}")),
+            FileType::CharacterDevice => Some(format!("char/{number}")),
+            _ => None,
+        };
+        if kind != FileType::RegularFile && kind != FileType::BlockDevice && dax.is_none() {
+            let why = "is no file, block device or DAX device; a catalogue needs one of these";
+            return Err(Error::refused(name, why));
+        }
+        if write {
+            flock(&file, FlockOperation::LockExclusive)
+                .map_err(|error| Error::system(&name, "cannot lock", "", error))?;
+        }
+        let cannot_map = |error| {
+            let remedy = "; a DAX device must be in devdax mode to be read and written";
+            Error::system(&name, "cannot map", remedy, error)
+        };
+        let (bytes, size) = match dax {
+            Some(size) if write => {
+                let mapping = Mapping::new(&file, size).map_err(cannot_map)?;
+                (Bytes::Mapped(mapping, Vec::new(), file), size)
+            }
+            Some(size) => {
+                let mapping = mapping::Mapping::new(&file, 0, size).map_err(cannot_map)?;
+                (Bytes::ReadOnly(mapping), size)
+            }
+            None => {
+                let size = FileMemory::new(&file).map_err(examine)?.size();
+                (Bytes::File(file), size)
+            }
+        };
+        let mut disk = Disk {
+            name,
+            device,
+            private: kind == FileType::BlockDevice,
+            bytes,
+            size,
+        };
+        // What another process has left in the page cache is on the device before a change of it counts.
+        let synced = if write { disk.sync() } else { Ok(()) };
+        synced
+            .and_then(|()| disk.forget())
+            .map_err(|error| Error::system(&disk.name, "cannot write", "", error))?;
+        Ok(disk)
+    }
+
+    /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.
+    /// `memory` is `/dev/mem`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel forbids to read it.
+    pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
+        let mapping = mapping::Mapping::new(memory, start, size.min(CATALOG_SIZE));
+        let mapping =
+            mapping.map_err(|error| Error::system("/dev/mem", "cannot map", "", error))?;
+        Ok(Disk {
+            name: format!("phys={start:#x}"),
+            device: None,
+            private: false,
+            bytes: Bytes::ReadOnly(mapping),
+            size,
+        })
+    }
+}
+
+impl Medium for Disk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(into, offset),
+            Bytes::ReadOnly(mapping) => mapping.read(offset, into),
+            Bytes::Mapped(mapping, ..) => mapping.read(offset, into),
+        }
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.write_all_at(bytes, offset),
+            Bytes::ReadOnly(_) => Err(io::ErrorKind::PermissionDenied.into()),
+            Bytes::Mapped(mapping, written, _) => {
+                written.push((offset, bytes.len()));
+                mapping.write(offset, bytes)
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match &mut self.bytes {
+            Bytes::File(file) => file.sync_all(),
+            Bytes::ReadOnly(_) => Ok(()),
+            Bytes::Mapped(mapping, written, _) => written
+                .drain(..)
+                .try_for_each(|(offset, length)| mapping.write_back(offset, length)),
+        }
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        match &self.bytes {
+            Bytes::File(file) => Ok(fadvise(file, 0, None, Advice::DontNeed)?),
+            // These are the memory.
+            Bytes::ReadOnly(_) | Bytes::Mapped(..) => Ok(()),
+        }
+    }
+}

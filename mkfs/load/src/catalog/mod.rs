@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Several images on one device.
+//!
+//! The catalogue at the start of the device says where each image is; Documentation/catalogue.rst
+//! has the format, and why an update survives power loss.
+
+mod chosen;
+pub mod format;
+mod insert;
+mod loaded;
+mod medium;
+mod mounted;
+mod table;
+
+pub use chosen::Chosen;
+pub use insert::{insert, New, State, Users};
+pub use medium::{Medium, Part};
+pub use table::{Listed, Table};
+
+use crate::file::ImageFile;
+use daxfs_image::error::{Error, Result};
+use daxfs_writer::{parent_of, Overwrite};
+use format::{valid_name, CATALOG_ALIGN, CATALOG_SIZE};
+use loaded::{load, unknown, warn_damaged};
+use medium::{Access, Disk};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+/// When the space of removed images is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum Reuse {
+    /// Never, because other kernels that share the memory may have mounted them
+    Never,
+    /// Only on a block device, and only if this kernel has not mounted them
+    Unmounted,
+    /// Unless this kernel has mounted them. Use this only if no other kernel uses the device
+    Always,
+}
+
+/// Return the error of writing to `disk`.
+fn cannot_write(disk: &Disk, error: io::Error) -> Error {
+    Error::system(&disk.name, "cannot write", "", error)
+}
+
+/// Write the changed catalogue of `disk`.
+fn commit(table: &mut Table, disk: &mut Disk) -> Result<()> {
+    let done = table.commit(disk);
+    done.map_err(|error| cannot_write(disk, error))
+}
+
+/// Return the ranges of `disk` that this kernel has mounted.
+fn mounted(disk: &Disk) -> Result<Vec<Range<u64>>> {
+    let Some(device) = disk.device.as_deref() else {
+        return Ok(Vec::new());
+    };
+    mounted::ranges(device).map_err(|error| {
+        let remedy = "; mount sysfs on /sys, and be root";
+        Error::system(
+            &disk.name,
+            "cannot tell from /sys/fs/daxfs what is mounted",
+            remedy,
+            error,
+        )
+    })
+}
+
+/// Load the catalogue of `disk` to change it. Say if a copy is damaged.
+fn load_to_change(disk: &Disk) -> Result<Table> {
+    let table = load(disk)?;
+    warn_damaged(disk, &table);
+    Ok(table)
+}
+
+/// Make a catalogue on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
+/// known is overwritten.
+///
+/// # Errors
+///
+/// If there is something else, if an image is mounted, or if it cannot be written.
+pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
+    let Some(size) = size else {
+        return init_existing(path, force);
+    };
+    let name = daxfs_image::text::shown_path(path);
+    check_size(&name, size)?;
+    let remedy = "; --size is for a new file";
+    let cannot_make = |error| Error::system(&name, "cannot make", remedy, error);
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(cannot_make)?;
+    let made = file.set_len(size).map_err(cannot_make);
+    let made = made.and_then(|()| init_existing(path, force));
+    // The name of the file is there after power loss, too.
+    let directory = File::open(parent_of(path));
+    let made = made.and_then(|()| {
+        let done = directory.and_then(|directory| directory.sync_all());
+        done.map_err(|error| Error::system(&name, "cannot write its directory", "", error))
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    made
+}
+
+/// Refuse a device or file of `size` bytes that is too small.
+fn check_size(name: &str, size: u64) -> Result<()> {
+    let least = CATALOG_SIZE + CATALOG_ALIGN;
+    if size < least {
+        let why = format!("has {size} bytes; a catalogue and an image need at least {least}");
+        return Err(Error::refused(name, why));
+    }
+    Ok(())
+}
+
+fn init_existing(path: &Path, force: bool) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Alone)?;
+    check_size(&disk.name, disk.size())?;
+    if !mounted(&disk)?.is_empty() {
+        let why = "an image on it is mounted; unmount it first";
+        return Err(Error::refused(&disk.name, why));
+    }
+    Overwrite::new(force).check_device(path, disk.size(), |at, into| disk.read(at, into))?;
+    let mut table = Table::new(disk.size());
+    let done = table.create(&mut disk);
+    done.map_err(|error| cannot_write(&disk, error))
+}
+
+/// Add the image file `image` to the device `path` as `name`, and activate it if `active` is set.
+/// `reuse` says which removed images give their space.
+///
+/// # Errors
+///
+/// [`Error::Full`] if there is no room. Others, if the device has an image of this name or cannot be used.
+pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
+    if valid_name(name.as_bytes()).is_none() {
+        let why = "is no name for an image; use 1 to 63 letters, digits and . _ - + : @";
+        return Err(Error::refused(
+            daxfs_image::text::shown(name.as_bytes()),
+            why,
+        ));
+    }
+    let image = ImageFile::open(image)?;
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
+    if table.find(name).is_some() {
+        let why =
+            format!("has an image '{name}' already; choose another name, or remove that one first");
+        return Err(Error::refused(&disk.name, why));
+    }
+    if table.damaged.is_some() && reuse != Reuse::Always {
+        let why =
+            "a copy of the catalogue is damaged, and may have listed an image that is in use; \
+                   look at 'daxfs catalog list', then activate or remove an image, \
+                   which writes the copy, or give --reuse always if nobody uses the device";
+        return Err(Error::refused(&disk.name, why));
+    }
+    // After the catalogue was loaded: a removal that it has was on the device before this.
+    let mounted = mounted(&disk)?;
+    let private = disk.private;
+    let state = |removed: &Listed| match reuse {
+        _ if is_mounted(&mounted, &removed.range) => State::Mounted,
+        Reuse::Always => State::Unused,
+        // Nobody here knows who uses a file or a device in devdax mode: a virtual machine, for
+        // example.
+        Reuse::Unmounted if private => State::Unused,
+        Reuse::Unmounted | Reuse::Never => State::Unknown,
+    };
+    let users = Users {
+        ranges: &mounted,
+        state: &state,
+    };
+    let new = New {
+        name,
+        uuid: image.superblock.uuid,
+        size: image.size,
+        copy: &|put| image.copy_checked(false, put),
+        active,
+    };
+    let device = disk.name.clone();
+    insert(&mut disk, &device, &mut table, &new, &users)
+}
+
+/// Return true if some of `range` is mounted.
+fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
+    let overlaps = |other: &Range<u64>| other.start < range.end && range.start < other.end;
+    mounted.iter().any(overlaps)
+}
+
+/// Remove the image `name` of the device `path`; the active one only with `force`.
+///
+/// # Errors
+///
+/// If there is no such image, or the device cannot be used.
+pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
+    let Some(at) = table
+        .images
+        .iter()
+        .position(|image| image.name == name && !image.removed)
+    else {
+        return Err(unknown(&disk, &table, name));
+    };
+    let image = &mut table.images[at];
+    if image.active && !force {
+        let why = format!(
+            "'{name}' is active; activate another image first, or give --force to leave none active"
+        );
+        return Err(Error::refused(&disk.name, why));
+    }
+    image.remove();
+    commit(&mut table, &mut disk)
+}
+
+/// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
+/// writes a damaged copy of the catalogue again.
+///
+/// # Errors
+///
+/// If the device cannot be used.
+pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
+    let mut changed = table.damaged.is_some();
+    for image in &mut table.images {
+        if !image.removed && unwanted(&image.name) {
+            image.remove();
+            changed = true;
+        }
+    }
+    if !changed {
+        return Ok(());
+    }
+    commit(&mut table, &mut disk)
+}
+
+/// Return the images of the device `path`, removed ones included.
+///
+/// # Errors
+///
+/// If it cannot be read, or has no catalogue.
+pub fn images(path: &Path) -> Result<Vec<Listed>> {
+    Ok(load(&Disk::open(path, Access::Read)?)?.images)
+}
+
+/// Make `name` the image of the device `path` that is mounted without a name.
+///
+/// # Errors
+///
+/// As for [`remove`].
+pub fn activate(path: &Path, name: &str) -> Result<()> {
+    let mut disk = Disk::open(path, Access::Change)?;
+    let mut table = load_to_change(&disk)?;
+    if !table.activate(name) {
+        return Err(unknown(&disk, &table, name));
+    }
+    commit(&mut table, &mut disk)
+}
+
+/// A device and its catalogue.
+pub struct Overview {
+    /// Name of the device in messages.
+    pub device: String,
+    /// The catalogue.
+    pub table: Table,
+    /// Ranges that this kernel has mounted, if that is known.
+    mounted: Option<Vec<Range<u64>>>,
+}
+
+impl Overview {
+    /// Load the catalogue of the device `path`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`images`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let disk = Disk::open(path, Access::Read)?;
+        let table = load(&disk)?;
+        let known = disk.device.as_deref().filter(|_| disk.private);
+        let mounted = known.and_then(|device| mounted::ranges(device).ok());
+        Ok(Overview {
+            device: disk.name,
+            table,
+            mounted,
+        })
+    }
+
+    /// Return whether this kernel has `image` mounted, if that is known.
+    pub fn is_mounted(&self, image: &Listed) -> Option<bool> {
+        let mounted = self.mounted.as_ref();
+        mounted.map(|mounted| is_mounted(mounted, &image.range))
+    }
+
+    /// Return the bytes of the largest range that no image has.
+    pub fn free(&self) -> u64 {
+        let free = self.table.free(self.mounted.as_deref().unwrap_or_default());
+        let sizes = free.iter().map(|range| range.end - range.start);
+        sizes.max().unwrap_or(0)
+    }
+}

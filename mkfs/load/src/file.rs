@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The image file.
+
+use daxfs_check::digest::{combine, hex};
+use daxfs_check::memory::FileMemory;
+use daxfs_check::Progress;
+use daxfs_command::bar::Bar;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{cannot_open, open_now, NO_ORDER};
+use daxfs_image::text::shown_path;
+use daxfs_reader::layout::DIGEST_PIECE;
+use daxfs_reader::{Image, Memory, Superblock};
+use daxfs_signature::attach;
+use daxfs_writer::device::Device;
+use daxfs_writer::Overwrite;
+use rustix::fs::fgetxattr;
+use sha2::{Digest, Sha256};
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
+
+/// Bytes that are copied together, a part of [`DIGEST_PIECE`].
+const PIECE: usize = 1 << 20;
+
+/// Bytes of a superblock.
+pub const SUPERBLOCK: usize = 4096;
+
+/// An image file with a valid superblock.
+pub struct ImageFile {
+    /// Its name.
+    pub path: PathBuf,
+    file: File,
+    /// Bytes of the image with the sums of its pieces and its signature, a multiple of the page
+    /// size.
+    pub size: u64,
+    /// Bytes of the file.
+    pub length: u64,
+    /// The permission bits of those who may read it, as far as they say that.
+    pub readers: u32,
+    /// Its group.
+    pub group: u32,
+    /// Its superblock.
+    pub superblock: Superblock,
+    /// The block of the superblock, as it is stored.
+    pub block: [u8; SUPERBLOCK],
+}
+
+impl ImageFile {
+    /// Open the image file `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = shown_path(path);
+        let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
+        let status = file.metadata();
+        let status = status.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        if status.file_type().is_fifo() {
+            return Err(Error::refused(name, NO_ORDER));
+        }
+        let memory = FileMemory::new(&file)
+            .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
+        let superblock =
+            Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
+        let mut block = [0; SUPERBLOCK];
+        let stored = memory.read(0, &mut block);
+        stored.map_err(|error| Error::image(&name, b"", error))?;
+        Ok(ImageFile {
+            path: path.into(),
+            length: memory.size(),
+            readers: readers(&file, &status),
+            group: status.gid(),
+            size: attach::stored_size(&Image::new(&memory, &superblock)),
+            superblock,
+            block,
+            file,
+        })
+    }
+
+    /// Read what follows the image: the sums of its pieces and its signature.
+    pub fn rest(&self) -> Result<Vec<u8>> {
+        let mut rest = vec![0; self.size.saturating_sub(self.superblock.total_size) as usize];
+        let read = self
+            .file
+            .read_exact_at(&mut rest, self.superblock.total_size);
+        read.map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+        Ok(rest)
+    }
+
+    /// Write the image to the block or DAX device `path`, and verify it.
+    ///
+    /// Unless `force`, the device is overwritten only if it contains an image or zeros.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut overwrite = Overwrite::new(force);
+        overwrite.input(&self.path);
+        let device = Device::open(path)?;
+        device.check_free(&overwrite)?;
+        Ok(device.write(&self.file, self.size, &bar)?)
+    }
+
+    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar. If
+    /// `sparse`, leave out pieces of zeros.
+    pub fn copy(
+        &self,
+        sparse: bool,
+        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        self.pass(sparse, |_, _| (), put)
+    }
+
+    /// Do as [`ImageFile::copy`], and compute the SHA-256 of what was read.
+    ///
+    /// # Errors
+    ///
+    /// Also if it is not that of the superblock.
+    pub fn copy_checked(
+        &self,
+        sparse: bool,
+        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let mut same = false;
+        let (mut pieces, mut hash) = (Vec::new(), Sha256::new());
+        let see = |offset: u64, bytes: &[u8]| {
+            let end = self.superblock.total_size.min(offset + bytes.len() as u64);
+            // The sums of the pieces and the signature are not part of it.
+            let mut bytes = &bytes[..end.saturating_sub(offset) as usize];
+            if bytes.is_empty() {
+                return;
+            }
+            if offset == 0 {
+                same = bytes.starts_with(&self.block);
+                let record = self.superblock.record.without_sums();
+                hash.update(record.as_bytes());
+                bytes = &bytes[record.as_bytes().len()..];
+            }
+            hash.update(bytes);
+            if end % DIGEST_PIECE == 0 || end == self.superblock.total_size {
+                pieces.push(hash.finalize_reset().into());
+            }
+        };
+        self.pass(sparse, see, put)?;
+        let name = shown_path(&self.path);
+        if !same {
+            let why = "another program changed it while it was copied; try again";
+            return Err(Error::refused(name, why));
+        }
+        let found = combine(pieces);
+        if found != self.superblock.sha256 {
+            let (found, stored) = (hex(&found), hex(&self.superblock.sha256));
+            return Err(Error::Digest {
+                name,
+                found,
+                stored,
+            });
+        }
+        Ok(())
+    }
+
+    /// Pass the image to `see`, and without its zeros if `sparse` to `put`.
+    fn pass(
+        &self,
+        sparse: bool,
+        mut see: impl FnMut(u64, &[u8]),
+        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let bar = Bar::of("copying", self.size);
+        let mut reader = (&self.file).take(self.size);
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        while offset < self.size {
+            let length = piece.len().min((self.size - offset) as usize);
+            let piece = &mut piece[..length];
+            reader
+                .read_exact(piece)
+                .map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+            see(offset, piece);
+            if !sparse || piece.iter().any(|&byte| byte != 0) {
+                put(offset, piece).map_err(|error| {
+                    let operation = format!("cannot write byte {offset} of the copy");
+                    Error::system("", operation, "", error)
+                })?;
+            }
+            offset += length as u64;
+            bar.advance(length as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Return the permission bits for reading of a file. With an access control list, those of the group
+/// are not the group's, so only the owner has one.
+fn readers(file: &File, status: &Metadata) -> u32 {
+    let mut none = [0_u8; 0];
+    let list = fgetxattr(file, "system.posix_acl_access", &mut none[..]);
+    match list {
+        Ok(_) => status.mode() & 0o400,
+        Err(_) => status.mode() & 0o444,
+    }
+}

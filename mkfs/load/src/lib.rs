@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Load images into memory, write them to devices, and mount them.
+//!
+//! * [`mount()`] mounts an image file or a device; [`load`] chooses the memory that an image file is loaded into
+//! * [`file`], [`buffer`]: image files, and memory with a copy of one
+//! * [`catalog`]: several images on one device
+//! * [`unmount`], [`mountinfo`]: what is mounted
+
+pub mod buffer;
+pub mod catalog;
+mod context;
+pub mod file;
+pub mod huge;
+pub mod mount;
+pub mod mountinfo;
+pub mod unmount;
+
+pub use buffer::Kind;
+pub use mount::{load, mount};
