@@ -156,7 +156,9 @@ library: tools
 ifeq ($(cross),)
 wheel: library
 	$(Q)mkdir -p build/wheel
-	$(Q)name=$$($(RUN) python3 mkfs/python/backend.py build/wheel) && echo "the wheel is build/wheel/$$name"
+	$(Q)rm -f build/wheel/*.whl
+	$(Q)cd mkfs/python && $(CURDIR)/$(RUN) python3 -B -m hatchling build --target wheel --directory $(CURDIR)/build/wheel >/dev/null
+	$(Q)echo "the wheel is $$(echo build/wheel/*.whl)"
 else
 wheel:
 	@echo "make: wheel is for the architecture of this machine only" >&2; exit 2
