@@ -3,7 +3,7 @@
 //! Does everything with an image that the program can do, also for the fuzz target.
 
 use daxfs::fsck::examine;
-use daxfs::map::{self, Map, Style};
+use daxfs::map::{self, Map};
 use daxfs::show::{self, Form, Listing};
 use daxfs::waste::Waste;
 use daxfs_check::Silent;
@@ -37,11 +37,7 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
             total, superblock.total_size,
             "every byte is in the map once"
         );
-        let style = Style {
-            columns: 80,
-            colour: true,
-        };
-        let drawn = map::draw(&map, "image", style, out);
+        let drawn = map::draw(&map, "image", out);
         drawn.and_then(|()| map::svg(&map, "image", out)).unwrap();
         Waste::new(&reader)?.write(out).unwrap();
         Ok(())

@@ -125,7 +125,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(written(match (svg, json) {
                 (true, _) => map::svg(&map, &name, out),
                 (_, true) => show::pretty(out, &map),
-                _ => map::draw(&map, &name, style(out), out),
+                _ => map::draw(&map, &name, out),
             })?)
         }),
         Command::Info {
@@ -339,17 +339,6 @@ fn pulled(args: &Pull) -> Result<ExitCode> {
     }
     out.finish()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Return the style of drawings on standard output.
-fn style(out: &Out) -> map::Style {
-    let columns = rustix::termios::tcgetwinsize(std::io::stdout());
-    let columns = columns.map_or(0, |size| size.ws_col.into());
-    map::Style {
-        // The width is not known, or 0, if this is no terminal.
-        columns: if columns == 0 { 80 } else { columns },
-        colour: out.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-    }
 }
 
 /// Open `image` and call `action`, which writes to standard output.

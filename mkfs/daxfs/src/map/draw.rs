@@ -6,44 +6,26 @@ use super::{Kind, Map};
 use daxfs_image::text::human;
 use std::io::{self, Write};
 
-/// Lines of cells, at most.
+/// Columns and, at most, lines of cells.
+const COLUMNS: usize = 80;
 const LINES: usize = 16;
 
 /// Length of the longest bar.
 const BAR: u64 = 30;
 
-/// How to draw.
-#[derive(Clone, Copy)]
-pub struct Style {
-    /// Columns of the terminal.
-    pub columns: usize,
-    /// Use colours.
-    pub colour: bool,
-}
-
-/// Return the letter of a kind, and its number among the 256 colours of terminals.
-fn look(kind: Kind) -> (char, u8) {
+/// Return the letter of a kind.
+fn letter(kind: Kind) -> char {
     match kind {
-        Kind::Superblock => ('S', 160),
-        Kind::Inodes => ('i', 172),
-        Kind::Dirents => ('d', 178),
-        Kind::Names => ('n', 142),
-        Kind::Xattrs => ('x', 132),
-        Kind::Huge => ('#', 28),
-        Kind::Pages => ('=', 25),
-        Kind::Packed => ('p', 30),
-        Kind::Shared => ('2', 97),
-        Kind::Padding => ('.', 240),
-    }
-}
-
-impl Style {
-    fn cell(self, kind: Kind) -> String {
-        let (letter, colour) = look(kind);
-        match self.colour {
-            true => format!("\x1b[97;48;5;{colour}m{letter}\x1b[0m"),
-            false => letter.into(),
-        }
+        Kind::Superblock => 'S',
+        Kind::Inodes => 'i',
+        Kind::Dirents => 'd',
+        Kind::Names => 'n',
+        Kind::Xattrs => 'x',
+        Kind::Huge => '#',
+        Kind::Pages => '=',
+        Kind::Packed => 'p',
+        Kind::Shared => '2',
+        Kind::Padding => '.',
     }
 }
 
@@ -57,16 +39,15 @@ fn percent(part: u64, whole: u64) -> f64 {
 /// # Errors
 ///
 /// Those of writing to `out`.
-pub fn draw(map: &Map, name: &str, style: Style, out: &mut impl Write) -> io::Result<()> {
+pub fn draw(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let (total, block) = (human(map.total_size), human(map.block_size.into()));
     let inodes = map.inodes;
     writeln!(out, "{name}: {total}, blocks of {block}, {inodes} inodes\n")?;
-    let columns = style.columns.clamp(20, 160);
     // No cell is smaller than a page.
     let pages = (map.total_size / 4096).max(1);
-    let count = (columns * LINES).min(usize::try_from(pages).unwrap_or(usize::MAX));
-    for line in map.cells(count).chunks(columns) {
-        let line: String = line.iter().map(|&kind| style.cell(kind)).collect();
+    let count = (COLUMNS * LINES).min(usize::try_from(pages).unwrap_or(usize::MAX));
+    for line in map.cells(count).chunks(COLUMNS) {
+        let line: String = line.iter().map(|&kind| letter(kind)).collect();
         writeln!(out, "{line}")?;
     }
     let cell = human(map.total_size.div_ceil(count as u64));
@@ -79,7 +60,7 @@ pub fn draw(map: &Map, name: &str, style: Style, out: &mut impl Write) -> io::Re
         writeln!(
             out,
             "{} {:>6} {:>5.1}%  {}",
-            style.cell(kind),
+            letter(kind),
             human(bytes),
             percent(bytes, map.total_size),
             kind.text()

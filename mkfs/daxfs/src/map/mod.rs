@@ -5,7 +5,7 @@
 mod draw;
 mod svg;
 
-pub use draw::{draw, Style};
+pub use draw::draw;
 pub use svg::svg;
 
 use daxfs_check::memory::Storage;
