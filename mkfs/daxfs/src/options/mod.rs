@@ -376,10 +376,10 @@ Examples:
     ///
     /// Show them again every two seconds, until a signal ends the program. The first numbers are
     /// those since the image was mounted, later ones events a second. READS and BYTES count reads.
-    /// PAGE, AROUND and PMD count page faults that mapped one page, a page and the pages around it,
-    /// or a huge page by a PMD entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults,
-    /// and errors in the image, since it was mounted. The counters are those in /sys/fs/daxfs, see
-    /// daxfs(5).
+    /// FAULTS counts page faults that mapped something, and PMD those that mapped a huge page by a PMD
+    /// entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults, and errors in the image,
+    /// since it was mounted. --json and --prometheus show all counters, which are those in
+    /// /sys/fs/daxfs, see daxfs(5).
     #[command(after_help = "\
 Examples:
   daxfs top

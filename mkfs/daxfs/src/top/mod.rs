@@ -202,11 +202,6 @@ impl Mounted {
         self.value(&self.counters, name).unwrap_or(0)
     }
 
-    /// Return the rate of the counter `name`, or 0.
-    fn rate(&self, name: &str) -> u64 {
-        self.value(&self.rates, name).unwrap_or(0)
-    }
-
     /// Return one of `values`, which are the counters or the rates.
     fn value(&self, values: &[Option<u64>], name: &str) -> Option<u64> {
         let found = COUNTERS.iter().zip(values);
@@ -307,6 +302,8 @@ mod tests {
         for counter in COUNTERS {
             write(counter.name, "0");
         }
+        write("faults_pte", "4");
+        write("faults_around", "8");
         write("reads", &reads.to_string());
         write("read_bytes", &(reads * 1000).to_string());
     }
@@ -347,9 +344,13 @@ mod tests {
         first.taken = second.taken - Duration::from_millis(2500);
         second.compare(&first);
         assert_eq!(second.mounts[0].rates, [None; COUNTERS.len()]);
-        assert_eq!(second.mounts[1].rate("reads"), 8);
-        assert_eq!(second.mounts[1].rate("read_bytes"), 8000);
-        assert_eq!(second.mounts[1].rate("faults_pmd"), 0);
+        let rate = |name| {
+            let mounted = &second.mounts[1];
+            mounted.value(&mounted.rates, name).unwrap()
+        };
+        assert_eq!(rate("reads"), 8);
+        assert_eq!(rate("read_bytes"), 8000);
+        assert_eq!(rate("faults_pmd"), 0);
 
         // A mount that is gone, or going, is left out.
         fs::remove_file(sysfs.path().join("0:40/size")).unwrap();
@@ -379,10 +380,21 @@ mod tests {
         let said = written_by(|out| show::text(&sample, plain(), out));
         let lines: Vec<_> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
-        assert!(lines[0].starts_with("DEVICE "), "{said}");
         let words: Vec<_> = lines[1].split_whitespace().collect();
-        assert_eq!(words[..3], ["259:0", "3000", "2.9M"], "{said}");
+        assert_eq!(words[..3], ["3000", "2.9M", "12"], "{said}");
         assert!(lines[1].ends_with(" /b,/c d"), "{said}");
+        assert_eq!(lines[0].find("MOUNTED ON"), lines[1].find("/b,"));
+        // The end of a long name is shown.
+        let long = "/".repeat(80) + "end";
+        let mounts = format!("2 1 259:0 / {long} rw - daxfs /dev/pmem0 ro\n");
+        let sample = Sample::read(sysfs.path(), mounts.as_bytes()).unwrap();
+        let said = written_by(|out| show::text(&sample, show::Screen::terminal(80, 9), out));
+        let shown = said.lines().nth(1).unwrap().trim_end_matches("\x1b[K");
+        assert!(
+            shown.contains(" ...//") && shown.ends_with("/end"),
+            "{said}"
+        );
+        assert_eq!(shown.chars().count(), 80);
         let said = written_by(|out| show::text(&sample, show::Screen::terminal(20, 2), out));
         assert!(said.starts_with("\x1b[H"), "{said:?}");
         for line in said["\x1b[H".len()..].lines() {
@@ -430,7 +442,7 @@ mod tests {
             "# TYPE daxfs_reads_total counter".to_owned(),
             "# TYPE daxfs_image_size_bytes gauge".to_owned(),
             format!("daxfs_reads_total{{{labels}}} 10"),
-            format!("daxfs_faults_total{{{labels},size=\"pte\"}} 0"),
+            format!("daxfs_faults_total{{{labels},size=\"pte\"}} 4"),
             format!("daxfs_image_size_bytes{{{labels}}} 4096"),
             format!("daxfs_image_info{{{info}}} 1"),
         ] {

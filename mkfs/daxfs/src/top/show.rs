@@ -56,8 +56,8 @@ pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result
         lines.push("no image is mounted".to_owned());
     } else {
         lines.push(format!(
-            "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>6} MOUNTED ON",
-            "DEVICE", "READS", "BYTES", "PAGE", "AROUND", "PMD", "SIGBUS", "ERRORS", "SIZE"
+            "{:>8} {:>7} {:>8} {:>6} {:>6} {:>6} {:>5} MOUNTED ON",
+            "READS", "BYTES", "FAULTS", "PMD", "SIGBUS", "ERRORS", "SIZE"
         ));
         lines.extend(sample.mounts.iter().map(row));
     }
@@ -70,45 +70,53 @@ pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result
     // Start at the top, and clear the rest of each line and of the screen.
     write!(out, "\x1b[H")?;
     for line in lines.iter().take(rows - 1) {
-        let line: String = line.chars().take(columns).collect();
-        write!(out, "{line}\x1b[K\r\n")?;
+        write!(out, "{}\x1b[K\r\n", fitted(line, columns))?;
     }
     write!(out, "\x1b[J")
+}
+
+/// Columns before the name of a mount.
+const NUMBERS: usize = 53;
+
+/// Cut `line` to `columns`: in front of the name of the mount, whose end tells it from others.
+fn fitted(line: &str, columns: usize) -> String {
+    let excess = line.chars().count().saturating_sub(columns);
+    let mut cut: Vec<char> = line.chars().collect();
+    if excess > 0 && columns > NUMBERS + 3 {
+        cut.splice(NUMBERS..NUMBERS + 3 + excess, "...".chars());
+    }
+    cut.into_iter().take(columns).collect()
 }
 
 /// Return the line of a mount.
 fn row(mounted: &Mounted) -> String {
     let is_rate = mounted.rates.iter().any(Option::is_some);
-    let number = |name: &str| match is_rate {
-        true => mounted.rate(name),
-        false => mounted.counter(name),
+    let (values, unit) = match is_rate {
+        true => (&mounted.rates, "/s"),
+        false => (&mounted.counters, ""),
     };
-    let unit = |name: &str| match is_rate {
-        true => format!("{}/s", number(name)),
-        false => number(name).to_string(),
-    };
+    let number = |name: &str| mounted.value(values, name).unwrap_or(0);
+    let faults = ["faults_pte", "faults_around", "faults_pmd"];
+    let cell = |number: u64| format!("{number}{unit}");
     let failed = mounted.counter("faults_failed") + mounted.counter("faults_poisoned");
     let errors = mounted.counter("errors_io") + mounted.counter("errors_corrupted");
     format!(
-        "{:9} {:>8} {:>8} {:>8} {:>8} {:>8} {failed:>7} {errors:>7} {:>6} {}",
-        mounted.device,
-        unit("reads"),
-        match is_rate {
-            true => format!("{}/s", human(number("read_bytes"))),
-            false => human(number("read_bytes")),
-        },
-        unit("faults_pte"),
-        unit("faults_around"),
-        unit("faults_pmd"),
+        "{:>8} {:>7} {:>8} {:>6} {failed:>6} {errors:>6} {:>5} {}",
+        cell(number("reads")),
+        format!("{}{unit}", human(number("read_bytes"))),
+        cell(faults.into_iter().map(number).sum()),
+        cell(number("faults_pmd")),
         human(mounted.size),
         place(mounted)
     )
 }
 
-/// Return where an image is mounted, or else what it was mounted from.
+/// Return where an image is mounted, or else what it was mounted from, or its device number.
 fn place(mounted: &Mounted) -> String {
-    if mounted.places.is_empty() {
-        return format!("({})", shown(mounted.source.as_bytes()));
+    match (mounted.places.is_empty(), mounted.source.is_empty()) {
+        (true, true) => return format!("({})", mounted.device),
+        (true, false) => return format!("({})", shown(mounted.source.as_bytes())),
+        _ => {}
     }
     let places = mounted.places.iter().map(|place| shown_path(place));
     places.collect::<Vec<_>>().join(",")
