@@ -4,173 +4,69 @@
 //! lost. tests/loader has those that take a kernel with the module.
 
 use crate::support::{fixture, run_as, DAXFS};
-use daxfs_testing::mistakes::{make, Mistake};
+use daxfs_testing::mistakes::make;
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-const MISTAKES: [Mistake; 48] = [
-    // Arguments that are missing, misspelt, or in the wrong order.
-    (
-        "daxfs info",
-        2,
-        "arguments were not provided: <IMAGE>; see daxfs info --help",
-    ),
-    ("daxfs inof AT/image", 2, "'info'"),
-    ("daxfs AT/image", 2, "unrecognized subcommand"),
-    ("daxfs info --jsn AT/image", 2, "'--json'"),
-    (
-        "daxfs ls /etc AT/image",
-        1,
-        "/etc: is a directory; name an image or a device",
-    ),
-    (
-        "daxfs extract AT/image",
-        2,
-        "<TARGET>; see daxfs extract --help",
-    ),
-    ("daxfs extract --force AT/image AT/new", 2, "--tar"),
-    (
-        "daxfs map --svg --json AT/image",
-        2,
-        "'--svg' cannot be used with '--json'",
-    ),
-    ("daxfs load --into ram AT/image AT/dir", 2, "memfd"),
-    (
-        "daxfs mount AT/dir AT/image",
-        1,
-        "the directory to mount on is last",
-    ),
-    ("daxfs diff AT/dir AT/source", 2, "diff -r compares those"),
-    ("fsck.daxfs", 16, "see fsck.daxfs --help"),
-    ("mount.daxfs AT/image", 1, "<DIR>; see mount.daxfs --help"),
-    // What is no image.
-    (
-        "daxfs info AT/missing",
-        1,
-        "No such file or directory; check the path",
-    ),
-    ("daxfs info AT/notes", 1, "mkdaxfs makes images"),
-    ("daxfs ls AT/cut", 1, "copy all of it"),
-    ("daxfs ls /dev/null", 1, "name an image file or device"),
-    ("daxfs ls -", 1, "standard input: region too small"),
-    ("daxfs digest AT/changed", 1, "restore it from a copy"),
-    ("daxfs load AT/notes AT/dir", 1, "mkdaxfs makes images"),
-    ("daxfs write AT/notes /dev/null", 1, "mkdaxfs makes images"),
-    (
-        "daxfs fsck AT/missing",
-        8,
-        "No such file or directory; check the path",
-    ),
-    (
-        "daxfs fsck --repair AT/image",
-        16,
-        "restore the image from a copy",
-    ),
-    // Where nothing can be mounted: said before the image is copied, and before who may mount.
-    (
-        "daxfs load AT/image AT/missing",
-        1,
-        "make the directory first",
-    ),
-    ("daxfs mount AT/image AT/notes", 1, "name a directory"),
-    // Virtual machines.
-    ("daxfs share AT/notes", 1, "mkdaxfs makes images"),
-    (
-        "daxfs share --device nvdimm AT/image",
-        1,
-        "must be a multiple of 2 MiB, with an info block in the first 2 MiB, here 4194304 bytes (4.0M); let --copy DIR",
-    ),
-    (
-        "daxfs share --device cxl AT/image",
-        1,
-        "has 2097152 bytes (2.0M), but the memory of cxl must be a multiple of 256 MiB",
-    ),
-    (
-        "daxfs share --device nvdimm --copy AT/missing AT/image",
-        1,
-        "make the directory first",
-    ),
-    ("daxfs share --into memfd AT/image", 2, "<COMMAND>"),
-    (
-        "daxfs share --device cxl --hypervisor crosvm AT/image",
-        1,
-        "crosvm: has no cxl here; use --device virtio-pmem, or qemu",
-    ),
-    (
-        "daxfs share AT/image -- qemu-system-x86_64 -m 1G",
-        1,
-        "virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE",
-    ),
-    (
-        "daxfs share AT/image -- firecracker",
-        1,
-        "run daxfs share without a command",
-    ),
-    (
-        "daxfs share AT/image -- AT/missing",
-        1,
-        "cannot run it: No such file or directory; check the path",
-    ),
-    // Counters.
-    (
-        "daxfs top --interval 0",
-        2,
-        "use a number of seconds from 0.1 to 86400",
-    ),
-    (
-        "daxfs top --json --prometheus",
-        2,
-        "'--json' cannot be used with '--prometheus'",
-    ),
-    // Files in an image.
-    (
-        "daxfs cat AT/image /etc/none",
-        1,
-        "no such file in the image; 'daxfs ls' lists them",
-    ),
-    ("daxfs cat AT/image /dir", 1, "only files have content"),
-    ("daxfs cat AT/image /loop", 1, "they lead in circles"),
-    (
-        "daxfs ls AT/image /file/",
-        1,
-        "leave out the slash at its end",
-    ),
-    // Outputs.
-    ("daxfs extract AT/image AT/dir", 1, "AT/dir: "),
-    (
-        "daxfs extract AT/image AT/missing/new",
-        1,
-        "No such file or directory",
-    ),
-    (
-        "daxfs extract --tar AT/image AT/notes",
-        1,
-        "give --force to overwrite it",
-    ),
-    (
-        "daxfs extract --tar --force AT/image AT/image",
-        1,
-        "is an input as well",
-    ),
-    ("daxfs write AT/image AT/notes", 1, "AT/notes: "),
-    (
-        "daxfs fuse AT/image AT/missing",
-        1,
-        "make the directory first",
-    ),
-    (
-        "daxfs umount AT/dir",
-        1,
-        "nothing is mounted there; findmnt",
-    ),
-    (
-        "daxfs umount /proc",
-        1,
-        "proc is mounted there, not an image; umount(8)",
-    ),
-];
+const MISTAKES: &str = r#"
+# Arguments that are missing, misspelt, or in the wrong order.
+daxfs info | 2 | arguments were not provided: <IMAGE>; see daxfs info --help
+daxfs inof AT/image | 2 | 'info'
+daxfs AT/image | 2 | unrecognized subcommand
+daxfs info --jsn AT/image | 2 | '--json'
+daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
+daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
+daxfs extract --force AT/image AT/new | 2 | --tar
+daxfs map --svg --json AT/image | 2 | '--svg' cannot be used with '--json'
+daxfs load --into ram AT/image AT/dir | 2 | memfd
+daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
+daxfs diff AT/dir AT/source | 2 | diff -r compares those
+fsck.daxfs | 16 | see fsck.daxfs --help
+mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
+# What is no image.
+daxfs info AT/missing | 1 | No such file or directory; check the path
+daxfs info AT/notes | 1 | mkdaxfs makes images
+daxfs ls AT/cut | 1 | copy all of it
+daxfs ls /dev/null | 1 | name an image file or device
+daxfs ls - | 1 | standard input: region too small
+daxfs digest AT/changed | 1 | restore it from a copy
+daxfs load AT/notes AT/dir | 1 | mkdaxfs makes images
+daxfs write AT/notes /dev/null | 1 | mkdaxfs makes images
+daxfs fsck AT/missing | 8 | No such file or directory; check the path
+daxfs fsck --repair AT/image | 16 | restore the image from a copy
+# Where nothing can be mounted: said before the image is copied, and before who may mount.
+daxfs load AT/image AT/missing | 1 | make the directory first
+daxfs mount AT/image AT/notes | 1 | name a directory
+# Virtual machines.
+daxfs share AT/notes | 1 | mkdaxfs makes images
+daxfs share --device nvdimm AT/image | 1 | must be a multiple of 2 MiB, with an info block in the first 2 MiB, here 4194304 bytes (4.0M); let --copy DIR
+daxfs share --device cxl AT/image | 1 | has 2097152 bytes (2.0M), but the memory of cxl must be a multiple of 256 MiB
+daxfs share --device nvdimm --copy AT/missing AT/image | 1 | make the directory first
+daxfs share --into memfd AT/image | 2 | <COMMAND>
+daxfs share --device cxl --hypervisor crosvm AT/image | 1 | crosvm: has no cxl here; use --device virtio-pmem, or qemu
+daxfs share AT/image -- qemu-system-x86_64 -m 1G | 1 | virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE
+daxfs share AT/image -- firecracker | 1 | run daxfs share without a command
+daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
+# Counters.
+daxfs top --interval 0 | 2 | use a number of seconds from 0.1 to 86400
+daxfs top --json --prometheus | 2 | '--json' cannot be used with '--prometheus'
+# Files in an image.
+daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists them
+daxfs cat AT/image /dir | 1 | only files have content
+daxfs cat AT/image /loop | 1 | they lead in circles
+daxfs ls AT/image /file/ | 1 | leave out the slash at its end
+# Outputs.
+daxfs extract AT/image AT/dir | 1 | AT/dir: 
+daxfs extract AT/image AT/missing/new | 1 | No such file or directory
+daxfs extract --tar AT/image AT/notes | 1 | give --force to overwrite it
+daxfs extract --tar --force AT/image AT/image | 1 | is an input as well
+daxfs write AT/image AT/notes | 1 | AT/notes: 
+daxfs fuse AT/image AT/missing | 1 | make the directory first
+daxfs umount AT/dir | 1 | nothing is mounted there; findmnt
+daxfs umount /proc | 1 | proc is mounted there, not an image; umount(8)
+"#;
 
 #[test]
 fn mistakes() {
@@ -183,7 +79,7 @@ fn mistakes() {
     fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(at.join("changed"), &bytes).unwrap();
-    make(at, &MISTAKES, |words| {
+    make(at, MISTAKES, |words| {
         let mut command = Command::new(DAXFS);
         command.arg0(&words[0]).args(&words[1..]).output().unwrap()
     });

@@ -4,87 +4,55 @@
 //! is lost.
 
 use crate::support::{mkdaxfs, run, shell};
-use daxfs_testing::mistakes::{make, Mistake};
+use daxfs_testing::mistakes::make;
 use daxfs_testing::{scratch, snapshot};
 use std::process::Command;
 
 /// `LONG` is a label of 65 bytes, `-` as an input is empty.
-const MISTAKES: [Mistake; 38] = [
-    // Arguments that are missing, misspelt, or in the wrong order.
-    (
-        "",
-        2,
-        "arguments were not provided: <INPUT>... <IMAGE>; see mkdaxfs --help",
-    ),
-    ("tree", 2, "see mkdaxfs --help"),
-    ("--lable x tree new", 2, "'--label'"),
-    ("--no-such tree new", 2, "unexpected argument '--no-such'"),
-    ("one.tar two.tar", 1, "two.tar: holds a tar archive"),
-    ("one.tar one.tar", 1, "is an input as well"),
-    ("image tree", 1, "tree: is a directory; name a file"),
-    ("tree notes", 1, "notes: holds data that are no daxfs image"),
-    ("one.tar tree", 1, "tree: is a directory; name a file"),
-    (
-        "--quiet --json tree new",
-        2,
-        "'--quiet' cannot be used with '--json'",
-    ),
-    // Values.
-    ("--jobs 0 tree new", 2, "at least 1"),
-    ("--jobs many tree new", 2, "use a number of threads"),
-    ("-b 4 tree new", 2, "use 4K, 8K, 16K, 32K or 64K"),
-    ("-b 1M tree new", 2, "use 4K, 8K, 16K, 32K or 64K"),
-    ("--label LONG tree new", 2, "64 is the limit"),
-    ("--uuid 12 tree new", 2, "'12'"),
-    ("--time yesterday tree new", 2, "use SECONDS"),
-    ("--padding 5000 tree new", 2, "use a multiple of 4096"),
-    ("--max-size 10Q tree new", 2, "K, M, G or T"),
-    (
-        "--max-size 4K tree new",
-        1,
-        "leave something out or raise the limit",
-    ),
-    ("--mode rwx tree new", 2, "'rwx'"),
-    ("--exclude [ tree new", 2, "'['"),
-    (
-        "--exclude-from missing tree new",
-        1,
-        "missing: cannot read the file: No such file or directory; check",
-    ),
-    ("--map-uid 5 tree new", 2, "'5'"),
-    (
-        "--clamp-mtime tree new",
-        1,
-        "add --mtime or set SOURCE_DATE_EPOCH",
-    ),
-    ("--platform linux oci:layout new", 2, "'linux'"),
-    // Inputs.
-    (
-        "missing new",
-        1,
-        "missing: cannot open the file: No such file or directory; check the path",
-    ),
-    (
-        "notes new",
-        1,
-        "notes: is neither a tar archive nor a daxfs image",
-    ),
-    ("dir:one.tar new", 1, "one.tar: not a directory; "),
-    (
-        "tar:tree new",
-        1,
-        "is a directory, where an archive is wanted",
-    ),
-    ("cut.tar.gz new", 1, "cut.tar.gz: "),
-    ("image:one.tar new", 1, "one.tar: "),
-    ("oci:missing new", 1, "missing"),
-    ("docker:one.tar new", 1, "one.tar: "),
-    ("- new", 1, "standard input"),
-    // Outputs.
-    ("tree tree/new", 1, "would be written into the tree"),
-    ("tree missing/new", 1, "No such file or directory"),
-    ("tree /dev/null", 1, "neither a block nor a DAX device"),
-];
+const MISTAKES: &str = r#"
+# Arguments that are missing, misspelt, or in the wrong order.
+ | 2 | arguments were not provided: <INPUT>... <IMAGE>; see mkdaxfs --help
+tree | 2 | see mkdaxfs --help
+--lable x tree new | 2 | '--label'
+--no-such tree new | 2 | unexpected argument '--no-such'
+one.tar two.tar | 1 | two.tar: holds a tar archive
+one.tar one.tar | 1 | is an input as well
+image tree | 1 | tree: is a directory; name a file
+tree notes | 1 | notes: holds data that are no daxfs image
+one.tar tree | 1 | tree: is a directory; name a file
+--quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
+# Values.
+--jobs 0 tree new | 2 | at least 1
+--jobs many tree new | 2 | use a number of threads
+-b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
+-b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
+--label LONG tree new | 2 | 64 is the limit
+--uuid 12 tree new | 2 | '12'
+--time yesterday tree new | 2 | use SECONDS
+--padding 5000 tree new | 2 | use a multiple of 4096
+--max-size 10Q tree new | 2 | K, M, G or T
+--max-size 4K tree new | 1 | leave something out or raise the limit
+--mode rwx tree new | 2 | 'rwx'
+--exclude [ tree new | 2 | '['
+--exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
+--map-uid 5 tree new | 2 | '5'
+--clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
+--platform linux oci:layout new | 2 | 'linux'
+# Inputs.
+missing new | 1 | missing: cannot open the file: No such file or directory; check the path
+notes new | 1 | notes: is neither a tar archive nor a daxfs image
+dir:one.tar new | 1 | one.tar: not a directory; 
+tar:tree new | 1 | is a directory, where an archive is wanted
+cut.tar.gz new | 1 | cut.tar.gz: 
+image:one.tar new | 1 | one.tar: 
+oci:missing new | 1 | missing
+docker:one.tar new | 1 | one.tar: 
+- new | 1 | standard input
+# Outputs.
+tree tree/new | 1 | would be written into the tree
+tree missing/new | 1 | No such file or directory
+tree /dev/null | 1 | neither a block nor a DAX device
+"#;
 
 #[test]
 fn mistakes() {
@@ -98,7 +66,7 @@ fn mistakes() {
     );
     crate::support::make(["-q"], &at.join("tree"), &at.join("image"));
     let long = "x".repeat(65);
-    make(at, &MISTAKES, |words| {
+    make(at, MISTAKES, |words| {
         let words = words.iter().map(|word| word.replace("LONG", &long));
         let output = mkdaxfs().current_dir(at).args(words).output().unwrap();
         assert!(output.stderr.starts_with(b"mkdaxfs: "), "{output:?}");
