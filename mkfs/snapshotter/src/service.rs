@@ -4,9 +4,10 @@
 
 use crate::api::snapshots_server::Snapshots;
 use crate::api::{
-    CleanupRequest, CommitSnapshotRequest, Empty, InfoResponse, KeyRequest, ListSnapshotsRequest,
-    ListSnapshotsResponse, MountsResponse, PrepareSnapshotRequest, UpdateSnapshotRequest,
-    UsageResponse,
+    CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, ListSnapshotsResponse,
+    MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
+    RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
+    UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
 use crate::error::{Error, Result};
 use crate::record::State;
@@ -41,24 +42,6 @@ impl Service {
             Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
         }
     }
-
-    async fn create(
-        &self,
-        request: PrepareSnapshotRequest,
-        state: State,
-    ) -> std::result::Result<Response<MountsResponse>, Status> {
-        self.call(move |snapshotter| {
-            let PrepareSnapshotRequest {
-                key,
-                parent,
-                labels,
-                ..
-            } = request;
-            let mounts = snapshotter.create(&key, &parent, state, labels)?;
-            Ok(MountsResponse { mounts })
-        })
-        .await
-    }
 }
 
 #[tonic::async_trait]
@@ -66,22 +49,44 @@ impl Snapshots for Service {
     async fn prepare(
         &self,
         request: Request<PrepareSnapshotRequest>,
-    ) -> std::result::Result<Response<MountsResponse>, Status> {
-        self.create(request.into_inner(), State::Active).await
+    ) -> std::result::Result<Response<PrepareSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(move |snapshotter| {
+            let PrepareSnapshotRequest {
+                key,
+                parent,
+                labels,
+                ..
+            } = request;
+            let mounts = snapshotter.create(&key, &parent, State::Active, labels)?;
+            Ok(PrepareSnapshotResponse { mounts })
+        })
+        .await
     }
 
     async fn view(
         &self,
-        request: Request<PrepareSnapshotRequest>,
-    ) -> std::result::Result<Response<MountsResponse>, Status> {
-        self.create(request.into_inner(), State::View).await
+        request: Request<ViewSnapshotRequest>,
+    ) -> std::result::Result<Response<ViewSnapshotResponse>, Status> {
+        let request = request.into_inner();
+        self.call(move |snapshotter| {
+            let ViewSnapshotRequest {
+                key,
+                parent,
+                labels,
+                ..
+            } = request;
+            let mounts = snapshotter.create(&key, &parent, State::View, labels)?;
+            Ok(ViewSnapshotResponse { mounts })
+        })
+        .await
     }
 
     async fn mounts(
         &self,
-        request: Request<KeyRequest>,
+        request: Request<MountsRequest>,
     ) -> std::result::Result<Response<MountsResponse>, Status> {
-        let KeyRequest { key, .. } = request.into_inner();
+        let MountsRequest { key, .. } = request.into_inner();
         self.call(move |snapshotter| {
             let mounts = snapshotter.mounts(&key)?;
             Ok(MountsResponse { mounts })
@@ -92,37 +97,30 @@ impl Snapshots for Service {
     async fn commit(
         &self,
         request: Request<CommitSnapshotRequest>,
-    ) -> std::result::Result<Response<Empty>, Status> {
+    ) -> std::result::Result<Response<()>, Status> {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
-        self.call(move |snapshotter| {
-            snapshotter.commit(&name, &key, labels)?;
-            Ok(Empty {})
-        })
-        .await
+        self.call(move |snapshotter| snapshotter.commit(&name, &key, labels))
+            .await
     }
 
     async fn remove(
         &self,
-        request: Request<KeyRequest>,
-    ) -> std::result::Result<Response<Empty>, Status> {
-        let KeyRequest { key, .. } = request.into_inner();
-        self.call(move |snapshotter| {
-            snapshotter.remove(&key)?;
-            Ok(Empty {})
-        })
-        .await
+        request: Request<RemoveSnapshotRequest>,
+    ) -> std::result::Result<Response<()>, Status> {
+        let RemoveSnapshotRequest { key, .. } = request.into_inner();
+        self.call(move |snapshotter| snapshotter.remove(&key)).await
     }
 
     async fn stat(
         &self,
-        request: Request<KeyRequest>,
-    ) -> std::result::Result<Response<InfoResponse>, Status> {
-        let KeyRequest { key, .. } = request.into_inner();
+        request: Request<StatSnapshotRequest>,
+    ) -> std::result::Result<Response<StatSnapshotResponse>, Status> {
+        let StatSnapshotRequest { key, .. } = request.into_inner();
         self.call(move |snapshotter| {
             let info = snapshotter.stat(&key)?;
-            Ok(InfoResponse { info: Some(info) })
+            Ok(StatSnapshotResponse { info: Some(info) })
         })
         .await
     }
@@ -130,7 +128,7 @@ impl Snapshots for Service {
     async fn update(
         &self,
         request: Request<UpdateSnapshotRequest>,
-    ) -> std::result::Result<Response<InfoResponse>, Status> {
+    ) -> std::result::Result<Response<UpdateSnapshotResponse>, Status> {
         let UpdateSnapshotRequest {
             info, update_mask, ..
         } = request.into_inner();
@@ -139,7 +137,7 @@ impl Snapshots for Service {
             let info =
                 info.ok_or_else(|| Error::Invalid("the request names no snapshot".into()))?;
             let info = snapshotter.update(info, &paths)?;
-            Ok(InfoResponse { info: Some(info) })
+            Ok(UpdateSnapshotResponse { info: Some(info) })
         })
         .await
     }
@@ -169,9 +167,9 @@ impl Snapshots for Service {
 
     async fn usage(
         &self,
-        request: Request<KeyRequest>,
+        request: Request<UsageRequest>,
     ) -> std::result::Result<Response<UsageResponse>, Status> {
-        let KeyRequest { key, .. } = request.into_inner();
+        let UsageRequest { key, .. } = request.into_inner();
         self.call(move |snapshotter| {
             let size = snapshotter.usage(&key)?;
             Ok(UsageResponse {
@@ -185,11 +183,7 @@ impl Snapshots for Service {
     async fn cleanup(
         &self,
         _request: Request<CleanupRequest>,
-    ) -> std::result::Result<Response<Empty>, Status> {
-        self.call(|snapshotter| {
-            snapshotter.cleanup()?;
-            Ok(Empty {})
-        })
-        .await
+    ) -> std::result::Result<Response<()>, Status> {
+        self.call(|snapshotter| snapshotter.cleanup()).await
     }
 }

@@ -15,8 +15,9 @@ use daxfs_extract::{to_directory, Options};
 use daxfs_image::source::Opened;
 use daxfs_snapshotter::api::snapshots_client::SnapshotsClient;
 use daxfs_snapshotter::api::{
-    CleanupRequest, CommitSnapshotRequest, Info, KeyRequest, Labels, ListSnapshotsRequest, Mount,
-    PrepareSnapshotRequest, UpdateSnapshotRequest, UsageResponse,
+    CleanupRequest, CommitSnapshotRequest, Info, Labels, ListSnapshotsRequest, Mount,
+    MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+    UpdateSnapshotRequest, UsageRequest, UsageResponse, ViewSnapshotRequest,
 };
 use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
@@ -211,28 +212,17 @@ impl Machine {
         found
     }
 
-    fn request(key: &str, parent: &str, labels: Labels) -> PrepareSnapshotRequest {
-        PrepareSnapshotRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-            parent: parent.into(),
-            labels,
-        }
-    }
-
-    fn key(key: &str) -> KeyRequest {
-        KeyRequest {
-            snapshotter: "daxfs".into(),
-            key: key.into(),
-        }
-    }
-
     async fn prepare(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
         self.prepare_with(key, parent, Labels::new()).await
     }
 
     async fn prepare_with(&self, key: &str, parent: &str, labels: Labels) -> Answer<Vec<Mount>> {
-        let request = Self::request(key, parent, labels);
+        let request = PrepareSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels,
+        };
         Ok(self
             .client
             .clone()
@@ -243,15 +233,24 @@ impl Machine {
     }
 
     async fn view(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
-        let request = Self::request(key, parent, Labels::new());
+        let request = ViewSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+            parent: parent.into(),
+            labels: Labels::new(),
+        };
         Ok(self.client.clone().view(request).await?.into_inner().mounts)
     }
 
     async fn mounts(&self, key: &str) -> Answer<Vec<Mount>> {
+        let request = MountsRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
         Ok(self
             .client
             .clone()
-            .mounts(Self::key(key))
+            .mounts(request)
             .await?
             .into_inner()
             .mounts)
@@ -272,11 +271,19 @@ impl Machine {
     }
 
     async fn remove(&self, key: &str) -> Answer<()> {
-        self.client.clone().remove(Self::key(key)).await.map(|_| ())
+        let request = RemoveSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        self.client.clone().remove(request).await.map(|_| ())
     }
 
     async fn stat(&self, key: &str) -> Answer<Info> {
-        let answer = self.client.clone().stat(Self::key(key)).await?;
+        let request = StatSnapshotRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        let answer = self.client.clone().stat(request).await?;
         Ok(answer.into_inner().info.unwrap())
     }
 
@@ -316,12 +323,11 @@ impl Machine {
     }
 
     async fn usage(&self, key: &str) -> Answer<UsageResponse> {
-        Ok(self
-            .client
-            .clone()
-            .usage(Self::key(key))
-            .await?
-            .into_inner())
+        let request = UsageRequest {
+            snapshotter: "daxfs".into(),
+            key: key.into(),
+        };
+        Ok(self.client.clone().usage(request).await?.into_inner())
     }
 
     async fn cleanup(&self) -> Answer<()> {

@@ -8,7 +8,7 @@ use crate::{code, labels, lower, upper, Answer, Machine, Unpacked};
 use daxfs_image::source::{Opened, Source};
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::{Certificate, Key};
-use daxfs_snapshotter::api::{Labels, Mount};
+use daxfs_snapshotter::api::{Labels, Mount, ViewSnapshotRequest};
 use daxfs_snapshotter::config::Verify;
 use daxfs_snapshotter::record::State;
 use daxfs_snapshotter::snapshotter::Snapshotter;
@@ -206,7 +206,11 @@ async fn other_layers_are_unpacked() {
         assert!(answer.await.is_ok());
     }
     // Views are not committed.
-    let request = Machine::request(&key("view", "a"), "", for_layer("a"));
+    let request = ViewSnapshotRequest {
+        key: key("view", "a"),
+        labels: for_layer("a"),
+        ..Default::default()
+    };
     make(place, "a", "a");
     assert!(machine.client.clone().view(request).await.is_ok());
 }
