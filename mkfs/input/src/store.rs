@@ -13,8 +13,8 @@
 //! * the lock files are empty; readers take read locks on them
 
 use crate::blob::Spool;
+use crate::inputs::{chained_ids, finish, reference, Input, Options};
 use crate::oci::{apart, is_time, whole, Whole};
-use crate::{chained_ids, finish, reference, Input, Options};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use daxfs_check::Progress;

@@ -2,7 +2,7 @@
 
 //! Resolution of paths.
 
-use crate::{Content, Directory, Dirent, Error, Image, Inode, Memory, Result};
+use crate::image::{Content, Directory, Dirent, Error, Image, Inode, Memory, Result};
 use core::fmt;
 use std::vec::Vec;
 

@@ -2,7 +2,7 @@
 
 //! Images in byte slices.
 
-use crate::{Error, Memory, Problem, Result};
+use crate::image::{Error, Memory, Problem, Result};
 
 impl Memory for &[u8] {
     fn size(&self) -> u64 {

@@ -4,7 +4,7 @@
 
 use crate::cms::{ECDSA_SHA256, ECDSA_SHA384, RSA, SHA256, SHA384, SHA512};
 use crate::der::{Reader, OBJECT};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use ring::signature::{self, EcdsaSigningAlgorithm, UnparsedPublicKey, VerificationAlgorithm};
 
 /// sha256WithRSAEncryption to sha512WithRSAEncryption, 1.2.840.113549.1.1.11 to 13.

@@ -3,7 +3,8 @@
 //! The signature that follows an image in a file.
 
 use crate::cms::Message;
-use crate::{Certificate, Key, Signed};
+use crate::error::Result;
+use crate::signed::{now, sign, Certificate, Key, Signed};
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::signature::{Line, Section};
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
@@ -31,10 +32,10 @@ impl Signer {
     /// # Errors
     ///
     /// Those of [`sign`](crate::sign).
-    pub fn sign(&self, digest: &[u8; 32]) -> crate::Result<Signed> {
+    pub fn sign(&self, digest: &[u8; 32]) -> Result<Signed> {
         let (key, certificate) = (&self.key, &self.certificate);
-        let now = crate::now();
-        crate::sign(digest, key, certificate, &self.others, self.expires, now)
+        let now = now();
+        sign(digest, key, certificate, &self.others, self.expires, now)
     }
 }
 

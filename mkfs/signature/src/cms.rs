@@ -6,7 +6,7 @@
 //! The kernel's parser accepts more. What this one accepts, both read in the same way.
 
 use crate::der::{Reader, CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Largest number of certificates in a message.
 pub const CERTIFICATES_MAX: usize = 8;

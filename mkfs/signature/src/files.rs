@@ -3,7 +3,8 @@
 //! Keys and certificates in files.
 
 use crate::attach::Signer;
-use crate::{Certificate, Key};
+use crate::error::Error;
+use crate::signed::{Certificate, Key};
 use rustix::fs::OFlags;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -30,7 +31,7 @@ pub enum Why {
     /// It cannot be read.
     Read(io::Error),
     /// It holds something else, or does not go with the others.
-    Content(crate::Error),
+    Content(Error),
 }
 
 /// The result of using a file.

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What trees are read from, and reading them.
+
+use crate::blob::Raw;
+use crate::exclude::Exclude;
+use crate::oci::{Layer, Platform};
+use crate::scan::scan_into;
+use crate::{archive, image, oci, scan, stream};
+use daxfs_check::Progress;
+use daxfs_reader::layout::MAGIC;
+use daxfs_writer::build::Builder;
+use daxfs_writer::tree::{Identity, Tree};
+use daxfs_writer::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A source of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A directory, a daxfs image or a tar archive, recognized by its content; `-` is standard
+    /// input.
+    Any(PathBuf),
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar archive, compressed or not.
+    Tar(PathBuf),
+    /// A daxfs image.
+    Image(PathBuf),
+    /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
+    /// the image's name if there are several.
+    Oci(PathBuf),
+    /// A container image in an archive written by `docker save`.
+    Docker(PathBuf),
+}
+
+/// How inputs are read.
+pub struct Options<'a> {
+    /// The directory that the image is written to, which must not be in the tree.
+    pub output: Option<Identity>,
+    /// Leave mount points below the directory empty.
+    pub one_file_system: bool,
+    /// Files to leave out.
+    pub exclude: Option<&'a Exclude>,
+    /// Directory for temporary files, for archives that cannot be read twice.
+    pub scratch: &'a Path,
+    /// Platform of the container image.
+    pub platform: &'a Platform,
+}
+
+impl Input {
+    /// Parse an argument: a path, which may follow a kind and a colon.
+    pub fn parse(text: &OsStr) -> Self {
+        let bytes = text.as_bytes();
+        let path = |prefix: &str| -> Option<PathBuf> {
+            let rest = bytes.strip_prefix(prefix.as_bytes())?;
+            Some(OsStr::from_bytes(rest).into())
+        };
+        if let Some(path) = path("dir:") {
+            return Input::Directory(path);
+        }
+        if let Some(path) = path("tar:") {
+            return Input::Tar(path);
+        }
+        if let Some(path) = path("image:") {
+            return Input::Image(path);
+        }
+        if let Some(path) = path("oci:").or_else(|| path("oci-archive:")) {
+            return Input::Oci(path);
+        }
+        if let Some(path) = path("docker:").or_else(|| path("docker-archive:")) {
+            return Input::Docker(path);
+        }
+        Input::Any(text.into())
+    }
+
+    /// Return the file or directory that is read, without the name of a container image.
+    pub fn file(&self) -> &Path {
+        match self {
+            Input::Oci(path) | Input::Docker(path) => reference(path).0,
+            input => input.path(),
+        }
+    }
+
+    /// Return the argument without the kind.
+    pub fn path(&self) -> &Path {
+        match self {
+            Input::Any(path)
+            | Input::Directory(path)
+            | Input::Tar(path)
+            | Input::Image(path)
+            | Input::Oci(path)
+            | Input::Docker(path) => path,
+        }
+    }
+}
+
+/// Read `inputs`, each on top of the previous ones. Directories are merged, other files are
+/// replaced. Call `warn` with a line for each thing that is left out.
+///
+/// # Errors
+///
+/// An input cannot be read, or has files that cannot be stored.
+pub fn read(
+    inputs: &[Input],
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+) -> Result<Tree> {
+    let mut reader = Reader {
+        builder: Builder::new(),
+        options,
+        progress,
+        warn,
+    };
+    for input in inputs {
+        reader.input(input)?;
+    }
+    let builder = reader.builder;
+    Ok(finish(builder, options))
+}
+
+/// A tree with the name of each layer of a container image, the lowest first.
+pub type Layers = Vec<(String, Tree)>;
+
+/// What layers of a container image are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerNames {
+    /// By the digest of the archive that the container image has.
+    Digest,
+    /// By the chain ID of the OCI image specification, which depends on the content of the layer and
+    /// of all below it.
+    ChainId,
+}
+
+/// Read the layers of the container image `input`, the lowest first, a tree with the layer's name
+/// for each. Removed files are marked as overlayfs requires.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn layers(
+    input: &Input,
+    names: LayerNames,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+    warn: &mut dyn FnMut(String),
+) -> Result<Layers> {
+    let found = match (input, names) {
+        (Input::Oci(path), LayerNames::ChainId) => {
+            let (path, reference) = reference(path);
+            let (scratch, platform) = (options.scratch, options.platform);
+            let whole = oci::whole(path, reference, platform, scratch, progress)?;
+            // Chain IDs are those of the archives without compression.
+            let layers = whole.layers.into_iter().map(|whole| Layer {
+                name: whole.diff_id.digest().into(),
+                ..whole.layer
+            });
+            Some(layers.collect())
+        }
+        _ => container(input, options, progress)?,
+    };
+    let Some(mut layers) = found else {
+        let why = "has no layers; name a container image with oci: or docker: before the path";
+        return Err(Error::refused(input.path(), why));
+    };
+    if names == LayerNames::ChainId {
+        if layers.iter().any(|layer| layer.name.len() != 64) {
+            let why =
+                "has layers with digests of another kind than sha256, which have no chain IDs";
+            return Err(Error::refused(input.path(), why));
+        }
+        let ids = chained_ids(layers.iter().map(|layer| &*layer.name), |below, diff_id| {
+            format!("sha256:{below} sha256:{diff_id}")
+        });
+        for (layer, id) in layers.iter_mut().zip(ids) {
+            layer.name = id;
+        }
+    }
+    let finish = |builder| finish(builder, options);
+    let trees = oci::apart(&layers, options.scratch, progress, warn, finish)?;
+    Ok(layers
+        .into_iter()
+        .map(|layer| layer.name)
+        .zip(trees)
+        .collect())
+}
+
+/// Return IDs of layers, the lowest first, whose archives have these SHA-256. The lowest layer has
+/// the SHA-256 of its archive, each other one that of what `chain` makes of the ID below it and the
+/// SHA-256 of its archive.
+pub fn chained_ids<'a>(
+    diff_ids: impl Iterator<Item = &'a str>,
+    chain: impl Fn(&str, &str) -> String,
+) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for diff_id in diff_ids {
+        ids.push(match ids.last() {
+            None => diff_id.into(),
+            Some(below) => daxfs_check::digest::hex(&Sha256::digest(chain(below, diff_id))),
+        });
+    }
+    ids
+}
+
+/// Return the layers of a container image, if `input` is one.
+fn container(
+    input: &Input,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<Layer>>> {
+    let (scratch, platform) = (options.scratch, options.platform);
+    Ok(Some(match input {
+        Input::Oci(path) => {
+            let (path, reference) = reference(path);
+            oci::oci(path, reference, platform, scratch, progress)?
+        }
+        Input::Docker(path) => {
+            let (path, reference) = reference(path);
+            oci::docker(path, reference, scratch, progress)?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Split a path from the name that follows it, unless a file of the whole name exists.
+pub fn reference(path: &Path) -> (&Path, Option<&str>) {
+    let whole = path.as_os_str().as_bytes();
+    let name = |at: usize| std::str::from_utf8(&whole[at + 1..]).ok();
+    if path.exists() {
+        return (path, None);
+    }
+    // The name may contain colons, as in example.org:5000/name:tag.
+    for at in (0..whole.len()).filter(|&at| whole[at] == b':') {
+        let start = Path::new(OsStr::from_bytes(&whole[..at]));
+        if start.as_os_str() == "-" || start.exists() {
+            return (start, name(at));
+        }
+    }
+    (path, None)
+}
+
+pub fn finish(mut builder: Builder, options: &Options<'_>) -> Tree {
+    if let Some(exclude) = options.exclude {
+        builder.prune(|path, directory| exclude.matches(path, directory));
+    }
+    builder.finish()
+}
+
+struct Reader<'a> {
+    builder: Builder,
+    options: &'a Options<'a>,
+    progress: &'a dyn Progress,
+    warn: &'a mut dyn FnMut(String),
+}
+
+impl Reader<'_> {
+    fn input(&mut self, input: &Input) -> Result<()> {
+        match input {
+            Input::Any(path) if path.is_dir() => {
+                oci::refuse_directory(path)?;
+                self.directory(path)
+            }
+            Input::Directory(path) => self.directory(path),
+            Input::Any(path) => {
+                // A pipe may take its time.
+                self.progress.step("reading", 0);
+                let raw = Raw::open(path)?;
+                if raw.begins_with(&MAGIC)? {
+                    self.image(raw)
+                } else {
+                    self.tar(&raw, false)
+                }
+            }
+            Input::Tar(path) => self.tar(&Raw::open(path)?, true),
+            Input::Image(path) => self.image(Raw::open(path)?),
+            Input::Oci(_) | Input::Docker(_) => {
+                let options = self.options;
+                let layers = container(input, options, self.progress)?.unwrap_or_default();
+                let (builder, scratch) = (&mut self.builder, options.scratch);
+                oci::flatten(builder, &layers, scratch, self.progress, self.warn)
+            }
+        }
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<()> {
+        let remedy =
+            "let tar read them: tar --format=posix --xattrs -C DIRECTORY -c . | mkdaxfs - IMAGE";
+        crate::fakeroot::check(path, remedy)?;
+        self.progress.step("scanning", 0);
+        let options = scan::Options {
+            output: self.options.output,
+            one_file_system: self.options.one_file_system,
+            exclude: self.options.exclude,
+        };
+        scan_into(&mut self.builder, path, &options, self.warn)
+    }
+
+    fn tar(&mut self, raw: &Raw, named: bool) -> Result<()> {
+        self.progress.step("reading", raw.size());
+        let stream = stream::Stream::new(raw, self.options.scratch, self.progress)?;
+        archive::read(&mut self.builder, stream, named, self.warn)
+    }
+
+    fn image(&mut self, raw: Raw) -> Result<()> {
+        self.progress.step("reading", 0);
+        let blob = raw.into_blob(self.options.scratch)?;
+        image::read(&mut self.builder, &blob)
+    }
+}
