@@ -25,7 +25,7 @@ sysconfdir ?= /etc
 unitdir ?= /usr/lib/systemd/system
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
-udev_rules := $(wildcard udev/*.rules)
+udev_rules := $(wildcard packaging/udev/*.rules)
 # What install-tools leaves to install-snapshotter.
 snapshotter := daxfs-snapshotter
 tools := mkdaxfs daxfs $(helpers)
@@ -110,7 +110,7 @@ uninstall:
 	rm -f $(DESTDIR)$(unitdir)/$(snapshotter).service $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
 	rm -f $(foreach name,$(tools) $(snapshotter),$(DESTDIR)$(bashdir)/$(name) \
 		$(DESTDIR)$(zshdir)/_$(name) $(DESTDIR)$(fishdir)/$(name).fish)
-	rm -f $(patsubst udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
+	rm -f $(patsubst packaging/udev/%,$(DESTDIR)$(udevdir)/%,$(udev_rules))
 	rm -f $(DESTDIR)$(initramfsdir)/daxfs $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
 	rm -f $(DESTDIR)$(dracutdir)/90daxfs/module-setup.sh $(DESTDIR)$(prefix)/share/daxfs/magic
 	rm -rf $(DESTDIR)$(docdir)
