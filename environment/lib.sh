@@ -25,8 +25,9 @@ SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
 suite_suffix=${suite_suffix:+-$suite_suffix}
 # Debian with compilers, and QEMU in Debian 13's; enter it with environment/run. NATIVE_ROOT has those for amd64 only.
+# DAXFS_ROOT=/ takes the machine's own programs.
 NATIVE_ROOT=$CACHE/root$suite_suffix
-ROOT=$NATIVE_ROOT$arch_suffix
+ROOT=${DAXFS_ROOT:-$NATIVE_ROOT$arch_suffix}
 APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 }
 
