@@ -207,6 +207,22 @@ native-programs:
 
 include packaging/install.mk
 
+deb: tools manual library
+	@$(call say,building the packages into $(BUILD)/deb)
+	$(Q)$(MAKE) packages
+
+# Make packages of what has been built, in a copy of debian/ beside links to all else. The build root is no Debian that
+# dpkg has installed; its database has what libraries need. -d: it lacks packages for another architecture.
+deb_dir ?= $(BUILD)/deb
+dpkg_database = $(CACHE)/root$(addprefix -,$(filter-out amd64,$(ARCHITECTURE)))/var/lib/dpkg
+packages:
+	@rm -rf $(deb_dir) && mkdir -p $(deb_dir)/source
+	@ln -s $(filter-out $(CURDIR)/debian,$(wildcard $(CURDIR)/*)) $(deb_dir)/source/
+	@cp -r debian $(deb_dir)/source/
+	@sed -n 's/^Package: //p' debian/control >$(deb_dir)/source/debian/debhelper-build-stamp
+	@$(if $(deb_version),sed -i '1s/(.*)/($(deb_version))/' $(deb_dir)/source/debian/changelog)
+	$(Q)cd $(deb_dir)/source && DPKG_ADMINDIR=$(dpkg_database) $(if $(V),,DH_QUIET=1) $(RUN) dpkg-buildpackage -b -us -uc -nc -d -a$(ARCHITECTURE) --admindir=$(dpkg_database)
+
 # ---- use ------------------------------------------------------------------------------------------
 
 ifeq ($(ARCHITECTURE),amd64)
@@ -266,7 +282,7 @@ prepare-%:
 module_rust := $(shell find src -name '*.rs' 2>/dev/null)
 checkpatch = $(RUN) $(stock)/kdir/source/scripts/checkpatch.pl --no-tree --terse --no-summary
 # Shell scripts are recognized by their first line; files that they source are checked too.
-scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests bench packaging scripts .ci 2>/dev/null)
+scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests bench packaging debian scripts .ci 2>/dev/null)
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
@@ -318,5 +334,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages gcc nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks deb packages \
 	rust-analyzer clean distclean

@@ -25,7 +25,7 @@ SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
 suite_suffix=${suite_suffix:+-$suite_suffix}
 # Debian with compilers, and QEMU in Debian 13's; enter it with environment/run. NATIVE_ROOT has those for amd64 only.
-# DAXFS_ROOT=/ takes the machine's own programs.
+# DAXFS_ROOT=/ takes the machine's own programs, as debian/rules does.
 NATIVE_ROOT=$CACHE/root$suite_suffix
 ROOT=${DAXFS_ROOT:-$NATIVE_ROOT$arch_suffix}
 APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
@@ -476,6 +476,7 @@ configure_tree() {
 	/usr/bin/which /usr/bin/which.debianutils
 	/usr/bin/pager /usr/bin/less
 	/usr/bin/nc /usr/bin/nc.openbsd
+	/etc/dpkg/origins/default /etc/dpkg/origins/debian
 	END
 	mkdir -p "$dest"/{etc,dev,proc,sys,run,tmp,root,mnt}
 	chmod 1777 "$dest/tmp"

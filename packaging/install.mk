@@ -59,8 +59,8 @@ ifneq ($(udev_rules),)
 		sed 's|/usr/sbin/daxfs|$(bindir)/daxfs|g' $$rule >$(DESTDIR)$(udevdir)/$${rule##*/} || exit 1; done
 endif
 	install -D -m 0644 packaging/magic $(DESTDIR)$(prefix)/share/daxfs/magic
-	install -D -m 0755 packaging/debian/initramfs-hook $(DESTDIR)$(initramfsdir)/daxfs
-	install -D -m 0755 packaging/debian/initramfs-premount $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
+	install -D -m 0755 packaging/initramfs-tools/hook $(DESTDIR)$(initramfsdir)/daxfs
+	install -D -m 0755 packaging/initramfs-tools/local-premount $(DESTDIR)$(dir $(initramfsdir))scripts/local-premount/daxfs
 	install -D -m 0755 -t $(DESTDIR)$(dracutdir)/90daxfs packaging/dracut/module-setup.sh
 
 # The configuration is left as it is if there is one.
@@ -118,8 +118,4 @@ uninstall:
 	$(if $(DESTDIR),,ldconfig)
 	$(if $(DESTDIR),,depmod)
 
-deb: tools manual library
-	@$(call say,building the packages into $(BUILD)/deb)
-	$(Q)packaging/deb $(BUILD)/deb
-
-.PHONY: install install-tools install-snapshotter install-library install-doc install-module uninstall deb
+.PHONY: install install-tools install-snapshotter install-library install-doc install-module uninstall
