@@ -2,6 +2,7 @@
 
 //! Damaged and malicious archives.
 
+use crate::memory_use::make_within;
 use crate::support::fixture::{self, Can};
 use crate::support::{available, make, mkdaxfs, produce, run, skip};
 use std::fs::{self, File};
@@ -227,4 +228,18 @@ fn damaged_archives() {
     let output = run(mkdaxfs().arg("-q").arg(&broken).arg(at.join("marked")));
     assert_eq!(output.status, 0, "{output:?}");
     assert!(output.stderr.contains("has no end mark"), "{output:?}");
+}
+
+/// The attributes of each file are in memory once.
+#[test]
+fn many_attributes_in_little_memory() {
+    if !available("python3") {
+        return skip("there is no python3");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "for n in range(2000):\n    \
+        value = {'SCHILY.xattr.user.a': str(n).zfill(60000)}\n    \
+        f(str(n), pax_headers=value)";
+    let archive = crafted(directory.path(), script);
+    make_within(160 << 20, "", &archive, &directory.path().join("image"));
 }

@@ -40,7 +40,7 @@ fn dedupe_and_pack() {
 
 /// Make an image with no more than `limit` bytes of memory to write to, and some for each
 /// processor.
-fn make_within(limit: u64, options: &str, tree: &Path, image: &Path) {
+pub fn make_within(limit: u64, options: &str, tree: &Path, image: &Path) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let limit = limit + threads * 4 * MIB;
     let script = format!(

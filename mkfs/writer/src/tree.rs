@@ -8,9 +8,10 @@ use crate::origin::Origin;
 use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_reader::FileType;
+use hashbrown::HashTable;
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::ffi::OsString;
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -151,7 +152,11 @@ pub struct Tree {
     /// All sets of extended attributes; the first is empty.
     pub xattrs: Vec<XattrSet>,
     names: Vec<u8>,
-    xattr_ids: HashMap<XattrSet, u32>,
+    /// Finds a set in `xattrs`.
+    xattr_ids: HashTable<u32>,
+    xattr_hash: RandomState,
+    /// Bytes of extended attributes.
+    xattr_bytes: u64,
     /// Origins of the tree, in order.
     pub origins: Vec<Origin>,
 }
@@ -163,7 +168,9 @@ impl Tree {
             nodes: Vec::new(),
             xattrs: vec![XattrSet::new()],
             names: Vec::new(),
-            xattr_ids: HashMap::from([(XattrSet::new(), 0)]),
+            xattr_ids: HashTable::new(),
+            xattr_hash: RandomState::new(),
+            xattr_bytes: 0,
             origins: Vec::new(),
         }
     }
@@ -180,14 +187,29 @@ impl Tree {
 
     /// Return the index of `set` in [`Tree::xattrs`]. Add it if it is new.
     pub fn keep_xattrs(&mut self, mut set: XattrSet) -> u32 {
+        if set.is_empty() {
+            return 0;
+        }
         set.sort_unstable();
-        if let Some(&id) = self.xattr_ids.get(&set) {
+        let (sets, hasher) = (&self.xattrs, &self.xattr_hash);
+        let hash = hasher.hash_one(&set);
+        let same = |&id: &u32| sets[id as usize] == set;
+        if let Some(&id) = self.xattr_ids.find(hash, same) {
             return id;
         }
-        let id = self.xattrs.len() as u32;
-        self.xattrs.push(set.clone());
-        self.xattr_ids.insert(set, id);
+        let id = sets.len() as u32;
+        let again = |&id: &u32| hasher.hash_one(&sets[id as usize]);
+        self.xattr_ids.insert_unique(hash, id, again);
+        let bytes = |xattr: &Xattr| size_of::<Xattr>() + xattr.name.len() + xattr.value.len();
+        self.xattr_bytes += set.iter().map(bytes).sum::<usize>() as u64;
+        set.shrink_to_fit();
+        self.xattrs.push(set);
         id
+    }
+
+    /// Return the bytes of memory that names and extended attributes take.
+    pub fn text_bytes(&self) -> u64 {
+        self.names.len() as u64 + self.xattr_bytes
     }
 
     /// Add all nodes of `other`, whose origins are archives or images, and return its root's number.
