@@ -6,6 +6,7 @@ use super::member::Placer;
 use super::oci::Marks;
 use super::stream::Stream;
 use super::tar::Reader;
+use crate::budget::Budget;
 use crate::malformed::Refusal;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
@@ -23,8 +24,9 @@ pub(super) fn read(
     let origin = builder.tree.origins.len() as u32;
     // The container is known at the end; messages need the name before.
     builder.tree.origins.push(Origin::nothing(&path));
-    let mut reader = Reader::new(stream);
-    let mut placer = Placer::new(builder, origin);
+    let budget = Budget::default();
+    let mut reader = Reader::new(stream, &budget);
+    let mut placer = Placer::new(builder, origin, &budget);
     let (mut empty, mut marks) = (true, Marks::default());
     while let Some(member) = reader.next()? {
         let at = member.at;

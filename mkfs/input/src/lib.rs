@@ -31,6 +31,7 @@
 
 mod archive;
 mod blob;
+mod budget;
 mod decoder;
 pub mod exclude;
 pub mod fakeroot;

@@ -12,8 +12,6 @@ pub(crate) enum Malformed {
     SparseMap,
     #[error("the map of a sparse file is malformed at {0}")]
     SparseMapAt(u64),
-    #[error("the map of a sparse file is too long")]
-    LongSparseMap,
     #[error("the map of a sparse file has {map} bytes, the archive {stored}")]
     SparseBytes { map: u64, stored: u64 },
     #[error("the size of a sparse file is malformed")]
@@ -30,6 +28,14 @@ pub(crate) enum Malformed {
     Depth(usize),
     #[error("more than {0} members and directories; unpack the archive, and make the image of the directory")]
     Count(u64),
+    #[error("more than {0} MiB of names, symlinks, extended attributes and maps of sparse files; unpack the archive, and make the image of the directory")]
+    Bytes(u64),
+    #[error("more than {0} extended attributes, which Linux cannot list; remove some")]
+    XattrCount(u32),
+    #[error("its extended headers have more than {0} bytes")]
+    LongHeader(u64),
+    #[error("more than {0} bytes in global extended headers; make the archive without them")]
+    GlobalHeader(usize),
     #[error("'{0}' contains NUL")]
     NameWithNul(String),
     #[error("the root of the tree is not a directory")]

@@ -3,6 +3,7 @@
 //! Members of archives, and their places in a tree.
 
 use super::lower::Lower;
+use crate::budget::Budget;
 use crate::malformed::{Malformed, Refusal};
 use crate::scan::device;
 use daxfs_reader::layout::{NAME_MAX, SYMLINK_MAX};
@@ -18,10 +19,6 @@ const LINKS: usize = 40;
 /// Limit of nested directories. No path that Linux takes has more; a few bytes of a compressed
 /// archive could make any number of them, and the work grows with its square.
 const DEPTH: usize = 4096;
-
-/// Limit of the members of an archive, and of the directories that they imply. Each takes memory, and a
-/// few bytes of a compressed archive could make any number of them.
-const MEMBERS: u64 = 16 << 20;
 
 /// A member of an archive.
 #[derive(Debug)]
@@ -108,8 +105,9 @@ pub(super) struct Placer<'a, 'b> {
     builder: &'a mut Builder,
     /// Number of the members' origin.
     origin: u32,
-    /// Members and directories that may still be added.
-    left: u64,
+    budget: &'a Budget,
+    /// Bytes of the tree's text that the budget has paid for.
+    paid: u64,
     /// Lower layers, from which directories and targets of hard links are copied on demand.
     pub below: Option<&'a mut Lower<'b>>,
     /// Records added nodes, and the directories above them.
@@ -118,21 +116,23 @@ pub(super) struct Placer<'a, 'b> {
 
 impl<'a> Placer<'a, '_> {
     /// Create a placer for members of the origin with that number.
-    pub fn new(builder: &'a mut Builder, origin: u32) -> Self {
+    pub fn new(builder: &'a mut Builder, origin: u32, budget: &'a Budget) -> Self {
         Placer {
+            paid: builder.tree.text_bytes(),
             builder,
             origin,
-            left: MEMBERS,
+            budget,
             below: None,
             touched: None,
         }
     }
 
-    /// Count a member, or a directory that is not a member.
-    fn count(&mut self) -> std::result::Result<(), Malformed> {
-        let left = self.left.checked_sub(1);
-        self.left = left.ok_or(Malformed::Count(MEMBERS))?;
-        Ok(())
+    /// Count a member, or a directory that is not a member. It has `bytes` that are not in the
+    /// tree's text.
+    pub fn count(&mut self, bytes: usize) -> std::result::Result<(), Malformed> {
+        let text = self.builder.tree.text_bytes();
+        let grown = text - std::mem::replace(&mut self.paid, text);
+        self.budget.take(1, grown + bytes as u64)
     }
 
     fn touch(&mut self, id: NodeId) {
@@ -143,7 +143,15 @@ impl<'a> Placer<'a, '_> {
 
     /// Add a member at its path. Follow symlinks in the path, but never leave the tree.
     pub fn put(&mut self, member: Member) -> std::result::Result<(), Refusal> {
-        self.count()?;
+        let target = match &member.what {
+            What::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        self.place(member)?;
+        Ok(self.count(target)?)
+    }
+
+    fn place(&mut self, member: Member) -> std::result::Result<(), Refusal> {
         let names = components(&member.path)?;
         let attributes = Attributes {
             permissions: member.permissions,
@@ -331,7 +339,7 @@ impl<'a> Placer<'a, '_> {
                     return Err(Malformed::NoDirectory(shown()).into());
                 }
                 self.check_depth(at)?;
-                self.count()?;
+                self.count(0)?;
                 let kept = self.builder.tree.keep_name(&name);
                 at = self.builder.imply(at, kept, self.origin)?;
                 self.touch(at);
@@ -363,7 +371,11 @@ impl<'a> Placer<'a, '_> {
     }
 
     /// Find `name` in `parent`. If only a lower layer has it, copy it from there.
-    pub fn entry(&mut self, parent: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+    pub fn entry(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+    ) -> std::result::Result<Option<NodeId>, Refusal> {
         if let Some(id) = self.builder.find(parent, name) {
             return Ok(Some(id));
         }
@@ -385,6 +397,10 @@ impl<'a> Placer<'a, '_> {
         let Some(found) = found else {
             return Ok(None);
         };
+        self.count(match &found.kind {
+            Kind::Symlink(target) => target.len(),
+            _ => 0,
+        })?;
         let name = self.builder.tree.keep_name(name);
         let id = self.builder.add(Node {
             attributes: found.attributes,
@@ -416,8 +432,8 @@ mod tests {
     #[test]
     fn members_and_their_directories_count() {
         let mut builder = Builder::new();
-        let mut placer = Placer::new(&mut builder, 0);
-        placer.left = 4;
+        let budget = Budget::new(4, 1000);
+        let mut placer = Placer::new(&mut builder, 0, &budget);
         let mut put = |path: &str, what| {
             placer.put(Member {
                 path: path.into(),

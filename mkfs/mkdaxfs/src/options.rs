@@ -115,7 +115,10 @@ Exit status:
 Notes:
 Users other than root cannot see trusted extended attributes, so these are not
 stored. Extended attributes outside the name spaces user, trusted and security,
-except access control lists, cannot be stored; a warning names them.
+except access control lists, cannot be stored; warnings name ten of an archive's.
+
+An archive with more than 16777216 members, or 1 GiB of names, targets of symbolic
+links, extended attributes and maps of sparse files, is refused.
 
 tar sees the owners and devices that fakeroot(1) pretends, mkdaxfs does not and
 refuses to read a directory under fakeroot: fakeroot sh -c 'tar --format=posix

@@ -6,6 +6,7 @@ use super::super::member::{components, Placer, Touched};
 use super::super::stream::Stream;
 use super::super::tar::Reader;
 use super::Layer;
+use crate::budget::Budget;
 use crate::lower::{is_whiteout, opaque, Lower};
 use crate::malformed::Refusal;
 use daxfs_check::Progress;
@@ -45,8 +46,9 @@ pub(in super::super) fn flatten(
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<()> {
+    let budget = Budget::default();
     for layer in layers {
-        let (marks, touched) = read(builder, layer, None, scratch, progress, warn)?;
+        let (marks, touched) = read(builder, layer, &budget, None, scratch, progress, warn)?;
         // Marks apply to the lower layers, independent of their position in this one.
         for mark in marks {
             match mark {
@@ -84,6 +86,7 @@ pub(in super::super) fn apart(
     mut finish: impl FnMut(Builder) -> Tree,
 ) -> Result<Vec<Tree>> {
     let mut trees: Vec<Tree> = Vec::new();
+    let budget = Budget::default();
     for layer in layers {
         let mut builder = Builder::new();
         let mut lower = Lower::new(&trees);
@@ -91,7 +94,7 @@ pub(in super::super) fn apart(
             builder.describe(daxfs_writer::tree::ROOT, root.attributes, root.origin);
         }
         let below = Some(&mut lower);
-        let (marks, _) = read(&mut builder, layer, below, scratch, progress, warn)?;
+        let (marks, _) = read(&mut builder, layer, &budget, below, scratch, progress, warn)?;
         for mark in marks {
             match mark {
                 Mark::Opaque(directory) => make_opaque(&mut builder, directory),
@@ -149,6 +152,7 @@ fn whiteout(
 fn read(
     builder: &mut Builder,
     layer: &Layer,
+    budget: &Budget,
     below: Option<&mut Lower<'_>>,
     scratch: &Path,
     progress: &dyn Progress,
@@ -158,8 +162,8 @@ fn read(
     let path = layer.blob.path.clone();
     let origin = builder.tree.origins.len() as u32;
     builder.tree.origins.push(Origin::nothing(&path));
-    let mut reader = Reader::new(Stream::of_blob(&layer.blob, scratch, progress)?);
-    let mut placer = Placer::new(builder, origin);
+    let mut reader = Reader::new(Stream::of_blob(&layer.blob, scratch, progress)?, budget);
+    let mut placer = Placer::new(builder, origin, budget);
     placer.below = below;
     placer.touched = Some(Touched::default());
     let mut marks = Vec::new();
@@ -176,6 +180,7 @@ fn read(
         if name == OPAQUE {
             let directory = placer.walk(parents, true).map_err(fail)?;
             marks.push(Mark::Opaque(directory));
+            placer.count(0).map_err(|why| reader.error(at, why))?;
         } else if names.iter().any(|name| name.starts_with(META)) {
             // Internal files of older tools.
         } else if let Some(removed) = name.strip_prefix(WHITEOUT) {
@@ -185,6 +190,9 @@ fn read(
             let Some(parent) = placer.walk_to_mark(parents).map_err(fail)? else {
                 continue;
             };
+            placer
+                .count(removed.len())
+                .map_err(|why| reader.error(at, why))?;
             marks.push(Mark::Whiteout {
                 parent,
                 name: removed.into(),

@@ -6,6 +6,7 @@ use super::super::blob::{Blob, Raw};
 use super::super::member::{components, What};
 use super::super::stream::Stream;
 use super::super::tar::Reader;
+use crate::budget::Budget;
 use daxfs_check::Progress;
 use daxfs_writer::tree::Place;
 use daxfs_writer::{Error, Result};
@@ -54,27 +55,9 @@ impl Store {
         let raw = Raw::open(path)?;
         let path = raw.path().to_path_buf();
         progress.step("reading", raw.size());
-        let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?);
-        let mut members = HashMap::new();
-        while let Some(member) = reader.next()? {
-            let at = member.at;
-            let name = |path: &[u8]| -> Result<Vec<u8>> {
-                Ok(components(path)
-                    .map_err(|why| reader.error(at, why))?
-                    .join(&b'/'))
-            };
-            let part = match member.what {
-                What::Regular {
-                    size,
-                    place: Place::Part(offset),
-                } => Part::File(offset, size),
-                What::HardLink(target) => Part::Alias(name(&target)?),
-                // Older archives have one file for identical layers.
-                What::Symlink(target) => Part::Alias(beside(&name(&member.path)?, &target)),
-                _ => continue,
-            };
-            members.insert(name(&member.path)?, part);
-        }
+        let budget = Budget::default();
+        let mut reader = Reader::new(Stream::new(&raw, scratch, progress)?, &budget);
+        let members = list(&mut reader, &budget)?;
         let (container, _) = reader.finish()?;
         let public = matches!(&raw, Raw::Blob(blob) if blob.public);
         let whole = Blob {
@@ -150,6 +133,38 @@ impl Store {
     }
 }
 
+/// Return the parts in an archive.
+fn list(reader: &mut Reader<'_>, budget: &Budget) -> Result<HashMap<Vec<u8>, Part>> {
+    let mut members = HashMap::new();
+    while let Some(member) = reader.next()? {
+        let at = member.at;
+        let name = |path: &[u8]| -> Result<Vec<u8>> {
+            Ok(components(path)
+                .map_err(|why| reader.error(at, why))?
+                .join(&b'/'))
+        };
+        let part = match member.what {
+            What::Regular {
+                size,
+                place: Place::Part(offset),
+            } => Part::File(offset, size),
+            What::HardLink(target) => Part::Alias(name(&target)?),
+            // Older archives have one file for identical layers.
+            What::Symlink(target) => Part::Alias(beside(&name(&member.path)?, &target)),
+            _ => continue,
+        };
+        let name = name(&member.path)?;
+        let target = match &part {
+            Part::Alias(target) => target.len(),
+            Part::File(..) => 0,
+        };
+        let bytes = (name.len() + target) as u64;
+        budget.take(1, bytes).map_err(|why| reader.error(at, why))?;
+        members.insert(name, part);
+    }
+    Ok(members)
+}
+
 /// Return the content of a description.
 pub fn read(blob: &Blob) -> Result<Vec<u8>> {
     if blob.size() > DESCRIPTION {
@@ -178,6 +193,31 @@ fn beside(name: &[u8], target: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::list;
+    use crate::budget::tests::{member, reading, refused};
+    use crate::budget::Budget;
+
+    /// The parts of an image count as the files of an archive do.
+    #[test]
+    fn parts() {
+        let names: Vec<String> = (0..8)
+            .map(|n| format!("blobs/{n}/{}", "x".repeat(80)))
+            .collect();
+        let archive: Vec<u8> = names
+            .iter()
+            .flat_map(|name| member(b'0', name, b""))
+            .collect();
+        let listed = |members, bytes| {
+            let budget = Budget::new(members, bytes);
+            reading(&archive, &budget, &mut |reader| {
+                list(reader, &budget).map(drop)
+            })
+        };
+        listed(8, 1000).unwrap();
+        refused(listed(7, 1000), "members and directories", 7 * 512);
+        refused(listed(8, 500), "MiB of names", 5 * 512);
+    }
+
     #[test]
     fn symlinks() {
         assert_eq!(

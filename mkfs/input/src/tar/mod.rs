@@ -8,6 +8,7 @@ mod text;
 
 use super::member::{Member, What};
 use super::stream::Stream;
+use crate::budget::Budget;
 use crate::malformed::{AtMember, Malformed};
 use crate::xattr::split_name;
 use daxfs_reader::layout::XattrPrefix;
@@ -17,24 +18,37 @@ use daxfs_writer::origin::{Container, Piece};
 use daxfs_writer::tree::{Place, Xattr, XattrSet};
 use daxfs_writer::{occupant, Error, Reason, Result, HEAD};
 use pax::Records;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tar::{EntryType, Header};
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 512;
 
-/// Size limit of an extended header, which is read into memory.
+/// Size limit of the extended headers of a member, which are read into memory.
 const EXTENDED: u64 = 64 << 20;
+
+/// Limit of what global extended headers give to each member, so that the work for a member does
+/// not depend on them.
+const GLOBAL: usize = 4096;
+
+/// Unknown types, and names of unknown attributes, that warnings show.
+const SHOWN: usize = 10;
 
 /// Reads the members of an archive, one after the other.
 pub(super) struct Reader<'a> {
     stream: Stream<'a>,
+    budget: &'a Budget,
     /// Records of global extended headers.
     global: Records,
     /// Pieces of the sparse files so far.
     pieces: Vec<Piece>,
     /// Extended attributes that images cannot store, with the number of members that have each.
     unknown: BTreeMap<Vec<u8>, u64>,
+    /// Those of further names.
+    more_unknown: u64,
+    /// Members of unknown types.
+    odd: u64,
     warnings: Vec<String>,
 }
 
@@ -49,12 +63,15 @@ struct Head {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(stream: Stream<'a>) -> Self {
+    pub fn new(stream: Stream<'a>, budget: &'a Budget) -> Self {
         Reader {
             stream,
+            budget,
             global: Records::default(),
             pieces: Vec::new(),
             unknown: BTreeMap::new(),
+            more_unknown: 0,
+            odd: 0,
             warnings: Vec::new(),
         }
     }
@@ -68,12 +85,23 @@ impl<'a> Reader<'a> {
     /// Read to the end. Return the container of the members' content, and warnings.
     pub fn finish(self) -> Result<(Container, Vec<String>)> {
         let mut warnings = self.warnings;
+        let path = daxfs_writer::shown(self.stream.path());
+        if let Some(more @ 1..) = self.odd.checked_sub(SHOWN as u64) {
+            warnings.push(format!(
+                "{path}: {more} more members of unknown types are taken for regular files"
+            ));
+        }
         for (name, members) in self.unknown {
             let name = String::from_utf8_lossy(&name).into_owned();
-            let path = daxfs_writer::shown(self.stream.path());
             warnings.push(format!(
                 "{path}: extended attribute {} of {members} members left out: images cannot store its name space",
                 name.escape_debug()
+            ));
+        }
+        if self.more_unknown > 0 {
+            warnings.push(format!(
+                "{path}: {} more extended attributes of such name spaces left out",
+                self.more_unknown
             ));
         }
         let mut container = self.stream.finish()?;
@@ -176,24 +204,31 @@ impl<'a> Reader<'a> {
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
         let mut records = self.global.clone();
-        let mut pax = false;
+        let (mut pax, mut left) = (false, EXTENDED);
         while let Some(header) = self.header()? {
             let size = |reader: &Self| reader.field(at, "size", &header.as_old().size);
             match header.entry_type().as_byte() {
                 b'g' => {
-                    let bytes = self.extended(at, size(self)?)?;
+                    let bytes = self.extended(at, size(self)?, &mut left)?;
                     let mut global = std::mem::take(&mut self.global);
                     global.add(&bytes).map_err(|why| self.error(at, why))?;
+                    if global.bytes() > GLOBAL {
+                        return Err(self.error(at, Malformed::GlobalHeader(GLOBAL)));
+                    }
                     self.global = global;
                     records.add(&bytes).map_err(|why| self.error(at, why))?;
                 }
                 b'x' | b'X' => {
-                    let bytes = self.extended(at, size(self)?)?;
+                    let bytes = self.extended(at, size(self)?, &mut left)?;
                     records.add(&bytes).map_err(|why| self.error(at, why))?;
                     pax = true;
                 }
-                b'L' => records.path = Some(until_nul(self.extended(at, size(self)?)?)),
-                b'K' => records.link = Some(until_nul(self.extended(at, size(self)?)?)),
+                b'L' => {
+                    records.path = Some(until_nul(self.extended(at, size(self)?, &mut left)?))
+                }
+                b'K' => {
+                    records.link = Some(until_nul(self.extended(at, size(self)?, &mut left)?))
+                }
                 _ => {
                     return Ok(Some(Head {
                         header,
@@ -208,10 +243,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the content of an extended header.
-    fn extended(&mut self, at: u64, size: u64) -> Result<Vec<u8>> {
-        if size > EXTENDED {
-            return Err(self.error(at, format!("an extended header has {size} bytes")));
-        }
+    /// Of those of a member, `left` bytes may follow.
+    fn extended(&mut self, at: u64, size: u64, left: &mut u64) -> Result<Vec<u8>> {
+        let rest = left.checked_sub(size);
+        *left = rest.ok_or_else(|| self.error(at, Malformed::LongHeader(EXTENDED)))?;
         let mut bytes = vec![0; size as usize];
         self.stream.read_exact(&mut bytes)?;
         self.pad(size)?;
@@ -290,9 +325,12 @@ impl<'a> Reader<'a> {
                 let shown = daxfs_writer::shown(self.stream.path());
                 let path = String::from_utf8_lossy(&path).escape_debug().to_string();
                 let kind = char::from(other).escape_default();
-                self.warnings.push(format!(
-                    "{shown}: {path} has the unknown type '{kind}' and is taken for a regular file"
-                ));
+                self.odd += 1;
+                if self.odd <= SHOWN as u64 {
+                    self.warnings.push(format!(
+                        "{shown}: {path} has the unknown type '{kind}' and is taken for a regular file"
+                    ));
+                }
                 self.regular(&head, EntryType::Regular, size)?
             }
         };
@@ -346,16 +384,20 @@ impl<'a> Reader<'a> {
         let mut in_map = 0;
         let found = match (head.header.as_gnu(), sparse.size) {
             (Some(header), _) if kind.is_gnu_sparse() => {
-                Some(sparse::old(header, &mut self.stream)?)
+                let map = sparse::old(header, &mut self.stream, self.budget)?;
+                Some(map.map(|(map, size)| (Cow::Owned(map), size)))
             }
             (_, Some(size)) if sparse.major == Some(1) => {
-                let map = sparse::new(&mut self.stream, stored)?;
+                let map = sparse::new(&mut self.stream, stored, self.budget)?;
                 Some(map.map(|(map, used)| {
                     in_map = used;
-                    (map, size)
+                    (Cow::Owned(map), size)
                 }))
             }
-            (_, Some(size)) => sparse.map.clone().map(|map| Ok((map, size))),
+            (_, Some(size)) => sparse.map.as_ref().map(|map| {
+                self.budget.take_pieces(map.len() as u64)?;
+                Ok((Cow::Borrowed(map), size))
+            }),
             _ => None,
         };
         let Some(found) = found else {
@@ -404,7 +446,10 @@ impl<'a> Reader<'a> {
                     name: rest.into(),
                     value: value.into(),
                 }),
-                _ => *self.unknown.entry(name).or_default() += 1,
+                _ if self.unknown.len() < SHOWN || self.unknown.contains_key(&name) => {
+                    *self.unknown.entry(name).or_default() += 1;
+                }
+                _ => self.more_unknown += 1,
             }
         }
         let kinds = [XattrPrefix::AclAccess, XattrPrefix::AclDefault];

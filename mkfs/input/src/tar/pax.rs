@@ -5,6 +5,8 @@
 use super::sparse::{decimal, Map};
 use crate::malformed::Malformed;
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use daxfs_reader::layout::XATTR_COUNT_MAX;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Records of extended headers for the next member, or for all following ones.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +20,7 @@ pub struct Records {
     pub major: Option<u32>,
     pub minor: Option<u32>,
     /// Extended attributes by their full names.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Access control lists as text: access, default.
     pub acls: [Option<Vec<u8>>; 2],
     pub sparse: Sparse,
@@ -100,12 +102,13 @@ impl Records {
                     .push((offset, length));
             }
             b"GNU.sparse.map" => {
-                let numbers: Option<Vec<u64>> =
-                    value.split(|&byte| byte == b',').map(decimal).collect();
-                let numbers = numbers.filter(|numbers| numbers.len() % 2 == 0);
-                let numbers = numbers.ok_or_else(wrong)?;
-                let pairs = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1]));
-                self.sparse.map = Some(pairs.collect());
+                let mut numbers = value.split(|&byte| byte == b',').map(decimal);
+                let mut map = Map::new();
+                while let Some(offset) = numbers.next() {
+                    let pair = offset.zip(numbers.next().flatten());
+                    map.push(pair.ok_or_else(wrong)?);
+                }
+                self.sparse.map = Some(map);
             }
             b"SCHILY.acl.access" => self.acls[0] = bytes(),
             b"SCHILY.acl.default" => self.acls[1] = bytes(),
@@ -113,11 +116,11 @@ impl Records {
                 // The kernel's own labels end with NUL.
                 let mut label = value.to_vec();
                 label.push(0);
-                self.xattr(b"security.selinux", label, false);
+                self.xattr(b"security.selinux", label, false)?;
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattr(name, value.to_vec(), true);
+                    self.xattr(name, value.to_vec(), true)?;
                 } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
                     let name = unescape(name).ok_or_else(wrong)?;
                     let padded = value.contains(&b'=');
@@ -127,7 +130,7 @@ impl Records {
                         BASE64_STANDARD_NO_PAD
                     };
                     let value = engine.decode(value).map_err(|_| wrong())?;
-                    self.xattr(&name, value, false);
+                    self.xattr(&name, value, false)?;
                 }
             }
         }
@@ -135,12 +138,28 @@ impl Records {
     }
 
     /// Set an attribute. Keep an existing one unless `replace`.
-    fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) {
-        match self.xattrs.iter_mut().find(|(other, _)| other == name) {
-            Some(present) if replace => present.1 = value,
-            Some(_) => (),
-            None => self.xattrs.push((name.into(), value)),
+    fn xattr(&mut self, name: &[u8], value: Vec<u8>, replace: bool) -> Result<(), Malformed> {
+        let room = self.xattrs.len() < XATTR_COUNT_MAX as usize;
+        match self.xattrs.entry(name.into()) {
+            Entry::Occupied(mut present) if replace => drop(present.insert(value)),
+            Entry::Occupied(_) => (),
+            Entry::Vacant(place) if room => drop(place.insert(value)),
+            Entry::Vacant(_) => return Err(Malformed::XattrCount(XATTR_COUNT_MAX)),
         }
+        Ok(())
+    }
+
+    /// Return the bytes of what has no fixed size.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.path, &self.link, &self.sparse.name];
+        let texts = texts.into_iter().chain(&self.acls).flatten();
+        let pieces = self.sparse.map.iter().flatten();
+        let xattrs = self.xattrs.iter();
+        texts.map(Vec::len).sum::<usize>()
+            + pieces.map(size_of_val).sum::<usize>()
+            + xattrs
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>()
     }
 }
 
@@ -230,11 +249,11 @@ mod tests {
         assert_eq!(records.path.as_deref(), Some(&b"a\n2"[..]));
         assert_eq!(
             records.xattrs,
-            [(b"user.x".to_vec(), b"\n\0=\xff".to_vec())]
+            BTreeMap::from([(b"user.x".to_vec(), b"\n\0=\xff".to_vec())])
         );
         let text = b"32 LIBARCHIVE.xattr.user.x=AAA=\n32 LIBARCHIVE.xattr.user%2ey=/w\n";
         records.add(text).unwrap();
-        assert_eq!(records.xattrs[1], (b"user.y".to_vec(), vec![0xff]));
+        assert_eq!(records.xattrs[&b"user.y"[..]], [0xff]);
         assert_eq!(records.xattrs.len(), 2);
         for wrong in [
             &b"5 a=b\n"[..],

@@ -4,13 +4,11 @@
 
 use super::super::stream::Stream;
 use super::BLOCK;
+use crate::budget::Budget;
 use crate::malformed::Malformed;
 use daxfs_writer::origin::Piece;
 use daxfs_writer::Result;
 use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
-
-/// Limit of pieces of a file; their map is in memory.
-const PIECES: usize = 1 << 24;
 
 /// Offset and length of each piece.
 pub type Map = Vec<(u64, u64)>;
@@ -20,6 +18,7 @@ pub type Map = Vec<(u64, u64)>;
 pub fn old(
     header: &GnuHeader,
     stream: &mut Stream<'_>,
+    budget: &Budget,
 ) -> Result<std::result::Result<(Map, u64), Malformed>> {
     let mut map = Map::new();
     let mut wrong = None;
@@ -34,15 +33,13 @@ pub fn old(
     };
     add(&header.sparse);
     let mut more = header.is_extended();
-    let mut blocks = 0;
     while more {
         let mut block = GnuExtSparseHeader::new();
         stream.read_exact(block.as_mut_bytes())?;
         add(&block.sparse);
         more = block.is_extended();
-        blocks += 1;
-        if blocks > PIECES / block.sparse.len() {
-            return Ok(Err(Malformed::LongSparseMap));
+        if let Err(why) = budget.take_pieces(block.sparse.len() as u64) {
+            return Ok(Err(why));
         }
     }
     if let Some(wrong) = wrong {
@@ -57,6 +54,7 @@ pub fn old(
 pub fn new(
     stream: &mut Stream<'_>,
     size: u64,
+    budget: &Budget,
 ) -> Result<std::result::Result<(Map, u64), Malformed>> {
     let wrong = || Ok(Err(Malformed::SparseMap));
     let mut block = [0; BLOCK];
@@ -72,7 +70,7 @@ pub fn new(
             break;
         }
         if at == BLOCK {
-            if used / BLOCK as u64 >= size.div_ceil(BLOCK as u64) || numbers.len() > 2 * PIECES {
+            if used / BLOCK as u64 >= size.div_ceil(BLOCK as u64) {
                 return wrong();
             }
             stream.read_exact(&mut block)?;
@@ -83,6 +81,11 @@ pub fn new(
                 let Some(number) = decimal(&digits) else {
                     return wrong();
                 };
+                if numbers.is_empty() {
+                    if let Err(why) = budget.take_pieces(number) {
+                        return Ok(Err(why));
+                    }
+                }
                 numbers.push(number);
                 digits.clear();
             }

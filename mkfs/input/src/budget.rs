@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How much of an archive is kept in memory. A few bytes of a compressed archive can make any
+//! number of members, names, attributes and pieces of sparse files.
+
+use crate::malformed::Malformed;
+use std::cell::Cell;
+
+/// Limit of members, and of the directories that they imply.
+const MEMBERS: u64 = 16 << 20;
+
+/// Limit of bytes that members have beyond that: 64 for each.
+const BYTES: u64 = 64 * MEMBERS;
+
+/// Bytes of a piece of a sparse file, while its map is read.
+const PIECE: u64 = 64;
+
+/// What an archive, or all layers of a container image, may still take.
+pub(crate) struct Budget {
+    members: Cell<u64>,
+    bytes: Cell<u64>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget::new(MEMBERS, BYTES)
+    }
+}
+
+impl Budget {
+    /// Return a budget of `members`, and `bytes` for what they have.
+    pub fn new(members: u64, bytes: u64) -> Self {
+        Budget {
+            members: Cell::new(members),
+            bytes: Cell::new(bytes),
+        }
+    }
+
+    /// Take `members`, and `bytes` for names, targets of links and extended attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the budget is exceeded.
+    pub fn take(&self, members: u64, bytes: u64) -> Result<(), Malformed> {
+        let left = self.members.get().checked_sub(members);
+        self.members.set(left.ok_or(Malformed::Count(MEMBERS))?);
+        let left = self.bytes.get().checked_sub(bytes);
+        self.bytes.set(left.ok_or(Malformed::Bytes(BYTES >> 20))?);
+        Ok(())
+    }
+
+    /// Take `count` pieces of a sparse file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Budget::take`].
+    pub fn take_pieces(&self, count: u64) -> Result<(), Malformed> {
+        self.take(0, count.saturating_mul(PIECE))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::blob::Raw;
+    use crate::malformed::Refusal;
+    use crate::member::Placer;
+    use crate::stream::Stream;
+    use crate::tar::Reader;
+    use daxfs_check::Silent;
+    use daxfs_writer::build::Builder;
+    use daxfs_writer::origin::Container;
+    use daxfs_writer::Error;
+    use std::io::Write;
+    use tar::{EntryType, Header};
+
+    type Reading<'a> = &'a mut dyn FnMut(&mut Reader<'_>) -> daxfs_writer::Result<()>;
+
+    /// Return a member with its content.
+    pub fn member(kind: u8, name: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(EntryType::new(kind));
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        let mut bytes = [header.as_bytes(), content].concat();
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    /// Return a record of an extended header.
+    fn record(key: &str, value: &str) -> String {
+        let rest = format!(" {key}={value}\n");
+        let digits = |length: usize| length.to_string().len();
+        let length = rest.len() + digits(rest.len() + digits(rest.len()));
+        format!("{length}{rest}")
+    }
+
+    fn extended(kind: u8, records: &str) -> Vec<u8> {
+        member(kind, "x", records.as_bytes())
+    }
+
+    /// Read `archive`, and then all that follows. Return the warnings.
+    pub fn reading(
+        archive: &[u8],
+        budget: &Budget,
+        read: Reading<'_>,
+    ) -> daxfs_writer::Result<(Container, Vec<String>)> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(archive).unwrap();
+        file.write_all(&[0; 1024]).unwrap();
+        let raw = Raw::open(file.path()).unwrap();
+        let scratch = std::env::temp_dir();
+        let mut reader = Reader::new(Stream::new(&raw, &scratch, &Silent)?, budget);
+        read(&mut reader)?;
+        reader.finish()
+    }
+
+    /// Put all of `archive` into a tree.
+    fn place(archive: &[u8], budget: &Budget) -> daxfs_writer::Result<(Container, Vec<String>)> {
+        let mut builder = Builder::new();
+        let mut placer = Placer::new(&mut builder, 0, budget);
+        reading(archive, budget, &mut |reader| {
+            while let Some(member) = reader.next()? {
+                let at = member.at;
+                placer.put(member).map_err(|refusal| match refusal {
+                    Refusal::Malformed(why) => reader.error(at, why),
+                    Refusal::Error(error) => error,
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Assert that the member at byte `at` is refused.
+    #[track_caller]
+    pub fn refused<T>(result: daxfs_writer::Result<T>, what: &str, at: usize) {
+        let error: Error = result.err().expect("is refused");
+        let error = error.to_string();
+        let place = format!("(member at byte {at})");
+        assert!(error.contains(what) && error.ends_with(&place), "{error}");
+    }
+
+    const LONG: &str = "MiB of names, symlinks, extended attributes and maps of sparse files";
+
+    #[test]
+    fn bytes_of_members() {
+        let xattr = |value: &str| extended(b'x', &record("SCHILY.xattr.user.a", value));
+        let target = |letter: &str| extended(b'x', &record("linkpath", &letter.repeat(900)));
+        let with = |mut header: Vec<u8>, kind, name: &str| {
+            header.extend(member(kind, name, b""));
+            header
+        };
+        for [first, second] in [
+            ["a", "b"].map(|letter| with(xattr(&letter.repeat(900)), b'0', letter)),
+            ["a", "b"].map(|letter| with(target("t"), b'2', letter)),
+            ["a", "b"].map(|letter| {
+                let path = [letter.repeat(250), letter.repeat(250), letter.repeat(250)].join("/");
+                with(extended(b'x', &record("path", &path)), b'0', "-")
+            }),
+        ] {
+            let both = [&first[..], &second].concat();
+            place(&first, &Budget::new(9, 1000)).unwrap();
+            place(&both, &Budget::new(9, 2000)).unwrap();
+            refused(place(&both, &Budget::new(9, 1000)), LONG, first.len());
+        }
+        // What members share counts once.
+        let shared = ["a", "b", "c"].map(|name| with(xattr(&"v".repeat(900)), b'0', name));
+        place(&shared.concat(), &Budget::new(9, 1000)).unwrap();
+    }
+
+    /// Of each format of sparse files.
+    #[test]
+    fn pieces() {
+        let map: Vec<String> = (0..30).map(|n| format!("{},1", 2 * n)).collect();
+        let size = record("GNU.sparse.size", "60");
+        let pax = size.clone() + &record("GNU.sparse.map", &map.join(","));
+        let pax = |kind| [extended(kind, &pax), member(b'0', "a", &[1; 30])].concat();
+        let mut new = format!("30\n{}\n", map.join("\n").replace(',', "\n")).into_bytes();
+        new.resize(512, 0);
+        new.extend([1; 30]);
+        let records = record("GNU.sparse.major", "1") + &record("GNU.sparse.realsize", "60");
+        let new = [extended(b'x', &records), member(b'0', "a", &new)].concat();
+        for file in [pax(b'x'), new, pax(b'g')] {
+            let found = place(&file, &Budget::new(9, 30 * PIECE + 10));
+            assert_eq!(found.unwrap().0.pieces.len(), 30);
+            let twice = [&file[..], &file].concat();
+            let found = place(&twice, &Budget::new(9, 40 * PIECE));
+            refused(found, LONG, file.len());
+            place(&twice, &Budget::new(9, 60 * PIECE + 10)).unwrap();
+        }
+        // A map for all members.
+        let again = [pax(b'g'), member(b'0', "b", &[1; 30])].concat();
+        let at = again.len() - 1024;
+        refused(place(&again, &Budget::new(9, 40 * PIECE)), LONG, at);
+        // Maps that the archive only announces.
+        let much = member(b'0', "a", format!("{}\n", u64::MAX).as_bytes());
+        let much = [extended(b'x', &records), much].concat();
+        refused(place(&much, &Budget::default()), LONG, 0);
+    }
+
+    /// The work for a member does not depend on the headers before.
+    #[test]
+    fn extended_headers() {
+        let global = |length| extended(b'g', &record("path", &"/".repeat(length)));
+        let comment = extended(b'g', &record("comment", &"c".repeat(100_000)));
+        let file = member(b'0', "a", b"");
+        let archive = [comment, global(4096), global(4096), file.clone()].concat();
+        let error = place(&archive, &Budget::default()).err().unwrap();
+        assert!(
+            error.to_string().contains("the root of the tree"),
+            "{error}"
+        );
+        let archive = [global(4097), file.clone()].concat();
+        let what = "more than 4096 bytes in global extended headers";
+        refused(place(&archive, &Budget::default()), what, 0);
+        let xattrs = |count| -> String {
+            let name = |n| format!("SCHILY.xattr.user.{n}");
+            (0..count).map(|n| record(&name(n), "")).collect()
+        };
+        let archive = |count| [extended(b'x', &xattrs(count)), file.clone()].concat();
+        place(&archive(9362), &Budget::default()).unwrap();
+        let what = "more than 9362 extended attributes";
+        refused(place(&archive(9363), &Budget::default()), what, 0);
+        let large = extended(b'x', &record("comment", &"c".repeat(40 << 20)));
+        let archive = [&file[..], &large, &large, &file].concat();
+        let what = "its extended headers have more than 67108864 bytes";
+        refused(place(&archive, &Budget::default()), what, file.len());
+    }
+
+    /// Warnings take a few lines.
+    #[test]
+    fn warnings() {
+        let odd = |n| member(b'Z', &format!("file {n}"), b"");
+        let archive = |count| (0..count).flat_map(odd).collect::<Vec<u8>>();
+        let warnings = |archive: &[u8]| place(archive, &Budget::default()).unwrap().1;
+        assert_eq!(warnings(&archive(10)).len(), 10);
+        let found = warnings(&archive(1000));
+        assert_eq!(found.len(), 11);
+        assert!(
+            found[10].ends_with(": 990 more members of unknown types are taken for regular files")
+        );
+        let records = |name: u32| record(&format!("SCHILY.xattr.other.{}", name % 1000), "");
+        let xattrs = |n: u32| [extended(b'x', &records(n)), odd(n)].concat();
+        let found = warnings(&(0..2000).flat_map(xattrs).collect::<Vec<u8>>());
+        assert_eq!(found.len(), 22);
+        assert!(found[11].contains("extended attribute other.0 of 2 members left out"));
+        assert!(found[21].ends_with(": 1980 more extended attributes of such name spaces left out"));
+    }
+}
