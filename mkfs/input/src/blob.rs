@@ -6,7 +6,7 @@ use super::decoder::{decoder, BUFFER};
 use daxfs_check::Progress;
 use daxfs_writer::origin::Container;
 use daxfs_writer::{Error, Result};
-use rustix::fs::{fstat, seek, FileType, SeekFrom};
+use rustix::fs::{fstat, open, seek, FileType, Mode, OFlags, SeekFrom};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
@@ -132,6 +132,25 @@ impl Raw {
 }
 
 impl Blob {
+    /// Open the regular file `path`, which the user has not named.
+    pub fn open(path: &Path) -> Result<Self> {
+        // Do not wait for the writer of a FIFO.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = open(path, flags, Mode::empty());
+        let file = File::from(file.map_err(|error| Error::io(path, "open the file", error))?);
+        let stat = fstat(&file).map_err(|error| Error::io(path, "examine", error))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::refused(path, "is not a regular file"));
+        }
+        Ok(Blob {
+            file,
+            path: path.into(),
+            start: 0,
+            end: stat.st_size as u64,
+            public: true,
+        })
+    }
+
     /// Return the size in bytes.
     pub fn size(&self) -> u64 {
         self.end.saturating_sub(self.start)

@@ -326,6 +326,43 @@ fn damaged_layouts() {
     );
 }
 
+/// A FIFO in a directory is refused, whoever writes to it.
+#[test]
+fn fifos_in_layouts() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Layout::new(&directory.path().join("layout"));
+    let manifest = layout.manifest(&[]);
+    layout.index(&[manifest.clone()]);
+    let digest = &manifest["digest"].as_str().unwrap()[7..];
+    let blob = format!("blobs/sha256/{digest}");
+    fs::write(layout.0.join("manifest.json"), "[]").unwrap();
+    for (prefix, name) in [
+        ("oci", "oci-layout"),
+        ("oci", "index.json"),
+        ("oci", &blob),
+        ("docker", "manifest.json"),
+    ] {
+        let (path, kept) = (layout.0.join(name), directory.path().join("kept"));
+        let index = layout.0.join("index.json");
+        fs::rename(&path, &kept).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        if prefix == "docker" {
+            fs::remove_file(index).unwrap();
+        }
+        let mut command = std::process::Command::new("timeout");
+        let program = env!("CARGO_BIN_EXE_mkdaxfs");
+        let input = format!("{prefix}:{}", layout.0.display());
+        let output = directory.path().join("image");
+        let found = run(command.args(["60", program, &input]).arg(&output));
+        assert_eq!(found.status, 1, "{name}: {found:?}");
+        let what = format!("{name}: is not a regular file\n");
+        assert!(found.stderr.ends_with(&what), "{found:?}");
+        assert!(!output.exists());
+        fs::rename(&kept, &path).unwrap();
+    }
+}
+
 /// Return the files that overlayfs shows for layers, the lowest first.
 fn overlay(layers: &[Listing]) -> Listing {
     let mut shown = Listing::new();

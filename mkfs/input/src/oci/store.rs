@@ -104,10 +104,7 @@ impl Store {
                 if !path.exists() {
                     return Err(missing());
                 }
-                match Raw::open(&path)? {
-                    Raw::Blob(blob) => Ok(blob),
-                    Raw::Pipe(..) => Err(Error::refused(&path, "is not a regular file")),
-                }
+                Blob::open(&path)
             }
             Parts::Archive { whole, members } => {
                 let mut at = name.as_bytes();
