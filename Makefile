@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # For people; the kernel's build reads Kbuild instead, also when this directory is fs/daxfs in its tree.
-# Everything that is built lands in build/. What building takes comes from a cached build root, so that
-# a machine needs no compilers of its own; see environment/prepare --help.
+# All output lands in build/. Compilers come from a cached build root, so that the machine needs none; see
+# environment/prepare --help.
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
@@ -84,8 +84,8 @@ help:
 
 # ---- the kernel module ----------------------------------------------------------------------------
 
-# $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that
-# the kernel has what it needs. That proof says more than the kernel's own, which therefore only warns.
+# $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that the kernel exports
+# its symbols. This check covers more than the kernel's own, which therefore only warns.
 define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
@@ -145,7 +145,7 @@ tools: prepare-root
 	@ln -sf daxfs $(BUILD)/bin/fsck.daxfs
 	@ln -sf mkdaxfs $(BUILD)/bin/mkfs.daxfs
 
-# libdaxfs. Cargo makes no shared library of what is compiled for static programs, so that is linked here.
+# libdaxfs. Cargo does not make a shared library from code for static programs, so link it here.
 library: tools
 	@mkdir -p $(BUILD)/lib
 	$(Q)$(RUN) $(cross)strip --strip-debug -o $(BUILD)/lib/libdaxfs.a $(BUILD)/cargo/$(target)/release/libdaxfs_capi.a
@@ -246,7 +246,7 @@ endif
 check-debug: debug-module tools tests prepare-guest
 	tests/check --kernel debug
 
-# SECONDS is a variable of the shell as well, so only what the command line says counts, here and for fuzz.
+# SECONDS is a variable of the shell as well, so only the command line's value counts, here and for fuzz.
 SOAK ?= stock debug
 each = $(shell echo $$(($(1) / $(words $(SOAK)))))
 soak: $(if $(filter stock,$(SOAK)),all) $(if $(filter debug,$(SOAK)),debug-module) tools tests prepare-guest

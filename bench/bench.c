@@ -63,7 +63,7 @@ static unsigned int next_random(void)
 	return state >> 8;
 }
 
-/* What this leaves out on tmpfs, see drop_caches() in bench/guest. */
+/* See drop_caches() in bench/guest for caches that this leaves out on tmpfs. */
 static void drop_caches(void)
 {
 	FILE *file = fopen("/proc/sys/vm/drop_caches", "w");
@@ -73,7 +73,7 @@ static void drop_caches(void)
 		err(1, "statfs");
 	if (!file || fputs(status.f_type == TMPFS_MAGIC ? "2" : "3", file) < 0 || fclose(file))
 		err(1, "/proc/sys/vm/drop_caches");
-	/* The kernel frees what it dropped after an RCU grace period. */
+	/* The kernel frees dropped objects after an RCU grace period. */
 	usleep(200000);
 }
 

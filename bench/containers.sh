@@ -19,7 +19,7 @@ make_server_root() {
 	root=$("$top/environment/debian-root" "$1" --make) && link_tree "$root" "$2"
 }
 
-# make_joint FILE SERVER...: make the tree FILE, which has those of the servers.
+# make_joint FILE SERVER...: make the tree FILE of the servers' trees.
 make_joint() {
 	local file=$1
 	shift
@@ -117,7 +117,7 @@ device_memory() {
 	echo $(($(blockdev --getsize64 "$(device "$1")") / 1024 * 65 / 64))
 }
 
-# Have the kernel free what it frees later, such as namespaces. Then have the programs that are needed below in the page
+# Make the kernel free namespaces and other deferred objects. Then read the programs that are needed below into the page
 # cache.
 settle() {
 	drop_caches

@@ -41,7 +41,7 @@ static int open_file(const char *name)
 	return file;
 }
 
-/* Each process goes through a part of the directory of its own. */
+/* Each process walks a separate part of the directory. */
 static void do_stat(int process)
 {
 	struct stat status;

@@ -4,8 +4,8 @@
  * standard output.
  *
  * The data is in a file of daxfs. One hand-over ends when the receiver has looked at every page and said
- * so. Meant for a guest whose clock counts instructions (qemu/vm run --icount) on one processor: the
- * figures are those of both processes and the kernel together.
+ * so. Meant for a guest whose clock counts instructions (qemu/vm run --icount) on one processor: the figures cover both
+ * processes and the kernel.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -26,7 +26,7 @@
 
 static const size_t sizes[] = { 4096, 64 << 10, 1 << 20, 16 << 20, LARGEST };
 
-/* What both sides have: a socket, a ring each, the data as the sender has it. */
+/* State of both sides: a socket, a ring each, the sender's data. */
 static int pair[2];
 static struct ring ring;
 static int receivers_ring;

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What the benchmarks share: the tree that they measure, its images, and the program that does. To be sourced; needs
-# `top` and `work`, a directory below build.
+# Common parts of the benchmarks: the tree that they measure, its images, and the program that measures. To be sourced;
+# needs `top` and `work`, a directory below build.
 
 # make_tree: make the tree $work/tree. Its sizes and bytes are the same on every machine.
 make_tree() {
 	once "$work/tree" make_tree_at
 }
 
-# What has failed halfway is not kept as the tree, also where the caller's errexit has no effect.
+# Do not keep a tree that failed halfway, even if the caller's errexit has no effect.
 make_tree_at() {
 	echo "bench: making the tree" >&2
 	mkdir -p "$1/many" "$1/sizes" || return
@@ -57,7 +57,7 @@ once() {
 	rm -rf "$file" "$file.new" "$file.key" && "$@" "$file.new" >&2 && mv "$file.new" "$file" && echo "$key" >"$file.key"
 }
 
-# key_of COMMAND...: print what tells the result of a function from that of another one.
+# key_of COMMAND...: print a key that identifies the result of a function.
 key_of() {
 	local argument
 	{

@@ -134,7 +134,7 @@ static void drop_caches(void)
 
 	if (!file || fputs("3", file) < 0 || fclose(file))
 		err(1, "/proc/sys/vm/drop_caches");
-	/* The kernel frees what it dropped after an RCU grace period. */
+	/* The kernel frees dropped objects after an RCU grace period. */
 	usleep(300000);
 }
 

@@ -5,7 +5,7 @@
  *
  * At the end it writes "PHASE ADDRESS COUNT" a line to the file that the option out= names. PHASE is the number of
  * marks so far, so odd phases are what bench.c measures. Debian does not package qemu-plugin.h; the declarations here
- * are those of version 7 of that interface, which QEMU 11 has.
+ * follow version 7 of that interface, which QEMU 11 has.
  */
 #include <inttypes.h>
 #include <stddef.h>

@@ -4,8 +4,8 @@
  *
  *   serve IMAGE COUNT PORT REQUEST ANSWER PROGRAM...
  *
- * Starts PROGRAM in COUNT containers, each with namespaces of its own, and in one control group.
- * The root of a container is an overlayfs of the directory IMAGE and a tmpfs, which it mounts on
+ * Starts PROGRAM in COUNT containers, each with its own namespaces, and in one control group. The
+ * root of a container is an overlayfs of the directory IMAGE and a tmpfs, which it mounts on
  * /containers. The next container starts after this one has answered REQUEST at PORT of 127.0.0.1
  * with something that starts with ANSWER. Prints, separated by tabs, the microseconds of processor
  * time and the page faults of the control group for each container, waits for SIGTERM, and kills
@@ -238,7 +238,7 @@ int main(int argc, char **argv)
 		pids[i] = start(argv[1], argv + 6);
 		ask(pids[i], atoi(argv[3]), argv[4], argv[5]);
 	}
-	/* What the servers do after their first answer. */
+	/* Count the servers' work after their first answer, too. */
 	sleep(2);
 	time = field(in_group("cpu.stat"), "usage_usec") - time;
 	faults = field(in_group("memory.stat"), "pgfault") - faults;

@@ -11,15 +11,15 @@ CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 # Not every script that sources this file uses all of these variables.
 # shellcheck disable=SC2034
 {
-# Debian's name of the architecture that is built for. Set with it: the prefix of the compilers' names, and the
-# directory for what is built. The machine that builds is an amd64.
+# Debian's name of the architecture that is built for. Set with it: the prefix of the compilers' names, and the output
+# directory. The machine that builds is an amd64.
 ARCHITECTURE=${DAXFS_ARCH:-amd64}
 case $ARCHITECTURE in
 amd64) arch_suffix='' CROSS='' BUILD=build ;;
 arm64) arch_suffix=-arm64 CROSS=aarch64-linux-gnu- BUILD=build/arm64 ;;
 *) echo "${0##*/}: unknown architecture '$ARCHITECTURE': use amd64 or arm64" >&2; exit 2 ;;
 esac
-KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels and what is built like them, one directory each, see use_kernel
+KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels and our own, one directory each, see use_kernel
 # The Debian release that packages come from. Kernels of another one need its compilers.
 SUITE=${DAXFS_SUITE:-trixie}
 suite_suffix=${SUITE#trixie}
@@ -119,7 +119,7 @@ cache_trouble() {
 	if [ ! -w "$CACHE" ]; then
 		echo "the cache directory $CACHE belongs to $(stat -c %U "$CACHE"), and $(id -un) cannot write to it; set DAXFS_CACHE to another"
 	elif ! { head -c 4M /dev/zero >"$room"; } 2>/dev/null; then
-		echo "the disk is full: there is no room in the cache directory $CACHE; make room and run this again, or set DAXFS_CACHE to another"
+		echo "the disk is full: no room in the cache directory $CACHE; make room and run this again, or set DAXFS_CACHE to another"
 	fi
 	rm -f "$room"
 }
@@ -229,7 +229,7 @@ apt_configure() {
 	mirror=$(debian_mirror) || exit 1
 	cache_create
 	mkdir -p "$APT"/{lists,state}/partial "$APT/log"
-	# Most packages of another architecture's build root are those of this machine's.
+	# Build roots share most packages between architectures.
 	[ -z "$arch_suffix" ] || [ -e "$APT/archives" ] || ln -s "../apt$suite_suffix/archives" "$APT/archives"
 	mkdir -p "$CACHE/apt$suite_suffix/archives/partial"
 	: >>"$APT/state/status"
@@ -297,7 +297,7 @@ lists_fresh() {
 	[ -n "$(find "$APT/lists.stamp" -mtime -1 2>/dev/null)" ] && cmp -s "$APT/sources.list" "$APT/lists.stamp"
 }
 
-# Fetch the package lists if there are none, if they are older than a day, or if the mirror has changed. If that fails,
+# Fetch the package lists if they are missing or older than a day, or if the mirror has changed. If that fails,
 # older lists of this mirror are used.
 apt_update() {
 	local package_architectures=$both_architectures
@@ -324,7 +324,7 @@ fetch_lists() {
 	fi
 	cmp -s "$APT/sources.list" "$APT/lists.stamp" ||
 		die_download "cannot fetch package lists from $(debian_mirror); set DAXFS_MIRROR to another mirror"
-	warn "cannot fetch package lists from $(debian_mirror); using those of $(date -r "$APT/lists.stamp" +%F)"
+	warn "cannot fetch package lists from $(debian_mirror); using the lists of $(date -r "$APT/lists.stamp" +%F)"
 }
 
 # Print all versions of a package on the mirror, newest first.
@@ -404,7 +404,7 @@ fetch_packages() (
 		plan_only) apt_run get download "$@" ;;
 		esac >"$APT/log/download" 2>&1 || {
 			! grep -q 'enough free space' "$APT/log/download" ||
-				die "the disk is full: there is no room for these packages in $APT/archives; make room and run this again"
+				die "the disk is full: no room for these packages in $APT/archives; make room and run this again"
 			# The mirror may have newer packages since the lists were fetched.
 			if [ $attempt = 1 ]; then
 				touch -d '2 days ago' "$APT/lists.stamp"
@@ -457,7 +457,7 @@ extract_packages() {
 	configure_tree "$dest"
 }
 
-# configure_tree DEST: do what is needed here of what the maintainer scripts do. ldconfig is not needed: Debian's ld.so
+# configure_tree DEST: replace the maintainer scripts as far as needed here. ldconfig is not needed: Debian's ld.so
 # searches the directories of all libraries by default.
 configure_tree() {
 	local dest=$1 link target

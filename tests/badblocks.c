@@ -47,7 +47,7 @@ static void begin(void)
 		 strrchr(source_device(source), '/') + 1);
 }
 
-/* Have the driver forget what is listed. */
+/* Make the driver forget its list. */
 static void end(void)
 {
 	CHECK_EQ(bounded_unbind(&device), 0);

@@ -78,7 +78,7 @@ static void killed_read(void)
 	int status;
 	pid_t child;
 
-	/* Only the first and the last piece have places of their own. */
+	/* Only the first and the last piece have separate places. */
 	for (int i = 0; i < PIECES; i++)
 		vectors[i] = (struct iovec){ i ? rest : pieces, HUGE_SIZE };
 	vectors[PIECES - 1].iov_base = last;

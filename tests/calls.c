@@ -39,7 +39,7 @@
 #define MADV_GUARD_REMOVE 103
 #endif
 
-/* What a call returns instead of an errno. */
+/* Results of a call besides errnos. */
 enum { WRONG_BYTE = 200, NO_CALL, NO_SIGNAL, NOT_LOCKED };
 
 static const struct source *source;
@@ -224,8 +224,7 @@ static int collapsed(void *argument)
 }
 
 /*
- * Return what a call gives that the kernel refuses for special areas: pages that are mapped by frames
- * have those.
+ * Return the errno of a call that the kernel refuses for special areas, such as areas mapped by frames.
  */
 static int unless_special(int refused)
 {

@@ -28,7 +28,7 @@
 #define IMAGE_SIZE (104LL << 20)
 
 static const char *node;
-/* Where "one" and "two" are mounted, and what is mounted without a name. */
+/* Mount points of "one", "two", and the image that is mounted without a name. */
 static char one[PATH_MAX], two[PATH_MAX], active[PATH_MAX], more[PATH_MAX];
 static struct device device;
 
@@ -91,7 +91,7 @@ static int mount_part(unsigned long long start, unsigned long long length, const
 	return mount(node, dir, "daxfs", 0, options) ? errno : 0;
 }
 
-/* Return what the file "name" below @dir says. */
+/* Return the content of the file "name" below @dir. */
 static const char *name_on(const char *dir)
 {
 	static char text[64];
@@ -325,7 +325,7 @@ static void what_is_shown(void)
 	CHECK_EQ(run("mount -o remount %s", one), 0);
 }
 
-/* What is mounted already, and parts that cannot be. */
+/* Parts that are mounted already, and invalid parts. */
 static void parts(void)
 {
 	struct stat first, again;
@@ -341,7 +341,7 @@ static void parts(void)
 	is_image(one, "one");
 }
 
-/* Others cannot use the device meanwhile. */
+/* Others cannot use the device at the same time. */
 static void no_others(void)
 {
 	char command[PATH_MAX + 100];
@@ -359,7 +359,7 @@ static void activated(void)
 	REQUIRE(!mount_image(NULL, active));
 	is_image(active, "one");
 	REQUIRE(!run("daxfs catalog activate %s two", node));
-	/* What is mounted stays. */
+	/* The mounts stay. */
 	is_image(active, "one");
 	CHECK(!umount(active));
 	REQUIRE(!mount_image(NULL, active));
@@ -482,7 +482,7 @@ static void partitions(void)
 	REQUIRE(!mount_image("two", two));
 }
 
-/* Mount, read and unmount what is active, until killed. */
+/* Mount, read and unmount the active image, until killed. */
 static int use_active(void *dir)
 {
 	for (;;) {

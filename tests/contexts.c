@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Mount contexts take what their parameters mean, and nothing else: no descriptor of another kind,
- * nothing from ordinary users. What they refuse, they do not keep, and the kernel's log does not have it.
+ * Mount contexts take valid parameters only: no descriptor of another kind, nothing from ordinary users. They drop
+ * refused descriptors, and do not write to the kernel's log.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -32,7 +32,7 @@
 #include "util.h"
 
 #define ALL_SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
-/* What one context could pin once. */
+/* Attempts of each test. Each one used to pin memory or to add to the log. */
 #define CONTEXTS 1000
 #define KINDS_MAX 60
 
@@ -338,7 +338,7 @@ static void ordinary_user(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* mount(2) has no log of its own. */
+/* mount(2) reports to the kernel's log. */
 static void log_of_the_kernel(void)
 {
 	int kmsg = kmsg_open();

@@ -11,11 +11,11 @@
 #include "ktap.h"
 #include "round.h"
 
-/* What a process does with one image. */
+/* Steps of a process on one image. */
 #define STEPS 12
 /* Memory after each image. */
 #define ROOM (256 << 10)
-/* What starts the file, and what precedes each image, see mkfs/testing/examples/corpus.rs. */
+/* Headers of the file and of each image, see mkfs/testing/examples/corpus.rs. */
 struct start {
 	u64 images;
 };

@@ -21,9 +21,9 @@ void mount_image(const struct image *image);
 void seal_and_mount(struct image *image);
 
 /*
- * Mount @image in a child process, after making the checksums right. Return true in the child, which
- * checks what it finds and calls child_is_done(). Return false in the parent when the child is gone, after
- * checking that it found no failure, and freeing the image.
+ * Mount @image in a child process, after making the checksums right. Return true in the child, which makes its checks
+ * and calls child_is_done(). Return false in the parent after the child has exited without a failure and the image is
+ * freed.
  */
 bool in_child_with(struct image *image);
 

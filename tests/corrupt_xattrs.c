@@ -33,9 +33,8 @@ static struct xattr_entry *label(struct image *image, unsigned int number)
 }
 
 /*
- * Mount the image that @damage has changed. @get is the errno, or 0, of reading user.a, @list_error
- * that of listing the names, @last that of reading trusted.b, and @acl that of opening the file as
- * a user.
+ * Mount the image that @damage has changed. Expect these errnos, or 0: @get from reading user.a, @list_error from
+ * listing the names, @last from reading trusted.b, and @acl from opening the file as a user.
  */
 static void xattr_case(void (*damage)(struct image *image), int get, int list_error, int last,
 		       int acl)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Damaged images in memory of several kinds, each used by several processes at once, and memory that
- * is written to meanwhile. Whatever the bytes say, all calls end, and no byte after the image is seen.
+ * Damaged images in memory of several kinds, each used by several processes at once, some with concurrent writes to the
+ * memory. Whatever the bytes, all calls end, and no byte after the image is visible.
  *
  * Group: modules
  * Order: 5
@@ -12,7 +12,7 @@
 #include "mutator.h"
 #include "round.h"
 
-/* What a process does with one image. */
+/* Steps of a process on one image. */
 #define STEPS 40
 
 static const char *device;
@@ -72,7 +72,7 @@ int main(void)
 		{ "a sealed memfd", in_memfd },
 		{ "a dma-buf", in_udmabuf },
 		{ "persistent memory", in_pmem },
-		{ "a dma-buf that is written to meanwhile", written_meanwhile },
+		{ "a dma-buf with concurrent writes", written_meanwhile },
 	};
 	struct image image;
 

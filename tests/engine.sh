@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Podman, skopeo and a registry from an image that is mounted at $engine, for tests that source ktap.sh first. There is no
-# network and no systemd.
+# Podman, skopeo and a registry from an image that is mounted at $engine, for tests that source ktap.sh first. Without
+# network and systemd.
 # shellcheck disable=SC2154 # ktap.sh sets them
 engine=$mnt
 REGISTRY=127.0.0.1:5000

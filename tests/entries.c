@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Threads of an ordinary user write to a private mapping, read it, drop its pages and forbid huge
- * pages, or map the file again, all at once. Where a page is inserted there is no entry of 2 MiB: a
- * kernel with CONFIG_DEBUG_VM crashes if there is, others take it for a lack of memory.
+ * pages, or map the file again, all at once. No page may be inserted over an entry of 2 MiB: a kernel with
+ * CONFIG_DEBUG_VM crashes then, others report a lack of memory.
  *
  * Group: memory
  * Order: 6
@@ -29,7 +29,7 @@ static struct image image;
 #define TRACEFS "/sys/kernel/tracing"
 #define PROBES TRACEFS "/events/daxfs_entries"
 
-/* Functions that insert pages, and what they return if there is an entry of 2 MiB: VM_FAULT_OOM or ENOMEM. */
+/* Functions that insert pages. Over an entry of 2 MiB they return VM_FAULT_OOM or ENOMEM. */
 static const struct {
 	const char *function, *result;
 } inserts[] = {
@@ -157,7 +157,7 @@ static void *forbids(void *argument)
 	return NULL;
 }
 
-/* What two of the threads do. */
+/* A pair of threads and their calls. */
 struct race {
 	void *(*first)(void *argument), *(*last)(void *argument);
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * File handles: what they open, how long they stay valid, and what damaged ones give.
+ * File handles: the files that they open, their lifetime, and errors for damaged ones.
  *
  * Group: vfs
  */
@@ -26,7 +26,7 @@ enum { PLAIN = 1, WITH_PARENT = 2, CONNECTABLE = 0x10000, OF_DIRECTORY = 0x20000
 
 struct handle {
 	struct file_handle head;
-	u32 words[MAX_HANDLE_SZ / 4]; /* inode, generation, and perhaps those of the parent */
+	u32 words[MAX_HANDLE_SZ / 4]; /* inode, generation, perhaps followed by the parent's */
 };
 
 static const char *device, *mnt;
@@ -289,7 +289,7 @@ static void wrong_numbers(void)
 	CHECK(open_handle(&good, O_PATH) >= 0);
 }
 
-/* Parents that do not exist, do not hold the file, or are no directories. */
+/* Parents that do not exist, do not hold the file, or are not directories. */
 static void wrong_parents(void)
 {
 	struct handle good = handle_of("sizes/4097", 0);

@@ -24,7 +24,7 @@ static const char *mnt;
 #define LARGE (64UL << 20)
 #define RECEIVERS 8
 
-/* What a receiver says about what it got. */
+/* A receiver's report on its descriptor. */
 struct findings {
 	bool right; /* size and content */
 	size_t count; /* page frames, and a digest of their numbers in order */
@@ -110,7 +110,7 @@ static void receive(int socket, size_t size)
 	int file;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* What counting takes by itself is there before it counts. */
+	/* Count once in advance, so that the memory for counting is not counted. */
 	number_in("/proc/self/status", "RssAnon:");
 	file = descriptor_receive(socket);
 	REQUIRE(file >= 0);
@@ -120,7 +120,7 @@ static void receive(int socket, size_t size)
 	_exit(0);
 }
 
-/* Starts a receiver; @prepare is what it does first. */
+/* Start a receiver, which calls @prepare first. */
 static int start_receiver(size_t size, void (*prepare)(void))
 {
 	int pair[2];
@@ -147,7 +147,7 @@ static struct findings answer(int socket)
 	return findings;
 }
 
-/* Both ends have all pages, the same ones, and nothing of their own. */
+/* Check that both ends map all pages, the same ones, and no private ones. */
 static void check_shared(const struct findings *ours, const struct findings *theirs, size_t size)
 {
 	const struct findings *const both[] = { ours, theirs };
@@ -235,7 +235,7 @@ static void other_namespace(void)
 	check_shared(&ours, &theirs, LARGE);
 }
 
-/* What was handed over stays when the sender, and the mount, are gone. */
+/* The receiver's mapping outlives the sender and the mount. */
 static void sender_goes(void)
 {
 	int pair[2], status, file;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What identifies a mounted image: the label, the UUID, and the name of the directory in sysfs.
+ * Identity of a mounted image: the label, the UUID, and the name of the directory in sysfs.
  *
  * Group: vfs
  */

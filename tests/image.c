@@ -139,7 +139,7 @@ void image_seal(struct image *image)
 {
 	struct superblock *super = image->super;
 
-	/* A test may have moved a table out of the image: there is no checksum then. */
+	/* A test may have moved a table out of the image, which then has no checksum. */
 	if (super->data.offset >= sizeof(*super) && super->data.offset <= image->size)
 		super->metadata_crc =
 			crc32c(image->bytes + sizeof(*super), super->data.offset - sizeof(*super));

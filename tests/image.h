@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Images in memory, for tests that damage them: the records of format version 1 and the checksums.
- * Little-endian machines only. Documentation/format.rst says what the fields mean.
+ * Little-endian machines only. Documentation/format.rst describes the fields.
  */
 #ifndef IMAGE_H
 #define IMAGE_H

@@ -2,8 +2,8 @@
 /*
  * KTAP output and kselftest exit codes for test programs.
  *
- * A program is a table of test points. Each point runs in a process of its own, so that a fatal
- * signal fails that point and no other.
+ * A program is a table of test points. Each point runs in a separate process, so that a fatal signal fails only that
+ * point.
  */
 #ifndef KTAP_H
 #define KTAP_H
@@ -38,7 +38,7 @@ __attribute__((weak)) struct ktap_point *ktap_point;
 /* A file for what background processes print, or -1: they do not have the standard output. */
 __attribute__((weak)) int ktap_background = -1;
 
-/* Check a condition. If it does not hold, the point fails and goes on. */
+/* Check a condition. If it does not hold, the point fails but continues. */
 #define CHECK(condition) ktap_check((condition), __FILE__, __LINE__, #condition)
 
 /* Check a condition. If it does not hold, the point fails and ends. */

@@ -89,7 +89,7 @@ tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 work=${DAXFS_WORK:-/tmp/daxfs-tests}
 mnt=$work/mnt
 
-# own_namespace "$@": start the script again in a mount namespace of its own, so that nothing stays mounted.
+# own_namespace "$@": restart the script in a new mount namespace, so that nothing stays mounted.
 own_namespace() {
 	if [ "${DAXFS_NAMESPACE:-}" != "$$" ]; then
 		[ "$(id -u)" = 0 ] || skip_all "needs the right to mount (root)"
@@ -98,7 +98,7 @@ own_namespace() {
 	mkdir -p "$mnt"
 }
 
-# fixture NAME: set device to the device with the image NAME. The script ends if there is none.
+# fixture NAME: set device to the device with the image NAME, or end the script if it is missing.
 fixture() {
 	local code=0
 	device=$("$tests/fixture" "$1") || code=$?

@@ -20,7 +20,7 @@ static void leases(void)
 	CHECK_EQ(fcntl(fd, F_GETLEASE), F_UNLCK);
 	CHECK(!fcntl(fd, F_SETLEASE, F_RDLCK));
 	CHECK_EQ(fcntl(fd, F_GETLEASE), F_RDLCK);
-	/* Another reader does not break it, and there are no writers. */
+	/* Another reader does not break it, and writers cannot exist. */
 	CHECK(open_in(mnt, "sizes/4096", O_RDONLY) >= 0);
 	CHECK_EQ(fcntl(fd, F_GETLEASE), F_RDLCK);
 	CHECK_FAILS(fcntl(fd, F_SETLEASE, F_WRLCK), EAGAIN);

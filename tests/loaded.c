@@ -76,7 +76,7 @@ static void small_pages(void)
 	CHECK(found == expected || (found == expected + 1 && !has_huge_mappings()));
 }
 
-/* The pages in pipes take no memory of their own, and outlive the mount. */
+/* Pages in pipes take no additional memory, and outlive the mount. */
 static void into_pipes(void)
 {
 	static char buffer[PIPE];

@@ -4,7 +4,7 @@
  * hash, or far from where the search guesses. The image is made here, as no tree holds hundreds of
  * thousands of colliding names by chance.
  *
- * Prints what a look-up costs. In a machine whose clock counts instructions (qemu/vm --icount), the
+ * Prints the cost of a look-up. In a machine whose clock counts instructions (qemu/vm --icount), the
  * costs must not grow faster than the logarithm of the number of names.
  *
  * Group: lookups

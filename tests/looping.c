@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Report tasks that loop in the kernel: looping SECONDS. The kernel reports those that wait or that keep a processor
- * for themselves; these could be killed. What is reported has taken so many seconds of system time with no user time, or
- * in page faults that lead nowhere, without sleeping. The report is in the kernel's log.
+ * Report tasks that loop in the kernel: looping SECONDS. The kernel reports tasks that wait or that keep a processor
+ * for themselves, but not these, which a signal could kill. Report a task that has taken so many seconds of system time
+ * without sleeping and with no user time, or in page faults that lead nowhere. Write to the kernel's log.
  */
 #define _GNU_SOURCE
 #include <ctype.h>

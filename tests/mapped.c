@@ -112,7 +112,7 @@ void punch_memfd(int memfd, size_t size)
 	REQUIRE(!fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size));
 }
 
-/* What the processors keep for their next allocations, in KiB. No figure in /proc/meminfo has it. */
+/* Return the free memory in per-CPU lists, in KiB, which /proc/meminfo does not show. */
 static long long kept_memory(void)
 {
 	FILE *stream = fopen("/proc/zoneinfo", "re");
@@ -245,7 +245,7 @@ static void failed_range(size_t bad, size_t *start, size_t *end)
 	*end = *start + unit < LARGE ? *start + unit : LARGE;
 }
 
-/* Check what a process sees that maps and reads the files after the failure. */
+/* Check a process that maps and reads the files after the failure. */
 static void page_is_bad(size_t bad)
 {
 	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
@@ -278,8 +278,8 @@ static void page_is_bad(size_t bad)
 }
 
 /*
- * Check what a process sees whose mount verifies pieces before their first use: a piece with a failed
- * page cannot be verified, and so not be used.
+ * Check a process on a mount that verifies pieces before their first use: a piece with a failed page cannot be
+ * verified, and so not be used.
  */
 static void piece_is_bad(size_t bad)
 {

@@ -79,7 +79,7 @@ static void make_small(void)
 	set_any_time(".");
 }
 
-/* Make a tree of one file with several pieces of its own. */
+/* Make a tree of one file that fills several pieces. */
 static void make_signed(void)
 {
 	int fd = create("large");

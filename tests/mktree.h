@@ -58,7 +58,7 @@ enum {
 
 #define ACL_NOBODY 0xffffffff
 
-/* Set an extended attribute, if the filesystem takes those of its kind. */
+/* Set an extended attribute, if the filesystem supports its namespace. */
 void set_xattr(const char *name, const char *key, const void *value, size_t size);
 void set_acl(const char *name, const char *key, const struct acl_entry *entries, size_t count);
 

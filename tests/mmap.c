@@ -317,8 +317,7 @@ static void residency(void)
 }
 
 /*
- * MAP_SYNC promises something about writes; there are none. It works or is refused as the manual
- * says.
+ * MAP_SYNC concerns writes, which daxfs does not have. It works or is refused as the manual says.
  */
 static void synchronous(void)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Whatever prevents a mount is reported: by the errno, and in the log of the mount context or, where
- * there is none, in the kernel's.
+ * Each failure of a mount is reported: by the errno, and in the log of the mount context or, without a context, in the
+ * kernel's.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
@@ -396,7 +396,7 @@ static void parts(void)
 	}
 }
 
-/* A catalogue is no image. The programs that read it are named. */
+/* A catalogue is refused as an image. The message names the programs that read it. */
 static void catalogue(void)
 {
 	struct image image = image_copy(&good);

@@ -243,7 +243,7 @@ static void start_of_the_one_after(void)
 
 /*
  * Have four processes map the files at the same moment, two each, when nothing of them is in memory.
- * Count in @mapped the processes that could map each file, and check what they read.
+ * Count in @mapped the processes that could map each file, and check their content.
  */
 static void map_at_once(const struct case_image *image, int mapped[2])
 {
@@ -428,7 +428,7 @@ int main(void)
 		{ "adjacent files", neighbours },
 		{ "all pages in common", same_pages },
 		{ "some pages in common", some_pages },
-		{ "all pages within those of another", inside },
+		{ "all pages inside another file's", inside },
 		{ "an entry of 2 MiB over small ones", huge_over_small },
 		{ "small entries over one of 2 MiB", small_over_huge },
 		{ "misaligned entries of 2 MiB", huge_out_of_step },

@@ -87,7 +87,7 @@ static void tails_mapped(void)
 	}
 }
 
-/* The pages of the copies can be pinned as those of the memory can. */
+/* Pages of the copies can be pinned like pages of the memory. */
 static void copies_held(void)
 {
 	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), ends[2];

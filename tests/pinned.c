@@ -197,7 +197,7 @@ static void others_go_on(bool fail)
 	CHECK(!status || (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
 }
 
-/* Set @other to another source: virtio-pmem, or what a machine without it has. */
+/* Set @other to another source: virtio-pmem, or its substitute on machines without it. */
 static bool find_other(void)
 {
 	static const char *const names[] = { "virtio-pmem", "phys", "NVDIMM" };

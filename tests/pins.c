@@ -183,7 +183,7 @@ static void futexes(void)
 	CHECK_EQ(syscall(SYS_futex, large + 8192, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
 }
 
-/* Read what the kernel reports about every page: this must do no harm. */
+/* Read the kernel's records about every page, which must do no harm. */
 static void introspection(void)
 {
 	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };

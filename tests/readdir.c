@@ -277,7 +277,7 @@ int main(void)
 		{ "strange offsets", strange_offsets },
 		{ "two readers of one directory", two_readers },
 		{ "inode numbers of . and ..", dot_entries },
-		{ "a directory is no file", not_a_file },
+		{ "a directory is not a file", not_a_file },
 	};
 
 	mnt = fixture_mount("tree");

@@ -50,7 +50,7 @@ static void make_files(int dir, char kind, unsigned int count)
 			snprintf(path, sizeof(path), "%c%u", kind, i / 100);
 			REQUIRE(!mkdirat(dir, path, 0755));
 		}
-		/* Files of kind 'a' have the same content as those of kind 'b'. */
+		/* Files of kinds 'a' and 'b' have the same content. */
 		pattern_fill(content, size, i + (kind == 'm' ? 100000 : 0), 0);
 		path_of(path, kind, i);
 		fd = openat(dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -121,7 +121,7 @@ struct counts {
 	long long inodes, nodes;
 };
 
-/* Return what is left after the caches were dropped three times. */
+/* Return the counts after dropping the caches three times. */
 static struct counts left(void)
 {
 	struct counts counts;

@@ -105,13 +105,13 @@ static void second_digest(void)
 	CHECK(!umount(other_mnt) && !umount(mnt));
 	mounted_with(NULL, NULL);
 	if (!source_is_device(source)) {
-		/* Each mount has a superblock of its own. */
+		/* Each mount has its own superblock. */
 		CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBADMSG);
 		CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), 0);
 		CHECK(!umount(other_mnt) && !umount(mnt));
 		return;
 	}
-	/* Nobody has compared what was read before. */
+	/* Earlier reads are unverified. */
 	CHECK_EQ(mount_with(other_mnt, "digest", image_digest(&image)), EBUSY);
 	CHECK(strstr(context_log, "without digest="));
 	CHECK_EQ(mount_with(other_mnt, "digest", WRONG_DIGEST), EBUSY);
@@ -261,7 +261,7 @@ int main(void)
 		{ "a second mount with digest=", second_digest },
 		{ "a remount with digest=", remounted_digest },
 		{ "a digest after an inode was read", inode_from_before },
-		{ "check=metadata finds what check=none did not look at", damaged_metadata },
+		{ "check=metadata finds damage after check=none", damaged_metadata },
 		{ "a remount names other memory", other_memory },
 		{ "a remount repeats the options", same_options },
 	};

@@ -57,7 +57,7 @@ static void bring_back(void)
 	REQUIRE(device_bind(&device));
 	REQUIRE(context_mount(source_context(source, 0), mnt));
 	CHECK(pattern_matches(map_file(LARGE, PROT_READ, MAP_SHARED), LARGE, LARGE, 0));
-	/* What is still mapped is unmapped when the process ends; do not wait for that. */
+	/* Mappings end with the process; do not wait for that. */
 	CHECK(!umount2(mnt, MNT_DETACH));
 }
 

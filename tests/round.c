@@ -83,7 +83,7 @@ bool round_changes(const char *door, double seconds)
 static int make_memory(const struct round *round, const struct image *image, char **bytes)
 {
 	struct superblock all = { .total_size = image->size };
-	/* What is made has room for the whole image, whatever its superblock says. */
+	/* Make room for the whole image, whatever its superblock says. */
 	const struct image whole = { .bytes = image->bytes, .size = image->size, .super = &all };
 	int fd, owner;
 
@@ -124,7 +124,7 @@ static int new_context(const struct round *round, int fd)
 	return context;
 }
 
-/* A mount that is made in a process of its own, which may hang. */
+/* A mount in a separate process, which may hang. */
 struct attempt {
 	const struct round *round;
 	int fd;

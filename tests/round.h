@@ -13,13 +13,13 @@ struct round {
 	const struct source *source;
 	/* A block device that has the same memory, for sources that are devices. */
 	const char *door;
-	/* What is mounted, with all of its memory. If NULL, it is round_image. */
+	/* The mounted image, with all of its memory. If NULL, it is round_image. */
 	const struct image *image;
 	/* All that is random depends on this. */
 	u64 number;
 	/* Damage the image; write to the memory while it is mounted; let allocations fail. */
 	bool damaged, written, starving;
-	/* While allocations fail, let those of the mount succeed. */
+	/* While allocations fail, spare the mount's. */
 	bool fed_mount;
 	/* Mount without comparing the checksum of the metadata. */
 	bool unchecked;
@@ -27,10 +27,10 @@ struct round {
 	bool lazy;
 	/* Before the walkers start, read this many bytes of each file. */
 	size_t read_first;
-	/* What each walker does, and its counts. */
+	/* Steps of each walker, and its counts. */
 	unsigned int steps;
 	struct walk_counts *counts;
-	/* A disturbance, which runs in a process of its own while the walkers do, and ends before unmount. */
+	/* A disturbance, which runs in a separate process next to the walkers, and ends before unmount. */
 	void (*disturb)(const struct round *round);
 	/* A walker may be killed, for example when memory is short. */
 	bool deadly;

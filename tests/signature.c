@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * signature=required: an image with a signature that the kernel trusts is mounted and verified as
- * with digest=, and every other one is refused, each with an error of its own. The module's
- * parameter demands it of all mounts.
+ * with digest=, and every other one is refused, each with a different error. The module's parameter
+ * demands it of all mounts.
  *
  * tests/images makes the images and their keys.
  *
@@ -190,7 +190,7 @@ static void unmount(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* Check that the image is refused, and what the log says. */
+/* Check that the image is refused, and the message in the log. */
 static void refused(const char *name, int error, const char *text)
 {
 	struct file file = file_load(name);
@@ -432,7 +432,7 @@ static void times(void)
 	free(file.bytes);
 }
 
-/* The time that follows the image is part of what is signed. */
+/* The signature covers the time that follows the image. */
 static void other_times(void)
 {
 	static const u64 others[] = { 0, 1, LINE_END, 1UL << 63, ~0UL };
@@ -624,7 +624,7 @@ static void again(void)
 	CHECK_EQ(mount_device(&required, other_mnt), ENOKEY);
 	CHECK_EQ(remount(&required), ENOKEY);
 	CHECK(add("rsa.der") > 0);
-	/* Nobody has compared what was read before. */
+	/* Earlier reads are unverified. */
 	CHECK_EQ(remount(&required), EBUSY);
 	CHECK(strstr(context_log, "without digest="));
 	CHECK_EQ(mount_device(&required, other_mnt), EBUSY);
@@ -639,7 +639,7 @@ static void again(void)
 	free(none_yet.bytes);
 }
 
-/* Load the module again with the parameter, which it cannot lose any more. */
+/* Reload the module with the parameter, which then stays. */
 static void parameter(void)
 {
 	static const struct wish none, lazily = { .verify = "lazy" };
@@ -666,7 +666,7 @@ static void parameter(void)
 	free(none_yet.bytes);
 }
 
-/* Nobody adds a certificate after root has restricted the keyring. This is the last point. */
+/* No user can add a certificate after root has restricted the keyring. This is the last point. */
 static void restricted(void)
 {
 	clear();
@@ -706,7 +706,7 @@ int main(void)
 		{ "signers who are trusted", trusted },
 		{ "signers with keys on elliptic curves", elliptic_curves },
 		{ "an authority that is trusted", authority },
-		{ "damaged signatures, and that of another image", wrong },
+		{ "damaged signatures, and another image's", wrong },
 		{ "algorithms that the kernel does not know", unknown_algorithms },
 		{ "signatures that have expired", times },
 		{ "a signature with another end", other_times },
@@ -714,7 +714,7 @@ int main(void)
 		{ "lines of another form", lines },
 		{ "a key that expires in the keyring", key_timeout },
 		{ "a key that is revoked in the keyring", key_revoked },
-		{ "content that is not what was signed", content },
+		{ "content that differs from the signed one", content },
 		{ "signature=required and digest=", with_digest },
 		{ "mounts and remounts of a mounted image", again },
 		{ "an ordinary user adds a certificate", ordinary_user },

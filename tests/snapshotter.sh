@@ -48,7 +48,7 @@ wait_for() {
 	done
 }
 
-# Each point is checked in a process of its own, so the daemons' numbers are in files.
+# Each point runs in a separate process, so files hold the daemons' process IDs.
 start_daemon() {
 	rm -f "$socket"
 	daxfs-snapshotter --config "$place/daxfs.toml" >>"$place/daxfs.log" 2>&1 </dev/null &
@@ -106,7 +106,7 @@ number_of() {
 	[ "$(layers | wc -l)" = "$1" ] || { echo "not $1 layers:"; layers; return 1; }
 }
 
-# Run containerd's garbage collector, which has the snapshotter remove what was removed before. Alone it waits for 50 times
+# Run containerd's garbage collector, which makes the snapshotter delete removed snapshots. On its own it waits 50 times
 # as long as its last run took.
 collect() {
 	ctr leases create --id collect >/dev/null && ctr leases rm --sync collect >/dev/null

@@ -49,7 +49,7 @@ static struct kind kinds[] = {
 	{},
 };
 
-/* What has happened, in shared memory. */
+/* Counts of events, in shared memory. */
 struct figures {
 	struct walk_counts walkers[WALKERS];
 	u64 page_faults, pages_failed, removals, shortages, reloads, lazy;
@@ -235,8 +235,8 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	 * To mount a range, the kernel adds its memory (memremap_pages()). Code of x86 uses the
 	 * page tables that it allocates for it without looking whether there are any
 	 * (phys_pud_init()), and warns if another allocation fails (add_pages()). To mount a
-	 * dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver can
-	 * prevent none of these, so what they print says nothing about it.
+	 * dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver can prevent none of these,
+	 * so ignore their messages.
 	 */
 	round.fed_mount = !kind->removable;
 	round.deadly = event == PRESSED || event == STARVED || event == POISONED;
@@ -280,7 +280,7 @@ static u64 used_of(size_t i)
 	return sum;
 }
 
-/* Print what has happened in @images rounds and @seconds. */
+/* Print the figures of @images rounds and @seconds. */
 static void print_figures(u64 images, double seconds)
 {
 	struct walk_counts all = {};

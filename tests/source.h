@@ -13,7 +13,7 @@
 
 struct source {
 	const char *name;
-	/* The fsconfig() parameter that takes the file descriptor; NULL if there is none. */
+	/* The fsconfig() parameter that takes the file descriptor, or NULL. */
 	const char *key;
 	/* The option that /proc/mounts must show. */
 	const char *shown;
@@ -69,8 +69,8 @@ int context_set(int context, unsigned int command, const char *key, const void *
 int memfd_with(const struct image *image, size_t size, unsigned int flags, int seals);
 
 /*
- * Put @image into the memory of @source, which its make() may not do: a device keeps what it has. Return what
- * make() returns. Skip the point if only the machine can write to the memory.
+ * Put @image into the memory of @source, since make() leaves a device's content alone. Return make()'s result. Skip the
+ * point if only the machine can write to the memory.
  */
 int source_fill(const struct source *source, const struct image *image);
 

@@ -318,7 +318,7 @@ static void set_rawio(bool now, bool later)
 	REQUIRE(!syscall(SYS_capset, &header, data));
 }
 
-/* Return true if what is read from @mounts has the address of a mount. */
+/* Return true if @mounts shows the address of a mount. */
 static bool shows_address(int mounts)
 {
 	static char text[65536];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What can happen to the memory of a source while files on it are mapped. Each operation mounts the
- * source itself, and leaves it as good as before.
+ * Operations on the memory of a source while files on it are mapped. Each operation mounts the source itself, and
+ * leaves it as it was.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 static struct mapped files;
 
-/* Mount the source and map files. Return the descriptor of its memory, 0 if there is none. */
+/* Mount the source and map files. Return the descriptor of its memory, or 0. */
 static int begin(int *owner)
 {
 	int fd;
@@ -225,7 +225,7 @@ static void memory_fails(void)
 	skip_if_stuck();
 	error = page_fails(source, &image, mnt);
 	if (error) {
-		/* There is no struct page. */
+		/* The page lacks a struct page. */
 		CHECK_EQ(error, ENXIO);
 		*limited = true;
 	} else if (source_is_device(source)) {
@@ -239,7 +239,7 @@ static void memory_fails(void)
 const struct operation memory_operations[] = {
 	{ "its maker closes the memory", maker_closes, "no process made it", true },
 	{ "its owner punches or truncates the memory", owner_punches,
-	  "a sealed memfd refuses it (EPERM), and other memory, except that of udmabuf, is not a file",
+	  "a sealed memfd refuses it (EPERM), and other memory, except udmabuf's, is not a file",
 	  true },
 	{ "its pages move", moves,
 	  "its pages are pinned, or never moved by the kernel: compaction and soft offlining leave them where they are",

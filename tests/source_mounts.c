@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What can be done with a source apart from using its files: mounting it, again and again. */
+/* Operations on a source apart from using its files: mounting it, again and again. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -136,10 +136,10 @@ static void two_mounts(void)
 	reads();
 	close_range(3, ~0U, 0);
 	CHECK(!umount(first));
-	reads(); /* that of the mount below */
+	reads(); /* the mount below */
 }
 
-/* What mounts could leak. */
+/* Resources that mounts could leak. */
 struct counters {
 	long long buffers, huge_pages, available, users, ranges; /* available: kB */
 };

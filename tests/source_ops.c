@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What can be done with the files on a mounted source. */
+/* Operations on the files of a mounted source. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -251,8 +251,8 @@ static char *map_at(size_t after, size_t length, int protection, int flags, off_
 }
 
 /*
- * Where huge pages do not fit, a fault maps 16 pages, as in the page cache. These ranges of 16 pages are counted from the
- * start of the mapping, or from that of the page table.
+ * Where huge pages do not fit, a fault maps 16 pages, as in the page cache. These ranges of 16 pages are counted from
+ * the start of the mapping or of the page table.
  */
 static void faults_around(void)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What can be done with the files on a mounted source. */
+/* Operations on the files of a mounted source. */
 #ifndef SOURCE_OPS_H
 #define SOURCE_OPS_H
 
@@ -24,11 +24,11 @@ struct operation {
 extern const struct operation file_operations[];
 extern const size_t file_operation_count;
 
-/* What can happen to a source's memory while files are mapped. */
+/* Operations on a source's memory while files are mapped. */
 extern const struct operation memory_operations[];
 extern const size_t memory_operation_count;
 
-/* What can be done with a source apart from using its files. */
+/* Operations on a source apart from using its files. */
 extern const struct operation mount_operations[];
 extern const size_t mount_operation_count;
 
@@ -56,8 +56,8 @@ bool holds(int fd, u64 seed, u64 offset, size_t length);
 void reads(void);
 
 /*
- * Remember what is allocated before the first operation on a source. given_back() checks that
- * everything that operations have allocated since is freed.
+ * Record the allocated resources before the first operation on a source. given_back() checks that operations have freed
+ * all their allocations since.
  */
 void count_now(void);
 void given_back(void);

@@ -81,7 +81,7 @@ static void one_piece(void)
 	char table[200];
 
 	REQUIRE(source->make(source, NULL) == 0);
-	/* The length is that of the image. */
+	/* The length matches the image. */
 	snprintf(table, sizeof(table), "0 45056 linear %s 0\\n", source_device(source));
 	stacked(table);
 }

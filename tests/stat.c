@@ -77,7 +77,7 @@ static void block_size(void)
 static void one_device(void)
 {
 	CHECK(stat_of("sizes").st_dev == stat_of("types/regular").st_dev);
-	/* Only mounts of devices have a device number of their own. */
+	/* Only mounts without a device have an anonymous device number. */
 	CHECK(major(stat_of(".").st_dev) != 0 || on_fuse());
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Threads of ordinary users do any memory call with mapped files, on every source, while the memory fails or goes
- * away. What they read is what the files hold, or what they wrote themselves; each call ends.
+ * away. They read the files' content or their own writes; each call ends.
  *
- * What a thread does depends on the seed alone, which is printed with its last calls when something is wrong:
- * storm --seed N --source NAME does the same again.
+ * A thread's calls depend only on the seed, which is printed with its last calls after an error:
+ * storm --seed N --source NAME repeats them.
  *
  * Group: storm
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=storm.daxfs drm share
@@ -29,7 +29,7 @@
 #include "storm.h"
 #include "walker.h"
 
-/* A mount serves for so many seconds at most. What is deadly to its memory happens after this part of them. */
+/* Seconds that a mount is used at most, and the part of them before its memory fails or is removed. */
 #define ROUND 6.0
 #define CALM 0.6
 #define SWAP "/dev/ram0"
@@ -152,7 +152,7 @@ static int do_nuisance(void *argument)
 	return 0;
 }
 
-/* What is to happen in a process of its own. */
+/* An event that a separate process causes. */
 struct disaster {
 	enum event event;
 	struct device *device;

@@ -22,7 +22,7 @@
 struct storm_file {
 	const char *name;
 	size_t size;
-	/* What its pages hold, before and after the end of the file. */
+	/* Content of its pages, before and after the end of the file. */
 	char *content;
 };
 
@@ -32,14 +32,14 @@ extern struct storm_file storm_files[STORM_FILES];
 /* Make the files in a directory, for the image. */
 int storm_make_tree(const char *dir);
 
-/* Fill in what the files hold. */
+/* Fill in the content of the files. */
 void storm_load_files(void);
 
-/* What a page of a slot must hold. */
+/* Expected content of a page of a slot. */
 struct storm_page {
 	u8 file, protection;
 	bool mapped, private;
-	/* Accesses get SIGSEGV; it may be so; a child may lack the page; what was written may be lost. */
+	/* Accesses get SIGSEGV; a child may lack the page; writes may be lost. */
 	bool guarded, unforked, doubtful;
 	u32 index;
 	/* The word that was written to the private page, or 0. Where it is depends on the index. */
@@ -92,14 +92,14 @@ u64 storm_pick(struct storm_thread *thread, u64 limit);
 void storm_note(struct storm_thread *thread, const char *name, u64 first, u64 second, u64 third, u64 fourth);
 s64 storm_noted(struct storm_thread *thread, s64 result);
 
-/* Report what is wrong, once, and end the storm. */
+/* Report an error, once, and end the storm. */
 __attribute__((format(printf, 2, 3))) void storm_wrong(struct storm_thread *thread, const char *format, ...);
 
 /* Copy bytes from or to memory that may not be there. Return the signal of a failure, or 0. */
 int storm_copy(void *to, const void *from, size_t length);
 void storm_handle_signals(void);
 
-/* Return true if @got is what the page must hold from @offset on. */
+/* Return true if @got is the expected content of the page from @offset on. */
 bool storm_matches(const struct storm_page *page, const char *got, size_t offset, size_t length);
 
 /* Return true if loads from the page must succeed, as long as its memory is there. */

@@ -99,7 +99,7 @@ static void protect(struct storm_thread *thread)
 		if (!result || errno != EACCES)
 			storm_wrong(thread, "a shared mapping can be made writable");
 	} else if (result) {
-		/* Memory cannot be written back, so there is no other reason. */
+		/* The memory is never written back, so no other error is possible. */
 		storm_wrong(thread, "mprotect: %s", strerror(errno));
 	} else {
 		for (size_t i = 0; i < range.count; i++)
@@ -114,7 +114,7 @@ static bool overlap(const struct storm_range *one, const struct storm_range *two
 	return one->slot == two->slot && one->at < two->at + two->count && two->at < one->at + one->count;
 }
 
-/* Note that the page at @to has no copy of its own; it was mapped like @like, @by pages before it. */
+/* Note that the page at @to has no private copy; it was mapped like @like, @by pages before it. */
 static void fresh(struct storm_page *to, const struct storm_page *like, size_t by)
 {
 	*to = *like;

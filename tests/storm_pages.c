@@ -23,7 +23,7 @@ struct storm_file storm_files[STORM_FILES] = {
 	{ .name = "helper" },
 };
 
-/* Return the seed of what a file holds. "twin" is as "large". */
+/* Return the seed of a file's content. "twin" has the content of "large". */
 static u64 seed_of(size_t file)
 {
 	return file == 1 ? 0 : file;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The calls of a storm that use mappings and files, and leave what they hold as it is. */
+/* The calls of a storm that use mappings and files without changing their content. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -60,7 +60,7 @@ static ssize_t by_pipe(struct storm_thread *thread, char *address, size_t length
 	return written < 0 ? written : read(thread->pipe[0], thread->buffer, written);
 }
 
-/* What a failed call has left in the pipes, which do not block. */
+/* Empty the pipes, which do not block, after a failed call. */
 static void empty_pipes(struct storm_thread *thread)
 {
 	char left[4096];
@@ -391,7 +391,7 @@ static void trace(struct storm_thread *thread)
 			if (!page->private)
 				storm_wrong(thread, "ptrace wrote to a shared mapping");
 			if (ptrace(PTRACE_PEEKDATA, pid, address, NULL) != 0x1234567 && !storm->disturbed)
-				storm_wrong(thread, "ptrace does not find what it wrote");
+				storm_wrong(thread, "ptrace does not read back its write");
 			ptrace(PTRACE_POKEDATA, pid, address, word);
 		}
 		storm_noted(thread, errno);

@@ -253,7 +253,7 @@ int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "users hold its pages all the time", held_all_the_time },
-		{ "the users are killed meanwhile", killed_meanwhile },
+		{ "the users are killed during removal", killed_meanwhile },
 		{ "a mount with a wrong digest", fails_late },
 		{ "a mount that a signal interrupts", interrupted },
 		{ "a mount with the right digest", right_but_gone },

@@ -27,7 +27,7 @@ struct ring ring_open(void)
 	return ring;
 }
 
-/* Submit what is in the queue and take the next result. */
+/* Submit the queue and take the next result. */
 static int ring_enter(struct ring *ring, unsigned int count)
 {
 	unsigned int *done = (void *)(ring->completions + ring->params.cq_off.head);

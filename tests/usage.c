@@ -208,7 +208,7 @@ static void goes(void)
 	CHECK_FAILS(pread(reads, &byte, 1, 0), ENODEV);
 	CHECK_FAILS(pread(source, &byte, 1, 0), ENODEV);
 	CHECK_FAILS(read(unread, &byte, 1), ENODEV);
-	/* The next mount has the same device number. The open files are those of the previous one. */
+	/* The next mount has the same device number. The open files belong to the previous one. */
 	REQUIRE(!mount(device, mnt, "daxfs", 0, NULL));
 	CHECK_EQ(number("reads"), 0);
 	CHECK_FAILS(pread(reads, &byte, 1, 0), ENODEV);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What several test programs share. */
+/* Functions that several test programs share. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>

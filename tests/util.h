@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What several test programs share. */
+/* Functions that several test programs share. */
 #ifndef UTIL_H
 #define UTIL_H
 
@@ -74,7 +74,7 @@ extern char *nowhere, *nowhere_in_kernel;
 /* Return the page size. */
 size_t page_size(void);
 
-/* hugetlb's pages of 2 MiB, which need not be those of the default size. */
+/* hugetlb's pages of 2 MiB, which need not be the default size. */
 #define HUGE_PAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define HUGE_PAGES_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MFD_HUGE_PAGES (MFD_HUGETLB | 21U << 26)
@@ -106,8 +106,8 @@ void many_name(char name[NAME_MAX + 1], unsigned int index);
 
 /*
  * Open, with @flags, a loop device of @size bytes, or over the file @backing if that is not
- * negative. Return -1 if there are no loop devices. If @path is not NULL, copy the device's name to
- * it. The device goes away when it is closed.
+ * negative. Return -1 without loop devices. If @path is not NULL, copy the device's name to it. The
+ * device goes away when it is closed.
  */
 int loop_device(int backing, size_t size, int flags, char path[32]);
 

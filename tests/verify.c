@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * verify=lazy on every source: what is damaged is found before the first byte of it is read or
- * mapped, what is not damaged stays usable, and a mount that cannot be verified is refused.
+ * verify=lazy on every source: damage is found before the first byte of it is read or mapped, good pieces stay usable,
+ * and a mount that cannot be verified is refused.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -200,7 +200,7 @@ static void damaged_read(void)
 		printf("# %s\n", line);
 	close(kmsg);
 	CHECK_FAILS(pread(fd, buffer, 1, BAD), EIO);
-	/* What is before it can be read. */
+	/* The bytes before it can be read. */
 	CHECK_EQ(pread(fd, buffer, 8192, 2 * PIECE - 4096), 4096);
 	CHECK(pattern_matches(buffer, 4096, LARGE, 2 * PIECE - 4096));
 	REQUIRE(!pipe(pipes));
@@ -223,7 +223,7 @@ static void damaged_mapping(void)
 	mount_damaged();
 	shared = map_large(0, PROT_READ, MAP_SHARED);
 	private = map_large(0, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	/* Pages around a fault here are those of two pieces. */
+	/* Pages around a fault here belong to two pieces. */
 	odd = map_large(5 * page, PROT_READ, MAP_SHARED);
 	touch_pages(odd + 2 * PIECE - 6 * page, page, page);
 	touch_pages(odd + 3 * PIECE - 5 * page, page, page);
@@ -359,7 +359,7 @@ static void refusals(void)
 	changed.super->label[20] ^= 1;
 	image_seal(&changed);
 	refused(&changed, "lazy", EBADMSG, "piece of 2 MiB does not match");
-	/* The table is another one, and so is that of an image with another digest. */
+	/* The table does not match the digest; nor does the digest match digest=. */
 	memcpy(changed.bytes, image.bytes, image.size);
 	changed.bytes[table + 100] ^= 1;
 	refused(&changed, "lazy", EBADMSG, "table of SHA-256 sums");
@@ -448,7 +448,7 @@ static void remounts(void)
 {
 	memory = source->make(source, &image);
 	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
-	/* Processes may have mapped what is not verified. */
+	/* Processes may have mapped unverified pages. */
 	CHECK_EQ(remount(image_digest(&image), "lazy"), EBUSY);
 	CHECK(strstr(context_log, "without digest="));
 	CHECK_EQ(remount(image_digest(&image), "full"), EBUSY);
@@ -489,7 +489,7 @@ int main(void)
 		{ "io_uring reads a damaged piece", damaged_uring },
 		{ "reads that do not wait", no_waiting },
 		{ "several ordinary users at once", many_users },
-		{ "what refuses the mount", refusals },
+		{ "refused mounts", refusals },
 		{ "the table is cut off", cut_table },
 		{ "memory that is written after it was verified", written_later },
 		{ "mounts and remounts of a mounted image", remounts },

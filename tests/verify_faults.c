@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Page faults that verify a piece (verify=lazy) do not hold up other threads of their process, which may
- * change its mapping meanwhile, or end it; and no page of a damaged piece comes into a private mapping, or
- * through overlayfs.
+ * Page faults that verify a piece (verify=lazy) do not hold up other threads of their process, which may change its
+ * mapping or end it; and no page of a damaged piece comes into a private mapping, or through overlayfs.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
@@ -36,7 +35,7 @@ static const struct source *source;
 static struct image image;
 static const char *mnt;
 
-/* A thread that faults. The numbers are those of pieces. */
+/* A thread that faults. The numbers are piece numbers. */
 struct faulting {
 	char *mapped;
 	/* Which piece it may fault now, has begun to fault, and has faulted. */
@@ -304,7 +303,7 @@ static void private_writes(void)
 	CHECK_FAILS(read(zeros, private + BAD_PAGE, 1), EFAULT);
 	check_hidden(private + BAD, private);
 	check_hidden(private + BAD_PAGE, private);
-	/* What failed has changed nothing, and a child copies its own pages. */
+	/* Failed stores have changed nothing, and a child copies its own pages. */
 	CHECK(!store_gets_sigbus(private + 2 * PIECE - 1));
 	neighbours_are_good(private, 2 * PIECE - 1);
 	/* This piece has not been used yet. */

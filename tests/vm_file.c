@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory areas have a file of their own: what they show, keep and hide.
+ * Memory areas have a backing file: what they show, keep and hide.
  *
  * Group: vfs
  */
@@ -32,8 +32,8 @@ static char *map(int fd, size_t length)
 }
 
 /*
- * The entries of mapped DAX files look like those of reclaimed pages to the kernel, which looks up
- * the node that such an entry names.
+ * To cachestat(2), entries of mapped DAX files look like entries of reclaimed pages, and it looks up the node that such
+ * an entry names.
  */
 static void cachestat_below(const char *dir)
 {
@@ -276,7 +276,7 @@ int main(void)
 		{ "build ID of a program", build_id },
 		{ "an area keeps the mount", lifetime },
 		{ "areas that are joined and split", neighbours_and_parts },
-		{ "mapping is no event", no_events },
+		{ "mapping raises no event", no_events },
 		{ "processes map an open file at once", at_once },
 	};
 

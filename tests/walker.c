@@ -22,7 +22,7 @@
 #define BUFFER 20000
 /* The bytes of a mapping that are looked at together. */
 #define MAPPED 256
-/* So many bytes of a marker at the end of what was read are no accident. */
+/* Bytes of a marker at the end of a buffer that rule out a coincidence. */
 #define MARKER_PART 4
 /* The exit status of a process that could not execute a program. */
 #define NOT_EXECUTED 57
@@ -35,7 +35,7 @@ static struct ring ring;
 static sigjmp_buf at_fault;
 static sig_atomic_t loading;
 static bool starving;
-/* What this process has done. @unasked is used if the caller wants no counts. */
+/* Counts of this process, in @unasked if the caller wants none. */
 static struct walk_counts unasked, *counts = &unasked;
 
 void marker_fill(char *address, size_t length)
@@ -223,7 +223,7 @@ static void map_some(int fd, const char *path, const struct stat *stat)
 	munmap(address, length);
 }
 
-/* What is executed is as damaged as the rest, and gets little time. */
+/* Give the program little time: it may be damaged like the rest. */
 static void execute(int fd, const char *path, const struct stat *stat)
 {
 	char *const arguments[] = { (char *)path, NULL };
@@ -396,7 +396,7 @@ static void drop_rights(uid_t user)
 		REQUIRE(errno == ENOMEM || errno == EAGAIN);
 }
 
-/* Use @walk->dir, in a process of its own. */
+/* Use @walk->dir, in a separate process. */
 static void use(const struct walk *walk, int number)
 {
 	struct sigaction action = { .sa_handler = fault };

@@ -12,7 +12,7 @@
 #define MARKER "<not in a file!>"
 #define MARKER_SIZE 16
 
-/* What a walker has done. Errors are calls that failed; faults are loads that got SIGBUS. */
+/* Counts of a walker. Errors are calls that failed; faults are loads that got SIGBUS. */
 struct walk_counts {
 	u64 steps, reads, ring_reads, loads, faults, execs, handles, errors;
 };
@@ -21,7 +21,7 @@ struct walk {
 	/* Where, and how many steps. */
 	const char *dir;
 	unsigned int steps;
-	/* What it does depends on this alone. */
+	/* Its steps depend only on this. */
 	u64 seed;
 	/* Let allocations of the walker fail, where the kernel can do that. */
 	bool starving;
@@ -33,10 +33,10 @@ struct walk {
 void marker_fill(char *address, size_t length);
 
 /*
- * Start a process that does random things with what is below a directory: list, look up, read, map,
- * write to private mappings, splice, execute, io_uring, extended attributes, file handles. Number 0 is
- * root, all others are ordinary users. Errors and SIGBUS are the right answers to damage; MARKER and
- * names that no directory can have fail the point.
+ * Start a process that does random things below a directory: list, look up, read, map, write to
+ * private mappings, splice, execute, io_uring, extended attributes, file handles. Number 0 is root,
+ * all others are ordinary users. Errors and SIGBUS are the right answers to damage; MARKER and names
+ * that no directory can have fail the point.
  */
 pid_t walker_start(const struct walk *walk, int number);
 

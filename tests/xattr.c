@@ -274,7 +274,7 @@ int main(void)
 		{ "hundreds of names", many_names },
 		{ "listing, and who sees trusted names", lists },
 		{ "permissions", permissions },
-		{ "all names and values are those of the source", all_the_same },
+		{ "all names and values match the source", all_the_same },
 		{ "an access control list decides who may read", acl_is_enforced },
 		{ "an access control list of a directory in the path", acl_on_the_way },
 		{ "access control lists cannot be changed", acl_cannot_change },

@@ -2,14 +2,14 @@
 # shellcheck shell=bash
 #
 # The guest's side of lib/guests.sh. The host writes a word into NUMBER.do in the shared directory; the guest calls
-# do_WORD, and answers in NUMBER.done with "ok" or with what went wrong. "end" ends it.
+# do_WORD, and answers in NUMBER.done with "ok" or an error. "end" ends it.
 
 # answer RESULT...: write the answer under a temporary name, so that the host never reads half of it.
 answer() {
 	echo "$*" >"$shared/$number.new" && mv "$shared/$number.new" "$shared/$number.done"
 }
 
-# serve NUMBER DIRECTORY: say that this guest has booted, and do what the host asks for.
+# serve NUMBER DIRECTORY: report that this guest has booted, and handle the host's requests.
 serve() {
 	local word
 	number=$1 shared=$2

@@ -42,7 +42,7 @@ tell() {
 	done
 }
 
-# Print what is given, and succeed if it is nothing.
+# Print the arguments, and succeed if they are empty.
 said() {
 	echo "$*"
 	[ -z "$*" ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Find the guest's kernel, and make what it needs to boot: the command line, the first stage, the programs and tests,
+# Find the guest's kernel, and make the parts of its boot: the command line, the first stage, the programs and tests,
 # and the payload (daxfs.ko, the command). Needs lib/tools.sh.
 
 kernel_image=	# what QEMU loads
@@ -24,7 +24,7 @@ need() {
 	[ -e "$1" ] || die_runner "environment/prepare $2 did not make $1"
 }
 
-# Does the kernel have daxfs of its own, built in or as a module?
+# Check if the kernel itself has daxfs, built in or as a module.
 has_daxfs() {
 	[ -n "$kernel_modules" ] && grep -q -x -F kernel/fs/daxfs/daxfs.ko "$kernel_modules"/modules.{builtin,order}
 }
@@ -59,7 +59,7 @@ select_kernel() {
 	esac
 }
 
-# Make the guest's filesystems if they are missing or older than what they are made from.
+# Make the guest's filesystems if they are missing or older than their sources.
 prepare_guest() {
 	boot=$GUEST/boot-builtin.cpio
 	disks=("$GUEST/userland.erofs")
@@ -96,7 +96,7 @@ place_module() {
 	mkdir -p "$tree/extra"
 	if [ ! -e "$module" ]; then
 		[ "$module_wanted" = 0 ] || die_runner "--module $module: no such file"
-		printf 'vm: warning: the guest has no daxfs: there is no %s (make builds it)\n' "$module" >&2
+		printf 'vm: warning: the guest has no daxfs: %s is missing (make builds it)\n' "$module" >&2
 		return
 	fi
 	in_root "${CROSS}strip" --strip-debug -o "$tree/extra/daxfs.ko" "$module" || die_runner "$module: not a kernel module"

@@ -26,7 +26,7 @@ add_base() {
 	)
 }
 
-# QEMU has no such device for arm64. What the guest sees of an NVDIMM is the same: a DAX-capable /dev/pmemN.
+# QEMU has no such device for arm64. An NVDIMM gives the guest the same: a DAX-capable /dev/pmemN.
 add_virtio_pmem() {
 	add_nvdimm "$1"
 }

@@ -10,7 +10,7 @@ CXL_ALIGN=$((256 * MIB))		# required by the CXL specification
 
 qemu=()				# the command line so far
 devices=0			# pmem devices so far
-backends=0			# and all that have memory of their own
+backends=0			# all devices with memory so far
 cxl_kinds=() cxl_windows=''
 reserved_address='' reserved_size=''
 hotplug=0			# bytes of address space beyond ordinary memory
@@ -72,10 +72,11 @@ add_memory() {
 # ---- memory that holds an image -------------------------------------------------------------------
 
 # add_backend FILE SIZE DEVICE: add FILE's bytes as memory of DEVICE, whose last option takes the name of a backend.
-# Unless images are shared, FILE is opened for reading and mapped privately, so what the guest writes does not reach it.
+# Unless images are shared, FILE is opened for reading and mapped privately, so the guest's writes do not reach it.
 add_backend() {
 	local id=image$backends how=share=off,readonly=on,rom=off
-	# What the guest writes to a private mapping is a copy. No memory is set aside for copies of a large device.
+	# The guest's writes to a private mapping make copies. Do not reserve memory for copies of a large
+	# device.
 	[ "$2" -le $((64 << 30)) ] || how+=,reserve=off
 	[ "$shared" = 0 ] || how=share=on
 	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,$how"
