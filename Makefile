@@ -74,9 +74,9 @@ help:
 	@echo '  make manual         the manual pages, in build/man, and the shells'\'' completions, in build/completions'
 	@echo '  make format         rustfmt for all Rust source'
 	@echo '  make fuzz           fuzzes the tools, guided by coverage; TARGET=image|tools|archive|signature, SECONDS=60, JOBS=1'
-	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, and the documentation'
+	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
 	@echo '  make lint-packages  lintian for the packages of make deb'
-	@echo '  make lint-commits   checks the messages of the commits in RANGE (origin/main..HEAD)'
+	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
 	@echo '  make clean          removes build/'
@@ -288,7 +288,7 @@ format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
 	$(RUN) cargo fmt --all --manifest-path mkfs/Cargo.toml
 
-lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation
+lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-english
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
 	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
@@ -306,6 +306,8 @@ lint-c: prepare-kernel
 	$(checkpatch) --strict --ignore LONG_LINE,LONG_LINE_STRING,BIT_MACRO,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,PREFER_KERNEL_TYPES \
 		--file $(wildcard tests/*.c tests/*.h)
 lint-documentation: html manual
+lint-english: prepare-root
+	git grep -lI '' | $(RUN) scripts/plain-english
 # Any remark of lintian's fails. Its Debian takes a minute to make.
 lint-packages: deb
 	@mkdir -p build/lintian
@@ -314,7 +316,7 @@ lint-packages: deb
 		$(RUN) bwrap --bind "$$root" / --dev-bind /dev /dev --ro-bind /proc /proc --tmpfs /tmp --ro-bind $(CURDIR)/build/lintian /mnt \
 		env -i PATH=/usr/bin LC_ALL=C.UTF-8 sh -c 'lintian --allow-root --display-info --tag-display-limit 0 --fail-on error,warning,info /mnt/*.deb'
 lint-commits:
-	scripts/check-commits $(or $(RANGE),origin/main..HEAD)
+	scripts/check-commits $(RANGE)
 
 hooks:
 	git config core.hooksPath scripts/hooks

@@ -58,7 +58,7 @@ static void look_at_file(int file, size_t size)
 	close(file);
 }
 
-/* The ways: what the sender does for one hand-over, and the receiver. */
+/* The ways of one hand-over, for the sender and the receiver. */
 
 static void send_descriptor(int file, size_t size)
 {

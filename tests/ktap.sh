@@ -44,8 +44,8 @@ skip() {
 	echo "ok $ktap_number - $1 # SKIP $2"
 }
 
-# check NAME COMMAND...: a point that passes if COMMAND succeeds. If it fails, show what it printed; if it takes
-# seconds, show how many. The variables have names that no COMMAND uses: a function would see these, not its caller's.
+# check NAME COMMAND...: a point that passes if COMMAND succeeds. If it fails, show its output; if it takes seconds,
+# show how many. The variables have names that no COMMAND uses: a function would see these, not its caller's.
 check() {
 	local ktap_name=$1 ktap_output ktap_status=0 ktap_start=$SECONDS
 	shift

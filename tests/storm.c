@@ -337,7 +337,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 	return !ktap_point->failed;
 }
 
-/* Every other mount verifies pieces before their first use. What happens to the memory takes turns, too. */
+/* Every other mount verifies pieces before their first use. The events that hit the memory take turns, too. */
 static void run_storm(void)
 {
 	u64 shift = base_seed + (source - sources), mounts[EVENTS] = {}, round = 0, calls = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory areas have a backing file: what they show, keep and hide.
+ * Memory areas have a backing file: check its path, its lifetime and its hidden parts.
  *
  * Group: vfs
  */
