@@ -35,7 +35,7 @@ join_trees() {
 	done
 }
 
-# add_servers PEER SERVER...: make the servers' images for a peer, and have the machine hold them. Images that are not used
+# add_servers PEER SERVER...: make the servers' images for a peer, and add them to the machine. Images that are not used
 # as memory are on disks. tmpfs is filled from the images of daxfs.
 add_servers() {
 	local peer=$1 server add=add_disk
@@ -53,7 +53,7 @@ add_servers() {
 
 # ---- in the guest ---------------------------------------------------------------------------------
 
-# Set `command` to what starts a server, `port`, `request` and `answer` to what shows that it serves.
+# Set `command`, which starts a server, and `port`, `request` and `answer`, which check that it serves.
 server_command() {
 	port=80 request='GET / HTTP/1.0\r\n\r\n' answer='HTTP/1.1 200'
 	case ${1%-security} in

@@ -2,8 +2,8 @@
 /*
  * Processes that do the same work in one tree at the same time, for statistics about locks.
  *
- * Usage: contend WORK DIRECTORY PROCESSES. DIRECTORY is bench/run's tree, see bench.c. All processes start when all are
- * there. The exit status says that each has done its work; nothing is printed.
+ * Usage: contend WORK DIRECTORY PROCESSES. DIRECTORY is bench/run's tree, see bench.c. All processes start together.
+ * Exits with 0 if each has done its work, and prints nothing.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Costs of handing data from one process to another, by the way it goes and by its size; a table on the
- * standard output.
+ * Costs of handing data from one process to another, by way and size. Prints a table.
  *
  * The data is in a file of daxfs. One hand-over ends when the receiver has looked at every page and said
  * so. Meant for a guest whose clock counts instructions (qemu/vm run --icount) on one processor: the figures cover both

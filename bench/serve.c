@@ -169,7 +169,7 @@ static int socket_of(pid_t pid)
 	return file;
 }
 
-/* Send the request until there is the right answer. */
+/* Send the request until the right answer comes. */
 static void ask(pid_t pid, int port, const char *request, const char *answer)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };

@@ -302,7 +302,7 @@ lists_fresh() {
 apt_update() {
 	local package_architectures=$both_architectures
 	apt_configure
-	# A subshell releases the lock: what runs after this may come here again.
+	# A subshell releases the lock: later steps may take it again.
 	lists_fresh || (
 		cache_lock "${APT##*/}-lists"
 		! lists_fresh || exit 0

@@ -155,7 +155,7 @@ static void listed_later(void)
 	list_in_large();
 	CHECK_FAILS(pread(fd, &byte, 1, ONE), EIO);
 	good_but_for(is_bad);
-	/* Blocks next to those change a range of the list, and no number of ranges. */
+	/* Blocks next to listed ones extend a range of the list, and leave the number of ranges. */
 	CHECK_EQ(pread(fd, &byte, 1, THREE + 3 * page_size()), 1);
 	list_bytes(data_of_large() + THREE + 3 * page_size(), SECTOR);
 	CHECK_FAILS(pread(fd, &byte, 1, THREE + 3 * page_size()), EIO);

@@ -197,8 +197,8 @@ static bool waits_in_pipe(pid_t pid)
 }
 
 /*
- * An image that is removed after the catalogue was read is not mounted. There is a warning between both,
- * which has no room in a pipe.
+ * An image that is removed after the catalogue was read is not mounted. In between, mount writes a warning to a full
+ * pipe, which makes it wait.
  */
 static void removed_in_time(void)
 {

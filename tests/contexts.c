@@ -36,7 +36,7 @@
 #define CONTEXTS 1000
 #define KINDS_MAX 60
 
-/* Descriptors of all kinds, and which parameter takes them, if one does. */
+/* Descriptors of all kinds, and the parameter that takes them, if any. */
 struct kind {
 	const char *name, *key;
 	int fd;
@@ -167,12 +167,12 @@ static void add_dmabufs(void)
 			add(sources[i].name, "dmabuf", sources[i].make(&sources[i], &image));
 }
 
-/* The kernel's figures of what contexts could keep. */
+/* The kernel's figures of resources that contexts could keep. */
 struct figures {
 	long long files, module, slab;
 };
 
-/* Slabs grow by so many KiB without a leak. 1000 contexts that each keep 192 bytes take more. */
+/* Slabs grow by up to this many KiB without a leak. 1000 contexts that each keep 192 bytes take more. */
 #define SLAB_MOST 128
 
 static struct figures figures(void)
@@ -277,7 +277,7 @@ static void everything(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-/* A context that had itself would live for ever, and with it the module, and for a remount the superblock. */
+/* A context that held itself would never be freed, nor would the module and a remount's superblock. */
 static void cycles(void)
 {
 	struct figures before = figures();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Images that fuzzing of the tools has found worth keeping, in memory of two kinds, each used by several
- * processes at once. Whatever the bytes say, all calls end, and no byte after the image is seen.
+ * Images from fuzzing the tools, in memory of two kinds, each used by several processes at once. Whatever the bytes,
+ * all calls end, and no byte after the image is visible.
  *
  * Group: modules
  * Machine: cpus=2 share=corpus

@@ -28,7 +28,7 @@ static void rounds(struct round round, u64 first)
 	round.steps = STEPS;
 	round.counts = counts;
 	for (round.number = first; round.number < first + count; round.number++) {
-		/* Some images that are written to are good before. */
+		/* Some images are good before the writes. */
 		round.damaged = !round.written || draw(round.number, 2, 4);
 		switch (round_run(&round)) {
 		case ROUND_FAILED:
@@ -41,7 +41,7 @@ static void rounds(struct round round, u64 first)
 		}
 	}
 	printf("# %llu images, %llu of them refused\n", count, refused);
-	/* A few images say nothing about their share. */
+	/* For a few images, the share means nothing. */
 	CHECK(count < 4 || refused < count * 3 / 4);
 }
 

@@ -7,7 +7,7 @@
 engine=$mnt
 REGISTRY=127.0.0.1:5000
 
-# Tell podman where its parts are, and to do without the rest.
+# Configure podman with the paths of its parts, and without the rest.
 podman_configure() {
 	mkdir -p "$mnt" "$work/etc" /etc/containers /var
 	mount -t tmpfs tmpfs /var && mkdir /var/tmp

@@ -59,7 +59,7 @@ static size_t pages(size_t size)
 	return page_round(size) / page_size();
 }
 
-/* Looks up the frames behind @size bytes at @address. */
+/* Look up the frames of @size bytes at @address. */
 static void find_frames(const char *address, size_t size, struct findings *findings)
 {
 	u64 *frames = malloc(pages(size) * sizeof(*frames));
@@ -77,7 +77,7 @@ static void find_frames(const char *address, size_t size, struct findings *findi
 	free(frames);
 }
 
-/* Maps what @file is, looks at all of it, and says what that took. */
+/* Map @file, look at all of it, and return the cost. */
 static struct findings look_at(int file, size_t size)
 {
 	struct findings findings = {};

@@ -249,7 +249,7 @@ static void threads_on_daxfs(void)
 	none_is_lost(path);
 }
 
-/* The same without daxfs, to tell whose mistake a failure is. */
+/* The same without daxfs, to find out if a failure is the kernel's. */
 static void threads_on_tmpfs(void)
 {
 	char path[PATH_MAX];

@@ -102,14 +102,14 @@ static inline bool ktap_check_errno(bool failed, int want, const char *file, int
 	return false;
 }
 
-/* End the program, all of which cannot run here. */
+/* End the program, which cannot run here. */
 static inline void ktap_skip_all(const char *reason)
 {
 	printf("KTAP version 1\n1..0 # SKIP %s\n", reason);
 	exit(KTAP_SKIP);
 }
 
-/* Say how long a point took that started at @start, if that is a second or more. */
+/* Print how long a point took that started at @start, if that is a second or more. */
 static inline void ktap_duration(const struct timespec *start)
 {
 	struct timespec now;

@@ -16,7 +16,7 @@ plan() {
 	echo "1..$1"
 }
 
-# skip_all REASON: end the script, all of which cannot run here.
+# skip_all REASON: end the script, which cannot run here.
 skip_all() {
 	echo "KTAP version 1"
 	echo "1..0 # SKIP $1"

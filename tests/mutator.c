@@ -70,7 +70,7 @@ static void damage_record(struct image *image, u64 round, unsigned int index, st
 	damage_field(image, round, index, record + fields[field], fields[field + 1] - fields[field]);
 }
 
-/* Have a file end near the end of the image: a page before it, at it, or after it. */
+/* Make a file end near the end of the image: a page before it, at it, or after it. */
 static void damage_end(struct image *image, u64 round, unsigned int index)
 {
 	u64 inodes = good->inodes.length / sizeof(struct inode);

@@ -242,8 +242,8 @@ static void start_of_the_one_after(void)
 }
 
 /*
- * Have four processes map the files at the same moment, two each, when nothing of them is in memory.
- * Count in @mapped the processes that could map each file, and check their content.
+ * Make four processes map the files at the same moment, two each, when nothing of them is in memory. Count in @mapped
+ * the processes that could map each file, and check their content.
  */
 static void map_at_once(const struct case_image *image, int mapped[2])
 {

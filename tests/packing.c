@@ -40,7 +40,7 @@ bool has_device(const struct source *source)
 	return source->pages && !source->key;
 }
 
-/* All points. Those that have memory fail come last, since the pages stay bad. */
+/* All points. Points that make memory fail come last, since the pages stay bad. */
 static const struct {
 	const struct packing_point *points;
 	const size_t *count;

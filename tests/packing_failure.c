@@ -56,7 +56,7 @@ static void memory_fails(u64 size)
 	CHECK(pattern_matches(map_twin(size, 'c'), size, size + 1, 0));
 }
 
-/* Have the page at @address fail. The kernel may kill the process. */
+/* Make the page at @address fail. The kernel may kill the process. */
 static int fail_page(char *address)
 {
 	int status;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Write to memory that may be read-only, through a mapping of a file or of /dev/mem, and print what came of it.
+ * Write to memory that may be read-only, through a mapping of a file or of /dev/mem, and print the result.
  */
 #include <err.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Damaged images on every kind of memory, for as long as is wanted, while the memory is written to,
- * fails, is removed, or runs short. For qemu/soak, which makes the machine that this needs and may
- * start a second one that writes to the same memory.
+ * Damaged images on every kind of memory, for a given time, while the memory is written to, fails, is removed, or runs
+ * short. For qemu/soak, which makes the machine that this needs and may start a second one that writes to the same
+ * memory.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 /* The size of the file "large" of the image. */
 #define LARGE_SIZE (5 << 20)
 #define BLOCK 4096
-/* One in so many allocations fails, in percent, and so many at most. */
+/* Share of allocations that fail, in percent, and how many fail at most. */
 #define STARVED_PERCENT "2"
 #define STARVED_MAX 1000000000
 
@@ -70,7 +70,7 @@ static bool set(const char *directory, const char *file, const char *text)
 	return write_text(path, "%s", text);
 }
 
-/* ---- what happens to the memory --------------------------------------------------------------- */
+/* ---- events of the memory ---------------------------------------------------------------------- */
 
 static void remove_device(const struct round *round)
 {
@@ -100,7 +100,7 @@ static void fail_a_page(const struct round *round)
 	pread(fd, path, sizeof(path), at);
 }
 
-/* Take nearly all memory, for a moment, and have the kernel look for more. */
+/* Take nearly all memory, for a moment, so that the kernel reclaims some. */
 static void press(const struct round *round)
 {
 	const size_t chunk = 8 << 20;
@@ -127,7 +127,7 @@ static const char *const failing[] = {
 	"/sys/kernel/debug/failslab", "/sys/kernel/debug/fail_page_alloc",
 };
 
-/* Have allocations fail of processes that ask for it. Return false if the kernel cannot do that. */
+/* Make allocations of processes that ask for it fail. Return false if the kernel cannot do that. */
 static bool prepare_starvation(void)
 {
 	char max[20];
@@ -232,11 +232,10 @@ static bool one_round(u64 number, u64 slot, bool *used)
 	round.written = event == WRITTEN;
 	round.starving = event == STARVED;
 	/*
-	 * To mount a range, the kernel adds its memory (memremap_pages()). Code of x86 uses the
-	 * page tables that it allocates for it without looking whether there are any
-	 * (phys_pud_init()), and warns if another allocation fails (add_pages()). To mount a
-	 * dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver can prevent none of these,
-	 * so ignore their messages.
+	 * To mount a range, the kernel adds its memory (memremap_pages()). Code of x86 uses the page tables that it
+	 * allocates for it without checking the allocation (phys_pud_init()), and warns if another allocation fails
+	 * (add_pages()). To mount a dma-buf, the kernel maps it, and warns if that fails (dma_buf_vmap()). The driver
+	 * can prevent none of these, so ignore their messages.
 	 */
 	round.fed_mount = !kind->removable;
 	round.deadly = event == PRESSED || event == STARVED || event == POISONED;
@@ -315,7 +314,7 @@ static u64 number_of(const char *name)
 	return strtoull(getenv(name) ?: "0", NULL, 0);
 }
 
-/* Check that what each round was to do has happened. */
+/* Check that each round's events have happened. */
 static void check_figures(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -338,7 +337,7 @@ static void soak(void)
 	u64 slot = 0, done = 0;
 	bool good = true, used;
 
-	/* Fewer would leave out some of what check_figures() looks for. */
+	/* Fewer would omit some events that check_figures() looks for. */
 	if (images < CYCLE)
 		images = CYCLE;
 	while (good && (now() < start + seconds || slot < images)) {

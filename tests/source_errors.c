@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Whatever cannot be a memory source is refused, with an errno and a line that says why.
+ * Memory that cannot be a source is refused, with an errno and a line with the reason.
  *
  * Group: sources
  * Machine: cxl,reserve=sources.daxfs

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every memory source that this machine has, with everything that can be done with files on it,
- * and everything that can happen to it. With --matrix FILE, write the results as a table for the
- * documentation.
+ * Every memory source of this machine, with all operations on its files and on its memory. With
+ * --matrix FILE, write the results as a table for the documentation.
  *
  * Group: sources
  * Order: 1

@@ -124,7 +124,7 @@ static void unmount(void)
 	restore();
 }
 
-/* Check that all of the large file is as it should be, read and mapped, but for the third piece. */
+/* Check the content of the large file, read and mapped, except the third piece. */
 static void others_are_good(void)
 {
 	char *buffer = malloc(LARGE), *mapped = map_large(0, PROT_READ, MAP_SHARED);
@@ -287,7 +287,7 @@ static void no_waiting(void)
 		close(memory);
 }
 
-/* Use random pieces of the damaged image. Return false if anything is not as it should be. */
+/* Use random pieces of the damaged image. Return false after any wrong result. */
 static bool use_pieces(unsigned int seed)
 {
 	char *mapped = map_large(0, PROT_READ, MAP_SHARED), buffer[4096];
