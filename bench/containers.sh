@@ -86,8 +86,8 @@ prepare_containers() {
 	cp /bench/serve /tmp/
 }
 
-# mount_server PEER SERVER: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it takes
-# there.
+# mount_server PEER SERVER: mount the server's image on /images/SERVER, and set `image` to the KiB of memory that it
+# takes.
 mount_server() {
 	local before
 	mkdir -p "/images/$2"
@@ -117,8 +117,7 @@ device_memory() {
 	echo $(($(blockdev --getsize64 "$(device "$1")") / 1024 * 65 / 64))
 }
 
-# Make the kernel free namespaces and other deferred objects. Then read the programs that are needed below into the page
-# cache.
+# Make the kernel free namespaces and other deferred objects. Then read the programs needed below into the page cache.
 settle() {
 	drop_caches
 	sleep 5

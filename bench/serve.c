@@ -8,11 +8,9 @@
  * root of a container is an overlayfs of the directory IMAGE and a tmpfs, which it mounts on
  * /containers. The next container starts after this one has answered REQUEST at PORT of 127.0.0.1
  * with something that starts with ANSWER. Prints, separated by tabs, the microseconds of processor
- * time and the page faults of the control group for each container, waits for SIGTERM, and kills
- * them all.
+ * time and the page faults of the control group for each container. Kills all on SIGTERM.
  *
- * Under a clock that counts instructions (qemu/vm run --icount), a microsecond is 1,000
- * instructions.
+ * Under a clock that counts instructions (qemu/vm run --icount), 1 us is 1,000 instructions.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -66,8 +66,7 @@ use_kernel() {
 
 # ---- messages -------------------------------------------------------------------------------------
 
-# Print a progress message to standard error; standard output is for results. All scripts of one run count the seconds
-# from the same start.
+# Print a progress message to standard error; standard output is for results. Scripts of one run share the start time.
 export DAXFS_CLOCK=${DAXFS_CLOCK:-$EPOCHSECONDS}
 say() {
 	printf '[%4d s] %s\n' $((EPOCHSECONDS - DAXFS_CLOCK)) "$*" >&2

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Blocks that the driver of persistent memory lists as bad, before the mount or after it: reads of
- * them get EIO and loads SIGBUS, and all else stays readable. A device whose first block is bad
- * cannot be mounted.
+ * them get EIO and loads SIGBUS, and all else stays readable. A bad first block fails the mount.
  *
  * Group: memory
  * Order: 8

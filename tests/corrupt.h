@@ -22,8 +22,7 @@ void seal_and_mount(struct image *image);
 
 /*
  * Mount @image in a child process, after making the checksums right. Return true in the child, which makes its checks
- * and calls child_is_done(). Return false in the parent after the child has exited without a failure and the image is
- * freed.
+ * and calls child_is_done(). Return false in the parent, after the child has exited, with the image freed.
  */
 bool in_child_with(struct image *image);
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Podman, skopeo and a registry from an image that is mounted at $engine, for tests that source ktap.sh first. Without
-# network and systemd.
+# Podman, skopeo and a registry from an image at $engine, for tests that source ktap.sh first. Without network and
+# systemd.
 # shellcheck disable=SC2154 # ktap.sh sets them
 engine=$mnt
 REGISTRY=127.0.0.1:5000
@@ -79,8 +79,7 @@ frames() {
 	done
 }
 
-# one_copy PAGES: check that all of them have the same PAGES pages. A program that has just started may not have touched
-# all pages.
+# one_copy PAGES: check that all of them have the same PAGES pages. A new program may not have touched all pages.
 one_copy() {
 	local limit=$((SECONDS + 60)) found
 	until found=$(frames) && [ "$(sort -u <<<"$found" | wc -l)" = 1 ] && [ "${found%% *}" = "$1" ]; do

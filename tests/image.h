@@ -89,8 +89,7 @@ u32 crc32c(const void *buffer, size_t length);
 struct inode *image_inode(const struct image *image, u32 ino);
 
 /*
- * Return the entry at @path, which starts at the root without a slash. End the program if there is
- * none.
+ * Return the entry at @path, which starts at the root without a slash, or end the program.
  */
 struct dirent_record *image_entry(const struct image *image, const char *path);
 

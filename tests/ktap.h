@@ -2,8 +2,7 @@
 /*
  * KTAP output and kselftest exit codes for test programs.
  *
- * A program is a table of test points. Each point runs in a separate process, so that a fatal signal fails only that
- * point.
+ * A program is a table of test points. Each point runs in a separate process: a fatal signal fails only that point.
  */
 #ifndef KTAP_H
 #define KTAP_H

@@ -392,8 +392,7 @@ static void growth(void)
 		CHECK(costs[i].missing <= costs[i - 1].missing * factor);
 	}
 	/*
-	 * The worst names make a look-up in a directory of 100,000 less than four times as
-	 * expensive.
+	 * The worst names make a look-up in a directory of 100,000 less than 4 times as expensive.
 	 */
 	CHECK(costs[6].found < costs[2].found * 4);
 	CHECK(costs[8].found < costs[2].found * 4);

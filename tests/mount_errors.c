@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Each failure of a mount is reported: by the errno, and in the log of the mount context or, without a context, in the
- * kernel's.
+ * Each failure of a mount is reported: by the errno, and in the log of the mount context, or else in the kernel's.
  *
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Files of the same content, and packed files, on every memory source. Two files of the same
- * content map the same memory, at once and with entries of either size. A packed file shows nothing
- * of its neighbours.
+ * content map the same memory, at once and with entries of either size. Packed files hide their
+ * neighbours.
  *
  * Group: packing
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Mapped pages as the source of direct I/O, splices, zero-copy sends and other users of page
- * references.
+ * Mapped pages as the source of direct I/O, splices, zero-copy sends and other pins.
  *
  * Group: files
  */

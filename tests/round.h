@@ -43,8 +43,7 @@ extern const char *round_mnt;
 extern struct image round_image;
 
 /*
- * Find room to mount on, and prepare @image, which may be NULL if each round has one. Called once, before
- * the first point.
+ * Find room to mount on, and prepare @image, or NULL if each round has one. Call once, before the first point.
  */
 void round_init(const struct image *image);
 

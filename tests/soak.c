@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Damaged images on every kind of memory, for a given time, while the memory is written to, fails, is removed, or runs
- * short. For qemu/soak, which makes the machine that this needs and may start a second one that writes to the same
- * memory.
+ * short. For qemu/soak, which makes the machine and may start a second one that writes to the same memory.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

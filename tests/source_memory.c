@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Operations on the memory of a source while files on it are mapped. Each operation mounts the source itself, and
- * leaves it as it was.
+ * Operations on the memory of a source while files on it are mapped. Each operation mounts the source and restores it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

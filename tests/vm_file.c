@@ -32,8 +32,7 @@ static char *map(int fd, size_t length)
 }
 
 /*
- * To cachestat(2), entries of mapped DAX files look like entries of reclaimed pages, and it looks up the node that such
- * an entry names.
+ * cachestat(2) takes entries of mapped DAX files for entries of reclaimed pages, and looks up their node.
  */
 static void cachestat_below(const char *dir)
 {

@@ -62,8 +62,8 @@ static u64 offset_in(u64 size)
 }
 
 /*
- * Check that @bytes show nothing that follows the image, where the first MARKER starts: neither all of one, nor the start
- * of one at the end.
+ * Check that @bytes show nothing after the image, where the first MARKER starts: neither one, nor the start of one at
+ * the end.
  */
 static void belongs_to_image(const char *what, const char *bytes, ssize_t length)
 {

@@ -75,8 +75,7 @@ add_memory() {
 # Unless images are shared, FILE is opened for reading and mapped privately, so the guest's writes do not reach it.
 add_backend() {
 	local id=image$backends how=share=off,readonly=on,rom=off
-	# The guest's writes to a private mapping make copies. Do not reserve memory for copies of a large
-	# device.
+	# The guest's writes to a private mapping make copies. Do not reserve memory for a large device's.
 	[ "$2" -le $((64 << 30)) ] || how+=,reserve=off
 	[ "$shared" = 0 ] || how=share=on
 	qemu+=(-object "memory-backend-file,id=$id,mem-path=$(quote "$1"),size=$2,align=2M,$how"
