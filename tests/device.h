@@ -28,8 +28,8 @@ bool device_bind(const struct device *device);
 
 /*
  * Run @run in a child, whose exit status is what @run returns. The child does not have the standard
- * output: tests/run reads that to its end, and would wait for a child that is stuck. What it prints
- * comes at the end of the point.
+ * output: tests/run reads that to its end, and would wait for a child that is stuck. Its output comes at the end of the
+ * point.
  */
 pid_t background(int (*run)(void *argument), void *argument);
 
