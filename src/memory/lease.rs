@@ -28,15 +28,19 @@ use kernel::{
     new_mutex, new_spinlock,
     prelude::*,
     sync::{Arc, Mutex, SpinLock},
-    time::{delay::fsleep, msecs_to_jiffies, Delta, Jiffies},
+    time::{delay::fsleep, msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
 };
 
 /// Time after which pages in use are checked again, in milliseconds. It doubles each time, up to
 /// [`MOST`]: an ordinary user can keep a page for as long as they like.
 const INTERVAL: u32 = 20;
 
-/// The longest of these times.
+/// The longest of these times, unless a check takes long.
 const MOST: u32 = 1000;
+
+/// The time between two checks is at least so many times as long as a check takes: it looks at
+/// each file that was mapped.
+const RESTS: u32 = 50;
 
 /// Says how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<Terms>;
@@ -203,9 +207,12 @@ impl Lease {
         if revoked {
             self.memory.drain();
         }
+        let start = Instant::<Monotonic>::now();
         if !self.extents.sweep(revoked) {
             let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
-            self.interval.store(next, Ordering::Relaxed);
+            let took = start.elapsed().as_millis_ceil();
+            let rest = u32::try_from(took).map_or(u32::MAX, |took| took.saturating_mul(RESTS));
+            self.interval.store(next.max(rest), Ordering::Relaxed);
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Ordering::Relaxed);
