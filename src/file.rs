@@ -57,7 +57,7 @@ fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
 }
 
 /// Verify the piece at `at`. Return how many of `length` bytes there are in the piece. `done` bytes
-/// of the read were copied before; `wait` is that of [`FileOperations::read_iter`].
+/// of the read were copied before; `wait` is as for [`FileOperations::read_iter`].
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ fn verify_next(
 }
 
 /// Read `length` bytes at `offset` of an image whose pieces are verified before their first use.
-/// It is a function of its own, so that all other reads need fewer registers.
+/// Not inlined, so that all other reads need fewer registers.
 #[inline(never)]
 fn read_pieces(
     file: &INode<DaxFs>,

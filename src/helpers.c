@@ -43,7 +43,7 @@
 
 #include "helpers.h"
 #ifdef DAXFS_VERSION
-/* Outside the kernel's tree: what the kernel's BTF has of the prototypes in helpers.h. */
+/* Outside the kernel's tree: the prototypes of helpers.h as the kernel's BTF has them. */
 #include "prototypes_generated.h"
 #endif
 
@@ -208,7 +208,7 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 {
 	/*
 	 * A security module labels the new file for the current credentials, and compares both: so
-	 * they have to be those of the open file, not of the process that maps it.
+	 * use the open file's credentials, not the process's.
 	 */
 	const struct cred *current_cred = override_creds(file->f_cred);
 	struct file *new = alloc_empty_backing_file(O_RDONLY, file->f_cred, file);
@@ -816,7 +816,7 @@ void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t l
 	sha256_update(ctx, data, len);
 }
 
-/* Outside the kernel's tree, where DAXFS_VERSION is defined, nobody reads Kconfig. */
+/* Outside the kernel's tree, where DAXFS_VERSION is defined, the build ignores Kconfig. */
 #if defined(CONFIG_DAXFS_FS_SIGNATURES) || \
 	(defined(DAXFS_VERSION) && defined(CONFIG_SYSTEM_DATA_VERIFICATION))
 struct key *daxfs_helper_keyring_alloc(const char *name)

@@ -62,13 +62,13 @@ pub(crate) struct Mounted {
     keyring: Arc<Keyring>,
 }
 
-/// What the checks of an image have shown.
+/// Results of an image's checks.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Verified {
     /// The metadata match their checksum.
     pub(crate) metadata: bool,
-    /// The image has this SHA-256. It is that of the first mount: what has been read since then is
-    /// in caches, and another check proves nothing for it.
+    /// The SHA-256 that the first mount found. Later reads are in caches, for which another check
+    /// proves nothing.
     pub(crate) digest: Option<[u8; 32]>,
     /// The image has a signature of that SHA-256 by a trusted key.
     pub(crate) signature: bool,
@@ -132,7 +132,7 @@ impl Mounted {
         }
     }
 
-    /// Return what the checks of all mounts have shown.
+    /// Return the results of all mounts' checks.
     pub(crate) fn verified(&self) -> &Mutex<Verified> {
         &self.verified
     }
@@ -154,7 +154,7 @@ impl Mounted {
     ///
     /// # Errors
     ///
-    /// Those of [`Pieces::verify`] for the first piece.
+    /// See [`Pieces::verify`], for the first piece.
     pub(crate) fn usable(&self, offset: u64, length: u64, wait: bool) -> image::Result<u64> {
         let Some(pieces) = &self.pieces else {
             return Ok(length);
@@ -181,11 +181,11 @@ impl Mounted {
 
     /// Verify the piece at `offset`. Log that it is bad when that is found, which happens once.
     /// Other errors cannot suppress that line, and only the first bad pieces are logged: an
-    /// ordinary user chooses what is read.
+    /// ordinary user chooses the reads.
     #[cold]
     fn verify_piece(&self, pieces: &Pieces, offset: u64) -> image::Result<()> {
         let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
-        // Do not read all of a piece again and again to find what is known.
+        // Do not read all of a piece again for a known result.
         if !self.is_readable(&piece) {
             return Err(image::Error::new(Problem::Unreadable, piece.start, 0));
         }

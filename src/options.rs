@@ -40,7 +40,7 @@ pub(crate) struct Checks {
     pub(crate) check: Option<Check>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
-    /// The image must have a signature that the kernel trusts. The digest is then what it signs.
+    /// The image must have a signature that the kernel trusts. The signature then sets the digest.
     pub(crate) signature: bool,
     /// When to compare the image with the digest. The default is at mount.
     pub(crate) verify: Option<Verify>,

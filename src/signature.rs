@@ -53,7 +53,7 @@ fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
         Refusal::new(Errno::NoData, fmt!("the image is not signed"))
             .remedy("sign it with daxfs sign")
     })?;
-    // At most SIGNATURE_MAX, and a copy that nobody changes.
+    // At most SIGNATURE_MAX, and a private copy.
     let mut cms = KVVec::from_elem(0, section.table.length as usize, GFP_KERNEL)?;
     section.load(image.memory(), &mut cms).map_err(malformed)?;
     let line = section.line();

@@ -26,8 +26,8 @@ pub(crate) struct Found {
 ///
 /// # Errors
 ///
-/// `EINVAL` if options contradict each other or there is no source; `ENOTBLK` if the source is not
-/// a device; those of stat(2).
+/// `EINVAL` if options contradict each other or the source is missing; `ENOTBLK` if the source is
+/// not a device; the errors of stat(2).
 pub(crate) fn super_kind(
     options: &Options,
     context: &Context,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Superblocks: mounting, remounting, and what is shown of a mount.
+//! Superblocks: mounting, remounting, and showing a mount.
 
 #![deny(unsafe_code)]
 
@@ -91,7 +91,8 @@ fn verify(
 ///
 /// # Errors
 ///
-/// `EBUSY` if the first mount had no digest, and those of [`signature::resolve`] and [`verify`].
+/// `EBUSY` if the first mount had no digest, and the errors of [`signature::resolve`] and
+/// [`verify`].
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     let mounted = sb.data();
     let (region, superblock) = (mounted.region(), mounted.superblock());

@@ -12,7 +12,7 @@
 #include <linux/mm.h>
 #include <linux/tracepoint.h>
 
-/* A page fault was handled; @order is that of the entry that was to be set. */
+/* A page fault was handled; @order is the order of the requested entry. */
 TRACE_EVENT(daxfs_fault,
 	    TP_PROTO(dev_t dev, u64 ino, u64 offset, unsigned int order, unsigned long address,
 		     unsigned long result),

@@ -96,7 +96,7 @@ impl Usage {
         })
     }
 
-    /// Return what the image was mounted from.
+    /// Return the source of the mount.
     pub(crate) fn source(&self) -> &CStr {
         &self.source
     }

@@ -108,7 +108,7 @@ impl Bits {
     }
 }
 
-/// What happened when a piece was needed.
+/// Result of a request for a piece.
 pub(crate) enum Event {
     /// It was verified, just now.
     Verified,
@@ -120,7 +120,7 @@ pub(crate) enum Event {
 pub(crate) struct Pieces {
     /// SHA-256 of the image.
     digest: [u8; 32],
-    /// SHA-256 of all pieces. Their own SHA-256 is `digest`, and nobody can change this copy.
+    /// SHA-256 of all pieces. Their own SHA-256 is `digest`. This copy is private.
     sums: VVec<u8>,
     verified: Bits,
     /// Pieces that do not match. They stay bad, whatever the memory holds later.
@@ -178,7 +178,7 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// Do again what was done at mount: compare the digest with the `expected` one, and the pieces
+    /// Repeat the checks of the mount: compare the digest with the `expected` one, and the pieces
     /// that hold metadata with their SHA-256.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl Pieces {
     }
 
     /// Verify the piece at `offset`, unless it is verified or refused already. This waits for
-    /// other threads that verify a piece, and for nothing else. Call `tell` of what was found.
+    /// other threads that verify a piece, and for nothing else. Call `tell` with the result.
     ///
     /// # Errors
     ///
@@ -307,8 +307,8 @@ fn bad(index: u64) -> image::Error {
     image::Error::new(Problem::Piece, offset, index)
 }
 
-/// Load the table of sums. Return it and its SHA-256. The memory that it needs is a fraction of
-/// that of the image, which the region holds.
+/// Load the table of sums. Return it and its SHA-256. It needs a fraction of the image's memory,
+/// which the region holds.
 fn load(image: &Image<'_, Region>, table: &Table) -> Result<(VVec<u8>, [u8; 32]), Refusal> {
     let size = image.memory().size();
     if table.offset > size || table.length > size - table.offset {

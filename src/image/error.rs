@@ -13,7 +13,7 @@ pub enum Problem {
     TooSmall,
     /// Not a daxfs image.
     Magic,
-    /// A catalogue of images where an image was expected, or what is wrong with one.
+    /// A catalogue of images instead of an image, or an error in a catalogue.
     Catalog(&'static str),
     /// A format version that this reader does not know.
     Version,
@@ -60,7 +60,7 @@ pub enum Problem {
     Overlap,
     /// Directory entries outside the dirent table.
     Dirents,
-    /// A directory entry with an unknown file type, or another one than that of its inode.
+    /// A directory entry whose file type is unknown or differs from its inode's.
     FileType,
     /// A name that is outside the names, is empty, or contains an invalid byte.
     Name,

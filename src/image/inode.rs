@@ -13,7 +13,7 @@ const S_IFMT: u16 = 0o170_000;
 const MAJOR_BITS: u32 = 12;
 const MINOR_BITS: u32 = 20;
 
-/// A file type. The numbers are those of `d_type`, and of `st_mode >> 12`.
+/// A file type, numbered as in `d_type` and `st_mode >> 12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FileType {
@@ -323,7 +323,7 @@ impl Inode {
     }
 }
 
-/// Return the error for inode `ino` whose data, at offset `data`, overlap those of another file.
+/// Return the error for inode `ino` whose data, at offset `data`, overlap another file's.
 pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
     let offset = field_offset(superblock, ino, offset_of!(layout::Inode, data));
     Error::new(Problem::Overlap, offset, data)

@@ -22,7 +22,7 @@ pub const STATFS_MAGIC: u32 = u32::from_le_bytes(*b"daxf");
 pub const VERSION: u32 = 1;
 
 /// Compatible feature: the SHA-256 of all pieces, [`SUM_SIZE`] bytes each, follow the image at
-/// [`Superblock::total_size`]. The image's SHA-256 is that of this table.
+/// [`Superblock::total_size`]. The SHA-256 of this table is the image's.
 pub const COMPAT_SUMS: u64 = 1 << 0;
 
 /// Compatible features known to this reader; unknown ones are ignored.

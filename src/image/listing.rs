@@ -92,7 +92,7 @@ impl<M: Memory> Listing<'_, M> {
     ///
     /// # Errors
     ///
-    /// Those of `refuse` and of `take`.
+    /// The errors of `refuse` and `take`.
     #[inline]
     pub fn each<E>(
         mut self,

@@ -8,8 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// Memory that holds an image, and that others may write at any time.
 ///
-/// It can only be copied from. There are no references into the memory, and validation is done on
-/// the copy.
+/// It can only be copied from, never referenced. Validate the copy.
 pub trait Memory {
     /// Return the size in bytes. It never changes.
     fn size(&self) -> u64;
@@ -30,7 +29,7 @@ pub trait Memory {
 ///
 /// # Errors
 ///
-/// Those of [`Memory::read`].
+/// See [`Memory::read`].
 #[inline]
 pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Result<T> {
     let mut record = T::new_zeroed();
@@ -43,7 +42,7 @@ pub fn load<M: Memory, T: FromBytes + IntoBytes>(memory: &M, offset: u64) -> Res
 ///
 /// # Errors
 ///
-/// Those of [`Memory::read`] and of `take`.
+/// See [`Memory::read`], and the errors of `take`.
 pub fn parts<M: Memory, E: From<Error>>(
     memory: &M,
     range: Range<u64>,

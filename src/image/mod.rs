@@ -115,7 +115,7 @@ impl<'a, M: Memory> Image<'a, M> {
     /// Pass the bytes of piece `index` to `take`, in order, in parts of at most the size of
     /// `buffer` (at least 1 byte). In the superblock `sha256` and `crc` are zero.
     ///
-    /// The SHA-256 of the image is that of the SHA-256 of its pieces, [`Superblock::pieces`].
+    /// The image's SHA-256 is the hash of the SHA-256 of its [pieces](Superblock::pieces).
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl<'a, M: Memory> Image<'a, M> {
     ) -> core::result::Result<(), E> {
         let mut piece = layout::piece(index, self.superblock.total_size);
         if index == 0 {
-            // Not what the memory holds now: what is read later is found by the loaded record.
+            // Hash the loaded record, not the memory: later reads use the record.
             let record = self.superblock.record.without_sums();
             take(record.as_bytes())?;
             piece.start = record.as_bytes().len() as u64;
@@ -140,7 +140,7 @@ impl<'a, M: Memory> Image<'a, M> {
     ///
     /// # Errors
     ///
-    /// [`Problem::InodeNumber`] if there is no such inode, or its problem.
+    /// [`Problem::InodeNumber`] if the inode does not exist, or its problem.
     #[inline]
     pub fn inode(&self, ino: u32) -> Result<Inode> {
         if !self.superblock.has_inode(ino) {

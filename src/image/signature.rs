@@ -44,8 +44,8 @@ pub struct Section {
 }
 
 impl Section {
-    /// Find the signature of the image with this `superblock`; `None` if there is none. Ignore a
-    /// signature that an image with another SHA-256 has left in the memory.
+    /// Find the signature of the image with this `superblock`, or return `None`. Ignore a signature
+    /// that an image with another SHA-256 has left in the memory.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ impl<'a, M: Memory> Image<'a, M> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::xattr_set`].
+    /// See [`Self::xattr_set`].
     pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
         self.xattr_set(inode.xattrs)
     }

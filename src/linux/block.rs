@@ -81,7 +81,7 @@ impl<T: Death> OpenBlockDevice<T> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if somebody else has claimed it, `ENXIO` if there is none, `EPERM`, `ENOMEM`.
+    /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
     pub(crate) fn open(number: bindings::dev_t) -> Result<Self> {
         let holder = (&raw const HOLDER).cast_mut().cast();
         let (mode, table) = (bindings::BLK_OPEN_READ, &Self::OPERATIONS);

@@ -46,7 +46,7 @@ impl<const N: usize> Counters<N> {
         unsafe { bindings::this_cpu_add(self.address(index), amount) };
     }
 
-    /// Return the value of counter `index`. Other CPUs may add to it meanwhile.
+    /// Return the value of counter `index`, to which other CPUs may add at the same time.
     pub(crate) fn sum(&self, index: usize) -> u64 {
         let counter = self.address(index);
         let mut sum = 0u64;

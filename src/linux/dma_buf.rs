@@ -34,7 +34,7 @@ impl DmaBuf {
     ///
     /// # Errors
     ///
-    /// `EBADF` if there is no such descriptor, `EINVAL` if it is not a dma-buf.
+    /// `EBADF` if the descriptor is not open, `EINVAL` if it is not a dma-buf.
     pub(crate) fn get(fd: i32) -> Result<Self> {
         // SAFETY: The function looks the number up in the table of the process.
         let found = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;

@@ -14,7 +14,7 @@ global_mutex! {
     static MOUNT: Option<Arc<Mount>> = None;
 }
 
-/// The filesystem type. It is never registered, so nobody else can mount it.
+/// The filesystem type. It is never registered, so users cannot mount it.
 struct Type(Opaque<bindings::file_system_type>);
 
 // SAFETY: The VFS serializes its accesses to the type, and nothing else accesses it.

@@ -17,11 +17,11 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// Owns a reference to a keyring, if there is one. There is none in a kernel that cannot verify
-/// signatures.
+/// Owns a reference to a keyring, or `None` in a kernel that cannot verify signatures.
 pub(crate) struct Keyring(Option<NonNull<bindings::key>>);
 
-// SAFETY: The kernel's functions for keys lock what they change, and may be called by any thread.
+// SAFETY: The kernel's functions for keys lock the keys that they change, and any thread may call
+// them.
 unsafe impl Send for Keyring {}
 // SAFETY: As for `Send`.
 unsafe impl Sync for Keyring {}
@@ -35,7 +35,7 @@ impl Keyring {
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;
-        // INVARIANT: keyring_alloc() returns a reference, or null if there are no signatures.
+        // INVARIANT: keyring_alloc() returns a reference, or null if the kernel has no signatures.
         Ok(Keyring(NonNull::new(key)))
     }
 
@@ -49,7 +49,7 @@ impl Keyring {
     /// `.blacklist` has the key, `ENOPKG` if the kernel lacks an algorithm, `EBADMSG` if it cannot
     /// parse the message, `EOPNOTSUPP` if it cannot verify signatures, `EKEYEXPIRED` or
     /// `EKEYREVOKED` if the key in the keyring is, `ENOMEM`. If no keyring vouches for the key, the
-    /// error of this keyring comes before that of the others, except `ENOKEY`.
+    /// error of this keyring comes before the others' errors, except `ENOKEY`.
     pub(crate) fn verify(&self, message: &[u8], cms: &[u8]) -> Result {
         let Some(own) = self.0 else {
             return Err(Errno::NotSupported.into());
@@ -88,7 +88,7 @@ fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
         if error == EINVAL || error == EMSGSIZE {
             return Errno::BadMessage.into();
         }
-        // There is no implementation of the signature's algorithm.
+        // The kernel lacks the signature's algorithm.
         if error == ENOENT {
             return Errno::NoPackage.into();
         }

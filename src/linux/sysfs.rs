@@ -18,8 +18,8 @@ use kernel::{error::to_result, prelude::*};
 ///
 /// # Invariants
 ///
-/// Owns a reference to `kobject`, which kobject_create_and_add() returned. Who sets `removed`
-/// deletes the kobject, and nobody else does.
+/// Owns a reference to `kobject`, which kobject_create_and_add() returned. Only the thread that
+/// sets `removed` deletes the kobject.
 pub(crate) struct Directory {
     kobject: NonNull<bindings::kobject>,
     removed: AtomicBool,
@@ -104,11 +104,11 @@ pub(crate) trait Shown: Send + Sync + Sized + 'static {
     const FILES: &'static [File<Self>];
 }
 
-/// An attribute of a kobject, and what it shows.
+/// An attribute of a kobject, and its content.
 #[repr(C)]
 struct Attribute<T: Shown> {
     raw: bindings::kobj_attribute,
-    /// What the file is a file of.
+    /// The object whose file this is.
     shown: NonNull<T>,
     file: &'static File<T>,
 }
@@ -118,7 +118,7 @@ struct Attribute<T: Shown> {
 /// # Invariants
 ///
 /// `attributes` are not moved, and `shown` of each is the content of `shown`. The files of
-/// `directory` are those of `attributes`.
+/// `directory` belong to `attributes`.
 pub(crate) struct Show<T: Shown> {
     // Dropped first: its files use the others.
     directory: Directory,
@@ -138,8 +138,8 @@ impl<T: Shown> Show<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if the directory exists; those of sysfs_create_file(), such as `EEXIST` for
-    /// two files of one name.
+    /// `ENOMEM`, also if the directory exists; the errors of sysfs_create_file(), such as `EEXIST`
+    /// for two files of one name.
     pub(crate) fn new(shown: T, parent: &Directory, name: &CStr) -> Result<Self> {
         let shown = KBox::new(shown, GFP_KERNEL)?;
         let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;

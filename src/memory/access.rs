@@ -19,8 +19,8 @@ const TRIES: u32 = 16;
 /// Largest number of bytes that are copied as one reader of the lease, which others may wait for.
 const MOST: usize = 16 << 20;
 
-/// Access to memory that cannot go away meanwhile. Do not keep it while you wait for anything but
-/// memory.
+/// Access to memory, which keeps the memory from going away. Do not keep it while you wait for
+/// anything but memory.
 pub(crate) struct Access<'a>(Reader<'a, Memory>);
 
 impl Region {
@@ -56,8 +56,8 @@ impl Region {
         Ok(copied)
     }
 
-    /// Copy what is left after the first `done` bytes, where the first attempt stopped. A signal
-    /// that kills the process ends this.
+    /// Copy the rest after the first `done` bytes, where the first attempt stopped. A signal that
+    /// kills the process ends this.
     #[cold]
     fn copy_rest(
         &self,

@@ -24,8 +24,8 @@ use kernel::{
 };
 
 global_mutex! {
-    // Protects the list. Nobody waits under it for anything but memory, so nobody becomes a holder
-    // under it: that takes the lock of a device.
+    // Protects the list. Do not wait under it for anything but memory. So do not become a holder
+    // under it, which takes the lock of a device.
     static CLAIMS: KVec<Claim> = KVec::new();
 }
 
@@ -263,8 +263,8 @@ impl Holder for Token {
         }
         drop(claims);
         registry::revoke(|uses| uses.claim == Some(holder));
-        // When this returns, the device is not alive any more, and its driver cannot be asked for
-        // memory. So wait for those who are asking.
+        // After this returns, the device is dead, and its driver must not be asked for memory. So
+        // wait for the readers that are asking.
         registry::for_each(|lease| {
             if part_of(lease, holder).is_some() {
                 lease.memory.wait();

@@ -240,7 +240,7 @@ pub(super) struct Callbacks;
 
 impl Drop for Callbacks {
     fn drop(&mut self) {
-        // No device has a holder of ours any more, but a callback may still run. Killing a device
+        // No device is left with a holder of ours, but a callback may still run. Killing a device
         // waits for the callbacks of all devices.
         if let Err(error) = make_and_kill() {
             pr_err!("cannot wait for callbacks of DAX devices: {:?}\n", error);

@@ -53,12 +53,12 @@ impl MappedExtent {
         }
         let (first, length) = part(space, page, order);
         if length > 0 && !gate.is_open(space.offset + first, length) {
-            // Verify the pieces of a PMD of 2 MiB at once, but not those of larger entries.
+            // Verify all pieces of a 2 MiB PMD entry at once, but not of larger entries.
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
-            // Other threads of the process may wait for the lock of the area. mlock(2) repeats
-            // a fault as long as it is retried, so retry only what has no answer yet.
+            // Other threads of the process may wait for the lock of the area. mlock(2) repeats a
+            // fault as long as it is retried, so retry only undecided pieces.
             if !gate.is_decided(space.offset + first, length) {
                 if let Some(retry) = fault.retry() {
                     return Ok(retry);
@@ -76,7 +76,7 @@ impl MappedExtent {
                 result => result?,
             }
         }
-        // A revocation unmaps what is inserted while there is a reader.
+        // A revocation unmaps the entries that current readers insert.
         let Ok(access) = extent.access() else {
             return Ok(FaultResult::SIGBUS);
         };
@@ -100,8 +100,8 @@ impl MappedExtent {
         })
     }
 
-    /// Have `gate` open what a fault for an entry of `order` on page `page` may map. This may take
-    /// long, and needs no locks. The fault finds errors.
+    /// Ask `gate` to open the pages that a fault for an entry of `order` on page `page` may map.
+    /// This may take long, and needs no locks. The fault finds errors.
     pub(crate) fn prepare(&self, page: u64, order: u32, gate: &impl Gate) {
         let space = self.space();
         // If a part is bad, the fault falls back to the page.

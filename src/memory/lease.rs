@@ -70,7 +70,7 @@ pub(crate) struct Terms {
     pub(super) memory: Revocable<Memory>,
     #[pin]
     pub(super) extents: Extents,
-    /// Under this mutex, [`Owner::release`] may wait for what it needs.
+    /// Under this mutex, [`Owner::release`] may wait for any locks that it takes.
     #[pin]
     state: Mutex<State>,
     /// Milliseconds after which the work item runs next, if pages are in use.
@@ -84,7 +84,7 @@ struct State {
     ended: bool,
 }
 
-/// What has become of a lease.
+/// State of a lease's end.
 pub(super) enum Progress {
     /// Pages are in use. [`Lease::proceed`] must be called later.
     Busy,

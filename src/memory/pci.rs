@@ -4,8 +4,8 @@
 //!
 //! The memory of a PCI device goes away with the device, and no reference to it keeps the device.
 //! The driver core calls a notifier of the bus before it removes the device, and the PCI core frees
-//! its resources after that. Both happen under a lock of all PCI devices, so nothing unbounded may
-//! be waited for: such memory is mapped without struct pages, so that nobody can pin it.
+//! its resources after that. Both happen under a lock of all PCI devices, so do not wait without
+//! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 //!
 //! Follows `drivers/pci/remove.c`.
 

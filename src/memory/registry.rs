@@ -12,8 +12,8 @@ use kernel::{
 };
 
 global_mutex! {
-    // Protects the list only, which is sorted by address. Nobody waits under it, also not for
-    // memory: whoever handles a failure may hold the lock of a folio.
+    // Protects the list only, which is sorted by address. Do not wait under it, not even for
+    // memory: the handler of a failure may hold the lock of a folio.
     static LEASES: Option<RBTree<usize, Arc<Lease>>> = None;
 }
 
@@ -36,7 +36,7 @@ pub(super) fn start() -> Result<Tenure> {
 #[derive(Clone)]
 pub(crate) struct Tenure(Arc<Tenant>);
 
-/// What the clones of a tenure share.
+/// Shared state of the clones of a tenure.
 ///
 /// # Invariants
 ///

@@ -76,7 +76,7 @@ impl Extent {
     }
 }
 
-/// What the mutex of [`Extents`] protects.
+/// State under the mutex of [`Extents`].
 struct Tree {
     extents: RBTree<u64, Extent>,
     /// Number of extents that [`Tree::insert`] has inserted.
@@ -131,8 +131,8 @@ impl Tree {
 
 /// All mapped extents of a region, none of which overlap.
 ///
-/// The mutex protects the tree and the user counts. Memory reclaim takes it, so nothing is
-/// allocated under it. Nobody who waits for a page fault or for users of a page may hold it.
+/// The mutex protects the tree and the user counts. Memory reclaim takes it, so do not allocate
+/// under it. Do not hold it while waiting for a page fault or for users of a page.
 #[pin_data]
 pub(super) struct Extents {
     #[pin]
@@ -170,8 +170,8 @@ impl Extents {
         };
         let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
         let mut tree = self.tree.lock();
-        // Another thread may have claimed the extent meanwhile, or one that overlaps it. If none
-        // was inserted, there is still nothing, whatever was removed.
+        // Another thread may have claimed the extent, or an overlapping one, in between. If none
+        // was inserted, the range is still free, whatever was removed.
         let found = match tree.inserted == inserted {
             true => Found::Nothing,
             false => tree.share(request),
@@ -210,10 +210,10 @@ impl Extents {
     }
 
     /// Remove the extents that no inode maps. With `unmap`, also unmap all others and make their
-    /// address spaces forget their pages. Return false if pages of those are still in use.
+    /// address spaces forget their pages. Return false if their pages are still in use.
     ///
     /// With `unmap`, the lease must be revoked and have no readers, so that no page fault maps a
-    /// page meanwhile.
+    /// page during the sweep.
     pub(super) fn sweep(&self, unmap: bool) -> bool {
         let mut idle = true;
         let mut from = 0;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Backing files: what memory areas have in place of the open file.
+//! Backing files, which memory areas have instead of the open file.
 //!
-//! The entries that DAX keeps in an address space (`fs/dax.c`) look like those of reclaimed pages.
-//! cachestat(2) looks for such entries in the address space of any open file (`f_mapping`), takes
-//! part of a page frame number for a node, and dereferences what it finds there. So an open file
-//! keeps the empty address space of its inode, and only a file without a descriptor, which its
-//! memory areas have (`vm_file`), has the one that the file is mapped through. Device drivers such
-//! as loop, which take the host of `f_mapping` for the file's inode, benefit too.
+//! DAX's entries in an address space (`fs/dax.c`) look like shadow entries of reclaimed pages.
+//! cachestat(2) looks for shadow entries in the address space of any open file (`f_mapping`), takes
+//! part of a page frame number for a node, and dereferences it. So an open file keeps the empty
+//! address space of its inode, and only a file without a descriptor, which its memory areas have
+//! (`vm_file`), has the one that the file is mapped through. Device drivers such as loop, which
+//! take the host of `f_mapping` for the file's inode, benefit too.
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 
@@ -23,7 +23,7 @@ use kernel::{error::from_err_ptr, prelude::*};
 ///
 /// # Errors
 ///
-/// `ENOMEM`, and those of the security module.
+/// `ENOMEM`, and the security module's errors.
 ///
 /// # Safety
 ///

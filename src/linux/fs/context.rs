@@ -101,8 +101,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Those of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL` if
-    /// there is no source.
+    /// The errors of stat(2); `EACCES` for a device on a filesystem mounted with `nodev`; `EINVAL`
+    /// without a source.
     pub(crate) fn source_kind(&self) -> Result<SourceKind> {
         let path = self.source_path().ok_or(EINVAL)?.as_char_ptr();
         let (mut mode, mut device) = (0, 0);
@@ -119,7 +119,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Those of open(2); `ENXIO` for a device node without a device.
+    /// The errors of open(2); `ENXIO` for a device node without a device.
     pub(crate) fn open_source(&self) -> Result<ARef<File>> {
         let name = self.source().as_char_ptr();
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE;
@@ -127,7 +127,7 @@ impl Context {
         let file = from_err_ptr(unsafe { bindings::filp_open(name, flags, 0) })?;
         let file = NonNull::new(file).ok_or(ENXIO)?;
         // SAFETY: `File` is transparent over the C struct. filp_open() returned a reference, and
-        // the file has no descriptor, so nobody uses fdget_pos() on it.
+        // the file has no descriptor, so fdget_pos() cannot reach it.
         Ok(unsafe { ARef::from_raw(file.cast()) })
     }
 }
@@ -218,7 +218,7 @@ impl<'a> Param<'a> {
     }
 }
 
-/// What `fs_private` points to.
+/// The target of `fs_private`.
 pub(super) struct Private<T: FileSystem> {
     pub(super) options: T::Options,
     /// Set by [`FileSystem::super_kind`].

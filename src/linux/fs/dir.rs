@@ -12,8 +12,7 @@ use kernel::{error::from_result, prelude::*};
 /// Operations on a directory.
 #[vtable]
 pub(crate) trait DirOperations: FileSystem {
-    /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None` if there is no
-    /// such name.
+    /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None`.
     ///
     /// # Errors
     ///
@@ -58,8 +57,8 @@ impl Emitter<'_> {
         self.0.pos as u64
     }
 
-    /// Emit an entry with the current position, and advance the position by 1. Return false if
-    /// there is no room for the entry.
+    /// Emit an entry with the current position, and advance the position by 1. Return false if the
+    /// entry does not fit.
     #[inline]
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, file_type: FileType) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);

@@ -2,8 +2,8 @@
 
 //! File handles, for name_to_handle_at(2) and the NFS server (`struct export_operations`).
 //!
-//! A handle has the number and the generation of an inode, and may have those of its parent. It may
-//! come from anywhere.
+//! A handle has the number and the generation of an inode, and perhaps of its parent. Do not trust
+//! it: user space may have made it up.
 
 use super::inode::into_raw;
 use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
@@ -18,12 +18,12 @@ use kernel::{
 /// Operations that file handles need.
 #[vtable]
 pub(crate) trait ExportOperations: FileSystem {
-    /// Return the inode `ino` if it has this generation. Without this method, there are no file
-    /// handles.
+    /// Return the inode `ino` if it has this generation. Without this method, file handles are not
+    /// supported.
     ///
     /// # Errors
     ///
-    /// `ESTALE` if there is no such inode.
+    /// `ESTALE` if the inode does not exist.
     fn get_inode(_sb: &SuperBlock<Self>, _ino: u64, _generation: u32) -> Result<INodeRef<Self>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -41,7 +41,7 @@ pub(crate) trait ExportOperations: FileSystem {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is none, `ENOTDIR` if `dir` is not a directory.
+    /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory.
     fn get_name(_dir: &INode<Self>, _child: &INode<Self>, _name: &mut NameBuffer<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }

@@ -245,7 +245,7 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The buffer belongs to this call.
             let stat = unsafe { &mut *stat };
             // Every read is direct, at any alignment. But the loop driver uses the alignment of
-            // offsets as its block size, so return that of the smallest device.
+            // offsets as its block size, so return the smallest block size.
             stat.result_mask |= DIO;
             stat.dio_mem_align = 1;
             stat.dio_offset_align = bindings::SECTOR_SIZE;
@@ -305,7 +305,7 @@ impl<T: Operations> VTable<T> {
     }
 
     /// Move the position. The generic operation would take the end of the file from the host of its
-    /// address space, which is that of the [mapping](FileSystem::Mapping) once a stacking
+    /// address space, which belongs to the [mapping](FileSystem::Mapping) once a stacking
     /// filesystem has mapped the file.
     ///
     /// # Safety
@@ -383,7 +383,7 @@ impl<T: Operations> VTable<T> {
             let operations: &'static bindings::vm_operations_struct = match mapping {
                 Some(mapping) => {
                     let raw = NonNull::new(raw).ok_or(EBADF)?;
-                    // SAFETY: The file is open, its operations are those of this type, and the
+                    // SAFETY: The file is open, it has the operations of this type, and the
                     // mapping, which never changes, lives as long as the inode.
                     let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
                     // SAFETY: The area is new, and both files are valid.
@@ -425,8 +425,8 @@ impl<T: Operations> VTable<T> {
     ///
     /// `vmf` must be a fault on an [area](Self::AREA) that `mmap` has set up.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // Pages are inserted only where there is no entry, also no marker of userfaultfd(2).
-        // Without the marker, reading a page counts as writing to it (`PAGE_IS_WRITTEN`).
+        // Pages are inserted only into empty entries, without a marker of userfaultfd(2). Without
+        // the marker, reading a page counts as writing to it (`PAGE_IS_WRITTEN`).
         // SAFETY: The fault is valid, and its area is locked.
         unsafe { bindings::vmf_clear_marker(vmf) };
         // SAFETY: The caller guarantees what `huge_fault` requires.
@@ -468,8 +468,8 @@ impl<T: Operations> VTable<T> {
         result
     }
 
-    /// Prepare a fault without the lock of its memory area, as the page cache reads pages: other
-    /// threads may change mappings of the process meanwhile. Return `VM_FAULT_RETRY`, and
+    /// Prepare a fault without the lock of its memory area, as the page cache reads pages, so that
+    /// other threads can change mappings of the process. Return `VM_FAULT_RETRY`, and
     /// `VM_FAULT_MAJOR`, as for a page that is read from a disk.
     ///
     /// # Safety
@@ -492,7 +492,7 @@ impl<T: Operations> VTable<T> {
         unsafe { bindings::release_fault_lock(vmf) };
         // SAFETY: The file is pinned.
         T::prepare(unsafe { INode::<T>::of_file(pin) }, page, order);
-        // SAFETY: The reference was got above, and the inode is not used any more.
+        // SAFETY: The reference was got above, and nothing uses the inode below.
         unsafe { bindings::fput(pin) };
         bindings::VM_FAULT_MAJOR | bindings::VM_FAULT_RETRY
     }
@@ -518,7 +518,7 @@ impl<T: Operations> VTable<T> {
     unsafe extern "C" fn empty_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The MM holds a lock that keeps the memory area.
         let file = unsafe { Self::file(vmf) };
-        // INVARIANT: There is no mapping.
+        // INVARIANT: The fault has no mapping.
         // SAFETY: The MM calls this to handle the fault.
         let fault = unsafe { Fault::new(vmf, 0, None) };
         T::fault(file, &fault).into_raw()
@@ -582,7 +582,7 @@ impl<T: Operations> VTable<T> {
         let position = unsafe { bindings::folio_pos(folio) } as u64;
         // SAFETY: A folio starts with its first page.
         let address = unsafe { bindings::page_address(folio.cast()) };
-        // SAFETY: The folio has a page. Nobody reads it before it is up to date.
+        // SAFETY: The folio has a page, which is not read before it is up to date.
         let page = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), PAGE_SIZE) };
         let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
         let (content, rest) = page.split_at_mut(length as usize);

@@ -221,8 +221,8 @@ impl<T: Operations> Registration<T> {
 #[pinned_drop]
 impl<T: Operations> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant it is registered, so this cannot fail. A mount holds a
-        // reference to the module, so there is none.
+        // SAFETY: By the type invariant it is registered, so this cannot fail. Mounts hold
+        // references to the module, so none is left.
         unsafe { bindings::unregister_filesystem(self.fs_type.get()) };
     }
 }

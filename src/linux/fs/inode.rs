@@ -25,7 +25,7 @@ pub(crate) trait INodeOperations: FileSystem {
     ///
     /// # Errors
     ///
-    /// `ENODATA` if there is no such attribute; the errors of [`ValueBuffer::reserve`].
+    /// `ENODATA` if the attribute does not exist; the errors of [`ValueBuffer::reserve`].
     fn get_xattr(
         _inode: &INode<Self>,
         _namespace: XattrNamespace,
@@ -40,7 +40,7 @@ pub(crate) trait INodeOperations: FileSystem {
     ///
     /// # Errors
     ///
-    /// Those of [`NameList::add`].
+    /// See [`NameList::add`].
     fn list_xattrs(_inode: &INode<Self>, _list: &mut NameList<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -141,8 +141,8 @@ impl<T: FileSystem> INode<T> {
     pub(crate) fn mapping(&self) -> Option<&T::Mapping> {
         // SAFETY: By the type invariant the inode is in a slot.
         let mapping = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
-        // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until
-        // the inode is evicted, when there are no references to the inode.
+        // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until the
+        // inode is evicted, after its last reference.
         unsafe { mapping.load(Ordering::Acquire).as_ref() }
     }
 
@@ -340,7 +340,8 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             }
         }
         Kind::Symlink => {
-            // INVARIANT: `data` was set above, and nothing changes it or the attributes any more.
+            // INVARIANT: `data` was set above, and neither it nor the attributes change from here
+            // on.
             // SAFETY: The inode lives during this call.
             let symlink = unsafe { INode::from_raw(inode) };
             if !T::HAS_GET_LINK {

@@ -21,7 +21,8 @@ const INTERVAL: Delta = Delta::from_millis(1);
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal kills the process, those of sget_fc() and of filling the superblock.
+/// `EINTR` if a signal kills the process, and the errors of sget_fc() and of filling the
+/// superblock.
 ///
 /// # Safety
 ///
@@ -35,7 +36,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
                 if crate::linux::fatal_signal_pending() {
                     return Err(EINTR);
                 }
-                // No lock is held, and the other superblock has no users any more.
+                // No lock is held, and the other superblock has no users left.
                 fsleep(INTERVAL);
                 continue;
             }
@@ -48,8 +49,8 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
         if !filled || !T::is_gone(unsafe { SuperBlock::<T>::from_raw(sb) }) {
             break sb;
         }
-        // The device may be there again. The mounts of the old one keep their superblock, which
-        // nobody else finds any more.
+        // The device may be there again. The mounts of the old one keep their superblock, which new
+        // mounts do not find.
         // SAFETY: The caller passes a valid context.
         let fs_type = unsafe { (*fc).fs_type };
         // SAFETY: The type is one of `T`, and the context keeps it registered.
@@ -109,7 +110,7 @@ unsafe extern "C" fn test<T: Operations>(
 }
 
 /// Give the new superblock `sb` the key of the context, and a device number. Fail with `EAGAIN` if
-/// another superblock with the key is not released yet, which sget_fc() does not find any more.
+/// another superblock with the key, which sget_fc() already ignores, is not released yet.
 ///
 /// # Safety
 ///

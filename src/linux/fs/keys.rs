@@ -9,7 +9,7 @@ use crate::bindings;
 use core::ptr;
 use kernel::{prelude::*, sync::SpinLock};
 
-/// What identifies a superblock among those of its type.
+/// Key of a superblock, unique in its filesystem type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(pub(crate) [u64; 3]);
 

@@ -78,8 +78,8 @@ impl<T> Drop for Cache<T> {
         // Inodes are freed after a grace period.
         // SAFETY: This may sleep: a registration is dropped by a thread that removes the module.
         unsafe { bindings::rcu_barrier() };
-        // SAFETY: By the type invariant this owns the slab. The filesystem type is not registered
-        // any more, so there are no new inodes, and all others have been freed.
+        // SAFETY: By the type invariant this owns the slab. The filesystem type is unregistered, so
+        // no inodes are made, and all have been freed.
         unsafe { bindings::kmem_cache_destroy(self.0.as_ptr()) };
     }
 }
@@ -133,8 +133,8 @@ impl<T: Operations> VTable<T> {
         let mapping = unsafe { &(*Slot::<T>::of(inode)).mapping };
         let mapping = mapping.swap(ptr::null_mut(), Ordering::AcqRel);
         if !mapping.is_null() {
-            // SAFETY: `INode::set_mapping` stored a box. There are no open files of this inode, and
-            // so no users of the mapping.
+            // SAFETY: `INode::set_mapping` stored a box. The inode has no open files, so the
+            // mapping has no users.
             drop(unsafe { KBox::from_raw(mapping) });
         }
         // SAFETY: The inode has no users and no pages.

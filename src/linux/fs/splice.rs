@@ -8,7 +8,7 @@ use crate::linux::mm::Page;
 use core::mem;
 use core::ptr;
 
-/// Number of pages that are put into a pipe at a time: those of a pipe of the default size.
+/// Number of pages that are put into a pipe at a time: the default size of a pipe.
 const PAGES: usize = 16;
 
 /// Parts of pages, in the order of their bytes.
@@ -26,7 +26,7 @@ pub(crate) struct PipePages {
 impl PipePages {
     /// Make an empty list.
     pub(super) fn new() -> Self {
-        // INVARIANT: There are no pages.
+        // INVARIANT: The array of pages is empty.
         PipePages {
             pages: [ptr::null_mut(); PAGES],
             parts: [pin_init::zeroed(); PAGES],
@@ -34,7 +34,7 @@ impl PipePages {
         }
     }
 
-    /// Return true if there is no room for another page.
+    /// Return true if another page does not fit.
     pub(crate) fn is_full(&self) -> bool {
         self.count == PAGES
     }
@@ -87,7 +87,7 @@ impl PipePages {
     ) {
         // SAFETY: The caller passes a valid description with that page.
         let page = unsafe { *(*description).pages.add(number as usize) };
-        // SAFETY: The page has a reference that nobody else releases.
+        // SAFETY: This releases the page's reference, which nothing else does.
         unsafe { bindings::put_page(page) };
     }
 }

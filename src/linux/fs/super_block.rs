@@ -81,7 +81,7 @@ impl NewSuper<'_> {
         CString::try_from_fmt(fmt!("{}:{}", major, minor))
     }
 
-    /// Return a name for messages: that of the block device, or `0:MINOR`.
+    /// Return a name for messages: the block device's, or `0:MINOR`.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ pub(crate) fn numbers(device: bindings::dev_t) -> (u32, u32) {
     (device >> bindings::MINORBITS, device & minors)
 }
 
-/// What `s_fs_info` points to. Fields are dropped in this order.
+/// The target of `s_fs_info`. Fields are dropped in this order.
 struct Private<T: FileSystem> {
     data: Option<T::Super>,
     resources: Option<T::Resources>,
@@ -318,7 +318,7 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes a valid superblock, whose device number is set.
         unsafe { bindings::kill_super(sb) };
         if !private.is_null() {
-            // SAFETY: Nothing uses the superblock's data any more.
+            // SAFETY: The superblock's data has no users left.
             unsafe { (*sb).s_fs_info = ptr::null_mut() };
             // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made. All inodes
             // are gone.
@@ -350,7 +350,7 @@ impl<T: Operations> VTable<T> {
         let uuid = unsafe { (*raw).s_uuid.b };
         // SAFETY: `s_magic` does not change once the superblock is filled.
         let magic = unsafe { (*raw).s_magic };
-        // The same value as that of uuid_to_fsid().
+        // The same value as uuid_to_fsid() gives.
         let uuid = u128::from_le_bytes(uuid);
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
         // SAFETY: The VFS passes a buffer that belongs to this call.

@@ -99,7 +99,7 @@ impl NameList<'_> {
     ///
     /// # Errors
     ///
-    /// `ERANGE` if there is no room for it.
+    /// `ERANGE` if it does not fit.
     pub(crate) fn add(&mut self, namespace: XattrNamespace, name: &[u8]) -> Result {
         let prefix = namespace.prefix().to_bytes();
         let length = prefix.len() + name.len() + 1;
@@ -207,7 +207,7 @@ impl<T: Operations> VTable<T> {
         &[ptr::null()]
     };
 
-    // Constants of their own, because a value that is borrowed in a branch is not static.
+    // Separate constants, because a value that is borrowed in a branch is not static.
     const TABLE: &'static [*const bindings::xattr_handler] =
         &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
     const FIRST: &'static bindings::xattr_handler = &Self::handler(0);

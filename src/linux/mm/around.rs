@@ -157,7 +157,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     /// Map the pages. Return the result for the faulting one.
     fn map(self, usable: impl Fn(u64, u64) -> bool) -> bindings::vm_fault_t {
         let (fault, here, start) = (self.fault, self.fault.page(), self.pages.start);
-        // What is usable now stays so. If a page fails, it is unmapped when the memory is let go.
+        // Usable pages stay usable. If one fails, it is unmapped when the memory is let go.
         let offset = self.kept.offset;
         let usable = |page: u64, count: u64| usable(offset + page * PAGE_SIZE, count * PAGE_SIZE);
         let count = self.pages.end.saturating_sub(start);
@@ -193,8 +193,8 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     }
 
     /// Insert all of the pages in one call. Return false if that is not possible: the DAX code does
-    /// not know one of them, there are no struct pages, one of the entries is set, or there is no
-    /// memory. Some may have been inserted then. The caller has found that all of them are usable.
+    /// not know one of them, they lack struct pages, one of the entries is set, or memory is short.
+    /// Some may have been inserted then. The caller has found that all of them are usable.
     fn insert_together(&self) -> bool {
         let mut list = [ptr::null_mut(); AROUND as usize];
         let mut count = 0;

@@ -23,8 +23,7 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// A page fault on a mapping of a file.
 ///
-/// `FileOperations::fault` is called for any `'a`. So the result that it returns for a fault cannot
-/// be that of another one.
+/// `FileOperations::fault` is called for any `'a`. So it cannot return the result of another fault.
 ///
 /// # Invariants
 ///
@@ -180,7 +179,7 @@ pub(crate) enum Outcome {
     Pmd,
     /// The memory has failed. The process gets SIGBUS.
     Poisoned,
-    /// The process gets SIGBUS for another reason, or there is no memory.
+    /// The process gets SIGBUS for another reason, or memory is short.
     Failed,
 }
 
@@ -189,7 +188,7 @@ pub(crate) enum Outcome {
 /// # Invariants
 ///
 /// The value is an error, or the result of the [`Fault`] with the lifetime `'a`.
-/// `VM_FAULT_RETRY` is that of a fault that [can be retried](Fault::retry): no function of the
+/// `VM_FAULT_RETRY` belongs to a fault that [can be retried](Fault::retry): no function of the
 /// kernel that handles our faults returns it.
 #[derive(Clone, Copy)]
 pub(crate) struct FaultResult<'a>(bindings::vm_fault_t, Brand<'a>);

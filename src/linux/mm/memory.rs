@@ -103,7 +103,7 @@ impl Memory {
 
     /// Return true if some memory may have failed, so that pages must be checked.
     ///
-    /// A driver that lists another bad block tells nobody, so look whether its list has changed.
+    /// A driver does not announce new bad blocks, so check if its list has changed.
     #[inline(always)]
     pub(crate) fn may_have_failed(&self) -> bool {
         // SAFETY: By the type invariant the number is valid.

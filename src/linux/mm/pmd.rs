@@ -24,8 +24,8 @@ fn whole<M: Mapping>(fault: &Fault<'_, M>, space: &Space) -> Option<u64> {
     fits.then_some(first)
 }
 
-/// Return the lock that excludes PMD entries and pages: those who insert pages hold it for reading,
-/// those who insert PMD entries for writing. Nothing else uses it, as there is no page cache.
+/// Return the lock that excludes PMD entries and pages: inserting pages takes it for reading,
+/// inserting PMD entries for writing. It is otherwise unused without a page cache.
 fn lock_of(space: &Space) -> *mut bindings::rw_semaphore {
     // SAFETY: The address space is valid, and this is the address of a field.
     unsafe { &raw mut (*space.as_raw().as_ptr()).invalidate_lock }
