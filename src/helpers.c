@@ -328,7 +328,7 @@ bool daxfs_helper_page_hwpoison(struct page *page)
 	return PageHWPoison(page);
 }
 
-/* What is known of page frames, which need not have struct pages. hugetlb marks the folio only. */
+/* A poisoned page frame, which need not have a struct page. hugetlb marks the folio only. */
 bool daxfs_helper_pfn_hwpoison(unsigned long pfn)
 {
 	struct page *page = pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;

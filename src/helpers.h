@@ -29,7 +29,7 @@ struct inode *dax_inode(struct dax_device *dax_dev);
 typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
 					       int result);
 
-/* What src/linux/mm/iomap.rs implements, for the kernel's DAX code. */
+/* src/linux/mm/iomap.rs implements these for the kernel's DAX code. */
 int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 		      struct iomap *iomap, struct iomap *srcmap);
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order);

@@ -12,7 +12,7 @@ use crate::options::{Options, Source};
 use core::ops::Range;
 use kernel::{page::PAGE_SIZE, prelude::*};
 
-/// What a mount has found out about its source before it has a superblock.
+/// Facts about the source of a mount, found before it has a superblock.
 pub(crate) struct Found {
     /// The device that is the source, unless an option names the memory.
     pub(crate) device: Option<SourceKind>,

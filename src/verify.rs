@@ -92,8 +92,7 @@ impl Bits {
         Ok(Bits(bits))
     }
 
-    /// Return true if bit `index` exists and is set. What happened before it was set is visible
-    /// then.
+    /// Return true if bit `index` exists and is set. Earlier writes are visible then.
     #[inline]
     fn is_set(&self, index: u64) -> bool {
         let word = self.0.get((index / WORD) as usize);

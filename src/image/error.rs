@@ -105,7 +105,7 @@ impl Problem {
             Problem::Time => "nanoseconds out of range",
             Problem::Data => "file data out of place",
             Problem::Original => "data shared with an unsuitable file",
-            Problem::Overlap => "data overlap those of another file",
+            Problem::Overlap => "data overlap another file's",
             Problem::Dirents => "directory entries out of place",
             Problem::FileType => "wrong file type in directory entry",
             Problem::Name => "invalid name",

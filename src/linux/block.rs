@@ -77,7 +77,7 @@ impl<T: Death> OpenBlockDevice<T> {
         ..pin_init::zeroed()
     };
 
-    /// Open the block device `number` for reading. Nobody is kept from writing.
+    /// Open the block device `number` for reading, without blocking writers.
     ///
     /// # Errors
     ///

@@ -104,7 +104,7 @@ pub(crate) trait Importer: Send + Sync + 'static {
     fn revoked(&self);
 }
 
-/// What `importer_priv` of an attachment points to.
+/// The target of `importer_priv` of an attachment.
 struct Private<T> {
     importer: T,
     /// Changes under the reservation lock. Before it is pinned the buffer may move, also by pinning
@@ -147,7 +147,7 @@ impl<T: Importer> Attachment<T> {
     ///
     /// # Errors
     ///
-    /// Those of the exporter, `ENOMEM`.
+    /// The exporter's errors, `ENOMEM`.
     pub(crate) fn new(buffer: DmaBuf, device: &CStr, importer: T) -> Result<Self> {
         let device = FauxDevice::new(device)?;
         let private = Private {
@@ -181,8 +181,8 @@ impl<T: Importer> Attachment<T> {
     unsafe extern "C" fn invalidate_mappings(attachment: *mut bindings::dma_buf_attachment) {
         // SAFETY: The caller passes a valid attachment.
         let private = unsafe { (*attachment).importer_priv };
-        // SAFETY: By the type invariant these are the private data, which outlive the attachment,
-        // and to which there are no mutable references.
+        // SAFETY: By the type invariant these are the private data, which outlive the attachment
+        // and are only shared, never borrowed mutably.
         let private = unsafe { &*private.cast::<Private<T>>() };
         if private.is_pinned.load(Ordering::Acquire) {
             private.importer.revoked();
@@ -193,7 +193,7 @@ impl<T: Importer> Attachment<T> {
     ///
     /// # Errors
     ///
-    /// Those of the exporter; `EINTR` if a signal arrives first.
+    /// The exporter's errors; `EINTR` if a signal arrives first.
     pub(crate) fn pin(&mut self) -> Result {
         let _reserved = Reserved::lock_interruptible(&self.buffer)?;
         if !self.private.is_pinned.load(Ordering::Acquire) {
@@ -220,8 +220,8 @@ impl<T: Importer> Attachment<T> {
     ///
     /// # Errors
     ///
-    /// Those of the exporter, many of which do not support this (`EINVAL`, `EOPNOTSUPP`); `EINVAL`
-    /// if the buffer is not pinned, or mapped already; `EINTR` if a signal arrives first.
+    /// The errors of the exporter, which may not support this (`EINVAL`, `EOPNOTSUPP`); `EINVAL` if
+    /// the buffer is not pinned, or mapped already; `EINTR` if a signal arrives first.
     pub(crate) fn map(&mut self) -> Result {
         let _reserved = Reserved::lock_interruptible(&self.buffer)?;
         if !self.private.is_pinned.load(Ordering::Acquire) || self.map.is_some() {
@@ -239,7 +239,7 @@ impl<T: Importer> Attachment<T> {
     ///
     /// # Errors
     ///
-    /// Those of the exporter; `EINVAL` if the buffer is not mapped, or accessible already.
+    /// The exporter's errors; `EINVAL` if the buffer is not mapped, or accessible already.
     pub(crate) fn begin_access(&mut self) -> Result {
         if self.map.is_none() || self.is_accessible {
             return Err(EINVAL);

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use kernel::sync::{GlobalGuard, GlobalLock, GlobalLockBackend};
 use kernel::time::{delay::fsleep, Delta};
 
-/// Nobody has initialized the mutex.
+/// The mutex is not initialized.
 const NEW: u8 = 0;
 /// A thread is initializing it.
 const BUSY: u8 = 1;

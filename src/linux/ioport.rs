@@ -15,18 +15,18 @@ pub(crate) fn last_address() -> u64 {
 
 /// Return true if all of the `size` bytes at `start` are in one resource (`IORESOURCE_MEM`).
 pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
-    // SAFETY: This compares the range with those of all resources, under their lock.
+    // SAFETY: This compares the range with all resources, under their lock.
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
 /// Return true if all of the `size` bytes at `start` are in one soft-reserved resource: memory for
 /// a driver that is not loaded.
 pub(crate) fn is_soft_reserved(start: u64, size: u64) -> bool {
-    // SAFETY: This compares the range with those of all resources, under their lock.
+    // SAFETY: This compares the range with all resources, under their lock.
     unsafe { bindings::is_soft_reserved(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
-/// What a range is, as far as its resource says.
+/// Kind of a range, by its resource.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Memory that is reserved, for example by memmap=SIZE$ADDRESS, or for a driver.
@@ -65,7 +65,7 @@ impl Requested {
     pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Taken> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;
-        // SAFETY: This compares the range with those of all resources, under their lock.
+        // SAFETY: This compares the range with all resources, under their lock.
         let found = unsafe { bindings::region_intersects(start, size as usize, ram, any) };
         if found != bindings::REGION_DISJOINT {
             return Err(Taken::SystemRam);
@@ -75,7 +75,7 @@ impl Requested {
         if resource.is_null() {
             return Err(Taken::Busy);
         }
-        // The descriptor is that of the innermost resource around the range, which contains no
+        // The range inherits the descriptor of the innermost resource around it. It contains no
         // other one, or it could not have been requested.
         // SAFETY: The resource lives until the range is released, and does not change.
         let kind = match unsafe { (*resource).desc } as u32 {

@@ -12,7 +12,7 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 /// not being removed: a prefetchable region, reads of which have no side effects, of a kind of
 /// device that has memory there.
 pub(crate) fn is_memory(start: u64, size: u64) -> bool {
-    // SAFETY: This compares the range with those of all devices, and holds a reference to each.
+    // SAFETY: This compares the range with all devices, and holds a reference to each.
     unsafe { bindings::pci_range_is_memory(start, size) }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the calling process may do.
+//! Rights of the calling process.
 
 use crate::bindings;
 use core::ptr;

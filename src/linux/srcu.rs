@@ -16,11 +16,11 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 ///
 /// * `domain` is an SRCU domain with fast readers.
 /// * `seen` is null, and then may be `owned`, [`Self::REVOKED`], and [`Self::DRAINED`], in this
-///   order. Once it is drained, there are no readers.
+///   order. Once it is drained, no readers are left.
 /// * `owned` is null, or a box that this owns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
-    /// What readers find.
+    /// The value that readers find.
     seen: AtomicPtr<T>,
     owned: AtomicPtr<T>,
     #[pin]
@@ -59,7 +59,7 @@ impl<T> Revocable<T> {
         Section { domain, counter }
     }
 
-    /// Become a reader. Return `None` if there is no box, or if it is revoked.
+    /// Become a reader. Return `None` without a box, or if it is revoked.
     #[inline(always)]
     pub(crate) fn read(&self) -> Option<Reader<'_, T>> {
         let section = self.enter();
@@ -72,8 +72,7 @@ impl<T> Revocable<T> {
         Some(Reader { data, section })
     }
 
-    /// Delay [`Self::wait`], as a reader does, also if there is no box. Return `None` if it is
-    /// revoked.
+    /// Delay [`Self::wait`], as a reader does, also without a box. Return `None` if it is revoked.
     pub(crate) fn delay(&self) -> Option<Section<'_>> {
         let section = self.enter();
         (!self.is_revoked()).then_some(section)
@@ -111,7 +110,7 @@ impl<T> Revocable<T> {
         seen == Self::REVOKED || seen == Self::DRAINED
     }
 
-    /// Let nobody become a reader any more. This does not wait.
+    /// Prevent new readers. This does not wait.
     pub(crate) fn revoke(&self) {
         // INVARIANT: If it is drained, it stays so.
         let _ = self
@@ -132,7 +131,7 @@ impl<T> Revocable<T> {
         self.revoke();
         if self.seen.load(Ordering::Acquire) != Self::DRAINED {
             self.wait();
-            // INVARIANT: It was revoked before the wait, so nobody has become a reader since.
+            // INVARIANT: It was revoked before the wait, so it has had no new readers since.
             self.seen.store(Self::DRAINED, Ordering::Release);
         }
     }
@@ -141,7 +140,7 @@ impl<T> Revocable<T> {
     pub(crate) fn take(&self) -> Option<KBox<T>> {
         self.drain();
         let owned = NonNull::new(self.owned.swap(ptr::null_mut(), Ordering::AcqRel))?;
-        // SAFETY: By the type invariant this was a box, which has no readers. Nobody else takes it
+        // SAFETY: By the type invariant this was a box, which has no readers. Nothing else takes it
         // after the swap.
         Some(unsafe { KBox::from_raw(owned.as_ptr()) })
     }
@@ -164,7 +163,7 @@ impl<T> PinnedDrop for Revocable<T> {
 ///
 /// # Invariants
 ///
-/// `counter` is that of a critical section of `domain`.
+/// `counter` belongs to a critical section of `domain`.
 pub(crate) struct Section<'a> {
     domain: &'a Opaque<bindings::srcu_struct>,
     counter: *mut bindings::srcu_ctr,

@@ -61,8 +61,8 @@ impl Drop for WorkQueue {
         let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: Whoever drops this can sleep.
         unsafe { bindings::synchronize_rcu() };
-        // SAFETY: By the type invariant this owns the workqueue, which nobody finds any more. The
-        // kernel runs what is queued.
+        // SAFETY: By the type invariant this owns the workqueue, which cannot be found from here
+        // on. The kernel runs all queued work.
         unsafe { bindings::destroy_workqueue(queue) };
     }
 }
@@ -83,7 +83,7 @@ where
     let _ = with_queue(|queue| queue.enqueue(item));
 }
 
-/// What a [`Job`] does.
+/// The work of a [`Job`].
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Do the work. Return after which time to do it again, if at all.
     fn run(job: &Arc<Job<Self>>) -> Option<Jiffies>;

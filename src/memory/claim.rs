@@ -44,7 +44,7 @@ struct Claim {
     token: Arc<Token>,
     /// The device of the fsdev driver, if it is one.
     fsdev: Option<BusDeviceId>,
-    /// What makes the token the holder; `None` while the claim is pending.
+    /// The token's hold on the device; `None` while the claim is pending.
     held: Option<Held<Token>>,
     /// Set before the device is removed, so that no mount joins the claim.
     closed: bool,

@@ -30,8 +30,7 @@ impl Death for Revoke {
     }
 }
 
-/// Open the region of `range` of a device, which is that of `bdev` if there is one, until `keep` is
-/// dropped.
+/// Open the region of `range` of a device, `bdev`'s if that is given, until `keep` is dropped.
 fn open<K: Send + Sync + 'static>(
     device: &ARef<Device>,
     range: Range<u64>,

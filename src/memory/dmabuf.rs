@@ -28,7 +28,7 @@ use crate::linux::Errno;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{prelude::*, str::CString, sync::Arc};
 
-/// What an exporter can fail at, and what the user can do about it.
+/// A step at which an exporter can fail, and a remedy.
 type Step = (&'static str, &'static str);
 
 const ATTACH: Step = (

@@ -16,7 +16,7 @@ use crate::linux::global_mutex;
 use kernel::prelude::*;
 
 global_mutex! {
-    // The notifier of the bus, once there was a device. Nobody waits under it for an unbinding.
+    // The notifier of the bus, once there was a device. Do not wait under it for an unbinding.
     static NOTIFIER: Option<BusNotifier<Wait>> = None;
 }
 

@@ -45,7 +45,7 @@ const RESTS: u32 = 50;
 /// Says how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<Terms>;
 
-/// What the owner of the memory uses, or will use, that may go away.
+/// Memory that its owner uses, or will use, and that may go away.
 #[derive(Default)]
 pub(super) struct Uses {
     /// The claim on a DAX device, until the DAX core removes the holder.
@@ -60,7 +60,7 @@ pub(super) struct Uses {
     pub(super) pci: Option<(u64, u64)>,
 }
 
-/// What a lease has.
+/// Content of a lease.
 #[pin_data]
 pub(crate) struct Terms {
     #[pin]
@@ -178,8 +178,8 @@ impl Lease {
         }
     }
 
-    /// End the lease, when there is no region of it and no claim on an extent. Drop the owner now,
-    /// or when no page has users.
+    /// End the lease, when no region and no claim on an extent has it. Drop the owner now, or when
+    /// no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         self.state.lock().ended = true;
         if !self.extents.sweep(false) {

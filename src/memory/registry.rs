@@ -104,7 +104,7 @@ pub(super) fn for_each(visit: impl Fn(&Arc<Lease>)) {
     }
 }
 
-/// What becomes of a lease that is revoked, or has pages in use after its end.
+/// Clean up a lease that is revoked, or has pages in use after its end.
 impl Work for Terms {
     fn run(lease: &Arc<Lease>) -> Option<Jiffies> {
         match lease.proceed() {

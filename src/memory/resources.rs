@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What memory needs while the kernel module is loaded.
+//! Resources for memory while the kernel module is loaded.
 
 #[cfg(CONFIG_TRACEPOINTS)]
 use super::failures;

@@ -21,7 +21,7 @@ unsafe impl Send for Device {}
 // SAFETY: A DAX device may be used by several threads at the same time.
 unsafe impl Sync for Device {}
 
-// SAFETY: The count is that of the device's inode, in which it is.
+// SAFETY: The count is in the device's inode.
 unsafe impl AlwaysRefCounted for Device {
     fn inc_ref(&self) {
         // SAFETY: There is a reference to the device, and so to its inode.

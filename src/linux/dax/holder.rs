@@ -10,7 +10,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use kernel::{error::to_result, prelude::*, sync::Arc};
 
-/// What identifies a holder while it exists.
+/// Identity of a holder while it exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HolderId(pub(crate) usize);
 
@@ -23,10 +23,10 @@ impl HolderId {
 
 /// Handles what a device announces to its holder.
 ///
-/// The DAX core calls the methods under its read lock, so other devices cannot be removed
-/// meanwhile. `holder` may be that of another filesystem by now. Return false then.
+/// The DAX core calls the methods under its read lock, which delays the removal of other devices.
+/// `holder` may belong to another filesystem by now. Return false then.
 pub(crate) trait Holder: Send + Sync + Sized + 'static {
-    /// Handle the failure of bytes of the device. `flags` are those of memory_failure().
+    /// Handle the failure of bytes of the device. `flags` are memory_failure()'s.
     fn failed(
         device: &Device,
         holder: HolderId,
@@ -34,8 +34,7 @@ pub(crate) trait Holder: Send + Sync + Sized + 'static {
         flags: kernel::ffi::c_int,
     ) -> bool;
 
-    /// Handle the removal of the device. When this returns, its driver cannot be asked for memory
-    /// any more.
+    /// Handle the removal of the device. After this, its driver must not be asked for memory.
     fn removed(holder: HolderId) -> bool;
 }
 
@@ -63,7 +62,7 @@ impl<T: Holder> Held<T> {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if there is no device, or if it has a holder.
+    /// `EBUSY` if the device is missing, or has a holder.
     pub(crate) fn of_block(bdev: &BlockDevice, holder: Arc<T>) -> Result<Self> {
         let (bdev, mut start) = (bdev.as_raw(), 0);
         let data = Arc::as_ptr(&holder).cast_mut().cast();
@@ -132,8 +131,8 @@ impl<T> Held<T> {
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         let holder = self.holder.as_ref().map_or(ptr::null(), Arc::as_ptr);
-        // SAFETY: By the type invariant this owns a reference, and the holder is that of the device
-        // if it is given.
+        // SAFETY: By the type invariant this owns a reference, and the holder, if given, is the
+        // device's.
         unsafe { bindings::fs_put_dax(self.device.as_ptr(), holder.cast_mut().cast()) };
     }
 }

@@ -56,7 +56,7 @@ impl Drop for PageMap {
     }
 }
 
-/// What keeps memory mapped, and where it is.
+/// Owner and address of mapped memory.
 struct Mapped {
     base: NonNull<u8>,
     bad_blocks: Option<(NonNull<AtomicU32>, u32)>,
@@ -94,7 +94,7 @@ impl<K> DeviceMemory<K> {
 
     /// Find where the memory is mapped. The addresses and page frames must be contiguous. Mark the
     /// pages that are known to have failed: they are mapped like the others, but reads of them
-    /// fail. If the device is that of `bdev`, its list of bad blocks may grow later.
+    /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
     ///

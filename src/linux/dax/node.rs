@@ -39,7 +39,7 @@ fn major() -> Result<u32> {
 pub(crate) struct Node(ARef<File>);
 
 impl Node {
-    /// Return true if `number` may be that of a DAX character device.
+    /// Return true if `number` may belong to a DAX character device.
     ///
     /// # Errors
     ///
@@ -105,14 +105,14 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, those of [`Held::of_bus`].
+    /// `ENOMEM`, the errors of [`Held::of_bus`].
     pub(crate) fn hold<T: Holder>(&self, holder: Arc<T>) -> Result<Held<T>> {
         // SAFETY: By the type invariant the device is on the bus.
         unsafe { Held::of_bus(&*self.device()?, holder) }
     }
 }
 
-/// What identifies a device on the DAX bus. It is only compared.
+/// Identity of a device on the DAX bus. It is only compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BusDeviceId(pub(crate) usize);
 

@@ -31,7 +31,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Mount options while they are parsed.
     type Options: Default + Send + Sync;
 
-    /// What a mount finds out about its source before it has a superblock.
+    /// Facts about the source of a mount, found before it has a superblock.
     type Found: Send + Sync;
 
     /// Private data of a superblock.

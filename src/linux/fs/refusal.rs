@@ -7,7 +7,7 @@ use kernel::{fmt, prelude::*, str::CString};
 /// Why a mount or a mount option is refused: the reason, what the user can do about it, and the
 /// error code.
 pub(crate) struct Refusal {
-    // Texts are `None` if there is no memory for them.
+    // Texts are `None` if memory is short.
     subject: Option<CString>,
     reason: Option<CString>,
     remedy: Option<&'static str>,

@@ -39,8 +39,8 @@ impl PipePages {
         self.count == PAGES
     }
 
-    /// Add `length` bytes at `offset` of `page`, whose content must not change. Return false if
-    /// there is no room, or if the page does not have these bytes.
+    /// Add `length` bytes at `offset` of `page`, whose content must not change. Return false if it
+    /// does not fit, or if the page does not have these bytes.
     pub(crate) fn push(&mut self, page: Page<'_>, offset: u32, length: u32) -> bool {
         let fits = u64::from(offset) + u64::from(length) <= bindings::PAGE_SIZE;
         if self.is_full() || !fits {

@@ -21,8 +21,7 @@ const AROUND: u64 = 16;
 const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 
 impl<'a, M: Mapping> Fault<'a, M> {
-    /// Have the DAX code map an entry of the order of the fault, while `memory` is that of the
-    /// file.
+    /// Make the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
     pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
         match Kept::new(self, memory).map(Kept::method) {
@@ -37,8 +36,8 @@ impl<'a, M: Mapping> Fault<'a, M> {
     }
 
     /// Map the faulting page, which the file or its copy of the last page has, while `memory` is
-    /// that of the file. For a read, also map the pages around it. Pages that cannot be mapped, or
-    /// that are not `usable`, are left to faults of their own.
+    /// the file's. For a read, also map the pages around it. Pages that cannot be mapped, or that
+    /// are not `usable`, are left to later faults.
     pub(crate) fn map_pages(
         &self,
         memory: &Memory,
@@ -77,8 +76,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
 ///
 /// # Invariants
 ///
-/// `pages` have entries in the page table and in the area of the fault. Nobody sets a PMD entry
-/// there.
+/// `pages` have entries in the page table and in the area of the fault. No PMD entry is set there.
 ///
 /// The page of each bit that is set in `known` follows `first` by the number of the bit. It belongs
 /// to the space as a single page, a folio of its own, while the fault is handled: the space forgets
@@ -96,7 +94,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
     ///
     /// # Safety
     ///
-    /// Nobody must set a PMD entry there.
+    /// No PMD entry may be set there.
     unsafe fn new(fault: &'f Fault<'a, M>, kept: Kept<'f>) -> Self {
         let (vma, first, last) = fault.area();
         let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
@@ -141,7 +139,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
         let mapping = self.kept.as_raw().as_ptr();
         // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
         self.first = unsafe { bindings::pfn_to_page(frame) };
-        // INVARIANT: The bits are those of pages that belong to the space.
+        // INVARIANT: The bits stand for pages that belong to the space.
         // SAFETY: The frames of the pages, which are in the space, are contiguous. Fault handlers
         // hold no locks of address spaces.
         self.known = unsafe { bindings::dax_single_pages(mapping, self.first, count) };
@@ -255,7 +253,7 @@ impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
 ///
 /// # Safety
 ///
-/// `vmf` must be a fault on `page` that nobody sets a PMD entry for.
+/// `vmf` must be a fault on `page`, for which no PMD entry may be set.
 #[inline(never)]
 unsafe fn map_unknown_page(
     vmf: *mut bindings::vm_fault,

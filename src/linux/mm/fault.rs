@@ -7,7 +7,7 @@ use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
 
-/// What a file is mapped through.
+/// An address space that files are mapped through.
 ///
 /// # Safety
 ///

@@ -5,7 +5,7 @@
 use super::{Fault, MapMethod, Mapping, Memory, Page, Space, PAGE_SIZE};
 use core::ops::Deref;
 
-/// The address space that a fault is on, whose memory cannot go away meanwhile.
+/// The address space of a fault, whose memory cannot go away before this is dropped.
 ///
 /// # Invariants
 ///
@@ -44,8 +44,8 @@ impl<'f> Kept<'f> {
         self.memory.frame(self.space.offset + page * PAGE_SIZE)
     }
 
-    /// Return page `page` if it has a reference: those of [`MapMethod::Pages`], and the copy of the
-    /// page after the space, if there is one.
+    /// Return page `page` if it has a reference: pages of [`MapMethod::Pages`], and the copy of the
+    /// page after the space, if any.
     #[inline]
     pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
         match page == self.space.length / PAGE_SIZE {

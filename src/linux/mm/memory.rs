@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 
-/// What is known of [`Memory`], also when it is gone.
+/// Description of [`Memory`], also when it is gone.
 #[derive(Clone, Copy)]
 pub(crate) struct Described {
     /// No other memory has this number.
@@ -43,12 +43,12 @@ impl Described {
     }
 }
 
-/// Mapped memory. What processes have mapped must be unmapped before it is dropped.
+/// Mapped memory. Unmap it from processes before it is dropped.
 ///
 /// # Invariants
 ///
-/// `described` is what `owner` has mapped, and has not released. `number` is that of its bad
-/// blocks, or of [`NO_LIST`].
+/// `described` is the memory that `owner` has mapped, and not released. `number` belongs to its bad
+/// blocks, or to [`NO_LIST`].
 pub(crate) struct Memory {
     described: Described,
     number: NonNull<AtomicU32>,
@@ -172,7 +172,7 @@ impl Memory {
         if !matches!(method, MapMethod::Pages) || offset >= window.size {
             return None;
         }
-        // SAFETY: By the type invariant the page is that of vmap(), and has a reference.
+        // SAFETY: By the type invariant the page is vmap()'s, and has a reference.
         Some(unsafe { Page::of_vmalloc(window.base.as_ptr().wrapping_add(offset as usize)) })
     }
 }

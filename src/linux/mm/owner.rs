@@ -15,8 +15,7 @@ use core::sync::atomic::AtomicU32;
 /// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page.
 ///   Processes may map the memory by the method.
 /// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
-///   that are mapped by [`Pages`](super::MapMethod::Pages) are those of vmap(), each with a
-///   reference.
+///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
 /// * The number of [`Self::bad_blocks`] is valid.
 pub(crate) unsafe trait Owner: Send + Sync {
     /// Return the memory, if it is mapped.

@@ -79,12 +79,12 @@ impl PageCopy {
         self.get().filter(is_good)
     }
 
-    /// Return the page. If there is no good one, make one that begins with `length` bytes of
-    /// `fill`, followed by zeros. Return `None` if there is no memory.
+    /// Return the page. Without a good one, make one that begins with `length` bytes of `fill`,
+    /// followed by zeros. Return `None` if memory is short.
     ///
     /// # Errors
     ///
-    /// Those of `fill`.
+    /// The errors of `fill`.
     pub(crate) fn get_or_make<E>(
         &self,
         length: u64,

@@ -4,8 +4,8 @@
 //!
 //! The kernel's DAX code notes in each page which address space it belongs to, and can forget that
 //! only when the page has no users. An inode cannot wait for that: memory reclaim and unmount evict
-//! it. So an address space is that of an internal inode, which nobody can look up, and outlives the
-//! file's inode while one of its pages is in use.
+//! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
+//! the file's inode while one of its pages is in use.
 
 #[cfg(CONFIG_TRACEPOINTS)]
 use super::{poison, Memory};
@@ -97,7 +97,7 @@ impl Space {
     ///
     /// # Safety
     ///
-    /// `inode` must be that of a space that lives for `'a`.
+    /// `inode` must belong to a space that lives for `'a`.
     #[inline]
     pub(super) unsafe fn of<'a>(inode: *mut bindings::inode) -> &'a Self {
         // SAFETY: The caller passes a valid inode.
@@ -149,8 +149,8 @@ impl Space {
         self.unmap(index, 1);
     }
 
-    /// Unmap the pages of `frames`, whose memory has failed, while `memory` is that of the space.
-    /// Return true if the space has any.
+    /// Unmap the pages of `frames`, whose memory has failed, while `memory` is the space's. Return
+    /// true if the space has any.
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(crate) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
         let described = memory.described();

@@ -72,7 +72,7 @@ unsafe impl Send for Mappable {}
 unsafe impl Sync for Mappable {}
 
 /// Bytes of [`Memory`](super::Memory). Copies survive a machine check, and are mixtures if others
-/// write the memory meanwhile.
+/// write the memory at the same time.
 ///
 /// # Invariants
 ///
