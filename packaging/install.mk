@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Install what has been built. Nothing is compiled here, so that this can run as another user than the build.
+# Install the built files. Nothing is compiled here, so that this can run as another user than the build.
 
 prefix ?= /usr/local
 bindir ?= $(prefix)/bin
@@ -26,7 +26,7 @@ unitdir ?= /usr/lib/systemd/system
 
 helpers := mount.daxfs fsck.daxfs mkfs.daxfs
 udev_rules := $(wildcard packaging/udev/*.rules)
-# What install-tools leaves to install-snapshotter.
+# Programs that install-tools leaves to install-snapshotter.
 snapshotter := daxfs-snapshotter
 tools := mkdaxfs daxfs $(helpers)
 # $(call completions,program,directory): install the completions of a program from a directory.
@@ -75,7 +75,7 @@ install-snapshotter:
 	test -e $(DESTDIR)$(sysconfdir)/$(snapshotter).toml || \
 		install -D -m 0644 packaging/$(snapshotter).toml $(DESTDIR)$(sysconfdir)/$(snapshotter).toml
 
-# What a program needs to run, and what compiling one needs. As depmod, ldconfig is for this machine only.
+# Files to run a program with the library, and to compile one. As depmod, ldconfig is for this machine only.
 install-library:
 	$(call built,$(BUILD)/lib/libdaxfs.so.0, library)
 	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3

@@ -256,7 +256,7 @@ static void damaged(void)
 	/* Another filesystem leaves the second copy as it is. */
 	REQUIRE(!run(restore, node, work_dir(), "copy1", second));
 	overwrite(0, "\\0\\0\\0\\0\\0\\0\\0\\0");
-	CHECK(refused("one", "no catalogue, so there is no image 'one'"));
+	CHECK(refused("one", "no catalogue, and so no image 'one'"));
 	CHECK(refused(NULL, "no daxfs superblock"));
 	REQUIRE(!run(restore, node, work_dir(), "copy0", 0));
 	/* The superblock of another image at the place of "one". */
@@ -626,7 +626,7 @@ static void device_goes(void)
 	/* The last one gives the device back. */
 	CHECK_EQ(bounded_umount(two), 0);
 	CHECK_EQ(run("daxfs write --force %s/three.img %s", work_dir(), node), 0);
-	CHECK(refused("three", "no catalogue, so there is no image 'three'"));
+	CHECK(refused("three", "no catalogue, and so no image 'three'"));
 	CHECK_EQ(mount_image(NULL, one), 0);
 	CHECK(!strcmp(name_on(one), "three"));
 	CHECK_EQ(bounded_umount(one), 0);

@@ -31,7 +31,7 @@ const MARK: &str = "oci-layout";
 /// The manifests of a layout.
 const INDEX: &str = "index.json";
 
-/// What names of temporary files start and end with.
+/// Prefix and suffix of the names of temporary files.
 const PREFIX: &str = ".daxfs-";
 const SUFFIX: &str = ".tmp";
 
@@ -84,7 +84,7 @@ impl<'a> Layout<'a> {
         Layout::open(reference)
     }
 
-    /// Make an empty layout. What another call has left that did not end is used.
+    /// Make an empty layout. Use the remains of an interrupted call.
     fn initialize(&self) -> Result<()> {
         let failed = |error| Error::system(shown_path(self.path), "cannot list", "", error);
         let index = json!({
@@ -153,7 +153,7 @@ impl<'a> Layout<'a> {
         let names: Vec<_> = found.iter().map(label).collect();
         let names = names.join(", ");
         if let Some(name) = &self.reference.name {
-            // Whatever a name says, a digest is that of the manifest.
+            // A digest always names the manifest.
             let digest = is_digest(name);
             found.retain(|manifest| match digest {
                 true => manifest.digest == *name,
@@ -205,7 +205,7 @@ impl<'a> Layout<'a> {
         match hex.filter(|_| is_digest(digest)) {
             Some(hex) => Ok(self.path.join("blobs/sha256").join(hex)),
             None => Err(self.refuse(format!(
-                "'{}' is no digest of the kind sha256, the only one that is supported",
+                "'{}' is not a SHA-256 digest, the only supported kind",
                 digest.escape_debug()
             ))),
         }
@@ -258,7 +258,7 @@ impl<'a> Layout<'a> {
         let name = shown_path(&path);
         let opened = open_now(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => self.refuse(format!(
-                "{} is no OCI layout, it has no {file}; check the directory",
+                "{} is not an OCI layout: {file} is missing; check the directory",
                 shown_path(self.path)
             )),
             _ => cannot_open(&name, error),
@@ -303,7 +303,7 @@ impl<'a> Layout<'a> {
         Ok(digest)
     }
 
-    /// Refuse to replace what has the name of the reference and is no artifact of daxfs.
+    /// Refuse to replace an entry with the name of the reference that is not an artifact of daxfs.
     pub fn replaceable(&self) -> Result<()> {
         let Some(name) = &self.reference.name else {
             return Ok(());
@@ -331,7 +331,8 @@ impl<'a> Layout<'a> {
     }
 
     /// Add a manifest to the index, in place of one with the name of the reference. Without a
-    /// name, entries with one stay. Replace what is no artifact of daxfs only with `force`.
+    /// name, entries with one stay. Replace an entry that is not an artifact of daxfs only with
+    /// `force`.
     pub fn publish(&self, manifest: &Descriptor, force: bool, interrupt: &Interrupt) -> Result<()> {
         let _lock = self.lock(interrupt)?;
         if !force {

@@ -39,7 +39,7 @@ const LAYERS: usize = 256;
 /// Bytes that are written together. Pieces of zeros become holes.
 const PIECE: usize = 64 << 10;
 
-/// What the images of an artifact must be.
+/// Conditions for the images of an artifact.
 pub struct Demands<'a> {
     /// One of the owners of these certificates has signed each image, unless there are none.
     pub certs: &'a [PathBuf],
@@ -78,10 +78,10 @@ pub fn pull(
     result
 }
 
-/// An artifact, and what its images must be beyond what it says.
+/// An artifact, and further conditions for its images.
 struct Artifact<'a> {
     layout: &'a Layout<'a>,
-    /// One of their owners must have signed, unless there are none.
+    /// If not empty, one of their owners must have signed.
     certs: &'a [Certificate],
     /// The SHA-256 of the image.
     digest: Option<&'a str>,
@@ -172,7 +172,7 @@ impl Artifact<'_> {
             return Err(self.layout.refuse(why));
         }
         if manifest.layers.is_empty() {
-            return Err(self.layout.refuse("has no layers, so there is no image"));
+            return Err(self.layout.refuse("has no layers, and so no image"));
         }
         if self.digest.is_some() && manifest.layers.len() > 1 {
             let why = "has several images; --digest is for artifacts of one";
@@ -388,8 +388,8 @@ impl Artifact<'_> {
         file.as_file().set_len(limit).map_err(failed)
     }
 
-    /// Check the image in `file` against its superblock, the annotations of `layer`, its name `path`,
-    /// and what is trusted. Its signature must be `annotated`, if there is one. Return its SHA-256.
+    /// Check the image in `file` against its superblock, the annotations of `layer`, its name `path`, and the trusted
+    /// certificates. Its signature must be `annotated`, if that is given. Return its SHA-256.
     fn check(
         &self,
         layer: &Descriptor,
@@ -435,7 +435,7 @@ impl Artifact<'_> {
             attach::load(&image).map_err(|error| Error::image(&opened.name, b"", error))?;
         if annotated.is_some() && signed != annotated {
             return Err(self.layout.refuse(format!(
-                "the signature of {} is not that of its annotation {SIGNATURE}; push it again",
+                "the signature of {} differs from its annotation {SIGNATURE}; push it again",
                 name(layer)
             )));
         }

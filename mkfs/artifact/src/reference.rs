@@ -29,7 +29,7 @@ impl Reference {
         let refuse = |why: &'static str| Err(Error::refused(&text, why));
         let Some(rest) = argument.as_bytes().strip_prefix(b"oci:") else {
             return refuse(
-                "is no artifact in an OCI layout; write oci:DIRECTORY:NAME \
+                "is not an artifact in an OCI layout; write oci:DIRECTORY:NAME \
                  (skopeo copies artifacts between that and a registry)",
             );
         };

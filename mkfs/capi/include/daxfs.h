@@ -72,7 +72,7 @@ const char *daxfs_error(void);
 
 void daxfs_info(const struct daxfs *image, struct daxfs_info *info);
 
-/* Compare the metadata with their checksum. The checksum of all data is that of "daxfs fsck". */
+/* Compare the metadata with their checksum. "daxfs fsck" compares the checksum of all data. */
 int daxfs_verify(const struct daxfs *image);
 
 /* Find a file by its path. Symlinks are followed within the image. */
@@ -86,7 +86,7 @@ ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t
 
 /*
  * Read up to count entries of a directory, beginning with entry number position, 0 for the first. Returns how many,
- * 0 after the last. There are no entries "." and "..", and names are in no useful order. An entry that is damaged is an
+ * 0 after the last. The entries "." and ".." are left out, and names come in any order. An entry that is damaged is an
  * error only if it is the first. A walk from the root visits each directory once.
  */
 ssize_t daxfs_readdir(const struct daxfs *image, uint32_t ino, uint32_t position, struct daxfs_dirent *entries, size_t count);

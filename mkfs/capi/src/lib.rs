@@ -231,7 +231,7 @@ pub unsafe extern "C" fn daxfs_open_memory(
 ///
 /// # Safety
 ///
-/// `image` must be NULL or an open image, which nobody uses any more.
+/// `image` must be NULL or an open image without users.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_close(image: *mut Handle) {
     if !image.is_null() {

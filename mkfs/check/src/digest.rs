@@ -44,7 +44,7 @@ impl Sum {
     }
 }
 
-/// Return the SHA-256 of an image from those of its pieces.
+/// Return the SHA-256 of an image from its pieces' SHA-256.
 pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for piece in pieces {

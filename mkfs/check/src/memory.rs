@@ -122,15 +122,15 @@ pub fn data_or_hole(
     }
 }
 
-/// Return the offset of the next data of `file` from `offset` on, or `size` if there is none.
+/// Return the offset of the next data of `file` from `offset` on, or `size`.
 ///
 /// # Errors
 ///
-/// Those of lseek(2), except that there is no data or that the filesystem does not know.
+/// The errors of lseek(2), except for files without data and filesystems without holes.
 pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),
-        // There is no more data.
+        // The rest is a hole.
         Err(Errno::NXIO) => Ok(size),
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(offset),
         Err(error) => Err(error),

@@ -360,8 +360,7 @@ fn unreadable_memory() {
     }
 }
 
-/// The digest is that of the superblock that was loaded and is used, not of what the memory shows
-/// later.
+/// The digest covers the superblock that was loaded and is used, not later content of the memory.
 #[test]
 fn superblock_that_changes() {
     struct Changing<'a>(&'a [u8], Cell<u32>);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the command lines of `mkdaxfs` and `daxfs` share.
+//! Common parts of the command lines of `mkdaxfs` and `daxfs`.
 //!
 //! * [`bar`]: the progress bar on a terminal
 //! * [`signals`]: clean up before a signal ends the program
@@ -8,7 +8,7 @@
 //! * [`values`]: values of options: labels, sizes, times
 //! * `usage`, with the feature `clap`: wrong command lines, and requests for help
 //!
-//! Values of options are parsed to what programs use, and errors say what is accepted:
+//! Values of options are parsed to typed values, and errors name the accepted forms:
 //!
 //! ```
 //! use daxfs_command::values;

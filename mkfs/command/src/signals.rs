@@ -39,7 +39,7 @@ pub fn obey(signal: i32) {
     let _ = emulate_default_handler(signal);
 }
 
-/// Call `action` with each of `signals` that arrives, in a thread of its own.
+/// Call `action` with each of `signals` that arrives, in a separate thread.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ impl Cleanup {
     ///
     /// # Errors
     ///
-    /// Those of `create`.
+    /// The errors of `create`.
     pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
         let mut file = lock(&self.0);
         let output = create()?;

@@ -86,7 +86,7 @@ impl Out {
         }
     }
 
-    /// Write what is still in the buffer.
+    /// Write the rest of the buffer.
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@ const LABEL: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub i64, pub u32);
 
-/// What is wrong with a value.
+/// The error in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// A label of so many bytes is too long.

@@ -37,7 +37,7 @@ pub struct Facts {
     pub links: Option<(u64, u64)>,
 }
 
-/// Names and what they lead to.
+/// Names and their files.
 pub type Children<F> = Vec<(Box<[u8]>, F)>;
 
 /// A tree that can be compared.
@@ -71,8 +71,7 @@ pub trait Side {
     ///
     /// As [`Side::root`].
     fn xattrs(&self, file: &Self::File, path: &[u8]) -> Result<Vec<Xattr>>;
-    /// Read content at `offset`. Return the length, which is that of `into` unless the file ends
-    /// there.
+    /// Read content at `offset`. Return the length, which is `into`'s unless the file ends there.
     ///
     /// # Errors
     ///
@@ -148,10 +147,10 @@ pub struct Ignore {
 pub struct Difference<'a> {
     /// Path of the file.
     pub path: Bytes<'a>,
-    /// What differs: `only`, `type`, `mode`, `owner`, `time`, `device`, `xattrs`, `links`,
-    /// `target`, `size` or `content`.
+    /// The kind of difference: `only`, `type`, `mode`, `owner`, `time`, `device`, `xattrs`,
+    /// `links`, `target`, `size` or `content`.
     pub aspect: &'static str,
-    /// What differs, for people.
+    /// The difference, for people.
     pub text: &'a str,
 }
 

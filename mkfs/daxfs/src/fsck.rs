@@ -150,7 +150,7 @@ pub struct Violation<'a> {
     pub offset: Option<u64>,
     /// The image cannot be read there.
     pub unreadable: bool,
-    /// What is wrong.
+    /// The problem.
     pub text: String,
 }
 
@@ -177,7 +177,7 @@ pub fn examine<S: Storage + Sync>(
             report(violation);
         }
     };
-    // What is wrong with the bytes of the whole image.
+    // Problems of the whole image's bytes.
     let whole = |text: String, unreadable| Violation {
         path: None,
         offset: None,

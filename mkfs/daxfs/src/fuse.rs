@@ -23,7 +23,7 @@ use std::thread;
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
-/// What to serve where.
+/// The image and its mount point.
 pub struct Options<'a> {
     /// The image.
     pub image: &'a Path,
@@ -50,7 +50,7 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
     let fail = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
-                "; there is no /dev/fuse: load the module fuse (modprobe fuse)"
+                "; /dev/fuse is missing: load the module fuse (modprobe fuse)"
             }
             io::ErrorKind::NotFound if options.dir.exists() => {
                 "; users other than root need the program fusermount3 (package fuse3)"

@@ -24,7 +24,7 @@ pub enum Form {
     Udev,
 }
 
-/// Show what the superblock says.
+/// Show the superblock.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
 ///
 /// # Errors
 ///
-/// Those of writing to `out`.
+/// If `out` cannot be written.
 pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
@@ -161,7 +161,7 @@ pub struct Listing {
     pub human: bool,
     /// The directories below, too.
     pub recursive: bool,
-    /// The directory itself instead of what is in it.
+    /// The directory itself instead of its content.
     pub directory: bool,
     /// The inode number as well.
     pub inode: bool,

@@ -144,7 +144,7 @@ impl Waste {
     ///
     /// # Errors
     ///
-    /// Those of writing to `out`.
+    /// If `out` cannot be written.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.items.is_empty() {
             return writeln!(out, "Nothing is wasted.");

@@ -77,7 +77,7 @@ impl Place {
         self.json(&self.layout.join("index.json"))
     }
 
-    /// Publish another manifest under `name`: that of `from`, changed by `change`.
+    /// Publish another manifest under `name`: the manifest of `from`, changed by `change`.
     fn forge(&self, from: &str, name: &str, change: impl FnOnce(&mut Value)) {
         use daxfs_check::digest::hex;
         use sha2::{Digest, Sha256};
@@ -120,7 +120,7 @@ fn there_and_back() {
         assert!(fs::read(&path).unwrap() == original);
         fs::remove_file(path).unwrap();
     }
-    // What other programs see.
+    // The view of other programs.
     let manifest = place.json(&place.blob(&plain));
     assert_eq!(manifest["schemaVersion"], 2);
     assert_eq!(manifest["artifactType"], "application/vnd.daxfs.image.v1");
@@ -139,7 +139,7 @@ fn there_and_back() {
     let blob = layer["digest"].as_str().unwrap();
     assert!(fs::read(place.blob(blob)).unwrap() == original);
     assert_eq!(names(&place.layout), ["blobs", "index.json", "oci-layout"]);
-    // The same image gives the same artifact, and a name is that of one artifact.
+    // The same image gives the same artifact, and a name belongs to one artifact.
     assert_eq!(place.push("plain", &[]), plain);
     assert_eq!(place.index()["manifests"].as_array().unwrap().len(), 2);
     // By digest, to a file.
@@ -326,7 +326,7 @@ fn forgeries() {
     });
     assert!(place
         .refused("path", &[])
-        .contains("is no digest of the kind sha256"));
+        .contains("is not a SHA-256 digest"));
     assert!(place.refused("none", &[]).contains("it has: plain, small"));
     let why = place.refused("plain", &["--max-size", "4K"]);
     assert!(why.contains("more than 4096 bytes"), "{why}");
@@ -336,7 +336,7 @@ fn forgeries() {
     });
     let why = place.refused("layers", &[]);
     assert!(why.contains("has more than 256 layers"), "{why}");
-    // What oras pushes has fewer annotations.
+    // oras pushes fewer annotations.
     place.forge(&plain, "bare", |manifest| {
         let title = json!({ "org.opencontainers.image.title": "bare.daxfs" });
         manifest["layers"][0]["annotations"] = title;
@@ -399,7 +399,7 @@ fn signatures() {
         manifest["layers"][0]["annotations"]["org.daxfs.image.signature"] = signature;
     });
     let why = place.refused("forged", &["--cert", &cert]);
-    assert!(why.contains("is not that of its annotation"), "{why}");
+    assert!(why.contains("differs from its annotation"), "{why}");
 }
 
 /// A signal leaves nothing, neither in the target nor in the layout.

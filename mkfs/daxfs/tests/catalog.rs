@@ -61,7 +61,7 @@ impl Fixture {
         succeed(&["catalog", "list", "--json", &self.disk]).json()
     }
 
-    /// Return the names, with what is said about them.
+    /// Return the names, with their states.
     fn names(&self) -> Vec<String> {
         let list = self.list();
         let images = list["images"].as_array().unwrap().iter();
@@ -112,7 +112,7 @@ fn from_init_to_removal() {
         let why = fixture.fail(&[command, disk, "one"]);
         assert_eq!(why, "the catalogue has no image 'one'; it has two");
     }
-    // The name is free, the space is not: nobody knows who uses a file.
+    // The name is free, the space is not: a file's users are unknown.
     fixture.add("one", &[]);
     assert_eq!(fixture.names(), ["one removed", "two active", "one"]);
     let image = fixture.image("more");
@@ -172,7 +172,7 @@ fn refused() {
     for name in ["", "a b", "a/b", "a,b", "ä", &long] {
         let why = fail(&["catalog", "add", disk, name, &image], 1);
         assert!(
-            why.contains("is no name for an image; use 1 to 63 letters"),
+            why.contains("is not a name for an image; use 1 to 63 letters"),
             "{why}"
         );
     }
@@ -199,7 +199,7 @@ fn refused() {
     assert!(!Path::new(&small).exists());
     assert!(fail(&["catalog", "list", "/dev/null"], 1).contains("a catalogue needs one of these"));
     assert_eq!(run(&["catalog", "list"]).status, 2);
-    // Other commands say what it is.
+    // Other commands recognize it.
     for command in ["info", "fsck", "digest"] {
         let run = run(&[command, disk]);
         assert_ne!(run.status, 0);
@@ -215,7 +215,7 @@ fn refused() {
     );
 }
 
-/// The catalogue has room for no more than its entries.
+/// The catalogue is full when all entries are used.
 #[test]
 fn full() {
     let fixture = Fixture::new(CATALOG_ENTRIES as u64 + 1);
@@ -493,7 +493,7 @@ impl Medium for Ram {
     }
 }
 
-/// A change that somebody else makes meanwhile is not lost: the later one fails.
+/// A concurrent change is not lost: the later one fails.
 #[test]
 fn another_writer() {
     let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
@@ -514,14 +514,14 @@ fn another_writer() {
     other.create(&mut ram).unwrap();
     let before = ram.bytes.clone();
     let error = other.commit(&mut ram).unwrap_err();
-    assert!(error.to_string().starts_with("no generation follows "));
+    assert!(error.to_string().contains("the last generation"));
     assert!(ram.bytes == before);
 }
 
-/// A device that does not store what is written is noticed.
+/// A device that does not store writes is noticed.
 #[test]
 fn faulty_device() {
-    /// What is written last is not stored from this offset on.
+    /// The last write is not stored from this offset on.
     struct Faulty(Ram, usize);
     impl Medium for Faulty {
         fn size(&self) -> u64 {
@@ -559,13 +559,13 @@ fn faulty_device() {
     let mut faulty = Faulty(ram, last);
     let error = add(&mut faulty, &mut table, ("a", true), &bytes, &[]).unwrap_err();
     assert!(
-        error.to_string().contains("does not hold what was written"),
+        error.to_string().contains("does not store the data"),
         "{error}"
     );
     assert!(load(&faulty.0).unwrap().images.is_empty());
 }
 
-/// What is mounted is not free, also if the catalogue does not know it.
+/// The space of a mount is not free, even if the catalogue does not know it.
 #[test]
 fn used_ranges() {
     let mut ram = Ram::new(CATALOG_SIZE + 4 * CATALOG_ALIGN);
@@ -597,7 +597,7 @@ fn image(number: u64) -> Vec<u8> {
     image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
     builder::seal(&mut image);
     let size = image.len() as u64;
-    // What follows the image stands for its table of sums.
+    // The bytes after the image imitate its table of sums.
     let stored = size.next_multiple_of(CATALOG_ALIGN) * (1 + number % 2) - 4096;
     image.resize((stored as usize).max(image.len()), number as u8 + 1);
     image
@@ -724,8 +724,8 @@ fn changes() -> impl Strategy<Value = Change> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Power is lost after any operation of the last change, and what was not synced is there in
-    /// part. The catalogue is as it was before or after the change, and its images are whole.
+    /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
+    /// The catalogue is as it was before or after the change, and its images are whole.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
         let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);

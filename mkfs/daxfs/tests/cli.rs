@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every command through its command line: what it prints, and how it fails.
+//! Every command through its command line: its output, and its errors.
 
 use crate::support;
 use crate::support::{fail, fixture, run, run_as, run_with, succeed};

@@ -53,7 +53,7 @@ fn signatures() {
     replay("signature", signing::read);
 }
 
-/// The specimens are valid and have what the format offers.
+/// The specimens are valid and use all features of the format.
 #[test]
 fn specimens() {
     for bytes in [specimen(), specimen::unpadded()] {

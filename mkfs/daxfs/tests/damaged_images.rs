@@ -98,7 +98,7 @@ fn names_that_lead_out() {
 
 #[test]
 fn a_symlink_and_a_directory_of_one_name() {
-    // What is put into the directory must not go where the symlink leads.
+    // Files of the directory must not follow the symlink.
     let image = root_with(|builder, root| {
         let link = builder.symlink(b"../victim");
         let directory = builder.inode(DIRECTORY, 0, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `diff`: what it finds, and its exit status.
+//! `diff`: its output, and its exit status.
 
 use crate::support;
 use crate::support::{fail, fixture, run, succeed};

@@ -57,7 +57,7 @@ proptest! {
         let made = run(&["extract".as_ref(), "--tar".as_ref(), image.as_os_str(), archive.as_os_str()]);
         assert_eq!(made.status, 0);
         let mut expected = expected;
-        // As an ordinary user tar sets the mode first, and then may not set attributes any more.
+        // As an ordinary user tar sets the mode first, after which it may not set attributes.
         let possible = |entry: &listing::Entry| entry.xattrs.is_empty() || entry.mode & 0o200 != 0;
         if !geteuid().is_root() && !expected.values().all(possible) {
             return Ok(());

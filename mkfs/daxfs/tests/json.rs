@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the commands print in JSON is what the schema in the documentation says.
+//! The commands' JSON matches the schema in the documentation.
 
 use crate::support::{run, run_as, tree};
 use daxfs_testing::{image_of, scratch};

@@ -157,7 +157,7 @@ fn devices_in_use() {
         .status()
         .unwrap();
     assert!(refused.status == 1 && untouched, "{refused:?}");
-    let expected = "holds data that are no daxfs image, which would be lost; name another device, or give --force";
+    let expected = "holds data other than a daxfs image, which would be lost; name another device, or give --force";
     assert!(refused.stderr.contains(expected), "{refused:?}");
     assert_eq!(
         (forced.status, again.status),

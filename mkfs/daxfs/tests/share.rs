@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 
-/// Run `daxfs share` with words, which must succeed, and return what it prints.
+/// Run `daxfs share` with words, which must succeed, and return its output.
 fn share(words: &[&str]) -> String {
     let words: Vec<_> = ["share"].iter().chain(words).collect();
     succeed(&words).text().to_owned()
@@ -104,7 +104,7 @@ fn names() {
     assert!(words[1].contains("/it's a,,b.img,size="), "{line}");
     let line = fail(&["share", "--hypervisor", "crosvm", text(&odd)], 1);
     assert!(line.contains("has a ,"), "{line}");
-    // There is no copy that cannot be used.
+    // Unusable copies are not made.
     let copies = directory.path().join("a[b]");
     fs::create_dir(&copies).unwrap();
     let arguments = [
@@ -187,7 +187,7 @@ fn readers_of_copy(image: &Path) -> (u32, u32) {
     (status.gid(), status.mode() & 0o7777)
 }
 
-/// The group of the image, and what a list says, decide who may read the copy.
+/// The group and the access list of the image decide who may read the copy.
 #[test]
 fn readers() {
     let fixture = fixture();

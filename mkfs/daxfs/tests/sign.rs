@@ -134,7 +134,7 @@ fn damaged_messages() {
     assert!(!accepted(&[&cms[..], &[0]].concat()));
 }
 
-/// The kernel logs what it does not know, so a message has few certificates and known algorithms.
+/// The kernel logs unknown items, so a message has few certificates and known algorithms.
 #[test]
 fn limits() {
     let owner = Owner::new("owner", None, START, END);
@@ -216,7 +216,7 @@ fn commands() {
     assert_eq!(fs::read(&image).unwrap(), bytes);
     let line = fail(&["sign", "--attach", &cert, &image], 1);
     assert!(line.contains("no CMS message"), "{line}");
-    // The end is part of what was signed.
+    // The signature covers the end.
     let later = (END_SECOND + 1).to_string();
     succeed(&["sign", "--attach", &cms, "--expires", &later, &image]);
     let line = fail(&["verify", "--cert", &cert, &image], 1);
@@ -241,7 +241,7 @@ fn commands() {
     let line = fail(&["sign", "--key", &old_key, "--cert", &old_cert, &image], 1);
     assert!(line.contains("has expired"), "{line}");
     let line = fail(&["sign", "--key", &old_key, "--cert", &cert, &image], 1);
-    assert!(line.contains("not that of the certificate"), "{line}");
+    assert!(line.contains("does not match the certificate"), "{line}");
     let line = fail(&["sign", "--key", &cert, "--cert", &cert, &image], 1);
     assert!(line.contains("no private key"), "{line}");
     let line = fail(&["verify", "--cert", &old_cert, &image], 1);
@@ -263,7 +263,7 @@ fn commands() {
 fn algorithms() {
     let available = Command::new("openssl").arg("version").output();
     if !available.is_ok_and(|output| output.status.success()) {
-        println!("SKIP: there is no openssl");
+        println!("SKIP: no openssl");
         return;
     }
     let fixture = fixture();

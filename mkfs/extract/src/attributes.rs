@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Gives a file on disk what the image says of it. The order matters: a change of owner takes
+//! Gives a file on disk its attributes from the image. The order matters: a change of owner takes
 //! set-id bits and capabilities away, and a mode may take the right to set attributes away.
 
 use crate::losses::{Losses, Options};
@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 pub enum Place<'a> {
     /// An open file or directory.
     Open(BorrowedFd<'a>),
-    /// What has this name in an open directory; never followed.
+    /// The file with this name in an open directory; never followed.
     Named(BorrowedFd<'a>, &'a [u8]),
 }
 
@@ -62,7 +62,7 @@ impl Place<'_> {
     fn chmod(&self, mode: Mode) -> Result<()> {
         match self {
             Place::Open(fd) => fchmod(fd, mode),
-            // Only for what is no symlink.
+            // Only for files that are not symlinks.
             Place::Named(dir, name) => chmodat(dir, *name, mode, AtFlags::empty()),
         }
     }
@@ -75,11 +75,11 @@ impl Place<'_> {
     }
 }
 
-/// Set owner, extended attributes, mode and times of what is at `place`; `path` is for messages.
+/// Set owner, extended attributes, mode and times of the file at `place`; `path` is for messages.
 ///
 /// # Errors
 ///
-/// What was tried, and what the system said.
+/// The failed operation, and the system's error.
 pub fn restore(
     place: &Place<'_>,
     inode: &Inode,
@@ -153,7 +153,7 @@ pub fn restore(
         .map_err(|error| ("set the time", error))
 }
 
-/// Take away what the directory `fd` would hand down to everything in it.
+/// Drop the attributes that the directory `fd` would hand down to its files.
 pub fn inherit_nothing(fd: impl AsFd) {
     let name = c"system.posix_acl_default";
     if fgetxattr(&fd, name, &mut [] as &mut [u8]).is_ok() {

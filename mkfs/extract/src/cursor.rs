@@ -89,7 +89,7 @@ impl Cursor {
                 unlinkat(&self.here, name, AtFlags::empty())?;
             }
             if let Some(name) = inner {
-                // Whoever made it may have taken the owner's own rights away.
+                // Its author may have removed the owner's own rights.
                 chmodat(&self.here, &name, Mode::RWXU, AtFlags::empty())?;
                 self.enter(name.as_bytes())?;
                 names.push(name);

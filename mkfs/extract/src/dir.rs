@@ -38,7 +38,7 @@ const BLOCK: usize = 4096;
 ///
 /// # Errors
 ///
-/// What went wrong; the target is then as it was.
+/// The error; the target is then unchanged.
 pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,
@@ -172,7 +172,7 @@ impl<S: Storage> Extraction<'_, S> {
         self.clone_root().map(Cursor::new)
     }
 
-    /// Make everything, directories without what the image says of them.
+    /// Make all files, and directories without their attributes.
     fn files(&mut self, start: &Inode) -> Result<()> {
         let reader = self.reader;
         let mut at = self.cursor()?;

@@ -12,7 +12,7 @@ pub struct Options {
     pub owner: bool,
 }
 
-/// What could not be restored: each reason with the first file and how many there are.
+/// Attributes that could not be restored: each reason with the first file and the count.
 #[derive(Default)]
 pub struct Losses(BTreeMap<String, (Vec<u8>, u64)>);
 

@@ -38,7 +38,7 @@ impl Records {
 
 /// A member of an archive.
 pub struct Member<'a> {
-    /// What it is.
+    /// Its type.
     pub kind: EntryType,
     /// Its name.
     pub path: &'a [u8],

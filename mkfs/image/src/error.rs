@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Errors of the program `daxfs`: one line each, with the file, what is wrong, and what to do.
+//! Errors of the program `daxfs`: one line each, with the file, the problem and a remedy.
 
 use crate::text::{cause, remedy, shown};
 use daxfs_command::{signals, stdout};
@@ -15,11 +15,11 @@ pub enum Error {
     /// The system refused an operation.
     #[error("{}{operation}: {}{remedy}", prefix(name), cause(source))]
     System {
-        /// The file, as messages show it; empty if there is none.
+        /// The file, as messages show it, or empty.
         name: String,
-        /// What failed, as in "cannot open".
+        /// The failed operation, as in "cannot open".
         operation: Cow<'static, str>,
-        /// What to do, with what separates it from the text before.
+        /// The remedy, with its separator from the text before.
         remedy: &'static str,
         /// The system's error.
         source: io::Error,
@@ -31,10 +31,10 @@ pub enum Error {
         name: String,
         /// The path in the image; empty for the image itself.
         path: Vec<u8>,
-        /// What is wrong.
+        /// The problem.
         source: daxfs_reader::Error,
     },
-    /// The SHA-256 of an image is not that of its superblock.
+    /// The SHA-256 of an image differs from its superblock's.
     #[error(
         "{name}: SHA-256 is {found}, the superblock says {stored}{}",
         remedy(Problem::Digest)
@@ -42,15 +42,15 @@ pub enum Error {
     Digest {
         /// The image.
         name: String,
-        /// That of the image.
+        /// The image's.
         found: String,
-        /// That of the superblock.
+        /// The superblock's.
         stored: String,
     },
     /// A request that makes no sense, or that cannot be granted.
     #[error("{}{why}", prefix(name))]
     Refused {
-        /// What it is about, as messages show it; empty if there is nothing.
+        /// The subject, as messages show it, or empty.
         name: String,
         /// Why, and what to do.
         why: Cow<'static, str>,

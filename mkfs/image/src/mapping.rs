@@ -68,7 +68,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: Mapped by `new`, and there is no reference into it.
+        // SAFETY: Mapped by `new`, and nothing refers to it.
         let _ = unsafe { munmap(self.base, self.length) };
     }
 }

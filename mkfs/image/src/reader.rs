@@ -61,7 +61,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         Error::image(self.name, path, error)
     }
 
-    /// Return the message for a `path` that is not what was asked for.
+    /// Return the message for an unsuitable `path`.
     pub fn refuse(&self, path: &[u8], why: impl Into<Cow<'static, str>>) -> Error {
         Error::refused(format!("{}: {}", self.name, shown(path)), why)
     }
@@ -126,7 +126,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Visit `start`, which has the path `path`, and all below, in the order of names, directories
-    /// before what is in them. `visit` is given the path, the name in its directory, and the inode.
+    /// before their content. `visit` gets the path, the name in its directory, and the inode.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         read().map_err(|error| self.fail(path, error))
     }
 
-    /// Return the target of the symlink `inode`, nothing for what is no symlink.
+    /// Return the target of the symlink `inode`, nothing for other files.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         while at < inode.size {
             let left = inode.size - at;
             if at == until {
-                // Looking for holes is not worth while in what is read at once.
+                // Do not look for holes in a single read.
                 let (hole, end) = if left <= buffer.len() as u64 {
                     (false, data + inode.size)
                 } else {

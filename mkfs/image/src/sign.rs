@@ -14,7 +14,7 @@ use daxfs_signature::{Certificate, Signed};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-/// What makes a signature.
+/// Means of making a signature.
 pub enum By<'a> {
     /// The private key in a file, the file with its certificate, and those with certificates of
     /// authorities.
@@ -23,7 +23,7 @@ pub enum By<'a> {
     Message(&'a Path),
 }
 
-/// The same, with what the files hold.
+/// The same, with the files' content.
 enum Hand<'a> {
     /// The private key and its certificates, the first of which is in this file.
     Signer(Box<Signer>, &'a Path),
@@ -47,8 +47,8 @@ impl From<FileError> for Error {
 ///
 /// # Errors
 ///
-/// The image is damaged or no regular file, or the files with the key and the certificates are not
-/// what they should be.
+/// The image is damaged or not a regular file, or the files with the key and the certificates are
+/// invalid.
 pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
     let hand = match by {
         By::Key(key, cert, chain) => {
@@ -67,7 +67,7 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
         Ok(status) if status.is_file() => status.len(),
         _ => {
             let why =
-                "is no regular file; sign the image in a file, then write it with daxfs write";
+                "is not a regular file; sign the image in a file, then write it with daxfs write";
             return Err(Error::refused(name, why));
         }
     };

@@ -31,7 +31,7 @@ pub(crate) struct Blob {
     pub public: bool,
 }
 
-/// What an input is read from.
+/// Source of an input.
 pub(crate) enum Raw {
     /// A file that can be read at any offset.
     Blob(Blob),
@@ -62,7 +62,7 @@ impl Raw {
             FileType::RegularFile => (0, stat.st_size as u64),
             FileType::BlockDevice => (0, seek(&file, SeekFrom::End(0)).map_err(examine)?),
             FileType::Directory => {
-                let why = "is a directory, where an archive is wanted";
+                let why = "expected an archive, found a directory";
                 return Err(Error::refused(&path, why));
             }
             _ => {

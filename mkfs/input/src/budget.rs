@@ -15,7 +15,7 @@ const BYTES: u64 = 64 * MEMBERS;
 /// Bytes of a piece of a sparse file, while its map is read.
 const PIECE: u64 = 64;
 
-/// What an archive, or all layers of a container image, may still take.
+/// Memory that an archive, or all layers of a container image, may still take.
 pub(crate) struct Budget {
     members: Cell<u64>,
     bytes: Cell<u64>,
@@ -165,7 +165,7 @@ pub(crate) mod tests {
             place(&both, &Budget::new(9, 2000)).unwrap();
             refused(place(&both, &Budget::new(9, 1000)), LONG, first.len());
         }
-        // What members share counts once.
+        // Shared attributes of members count once.
         let shared = ["a", "b", "c"].map(|name| with(xattr(&"v".repeat(900)), b'0', name));
         place(&shared.concat(), &Budget::new(9, 1000)).unwrap();
     }

@@ -27,7 +27,7 @@ pub enum PatternError {
     Wrong {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The error in it.
         source: globset::Error,
     },
     /// All patterns together cannot be used.
@@ -36,7 +36,7 @@ pub enum PatternError {
 }
 
 impl Exclude {
-    /// Compile `patterns`. Return `None` if there are none.
+    /// Compile `patterns`. Return `None` for an empty list.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Exclude {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The error in it.
 pub fn pattern(text: &str) -> Result<String, PatternError> {
     Exclude::new([text]).map(|_| text.into())
 }

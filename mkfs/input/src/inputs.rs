@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What trees are read from, and reading them.
+//! Inputs of trees, and reading them.
 
 use crate::blob::Raw;
 use crate::exclude::Exclude;
@@ -125,7 +125,7 @@ pub fn read(
 /// A tree with the name of each layer of a container image, the lowest first.
 pub type Layers = Vec<(String, Tree)>;
 
-/// What layers of a container image are called.
+/// Names of the layers of a container image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerNames {
     /// By the digest of the archive that the container image has.
@@ -153,7 +153,7 @@ pub fn layers(
             let (path, reference) = reference(path);
             let (scratch, platform) = (options.scratch, options.platform);
             let whole = oci::whole(path, reference, platform, scratch, progress)?;
-            // Chain IDs are those of the archives without compression.
+            // Chain IDs cover the uncompressed archives.
             let layers = whole.layers.into_iter().map(|whole| Layer {
                 name: whole.diff_id.digest().into(),
                 ..whole.layer
@@ -189,8 +189,8 @@ pub fn layers(
 }
 
 /// Return IDs of layers, the lowest first, whose archives have these SHA-256. The lowest layer has
-/// the SHA-256 of its archive, each other one that of what `chain` makes of the ID below it and the
-/// SHA-256 of its archive.
+/// the SHA-256 of its archive. Each other one hashes the text that `chain` makes of the ID below it
+/// and the SHA-256 of its archive.
 pub fn chained_ids<'a>(
     diff_ids: impl Iterator<Item = &'a str>,
     chain: impl Fn(&str, &str) -> String,

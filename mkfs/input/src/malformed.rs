@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What can be wrong with a member of an archive.
+//! Errors of members of an archive.
 
 use daxfs_reader::layout::NAME_MAX;
 use std::error::Error as StdError;
@@ -48,7 +48,7 @@ pub(crate) enum Malformed {
     LinkToNothing(String),
     #[error("a hard link to the directory '{0}'")]
     LinkToDirectory(String),
-    #[error("there is no directory '{0}'")]
+    #[error("no directory '{0}'")]
     NoDirectory(String),
     #[error("'{0}' is not a directory")]
     NotDirectory(String),
@@ -60,7 +60,7 @@ pub(crate) enum Malformed {
     XattrName(String),
     #[error("has an access control list with the entry '{0}'")]
     AclEntry(String),
-    #[error("has an access control list with the entry '{0}': there is no such user or group here; make the archive with numeric owners")]
+    #[error("has an access control list with the entry '{0}': no such user or group here; make the archive with numeric owners")]
     AclName(String),
     #[error(transparent)]
     Acl(#[from] daxfs_writer::acl::Error),

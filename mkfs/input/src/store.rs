@@ -60,7 +60,7 @@ pub fn store(
             None => warn(format!(
                 "{shown}: the image has no name that podman understands; it has only an ID"
             )),
-            // The name is from the layout and not what the user typed, so show it.
+            // The name is from the layout, not from the user, so show it.
             Some(found) if image.named_itself => {
                 warn(format!("{shown}: the image is called {found} in the store"));
             }
@@ -77,7 +77,7 @@ pub fn store(
         }
         if let Some(time) = image.created.take_if(|time| !is_time(time)) {
             warn(format!(
-                "{shown}: the image says that it was made at '{}', which is no time of RFC 3339; \
+                "{shown}: the image says that it was made at '{}', which is not a time of RFC 3339; \
                  the store says {EPOCH}",
                 time.escape_debug()
             ));
@@ -121,7 +121,7 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// Add an image with those of its layers that are new.
+    /// Add an image and its new layers.
     fn add(
         &mut self,
         image: Whole,
@@ -248,7 +248,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Attributes of what is not from a layer. Set-id programs are in a directory for root only.
+/// Attributes of files that no layer has. Set-id programs are in a directory for root only.
 fn attributes(permissions: u16) -> Attributes {
     Attributes {
         permissions,

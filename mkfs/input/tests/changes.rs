@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A tree that changes between the scan and the copy is an error that names the file, and so is one
-//! that changes in the middle of either; and so is an image that is not what was written.
+//! A tree that changes between or during the scan and the copy is an error that names the file; an
+//! image that differs from the written bytes is one, too.
 
 use daxfs_check::{Progress, Silent};
 use daxfs_input::scan;
@@ -84,7 +84,7 @@ fn files_that_change() {
     assert_eq!(grown, changed("size 0, then 1").replace("file:", "empty:"));
 }
 
-/// Has a file modified as soon as a part of it was copied.
+/// Modifies a file as soon as a part of it was copied.
 struct WhileCopied {
     file: File,
     copying: AtomicBool,
@@ -123,7 +123,7 @@ fn a_file_that_changes_while_it_is_copied() {
     );
 }
 
-/// An archive is read twice: for what is in it, and for the content.
+/// An archive is read twice: for its members, and for their content.
 #[test]
 fn archives_that_change() {
     use daxfs_input::{read, Input, Options, Platform};
@@ -172,14 +172,17 @@ fn archives_that_change() {
 #[test]
 fn files_that_lie() {
     for (directory, expected) in [
-        ("/proc/sys/kernel/random", "it goes on after its size of 0"),
+        (
+            "/proc/sys/kernel/random",
+            "it continues after its size of 0",
+        ),
         (
             "/sys/kernel/mm/transparent_hugepage",
             "changed while it was read",
         ),
     ] {
         if !Path::new(directory).is_dir() {
-            println!("SKIP: there is no {directory}");
+            println!("SKIP: no {directory}");
             continue;
         }
         let scratch = daxfs_testing::scratch();
@@ -244,7 +247,7 @@ fn an_image_that_reads_back_differently() {
             "bytes {start} to {end} read back differently; the disk or the memory may be faulty"
         )
     };
-    // What is wrong with metadata and with unused bytes is said more precisely.
+    // Errors in metadata and unused bytes are reported more precisely.
     assert!(fails(60).contains("checksum"), "{}", fails(60));
     assert!(fails(4160).contains("checksum"), "{}", fails(4160));
     assert!(fails(1 << 20).contains("unused"), "{}", fails(1 << 20));

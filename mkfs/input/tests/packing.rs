@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Files of one content are stored once, small files take no more room than they must, and neither
-//! changes what the image holds.
+//! Files of one content are stored once, small files take as little room as possible, and neither
+//! changes the files.
 
 use daxfs_check::memory::FileMemory;
 use daxfs_reader::{layout, Content, Image, Inode, Superblock};
@@ -191,7 +191,7 @@ fn larger_files_have_their_blocks() {
             assert!(inode.packed || inode.mappable(4096) == direct);
         }
         if block_size == 4096 {
-            // One more block each for the smallest files and the end of those of 2 MiB.
+            // One more block each for the smallest files and the end of files of 2 MiB.
             let most = (blocks * 4096 + content + 4096) as u64 + (2 << 20) + 3 * 4096;
             let used = superblock.data.length - superblock.data.offset.next_multiple_of(2 << 20)
                 + superblock.data.offset;

@@ -32,7 +32,7 @@ pub enum Kind {
     Udmabuf,
 }
 
-/// What memory is made of: an image, and what stands around it.
+/// Content of the memory: an image and its surroundings.
 pub struct Content<'a> {
     /// The image.
     pub image: &'a ImageFile,
@@ -183,7 +183,7 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Give the memfd `fd` for `content` huge pages if the image can have files that need them, and the kernel has such
-/// pages. Say so if there are none.
+/// pages. Print a warning otherwise.
 fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
     if content.image.size <= HUGE || !huge::can_map() {
         return;

@@ -25,8 +25,8 @@ pub fn explain(fs: &OwnedFd, operation: impl Into<Cow<'static, str>>, error: Err
     }
 }
 
-/// Have the kernel look at the first `length` of the `size` bytes at physical address `start`. Return
-/// true if they are memory with a catalogue.
+/// Make the kernel read the first `length` of the `size` bytes at physical address `start`. Return true if they are
+/// memory with a catalogue.
 ///
 /// # Errors
 ///

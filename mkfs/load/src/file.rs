@@ -109,11 +109,11 @@ impl ImageFile {
         self.pass(sparse, |_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`], and compute the SHA-256 of what was read.
+    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy.
     ///
     /// # Errors
     ///
-    /// Also if it is not that of the superblock.
+    /// Also if it differs from the superblock's.
     pub fn copy_checked(
         &self,
         sparse: bool,
@@ -188,8 +188,8 @@ impl ImageFile {
     }
 }
 
-/// Return the permission bits for reading of a file. With an access control list, those of the group
-/// are not the group's, so only the owner has one.
+/// Return the permission bits for reading of a file. With an access control list, the group's bits
+/// are the list's mask, so only the owner has one.
 fn readers(file: &File, status: &Metadata) -> u32 {
     let mut none = [0_u8; 0];
     let list = fgetxattr(file, "system.posix_acl_access", &mut none[..]);

@@ -46,7 +46,7 @@ pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     let base = unsafe { mmap_anonymous(none, room, ProtFlags::empty(), MapFlags::PRIVATE) }?;
     let aligned = base.wrapping_byte_add(base.align_offset(HUGE as usize));
     let collapsed = collapse(aligned, length, fd);
-    // SAFETY: This is the mapping made above, and there is no reference into it.
+    // SAFETY: This is the mapping made above, and nothing refers to it.
     let _ = unsafe { munmap(base, room) };
     collapsed
 }

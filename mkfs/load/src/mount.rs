@@ -76,8 +76,8 @@ pub enum Memory<'a> {
 /// Bytes of a string that fsconfig(2) takes.
 const STRING_MAX: usize = 255;
 
-/// Return the name of `source` for the kernel. That of an image file is only shown, so the start of
-/// a long one is left out.
+/// Return the name of `source` for the kernel, which only shows an image file's. So omit the start
+/// of a long one.
 fn source_name<'a>(source: &'a Path, memory: &Memory<'_>) -> Result<Cow<'a, [u8]>> {
     let name = source.as_os_str().as_bytes();
     match memory {
@@ -105,7 +105,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     ///
-    /// If it is not a directory, or those of the kernel.
+    /// If it is not a directory, or the kernel's errors.
     pub fn new(dir: &'a Path) -> Result<Self> {
         let status = dir.metadata().map_err(|error| refuse(dir, error))?;
         if !status.is_dir() {
@@ -137,7 +137,7 @@ fn refuse(dir: &Path, error: io::Error) -> Error {
 ///
 /// # Errors
 ///
-/// Those of the kernel, or if the name of a device is too long for it.
+/// The kernel's errors, or if the name of a device is too long for it.
 pub fn attach(
     source: &Path,
     memory: Memory<'_>,
@@ -184,11 +184,11 @@ pub fn attach(
 ///
 /// # Errors
 ///
-/// If it is no image, if there is not enough memory, or if it cannot be mounted.
+/// If it is not an image, if memory is short, or if it cannot be mounted.
 pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     let options = Options::parse(words);
     let image = ImageFile::open(image)?;
-    // What is wrong with the place is said before the image is copied.
+    // Report problems of the mount point before copying the image.
     let target = Target::new(dir)?;
     let buffer = kind.make(&image)?;
     attach(&image.path, Memory::Buffer(&buffer), target, &options)

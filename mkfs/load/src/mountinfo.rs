@@ -25,7 +25,7 @@ pub struct Mount<'a> {
     pub place: PathBuf,
     /// Type of the filesystem.
     pub kind: &'a [u8],
-    /// What it was mounted from.
+    /// The source of the mount.
     pub source: OsString,
     /// Options of the superblock, as they are written there.
     pub options: &'a [u8],
@@ -66,13 +66,12 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
-/// Return what the kernel says about the uppermost mount at `path`: its device, its id, and whether it
-/// is one. No symbolic link is followed, nothing is mounted, and the filesystem is not asked for
-/// anything: that of FUSE may be another user's.
+/// Return the kernel's data about the uppermost mount at `path`: its device, its id, and whether it is one. Do not
+/// follow a symbolic link, trigger a mount or ask the filesystem, which may be another user's FUSE.
 ///
 /// # Errors
 ///
-/// Those of statx(2).
+/// The errors of statx(2).
 pub fn status(path: &Path) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(CWD, path, flags, StatxFlags::empty())
@@ -82,7 +81,7 @@ pub fn status(path: &Path) -> rustix::io::Result<Statx> {
 ///
 /// # Errors
 ///
-/// Those of [`status`], and `EOPNOTSUPP` if the kernel does not say.
+/// The errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
 pub fn mount_id(path: &Path) -> io::Result<u64> {
     let found = status(path)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {

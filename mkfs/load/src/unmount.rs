@@ -48,13 +48,13 @@ pub fn unmount(dir: &Path) -> Result<()> {
     }
 }
 
-/// Unmount what is mounted on `place`, which is absolute and leads through no symlinks. A user who
-/// is not root needs fusermount3, which unmounts the FUSE mounts of that user.
+/// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks. A user
+/// who is not root needs fusermount3, which unmounts the FUSE mounts of that user.
 ///
 /// # Errors
 ///
-/// Those of umount(2); for a user who is not root `EBUSY` if fusermount3 finds the mount in use, and
-/// `EPERM` if it is missing or fails otherwise.
+/// The errors of umount(2); for a user who is not root `EBUSY` if fusermount3 finds the mount in
+/// use, and `EPERM` if it is missing or fails otherwise.
 pub fn detach(place: &Path) -> io::Result<()> {
     match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => {

@@ -26,7 +26,7 @@ pub type File = (String, Vec<u8>);
 /// Title of the manual.
 const MANUAL: &str = "System administration";
 
-/// Date of the pages: that of the last release, or of the last change of a page.
+/// Date of the pages: of the last release, or of the last change of a page.
 const DATE: &str = "2026-11-21";
 
 /// Limit of options in a synopsis.
@@ -64,7 +64,7 @@ fn programs() -> [Program; 5] {
     ]
 }
 
-/// Return the manual pages; those of commands under a program are called `program-command`.
+/// Return the manual pages; pages of commands under a program are called `program-command`.
 ///
 /// # Errors
 ///

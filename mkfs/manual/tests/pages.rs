@@ -33,7 +33,7 @@ fn pages_are_clean() {
         ] {
             let output = Command::new(program).args(options).arg(&path).output();
             let Ok(output) = output else {
-                println!("SKIP: there is no {program}");
+                println!("SKIP: no {program}");
                 continue;
             };
             let said = [output.stdout, output.stderr].concat();

@@ -18,8 +18,7 @@ fn completions() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// Run `script` in `shell` with these arguments. Return what it prints, or `None` if there is no
-/// such shell.
+/// Run `script` in `shell` with these arguments. Return its output, or `None` without this shell.
 fn run(shell: &str, options: &[&str], script: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(shell)
         .args(options)
@@ -28,7 +27,7 @@ fn run(shell: &str, options: &[&str], script: &str, arguments: &[&str]) -> Optio
         .env("TERM", "dumb")
         .output();
     let Ok(output) = output else {
-        println!("SKIP: there is no {shell}");
+        println!("SKIP: no {shell}");
         return None;
     };
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -36,7 +35,7 @@ fn run(shell: &str, options: &[&str], script: &str, arguments: &[&str]) -> Optio
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// What must be among the completions of a command line, whose last word is unfinished.
+/// Required completions of a command line, whose last word is unfinished.
 const LINES: [(&[&str], &[&str]); 6] = [
     (&["daxfs", "um"], &["umount"]),
     (&["daxfs", "m"], &["map", "mount"]),
@@ -58,7 +57,7 @@ fn file(directory: &Path, shell: &str, program: &str) -> String {
 #[test]
 fn bash() {
     let (_directory, path) = completions();
-    // Do what the shell does after TAB.
+    // Imitate the shell after TAB.
     let script = r#"
         source "$0"
         specification=$(complete -p "$1") function=${specification#*-F } function=${function%% *}
@@ -85,8 +84,8 @@ fn fish() {
         let Some(found) = run("fish", &["--no-config"], &script, &[]) else {
             return;
         };
-        // fish also lists words that have the letters of the last one with others between them, as
-        // `--json` has those of `--s`. TAB inserts none of these where others begin with the word.
+        // fish also lists words that have the letters of the last one with others between them,
+        // such as `--json` for `--s`. TAB inserts none of these where others begin with the word.
         let last = words.last().unwrap();
         let found: Vec<_> = found
             .lines()

@@ -105,7 +105,7 @@ impl Wishes {
                 "cannot be used with --layers=chain-id, whose images have the chain ID as label";
             return Err(Error::refused(Path::new("--label"), why).into());
         }
-        // With such a label, a signature says that the files are those of this layer.
+        // With such a label, a signature vouches for the files of this layer.
         if is_hex(&args.label, 32) {
             let why = "is the chain ID of a layer, whose images --layers=chain-id makes; use another label";
             return Err(Error::refused(Path::new("--label"), why).into());
@@ -130,7 +130,7 @@ impl Wishes {
         options
     }
 
-    /// Return what the output may overwrite: anything with --force, except the inputs.
+    /// Return the files that the output may overwrite: all with --force, except the inputs.
     fn overwrite(&self, args: &Args) -> Overwrite {
         let mut overwrite = Overwrite::new(args.force);
         for input in &self.inputs {

@@ -202,7 +202,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "no_pack")]
     pub pack: bool,
 
-    /// Give every file blocks of its own
+    /// Give every file its own blocks
     ///
     /// Then mappings of small files show the memory itself, which all kernels and processes share.
     /// The image has at least 4 KiB for each file. Use it for small files that many processes map,
@@ -289,13 +289,13 @@ pub struct Args {
     ///
     /// The directory is created if it does not exist. The names of the images start with a number,
     /// from the lowest layer to the uppermost. overlayfs's option lowerdir= takes them in the
-    /// opposite order. Removed files become character devices 0:0. Directories that hide those of
-    /// lower layers have the extended attribute trusted.overlay.opaque.
+    /// opposite order. Removed files become character devices 0:0. Directories that hide lower
+    /// layers' directories have the extended attribute trusted.overlay.opaque.
     ///
     /// With --layers=chain-id the names are CHAINID.daxfs, and each image has its chain ID as label.
-    /// The chain ID depends on the content of the layer and of those below it. daxfs-snapshotter(8)
-    /// uses such images instead of unpacking the layers when containerd unpacks while it pulls; make
-    /// them with --sums.
+    /// The chain ID depends on the content of the layer and of the layers below.
+    /// daxfs-snapshotter(8) uses such images instead of unpacking the layers when containerd
+    /// unpacks while it pulls; make them with --sums.
     #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "number", value_parser = layer_names(), help_heading = "Content")]
     pub layers: Option<LayerNames>,
@@ -304,9 +304,9 @@ pub struct Args {
     ///
     /// Mount the image and name the mount point as an additional image store in storage.conf(5):
     /// containers then use the layers in it, which are not unpacked. Layers that container images
-    /// share are stored once. The name of an image is that of the annotation
-    /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name is that
-    /// of localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
+    /// share are stored once. The name of an image comes from the annotation
+    /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name belongs
+    /// to localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
     /// modes and times as the layers have them.
     #[arg(long, help_heading = "Content")]
     #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "map_uid", "map_gid", "mode", "mtime", "clamp_mtime", "file_contexts"])]
@@ -349,7 +349,7 @@ pub struct Args {
     #[arg(long, value_name = "SEC[.NSEC]", allow_hyphen_values = true, value_parser = time, help_heading = "Attributes")]
     pub mtime: Option<Time>,
 
-    /// Set it only for newer files; without --mtime, the time is that of --time or
+    /// Set it only for newer files; without --mtime, the time comes from --time or
     /// SOURCE_DATE_EPOCH
     #[arg(long, help_heading = "Attributes")]
     pub clamp_mtime: bool,

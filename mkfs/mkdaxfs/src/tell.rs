@@ -35,7 +35,7 @@ pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout:
     }
     let text = if args.json { json(made) } else { line(made) };
     if on_stdout {
-        // There is no other place to report an error.
+        // Errors have no other place.
         let _ = writeln!(std::io::stderr(), "{text}");
         return Ok(());
     }

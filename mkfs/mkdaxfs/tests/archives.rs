@@ -76,7 +76,7 @@ fn gnu_tar() {
 #[test]
 fn bsdtar() {
     if !available("bsdtar") {
-        return skip("there is no bsdtar");
+        return skip("no bsdtar");
     }
     for (options, can) in [
         (
@@ -111,7 +111,7 @@ fn bsdtar() {
 #[test]
 fn python() {
     if !available("python3") {
-        return skip("there is no python3");
+        return skip("no python3");
     }
     // Its times are floating-point numbers, which do not hold nanoseconds.
     for (format, can) in [
@@ -170,7 +170,7 @@ fn compression_and_pipes() {
         ("xz", &["-T2", "--block-size=100KiB"]),
     ] {
         if !available(program) {
-            skip(&format!("there is no {program}"));
+            skip(&format!("no {program}"));
             continue;
         }
         let compressed = at.join(format!("archive{}.{program}", archives.len()));
@@ -271,7 +271,7 @@ fn large_members() {
         assert_eq!(output.stdout, expected.stdout, "{output:?}");
     }
     if !available("python3") {
-        return skip("there is no python3");
+        return skip("no python3");
     }
     // Not sparse for tar, but the archive is a file with a hole.
     for format in ["GNU_FORMAT", "PAX_FORMAT"] {

@@ -169,8 +169,7 @@ fn build_time() {
     assert_eq!(time(), (2, 0));
 }
 
-/// The default UUID depends on content, on names and on the options, not on what the image is
-/// called.
+/// The default UUID depends on content, on names and on the options, not on the image's name.
 #[test]
 fn default_uuid() {
     let directory = scratch();
@@ -218,7 +217,7 @@ fn bad_paths() {
     assert!(directory.contains("file: not a directory; "), "{directory}");
     let archive = message(&typed("tar", &tree), &image);
     assert!(
-        archive.contains("is a directory, where an archive is wanted"),
+        archive.contains("expected an archive, found a directory"),
         "{archive}"
     );
     assert!(message(&tree, at).contains("is a directory; name a file"));

@@ -42,7 +42,7 @@ const LAYERS: &str = r#"
 /// Return the layers in a directory, and the bytes of the image of all of them.
 fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
     if !available("python3") {
-        skip("there is no python3");
+        skip("no python3");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();

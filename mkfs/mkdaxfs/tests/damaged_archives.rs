@@ -30,7 +30,7 @@ fn crafted(at: &Path, script: &str) -> PathBuf {
 #[test]
 fn hostile_names() {
     if !available("python3") {
-        return skip("there is no python3");
+        return skip("no python3");
     }
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
@@ -102,7 +102,7 @@ fn hostile_names() {
 #[test]
 fn nested_directories() {
     if !available("python3") {
-        return skip("there is no python3");
+        return skip("no python3");
     }
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
@@ -234,7 +234,7 @@ fn damaged_archives() {
 #[test]
 fn many_attributes_in_little_memory() {
     if !available("python3") {
-        return skip("there is no python3");
+        return skip("no python3");
     }
     let directory = tempfile::tempdir().unwrap();
     let script = "for n in range(2000):\n    \

@@ -10,7 +10,7 @@ use std::process::Command;
 #[test]
 fn owners_and_devices() {
     if !available("fakeroot") {
-        return skip("there is no fakeroot");
+        return skip("no fakeroot");
     }
     let directory = scratch();
     let at = directory.path();

@@ -195,7 +195,7 @@ fn full_device() {
     }
 }
 
-/// There is no space for the temporary file of an archive.
+/// The temporary file of an archive does not fit.
 #[test]
 fn full_temporary_directory() {
     let directory = scratch();

@@ -87,7 +87,7 @@ fn messages() {
 #[test]
 fn progress() {
     if !available("script") {
-        return skip("there is no script");
+        return skip("no script");
     }
     let (directory, _tree) = tree();
     let shown = |options: &str| {

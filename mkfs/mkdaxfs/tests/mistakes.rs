@@ -18,7 +18,7 @@ tree | 2 | see mkdaxfs --help
 one.tar two.tar | 1 | two.tar: holds a tar archive
 one.tar one.tar | 1 | is an input as well
 image tree | 1 | tree: is a directory; name a file
-tree notes | 1 | notes: holds data that are no daxfs image
+tree notes | 1 | notes: holds data other than a daxfs image
 one.tar tree | 1 | tree: is a directory; name a file
 --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
 # Values.
@@ -42,7 +42,7 @@ one.tar tree | 1 | tree: is a directory; name a file
 missing new | 1 | missing: cannot open the file: No such file or directory; check the path
 notes new | 1 | notes: is neither a tar archive nor a daxfs image
 dir:one.tar new | 1 | one.tar: not a directory; 
-tar:tree new | 1 | is a directory, where an archive is wanted
+tar:tree new | 1 | expected an archive, found a directory
 cut.tar.gz new | 1 | cut.tar.gz: 
 image:one.tar new | 1 | one.tar: 
 oci:missing new | 1 | missing

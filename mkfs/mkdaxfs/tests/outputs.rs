@@ -81,7 +81,7 @@ impl Loop {
                 String::from_utf8(output.stdout).unwrap().trim().into(),
             )),
             _ => {
-                skip("there are no loop devices for us");
+                skip("no loop devices for us");
                 None
             }
         }
@@ -107,7 +107,7 @@ fn block_devices() {
     };
     let output = run(mkdaxfs().arg(&tree).arg(&device.0));
     assert_eq!(output.status, 1);
-    let expected = "holds data that are no daxfs image, which would be lost; name another device, or give --force";
+    let expected = "holds data other than a daxfs image, which would be lost; name another device, or give --force";
     assert!(output.stderr.contains(expected), "{output:?}");
     let backing = fs::read(at.join("backing")).unwrap();
     assert!(backing.iter().all(|&byte| byte == 0xaa));

@@ -53,8 +53,8 @@ fn what_is_no_image() {
         ("two.tar", "a tar archive"),
         ("link", "a tar archive"),
         ("one.tar.gz", "a gzip file"),
-        ("notes", "data that are no daxfs image"),
-        ("sparse", "data that are no daxfs image"),
+        ("notes", "data other than a daxfs image"),
+        ("sparse", "data other than a daxfs image"),
     ] {
         let message = refused(&at, &["one.tar", name]);
         let expected =

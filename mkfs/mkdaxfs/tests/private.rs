@@ -142,7 +142,7 @@ fn access_control_lists() {
     };
     chmod(&image, 0o600);
     if !set(&["-m", "u:1234:r"], &image) {
-        return skip("there are no access control lists here");
+        return skip("no access control lists here");
     }
     let before = list(&image);
     assert!(before.contains("user:1234:r--"), "{before}");
@@ -169,7 +169,7 @@ fn as_user(program: &Path) -> Command {
     command
 }
 
-/// A user who cannot give files away lets nobody in.
+/// A user who cannot give files away excludes all others.
 #[test]
 fn ordinary_user() {
     if !is_root() {
@@ -177,8 +177,8 @@ fn ordinary_user() {
     }
     let (_directory, at) = files();
     let (program, own) = (at.join("mkdaxfs"), at.join("own"));
-    // Another process writes it: one that another thread starts here would have it open for writing,
-    // and nobody could execute it.
+    // Another process writes it: a process that another thread starts here would have it open for
+    // writing, and could not be executed.
     let copied = run(Command::new("cp")
         .arg(mkdaxfs().get_program())
         .arg(&program));

@@ -12,7 +12,7 @@ use std::path::Path;
 /// whether that succeeded.
 fn umoci_layout(at: &Path) -> bool {
     if !available("umoci") {
-        skip("there is no umoci");
+        skip("no umoci");
         return false;
     }
     fixture::make(
@@ -74,7 +74,7 @@ fn umoci() {
 #[test]
 fn skopeo() {
     if !available("skopeo") {
-        return skip("there is no skopeo");
+        return skip("no skopeo");
     }
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();

@@ -90,7 +90,7 @@ fn key_from_a_slow_pipe() {
 fn mkfifo(path: &Path) -> File {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    // Reading as well, which waits for nobody.
+    // Open it for reading as well, which does not wait for a writer.
     File::options().read(true).write(true).open(path).unwrap()
 }
 
@@ -113,7 +113,7 @@ fn image_is_that_without_signature() {
         let other = Owner::new("other", None, START, END);
         assert_eq!(signing.verify(&signed, &[&other]), Err(Error::Untrusted));
     }
-    // With an end of its own, which a certificate must reach.
+    // With another end, which a certificate must reach.
     let told = signing.sign(&["--sign-expires=4000000000"], "key", "cert", &signed);
     assert_eq!(told.status, 0, "{told:?}");
     assert_eq!(signing.verify(&signed, &[&signing.owner]), Ok(()));
@@ -156,7 +156,7 @@ fn refusals_leave_no_image() {
     let other = Owner::new("other", None, START, END);
     fs::write(signing.path("other.cert"), other.certificate_pem()).unwrap();
     let cases = [
-        ("key", "other.cert", "not that of the certificate"),
+        ("key", "other.cert", "does not match the certificate"),
         (
             "old.key",
             "old.cert",
@@ -195,7 +195,7 @@ fn fill(signing: &Signing, size: usize) {
     fs::write(signing.path("tree/file"), vec![7; size - 2 * 4096]).unwrap();
 }
 
-/// The signature may need more padding, which is that of the option.
+/// The signature may need more padding, which the option sets.
 #[test]
 fn padding() {
     let signing = Signing::new();

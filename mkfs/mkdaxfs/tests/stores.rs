@@ -160,7 +160,7 @@ fn stores() {
     assert_eq!(images, BTreeSet::from(wanted));
 }
 
-/// What a store cannot be made of.
+/// Inputs that cannot become a store.
 #[test]
 fn refusals() {
     let directory = tempfile::tempdir().unwrap();
@@ -202,7 +202,7 @@ fn refusals() {
     }
 }
 
-/// What one image says must not make the whole store unreadable, or take another one's name.
+/// An image's annotations must not make the whole store unreadable, or take another image's name.
 #[test]
 fn what_images_say() {
     let directory = tempfile::tempdir().unwrap();
@@ -238,7 +238,7 @@ fn what_images_say() {
     // The name that was typed.
     let made = make(&["example.org/evil:1", "example.org/good:1"]);
     assert_eq!(made.status, 0, "{made:?}");
-    let why = "was made at 'yesterday', which is no time of RFC 3339";
+    let why = "was made at 'yesterday', which is not a time of RFC 3339";
     assert!(made.stderr.contains(why), "{made:?}");
     let found = images();
     let found = found.as_array().unwrap().iter();

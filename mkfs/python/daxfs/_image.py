@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from daxfs._library import Handle
 
-# Bytes that are read at a time, where nobody says how many.
+# Default number of bytes to read at a time.
 _PIECE = 1 << 20
 
 

@@ -68,7 +68,7 @@ def _check(result, path):
 
 
 class Handle:
-    """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, so nobody closes it meanwhile."""
+    """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, which keeps it open."""
 
     def __init__(self, fd, path):
         self.fd = fd

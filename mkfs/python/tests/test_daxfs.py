@@ -109,7 +109,7 @@ class Images(unittest.TestCase):
             view[0] = 0
         self.image.close()
         gc.collect()
-        # The bytes are those of the mapped image, not a copy, so the view keeps the mapping.
+        # The bytes are in the mapped image, not in a copy, so the view keeps the mapping.
         self.assertTrue(mapped())
         self.assertEqual(view, (TREE / "big").read_bytes())
         part = view[10:20]

@@ -16,7 +16,7 @@ pub enum FindError {
     NotFound,
     /// Something on the way is not a directory.
     NotDirectory,
-    /// The path ends with a slash, but what it leads to is not a directory.
+    /// The path ends with a slash, but does not lead to a directory.
     TrailingSlash,
     /// The path leads through too many symlinks.
     Loop,
@@ -107,7 +107,7 @@ impl<M: Memory> Image<'_, M> {
                         above.clear();
                     }
                     if text.ends_with(b"/") {
-                        // What it leads to must be a directory.
+                        // It must lead to a directory.
                         left.push(b".".to_vec());
                     }
                     left.extend(components(&text));

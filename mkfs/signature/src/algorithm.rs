@@ -55,7 +55,7 @@ impl Kind {
     /// Return the OBJECT IDENTIFIER of such a signature in a CMS message.
     pub const fn cms(self) -> &'static [u8] {
         match self {
-            // RFC 3370, 3.2: that of the key.
+            // RFC 3370, 3.2: the key's algorithm.
             Kind::Rsa => RSA,
             Kind::P256 => ECDSA_SHA256,
             Kind::P384 => ECDSA_SHA384,

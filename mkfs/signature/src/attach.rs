@@ -31,7 +31,7 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// Those of [`sign`](crate::sign).
+    /// The errors of [`sign`](crate::sign).
     pub fn sign(&self, digest: &[u8; 32]) -> Result<Signed> {
         let (key, certificate) = (&self.key, &self.certificate);
         let now = now();
@@ -39,7 +39,7 @@ impl Signer {
     }
 }
 
-/// Load the signature of `image`; `None` if there is none.
+/// Load the signature of `image`, if any.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
 ///
 /// # Errors
 ///
-/// Those of the system. The image itself does not change.
+/// The system's errors. The image itself does not change.
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,
@@ -105,7 +105,7 @@ pub fn write<M: Memory>(
     if end > size {
         file.set_len(end)?;
     }
-    // Without a header there is no signature, so there is never a part of one.
+    // Clear the header first, so that an interrupted write leaves no partial signature.
     file.write_all_at(&[0; size_of::<layout::Signature>()], offset)?;
     file.sync_data()?;
     file.write_all_at(&signed.cms, start)?;

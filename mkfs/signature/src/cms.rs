@@ -3,7 +3,7 @@
 //! CMS messages (RFC 5652) of the form that Documentation/format.rst describes, and the X.509
 //! certificates in them (RFC 5280).
 //!
-//! The kernel's parser accepts more. What this one accepts, both read in the same way.
+//! The kernel's parser accepts more, but reads the same from messages that this one accepts.
 
 use crate::der::{Reader, CONTEXT_0, INTEGER, OBJECT, OCTET_STRING, SEQUENCE, SET};
 use crate::error::{Error, Result};
@@ -153,8 +153,7 @@ fn name<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
         .then_some(name.whole)
 }
 
-/// Return the certificates in the content of a set; `None` for one that is invalid, after which
-/// there are no more.
+/// Return the certificates in the content of a set; `None` for an invalid one, which is the last.
 fn all(certificates: &[u8]) -> impl Iterator<Item = Option<Certificate<'_>>> {
     let mut reader = Reader::new(certificates);
     let mut failed = false;

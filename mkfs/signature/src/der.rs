@@ -3,7 +3,8 @@
 //! Reading DER, the encoding of certificates and of CMS messages (ITU-T X.690).
 //!
 //! Only what these need is accepted: tags of one byte, and lengths below 65536 in their shortest
-//! form. The kernel's decoder accepts more. What this one accepts, both read in the same way.
+//! form. The kernel's decoder accepts more, but reads the same from encodings that this one
+//! accepts.
 
 /// Tag of an INTEGER.
 pub const INTEGER: u8 = 0x02;
@@ -51,7 +52,7 @@ impl<'a> Reader<'a> {
         Reader(bytes)
     }
 
-    /// Return true if there are no more elements.
+    /// Return true after the last element.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -61,7 +62,7 @@ impl<'a> Reader<'a> {
         self.0.first().copied()
     }
 
-    /// Return the next element; `None` if there is none or it is invalid.
+    /// Return the next element; `None` at the end or if it is invalid.
     pub fn any(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         // Such a tag has more bytes.
@@ -107,7 +108,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Return `value` if there are no more elements.
+    /// Return `value` after the last element.
     pub fn end<T>(&self, value: T) -> Option<T> {
         self.is_empty().then_some(value)
     }

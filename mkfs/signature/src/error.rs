@@ -25,7 +25,7 @@ pub enum Error {
     )]
     TooLarge,
     /// The private key belongs to another certificate.
-    #[error("the private key is not that of the certificate")]
+    #[error("the private key does not match the certificate")]
     Pair,
     /// The signature has expired, or would be when it is made.
     #[error("the signature has expired; sign the image again, with a later end")]
@@ -42,7 +42,7 @@ pub enum Error {
     /// The message is malformed.
     #[error("malformed signature; sign the image again")]
     Malformed,
-    /// The signature is not that of the image by the certificate in it.
+    /// The signature does not match the image and the certificate in it.
     #[error("wrong signature; sign the image again")]
     Wrong,
     /// No trusted certificate vouches for the signature.

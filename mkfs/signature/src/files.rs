@@ -19,11 +19,11 @@ const FILE_MAX: u64 = 1 << 20;
 pub struct FileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The error in it.
     pub why: Why,
 }
 
-/// What is wrong with a file.
+/// The error in a file.
 #[derive(Debug)]
 pub enum Why {
     /// It cannot be opened.
@@ -51,7 +51,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.map_err(|error| refuse(path, Why::Open(error)))?;
-    // What another program writes into a pipe is waited for.
+    // Wait for another program that writes into a pipe.
     rustix::fs::fcntl_setfl(&file, OFlags::empty())
         .map_err(|error| refuse(path, Why::Read(error.into())))?;
     let mut bytes = Vec::new();

@@ -18,7 +18,7 @@ pub struct Config {
     pub root: PathBuf,
     /// The Unix socket to listen on.
     pub socket: PathBuf,
-    /// Start in a mount namespace of its own.
+    /// Start in a separate mount namespace.
     #[serde(rename = "private-mounts")]
     pub private_mounts: bool,
     /// Memory for images.
@@ -49,9 +49,9 @@ pub struct Memory {
     /// Its kind.
     #[serde(deserialize_with = "kind")]
     pub kind: Kind,
-    /// A block device that a catalogue divides, in place of this kind; empty if there is none.
+    /// A block device that a catalogue divides, instead of this kind, or empty.
     pub device: PathBuf,
-    /// Bytes that all images together may take; 0 if there is no limit.
+    /// Bytes that all images together may take; 0 for no limit.
     #[serde(deserialize_with = "size")]
     pub limit: u64,
     /// How images are compared with their SHA-256.
@@ -94,10 +94,10 @@ pub struct Image {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ready {
-    /// The directory that they are in, if it exists; empty if there is none.
+    /// The directory that they are in, if it exists, or empty.
     pub directory: PathBuf,
     /// Certificates, which are read at the start. An image must be signed by the owner of one of them,
-    /// or of a certificate that one of these owners has issued. If there are none, it need not be signed.
+    /// or of a certificate that one of these owners has issued. Without certificates, it need not be signed.
     pub certificates: Vec<PathBuf>,
 }
 

@@ -25,7 +25,7 @@ pub const PREFIX: &str = "layer-";
 /// Hexadecimal digits of the SHA-256 in a name, which has 63 letters at most.
 const DIGITS: usize = 56;
 
-/// What a mount of a damaged image fails with. With all others, the image may be as it should.
+/// Errors of mounting a damaged image. With other errors, the image may be good.
 const DAMAGED: [Errno; 5] = [
     Errno::BADMSG,
     Errno::UCLEAN,
@@ -94,7 +94,7 @@ impl Place for Device {
         let status = std::fs::metadata(&self.path).map_err(Error::io(&self.path, "examine"))?;
         if !status.file_type().is_block_device() {
             return Err(Error::Unsupported(format!(
-                "{}: memory.device is no block device; only these take images while others are in use",
+                "{}: memory.device is not a block device; only these take images while others are in use",
                 daxfs_writer::shown(&self.path)
             )));
         }
@@ -122,7 +122,7 @@ impl Place for Device {
         let _alone = lock(&self.change);
         let there = self.names()?.contains(&wanted.name);
         let mounted = match there.then(mount) {
-            // What an earlier run has left may be damaged.
+            // An earlier run may have left a damaged image.
             Some(Err(error)) if is_damaged(&error) => {
                 eprintln!("daxfs-snapshotter: warning: {error}; the image is copied again");
                 self.remove(&wanted.name)?;
@@ -266,6 +266,6 @@ mod tests {
 
         // It is neither a block device nor anything that can be mounted.
         let error = device.check().unwrap_err().to_string();
-        assert!(error.contains("no block device"), "{error}");
+        assert!(error.contains("not a block device"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Errors: one line each, with the snapshot, what is wrong, and what to do.
+//! Errors: one line each, with the snapshot, the problem and a remedy.
 
 use rustix::io::Errno;
 use std::io;
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 /// Why a request failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// There is no snapshot of this name.
+    /// No snapshot has this name.
     #[error("snapshot {0:?} does not exist")]
     NotFound(String),
     /// There is a snapshot of this name, or one is being committed.
@@ -47,7 +47,7 @@ pub enum Error {
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
-    /// There is no room in memory for an image.
+    /// An image does not fit into memory.
     #[error("{path}: {why}", path = daxfs_writer::shown(path))]
     Full {
         /// Bytes that are missing.
@@ -62,7 +62,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What failed, as in "cannot ...".
+        /// The failed operation, as in "cannot ...".
         operation: &'static str,
         /// The system's error.
         error: io::Error,
@@ -72,7 +72,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The problem and a remedy.
         why: String,
     },
     /// An image that is ready is not used, see [`crate::ready`].
@@ -129,7 +129,7 @@ impl Error {
         }
     }
 
-    /// Return the gRPC code, which containerd turns into an error of its own of the same name.
+    /// Return the gRPC code, which containerd turns into its own error of the same name.
     pub fn code(&self) -> Code {
         match self {
             Error::NotFound(_) => Code::NotFound,
@@ -166,8 +166,7 @@ impl Error {
     }
 }
 
-/// Return whether an error means that the machine is not set up: there is no daxfs, or this process
-/// may not use it.
+/// Return true if an error means that the machine is not set up: it lacks daxfs, or this process may not use it.
 fn is_setup(error: i32) -> bool {
     [Errno::NODEV, Errno::PERM].contains(&Errno::from_raw_os_error(error))
 }

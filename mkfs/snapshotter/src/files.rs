@@ -15,12 +15,12 @@ pub fn warn(error: &Error) {
     eprintln!("daxfs-snapshotter: warning: {error}");
 }
 
-/// Remove what a crash has left of a commit. What cannot be removed is a warning. Nothing is removed
-/// unless what remains is complete.
+/// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
+/// Remove nothing unless the rest is complete.
 ///
 /// # Errors
 ///
-/// Why the snapshot cannot be used.
+/// The reason why the snapshot cannot be used.
 pub fn recover(
     snapshot: &Snapshot,
     unload: &dyn Fn(&Path) -> Result<()>,
@@ -66,7 +66,7 @@ fn check_image(image: &Path, layer: &Layer) -> Result<()> {
         .symlink_metadata()
         .map_err(Error::io(image, "examine"))?;
     if !status.is_file() {
-        return Err(damaged("is no regular file".into()));
+        return Err(damaged("is not a regular file".into()));
     }
     if status.len() != layer.size {
         let (found, wanted) = (status.len(), layer.size);
@@ -128,7 +128,7 @@ pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Those of `unload` and of the system.
+/// The errors of `unload` and of the system.
 pub fn forget_layer(snapshot: &Snapshot, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
     let layer = snapshot.layer();
     unload(&layer)?;

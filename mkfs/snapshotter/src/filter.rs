@@ -5,8 +5,8 @@
 //! A filter is a list of conditions with commas between them, which must all hold: a field, or a
 //! field, an operator and a value. Fields are `name`, `parent`, `kind` and `labels.NAME`; parts of a
 //! field may be quoted. Without an operator, the field must be there and not empty. The operators are
-//! `==`, `!=` and `~=`, for a regular expression. A value is a text up to a comma, or in quotation
-//! marks; that of `~=` may stand between two slashes or bars.
+//! `==`, `!=` and `~=`, for a regular expression. A value is a text up to a comma, or in quotation marks; for `~=` also
+//! between two slashes or bars.
 
 use crate::api::Kind;
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ fn field<'a>(record: &'a Record, path: &[String]) -> Option<&'a str> {
 
 struct Parser<'a> {
     text: &'a str,
-    /// Offset of what was not read yet.
+    /// Offset of the unread rest.
     at: usize,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Parser<'a> {
         } else if self.take("~=") {
             let start = self.at;
             let pattern = self.value(&['"', '/', '|'])?;
-            // As in Go, classes such as \w are those of ASCII.
+            // As in Go, classes such as \w cover ASCII only.
             let regex = RegexBuilder::new(&pattern).unicode(false).build();
             Test::Matches(regex.map_err(|_| {
                 self.at = start;

@@ -14,9 +14,8 @@ use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, Output};
 use std::path::Path;
 
-/// What overlayfs writes down about its upper layer. In a lower layer it has no use, and it differs
-/// each time. Marks of removed and opaque directories, of renamed directories and of files without
-/// content remain.
+/// overlayfs's records about its upper layer. They are useless in a lower layer, and differ each time. Marks of removed
+/// and opaque directories, of renamed directories and of files without content remain.
 const UPPER: [&[u8]; 5] = [
     b"overlay.origin",
     b"overlay.impure",
@@ -30,8 +29,7 @@ const UPPER: [&[u8]; 5] = [
 ///
 /// # Errors
 ///
-/// A file cannot be read or stored, or changes meanwhile; or the image cannot be written. There is no
-/// image then.
+/// A file cannot be read or stored, or changes at the same time; or the image cannot be written. No image remains then.
 pub fn image(
     upper: &Path,
     image: &Path,

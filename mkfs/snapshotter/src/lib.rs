@@ -5,10 +5,10 @@
 //! containerd asks a snapshotter to *prepare* an empty directory, unpacks a layer of a container image
 //! into it, and *commits* it. Then it prepares the next layer on top of that, and at last a snapshot
 //! for each container. Here a commit makes a daxfs image of the directory, loads it into memory and
-//! mounts it; overlayfs stacks the images, and a directory for what a container writes.
+//! mounts it; overlayfs stacks the images, and a directory for a container's writes.
 //!
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
-//! * [`snapshotter`]: what the calls do
+//! * [`snapshotter`]: implementation of the calls
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them, into

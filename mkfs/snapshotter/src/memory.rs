@@ -40,15 +40,15 @@ pub trait Memory: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or those of loading and mounting. Nothing is mounted then.
+    /// [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting.
+    /// Nothing is mounted then.
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()>;
 
-    /// Unmount the image on `dir`, if one is mounted there. Its memory is free when nobody uses its
-    /// files.
+    /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if something else is mounted there, and those of umount(2).
+    /// [`Error::Unsupported`] if something else is mounted there, and the errors of umount(2).
     fn unload(&self, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
@@ -62,8 +62,8 @@ pub trait Memory: Send + Sync + 'static {
     /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
     fn size(&self, dir: &Path) -> u64;
 
-    /// Count images of an earlier run as loaded, if they are still in memory. `layers` are all that there are,
-    /// with the directories that they are mounted on. What cannot be used is a warning.
+    /// Count images of an earlier run as loaded, if they are still in memory. `layers` are all existing layers, with
+    /// their mount points. Unusable ones only cause a warning.
     fn adopt(&self, layers: &[(Layer, PathBuf)]);
 }
 
@@ -88,8 +88,8 @@ impl Kernel {
         }
     }
 
-    /// Check that containers see what is mounted here: that this is the mount namespace of the
-    /// machine, or that `private_mounts` is set.
+    /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
+    /// `private_mounts` is set.
     ///
     /// # Errors
     ///
@@ -141,11 +141,11 @@ impl Kernel {
         self.place.release(dir, filesystem)
     }
 
-    /// Check that what is mounted on `dir` is the image of `layer`, or of any layer if that is not known.
+    /// Check that `dir` has the image of `layer` mounted, or of any layer if that is unknown.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`], or those of the system.
+    /// [`Error::Unsupported`], or the system's errors.
     fn check_own(dir: &Path, layer: Option<&Layer>) -> Result<()> {
         let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
         let text = mount_list()?;

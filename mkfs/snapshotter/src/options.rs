@@ -101,8 +101,7 @@ Examples:
 ///
 /// daxfs-snapshotter is a proxy plugin for containerd: a snapshotter. Each layer of a container
 /// image becomes a daxfs image, which is loaded into memory and mounted once. All containers share
-/// it as a lower layer of overlayfs, without page cache. What a container writes goes to a
-/// directory on disk.
+/// it as a lower layer of overlayfs, without page cache. Containers write to a directory on disk.
 ///
 /// An image file of each layer stays on disk, because the memory is lost when the machine is
 /// switched off.
@@ -121,7 +120,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
-    /// Read the configuration, say what is wrong with it, and exit
+    /// Read the configuration, report errors in it, and exit
     #[arg(long)]
     pub check: bool,
 }

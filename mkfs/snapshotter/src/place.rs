@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What images are loaded into, and what becomes of their memory.
+//! Places for images, and the end of their memory.
 
 use crate::error::{Error, Result};
 use crate::record::Layer;
@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// A directory for each filesystem that daxfs has mounted, also where this process does not see it.
 const SYSFS: &str = "/sys/fs/daxfs";
 
-/// What [`crate::memory::Memory::evict`] has done.
+/// Result of [`crate::memory::Memory::evict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evicted {
     /// The image is unmounted, and its memory is free.
@@ -58,13 +58,13 @@ impl Filesystem {
     }
 }
 
-/// What images are loaded into.
+/// Memory for images.
 pub trait Place: Send + Sync + 'static {
-    /// Check that there is such a place.
+    /// Check that the place exists.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`], or those of the system.
+    /// [`Error::Unsupported`], or the system's errors.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -77,12 +77,11 @@ pub trait Place: Send + Sync + 'static {
     /// As [`crate::memory::Memory::load`].
     fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()>;
 
-    /// Free the memory of the image of `dir`, which is not mounted there any more. It was the filesystem
-    /// `before`, if that is known.
+    /// Free the memory of the image that was mounted on `dir`. It was the filesystem `before`, if that is known.
     ///
     /// # Errors
     ///
-    /// Those of the place. The image counts as loaded then.
+    /// The place's errors. The image counts as loaded then.
     fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted>;
 
     /// As [`crate::memory::Memory::size`].
@@ -92,7 +91,7 @@ pub trait Place: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of the place.
+    /// The place's errors.
     fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()>;
 }
 

@@ -43,11 +43,11 @@ const UNPACK: &str = "extract-";
 /// Bytes that are copied together. Pieces of zeros become holes.
 const PIECE: usize = 64 << 10;
 
-/// The directory with images that are ready, and what they must have.
+/// The directory with images that are ready, and the conditions for them.
 pub struct Ready {
     directory: PathBuf,
-    /// An image must be signed by the owner of one of these, or of a certificate that one of these
-    /// owners has issued. If there are none, it need not be signed.
+    /// An image must be signed by the owner of one of these, or of a certificate that one of these owners has issued.
+    /// Without certificates, it need not be signed.
     certificates: Vec<Certificate>,
     /// Images need the sums of their pieces.
     sums: bool,
@@ -66,7 +66,7 @@ pub struct Candidate {
     sha256: String,
 }
 
-/// What [`Candidate::existing`] finds.
+/// Result of [`Candidate::existing`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Existing {
     /// No snapshot that containerd takes for the layer.
@@ -135,7 +135,7 @@ impl Ready {
         let parent = match open(directory, flags | OFlags::DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                let why = "is no directory; name the directory itself, not a symbolic link";
+                let why = "is not a directory; name the directory itself, not a symbolic link";
                 return Err(refused(directory, why));
             }
             parent => parent.map_err(|error| fail(directory, error))?,
@@ -151,7 +151,10 @@ impl Ready {
         let status = fstat(&file).map_err(|error| fail(&path, error))?;
         check_owner(&path, &status)?;
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-            return Err(refused(&path, "is no regular file; replace it by an image"));
+            return Err(refused(
+                &path,
+                "is not a regular file; replace it by an image",
+            ));
         }
         Ok(Some((path, file)))
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is kept about a snapshot, in a file of JSON in its directory. A change replaces the file, so
+//! The record of a snapshot, in a file of JSON in its directory. A change replaces the file, so
 //! after a crash it is the old one or the new one.
 
 use crate::api::{Info, Kind, Labels};
@@ -57,7 +57,7 @@ pub struct Layer {
 pub struct Record {
     /// Its name.
     pub name: String,
-    /// Name of the committed snapshot below it; empty if there is none.
+    /// Name of the committed snapshot below it, or empty.
     pub parent: String,
     /// Its kind, and facts about its image.
     pub state: State,
@@ -106,7 +106,7 @@ impl Record {
         }
     }
 
-    /// Return what a damaged record in the directory `dir` still says: the name, and the parent.
+    /// Return the name and the parent from a damaged record in the directory `dir`.
     pub fn salvage(dir: &Path) -> Option<(String, String)> {
         let text = std::fs::read(dir.join(NAME)).ok()?;
         let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -214,12 +214,12 @@ impl Disk for Real {}
 pub struct Snapshot {
     /// The directory.
     pub dir: PathBuf,
-    /// What is kept about it.
+    /// Its record.
     pub record: Record,
 }
 
 impl Snapshot {
-    /// Return the directory with what was written to the snapshot.
+    /// Return the directory with the snapshot's writes.
     pub fn upper(&self) -> PathBuf {
         self.dir.join("fs")
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory of the machine for images: what they take, and what there is.
+//! Memory of the machine for images: used and available memory.
 
 use crate::config;
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::sync::Mutex;
 /// Memory takes whole huge pages.
 const HUGE: u64 = 2 << 20;
 
-/// What the kernel says about the memory of this machine.
+/// The kernel's file about the memory of this machine.
 const MEMINFO: &str = "/proc/meminfo";
 
 /// The account of the memory of images.
@@ -116,7 +116,7 @@ impl Place for Room {
         Ok(())
     }
 
-    /// What is in use elsewhere counts as long as it is.
+    /// Memory that another mount uses counts toward the limit.
     fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted> {
         let mut taken = lock(&self.taken);
         let size = taken.mounted.remove(dir).unwrap_or(0);
@@ -228,7 +228,7 @@ mod tests {
             let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
             assert!(error.to_string().contains(wanted), "{error}");
             assert!(lock(&room.taken).mounted.is_empty());
-            // What others are loading counts, until they have loaded it.
+            // Images that other calls are loading count as well.
             let loading = room.reserve(image, HUGE, a).unwrap();
             let error = room.reserve(image, 2 * HUGE, b).unwrap_err();
             assert!(error.to_string().contains("calls load 2097152;"), "{error}");

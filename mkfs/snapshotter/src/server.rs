@@ -63,7 +63,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
     }
     match path.symlink_metadata() {
         Ok(status) if status.file_type().is_socket() => match UnixStream::connect(path) {
-            // Nobody listens.
+            // No process listens.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(Error::io(path, "remove"))?;
             }
@@ -77,7 +77,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
         },
         Ok(_) => {
             return Err(Error::Invalid(format!(
-                "{}: exists and is no socket; remove it, or name another socket",
+                "{}: exists and is not a socket; remove it, or name another socket",
                 daxfs_writer::shown(path)
             )));
         }
@@ -94,7 +94,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// Those of the socket in `NOTIFY_SOCKET`.
+/// The errors of the socket in `NOTIFY_SOCKET`.
 pub fn notify() -> io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The snapshotter: what the calls of the service do.
+//! The snapshotter: implementation of the service's calls.
 //!
 //! The store is locked while a record is written, and never while an image is made or loaded. So
-//! calls that take long do not hold up others; those that need the same layer wait for it, and those that
-//! change the same device.
+//! calls that take long do not hold up others; only calls that need the same layer or change the same device wait.
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
@@ -31,7 +30,7 @@ pub struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Open the snapshots of an earlier run, and remove what a crash has left.
+    /// Open the snapshots of an earlier run, and remove the remains of a crash.
     ///
     /// # Errors
     ///
@@ -63,7 +62,7 @@ impl Snapshotter {
         })
     }
 
-    /// Load those of these layers that are not in memory.
+    /// Load these layers unless they are in memory.
     fn load(&self, layers: &[Snapshot]) -> Result<()> {
         for (index, snapshot) in layers.iter().enumerate() {
             if let State::Committed(layer) = &snapshot.record.state {
@@ -81,8 +80,8 @@ impl Snapshotter {
         }
     }
 
-    /// Load the image of a snapshot, before those of `later`. If there is no room for it, unload layers
-    /// that nothing uses, if they are enough for all. They are loaded again when they are needed.
+    /// Load the image of a snapshot, before the images of `later`. If it does not fit, unload layers that nothing uses,
+    /// if they are enough for all. They are loaded again when they are needed.
     fn load_image(&self, snapshot: &Snapshot, layer: &Layer, later: &[Snapshot]) -> Result<()> {
         let load = || {
             let dir = snapshot.layer();
@@ -133,9 +132,9 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// As [`Store::create`], or if a layer cannot be loaded. There is no snapshot then.
-    /// [`Error::Exists`] if the image was ready, as containerd expects it. If it is not certain whether
-    /// the snapshot is committed, those of the system; it is active then until the next start.
+    /// As [`Store::create`], or if a layer cannot be loaded. No snapshot is made then. [`Error::Exists`] if the image
+    /// was ready, as containerd expects it. If it is not certain whether the snapshot is committed, the system's
+    /// errors; it is active then until the next start.
     pub fn create(
         &self,
         key: &str,
@@ -219,7 +218,7 @@ impl Snapshotter {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`] if the layer is committed now, and those of the system if that is not certain.
+    /// [`Error::Exists`] if the layer is committed now, and the system's errors if that is not certain.
     fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot) -> Result<()> {
         let Record {
             name: key,
@@ -395,7 +394,7 @@ impl Snapshotter {
         Ok(store.update(&info.name, info.labels, paths)?.record.info())
     }
 
-    /// Return the snapshots that match one of `filters`, or all if there is none, by name.
+    /// Return the snapshots that match one of `filters`, or all without a filter, by name.
     ///
     /// # Errors
     ///
@@ -416,12 +415,12 @@ impl Snapshotter {
         Ok(found)
     }
 
-    /// Return the space that the snapshot `name` takes, without those below it: that of the image of
-    /// a layer, or that on disk.
+    /// Return the space that the snapshot `name` takes, without snapshots below it: the size of a layer's image, or the
+    /// space on disk.
     ///
     /// # Errors
     ///
-    /// Those of [`Store::usable`] and of the system.
+    /// The errors of [`Store::usable`] and of the system.
     pub fn usage(&self, name: &str) -> Result<Size> {
         let snapshot = lock(&self.store).usable(name)?.clone();
         match &snapshot.record.state {

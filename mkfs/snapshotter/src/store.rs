@@ -2,8 +2,8 @@
 
 //! The snapshots: their records and their directories, and the rules of containerd for them.
 //!
-//! A directory without a record is no snapshot: a crash may leave it, and the next start removes it.
-//! So a snapshot begins and ends when its record appears and disappears.
+//! A directory without a record is not a snapshot: a crash may leave it, and the next start removes it. So a snapshot
+//! begins and ends when its record appears and disappears.
 
 use crate::api::Labels;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl Store {
     /// written to `disk`. Call `unload` with the directory of each image that may be mounted and that
     /// no snapshot has.
     ///
-    /// What is wrong with a snapshot is a warning, and calls that need the snapshot fail.
+    /// An unusable snapshot causes a warning, and calls that need it fail.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Read the record in the directory `dir`, if there is one, and remove what a crash has left.
+    /// Read the record in the directory `dir`, if any, and remove the remains of a crash.
     fn read(&mut self, dir: PathBuf, unload: &dyn Fn(&Path) -> Result<()>) {
         let mut why = None;
         let record = match Record::read(&dir) {
@@ -114,7 +114,7 @@ impl Store {
                 "it has the name {name:?}, as {other} has; remove one of both directories"
             ));
         }
-        // What is damaged is kept as it is.
+        // Keep damaged files as they are.
         if why.is_none() {
             why = recover(&snapshot, unload).err();
         }
@@ -140,7 +140,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Return directories that are no snapshot's: [`sweep`] removes them. None of them becomes one.
+    /// Return directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
     ///
     /// # Errors
     ///
@@ -218,7 +218,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    /// The errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
     pub fn below(&self, parent: &str) -> Result<Vec<Snapshot>> {
         let mut layers = Vec::new();
         if !parent.is_empty() {
@@ -347,8 +347,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::below`] and [`Store::check_free`], and those of the system. There is no snapshot
-    /// then.
+    /// As [`Store::below`] and [`Store::check_free`], and the system's errors. No snapshot is made then.
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
@@ -364,7 +363,7 @@ impl Store {
         let snapshot = Snapshot { dir, record };
         let filled = fill(&snapshot, like).and_then(|()| self.write(&snapshot));
         if let Err(error) = filled.and_then(|()| self.disk.sync(&self.dir)) {
-            // Without a record it is no snapshot, and the next start tries it again.
+            // Without a record it is not a snapshot, and the next start retries.
             if let Err(error) =
                 Record::erase(&snapshot.dir).and_then(|()| remove_tree(&snapshot.dir))
             {
@@ -382,8 +381,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
-    /// [`Error::Mounted`] if something is mounted in it.
+    /// The errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and [`Error::Mounted`]
+    /// if something is mounted in it.
     pub fn begin(&mut self, name: &str, key: &str) -> Result<Snapshot> {
         let snapshot = self.usable(key)?.clone();
         self.check_free(name)?;
@@ -416,7 +415,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`], or those of the system; it is active then.
+    /// [`Error::NotFound`], or the system's errors; it is active then.
     pub fn commit(
         &mut self,
         name: &str,
@@ -465,7 +464,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by another
-    /// call, [`Error::Mounted`] if something is mounted in it, or those of the system.
+    /// call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
     pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
         let snapshot = self.get(name)?.clone();
         let on_top = |other: &Snapshot| other.record.parent == name && other.record.name != name;
@@ -525,12 +524,11 @@ impl Store {
     }
 }
 
-/// Remove the directories `dirs`, and go on to the others where that fails. Call `unload` for the image
-/// in each.
+/// Remove the directories `dirs`, and continue after errors. Call `unload` for the image in each.
 ///
 /// # Errors
 ///
-/// The first of those of `unload` and of the system. The others are warnings.
+/// The first error of `unload` or of the system. The others are warnings.
 pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
@@ -548,8 +546,7 @@ pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<(
 pub struct Committed {
     /// The committed snapshot.
     pub snapshot: Snapshot,
-    /// Whether its record is there after a crash. If not, keep what it was made of: the next start
-    /// goes by the record that it finds.
+    /// Whether its record survives a crash. If not, keep its sources: the next start goes by the record that it finds.
     pub durable: bool,
 }
 

@@ -4,8 +4,8 @@
 //! mount.
 //!
 //! A container, or a user who builds an image, may mount other directories below a snapshot, and the
-//! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes
-//! meanwhile: each directory is opened by its name in the one above, with openat2(2).
+//! mounts propagate to it. So no walk crosses a mount or follows a symbolic link, whatever changes during it: each
+//! directory is opened by its name in the one above, with openat2(2).
 
 use crate::error::{Error, Result};
 use daxfs_load::mountinfo;
@@ -122,9 +122,8 @@ pub fn check_unmounted(dir: &Path) -> Result<()> {
     }
 }
 
-/// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there
-/// or below it, or a mount elsewhere uses it, nothing is removed; what is mounted meanwhile is left as
-/// it is.
+/// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
+/// mount elsewhere uses it, nothing is removed; later mounts stay.
 ///
 /// # Errors
 ///
@@ -157,8 +156,8 @@ struct Level {
     left: Vec<CString>,
 }
 
-/// Remove `name` from the directory `parent`. `path` is its path, and afterwards that of the file
-/// that an error is about.
+/// Remove `name` from the directory `parent`. `path` is its path, and afterwards the path of the file that caused an
+/// error.
 fn remove_from(
     parent: BorrowedFd<'_>,
     name: &OsStr,
@@ -200,7 +199,7 @@ fn enter(above: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<Option<Leve
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Another call may have removed it meanwhile.
+    // Another call may have removed it.
     let left = match names(dir.as_fd()) {
         Err(Errno::NOENT) => Vec::new(),
         left => left?,
@@ -245,8 +244,8 @@ fn missing(result: std::result::Result<(), Errno>) -> std::result::Result<(), Er
     }
 }
 
-/// Return the space on disk that the files in `dir` take. Files that disappear meanwhile, and what is
-/// mounted below, do not count.
+/// Return the space on disk that the files in `dir` take. Files that disappear during the call, and mounts below, do
+/// not count.
 ///
 /// # Errors
 ///
@@ -423,7 +422,7 @@ mod tests {
             used();
             unmount();
         }
-        // The tests may run on an overlay, which is no upper directory.
+        // The tests may run on an overlay, which cannot be an upper directory.
         let memory = top.path().join("memory");
         std::fs::create_dir(&memory).unwrap();
         rustix::mount::mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), None).unwrap();

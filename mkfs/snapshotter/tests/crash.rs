@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What survives the end of the daemon, of the machine, and errors in the middle.
+//! State that survives the end of the daemon, of the machine, and errors in the middle.
 
 use crate::{code, labels, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
@@ -122,7 +122,7 @@ async fn full_memory() {
     machine.memory.set_limit(0);
     machine.commit("layer", "active").await.unwrap();
 
-    // After a restart there is no room for both.
+    // After a restart not both fit.
     let machine = machine.restart().await;
     machine.memory.set_limit(base + 1);
     assert_eq!(
@@ -305,7 +305,7 @@ impl Disk for Faulty {
 /// Whatever fails while a commit is recorded, the files or their image are there at the next start.
 #[test]
 fn the_disk_fails_during_a_commit() {
-    // Prepare replaces once and syncs twice; these are those of the commit, and of the way back.
+    // Prepare replaces once and syncs twice; these belong to the commit and to its undoing.
     let cases: [(&[usize], &[usize], bool); 5] = [
         (&[], &[1], false),
         (&[2], &[], false),
@@ -380,7 +380,7 @@ fn the_disk_fails_during_a_removal() {
         .unwrap();
 }
 
-/// What a container writes to is not removed while it is mounted.
+/// A container's directory is not removed while it is mounted.
 #[test]
 fn a_commit_keeps_what_is_mounted() {
     if !can_mount("crash::a_commit_keeps_what_is_mounted") {
@@ -446,7 +446,7 @@ impl Memory for Slow {
     fn adopt(&self, _: &[(Layer, PathBuf)]) {}
 }
 
-/// Other calls go on while a cleanup unmounts and removes.
+/// Other calls proceed while a cleanup unmounts and removes.
 #[test]
 fn a_cleanup_holds_up_no_other_call() {
     let place = tempfile::TempDir::new().unwrap();

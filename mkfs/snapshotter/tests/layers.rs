@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What images of layers contain.
+//! Content of layers' images.
 
 use crate::{lower, upper, Machine};
 use daxfs_image::source::Opened;
@@ -108,7 +108,7 @@ async fn roots_keep_their_attributes() {
     }
 }
 
-/// overlayfs's marks come through; what it writes down for itself does not. Only root can make them.
+/// overlayfs's marks are kept; its private records are dropped. Only root can make them.
 #[tokio::test]
 async fn marks_of_overlayfs() {
     let machine = Machine::new().await;

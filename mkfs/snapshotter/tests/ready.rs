@@ -178,7 +178,7 @@ async fn other_namespaces() {
     assert!(machine.unpack("7", "", "a").await.is_ok());
 }
 
-/// What is not ready is unpacked as ever.
+/// Layers without a ready image are unpacked as before.
 #[tokio::test]
 async fn other_layers_are_unpacked() {
     let machine = Machine::new().await;
@@ -327,7 +327,7 @@ async fn damaged_images_are_unpacked() {
         fs::write(&image, bad).unwrap();
         machine.unpacked(what, "a").await;
     }
-    // The sums are those of the damaged bytes.
+    // The sums match the damaged bytes.
     let file = File::options().write(true).open(&image).unwrap();
     file.write_all_at(&good, 0).unwrap();
     let last = superblock.total_size - 5000;
@@ -403,7 +403,7 @@ async fn unsigned_images_are_unpacked() {
             machine.unpacked(name, "a").await;
         }
     }
-    // A signature does not make an image that of another layer.
+    // A signature does not make an image another layer's.
     fs::copy(&image, ready(machine.place.path(), "b")).unwrap();
     machine.unpacked("signed for another layer", "b").await;
     // Nor does it make up for damage.
@@ -456,7 +456,7 @@ async fn expired_certificates() {
     machine.unpacked("expired", "a").await;
 }
 
-/// There is no room in memory: the layer is unpacked, and then there is none for that either.
+/// The image does not fit into memory: the layer is unpacked, and then its image does not fit either.
 #[tokio::test]
 async fn no_memory() {
     let machine = Machine::new().await;

@@ -45,7 +45,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [1, 2, 7]);
     machine.layer("e", "", |_| ()).await;
     assert_eq!(loaded(), [2, 7, 8]);
-    // They come back, and what is below an active snapshot stays.
+    // They come back, and snapshots below an active one stay.
     let mounts = machine.prepare("active", "above").await.unwrap();
     let found = std::fs::read(lower(&mounts)[0].join("above"));
     assert_eq!(found.unwrap(), b"above");
@@ -63,7 +63,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [2, 3, 4]);
 }
 
-/// What would not fit even then leaves them in memory: an image, or a chain of them.
+/// An image or a chain of images that would not fit even then leaves them in memory.
 #[tokio::test]
 async fn nothing_is_unloaded_in_vain() {
     let machine = Machine::new().await;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! containerd's rules for snapshots: which calls work in which order, and what the others answer.
+//! containerd's rules for snapshots: which calls work in which order, and the errors of the others.
 
 use crate::{code, labels, lower, option, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
@@ -30,7 +30,7 @@ async fn a_layer_from_prepare_to_remove() {
     assert_eq!(info.labels, labels(&[("one", "1")]));
     assert!(info.created_at.is_some() && info.created_at == info.updated_at);
 
-    // The labels of the active snapshot are not those of the committed one.
+    // The active snapshot and the committed one have different labels.
     machine
         .commit_with("layer", "a", labels(&[("two", "2")]))
         .await

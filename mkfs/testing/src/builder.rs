@@ -134,7 +134,7 @@ impl Builder {
             for bytes in [entry.as_bytes(), name, value] {
                 self.xattrs.extend_from_slice(bytes);
             }
-            // There is no padding in the length of the set.
+            // The length of the set excludes padding.
             end = self.xattrs.len();
             self.xattrs.resize(end.next_multiple_of(4), 0);
         }
@@ -209,7 +209,7 @@ pub fn superblock(image: &[u8]) -> layout::Superblock {
     layout::Superblock::read_from_prefix(image).unwrap().0
 }
 
-/// Set the checksums to what they should be.
+/// Correct the checksums.
 pub fn seal(image: &mut [u8]) {
     let record = size_of::<layout::Superblock>();
     if image.len() < record {

@@ -22,7 +22,7 @@ impl Memory for Sparse {
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
         into.fill(0);
-        // What is read is a record, so it is in one copy.
+        // Reads are of one record, so they are in one copy.
         for (start, copy) in CATALOG_COPIES.iter().zip(&self.0) {
             let inside = offset.checked_sub(*start).map(|at| at as usize);
             if let Some(bytes) = inside.and_then(|at| copy.get(at..at + into.len())) {

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Everything that there is to do with an image, with what is said of it.
+/// Do everything with an image, and return the messages.
 pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     let mut said = Vec::new();
     let mut findings = 0;

@@ -73,8 +73,7 @@ pub fn feed(input: &[u8], directory: &Path) {
     assert_eq!(directory.read_dir().unwrap().count(), 0);
 }
 
-/// What is read can be made into an image, or there is a reason that the user can do something
-/// about.
+/// Every tree that was read becomes an image, or fails with an error that the user can act on.
 fn image(tree: &Tree, directory: &Path) {
     let options = options::Options {
         pack: match tree.nodes.len() % 3 {
@@ -411,7 +410,7 @@ fn bundled(program: &[u8]) -> Vec<u8> {
     archive
 }
 
-/// What `docker save` writes.
+/// Output of `docker save`.
 fn docker(program: &[u8]) -> Vec<u8> {
     let mut program = Program(program);
     let mut manifest =

@@ -6,8 +6,8 @@
 //! * [`reader`]: everything that the reader can do to an image
 //! * [`everything`]: everything that the program `daxfs` can do to an image
 //! * [`certificate`]: keys and certificates
-//! * [`spec`]: random trees; [`listing`]: what is in a directory or an image, to be compared
-//! * [`mistakes`]: wrong command lines and what they must give
+//! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
+//! * [`mistakes`]: wrong command lines and their errors
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
 //! * [`signing`]: signatures made of any bytes
 
@@ -37,7 +37,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Fail if a file of `package`'s tests is no module of theirs, whose text is `main`.
+/// Fail if a file of `package`'s tests is not a module of theirs, whose text is `main`.
 pub fn every_file_is_named(package: &str, main: &str) {
     for entry in std::fs::read_dir(Path::new(package).join("tests")).unwrap() {
         let path = entry.unwrap().path();

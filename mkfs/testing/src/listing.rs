@@ -13,7 +13,7 @@ use std::path::Path;
 /// Content that is longer is compared by its hash alone.
 const LONG: u64 = 1 << 20;
 
-/// What a path leads to.
+/// Target of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub mode: u32,

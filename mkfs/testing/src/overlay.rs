@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the fuzz targets of images share with the test of the corpus: how an input becomes an image,
-//! and how one input is made of another with knowledge of the format.
+//! Common parts of the fuzz targets of images and the test of the corpus: they make an image of an
+//! input, and mutate an input with knowledge of the format.
 //!
 //! An input is laid over the specimen, a small valid image, by exclusive or; the empty input is the
 //! specimen. Its first byte says whether the checksums are corrected afterwards. Then come the
@@ -191,8 +191,8 @@ fn load(image: &[u8], (at, length): (usize, usize)) -> u64 {
 }
 
 /// Change one field of the image that the first `size` bytes of `data` make of `specimen`, and
-/// return the new size. The value is one that readers may get wrong: a limit, that of another
-/// field, an end of a table, or the old one with a small difference.
+/// return the new size. The value is one that readers may get wrong: a limit, another field's
+/// value, an end of a table, or the old one with a small difference.
 pub fn mutate(specimen: &[u8], data: &mut [u8], size: usize, seed: u32) -> usize {
     let mut random = Random(seed.into());
     let image = overlaid(specimen, &data[..size]);

@@ -128,14 +128,14 @@ fn read_inode<M: Memory>(
     }
 }
 
-/// An entry and its name, or why there is none.
+/// An entry and its name, or an error.
 type Listed = Result<(Dirent, Vec<u8>)>;
 
 fn owned(entry: Result<(Dirent, &[u8])>) -> Listed {
     entry.map(|(entry, name)| (entry, name.to_vec()))
 }
 
-/// List `directory` from entry `start` on, in both ways. It must give what is left of `listed`, the
+/// List `directory` from entry `start` on, in both ways. It must give the rest of `listed`, the
 /// whole list.
 fn list_from<M: Memory>(
     image: &Image<'_, M>,

@@ -87,7 +87,7 @@ pub fn attached<M: Memory>(image: &Image<'_, M>) {
     assert!(stored >= image.superblock().stored_size());
 }
 
-/// Parse `cms` and use what is in it. Return false if it is malformed.
+/// Parse `cms` and use its content. Return false if it is malformed.
 fn parse(cms: &[u8]) -> bool {
     let Some(signature) = Message::parse(cms) else {
         assert_eq!(
@@ -143,7 +143,7 @@ enum Content {
     Bytes(Vec<u8>),
 }
 
-/// Return the elements in `bytes`; `None` if they are none.
+/// Return the elements in `bytes`; `None` if they are malformed.
 fn nodes(bytes: &[u8]) -> Option<Vec<Node>> {
     let mut reader = Reader::new(bytes);
     let mut nodes = Vec::new();
@@ -173,7 +173,7 @@ fn encode(nodes: &[Node]) -> Vec<u8> {
     nodes.iter().flat_map(encode_one).collect()
 }
 
-/// Return each list of elements that is not empty: those in an element, and those of the message.
+/// Return each list of elements that is not empty, in an element and in the message.
 fn lists(nodes: &[Node], paths: &mut Vec<Vec<usize>>, path: &mut Vec<usize>) {
     if !nodes.is_empty() {
         paths.push(path.clone());
@@ -244,7 +244,7 @@ fn list<'a>(nodes: &'a mut Vec<Node>, path: &[usize]) -> &'a mut Vec<Node> {
 /// Change the content of an element.
 fn change(node: &mut Node, random: &mut Random) {
     let Content::Bytes(bytes) = &mut node.content else {
-        // What is inside can be changed too, by another choice.
+        // The content can be changed too, by another choice.
         node.content = Content::Elements(Vec::new());
         return;
     };

@@ -24,7 +24,7 @@ pub struct Item {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What a file is.
+/// Type of a file.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// Bytes of data at some offset, and the size.

@@ -22,7 +22,7 @@ pub enum Error {
 }
 
 /// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
-/// and drop a list that says no more than they do.
+/// and drop a list that adds nothing to them.
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Builds a [`Tree`] from one or more inputs. Files of later inputs replace those of earlier ones.
+//! Builds a [`Tree`] from one or more inputs. Files of later inputs replace files of earlier ones.
 
 use crate::error::{Error, Result};
 use crate::tree::{Attributes, Entry, Kind, Name, Node, NodeId, Tree, ROOT};
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Attributes of a directory that no input describes. Its time is that of its newest entry.
+/// Attributes of a directory that no input describes. It gets the time of its newest entry.
 pub const IMPLIED: Attributes = Attributes {
     permissions: 0o755,
     uid: 0,
@@ -161,7 +161,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Those of [`Tree::append`].
+    /// The errors of [`Tree::append`].
     pub fn graft(&mut self, parent: NodeId, name: &[u8], other: Tree) -> Result<()> {
         let root = self.tree.append(other)?;
         let name = self.tree.keep_name(name);
@@ -276,7 +276,7 @@ impl Builder {
         order
     }
 
-    /// Set the times of directories that no input describes to those of their newest entries.
+    /// Give directories that no input describes the times of their newest entries.
     fn date(&mut self, order: &[NodeId]) {
         if self.implied.is_empty() {
             return;

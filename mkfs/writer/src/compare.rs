@@ -16,9 +16,9 @@ pub enum Mismatch {
     /// It has another number of inodes.
     #[error("{image} inodes instead of {tree}")]
     Count {
-        /// Those of the image.
+        /// The image's.
         image: usize,
-        /// Those of the tree.
+        /// The tree's.
         tree: usize,
     },
     /// The root cannot be read.
@@ -29,7 +29,7 @@ pub enum Mismatch {
     Differs {
         /// The file.
         path: String,
-        /// What differs.
+        /// The difference.
         what: &'static str,
     },
     /// A file cannot be read.

@@ -34,7 +34,7 @@ pub const WRITTEN_AT_ONCE: usize = 256 << 10;
 
 /// Sums of the pieces of an image.
 pub struct Pieces {
-    /// The bytes of the first piece, without those of the superblock.
+    /// The bytes of the first piece after the superblock.
     first: Vec<u8>,
     /// The sums of the others.
     others: Vec<Sum>,

@@ -116,7 +116,7 @@ impl Device {
         Ok(Box::new(mapping))
     }
 
-    /// Refuse an image of `size` bytes if there is no room for it.
+    /// Refuse an image of `size` bytes if it does not fit.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be
-    /// written, and [`Error::Image`] if it does not hold what was written.
+    /// written, and [`Error::Image`] if it does not store the image.
     pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
         self.check_size(size)?;

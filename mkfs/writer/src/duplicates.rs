@@ -132,7 +132,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<Alike>> 
     Ok(found)
 }
 
-/// Add those of `files`, which have the same fingerprint, that are identical to `found`.
+/// Add the files among `files`, which have the same fingerprint, that are identical to `found`.
 fn same_bytes(
     tree: &Tree,
     size: u64,

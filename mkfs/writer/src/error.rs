@@ -45,7 +45,7 @@ pub enum Error {
     Image {
         /// The image.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The problem, and its place.
         what: Reason,
     },
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What tells files and nodes apart.
+//! Identities of files and nodes.
 
 use rustix::fs::Stat;
 

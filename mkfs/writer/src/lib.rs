@@ -14,8 +14,8 @@
 //!    the tree.
 //!
 //! [`make`](fn@make) runs steps 2 to 4. An [`Output`] is a file, a device or standard output;
-//! nothing unfinished appears under its name. [`Overwrite`] decides what it may replace, and
-//! [`device`] writes to devices. [`replace`] keeps who may read a file that is replaced.
+//! nothing unfinished appears under its name. [`Overwrite`] decides which files it may replace, and
+//! [`device`] writes to devices. [`replace`] keeps the access rights of a file that is replaced.
 //!
 //! ```
 //! use daxfs_check::Silent;

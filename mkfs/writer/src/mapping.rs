@@ -49,7 +49,7 @@ impl Mapping {
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
         // SAFETY: `at` has checked that the range is within the mapping. `bytes` is not part of the
-        // mapping, into which there are no references.
+        // mapping, to which nothing refers.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Mapping {
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
         // SAFETY: `at` has checked that the range is within the mapping. `into` is not part of the
-        // mapping, into which there are no references.
+        // mapping, to which nothing refers.
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
         Ok(())
     }
@@ -124,7 +124,7 @@ fn write_back(start: *const u8, length: usize) {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `new` created the mapping, and there are no references into it.
+        // SAFETY: `new` created the mapping, and nothing refers to it.
         let _ = unsafe { munmap(self.base.cast(), self.length) };
     }
 }

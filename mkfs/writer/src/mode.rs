@@ -8,7 +8,7 @@ pub struct ModeChange(Vec<Clause>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clause {
-    /// Bits that may change: 0o7777, or those of owner, group or others.
+    /// Bits that may change: 0o7777, or the bits of owner, group or others.
     who: u16,
     operator: Operator,
     /// Bits to add, to remove or to set.

@@ -37,7 +37,7 @@ pub enum Bytes {
 pub struct Container {
     /// The file.
     pub file: File,
-    /// Pieces of sparse files; those of one file are adjacent.
+    /// Pieces of sparse files; the pieces of one file are adjacent.
     pub pieces: Vec<Piece>,
     /// The file may have holes.
     pub sparse: bool,
@@ -177,7 +177,7 @@ impl Container {
 
 impl Stamp {
     fn of(stat: &Stat) -> Self {
-        // The times of a device are those of its node, and change whenever it is written.
+        // The times of a device belong to its node, and change whenever it is written.
         let device = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
         Stamp {
             identity: identity(stat),

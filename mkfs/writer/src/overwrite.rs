@@ -67,7 +67,7 @@ pub const HEAD: usize = 65608;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     kind: FileType,
-    /// Number of a device; for other files, that of their file system.
+    /// Number of a device; for other files, of their filesystem.
     device: u64,
     /// Inode number; 0 for a device.
     inode: u64,
@@ -314,8 +314,7 @@ fn all_zero(
     Ok(true)
 }
 
-/// Return what a file or device with these first bytes, at most [`HEAD`], contains if that is
-/// known.
+/// Return the known content of a file or device with these first bytes, at most [`HEAD`].
 pub fn occupant(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(offset, magic, _)| {
         let bytes = head.get(*offset..offset + magic.len());
@@ -325,7 +324,7 @@ pub fn occupant(head: &[u8]) -> Option<&'static str> {
 }
 
 fn occupied(path: &Path, head: &[u8], remedy: &str) -> Error {
-    let what = occupant(head).unwrap_or("data that are no daxfs image");
+    let what = occupant(head).unwrap_or("data other than a daxfs image");
     let why =
         format!("holds {what}, which would be lost; {remedy}, or give --force to overwrite it");
     Error::refused(path, why)
@@ -369,7 +368,7 @@ mod tests {
         for at in [9, (2 << 20) - 1, size - 512, size - (1 << 20)] {
             let error = check(at, b"x", false).unwrap_err();
             assert!(
-                error.contains("holds data that are no daxfs image"),
+                error.contains("holds data other than a daxfs image"),
                 "{error}"
             );
         }

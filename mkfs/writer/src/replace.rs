@@ -43,7 +43,8 @@ pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Rename the temporary file `file` to `path`. What `path` is at this moment says who may read it.
+/// Rename the temporary file `file` to `path`. The file at `path` at this moment decides who may
+/// read it.
 ///
 /// # Errors
 ///
@@ -73,9 +74,9 @@ pub fn is_planted(path: &Path) -> io::Result<bool> {
     Ok(shared && !owners.contains(&found.st_uid))
 }
 
-/// Give `new` the owner, mode, access control list and label of the file `old`, if there is one. An
-/// owner or a list that cannot be set lets nobody in who was kept out before, except the caller. If
-/// `old` [may be planted](is_planted), nobody but the caller gets in.
+/// Give `new` the owner, mode, access control list and label of the file `old`, if it exists. If an
+/// owner or a list cannot be set, only the caller and users who had access before get access. If
+/// `old` [may be planted](is_planted), only the caller does.
 fn inherit(new: &File, old: &Path) -> io::Result<()> {
     if is_planted(old)? {
         return Ok(fchmod(new, Mode::from_raw_mode(0o600))?);
@@ -118,7 +119,7 @@ fn inherit(new: &File, old: &Path) -> io::Result<()> {
     }
 }
 
-/// Return an extended attribute, `None` if there is none.
+/// Return an extended attribute, if it exists.
 fn xattr(path: &Path, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; XATTR_MAX];
     match getxattr(path, name, &mut value) {

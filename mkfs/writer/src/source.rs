@@ -18,8 +18,8 @@ pub struct Source<'a> {
     node: NodeId,
     size: u64,
     bytes: Open<'a>,
-    /// What [`Source::stretch`] found last: whether it is a hole, where it was asked for, and where
-    /// it ends. Finding the end of data is slow on some file systems.
+    /// Last result of [`Source::stretch`]: whether it is a hole, the requested offset, and its end.
+    /// Finding the end of data is slow on some file systems.
     found: Cell<(bool, u64, u64)>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Changed`] if it is not what the tree describes.
+    /// [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let mut source = Self::unexamined(tree, node)?;
         if let Some(stat) = source.stat()? {
@@ -101,7 +101,7 @@ impl<'a> Source<'a> {
     /// Open the content of `node` without checking that it is the file that the tree describes.
     fn unexamined(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let Kind::Regular { size, place } = tree.node(node).kind else {
-            return Err(Error::changed(&tree.path(node), "no regular file any more"));
+            return Err(Error::changed(&tree.path(node), "no longer a regular file"));
         };
         let origin = &tree.origins[tree.node(node).origin as usize];
         let bytes = match (&origin.bytes, place) {
@@ -300,7 +300,7 @@ impl<'a> Source<'a> {
             Ok(0) => self.stat().map(drop),
             Ok(_) => Err(Error::changed(
                 &self.path(),
-                format!("it goes on after its size of {}", self.size),
+                format!("it continues after its size of {}", self.size),
             )),
             Err(error) => Err(self.error("read the file", error)),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Checks where the data of files stand, and that there is nothing between them.
+//! Checks the places of files' data, and that nothing is between them.
 
 use super::Checker;
 use crate::memory::Storage;

@@ -2,9 +2,8 @@
 
 //! Check an image against every rule of the format.
 //!
-//! The rules are those of `Documentation/format.rst`, including those that the reader validates.
-//! Time and memory are proportional to the size of the image; no field of an image can make them
-//! grow faster.
+//! The rules of `Documentation/format.rst` apply, including the reader's. Time and memory are
+//! proportional to the size of the image; no field of an image can make them grow faster.
 
 mod data;
 mod directories;
@@ -34,7 +33,7 @@ pub enum Finding {
     Reader(image::Error),
     /// A rule that the reader does not check.
     Rule {
-        /// What is wrong.
+        /// The problem.
         what: &'static str,
         /// Where, in bytes from the start of the image.
         offset: u64,

@@ -13,7 +13,7 @@ use std::ops::Range;
 const INODE: u64 = size_of::<layout::Inode>() as u64;
 const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
 
-/// The files of an image, by their places in it. Whatever is damaged is left out.
+/// The files of an image, by their places in it, without damaged ones.
 pub struct Paths {
     inodes: Range<u64>,
     root: u32,

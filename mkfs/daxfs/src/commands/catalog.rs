@@ -51,7 +51,7 @@ struct Report<'a> {
     size: u64,
     /// Bytes of the largest range that no image has.
     free: u64,
-    /// What is wrong with the copy that does not count.
+    /// The problem of the copy that does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     damaged: Option<String>,
     images: Vec<Row<'a>>,

@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What to unpack to.
+/// Target of unpacking.
 pub struct Target<'a> {
     /// The directory or file.
     pub path: &'a Path,

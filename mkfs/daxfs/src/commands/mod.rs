@@ -321,7 +321,7 @@ fn print(line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Take images out of a layout, and print what they are.
+/// Take images out of a layout, and print their names and digests.
 fn pulled(args: &Pull) -> Result<ExitCode> {
     let directory = args.target.is_dir();
     let demands = Demands {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `share`: print what a hypervisor is given, or run it.
+//! `share`: print a hypervisor's arguments, or run it.
 
 use crate::options::ShareArgs;
 use crate::record::Versioned;
@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-/// What is needed to share an image, as JSON.
+/// Arguments and commands to share an image, as JSON.
 #[derive(Serialize)]
 struct Recipe<'a> {
     hypervisor: &'static str,
@@ -31,8 +31,7 @@ struct Recipe<'a> {
 ///
 /// # Errors
 ///
-/// If the image does not suit the device or the hypervisor, if there is no room for a copy, or if the command cannot be
-/// run.
+/// If the image does not suit the device or the hypervisor, if a copy does not fit, or if the command cannot be run.
 pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     let guest = share::commands(args.device, args.number);
     let program = args.command.first();

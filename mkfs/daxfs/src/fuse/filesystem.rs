@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Requests of the kernel, with the same answers as those of the module.
+//! Requests of the kernel, with the same answers as the module's.
 
 use daxfs_image::source::{Opened, Source};
 use daxfs_reader::{layout, Content, Directory, Error, FileType, Image, Inode, Problem};
@@ -219,7 +219,7 @@ fn kind(file_type: FileType) -> fuser::FileType {
     }
 }
 
-/// Answer with bytes, or with their number if that is what was asked for.
+/// Answer with bytes, or with their number if `size` is 0.
 fn reply_sized(reply: ReplyXattr, size: u32, bytes: Result<Vec<u8>>) {
     match bytes {
         Err(error) => reply.error(error),
@@ -239,7 +239,7 @@ impl Filesystem for ImageFs {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_POSIX_ACL,
-            // Handles stay valid: inode numbers are those of the image, and always the same.
+            // Handles stay valid: inode numbers come from the image and never change.
             InitFlags::FUSE_EXPORT_SUPPORT,
         ] {
             // Older kernels may lack it.

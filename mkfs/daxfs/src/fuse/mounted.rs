@@ -15,8 +15,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Take note of what has just been mounted at `path`, which is absolute and leads through no
-    /// symlinks.
+    /// Record the new mount at `path`, which is absolute and leads through no symlinks.
     ///
     /// # Errors
     ///

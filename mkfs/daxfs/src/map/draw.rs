@@ -38,7 +38,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 ///
 /// # Errors
 ///
-/// Those of writing to `out`.
+/// If `out` cannot be written.
 pub fn draw(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let (total, block) = (human(map.total_size), human(map.block_size.into()));
     let inodes = map.inodes;
@@ -93,7 +93,7 @@ fn sizes(map: &Map, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Say what the map shows about mappings, sharing and packing.
+/// Write the map's facts about mappings, sharing and packing.
 fn notes(map: &Map, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 /// Smallest page of any kernel.
 const PAGE: u64 = 4096;
 
-/// What bytes are used for.
+/// Use of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -80,7 +80,7 @@ impl Kind {
 /// Consecutive bytes of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Run {
-    /// What they are used for.
+    /// Their use.
     pub kind: Kind,
     /// Offset in the image.
     pub offset: u64,
@@ -148,7 +148,7 @@ pub struct Map {
     pub packed: Total,
     /// Files that 2 MiB mappings cover at least in part, and the bytes that these cover.
     pub huge: Total,
-    /// Files with data of their own.
+    /// Files that do not share their data.
     pub data: Total,
 }
 

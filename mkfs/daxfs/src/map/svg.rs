@@ -53,7 +53,7 @@ fn escaped(text: &str) -> String {
 ///
 /// # Errors
 ///
-/// Those of writing to `out`.
+/// If `out` cannot be written.
 pub fn svg(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let used: Vec<(Kind, u64)> = Kind::ALL
         .into_iter()

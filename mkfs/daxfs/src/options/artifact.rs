@@ -39,7 +39,7 @@ pub struct Push {
     /// referrers of the container image.
     #[arg(long, value_name = "NAME")]
     pub subject: Option<String>,
-    /// Replace what has the name, also if it is no artifact of daxfs
+    /// Replace the entry with the name, even if it is not an artifact of daxfs
     #[arg(short, long)]
     pub force: bool,
 }

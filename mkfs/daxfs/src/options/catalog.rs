@@ -7,12 +7,12 @@ use daxfs_command::values;
 use daxfs_load::catalog::Reuse;
 use std::path::PathBuf;
 
-/// What to do with a catalogue.
+/// A command on a catalogue.
 #[derive(Subcommand)]
 pub enum Catalog {
     /// Make an empty catalogue
     ///
-    /// What the device holds is lost. Without --force, only zeros and a daxfs image are overwritten.
+    /// The device's content is lost. Without --force, only zeros and a daxfs image are overwritten.
     #[command(after_help = "\
 Examples:
   daxfs catalog init /dev/pmem0

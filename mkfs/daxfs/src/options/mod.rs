@@ -35,12 +35,12 @@ Examples:
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Subcommand)]
 pub enum Command {
     /// Show the superblock of an image
@@ -305,8 +305,8 @@ Examples:
         attach: Option<PathBuf>,
         /// Last second in which the signature counts, since 1970
         ///
-        /// It is part of what is signed. The default is the end of the certificates in the
-        /// signature, and with --key it cannot be later.
+        /// The signature covers it. The default is the end of the certificates in the signature, and with --key it
+        /// cannot be later.
         #[arg(long, value_name = "SECOND")]
         expires: Option<u64>,
     },
@@ -316,11 +316,10 @@ Examples:
     Pull(Pull),
     /// Verify the signature and the content of an image
     ///
-    /// The signature must be that of the owner of CERT, or of somebody to whom the owner of CERT
-    /// issued a certificate, if need be through others that are in the signature. All these
-    /// certificates must be valid now, and the signature must not have expired. Then the whole
-    /// image is compared with the SHA-256 that was signed. Print the SHA-256. Revocation lists, and
-    /// what a certificate says that its key may be used for, are not looked at.
+    /// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be
+    /// through others that are in the signature. All these certificates must be valid now, and the signature must not
+    /// have expired. Then the whole image is compared with the signed SHA-256. Print the SHA-256. Revocation lists and
+    /// the key usage in certificates are ignored.
     #[command(after_help = "\
 Examples:
   daxfs verify --cert cert.pem base.img")]

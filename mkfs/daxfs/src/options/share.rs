@@ -8,7 +8,7 @@ use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What `daxfs share` takes.
+/// Arguments of `daxfs share`.
 #[derive(Args)]
 pub struct ShareArgs {
     /// The image file
@@ -16,10 +16,10 @@ pub struct ShareArgs {
     /// The device that the guest gets
     #[arg(short, long, value_enum, default_value_t = Device::VirtioPmem)]
     pub device: Device,
-    /// The hypervisor; by default that of COMMAND's name, or qemu
+    /// The hypervisor; by default by COMMAND's name, or qemu
     #[arg(long, value_enum)]
     pub hypervisor: Option<Hypervisor>,
-    /// Number of the device among those of its kind in the machine; NVDIMMs and virtio-pmem are one kind
+    /// Number of the device among the machine's devices of its kind; NVDIMMs and virtio-pmem are one kind
     #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
     pub number: u8,
     /// Share a copy in DIR, which is made unless it is there

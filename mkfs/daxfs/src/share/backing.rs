@@ -66,8 +66,9 @@ impl Backing {
     ///
     /// # Errors
     ///
-    /// If there is no room, if `dir` cannot be written or other users can replace files in it, if `hypervisor` cannot
-    /// take the path, if the image is damaged, if `interrupt` says so, or if another file has the name of the copy.
+    /// If the copy does not fit, if `dir` cannot be written or other users can replace files in it, if `hypervisor`
+    /// cannot take the path, if the image is damaged, if `interrupt` says so, or if another file has the name of the
+    /// copy.
     pub fn copy(
         image: &ImageFile,
         device: Device,

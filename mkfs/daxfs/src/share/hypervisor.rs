@@ -14,7 +14,7 @@ use std::path::Path;
 pub enum Hypervisor {
     /// QEMU
     Qemu,
-    /// cloud-hypervisor: virtio-pmem only; what a guest writes goes to copies of its own
+    /// cloud-hypervisor: virtio-pmem only; a guest's writes go to private copies
     CloudHypervisor,
     /// Firecracker: virtio-pmem only; prints a member of its configuration
     Firecracker,

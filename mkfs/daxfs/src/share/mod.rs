@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `share`: what a hypervisor is given so that any number of virtual machines hold one copy of an image, which none of
+//! `share`: arguments for a hypervisor so that any number of virtual machines share one copy of an image, which none of
 //! them can write.
 //!
-//! * [`Device`]: what the memory of each device must look like
+//! * [`Device`]: the layout of each device's memory
 //! * `backing`: the file or memfd with such memory
 //! * `hypervisor`: the arguments of each hypervisor
 //! * `guest`: the commands for the guest
@@ -19,7 +19,7 @@ pub use hypervisor::{arguments, config, words, Hypervisor};
 use clap::ValueEnum;
 pub use guest::commands;
 
-/// Smallest unit of a pmem device: that of the kernel's mappings and of memory hotplug.
+/// Smallest unit of a pmem device, of the kernel's mappings and of memory hotplug.
 const PMEM_UNIT: u64 = 2 << 20;
 
 /// Unit of the memory of a CXL device, which the CXL specification demands of windows.
@@ -74,7 +74,7 @@ impl Device {
         Layout { start, size }
     }
 
-    /// Return what the device demands of its memory.
+    /// Return the device's demand on its memory.
     fn demand(self) -> &'static str {
         match self {
             Device::VirtioPmem => "a multiple of 2 MiB",

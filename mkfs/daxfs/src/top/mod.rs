@@ -25,7 +25,7 @@ pub struct Counter {
     pub name: &'static str,
     /// Its metric for Prometheus. Counters of one metric are next to each other.
     pub metric: &'static str,
-    /// What tells it from others of its metric: the name of a label, and the value.
+    /// Label that distinguishes it within its metric: name and value.
     pub label: Option<(&'static str, &'static str)>,
 }
 
@@ -81,7 +81,7 @@ pub const COUNTERS: [Counter; 11] = [
 pub struct Mounted {
     /// Device number, `MAJOR:MINOR`.
     pub device: String,
-    /// What it was mounted from. It is empty if this process may not know.
+    /// The source of the mount. It is empty if this process may not know it.
     pub source: OsString,
     /// Where this process sees it.
     pub places: Vec<PathBuf>,
@@ -110,7 +110,7 @@ pub struct Sample {
 
 impl Sample {
     /// Read the counters in `sysfs`. `mountinfo` says where the images are mounted. Images that are
-    /// unmounted meanwhile are left out.
+    /// unmounted during the call are left out.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ fn per_second(now: u64, before: u64, passed: Duration) -> u64 {
 }
 
 impl Mounted {
-    /// Read the files of a mount; `None` if it is gone, or if this is none.
+    /// Read the files of a mount; `None` if it is gone, or not a mount.
     fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let device = directory.file_name()?.to_str()?.to_owned();
         number(&device)?;

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-/// What a table is shown on.
+/// The screen or file for a table.
 #[derive(Clone, Copy)]
 pub struct Screen {
     /// Columns and rows of a terminal, whose content is replaced.
@@ -48,8 +48,7 @@ impl Screen {
     }
 }
 
-/// Write a table: events since the image was mounted where there is no earlier sample, and events a
-/// second otherwise.
+/// Write a table: events since the mount for a first sample, and events a second otherwise.
 pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result<()> {
     let mut lines = Vec::new();
     if sample.mounts.is_empty() {
@@ -189,7 +188,7 @@ pub fn json(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// Return what a metric means.
+/// Return the description of a metric.
 fn help(metric: &str) -> &'static str {
     match metric {
         "daxfs_reads_total" => "Reads that returned data.",
@@ -236,7 +235,7 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
         }
     }
     let info = "daxfs_image_info";
-    head(out, info, "What is mounted, and where; always 1.", "gauge")?;
+    head(out, info, "Source and mount point; always 1.", "gauge")?;
     for mounted in &sample.mounts {
         let place = mounted.places.first().map(|place| place.as_os_str());
         writeln!(

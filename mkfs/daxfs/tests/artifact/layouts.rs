@@ -187,7 +187,7 @@ fn signed_again() {
     }
     assert!(signed[0] != signed[1]);
     assert_eq!(place.pull("second", &[]).status, 0);
-    // Its own signature counts, not that of the one that is pulled.
+    // Its own signature counts, not the pulled image's.
     succeed(&["sign", "--key", other_key, "--cert", other_cert, image]);
     fs::copy(image, &pulled).unwrap();
     let run = place.pull("first", &["--cert", cert]);

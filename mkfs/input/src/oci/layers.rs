@@ -23,7 +23,7 @@ const WHITEOUT: &[u8] = b".wh.";
 /// Prefix of other marks.
 const META: &[u8] = b".wh..wh.";
 
-/// Mark of an opaque directory, which hides those of lower layers.
+/// Mark of an opaque directory, which hides lower layers' files.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A mark in a layer.

@@ -264,7 +264,7 @@ fn choose<'a>(
     };
     if let Some(reference) = reference {
         let all = names(&left);
-        // Whatever a name says, a digest is that of the manifest.
+        // A digest always names the manifest.
         let digest = is_digest(reference);
         left.retain(|descriptor| match digest {
             true => descriptor.digest().as_ref() == reference,

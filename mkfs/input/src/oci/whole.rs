@@ -101,7 +101,7 @@ fn names_itself(annotations: &HashMap<String, String>, typed: Option<&str>) -> b
 }
 
 /// Return the name of an image: with a registry, and with a tag. A whole name that the user typed
-/// takes precedence over what the layout says.
+/// takes precedence over the layout's.
 fn name(annotations: &HashMap<String, String>, typed: Option<&str>, path: &Path) -> Option<String> {
     let known = |name| annotations.get(name).map(String::as_str);
     let typed = typed.filter(|name| name.contains('/'));
@@ -231,7 +231,7 @@ mod tests {
             name(REF_NAME, "A.b:5/c__d/e--f.g_h:X"),
             some("A.b:5/c__d/e--f.g_h:X")
         );
-        // What the user typed.
+        // The user's name.
         let annotations = HashMap::from([(FULL_NAME.into(), "other.org/b:1".into())]);
         let typed = |typed| super::name(&annotations, Some(typed), Path::new("layout"));
         assert_eq!(typed("example.org/a:2"), some("example.org/a:2"));

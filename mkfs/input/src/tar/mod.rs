@@ -45,7 +45,7 @@ pub(super) struct Reader<'a> {
     pieces: Vec<Piece>,
     /// Extended attributes that images cannot store, with the number of members that have each.
     unknown: BTreeMap<Vec<u8>, u64>,
-    /// Those of further names.
+    /// Number of attributes with further names.
     more_unknown: u64,
     /// Members of unknown types.
     odd: u64,
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Return what the input contains, which has the first block `start` and is read up to there.
+    /// Return the type of the input, which has the first block `start` and is read up to there.
     fn foreign(&mut self, start: &[u8; BLOCK]) -> Result<Option<&'static str>> {
         let mut head = start.to_vec();
         head.resize(HEAD, 0);
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(Some(header))
     }
 
-    /// Read headers up to and including that of a member.
+    /// Read headers up to and including a member's.
     fn head(&mut self) -> Result<Option<Head>> {
         let at = self.stream.position();
         let mut records = self.global.clone();
@@ -243,7 +243,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Return the content of an extended header.
-    /// Of those of a member, `left` bytes may follow.
+    /// A member's may have `left` more bytes.
     fn extended(&mut self, at: u64, size: u64, left: &mut u64) -> Result<Vec<u8>> {
         let rest = left.checked_sub(size);
         *left = rest.ok_or_else(|| self.error(at, Malformed::LongHeader(EXTENDED)))?;

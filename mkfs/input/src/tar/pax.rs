@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The records of extended headers: those of POSIX's pax(1), and extensions.
+//! The records of extended headers, of POSIX's pax(1) and of extensions.
 
 use super::sparse::{decimal, Map};
 use crate::malformed::Malformed;

@@ -86,7 +86,7 @@ impl Chosen {
     ///
     /// # Errors
     ///
-    /// If there is no such image, or if the catalogue cannot be read.
+    /// If the image does not exist, or if the catalogue cannot be read.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {
@@ -95,7 +95,7 @@ impl Chosen {
         }
         let opened = match (open(source, words), &name) {
             (Ok(opened), _) => opened,
-            // The kernel says what is wrong.
+            // Leave the error to the kernel.
             (Err(_), None) => None,
             (Err(Error::System { name, source, .. }), Some(_)) => {
                 let remedy = "; give fsoffset= and fslength= in place of image=: \
@@ -117,8 +117,7 @@ impl Chosen {
         let (Some((disk, _lock)), Some(table)) = (opened, table) else {
             let Some(name) = name else { return Ok(None) };
             let name = shown(name.as_bytes());
-            let why =
-                format!("no catalogue, so there is no image '{name}'; mount it without image=");
+            let why = format!("no catalogue, and so no image '{name}'; mount it without image=");
             return Err(Error::refused(shown_path(source), why));
         };
         warn_damaged(&disk, &table);
@@ -148,7 +147,7 @@ impl Chosen {
     ///
     /// # Errors
     ///
-    /// `ESTALE` if not, and those of reading the catalogue.
+    /// `ESTALE` if not, and the errors of reading the catalogue.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
         let forgotten = self.disk.forget();
         let Chosen { disk, image, .. } = self;

@@ -21,7 +21,7 @@ pub const COPY: Problem = Problem::Catalog("checksum mismatch of the copy");
 pub const SIZE: Problem = Problem::Catalog("catalogue of another size than its memory");
 /// An entry of the catalogue out of place: outside the memory, unaligned, over another one.
 pub const ENTRY: Problem = Problem::Catalog("image of the catalogue out of place");
-/// An entry of the catalogue with an invalid name, or with that of another one.
+/// An entry of the catalogue with an invalid name, or with another entry's.
 pub const NAME: Problem = Problem::Catalog("invalid name in the catalogue");
 /// An entry of the catalogue with unknown or contradictory flags, or a second active one.
 pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalogue");
@@ -46,7 +46,7 @@ pub const CATALOG_ALIGN: u64 = HUGE_SIZE;
 /// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
 pub const CATALOG_ACTIVE: u32 = 1 << 0;
 
-/// Flag of a [`CatalogEntry`]: the image is not mounted any more. Mounts that exist may use it.
+/// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
 pub const CATALOG_REMOVED: u32 = 1 << 1;
 
 /// Head of a copy of the catalogue. [`CATALOG_ENTRIES`] [`CatalogEntry`] follow.

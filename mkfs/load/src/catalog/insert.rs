@@ -31,7 +31,7 @@ pub struct New<'a> {
     pub active: bool,
 }
 
-/// What uses a medium, apart from the images that its catalogue lists.
+/// Users of a medium, apart from the images that its catalogue lists.
 pub struct Users<'a> {
     /// Ranges that are not free, whatever the catalogue says.
     pub ranges: &'a [Range<u64>],
@@ -39,7 +39,7 @@ pub struct Users<'a> {
     pub state: &'a dyn Fn(&Listed) -> State,
 }
 
-/// What is known about the users of a removed image.
+/// State of the users of a removed image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It has none, so its space is free.
@@ -50,13 +50,12 @@ pub enum State {
     Unknown,
 }
 
-/// Copy `new` into free space of `medium`, called `device` in messages, and add it to `table`,
-/// which is that of the medium. `users` keep their space.
+/// Copy `new` into free space of `medium`, called `device` in messages, and add it to the medium's `table`. `users`
+/// keep their space.
 ///
 /// # Errors
 ///
-/// [`Error::Full`] if there is no room. Others, if the medium cannot be written or does not hold what was
-/// written.
+/// [`Error::Full`] without enough room. Others, if the medium cannot be written or does not store the data.
 pub fn insert(
     medium: &mut dyn Medium,
     device: &str,
@@ -100,7 +99,7 @@ pub fn insert(
     let stored = stored(medium, place..place + new.size)
         .map_err(|error| Error::system(device, "cannot read", "", error))?;
     if stored != written.finalize() {
-        let why = "does not hold what was written; the device is faulty, or somebody writes to it";
+        let why = "does not store the data; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
     }
     table.images.push(Listed {
@@ -131,7 +130,7 @@ fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> 
     Ok(hash.finalize())
 }
 
-/// Return whether there is no entry for another image.
+/// Return true if the table has no entry for another image.
 fn is_full(table: &Table) -> bool {
     table.images.len() >= CATALOG_ENTRIES
 }

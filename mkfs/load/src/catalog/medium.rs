@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What holds a catalogue: a block device, a DAX device in devdax mode, or a file.
+//! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
 
 use super::format::CATALOG_SIZE;
 use daxfs_check::memory::FileMemory;
@@ -93,12 +93,12 @@ pub struct Disk {
     size: u64,
 }
 
-/// What a [`Disk`] is opened for.
+/// Purpose of opening a [`Disk`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Only reads.
     Read,
-    /// Changes, which no other process makes with this meanwhile.
+    /// To change it, while no other process does so with this program.
     Change,
     /// Changes of a device that must not be mounted.
     Alone,
@@ -154,7 +154,7 @@ impl Disk {
             _ => None,
         };
         if kind != FileType::RegularFile && kind != FileType::BlockDevice && dax.is_none() {
-            let why = "is no file, block device or DAX device; a catalogue needs one of these";
+            let why = "is not a file, block device or DAX device; a catalogue needs one of these";
             return Err(Error::refused(name, why));
         }
         if write {
@@ -186,7 +186,7 @@ impl Disk {
             bytes,
             size,
         };
-        // What another process has left in the page cache is on the device before a change of it counts.
+        // Write back other processes' dirty pages before a change counts.
         let synced = if write { disk.sync() } else { Ok(()) };
         synced
             .and_then(|()| disk.forget())

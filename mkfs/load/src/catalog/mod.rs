@@ -133,10 +133,10 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// [`Error::Full`] if there is no room. Others, if the device has an image of this name or cannot be used.
+/// [`Error::Full`] without enough room. Others, if the device has an image of this name or cannot be used.
 pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
     if valid_name(name.as_bytes()).is_none() {
-        let why = "is no name for an image; use 1 to 63 letters, digits and . _ - + : @";
+        let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @";
         return Err(Error::refused(
             daxfs_image::text::shown(name.as_bytes()),
             why,
@@ -163,8 +163,7 @@ pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) ->
     let state = |removed: &Listed| match reuse {
         _ if is_mounted(&mounted, &removed.range) => State::Mounted,
         Reuse::Always => State::Unused,
-        // Nobody here knows who uses a file or a device in devdax mode: a virtual machine, for
-        // example.
+        // The users of a file or a device in devdax mode are unknown: a virtual machine, for example.
         Reuse::Unmounted if private => State::Unused,
         Reuse::Unmounted | Reuse::Never => State::Unknown,
     };

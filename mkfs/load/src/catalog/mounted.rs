@@ -21,7 +21,7 @@ const SHARE_OF_SUMS: u64 = 4096;
 ///
 /// # Errors
 ///
-/// It is not known what is mounted: sysfs is not mounted, or cannot be read.
+/// The mounts are unknown: sysfs is not mounted, or cannot be read.
 pub fn ranges(device: &str) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device)
 }
@@ -39,7 +39,7 @@ fn ranges_in(parent: &Path, device: &str) -> io::Result<Vec<Range<u64>>> {
     for mount in mounts {
         match range_of(&mount?.path(), device) {
             Ok(range) => found.extend(range),
-            // A mount that goes away meanwhile has no files any more.
+            // A mount that went away has no files left.
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }

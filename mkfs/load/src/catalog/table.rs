@@ -26,7 +26,7 @@ pub struct Listed {
     pub range: Range<u64>,
     /// It is mounted if no name is given.
     pub active: bool,
-    /// It is not mounted any more.
+    /// It must not be mounted.
     pub removed: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct Table {
     pub size: u64,
     /// Its images.
     pub images: Vec<Listed>,
-    /// What is wrong with the copy that does not count.
+    /// The problem of the copy that does not count.
     pub damaged: Option<image::Error>,
     /// Index of the copy that counts.
     copy: usize,
@@ -104,14 +104,14 @@ impl Table {
         }
     }
 
-    /// Load the catalogue at the start of `memory` and validate it. Return `None` if the memory has
-    /// none: if its first bytes can be read and are not those of the first copy.
+    /// Load the catalogue at the start of `memory` and validate it. Return `None` if its first
+    /// bytes can be read and do not begin a first copy.
     ///
     /// # Errors
     ///
-    /// [`CHECKSUM`] if there is no whole copy, [`Problem::Version`] if a whole copy is of another
-    /// version, the problems of its size and entries, and those of reading if the first copy cannot
-    /// be read and the second one is not whole.
+    /// [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
+    /// version, the problems of its size and entries, and of reading if the first copy cannot be
+    /// read and the second one is not whole.
     pub fn load(memory: &impl Memory) -> image::Result<Option<Self>> {
         if memory.size() < CATALOG_SIZE {
             return Ok(None);
@@ -238,9 +238,9 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Those of the device, and if somebody else has changed the catalogue since it was loaded.
+    /// The device's errors, and if another process has changed the catalogue since it was loaded.
     pub fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        // What the new state refers to is there before it.
+        // Write everything that the new state refers to before the state itself.
         medium.sync()?;
         medium.forget()?;
         let memory = Part { medium, start: 0 };
@@ -257,7 +257,7 @@ impl Table {
     fn store(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
         let copy = 1 - self.copy;
         self.generation = self.generation.checked_add(1).ok_or_else(|| {
-            io::Error::other("no generation follows that of the catalogue; make a new catalogue")
+            io::Error::other("the catalogue has the last generation; make a new one")
         })?;
         let bytes = self.encode();
         medium.write(CATALOG_COPIES[copy], &bytes)?;
@@ -279,7 +279,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Those of the device.
+    /// The device's errors.
     pub fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
         for start in CATALOG_COPIES {
             medium.write(start, &[0; 4096])?;
@@ -299,7 +299,7 @@ impl Table {
             .find(|image| image.name == name && !image.removed)
     }
 
-    /// Make `name` the image that is mounted without a name. Return false if there is none.
+    /// Make `name` the image that is mounted without a name. Return false if it does not exist.
     pub fn activate(&mut self, name: &str) -> bool {
         if self.find(name).is_none() {
             return false;

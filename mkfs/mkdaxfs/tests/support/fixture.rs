@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{lchown, symlink, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What archives of a format can hold.
+/// Features of an archive format.
 #[derive(Clone, Copy, Default)]
 pub struct Can {
     /// Nanoseconds.
