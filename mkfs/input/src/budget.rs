@@ -207,11 +207,7 @@ pub(crate) mod tests {
         let comment = extended(b'g', &record("comment", &"c".repeat(100_000)));
         let file = member(b'0', "a", b"");
         let archive = [comment, global(4096), global(4096), file.clone()].concat();
-        let error = place(&archive, &Budget::default()).err().unwrap();
-        assert!(
-            error.to_string().contains("the root of the tree"),
-            "{error}"
-        );
+        place(&archive, &Budget::default()).unwrap();
         let archive = [global(4097), file.clone()].concat();
         let what = "more than 4096 bytes in global extended headers";
         refused(place(&archive, &Budget::default()), what, 0);
