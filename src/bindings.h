@@ -75,6 +75,7 @@ static const int DAXFS_ENOPKG = ENOPKG;
 static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
 static const int DAXFS_ENODATA = ENODATA;
 static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
+static const int DAXFS_EMEDIUMTYPE = EMEDIUMTYPE;
 static const int DAXFS_ESTALE = ESTALE;
 
 /* Filesystem types, superblocks and mounts. */

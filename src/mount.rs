@@ -297,7 +297,7 @@ impl From<image::Error> for Refusal {
             Problem::Unreadable => EIO,
             Problem::TooSmall | Problem::Magic => EINVAL,
             Problem::Catalog(_) => {
-                return Refusal::new(EMEDIUMTYPE, fmt!("{error}")).remedy(
+                return Refusal::new(Errno::MediumType, fmt!("{error}")).remedy(
                     "mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
                      place with fsoffset= and fslength=",
                 )

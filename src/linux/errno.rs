@@ -14,6 +14,8 @@ pub(crate) enum Errno {
     Corrupted = bindings::EUCLEAN as isize,
     /// Memory page has a hardware error.
     HwPoison = bindings::EHWPOISON as isize,
+    /// Wrong medium type. The kernel crate has it from 7.3 on.
+    MediumType = bindings::EMEDIUMTYPE as isize,
     /// Key has expired.
     KeyExpired = bindings::EKEYEXPIRED as isize,
     /// Key has been revoked.

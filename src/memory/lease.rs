@@ -210,8 +210,8 @@ impl Lease {
         let start = Instant::<Monotonic>::now();
         if !self.extents.sweep(revoked) {
             let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
-            let took = start.elapsed().as_millis_ceil();
-            let rest = u32::try_from(took).map_or(u32::MAX, |took| took.saturating_mul(RESTS));
+            let took = u32::try_from(start.elapsed().as_millis());
+            let rest = took.map_or(u32::MAX, |took| took.saturating_mul(RESTS));
             self.interval.store(next.max(rest), Ordering::Relaxed);
             return Progress::Busy;
         }

@@ -7,7 +7,7 @@
 //! of the target and of the input (64 bytes, filled with zeros), the size of the image (8 bytes,
 //! little-endian), the number of bytes up to its last one that is not zero (8 bytes), and these bytes.
 
-use daxfs_testing::overlay;
+use daxfs_testing::{overlay, specimen};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -21,8 +21,8 @@ fn main() -> std::io::Result<()> {
     let mut images = 0_u64;
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
     let targets = [
-        ("image", overlay::unpadded()),
-        ("tools", overlay::specimen()),
+        ("image", specimen::unpadded()),
+        ("tools", specimen::specimen()),
     ];
     for (target, specimen) in targets {
         let mut inputs: Vec<_> = fs::read_dir(corpora.join(target))?.collect::<Result<_, _>>()?;
