@@ -112,12 +112,12 @@ static void changed_while_mounted(void)
 			image.bytes[from + at % length] = pattern_byte(round, 3 * i + 2);
 		}
 		image_write(&image, device);
-		REQUIRE(drop_caches(2));
+		REQUIRE(shrink_caches(2));
 		walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000);
 	}
 	/* No wrong record was cached: with the right bytes restored, everything can be read. */
 	image_write(&good, device);
-	REQUIRE(drop_caches(2));
+	REQUIRE(shrink_caches(2));
 	file_is_good();
 	CHECK(walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000) > 25);
 }

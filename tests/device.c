@@ -317,7 +317,7 @@ int bounded_bind(const struct device *device)
 
 static int do_drop_caches(void *argument)
 {
-	return !drop_caches(2);
+	return !shrink_caches(2);
 }
 
 void bounded_drop_caches(int times)

@@ -102,7 +102,7 @@ static void every_type(void)
 		CHECK_EQ(handle.head.handle_type, PLAIN);
 		CHECK_EQ(handle.words[0], stat.st_ino);
 		CHECK(leads_to(&handle, O_PATH, &stat));
-		REQUIRE(drop_caches(2));
+		REQUIRE(shrink_caches(2));
 		if (!CHECK(leads_to(&handle, O_PATH, &stat)))
 			printf("# %s\n", paths[i]);
 	}
@@ -130,7 +130,7 @@ static void content(void)
 	static char buffer[20000];
 	int fd;
 
-	REQUIRE(drop_caches(2));
+	REQUIRE(shrink_caches(2));
 	fd = open_handle(&handle, O_RDONLY);
 	CHECK_EQ(read(fd, buffer, sizeof(buffer)), 12345);
 	CHECK(pattern_matches(buffer, 12345, 12345, 0));

@@ -228,7 +228,7 @@ static void dropped(void)
 	for (int i = 0; i < 3; i++) {
 		CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
 		CHECK(!madvise(address, SIZE, MADV_DONTNEED));
-		CHECK(drop_caches(3));
+		CHECK(shrink_caches(3));
 	}
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 }

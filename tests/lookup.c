@@ -307,7 +307,7 @@ static void look_up(unsigned int which)
 	for (u32 i = 0; i < count; i++)
 		next_name(sample[i], kind, &number, i, count);
 	REQUIRE(!chdir(mnt) && !chdir(directories[which].name));
-	REQUIRE(drop_caches(2));
+	REQUIRE(shrink_caches(2));
 	start = now();
 	for (u32 i = 0; i < count; i += every, tried++) {
 		/* Spread over the directory, in random order. */

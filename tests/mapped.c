@@ -130,7 +130,7 @@ static long long kept_memory(void)
 long long available_memory(void)
 {
 	sync();
-	REQUIRE(drop_caches(3));
+	REQUIRE(shrink_caches(3));
 	return number_in("/proc/meminfo", "MemAvailable:") + kept_memory() +
 	       number_in(HUGE_PAGES_FREE, "") * (long long)(HUGE_SIZE / 1024);
 }

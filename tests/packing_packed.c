@@ -132,7 +132,7 @@ static void storm(void)
 			char *packed = map(open_packed(number), 4096, PROT_READ, MAP_SHARED);
 
 			if (round % 8 == i)
-				drop_caches(3);
+				shrink_caches(3);
 			if (!pattern_in_pages(address, size, size, 0) ||
 			    !pattern_matches(packed, 1 + number * STEP, 1 + number * STEP, 0))
 				_exit(1);

@@ -129,12 +129,12 @@ static void twins_come_and_go(void)
 			mapped[j] = map_twin(LARGE, orders[i][j]);
 			touch_pages(mapped[j], LARGE, 4096);
 			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
-			CHECK(drop_caches(2));
+			CHECK(shrink_caches(2));
 		}
 		for (int j = 0; orders[i][j]; j++) {
 			CHECK(pattern_in_pages(mapped[j], LARGE, LARGE, 0));
 			munmap(mapped[j], LARGE);
-			CHECK(drop_caches(2));
+			CHECK(shrink_caches(2));
 		}
 	}
 }

@@ -115,7 +115,7 @@ static void press(const struct round *round)
 		for (size_t at = 0; at < chunk; at += BLOCK)
 			address[at] = 1;
 	}
-	drop_caches(3);
+	shrink_caches(3);
 	write_text("/proc/sys/vm/compact_memory", "1");
 	figures->shortages++;
 }

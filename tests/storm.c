@@ -136,7 +136,7 @@ static int do_nuisance(void *argument)
 	for (unsigned int i = 0; !storm->stop; i++) {
 		switch (i % 5) {
 		case 0:
-			drop_caches(1 + i / 5 % 3);
+			shrink_caches(1 + i / 5 % 3);
 			break;
 		case 1:
 			write_text("/proc/sys/vm/compact_memory", "1");

@@ -35,7 +35,7 @@ bool write_text(const char *path, const char *format, ...)
 	return written;
 }
 
-bool drop_caches(int kind)
+bool shrink_caches(int kind)
 {
 	return write_text("/proc/sys/vm/drop_caches", "%d", kind);
 }

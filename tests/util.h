@@ -31,7 +31,7 @@ const char *work_dir(void);
 bool write_text(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Have the kernel drop its page cache (1), dentries and inodes (2), or both (3). */
-bool drop_caches(int kind);
+bool shrink_caches(int kind);
 
 /* Return the directory that holds the test programs. */
 const char *program_dir(void);

@@ -76,6 +76,7 @@ fn with_queue<R>(enqueue: impl FnOnce(&Queue) -> R) -> Option<R> {
 }
 
 /// Queue `item`, unless it is queued already. May be called in any context.
+#[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn enqueue<W>(item: W)
 where
     W: RawWorkItem<0, EnqueueOutput = Result<(), W>> + Send + 'static,

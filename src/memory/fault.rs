@@ -96,7 +96,10 @@ impl MappedExtent {
         Ok(match space.memory.method() {
             _ if order == 0 => fault.map_pages(access.memory(), usable),
             MapMethod::Dax(_) => fault.map_dax(access.memory()),
+            #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
             _ => fault.insert_pmd(access.memory(), usable),
+            #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
+            _ => FaultResult::FALLBACK,
         })
     }
 

@@ -38,9 +38,12 @@ const INTERVAL: u32 = 20;
 /// The longest of these times, unless a check takes long.
 const MOST: u32 = 1000;
 
-/// The time between two checks is at least so many times as long as a check takes: it looks at
-/// each file that was mapped.
-const RESTS: u32 = 50;
+/// A check looks at each file that was mapped. Rest this many times as long as it takes, but at
+/// most [`LONGEST`], because a removal of the memory waits for the next one.
+const RESTS: i64 = 20;
+
+/// The longest time between two checks, in milliseconds.
+const LONGEST: i64 = 5000;
 
 /// Says how long the memory of a region may be used. The work item releases it.
 pub(crate) type Lease = Job<Terms>;
@@ -57,6 +60,7 @@ pub(super) struct Uses {
     /// A device of the fsdev driver.
     pub(super) fsdev: Option<BusDeviceId>,
     /// Start and size of physical memory of a PCI device.
+    #[cfg_attr(not(CONFIG_PCI), allow(dead_code))]
     pub(super) pci: Option<(u64, u64)>,
 }
 
@@ -162,13 +166,16 @@ impl Lease {
     ///
     /// `EBUSY` if there is an owner, `EIO` if the lease is revoked, `ENOMEM`.
     pub(super) fn open(&self, owner: KBox<dyn Owner>) -> Result {
-        match Memory::new(owner) {
-            Ok(memory) => self.memory.set(KBox::new(memory, GFP_KERNEL)?),
-            Err(owner) => {
-                self.state.lock().owner.get_or_insert(owner);
-                Ok(())
-            }
-        }
+        // The caller may hold locks that the drop of an owner needs, so the lease keeps it.
+        let (owner, result) = match KBox::new_uninit(GFP_KERNEL) {
+            Ok(place) => match Memory::new(owner) {
+                Ok(memory) => return self.memory.set(place.write(memory)),
+                Err(owner) => (owner, Ok(())),
+            },
+            Err(error) => (owner, Err(error.into())),
+        };
+        self.state.lock().owner.get_or_insert(owner);
+        result
     }
 
     /// Have the owner release the memory, unless it has done that.
@@ -181,8 +188,8 @@ impl Lease {
     /// End the lease, when no region and no claim on an extent has it. Drop the owner now, or when
     /// no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
-        self.state.lock().ended = true;
         if !self.extents.sweep(false) {
+            self.state.lock().ended = true;
             pr_info!(
                 "pages of an unmounted image are still in use; \
                  its memory stays until they are released\n"
@@ -210,9 +217,9 @@ impl Lease {
         let start = Instant::<Monotonic>::now();
         if !self.extents.sweep(revoked) {
             let next = MOST.min(2 * self.interval.load(Ordering::Relaxed));
-            let took = u32::try_from(start.elapsed().as_millis());
-            let rest = took.map_or(u32::MAX, |took| took.saturating_mul(RESTS));
-            self.interval.store(next.max(rest), Ordering::Relaxed);
+            let rest = RESTS * start.elapsed().as_millis().clamp(0, LONGEST);
+            self.interval
+                .store(next.max(rest.min(LONGEST) as u32), Ordering::Relaxed);
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Ordering::Relaxed);

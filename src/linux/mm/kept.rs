@@ -27,6 +27,7 @@ impl<'f> Kept<'f> {
     }
 
     /// Return the address space.
+    #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
     #[inline]
     pub(super) fn space(self) -> &'f Space {
         self.space

@@ -14,7 +14,7 @@ use crate::bindings;
 use crate::linux::internal::InternalInode;
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
-use core::{ops::Deref, ptr::NonNull};
+use core::{marker::PhantomPinned, ops::Deref, ptr::NonNull};
 use kernel::{prelude::*, sync::Arc};
 
 /// Number of page frames that are compared before other threads get their turn.
@@ -44,6 +44,8 @@ pub(crate) struct Space {
     inode: InternalInode,
     span: Span,
     copy: PageCopy,
+    /// `i_private` has the address.
+    _pinned: PhantomPinned,
 }
 
 impl Deref for Space {
@@ -80,6 +82,7 @@ impl Space {
             inode,
             span,
             copy: PageCopy::new(),
+            _pinned: PhantomPinned,
         };
         let space = Arc::new(space, GFP_KERNEL)?;
         let dax = matches!(span.memory.method(), MapMethod::Dax(_));
