@@ -57,7 +57,7 @@ help:
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
-	@echo '                      it stopped), results in Documentation/matrix.rst; ONLY="CELL ..." CHECKS="GROUP ..."'
+	@echo '                      it stopped); ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make next NEXT=DIR  what the module uses of the kernel and the kernel tree DIR lacks or has changed'
 	@echo '  make patches KERNEL_TREE=DIR'
 	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
@@ -262,7 +262,7 @@ bench: all prepare-guest prepare-demo
 
 # Cells that are not asked for keep their results.
 matrix: prepare-root
-	environment/matrix --table Documentation/matrix.rst $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
+	environment/matrix $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
 
 patches:
 	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
