@@ -27,9 +27,9 @@ ORDER = """host roots sources memory storm shortage sharing containerd packages 
     files images distro fuse vfs nfs hashing catalog signature costs lookups selinux""".split()
 
 EPILOG = """\
-Runs the tests of the tools and of the virtual machine's runner, then those of the module in virtual machines with a
-Debian kernel: stock (default; DAXFS_KERNEL is another), or a version such as 7.2.12. With --kernel debug only those of
-the module, on the debug kernel. With both options all of them, in one queue. NAME may also be the image of a kernel
+Runs the tests of the tools and of the virtual machine's runner, then the module's tests in virtual machines with a
+Debian kernel: stock (default; DAXFS_KERNEL is another), or a version such as 7.2.12. With --kernel debug only the
+module's tests, on the debug kernel. With both options all of them, in one queue. NAME may also be the image of a kernel
 that has daxfs, see qemu/vm. Then GROUPs must be named, and only those that run in one machine.
 DAXFS_ARCH=arm64 runs the tests of the module on an emulated arm64.
 Builds nothing; make check KERNEL=NAME does. The last line is "N passed, N failed, N skipped".

@@ -97,7 +97,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// Is told what the exporter of an attached dma-buf does.
+/// Callbacks of the exporter of an attached dma-buf.
 pub(crate) trait Importer: Send + Sync + 'static {
     /// Stop using the memory, because the exporter takes it away although it is pinned. Called
     /// under the reservation lock, which is taken under locks of the VFS.

@@ -62,7 +62,7 @@ impl<T: Failure> Drop for Probe<T> {
         let (tracepoint, none) = (self.0.as_ptr(), ptr::null_mut());
         // SAFETY: By the type invariant the probe is registered.
         unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::pointer(), none) };
-        // SAFETY: Whoever drops this can sleep.
+        // SAFETY: This is dropped while the module is loaded or unloaded, which can sleep.
         unsafe { bindings::tracepoint_synchronize_unregister() };
     }
 }

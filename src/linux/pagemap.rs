@@ -36,7 +36,7 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     true
 }
 
-/// Is told which memory of an [`OwnDax`] fails.
+/// Called when memory of an [`OwnDax`] fails.
 pub(crate) trait Failures: Send + Sync {
     /// Handle the failure of page frames of the range. `flags` are memory_failure()'s.
     fn failed(&self, frames: Range<usize>, flags: kernel::ffi::c_int);

@@ -59,7 +59,7 @@ impl WorkQueue {
 impl Drop for WorkQueue {
     fn drop(&mut self) {
         let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: Whoever drops this can sleep.
+        // SAFETY: This is dropped while the module is loaded or unloaded, which can sleep.
         unsafe { bindings::synchronize_rcu() };
         // SAFETY: By the type invariant this owns the workqueue, which cannot be found from here
         // on. The kernel runs all queued work.

@@ -2,8 +2,8 @@
 
 //! The manifest of an artifact.
 //!
-//! It is that of an artifact as in the OCI image specification 1.1, with the empty configuration. Each image
-//! is a layer: the bytes of the image with its sums and its signature, compressed or not.
+//! Artifacts follow the OCI image specification 1.1 and have the empty configuration. Each image is a
+//! layer: the bytes of the image with its sums and its signature, compressed or not.
 //! Documentation/containers.rst lists the types and annotations.
 
 use serde::{Deserialize, Serialize};

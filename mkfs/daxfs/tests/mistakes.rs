@@ -25,7 +25,7 @@ daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
 daxfs diff AT/dir AT/source | 2 | diff -r compares those
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
-# What is no image.
+# Files that are not images.
 daxfs info AT/missing | 1 | No such file or directory; check the path
 daxfs info AT/notes | 1 | mkdaxfs makes images
 daxfs ls AT/cut | 1 | copy all of it

@@ -326,7 +326,7 @@ fn damaged_layouts() {
     );
 }
 
-/// A FIFO in a directory is refused, whoever writes to it.
+/// A FIFO in a directory is refused. Nothing waits for its writer.
 #[test]
 fn fifos_in_layouts() {
     let directory = tempfile::tempdir().unwrap();

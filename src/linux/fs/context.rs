@@ -34,7 +34,7 @@ impl Context {
 
     /// Return the C object.
     fn get(&self) -> &bindings::fs_context {
-        // SAFETY: By the type invariant the context is valid. Whoever borrows it has its mutex.
+        // SAFETY: By the type invariant the context is valid. The borrower holds its mutex.
         unsafe { &*self.0.get() }
     }
 

@@ -77,7 +77,7 @@ pub fn text(sample: &Sample, screen: Screen, out: &mut impl Write) -> io::Result
 /// Columns before the name of a mount.
 const NUMBERS: usize = 53;
 
-/// Cut `line` to `columns`: in front of the name of the mount, whose end tells it from others.
+/// Shorten `line` to `columns`. Drop the start of the mount's name, because names differ at their end.
 fn fitted(line: &str, columns: usize) -> String {
     let excess = line.chars().count().saturating_sub(columns);
     let mut cut: Vec<char> = line.chars().collect();

@@ -192,7 +192,7 @@ fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
 ///
 /// # Errors
 ///
-/// If there is no such image, or the device cannot be used.
+/// If the catalogue does not have the image, or the device cannot be used.
 pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
