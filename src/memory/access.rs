@@ -3,15 +3,12 @@
 //! Reading a region, and lending its pages.
 
 use super::{MapMethod, Region, Tenure};
-use crate::bindings;
 use crate::image;
 use crate::linux::fs::PipePages;
-use crate::linux::mm::{fault_in, Memory};
+use crate::linux::mm::{fault_in, Memory, PAGE_SIZE};
 use crate::linux::srcu::Reader;
 use crate::linux::{self, fatal_signal_pending};
 use kernel::{iov::IovIterDest, prelude::*};
-
-const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
 
 /// Number of times that a page of a destination is faulted in before the read fails with `EFAULT`.
 const TRIES: u32 = 16;

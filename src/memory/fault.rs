@@ -5,11 +5,8 @@
 use super::access::Access;
 use super::extents::MappedExtent;
 use super::MapMethod;
-use crate::bindings;
 use crate::image::{self, Memory, Problem};
-use crate::linux::mm::{Fault, FaultResult, Mapping, Space};
-
-const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+use crate::linux::mm::{Fault, FaultResult, Mapping, Space, PAGE_SIZE};
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;

@@ -6,10 +6,8 @@
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
 use super::MapMethod;
-use crate::bindings;
 #[cfg(CONFIG_TRACEPOINTS)]
-use crate::linux::mm::Memory;
-use crate::linux::mm::{Space, Span};
+use crate::linux::mm::{Memory, Space, Span, PAGE_SIZE};
 #[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use kernel::{
@@ -264,7 +262,7 @@ impl Extents {
             if offset >= extent.end {
                 return;
             }
-            let index = (offset - start) >> bindings::PAGE_SHIFT;
+            let index = (offset - start) / PAGE_SIZE;
             (extent.space.clone(), index)
         };
         // This waits for page faults, so the mutex must not be held.

@@ -35,4 +35,5 @@ pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Window};
 
 use crate::bindings;
 
-const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
+/// Size of a page in bytes.
+pub(crate) const PAGE_SIZE: u64 = bindings::PAGE_SIZE;
