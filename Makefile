@@ -58,7 +58,8 @@ help:
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests on every supported kernel and configuration (hours; continues where'
 	@echo '                      it stopped); ONLY="CELL ..." CHECKS="GROUP ..."'
-	@echo '  make next NEXT=DIR  what the module uses of the kernel and the kernel tree DIR lacks or has changed'
+	@echo '  make next           what the module uses of the kernel and a newer one lacks or has changed: the newest of'
+	@echo '                      Debian experimental and sid, or with NEXT=DIR that kernel tree'
 	@echo '  make patches KERNEL_TREE=DIR'
 	@echo '                      daxfs as a series of patches against the kernel source in DIR, in build/patches'
 	@echo '  make shell          a shell in the virtual machine, with the module and the tools on board'
@@ -123,8 +124,7 @@ endif
 
 # List the module's lines that use something which another kernel tree, configured and prepared in NEXT, has changed.
 next: module
-	@test -n "$(NEXT)" || { echo "make: NEXT=DIR is needed, a kernel tree to compare with, after make modules_prepare there" >&2; exit 2; }
-	@$(if $(KDIR),$(runner) scripts/next $(output) $(kdir),$(KERNEL_RUN) scripts/next $(BUILD)/$(notdir $(stock)) $(stock)/kdir) "$(NEXT)"
+	@next="$(NEXT)"; [ -n "$$next" ] || next=$$(environment/prepare --next) && $(if $(KDIR),$(runner) scripts/next $(output) $(kdir),$(KERNEL_RUN) scripts/next $(BUILD)/$(notdir $(stock)) $(stock)/kdir) "$$next"
 
 debug := debug$(if $(filter-out stock,$(KERNEL)),-$(KERNEL))
 debug-module: prepare-debug
