@@ -3,9 +3,9 @@
 //! Changes to the attributes of a tree: owners, permissions, times, labels.
 
 use crate::contexts::Contexts;
+use crate::error::Result;
 use crate::mode::ModeChange;
 use crate::tree::{Kind, NodeId, Tree, Xattr};
-use crate::Result;
 use daxfs_check::acl::List;
 use daxfs_reader::layout::XattrPrefix;
 use std::collections::HashMap;

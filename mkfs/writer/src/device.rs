@@ -109,7 +109,7 @@ impl Device {
         let mapping = Mapping::new(&self.file, size).map_err(|error| {
             let why = format!(
                 "cannot be mapped ({}); a DAX device must be in devdax mode to be written",
-                crate::cause(&error)
+                crate::error::cause(&error)
             );
             Error::refused(&self.path, why)
         })?;

@@ -6,9 +6,9 @@
 //! files with the same hash byte by byte. So identical files are read three times, and most other
 //! files are not read.
 
+use crate::error::Result;
 use crate::source::Source;
 use crate::tree::{Kind, NodeId, Tree};
-use crate::Result;
 use daxfs_check::digest::Fingerprint;
 use daxfs_check::memory::ZEROS;
 use daxfs_check::Progress;
