@@ -52,9 +52,8 @@ pub struct Demands<'a> {
 /// Take the images of the artifact `reference` out of its layout, to a file, or to an existing directory under
 /// the names that the artifact gives them. Return the SHA-256 and the path of each.
 ///
-/// # Errors
-///
-/// The artifact is damaged, incomplete or not trusted, or a file exists. Then no file appears.
+/// Leave no file after an error: a damaged, incomplete or untrusted artifact, or a file that
+/// exists.
 pub fn pull(
     reference: &OsStr,
     target: &Path,

@@ -44,10 +44,7 @@ pub struct Options<'a> {
 
 /// Put `images` into the layout that `reference` names, as one artifact. Return the digest of its manifest.
 ///
-/// # Errors
-///
-/// An image is damaged or cannot be read, or the layout cannot be written. Then the index of the
-/// layout is as before.
+/// After an error, the index of the layout is as before.
 pub fn push(reference: &OsStr, images: &[PathBuf], options: &Options<'_>) -> Result<String> {
     let reference = Reference::parse(reference)?;
     let interrupt = handle_signals()?;

@@ -20,10 +20,6 @@ pub struct Reference {
 
 impl Reference {
     /// Parse an argument. The name starts after the first colon, as for skopeo.
-    ///
-    /// # Errors
-    ///
-    /// It is something else.
     pub fn parse(argument: &OsStr) -> Result<Self> {
         let text = shown(argument.as_bytes());
         let refuse = |why: &'static str| Err(Error::refused(&text, why));

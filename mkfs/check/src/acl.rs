@@ -69,9 +69,7 @@ pub struct List(Vec<Entry>);
 impl List {
     /// Parse the value of an extended attribute.
     ///
-    /// # Errors
-    ///
-    /// [`Error`] if setxattr(2) would refuse it.
+    /// Return [`Error`] if setxattr(2) would refuse it.
     pub fn parse(value: &[u8]) -> Result<Self, Error> {
         let Some(entries) = value.strip_prefix(&VERSION) else {
             return Err(Error::Version);
@@ -88,10 +86,6 @@ impl List {
     }
 
     /// Make a list of `entries`, which must be in order.
-    ///
-    /// # Errors
-    ///
-    /// As [`List::parse`].
     pub fn new(entries: Vec<Entry>) -> Result<Self, Error> {
         // The same states as in the kernel's posix_acl_valid(): the kind that may come next.
         let mut next = USER_OBJ;

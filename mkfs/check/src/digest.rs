@@ -54,10 +54,6 @@ pub fn combine(pieces: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
 }
 
 /// Return the SHA-256 of `image`, as the format defines it.
-///
-/// # Errors
-///
-/// [`image::Problem::Unreadable`].
 pub fn digest<S: Storage + Sync>(
     image: &Image<'_, S>,
     progress: &dyn Progress,
@@ -66,10 +62,6 @@ pub fn digest<S: Storage + Sync>(
 }
 
 /// Return the SHA-256 of all pieces of `image`.
-///
-/// # Errors
-///
-/// [`image::Problem::Unreadable`].
 pub fn sums<S: Storage + Sync>(
     image: &Image<'_, S>,
     progress: &dyn Progress,
@@ -96,9 +88,7 @@ pub fn sums<S: Storage + Sync>(
 
 /// Return the first piece of `image` whose stored sum is not the one in `sums`, and its stored sum.
 ///
-/// # Errors
-///
-/// [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
+/// Return [`image::Problem::Unreadable`], also if the stored sums are outside the memory.
 pub fn wrong_sum<S: Storage>(
     image: &Image<'_, S>,
     sums: &[[u8; 32]],
@@ -125,9 +115,7 @@ pub fn is_hole<S: Storage>(memory: &S, piece: &Range<u64>) -> image::Result<bool
 /// Do `work` for every index in `range` on all processors, each with its own `state`. Start with
 /// the lowest index, so that files are read and written from start to end.
 ///
-/// # Errors
-///
-/// The error of the lowest index that failed.
+/// Return the error of the lowest index that failed.
 pub fn in_order<S, T: Send, E: Send>(
     range: Range<u64>,
     state: impl Fn() -> S + Sync,

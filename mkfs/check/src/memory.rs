@@ -16,19 +16,11 @@ pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub trait Storage: Memory {
     /// Find the extent at `offset`. Return whether it is a hole, and its end, which is after
     /// `offset` and at most [`Memory::size`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Memory::read`].
     fn hole(&self, offset: u64) -> image::Result<(bool, u64)>;
 
     /// Return the offset of the next data: `offset` itself unless it is in a hole, otherwise the
     /// end of the hole, at most [`Memory::size`]. This is cheaper than [`Storage::hole`], because
     /// it does not search for the end of the data.
-    ///
-    /// # Errors
-    ///
-    /// As [`Memory::read`].
     fn data(&self, offset: u64) -> image::Result<u64> {
         Ok(offset)
     }
@@ -42,10 +34,6 @@ pub struct FileMemory<'a> {
 
 impl<'a> FileMemory<'a> {
     /// Create it for `file`, a regular file or block device, with its current size.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if the size of the file cannot be read.
     pub fn new(file: &'a File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let size = if metadata.is_file() {
@@ -124,9 +112,7 @@ pub fn data_or_hole(
 
 /// Return the offset of the next data of `file` from `offset` on, or `size`.
 ///
-/// # Errors
-///
-/// The errors of lseek(2), except for files without data and filesystems without holes.
+/// Return the errors of lseek(2), except for files without data and filesystems without holes.
 pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix::io::Result<u64> {
     match seek(&file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(data.clamp(offset, size)),
@@ -139,10 +125,6 @@ pub fn next_data(file: impl std::os::fd::AsFd, offset: u64, size: u64) -> rustix
 
 /// Pass `length` bytes of `memory` from `offset` on to `sink`. If they do not fit into `buffer`,
 /// holes are not read but passed as zeros.
-///
-/// # Errors
-///
-/// As [`Memory::read`].
 pub fn stream<S: Storage>(
     memory: &S,
     offset: u64,

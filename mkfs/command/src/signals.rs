@@ -40,10 +40,6 @@ pub fn obey(signal: i32) {
 }
 
 /// Call `action` with each of `signals` that arrives, in a separate thread.
-///
-/// # Errors
-///
-/// The system's, if the signals cannot be handled.
 pub fn on_signal(signals: &[i32], mut action: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(signals)?;
     thread::spawn(move || signals.forever().for_each(&mut action));
@@ -56,10 +52,6 @@ pub struct Cleanup(Arc<Mutex<Option<PathBuf>>>);
 impl Cleanup {
     /// Handle the signals that end a program. They remove what [`Cleanup::guard`] created, and then
     /// end it.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if signals cannot be handled.
     pub fn new() -> io::Result<Self> {
         let cleanup = Cleanup(Arc::default());
         let file = Arc::clone(&cleanup.0);
@@ -77,10 +69,6 @@ impl Cleanup {
     }
 
     /// Call `create`, and remove the output's temporary file when a signal arrives.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `create`.
     pub fn guard<E>(&self, create: impl FnOnce() -> Result<Output, E>) -> Result<Output, E> {
         let mut file = lock(&self.0);
         let output = create()?;
@@ -120,10 +108,6 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Remember signals that end a program, instead of ending it.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if signals cannot be handled.
     pub fn new() -> io::Result<Self> {
         let interrupt = Interrupt::default();
         for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ]) {
@@ -139,10 +123,6 @@ impl Interrupt {
     }
 
     /// Fail if a signal has arrived.
-    ///
-    /// # Errors
-    ///
-    /// [`Interrupted`].
     pub fn check(&self) -> Result<(), Interrupted> {
         match self.signal.load(Ordering::Relaxed) {
             0 => Ok(()),

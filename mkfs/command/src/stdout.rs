@@ -38,19 +38,12 @@ impl std::error::Error for Error {
 
 /// Convert the outcome of writing to standard output.
 ///
-/// # Errors
-///
-/// [`Error`]. If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other
-/// programs.
+/// If the other end of a pipe is closed, SIGPIPE ends the process, as it does with other programs.
 pub fn written(result: io::Result<()>) -> Result<(), Error> {
     result.map_err(Error::new)
 }
 
 /// Write `text` and a line end to standard output.
-///
-/// # Errors
-///
-/// As [`written`].
 pub fn say(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     written(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
@@ -87,10 +80,6 @@ impl Out {
     }
 
     /// Write the rest of the buffer.
-    ///
-    /// # Errors
-    ///
-    /// As [`written`].
     pub fn finish(mut self) -> Result<(), Error> {
         written(self.writer.flush())
     }

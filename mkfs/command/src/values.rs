@@ -56,10 +56,6 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Parse a label: UTF-8 without NUL, of at most 64 bytes.
-///
-/// # Errors
-///
-/// [`Error::LongLabel`] or [`Error::LabelWithNul`].
 pub fn label(text: &str) -> Result<String, Error> {
     if text.len() > LABEL {
         return Err(Error::LongLabel(text.len()));
@@ -71,10 +67,6 @@ pub fn label(text: &str) -> Result<String, Error> {
 }
 
 /// Parse a block size.
-///
-/// # Errors
-///
-/// [`Error::BlockSize`].
 pub fn block_size(text: &str) -> Result<u32, Error> {
     match size(text).map(u32::try_from) {
         Ok(Ok(size)) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
@@ -83,10 +75,6 @@ pub fn block_size(text: &str) -> Result<u32, Error> {
 }
 
 /// Parse a number of threads.
-///
-/// # Errors
-///
-/// [`Error::Jobs`].
 pub fn jobs(text: &str) -> Result<usize, Error> {
     match text.parse() {
         Ok(jobs) if jobs > 0 => Ok(jobs),
@@ -95,10 +83,6 @@ pub fn jobs(text: &str) -> Result<usize, Error> {
 }
 
 /// Parse a number of bytes, with one of the suffixes K, M, G and T or none.
-///
-/// # Errors
-///
-/// [`Error::Size`].
 pub fn size(text: &str) -> Result<u64, Error> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
@@ -122,10 +106,6 @@ pub fn size(text: &str) -> Result<u64, Error> {
 }
 
 /// Parse a size that images can be padded to: a multiple of 4096, up to 1 TiB.
-///
-/// # Errors
-///
-/// [`Error::Size`] or [`Error::Multiple`].
 pub fn multiple(text: &str) -> Result<u64, Error> {
     match size(text)? {
         size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),
@@ -135,10 +115,6 @@ pub fn multiple(text: &str) -> Result<u64, Error> {
 
 /// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
 /// `stat`.
-///
-/// # Errors
-///
-/// [`Error::Time`].
 pub fn time(text: &str) -> Result<Time, Error> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
@@ -151,10 +127,6 @@ pub fn time(text: &str) -> Result<Time, Error> {
 }
 
 /// Parse a SHA-256: 64 hexadecimal digits. Return them in lower case.
-///
-/// # Errors
-///
-/// [`Error::Sha256`].
 pub fn sha256(text: &str) -> Result<String, Error> {
     match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(text.to_ascii_lowercase()),
@@ -164,9 +136,7 @@ pub fn sha256(text: &str) -> Result<String, Error> {
 
 /// Parse an interval in seconds, with a fraction.
 ///
-/// # Errors
-///
-/// [`Error::Interval`] unless it is a number from 0.1 to 86,400.
+/// Return [`Error::Interval`] unless it is a number from 0.1 to 86,400.
 pub fn interval(text: &str) -> Result<Duration, Error> {
     let seconds: f64 = text.parse().map_err(|_| Error::Interval)?;
     match (0.1..=86_400.0).contains(&seconds) {

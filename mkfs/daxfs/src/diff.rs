@@ -46,36 +46,16 @@ pub trait Side {
     type File;
 
     /// Return the root.
-    ///
-    /// # Errors
-    ///
-    /// An error if the tree cannot be read. The same holds for all methods.
     fn root(&self) -> Result<Self::File>;
     /// Return the facts about `file`.
     fn facts(&self, file: &Self::File) -> Facts;
     /// Return the entries of the directory `file`, sorted by name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Side::root`].
     fn children(&self, file: &Self::File, path: &[u8]) -> Result<Children<Self::File>>;
     /// Return the target of a symlink.
-    ///
-    /// # Errors
-    ///
-    /// As [`Side::root`].
     fn target(&self, file: &Self::File, path: &[u8]) -> Result<Vec<u8>>;
     /// Return the extended attributes, sorted by name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Side::root`].
     fn xattrs(&self, file: &Self::File, path: &[u8]) -> Result<Vec<Xattr>>;
     /// Read content at `offset`. Return the length, which is `into`'s unless the file ends there.
-    ///
-    /// # Errors
-    ///
-    /// As [`Side::root`].
     fn read(&self, file: &Self::File, path: &[u8], offset: u64, into: &mut [u8]) -> Result<usize>;
 }
 
@@ -155,10 +135,6 @@ pub struct Difference<'a> {
 }
 
 /// Compare two trees, and call `report` for each difference. Return true if they differ.
-///
-/// # Errors
-///
-/// If a tree cannot be read or `report` fails.
 pub fn diff<A: Side, B: Side>(
     a: &A,
     b: &B,

@@ -244,10 +244,6 @@ pub fn examine<S: Storage + Sync>(
 }
 
 /// Return the SHA-256 of the image at `path`, as the mount option `digest=` takes it.
-///
-/// # Errors
-///
-/// The image cannot be read, is invalid, or has another SHA-256 in its superblock.
 pub fn sum(path: &Path) -> Result<String> {
     let image = Opened::open(path)?;
     Ok(hex(&digest_of(&image)?))

@@ -37,10 +37,6 @@ pub struct Options<'a> {
 }
 
 /// Serve the image until it is unmounted.
-///
-/// # Errors
-///
-/// If the image is damaged, cannot be read or cannot be mounted.
 pub fn serve(options: &Options<'_>) -> Result<()> {
     let image = Opened::open(options.image)?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
@@ -108,9 +104,7 @@ fn tell_parent() -> io::Result<()> {
 
 /// Start a process that serves `image` at `dir`, and wait until it is mounted.
 ///
-/// # Errors
-///
-/// If the process cannot be started. The process reports its own errors.
+/// Fail if the process cannot be started. The process reports its own errors.
 pub fn in_background(image: &Path, dir: &Path, words: &[String]) -> Result<ExitCode> {
     let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
     if !words.is_empty() {

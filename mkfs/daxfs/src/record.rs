@@ -75,10 +75,6 @@ pub struct Versioned<T> {
 
 /// Return the file `inode` at `path` in JSON, with the SHA-256 of its content if `sums`. Name its
 /// `schema` unless it is part of a larger value.
-///
-/// # Errors
-///
-/// If the image is damaged or cannot be read.
 pub fn file<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -191,10 +187,6 @@ pub struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// Create it for the image of `reader`.
-    ///
-    /// # Errors
-    ///
-    /// The superblock cannot be loaded again.
     pub fn new<S: Storage>(reader: &Reader<'a, S>) -> Result<Self> {
         let (memory, superblock) = (reader.image.memory(), reader.image.superblock());
         let raw: layout::Superblock = load(memory, 0).map_err(|error| reader.fail(b"", error))?;

@@ -25,10 +25,6 @@ pub enum Form {
 }
 
 /// Show the superblock.
-///
-/// # Errors
-///
-/// If the image is damaged or cannot be read, or if the output cannot be written.
 pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write) -> Result<()> {
     let superblock = reader.image.superblock();
     match form {
@@ -50,10 +46,6 @@ pub fn info<S: Storage>(reader: &Reader<'_, S>, form: Form, out: &mut impl Write
 }
 
 /// Write `value` in JSON on several lines.
-///
-/// # Errors
-///
-/// If `out` cannot be written.
 pub fn pretty(out: &mut impl Write, value: &impl serde::Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
@@ -174,10 +166,6 @@ pub struct Listing {
 }
 
 /// List `path`.
-///
-/// # Errors
-///
-/// The file does not exist, the image is damaged, or the output cannot be written.
 pub fn ls<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -284,10 +272,6 @@ fn put_name(out: &mut impl Write, name: &[u8], terminal: bool) -> io::Result<()>
 }
 
 /// Write the content of the file `path`.
-///
-/// # Errors
-///
-/// It is not a regular file, the image is damaged, or the output cannot be written.
 pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
     let inode = reader.find(path, true)?;
     if !matches!(inode.content, Content::Regular { .. }) {
@@ -301,10 +285,6 @@ pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write
 }
 
 /// Show all metadata of `path`.
-///
-/// # Errors
-///
-/// The file does not exist, the image is damaged, or the output cannot be written.
 pub fn stat<S: Storage>(
     reader: &Reader<'_, S>,
     path: &[u8],
@@ -371,10 +351,6 @@ pub fn stat<S: Storage>(
 
 /// Write the superblock and every file in JSON, in the order of paths; with the SHA-256 of each
 /// file's content if `sums`.
-///
-/// # Errors
-///
-/// If the image is damaged or cannot be read, or if the output cannot be written.
 pub fn dump<S: Storage>(reader: &Reader<'_, S>, sums: bool, out: &mut impl Write) -> Result<()> {
     let header = serde_json::to_string(&Header::new(reader)?)?;
     let root = reader.root()?;

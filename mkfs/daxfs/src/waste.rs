@@ -43,10 +43,6 @@ pub struct Waste {
 
 impl Waste {
     /// Examine the image that `reader` reads. Read the content of files of the same size.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Result<Self> {
         let superblock = reader.image.superblock();
         let block = u64::from(superblock.block_size);
@@ -141,10 +137,6 @@ impl Waste {
     }
 
     /// Write it for people.
-    ///
-    /// # Errors
-    ///
-    /// If `out` cannot be written.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.items.is_empty() {
             return writeln!(out, "Nothing is wasted.");

@@ -77,9 +77,7 @@ impl Place<'_> {
 
 /// Set owner, extended attributes, mode and times of the file at `place`; `path` is for messages.
 ///
-/// # Errors
-///
-/// The failed operation, and the system's error.
+/// Return the failed operation and the system's error.
 pub fn restore(
     place: &Place<'_>,
     inode: &Inode,

@@ -36,9 +36,7 @@ const BLOCK: usize = 4096;
 /// Extract the directory `start` of an image to the directory `target`, which must not exist or be
 /// empty. Return what could not be restored.
 ///
-/// # Errors
-///
-/// The error; the target is then unchanged.
+/// Return the error; the target is then unchanged.
 pub fn to_directory<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,

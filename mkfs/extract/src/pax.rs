@@ -59,10 +59,6 @@ pub struct Member<'a> {
 }
 
 /// Write the headers of `member`, with `records` besides what it takes itself.
-///
-/// # Errors
-///
-/// If `out` cannot be written.
 pub fn put(out: &mut dyn Write, member: &Member<'_>, mut records: Records) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(member.kind);
@@ -124,10 +120,6 @@ fn fill(field: &mut [u8], bytes: &[u8]) -> bool {
 }
 
 /// Write zeros after `length` bytes, up to the end of the block.
-///
-/// # Errors
-///
-/// If `out` cannot be written.
 pub fn pad(out: &mut dyn Write, length: u64) -> io::Result<()> {
     let rest = (BLOCK as u64 - length % BLOCK as u64) % BLOCK as u64;
     out.write_all(&[0; BLOCK][..rest as usize])

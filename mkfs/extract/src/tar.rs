@@ -28,10 +28,8 @@ const RECORD: u64 = 20 * BLOCK as u64;
 
 /// Write `start` and all below to `out` as a tar archive. Return what could not be stored.
 ///
-/// # Errors
-///
-/// If the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts the
-/// error of `out`.
+/// Fail if the image is damaged or cannot be read, or if `out` cannot be written; `failed` converts
+/// the error of `out`.
 pub fn to_tar<S: Storage>(
     reader: &Reader<'_, S>,
     start: &Inode,

@@ -10,19 +10,11 @@ use daxfs_command::signals::Interrupt;
 use daxfs_reader::Image;
 
 /// Return the SHA-256 of `image`, as the mount option `digest=` takes it.
-///
-/// # Errors
-///
-/// The image cannot be read, or has another SHA-256 in its superblock.
 pub fn digest_of(image: &Opened) -> Result<[u8; 32]> {
     digest_until(image, &Interrupt::none())
 }
 
 /// Do what [`digest_of`] does until a signal arrives.
-///
-/// # Errors
-///
-/// As [`digest_of`], and [`Error::Interrupted`].
 pub fn digest_until(image: &Opened, interrupt: &Interrupt) -> Result<[u8; 32]> {
     let size = image.superblock.total_size;
     let bar = Bar::of("reading", size);

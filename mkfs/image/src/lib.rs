@@ -37,10 +37,6 @@ pub use error::{Error, Result};
 use daxfs_command::signals::Interrupt;
 
 /// Remember the signals that end a program, for code that cleans up.
-///
-/// # Errors
-///
-/// The system's, if signals cannot be handled.
 pub fn handle_signals() -> Result<Interrupt> {
     Interrupt::new().map_err(|error| Error::system("", "cannot handle signals", "", error))
 }

@@ -26,10 +26,6 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Map `size` bytes of `device` from `offset` on for reading.
-    ///
-    /// # Errors
-    ///
-    /// If `/proc/self/mem` cannot be opened or `device` cannot be mapped.
     pub fn new(device: &File, offset: u64, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let memory = File::open("/proc/self/mem")?;
@@ -53,9 +49,7 @@ impl Mapping {
 
     /// Read at `offset`; all of `into` must lie within the mapping.
     ///
-    /// # Errors
-    ///
-    /// `UnexpectedEof` outside the mapping, `EIO` for memory that fails.
+    /// Return `UnexpectedEof` outside the mapping, `EIO` for memory that fails.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.length as u64) {

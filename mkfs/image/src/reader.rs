@@ -67,20 +67,12 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Return the root directory.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn root(&self) -> Result<Inode> {
         self.image.root().map_err(|error| self.fail(b"", error))
     }
 
     /// Return the inode at `path` as a process sees it whose root is the image's: `.`, `..` and
     /// symlinks on the way are followed, a symlink at the end if `follow`.
-    ///
-    /// # Errors
-    ///
-    /// The file does not exist, or the image is damaged.
     pub fn find(&self, path: &[u8], follow: bool) -> Result<Inode> {
         self.image.find(path, follow).map_err(|error| {
             let why = match error {
@@ -95,10 +87,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Return the entries of `directory`, which has the path `path`, sorted by name.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn children(&self, directory: &Directory, path: &[u8]) -> Result<Vec<Child>> {
         let mut children = Vec::new();
         let mut entries = self.image.list(directory, 0);
@@ -127,10 +115,6 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Visit `start`, which has the path `path`, and all below, in the order of names, directories
     /// before their content. `visit` gets the path, the name in its directory, and the inode.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read, or if `visit` fails.
     pub fn walk(&self, start: &Inode, path: &[u8], visit: &mut Visit<'_>) -> Result<()> {
         let mut path = path.to_vec();
         let first = Child {
@@ -170,10 +154,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Return the extended attributes of `inode`, which has the path `path`.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn xattrs(&self, inode: &Inode, path: &[u8]) -> Result<Vec<Xattr>> {
         let read = || {
             let mut all: Vec<Xattr> = Vec::new();
@@ -200,10 +180,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Return the target of the symlink `inode`, nothing for other files.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn target(&self, inode: &Inode, path: &[u8]) -> Result<Vec<u8>> {
         let Content::Symlink { target, length } = inode.content else {
             return Ok(Vec::new());
@@ -217,10 +193,6 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Read content of the regular file `inode` from `offset` on and return the number of
     /// bytes. The rest of `into` is unchanged if the file ends there.
-    ///
-    /// # Errors
-    ///
-    /// [`image::Problem::Unreadable`].
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> image::Result<usize> {
         let Content::Regular { data } = inode.content else {
             return Ok(0);
@@ -235,10 +207,6 @@ impl<'a, S: Storage> Reader<'a, S> {
 
     /// Pass the content of the regular file `inode` to `sink`, piece by piece with the offset of
     /// each; without holes. Stop when `sink` fails.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read, or if `sink` fails.
     pub fn data(
         &self,
         inode: &Inode,
@@ -277,10 +245,6 @@ impl<'a, S: Storage> Reader<'a, S> {
     }
 
     /// Do as [`Reader::data`], but pass zeros for holes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::data`].
     pub fn content(
         &self,
         inode: &Inode,

@@ -44,11 +44,6 @@ impl From<FileError> for Error {
 
 /// Sign the image in the file `path`, until the second `expires` if that is named. Return its
 /// SHA-256.
-///
-/// # Errors
-///
-/// The image is damaged or not a regular file, or the files with the key and the certificates are
-/// invalid.
 pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
     let hand = match by {
         By::Key(key, cert, chain) => {
@@ -86,10 +81,6 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
 
 /// Verify the image at `path`: its signature by the owner of one of `certs`, or by somebody for
 /// whom one of these vouches, and its content. Return its SHA-256.
-///
-/// # Errors
-///
-/// It has no signature, or another one, or other content.
 pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
     let certs = certificates(certs)?;
     let image = Opened::open(path)?;
@@ -112,10 +103,6 @@ fn message(path: &Path, expires: Option<u64>) -> Result<Signed> {
 }
 
 /// Load certificates from files.
-///
-/// # Errors
-///
-/// A file cannot be read, or holds something else.
 pub fn certificates(paths: &[PathBuf]) -> Result<Vec<Certificate>> {
     let certificates = paths.iter().map(|path| files::certificate(path));
     Ok(certificates.collect::<files::Result<_>>()?)

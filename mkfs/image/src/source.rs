@@ -36,10 +36,6 @@ enum Bytes {
 
 impl Source {
     /// Open `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let name = name_of(path);
         let file = if path.as_os_str() == "-" {
@@ -206,19 +202,11 @@ pub struct Opened {
 
 impl Opened {
     /// Open the image at `path`, see [`Source::open`].
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read, or is not an image.
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_source(Source::open(path)?, name_of(path))
     }
 
     /// Open the image in the regular file or block device `file`, called `name` in messages.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read, or is not an image.
     pub fn of_file(file: File, name: String) -> Result<Self> {
         Self::of_source(Source::of_file(file, &name)?, name)
     }

@@ -38,9 +38,7 @@ impl Budget {
 
     /// Take `members`, and `bytes` for names, targets of links and extended attributes.
     ///
-    /// # Errors
-    ///
-    /// [`Malformed`] if the budget is exceeded.
+    /// Return [`Malformed`] if the budget is exceeded.
     pub fn take(&self, members: u64, bytes: u64) -> Result<(), Malformed> {
         let left = self.members.get().checked_sub(members);
         self.members.set(left.ok_or(Malformed::Count(MEMBERS))?);
@@ -50,10 +48,6 @@ impl Budget {
     }
 
     /// Take `count` pieces of a sparse file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Budget::take`].
     pub fn take_pieces(&self, count: u64) -> Result<(), Malformed> {
         self.take(0, count.saturating_mul(PIECE))
     }

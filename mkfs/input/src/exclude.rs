@@ -37,10 +37,6 @@ pub enum PatternError {
 
 impl Exclude {
     /// Compile `patterns`. Return `None` for an empty list.
-    ///
-    /// # Errors
-    ///
-    /// [`PatternError`].
     pub fn new<T: AsRef<str>>(
         patterns: impl IntoIterator<Item = T>,
     ) -> Result<Option<Self>, PatternError> {
@@ -86,10 +82,6 @@ impl Exclude {
 }
 
 /// Parse a pattern of the command line.
-///
-/// # Errors
-///
-/// The error in it.
 pub fn pattern(text: &str) -> Result<String, PatternError> {
     Exclude::new([text]).map(|_| text.into())
 }

@@ -10,10 +10,6 @@ use daxfs_writer::{Error, Result};
 use std::path::Path;
 
 /// Refuse `directory` if this process runs under such a program. `remedy` says what to do instead.
-///
-/// # Errors
-///
-/// [`Error::Refused`] then.
 pub fn check(directory: &Path, remedy: &str) -> Result<()> {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let preload = variable("LD_PRELOAD");

@@ -99,10 +99,6 @@ impl Input {
 
 /// Read `inputs`, each on top of the previous ones. Directories are merged, other files are
 /// replaced. Call `warn` with a line for each thing that is left out.
-///
-/// # Errors
-///
-/// An input cannot be read, or has files that cannot be stored.
 pub fn read(
     inputs: &[Input],
     options: &Options<'_>,
@@ -137,10 +133,6 @@ pub enum LayerNames {
 
 /// Read the layers of the container image `input`, the lowest first, a tree with the layer's name
 /// for each. Removed files are marked as overlayfs requires.
-///
-/// # Errors
-///
-/// As [`read`].
 pub fn layers(
     input: &Input,
     names: LayerNames,

@@ -89,10 +89,6 @@ impl Listing {
 
     /// Pass all entries except those that `exclude` matches to `take`, in the order of the
     /// directory.
-    ///
-    /// # Errors
-    ///
-    /// The error of the first entry that cannot be read or taken.
     pub fn each(
         &mut self,
         exclude: Option<&Exclude>,
@@ -117,10 +113,6 @@ impl Listing {
     }
 
     /// Examine the directory itself.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     pub fn stat(&self) -> Result<Stat> {
         fstat(&self.fd).map_err(|error| Error::io(&self.path, "examine", error))
     }

@@ -67,9 +67,7 @@ impl What {
 
 /// Return the names in a path, without empty ones and dots.
 ///
-/// # Errors
-///
-/// [`Malformed`] if no image can have it.
+/// Return [`Malformed`] if no image can have it.
 pub(super) fn components(path: &[u8]) -> std::result::Result<Vec<&[u8]>, Malformed> {
     let shown = || String::from_utf8_lossy(path).escape_debug().to_string();
     let mut names = Vec::new();

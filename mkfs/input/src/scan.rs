@@ -42,9 +42,7 @@ pub struct Options<'a> {
 /// Read the directory at `path`. Call `warn` with a line for each thing that cannot be stored.
 /// `output` is as in [`Options`].
 ///
-/// # Errors
-///
-/// [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
+/// Return [`Error::Io`] for what cannot be read, [`Error::Changed`] and [`Error::Refused`].
 pub fn scan(path: &Path, output: Option<Identity>, mut warn: impl FnMut(String)) -> Result<Tree> {
     let mut builder = Builder::new();
     let options = Options {
@@ -354,9 +352,7 @@ pub struct DeviceError {
 
 /// Return a device node with that major and minor number.
 ///
-/// # Errors
-///
-/// [`DeviceError`] if Linux does not support the numbers.
+/// Return [`DeviceError`] if Linux does not support the numbers.
 pub(crate) fn device(
     file_type: FileType,
     (major, minor): (u32, u32),

@@ -35,10 +35,6 @@ const EPOCH: &str = "1970-01-01T00:00:00Z";
 const SHORT: usize = 26;
 
 /// Return a store with the container images `inputs`. Layers that images share are in it once.
-///
-/// # Errors
-///
-/// As [`read`](crate::read). An input is not an OCI layout, or an archive of one.
 pub fn store(
     inputs: &[Input],
     options: &Options<'_>,

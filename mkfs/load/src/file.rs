@@ -111,9 +111,7 @@ impl ImageFile {
 
     /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy.
     ///
-    /// # Errors
-    ///
-    /// Also if it differs from the superblock's.
+    /// Fail if it differs from the superblock's.
     pub fn copy_checked(
         &self,
         sparse: bool,

@@ -31,9 +31,7 @@ pub fn can_map() -> bool {
 /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
 /// of [`HUGE`].
 ///
-/// # Errors
-///
-/// The system's. Parts of the memfd may have huge pages nevertheless.
+/// After an error, parts of the memfd may have huge pages.
 pub fn allocate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
     // The kernel makes a huge page of pages that are there, but of one is enough.
     for offset in (0..size).step_by(HUGE as usize) {

@@ -102,10 +102,6 @@ pub struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Examine `dir`, and begin a mount.
-    ///
-    /// # Errors
-    ///
-    /// If it is not a directory, or the kernel's errors.
     pub fn new(dir: &'a Path) -> Result<Self> {
         let status = dir.metadata().map_err(|error| refuse(dir, error))?;
         if !status.is_dir() {
@@ -135,9 +131,7 @@ fn refuse(dir: &Path, error: io::Error) -> Error {
 
 /// Mount the image in `memory` on `target`. `source` is the image file or the device.
 ///
-/// # Errors
-///
-/// The kernel's errors, or if the name of a device is too long for it.
+/// Fail if the name of a device is too long for the kernel.
 pub fn attach(
     source: &Path,
     memory: Memory<'_>,
@@ -181,10 +175,6 @@ pub fn attach(
 
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount
 /// options, such as `nosuid` and `check=none`.
-///
-/// # Errors
-///
-/// If it is not an image, if memory is short, or if it cannot be mounted.
 pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()> {
     let options = Options::parse(words);
     let image = ImageFile::open(image)?;
@@ -195,10 +185,6 @@ pub fn load(image: &Path, dir: &Path, kind: Kind, words: &[String]) -> Result<()
 }
 
 /// Mount the image file or the device `image` on `dir`.
-///
-/// # Errors
-///
-/// As for [`load`].
 pub fn mount(image: &Path, dir: &Path, words: &[String]) -> Result<()> {
     let name = || shown_path(image);
     let status = image.metadata();

@@ -68,10 +68,6 @@ pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
 
 /// Return the kernel's data about the uppermost mount at `path`: its device, its id, and whether it is one. Do not
 /// follow a symbolic link, trigger a mount or ask the filesystem, which may be another user's FUSE.
-///
-/// # Errors
-///
-/// The errors of statx(2).
 pub fn status(path: &Path) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(CWD, path, flags, StatxFlags::empty())
@@ -79,9 +75,7 @@ pub fn status(path: &Path) -> rustix::io::Result<Statx> {
 
 /// Return the id of the uppermost mount at `path`, which /proc/self/mountinfo shows as well.
 ///
-/// # Errors
-///
-/// The errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
+/// Return the errors of [`status`], and `EOPNOTSUPP` if the kernel lacks mount ids.
 pub fn mount_id(path: &Path) -> io::Result<u64> {
     let found = status(path)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {

@@ -13,9 +13,7 @@ use std::process::{Command, Stdio};
 
 /// Unmount the image that is mounted on `dir`.
 ///
-/// # Errors
-///
-/// If something else is mounted there, or nothing, or if it is in use.
+/// Fail if something else is mounted there, or nothing, or if it is in use.
 pub fn unmount(dir: &Path) -> Result<()> {
     let name = shown_path(dir);
     let fail = |remedy, error| Error::system(&name, "cannot unmount", remedy, error);
@@ -51,10 +49,8 @@ pub fn unmount(dir: &Path) -> Result<()> {
 /// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks. A user
 /// who is not root needs fusermount3, which unmounts the FUSE mounts of that user.
 ///
-/// # Errors
-///
-/// The errors of umount(2); for a user who is not root `EBUSY` if fusermount3 finds the mount in
-/// use, and `EPERM` if it is missing or fails otherwise.
+/// Return the errors of umount(2); for a user who is not root `EBUSY` if fusermount3 finds the
+/// mount in use, and `EPERM` if it is missing or fails otherwise.
 pub fn detach(place: &Path) -> io::Result<()> {
     match rustix::mount::unmount(place, UnmountFlags::NOFOLLOW) {
         Err(Errno::PERM) => {

@@ -65,10 +65,6 @@ fn programs() -> [Program; 5] {
 }
 
 /// Return the manual pages; pages of commands under a program are called `program-command`.
-///
-/// # Errors
-///
-/// None, but for lack of memory.
 pub fn pages() -> io::Result<Vec<File>> {
     let mut pages = Vec::new();
     for Program { command, see_also } in programs() {

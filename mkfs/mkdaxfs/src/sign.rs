@@ -28,11 +28,6 @@ pub struct Hand {
 impl Hand {
     /// Return the signer that the options name, or `None` if the image is not to be signed. The
     /// output is to be a multiple of `padding` bytes.
-    ///
-    /// # Errors
-    ///
-    /// The files cannot be read, hold something else, do not belong together, or the certificate is
-    /// not valid now.
     pub fn new(args: &Args, padding: u64) -> Result<Option<Self>> {
         let (Some(key), Some(cert)) = (&args.sign_key, &args.sign_cert) else {
             return Ok(None);
@@ -63,9 +58,7 @@ impl Hand {
     /// Refuse to make an image of a tree that contains the file of the private key, or a hard link to
     /// it. A copy, and a member of an archive, are not found.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] for the file of the tree.
+    /// Return [`Error::Refused`] for the file of the tree.
     pub fn check(&self, tree: &Tree) -> Result<()> {
         for (id, node) in (0..).zip(&tree.nodes) {
             let Kind::Regular { place, .. } = node.kind else {
@@ -82,10 +75,6 @@ impl Hand {
 
     /// Sign the image in `output`, which has the SHA-256 `digest` and is complete. Read the signature
     /// back. Return the number of bytes of the output.
-    ///
-    /// # Errors
-    ///
-    /// Any [`Error`]; `output` must not be committed then.
     pub fn sign(&self, output: &Output, digest: &[u8; 32]) -> Result<u64> {
         let (file, path) = (output.file(), output.path());
         let failed = |error| Error::output(path, "write the signature", error);

@@ -26,9 +26,7 @@ pub struct Made<'a> {
 
 /// Print it in the form that the user wants; on standard error if standard output has the image.
 ///
-/// # Errors
-///
-/// Standard output cannot be written. The image is complete nevertheless.
+/// If standard output cannot be written, the image is complete nevertheless.
 pub fn tell(args: &Args, made: &Made<'_>, on_stdout: bool) -> Result<(), stdout::Error> {
     if args.quiet {
         return Ok(());

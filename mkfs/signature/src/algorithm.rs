@@ -96,10 +96,6 @@ impl Algorithm<'_> {
     }
 
     /// Verify that `value` is a signature of `message` by `key`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Wrong`], [`Error::Algorithm`].
     pub fn verify(self, key: &[u8], message: &[u8], value: &[u8]) -> Result<()> {
         let algorithm: &dyn VerificationAlgorithm = match (self.0, self.1) {
             (Kind::Rsa, SHA256) => &signature::RSA_PKCS1_2048_8192_SHA256,

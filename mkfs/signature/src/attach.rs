@@ -28,10 +28,6 @@ pub struct Signer {
 
 impl Signer {
     /// Sign the image with this SHA-256 now.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`sign`](crate::sign).
     pub fn sign(&self, digest: &[u8; 32]) -> Result<Signed> {
         let (key, certificate) = (&self.key, &self.certificate);
         let now = now();
@@ -41,9 +37,7 @@ impl Signer {
 
 /// Load the signature of `image`, if any.
 ///
-/// # Errors
-///
-/// [`Problem::Signature`] if it is malformed, [`Problem::Unreadable`].
+/// Return [`Problem::Signature`] if it is malformed, [`Problem::Unreadable`].
 pub fn load<M: Memory>(image: &Image<'_, M>) -> image::Result<Option<Signed>> {
     let Some(section) = Section::find(image.memory(), image.superblock())? else {
         return Ok(None);
@@ -84,9 +78,7 @@ pub fn usual_padding(superblock: &Superblock, size: u64) -> u64 {
 /// Write the signature `signed` after the image with this `superblock` in `file`, in place of another
 /// one. If it does not fit, the file grows to a multiple of `padding` bytes.
 ///
-/// # Errors
-///
-/// The system's errors. The image itself does not change.
+/// Return the system's errors. The image itself does not change.
 pub fn write<M: Memory>(
     file: &File,
     superblock: &Superblock,

@@ -107,10 +107,6 @@ impl<'a> Message<'a> {
     }
 
     /// Check that all certificates are valid at `now`, in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::CertificateExpired`] or [`Error::NotYetValid`].
     pub fn check_times(&self, now: i64) -> Result<()> {
         self.certificates()
             .try_for_each(|certificate| certificate.check_times(now))
@@ -238,10 +234,6 @@ impl<'a> Certificate<'a> {
     }
 
     /// Check that the certificate is valid at `now`, in seconds since 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::CertificateExpired`] or [`Error::NotYetValid`].
     pub fn check_times(&self, now: i64) -> Result<()> {
         if now > self.not_after {
             return Err(Error::CertificateExpired);

@@ -43,10 +43,6 @@ fn refuse(path: &Path, why: Why) -> FileError {
 }
 
 /// Return the first MiB of a file. Do not wait for the other end of a FIFO.
-///
-/// # Errors
-///
-/// [`Why::Open`], [`Why::Read`].
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -62,20 +58,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Return the certificate in a file.
-///
-/// # Errors
-///
-/// As [`read`], and [`Why::Content`].
 pub fn certificate(path: &Path) -> Result<Certificate> {
     Certificate::parse(&read(path)?).map_err(|error| refuse(path, Why::Content(error)))
 }
 
 /// Return who signs: with the private key in the file `key`, its certificate in `cert`, and the
 /// certificates of authorities in `chain`. The signature counts until the second `expires`.
-///
-/// # Errors
-///
-/// As [`certificate`]. The key and the certificate need not belong together.
 pub fn signer(key: &Path, cert: &Path, chain: &[PathBuf], expires: Option<u64>) -> Result<Signer> {
     let pair = Key::parse(&read(key)?);
     let others = chain.iter().map(|cert| certificate(cert));

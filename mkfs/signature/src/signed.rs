@@ -64,10 +64,6 @@ enum Pair {
 
 impl Key {
     /// Parse the content of a file: PKCS#8 in PEM or DER, or the older form for RSA.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Key`], [`Error::Encrypted`], [`Error::Algorithm`].
     pub fn parse(file: &[u8]) -> Result<Self> {
         let der = match pem::decode(file, &["PRIVATE KEY", "RSA PRIVATE KEY"]) {
             Some(der) => der,
@@ -133,10 +129,6 @@ pub struct Certificate(Vec<u8>);
 
 impl Certificate {
     /// Parse the content of a file, in PEM or DER.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Certificate`].
     pub fn parse(file: &[u8]) -> Result<Self> {
         let der = match pem::decode(file, &["CERTIFICATE"]) {
             Some(der) => der,
@@ -167,11 +159,6 @@ pub fn now() -> i64 {
 /// Return a signature of the image with this SHA-256, made at the time `now`. It contains the
 /// `certificate` of the key, and the `others` that lead from it to one that verifiers trust. It
 /// counts until the second `expires`, or until the first of the certificates expires.
-///
-/// # Errors
-///
-/// [`Error::Pair`], [`Error::Expired`], [`Error::Outlives`], [`Error::CertificateExpired`],
-/// [`Error::NotYetValid`], [`Error::Algorithm`], [`Error::TooLarge`].
 pub fn sign(
     digest: &[u8; 32],
     key: &Key,
@@ -204,11 +191,6 @@ pub fn sign(
 /// Verify that `signed` is a signature of the image with this SHA-256 that counts at the time `now`,
 /// and that a chain of certificates leads from its signer to one that is `trusted`. All certificates
 /// in it must be valid then, and so must the trusted one. The kernel does not look at their times.
-///
-/// # Errors
-///
-/// [`Error::Malformed`], [`Error::Wrong`], [`Error::Untrusted`], [`Error::Expired`],
-/// [`Error::CertificateExpired`], [`Error::NotYetValid`], [`Error::Algorithm`].
 pub fn verify(signed: &Signed, digest: &[u8; 32], trusted: &[Certificate], now: i64) -> Result<()> {
     let signature = Message::parse(&signed.cms).ok_or(Error::Malformed)?;
     let signer = &signature.signer;

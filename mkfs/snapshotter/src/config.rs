@@ -137,10 +137,6 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error
 
 impl Config {
     /// Read the configuration file `path`. If it does not exist, return the defaults.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, is not valid, or names a root that overlayfs cannot use.
     pub fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -164,10 +160,6 @@ impl Config {
     }
 
     /// Check that the directories can be used.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`].
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
         let ready = given("ready.directory", &self.ready.directory);

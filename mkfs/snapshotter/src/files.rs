@@ -17,10 +17,6 @@ pub fn warn(error: &Error) {
 
 /// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
 /// Remove nothing unless the rest is complete.
-///
-/// # Errors
-///
-/// The reason why the snapshot cannot be used.
 pub fn recover(
     snapshot: &Snapshot,
     unload: &dyn Fn(&Path) -> Result<()>,
@@ -53,10 +49,6 @@ pub fn recover(
 }
 
 /// Check that `image` is a whole image, as `layer` says.
-///
-/// # Errors
-///
-/// [`Error::Io`], [`Error::Load`] and [`Error::Damaged`].
 fn check_image(image: &Path, layer: &Layer) -> Result<()> {
     let damaged = |why| Error::Damaged {
         path: image.into(),
@@ -82,10 +74,6 @@ fn check_image(image: &Path, layer: &Layer) -> Result<()> {
 }
 
 /// Make a directory.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn make(path: &Path, mode: u32) -> Result<()> {
     let made = DirBuilder::new().mode(mode).create(path);
     made.map_err(Error::io(path, "create"))
@@ -93,10 +81,6 @@ pub fn make(path: &Path, mode: u32) -> Result<()> {
 
 /// Make the directories of a new snapshot. The root directory gets the owner and the permissions in
 /// `like`.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
     let upper = snapshot.upper();
     make(&upper, 0o755)?;
@@ -115,20 +99,12 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
 }
 
 /// Remove the changes that were committed, unless a container still writes to them.
-///
-/// # Errors
-///
-/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
 }
 
 /// Unmount and remove the image of a commit that did not end.
-///
-/// # Errors
-///
-/// The errors of `unload` and of the system.
 pub fn forget_layer(snapshot: &Snapshot, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
     let layer = snapshot.layer();
     unload(&layer)?;

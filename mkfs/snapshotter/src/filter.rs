@@ -36,9 +36,7 @@ enum Test {
 impl Filter {
     /// Parse a filter.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`], with the place.
+    /// Return [`Error::Invalid`], with the place.
     pub fn parse(text: &str) -> Result<Self> {
         let mut parser = Parser { text, at: 0 };
         let mut conditions = Vec::new();

@@ -27,9 +27,7 @@ const UPPER: [&[u8]; 5] = [
 /// Make the image `image` of the directory `upper`. Call `warn` with a line for each thing that is
 /// left out.
 ///
-/// # Errors
-///
-/// A file cannot be read or stored, or changes at the same time; or the image cannot be written. No image remains then.
+/// No image remains after an error.
 pub fn image(
     upper: &Path,
     image: &Path,

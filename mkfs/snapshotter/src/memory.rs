@@ -27,10 +27,6 @@ use std::sync::{Arc, Mutex};
 /// Memory that images are loaded into.
 pub trait Memory: Send + Sync + 'static {
     /// Check that images can be loaded at all.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`].
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -38,25 +34,18 @@ pub trait Memory: Send + Sync + 'static {
     /// Load the image file `image` of `layer`, and mount it on the directory `dir`, unless it is
     /// mounted there.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting.
-    /// Nothing is mounted then.
+    /// Return [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or errors
+    /// of loading and mounting. Nothing is mounted then.
     fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`] if something else is mounted there, and the errors of umount(2).
+    /// Return [`Error::Unsupported`] if something else is mounted there, and the errors of
+    /// umount(2).
     fn unload(&self, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
     /// files open. `unused` is called when no other call can load or unload the image.
-    ///
-    /// # Errors
-    ///
-    /// As [`Memory::unload`].
     fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted>;
 
     /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
@@ -90,10 +79,6 @@ impl Kernel {
 
     /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
     /// `private_mounts` is set.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`].
     pub fn check_namespace(private_mounts: bool) -> Result<()> {
         let (own, first) = (Path::new("/proc/self/ns/mnt"), Path::new("/proc/1/ns/mnt"));
         let read = |path: &Path| std::fs::read_link(path).map_err(Error::io(path, "read"));
@@ -143,9 +128,7 @@ impl Kernel {
 
     /// Check that `dir` has the image of `layer` mounted, or of any layer if that is unknown.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`], or the system's errors.
+    /// Return [`Error::Unsupported`], or the system's errors.
     fn check_own(dir: &Path, layer: Option<&Layer>) -> Result<()> {
         let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
         let text = mount_list()?;

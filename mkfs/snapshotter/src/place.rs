@@ -34,10 +34,6 @@ pub struct Filesystem {
 
 impl Filesystem {
     /// Return the filesystem that is mounted on `dir`, if the kernel shows it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     pub fn on(dir: &Path) -> Result<Option<Self>> {
         Self::on_in(Path::new(SYSFS), dir)
     }
@@ -62,36 +58,24 @@ impl Filesystem {
 pub trait Place: Send + Sync + 'static {
     /// Check that the place exists.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Unsupported`], or the system's errors.
+    /// Return [`Error::Unsupported`], or the system's errors.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
     /// Load the image file `image` of `layer` and mount it on `dir`, where nothing is mounted, with these mount
     /// options.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::memory::Memory::load`].
     fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()>;
 
     /// Free the memory of the image that was mounted on `dir`. It was the filesystem `before`, if that is known.
     ///
-    /// # Errors
-    ///
-    /// The place's errors. The image counts as loaded then.
+    /// The image counts as loaded after an error.
     fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted>;
 
     /// As [`crate::memory::Memory::size`].
     fn size(&self, dir: &Path) -> u64;
 
     /// As [`crate::memory::Memory::adopt`].
-    ///
-    /// # Errors
-    ///
-    /// The place's errors.
     fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()>;
 }
 

@@ -79,10 +79,6 @@ pub enum Existing {
 
 impl Ready {
     /// Use images as `config` says.
-    ///
-    /// # Errors
-    ///
-    /// A certificate cannot be read.
     pub fn new(config: &config::Config) -> Result<Self> {
         Ok(Ready {
             directory: config.ready.directory.clone(),
@@ -95,9 +91,7 @@ impl Ready {
     /// Return `None` if the snapshot is not one that containerd unpacks a layer into, or if the file
     /// does not exist.
     ///
-    /// # Errors
-    ///
-    /// There is a file, but it cannot be used, or the directory cannot.
+    /// Fail if there is a file that cannot be used.
     pub fn find(&self, key: &str, labels: &Labels) -> Result<Option<Candidate>> {
         let Some(reference) = labels.get(REF) else {
             return Ok(None);
@@ -195,9 +189,7 @@ impl Ready {
     /// Copy the image to the new file `target`, and check all bytes of the copy. Its sums and its
     /// signature are copied as well.
     ///
-    /// # Errors
-    ///
-    /// The image is damaged, or the system refuses to copy it. A part of the copy may be left.
+    /// After an error, a part of the copy may be left.
     pub fn copy(&self, candidate: &Candidate, target: &Path) -> Result<Layer> {
         let fail = |error| Error::io(target, "write")(error);
         let mut options = OpenOptions::new();

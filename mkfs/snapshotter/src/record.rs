@@ -85,9 +85,7 @@ impl Record {
 
     /// Read the record in the directory `dir`. Return none if it has no record.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Damaged`] if it is not valid.
+    /// Return [`Error::Io`], and [`Error::Damaged`] if it is not valid.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(NAME);
         let text = match std::fs::read(&path) {
@@ -117,9 +115,7 @@ impl Record {
 
     /// Replace the record in the directory `dir`. [`sync`] makes it durable.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]. The old record is still there.
+    /// Return [`Error::Io`]. The old record is still there.
     pub fn replace(&self, dir: &Path) -> Result<()> {
         let (path, new) = (dir.join(NAME), dir.join(NEW));
         let fail = |error| Error::io(&path, "write")(error);
@@ -136,9 +132,7 @@ impl Record {
 
     /// Remove the record in the directory `dir`.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]. The record is still there.
+    /// Return [`Error::Io`]. The record is still there.
     pub fn erase(dir: &Path) -> Result<()> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
@@ -173,10 +167,6 @@ impl Record {
 }
 
 /// Make the names in the directory `dir` durable.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn sync(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|file| file.sync_all())
@@ -187,18 +177,12 @@ pub fn sync(dir: &Path) -> Result<()> {
 pub trait Disk: Send + 'static {
     /// Replace the record in the directory `dir`, as [`Record::replace`].
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]. The old record is still there.
+    /// Return [`Error::Io`]. The old record is still there.
     fn replace(&self, record: &Record, dir: &Path) -> Result<()> {
         record.replace(dir)
     }
 
     /// Make the names in the directory `dir` durable, as [`sync`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     fn sync(&self, dir: &Path) -> Result<()> {
         sync(dir)
     }

@@ -64,10 +64,6 @@ impl Room {
 
     /// Set memory aside for the image file `image` of `size` bytes, which is mounted on `dir`. It is being
     /// loaded until the result is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Full`], [`Error::Io`] and [`Error::Unsupported`].
     pub fn reserve(&self, image: &Path, size: u64, dir: &Path) -> Result<Loading<'_>> {
         let full = |missing, why| Error::Full {
             path: image.into(),
@@ -147,9 +143,7 @@ impl Place for Room {
 /// Return the bytes of memory that `meminfo`, a file as /proc/meminfo, says are available, and how many
 /// of them are kept for the machine: a sixteenth of all memory.
 ///
-/// # Errors
-///
-/// [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
+/// Return [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
 fn available(meminfo: &Path) -> Result<(u64, u64)> {
     let text = std::fs::read_to_string(meminfo).map_err(Error::io(meminfo, "read"))?;
     let bytes = |name: &str| {

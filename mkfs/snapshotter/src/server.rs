@@ -23,9 +23,7 @@ use tonic::transport::Server;
 /// Serve the snapshots of `config.root` on `config.socket` until `end` is ready. Call `ready` when
 /// clients can connect.
 ///
-/// # Errors
-///
-/// The snapshots cannot be opened, or the socket cannot be used.
+/// Fail if the snapshots cannot be opened, or the socket cannot be used.
 pub async fn serve(
     config: &Config,
     memory: Box<dyn Memory>,
@@ -92,9 +90,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
 
 /// Tell systemd that the service is ready, if systemd has started it: sd_notify(3).
 ///
-/// # Errors
-///
-/// The errors of the socket in `NOTIFY_SOCKET`.
+/// Return the errors of the socket in `NOTIFY_SOCKET`.
 pub fn notify() -> io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());

@@ -31,19 +31,11 @@ pub struct Snapshotter {
 
 impl Snapshotter {
     /// Open the snapshots of an earlier run, and remove the remains of a crash.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::open`] and [`Ready::new`].
     pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
         Self::open_on(config, memory, Box::new(Real))
     }
 
     /// As [`Snapshotter::open`], and write records to `disk`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::open`] and [`Ready::new`].
     pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
         let ready = Ready::new(config)?;
         let store = Store::open(&config.root, disk, &|dir| memory.unload(dir))?;
@@ -129,12 +121,6 @@ impl Snapshotter {
     ///
     /// If containerd unpacks a layer into it whose image is ready, commit it with this image. If the
     /// image cannot be used, log a warning: then the snapshot is as any other.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::create`], or if a layer cannot be loaded. No snapshot is made then. [`Error::Exists`] if the image
-    /// was ready, as containerd expects it. If it is not certain whether the snapshot is committed, the system's
-    /// errors; it is active then until the next start.
     pub fn create(
         &self,
         key: &str,
@@ -167,9 +153,7 @@ impl Snapshotter {
 
     /// Return the image that is ready for the snapshot `key` with these labels on top of `parent`.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Exists`] if it is in use already.
+    /// Return [`Error::Exists`] if it is in use already.
     fn ready(&self, key: &str, parent: &str, labels: &Labels) -> Result<Option<Candidate>> {
         let ready = match self.ready.find(key, labels) {
             Ok(Some(ready)) => ready,
@@ -192,9 +176,7 @@ impl Snapshotter {
     /// Return whether there is a committed snapshot of the image `ready` on top of `parent` that
     /// containerd can use. Load it if it is not in memory.
     ///
-    /// # Errors
-    ///
-    /// containerd may find another image of the layer, or it cannot be loaded.
+    /// Fail if containerd may find another image of the layer, or it cannot be loaded.
     fn in_use(&self, ready: &Candidate, parent: &str) -> Result<bool> {
         // They lock the store when they are dropped: after it is unlocked.
         let mut pins = Vec::new();
@@ -216,9 +198,8 @@ impl Snapshotter {
     /// Commit the new snapshot with the image `ready`. If that fails, log a warning, and the snapshot is
     /// active, as before.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Exists`] if the layer is committed now, and the system's errors if that is not certain.
+    /// Return [`Error::Exists`] if the layer is committed now, and the system's errors if that is
+    /// not certain.
     fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot) -> Result<()> {
         let Record {
             name: key,
@@ -276,9 +257,8 @@ impl Snapshotter {
     /// Return how to mount the active snapshot or the view `key`. Load its layers if they are not in
     /// memory.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be loaded.
+    /// Return [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
+    /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
         let (snapshot, pin) = {
             let mut store = lock(&self.store);
@@ -296,11 +276,6 @@ impl Snapshotter {
 
     /// Make the image of the active snapshot `key`, load it, and make it the committed snapshot
     /// `name`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::begin`], or if the image cannot be made or loaded. The snapshot is active then, as
-    /// before.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
         let image = |snapshot: &Snapshot| {
             let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
@@ -351,11 +326,6 @@ impl Snapshotter {
     }
 
     /// Remove the snapshot `name`, and give its memory back.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::remove`]. If only its files cannot be removed, that is a warning, and the next
-    /// start tries it again.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.store).remove(name)?;
         let removed = self.memory.unload(&snapshot.layer());
@@ -366,29 +336,17 @@ impl Snapshotter {
     }
 
     /// Remove what earlier calls of [`Snapshotter::remove`] could not.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::leftovers`] and [`sweep`].
     pub fn cleanup(&self) -> Result<()> {
         let dirs = lock(&self.store).leftovers()?;
         sweep(&dirs, &|dir| self.memory.unload(dir))
     }
 
     /// Return the facts about the snapshot `name`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::usable`].
     pub fn stat(&self, name: &str) -> Result<Info> {
         Ok(lock(&self.store).usable(name)?.record.info())
     }
 
     /// Change labels, as [`Store::update`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::update`].
     pub fn update(&self, info: Info, paths: &[String]) -> Result<Info> {
         let mut store = lock(&self.store);
         Ok(store.update(&info.name, info.labels, paths)?.record.info())
@@ -396,9 +354,7 @@ impl Snapshotter {
 
     /// Return the snapshots that match one of `filters`, or all without a filter, by name.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for a filter.
+    /// Return [`Error::Invalid`] for a filter.
     pub fn list(&self, filters: &[String]) -> Result<Vec<Info>> {
         let filters: Result<Vec<Filter>> = filters.iter().map(|text| Filter::parse(text)).collect();
         let filters = filters?;
@@ -417,10 +373,6 @@ impl Snapshotter {
 
     /// Return the space that the snapshot `name` takes, without snapshots below it: the size of a layer's image, or the
     /// space on disk.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Store::usable`] and of the system.
     pub fn usage(&self, name: &str) -> Result<Size> {
         let snapshot = lock(&self.store).usable(name)?.clone();
         match &snapshot.record.state {

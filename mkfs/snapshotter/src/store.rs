@@ -46,9 +46,7 @@ impl Store {
     ///
     /// An unusable snapshot causes a warning, and calls that need it fail.
     ///
-    /// # Errors
-    ///
-    /// The system refuses the directory, or another process has opened it.
+    /// Fail if another process has opened the directory.
     pub fn open(
         root: &Path,
         disk: Box<dyn Disk>,
@@ -141,10 +139,6 @@ impl Store {
     }
 
     /// Return directories that belong to no snapshot: [`sweep`] removes them. None of them becomes one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
         let known: HashSet<&Path> = self.all().map(|snapshot| &*snapshot.dir).collect();
         let dirs = self.numbered()?.into_iter().map(|(_, dir)| dir);
@@ -155,10 +149,6 @@ impl Store {
     }
 
     /// Return the snapshot `name`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`].
     pub fn get(&self, name: &str) -> Result<&Snapshot> {
         let snapshot = self.snapshots.get(name);
         snapshot.ok_or_else(|| Error::NotFound(name.into()))
@@ -171,9 +161,8 @@ impl Store {
 
     /// Return the snapshot `name`, whose files and whose layers can be used.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged or missing.
+    /// Return [`Error::NotFound`], and [`Error::Damaged`] if it or a snapshot below it is damaged
+    /// or missing.
     pub fn usable(&self, name: &str) -> Result<&Snapshot> {
         let snapshot = self.get(name)?;
         let lost = |why| Error::Damaged {
@@ -216,9 +205,7 @@ impl Store {
     /// Return the committed snapshots that a snapshot with the parent `parent` is on top of, the
     /// uppermost first.
     ///
-    /// # Errors
-    ///
-    /// The errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
+    /// Return the errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
     pub fn below(&self, parent: &str) -> Result<Vec<Snapshot>> {
         let mut layers = Vec::new();
         if !parent.is_empty() {
@@ -239,10 +226,6 @@ impl Store {
     }
 
     /// As [`Store::below`], and keep these layers from being removed until [`Store::unpin`] is called.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::below`].
     pub fn pin(&mut self, parent: &str) -> Result<Vec<Snapshot>> {
         let layers = self.below(parent)?;
         for layer in &layers {
@@ -324,9 +307,7 @@ impl Store {
 
     /// Return whether nothing has the name `name`.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Exists`], and [`Error::Invalid`] if it is empty.
+    /// Return [`Error::Exists`], and [`Error::Invalid`] if it is empty.
     pub fn check_free(&self, name: &str) -> Result<()> {
         if name.is_empty() {
             return Err(Error::Invalid("a snapshot needs a name".into()));
@@ -344,10 +325,6 @@ impl Store {
     }
 
     /// Create a snapshot. Its root directory gets the owner and the permissions in `like`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::below`] and [`Store::check_free`], and the system's errors. No snapshot is made then.
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
@@ -379,10 +356,8 @@ impl Store {
     /// Begin to commit the active snapshot `key` under the name `name`. Both cannot be used for
     /// anything else until [`Store::commit`] or [`Store::give_up`] is called.
     ///
-    /// # Errors
-    ///
-    /// The errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and [`Error::Mounted`]
-    /// if something is mounted in it.
+    /// Return the errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not
+    /// active, and [`Error::Mounted`] if something is mounted in it.
     pub fn begin(&mut self, name: &str, key: &str) -> Result<Snapshot> {
         let snapshot = self.usable(key)?.clone();
         self.check_free(name)?;
@@ -413,9 +388,7 @@ impl Store {
     /// Make the active snapshot `key` the committed snapshot `name`. Call [`Store::give_up`]
     /// afterwards in any case.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], or the system's errors; it is active then.
+    /// Return [`Error::NotFound`], or the system's errors; it is active then.
     pub fn commit(
         &mut self,
         name: &str,
@@ -461,10 +434,8 @@ impl Store {
 
     /// End the snapshot `name`. Its directory remains, without a record.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by another
-    /// call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
+    /// Return [`Error::NotFound`], [`Error::State`] if another is on top of it or it is in use by
+    /// another call, [`Error::Mounted`] if something is mounted in it, or the system's errors.
     pub fn remove(&mut self, name: &str) -> Result<Snapshot> {
         let snapshot = self.get(name)?.clone();
         let on_top = |other: &Snapshot| other.record.parent == name && other.record.name != name;
@@ -496,9 +467,8 @@ impl Store {
     /// Replace labels of the snapshot `name`: those named in `paths`, such as `labels.a`, by those in
     /// `labels`; all if `paths` is empty or has `labels`.
     ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot change.
+    /// Return [`Error::NotFound`], [`Error::State`], or [`Error::Invalid`] for fields that cannot
+    /// change.
     pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
         let mut snapshot = self.usable(name)?.clone();
         self.check_idle(name)?;
@@ -525,10 +495,6 @@ impl Store {
 }
 
 /// Remove the directories `dirs`, and continue after errors. Call `unload` for the image in each.
-///
-/// # Errors
-///
-/// The first error of `unload` or of the system. The others are warnings.
 pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {

@@ -38,10 +38,6 @@ fn real(dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Return the list of mounts, for [`mountinfo::mounts`].
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn mount_list() -> Result<Vec<u8>> {
     let path = Path::new(mountinfo::PATH);
     std::fs::read(path).map_err(Error::io(path, "read"))
@@ -54,10 +50,6 @@ fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
 }
 
 /// Return a mount at `dir` or below it, if there is one.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
     match real(dir)? {
         Some(dir) => Ok(below(&mount_list()?, &dir)),
@@ -68,10 +60,6 @@ pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
 /// Return an error if something is mounted at `dir` or below it, or if a mount anywhere uses one of these
 /// directories: a bind mount, or an overlay that writes to it. Only mounts in this mount namespace are
 /// found.
-///
-/// # Errors
-///
-/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
 fn check_unused(dir: &Path) -> Result<()> {
     let Some(found) = real(dir)? else {
         return Ok(());
@@ -108,10 +96,6 @@ fn user(text: &[u8], names: &[&Path], id: u64) -> Option<PathBuf> {
 }
 
 /// Return an error if something is mounted at `dir` or below it.
-///
-/// # Errors
-///
-/// [`Error::Mounted`] and [`Error::Io`].
 pub fn check_unmounted(dir: &Path) -> Result<()> {
     match mount_below(dir)? {
         Some(mount) => Err(Error::Mounted {
@@ -124,10 +108,6 @@ pub fn check_unmounted(dir: &Path) -> Result<()> {
 
 /// Remove the directory `dir` with all that it contains, if it exists. If something is mounted there or below it, or a
 /// mount elsewhere uses it, nothing is removed; later mounts stay.
-///
-/// # Errors
-///
-/// [`Error::Mounted`], [`Error::Used`] and [`Error::Io`].
 pub fn remove_tree(dir: &Path) -> Result<()> {
     check_unused(dir)?;
     let (parent, name) = match (dir.parent(), dir.file_name()) {
@@ -246,10 +226,6 @@ fn missing(result: std::result::Result<(), Errno>) -> std::result::Result<(), Er
 
 /// Return the space on disk that the files in `dir` take. Files that disappear during the call, and mounts below, do
 /// not count.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn measure(dir: &Path) -> Result<Size> {
     let fail = |error: Errno| Error::io(dir, "measure")(error.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -24,9 +24,7 @@ pub enum Error {
 /// Treat the lists in `set` as setxattr(2) would: take the permission bits from the access list,
 /// and drop a list that adds nothing to them.
 ///
-/// # Errors
-///
-/// [`Error`] if a file of this type cannot have them.
+/// Return [`Error`] if a file of this type cannot have them.
 pub fn settle(set: &mut XattrSet, permissions: &mut u16, file_type: FileType) -> Result<(), Error> {
     let mut wrong = None;
     set.retain(|xattr| {

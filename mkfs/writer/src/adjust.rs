@@ -85,9 +85,7 @@ impl std::str::FromStr for IdRange {
 impl Adjust {
     /// Change `tree`.
     ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Refused`] when a label cannot be found.
+    /// Return [`crate::Error::Refused`] when a label cannot be found.
     pub fn apply(&self, tree: &mut Tree) -> Result<()> {
         if self.mode.is_some() {
             self.change_modes(tree);

@@ -158,10 +158,6 @@ impl Builder {
 
     /// Add the tree `other`, whose origins are archives or images, as the directory `name` of
     /// `parent`.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Tree::append`].
     pub fn graft(&mut self, parent: NodeId, name: &[u8], other: Tree) -> Result<()> {
         let root = self.tree.append(other)?;
         let name = self.tree.keep_name(name);

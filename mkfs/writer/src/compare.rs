@@ -47,10 +47,6 @@ pub enum Mismatch {
 ///
 /// Links between names and order within directories are what [`check`](daxfs_check::check) looks
 /// at, the data themselves [`make`](fn@crate::make).
-///
-/// # Errors
-///
-/// [`Mismatch`].
 pub fn compare<S: Storage>(
     image: &Image<'_, S>,
     tree: &Tree,

@@ -72,9 +72,8 @@ impl Pieces {
 
 /// Copy every file of `plan` to its place in `image`, which is called `path` and has its metadata.
 ///
-/// # Errors
-///
-/// [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has changed.
+/// Return [`Error::Io`] and [`Error::Changed`] for the first file that cannot be read or has
+/// changed.
 pub fn copy(
     tree: &Tree,
     plan: &Plan,
@@ -290,10 +289,6 @@ impl<'a> Copier<'a> {
 
 /// Make sure that the empty files of the tree can be read and are empty, which files in /proc are
 /// not.
-///
-/// # Errors
-///
-/// As [`copy`].
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         if let Kind::Regular { size: 0, .. } = node.kind {

@@ -44,9 +44,7 @@ impl Contexts {
     /// Read `path`, and `path.homedirs`, `path.local`, `path.subs_dist` and `path.subs` if they
     /// exist.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Refused`] for a line that is malformed.
+    /// Return [`Error::Io`], and [`Error::Refused`] for a line that is malformed.
     pub fn load(path: &Path) -> Result<Self> {
         let read = |path: &Path| {
             std::fs::read_to_string(path).map_err(|error| Error::io(path, "read the file", error))
@@ -89,9 +87,7 @@ impl Contexts {
 
     /// Return the label of the file at `path`, relative to the root, if it has one.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] for an expression that is too large.
+    /// Return [`Error::Refused`] for an expression that is too large.
     pub fn find(&self, path: &Path, file_type: FileType) -> Result<Option<&str>> {
         let mut full = b"/".to_vec();
         full.extend_from_slice(path.as_os_str().as_bytes());

@@ -57,9 +57,7 @@ fn write_zeros<S: Sink + ?Sized>(sink: &mut S, offset: u64, length: u64) -> io::
 impl Device {
     /// Open the block or DAX device `path`, which must not be in use.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
+    /// Return [`Error::Refused`] if it is not such a device or is in use, [`Error::Output`].
     pub fn open(path: &Path) -> Result<Self> {
         let examine = |error: Errno| Error::output(path, "examine", error);
         let status = stat(path).map_err(examine)?;
@@ -89,9 +87,7 @@ impl Device {
 
     /// Refuse to write to the device if `overwrite` says so.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] then, and if the device is of a kind that cannot be written.
+    /// Return [`Error::Refused`] then, and if the device is of a kind that cannot be written.
     /// [`Error::Output`].
     pub fn check_free(&self, overwrite: &Overwrite) -> Result<()> {
         overwrite.check_input(&self.path, &self.file)?;
@@ -117,10 +113,6 @@ impl Device {
     }
 
     /// Refuse an image of `size` bytes if it does not fit.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] then.
     pub fn check_size(&self, size: u64) -> Result<()> {
         if size > self.size {
             let why = format!(
@@ -135,10 +127,8 @@ impl Device {
     /// Copy the image, the first `size` bytes of `image`, to the device and verify it.
     /// The superblock is written last, so that the device has a whole image or none.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that cannot be
-    /// written, and [`Error::Image`] if it does not store the image.
+    /// Return [`Error::Output`], [`Error::Refused`] if the device is too small or of a kind that
+    /// cannot be written, and [`Error::Image`] if it does not store the image.
     pub fn write(&self, image: &File, size: u64, progress: &dyn Progress) -> Result<()> {
         let failed = |error| Error::output(&self.path, "write the image", error);
         self.check_size(size)?;

@@ -41,10 +41,8 @@ pub struct Duplicates {
 impl Duplicates {
     /// Find identical files in `tree`.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`](crate::Error::Io) and [`Error::Changed`](crate::Error::Changed) for a file
-    /// that cannot be read or has changed.
+    /// Return [`Error::Io`](crate::Error::Io) and [`Error::Changed`](crate::Error::Changed) for a
+    /// file that cannot be read or has changed.
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {

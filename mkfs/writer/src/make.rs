@@ -39,10 +39,6 @@ pub struct Summary {
 }
 
 /// Write an image of `tree` to `output` and verifies it.
-///
-/// # Errors
-///
-/// Any [`Error`]; `output` must not be committed then.
 pub fn make(
     tree: &Tree,
     options: &Options,
@@ -89,10 +85,6 @@ pub fn make(
 }
 
 /// Return the size and the number of inodes that an image of `tree` would have.
-///
-/// # Errors
-///
-/// As [`make`], except errors that only reading all content finds.
 pub fn measure(tree: &Tree, options: &Options, progress: &dyn Progress) -> Result<(u64, u64)> {
     let plan = Plan::new(tree, &duplicates(tree, options, progress)?, options)?;
     Ok((plan.output_size, plan.order.len() as u64))

@@ -17,10 +17,6 @@ pub struct Mapping {
 
 impl Mapping {
     /// Map the first `size` bytes of `file` for reading and writing.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
     pub fn new(file: impl AsFd, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -43,9 +39,7 @@ impl Mapping {
 
     /// Write `bytes` at `offset`.
     ///
-    /// # Errors
-    ///
-    /// `FileTooLarge` if the range is not within the mapping.
+    /// Return `FileTooLarge` if the range is not within the mapping.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let to = self.at(offset, bytes.len())?;
         // SAFETY: `at` has checked that the range is within the mapping. `bytes` is not part of the
@@ -55,10 +49,6 @@ impl Mapping {
     }
 
     /// Read the bytes at `offset`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Mapping::write`].
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
         // SAFETY: `at` has checked that the range is within the mapping. `into` is not part of the
@@ -69,10 +59,6 @@ impl Mapping {
 
     /// Write the processor's cache lines of `length` bytes at `offset` back to the memory, so that
     /// power loss does not lose them. Device DAX has no fsync(2), so msync(2) fails on it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Mapping::write`].
     pub fn write_back(&self, offset: u64, length: usize) -> io::Result<()> {
         let start = self.at(offset, length)?;
         write_back(start, length);

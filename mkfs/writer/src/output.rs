@@ -40,19 +40,13 @@ impl Output {
     /// Create the temporary file for an image that will be called `path`, or written to the device
     /// there; `-` is standard output.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] if `path` cannot hold an image, or holds something other than an image.
-    /// [`Error::Output`] if it cannot be written.
+    /// Return [`Error::Refused`] if `path` cannot hold an image, or holds something other than an
+    /// image. [`Error::Output`] if it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         Self::over(path, Overwrite::default())
     }
 
     /// Do as [`Output::create`], but overwrite what `overwrite` allows.
-    ///
-    /// # Errors
-    ///
-    /// As [`Output::create`].
     pub fn over(path: &Path, overwrite: Overwrite) -> Result<Self> {
         if path.as_os_str() == "-" {
             let path = PathBuf::from("standard output");
@@ -152,10 +146,6 @@ impl Output {
     }
 
     /// Return the directory that the file is in, if it has a name there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     pub fn directory(&self) -> Result<Option<Identity>> {
         if self.temporary().is_none() {
             return Ok(None);
@@ -174,9 +164,7 @@ impl Output {
 
     /// Make room for an image of `size` bytes.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Refused`] when the device is too small.
+    /// Return [`Error::Io`], and [`Error::Refused`] when the device is too small.
     pub fn reserve(&self, size: u64) -> Result<()> {
         if let Target::Device(_, device) = &self.target {
             device.check_size(size)?;
@@ -188,9 +176,7 @@ impl Output {
 
     /// Rename the complete image to its final name, or copy it to the device or standard output.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`]; the final name is then as it was, and a device holds no image.
+    /// Return [`Error::Io`]; the final name is then as it was, and a device holds no image.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
         let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
         let failed = |error| Error::output(&path, "write the image", error);

@@ -147,10 +147,6 @@ impl Overwrite {
 
     /// Refuse a new file in `directory`, which may not exist yet, if that is part of such a
     /// directory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`].
     pub fn check_directory(&self, directory: &Path) -> Result<()> {
         let found = directory.ancestors().find_map(|path| {
             let path = match path.as_os_str().is_empty() {
@@ -172,10 +168,6 @@ impl Overwrite {
     }
 
     /// Refuse to overwrite `file` if it is an input. `path` is its name for messages.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`], [`Error::Output`].
     pub fn check_input(&self, path: &Path, file: &File) -> Result<()> {
         let stat = fstat(file).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &stat)
@@ -201,10 +193,6 @@ impl Overwrite {
 
     /// Refuse to replace the regular file `path` if it is an input, or holds something other than
     /// an image.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`], [`Error::Output`].
     pub fn check_file(&self, path: &Path) -> Result<()> {
         // By its identity alone, since a file that cannot be read may be replaced.
         let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
@@ -235,10 +223,6 @@ impl Overwrite {
 
     /// Refuse to replace the file `path`, which is to hold no image, if it is an input or not
     /// empty.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`], [`Error::Output`].
     pub fn check_new(&self, path: &Path) -> Result<()> {
         let found = stat(path).map_err(|error| Error::output(path, "examine", error))?;
         self.check_identity(path, &found)?;
@@ -251,10 +235,6 @@ impl Overwrite {
 
     /// Refuse to overwrite the device `path` of `size` bytes, which `read` reads, if it holds
     /// something other than an image. Only its start and its end are read.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`], [`Error::Output`].
     pub fn check_device(
         &self,
         path: &Path,

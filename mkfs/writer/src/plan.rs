@@ -84,9 +84,7 @@ pub struct Plan {
 impl Plan {
     /// Plan an image of `tree` with `options`, and `duplicates` stored once.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] when something exceeds the limits of the format.
+    /// Return [`Error::Refused`] when something exceeds the limits of the format.
     pub fn new(tree: &Tree, duplicates: &Duplicates, options: &Options) -> Result<Self> {
         let mut plan = Plan {
             block_size: options.block_size,

@@ -27,10 +27,6 @@ const XATTR_MAX: usize = 64 << 10;
 
 /// Create a temporary file beside `path`, whose name starts with `prefix` and ends with `.tmp`. If
 /// there is a file `path`, the new one is as private. [`rename`] puts it there.
-///
-/// # Errors
-///
-/// The errors of the system calls.
 pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let exists = path.exists();
     let file = Builder::new()
@@ -45,10 +41,6 @@ pub fn temporary(path: &Path, prefix: &str) -> io::Result<NamedTempFile> {
 
 /// Rename the temporary file `file` to `path`. The file at `path` at this moment decides who may
 /// read it.
-///
-/// # Errors
-///
-/// The errors of the system calls.
 pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
     inherit(file.as_file(), path)?;
     file.persist(path).map_err(|error| error.error)?;
@@ -58,10 +50,6 @@ pub fn rename(file: NamedTempFile, path: &Path) -> io::Result<()> {
 /// Return true if another user may have put the file or symbolic link `path` into a directory that
 /// all can write to. The sticky bit keeps that user from replacing files of others, but not from
 /// being first. Follows `fs.protected_regular` of Linux.
-///
-/// # Errors
-///
-/// The errors of the system calls.
 pub fn is_planted(path: &Path) -> io::Result<bool> {
     let found = match lstat(path) {
         Ok(found) => found,

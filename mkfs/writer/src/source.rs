@@ -43,9 +43,7 @@ enum Open<'a> {
 impl<'a> Source<'a> {
     /// Open the content of `node`, a regular file.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
+    /// Return [`Error::Io`], and [`Error::Changed`] if it does not match the tree.
     pub fn open(tree: &'a Tree, node: NodeId) -> Result<Self> {
         let mut source = Self::unexamined(tree, node)?;
         if let Some(stat) = source.stat()? {
@@ -58,20 +56,12 @@ impl<'a> Source<'a> {
     }
 
     /// Read the start of `node` without checking that it is the file that the tree describes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::open`], as far as it is noticed.
     pub fn beginning(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         Self::unexamined(tree, node)?.fill(0, into)
     }
 
     /// Read all of `node` with few system calls, and check that it is the file that the tree
     /// describes. `into` has room for one byte more than the file.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::open`] and [`Source::finish`].
     pub fn whole(tree: &'a Tree, node: NodeId, into: &mut [u8]) -> Result<()> {
         let source = Self::unexamined(tree, node)?;
         let Open::File { fd, .. } = &source.bytes else {
@@ -176,10 +166,6 @@ impl<'a> Source<'a> {
     /// Find the extent at `at`, an offset in the file. Return whether it is a hole, and its end,
     /// which is at most the end of the file. The data of an extent are contiguous in their
     /// container, see [`Source::place`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
     pub fn stretch(&self, at: u64) -> Result<(bool, u64)> {
         let (hole, from, until) = self.found.get();
         if (from..until).contains(&at) {
@@ -230,9 +216,7 @@ impl<'a> Source<'a> {
 
     /// Read at least one byte at `at`; `into` is not longer than the stretch of data there.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Io`], and [`Error::Changed`] if the file ends there.
+    /// Return [`Error::Io`], and [`Error::Changed`] if the file ends there.
     pub fn read(&self, into: &mut [u8], at: u64) -> Result<usize> {
         let (fd, offset) = self.place(at);
         loop {
@@ -249,10 +233,6 @@ impl<'a> Source<'a> {
     }
 
     /// Read all of `into`, which is not longer than the stretch of data at `at`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`].
     pub fn read_all(&self, mut into: &mut [u8], mut at: u64) -> Result<()> {
         while !into.is_empty() {
             let length = self.read(into, at)?;
@@ -263,10 +243,6 @@ impl<'a> Source<'a> {
     }
 
     /// Read all of `into` from `at` on, which is no more than the file has.
-    ///
-    /// # Errors
-    ///
-    /// As [`Source::read`].
     pub fn fill(&self, mut at: u64, mut into: &mut [u8]) -> Result<()> {
         while !into.is_empty() {
             let (hole, until) = self.stretch(at)?;
@@ -284,10 +260,6 @@ impl<'a> Source<'a> {
     }
 
     /// Check that the file is unchanged and ends at its size, which files in /proc do not.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Changed`].
     pub fn finish(&self) -> Result<()> {
         let fd = match &self.bytes {
             Open::File { fd, .. } => fd,

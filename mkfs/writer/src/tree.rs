@@ -215,9 +215,7 @@ impl Tree {
     /// Add all nodes of `other`, whose origins are archives or images, and return its root's number.
     /// The root has no entry and no name yet, and is its own parent.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] if there are too many nodes.
+    /// Return [`Error::Refused`] if there are too many nodes.
     pub fn append(&mut self, other: Tree) -> Result<NodeId> {
         let (nodes, names) = (self.nodes.len(), self.names.len());
         let origins = self.origins.len() as u32;

@@ -19,10 +19,6 @@ use zerocopy::IntoBytes;
 const SUPERBLOCK_RECORD: u64 = size_of::<layout::Superblock>() as u64;
 
 /// Write everything from the end of the superblock's record to the data, and return its CRC-32C.
-///
-/// # Errors
-///
-/// [`Error::Io`].
 pub fn metadata(tree: &Tree, plan: &Plan, image: &File, path: &Path) -> Result<u32> {
     let mut stream = Stream {
         image,

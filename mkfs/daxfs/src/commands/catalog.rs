@@ -14,10 +14,6 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Run `daxfs catalog`.
-///
-/// # Errors
-///
-/// If the device cannot be used, or the request makes no sense.
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Init {

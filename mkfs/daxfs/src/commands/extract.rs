@@ -30,10 +30,6 @@ pub struct Target<'a> {
 }
 
 /// Unpack `start` of the image at `path`.
-///
-/// # Errors
-///
-/// If the image is damaged or cannot be read, or if the target cannot be written.
 pub fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
     let image = Opened::open(path)?;
     let reader = image.reader();

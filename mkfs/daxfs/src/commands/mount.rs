@@ -13,10 +13,6 @@ use std::os::unix::process::CommandExt;
 
 /// Run `mount.daxfs`, which mount(8) calls: load an image file into a memfd and mount it, mount an image
 /// of a catalogue, or pass anything else back to mount(8).
-///
-/// # Errors
-///
-/// As for [`load`].
 pub fn helper(args: &HelperArgs) -> Result<()> {
     // The image of a remount stays in its memory.
     let remount = args.words().iter().any(|word| word == "remount");

@@ -29,9 +29,8 @@ struct Recipe<'a> {
 
 /// Share an image as `args` say.
 ///
-/// # Errors
-///
-/// If the image does not suit the device or the hypervisor, if a copy does not fit, or if the command cannot be run.
+/// Fail if the image does not suit the device or the hypervisor, if a copy does not fit, or if the
+/// command cannot be run.
 pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     let guest = share::commands(args.device, args.number);
     let program = args.command.first();

@@ -16,10 +16,6 @@ pub struct Mounted {
 
 impl Mounted {
     /// Record the new mount at `path`, which is absolute and leads through no symlinks.
-    ///
-    /// # Errors
-    ///
-    /// If `path` cannot be examined.
     pub fn new(path: PathBuf) -> io::Result<Self> {
         let id = mount_id(&path)?;
         Ok(Mounted { path, id })
@@ -27,9 +23,7 @@ impl Mounted {
 
     /// Unmount it, unless it is gone already.
     ///
-    /// # Errors
-    ///
-    /// If it is in use, or if something else is mounted over it.
+    /// Fail if it is in use, or if something else is mounted over it.
     pub fn unmount(&self) -> io::Result<()> {
         if mount_id(&self.path)? != self.id {
             return Err(Errno::BUSY.into());

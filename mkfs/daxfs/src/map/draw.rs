@@ -35,10 +35,6 @@ fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// Draw `map` of the image `name`.
-///
-/// # Errors
-///
-/// If `out` cannot be written.
 pub fn draw(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let (total, block) = (human(map.total_size), human(map.block_size.into()));
     let inodes = map.inodes;

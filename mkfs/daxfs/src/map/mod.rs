@@ -177,10 +177,6 @@ impl Extent {
 }
 
 /// Call `visit` for each inode of the image.
-///
-/// # Errors
-///
-/// If the image is damaged or cannot be read, or if `visit` fails.
 pub(crate) fn inodes<S: Storage>(
     reader: &Reader<'_, S>,
     mut visit: impl FnMut(&Inode) -> Result<()>,
@@ -195,10 +191,6 @@ pub(crate) fn inodes<S: Storage>(
 
 impl Map {
     /// Make the map of the image that `reader` reads.
-    ///
-    /// # Errors
-    ///
-    /// If the image is damaged or cannot be read.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Result<Self> {
         let superblock = reader.image.superblock();
         let mut map = Map {

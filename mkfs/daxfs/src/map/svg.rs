@@ -50,10 +50,6 @@ fn escaped(text: &str) -> String {
 }
 
 /// Write `map` of the image `name` as SVG.
-///
-/// # Errors
-///
-/// If `out` cannot be written.
 pub fn svg(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let used: Vec<(Kind, u64)> = Kind::ALL
         .into_iter()

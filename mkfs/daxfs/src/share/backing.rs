@@ -36,9 +36,7 @@ pub struct Backing {
 impl Backing {
     /// Take the image file itself.
     ///
-    /// # Errors
-    ///
-    /// If it is not what `device` needs, or if `hypervisor` cannot take its path.
+    /// Fail if it is not what `device` needs, or if `hypervisor` cannot take its path.
     pub fn in_place(image: &ImageFile, device: Device, hypervisor: Hypervisor) -> Result<Self> {
         let size = image.length;
         let layout = device.layout(image.size, 1);
@@ -64,11 +62,9 @@ impl Backing {
 
     /// Take the copy in the directory `dir`; make it unless it is there.
     ///
-    /// # Errors
-    ///
-    /// If the copy does not fit, if `dir` cannot be written or other users can replace files in it, if `hypervisor`
-    /// cannot take the path, if the image is damaged, if `interrupt` says so, or if another file has the name of the
-    /// copy.
+    /// Fail if the copy does not fit, if `dir` cannot be written or other users can replace files
+    /// in it, if `hypervisor` cannot take the path, if the image is damaged, if `interrupt` says
+    /// so, or if another file has the name of the copy.
     pub fn copy(
         image: &ImageFile,
         device: Device,
@@ -128,10 +124,6 @@ impl Backing {
     }
 
     /// Make a sealed memfd, which this process and its children have.
-    ///
-    /// # Errors
-    ///
-    /// If there is not enough memory.
     pub fn sealed(image: &ImageFile, device: Device, kind: Kind) -> Result<Self> {
         let page = match kind {
             Kind::Hugetlb => daxfs_load::huge::HUGE,

@@ -45,10 +45,6 @@ impl Hypervisor {
     }
 
     /// Check that it has `device`.
-    ///
-    /// # Errors
-    ///
-    /// If it does not.
     pub fn check(self, device: Device) -> Result<()> {
         if self == Hypervisor::Qemu || device == Device::VirtioPmem {
             return Ok(());
@@ -62,9 +58,7 @@ impl Hypervisor {
 
     /// Check that its options can have `path`, the absolute path of the memory.
     ///
-    /// # Errors
-    ///
-    /// If they would take a part of it for something else.
+    /// Fail if they would take a part of it for something else.
     pub fn check_path(self, path: &str) -> Result<()> {
         let special = match self {
             Hypervisor::Qemu | Hypervisor::Firecracker => "",
@@ -83,9 +77,7 @@ impl Hypervisor {
 
     /// Check that `words`, a command line of the hypervisor, leave room for `device`.
     ///
-    /// # Errors
-    ///
-    /// If QEMU would refuse the device.
+    /// Fail if QEMU would refuse the device.
     pub fn check_room(self, device: Device, words: &[impl AsRef<OsStr>]) -> Result<()> {
         let needs: &[&str] = match (self, device) {
             (Hypervisor::Qemu, Device::VirtioPmem) => &["maxmem="],

@@ -111,10 +111,6 @@ pub struct Sample {
 impl Sample {
     /// Read the counters in `sysfs`. `mountinfo` says where the images are mounted. Images that are
     /// unmounted during the call are left out.
-    ///
-    /// # Errors
-    ///
-    /// If the directory cannot be read.
     pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Self> {
         let mut found = Vec::new();
         for entry in fs::read_dir(sysfs)? {
@@ -232,10 +228,6 @@ pub enum Form {
 
 /// Show the counters of all mounted images every `interval`, `count` times or until a signal ends
 /// the program.
-///
-/// # Errors
-///
-/// If the module is not loaded, or if the output cannot be written.
 pub fn top(form: Form, interval: Duration, count: Option<u32>) -> Result<()> {
     let mut before: Option<Sample> = None;
     let mut next = Instant::now();

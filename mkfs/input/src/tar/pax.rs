@@ -41,10 +41,6 @@ pub struct Sparse {
 
 impl Records {
     /// Add the records in `bytes`.
-    ///
-    /// # Errors
-    ///
-    /// [`Malformed`].
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
         // The length of the record in bytes, a blank, key=value and a newline.
         while !bytes.is_empty() && bytes.iter().any(|&byte| byte != 0) {

@@ -100,10 +100,6 @@ pub fn new(
 
 /// Return the pieces of `map`, whose bytes are contiguous from `offset` on, `stored` in all. The
 /// file has `size` bytes.
-///
-/// # Errors
-///
-/// [`Malformed`].
 pub fn pieces(
     map: &Map,
     offset: u64,

@@ -7,10 +7,6 @@ use daxfs_check::acl::{Entry, List, GROUP, GROUP_OBJ, MASK, NOBODY, OTHER, USER,
 
 /// Return the kernel's form of a list like
 /// `user::rw-,user:lisa:rw-:1000,group::r--,mask::r--,other::---`, or `None` if it is empty.
-///
-/// # Errors
-///
-/// [`Malformed`].
 pub fn binary(text: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let text = String::from_utf8_lossy(text);
     let mut entries: Vec<Entry> = Vec::new();

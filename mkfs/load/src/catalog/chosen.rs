@@ -83,10 +83,6 @@ fn uuid_of(mount: BorrowedFd<'_>) -> rustix::io::Result<[u8; 16]> {
 impl Chosen {
     /// Find the image that a mount of `source` with the options `words` names: with `image=`, or the
     /// active one if `source` has a catalogue. Replace that option by its place.
-    ///
-    /// # Errors
-    ///
-    /// If the image does not exist, or if the catalogue cannot be read.
     pub fn find(source: &Path, words: &mut Vec<String>) -> Result<Option<Self>> {
         let name = value(words, "image").map(str::to_owned);
         if value(words, "fsoffset").is_some() || value(words, "fslength").is_some() {
@@ -145,9 +141,7 @@ impl Chosen {
     /// of an image is used again, the catalogue is changed first, and sysfs, which shows `mount`, is
     /// searched for mounts of the image after that.
     ///
-    /// # Errors
-    ///
-    /// `ESTALE` if not, and the errors of reading the catalogue.
+    /// Return `ESTALE` if not, and the errors of reading the catalogue.
     pub fn check(&mut self, mount: BorrowedFd<'_>) -> Result<()> {
         let forgotten = self.disk.forget();
         let Chosen { disk, image, .. } = self;

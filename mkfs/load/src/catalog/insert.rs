@@ -53,9 +53,8 @@ pub enum State {
 /// Copy `new` into free space of `medium`, called `device` in messages, and add it to the medium's `table`. `users`
 /// keep their space.
 ///
-/// # Errors
-///
-/// [`Error::Full`] without enough room. Others, if the medium cannot be written or does not store the data.
+/// Return [`Error::Full`] without enough room. Fail if the medium cannot be written or does not
+/// store the data.
 pub fn insert(
     medium: &mut dyn Medium,
     device: &str,

@@ -23,32 +23,16 @@ pub trait Medium {
     fn size(&self) -> u64;
 
     /// Read `into.len()` bytes at `offset`.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
 
     /// Write `bytes` at `offset`.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Wait until all that was written is where power loss does not affect it.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Forget what is cached, after [`Medium::sync`], so that the device is read next. Another
     /// kernel may have written it.
-    ///
-    /// # Errors
-    ///
-    /// The system's.
     fn forget(&mut self) -> io::Result<()>;
 }
 
@@ -114,9 +98,7 @@ enum Bytes {
 impl Disk {
     /// Open `path` for `access`.
     ///
-    /// # Errors
-    ///
-    /// It cannot be opened, cannot hold images, or is in use and must not be.
+    /// Fail if it cannot hold images, or is in use and must not be.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         let name = shown_path(path);
         let write = access != Access::Read;
@@ -197,9 +179,7 @@ impl Disk {
     /// Open the catalogue of the `size` bytes at physical address `start`, which must be memory.
     /// `memory` is `/dev/mem`.
     ///
-    /// # Errors
-    ///
-    /// The kernel forbids to read it.
+    /// Fail if the kernel forbids to read it.
     pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
         let mapping = mapping::Mapping::new(memory, start, size.min(CATALOG_SIZE));
         let mapping =

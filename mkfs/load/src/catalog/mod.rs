@@ -78,9 +78,7 @@ fn load_to_change(disk: &Disk) -> Result<Table> {
 /// Make a catalogue on the device `path`, or on a new file of `size` bytes. Without `force`, nothing that is
 /// known is overwritten.
 ///
-/// # Errors
-///
-/// If there is something else, if an image is mounted, or if it cannot be written.
+/// Fail if there is something else, if an image is mounted, or if it cannot be written.
 pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
     let Some(size) = size else {
         return init_existing(path, force);
@@ -131,9 +129,8 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
 /// Add the image file `image` to the device `path` as `name`, and activate it if `active` is set.
 /// `reuse` says which removed images give their space.
 ///
-/// # Errors
-///
-/// [`Error::Full`] without enough room. Others, if the device has an image of this name or cannot be used.
+/// Return [`Error::Full`] without enough room. Fail if the device has an image of this name or
+/// cannot be used.
 pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) -> Result<()> {
     if valid_name(name.as_bytes()).is_none() {
         let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @";
@@ -189,10 +186,6 @@ fn is_mounted(mounted: &[Range<u64>], range: &Range<u64>) -> bool {
 }
 
 /// Remove the image `name` of the device `path`; the active one only with `force`.
-///
-/// # Errors
-///
-/// If the catalogue does not have the image, or the device cannot be used.
 pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
@@ -216,10 +209,6 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
 
 /// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
 /// writes a damaged copy of the catalogue again.
-///
-/// # Errors
-///
-/// If the device cannot be used.
 pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
@@ -237,19 +226,11 @@ pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
 }
 
 /// Return the images of the device `path`, removed ones included.
-///
-/// # Errors
-///
-/// If it cannot be read, or has no catalogue.
 pub fn images(path: &Path) -> Result<Vec<Listed>> {
     Ok(load(&Disk::open(path, Access::Read)?)?.images)
 }
 
 /// Make `name` the image of the device `path` that is mounted without a name.
-///
-/// # Errors
-///
-/// As for [`remove`].
 pub fn activate(path: &Path, name: &str) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
@@ -271,10 +252,6 @@ pub struct Overview {
 
 impl Overview {
     /// Load the catalogue of the device `path`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`images`].
     pub fn load(path: &Path) -> Result<Self> {
         let disk = Disk::open(path, Access::Read)?;
         let table = load(&disk)?;

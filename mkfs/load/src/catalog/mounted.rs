@@ -19,9 +19,7 @@ const SHARE_OF_SUMS: u64 = 4096;
 /// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. They end
 /// after the sums and the signature of the image, or later.
 ///
-/// # Errors
-///
-/// The mounts are unknown: sysfs is not mounted, or cannot be read.
+/// Fail if sysfs is not mounted.
 pub fn ranges(device: &str) -> io::Result<Vec<Range<u64>>> {
     ranges_in(Path::new("/sys/fs"), device)
 }

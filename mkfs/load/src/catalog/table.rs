@@ -107,9 +107,7 @@ impl Table {
     /// Load the catalogue at the start of `memory` and validate it. Return `None` if its first
     /// bytes can be read and do not begin a first copy.
     ///
-    /// # Errors
-    ///
-    /// [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
+    /// Return [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
     /// version, the problems of its size and entries, and of reading if the first copy cannot be
     /// read and the second one is not whole.
     pub fn load(memory: &impl Memory) -> image::Result<Option<Self>> {
@@ -236,9 +234,8 @@ impl Table {
     /// Write the catalogue over the copy that does not count, so that it counts from then on. Power
     /// loss leaves it as it was before, or as it is now.
     ///
-    /// # Errors
-    ///
-    /// The device's errors, and if another process has changed the catalogue since it was loaded.
+    /// Return the device's errors, and if another process has changed the catalogue since it was
+    /// loaded.
     pub fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
         // Write everything that the new state refers to before the state itself.
         medium.sync()?;
@@ -276,10 +273,6 @@ impl Table {
 
     /// Write the catalogue to a device that has none. Until this is done, the device has nothing
     /// that can be mounted, and no catalogue before the first copy, which is written last.
-    ///
-    /// # Errors
-    ///
-    /// The device's errors.
     pub fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
         for start in CATALOG_COPIES {
             medium.write(start, &[0; 4096])?;
