@@ -2,32 +2,40 @@
 
 //! Errors: one line each, with the file, the operation and the remedy.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+const READ: &str = "; run as a user who may read it, or leave it out of the tree";
+const WRITE: &str = "; run as a user who may write there, or write the image elsewhere";
+const SNAPSHOT: &str = "stop what writes to the tree, or image a snapshot";
+
 /// Why an image could not be made or read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation on a file failed.
+    #[error("{}: cannot {operation}: {}", shown(path), system(error, READ))]
     Io {
         /// The file.
         path: PathBuf,
         /// The operation, as in "cannot ...".
         operation: &'static str,
         /// The system's error.
+        #[source]
         error: io::Error,
     },
     /// An operation on the output failed.
+    #[error("{}: cannot {operation}: {}", shown(path), system(error, WRITE))]
     Output {
         /// The file.
         path: PathBuf,
         /// The operation, as in "cannot ...".
         operation: &'static str,
         /// The system's error.
+        #[source]
         error: io::Error,
     },
     /// A file or directory of the tree changed between the scan and the end of its copy.
+    #[error("{}: changed while it was read ({how}); {SNAPSHOT}", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -35,17 +43,21 @@ pub enum Error {
         how: String,
     },
     /// A request or a file that is not supported.
+    #[error("{}: {}", shown(path), reason(why))]
     Refused {
         /// The file.
         path: PathBuf,
         /// Why, and what to do.
+        #[source]
         why: Reason,
     },
     /// The image is not valid.
+    #[error("{}: invalid image: {}", shown(path), reason(what))]
     Image {
         /// The image.
         path: PathBuf,
         /// The problem, and its place.
+        #[source]
         what: Reason,
     },
 }
@@ -157,47 +169,7 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Io {
-                path,
-                operation,
-                error,
-            } => {
-                let denied = "; run as a user who may read it, or leave it out of the tree";
-                let error = system(error, denied);
-                write!(f, "{}: cannot {operation}: {error}", shown(path))
-            }
-            Error::Output {
-                path,
-                operation,
-                error,
-            } => {
-                let denied = "; run as a user who may write there, or write the image elsewhere";
-                let error = system(error, denied);
-                write!(f, "{}: cannot {operation}: {error}", shown(path))
-            }
-            Error::Changed { path, how } => write!(
-                f,
-                "{}: changed while it was read ({how}); stop what writes to the tree, or image a snapshot",
-                shown(path)
-            ),
-            // The reason may contain control characters of a file name.
-            Error::Refused { path, why } => write!(f, "{}: {}", shown(path), shown(Path::new(&why.to_string()))),
-            Error::Image { path, what } => write!(f, "{}: invalid image: {}", shown(path), shown(Path::new(&what.to_string()))),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::Io { error, .. } | Error::Output { error, .. } => Some(error),
-            Error::Refused { why: reason, .. } | Error::Image { what: reason, .. } => {
-                Some(&**reason)
-            }
-            Error::Changed { .. } => None,
-        }
-    }
+/// Return a reason on one line: it may contain control characters of a file name.
+fn reason(why: &Reason) -> String {
+    shown(Path::new(&why.to_string()))
 }

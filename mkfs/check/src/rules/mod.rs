@@ -15,7 +15,6 @@ use crate::cached::Cached;
 use crate::memory::{stream, Storage};
 use daxfs_reader::layout::{self, SUPERBLOCK_SIZE};
 use daxfs_reader::{self as image, Directory, Image, Inode, Superblock};
-use std::fmt;
 use std::mem::size_of;
 use std::ops::ControlFlow;
 
@@ -27,11 +26,13 @@ const BUFFER: usize = 64 << 10;
 static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// A rule that an image violates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
     /// A rule that the reader checks.
-    Reader(image::Error),
+    #[error("{0}")]
+    Reader(#[from] image::Error),
     /// A rule that the reader does not check.
+    #[error("{what} (offset {offset:#x}, value {value:#x})")]
     Rule {
         /// The problem.
         what: &'static str,
@@ -49,34 +50,6 @@ impl Finding {
             Finding::Reader(error) => error.offset,
             Finding::Rule { offset, .. } => *offset,
         }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Finding::Reader(error) => error.fmt(f),
-            Finding::Rule {
-                what,
-                offset,
-                value,
-            } => write!(f, "{what} (offset {offset:#x}, value {value:#x})"),
-        }
-    }
-}
-
-impl std::error::Error for Finding {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Finding::Reader(error) => Some(error),
-            Finding::Rule { .. } => None,
-        }
-    }
-}
-
-impl From<image::Error> for Finding {
-    fn from(error: image::Error) -> Self {
-        Finding::Reader(error)
     }
 }
 
