@@ -15,7 +15,7 @@
 //!
 //! assert_eq!(values::size("2M")?, 2 << 20);
 //! assert!(values::block_size("1000").is_err());
-//! # Ok::<(), values::Error>(())
+//! # Ok::<(), &str>(())
 //! ```
 
 pub mod bar;

@@ -2,7 +2,6 @@
 
 //! Values of options: labels, sizes, times.
 
-use std::fmt;
 use std::time::Duration;
 
 /// Longest label in bytes.
@@ -12,78 +11,42 @@ const LABEL: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub i64, pub u32);
 
-/// The error in a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// A label of so many bytes is too long.
-    LongLabel(usize),
-    /// A label contains NUL.
-    LabelWithNul,
-    /// Not a block size.
-    BlockSize,
-    /// Not a number of threads.
-    Jobs,
-    /// Not a size.
-    Size,
-    /// Not a size that images can be padded to.
-    Multiple,
-    /// Not a time.
-    Time,
-    /// Not an interval.
-    Interval,
-    /// Not a SHA-256.
-    Sha256,
-}
+/// What to do about a wrong value.
+type Remedy = &'static str;
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Error::LongLabel(length) => {
-                return write!(f, "it has {length} bytes, {LABEL} is the limit")
-            }
-            Error::LabelWithNul => "it must not contain NUL",
-            Error::BlockSize => "use 4K, 8K, 16K, 32K or 64K",
-            Error::Jobs => "use a number of threads, at least 1",
-            Error::Size => "use a number of bytes, or one followed by K, M, G or T",
-            Error::Multiple => "use a multiple of 4096 up to 1T",
-            Error::Sha256 => "use the 64 hexadecimal digits that daxfs digest prints",
-            Error::Interval => "use a number of seconds from 0.1 to 86400",
-            Error::Time => "use SECONDS or SECONDS.FRACTION since 1970",
-        })
-    }
-}
-
-impl std::error::Error for Error {}
+const BLOCK_SIZE: Remedy = "use 4K, 8K, 16K, 32K or 64K";
+const SIZE: Remedy = "use a number of bytes, or one followed by K, M, G or T";
+const TIME: Remedy = "use SECONDS or SECONDS.FRACTION since 1970";
 
 /// Parse a label: UTF-8 without NUL, of at most 64 bytes.
-pub fn label(text: &str) -> Result<String, Error> {
+pub fn label(text: &str) -> Result<String, String> {
     if text.len() > LABEL {
-        return Err(Error::LongLabel(text.len()));
+        return Err(format!("it has {} bytes, {LABEL} is the limit", text.len()));
     }
     if text.contains('\0') {
-        return Err(Error::LabelWithNul);
+        return Err("it must not contain NUL".into());
     }
     Ok(text.into())
 }
 
 /// Parse a block size.
-pub fn block_size(text: &str) -> Result<u32, Error> {
+pub fn block_size(text: &str) -> Result<u32, Remedy> {
     match size(text).map(u32::try_from) {
         Ok(Ok(size)) if size.is_power_of_two() && (4096..=65536).contains(&size) => Ok(size),
-        _ => Err(Error::BlockSize),
+        _ => Err(BLOCK_SIZE),
     }
 }
 
 /// Parse a number of threads.
-pub fn jobs(text: &str) -> Result<usize, Error> {
+pub fn jobs(text: &str) -> Result<usize, Remedy> {
     match text.parse() {
         Ok(jobs) if jobs > 0 => Ok(jobs),
-        _ => Err(Error::Jobs),
+        _ => Err("use a number of threads, at least 1"),
     }
 }
 
 /// Parse a number of bytes, with one of the suffixes K, M, G and T or none.
-pub fn size(text: &str) -> Result<u64, Error> {
+pub fn size(text: &str) -> Result<u64, Remedy> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
@@ -96,52 +59,49 @@ pub fn size(text: &str) -> Result<u64, Error> {
         None => (digits, 10),
     };
     if digits.starts_with('+') {
-        return Err(Error::Size);
+        return Err(SIZE);
     }
-    let number = u64::from_str_radix(digits, radix).map_err(|_| Error::Size)?;
+    let number = u64::from_str_radix(digits, radix).map_err(|_| SIZE)?;
     number
         .checked_mul(1 << shift)
         .filter(|&size| size <= i64::MAX as u64)
-        .ok_or(Error::Size)
+        .ok_or(SIZE)
 }
 
 /// Parse a size that images can be padded to: a multiple of 4096, up to 1 TiB.
-pub fn multiple(text: &str) -> Result<u64, Error> {
+pub fn multiple(text: &str) -> Result<u64, Remedy> {
     match size(text)? {
         size if size > 0 && size % 4096 == 0 && size <= 1 << 40 => Ok(size),
-        _ => Err(Error::Multiple),
+        _ => Err("use a multiple of 4096 up to 1T"),
     }
 }
 
 /// Parse seconds with up to nine decimals. The fraction counts upwards from the second, as in
 /// `stat`.
-pub fn time(text: &str) -> Result<Time, Error> {
+pub fn time(text: &str) -> Result<Time, Remedy> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
     if fraction.is_empty() || fraction.len() > 9 || !digits {
-        return Err(Error::Time);
+        return Err(TIME);
     }
-    let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| Error::Time)?;
-    let seconds = seconds.parse().map_err(|_| Error::Time)?;
+    let nanoseconds = format!("{fraction:0<9}").parse().map_err(|_| TIME)?;
+    let seconds = seconds.parse().map_err(|_| TIME)?;
     Ok(Time(seconds, nanoseconds))
 }
 
 /// Parse a SHA-256: 64 hexadecimal digits. Return them in lower case.
-pub fn sha256(text: &str) -> Result<String, Error> {
+pub fn sha256(text: &str) -> Result<String, Remedy> {
     match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         true => Ok(text.to_ascii_lowercase()),
-        false => Err(Error::Sha256),
+        false => Err("use the 64 hexadecimal digits that daxfs digest prints"),
     }
 }
 
 /// Parse an interval in seconds, with a fraction.
-///
-/// Return [`Error::Interval`] unless it is a number from 0.1 to 86,400.
-pub fn interval(text: &str) -> Result<Duration, Error> {
-    let seconds: f64 = text.parse().map_err(|_| Error::Interval)?;
-    match (0.1..=86_400.0).contains(&seconds) {
-        true => Ok(Duration::from_secs_f64(seconds)),
-        false => Err(Error::Interval),
+pub fn interval(text: &str) -> Result<Duration, Remedy> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("use a number of seconds from 0.1 to 86400"),
     }
 }
 
@@ -206,7 +166,7 @@ mod tests {
         assert_eq!(interval("2"), Ok(Duration::from_secs(2)));
         assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
         for wrong in ["", "0", "-1", "NaN", "inf", "1e9", "2s"] {
-            assert_eq!(interval(wrong), Err(Error::Interval), "{wrong}");
+            assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
 }
