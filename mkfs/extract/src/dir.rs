@@ -13,8 +13,7 @@ use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::reader::buffer_for;
-use daxfs_image::reader::{Event, Reader, PIECE};
+use daxfs_image::reader::{buffer_for, Event, Reader, PIECE};
 use daxfs_image::text::shown_path;
 use daxfs_reader::{Content, FileType, Inode};
 use daxfs_writer::{parent_of, plain};
@@ -91,11 +90,11 @@ pub fn to_directory<S: Storage>(
         buffer: vec![0; PIECE],
         bar: Bar::of("extracting", reader.image.superblock().data.length),
     };
-    let made = extraction.files(start).and_then(|()| {
+    let made = extraction.pass(start, false).and_then(|()| {
         if exists {
             extraction.move_up(start, temporary.path())?;
         }
-        extraction.directories(start)?;
+        extraction.pass(start, true)?;
         interrupt.check()?;
         if !exists {
             // This replaces at most an empty directory.
@@ -166,55 +165,41 @@ impl<S: Storage> Extraction<'_, S> {
         })
     }
 
-    fn cursor(&self) -> Result<Cursor> {
-        self.clone_root().map(Cursor::new)
-    }
-
-    /// Make all files, and directories without their attributes.
-    fn files(&mut self, start: &Inode) -> Result<()> {
+    /// Make all files, and directories without their attributes. Or, if `finish`, set the attributes of directories:
+    /// after all files, because creating files changes times and needs permissions.
+    fn pass(&mut self, start: &Inode, finish: bool) -> Result<()> {
         let reader = self.reader;
-        let mut at = self.cursor()?;
+        let mut at = Cursor::new(self.clone_root()?);
         reader.walk(start, b"", &mut |path, name, event| {
             self.interrupt.check()?;
             match event {
-                Event::Enter(_) if path.is_empty() => Ok(()),
-                Event::Enter(_) => at
-                    .make(name)
-                    .map_err(|error| self.fail(path, "make the directory", error)),
-                Event::Leave(_) if path.is_empty() => Ok(()),
-                Event::Leave(_) => match at.leave() {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(self.fail(path, "leave the directory", error)),
-                },
-                Event::File(inode) => self.file(at.here(), path, name, inode),
-            }
-        })
-    }
-
-    /// Set the attributes of directories, after all files: creating files changes times and needs
-    /// permissions.
-    fn directories(&mut self, start: &Inode) -> Result<()> {
-        let reader = self.reader;
-        let mut at = self.cursor()?;
-        reader.walk(start, b"", &mut |path, name, event| {
-            self.interrupt.check()?;
-            match event {
-                Event::Enter(_) if path.is_empty() => Ok(()),
-                Event::Enter(_) => at
-                    .enter(name)
-                    .map_err(|error| self.fail(path, "enter the directory", error)),
-                Event::Leave(_) if path.is_empty() => Ok(()),
+                Event::Enter(_) | Event::Leave(_) if path.is_empty() => Ok(()),
+                Event::Enter(_) => {
+                    let entered = if finish {
+                        at.enter(name)
+                    } else {
+                        at.make(name)
+                    };
+                    entered.map_err(|error| self.fail(path, "make the directory", error))
+                }
                 Event::Leave(inode) => {
                     let left = at.leave();
                     let left =
                         left.map_err(|error| self.fail(path, "leave the directory", error))?;
-                    self.attributes(&Place::Open(left.as_fd()), inode, path)
+                    match finish {
+                        true => self.attributes(&Place::Open(left.as_fd()), inode, path),
+                        false => Ok(()),
+                    }
                 }
+                Event::File(inode) if !finish => self.file(at.here(), path, name, inode),
                 Event::File(_) => Ok(()),
             }
         })?;
-        let root = self.clone_root()?;
-        self.attributes(&Place::Open(root.as_fd()), start, b"")
+        if finish {
+            let root = self.clone_root()?;
+            self.attributes(&Place::Open(root.as_fd()), start, b"")?;
+        }
+        Ok(())
     }
 
     fn attributes(&mut self, place: &Place<'_>, inode: &Inode, path: &[u8]) -> Result<()> {
