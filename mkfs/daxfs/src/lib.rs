@@ -5,7 +5,7 @@
 //! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages.
 //!
 //! * [`options`]: the command lines
-//! * [`show`], [`record`], [`map`], [`waste`], [`diff`], [`fsck`]: what is in an image
+//! * [`show`], [`record`], [`map`], [`diff`], [`fsck`]: what is in an image
 //! * [`fuse`]: serve an image through FUSE; [`share`]: share it with virtual machines
 //! * `top`: counters of mounted images
 //!
@@ -21,6 +21,5 @@ pub mod record;
 pub mod share;
 pub mod show;
 mod top;
-pub mod waste;
 
 pub use commands::main;

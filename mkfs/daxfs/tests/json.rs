@@ -40,7 +40,6 @@ fn every_command() {
     fs::write(at("source/file"), "other").unwrap();
     for (schema, arguments) in [
         ("daxfs-info-1", &["info", "--json", image][..]),
-        ("daxfs-waste-1", &["info", "--waste", "--json", image]),
         ("daxfs-ls-1", &["ls", "--json", image]),
         ("daxfs-ls-1", &["ls", "-R", "--json", image]),
         ("daxfs-ls-1", &["ls", "-d", "--json", image, "/link"]),

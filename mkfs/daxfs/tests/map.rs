@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `map` and `info --waste`: how the bytes of an image are used.
+//! `map`: how the bytes of an image are used.
 
 use crate::support::succeed;
 use daxfs_testing::{image_with, options, scratch};
@@ -22,18 +22,14 @@ fn tree(at: &Path) {
     fs::write(at.join("empty"), "").unwrap();
 }
 
-fn image(pack: Pack, dedupe: bool) -> (tempfile::TempDir, PathBuf) {
+fn image(pack: Pack) -> (tempfile::TempDir, PathBuf) {
     let directory = scratch();
     let (source, image) = (
         directory.path().join("tree"),
         directory.path().join("image"),
     );
     tree(&source);
-    let options = daxfs_writer::options::Options {
-        pack,
-        dedupe,
-        ..options()
-    };
+    let options = daxfs_writer::options::Options { pack, ..options() };
     image_with(&source, &image, &options).unwrap();
     (directory, image)
 }
@@ -47,7 +43,7 @@ fn bytes(map: &Value, kind: &str) -> u64 {
 
 #[test]
 fn kinds() {
-    let (_directory, image) = image(Pack::Never, true);
+    let (_directory, image) = image(Pack::Never);
     let image = image.to_str().unwrap();
     let map = succeed(&["map", "--json", image]).json();
     assert_eq!(bytes(&map, "superblock"), 4096);
@@ -84,7 +80,7 @@ fn kinds() {
 
 #[test]
 fn drawings() {
-    let (_directory, image) = image(Pack::Never, true);
+    let (_directory, image) = image(Pack::Never);
     let image = image.to_str().unwrap();
     let drawn = succeed(&["map", image]);
     let text = drawn.text();
@@ -99,61 +95,12 @@ fn drawings() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let svg = succeed(&["map", "--svg", image]);
-    let svg = svg.text();
-    assert!(
-        svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"),
-        "{svg}"
-    );
-    // As many elements end as begin.
-    assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
-    assert!(svg.contains("data in 2 MiB mappings: 4.0M"), "{svg}");
 }
 
 #[test]
 fn packed_files() {
-    let (_directory, image) = image(Pack::Tails, true);
+    let (_directory, image) = image(Pack::Tails);
     let map = succeed(&["map", "--json", image.to_str().unwrap()]).json();
     assert!(bytes(&map, "packed") >= 5);
     assert!(map["packed"]["files"].as_u64().unwrap() >= 1);
-}
-
-#[test]
-fn waste() {
-    let saved = |image: &Path, what: &str| {
-        let waste = succeed(&["info", "--waste", "--json", image.to_str().unwrap()]).json();
-        let items = waste["items"].as_array().unwrap().clone();
-        let item = items.into_iter().find(|item| item["what"] == what);
-        item.map_or(0, |item| item["bytes"].as_u64().unwrap())
-    };
-    let small = "blocks of files smaller than a block";
-    let same = "files with the same content";
-    // Another small file, to be packed with the one in the tree.
-    let two_small = |at: &Path, pack| {
-        let options = daxfs_writer::options::Options {
-            pack,
-            dedupe: false,
-            ..options()
-        };
-        tree(&at.join("tree"));
-        fs::write(at.join("tree/tiny"), "tiny").unwrap();
-        image_with(&at.join("tree"), &at.join("image"), &options).unwrap();
-        at.join("image")
-    };
-    let (one, two) = (scratch(), scratch());
-    let loose = two_small(one.path(), Pack::Never);
-    assert_eq!(saved(&loose, same), 10_000);
-    assert_eq!(saved(&loose, small), 2 * (4096 - 8));
-    assert_eq!(saved(&two_small(two.path(), Pack::Small), small), 0);
-    // No option helps a small file that is alone.
-    for pack in [Pack::Never, Pack::Small] {
-        let (_directory, alone) = image(pack, true);
-        assert_eq!(saved(&alone, small), 0);
-        let text = succeed(&["info", "--waste", alone.to_str().unwrap()]);
-        assert!(!text.text().contains("--no-pack"), "{text:?}");
-    }
-    let (_two, dense) = image(Pack::Tails, true);
-    assert_eq!((saved(&dense, same), saved(&dense, small)), (0, 0));
-    let text = succeed(&["info", "--waste", loose.to_str().unwrap()]);
-    assert!(text.text().contains("  no --no-pack "), "{text:?}");
 }

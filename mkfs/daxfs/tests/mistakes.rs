@@ -19,7 +19,6 @@ daxfs info --jsn AT/image | 2 | '--json'
 daxfs ls /etc AT/image | 1 | /etc: is a directory; name an image or a device
 daxfs extract AT/image | 2 | <TARGET>; see daxfs extract --help
 daxfs extract --force AT/image AT/new | 2 | --tar
-daxfs map --svg --json AT/image | 2 | '--svg' cannot be used with '--json'
 daxfs load --into ram AT/image AT/dir | 2 | memfd
 daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
 daxfs diff AT/dir AT/source | 2 | diff -r compares those

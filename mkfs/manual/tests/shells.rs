@@ -39,7 +39,7 @@ fn run(shell: &str, options: &[&str], script: &str, arguments: &[&str]) -> Optio
 const LINES: [(&[&str], &[&str]); 6] = [
     (&["daxfs", "um"], &["umount"]),
     (&["daxfs", "m"], &["map", "mount"]),
-    (&["daxfs", "map", "--s"], &["--svg"]),
+    (&["daxfs", "map", "--j"], &["--json"]),
     (&["mkdaxfs", "--pa"], &["--pack", "--padding"]),
     (&["mkfs.daxfs", "--dr"], &["--dry-run"]),
     (&["fsck.daxfs", "--ver"], &["--version"]),

@@ -5,7 +5,6 @@
 use daxfs::fsck::examine;
 use daxfs::map::{self, Map};
 use daxfs::show::{self, Form, Listing};
-use daxfs::waste::Waste;
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
 use daxfs_extract::{to_directory, to_tar, Options};
@@ -31,16 +30,13 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     for form in [Form::Text, Form::Json, Form::Udev] {
         note(show::info(&reader, form, out));
     }
-    note(Map::new(&reader).and_then(|map| {
+    note(Map::new(&reader).map(|map| {
         let total: u64 = map.bytes().iter().sum();
         assert_eq!(
             total, superblock.total_size,
             "every byte is in the map once"
         );
-        let drawn = map::draw(&map, "image", out);
-        drawn.and_then(|()| map::svg(&map, "image", out)).unwrap();
-        Waste::new(&reader)?.write(out).unwrap();
-        Ok(())
+        map::draw(&map, "image", out).unwrap();
     }));
     let listing = Listing {
         long: true,

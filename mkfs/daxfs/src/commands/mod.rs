@@ -12,7 +12,6 @@ use crate::map::{self, Map};
 use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs, Pull};
 use crate::show::{self, Listing};
 use crate::top::{top, Form};
-use crate::waste::Waste;
 use crate::{fsck, fuse};
 use clap::Parser;
 use daxfs_artifact::{pull, push, Demands};
@@ -107,30 +106,14 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Info {
-            image,
-            json,
-            waste: true,
-            ..
-        } => on_image(&image, |reader, out| {
-            let waste = Waste::new(reader)?;
-            Ok(written(match json {
-                true => show::pretty(out, &waste),
-                false => waste.write(out),
-            })?)
-        }),
-        Command::Map { image, svg, json } => on_image(&image, |reader, out| {
+        Command::Map { image, json } => on_image(&image, |reader, out| {
             let map = Map::new(reader)?;
-            let name = name_of(&image);
-            Ok(written(match (svg, json) {
-                (true, _) => map::svg(&map, &name, out),
-                (_, true) => show::pretty(out, &map),
-                _ => map::draw(&map, &name, out),
+            Ok(written(match json {
+                true => show::pretty(out, &map),
+                false => map::draw(&map, &name_of(&image), out),
             })?)
         }),
-        Command::Info {
-            image, json, udev, ..
-        } => {
+        Command::Info { image, json, udev } => {
             let form = match (json, udev) {
                 (true, _) => show::Form::Json,
                 (_, true) => show::Form::Udev,

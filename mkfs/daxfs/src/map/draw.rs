@@ -13,22 +13,6 @@ const LINES: usize = 16;
 /// Length of the longest bar.
 const BAR: u64 = 30;
 
-/// Return the letter of a kind.
-fn letter(kind: Kind) -> char {
-    match kind {
-        Kind::Superblock => 'S',
-        Kind::Inodes => 'i',
-        Kind::Dirents => 'd',
-        Kind::Names => 'n',
-        Kind::Xattrs => 'x',
-        Kind::Huge => '#',
-        Kind::Pages => '=',
-        Kind::Packed => 'p',
-        Kind::Shared => '2',
-        Kind::Padding => '.',
-    }
-}
-
 /// Return `part` of `whole` in percent.
 fn percent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
@@ -43,7 +27,7 @@ pub fn draw(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
     let pages = (map.total_size / 4096).max(1);
     let count = (COLUMNS * LINES).min(usize::try_from(pages).unwrap_or(usize::MAX));
     for line in map.cells(count).chunks(COLUMNS) {
-        let line: String = line.iter().map(|&kind| letter(kind)).collect();
+        let line: String = line.iter().map(|kind| kind.shown().0).collect();
         writeln!(out, "{line}")?;
     }
     let cell = human(map.total_size.div_ceil(count as u64));
@@ -53,14 +37,9 @@ pub fn draw(map: &Map, name: &str, out: &mut impl Write) -> io::Result<()> {
         if bytes == 0 {
             continue;
         }
-        writeln!(
-            out,
-            "{} {:>6} {:>5.1}%  {}",
-            letter(kind),
-            human(bytes),
-            percent(bytes, map.total_size),
-            kind.text()
-        )?;
+        let (letter, text) = kind.shown();
+        let (size, part) = (human(bytes), percent(bytes, map.total_size));
+        writeln!(out, "{letter} {size:>6} {part:>5.1}%  {text}")?;
     }
     sizes(map, out)?;
     notes(map, out)

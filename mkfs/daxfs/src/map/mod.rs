@@ -3,18 +3,16 @@
 //! `map`: show how the bytes of an image are used.
 
 mod draw;
-mod svg;
 
 pub use draw::draw;
-pub use svg::svg;
 
 use daxfs_check::memory::Storage;
 use daxfs_image::error::Result;
 use daxfs_image::reader::Reader;
 use daxfs_reader::layout::{HUGE_SIZE, SUPERBLOCK_SIZE};
-use daxfs_reader::{Content, Inode};
+use daxfs_reader::Content;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Smallest page of any kernel.
 const PAGE: u64 = 4096;
@@ -60,19 +58,19 @@ impl Kind {
         Kind::Padding,
     ];
 
-    /// Return the name for people.
-    pub fn text(self) -> &'static str {
+    /// Return the letter in the drawing, and the name for people.
+    pub fn shown(self) -> (char, &'static str) {
         match self {
-            Kind::Superblock => "superblock",
-            Kind::Inodes => "inodes",
-            Kind::Dirents => "directory entries",
-            Kind::Names => "names",
-            Kind::Xattrs => "extended attributes",
-            Kind::Huge => "data in 2 MiB mappings",
-            Kind::Pages => "data in page mappings",
-            Kind::Packed => "data of packed files",
-            Kind::Shared => "data of several files",
-            Kind::Padding => "padding",
+            Kind::Superblock => ('S', "superblock"),
+            Kind::Inodes => ('i', "inodes"),
+            Kind::Dirents => ('d', "directory entries"),
+            Kind::Names => ('n', "names"),
+            Kind::Xattrs => ('x', "extended attributes"),
+            Kind::Huge => ('#', "data in 2 MiB mappings"),
+            Kind::Pages => ('=', "data in page mappings"),
+            Kind::Packed => ('p', "data of packed files"),
+            Kind::Shared => ('2', "data of several files"),
+            Kind::Padding => ('.', "padding"),
         }
     }
 }
@@ -97,6 +95,17 @@ pub struct Class {
     pub files: u64,
     /// Sum of their sizes.
     pub bytes: u64,
+}
+
+impl Class {
+    fn new(up_to: Option<u64>) -> Self {
+        let (files, bytes) = (0, 0);
+        Class {
+            up_to,
+            files,
+            bytes,
+        }
+    }
 }
 
 /// Upper ends of the ranges of sizes.
@@ -154,11 +163,11 @@ pub struct Map {
 
 /// Data of a regular file.
 #[derive(Clone, Copy)]
-pub(crate) struct Extent {
-    pub offset: u64,
-    pub size: u64,
-    pub packed: bool,
-    pub ino: u32,
+struct Extent {
+    offset: u64,
+    size: u64,
+    packed: bool,
+    ino: u32,
 }
 
 impl Extent {
@@ -176,19 +185,6 @@ impl Extent {
     }
 }
 
-/// Call `visit` for each inode of the image.
-pub(crate) fn inodes<S: Storage>(
-    reader: &Reader<'_, S>,
-    mut visit: impl FnMut(&Inode) -> Result<()>,
-) -> Result<()> {
-    let last = reader.image.superblock().inode_count();
-    for ino in 1..=u32::try_from(last).unwrap_or(u32::MAX) {
-        let inode = reader.image.inode(ino);
-        visit(&inode.map_err(|error| reader.fail(b"", error))?)?;
-    }
-    Ok(())
-}
-
 impl Map {
     /// Make the map of the image that `reader` reads.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Result<Self> {
@@ -199,22 +195,19 @@ impl Map {
             block_size: superblock.block_size,
             inodes: superblock.inode_count(),
             runs: Vec::new(),
-            classes: CLASSES
-                .map(|up_to| Class {
-                    up_to,
-                    ..Class::default()
-                })
-                .into(),
+            classes: CLASSES.map(Class::new).into(),
             shared: Total::default(),
             packed: Total::default(),
             huge: Total::default(),
             data: Total::default(),
         };
         let mut extents = Vec::new();
-        let mut sharers: HashMap<u32, u64> = HashMap::new();
-        inodes(reader, |inode| {
+        let mut shared = HashSet::new();
+        for ino in 1..=u32::try_from(map.inodes).unwrap_or(u32::MAX) {
+            let inode = reader.image.inode(ino);
+            let inode = inode.map_err(|error| reader.fail(b"", error))?;
             let Content::Regular { data } = inode.content else {
-                return Ok(());
+                continue;
             };
             let fits = |class: &&mut Class| class.up_to.is_none_or(|most| inode.size <= most);
             if let Some(class) = map.classes.iter_mut().find(fits) {
@@ -222,7 +215,7 @@ impl Map {
                 class.bytes = class.bytes.saturating_add(inode.size);
             }
             if inode.size == 0 {
-                return Ok(());
+                continue;
             }
             let extent = Extent {
                 offset: data,
@@ -231,9 +224,9 @@ impl Map {
                 ino: inode.ino,
             };
             if inode.original != 0 {
-                *sharers.entry(inode.original).or_default() += 1;
+                shared.insert(inode.original);
                 map.shared.add(inode.size);
-                return Ok(());
+                continue;
             }
             map.data.add(inode.size);
             if inode.packed {
@@ -243,8 +236,7 @@ impl Map {
                 map.huge.add(extent.huge());
             }
             extents.push(extent);
-            Ok(())
-        })?;
+        }
         extents.sort_unstable_by_key(|extent| extent.offset);
         map.push(Kind::Superblock, 0, SUPERBLOCK_SIZE);
         for (kind, table) in [
@@ -257,7 +249,7 @@ impl Map {
         }
         for extent in &extents {
             let Extent { offset, size, .. } = *extent;
-            if sharers.contains_key(&extent.ino) {
+            if shared.contains(&extent.ino) {
                 map.push(Kind::Shared, offset, size);
                 continue;
             }

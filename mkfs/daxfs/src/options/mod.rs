@@ -47,7 +47,6 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   daxfs info base.img
-  daxfs info --waste base.img
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {
         /// The image
@@ -55,11 +54,6 @@ Examples:
         /// Print JSON
         #[arg(long, conflicts_with = "udev")]
         json: bool,
-        /// Show which bytes hold no data, and what option of mkdaxfs saves them
-        ///
-        /// Files of the same size are read and compared. The savings of two options may overlap.
-        #[arg(long, conflicts_with = "udev")]
-        waste: bool,
         /// Print properties for udev rules: ID_FS_TYPE, ID_FS_LABEL, ID_FS_UUID and others
         #[arg(long)]
         udev: bool,
@@ -125,14 +119,10 @@ Examples:
     #[command(after_help = "\
 Examples:
   daxfs map base.img
-  daxfs map --svg base.img >base.svg
   daxfs map --json base.img | jq '.classes'")]
     Map {
         /// The image
         image: PathBuf,
-        /// Write an SVG picture to standard output
-        #[arg(long, conflicts_with = "json")]
-        svg: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
