@@ -9,6 +9,7 @@ use daxfs_command::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::mountinfo::{self, mounts};
+use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -77,7 +78,6 @@ pub const COUNTERS: [Counter; 11] = [
 ];
 
 /// A mounted image.
-#[derive(Clone, Debug)]
 pub struct Mounted {
     /// Device number, `MAJOR:MINOR`.
     pub device: String,
@@ -100,11 +100,13 @@ pub struct Mounted {
 }
 
 /// The counters of all mounted images at one moment.
+#[derive(Serialize)]
 pub struct Sample {
     /// When it was taken.
     pub time: Time,
     /// Sorted by device number.
     pub mounts: Vec<Mounted>,
+    #[serde(skip)]
     taken: Instant,
 }
 
@@ -191,6 +193,11 @@ impl Mounted {
         // If another mount has got the number since, the files above may be of both.
         let same = fs::metadata(directory).ok()?.ino() == identity;
         same.then_some(mounted)
+    }
+
+    /// Return whether there was a sample before.
+    fn has_rates(&self) -> bool {
+        self.rates.iter().any(Option::is_some)
     }
 
     /// Return the value of the counter `name`, or 0.

@@ -3,7 +3,7 @@
 //! How `top` shows counters: a table, JSON, and the text format of Prometheus.
 
 use super::{Counter, Mounted, Sample, COUNTERS};
-use crate::record::{Time, Versioned};
+use crate::record::Versioned;
 use daxfs_command::stdout::Out;
 use daxfs_image::text::{human, shown, shown_path, Bytes};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -89,8 +89,7 @@ fn fitted(line: &str, columns: usize) -> String {
 
 /// Return the line of a mount.
 fn row(mounted: &Mounted) -> String {
-    let is_rate = mounted.rates.iter().any(Option::is_some);
-    let (values, unit) = match is_rate {
+    let (values, unit) = match mounted.has_rates() {
         true => (&mounted.rates, "/s"),
         false => (&mounted.counters, ""),
     };
@@ -136,55 +135,32 @@ impl Serialize for Values<'_> {
     }
 }
 
-/// A mount in JSON.
-#[derive(serde::Serialize)]
-struct Record<'a> {
-    device: &'a str,
-    source: Bytes<'a>,
-    mount_points: Vec<Bytes<'a>>,
-    mapping: &'a str,
-    size: u64,
-    inodes: u64,
-    counters: Values<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rates: Option<Values<'a>>,
-}
-
-/// A sample in JSON.
-#[derive(serde::Serialize)]
-struct Records<'a> {
-    time: &'a Time,
-    mounts: Vec<Record<'a>>,
-}
-
-/// Return what JSON has of a mount.
-fn record(mounted: &Mounted) -> Record<'_> {
-    let places = mounted.places.iter();
-    let has_rates = mounted.rates.iter().any(Option::is_some);
-    Record {
-        device: &mounted.device,
-        source: Bytes(mounted.source.as_bytes()),
-        mount_points: places
+impl Serialize for Mounted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let places: Vec<_> = self
+            .places
+            .iter()
             .map(|place| Bytes(place.as_os_str().as_bytes()))
-            .collect(),
-        mapping: &mounted.mapping,
-        size: mounted.size,
-        inodes: mounted.inodes,
-        counters: Values(&mounted.counters),
-        rates: has_rates.then_some(Values(&mounted.rates)),
+            .collect();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("device", &self.device)?;
+        map.serialize_entry("source", &Bytes(self.source.as_bytes()))?;
+        map.serialize_entry("mount_points", &places)?;
+        map.serialize_entry("mapping", &self.mapping)?;
+        map.serialize_entry("size", &self.size)?;
+        map.serialize_entry("inodes", &self.inodes)?;
+        map.serialize_entry("counters", &Values(&self.counters))?;
+        if self.has_rates() {
+            map.serialize_entry("rates", &Values(&self.rates))?;
+        }
+        map.end()
     }
 }
 
 /// Write a line of JSON.
 pub fn json(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
-    let records = Versioned {
-        schema: "daxfs-top-1",
-        value: Records {
-            time: &sample.time,
-            mounts: sample.mounts.iter().map(record).collect(),
-        },
-    };
-    serde_json::to_writer(&mut *out, &records)?;
+    let (schema, value) = ("daxfs-top-1", sample);
+    serde_json::to_writer(&mut *out, &Versioned { schema, value })?;
     writeln!(out)
 }
 
