@@ -6,8 +6,8 @@ mod directory;
 
 pub use directory::Directory;
 
+use clap::ValueEnum;
 use daxfs_check::memory::Storage;
-use daxfs_command::signals::Interrupt;
 use daxfs_image::error::Result;
 use daxfs_image::reader::{join, Reader, Xattr};
 use daxfs_image::text::{mode, shown, time, type_name, Bytes};
@@ -107,19 +107,19 @@ impl<S: Storage> Side for Reader<'_, S> {
     }
 }
 
-/// Aspects to ignore.
-#[derive(Clone, Copy, Default)]
-pub struct Ignore {
-    /// Owner and group.
-    pub owner: bool,
-    /// Permission bits.
-    pub mode: bool,
-    /// Modification times.
-    pub time: bool,
-    /// Extended attributes.
-    pub xattrs: bool,
-    /// Hard links.
-    pub links: bool,
+/// Aspects that a comparison can ignore.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Aspect {
+    /// Owner and group
+    Owner,
+    /// Permission bits
+    Mode,
+    /// Modification times
+    Time,
+    /// Extended attributes
+    Xattrs,
+    /// Which names are hard links of each other
+    Links,
 }
 
 /// A difference between two trees.
@@ -138,8 +138,7 @@ pub struct Difference<'a> {
 pub fn diff<A: Side, B: Side>(
     a: &A,
     b: &B,
-    ignore: Ignore,
-    interrupt: &Interrupt,
+    ignore: &[Aspect],
     report: &mut dyn FnMut(&Difference<'_>) -> Result<()>,
 ) -> Result<bool> {
     let mut comparison = Comparison {
@@ -162,7 +161,6 @@ pub fn diff<A: Side, B: Side>(
         let mut inner = Vec::new();
         let mut right = b.children(&second, &path)?.into_iter().peekable();
         for (name, file) in a.children(&first, &path)? {
-            interrupt.check()?;
             while let Some((other, _)) = right.next_if(|(other, _)| *other < name) {
                 comparison.only("second", &join(&path, &other))?;
             }
@@ -189,7 +187,7 @@ pub fn diff<A: Side, B: Side>(
 struct Comparison<'a, A, B> {
     a: &'a A,
     b: &'a B,
-    ignore: Ignore,
+    ignore: &'a [Aspect],
     report: &'a mut dyn FnMut(&Difference<'_>) -> Result<()>,
     differ: bool,
     /// Files with several names on one side, and their counterparts on the other.
@@ -205,6 +203,10 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         (self.report)(&Difference { path, aspect, text })
     }
 
+    fn ignores(&self, aspect: Aspect) -> bool {
+        self.ignore.contains(&aspect)
+    }
+
     fn only(&mut self, side: &str, path: &[u8]) -> Result<()> {
         self.say(path, "only", &format!("only in the {side}"))
     }
@@ -218,41 +220,34 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         }
         let symlink = a.kind == FileType::Symlink;
         // The mode of a symlink means nothing.
-        if a.permissions != b.permissions && !self.ignore.mode && !symlink {
+        if a.permissions != b.permissions && !self.ignores(Aspect::Mode) && !symlink {
             let (a, b) = (mode(a.kind, a.permissions), mode(b.kind, b.permissions));
             self.say(path, "mode", &format!("mode {a} and {b}"))?;
         }
-        if a.owner != b.owner && !self.ignore.owner {
+        if a.owner != b.owner && !self.ignores(Aspect::Owner) {
             let ((a, b), (c, d)) = (a.owner, b.owner);
             self.say(path, "owner", &format!("owner {a}:{b} and {c}:{d}"))?;
         }
-        if a.mtime != b.mtime && !self.ignore.time {
-            let text = |(sec, nsec)| time(sec, nsec);
-            self.say(
-                path,
-                "time",
-                &format!("time {} and {}", text(a.mtime), text(b.mtime)),
-            )?;
+        if a.mtime != b.mtime && !self.ignores(Aspect::Time) {
+            let (a, b) = (time(a.mtime.0, a.mtime.1), time(b.mtime.0, b.mtime.1));
+            self.say(path, "time", &format!("time {a} and {b}"))?;
         }
         if a.device != b.device {
             let ((a, b), (c, d)) = (a.device, b.device);
             self.say(path, "device", &format!("device {a}:{b} and {c}:{d}"))?;
         }
-        if !self.ignore.xattrs {
+        if !self.ignores(Aspect::Xattrs) {
             self.xattrs(path, first, second)?;
         }
-        if a.kind != FileType::Directory && !self.ignore.links {
+        if a.kind != FileType::Directory && !self.ignores(Aspect::Links) {
             self.links(path, &a, &b)?;
         }
         match a.kind {
             FileType::Symlink => {
                 let (a, b) = (self.a.target(first, path)?, self.b.target(second, path)?);
                 if a != b {
-                    self.say(
-                        path,
-                        "target",
-                        &format!("target {} and {}", shown(&a), shown(&b)),
-                    )?;
+                    let text = format!("target {} and {}", shown(&a), shown(&b));
+                    self.say(path, "target", &text)?;
                 }
             }
             FileType::Regular if a.size != b.size => {
@@ -268,32 +263,22 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
         let (a, b) = (self.a.xattrs(first, path)?, self.b.xattrs(second, path)?);
         let find = |set: &[Xattr], name: &[u8]| set.iter().position(|xattr| xattr.name == name);
         for xattr in &a {
-            let name = shown(&xattr.name);
-            match find(&b, &xattr.name) {
-                None => self.say(
-                    path,
-                    "xattrs",
-                    &format!("extended attribute {name} only in the first"),
-                )?,
-                Some(index) if b[index].value != xattr.value => {
-                    self.say(
-                        path,
-                        "xattrs",
-                        &format!("extended attribute {name} differs"),
-                    )?;
-                }
-                Some(_) => (),
-            }
+            let how = match find(&b, &xattr.name) {
+                None => "only in the first",
+                Some(index) if b[index].value != xattr.value => "differs",
+                Some(_) => continue,
+            };
+            self.xattr(path, &xattr.name, how)?;
         }
         for xattr in b.iter().filter(|xattr| find(&a, &xattr.name).is_none()) {
-            let name = shown(&xattr.name);
-            self.say(
-                path,
-                "xattrs",
-                &format!("extended attribute {name} only in the second"),
-            )?;
+            self.xattr(path, &xattr.name, "only in the second")?;
         }
         Ok(())
+    }
+
+    fn xattr(&mut self, path: &[u8], name: &[u8], how: &str) -> Result<()> {
+        let text = format!("extended attribute {} {how}", shown(name));
+        self.say(path, "xattrs", &text)
     }
 
     /// Check that hard links on one side are hard links on the other. A file with other names
@@ -331,11 +316,8 @@ impl<A: Side, B: Side> Comparison<'_, A, B> {
             }
             if a != b {
                 let at = a.iter().zip(&*b).position(|(a, b)| a != b).unwrap_or(0);
-                self.say(
-                    path,
-                    "content",
-                    &format!("content from byte {}", offset + at as u64),
-                )?;
+                let text = format!("content from byte {}", offset + at as u64);
+                self.say(path, "content", &text)?;
                 break;
             }
             offset += length as u64;

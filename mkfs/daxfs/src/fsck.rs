@@ -2,6 +2,7 @@
 
 //! `fsck`: check an image against every rule of the format, and its bytes against its SHA-256.
 
+use clap::Args;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::Storage;
 use daxfs_check::Progress;
@@ -34,15 +35,19 @@ pub const USAGE: u8 = 16;
 const SHOWN: u64 = 100;
 
 /// How to check.
-#[derive(Clone, Copy, Default)]
+#[derive(Args, Clone, Copy, Default)]
 pub struct Options {
-    /// Show every finding.
+    /// Show every finding, not only the first hundred
+    #[arg(short, long)]
     pub verbose: bool,
-    /// Print nothing about clean images.
+    /// Print nothing about clean images
+    #[arg(short, long)]
     pub quiet: bool,
-    /// Print a line of JSON for each image.
+    /// Print a line of JSON for each image
+    #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
     /// File descriptor on which fsck(8) reads the progress.
+    #[arg(skip)]
     pub progress: Option<u32>,
 }
 

@@ -23,32 +23,20 @@ use std::thread;
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
-/// The image and its mount point.
-pub struct Options<'a> {
-    /// The image.
-    pub image: &'a Path,
-    /// Where to mount it.
-    pub dir: &'a Path,
-    /// Mount options.
-    pub words: &'a [String],
-    /// Write a line to standard output when the image is mounted, for the process that started this
-    /// one.
-    pub ready: bool,
-}
-
-/// Serve the image until it is unmounted.
-pub fn serve(options: &Options<'_>) -> Result<()> {
-    let image = Opened::open(options.image)?;
+/// Serve `image` at `dir` with the mount options `words` until it is unmounted. If `ready`, write a
+/// line to standard output when it is mounted, for the process that started this one.
+pub fn serve(image: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+    let config = config(image, words)?;
+    let image = Opened::open(image)?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
-    let config = config(options)?;
-    let dir = shown_path(options.dir);
+    let name = shown_path(dir);
     let fail = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound if !Path::new("/dev/fuse").exists() => {
                 "; /dev/fuse is missing: load the module fuse (modprobe fuse)"
             }
-            io::ErrorKind::NotFound if options.dir.exists() => {
+            io::ErrorKind::NotFound if dir.exists() => {
                 "; users other than root need the program fusermount3 (package fuse3)"
             }
             io::ErrorKind::NotFound => "; make the directory first",
@@ -57,10 +45,10 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
             }
             _ => "",
         };
-        Error::system(&dir, "cannot mount", remedy, error)
+        Error::system(&name, "cannot mount", remedy, error)
     };
     // Before the mount: afterwards a look-up would wait for an answer.
-    let place = options.dir.canonicalize().map_err(fail)?;
+    let place = dir.canonicalize().map_err(fail)?;
     let session = Session::new(ImageFs::new(image), &place, &config).map_err(fail)?;
     let mounted = Mounted::new(place).map_err(fail)?;
     let unmount = move |_| {
@@ -70,11 +58,11 @@ pub fn serve(options: &Options<'_>) -> Result<()> {
     on_signal(&[SIGHUP, SIGINT, SIGTERM], unmount)
         .map_err(|error| Error::system("", "cannot handle signals", "", error))?;
     let session = session.spawn().map_err(fail)?;
-    if options.ready {
+    if ready {
         tell_parent()
             .map_err(|error| Error::system("", "cannot go on in the background", "", error))?;
     }
-    ended(session).map_err(|error| Error::system(&dir, "stopped serving", "", error))
+    ended(session).map_err(|error| Error::system(&name, "stopped serving", "", error))
 }
 
 /// Wait until the mount of `session` is gone.
@@ -136,12 +124,12 @@ pub fn in_background(image: &Path, dir: &Path, words: &[String]) -> Result<ExitC
     Ok(ExitCode::FAILURE)
 }
 
-fn config(options: &Options<'_>) -> Result<Config> {
+fn config(image: &Path, words: &[String]) -> Result<Config> {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::RO,
         MountOption::DefaultPermissions,
-        MountOption::FSName(options.image.to_string_lossy().into()),
+        MountOption::FSName(image.to_string_lossy().into()),
         // fusermount3 adds it to mounts of users other than root.
         if rustix::process::geteuid().is_root() {
             MountOption::CUSTOM("subtype=daxfs".into())
@@ -149,7 +137,7 @@ fn config(options: &Options<'_>) -> Result<Config> {
             MountOption::Subtype("daxfs".into())
         },
     ];
-    for word in options.words {
+    for word in words {
         let option = match word.as_str() {
             "" | "ro" | "defaults" | "nosuid" | "nodev" | "default_permissions" => continue,
             "allow_other" => {

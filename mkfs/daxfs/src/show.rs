@@ -3,6 +3,7 @@
 //! `info`, `ls`, `cat`, `stat` and `dump`: show an image and its files.
 
 use crate::record::{self, Header, Versioned};
+use clap::Args;
 use daxfs_check::memory::Storage;
 use daxfs_command::stdout::written;
 use daxfs_image::error::Result;
@@ -145,24 +146,32 @@ fn info_udev(superblock: &Superblock, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// How `ls` lists.
-#[derive(Clone, Copy, Default)]
+#[derive(Args, Clone, Copy, Default)]
 pub struct Listing {
-    /// Mode, links, owner, size and time as well.
+    /// Show mode, links, owner, group, size and time, too
+    #[arg(short, long)]
     pub long: bool,
-    /// Sizes with a unit.
-    pub human: bool,
-    /// The directories below, too.
+    /// With --long, print sizes with a unit: 1.5K, 23M
+    #[arg(short = 'h', long)]
+    pub human_readable: bool,
+    /// List all files below, with their full paths
+    #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// The directory itself instead of its content.
+    /// List the directory itself instead of its content
+    #[arg(short, long)]
     pub directory: bool,
-    /// The inode number as well.
+    /// Show inode numbers, too
+    #[arg(short, long)]
     pub inode: bool,
-    /// End each name with NUL instead of a newline.
+    /// End each name with NUL instead of a newline
+    #[arg(short = '0', long)]
     pub zero: bool,
-    /// Escape unusual characters in names, for a terminal.
-    pub terminal: bool,
-    /// JSON, with all metadata.
+    /// Print JSON with all metadata of each file
+    #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode"])]
     pub json: bool,
+    /// Escape unusual characters in names, for a terminal.
+    #[arg(skip)]
+    pub terminal: bool,
 }
 
 /// List `path`.
@@ -241,7 +250,7 @@ fn line<S: Storage>(
         if options.long {
             let size = match inode.content {
                 Content::Device { major, minor } => format!("{major}, {minor}"),
-                _ if options.human => human(inode.size),
+                _ if options.human_readable => human(inode.size),
                 _ => inode.size.to_string(),
             };
             let plus = if inode.xattrs == 0 { ' ' } else { '+' };

@@ -7,15 +7,14 @@ mod extract;
 mod mount;
 mod share;
 
-use crate::diff::{diff, Difference, Directory, Ignore};
+use crate::diff::{diff, Aspect, Difference, Directory};
 use crate::map::{self, Map};
-use crate::options::{Args, Aspect, Command, FsckArgs, HelperArgs, Pull};
-use crate::show::{self, Listing};
+use crate::options::{Args, Command, FsckArgs, HelperArgs, Pull};
+use crate::show;
 use crate::top::{top, Form};
 use crate::{fsck, fuse};
 use clap::Parser;
 use daxfs_artifact::{pull, push, Demands};
-use daxfs_command::signals::Interrupt;
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use daxfs_image::error::{Error, Result};
@@ -97,9 +96,8 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
     }
     let options = fsck::Options {
         verbose: args.verbose,
-        quiet: false,
-        json: false,
         progress: args.progress,
+        ..Default::default()
     };
     ExitCode::from(status | fsck::fsck(&args.images, options))
 }
@@ -124,26 +122,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Ls {
             image,
             path,
-            long,
-            human_readable,
-            recursive,
-            directory,
-            inode,
-            zero,
-            json,
+            mut listing,
             help: _,
         } => on_image(&image, |reader, out| {
-            let options = Listing {
-                long,
-                human: human_readable,
-                recursive,
-                directory,
-                inode,
-                zero,
-                terminal: out.terminal && !zero,
-                json,
-            };
-            show::ls(reader, path.as_bytes(), options, out)
+            listing.terminal = out.terminal && !listing.zero;
+            show::ls(reader, path.as_bytes(), listing, out)
         }),
         Command::Cat { image, paths } => on_image(&image, |reader, out| {
             let mut paths = paths.iter();
@@ -192,20 +175,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::from(fsck::USAGE))
         }
         Command::Fsck {
-            images,
-            verbose,
-            quiet,
-            json,
-            ..
-        } => {
-            let options = fsck::Options {
-                verbose,
-                quiet,
-                json,
-                progress: None,
-            };
-            Ok(ExitCode::from(fsck::fsck(&images, options)))
-        }
+            images, options, ..
+        } => Ok(ExitCode::from(fsck::fsck(&images, options))),
         Command::Digest { image } => print(&fsck::sum(&image)?),
         Command::Sign {
             image,
@@ -246,16 +217,7 @@ fn run(command: Command) -> Result<ExitCode> {
             options,
             ready,
             ..
-        } => {
-            let options = fuse::Options {
-                image: &image,
-                dir: &dir,
-                words: &options,
-                ready,
-            };
-            fuse::serve(&options)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        } => fuse::serve(&image, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
         Command::Load {
             image,
             dir,
@@ -342,18 +304,11 @@ fn on_image(
 fn compare(
     first: &Path,
     second: &Path,
-    aspects: &[Aspect],
+    ignore: &[Aspect],
     quiet: bool,
     json: bool,
 ) -> Result<ExitCode> {
-    let ignore = Ignore {
-        owner: aspects.contains(&Aspect::Owner),
-        mode: aspects.contains(&Aspect::Mode),
-        time: aspects.contains(&Aspect::Time),
-        xattrs: aspects.contains(&Aspect::Xattrs),
-        links: aspects.contains(&Aspect::Links),
-    };
-    if !ignore.owner {
+    if !ignore.contains(&Aspect::Owner) {
         for directory in [first, second].into_iter().filter(|path| path.is_dir()) {
             let remedy = "run it without fakeroot, or with --ignore owner";
             daxfs_input::fakeroot::check(directory, remedy)?;
@@ -385,15 +340,15 @@ fn compare(
         }
         (true, false) => {
             let image = Opened::open(second)?;
-            pair(&Directory(first.into()), &image.reader(), ignore, report)
+            diff(&Directory(first.into()), &image.reader(), ignore, report)
         }
         (false, true) => {
             let image = Opened::open(first)?;
-            pair(&image.reader(), &Directory(second.into()), ignore, report)
+            diff(&image.reader(), &Directory(second.into()), ignore, report)
         }
         (false, false) => {
             let (first, second) = (Opened::open(first)?, Opened::open(second)?);
-            pair(&first.reader(), &second.reader(), ignore, report)
+            diff(&first.reader(), &second.reader(), ignore, report)
         }
     };
     if json {
@@ -403,13 +358,4 @@ fn compare(
     let differ = differ?;
     finished?;
     Ok(ExitCode::from(u8::from(differ)))
-}
-
-fn pair<A: crate::diff::Side, B: crate::diff::Side>(
-    a: &A,
-    b: &B,
-    ignore: Ignore,
-    report: &mut dyn FnMut(&Difference<'_>) -> Result<()>,
-) -> Result<bool> {
-    diff(a, b, ignore, &Interrupt::none(), report)
 }

@@ -12,7 +12,10 @@ pub use catalog::Catalog;
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use crate::diff::Aspect;
+use crate::fsck;
+use crate::show::Listing;
+use clap::{Parser, Subcommand};
 use daxfs_command::values;
 use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
@@ -75,27 +78,9 @@ Examples:
         /// The file or directory in it
         #[arg(default_value = "/")]
         path: OsString,
-        /// Show mode, links, owner, group, size and time, too
-        #[arg(short, long)]
-        long: bool,
-        /// With --long, print sizes with a unit: 1.5K, 23M
-        #[arg(short = 'h', long)]
-        human_readable: bool,
-        /// List all files below, with their full paths
-        #[arg(short = 'R', long)]
-        recursive: bool,
-        /// List the directory itself instead of its content
-        #[arg(short, long)]
-        directory: bool,
-        /// Show inode numbers, too
-        #[arg(short, long)]
-        inode: bool,
-        /// End each name with NUL instead of a newline
-        #[arg(short = '0', long)]
-        zero: bool,
-        /// Print JSON with all metadata of each file
-        #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode"])]
-        json: bool,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        listing: Listing,
         /// Print help
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -232,15 +217,9 @@ Examples:
         /// The images
         #[arg(required = true)]
         images: Vec<PathBuf>,
-        /// Show every finding, not only the first hundred
-        #[arg(short, long)]
-        verbose: bool,
-        /// Print nothing about clean images
-        #[arg(short, long)]
-        quiet: bool,
-        /// Print a line of JSON for each image
-        #[arg(long, conflicts_with = "quiet")]
-        json: bool,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        options: fsck::Options,
         /// Refused: images have no redundancy to repair them from
         #[arg(long)]
         repair: bool,
@@ -477,21 +456,6 @@ Examples:
         #[arg(short, long)]
         force: bool,
     },
-}
-
-/// Aspects that a comparison can ignore.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Aspect {
-    /// Owner and group
-    Owner,
-    /// Permission bits
-    Mode,
-    /// Modification times
-    Time,
-    /// Extended attributes
-    Xattrs,
-    /// Which names are hard links of each other
-    Links,
 }
 
 const FSCK_EXIT: &str = "\
