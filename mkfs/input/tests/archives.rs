@@ -3,14 +3,8 @@
 //! Archives and container images out of any bytes, and those that the fuzz target has found.
 
 use daxfs_testing::feed::feed;
+use daxfs_testing::scratch;
 use proptest::prelude::*;
-
-/// Create a scratch directory, in memory if possible, because every image is synced.
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap()
-}
 
 /// Test one member of each kind, and each kind after every other.
 #[test]

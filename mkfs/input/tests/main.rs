@@ -8,7 +8,6 @@ mod documentation;
 mod golden;
 mod mutations;
 mod packing;
-mod random_trees;
 
 /// A file that is not named above would silently not be compiled.
 #[test]

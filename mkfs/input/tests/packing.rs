@@ -316,8 +316,9 @@ fn mappable_pages() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
+    /// The image has the files of the tree, and does not depend on the order in which they were created.
     #[test]
     fn whatever_the_options(tree in spec::tree(), block in 0..5u32, dedupe: bool, pack in 0..3usize) {
         let directory = tempfile::tempdir().unwrap();

@@ -3,11 +3,11 @@
 //! Archives of other programs give the same image as their directory, byte for byte.
 
 use crate::support::fixture::{self, Can, ALL};
-use crate::support::{available, everything, make, mkdaxfs, produce, run, skip};
+use crate::support::{available, everything, make, mkdaxfs, piped, produce, run, skip};
 use daxfs_testing::scratch;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Check that the archive gives an image of exactly these bytes.
 #[track_caller]
@@ -26,124 +26,71 @@ fn gives(archive: &Path, expected: &[u8]) {
     }
 }
 
+/// Have Python write an archive of the format of its first argument, with the others as for tar.
+const PYTHON: &str = "import sys, tarfile\n\
+    with tarfile.open(sys.argv[3], 'w', format=getattr(tarfile, sys.argv[1])) as archive:\n    \
+    archive.add(sys.argv[5], arcname='.')\n";
+
+/// Each format of each program.
 #[test]
-fn gnu_tar() {
+fn formats() {
     let plain = Can::default();
     let names = Can {
         names: true,
         ..plain
     };
-    for (options, can) in [
+    let no_xattrs = Can {
+        xattrs: false,
+        ..ALL
+    };
+    // bsdtar gets fractions of negative numbers wrong, and Python's times do not hold nanoseconds.
+    let late = Can {
+        early: false,
+        ..ALL
+    };
+    for (words, can) in [
         (
-            &["--format=posix", "--xattrs", "--xattrs-include=*"][..],
+            &["tar", "--format=posix", "--xattrs", "--xattrs-include=*"][..],
             ALL,
         ),
         (
-            &["--format=posix", "--xattrs", "--xattrs-include=*", "-S"],
+            &[
+                "tar",
+                "--format=posix",
+                "--xattrs",
+                "--xattrs-include=*",
+                "-S",
+            ],
             ALL,
         ),
         (
-            &["--format=posix", "-S", "--sparse-version=0.0"],
-            Can {
-                xattrs: false,
-                ..ALL
-            },
+            &["tar", "--format=posix", "-S", "--sparse-version=0.0"],
+            no_xattrs,
         ),
         (
-            &["--format=posix", "-S", "--sparse-version=0.1"],
-            Can {
-                xattrs: false,
-                ..ALL
-            },
+            &["tar", "--format=posix", "-S", "--sparse-version=0.1"],
+            no_xattrs,
         ),
-        (&["--format=gnu"], names),
-        (&["--format=gnu", "-S"], names),
-        (&["--format=oldgnu", "-S"], names),
-        (&["--format=ustar"], plain),
+        (&["tar", "--format=gnu"], names),
+        (&["tar", "--format=gnu", "-S"], names),
+        (&["tar", "--format=oldgnu", "-S"], names),
+        (&["tar", "--format=ustar"], plain),
+        (&["bsdtar", "--format=pax"], late),
+        (&["bsdtar", "--format=gnutar"], names),
+        (&["bsdtar", "--format=ustar"], plain),
+        (&["python3", "-c", PYTHON, "PAX_FORMAT"], names),
+        (&["python3", "-c", PYTHON, "GNU_FORMAT"], names),
+        (&["python3", "-c", PYTHON, "USTAR_FORMAT"], plain),
     ] {
+        if !available(words[0]) {
+            skip(&format!("no {}", words[0]));
+            continue;
+        }
         let (directory, tree, expected) = fixture::imaged(can);
         let archive = directory.path().join("archive.tar");
-        produce(
-            Command::new("tar")
-                .args(options)
-                .args(everything(&tree, &archive)),
-        );
-        println!("{options:?}");
-        gives(&archive, &expected);
-    }
-}
-
-#[test]
-fn bsdtar() {
-    if !available("bsdtar") {
-        return skip("no bsdtar");
-    }
-    for (options, can) in [
-        (
-            &["--format=pax"][..],
-            Can {
-                // It gets fractions of negative numbers wrong.
-                early: false,
-                ..ALL
-            },
-        ),
-        (
-            &["--format=gnutar"],
-            Can {
-                names: true,
-                ..Can::default()
-            },
-        ),
-        (&["--format=ustar"], Can::default()),
-    ] {
-        let (directory, tree, expected) = fixture::imaged(can);
-        let archive = directory.path().join("archive.tar");
-        produce(
-            Command::new("bsdtar")
-                .args(options)
-                .args(everything(&tree, &archive)),
-        );
-        println!("{options:?}");
-        gives(&archive, &expected);
-    }
-}
-
-#[test]
-fn python() {
-    if !available("python3") {
-        return skip("no python3");
-    }
-    // Its times are floating-point numbers, which do not hold nanoseconds.
-    for (format, can) in [
-        (
-            "PAX_FORMAT",
-            Can {
-                names: true,
-                ..Can::default()
-            },
-        ),
-        (
-            "GNU_FORMAT",
-            Can {
-                names: true,
-                ..Can::default()
-            },
-        ),
-        ("USTAR_FORMAT", Can::default()),
-    ] {
-        let (directory, tree, expected) = fixture::imaged(can);
-        let archive = directory.path().join("archive.tar");
-        let script = "import sys, tarfile\n\
-            with tarfile.open(sys.argv[1], 'w', format=getattr(tarfile, sys.argv[3])) as archive:\n    \
-            archive.add(sys.argv[2], arcname='.')\n";
-        produce(
-            Command::new("python3")
-                .args(["-c", script])
-                .arg(&archive)
-                .arg(&tree)
-                .arg(format),
-        );
-        println!("{format}");
+        let mut command = Command::new(words[0]);
+        produce(command.args(&words[1..]).args(everything(&tree, &archive)));
+        println!("{words:?}");
         gives(&archive, &expected);
     }
 }
@@ -214,17 +161,7 @@ fn compression_and_pipes() {
     for archive in &archives {
         println!("{}", archive.display());
         gives(archive, &expected);
-        let mut cat = Command::new("cat")
-            .arg(archive)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = run(mkdaxfs()
-            .args(["-q", "-"])
-            .arg(&image)
-            .stdin(cat.stdout.take().unwrap()));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        assert!(cat.wait().unwrap().success());
+        piped(archive, &["-".as_ref(), image.as_os_str()]);
         assert!(fs::read(&image).unwrap() == expected);
         let input = File::open(archive).unwrap();
         let output = run(mkdaxfs().args(["-q", "tar:-"]).arg(&image).stdin(input));
@@ -369,18 +306,8 @@ fn images() {
     let (directory, tree, expected) = fixture::imaged(ALL);
     let image = directory.path().join("image");
     gives(&image, &expected);
-    let mut cat = Command::new("cat")
-        .arg(&image)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
     let out = directory.path().join("out");
-    let output = run(mkdaxfs()
-        .args(["-q", "-"])
-        .arg(&out)
-        .stdin(cat.stdout.take().unwrap()));
-    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-    assert!(cat.wait().unwrap().success());
+    piped(&image, &["-".as_ref(), out.as_os_str()]);
     assert!(fs::read(&out).unwrap() == expected);
     fs::remove_file(&out).unwrap();
     let output = run(mkdaxfs().arg("image:").arg(&out));

@@ -3,13 +3,12 @@
 //! Container images: merged and separate layers, from every kind of layout and archive.
 
 use crate::support::layout::{docker, named, oci, platform, Layout};
-use crate::support::{available, make, mkdaxfs, run, shell, skip};
+use crate::support::{available, make, mkdaxfs, piped, run, shell, skip};
 use daxfs_testing::listing::{Listing, What};
 use daxfs_testing::{assert_same, listing_of};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 /// Three layers and, in `flat`, the files of all of them merged.
 const LAYERS: &str = r#"
@@ -147,17 +146,8 @@ fn flattened() {
             &[],
             &expected,
         );
-        let mut cat = Command::new("cat")
-            .arg(at.join("oci.tar"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = run(mkdaxfs()
-            .args(["-q", "oci:-"])
-            .arg(at.join("out"))
-            .stdin(cat.stdout.take().unwrap()));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        assert!(cat.wait().unwrap().success());
+        let out = at.join("out");
+        piped(&at.join("oci.tar"), &["oci:-".as_ref(), out.as_os_str()]);
         assert!(fs::read(at.join("out")).unwrap() == expected);
     }
     docker(&at.join("docker.tar"), &tars, "example:1");

@@ -2,23 +2,11 @@
 
 //! Messages, and failures to write them.
 
-use crate::support::{available, mkdaxfs, run, skip};
-use daxfs_testing::builder::superblock;
-use daxfs_testing::scratch;
-use std::fs::{self, File};
+use crate::support::{available, mkdaxfs, run, skip, tree};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-
-/// Return a tree with a file, in `tree` of the directory.
-fn tree() -> (tempfile::TempDir, PathBuf) {
-    let directory = scratch();
-    let tree = directory.path().join("tree");
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), "content").unwrap();
-    (directory, tree)
-}
 
 /// A failure to write to standard output is an error of every command.
 #[test]
@@ -62,25 +50,6 @@ fn full_and_closed_standard_output() {
             "{arguments:?}"
         );
     }
-}
-
-/// Messages contain the text of system errors, not their numbers.
-#[test]
-fn messages() {
-    let (directory, tree) = tree();
-    let image = directory.path().join("image");
-    let told = |options: &[&str], status| {
-        let output = run(mkdaxfs().args(options).arg(&tree).arg(&image));
-        assert_eq!(output.status, status, "{output:?}");
-        output.stderr
-    };
-    assert!(told(&["--jobs", "0"], 2).contains("use a number of threads, at least 1"));
-    assert!(told(&["-b", "3K"], 2).contains("use 4K, 8K, 16K, 32K or 64K"));
-    told(&["-b", "64K"], 0);
-    assert_eq!(
-        superblock(&fs::read(&image).unwrap()).block_size.get(),
-        65536
-    );
 }
 
 /// A bar appears on a terminal after a second, even while nothing arrives from a pipe.

@@ -21,6 +21,7 @@ image tree | 1 | tree: is a directory; name a file
 tree notes | 1 | notes: holds data other than a daxfs image
 one.tar tree | 1 | tree: is a directory; name a file
 --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
+--all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
 # Values.
 --jobs 0 tree new | 2 | at least 1
 --jobs many tree new | 2 | use a number of threads
@@ -29,6 +30,7 @@ one.tar tree | 1 | tree: is a directory; name a file
 --label LONG tree new | 2 | 64 is the limit
 --uuid 12 tree new | 2 | '12'
 --time yesterday tree new | 2 | use SECONDS
+--time 1.1234567890 tree new | 2 | use SECONDS
 --padding 5000 tree new | 2 | use a multiple of 4096
 --max-size 10Q tree new | 2 | K, M, G or T
 --max-size 4K tree new | 1 | leave something out or raise the limit
@@ -50,7 +52,9 @@ docker:one.tar new | 1 | one.tar:
 - new | 1 | standard input
 # Outputs.
 tree tree/new | 1 | would be written into the tree
-tree missing/new | 1 | No such file or directory
+. new | 1 | would be written into the tree
+tree dangling | 1 | cannot find out where it leads
+tree missing/new | 1 | missing: cannot create a file in the directory: No such file or directory
 tree /dev/null | 1 | neither a block nor a DAX device
 "#;
 
@@ -60,7 +64,7 @@ fn mistakes() {
     let at = directory.path();
     shell(
         at,
-        "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree
+        "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling
          head -c 100000 /dev/urandom >tree/large; tar -czf whole.tar.gz tree; head -c 9000 whole.tar.gz >cut.tar.gz
          yes notes | head -n 1000 >notes",
     );

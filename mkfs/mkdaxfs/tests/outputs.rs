@@ -2,21 +2,12 @@
 
 //! Where the image goes: to standard output and to devices; and which file systems it is made of.
 
-use crate::support::{is_root, make, mkdaxfs, run, skip};
+use crate::support::{is_root, make, mkdaxfs, run, skip, tree};
 use daxfs_testing::listing_of;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Return a tree with a file, in `tree` of the directory.
-fn tree() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree");
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("file"), "content").unwrap();
-    (directory, tree)
-}
 
 #[test]
 fn standard_output() {

@@ -9,7 +9,7 @@ pub mod layout;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Output and exit status of a run.
@@ -72,6 +72,27 @@ pub fn make<I: IntoIterator<Item: AsRef<OsStr>>>(options: I, tree: &Path, image:
     let run = run(mkdaxfs().args(options).arg(tree).arg(image));
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     run.stdout
+}
+
+/// Return a directory with a tree of one file, `tree/file`, and the path of the tree.
+pub fn tree() -> (tempfile::TempDir, PathBuf) {
+    let directory = daxfs_testing::scratch();
+    let tree = directory.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("file"), "content").unwrap();
+    (directory, tree)
+}
+
+/// Run `mkdaxfs` with `words` and the file `input` in a pipe, which must succeed quietly.
+pub fn piped(input: &Path, words: &[&OsStr]) {
+    let mut cat = Command::new("cat");
+    let mut cat = cat.arg(input).stdout(Stdio::piped()).spawn().unwrap();
+    let output = run(mkdaxfs()
+        .arg("-q")
+        .args(words)
+        .stdin(cat.stdout.take().unwrap()));
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    assert!(cat.wait().unwrap().success());
 }
 
 /// Return true if tests may do what only root may.
