@@ -7,9 +7,10 @@ use crate::support::{fail, run, succeed, tree, DAXFS};
 use daxfs_testing::{assert_same, image_of, listing, scratch, spec};
 use proptest::prelude::*;
 use rustix::process::{geteuid, kill_process, Pid, Signal};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,31 +33,81 @@ fn untar(archive: &Path, target: &Path) {
     assert!(tar.status.success() && said.is_empty(), "{said}");
 }
 
+/// A tree, the place of its image, and more room.
+struct Trip {
+    scratch: tempfile::TempDir,
+    source: PathBuf,
+    image: PathBuf,
+}
+
+impl Trip {
+    fn new() -> Self {
+        let scratch = scratch();
+        let [source, image] = ["source", "image"].map(|name| scratch.path().join(name));
+        fs::create_dir(&source).unwrap();
+        Trip {
+            scratch,
+            source,
+            image,
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Make the image, and return what is in the tree.
+    fn made(&self) -> listing::Listing {
+        image_of(&self.source, &self.image).unwrap();
+        listing::of_directory(&self.source)
+    }
+
+    /// Return the words that extract to `target`.
+    fn words(&self, options: &[&str], target: &Path) -> Vec<OsString> {
+        let words = ["extract"].iter().chain(options).map(OsString::from);
+        words
+            .chain([self.image.clone().into(), target.into()])
+            .collect()
+    }
+
+    /// Extract to `name`, and return the path.
+    fn extract(&self, options: &[&str], name: &str) -> PathBuf {
+        let target = self.at(name);
+        succeed(&self.words(options, &target));
+        target
+    }
+
+    /// Check that the image is extracted as `expected`, through an archive as well.
+    fn check(&self, expected: &listing::Listing) {
+        let target = self.extract(&[], "target");
+        assert_same(&listing::of_directory(&target), expected);
+        let archive = self.extract(&["--tar"], "tar");
+        untar(&archive, &self.at("untarred"));
+        assert_same(&listing::of_directory(&self.at("untarred")), expected);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn what_goes_in_comes_out(item in spec::tree()) {
-        let scratch = scratch();
-        let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-        spec::create(&item, &source, false);
-        image_of(&source, &image).unwrap();
-        let expected = listing::of_directory(&source);
-
-        let target = scratch.path().join("target");
-        succeed(&["extract".as_ref(), image.as_os_str(), target.as_os_str()]);
+        let trip = Trip::new();
+        fs::remove_dir(&trip.source).unwrap();
+        spec::create(&item, &trip.source, false);
+        let mut expected = trip.made();
+        let target = trip.extract(&[], "target");
         assert_same(&listing::of_directory(&target), &expected);
         // An image of it is the same, byte for byte.
-        let again = scratch.path().join("again");
+        let again = trip.at("again");
         image_of(&target, &again).unwrap();
-        assert!(fs::read(&again).unwrap() == fs::read(&image).unwrap());
-        let same = succeed(&["diff".as_ref(), image.as_os_str(), source.as_os_str()]);
+        assert!(fs::read(&again).unwrap() == fs::read(&trip.image).unwrap());
+        let same = succeed(&["diff".as_ref(), trip.image.as_os_str(), trip.source.as_os_str()]);
         assert_eq!(same.text(), "");
 
-        let (archive, target) = (scratch.path().join("tar"), scratch.path().join("untarred"));
-        let made = run(&["extract".as_ref(), "--tar".as_ref(), image.as_os_str(), archive.as_os_str()]);
-        assert_eq!(made.status, 0);
-        let mut expected = expected;
+        let (archive, target) = (trip.at("tar"), trip.at("untarred"));
+        // Sockets are named on standard error.
+        assert_eq!(run(&trip.words(&["--tar"], &archive)).status, 0);
         // As an ordinary user tar sets the mode first, after which it may not set attributes.
         let possible = |entry: &listing::Entry| entry.xattrs.is_empty() || entry.mode & 0o200 != 0;
         if !geteuid().is_root() && !expected.values().all(possible) {
@@ -70,40 +121,23 @@ proptest! {
 
 #[test]
 fn sparse_files_stay_sparse() {
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-    fs::create_dir(&source).unwrap();
-    let file = fs::File::create(source.join("sparse")).unwrap();
+    let trip = Trip::new();
+    let create = |name| fs::File::create(trip.source.join(name)).unwrap();
+    let file = create("sparse");
     file.set_len(3 << 30).unwrap();
     for at in [0, 1 << 20, (1 << 30) + 70_000, (3 << 30) - 1] {
         file.write_all_at(b"x", at).unwrap();
     }
-    let end = fs::File::create(source.join("hole at the end")).unwrap();
+    let end = create("hole at the end");
     end.write_all_at(&[1; 100_000], 200_000).unwrap();
     end.set_len(5 << 20).unwrap();
-    fs::File::create(source.join("nothing"))
-        .unwrap()
-        .set_len(1 << 30)
-        .unwrap();
-    image_of(&source, &image).unwrap();
-    let expected = listing::of_directory(&source);
-
-    let target = scratch.path().join("target");
-    succeed(&["extract".as_ref(), image.as_os_str(), target.as_os_str()]);
-    assert_same(&listing::of_directory(&target), &expected);
-    assert!(fs::metadata(target.join("sparse")).unwrap().blocks() * 512 < 1 << 20);
-
-    let (archive, target) = (scratch.path().join("tar"), scratch.path().join("untarred"));
-    succeed(&[
-        "extract".as_ref(),
-        "--tar".as_ref(),
-        image.as_os_str(),
-        archive.as_os_str(),
-    ]);
-    assert!(fs::metadata(&archive).unwrap().len() < 1 << 20);
-    untar(&archive, &target);
-    assert_same(&listing::of_directory(&target), &expected);
-    assert!(fs::metadata(target.join("sparse")).unwrap().blocks() * 512 < 1 << 20);
+    create("nothing").set_len(1 << 30).unwrap();
+    trip.check(&trip.made());
+    assert!(fs::metadata(trip.at("tar")).unwrap().len() < 1 << 20);
+    for tree in ["target", "untarred"] {
+        let sparse = fs::metadata(trip.at(tree).join("sparse")).unwrap();
+        assert!(sparse.blocks() * 512 < 1 << 20);
+    }
 }
 
 #[test]
@@ -112,9 +146,8 @@ fn owners_devices_and_attributes_as_root() {
         println!("skipped: only root can set owners");
         return;
     }
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-    fs::create_dir(&source).unwrap();
+    let trip = Trip::new();
+    let source = &trip.source;
     for (name, uid, mode) in [
         ("a", 1000, 0o4755),
         ("b", 4_000_000_000, 0o2070),
@@ -149,66 +182,36 @@ fn owners_devices_and_attributes_as_root() {
         set("security.capability", &capability),
     );
     println!("trusted and security attributes: {stored:?}");
-    image_of(&source, &image).unwrap();
-    let expected = listing::of_directory(&source);
-    let target = scratch.path().join("target");
-    succeed(&["extract".as_ref(), image.as_os_str(), target.as_os_str()]);
-    assert_same(&listing::of_directory(&target), &expected);
-    let (archive, target) = (scratch.path().join("tar"), scratch.path().join("untarred"));
-    succeed(&[
-        "extract".as_ref(),
-        "--tar".as_ref(),
-        image.as_os_str(),
-        archive.as_os_str(),
-    ]);
-    untar(&archive, &target);
-    assert_same(&listing::of_directory(&target), &expected);
-    let target = scratch.path().join("mine");
-    let no = "--no-same-owner".as_ref();
-    let run = run(&[
-        "extract".as_ref(),
-        no,
-        image.as_os_str(),
-        target.as_os_str(),
-    ]);
+    trip.check(&trip.made());
+    let target = trip.at("mine");
+    let run = run(&trip.words(&["--no-same-owner"], &target));
     assert_eq!(run.status, 0);
-    assert!(
-        run.stderr.contains("set-id bits left out"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("set-id bits left out"), "{run:?}");
     let metadata = fs::metadata(target.join("a")).unwrap();
     assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (0, 0o755));
 }
 
 #[test]
 fn deep_trees_and_long_paths() {
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
+    let trip = Trip::new();
+    let flags = rustix::fs::OFlags::RDONLY;
     // Deeper than descriptors last, longer than the system takes in one piece.
-    fs::create_dir(&source).unwrap();
-    let root = rustix::fs::open(
-        &source,
-        rustix::fs::OFlags::RDONLY,
-        rustix::fs::Mode::empty(),
-    );
-    let mut at = root.unwrap();
+    let mut at = rustix::fs::open(&trip.source, flags, rustix::fs::Mode::empty()).unwrap();
     let name = "directory ".repeat(6);
     let all = rustix::fs::Mode::RWXU;
     for _ in 0..1500 {
         rustix::fs::mkdirat(&at, &name, all).unwrap();
-        at = rustix::fs::openat(&at, &name, rustix::fs::OFlags::RDONLY, all).unwrap();
+        at = rustix::fs::openat(&at, &name, flags, all).unwrap();
     }
     rustix::fs::symlinkat("end", &at, "link").unwrap();
     rustix::fs::linkat(&at, "link", &at, "twice", rustix::fs::AtFlags::empty()).unwrap();
-    image_of(&source, &image).unwrap();
-    let target = scratch.path().join("target");
-    succeed(&["extract".as_ref(), image.as_os_str(), target.as_os_str()]);
-    let again = scratch.path().join("again");
+    image_of(&trip.source, &trip.image).unwrap();
+    let target = trip.extract(&[], "target");
+    let again = trip.at("again");
     image_of(&target, &again).unwrap();
-    assert!(fs::read(&again).unwrap() == fs::read(&image).unwrap());
+    assert!(fs::read(&again).unwrap() == fs::read(&trip.image).unwrap());
     // The paths are too long for the removal of the temporary directory.
-    for tree in [&source, &target] {
+    for tree in [&trip.source, &target] {
         let status = Command::new("rm").arg("-rf").arg(tree).status().unwrap();
         assert!(status.success());
     }
@@ -216,101 +219,50 @@ fn deep_trees_and_long_paths() {
 
 #[test]
 fn targets() {
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-    fs::create_dir(&source).unwrap();
-    tree(&source);
-    fs::set_permissions(source.join("dir"), fs::Permissions::from_mode(0o555)).unwrap();
-    image_of(&source, &image).unwrap();
-    let expected = listing::of_directory(&source);
+    let trip = Trip::new();
+    tree(&trip.source);
+    let chmod = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(&trip.source.join("dir"), 0o555);
+    let expected = trip.made();
     // An empty directory is filled, and gets the root's attributes.
-    let target = scratch.path().join("target");
+    let target = trip.at("target");
     fs::create_dir(&target).unwrap();
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o711)).unwrap();
-    succeed(&["extract".as_ref(), image.as_os_str(), target.as_os_str()]);
+    chmod(&target, 0o711);
+    trip.extract(&[], "target");
     assert_same(&listing::of_directory(&target), &expected);
     // Nothing is overwritten.
-    let line = fail(
-        &["extract".as_ref(), image.as_os_str(), target.as_os_str()],
-        1,
-    );
-    assert!(
-        line.ends_with(": is not empty; name a new or an empty directory\n"),
-        "{line}"
-    );
-    let line = fail(
-        &["extract".as_ref(), image.as_os_str(), image.as_os_str()],
-        1,
-    );
-    assert!(
-        line.contains("cannot extract to it: Not a directory"),
-        "{line}"
-    );
-    let missing = scratch.path().join("missing/target");
-    let line = fail(
-        &["extract".as_ref(), image.as_os_str(), missing.as_os_str()],
-        1,
-    );
-    assert!(
-        line.ends_with("No such file or directory; create its parent directory first\n"),
-        "{line}"
-    );
+    let line = fail(&trip.words(&[], &target), 1);
+    let end = ": is not empty; name a new or an empty directory\n";
+    assert!(line.ends_with(end), "{line}");
     // A part.
-    let part = scratch.path().join("part");
-    let arguments = [
-        "extract".as_ref(),
-        "--path=/link/..".as_ref(),
-        image.as_os_str(),
-        part.as_os_str(),
-    ];
-    succeed(&arguments);
+    let part = trip.extract(&["--path=/link/.."], "part");
     assert_eq!(fs::read(part.join("below/deep")).unwrap(), vec![7; 10_000]);
-    let no = scratch.path().join("no");
-    let line = fail(
-        &[
-            "extract".as_ref(),
-            "--path=/file".as_ref(),
-            image.as_os_str(),
-            no.as_os_str(),
-        ],
-        1,
-    );
-    assert!(line.contains("is not a directory"), "{line}");
-    let names = |path: &Path| {
-        let mut names: Vec<_> = path
-            .read_dir()
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        names.sort();
-        names
-    };
-    assert_eq!(names(scratch.path()), ["image", "part", "source", "target"]);
+    let entries = trip.scratch.path().read_dir().unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["image", "part", "source", "target"]);
     // A user who is not root could not remove them otherwise.
     for dir in ["source/dir", "target/dir", "part"] {
-        let dir = scratch.path().join(dir);
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        chmod(&trip.at(dir), 0o755);
     }
 }
 
-/// Run `daxfs extract` with `arguments` and ends it by a signal as soon as something of it is to be
-/// seen in `directory`. Return whether the signal came in time.
-fn interrupted(arguments: &[&std::ffi::OsStr], directory: &Path, output: Stdio) -> bool {
+/// Run `daxfs` with `words` and end it by a signal as soon as something of it is to be seen in
+/// `directory`. Return whether the signal came in time.
+fn interrupted(words: &[OsString], directory: &Path) -> bool {
     let mut child = Command::new(DAXFS)
-        .arg("extract")
-        .args(arguments)
-        .stdout(output)
+        .args(words)
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let hidden = || {
-        let mut entries = directory.read_dir().unwrap();
-        entries.any(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(b".daxfs-")
-        })
+        let mut names = directory
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        names.any(|name| name.as_encoded_bytes().starts_with(b".daxfs-"))
     };
     for _ in 0..10_000 {
         if hidden() || child.try_wait().unwrap().is_some() {
@@ -326,45 +278,29 @@ fn interrupted(arguments: &[&std::ffi::OsStr], directory: &Path, output: Stdio) 
 
 #[test]
 fn interrupted_runs_leave_nothing() {
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-    fs::create_dir(&source).unwrap();
+    let trip = Trip::new();
     for n in 0..3000 {
-        fs::write(source.join(format!("file{n}")), vec![n as u8; 5000]).unwrap();
+        fs::write(trip.source.join(format!("file{n}")), vec![n as u8; 5000]).unwrap();
     }
-    image_of(&source, &image).unwrap();
-    let out = scratch.path().join("out");
+    image_of(&trip.source, &trip.image).unwrap();
+    let out = trip.at("out");
     fs::create_dir(&out).unwrap();
     let target = out.join("target");
     let mut cut = 0;
     for _ in 0..5 {
-        if interrupted(
-            &[image.as_os_str(), target.as_os_str()],
-            &out,
-            Stdio::null(),
-        ) {
-            cut += 1;
-            assert!(!target.exists());
-        } else {
-            fs::remove_dir_all(&target).unwrap();
-        }
-        if interrupted(
-            &["--tar".as_ref(), image.as_os_str(), target.as_os_str()],
-            &out,
-            Stdio::null(),
-        ) {
-            cut += 1;
-            assert!(!target.exists());
-        } else {
-            fs::remove_file(&target).unwrap();
+        for options in [&[][..], &["--tar"]] {
+            if interrupted(&trip.words(options, &target), &out) {
+                cut += 1;
+                assert!(!target.exists());
+            } else if options.is_empty() {
+                fs::remove_dir_all(&target).unwrap();
+            } else {
+                fs::remove_file(&target).unwrap();
+            }
         }
         // The same into a directory that exists.
         fs::create_dir(&target).unwrap();
-        if interrupted(
-            &[image.as_os_str(), target.as_os_str()],
-            &target,
-            Stdio::null(),
-        ) {
+        if interrupted(&trip.words(&[], &target), &target) {
             cut += 1;
             assert_eq!(target.read_dir().unwrap().count(), 0);
         }
@@ -375,20 +311,14 @@ fn interrupted_runs_leave_nothing() {
 
 #[test]
 fn full_disk_and_closed_pipe() {
-    let scratch = scratch();
-    let (source, image) = (scratch.path().join("source"), scratch.path().join("image"));
-    fs::create_dir(&source).unwrap();
-    fs::write(source.join("file"), vec![3; 1 << 20]).unwrap();
-    image_of(&source, &image).unwrap();
+    let trip = Trip::new();
+    fs::write(trip.source.join("file"), vec![3; 1 << 20]).unwrap();
+    image_of(&trip.source, &trip.image).unwrap();
+    let archive = trip.words(&["--tar"], Path::new("-"));
     // /dev/full takes nothing.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = Command::new(DAXFS)
-        .args([
-            "extract".as_ref(),
-            "--tar".as_ref(),
-            image.as_os_str(),
-            "-".as_ref(),
-        ])
+        .args(&archive)
         .stdout(full)
         .output()
         .unwrap();
@@ -399,21 +329,18 @@ fn full_disk_and_closed_pipe() {
         "daxfs: standard output: cannot write: No space left on device; free some space\n"
     );
     // A reader that has seen enough stops it without a message.
-    for arguments in [vec!["extract", "--tar"], vec!["cat"]] {
-        let last = if arguments[0] == "cat" { "/file" } else { "-" };
-        let mut child = Command::new(DAXFS)
-            .args(arguments)
-            .args([image.as_os_str(), last.as_ref()])
+    let cat = ["cat".into(), trip.image.clone().into(), "/file".into()];
+    for words in [&archive[..], &cat] {
+        let mut command = Command::new(DAXFS);
+        command
+            .args(words)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
-        assert_eq!(
-            (signal, output.stderr),
-            (Some(Signal::PIPE.as_raw()), Vec::new())
-        );
+        let expected = (Some(Signal::PIPE.as_raw()), Vec::new());
+        assert_eq!((signal, output.stderr), expected);
     }
 }

@@ -39,14 +39,18 @@ fn sums() {
     // The table is not part of the image.
     succeed(&["digest", &name]);
 
-    fs::write(&image, &bytes[..size as usize]).unwrap();
-    let cut = run(&["fsck", &name]);
-    assert_eq!(cut.status, 4, "{cut:?}");
-    assert!(
-        cut.stderr
-            .contains("image larger than the region that holds it"),
-        "{cut:?}"
-    );
+    // The memory may end with the table, in the middle of a block.
+    bytes[size as usize + 5] ^= 1;
+    fs::write(&image, &bytes[..size as usize + 32]).unwrap();
+    succeed(&["fsck", &name]);
+    succeed(&["digest", &name]);
+    for end in [31, 0] {
+        fs::write(&image, &bytes[..size as usize + end]).unwrap();
+        let cut = run(&["fsck", &name]);
+        assert_eq!(cut.status, 4, "{cut:?}");
+        let said = "image larger than the region that holds it";
+        assert!(cut.stderr.contains(said), "{cut:?}");
+    }
 }
 
 #[test]
@@ -89,16 +93,8 @@ fn fsck() {
     assert_eq!(none.status, 4, "{none:?}");
     assert!(none.stderr.contains("no daxfs superblock"), "{none:?}");
 
-    assert_eq!(run(&["fsck", "/missing"]).status, 8);
     let both = run(&fixture.with("fsck", &["/missing"]));
     assert_eq!(both.status, 12);
-    let refused = run(&fixture.with("fsck", &["--repair"]));
-    assert_eq!(refused.status, 16);
-    assert!(refused
-        .stderr
-        .contains("cannot be repaired, because they have no redundancy"));
-    assert_eq!(run(&["fsck"]).status, 16);
-    assert_eq!(run(&["fsck", "--nonsense", "x"]).status, 16);
     assert_eq!(run(&["fsck", "--help"]).status, 0);
 }
 
@@ -150,31 +146,4 @@ fn findings_are_all_told_on_demand() {
     let run = run(&["fsck".as_ref(), "-v".as_ref(), image.as_os_str()]);
     assert_eq!(run.status, 4);
     assert!(run.stderr.matches("invalid name").count() == 7, "{run:?}");
-}
-
-/// The memory ends with the table of sums, in the middle of a block.
-#[test]
-fn memory_ends_with_the_sums() {
-    let directory = scratch();
-    let image = directory.path().join("image");
-    let mut options = options();
-    options.sums = true;
-    let source = directory.path().join("source");
-    fs::create_dir(&source).unwrap();
-    support::tree(&source);
-    image_with(&source, &image, &options).unwrap();
-    let end = superblock(&fs::read(&image).unwrap()).total_size.get() + 32;
-    let file = fs::File::options().write(true).open(&image).unwrap();
-    file.set_len(end).unwrap();
-    let words = |command: &'static str| [command.as_ref(), image.as_os_str()];
-    let run = run(&words("fsck"));
-    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
-    succeed(&words("digest"));
-    file.set_len(end - 1).unwrap();
-    let run = support::run(&words("fsck"));
-    assert_eq!(run.status, 4);
-    assert!(
-        run.stderr.contains("image larger than the region"),
-        "{run:?}"
-    );
 }

@@ -24,11 +24,16 @@ daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
 daxfs diff AT/dir AT/source | 2 | diff -r compares those
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
+mount.daxfs --nonsense | 1 | '--nonsense'
+mount.daxfs AT/image AT/missing | 32 | make the directory first
+daxfs fsck | 16 | see daxfs fsck --help
+daxfs fsck --nonsense AT/image | 16 | '--nonsense'
 # Files that are not images.
 daxfs info AT/missing | 1 | No such file or directory; check the path
-daxfs info AT/notes | 1 | mkdaxfs makes images
+daxfs info AT/notes | 1 | no daxfs superblock (wrong magic number) (offset 0x0, value 0x6f6e0a7365746f6e); mkdaxfs makes images
+daxfs info AT/short | 1 | region too small for a superblock (offset 0x0, value 0x1); mkdaxfs makes images
 daxfs ls AT/cut | 1 | copy all of it
-daxfs ls /dev/null | 1 | name an image file or device
+daxfs ls /dev/null | 1 | cannot be read in any order; name an image file or device, or pipe it to '-'
 daxfs ls - | 1 | standard input: region too small
 daxfs digest AT/changed | 1 | restore it from a copy
 daxfs load AT/notes AT/dir | 1 | mkdaxfs makes images
@@ -53,12 +58,15 @@ daxfs top --interval 0 | 2 | use a number of seconds from 0.1 to 86400
 daxfs top --json --prometheus | 2 | '--json' cannot be used with '--prometheus'
 # Files in an image.
 daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists them
-daxfs cat AT/image /dir | 1 | only files have content
-daxfs cat AT/image /loop | 1 | they lead in circles
-daxfs ls AT/image /file/ | 1 | leave out the slash at its end
+daxfs cat AT/image /dir | 1 | /dir: is a directory; only files have content
+daxfs cat AT/image /loop | 1 | /loop: too many symbolic links; they lead in circles
+daxfs cat AT/image /file/x | 1 | /file/x: not a directory on the way; check the path
+daxfs ls AT/image /file/ | 1 | /file/: not a directory; leave out the slash at its end
 # Outputs.
 daxfs extract AT/image AT/dir | 1 | AT/dir: 
-daxfs extract AT/image AT/missing/new | 1 | No such file or directory
+daxfs extract AT/image AT/missing/new | 1 | No such file or directory; create its parent directory first
+daxfs extract AT/image AT/image | 1 | cannot extract to it: Not a directory
+daxfs extract --path=/file AT/image AT/new | 1 | is not a directory
 daxfs extract --tar AT/image AT/notes | 1 | give --force to overwrite it
 daxfs extract --tar --force AT/image AT/image | 1 | is an input as well
 daxfs write AT/image AT/notes | 1 | AT/notes: 
@@ -74,6 +82,7 @@ fn mistakes() {
     fs::create_dir(at.join("dir")).unwrap();
     fs::write(at.join("dir/precious"), "content").unwrap();
     fs::write(at.join("notes"), "notes\n".repeat(1000)).unwrap();
+    fs::write(at.join("short"), "x").unwrap();
     let mut bytes = fs::read(&fixture.image).unwrap();
     fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -2,7 +2,7 @@
 
 //! Output of the commands: it is complete or an error, and nothing that is in use is overwritten.
 
-use crate::support::{fail, run, run_as, succeed, tree, DAXFS};
+use crate::support::{fail, fixture, run, succeed, DAXFS};
 use daxfs_testing::builder::{seal, superblock};
 use daxfs_testing::{image_of, scratch};
 use std::ffi::OsStr;
@@ -14,17 +14,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Return an image of [`tree`], and where it is.
+/// Return an image, and where it is.
 fn image() -> (tempfile::TempDir, PathBuf) {
-    let directory = scratch();
-    let (source, image) = (
-        directory.path().join("source"),
-        directory.path().join("image"),
-    );
-    fs::create_dir(&source).unwrap();
-    tree(&source);
-    image_of(&source, &image).unwrap();
-    (directory, image)
+    let fixture = fixture();
+    (fixture.directory, fixture.image)
 }
 
 #[test]
@@ -167,17 +160,6 @@ fn devices_in_use() {
     assert!(itself.stderr.contains("is an input as well"), "{itself:?}");
 }
 
-/// Exit statuses and messages follow mount(8).
-#[test]
-fn mount_helper() {
-    assert_eq!(run_as("/sbin/mount.daxfs", &["--nonsense"]).status, 1);
-    assert_eq!(run_as("mount.daxfs", &["one"]).status, 1);
-    assert_eq!(run_as("mount.daxfs", &["--help"]).status, 0);
-    let failed = run_as("mount.daxfs", &[DAXFS, "/nowhere"]);
-    assert_eq!(failed.status, 32);
-    assert!(!failed.stderr.contains("os error"), "{failed:?}");
-}
-
 #[test]
 fn sizes_for_people() {
     let (_directory, image) = image();
@@ -190,25 +172,6 @@ fn sizes_for_people() {
     );
     let help = succeed(&["ls", "--help"]);
     assert!(help.text().contains("--human-readable"), "{help:?}");
-}
-
-/// Messages contain the text of system errors, not their numbers.
-#[test]
-fn no_numbers_of_errors() {
-    let (directory, image) = image();
-    let (image, at) = (image.to_str().unwrap(), directory.path().to_str().unwrap());
-    for arguments in [
-        &["info", "/missing"][..],
-        &["load", "/missing", at],
-        &["load", image, "/missing"],
-        &["write", image, "/missing"],
-        &["fuse", image, "/missing"],
-        &["extract", image, "/missing/target"],
-        &["extract", "--tar", image, "/missing/target"],
-    ] {
-        let line = run(arguments).stderr;
-        assert!(!line.is_empty() && !line.contains("os error"), "{line}");
-    }
 }
 
 /// Archives contain access control lists in both forms.
