@@ -30,18 +30,12 @@ static struct device device;
 
 static int open_file(u64 size)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, O_RDONLY);
+	return open_size(mnt, size, O_RDONLY);
 }
 
 static char *map_file(u64 size, int protection, int flags)
 {
-	char *address = mmap(NULL, size, protection, flags, open_file(size), 0);
-
-	REQUIRE(address != MAP_FAILED);
-	return address;
+	return map_size(mnt, size, protection, flags);
 }
 
 static void mount_source(void)

@@ -20,18 +20,12 @@
 
 int open_file(u64 size, int flags)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%llu", (unsigned long long)size);
-	return open_in(mnt, path, flags);
+	return open_size(mnt, size, flags);
 }
 
 static char *map_file(u64 size, size_t length, int protection, int flags)
 {
-	char *address = mmap(NULL, length, protection, flags, open_file(size, O_RDONLY), 0);
-
-	REQUIRE(address != MAP_FAILED);
-	return address;
+	return map_length(mnt, size, length, protection, flags);
 }
 
 static int scratch_file(void)
@@ -464,38 +458,15 @@ static void debugger_reads(void)
 /* A breakpoint in a program that runs from the image: its text is copied. */
 static void breakpoints(void)
 {
-	struct user_regs_struct registers;
-	char path[PATH_MAX];
-	int status;
-	long text;
-	pid_t pid;
+	pid_t pid = traced_helper(mnt, "helper");
 
-	snprintf(path, sizeof(path), "%s/helper", mnt);
-	pid = fork();
-	if (!pid) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		execl(path, path, NULL);
-		_exit(99);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	REQUIRE(exchange_registers(PTRACE_GETREGSET, pid, &registers));
-	errno = 0;
-	text = ptrace(PTRACE_PEEKTEXT, pid, registers.program_counter, NULL);
-	if (!source->pages && errno) {
+	if (!reach_breakpoint(pid)) {
+		CHECK(!source->pages);
 		*limited = true;
 		end_child(pid);
 		return;
 	}
-	CHECK(!errno);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, with_breakpoint(text)));
-	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, text));
-	CHECK(exchange_registers(PTRACE_SETREGSET, pid, &registers));
-	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+	traced_end(pid);
 	executes();
 }
 

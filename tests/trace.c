@@ -6,7 +6,6 @@
  * Group: files
  */
 #define _GNU_SOURCE
-#include <elf.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -134,64 +133,25 @@ static char *whole_file(const char *name, off_t *size)
 
 static void breakpoints(void)
 {
-	struct user_regs_struct registers;
-	char path[PATH_MAX], *before, *after;
 	off_t size;
-	long text;
-	int status;
-	pid_t pid;
+	char *before = whole_file("exec/helper", &size);
+	pid_t pid = traced_helper(mnt, "exec/helper");
 
-	before = whole_file("exec/helper", &size);
-	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
-	pid = fork();
-	if (!pid) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		execl(path, path, NULL);
-		_exit(99);
-	}
-	/* The program stops where it starts; put a breakpoint right there. */
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	REQUIRE(exchange_registers(PTRACE_GETREGSET, pid, &registers));
-	errno = 0;
-	text = ptrace(PTRACE_PEEKTEXT, pid, registers.program_counter, NULL);
-	REQUIRE(!errno);
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, with_breakpoint(text)));
-	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	CHECK_EQ(WSTOPSIG(status), SIGTRAP);
-	CHECK(exchange_registers(PTRACE_GETREGSET, pid, &registers));
-	registers.program_counter -= BREAKPOINT_SKIPPED;
-	CHECK(!ptrace(PTRACE_POKETEXT, pid, registers.program_counter, text));
-	CHECK(exchange_registers(PTRACE_SETREGSET, pid, &registers));
-	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
-	after = whole_file("exec/helper", &size);
-	CHECK(!memcmp(before, after, size));
+	REQUIRE(reach_breakpoint(pid));
+	traced_end(pid);
+	CHECK(!memcmp(before, whole_file("exec/helper", &size), size));
 }
 
 static void single_steps(void)
 {
-	char path[PATH_MAX];
-	int status, steps = 0;
-	pid_t pid;
+	pid_t pid = traced_helper(mnt, "exec/helper");
+	int status;
 
-	snprintf(path, sizeof(path), "%s/exec/helper", mnt);
-	pid = fork();
-	if (!pid) {
-		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		execl(path, path, NULL);
-		_exit(99);
-	}
-	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-	while (steps < 200) {
+	for (int steps = 0; steps < 200; steps++) {
 		REQUIRE(!ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL));
 		REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-		steps++;
 	}
-	CHECK(!ptrace(PTRACE_CONT, pid, NULL, NULL));
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+	traced_end(pid);
 }
 
 int main(void)
