@@ -57,14 +57,6 @@ static const unsigned int commands[] = {
 	FSCONFIG_SET_PATH_EMPTY, FSCONFIG_SET_FD,
 };
 
-static int new_context(void)
-{
-	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-
-	REQUIRE(context >= 0);
-	return context;
-}
-
 static int pick(void)
 {
 	return syscall(SYS_fspick, AT_FDCWD, mnt, FSPICK_CLOEXEC);
@@ -156,7 +148,7 @@ static void add_objects(void)
 	add("perf event", NULL, syscall(SYS_perf_event_open, &counter, 0, -1, -1, 0));
 	add("BPF map", NULL, syscall(SYS_bpf, BPF_MAP_CREATE, &map, sizeof(map)));
 	add("tree of mounts", NULL, syscall(SYS_open_tree, AT_FDCWD, mnt, OPEN_TREE_CLOEXEC));
-	add("another context", NULL, new_context());
+	add("another context", NULL, context_new(NULL, NULL));
 	add("a context for a remount", NULL, pick());
 }
 
@@ -237,7 +229,7 @@ static bool takes(const char *key, unsigned int command, bool remount, const str
 
 static void try(const char *key, unsigned int command, const struct kind *kind, bool remount)
 {
-	int context = remount ? pick() : new_context();
+	int context = remount ? pick() : context_new(NULL, NULL);
 	bool taken = !set(context, command, key, kind->fd);
 
 	if (!CHECK(taken == takes(key, command, remount, kind)))
@@ -291,7 +283,7 @@ static void cycles(void)
 	CHECK(!access(path, F_OK));
 	for (int i = 0; i < CONTEXTS; i++) {
 		const char *key = i & 1 ? "memfd" : "dmabuf";
-		int context = i & 2 ? pick() : new_context();
+		int context = i & 2 ? pick() : context_new(NULL, NULL);
 
 		CHECK_EQ(context_set(context, FSCONFIG_SET_FD, key, NULL, context), EINVAL);
 		close(context);

@@ -14,50 +14,15 @@
 #include "ktap.h"
 #include "util.h"
 
-static void inode_zero(struct image *image)
-{
-	image_entry(image, "dir/sub")->ino = 0;
-}
-
-static void inode_beyond(struct image *image)
-{
-	image_entry(image, "dir/sub")->ino = 0xffffffff;
-}
-
-static void entry_type_wrong(struct image *image)
-{
-	image_entry(image, "dir/sub")->file_type = 8;
-}
-
-static void entry_type_unknown(struct image *image)
-{
-	image_entry(image, "dir/sub")->file_type = 3;
-}
-
-static void name_beyond(struct image *image)
-{
-	image_entry(image, "dir/sub")->name_high = 0xffff;
-}
-
-static void name_empty(struct image *image)
-{
-	image_entry(image, "dir/sub")->name_len = 0;
-}
-
-static void directory_linked_twice(struct image *image)
-{
-	image_entry(image, "dir/sub")->ino = image_entry(image, "other")->ino;
-}
-
-static void directory_in_itself(struct image *image)
-{
-	image_entry(image, "dir/sub")->ino = image_entry(image, "dir")->ino;
-}
-
-static void root_in_directory(struct image *image)
-{
-	image_entry(image, "dir/sub")->ino = image->super->root;
-}
+SPOIL(inode_zero, image_entry(image, "dir/sub")->ino = 0)
+SPOIL(inode_beyond, image_entry(image, "dir/sub")->ino = 0xffffffff)
+SPOIL(entry_type_wrong, image_entry(image, "dir/sub")->file_type = 8)
+SPOIL(entry_type_unknown, image_entry(image, "dir/sub")->file_type = 3)
+SPOIL(name_beyond, image_entry(image, "dir/sub")->name_high = 0xffff)
+SPOIL(name_empty, image_entry(image, "dir/sub")->name_len = 0)
+SPOIL(directory_linked_twice, image_entry(image, "dir/sub")->ino = image_entry(image, "other")->ino)
+SPOIL(directory_in_itself, image_entry(image, "dir/sub")->ino = image_entry(image, "dir")->ino)
+SPOIL(root_in_directory, image_entry(image, "dir/sub")->ino = image->super->root)
 
 static void entries(void)
 {
@@ -76,31 +41,19 @@ static void loops(void)
 	entry_case(root_in_directory, "dir/sub", EUCLEAN, 0);
 }
 
-static void name_slash(struct image *image)
-{
-	image_name(image, image_entry(image, "dir/sub"))[1] = '/';
-}
-
-static void name_nul(struct image *image)
-{
-	image_name(image, image_entry(image, "dir/sub"))[1] = 0;
-}
-
-static void name_dot(struct image *image)
+/* Write @length bytes at @offset of the name of the entry, which then has as many bytes as @all says. */
+static void rename_entry(struct image *image, u8 all, size_t offset, const char *text, size_t length)
 {
 	struct dirent_record *entry = image_entry(image, "dir/sub");
 
-	entry->name_len = 1;
-	image_name(image, entry)[0] = '.';
+	memcpy(image_name(image, entry) + offset, text, length);
+	entry->name_len = all;
 }
 
-static void name_dot_dot(struct image *image)
-{
-	struct dirent_record *entry = image_entry(image, "dir/sub");
-
-	entry->name_len = 2;
-	memcpy(image_name(image, entry), "..", 2);
-}
+SPOIL(name_slash, rename_entry(image, 3, 1, "/", 1))
+SPOIL(name_nul, rename_entry(image, 3, 1, "", 1))
+SPOIL(name_dot, rename_entry(image, 1, 0, ".", 1))
+SPOIL(name_dot_dot, rename_entry(image, 2, 0, "..", 2))
 
 static void names(void)
 {

@@ -64,40 +64,13 @@ static void circle(struct image *image)
 	leaf->file_type = S_IFDIR >> 12;
 }
 
-static void parent_of_itself(struct image *image)
-{
-	inode_at(image, "dir")->parent = image_entry(image, "dir")->ino;
-}
-
-static void parent_is_a_file(struct image *image)
-{
-	inode_at(image, "dir")->parent = image_entry(image, "file")->ino;
-}
-
-static void parent_beyond(struct image *image)
-{
-	inode_at(image, "dir")->parent = 0xffffffff;
-}
-
-static void parent_nothing(struct image *image)
-{
-	inode_at(image, "dir")->parent = 0;
-}
-
-static void place_beyond(struct image *image)
-{
-	inode_at(image, "dir")->position = 1000;
-}
-
-static void place_of_another(struct image *image)
-{
-	inode_at(image, "dir")->position ^= 1;
-}
-
-static void name_with_slash(struct image *image)
-{
-	image_name(image, image_entry(image, "dir"))[1] = '/';
-}
+SPOIL(parent_of_itself, inode_at(image, "dir")->parent = image_entry(image, "dir")->ino)
+SPOIL(parent_is_a_file, inode_at(image, "dir")->parent = image_entry(image, "file")->ino)
+SPOIL(parent_beyond, inode_at(image, "dir")->parent = 0xffffffff)
+SPOIL(parent_nothing, inode_at(image, "dir")->parent = 0)
+SPOIL(place_beyond, inode_at(image, "dir")->position = 1000)
+SPOIL(place_of_another, inode_at(image, "dir")->position ^= 1)
+SPOIL(name_with_slash, image_name(image, image_entry(image, "dir"))[1] = '/')
 
 static void handles(void)
 {

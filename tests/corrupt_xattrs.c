@@ -61,12 +61,6 @@ static void xattr_case(void (*damage)(struct image *image), int get, int list_er
 	}
 }
 
-#define SPOIL(name, statement) \
-	static void name(struct image *image) \
-	{ \
-		statement; \
-	}
-
 SPOIL(nothing, (void)image)
 SPOIL(set_too_long, labels(image)->length = 0xffffffff)
 SPOIL(set_empty, labels(image)->length = 0)

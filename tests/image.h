@@ -79,6 +79,13 @@ struct image image_load_small(void);
 struct image image_copy(const struct image *image);
 void image_free(struct image *image);
 
+/* Define a function that changes an image by these expressions. */
+#define SPOIL(name, ...) \
+	static void name(struct image *image) \
+	{ \
+		__VA_ARGS__; \
+	}
+
 /* Write the image to the start of a block device, bypassing caches. */
 void image_write(const struct image *image, const char *device);
 

@@ -18,22 +18,9 @@
 /* The mount point of the files. */
 static const char *mnt;
 
-static int open_file(size_t size)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "sizes/%zu", size);
-	return open_in(mnt, path, O_RDONLY);
-}
-
 static char *map_file(size_t size, int protection, int flags)
 {
-	int fd = open_file(size);
-	char *address = mmap(NULL, size, protection, flags, fd, 0);
-
-	REQUIRE(address != MAP_FAILED);
-	close(fd);
-	return address;
+	return map_size(mnt, size, protection, flags);
 }
 
 /* Where the private mapping has a copy of a page, the second. */
@@ -90,7 +77,7 @@ void good_files(const char *dir)
 		size_t size = sizes[i];
 		char *shared = map_file(size, PROT_READ, MAP_SHARED);
 		char *private = map_file(size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-		int fd = open_file(size);
+		int fd = open_size(mnt, size, O_RDONLY);
 
 		CHECK_EQ(read(fd, buffer, size), size);
 		CHECK(pattern_matches(buffer, size, size, 0));
@@ -250,7 +237,7 @@ static void page_is_bad(size_t bad)
 {
 	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
 	char *private = map_file(LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	int fd = open_file(LARGE);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
 	size_t start, end;
 	long long errors = counter_of(mnt, "errors_io"), faults = counter_of(mnt, "faults_poisoned");
 
@@ -285,7 +272,7 @@ static void piece_is_bad(size_t bad)
 {
 	size_t start = bad & ~(HUGE_SIZE - 1), end = start + HUGE_SIZE;
 	char *shared = map_file(LARGE, PROT_READ, MAP_SHARED), *buffer = malloc(LARGE);
-	int fd = open_file(LARGE);
+	int fd = open_size(mnt, LARGE, O_RDONLY);
 
 	CHECK(load_fails(shared + start) && load_fails(shared + end - 1));
 	CHECK_FAILS(pread(fd, buffer, 1, start), EIO);
@@ -303,12 +290,8 @@ static void piece_is_bad(size_t bad)
 static void mount_lazily(const struct image *image, int memory)
 {
 	int context = source_context(failing, memory);
-	char digest[65];
 
-	for (int i = 0; i < 32; i++)
-		sprintf(digest + 2 * i, "%02x", image->super->sha256[i]);
-	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", digest, 0));
-	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
+	REQUIRE(!context_options(context, "digest=%s,verify=lazy", image_digest(image)));
 	REQUIRE(context_mount(context, mnt));
 }
 

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "ktap.h"
+#include "source.h"
 #include "util.h"
 
 /* <sys/mount.h> and <linux/mount.h> do not go together. */
@@ -49,13 +50,10 @@ static void bind_mounts(void)
 /* A mount that is not attached anywhere. */
 static void private_mount(void)
 {
-	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC), fd;
+	int context = context_new("source", device), fd;
 	struct stat stat;
 
-	REQUIRE(context >= 0);
-	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", device, 0));
-	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "ro", NULL, 0));
-	REQUIRE(!syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
+	REQUIRE(!context_options(context, "ro") && !context_set(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0));
 	fd = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	REQUIRE(fd >= 0);
 	CHECK(!fstatat(fd, "sizes/4097", &stat, 0) && stat.st_size == 4097);

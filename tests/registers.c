@@ -29,15 +29,7 @@ static const char *mnt;
 
 static bool mount_range(u64 start, u64 size)
 {
-	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-	char text[32];
-
-	REQUIRE(context >= 0);
-	snprintf(text, sizeof(text), "%#llx", (unsigned long long)start);
-	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "phys", text, 0), 0);
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
-	CHECK_EQ(context_set(context, FSCONFIG_SET_STRING, "size", text, 0), 0);
-	return context_mount(context, mnt);
+	return context_mount(context_of_range(start, size), mnt);
 }
 
 /* Either no process may mount the range, or it belongs to a driver. */

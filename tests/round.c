@@ -108,19 +108,9 @@ static int new_context(const struct round *round, int fd)
 {
 	int context;
 
-	if (round->source) {
-		context = source_context(round->source, fd);
-	} else {
-		context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-		REQUIRE(context >= 0);
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "source", round->door, 0));
-	}
-	if (round->lazy) {
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&round_image), 0));
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
-	}
-	if (round->unchecked)
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "check", "none", 0));
+	context = round->source ? source_context(round->source, fd) : context_new("source", round->door);
+	REQUIRE(!round->lazy || !context_options(context, "digest=%s,verify=lazy", image_digest(&round_image)));
+	REQUIRE(!round->unchecked || !context_options(context, "check=none"));
 	return context;
 }
 

@@ -219,29 +219,88 @@ int context_set(int context, unsigned int command, const char *key, const void *
 	return error;
 }
 
-int source_context(const struct source *source, int fd)
+int context_options(int context, const char *format, ...)
 {
-	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC), error = 0;
-	const char *device = device_name[source - sources];
-	char size[32];
+	char text[512], *option, *next = text;
+	va_list values;
+	int error = 0;
+
+	va_start(values, format);
+	REQUIRE(vsnprintf(text, sizeof(text), format, values) < (int)sizeof(text));
+	va_end(values);
+	while (*text && !error && (option = strsep(&next, ","))) {
+		char *value = strchr(option, '=');
+
+		if (value)
+			*value++ = 0;
+		error = context_set(context, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, option, value, 0);
+	}
+	return error;
+}
+
+int context_new(const char *key, const char *value)
+{
+	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
 
 	REQUIRE(context >= 0);
-	if (source->key) {
-		error = context_set(context, FSCONFIG_SET_FD, source->key, NULL, fd);
-	} else if (source->make == make_phys) {
-		snprintf(size, sizeof(size), "%llu",
-			 strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0) -
-				 (*(const bool *)source->argument ? page_size() : 0));
-		error = context_set(context, FSCONFIG_SET_STRING, "phys",
-				    getenv("DAXFS_RESERVED_ADDR"), 0) ?:
-			context_set(context, FSCONFIG_SET_STRING, "size", size, 0);
-	} else {
-		error = context_set(context, FSCONFIG_SET_STRING, "source", device, 0);
-	}
-	if (error)
-		printf("# %s: %s: %s\n", source->name, strerror(error), context_log);
-	REQUIRE(!error);
+	REQUIRE(!key || !context_set(context, FSCONFIG_SET_STRING, key, value, 0));
 	return context;
+}
+
+int context_of_range(u64 start, u64 size)
+{
+	int context = context_new(NULL, NULL);
+
+	REQUIRE(!context_options(context, "phys=%#llx,size=%llu", start, size));
+	return context;
+}
+
+int source_context(const struct source *source, int fd)
+{
+	int context;
+
+	if (!source->key && source->make != make_phys)
+		return context_new("source", device_name[source - sources]);
+	if (!source->key)
+		return context_of_range(strtoull(getenv("DAXFS_RESERVED_ADDR"), NULL, 0),
+					strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0) -
+						(*(const bool *)source->argument ? page_size() : 0));
+	context = context_new(NULL, NULL);
+	if (context_set(context, FSCONFIG_SET_FD, source->key, NULL, fd)) {
+		printf("# %s: %s\n", source->name, context_log);
+		REQUIRE(!"a source");
+	}
+	return context;
+}
+
+int context_mount_with(int context, const char *dir, const char *options)
+{
+	int error = context_options(context, "%s", options);
+
+	if (!error)
+		return context_mount(context, dir) ? 0 : errno;
+	close(context);
+	return error;
+}
+
+int context_remount(const char *dir, const char *options)
+{
+	int context = syscall(SYS_fspick, AT_FDCWD, dir, FSPICK_CLOEXEC), error;
+
+	REQUIRE(context >= 0);
+	error = context_options(context, "%s", options) ?:
+		context_set(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0);
+	close(context);
+	return error;
+}
+
+bool check_refused(int error, int wanted, const char *text)
+{
+	errno = error;
+	if (CHECK_EQ(error, wanted) && CHECK(strstr(context_log, text)))
+		return true;
+	printf("# expected '%s', the log says: %s\n", text, context_log);
+	return false;
 }
 
 bool context_mount(int context, const char *dir)

@@ -55,6 +55,27 @@ int source_context(const struct source *source, int fd);
  */
 bool source_mount(const struct source *source, const struct image *image, const char *dir);
 
+/* Open a mount context. If @key is not NULL, set that parameter to a text. Both must succeed. */
+int context_new(const char *key, const char *value);
+
+/* The same, of a range of physical memory. */
+int context_of_range(u64 start, u64 size);
+
+/*
+ * Set options such as "digest=0123,verify=lazy"; those without "=" are flags. Return 0 or an errno. An empty text is
+ * no option.
+ */
+int context_options(int context, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Mount @context on @dir with more @options. Return 0 or an errno. */
+int context_mount_with(int context, const char *dir, const char *options);
+
+/* Remount @dir with the calls that mount(8) makes. Return 0 or an errno. */
+int context_remount(const char *dir, const char *options);
+
+/* Check that an error is the @wanted one and that the log of the context has @text. */
+bool check_refused(int error, int wanted, const char *text);
+
 /*
  * Mount what @context describes on @dir. Return true, or false with the error in errno and the
  * messages in context_log.

@@ -280,10 +280,7 @@ static int new_context(int memory, bool lazy)
 {
 	int context = source_context(source, memory);
 
-	if (lazy) {
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&image), 0));
-		REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
-	}
+	REQUIRE(!lazy || !context_options(context, "digest=%s,verify=lazy", image_digest(&image)));
 	return context;
 }
 

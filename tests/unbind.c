@@ -141,12 +141,11 @@ static const char *right_digest(void)
 /* Mount with the digest @argument. Return 0 or an errno. */
 static int mount_with_digest(void *argument)
 {
-	int context = source_context(source, 0);
+	char option[80];
 
+	snprintf(option, sizeof(option), "digest=%s", (char *)argument);
 	signal(SIGTERM, SIG_DFL);
-	if (context_set(context, FSCONFIG_SET_STRING, "digest", argument, 0))
-		return 200;
-	return context_mount(context, mnt) ? 0 : errno;
+	return context_mount_with(source_context(source, 0), mnt, option);
 }
 
 /* Return the seconds that the digest takes. */

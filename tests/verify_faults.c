@@ -62,8 +62,7 @@ static void mount_memory(int memory)
 {
 	int context = source_context(source, memory);
 
-	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "digest", image_digest(&image), 0));
-	REQUIRE(!context_set(context, FSCONFIG_SET_STRING, "verify", "lazy", 0));
+	REQUIRE(!context_options(context, "digest=%s,verify=lazy", image_digest(&image)));
 	REQUIRE(context_mount(context, mnt));
 }
 
@@ -81,11 +80,9 @@ static void mount_lazily(void)
 static int mount_damaged(void)
 {
 	struct image changed = image_copy(&image);
-	char name[32];
 	int memory;
 
-	snprintf(name, sizeof(name), "sizes/%lu", LARGE);
-	changed.bytes[image_inode(&image, image_entry(&image, name)->ino)->data + BAD] ^= 4;
+	changed.bytes[image_inode(&image, image_entry(&image, "sizes/16777216")->ino)->data + BAD] ^= 4;
 	memory = source_fill(source, &changed);
 	mount_memory(memory);
 	image_free(&changed);
@@ -95,10 +92,7 @@ static int mount_damaged(void)
 /* Map the large file. The mapping is all that keeps it. */
 static char *map_large(void)
 {
-	char *mapped = map_length(mnt, LARGE, LARGE, PROT_READ, MAP_SHARED);
-
-	REQUIRE(mapped != MAP_FAILED);
-	return mapped;
+	return map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 }
 
 static void *fault_pieces(void *argument)

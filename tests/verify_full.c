@@ -23,13 +23,8 @@ static const char *mnt, *device;
 /* Mount with a digest that the image does not have. Return the errno. */
 static int mount_wrong(void *argument)
 {
-	int context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-
 	signal(SIGTERM, SIG_DFL);
-	if (context_set(context, FSCONFIG_SET_STRING, "source", device, 0) ||
-	    context_set(context, FSCONFIG_SET_STRING, "digest", WRONG_DIGEST, 0))
-		return 200;
-	return context_mount(context, mnt) ? 0 : errno;
+	return context_mount_with(context_new("source", device), mnt, "digest=" WRONG_DIGEST);
 }
 
 /* Signal a mount at different times: it ends, and the device is free. */
