@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "image.h"
@@ -64,12 +65,18 @@ void image_free(struct image *image)
 
 void image_write(const struct image *image, const char *device)
 {
-	int fd = open(device, O_WRONLY | O_CLOEXEC);
+	int fd = open(device, O_WRONLY | O_DIRECT | O_CLOEXEC);
+	size_t size = page_round(image->size);
+	char *aligned = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (fd < 0 || pwrite(fd, image->bytes, image->size, 0) != (ssize_t)image->size || fsync(fd))
+	if (aligned == MAP_FAILED)
+		give_up("memory");
+	memcpy(aligned, image->bytes, image->size);
+	if (fd < 0 || pwrite(fd, aligned, size, 0) != (ssize_t)size || fsync(fd))
 		give_up(device);
 	ioctl(fd, BLKFLSBUF, 0);
 	close(fd);
+	munmap(aligned, size);
 }
 
 struct inode *image_inode(const struct image *image, u32 ino)
