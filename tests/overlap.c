@@ -55,6 +55,16 @@ static void place(struct inode *inode, u64 data, u64 size)
 	inode->size = size;
 }
 
+/* An image whose first two files are at these places. */
+static struct case_image pair(u64 first, u64 first_size, u64 second, u64 second_size)
+{
+	struct case_image image = new_image();
+
+	place(image.first, first, first_size);
+	place(image.second, second, second_size);
+	return image;
+}
+
 static const char *name_of(const struct case_image *image, u32 ino)
 {
 	if (ino == image->third_ino)
@@ -116,83 +126,41 @@ static void exclude_one_another(struct case_image *image)
 	}
 }
 
-static void same_pages(void)
-{
-	struct case_image image = new_image();
+/* The place and the size of each file. */
+#define EXCLUDE_ONE_ANOTHER(name, ...) \
+	static void name(void) \
+	{ \
+		struct case_image image = pair(__VA_ARGS__); \
+		\
+		exclude_one_another(&image); \
+	}
 
-	place(image.first, HUGE_SIZE, 5 * block - 480);
-	place(image.second, HUGE_SIZE, 5 * block - 480);
-	exclude_one_another(&image);
-}
-
-static void some_pages(void)
-{
-	struct case_image image = new_image();
-
-	place(image.first, HUGE_SIZE + 2 * block, 5 * block - 480);
-	place(image.second, HUGE_SIZE, 2 * block + 1);
-	exclude_one_another(&image);
-}
-
-static void inside(void)
-{
-	struct case_image image = new_image();
-
-	place(image.first, HUGE_SIZE + block, block);
-	place(image.second, HUGE_SIZE, 5 * block - 480);
-	exclude_one_another(&image);
-}
-
+EXCLUDE_ONE_ANOTHER(same_pages, HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480)
+EXCLUDE_ONE_ANOTHER(some_pages, HUGE_SIZE + 2 * block, 5 * block - 480, HUGE_SIZE, 2 * block + 1)
+EXCLUDE_ONE_ANOTHER(inside, HUGE_SIZE + block, block, HUGE_SIZE, 5 * block - 480)
 /* Map an entry of 2 MiB over small ones, and the other way round. */
-static void huge_over_small(void)
-{
-	struct case_image image = new_image();
-
-	place(image.first, 2 * HUGE_SIZE - block, 2 * block);
-	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
-	exclude_one_another(&image);
-}
-
-static void small_over_huge(void)
-{
-	struct case_image image = new_image();
-
-	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
-	place(image.second, HUGE_SIZE + 2 * block, block);
-	exclude_one_another(&image);
-}
-
-static void huge_out_of_step(void)
-{
-	struct case_image image = new_image();
-
-	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
-	place(image.second, HUGE_SIZE + block, 2 * HUGE_SIZE);
-	exclude_one_another(&image);
-}
+EXCLUDE_ONE_ANOTHER(huge_over_small, 2 * HUGE_SIZE - block, 2 * block, HUGE_SIZE, 2 * HUGE_SIZE)
+EXCLUDE_ONE_ANOTHER(small_over_huge, HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + 2 * block, block)
+EXCLUDE_ONE_ANOTHER(huge_out_of_step, HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + block, 2 * HUGE_SIZE)
 
 static void packed_over_whole(void)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE, 2 * block, HUGE_SIZE + block, 2 * block + 1808);
 
 	image.image.super->incompat = PACKED;
 	image.second->flags = PACKED;
-	place(image.first, HUGE_SIZE, 2 * block);
-	place(image.second, HUGE_SIZE + block, 2 * block + 1808);
 	exclude_one_another(&image);
 }
 
 /* Packed pages are mapped by copies and own no page, so they may overlap others. */
 static void copies(void)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE + 1, HUGE_SIZE, HUGE_SIZE + block + 77, ROOM - HUGE_SIZE - block - 77);
 	char *one, *other;
 
 	image.image.super->incompat = PACKED;
 	image.first->flags = PACKED;
 	image.second->flags = PACKED;
-	place(image.first, HUGE_SIZE + 1, HUGE_SIZE);
-	place(image.second, HUGE_SIZE + block + 77, ROOM - HUGE_SIZE - block - 77);
 	seal_and_mount(&image.image);
 	one = read_and_map(&image, image.first_ino);
 	other = read_and_map(&image, image.second_ino);
@@ -201,10 +169,8 @@ static void copies(void)
 
 static void neighbours(void)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE + block, block, HUGE_SIZE + 2 * block, 5 * block - 480);
 
-	place(image.first, HUGE_SIZE + block, block);
-	place(image.second, HUGE_SIZE + 2 * block, 5 * block - 480);
 	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.first_ino) != MAP_FAILED);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
@@ -213,10 +179,8 @@ static void neighbours(void)
 /* Map two files with room for four blocks between them, and then the second, of @blocks, from @from on. */
 static char *map_between(u64 from, u64 blocks)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE, 4 * block, HUGE_SIZE + from * block, blocks * block);
 
-	place(image.first, HUGE_SIZE, 4 * block);
-	place(image.second, HUGE_SIZE + from * block, blocks * block);
 	place(image.third, HUGE_SIZE + 8 * block, block);
 	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.third_ino) != MAP_FAILED);
@@ -277,19 +241,15 @@ static void map_at_once(const struct case_image *image, int mapped[2])
 	close(start[0]);
 }
 
-#define ROUNDS 40
-
 static void originals_at_once(void)
 {
-	struct case_image image = new_image();
-	int mapped[2];
+	struct case_image image = pair(HUGE_SIZE, 3 * block, HUGE_SIZE, 3 * block);
+	int mapped[2], rounds = repeats(40);
 
 	image.image.super->incompat = SHARED;
-	place(image.first, HUGE_SIZE, 3 * block);
-	place(image.second, HUGE_SIZE, 3 * block);
 	image.second->original = image.first_ino;
 	seal_and_mount(&image.image);
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < rounds; i++) {
 		map_at_once(&image, mapped);
 		CHECK_EQ(mapped[0], 2);
 		CHECK_EQ(mapped[1], 2);
@@ -298,13 +258,11 @@ static void originals_at_once(void)
 
 static void overlaps_at_once(void)
 {
-	struct case_image image = new_image();
-	int mapped[2];
+	struct case_image image = pair(HUGE_SIZE, 3 * block, HUGE_SIZE + block, 3 * block);
+	int mapped[2], rounds = repeats(40);
 
-	place(image.first, HUGE_SIZE, 3 * block);
-	place(image.second, HUGE_SIZE + block, 3 * block);
 	seal_and_mount(&image.image);
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < rounds; i++) {
 		map_at_once(&image, mapped);
 		CHECK_EQ(mapped[0] + mapped[1], 2);
 		CHECK_EQ(mapped[0] * mapped[1], 0);
@@ -313,11 +271,9 @@ static void overlaps_at_once(void)
 
 static void true_originals(void)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE, 2 * HUGE_SIZE);
 
 	image.image.super->incompat = SHARED;
-	place(image.first, HUGE_SIZE, 2 * HUGE_SIZE);
-	place(image.second, HUGE_SIZE, 2 * HUGE_SIZE);
 	image.second->original = image.first_ino;
 	seal_and_mount(&image.image);
 	CHECK(read_and_map(&image, image.second_ino) != MAP_FAILED);
@@ -331,12 +287,10 @@ static void refused(void (*change)(struct case_image *image))
 	pid_t pid = fork();
 
 	if (!pid) {
-		struct case_image image = new_image();
+		struct case_image image = pair(HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480);
 		struct stat stat;
 
 		image.image.super->incompat = PACKED | SHARED;
-		place(image.first, HUGE_SIZE, 5 * block - 480);
-		place(image.second, HUGE_SIZE, 5 * block - 480);
 		image.second->original = image.first_ino;
 		change(&image);
 		seal_and_mount(&image.image);
@@ -398,12 +352,10 @@ static void false_flags(void)
  */
 static void circles(void)
 {
-	struct case_image image = new_image();
+	struct case_image image = pair(HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480);
 	int status, left = 4;
 
 	image.image.super->incompat = SHARED;
-	place(image.first, HUGE_SIZE, 5 * block - 480);
-	place(image.second, HUGE_SIZE, 5 * block - 480);
 	image.first->original = image.second_ino;
 	image.second->original = image.first_ino;
 	seal_and_mount(&image.image);
