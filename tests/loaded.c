@@ -4,7 +4,7 @@
  * Pages of a memfd go into pipes without being copied.
  *
  * Group: modules
- * Machine: cpus=2 virtio-pmem=scratch
+ * Machine: no-debug cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

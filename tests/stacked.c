@@ -4,7 +4,7 @@
  * gone, or that its table has changed. Such a device is refused, with a reason.
  *
  * Group: memory
- * Machine: cpus=2 nvdimm,virtio-pmem=sources.daxfs
+ * Machine: no-debug cpus=2 nvdimm,virtio-pmem=sources.daxfs
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
