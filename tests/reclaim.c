@@ -4,7 +4,7 @@
  * everything that the mappings allocated. Waiting for one page of many files costs hardly any time.
  *
  * Group: modules
- * Machine: cpus=2 virtio-pmem=scratch
+ * Machine: no-debug cpus=2 virtio-pmem=scratch
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,9 +21,9 @@
 #include "util.h"
 
 /* Files of several pages, pairs with the same content, and files that are never mapped. */
-#define MAPPED 2000
+#define MAPPED 1000
 #define TWINS 300
-#define OTHERS 2000
+#define OTHERS 1000
 
 static const char *device, *mnt;
 

@@ -108,8 +108,8 @@ bool source_is_device(const struct source *source);
 const char *source_device(const struct source *source);
 
 /*
- * Return true if a test that takes long should use @source: all of them, or one for each way to map where
- * the kernel is slow, which are DAX, pages, frames, I/O memory.
+ * Return true if a test that takes long should use @source: all of them, but one of those that daxfs maps alike, or one
+ * for each way to map where the kernel is slow, which are DAX, pages, frames, I/O memory.
  */
 bool source_stands_for_way(const struct source *source);
 
