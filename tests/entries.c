@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "device.h"
 #include "ktap.h"
@@ -170,6 +171,7 @@ static int race(void *argument)
 	void *(*const run[])(void *) = { race->first, reads, reads, forbids, race->last };
 	struct threads threads = { .end = now() + SECONDS };
 	pthread_t ids[ARRAY_SIZE(run)];
+	struct rusage usage;
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/sizes/%lu", mnt, LARGE);
@@ -182,6 +184,8 @@ static int race(void *argument)
 			return 2;
 	for (size_t i = 0; i < ARRAY_SIZE(run); i++)
 		pthread_join(ids[i], NULL);
+	getrusage(RUSAGE_SELF, &usage);
+	printf("# %ld faults\n", usage.ru_minflt);
 	return threads.wrong || !pattern_matches(threads.address, HUGE_SIZE, LARGE, 0) ? 3 : 0;
 }
 
