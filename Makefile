@@ -151,7 +151,7 @@ tools: prepare-root
 library: tools
 	@mkdir -p $(BUILD)/lib
 	$(Q)$(RUN) $(cross)strip --strip-debug -o $(BUILD)/lib/libdaxfs.a $(BUILD)/cargo/$(target)/release/libdaxfs_capi.a
-	$(Q)$(RUN) $(cross)gcc -shared -o $(BUILD)/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=mkfs/capi/libdaxfs.map \
+	$(Q)$(RUN) $(cross)gcc -shared -o $(BUILD)/lib/libdaxfs.so.0 -Wl,-soname,libdaxfs.so.0 -Wl,--version-script=tools/library/capi/libdaxfs.map \
 		-Wl,--whole-archive $(BUILD)/lib/libdaxfs.a -Wl,--no-whole-archive -Wl,--gc-sections -Wl,-z,defs,-z,relro,-z,now -s
 
 # libdaxfs and the Python package, to be installed with pip.
@@ -159,7 +159,7 @@ ifeq ($(cross),)
 wheel: library
 	$(Q)mkdir -p build/wheel
 	$(Q)rm -f build/wheel/*.whl
-	$(Q)cd mkfs/python && $(CURDIR)/$(RUN) python3 -B -m hatchling build --target wheel --directory $(CURDIR)/build/wheel >/dev/null
+	$(Q)cd tools/library/python && $(CURDIR)/$(RUN) python3 -B -m hatchling build --target wheel --directory $(CURDIR)/build/wheel >/dev/null
 	$(Q)echo "the wheel is $$(echo build/wheel/*.whl)"
 else
 wheel:
@@ -173,10 +173,10 @@ manual: prepare-root build/man/daxfs.5 build/pages/benchmark-table.rst
 
 # $(call sphinx,builder,output directory). All pages are read each time (-E): a page that is not has no warnings.
 sphinx = scripts/sphinx -q -W -E -b $(1) -d build/doctrees/$(1) Documentation $(2)
-page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' mkfs/manual/src/lib.rs)
+page_date = $(shell sed -n 's/^const DATE.*"\(.*\)";/\1/p' tools/development/manual/src/lib.rs)
 
 # Give it the header of the other pages.
-build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py mkfs/Cargo.toml mkfs/manual/src/lib.rs | build/pages/benchmark-table.rst
+build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py tools/Cargo.toml tools/development/manual/src/lib.rs | build/pages/benchmark-table.rst
 	@$(call say,building the manual pages into build/man)
 	@mkdir -p $(@D)
 	$(Q)$(call sphinx,man,build/pages)
@@ -288,12 +288,12 @@ scripts := $(shell grep -lrE -m 1 '^\#!/bin/(ba)?sh' environment qemu tests benc
 
 format: prepare-root
 	$(RUN) rustfmt --edition 2021 $(module_rust)
-	$(RUN) cargo fmt --all --manifest-path mkfs/Cargo.toml
+	$(RUN) cargo fmt --all --manifest-path tools/Cargo.toml
 
 lint: lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-english
 lint-format: prepare-root
 	$(RUN) rustfmt --edition 2021 --check $(module_rust)
-	$(RUN) cargo fmt --all --check --manifest-path mkfs/Cargo.toml
+	$(RUN) cargo fmt --all --check --manifest-path tools/Cargo.toml
 	@awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns"; bad = 1 } END { exit bad }' $(module_rust)
 	scripts/unsafe-table --check Documentation/design.rst
 	$(RUN) scripts/check-imports

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 # The version is in one place, for the programs and for the documentation.
-_manifest = pathlib.Path(__file__).resolve().parent.parent / "mkfs/Cargo.toml"
+_manifest = pathlib.Path(__file__).resolve().parent.parent / "tools/Cargo.toml"
 release = re.search(r'^version = "(.*)"$', _manifest.read_text(), re.MULTILINE).group(1)
 version = release
 

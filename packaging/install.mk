@@ -32,7 +32,7 @@ tools := mkdaxfs daxfs $(helpers)
 # $(call completions,program,directory): install the completions of a program from a directory.
 completions = install -m 0644 $(2)/bash/$(1) $(DESTDIR)$(bashdir) && install -m 0644 $(2)/zsh/_$(1) $(DESTDIR)$(zshdir) && \
 	install -m 0644 $(2)/fish/$(1).fish $(DESTDIR)$(fishdir)
-version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' mkfs/Cargo.toml | head -n 1)
+version = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' tools/Cargo.toml | head -n 1)
 # The kernel that the module was built for. It is read when it is needed.
 module_release = $(shell tr '\0' '\n' <$(BUILD)/daxfs.ko | sed -n 's/^vermagic=\([^ ]*\).*/\1/p' | head -n 1)
 
@@ -81,10 +81,10 @@ install-library:
 	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) $(DESTDIR)$(mandir)/man3
 	install -m 0644 $(BUILD)/lib/libdaxfs.so.0 $(BUILD)/lib/libdaxfs.a $(DESTDIR)$(libdir)
 	ln -sf libdaxfs.so.0 $(DESTDIR)$(libdir)/libdaxfs.so
-	install -m 0644 mkfs/capi/include/daxfs.h $(DESTDIR)$(includedir)
+	install -m 0644 tools/library/capi/include/daxfs.h $(DESTDIR)$(includedir)
 	install -m 0644 Documentation/*.3 $(DESTDIR)$(mandir)/man3
 	sed 's|@prefix@|$(prefix)|; s|@includedir@|$(includedir)|; s|@libdir@|$(libdir)|; s|@VERSION@|$(version)|' \
-		mkfs/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
+		tools/library/capi/daxfs.pc.in >$(DESTDIR)$(libdir)/pkgconfig/daxfs.pc
 	$(if $(DESTDIR),,ldconfig)
 
 install-doc:

@@ -15,7 +15,7 @@
 #define STEPS 12
 /* Memory after each image. */
 #define ROOM (256 << 10)
-/* Headers of the file and of each image, see mkfs/testing/examples/corpus.rs. */
+/* Headers of the file and of each image, see tools/development/testing/examples/corpus.rs. */
 struct start {
 	u64 images;
 };

@@ -1,0 +1,874 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `catalog`: several images in one file, and power loss while a catalogue is changed.
+
+use crate::support::{fail, run, succeed, tree};
+use daxfs_load::catalog::format::{
+    CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE, CHECKSUM,
+};
+use daxfs_load::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
+use daxfs_reader::layout::Superblock as Record;
+use daxfs_reader::{Problem, Superblock};
+use daxfs_testing::{builder, image_with, options, scratch};
+use proptest::prelude::*;
+use std::fs;
+use std::io;
+use std::mem::offset_of;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes that memory stores at once.
+const LINE: usize = 64;
+
+/// A file with a catalogue, and images to add to it.
+struct Fixture {
+    directory: tempfile::TempDir,
+    disk: String,
+}
+
+impl Fixture {
+    /// Make a file with room for `images` images, and an empty catalogue.
+    fn new(images: u64) -> Self {
+        let directory = scratch();
+        let disk = directory.path().join("disk").display().to_string();
+        let size = (CATALOG_SIZE + images * CATALOG_ALIGN).to_string();
+        succeed(&["catalog", "init", "--size", &size, &disk]);
+        Fixture { directory, disk }
+    }
+
+    /// Make an image with the label `name`. Return its path.
+    fn image(&self, name: &str) -> String {
+        let source = self.directory.path().join("source");
+        if !source.exists() {
+            fs::create_dir(&source).unwrap();
+            tree(&source);
+        }
+        let image = self.directory.path().join(name);
+        let mut options = options();
+        options.label = name.into();
+        image_with(&source, &image, &options).unwrap();
+        image.display().to_string()
+    }
+
+    fn add(&self, name: &str, words: &[&str]) {
+        let image = self.image(name);
+        succeed(&[&["catalog", "add", &self.disk, name, &image], words].concat());
+    }
+
+    /// Return what `list --json` prints.
+    fn list(&self) -> serde_json::Value {
+        succeed(&["catalog", "list", "--json", &self.disk]).json()
+    }
+
+    /// Return the names, with their states.
+    fn names(&self) -> Vec<String> {
+        let list = self.list();
+        let images = list["images"].as_array().unwrap().iter();
+        let text = |image: &serde_json::Value| {
+            let mut text = image["name"].as_str().unwrap().to_owned();
+            for flag in ["active", "removed"] {
+                if image[flag].as_bool().unwrap() {
+                    text += &format!(" {flag}");
+                }
+            }
+            text
+        };
+        images.map(text).collect()
+    }
+
+    fn fail(&self, words: &[&str]) -> String {
+        let line = fail(&[&["catalog"], words].concat(), 1);
+        let start = format!("daxfs: {}: ", self.disk);
+        line.strip_prefix(&start).expect(&line).trim_end().into()
+    }
+}
+
+#[test]
+fn from_init_to_removal() {
+    let fixture = Fixture::new(3);
+    let disk = fixture.disk.as_str();
+    assert_eq!(fixture.names(), [""; 0]);
+    fixture.add("one", &["--activate"]);
+    fixture.add("two", &[]);
+    assert_eq!(fixture.names(), ["one active", "two"]);
+    // The images are there, byte by byte.
+    let file = fs::File::open(disk).unwrap();
+    for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
+        let image = fs::read(fixture.directory.path().join(name)).unwrap();
+        let mut found = vec![0; image.len()];
+        file.read_exact_at(&mut found, offset).unwrap();
+        assert!(found == image);
+    }
+    succeed(&["catalog", "activate", disk, "two"]);
+    assert_eq!(fixture.names(), ["one", "two active"]);
+    let why = fixture.fail(&["remove", disk, "two"]);
+    let wanted =
+        "'two' is active; activate another image first, or give --force to leave none active";
+    assert_eq!(why, wanted);
+    succeed(&["catalog", "remove", disk, "one"]);
+    assert_eq!(fixture.names(), ["one removed", "two active"]);
+    for command in ["activate", "remove"] {
+        let why = fixture.fail(&[command, disk, "one"]);
+        assert_eq!(why, "the catalogue has no image 'one'; it has two");
+    }
+    // The name is free, the space is not: a file's users are unknown.
+    fixture.add("one", &[]);
+    assert_eq!(fixture.names(), ["one removed", "two active", "one"]);
+    let image = fixture.image("more");
+    let why = fixture.fail(&["add", disk, "more", &image]);
+    let wanted = "no room for an image of 2097152 bytes: the largest free range has 0 bytes; \
+                  if nobody uses the removed 'one' (2097152 bytes), give --reuse always";
+    assert_eq!(why, wanted);
+    let why = fixture.fail(&["add", "--reuse", "never", disk, "more", &image]);
+    assert_eq!(why, wanted);
+    fixture.add("more", &["--reuse", "always"]);
+    assert_eq!(fixture.names(), ["two active", "one", "more"]);
+    assert_eq!(fixture.list()["images"][2]["offset"], CATALOG_SIZE);
+    let image = fixture.image("last");
+    let why = fixture.fail(&["add", "--reuse", "always", disk, "last", &image]);
+    assert!(
+        why.ends_with("; remove an image, or use a larger device"),
+        "{why}"
+    );
+    succeed(&["catalog", "remove", "--force", disk, "two"]);
+    assert_eq!(fixture.names(), ["two removed", "one", "more"]);
+}
+
+#[test]
+fn text_and_json() {
+    let fixture = Fixture::new(4);
+    fixture.add("base", &["--activate"]);
+    let text = succeed(&["catalog", "list", &fixture.disk]);
+    let lines: Vec<_> = text.text().lines().collect();
+    assert_eq!(
+        lines[0],
+        "NAME  STATE    MOUNTED          OFFSET   SIZE  UUID"
+    );
+    assert!(
+        lines[1].starts_with("base  active   ?               2097152   2.0M  "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[2], "Largest free range: 6.0M");
+    let list = fixture.list();
+    assert_eq!(list["schema"], "daxfs-catalog-1");
+    assert_eq!(list["generation"], 3);
+    assert_eq!(list["size"], 5 * CATALOG_ALIGN);
+    assert_eq!(list["free"], 3 * CATALOG_ALIGN);
+    assert_eq!(list["images"][0]["length"], CATALOG_ALIGN);
+    assert!(list["images"][0].get("mounted").is_none());
+    let info = succeed(&["info", "--json", &fixture.image("base")]).json();
+    assert_eq!(list["images"][0]["uuid"], info["uuid"]);
+}
+
+#[test]
+fn refused() {
+    let fixture = Fixture::new(2);
+    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
+    succeed(&["catalog", "add", disk, "image", &image]);
+    let why = fixture.fail(&["add", disk, "image", &image]);
+    assert!(why.starts_with("has an image 'image' already; "), "{why}");
+    let long = "x".repeat(64);
+    for name in ["", "a b", "a/b", "a,b", "ä", &long] {
+        let why = fail(&["catalog", "add", disk, name, &image], 1);
+        assert!(
+            why.contains("is not a name for an image; use 1 to 63 letters"),
+            "{why}"
+        );
+    }
+    succeed(&["catalog", "add", disk, &long[1..], &image]);
+    assert!(fail(&["catalog", "add", disk, "disk", disk], 1).contains("a catalogue of images"));
+    let why = fixture.fail(&["init", disk]);
+    assert!(
+        why.starts_with("holds a catalogue of images, which would be lost; "),
+        "{why}"
+    );
+    succeed(&["catalog", "init", "--force", disk]);
+    assert_eq!(fixture.names(), [""; 0]);
+
+    let why = fail(&["catalog", "list", &image], 1);
+    assert!(
+        why.ends_with("has no catalogue; daxfs catalog init makes one\n"),
+        "{why}"
+    );
+    let why = fail(&["catalog", "init", "--size", "4M", disk], 1);
+    assert!(why.contains("cannot make: File exists"), "{why}");
+    let small = fixture.directory.path().join("small").display().to_string();
+    let why = fail(&["catalog", "init", "--size", "2M", &small], 1);
+    assert!(why.contains("need at least 4194304"), "{why}");
+    assert!(!Path::new(&small).exists());
+    assert!(fail(&["catalog", "list", "/dev/null"], 1).contains("a catalogue needs one of these"));
+    assert_eq!(run(&["catalog", "list"]).status, 2);
+    // Other commands recognize it.
+    for command in ["info", "fsck", "digest"] {
+        let run = run(&[command, disk]);
+        assert_ne!(run.status, 0);
+        assert!(
+            run.stderr.contains("a catalogue of images, not an image"),
+            "{run:?}"
+        );
+    }
+    let run = run(&["write", &image, disk]);
+    assert!(
+        run.stderr.contains("neither a block nor a DAX device"),
+        "{run:?}"
+    );
+}
+
+/// The catalogue is full when all entries are used.
+#[test]
+fn full() {
+    let fixture = Fixture::new(CATALOG_ENTRIES as u64 + 1);
+    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
+    for number in 0..CATALOG_ENTRIES {
+        succeed(&["catalog", "add", disk, &number.to_string(), &image]);
+    }
+    let why = fixture.fail(&["add", disk, "more", &image]);
+    assert_eq!(
+        why,
+        "its catalogue is full with 63 images; remove an image, or use a larger device"
+    );
+    succeed(&["catalog", "remove", disk, "7"]);
+    succeed(&["catalog", "add", "--reuse", "always", disk, "more", &image]);
+}
+
+/// A copy that is damaged does not count, and the next change replaces it.
+#[test]
+fn damaged_copies() {
+    let fixture = Fixture::new(2);
+    fixture.add("one", &[]);
+    fixture.add("two", &["--activate"]);
+    let disk = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fixture.disk)
+        .unwrap();
+    let generation = fixture.list()["generation"].as_u64().unwrap();
+    // The last change wrote one of them.
+    let states: Vec<_> = CATALOG_COPIES
+        .iter()
+        .map(|start| {
+            let mut byte = [0];
+            disk.read_exact_at(&mut byte, start + 200).unwrap();
+            disk.write_all_at(&[byte[0] ^ 1], start + 200).unwrap();
+            let list = fixture.list();
+            let damaged = list["damaged"].as_str().unwrap();
+            let said = format!("checksum mismatch of the copy (offset {:#x}, ", start + 124);
+            assert!(damaged.starts_with(&said), "{damaged}");
+            disk.write_all_at(&byte, start + 200).unwrap();
+            assert!(fixture.list().get("damaged").is_none());
+            list["generation"].as_u64().unwrap()
+        })
+        .collect();
+    assert!(
+        states.contains(&generation) && states.contains(&(generation - 1)),
+        "{states:?}"
+    );
+    for start in CATALOG_COPIES {
+        disk.write_all_at(&[0; 16], start + 3000).unwrap();
+        disk.write_all_at(b"damage", start + 3000).unwrap();
+    }
+    let why = fixture.fail(&["list", &fixture.disk]);
+    assert!(
+        why.starts_with("no copy of the catalogue is whole "),
+        "{why}"
+    );
+    // A version counts if the checksum says that it was written so.
+    disk.write_all_at(&[9], CATALOG_COPIES[0] + 8).unwrap();
+    let why = fixture.fail(&["list", &fixture.disk]);
+    assert!(
+        why.starts_with("no copy of the catalogue is whole "),
+        "{why}"
+    );
+    seal(&disk, 0);
+    let why = fixture.fail(&["list", &fixture.disk]);
+    assert!(
+        why.starts_with("unknown format version (offset 0x8, value 0x9)"),
+        "{why}"
+    );
+}
+
+/// Give copy `index` the right checksum.
+fn seal(disk: &fs::File, index: usize) {
+    let mut copy = vec![0; 8192];
+    disk.read_exact_at(&mut copy, CATALOG_COPIES[index])
+        .unwrap();
+    let crc = crc32c(&copy[128..], crc32c(&copy[..124], 0));
+    disk.write_all_at(&crc.to_le_bytes(), CATALOG_COPIES[index] + 124)
+        .unwrap();
+}
+
+/// A bit that flips in the version of one copy leaves the other one, also if that is the older one.
+#[test]
+fn damaged_version() {
+    let fixture = Fixture::new(2);
+    fixture.add("one", &[]);
+    let disk = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fixture.disk)
+        .unwrap();
+    for start in CATALOG_COPIES {
+        for field in [8, 12] {
+            let mut bytes = [0; 4];
+            disk.read_exact_at(&mut bytes, start + field).unwrap();
+            disk.write_all_at(&[bytes[0] ^ 2], start + field).unwrap();
+            let list = fixture.list();
+            assert!(list["damaged"].is_string(), "{start} {field}");
+            disk.write_all_at(&bytes, start + field).unwrap();
+        }
+    }
+    // A whole copy of another version may be the newer one.
+    for index in [0, 1] {
+        let version = CATALOG_COPIES[index] + 8;
+        disk.write_all_at(&[2], version).unwrap();
+        seal(&disk, index);
+        let why = fixture.fail(&["list", &fixture.disk]);
+        assert!(why.starts_with("unknown format version "), "{why}");
+        disk.write_all_at(&[1], version).unwrap();
+        seal(&disk, index);
+    }
+    assert_eq!(fixture.names(), ["one"]);
+}
+
+/// The damaged copy may have listed an image, whose place must not be taken for free.
+#[test]
+fn damage_is_said() {
+    let fixture = Fixture::new(3);
+    fixture.add("one", &[]);
+    let image = fixture.image("two");
+    let path = fixture.disk.as_str();
+    let damage = || {
+        let disk = fs::File::options().write(true).open(path).unwrap();
+        let index = fixture.list()["generation"].as_u64().unwrap() % 2;
+        // The copy that does not count.
+        let start = CATALOG_COPIES[1 - index as usize];
+        disk.write_all_at(&[0xff], start + 300).unwrap();
+        assert!(fixture.list()["damaged"].is_string());
+    };
+    damage();
+    let add = run(&["catalog", "add", path, "two", &image]);
+    assert_eq!(add.status, 1);
+    let said = "warning: a copy of the catalogue is damaged: ";
+    assert!(add.stderr.contains(said), "{add:?}");
+    assert!(
+        add.stderr.contains("activate or remove an image"),
+        "{add:?}"
+    );
+    assert_eq!(fixture.names(), ["one"]);
+    let activate = run(&["catalog", "activate", path, "one"]);
+    assert!(activate.status == 0 && activate.stderr.contains(said));
+    fixture.add("two", &[]);
+    damage();
+    let add = run(&["catalog", "add", "--reuse", "always", path, "three", &image]);
+    assert!(add.status == 0 && add.stderr.contains(said), "{add:?}");
+    let names = ["one active", "two", "three"];
+    assert_eq!(fixture.names(), names);
+}
+
+/// Another filesystem that leaves the second copy as it is has no catalogue, and no command writes
+/// over it.
+#[test]
+fn other_contents() {
+    let fixture = Fixture::new(2);
+    fixture.add("one", &["--activate"]);
+    let image = fixture.image("two");
+    let disk = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fixture.disk)
+        .unwrap();
+    disk.write_all_at(&[0; 8192], 0).unwrap();
+    // As mkfs.ext4 does.
+    disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
+    let before = fs::read(&fixture.disk).unwrap();
+    let path = fixture.disk.as_str();
+    for words in [
+        &["list", path][..],
+        &["add", path, "two", &image],
+        &["remove", "--force", path, "one"],
+        &["activate", path, "one"],
+    ] {
+        let why = fixture.fail(words);
+        assert_eq!(why, "has no catalogue; daxfs catalog init makes one");
+    }
+    assert!(fs::read(path).unwrap() == before);
+    // A damaged first copy has a magic number.
+    disk.write_all_at(&daxfs_reader::layout::CATALOG_MAGIC, 0)
+        .unwrap();
+    assert_eq!(fixture.list()["generation"], 3);
+}
+
+/// Bytes that lose power.
+#[derive(Clone)]
+struct Ram {
+    bytes: Vec<u8>,
+    /// Writes since the last sync.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// Operations that are left until power is lost.
+    left: usize,
+    /// Decides which lines of the pending writes are there after power was lost.
+    luck: u64,
+}
+
+impl Ram {
+    fn new(size: u64) -> Self {
+        Ram {
+            bytes: vec![0; size as usize],
+            pending: Vec::new(),
+            left: usize::MAX,
+            luck: 0,
+        }
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Return the bytes after power was lost.
+    fn rest(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        let mut luck = self.luck;
+        for (offset, piece) in &self.pending {
+            for (index, line) in piece.chunks(LINE).enumerate() {
+                luck = luck
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                if luck >> 63 == 1 {
+                    let at = *offset as usize + index * LINE;
+                    bytes[at..at + line.len()].copy_from_slice(line);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl Medium for Ram {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = offset as usize;
+        let mut bytes = self
+            .bytes
+            .get(at..at + into.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .to_vec();
+        for (start, piece) in &self.pending {
+            for (index, byte) in piece.iter().enumerate() {
+                let place = (*start as usize + index).wrapping_sub(at);
+                if let Some(found) = bytes.get_mut(place) {
+                    *found = *byte;
+                }
+            }
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // The write in which power is lost may be there in part.
+        let lost = self.count();
+        self.pending.push((offset, bytes.to_vec()));
+        lost
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.count()?;
+        for (offset, piece) in self.pending.drain(..) {
+            let at = offset as usize;
+            self.bytes[at..at + piece.len()].copy_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A concurrent change is not lost: the later one fails.
+#[test]
+fn another_writer() {
+    let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let mut known = Known::new();
+    change(&mut ram, &mut table, &Change::Add(0, false), &mut known).unwrap();
+    let mut other = table.clone();
+    change(&mut ram, &mut other, &Change::Add(1, false), &mut known).unwrap();
+    let error = change(&mut ram, &mut table, &Change::Activate(0), &mut known).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "somebody else changes the catalogue; try again when that is done"
+    );
+    assert_eq!(live(&load(&ram).unwrap()), live(&other));
+    // The last generation has none after it.
+    other.generation = u64::MAX - 2;
+    other.create(&mut ram).unwrap();
+    let before = ram.bytes.clone();
+    let error = other.commit(&mut ram).unwrap_err();
+    assert!(error.to_string().contains("the last generation"));
+    assert!(ram.bytes == before);
+}
+
+/// A device that does not store writes is noticed.
+#[test]
+fn faulty_device() {
+    /// The last write is not stored from this offset on.
+    struct Faulty(Ram, usize);
+    impl Medium for Faulty {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, into)
+        }
+        fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(offset, bytes)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.0.sync()
+        }
+        fn forget(&mut self) -> io::Result<()> {
+            // It was in the cache only.
+            self.0.bytes[self.1..].fill(0);
+            Ok(())
+        }
+    }
+    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + CATALOG_ALIGN), 0);
+    let error = Table::new(faulty.size()).create(&mut faulty).unwrap_err();
+    assert!(
+        error.to_string().contains("reads back differently"),
+        "{error}"
+    );
+
+    // The superblock is there, but not all of the data.
+    let mut ram = Ram::new(CATALOG_SIZE + 2 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let bytes = image(1);
+    let last = CATALOG_SIZE as usize + bytes.len() - 1;
+    assert_ne!(bytes.last(), Some(&0));
+    let mut faulty = Faulty(ram, last);
+    let error = add(&mut faulty, &mut table, ("a", true), &bytes, &[]).unwrap_err();
+    assert!(
+        error.to_string().contains("does not store the data"),
+        "{error}"
+    );
+    assert!(load(&faulty.0).unwrap().images.is_empty());
+}
+
+/// The space of a mount is not free, even if the catalogue does not know it.
+#[test]
+fn used_ranges() {
+    let mut ram = Ram::new(CATALOG_SIZE + 4 * CATALOG_ALIGN);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let at = |first: u64, end: u64| first * CATALOG_ALIGN..end * CATALOG_ALIGN;
+    assert_eq!(table.free(&[]), [at(1, 5)]);
+    assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
+    assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
+    let bytes = image(0);
+    add(&mut ram, &mut table, ("a", false), &bytes, &[at(1, 3)]).unwrap();
+    assert_eq!(table.images[0].range, at(3, 4));
+}
+
+/// A change of a catalogue.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(usize, bool),
+    Remove(usize),
+    Activate(usize),
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Return an image that differs from all others, of one or two pieces, all bytes of which are known.
+fn image(number: u64) -> Vec<u8> {
+    let mut image = builder::specimen();
+    let uuid = offset_of!(Record, uuid);
+    image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
+    builder::seal(&mut image);
+    let size = image.len() as u64;
+    // The bytes after the image imitate its table of sums.
+    let stored = size.next_multiple_of(CATALOG_ALIGN) * (1 + number % 2) - 4096;
+    image.resize((stored as usize).max(image.len()), number as u8 + 1);
+    image
+}
+
+/// Add the image in `bytes`, of which nothing is mounted. `ranges` are in use.
+fn add(
+    medium: &mut dyn Medium,
+    table: &mut Table,
+    (name, active): (&str, bool),
+    bytes: &[u8],
+    ranges: &[Range<u64>],
+) -> daxfs_image::Result<()> {
+    let new = New {
+        name,
+        uuid: Superblock::load(&bytes).unwrap().uuid,
+        size: bytes.len() as u64,
+        copy: &|put| {
+            let mut pieces = bytes.chunks(1 << 20).enumerate();
+            let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
+            done.map_err(|error| daxfs_image::Error::system("", "cannot write", "", error))
+        },
+        active,
+    };
+    let users = Users {
+        ranges,
+        state: &|_| State::Unused,
+    };
+    insert(medium, "ram", table, &new, &users)
+}
+
+/// The images that a catalogue may list, by their UUID.
+type Known = Vec<([u8; 16], Vec<u8>)>;
+
+/// Make the change. Return false if it is refused.
+fn change(
+    ram: &mut Ram,
+    table: &mut Table,
+    change: &Change,
+    known: &mut Known,
+) -> io::Result<bool> {
+    match change {
+        Change::Add(name, active) => {
+            let name = NAMES[*name];
+            if table.find(name).is_some() {
+                return Ok(false);
+            }
+            let bytes = image(known.len() as u64);
+            let uuid = Superblock::load(&bytes.as_slice()).unwrap().uuid;
+            known.push((uuid, bytes.clone()));
+            match add(ram, table, (name, *active), &bytes, &[]) {
+                Ok(()) => Ok(true),
+                Err(daxfs_image::Error::System { source, .. }) => Err(source),
+                Err(daxfs_image::Error::Full { why, missing, .. }) => {
+                    assert!(why.starts_with("no room for ") && missing > 0, "{why}");
+                    // Removed images were forgotten in memory only.
+                    *table = load(ram).unwrap();
+                    Ok(false)
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Change::Remove(name) => {
+            let wanted = NAMES[*name];
+            let found = table
+                .images
+                .iter_mut()
+                .find(|image| image.name == wanted && !image.removed);
+            let Some(image) = found else { return Ok(false) };
+            (image.active, image.removed) = (false, true);
+            table.commit(ram).map(|()| true)
+        }
+        Change::Activate(name) => match table.activate(NAMES[*name]) {
+            true => table.commit(ram).map(|()| true),
+            false => Ok(false),
+        },
+    }
+}
+
+fn load(ram: &Ram) -> Result<Table, daxfs_reader::Error> {
+    let memory = Part {
+        medium: ram,
+        start: 0,
+    };
+    Table::load(&memory).map(|table| table.expect("there is a catalogue"))
+}
+
+/// Return the images without those that are removed, which may be forgotten at any time.
+fn live(table: &Table) -> Vec<Listed> {
+    let mut images: Vec<_> = table
+        .images
+        .iter()
+        .filter(|image| !image.removed)
+        .cloned()
+        .collect();
+    images.sort_by_key(|image| image.range.start);
+    images
+}
+
+/// Check that all images which can be mounted are whole.
+fn check_images(bytes: &[u8], table: &Table, known: &Known) {
+    for image in live(table) {
+        let (_, wanted) = known.iter().find(|(uuid, _)| *uuid == image.uuid).unwrap();
+        let start = image.range.start as usize;
+        assert!(
+            bytes[start..start + wanted.len()] == wanted[..],
+            "{image:?} is damaged"
+        );
+        assert!(bytes[start + wanted.len()..image.range.end as usize]
+            .iter()
+            .all(|&byte| byte == 0));
+    }
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let name = 0..NAMES.len();
+    prop_oneof![
+        3 => (name.clone(), any::<bool>()).prop_map(|(name, active)| Change::Add(name, active)),
+        2 => name.clone().prop_map(Change::Remove),
+        1 => name.prop_map(Change::Activate),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Power is lost after any operation of the last change, and unsynced writes are partly stored.
+    /// The catalogue is as it was before or after the change, and its images are whole.
+    #[test]
+    fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut table = Table::new(ram.size());
+        table.create(&mut ram).unwrap();
+        let mut known = Known::new();
+        let (last, earlier) = list.split_last().unwrap();
+        for step in earlier {
+            change(&mut ram, &mut table, step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        let before = live(&table);
+        let (mut whole, mut after) = (ram.clone(), table.clone());
+        change(&mut whole, &mut after, last, &mut known.clone()).unwrap();
+        let after = live(&after);
+        for left in 0.. {
+            let (mut ram, mut table, mut known) = (ram.clone(), table.clone(), known.clone());
+            (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
+            let done = change(&mut ram, &mut table, last, &mut known).is_ok();
+            let mut rest = Ram::new(0);
+            rest.bytes = ram.rest();
+            let found = load(&rest).unwrap();
+            let now = live(&found);
+            prop_assert!(now == before || now == after, "{before:?} {now:?} {after:?}");
+            check_images(&rest.bytes, &found, &known);
+            if done {
+                prop_assert_eq!(now, after);
+                break;
+            }
+        }
+    }
+
+    /// Power is lost while a catalogue is made over another one, or over an image. It has what it
+    /// had, or nothing that can be mounted, or no images.
+    #[test]
+    fn power_loss_of_init(luck: u64, is_image: bool) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut old = Table::new(ram.size());
+        old.create(&mut ram).unwrap();
+        change(&mut ram, &mut old, &Change::Add(0, true), &mut Known::new()).unwrap();
+        if is_image {
+            let image = image(1);
+            ram.bytes[..image.len()].copy_from_slice(&image);
+        }
+        let head = ram.bytes[..4096].to_vec();
+        for left in 0.. {
+            let mut ram = ram.clone();
+            (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
+            let done = Table::new(ram.size()).create(&mut ram).is_ok();
+            let mut rest = Ram::new(0);
+            rest.bytes = ram.rest();
+            let memory = Part { medium: &rest, start: 0 };
+            let found = Table::load(&memory);
+            if is_image {
+                let loaded = Superblock::load(&rest.bytes.as_slice()).is_ok();
+                prop_assert!(!loaded || rest.bytes[..4096] == head);
+            }
+            match found {
+                Ok(Some(found)) => {
+                    let empty = found.images.is_empty();
+                    prop_assert!(empty || !is_image && live(&found) == live(&old));
+                }
+                Ok(None) => prop_assert!(!done),
+                Err(error) => prop_assert!(!done && error.problem == CHECKSUM),
+            }
+            if done {
+                break;
+            }
+        }
+    }
+
+    /// Whatever the copies hold, an error or a catalogue without contradictions is read.
+    #[test]
+    fn damage(list in prop::collection::vec((0..2usize, 0..8192usize, any::<u8>()), 1..6), seal: bool) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut table = Table::new(ram.size());
+        table.create(&mut ram).unwrap();
+        let mut known = Known::new();
+        for step in [Change::Add(0, true), Change::Add(1, false), Change::Remove(1)] {
+            change(&mut ram, &mut table, &step, &mut known).unwrap();
+        }
+        ram.sync().unwrap();
+        for (copy, at, byte) in list {
+            // Most of the entries are not used.
+            let at = if seal { at % 640 } else { at };
+            ram.bytes[CATALOG_COPIES[copy] as usize + at] ^= byte;
+        }
+        if seal {
+            for start in CATALOG_COPIES {
+                let copy = &mut ram.bytes[start as usize..][..8192];
+                let crc = crc32c(&copy[128..], crc32c(&copy[..124], 0));
+                copy[124..128].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        let memory = Part { medium: &ram, start: 0 };
+        match Table::load(&memory) {
+            Ok(Some(found)) => check_rules(&found),
+            Ok(None) => {}
+            Err(error) => prop_assert_ne!(error.problem, Problem::Unreadable),
+        }
+    }
+}
+
+fn crc32c(bytes: &[u8], crc: u32) -> u32 {
+    <&[u8] as daxfs_reader::Memory>::crc32c(crc, bytes)
+}
+
+/// Check the rules that a valid catalogue follows.
+fn check_rules(table: &Table) {
+    assert!(table.size <= CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    let mut images = table.images.clone();
+    images.sort_by_key(|image| image.range.start);
+    let mut end = CATALOG_SIZE;
+    for image in &images {
+        assert!(image.range.start >= end && image.range.end > image.range.start);
+        assert_eq!((image.range.start | image.range.end) % CATALOG_ALIGN, 0);
+        assert!(!image.active || !image.removed);
+        end = image.range.end;
+    }
+    assert!(end <= table.size);
+    assert!(images.iter().filter(|image| image.active).count() <= 1);
+    let mut names: Vec<_> = live(table).into_iter().map(|image| image.name).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+/// The catalogue is found by its magic number, with file(1).
+#[test]
+fn file_magic() {
+    let magic = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging/magic");
+    let fixture = Fixture::new(1);
+    let output = std::process::Command::new("file")
+        .arg("-m")
+        .arg(magic)
+        .args(["-b", &fixture.disk])
+        .output();
+    // Not every machine has the program.
+    let Ok(output) = output else { return };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text.trim_end(),
+        "daxfs catalogue of images, version 1, 4194304 bytes"
+    );
+}

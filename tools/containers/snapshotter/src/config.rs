@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The configuration file.
+
+use crate::error::{Error, Result};
+use daxfs_load::Kind;
+use daxfs_writer::options::Pack;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory for snapshots.
+    pub root: PathBuf,
+    /// The Unix socket to listen on.
+    pub socket: PathBuf,
+    /// Start in a separate mount namespace.
+    #[serde(rename = "private-mounts")]
+    pub private_mounts: bool,
+    /// Memory for images.
+    pub memory: Memory,
+    /// How images are made.
+    pub image: Image,
+    /// Images that are made already.
+    pub ready: Ready,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            root: "/var/lib/daxfs-snapshotter".into(),
+            socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
+            private_mounts: false,
+            memory: Memory::default(),
+            image: Image::default(),
+            ready: Ready::default(),
+        }
+    }
+}
+
+/// Memory for images.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Its kind.
+    #[serde(deserialize_with = "kind")]
+    pub kind: Kind,
+    /// A block device that a catalogue divides, instead of this kind, or empty.
+    pub device: PathBuf,
+    /// Bytes that all images together may take; 0 for no limit.
+    #[serde(deserialize_with = "size")]
+    pub limit: u64,
+    /// How images are compared with their SHA-256.
+    pub verify: Verify,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory {
+            kind: Kind::Memfd,
+            device: PathBuf::new(),
+            limit: 0,
+            verify: Verify::Lazy,
+        }
+    }
+}
+
+/// How images are compared with their SHA-256 when they are loaded.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Each piece of 2 MiB before its first use.
+    Lazy,
+    /// All of it at once.
+    Full,
+    /// Not at all; the checksum of the metadata is compared in any case.
+    None,
+}
+
+/// How images are made.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// Which files share blocks with others.
+    #[serde(deserialize_with = "pack")]
+    pub pack: Pack,
+}
+
+/// Images that are made already, which are used instead of unpacking layers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ready {
+    /// The directory that they are in, if it exists, or empty.
+    pub directory: PathBuf,
+    /// Certificates, which are read at the start. An image must be signed by the owner of one of them,
+    /// or of a certificate that one of these owners has issued. Without certificates, it need not be signed.
+    pub certificates: Vec<PathBuf>,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Ready {
+            directory: "/var/lib/daxfs-ready".into(),
+            certificates: Vec::new(),
+        }
+    }
+}
+
+fn pack<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Pack, D::Error> {
+    match &*String::deserialize(from)? {
+        "none" => Ok(Pack::Never),
+        "small" => Ok(Pack::Small),
+        "tails" => Ok(Pack::Tails),
+        other => Err(D::Error::custom(format!(
+            "unknown way to pack {other:?}; use none, small or tails"
+        ))),
+    }
+}
+
+fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Error> {
+    let name = String::deserialize(from)?;
+    Kind::named(&name).ok_or_else(|| {
+        D::Error::custom(format!(
+            "unknown kind of memory {name:?}; use memfd, hugetlb, heap or udmabuf"
+        ))
+    })
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<u64, D::Error> {
+    let text = String::deserialize(from)?;
+    daxfs_command::values::size(&text).map_err(D::Error::custom)
+}
+
+impl Config {
+    /// Read the configuration file `path`. If it does not exist, return the defaults.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
+            Err(error) => return Err(Error::io(path, "read")(error)),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| {
+                text.as_bytes()[..span.start]
+                    .iter()
+                    .filter(|&&byte| byte == b'\n')
+                    .count()
+                    + 1
+            });
+            Error::Invalid(format!(
+                "{}: line {line}: {}",
+                daxfs_writer::shown(path),
+                error.message().replace('\n', " ")
+            ))
+        })
+    }
+
+    /// Check that the directories can be used.
+    pub fn check(&self) -> Result<()> {
+        let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
+        let ready = given("ready.directory", &self.ready.directory);
+        let device = given("memory.device", &self.memory.device);
+        let paths = [("root", &*self.root), ("socket", &*self.socket)];
+        let certificates = self.ready.certificates.iter();
+        let certificates = certificates.map(|path| ("ready.certificates", &**path));
+        let paths = paths.into_iter().chain(ready).chain(device);
+        for (what, path) in paths.chain(certificates) {
+            let shown = daxfs_writer::shown(path);
+            if !path.is_absolute() {
+                return Err(Error::Invalid(format!(
+                    "{what} = {shown:?}: use an absolute path"
+                )));
+            }
+            let Some(text) = path.to_str() else {
+                return Err(Error::Invalid(format!("{what} = {shown:?}: use UTF-8")));
+            };
+            // They separate lower layers, and options.
+            if what == "root" && text.contains([':', ',', '\\', '"']) {
+                return Err(Error::Invalid(format!(
+                    "root = {shown:?}: overlayfs takes no colon, comma, backslash or quotation mark in the path"
+                )));
+            }
+        }
+        let memory = &self.memory;
+        if device.is_some() && (memory.kind != Kind::Memfd || memory.limit != 0) {
+            return Err(Error::Invalid(
+                "memory.device cannot be used with memory.limit, or with another memory.kind than memfd; remove these lines"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path())
+    }
+
+    #[test]
+    fn packaged_file_has_the_defaults() {
+        let text = include_str!("../../../../packaging/daxfs-snapshotter.toml");
+        assert_eq!(parse(text).unwrap(), Config::default());
+        // Each line that is commented out is a default as well.
+        let set: String = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest)
+                    if rest.starts_with(|c: char| c.is_ascii_lowercase())
+                        && rest.contains(" = ") =>
+                {
+                    rest
+                }
+                _ => line,
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        assert_ne!(set, text);
+        assert_eq!(parse(&set).unwrap(), Config::default());
+        assert_eq!(
+            Config::read(Path::new("/nonexistent")).unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn values_and_errors() {
+        let config = parse(
+            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n[image]\npack = \"none\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.root, Path::new("/r"));
+        assert!(config.memory.kind == Kind::Hugetlb);
+        assert_eq!(config.memory.limit, 3 << 30);
+        assert_eq!(config.memory.verify, Verify::Full);
+        assert_eq!(config.image.pack, Pack::Never);
+        for (word, wanted) in [("small", Pack::Small), ("tails", Pack::Tails)] {
+            let config = parse(&format!("[image]\npack = \"{word}\"\n")).unwrap();
+            assert_eq!(config.image.pack, wanted);
+        }
+        assert!(parse("private-mounts = true\n").unwrap().private_mounts);
+        let config = parse("[ready]\ndirectory = \"\"\ncertificates = [\"/a\", \"/b\"]\n").unwrap();
+        config.check().unwrap();
+        let certificates = [Path::new("/a"), Path::new("/b")];
+        assert_eq!(config.ready.certificates, certificates);
+        for (text, wants) in [
+            (
+                "directory = \"ready\"",
+                "ready.directory = \"ready\": use an absolute",
+            ),
+            (
+                "certificates = [\"/a\", \"b/c\"]",
+                "ready.certificates = \"b/c\": use an absolute",
+            ),
+        ] {
+            let config = parse(&format!("[ready]\n{text}\n")).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(wants), "{error}");
+        }
+        for (text, wants) in [
+            (
+                "device = \"pmem0\"",
+                "memory.device = \"pmem0\": use an absolute",
+            ),
+            (
+                "device = \"/d\"\nkind = \"heap\"",
+                "memory.device cannot be",
+            ),
+            ("device = \"/d\"\nlimit = \"1G\"", "memory.device cannot be"),
+        ] {
+            let config = parse(&format!("[memory]\n{text}\n")).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(wants), "{error}");
+        }
+        let config = parse("[memory]\ndevice = \"/dev/pmem0\"\n").unwrap();
+        config.check().unwrap();
+        assert_eq!(config.memory.device, Path::new("/dev/pmem0"));
+        for (text, wants) in [
+            ("\nrot = 1\n", "line 2: unknown field `rot`"),
+            ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
+            ("[memory]\nlimit = \"much\"\n", "line 2"),
+            ("[image]\npack = \"all\"\n", "use none, small or tails"),
+            ("[image]\npack = false\n", "line 2"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(wants), "{error}");
+        }
+        for root in ["var", "/a:b", "/a,b"] {
+            let config = Config {
+                root: root.into(),
+                ..Config::default()
+            };
+            assert_eq!(
+                config.check().unwrap_err().code(),
+                tonic::Code::InvalidArgument
+            );
+        }
+    }
+}
