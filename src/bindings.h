@@ -1,55 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Input of bindgen: the kernel's headers that the module needs, the shims of helpers.c, and
- * constants that bindgen cannot evaluate by itself. Kbuild drops the prefix from their names.
+ * Input of bindgen, after the declarations of helpers.c and the headers that it includes: the
+ * kernel's other headers that the module needs, and constants that bindgen cannot evaluate by
+ * itself. Kbuild drops the prefix from their names.
  */
-#include <crypto/sha2.h>
-#include <linux/blkdev.h>
-#include <linux/capability.h>
 #include <linux/crc32c.h>
-#include <linux/cred.h>
-#include <linux/dax.h>
 #include <linux/dcache.h>
 #include <linux/device/bus.h>
-#include <linux/device/faux.h>
-#include <linux/dma-buf.h>
-#include <linux/dma-resv.h>
 #include <linux/exportfs.h>
 #include <linux/fiemap.h>
-#include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
-#include <linux/huge_mm.h>
-#include <linux/iomap.h>
-#include <linux/io.h>
-#include <linux/ioport.h>
-#include <linux/key.h>
-#include <linux/kobject.h>
-#include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mount.h>
-#include <linux/namei.h>
-#include <linux/pagemap.h>
-#include <linux/pci.h>
-#include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
 #include <linux/rcupdate.h>
-#include <linux/security.h>
 #include <linux/seq_file.h>
-#include <linux/slab.h>
 #include <linux/splice.h>
-#include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>
-#include <linux/sysfs.h>
 #include <linux/timekeeping.h>
-#include <linux/tracepoint.h>
-#include <linux/uio.h>
-#include <linux/vmalloc.h>
-#include <linux/workqueue.h>
 #include <linux/xattr.h>
 #include <uapi/linux/fcntl.h>
 
@@ -63,21 +34,6 @@ static const slab_flags_t DAXFS_SLAB_RECLAIM_ACCOUNT = SLAB_RECLAIM_ACCOUNT;
 static const slab_flags_t DAXFS_SLAB_ACCOUNT = SLAB_ACCOUNT;
 static const unsigned int DAXFS_WQ_UNBOUND = WQ_UNBOUND;
 
-/* Error codes that the kernel crate does not have. */
-static const int DAXFS_EUCLEAN = EUCLEAN;
-static const int DAXFS_EBADMSG = EBADMSG;
-static const int DAXFS_EHWPOISON = EHWPOISON;
-static const int DAXFS_EKEYEXPIRED = EKEYEXPIRED;
-static const int DAXFS_EKEYREJECTED = EKEYREJECTED;
-static const int DAXFS_EKEYREVOKED = EKEYREVOKED;
-static const int DAXFS_ENOKEY = ENOKEY;
-static const int DAXFS_ENOPKG = ENOPKG;
-static const int DAXFS_ENAMETOOLONG = ENAMETOOLONG;
-static const int DAXFS_ENODATA = ENODATA;
-static const int DAXFS_EOPNOTSUPP = EOPNOTSUPP;
-static const int DAXFS_EMEDIUMTYPE = EMEDIUMTYPE;
-static const int DAXFS_ESTALE = ESTALE;
-
 /* Filesystem types, superblocks and mounts. */
 static const int DAXFS_FS_ALLOW_IDMAP = FS_ALLOW_IDMAP;
 static const unsigned long DAXFS_SB_RDONLY = SB_RDONLY;
@@ -86,25 +42,15 @@ static const unsigned long DAXFS_SB_NOATIME = SB_NOATIME;
 /* 0 where the kernel knows no access control lists. */
 static const unsigned long DAXFS_SB_POSIXACL = IS_ENABLED(CONFIG_FS_POSIX_ACL) ? SB_POSIXACL : 0;
 static const loff_t DAXFS_MAX_LFS_FILESIZE = MAX_LFS_FILESIZE;
-static const u32 DAXFS_FSLABEL_MAX = FSLABEL_MAX;
 static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
-static const unsigned int DAXFS_MINORBITS = MINORBITS;
 static const int DAXFS_CAP_SYS_ADMIN = CAP_SYS_ADMIN;
 
 /* Inodes and files. */
 static const u32 DAXFS_I_NEW = I_NEW;
-static const unsigned int DAXFS_S_DAX = S_DAX;
 static const umode_t DAXFS_S_IFMT = S_IFMT;
 static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
 static const umode_t DAXFS_S_IFDIR = S_IFDIR;
-static const u8 DAXFS_DT_FIFO = DT_FIFO;
-static const u8 DAXFS_DT_CHR = DT_CHR;
-static const u8 DAXFS_DT_DIR = DT_DIR;
-static const u8 DAXFS_DT_BLK = DT_BLK;
-static const u8 DAXFS_DT_REG = DT_REG;
-static const u8 DAXFS_DT_LNK = DT_LNK;
-static const u8 DAXFS_DT_SOCK = DT_SOCK;
 static const size_t DAXFS_NAME_MAX = NAME_MAX;
 static const int DAXFS_O_RDONLY = O_RDONLY;
 static const int DAXFS_O_LARGEFILE = O_LARGEFILE;
@@ -117,12 +63,6 @@ static const fmode_t DAXFS_FMODE_BACKING = FMODE_BACKING;
 static const fop_flags_t DAXFS_FOP_BUFFER_RASYNC = FOP_BUFFER_RASYNC;
 static const int DAXFS_ACL_TYPE_ACCESS = ACL_TYPE_ACCESS;
 static const int DAXFS_ACL_TYPE_DEFAULT = ACL_TYPE_DEFAULT;
-static const u32 DAXFS_SECTOR_SIZE = SECTOR_SIZE;
-static const u32 DAXFS_STATX_DIOALIGN = STATX_DIOALIGN;
-static const u32 DAXFS_STATX_DIO_READ_ALIGN = STATX_DIO_READ_ALIGN;
-static const u32 DAXFS_FIEMAP_EXTENT_LAST = FIEMAP_EXTENT_LAST;
-static const u32 DAXFS_FIEMAP_EXTENT_NOT_ALIGNED = FIEMAP_EXTENT_NOT_ALIGNED;
-static const u32 DAXFS_FIEMAP_EXTENT_SHARED = FIEMAP_EXTENT_SHARED;
 
 /* Mappings and page faults. */
 static const u64 DAXFS_PAGE_SIZE = PAGE_SIZE;

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * C inline functions and macros of the kernel, as functions that Rust can call, with hardly any
+ * logic. bindgen reads this file without the bodies of functions, and Kbuild drops the prefix from
+ * the names. Differences between kernel versions belong here.
+ */
+#include <crypto/sha2.h>
 #include <linux/badblocks.h>
 #include <linux/blkdev.h>
 #include <linux/capability.h>
@@ -53,14 +59,23 @@
 /* Kernels from 7.4 on take the function itself. */
 #ifdef DAXFS_DAX_TAKES_NEXT
 static DEFINE_IOMAP_ITER_NEXT(daxfs_iomap, daxfs_iomap_begin);
-#else
-static const struct iomap_ops daxfs_iomap[] = { { .iomap_begin = daxfs_iomap_begin } };
 #endif
 
 vm_fault_t daxfs_helper_dax_iomap_fault(struct vm_fault *vmf, unsigned int order)
 {
+#ifndef DAXFS_DAX_TAKES_NEXT
+	static const struct iomap_ops daxfs_iomap[] = { { .iomap_begin = daxfs_iomap_begin } };
+
+#endif
 	return dax_iomap_fault(vmf, order, NULL, NULL, daxfs_iomap);
 }
+
+/* The memory of a DAX device of this module. */
+struct daxfs_range {
+	void *base;
+	unsigned long frame;
+	unsigned long pages;
+};
 
 static long daxfs_range_direct_access(struct dax_device *device, pgoff_t page, long count,
 				      enum dax_access_mode mode, void **address,
@@ -254,6 +269,10 @@ void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 {
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
+
+static const int DAXFS_CACHE_WRITEBACK = 1;
+static const int DAXFS_CACHE_WRITECOMBINE = 2;
+static const int DAXFS_CACHE_UNCACHED = 3;
 
 #ifdef CONFIG_X86_64
 /* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */

@@ -29,22 +29,21 @@ pub(crate) trait DirOperations: FileSystem {
 
 /// The type of an entry (`d_type`), as getdents64(2) returns it.
 #[derive(Clone, Copy)]
-#[repr(u8)]
 pub(crate) enum FileType {
     /// Named pipe.
-    Fifo = bindings::DT_FIFO,
+    Fifo = bindings::DT_FIFO as isize,
     /// Character device.
-    CharDevice = bindings::DT_CHR,
+    CharDevice = bindings::DT_CHR as isize,
     /// Directory.
-    Directory = bindings::DT_DIR,
+    Directory = bindings::DT_DIR as isize,
     /// Block device.
-    BlockDevice = bindings::DT_BLK,
+    BlockDevice = bindings::DT_BLK as isize,
     /// Regular file.
-    Regular = bindings::DT_REG,
+    Regular = bindings::DT_REG as isize,
     /// Symbolic link.
-    Symlink = bindings::DT_LNK,
+    Symlink = bindings::DT_LNK as isize,
     /// Socket.
-    Socket = bindings::DT_SOCK,
+    Socket = bindings::DT_SOCK as isize,
 }
 
 /// The destination of a listing (`struct dir_context`).
