@@ -584,11 +584,6 @@ void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count)
 	memcpy_fromio(to, (const void __iomem *)from, count);
 }
 
-void daxfs_helper_bdev_holder_unlock(struct block_device *bdev)
-{
-	mutex_unlock(&bdev->bd_holder_lock);
-}
-
 u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev)
 {
 	return bdev_nr_bytes(bdev);
@@ -904,7 +899,7 @@ bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 siz
 {
 	struct resource range = DEFINE_RES_MEM(start, size);
 
-	return pci_find_resource(to_pci_dev(device), &range);
+	return dev_is_pci(device) && pci_find_resource(to_pci_dev(device), &range);
 }
 #endif
 

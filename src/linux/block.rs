@@ -3,9 +3,8 @@
 //! Block devices (`include/linux/blkdev.h`).
 
 use crate::bindings;
-use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU32;
 use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
@@ -46,15 +45,6 @@ impl BlockDevice {
     }
 }
 
-/// Says what happens when a block device that is [open](OpenBlockDevice) dies.
-pub(crate) trait Death: 'static {
-    /// Stop all use of the device with this number.
-    fn died(number: bindings::dev_t);
-}
-
-/// The holder of all devices that are opened here. Only its address matters.
-static HOLDER: u8 = 0;
-
 /// A block device that this module has opened.
 ///
 /// The block layer lets one holder claim a device any number of times. All these have the same
@@ -64,46 +54,50 @@ static HOLDER: u8 = 0;
 /// # Invariants
 ///
 /// Owns the open file of a block device.
-pub(crate) struct OpenBlockDevice<T>(NonNull<bindings::file>, PhantomData<T>);
+pub(crate) struct OpenBlockDevice(NonNull<bindings::file>);
 
 // SAFETY: Any thread may close a file.
-unsafe impl<T> Send for OpenBlockDevice<T> {}
+unsafe impl Send for OpenBlockDevice {}
 // SAFETY: No method changes the file.
-unsafe impl<T> Sync for OpenBlockDevice<T> {}
+unsafe impl Sync for OpenBlockDevice {}
 
-impl<T: Death> OpenBlockDevice<T> {
+impl OpenBlockDevice {
     const OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
         mark_dead: Some(Self::mark_dead),
         ..pin_init::zeroed()
     };
 
-    /// Open the block device `number` for reading, without blocking writers.
+    /// Open the block device `number` for reading, without blocking writers. Call `died` with its
+    /// number when it dies. The address of `died` is the holder.
     ///
     /// # Errors
     ///
     /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
-    pub(crate) fn open(number: bindings::dev_t) -> Result<Self> {
-        let holder = (&raw const HOLDER).cast_mut().cast();
+    pub(crate) fn open(number: bindings::dev_t, died: &'static fn(u32)) -> Result<Self> {
+        let holder = ptr::from_ref(died).cast_mut().cast();
         let (mode, table) = (bindings::BLK_OPEN_READ, &Self::OPERATIONS);
         // SAFETY: The holder and its operations are static.
         let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
         // INVARIANT: bdev_file_open_by_dev() returned an open file.
-        Ok(OpenBlockDevice(file, PhantomData))
+        Ok(OpenBlockDevice(file))
     }
 
     /// # Safety
     ///
-    /// `bdev` must be valid, and `bd_holder_lock` held, which this releases.
+    /// `bdev` must be valid and held by `open`, and `bd_holder_lock` be locked, which this unlocks.
     unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: bool) {
         // SAFETY: The caller passes a valid device, whose number does not change.
-        T::died(unsafe { (*bdev).bd_dev });
+        let number = unsafe { (*bdev).bd_dev };
+        // SAFETY: The lock keeps the holder, the address that `open` has passed.
+        let died = unsafe { *(*bdev).bd_holder.cast::<fn(u32)>() };
+        died(number);
         // SAFETY: The caller holds the mutex and expects it to be released.
-        unsafe { bindings::bdev_holder_unlock(bdev) };
+        unsafe { bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock) };
     }
 }
 
-impl<T> Deref for OpenBlockDevice<T> {
+impl Deref for OpenBlockDevice {
     type Target = BlockDevice;
 
     fn deref(&self) -> &BlockDevice {
@@ -114,7 +108,7 @@ impl<T> Deref for OpenBlockDevice<T> {
     }
 }
 
-impl<T> Drop for OpenBlockDevice<T> {
+impl Drop for OpenBlockDevice {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this owns the file.
         unsafe { bindings::bdev_fput(self.0.as_ptr()) };

@@ -3,65 +3,70 @@
 //! Failures of memory, which the tracepoint `memory_failure_event` reports.
 
 use crate::bindings;
-use core::marker::PhantomData;
+use core::mem;
 use core::ptr::{self, NonNull};
+use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// Says what happens when memory fails.
-pub(crate) trait Failure: 'static {
-    /// Handle the failure of page frame `frame`, which may be any of the machine. Do not sleep
-    /// unless `may_sleep` is set.
-    fn failed(frame: usize, may_sleep: bool);
-}
+/// What is called when memory fails, with a page frame, which may be any of the machine. It must not
+/// sleep unless the second argument is set.
+pub(crate) type Failed = fn(usize, bool);
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
 ///
 /// # Invariants
 ///
-/// [`Self::probe`] is registered with the tracepoint, without data.
-pub(crate) struct Probe<T: Failure>(NonNull<bindings::tracepoint>, PhantomData<T>);
+/// The probe is registered with the tracepoint. Its data is a [`Failed`].
+pub(crate) struct Probe {
+    tracepoint: NonNull<bindings::tracepoint>,
+    probe: *mut c_void,
+    data: *mut c_void,
+}
 
 // SAFETY: A probe may be unregistered by any thread.
-unsafe impl<T: Failure> Send for Probe<T> {}
+unsafe impl Send for Probe {}
 // SAFETY: No method takes a shared reference.
-unsafe impl<T: Failure> Sync for Probe<T> {}
+unsafe impl Sync for Probe {}
 
-impl<T: Failure> Probe<T> {
-    /// Register the probe, if the kernel has the tracepoint.
-    pub(crate) fn new() -> Option<Self> {
+impl Probe {
+    /// Register a probe that calls `failed`, if the kernel has the tracepoint.
+    pub(crate) fn new(failed: Failed) -> Option<Self> {
         // SAFETY: Any context that can sleep may call this. Tracepoints of the kernel are static.
-        let found = NonNull::new(unsafe { bindings::memory_failure_tracepoint() })?;
-        let (tracepoint, none) = (found.as_ptr(), ptr::null_mut());
-        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
-        let registered =
-            unsafe { bindings::tracepoint_probe_register(tracepoint, Self::pointer(), none) };
-        // INVARIANT: The probe was registered above.
-        (registered == 0).then_some(Probe(found, PhantomData))
-    }
-
-    fn pointer() -> *mut kernel::ffi::c_void {
+        let tracepoint = NonNull::new(unsafe { bindings::memory_failure_tracepoint() })?;
         let probe: bindings::btf_trace_memory_failure_event = Some(Self::probe);
-        probe.map_or(ptr::null_mut(), |probe| probe as *mut kernel::ffi::c_void)
+        // The address of a function need not be the same each time.
+        let probe = probe.map_or(ptr::null_mut(), |probe| probe as *mut c_void);
+        let (raw, data) = (tracepoint.as_ptr(), failed as *mut c_void);
+        // SAFETY: The probe has the prototype of the tracepoint, and `drop` unregisters it.
+        let registered = unsafe { bindings::tracepoint_probe_register(raw, probe, data) };
+        // INVARIANT: The probe was registered above.
+        (registered == 0).then_some(Probe {
+            tracepoint,
+            probe,
+            data,
+        })
     }
 
     /// # Safety
     ///
-    /// The caller must be able to sleep unless its tracepoint prevents that.
-    unsafe extern "C" fn probe(
-        _data: *mut kernel::ffi::c_void,
-        frame: kernel::ffi::c_ulong,
-        _kind: kernel::ffi::c_int,
-        _result: kernel::ffi::c_int,
-    ) {
+    /// `data` must be a [`Failed`]. The caller must be able to sleep unless its tracepoint prevents
+    /// that.
+    unsafe extern "C" fn probe(data: *mut c_void, frame: c_ulong, _kind: c_int, _result: c_int) {
+        // SAFETY: The caller passes what `new` has registered, the address of such a function.
+        let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
         // SAFETY: This looks at the current thread.
-        T::failed(frame, unsafe { bindings::may_sleep() });
+        failed(frame, unsafe { bindings::may_sleep() });
     }
 }
 
-impl<T: Failure> Drop for Probe<T> {
+impl Drop for Probe {
     fn drop(&mut self) {
-        let (tracepoint, none) = (self.0.as_ptr(), ptr::null_mut());
+        let Probe {
+            tracepoint,
+            probe,
+            data,
+        } = *self;
         // SAFETY: By the type invariant the probe is registered.
-        unsafe { bindings::tracepoint_probe_unregister(tracepoint, Self::pointer(), none) };
+        unsafe { bindings::tracepoint_probe_unregister(tracepoint.as_ptr(), probe, data) };
         // SAFETY: This is dropped while the module is loaded or unloaded, which can sleep.
         unsafe { bindings::tracepoint_synchronize_unregister() };
     }

@@ -6,7 +6,7 @@
 //! * [`block`], [`dax`]: block devices, and DAX devices
 //! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](mm::Owner) of mapped memory
 //! * [`ioport`]: ranges of physical addresses
-//! * [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
+//! * [`bus`], [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
 //! * [`security`]: what the calling process may do
 //! * [`Errno`]: error codes
 //! * [`Counters`]: per-CPU counters
@@ -21,6 +21,7 @@
 //! * [`workqueue`]: the workqueue of this module
 
 pub(crate) mod block;
+pub(crate) mod bus;
 mod counters;
 pub(crate) mod dax;
 pub(crate) mod dma_buf;

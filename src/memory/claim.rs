@@ -13,7 +13,8 @@
 
 use super::lease::Lease;
 use super::{poison, registry};
-use crate::linux::dax::{BusDeviceId, Device, Held, Holder, HolderId};
+use crate::linux::bus::DeviceId;
+use crate::linux::dax::{Device, Held, Holder, HolderId};
 use crate::linux::global_mutex;
 use core::ops::Range;
 use core::ptr;
@@ -43,7 +44,7 @@ struct Claim {
     device: ARef<Device>,
     token: Arc<Token>,
     /// The device of the fsdev driver, if it is one.
-    fsdev: Option<BusDeviceId>,
+    fsdev: Option<DeviceId>,
     /// The token's hold on the device; `None` while the claim is pending.
     held: Option<Held<Token>>,
     /// Set before the device is removed, so that no mount joins the claim.
@@ -108,7 +109,7 @@ impl Part {
     /// if its removal has begun during the call; `ENOMEM`; the errors of `hold`.
     pub(super) fn get(
         device: &ARef<Device>,
-        fsdev: Option<BusDeviceId>,
+        fsdev: Option<DeviceId>,
         range: Range<u64>,
         lease: Option<&Lease>,
         hold: impl FnOnce(Arc<Token>) -> Result<Held<Token>>,
@@ -216,7 +217,7 @@ fn give_up(claims: &mut KVec<Claim>, at: usize) {
 
 /// Let no mount join the claims on `fsdev`, a device of the fsdev driver that is about to be
 /// removed.
-pub(super) fn close(fsdev: BusDeviceId) {
+pub(super) fn close(fsdev: DeviceId) {
     for claim in CLAIMS.lock().iter_mut() {
         claim.closed |= claim.fsdev == Some(fsdev);
     }

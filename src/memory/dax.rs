@@ -10,7 +10,7 @@
 
 use super::claim::Part;
 use super::{fsdev, registry, Region, Shown, Tenure};
-use crate::linux::block::{BlockDevice, Death, OpenBlockDevice};
+use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::dax::{make_and_kill, Device, DeviceMemory, Held, MapError, Node};
 use crate::linux::fs::Refusal;
 use crate::linux::Errno;
@@ -21,13 +21,9 @@ use kernel::{
     sync::{aref::ARef, Arc},
 };
 
-/// Revokes the leases of all mounts on a block device that is dead.
-struct Revoke;
-
-impl Death for Revoke {
-    fn died(number: u32) {
-        registry::revoke(|uses| uses.block == Some(number));
-    }
+/// Revoke the leases of all mounts on the block device `number`, which is dead.
+fn revoke(number: u32) {
+    registry::revoke(|uses| uses.block == Some(number));
 }
 
 /// Open the region of `range` of a device, `bdev`'s if that is given, until `keep` is dropped.
@@ -129,8 +125,10 @@ pub(crate) fn open_block_part(
     part: Range<u64>,
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
+    /// Its address is the holder of all devices.
+    static DIED: fn(u32) = revoke;
     tenure.lease().uses.lock().block = Some(number);
-    let opened = OpenBlockDevice::<Revoke>::open(number);
+    let opened = OpenBlockDevice::open(number, &DIED);
     let opened = Arc::new(opened.map_err(|error| unclaimed(error, true))?, GFP_KERNEL)?;
     open_bdev(&opened, Some(part), opened.clone(), tenure)
 }
@@ -191,8 +189,8 @@ impl CharDevice {
             return Err(no_fsdev());
         };
         fsdev::watch(&node)?;
-        let fsdev = Some(node.bus_device_id());
-        let claim = Part::get(&node.device()?, fsdev, 0..0, None, |token| node.hold(token));
+        let fsdev = Some(node.bus_device().id());
+        let claim = Part::get(node.device(), fsdev, 0..0, None, |token| node.hold(token));
         let claim = claim.map_err(|error| {
             if error == ENODEV || error == Errno::NotSupported.into() {
                 return no_fsdev();

@@ -3,7 +3,7 @@
 //! Watching for memory that fails.
 
 use super::{poison, registry};
-use crate::linux::{memory_failure, workqueue};
+use crate::linux::{memory_failure::Probe, workqueue};
 use kernel::{
     impl_has_work, new_work,
     prelude::*,
@@ -11,16 +11,13 @@ use kernel::{
     workqueue::{Work, WorkItem},
 };
 
-/// Unmaps the memory that fails, any of the machine.
-pub(super) struct Unmap;
-
 /// The registration of a probe that is called when memory fails.
-pub(super) struct Watch(#[allow(dead_code)] Option<memory_failure::Probe<Unmap>>);
+pub(super) struct Watch(#[allow(dead_code)] Option<Probe>);
 
 impl Watch {
     /// Register the probe.
     pub(super) fn start() -> Self {
-        let probe = memory_failure::Probe::new();
+        let probe = Probe::new(failed);
         // Check all pages if memory has failed before, or if no failure would be reported.
         if probe.is_none() || poison::failed_before() {
             poison::check_pages();
@@ -29,19 +26,18 @@ impl Watch {
     }
 }
 
-impl memory_failure::Failure for Unmap {
-    fn failed(frame: usize, may_sleep: bool) {
-        poison::check_pages();
-        // When memory_failure() returns, no process should have the page.
-        if may_sleep {
-            return unmap(frame);
-        }
-        let Ok(failure) = Arc::pin_init(Failure::new(frame), GFP_ATOMIC) else {
-            pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
-            return;
-        };
-        workqueue::enqueue(failure);
+/// Unmap page frame `frame`, which has failed, soon if this may not sleep.
+fn failed(frame: usize, may_sleep: bool) {
+    poison::check_pages();
+    // When memory_failure() returns, no process should have the page.
+    if may_sleep {
+        return unmap(frame);
     }
+    let Ok(failure) = Arc::pin_init(Failure::new(frame), GFP_ATOMIC) else {
+        pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
+        return;
+    };
+    workqueue::enqueue(failure);
 }
 
 /// Unmap what fails with page frame `frame`.

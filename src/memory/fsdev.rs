@@ -11,13 +11,14 @@
 
 use super::lease::Uses;
 use super::{claim, registry};
-use crate::linux::dax::{BusDeviceId, BusNotifier, Node, Unbinding};
+use crate::linux::bus::{Device, Notifier};
+use crate::linux::dax::Node;
 use crate::linux::global_mutex;
 use kernel::prelude::*;
 
 global_mutex! {
     // The notifier of the bus, once there was a device. Do not wait under it for an unbinding.
-    static NOTIFIER: Option<BusNotifier<Wait>> = None;
+    static NOTIFIER: Option<Notifier> = None;
 }
 
 /// Unregisters the notifier when it is dropped.
@@ -38,25 +39,22 @@ impl Drop for Watch {
 pub(super) fn watch(node: &Node) -> Result {
     let mut notifier = NOTIFIER.lock();
     if notifier.is_none() {
-        *notifier = Some(BusNotifier::new(node)?);
+        *notifier = Some(node.watch_bus(unbinding)?);
     }
     Ok(())
 }
 
-/// Waits for the users of a device's pages before the device is unbound from its driver.
-struct Wait;
-
-impl Unbinding for Wait {
-    fn unbinding(device: BusDeviceId) {
-        // A mount that has joined before has a lease now.
-        claim::close(device);
-        let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
-        registry::revoke(is_on_it);
-        // The device may be bound and mounted again while mounts of these leases exist.
-        while let Some(lease) = registry::find_by(is_on_it) {
-            lease.revoke();
-            lease.drain();
-            lease.uses.lock().fsdev = None;
-        }
+/// Wait for the users of a device's pages before the device is unbound from its driver.
+fn unbinding(device: &Device) {
+    let device = device.id();
+    // A mount that has joined before has a lease now.
+    claim::close(device);
+    let is_on_it = |uses: &Uses| uses.fsdev == Some(device);
+    registry::revoke(is_on_it);
+    // The device may be bound and mounted again while mounts of these leases exist.
+    while let Some(lease) = registry::find_by(is_on_it) {
+        lease.revoke();
+        lease.drain();
+        lease.uses.lock().fsdev = None;
     }
 }

@@ -18,7 +18,8 @@
 
 use super::poison;
 use super::tree::Extents;
-use crate::linux::dax::{BusDeviceId, HolderId};
+use crate::linux::bus::DeviceId;
+use crate::linux::dax::HolderId;
 use crate::linux::mm::{Memory, Owner};
 use crate::linux::srcu::{Reader, Revocable, Section};
 use crate::linux::workqueue::Job;
@@ -58,7 +59,7 @@ pub(super) struct Uses {
     /// The number of a block device.
     pub(super) block: Option<u32>,
     /// A device of the fsdev driver.
-    pub(super) fsdev: Option<BusDeviceId>,
+    pub(super) fsdev: Option<DeviceId>,
     /// Start and size of physical memory of a PCI device.
     #[cfg_attr(not(CONFIG_PCI), allow(dead_code))]
     pub(super) pci: Option<(u64, u64)>,

@@ -34,8 +34,6 @@ mod fault;
 mod fsdev;
 mod lease;
 pub(crate) mod memfd;
-#[cfg(CONFIG_PCI)]
-mod pci;
 pub(crate) mod phys;
 mod poison;
 mod range;

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Which ranges of physical addresses may be used, and requests for them.
+//!
+//! The memory of a PCI device goes away with the device, and no reference to it keeps the device.
+//! The driver core calls a notifier of the bus before it removes the device, and the PCI core frees
+//! its resources after that. Both happen under a lock of all PCI devices, so do not wait without
+//! bound: such memory is mapped without struct pages, so that it cannot be pinned.
 
+#[cfg(CONFIG_PCI)]
+use super::registry;
+#[cfg(CONFIG_PCI)]
+use crate::linux::bus::Device;
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::{self, Kind, Requested, Taken};
 #[cfg(CONFIG_PCI)]
@@ -148,4 +157,19 @@ pub(super) fn not_memory() -> Refusal {
         ),
     )
     .remedy("see /proc/iomem")
+}
+
+/// Release the memory of a PCI device that is about to be removed.
+#[cfg(CONFIG_PCI)]
+pub(super) fn removing(device: &Device) {
+    // Wait for requests in progress. Later ones find that the device is being removed.
+    drop(Turn::wait());
+    let is_there = |(start, size)| pci::has_range(device, start, size);
+    while let Some(lease) = registry::find_by(|uses| uses.pci.is_some_and(is_there)) {
+        lease.revoke();
+        lease.drain();
+        // Without struct pages, no page is in use now, so this releases the memory.
+        lease.proceed();
+        lease.uses.lock().pci = None;
+    }
 }

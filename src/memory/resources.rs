@@ -5,12 +5,12 @@
 #[cfg(CONFIG_TRACEPOINTS)]
 use super::failures;
 #[cfg(CONFIG_PCI)]
-use super::pci;
+use super::range;
 use super::{dax, fsdev, poison, registry, Tenure};
 use crate::linux::internal::Internal;
-#[cfg(CONFIG_PCI)]
-use crate::linux::pci::Notifier;
 use crate::linux::workqueue::WorkQueue;
+#[cfg(CONFIG_PCI)]
+use crate::linux::{bus::Notifier, pci};
 use kernel::prelude::*;
 
 /// Resources that this module needs while the kernel module is loaded.
@@ -18,7 +18,7 @@ pub(crate) struct Resources {
     // Dropped in this order, after the last region.
     _fsdev: fsdev::Watch,
     #[cfg(CONFIG_PCI)]
-    _pci: Notifier<pci::Release>,
+    _pci: Notifier,
     #[cfg(CONFIG_TRACEPOINTS)]
     _failures: failures::Watch,
     _callbacks: dax::Callbacks,
@@ -42,7 +42,7 @@ impl Resources {
         Ok(Resources {
             _fsdev: fsdev::Watch,
             #[cfg(CONFIG_PCI)]
-            _pci: Notifier::new()?,
+            _pci: pci::watch_removals(range::removing)?,
             #[cfg(CONFIG_TRACEPOINTS)]
             _failures: failures::Watch::start(),
             _callbacks: dax::Callbacks,

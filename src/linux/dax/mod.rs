@@ -4,8 +4,7 @@
 //!
 //! * [`Device`]: a device, and where its memory is
 //! * [`Held`]: a device with a [`Holder`], to which it announces failures and its removal
-//! * [`Node`]: an open DAX character device
-//! * [`BusNotifier`]: says that a device is about to lose its driver
+//! * [`Node`]: an open DAX character device, and its bus
 //! * [`DeviceMemory`]: memory of a device that is mapped into the kernel
 //!
 //! C headers: `include/linux/dax.h`, `include/linux/memremap.h`.
@@ -18,4 +17,4 @@ mod node;
 pub(crate) use device::{make_and_kill, Device};
 pub(crate) use holder::{Held, Holder, HolderId};
 pub(crate) use memory::{DeviceMemory, MapError};
-pub(crate) use node::{BusDeviceId, BusNotifier, Node, Unbinding};
+pub(crate) use node::Node;

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Notifiers of buses (`include/linux/device/bus.h`).
+
+use crate::bindings;
+use core::ptr::{self, NonNull};
+use kernel::{error::to_result, prelude::*, types::Opaque};
+
+/// A device on a bus.
+#[repr(transparent)]
+pub(crate) struct Device(Opaque<bindings::device>);
+
+/// Identity of a device while it exists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceId(usize);
+
+impl Device {
+    /// # Safety
+    ///
+    /// `device` must be valid for `'a`.
+    pub(super) unsafe fn from_raw<'a>(device: *const bindings::device) -> &'a Self {
+        // SAFETY: The type is transparent over the C struct, which the caller guarantees to live.
+        unsafe { &*device.cast() }
+    }
+
+    /// Return the C object.
+    pub(super) fn as_raw(&self) -> *mut bindings::device {
+        self.0.get()
+    }
+
+    /// Return what identifies the device.
+    pub(crate) fn id(&self) -> DeviceId {
+        DeviceId(ptr::from_ref(self) as usize)
+    }
+}
+
+/// A notifier block, and what it calls for one kind of event.
+#[repr(C)]
+struct Block {
+    raw: Opaque<bindings::notifier_block>,
+    event: usize,
+    call: fn(&Device),
+}
+
+/// A notifier of a bus. Dropping it unregisters the notifier, and waits for calls.
+///
+/// # Invariants
+///
+/// The block is registered with the bus, which stays registered.
+pub(crate) struct Notifier(KBox<Block>, NonNull<bindings::bus_type>);
+
+// SAFETY: A notifier may be unregistered by any thread.
+unsafe impl Send for Notifier {}
+// SAFETY: No method takes a shared reference.
+unsafe impl Sync for Notifier {}
+
+impl Notifier {
+    /// Call `call` for each `event` of `bus`.
+    ///
+    /// # Safety
+    ///
+    /// The bus must stay registered, and pass devices to its notifiers.
+    pub(super) unsafe fn new(
+        bus: *const bindings::bus_type,
+        event: usize,
+        call: fn(&Device),
+    ) -> Result<Self> {
+        let raw = bindings::notifier_block {
+            notifier_call: Some(Self::notify),
+            ..pin_init::zeroed()
+        };
+        let raw = Opaque::new(raw);
+        let block = KBox::new(Block { raw, event, call }, GFP_KERNEL)?;
+        let bus = NonNull::new(bus.cast_mut()).ok_or(ENODEV)?;
+        // SAFETY: The bus is registered. The box lives until `drop` unregisters the block.
+        to_result(unsafe { bindings::bus_register_notifier(bus.as_ptr(), block.raw.get()) })?;
+        // INVARIANT: The block was registered above.
+        Ok(Notifier(block, bus))
+    }
+
+    /// # Safety
+    ///
+    /// `block` must be the field of a [`Block`], and `device` a valid device.
+    unsafe extern "C" fn notify(
+        block: *mut bindings::notifier_block,
+        event: kernel::ffi::c_ulong,
+        device: *mut kernel::ffi::c_void,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The field is the first one. The drop waits for this call.
+        let block = unsafe { &*block.cast::<Block>() };
+        if event == block.event {
+            // SAFETY: The caller passes a valid device.
+            (block.call)(unsafe { Device::from_raw(device.cast()) });
+        }
+        // NOTIFY_DONE
+        0
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the block is registered. This waits for its callback.
+        unsafe { bindings::bus_unregister_notifier(self.1.as_ptr(), self.0.raw.get()) };
+    }
+}
