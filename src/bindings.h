@@ -92,7 +92,6 @@ static const unsigned long DAXFS_BUS_NOTIFY_DEL_DEVICE = BUS_NOTIFY_DEL_DEVICE;
 static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DRIVER;
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
-static const int DAXFS_MAX_NUMNODES = MAX_NUMNODES;
 static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
 static const unsigned int DAXFS_LOCKDOWN_DEV_MEM = LOCKDOWN_DEV_MEM;
 static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;

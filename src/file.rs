@@ -9,7 +9,7 @@ use crate::inode::{FileData, Object};
 use crate::linux::fs::{Extent, FileOperations, INode, PipePages};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::linux::{self, trace};
-use crate::memory::{Gate, MappedExtent};
+use crate::memory::{Claim, Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
 use crate::usage::Event;
 use kernel::{
@@ -200,7 +200,7 @@ impl FileOperations for DaxFs {
     }
 
     #[inline]
-    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, MappedExtent>) -> FaultResult<'a> {
+    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Claim>) -> FaultResult<'a> {
         let sb = file.super_block();
         let result = MappedExtent::fault(fault, sb.data()).unwrap_or_else(|error| {
             refuse(file, error);

@@ -549,17 +549,18 @@ void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count)
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
 }
 
-bool daxfs_helper_node_online(int node)
+bool daxfs_helper_memory_failed_before(void)
 {
-	return node_online(node);
-}
-
 #ifdef CONFIG_MEMORY_FAILURE
-unsigned long daxfs_helper_node_failures(int node)
-{
-	return READ_ONCE(NODE_DATA(node)->mf_stats.total);
-}
+	int node;
+
+	for_each_online_node(node) {
+		if (READ_ONCE(NODE_DATA(node)->mf_stats.total))
+			return true;
+	}
 #endif
+	return false;
+}
 
 #ifndef CONFIG_ARCH_HAS_COPY_MC
 unsigned long daxfs_helper_copy_mc_to_kernel(void *to, const void *from, unsigned int len)

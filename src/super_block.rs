@@ -12,7 +12,7 @@ use crate::linux::fs::{
     SuperKind, SuperOperations,
 };
 use crate::linux::Errno;
-use crate::memory::{MappedExtent, Region, Tenure};
+use crate::memory::{Claim, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
 use crate::signature;
@@ -171,7 +171,7 @@ impl FileSystem for DaxFs {
     type Super = Mounted;
     type Resources = Tenure;
     type INode = inode::Data;
-    type Mapping = MappedExtent;
+    type Claim = Claim;
 
     fn parse_param(
         options: &mut Options,

@@ -4,7 +4,6 @@
 //!
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
-use super::faux::FauxDevice;
 use super::mm::{cache, MapMethod, Mappable, Owner, Window};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -97,19 +96,64 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// Callbacks of the exporter of an attached dma-buf.
-pub(crate) trait Importer: Send + Sync + 'static {
-    /// Stop using the memory, because the exporter takes it away although it is pinned. Called
-    /// under the reservation lock, which is taken under locks of the VFS.
-    fn revoked(&self);
+/// A device that represents the CPU. The interface of `kernel::faux` differs between 7.2 and 7.3.
+///
+/// # Invariants
+///
+/// The device is registered, and only this object can unregister it.
+struct FauxDevice(NonNull<bindings::faux_device>);
+
+// SAFETY: A device may be unregistered by any thread.
+unsafe impl Send for FauxDevice {}
+// SAFETY: A shared reference only gives access to the pointer.
+unsafe impl Sync for FauxDevice {}
+
+impl FauxDevice {
+    /// Register a device that can access all memory. Names on a bus must be unique.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`; `EIO` if the device cannot access all memory.
+    fn new(name: &CStr) -> Result<Self> {
+        let name = name.as_char_ptr();
+        // SAFETY: The name is a NUL-terminated string, which the function copies.
+        let made = from_err_ptr(unsafe { bindings::faux_device_for_dma(name) })?;
+        // INVARIANT: The device was registered above.
+        Ok(FauxDevice(NonNull::new(made).ok_or(ENODEV)?))
+    }
+
+    /// Return the generic part of the C object.
+    fn as_raw(&self) -> *mut bindings::device {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { &raw mut (*self.0.as_ptr()).dev }
+    }
+}
+
+impl Drop for FauxDevice {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the device is registered.
+        unsafe { bindings::faux_device_destroy(self.0.as_ptr()) };
+    }
 }
 
 /// The target of `importer_priv` of an attachment.
-struct Private<T> {
-    importer: T,
+struct Private<F> {
+    revoked: F,
     /// Changes under the reservation lock. Before it is pinned the buffer may move, also by pinning
     /// it. Nothing is mapped then.
     is_pinned: AtomicBool,
+}
+
+/// A step of [`Attachment::prepare`].
+pub(crate) enum Step {
+    /// Pinning the buffer.
+    Pin,
+    /// Waiting until the kernel has moved or cleared it.
+    Wait,
+    /// Mapping it into the kernel. Many exporters do not support this (`EINVAL`, `EOPNOTSUPP`).
+    Map,
+    /// Making its content visible to the processor.
+    Access,
 }
 
 /// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
@@ -122,21 +166,21 @@ struct Private<T> {
 /// * The buffer is pinned if `private.is_pinned` is set. `map` and `is_accessible` are only set
 ///   then.
 /// * `map` is what dma_buf_vmap() has filled in. CPU access has begun if `is_accessible` is set.
-pub(crate) struct Attachment<T: Importer> {
+pub(crate) struct Attachment<F: Fn() + Send + Sync + 'static> {
     attachment: NonNull<bindings::dma_buf_attachment>,
     map: Option<bindings::iosys_map>,
     is_accessible: bool,
-    private: KBox<Private<T>>,
+    private: KBox<Private<F>>,
     _device: FauxDevice,
     buffer: DmaBuf,
 }
 
 // SAFETY: An attachment may be used and detached by any thread.
-unsafe impl<T: Importer> Send for Attachment<T> {}
+unsafe impl<F: Fn() + Send + Sync> Send for Attachment<F> {}
 // SAFETY: A shared reference gives access to values only that do not change.
-unsafe impl<T: Importer> Sync for Attachment<T> {}
+unsafe impl<F: Fn() + Send + Sync> Sync for Attachment<F> {}
 
-impl<T: Importer> Attachment<T> {
+impl<F: Fn() + Send + Sync> Attachment<F> {
     const OPERATIONS: bindings::dma_buf_attach_ops = bindings::dma_buf_attach_ops {
         // The CPU needs no struct pages, so device memory need not be moved.
         allow_peer2peer: true,
@@ -145,13 +189,17 @@ impl<T: Importer> Attachment<T> {
 
     /// Attach a new device, whose name is unique, to `buffer`.
     ///
+    /// If the exporter takes the memory back although it is pinned, call `revoked`, which must make
+    /// all use of it stop. That is under the reservation lock, which is taken under locks of the
+    /// VFS.
+    ///
     /// # Errors
     ///
     /// The exporter's errors, `ENOMEM`.
-    pub(crate) fn new(buffer: DmaBuf, device: &CStr, importer: T) -> Result<Self> {
+    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
         let device = FauxDevice::new(device)?;
         let private = Private {
-            importer,
+            revoked,
             is_pinned: AtomicBool::new(false),
         };
         let private = KBox::new(private, GFP_KERNEL)?;
@@ -183,50 +231,49 @@ impl<T: Importer> Attachment<T> {
         let private = unsafe { (*attachment).importer_priv };
         // SAFETY: By the type invariant these are the private data, which outlive the attachment
         // and are only shared, never borrowed mutably.
-        let private = unsafe { &*private.cast::<Private<T>>() };
+        let private = unsafe { &*private.cast::<Private<F>>() };
         if private.is_pinned.load(Ordering::Acquire) {
-            private.importer.revoked();
+            (private.revoked)();
         }
     }
 
-    /// Pin the buffer, unless that was done before.
+    /// Pin the buffer, map it into the kernel, and begin CPU access.
     ///
     /// # Errors
     ///
-    /// The exporter's errors; `EINTR` if a signal arrives first.
-    pub(crate) fn pin(&mut self) -> Result {
-        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
-        if !self.private.is_pinned.load(Ordering::Acquire) {
-            // SAFETY: By the type invariant the device is attached, dynamically. The reservation
-            // lock is held.
-            to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
-            // INVARIANT: The buffer was pinned above.
-            self.private.is_pinned.store(true, Ordering::Release);
-        }
+    /// The step that failed, and the exporter's error; `EINTR` if a signal arrived first; `EBUSY`
+    /// if this was called before.
+    pub(crate) fn prepare(&mut self) -> Result<(), (Step, Error)> {
+        let buffer = self.buffer.0.as_ptr();
+        self.pin().map_err(|error| (Step::Pin, error))?;
+        // SAFETY: The dma-buf is valid. Its reservation lock is not held.
+        let waited = unsafe { bindings::dma_buf_wait(buffer) };
+        to_result(waited).map_err(|error| (Step::Wait, error))?;
+        self.map().map_err(|error| (Step::Map, error))?;
+        // SAFETY: The dma-buf is valid and its reservation lock is not held.
+        let begun = unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) };
+        to_result(begun).map_err(|error| (Step::Access, error))?;
+        // INVARIANT: CPU access was begun above.
+        self.is_accessible = true;
         Ok(())
     }
 
-    /// Wait until the kernel has moved or cleared the buffer.
-    ///
-    /// # Errors
-    ///
-    /// `EINTR` if a signal arrives first.
-    pub(crate) fn wait(&self) -> Result {
-        // SAFETY: The dma-buf is valid. Its reservation lock is not held.
-        to_result(unsafe { bindings::dma_buf_wait(self.buffer.0.as_ptr()) })
+    fn pin(&mut self) -> Result {
+        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
+        if self.private.is_pinned.load(Ordering::Acquire) {
+            return Err(EBUSY);
+        }
+        // SAFETY: By the type invariant the device is attached, dynamically. The reservation lock
+        // is held.
+        to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
+        // INVARIANT: The buffer was pinned above.
+        self.private.is_pinned.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// Map the pinned buffer into the kernel.
-    ///
-    /// # Errors
-    ///
-    /// The errors of the exporter, which may not support this (`EINVAL`, `EOPNOTSUPP`); `EINVAL` if
-    /// the buffer is not pinned, or mapped already; `EINTR` if a signal arrives first.
-    pub(crate) fn map(&mut self) -> Result {
+    /// Map the buffer, which `prepare` has pinned.
+    fn map(&mut self) -> Result {
         let _reserved = Reserved::lock_interruptible(&self.buffer)?;
-        if !self.private.is_pinned.load(Ordering::Acquire) || self.map.is_some() {
-            return Err(EINVAL);
-        }
         let mut map = bindings::iosys_map::default();
         // SAFETY: The dma-buf is valid and its reservation lock is held.
         to_result(unsafe { bindings::dma_buf_vmap(self.buffer.0.as_ptr(), &mut map) })?;
@@ -235,77 +282,48 @@ impl<T: Importer> Attachment<T> {
         Ok(())
     }
 
-    /// Make the content of the mapped buffer visible to the processor.
-    ///
-    /// # Errors
-    ///
-    /// The exporter's errors; `EINVAL` if the buffer is not mapped, or accessible already.
-    pub(crate) fn begin_access(&mut self) -> Result {
-        if self.map.is_none() || self.is_accessible {
-            return Err(EINVAL);
-        }
-        let buffer = self.buffer.0.as_ptr();
-        // SAFETY: The dma-buf is valid and its reservation lock is not held.
-        to_result(unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) })?;
-        // INVARIANT: CPU access was begun above.
-        self.is_accessible = true;
-        Ok(())
-    }
-
-    /// Return the mapping.
-    fn window(&self) -> Option<Window> {
-        let map = self.map.as_ref()?;
-        // SAFETY: Both members of the union are pointers to the first byte.
-        let base = unsafe { map.__bindgen_anon_1.vaddr };
-        Some(Window {
-            base: NonNull::new(base.cast())?,
-            size: self.buffer.size(),
-            io: map.is_iomem,
-        })
-    }
-
     /// Return true if all pages of the mapping have the same cache attributes.
     pub(crate) fn is_cached_alike(&self) -> bool {
         self.mappable().is_some()
     }
 }
 
-// SAFETY: Only `release` and the drop unmap and unpin the buffer. Its pages are not counted.
-unsafe impl<T: Importer> Owner for Attachment<T> {
+// SAFETY: Only the drop unmaps and unpins the buffer. Its pages are not counted.
+unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
     fn mappable(&self) -> Option<Mappable> {
-        let window = self.window()?;
+        let map = self.map.as_ref()?;
+        // SAFETY: Both members of the union are pointers to the first byte.
+        let base = unsafe { map.__bindgen_anon_1.vaddr };
+        let window = Window {
+            base: NonNull::new(base.cast())?,
+            size: self.buffer.size(),
+            io: map.is_iomem,
+        };
         // SAFETY: By the type invariant the buffer is mapped.
         let cache = unsafe { cache::mode(&window) }.ok()?;
         let method = MapMethod::Frames(cache);
         Some(Mappable { window, method })
     }
+}
 
-    /// End CPU access, and unmap and unpin the buffer.
-    fn release(&mut self) {
+impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
+    fn drop(&mut self) {
         let buffer = self.buffer.0.as_ptr();
-        let was_pinned = self.private.is_pinned.swap(false, Ordering::AcqRel);
-        if core::mem::take(&mut self.is_accessible) {
+        if self.is_accessible {
             // An error does not matter to a reader.
             // SAFETY: By the type invariant CPU access has begun. Nothing else ends it.
             unsafe { bindings::dma_buf_end_cpu_access(buffer, DIRECTION) };
         }
-        if !was_pinned {
-            return;
+        if self.private.is_pinned.swap(false, Ordering::AcqRel) {
+            let _reserved = Reserved::lock(&self.buffer);
+            if let Some(map) = &mut self.map {
+                // SAFETY: By the type invariant this is the mapping. The reservation lock is held.
+                unsafe { bindings::dma_buf_vunmap(buffer, map) };
+            }
+            // SAFETY: The buffer was pinned until now. The reservation lock is held.
+            unsafe { bindings::dma_buf_unpin(self.attachment.as_ptr()) };
         }
-        let _reserved = Reserved::lock(&self.buffer);
-        if let Some(mut map) = self.map.take() {
-            // SAFETY: By the type invariant this is the mapping. The reservation lock is held.
-            unsafe { bindings::dma_buf_vunmap(buffer, &mut map) };
-        }
-        // SAFETY: By the type invariant the buffer is pinned. The reservation lock is held.
-        unsafe { bindings::dma_buf_unpin(self.attachment.as_ptr()) };
-    }
-}
-
-impl<T: Importer> Drop for Attachment<T> {
-    fn drop(&mut self) {
-        self.release();
         // SAFETY: By the type invariant the device is attached. The reservation lock is not held.
-        unsafe { bindings::dma_buf_detach(self.buffer.0.as_ptr(), self.attachment.as_ptr()) };
+        unsafe { bindings::dma_buf_detach(buffer, self.attachment.as_ptr()) };
     }
 }

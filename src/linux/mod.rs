@@ -26,7 +26,6 @@ mod counters;
 pub(crate) mod dax;
 pub(crate) mod dma_buf;
 mod errno;
-mod faux;
 pub(crate) mod fs;
 mod global;
 pub(crate) mod internal;

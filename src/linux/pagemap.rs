@@ -5,12 +5,12 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
+use super::mm::{cache, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
 use crate::bindings;
+use core::marker::PhantomPinned;
 use core::mem::size_of;
-use core::ops::Range;
 use core::ptr::{self, NonNull};
-use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
+use kernel::{error::from_err_ptr, ffi::c_int, prelude::*, types::Opaque};
 
 /// Return true if `bytes` are at most half of the memory that is available to the kernel. When it
 /// describes a range, the kernel takes all the memory that it can get before it fails.
@@ -36,50 +36,66 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     true
 }
 
-/// Called when memory of an [`OwnDax`] fails.
-pub(crate) trait Failures: Send + Sync {
-    /// Handle the failure of page frames of the range. `flags` are memory_failure()'s.
-    fn failed(&self, frames: Range<usize>, flags: kernel::ffi::c_int);
-}
+/// What is called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
+pub(crate) type Failed = dyn Fn(Frame<'_>, c_int) + Send + Sync;
 
 /// A requested range with struct pages, and a DAX device of this module for it.
-///
+pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
+
 /// # Invariants
 ///
 /// * If `memory.base` is not null, memremap_pages() has mapped the range of `map` there.
 /// * If `device` is not null, it is a DAX device for `memory`, which is mapped then.
-/// * The object does not move.
 #[repr(C)]
-pub(crate) struct OwnDax {
+struct Mapped {
     map: Opaque<bindings::dev_pagemap>,
     memory: bindings::daxfs_range,
     device: *mut bindings::dax_device,
-    failures: KBox<dyn Failures>,
+    failed: KBox<Failed>,
     range: Option<Requested>,
+    /// The page map and the DAX device have addresses of this.
+    _pinned: PhantomPinned,
 }
 
 // SAFETY: A range may be unmapped, and a DAX device killed, by any thread.
-unsafe impl Send for OwnDax {}
+unsafe impl Send for Mapped {}
 // SAFETY: Nothing that a shared reference gives access to changes. A DAX device may be used by
 // several threads at the same time.
-unsafe impl Sync for OwnDax {}
+unsafe impl Sync for Mapped {}
 
-impl OwnDax {
+impl Mapped {
     const PAGES: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
         memory_failure: Some(Self::memory_failure),
         ..pin_init::zeroed()
     };
 
-    /// Make struct pages and a device for `range`, whose failures are reported to `failures`.
+    /// # Safety
+    ///
+    /// `map` must be the field of a `Mapped`, and the frames in its range.
+    unsafe extern "C" fn memory_failure(
+        map: *mut bindings::dev_pagemap,
+        frame: usize,
+        count: usize,
+        flags: c_int,
+    ) -> c_int {
+        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
+        let failed = unsafe { &(*map.cast::<Self>()).failed };
+        for frame in frame..frame.saturating_add(count) {
+            // SAFETY: The caller passes frames of the range, whose struct pages the drop removes.
+            failed(unsafe { Frame::new(frame) }, flags);
+        }
+        0
+    }
+}
+
+impl OwnDax {
+    /// Make struct pages and a device for `range`. Call `failed` when some of the memory fails.
     ///
     /// # Errors
     ///
     /// `range`, if the kernel cannot do that, or if the pages would take more than half of its
     /// memory.
-    pub(crate) fn new(
-        range: Requested,
-        failures: KBox<dyn Failures>,
-    ) -> Result<KBox<Self>, Requested> {
+    pub(crate) fn new(range: Requested, failed: KBox<Failed>) -> Result<Self, Requested> {
         let (start, size) = (range.start(), range.size());
         // SAFETY: This computes a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
@@ -91,13 +107,10 @@ impl OwnDax {
             return Err(range);
         }
         let map = bindings::dev_pagemap {
-            ops: &Self::PAGES,
+            ops: &Mapped::PAGES,
             ..bindings::dev_pagemap::default()
         };
-        let Ok(place) = KBox::<Self>::new_uninit(GFP_KERNEL) else {
-            return Err(range);
-        };
-        let mut own = place.write(OwnDax {
+        let own = Mapped {
             map: Opaque::new(map),
             memory: bindings::daxfs_range {
                 base: ptr::null_mut(),
@@ -105,10 +118,14 @@ impl OwnDax {
                 pages: (size >> bindings::PAGE_SHIFT) as usize,
             },
             device: ptr::null_mut(),
-            failures,
+            failed,
             range: None,
-        });
-        // SAFETY: The box does not move. The range is requested, and has no RAM in it.
+            _pinned: PhantomPinned,
+        };
+        let Ok(mut own) = KBox::new(own, GFP_KERNEL) else {
+            return Err(range);
+        };
+        // SAFETY: The content of the box does not move. The range is requested, and has no RAM in it.
         let base = from_err_ptr(unsafe { bindings::memremap_range(own.map.get(), start, size) });
         // INVARIANT: The range was mapped above, or the pointer is null.
         own.memory.base = base.unwrap_or(ptr::null_mut());
@@ -125,45 +142,32 @@ impl OwnDax {
             return Err(range);
         }
         own.range = Some(range);
-        Ok(own)
+        Ok(OwnDax(KBox::into_pin(own)))
     }
 
-    /// Return the page frames.
-    pub(crate) fn frames(&self) -> Range<usize> {
-        self.memory.frame..self.memory.frame + self.memory.pages
-    }
-
-    /// # Safety
-    ///
-    /// `map` must be the field of an `OwnDax`, and the frames in its range.
-    unsafe extern "C" fn memory_failure(
-        map: *mut bindings::dev_pagemap,
-        frame: usize,
-        count: usize,
-        flags: kernel::ffi::c_int,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The field is the first one. The drop, in memunmap_pages(), waits for this call.
-        let failures = unsafe { &(*map.cast::<Self>()).failures };
-        failures.failed(frame..frame.saturating_add(count), flags);
-        0
+    /// Return page frame `frame`, if it is in the range.
+    pub(crate) fn frame(&self, frame: usize) -> Option<Frame<'_>> {
+        let within = frame.checked_sub(self.0.memory.frame)?;
+        // SAFETY: The struct pages stay as long as this is borrowed.
+        (within < self.0.memory.pages).then(|| unsafe { Frame::new(frame) })
     }
 }
 
 // SAFETY: Only the drop kills the device and unmaps the range.
 unsafe impl Owner for OwnDax {
     fn mappable(&self) -> Option<Mappable> {
-        let (device, offset) = (NonNull::new(self.device)?, 0);
+        let (device, offset) = (NonNull::new(self.0.device)?, 0);
         let method = MapMethod::Dax(DaxRange { device, offset });
-        let size = self.range.as_ref()?.size();
+        let size = self.0.range.as_ref()?.size();
         Some(Mappable::new(
-            NonNull::new(self.memory.base.cast())?,
+            NonNull::new(self.0.memory.base.cast())?,
             size,
             method,
         ))
     }
 }
 
-impl Drop for OwnDax {
+impl Drop for Mapped {
     fn drop(&mut self) {
         if !self.device.is_null() {
             // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
@@ -179,12 +183,12 @@ impl Drop for OwnDax {
     }
 }
 
-/// A requested range that is mapped without struct pages, unless it is released.
+/// A requested range that is mapped without struct pages.
 ///
 /// # Invariants
 ///
 /// memremap() has mapped the range at the address.
-pub(crate) struct Frames(Option<(NonNull<u8>, Requested)>);
+pub(crate) struct Frames(NonNull<u8>, Requested);
 
 // SAFETY: The range may be unmapped by any thread.
 unsafe impl Send for Frames {}
@@ -209,46 +213,35 @@ impl Frames {
         }
         // SAFETY: The range is requested, and has no RAM in it.
         let base = unsafe { bindings::memremap(start, size as usize, bindings::MEMREMAP_WB) };
-        let base = NonNull::new(base.cast()).ok_or(ENOMEM)?;
         // INVARIANT: The range was mapped above.
-        Ok(Frames(Some((base, range))))
+        Ok(Frames(NonNull::new(base.cast()).ok_or(ENOMEM)?, range))
     }
 
     /// Return true if the processor caches the first and the last byte, as far as is known. It does
     /// not cache registers, which firmware reserves like memory.
     pub(crate) fn is_cached(&self) -> bool {
-        self.0.as_ref().is_some_and(|(base, range)| {
-            let is_cached = |offset: u64| {
-                let (size, io) = (1, false);
-                let base = base.map_addr(|base| base.saturating_add(offset as usize));
-                let window = Window { base, size, io };
-                // SAFETY: By the type invariant the byte is mapped.
-                matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
-            };
-            is_cached(0) && is_cached(range.size() - 1)
-        })
+        let is_cached = |offset: u64| {
+            let (size, io) = (1, false);
+            let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
+            let window = Window { base, size, io };
+            // SAFETY: By the type invariant the byte is mapped.
+            matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
+        };
+        is_cached(0) && is_cached(self.1.size() - 1)
     }
 }
 
-// SAFETY: Only `release` and the drop unmap the range.
+// SAFETY: Only the drop unmaps the range.
 unsafe impl Owner for Frames {
     fn mappable(&self) -> Option<Mappable> {
-        let (base, range) = self.0.as_ref()?;
         let method = MapMethod::Frames(CacheMode::WriteBack);
-        Some(Mappable::new(*base, range.size(), method))
-    }
-
-    fn release(&mut self) {
-        if let Some((base, _range)) = self.0.take() {
-            // SAFETY: By the type invariant memremap() returned this. The range is released after
-            // this.
-            unsafe { bindings::memunmap(base.as_ptr().cast()) };
-        }
+        Some(Mappable::new(self.0, self.1.size(), method))
     }
 }
 
 impl Drop for Frames {
     fn drop(&mut self) {
-        self.release();
+        // SAFETY: By the type invariant memremap() returned this. The range is released after this.
+        unsafe { bindings::memunmap(self.0.as_ptr().cast()) };
     }
 }

@@ -15,8 +15,7 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 /// # Invariants
 ///
 /// * `domain` is an SRCU domain with fast readers.
-/// * `seen` is null, and then may be `owned`, [`Self::REVOKED`], and [`Self::DRAINED`], in this
-///   order. Once it is drained, no readers are left.
+/// * `seen` is null, and then may be `owned`, and [`Self::REVOKED`], in this order.
 /// * `owned` is null, or a box that this owns.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
@@ -35,7 +34,6 @@ unsafe impl<T: Send + Sync> Sync for Revocable<T> {}
 
 impl<T> Revocable<T> {
     const REVOKED: *mut T = ptr::without_provenance_mut(1);
-    const DRAINED: *mut T = ptr::without_provenance_mut(2);
 
     /// Make one without a box.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
@@ -64,7 +62,7 @@ impl<T> Revocable<T> {
     pub(crate) fn read(&self) -> Option<Reader<'_, T>> {
         let section = self.enter();
         let seen = self.seen.load(Ordering::Acquire);
-        if seen <= Self::DRAINED {
+        if seen <= Self::REVOKED {
             return None;
         }
         // SAFETY: By the type invariant this is the box. `take` waits for the critical section.
@@ -106,34 +104,24 @@ impl<T> Revocable<T> {
     /// Return true if it is revoked.
     #[inline]
     pub(crate) fn is_revoked(&self) -> bool {
-        let seen = self.seen.load(Ordering::Acquire);
-        seen == Self::REVOKED || seen == Self::DRAINED
+        self.seen.load(Ordering::Acquire) == Self::REVOKED
     }
 
     /// Prevent new readers. This does not wait.
     pub(crate) fn revoke(&self) {
-        // INVARIANT: If it is drained, it stays so.
-        let _ = self
-            .seen
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |seen| {
-                (seen != Self::DRAINED).then_some(Self::REVOKED)
-            });
+        self.seen.store(Self::REVOKED, Ordering::Release);
     }
 
     /// Wait for those who are readers now.
     pub(crate) fn wait(&self) {
         // SAFETY: By the type invariant the domain is initialized.
-        unsafe { bindings::synchronize_srcu(self.domain.get()) };
+        unsafe { bindings::synchronize_srcu_expedited(self.domain.get()) };
     }
 
     /// Revoke the box, if there is one or will be, and wait for its readers.
     pub(crate) fn drain(&self) {
         self.revoke();
-        if self.seen.load(Ordering::Acquire) != Self::DRAINED {
-            self.wait();
-            // INVARIANT: It was revoked before the wait, so it has had no new readers since.
-            self.seen.store(Self::DRAINED, Ordering::Release);
-        }
+        self.wait();
     }
 
     /// [Drain](Self::drain) the box and return it, if there is one.

@@ -12,7 +12,7 @@
 //! `s_umount`, and joins this claim with its bytes when it has a superblock.
 
 use super::lease::Lease;
-use super::{poison, registry};
+use super::registry;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::{Device, Held, Holder, HolderId};
 use crate::linux::global_mutex;
@@ -240,7 +240,7 @@ impl Holder for Token {
             return false;
         }
         // No lease has the rest of a device with several images. Remember its failures, too.
-        device.each_frame(bytes.clone(), |_, frame| poison::mark(frame));
+        device.each_frame(bytes.clone(), |_, frame| frame.mark());
         registry::for_each(|lease| {
             if let Some(part) = part_of(lease, holder) {
                 let range = bytes.start.max(part.start)..bytes.end.min(part.end);

@@ -3,10 +3,10 @@
 //! Page faults on mapped extents.
 
 use super::access::Access;
-use super::extents::MappedExtent;
+use super::extents::{Claim, MappedExtent};
 use super::MapMethod;
 use crate::image::{self, Memory, Problem};
-use crate::linux::mm::{Fault, FaultResult, Mapping, Space, PAGE_SIZE};
+use crate::linux::mm::{Fault, FaultResult, Space, PAGE_SIZE};
 
 /// Bytes that one fault verifies at most: the pieces of an entry of 2 MiB.
 const MOST_VERIFIED: u64 = 2 * image::layout::DIGEST_PIECE;
@@ -37,7 +37,7 @@ impl MappedExtent {
     /// memory cannot be read.
     #[inline]
     pub(crate) fn fault<'a>(
-        fault: &Fault<'a, Self>,
+        fault: &Fault<'a, Claim>,
         gate: &impl Gate,
     ) -> image::Result<FaultResult<'a>> {
         let Some(extent) = fault.mapping() else {

@@ -7,7 +7,7 @@
 //!
 //! * A lease is *revoked* before the memory goes away. From then on reads fail with `EIO` and
 //!   faults with SIGBUS. A work item waits for reads and faults in progress, unmaps everything, and
-//!   waits until pages have no users (direct I/O, a pipe). Then it calls [`Owner::release`].
+//!   waits until pages have no users (direct I/O, a pipe). Then it drops the [`Owner`].
 //! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
@@ -16,7 +16,7 @@
 //! memory, the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads
 //! only become readers.
 
-use super::poison;
+use super::poison::Frame;
 use super::tree::Extents;
 use crate::linux::bus::DeviceId;
 use crate::linux::dax::HolderId;
@@ -75,7 +75,7 @@ pub(crate) struct Terms {
     pub(super) memory: Revocable<Memory>,
     #[pin]
     pub(super) extents: Extents,
-    /// Under this mutex, [`Owner::release`] may wait for any locks that it takes.
+    /// Under this mutex, the drop of an [`Owner`] may wait for any locks that it takes.
     #[pin]
     state: Mutex<State>,
     /// Milliseconds after which the work item runs next, if pages are in use.
@@ -83,9 +83,9 @@ pub(crate) struct Terms {
 }
 
 struct State {
-    /// Owner of memory that is not mapped, or that it has released.
+    /// Owner of memory that is not mapped. The memory has its owner otherwise.
     owner: Option<KBox<dyn Owner>>,
-    /// Set after the region and all claims are gone. The owner is dropped when no page has users.
+    /// Set after the region and all claims are gone. The memory goes when no page has users.
     ended: bool,
 }
 
@@ -95,7 +95,7 @@ pub(super) enum Progress {
     Busy,
     /// There is nothing to do now.
     Idle,
-    /// The lease has ended and the owner of the memory is gone.
+    /// The lease has ended, and its memory is released.
     Ended,
 }
 
@@ -179,15 +179,8 @@ impl Lease {
         result
     }
 
-    /// Have the owner release the memory, unless it has done that.
-    fn release(&self, state: &mut State) {
-        if let Some(memory) = self.memory.take() {
-            state.owner = Some(KBox::into_inner(memory).release());
-        }
-    }
-
-    /// End the lease, when no region and no claim on an extent has it. Drop the owner now, or when
-    /// no page has users.
+    /// End the lease, when no region and no claim on an extent has it. Release the memory now, or
+    /// when no page has users.
     pub(super) fn end(self: &Arc<Self>) -> Progress {
         if !self.extents.sweep(false) {
             self.state.lock().ended = true;
@@ -198,18 +191,18 @@ impl Lease {
             self.queue(self.pause());
             return Progress::Busy;
         }
-        self.memory.drain();
-        // Under the mutex, so that a removal of the memory waits for it.
-        let mut state = self.state.lock();
-        self.release(&mut state);
-        let owner = state.owner.take();
-        drop(state);
-        drop(owner);
+        self.release(&mut self.state.lock());
         Progress::Ended
     }
 
-    /// If no page has users, release the memory of a lease that is revoked, and drop the owner of
-    /// one that has ended. Called by the work item.
+    /// Release the memory. This is under the mutex, so that a removal of the memory waits for it.
+    fn release(&self, state: &mut State) {
+        drop(self.memory.take());
+        drop(state.owner.take());
+    }
+
+    /// If no page has users, release the memory of a lease that is revoked, or has ended. Called by
+    /// the work item.
     pub(super) fn proceed(&self) -> Progress {
         let revoked = self.revoked();
         if revoked {
@@ -224,24 +217,13 @@ impl Lease {
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Ordering::Relaxed);
-        let ended = self.state.lock().ended;
-        if !revoked && !ended {
-            return Progress::Idle;
-        }
-        self.memory.drain();
         let mut state = self.state.lock();
-        self.release(&mut state);
-        if !ended {
-            return Progress::Idle;
+        if revoked || state.ended {
+            self.release(&mut state);
         }
-        // The work item may run more than once. Only one run takes the owner.
-        match state.owner.take() {
-            Some(owner) => {
-                drop(state);
-                drop(owner);
-                Progress::Ended
-            }
-            None => Progress::Idle,
+        match state.ended {
+            true => Progress::Ended,
+            false => Progress::Idle,
         }
     }
 
@@ -252,16 +234,20 @@ impl Lease {
 
     /// Handle the failure of the page at `offset` (on the DAX device if there is one), page frame
     /// `frame`. The caller must not be a reader.
-    pub(super) fn page_failed(&self, offset: u64, frame: usize, flags: kernel::ffi::c_int) {
+    pub(super) fn page_failed(&self, offset: u64, frame: Frame<'_>, flags: kernel::ffi::c_int) {
         // For a PMD entry the kernel marks the first page of the folio, which may be intact.
-        let first = poison::first_of_folio(frame);
-        let intact = first != frame && !poison::frame_has_failed(first);
-        poison::mark(frame);
+        let first = frame.first_of_folio();
+        let intact = first.number() != frame.number() && !first.has_failed();
+        frame.mark();
         // A page fault that looked before the mark may still map the page.
         self.memory.wait();
         self.extents.page_failed(offset, flags);
         if intact {
-            poison::unmark(first);
+            first.unmark();
+            // A reader may have found it in the driver's list, and marked it before.
+            if let Ok(memory) = self.read() {
+                memory.mark_failed();
+            }
         }
     }
 

@@ -44,7 +44,7 @@ mod tree;
 
 pub(crate) use crate::linux::mm::MapMethod;
 pub(crate) use access::Access;
-pub(crate) use extents::MappedExtent;
+pub(crate) use extents::{Claim, MappedExtent};
 pub(crate) use fault::Gate;
 pub(crate) use region::{Region, Shown};
 pub(crate) use registry::Tenure;

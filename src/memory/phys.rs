@@ -8,53 +8,38 @@
 //! without them. So is memory of a PCI device, which may be removed: nothing can pin it then.
 
 use super::lease::Lease;
+use super::poison::{self, Frame};
 use super::range::{not_memory, ClaimedRange, Range, Turn};
-use super::{poison, Region, Shown, Tenure};
+use super::{Region, Shown, Tenure};
 use crate::linux::fs::Refusal;
 use crate::linux::ioport::Requested;
-use crate::linux::pagemap::{Failures, Frames, OwnDax};
+use crate::linux::pagemap::{Frames, OwnDax};
 use kernel::{page, prelude::*, sync::Arc};
 
 /// Number of bytes whose attributes are looked at before all of a range is mapped.
 const HEAD: u64 = 2 << 20;
-
-/// The user of a range with struct pages.
-struct User {
-    lease: Arc<Lease>,
-    /// Address of the first byte.
-    start: u64,
-}
-
-impl Failures for User {
-    fn failed(&self, frames: core::ops::Range<usize>, flags: kernel::ffi::c_int) {
-        for frame in frames {
-            poison::record(frame);
-            let offset = ((frame as u64) << page::PAGE_SHIFT) - self.start;
-            self.lease.page_failed(offset, frame, flags);
-        }
-    }
-}
 
 /// Make struct pages for the range, or return it if that is not possible.
 fn make_pages(
     ClaimedRange { requested, is_pci }: ClaimedRange,
     lease: &Arc<Lease>,
     _turn: &Turn,
-) -> Result<KBox<OwnDax>, Requested> {
+) -> Result<OwnDax, Requested> {
     let (start, size) = (requested.start(), requested.size());
     if is_pci {
         lease.uses.lock().pci = Some((start, size));
         return Err(requested);
     }
     let lease = lease.clone();
-    let Ok(user) = KBox::new(User { lease, start }, GFP_KERNEL) else {
+    let failed = move |frame: Frame<'_>, flags| {
+        poison::record(frame.number());
+        let offset = ((frame.number() as u64) << page::PAGE_SHIFT) - start;
+        lease.page_failed(offset, frame, flags);
+    };
+    let Ok(failed) = KBox::new(failed, GFP_KERNEL) else {
         return Err(requested);
     };
-    OwnDax::new(requested, user).inspect(|own| {
-        // The struct pages are new, so mark those whose memory has failed before.
-        let frames = own.frames();
-        poison::mark_recorded(frames.start, frames.len());
-    })
+    OwnDax::new(requested, failed).inspect(poison::mark_recorded)
 }
 
 /// Check that the calling process may use the `size` bytes at physical address `start`.
@@ -89,7 +74,7 @@ pub(crate) fn open(
         return Err(not_memory());
     }
     match make_pages(ClaimedRange::new(range, &turn)?, lease, &turn) {
-        Ok(own) => lease.open(own)?,
+        Ok(own) => lease.open(KBox::new(own, GFP_KERNEL)?)?,
         Err(requested) => {
             pr_info!(
                 "phys={:#x}: no struct pages for this range: \

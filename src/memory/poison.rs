@@ -11,6 +11,7 @@
 
 use crate::linux::global_mutex;
 pub(super) use crate::linux::mm::poison::*;
+use crate::linux::pagemap::OwnDax;
 use kernel::prelude::*;
 
 global_mutex! {
@@ -37,11 +38,11 @@ pub(super) fn record(frame: usize) {
     }
 }
 
-/// Mark the recorded frames among `count` frames from `first` on, all of which have struct pages.
-pub(super) fn mark_recorded(first: usize, count: usize) {
+/// Mark the recorded frames of `own`, whose struct pages are new.
+pub(super) fn mark_recorded(own: &OwnDax) {
     for &frame in FRAMES.lock().iter() {
-        if frame >= first && frame - first < count {
-            mark(frame);
+        if let Some(frame) = own.frame(frame) {
+            frame.mark();
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::bindings;
 use crate::linux::block::BlockDevice;
+use crate::linux::mm::poison::Frame;
 use core::ptr::{self, NonNull};
 use kernel::{
     error::from_err_ptr,
@@ -31,6 +32,28 @@ unsafe impl AlwaysRefCounted for Device {
     unsafe fn dec_ref(device: NonNull<Self>) {
         // SAFETY: The caller gives up a reference.
         unsafe { bindings::put_dax(device.cast().as_ptr()) };
+    }
+}
+
+/// The read lock of the DAX core, which delays the removal of all devices.
+///
+/// # Invariants
+///
+/// The lock is held.
+struct ReadLock(kernel::ffi::c_int);
+
+impl ReadLock {
+    fn new() -> Self {
+        // INVARIANT: The lock is taken here.
+        // SAFETY: The drop releases the lock.
+        ReadLock(unsafe { bindings::dax_read_lock() })
+    }
+}
+
+impl Drop for ReadLock {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the lock is held.
+        unsafe { bindings::dax_read_unlock(self.0) };
     }
 }
 
@@ -113,13 +136,17 @@ impl Device {
 
     /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
     /// where the device has no memory.
-    pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, usize)) {
+    pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, Frame<'_>)) {
+        let _lock = ReadLock::new();
         let mut page = range.start >> bindings::PAGE_SHIFT;
         while page << bindings::PAGE_SHIFT < range.end {
             let Ok(found) = self.direct_access(page, 1, Mode::Any) else {
                 return;
             };
-            visit(page << bindings::PAGE_SHIFT, found.frame);
+            // SAFETY: The driver keeps the struct pages while the lock is held.
+            visit(page << bindings::PAGE_SHIFT, unsafe {
+                Frame::new(found.frame)
+            });
             page += 1;
         }
     }
@@ -133,8 +160,7 @@ impl Device {
     pub(super) fn direct_access(&self, first: u64, count: u64, mode: Mode) -> Result<Found> {
         let mut address = ptr::null_mut();
         let mut frame = 0;
-        // SAFETY: The lock is released below.
-        let lock = unsafe { bindings::dax_read_lock() };
+        let _lock = ReadLock::new();
         // SAFETY: The device is valid, and the lock keeps its driver.
         let found = unsafe {
             bindings::dax_direct_access(
@@ -146,8 +172,6 @@ impl Device {
                 &mut frame,
             )
         };
-        // SAFETY: The lock was taken above.
-        unsafe { bindings::dax_read_unlock(lock) };
         if found < 0 {
             return Err(Error::from_errno(found as kernel::ffi::c_int));
         }

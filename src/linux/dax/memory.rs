@@ -5,7 +5,7 @@
 use super::device::{Device, Found, Mode};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::mm::{poison, DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner, Window};
 use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -164,7 +164,8 @@ impl<K> DeviceMemory<K> {
                     .device
                     .direct_access(first + page, 1, Mode::Any)
                     .map(|found| Found { pages: 1, ..found })
-                    .inspect(|found| poison::mark(found.frame)),
+                    // SAFETY: The reference to the page map keeps the struct page.
+                    .inspect(|found| unsafe { Frame::new(found.frame) }.mark()),
                 Ok(found) => {
                     step = MOST_PAGES.min(2 * step);
                     Ok(found)
@@ -205,9 +206,5 @@ unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
     fn mark_failed(&self) {
         // If the device is gone, there is nothing to mark.
         let _ = self.for_each_part(|_, _| Ok(()));
-    }
-
-    fn release(&mut self) {
-        self.mapped = None;
     }
 }

@@ -5,7 +5,7 @@
 use super::splice::{self, PipePages};
 use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
-use crate::linux::mm::{CacheMode, Fault, FaultResult, MapMethod, Mapping};
+use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
@@ -72,14 +72,14 @@ pub(crate) trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// Any error fails mmap(2).
-    fn map(file: &INode<Self>) -> Result<Option<Self::Mapping>>;
+    fn map(file: &INode<Self>) -> Result<Option<FileMapping<Self::Claim>>>;
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
     /// a private mapping, for which it may leave the page to the MM.
     ///
     /// This holds the lock of the memory area, which other threads of the process wait for. So what
     /// takes long is left to [`Self::prepare`], with [`Fault::retry`].
-    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Mapping>) -> FaultResult<'a>;
+    fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Claim>) -> FaultResult<'a>;
 
     /// Prepare a page fault on page `page` of `file` for an entry of `order`, because
     /// [`Self::fault`] returned [`Fault::retry`]. The next call of [`Self::fault`] reports errors.
@@ -305,7 +305,7 @@ impl<T: Operations> VTable<T> {
     }
 
     /// Move the position. The generic operation would take the end of the file from the host of its
-    /// address space, which belongs to the [mapping](FileSystem::Mapping) once a stacking
+    /// address space, which belongs to the [mapping](FileMapping) once a stacking
     /// filesystem has mapped the file.
     ///
     /// # Safety

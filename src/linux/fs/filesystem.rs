@@ -10,7 +10,6 @@ use super::{
 };
 use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::mm::Mapping;
 use core::marker::PhantomPinned;
 use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
 
@@ -43,8 +42,8 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Private data of an inode. It is dropped in an RCU callback, which must not sleep.
     type INode: Send + Sync;
 
-    /// Address spaces that regular files are mapped through.
-    type Mapping: Mapping;
+    /// What a regular file has claimed its [mapping](crate::linux::mm::FileMapping) by.
+    type Claim: Send + Sync;
 
     /// Parse one mount option.
     ///

@@ -6,6 +6,7 @@ use super::slab::Slot;
 use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, NameList, Operations, PosixAcl};
 use super::{SuperBlock, ValueBuffer, XattrNamespace};
 use crate::bindings;
+use crate::linux::mm::FileMapping;
 use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -138,7 +139,7 @@ impl<T: FileSystem> INode<T> {
 
     /// Return the mapping of a regular file, if the file has been mapped.
     #[inline]
-    pub(crate) fn mapping(&self) -> Option<&T::Mapping> {
+    pub(crate) fn mapping(&self) -> Option<&FileMapping<T::Claim>> {
         // SAFETY: By the type invariant the inode is in a slot.
         let mapping = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
         // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until the
@@ -152,7 +153,10 @@ impl<T: FileSystem> INode<T> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn set_mapping(&self, mapping: T::Mapping) -> Result<&T::Mapping> {
+    pub(super) fn set_mapping(
+        &self,
+        mapping: FileMapping<T::Claim>,
+    ) -> Result<&FileMapping<T::Claim>> {
         // SAFETY: By the type invariant the inode is in a slot.
         let place = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
         let new = KBox::into_raw(KBox::new(mapping, GFP_KERNEL)?);

@@ -4,6 +4,7 @@
 
 use super::{FileSystem, Operations, Registration};
 use crate::bindings;
+use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
 use core::mem::{self, align_of, offset_of, size_of};
 use core::ptr::{self, NonNull};
@@ -16,7 +17,7 @@ pub(super) struct Slot<T: FileSystem> {
     /// `None` until the inode is set up.
     pub(super) data: Option<T::INode>,
     /// The mapping of a regular file: null until it is mapped, then a `KBox` until it is evicted.
-    pub(super) mapping: AtomicPtr<T::Mapping>,
+    pub(super) mapping: AtomicPtr<FileMapping<T::Claim>>,
     pub(super) inode: bindings::inode,
 }
 

@@ -8,7 +8,7 @@
 use super::kept::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::NoPmd;
-use super::{Fault, FaultResult, MapMethod, Mapping, Memory, Page, PAGE_SIZE};
+use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};
 use crate::bindings;
 use core::ops::Range;
 use core::ptr;
@@ -20,7 +20,7 @@ const AROUND: u64 = 16;
 /// Number of pages that a page table maps.
 const PAGES_OF_TABLE: u64 = bindings::PMD_SIZE / PAGE_SIZE;
 
-impl<'a, M: Mapping> Fault<'a, M> {
+impl<'a, C> Fault<'a, C> {
     /// Make the DAX code map an entry of the order of the fault, while `memory` is the file's.
     #[inline]
     pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
@@ -81,21 +81,21 @@ impl<'a, M: Mapping> Fault<'a, M> {
 /// The page of each bit that is set in `known` follows `first` by the number of the bit. It belongs
 /// to the space as a single page, a folio of its own, while the fault is handled: the space forgets
 /// its pages without users or after a revocation only, and a fault excludes both.
-struct Around<'f, 'a, M> {
-    fault: &'f Fault<'a, M>,
+struct Around<'f, 'a, C> {
+    fault: &'f Fault<'a, C>,
     kept: Kept<'f>,
     pages: Range<u64>,
     first: *mut bindings::page,
     known: u32,
 }
 
-impl<'f, 'a, M: Mapping> Around<'f, 'a, M> {
+impl<'f, 'a, C> Around<'f, 'a, C> {
     /// Find the pages around `fault`: up to [`AROUND`] for a read, and one for a write.
     ///
     /// # Safety
     ///
     /// No PMD entry may be set there.
-    unsafe fn new(fault: &'f Fault<'a, M>, kept: Kept<'f>) -> Self {
+    unsafe fn new(fault: &'f Fault<'a, C>, kept: Kept<'f>) -> Self {
         let (vma, first, last) = fault.area();
         let (here, at) = (fault.page(), fault.address() as u64 / PAGE_SIZE);
         // INVARIANT: No page is known, and the caller guarantees the rest.

@@ -2,21 +2,10 @@
 
 //! Page faults on mappings of files (`struct vm_fault`).
 
-use super::{Page, Space};
+use super::{FileMapping, Page};
 use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
-
-/// An address space that files are mapped through.
-///
-/// # Safety
-///
-/// While the object lives, the method must return the same space, which does not belong to the
-/// inode of the file.
-pub(crate) unsafe trait Mapping: Send + Sync {
-    /// Return the address space.
-    fn space(&self) -> &Space;
-}
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
 type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -30,15 +19,15 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 /// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
 /// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod)
 /// requires.
-pub(crate) struct Fault<'a, M> {
+pub(crate) struct Fault<'a, C> {
     vmf: *mut bindings::vm_fault,
     order: u32,
-    mapping: Option<&'a M>,
+    mapping: Option<&'a FileMapping<C>>,
     around: Cell<bool>,
     _brand: Brand<'a>,
 }
 
-impl<'a, M: Mapping> Fault<'a, M> {
+impl<'a, C> Fault<'a, C> {
     /// # Safety
     ///
     /// The caller must guarantee the invariants.
@@ -46,7 +35,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
     pub(crate) unsafe fn new(
         vmf: *mut bindings::vm_fault,
         order: u32,
-        mapping: Option<&'a M>,
+        mapping: Option<&'a FileMapping<C>>,
     ) -> Self {
         // INVARIANT: The caller guarantees them.
         Fault {
@@ -72,7 +61,7 @@ impl<'a, M: Mapping> Fault<'a, M> {
 
     /// Return the mapping; `None` for a file without one.
     #[inline]
-    pub(crate) fn mapping(&self) -> Option<&'a M> {
+    pub(crate) fn mapping(&self) -> Option<&'a FileMapping<C>> {
         self.mapping
     }
 

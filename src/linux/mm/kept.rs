@@ -2,7 +2,7 @@
 
 //! The memory of a file while a fault maps it.
 
-use super::{Fault, MapMethod, Mapping, Memory, Page, Space, PAGE_SIZE};
+use super::{Fault, MapMethod, Memory, Page, Space, PAGE_SIZE};
 use core::ops::Deref;
 
 /// The address space of a fault, whose memory cannot go away before this is dropped.
@@ -19,7 +19,7 @@ pub(super) struct Kept<'f> {
 impl<'f> Kept<'f> {
     /// Return the address space of `fault`, if `memory` is its memory.
     #[inline]
-    pub(super) fn new<M: Mapping>(fault: &'f Fault<'_, M>, memory: &'f Memory) -> Option<Self> {
+    pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: &'f Memory) -> Option<Self> {
         let space = fault.mapping()?.space();
         // INVARIANT: This is the memory.
         let is_its = space.memory.is(memory);

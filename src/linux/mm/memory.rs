@@ -47,7 +47,7 @@ impl Described {
 ///
 /// # Invariants
 ///
-/// `described` is the memory that `owner` has mapped, and not released. `number` belongs to its bad
+/// `described` is the memory that `owner` has mapped. `number` belongs to its bad
 /// blocks, or to [`NO_LIST`].
 pub(crate) struct Memory {
     described: Described,
@@ -79,20 +79,13 @@ impl Memory {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let none = (NonNull::from(&NO_LIST), 0);
         let (number, seen) = owner.bad_blocks().unwrap_or(none);
-        // INVARIANT: The owner has mapped the memory, and only `release` has it release that.
+        // INVARIANT: The owner has mapped the memory.
         Ok(Memory {
             described: Described { id, mappable },
             number,
             seen: AtomicU32::new(seen),
             owner,
         })
-    }
-
-    /// Release the memory. Return its owner.
-    pub(crate) fn release(self) -> KBox<dyn Owner> {
-        let mut owner = self.owner;
-        owner.release();
-        owner
     }
 
     /// Return what is known of the memory.
@@ -118,8 +111,13 @@ impl Memory {
     #[cold]
     #[inline(never)]
     fn look_at_list(&self, number: u32) {
-        self.owner.mark_failed();
+        self.mark_failed();
         self.seen.store(number, Ordering::Release);
+    }
+
+    /// Mark the pages that are known to have failed.
+    pub(crate) fn mark_failed(&self) {
+        self.owner.mark_failed();
     }
 
     /// Return `length` bytes at `offset`, or `None` if the memory does not have them.

@@ -26,7 +26,7 @@ mod space;
 mod window;
 
 pub(crate) use cache::CacheMode;
-pub(crate) use fault::{Fault, FaultResult, Mapping, Outcome};
+pub(crate) use fault::{Fault, FaultResult, Outcome};
 pub(crate) use memory::{Described, Memory};
 pub(crate) use owner::Owner;
 pub(crate) use page::{Page, PageCopy};

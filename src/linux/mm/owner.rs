@@ -10,7 +10,7 @@ use core::sync::atomic::AtomicU32;
 ///
 /// # Safety
 ///
-/// Until [`Self::release`] is called or the object is dropped:
+/// Until the object is dropped:
 ///
 /// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page.
 ///   Processes may map the memory by the method.
@@ -31,7 +31,4 @@ pub(crate) unsafe trait Owner: Send + Sync {
 
     /// Mark the pages that are known to have failed.
     fn mark_failed(&self) {}
-
-    /// Release the memory before the drop. Called once, after the last user is gone.
-    fn release(&mut self) {}
 }

@@ -3,7 +3,7 @@
 //! PMD entries for memory without a DAX device.
 
 use super::kept::Kept;
-use super::{poison, Fault, FaultResult, MapMethod, Mapping, Memory, Space, PAGE_SIZE};
+use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
@@ -13,7 +13,7 @@ const PAGES: usize = (PMD_SIZE / PAGE_SIZE) as usize;
 
 /// Return the first page of the 2 MiB around `fault`, if the file and the area have all of them.
 /// Only there a PMD entry can be set.
-fn whole<M: Mapping>(fault: &Fault<'_, M>, space: &Space) -> Option<u64> {
+fn whole<C>(fault: &Fault<'_, C>, space: &Space) -> Option<u64> {
     let (_, area_start, area_end) = fault.area();
     let start = fault.address() as u64 & !(PMD_SIZE - 1);
     let before = fault.address() as u64 % PMD_SIZE / PAGE_SIZE;
@@ -41,7 +41,7 @@ pub(super) struct NoPmd<'f>(&'f Space);
 
 impl<'f> NoPmd<'f> {
     /// Exclude PMD entries around `fault`. Return `None` if there cannot be any.
-    pub(super) fn new<M: Mapping>(fault: &'f Fault<'_, M>, kept: Kept<'f>) -> Option<Self> {
+    pub(super) fn new<C>(fault: &'f Fault<'_, C>, kept: Kept<'f>) -> Option<Self> {
         if let MapMethod::Dax(_) = kept.method() {
             // The DAX code locks its entries.
             return None;
@@ -66,7 +66,7 @@ impl Drop for NoPmd<'_> {
     }
 }
 
-impl<'a, M: Mapping> Fault<'a, M> {
+impl<'a, C> Fault<'a, C> {
     /// Insert a PMD entry, if the file, its `memory` and the area have 2 MiB around the fault,
     /// which are `usable`.
     pub(crate) fn insert_pmd(

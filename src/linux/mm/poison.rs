@@ -6,6 +6,7 @@
 //! small read, so pages are not checked before any memory of the machine has failed.
 
 use crate::bindings;
+use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,13 +26,13 @@ pub(crate) fn check_pages() {
 
 /// Return true if page frame `frame` has a struct page.
 pub(crate) fn has_page(frame: usize) -> bool {
-    // SAFETY: This takes any number.
+    // SAFETY: The function looks the number up.
     unsafe { bindings::pfn_valid(frame) }
 }
 
 /// Return true if the memory of page frame `frame` is known to have failed.
 pub(crate) fn frame_has_failed(frame: usize) -> bool {
-    // SAFETY: This takes any number.
+    // SAFETY: The function looks the number up.
     unsafe { bindings::pfn_hwpoison(frame) }
 }
 
@@ -39,20 +40,15 @@ pub(crate) fn frame_has_failed(frame: usize) -> bool {
 /// that fail with it: a hugetlb folio fails as a whole.
 fn folio_of(frame: usize) -> (usize, Range<usize>) {
     let mut count = 1;
-    // SAFETY: This takes any number.
+    // SAFETY: The function looks the number up.
     match (unsafe { bindings::pfn_folio(frame, &mut count) }, count) {
         (first, 1) => (first, frame..frame + 1),
         (first, count) => (first, first..first + count),
     }
 }
 
-/// Return the first page frame of the folio that page frame `frame` is part of.
-pub(crate) fn first_of_folio(frame: usize) -> usize {
-    folio_of(frame).0
-}
-
 /// Return the page frames that fail with page frame `frame`.
-#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
+#[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn failing_with(frame: usize) -> Range<usize> {
     folio_of(frame).1
 }
@@ -64,28 +60,56 @@ pub(crate) fn page_of_file(frame: usize) -> Option<usize> {
     has_page(frame).then(|| unsafe { bindings::pfn_pgoff(frame) })
 }
 
-/// Mark page frame `frame` as failed, if it has a struct page.
-pub(crate) fn mark(frame: usize) {
-    check_pages();
-    // SAFETY: This takes any number.
-    unsafe { bindings::pfn_set_hwpoison(frame, true) };
-}
+/// A page frame of memory that this module uses, so that it may be marked.
+///
+/// # Invariants
+///
+/// Its struct page, if it has one, stays for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'a>(usize, PhantomData<&'a ()>);
 
-/// Remove the mark of page frame `frame`.
-pub(crate) fn unmark(frame: usize) {
-    // SAFETY: This takes any number.
-    unsafe { bindings::pfn_set_hwpoison(frame, false) };
+impl Frame<'_> {
+    /// # Safety
+    ///
+    /// The caller must use the memory, and guarantee the invariant.
+    pub(in crate::linux) unsafe fn new(frame: usize) -> Self {
+        // INVARIANT: The caller guarantees it.
+        Frame(frame, PhantomData)
+    }
+
+    /// Return the number.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+
+    /// Return the first page frame of the folio.
+    pub(crate) fn first_of_folio(self) -> Self {
+        // INVARIANT: The pages of a folio stay together.
+        Frame(folio_of(self.0).0, PhantomData)
+    }
+
+    /// Return true if the memory is known to have failed.
+    pub(crate) fn has_failed(self) -> bool {
+        frame_has_failed(self.0)
+    }
+
+    /// Mark the page frame as failed, if it has a struct page.
+    pub(crate) fn mark(self) {
+        check_pages();
+        // SAFETY: By the type invariant the struct page stays, and the memory is this module's.
+        unsafe { bindings::pfn_set_hwpoison(self.0, true) };
+    }
+
+    /// Remove the mark.
+    pub(crate) fn unmark(self) {
+        // SAFETY: By the type invariant the struct page stays, and the memory is this module's.
+        unsafe { bindings::pfn_set_hwpoison(self.0, false) };
+    }
 }
 
 /// Return true if memory has failed since boot.
-#[cfg_attr(not(CONFIG_TRACEPOINTS), allow(dead_code))]
+#[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn failed_before() -> bool {
-    #[cfg(CONFIG_MEMORY_FAILURE)]
-    for node in 0..bindings::MAX_NUMNODES {
-        // SAFETY: This takes any number of a possible node. An online node has the data.
-        if unsafe { bindings::node_online(node) && bindings::node_failures(node) > 0 } {
-            return true;
-        }
-    }
-    false
+    // SAFETY: This reads counters of the nodes that are online.
+    unsafe { bindings::memory_failed_before() }
 }

@@ -9,7 +9,7 @@
 
 #[cfg(CONFIG_TRACEPOINTS)]
 use super::{poison, Memory};
-use super::{Described, MapMethod, Mapping, PageCopy, PAGE_SIZE};
+use super::{Described, MapMethod, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
 #[cfg(CONFIG_TRACEPOINTS)]
@@ -197,7 +197,7 @@ impl Space {
     }
 }
 
-/// The address space of a file, and what the file has claimed it by.
+/// The address space of a file, which is not its inode's, and what the file has claimed it by.
 pub(crate) struct FileMapping<C> {
     // Dropped first.
     claim: C,
@@ -215,12 +215,10 @@ impl<C> FileMapping<C> {
     pub(crate) fn claim(&self) -> &C {
         &self.claim
     }
-}
 
-// SAFETY: The address space of a mapping does not change.
-unsafe impl<C: Send + Sync> Mapping for FileMapping<C> {
+    /// Return the address space, which does not change.
     #[inline]
-    fn space(&self) -> &Space {
+    pub(crate) fn space(&self) -> &Space {
         &self.space
     }
 }
