@@ -6,7 +6,7 @@
 
 use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Object};
-use crate::linux::fs::{self, DirOperations, Emitter, INode, INodeRef};
+use crate::linux::fs::{DirOperations, Emitter, INode, INodeRef};
 use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
@@ -26,21 +26,6 @@ pub(crate) fn directory(inode: &INode<DaxFs>) -> Result<&Directory> {
     }
 }
 
-/// Return the VFS's value for a file type.
-#[inline]
-fn d_type(file_type: FileType) -> fs::FileType {
-    match file_type {
-        FileType::Fifo => fs::FileType::Fifo,
-        FileType::CharDevice => fs::FileType::CharDevice,
-        FileType::Directory => fs::FileType::Directory,
-        FileType::BlockDevice => fs::FileType::BlockDevice,
-        FileType::Regular => fs::FileType::Regular,
-        FileType::Symlink => fs::FileType::Symlink,
-        FileType::Socket => fs::FileType::Socket,
-    }
-}
-
-#[vtable]
 impl DirOperations for DaxFs {
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>> {
         let sb = dir.super_block();
@@ -65,12 +50,11 @@ impl DirOperations for DaxFs {
 
     fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result {
         let directory = directory(dir)?;
-        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), fs::FileType::Directory) {
+        let d_type = FileType::Directory as u8;
+        if emitter.position() == 0 && !emitter.emit(b".", dir.ino(), d_type) {
             return Ok(());
         }
-        if emitter.position() == 1
-            && !emitter.emit(b"..", directory.parent.into(), fs::FileType::Directory)
-        {
+        if emitter.position() == 1 && !emitter.emit(b"..", directory.parent.into(), d_type) {
             return Ok(());
         }
 
@@ -83,7 +67,7 @@ impl DirOperations for DaxFs {
             return Ok(());
         };
         image.list(directory, start).each(refuse, |entry, name| {
-            Ok(emitter.emit(name, entry.ino.into(), d_type(entry.file_type)))
+            Ok(emitter.emit(name, entry.ino.into(), entry.file_type as u8))
         })
     }
 }

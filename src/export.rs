@@ -14,7 +14,6 @@ use kernel::prelude::*;
 /// Check for signals every this many entries.
 const CHECK_SIGNALS: u32 = 4096;
 
-#[vtable]
 impl ExportOperations for DaxFs {
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
         let inodes = sb.data().superblock().inode_count();

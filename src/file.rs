@@ -118,7 +118,6 @@ fn read_pieces(
     Ok(done)
 }
 
-#[vtable]
 impl FileOperations for DaxFs {
     #[inline]
     fn read_iter(

@@ -149,11 +149,6 @@ void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u
 	set_nlink(inode, nlink);
 }
 
-void daxfs_helper_i_size_write(struct inode *inode, loff_t size)
-{
-	i_size_write(inode, size);
-}
-
 void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen)
 {
 	inode_set_cached_link(inode, link, linklen);
@@ -600,11 +595,6 @@ struct device *daxfs_helper_cdev_parent(struct inode *inode)
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
 }
 
-loff_t daxfs_helper_file_size(struct file *file)
-{
-	return i_size_read(file_inode(file));
-}
-
 /* Return the seals of a readable file that memfd_create() makes, or -1 of any other one. */
 int daxfs_helper_file_seals(struct file *file)
 {
@@ -724,11 +714,6 @@ void daxfs_helper_release_mem_region(u64 start, u64 size)
 	release_mem_region(start, size);
 }
 
-struct kobject *daxfs_helper_fs_kobj(void)
-{
-	return fs_kobj;
-}
-
 void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
 				      umode_t mode,
 				      ssize_t (*show)(struct kobject *kobject,
@@ -819,11 +804,6 @@ u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu)
 bool daxfs_helper_cpu_possible(unsigned int cpu)
 {
 	return cpu_possible(cpu);
-}
-
-unsigned int daxfs_helper_num_online_cpus(void)
-{
-	return num_online_cpus();
 }
 
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)

@@ -160,7 +160,6 @@ fn fill(
     Ok((mounted, identity))
 }
 
-#[vtable]
 impl FileSystem for DaxFs {
     const NAME: &'static CStr = c"daxfs";
     const INODE_CACHE: &'static CStr = c"daxfs_inode";
@@ -246,7 +245,6 @@ impl FileSystem for DaxFs {
     }
 }
 
-#[vtable]
 impl SuperOperations for DaxFs {
     fn statfs(sb: &SuperBlock<Self>) -> Statistics {
         let superblock = sb.data().superblock();

@@ -6,10 +6,10 @@
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::Refusal;
-use crate::linux::{self, Errno, Sha256};
+use crate::linux::{Errno, Sha256};
 use crate::memory::Region;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
+use kernel::{cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
@@ -147,7 +147,9 @@ impl Pieces {
             Refusal::new(Errno::NotSupported, reason).remedy("use mkdaxfs --sums, or verify=full")
         })?;
         // Two for each processor: threads that use different pieces seldom wait for each other.
-        let count = (2 * linux::processors()).next_power_of_two().min(LANES_MAX);
+        let count = (2 * nr_cpu_ids() as usize)
+            .next_power_of_two()
+            .min(LANES_MAX);
         let mut lanes = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;

@@ -36,7 +36,6 @@ fn prefix(namespace: XattrNamespace) -> XattrPrefix {
     }
 }
 
-#[vtable]
 impl INodeOperations for DaxFs {
     fn get_link(inode: &INode<Self>) -> Result<&CStr> {
         inode::target(inode.data())

@@ -66,12 +66,6 @@ pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
 }
 
-/// Return the number of processors that are online.
-pub(crate) fn processors() -> usize {
-    // SAFETY: This reads a number.
-    unsafe { bindings::num_online_cpus() as usize }
-}
-
 /// Keep `module` loaded until the machine is started again.
 pub(crate) fn keep_loaded(module: &'static ThisModule) {
     // SAFETY: The module is being loaded, and its structure is valid as long as it is.

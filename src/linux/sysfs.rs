@@ -40,7 +40,7 @@ impl Directory {
     pub(crate) fn in_fs(name: &CStr) -> Result<Self> {
         // SAFETY: This reads a pointer that mnt_init() sets before any initcall. Nothing changes it
         // afterwards.
-        let parent = unsafe { bindings::fs_kobj() };
+        let parent = unsafe { bindings::fs_kobj };
         // SAFETY: The pointer is null if mnt_init() lacked memory. Otherwise its kobject stays.
         unsafe { Self::new(name, parent) }
     }

@@ -10,7 +10,6 @@ use core::{ptr, slice};
 use kernel::{error::from_result, prelude::*};
 
 /// Operations on a directory.
-#[vtable]
 pub(crate) trait DirOperations: FileSystem {
     /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None`.
     ///
@@ -27,25 +26,6 @@ pub(crate) trait DirOperations: FileSystem {
     fn iterate(dir: &INode<Self>, emitter: &mut Emitter<'_>) -> Result;
 }
 
-/// The type of an entry (`d_type`), as getdents64(2) returns it.
-#[derive(Clone, Copy)]
-pub(crate) enum FileType {
-    /// Named pipe.
-    Fifo = bindings::DT_FIFO as isize,
-    /// Character device.
-    CharDevice = bindings::DT_CHR as isize,
-    /// Directory.
-    Directory = bindings::DT_DIR as isize,
-    /// Block device.
-    BlockDevice = bindings::DT_BLK as isize,
-    /// Regular file.
-    Regular = bindings::DT_REG as isize,
-    /// Symbolic link.
-    Symlink = bindings::DT_LNK as isize,
-    /// Socket.
-    Socket = bindings::DT_SOCK as isize,
-}
-
 /// The destination of a listing (`struct dir_context`).
 pub(crate) struct Emitter<'a>(&'a mut bindings::dir_context);
 
@@ -56,14 +36,13 @@ impl Emitter<'_> {
         self.0.pos as u64
     }
 
-    /// Emit an entry with the current position, and advance the position by 1. Return false if the
-    /// entry does not fit.
+    /// Emit an entry with the current position and the type `d_type`, and advance the position by
+    /// 1. Return false if the entry does not fit.
     #[inline]
-    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, file_type: FileType) -> bool {
+    pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);
-        let d_type = file_type as u32;
         // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.
-        let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type) };
+        let emitted = unsafe { bindings::dir_emit(self.0, start, length, ino, d_type.into()) };
         if emitted {
             // A listing ends long before this overflows.
             self.0.pos = self.0.pos.wrapping_add(1);
@@ -82,8 +61,8 @@ impl<T: Operations> VTable<T> {
     ) = (
         &bindings::inode_operations {
             lookup: Some(Self::lookup),
-            listxattr: xattr::VTable::<T>::LIST,
-            get_inode_acl: xattr::VTable::<T>::GET_ACL,
+            listxattr: Some(xattr::VTable::<T>::list),
+            get_inode_acl: Some(xattr::VTable::<T>::get_acl),
             ..pin_init::zeroed()
         },
         &bindings::file_operations {
@@ -91,7 +70,7 @@ impl<T: Operations> VTable<T> {
             read: Some(bindings::generic_read_dir),
             iterate_shared: Some(Self::iterate_shared),
             setlease: Some(bindings::generic_setlease),
-            unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
+            unlocked_ioctl: Some(ioctl::ioctl::<T>),
             #[cfg(CONFIG_COMPAT)]
             compat_ioctl: Some(bindings::compat_ptr_ioctl),
             ..pin_init::zeroed()

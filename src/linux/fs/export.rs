@@ -10,41 +10,30 @@ use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
 use crate::bindings;
 use crate::linux::Errno;
 use core::marker::PhantomData;
-use kernel::{
-    error::{from_result, VTABLE_DEFAULT_ERROR},
-    prelude::*,
-};
+use kernel::{error::from_result, prelude::*};
 
 /// Operations that file handles need.
-#[vtable]
 pub(crate) trait ExportOperations: FileSystem {
-    /// Return the inode `ino` if it has this generation. Without this method, file handles are not
-    /// supported.
+    /// Return the inode `ino` if it has this generation.
     ///
     /// # Errors
     ///
     /// `ESTALE` if the inode does not exist.
-    fn get_inode(_sb: &SuperBlock<Self>, _ino: u64, _generation: u32) -> Result<INodeRef<Self>> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>>;
 
     /// Return the parent of the directory `dir`.
     ///
     /// # Errors
     ///
     /// `ENOTDIR` if `dir` is not a directory.
-    fn get_parent(_dir: &INode<Self>) -> Result<INodeRef<Self>> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>>;
 
     /// Set `name` to a name of `child` in `dir`.
     ///
     /// # Errors
     ///
     /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory.
-    fn get_name(_dir: &INode<Self>, _child: &INode<Self>, _name: &mut NameBuffer<'_>) -> Result {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut NameBuffer<'_>) -> Result;
 }
 
 /// A buffer for a name and a NUL.
@@ -77,30 +66,15 @@ impl NameBuffer<'_> {
 pub(super) struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
-    /// The operations, or `None` without file handles.
-    pub(super) const OPERATIONS: Option<&'static bindings::export_operations> = if T::HAS_GET_INODE
-    {
-        Some(Self::TABLE)
-    } else {
-        None
-    };
-
-    const TABLE: &'static bindings::export_operations = &bindings::export_operations {
-        encode_fh: Some(bindings::generic_encode_ino32_fh),
-        fh_to_dentry: Some(Self::fh_to_dentry),
-        fh_to_parent: Some(Self::fh_to_parent),
-        get_name: if T::HAS_GET_NAME {
-            Some(Self::get_name)
-        } else {
-            None
-        },
-        get_parent: if T::HAS_GET_PARENT {
-            Some(Self::get_parent)
-        } else {
-            None
-        },
-        ..pin_init::zeroed()
-    };
+    pub(super) const OPERATIONS: &'static bindings::export_operations =
+        &bindings::export_operations {
+            encode_fh: Some(bindings::generic_encode_ino32_fh),
+            fh_to_dentry: Some(Self::fh_to_dentry),
+            fh_to_parent: Some(Self::fh_to_parent),
+            get_name: Some(Self::get_name),
+            get_parent: Some(Self::get_parent),
+            ..pin_init::zeroed()
+        };
 
     /// # Safety
     ///

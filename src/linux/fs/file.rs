@@ -8,14 +8,13 @@ use crate::bindings;
 use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::{from_result, to_result, VTABLE_DEFAULT_ERROR},
+    error::{from_result, to_result},
     iov::IovIterDest,
     page::PAGE_SIZE,
     prelude::*,
 };
 
 /// Operations on a regular file.
-#[vtable]
 pub(crate) trait FileOperations: FileSystem {
     /// Copy bytes at `position`, which is before the end of the file, to `to`, which is not empty.
     /// Return the number of bytes copied: fewer than there is room for only at the end of the file,
@@ -40,16 +39,14 @@ pub(crate) trait FileOperations: FileSystem {
     ///
     /// `EIO` if the first page cannot be read.
     fn splice_read(
-        _file: &INode<Self>,
-        _position: u64,
-        _length: u64,
-        _pages: &mut PipePages,
-    ) -> Result<bool> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+        file: &INode<Self>,
+        position: u64,
+        length: u64,
+        pages: &mut PipePages,
+    ) -> Result<bool>;
 
     /// Count `bytes` bytes of the pages as read: a pipe has taken them.
-    fn spliced(_file: &INode<Self>, _bytes: u64) {}
+    fn spliced(file: &INode<Self>, bytes: u64);
 
     /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
     /// for files that are [mapped by the page cache](MappedBy::PageCache).
@@ -57,14 +54,10 @@ pub(crate) trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// `EIO` if they cannot be read.
-    fn read_page(_file: &INode<Self>, _position: u64, _into: &mut [u8]) -> Result {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result;
 
     /// Return true if [`Self::read_page`] at `position` does not wait for anything but memory.
-    fn reads_at_once(_file: &INode<Self>, _position: u64) -> bool {
-        true
-    }
+    fn reads_at_once(file: &INode<Self>, position: u64) -> bool;
 
     /// Return a mapping for `file`, or `None` if it has no pages to map. Called when the file is
     /// mapped first. The mapping is dropped when the inode is evicted.
@@ -90,9 +83,7 @@ pub(crate) trait FileOperations: FileSystem {
     /// # Errors
     ///
     /// Any error fails the ioctl.
-    fn extent(_file: &INode<Self>) -> Result<Extent> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn extent(file: &INode<Self>) -> Result<Extent>;
 }
 
 /// How a regular file is mapped.
@@ -124,13 +115,9 @@ pub(super) struct VTable<T>(PhantomData<T>);
 impl<T: Operations> VTable<T> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
         getattr: Some(Self::getattr),
-        fiemap: if T::HAS_EXTENT {
-            Some(Self::fiemap)
-        } else {
-            None
-        },
-        listxattr: xattr::VTable::<T>::LIST,
-        get_inode_acl: xattr::VTable::<T>::GET_ACL,
+        fiemap: Some(Self::fiemap),
+        listxattr: Some(xattr::VTable::<T>::list),
+        get_inode_acl: Some(xattr::VTable::<T>::get_acl),
         ..pin_init::zeroed()
     };
 
@@ -143,15 +130,11 @@ impl<T: Operations> VTable<T> {
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: if T::HAS_SPLICE_READ {
-            Some(splice::splice_read::<T>)
-        } else {
-            Some(bindings::copy_splice_read)
-        },
+        splice_read: Some(splice::splice_read::<T>),
         setlease: Some(bindings::generic_setlease),
         // io_uring then reads on to the end of the file itself, without a worker.
         fop_flags: bindings::FOP_BUFFER_RASYNC,
-        unlocked_ioctl: ioctl::VTable::<T>::IOCTL,
+        unlocked_ioctl: Some(ioctl::ioctl::<T>),
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(bindings::compat_ptr_ioctl),
         ..pin_init::zeroed()
@@ -173,11 +156,7 @@ impl<T: Operations> VTable<T> {
 
     const CACHED_ADDRESS_SPACE: bindings::address_space_operations =
         bindings::address_space_operations {
-            read_folio: if T::HAS_READ_PAGE {
-                Some(Self::read_folio)
-            } else {
-                None
-            },
+            read_folio: Some(Self::read_folio),
             ..Self::ADDRESS_SPACE
         };
 
@@ -202,26 +181,19 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
-    /// Return the operations of an inode and of open files.
+    /// Return the operations of an inode, of open files, and of the inode's own address space.
     pub(super) fn tables(
         mapped_by: MappedBy,
     ) -> (
         &'static bindings::inode_operations,
         &'static bindings::file_operations,
+        &'static bindings::address_space_operations,
     ) {
         match mapped_by {
-            MappedBy::Dax | MappedBy::Filesystem => (Self::INODE, &Self::FILE),
-            MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE),
-        }
-    }
-
-    /// Return the operations of an inode's own address space.
-    pub(super) fn address_space(
-        mapped_by: MappedBy,
-    ) -> &'static bindings::address_space_operations {
-        match mapped_by {
-            MappedBy::Dax | MappedBy::Filesystem => &Self::ADDRESS_SPACE,
-            MappedBy::PageCache => &Self::CACHED_ADDRESS_SPACE,
+            MappedBy::Dax | MappedBy::Filesystem => {
+                (Self::INODE, &Self::FILE, &Self::ADDRESS_SPACE)
+            }
+            MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE, &Self::CACHED_ADDRESS_SPACE),
         }
     }
 

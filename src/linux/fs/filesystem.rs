@@ -16,7 +16,6 @@ use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
 /// A read-only filesystem.
 ///
 /// Several threads may call a method at the same time.
-#[vtable]
 pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Name of the filesystem type.
     const NAME: &'static CStr;

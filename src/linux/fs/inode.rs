@@ -11,15 +11,12 @@ use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
-use kernel::{error::VTABLE_DEFAULT_ERROR, prelude::*, types::Opaque};
+use kernel::{prelude::*, types::Opaque};
 
 /// Operations on an inode of any type.
-#[vtable]
 pub(crate) trait INodeOperations: FileSystem {
     /// Return the target of a symlink. Called once, when the inode is set up.
-    fn get_link(_inode: &INode<Self>) -> Result<&CStr> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn get_link(inode: &INode<Self>) -> Result<&CStr>;
 
     /// Write the value of the extended attribute `name` in `namespace` to `value`. Return its
     /// length, which is at most 64 KiB.
@@ -28,13 +25,11 @@ pub(crate) trait INodeOperations: FileSystem {
     ///
     /// `ENODATA` if the attribute does not exist; the errors of [`ValueBuffer::reserve`].
     fn get_xattr(
-        _inode: &INode<Self>,
-        _namespace: XattrNamespace,
-        _name: &[u8],
-        _value: &mut ValueBuffer<'_>,
-    ) -> Result<usize> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+        inode: &INode<Self>,
+        namespace: XattrNamespace,
+        name: &[u8],
+        value: &mut ValueBuffer<'_>,
+    ) -> Result<usize>;
 
     /// Add the names of all extended attributes to `list`, except those in a namespace that it
     /// [does not show](NameList::shows).
@@ -42,18 +37,14 @@ pub(crate) trait INodeOperations: FileSystem {
     /// # Errors
     ///
     /// See [`NameList::add`].
-    fn list_xattrs(_inode: &INode<Self>, _list: &mut NameList<'_>) -> Result {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result;
 
     /// Return an access control list of `inode`, if it has one.
     ///
     /// # Errors
     ///
     /// Any error fails the access.
-    fn get_acl(_inode: &INode<Self>, _kind: AclKind) -> Result<Option<PosixAcl>> {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
 }
 
 /// An inode of a filesystem of type `T`.
@@ -291,13 +282,12 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     let (sec, nsec) = attributes.time;
     let (uid, gid, nlink) = (attributes.uid, attributes.gid, attributes.nlink);
     // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { bindings::inode_init_attributes(inode, uid, gid, nlink, size, sec, nsec) };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { (*inode).i_mode = attributes.mode };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { (*inode).i_generation = attributes.generation };
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
-    unsafe { (*inode).i_blocks = attributes.allocated.div_ceil(512) };
+    unsafe {
+        bindings::inode_init_attributes(inode, uid, gid, nlink, size, sec, nsec);
+        (*inode).i_mode = attributes.mode;
+        (*inode).i_generation = attributes.generation;
+        (*inode).i_blocks = attributes.allocated.div_ceil(512);
+    }
     if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
         // Permission checks of RCU path walks need not leave RCU mode then.
         // SAFETY: The inode is new and locked, so nothing else accesses it.
@@ -306,33 +296,23 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     // SAFETY: The caller guarantees that the inode is in a slot. Nothing else accesses it yet.
     let data = unsafe { &mut (*Slot::<T>::of(inode)).data };
     *data = Some(attributes.data);
-    let (inode_operations, file_operations) = match attributes.kind {
-        Kind::Directory => {
-            let (inode_operations, file_operations) = dir::VTable::<T>::TABLES;
-            (inode_operations, Some(file_operations))
-        }
-        Kind::Regular(mapped_by) => {
-            let (inode_operations, file_operations) = file::VTable::<T>::tables(mapped_by);
-            (inode_operations, Some(file_operations))
-        }
-        Kind::Symlink => (VTable::<T>::SYMLINK, None),
-        Kind::Special { .. } => (VTable::<T>::SPECIAL, None),
-    };
-    // SAFETY: The inode is new and locked, and the table is static.
-    unsafe { (*inode).i_op = inode_operations };
-    if let Some(file_operations) = file_operations {
-        // SAFETY: The inode is new and locked, and the table is static.
-        unsafe { (*inode).__bindgen_anon_3.i_fop = file_operations };
-    }
     match attributes.kind {
-        Kind::Directory => {}
+        Kind::Directory => {
+            let tables = dir::VTable::<T>::TABLES;
+            // SAFETY: The inode is new and locked, and the tables are static.
+            unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
+        }
         Kind::Regular(mapped_by) => {
-            let operations = file::VTable::<T>::address_space(mapped_by);
-            // SAFETY: The inode is new and locked, and the table is static.
-            unsafe { (*inode).i_data.a_ops = operations };
-            if mapped_by == MappedBy::Dax {
-                // SAFETY: The inode is new and locked, so nothing else accesses it.
-                unsafe { (*inode).i_flags |= bindings::S_DAX };
+            let tables = file::VTable::<T>::tables(mapped_by);
+            let flags = match mapped_by {
+                MappedBy::Dax => bindings::S_DAX,
+                MappedBy::Filesystem | MappedBy::PageCache => 0,
+            };
+            // SAFETY: The inode is new and locked, and the tables are static.
+            unsafe {
+                ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
+                (*inode).i_data.a_ops = tables.2;
+                (*inode).i_flags |= flags;
             }
             if let Some(other) = attributes.page_cache {
                 // `slab::VTable::evict` puts the reference to the other inode.
@@ -348,20 +328,23 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
             // on.
             // SAFETY: The inode lives during this call.
             let symlink = unsafe { INode::from_raw(inode) };
-            if !T::HAS_GET_LINK {
-                return Err(Errno::NotSupported.into());
-            }
             let target = T::get_link(symlink)?;
             let length = target.count_bytes() as kernel::ffi::c_int;
             let target = target.as_char_ptr().cast_mut();
             // SAFETY: The target is borrowed from the inode, so it does not change before the data
             // is dropped in `slab::VTable::free`, a grace period after the last path walk.
-            unsafe { bindings::inode_set_cached_link(inode, target, length) };
+            unsafe {
+                (*inode).i_op = VTable::<T>::SYMLINK;
+                bindings::inode_set_cached_link(inode, target, length);
+            }
         }
         Kind::Special { major, minor } => {
             let device = major << bindings::MINORBITS | minor;
             // SAFETY: The inode is new and locked, so nothing else accesses it.
-            unsafe { bindings::init_special_inode(inode, attributes.mode, device) };
+            unsafe {
+                (*inode).i_op = VTable::<T>::SPECIAL;
+                bindings::init_special_inode(inode, attributes.mode, device);
+            }
         }
     }
     Ok(())
@@ -372,14 +355,14 @@ struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     const SPECIAL: &'static bindings::inode_operations = &bindings::inode_operations {
-        listxattr: xattr::VTable::<T>::LIST,
-        get_inode_acl: xattr::VTable::<T>::GET_ACL,
+        listxattr: Some(xattr::VTable::<T>::list),
+        get_inode_acl: Some(xattr::VTable::<T>::get_acl),
         ..pin_init::zeroed()
     };
 
     const SYMLINK: &'static bindings::inode_operations = &bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
-        listxattr: xattr::VTable::<T>::LIST,
+        listxattr: Some(xattr::VTable::<T>::list),
         ..pin_init::zeroed()
     };
 }

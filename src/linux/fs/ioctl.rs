@@ -4,7 +4,6 @@
 
 use super::{INode, Operations};
 use crate::bindings;
-use core::marker::PhantomData;
 use kernel::{
     error::from_result,
     ffi::{c_long, c_uint, c_ulong},
@@ -16,38 +15,27 @@ use kernel::{
 const LABEL_MAX: usize = bindings::FSLABEL_MAX as usize;
 
 /// `unlocked_ioctl` of `struct file_operations`.
-pub(super) struct VTable<T>(PhantomData<T>);
-
-impl<T: Operations> VTable<T> {
-    pub(super) const IOCTL: Option<
-        unsafe extern "C" fn(*mut bindings::file, c_uint, c_ulong) -> c_long,
-    > = if T::HAS_LABEL {
-        Some(Self::ioctl)
-    } else {
-        None
-    };
-
-    /// # Safety
-    ///
-    /// `file` must be an open file or directory of type `T`.
-    unsafe extern "C" fn ioctl(
-        file: *mut bindings::file,
-        command: c_uint,
-        argument: c_ulong,
-    ) -> c_long {
-        from_result(|| {
-            if command != bindings::FS_IOC_GETFSLABEL {
-                return Err(ENOTTY);
-            }
-            // SAFETY: The file is open.
-            let sb = unsafe { INode::<T>::of_file(file) }.super_block();
-            let mut answer = [0; LABEL_MAX];
-            for (to, from) in answer.iter_mut().zip(T::label(sb)) {
-                *to = *from;
-            }
-            let user = UserSlice::new(UserPtr::from_addr(argument), LABEL_MAX);
-            user.writer().write_slice(&answer)?;
-            Ok(0)
-        })
-    }
+///
+/// # Safety
+///
+/// `file` must be an open file or directory of type `T`.
+pub(super) unsafe extern "C" fn ioctl<T: Operations>(
+    file: *mut bindings::file,
+    command: c_uint,
+    argument: c_ulong,
+) -> c_long {
+    from_result(|| {
+        if command != bindings::FS_IOC_GETFSLABEL {
+            return Err(ENOTTY);
+        }
+        // SAFETY: The file is open.
+        let sb = unsafe { INode::<T>::of_file(file) }.super_block();
+        let mut answer = [0; LABEL_MAX];
+        for (to, from) in answer.iter_mut().zip(T::label(sb)) {
+            *to = *from;
+        }
+        let user = UserSlice::new(UserPtr::from_addr(argument), LABEL_MAX);
+        user.writer().write_slice(&answer)?;
+        Ok(0)
+    })
 }

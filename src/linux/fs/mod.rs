@@ -2,7 +2,7 @@
 
 //! Read-only filesystems: safe traits over the C interface of the VFS.
 //!
-//! A filesystem implements one trait for each kind of object. Methods with a default are optional.
+//! A filesystem implements one trait for each kind of object.
 //!
 //! * [`FileSystem`]: the filesystem type, its mount options, and how to fill a superblock
 //! * [`SuperOperations`]: a mounted superblock
@@ -35,7 +35,7 @@ mod super_block;
 mod xattr;
 
 pub(crate) use context::{Context, Param, SourceKind, SuperKind, Value};
-pub(crate) use dir::{DirOperations, Emitter, FileType};
+pub(crate) use dir::{DirOperations, Emitter};
 pub(crate) use export::{ExportOperations, NameBuffer};
 pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};

@@ -8,41 +8,26 @@ use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
-use kernel::{
-    error::{from_result, VTABLE_DEFAULT_ERROR},
-    prelude::*,
-    seq_file::SeqFile,
-    str::CString,
-    types::Opaque,
-};
+use kernel::{error::from_result, prelude::*, seq_file::SeqFile, str::CString, types::Opaque};
 
 /// Operations on a mounted superblock.
-#[vtable]
 pub(crate) trait SuperOperations: FileSystem {
     /// Return the figures for statfs(2).
     fn statfs(sb: &SuperBlock<Self>) -> Statistics;
 
     /// Show the mount options that differ from the default, each after a comma.
-    fn show_options(_sb: &SuperBlock<Self>, _seq: &SeqFile) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile);
 
     /// Handle the loss of the block device. Called under `s_umount`.
-    fn shutdown(_sb: &SuperBlock<Self>) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn shutdown(sb: &SuperBlock<Self>);
 
     /// Give up what only one superblock with this device number can have. Called under `s_umount`
     /// before the number becomes free for another superblock, also if mounting failed. Inodes may
     /// be in use.
-    fn retire(_sb: &SuperBlock<Self>) {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn retire(sb: &SuperBlock<Self>);
 
     /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
-    fn label(_sb: &SuperBlock<Self>) -> &[u8] {
-        build_error!(VTABLE_DEFAULT_ERROR)
-    }
+    fn label(sb: &SuperBlock<Self>) -> &[u8];
 }
 
 /// Constants that identify a filesystem.
@@ -196,16 +181,8 @@ impl<T: Operations> VTable<T> {
         free_inode: Some(slab::VTable::<T>::free),
         evict_inode: Some(slab::VTable::<T>::evict),
         statfs: Some(Self::statfs),
-        shutdown: if T::HAS_SHUTDOWN {
-            Some(Self::shutdown)
-        } else {
-            None
-        },
-        show_options: if T::HAS_SHOW_OPTIONS {
-            Some(Self::show_options)
-        } else {
-            None
-        },
+        shutdown: Some(Self::shutdown),
+        show_options: Some(Self::show_options),
         ..pin_init::zeroed()
     };
 
@@ -283,14 +260,13 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The superblock is valid, the UUID has 16 bytes, and the name is a NUL-terminated
         // string.
         unsafe { bindings::super_set_identity(sb, uuid, name) };
-        let export = export::VTable::<T>::OPERATIONS.map_or(ptr::null(), ptr::from_ref);
         let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
         // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
         // filled.
         unsafe {
             (*sb).s_op = &Self::OPERATIONS;
             (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
-            (*sb).s_export_op = export;
+            (*sb).s_export_op = export::VTable::<T>::OPERATIONS;
             (*sb).s_magic = identity.magic as usize;
             (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
             (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
@@ -311,7 +287,7 @@ impl<T: Operations> VTable<T> {
         let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
         // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made.
         let data = unsafe { private.as_ref() }.and_then(|private| private.data.as_ref());
-        if T::HAS_RETIRE && data.is_some() {
+        if data.is_some() {
             // SAFETY: `try_fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }

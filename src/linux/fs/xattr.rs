@@ -184,11 +184,6 @@ impl Drop for PosixAcl {
     }
 }
 
-type GetAcl =
-    unsafe extern "C" fn(*mut bindings::inode, ffi::c_int, bool) -> *mut bindings::posix_acl;
-
-type List = unsafe extern "C" fn(*mut bindings::dentry, *mut ffi::c_char, usize) -> isize;
-
 /// The namespaces with a handler. The VFS handles access control lists itself.
 const HANDLED: [XattrNamespace; 3] = [
     XattrNamespace::User,
@@ -201,32 +196,11 @@ pub(super) struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     /// The handlers, then null.
-    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler] = if T::HAS_GET_XATTR {
-        Self::TABLE
-    } else {
-        &[ptr::null()]
-    };
-
-    // Separate constants, because a value that is borrowed in a branch is not static.
-    const TABLE: &'static [*const bindings::xattr_handler] =
+    pub(super) const HANDLERS: &'static [*const bindings::xattr_handler] =
         &[Self::FIRST, Self::SECOND, Self::THIRD, ptr::null()];
     const FIRST: &'static bindings::xattr_handler = &Self::handler(0);
     const SECOND: &'static bindings::xattr_handler = &Self::handler(1);
     const THIRD: &'static bindings::xattr_handler = &Self::handler(2);
-
-    /// `listxattr` of all inodes.
-    pub(super) const LIST: Option<List> = if T::HAS_LIST_XATTRS {
-        Some(Self::list)
-    } else {
-        None
-    };
-
-    /// `get_inode_acl` of all inodes but symlinks.
-    pub(super) const GET_ACL: Option<GetAcl> = if T::HAS_GET_ACL {
-        Some(Self::get_acl)
-    } else {
-        None
-    };
 
     /// Return the handler of `HANDLED[index]`.
     const fn handler(index: usize) -> bindings::xattr_handler {
@@ -273,11 +247,13 @@ impl<T: Operations> VTable<T> {
         }
     }
 
+    /// `listxattr` of all inodes.
+    ///
     /// # Safety
     ///
     /// `dentry` must be one of an inode of type `T`, and `buffer` null or valid for writing `size`
     /// bytes.
-    unsafe extern "C" fn list(
+    pub(super) unsafe extern "C" fn list(
         dentry: *mut bindings::dentry,
         buffer: *mut ffi::c_char,
         size: usize,
@@ -299,12 +275,12 @@ impl<T: Operations> VTable<T> {
         }
     }
 
-    /// Return an access control list, which the VFS then caches.
+    /// `get_inode_acl` of all inodes but symlinks. The VFS caches the list.
     ///
     /// # Safety
     ///
     /// `inode` must be an inode of type `T`.
-    unsafe extern "C" fn get_acl(
+    pub(super) unsafe extern "C" fn get_acl(
         inode: *mut bindings::inode,
         kind: ffi::c_int,
         rcu: bool,

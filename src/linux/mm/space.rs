@@ -91,7 +91,7 @@ impl Space {
             (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
             (*raw).i_data.a_ops = &OPERATIONS;
             (*raw).i_flags |= if dax { bindings::S_DAX } else { 0 };
-            bindings::i_size_write(raw, span.length as bindings::loff_t);
+            (*raw).i_size = span.length as bindings::loff_t;
         }
         Ok(space)
     }
