@@ -16,18 +16,18 @@ const CHECK_SIGNALS: u32 = 4096;
 
 impl ExportOperations for DaxFs {
     fn get_inode(sb: &SuperBlock<Self>, ino: u64, generation: u32) -> Result<INodeRef<Self>> {
-        let inodes = sb.data().superblock().inode_count();
+        let inodes = sb.data().superblock.inode_count();
         // This is an error of the handle, and not of the image, so it is not reported.
         if generation != sb.data().generation() || ino == 0 || ino > inodes {
             return Err(Errno::Stale.into());
         }
-        let access = sb.data().region().access()?;
+        let access = sb.data().region.access()?;
         inode::get(sb, &sb.data().image(&access), ino as u32)
     }
 
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>> {
         let sb = dir.super_block();
-        let access = sb.data().region().access()?;
+        let access = sb.data().region.access()?;
         inode::get(sb, &sb.data().image(&access), directory(dir)?.parent)
     }
 
@@ -39,7 +39,7 @@ impl ExportOperations for DaxFs {
             Object::Directory(child) => child.position,
             _ => 0,
         };
-        let access = sb.data().region().access()?;
+        let access = sb.data().region.access()?;
         let image = sb.data().image(&access);
         let refuse = |error| report(sb, parent.ino, error);
         let mut result = Err(ENOENT);

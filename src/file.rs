@@ -40,7 +40,7 @@ fn usable(file: &INode<DaxFs>, offset: u64, length: u64, wait: bool) -> Result<u
 fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
     let sb = file.super_block();
     match error.problem {
-        Problem::Unreadable if sb.data().region().revoked() => EIO,
+        Problem::Unreadable if sb.data().region.revoked() => EIO,
         _ => report(sb, file.ino(), error),
     }
 }
@@ -49,7 +49,7 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
 /// destination is bad. Return the error code.
 #[cold]
 fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
-    if error != EIO || file.super_block().data().region().revoked() {
+    if error != EIO || file.super_block().data().region.revoked() {
         return error;
     }
     let error = image::Error::new(Problem::Unreadable, offset, 0);
@@ -101,7 +101,7 @@ fn read_pieces(
                 Err(error) => break Err(error),
             };
         }
-        match mounted.region().copy_to(at, part, to) {
+        match mounted.region.copy_to(at, part, to) {
             Ok(copied) => {
                 done += copied;
                 if copied < part || done == length {
@@ -114,7 +114,7 @@ fn read_pieces(
     if done == 0 {
         result?;
     }
-    mounted.count_read(done as u64);
+    mounted.usage.count_read(done as u64);
     Ok(done)
 }
 
@@ -130,14 +130,14 @@ impl FileOperations for DaxFs {
         let length = left.min(to.len() as u64) as usize;
         let offset = file_data(file)?.data + position;
         let mounted = file.super_block().data();
-        if mounted.pieces().is_some() {
+        if mounted.pieces.is_some() {
             return read_pieces(file, offset, length, to, wait);
         }
         let copied = mounted
-            .region()
+            .region
             .copy_to(offset, length, to)
             .map_err(|error| failed(file, offset, error))?;
-        mounted.count_read(copied as u64);
+        mounted.usage.count_read(copied as u64);
         Ok(copied)
     }
 
@@ -150,11 +150,11 @@ impl FileOperations for DaxFs {
         let offset = file_data(file)?.data + position;
         let length = usable(file, offset, length, true)?;
         let mounted = file.super_block().data();
-        mounted.region().lend(offset, length, pages)
+        mounted.region.lend(offset, length, pages)
     }
 
     fn spliced(file: &INode<Self>, bytes: u64) {
-        file.super_block().data().count_read(bytes);
+        file.super_block().data().usage.count_read(bytes);
     }
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {
@@ -163,7 +163,7 @@ impl FileOperations for DaxFs {
         // Content starts at any byte, so there may be two pieces.
         Gate::open(file.super_block().data(), offset, length)
             .map_err(|error| refuse(file, error))?;
-        let access = file.super_block().data().region().access()?;
+        let access = file.super_block().data().region.access()?;
         access
             .read(offset, into)
             .map_err(|error| report(file.super_block(), file.ino(), error))
@@ -190,9 +190,9 @@ impl FileOperations for DaxFs {
         }
         let mounted = file.super_block().data();
         let tail = file.size().saturating_sub(mappable);
-        let extent = mounted.region().claim(data, mappable, tail, owner.into())?;
+        let extent = mounted.region.claim(data, mappable, tail, owner.into())?;
         if extent.is_none() {
-            let error = image::overlap(mounted.superblock(), file.ino() as u32, data);
+            let error = image::overlap(&mounted.superblock, file.ino() as u32, data);
             return Err(report(file.super_block(), file.ino(), error));
         }
         Ok(extent)
@@ -216,7 +216,7 @@ impl FileOperations for DaxFs {
             result.into_raw(),
         );
         if let Some(outcome) = fault.outcome(result) {
-            sb.data().count(match outcome {
+            sb.data().usage.count(match outcome {
                 Outcome::Page => Event::PteFault,
                 Outcome::Around => Event::AroundFault,
                 Outcome::Pmd => Event::PmdFault,

@@ -109,7 +109,7 @@ fn owner_of_page_cache(
 /// Return the number of bytes of a regular file that can be mapped directly, from the first on.
 #[inline]
 fn mappable(sb: &SuperBlock<DaxFs>, inode: &Inode) -> u64 {
-    match sb.data().region().method() {
+    match sb.data().region.method() {
         // A mapping has one cache mode, and copies of pages are always cached.
         MapMethod::Frames(cache) if inode.packed && cache != CacheMode::WriteBack => 0,
         _ => inode.mappable(PAGE_SIZE as u64),
@@ -133,7 +133,7 @@ fn attributes(
                 false => inode.size.wrapping_add(block - 1) & !(block - 1),
             };
             let mappable = mappable(sb, inode);
-            let mapped_by = match sb.data().region().method() {
+            let mapped_by = match sb.data().region.method() {
                 _ if mappable == 0 && inode.size > 0 => MappedBy::PageCache,
                 MapMethod::Dax(_) => MappedBy::Dax,
                 MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,

@@ -48,18 +48,21 @@ pub(crate) struct Place {
 
 /// The private data of a superblock.
 pub(crate) struct Mounted {
-    // Dropped first: it shows figures of the superblock.
-    usage: Show<Usage>,
-    region: Region,
-    superblock: image::Superblock,
+    /// Its counters. Dropped first: it shows figures of the superblock.
+    pub(crate) usage: Show<Usage>,
+    /// The region that holds the image.
+    pub(crate) region: Region,
+    /// The validated superblock.
+    pub(crate) superblock: image::Superblock,
     /// Pieces that are verified before their first use; `None` if all of the image may be used.
-    pieces: Option<Pieces>,
-    place: Place,
+    pub(crate) pieces: Option<Pieces>,
+    /// The memory that its options have named.
+    pub(crate) place: Place,
     /// Results of the checks of all mounts. The checks run without the mutex, which /proc/mounts
     /// takes. `s_umount` excludes mounts and remounts from each other.
-    verified: Pin<KBox<Mutex<Verified>>>,
+    pub(crate) verified: Pin<KBox<Mutex<Verified>>>,
     /// Certificates of those who sign images.
-    keyring: Arc<Keyring>,
+    pub(crate) keyring: Arc<Keyring>,
 }
 
 /// Results of an image's checks.
@@ -75,52 +78,13 @@ pub(crate) struct Verified {
 }
 
 impl Mounted {
-    /// Make the data of a superblock.
-    pub(crate) fn new(
-        usage: Show<Usage>,
-        region: Region,
-        superblock: image::Superblock,
-        pieces: Option<Pieces>,
-        place: Place,
-        verified: Pin<KBox<Mutex<Verified>>>,
-        keyring: Arc<Keyring>,
-    ) -> Self {
-        Mounted {
-            usage,
-            region,
-            superblock,
-            pieces,
-            place,
-            verified,
-            keyring,
-        }
-    }
-
-    /// Return the certificates of those who sign images.
-    pub(crate) fn keyring(&self) -> &Keyring {
-        &self.keyring
-    }
-
-    /// Return the region that holds the image.
-    #[inline]
-    pub(crate) fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// Return the validated superblock.
-    #[inline]
-    pub(crate) fn superblock(&self) -> &image::Superblock {
-        &self.superblock
-    }
-
-    /// Return the part of the source that was mounted, if not all of it.
-    pub(crate) fn part(&self) -> Option<&Range<u64>> {
-        self.place.part.as_ref()
-    }
-
     /// Return true if `options` name the region of this mount, or none.
     pub(crate) fn is_same_source(&self, options: &Options) -> bool {
-        let part = self.part().map(|part| (part.start, part.end - part.start));
+        let part = self
+            .place
+            .part
+            .as_ref()
+            .map(|part| (part.start, part.end - part.start));
         if (options.offset, options.length) != (None, None)
             && part != options.offset.zip(options.length)
         {
@@ -130,21 +94,6 @@ impl Mounted {
             Some(range) => self.place.phys == Some(range),
             None => options.source.is_none() && options.size.is_none(),
         }
-    }
-
-    /// Return the results of all mounts' checks.
-    pub(crate) fn verified(&self) -> &Mutex<Verified> {
-        &self.verified
-    }
-
-    /// Remove the directory with the figures.
-    pub(crate) fn hide_usage(&self) {
-        self.usage.remove();
-    }
-
-    /// Return the pieces that are verified before their first use, if that was asked for.
-    pub(crate) fn pieces(&self) -> Option<&Pieces> {
-        self.pieces.as_ref()
     }
 
     /// Make bytes usable: verify the pieces that hold `length` bytes at `offset`, from the first
@@ -191,9 +140,9 @@ impl Mounted {
         }
         let image = Image::new(&self.region, &self.superblock);
         pieces.verify(&image, offset, |event| match event {
-            verify::Event::Verified => self.count(Event::VerifiedPiece),
+            verify::Event::Verified => self.usage.count(Event::VerifiedPiece),
             verify::Event::Bad(others) => {
-                self.count(Event::BadPiece);
+                self.usage.count(Event::BadPiece);
                 if others < BAD_PIECES_LOGGED {
                     pr_err!(
                         "{}: the piece from {} to {} does not match its SHA-256\n",
@@ -224,18 +173,6 @@ impl Mounted {
     fn is_refused(&self, pieces: &Pieces, offset: u64) -> bool {
         let piece = layout::piece(offset / layout::DIGEST_PIECE, self.superblock.total_size);
         pieces.is_refused(offset) || !self.is_readable(&piece)
-    }
-
-    /// Count an event; see [`Usage::count`].
-    #[inline]
-    pub(crate) fn count(&self, event: Event) {
-        self.usage.count(event);
-    }
-
-    /// Count a read of `bytes` bytes.
-    #[inline]
-    pub(crate) fn count_read(&self, bytes: u64) {
-        self.usage.count_read(bytes);
     }
 
     /// Return the generation of all inodes, which file handles contain: the start of the image's
@@ -318,7 +255,7 @@ impl From<image::Error> for Refusal {
 /// were logged just before. Return the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
-    sb.data().count(match error.problem {
+    sb.data().usage.count(match error.problem {
         Problem::Unreadable | Problem::Piece => Event::IoError,
         _ => Event::InvalidRecord,
     });

@@ -133,89 +133,65 @@ impl Options {
             Value::Text(text) => text.to_bytes(),
             _ => b"",
         };
+        let takes = |what: &str| Refusal::new(EINVAL, fmt!("{}= takes {what}", param.key));
+        let number = |what| parse_bytes(text).ok_or_else(|| takes(what));
         match param.key.to_bytes() {
             b"check" => {
-                self.checks.check = match text {
-                    b"metadata" => Some(Check::Metadata),
-                    b"none" => Some(Check::None),
-                    _ => return refuse(fmt!("check= takes 'metadata' or 'none'")),
-                };
-                Ok(())
+                self.checks.check = Some(match text {
+                    b"metadata" => Check::Metadata,
+                    b"none" => Check::None,
+                    _ => return Err(takes("'metadata' or 'none'")),
+                });
             }
             b"digest" => {
-                self.checks.digest = parse_digest(text);
-                match self.checks.digest {
-                    Some(_) => Ok(()),
-                    None => refuse(fmt!("digest= takes the 64 hexadecimal digits of a SHA-256")),
-                }
+                let digest = parse_digest(text);
+                let what = "the 64 hexadecimal digits of a SHA-256";
+                self.checks.digest = Some(digest.ok_or_else(|| takes(what))?);
             }
             b"signature" => match text {
-                b"required" => {
-                    self.checks.signature = true;
-                    Ok(())
-                }
-                _ => refuse(fmt!("signature= takes 'required'")),
+                b"required" => self.checks.signature = true,
+                _ => return Err(takes("'required'")),
             },
             b"verify" => {
-                self.checks.verify = match text {
-                    b"full" => Some(Verify::Full),
-                    b"lazy" => Some(Verify::Lazy),
-                    _ => return refuse(fmt!("verify= takes 'full' or 'lazy'")),
+                self.checks.verify = Some(match text {
+                    b"full" => Verify::Full,
+                    b"lazy" => Verify::Lazy,
+                    _ => return Err(takes("'full' or 'lazy'")),
+                });
+            }
+            b"fsoffset" => self.offset = Some(number("a number of bytes, such as 0x200000 or 2M")?),
+            b"fslength" => self.length = Some(number("a number of bytes, such as 0x200000 or 2M")?),
+            b"size" => self.size = Some(number("a length in bytes, such as 0x4000000 or 64M")?),
+            b"phys" => {
+                let start = number("an address in bytes, such as 0x100000000 or 4G")?;
+                self.set_source(Source::Phys(start))?;
+            }
+            b"image" => {
+                return refuse(fmt!(
+                    "image= is an option of mount.daxfs, which looks the image up in the \
+                     catalogue; the kernel takes fsoffset= and fslength="
+                ))
+            }
+            key @ (b"dmabuf" | b"memfd") => {
+                let name = param.key;
+                let Value::Descriptor(fd, file) = &param.value else {
+                    return refuse(fmt!("{name} takes a file descriptor (FSCONFIG_SET_FD)"));
                 };
-                Ok(())
-            }
-            key @ (b"fsoffset" | b"fslength") => {
-                let number = parse_bytes(text);
-                match key {
-                    b"fsoffset" => self.offset = number,
-                    _ => self.length = number,
-                }
-                match number {
-                    Some(_) => Ok(()),
-                    None => refuse(fmt!(
-                        "{}= takes a number of bytes, such as 0x200000 or 2M",
-                        param.key
-                    )),
+                let (source, kind) = match key {
+                    b"dmabuf" => (DmaBuf::get(*fd).ok().map(Source::DmaBuf), "a dma-buf"),
+                    _ => {
+                        let memfd = Memfd::new(file).map(Source::Memfd);
+                        (memfd, "a memfd that is open for reading")
+                    }
+                };
+                match source {
+                    Some(source) => self.set_source(source)?,
+                    None => return refuse(fmt!("{name}: file descriptor {fd} is not {kind}")),
                 }
             }
-            b"image" => refuse(fmt!(
-                "image= is an option of mount.daxfs, which looks the image up in the catalogue; \
-                 the kernel takes fsoffset= and fslength="
-            )),
-            b"phys" => match parse_bytes(text) {
-                Some(start) => self.set_source(Source::Phys(start)),
-                None => refuse(fmt!(
-                    "phys= takes an address in bytes, such as 0x100000000 or 4G"
-                )),
-            },
-            b"size" => {
-                self.size = parse_bytes(text);
-                match self.size {
-                    Some(_) => Ok(()),
-                    None => refuse(fmt!(
-                        "size= takes a length in bytes, such as 0x4000000 or 64M"
-                    )),
-                }
-            }
-            b"dmabuf" => match &param.value {
-                Value::Descriptor(number, _) => match DmaBuf::get(*number) {
-                    Ok(buffer) => self.set_source(Source::DmaBuf(buffer)),
-                    Err(_) => refuse(fmt!("dmabuf: file descriptor {} is not a dma-buf", number)),
-                },
-                _ => refuse(fmt!("dmabuf takes a file descriptor (FSCONFIG_SET_FD)")),
-            },
-            b"memfd" => match &param.value {
-                Value::Descriptor(number, file) => match Memfd::new(file) {
-                    Some(memfd) => self.set_source(Source::Memfd(memfd)),
-                    None => refuse(fmt!(
-                        "memfd: file descriptor {} is not a memfd that is open for reading",
-                        number
-                    )),
-                },
-                _ => refuse(fmt!("memfd takes a file descriptor (FSCONFIG_SET_FD)")),
-            },
-            _ => Err(ENOPARAM.into()),
+            _ => return Err(ENOPARAM.into()),
         }
+        Ok(())
     }
 
     fn set_source(&mut self, source: Source) -> Result<(), Refusal> {

@@ -122,10 +122,6 @@ fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
 
 /// Open the memory that `options` name, or else the device that is the mount's source: `bdev` if
 /// the superblock has opened it. The lease of `tenure` owns the memory, also after a failure.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn open(
     bdev: Option<&BlockDevice>,
     options: &Options,

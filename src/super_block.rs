@@ -11,7 +11,7 @@ use crate::linux::fs::{
     Context, FileSystem, INodeRef, Identity, NewSuper, Param, Refusal, Statistics, SuperBlock,
     SuperKind, SuperOperations,
 };
-use crate::linux::Errno;
+use crate::linux::{sysfs::Show, Errno};
 use crate::memory::{Claim, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
 use crate::options::{Check, Checks, Options};
@@ -95,17 +95,17 @@ fn verify(
 /// [`verify`].
 fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> {
     let mounted = sb.data();
-    let (region, superblock) = (mounted.region(), mounted.superblock());
+    let (region, superblock) = (&mounted.region, &mounted.superblock);
     let image = Image::new(region, superblock);
-    let checks = &signature::resolve(checks, &image, mounted.keyring())?;
-    let before = *mounted.verified().lock();
+    let checks = &signature::resolve(checks, &image, &mounted.keyring)?;
+    let before = *mounted.verified.lock();
     // Inodes, names and copies of pages are in caches already.
     if checks.digest.is_some() && before.digest.is_none() {
         let reason = fmt!("mounted already without digest= or signature=required");
         return Err(Refusal::new(EBUSY, reason).remedy("unmount it everywhere first"));
     }
     if let Some(digest) = checks.lazy() {
-        let Some(pieces) = mounted.pieces() else {
+        let Some(pieces) = &mounted.pieces else {
             return Err(
                 Refusal::new(EBUSY, fmt!("mounted already without verify=lazy"))
                     .remedy("unmount it everywhere first, or use verify=full"),
@@ -115,7 +115,7 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> 
     }
     let mut verified = verify(region, superblock, checks, before)?;
     verified.signature |= checks.signature;
-    *mounted.verified().lock() = verified;
+    *mounted.verified.lock() = verified;
     Ok(())
 }
 
@@ -154,9 +154,16 @@ fn fill(
     let offset = place.part.as_ref().map_or(0, |part| part.start);
     let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
     let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-    let usage = usage.show(&shared.directory, &sb.number()?)?;
-    let keyring = shared.keyring.clone();
-    let mounted = Mounted::new(usage, region, superblock, pieces, place, verified, keyring);
+    let usage = Show::new(usage, &shared.directory, &sb.number()?)?;
+    let mounted = Mounted {
+        usage,
+        region,
+        superblock,
+        pieces,
+        place,
+        verified,
+        keyring: shared.keyring.clone(),
+    };
     Ok((mounted, identity))
 }
 
@@ -201,19 +208,19 @@ impl FileSystem for DaxFs {
     }
 
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>> {
-        let access = sb.data().region().access()?;
-        let root = sb.data().superblock().root;
+        let access = sb.data().region.access()?;
+        let root = sb.data().superblock.root;
         inode::get(sb, &sb.data().image(&access), root)
     }
 
     fn is_gone(sb: &SuperBlock<Self>) -> bool {
-        sb.data().region().revoked()
+        sb.data().region.revoked()
     }
 
     fn reuse(sb: &SuperBlock<Self>, options: &Options, context: &Context) -> Result<(), Refusal> {
         let mounted = sb.data();
-        let again = match image::Superblock::load(mounted.region()) {
-            Ok(current) if current == *mounted.superblock() => {
+        let again = match image::Superblock::load(&mounted.region) {
+            Ok(current) if current == mounted.superblock => {
                 verify_again(sb, &options.checks.demanding(signatures_required()))
             }
             Err(error) if error.problem == Problem::Unreadable => Err(error.into()),
@@ -247,7 +254,7 @@ impl FileSystem for DaxFs {
 
 impl SuperOperations for DaxFs {
     fn statfs(sb: &SuperBlock<Self>) -> Statistics {
-        let superblock = sb.data().superblock();
+        let superblock = &sb.data().superblock;
         Statistics {
             pages: superblock.total_size / PAGE_SIZE as u64,
             inodes: superblock.inode_count(),
@@ -257,8 +264,8 @@ impl SuperOperations for DaxFs {
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) {
         let mounted = sb.data();
-        mounted.region().show(seq, mounted.part());
-        let verified = *mounted.verified().lock();
+        mounted.region.show(seq, mounted.place.part.as_ref());
+        let verified = *mounted.verified.lock();
         if !verified.metadata {
             kernel::seq_print!(seq, ",check=none");
         }
@@ -268,7 +275,7 @@ impl SuperOperations for DaxFs {
                 kernel::seq_print!(seq, "{:02x}", byte);
             }
         }
-        if mounted.pieces().is_some() {
+        if mounted.pieces.is_some() {
             kernel::seq_print!(seq, ",verify=lazy");
         }
         if verified.signature {
@@ -277,16 +284,16 @@ impl SuperOperations for DaxFs {
     }
 
     fn shutdown(sb: &SuperBlock<Self>) {
-        sb.data().region().revoke();
+        sb.data().region.revoke();
     }
 
     fn retire(sb: &SuperBlock<Self>) {
-        // Its name is the device number.
-        sb.data().hide_usage();
+        // The name of the directory is the device number.
+        sb.data().usage.remove();
     }
 
     fn label(sb: &SuperBlock<Self>) -> &[u8] {
-        let label = &sb.data().superblock().label;
+        let label = &sb.data().superblock.label;
         label.split(|&byte| byte == 0).next().unwrap_or(label)
     }
 }

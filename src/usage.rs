@@ -8,7 +8,7 @@
 use crate::image::Superblock;
 use crate::linux::fs::{numbers, SourceKind};
 use crate::linux::{
-    sysfs::{Directory, File, Show, Shown, Value},
+    sysfs::{File, Shown, Value},
     Counters,
 };
 use crate::memory::{MapMethod, Region};
@@ -69,10 +69,6 @@ pub(crate) struct Usage {
 impl Usage {
     /// Make the figures of the image in `region`, which was mounted from `source`: from the byte
     /// `offset` of `device`, if it is on one.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(
         source: &CStr,
         device: Option<SourceKind>,
@@ -117,15 +113,6 @@ impl Usage {
     /// Return the value of a counter.
     fn counter(&self, event: Event) -> Value<'_> {
         Value::Number(self.counters.sum(event as usize))
-    }
-
-    /// Show the figures in the directory `name` of `parent`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn show(self, parent: &Directory, name: &CStr) -> Result<Show<Self>> {
-        Show::new(self, parent, name)
     }
 }
 

@@ -49,10 +49,6 @@ fn wrong_digest(found: &[u8; 32]) -> image::Error {
 }
 
 /// Compare the SHA-256 of the whole image with the `expected` one.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn whole(
     image: &Image<'_, Region>,
     buffer: &mut [u8],
@@ -136,10 +132,6 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Load the table of sums of `image`, compare it with the `expected` digest, and verify the
     /// pieces that hold metadata.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the mount.
     pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
@@ -181,10 +173,6 @@ impl Pieces {
 
     /// Repeat the checks of the mount: compare the digest with the `expected` one, and the pieces
     /// that hold metadata with their SHA-256.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the mount.
     pub(crate) fn verify_again(
         &self,
         image: &Image<'_, Region>,

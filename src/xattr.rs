@@ -53,7 +53,7 @@ impl INodeOperations for DaxFs {
         }
         let sb = inode.super_block();
         let refuse = |error| report(sb, inode.ino(), error);
-        let access = sb.data().region().access()?;
+        let access = sb.data().region.access()?;
         let image = sb.data().image(&access);
         let found = image.xattr(set, prefix(namespace), name).map_err(refuse)?;
         let xattr = found.ok_or(Error::from(Errno::NoData))?;
@@ -71,7 +71,7 @@ impl INodeOperations for DaxFs {
         }
         let sb = inode.super_block();
         let refuse = |error| report(sb, inode.ino(), error);
-        let access = sb.data().region().access()?;
+        let access = sb.data().region.access()?;
         let image = sb.data().image(&access);
         let mut buffer = [0; XATTR_NAME_MAX];
         for xattr in image.xattr_set(set).map_err(refuse)? {
@@ -97,7 +97,7 @@ impl INodeOperations for DaxFs {
             AclKind::Default => XattrPrefix::AclDefault,
         };
         let (xattr, value) = {
-            let access = sb.data().region().access()?;
+            let access = sb.data().region.access()?;
             let image = sb.data().image(&access);
             let Some(xattr) = image.xattr(set, prefix, b"").map_err(refuse)? else {
                 return Ok(None);

@@ -141,32 +141,33 @@ impl Inode {
         offset: u64,
         raw: &layout::Inode,
     ) -> Result<Self> {
-        let at = |field: usize, problem, value| Error::new(problem, offset + field as u64, value);
+        // The error of a field.
+        macro_rules! refuse {
+            ($field:ident, $problem:ident, $value:expr) => {{
+                let field = offset_of!(layout::Inode, $field) as u64;
+                return Err(Error::new(Problem::$problem, offset + field, $value));
+            }};
+        }
 
         let mode = raw.mode.get();
         let Some(file_type) = FileType::of_mode(mode) else {
-            let field = offset_of!(layout::Inode, mode);
-            return Err(at(field, Problem::Mode, mode.into()));
+            refuse!(mode, Mode, mode.into());
         };
         if raw.nlink.get() == 0 {
-            let field = offset_of!(layout::Inode, nlink);
-            return Err(at(field, Problem::LinkCount, 0));
+            refuse!(nlink, LinkCount, 0);
         }
         if raw.mtime_nsec.get() >= 1_000_000_000 {
-            let field = offset_of!(layout::Inode, mtime_nsec);
-            return Err(at(field, Problem::Time, raw.mtime_nsec.get().into()));
+            refuse!(mtime_nsec, Time, raw.mtime_nsec.get().into());
         }
         let flags = raw.flags.get();
         let packed = flags & layout::INODE_PACKED != 0;
         let may = |feature| file_type == FileType::Regular && superblock.incompat & feature != 0;
         if flags & !layout::INODE_PACKED != 0 || (packed && !may(layout::INCOMPAT_PACKED)) {
-            let field = offset_of!(layout::Inode, flags);
-            return Err(at(field, Problem::Flags, flags.into()));
+            refuse!(flags, Flags, flags.into());
         }
         let original = raw.original.get();
         if original != 0 && (original >= ino || !may(layout::INCOMPAT_SHARED)) {
-            let field = offset_of!(layout::Inode, original);
-            return Err(at(field, Problem::Original, original.into()));
+            refuse!(original, Original, original.into());
         }
         let xattrs = match raw.xattrs.get() {
             0 => 0,
@@ -174,8 +175,7 @@ impl Inode {
                 let relative = u64::from(reference - 1) * layout::XATTR_ALIGN;
                 let head = size_of::<layout::XattrSet>() as u64;
                 if !superblock.xattrs.holds(relative, head) {
-                    let field = offset_of!(layout::Inode, xattrs);
-                    return Err(at(field, Problem::Xattr, reference.into()));
+                    refuse!(xattrs, Xattr, reference.into());
                 }
                 superblock.xattrs.offset + relative
             }
@@ -183,8 +183,6 @@ impl Inode {
 
         let size = raw.size.get();
         let data = raw.data.get();
-        let size_error = || at(offset_of!(layout::Inode, size), Problem::Size, size);
-        let data_field = offset_of!(layout::Inode, data);
         let content = match file_type {
             FileType::Regular => {
                 if size == 0 {
@@ -197,20 +195,22 @@ impl Inode {
                     let inside = data >= superblock.data.offset
                         && end.is_some_and(|end| end <= superblock.data.end());
                     if !inside || (!packed && data & (block - 1) != 0) {
-                        return Err(at(data_field, Problem::Data, data));
+                        refuse!(data, Data, data);
                     }
                     Content::Regular { data }
                 }
             }
             FileType::Directory => {
                 let record = size_of::<layout::Dirent>() as u64;
-                let entries = u32::try_from(size / record).map_err(|_| size_error())?;
+                let Ok(entries) = u32::try_from(size / record) else {
+                    refuse!(size, Size, size);
+                };
                 if size % record != 0 {
-                    return Err(size_error());
+                    refuse!(size, Size, size);
                 }
                 let start = data.checked_mul(record);
                 if !start.is_some_and(|start| superblock.dirents.holds(start, size)) {
-                    return Err(at(data_field, Problem::Dirents, data));
+                    refuse!(data, Dirents, data);
                 }
                 Content::Directory(Directory {
                     ino,
@@ -222,10 +222,10 @@ impl Inode {
             }
             FileType::Symlink => {
                 if size == 0 || size > SYMLINK_MAX {
-                    return Err(size_error());
+                    refuse!(size, Size, size);
                 }
                 if !superblock.names.holds(data, size) {
-                    return Err(at(data_field, Problem::Symlink, data));
+                    refuse!(data, Symlink, data);
                 }
                 Content::Symlink {
                     target: superblock.names.offset + data,
@@ -235,18 +235,14 @@ impl Inode {
             FileType::BlockDevice | FileType::CharDevice => {
                 let (major, minor) = ((data >> 32) as u32, data as u32);
                 if major >> MAJOR_BITS != 0 || minor >> MINOR_BITS != 0 {
-                    return Err(at(data_field, Problem::Device, data));
+                    refuse!(data, Device, data);
                 }
                 Content::Device { major, minor }
             }
             FileType::Fifo | FileType::Socket => Content::Special,
         };
-        if !matches!(
-            content,
-            Content::Regular { .. } | Content::Directory(_) | Content::Symlink { .. }
-        ) && size != 0
-        {
-            return Err(size_error());
+        if matches!(content, Content::Device { .. } | Content::Special) && size != 0 {
+            refuse!(size, Size, size);
         }
 
         Ok(Inode {

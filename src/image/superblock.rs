@@ -3,7 +3,7 @@
 //! Validation of the superblock.
 
 use super::error::{Error, Problem, Result};
-use super::layout::{self, Extent, SUPERBLOCK_SIZE, TABLE_ALIGN};
+use super::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN};
 use super::memory::{load, Memory};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
@@ -85,72 +85,76 @@ impl Superblock {
         if raw.magic != layout::MAGIC {
             return Err(Error::new(Problem::Magic, 0, u64::from_le_bytes(raw.magic)));
         }
+        // The error of a field.
+        macro_rules! refuse {
+            ($field:ident, $problem:ident, $value:expr) => {{
+                let offset = offset_of!(layout::Superblock, $field) as u64;
+                return Err(Error::new(Problem::$problem, offset, $value));
+            }};
+        }
         // Check the version first. Other versions may give a different meaning to all other fields.
-        let at = |offset: usize, problem, value| Error::new(problem, offset as u64, value);
         if raw.version.get() != layout::VERSION {
-            let version = raw.version.get().into();
-            return Err(at(
-                offset_of!(layout::Superblock, version),
-                Problem::Version,
-                version,
-            ));
+            refuse!(version, Version, raw.version.get().into());
         }
         let crc_at = offset_of!(layout::Superblock, crc);
-        let crc = M::crc32c(0, &raw.as_bytes()[..crc_at]);
-        if crc != raw.crc.get() {
-            return Err(at(
-                crc_at,
-                Problem::SuperblockChecksum,
-                raw.crc.get().into(),
-            ));
+        if M::crc32c(0, &raw.as_bytes()[..crc_at]) != raw.crc.get() {
+            refuse!(crc, SuperblockChecksum, raw.crc.get().into());
         }
         let unknown = raw.incompat.get() & !layout::INCOMPAT_KNOWN;
         if unknown != 0 {
-            let offset = offset_of!(layout::Superblock, incompat);
-            return Err(at(offset, Problem::Feature, unknown));
+            refuse!(incompat, Feature, unknown);
         }
 
         let block_size = raw.block_size.get();
         let limits = layout::MIN_BLOCK_SIZE..=layout::MAX_BLOCK_SIZE;
         if !block_size.is_power_of_two() || !limits.contains(&block_size) {
-            let offset = offset_of!(layout::Superblock, block_size);
-            return Err(at(offset, Problem::BlockSize, block_size.into()));
+            refuse!(block_size, BlockSize, block_size.into());
         }
         let total_size = raw.total_size.get();
-        let total_at = offset_of!(layout::Superblock, total_size);
         if total_size > memory.size() {
-            return Err(at(total_at, Problem::Truncated, total_size));
+            refuse!(total_size, Truncated, total_size);
         }
         if total_size & u64::from(block_size - 1) != 0 || total_size < SUPERBLOCK_SIZE {
-            return Err(at(total_at, Problem::Size, total_size));
+            refuse!(total_size, Size, total_size);
         }
         if raw.build_nsec.get() >= 1_000_000_000 {
-            let offset = offset_of!(layout::Superblock, build_nsec);
-            return Err(at(offset, Problem::Time, raw.build_nsec.get().into()));
+            refuse!(build_nsec, Time, raw.build_nsec.get().into());
         }
 
         // The tables have this order, so they overlap neither each other nor the superblock. All
         // alignments and record sizes are powers of two: a division by a value that the compiler
         // does not know could panic.
-        let mut free = SUPERBLOCK_SIZE;
-        let mut table = |extent: Extent, offset: usize, align: u64, record: usize| {
-            let (start, length) = (extent.offset.get(), extent.length.get());
-            let end = start.checked_add(length).filter(|&end| end <= total_size);
-            match end {
-                Some(end)
-                    if start >= free
-                        && start & (align - 1) == 0
-                        && length & (record as u64 - 1) == 0 =>
-                {
-                    free = end;
-                    Ok(Table {
-                        offset: start,
-                        length,
-                    })
+        macro_rules! table {
+            ($field:ident, $free:expr, $align:expr, $record:expr) => {{
+                let (start, length) = (raw.$field.offset.get(), raw.$field.length.get());
+                let inside = start
+                    .checked_add(length)
+                    .is_some_and(|end| end <= total_size);
+                let aligned = start & ($align - 1) == 0 && length & ($record as u64 - 1) == 0;
+                if start < $free || !inside || !aligned {
+                    refuse!($field, Table, start);
                 }
-                _ => Err(at(offset, Problem::Table, start)),
-            }
-        };
+                Table {
+                    offset: start,
+                    length,
+                }
+            }};
+        }
+        let inodes = table!(
+            inodes,
+            SUPERBLOCK_SIZE,
+            TABLE_ALIGN,
+            size_of::<layout::Inode>()
+        );
+        let dirents = table!(
+            dirents,
+            inodes.end(),
+            TABLE_ALIGN,
+            size_of::<layout::Dirent>()
+        );
+        let names = table!(names, dirents.end(), TABLE_ALIGN, 1);
+        let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1);
+        let data = table!(data, xattrs.end(), u64::from(block_size), block_size);
         let superblock = Superblock {
             block_size,
             total_size,
@@ -160,44 +164,18 @@ impl Superblock {
             root: raw.root.get(),
             uuid: raw.uuid,
             label: raw.label,
-            inodes: table(
-                raw.inodes,
-                offset_of!(layout::Superblock, inodes),
-                TABLE_ALIGN,
-                size_of::<layout::Inode>(),
-            )?,
-            dirents: table(
-                raw.dirents,
-                offset_of!(layout::Superblock, dirents),
-                TABLE_ALIGN,
-                size_of::<layout::Dirent>(),
-            )?,
-            names: table(
-                raw.names,
-                offset_of!(layout::Superblock, names),
-                TABLE_ALIGN,
-                1,
-            )?,
-            xattrs: table(
-                raw.xattrs,
-                offset_of!(layout::Superblock, xattrs),
-                TABLE_ALIGN,
-                1,
-            )?,
-            data: table(
-                raw.data,
-                offset_of!(layout::Superblock, data),
-                block_size.into(),
-                block_size as usize,
-            )?,
+            inodes,
+            dirents,
+            names,
+            xattrs,
+            data,
             metadata_crc: raw.metadata_crc.get(),
             sha256: raw.sha256,
             record: raw,
         };
         // Inode numbers have 32 bits, and 0 is invalid.
         if superblock.inode_count() > u64::from(u32::MAX) {
-            let offset = offset_of!(layout::Superblock, inodes);
-            return Err(at(offset, Problem::Table, superblock.inodes.length));
+            refuse!(inodes, Table, superblock.inodes.length);
         }
         Ok(superblock)
     }

@@ -21,10 +21,6 @@ unsafe impl<const N: usize> Sync for Counters<N> {}
 
 impl<const N: usize> Counters<N> {
     /// Create counters that are 0.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: This may be called in any context that can sleep.
         let place = unsafe { bindings::alloc_percpu(N * size_of::<u64>(), align_of::<u64>()) };

@@ -69,10 +69,6 @@ pub(crate) struct Internal(());
 
 impl Internal {
     /// Mount it.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn mount() -> Result<Self> {
         // SAFETY: The type is static and complete.
         let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;

@@ -58,10 +58,6 @@ pub(crate) struct Requested {
 
 impl Requested {
     /// Request the `size` bytes at `start`. /proc/iomem shows the `name`.
-    ///
-    /// # Errors
-    ///
-    /// See [`Taken`].
     pub(crate) fn new(start: u64, size: u64, name: &'static CStr) -> Result<Self, Taken> {
         let any = bindings::IORES_DESC_NONE as usize;
         let ram = bindings::IORESOURCE_SYSTEM_RAM;

@@ -28,10 +28,6 @@ unsafe impl Sync for Keyring {}
 
 impl Keyring {
     /// Make an empty keyring.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(name: &'static CStr) -> Result<Self> {
         // SAFETY: The name is NUL-terminated.
         let key = from_err_ptr(unsafe { bindings::keyring_alloc(name.as_char_ptr()) })?;

@@ -114,10 +114,6 @@ impl_has_delayed_work! {
 
 impl<T: Work> Job<T> {
     /// Make a job that is not queued.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, the error of `data`.
     pub(crate) fn of(data: impl PinInit<T, Error>) -> Result<Arc<Self>> {
         let job = try_pin_init!(Job {
             work <- new_delayed_work!("daxfs_job"),

@@ -22,10 +22,6 @@ pub(crate) struct Access<'a>(Reader<'a, Memory>);
 
 impl Region {
     /// Keep the memory from going away.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.tenure)
@@ -103,10 +99,6 @@ impl Region {
 
 impl<'a> Access<'a> {
     /// Keep the memory of a lease from going away.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it is about to go away, or gone.
     #[inline(always)]
     pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
         Ok(Access(tenure.lease().read()?))

@@ -106,20 +106,12 @@ fn unclaimed(error: Error, is_part: bool) -> Refusal {
 }
 
 /// Open the region of block device `bdev`, which the superblock has opened.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn open_block(bdev: &BlockDevice, tenure: &Tenure) -> Result<Region, Refusal> {
     open_bdev(bdev, None, (), tenure)
 }
 
 /// Open the region of `part`, in bytes, of the block device `number`. Other mounts may use other
 /// parts at the same time.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn open_block_part(
     number: u32,
     part: Range<u64>,
@@ -202,10 +194,6 @@ impl CharDevice {
 }
 
 /// Open the region of `part`, in bytes, of a DAX character device, or of all of it.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn open_char(
     found: &CharDevice,
     part: Option<Range<u64>>,

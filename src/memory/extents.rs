@@ -54,10 +54,6 @@ impl Region {
 
 impl FileMapping<Claim> {
     /// Keep the memory from going away.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.claim().tenure)

@@ -32,10 +32,6 @@ impl Drop for Watch {
 }
 
 /// Register the notifier with the bus of `node`, unless it is registered already.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(super) fn watch(node: &Node) -> Result {
     let mut notifier = NOTIFIER.lock();
     if notifier.is_none() {

@@ -101,10 +101,6 @@ pub(super) enum Progress {
 
 impl Lease {
     /// Make a lease.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(super) fn new() -> Result<Arc<Self>> {
         Job::of(try_pin_init!(Terms {
             uses <- new_spinlock!(Uses::default()),

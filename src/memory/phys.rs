@@ -53,10 +53,6 @@ pub(crate) fn check(start: u64, size: u64) -> Result<(), Refusal> {
 
 /// Open a region: the `part` of the `size` bytes at physical address `start`, or all of them.
 /// Mounts show all.
-///
-/// # Errors
-///
-/// Any reason to refuse the mount.
 pub(crate) fn open(
     start: u64,
     size: u64,

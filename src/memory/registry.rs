@@ -18,10 +18,6 @@ global_mutex! {
 }
 
 /// Make a lease and add it to the list.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(super) fn start() -> Result<Tenure> {
     let lease = Lease::new()?;
     let node = RBTreeNode::new(key(&lease), lease.clone(), GFP_KERNEL)?;

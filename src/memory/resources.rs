@@ -29,10 +29,6 @@ pub(crate) struct Resources {
 
 impl Resources {
     /// Set up the resources for `module`. Drop the result after the last region.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         let internal = Internal::mount()?;
         let queue = WorkQueue::new(c"daxfs", module)?;
@@ -53,10 +49,6 @@ impl Resources {
     }
 
     /// Begin to use memory, which is not open yet.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn start(&self) -> Result<Tenure> {
         registry::start()
     }

@@ -188,10 +188,6 @@ impl Device {
 
 /// Make a DAX device, kill it, and return the major number that it had. Killing a device waits for
 /// the callbacks of all devices.
-///
-/// # Errors
-///
-/// `ENOMEM`.
 pub(crate) fn make_and_kill() -> Result<u32> {
     // SAFETY: A device needs neither operations nor data.
     let device = from_err_ptr(unsafe { bindings::alloc_dax(ptr::null_mut(), ptr::null()) })?;

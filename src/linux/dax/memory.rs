@@ -97,10 +97,6 @@ impl<K> DeviceMemory<K> {
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
-    ///
-    /// # Errors
-    ///
-    /// See [`MapError`].
     pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), MapError> {
         let refused = |error| MapError::Refused(0, error);
         let first = self.range.start >> bindings::PAGE_SHIFT;

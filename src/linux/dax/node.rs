@@ -40,19 +40,11 @@ pub(crate) struct Node {
 
 impl Node {
     /// Return true if `number` may belong to a DAX character device.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn is_number(number: bindings::dev_t) -> Result<bool> {
         Ok(number >> bindings::MINORBITS == major()?)
     }
 
     /// Use `file`, if it is a DAX character device that is open for reading.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn new(file: ARef<File>) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
         // SAFETY: The mode of an open file does not change in this bit.
@@ -98,10 +90,6 @@ impl Node {
     }
 
     /// Make `holder` the holder of the device, as [`Held::of_bus`] does.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Held::of_bus`].
     pub(crate) fn hold<T: Holder>(&self, holder: Arc<T>) -> Result<Held<T>> {
         // SAFETY: By the type invariant the device is on the bus.
         unsafe { Held::of_bus(&self.device, holder) }

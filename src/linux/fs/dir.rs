@@ -12,10 +12,6 @@ use kernel::{error::from_result, prelude::*};
 /// Operations on a directory.
 pub(crate) trait DirOperations: FileSystem {
     /// Return the inode that `name` (1 to 255 bytes) refers to in `dir`, or `None`.
-    ///
-    /// # Errors
-    ///
-    /// Any error fails the look-up.
     fn lookup(dir: &INode<Self>, name: &[u8]) -> Result<Option<INodeRef<Self>>>;
 
     /// Emit the entries of `dir`, starting at the position of `emitter`.

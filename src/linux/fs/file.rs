@@ -61,10 +61,6 @@ pub(crate) trait FileOperations: FileSystem {
 
     /// Return a mapping for `file`, or `None` if it has no pages to map. Called when the file is
     /// mapped first. The mapping is dropped when the inode is evicted.
-    ///
-    /// # Errors
-    ///
-    /// Any error fails mmap(2).
     fn map(file: &INode<Self>) -> Result<Option<FileMapping<Self::Claim>>>;
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
@@ -79,10 +75,6 @@ pub(crate) trait FileOperations: FileSystem {
     fn prepare(file: &INode<Self>, page: u64, order: u32);
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
-    ///
-    /// # Errors
-    ///
-    /// Any error fails the ioctl.
     fn extent(file: &INode<Self>) -> Result<Extent>;
 }
 

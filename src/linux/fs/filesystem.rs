@@ -56,10 +56,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ) -> Result<(), Refusal>;
 
     /// Return the kind of superblock that this mount needs, and what is known of its source.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the mount.
     fn super_kind(
         options: &Self::Options,
         context: &Context,
@@ -67,10 +63,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Fill `sb`, which is on `bdev` if it is on a block device. Resources that are put into
     /// `resources` are dropped after the private data, or after a failure, without `s_umount`.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the mount.
     fn fill_super(
         sb: &NewSuper<'_>,
         shared: &Self::Shared,
@@ -82,10 +74,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ) -> Result<(Self::Super, Identity), Refusal>;
 
     /// Return the inode of the root directory.
-    ///
-    /// # Errors
-    ///
-    /// Any error fails the mount.
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
 
     /// Return true if the memory of `sb` has gone away. A mount with its key then gets another
@@ -93,10 +81,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     fn is_gone(sb: &SuperBlock<Self>) -> bool;
 
     /// Check that `sb`, which exists already, may be mounted once more with `options`.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the mount.
     fn reuse(
         sb: &SuperBlock<Self>,
         options: &Self::Options,
@@ -104,10 +88,6 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     ) -> Result<(), Refusal>;
 
     /// Remount `sb` with `options`.
-    ///
-    /// # Errors
-    ///
-    /// Any reason to refuse the remount.
     fn reconfigure(
         sb: &SuperBlock<Self>,
         options: &Self::Options,

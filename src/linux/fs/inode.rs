@@ -33,17 +33,9 @@ pub(crate) trait INodeOperations: FileSystem {
 
     /// Add the names of all extended attributes to `list`, except those in a namespace that it
     /// [does not show](NameList::shows).
-    ///
-    /// # Errors
-    ///
-    /// See [`NameList::add`].
     fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result;
 
     /// Return an access control list of `inode`, if it has one.
-    ///
-    /// # Errors
-    ///
-    /// Any error fails the access.
     fn get_acl(inode: &INode<Self>, kind: AclKind) -> Result<Option<PosixAcl>>;
 }
 
@@ -140,10 +132,6 @@ impl<T: FileSystem> INode<T> {
 
     /// Set the mapping of a regular file, unless another thread has set it already. Return the
     /// mapping that is set.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(super) fn set_mapping(
         &self,
         mapping: FileMapping<T::Claim>,

@@ -45,10 +45,6 @@ unsafe impl<T> Sync for Cache<T> {}
 
 impl<T: FileSystem> Cache<T> {
     /// Create the slab.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(super) fn new() -> Result<Self> {
         // SAFETY: The name is a static string. `construct` initializes objects of this size.
         let cache = unsafe {

@@ -57,20 +57,12 @@ pub(crate) struct NewSuper<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
 
 impl NewSuper<'_> {
     /// Return the device number as `MAJOR:MINOR`. No other superblock has it.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     pub(crate) fn number(&self) -> Result<CString> {
         let (major, minor) = numbers(self.device());
         CString::try_from_fmt(fmt!("{}:{}", major, minor))
     }
 
     /// Return a name for messages: the block device's, or `0:MINOR`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
     fn name(&self) -> Result<CString> {
         match numbers(self.device()) {
             (0, minor) => CString::try_from_fmt(fmt!("0:{}", minor)),
@@ -159,10 +151,6 @@ impl<T: FileSystem> SuperBlock<T> {
 
 impl<T: Operations> SuperBlock<T> {
     /// Return the inode `ino`. If it is not in the inode cache, call `init` for its attributes.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, or the error of `init`.
     pub(crate) fn inode(
         &self,
         ino: u64,

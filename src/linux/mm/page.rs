@@ -81,10 +81,6 @@ impl PageCopy {
 
     /// Return the page. Without a good one, make one that begins with `length` bytes of `fill`,
     /// followed by zeros. Return `None` if memory is short.
-    ///
-    /// # Errors
-    ///
-    /// The errors of `fill`.
     pub(crate) fn get_or_make<E>(
         &self,
         length: u64,
