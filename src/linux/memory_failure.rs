@@ -7,8 +7,8 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// What is called when memory fails, with a page frame, which may be any of the machine. It must not
-/// sleep unless the second argument is set.
+/// Called when memory fails, with a page frame, which may be any of the machine. It must not sleep
+/// unless the second argument is set.
 pub(crate) type Failed = fn(usize, bool);
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.

@@ -36,7 +36,7 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     true
 }
 
-/// What is called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
+/// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
 pub(crate) type Failed = dyn Fn(Frame<'_>, c_int) + Send + Sync;
 
 /// A requested range with struct pages, and a DAX device of this module for it.
@@ -125,7 +125,7 @@ impl OwnDax {
         let Ok(mut own) = KBox::new(own, GFP_KERNEL) else {
             return Err(range);
         };
-        // SAFETY: The content of the box does not move. The range is requested, and has no RAM in it.
+        // SAFETY: The box's content does not move. The range is requested, and has no RAM in it.
         let base = from_err_ptr(unsafe { bindings::memremap_range(own.map.get(), start, size) });
         // INVARIANT: The range was mapped above, or the pointer is null.
         own.memory.base = base.unwrap_or(ptr::null_mut());

@@ -2,14 +2,12 @@
 
 //! Claims on DAX devices, which the mounts of several images on one device share.
 //!
-//! A DAX device has one holder, to which it announces failures and its removal. The first mount
-//! that uses a part of a device makes a claim and becomes the holder with it. Later mounts of other
-//! parts join the claim; the last one gives it up. Each mount has its own lease, which knows its
-//! part of the device. Parts do not overlap: two address spaces must not have the same pages.
+//! The first mount that uses a part of a device makes a claim and becomes the device's holder, to
+//! which it announces failures and its removal. Mounts of other parts join the claim, and the last
+//! one gives it up. Parts do not overlap: two address spaces must not have the same pages.
 //!
-//! To become the holder of a DAX character device, the DAX core takes the lock of the device. Its
-//! driver may hold that for as long as pages have users. So a mount claims no bytes first, without
-//! `s_umount`, and joins this claim with its bytes when it has a superblock.
+//! Becoming the holder of a DAX character device may take as long as its pages have users. So a
+//! mount claims no bytes first, without `s_umount`, and joins this claim with its bytes later.
 
 use super::lease::Lease;
 use super::registry;

@@ -5,8 +5,6 @@
 //! The driver of the device owns the memory. It notifies us, as holder of the device, before the
 //! memory goes away and when some of it fails. A reference to the page map keeps the driver from
 //! removing the struct pages before their last user is gone.
-//!
-//! Follows `include/linux/dax.h` and `include/linux/memremap.h`.
 
 use super::claim::Part;
 use super::{fsdev, registry, Region, Shown, Tenure};

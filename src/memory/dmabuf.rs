@@ -2,23 +2,9 @@
 
 //! A dma-buf: memory of a device, or of a heap that devices share.
 //!
-//! Follows `include/linux/dma-buf.h`. daxfs is a dynamic importer whose device is the processor:
-//!
-//! * It attaches a faux device, so that the exporter can notify it. Each mount has its own: debugfs
-//!   shows which mounts use a buffer.
-//! * It pins the buffer from mount until the memory is released, so that the content does not move.
-//!   Only processes with `CAP_SYS_ADMIN` can mount, and so pin memory.
-//! * If the exporter invalidates the mappings of the pinned buffer, it takes the memory back: the
-//!   [lease](super::lease) is revoked, and after the last use the buffer is unmapped and unpinned.
-//! * CPU access begins at mount and ends at release, because processes may read the memory through
-//!   their mappings at any time.
-//!
-//! The pages belong to the exporter, or to where it got them: a memfd, a heap, a driver. So
-//! mappings of files insert page frames and do not count pages, with the cache attributes of the
-//! exporter.
-//!
-//! The reservation lock of the buffer is taken under locks of the VFS. Under it, this file and
-//! its revocation take no lock of daxfs or of the VFS.
+//! daxfs is a dynamic importer whose device is the processor; see "dma-bufs" in
+//! Documentation/design.rst. The reservation lock of the buffer is taken under locks of the VFS, so
+//! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
 use super::{Region, Shown, Tenure};
 use crate::linux::dma_buf::{Attachment, DmaBuf, Step};

@@ -11,10 +11,6 @@
 //! * Unmount *ends* the lease ([`Tenure`](super::Tenure)). If pages are still in use, the same work
 //!   item keeps the owner, and with it the module, until they are not. Unmount does not wait for
 //!   that.
-//!
-//! Locks, from the outermost to the innermost: `mmap_lock` or an inode's lock, readers of the
-//! memory, the mutex of the state, the mutex of the extents, locks of the MM. Page faults and reads
-//! only become readers.
 
 use super::poison::Frame;
 use super::tree::Extents;

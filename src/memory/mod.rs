@@ -10,16 +10,13 @@
 //! * [`dmabuf`]: a dma-buf
 //! * [`memfd`]: a sealed memfd
 //!
-//! Opening a source gives a [`Region`]: memory that is mapped into the kernel's address space. The
-//! [`lease`] of a region says how long it may be used. To read a region, call [`Region::access`]:
-//! metadata is copied through [`crate::image::Memory`], file content straight to the reader. Both
-//! survive a machine check. [`Region::lend`] gives pages of a memfd to pipes, whose readers do not.
+//! Opening a source gives a [`Region`], whose [`lease`] says how long it may be used. To read it,
+//! call [`Region::access`]: metadata is copied through [`crate::image::Memory`], file content
+//! straight to the reader. Both survive a machine check. [`Region::lend`] gives pages of a memfd to
+//! pipes, whose readers do not.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
 //! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
-//!
-//! This module depends on the kernel, `image::Memory`, and the types of `linux` that
-//! stand for kernel objects: a block device, a page fault, an address space, error codes.
 
 #![deny(unsafe_code)]
 

@@ -2,10 +2,9 @@
 
 //! A reserved range of physical addresses.
 //!
-//! The range gets struct pages and its own DAX device, so that direct I/O, ptrace(2) and pinning
-//! work on mappings. If the kernel cannot make struct pages for it (on x86-64 it must be aligned to
-//! 2 MiB), or if they would take more than half of the available memory, the range is mapped
-//! without them. So is memory of a PCI device, which may be removed: nothing can pin it then.
+//! The range gets struct pages and its own DAX device. If the kernel cannot make them (on x86-64 it
+//! must be aligned to 2 MiB), or if they would take more than half of the available memory, the
+//! range is mapped without them. So is memory of a PCI device, which may be removed.
 
 use super::lease::Lease;
 use super::poison::{self, Frame};

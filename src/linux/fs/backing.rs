@@ -2,12 +2,10 @@
 
 //! Backing files, which memory areas have instead of the open file.
 //!
-//! DAX's entries in an address space (`fs/dax.c`) look like shadow entries of reclaimed pages.
-//! cachestat(2) looks for shadow entries in the address space of any open file (`f_mapping`), takes
-//! part of a page frame number for a node, and dereferences it. So an open file keeps the empty
-//! address space of its inode, and only a file without a descriptor, which its memory areas have
-//! (`vm_file`), has the one that the file is mapped through. Device drivers such as loop, which
-//! take the host of `f_mapping` for the file's inode, benefit too.
+//! cachestat(2) looks for shadow entries of reclaimed pages in the address space of any open file
+//! (`f_mapping`), takes DAX's entries for such, and dereferences part of a page frame number. So
+//! only a file without a descriptor, which memory areas have (`vm_file`), has the address space
+//! that the file is mapped through.
 //!
 //! C headers: `include/linux/backing-file.h`, `include/linux/fs.h`.
 

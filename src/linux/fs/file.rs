@@ -363,8 +363,6 @@ impl<T: Operations> VTable<T> {
                 }
                 None => &Self::EMPTY_AREA,
             };
-            // SAFETY: The area is new.
-            unsafe { (*vma).vm_ops = operations };
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
             let method = mapping.map(|mapping| mapping.space().memory.method());
@@ -380,7 +378,10 @@ impl<T: Operations> VTable<T> {
                 }
             }
             // SAFETY: The area is new, and the caller holds the mmap lock for writing.
-            unsafe { bindings::vm_flags_set(vma, flags) };
+            unsafe {
+                (*vma).vm_ops = operations;
+                bindings::vm_flags_set(vma, flags);
+            }
             Ok(0)
         })
     }
@@ -495,10 +496,11 @@ impl<T: Operations> VTable<T> {
     /// `area` must describe a new memory area of a file of type `T`.
     unsafe extern "C" fn cached_mmap(area: *mut bindings::vm_area_desc) -> kernel::ffi::c_int {
         // SAFETY: The caller passes a valid description.
-        let result = unsafe { bindings::generic_file_readonly_mmap_prepare(area) };
-        // SAFETY: The caller passes a valid description.
-        unsafe { (*area).vm_ops = &Self::CACHED_AREA };
-        result
+        unsafe {
+            let result = bindings::generic_file_readonly_mmap_prepare(area);
+            (*area).vm_ops = &Self::CACHED_AREA;
+            result
+        }
     }
 
     /// Handle a fault by the page cache. To read a page, that drops the lock of the memory area if

@@ -41,7 +41,7 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
     /// Private data of an inode. It is dropped in an RCU callback, which must not sleep.
     type INode: Send + Sync;
 
-    /// What a regular file has claimed its [mapping](crate::linux::mm::FileMapping) by.
+    /// The claim of a regular file on its [mapping](crate::linux::mm::FileMapping).
     type Claim: Send + Sync;
 
     /// Parse one mount option.

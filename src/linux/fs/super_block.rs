@@ -310,10 +310,8 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes a dentry of a mounted superblock.
         let sb = unsafe { SuperBlock::<T>::of(dentry) };
         let (statistics, raw) = (T::statfs(sb), sb.as_raw());
-        // SAFETY: `s_uuid` does not change once the superblock is filled.
-        let uuid = unsafe { (*raw).s_uuid.b };
-        // SAFETY: `s_magic` does not change once the superblock is filled.
-        let magic = unsafe { (*raw).s_magic };
+        // SAFETY: Neither changes once the superblock is filled.
+        let (uuid, magic) = unsafe { ((*raw).s_uuid.b, (*raw).s_magic) };
         // The same value as uuid_to_fsid() gives.
         let uuid = u128::from_le_bytes(uuid);
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
