@@ -154,7 +154,12 @@ impl Superblock {
         );
         let names = table!(names, dirents.end(), TABLE_ALIGN, 1);
         let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1);
-        let data = table!(data, xattrs.end(), u64::from(block_size), block_size);
+        let data = table!(
+            data,
+            xattrs.end(),
+            u64::from(block_size),
+            block_size as usize
+        );
         let superblock = Superblock {
             block_size,
             total_size,
