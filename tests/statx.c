@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * statx: the alignment for direct I/O, the number of the mount, and no birth time.
+ * statx: the alignment for direct I/O, the number of the mount, no birth time, and no file that changes.
  *
  * Group: vfs
  */
@@ -69,12 +69,25 @@ static void no_birth_time(void)
 	CHECK(!file.stx_btime.tv_sec && !file.stx_btime.tv_nsec);
 }
 
+static void immutable(void)
+{
+	static const char *const names[] = { ".", "sizes", "sizes/1", "types/fifo", "types/symlink" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct statx file = statx_of(names[i], STATX_BASIC_STATS);
+
+		CHECK(file.stx_attributes_mask & STATX_ATTR_IMMUTABLE);
+		CHECK(file.stx_attributes & STATX_ATTR_IMMUTABLE);
+	}
+}
+
 int main(void)
 {
 	static const struct ktap_test tests[] = {
 		{ "statx: direct I/O from any byte", direct_io_alignment },
 		{ "statx: the mount's number", mount_id },
 		{ "statx: no birth time", no_birth_time },
+		{ "statx: immutable", immutable },
 	};
 
 	mnt = fixture_mount("tree");

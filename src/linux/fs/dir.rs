@@ -2,7 +2,7 @@
 
 //! Directories.
 
-use super::{ioctl, xattr, FileSystem, INode, INodeRef, Operations};
+use super::{inode, ioctl, xattr, FileSystem, INode, INodeRef, Operations};
 use crate::bindings;
 use crate::linux::Errno;
 use core::marker::PhantomData;
@@ -57,6 +57,7 @@ impl<T: Operations> VTable<T> {
     ) = (
         &bindings::inode_operations {
             lookup: Some(Self::lookup),
+            getattr: Some(inode::getattr),
             listxattr: Some(xattr::VTable::<T>::list),
             get_inode_acl: Some(xattr::VTable::<T>::get_acl),
             ..pin_init::zeroed()

@@ -3,7 +3,7 @@
 //! Regular files.
 
 use super::splice::{self, PipePages};
-use super::{backing, ioctl, xattr, FileSystem, INode, Operations};
+use super::{backing, inode, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
 use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
 use core::{marker::PhantomData, ptr::NonNull};
@@ -106,7 +106,7 @@ pub(super) struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     const INODE: &'static bindings::inode_operations = &bindings::inode_operations {
-        getattr: Some(Self::getattr),
+        getattr: Some(inode::getattr),
         fiemap: Some(Self::fiemap),
         listxattr: Some(xattr::VTable::<T>::list),
         get_inode_acl: Some(xattr::VTable::<T>::get_acl),
@@ -187,35 +187,6 @@ impl<T: Operations> VTable<T> {
             }
             MappedBy::PageCache => (Self::INODE, &Self::CACHED_FILE, &Self::CACHED_ADDRESS_SPACE),
         }
-    }
-
-    /// # Safety
-    ///
-    /// `path` must lead to an inode of type `T`, and `stat` be valid for writing.
-    unsafe extern "C" fn getattr(
-        idmap: *mut bindings::mnt_idmap,
-        path: *const bindings::path,
-        stat: *mut bindings::kstat,
-        request_mask: u32,
-        _flags: kernel::ffi::c_uint,
-    ) -> kernel::ffi::c_int {
-        const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
-
-        // SAFETY: A path that is looked up has a positive dentry.
-        let inode = unsafe { (*(*path).dentry).d_inode };
-        // SAFETY: The inode is valid, and the caller passes a valid buffer.
-        unsafe { bindings::generic_fillattr(idmap, request_mask, inode, stat) };
-        if request_mask & DIO != 0 {
-            // SAFETY: The buffer belongs to this call.
-            let stat = unsafe { &mut *stat };
-            // Every read is direct, at any alignment. But the loop driver uses the alignment of
-            // offsets as its block size, so return the smallest block size.
-            stat.result_mask |= DIO;
-            stat.dio_mem_align = 1;
-            stat.dio_offset_align = bindings::SECTOR_SIZE;
-            stat.dio_read_offset_align = bindings::SECTOR_SIZE;
-        }
-        0
     }
 
     /// # Safety

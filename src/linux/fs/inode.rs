@@ -343,6 +343,7 @@ struct VTable<T>(PhantomData<T>);
 
 impl<T: Operations> VTable<T> {
     const SPECIAL: &'static bindings::inode_operations = &bindings::inode_operations {
+        getattr: Some(getattr),
         listxattr: Some(xattr::VTable::<T>::list),
         get_inode_acl: Some(xattr::VTable::<T>::get_acl),
         ..pin_init::zeroed()
@@ -350,9 +351,44 @@ impl<T: Operations> VTable<T> {
 
     const SYMLINK: &'static bindings::inode_operations = &bindings::inode_operations {
         get_link: Some(bindings::simple_get_link),
+        getattr: Some(getattr),
         listxattr: Some(xattr::VTable::<T>::list),
         ..pin_init::zeroed()
     };
+}
+
+/// Fill in what statx(2) returns for an inode, none of which can change.
+///
+/// # Safety
+///
+/// `path` must lead to an inode of this module, and `stat` be valid for writing.
+pub(super) unsafe extern "C" fn getattr(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    request_mask: u32,
+    _flags: kernel::ffi::c_uint,
+) -> kernel::ffi::c_int {
+    const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
+
+    // SAFETY: A path that is looked up has a positive dentry.
+    let inode = unsafe { (*(*path).dentry).d_inode };
+    // SAFETY: The inode is valid, and the caller passes a valid buffer.
+    unsafe { bindings::generic_fillattr(idmap, request_mask, inode, stat) };
+    // SAFETY: The buffer belongs to this call.
+    let stat = unsafe { &mut *stat };
+    // The inode does not have `S_IMMUTABLE`, with which writing fails with `EPERM` and not `EROFS`.
+    stat.attributes |= bindings::STATX_ATTR_IMMUTABLE;
+    stat.attributes_mask |= bindings::STATX_ATTR_IMMUTABLE;
+    if request_mask & DIO != 0 && stat.mode & bindings::S_IFMT == bindings::S_IFREG {
+        // Every read is direct, at any alignment. But the loop driver uses the alignment of
+        // offsets as its block size, so return the smallest block size.
+        stat.result_mask |= DIO;
+        stat.dio_mem_align = 1;
+        stat.dio_offset_align = bindings::SECTOR_SIZE;
+        stat.dio_read_offset_align = bindings::SECTOR_SIZE;
+    }
+    0
 }
 
 /// Turn a result into what C functions return that return pointers to inodes.
