@@ -87,12 +87,12 @@ help:
 
 # $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that the kernel exports
 # its symbols. This check covers more than the kernel's own, which therefore only warns.
-# KCFLAGS is for what the kernel adds to each module; Kbuild maps the paths of all else.
+# KCFLAGS maps the paths of files that the kernel adds to each module; environment/Kbuild.external maps all others.
 define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
 	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) \
-		KCFLAGS='$(KCFLAGS) -ffile-prefix-map=$(CACHE)/= -ffile-prefix-map=$(CURDIR)/=' modules
+		KCFLAGS='$(KCFLAGS) $(foreach directory,$(CURDIR) $(realpath $(2) $(2)/source),-ffile-prefix-map=$(directory)/=)' modules
 	@environment/check-symbols $(3)/daxfs.ko $(2)
 endef
 
