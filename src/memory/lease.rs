@@ -191,12 +191,14 @@ impl Lease {
     fn release(&self, state: &mut State) {
         drop(self.memory.take());
         drop(state.owner.take());
+        // The next holder of the device may have the same address.
+        *self.uses.lock() = Uses::default();
     }
 
     /// If no page has users, release the memory of a lease that is revoked, or has ended. Called by
     /// the work item.
     pub(super) fn proceed(&self) -> Progress {
-        let revoked = self.revoked();
+        let (revoked, ended) = (self.revoked(), self.state.lock().ended);
         if revoked {
             self.memory.drain();
         }
@@ -209,11 +211,12 @@ impl Lease {
             return Progress::Busy;
         }
         self.interval.store(INTERVAL, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        if revoked || state.ended {
-            self.release(&mut state);
+        // The sweep does not look at pages of files that are in use. If they came to be unused and
+        // the lease ended since, the work item runs again.
+        if revoked || ended {
+            self.release(&mut self.state.lock());
         }
-        match state.ended {
+        match ended {
             true => Progress::Ended,
             false => Progress::Idle,
         }
