@@ -265,11 +265,11 @@ void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
 }
 
+#ifdef CONFIG_X86_64
 static const int DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
 
-#ifdef CONFIG_X86_64
 /* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
 int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 {
@@ -364,23 +364,31 @@ void daxfs_helper_pfn_set_hwpoison(unsigned long pfn, bool failed)
 		ClearPageHWPoison(pfn_to_page(pfn));
 }
 
-/* Return the first page frame of the folio of one, and the length of a hugetlb folio or 1. */
-unsigned long daxfs_helper_pfn_folio(unsigned long pfn, unsigned long *hugetlb)
+/* Return the first page frame of the folio of one that keeps its struct page, if it has one. */
+unsigned long daxfs_helper_pfn_folio(unsigned long pfn)
 {
-	struct folio *folio;
-
-	*hugetlb = 1;
-	if (!pfn_valid(pfn))
-		return pfn;
-	folio = pfn_folio(pfn);
-	if (folio_test_hugetlb(folio))
-		*hugetlb = folio_nr_pages(folio);
-	return folio_pfn(folio);
+	return pfn_valid(pfn) ? folio_pfn(pfn_folio(pfn)) : pfn;
 }
 
-unsigned long daxfs_helper_pfn_pgoff(unsigned long pfn)
+/* Return the number of page frames of the hugetlb folio of one, and the first; 1 if it has none. */
+unsigned long daxfs_helper_online_hugetlb(unsigned long pfn, unsigned long *first)
 {
-	return page_pgoff(pfn_folio(pfn), pfn_to_page(pfn));
+	struct page *page = pfn_to_online_page(pfn);
+
+	*first = pfn;
+	if (!page || !folio_test_hugetlb(page_folio(page)))
+		return 1;
+	*first = folio_pfn(page_folio(page));
+	return folio_nr_pages(page_folio(page));
+}
+
+bool daxfs_helper_online_pgoff(unsigned long pfn, unsigned long *pgoff)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	if (page)
+		*pgoff = page_pgoff(page_folio(page), page);
+	return page;
 }
 
 struct folio *daxfs_helper_page_folio(struct page *page)

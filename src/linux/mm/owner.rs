@@ -19,9 +19,7 @@ use core::sync::atomic::AtomicU32;
 /// * The number of [`Self::bad_blocks`] is valid.
 pub(crate) unsafe trait Owner: Send + Sync {
     /// Return the memory, if it is mapped.
-    fn mappable(&self) -> Option<Mappable> {
-        None
-    }
+    fn mappable(&self) -> Option<Mappable>;
 
     /// Return a number that changes when more of the memory is known to have failed, and what it
     /// was before the memory was looked at.

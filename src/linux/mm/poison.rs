@@ -7,6 +7,7 @@
 
 use crate::bindings;
 use core::marker::PhantomData;
+#[cfg(CONFIG_TRACEPOINTS)]
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,38 +27,32 @@ pub(crate) fn check_pages() {
 
 /// Return true if page frame `frame` has a struct page.
 pub(crate) fn has_page(frame: usize) -> bool {
-    // SAFETY: The function looks the number up.
+    // SAFETY: The function takes any number.
     unsafe { bindings::pfn_valid(frame) }
 }
 
-/// Return true if the memory of page frame `frame` is known to have failed.
+/// Return true if the memory of page frame `frame`, which this module has mapped, is known to have
+/// failed.
 pub(crate) fn frame_has_failed(frame: usize) -> bool {
-    // SAFETY: The function looks the number up.
+    // SAFETY: A struct page stays as long as its memory is mapped.
     unsafe { bindings::pfn_hwpoison(frame) }
 }
 
-/// Return the first page frame of the folio that page frame `frame` is part of, and the page frames
-/// that fail with it: a hugetlb folio fails as a whole.
-fn folio_of(frame: usize) -> (usize, Range<usize>) {
-    let mut count = 1;
-    // SAFETY: The function looks the number up.
-    match (unsafe { bindings::pfn_folio(frame, &mut count) }, count) {
-        (first, 1) => (first, frame..frame + 1),
-        (first, count) => (first, first..first + count),
-    }
-}
-
-/// Return the page frames that fail with page frame `frame`.
+/// Return the page frames that fail with page frame `frame`: a hugetlb folio fails as a whole.
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn failing_with(frame: usize) -> Range<usize> {
-    folio_of(frame).1
+    let mut first = frame;
+    // SAFETY: The function takes any number, and looks for an online page.
+    let count = unsafe { bindings::online_hugetlb(frame, &mut first) };
+    first..first + count
 }
 
-/// Return the page of its file that page frame `frame` is, if it has a struct page and a file.
+/// Return the page of its file that page frame `frame` is, if it is ordinary memory.
 #[cfg(CONFIG_TRACEPOINTS)]
 pub(crate) fn page_of_file(frame: usize) -> Option<usize> {
-    // SAFETY: The frame has a struct page.
-    has_page(frame).then(|| unsafe { bindings::pfn_pgoff(frame) })
+    let mut page = 0;
+    // SAFETY: The function takes any number, and looks for an online page.
+    unsafe { bindings::online_pgoff(frame, &mut page) }.then_some(page)
 }
 
 /// A page frame of memory that this module uses, so that it may be marked.
@@ -84,8 +79,10 @@ impl Frame<'_> {
 
     /// Return the first page frame of the folio.
     pub(crate) fn first_of_folio(self) -> Self {
+        // SAFETY: By the type invariant the struct page stays.
+        let first = unsafe { bindings::pfn_folio(self.0) };
         // INVARIANT: The pages of a folio stay together.
-        Frame(folio_of(self.0).0, PhantomData)
+        Frame(first, PhantomData)
     }
 
     /// Return true if the memory is known to have failed.
@@ -96,14 +93,17 @@ impl Frame<'_> {
     /// Mark the page frame as failed, if it has a struct page.
     pub(crate) fn mark(self) {
         check_pages();
-        // SAFETY: By the type invariant the struct page stays, and the memory is this module's.
-        unsafe { bindings::pfn_set_hwpoison(self.0, true) };
+        self.set(true);
     }
 
     /// Remove the mark.
     pub(crate) fn unmark(self) {
+        self.set(false);
+    }
+
+    fn set(self, failed: bool) {
         // SAFETY: By the type invariant the struct page stays, and the memory is this module's.
-        unsafe { bindings::pfn_set_hwpoison(self.0, false) };
+        unsafe { bindings::pfn_set_hwpoison(self.0, failed) };
     }
 }
 

@@ -165,15 +165,18 @@ impl Space {
             self.unmap(pages, 1);
         }
         let first = (self.offset / PAGE_SIZE) as usize;
-        let places = match (described.method(), poison::page_of_file(frames.start)) {
+        let places = match described.method() {
             // A page of a memfd knows its place in it, if it is one.
-            (MapMethod::Pages, Some(at)) => {
+            MapMethod::Pages => {
+                let Some(at) = poison::page_of_file(frames.start) else {
+                    return found;
+                };
                 let at = at.wrapping_sub(first);
                 at..at.saturating_add(1)
             }
             // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
             // a physical range that is mapped by frames.
-            (MapMethod::Frames(_), Some(_)) if !described.is_io() => {
+            MapMethod::Frames(_) if !described.is_io() && poison::has_page(frames.start) => {
                 if !memory.frame(self.offset).is_some_and(poison::has_page) {
                     return found;
                 }
