@@ -61,12 +61,13 @@ unsafe impl Send for OpenBlockDevice {}
 // SAFETY: No method changes the file.
 unsafe impl Sync for OpenBlockDevice {}
 
-impl OpenBlockDevice {
-    const OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
-        mark_dead: Some(Self::mark_dead),
-        ..pin_init::zeroed()
-    };
+/// The block layer compares the address.
+static OPERATIONS: bindings::blk_holder_ops = bindings::blk_holder_ops {
+    mark_dead: Some(OpenBlockDevice::mark_dead),
+    ..pin_init::zeroed()
+};
 
+impl OpenBlockDevice {
     /// Open the block device `number` for reading, without blocking writers. Call `died` with its
     /// number when it dies. The address of `died` is the holder.
     ///
@@ -75,7 +76,7 @@ impl OpenBlockDevice {
     /// `EBUSY` if another user has claimed it, `ENXIO` if it does not exist, `EPERM`, `ENOMEM`.
     pub(crate) fn open(number: bindings::dev_t, died: &'static fn(u32)) -> Result<Self> {
         let holder = ptr::from_ref(died).cast_mut().cast();
-        let (mode, table) = (bindings::BLK_OPEN_READ, &Self::OPERATIONS);
+        let (mode, table) = (bindings::BLK_OPEN_READ, &raw const OPERATIONS);
         // SAFETY: The holder and its operations are static.
         let file = unsafe { bindings::bdev_file_open_by_dev(number, mode, holder, table) };
         let file = NonNull::new(from_err_ptr(file)?).ok_or(ENXIO)?;
