@@ -103,8 +103,9 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is about to be removed, or another mount uses some of the bytes; `EIO`
-    /// if its removal has begun during the call; `ENOMEM`; the errors of `hold`.
+    /// `EBUSY` if the device is about to be removed while other mounts use it, or one of these uses
+    /// some of the bytes; `EIO` if its removal has begun during the call; `ENOMEM`; the errors of
+    /// `hold`.
     pub(super) fn get(
         device: &ARef<Device>,
         fsdev: Option<DeviceId>,
