@@ -138,7 +138,8 @@ impl Pieces {
             let reason = fmt!("verify=lazy needs an image with the sums of its pieces");
             Refusal::new(Errno::NotSupported, reason).remedy("use mkdaxfs --sums, or verify=full")
         })?;
-        // Two for each possible processor: threads that use different pieces seldom wait for each other.
+        // Two for each possible processor: threads that use different pieces seldom wait for each
+        // other.
         let count = (2 * nr_cpu_ids() as usize)
             .next_power_of_two()
             .min(LANES_MAX);
