@@ -176,13 +176,16 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < source_count; i++) {
 		int fd = sources[i].make(&sources[i], &image);
 
-		offered[i] = fd >= 0;
 		if (fd > 0)
 			close(fd);
 		if (fd < 0) {
 			printf("# %s: %s\n", sources[i].name, source_missing);
 			continue;
 		}
+		/* A kernel with checkers takes one source for each way to map. */
+		offered[i] = !getenv("DAXFS_SLOW") || source_stands_for_way(&sources[i]);
+		if (!offered[i])
+			continue;
 		plan += 2;
 		plan += fitting(&sources[i]);
 	}
