@@ -10,7 +10,7 @@ use daxfs_check::Silent;
 use daxfs_input::{read, Input, Platform};
 use daxfs_reader::layout::XattrPrefix;
 use daxfs_writer::options::Options;
-use daxfs_writer::tree::Tree;
+use daxfs_writer::tree::{Kind, Tree, ROOT};
 use daxfs_writer::{make, Output};
 use std::path::Path;
 
@@ -44,6 +44,7 @@ pub fn image(
     };
     let mut tree = read(&[Input::Directory(upper.into())], &input, &Silent, warn)?;
     forget_upper(&mut tree);
+    forget_unpacking(&mut tree, upper);
     // The smallest that this kernel takes. Memory is allocated in larger pieces anyway.
     let block_size = rustix::param::page_size() as u32;
     let options = Options {
@@ -78,4 +79,21 @@ fn forget_upper(tree: &mut Tree) {
         let set = &mut node.attributes.xattrs;
         *set = kept[*set as usize];
     }
+}
+
+/// Give the root directory the time of its newest entry, if it changed since it was made: few archives
+/// have an entry for it, so its time would be the time of unpacking, and differ on each machine.
+fn forget_unpacking(tree: &mut Tree, upper: &Path) {
+    let changed = |status: std::fs::Metadata| Ok(status.modified()? >= status.created()?);
+    // Some filesystems have no birth times.
+    if !upper.metadata().and_then(changed).unwrap_or(false) {
+        return;
+    }
+    let Kind::Directory(entries) = &tree.nodes[ROOT as usize].kind else {
+        return;
+    };
+    let times = entries
+        .iter()
+        .map(|entry| tree.nodes[entry.node as usize].attributes.mtime);
+    tree.nodes[ROOT as usize].attributes.mtime = times.max().unwrap_or_default();
 }
