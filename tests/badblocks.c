@@ -7,15 +7,7 @@
  * Order: 8
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/mount.h>
-
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define SECTOR 512
@@ -120,7 +112,7 @@ static void mount_it(void)
 	}
 }
 
-static void listed_before(void)
+POINT(listed_before, "blocks are listed before the mount")
 {
 	char *other;
 
@@ -139,7 +131,7 @@ static void listed_before(void)
 	end();
 }
 
-static void listed_later(void)
+POINT(listed_later, "blocks are listed while it is mounted")
 {
 	char byte, *mapped;
 	int fd;
@@ -172,7 +164,7 @@ static bool is_one_of_many(size_t offset)
 	       (page - ONE / page_size()) % 2 == 0;
 }
 
-static void many_listed(void)
+POINT(many_listed, "many blocks are listed")
 {
 	u64 data = data_of_large();
 	double start;
@@ -199,14 +191,14 @@ static void refused(u64 offset, int error, const char *message)
 	end();
 }
 
-static void first_listed(void)
+POINT(first_listed, "the first block is listed")
 {
 	refused(0, EIO, "cannot be read");
 	mount_it();
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void metadata_listed(void)
+POINT(metadata_listed, "a block of the metadata is listed")
 {
 	refused(image.super->dirents.offset, EIO, "cannot be read");
 }
@@ -218,16 +210,8 @@ static bool has_list(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "blocks are listed before the mount", listed_before },
-		{ "blocks are listed while it is mounted", listed_later },
-		{ "many blocks are listed", many_listed },
-		{ "the first block is listed", first_listed },
-		{ "a block of the metadata is listed", metadata_listed },
-	};
-
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return run_on_sources(tests, ARRAY_SIZE(tests), has_list, &image, &source);
+	return run_on_sources(has_list, &image, &source);
 }

@@ -5,13 +5,8 @@
  * Group: images
  * Machine: with=files virtio-pmem=big.daxfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #define SIZE ((1UL << 32) + 2 * HUGE_SIZE + 5)
@@ -26,7 +21,7 @@ static const u64 places[] = {
 	(1UL << 32) + 2 * HUGE_SIZE - 11,
 };
 
-static void sizes(void)
+POINT(sizes, "size and blocks")
 {
 	struct stat stat;
 
@@ -35,7 +30,7 @@ static void sizes(void)
 	CHECK_EQ(stat.st_blocks, (SIZE + 4095) / 4096 * 8);
 }
 
-static void reads(void)
+POINT(reads, "reads around 2 GiB, 4 GiB and the end")
 {
 	int fd = open_in(mnt, "big", O_RDONLY);
 	char buffer[64];
@@ -54,7 +49,7 @@ static void reads(void)
 }
 
 /* Read more than 2 GiB at once: the kernel returns as much as a read can return. */
-static void long_read(void)
+POINT(long_read, "a read of 3 GiB")
 {
 	int fd = open_in(mnt, "big", O_RDONLY);
 	char *nowhere_to_put_it = mmap(NULL, 3UL << 30, PROT_NONE,
@@ -68,7 +63,7 @@ static void long_read(void)
  * Kill a process that reads 2 GiB, once the first piece of some MiB has arrived. The read then ends early: it
  * does not keep the memory, for which a removal of the device waits, until all is copied.
  */
-static void killed_read(void)
+POINT(killed_read, "a read of 2 GiB by a process that is killed")
 {
 	enum { PIECES = 1023 };
 	const size_t size = PIECES * HUGE_SIZE;
@@ -100,7 +95,7 @@ static void killed_read(void)
 	CHECK_EQ(*last, 0);
 }
 
-static void maps(void)
+POINT(maps, "mappings around 2 GiB, 4 GiB and the end")
 {
 	int fd = open_in(mnt, "big", O_RDONLY);
 	char *address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
@@ -131,7 +126,7 @@ static long page_tables(void)
 }
 
 /* Many processes that map a GiB at once need hardly any page tables. */
-static void shared_by_many(void)
+POINT(shared_by_many, "a GiB mapped by 64 processes")
 {
 	enum { PROCESSES = 64 };
 	const size_t size = 1UL << 30;
@@ -175,15 +170,6 @@ static void shared_by_many(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "size and blocks", sizes },
-		{ "reads around 2 GiB, 4 GiB and the end", reads },
-		{ "a read of 3 GiB", long_read },
-		{ "a read of 2 GiB by a process that is killed", killed_read },
-		{ "mappings around 2 GiB, 4 GiB and the end", maps },
-		{ "a GiB mapped by 64 processes", shared_by_many },
-	};
-
 	mnt = fixture_mount("big");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

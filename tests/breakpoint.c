@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Programs that are debugged, on each architecture that the tests know. */
-#define _GNU_SOURCE
 #include <elf.h>
-#include <limits.h>
-#include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 
 #include "breakpoint.h"
-#include "ktap.h"
 
 #if defined(__x86_64__)
 

@@ -3,8 +3,7 @@
 #ifndef BREAKPOINT_H
 #define BREAKPOINT_H
 
-#include <stdbool.h>
-#include <sys/types.h>
+#include "util.h"
 
 /* Start the helper at @path below @mount. It stops before its first instruction. */
 pid_t traced_helper(const char *mount, const char *path);

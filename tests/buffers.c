@@ -7,17 +7,11 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
-#include "source.h"
-#include "util.h"
 
 #define OPTIMIZE "/proc/sys/vm/hugetlb_optimize_vmemmap"
 
@@ -116,7 +110,7 @@ static void within_huge_page(size_t offset)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void huge_pages(void)
+static void all_huge_pages(void)
 {
 	const size_t page = page_size(), offsets[] = { 0, page, 3 * page, HUGE_SIZE - page };
 	long long pages = number_in(HUGE_PAGES, "");
@@ -129,10 +123,15 @@ static void huge_pages(void)
 	REQUIRE(write_text(HUGE_PAGES, "%lld", pages));
 }
 
+POINT(huge_pages, "udmabuf: an image at any offset in huge pages")
+{
+	all_huge_pages();
+}
+
 /*
  * With this setting the kernel frees most struct pages of a huge page, and maps the rest read-only.
  */
-static void optimized_huge_pages(void)
+POINT(optimized_huge_pages, "udmabuf: the same, with hugetlb_optimize_vmemmap")
 {
 	long long before = number_in(OPTIMIZE, "");
 
@@ -140,7 +139,7 @@ static void optimized_huge_pages(void)
 		SKIP("needs CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP");
 	REQUIRE(write_text(HUGE_PAGES, "0"));
 	REQUIRE(write_text(OPTIMIZE, "1"));
-	huge_pages();
+	all_huge_pages();
 	REQUIRE(write_text(OPTIMIZE, "%lld", before));
 }
 
@@ -212,37 +211,28 @@ static void lose_and_count(bool huge, void (*lose)(int memfd))
 	close(kmsg);
 }
 
-static void punched(void)
+POINT(punched, "udmabuf: its memfd is punched")
 {
 	lose_and_count(false, punch);
 }
 
-static void closed(void)
+POINT(closed, "udmabuf: its memfd is closed")
 {
 	lose_and_count(false, close_maker);
 }
 
-static void huge_punched(void)
+POINT(huge_punched, "udmabuf: its memfd of huge pages is punched")
 {
 	lose_and_count(true, punch);
 }
 
-static void huge_closed(void)
+POINT(huge_closed, "udmabuf: its memfd of huge pages is closed")
 {
 	lose_and_count(true, close_maker);
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "udmabuf: an image at any offset in huge pages", huge_pages },
-		{ "udmabuf: the same, with hugetlb_optimize_vmemmap", optimized_huge_pages },
-		{ "udmabuf: its memfd is punched", punched },
-		{ "udmabuf: its memfd is closed", closed },
-		{ "udmabuf: its memfd of huge pages is punched", huge_punched },
-		{ "udmabuf: its memfd of huge pages is closed", huge_closed },
-	};
-
 	fixture_device("scratch");
 	small = image_load_small();
 	/* Without its padding the image fits into a part of a huge page. */
@@ -254,5 +244,5 @@ int main(void)
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -7,17 +7,10 @@
  * Order: 6
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
@@ -248,44 +241,44 @@ static void as_user(int (*run)(void *argument), void *argument, int expected)
 	CHECK_EQ(WEXITSTATUS(status), expected);
 }
 
-static void unpopulated(void)
+POINT(unpopulated, "userfaultfd protects pages that are not mapped yet")
 {
 	as_user(write_protection, NULL, unless_special(EINVAL));
 }
 
-static void populated(void)
+POINT(populated, "userfaultfd protects mapped pages")
 {
 	as_user(write_protection, "", unless_special(EINVAL));
 }
 
-static void written_first(void)
+POINT(written_first, "userfaultfd: a page that is written to first")
 {
 	as_user(write_first, NULL, unless_special(EINVAL));
 }
 
-static void guards(void)
+POINT(guards, "guard pages")
 {
 	as_user(guard_pages, NULL, unless_special(EINVAL));
 	as_user(guard_pages, "", unless_special(EINVAL));
 }
 
-static void locks(void)
+POINT(locks, "mlock")
 {
 	/* The kernel locks neither special areas nor pages of DAX devices, which stay anyway. */
 	as_user(locked, NULL, source->pages && source->key ? 0 : NOT_LOCKED);
 }
 
-static void grows(void)
+POINT(grows, "mremap to a larger size")
 {
 	as_user(grown, NULL, 0);
 }
 
-static void leaves(void)
+POINT(leaves, "mremap that leaves the mapping")
 {
 	as_user(left_behind, NULL, 0);
 }
 
-static void collapses(void)
+POINT(collapses, "MADV_COLLAPSE")
 {
 	as_user(collapsed, NULL, 0);
 }
@@ -297,19 +290,8 @@ static bool every(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "userfaultfd protects pages that are not mapped yet", unpopulated },
-		{ "userfaultfd protects mapped pages", populated },
-		{ "userfaultfd: a page that is written to first", written_first },
-		{ "guard pages", guards },
-		{ "mlock", locks },
-		{ "mremap to a larger size", grows },
-		{ "mremap that leaves the mapping", leaves },
-		{ "MADV_COLLAPSE", collapses },
-	};
-
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return run_on_sources(tests, ARRAY_SIZE(tests), every, &image, &source);
+	return run_on_sources(every, &image, &source);
 }

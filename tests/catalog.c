@@ -6,21 +6,13 @@
  * Group: catalog
  * Machine: cpus=2 nvdimm=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/blkpg.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 /* Two images with this padding leave no room for a third on the device of 256 MiB. */
@@ -161,7 +153,7 @@ static int add_image(const char *name)
 	return run("daxfs catalog add %s %s %s/%s.img", node, name, work_dir(), name);
 }
 
-static void no_active_image(void)
+POINT(no_active_image, "no image is active")
 {
 	REQUIRE(!run("daxfs catalog init --force %s", node));
 	CHECK(refused(NULL, "no image of the catalogue is active"));
@@ -234,7 +226,7 @@ static void removed_in_time(void)
 }
 
 /* A copy that is damaged, both, other contents, and a wrong image. */
-static void damaged(void)
+POINT(damaged, "a damaged catalogue, a wrong image")
 {
 	static const char save[] = "dd if=%s of=%s/%s bs=4096 count=1 skip=%d conv=fsync status=none";
 	static const char restore[] =
@@ -268,7 +260,7 @@ static void damaged(void)
 	CHECK(!umount(one));
 }
 
-static void at_once(void)
+POINT(at_once, "two images at once")
 {
 	struct stat first, second, again;
 
@@ -303,7 +295,7 @@ static const char *shown(const char *dir, const char *file)
 	return text;
 }
 
-static void what_is_shown(void)
+POINT(what_is_shown, "options, sysfs, remount")
 {
 	struct stat stat;
 	char number[50];
@@ -326,7 +318,7 @@ static void what_is_shown(void)
 }
 
 /* Parts that are mounted already, and invalid parts. */
-static void parts(void)
+POINT(parts, "parts of the device")
 {
 	struct stat first, again;
 
@@ -342,7 +334,7 @@ static void parts(void)
 }
 
 /* Others cannot use the device at the same time. */
-static void no_others(void)
+POINT(no_others, "the device is in use")
 {
 	char command[PATH_MAX + 100];
 
@@ -353,7 +345,7 @@ static void no_others(void)
 	is_image(one, "one");
 }
 
-static void activated(void)
+POINT(activated, "activate, and roll back")
 {
 	REQUIRE(!run("daxfs catalog activate %s one", node));
 	REQUIRE(!mount_image(NULL, active));
@@ -373,7 +365,7 @@ static void activated(void)
 	CHECK(!umount(active));
 }
 
-static void space_of_removed(void)
+POINT(space_of_removed, "remove, and use the space again")
 {
 	char command[PATH_MAX + 100];
 	char *mapped;
@@ -406,7 +398,7 @@ static void space_of_removed(void)
 }
 
 /* The pages of an image stay in use after its last mount is gone. */
-static void pinned(void)
+POINT(pinned, "pages in use after the last mount")
 {
 	struct iovec vector = { map_large(one), 16 * 4096 };
 	int ends[2], error = 1;
@@ -462,7 +454,7 @@ static void remove_partition(int number)
 }
 
 /* Partitions of one device are mounted at once, and not together with the images that are there. */
-static void partitions(void)
+POINT(partitions, "partitions at the same places")
 {
 	const char *first = partition_of(one, 1), *second = partition_of(two, 2);
 
@@ -498,7 +490,7 @@ static int use_active(void *dir)
 	}
 }
 
-static void while_it_changes(void)
+POINT(while_it_changes, "mounts while the catalogue changes")
 {
 	pid_t users[] = { background(use_active, more), background(use_active, active) };
 	int rounds = repeats(24);
@@ -520,7 +512,7 @@ static void on_sigbus(int signal)
 {
 }
 
-static void memory_fails(void)
+POINT(memory_fails, "memory of one image fails")
 {
 	static const struct source pmem = { .name = "pmem", .pages = true };
 	size_t bad = 5 * HUGE_SIZE + 3 * 4096;
@@ -594,7 +586,7 @@ static int read_byte(const char *path)
 	return length;
 }
 
-static void device_goes(void)
+POINT(device_goes, "the device goes away under load")
 {
 	int rounds = repeats(5);
 
@@ -646,21 +638,6 @@ static void find_device(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "no image is active", no_active_image },
-		{ "a damaged catalogue, a wrong image", damaged },
-		{ "two images at once", at_once },
-		{ "options, sysfs, remount", what_is_shown },
-		{ "parts of the device", parts },
-		{ "the device is in use", no_others },
-		{ "activate, and roll back", activated },
-		{ "remove, and use the space again", space_of_removed },
-		{ "pages in use after the last mount", pinned },
-		{ "partitions at the same places", partitions },
-		{ "mounts while the catalogue changes", while_it_changes },
-		{ "memory of one image fails", memory_fails },
-		{ "the device goes away under load", device_goes },
-	};
 	const char *base;
 
 	node = fixture_device("scratch");
@@ -678,5 +655,5 @@ int main(void)
 	make_image("one");
 	make_image("two");
 	make_image("three");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -6,30 +6,20 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/memfd.h>
-#include <linux/mount.h>
 #include <linux/perf_event.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define ALL_SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 /* Attempts of each test. Each one used to pin memory or to add to the log. */
@@ -239,7 +229,7 @@ static void try(const char *key, unsigned int command, const struct kind *kind, 
 }
 
 /* Every parameter, with each type of value, with each kind of descriptor, on a context of each kind. */
-static void everything(void)
+POINT(everything, "every parameter with every kind of value")
 {
 	struct figures before;
 	int kmsg;
@@ -270,7 +260,7 @@ static void everything(void)
 }
 
 /* A context that held itself would never be freed, nor would the module and a remount's superblock. */
-static void cycles(void)
+POINT(cycles, "a context does not keep itself")
 {
 	struct figures before = figures();
 	char path[64];
@@ -313,7 +303,7 @@ static int try_contexts(void *argument)
 	return 0;
 }
 
-static void ordinary_user(void)
+POINT(ordinary_user, "an ordinary user gets no context")
 {
 	struct figures before;
 	bool own_namespace = false;
@@ -331,7 +321,7 @@ static void ordinary_user(void)
 }
 
 /* mount(2) reports to the kernel's log. */
-static void log_of_the_kernel(void)
+POINT(log_of_the_kernel, "errors of mount(2) in the kernel's log")
 {
 	int kmsg = kmsg_open();
 	unsigned int lines;
@@ -344,16 +334,9 @@ static void log_of_the_kernel(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "every parameter with every kind of value", everything },
-		{ "a context does not keep itself", cycles },
-		{ "an ordinary user gets no context", ordinary_user },
-		{ "errors of mount(2) in the kernel's log", log_of_the_kernel },
-	};
-
 	mnt = private_mount_point();
 	device_init();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -7,8 +7,6 @@
  * Machine: cpus=2 share=corpus
  */
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
 #include "round.h"
 
 /* Steps of a process on one image. */
@@ -87,23 +85,18 @@ static bool slow(void)
 	return getenv("DAXFS_SLOW");
 }
 
-static void in_memfd(void)
+POINT(in_memfd, "a sealed memfd")
 {
 	mount_images("memfd", slow() ? 12 : 1);
 }
 
-static void in_udmabuf(void)
+POINT(in_udmabuf, "a dma-buf")
 {
 	mount_images("udmabuf", slow() ? 24 : 4);
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "a sealed memfd", in_memfd },
-		{ "a dma-buf", in_udmabuf },
-	};
-
 	snprintf(path, sizeof(path), "%s/corpus.images", getenv("DAXFS_IMAGES") ?: "/run/images");
 	if (access(path, R_OK))
 		ktap_skip_all("needs corpus.images in DAXFS_IMAGES");
@@ -115,5 +108,5 @@ int main(void)
 	round_init(NULL);
 	device_init();
 	counts = shared_memory(WALKERS * sizeof(*counts));
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -2,16 +2,10 @@
 /*
  * Corrupt images: mount them, and check what remains readable.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 const char *device, *mnt;
 struct image good;

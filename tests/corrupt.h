@@ -3,8 +3,6 @@
 #ifndef CORRUPT_H
 #define CORRUPT_H
 
-#include <stdbool.h>
-
 #include "image.h"
 
 /* The device for images, where it is mounted, and an image with no errors. */

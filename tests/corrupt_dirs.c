@@ -7,12 +7,7 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <sys/stat.h>
-
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 SPOIL(inode_zero, image_entry(image, "dir/sub")->ino = 0)
 SPOIL(inode_beyond, image_entry(image, "dir/sub")->ino = 0xffffffff)
@@ -24,7 +19,7 @@ SPOIL(directory_linked_twice, image_entry(image, "dir/sub")->ino = image_entry(i
 SPOIL(directory_in_itself, image_entry(image, "dir/sub")->ino = image_entry(image, "dir")->ino)
 SPOIL(root_in_directory, image_entry(image, "dir/sub")->ino = image->super->root)
 
-static void entries(void)
+POINT(entries, "directory entries")
 {
 	entry_case(inode_zero, "dir/sub", EUCLEAN, EUCLEAN);
 	entry_case(inode_beyond, "dir/sub", EUCLEAN, EUCLEAN);
@@ -34,7 +29,7 @@ static void entries(void)
 	entry_case(name_empty, "dir/sub", EUCLEAN, EUCLEAN);
 }
 
-static void loops(void)
+POINT(loops, "loops and hard links of directories")
 {
 	entry_case(directory_linked_twice, "dir/sub", EUCLEAN, 0);
 	entry_case(directory_in_itself, "dir/sub", EUCLEAN, 0);
@@ -55,7 +50,7 @@ SPOIL(name_nul, rename_entry(image, 3, 1, "", 1))
 SPOIL(name_dot, rename_entry(image, 1, 0, ".", 1))
 SPOIL(name_dot_dot, rename_entry(image, 2, 0, "..", 2))
 
-static void names(void)
+POINT(names, "names")
 {
 	entry_case(name_slash, "dir/sub", ENOENT, EUCLEAN);
 	entry_case(name_nul, "dir/sub", ENOENT, EUCLEAN);
@@ -64,7 +59,7 @@ static void names(void)
 }
 
 /* Entries out of order may be found or not; anything else is an error. */
-static void order(void)
+POINT(order, "entries out of order")
 {
 	struct image image = image_copy(&good);
 	struct dirent_record *first =
@@ -95,13 +90,6 @@ static void order(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "directory entries", entries },
-		{ "loops and hard links of directories", loops },
-		{ "names", names },
-		{ "entries out of order", order },
-	};
-
 	corrupt_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

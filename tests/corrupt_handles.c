@@ -6,13 +6,7 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 /* Open inode @ino by a handle. The generation is the start of the image's SHA-256. */
 static int open_inode(const struct image *image, u32 ino, u32 parent)
@@ -72,7 +66,7 @@ SPOIL(place_beyond, inode_at(image, "dir")->position = 1000)
 SPOIL(place_of_another, inode_at(image, "dir")->position ^= 1)
 SPOIL(name_with_slash, image_name(image, image_entry(image, "dir"))[1] = '/')
 
-static void handles(void)
+POINT(handles, "handles of directories with a wrong parent")
 {
 	struct image image = image_copy(&good);
 	u32 file = image_entry(&image, "file")->ino, dir = image_entry(&image, "dir")->ino;
@@ -96,7 +90,7 @@ static void handles(void)
 }
 
 /* The entry of a directory has an invalid name; listing its parent fails as well. */
-static void handle_and_name(void)
+POINT(handle_and_name, "a handle of a directory with a bad name")
 {
 	struct image image = image_copy(&good);
 	u32 ino = image_entry(&image, "dir")->ino;
@@ -110,11 +104,6 @@ static void handle_and_name(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "handles of directories with a wrong parent", handles },
-		{ "a handle of a directory with a bad name", handle_and_name },
-	};
-
 	corrupt_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -6,13 +6,7 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 /* Damage one inode: it cannot be opened, but its directory can be listed. */
 static void refused_inode(const char *path, void (*damage)(struct inode *inode))
@@ -43,7 +37,7 @@ DAMAGE(no_links, inode->nlink = 0)
 DAMAGE(too_many_nanoseconds, inode->mtime_nsec = 1000000000)
 DAMAGE(xattrs_nowhere, inode->xattrs = 0xffffffff)
 
-static void any_inode(void)
+POINT(any_inode, "inodes of any type")
 {
 	static const char *const paths[] = { "file", "dir", "link2", "fifo", "other" };
 
@@ -69,7 +63,7 @@ DAMAGE(size_negative, inode->size = 1ULL << 63)
 DAMAGE(size_maximal, inode->size = ~0ULL)
 DAMAGE(size_over_limit, inode->size = INT64_MAX)
 
-static void files(void)
+POINT(files, "regular files")
 {
 	refused_inode("file", data_unaligned);
 	refused_inode("file", data_in_metadata);
@@ -87,7 +81,7 @@ DAMAGE(target_too_long, inode->size = 4096)
 DAMAGE(target_beyond, inode->data = 1 << 30)
 DAMAGE(target_overflows, inode->data = ~0ULL)
 
-static void symlinks(void)
+POINT(symlinks, "symlinks")
 {
 	refused_inode("link2", target_empty);
 	refused_inode("link2", target_too_long);
@@ -104,7 +98,7 @@ DAMAGE(parent_wrong, inode->parent += 1)
 DAMAGE(position_wrong, inode->position += 1)
 DAMAGE(own_parent, inode->position = 0xffffffff)
 
-static void directories(void)
+POINT(directories, "directories")
 {
 	refused_inode("dir", entries_beyond);
 	refused_inode("dir", entries_overflow);
@@ -120,12 +114,12 @@ DAMAGE(major_too_large, inode->data = 1ULL << 44)
 DAMAGE(minor_too_large, inode->data = 1ULL << 32 | 1 << 20)
 DAMAGE(size_of_nothing, inode->size = 1)
 
-static void special_files(void)
+POINT(special_files, "special files")
 {
 	refused_inode("fifo", size_of_nothing);
 }
 
-static void device_numbers(void)
+POINT(device_numbers, "device numbers")
 {
 	void (*const damages[])(struct inode *inode) = { major_too_large, minor_too_large };
 
@@ -143,7 +137,7 @@ static void device_numbers(void)
 	}
 }
 
-static void nul_in_target(void)
+POINT(nul_in_target, "a NUL in a symlink")
 {
 	struct image image = image_copy(&good);
 	struct inode *inode = image_inode(&image, image_entry(&image, "link2")->ino);
@@ -157,7 +151,7 @@ static void nul_in_target(void)
 }
 
 /* The line in the log names the device and the inode, and many errors give few lines. */
-static void log_lines(void)
+POINT(log_lines, "lines in the log")
 {
 	struct image image = image_copy(&good);
 	u32 ino = image_entry(&image, "file")->ino;
@@ -185,17 +179,6 @@ static void log_lines(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "inodes of any type", any_inode },
-		{ "regular files", files },
-		{ "symlinks", symlinks },
-		{ "a NUL in a symlink", nul_in_target },
-		{ "directories", directories },
-		{ "special files", special_files },
-		{ "device numbers", device_numbers },
-		{ "lines in the log", log_lines },
-	};
-
 	corrupt_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -5,18 +5,11 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <linux/limits.h>
 #include <sched.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 static void file_is_good(void)
 {
@@ -98,7 +91,7 @@ static void skip_if_protected(void)
 }
 
 /* Write to the memory while it is mounted. */
-static void changed_while_mounted(void)
+POINT(changed_while_mounted, "metadata that changes while mounted")
 {
 	struct image image = image_copy(&good);
 	u64 from = sizeof(struct superblock), length = image.super->data.offset - from;
@@ -122,7 +115,7 @@ static void changed_while_mounted(void)
 	CHECK(walk(open(mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, 10000) > 25);
 }
 
-static void file_data_changes(void)
+POINT(file_data_changes, "file data that changes while mounted")
 {
 	struct image image = image_copy(&good);
 	struct inode *inode = image_inode(&image, image_entry(&image, "file")->ino);
@@ -144,11 +137,6 @@ static void file_data_changes(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "metadata that changes while mounted", changed_while_mounted },
-		{ "file data that changes while mounted", file_data_changes },
-	};
-
 	corrupt_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

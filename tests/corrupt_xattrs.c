@@ -7,14 +7,9 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "corrupt.h"
-#include "ktap.h"
-#include "util.h"
 
 /* The set of "labelled": user.a, an access control list, trusted.b. */
 static struct xattr_set *labels(struct image *image)
@@ -81,7 +76,7 @@ SPOIL(acl_in_part, label(image, 1)->value_len -= 4)
 SPOIL(acl_is_default, label(image, 1)->prefix = 3)
 SPOIL(acl_permissions, ((u32 *)(label(image, 1) + 1))[1] = 0x80001)
 
-static void extended_attributes(void)
+POINT(extended_attributes, "extended attributes")
 {
 	const int bad = EUCLEAN;
 
@@ -104,7 +99,7 @@ static void extended_attributes(void)
 }
 
 /* Here the entries after the list move as well, to where none are. */
-static void access_control_lists(void)
+POINT(access_control_lists, "access control lists")
 {
 	struct image image = image_copy(&good);
 	char value[100];
@@ -118,7 +113,7 @@ static void access_control_lists(void)
 	rest_is_good();
 }
 
-static void list_with_a_name(void)
+POINT(list_with_a_name, "an access control list with a name")
 {
 	struct image image = image_copy(&good);
 
@@ -131,7 +126,7 @@ static void list_with_a_name(void)
 }
 
 /* Only a directory can have one. */
-static void default_list_of_a_file(void)
+POINT(default_list_of_a_file, "a default access control list of a file")
 {
 	struct image image = image_copy(&good);
 	char value[100];
@@ -149,13 +144,6 @@ static void default_list_of_a_file(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "extended attributes", extended_attributes },
-		{ "access control lists", access_control_lists },
-		{ "an access control list with a name", list_with_a_name },
-		{ "a default access control list of a file", default_list_of_a_file },
-	};
-
 	corrupt_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

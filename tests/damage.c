@@ -8,7 +8,6 @@
  * Machine: cpus=2 virtio-pmem=scratch
  */
 #include "device.h"
-#include "ktap.h"
 #include "mutator.h"
 #include "round.h"
 
@@ -45,35 +44,29 @@ static void rounds(struct round round, u64 first)
 	CHECK(count < 4 || refused < count * 3 / 4);
 }
 
-static void in_memfd(void)
+POINT(in_memfd, "a sealed memfd")
 {
 	rounds((struct round){ .source = source_named("memfd") }, 0);
 }
 
-static void in_udmabuf(void)
+POINT(in_udmabuf, "a dma-buf")
 {
 	rounds((struct round){ .source = source_named("udmabuf") }, 1000000);
 }
 
-static void in_pmem(void)
+POINT(in_pmem, "persistent memory")
 {
 	round_fill(device);
 	rounds((struct round){ .door = device }, 2000000);
 }
 
-static void written_meanwhile(void)
+POINT(written_meanwhile, "a dma-buf with concurrent writes")
 {
 	rounds((struct round){ .source = source_named("udmabuf"), .written = true }, 1500000);
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "a sealed memfd", in_memfd },
-		{ "a dma-buf", in_udmabuf },
-		{ "persistent memory", in_pmem },
-		{ "a dma-buf with concurrent writes", written_meanwhile },
-	};
 	struct image image;
 
 	device = fixture_device("scratch");
@@ -81,5 +74,5 @@ int main(void)
 	round_init(&image);
 	device_init();
 	counts = shared_memory(WALKERS * sizeof(*counts));
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Ways of handing an open file to another process. */
-#define _GNU_SOURCE
-#include <stdint.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "descriptor.h"
-#include "ktap.h"
 
 /* The slot in the target's table for a file that is passed. */
 #define SLOT 0

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Devices that lose their driver, and calls that may block for ever. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "util.h"
 #include "walker.h"
 
 /* Set when something did not end; shared by all points. */
@@ -28,13 +20,14 @@ void device_init(void)
 	}
 }
 
-int run_on_sources(const struct ktap_test *tests, size_t count,
-		   bool (*wanted)(const struct source *source), const struct image *image,
+int run_on_sources(bool (*wanted)(const struct source *source), const struct image *image,
 		   const struct source **source)
 {
 	unsigned int results[KTAP_SKIP + 1] = {}, points = 0;
 	bool there[SOURCE_MAX] = {};
 	char title[200];
+	size_t count;
+	const struct ktap_test *tests = ktap_points(&count);
 
 	device_init();
 	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,

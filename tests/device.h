@@ -3,11 +3,6 @@
 #ifndef DEVICE_H
 #define DEVICE_H
 
-#include <limits.h>
-#include <stdbool.h>
-#include <sys/types.h>
-
-#include "ktap.h"
 #include "source.h"
 
 struct device {
@@ -86,8 +81,7 @@ void device_init(void);
  * Run the points on every available source that @wanted picks, with *@source set to it. Return the
  * exit status.
  */
-int run_on_sources(const struct ktap_test *tests, size_t count,
-		   bool (*wanted)(const struct source *source), const struct image *image,
+int run_on_sources(bool (*wanted)(const struct source *source), const struct image *image,
 		   const struct source **source);
 
 /* Return the seconds of a clock that never goes back. */

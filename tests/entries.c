@@ -8,17 +8,11 @@
  * Order: 6
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <pthread.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 /* Some hundred faults of two threads at once. One in a hundred finds an entry of 2 MiB. */
@@ -207,17 +201,17 @@ static void together(struct race run)
 		close(fd);
 }
 
-static void write_and_map(void)
+POINT(write_and_map, "threads that read, write and map")
 {
 	together((struct race){ writes, maps_again });
 }
 
-static void read_and_map(void)
+POINT(read_and_map, "threads that read and map")
 {
 	together((struct race){ reads, maps_again });
 }
 
-static void write_and_drop(void)
+POINT(write_and_drop, "threads that read, write and drop pages")
 {
 	together((struct race){ writes, drops });
 }
@@ -230,12 +224,6 @@ static bool has_huge_entries(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "threads that read, write and map", write_and_map },
-		{ "threads that read and map", read_and_map },
-		{ "threads that read, write and drop pages", write_and_drop },
-	};
-
 	int result;
 
 	mnt = private_mount_point();
@@ -244,7 +232,7 @@ int main(void)
 	probed = probe();
 	if (!probed)
 		printf("# no probes: only a kernel with CONFIG_DEBUG_VM sees the error\n");
-	result = run_on_sources(tests, ARRAY_SIZE(tests), has_huge_entries, &image, &source);
+	result = run_on_sources(has_huge_entries, &image, &source);
 	write_to(PROBES "/enable", 0, "0");
 	for (size_t i = 0; i < ARRAY_SIZE(inserts); i++) {
 		char text[200];

@@ -4,13 +4,10 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -33,7 +30,7 @@ static void check_seek(int fd, off_t size)
  * Files have no holes: the image stores the zeros of holes in the source. Mapping a file does not change
  * where it ends.
  */
-static void holes(void)
+POINT(holes, "SEEK_DATA and SEEK_HOLE")
 {
 	static const struct {
 		const char *name;
@@ -73,7 +70,7 @@ static struct map map_of(const char *name, u64 start, u64 length, u32 count, u32
 }
 
 /* FIEMAP returns the offset of the bytes on the device. */
-static void extents(void)
+POINT(extents, "FIEMAP")
 {
 	static const u64 sizes[] = { 1, 4095, 4096, 4097, 12345, HUGE_SIZE + 1, 64UL << 20 };
 	const u64 end = page_round(4097);
@@ -112,12 +109,7 @@ static void extents(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "SEEK_DATA and SEEK_HOLE", holes },
-		{ "FIEMAP", extents },
-	};
-
 	snprintf(device, sizeof(device), "%s", fixture_device("tree"));
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

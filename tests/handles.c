@@ -4,18 +4,12 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/fanotify.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "image.h"
-#include "ktap.h"
-#include "util.h"
 
 #ifndef AT_HANDLE_CONNECTABLE
 #define AT_HANDLE_CONNECTABLE 0x002
@@ -93,7 +87,7 @@ static const char *const paths[] = {
 	"types/directory/regular-link",	     "owners/1000",	   "modes/dir-0000",
 };
 
-static void every_type(void)
+POINT(every_type, "every type of file")
 {
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
 		struct handle handle = handle_of(paths[i], AT_EMPTY_PATH);
@@ -109,7 +103,7 @@ static void every_type(void)
 }
 
 /* Handles stay valid with empty caches, and after the image was mounted again. */
-static void last(void)
+POINT(last, "handles stay valid over a new mount")
 {
 	struct handle handles[ARRAY_SIZE(paths)];
 	struct stat stats[ARRAY_SIZE(paths)];
@@ -124,7 +118,7 @@ static void last(void)
 		CHECK(leads_to(&handles[i], O_PATH, &stats[i]));
 }
 
-static void content(void)
+POINT(content, "content")
 {
 	struct handle handle = handle_of("sizes/12345", 0);
 	static char buffer[20000];
@@ -152,7 +146,7 @@ static void path_is(int fd, const char *want)
 		printf("# %s, should be %s\n", path, expected);
 }
 
-static void directories_connect(void)
+POINT(directories_connect, "directories are connected to the root")
 {
 	struct handle handle = handle_of("types/directory", 0);
 	struct handle large = handle_of("directories/3000", 0);
@@ -172,7 +166,7 @@ static void directories_connect(void)
 	path_is(fd, "directories/3000");
 }
 
-static void deep_directory(void)
+POINT(deep_directory, "a deeply nested directory")
 {
 	int dir = open_mount(), next = openat(dir, "directories/deep", O_PATH | O_CLOEXEC), id;
 	struct handle handle = { .head.handle_bytes = MAX_HANDLE_SZ };
@@ -209,7 +203,7 @@ static void deep_directory(void)
 }
 
 /* A handle with a parent gives a dentry in that parent. */
-static void files_connect(void)
+POINT(files_connect, "files are connected to their directories")
 {
 	static const char *const names[] = {
 		"sizes/4097", "types/regular-link", "types/directory/regular-link", "names/odd/a b",
@@ -241,7 +235,7 @@ static void files_connect(void)
 	}
 }
 
-static void sizes(void)
+POINT(sizes, "buffers")
 {
 	struct handle handle = {};
 	int dir = open_mount(), id;
@@ -261,7 +255,7 @@ static void stale(struct handle *handle)
 	CHECK_FAILS(open_handle(handle, O_PATH), ESTALE);
 }
 
-static void wrong_numbers(void)
+POINT(wrong_numbers, "inode numbers that do not exist")
 {
 	struct handle good = handle_of("sizes/4097", 0), bad;
 	struct statfs fs;
@@ -290,7 +284,7 @@ static void wrong_numbers(void)
 }
 
 /* Parents that do not exist, do not hold the file, or are not directories. */
-static void wrong_parents(void)
+POINT(wrong_parents, "invalid parents")
 {
 	struct handle good = handle_of("sizes/4097", 0);
 	u32 generation = good.words[1];
@@ -320,7 +314,7 @@ static void wrong_parents(void)
 }
 
 /* Random handles are stale, or open a file of the image. */
-static void random_handles(void)
+POINT(random_handles, "random handles")
 {
 	struct handle good = handle_of("sizes/4097", 0);
 	int kmsg = kmsg_open(), dir = open_mount();
@@ -354,7 +348,7 @@ static void random_handles(void)
 	CHECK_EQ(kmsg_count(kmsg, "daxfs", NULL, 0), 0);
 }
 
-static void privilege(void)
+POINT(privilege, "opening by a handle needs a privilege")
 {
 	struct handle handle = handle_of("sizes/4097", 0);
 
@@ -363,7 +357,7 @@ static void privilege(void)
 }
 
 /* fanotify events that name files by their handles. */
-static void fanotify(void)
+POINT(fanotify, "fanotify names files by handles")
 {
 	int group = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_CLOEXEC |
 				  FAN_NONBLOCK, O_RDONLY);
@@ -398,7 +392,7 @@ static void fanotify(void)
 }
 
 /* A handle of one image does not open a file of the image that replaced it. */
-static void other_image(void)
+POINT(other_image, "another image on the same device")
 {
 	struct handle handle = handle_of("sizes", 0);
 	struct image small = image_load_small();
@@ -414,22 +408,6 @@ static void other_image(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "every type of file", every_type },
-		{ "handles stay valid over a new mount", last },
-		{ "content", content },
-		{ "directories are connected to the root", directories_connect },
-		{ "a deeply nested directory", deep_directory },
-		{ "files are connected to their directories", files_connect },
-		{ "buffers", sizes },
-		{ "inode numbers that do not exist", wrong_numbers },
-		{ "invalid parents", wrong_parents },
-		{ "random handles", random_handles },
-		{ "opening by a handle needs a privilege", privilege },
-		{ "fanotify names files by handles", fanotify },
-		{ "another image on the same device", other_image },
-	};
-
 	fixture_device("scratch");
 	device = fixture_device("tree");
 	mnt = private_mount_point();
@@ -437,5 +415,5 @@ int main(void)
 		printf("Bail out! %s: %s\n", device, strerror(errno));
 		return KTAP_FAIL;
 	}
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

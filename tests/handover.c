@@ -5,18 +5,11 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <sched.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "descriptor.h"
-#include "ktap.h"
-#include "util.h"
 
 static const char *mnt;
 
@@ -182,17 +175,17 @@ static void hand_over(size_t size)
 	CHECK(number_in("/proc/meminfo", "Cached:") - cached < 512);
 }
 
-static void small_file(void)
+POINT(small_file, "small pages: the same frames on both sides")
 {
 	hand_over(SMALL);
 }
 
-static void large_file(void)
+POINT(large_file, "huge pages: the same frames on both sides")
 {
 	hand_over(LARGE);
 }
 
-static void many_receivers(void)
+POINT(many_receivers, "eight receivers share one copy")
 {
 	int sockets[RECEIVERS], file = open_size(mnt, LARGE, O_RDONLY);
 	long long before = number_in("/proc/meminfo", "MemAvailable:"), pss = 0;
@@ -225,7 +218,7 @@ static void become_stranger(void)
 	CHECK_FAILS(open("/mnt/sizes/4096", O_RDONLY), ENOENT);
 }
 
-static void other_namespace(void)
+POINT(other_namespace, "a receiver in another root without the mount")
 {
 	int socket = start_receiver(LARGE, become_stranger), file = open_size(mnt, LARGE, O_RDONLY);
 	struct findings ours = look_at(file, LARGE), theirs;
@@ -236,7 +229,7 @@ static void other_namespace(void)
 }
 
 /* The receiver's mapping outlives the sender and the mount. */
-static void sender_goes(void)
+POINT(sender_goes, "sender and mount may go")
 {
 	int pair[2], status, file;
 	char *address;
@@ -261,7 +254,7 @@ static void sender_goes(void)
 }
 
 /* A descriptor gives no more rights than reading: the receiver need not be trusted. */
-static void receiver_cannot_write(void)
+POINT(receiver_cannot_write, "a receiver cannot write")
 {
 	char path[64], *address;
 	int pair[2], file;
@@ -292,7 +285,7 @@ static int take(pid_t owner, int number)
 }
 
 /* Without a message: one process takes a descriptor out of another. */
-static void taken(void)
+POINT(taken, "taken with pidfd_getfd")
 {
 	int file = open_size(mnt, LARGE, O_RDONLY), pair[2];
 	struct findings ours = look_at(file, LARGE), theirs;
@@ -312,7 +305,7 @@ static void taken(void)
 }
 
 /* The same through rings: the kernel is given the messages instead of being called. */
-static void ring_messages(void)
+POINT(ring_messages, "io_uring: sent in a message")
 {
 	int socket = start_receiver(LARGE, NULL), file = open_size(mnt, LARGE, O_RDONLY);
 	struct findings ours = look_at(file, LARGE), theirs;
@@ -327,7 +320,7 @@ static void ring_messages(void)
  * Files go from ring to ring, without any socket. The sender takes the receiver's ring once: sockets do
  * not carry rings.
  */
-static void ring_to_ring(void)
+POINT(ring_to_ring, "io_uring: passed from ring to ring")
 {
 	int pair[2], file = open_size(mnt, LARGE, O_RDONLY), number, status;
 	struct findings ours = look_at(file, LARGE), theirs;
@@ -359,18 +352,6 @@ static void ring_to_ring(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "small pages: the same frames on both sides", small_file },
-		{ "huge pages: the same frames on both sides", large_file },
-		{ "eight receivers share one copy", many_receivers },
-		{ "a receiver in another root without the mount", other_namespace },
-		{ "sender and mount may go", sender_goes },
-		{ "a receiver cannot write", receiver_cannot_write },
-		{ "taken with pidfd_getfd", taken },
-		{ "io_uring: sent in a message", ring_messages },
-		{ "io_uring: passed from ring to ring", ring_to_ring },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

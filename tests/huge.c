@@ -4,14 +4,11 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include "ktap.h"
 #include "util.h"
 
 /* Of <linux/fs.h>, newer than some C libraries' copies. */
@@ -63,14 +60,14 @@ static void needs_huge_pages(void)
 		SKIP("huge pages of this kernel have another size than 2 MiB");
 }
 
-static void is_aligned(void)
+POINT(is_aligned, "mappings of large files are aligned")
 {
 	needs_huge_pages();
 	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
 	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
 }
 
-static void shared_faults(void)
+POINT(shared_faults, "shared: one fault for each 2 MiB")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 
@@ -80,7 +77,7 @@ static void shared_faults(void)
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 }
 
-static void private_faults(void)
+POINT(private_faults, "private: one fault for each 2 MiB")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE);
 
@@ -89,7 +86,7 @@ static void private_faults(void)
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
 }
 
-static void writable_private_faults(void)
+POINT(writable_private_faults, "private and writable: one read fault for each 2 MiB")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
@@ -98,7 +95,7 @@ static void writable_private_faults(void)
 	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
 }
 
-static void borders(void)
+POINT(borders, "files around 2 MiB")
 {
 	static const struct {
 		u64 size;
@@ -121,7 +118,7 @@ static void borders(void)
 	}
 }
 
-static void misaligned(void)
+POINT(misaligned, "misaligned addresses get small pages")
 {
 	char *place =
 		mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -137,7 +134,7 @@ static void misaligned(void)
 	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));
 }
 
-static void offset_mapping(void)
+POINT(offset_mapping, "offsets within the file")
 {
 	char *address =
 		mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(mnt, SIZE, O_RDONLY), SIZE / 2 - 8192);
@@ -148,7 +145,7 @@ static void offset_mapping(void)
 	CHECK(huge_bytes(address, SIZE / 2) >= (long long)(SIZE / 2 - 2 * HUGE_SIZE));
 }
 
-static void private_write_splits(void)
+POINT(private_write_splits, "a private write splits a huge page")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	char byte = pattern_byte(SIZE, 3 * HUGE_SIZE + 5000);
@@ -165,7 +162,7 @@ static void private_write_splits(void)
 			      3 * HUGE_SIZE));
 }
 
-static void partly_unmapped(void)
+POINT(partly_unmapped, "munmap and mprotect in part")
 {
 	const size_t page = page_size();
 	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
@@ -179,7 +176,7 @@ static void partly_unmapped(void)
 	CHECK(pattern_matches(address + 3 * HUGE_SIZE, 3 * HUGE_SIZE, SIZE, 3 * HUGE_SIZE));
 }
 
-static void moved(void)
+POINT(moved, "mremap")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 	char *place = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -195,7 +192,7 @@ static void moved(void)
 	CHECK(pattern_matches(address, SIZE / 2, SIZE, 0));
 }
 
-static void forked(void)
+POINT(forked, "fork")
 {
 	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 	char *private = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -220,7 +217,7 @@ static void forked(void)
 	CHECK(pattern_matches(private, 4 * HUGE_SIZE, SIZE, 0));
 }
 
-static void dropped(void)
+POINT(dropped, "MADV_DONTNEED and drop_caches")
 {
 	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
 
@@ -234,7 +231,7 @@ static void dropped(void)
 }
 
 /* Nothing that is read or mapped enters the page cache. */
-static void no_page_cache(void)
+POINT(no_page_cache, "the page cache does not grow")
 {
 	char *buffer = malloc(1 << 20), *address;
 	long long before, after;
@@ -279,7 +276,7 @@ static void *read_pages(void *argument)
 }
 
 /* Entries of 2 MiB go away, and come back while other threads are about to map a page there. */
-static void come_and_go(void)
+POINT(come_and_go, "2 MiB entries that come and go under readers")
 {
 	struct race race = { .address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED) };
 	pthread_t readers[3];
@@ -297,23 +294,6 @@ static void come_and_go(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "mappings of large files are aligned", is_aligned },
-		{ "shared: one fault for each 2 MiB", shared_faults },
-		{ "private: one fault for each 2 MiB", private_faults },
-		{ "private and writable: one read fault for each 2 MiB", writable_private_faults },
-		{ "files around 2 MiB", borders },
-		{ "misaligned addresses get small pages", misaligned },
-		{ "offsets within the file", offset_mapping },
-		{ "a private write splits a huge page", private_write_splits },
-		{ "munmap and mprotect in part", partly_unmapped },
-		{ "mremap", moved },
-		{ "fork", forked },
-		{ "MADV_DONTNEED and drop_caches", dropped },
-		{ "2 MiB entries that come and go under readers", come_and_go },
-		{ "the page cache does not grow", no_page_cache },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,14 +4,10 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -26,7 +22,7 @@ static void from_image(void *bytes, size_t length, off_t offset)
 	close(fd);
 }
 
-static void label(void)
+POINT(label, "the label")
 {
 	static const char *const paths[] = { ".", "sizes", "sizes/4097" };
 	char label[FSLABEL_MAX], zeros[FSLABEL_MAX] = {};
@@ -45,7 +41,7 @@ static void label(void)
 	}
 }
 
-static void uuid(void)
+POINT(uuid, "the UUID")
 {
 	struct fsuuid2 uuid = {};
 	u8 want[16];
@@ -57,7 +53,7 @@ static void uuid(void)
 }
 
 /* The directory of this name exists in sysfs. Its name is the device number. */
-static void path_in_sysfs(void)
+POINT(path_in_sysfs, "the name of the directory in sysfs")
 {
 	struct fs_sysfs_path path = {};
 	char directory[PATH_MAX];
@@ -75,13 +71,7 @@ static void path_in_sysfs(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "the label", label },
-		{ "the UUID", uuid },
-		{ "the name of the directory in sysfs", path_in_sysfs },
-	};
-
 	snprintf(device, sizeof(device), "%s", fixture_device("tree"));
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

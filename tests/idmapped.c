@@ -4,17 +4,10 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/mount.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -71,7 +64,7 @@ static void owner_is(int dir, const char *path, unsigned int uid, unsigned int g
 	CHECK_EQ(stat.st_gid, gid);
 }
 
-static void idmapped_owners(void)
+POINT(idmapped_owners, "idmapped mount: owners")
 {
 	int tree = idmapped_mount(200000);
 
@@ -102,7 +95,7 @@ static bool may_read(int tree, unsigned int uid, const char *path)
 	return status == 0;
 }
 
-static void idmapped_permissions(void)
+POINT(idmapped_permissions, "idmapped mount: permissions")
 {
 	int tree = idmapped_mount(200000);
 
@@ -118,7 +111,7 @@ static void idmapped_permissions(void)
 	CHECK(may_read(tree, 1000, "xattrs/acls/closed/10"));
 }
 
-static void idmapped_lists(void)
+POINT(idmapped_lists, "idmapped mount: access control lists")
 {
 	int tree = idmapped_mount(200000);
 	struct {
@@ -137,7 +130,7 @@ static void idmapped_lists(void)
 	CHECK_EQ(acl.entries[4].id, 202000);
 }
 
-static void idmapped_set_user_id(void)
+POINT(idmapped_set_user_id, "idmapped mount: set-user-ID")
 {
 	int tree = idmapped_mount(200000), pipes[2];
 	static char *const argv[] = { "setuid", "ids", NULL }, *const none[] = { NULL };
@@ -161,13 +154,6 @@ static void idmapped_set_user_id(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "idmapped mount: owners", idmapped_owners },
-		{ "idmapped mount: permissions", idmapped_permissions },
-		{ "idmapped mount: access control lists", idmapped_lists },
-		{ "idmapped mount: set-user-ID", idmapped_set_user_id },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Images in memory, for tests that damage them. */
-#define _GNU_SOURCE
 #include <assert.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <linux/fs.h>
-#include <stddef.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "image.h"
-#include "ktap.h"
-#include "util.h"
 
 static_assert(sizeof(struct superblock) == 256, "superblock");
 static_assert(sizeof(struct inode) == 64, "inode");

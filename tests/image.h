@@ -6,14 +6,7 @@
 #ifndef IMAGE_H
 #define IMAGE_H
 
-#include <linux/types.h>
-#include <sys/types.h>
-
-#define u8 __u8
-#define u16 __u16
-#define u32 __u32
-#define u64 __u64
-#define s64 __s64
+#include "util.h"
 
 struct extent {
 	u64 offset, length;

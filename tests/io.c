@@ -4,14 +4,10 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -20,7 +16,7 @@ static const char *mnt;
 #define SIZE 12345
 #define LARGE (2 * HUGE_SIZE + 4096)
 
-static void sequential(void)
+POINT(sequential, "sequential reads to the end of file")
 {
 	static const u64 sizes[] = {
 		0, 1, 4095, 4096, 4097, 65537, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1
@@ -43,7 +39,7 @@ static void sequential(void)
 	}
 }
 
-static void positioned(void)
+POINT(positioned, "reads at odd offsets of odd lengths")
 {
 	static const u64 offsets[] = {
 		0, 1, 4095, 4096, 4097, HUGE_SIZE - 1, HUGE_SIZE, 2 * HUGE_SIZE + 4095
@@ -63,7 +59,7 @@ static void positioned(void)
 	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 0);
 }
 
-static void whole_in_one(void)
+POINT(whole_in_one, "64 MiB in one read")
 {
 	char *buffer = malloc(64 << 20);
 	int fd = open_size(mnt, 64 << 20, 0);
@@ -73,7 +69,7 @@ static void whole_in_one(void)
 	CHECK_EQ(read(fd, buffer, 1), 0);
 }
 
-static void end_of_file(void)
+POINT(end_of_file, "reads at and after the end of file")
 {
 	char buffer[100];
 	int fd = open_size(mnt, SIZE, 0);
@@ -91,7 +87,7 @@ static void end_of_file(void)
 	CHECK_FAILS(pread(fd, buffer, 1, -1), EINVAL);
 }
 
-static void vectors(void)
+POINT(vectors, "vectors")
 {
 	char a[10], b[5000], c[1];
 	struct iovec vector[4] = {
@@ -108,7 +104,7 @@ static void vectors(void)
 	CHECK_EQ(preadv2(fd, vector, 4, 100, RWF_HIPRI), 5011);
 }
 
-static void nowait(void)
+POINT(nowait, "RWF_NOWAIT")
 {
 	char buffer[4096];
 	struct iovec vector = { buffer, sizeof(buffer) };
@@ -122,7 +118,7 @@ static void nowait(void)
 	CHECK(pattern_matches(buffer, sizeof(buffer), SIZE, 1));
 }
 
-static void direct(void)
+POINT(direct, "O_DIRECT, aligned or not")
 {
 	char *buffer = aligned_alloc(4096, 16384);
 	int fd = open_size(mnt, SIZE, O_DIRECT);
@@ -136,7 +132,7 @@ static void direct(void)
 	CHECK(pattern_matches(buffer + 1, 1000, SIZE, 3));
 }
 
-static void bad_buffers(void)
+POINT(bad_buffers, "bad buffers")
 {
 	int fd = open_size(mnt, SIZE, 0);
 	const size_t page = page_size();
@@ -155,7 +151,7 @@ static void bad_buffers(void)
 	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 4000);
 }
 
-static void seeking(void)
+POINT(seeking, "lseek, SEEK_DATA and SEEK_HOLE")
 {
 	int fd = open_size(mnt, SIZE, 0);
 
@@ -172,7 +168,7 @@ static void seeking(void)
 	CHECK_FAILS(lseek(fd, 0, 99), EINVAL);
 }
 
-static void sparse_files(void)
+POINT(sparse_files, "sparse files")
 {
 	static char buffer[HUGE_SIZE];
 	int fd = open_in(mnt, "sparse/islands", O_RDONLY);
@@ -194,7 +190,7 @@ static void sparse_files(void)
 	CHECK_EQ(read(hole, buffer, HUGE_SIZE), 1);
 }
 
-static void advice(void)
+POINT(advice, "fadvise and readahead")
 {
 	static const int advices[] = {
 		POSIX_FADV_NORMAL,   POSIX_FADV_RANDOM,	  POSIX_FADV_SEQUENTIAL,
@@ -208,7 +204,7 @@ static void advice(void)
 	CHECK_EQ(readahead(fd, 0, LARGE), 0);
 }
 
-static void splicing(void)
+POINT(splicing, "splice and tee")
 {
 	static char buffer[65536];
 	int fd = open_size(mnt, LARGE, 0), ends[2], copy[2];
@@ -246,7 +242,7 @@ static bool holds_pattern(int fd, u64 seed, u64 offset, size_t length)
 	return same;
 }
 
-static void sendfile_to_file(void)
+POINT(sendfile_to_file, "sendfile to a file")
 {
 	int fd = open_size(mnt, LARGE, 0), to = scratch_file();
 	off_t offset = 10;
@@ -263,7 +259,7 @@ static void sendfile_to_file(void)
 	CHECK(holds_pattern(to, LARGE, 10, LARGE - 10));
 }
 
-static void sendfile_to_socket(void)
+POINT(sendfile_to_socket, "sendfile to a socket")
 {
 	static char buffer[SIZE + 1];
 	int fd = open_size(mnt, SIZE, 0), ends[2];
@@ -276,7 +272,7 @@ static void sendfile_to_socket(void)
 }
 
 /* Between different file systems the kernel leaves the copy to the program. */
-static void copying_ranges(void)
+POINT(copying_ranges, "copy_file_range")
 {
 	int fd = open_size(mnt, SIZE, 0), to = scratch_file();
 	loff_t from = 100;
@@ -292,24 +288,6 @@ static void copying_ranges(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "sequential reads to the end of file", sequential },
-		{ "reads at odd offsets of odd lengths", positioned },
-		{ "64 MiB in one read", whole_in_one },
-		{ "reads at and after the end of file", end_of_file },
-		{ "vectors", vectors },
-		{ "RWF_NOWAIT", nowait },
-		{ "O_DIRECT, aligned or not", direct },
-		{ "bad buffers", bad_buffers },
-		{ "lseek, SEEK_DATA and SEEK_HOLE", seeking },
-		{ "sparse files", sparse_files },
-		{ "fadvise and readahead", advice },
-		{ "splice and tee", splicing },
-		{ "sendfile to a file", sendfile_to_file },
-		{ "sendfile to a socket", sendfile_to_socket },
-		{ "copy_file_range", copying_ranges },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,16 +4,10 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "uring.h"
-#include "util.h"
 
 static const char *mnt;
 /* Counts reads of all processes of a point, nearly: they do not wait for each other. */
@@ -22,7 +16,7 @@ static int *progress;
 #define SIZE 65537UL
 #define LARGE (64UL << 20)
 
-static void reads(void)
+POINT(reads, "reads")
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
@@ -62,17 +56,17 @@ static void short_reads_with(int flags)
 	CHECK_EQ(workers(), 0);
 }
 
-static void short_reads(void)
+POINT(short_reads, "short reads need no kernel thread")
 {
 	short_reads_with(0);
 }
 
-static void short_direct_reads(void)
+POINT(short_direct_reads, "short direct reads need no kernel thread")
 {
 	short_reads_with(O_DIRECT);
 }
 
-static void forced_async(void)
+POINT(forced_async, "reads by a kernel thread")
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
@@ -83,7 +77,7 @@ static void forced_async(void)
 	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
 }
 
-static void vectors(void)
+POINT(vectors, "vectors")
 {
 	static char a[100], b[10000];
 	struct ring ring = ring_open();
@@ -94,7 +88,7 @@ static void vectors(void)
 	CHECK(pattern_matches(a, sizeof(a), SIZE, 5) && pattern_matches(b, sizeof(b), SIZE, 105));
 }
 
-static void fixed_buffer(void)
+POINT(fixed_buffer, "reads into a registered buffer")
 {
 	struct ring ring = ring_open();
 	char *buffer = aligned_alloc(4096, 1 << 20);
@@ -106,7 +100,7 @@ static void fixed_buffer(void)
 	CHECK(pattern_matches(buffer + 100, 1 << 19, LARGE, HUGE_SIZE - 5000));
 }
 
-static void fixed_file(void)
+POINT(fixed_file, "reads from a registered file")
 {
 	static char buffer[SIZE];
 	struct ring ring = ring_open();
@@ -124,7 +118,7 @@ static void fixed_file(void)
  * Registered buffers stay pinned for as long as the ring lives, which the kernel refuses for every
  * file system on DAX.
  */
-static void mapping_as_fixed_buffer(void)
+POINT(mapping_as_fixed_buffer, "mappings as registered buffers")
 {
 	struct ring ring = ring_open();
 	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
@@ -137,7 +131,7 @@ static void mapping_as_fixed_buffer(void)
 	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
 }
 
-static void direct_write_from_mapping(void)
+POINT(direct_write_from_mapping, "direct write from a mapping")
 {
 	struct ring ring = ring_open();
 	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
@@ -153,7 +147,7 @@ static void direct_write_from_mapping(void)
 	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
 }
 
-static void splices(void)
+POINT(splices, "splice")
 {
 	static char buffer[65536];
 	struct ring ring = ring_open();
@@ -170,7 +164,7 @@ static void splices(void)
 	CHECK(pattern_matches(buffer, length, SIZE, 500));
 }
 
-static void opens_and_stats(void)
+POINT(opens_and_stats, "statx and open")
 {
 	struct ring ring = ring_open();
 	char path[PATH_MAX];
@@ -241,7 +235,7 @@ static void none_is_lost(const char *path)
 	printf("# about %d reads\n", *progress);
 }
 
-static void threads_on_daxfs(void)
+POINT(threads_on_daxfs, "many short reads by kernel threads")
 {
 	char path[PATH_MAX];
 
@@ -250,7 +244,7 @@ static void threads_on_daxfs(void)
 }
 
 /* The same without daxfs, to find out if a failure is the kernel's. */
-static void threads_on_tmpfs(void)
+POINT(threads_on_tmpfs, "the same on tmpfs")
 {
 	char path[PATH_MAX];
 	int fd;
@@ -265,22 +259,6 @@ static void threads_on_tmpfs(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "reads", reads },
-		{ "short reads need no kernel thread", short_reads },
-		{ "short direct reads need no kernel thread", short_direct_reads },
-		{ "reads by a kernel thread", forced_async },
-		{ "many short reads by kernel threads", threads_on_daxfs },
-		{ "the same on tmpfs", threads_on_tmpfs },
-		{ "vectors", vectors },
-		{ "reads into a registered buffer", fixed_buffer },
-		{ "reads from a registered file", fixed_file },
-		{ "mappings as registered buffers", mapping_as_fixed_buffer },
-		{ "direct write from a mapping", direct_write_from_mapping },
-		{ "splice", splices },
-		{ "statx and open", opens_and_stats },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -2,7 +2,14 @@
 /*
  * KTAP output and kselftest exit codes for test programs.
  *
- * A program is a table of test points. Each point runs in a separate process: a fatal signal fails only that point.
+ * A program has points, each of which is a function:
+ *
+ *	POINT(last_byte, "the last byte of a file")
+ *	{
+ *		...
+ *	}
+ *
+ * Each point runs in a separate process: a fatal signal fails only that point.
  */
 #ifndef KTAP_H
 #define KTAP_H
@@ -24,6 +31,22 @@ struct ktap_test {
 	const char *name;
 	void (*run)(void);
 };
+
+struct ktap_entry {
+	struct ktap_test test;
+	int line;
+} __attribute__((aligned(8)));
+
+/* Define a point. ktap_run() runs all points of the program's file, from its start to its end. */
+#define POINT(name, title) \
+	static void ktap_do_##name(void); \
+	static struct ktap_entry ktap_entry_##name \
+		__attribute__((section("ktap_points"), used, aligned(8))) = { { title, ktap_do_##name }, __LINE__ }; \
+	static void ktap_do_##name(void)
+
+/* The linker defines these for a section. */
+extern struct ktap_entry __start_ktap_points[] __attribute__((weak));
+extern struct ktap_entry __stop_ktap_points[] __attribute__((weak));
 
 /* The result of a point, in memory that it shares with its parent. */
 struct ktap_point {
@@ -177,8 +200,26 @@ static inline int ktap_one(unsigned int number, const struct ktap_test *test)
 	return KTAP_PASS;
 }
 
-/* Run all points. Return the program's exit status. */
-static inline int ktap_run(const struct ktap_test *tests, size_t count)
+static inline int ktap_compare(const void *left, const void *right)
+{
+	return ((const struct ktap_entry *)left)->line - ((const struct ktap_entry *)right)->line;
+}
+
+/* Return the program's points, in their order, and set *@count. */
+static inline const struct ktap_test *ktap_points(size_t *count)
+{
+	struct ktap_test *tests;
+
+	*count = __stop_ktap_points - __start_ktap_points;
+	qsort(__start_ktap_points, *count, sizeof(*__start_ktap_points), ktap_compare);
+	tests = calloc(*count, sizeof(*tests));
+	for (size_t i = 0; i < *count; i++)
+		tests[i] = __start_ktap_points[i].test;
+	return tests;
+}
+
+/* Run these points. Return the program's exit status. */
+static inline int ktap_run_these(const struct ktap_test *tests, size_t count)
 {
 	unsigned int results[KTAP_SKIP + 1] = {};
 
@@ -196,6 +237,15 @@ static inline int ktap_run(const struct ktap_test *tests, size_t count)
 	if (results[KTAP_FAIL])
 		return KTAP_FAIL;
 	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
+}
+
+/* Run all points. */
+static inline int ktap_run(void)
+{
+	size_t count;
+	const struct ktap_test *tests = ktap_points(&count);
+
+	return ktap_run_these(tests, count);
 }
 
 #endif

@@ -4,16 +4,13 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <sys/inotify.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
 
-static void leases(void)
+POINT(leases, "leases")
 {
 	int fd = open_in(mnt, "sizes/4096", O_RDONLY);
 
@@ -27,7 +24,7 @@ static void leases(void)
 	CHECK(!fcntl(fd, F_SETLEASE, F_UNLCK));
 }
 
-static void watches(void)
+POINT(watches, "inotify")
 {
 	char path[PATH_MAX], buffer[4096] __attribute__((aligned(8)));
 	int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), fd;
@@ -54,11 +51,6 @@ static void watches(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "leases", leases },
-		{ "inotify", watches },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -6,14 +6,8 @@
  * Order: 6
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <sched.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #define LARGE (64UL << 20)
@@ -45,7 +39,7 @@ static bool device_is_free(void)
 	return fd >= 0;
 }
 
-static void open_file(void)
+POINT(open_file, "an open file outlives a lazy unmount")
 {
 	char buffer[100];
 	int fd;
@@ -61,7 +55,7 @@ static void open_file(void)
 	CHECK(device_is_free());
 }
 
-static void mapping(void)
+POINT(mapping, "mappings outlive close and a lazy unmount")
 {
 	char *small, *large;
 	int fd;
@@ -87,7 +81,7 @@ static void mapping(void)
 	CHECK(device_is_free());
 }
 
-static void working_directory(void)
+POINT(working_directory, "a working directory outlives a lazy unmount")
 {
 	struct stat stat;
 
@@ -101,7 +95,7 @@ static void working_directory(void)
 	CHECK(device_is_free());
 }
 
-static void two_mounts(void)
+POINT(two_mounts, "two mounts of one device")
 {
 	const char *other = other_directory("other");
 	struct stat one, two;
@@ -122,7 +116,7 @@ static void two_mounts(void)
 	CHECK(device_is_free());
 }
 
-static void bind_mount(void)
+POINT(bind_mount, "a bind mount outlives the mount")
 {
 	const char *other = other_directory("other");
 	struct stat stat;
@@ -139,7 +133,7 @@ static void bind_mount(void)
 	CHECK(device_is_free());
 }
 
-static void module_in_use(void)
+POINT(module_in_use, "a mount keeps the module")
 {
 	mount_here();
 	if (syscall(SYS_delete_module, "daxfs", O_NONBLOCK) && errno == ENOENT)
@@ -157,7 +151,7 @@ static void write_file(const char *path, const char *text)
 }
 
 /* The usual way to get a writable root: the image as the lower layer of an overlay. */
-static void under_an_overlay(void)
+POINT(under_an_overlay, "the lower layer of an overlay")
 {
 	const char *top = other_directory("overlay");
 	char options[PATH_MAX * 3], path[PATH_MAX], buffer[5000];
@@ -193,7 +187,7 @@ static void under_an_overlay(void)
 	CHECK(!chdir("/"));
 }
 
-static void propagation(void)
+POINT(propagation, "mounts on top, and a root directory")
 {
 	pid_t pid;
 	int status;
@@ -219,18 +213,7 @@ static void propagation(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "an open file outlives a lazy unmount", open_file },
-		{ "mappings outlive close and a lazy unmount", mapping },
-		{ "a working directory outlives a lazy unmount", working_directory },
-		{ "two mounts of one device", two_mounts },
-		{ "a bind mount outlives the mount", bind_mount },
-		{ "a mount keeps the module", module_in_use },
-		{ "the lower layer of an overlay", under_an_overlay },
-		{ "mounts on top, and a root directory", propagation },
-	};
-
 	device = fixture_device("tree");
 	mnt = private_mount_point();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

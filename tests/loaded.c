@@ -6,12 +6,6 @@
  * Group: modules
  * Machine: no-debug cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-
-#include "ktap.h"
 #include "util.h"
 
 #define SETTING "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
@@ -53,7 +47,7 @@ static long faults(void)
 	return count;
 }
 
-static void huge_pages(void)
+POINT(huge_pages, "huge pages")
 {
 	if (!has_huge_mappings())
 		SKIP("huge pages of this kernel have another size than 2 MiB");
@@ -65,7 +59,7 @@ static void huge_pages(void)
 	CHECK_EQ(faults(), SIZE / HUGE_SIZE);
 }
 
-static void small_pages(void)
+POINT(small_pages, "small pages, and a warning")
 {
 	const long expected = SIZE / (16 * page_size());
 	long found;
@@ -77,7 +71,7 @@ static void small_pages(void)
 }
 
 /* Pages in pipes take no additional memory, and outlive the mount. */
-static void into_pipes(void)
+POINT(into_pipes, "pages in pipes")
 {
 	static char buffer[PIPE];
 	const int page = page_size();
@@ -122,16 +116,10 @@ static bool make_image(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "huge pages", huge_pages },
-		{ "small pages, and a warning", small_pages },
-		{ "pages in pipes", into_pipes },
-	};
-
 	if (access(SETTING, W_OK))
 		ktap_skip_all("needs " SETTING);
 	mnt = private_mount_point();
 	if (system("command -v daxfs >/dev/null") || !make_image())
 		ktap_skip_all("needs daxfs and mkdaxfs");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -10,16 +10,9 @@
  * Group: lookups
  * Machine: no-debug icount virtio-pmem=scratch
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #include "image.h"
-#include "ktap.h"
-#include "util.h"
 
 #define PRIME1 0x9e3779b1U
 #define PRIME2 0x85ebca77U
@@ -327,28 +320,28 @@ static void look_up(unsigned int which)
 	free(sample);
 }
 
-static void even(void)
+POINT(even, "directories of up to a million names")
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(directories); i++)
 		if (directories[i].kind == EVEN)
 			look_up(i);
 }
 
-static void colliding(void)
+POINT(colliding, "names whose hashes are the same")
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(directories); i++)
 		if (directories[i].kind == COLLIDING)
 			look_up(i);
 }
 
-static void skewed(void)
+POINT(skewed, "hashes that interpolation misses")
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(directories); i++)
 		if (directories[i].kind == SKEWED)
 			look_up(i);
 }
 
-static void lists(void)
+POINT(lists, "listings are complete")
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(directories); i++) {
 		unsigned int count = 0;
@@ -374,7 +367,7 @@ static double logarithm(unsigned int count)
 	return bits;
 }
 
-static void growth(void)
+POINT(growth, "the cost grows no faster than the logarithm")
 {
 	printf("# directory     found  missing\n");
 	for (unsigned int i = 0; i < ARRAY_SIZE(directories); i++)
@@ -400,13 +393,6 @@ static void growth(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "directories of up to a million names", even },
-		{ "names whose hashes are the same", colliding },
-		{ "hashes that interpolation misses", skewed },
-		{ "listings are complete", lists },
-		{ "the cost grows no faster than the logarithm", growth },
-	};
 	const char *device = fixture_device("scratch");
 	struct image image;
 
@@ -419,5 +405,5 @@ int main(void)
 		printf("Bail out! mount -t daxfs %s: %s\n", device, strerror(errno));
 		return KTAP_FAIL;
 	}
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -5,17 +5,10 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
-#include "image.h"
-#include "ktap.h"
 #include "source.h"
-#include "util.h"
 
 #define SIZE (1UL << 20)
 
@@ -115,7 +108,7 @@ static void good(int device)
 	free(buffer);
 }
 
-static void plain(void)
+POINT(plain, "loop device")
 {
 	char node[32];
 	int device;
@@ -125,7 +118,7 @@ static void plain(void)
 	good(device);
 }
 
-static void direct(void)
+POINT(direct, "loop device with direct I/O")
 {
 	char node[32], *buffer = aligned_alloc(4096, 4096);
 	int device, sectors;
@@ -141,7 +134,7 @@ static void direct(void)
 	CHECK(pattern_matches(buffer, 1024, 1, 512 * 7));
 }
 
-static void switched(void)
+POINT(switched, "loop device that is switched to direct I/O")
 {
 	char node[32];
 	int device;
@@ -156,7 +149,7 @@ static void switched(void)
 }
 
 /* A file that is mapped, and mapped through the descriptor that the device gets. */
-static void mapped(void)
+POINT(mapped, "loop device over a mapped file")
 {
 	int fd, device;
 	char node[32];
@@ -172,7 +165,7 @@ static void mapped(void)
 }
 
 /* The same with losetup(8). */
-static void by_losetup(void)
+POINT(by_losetup, "losetup --direct-io=on")
 {
 	char command[PATH_MAX];
 
@@ -183,7 +176,7 @@ static void by_losetup(void)
 	CHECK_EQ(system(command), 0);
 }
 
-static void file_system(void)
+POINT(file_system, "a file system on one with direct I/O")
 {
 	char node[32], dir[PATH_MAX], path[PATH_MAX + 16];
 	int device, fd;
@@ -206,16 +199,7 @@ static void file_system(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "loop device", plain },
-		{ "loop device with direct I/O", direct },
-		{ "loop device that is switched to direct I/O", switched },
-		{ "loop device over a mapped file", mapped },
-		{ "losetup --direct-io=on", by_losetup },
-		{ "a file system on one with direct I/O", file_system },
-	};
-
 	mnt = private_mount_point();
 	make_image();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,15 +4,9 @@
  * for themselves, but not these, which a signal could kill. Report a task that has taken so many seconds of system time
  * without sleeping and with no user time, or in page faults that lead nowhere. Write to the kernel's log.
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "util.h"
 

@@ -9,20 +9,11 @@
  * The first name is the path at which the inode of a hard link was seen first. Of the extended attributes
  * there is the number and a checksum of all names and values, in the order of the names.
  */
-#define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/limits.h>
 #include <search.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 #include "util.h"
 

@@ -5,12 +5,8 @@
  * Group: images
  * Machine: virtio-pmem=many.daxfs
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #define COUNT 100000
@@ -29,7 +25,7 @@ static int compare(const void *left, const void *right)
 	return strcmp(*(char **)left, *(char **)right);
 }
 
-static void lists_all(void)
+POINT(lists_all, "the listing is complete")
 {
 	char **listed = calloc(COUNT + 1, sizeof(*listed)), **made = calloc(COUNT, sizeof(*made));
 	DIR *dir = opendir(mnt);
@@ -61,7 +57,7 @@ static void lists_all(void)
 		}
 }
 
-static void finds_all(void)
+POINT(finds_all, "every name is found")
 {
 	char name[NAME_MAX + 1];
 	struct stat stat;
@@ -75,7 +71,7 @@ static void finds_all(void)
 	}
 }
 
-static void finds_no_others(void)
+POINT(finds_no_others, "missing names are not found")
 {
 	char name[NAME_MAX + 1];
 	struct stat stat;
@@ -88,7 +84,7 @@ static void finds_no_others(void)
 }
 
 /* Seeking to a cookie anywhere in the directory continues with the same entries. */
-static void cursors(void)
+POINT(cursors, "cursors")
 {
 	DIR *dir = opendir(mnt);
 	unsigned int count = 0;
@@ -114,14 +110,7 @@ static void cursors(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "the listing is complete", lists_all },
-		{ "every name is found", finds_all },
-		{ "missing names are not found", finds_no_others },
-		{ "cursors", cursors },
-	};
-
 	mnt = fixture_mount("many");
 	root = open(mnt, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

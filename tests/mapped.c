@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Mapped files of the image sources.daxfs, and what happens to their memory. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <setjmp.h>
-#include <signal.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL

@@ -3,8 +3,6 @@
 #ifndef MAPPED_H
 #define MAPPED_H
 
-#include <stdbool.h>
-
 #include "source.h"
 
 struct mapped {

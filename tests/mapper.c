@@ -3,7 +3,6 @@
  * Read a file, map it, and wait, as a program in each of many containers does. Or print the page
  * frames that another process has of a file.
  */
-#define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -2,12 +2,7 @@
 /*
  * Make a tree for an image. The same call makes the same tree.
  */
-#define _GNU_SOURCE
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include "mktree.h"
 

@@ -3,8 +3,6 @@
 #ifndef MKTREE_H
 #define MKTREE_H
 
-#include <stddef.h>
-
 #include "util.h"
 
 #define u16 __u16

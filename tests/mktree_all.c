@@ -3,15 +3,9 @@
  * The generated tree: every file type, every permission, and owners, times and sizes from one end
  * of their ranges to the other.
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "mktree.h"
 

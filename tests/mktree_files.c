@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* How mktree makes files. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
-#include <unistd.h>
 
 #include "mktree.h"
 

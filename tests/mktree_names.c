@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Parts of the generated tree: names, symlink targets, and directories of all sizes. */
-#define _GNU_SOURCE
-#include <linux/limits.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "mktree.h"
 
 void make_names(void)

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A part of the generated tree: extended attributes and access control lists. */
-#define _GNU_SOURCE
-#include <linux/limits.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "mktree.h"
 
 /* A file with many attributes, and one with long names and values. */

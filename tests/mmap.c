@@ -4,12 +4,8 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #ifndef MADV_POPULATE_READ
@@ -75,12 +71,12 @@ static void equals_file(int flags)
 	}
 }
 
-static void shared_equals_file(void)
+POINT(shared_equals_file, "shared mappings equal the file")
 {
 	equals_file(MAP_SHARED);
 }
 
-static void private_equals_file(void)
+POINT(private_equals_file, "private mappings equal the file")
 {
 	equals_file(MAP_PRIVATE);
 }
@@ -103,23 +99,23 @@ static void behind_the_end(int flags)
 	}
 }
 
-static void shared_behind_the_end(void)
+POINT(shared_behind_the_end, "shared: zeros after the end of file, then SIGBUS")
 {
 	behind_the_end(MAP_SHARED);
 }
 
-static void private_behind_the_end(void)
+POINT(private_behind_the_end, "private: zeros after the end of file, then SIGBUS")
 {
 	behind_the_end(MAP_PRIVATE);
 }
 
-static void empty_file(void)
+POINT(empty_file, "an empty file has no page")
 {
 	CHECK_EQ(touch(map_length(mnt, 0, 4096, PROT_READ, MAP_SHARED)), SIGBUS);
 	CHECK_EQ(touch(map_length(mnt, 0, 4096, PROT_READ, MAP_PRIVATE)), SIGBUS);
 }
 
-static void private_write_past_end(void)
+POINT(private_write_past_end, "writing after the end of file")
 {
 	char *address = map_length(mnt, SIZE, ROUNDED + page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
@@ -129,7 +125,7 @@ static void private_write_past_end(void)
 	CHECK_EQ(touch(address + ROUNDED), SIGBUS);
 }
 
-static void at_offsets(void)
+POINT(at_offsets, "offsets")
 {
 	const u64 size = 2 * HUGE_SIZE + 4096, page = page_size();
 	const u64 offsets[] = {
@@ -149,7 +145,7 @@ static void at_offsets(void)
 	CHECK_EQ(touch(mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 1L << 40)), SIGBUS);
 }
 
-static void cannot_be_written(void)
+POINT(cannot_be_written, "shared mappings cannot be made writable")
 {
 	int fd = open_size(mnt, SIZE, O_RDONLY);
 	char *address = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
@@ -162,7 +158,7 @@ static void cannot_be_written(void)
 	CHECK(madvise(address, ROUNDED, MADV_REMOVE) == -1);
 }
 
-static void private_writes_stay_private(void)
+POINT(private_writes_stay_private, "private writes stay private")
 {
 	char *mine = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	char *theirs = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
@@ -180,7 +176,7 @@ static void private_writes_stay_private(void)
 	CHECK(pattern_matches(mine, SIZE, SIZE, 0));
 }
 
-static void write_first(void)
+POINT(write_first, "a write as the first access")
 {
 	char *mine = map_length(mnt, HUGE_SIZE, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
@@ -191,7 +187,7 @@ static void write_first(void)
 	CHECK(pattern_matches(mine, HUGE_SIZE, HUGE_SIZE, 0));
 }
 
-static void protections(void)
+POINT(protections, "mprotect")
 {
 	const u64 size = 1000000, page = page_size();
 	char *shared = map_length(mnt, size, size, PROT_NONE, MAP_SHARED);
@@ -210,7 +206,7 @@ static void protections(void)
 	CHECK_EQ(private[1], 1);
 }
 
-static void remapping(void)
+POINT(remapping, "mremap and munmap in part")
 {
 	const u64 size = 1000000, page = page_size();
 	char *address = map_length(mnt, size, page, PROT_READ, MAP_SHARED);
@@ -229,7 +225,7 @@ static void remapping(void)
 	CHECK_EQ(touch(address + page), SIGSEGV);
 }
 
-static void forking(void)
+POINT(forking, "fork")
 {
 	char *shared = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
 	char *private = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -253,7 +249,7 @@ static void forking(void)
 	CHECK(pattern_matches(private + 1, SIZE - 1, SIZE, 1));
 }
 
-static void advising(void)
+POINT(advising, "madvise")
 {
 	static const int harmless[] = {
 		MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED,
@@ -275,7 +271,7 @@ static void advising(void)
 	CHECK(pattern_matches(address, size, size, 0));
 }
 
-static void populating(void)
+POINT(populating, "MAP_POPULATE and MADV_POPULATE")
 {
 	u64 size = 2 * HUGE_SIZE + 4096;
 	char *private = map_length(mnt, size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -290,7 +286,7 @@ static void populating(void)
 		    EFAULT);
 }
 
-static void locking(void)
+POINT(locking, "mlock and msync")
 {
 	u64 size = 2 * HUGE_SIZE + 4096;
 	char *address = map_length(mnt, size, size, PROT_READ, MAP_SHARED);
@@ -305,7 +301,7 @@ static void locking(void)
 	CHECK(pattern_matches(address, size, size, 0));
 }
 
-static void residency(void)
+POINT(residency, "mincore")
 {
 	unsigned char pages[4] = {};
 	char *address = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
@@ -319,7 +315,7 @@ static void residency(void)
 /*
  * MAP_SYNC concerns writes, which daxfs does not have. It works or is refused as the manual says.
  */
-static void synchronous(void)
+POINT(synchronous, "MAP_SHARED_VALIDATE and MAP_SYNC")
 {
 	int fd = open_size(mnt, SIZE, O_RDONLY);
 	char *address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
@@ -333,7 +329,7 @@ static void synchronous(void)
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
 }
 
-static void no_execution_without_right(void)
+POINT(no_execution_without_right, "PROT_EXEC")
 {
 	int fd = open_size(mnt, SIZE, O_RDONLY);
 
@@ -343,7 +339,7 @@ static void no_execution_without_right(void)
 }
 
 /* Files that are neighbours in the image: a mapping of each shows that file alone. */
-static void neighbours(void)
+POINT(neighbours, "no file shows its neighbours")
 {
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t end = page_round(sizes[i]);
@@ -356,29 +352,6 @@ static void neighbours(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "shared mappings equal the file", shared_equals_file },
-		{ "private mappings equal the file", private_equals_file },
-		{ "shared: zeros after the end of file, then SIGBUS", shared_behind_the_end },
-		{ "private: zeros after the end of file, then SIGBUS", private_behind_the_end },
-		{ "an empty file has no page", empty_file },
-		{ "writing after the end of file", private_write_past_end },
-		{ "offsets", at_offsets },
-		{ "shared mappings cannot be made writable", cannot_be_written },
-		{ "private writes stay private", private_writes_stay_private },
-		{ "a write as the first access", write_first },
-		{ "mprotect", protections },
-		{ "mremap and munmap in part", remapping },
-		{ "fork", forking },
-		{ "madvise", advising },
-		{ "MAP_POPULATE and MADV_POPULATE", populating },
-		{ "mlock and msync", locking },
-		{ "mincore", residency },
-		{ "MAP_SHARED_VALIDATE and MAP_SYNC", synchronous },
-		{ "PROT_EXEC", no_execution_without_right },
-		{ "no file shows its neighbours", neighbours },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

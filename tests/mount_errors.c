@@ -5,20 +5,11 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
+#include <linux/fs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "image.h"
-#include "ktap.h"
 #include "source.h"
-#include "util.h"
-
-#define BLKGETSIZE64 _IOR(0x12, 114, size_t)
 
 static const char *device;
 static struct image good;
@@ -131,7 +122,7 @@ static const struct {
 	{ "root with entries elsewhere", root_entries_elsewhere, EUCLEAN, "directory entries out of place" },
 };
 
-static void damaged_images(void)
+POINT(damaged_images, "damaged images")
 {
 	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
 		struct image image = image_copy(&good);
@@ -145,7 +136,7 @@ static void damaged_images(void)
 }
 
 /* After each refusal the device is free, and an image without errors can be mounted. */
-static void good_again(void)
+POINT(good_again, "a good image afterwards")
 {
 	struct stat stat;
 	int mount;
@@ -156,7 +147,7 @@ static void good_again(void)
 	CHECK_EQ(context_log[0], 0);
 }
 
-static void compatible_feature(void)
+POINT(compatible_feature, "an unknown compatible feature is accepted")
 {
 	struct image image = image_copy(&good);
 
@@ -166,7 +157,7 @@ static void compatible_feature(void)
 	CHECK(mount_device() >= 0);
 }
 
-static void unchecked_metadata(void)
+POINT(unchecked_metadata, "check=none does not compare the metadata checksum")
 {
 	struct image image = image_copy(&good);
 	int context = context_new("source", device);
@@ -187,7 +178,7 @@ static void mount_with_digest(const char *digest, int error, const char *text)
 	close(context);
 }
 
-static void digests(void)
+POINT(digests, "digest=")
 {
 	image_write(&good, device);
 	mount_with_digest(WRONG_DIGEST, EBADMSG, "SHA-256");
@@ -195,7 +186,7 @@ static void digests(void)
 }
 
 /* Also bytes of the files and of the padding. */
-static void digest_covers_all(void)
+POINT(digest_covers_all, "digest= covers every byte")
 {
 	struct image image = image_copy(&good);
 	u64 data = image_inode(&image, image_entry(&image, "file")->ino)->data;
@@ -211,7 +202,7 @@ static void digest_covers_all(void)
 }
 
 /* Each part that cannot be mounted is refused with its numbers and the reason. */
-static void parts(void)
+POINT(parts, "parts of the device")
 {
 	static const struct {
 		const char *offset, *length;
@@ -244,7 +235,7 @@ static void parts(void)
 }
 
 /* A catalogue is refused as an image. The message names the programs that read it. */
-static void catalogue(void)
+POINT(catalogue, "a catalogue")
 {
 	struct image image = image_copy(&good);
 
@@ -254,7 +245,7 @@ static void catalogue(void)
 	image_free(&image);
 }
 
-static void device_without_dax(void)
+POINT(device_without_dax, "a device without DAX")
 {
 	char path[32];
 	int backing = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -275,7 +266,7 @@ static void wrong_option(const char *key, const char *value, const char *text)
 	close(context);
 }
 
-static void options(void)
+POINT(options, "unknown options and wrong values")
 {
 	int context = context_new("source", device);
 
@@ -297,7 +288,7 @@ static void options(void)
 	CHECK_EQ(create(context), 0);
 }
 
-static void sources_of_no_memory(void)
+POINT(sources_of_no_memory, "no source, and sources that are not memory")
 {
 	int context = context_new(NULL, NULL);
 
@@ -308,7 +299,7 @@ static void sources_of_no_memory(void)
 	CHECK_EQ(create(context_new("source", "/")), ENOTBLK);
 }
 
-static void device_in_use(void)
+POINT(device_in_use, "a device in use")
 {
 	int holder = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);
 
@@ -321,7 +312,7 @@ static void device_in_use(void)
 	close(holder);
 }
 
-static void twice(void)
+POINT(twice, "one device, two mounts, one file system")
 {
 	struct stat first, second;
 	int one, two;
@@ -335,7 +326,7 @@ static void twice(void)
 	CHECK(!fstatat(two, "file", &second, 0));
 }
 
-static void without_privilege(void)
+POINT(without_privilege, "without privilege")
 {
 	REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
 	CHECK_FAILS(syscall(SYS_fsopen, "daxfs", 0), EPERM);
@@ -346,24 +337,7 @@ static void without_privilege(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "damaged images", damaged_images },
-		{ "a good image afterwards", good_again },
-		{ "an unknown compatible feature is accepted", compatible_feature },
-		{ "check=none does not compare the metadata checksum", unchecked_metadata },
-		{ "digest=", digests },
-		{ "digest= covers every byte", digest_covers_all },
-		{ "parts of the device", parts },
-		{ "a catalogue", catalogue },
-		{ "a device without DAX", device_without_dax },
-		{ "unknown options and wrong values", options },
-		{ "no source, and sources that are not memory", sources_of_no_memory },
-		{ "a device in use", device_in_use },
-		{ "one device, two mounts, one file system", twice },
-		{ "without privilege", without_privilege },
-	};
-
 	device = fixture_device("scratch");
 	good = image_load_small();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

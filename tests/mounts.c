@@ -4,26 +4,15 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <sched.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "ktap.h"
 #include "source.h"
-#include "util.h"
-
-/* <sys/mount.h> and <linux/mount.h> do not go together. */
-int mount(const char *source, const char *target, const char *type, unsigned long flags,
-	  const void *data);
 
 static const char *mnt;
 static char device[PATH_MAX];
 
 /* Bind a directory and a file elsewhere: they stay after the image is unmounted. */
-static void bind_mounts(void)
+POINT(bind_mounts, "bind mounts")
 {
 	char dir[PATH_MAX], file[PATH_MAX], path[PATH_MAX];
 	struct stat stat;
@@ -37,18 +26,18 @@ static void bind_mounts(void)
 	REQUIRE(!mount(path, dir, NULL, MS_BIND, NULL));
 	snprintf(path, sizeof(path), "%s/sizes/4097", mnt);
 	REQUIRE(!mount(path, file, NULL, MS_BIND, NULL));
-	REQUIRE(!syscall(SYS_umount2, mnt, 0));
+	REQUIRE(!umount2(mnt, 0));
 	snprintf(path, sizeof(path), "%s/12345", dir);
 	CHECK(!lstat(path, &stat) && stat.st_size == 12345);
 	CHECK(!lstat(file, &stat) && stat.st_size == 4097);
 	CHECK_FAILS(open(file, O_RDWR), EROFS);
 	snprintf(path, sizeof(path), "%s/../types", dir);
 	CHECK_FAILS(lstat(path, &stat), ENOENT); /* not the parent in the image */
-	CHECK(!syscall(SYS_umount2, dir, 0) && !syscall(SYS_umount2, file, 0));
+	CHECK(!umount2(dir, 0) && !umount2(file, 0));
 }
 
 /* A mount that is not attached anywhere. */
-static void private_mount(void)
+POINT(private_mount, "a mount that is not attached")
 {
 	int context = context_new("source", device), fd;
 	struct stat stat;
@@ -60,7 +49,7 @@ static void private_mount(void)
 	CHECK_FAILS(faccessat(fd, "exec/helper", X_OK, 0), EACCES);
 }
 
-static void user_namespace(void)
+POINT(user_namespace, "user namespaces")
 {
 	struct stat stat;
 	int context;
@@ -81,13 +70,7 @@ static void user_namespace(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "bind mounts", bind_mounts },
-		{ "a mount that is not attached", private_mount },
-		{ "user namespaces", user_namespace },
-	};
-
 	snprintf(device, sizeof(device), "%s", fixture_device("tree"));
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

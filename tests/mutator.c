@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Damage to the fields of an image. */
-#include "ktap.h"
 #include "mutator.h"
-#include "util.h"
 
 /* The superblock of the image before any damage. */
 static const struct superblock *good;

@@ -6,14 +6,8 @@
  * Group: modules
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "corrupt.h"
 #include "device.h"
-#include "ktap.h"
-#include "util.h"
 
 #define PACKED 1
 #define SHARED 4
@@ -126,24 +120,45 @@ static void exclude_one_another(struct case_image *image)
 	}
 }
 
-/* The place and the size of each file. */
-#define EXCLUDE_ONE_ANOTHER(name, ...) \
-	static void name(void) \
-	{ \
-		struct case_image image = pair(__VA_ARGS__); \
-		\
-		exclude_one_another(&image); \
-	}
+/* Take the place and the size of each file. */
+static void exclude(u64 first, u64 first_size, u64 second, u64 second_size)
+{
+	struct case_image image = pair(first, first_size, second, second_size);
 
-EXCLUDE_ONE_ANOTHER(same_pages, HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480)
-EXCLUDE_ONE_ANOTHER(some_pages, HUGE_SIZE + 2 * block, 5 * block - 480, HUGE_SIZE, 2 * block + 1)
-EXCLUDE_ONE_ANOTHER(inside, HUGE_SIZE + block, block, HUGE_SIZE, 5 * block - 480)
-/* Map an entry of 2 MiB over small ones, and the other way round. */
-EXCLUDE_ONE_ANOTHER(huge_over_small, 2 * HUGE_SIZE - block, 2 * block, HUGE_SIZE, 2 * HUGE_SIZE)
-EXCLUDE_ONE_ANOTHER(small_over_huge, HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + 2 * block, block)
-EXCLUDE_ONE_ANOTHER(huge_out_of_step, HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + block, 2 * HUGE_SIZE)
+	exclude_one_another(&image);
+}
 
-static void packed_over_whole(void)
+POINT(same_pages, "all pages in common")
+{
+	exclude(HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480);
+}
+
+POINT(some_pages, "some pages in common")
+{
+	exclude(HUGE_SIZE + 2 * block, 5 * block - 480, HUGE_SIZE, 2 * block + 1);
+}
+
+POINT(inside, "all pages inside another file's")
+{
+	exclude(HUGE_SIZE + block, block, HUGE_SIZE, 5 * block - 480);
+}
+
+POINT(huge_over_small, "an entry of 2 MiB over small ones")
+{
+	exclude(2 * HUGE_SIZE - block, 2 * block, HUGE_SIZE, 2 * HUGE_SIZE);
+}
+
+POINT(small_over_huge, "small entries over one of 2 MiB")
+{
+	exclude(HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + 2 * block, block);
+}
+
+POINT(huge_out_of_step, "misaligned entries of 2 MiB")
+{
+	exclude(HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE + block, 2 * HUGE_SIZE);
+}
+
+POINT(packed_over_whole, "a packed file over another")
 {
 	struct case_image image = pair(HUGE_SIZE, 2 * block, HUGE_SIZE + block, 2 * block + 1808);
 
@@ -153,7 +168,7 @@ static void packed_over_whole(void)
 }
 
 /* Packed pages are mapped by copies and own no page, so they may overlap others. */
-static void copies(void)
+POINT(copies, "packed files that are mapped by copies")
 {
 	struct case_image image = pair(HUGE_SIZE + 1, HUGE_SIZE, HUGE_SIZE + block + 77, ROOM - HUGE_SIZE - block - 77);
 	char *one, *other;
@@ -167,7 +182,7 @@ static void copies(void)
 	CHECK(one != MAP_FAILED && other != MAP_FAILED);
 }
 
-static void neighbours(void)
+POINT(neighbours, "adjacent files")
 {
 	struct case_image image = pair(HUGE_SIZE + block, block, HUGE_SIZE + 2 * block, 5 * block - 480);
 
@@ -188,18 +203,18 @@ static char *map_between(u64 from, u64 blocks)
 	return read_and_map(&image, image.second_ino);
 }
 
-static void between(void)
+POINT(between, "a file between two others")
 {
 	CHECK(map_between(4, 4) != MAP_FAILED);
 }
 
-static void end_of_the_one_before(void)
+POINT(end_of_the_one_before, "the last page of the file before")
 {
 	CHECK(map_between(3, 2) == MAP_FAILED);
 	CHECK_EQ(errno, EUCLEAN);
 }
 
-static void start_of_the_one_after(void)
+POINT(start_of_the_one_after, "the first page of the file after")
 {
 	CHECK(map_between(5, 4) == MAP_FAILED);
 	CHECK_EQ(errno, EUCLEAN);
@@ -241,7 +256,7 @@ static void map_at_once(const struct case_image *image, int mapped[2])
 	close(start[0]);
 }
 
-static void originals_at_once(void)
+POINT(originals_at_once, "an original and its copy, mapped at once")
 {
 	struct case_image image = pair(HUGE_SIZE, 3 * block, HUGE_SIZE, 3 * block);
 	int mapped[2], rounds = repeats(40);
@@ -256,7 +271,7 @@ static void originals_at_once(void)
 	}
 }
 
-static void overlaps_at_once(void)
+POINT(overlaps_at_once, "files with common pages, mapped at once")
 {
 	struct case_image image = pair(HUGE_SIZE, 3 * block, HUGE_SIZE + block, 3 * block);
 	int mapped[2], rounds = repeats(40);
@@ -269,7 +284,7 @@ static void overlaps_at_once(void)
 	}
 }
 
-static void true_originals(void)
+POINT(true_originals, "an original")
 {
 	struct case_image image = pair(HUGE_SIZE, 2 * HUGE_SIZE, HUGE_SIZE, 2 * HUGE_SIZE);
 
@@ -326,7 +341,7 @@ DAMAGE(unknown_flag, image->second->flags = 2)
 DAMAGE(not_packed, image->second->data += 1)
 DAMAGE(no_packing, image->second->flags = PACKED; image->image.super->incompat = SHARED)
 
-static void false_originals(void)
+POINT(false_originals, "wrong originals")
 {
 	refused(itself);
 	refused(later);
@@ -339,7 +354,7 @@ static void false_originals(void)
 	refused(empty);
 }
 
-static void false_flags(void)
+POINT(false_flags, "wrong flags")
 {
 	refused(packed_alone);
 	refused(unknown_flag);
@@ -350,7 +365,7 @@ static void false_flags(void)
 /*
  * Two inodes that name each other as original, looked up by several processes at once: no deadlock.
  */
-static void circles(void)
+POINT(circles, "two originals of each other")
 {
 	struct case_image image = pair(HUGE_SIZE, 5 * block - 480, HUGE_SIZE, 5 * block - 480);
 	int status, left = 4;
@@ -376,28 +391,7 @@ static void circles(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "adjacent files", neighbours },
-		{ "all pages in common", same_pages },
-		{ "some pages in common", some_pages },
-		{ "all pages inside another file's", inside },
-		{ "an entry of 2 MiB over small ones", huge_over_small },
-		{ "small entries over one of 2 MiB", small_over_huge },
-		{ "misaligned entries of 2 MiB", huge_out_of_step },
-		{ "a packed file over another", packed_over_whole },
-		{ "packed files that are mapped by copies", copies },
-		{ "a file between two others", between },
-		{ "the last page of the file before", end_of_the_one_before },
-		{ "the first page of the file after", start_of_the_one_after },
-		{ "files with common pages, mapped at once", overlaps_at_once },
-		{ "an original", true_originals },
-		{ "an original and its copy, mapped at once", originals_at_once },
-		{ "wrong originals", false_originals },
-		{ "wrong flags", false_flags },
-		{ "two originals of each other", circles },
-	};
-
 	corrupt_init();
 	block = good.super->block_size;
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -7,12 +7,6 @@
  * Group: packing
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-
 #include "packing.h"
 
 struct image image;

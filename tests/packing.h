@@ -3,11 +3,7 @@
 #ifndef PACKING_H
 #define PACKING_H
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "image.h"
-#include "ktap.h"
 #include "source.h"
 #include "util.h"
 

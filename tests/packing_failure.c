@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The memory of files that share data fails. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-
 #include "packing.h"
 
 /*

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The files of the image packing.daxfs. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-
 #include "packing.h"
 
 const u64 twins[] = { SHORT, MEDIUM, ENDED, SMALL, LARGE, TAILED };

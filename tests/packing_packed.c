@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Packed files: they share pages with others, and show nothing of them. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "packing.h"

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Files of the same content: they share their data, and are mapped as the same memory. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "packing.h"
 
 static void twins_read(void)

@@ -7,19 +7,10 @@
  * Order: 7
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
@@ -234,7 +225,7 @@ static void end(bool mounted)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void unbound(void)
+POINT(unbound, "its device is unbound")
 {
 	struct helper *held, *loads;
 	pid_t unbinding;
@@ -309,13 +300,13 @@ static void unmounted_with(size_t size)
 	end(true);
 }
 
-static void unmounted(void)
+POINT(unmounted, "it is unmounted")
 {
 	unmounted_with(MIDDLE);
 	unmounted_with(LARGE);
 }
 
-static void unmounted_and_unbound(void)
+POINT(unmounted_and_unbound, "it is unmounted, then unbound")
 {
 	struct helper *held;
 	pid_t unbinding;
@@ -336,7 +327,7 @@ static void unmounted_and_unbound(void)
 }
 
 /* The holder alone keeps the page; the inode can be evicted. */
-static void caches_dropped(void)
+POINT(caches_dropped, "caches are dropped")
 {
 	struct helper *held, *held_too;
 
@@ -357,7 +348,7 @@ static void caches_dropped(void)
 }
 
 /* A holder that is killed releases its page. */
-static void killed(void)
+POINT(killed, "the holder is killed")
 {
 	begin();
 	for (int i = 0; i < 4; i++) {
@@ -381,14 +372,6 @@ static bool has_driver_or_range(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "its device is unbound", unbound },
-		{ "it is unmounted", unmounted },
-		{ "it is unmounted, then unbound", unmounted_and_unbound },
-		{ "caches are dropped", caches_dropped },
-		{ "the holder is killed", killed },
-	};
-
 	mnt = private_mount_point();
-	return run_on_sources(tests, ARRAY_SIZE(tests), has_driver_or_range, NULL, &source);
+	return run_on_sources(has_driver_or_range, NULL, &source);
 }

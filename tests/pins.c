@@ -4,17 +4,12 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #ifndef MSG_ZEROCOPY
@@ -50,17 +45,17 @@ static void direct_write_from(char *address, u64 size, u64 offset, size_t length
 	close(device);
 }
 
-static void direct_from_small_pages(void)
+POINT(direct_from_small_pages, "direct write from small pages")
 {
 	direct_write_from(map_size(mnt, SMALL, PROT_READ, MAP_SHARED), SMALL, 4096, 32768);
 }
 
-static void direct_from_huge_pages(void)
+POINT(direct_from_huge_pages, "direct write from huge pages")
 {
 	direct_write_from(map_size(mnt, LARGE, PROT_READ, MAP_SHARED), LARGE, HUGE_SIZE - 8192, 4 << 20);
 }
 
-static void direct_from_private(void)
+POINT(direct_from_private, "direct write from a private mapping")
 {
 	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 
@@ -69,7 +64,7 @@ static void direct_from_private(void)
 	direct_write_from(address, LARGE, HUGE_SIZE - 8192, 1 << 20);
 }
 
-static void direct_from_untouched(void)
+POINT(direct_from_untouched, "direct write from pages not yet mapped")
 {
 	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 
@@ -78,7 +73,7 @@ static void direct_from_untouched(void)
 }
 
 /* The device must not write to a read-only mapping. */
-static void direct_read_into(void)
+POINT(direct_read_into, "direct read into a mapping")
 {
 	char *shared = map_size(mnt, SMALL, PROT_READ, MAP_SHARED);
 	char *private = map_size(mnt, SMALL, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -92,7 +87,7 @@ static void direct_read_into(void)
 	CHECK(pattern_matches(shared, SMALL, SMALL, 0));
 }
 
-static void plain_write(void)
+POINT(plain_write, "write from a mapping")
 {
 	int file = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	char *address = map_size(mnt, SMALL, PROT_READ, MAP_SHARED), *copy;
@@ -106,7 +101,7 @@ static void plain_write(void)
 	CHECK_FAILS(pwrite(file, address + page_round(SMALL), 100, 0), EFAULT);
 }
 
-static void vmsplicing(void)
+POINT(vmsplicing, "vmsplice from huge pages")
 {
 	static char buffer[65536];
 	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
@@ -120,7 +115,7 @@ static void vmsplicing(void)
 	CHECK(pattern_matches(buffer, 32768, LARGE, HUGE_SIZE - 16384));
 }
 
-static void pipe_outlives_mapping(void)
+POINT(pipe_outlives_mapping, "a pipe outlives the mapping")
 {
 	char *address = map_size(mnt, SMALL, PROT_READ, MAP_SHARED);
 	struct iovec vector = { address, 8192 };
@@ -134,7 +129,7 @@ static void pipe_outlives_mapping(void)
 	CHECK(pattern_matches(buffer, 8192, SMALL, 0));
 }
 
-static void zero_copy_send(void)
+POINT(zero_copy_send, "zero-copy send")
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -169,7 +164,7 @@ static void zero_copy_send(void)
 	close(receiver);
 }
 
-static void futexes(void)
+POINT(futexes, "futexes")
 {
 	char *small = map_size(mnt, SMALL, PROT_READ, MAP_SHARED), *large = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 	u32 word;
@@ -183,7 +178,7 @@ static void futexes(void)
 }
 
 /* Read the kernel's records about every page, which must do no harm. */
-static void introspection(void)
+POINT(introspection, "pagemap and smaps")
 {
 	static const char *const files[] = { "smaps", "smaps_rollup", "numa_maps", "maps" };
 	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE), path[64];
@@ -207,7 +202,7 @@ static void introspection(void)
 }
 
 /* A core dump reads every mapped page. */
-static void dumping_core(void)
+POINT(dumping_core, "core dumps")
 {
 	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
 	int filter = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
@@ -233,21 +228,6 @@ static void dumping_core(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "direct write from small pages", direct_from_small_pages },
-		{ "direct write from huge pages", direct_from_huge_pages },
-		{ "direct write from a private mapping", direct_from_private },
-		{ "direct write from pages not yet mapped", direct_from_untouched },
-		{ "direct read into a mapping", direct_read_into },
-		{ "write from a mapping", plain_write },
-		{ "vmsplice from huge pages", vmsplicing },
-		{ "a pipe outlives the mapping", pipe_outlives_mapping },
-		{ "zero-copy send", zero_copy_send },
-		{ "futexes", futexes },
-		{ "pagemap and smaps", introspection },
-		{ "core dumps", dumping_core },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -9,17 +9,13 @@
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
 #include "mapped.h"
-#include "source.h"
-#include "util.h"
 
 static const struct source *source;
 static struct image image;
 static const char *mnt;
 
-static void memory_fails(void)
+POINT(memory_fails, "a page fails")
 {
 	int error;
 
@@ -36,12 +32,8 @@ static bool any(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "a page fails", memory_fails },
-	};
-
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return run_on_sources(tests, ARRAY_SIZE(tests), any, &image, &source);
+	return run_on_sources(any, &image, &source);
 }

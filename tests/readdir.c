@@ -4,13 +4,8 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -104,7 +99,7 @@ static int open_counted(unsigned int count)
 	return open_in(mnt, path, O_RDONLY | O_DIRECTORY);
 }
 
-static void complete(void)
+POINT(complete, "complete and without duplicates")
 {
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		int fd = open_counted(counts[i]);
@@ -120,7 +115,7 @@ static void complete(void)
 }
 
 /* Reading from every cookie gives the entries after it. */
-static void cursors(void)
+POINT(cursors, "reading from every cookie")
 {
 	static const unsigned int some[] = { 0, 1, 5, 17, 65, 300 };
 
@@ -142,7 +137,7 @@ static void cursors(void)
 }
 
 /* Cookies belong to the directory, not to the open file. */
-static void cursors_survive_reopening(void)
+POINT(cursors_survive_reopening, "cookies survive close and open")
 {
 	int fd = open_counted(300), other;
 	struct list *all = list(fd, 32768), *rest;
@@ -159,7 +154,7 @@ static void cursors_survive_reopening(void)
 	free_list(all);
 }
 
-static void small_buffers(void)
+POINT(small_buffers, "buffers of every size")
 {
 	static const size_t sizes[] = { 280, 281, 300, 512, 1000, 4096, 65536 };
 	int fd = open_counted(300);
@@ -178,7 +173,7 @@ static void small_buffers(void)
 }
 
 /* A buffer that is too small for the next name gives EINVAL and skips nothing. */
-static void too_small_buffer(void)
+POINT(too_small_buffer, "a buffer too small for a name")
 {
 	int fd = open_in(mnt, "names/long", O_RDONLY | O_DIRECTORY);
 	struct list *all = list(fd, 32768), *again;
@@ -195,7 +190,7 @@ static void too_small_buffer(void)
 	CHECK_FAILS(syscall(SYS_getdents64, fd, nowhere, 4096), EFAULT);
 }
 
-static void rewinding(void)
+POINT(rewinding, "rewinding")
 {
 	int fd = open_counted(65);
 	struct list *first = list(fd, 400), *second;
@@ -205,7 +200,7 @@ static void rewinding(void)
 	CHECK(is_rest(second, first, 0));
 }
 
-static void strange_offsets(void)
+POINT(strange_offsets, "strange offsets")
 {
 	int fd = open_counted(17);
 	struct list *rest;
@@ -225,7 +220,7 @@ static void strange_offsets(void)
 }
 
 /* Two open files of one directory do not disturb one another. */
-static void two_readers(void)
+POINT(two_readers, "two readers of one directory")
 {
 	int one = open_counted(64), two = open_counted(64);
 	char buffer[600];
@@ -238,7 +233,7 @@ static void two_readers(void)
 	CHECK(rest->count < 66 && is_rest(rest, all, 66 - rest->count));
 }
 
-static void dot_entries(void)
+POINT(dot_entries, "inode numbers of . and ..")
 {
 	int fd = open_in(mnt, "types/directory", O_RDONLY | O_DIRECTORY);
 	struct list *all = list(fd, 4096);
@@ -253,7 +248,7 @@ static void dot_entries(void)
 	CHECK_EQ(all->entries[0].ino, self.st_ino);
 }
 
-static void not_a_file(void)
+POINT(not_a_file, "a directory is not a file")
 {
 	int fd = open_counted(1);
 	char byte;
@@ -267,19 +262,6 @@ static void not_a_file(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "complete and without duplicates", complete },
-		{ "reading from every cookie", cursors },
-		{ "cookies survive close and open", cursors_survive_reopening },
-		{ "buffers of every size", small_buffers },
-		{ "a buffer too small for a name", too_small_buffer },
-		{ "rewinding", rewinding },
-		{ "strange offsets", strange_offsets },
-		{ "two readers of one directory", two_readers },
-		{ "inode numbers of . and ..", dot_entries },
-		{ "a directory is not a file", not_a_file },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -6,19 +6,10 @@
  * Group: modules
  * Machine: no-debug cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 /* Files of several pages, pairs with the same content, and files that are never mapped. */
 #define MAPPED 1000
@@ -167,7 +158,7 @@ static void end(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void mapped(void)
+POINT(mapped, "mapped files")
 {
 	begin();
 	map_files('m', MAPPED);
@@ -178,7 +169,7 @@ static void mapped(void)
 	end();
 }
 
-static void twins(void)
+POINT(twins, "mapped files of the same content")
 {
 	begin();
 	map_files('a', TWINS);
@@ -194,7 +185,7 @@ static void twins(void)
 }
 
 /* A pipe keeps one page; all other mapped inodes are reclaimed. */
-static void pinned(void)
+POINT(pinned, "mapped files, and a page that a pipe holds")
 {
 	char path[64], buffer[4096], *address;
 	struct iovec vector = { NULL, 4096 };
@@ -260,7 +251,7 @@ static double system_time(void)
 }
 
 /* The device is removed while a user holds a page: the wait costs nothing, and ends with the page. */
-static void removed(void)
+POINT(removed, "mapped files, a page that a pipe holds, and removal of the device")
 {
 	const struct source *source = source_named("virtio-pmem");
 	bool *go = shared_memory(2);
@@ -299,18 +290,11 @@ static void removed(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "mapped files", mapped },
-		{ "mapped files of the same content", twins },
-		{ "mapped files, and a page that a pipe holds", pinned },
-		{ "mapped files, a page that a pipe holds, and removal of the device", removed },
-	};
-
 	device = fixture_device("scratch");
 	mnt = private_mount_point();
 	device_init();
 	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	make_image();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

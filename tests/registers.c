@@ -8,17 +8,9 @@
  * Order: 6
  * Machine: cpus=2 reserve,pci=sources.daxfs
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <sys/mount.h>
-#include <sys/syscall.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 /* The flags of a range in a PCI device's file resource: it is of memory, and is a ROM. */
 #define BAR_MEMORY 0x200
@@ -46,7 +38,7 @@ static void refused(const char *what, u64 start)
 }
 
 /* All machines of this architecture have these at the same addresses, some in ranges that firmware reserves. */
-static void chipset(void)
+POINT(chipset, "registers of the chipset are refused")
 {
 #ifdef __x86_64__
 	refused("the local APIC", 0xfee00000);
@@ -82,7 +74,7 @@ static void registers_of(const char *name, unsigned int *found)
 		fclose(ranges);
 }
 
-static void pci_devices(void)
+POINT(pci_devices, "registers of PCI devices are refused")
 {
 	DIR *devices = opendir("/sys/bus/pci/devices");
 	unsigned int found = 0;
@@ -114,14 +106,19 @@ static void good_range(const char *start, const char *size)
 	CHECK(!umount(mnt));
 }
 
-static void reserved_memory(void)
+POINT(reserved_memory, "reserved memory is mounted")
 {
 	good_range("DAXFS_RESERVED_ADDR", "DAXFS_RESERVED_SIZE");
 }
 
-static void device_memory(void)
+static void mount_device_memory(void)
 {
 	good_range("DAXFS_PCI_ADDR", "DAXFS_PCI_SIZE");
+}
+
+POINT(device_memory, "the memory of a PCI device is mounted")
+{
+	mount_device_memory();
 }
 
 /* Find the device that has its memory at @start, in sysfs. Return the number of the range, or -1. */
@@ -200,7 +197,7 @@ static int remove_it(void *argument)
 }
 
 /* The range goes with its device, and can be mounted again when that is back. */
-static void device_removed(void)
+POINT(device_removed, "a PCI device is removed while it is mounted")
 {
 	u64 start = strtoull(getenv("DAXFS_PCI_ADDR") ?: "", NULL, 0);
 	u64 size = strtoull(getenv("DAXFS_PCI_SIZE") ?: "", NULL, 0);
@@ -226,20 +223,12 @@ static void device_removed(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 	snprintf(text, sizeof(text), "%#llx", (unsigned long long)address_of(device, number));
 	setenv("DAXFS_PCI_ADDR", text, 1);
-	device_memory();
+	mount_device_memory();
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "registers of the chipset are refused", chipset },
-		{ "registers of PCI devices are refused", pci_devices },
-		{ "reserved memory is mounted", reserved_memory },
-		{ "the memory of a PCI device is mounted", device_memory },
-		{ "a PCI device is removed while it is mounted", device_removed },
-	};
-
 	mnt = private_mount_point();
 	device_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

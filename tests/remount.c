@@ -6,18 +6,7 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 static const struct source *source;
 static struct image image;
@@ -77,7 +66,7 @@ static void needs_sharing(void)
 		SKIP("the source can be mounted only once");
 }
 
-static void second_digest(void)
+POINT(second_digest, "a second mount with digest=")
 {
 	needs_sharing();
 	mounted_with("digest", image_digest(&image));
@@ -101,7 +90,7 @@ static void second_digest(void)
 	CHECK(umount(other_mnt) && !umount(mnt));
 }
 
-static void remounted_digest(void)
+POINT(remounted_digest, "a remount with digest=")
 {
 	mounted_with("digest", image_digest(&image));
 	check_refused(remount_with("digest", WRONG_DIGEST), EBADMSG, "SHA-256");
@@ -129,7 +118,7 @@ static void damage(u64 ino)
 	close(fd);
 }
 
-static void damaged_metadata(void)
+POINT(damaged_metadata, "check=metadata finds damage after check=none")
 {
 	int error;
 
@@ -160,7 +149,7 @@ static struct stat status_of(int fd)
 }
 
 /* An inode that was read before the memory had this digest stays as it was. */
-static void inode_from_before(void)
+POINT(inode_from_before, "a digest after an inode was read")
 {
 	struct stat before, after;
 	int fd;
@@ -189,7 +178,7 @@ static void inode_from_before(void)
 }
 
 /* A remount may name the memory only if it is the same memory. */
-static void other_memory(void)
+POINT(other_memory, "a remount names other memory")
 {
 	bool phys = !strcmp(source->name, "phys");
 	u64 size = phys ? strtoull(getenv("DAXFS_RESERVED_SIZE"), NULL, 0) : HUGE_SIZE;
@@ -212,7 +201,7 @@ static void other_memory(void)
 }
 
 /* mount(8) repeats the options in /proc/mounts. */
-static void same_options(void)
+POINT(same_options, "a remount repeats the options")
 {
 	char command[2 * PATH_MAX];
 
@@ -238,19 +227,10 @@ static bool one_of_a_kind(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "a second mount with digest=", second_digest },
-		{ "a remount with digest=", remounted_digest },
-		{ "a digest after an inode was read", inode_from_before },
-		{ "check=metadata finds damage after check=none", damaged_metadata },
-		{ "a remount names other memory", other_memory },
-		{ "a remount repeats the options", same_options },
-	};
-
 	mnt = private_mount_point();
 	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
 	mkdir(other_mnt, 0755);
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return run_on_sources(tests, ARRAY_SIZE(tests), one_of_a_kind, &image, &source);
+	return run_on_sources(one_of_a_kind, &image, &source);
 }

@@ -6,20 +6,11 @@
  * Group: sources
  * Machine: nvdimm,virtio-pmem,cxl,cxl-pmem=sources.daxfs
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
@@ -67,7 +58,7 @@ static bool ends_with_error(DIR *dir)
 	return errno == EIO;
 }
 
-static void open_files(void)
+POINT(open_files, "open files")
 {
 	char path[PATH_MAX], buffer[4096];
 	struct statfs statistics;
@@ -106,7 +97,7 @@ static void open_files(void)
 	bring_back();
 }
 
-static void mapped_files(void)
+POINT(mapped_files, "mapped files")
 {
 	char *shared, *private, *untouched, *small, copied;
 
@@ -137,7 +128,7 @@ static void mapped_files(void)
 }
 
 /* Unbinding waits for pages that are held. */
-static void held_pages(void)
+POINT(held_pages, "pages that a pipe holds")
 {
 	static char buffer[32768];
 	struct iovec vector = { .iov_len = sizeof(buffer) };
@@ -200,7 +191,7 @@ static int read_for_ever(void)
 }
 
 /* Unbind while other processes use the files. */
-static void busy_readers(void)
+POINT(busy_readers, "busy readers")
 {
 	pid_t readers[4];
 	int status;
@@ -225,7 +216,7 @@ static void busy_readers(void)
 }
 
 /* Unbind after a lazy unmount, while a mapping keeps the mount. */
-static void lazily_unmounted(void)
+POINT(lazily_unmounted, "a lazily unmounted file system")
 {
 	char *address;
 
@@ -242,14 +233,6 @@ static void lazily_unmounted(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "open files", open_files },
-		{ "mapped files", mapped_files },
-		{ "pages that a pipe holds", held_pages },
-		{ "busy readers", busy_readers },
-		{ "a lazily unmounted file system", lazily_unmounted },
-	};
-
 	mnt = private_mount_point();
-	return run_on_sources(tests, ARRAY_SIZE(tests), source_is_device, NULL, &source);
+	return run_on_sources(source_is_device, NULL, &source);
 }

@@ -4,24 +4,14 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/mount.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 
-#include "ktap.h"
 #include "util.h"
-
-/* <sys/mount.h> and <linux/mount.h> do not go together. */
-int mount(const char *source, const char *target, const char *type, unsigned long flags,
-	  const void *data);
 
 static const char *mnt;
 
@@ -30,7 +20,7 @@ static void enter(void)
 	REQUIRE(!chdir(mnt));
 }
 
-static void opening(void)
+POINT(opening, "open for writing")
 {
 	enter();
 	CHECK_FAILS(open("sizes/1", O_WRONLY), EROFS);
@@ -46,7 +36,7 @@ static void opening(void)
 	CHECK(open("sizes/1", O_RDONLY | O_CREAT, 0600) >= 0);
 }
 
-static void creating(void)
+POINT(creating, "create")
 {
 	enter();
 	CHECK_FAILS(mkdir("new", 0700), EROFS);
@@ -59,7 +49,7 @@ static void creating(void)
 	CHECK_FAILS(link("sizes/1", "new"), EROFS);
 }
 
-static void removing(void)
+POINT(removing, "remove and rename")
 {
 	enter();
 	CHECK_FAILS(unlink("sizes/1"), EROFS);
@@ -75,7 +65,7 @@ static void removing(void)
 	CHECK_FAILS(unlink("types/socket"), EROFS);
 }
 
-static void attributes(void)
+POINT(attributes, "attributes")
 {
 	const struct timespec times[2] = {};
 	int fd;
@@ -100,7 +90,7 @@ static void attributes(void)
 	CHECK_FAILS(fsetxattr(fd, "user.new", "x", 1, 0), EROFS);
 }
 
-static void writing(void)
+POINT(writing, "write through a file opened for reading")
 {
 	unsigned int flags = 0;
 	int fd;
@@ -121,7 +111,7 @@ static void writing(void)
 	CHECK(!fsync(fd) || errno == EINVAL); /* as on EROFS and squashfs */
 }
 
-static void as_user(void)
+POINT(as_user, "as an ordinary user")
 {
 	enter();
 	REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
@@ -132,7 +122,7 @@ static void as_user(void)
 }
 
 /* Locks, leases and watches are the kernel's own and work. */
-static void what_is_no_write(void)
+POINT(what_is_no_write, "locks, leases and watches")
 {
 	int fd, watch = inotify_init1(IN_CLOEXEC);
 	struct flock lock = { .l_type = F_RDLCK };
@@ -145,7 +135,7 @@ static void what_is_no_write(void)
 	CHECK(watch < 0 || inotify_add_watch(watch, "sizes", IN_ALL_EVENTS) >= 0);
 }
 
-static void remounting(void)
+POINT(remounting, "remount read-write")
 {
 	int fs;
 
@@ -161,7 +151,7 @@ static void remounting(void)
 }
 
 /* Clearing the flag of the mount does not clear it for the filesystem. */
-static void mount_attributes(void)
+POINT(mount_attributes, "mount attributes")
 {
 	struct mount_attr attributes = { .attr_clr = MOUNT_ATTR_RDONLY };
 
@@ -174,18 +164,6 @@ static void mount_attributes(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "open for writing", opening },
-		{ "create", creating },
-		{ "remove and rename", removing },
-		{ "attributes", attributes },
-		{ "write through a file opened for reading", writing },
-		{ "as an ordinary user", as_user },
-		{ "locks, leases and watches", what_is_no_write },
-		{ "remount read-write", remounting },
-		{ "mount attributes", mount_attributes },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

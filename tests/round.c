@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* One use of an image that may be damaged. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "mutator.h"
 #include "round.h"
 

@@ -9,23 +9,10 @@
  * Group: signature
  * Machine: with=hashing nvdimm=signed.daxfs share
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <linux/keyctl.h>
-#include <linux/mount.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define PIECE HUGE_SIZE
 #define LARGE (6UL << 20)
@@ -198,7 +185,17 @@ static void clear(void)
 	CHECK(!syscall(SYS_keyctl, KEYCTL_CLEAR, own_keyring()));
 }
 
-static void untrusted(void)
+/* The first point: the mount loads the module, which makes the keyring. */
+POINT(bad_options, "invalid options")
+{
+	struct image file = file_load("rsa.daxfs");
+
+	check_refused(mount_file(&file, "signature=wanted"), EINVAL, "signature= takes");
+	check_refused(mount_file(&file, "verify=full"), EINVAL, "signature=required");
+	image_free(&file);
+}
+
+POINT(untrusted, "a signer who is not trusted")
 {
 	clear();
 	refused("rsa.daxfs", ENOKEY, "not trusted");
@@ -207,7 +204,7 @@ static void untrusted(void)
 	refused("rsa.daxfs", ENOKEY, "not trusted");
 }
 
-static void trusted(void)
+POINT(trusted, "signers who are trusted")
 {
 	clear();
 	CHECK(add("rsa.der") > 0);
@@ -218,7 +215,7 @@ static void trusted(void)
 	accepted("openssl.daxfs", required);
 }
 
-static void elliptic_curves(void)
+POINT(elliptic_curves, "signers with keys on elliptic curves")
 {
 	clear();
 	if (add("p256.der") < 0 && errno == ENOENT) {
@@ -231,7 +228,7 @@ static void elliptic_curves(void)
 }
 
 /* Only the certificate of the authority is in the keyring. */
-static void authority(void)
+POINT(authority, "an authority that is trusted")
 {
 	clear();
 	CHECK(add("ca.der") > 0);
@@ -239,13 +236,13 @@ static void authority(void)
 	refused("rsa.daxfs", ENOKEY, "not trusted");
 }
 
-static void unsigned_image(void)
+POINT(unsigned_image, "an image without a signature")
 {
 	refused("unsigned.daxfs", ENODATA, "not signed");
 	accepted("unsigned.daxfs", "");
 }
 
-static void wrong(void)
+POINT(wrong, "damaged signatures, and another image's")
 {
 	struct image file = file_load("rsa.daxfs");
 	size_t at = signature_at(&file);
@@ -274,7 +271,7 @@ static void wrong(void)
 	image_free(&file);
 }
 
-static void unknown_algorithms(void)
+POINT(unknown_algorithms, "algorithms that the kernel does not know")
 {
 	struct image file = file_load("rsa.daxfs");
 
@@ -322,7 +319,7 @@ static void attach(struct image *file, const char *name, u64 expires)
 	image_free(&cms);
 }
 
-static void times(void)
+POINT(times, "signatures that have expired")
 {
 	struct image file = file_load("unsigned.daxfs");
 
@@ -343,7 +340,7 @@ static void times(void)
 }
 
 /* The signature covers the time that follows the image. */
-static void other_times(void)
+POINT(other_times, "a signature with another end")
 {
 	static const u64 others[] = { 0, 1, LINE_END, 1UL << 63, ~0UL };
 	struct image file = file_load("expired.daxfs");
@@ -366,7 +363,7 @@ static void other_times(void)
 }
 
 /* The times of certificates do not count: a signature names its own. */
-static void certificates_times(void)
+POINT(certificates_times, "certificates that are not valid now")
 {
 	clear();
 	CHECK(add("expired.der") > 0 && add("future.der") > 0);
@@ -375,7 +372,7 @@ static void certificates_times(void)
 }
 
 /* A trusted key has signed lines that say nearly the same. There is one form, and no other counts. */
-static void lines(void)
+POINT(lines, "lines of another form")
 {
 	struct image file = file_load("unsigned.daxfs");
 	unsigned int count = 0;
@@ -416,7 +413,7 @@ static void lines(void)
 }
 
 /* root can limit the time for which a key counts, while it is in a keyring of the process. */
-static void key_timeout(void)
+POINT(key_timeout, "a key that expires in the keyring")
 {
 	int key;
 
@@ -432,7 +429,7 @@ static void key_timeout(void)
 }
 
 /* A revoked key does not count, and neither do certificates that it has issued. */
-static void key_revoked(void)
+POINT(key_revoked, "a key that is revoked in the keyring")
 {
 	int key;
 
@@ -449,7 +446,7 @@ static void key_revoked(void)
 }
 
 /* The whole image is compared with the SHA-256 at mount, or each piece before its first use. */
-static void content(void)
+POINT(content, "content that differs from the signed one")
 {
 	struct image file = file_load("rsa.daxfs");
 	char byte;
@@ -469,7 +466,7 @@ static void content(void)
 	image_free(&file);
 }
 
-static void with_digest(void)
+POINT(with_digest, "signature=required and digest=")
 {
 	struct image file = file_load("rsa.daxfs");
 	char both[200], line[4096] = "", command[PATH_MAX];
@@ -494,17 +491,8 @@ static void with_digest(void)
 	image_free(&file);
 }
 
-static void bad_options(void)
-{
-	struct image file = file_load("rsa.daxfs");
-
-	check_refused(mount_file(&file, "signature=wanted"), EINVAL, "signature= takes");
-	check_refused(mount_file(&file, "verify=full"), EINVAL, "signature=required");
-	image_free(&file);
-}
-
 /* A mounted image is mounted again, or remounted, with the option. */
-static void again(void)
+POINT(again, "mounts and remounts of a mounted image")
 {
 	struct image good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
 	char digest[80];
@@ -535,8 +523,22 @@ static void again(void)
 	image_free(&none_yet);
 }
 
+static int add_as_user(void *argument)
+{
+	return add_to(*(int *)argument, "other.der") >= 0 ? 0 : errno;
+}
+
+/* Only root may add certificates. */
+POINT(ordinary_user, "an ordinary user adds a certificate")
+{
+	int serial = own_keyring();
+	int status = reaped("adding a key", background_user(add_as_user, &serial));
+
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EACCES);
+}
+
 /* Reload the module with the parameter, which then stays. */
-static void parameter(void)
+POINT(parameter, "the module's parameter")
 {
 	struct image good = file_load("rsa.daxfs"), none_yet = file_load("unsigned.daxfs");
 
@@ -562,7 +564,7 @@ static void parameter(void)
 }
 
 /* No user can add a certificate after root has restricted the keyring. This is the last point. */
-static void restricted(void)
+POINT(restricted, "a restricted keyring")
 {
 	clear();
 	CHECK(add("rsa.der") > 0);
@@ -570,20 +572,6 @@ static void restricted(void)
 	CHECK_FAILS(add("other.der"), EPERM);
 	accepted("rsa.daxfs", required);
 	refused("chain.daxfs", ENOKEY, "not trusted");
-}
-
-static int add_as_user(void *argument)
-{
-	return add_to(*(int *)argument, "other.der") >= 0 ? 0 : errno;
-}
-
-/* Only root may add certificates. */
-static void ordinary_user(void)
-{
-	int serial = own_keyring();
-	int status = reaped("adding a key", background_user(add_as_user, &serial));
-
-	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EACCES);
 }
 
 /* A kernel without SYSTEM_DATA_VERIFICATION refuses all of them. */
@@ -594,28 +582,6 @@ static void not_supported(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "invalid options", bad_options },
-		{ "an image without a signature", unsigned_image },
-		{ "a signer who is not trusted", untrusted },
-		{ "signers who are trusted", trusted },
-		{ "signers with keys on elliptic curves", elliptic_curves },
-		{ "an authority that is trusted", authority },
-		{ "damaged signatures, and another image's", wrong },
-		{ "algorithms that the kernel does not know", unknown_algorithms },
-		{ "signatures that have expired", times },
-		{ "a signature with another end", other_times },
-		{ "certificates that are not valid now", certificates_times },
-		{ "lines of another form", lines },
-		{ "a key that expires in the keyring", key_timeout },
-		{ "a key that is revoked in the keyring", key_revoked },
-		{ "content that differs from the signed one", content },
-		{ "signature=required and digest=", with_digest },
-		{ "mounts and remounts of a mounted image", again },
-		{ "an ordinary user adds a certificate", ordinary_user },
-		{ "the module's parameter", parameter },
-		{ "a restricted keyring", restricted },
-	};
 	static const struct ktap_test without[] = {
 		{ "a kernel that cannot verify signatures", not_supported },
 	};
@@ -637,5 +603,5 @@ int main(void)
 		can = strstr(line, " verify_pkcs7_signature");
 	if (symbols)
 		fclose(symbols);
-	return can ? ktap_run(tests, ARRAY_SIZE(tests)) : ktap_run(without, ARRAY_SIZE(without));
+	return can ? ktap_run() : ktap_run_these(without, ARRAY_SIZE(without));
 }

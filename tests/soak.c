@@ -3,12 +3,7 @@
  * Damaged images on every kind of memory, for a given time, while the memory is written to, fails, is removed, or runs
  * short. For qemu/soak, which makes the machine and may start a second one that writes to the same memory.
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
 #include "mutator.h"
 #include "round.h"
@@ -329,7 +324,7 @@ static void check_figures(void)
 	CHECK(allocations_failed() || !used_with(STARVED));
 }
 
-static void soak(void)
+POINT(soak, "nothing goes wrong")
 {
 	u64 images = number_of("DAXFS_IMAGES_WANTED"), number = number_of("DAXFS_SEED") * 1000000000;
 	double start = now(), seconds = number_of("DAXFS_SECONDS"), said = start;
@@ -398,9 +393,6 @@ static int write_to(const char *device)
 
 int main(int argc, char **argv)
 {
-	static const struct ktap_test tests[] = {
-		{ "nothing goes wrong", soak },
-	};
 	struct image image;
 	char path[PATH_MAX];
 
@@ -435,5 +427,5 @@ int main(int argc, char **argv)
 		if (kinds[i].removable)
 			device_find(kinds[i].source, &kinds[i].device);
 	}
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

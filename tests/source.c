@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The kinds of memory that an image can be mounted from, and mounting it from each. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-
-#include "ktap.h"
 #include "source_make.h"
-#include "util.h"
 
 char source_missing[200];
 char context_log[4000];

@@ -3,9 +3,6 @@
 #ifndef SOURCE_H
 #define SOURCE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "image.h"
 
 /* The largest number of sources. */

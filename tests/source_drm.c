@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Memory for an image: buffers of graphics devices. */
-#define _GNU_SOURCE
 #include <drm/drm.h>
 #include <drm/drm_mode.h>
 #include <drm/qxl_drm.h>
-#include <fcntl.h>
 #include <sys/ioctl.h>
 
-#include "ktap.h"
 #include "source_make.h"
-#include "util.h"
 
 /* Open the graphics device of @driver among those in DAXFS_DRM. */
 static int open_drm(const char *driver)

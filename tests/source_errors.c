@@ -5,19 +5,10 @@
  * Group: sources
  * Machine: cxl,reserve=sources.daxfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/mount.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-#include "image.h"
-#include "ktap.h"
 #include "source.h"
-#include "util.h"
 
 #define ALL_SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
@@ -62,7 +53,7 @@ static int memfd(int seals)
 	return fd;
 }
 
-static void unsealed(void)
+POINT(unsealed, "memfds without all seals")
 {
 	static const int seals[] = {
 		0,
@@ -79,7 +70,7 @@ static void unsealed(void)
 		     "must be sealed against writing");
 }
 
-static void tmpfs_file(void)
+POINT(tmpfs_file, "a file of tmpfs")
 {
 	int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
@@ -89,7 +80,7 @@ static void tmpfs_file(void)
 	refuse_mount(with_fd("memfd", fd), EPERM, "must be sealed");
 }
 
-static void no_descriptors(void)
+POINT(no_descriptors, "no descriptors at all")
 {
 	int fd = memfd(ALL_SEALS), path;
 	char name[64];
@@ -119,7 +110,7 @@ static void no_descriptors(void)
 	refuse_parameter(FSCONFIG_SET_FD, "check", NULL, fd, EINVAL, "check= takes");
 }
 
-static void unreadable_memfd(void)
+POINT(unreadable_memfd, "a memfd open for writing only")
 {
 	int fd = memfd(0), writable;
 	char path[64];
@@ -131,7 +122,7 @@ static void unreadable_memfd(void)
 }
 
 /* Memory that is valid as a source, but holds no image. */
-static void no_image(void)
+POINT(no_image, "memory without an image")
 {
 	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -144,7 +135,7 @@ static void no_image(void)
 	refuse_mount(with_fd("memfd", fd), EINVAL, "");
 }
 
-static void two_at_once(void)
+POINT(two_at_once, "two sources at once")
 {
 	int fd = memfd(ALL_SEALS), context = with_fd("memfd", fd);
 
@@ -163,7 +154,7 @@ static void two_at_once(void)
 	refuse_mount(context, EINVAL, "a descriptor is mounted whole");
 }
 
-static void numbers(void)
+POINT(numbers, "phys= and size= with wrong numbers, or one without the other")
 {
 	static const char *const wrong[] = {
 		"", "0x", "x", "-1", "+1", " 1", "1 ", "12Q", "0x12G1", "K", "0xfffffffffffffffff",
@@ -209,7 +200,7 @@ static bool is_system_ram(u64 address)
 	return find_range_after("System RAM", address - 1, &start, &size) && start <= address;
 }
 
-static void wrong_ranges(void)
+POINT(wrong_ranges, "invalid ranges")
 {
 	const u64 last_page = -(u64)page_size();
 	int context;
@@ -236,7 +227,7 @@ static u64 page_of(u64 address)
 	return address & -(u64)page_size();
 }
 
-static void system_ram(void)
+POINT(system_ram, "System RAM")
 {
 	u64 start, size;
 
@@ -253,7 +244,7 @@ static void system_ram(void)
 		refuse_mount(context_of_range(page_of(start), page_size()), EBUSY, "System RAM");
 }
 
-static void owned_ranges(void)
+POINT(owned_ranges, "ranges of drivers")
 {
 	static const char *const names[] = { "namespace", "IOAPIC", "HPET", "Local APIC" };
 	unsigned int found = 0;
@@ -319,7 +310,7 @@ static bool statmount_shows_address(void)
 }
 
 /* Whether the file shows the numbers depends on the process that opened it, not on the reader. */
-static void who_sees_addresses(void)
+POINT(who_sees_addresses, "who sees addresses of a mount")
 {
 	int with, without;
 
@@ -339,7 +330,7 @@ static void who_sees_addresses(void)
 	CHECK(!umount(mnt));
 }
 
-static void without_rawio(void)
+POINT(without_rawio, "without CAP_SYS_RAWIO")
 {
 	set_rawio(false, false);
 	/* The error is the same for every range, and tells nothing about the machine's memory. */
@@ -348,7 +339,7 @@ static void without_rawio(void)
 	refuse_mount(context_of_range(0x100000, page_size()), EPERM, "CAP_SYS_RAWIO");
 }
 
-static void no_devices(void)
+POINT(no_devices, "sources that are not memory devices")
 {
 	char path[PATH_MAX];
 	int fd;
@@ -382,7 +373,7 @@ static const char *dax_device(void)
 }
 
 /* A device node for a device that does not exist. */
-static void handmade_node(void)
+POINT(handmade_node, "a device node without a device")
 {
 	char path[PATH_MAX];
 	struct stat stat;
@@ -407,7 +398,7 @@ static bool tell_driver(const char *driver, const char *file, const char *device
 	return fd >= 0 && write(fd, device, strlen(device)) > 0 && !close(fd);
 }
 
-static void devdax_mode(void)
+POINT(devdax_mode, "a device in devdax mode")
 {
 	const char *device = dax_device();
 
@@ -427,7 +418,7 @@ static void devdax_mode(void)
 	CHECK(!umount(mnt));
 }
 
-static void device_in_use(void)
+POINT(device_in_use, "a DAX device that is mounted")
 {
 	const char *device = dax_device();
 
@@ -437,7 +428,7 @@ static void device_in_use(void)
 	CHECK(context_mount(context_new("source", device), mnt) && !umount(mnt));
 }
 
-static void range_in_use(void)
+POINT(range_in_use, "a range that is mounted")
 {
 	const u64 page = page_size();
 	u64 start, size;
@@ -463,26 +454,6 @@ static void range_in_use(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "memfds without all seals", unsealed },
-		{ "a file of tmpfs", tmpfs_file },
-		{ "no descriptors at all", no_descriptors },
-		{ "a memfd open for writing only", unreadable_memfd },
-		{ "memory without an image", no_image },
-		{ "two sources at once", two_at_once },
-		{ "phys= and size= with wrong numbers, or one without the other", numbers },
-		{ "invalid ranges", wrong_ranges },
-		{ "System RAM", system_ram },
-		{ "ranges of drivers", owned_ranges },
-		{ "without CAP_SYS_RAWIO", without_rawio },
-		{ "who sees addresses of a mount", who_sees_addresses },
-		{ "sources that are not memory devices", no_devices },
-		{ "a device node without a device", handmade_node },
-		{ "a device in devdax mode", devdax_mode },
-		{ "a DAX device that is mounted", device_in_use },
-		{ "a range that is mounted", range_in_use },
-	};
-
 	mnt = private_mount_point();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

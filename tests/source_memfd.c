@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Memory for an image: memfds, and the dma-bufs of udmabuf and of the system heap. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>
 
-#include "ktap.h"
 #include "source_make.h"
-#include "util.h"
 
 #define SHMEM_HUGE "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"

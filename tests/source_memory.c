@@ -2,15 +2,9 @@
 /*
  * Operations on the memory of a source while files on it are mapped. Each operation mounts the source and restores it.
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/syscall.h>
-
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
 #include "source_ops.h"
-#include "util.h"
 
 #define COMPACT "/proc/sys/vm/compact_memory"
 #define SOFT_OFFLINE "/sys/devices/system/memory/soft_offline_page"

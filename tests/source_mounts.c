@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Operations on a source apart from using its files: mounting it, again and again. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/capability.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "ktap.h"
 #include "source_ops.h"
-#include "util.h"
 
 /*
  * List the tree at @dir in @file: paths, types, modes, sizes, targets, content, hard links. Times

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Operations on the files of a mounted source. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "breakpoint.h"
-#include "ktap.h"
 #include "source_ops.h"
 #include "uring.h"
-#include "util.h"
 
 #define GIGABYTE (1UL << 30)
 

@@ -3,10 +3,6 @@
 #ifndef SOURCE_OPS_H
 #define SOURCE_OPS_H
 
-#include <limits.h>
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "source.h"
 
 /* Sizes of files in the directory "sizes", which are also their names. */

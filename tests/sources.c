@@ -7,18 +7,8 @@
  * Order: 1
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
 #include "source_ops.h"
-#include "util.h"
 
 struct image image;
 const struct source *source;

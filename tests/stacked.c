@@ -6,18 +6,9 @@
  * Group: memory
  * Machine: no-debug cpus=2 nvdimm,virtio-pmem=sources.daxfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define NODE "/dev/mapper/daxfs-test"
 #define DMSETUP "dmsetup --noudevsync --noudevrules "
@@ -70,7 +61,7 @@ static void stacked(const char *table)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void one_piece(void)
+POINT(one_piece, "the device mapper, over all of it")
 {
 	char table[200];
 
@@ -80,7 +71,7 @@ static void one_piece(void)
 	stacked(table);
 }
 
-static void two_pieces(void)
+POINT(two_pieces, "the device mapper, over two parts of it")
 {
 	char table[200];
 
@@ -97,11 +88,6 @@ static bool is_pmem(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "the device mapper, over all of it", one_piece },
-		{ "the device mapper, over two parts of it", two_pieces },
-	};
-
 	mnt = private_mount_point();
-	return run_on_sources(tests, ARRAY_SIZE(tests), is_pmem, NULL, &source);
+	return run_on_sources(is_pmem, NULL, &source);
 }

@@ -4,14 +4,10 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -46,7 +42,7 @@ static long long allocated(size_t size)
 	return size < 4096 ? (size + 511) / 512 : page_round(size) / 512;
 }
 
-static void blocks(void)
+POINT(blocks, "st_blocks counts allocated blocks in units of 512 bytes")
 {
 	static const struct {
 		const char *name;
@@ -68,20 +64,20 @@ static void blocks(void)
 		CHECK_EQ(stat_of(files[i].name).st_blocks, allocated(files[i].size));
 }
 
-static void block_size(void)
+POINT(block_size, "st_blksize is the block size")
 {
 	CHECK_EQ(stat_of("sizes/1").st_blksize, page_size());
 	CHECK_EQ(stat_of("sizes").st_blksize, page_size());
 }
 
-static void one_device(void)
+POINT(one_device, "one st_dev")
 {
 	CHECK(stat_of("sizes").st_dev == stat_of("types/regular").st_dev);
 	/* Only mounts without a device have an anonymous device number. */
 	CHECK(major(stat_of(".").st_dev) != 0 || on_fuse());
 }
 
-static void inode_numbers(void)
+POINT(inode_numbers, "inode numbers")
 {
 	CHECK(stat_of("types/regular").st_ino == stat_of("types/regular-link").st_ino);
 	CHECK(stat_of("types/regular").st_ino == stat_of("types/directory/regular-link").st_ino);
@@ -90,14 +86,14 @@ static void inode_numbers(void)
 	CHECK(stat_of("types/..").st_ino == stat_of(".").st_ino);
 }
 
-static void directory_links(void)
+POINT(directory_links, "link counts of directories")
 {
 	CHECK_EQ(stat_of("directories/0").st_nlink, 2);
 	CHECK_EQ(stat_of("types").st_nlink, 3);
 	CHECK_EQ(stat_of("directories").st_nlink, 2 + 16);
 }
 
-static void dax_attribute(void)
+POINT(dax_attribute, "STATX_ATTR_DAX on regular files")
 {
 	struct statx file = statx_of("sizes/4096");
 
@@ -108,7 +104,7 @@ static void dax_attribute(void)
 	CHECK(!(statx_of("types/fifo").stx_attributes & STATX_ATTR_DAX));
 }
 
-static void read_only_attributes(void)
+POINT(read_only_attributes, "other statx attributes")
 {
 	struct statx file = statx_of("sizes/4096");
 
@@ -122,7 +118,7 @@ static void read_only_attributes(void)
 }
 
 /* The image stores the modification time; the others equal it. */
-static void all_times_alike(void)
+POINT(all_times_alike, "atime and ctime equal mtime")
 {
 	static const char *const names[] = { "times/file+1700000000.123456789",
 					     "times/dir-1.999999999", "." };
@@ -137,7 +133,7 @@ static void all_times_alike(void)
 	}
 }
 
-static void reading_leaves_times(void)
+POINT(reading_leaves_times, "reading does not change the times")
 {
 	struct stat before = stat_of("sizes/12345"), after;
 	char byte;
@@ -149,7 +145,7 @@ static void reading_leaves_times(void)
 	      before.st_atim.tv_nsec == after.st_atim.tv_nsec);
 }
 
-static void statfs_fields(void)
+POINT(statfs_fields, "statfs")
 {
 	struct statfs fs, again;
 
@@ -168,7 +164,7 @@ static void statfs_fields(void)
 	CHECK(!memcmp(&fs.f_fsid, &again.f_fsid, sizeof(fs.f_fsid)));
 }
 
-static void mounts_line(void)
+POINT(mounts_line, "/proc/self/mounts shows ro")
 {
 	char line[1000], target[400], options[300] = "";
 	FILE *mounts = fopen("/proc/self/mounts", "re");
@@ -184,7 +180,7 @@ static void mounts_line(void)
 	CHECK(!strncmp(options, "ro", 2) && (!options[2] || options[2] == ','));
 }
 
-static void permissions(void)
+POINT(permissions, "permissions")
 {
 	CHECK(!access(path_of("modes/file-7777"), X_OK));
 	CHECK_FAILS(access(path_of("sizes/1"), X_OK), EACCES);
@@ -199,7 +195,7 @@ static void permissions(void)
 	CHECK(!access(path_of("owners/1000"), R_OK));
 }
 
-static void special_files(void)
+POINT(special_files, "special files work")
 {
 	char byte = 1;
 	int fd = open(path_of("types/char-1-3"), O_RDWR | O_CLOEXEC); /* the null device */
@@ -212,7 +208,7 @@ static void special_files(void)
 	CHECK_FAILS(open(path_of("types/socket"), O_RDONLY), ENXIO);
 }
 
-static void names_not_there(void)
+POINT(names_not_there, "look-ups that fail")
 {
 	char name[NAME_MAX + 20];
 	struct stat stat;
@@ -229,7 +225,7 @@ static void names_not_there(void)
 	CHECK_FAILS(lstat(path_of(name), &stat), ENAMETOOLONG);
 }
 
-static void following_symlinks(void)
+POINT(following_symlinks, "following symlinks")
 {
 	struct stat stat;
 
@@ -240,7 +236,7 @@ static void following_symlinks(void)
 	CHECK_FAILS(open(path_of("symlinks/file"), O_RDONLY | O_NOFOLLOW), ELOOP);
 }
 
-static void readlink_buffers(void)
+POINT(readlink_buffers, "readlink into small and bad buffers")
 {
 	char buffer[5000];
 
@@ -254,25 +250,6 @@ static void readlink_buffers(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "st_blocks counts allocated blocks in units of 512 bytes", blocks },
-		{ "st_blksize is the block size", block_size },
-		{ "one st_dev", one_device },
-		{ "inode numbers", inode_numbers },
-		{ "link counts of directories", directory_links },
-		{ "STATX_ATTR_DAX on regular files", dax_attribute },
-		{ "other statx attributes", read_only_attributes },
-		{ "atime and ctime equal mtime", all_times_alike },
-		{ "reading does not change the times", reading_leaves_times },
-		{ "statfs", statfs_fields },
-		{ "/proc/self/mounts shows ro", mounts_line },
-		{ "permissions", permissions },
-		{ "special files work", special_files },
-		{ "look-ups that fail", names_not_there },
-		{ "following symlinks", following_symlinks },
-		{ "readlink into small and bad buffers", readlink_buffers },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,11 +4,6 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/stat.h>
-
-#include "ktap.h"
 #include "util.h"
 
 #ifndef STATX_DIO_READ_ALIGN
@@ -27,7 +22,7 @@ static struct statx statx_of(const char *name, unsigned int mask)
 	return buffer;
 }
 
-static void direct_io_alignment(void)
+POINT(direct_io_alignment, "statx: direct I/O from any byte")
 {
 	struct statx file = statx_of("sizes/12345", STATX_BASIC_STATS | STATX_DIOALIGN |
 				     STATX_DIO_READ_ALIGN);
@@ -46,7 +41,7 @@ static void direct_io_alignment(void)
 	CHECK(!(statx_of("types/fifo", STATX_DIOALIGN).stx_mask & STATX_DIOALIGN));
 }
 
-static void mount_id(void)
+POINT(mount_id, "statx: the mount's number")
 {
 	struct statx file = statx_of("sizes/1", STATX_MNT_ID);
 	int dir = open(mnt, O_PATH | O_CLOEXEC);
@@ -61,7 +56,7 @@ static void mount_id(void)
 	CHECK_EQ(file.stx_mnt_id, id);
 }
 
-static void no_birth_time(void)
+POINT(no_birth_time, "statx: no birth time")
 {
 	struct statx file = statx_of("sizes/1", STATX_ALL);
 
@@ -69,7 +64,7 @@ static void no_birth_time(void)
 	CHECK(!file.stx_btime.tv_sec && !file.stx_btime.tv_nsec);
 }
 
-static void immutable(void)
+POINT(immutable, "statx: immutable")
 {
 	static const char *const names[] = { ".", "sizes", "sizes/1", "types/fifo", "types/symlink" };
 
@@ -83,13 +78,6 @@ static void immutable(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "statx: direct I/O from any byte", direct_io_alignment },
-		{ "statx: the mount's number", mount_id },
-		{ "statx: no birth time", no_birth_time },
-		{ "statx: immutable", immutable },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

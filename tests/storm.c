@@ -9,23 +9,14 @@
  * Group: storm
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve=storm.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
-#include <sys/syscall.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "mapped.h"
-#include "source.h"
 #include "storm.h"
 #include "walker.h"
 
@@ -335,7 +326,7 @@ static bool one_round(u64 round, double length, bool lazy, enum event event)
 }
 
 /* Every other mount verifies pieces before their first use. The events that hit the memory take turns, too. */
-static void run_storm(void)
+POINT(run_storm, "a storm of memory calls")
 {
 	u64 shift = base_seed + (source - sources), mounts[EVENTS] = {}, round = 0, calls = 0;
 	u64 loads = 0, signals = 0, children = 0;
@@ -406,9 +397,6 @@ static void make_arena(void)
 
 int main(int argc, char **argv)
 {
-	static const struct ktap_test tests[] = {
-		{ "a storm of memory calls", run_storm },
-	};
 	const char *images = getenv("DAXFS_IMAGES") ?: "/run/images";
 	char path[PATH_MAX];
 	int result, count = 0;
@@ -441,7 +429,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < source_count; i++)
 		count += is_wanted(&sources[i]);
 	share = seconds / (count ?: 1);
-	result = run_on_sources(tests, ARRAY_SIZE(tests), is_wanted, &image, &source);
+	result = run_on_sources(is_wanted, &image, &source);
 	swapoff(SWAP);
 	return result;
 }

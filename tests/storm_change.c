@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The calls of a storm that change mappings. */
-#define _GNU_SOURCE
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "ktap.h"
 #include "storm.h"
 
 #ifndef MADV_DONTNEED_LOCKED

@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The files of a storm, and what its pages must hold. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
-#include "ktap.h"
 #include "storm.h"
 
 struct storm_shared *storm;

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The calls of userfaultfd, for a storm. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 
-#include "ktap.h"
 #include "storm.h"
 
 /* Newer than the headers. */

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The calls of a storm that use mappings and files without changing their content. */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/sendfile.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "ktap.h"
 #include "storm.h"
 
 #ifndef SYS_cachestat

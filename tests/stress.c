@@ -7,13 +7,8 @@
  * Order: 6
  * Machine: cpus=2 virtio-pmem=scratch
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #define WORKERS 6
@@ -131,7 +126,7 @@ static void mount_again(u64 number)
 	rmdir(path);
 }
 
-static void all_at_once(void)
+POINT(all_at_once, "all kinds of access at once")
 {
 	static void (*const works[])(u64) = {
 		read_somewhere, map_somewhere, look_up,	    list,
@@ -158,7 +153,7 @@ static void all_at_once(void)
 }
 
 /* Mount and unmount one device in several processes: the last unmount races with the next mount. */
-static void mount_races(void)
+static void race_mounts(void)
 {
 	pid_t pids[3];
 	int status;
@@ -177,24 +172,23 @@ static void mount_races(void)
 	}
 }
 
-static void unmounted(void)
+POINT(mount_races, "racing mounts")
+{
+	race_mounts();
+}
+
+POINT(unmounted, "racing mounts without another mount")
 {
 	CHECK(!umount(mnt));
-	mount_races();
+	race_mounts();
 	CHECK(!mount(device, mnt, "daxfs", 0, NULL));
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "all kinds of access at once", all_at_once },
-		{ "racing mounts", mount_races },
-		{ "racing mounts without another mount", unmounted },
-	};
-
 	device = fixture_device("tree");
 	mnt = private_mount_point();
 	if (mount(device, mnt, "daxfs", 0, NULL))
 		ktap_skip_all("cannot mount");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -5,17 +5,11 @@
  *
  * Group: files
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "breakpoint.h"
-#include "ktap.h"
-#include "util.h"
 
 static const char *mnt;
 
@@ -47,7 +41,7 @@ static bool peeks_pattern(pid_t pid, const char *address, u64 offset)
 	return !errno && pattern_matches(&word, sizeof(word), LARGE, offset);
 }
 
-static void peeking(void)
+POINT(peeking, "PTRACE_PEEKDATA")
 {
 	char *shared = map(PROT_READ, MAP_SHARED),
 	     *private = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -62,7 +56,7 @@ static void peeking(void)
 	end_child(pid);
 }
 
-static void poking(void)
+POINT(poking, "PTRACE_POKEDATA copies private pages, cannot touch shared ones")
 {
 	char *shared = map(PROT_READ, MAP_SHARED), *private = map(PROT_READ, MAP_PRIVATE);
 	pid_t pid = waiting_child();
@@ -83,7 +77,7 @@ static void poking(void)
 	end_child(pid);
 }
 
-static void proc_mem(void)
+POINT(proc_mem, "/proc/PID/mem")
 {
 	char *shared = map(PROT_READ, MAP_SHARED), path[64], buffer[20000];
 	pid_t pid = waiting_child();
@@ -100,7 +94,7 @@ static void proc_mem(void)
 	end_child(pid);
 }
 
-static void vm_readv(void)
+POINT(vm_readv, "process_vm_readv and process_vm_writev")
 {
 	char *shared = map(PROT_READ, MAP_SHARED), *buffer = malloc(3 << 20);
 	struct iovec local = { buffer, 3 << 20 }, remote = { shared + HUGE_SIZE - 4000, 3 << 20 };
@@ -131,7 +125,7 @@ static char *whole_file(const char *name, off_t *size)
 	return content;
 }
 
-static void breakpoints(void)
+POINT(breakpoints, "a breakpoint in a program's text")
 {
 	off_t size;
 	char *before = whole_file("exec/helper", &size);
@@ -142,7 +136,7 @@ static void breakpoints(void)
 	CHECK(!memcmp(before, whole_file("exec/helper", &size), size));
 }
 
-static void single_steps(void)
+POINT(single_steps, "single steps")
 {
 	pid_t pid = traced_helper(mnt, "exec/helper");
 	int status;
@@ -156,15 +150,6 @@ static void single_steps(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "PTRACE_PEEKDATA", peeking },
-		{ "PTRACE_POKEDATA copies private pages, cannot touch shared ones", poking },
-		{ "/proc/PID/mem", proc_mem },
-		{ "process_vm_readv and process_vm_writev", vm_readv },
-		{ "a breakpoint in a program's text", breakpoints },
-		{ "single steps", single_steps },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,15 +4,9 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "image.h"
-#include "ktap.h"
-#include "util.h"
 
 #define TRACEFS "/sys/kernel/tracing"
 /* A separate trace instance, so that no other user of tracing is disturbed. */
@@ -84,7 +78,7 @@ static char *map(int fd, size_t length)
 	return map;
 }
 
-static void nothing(void)
+POINT(nothing, "no events unless they are enabled")
 {
 	int fd = open_in(mnt, "sizes/4097", O_RDONLY);
 
@@ -93,7 +87,7 @@ static void nothing(void)
 	said(0, "daxfs");
 }
 
-static void small(void)
+POINT(small, "a fault of a page")
 {
 	int fd = open_size(mnt, page_size() == 4096 ? 4097 : 65537, O_RDONLY);
 	char *two = map(fd, 2 * page_size());
@@ -105,7 +99,7 @@ static void small(void)
 	said(1, "NOPAGE");
 }
 
-static void large(void)
+POINT(large, "a fault of 2 MiB")
 {
 	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
 	char *all = map(fd, 64 << 20);
@@ -120,7 +114,7 @@ static void large(void)
 	said(1, "NOPAGE");
 }
 
-static void beyond(void)
+POINT(beyond, "a fault beyond the end")
 {
 	int fd = open_in(mnt, "sizes/4097", O_RDONLY), status;
 	char *three = map(fd, 3 * page_size());
@@ -138,8 +132,13 @@ static void beyond(void)
 	fault_said(fd, 1, 2 * page_size(), 0, three + 2 * page_size(), "SIGBUS");
 }
 
+POINT(unmount, "unmounting")
+{
+	REQUIRE(!umount2(mnt, 0));
+}
+
 /* The log has ten lines at most about so many errors, the trace has all. */
-static void errors(void)
+POINT(errors, "errors")
 {
 	char path[PATH_MAX], needle[200];
 	struct image image;
@@ -166,21 +165,8 @@ static void errors(void)
 	REQUIRE(!umount2(mnt, 0));
 }
 
-static void unmount(void)
-{
-	REQUIRE(!umount2(mnt, 0));
-}
-
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "no events unless they are enabled", nothing },
-		{ "a fault of a page", small },
-		{ "a fault of 2 MiB", large },
-		{ "a fault beyond the end", beyond },
-		{ "unmounting", unmount },
-		{ "errors", errors },
-	};
 	int result;
 
 	/* Make the image to damage. */
@@ -191,7 +177,7 @@ int main(void)
 		ktap_skip_all("needs CONFIG_EVENT_TRACING");
 	if (mkdir(INSTANCE, 0700) && errno != EEXIST)
 		ktap_skip_all("needs instances in tracefs");
-	result = ktap_run(tests, ARRAY_SIZE(tests));
+	result = ktap_run();
 	rmdir(INSTANCE);
 	return result;
 }

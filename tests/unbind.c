@@ -6,17 +6,9 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define MIDDLE 65537UL
@@ -113,7 +105,7 @@ static void unbind_under_load(double killed)
 	bring_back();
 }
 
-static void held_all_the_time(void)
+POINT(held_all_the_time, "users hold its pages all the time")
 {
 	int rounds = repeats(40);
 
@@ -122,7 +114,7 @@ static void held_all_the_time(void)
 		unbind_under_load(-1);
 }
 
-static void killed_meanwhile(void)
+POINT(killed_meanwhile, "the users are killed during removal")
 {
 	int rounds = repeats(16);
 
@@ -177,7 +169,7 @@ static int unbind_while_mounting(const char *digest, double part, double seconds
 	return status;
 }
 
-static void fails_late(void)
+POINT(fails_late, "a mount with a wrong digest")
 {
 	int rounds = repeats(6);
 	double seconds;
@@ -197,7 +189,7 @@ static void fails_late(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void interrupted(void)
+POINT(interrupted, "a mount that a signal interrupts")
 {
 	static const int signals[] = { SIGTERM, SIGKILL, SIGINT };
 	int rounds = repeats(5);
@@ -216,7 +208,7 @@ static void interrupted(void)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void right_but_gone(void)
+POINT(right_but_gone, "a mount with the right digest")
 {
 	int rounds = repeats(5);
 	double seconds;
@@ -250,15 +242,7 @@ static bool one_of_each_driver(const struct source *source)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "users hold its pages all the time", held_all_the_time },
-		{ "the users are killed during removal", killed_meanwhile },
-		{ "a mount with a wrong digest", fails_late },
-		{ "a mount that a signal interrupts", interrupted },
-		{ "a mount with the right digest", right_but_gone },
-	};
-
 	mnt = private_mount_point();
 	has_image = sources_image(&image);
-	return run_on_sources(tests, ARRAY_SIZE(tests), one_of_each_driver, NULL, &source);
+	return run_on_sources(one_of_each_driver, NULL, &source);
 }

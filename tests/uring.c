@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* As much of io_uring as tests need: one request at a time. */
-#define _GNU_SOURCE
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "ktap.h"
 #include "uring.h"
 
 struct ring ring_open(void)

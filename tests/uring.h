@@ -4,7 +4,7 @@
 #define URING_H
 
 #include <linux/io_uring.h>
-#include <stddef.h>
+
 #include "util.h"
 
 struct ring {

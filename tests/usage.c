@@ -5,20 +5,13 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "image.h"
-#include "ktap.h"
-#include "util.h"
 
 static const char *const counters[] = {
 	"reads", "read_bytes", "faults_pte", "faults_around", "faults_pmd", "faults_failed",
@@ -69,7 +62,7 @@ static long long number(const char *name)
 	return value;
 }
 
-static void image(void)
+POINT(image, "source, size and inodes")
 {
 	struct statfs fs;
 
@@ -80,7 +73,7 @@ static void image(void)
 	CHECK(!strcmp(line("mapping"), "dax"));
 }
 
-static void files(void)
+POINT(files, "names and permissions")
 {
 	DIR *dir = opendir(directory);
 	struct dirent *entry;
@@ -100,13 +93,13 @@ static void files(void)
 	closedir(dir);
 }
 
-static void nothing_yet(void)
+POINT(nothing_yet, "all counters are 0 after mounting")
 {
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
 		CHECK_EQ(number(counters[i]), 0);
 }
 
-static void reads(void)
+POINT(reads, "reads")
 {
 	long long calls = number("reads"), bytes = number("read_bytes");
 	int fd = open_in(mnt, "sizes/12345", O_RDONLY);
@@ -124,7 +117,7 @@ static void touch(const char *byte)
 	asm volatile("" : : "r"(*byte) : "memory");
 }
 
-static void faults(void)
+POINT(faults, "faults by size")
 {
 	long long page = number("faults_pte"), around = number("faults_around");
 	long long huge = number("faults_pmd"), failed = number("faults_failed");
@@ -172,7 +165,7 @@ static void faults(void)
  * Map a file of one page far from other mappings: the kernel asks for 1 GiB and for 2 MiB first,
  * and refusing those does not count as a failure.
  */
-static void fallback(void)
+POINT(fallback, "a fault that falls back")
 {
 	long long small = number("faults_pte"), around = number("faults_around");
 	long long failed = number("faults_failed");
@@ -188,13 +181,13 @@ static void fallback(void)
 	close(fd);
 }
 
-static void no_errors(void)
+POINT(no_errors, "no errors")
 {
 	CHECK_EQ(number("errors_io"), 0);
 	CHECK_EQ(number("errors_corrupted"), 0);
 }
 
-static void goes(void)
+POINT(goes, "the directory goes with the mount, and open files with it")
 {
 	int reads = open_file("reads"), source = open_file("source"), unread = open_file("size");
 	struct stat stat;
@@ -242,7 +235,7 @@ static void *reader(void *unused)
 }
 
 /* Read the files while the mount comes and goes. */
-static void race(void)
+POINT(race, "files that are read while the mount comes and goes")
 {
 	pthread_t threads[2];
 
@@ -260,7 +253,7 @@ static void race(void)
 }
 
 /* Look up an invalid record several times: each counts. */
-static void errors(void)
+POINT(errors, "errors")
 {
 	char path[PATH_MAX];
 	struct image image;
@@ -282,23 +275,10 @@ static void errors(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "all counters are 0 after mounting", nothing_yet },
-		{ "names and permissions", files },
-		{ "source, size and inodes", image },
-		{ "reads", reads },
-		{ "faults by size", faults },
-		{ "a fault that falls back", fallback },
-		{ "no errors", no_errors },
-		{ "the directory goes with the mount, and open files with it", goes },
-		{ "files that are read while the mount comes and goes", race },
-		{ "errors", errors },
-	};
-
 	/* Make the image to damage. */
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");
 	find_directory();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

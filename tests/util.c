@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Functions that several test programs share. */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "ktap.h"
 #include "util.h"
 
 char *nowhere = (char *)8;

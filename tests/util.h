@@ -3,15 +3,22 @@
 #ifndef UTIL_H
 #define UTIL_H
 
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/types.h>
-#include <stdbool.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+
+#include "ktap.h"
 
 /* The kernel's names, which its style asks for. */
 #define u8 __u8
+#define u16 __u16
 #define u32 __u32
 #define u64 __u64
 #define s64 __s64

@@ -6,22 +6,11 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <signal.h>
-#include <sys/mount.h>
 #include <sys/sendfile.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
 #include "uring.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define PIECE HUGE_SIZE
@@ -129,7 +118,7 @@ static void others_are_good(void)
 	CHECK_EQ(counter("pieces_bad"), 1);
 }
 
-static void all_is_good(void)
+POINT(all_is_good, "an image without damage")
 {
 	char options[4096] = "", command[PATH_MAX], *mapped, *buffer = malloc(LARGE);
 	FILE *stream;
@@ -171,7 +160,7 @@ static void all_is_good(void)
 		close(memory);
 }
 
-static void damaged_read(void)
+POINT(damaged_read, "reads of a damaged piece")
 {
 	int fd, kmsg, pipes[2], sink;
 	char buffer[8192], line[500] = "", number[32];
@@ -200,7 +189,7 @@ static void damaged_read(void)
 	unmount();
 }
 
-static void damaged_mapping(void)
+POINT(damaged_mapping, "mappings of a damaged piece")
 {
 	const size_t page = page_size();
 	char *shared, *private, *odd;
@@ -229,7 +218,7 @@ static void damaged_mapping(void)
 	unmount();
 }
 
-static void damaged_uring(void)
+POINT(damaged_uring, "io_uring reads a damaged piece")
 {
 	char *buffer = malloc(LARGE);
 	struct io_uring_sqe request;
@@ -251,7 +240,7 @@ static void damaged_uring(void)
 }
 
 /* Verifying a piece takes milliseconds, for which RWF_NOWAIT does not wait. */
-static void no_waiting(void)
+POINT(no_waiting, "reads that do not wait")
 {
 	static char bytes[PIECE];
 	struct iovec all = { bytes, PIECE };
@@ -298,7 +287,7 @@ static bool use_pieces(unsigned int seed)
 	return good;
 }
 
-static void many_users(void)
+POINT(many_users, "several ordinary users at once")
 {
 	pid_t users[8];
 	int status;
@@ -330,7 +319,7 @@ static void refused(const struct image *changed, const char *verify, int error, 
 	restore();
 }
 
-static void refusals(void)
+POINT(refusals, "refused mounts")
 {
 	struct image changed = image_copy(&image);
 	u64 table = image.super->total_size;
@@ -371,7 +360,7 @@ static void refusals(void)
 }
 
 /* The table is not in the memory. */
-static void cut_table(void)
+POINT(cut_table, "the table is cut off")
 {
 	struct image changed = image_copy(&image);
 
@@ -390,7 +379,7 @@ static void cut_table(void)
  * A sealed memfd stays as it was verified. Other memory does not: a later write changes files, as
  * without verify=lazy.
  */
-static void written_later(void)
+POINT(written_later, "memory that is written after it was verified")
 {
 	struct image changed = image_copy(&image);
 	char byte = 0, good;
@@ -419,7 +408,7 @@ static int remount(const char *digest, const char *verify)
 	return context_remount(mnt, checks(digest, verify));
 }
 
-static void remounts(void)
+POINT(remounts, "mounts and remounts of a mounted image")
 {
 	memory = source->make(source, &image);
 	REQUIRE(memory >= 0 && !mount_with(mnt, NULL, NULL));
@@ -455,19 +444,6 @@ static void remounts(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "an image without damage", all_is_good },
-		{ "reads of a damaged piece", damaged_read },
-		{ "mappings of a damaged piece", damaged_mapping },
-		{ "io_uring reads a damaged piece", damaged_uring },
-		{ "reads that do not wait", no_waiting },
-		{ "several ordinary users at once", many_users },
-		{ "refused mounts", refusals },
-		{ "the table is cut off", cut_table },
-		{ "memory that is written after it was verified", written_later },
-		{ "mounts and remounts of a mounted image", remounts },
-	};
-
 	mnt = private_mount_point();
 	snprintf(other_mnt, sizeof(other_mnt), "%s/other", work_dir());
 	mkdir(other_mnt, 0755);
@@ -475,5 +451,5 @@ int main(void)
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
 	if (!(image.super->compat & COMPAT_SUMS))
 		ktap_skip_all("needs an image with sums (mkdaxfs --sums)");
-	return run_on_sources(tests, ARRAY_SIZE(tests), source_stands_for_way, &image, &source);
+	return run_on_sources(source_stands_for_way, &image, &source);
 }

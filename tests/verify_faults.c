@@ -6,21 +6,11 @@
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 #define LARGE (16UL << 20)
 #define PIECE HUGE_SIZE
@@ -109,7 +99,7 @@ static void *fault_pieces(void *argument)
 }
 
 /* Each call changes the area that the other thread faults in, so it waits for that area's lock. */
-static void unmapping(void)
+POINT(unmapping, "another thread unmaps pages of the area")
 {
 	struct faulting faulting = {};
 	/* The last piece has pages for all of them. */
@@ -171,7 +161,7 @@ static int unmap_all(void *argument)
 	return 0;
 }
 
-static void unmapped(void)
+POINT(unmapped, "another thread unmaps the file")
 {
 	int status = 0, times = 0;
 
@@ -192,7 +182,7 @@ static int load_all(void *argument)
 }
 
 /* The signal comes while the process faults, in one piece or another. */
-static void killing(void)
+POINT(killing, "the process is killed")
 {
 	for (int i = 0; i < repeats(4); i++) {
 		pid_t pid;
@@ -211,7 +201,7 @@ static void killing(void)
 }
 
 /* The kernel reads mappings itself: with a fault, and through get_user_pages(). */
-static void kernel_reads(void)
+POINT(kernel_reads, "the kernel reads the mapping")
 {
 	char *mapped, *bytes = malloc(PIECE);
 	struct iovec into = { bytes, PIECE }, from;
@@ -280,7 +270,7 @@ static void neighbours_are_good(const char *mapped, size_t changed)
 }
 
 /* A store to a page copies it, whether a load has mapped it before or not. */
-static void private_writes(void)
+POINT(private_writes, "private mappings of a damaged piece are written to")
 {
 	int memory = mount_damaged(), zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	char *private = map_length(mnt, LARGE, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -336,7 +326,7 @@ static int lock_pages(void *argument)
 	return mlockall(MCL_CURRENT) && errno != ENOMEM ? 4 : 0;
 }
 
-static void locking(void)
+POINT(locking, "an ordinary user locks pages of a damaged piece")
 {
 	int memory = mount_damaged();
 
@@ -387,7 +377,7 @@ static void use_overlay(const char *all)
 	free(buffer);
 }
 
-static void through_overlayfs(void)
+POINT(through_overlayfs, "a damaged piece through overlayfs")
 {
 	int memory = mount_damaged();
 	char top[PATH_MAX], all[PATH_MAX + 8];
@@ -412,20 +402,10 @@ static void through_overlayfs(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "another thread unmaps pages of the area", unmapping },
-		{ "another thread unmaps the file", unmapped },
-		{ "the process is killed", killing },
-		{ "the kernel reads the mapping", kernel_reads },
-		{ "private mappings of a damaged piece are written to", private_writes },
-		{ "an ordinary user locks pages of a damaged piece", locking },
-		{ "a damaged piece through overlayfs", through_overlayfs },
-	};
-
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
 	if (!(image.super->compat & COMPAT_SUMS))
 		ktap_skip_all("needs an image with sums (mkdaxfs --sums)");
-	return run_on_sources(tests, ARRAY_SIZE(tests), source_stands_for_way, &image, &source);
+	return run_on_sources(source_stands_for_way, &image, &source);
 }

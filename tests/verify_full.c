@@ -5,18 +5,7 @@
  * Group: hashing
  * Machine: cpus=2 nvdimm=big.daxfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/mount.h>
-#include <signal.h>
-#include <sys/mount.h>
-#include <sys/syscall.h>
-
 #include "device.h"
-#include "image.h"
-#include "ktap.h"
-#include "source.h"
-#include "util.h"
 
 static const char *mnt, *device;
 
@@ -44,25 +33,20 @@ static void ended_by(int signal)
 	CHECK_EQ(bounded_umount(mnt), 0);
 }
 
-static void killed(void)
+POINT(killed, "a mount that is killed")
 {
 	ended_by(SIGKILL);
 }
 
-static void terminated(void)
+POINT(terminated, "a mount that a signal ends")
 {
 	ended_by(SIGTERM);
 }
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "a mount that is killed", killed },
-		{ "a mount that a signal ends", terminated },
-	};
-
 	device = fixture_device("big");
 	mnt = private_mount_point();
 	device_init();
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

@@ -4,17 +4,11 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-#include "ktap.h"
 #include "util.h"
 
 #ifndef __NR_cachestat
@@ -54,12 +48,12 @@ static void cachestat_below(const char *dir)
 	}
 }
 
-static void cachestat(void)
+POINT(cachestat, "cachestat(2) of a mapped file")
 {
 	cachestat_below(mnt);
 }
 
-static void cachestat_through_overlay(void)
+POINT(cachestat_through_overlay, "the same through overlayfs")
 {
 	char options[3 * PATH_MAX], dir[PATH_MAX], empty[PATH_MAX];
 
@@ -93,7 +87,7 @@ static void line_of(const char *address, char *line, size_t size)
 	REQUIRE(!"the area is listed");
 }
 
-static void names(void)
+POINT(names, "names in /proc")
 {
 	char line[PATH_MAX + 200], path[PATH_MAX], link[PATH_MAX], expected[PATH_MAX];
 	int fd = open_size(mnt, 65537, O_RDONLY);
@@ -132,7 +126,7 @@ struct query {
 };
 
 /* The kernel reads the build ID of a mapped program from the area's file. */
-static void build_id(void)
+POINT(build_id, "build ID of a program")
 {
 	char command[4 * PATH_MAX], dir[PATH_MAX];
 	u8 id[64] = { 0 };
@@ -156,7 +150,7 @@ static void build_id(void)
 }
 
 /* An area keeps its mount, and releases it when it is unmapped. */
-static void lifetime(void)
+POINT(lifetime, "an area keeps the mount")
 {
 	char dir[PATH_MAX];
 	char *address, *second;
@@ -178,7 +172,7 @@ static void lifetime(void)
 	CHECK(!umount(dir));
 }
 
-static void neighbours_and_parts(void)
+POINT(neighbours_and_parts, "areas that are joined and split")
 {
 	const size_t page = page_size();
 	int fd = open_size(mnt, HUGE_SIZE, O_RDONLY);
@@ -197,7 +191,7 @@ static void neighbours_and_parts(void)
 	CHECK(!munmap(place, 6 * page));
 }
 
-static void no_events(void)
+POINT(no_events, "mapping raises no event")
 {
 	char path[PATH_MAX], buffer[4096] __attribute__((aligned(8)));
 	struct inotify_event *event = (void *)buffer;
@@ -239,7 +233,7 @@ static void *map_once(void *argument)
 }
 
 /* Processes that share an open file map it first at the same time. */
-static void at_once(void)
+POINT(at_once, "processes map an open file at once")
 {
 	struct mapper *mapper = mmap(NULL, sizeof(*mapper), PROT_READ | PROT_WRITE,
 				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -268,17 +262,6 @@ static void at_once(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "cachestat(2) of a mapped file", cachestat },
-		{ "the same through overlayfs", cachestat_through_overlay },
-		{ "names in /proc", names },
-		{ "build ID of a program", build_id },
-		{ "an area keeps the mount", lifetime },
-		{ "areas that are joined and split", neighbours_and_parts },
-		{ "mapping raises no event", no_events },
-		{ "processes map an open file at once", at_once },
-	};
-
 	mnt = fixture_mount("tree");
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }

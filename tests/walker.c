@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Use of a directory tree about which nothing is known. */
-#define _GNU_SOURCE
 #include <dirent.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/limits.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
 
 #include "device.h"
-#include "ktap.h"
 #include "uring.h"
 #include "walker.h"
 

@@ -4,16 +4,10 @@
  *
  * Group: vfs
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/limits.h>
 #include <sched.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "ktap.h"
 #include "util.h"
 
 static const char *mnt;
@@ -48,7 +42,7 @@ static unsigned int count(ssize_t length)
 	return keys;
 }
 
-static void values(void)
+POINT(values, "values")
 {
 	enter();
 	CHECK_EQ(getxattr("file", "user.colour", value, sizeof(value)), 4);
@@ -64,7 +58,7 @@ static void values(void)
 	CHECK_EQ(fgetxattr(open("file", O_RDONLY), "user.colour", value, sizeof(value)), 4);
 }
 
-static void not_there(void)
+POINT(not_there, "missing names")
 {
 	enter();
 	CHECK_FAILS(getxattr("file", "user.color", value, sizeof(value)), ENODATA);
@@ -84,7 +78,7 @@ static void not_there(void)
 	CHECK_EQ(llistxattr("../types/fifo", list, sizeof(list)), 0);
 }
 
-static void lengths(void)
+POINT(lengths, "buffers of every size")
 {
 	ssize_t length;
 
@@ -101,7 +95,7 @@ static void lengths(void)
 	CHECK_FAILS(listxattr("file", list, 1), ERANGE);
 }
 
-static void large_values(void)
+POINT(large_values, "large values, long names")
 {
 	enter();
 	CHECK_EQ(getxattr("long", "user.64k", NULL, 0), 65536);
@@ -112,7 +106,7 @@ static void large_values(void)
 	CHECK(pattern_matches(value, 4097, 7, 0));
 }
 
-static void many_names(void)
+POINT(many_names, "hundreds of names")
 {
 	char key[32];
 
@@ -125,7 +119,7 @@ static void many_names(void)
 	CHECK_FAILS(getxattr("many", "trusted.300", value, sizeof(value)), ENODATA);
 }
 
-static void lists(void)
+POINT(lists, "listing, and who sees trusted names")
 {
 	ssize_t length;
 
@@ -148,7 +142,7 @@ static void lists(void)
 }
 
 /* user.* takes the right to read the file. */
-static void permissions(void)
+POINT(permissions, "permissions")
 {
 	enter();
 	become(1001, 1001);
@@ -176,7 +170,7 @@ static void same(const char *path)
 	}
 }
 
-static void all_the_same(void)
+POINT(all_the_same, "all names and values match the source")
 {
 	static const char *const paths[] = {
 		".", "file", "twin", "dir", "link", "many", "long", "acls", "acls/100", "acls/closed",
@@ -188,7 +182,7 @@ static void all_the_same(void)
 }
 
 /* The access control list of acls/100, not its mode, decides who may read it. */
-static void acl_is_enforced(void)
+POINT(acl_is_enforced, "an access control list decides who may read")
 {
 	static const struct {
 		uid_t uid;
@@ -229,7 +223,7 @@ static void acl_is_enforced(void)
 }
 
 /* A directory that all users but one may search. */
-static void acl_on_the_way(void)
+POINT(acl_on_the_way, "an access control list of a directory in the path")
 {
 	struct stat stat;
 	pid_t pid;
@@ -253,7 +247,7 @@ static void acl_on_the_way(void)
 	CHECK(open("acls/closed/10", O_RDONLY) >= 0);
 }
 
-static void acl_cannot_change(void)
+POINT(acl_cannot_change, "access control lists cannot be changed")
 {
 	enter();
 	REQUIRE(getxattr("acls/100", "system.posix_acl_access", value, sizeof(value)) > 0);
@@ -266,21 +260,7 @@ static void acl_cannot_change(void)
 
 int main(void)
 {
-	static const struct ktap_test tests[] = {
-		{ "values", values },
-		{ "missing names", not_there },
-		{ "buffers of every size", lengths },
-		{ "large values, long names", large_values },
-		{ "hundreds of names", many_names },
-		{ "listing, and who sees trusted names", lists },
-		{ "permissions", permissions },
-		{ "all names and values match the source", all_the_same },
-		{ "an access control list decides who may read", acl_is_enforced },
-		{ "an access control list of a directory in the path", acl_on_the_way },
-		{ "access control lists cannot be changed", acl_cannot_change },
-	};
-
 	mnt = fixture_mount("tree");
 	snprintf(source, sizeof(source), "%s/tree", work_dir());
-	return ktap_run(tests, ARRAY_SIZE(tests));
+	return ktap_run();
 }
