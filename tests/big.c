@@ -3,7 +3,7 @@
  * A file of more than 4 GiB.
  *
  * Group: images
- * Machine: with=files virtio-pmem=big.daxfs
+ * Machine: no-debug with=files virtio-pmem=big.daxfs
  */
 #include <sys/uio.h>
 

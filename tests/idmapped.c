@@ -3,6 +3,7 @@
  * Idmapped mounts: owners, permissions, access control lists and set-user-ID programs.
  *
  * Group: vfs
+ * Machine: no-debug nvdimm=scratch
  */
 #include <grp.h>
 #include <sched.h>

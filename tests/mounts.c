@@ -3,6 +3,7 @@
  * Bind mounts of parts of an image, a mount without a path, and mounting in a user namespace.
  *
  * Group: vfs
+ * Machine: no-debug nvdimm=scratch
  */
 #include <sched.h>
 

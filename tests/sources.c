@@ -42,6 +42,12 @@ static void mounts(void)
 	REQUIRE(source_mount(source, &image, mnt));
 }
 
+/* On a slow kernel, files are used on one source for each way to map. */
+static bool fits(const struct operation *operation)
+{
+	return operation->unmounted || !getenv("DAXFS_SLOW") || source_stands_for_way(source);
+}
+
 /* Why sources are missing. */
 static char *lacking[SOURCE_MAX];
 
@@ -113,12 +119,15 @@ static unsigned int probe(void)
 			lacking[i] = strdup(source_missing);
 		if (fd > 0)
 			close(fd);
-		points += lacking[i] ? 1 : operation_count + 1;
+		source = &sources[i];
+		points++;
+		for (size_t j = 0; !lacking[i] && j < operation_count; j++)
+			points += fits(&operations[j]);
 	}
 	return points;
 }
 
-static unsigned int results[KTAP_SKIP + 1], points;
+static unsigned int results[KTAP_SKIP + 1], number;
 
 static int test_point(const char *what, void (*run)(void))
 {
@@ -127,7 +136,7 @@ static int test_point(const char *what, void (*run)(void))
 	int result;
 
 	snprintf(name, sizeof(name), "%s: %s", source->name, what);
-	result = ktap_one(++points, &test);
+	result = ktap_one(++number, &test);
 	results[result]++;
 	return result;
 }
@@ -146,6 +155,8 @@ static void test_source(void)
 	for (size_t i = 0; i < operation_count; i++) {
 		const struct operation *now = &operations[i];
 
+		if (!fits(now))
+			continue;
 		if (now->unmounted && mounted) {
 			if (umount(mnt)) {
 				printf("# umount: %s\n", strerror(errno));
