@@ -9,7 +9,6 @@
  */
 #include "device.h"
 
-#define LARGE (16UL << 20)
 #define SECTOR 512
 /* Other blocks than these are good: one sector, three pages, and a byte of the last page. */
 #define ONE (2 * HUGE_SIZE + 188 * 4096)

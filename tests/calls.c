@@ -12,8 +12,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
 /* Part of the large file. */
 #define LENGTH (2 * HUGE_SIZE)
 

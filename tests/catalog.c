@@ -14,7 +14,6 @@
 #include "device.h"
 #include "mapped.h"
 
-#define LARGE (16UL << 20)
 /* Two images with this padding leave no room for a third on the device of 256 MiB. */
 #define PADDING "104M"
 #define IMAGE_SIZE (104LL << 20)

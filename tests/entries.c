@@ -14,7 +14,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
 /* Some hundred faults of two threads at once. One in a hundred finds an entry of 2 MiB. */
 #define SECONDS (getenv("DAXFS_SLOW") ? 2 : 1)
 

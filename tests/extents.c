@@ -72,7 +72,7 @@ static struct map map_of(const char *name, u64 start, u64 length, u32 count, u32
 /* FIEMAP returns the offset of the bytes on the device. */
 POINT(extents, "FIEMAP")
 {
-	static const u64 sizes[] = { 1, 4095, 4096, 4097, 12345, HUGE_SIZE + 1, 64UL << 20 };
+	static const u64 sizes[] = { 1, 4095, 4096, 4097, 12345, HUGE_SIZE + 1, LARGE };
 	const u64 end = page_round(4097);
 	int disk = open(device, O_RDONLY | O_CLOEXEC), fd;
 	char name[32], buffer[100];

@@ -13,8 +13,6 @@
 
 static const char *mnt;
 
-#define SMALL 65537UL
-#define LARGE (64UL << 20)
 #define RECEIVERS 8
 
 /* A receiver's report on its descriptor. */
@@ -177,7 +175,7 @@ static void hand_over(size_t size)
 
 POINT(small_file, "small pages: the same frames on both sides")
 {
-	hand_over(SMALL);
+	hand_over(MIDDLE);
 }
 
 POINT(large_file, "huge pages: the same frames on both sides")
@@ -203,7 +201,7 @@ POINT(many_receivers, "eight receivers share one copy")
 	}
 	/* The last one sees its fair share. */
 	CHECK(pss <= (long long)(LARGE / 1024 / (RECEIVERS + 1)));
-	/* Eight processes have 64 MiB each; all together took page tables and stacks. */
+	/* Eight processes have 16 MiB each; all together took page tables and stacks. */
 	CHECK(before - number_in("/proc/meminfo", "MemAvailable:") < 65536);
 }
 

@@ -28,8 +28,6 @@ struct pm_scan_arg {
 
 static const char *mnt;
 
-#define SIZE (64UL << 20)
-
 /* Return the number of bytes in the range that huge entries map. */
 static long long huge_bytes(const char *address, size_t length)
 {
@@ -63,36 +61,27 @@ static void needs_huge_pages(void)
 POINT(is_aligned, "mappings of large files are aligned")
 {
 	needs_huge_pages();
-	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
-	CHECK_EQ((uintptr_t)map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
+	CHECK_EQ((uintptr_t)map_size(mnt, LARGE, PROT_READ, MAP_SHARED) % HUGE_SIZE, 0);
+	CHECK_EQ((uintptr_t)map_size(mnt, LARGE, PROT_READ, MAP_PRIVATE) % HUGE_SIZE, 0);
 }
 
 POINT(shared_faults, "shared: one fault for each 2 MiB")
 {
-	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 
 	needs_huge_pages();
-	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
-	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
-	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
+	CHECK_EQ(huge_bytes(address, LARGE), LARGE);
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 }
 
 POINT(private_faults, "private: one fault for each 2 MiB")
 {
-	char *address = map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_PRIVATE);
 
 	needs_huge_pages();
-	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
-	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
-}
-
-POINT(writable_private_faults, "private and writable: one read fault for each 2 MiB")
-{
-	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-
-	needs_huge_pages();
-	CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
-	CHECK_EQ(huge_bytes(address, SIZE), SIZE);
+	CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
+	CHECK_EQ(huge_bytes(address, LARGE), LARGE);
 }
 
 POINT(borders, "files around 2 MiB")
@@ -121,91 +110,91 @@ POINT(borders, "files around 2 MiB")
 POINT(misaligned, "misaligned addresses get small pages")
 {
 	char *place =
-		mmap(NULL, SIZE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, LARGE + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *aligned = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
 	char *address =
-		mmap(aligned + 4096, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(mnt, SIZE, O_RDONLY), 0);
+		mmap(aligned + 4096, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_size(mnt, LARGE, O_RDONLY), 0);
 
 	needs_huge_pages();
 	REQUIRE(address == aligned + 4096);
 	/* The second fault finds pages that the first has mapped, and the last maps fewer than 16. */
 	CHECK_EQ(touch_pages(address, 2 * HUGE_SIZE, 4096), 65);
-	CHECK_EQ(huge_bytes(address, SIZE), 0);
-	CHECK(pattern_matches(address, 4 * HUGE_SIZE, SIZE, 0));
+	CHECK_EQ(huge_bytes(address, LARGE), 0);
+	CHECK(pattern_matches(address, 4 * HUGE_SIZE, LARGE, 0));
 }
 
 POINT(offset_mapping, "offsets within the file")
 {
 	char *address =
-		mmap(NULL, SIZE / 2, PROT_READ, MAP_SHARED, open_size(mnt, SIZE, O_RDONLY), SIZE / 2 - 8192);
+		mmap(NULL, LARGE / 2, PROT_READ, MAP_SHARED, open_size(mnt, LARGE, O_RDONLY), LARGE / 2 - 8192);
 
 	needs_huge_pages();
 	REQUIRE(address != MAP_FAILED);
-	CHECK(pattern_matches(address, SIZE / 2, SIZE, SIZE / 2 - 8192));
-	CHECK(huge_bytes(address, SIZE / 2) >= (long long)(SIZE / 2 - 2 * HUGE_SIZE));
+	CHECK(pattern_matches(address, LARGE / 2, LARGE, LARGE / 2 - 8192));
+	CHECK(huge_bytes(address, LARGE / 2) >= (long long)(LARGE / 2 - 2 * HUGE_SIZE));
 }
 
 POINT(private_write_splits, "a private write splits a huge page")
 {
-	char *address = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	char byte = pattern_byte(SIZE, 3 * HUGE_SIZE + 5000);
+	char *address = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char byte = pattern_byte(LARGE, 3 * HUGE_SIZE + 5000);
 
 	needs_huge_pages();
-	touch_pages(address, SIZE, 4096);
+	touch_pages(address, LARGE, 4096);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
 	CHECK_EQ(address[3 * HUGE_SIZE + 5000], byte ^ 1);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(address, SIZE, SIZE, 0));
-	CHECK_EQ(huge_bytes(address, SIZE), SIZE - HUGE_SIZE);
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
+	CHECK_EQ(huge_bytes(address, LARGE), LARGE - HUGE_SIZE);
 	address[3 * HUGE_SIZE + 5000] ^= 1;
-	CHECK(pattern_matches(map_size(mnt, SIZE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, SIZE,
+	CHECK(pattern_matches(map_size(mnt, LARGE, PROT_READ, MAP_SHARED) + 3 * HUGE_SIZE, HUGE_SIZE, LARGE,
 			      3 * HUGE_SIZE));
 }
 
 POINT(partly_unmapped, "munmap and mprotect in part")
 {
 	const size_t page = page_size();
-	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 
-	touch_pages(address, SIZE, 4096);
+	touch_pages(address, LARGE, 4096);
 	CHECK(!munmap(address + HUGE_SIZE + page, page));
 	CHECK(!mprotect(address + 4 * HUGE_SIZE + 2 * page, page, PROT_NONE));
-	CHECK(pattern_matches(address, HUGE_SIZE + page, SIZE, 0));
-	CHECK(pattern_matches(address + HUGE_SIZE + 2 * page, HUGE_SIZE, SIZE, HUGE_SIZE + 2 * page));
+	CHECK(pattern_matches(address, HUGE_SIZE + page, LARGE, 0));
+	CHECK(pattern_matches(address + HUGE_SIZE + 2 * page, HUGE_SIZE, LARGE, HUGE_SIZE + 2 * page));
 	CHECK(!mprotect(address + 4 * HUGE_SIZE + 2 * page, page, PROT_READ));
-	CHECK(pattern_matches(address + 3 * HUGE_SIZE, 3 * HUGE_SIZE, SIZE, 3 * HUGE_SIZE));
+	CHECK(pattern_matches(address + 3 * HUGE_SIZE, 3 * HUGE_SIZE, LARGE, 3 * HUGE_SIZE));
 }
 
 POINT(moved, "mremap")
 {
-	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
-	char *place = mmap(NULL, 2 * SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	char *place = mmap(NULL, 2 * LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	touch_pages(address, SIZE, 4096);
+	touch_pages(address, LARGE, 4096);
 	place = (char *)(((uintptr_t)place + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
-	address = mremap(address, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
+	address = mremap(address, LARGE, LARGE, MREMAP_MAYMOVE | MREMAP_FIXED, place + HUGE_SIZE);
 	REQUIRE(address == place + HUGE_SIZE);
-	CHECK(pattern_matches(address, SIZE, SIZE, 0));
-	address = mremap(address, SIZE, SIZE / 2, MREMAP_MAYMOVE | MREMAP_FIXED,
-			 place + SIZE + HUGE_SIZE + page_size());
-	REQUIRE(address == place + SIZE + HUGE_SIZE + page_size());
-	CHECK(pattern_matches(address, SIZE / 2, SIZE, 0));
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
+	address = mremap(address, LARGE, LARGE / 2, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 place + LARGE + HUGE_SIZE + page_size());
+	REQUIRE(address == place + LARGE + HUGE_SIZE + page_size());
+	CHECK(pattern_matches(address, LARGE / 2, LARGE, 0));
 }
 
 POINT(forked, "fork")
 {
-	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
-	char *private = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *shared = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	char *private = map_size(mnt, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 	int status;
 	pid_t pid;
 
-	touch_pages(shared, SIZE, 4096);
-	touch_pages(private, SIZE, 4096);
+	touch_pages(shared, LARGE, 4096);
+	touch_pages(private, LARGE, 4096);
 	private[5] ^= 1;
 	pid = fork();
 	if (!pid) {
-		bool good = pattern_matches(shared, 4 * HUGE_SIZE, SIZE, 0) &&
-			    pattern_matches(private + HUGE_SIZE, HUGE_SIZE, SIZE, HUGE_SIZE);
+		bool good = pattern_matches(shared, 4 * HUGE_SIZE, LARGE, 0) &&
+			    pattern_matches(private + HUGE_SIZE, HUGE_SIZE, LARGE, HUGE_SIZE);
 
 		private[HUGE_SIZE + 1] ^= 1;
 		private[2 * HUGE_SIZE] ^= 1;
@@ -214,20 +203,20 @@ POINT(forked, "fork")
 	waitpid(pid, &status, 0);
 	CHECK_EQ(status, 0);
 	private[5] ^= 1;
-	CHECK(pattern_matches(private, 4 * HUGE_SIZE, SIZE, 0));
+	CHECK(pattern_matches(private, 4 * HUGE_SIZE, LARGE, 0));
 }
 
 POINT(dropped, "MADV_DONTNEED and drop_caches")
 {
-	char *address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
+	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
 
 	needs_huge_pages();
 	for (int i = 0; i < 3; i++) {
-		CHECK_EQ(touch_pages(address, SIZE, 4096), SIZE / HUGE_SIZE);
-		CHECK(!madvise(address, SIZE, MADV_DONTNEED));
+		CHECK_EQ(touch_pages(address, LARGE, 4096), LARGE / HUGE_SIZE);
+		CHECK(!madvise(address, LARGE, MADV_DONTNEED));
 		CHECK(shrink_caches(3));
 	}
-	CHECK(pattern_matches(address, SIZE, SIZE, 0));
+	CHECK(pattern_matches(address, LARGE, LARGE, 0));
 }
 
 /* Nothing that is read or mapped enters the page cache. */
@@ -239,12 +228,12 @@ POINT(no_page_cache, "the page cache does not grow")
 
 	memset(buffer, 1, 1 << 20);
 	before = number_in("/proc/meminfo", "Cached:");
-	fd = open_size(mnt, SIZE, O_RDONLY);
-	for (u64 offset = 0; offset < SIZE; offset += 1 << 20)
+	fd = open_size(mnt, LARGE, O_RDONLY);
+	for (u64 offset = 0; offset < LARGE; offset += 1 << 20)
 		CHECK_EQ(pread(fd, buffer, 1 << 20, offset), 1 << 20);
-	address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
-	touch_pages(address, SIZE, 4096);
-	address = map_size(mnt, SIZE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
+	address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
+	touch_pages(address, LARGE, 4096);
+	address = map_size(mnt, LARGE, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
 	after = number_in("/proc/meminfo", "Cached:");
 	printf("# page cache before %lld kB, after %lld kB\n", before, after);
 	CHECK(after - before < 1024);
@@ -269,7 +258,7 @@ static void *read_pages(void *argument)
 
 		/* A system call reports a page that could not be mapped. */
 		if (write(ends[1], race->address + at, 1) != 1 || read(ends[0], &byte, 1) != 1 ||
-		    !pattern_matches(race->address + at, 1, SIZE, at))
+		    !pattern_matches(race->address + at, 1, LARGE, at))
 			race->wrong = true;
 	}
 	return NULL;
@@ -278,7 +267,7 @@ static void *read_pages(void *argument)
 /* Entries of 2 MiB go away, and come back while other threads are about to map a page there. */
 POINT(come_and_go, "2 MiB entries that come and go under readers")
 {
-	struct race race = { .address = map_size(mnt, SIZE, PROT_READ, MAP_SHARED) };
+	struct race race = { .address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED) };
 	pthread_t readers[3];
 	time_t end = time(NULL) + 3;
 

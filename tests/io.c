@@ -14,7 +14,7 @@ static const char *mnt;
 
 /* The seed of a file's content is its size. */
 #define SIZE 12345
-#define LARGE (2 * HUGE_SIZE + 4096)
+#define LENGTH (2 * HUGE_SIZE + 4096)
 
 POINT(sequential, "sequential reads to the end of file")
 {
@@ -46,26 +46,26 @@ POINT(positioned, "reads at odd offsets of odd lengths")
 	};
 	static const size_t lengths[] = { 1, 2, 8, 63, 4096, 8191, 100000 };
 	static char buffer[100000];
-	int fd = open_size(mnt, LARGE, 0);
+	int fd = open_size(mnt, LENGTH, 0);
 
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++)
 		for (size_t j = 0; j < ARRAY_SIZE(lengths); j++) {
-			size_t left = LARGE - offsets[i];
+			size_t left = LENGTH - offsets[i];
 			size_t want = lengths[j] < left ? lengths[j] : left;
 
 			CHECK_EQ(pread(fd, buffer, lengths[j], offsets[i]), want);
-			CHECK(pattern_matches(buffer, want, LARGE, offsets[i]));
+			CHECK(pattern_matches(buffer, want, LENGTH, offsets[i]));
 		}
 	CHECK_EQ(lseek(fd, 0, SEEK_CUR), 0);
 }
 
-POINT(whole_in_one, "64 MiB in one read")
+POINT(whole_in_one, "16 MiB in one read")
 {
-	char *buffer = malloc(64 << 20);
-	int fd = open_size(mnt, 64 << 20, 0);
+	char *buffer = malloc(LARGE);
+	int fd = open_size(mnt, LARGE, 0);
 
-	CHECK_EQ(read(fd, buffer, 64 << 20), 64 << 20);
-	CHECK(pattern_matches(buffer, 64 << 20, 64 << 20, 0));
+	CHECK_EQ(read(fd, buffer, LARGE), LARGE);
+	CHECK(pattern_matches(buffer, LARGE, LARGE, 0));
 	CHECK_EQ(read(fd, buffer, 1), 0);
 }
 
@@ -196,18 +196,18 @@ POINT(advice, "fadvise and readahead")
 		POSIX_FADV_NORMAL,   POSIX_FADV_RANDOM,	  POSIX_FADV_SEQUENTIAL,
 		POSIX_FADV_WILLNEED, POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE,
 	};
-	int fd = open_size(mnt, LARGE, 0);
+	int fd = open_size(mnt, LENGTH, 0);
 
 	for (size_t i = 0; i < ARRAY_SIZE(advices); i++)
 		CHECK_EQ(posix_fadvise(fd, 0, 0, advices[i]), 0);
 	CHECK_EQ(posix_fadvise(fd, 0, 0, 99), EINVAL);
-	CHECK_EQ(readahead(fd, 0, LARGE), 0);
+	CHECK_EQ(readahead(fd, 0, LENGTH), 0);
 }
 
 POINT(splicing, "splice and tee")
 {
 	static char buffer[65536];
-	int fd = open_size(mnt, LARGE, 0), ends[2], copy[2];
+	int fd = open_size(mnt, LENGTH, 0), ends[2], copy[2];
 	loff_t offset = 4000;
 	ssize_t length;
 
@@ -216,10 +216,10 @@ POINT(splicing, "splice and tee")
 	CHECK(length > 0 && offset == 4000 + length);
 	CHECK_EQ(tee(ends[0], copy[1], length, 0), length);
 	CHECK_EQ(read(ends[0], buffer, length), length);
-	CHECK(pattern_matches(buffer, length, LARGE, 4000));
+	CHECK(pattern_matches(buffer, length, LENGTH, 4000));
 	CHECK_EQ(read(copy[0], buffer, sizeof(buffer)), length);
-	CHECK(pattern_matches(buffer, length, LARGE, 4000));
-	offset = LARGE;
+	CHECK(pattern_matches(buffer, length, LENGTH, 4000));
+	offset = LENGTH;
 	CHECK_EQ(splice(fd, &offset, ends[1], NULL, 100, 0), 0);
 	CHECK_FAILS(splice(ends[0], NULL, fd, NULL, 100, 0), EBADF);
 }
@@ -244,19 +244,19 @@ static bool holds_pattern(int fd, u64 seed, u64 offset, size_t length)
 
 POINT(sendfile_to_file, "sendfile to a file")
 {
-	int fd = open_size(mnt, LARGE, 0), to = scratch_file();
+	int fd = open_size(mnt, LENGTH, 0), to = scratch_file();
 	off_t offset = 10;
 	size_t done = 0;
 
-	while (done < LARGE - 10) {
-		ssize_t length = sendfile(to, fd, &offset, LARGE);
+	while (done < LENGTH - 10) {
+		ssize_t length = sendfile(to, fd, &offset, LENGTH);
 
 		REQUIRE(length > 0);
 		done += length;
 	}
-	CHECK_EQ(done, LARGE - 10);
+	CHECK_EQ(done, LENGTH - 10);
 	CHECK_EQ(sendfile(to, fd, &offset, 100), 0);
-	CHECK(holds_pattern(to, LARGE, 10, LARGE - 10));
+	CHECK(holds_pattern(to, LENGTH, 10, LENGTH - 10));
 }
 
 POINT(sendfile_to_socket, "sendfile to a socket")

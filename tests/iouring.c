@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * io_uring: reads of every form, and mappings of the filesystem as buffers.
+ * io_uring: reads, short ones by kernel threads, and look-ups. The test sources has more, on each source.
  *
  * Group: files
  */
@@ -13,21 +13,18 @@ static const char *mnt;
 /* Counts reads of all processes of a point, nearly: they do not wait for each other. */
 static int *progress;
 
-#define SIZE 65537UL
-#define LARGE (64UL << 20)
-
 POINT(reads, "reads")
 {
-	static char buffer[SIZE];
+	static char buffer[MIDDLE];
 	struct ring ring = ring_open();
-	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(mnt, SIZE, O_RDONLY), buffer, SIZE, 0);
+	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(mnt, MIDDLE, O_RDONLY), buffer, MIDDLE, 0);
 
-	CHECK_EQ(ring_do(&ring, &read), SIZE);
-	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-	read.off = SIZE - 10;
+	CHECK_EQ(ring_do(&ring, &read), MIDDLE);
+	CHECK(pattern_matches(buffer, MIDDLE, MIDDLE, 0));
+	read.off = MIDDLE - 10;
 	CHECK_EQ(ring_do(&ring, &read), 10);
-	CHECK(pattern_matches(buffer, 10, SIZE, SIZE - 10));
-	read.off = SIZE;
+	CHECK(pattern_matches(buffer, 10, MIDDLE, MIDDLE - 10));
+	read.off = MIDDLE;
 	CHECK_EQ(ring_do(&ring, &read), 0);
 	read.addr = 8;
 	read.off = 0;
@@ -64,104 +61,6 @@ POINT(short_reads, "short reads need no kernel thread")
 POINT(short_direct_reads, "short direct reads need no kernel thread")
 {
 	short_reads_with(O_DIRECT);
-}
-
-POINT(forced_async, "reads by a kernel thread")
-{
-	static char buffer[SIZE];
-	struct ring ring = ring_open();
-	struct io_uring_sqe read = ring_request(IORING_OP_READ, open_size(mnt, SIZE, O_RDONLY), buffer, SIZE, 0);
-
-	read.flags = IOSQE_ASYNC; /* done by a kernel thread on our behalf */
-	CHECK_EQ(ring_do(&ring, &read), SIZE);
-	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-}
-
-POINT(vectors, "vectors")
-{
-	static char a[100], b[10000];
-	struct ring ring = ring_open();
-	struct iovec vector[2] = { { a, sizeof(a) }, { b, sizeof(b) } };
-	struct io_uring_sqe readv = ring_request(IORING_OP_READV, open_size(mnt, SIZE, O_RDONLY), vector, 2, 5);
-
-	CHECK_EQ(ring_do(&ring, &readv), 10100);
-	CHECK(pattern_matches(a, sizeof(a), SIZE, 5) && pattern_matches(b, sizeof(b), SIZE, 105));
-}
-
-POINT(fixed_buffer, "reads into a registered buffer")
-{
-	struct ring ring = ring_open();
-	char *buffer = aligned_alloc(4096, 1 << 20);
-	struct io_uring_sqe read = ring_request(IORING_OP_READ_FIXED, open_size(mnt, LARGE, O_RDONLY), buffer + 100,
-					   1 << 19, HUGE_SIZE - 5000);
-
-	REQUIRE(!ring_register(&ring, buffer, 1 << 20));
-	CHECK_EQ(ring_do(&ring, &read), 1 << 19);
-	CHECK(pattern_matches(buffer + 100, 1 << 19, LARGE, HUGE_SIZE - 5000));
-}
-
-POINT(fixed_file, "reads from a registered file")
-{
-	static char buffer[SIZE];
-	struct ring ring = ring_open();
-	struct io_uring_sqe read = ring_request(IORING_OP_READ, 0, buffer, SIZE, 0);
-	int fd = open_size(mnt, SIZE, O_RDONLY);
-
-	REQUIRE(!syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, &fd, 1));
-	close(fd);
-	read.flags = IOSQE_FIXED_FILE;
-	CHECK_EQ(ring_do(&ring, &read), SIZE);
-	CHECK(pattern_matches(buffer, SIZE, SIZE, 0));
-}
-
-/*
- * Registered buffers stay pinned for as long as the ring lives, which the kernel refuses for every
- * file system on DAX.
- */
-POINT(mapping_as_fixed_buffer, "mappings as registered buffers")
-{
-	struct ring ring = ring_open();
-	char *shared = map_size(mnt, SIZE, PROT_READ, MAP_SHARED);
-	char *huge = map_size(mnt, LARGE, PROT_READ, MAP_SHARED | MAP_POPULATE);
-	char *private = map_size(mnt, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-
-	CHECK_FAILS(ring_register(&ring, shared, 8192), EOPNOTSUPP);
-	CHECK_FAILS(ring_register(&ring, huge, HUGE_SIZE), EOPNOTSUPP);
-	CHECK_FAILS(ring_register(&ring, private, 8192), EOPNOTSUPP);
-	CHECK(pattern_matches(shared, SIZE, SIZE, 0));
-}
-
-POINT(direct_write_from_mapping, "direct write from a mapping")
-{
-	struct ring ring = ring_open();
-	int device = loop_device(-1, 16 << 20, O_RDWR | O_DIRECT, NULL);
-	char *buffer = aligned_alloc(4096, 1 << 20);
-	char *address = map_size(mnt, LARGE, PROT_READ, MAP_SHARED);
-	struct io_uring_sqe write;
-
-	if (device < 0)
-		SKIP("needs loop devices");
-	write = ring_request(IORING_OP_WRITE, device, address + HUGE_SIZE - 8192, 1 << 20, 0);
-	CHECK_EQ(ring_do(&ring, &write), 1 << 20);
-	CHECK_EQ(pread(device, buffer, 1 << 20, 0), 1 << 20);
-	CHECK(pattern_matches(buffer, 1 << 20, LARGE, HUGE_SIZE - 8192));
-}
-
-POINT(splices, "splice")
-{
-	static char buffer[65536];
-	struct ring ring = ring_open();
-	int ends[2], length;
-	struct io_uring_sqe splice;
-
-	REQUIRE(!pipe(ends));
-	splice = ring_request(IORING_OP_SPLICE, ends[1], NULL, 30000, -1);
-	splice.splice_fd_in = open_size(mnt, SIZE, O_RDONLY);
-	splice.splice_off_in = 500;
-	length = ring_do(&ring, &splice);
-	REQUIRE(length > 0);
-	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), length);
-	CHECK(pattern_matches(buffer, length, SIZE, 500));
 }
 
 POINT(opens_and_stats, "statx and open")

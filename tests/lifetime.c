@@ -10,8 +10,6 @@
 
 #include "util.h"
 
-#define LARGE (64UL << 20)
-
 static const char *device, *mnt;
 
 /* Each point makes its own mounts, which end with it. */
@@ -64,7 +62,7 @@ POINT(mapping, "mappings outlive close and a lazy unmount")
 	fd = open_in(mnt, "sizes/12345", O_RDONLY);
 	small = mmap(NULL, 12345, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
-	fd = open_in(mnt, "sizes/67108864", O_RDONLY);
+	fd = open_in(mnt, "sizes/16777216", O_RDONLY);
 	large = mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	close(fd);
 	REQUIRE(small != MAP_FAILED && large != MAP_FAILED);
@@ -93,53 +91,6 @@ POINT(working_directory, "a working directory outlives a lazy unmount")
 	CHECK(!lstat("../fifo", &stat));
 	CHECK(!chdir("/"));
 	CHECK(device_is_free());
-}
-
-POINT(two_mounts, "two mounts of one device")
-{
-	const char *other = other_directory("other");
-	struct stat one, two;
-	int fd;
-
-	mount_here();
-	REQUIRE(!mount(device, other, "daxfs", 0, NULL));
-	fd = open_in(other, "sizes/1", O_RDONLY);
-	REQUIRE(!fstat(fd, &two) && !stat(mnt, &one));
-	CHECK(one.st_dev == two.st_dev);
-	close(fd);
-	CHECK(!umount(mnt));
-	fd = open_in(other, "sizes/4096", O_RDONLY);
-	CHECK(fd >= 0);
-	close(fd);
-	CHECK(!device_is_free());
-	CHECK(!umount(other));
-	CHECK(device_is_free());
-}
-
-POINT(bind_mount, "a bind mount outlives the mount")
-{
-	const char *other = other_directory("other");
-	struct stat stat;
-	char path[PATH_MAX];
-
-	mount_here();
-	snprintf(path, sizeof(path), "%s/directories", mnt);
-	REQUIRE(!mount(path, other, NULL, MS_BIND, NULL));
-	CHECK(!umount(mnt));
-	snprintf(path, sizeof(path), "%s/300/first", other);
-	CHECK(!lstat(path, &stat));
-	CHECK_FAILS(open(path, O_RDWR), EROFS);
-	CHECK(!umount(other));
-	CHECK(device_is_free());
-}
-
-POINT(module_in_use, "a mount keeps the module")
-{
-	mount_here();
-	if (syscall(SYS_delete_module, "daxfs", O_NONBLOCK) && errno == ENOENT)
-		SKIP("daxfs is built into the kernel");
-	CHECK_FAILS(syscall(SYS_delete_module, "daxfs", O_NONBLOCK), EAGAIN);
-	CHECK(!umount(mnt));
 }
 
 static void write_file(const char *path, const char *text)

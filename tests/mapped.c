@@ -5,8 +5,6 @@
 #include "device.h"
 #include "mapped.h"
 
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
 #define KPF_HWPOISON 19
 
 /* The mount point of the files. */

@@ -22,17 +22,6 @@ static void make_big(void)
 	set_any_time(".");
 }
 
-static void make_many(void)
-{
-	char name[NAME_MAX + 1];
-
-	for (unsigned int i = 0; i < 100000; i++) {
-		many_name(name, i);
-		empty_file(name);
-	}
-	set_any_time(".");
-}
-
 /* Make a small tree, for images that are damaged on purpose. */
 static void make_small(void)
 {
@@ -87,12 +76,11 @@ static void make_signed(void)
 int main(int argc, char **argv)
 {
 	static const char usage[] =
-		"Usage: mktree all|big|many|signed|small DIR\n"
+		"Usage: mktree all|big|signed|small DIR\n"
 		"\n"
 		"Makes DIR, which must not exist, and fills it:\n"
 		"  all    every type, mode, owner, name, size and time (as root)\n"
 		"  big    a sparse file of over 4 GiB\n"
-		"  many   a directory of 100,000 files\n"
 		"  signed a file of 6 MiB\n"
 		"  small  a few files, as root\n";
 	static const struct {
@@ -101,7 +89,6 @@ int main(int argc, char **argv)
 	} kinds[] = {
 		{ "all", make_all },
 		{ "big", make_big },
-		{ "many", make_many },
 		{ "signed", make_signed },
 		{ "small", make_small },
 	};

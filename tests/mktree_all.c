@@ -14,7 +14,7 @@ static void make_sizes(void)
 	static const u64 sizes[] = {
 		0, 1, 7, 63, 64, 65, 511, 512, 4095, 4096, 4097, 8191, 8192, 12345, 65535, 65536,
 		65537, 1000000, HUGE_SIZE - 4096, HUGE_SIZE - 1, HUGE_SIZE, HUGE_SIZE + 1,
-		2 * HUGE_SIZE - 1, 2 * HUGE_SIZE + 4096, 64UL << 20,
+		2 * HUGE_SIZE - 1, 2 * HUGE_SIZE + 4096, LARGE,
 	};
 
 	enter("sizes");

@@ -225,30 +225,6 @@ POINT(remapping, "mremap and munmap in part")
 	CHECK_EQ(touch(address + page), SIGSEGV);
 }
 
-POINT(forking, "fork")
-{
-	char *shared = map_length(mnt, SIZE, SIZE, PROT_READ, MAP_SHARED);
-	char *private = map_length(mnt, SIZE, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	int status;
-	pid_t pid;
-
-	private[0] = 'p';
-	touch(shared + 4096);
-	pid = fork();
-	if (!pid) {
-		bool good = private[0] == 'p' && pattern_matches(shared, SIZE, SIZE, 0) &&
-			    pattern_matches(private + 1, SIZE - 1, SIZE, 1);
-
-		private[0] = 'c';
-		private[5000] = 'c';
-		_exit(good && private[0] == 'c' ? 0 : 1);
-	}
-	waitpid(pid, &status, 0);
-	CHECK_EQ(status, 0);
-	CHECK_EQ(private[0], 'p');
-	CHECK(pattern_matches(private + 1, SIZE - 1, SIZE, 1));
-}
-
 POINT(advising, "madvise")
 {
 	static const int harmless[] = {
@@ -327,27 +303,6 @@ POINT(synchronous, "MAP_SHARED_VALIDATE and MAP_SYNC")
 	address = mmap(NULL, SIZE, PROT_READ, MAP_SHARED_VALIDATE, fd, 0);
 	REQUIRE(address != MAP_FAILED);
 	CHECK(pattern_matches(address, SIZE, SIZE, 0));
-}
-
-POINT(no_execution_without_right, "PROT_EXEC")
-{
-	int fd = open_size(mnt, SIZE, O_RDONLY);
-
-	/* PROT_EXEC needs no execute permission of the file, only a mount without noexec. */
-	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0) != MAP_FAILED);
-	CHECK(mmap(NULL, SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0) != MAP_FAILED);
-}
-
-/* Files that are neighbours in the image: a mapping of each shows that file alone. */
-POINT(neighbours, "no file shows its neighbours")
-{
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		size_t end = page_round(sizes[i]);
-		char *address = map_length(mnt, sizes[i], end, PROT_READ, MAP_SHARED | MAP_POPULATE);
-
-		CHECK(pattern_matches(address, sizes[i], sizes[i], 0));
-		CHECK(all_zero(address + sizes[i], end - sizes[i]));
-	}
 }
 
 int main(void)

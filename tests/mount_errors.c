@@ -288,17 +288,6 @@ POINT(options, "unknown options and wrong values")
 	CHECK_EQ(create(context), 0);
 }
 
-POINT(sources_of_no_memory, "no source, and sources that are not memory")
-{
-	int context = context_new(NULL, NULL);
-
-	CHECK_EQ(create(context), EINVAL);
-	CHECK_EQ(create(context_new("source", "/dev/no-such-device")), ENOENT);
-	CHECK_EQ(create(context_new("source", "/dev/null")), EOPNOTSUPP);
-	CHECK_EQ(create(context_new("source", "/proc/self/exe")), ENOTBLK);
-	CHECK_EQ(create(context_new("source", "/")), ENOTBLK);
-}
-
 POINT(device_in_use, "a device in use")
 {
 	int holder = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);

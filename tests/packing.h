@@ -9,9 +9,9 @@
 
 /* Three files of each size: SIZE.a and SIZE.b with the same content, SIZE.c with another. */
 #define SMALL (5 * 65536UL)
-#define LARGE (2 * HUGE_SIZE)
+#define TWO_HUGE (2 * HUGE_SIZE)
 /* Less than two pages before 2 MiB, and a page that other files may share. */
-#define TAILED (LARGE + HUGE_SIZE - 6096)
+#define TAILED (TWO_HUGE + HUGE_SIZE - 6096)
 /* The same, with whole pages before that one on every kernel. */
 #define ENDED (3 * 65536UL + 2000)
 #define MEDIUM 10000UL

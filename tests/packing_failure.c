@@ -125,7 +125,7 @@ static void small_memory_fails(void)
 static void large_memory_fails(void)
 {
 	signal(SIGBUS, SIG_IGN);
-	memory_fails(LARGE);
+	memory_fails(TWO_HUGE);
 }
 
 const struct packing_point failure_points[] = {

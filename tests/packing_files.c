@@ -2,7 +2,7 @@
 /* The files of the image packing.daxfs. */
 #include "packing.h"
 
-const u64 twins[] = { SHORT, MEDIUM, ENDED, SMALL, LARGE, TAILED };
+const u64 twins[] = { SHORT, MEDIUM, ENDED, SMALL, TWO_HUGE, TAILED };
 const size_t twin_sizes = ARRAY_SIZE(twins);
 
 int open_twin(u64 size, char which)

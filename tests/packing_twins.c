@@ -54,44 +54,44 @@ static void twins_mapped_at_once(void)
 /* Both are mapped with entries of 2 MiB, also after smaller ones. */
 static void twins_huge(void)
 {
-	char *a = map_twin(LARGE, 'a'), *b = map_twin(LARGE, 'b'), *tailed;
-	long expected = LARGE / HUGE_SIZE;
+	char *a = map_twin(TWO_HUGE, 'a'), *b = map_twin(TWO_HUGE, 'b'), *tailed;
+	long expected = TWO_HUGE / HUGE_SIZE;
 
-	CHECK_EQ(touch_pages(a, LARGE, 4096), expected);
-	CHECK_EQ(touch_pages(b, LARGE, 4096), expected);
-	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), expected);
+	CHECK_EQ(touch_pages(b, TWO_HUGE, 4096), expected);
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), 0);
 	tailed = map_twin(TAILED, 'b');
-	CHECK_EQ(touch_pages(tailed, LARGE, 4096), expected);
+	CHECK_EQ(touch_pages(tailed, TWO_HUGE, 4096), expected);
 	munmap(tailed, TAILED);
-	munmap(b, LARGE);
+	munmap(b, TWO_HUGE);
 	/* A mapping that is not aligned takes small entries; the others keep theirs. */
-	b = mmap(NULL, LARGE + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	b = mmap(NULL, TWO_HUGE + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	b = (char *)(((uintptr_t)b + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1)) + 4096;
-	REQUIRE(mmap(b, LARGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(LARGE, 'b'), 0) == b);
-	CHECK(pattern_matches(b, LARGE, LARGE, 0));
-	CHECK_EQ(touch_pages(a, LARGE, 4096), 0);
-	CHECK(pattern_matches(a, LARGE, LARGE, 0));
+	REQUIRE(mmap(b, TWO_HUGE, PROT_READ, MAP_SHARED | MAP_FIXED, open_twin(TWO_HUGE, 'b'), 0) == b);
+	CHECK(pattern_matches(b, TWO_HUGE, TWO_HUGE, 0));
+	CHECK_EQ(touch_pages(a, TWO_HUGE, 4096), 0);
+	CHECK(pattern_matches(a, TWO_HUGE, TWO_HUGE, 0));
 }
 
 /* Mapping one file does not unmap pages of the other. */
 static void twins_undisturbed(void)
 {
-	char *a = map_twin(SMALL, 'a'), *large = map_twin(LARGE, 'a');
+	char *a = map_twin(SMALL, 'a'), *large = map_twin(TWO_HUGE, 'a');
 	int status;
 	pid_t pid;
 
 	touch_pages(a, SMALL, 4096);
-	touch_pages(large, LARGE, 4096);
+	touch_pages(large, TWO_HUGE, 4096);
 	pid = fork();
 	if (!pid) {
 		touch_pages(map_twin(SMALL, 'b'), SMALL, 4096);
 		touch_pages(map_twin(SMALL, 'a'), SMALL, 4096);
-		touch_pages(map_twin(LARGE, 'b'), LARGE, 4096);
+		touch_pages(map_twin(TWO_HUGE, 'b'), TWO_HUGE, 4096);
 		_exit(0);
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid && !status);
 	CHECK_EQ(touch_pages(a, SMALL, 4096), 0);
-	CHECK_EQ(touch_pages(large, LARGE, 4096), 0);
+	CHECK_EQ(touch_pages(large, TWO_HUGE, 4096), 0);
 }
 
 static void twins_private(void)
@@ -122,14 +122,14 @@ static void twins_come_and_go(void)
 		char *mapped[3] = {};
 
 		for (int j = 0; orders[i][j]; j++) {
-			mapped[j] = map_twin(LARGE, orders[i][j]);
-			touch_pages(mapped[j], LARGE, 4096);
+			mapped[j] = map_twin(TWO_HUGE, orders[i][j]);
+			touch_pages(mapped[j], TWO_HUGE, 4096);
 			touch_pages(map_twin(TAILED, orders[i][j]), TAILED, 4096);
 			CHECK(shrink_caches(2));
 		}
 		for (int j = 0; orders[i][j]; j++) {
-			CHECK(pattern_in_pages(mapped[j], LARGE, LARGE, 0));
-			munmap(mapped[j], LARGE);
+			CHECK(pattern_in_pages(mapped[j], TWO_HUGE, TWO_HUGE, 0));
+			munmap(mapped[j], TWO_HUGE);
 			CHECK(shrink_caches(2));
 		}
 	}

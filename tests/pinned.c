@@ -12,8 +12,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
 #define OTHER (HUGE_SIZE + 1)
 
 static const struct source *source, *other;

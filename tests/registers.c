@@ -15,7 +15,6 @@
 /* The flags of a range in a PCI device's file resource: it is of memory, and is a ROM. */
 #define BAR_MEMORY 0x200
 #define BAR_ROM 0x4000
-#define LARGE (16UL << 20)
 
 static const char *mnt;
 

@@ -12,9 +12,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
-
 static const struct source *source;
 static const char *mnt;
 static struct device device;
@@ -123,94 +120,6 @@ POINT(mapped_files, "mapped files")
 	CHECK(!munmap(shared, LARGE) && !munmap(private, LARGE));
 	CHECK(!munmap(untouched, HUGE_SIZE + 1) && !munmap(small, MIDDLE));
 	close_range(3, ~0U, 0);
-	CHECK(!umount(mnt));
-	bring_back();
-}
-
-/* Unbinding waits for pages that are held. */
-POINT(held_pages, "pages that a pipe holds")
-{
-	static char buffer[32768];
-	struct iovec vector = { .iov_len = sizeof(buffer) };
-	int ends[2], status;
-	char *address;
-	pid_t pid;
-
-	mount_source();
-	address = map_file(LARGE, PROT_READ, MAP_SHARED);
-	vector.iov_base = address + HUGE_SIZE - 16384;
-	REQUIRE(!pipe(ends));
-	REQUIRE(vmsplice(ends[1], &vector, 1, 0) == sizeof(buffer));
-	pid = fork();
-	if (!pid)
-		_exit(!device_unbind(&device));
-	usleep(300000);
-	CHECK_EQ(read(ends[0], buffer, sizeof(buffer)), sizeof(buffer));
-	CHECK(pattern_matches(buffer, sizeof(buffer), LARGE, HUGE_SIZE - 16384));
-	REQUIRE(waitpid(pid, &status, 0) == pid);
-	CHECK_EQ(status, 0);
-	CHECK(gets_sigbus(address));
-	munmap(address, LARGE);
-	close_range(3, ~0U, 0);
-	CHECK(!umount(mnt));
-	bring_back();
-}
-
-/* Open, read and map files until that fails. Return 0 if it failed with EIO. */
-static int read_for_ever(void)
-{
-	char path[PATH_MAX], buffer[8192], *address;
-	int large, middle;
-	ssize_t length;
-
-	signal(SIGBUS, SIG_DFL);
-	for (;;) {
-		snprintf(path, sizeof(path), "%s/sizes/%lu", mnt, LARGE);
-		large = open(path, O_RDONLY | O_CLOEXEC);
-		if (large < 0)
-			return errno != EIO;
-		snprintf(path, sizeof(path), "%s/sizes/%lu", mnt, MIDDLE);
-		middle = open(path, O_RDONLY | O_CLOEXEC);
-		if (middle < 0)
-			return errno != EIO;
-		address = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, large, 0);
-		if (address == MAP_FAILED)
-			return 2;
-		for (size_t at = 0; at < LARGE; at += 65536) {
-			length = pread(middle, buffer, sizeof(buffer), 100);
-			if (length < 0)
-				return errno == EIO ? 0 : 3;
-			if (!pattern_matches(buffer, length, MIDDLE, 100) ||
-			    !pattern_matches(address + at, 64, LARGE, at))
-				return 4;
-		}
-		munmap(address, LARGE);
-		close(large);
-		close(middle);
-	}
-}
-
-/* Unbind while other processes use the files. */
-POINT(busy_readers, "busy readers")
-{
-	pid_t readers[4];
-	int status;
-
-	mount_source();
-	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
-		readers[i] = fork();
-		if (!readers[i])
-			_exit(read_for_ever());
-	}
-	usleep(200000);
-	CHECK(device_unbind(&device));
-	for (size_t i = 0; i < ARRAY_SIZE(readers); i++) {
-		REQUIRE(waitpid(readers[i], &status, 0) == readers[i]);
-		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS)
-			continue;
-		if (!CHECK_EQ(status, 0))
-			printf("# reader %zu: status %#x\n", i, status);
-	}
 	CHECK(!umount(mnt));
 	bring_back();
 }

@@ -105,7 +105,7 @@ POINT(writing, "write through a file opened for reading")
 	CHECK(ioctl(fd, FS_IOC_SETFLAGS, &flags) == -1);
 	CHECK(ioctl(fd, FICLONE, fd) == -1);
 	CHECK_FAILS(ioctl(fd, FITRIM, &flags), ENOTTY);
-	CHECK(swapon("sizes/67108864", 0) == -1);
+	CHECK(swapon("sizes/16777216", 0) == -1);
 	/* Calls that write nothing succeed. */
 	CHECK(!syncfs(fd));
 	CHECK(!fsync(fd) || errno == EINVAL); /* as on EROFS and squashfs */
@@ -122,17 +122,46 @@ POINT(as_user, "as an ordinary user")
 }
 
 /* Locks, leases and watches are the kernel's own and work. */
-POINT(what_is_no_write, "locks, leases and watches")
+POINT(leases, "locks and leases")
 {
-	int fd, watch = inotify_init1(IN_CLOEXEC);
+	int fd = open_in(mnt, "sizes/4096", O_RDONLY);
 	struct flock lock = { .l_type = F_RDLCK };
 
-	enter();
-	fd = open("sizes/4096", O_RDONLY | O_CLOEXEC);
 	CHECK(!flock(fd, LOCK_EX | LOCK_NB));
 	CHECK(!fcntl(fd, F_SETLK, &lock));
+	CHECK_EQ(fcntl(fd, F_GETLEASE), F_UNLCK);
 	CHECK(!fcntl(fd, F_SETLEASE, F_RDLCK));
-	CHECK(watch < 0 || inotify_add_watch(watch, "sizes", IN_ALL_EVENTS) >= 0);
+	CHECK_EQ(fcntl(fd, F_GETLEASE), F_RDLCK);
+	/* Another reader does not break it, and writers cannot exist. */
+	CHECK(open_in(mnt, "sizes/4096", O_RDONLY) >= 0);
+	CHECK_EQ(fcntl(fd, F_GETLEASE), F_RDLCK);
+	CHECK_FAILS(fcntl(fd, F_SETLEASE, F_WRLCK), EAGAIN);
+	CHECK(!fcntl(fd, F_SETLEASE, F_UNLCK));
+}
+
+POINT(watches, "inotify")
+{
+	char path[PATH_MAX], buffer[4096] __attribute__((aligned(8)));
+	int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), fd;
+	unsigned int seen = 0;
+	ssize_t length;
+
+	if (watch < 0)
+		SKIP("needs CONFIG_INOTIFY_USER");
+	snprintf(path, sizeof(path), "%s/sizes", mnt);
+	REQUIRE(inotify_add_watch(watch, path, IN_ALL_EVENTS) >= 0);
+	fd = open_in(mnt, "sizes/4097", O_RDONLY);
+	CHECK_EQ(read(fd, path, 100), 100);
+	close(fd);
+	length = read(watch, buffer, sizeof(buffer));
+	for (char *at = buffer; at < buffer + length;) {
+		struct inotify_event *event = (void *)at;
+
+		if (event->len && !strcmp(event->name, "4097"))
+			seen |= event->mask;
+		at += sizeof(*event) + event->len;
+	}
+	CHECK_EQ(seen & IN_ALL_EVENTS, IN_OPEN | IN_ACCESS | IN_CLOSE_NOWRITE);
 }
 
 POINT(remounting, "remount read-write")

@@ -14,8 +14,7 @@
 
 #include "device.h"
 
-#define PIECE HUGE_SIZE
-#define LARGE (6UL << 20)
+#define SIGNED (6UL << 20)
 /* The end of the lines that tests/images signs. */
 #define LINE_END 4000000000UL
 
@@ -110,15 +109,15 @@ static void refused(const char *name, int error, const char *text)
 static void accepted(const char *name, const char *options)
 {
 	struct image file = file_load(name);
-	char *buffer = malloc(LARGE);
+	char *buffer = malloc(SIGNED);
 	int fd;
 
 	if (!CHECK_EQ(mount_file(&file, options), 0)) {
 		printf("# %s: %s\n", name, context_log);
 	} else {
 		fd = open_in(mnt, "large", O_RDONLY);
-		CHECK_EQ(pread(fd, buffer, LARGE, 0), LARGE);
-		CHECK(pattern_matches(buffer, LARGE, LARGE, 0));
+		CHECK_EQ(pread(fd, buffer, SIGNED, 0), SIGNED);
+		CHECK(pattern_matches(buffer, SIGNED, SIGNED, 0));
 		close(fd);
 		unmount();
 	}
@@ -389,7 +388,7 @@ POINT(lines, "lines of another form")
 		if (strncmp(entry->d_name, "line-", 5))
 			continue;
 		count++;
-		for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+		for (int i = 0; i < repeats(ARRAY_SIZE(ends)); i++) {
 			bool right = !strcmp(entry->d_name, "line-right.cms") && ends[i] == LINE_END;
 
 			attach(&file, entry->d_name, ends[i]);
@@ -459,8 +458,8 @@ POINT(content, "content that differs from the signed one")
 	check_refused(mount_file(&file, required), EBADMSG, "SHA-256");
 	CHECK_EQ(mount_file(&file, lazily), 0);
 	fd = open_in(mnt, "large", O_RDONLY);
-	CHECK_FAILS(pread(fd, &byte, 1, LARGE - PIECE - 5), EIO);
-	CHECK_EQ(pread(fd, &byte, 1, LARGE - 5), 1);
+	CHECK_FAILS(pread(fd, &byte, 1, SIGNED - PIECE - 5), EIO);
+	CHECK_EQ(pread(fd, &byte, 1, SIGNED - 5), 1);
 	close(fd);
 	unmount();
 	image_free(&file);

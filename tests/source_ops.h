@@ -6,8 +6,6 @@
 #include "source.h"
 
 /* Sizes of files in the directory "sizes", which are also their names. */
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
 
 struct operation {
 	const char *name;

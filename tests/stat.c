@@ -10,6 +10,10 @@
 
 #include "util.h"
 
+#ifndef STATX_DIO_READ_ALIGN
+#define STATX_DIO_READ_ALIGN 0x00020000U
+#endif
+
 static const char *mnt;
 
 static const char *path_of(const char *name)
@@ -32,7 +36,8 @@ static struct statx statx_of(const char *name)
 {
 	struct statx statx_buffer;
 
-	REQUIRE(!statx(AT_FDCWD, path_of(name), AT_SYMLINK_NOFOLLOW, STATX_ALL, &statx_buffer));
+	REQUIRE(!statx(AT_FDCWD, path_of(name), AT_SYMLINK_NOFOLLOW,
+		       STATX_ALL | STATX_DIOALIGN | STATX_DIO_READ_ALIGN, &statx_buffer));
 	return statx_buffer;
 }
 
@@ -117,6 +122,40 @@ POINT(read_only_attributes, "other statx attributes")
 	CHECK(statx_of(".").stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
+POINT(direct_io_alignment, "direct I/O from any byte")
+{
+	struct statx file = statx_of("sizes/12345");
+	char buffer[100];
+	int fd;
+
+	if (on_fuse())
+		SKIP("the same file through FUSE has no alignment");
+	CHECK(file.stx_mask & STATX_DIOALIGN);
+	CHECK_EQ(file.stx_dio_mem_align, 1);
+	/* The loop driver takes this for a block size, which cannot be less. */
+	CHECK_EQ(file.stx_dio_offset_align, 512);
+	/* Any offset does. */
+	fd = open_in(mnt, "sizes/12345", O_RDONLY | O_DIRECT);
+	CHECK_EQ(pread(fd, buffer + 1, 77, 1111), 77);
+	CHECK(pattern_matches(buffer + 1, 77, 12345, 1111));
+	CHECK(!(statx_of("sizes").stx_mask & STATX_DIOALIGN));
+	CHECK(!(statx_of("types/fifo").stx_mask & STATX_DIOALIGN));
+}
+
+POINT(immutable, "STATX_ATTR_IMMUTABLE")
+{
+	static const char *const names[] = { ".", "sizes", "sizes/1", "types/fifo", "types/symlink" };
+
+	if (on_fuse())
+		SKIP("FUSE does not pass this attribute");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		struct statx file = statx_of(names[i]);
+
+		CHECK(file.stx_attributes_mask & STATX_ATTR_IMMUTABLE);
+		CHECK(file.stx_attributes & STATX_ATTR_IMMUTABLE);
+	}
+}
+
 /* The image stores the modification time; the others equal it. */
 POINT(all_times_alike, "atime and ctime equal mtime")
 {
@@ -156,7 +195,7 @@ POINT(statfs_fields, "statfs")
 	CHECK_EQ(fs.f_bavail, 0);
 	CHECK_EQ(fs.f_ffree, 0);
 	CHECK_EQ(fs.f_bsize, page_size());
-	CHECK(fs.f_blocks > (64 << 20) / page_size());
+	CHECK(fs.f_blocks > LARGE / page_size());
 	CHECK(fs.f_files > 1000);
 	CHECK(fs.f_flags & 1);
 	CHECK(fs.f_fsid.__val[0] || fs.f_fsid.__val[1] || on_fuse());

@@ -13,7 +13,6 @@
 
 #define WORKERS 6
 #define ROUNDS 400
-#define LARGE (64UL << 20)
 
 static const char *mnt, *device;
 
@@ -28,7 +27,7 @@ static u64 random_number(u64 worker, u64 round)
 static void read_somewhere(u64 number)
 {
 	char buffer[20000];
-	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
+	int fd = open_in(mnt, "sizes/16777216", O_RDONLY);
 	u64 offset = number % (LARGE - sizeof(buffer));
 
 	CHECK_EQ(pread(fd, buffer, sizeof(buffer), offset), sizeof(buffer));
@@ -38,8 +37,8 @@ static void read_somewhere(u64 number)
 
 static void map_somewhere(u64 number)
 {
-	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
-	u64 start = number % 16 * HUGE_SIZE, length = (1 + (number >> 8) % 8) * HUGE_SIZE;
+	int fd = open_in(mnt, "sizes/16777216", O_RDONLY);
+	u64 start = number % 4 * HUGE_SIZE, length = (1 + (number >> 8) % 4) * HUGE_SIZE;
 	int flags = number >> 16 & 1 ? MAP_SHARED : MAP_PRIVATE;
 	char *address = mmap(NULL, length, PROT_READ, flags, fd, start);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and breakpoints in a
+ * Debuggers: ptrace, /proc/PID/mem and process_vm_readv on mapped files, and single steps in a
  * running program.
  *
  * Group: files
@@ -13,12 +13,10 @@
 
 static const char *mnt;
 
-#define LARGE (64UL << 20)
-
 static char *map(int protection, int flags)
 {
 	char *address =
-		mmap(NULL, LARGE, protection, flags, open_in(mnt, "sizes/67108864", O_RDONLY), 0);
+		mmap(NULL, LARGE, protection, flags, open_in(mnt, "sizes/16777216", O_RDONLY), 0);
 
 	REQUIRE(address != MAP_FAILED);
 	return address;
@@ -39,21 +37,6 @@ static bool peeks_pattern(pid_t pid, const char *address, u64 offset)
 	errno = 0;
 	word = ptrace(PTRACE_PEEKDATA, pid, address + offset, NULL);
 	return !errno && pattern_matches(&word, sizeof(word), LARGE, offset);
-}
-
-POINT(peeking, "PTRACE_PEEKDATA")
-{
-	char *shared = map(PROT_READ, MAP_SHARED),
-	     *private = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	pid_t pid = waiting_child();
-
-	attach(pid);
-	/* Nothing is mapped in yet: the debugger's access is the first. */
-	CHECK(peeks_pattern(pid, shared, 0));
-	CHECK(peeks_pattern(pid, shared, 3 * HUGE_SIZE - 4));
-	CHECK(peeks_pattern(pid, private, 12345));
-	CHECK(peeks_pattern(pid, shared, LARGE - 8));
-	end_child(pid);
 }
 
 POINT(poking, "PTRACE_POKEDATA copies private pages, cannot touch shared ones")
@@ -109,31 +92,6 @@ POINT(vm_readv, "process_vm_readv and process_vm_writev")
 	CHECK_EQ(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), 100);
 	CHECK(pattern_matches(buffer, 100, LARGE, LARGE - 100));
 	end_child(pid);
-}
-
-static char *whole_file(const char *name, off_t *size)
-{
-	int fd = open_in(mnt, name, O_RDONLY);
-	struct stat stat;
-	char *content;
-
-	REQUIRE(!fstat(fd, &stat));
-	content = malloc(stat.st_size);
-	REQUIRE(pread(fd, content, stat.st_size, 0) == stat.st_size);
-	close(fd);
-	*size = stat.st_size;
-	return content;
-}
-
-POINT(breakpoints, "a breakpoint in a program's text")
-{
-	off_t size;
-	char *before = whole_file("exec/helper", &size);
-	pid_t pid = traced_helper(mnt, "exec/helper");
-
-	REQUIRE(reach_breakpoint(pid));
-	traced_end(pid);
-	CHECK(!memcmp(before, whole_file("exec/helper", &size), size));
 }
 
 POINT(single_steps, "single steps")

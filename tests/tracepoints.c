@@ -101,8 +101,8 @@ POINT(small, "a fault of a page")
 
 POINT(large, "a fault of 2 MiB")
 {
-	int fd = open_in(mnt, "sizes/67108864", O_RDONLY);
-	char *all = map(fd, 64 << 20);
+	int fd = open_in(mnt, "sizes/16777216", O_RDONLY);
+	char *all = map(fd, LARGE);
 
 	if (!has_huge_mappings())
 		SKIP("huge pages of this kernel have another size than 2 MiB");

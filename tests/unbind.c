@@ -10,8 +10,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
-#define MIDDLE 65537UL
 #define USERS 3
 #define HELD (16 * 4096UL)
 

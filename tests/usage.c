@@ -123,22 +123,22 @@ POINT(faults, "faults by size")
 	long long huge = number("faults_pmd"), failed = number("faults_failed");
 	/* Of two pages, or of five of 16 KiB. */
 	const size_t one = page_size(), size = one == 4096 ? 8192 : 65537, end = page_round(size);
-	int fd = open_in(mnt, "sizes/67108864", O_RDONLY), small = open_size(mnt, size, O_RDONLY);
+	int fd = open_in(mnt, "sizes/16777216", O_RDONLY), small = open_size(mnt, size, O_RDONLY);
 	char *map, *pages;
 	pid_t pid;
 	int status;
 
-	map = mmap(NULL, 64 << 20, PROT_READ, MAP_SHARED, fd, 0);
+	map = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
 	REQUIRE(map != MAP_FAILED);
-	for (size_t i = 0; i < 64 << 20; i += HUGE_SIZE)
+	for (size_t i = 0; i < LARGE; i += HUGE_SIZE)
 		touch(map + i);
 	if (has_huge_mappings()) {
-		CHECK_EQ(number("faults_pmd"), huge + 32);
+		CHECK_EQ(number("faults_pmd"), huge + LARGE / HUGE_SIZE);
 		CHECK_EQ(number("faults_pte"), page);
 		CHECK_EQ(number("faults_around"), around);
 	} else {
 		CHECK_EQ(number("faults_pmd"), huge);
-		CHECK_EQ(number("faults_pte") + number("faults_around"), page + around + 32);
+		CHECK_EQ(number("faults_pte") + number("faults_around"), page + around + LARGE / HUGE_SIZE);
 		page = number("faults_pte");
 		around = number("faults_around");
 	}

@@ -30,6 +30,11 @@
 
 #define DAXFS_STATFS_MAGIC 0x66786164 /* "daxf" */
 #define HUGE_SIZE (2UL << 20)
+/* The bytes that have a SHA-256 with verify=lazy. */
+#define PIECE HUGE_SIZE
+/* Files in the directory "sizes" of the generated tree and of the image of sources have these sizes. */
+#define MIDDLE 65537UL
+#define LARGE (16UL << 20)
 
 /* Return the directory for everything that the tests write; tests/fixture makes it. */
 const char *work_dir(void);
@@ -108,7 +113,7 @@ bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset);
 /* Return true if @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
 
-/* Make name number @index of a directory of many files. */
+/* Make name number @index of a directory. */
 void many_name(char name[NAME_MAX + 1], unsigned int index);
 
 /*

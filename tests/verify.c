@@ -12,8 +12,6 @@
 #include "device.h"
 #include "uring.h"
 
-#define LARGE (16UL << 20)
-#define PIECE HUGE_SIZE
 /* A damaged byte of the large file, in its third piece. */
 #define BAD (2 * PIECE + 12345)
 

@@ -12,8 +12,6 @@
 
 #include "device.h"
 
-#define LARGE (16UL << 20)
-#define PIECE HUGE_SIZE
 #define PIECES (LARGE / PIECE)
 /* A damaged byte of the large file, in its third piece, and the start of its page. */
 #define BAD (2 * PIECE + 12345)
