@@ -6,7 +6,6 @@
  * so. Meant for a guest whose clock counts instructions (qemu/vm run --icount) on one processor: the figures cover both
  * processes and the kernel.
  */
-#define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,7 +18,7 @@
 #include "../tests/ktap.h"
 #include "../tests/util.h"
 
-#define PIECE	(128UL << 10) /* as much as a packet may have without raising limits */
+#define PACKET	(128UL << 10) /* as much as a packet may have without raising limits */
 #define LARGEST	(64UL << 20)
 #define WAYS	5
 
@@ -106,8 +105,8 @@ static void send_memfd(int file, size_t size)
 
 static void send_bytes(int file, size_t size)
 {
-	for (size_t at = 0; at < size; at += PIECE) {
-		size_t part = size - at < PIECE ? size - at : PIECE;
+	for (size_t at = 0; at < size; at += PACKET) {
+		size_t part = size - at < PACKET ? size - at : PACKET;
 
 		if (send(pair[0], data + at, part, 0) != (ssize_t)part)
 			err(1, "send");
@@ -116,8 +115,8 @@ static void send_bytes(int file, size_t size)
 
 static void receive_bytes(size_t size)
 {
-	for (size_t at = 0; at < size; at += PIECE)
-		if (recv(pair[1], buffer + at, PIECE, 0) <= 0)
+	for (size_t at = 0; at < size; at += PACKET)
+		if (recv(pair[1], buffer + at, PACKET, 0) <= 0)
 			err(1, "recv");
 	look(buffer, size);
 }

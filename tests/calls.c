@@ -281,15 +281,10 @@ POINT(collapses, "MADV_COLLAPSE")
 	as_user(collapsed, NULL, 0);
 }
 
-static bool every(const struct source *source)
-{
-	return source_stands_for_way(source);
-}
-
 int main(void)
 {
 	mnt = private_mount_point();
 	if (!sources_image(&image))
 		ktap_skip_all("needs sources.daxfs in DAXFS_IMAGES");
-	return run_on_sources(every, &image, &source);
+	return run_on_sources(source_stands_for_way, &image, &source);
 }

@@ -279,13 +279,10 @@ POINT(at_once, "two images at once")
 static const char *shown(const char *dir, const char *file)
 {
 	static char text[100];
-	struct stat stat;
 	char path[100];
 	int fd;
 
-	REQUIRE(!lstat(dir, &stat));
-	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev),
-		 minor(stat.st_dev), file);
+	snprintf(path, sizeof(path), "%s/%s", sysfs_of(dir), file);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	REQUIRE(fd >= 0);
 	text[read(fd, text, sizeof(text) - 1)] = 0;

@@ -264,12 +264,9 @@ POINT(cycles, "a context does not keep itself")
 {
 	struct figures before = figures();
 	char path[64];
-	struct stat stat;
 
 	REQUIRE(source_mount(source_named("memfd"), &image, mnt));
-	REQUIRE(!lstat(mnt, &stat));
-	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u", (unsigned int)stat.st_dev >> 8 & 0xfff,
-		 (unsigned int)stat.st_dev & 0xff);
+	snprintf(path, sizeof(path), "%s", sysfs_of(mnt));
 	CHECK(!access(path, F_OK));
 	for (int i = 0; i < CONTEXTS; i++) {
 		const char *key = i & 1 ? "memfd" : "dmabuf";

@@ -30,8 +30,7 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 	const struct ktap_test *tests = ktap_points(&count);
 
 	device_init();
-	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ktap_start();
 	for (size_t i = 0; i < source_count; i++) {
 		int fd = wanted(&sources[i]) ? sources[i].make(&sources[i], image) : -1;
 
@@ -56,9 +55,7 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 		test.name = title;
 		results[ktap_one(++points, &test)]++;
 	}
-	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
-	       results[KTAP_SKIP]);
-	return results[KTAP_FAIL] ? KTAP_FAIL : KTAP_PASS;
+	return ktap_totals(results);
 }
 
 void device_find(const struct source *source, struct device *device)

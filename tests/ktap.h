@@ -218,25 +218,37 @@ static inline const struct ktap_test *ktap_points(size_t *count)
 	return tests;
 }
 
-/* Run these points. Return the program's exit status. */
-static inline int ktap_run_these(const struct ktap_test *tests, size_t count)
+/* To be called before the first point, by programs that do not call ktap_run(). */
+static inline void ktap_start(void)
 {
-	unsigned int results[KTAP_SKIP + 1] = {};
-
 	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (ktap_point == MAP_FAILED) {
 		perror("# mmap");
-		return KTAP_FAIL;
+		exit(KTAP_FAIL);
 	}
-	printf("KTAP version 1\n1..%zu\n", count);
-	for (size_t i = 0; i < count; i++)
-		results[ktap_one(i + 1, &tests[i])]++;
+}
+
+/* Print the totals. Return the program's exit status. */
+static inline int ktap_totals(const unsigned int results[KTAP_SKIP + 1])
+{
 	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
 	       results[KTAP_SKIP]);
 	if (results[KTAP_FAIL])
 		return KTAP_FAIL;
 	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
+}
+
+/* Run these points. Return the program's exit status. */
+static inline int ktap_run_these(const struct ktap_test *tests, size_t count)
+{
+	unsigned int results[KTAP_SKIP + 1] = {};
+
+	ktap_start();
+	printf("KTAP version 1\n1..%zu\n", count);
+	for (size_t i = 0; i < count; i++)
+		results[ktap_one(i + 1, &tests[i])]++;
+	return ktap_totals(results);
 }
 
 /* Run all points. */

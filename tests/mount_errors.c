@@ -315,15 +315,6 @@ POINT(twice, "one device, two mounts, one file system")
 	CHECK(!fstatat(two, "file", &second, 0));
 }
 
-POINT(without_privilege, "without privilege")
-{
-	REQUIRE(!setresgid(1000, 1000, 1000) && !setresuid(1000, 1000, 1000));
-	CHECK_FAILS(syscall(SYS_fsopen, "daxfs", 0), EPERM);
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
-		return;
-	CHECK_FAILS(syscall(SYS_fsopen, "daxfs", 0), EPERM);
-}
-
 int main(void)
 {
 	device = fixture_device("scratch");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Bind mounts of parts of an image, a mount without a path, and mounting in a user namespace.
+ * Bind mounts of parts of an image, and a mount without a path.
  *
  * Group: vfs
  * Machine: no-debug nvdimm=scratch
@@ -48,25 +48,6 @@ POINT(private_mount, "a mount that is not attached")
 	REQUIRE(fd >= 0);
 	CHECK(!fstatat(fd, "sizes/4097", &stat, 0) && stat.st_size == 4097);
 	CHECK_FAILS(faccessat(fd, "exec/helper", X_OK, 0), EACCES);
-}
-
-POINT(user_namespace, "user namespaces")
-{
-	struct stat stat;
-	int context;
-
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
-		SKIP("needs user namespaces");
-	context = syscall(SYS_fsopen, "daxfs", FSOPEN_CLOEXEC);
-	if (context >= 0) {
-		syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", device, 0);
-		CHECK(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == -1 &&
-		      errno == EPERM);
-	} else {
-		CHECK_EQ(errno, EPERM);
-	}
-	/* A mount that exists can be used from the namespace. */
-	CHECK(!lstat(mnt, &stat));
 }
 
 int main(void)

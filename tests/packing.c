@@ -153,9 +153,7 @@ int main(int argc, char **argv)
 	unsigned int plan = 0;
 	int context;
 
-	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(ktap_point != MAP_FAILED);
+	ktap_start();
 	if (argc == 3 && !strcmp(argv[1], "--tree")) {
 		snprintf(tree, sizeof(tree), "%s", argv[2]);
 		make_tree();
@@ -191,9 +189,5 @@ int main(int argc, char **argv)
 		test_points();
 		test_point(&unmount);
 	}
-	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
-	       results[KTAP_SKIP]);
-	if (results[KTAP_FAIL])
-		return KTAP_FAIL;
-	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
+	return ktap_totals(results);
 }

@@ -293,8 +293,7 @@ int main(void)
 	device = fixture_device("scratch");
 	mnt = private_mount_point();
 	device_init();
-	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ktap_start();
 	make_image();
 	return ktap_run();
 }

@@ -408,7 +408,7 @@ int main(int argc, char **argv)
 	round_init(&image);
 	device_init();
 	figures = shared_memory(sizeof(*figures));
-	ktap_point = shared_memory(sizeof(*ktap_point));
+	ktap_start();
 	round_fill(door);
 	can_starve = prepare_starvation();
 	can_inject = !system("modprobe -q hwpoison_inject") ||

@@ -128,6 +128,12 @@ bool source_is_device(const struct source *source)
 	return source->make == make_device;
 }
 
+bool source_stands_for_driver(const struct source *source)
+{
+	return source_is_device(source) &&
+	       (!strcmp(source->argument, "NVDIMM") || !strcmp(source->argument, "dax"));
+}
+
 const char *source_device(const struct source *source)
 {
 	return device_name[source - sources];

@@ -101,6 +101,9 @@ bool source_maps_huge(const struct source *source);
 /* Return true if the source is a device in DAXFS_DEVS. */
 bool source_is_device(const struct source *source);
 
+/* Return true for one device of each driver: pmem devices have one, and DAX devices in fsdev mode another. */
+bool source_stands_for_driver(const struct source *source);
+
 /* Return the device that make() found. */
 const char *source_device(const struct source *source);
 

@@ -110,17 +110,6 @@ POINT(no_descriptors, "no descriptors at all")
 	refuse_parameter(FSCONFIG_SET_FD, "check", NULL, fd, EINVAL, "check= takes");
 }
 
-POINT(unreadable_memfd, "a memfd open for writing only")
-{
-	int fd = memfd(0), writable;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	writable = open(path, O_WRONLY | O_CLOEXEC);
-	REQUIRE(writable >= 0 && !fcntl(fd, F_ADD_SEALS, ALL_SEALS));
-	refuse_parameter(FSCONFIG_SET_FD, "memfd", NULL, writable, EINVAL, "not a memfd that is open for");
-}
-
 /* Memory that is valid as a source, but holds no image. */
 POINT(no_image, "memory without an image")
 {

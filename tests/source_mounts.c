@@ -29,24 +29,6 @@ static void whole_tree(void)
 	CHECK_EQ(system(command), 0);
 }
 
-/* Return the options of the mount on @mnt. */
-static const char *mount_options(void)
-{
-	static char line[PATH_MAX + 500];
-	FILE *mounts = fopen("/proc/self/mounts", "re");
-	char device[PATH_MAX], dir[PATH_MAX], type[64], *found = NULL;
-
-	while (mounts && fgets(line, sizeof(line), mounts)) {
-		static char options[500];
-
-		if (sscanf(line, "%s %s %63s %499s", device, dir, type, options) == 4 &&
-		    !strcmp(dir, mnt) && !strcmp(type, "daxfs"))
-			found = options;
-	}
-	fclose(mounts);
-	return found ? found : "";
-}
-
 /* Neither daxfs nor the module that exports its memory can be unloaded. */
 static void modules_held(void)
 {
@@ -82,7 +64,7 @@ static bool has_option(const char *options, const char *option)
 
 static void told(void)
 {
-	const char *options = mount_options();
+	const char *options = mount_options(mnt);
 
 	CHECK(!strncmp(options, "ro,", 3));
 	if (source->shown && !CHECK(has_option(options, source->shown)))
@@ -94,7 +76,7 @@ static void told(void)
 		return;
 	CHECK(has_option(options, "size="));
 	drop_capability(CAP_SYS_RAWIO);
-	options = mount_options();
+	options = mount_options(mnt);
 	CHECK(has_option(options, "phys") && !strstr(options, "0x") && !strstr(options, "size="));
 }
 

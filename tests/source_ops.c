@@ -22,22 +22,6 @@ static char *map_file(u64 size, size_t length, int protection, int flags)
 	return map_length(mnt, size, length, protection, flags);
 }
 
-static int scratch_file(void)
-{
-	int fd = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-	REQUIRE(fd >= 0);
-	return fd;
-}
-
-bool holds(int fd, u64 seed, u64 offset, size_t length)
-{
-	char *buffer = malloc(length);
-
-	return pread(fd, buffer, length, 0) == (ssize_t)length &&
-	       pattern_matches(buffer, length, seed, offset);
-}
-
 void reads(void)
 {
 	static const u64 sizes[] = { 0, 1, 4095, 4096, 4097, MIDDLE, HUGE_SIZE + 1 };

@@ -43,9 +43,6 @@ extern bool *limited;
 /* Open the file of @size bytes. */
 int open_file(u64 size, int flags);
 
-/* Return true if @fd starts with @length bytes of the pattern with @seed, from @offset on. */
-bool holds(int fd, u64 seed, u64 offset, size_t length);
-
 /* Read all files with read(2) and pread(2), and check their content. */
 void reads(void);
 

@@ -225,11 +225,10 @@ int main(int argc, char **argv)
 	const char *matrix = NULL;
 	int context;
 
-	ktap_point = mmap(NULL, sizeof(*ktap_point), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ktap_start();
 	cells = mmap(NULL, SOURCE_MAX * sizeof(*cells), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(ktap_point != MAP_FAILED && cells != MAP_FAILED);
+	REQUIRE(cells != MAP_FAILED);
 	if (argc == 3 && !strcmp(argv[1], "--tree")) {
 		/* Make the tree; tests/images makes an image of it. */
 		snprintf(tree, sizeof(tree), "%s", argv[2]);
@@ -261,9 +260,5 @@ int main(int argc, char **argv)
 		test_source();
 	if (matrix)
 		write_matrix(matrix);
-	printf("# totals: pass:%u fail:%u skip:%u\n", results[KTAP_PASS], results[KTAP_FAIL],
-	       results[KTAP_SKIP]);
-	if (results[KTAP_FAIL])
-		return KTAP_FAIL;
-	return results[KTAP_PASS] ? KTAP_PASS : KTAP_SKIP;
+	return ktap_totals(results);
 }

@@ -401,7 +401,7 @@ int main(int argc, char **argv)
 	char path[PATH_MAX];
 	int result, count = 0;
 
-	ktap_point = shared_memory(sizeof(*ktap_point));
+	ktap_start();
 	if (argc == 3 && !strcmp(argv[1], "--tree"))
 		return storm_make_tree(argv[2]);
 	base_seed = strtoull(getenv("DAXFS_SEED") ?: "0", NULL, 0);

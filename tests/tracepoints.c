@@ -59,11 +59,6 @@ static void fault_said(int fd, unsigned int want, u64 offset, unsigned int order
 	said(want, needle);
 }
 
-static void touch(const char *byte)
-{
-	asm volatile("" : : "r"(*byte) : "memory");
-}
-
 /*
  * At an address far from other mappings, so that these do not change the page sizes that the kernel
  * asks for.
@@ -83,7 +78,7 @@ POINT(nothing, "no events unless they are enabled")
 	int fd = open_in(mnt, "sizes/4097", O_RDONLY);
 
 	switch_to("0");
-	touch(map(fd, page_size()));
+	touch_pages(map(fd, page_size()), 1, 1);
 	said(0, "daxfs");
 }
 
@@ -93,9 +88,9 @@ POINT(small, "a fault of a page")
 	char *two = map(fd, 2 * page_size());
 
 	switch_to("1");
-	touch(two + page_size());
+	touch_pages(two + page_size(), 1, 1);
 	fault_said(fd, 1, page_size(), 0, two + page_size(), "NOPAGE");
-	touch(two + page_size());
+	touch_pages(two + page_size(), 1, 1);
 	said(1, "NOPAGE");
 }
 
@@ -107,7 +102,7 @@ POINT(large, "a fault of 2 MiB")
 	if (!has_huge_mappings())
 		SKIP("huge pages of this kernel have another size than 2 MiB");
 	switch_to("1");
-	touch(all + 5 * HUGE_SIZE + 12345);
+	touch_pages(all + 5 * HUGE_SIZE + 12345, 1, 1);
 	fault_said(fd, 1, (5 * HUGE_SIZE + 12345) / page_size() * page_size(),
 		   __builtin_ctzl(HUGE_SIZE / page_size()),
 		   all + 5 * HUGE_SIZE + 12345 / page_size() * page_size(), "NOPAGE");
@@ -116,15 +111,17 @@ POINT(large, "a fault of 2 MiB")
 
 POINT(beyond, "a fault beyond the end")
 {
-	int fd = open_in(mnt, "sizes/4097", O_RDONLY), status;
+	int fd = open_in(mnt, "sizes/4097", O_RDONLY);
 	char *three = map(fd, 3 * page_size());
+	int status;
 	pid_t pid;
 
 	switch_to("1");
 	pid = fork();
 	if (!pid) {
-		touch(three);
-		touch(three + 2 * page_size());
+		/* Without a page table, the kernel would ask for a larger entry first. */
+		touch_pages(three, 1, 1);
+		touch_pages(three + 2 * page_size(), 1, 1);
 		_exit(0);
 	}
 	waitpid(pid, &status, 0);
@@ -145,8 +142,7 @@ POINT(errors, "errors")
 	struct stat stat;
 	u32 ino;
 
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	image = image_load(path);
+	image = image_load_small();
 	ino = image_entry(&image, "good")->ino;
 	image_inode(&image, ino)->mtime_nsec = 1000000007;
 	image_seal(&image);

@@ -231,16 +231,9 @@ POINT(right_but_gone, "a mount with the right digest")
 	}
 }
 
-/* There are two drivers: for pmem devices, and for DAX devices in fsdev mode. */
-static bool one_of_each_driver(const struct source *source)
-{
-	return source_is_device(source) &&
-	       (!strcmp(source->argument, "NVDIMM") || !strcmp(source->argument, "dax"));
-}
-
 int main(void)
 {
 	mnt = private_mount_point();
 	has_image = sources_image(&image);
-	return run_on_sources(one_of_each_driver, NULL, &source);
+	return run_on_sources(source_stands_for_driver, NULL, &source);
 }

@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "image.h"
@@ -20,16 +19,6 @@ static const char *const counters[] = {
 
 static const char *device, *mnt;
 static char directory[64];
-
-/* Find the directory from the device number, as users do. */
-static void find_directory(void)
-{
-	struct stat stat;
-
-	REQUIRE(!lstat(mnt, &stat));
-	snprintf(directory, sizeof(directory), "/sys/fs/daxfs/%u:%u", major(stat.st_dev),
-		 minor(stat.st_dev));
-}
 
 /* Open one of the files. */
 static int open_file(const char *name)
@@ -112,11 +101,6 @@ POINT(reads, "reads")
 	CHECK_EQ(number("read_bytes"), bytes + 12345 + 100);
 }
 
-static void touch(const char *byte)
-{
-	asm volatile("" : : "r"(*byte) : "memory");
-}
-
 POINT(faults, "faults by size")
 {
 	long long page = number("faults_pte"), around = number("faults_around");
@@ -125,13 +109,11 @@ POINT(faults, "faults by size")
 	const size_t one = page_size(), size = one == 4096 ? 8192 : 65537, end = page_round(size);
 	int fd = open_in(mnt, "sizes/16777216", O_RDONLY), small = open_size(mnt, size, O_RDONLY);
 	char *map, *pages;
-	pid_t pid;
-	int status;
 
 	map = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
 	REQUIRE(map != MAP_FAILED);
 	for (size_t i = 0; i < LARGE; i += HUGE_SIZE)
-		touch(map + i);
+		touch_pages(map + i, 1, 1);
 	if (has_huge_mappings()) {
 		CHECK_EQ(number("faults_pmd"), huge + LARGE / HUGE_SIZE);
 		CHECK_EQ(number("faults_pte"), page);
@@ -146,17 +128,11 @@ POINT(faults, "faults by size")
 	/* The pages are in the same part of a page table, and the last one is after the end. */
 	pages = mmap((void *)(1UL << 41), end + one, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, small, 0);
 	REQUIRE(pages != MAP_FAILED);
-	touch(pages);
-	touch(pages + end - one);
+	touch_pages(pages, 1, 1);
+	touch_pages(pages + end - one, 1, 1);
 	CHECK_EQ(number("faults_around"), around + 1);
 	CHECK_EQ(number("faults_pte"), page);
-	pid = fork();
-	if (!pid) {
-		touch(pages + end);
-		_exit(0);
-	}
-	waitpid(pid, &status, 0);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	CHECK(gets_sigbus(pages + end));
 	CHECK_EQ(number("faults_failed"), failed + 1);
 	CHECK_EQ(number("faults_poisoned"), 0);
 }
@@ -173,7 +149,7 @@ POINT(fallback, "a fault that falls back")
 	char *map = mmap((void *)(1UL << 40), page_size(), PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
 
 	REQUIRE(map != MAP_FAILED);
-	touch(map);
+	touch_pages(map, 1, 1);
 	CHECK_EQ(number("faults_pte"), small + 1);
 	CHECK_EQ(number("faults_around"), around);
 	CHECK_EQ(number("faults_failed"), failed);
@@ -259,8 +235,7 @@ POINT(errors, "errors")
 	struct image image;
 	struct stat stat;
 
-	snprintf(path, sizeof(path), "%s/small.daxfs", work_dir());
-	image = image_load(path);
+	image = image_load_small();
 	image_inode(&image, image_entry(&image, "good")->ino)->mode = 0;
 	image_seal(&image);
 	image_write(&image, device);
@@ -279,6 +254,6 @@ int main(void)
 	fixture_device("scratch");
 	device = strdup(fixture_device("tree"));
 	mnt = fixture_mount("tree");
-	find_directory();
+	snprintf(directory, sizeof(directory), "%s", sysfs_of(mnt));
 	return ktap_run();
 }

@@ -223,6 +223,24 @@ bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset)
 	return true;
 }
 
+int scratch_file(void)
+{
+	int fd = open(work_dir(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	REQUIRE(fd >= 0);
+	return fd;
+}
+
+bool holds(int fd, u64 seed, u64 offset, size_t length)
+{
+	char *buffer = malloc(length);
+	bool same = pread(fd, buffer, length, 0) == (ssize_t)length &&
+		    pattern_matches(buffer, length, seed, offset);
+
+	free(buffer);
+	return same;
+}
+
 bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset)
 {
 	const u8 *bytes = buffer;
@@ -306,14 +324,36 @@ long long number_in(const char *file, const char *key)
 	return number;
 }
 
-long long counter_of(const char *mount, const char *name)
+const char *sysfs_of(const char *mount)
 {
-	char path[128];
+	static char path[64];
 	struct stat stat;
 
 	REQUIRE(!lstat(mount, &stat));
-	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u/%s", major(stat.st_dev),
-		 minor(stat.st_dev), name);
+	snprintf(path, sizeof(path), "/sys/fs/daxfs/%u:%u", major(stat.st_dev), minor(stat.st_dev));
+	return path;
+}
+
+const char *mount_options(const char *dir)
+{
+	static char options[1000];
+	char line[PATH_MAX + 1500], target[PATH_MAX], found[1000];
+	FILE *mounts = fopen("/proc/self/mounts", "re");
+
+	options[0] = 0;
+	while (mounts && fgets(line, sizeof(line), mounts))
+		if (sscanf(line, "%*s %4095s %*s %999s", target, found) == 2 && !strcmp(target, dir))
+			snprintf(options, sizeof(options), "%s", found);
+	if (mounts)
+		fclose(mounts);
+	return options;
+}
+
+long long counter_of(const char *mount, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", sysfs_of(mount), name);
 	REQUIRE(!access(path, F_OK));
 	return number_in(path, "");
 }

@@ -70,6 +70,12 @@ const char *private_mount_point(void);
 /* Open @path below @mount, which must succeed. */
 int open_in(const char *mount, const char *path, int flags);
 
+/* Return the directory in sysfs of the image mounted on @mount. The text changes with the next call. */
+const char *sysfs_of(const char *mount);
+
+/* Return the options of the mount on @dir in /proc/mounts, or "". The text changes with the next call. */
+const char *mount_options(const char *dir);
+
 /* Return the counter @name of the image mounted on @mount. */
 long long counter_of(const char *mount, const char *name);
 
@@ -109,6 +115,12 @@ bool pattern_matches(const void *buffer, size_t length, u64 seed, u64 offset);
  * bytes of a large file takes long, and each point about the content itself does it.
  */
 bool pattern_in_pages(const void *buffer, size_t length, u64 seed, u64 offset);
+
+/* Return true if @fd starts with @length bytes of the pattern with @seed, from @offset on. */
+bool holds(int fd, u64 seed, u64 offset, size_t length);
+
+/* Return a file without a name, on the filesystem of work_dir(). */
+int scratch_file(void);
 
 /* Return true if @length bytes at @buffer are zero. */
 bool all_zero(const void *buffer, size_t length);
