@@ -39,8 +39,11 @@ fn one_line(text: &str, program: &str) -> String {
             let words = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
             command = words.collect::<Vec<_>>().join(" ");
         } else if let Some(tip) = line.strip_prefix("tip: ") {
-            message += "; ";
-            message += tip;
+            // It is not the value that was meant, as a rule.
+            if !tip.starts_with("to pass ") {
+                message += "; ";
+                message += tip;
+            }
         } else if !line.is_empty() && !line.starts_with("For more information") {
             if !message.is_empty() {
                 message.push(' ');

@@ -30,11 +30,14 @@ daxfs fsck | 16 | see daxfs fsck --help
 daxfs fsck --nonsense AT/image | 16 | '--nonsense'
 # Files that are not images.
 daxfs info AT/missing | 1 | No such file or directory; check the path
-daxfs info AT/notes | 1 | no daxfs superblock (wrong magic number) (offset 0x0, value 0x6f6e0a7365746f6e); mkdaxfs makes images
-daxfs info AT/short | 1 | region too small for a superblock (offset 0x0, value 0x1); mkdaxfs makes images
+daxfs info AT/notes | 1 | AT/notes: not a daxfs image; mkdaxfs makes images
+daxfs info AT/squash | 1 | AT/squash: not a daxfs image (it looks like a SquashFS image); mkdaxfs makes images
+daxfs write AT/squash /dev/null | 1 | (it looks like a SquashFS image); mkdaxfs makes images
+daxfs digest -j | 2 | unexpected argument '-j' found; see daxfs digest --help
+daxfs info AT/short | 1 | AT/short: not a daxfs image; mkdaxfs makes images
 daxfs ls AT/cut | 1 | copy all of it
 daxfs ls /dev/null | 1 | cannot be read in any order; name an image file or device, or pipe it to '-'
-daxfs ls - | 1 | standard input: region too small
+daxfs ls - | 1 | standard input: not a daxfs image
 daxfs digest AT/changed | 1 | restore it from a copy
 daxfs load AT/notes AT/dir | 1 | mkdaxfs makes images
 daxfs write AT/notes /dev/null | 1 | mkdaxfs makes images
@@ -83,6 +86,7 @@ fn mistakes() {
     fs::write(at.join("dir/precious"), "content").unwrap();
     fs::write(at.join("notes"), "notes\n".repeat(1000)).unwrap();
     fs::write(at.join("short"), "x").unwrap();
+    fs::write(at.join("squash"), "hsqs, and more").unwrap();
     let mut bytes = fs::read(&fixture.image).unwrap();
     fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -7,7 +7,7 @@ use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{cannot_open, open_now, NO_ORDER};
+use daxfs_image::source::{cannot_open, open_now, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
 use daxfs_reader::layout::DIGEST_PIECE;
 use daxfs_reader::{Image, Memory, Superblock};
@@ -60,8 +60,7 @@ impl ImageFile {
         }
         let memory = FileMemory::new(&file)
             .map_err(|error| Error::system(&name, "cannot get its size", "", error))?;
-        let superblock =
-            Superblock::load(&memory).map_err(|error| Error::image(&name, b"", error))?;
+        let superblock = superblock(&memory, &name)?;
         let mut block = [0; SUPERBLOCK];
         let stored = memory.read(0, &mut block);
         stored.map_err(|error| Error::image(&name, b"", error))?;

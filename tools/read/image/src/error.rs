@@ -149,11 +149,11 @@ mod tests {
         assert_eq!(source.and_then(io::Error::raw_os_error), Some(2));
         let error = Error::refused("", "only root can");
         assert_eq!(error.to_string(), "only root can");
-        let problem = daxfs_reader::Error::new(Problem::Magic, 0, 1);
+        let problem = daxfs_reader::Error::new(Problem::Truncated, 0, 1);
         let error = Error::image("image", b"/a\n", problem);
         assert_eq!(
             error.to_string(),
-            "image: /a\\n: no daxfs superblock (wrong magic number) (offset 0x0, value 0x1); mkdaxfs makes images"
+            "image: /a\\n: image larger than the region that holds it (offset 0x0, value 0x1); the copy is incomplete: copy all of it"
         );
         assert!(error.source().is_some());
     }

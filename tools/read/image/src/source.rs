@@ -8,8 +8,10 @@ use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_check::memory::{FileMemory, Storage};
 use daxfs_command::signals::Interrupt;
+use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use daxfs_writer::device::dax_size;
+use daxfs_writer::{occupant, HEAD};
 use rustix::fs::{fstat, FileType, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -212,8 +214,7 @@ impl Opened {
     }
 
     fn of_source(source: Source, name: String) -> Result<Self> {
-        let superblock =
-            Superblock::load(&source).map_err(|error| Error::image(&name, b"", error))?;
+        let superblock = superblock(&source, &name)?;
         Ok(Opened {
             source,
             superblock,
@@ -225,6 +226,27 @@ impl Opened {
     pub fn reader(&self) -> Reader<'_, Source> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
+}
+
+/// Load the superblock of the image `name` in `memory`. Say what a file that is not an image looks
+/// like.
+pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
+    Superblock::load(memory).map_err(|error| {
+        let mut head = vec![0; memory.size().min(HEAD as u64) as usize];
+        if memory.read(0, &mut head).is_err() || head.starts_with(&MAGIC) {
+            return Error::image(name, b"", error);
+        }
+        match (error.problem, occupant(&head)) {
+            (Problem::Magic | Problem::TooSmall, None) => {
+                Error::refused(name, "not a daxfs image; mkdaxfs makes images")
+            }
+            (Problem::Magic | Problem::TooSmall, Some(kind)) => {
+                let why = format!("not a daxfs image (it looks like {kind}); mkdaxfs makes images");
+                Error::refused(name, why)
+            }
+            _ => Error::image(name, b"", error),
+        }
+    })
 }
 
 /// Open `path` for reading, without waiting for the other end of a FIFO.

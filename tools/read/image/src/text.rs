@@ -45,7 +45,6 @@ pub fn label(superblock: &Superblock) -> &[u8] {
 /// Return what to do about an image with `problem`, with a separator from the text before.
 pub fn remedy(problem: Problem) -> &'static str {
     match problem {
-        Problem::Magic | Problem::TooSmall => "; mkdaxfs makes images",
         Problem::Version | Problem::Feature => "; use the tools that made it, or newer ones",
         Problem::Unreadable => {
             "; the file is too short, or its storage fails: restore it from a copy"
