@@ -74,10 +74,10 @@ impl Drop for Bar {
 
 impl Progress for Bar {
     fn step(&self, name: &'static str, total: u64) {
-        let template = if total == 0 {
-            "{msg:>10} {spinner} {elapsed}"
-        } else {
-            "{msg:>10} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+        let template = match (total, name) {
+            (0, "reading") => "{msg:>10} {spinner} {bytes} {elapsed}",
+            (0, _) => "{msg:>10} {spinner} {elapsed}",
+            _ => "{msg:>10} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec}",
         };
         self.bar.reset();
         self.bar.set_length(total);

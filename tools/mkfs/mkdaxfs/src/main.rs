@@ -19,9 +19,10 @@ use daxfs_writer::adjust::{Adjust, IdRange};
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
-use daxfs_writer::{make, measure, parent_of, Error, Output, Overwrite};
+use daxfs_writer::{make, measure, parent_of, shown, Error, Output, Overwrite};
 use options::Args;
 use sign::Hand;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -109,6 +110,15 @@ impl Wishes {
         if is_hex(&args.label, 32) {
             let why = "is the chain ID of a layer, whose images --layers=chain-id makes; use another label";
             return Err(Error::refused(Path::new("--label"), why).into());
+        }
+        for text in &args.inputs {
+            if text.as_bytes().starts_with(b"docker://") && !Input::parse(text).file().exists() {
+                let name = shown(Path::new(text));
+                let why = format!(
+                    "is in a registry; run skopeo copy {name} oci:DIRECTORY:NAME, and name that"
+                );
+                return Err(Error::refused(Path::new(text), why).into());
+            }
         }
         Ok(Wishes {
             inputs: args.inputs.iter().map(|text| Input::parse(text)).collect(),

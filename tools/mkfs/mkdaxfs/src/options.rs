@@ -14,6 +14,7 @@ use daxfs_writer::adjust::IdRange;
 use daxfs_writer::mode::ModeChange;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 use uuid::Uuid;
 
 const EXAMPLES: &str = "\
@@ -176,8 +177,9 @@ pub struct Args {
 
     /// UUID of the filesystem [default: derived from the content]
     ///
-    /// It depends on the content and on the other options.
-    #[arg(long, short = 'U')]
+    /// It depends on the content and on the other options. random makes another one each time, clear
+    /// a UUID of zeros.
+    #[arg(long, short = 'U', value_parser = uuid)]
     pub uuid: Option<Uuid>,
 
     /// Build time in seconds since 1970 [default: SOURCE_DATE_EPOCH, or the newest file's time]
@@ -185,7 +187,7 @@ pub struct Args {
     /// It is stored in the image. A fraction counts upwards from the second, also before 1970. The
     /// option does not change the times of files; see --clamp-mtime.
     #[arg(long, short = 'T', value_name = "SEC[.NSEC]", env = "SOURCE_DATE_EPOCH", hide_env = true,
-          allow_hyphen_values = true, value_parser = time)]
+          allow_hyphen_values = true, value_parser = build_time)]
     pub time: Option<Time>,
 
     /// Alignment of file data: a power of two from 4096 to 65536
@@ -313,12 +315,12 @@ pub struct Args {
     #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "map_uid", "map_gid", "mode", "mtime", "clamp_mtime", "file_contexts"])]
     pub image_store: bool,
 
-    /// Set the owner of all files
-    #[arg(long, value_name = "ID", help_heading = "Attributes")]
+    /// Set the owner of all files: a number, or the name of a user of this machine
+    #[arg(long, value_name = "ID", value_parser = user, help_heading = "Attributes")]
     pub uid: Option<u32>,
 
-    /// Set the group of all files
-    #[arg(long, value_name = "ID", help_heading = "Attributes")]
+    /// Set the group of all files: a number, or the name of a group of this machine
+    #[arg(long, value_name = "ID", value_parser = group, help_heading = "Attributes")]
     pub gid: Option<u32>,
 
     /// Set the owner and group of all files to 0
@@ -381,7 +383,8 @@ pub struct Args {
     /// Print the result in JSON
     ///
     /// The result is an object on one line with schema, image, size, inodes, dry_run and, if the
-    /// image was written, uuid, sha256 and seconds. Documentation/daxfs.schema.json describes it.
+    /// image was written, uuid, sha256 and seconds. /usr/share/doc/daxfs-doc/daxfs.schema.json
+    /// describes it.
     #[arg(long, help_heading = "Running")]
     pub json: bool,
 
@@ -392,6 +395,46 @@ pub struct Args {
     /// Print only warnings and errors
     #[arg(long, short, conflicts_with = "json", help_heading = "Running")]
     pub quiet: bool,
+}
+
+/// Parse the build time.
+fn build_time(text: &str) -> Result<Time, String> {
+    time(text).map_err(|why| match std::env::var_os("SOURCE_DATE_EPOCH") {
+        Some(epoch) if epoch == text => format!("{why} in SOURCE_DATE_EPOCH"),
+        _ => why.into(),
+    })
+}
+
+/// Parse a UUID, or make one.
+fn uuid(text: &str) -> Result<Uuid, String> {
+    let made = match text {
+        "clear" => return Ok(Uuid::nil()),
+        "random" => std::fs::read_to_string("/proc/sys/kernel/random/uuid"),
+        _ => Ok(text.into()),
+    };
+    let made = made.map_err(|error| format!("the kernel makes none: {error}"))?;
+    let wrong = |_| "use 32 hexadecimal digits with or without hyphens, random, or clear";
+    Ok(Uuid::parse_str(made.trim()).map_err(wrong)?)
+}
+
+fn user(text: &str) -> Result<u32, String> {
+    id("passwd", text)
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    id("group", text)
+}
+
+/// Parse an id, or look a name up. A static program cannot load the modules of NSS itself.
+fn id(database: &str, text: &str) -> Result<u32, String> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let found = Command::new("getent").args([database, "--", text]).output();
+    let found = found.map_err(|error| format!("use a number; cannot run getent: {error}"))?;
+    let line = String::from_utf8_lossy(&found.stdout);
+    let id = line.split(':').nth(2).and_then(|id| id.parse().ok());
+    id.ok_or_else(|| format!("use a number, or a name that getent {database} finds"))
 }
 
 /// Parse the value of --layers.

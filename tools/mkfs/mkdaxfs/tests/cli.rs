@@ -2,9 +2,9 @@
 
 //! The command line: exit statuses, messages, options, and that no files remain.
 
-use crate::support::{is_root, make, mkdaxfs, run, skip, Run};
+use crate::support::{is_root, make, mkdaxfs, run, shell, skip, Run};
 use daxfs_testing::builder::superblock;
-use daxfs_testing::scratch;
+use daxfs_testing::{listing_of, scratch};
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -75,6 +75,31 @@ fn help_and_version() {
     );
 }
 
+/// Owners by name, UUIDs by word, and symlinks with the mode that Linux gives them.
+#[test]
+fn names_and_words() {
+    let directory = scratch();
+    let (tree, image) = (tree(directory.path()), directory.path().join("image"));
+    let made = |options: &str| {
+        make(format!("-q {options}").split(' '), &tree, &image);
+        let root = listing_of(&image).remove(&b""[..].to_vec()).unwrap();
+        (
+            root.uid,
+            root.gid,
+            superblock(&fs::read(&image).unwrap()).uuid,
+        )
+    };
+    let (uid, gid, uuid) = made("--uid daemon --gid daemon --uuid clear");
+    assert_eq!((uid, gid, uuid), (1, 1, [0; 16]));
+    let (uid, _, uuid) = made("--uid 7 --uuid random");
+    let script = "ln -s file tree/link; tar --mode=640 -C tree -cf archive.tar .";
+    shell(directory.path(), script);
+    make(["-q"], &directory.path().join("archive.tar"), &image);
+    let mode = |path: &[u8]| listing_of(&image)[path].mode & 0o7777;
+    assert_eq!((mode(b"link"), mode(b"dir/file")), (0o777, 0o640));
+    assert!(uid == 7 && uuid != [0; 16] && uuid != made("--uuid random").2);
+}
+
 #[test]
 fn options_reach_the_image() {
     let directory = scratch();
@@ -135,6 +160,7 @@ fn build_time() {
         .env("SOURCE_DATE_EPOCH", "x")
         .args([&tree, &image]));
     assert_eq!(wrong.status, 2);
+    assert!(wrong.stderr.contains("in SOURCE_DATE_EPOCH"), "{wrong:?}");
 }
 
 /// The default UUID depends on content, on names and on the options, not on the image's name.

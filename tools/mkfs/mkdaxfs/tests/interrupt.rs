@@ -213,6 +213,15 @@ fn full_temporary_directory() {
             "{run:?}"
         );
     }
+    // An image for standard output is in that directory first.
+    let script = r#"
+        cd "$2"; mount -t tmpfs -o size=64k tmpfs small
+        TMPDIR=small "$1" tree - | cat; exit ${PIPESTATUS[0]}"#;
+    if let Some(run) = with_mounts(script, directory.path()) {
+        let why = "mkdaxfs: small: cannot write the image: No space left on device; \
+                   free some space, or use another directory (TMPDIR for temporary files)\n";
+        assert_eq!((run.status, run.stderr.as_str()), (1, why));
+    }
 }
 
 #[test]

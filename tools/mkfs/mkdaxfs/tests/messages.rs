@@ -66,7 +66,7 @@ fn progress() {
         command.env("MKDAXFS", mkdaxfs().get_program());
         let run = run(command.env("TERM", "vt100").current_dir(directory.path()));
         assert!(run.stdout.contains("mkdaxfs: standard input"), "{run:?}");
-        run.stdout.contains("reading")
+        run.stdout.contains("reading") && run.stdout.contains("0 B")
     };
     assert!(shown(""));
     assert!(!shown("--quiet"));

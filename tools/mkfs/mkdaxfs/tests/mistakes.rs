@@ -15,6 +15,7 @@ const MISTAKES: &str = r#"
 tree | 2 | see mkdaxfs --help
 --lable x tree new | 2 | '--label'
 --no-such tree new | 2 | unexpected argument '--no-such'
+tree -z | 2 | unexpected argument '-z' found; see mkdaxfs --help
 one.tar two.tar | 1 | two.tar: holds a tar archive
 one.tar one.tar | 1 | is an input as well
 image tree | 1 | tree: is a directory; name a file
@@ -28,7 +29,9 @@ one.tar tree | 1 | tree: is a directory; name a file
 -b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 -b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
 --label LONG tree new | 2 | 64 is the limit
---uuid 12 tree new | 2 | '12'
+--uuid 12 tree new | 2 | '12' for '--uuid <UUID>': use 32 hexadecimal digits with or without hyphens, random, or clear
+--uid nobody-at-all tree new | 2 | a name that getent passwd finds
+--gid nobody-at-all tree new | 2 | a name that getent group finds
 --time yesterday tree new | 2 | use SECONDS
 --time 1.1234567890 tree new | 2 | use SECONDS
 --padding 5000 tree new | 2 | use a multiple of 4096
@@ -49,6 +52,7 @@ cut.tar.gz new | 1 | cut.tar.gz:
 image:one.tar new | 1 | one.tar: 
 oci:missing new | 1 | missing
 docker:one.tar new | 1 | one.tar: 
+docker://alpine new | 1 | docker://alpine: is in a registry; run skopeo copy docker://alpine oci:DIRECTORY:NAME
 - new | 1 | standard input
 # Outputs.
 tree tree/new | 1 | would be written into the tree

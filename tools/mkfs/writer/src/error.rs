@@ -128,7 +128,7 @@ fn system(error: &io::Error, denied: &'static str) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => denied,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space or write the image elsewhere"
+            "; free some space, or use another directory (TMPDIR for temporary files)"
         }
         io::ErrorKind::FileTooLarge => {
             "; raise the limit or write the image to another file system"

@@ -45,7 +45,7 @@ pub fn make(
     output: &Output,
     progress: &dyn Progress,
 ) -> Result<Summary> {
-    let (image, path) = (output.file(), output.path());
+    let (image, path) = (output.file(), output.place());
     let duplicates = duplicates(tree, options, progress)?;
     let plan = Plan::new(tree, &duplicates, options)?;
     output.reserve(plan.output_size)?;
@@ -121,7 +121,8 @@ impl Written<'_> {
             let bytes = self.bytes(&memory, path, progress);
             match (reader.join(), writer.join()) {
                 (Ok(metadata), Ok(written)) => {
-                    written.map_err(|error| Error::output(path, "write the image", error))?;
+                    written
+                        .map_err(|error| Error::output(output.place(), "write the image", error))?;
                     metadata.and(bytes)
                 }
                 (Err(panic), _) | (_, Err(panic)) => std::panic::resume_unwind(panic),

@@ -132,6 +132,15 @@ impl Output {
         }
     }
 
+    /// Return the name for messages about writing: the final name, or the directory with a file
+    /// that has no name.
+    pub fn place(&self) -> &Path {
+        match &self.target {
+            Target::File(_) => &self.path,
+            Target::Device(..) | Target::Stdout(_) => &self.directory,
+        }
+    }
+
     /// Return the file.
     pub fn file(&self) -> &File {
         match &self.target {
@@ -171,7 +180,7 @@ impl Output {
         }
         self.file()
             .set_len(size)
-            .map_err(|error| Error::output(&self.path, "set the size of the image", error))
+            .map_err(|error| Error::output(self.place(), "set the size of the image", error))
     }
 
     /// Rename the complete image to its final name, or copy it to the device or standard output.

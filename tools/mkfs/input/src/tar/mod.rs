@@ -342,6 +342,10 @@ impl<'a> Reader<'a> {
             },
         };
         let mut permissions = (self.field(at, "mode", &old.mode)? & 0o7777) as u16;
+        // As Linux has it, whatever another system wrote.
+        if matches!(what, What::Symlink(_)) {
+            permissions = 0o777;
+        }
         let uid = self.id(at, "owner", &old.uid, head.records.uid)?;
         let gid = self.id(at, "group", &old.gid, head.records.gid)?;
         let mut xattrs = XattrSet::new();
