@@ -147,6 +147,19 @@ fn there_and_back() {
     let reference = place.reference(&plain);
     let run = succeed(&["pull", &reference, file.to_str().unwrap()]);
     assert_eq!(run.text().trim_end(), place.fixture.digest);
+    // In JSON, of which json.rs compares digest's with the schema.
+    let pushed = place.push("plain", &["--json"]);
+    let pushed: Value = serde_json::from_str(&pushed).unwrap();
+    crate::json::check("daxfs-push-1", &pushed);
+    assert_eq!(pushed["manifest"], plain);
+    let image = place.target.join("image");
+    let pulled = place.pull("plain", &["--json"]).json();
+    let digest = succeed(&["digest", "--json", image.to_str().unwrap()]).json();
+    assert_eq!(
+        (&digest, &digest["sha256"]),
+        (&pulled, &json!(place.fixture.digest))
+    );
+    fs::remove_file(image).unwrap();
     // The file that exists is kept.
     fs::write(&file, "mine").unwrap();
     let why = fail(&["pull", &reference, file.to_str().unwrap()], 1);

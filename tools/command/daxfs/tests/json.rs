@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 const SCHEMA: &str = include_str!("../../../../Documentation/daxfs.schema.json");
 
 /// Check that `value` is valid, and that it names `schema`.
-fn check(schema: &str, value: &Value) {
+pub fn check(schema: &str, value: &Value) {
     assert_eq!(value["schema"], schema, "{value}");
     let all: Value = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&all).unwrap();
@@ -53,6 +53,7 @@ fn every_command() {
             &["diff", "--json", image, source.to_str().unwrap()],
         ),
         ("daxfs-fsck-1", &["fsck", "--json", image]),
+        ("daxfs-digest-1", &["digest", "--json", image]),
         ("daxfs-map-1", &["map", "--json", image]),
         ("daxfs-share-1", &["share", "--json", image]),
         (

@@ -201,6 +201,8 @@ fn commands() {
     assert_eq!(succeed(&["digest", &image]).text(), digest.text());
     let verified = succeed(&["verify", "--cert", &der, &image]);
     assert_eq!(verified.text(), digest.text());
+    let json = succeed(&["verify", "--json", "--cert", &der, &image]).json();
+    assert_eq!(json, succeed(&["digest", "--json", &image]).json());
     assert!(succeed(&["info", &image]).text().contains("Signature: "));
     assert!(succeed(&["fsck", &image]).text().contains(": clean, "));
 

@@ -26,6 +26,7 @@ use daxfs_load::file::ImageFile;
 use daxfs_load::unmount::unmount;
 use extract::{unpack, Target};
 use mount::helper;
+use serde_json::json;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -177,7 +178,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fsck {
             images, options, ..
         } => Ok(ExitCode::from(fsck::fsck(&images, options))),
-        Command::Digest { image } => print(&fsck::sum(&image)?),
+        Command::Digest { image, json } => print(&digest(json, &image, &fsck::sum(&image)?)),
         Command::Sign {
             image,
             key,
@@ -200,10 +201,16 @@ fn run(command: Command) -> Result<ExitCode> {
                 subject: args.subject.as_deref(),
                 force: args.force,
             };
-            print(&push(&args.reference, &args.images, &options)?)
+            let manifest = push(&args.reference, &args.images, &options)?;
+            print(&match args.json {
+                true => json!({"schema": "daxfs-push-1", "manifest": manifest}).to_string(),
+                false => manifest,
+            })
         }
         Command::Pull(args) => pulled(&args),
-        Command::Verify { image, cert } => print(&verify(&image, &cert)?),
+        Command::Verify { image, cert, json } => {
+            print(&digest(json, &image, &verify(&image, &cert)?))
+        }
         Command::Fuse {
             image,
             dir,
@@ -258,6 +265,15 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
+/// Return the line about the SHA-256 of an image.
+fn digest(json: bool, image: &Path, sha256: &str) -> String {
+    match json {
+        true => json!({"schema": "daxfs-digest-1", "image": name_of(image), "sha256": sha256})
+            .to_string(),
+        false => sha256.into(),
+    }
+}
+
 /// Print a line.
 fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
@@ -276,10 +292,11 @@ fn pulled(args: &Pull) -> Result<ExitCode> {
     };
     let images = pull(&args.reference, &args.target, &demands)?;
     let mut out = Out::open();
-    for (digest, path) in images {
-        match directory {
-            true => written(writeln!(out, "{digest}  {}", shown_path(&path)))?,
-            false => written(writeln!(out, "{digest}"))?,
+    for (sha256, path) in images {
+        let line = digest(args.json, &path, &sha256);
+        match directory && !args.json {
+            true => written(writeln!(out, "{line}  {}", shown_path(&path)))?,
+            false => written(writeln!(out, "{line}"))?,
         }
     }
     out.finish()?;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// Print the digest of its manifest. skopeo(1), oras and the like copy artifacts between a
 /// layout and a registry. A damaged image is refused.
 ///
-/// Sums and signatures are copied with an image. Documentation/containers.rst describes the
+/// Sums and signatures are copied with an image. /usr/share/doc/daxfs-doc/containers.rst describes the
 /// types and annotations.
 #[derive(Args)]
 #[command(after_help = "\
@@ -42,6 +42,9 @@ pub struct Push {
     /// Replace the entry with the name, even if it is not an artifact of daxfs
     #[arg(short, long)]
     pub force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Take images out of an OCI image layout
@@ -72,4 +75,7 @@ pub struct Pull {
     /// Refuse images that have together more than SIZE bytes when they are not compressed
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub max_size: Option<u64>,
+    /// Print a line of JSON for each image
+    #[arg(long)]
+    pub json: bool,
 }

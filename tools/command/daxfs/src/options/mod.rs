@@ -33,8 +33,8 @@ Examples:
 ///
 /// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input.
 /// Only load, mount, umount and write need privileges, and only load and mount need the kernel
-/// module. No command changes an image; sign adds a signature. Documentation/daxfs.schema.json describes what --json
-/// prints.
+/// module. No command changes an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json
+/// describes what --json prints.
 #[derive(Parser)]
 #[command(name = "daxfs", version, max_term_width = 100, after_help = EXIT)]
 pub struct Args {
@@ -235,6 +235,9 @@ Examples:
     Digest {
         /// The image
         image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Sign an image
     ///
@@ -298,6 +301,9 @@ Examples:
         /// A certificate that is trusted, in PEM or DER; may be repeated
         #[arg(short, long, required = true)]
         cert: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Serve an image through FUSE, without the kernel module
     ///
@@ -419,8 +425,8 @@ Examples:
     /// Keep several images on one device
     ///
     /// A catalogue at the start of the device says where each image is. mount(8) and daxfs mount mount
-    /// the active image, and others with the option image=NAME. Documentation/catalogue.rst describes
-    /// the format.
+    /// the active image, and others with the option image=NAME. /usr/share/doc/daxfs-doc/catalogue.rst
+    /// describes the format.
     ///
     /// DEVICE is a block device such as /dev/pmem0, a DAX device in devdax mode, or a file, for
     /// example one that virtual machines map. All changes survive power loss: afterwards the catalogue
