@@ -31,6 +31,7 @@
 #include <linux/pci.h>
 #include <linux/percpu.h>
 #include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <linux/range.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
@@ -159,11 +160,13 @@ void daxfs_helper_cache_no_acl(struct inode *inode)
 	cache_no_acl(inode);
 }
 
-void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid, const char *name)
+void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
-	strscpy(sb->s_id, name);
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
+	/* Otherwise it is the name of the block device. */
+	if (!MAJOR(sb->s_dev))
+		scnprintf(sb->s_id, sizeof(sb->s_id), "0:%u", MINOR(sb->s_dev));
 }
 
 void daxfs_helper_kill_super(struct super_block *sb)
@@ -203,6 +206,23 @@ bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namele
 			   unsigned int type)
 {
 	return dir_emit(ctx, name, namelen, ino, type);
+}
+
+/* Make a list of the value of an extended attribute, and check it as setxattr(2) does. */
+struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace, const void *value,
+					       size_t length)
+{
+#ifdef CONFIG_FS_POSIX_ACL
+	struct posix_acl *acl = posix_acl_from_xattr(namespace, value, length);
+	int error = IS_ERR_OR_NULL(acl) ? 0 : posix_acl_valid(namespace, acl);
+
+	if (!error)
+		return acl;
+	posix_acl_release(acl);
+	return ERR_PTR(error);
+#else
+	return NULL;
+#endif
 }
 
 void daxfs_helper_posix_acl_release(struct posix_acl *acl)
@@ -250,26 +270,20 @@ int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct f
 	return security_mmap_backing_file(vma, backing, user);
 }
 
-void daxfs_helper_vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
-{
-	vm_flags_set(vma, flags);
-}
-
-void daxfs_helper_vma_set_writecombine(struct vm_area_struct *vma)
-{
-	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
-}
-
-void daxfs_helper_vma_set_noncached(struct vm_area_struct *vma)
-{
-	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
-}
-
-#ifdef CONFIG_X86_64
 static const int DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
 
+void daxfs_helper_vma_set_up(struct vm_area_struct *vma, vm_flags_t flags, int cache_mode)
+{
+	vm_flags_set(vma, flags);
+	if (cache_mode == DAXFS_CACHE_WRITECOMBINE)
+		vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+	if (cache_mode == DAXFS_CACHE_UNCACHED)
+		vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+}
+
+#ifdef CONFIG_X86_64
 /* Return the cache attributes of the kernel's mapping of a page, and the size of its entry. */
 int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 {

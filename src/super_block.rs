@@ -8,8 +8,8 @@ use crate::image::{self, Image, Problem};
 use crate::inode;
 use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
-    Context, FileSystem, INodeRef, Identity, NewSuper, Param, Refusal, Statistics, SuperBlock,
-    SuperKind, SuperOperations,
+    numbers, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock, SuperKind,
+    SuperOperations,
 };
 use crate::linux::{sysfs::Show, Errno};
 use crate::memory::{Claim, Region, Tenure};
@@ -19,7 +19,7 @@ use crate::signature;
 use crate::source::{self, Found};
 use crate::usage::Usage;
 use crate::verify::{self, Pieces};
-use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile};
+use kernel::{new_mutex, page::PAGE_SIZE, prelude::*, seq_file::SeqFile, str::CString};
 
 /// Return true if the module's parameter demands a signature of every image. It does not change
 /// after the module was loaded.
@@ -119,15 +119,15 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Check the image in `region`, and make the data of its superblock.
+/// Check the image in `region`, and make the data of its superblock, with the number `device`.
 fn fill(
-    sb: &NewSuper<'_>,
+    device: u32,
     shared: &Shared,
     region: Region,
     options: &Options,
     found: &Found,
     context: &Context,
-) -> Result<(Mounted, Identity), Refusal> {
+) -> Result<Mounted, Refusal> {
     let superblock = open_image(&region)?;
     let image = Image::new(&region, &superblock);
     let checks = options.checks.demanding(signatures_required());
@@ -143,10 +143,6 @@ fn fill(
         None => None,
     };
     image.root()?;
-    let identity = Identity {
-        magic: image::layout::STATFS_MAGIC,
-        uuid: superblock.uuid,
-    };
     let place = Place {
         phys: options.phys_range(),
         part: found.part.clone(),
@@ -154,22 +150,23 @@ fn fill(
     let offset = place.part.as_ref().map_or(0, |part| part.start);
     let usage = Usage::new(context.source(), found.device, offset, &region, &superblock)?;
     let verified = KBox::pin_init(new_mutex!(verified), GFP_KERNEL)?;
-    let usage = Show::new(usage, &shared.directory, &sb.number()?)?;
-    let mounted = Mounted {
-        usage,
+    let (major, minor) = numbers(device);
+    let name = CString::try_from_fmt(fmt!("{major}:{minor}"))?;
+    Ok(Mounted {
+        usage: Show::new(usage, &shared.directory, &name)?,
         region,
         superblock,
         pieces,
         place,
         verified,
         keyring: shared.keyring.clone(),
-    };
-    Ok((mounted, identity))
+    })
 }
 
 impl FileSystem for DaxFs {
     const NAME: &'static CStr = c"daxfs";
     const INODE_CACHE: &'static CStr = c"daxfs_inode";
+    const MAGIC: u32 = image::layout::STATFS_MAGIC;
 
     type Shared = Shared;
     type Options = Options;
@@ -193,17 +190,17 @@ impl FileSystem for DaxFs {
     }
 
     fn fill_super(
-        sb: &NewSuper<'_>,
+        device: u32,
         shared: &Shared,
         bdev: Option<&BlockDevice>,
         options: &Options,
         found: &Found,
         tenure: &mut Option<Tenure>,
         context: &Context,
-    ) -> Result<(Mounted, Identity), Refusal> {
+    ) -> Result<Mounted, Refusal> {
         let tenure = &*tenure.insert(shared.memory.start()?);
         let region = source::open(bdev, options, found, tenure, context)?;
-        fill(sb, shared, region, options, found, context)
+        fill(device, shared, region, options, found, context)
             .map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
 
@@ -295,5 +292,9 @@ impl SuperOperations for DaxFs {
     fn label(sb: &SuperBlock<Self>) -> &[u8] {
         let label = &sb.data().superblock.label;
         label.split(|&byte| byte == 0).next().unwrap_or(label)
+    }
+
+    fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16] {
+        &sb.data().superblock.uuid
     }
 }

@@ -7,43 +7,25 @@
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
 use crate::inode::{self, Object};
-use crate::linux::fs::{
-    AclKind, INode, INodeOperations, NameList, PosixAcl, ValueBuffer, XattrNamespace,
-};
+use crate::linux::fs::{AclKind, INode, INodeOperations, NameList, PosixAcl, ValueBuffer};
 use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
 
-/// Return the namespace of `prefix`.
-fn namespace(prefix: XattrPrefix) -> XattrNamespace {
-    match prefix {
-        XattrPrefix::User => XattrNamespace::User,
-        XattrPrefix::AclAccess => XattrNamespace::AclAccess,
-        XattrPrefix::AclDefault => XattrNamespace::AclDefault,
-        XattrPrefix::Trusted => XattrNamespace::Trusted,
-        XattrPrefix::Security => XattrNamespace::Security,
-    }
-}
-
-/// Return the prefix of `namespace`.
-fn prefix(namespace: XattrNamespace) -> XattrPrefix {
-    match namespace {
-        XattrNamespace::User => XattrPrefix::User,
-        XattrNamespace::AclAccess => XattrPrefix::AclAccess,
-        XattrNamespace::AclDefault => XattrPrefix::AclDefault,
-        XattrNamespace::Trusted => XattrPrefix::Trusted,
-        XattrNamespace::Security => XattrPrefix::Security,
-    }
-}
-
 impl INodeOperations for DaxFs {
+    const XATTR_PREFIXES: [(&'static CStr, u8); 3] = [
+        (c"user.", XattrPrefix::User as u8),
+        (c"trusted.", XattrPrefix::Trusted as u8),
+        (c"security.", XattrPrefix::Security as u8),
+    ];
+
     fn get_link(inode: &INode<Self>) -> Result<&CStr> {
         inode::target(inode.data())
     }
 
     fn get_xattr(
         inode: &INode<Self>,
-        namespace: XattrNamespace,
+        prefix: u8,
         name: &[u8],
         value: &mut ValueBuffer<'_>,
     ) -> Result<usize> {
@@ -55,7 +37,8 @@ impl INodeOperations for DaxFs {
         let refuse = |error| report(sb, inode.ino(), error);
         let access = sb.data().region.access()?;
         let image = sb.data().image(&access);
-        let found = image.xattr(set, prefix(namespace), name).map_err(refuse)?;
+        let prefix = XattrPrefix::from_number(prefix).ok_or(EINVAL)?;
+        let found = image.xattr(set, prefix, name).map_err(refuse)?;
         let xattr = found.ok_or(Error::from(Errno::NoData))?;
         let length = xattr.value_len as usize;
         if let Some(room) = value.reserve(length)? {
@@ -76,10 +59,10 @@ impl INodeOperations for DaxFs {
         let mut buffer = [0; XATTR_NAME_MAX];
         for xattr in image.xattr_set(set).map_err(refuse)? {
             let xattr = xattr.map_err(refuse)?;
-            let namespace = namespace(xattr.prefix);
-            if list.shows(namespace) {
+            let prefix = xattr.prefix.text();
+            if list.shows(prefix) {
                 let name = image.xattr_name(&xattr, &mut buffer).map_err(refuse)?;
-                list.add(namespace, name)?;
+                list.add(prefix, name)?;
             }
         }
         Ok(())
@@ -92,6 +75,9 @@ impl INodeOperations for DaxFs {
         }
         let sb = inode.super_block();
         let refuse = |error| report(sb, inode.ino(), error);
+        let invalid = |xattr: &image::Xattr| {
+            image::Error::new(Problem::Xattr, xattr.value, xattr.value_len.into())
+        };
         let prefix = match kind {
             AclKind::Access => XattrPrefix::AclAccess,
             AclKind::Default => XattrPrefix::AclDefault,
@@ -105,9 +91,7 @@ impl INodeOperations for DaxFs {
             // setxattr(2) refuses a default list of anything else.
             let directory = matches!(inode.data().object, Object::Directory(_));
             if matches!(kind, AclKind::Default) && !directory {
-                let length = xattr.value_len.into();
-                let error = image::Error::new(Problem::Xattr, xattr.value, length);
-                return Err(refuse(error));
+                return Err(refuse(invalid(&xattr)));
             }
             // A value has at most 64 KiB.
             let mut value = KVVec::from_elem(0, xattr.value_len as usize, GFP_KERNEL)?;
@@ -117,11 +101,7 @@ impl INodeOperations for DaxFs {
         match PosixAcl::from_xattr(sb, &value) {
             Ok(acl) => Ok(Some(acl)),
             Err(ENOMEM) => Err(ENOMEM),
-            Err(_) => {
-                let length = xattr.value_len.into();
-                let error = image::Error::new(Problem::Xattr, xattr.value, length);
-                Err(refuse(error))
-            }
+            Err(_) => Err(refuse(invalid(&xattr))),
         }
     }
 }

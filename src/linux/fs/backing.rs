@@ -35,17 +35,18 @@ pub(super) unsafe fn open(
     // SAFETY: The file is open. Its mode changes in bits that this does not look at.
     if unsafe { (&raw const (*raw).f_mode).read_volatile() } & bindings::FMODE_BACKING != 0 {
         // A stacking filesystem has opened it, and it has no descriptor.
-        // SAFETY: The file is open.
-        let place = unsafe { &raw mut (*raw).f_mapping };
-        // SAFETY: The place is valid. Other threads can only store the same value.
-        if unsafe { place.read_volatile() } != mapping.as_ptr() {
-            // SAFETY: As for the read. The caller guarantees that the address space is valid.
-            unsafe { place.write_volatile(mapping.as_ptr()) };
+        // SAFETY: The file is open. Other threads can only store the same address space, which the
+        // caller guarantees to be valid.
+        unsafe {
+            let place = &raw mut (*raw).f_mapping;
+            if place.read_volatile() != mapping.as_ptr() {
+                place.write_volatile(mapping.as_ptr());
+            }
         }
         return Ok(file);
     }
-    // SAFETY: The file is open, and nothing else uses its private data.
-    let stored = unsafe { private(file) };
+    // SAFETY: The file is open, and while it is, its private data are only accessed atomically.
+    let stored = unsafe { AtomicPtr::from_ptr((&raw mut (*raw).private_data).cast()) };
     if let Some(backing) = NonNull::new(stored.load(Ordering::Acquire)) {
         return Ok(backing);
     }
@@ -78,17 +79,4 @@ pub(super) unsafe extern "C" fn release(
         unsafe { bindings::fput(backing.cast()) };
     }
     0
-}
-
-/// Return the private data of an open file, a pointer to its backing file or null.
-///
-/// # Safety
-///
-/// `file` must be open for `'a`, and its private data used by this module only.
-unsafe fn private<'a>(file: NonNull<bindings::file>) -> &'a AtomicPtr<bindings::file> {
-    // SAFETY: The file is open.
-    let place = unsafe { &raw mut (*file.as_ptr()).private_data };
-    // SAFETY: The place is aligned, lives as long as the file, and is only accessed atomically
-    // while the file is open.
-    unsafe { AtomicPtr::from_ptr(place.cast()) }
 }

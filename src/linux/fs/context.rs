@@ -23,15 +23,6 @@ use kernel::{
 pub(crate) struct Context(Opaque<bindings::fs_context>);
 
 impl Context {
-    /// # Safety
-    ///
-    /// `fc` must be valid for `'a`, and its source must not change.
-    pub(super) unsafe fn from_raw<'a>(fc: *mut bindings::fs_context) -> &'a Self {
-        // SAFETY: The type is transparent over the C struct, and the caller guarantees the
-        // invariant.
-        unsafe { &*fc.cast() }
-    }
-
     /// Return the C object.
     fn get(&self) -> &bindings::fs_context {
         // SAFETY: By the type invariant the context is valid. The borrower holds its mutex.
@@ -51,8 +42,7 @@ impl Context {
     fn error(&self, message: fmt::Arguments<'_>) {
         let log = self.get().log.log;
         if log.is_null() {
-            // SAFETY: This may be called in any context.
-            if unsafe { bindings::ratelimit() } {
+            if crate::linux::ratelimit() {
                 pr_err!("{}\n", message);
             }
             return;
@@ -71,6 +61,11 @@ impl Context {
         self.get().purpose() == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
     }
 
+    /// Return true if this remount clears the `flag` of the superblock.
+    pub(super) fn clears(&self, flag: usize) -> bool {
+        self.get().sb_flags_mask & !self.get().sb_flags & flag as u32 != 0
+    }
+
     /// Return the source of the mount, as user space gave it; for a remount, which has none, the
     /// name of the superblock's device.
     pub(crate) fn source(&self) -> &CStr {
@@ -79,22 +74,15 @@ impl Context {
 
     /// Return the name of the device of the superblock to remount.
     fn mounted(&self) -> Option<&CStr> {
-        if !self.is_remount() {
-            return None;
-        }
-        // SAFETY: The context of a remount keeps the root of a superblock.
-        let sb = unsafe { (*self.get().root).d_sb };
-        // SAFETY: The superblock is mounted.
-        Some(unsafe { device_name(sb) })
+        let is_remount = self.is_remount();
+        // SAFETY: The context of a remount keeps the root of a mounted superblock.
+        is_remount.then(|| unsafe { device_name((*self.get().root).d_sb) })
     }
 
     fn source_path(&self) -> Option<&CStr> {
         let source = self.get().source;
-        if source.is_null() {
-            return None;
-        }
         // SAFETY: A source is a NUL-terminated string. By the type invariant it does not change.
-        Some(unsafe { CStr::from_char_ptr(source) })
+        (!source.is_null()).then(|| unsafe { CStr::from_char_ptr(source) })
     }
 
     /// Look up the source of the mount.
@@ -188,33 +176,30 @@ impl<'a> Param<'a> {
     ///
     /// `param` must be valid for `'a`.
     pub(super) unsafe fn from_raw(param: *const bindings::fs_parameter) -> Self {
-        // SAFETY: The caller guarantees that `param` is valid for `'a`.
-        let raw = unsafe { &*param };
+        // SAFETY: The caller guarantees that `param` is valid for `'a`. Every parameter has a name,
+        // a NUL-terminated string that lives as long.
+        let (raw, key) = unsafe { (&*param, CStr::from_char_ptr((*param).key)) };
         let value = match raw.type_() {
             bindings::fs_value_type_fs_value_is_flag => Value::Flag,
             bindings::fs_value_type_fs_value_is_string => {
-                // SAFETY: The type says that `string` is the union's live member.
-                let string = unsafe { raw.__bindgen_anon_1.string };
-                match string.is_null() {
-                    true => Value::Flag,
-                    // SAFETY: The string is NUL-terminated and lives as long as the parameter.
-                    false => Value::Text(unsafe { CStr::from_char_ptr(string) }),
-                }
+                // SAFETY: The type says that `string` is the union's live member. It is null, or
+                // NUL-terminated and lives as long as the parameter.
+                let text = unsafe {
+                    let string = raw.__bindgen_anon_1.string;
+                    (!string.is_null()).then(|| CStr::from_char_ptr(string))
+                };
+                text.map_or(Value::Flag, Value::Text)
             }
             bindings::fs_value_type_fs_value_is_file => {
-                // SAFETY: The type says that `file` is the union's live member.
-                let file = unsafe { raw.__bindgen_anon_1.file };
-                // SAFETY: The parameter holds a reference to the file as long as it lives. The
-                // calling thread is in fsconfig(2), which does not use fdget_pos() on the file.
-                Value::Descriptor(raw.dirfd, unsafe { File::from_raw_file(file.cast()) })
+                // SAFETY: The type says that `file` is the union's live member. The parameter holds
+                // a reference to it. The calling thread is in fsconfig(2), which does not use
+                // fdget_pos() on the file.
+                let file = unsafe { File::from_raw_file(raw.__bindgen_anon_1.file.cast()) };
+                Value::Descriptor(raw.dirfd, file)
             }
             _ => Value::Other,
         };
-        Param {
-            // SAFETY: Every parameter has a name, a NUL-terminated string that lives as long.
-            key: unsafe { CStr::from_char_ptr(raw.key) },
-            value,
-        }
+        Param { key, value }
     }
 }
 
@@ -229,18 +214,16 @@ pub(super) struct Private<T: FileSystem> {
     pub(super) filled: bool,
 }
 
-impl<T: FileSystem> Private<T> {
-    /// Return the private data of a context.
-    ///
-    /// # Safety
-    ///
-    /// `fc` must be a context of a filesystem type of `T`, and nothing else may use its
-    /// `fs_private` for `'a`.
-    pub(super) unsafe fn of<'a>(fc: *mut bindings::fs_context) -> &'a mut Self {
-        // SAFETY: The caller passes a valid context.
-        let private = unsafe { (*fc).fs_private };
-        // SAFETY: A context of such a type has this box, and the caller guarantees exclusive
-        // access.
-        unsafe { &mut *private.cast::<Self>() }
-    }
+/// Return a context and its private data.
+///
+/// # Safety
+///
+/// `fc` must be a context of a filesystem type of `T`. For `'a`, its source must not change, and
+/// nothing else may use its `fs_private`: the caller holds its mutex, or fills a superblock for it.
+pub(super) unsafe fn parts<'a, T: FileSystem>(
+    fc: *mut bindings::fs_context,
+) -> (&'a Context, &'a mut Private<T>) {
+    // SAFETY: The type is transparent over the C struct. A context of such a type has this box, and
+    // the caller guarantees exclusive access.
+    unsafe { (&*fc.cast(), &mut *(*fc).fs_private.cast()) }
 }

@@ -82,17 +82,17 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         _flags: kernel::ffi::c_uint,
     ) -> *mut bindings::dentry {
-        // SAFETY: The VFS passes a directory that has been set up, and holds its lock.
-        let dir = unsafe { INode::<T>::from_raw(dir) };
-        // SAFETY: The name of a dentry does not change while its directory is locked.
-        let name = unsafe { &(*dentry).__bindgen_anon_1.d_name };
-        // SAFETY: Both members of the union have the length in the same place.
-        let length = unsafe { name.__bindgen_anon_1.__bindgen_anon_1.len } as usize;
-        if length > bindings::NAME_MAX {
+        // SAFETY: The VFS passes a directory that has been set up, and holds its lock, while which
+        // the name does not change. Both members of its union have the length in the same place.
+        let (dir, name) = unsafe {
+            let name = &(*dentry).__bindgen_anon_1.d_name;
+            let length = name.__bindgen_anon_1.__bindgen_anon_1.len as usize;
+            let name = slice::from_raw_parts(name.name, length);
+            (INode::<T>::from_raw(dir), name)
+        };
+        if name.len() > bindings::NAME_MAX {
             return Error::from(Errno::NameTooLong).to_ptr();
         }
-        // SAFETY: The name has `length` bytes, and does not change during the call.
-        let name = unsafe { slice::from_raw_parts(name.name, length) };
         let inode = match T::lookup(dir, name) {
             Ok(Some(inode)) => inode.into_raw(),
             Ok(None) => ptr::null_mut(),
@@ -109,10 +109,8 @@ impl<T: Operations> VTable<T> {
         file: *mut bindings::file,
         context: *mut bindings::dir_context,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The directory is open.
-        let dir = unsafe { INode::<T>::of_file(file) };
-        // SAFETY: The VFS passes a context that belongs to this call.
-        let context = unsafe { &mut *context };
+        // SAFETY: The directory is open. The VFS passes a context that belongs to this call.
+        let (dir, context) = unsafe { (INode::<T>::of_file(file), &mut *context) };
         from_result(|| T::iterate(dir, &mut Emitter(context)).map(|()| 0))
     }
 }

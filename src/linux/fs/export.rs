@@ -120,7 +120,7 @@ impl<T: Operations> VTable<T> {
     ///
     /// # Safety
     ///
-    /// `sb` must be a mounted superblock of type `T`.
+    /// As for [`Self::any_inode`].
     unsafe extern "C" fn directory(
         sb: *mut bindings::super_block,
         ino: u64,
@@ -135,8 +135,8 @@ impl<T: Operations> VTable<T> {
     ///
     /// `child` must be a dentry of a directory of type `T`.
     unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::dentry {
-        // SAFETY: The caller passes a positive dentry, which keeps its inode.
-        let child = unsafe { INode::<T>::from_raw((*child).d_inode) };
+        // SAFETY: The caller passes a positive dentry.
+        let child = unsafe { INode::<T>::of_dentry(child) };
         let parent = into_raw(T::get_parent(child).and_then(check_directory));
         // SAFETY: d_obtain_alias() takes over the reference, and passes errors through.
         unsafe { bindings::d_obtain_alias(parent) }
@@ -151,10 +151,9 @@ impl<T: Operations> VTable<T> {
         name: *mut kernel::ffi::c_char,
         child: *mut bindings::dentry,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The caller passes a positive dentry, which keeps its inode.
-        let parent = unsafe { INode::<T>::from_raw((*parent).d_inode) };
-        // SAFETY: The caller passes a positive dentry, which keeps its inode.
-        let child = unsafe { INode::<T>::from_raw((*child).d_inode) };
+        // SAFETY: The caller passes positive dentries.
+        let (parent, child) =
+            unsafe { (INode::<T>::of_dentry(parent), INode::<T>::of_dentry(child)) };
         // INVARIANT: The VFS passes a buffer of `NAME_MAX + 1` bytes.
         let mut name = NameBuffer(name.cast(), PhantomData);
         from_result(|| T::get_name(parent, child, &mut name).map(|()| 0))

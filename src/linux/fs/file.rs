@@ -199,10 +199,13 @@ impl<T: Operations> VTable<T> {
         mut length: u64,
     ) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: The caller passes a valid inode and a valid description of the request.
-            to_result(unsafe { bindings::fiemap_prep(inode, info, start, &mut length, 0) })?;
-            // SAFETY: The VFS passes an inode that has been set up, and keeps it.
-            let extent = T::extent(unsafe { INode::<T>::from_raw(inode) })?;
+            // SAFETY: The VFS passes an inode that has been set up, and a valid description of the
+            // request.
+            let file = unsafe {
+                to_result(bindings::fiemap_prep(inode, info, start, &mut length, 0))?;
+                INode::<T>::from_raw(inode)
+            };
+            let extent = T::extent(file)?;
             if start >= extent.length {
                 return Ok(0);
             }
@@ -218,10 +221,7 @@ impl<T: Operations> VTable<T> {
             let filled =
                 unsafe { bindings::fiemap_fill_next_extent(info, 0, start, length, flags) };
             // 1 means that this was the last extent.
-            match filled {
-                0 | 1 => Ok(0),
-                error => Err(Error::from_errno(error)),
-            }
+            to_result(filled.min(0)).map(|()| 0)
         })
     }
 
@@ -251,11 +251,12 @@ impl<T: Operations> VTable<T> {
         offset: bindings::loff_t,
         whence: kernel::ffi::c_int,
     ) -> bindings::loff_t {
-        // SAFETY: The file is open.
-        let end = unsafe { INode::<T>::of_file(file) }.size() as bindings::loff_t;
         let most = bindings::MAX_LFS_FILESIZE;
         // SAFETY: The file is open.
-        unsafe { bindings::generic_file_llseek_size(file, offset, whence, most, end) }
+        unsafe {
+            let end = INode::<T>::of_file(file).size() as bindings::loff_t;
+            bindings::generic_file_llseek_size(file, offset, whence, most, end)
+        }
     }
 
     /// # Safety
@@ -265,12 +266,11 @@ impl<T: Operations> VTable<T> {
         iocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
     ) -> isize {
-        // SAFETY: The VFS passes an iocb that belongs to this call.
-        let iocb = unsafe { &mut *iocb };
-        // SAFETY: The iocb keeps the open file.
-        let file = unsafe { INode::<T>::of_file(iocb.ki_filp) };
-        // SAFETY: The VFS passes the destination of a read, which belongs to this call.
-        let to = unsafe { IovIterDest::from_raw(iter.cast()) };
+        // SAFETY: The iocb, which keeps the open file, and the destination belong to this call.
+        let (file, iocb, to) = unsafe {
+            let file = INode::<T>::of_file((*iocb).ki_filp);
+            (file, &mut *iocb, IovIterDest::from_raw(iter.cast()))
+        };
         // The VFS does not allow negative positions.
         let position = iocb.ki_pos as u64;
         if position >= file.size() || to.is_empty() {
@@ -315,43 +315,33 @@ impl<T: Operations> VTable<T> {
                     None => None,
                 },
             };
-            let operations: &'static bindings::vm_operations_struct = match mapping {
-                Some(mapping) => {
-                    let raw = NonNull::new(raw).ok_or(EBADF)?;
-                    // SAFETY: The file is open, it has the operations of this type, and the
-                    // mapping, which never changes, lives as long as the inode.
-                    let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
-                    // SAFETY: The area is new, and both files are valid.
-                    unsafe { bindings::vma_set_file(vma, backing.as_ptr()) };
-                    if backing != raw {
-                        let (backing, raw) = (backing.as_ptr(), raw.as_ptr());
-                        // SAFETY: The area is new and has the backing file, whose user is `raw`.
-                        to_result(unsafe {
-                            bindings::security_mmap_backing_file(vma, backing, raw)
-                        })?;
-                    }
-                    &Self::AREA
-                }
-                None => &Self::EMPTY_AREA,
+            let Some(mapping) = mapping else {
+                // SAFETY: The area is new.
+                unsafe { (*vma).vm_ops = &Self::EMPTY_AREA };
+                return Ok(0);
             };
+            let raw = NonNull::new(raw).ok_or(EBADF)?;
+            // SAFETY: The file is open, it has the operations of this type, and the mapping, which
+            // never changes, lives as long as the inode.
+            let backing = unsafe { backing::open(raw, mapping.space().as_raw()) }?;
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
-            let method = mapping.map(|mapping| mapping.space().memory.method());
-            if let Some(MapMethod::Frames(cache)) = method {
+            let mut cache_mode = CacheMode::WriteBack;
+            if let MapMethod::Frames(cache) = mapping.space().memory.method() {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
-                match cache {
-                    CacheMode::WriteBack => {}
-                    // SAFETY: The area is new.
-                    CacheMode::WriteCombine => unsafe { bindings::vma_set_writecombine(vma) },
-                    // SAFETY: The area is new.
-                    CacheMode::Uncached => unsafe { bindings::vma_set_noncached(vma) },
-                }
+                cache_mode = cache;
             }
-            // SAFETY: The area is new, and the caller holds the mmap lock for writing.
+            // SAFETY: The area is new, and the caller holds the mmap lock for writing. Both files
+            // are valid, and `raw` is the user of the backing file.
             unsafe {
-                (*vma).vm_ops = operations;
-                bindings::vm_flags_set(vma, flags);
+                bindings::vma_set_file(vma, backing.as_ptr());
+                if backing != raw {
+                    let (backing, raw) = (backing.as_ptr(), raw.as_ptr());
+                    to_result(bindings::security_mmap_backing_file(vma, backing, raw))?;
+                }
+                (*vma).vm_ops = &Self::AREA;
+                bindings::vma_set_up(vma, flags, cache_mode as kernel::ffi::c_int);
             }
             Ok(0)
         })
@@ -364,9 +354,10 @@ impl<T: Operations> VTable<T> {
         // Pages are inserted only into empty entries, without a marker of userfaultfd(2). Without
         // the marker, reading a page counts as writing to it (`PAGE_IS_WRITTEN`).
         // SAFETY: The fault is valid, and its area is locked.
-        unsafe { bindings::vmf_clear_marker(vmf) };
-        // SAFETY: The caller guarantees what `huge_fault` requires.
-        unsafe { Self::huge_fault(vmf, 0) }
+        unsafe {
+            bindings::vmf_clear_marker(vmf);
+            Self::huge_fault(vmf, 0)
+        }
     }
 
     /// # Safety
@@ -376,32 +367,42 @@ impl<T: Operations> VTable<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The MM holds a lock that keeps the memory area.
-        let file = unsafe { Self::file(vmf) };
-        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does
-        // not change once it is set.
-        // SAFETY: The MM calls this to handle the fault.
-        let fault = unsafe { Fault::new(vmf, order, file.mapping()) };
-        let result = T::fault(file, &fault).into_raw();
-        if result == bindings::VM_FAULT_RETRY {
-            // SAFETY: As above. By the invariant of the result the fault can be retried.
-            return unsafe { Self::retry(vmf, order) };
-        }
+        // SAFETY: The caller guarantees what this requires.
+        let (result, is_write) = unsafe { Self::try_fault(vmf, order) };
         let fall_back = result & bindings::VM_FAULT_FALLBACK != 0;
-        if order != bindings::PMD_ORDER || fault.is_write() || !fall_back {
+        if order != bindings::PMD_ORDER || is_write || !fall_back {
             return result;
         }
         // The MM would call `fault` next. But first it would allocate a page table that is freed
         // again, because inserting a page allocates its own.
-        // INVARIANT: As above. A fault for a huge entry can also be handled by a page.
-        // SAFETY: The MM calls this to handle the fault.
-        let fault = unsafe { Fault::new(vmf, 0, file.mapping()) };
-        let result = T::fault(file, &fault).into_raw();
+        // SAFETY: As above. A fault for a huge entry can also be handled by a page.
+        unsafe { Self::try_fault(vmf, 0) }.0
+    }
+
+    /// Handle a fault for an entry of `order`. Return the result, and true if it was a write.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::fault`].
+    #[inline(always)]
+    unsafe fn try_fault(
+        vmf: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> (bindings::vm_fault_t, bool) {
+        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does
+        // not change once it is set.
+        // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
+        let (file, fault) = unsafe {
+            let file = Self::file(vmf);
+            (file, Fault::new(vmf, order, file.mapping()))
+        };
+        let mut result = T::fault(file, &fault).into_raw();
+        let is_write = fault.is_write();
         if result == bindings::VM_FAULT_RETRY {
-            // SAFETY: As above.
-            return unsafe { Self::retry(vmf, 0) };
+            // SAFETY: As above. By the invariant of the result the fault can be retried.
+            result = unsafe { Self::retry(vmf, order) };
         }
-        result
+        (result, is_write)
     }
 
     /// Prepare a fault without the lock of its memory area, as the page cache reads pages, so that
@@ -417,15 +418,14 @@ impl<T: Operations> VTable<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
-        // SAFETY: The fault is valid.
-        let place = unsafe { &(*vmf).__bindgen_anon_1 };
-        let page = place.pgoff as u64;
-        // SAFETY: The fault has a memory area, which is locked.
-        let file = unsafe { (*place.vma).vm_file };
-        // SAFETY: The area keeps its file.
-        let pin = unsafe { bindings::get_file(file) };
-        // SAFETY: The MM allows it, as the fault can be retried, and expects `VM_FAULT_RETRY`.
-        unsafe { bindings::release_fault_lock(vmf) };
+        // SAFETY: The fault has a memory area, which is locked and keeps its file. The MM allows to
+        // release the lock, as the fault can be retried, and expects `VM_FAULT_RETRY`.
+        let (page, pin) = unsafe {
+            let place = &(*vmf).__bindgen_anon_1;
+            let (page, pin) = (place.pgoff as u64, bindings::get_file((*place.vma).vm_file));
+            bindings::release_fault_lock(vmf);
+            (page, pin)
+        };
         // SAFETY: The file is pinned.
         T::prepare(unsafe { INode::<T>::of_file(pin) }, page, order);
         // SAFETY: The reference was got above, and nothing uses the inode below.
@@ -452,11 +452,9 @@ impl<T: Operations> VTable<T> {
     ///
     /// `vmf` must be a fault on an [area without a mapping](Self::EMPTY_AREA).
     unsafe extern "C" fn empty_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The MM holds a lock that keeps the memory area.
-        let file = unsafe { Self::file(vmf) };
         // INVARIANT: The fault has no mapping.
-        // SAFETY: The MM calls this to handle the fault.
-        let fault = unsafe { Fault::new(vmf, 0, None) };
+        // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
+        let (file, fault) = unsafe { (Self::file(vmf), Fault::new(vmf, 0, None)) };
         T::fault(file, &fault).into_raw()
     }
 
@@ -483,10 +481,8 @@ impl<T: Operations> VTable<T> {
     /// `vmf` must be a fault on an [area of the page cache](Self::CACHED_AREA).
     unsafe extern "C" fn cached_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The MM holds a lock that keeps the memory area.
-        let file = unsafe { Self::file(vmf) };
-        // SAFETY: The fault is valid.
-        let page = unsafe { (*vmf).__bindgen_anon_1.pgoff } as u64;
-        let at_once = T::reads_at_once(file, page * PAGE_SIZE as u64);
+        let (file, page) = unsafe { (Self::file(vmf), (*vmf).__bindgen_anon_1.pgoff) };
+        let at_once = T::reads_at_once(file, page as u64 * PAGE_SIZE as u64);
         // SAFETY: This is a fault on a file that the page cache maps.
         unsafe { bindings::filemap_fault_at_once(vmf, at_once) }
     }
@@ -498,10 +494,8 @@ impl<T: Operations> VTable<T> {
     /// `vmf` must be a fault on a mapping of a file of type `T`, whose area is kept for `'a`.
     #[inline]
     unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
-        // SAFETY: The caller passes a valid fault, which has a memory area.
-        let vma = unsafe { (*vmf).__bindgen_anon_1.vma };
-        // SAFETY: The area keeps its file.
-        unsafe { INode::of_file((*vma).vm_file) }
+        // SAFETY: The caller passes a valid fault. It has a memory area, which keeps its file.
+        unsafe { INode::of_file((*(*vmf).__bindgen_anon_1.vma).vm_file) }
     }
 
     /// # Safety
@@ -511,16 +505,14 @@ impl<T: Operations> VTable<T> {
         _file: *mut bindings::file,
         folio: *mut bindings::folio,
     ) -> kernel::ffi::c_int {
-        // SAFETY: A locked folio of the page cache has a host.
-        let inode = unsafe { bindings::folio_inode(folio) };
-        // SAFETY: The host of a folio is not evicted while the folio is locked.
-        let file = unsafe { INode::<T>::from_raw(inode) };
-        // SAFETY: The folio is valid.
-        let position = unsafe { bindings::folio_pos(folio) } as u64;
-        // SAFETY: A folio starts with its first page.
-        let address = unsafe { bindings::page_address(folio.cast()) };
-        // SAFETY: The folio has a page, which is not read before it is up to date.
-        let page = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), PAGE_SIZE) };
+        // SAFETY: The host of a folio is not evicted while the folio is locked. The folio starts
+        // with its page, which is not read before it is up to date.
+        let (file, position, page) = unsafe {
+            let file = INode::<T>::from_raw(bindings::folio_inode(folio));
+            let address = bindings::page_address(folio.cast()).cast::<u8>();
+            let page = core::slice::from_raw_parts_mut(address, PAGE_SIZE);
+            (file, bindings::folio_pos(folio) as u64, page)
+        };
         let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
         let (content, rest) = page.split_at_mut(length as usize);
         rest.fill(0);

@@ -5,9 +5,7 @@
 use super::keys::Keys;
 use super::slab::Cache;
 use super::{fs_context, super_block};
-use super::{
-    Context, INodeRef, Identity, NewSuper, Operations, Param, Refusal, SuperBlock, SuperKind,
-};
+use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomPinned;
@@ -22,6 +20,9 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
 
     /// Name of the slab for inodes.
     const INODE_CACHE: &'static CStr;
+
+    /// `f_type` of statfs(2).
+    const MAGIC: u32;
 
     /// Data that all superblocks of the type share.
     type Shared: Send + Sync;
@@ -61,17 +62,18 @@ pub(crate) trait FileSystem: Sized + Send + Sync + 'static {
         context: &Context,
     ) -> Result<(SuperKind, Self::Found), Refusal>;
 
-    /// Fill `sb`, which is on `bdev` if it is on a block device. Resources that are put into
-    /// `resources` are dropped after the private data, or after a failure, without `s_umount`.
+    /// Fill the superblock with the number `device`, which is on `bdev` if it is on a block device.
+    /// Resources that are put into `resources` are dropped after the private data, or after a
+    /// failure, without `s_umount`.
     fn fill_super(
-        sb: &NewSuper<'_>,
+        device: u32,
         shared: &Self::Shared,
         bdev: Option<&BlockDevice>,
         options: &Self::Options,
         found: &Self::Found,
         resources: &mut Option<Self::Resources>,
         context: &Context,
-    ) -> Result<(Self::Super, Identity), Refusal>;
+    ) -> Result<Self::Super, Refusal>;
 
     /// Return the inode of the root directory.
     fn root(sb: &SuperBlock<Self>) -> Result<INodeRef<Self>>;
@@ -105,10 +107,10 @@ pub(crate) struct Registration<T: Operations> {
     #[pin]
     fs_type: Opaque<bindings::file_system_type>,
     // Dropped first, after the last inode is freed.
-    cache: Cache<T>,
-    shared: T::Shared,
+    pub(super) cache: Cache<T>,
+    pub(super) shared: T::Shared,
     #[pin]
-    keys: Keys,
+    pub(super) keys: Keys,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -153,46 +155,12 @@ impl<T: Operations> Registration<T> {
     ///
     /// # Safety
     ///
-    /// `fs_type` must be the field of a `Registration<T>` that stays registered for `'a`.
-    unsafe fn from_raw<'a>(fs_type: *mut bindings::file_system_type) -> &'a Self {
+    /// `fs_type` must be the field of a `Registration<T>` that stays registered for `'a`: as long
+    /// as a context or a superblock of the type exists, which has a reference to the module.
+    pub(super) unsafe fn from_raw<'a>(fs_type: *mut bindings::file_system_type) -> &'a Self {
         let fs_type = fs_type.cast::<Opaque<bindings::file_system_type>>();
         // SAFETY: The caller guarantees that `fs_type` is the field of a live `Self`.
         unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
-    }
-
-    /// Return the data that all superblocks of the type share.
-    ///
-    /// # Safety
-    ///
-    /// `sb` must be a superblock of type `T` that lives for `'a`.
-    pub(super) unsafe fn shared<'a>(sb: *mut bindings::super_block) -> &'a T::Shared {
-        // SAFETY: The caller guarantees that `sb` is valid. `s_type` is constant.
-        let fs_type = unsafe { (*sb).s_type };
-        // SAFETY: Only `new` creates a type whose superblocks are of type `T`. It stays registered
-        // while a superblock exists, because a superblock holds a reference to the module.
-        &unsafe { Self::from_raw(fs_type) }.shared
-    }
-
-    /// Return the list of superblocks with a key.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::from_raw`].
-    pub(super) unsafe fn keys<'a>(fs_type: *mut bindings::file_system_type) -> &'a Keys {
-        // SAFETY: The caller guarantees what `from_raw` requires.
-        &unsafe { Self::from_raw(fs_type) }.keys
-    }
-
-    /// Return the slab for the inodes of `sb`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::shared`].
-    pub(super) unsafe fn cache<'a>(sb: *mut bindings::super_block) -> &'a Cache<T> {
-        // SAFETY: The caller guarantees that `sb` is valid. `s_type` is constant.
-        let fs_type = unsafe { (*sb).s_type };
-        // SAFETY: A superblock keeps its type registered, see `shared`.
-        &unsafe { Self::from_raw(fs_type) }.cache
     }
 }
 

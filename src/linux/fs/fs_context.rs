@@ -2,8 +2,8 @@
 
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
-use super::context::{Param, Private, SuperKind};
-use super::{keyed, super_block, Context, Operations, Refusal, SuperBlock};
+use super::context::{parts, Param, Private, SuperKind};
+use super::{keyed, super_block, Operations, Refusal, SuperBlock};
 use crate::bindings;
 use crate::linux::security;
 use core::marker::PhantomData;
@@ -66,33 +66,27 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// As for [`Private::of`], and `param` must be valid.
+    /// As for [`parts`], and `param` must be valid.
     unsafe extern "C" fn parse_param(
         fc: *mut bindings::fs_context,
         param: *mut bindings::fs_parameter,
     ) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: The VFS calls this under the context's mutex.
-            let private = unsafe { Private::<T>::of(fc) };
-            // SAFETY: The VFS passes a valid parameter.
-            let param = unsafe { Param::from_raw(param) };
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
-            let parsed = T::parse_param(&mut private.options, &param, context);
-            parsed.map_err(|refusal| context.refuse(refusal))?;
-            Ok(0)
+            // SAFETY: The VFS passes a valid parameter, and holds the context's mutex.
+            let (param, (context, private)) = unsafe { (Param::from_raw(param), parts::<T>(fc)) };
+            T::parse_param(&mut private.options, &param, context)
+                .map(|()| 0)
+                .map_err(|refusal| context.refuse(refusal))
         })
     }
 
     /// # Safety
     ///
-    /// As for [`Private::of`].
+    /// As for [`parts`].
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
             // SAFETY: The VFS holds the context's mutex. The borrow ends before `fill` is called.
-            let private = unsafe { Private::<T>::of(fc) };
+            let (context, private) = unsafe { parts::<T>(fc) };
             let known = T::super_kind(&private.options, context);
             let (kind, found) = known.map_err(|refusal| context.refuse(refusal))?;
             private.found = Some(found);
@@ -104,38 +98,31 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
             let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
-            match kind {
-                SuperKind::BlockDevice => {
-                    // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                    to_result(unsafe { bindings::get_tree_bdev(fc, fill) })?
+            // SAFETY: `fc` is valid, its mutex is held, and `fill` fills superblocks of its type.
+            unsafe {
+                match kind {
+                    SuperKind::BlockDevice => to_result(bindings::get_tree_bdev(fc, fill)),
+                    SuperKind::NoDevice => to_result(bindings::get_tree_nodev(fc, fill)),
+                    SuperKind::Keyed(_) => keyed::get_tree::<T>(fc),
                 }
-                SuperKind::NoDevice => {
-                    // SAFETY: `fc` is valid, and `fill` fills superblocks of its type.
-                    to_result(unsafe { bindings::get_tree_nodev(fc, fill) })?
-                }
-                SuperKind::Keyed(_) => {
-                    // SAFETY: `fc` is valid, has a key, and its mutex is held.
-                    unsafe { keyed::get_tree::<T>(fc) }?
-                }
-            }
+            }?;
             // SAFETY: The VFS holds the context's mutex, and `fill` has returned.
-            let private = unsafe { Private::<T>::of(fc) };
+            let (_, private) = unsafe { parts::<T>(fc) };
             if private.filled {
                 return Ok(0);
             }
-            // SAFETY: Whatever finds the superblock sets `root` to a dentry with a reference.
-            let root = unsafe { (*fc).root };
-            // SAFETY: `fill` succeeded on the superblock when it was mounted first, and `root`
-            // keeps it.
-            let sb = unsafe { SuperBlock::<T>::of(root) };
+            // SAFETY: Whatever finds the superblock sets `root` to a dentry with a reference, which
+            // keeps it. `fill` succeeded on it when it was mounted first.
+            let (root, sb) = unsafe { ((*fc).root, SuperBlock::<T>::of((*fc).root)) };
             if let Err(refusal) = T::reuse(sb, &private.options, context) {
                 let raw = sb.as_raw();
-                // SAFETY: The VFS does not use a root that is null.
-                unsafe { (*fc).root = ptr::null_mut() };
-                // SAFETY: This is the reference that `root` held.
-                unsafe { bindings::dput(root) };
-                // SAFETY: The superblock was found with a reference, and its lock.
-                unsafe { bindings::deactivate_locked_super(raw) };
+                // SAFETY: The VFS does not use a root that is null, which held this reference. The
+                // superblock was found with a reference, and its lock.
+                unsafe {
+                    (*fc).root = ptr::null_mut();
+                    bindings::dput(root);
+                    bindings::deactivate_locked_super(raw);
+                }
                 return Err(context.refuse(refusal));
             }
             Ok(0)
@@ -144,24 +131,20 @@ impl<T: Operations> VTable<T> {
 
     /// # Safety
     ///
-    /// As for [`Private::of`], for a context with the root of a superblock of type `T`.
+    /// As for [`parts`], for a context with the root of a superblock of type `T`.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
         from_result(|| {
-            // SAFETY: The VFS passes a valid context and holds its mutex, which protects `source`.
-            let context = unsafe { Context::from_raw(fc) };
-            // SAFETY: The context is valid.
-            let cleared = unsafe { (*fc).sb_flags_mask & !(*fc).sb_flags };
-            if cleared & bindings::SB_RDONLY as u32 != 0 {
+            // SAFETY: The VFS holds the context's mutex, and sets the root of the superblock, which
+            // the context keeps.
+            let ((context, private), sb) =
+                unsafe { (parts::<T>(fc), SuperBlock::<T>::of((*fc).root)) };
+            if context.clears(bindings::SB_RDONLY) {
                 let reason = fmt!("cannot remount read-write: the filesystem is read-only");
                 return Err(context.refuse(Refusal::new(EROFS, reason)));
             }
-            // SAFETY: The VFS sets the root of the superblock, which the context keeps.
-            let sb = unsafe { SuperBlock::<T>::of((*fc).root) };
-            // SAFETY: The VFS holds the context's mutex.
-            let private = unsafe { Private::<T>::of(fc) };
-            let done = T::reconfigure(sb, &private.options, context);
-            done.map_err(|refusal| context.refuse(refusal))?;
-            Ok(0)
+            T::reconfigure(sb, &private.options, context)
+                .map(|()| 0)
+                .map_err(|refusal| context.refuse(refusal))
         })
     }
 }

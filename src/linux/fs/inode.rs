@@ -4,7 +4,7 @@
 
 use super::slab::Slot;
 use super::{dir, file, xattr, AclKind, FileSystem, MappedBy, NameList, Operations, PosixAcl};
-use super::{SuperBlock, ValueBuffer, XattrNamespace};
+use super::{SuperBlock, ValueBuffer};
 use crate::bindings;
 use crate::linux::mm::FileMapping;
 use crate::linux::Errno;
@@ -18,20 +18,24 @@ pub(crate) trait INodeOperations: FileSystem {
     /// Return the target of a symlink. Called once, when the inode is set up.
     fn get_link(inode: &INode<Self>) -> Result<&CStr>;
 
-    /// Write the value of the extended attribute `name` in `namespace` to `value`. Return its
-    /// length, which is at most 64 KiB.
+    /// The prefixes of extended attributes, each with a number. The VFS handles access control
+    /// lists itself.
+    const XATTR_PREFIXES: [(&'static CStr, u8); 3];
+
+    /// Write the value of the extended attribute `name`, after the prefix with this number, to
+    /// `value`. Return its length, which is at most 64 KiB.
     ///
     /// # Errors
     ///
     /// `ENODATA` if the attribute does not exist; the errors of [`ValueBuffer::reserve`].
     fn get_xattr(
         inode: &INode<Self>,
-        namespace: XattrNamespace,
+        prefix: u8,
         name: &[u8],
         value: &mut ValueBuffer<'_>,
     ) -> Result<usize>;
 
-    /// Add the names of all extended attributes to `list`, except those in a namespace that it
+    /// Add the names of all extended attributes to `list`, except those with a prefix that it
     /// [does not show](NameList::shows).
     fn list_xattrs(inode: &INode<Self>, list: &mut NameList<'_>) -> Result;
 
@@ -71,6 +75,16 @@ impl<T: FileSystem> INode<T> {
         unsafe { Self::from_raw((*file).f_inode) }
     }
 
+    /// Return the inode of a dentry.
+    ///
+    /// # Safety
+    ///
+    /// `dentry` must be positive for `'a`, and of type `T`.
+    pub(super) unsafe fn of_dentry<'a>(dentry: *const bindings::dentry) -> &'a Self {
+        // SAFETY: A positive dentry has an inode, which has been set up, and keeps it.
+        unsafe { Self::from_raw((*dentry).d_inode) }
+    }
+
     pub(super) fn as_raw(&self) -> *mut bindings::inode {
         self.0.get()
     }
@@ -78,20 +92,22 @@ impl<T: FileSystem> INode<T> {
     /// Return the data of the filesystem.
     #[inline]
     pub(crate) fn data(&self) -> &T::INode {
-        // SAFETY: By the type invariant the inode is in a slot whose `data` does not change.
-        let data = unsafe { &(*Slot::<T>::of(self.as_raw())).data };
-        // SAFETY: By the type invariant `data` is `Some`.
-        unsafe { data.as_ref().unwrap_unchecked() }
+        // SAFETY: By the type invariant the inode is in a slot whose `data` is `Some` and does not
+        // change.
+        unsafe {
+            (*Slot::<T>::of(self.as_raw()))
+                .data
+                .as_ref()
+                .unwrap_unchecked()
+        }
     }
 
     /// Return the superblock.
     #[inline]
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
-        // SAFETY: `i_sb` does not change by the type invariant.
-        let sb = unsafe { (*self.as_raw()).i_sb };
-        // SAFETY: A superblock outlives its inodes. It has been filled, as `get` takes a filled
-        // one.
-        unsafe { SuperBlock::from_raw(sb) }
+        // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
+        // and has been filled, as `get` takes a filled one.
+        unsafe { SuperBlock::from_raw((*self.as_raw()).i_sb) }
     }
 
     /// Return the inode number.
@@ -123,11 +139,12 @@ impl<T: FileSystem> INode<T> {
     /// Return the mapping of a regular file, if the file has been mapped.
     #[inline]
     pub(crate) fn mapping(&self) -> Option<&FileMapping<T::Claim>> {
-        // SAFETY: By the type invariant the inode is in a slot.
-        let mapping = unsafe { &(*Slot::<T>::of(self.as_raw())).mapping };
-        // SAFETY: A pointer that is not null is a box that `set_mapping` stored. It lives until the
-        // inode is evicted, after its last reference.
-        unsafe { mapping.load(Ordering::Acquire).as_ref() }
+        // SAFETY: By the type invariant the inode is in a slot. A pointer that is not null is a box
+        // that `set_mapping` stored. It lives until the inode is evicted.
+        unsafe {
+            let mapping = &(*Slot::<T>::of(self.as_raw())).mapping;
+            mapping.load(Ordering::Acquire).as_ref()
+        }
     }
 
     /// Set the mapping of a regular file, unless another thread has set it already. Return the
@@ -237,26 +254,21 @@ pub(super) fn get<T: Operations>(
     // SAFETY: The superblock is valid.
     let inode = unsafe { bindings::iget_locked(sb.as_raw(), ino) };
     let inode = NonNull::new(inode).ok_or(ENOMEM)?;
+    let raw = inode.as_ptr();
     // SAFETY: iget_locked() returned a reference to a valid inode.
-    let state = unsafe { bindings::inode_state_read_once(inode.as_ptr()) };
-    if state & bindings::I_NEW == 0 {
-        // INVARIANT: iget_locked() finds only inodes on which `set_up` has succeeded below.
-        return Ok(INodeRef(inode, PhantomData));
-    }
-    // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`.
-    match init().and_then(|attributes| unsafe { set_up(inode.as_ptr(), attributes) }) {
-        Ok(()) => {
-            // SAFETY: iget_locked() has locked the new inode.
-            unsafe { bindings::unlock_new_inode(inode.as_ptr()) };
-            // INVARIANT: `set_up` has succeeded.
-            Ok(INodeRef(inode, PhantomData))
+    if unsafe { bindings::inode_state_read_once(raw) } & bindings::I_NEW != 0 {
+        // SAFETY: iget_locked() returned a new inode, from `slab::VTable::alloc`, and locked it.
+        let done = init().and_then(|attributes| unsafe { set_up(raw, attributes) });
+        if let Err(error) = done {
+            // SAFETY: As above. This gives up the reference.
+            unsafe { bindings::iget_failed(raw) };
+            return Err(error);
         }
-        Err(error) => {
-            // SAFETY: iget_locked() has locked the new inode, and returned this reference.
-            unsafe { bindings::iget_failed(inode.as_ptr()) };
-            Err(error)
-        }
+        // SAFETY: As above.
+        unsafe { bindings::unlock_new_inode(raw) };
     }
+    // INVARIANT: `set_up` has succeeded on the inode: iget_locked() finds no others.
+    Ok(INodeRef(inode, PhantomData))
 }
 
 /// Set up a new inode.
@@ -269,25 +281,22 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
     let size = i64::try_from(attributes.size).map_err(|_| Error::from(Errno::Corrupted))?;
     let (sec, nsec) = attributes.time;
     let (uid, gid, nlink) = (attributes.uid, attributes.gid, attributes.nlink);
-    // SAFETY: The inode is new and locked, so nothing else accesses it.
+    // SAFETY: The inode is in a slot, new and locked, so nothing else accesses it.
     unsafe {
         bindings::inode_init_attributes(inode, uid, gid, nlink, size, sec, nsec);
         (*inode).i_mode = attributes.mode;
         (*inode).i_generation = attributes.generation;
         (*inode).i_blocks = attributes.allocated.div_ceil(512);
+        if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
+            // Permission checks of RCU path walks need not leave RCU mode then.
+            bindings::cache_no_acl(inode);
+        }
+        (*Slot::<T>::of(inode)).data = Some(attributes.data);
     }
-    if !attributes.may_have_acl || matches!(attributes.kind, Kind::Symlink) {
-        // Permission checks of RCU path walks need not leave RCU mode then.
-        // SAFETY: The inode is new and locked, so nothing else accesses it.
-        unsafe { bindings::cache_no_acl(inode) };
-    }
-    // SAFETY: The caller guarantees that the inode is in a slot. Nothing else accesses it yet.
-    let data = unsafe { &mut (*Slot::<T>::of(inode)).data };
-    *data = Some(attributes.data);
     match attributes.kind {
         Kind::Directory => {
             let tables = dir::VTable::<T>::TABLES;
-            // SAFETY: The inode is new and locked, and the tables are static.
+            // SAFETY: As above. The tables are static.
             unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
         }
         Kind::Regular(mapped_by) => {
@@ -296,19 +305,14 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
                 MappedBy::Dax => bindings::S_DAX,
                 MappedBy::Filesystem | MappedBy::PageCache => 0,
             };
-            // SAFETY: The inode is new and locked, and the tables are static.
+            // SAFETY: As above. The reference keeps the other inode. `slab::VTable::evict` puts it.
             unsafe {
                 ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = (tables.0, tables.1);
                 (*inode).i_data.a_ops = tables.2;
                 (*inode).i_flags |= flags;
-            }
-            if let Some(other) = attributes.page_cache {
-                // `slab::VTable::evict` puts the reference to the other inode.
-                let other = other.into_raw();
-                // SAFETY: The reference keeps the other inode.
-                let mapping = unsafe { (*other).i_mapping };
-                // SAFETY: The inode is new and locked, so nothing else accesses it.
-                unsafe { (*inode).i_mapping = mapping };
+                if let Some(other) = attributes.page_cache {
+                    (*inode).i_mapping = (*other.into_raw()).i_mapping;
+                }
             }
         }
         Kind::Symlink => {
@@ -328,7 +332,7 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
         }
         Kind::Special { major, minor } => {
             let device = major << bindings::MINORBITS | minor;
-            // SAFETY: The inode is new and locked, so nothing else accesses it.
+            // SAFETY: As above.
             unsafe {
                 (*inode).i_op = VTable::<T>::SPECIAL;
                 bindings::init_special_inode(inode, attributes.mode, device);
@@ -371,12 +375,11 @@ pub(super) unsafe extern "C" fn getattr(
 ) -> kernel::ffi::c_int {
     const DIO: u32 = bindings::STATX_DIOALIGN | bindings::STATX_DIO_READ_ALIGN;
 
-    // SAFETY: A path that is looked up has a positive dentry.
-    let inode = unsafe { (*(*path).dentry).d_inode };
-    // SAFETY: The inode is valid, and the caller passes a valid buffer.
-    unsafe { bindings::generic_fillattr(idmap, request_mask, inode, stat) };
-    // SAFETY: The buffer belongs to this call.
-    let stat = unsafe { &mut *stat };
+    // SAFETY: A path that is looked up has a positive dentry. The buffer belongs to this call.
+    let stat = unsafe {
+        bindings::generic_fillattr(idmap, request_mask, (*(*path).dentry).d_inode, stat);
+        &mut *stat
+    };
     // The inode does not have `S_IMMUTABLE`, with which writing fails with `EPERM` and not `EROFS`.
     stat.attributes |= bindings::STATX_ATTR_IMMUTABLE;
     stat.attributes_mask |= bindings::STATX_ATTR_IMMUTABLE;

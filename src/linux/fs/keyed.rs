@@ -4,7 +4,7 @@
 //!
 //! get_tree_keyed() compares `s_fs_info`, which has another use here.
 
-use super::context::Private;
+use super::context;
 use super::keys::{self, Key, Keys};
 use super::{super_block, Operations, Registration, SuperBlock};
 use crate::bindings;
@@ -42,38 +42,33 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
             }
             found => found?,
         };
-        // SAFETY: sget_fc() returns a superblock with a reference and its lock. It has a root if it
-        // was filled before.
-        let filled = unsafe { !(*sb).s_root.is_null() };
-        // SAFETY: As above, and `fill` succeeded on it.
-        if !filled || !T::is_gone(unsafe { SuperBlock::<T>::from_raw(sb) }) {
+        // SAFETY: sget_fc() returns a superblock with a reference and its lock.
+        let is_filled = unsafe { !(*sb).s_root.is_null() };
+        // SAFETY: As above. `fill` succeeded on it, or it would have no root.
+        if !is_filled || !T::is_gone(unsafe { SuperBlock::<T>::from_raw(sb) }) {
             break sb;
         }
         // The device may be there again. The mounts of the old one keep their superblock, which new
         // mounts do not find.
-        // SAFETY: The caller passes a valid context.
-        let fs_type = unsafe { (*fc).fs_type };
-        // SAFETY: The type is one of `T`, and the context keeps it registered.
-        keys::forget(unsafe { Registration::<T>::keys(fs_type) }, sb);
-        // SAFETY: This is the reference that sget_fc() returned, with the lock.
-        unsafe { bindings::deactivate_locked_super(sb) };
-    };
-    // SAFETY: sget_fc() returns a superblock with a reference and its lock.
-    if unsafe { (*sb).s_root }.is_null() {
-        // SAFETY: The superblock is new, and the context is its context.
-        let filled = unsafe { super_block::VTable::<T>::fill(sb, fc) };
-        if filled != 0 {
-            // SAFETY: This is the reference that sget_fc() returned, with the lock.
-            unsafe { bindings::deactivate_locked_super(sb) };
-            return to_result(filled);
+        // SAFETY: The context keeps its type. The reference is the one that sget_fc() returned.
+        unsafe {
+            keys::forget(&Registration::<T>::from_raw((*fc).fs_type).keys, sb);
+            bindings::deactivate_locked_super(sb);
         }
-        // SAFETY: The lock of the superblock is held.
-        unsafe { (*sb).s_flags |= bindings::SB_ACTIVE };
+    };
+    // SAFETY: The superblock has a reference, and its lock is held. If it has no root, it is new,
+    // and the context is its context. The caller holds the mutex of that.
+    unsafe {
+        if (*sb).s_root.is_null() {
+            let filled = super_block::VTable::<T>::fill(sb, fc);
+            if filled != 0 {
+                bindings::deactivate_locked_super(sb);
+                return to_result(filled);
+            }
+            (*sb).s_flags |= bindings::SB_ACTIVE;
+        }
+        (*fc).root = bindings::dget((*sb).s_root);
     }
-    // SAFETY: A superblock that is filled has a root.
-    let root = unsafe { bindings::dget((*sb).s_root) };
-    // SAFETY: The caller holds the mutex of the context.
-    unsafe { (*fc).root = root };
     Ok(())
 }
 
@@ -83,13 +78,14 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
 ///
 /// As for [`get_tree`], for `'a`.
 unsafe fn parts<'a, T: Operations>(fc: *mut bindings::fs_context) -> Result<(&'a Keys, Key)> {
-    // SAFETY: The caller passes a valid context.
-    let fs_type = unsafe { (*fc).fs_type };
-    // SAFETY: The type is one of `T`, and the context keeps it registered.
-    let keys = unsafe { Registration::<T>::keys(fs_type) };
-    // SAFETY: The caller holds the context's mutex.
-    let key = unsafe { Private::<T>::of(fc) }.key.ok_or(EINVAL)?;
-    Ok((keys, key))
+    // SAFETY: The caller passes a context, which keeps its type, and holds its mutex.
+    let (registration, (_, private)) = unsafe {
+        (
+            Registration::<T>::from_raw((*fc).fs_type),
+            context::parts::<T>(fc),
+        )
+    };
+    Ok((&registration.keys, private.key.ok_or(EINVAL)?))
 }
 
 /// Return 1 if `sb` has the key of the context.

@@ -43,10 +43,8 @@ pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use keys::Key;
 pub(crate) use refusal::Refusal;
 pub(crate) use splice::PipePages;
-pub(crate) use super_block::{
-    numbers, Identity, NewSuper, Statistics, SuperBlock, SuperOperations,
-};
-pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer, XattrNamespace};
+pub(crate) use super_block::{numbers, Statistics, SuperBlock, SuperOperations};
+pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer};
 
 /// All traits that a filesystem implements.
 pub(crate) trait Operations:

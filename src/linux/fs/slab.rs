@@ -8,7 +8,7 @@ use crate::linux::mm::FileMapping;
 use core::marker::PhantomData;
 use core::mem::{self, align_of, offset_of, size_of};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::AtomicPtr;
 use kernel::prelude::*;
 
 /// An object of the slab: an inode, after the data of the filesystem.
@@ -89,16 +89,14 @@ impl<T: Operations> VTable<T> {
     ///
     /// `sb` must be a valid superblock of type `T`.
     pub(super) unsafe extern "C" fn alloc(sb: *mut bindings::super_block) -> *mut bindings::inode {
-        // SAFETY: The caller passes a superblock of type `T`.
-        let cache = unsafe { Registration::<T>::cache(sb) }.0.as_ptr();
-        // SAFETY: The superblock and the slab are valid.
-        let slot = unsafe { bindings::alloc_inode_sb(sb, cache, bindings::GFP_KERNEL) };
-        let slot = slot.cast::<Slot<T>>();
-        if slot.is_null() {
-            return ptr::null_mut();
-        }
-        // SAFETY: The slot was allocated above, and its `data` holds no value to drop.
+        // SAFETY: The caller passes a superblock of type `T`, which keeps its type, and so the
+        // slab. The `data` of a new slot holds no value to drop.
         unsafe {
+            let cache = Registration::<T>::from_raw((*sb).s_type).cache.0.as_ptr();
+            let slot = bindings::alloc_inode_sb(sb, cache, bindings::GFP_KERNEL).cast::<Slot<T>>();
+            if slot.is_null() {
+                return ptr::null_mut();
+            }
             (&raw mut (*slot).data).write(None);
             (&raw mut (*slot).mapping).write(AtomicPtr::new(ptr::null_mut()));
             &raw mut (*slot).inode
@@ -113,34 +111,33 @@ impl<T: Operations> VTable<T> {
     pub(super) unsafe extern "C" fn free(inode: *mut bindings::inode) {
         let slot = Slot::<T>::of(inode);
         // SAFETY: `alloc` has initialized `data`, and the caller has the only pointer to the slot.
-        unsafe { (&raw mut (*slot).data).drop_in_place() };
-        // SAFETY: The slot comes from a slab, and the superblock may be gone.
-        unsafe { bindings::kfree(slot.cast()) };
+        // It comes from a slab, but the superblock may be gone.
+        unsafe {
+            (&raw mut (*slot).data).drop_in_place();
+            bindings::kfree(slot.cast());
+        }
     }
 
     /// # Safety
     ///
     /// `inode` must come from [`Self::alloc`] and have no users.
     pub(super) unsafe extern "C" fn evict(inode: *mut bindings::inode) {
-        // SAFETY: The caller passes a valid inode.
-        let own = unsafe { &raw mut (*inode).i_data };
-        // SAFETY: The inode has no users, so nothing adds pages to its own address space.
-        unsafe { bindings::truncate_inode_pages_final(own) };
-        // SAFETY: The inode is in a slot.
-        let mapping = unsafe { &(*Slot::<T>::of(inode)).mapping };
-        let mapping = mapping.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !mapping.is_null() {
-            // SAFETY: `INode::set_mapping` stored a box. The inode has no open files, so the
-            // mapping has no users.
-            drop(unsafe { KBox::from_raw(mapping) });
-        }
-        // SAFETY: The inode has no users and no pages.
-        unsafe { bindings::clear_inode(inode) };
-        // SAFETY: The inode has no users.
-        let shared = unsafe { mem::replace(&mut (*inode).i_mapping, own) };
-        if shared != own {
-            // SAFETY: An address space has a host. `set_up` has left this reference to it.
-            unsafe { bindings::iput((*shared).host) };
+        // SAFETY: The inode is in a slot and has no users, so nothing adds pages to its own address
+        // space. `INode::set_mapping` stored a box, which has no users, as no file is open. If
+        // `set_up` has set another address space, it has left a reference to its host.
+        unsafe {
+            let own = &raw mut (*inode).i_data;
+            bindings::truncate_inode_pages_final(own);
+            let mapping = (*Slot::<T>::of(inode)).mapping.get_mut();
+            let mapping = mem::replace(mapping, ptr::null_mut());
+            if !mapping.is_null() {
+                drop(KBox::from_raw(mapping));
+            }
+            bindings::clear_inode(inode);
+            let shared = mem::replace(&mut (*inode).i_mapping, own);
+            if shared != own {
+                bindings::iput((*shared).host);
+            }
         }
     }
 }

@@ -34,16 +34,11 @@ impl PipePages {
         }
     }
 
-    /// Return true if another page does not fit.
-    pub(crate) fn is_full(&self) -> bool {
-        self.count == PAGES
-    }
-
     /// Add `length` bytes at `offset` of `page`, whose content must not change. Return false if it
     /// does not fit, or if the page does not have these bytes.
     pub(crate) fn push(&mut self, page: Page<'_>, offset: u32, length: u32) -> bool {
         let fits = u64::from(offset) + u64::from(length) <= bindings::PAGE_SIZE;
-        if self.is_full() || !fits {
+        if self.count == PAGES || !fits {
             return false;
         }
         self.pages[self.count] = page.get();
@@ -85,10 +80,8 @@ impl PipePages {
         description: *mut bindings::splice_pipe_desc,
         number: kernel::ffi::c_uint,
     ) {
-        // SAFETY: The caller passes a valid description with that page.
-        let page = unsafe { *(*description).pages.add(number as usize) };
-        // SAFETY: This releases the page's reference, which nothing else does.
-        unsafe { bindings::put_page(page) };
+        // SAFETY: The caller passes a description with that page and its reference.
+        unsafe { bindings::put_page(*(*description).pages.add(number as usize)) };
     }
 }
 
@@ -113,10 +106,10 @@ pub(super) unsafe extern "C" fn splice_read<T: Operations>(
     length: usize,
     flags: kernel::ffi::c_uint,
 ) -> isize {
-    // SAFETY: The file is open.
-    let file = unsafe { INode::<T>::of_file(raw) };
-    // SAFETY: The position belongs to this call. The VFS does not allow negative ones.
-    let start = unsafe { *position } as u64;
+    // SAFETY: The file is open, and the position belongs to this call.
+    let (file, start) = unsafe { (INode::<T>::of_file(raw), *position) };
+    // The VFS does not allow negative ones.
+    let start = start as u64;
     let end = start.saturating_add(length as u64).min(file.size());
     let (mut at, mut result) = (start, 0);
     while at < end {

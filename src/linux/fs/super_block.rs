@@ -3,12 +3,12 @@
 //! Superblocks (`struct super_block`).
 
 use super::{context, export, inode, keys, slab, xattr};
-use super::{Context, FileSystem, INodeRef, Operations, Registration};
+use super::{FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomData;
 use core::ptr;
-use kernel::{error::from_result, prelude::*, seq_file::SeqFile, str::CString, types::Opaque};
+use kernel::{error::from_result, prelude::*, seq_file::SeqFile, types::Opaque};
 
 /// Operations on a mounted superblock.
 pub(crate) trait SuperOperations: FileSystem {
@@ -28,14 +28,9 @@ pub(crate) trait SuperOperations: FileSystem {
 
     /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
     fn label(sb: &SuperBlock<Self>) -> &[u8];
-}
 
-/// Constants that identify a filesystem.
-pub(crate) struct Identity {
-    /// `f_type` of statfs(2).
-    pub(crate) magic: u32,
-    /// UUID.
-    pub(crate) uuid: [u8; 16],
+    /// Return the UUID.
+    fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
 /// Figures for statfs(2).
@@ -46,35 +41,6 @@ pub(crate) struct Statistics {
     pub(crate) inodes: u64,
     /// Length of the longest name in bytes.
     pub(crate) name_max: u32,
-}
-
-/// A superblock that is being filled.
-///
-/// # Invariants
-///
-/// The pointer is valid for `'a`, and the device of the superblock is set.
-pub(crate) struct NewSuper<'a>(*mut bindings::super_block, PhantomData<&'a ()>);
-
-impl NewSuper<'_> {
-    /// Return the device number as `MAJOR:MINOR`. No other superblock has it.
-    pub(crate) fn number(&self) -> Result<CString> {
-        let (major, minor) = numbers(self.device());
-        CString::try_from_fmt(fmt!("{}:{}", major, minor))
-    }
-
-    /// Return a name for messages: the block device's, or `0:MINOR`.
-    fn name(&self) -> Result<CString> {
-        match numbers(self.device()) {
-            (0, minor) => CString::try_from_fmt(fmt!("0:{}", minor)),
-            // SAFETY: By the type invariant the superblock is valid and its device is set.
-            _ => CString::try_from_fmt(fmt!("{}", unsafe { context::device_name(self.0) })),
-        }
-    }
-
-    fn device(&self) -> bindings::dev_t {
-        // SAFETY: By the type invariant the superblock is valid and its device is set.
-        unsafe { (*self.0).s_dev }
-    }
 }
 
 /// Return the major and the minor number of a device.
@@ -128,12 +94,11 @@ impl<T: FileSystem> SuperBlock<T> {
     /// Return the data of the filesystem.
     #[inline]
     pub(crate) fn data(&self) -> &T::Super {
-        // SAFETY: The superblock is valid.
-        let private = unsafe { (*self.as_raw()).s_fs_info }.cast::<Private<T>>();
-        // SAFETY: By the type invariant this is a box that does not change.
-        let data = unsafe { &(*private).data };
-        // SAFETY: By the type invariant `data` is `Some`.
-        unsafe { data.as_ref().unwrap_unchecked() }
+        // SAFETY: By the type invariant this is a box that does not change, with `data`.
+        unsafe {
+            let private = (*self.as_raw()).s_fs_info.cast::<Private<T>>();
+            (*private).data.as_ref().unwrap_unchecked()
+        }
     }
 
     /// Return the name of the device, for messages.
@@ -184,84 +149,64 @@ impl<T: Operations> VTable<T> {
         sb: *mut bindings::super_block,
         fc: *mut bindings::fs_context,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The caller guarantees what `try_fill` requires.
-        from_result(|| unsafe { Self::try_fill(sb, fc) }.map(|()| 0))
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Self::fill`].
-    unsafe fn try_fill(sb: *mut bindings::super_block, fc: *mut bindings::fs_context) -> Result {
-        // SAFETY: The caller passes a context that nothing else uses.
-        let private = unsafe { context::Private::<T>::of(fc) };
-        private.filled = true;
-        let found = private.found.as_ref().ok_or(EINVAL)?;
-        let options = &private.options;
-        // SAFETY: The caller passes a valid context, and the VFS does not change its source now.
-        let context = unsafe { Context::from_raw(fc) };
-        // SAFETY: The caller passes a superblock of type `T`.
-        let shared = unsafe { Registration::<T>::shared(sb) };
-        // SAFETY: The caller passes a valid superblock.
-        let bdev = unsafe { (*sb).s_bdev };
-        // SAFETY: The superblock keeps its device open.
-        let bdev = (!bdev.is_null()).then(|| unsafe { BlockDevice::from_raw(bdev) });
-        // INVARIANT: The caller passes a superblock whose device is set.
-        let new = NewSuper(sb, PhantomData);
-        let name = new.name()?;
-        let private = Private::<T> {
-            data: None,
-            resources: None,
-        };
-        let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
-        // `kill` frees the box, also after a failure below.
-        // SAFETY: Nothing else accesses a superblock that is being filled.
-        unsafe { (*sb).s_fs_info = private.cast() };
-        // SAFETY: The box was made above, and nothing uses `s_fs_info` before this returns.
-        let private = unsafe { &mut *private };
-        let resources = &mut private.resources;
-        let (data, identity) =
-            T::fill_super(&new, shared, bdev, options, found, resources, context)
+        from_result(|| {
+            // SAFETY: The caller passes a context that nothing else uses.
+            let (context, private) = unsafe { context::parts::<T>(fc) };
+            private.filled = true;
+            let found = private.found.as_ref().ok_or(EINVAL)?;
+            let options = &private.options;
+            // SAFETY: The caller passes a valid superblock of type `T`, which keeps its type.
+            let (registration, bdev, device) = unsafe {
+                let registration = Registration::<T>::from_raw((*sb).s_type);
+                (registration, (*sb).s_bdev, (*sb).s_dev)
+            };
+            // SAFETY: The superblock keeps its device open.
+            let bdev = (!bdev.is_null()).then(|| unsafe { BlockDevice::from_raw(bdev) });
+            let private = Private::<T> {
+                data: None,
+                resources: None,
+            };
+            let private = KBox::into_raw(KBox::new(private, GFP_KERNEL)?);
+            // `kill` frees the box, also after a failure below.
+            // SAFETY: Nothing else accesses a superblock that is being filled, or this new box.
+            let private = unsafe {
+                (*sb).s_fs_info = private.cast();
+                &mut *private
+            };
+            let resources = &mut private.resources;
+            let shared = &registration.shared;
+            let data = T::fill_super(device, shared, bdev, options, found, resources, context)
                 .map_err(|refusal| context.refuse(refusal))?;
-        private.data = Some(data);
-        // SAFETY: Nothing else accesses a superblock that is being filled.
-        unsafe { Self::initialize(sb, &identity, &name) };
-        // INVARIANT: `data` was set above, and `kill` drops it after the last inode.
-        // SAFETY: The superblock lives during this call.
-        let root = T::root(unsafe { SuperBlock::<T>::from_raw(sb) })?.into_raw();
-        // SAFETY: d_make_root() takes over the reference, also if it fails.
-        let root = unsafe { bindings::d_make_root(root) };
-        if root.is_null() {
-            return Err(ENOMEM);
-        }
-        // SAFETY: Nothing else accesses a superblock that is being filled.
-        unsafe { (*sb).s_root = root };
-        Ok(())
-    }
-
-    /// Set the constant fields of a superblock.
-    ///
-    /// # Safety
-    ///
-    /// `sb` must be a superblock of type `T` that is being filled.
-    unsafe fn initialize(sb: *mut bindings::super_block, identity: &Identity, name: &CStr) {
-        let (uuid, name) = (identity.uuid.as_ptr(), name.as_char_ptr());
-        // SAFETY: The superblock is valid, the UUID has 16 bytes, and the name is a NUL-terminated
-        // string.
-        unsafe { bindings::super_set_identity(sb, uuid, name) };
-        let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
-        // SAFETY: The superblock is valid, and nothing else accesses these fields before it is
-        // filled.
-        unsafe {
-            (*sb).s_op = &Self::OPERATIONS;
-            (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
-            (*sb).s_export_op = export::VTable::<T>::OPERATIONS;
-            (*sb).s_magic = identity.magic as usize;
-            (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
-            (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
-            (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
-            (*sb).s_time_gran = 1;
-            (*sb).s_flags |= flags;
-        }
+            private.data = Some(data);
+            // INVARIANT: `data` was set above, and `kill` drops it after the last inode.
+            // SAFETY: The superblock lives during this call.
+            let this = unsafe { SuperBlock::<T>::from_raw(sb) };
+            let flags = bindings::SB_RDONLY | bindings::SB_NOATIME | bindings::SB_POSIXACL;
+            // SAFETY: Nothing else accesses a superblock that is being filled. A UUID has 16 bytes.
+            unsafe {
+                bindings::super_set_identity(sb, T::uuid(this).as_ptr());
+                (*sb).s_op = &Self::OPERATIONS;
+                (*sb).s_xattr = xattr::VTable::<T>::HANDLERS.as_ptr();
+                (*sb).s_export_op = export::VTable::<T>::OPERATIONS;
+                (*sb).s_magic = T::MAGIC as usize;
+                (*sb).s_maxbytes = bindings::MAX_LFS_FILESIZE;
+                (*sb).s_blocksize = bindings::PAGE_SIZE as usize;
+                (*sb).s_blocksize_bits = bindings::PAGE_SHIFT as u8;
+                (*sb).s_time_gran = 1;
+                (*sb).s_flags |= flags;
+            }
+            let root = T::root(this)?.into_raw();
+            // SAFETY: d_make_root() takes over the reference, also if it fails. Nothing else
+            // accesses the superblock.
+            let root = unsafe {
+                (*sb).s_root = bindings::d_make_root(root);
+                (*sb).s_root
+            };
+            match root.is_null() {
+                true => Err(ENOMEM),
+                false => Ok(0),
+            }
+        })
     }
 
     /// `kill_sb` of the filesystem type.
@@ -273,23 +218,23 @@ impl<T: Operations> VTable<T> {
     pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: The caller passes a valid superblock.
         let private = unsafe { (*sb).s_fs_info }.cast::<Private<T>>();
-        // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made.
-        let data = unsafe { private.as_ref() }.and_then(|private| private.data.as_ref());
-        if data.is_some() {
-            // SAFETY: `try_fill` has stored the data, which are dropped below.
+        // SAFETY: An `s_fs_info` that is not null is the box that `fill` made.
+        if unsafe { private.as_ref() }.is_some_and(|private| private.data.is_some()) {
+            // SAFETY: `fill` has stored the data, which are dropped below.
             T::retire(unsafe { SuperBlock::<T>::from_raw(sb) });
         }
         // SAFETY: The caller passes a valid superblock, whose device number is set.
         unsafe { bindings::kill_super(sb) };
         if !private.is_null() {
-            // SAFETY: The superblock's data has no users left.
-            unsafe { (*sb).s_fs_info = ptr::null_mut() };
-            // SAFETY: An `s_fs_info` that is not null is the box that `try_fill` made. All inodes
-            // are gone.
-            drop(unsafe { KBox::from_raw(private) });
+            // SAFETY: This is the box that `fill` made. All inodes are gone, and its other users.
+            drop(unsafe {
+                (*sb).s_fs_info = ptr::null_mut();
+                KBox::from_raw(private)
+            });
         }
         // SAFETY: The superblock is valid, and keeps its type registered.
-        keys::forget(unsafe { Registration::<T>::keys((*sb).s_type) }, sb);
+        let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
+        keys::forget(&registration.keys, sb);
     }
 
     /// # Safety
@@ -309,15 +254,13 @@ impl<T: Operations> VTable<T> {
     ) -> kernel::ffi::c_int {
         // SAFETY: The caller passes a dentry of a mounted superblock.
         let sb = unsafe { SuperBlock::<T>::of(dentry) };
-        let (statistics, raw) = (T::statfs(sb), sb.as_raw());
-        // SAFETY: Neither changes once the superblock is filled.
-        let (uuid, magic) = unsafe { ((*raw).s_uuid.b, (*raw).s_magic) };
+        let statistics = T::statfs(sb);
         // The same value as uuid_to_fsid() gives.
-        let uuid = u128::from_le_bytes(uuid);
+        let uuid = u128::from_le_bytes(*T::uuid(sb));
         let fsid = uuid as u64 ^ (uuid >> 64) as u64;
         // SAFETY: The VFS passes a buffer that belongs to this call.
         let buf = unsafe { &mut *buf };
-        buf.f_type = magic as isize;
+        buf.f_type = T::MAGIC as isize;
         buf.f_bsize = bindings::PAGE_SIZE as isize;
         buf.f_frsize = buf.f_bsize;
         buf.f_blocks = statistics.pages;

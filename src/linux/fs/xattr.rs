@@ -5,37 +5,9 @@
 use super::{INode, Operations, SuperBlock};
 use crate::bindings;
 use crate::linux::security;
-use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::{ptr, slice};
-use kernel::{ffi, prelude::*};
-
-/// The namespace of an extended attribute.
-#[derive(Clone, Copy)]
-pub(crate) enum XattrNamespace {
-    /// `user.`
-    User,
-    /// `trusted.`
-    Trusted,
-    /// `security.`
-    Security,
-    /// `system.posix_acl_access`, the whole name.
-    AclAccess,
-    /// `system.posix_acl_default`, the whole name.
-    AclDefault,
-}
-
-impl XattrNamespace {
-    const fn prefix(self) -> &'static CStr {
-        match self {
-            XattrNamespace::User => c"user.",
-            XattrNamespace::Trusted => c"trusted.",
-            XattrNamespace::Security => c"security.",
-            XattrNamespace::AclAccess => c"system.posix_acl_access",
-            XattrNamespace::AclDefault => c"system.posix_acl_default",
-        }
-    }
-}
+use kernel::{error::from_err_ptr, ffi, prelude::*};
 
 /// The buffer of getxattr(2).
 ///
@@ -62,11 +34,9 @@ impl ValueBuffer<'_> {
         if length > self.size {
             return Err(ERANGE);
         }
-        // SAFETY: By the type invariant `size` bytes can be written.
-        unsafe { self.buffer.write_bytes(0, length) };
-        // SAFETY: The bytes were initialized above, and nothing else accesses them by the type
-        // invariant.
+        // SAFETY: By the type invariant these bytes can be written, and nothing accesses them.
         Ok(Some(unsafe {
+            self.buffer.write_bytes(0, length);
             slice::from_raw_parts_mut(self.buffer, length)
         }))
     }
@@ -86,22 +56,22 @@ pub(crate) struct NameList<'a> {
 }
 
 impl NameList<'_> {
-    /// Return true if the calling process may see names in `namespace`.
-    pub(crate) fn shows(&self, namespace: XattrNamespace) -> bool {
-        match namespace {
-            XattrNamespace::Trusted => security::is_admin(),
-            XattrNamespace::AclAccess | XattrNamespace::AclDefault => bindings::SB_POSIXACL != 0,
-            XattrNamespace::User | XattrNamespace::Security => true,
+    /// Return true if the calling process may see names with `prefix`, such as `user.`.
+    pub(crate) fn shows(&self, prefix: &str) -> bool {
+        match prefix {
+            "trusted." => security::is_admin(),
+            "system.posix_acl_access" | "system.posix_acl_default" => bindings::SB_POSIXACL != 0,
+            _ => true,
         }
     }
 
-    /// Add the attribute `name` in `namespace`.
+    /// Add the attribute `prefix` and `name`.
     ///
     /// # Errors
     ///
     /// `ERANGE` if it does not fit.
-    pub(crate) fn add(&mut self, namespace: XattrNamespace, name: &[u8]) -> Result {
-        let prefix = namespace.prefix().to_bytes();
+    pub(crate) fn add(&mut self, prefix: &str, name: &[u8]) -> Result {
+        let prefix = prefix.as_bytes();
         let length = prefix.len() + name.len() + 1;
         if self.size != 0 {
             if length > self.size - self.used {
@@ -143,30 +113,12 @@ impl PosixAcl {
     /// # Errors
     ///
     /// `ENOMEM`; another error if the value is not a valid list.
-    #[cfg(CONFIG_FS_POSIX_ACL)]
     pub(crate) fn from_xattr<T: Operations>(sb: &SuperBlock<T>, value: &[u8]) -> Result<Self> {
-        // SAFETY: The user namespace of a superblock does not change.
-        let namespace = unsafe { (*sb.as_raw()).s_user_ns };
         let (start, length) = (value.as_ptr().cast(), value.len());
         // SAFETY: The superblock keeps its user namespace, and the value is only read.
-        let acl = kernel::error::from_err_ptr(unsafe {
-            bindings::posix_acl_from_xattr(namespace, start, length)
-        })?;
-        // INVARIANT: posix_acl_from_xattr() returned a reference, or null.
-        let acl = PosixAcl(acl);
-        // setxattr(2) makes this check, but the value need not come from there.
-        if !acl.0.is_null() {
-            // SAFETY: The namespace and the list are valid.
-            kernel::error::to_result(unsafe { bindings::posix_acl_valid(namespace, acl.0) })?;
-        }
-        Ok(acl)
-    }
-
-    /// Make a list of the value of an extended attribute. This kernel has none.
-    #[cfg(not(CONFIG_FS_POSIX_ACL))]
-    pub(crate) fn from_xattr<T: Operations>(_sb: &SuperBlock<T>, _value: &[u8]) -> Result<Self> {
-        // INVARIANT: Null is a list without entries.
-        Ok(PosixAcl(ptr::null_mut()))
+        let acl = unsafe { bindings::valid_posix_acl((*sb.as_raw()).s_user_ns, start, length) };
+        // INVARIANT: The function returned a reference, or null.
+        Ok(PosixAcl(from_err_ptr(acl)?))
     }
 
     /// Return the C object, with the reference.
@@ -184,13 +136,6 @@ impl Drop for PosixAcl {
     }
 }
 
-/// The namespaces with a handler. The VFS handles access control lists itself.
-const HANDLED: [XattrNamespace; 3] = [
-    XattrNamespace::User,
-    XattrNamespace::Trusted,
-    XattrNamespace::Security,
-];
-
 /// `struct xattr_handler` for each namespace, and functions of `struct inode_operations`.
 pub(super) struct VTable<T>(PhantomData<T>);
 
@@ -202,12 +147,13 @@ impl<T: Operations> VTable<T> {
     const SECOND: &'static bindings::xattr_handler = &Self::handler(1);
     const THIRD: &'static bindings::xattr_handler = &Self::handler(2);
 
-    /// Return the handler of `HANDLED[index]`.
+    /// Return the handler of a prefix.
     const fn handler(index: usize) -> bindings::xattr_handler {
+        let (prefix, number) = T::XATTR_PREFIXES[index];
         bindings::xattr_handler {
             // A pointer to a C string is one to its first byte.
-            prefix: ptr::from_ref(HANDLED[index].prefix()).cast(),
-            flags: index as ffi::c_int,
+            prefix: ptr::from_ref(prefix).cast(),
+            flags: number as ffi::c_int,
             get: Some(Self::get),
             ..pin_init::zeroed()
         }
@@ -225,22 +171,19 @@ impl<T: Operations> VTable<T> {
         buffer: *mut ffi::c_void,
         size: usize,
     ) -> ffi::c_int {
-        // SAFETY: The handlers are static.
-        let index = unsafe { (*handler).flags } as usize;
-        let Some(&namespace) = HANDLED.get(index) else {
-            return Error::from(Errno::NotSupported).to_errno();
+        // SAFETY: The handlers are static. The VFS passes an inode that has been set up, and a
+        // NUL-terminated string, which live during this call.
+        let (number, inode, name) = unsafe {
+            let inode = INode::<T>::from_raw(inode);
+            ((*handler).flags as u8, inode, CStr::from_char_ptr(name))
         };
-        // SAFETY: The VFS passes an inode that has been set up, and keeps it.
-        let inode = unsafe { INode::<T>::from_raw(inode) };
-        // SAFETY: The name is a NUL-terminated string, which lives during this call.
-        let name = unsafe { CStr::from_char_ptr(name) };
         // INVARIANT: The VFS passes a buffer that belongs to this call.
         let mut value = ValueBuffer {
             buffer: buffer.cast(),
             size: if buffer.is_null() { 0 } else { size },
             _buffer: PhantomData,
         };
-        match T::get_xattr(inode, namespace, name.to_bytes(), &mut value) {
+        match T::get_xattr(inode, number, name.to_bytes(), &mut value) {
             // A value has at most 64 KiB.
             Ok(length) => length as ffi::c_int,
             Err(error) => error.to_errno(),
@@ -259,9 +202,7 @@ impl<T: Operations> VTable<T> {
         size: usize,
     ) -> isize {
         // SAFETY: The caller passes a positive dentry.
-        let inode = unsafe { (*dentry).d_inode };
-        // SAFETY: The dentry keeps the inode, which has been set up.
-        let inode = unsafe { INode::<T>::from_raw(inode) };
+        let inode = unsafe { INode::<T>::of_dentry(dentry) };
         // INVARIANT: The VFS passes a buffer that belongs to this call.
         let mut list = NameList {
             buffer: buffer.cast(),

@@ -11,19 +11,18 @@
 //! entries that are looked up here agree with the record.
 
 use super::Window;
-#[cfg(CONFIG_X86_64)]
 use crate::bindings;
 
 /// Cache attributes of the mappings of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CacheMode {
     /// Cached, as ordinary memory is.
-    WriteBack,
+    WriteBack = bindings::CACHE_WRITEBACK as isize,
     /// Reads are not cached, writes are combined.
-    WriteCombine,
+    WriteCombine = bindings::CACHE_WRITECOMBINE as isize,
     /// Not cached.
     #[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
-    Uncached,
+    Uncached = bindings::CACHE_UNCACHED as isize,
 }
 
 /// The pages of a mapping have different cache attributes, or one of them is not mapped.
