@@ -536,14 +536,15 @@ unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
 	return list ? &list->lock.seqcount.seqcount.sequence : NULL;
 }
 
-unsigned long daxfs_helper_folio_nr_pages(struct folio *folio)
+/* List the pages of a folio, as far as there is room. Return their number. */
+unsigned long daxfs_helper_folio_pages(struct folio *folio, struct page **pages,
+				       unsigned long room)
 {
-	return folio_nr_pages(folio);
-}
+	unsigned long count = min(folio_nr_pages(folio), room);
 
-struct page *daxfs_helper_folio_page(struct folio *folio, unsigned long n)
-{
-	return folio_page(folio, n);
+	for (unsigned long n = 0; n < count; n++)
+		pages[n] = folio_page(folio, n);
+	return count;
 }
 
 bool daxfs_helper_folio_test_hugetlb(struct folio *folio)

@@ -46,6 +46,16 @@ impl DmaBuf {
         // SAFETY: By the type invariant the dma-buf is valid.
         unsafe { (*self.0.as_ptr()).size as u64 }
     }
+
+    /// Call `inside` under the reservation lock, unless a signal arrives first.
+    fn locked(&self, inside: impl FnOnce() -> Result) -> Result {
+        // SAFETY: By the type invariant the dma-buf is valid.
+        to_result(unsafe { bindings::dma_buf_lock_interruptible(self.0.as_ptr()) })?;
+        let result = inside();
+        // SAFETY: The lock was taken above.
+        unsafe { bindings::dma_buf_unlock(self.0.as_ptr()) };
+        result
+    }
 }
 
 impl Clone for DmaBuf {
@@ -61,38 +71,6 @@ impl Drop for DmaBuf {
     fn drop(&mut self) {
         // SAFETY: By the type invariant this owns the reference.
         unsafe { bindings::dma_buf_put(self.0.as_ptr()) };
-    }
-}
-
-/// The reservation lock of a dma-buf.
-///
-/// # Invariants
-///
-/// The lock is held.
-struct Reserved<'a>(&'a DmaBuf);
-
-impl<'a> Reserved<'a> {
-    /// Take the lock.
-    fn lock(buffer: &'a DmaBuf) -> Self {
-        // SAFETY: The dma-buf is valid.
-        unsafe { bindings::dma_buf_lock(buffer.0.as_ptr()) };
-        // INVARIANT: The lock was taken above.
-        Reserved(buffer)
-    }
-
-    /// Take the lock, unless a signal arrives first.
-    fn lock_interruptible(buffer: &'a DmaBuf) -> Result<Self> {
-        // SAFETY: The dma-buf is valid.
-        to_result(unsafe { bindings::dma_buf_lock_interruptible(buffer.0.as_ptr()) })?;
-        // INVARIANT: The lock was taken above.
-        Ok(Reserved(buffer))
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held.
-        unsafe { bindings::dma_buf_unlock(self.0 .0.as_ptr()) };
     }
 }
 
@@ -144,8 +122,10 @@ struct Private<F> {
     is_pinned: AtomicBool,
 }
 
-/// A step of [`Attachment::prepare`].
+/// A step of using a dma-buf, which can fail.
 pub(crate) enum Step {
+    /// Attaching a device to it.
+    Attach,
     /// Pinning the buffer.
     Pin,
     /// Waiting until the kernel has moved or cleared it.
@@ -227,11 +207,9 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     ///
     /// `attachment` must be one of this type.
     unsafe extern "C" fn invalidate_mappings(attachment: *mut bindings::dma_buf_attachment) {
-        // SAFETY: The caller passes a valid attachment.
-        let private = unsafe { (*attachment).importer_priv };
-        // SAFETY: By the type invariant these are the private data, which outlive the attachment
-        // and are only shared, never borrowed mutably.
-        let private = unsafe { &*private.cast::<Private<F>>() };
+        // SAFETY: By the type invariant the attachment has the private data, which outlive it and
+        // are only shared, never borrowed mutably.
+        let private = unsafe { &*(*attachment).importer_priv.cast::<Private<F>>() };
         if private.is_pinned.load(Ordering::Acquire) {
             (private.revoked)();
         }
@@ -245,40 +223,36 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     /// if this was called before.
     pub(crate) fn prepare(&mut self) -> Result<(), (Step, Error)> {
         let buffer = self.buffer.0.as_ptr();
-        self.pin().map_err(|error| (Step::Pin, error))?;
+        let pin = || {
+            if self.private.is_pinned.load(Ordering::Acquire) {
+                return Err(EBUSY);
+            }
+            // SAFETY: By the type invariant the device is attached, dynamically. The reservation
+            // lock is held.
+            to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
+            // INVARIANT: The buffer was pinned above.
+            self.private.is_pinned.store(true, Ordering::Release);
+            Ok(())
+        };
+        self.buffer
+            .locked(pin)
+            .map_err(|error| (Step::Pin, error))?;
         // SAFETY: The dma-buf is valid. Its reservation lock is not held.
         let waited = unsafe { bindings::dma_buf_wait(buffer) };
         to_result(waited).map_err(|error| (Step::Wait, error))?;
-        self.map().map_err(|error| (Step::Map, error))?;
+        let mut map = bindings::iosys_map::default();
+        // SAFETY: The dma-buf is valid and its reservation lock is held.
+        let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
+        self.buffer
+            .locked(vmap)
+            .map_err(|error| (Step::Map, error))?;
+        // INVARIANT: The buffer was mapped above.
+        self.map = Some(map);
         // SAFETY: The dma-buf is valid and its reservation lock is not held.
         let begun = unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) };
         to_result(begun).map_err(|error| (Step::Access, error))?;
         // INVARIANT: CPU access was begun above.
         self.is_accessible = true;
-        Ok(())
-    }
-
-    fn pin(&mut self) -> Result {
-        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
-        if self.private.is_pinned.load(Ordering::Acquire) {
-            return Err(EBUSY);
-        }
-        // SAFETY: By the type invariant the device is attached, dynamically. The reservation lock
-        // is held.
-        to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
-        // INVARIANT: The buffer was pinned above.
-        self.private.is_pinned.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Map the buffer, which `prepare` has pinned.
-    fn map(&mut self) -> Result {
-        let _reserved = Reserved::lock_interruptible(&self.buffer)?;
-        let mut map = bindings::iosys_map::default();
-        // SAFETY: The dma-buf is valid and its reservation lock is held.
-        to_result(unsafe { bindings::dma_buf_vmap(self.buffer.0.as_ptr(), &mut map) })?;
-        // INVARIANT: The buffer was mapped above.
-        self.map = Some(map);
         Ok(())
     }
 
@@ -308,22 +282,23 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
 
 impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
     fn drop(&mut self) {
-        let buffer = self.buffer.0.as_ptr();
-        if self.is_accessible {
-            // An error does not matter to a reader.
-            // SAFETY: By the type invariant CPU access has begun. Nothing else ends it.
-            unsafe { bindings::dma_buf_end_cpu_access(buffer, DIRECTION) };
-        }
-        if self.private.is_pinned.swap(false, Ordering::AcqRel) {
-            let _reserved = Reserved::lock(&self.buffer);
-            if let Some(map) = &mut self.map {
-                // SAFETY: By the type invariant this is the mapping. The reservation lock is held.
-                unsafe { bindings::dma_buf_vunmap(buffer, map) };
+        let (buffer, attachment) = (self.buffer.0.as_ptr(), self.attachment.as_ptr());
+        // SAFETY: By the type invariants the device is attached, and what has been done is undone
+        // in reverse, by nothing else. The reservation lock is held where it must be.
+        unsafe {
+            if self.is_accessible {
+                // An error does not matter to a reader.
+                bindings::dma_buf_end_cpu_access(buffer, DIRECTION);
             }
-            // SAFETY: The buffer was pinned until now. The reservation lock is held.
-            unsafe { bindings::dma_buf_unpin(self.attachment.as_ptr()) };
+            if self.private.is_pinned.swap(false, Ordering::AcqRel) {
+                bindings::dma_buf_lock(buffer);
+                if let Some(map) = &mut self.map {
+                    bindings::dma_buf_vunmap(buffer, map);
+                }
+                bindings::dma_buf_unpin(attachment);
+                bindings::dma_buf_unlock(buffer);
+            }
+            bindings::dma_buf_detach(buffer, attachment);
         }
-        // SAFETY: By the type invariant the device is attached. The reservation lock is not held.
-        unsafe { bindings::dma_buf_detach(buffer, self.attachment.as_ptr()) };
     }
 }

@@ -19,24 +19,6 @@ pub(crate) fn is_in_one_resource(start: u64, size: u64) -> bool {
     unsafe { bindings::is_in_one_resource(start, start.wrapping_add(size).wrapping_sub(1)) }
 }
 
-/// Return true if all of the `size` bytes at `start` are in one soft-reserved resource: memory for
-/// a driver that is not loaded.
-pub(crate) fn is_soft_reserved(start: u64, size: u64) -> bool {
-    // SAFETY: This compares the range with all resources, under their lock.
-    unsafe { bindings::is_soft_reserved(start, start.wrapping_add(size).wrapping_sub(1)) }
-}
-
-/// Kind of a range, by its resource.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Memory that is reserved, for example by memmap=SIZE$ADDRESS, or for a driver.
-    Reserved,
-    /// Nothing is known.
-    Unknown,
-    /// Something else.
-    Other,
-}
-
 /// Why a range cannot be requested.
 pub(crate) enum Taken {
     /// A part of it is System RAM.
@@ -53,7 +35,7 @@ pub(crate) enum Taken {
 pub(crate) struct Requested {
     start: u64,
     size: u64,
-    kind: Kind,
+    is_reserved: bool,
 }
 
 impl Requested {
@@ -74,16 +56,24 @@ impl Requested {
         // The range inherits the descriptor of the innermost resource around it. It contains no
         // other one, or it could not have been requested.
         // SAFETY: The resource lives until the range is released, and does not change.
-        let kind = match unsafe { (*resource).desc } as u32 {
+        let is_reserved = match unsafe { (*resource).desc } as u32 {
             bindings::IORES_DESC_RESERVED
             | bindings::IORES_DESC_SOFT_RESERVED
             | bindings::IORES_DESC_PERSISTENT_MEMORY
-            | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => Kind::Reserved,
-            bindings::IORES_DESC_NONE => Kind::Unknown,
-            _ => Kind::Other,
+            | bindings::IORES_DESC_PERSISTENT_MEMORY_LEGACY => true,
+            // It may be memory for a driver that is not loaded.
+            // SAFETY: This compares the range with all resources, under their lock.
+            bindings::IORES_DESC_NONE => unsafe {
+                bindings::is_soft_reserved(start, start + (size - 1))
+            },
+            _ => false,
         };
         // INVARIANT: The range was requested above, and has no System RAM.
-        Ok(Requested { start, size, kind })
+        Ok(Requested {
+            start,
+            size,
+            is_reserved,
+        })
     }
 
     /// Return the address of the first byte.
@@ -96,9 +86,10 @@ impl Requested {
         self.size
     }
 
-    /// Return what the range is.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    /// Return true if it is memory that is reserved, by its resource: for example by
+    /// memmap=SIZE$ADDRESS, or for a driver.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.is_reserved
     }
 }
 

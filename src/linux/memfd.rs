@@ -72,21 +72,23 @@ impl Folios {
         Ok(Folios(folios))
     }
 
-    /// Return the first `count` pages.
-    fn pages(&self, count: usize) -> Result<KVVec<*mut bindings::page>> {
+    /// Map the first `count` pages into the kernel.
+    fn map(&self, count: usize) -> Result<NonNull<u8>> {
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
         for &folio in &self.0 {
-            // SAFETY: By the type invariant the folio is pinned.
-            let has = unsafe { bindings::folio_nr_pages(folio) };
-            for number in 0..has.min(count - pages.len()) {
-                // SAFETY: The folio is pinned, and has this page.
-                pages.push(unsafe { bindings::folio_page(folio, number) }, GFP_KERNEL)?;
+            let room = pages.spare_capacity_mut().as_mut_ptr().cast();
+            // SAFETY: By the type invariant the folio is pinned. There is room for so many pages.
+            unsafe {
+                let added = bindings::folio_pages(folio, room, count - pages.len());
+                pages.inc_len(added);
             }
         }
-        match pages.len() == count {
-            true => Ok(pages),
-            false => Err(EIO),
+        if pages.len() < count {
+            return Err(EIO);
         }
+        // SAFETY: The list has this many pages, which are pinned as long as the mapping lives.
+        let base = unsafe { bindings::vmap_ro(pages.as_mut_ptr(), count as u32) };
+        NonNull::new(base.cast()).ok_or(ENOMEM)
     }
 }
 
@@ -131,12 +133,9 @@ impl Content {
             return Err(EINVAL);
         }
         let folios = Folios::pin(memfd, size, count as usize)?;
-        let mut pages = folios.pages(count as usize)?;
-        // SAFETY: The list has this many pages, which are pinned as long as the mapping lives.
-        let base = unsafe { bindings::vmap_ro(pages.as_mut_ptr(), count as u32) };
-        // INVARIANT: The pages were mapped above.
+        // INVARIANT: The pages are mapped here.
         Ok(Content {
-            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            base: folios.map(count as usize)?,
             size,
             folios,
             _file: memfd.clone(),

@@ -37,11 +37,13 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
 }
 
 /// Called when memory of an [`OwnDax`] fails. The flags are memory_failure()'s.
-pub(crate) type Failed = dyn Fn(Frame<'_>, c_int) + Send + Sync;
+pub(crate) type PageFailed = dyn Fn(Frame<'_>, c_int) + Send + Sync;
 
 /// A requested range with struct pages, and a DAX device of this module for it.
 pub(crate) struct OwnDax(Pin<KBox<Mapped>>);
 
+/// The content of an [`OwnDax`], which the kernel has pointers to.
+///
 /// # Invariants
 ///
 /// * If `memory.base` is not null, memremap_pages() has mapped the range of `map` there.
@@ -51,7 +53,7 @@ struct Mapped {
     map: Opaque<bindings::dev_pagemap>,
     memory: bindings::daxfs_range,
     device: *mut bindings::dax_device,
-    failed: KBox<Failed>,
+    failed: KBox<PageFailed>,
     range: Option<Requested>,
     /// The page map and the DAX device have addresses of this.
     _pinned: PhantomPinned,
@@ -95,7 +97,7 @@ impl OwnDax {
     ///
     /// `range`, if the kernel cannot do that, or if the pages would take more than half of its
     /// memory.
-    pub(crate) fn new(range: Requested, failed: KBox<Failed>) -> Result<Self, Requested> {
+    pub(crate) fn new(range: Requested, failed: KBox<PageFailed>) -> Result<Self, Requested> {
         let (start, size) = (range.start(), range.size());
         // SAFETY: This computes a number.
         let align = unsafe { bindings::memremap_compat_align() } as u64;
@@ -129,13 +131,12 @@ impl OwnDax {
         let base = from_err_ptr(unsafe { bindings::memremap_range(own.map.get(), start, size) });
         // INVARIANT: The range was mapped above, or the pointer is null.
         own.memory.base = base.unwrap_or(ptr::null_mut());
-        if own.memory.base.is_null() {
-            return Err(range);
+        if !own.memory.base.is_null() {
+            // SAFETY: The box lives until `drop` has killed the device.
+            let device = from_err_ptr(unsafe { bindings::alloc_range_dax(&mut own.memory) });
+            // INVARIANT: The device was made above, or the pointer is null.
+            own.device = device.unwrap_or(ptr::null_mut());
         }
-        // SAFETY: The box lives until `drop` has killed the device.
-        let device = from_err_ptr(unsafe { bindings::alloc_range_dax(&mut own.memory) });
-        // INVARIANT: The device was made above, or the pointer is null.
-        own.device = device.unwrap_or(ptr::null_mut());
         if own.device.is_null() {
             // The pages go before the range is used otherwise.
             drop(own);
@@ -169,16 +170,17 @@ unsafe impl Owner for OwnDax {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        if !self.device.is_null() {
-            // SAFETY: By the type invariant the device is valid. This waits for `direct_access`.
-            unsafe { bindings::kill_dax(self.device) };
-            // SAFETY: This is the reference that alloc_dax() returned.
-            unsafe { bindings::put_dax(self.device) };
-        }
-        if !self.memory.base.is_null() {
-            // SAFETY: By the type invariant the range is mapped. The owner of memory is dropped
-            // after the last user of a page. The range is released after this.
-            unsafe { bindings::memunmap_pages(self.map.get()) };
+        // SAFETY: By the type invariants the device is valid, with the reference that alloc_dax()
+        // returned, and the range is mapped. Killing it waits for `direct_access`. The owner of
+        // memory is dropped after the last user of a page. The range is released after this.
+        unsafe {
+            if !self.device.is_null() {
+                bindings::kill_dax(self.device);
+                bindings::put_dax(self.device);
+            }
+            if !self.memory.base.is_null() {
+                bindings::memunmap_pages(self.map.get());
+            }
         }
     }
 }

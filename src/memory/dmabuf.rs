@@ -13,18 +13,13 @@ use crate::linux::Errno;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{prelude::*, str::CString};
 
-/// Return why a mount is refused if the exporter fails at `step`, and the remedy.
-fn failed(step: &'static str, remedy: &'static str, error: Error) -> Refusal {
-    // The system call must not be restarted, because the mount context cannot be used again.
-    if error == ERESTARTSYS || error == EINTR {
-        return Refusal::new(EINTR, fmt!("{step} was interrupted"));
-    }
-    Refusal::new(error, fmt!("{step} failed: {error:?}")).remedy(remedy)
-}
-
-/// Return why a mount is refused if preparing the buffer fails.
-fn unprepared((step, error): (Step, Error)) -> Refusal {
+/// Return why a mount is refused if the exporter fails at `step`.
+fn failed(step: Step, error: Error) -> Refusal {
     let (step, remedy) = match step {
+        Step::Attach => (
+            "attaching to the buffer",
+            "allocate it so that it can be shared with other devices",
+        ),
         Step::Pin => (
             "pinning the buffer",
             "free some memory of the device, or allocate it in system memory",
@@ -39,15 +34,18 @@ fn unprepared((step, error): (Step, Error)) -> Refusal {
             "allocate the buffer where the processor can read it",
         ),
     };
-    failed(step, remedy, error)
+    // The system call must not be restarted, because the mount context cannot be used again.
+    if error == ERESTARTSYS || error == EINTR {
+        return Refusal::new(EINTR, fmt!("{step} was interrupted"));
+    }
+    Refusal::new(error, fmt!("{step} failed: {error:?}")).remedy(remedy)
 }
 
 /// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
 ///
 /// # Errors
 ///
-/// Any reason to refuse the mount. Many exporters cannot map into the kernel's address space
-/// (`EINVAL`, `EOPNOTSUPP`).
+/// Any error of the exporter, see [`Step`].
 pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> {
     /// Number of the next device. Names on a bus must be unique.
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -55,19 +53,14 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
     let name = CString::try_from_fmt(fmt!("daxfs-dmabuf.{}", number))?;
     let lease = tenure.lease().clone();
     let attached = Attachment::new(buffer.clone(), &name, move || lease.revoke());
-    let mut import = KBox::new(
-        attached.map_err(|error| {
-            let remedy = "allocate it so that it can be shared with other devices";
-            failed("attaching to the buffer", remedy, error)
-        })?,
-        GFP_KERNEL,
-    )?;
+    let attached = attached.map_err(|error| failed(Step::Attach, error))?;
+    let mut import = KBox::new(attached, GFP_KERNEL)?;
     let prepared = import.prepare();
     let is_cached_alike = import.is_cached_alike();
     // The lease also drops the import after a failure, because that may wait for the reservation
     // lock.
     tenure.lease().open(import)?;
-    prepared.map_err(unprepared)?;
+    prepared.map_err(|(step, error)| failed(step, error))?;
     if !is_cached_alike {
         return Err(Refusal::new(
             Errno::NotSupported,

@@ -12,7 +12,7 @@ use super::registry;
 #[cfg(CONFIG_PCI)]
 use crate::linux::bus::Device;
 use crate::linux::fs::Refusal;
-use crate::linux::ioport::{self, Kind, Requested, Taken};
+use crate::linux::ioport::{self, Requested, Taken};
 #[cfg(CONFIG_PCI)]
 use crate::linux::pci;
 use crate::linux::{global_mutex, pagemap, security};
@@ -130,12 +130,7 @@ impl ClaimedRange {
             )
             .remedy("see /proc/iomem"),
         })?;
-        let reserved = reserved
-            || match requested.kind() {
-                Kind::Reserved => true,
-                Kind::Unknown => ioport::is_soft_reserved(start, size),
-                Kind::Other => false,
-            };
+        let reserved = reserved || requested.is_reserved();
         #[cfg(CONFIG_PCI)]
         let is_pci = !reserved && pci::is_memory(start, size);
         #[cfg(not(CONFIG_PCI))]

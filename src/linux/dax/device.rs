@@ -35,26 +35,14 @@ unsafe impl AlwaysRefCounted for Device {
     }
 }
 
-/// The read lock of the DAX core, which delays the removal of all devices.
-///
-/// # Invariants
-///
-/// The lock is held.
-struct ReadLock(kernel::ffi::c_int);
-
-impl ReadLock {
-    fn new() -> Self {
-        // INVARIANT: The lock is taken here.
-        // SAFETY: The drop releases the lock.
-        ReadLock(unsafe { bindings::dax_read_lock() })
-    }
-}
-
-impl Drop for ReadLock {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held.
-        unsafe { bindings::dax_read_unlock(self.0) };
-    }
+/// Call `inside` under the read lock of the DAX core, which delays the removal of all devices.
+fn locked<R>(inside: impl FnOnce() -> R) -> R {
+    // SAFETY: Any context may take the lock, also if it holds it already. It is released below.
+    let lock = unsafe { bindings::dax_read_lock() };
+    let result = inside();
+    // SAFETY: The lock was taken above.
+    unsafe { bindings::dax_read_unlock(lock) };
+    result
 }
 
 /// Which memory [`Device::direct_access`] may find.
@@ -137,18 +125,17 @@ impl Device {
     /// Call `visit` with the offset and the page frame of each page of `range`, in bytes. Stop
     /// where the device has no memory.
     pub(crate) fn each_frame(&self, range: core::ops::Range<u64>, visit: impl Fn(u64, Frame<'_>)) {
-        let _lock = ReadLock::new();
-        let mut page = range.start >> bindings::PAGE_SHIFT;
-        while page << bindings::PAGE_SHIFT < range.end {
-            let Ok(found) = self.direct_access(page, 1, Mode::Any) else {
-                return;
-            };
-            // SAFETY: The driver keeps the struct pages while the lock is held.
-            visit(page << bindings::PAGE_SHIFT, unsafe {
-                Frame::new(found.frame)
-            });
-            page += 1;
-        }
+        let pages = range.start >> bindings::PAGE_SHIFT..range.end.div_ceil(bindings::PAGE_SIZE);
+        locked(|| {
+            for page in pages {
+                let Ok(found) = self.direct_access(page, 1, Mode::Any) else {
+                    return;
+                };
+                // SAFETY: The driver keeps the struct pages while the lock is held.
+                let frame = unsafe { Frame::new(found.frame) };
+                visit(page << bindings::PAGE_SHIFT, frame);
+            }
+        });
     }
 
     /// Ask for `count` pages, starting with page `first`. The memory may go away after this.
@@ -158,20 +145,13 @@ impl Device {
     /// `ENXIO` if the device is gone, `EHWPOISON` if one of the pages is known to have failed,
     /// `ERANGE` if the first one is after the end of the device.
     pub(super) fn direct_access(&self, first: u64, count: u64, mode: Mode) -> Result<Found> {
-        let mut address = ptr::null_mut();
-        let mut frame = 0;
-        let _lock = ReadLock::new();
+        let (mut address, mut frame) = (ptr::null_mut(), 0);
+        let (first, count) = (first as usize, count as isize);
+        let (device, mode) = (self.as_raw(), mode as bindings::dax_access_mode);
         // SAFETY: The device is valid, and the lock keeps its driver.
-        let found = unsafe {
-            bindings::dax_direct_access(
-                self.as_raw(),
-                first as usize,
-                count as isize,
-                mode as bindings::dax_access_mode,
-                &mut address,
-                &mut frame,
-            )
-        };
+        let found = locked(|| unsafe {
+            bindings::dax_direct_access(device, first, count, mode, &mut address, &mut frame)
+        });
         if found < 0 {
             return Err(Error::from_errno(found as kernel::ffi::c_int));
         }

@@ -105,10 +105,9 @@ impl<T: Holder> Held<T> {
         length: u64,
         flags: kernel::ffi::c_int,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The DAX core passes a valid device. The pointer is not dereferenced.
-        let holder = HolderId(unsafe { bindings::dax_holder(device) } as usize);
-        // SAFETY: As above.
-        let device = unsafe { Device::from_raw(device) };
+        // SAFETY: The DAX core passes a valid device. The holder is not dereferenced.
+        let (holder, device) = unsafe { (bindings::dax_holder(device), Device::from_raw(device)) };
+        let holder = HolderId(holder as usize);
         let handled = match flags & bindings::MF_MEM_PRE_REMOVE {
             0 => T::failed(device, holder, offset..offset.saturating_add(length), flags),
             _ => T::removed(holder),

@@ -41,10 +41,11 @@ impl PageMap {
         let found = unsafe { bindings::get_dev_pagemap(frame) };
         // INVARIANT: get_dev_pagemap() returned a reference.
         let map = PageMap(NonNull::new(found)?);
-        // SAFETY: By the type invariant the map is valid.
-        let owner = unsafe { (*map.0.as_ptr()).owner };
-        // SAFETY: The device is valid.
-        let driver = unsafe { bindings::dax_get_private(device.as_raw()) };
+        // SAFETY: By the type invariant the map is valid, and so is the device.
+        let (owner, driver) = unsafe {
+            let driver = bindings::dax_get_private(device.as_raw());
+            ((*map.0.as_ptr()).owner, driver)
+        };
         (!owner.is_null() && owner == driver).then_some(map)
     }
 }

@@ -47,20 +47,19 @@ impl Node {
     /// Use `file`, if it is a DAX character device that is open for reading.
     pub(crate) fn new(file: ARef<File>) -> Result<Option<Self>> {
         let raw = file.as_ptr().cast::<bindings::file>();
-        // SAFETY: The mode of an open file does not change in this bit.
-        let opened = unsafe { (*raw).f_mode } & bindings::FMODE_READ != 0;
-        // SAFETY: An open file keeps its inode, whose type and number do not change.
-        let (mode, number) = unsafe { ((*(*raw).f_inode).i_mode, (*(*raw).f_inode).i_rdev) };
+        // SAFETY: The mode of an open file does not change in the bit that matters. The file keeps
+        // its inode, whose type and number do not change.
+        let (f_mode, mode, number) = unsafe {
+            let inode = (*raw).f_inode;
+            ((*raw).f_mode, (*inode).i_mode, (*inode).i_rdev)
+        };
+        let opened = f_mode & bindings::FMODE_READ != 0;
         let is_char = mode & bindings::S_IFMT == bindings::S_IFCHR;
         if !opened || !is_char || !Self::is_number(number)? {
             return Ok(None);
         }
-        // For the number of a device that does not exist the DAX core makes an object without a
-        // device. The open file keeps it.
-        // SAFETY: The function looks the number up.
-        let device = unsafe { bindings::dax_dev_get(number) };
-        // SAFETY: The function returns a reference, or null.
-        let device = unsafe { Device::take(device) }.ok_or(ENOMEM)?;
+        // SAFETY: The function looks the number up, and returns a reference, or null.
+        let device = unsafe { Device::take(bindings::dax_dev_get(number)) }.ok_or(ENOMEM)?;
         // INVARIANT: The DAX core has this major number, and opens only devices of its bus.
         Ok(Some(Node { file, device }))
     }
@@ -78,10 +77,9 @@ impl Node {
 
     /// Return the device of the DAX bus.
     pub(crate) fn bus_device(&self) -> &bus::Device {
-        // SAFETY: By the type invariant the inode has a character device with such a parent.
-        let device = unsafe { bindings::cdev_parent(self.inode()) };
-        // SAFETY: The open file keeps the device.
-        unsafe { bus::Device::from_raw(device) }
+        // SAFETY: By the type invariant the inode has a character device with such a parent. The
+        // open file keeps it.
+        unsafe { bus::Device::from_raw(bindings::cdev_parent(self.inode())) }
     }
 
     /// Return the DAX device.
@@ -98,10 +96,11 @@ impl Node {
     /// Call `unbinding` before a device of the DAX bus is unbound from its driver, under the lock
     /// of the device.
     pub(crate) fn watch_bus(&self, unbinding: fn(&bus::Device)) -> Result<bus::Notifier> {
-        // SAFETY: The node keeps the device, whose bus does not change.
-        let bus = unsafe { (*self.bus_device().as_raw()).bus };
-        // SAFETY: The bus belongs to the DAX core. This module uses functions of that, so it stays
-        // loaded.
-        unsafe { bus::Notifier::new(bus, bindings::BUS_NOTIFY_UNBIND_DRIVER, unbinding) }
+        // SAFETY: The node keeps the device, whose bus does not change and belongs to the DAX core.
+        // This module uses functions of that, so it stays loaded.
+        unsafe {
+            let bus = (*self.bus_device().as_raw()).bus;
+            bus::Notifier::new(bus, bindings::BUS_NOTIFY_UNBIND_DRIVER, unbinding)
+        }
     }
 }
