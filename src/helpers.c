@@ -405,9 +405,12 @@ bool daxfs_helper_online_pgoff(unsigned long pfn, unsigned long *pgoff)
 	return page;
 }
 
-struct folio *daxfs_helper_page_folio(struct page *page)
+/* Return the folio of a page if it has that order, or NULL. */
+struct folio *daxfs_helper_folio_of_order(struct page *page, unsigned int order)
 {
-	return page_folio(page);
+	struct folio *folio = page_folio(page);
+
+	return folio_order(folio) == order ? folio : NULL;
 }
 
 bool daxfs_helper_vmf_pmd_is_huge(struct vm_fault *vmf)
@@ -489,11 +492,6 @@ void daxfs_helper_folio_ref_inc(struct folio *folio)
 void daxfs_helper_folio_put(struct folio *folio)
 {
 	folio_put(folio);
-}
-
-unsigned int daxfs_helper_folio_order(struct folio *folio)
-{
-	return folio_order(folio);
 }
 
 /* The struct pages of contiguous frames are contiguous, which the next function relies on. */

@@ -26,10 +26,8 @@ impl<'a, C> Fault<'a, C> {
     pub(crate) fn map_dax(&self, memory: &Memory) -> FaultResult<'a> {
         match Kept::new(self, memory).map(Kept::method) {
             Some(MapMethod::Dax(_)) => {
-                // SAFETY: The fault is on a DAX device, whose memory is kept.
-                let raw = unsafe { bindings::dax_iomap_fault(self.as_raw(), self.order()) };
-                // SAFETY: This is the result of handling the fault.
-                unsafe { self.result(raw) }
+                // SAFETY: The fault is on a DAX device, whose memory is kept. This is its result.
+                unsafe { self.result(bindings::dax_iomap_fault(self.as_raw(), self.order())) }
             }
             _ => FaultResult::SIGBUS,
         }
@@ -56,19 +54,15 @@ impl<'a, C> Fault<'a, C> {
         }
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         let no_pmd = NoPmd::new(self, kept);
-        // Another thread may have set a PMD entry since the MM looked.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         // SAFETY: The fault is valid, and has a PMD.
-        let is_set = no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) };
-        #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
-        let is_set = false;
-        let result = match is_set {
-            true => bindings::VM_FAULT_NOPAGE,
-            // SAFETY: `no_pmd` excludes PMD entries.
-            false => unsafe { Around::new(self, kept) }.map(usable),
-        };
-        // SAFETY: This is the result of handling the fault.
-        unsafe { self.result(result) }
+        if no_pmd.is_some() && unsafe { bindings::vmf_pmd_is_huge(self.as_raw()) } {
+            // Another thread has set a PMD entry since the MM looked.
+            // SAFETY: The entry is set.
+            return unsafe { self.result(bindings::VM_FAULT_NOPAGE) };
+        }
+        // SAFETY: `no_pmd` excludes PMD entries. This is the result of handling the fault.
+        unsafe { self.result(Around::new(self, kept).map(usable)) }
     }
 }
 
@@ -137,12 +131,14 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             return;
         };
         let mapping = self.kept.as_raw().as_ptr();
-        // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages.
-        self.first = unsafe { bindings::pfn_to_page(frame) };
         // INVARIANT: The bits stand for pages that belong to the space.
-        // SAFETY: The frames of the pages, which are in the space, are contiguous. Fault handlers
-        // hold no locks of address spaces.
-        self.known = unsafe { bindings::dax_single_pages(mapping, self.first, count) };
+        // SAFETY: By the invariant of `Memory` memory of a DAX device has struct pages. The frames
+        // of the pages, which are in the space, are contiguous. Fault handlers hold no locks of
+        // address spaces.
+        unsafe {
+            self.first = bindings::pfn_to_page(frame);
+            self.known = bindings::dax_single_pages(mapping, self.first, count);
+        }
     }
 
     /// Return page `page` of `pages`, if it belongs to the space according to the DAX code.
@@ -239,13 +235,14 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
             return unsafe { map_unknown_page(vmf, self.kept, page) };
         };
         // As the DAX code does. The page may have no user yet.
-        // SAFETY: By the type invariant this is a folio. The memory is kept.
-        unsafe { bindings::folio_ref_inc(known.cast()) };
-        // SAFETY: The area is locked. There is a reference to the page.
-        let result = unsafe { bindings::vmf_insert_page_mkwrite(vmf, known, false) };
-        // SAFETY: The reference was got above.
-        unsafe { bindings::folio_put(known.cast()) };
-        result
+        // SAFETY: By the type invariant this is a folio, and the memory is kept. The area is
+        // locked. The page is inserted with a reference.
+        unsafe {
+            bindings::folio_ref_inc(known.cast());
+            let result = bindings::vmf_insert_page_mkwrite(vmf, known, false);
+            bindings::folio_put(known.cast());
+            result
+        }
     }
 }
 
@@ -271,9 +268,10 @@ unsafe fn map_unknown_page(
     let Some(frame) = kept.frame(page).filter(|_| page < kept.length / PAGE_SIZE) else {
         return bindings::VM_FAULT_SIGBUS;
     };
-    // SAFETY: The fault is valid.
-    let place = unsafe { &(*vmf).__bindgen_anon_1 };
-    // SAFETY: The area is locked, and a mixed one by the invariant of `Fault`. The frame is kept
-    // until it is unmapped.
-    unsafe { bindings::vmf_insert_mixed(place.vma, place.address, frame) }
+    // SAFETY: The fault's area is locked, and a mixed one by the invariant of `Fault`. The frame is
+    // kept until it is unmapped.
+    unsafe {
+        let place = &(*vmf).__bindgen_anon_1;
+        bindings::vmf_insert_mixed(place.vma, place.address, frame)
+    }
 }

@@ -22,13 +22,12 @@ unsafe extern "C" fn daxfs_iomap_begin(
     iomap: *mut bindings::iomap,
     _source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The caller passes the inode of a space, which a fault keeps.
-    let space = unsafe { Space::of(inode) };
+    // SAFETY: The caller passes the inode of a space, which a fault keeps, and an iomap that
+    // belongs to the fault.
+    let (space, iomap) = unsafe { (Space::of(inode), &mut *iomap) };
     let MapMethod::Dax(range) = space.memory.method() else {
         return EIO.to_errno();
     };
-    // SAFETY: The DAX code passes an iomap that belongs to this fault.
-    let iomap = unsafe { &mut *iomap };
     iomap.type_ = bindings::IOMAP_MAPPED;
     iomap.addr = range.offset + space.offset;
     iomap.offset = 0;

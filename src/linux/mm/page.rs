@@ -8,11 +8,11 @@ use core::marker::PhantomData;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-/// A page that has a reference for `'a`.
+/// A page.
 ///
 /// # Invariants
 ///
-/// It has.
+/// It has a reference for `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct Page<'a>(*mut bindings::page, PhantomData<&'a ()>);
 
@@ -96,11 +96,12 @@ impl PageCopy {
         if new.is_null() {
             return Ok(None);
         }
-        // SAFETY: The page was allocated above.
-        let address = unsafe { bindings::page_address(new) };
         let length = length.min(PAGE_SIZE) as usize;
-        // SAFETY: The page is initialized with zeros, and nothing else accesses it.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(address.cast::<u8>(), length) };
+        // SAFETY: The new page is initialized with zeros, and nothing else accesses it.
+        let bytes = unsafe {
+            let address = bindings::page_address(new).cast::<u8>();
+            core::slice::from_raw_parts_mut(address, length)
+        };
         let place = &self.0;
         let stored = fill(bytes)
             .map(|()| place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire));

@@ -5,6 +5,7 @@
 use super::kept::Kept;
 use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
+use core::ptr::NonNull;
 
 const PMD_SIZE: u64 = bindings::PMD_SIZE;
 
@@ -46,16 +47,16 @@ impl<'f> NoPmd<'f> {
             // The DAX code locks its entries.
             return None;
         }
-        let first = whole(fault, kept.space())?;
+        let first = whole(fault, kept.space)?;
         let frame = kept.frame(fault.page())?;
         // A PMD entry maps contiguous frames from an aligned one on.
         if frame % PAGES != (fault.page() - first) as usize {
             return None;
         }
         // SAFETY: The lock is valid, and a fault handler may sleep.
-        unsafe { bindings::down_read(lock_of(kept.space())) };
+        unsafe { bindings::down_read(lock_of(kept.space)) };
         // INVARIANT: The lock was taken above.
-        Some(NoPmd(kept.space()))
+        Some(NoPmd(kept.space))
     }
 }
 
@@ -89,7 +90,7 @@ impl<'a, C> Fault<'a, C> {
             return None;
         }
         let kept = Kept::new(self, memory)?;
-        let first = whole(self, kept.space())?;
+        let first = whole(self, kept.space)?;
         if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
             return None;
         }
@@ -105,29 +106,24 @@ impl<'a, C> Fault<'a, C> {
             MapMethod::Dax(_) => return None,
             MapMethod::Frames(_) => None,
             MapMethod::Pages => {
-                let page = kept.page(first)?;
+                let page = kept.page(first)?.as_raw();
                 // SAFETY: The page has a reference, so its folio does not change.
-                let folio = unsafe { bindings::page_folio(page.as_raw()) };
-                // SAFETY: The folio has a reference.
-                if unsafe { bindings::folio_order(folio) } != bindings::PMD_ORDER {
-                    return None;
-                }
-                Some(folio)
+                let folio = unsafe { bindings::folio_of_order(page, bindings::PMD_ORDER) };
+                Some(NonNull::new(folio)?)
             }
         };
-        let vmf = self.as_raw();
-        // SAFETY: The lock is valid, and a fault handler may sleep.
-        unsafe { bindings::down_write(lock_of(kept.space())) };
-        // If there is a page table, this sets no entry.
-        let result = match folio {
-            // SAFETY: The area has room for the entry. The folio has a reference.
-            Some(folio) => unsafe { bindings::vmf_insert_folio_pmd(vmf, folio, false) },
-            // SAFETY: The area has room for the entry. The frames are kept until it is unmapped.
-            None => unsafe { bindings::vmf_insert_pfn_pmd(vmf, frame, false) },
-        };
-        // SAFETY: The lock was taken above.
-        unsafe { bindings::up_write(lock_of(kept.space())) };
-        // SAFETY: This is the result of handling the fault.
-        Some(unsafe { self.result(result) })
+        let (vmf, lock) = (self.as_raw(), lock_of(kept.space));
+        // SAFETY: The lock is valid, and a fault handler may sleep. The area has room for the
+        // entry. The folio has a reference, and the frames are kept until they are unmapped. If
+        // there is a page table, no entry is set. This is the result of handling the fault.
+        Some(unsafe {
+            bindings::down_write(lock);
+            let result = match folio {
+                Some(folio) => bindings::vmf_insert_folio_pmd(vmf, folio.as_ptr(), false),
+                None => bindings::vmf_insert_pfn_pmd(vmf, frame, false),
+            };
+            bindings::up_write(lock);
+            self.result(result)
+        })
     }
 }

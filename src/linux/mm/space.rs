@@ -103,10 +103,8 @@ impl Space {
     /// `inode` must belong to a space that lives for `'a`.
     #[inline]
     pub(super) unsafe fn of<'a>(inode: *mut bindings::inode) -> &'a Self {
-        // SAFETY: The caller passes a valid inode.
-        let space = unsafe { (*inode).i_private };
-        // SAFETY: By the type invariant this is the space.
-        unsafe { &*space.cast::<Self>() }
+        // SAFETY: The caller passes a valid inode, whose private data are the space.
+        unsafe { &*(*inode).i_private.cast::<Self>() }
     }
 
     /// Return the copy of the page after the space.
@@ -118,10 +116,8 @@ impl Space {
     /// Return the C object.
     #[inline]
     pub(crate) fn as_raw(&self) -> NonNull<bindings::address_space> {
-        // SAFETY: By the type invariant the inode is valid.
-        let mapping = unsafe { &raw mut (*self.inode.as_ptr()).i_data };
-        // SAFETY: This is the address of a field.
-        unsafe { NonNull::new_unchecked(mapping) }
+        // SAFETY: By the type invariant the inode is valid. This is the address of a field.
+        unsafe { NonNull::new_unchecked(&raw mut (*self.inode.as_ptr()).i_data) }
     }
 
     /// Unmap `count` pages, starting with page `first`, or all pages if `count` is 0.
@@ -141,13 +137,10 @@ impl Space {
 
     /// Kill the processes that map page `index`, whose memory has failed, and unmap it.
     pub(crate) fn page_failed(&self, index: usize, flags: kernel::ffi::c_int) {
-        #[cfg(CONFIG_MEMORY_FAILURE)]
-        // SAFETY: The address space is valid.
-        unsafe {
-            bindings::mf_dax_kill_procs(self.as_raw().as_ptr(), index, 1, flags)
-        };
-        #[cfg(not(CONFIG_MEMORY_FAILURE))]
-        let _ = flags;
+        if cfg!(CONFIG_MEMORY_FAILURE) {
+            // SAFETY: The address space is valid.
+            unsafe { bindings::mf_dax_kill_procs(self.as_raw().as_ptr(), index, 1, flags) };
+        }
         // The function above spares some processes. They fault when they use the page.
         self.unmap(index, 1);
     }
