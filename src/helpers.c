@@ -817,14 +817,14 @@ void daxfs_helper_this_cpu_add(u64 __percpu *number, u64 amount)
 	this_cpu_add(*number, amount);
 }
 
-u64 *daxfs_helper_per_cpu_ptr(u64 __percpu *number, unsigned int cpu)
+u64 daxfs_helper_per_cpu_sum(u64 __percpu *number)
 {
-	return per_cpu_ptr(number, cpu);
-}
+	unsigned int cpu;
+	u64 sum = 0;
 
-bool daxfs_helper_cpu_possible(unsigned int cpu)
-{
-	return cpu_possible(cpu);
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
+	return sum;
 }
 
 void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)

@@ -88,13 +88,13 @@ impl OpenBlockDevice {
     ///
     /// `bdev` must be valid and held by `open`, and `bd_holder_lock` be locked, which this unlocks.
     unsafe extern "C" fn mark_dead(bdev: *mut bindings::block_device, _surprise: bool) {
-        // SAFETY: The caller passes a valid device, whose number does not change.
-        let number = unsafe { (*bdev).bd_dev };
-        // SAFETY: The lock keeps the holder, the address that `open` has passed.
-        let died = unsafe { *(*bdev).bd_holder.cast::<fn(u32)>() };
-        died(number);
-        // SAFETY: The caller holds the mutex and expects it to be released.
-        unsafe { bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock) };
+        // SAFETY: The caller passes a valid device, whose number does not change. The mutex keeps
+        // the holder, the address that `open` has passed. The caller expects it to be released.
+        unsafe {
+            let died = *(*bdev).bd_holder.cast::<fn(u32)>();
+            died((*bdev).bd_dev);
+            bindings::mutex_unlock(&raw mut (*bdev).bd_holder_lock);
+        }
     }
 }
 
@@ -102,10 +102,8 @@ impl Deref for OpenBlockDevice {
     type Target = BlockDevice;
 
     fn deref(&self) -> &BlockDevice {
-        // SAFETY: By the type invariant the file is open.
-        let bdev = unsafe { bindings::file_bdev(self.0.as_ptr()) };
-        // SAFETY: The device is open as long as the file.
-        unsafe { BlockDevice::from_raw(bdev) }
+        // SAFETY: By the type invariant the file is open. The device is as long as the file.
+        unsafe { BlockDevice::from_raw(bindings::file_bdev(self.0.as_ptr())) }
     }
 }
 

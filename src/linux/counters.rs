@@ -5,7 +5,7 @@
 use crate::bindings;
 use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
-use kernel::{cpu::nr_cpu_ids, prelude::*};
+use kernel::prelude::*;
 
 /// `N` counters.
 ///
@@ -45,17 +45,8 @@ impl<const N: usize> Counters<N> {
     /// Return the value of counter `index`, to which other CPUs may add at the same time.
     pub(crate) fn sum(&self, index: usize) -> u64 {
         let counter = self.address(index);
-        let mut sum = 0u64;
-        for cpu in 0..nr_cpu_ids() {
-            // SAFETY: This takes any CPU number below `nr_cpu_ids`.
-            if unsafe { bindings::cpu_possible(cpu) } {
-                // SAFETY: By the type invariant this is a counter, and the CPU is possible.
-                let place = unsafe { bindings::per_cpu_ptr(counter, cpu) };
-                // SAFETY: The place is valid for reading.
-                sum = sum.wrapping_add(unsafe { place.read_volatile() });
-            }
-        }
-        sum
+        // SAFETY: By the type invariant this is a counter.
+        unsafe { bindings::per_cpu_sum(counter) }
     }
 }
 

@@ -37,11 +37,9 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
 unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel::ffi::c_int {
     // The magic number is never shown, because no file of the filesystem can be opened.
     // SAFETY: The caller passes a valid context.
-    let made = unsafe { bindings::init_pseudo(context, 0) };
-    if made.is_null() {
-        ENOMEM.to_errno()
-    } else {
-        0
+    match unsafe { bindings::init_pseudo(context, 0) }.is_null() {
+        true => ENOMEM.to_errno(),
+        false => 0,
     }
 }
 
@@ -104,10 +102,8 @@ impl InternalInode {
     /// `ENOMEM`, `ENXIO` if the filesystem is not mounted.
     pub(super) fn new() -> Result<Self> {
         let mount = MOUNT.lock().clone().ok_or(ENXIO)?;
-        // SAFETY: The mount is valid.
-        let sb = unsafe { (*mount.0.as_ptr()).mnt_sb };
-        // SAFETY: The mount keeps its superblock.
-        let inode = unsafe { bindings::new_inode(sb) };
+        // SAFETY: The mount is valid, and keeps its superblock.
+        let inode = unsafe { bindings::new_inode((*mount.0.as_ptr()).mnt_sb) };
         // INVARIANT: The inode was made above.
         Ok(InternalInode {
             inode: NonNull::new(inode).ok_or(ENOMEM)?,

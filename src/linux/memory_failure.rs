@@ -65,9 +65,11 @@ impl Drop for Probe {
             probe,
             data,
         } = *self;
-        // SAFETY: By the type invariant the probe is registered.
-        unsafe { bindings::tracepoint_probe_unregister(tracepoint.as_ptr(), probe, data) };
-        // SAFETY: This is dropped while the module is loaded or unloaded, which can sleep.
-        unsafe { bindings::tracepoint_synchronize_unregister() };
+        // SAFETY: By the type invariant the probe is registered. This is dropped while the module
+        // is loaded or unloaded, which can sleep.
+        unsafe {
+            bindings::tracepoint_probe_unregister(tracepoint.as_ptr(), probe, data);
+            bindings::tracepoint_synchronize_unregister();
+        }
     }
 }

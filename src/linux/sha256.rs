@@ -5,7 +5,6 @@
 //! C header: `include/crypto/sha2.h`.
 
 use crate::bindings;
-use core::mem::MaybeUninit;
 
 /// The state of a SHA-256 computation.
 ///
@@ -17,12 +16,11 @@ pub(crate) struct Sha256(bindings::sha256_ctx);
 impl Sha256 {
     /// Start a computation.
     pub(crate) fn new() -> Self {
-        let mut context = MaybeUninit::uninit();
+        let mut context = pin_init::zeroed();
+        // INVARIANT: This initializes the context.
         // SAFETY: The context is valid for writing.
-        unsafe { bindings::sha256_init(context.as_mut_ptr()) };
-        // INVARIANT: sha256_init() initializes the context.
-        // SAFETY: sha256_init() initializes the context.
-        Sha256(unsafe { context.assume_init() })
+        unsafe { bindings::sha256_init(&mut context) };
+        Sha256(context)
     }
 
     /// Add bytes to the message.

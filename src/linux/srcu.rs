@@ -88,11 +88,8 @@ impl<T> Revocable<T> {
         let (none, new) = (ptr::null_mut(), KBox::into_raw(data));
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         // INVARIANT: This gives up the box.
-        if self
-            .owned
-            .compare_exchange(none, new, order.0, order.1)
-            .is_err()
-        {
+        let owned = self.owned.compare_exchange(none, new, order.0, order.1);
+        if owned.is_err() {
             // SAFETY: The box was turned into a pointer above, and not given away.
             drop(unsafe { KBox::from_raw(new) });
             return Err(EBUSY);
@@ -145,12 +142,14 @@ impl<T> Revocable<T> {
 impl<T> PinnedDrop for Revocable<T> {
     fn drop(self: Pin<&mut Self>) {
         let owned = self.owned.load(Ordering::Relaxed);
-        if !owned.is_null() {
-            // SAFETY: By the type invariant this is a box. A reader borrows this, so there is none.
-            drop(unsafe { KBox::from_raw(owned) });
+        // SAFETY: By the type invariants this is null or a box, and the domain is initialized. A
+        // reader borrows this, so there is none.
+        unsafe {
+            if !owned.is_null() {
+                drop(KBox::from_raw(owned));
+            }
+            bindings::cleanup_srcu_struct(self.domain.get());
         }
-        // SAFETY: By the type invariant the domain is initialized. It has no readers.
-        unsafe { bindings::cleanup_srcu_struct(self.domain.get()) };
     }
 }
 

@@ -9,7 +9,6 @@
 //! reads `ENODEV`.
 
 use crate::bindings;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{error::to_result, prelude::*};
@@ -38,11 +37,9 @@ impl Directory {
     ///
     /// `ENOMEM`, also if it exists.
     pub(crate) fn in_fs(name: &CStr) -> Result<Self> {
-        // SAFETY: This reads a pointer that mnt_init() sets before any initcall. Nothing changes it
-        // afterwards.
-        let parent = unsafe { bindings::fs_kobj };
-        // SAFETY: The pointer is null if mnt_init() lacked memory. Otherwise its kobject stays.
-        unsafe { Self::new(name, parent) }
+        // SAFETY: mnt_init() sets this pointer before any initcall. It is null if memory was short,
+        // or its kobject stays.
+        unsafe { Self::new(name, bindings::fs_kobj) }
     }
 
     /// # Safety
@@ -144,17 +141,12 @@ impl<T: Shown> Show<T> {
         let shown = KBox::new(shown, GFP_KERNEL)?;
         let mut attributes = KVec::with_capacity(T::FILES.len(), GFP_KERNEL)?;
         for file in T::FILES {
-            let mut raw = MaybeUninit::uninit();
-            let (place, name) = (raw.as_mut_ptr(), file.name.as_char_ptr());
+            let mut raw = pin_init::zeroed();
+            let name = file.name.as_char_ptr();
             // SAFETY: The place is valid for writing, and the name is static.
-            unsafe { bindings::kobj_attribute_init(place, name, file.mode, Some(Self::show)) };
-            let attribute = Attribute {
-                // SAFETY: It was initialized above.
-                raw: unsafe { raw.assume_init() },
-                shown: NonNull::from(&*shown),
-                file,
-            };
-            attributes.push(attribute, GFP_KERNEL)?;
+            unsafe { bindings::kobj_attribute_init(&mut raw, name, file.mode, Some(Self::show)) };
+            let shown = NonNull::from(&*shown);
+            attributes.push(Attribute { raw, shown, file }, GFP_KERNEL)?;
         }
         // SAFETY: By the invariant of `parent` its kobject is valid.
         let directory = unsafe { Directory::new(name, parent.kobject.as_ptr()) }?;
@@ -189,20 +181,23 @@ impl<T: Shown> Show<T> {
         raw: *mut bindings::kobj_attribute,
         buffer: *mut kernel::ffi::c_char,
     ) -> isize {
-        // SAFETY: `new` makes such files only, whose attributes are the first fields of these.
-        let attribute = unsafe { &*raw.cast::<Attribute<T>>() };
-        // SAFETY: By the type invariant this is shared, and lives until the directory is removed,
-        // which waits for this function.
-        let shown = unsafe { attribute.shown.as_ref() };
-        let length = match (attribute.file.value)(shown) {
-            // SAFETY: The caller passes a page of sysfs. The format takes a number.
-            Value::Number(number) => unsafe {
-                bindings::sysfs_emit(buffer, c"%llu\n".as_char_ptr(), number)
-            },
-            // SAFETY: The caller passes a page of sysfs. The format takes a string.
-            Value::Text(text) => unsafe {
-                bindings::sysfs_emit(buffer, c"%s\n".as_char_ptr(), text.as_char_ptr())
-            },
+        // SAFETY: `new` makes such files only, whose attributes are the first fields of these. By
+        // the type invariant the object lives until the directory is removed, which waits for this.
+        let (file, shown) = unsafe {
+            let attribute = raw.cast::<Attribute<T>>();
+            ((*attribute).file, (*attribute).shown.as_ref())
+        };
+        let value = (file.value)(shown);
+        // SAFETY: The caller passes a page of sysfs. The formats take a number, and a string.
+        let length = unsafe {
+            match value {
+                Value::Number(number) => {
+                    bindings::sysfs_emit(buffer, c"%llu\n".as_char_ptr(), number)
+                }
+                Value::Text(text) => {
+                    bindings::sysfs_emit(buffer, c"%s\n".as_char_ptr(), text.as_char_ptr())
+                }
+            }
         };
         length as isize
     }

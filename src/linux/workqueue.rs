@@ -6,7 +6,7 @@
 
 use crate::bindings;
 use core::ops::Deref;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::{
     impl_has_delayed_work, new_delayed_work,
@@ -26,44 +26,41 @@ static MODULE: AtomicPtr<bindings::module> = AtomicPtr::new(ptr::null_mut());
 ///
 /// # Invariants
 ///
-/// Owns the workqueue in [`QUEUE`].
-pub(crate) struct WorkQueue(());
+/// Owns the workqueue, which is in [`QUEUE`] unless another one took its place.
+pub(crate) struct WorkQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be destroyed by any thread.
+unsafe impl Send for WorkQueue {}
+// SAFETY: No method takes a shared reference.
+unsafe impl Sync for WorkQueue {}
 
 impl WorkQueue {
     /// Make the workqueue for `module`.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EBUSY` if there is one.
+    /// `ENOMEM`.
     pub(crate) fn new(name: &'static CStr, module: &'static ThisModule) -> Result<Self> {
         MODULE.store(module.as_ptr().cast(), Ordering::Release);
         // SAFETY: The name is NUL-terminated.
         let new = unsafe { bindings::alloc_workqueue(name.as_char_ptr(), bindings::WQ_UNBOUND) };
-        if new.is_null() {
-            return Err(ENOMEM);
-        }
-        let none = ptr::null_mut();
-        if QUEUE
-            .compare_exchange(none, new, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
-        {
-            // SAFETY: The workqueue was made above, and nothing uses it.
-            unsafe { bindings::destroy_workqueue(new) };
-            return Err(EBUSY);
-        }
-        // INVARIANT: The workqueue was stored above.
-        Ok(WorkQueue(()))
+        // INVARIANT: The workqueue was made above.
+        let new = WorkQueue(NonNull::new(new).ok_or(ENOMEM)?);
+        QUEUE.store(new.0.as_ptr(), Ordering::Release);
+        Ok(new)
     }
 }
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        let queue = QUEUE.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: This is dropped while the module is loaded or unloaded, which can sleep.
-        unsafe { bindings::synchronize_rcu() };
-        // SAFETY: By the type invariant this owns the workqueue, which cannot be found from here
-        // on. The kernel runs all queued work.
-        unsafe { bindings::destroy_workqueue(queue) };
+        QUEUE.store(ptr::null_mut(), Ordering::Release);
+        // SAFETY: By the type invariant this owns the workqueue, which nothing finds after a grace
+        // period. The module is being loaded or unloaded, which can sleep. The kernel runs all
+        // queued work.
+        unsafe {
+            bindings::synchronize_rcu();
+            bindings::destroy_workqueue(self.0.as_ptr());
+        }
     }
 }
 
