@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Problem};
-use crate::linux::fs::{Refusal, SuperBlock};
+use crate::linux::fs::{refusal, Refusal, SuperBlock};
 use crate::linux::{
     self,
     sysfs::{Directory, Show},
@@ -234,7 +234,7 @@ impl From<image::Error> for Refusal {
             Problem::Unreadable => EIO,
             Problem::TooSmall | Problem::Magic => EINVAL,
             Problem::Catalog(_) => {
-                return Refusal::new(Errno::MediumType, fmt!("{error}")).remedy(
+                return refusal!(Errno::MediumType, "{error}").remedy(
                     "mount.daxfs and 'daxfs mount' find the image to mount in it, or give its \
                      place with fsoffset= and fslength=",
                 )
@@ -247,7 +247,7 @@ impl From<image::Error> for Refusal {
             | Problem::Piece => Errno::BadMessage.into(),
             _ => Errno::Corrupted.into(),
         };
-        Refusal::new(errno, fmt!("{error}"))
+        refusal!(errno, "{error}")
     }
 }
 

@@ -2,9 +2,7 @@
 
 //! Mount options.
 
-#![deny(unsafe_code)]
-
-use crate::linux::fs::{Param, Refusal, Value};
+use crate::linux::fs::{refusal, Param, Refusal, Value};
 use crate::linux::{dma_buf::DmaBuf, memfd::Memfd};
 use kernel::{fmt, prelude::*};
 
@@ -71,8 +69,10 @@ impl Checks {
     /// `EINVAL` if there is nothing to verify.
     pub(crate) fn validate(&self) -> Result<(), Refusal> {
         if self.verify.is_some() && self.digest.is_none() && !self.signature {
-            let reason = fmt!("verify= needs digest= or signature=required");
-            return Err(Refusal::new(EINVAL, reason));
+            return Err(refusal!(
+                EINVAL,
+                "verify= needs digest= or signature=required"
+            ));
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Options {
             Value::Text(text) => text.to_bytes(),
             _ => b"",
         };
-        let takes = |what: &str| Refusal::new(EINVAL, fmt!("{}= takes {what}", param.key));
+        let takes = |what: &str| refusal!(EINVAL, "{}= takes {what}", param.key);
         let number = |what| parse_bytes(text).ok_or_else(|| takes(what));
         match param.key.to_bytes() {
             b"check" => {
@@ -196,8 +196,10 @@ impl Options {
 
     fn set_source(&mut self, source: Source) -> Result<(), Refusal> {
         if self.source.is_some() {
-            let reason = fmt!("phys=, dmabuf and memfd exclude one another");
-            return Err(Refusal::new(EINVAL, reason));
+            return Err(refusal!(
+                EINVAL,
+                "phys=, dmabuf and memfd exclude one another"
+            ));
         }
         self.source = Some(source);
         Ok(())

@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, signature::Section, Image, Problem};
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{keyring, Errno, Keyring};
 use crate::memory::Region;
 use crate::options::Checks;
@@ -32,8 +32,10 @@ pub(crate) fn resolve(
     }
     let digest = image.superblock().sha256;
     if checks.digest.is_some_and(|expected| expected != digest) {
-        let reason = fmt!("the image's SHA-256 is not digest=");
-        return Err(Refusal::new(Errno::BadMessage, reason));
+        return Err(refusal!(
+            Errno::BadMessage,
+            "the image's SHA-256 is not digest="
+        ));
     }
     verify(image, keyring)?;
     Ok(Checks {
@@ -45,13 +47,12 @@ pub(crate) fn resolve(
 /// Verify the signature of `image`.
 fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
     let malformed = |error: image::Error| match error.problem {
-        Problem::Unreadable => Refusal::new(EIO, fmt!("{error}")),
-        _ => Refusal::new(Errno::BadMessage, fmt!("{error}")),
+        Problem::Unreadable => refusal!(EIO, "{error}"),
+        _ => refusal!(Errno::BadMessage, "{error}"),
     };
     let section = Section::find(image.memory(), image.superblock()).map_err(malformed)?;
     let section = section.ok_or_else(|| {
-        Refusal::new(Errno::NoData, fmt!("the image is not signed"))
-            .remedy("sign it with daxfs sign")
+        refusal!(Errno::NoData, "the image is not signed").remedy("sign it with daxfs sign")
     })?;
     // At most SIGNATURE_MAX, and a private copy.
     let mut cms = KVVec::from_elem(0, section.table.length as usize, GFP_KERNEL)?;
@@ -60,13 +61,13 @@ fn verify(image: &Image<'_, Region>, keyring: &Keyring) -> Result<(), Refusal> {
     let text = CString::try_from_fmt(format_args!("{line}"))?;
     keyring
         .verify(text.to_bytes(), &cms)
-        .map_err(|error| Refusal::new(error, fmt!("{}: {error:?}", reason(error))))?;
+        .map_err(|error| refusal!(error, "{}: {error:?}", reason(error)))?;
     // Only now is the time known to be the signer's.
     let expires = line.expires;
     if keyring::now() as u64 > expires {
-        return Err(Refusal::new(
+        return Err(refusal!(
             Errno::KeyExpired,
-            fmt!("the signature has expired, at {expires} seconds since 1970"),
+            "the signature has expired, at {expires} seconds since 1970"
         )
         .remedy("sign the image again"));
     }

@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::linux::block::BlockDevice;
-use crate::linux::fs::{Context, Key, Refusal, SourceKind, SuperKind};
+use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
 use crate::memory::dax::{self, CharDevice};
 use crate::memory::{dmabuf, memfd, phys, Region, Tenure};
 use crate::options::{Options, Source};
@@ -34,8 +34,8 @@ pub(crate) fn super_kind(
 ) -> Result<(SuperKind, Found), Refusal> {
     let is_phys = matches!(options.source, Some(Source::Phys(_)));
     match (is_phys, options.size) {
-        (true, None) => return Err(Refusal::new(EINVAL, fmt!("phys= needs size="))),
-        (false, Some(_)) => return Err(Refusal::new(EINVAL, fmt!("size= requires phys="))),
+        (true, None) => return Err(refusal!(EINVAL, "phys= needs size=")),
+        (false, Some(_)) => return Err(refusal!(EINVAL, "size= requires phys=")),
         _ => {}
     }
     let mut found = Found {
@@ -59,8 +59,8 @@ pub(crate) fn super_kind(
     }
     let source = context.source();
     let device = context.source_kind().map_err(|error| match error {
-        error if error == EINVAL => Refusal::new(error, fmt!("no source given")),
-        error => Refusal::new(error, fmt!("{source}: cannot be looked up: {error:?}")),
+        error if error == EINVAL => refusal!(error, "no source given"),
+        error => refusal!(error, "{source}: cannot be looked up: {error:?}"),
     })?;
     found.device = Some(device);
     // The numbers of both kinds of devices differ in one bit more.
@@ -75,11 +75,10 @@ pub(crate) fn super_kind(
             key(u64::from(number) << 1 | 1, 0).unwrap_or(SuperKind::NoDevice)
         }
         SourceKind::Other => {
-            return Err(Refusal::new(
-                ENOTBLK,
-                fmt!("{source}: neither a block device nor a DAX device"),
+            return Err(
+                refusal!(ENOTBLK, "{source}: neither a block device nor a DAX device")
+                    .remedy("mount.daxfs and 'daxfs load' put an image file into memory"),
             )
-            .remedy("mount.daxfs and 'daxfs load' put an image file into memory"))
         }
     };
     Ok((kind, found))
@@ -95,8 +94,7 @@ fn part(options: &Options) -> Result<Option<Range<u64>>, Refusal> {
         (None, None) => return Ok(None),
         (Some(start), Some(length)) => (start, length),
         _ => {
-            let reason = fmt!("fsoffset= and fslength= need each other");
-            return Err(Refusal::new(EINVAL, reason));
+            return Err(refusal!(EINVAL, "fsoffset= and fslength= need each other"));
         }
     };
     let refuse = |reason| {

@@ -8,8 +8,8 @@ use crate::image::{self, Image, Problem};
 use crate::inode;
 use crate::linux::block::BlockDevice;
 use crate::linux::fs::{
-    numbers, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock, SuperKind,
-    SuperOperations,
+    numbers, refusal, Context, FileSystem, INodeRef, Param, Refusal, Statistics, SuperBlock,
+    SuperKind, SuperOperations,
 };
 use crate::linux::{sysfs::Show, Errno};
 use crate::memory::{Claim, Region, Tenure};
@@ -38,12 +38,10 @@ fn open_image(region: &Region) -> Result<image::Superblock, Refusal> {
     let superblock = image::Superblock::load(region)?;
     if (superblock.block_size as usize) < PAGE_SIZE {
         let size = superblock.block_size;
-        return Err(Refusal::new(
+        return Err(refusal!(
             Errno::NotSupported,
-            fmt!(
-                "block size {size} is smaller than this kernel's pages; \
+            "block size {size} is smaller than this kernel's pages; \
                  use mkdaxfs --block-size {PAGE_SIZE}"
-            ),
         ));
     }
     Ok(superblock)
@@ -101,15 +99,16 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> 
     let before = *mounted.verified.lock();
     // Inodes, names and copies of pages are in caches already.
     if checks.digest.is_some() && before.digest.is_none() {
-        let reason = fmt!("mounted already without digest= or signature=required");
-        return Err(Refusal::new(EBUSY, reason).remedy("unmount it everywhere first"));
+        return Err(refusal!(
+            EBUSY,
+            "mounted already without digest= or signature=required"
+        )
+        .remedy("unmount it everywhere first"));
     }
     if let Some(digest) = checks.lazy() {
         let Some(pieces) = &mounted.pieces else {
-            return Err(
-                Refusal::new(EBUSY, fmt!("mounted already without verify=lazy"))
-                    .remedy("unmount it everywhere first, or use verify=full"),
-            );
+            return Err(refusal!(EBUSY, "mounted already without verify=lazy")
+                .remedy("unmount it everywhere first, or use verify=full"));
         };
         pieces.verify_again(&image, digest)?;
     }
@@ -221,11 +220,10 @@ impl FileSystem for DaxFs {
                 verify_again(sb, &options.checks.demanding(signatures_required()))
             }
             Err(error) if error.problem == Problem::Unreadable => Err(error.into()),
-            _ => Err(Refusal::new(
-                Errno::Stale,
-                fmt!("the image was replaced while it is mounted"),
-            )
-            .remedy("unmount it everywhere first")),
+            _ => Err(
+                refusal!(Errno::Stale, "the image was replaced while it is mounted")
+                    .remedy("unmount it everywhere first"),
+            ),
         };
         again.map_err(|refusal| refusal.of(fmt!("{}", context.source())))
     }
@@ -236,8 +234,10 @@ impl FileSystem for DaxFs {
         context: &Context,
     ) -> Result<(), Refusal> {
         if !sb.data().is_same_source(options) {
-            let reason = fmt!("a remount cannot change the image's memory");
-            return Err(Refusal::new(EINVAL, reason));
+            return Err(refusal!(
+                EINVAL,
+                "a remount cannot change the image's memory"
+            ));
         }
         let checks = Checks {
             // Make no check that no option asks for.

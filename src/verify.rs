@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::image::{self, layout, Image, Memory, Problem, Table};
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{Errno, Sha256};
 use crate::memory::Region;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -135,8 +135,11 @@ impl Pieces {
     pub(crate) fn new(image: &Image<'_, Region>, expected: &[u8; 32]) -> Result<Self, Refusal> {
         let superblock = image.superblock();
         let table = superblock.sums().ok_or_else(|| {
-            let reason = fmt!("verify=lazy needs an image with the sums of its pieces");
-            Refusal::new(Errno::NotSupported, reason).remedy("use mkdaxfs --sums, or verify=full")
+            refusal!(
+                Errno::NotSupported,
+                "verify=lazy needs an image with the sums of its pieces"
+            )
+            .remedy("use mkdaxfs --sums, or verify=full")
         })?;
         // Two for each possible processor: threads that use different pieces seldom wait for each
         // other.

@@ -10,7 +10,7 @@ use super::claim::Part;
 use super::{fsdev, registry, Region, Shown, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
 use crate::linux::dax::{make_and_kill, Device, DeviceMemory, Held, MapError, Node};
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
 use kernel::{
@@ -36,7 +36,7 @@ fn open<K: Send + Sync + 'static>(
     // This keeps the device alive, and so its driver.
     let alive = tenure.lease().delay()?;
     let mapped = match range.is_empty() {
-        true => Err(empty()),
+        true => Err(refusal!(EINVAL, "device is empty")),
         false => memory.map(bdev).map_err(refused),
     };
     drop(alive);
@@ -46,47 +46,37 @@ fn open<K: Send + Sync + 'static>(
     Ok(Region::of_owner(Shown::Nothing, tenure)?)
 }
 
-/// Return why a mount of a device without memory is refused.
-fn empty() -> Refusal {
-    Refusal::new(EINVAL, fmt!("device is empty"))
-}
-
 /// Return why a mount is refused whose device cannot be mapped.
 fn refused(error: MapError) -> Refusal {
     match error {
-        MapError::Stacked => Refusal::new(
-            Errno::NotSupported,
-            fmt!("stacked DAX devices are not supported"),
-        )
-        .remedy("mount the pmem device below it"),
-        MapError::NotContiguous(at) => Refusal::new(
+        MapError::Stacked => refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
+            .remedy("mount the pmem device below it"),
+        MapError::NotContiguous(at) => refusal!(
             EINVAL,
-            fmt!("device is not mapped in one piece (break at byte {at:#x})"),
+            "device is not mapped in one piece (break at byte {at:#x})"
         )
         .remedy("use a linear one"),
-        MapError::Refused(at, error) if error == Errno::HwPoison.into() => Refusal::new(
-            EIO,
-            fmt!("byte {at:#x} cannot be read: the memory has failed"),
-        )
-        .remedy("write the block again to repair it"),
-        MapError::Refused(at, error) => Refusal::new(
-            error,
-            fmt!("device refuses access to byte {at:#x}: {error:?}"),
-        ),
+        MapError::Refused(at, error) if error == Errno::HwPoison.into() => {
+            refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
+                .remedy("write the block again to repair it")
+        }
+        MapError::Refused(at, error) => {
+            refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
+        }
     }
 }
 
 /// Return why a mount of a character device without DAX is refused.
 fn no_fsdev() -> Refusal {
-    Refusal::new(Errno::NotSupported, fmt!("no DAX device in fsdev mode"))
+    refusal!(Errno::NotSupported, "no DAX device in fsdev mode")
         .remedy("bind it to the driver fsdev_dax (daxctl list shows its mode)")
 }
 
 /// Return why a part is refused that ends after the device, which has `size` bytes.
 fn beyond(size: u64) -> Refusal {
-    Refusal::new(
+    refusal!(
         EINVAL,
-        fmt!("the part ends after the device, which has {size:#x} bytes"),
+        "the part ends after the device, which has {size:#x} bytes"
     )
 }
 
@@ -100,7 +90,7 @@ fn unclaimed(error: Error, is_part: bool) -> Refusal {
         false => "the device",
     };
     let in_use = "memory of the previous mount is still in use";
-    Refusal::new(EBUSY, fmt!("another mount has {what}, or {in_use}")).remedy("unmount it")
+    refusal!(EBUSY, "another mount has {what}, or {in_use}").remedy("unmount it")
 }
 
 /// Open the region of block device `bdev`, which the superblock has opened.
@@ -131,7 +121,7 @@ fn open_bdev<K: Send + Sync + 'static>(
     tenure: &Tenure,
 ) -> Result<Region, Refusal> {
     let (device, start) = Device::of_block(bdev).ok_or_else(|| {
-        Refusal::new(Errno::NotSupported, fmt!("device does not support DAX"))
+        refusal!(Errno::NotSupported, "device does not support DAX")
             .remedy("persistent memory must be in fsdax mode")
     })?;
     let size = bdev.size();

@@ -8,7 +8,7 @@
 
 use super::{Region, Shown, Tenure};
 use crate::linux::dma_buf::{Attachment, DmaBuf, Step};
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{prelude::*, str::CString};
@@ -36,9 +36,9 @@ fn failed(step: Step, error: Error) -> Refusal {
     };
     // The system call must not be restarted, because the mount context cannot be used again.
     if error == ERESTARTSYS || error == EINTR {
-        return Refusal::new(EINTR, fmt!("{step} was interrupted"));
+        return refusal!(EINTR, "{step} was interrupted");
     }
-    Refusal::new(error, fmt!("{step} failed: {error:?}")).remedy(remedy)
+    refusal!(error, "{step} failed: {error:?}").remedy(remedy)
 }
 
 /// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
@@ -62,9 +62,9 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
     tenure.lease().open(import)?;
     prepared.map_err(|(step, error)| failed(step, error))?;
     if !is_cached_alike {
-        return Err(Refusal::new(
+        return Err(refusal!(
             Errno::NotSupported,
-            fmt!("the exporter caches its pages in different ways"),
+            "the exporter caches its pages in different ways"
         )
         .remedy("use one buffer for each"));
     }

@@ -11,7 +11,7 @@
 use super::registry;
 #[cfg(CONFIG_PCI)]
 use crate::linux::bus::Device;
-use crate::linux::fs::Refusal;
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::ioport::{self, Requested, Taken};
 #[cfg(CONFIG_PCI)]
 use crate::linux::pci;
@@ -53,21 +53,20 @@ impl Range {
     /// `EPERM` if the process may not use physical addresses, or else `EINVAL`.
     pub(super) fn new(start: u64, size: u64) -> Result<Self, Refusal> {
         if !security::has_raw_io() {
-            return Err(Refusal::new(EPERM, fmt!("CAP_SYS_RAWIO is needed")));
+            return Err(refusal!(EPERM, "CAP_SYS_RAWIO is needed"));
         }
         if security::memory_is_locked_down() {
-            return Err(Refusal::new(EPERM, fmt!("the kernel is locked down")));
+            return Err(refusal!(EPERM, "the kernel is locked down"));
         }
         if size == 0 || (start | size) % PAGE_SIZE as u64 != 0 {
-            return Err(Refusal::new(
+            return Err(refusal!(
                 EINVAL,
-                fmt!("address and size must be multiples of the page size, and not 0"),
+                "address and size must be multiples of the page size, and not 0"
             ));
         }
         let last = start.checked_add(size - 1);
         if last.is_none_or(|last| last > ioport::last_address()) {
-            let reason = fmt!("the range ends after the last address");
-            return Err(Refusal::new(EINVAL, reason));
+            return Err(refusal!(EINVAL, "the range ends after the last address"));
         }
         Ok(Range { start, size })
     }
@@ -120,13 +119,11 @@ impl ClaimedRange {
             && ioport::is_in_one_resource(start, size)
             && pagemap::has_struct_pages(start, size);
         let requested = Requested::new(start, size, c"daxfs").map_err(|taken| match taken {
-            Taken::SystemRam => Refusal::new(EBUSY, fmt!("the range is System RAM"))
+            Taken::SystemRam => refusal!(EBUSY, "the range is System RAM")
                 .remedy("reserve it at boot, with memmap=SIZE$ADDRESS"),
-            Taken::Busy => Refusal::new(
+            Taken::Busy => refusal!(
                 EBUSY,
-                fmt!(
-                    "the range belongs to a driver, or memory of the previous mount is still in use"
-                ),
+                "the range belongs to a driver, or memory of the previous mount is still in use"
             )
             .remedy("see /proc/iomem"),
         })?;
@@ -144,12 +141,10 @@ impl ClaimedRange {
 
 /// Return why a range is refused that may have registers in it.
 pub(super) fn not_memory() -> Refusal {
-    Refusal::new(
+    refusal!(
         EINVAL,
-        fmt!(
-            "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \
+        "the range is not memory: neither reserved at boot nor a prefetchable region of a PCI \
              device with memory, or not cached"
-        ),
     )
     .remedy("see /proc/iomem")
 }

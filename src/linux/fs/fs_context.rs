@@ -3,7 +3,7 @@
 //! Mounting: the operations of a mount context (`struct fs_context_operations`).
 
 use super::context::{parts, Param, Private, SuperKind};
-use super::{keyed, super_block, Operations, Refusal, SuperBlock};
+use super::{keyed, refusal, super_block, Operations, SuperBlock};
 use crate::bindings;
 use crate::linux::security;
 use core::marker::PhantomData;
@@ -139,8 +139,8 @@ impl<T: Operations> VTable<T> {
             let ((context, private), sb) =
                 unsafe { (parts::<T>(fc), SuperBlock::<T>::of((*fc).root)) };
             if context.clears(bindings::SB_RDONLY) {
-                let reason = fmt!("cannot remount read-write: the filesystem is read-only");
-                return Err(context.refuse(Refusal::new(EROFS, reason)));
+                let reason = "cannot remount read-write: the filesystem is read-only";
+                return Err(context.refuse(refusal!(EROFS, "{reason}")));
             }
             T::reconfigure(sb, &private.options, context)
                 .map(|()| 0)

@@ -41,7 +41,7 @@ pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use keys::Key;
-pub(crate) use refusal::Refusal;
+pub(crate) use refusal::{refusal, Refusal};
 pub(crate) use splice::PipePages;
 pub(crate) use super_block::{numbers, Statistics, SuperBlock, SuperOperations};
 pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer};

@@ -47,6 +47,14 @@ impl Refusal {
     }
 }
 
+/// Make a [`Refusal`] of an error code and a reason, which is formatted.
+macro_rules! refusal {
+    ($errno:expr, $($reason:tt)*) => {
+        $crate::linux::fs::Refusal::new($errno, kernel::prelude::fmt!($($reason)*))
+    };
+}
+pub(crate) use refusal;
+
 impl From<Error> for Refusal {
     fn from(errno: Error) -> Self {
         Refusal {
