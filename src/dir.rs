@@ -2,8 +2,6 @@
 
 //! Directories of a mounted image.
 
-#![deny(unsafe_code)]
-
 use crate::image::{Directory, FileType, Image};
 use crate::inode::{self, Object};
 use crate::linux::fs::{DirOperations, Emitter, INode, INodeRef};

@@ -2,8 +2,6 @@
 
 //! File handles of a mounted image.
 
-#![deny(unsafe_code)]
-
 use crate::dir::directory;
 use crate::inode::{self, Object};
 use crate::linux::fs::{ExportOperations, INode, INodeRef, NameBuffer, SuperBlock};

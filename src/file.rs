@@ -2,8 +2,6 @@
 
 //! Regular files of a mounted image.
 
-#![deny(unsafe_code)]
-
 use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
 use crate::linux::fs::{Extent, FileOperations, INode, PipePages};

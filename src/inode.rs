@@ -2,8 +2,6 @@
 
 //! Inodes of a mounted image.
 
-#![deny(unsafe_code)]
-
 use crate::image::{Content, Directory, Image, Inode};
 use crate::linux::fs::{Attributes, INodeRef, Kind, MappedBy, SuperBlock};
 use crate::linux::mm::CacheMode;

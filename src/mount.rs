@@ -2,8 +2,6 @@
 
 //! A mounted image, and how errors in it are reported.
 
-#![deny(unsafe_code)]
-
 use crate::image::{self, layout, Image, Problem};
 use crate::linux::fs::{refusal, Refusal, SuperBlock};
 use crate::linux::{

@@ -2,8 +2,6 @@
 
 //! Signatures of images: who may have made an image that is mounted.
 
-#![deny(unsafe_code)]
-
 use crate::image::{self, signature::Section, Image, Problem};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{keyring, Errno, Keyring};

@@ -2,8 +2,6 @@
 
 //! Opening the memory that a mount names.
 
-#![deny(unsafe_code)]
-
 use crate::linux::block::BlockDevice;
 use crate::linux::fs::{refusal, Context, Key, Refusal, SourceKind, SuperKind};
 use crate::memory::dax::{self, CharDevice};

@@ -2,8 +2,6 @@
 
 //! Superblocks: mounting, remounting, and showing a mount.
 
-#![deny(unsafe_code)]
-
 use crate::image::{self, Image, Problem};
 use crate::inode;
 use crate::linux::block::BlockDevice;

@@ -3,8 +3,6 @@
 //! Figures and counters of each mounted image, in sysfs. `Documentation/ABI/testing/sysfs-fs-daxfs`
 //! describes the files.
 
-#![deny(unsafe_code)]
-
 use crate::image::Superblock;
 use crate::linux::fs::{numbers, SourceKind};
 use crate::linux::{

@@ -2,8 +2,6 @@
 
 //! Symlink targets, extended attributes and access control lists of a mounted image.
 
-#![deny(unsafe_code)]
-
 use crate::image::layout::XattrPrefix;
 use crate::image::{self, Problem, XATTR_NAME_MAX};
 use crate::inode::{self, Object};

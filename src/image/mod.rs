@@ -5,13 +5,6 @@
 //! An image is a superblock and five tables: inodes, directory entries, names, extended attributes
 //! and data. This module uses no kernel types and no `unsafe`. The kernel module and the user-space
 //! tools compile the same files.
-//!
-//! * [`layout`]: the records, byte for byte
-//! * [`hash`]: the hash that orders a directory
-//! * [`memory`]: access to the bytes of an image, by copy
-//! * `superblock`, `inode`, `directory`, `listing`, `xattr`: validated records and look-ups
-//! * [`signature`]: the signature of an image
-//! * `error`: problems of images
 
 #![deny(unsafe_code)]
 

@@ -1,24 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The kernel behind safe types, where the kernel crate has none.
-//!
-//! * [`fs`]: filesystems, as traits that they implement
-//! * [`block`], [`dax`]: block devices, and DAX devices
-//! * [`dma_buf`], [`memfd`], [`pagemap`]: [owners](mm::Owner) of mapped memory
-//! * [`ioport`]: ranges of physical addresses
-//! * [`bus`], [`pci`], [`memory_failure`]: devices that are removed, and memory that fails
-//! * [`security`]: what the calling process may do
-//! * [`Errno`]: error codes
-//! * [`Counters`]: per-CPU counters
-//! * [`global_mutex`]: static mutexes
-//! * [`internal`]: a filesystem for inodes that only this module sees
-//! * [`Keyring`]: certificates, and signatures by their keys
-//! * [`mm`]: memory that is mapped into the kernel and into processes
-//! * [`Sha256`]: the hash function
-//! * [`srcu`]: data that is taken away from its readers
-//! * [`sysfs`]: directories with values
-//! * [`trace`]: the tracepoints of `trace.h`
-//! * [`workqueue`]: the workqueue of this module
 
 pub(crate) mod block;
 pub(crate) mod bus;

@@ -22,6 +22,10 @@ pub(crate) struct Access<'a>(Reader<'a, Memory>);
 
 impl Region {
     /// Keep the memory from going away.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if it is about to go away, or gone.
     #[inline]
     pub(crate) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.tenure)
@@ -98,7 +102,7 @@ impl Region {
 }
 
 impl<'a> Access<'a> {
-    /// Keep the memory of a lease from going away.
+    /// Keep the memory of a lease from going away, as [`Region::access`] does.
     #[inline(always)]
     pub(super) fn new(tenure: &'a Tenure) -> Result<Self> {
         Ok(Access(tenure.lease().read()?))

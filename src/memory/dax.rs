@@ -150,8 +150,8 @@ impl CharDevice {
     ///
     /// # Errors
     ///
-    /// `EOPNOTSUPP` if there is none, `EBUSY` if it has another holder or is about to be removed,
-    /// the error of `node`, `ENOMEM`.
+    /// `EOPNOTSUPP` if there is none, or it has lost its driver; `EBUSY` if it has another holder,
+    /// or is about to lose its driver while other mounts use it; the error of `node`, `ENOMEM`.
     pub(crate) fn open(
         number: u32,
         node: impl FnOnce() -> Result<ARef<File>>,

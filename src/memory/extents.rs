@@ -53,7 +53,7 @@ impl Region {
 }
 
 impl FileMapping<Claim> {
-    /// Keep the memory from going away.
+    /// Keep the memory from going away, as [`Region::access`] does.
     #[inline]
     pub(super) fn access(&self) -> Result<Access<'_>> {
         Access::new(&self.claim().tenure)

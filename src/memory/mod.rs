@@ -2,23 +2,14 @@
 
 //! Memory that can hold an image.
 //!
-//! Each source of memory has a file:
-//!
-//! * [`dax`]: DAX devices, used by a block device (persistent memory) or as a character device
-//!   (CXL)
-//! * [`phys`]: a reserved range of physical addresses
-//! * [`dmabuf`]: a dma-buf
-//! * [`memfd`]: a sealed memfd
-//!
-//! Opening a source gives a [`Region`], whose [`lease`] says how long it may be used. To read it,
+//! Opening a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) gives a [`Region`], whose [`lease`]
+//! says how long it may be used. To read it,
 //! call [`Region::access`]: metadata is copied through [`crate::image::Memory`], file content
 //! straight to the reader. Both survive a machine check. [`Region::lend`] gives pages of a memfd to
 //! pipes, whose readers do not.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
 //! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.
-
-#![deny(unsafe_code)]
 
 mod access;
 mod claim;

@@ -2,11 +2,6 @@
 
 //! DAX devices: memory that filesystems use without the block layer.
 //!
-//! * [`Device`]: a device, and where its memory is
-//! * [`Held`]: a device with a [`Holder`], to which it announces failures and its removal
-//! * [`Node`]: an open DAX character device, and its bus
-//! * [`DeviceMemory`]: memory of a device that is mapped into the kernel
-//!
 //! C headers: `include/linux/dax.h`, `include/linux/memremap.h`.
 
 mod device;

@@ -2,19 +2,10 @@
 
 //! Read-only filesystems: safe traits over the C interface of the VFS.
 //!
-//! A filesystem implements one trait for each kind of object.
+//! A filesystem implements one trait for each kind of object, see [`Operations`]. [`Registration`]
+//! makes it known to the kernel.
 //!
-//! * [`FileSystem`]: the filesystem type, its mount options, and how to fill a superblock
-//! * [`SuperOperations`]: a mounted superblock
-//! * [`INodeOperations`]: symlink targets, extended attributes and access control lists
-//! * [`DirOperations`]: look-up and listing
-//! * [`FileOperations`]: reads, mappings and page faults
-//! * [`ExportOperations`]: file handles
-//!
-//! [`Registration`] makes the filesystem known to the kernel.
-//!
-//! This module depends on the kernel, and on `super` for error codes. C headers:
-//! `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
+//! C headers: `include/linux/fs.h`, `include/linux/fs_context.h`, `include/linux/exportfs.h`,
 //! `include/linux/xattr.h`.
 
 mod backing;

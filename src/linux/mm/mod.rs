@@ -2,13 +2,6 @@
 
 //! Memory management: memory that is mapped into the kernel and into processes.
 //!
-//! * [`Memory`]: memory in the kernel's address space, and [`Owner`], who has mapped it there
-//! * [`CacheMode`]: how the processor caches it
-//! * [`poison`]: memory that is known to have failed
-//! * [`Space`]: an address space that files are mapped through
-//! * [`Fault`]: a page fault, and what it inserts into page tables
-//! * [`Page`], [`PageCopy`]: pages of ordinary memory
-//!
 //! C headers: `include/linux/mm.h`, `include/linux/dax.h`, `include/linux/pagemap.h`.
 
 mod around;
