@@ -4,7 +4,7 @@
 
 use crate::dir::directory;
 use crate::inode::{self, Object};
-use crate::linux::fs::{ExportOperations, INode, INodeRef, NameBuffer, SuperBlock};
+use crate::linux::fs::{ExportOperations, INode, INodeRef, SuperBlock};
 use crate::linux::Errno;
 use crate::mount::{report, DaxFs};
 use kernel::prelude::*;
@@ -29,7 +29,7 @@ impl ExportOperations for DaxFs {
         inode::get(sb, &sb.data().image(&access), directory(dir)?.parent)
     }
 
-    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut NameBuffer<'_>) -> Result {
+    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut [u8]) -> Result {
         let sb = dir.super_block();
         let parent = directory(dir)?;
         // The inode of a directory has the number of its entry. For other inodes search the parent.
@@ -43,7 +43,9 @@ impl ExportOperations for DaxFs {
         let mut result = Err(ENOENT);
         image.list(parent, start).each(refuse, |entry, found| {
             if u64::from(entry.ino) == child.ino() {
-                result = name.set(found);
+                let room = name.get_mut(..found.len());
+                room.ok_or(EIO)?.copy_from_slice(found);
+                result = Ok(());
                 return Ok(false);
             }
             if matches!(child.data().object, Object::Directory(_)) {

@@ -10,6 +10,7 @@ use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
 use crate::bindings;
 use crate::linux::Errno;
 use core::marker::PhantomData;
+use core::slice;
 use kernel::{error::from_result, prelude::*};
 
 /// Operations that file handles need.
@@ -28,38 +29,12 @@ pub(crate) trait ExportOperations: FileSystem {
     /// `ENOTDIR` if `dir` is not a directory.
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>>;
 
-    /// Set `name` to a name of `child` in `dir`.
+    /// Write a name of `child` in `dir` to `name`, which has 255 bytes, all of them NUL.
     ///
     /// # Errors
     ///
     /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory.
-    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut NameBuffer<'_>) -> Result;
-}
-
-/// A buffer for a name and a NUL.
-///
-/// # Invariants
-///
-/// The pointer is valid for writing `NAME_MAX + 1` bytes.
-pub(crate) struct NameBuffer<'a>(*mut u8, PhantomData<&'a mut u8>);
-
-impl NameBuffer<'_> {
-    /// Set the name.
-    ///
-    /// # Errors
-    ///
-    /// `ENAMETOOLONG` if it has more than 255 bytes.
-    pub(crate) fn set(&mut self, name: &[u8]) -> Result {
-        if name.len() > bindings::NAME_MAX {
-            return Err(Errno::NameTooLong.into());
-        }
-        // SAFETY: By the type invariant there is room for `NAME_MAX` bytes, and for one more.
-        unsafe {
-            self.0.copy_from_nonoverlapping(name.as_ptr(), name.len());
-            self.0.add(name.len()).write(0);
-        }
-        Ok(())
-    }
+    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut [u8]) -> Result;
 }
 
 /// `struct export_operations` of `T`.
@@ -154,9 +129,12 @@ impl<T: Operations> VTable<T> {
         // SAFETY: The caller passes positive dentries.
         let (parent, child) =
             unsafe { (INode::<T>::of_dentry(parent), INode::<T>::of_dentry(child)) };
-        // INVARIANT: The VFS passes a buffer of `NAME_MAX + 1` bytes.
-        let mut name = NameBuffer(name.cast(), PhantomData);
-        from_result(|| T::get_name(parent, child, &mut name).map(|()| 0))
+        // SAFETY: The VFS passes a buffer of `NAME_MAX + 1` bytes, which belongs to this call.
+        let name = unsafe {
+            name.write_bytes(0, bindings::NAME_MAX + 1);
+            slice::from_raw_parts_mut(name.cast(), bindings::NAME_MAX)
+        };
+        from_result(|| T::get_name(parent, child, name).map(|()| 0))
     }
 }
 

@@ -27,7 +27,7 @@ mod xattr;
 
 pub(crate) use context::{Context, Param, SourceKind, SuperKind, Value};
 pub(crate) use dir::{DirOperations, Emitter};
-pub(crate) use export::{ExportOperations, NameBuffer};
+pub(crate) use export::ExportOperations;
 pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
