@@ -2,7 +2,7 @@
 
 //! Mount contexts and mount options (`struct fs_context`).
 
-use super::{FileSystem, Key, Refusal};
+use super::{FileSystem, Refusal};
 use crate::bindings;
 use core::ptr::{self, NonNull};
 use kernel::{
@@ -129,6 +129,10 @@ pub(super) unsafe fn device_name<'a>(sb: *const bindings::super_block) -> &'a CS
     // SAFETY: `s_id` is a NUL-terminated string, which does not change once the device is set.
     unsafe { CStr::from_char_ptr((*sb).s_id.as_ptr()) }
 }
+
+/// Key of a superblock, unique in its filesystem type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(pub(crate) [u64; 3]);
 
 /// The kind of superblock that a mount needs.
 pub(crate) enum SuperKind {

@@ -2,14 +2,14 @@
 
 //! Filesystem types (`struct file_system_type`).
 
-use super::keys::Keys;
+use super::context::Key;
 use super::slab::Cache;
 use super::{fs_context, super_block};
 use super::{Context, INodeRef, Operations, Param, Refusal, SuperBlock, SuperKind};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use core::marker::PhantomPinned;
-use kernel::{error::to_result, new_spinlock, prelude::*, types::Opaque};
+use kernel::{error::to_result, new_spinlock, prelude::*, sync::SpinLock, types::Opaque};
 
 /// A read-only filesystem.
 ///
@@ -109,8 +109,10 @@ pub(crate) struct Registration<T: Operations> {
     // Dropped first, after the last inode is freed.
     pub(super) cache: Cache<T>,
     pub(super) shared: T::Shared,
+    /// Superblocks, by their address, and their keys: from before they can be found by them until
+    /// their resources are released, or their memory is gone. The lock is taken under `sb_lock`.
     #[pin]
-    pub(super) keys: Keys,
+    pub(super) keys: SpinLock<KVec<(usize, Key)>>,
     #[pin]
     _pin: PhantomPinned,
 }
@@ -161,6 +163,11 @@ impl<T: Operations> Registration<T> {
         let fs_type = fs_type.cast::<Opaque<bindings::file_system_type>>();
         // SAFETY: The caller guarantees that `fs_type` is the field of a live `Self`.
         unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
+    }
+
+    /// Forget the key of a superblock, if it has one.
+    pub(super) fn forget_key(&self, sb: *mut bindings::super_block) {
+        self.keys.lock().retain(|entry| entry.0 != sb as usize);
     }
 }
 

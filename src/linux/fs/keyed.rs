@@ -4,8 +4,7 @@
 //!
 //! get_tree_keyed() compares `s_fs_info`, which has another use here.
 
-use super::context;
-use super::keys::{self, Key, Keys};
+use super::context::{self, Key};
 use super::{super_block, Operations, Registration, SuperBlock};
 use crate::bindings;
 use kernel::{
@@ -52,7 +51,7 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
         // mounts do not find.
         // SAFETY: The context keeps its type. The reference is the one that sget_fc() returned.
         unsafe {
-            keys::forget(&Registration::<T>::from_raw((*fc).fs_type).keys, sb);
+            Registration::<T>::from_raw((*fc).fs_type).forget_key(sb);
             bindings::deactivate_locked_super(sb);
         }
     };
@@ -72,12 +71,14 @@ pub(super) unsafe fn get_tree<T: Operations>(fc: *mut bindings::fs_context) -> R
     Ok(())
 }
 
-/// Return the list of superblocks and the key of a context.
+/// Return the filesystem type and the key of a context.
 ///
 /// # Safety
 ///
 /// As for [`get_tree`], for `'a`.
-unsafe fn parts<'a, T: Operations>(fc: *mut bindings::fs_context) -> Result<(&'a Keys, Key)> {
+unsafe fn parts<'a, T: Operations>(
+    fc: *mut bindings::fs_context,
+) -> Result<(&'a Registration<T>, Key)> {
     // SAFETY: The caller passes a context, which keeps its type, and holds its mutex.
     let (registration, (_, private)) = unsafe {
         (
@@ -85,7 +86,7 @@ unsafe fn parts<'a, T: Operations>(fc: *mut bindings::fs_context) -> Result<(&'a
             context::parts::<T>(fc),
         )
     };
-    Ok((&registration.keys, private.key.ok_or(EINVAL)?))
+    Ok((registration, private.key.ok_or(EINVAL)?))
 }
 
 /// Return 1 if `sb` has the key of the context.
@@ -98,10 +99,14 @@ unsafe extern "C" fn test<T: Operations>(
     fc: *mut bindings::fs_context,
 ) -> kernel::ffi::c_int {
     // SAFETY: The caller guarantees what `parts` requires.
-    let Ok((keys, key)) = (unsafe { parts::<T>(fc) }) else {
+    let Ok((registration, key)) = (unsafe { parts::<T>(fc) }) else {
         return 0;
     };
-    let found = keys.lock().iter().any(|&entry| entry == (sb as usize, key));
+    let found = registration
+        .keys
+        .lock()
+        .iter()
+        .any(|&entry| entry == (sb as usize, key));
     found.into()
 }
 
@@ -117,8 +122,8 @@ unsafe extern "C" fn set<T: Operations>(
 ) -> kernel::ffi::c_int {
     from_result(|| {
         // SAFETY: The caller guarantees what `parts` requires.
-        let (keys, key) = unsafe { parts::<T>(fc) }?;
-        let mut keys = keys.lock();
+        let (registration, key) = unsafe { parts::<T>(fc) }?;
+        let mut keys = registration.keys.lock();
         if keys.iter().any(|entry| entry.1 == key) {
             return Err(EAGAIN);
         }

@@ -2,7 +2,7 @@
 
 //! Superblocks (`struct super_block`).
 
-use super::{context, export, inode, keys, slab, xattr};
+use super::{context, export, inode, slab, xattr};
 use super::{FileSystem, INodeRef, Operations, Registration};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
@@ -234,7 +234,7 @@ impl<T: Operations> VTable<T> {
         }
         // SAFETY: The superblock is valid, and keeps its type registered.
         let registration = unsafe { Registration::<T>::from_raw((*sb).s_type) };
-        keys::forget(&registration.keys, sb);
+        registration.forget_key(sb);
     }
 
     /// # Safety
