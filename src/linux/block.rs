@@ -26,7 +26,6 @@ impl BlockDevice {
         unsafe { &*bdev.cast() }
     }
 
-    /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::block_device {
         self.0.get()
     }

@@ -23,7 +23,6 @@ impl Device {
         unsafe { &*device.cast() }
     }
 
-    /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::device {
         self.0.get()
     }

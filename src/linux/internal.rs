@@ -111,7 +111,6 @@ impl InternalInode {
         })
     }
 
-    /// Return the C object.
     #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::inode {
         self.inode.as_ptr()

@@ -29,7 +29,6 @@ impl Memfd {
         (memfd.seals() >= 0).then_some(memfd)
     }
 
-    /// Return the C object.
     fn raw(&self) -> *mut bindings::file {
         self.0.as_ptr().cast()
     }

@@ -85,7 +85,6 @@ impl Device {
         Some(unsafe { ARef::from_raw(device) })
     }
 
-    /// Return the C object.
     pub(crate) fn as_raw(&self) -> *mut bindings::dax_device {
         self.0.get()
     }

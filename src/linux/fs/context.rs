@@ -23,7 +23,6 @@ use kernel::{
 pub(crate) struct Context(Opaque<bindings::fs_context>);
 
 impl Context {
-    /// Return the C object.
     fn get(&self) -> &bindings::fs_context {
         // SAFETY: By the type invariant the context is valid. The borrower holds its mutex.
         unsafe { &*self.0.get() }

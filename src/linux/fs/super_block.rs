@@ -86,7 +86,6 @@ impl<T: FileSystem> SuperBlock<T> {
         unsafe { Self::from_raw((*dentry).d_sb) }
     }
 
-    /// Return the C object.
     pub(super) fn as_raw(&self) -> *mut bindings::super_block {
         self.0.get()
     }

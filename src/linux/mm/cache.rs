@@ -61,10 +61,8 @@ pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
     found.ok_or(Mixed)
 }
 
-/// Find the cache attributes of the kernel's own mapping.
-///
-/// This architecture exports no function that looks them up. Most exporters map device memory
-/// write-combined and other memory cached.
+/// Guess the cache attributes: this architecture exports no function that looks them up. Most
+/// exporters map device memory write-combined and other memory cached.
 ///
 /// # Safety
 ///

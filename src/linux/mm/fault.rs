@@ -47,7 +47,6 @@ impl<'a, C> Fault<'a, C> {
         }
     }
 
-    /// Return the C object.
     #[inline]
     pub(super) fn as_raw(&self) -> *mut bindings::vm_fault {
         self.vmf

@@ -30,7 +30,6 @@ impl Page<'_> {
         Page(page, PhantomData)
     }
 
-    /// Return the C object.
     #[inline]
     pub(crate) fn as_raw(self) -> *mut bindings::page {
         self.0

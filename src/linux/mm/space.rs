@@ -113,7 +113,6 @@ impl Space {
         &self.copy
     }
 
-    /// Return the C object.
     #[inline]
     pub(crate) fn as_raw(&self) -> NonNull<bindings::address_space> {
         // SAFETY: By the type invariant the inode is valid. This is the address of a field.
