@@ -47,11 +47,10 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
 /// destination is bad. Return the error code.
 #[cold]
 fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
-    if error != EIO || file.super_block().data().region.revoked() {
-        return error;
+    match error == EIO {
+        true => refuse(file, image::Error::new(Problem::Unreadable, offset, 0)),
+        false => error,
     }
-    let error = image::Error::new(Problem::Unreadable, offset, 0);
-    report(file.super_block(), file.ino(), error)
 }
 
 /// Verify the piece at `at`. Return how many of `length` bytes there are in the piece. `done` bytes
@@ -204,15 +203,8 @@ impl FileOperations for DaxFs {
             FaultResult::SIGBUS
         });
         let offset = fault.page() << PAGE_SHIFT;
-        let (order, address) = (fault.order(), fault.address());
-        trace::fault(
-            sb.device(),
-            file.ino(),
-            offset,
-            order,
-            address,
-            result.into_raw(),
-        );
+        let (order, address, raw) = (fault.order(), fault.address(), result.into_raw());
+        trace::fault(sb.device(), file.ino(), offset, order, address, raw);
         if let Some(outcome) = fault.outcome(result) {
             sb.data().usage.count(match outcome {
                 Outcome::Page => Event::PteFault,

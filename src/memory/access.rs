@@ -208,13 +208,11 @@ impl image::Memory for Region {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        match self.access() {
-            Ok(access) => access.read(offset, into),
-            Err(_) => {
-                let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
-                Err(image::Error::new(problem, offset, length))
-            }
-        }
+        let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
+        let access = self.access();
+        access
+            .map_err(|_| image::Error::new(problem, offset, length))?
+            .read(offset, into)
     }
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
