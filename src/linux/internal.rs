@@ -37,10 +37,10 @@ static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
 unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel::ffi::c_int {
     // The magic number is never shown, because no file of the filesystem can be opened.
     // SAFETY: The caller passes a valid context.
-    match unsafe { bindings::init_pseudo(context, 0) }.is_null() {
-        true => ENOMEM.to_errno(),
-        false => 0,
+    if unsafe { bindings::init_pseudo(context, 0) }.is_null() {
+        return ENOMEM.to_errno();
     }
+    0
 }
 
 /// A mount of the filesystem.

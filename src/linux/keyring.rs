@@ -79,12 +79,16 @@ fn verify(message: &[u8], cms: &[u8], keyring: *mut bindings::key) -> Result {
     let result = to_result(unsafe {
         bindings::verify_pkcs7(data, length, cms.as_ptr().cast(), cms.len(), keyring)
     });
-    result.map_err(|error| match error {
+    result.map_err(|error| {
         // The kernel's parsers have several errors for a malformed message.
-        _ if error == EINVAL || error == EMSGSIZE => Errno::BadMessage.into(),
+        if error == EINVAL || error == EMSGSIZE {
+            return Errno::BadMessage.into();
+        }
         // The kernel lacks the signature's algorithm.
-        _ if error == ENOENT => Errno::NoPackage.into(),
-        error => error,
+        if error == ENOENT {
+            return Errno::NoPackage.into();
+        }
+        error
     })
 }
 
