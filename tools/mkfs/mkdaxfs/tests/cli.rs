@@ -82,7 +82,7 @@ fn names_and_words() {
     let (tree, image) = (tree(directory.path()), directory.path().join("image"));
     let made = |options: &str| {
         make(format!("-q {options}").split(' '), &tree, &image);
-        let root = listing_of(&image).remove(&b""[..].to_vec()).unwrap();
+        let root = listing_of(&image).remove(&b""[..]).unwrap();
         (
             root.uid,
             root.gid,
