@@ -43,8 +43,8 @@ impl ExportOperations for DaxFs {
         let mut result = Err(ENOENT);
         image.list(parent, start).each(refuse, |entry, found| {
             if u64::from(entry.ino) == child.ino() {
-                let room = name.get_mut(..found.len());
-                room.ok_or(EIO)?.copy_from_slice(found);
+                let room = name.get_mut(..found.len()).ok_or(Errno::NameTooLong)?;
+                room.copy_from_slice(found);
                 result = Ok(());
                 return Ok(false);
             }

@@ -47,10 +47,10 @@ fn refuse(file: &INode<DaxFs>, error: image::Error) -> Error {
 /// destination is bad. Return the error code.
 #[cold]
 fn failed(file: &INode<DaxFs>, offset: u64, error: Error) -> Error {
-    match error == EIO {
-        true => refuse(file, image::Error::new(Problem::Unreadable, offset, 0)),
-        false => error,
+    if error != EIO {
+        return error;
     }
+    refuse(file, image::Error::new(Problem::Unreadable, offset, 0))
 }
 
 /// Verify the piece at `at`. Return how many of `length` bytes there are in the piece. `done` bytes

@@ -164,7 +164,7 @@ void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
 	super_set_sysfs_name_generic(sb, "%u:%u", MAJOR(sb->s_dev), MINOR(sb->s_dev));
-	/* Otherwise it is the name of the block device. */
+	/* A superblock on a block device has its name already. */
 	if (!MAJOR(sb->s_dev))
 		scnprintf(sb->s_id, sizeof(sb->s_id), "0:%u", MINOR(sb->s_dev));
 }
@@ -270,7 +270,7 @@ int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct f
 	return security_mmap_backing_file(vma, backing, user);
 }
 
-static const int DAXFS_CACHE_WRITEBACK = 1;
+static const int __maybe_unused DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
 

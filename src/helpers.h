@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What helpers.c uses and no public header declares. environment/prototypes compares the functions
- * and the type of the probe with the kernel's BTF.
+ * Declarations that helpers.c needs and no public header has. environment/prototypes compares the
+ * functions and the type of the probe with the BTF of the kernel.
  */
 #ifndef DAXFS_HELPERS_H
 #define DAXFS_HELPERS_H

@@ -227,8 +227,8 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
             if self.private.is_pinned.load(Ordering::Acquire) {
                 return Err(EBUSY);
             }
-            // SAFETY: By the type invariant the device is attached, dynamically. The reservation
-            // lock is held.
+            // SAFETY: By the type invariant the device is attached, dynamically. `locked` calls
+            // this under the reservation lock.
             to_result(unsafe { bindings::dma_buf_pin(self.attachment.as_ptr()) })?;
             // INVARIANT: The buffer was pinned above.
             self.private.is_pinned.store(true, Ordering::Release);
@@ -241,7 +241,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         let waited = unsafe { bindings::dma_buf_wait(buffer) };
         to_result(waited).map_err(|error| (Step::Wait, error))?;
         let mut map = bindings::iosys_map::default();
-        // SAFETY: The dma-buf is valid and its reservation lock is held.
+        // SAFETY: The dma-buf is valid, and `locked` calls this under its reservation lock.
         let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
         self.buffer
             .locked(vmap)
@@ -283,8 +283,10 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
 impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
     fn drop(&mut self) {
         let (buffer, attachment) = (self.buffer.0.as_ptr(), self.attachment.as_ptr());
-        // SAFETY: By the type invariants the device is attached, and what has been done is undone
-        // in reverse, by nothing else. The reservation lock is held where it must be.
+        // SAFETY: By the type invariants CPU access has begun if `is_accessible` is set, the buffer
+        // is pinned if `is_pinned` is set, `map` is its mapping, and the device is attached.
+        // Nothing else undoes this. The reservation lock is held for unmapping and unpinning only:
+        // the other calls take it.
         unsafe {
             if self.is_accessible {
                 // An error does not matter to a reader.

@@ -76,7 +76,9 @@ impl Folios {
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
         for &folio in &self.0 {
             let room = pages.spare_capacity_mut().as_mut_ptr().cast();
-            // SAFETY: By the type invariant the folio is pinned. There is room for so many pages.
+            // SAFETY: By the type invariant the folio is pinned. The capacity is at least `count`,
+            // so there is room for as many pages as are asked for. The function returns how many it
+            // has written, which is not more.
             unsafe {
                 let added = bindings::folio_pages(folio, room, count - pages.len());
                 pages.inc_len(added);

@@ -53,7 +53,9 @@ impl WorkQueue {
 
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        QUEUE.store(ptr::null_mut(), Ordering::Release);
+        // Another workqueue may have taken the place.
+        let (own, order) = (self.0.as_ptr(), Ordering::AcqRel);
+        let _ = QUEUE.compare_exchange(own, ptr::null_mut(), order, Ordering::Relaxed);
         // SAFETY: By the type invariant this owns the workqueue, which nothing finds after a grace
         // period. The module is being loaded or unloaded, which can sleep. The kernel runs all
         // queued work.

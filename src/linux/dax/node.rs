@@ -60,7 +60,9 @@ impl Node {
         }
         // SAFETY: The function looks the number up, and returns a reference, or null.
         let device = unsafe { Device::take(bindings::dax_dev_get(number)) }.ok_or(ENOMEM)?;
-        // INVARIANT: The DAX core has this major number, and opens only devices of its bus.
+        // INVARIANT: The DAX core has this major number, and opens only devices of its bus. The
+        // open file keeps the device, for whose number dax_dev_get() would otherwise make an object
+        // without one.
         Ok(Some(Node { file, device }))
     }
 

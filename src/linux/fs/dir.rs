@@ -82,8 +82,8 @@ impl<T: Operations> VTable<T> {
         dentry: *mut bindings::dentry,
         _flags: kernel::ffi::c_uint,
     ) -> *mut bindings::dentry {
-        // SAFETY: The VFS passes a directory that has been set up, and holds its lock, while which
-        // the name does not change. Both members of its union have the length in the same place.
+        // SAFETY: The VFS passes a directory that has been set up, and holds its lock, so the
+        // name does not change. Both members of its union have the length in the same place.
         let (dir, name) = unsafe {
             let name = &(*dentry).__bindgen_anon_1.d_name;
             let length = name.__bindgen_anon_1.__bindgen_anon_1.len as usize;

@@ -33,7 +33,8 @@ pub(crate) trait ExportOperations: FileSystem {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory.
+    /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory, `ENAMETOOLONG` if
+    /// the name does not fit.
     fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut [u8]) -> Result;
 }
 

@@ -316,6 +316,7 @@ impl<T: Operations> VTable<T> {
                 },
             };
             let Some(mapping) = mapping else {
+                // Nothing is mapped, so no flags are needed.
                 // SAFETY: The area is new.
                 unsafe { (*vma).vm_ops = &Self::EMPTY_AREA };
                 return Ok(0);

@@ -98,7 +98,8 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The VFS passes a valid context and holds its mutex.
             unsafe { (*fc).sb_flags |= bindings::SB_RDONLY as u32 };
             let fill = Some(super_block::VTable::<T>::fill as unsafe extern "C" fn(_, _) -> _);
-            // SAFETY: `fc` is valid, its mutex is held, and `fill` fills superblocks of its type.
+            // SAFETY: `fc` is valid, its mutex is held, and `fill` fills superblocks of its type. A
+            // keyed one was given its key above.
             unsafe {
                 match kind {
                     SuperKind::BlockDevice => to_result(bindings::get_tree_bdev(fc, fill)),

@@ -15,12 +15,12 @@ use kernel::{prelude::*, types::Opaque};
 
 /// Operations on an inode of any type.
 pub(crate) trait INodeOperations: FileSystem {
-    /// Return the target of a symlink. Called once, when the inode is set up.
-    fn get_link(inode: &INode<Self>) -> Result<&CStr>;
-
     /// The prefixes of extended attributes, each with a number. The VFS handles access control
     /// lists itself.
     const XATTR_PREFIXES: [(&'static CStr, u8); 3];
+
+    /// Return the target of a symlink. Called once, when the inode is set up.
+    fn get_link(inode: &INode<Self>) -> Result<&CStr>;
 
     /// Write the value of the extended attribute `name`, after the prefix with this number, to
     /// `value`. Return its length, which is at most 64 KiB.

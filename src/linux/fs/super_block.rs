@@ -29,7 +29,7 @@ pub(crate) trait SuperOperations: FileSystem {
     /// Return the label, without a NUL. Bytes after the first `FSLABEL_MAX` are not shown.
     fn label(sb: &SuperBlock<Self>) -> &[u8];
 
-    /// Return the UUID.
+    /// Return the UUID. Also called while the superblock is filled, when only its data are set.
     fn uuid(sb: &SuperBlock<Self>) -> &[u8; 16];
 }
 
@@ -201,10 +201,10 @@ impl<T: Operations> VTable<T> {
                 (*sb).s_root = bindings::d_make_root(root);
                 (*sb).s_root
             };
-            match root.is_null() {
-                true => Err(ENOMEM),
-                false => Ok(0),
+            if root.is_null() {
+                return Err(ENOMEM);
             }
+            Ok(0)
         })
     }
 

@@ -59,9 +59,10 @@ impl NameList<'_> {
     /// Return true if the calling process may see names with `prefix`, such as `user.`.
     pub(crate) fn shows(&self, prefix: &str) -> bool {
         match prefix {
+            "user." | "security." => true,
             "trusted." => security::is_admin(),
             "system.posix_acl_access" | "system.posix_acl_default" => bindings::SB_POSIXACL != 0,
-            _ => true,
+            _ => false,
         }
     }
 

@@ -12,7 +12,7 @@ use core::ops::Deref;
 /// `memory` is the memory of `space`.
 #[derive(Clone, Copy)]
 pub(super) struct Kept<'f> {
-    pub(super) space: &'f Space,
+    space: &'f Space,
     memory: &'f Memory,
 }
 
@@ -24,6 +24,12 @@ impl<'f> Kept<'f> {
         // INVARIANT: This is the memory.
         let is_its = space.memory.is(memory);
         is_its.then_some(Kept { space, memory })
+    }
+
+    /// Return the address space.
+    #[inline]
+    pub(super) fn space(self) -> &'f Space {
+        self.space
     }
 
     /// Return how processes map the memory.
