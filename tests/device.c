@@ -27,7 +27,7 @@ int run_on_sources(bool (*wanted)(const struct source *source), const struct ima
 	bool there[SOURCE_MAX] = {};
 	char title[200];
 	size_t count;
-	const struct ktap_test *tests = ktap_points(&count);
+	const struct ktap_test *tests = ktap_list(&count);
 
 	device_init();
 	ktap_start();

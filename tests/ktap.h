@@ -206,7 +206,7 @@ static inline int ktap_compare(const void *left, const void *right)
 }
 
 /* Return the program's points, in their order, and set *@count. */
-static inline const struct ktap_test *ktap_points(size_t *count)
+static inline const struct ktap_test *ktap_list(size_t *count)
 {
 	struct ktap_test *tests;
 
@@ -255,7 +255,7 @@ static inline int ktap_run_these(const struct ktap_test *tests, size_t count)
 static inline int ktap_run(void)
 {
 	size_t count;
-	const struct ktap_test *tests = ktap_points(&count);
+	const struct ktap_test *tests = ktap_list(&count);
 
 	return ktap_run_these(tests, count);
 }

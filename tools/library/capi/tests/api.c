@@ -29,7 +29,7 @@ static struct daxfs_stat find(const char *name)
 	return stat;
 }
 
-static void superblock(void)
+POINT(superblock, "the superblock")
 {
 	struct daxfs_info info;
 	struct stat file;
@@ -44,7 +44,7 @@ static void superblock(void)
 	daxfs_close(NULL);
 }
 
-static void content(void)
+POINT(content, "content of a file")
 {
 	struct daxfs_stat file = find("/dir/hello");
 	char bytes[20] = "";
@@ -62,7 +62,7 @@ static void content(void)
 	CHECK_EQ(daxfs_read(image, file.ino, NULL, 0, 0), 0);
 }
 
-static void mapped(void)
+POINT(mapped, "content of a file, mapped at its offset")
 {
 	struct daxfs_stat file = find("/dir/hello");
 	int fd = open(path, O_RDONLY);
@@ -74,7 +74,7 @@ static void mapped(void)
 	CHECK(memcmp(data, "Hello, world!\n", file.size) == 0);
 }
 
-static void descriptor(void)
+POINT(descriptor, "an image by its descriptor")
 {
 	int fd = open(path, O_RDONLY);
 	char bytes[5];
@@ -90,7 +90,7 @@ static void descriptor(void)
 	CHECK(!image);
 }
 
-static void paths(void)
+POINT(paths, "paths, symlinks and inode numbers")
 {
 	struct daxfs_stat stat, link = find("/dir/link");
 
@@ -114,7 +114,7 @@ static void paths(void)
 	CHECK_EQ(daxfs_stat(image, UINT32_MAX, &stat), -EUCLEAN);
 }
 
-static void directories(void)
+POINT(directories, "directories in parts")
 {
 	uint32_t ino = find("/many").ino, position = 0;
 	struct daxfs_dirent entries[7];
@@ -138,7 +138,7 @@ static void directories(void)
 	CHECK_EQ(daxfs_readdir(image, find("/dir/hello").ino, 0, entries, 7), -ENOTDIR);
 }
 
-static void texts(void)
+POINT(texts, "targets of symlinks and extended attributes")
 {
 	uint32_t ino = find("/dir/link").ino;
 	char bytes[100];
@@ -160,7 +160,7 @@ static void texts(void)
 	CHECK_EQ(daxfs_listxattr(image, find("/").ino, bytes, sizeof(bytes)), 0);
 }
 
-static void not_images(void)
+POINT(not_images, "what is not an image")
 {
 	char zeros[PAGE] = {}, directory[] = "/tmp/daxfs-XXXXXX", fifo[40];
 
@@ -180,7 +180,7 @@ static void not_images(void)
 }
 
 /* A file that somebody truncates gives errors. */
-static void truncated(void)
+POINT(truncated, "an image that is truncated while it is open")
 {
 	char name[] = "/tmp/daxfs-XXXXXX", bytes[PAGE];
 	int from = open(path, O_RDONLY), to = mkstemp(name);
@@ -216,7 +216,7 @@ static void *fail_often(void *name)
 }
 
 /* Threads share an image, and each has its own message. */
-static void threads(void)
+POINT(threads, "threads")
 {
 	pthread_t thread;
 	void *result;
@@ -269,7 +269,7 @@ static uint32_t crc32c(const uint8_t *bytes, size_t length)
  * Each byte of the metadata gets another value. The image lies between pages that cannot be accessed, so that reading
  * outside it is fatal.
  */
-static void damaged(void)
+POINT(damaged, "images with damaged metadata")
 {
 	static const uint8_t masks[] = { 0x01, 0x80, 0xff };
 	int fd = open(path, O_RDONLY);
@@ -318,24 +318,10 @@ static void damaged(void)
 
 int main(int argc, char **argv)
 {
-	static const struct ktap_test tests[] = {
-		{ "the superblock", superblock },
-		{ "content of a file", content },
-		{ "content of a file, mapped at its offset", mapped },
-		{ "an image by its descriptor", descriptor },
-		{ "paths, symlinks and inode numbers", paths },
-		{ "directories in parts", directories },
-		{ "targets of symlinks and extended attributes", texts },
-		{ "what is not an image", not_images },
-		{ "an image that is truncated while it is open", truncated },
-		{ "threads", threads },
-		{ "images with damaged metadata", damaged },
-	};
-
 	if (argc != 2) {
 		fprintf(stderr, "usage: api IMAGE\n");
 		return 2;
 	}
 	path = argv[1];
-	return ktap_run(tests, sizeof(tests) / sizeof(*tests));
+	return ktap_run();
 }
