@@ -153,9 +153,9 @@ impl Error {
             Error::Load(error) => match error {
                 daxfs_image::Error::System { source, .. } => system(source),
                 daxfs_image::Error::Full { .. } => Code::ResourceExhausted,
-                daxfs_image::Error::Image { .. } | daxfs_image::Error::Digest { .. } => {
-                    Code::DataLoss
-                }
+                daxfs_image::Error::Image { .. }
+                | daxfs_image::Error::Foreign { .. }
+                | daxfs_image::Error::Digest { .. } => Code::DataLoss,
                 // The kernel's words for Problem::Digest.
                 daxfs_image::Error::Mount { said, .. } if said.contains("SHA-256 is not") => {
                     Code::DataLoss

@@ -34,6 +34,14 @@ pub enum Error {
         /// The problem.
         source: daxfs_reader::Error,
     },
+    /// A file is not an image.
+    #[error("{}not a daxfs image{looks}; mkdaxfs makes images", prefix(name))]
+    Foreign {
+        /// The file, as messages show it.
+        name: String,
+        /// The text that says what it looks like, or an empty one.
+        looks: String,
+    },
     /// The SHA-256 of an image differs from its superblock's.
     #[error(
         "{name}: SHA-256 is {found}, the superblock says {stored}{}",

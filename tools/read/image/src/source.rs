@@ -236,14 +236,12 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
         if memory.read(0, &mut head).is_err() || head.starts_with(&MAGIC) {
             return Error::image(name, b"", error);
         }
-        match (error.problem, occupant(&head)) {
-            (Problem::Magic | Problem::TooSmall, None) => {
-                Error::refused(name, "not a daxfs image; mkdaxfs makes images")
-            }
-            (Problem::Magic | Problem::TooSmall, Some(kind)) => {
-                let why = format!("not a daxfs image (it looks like {kind}); mkdaxfs makes images");
-                Error::refused(name, why)
-            }
+        let looks = |kind| format!(" (it looks like {kind})");
+        match error.problem {
+            Problem::Magic | Problem::TooSmall => Error::Foreign {
+                name: name.into(),
+                looks: occupant(&head).map(looks).unwrap_or_default(),
+            },
             _ => Error::image(name, b"", error),
         }
     })
