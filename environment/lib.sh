@@ -34,17 +34,19 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 # use_kernel NAME: select Debian's kernel for this process and its children. NAME is
 #   stock         the kernel that the metapackage of Debian 13's backports depends on
 #   7.2.12        that version in backports
+#   7.3.4-cloud   a version in Debian's flavour for virtual machines
+#   7.3.4-rt      in that for real time
 #   7.3.4-16k     for arm64, a version with pages of 16 KiB
 #   7.3.4-64k     for arm64, with pages of 64 KiB: built here from that version's source
 #   sid, experimental
 # Sets KERNEL to NAME and
-#   FLAVOUR       how the names of its packages end: the architecture, with -16k after it for such pages
+#   FLAVOUR       how the names of its packages end: the architecture, with cloud- or rt- before it, or with -16k after it
 #   PAGE_SIZE     the size of its pages in bytes
 #   STOCK         its directory: release, vmlinuz, lib/modules, kdir; a link for stock
 #   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
-	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-16k|-64k)?)$ ]] ||
+	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-(cloud|rt|16k|64k))?)$ ]] ||
 		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.2.12 (environment/prepare --list-kernels)"
 	[[ $1 != *-@(16k|64k) || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB and of 64 KiB"
 	local suffix=''
@@ -55,6 +57,7 @@ use_kernel() {
 	{
 	FLAVOUR=$ARCHITECTURE PAGE_SIZE=4096
 	case $1 in
+	*-cloud | *-rt) FLAVOUR=${1##*-}-$ARCHITECTURE ;;
 	*-16k) FLAVOUR+=-16k PAGE_SIZE=16384 ;;
 	*-64k) PAGE_SIZE=65536 ;;
 	esac
