@@ -9,15 +9,16 @@ MAKEFLAGS += --no-print-directory
 
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
 RUN := environment/run
-# The architecture that everything is for, by Debian's name: amd64, or arm64 with cross compilers.
+# The architecture that everything is for, by Debian's name: amd64, arm64, or loong64 for the module only.
 ARCHITECTURE := $(or $(if $(findstring command,$(origin ARCH)),$(ARCH)),$(DAXFS_ARCH),amd64)
 ifdef KDIR
-ARCHITECTURE := $(if $(shell grep -s ^CONFIG_ARM64=y $(KDIR)/.config),arm64,amd64)
+ARCHITECTURE := $(or $(shell sed -n 's/^CONFIG_ARM64=y$$/arm64/p; s/^CONFIG_LOONGARCH=y$$/loong64/p' $(KDIR)/.config 2>/dev/null),amd64)
 endif
 export DAXFS_ARCH := $(ARCHITECTURE)
 # The kernel has other names for it. environment/run sets this variable for its build.
 unexport ARCH
-cross := $(if $(filter arm64,$(ARCHITECTURE)),$(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-))
+machine := $(patsubst arm64,aarch64,$(patsubst loong64,loongarch64,$(filter-out amd64,$(ARCHITECTURE))))
+cross := $(if $(machine),$(if $(filter $(machine),$(shell uname -m)),,$(machine)-linux-gnu-))
 BUILD := build$(if $(cross),/$(ARCHITECTURE))
 # Debian's kernel that everything is for: stock, or a version such as 7.2.12; see environment/prepare --help.
 KERNEL = $(or $(DAXFS_KERNEL),stock)
@@ -107,7 +108,7 @@ runner = $(eval runner := $(shell environment/check-kdir "$(KDIR)" || echo faile
 
 all: module
 module: check-kdir
-	$(call kbuild,$(runner),$(kdir),$(output),$(if $(cross),ARCH=arm64 CROSS_COMPILE=$(CROSS_COMPILE)) $(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
+	$(call kbuild,$(runner),$(kdir),$(output),$(if $(cross),ARCH=$(patsubst loong64,loongarch,$(ARCHITECTURE)) CROSS_COMPILE=$(CROSS_COMPILE)) $(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
 	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o $(BUILD)/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
@@ -118,7 +119,7 @@ else
 all: module tools library manual
 module: prepare-kernel
 	$(call kbuild,$(KERNEL_RUN),$(stock)/kdir,$(BUILD)/$(notdir $(stock)),)
-	@$(RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
+	@$(KERNEL_RUN) $(cross)strip --strip-debug -o $(BUILD)/daxfs.ko $(BUILD)/$(notdir $(stock))/daxfs.ko
 
 endif
 

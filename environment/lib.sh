@@ -11,14 +11,17 @@ CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 # Not every script that sources this file uses all of these variables.
 # shellcheck disable=SC2034
 {
-# Debian's name of the architecture that is built for. Set with it: the prefix of the compilers' names, and the output
-# directory. The machine that builds is an amd64.
+# Debian's name of the architecture that is built for. Set with it: the kernel's name, the prefix of the compilers' names,
+# and the output directory. The machine that builds is an amd64.
 ARCHITECTURE=${DAXFS_ARCH:-amd64}
 case $ARCHITECTURE in
-amd64) arch_suffix='' CROSS='' BUILD=build ;;
-arm64) arch_suffix=-arm64 CROSS=aarch64-linux-gnu- BUILD=build/arm64 ;;
-*) echo "${0##*/}: unknown architecture '$ARCHITECTURE': use amd64 or arm64" >&2; exit 2 ;;
+amd64) KERNEL_ARCH=x86 CROSS='' ;;
+arm64) KERNEL_ARCH=arm64 CROSS=aarch64-linux-gnu- ;;
+loong64) KERNEL_ARCH=loongarch CROSS=loongarch64-linux-gnu- ;;
+*) echo "${0##*/}: unknown architecture '$ARCHITECTURE': use amd64, arm64 or loong64" >&2; exit 2 ;;
 esac
+arch_suffix=${CROSS:+-$ARCHITECTURE}
+BUILD=build${CROSS:+/$ARCHITECTURE}
 KERNELS=$CACHE/kernels$arch_suffix	# Debian's kernels and our own, one directory each, see use_kernel
 # The Debian release that packages come from. Kernels of another one need its compilers.
 SUITE=${DAXFS_SUITE:-trixie}
