@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
  * libdaxfs, as a C program uses it: the answers for the image that is named by the first argument, the errors, and what
  * becomes of damaged images. tests/library makes the image and runs this.
