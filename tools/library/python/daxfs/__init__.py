@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Read daxfs images.
 
     >>> import daxfs
@@ -10,6 +10,17 @@ Images may contain anything: the outcome is a correct answer or an OSError, whos
 damaged. Paths are strings; bytes that are not UTF-8 are surrogates, as in the module os.
 """
 
+from typing import Any
+
 from daxfs._image import File, Image, Info, Stat, open
 
 __all__ = ["File", "Image", "Info", "Stat", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the version of the installed package."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version(__name__)

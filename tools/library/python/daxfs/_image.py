@@ -1,16 +1,23 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Images and the files in them."""
+
+from __future__ import annotations
 
 import errno
 import io
 import mmap
 import os
-import posixpath
 import stat
 import uuid
-from typing import NamedTuple
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, overload
 
-from daxfs._library import Handle
+from daxfs._library import Handle, StatRecord
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # Default number of bytes to read at a time.
 _PIECE = 1 << 20
@@ -42,79 +49,84 @@ class Stat(NamedTuple):
     st_offset: int
 
     @property
-    def st_mtime(self):
+    def st_mtime(self) -> float:
         return self.st_mtime_ns / 1e9
 
 
-def open(file):
+def open(file: int | str | bytes | os.PathLike[Any]) -> Image:
     """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated."""
     return Image(file)
 
 
-class Image:
-    """An open image. image[path] is a file in it; symlinks are followed."""
+def read_only(path: str) -> OSError:
+    """Return the error for a change of a file."""
+    return OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
-    def __init__(self, file):
+
+class Image:
+    """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk()."""
+
+    def __init__(self, file: int | str | bytes | os.PathLike[Any]) -> None:
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:
             # O_NONBLOCK: a FIFO is refused, not waited for.
-            self._name, fd = os.fspath(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._handle = Handle(fd, self._name)
-        self._mapping = None
+            self._name, fd = os.fsdecode(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._handle: Handle | None = Handle(fd, self._name)
+        self._mapping: mmap.mmap | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<daxfs.Image {self._name!r}>"
 
-    def __enter__(self):
+    def __enter__(self) -> Image:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the image. Views of its files stay valid, everything else raises ValueError."""
         self._handle = self._mapping = None
 
-    def _open(self):
+    def _open(self) -> Handle:
         handle = self._handle
         if handle is None:
             raise ValueError("the image is closed")
         return handle
 
-    def _map(self):
+    def _map(self) -> mmap.mmap:
         handle = self._open()
         mapping = self._mapping
         if mapping is None:
             mapping = self._mapping = mmap.mmap(handle.fd, handle.info().size, access=mmap.ACCESS_READ)
         return mapping
 
-    def info(self):
+    def info(self) -> Info:
         """Return the superblock."""
         record = self._open().info()
         return Info(record.size, record.inodes, os.fsdecode(record.label), uuid.UUID(bytes=bytes(record.uuid)),
                     bytes(record.sha256).hex(), record.block_size, record.build_sec * 10**9 + record.build_nsec)
 
-    def verify(self):
+    def verify(self) -> None:
         """Raise OSError if the metadata do not have their checksum."""
         self._open().verify()
 
-    def file(self, path, follow_symlinks=True):
+    def file(self, path: str | bytes | os.PathLike[Any], follow_symlinks: bool = True) -> File:
         """Return the file at a path. Raise FileNotFoundError, NotADirectoryError or another OSError."""
         path = os.fsdecode(path)
-        return File(self, posixpath.join("/", path), self._open().find(path, follow_symlinks))
+        return File(self, os.path.join("/", path), self._open().find(path, follow_symlinks))
 
-    def __getitem__(self, path):
+    def __getitem__(self, path: str | bytes | os.PathLike[Any]) -> File:
         return self.file(path)
 
-    def __contains__(self, path):
+    def __contains__(self, path: str | bytes | os.PathLike[Any]) -> bool:
         try:
             self.file(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
-    def walk(self):
+    def walk(self) -> Iterator[File]:
         """Yield all files, the root first, directories before what is in them."""
         left = [self["/"]]
         while left:
@@ -123,139 +135,233 @@ class Image:
             if file.is_dir():
                 left.extend(sorted(file.iterdir(), key=lambda child: child.name, reverse=True))
 
+    __iter__ = walk
+
 
 class File:
-    """A file in an image, of any type. It has the methods of importlib.resources.abc.Traversable."""
+    """A file in an image, of any type, with the names of pathlib.Path and importlib.resources.abc.Traversable.
 
-    def __init__(self, image, path, record):
+    Those that joinpath() and parent return need not exist. Equal files are the same inode at the same path.
+    """
+
+    def __init__(self, image: Image, path: str, inode: StatRecord | None = None) -> None:
         self._image = image
         self.path = path
-        self._record = record
+        self._found = inode
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<daxfs.File {self.path!r}>"
 
-    @property
-    def name(self):
-        """The last component of the path."""
-        return posixpath.basename(self.path.rstrip("/"))
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, File):
+            return NotImplemented
+        return (self._image is other._image and self.path == other.path
+                and self._number() == other._number())
 
-    def stat(self):
+    def __hash__(self) -> int:
+        return hash((id(self._image), self.path))
+
+    @property
+    def _inode(self) -> StatRecord:
+        if self._found is None:
+            self._found = self._image._open().find(self.path, True)
+        return self._found
+
+    def _number(self) -> int:
+        """Return the inode's number, or 0 if the file does not exist."""
+        try:
+            return int(self._inode.ino)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+
+    def _is(self, kind: int) -> bool:
+        return bool(self._number()) and stat.S_IFMT(self._inode.mode) == kind
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return PurePosixPath(self.path).name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.path).stem
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, from its last dot on."""
+        return PurePosixPath(self.path).suffix
+
+    @property
+    def parent(self) -> File:
+        """The directory that the path names it in; the root's parent is the root."""
+        return File(self._image, str(PurePosixPath(self.path).parent))
+
+    def stat(self) -> Stat:
         """Return the inode."""
-        record = self._record
+        record = self._inode
         return Stat(record.mode, record.ino, record.nlink, record.uid, record.gid, record.size,
                     record.mtime_sec * 10**9 + record.mtime_nsec, os.makedev(record.major, record.minor), record.offset)
 
-    def is_dir(self):
-        return stat.S_ISDIR(self._record.mode)
+    def exists(self) -> bool:
+        return bool(self._number())
 
-    def is_file(self):
-        return stat.S_ISREG(self._record.mode)
+    def is_dir(self) -> bool:
+        return self._is(stat.S_IFDIR)
 
-    def is_symlink(self):
-        return stat.S_ISLNK(self._record.mode)
+    def is_file(self) -> bool:
+        return self._is(stat.S_IFREG)
 
-    def iterdir(self):
+    def is_symlink(self) -> bool:
+        return self._is(stat.S_IFLNK)
+
+    def iterdir(self) -> Iterator[File]:
         """Yield the files in this directory, in no useful order. Symlinks are not followed."""
-        for name, record in self._image._open().entries(self._record.ino, self.path):
-            yield File(self._image, posixpath.join(self.path, name), record)
+        for name, record in self._image._open().entries(self._inode.ino, self.path):
+            yield File(self._image, os.path.join(self.path, name), record)
 
-    def joinpath(self, *names):
+    def joinpath(self, *names: str) -> File:
         """Return a file below this directory. Symlinks are followed."""
-        return self._image[posixpath.join(self.path, *names)]
+        return File(self._image, os.path.join(self.path, *names))
 
-    __truediv__ = joinpath
+    def __truediv__(self, name: str) -> File:
+        return self.joinpath(name)
 
-    def readlink(self):
+    def glob(self, pattern: str) -> Iterator[File]:
+        """Yield the files below this directory that match a pattern of pathlib.Path.glob(). Symlinks are not followed."""
+        parts = PurePosixPath(pattern).parts
+        if not parts or parts[0] == "/":
+            raise ValueError(f"unacceptable pattern: {pattern!r}")
+        return self._glob(parts)
+
+    def _glob(self, parts: tuple[str, ...]) -> Iterator[File]:
+        if not parts:
+            yield self
+            return
+        if parts[0] == "**":
+            yield from self._glob(parts[1:])
+        for child in self.iterdir() if self.is_dir() else ():
+            if parts[0] == "**":
+                yield from child._glob(parts) if child.is_dir() else ()
+            elif fnmatchcase(child.name, parts[0]):
+                yield from child._glob(parts[1:])
+
+    def rglob(self, pattern: str) -> Iterator[File]:
+        """Yield what glob() does, from this directory and from all directories below it."""
+        return self.glob(os.path.join("**", pattern))
+
+    def readlink(self) -> str:
         """Return the target of this symlink."""
-        return self._image._open().readlink(self._record.ino, self.path)
+        return self._image._open().readlink(self._inode.ino, self.path)
 
-    def xattrs(self):
+    def xattrs(self) -> dict[str, bytes]:
         """Return the extended attributes: a dictionary of names and bytes."""
-        return self._image._open().xattrs(self._record.ino, self.path)
+        return self._image._open().xattrs(self._inode.ino, self.path)
 
-    def readinto(self, buffer, offset=0):
+    def readinto(self, buffer: WriteableBuffer, offset: int = 0) -> int:
         """Read content into a buffer, and return how many bytes."""
-        return self._image._open().read_into(self._record.ino, buffer, offset, self.path)
+        return self._image._open().read_into(self._inode.ino, buffer, offset, self.path)
 
-    def read(self, size=-1, offset=0):
+    def read(self, size: int | None = -1, offset: int = 0) -> bytes:
         """Return content of this regular file as bytes, all by default."""
         if offset < 0:
             raise ValueError("negative offset")
         handle = self._image._open()
         self._regular()
-        left = max(self._record.size - offset, 0)
+        left = max(self._inode.size - offset, 0)
         left = left if size is None or size < 0 else min(size, left)
         # A damaged image may claim any size, so memory is taken as it is read.
         content = bytearray()
         while left:
             piece = bytearray(min(left, _PIECE))
-            handle.read_into(self._record.ino, piece, offset + len(content), self.path)
+            handle.read_into(self._inode.ino, piece, offset + len(content), self.path)
             content += piece
             left -= len(piece)
         return bytes(content)
 
-    def view(self):
+    def view(self) -> memoryview:
         """Return a read-only memoryview of this regular file, without a copy.
 
         It stays valid after the image is closed. As with any mapped file, the process gets SIGBUS if somebody
         truncates the image while it is used; read() raises OSError then.
         """
         self._regular()
-        record = self._record
+        record = self._inode
         if not record.size:
             return memoryview(b"")
         return memoryview(self._image._map())[record.offset:record.offset + record.size]
 
-    def _regular(self):
-        if self.is_dir():
+    def _regular(self) -> None:
+        kind = stat.S_IFMT(self._inode.mode)
+        if kind == stat.S_IFDIR:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
-        if not self.is_file():
+        if kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file", self.path)
 
-    def open(self, mode="r", *, encoding=None, errors=None, newline=None):
+    @overload
+    def open(self, mode: Literal["r", "rt"] = "r", *, encoding: str | None = None, errors: str | None = None,
+             newline: str | None = None) -> io.TextIOWrapper: ...
+
+    @overload
+    def open(self, mode: Literal["rb"]) -> io.BufferedReader: ...
+
+    @overload
+    def open(self, mode: str, *, encoding: str | None = None, errors: str | None = None,
+             newline: str | None = None) -> IO[Any]: ...
+
+    def open(self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None,
+             newline: str | None = None) -> IO[Any]:
         """Open this regular file for reading: text, or bytes with the mode "rb"."""
+        if set(mode) & set("wax+"):
+            raise read_only(self.path)
         if mode not in ("r", "rt", "rb"):
-            raise ValueError(f"invalid mode {mode!r}; images are read-only")
+            raise ValueError(f"invalid mode: {mode!r}")
         self._regular()
         stream = io.BufferedReader(_Stream(self))
         return stream if mode == "rb" else io.TextIOWrapper(stream, encoding, errors, newline)
 
-    def read_bytes(self):
+    def read_bytes(self) -> bytes:
         return self.read()
 
-    def read_text(self, encoding=None, errors=None):
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         with self.open(encoding=encoding, errors=errors) as stream:
             return stream.read()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Raise OSError: images are read-only."""
+        raise read_only(self.path)
+
+    write_bytes = write_text = touch = mkdir = rmdir = unlink = rename = replace = chmod = _refuse
+    symlink_to = hardlink_to = _refuse
 
 
 class _Stream(io.RawIOBase):
     """A file for the module io."""
 
-    def __init__(self, file):
+    def __init__(self, file: File) -> None:
         self._file = file
         self._position = 0
         self.name = file.path
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: WriteableBuffer) -> int:
         self._checkClosed()
         count = self._file.readinto(buffer, self._position)
         self._position += count
         return count
 
-    def seek(self, offset, whence=io.SEEK_SET):
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._checkClosed()
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file._record.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.stat().st_size}[whence]
         if start + offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._position = start + offset
         return self._position
 
-    def tell(self):
+    def tell(self) -> int:
         return self._position

@@ -1,10 +1,14 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
 """libdaxfs, as daxfs.h declares it."""
+
+from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from ctypes import (POINTER, Structure, byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_ssize_t, c_uint, c_uint8,
                     c_uint32, c_uint64, c_void_p)
+from typing import Any
 
 
 class InfoRecord(Structure):
@@ -35,8 +39,8 @@ _path = os.path.join(os.path.dirname(__file__), "libdaxfs.so.0")
 _library = ctypes.CDLL(_path if os.path.exists(_path) else "libdaxfs.so.0")
 
 
-def _function(name, result, *arguments):
-    function = getattr(_library, name)
+def _function(name: str, result: type | None, *arguments: Any) -> Any:
+    function: Any = getattr(_library, name)
     function.restype = result
     function.argtypes = arguments
     return function
@@ -61,7 +65,7 @@ _OFFSET_MAX = 2**64 - 1
 _ENTRIES = 64
 
 
-def _check(result, path):
+def _check(result: int, path: str | None) -> int:
     if result < 0:
         raise OSError(-result, _error().decode(), path)
     return result
@@ -70,24 +74,24 @@ def _check(result, path):
 class Handle:
     """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, which keeps it open."""
 
-    def __init__(self, fd, path):
+    def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self._image = c_void_p()
         _check(_open_fd(fd, byref(self._image)), path)
 
-    def __del__(self):
+    def __del__(self) -> None:
         _close(self._image)
         os.close(self.fd)
 
-    def info(self):
+    def info(self) -> InfoRecord:
         record = InfoRecord()
         _info(self._image, byref(record))
         return record
 
-    def verify(self):
+    def verify(self) -> None:
         _check(_verify(self._image), None)
 
-    def find(self, path, follow):
+    def find(self, path: str, follow: bool) -> StatRecord:
         encoded = os.fsencode(path)
         if b"\0" in encoded:
             raise ValueError("embedded null byte")
@@ -95,7 +99,7 @@ class Handle:
         _check(_find(self._image, encoded, 0 if follow else NOFOLLOW, byref(record)), path)
         return record
 
-    def read_into(self, ino, buffer, offset, path):
+    def read_into(self, ino: int, buffer: Any, offset: int, path: str) -> int:
         if offset < 0:
             raise ValueError("negative offset")
         view = memoryview(buffer).cast("B")
@@ -104,7 +108,7 @@ class Handle:
         place = (c_char * view.nbytes).from_buffer(view)
         return _check(_read(self._image, ino, byref(place), view.nbytes, min(offset, _OFFSET_MAX)), path)
 
-    def entries(self, ino, path):
+    def entries(self, ino: int, path: str) -> Iterator[tuple[str, StatRecord]]:
         """Yield the names and inodes of a directory."""
         position = 0
         while True:
@@ -116,15 +120,15 @@ class Handle:
             for record in records[:count]:
                 yield os.fsdecode(record.name), record.stat
 
-    def _text(self, function, *arguments, path):
+    def _text(self, function: Any, *arguments: Any, path: str) -> bytes:
         length = _check(function(self._image, *arguments, None, 0), path)
         buffer = ctypes.create_string_buffer(length + 1)
         length = _check(function(self._image, *arguments, buffer, length + 1), path)
         return buffer.raw[:length]
 
-    def readlink(self, ino, path):
+    def readlink(self, ino: int, path: str) -> str:
         return os.fsdecode(self._text(_readlink, ino, path=path))
 
-    def xattrs(self, ino, path):
+    def xattrs(self, ino: int, path: str) -> dict[str, bytes]:
         names = self._text(_listxattr, ino, path=path).split(b"\0")[:-1]
         return {os.fsdecode(name): self._text(_getxattr, ino, name, path=path) for name in names}

@@ -1,11 +1,16 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Images as filesystems of fsspec: fsspec.open("daxfs://etc/hostname::base.img")."""
 
+from __future__ import annotations
+
 import stat
+from datetime import datetime, timezone
+from typing import IO, Any, NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
 import daxfs
+from daxfs._image import read_only
 
 
 class DaxfsFileSystem(AbstractFileSystem):
@@ -15,20 +20,20 @@ class DaxfsFileSystem(AbstractFileSystem):
     root_marker = ""
     cachable = False
 
-    def __init__(self, fo, target_protocol=None, **options):
+    def __init__(self, fo: str, target_protocol: str | None = None, **options: Any) -> None:
         if target_protocol not in (None, "file", "local"):
             raise ValueError(f"daxfs reads local files, not {target_protocol}://; copy the image first")
         super().__init__(fo=fo, **options)
         self.image = daxfs.open(fo)
 
     @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path).strip("/")
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path)).strip("/")
 
-    def _file(self, path, **options):
+    def _file(self, path: str, **options: Any) -> daxfs.File:
         return self.image.file("/" + self._strip_protocol(path), **options)
 
-    def _information(self, file):
+    def _information(self, file: daxfs.File) -> dict[str, Any]:
         target = file
         if file.is_symlink():
             try:
@@ -38,7 +43,7 @@ class DaxfsFileSystem(AbstractFileSystem):
                 pass
         inode = target.stat()
         kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-        information = {
+        information: dict[str, Any] = {
             "name": file.path.strip("/"), "size": inode.st_size if target.is_file() else 0,
             "type": kinds.get(stat.S_IFMT(inode.st_mode), "other"), "islink": file.is_symlink(),
             "mode": inode.st_mode, "uid": inode.st_uid, "gid": inode.st_gid, "ino": inode.st_ino,
@@ -48,22 +53,29 @@ class DaxfsFileSystem(AbstractFileSystem):
             information["destination"] = file.readlink()
         return information
 
-    def info(self, path, **_):
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
         return self._information(self._file(path, follow_symlinks=False))
 
-    def ls(self, path, detail=True, **_):
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         file = self._file(path)
         files = sorted(file.iterdir(), key=lambda child: child.name) if file.is_dir() else [file]
         return [self._information(child) if detail else child.path.strip("/") for child in files]
 
-    def _open(self, path, mode="rb", **_):
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> IO[Any]:
+        if mode != "rb":
+            raise read_only(path)
         return self._file(path).open(mode)
 
-    def cat_file(self, path, start=None, end=None, **_):
-        start, end, _ = slice(start, end).indices(self._file(path).stat().st_size)
-        return self._file(path).read(max(end - start, 0), start)
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        file = self._file(path)
+        first, last = slice(start, end).indices(file.stat().st_size)[:2]
+        return file.read(max(last - first, 0), first)
 
-    def modified(self, path):
-        from datetime import datetime, timezone
-
+    def modified(self, path: str) -> datetime:
         return datetime.fromtimestamp(self.info(path)["mtime"], timezone.utc)
+
+    def _refuse(self, path: str, *_: Any, **__: Any) -> NoReturn:
+        """Raise OSError: images are read-only."""
+        raise read_only(path)
+
+    mkdir = makedirs = rmdir = _rm = rm = pipe_file = put_file = cp_file = mv = touch = _refuse

@@ -1,8 +1,9 @@
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: GPL-2.0-only OR MIT
 """Tests with the image DAXFS_IMAGE of the directory DAXFS_TREE, which tests/library makes."""
 
 import errno
 import gc
+import importlib.resources
 import io
 import os
 import pathlib
@@ -72,6 +73,49 @@ class Images(unittest.TestCase):
         self.assertEqual((caught.exception.errno, caught.exception.filename), (errno.ELOOP, "/loop"))
         self.assertTrue(self.image.file("/loop", follow_symlinks=False).is_symlink())
 
+    def test_names_of_pathlib(self):
+        directory = self.image["/dir"]
+        self.assertEqual(directory, self.image["dir"].joinpath("sub").parent)
+        self.assertEqual(self.image["/"].parent.path, "/")
+        self.assertEqual(len({directory, self.image["/dir"], *self.image["/"].iterdir()}), 5)
+        # They are the same inode, at other paths; and a symlink, which is not its target.
+        self.assertNotEqual(self.image["/dir/hello"], self.image["/dir/again"])
+        self.assertNotEqual(self.image["/dir/link"], self.image.file("/dir/link", follow_symlinks=False))
+        self.assertNotEqual(directory, "/dir")
+        with daxfs.open(IMAGE) as other:
+            self.assertNotEqual(directory, other["/dir"])
+        file = directory / "none.tar.gz"
+        self.assertEqual((file.name, file.stem, file.suffix), ("none.tar.gz", "none.tar", ".gz"))
+        self.assertFalse(file.exists() or file.is_file() or file.is_dir() or file.is_symlink())
+        self.assertTrue((directory / "link").exists())
+        for use in file.stat, file.read, file.open, lambda: list(file.iterdir()), (directory / "hello" / "none").stat:
+            with self.assertRaises((FileNotFoundError, NotADirectoryError)):
+                use()
+        self.assertEqual([file.path for file in self.image], [file.path for file in self.image.walk()])
+
+    def test_globs(self):
+        for pattern in "*", "*/h*", "dir/*l*", "**/h?llo", "many/[0-4]", "**/*", "dir/**/up", "none/*", "empty/*", "dir":
+            found = sorted(file.path for file in self.image["/"].glob(pattern))
+            self.assertEqual(found, sorted("/" + os.fsdecode(path.relative_to(TREE)) for path in TREE.glob(pattern)))
+        self.assertEqual([file.path for file in self.image["/"].rglob("hello")], ["/dir/hello"])
+        self.assertRaises(ValueError, self.image["/"].glob, "/dir")
+
+    def test_resources(self):
+        from importlib.resources.abc import Traversable
+        hello = self.image["/dir"] / "hello"
+        self.assertIsInstance(hello, Traversable)
+        with importlib.resources.as_file(hello) as path:
+            self.assertEqual(path.read_text(), "Hello, world!\n")
+
+    def test_read_only(self):
+        hello = self.image["/dir/hello"]
+        for change in (lambda: hello.write_text(""), lambda: hello.write_bytes(b""), lambda: hello.open("w"),
+                       lambda: hello.open("ab"), lambda: hello.open("r+"), hello.unlink, (hello.parent / "new").mkdir,
+                       (hello.parent / "new").touch, lambda: hello.rename("/new"), lambda: hello.chmod(0o600)):
+            with self.assertRaises(OSError) as caught:
+                change()
+            self.assertEqual(caught.exception.errno, errno.EROFS)
+
     def test_reading(self):
         hello = self.image["/dir/hello"]
         self.assertEqual(hello.read(5, offset=7), b"world")
@@ -86,7 +130,7 @@ class Images(unittest.TestCase):
             self.assertEqual(stream.read(), (TREE / "big").read_bytes())
         with hello.open() as stream:
             self.assertEqual(list(stream), ["Hello, world!\n"])
-        self.assertRaises(ValueError, hello.open, "w")
+        self.assertRaises(ValueError, hello.open, "")
         self.assertRaises(IsADirectoryError, self.image["/dir"].read)
         self.assertRaises(IsADirectoryError, self.image["/dir"].view)
         self.assertRaises(OSError, self.image.file("/loop", follow_symlinks=False).read)
@@ -242,6 +286,11 @@ class Filesystems(unittest.TestCase):
             system.get("many", copy, recursive=True)
             self.assertEqual(len(os.listdir(copy)), 100)
         self.assertRaises(FileNotFoundError, system.open, "none")
+        for change in (lambda: system.open("none", "wb"), lambda: system.pipe("none", b""), lambda: system.rm("big"),
+                       lambda: system.mkdir("none"), lambda: system.copy("big", "none"), lambda: system.mv("big", "none")):
+            with self.assertRaises(OSError) as caught:
+                change()
+            self.assertEqual(caught.exception.errno, errno.EROFS)
 
 
 if __name__ == "__main__":
