@@ -384,27 +384,6 @@ unsigned long daxfs_helper_pfn_folio(unsigned long pfn)
 	return pfn_valid(pfn) ? folio_pfn(pfn_folio(pfn)) : pfn;
 }
 
-/* Return the number of page frames of the hugetlb folio of one, and the first; 1 if it has none. */
-unsigned long daxfs_helper_online_hugetlb(unsigned long pfn, unsigned long *first)
-{
-	struct page *page = pfn_to_online_page(pfn);
-
-	*first = pfn;
-	if (!page || !folio_test_hugetlb(page_folio(page)))
-		return 1;
-	*first = folio_pfn(page_folio(page));
-	return folio_nr_pages(page_folio(page));
-}
-
-bool daxfs_helper_online_pgoff(unsigned long pfn, unsigned long *pgoff)
-{
-	struct page *page = pfn_to_online_page(pfn);
-
-	if (page)
-		*pgoff = page_pgoff(page_folio(page), page);
-	return page;
-}
-
 /* Return the folio of a page if it has that order, or NULL. */
 struct folio *daxfs_helper_folio_of_order(struct page *page, unsigned int order)
 {
@@ -513,11 +492,6 @@ u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *pa
 	}
 	xa_unlock_irq(&mapping->i_pages);
 	return bits;
-}
-
-void daxfs_helper_cond_resched(void)
-{
-	cond_resched();
 }
 
 /* Return false if a tracepoint keeps its probes from sleeping, or if the kernel cannot tell. */

@@ -7,9 +7,8 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// Called when memory fails, with a page frame, which may be any of the machine. It must not sleep
-/// unless the second argument is set.
-pub(crate) type Failed = fn(usize, bool);
+/// Called when some memory of the machine fails. It must not sleep unless the argument is set.
+pub(crate) type Failed = fn(bool);
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
 ///
@@ -50,11 +49,11 @@ impl Probe {
     ///
     /// `data` must be a [`Failed`]. The caller must be able to sleep unless its tracepoint prevents
     /// that.
-    unsafe extern "C" fn probe(data: *mut c_void, frame: c_ulong, _kind: c_int, _result: c_int) {
+    unsafe extern "C" fn probe(data: *mut c_void, _frame: c_ulong, _kind: c_int, _result: c_int) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
         let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
         // SAFETY: This looks at the current thread.
-        failed(frame, unsafe { bindings::may_sleep() });
+        failed(unsafe { bindings::may_sleep() });
     }
 }
 

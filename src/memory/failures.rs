@@ -26,30 +26,28 @@ impl Watch {
     }
 }
 
-/// Unmap page frame `frame`, which has failed, soon if this may not sleep.
-fn failed(frame: usize, may_sleep: bool) {
+/// Unmap what may be on memory that has failed, soon if this may not sleep. Failures are rare, and
+/// the next faults map all that is intact, so the memory itself is not looked for.
+fn failed(may_sleep: bool) {
     poison::check_pages();
     // When memory_failure() returns, no process should have the page.
     if may_sleep {
-        return unmap(frame);
+        return unmap();
     }
-    let Ok(failure) = Arc::pin_init(Failure::new(frame), GFP_ATOMIC) else {
-        pr_warn!("no memory to unmap page frame {frame:#x}, which has failed\n");
+    let Ok(failure) = Arc::pin_init(Failure::new(), GFP_ATOMIC) else {
+        pr_warn!("no memory to unmap memory that has failed\n");
         return;
     };
     workqueue::enqueue(failure);
 }
 
-/// Unmap what fails with page frame `frame`.
-fn unmap(frame: usize) {
-    let frames = poison::failing_with(frame);
-    registry::for_each(|lease| lease.unmap_frames(&frames));
+fn unmap() {
+    registry::for_each(|lease| lease.unmap_suspects());
 }
 
-/// The work item that unmaps a page frame whose memory has failed.
+/// The work item for a failure of memory.
 #[pin_data]
 struct Failure {
-    frame: usize,
     #[pin]
     work: Work<Failure>,
 }
@@ -59,9 +57,8 @@ impl_has_work! {
 }
 
 impl Failure {
-    fn new(frame: usize) -> impl PinInit<Self> {
+    fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            frame,
             work <- new_work!("daxfs_failure"),
         })
     }
@@ -70,7 +67,7 @@ impl Failure {
 impl WorkItem for Failure {
     type Pointer = Arc<Failure>;
 
-    fn run(this: Arc<Failure>) {
-        unmap(this.frame);
+    fn run(_this: Arc<Failure>) {
+        unmap();
     }
 }

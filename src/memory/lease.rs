@@ -246,17 +246,13 @@ impl Lease {
         }
     }
 
-    /// Unmap the pages of `frames`, which have failed, so that the next access to them faults.
+    /// Unmap all pages that may be on memory that has failed, so that the next access to them faults.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) fn unmap_frames(&self, frames: &Range<usize>) {
-        let unmap = || match self.read() {
-            Ok(reader) => self.extents.unmap_frames(&reader, frames),
-            Err(_) => false,
-        };
-        if unmap() {
+    pub(super) fn unmap_suspects(&self) {
+        if self.extents.unmap_suspects() {
             // A page fault that looked before the failure may have mapped them again.
             self.memory.wait();
-            unmap();
+            self.extents.unmap_suspects();
         }
     }
 }

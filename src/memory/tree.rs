@@ -6,10 +6,7 @@
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
 use super::MapMethod;
-#[cfg(CONFIG_TRACEPOINTS)]
-use crate::linux::mm::{Memory, Space, Span, PAGE_SIZE};
-#[cfg(CONFIG_TRACEPOINTS)]
-use core::ops::Range;
+use crate::linux::mm::{Space, Span, PAGE_SIZE};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -236,18 +233,17 @@ impl Extents {
         }
     }
 
-    /// Unmap the pages of `frames`, whose memory has failed. Return true if an extent has any.
+    /// Unmap all pages whose memory may have failed. Return true if there is an extent.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(super) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
-        let mut found = false;
+    pub(super) fn unmap_suspects(&self) -> bool {
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
             let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
-                return found;
+                return from > 0;
             };
             let (&start, extent) = cursor.current();
-            found |= extent.space.unmap_frames(memory, frames);
+            extent.space.unmap_suspects();
             from = start + 1;
         }
     }

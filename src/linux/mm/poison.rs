@@ -7,8 +7,6 @@
 
 use crate::bindings;
 use core::marker::PhantomData;
-#[cfg(CONFIG_TRACEPOINTS)]
-use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Set if memory of this machine has failed, or if the kernel does not report failures.
@@ -36,23 +34,6 @@ pub(crate) fn has_page(frame: usize) -> bool {
 pub(crate) fn frame_has_failed(frame: usize) -> bool {
     // SAFETY: A struct page stays as long as its memory is mapped.
     unsafe { bindings::pfn_hwpoison(frame) }
-}
-
-/// Return the page frames that fail with page frame `frame`: a hugetlb folio fails as a whole.
-#[cfg(CONFIG_TRACEPOINTS)]
-pub(crate) fn failing_with(frame: usize) -> Range<usize> {
-    let mut first = frame;
-    // SAFETY: The function takes any number, and looks for an online page.
-    let count = unsafe { bindings::online_hugetlb(frame, &mut first) };
-    first..first + count
-}
-
-/// Return the page of its file that page frame `frame` is, if it is ordinary memory.
-#[cfg(CONFIG_TRACEPOINTS)]
-pub(crate) fn page_of_file(frame: usize) -> Option<usize> {
-    let mut page = 0;
-    // SAFETY: The function takes any number, and looks for an online page.
-    unsafe { bindings::online_pgoff(frame, &mut page) }.then_some(page)
 }
 
 /// A page frame of memory that this module uses, so that it may be marked.

@@ -7,19 +7,11 @@
 //! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
 //! the file's inode while one of its pages is in use.
 
-#[cfg(CONFIG_TRACEPOINTS)]
-use super::{poison, Memory};
 use super::{Described, MapMethod, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
-#[cfg(CONFIG_TRACEPOINTS)]
-use core::ops::Range;
 use core::{marker::PhantomPinned, ops::Deref, ptr::NonNull};
 use kernel::{prelude::*, sync::Arc};
-
-/// Number of page frames that are compared before other threads get their turn.
-#[cfg(CONFIG_TRACEPOINTS)]
-const RESCHEDULE: usize = 1024;
 
 /// A part of memory that files map.
 #[derive(Clone, Copy)]
@@ -144,51 +136,14 @@ impl Space {
         self.unmap(index, 1);
     }
 
-    /// Unmap the pages of `frames`, whose memory has failed, while `memory` is the space's. Return
-    /// true if the space has any.
+    /// Unmap all pages whose memory may have failed without notice, so that the next access faults. A
+    /// DAX device announces failures itself, but the copy is in other memory.
     #[cfg(CONFIG_TRACEPOINTS)]
-    pub(crate) fn unmap_frames(&self, memory: &Memory, frames: &Range<usize>) -> bool {
-        let described = memory.described();
-        let pages = (self.length / PAGE_SIZE) as usize;
-        // The copy that failed may be an older one than there is now. The next fault maps a good
-        // one.
-        let mut found = self.copy.get().is_some();
-        if found {
-            self.unmap(pages, 1);
+    pub(crate) fn unmap_suspects(&self) {
+        match self.memory.method() {
+            MapMethod::Dax(_) => self.unmap((self.length / PAGE_SIZE) as usize, 1),
+            MapMethod::Pages | MapMethod::Frames(_) => self.unmap(0, 0),
         }
-        let first = (self.offset / PAGE_SIZE) as usize;
-        let places = match described.method() {
-            // A page of a memfd knows its place in it, if it is one.
-            MapMethod::Pages => {
-                let Some(at) = poison::page_of_file(frames.start) else {
-                    return found;
-                };
-                let at = at.wrapping_sub(first);
-                at..at.saturating_add(1)
-            }
-            // Pages of other owners can be anywhere. Device memory has no struct pages, and so has
-            // a physical range that is mapped by frames.
-            MapMethod::Frames(_) if !described.is_io() && poison::has_page(frames.start) => {
-                if !memory.frame(self.offset).is_some_and(poison::has_page) {
-                    return found;
-                }
-                0..pages
-            }
-            // A DAX device announces failures itself.
-            _ => return found,
-        };
-        for place in places.filter(|&place| place < pages) {
-            if place % RESCHEDULE == 0 {
-                // SAFETY: The callers may sleep.
-                unsafe { bindings::cond_resched() };
-            }
-            let frame = memory.frame(self.offset + place as u64 * PAGE_SIZE);
-            if frame.is_some_and(|frame| frames.contains(&frame)) {
-                self.unmap(place, 1);
-                found = true;
-            }
-        }
-        found
     }
 }
 
