@@ -1,25 +1,70 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Input of bindgen, after the declarations of helpers.c and the headers that it includes: the
- * kernel's other headers that the module needs, and constants that bindgen cannot evaluate by
- * itself. Kbuild drops the prefix from their names.
+ * Input of bindgen, after the declarations of helpers.c: the kernel's headers that the module needs,
+ * and constants that bindgen cannot evaluate by itself. Kbuild drops the prefix from their names.
  */
+#ifndef DAXFS_BINDINGS_H
+#define DAXFS_BINDINGS_H
+
+#include <crypto/sha2.h>
+#include <linux/badblocks.h>
+#include <linux/blkdev.h>
+#include <linux/capability.h>
+#include <linux/cdev.h>
 #include <linux/crc32c.h>
+#include <linux/cred.h>
+#include <linux/dax.h>
 #include <linux/dcache.h>
 #include <linux/device/bus.h>
+#include <linux/device/faux.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
 #include <linux/exportfs.h>
 #include <linux/fiemap.h>
+#include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/io.h>
+#include <linux/iomap.h>
+#include <linux/ioport.h>
+#include <linux/key.h>
+#include <linux/kobject.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/numa.h>
+#include <linux/pagemap.h>
+#include <linux/pci.h>
+#include <linux/percpu.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <linux/pseudo_fs.h>
+#include <linux/range.h>
+#include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
+#include <linux/shmem_fs.h>
+#include <linux/slab.h>
 #include <linux/splice.h>
+#include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>
+#include <linux/sysfs.h>
 #include <linux/timekeeping.h>
+#include <linux/tracepoint.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+#include <linux/userfaultfd_k.h>
+#include <linux/verification.h>
+#include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #include <linux/xattr.h>
 #include <uapi/linux/fcntl.h>
 
@@ -98,3 +143,5 @@ static const unsigned int DAXFS_LOCKDOWN_DEV_MEM = LOCKDOWN_DEV_MEM;
 static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;
 static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
 static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;
+
+#endif /* DAXFS_BINDINGS_H */

@@ -1,54 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * C inline functions and macros of the kernel, as functions that Rust can call, with hardly any
- * logic. bindgen reads this file without the bodies of functions, and Kbuild drops the prefix from
- * the names. Differences between kernel versions belong here.
+ * Macros of the kernel, and what differs between its versions, as functions that Rust can call, with
+ * hardly any logic. bindgen reads this file without the bodies of functions, and Kbuild drops the
+ * prefix from the names. Inline functions need nothing here: bindgen writes functions that call them.
  */
-#include <crypto/sha2.h>
-#include <linux/badblocks.h>
-#include <linux/blkdev.h>
-#include <linux/capability.h>
-#include <linux/cdev.h>
-#include <linux/cred.h>
-#include <linux/dax.h>
-#include <linux/device/faux.h>
-#include <linux/dma-buf.h>
-#include <linux/dma-resv.h>
-#include <linux/file.h>
-#include <linux/huge_mm.h>
-#include <linux/hugetlb.h>
-#include <linux/io.h>
-#include <linux/iomap.h>
-#include <linux/ioport.h>
-#include <linux/key.h>
-#include <linux/kobject.h>
-#include <linux/memremap.h>
-#include <linux/module.h>
-#include <linux/mount.h>
-#include <linux/namei.h>
-#include <linux/numa.h>
-#include <linux/pagemap.h>
-#include <linux/pci.h>
-#include <linux/percpu.h>
-#include <linux/posix_acl.h>
-#include <linux/posix_acl_xattr.h>
-#include <linux/range.h>
-#include <linux/ratelimit.h>
-#include <linux/sched/signal.h>
-#include <linux/security.h>
-#include <linux/shmem_fs.h>
-#include <linux/slab.h>
-#include <linux/srcu.h>
-#include <linux/sysfs.h>
-#include <linux/tracepoint.h>
-#include <linux/uaccess.h>
-#include <linux/uio.h>
-#include <linux/userfaultfd_k.h>
-#include <linux/verification.h>
-#include <linux/vmalloc.h>
-#include <linux/workqueue.h>
-
-#include "helpers.h"
+#include "bindings.h"
 #ifdef DAXFS_VERSION
 /* Outside the kernel's tree: the prototypes of helpers.h as the kernel's BTF has them. */
 #include "prototypes_generated.h"
@@ -124,11 +80,6 @@ void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cac
 	return alloc_inode_sb(sb, cache, flags);
 }
 
-u32 daxfs_helper_inode_state_read_once(struct inode *inode)
-{
-	return inode_state_read_once(inode);
-}
-
 /*
  * Set attributes of a new inode. In the initial user namespace all owners stand for themselves, and
  * mapping them costs as much as setting up the rest of the inode.
@@ -150,16 +101,6 @@ void daxfs_helper_inode_init_attributes(struct inode *inode, u32 uid, u32 gid, u
 	set_nlink(inode, nlink);
 }
 
-void daxfs_helper_inode_set_cached_link(struct inode *inode, char *link, int linklen)
-{
-	inode_set_cached_link(inode, link, linklen);
-}
-
-void daxfs_helper_cache_no_acl(struct inode *inode)
-{
-	cache_no_acl(inode);
-}
-
 void daxfs_helper_super_set_identity(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
@@ -176,11 +117,6 @@ void daxfs_helper_kill_super(struct super_block *sb)
 		kill_block_super(sb);
 	else
 		kill_anon_super(sb);
-}
-
-struct dentry *daxfs_helper_dget(struct dentry *dentry)
-{
-	return dget(dentry);
 }
 
 /* Look up a path. Fail for a device that cannot be opened there. */
@@ -202,12 +138,6 @@ int daxfs_helper_look_up(const char *name, umode_t *mode, dev_t *device)
 	return error;
 }
 
-bool daxfs_helper_dir_emit(struct dir_context *ctx, const char *name, int namelen, u64 ino,
-			   unsigned int type)
-{
-	return dir_emit(ctx, name, namelen, ino, type);
-}
-
 /* Make a list of the value of an extended attribute, and check it as setxattr(2) does. */
 struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace, const void *value,
 					       size_t length)
@@ -223,11 +153,6 @@ struct posix_acl *daxfs_helper_valid_posix_acl(struct user_namespace *namespace,
 #else
 	return NULL;
 #endif
-}
-
-void daxfs_helper_posix_acl_release(struct posix_acl *acl)
-{
-	posix_acl_release(acl);
 }
 
 /*
@@ -264,12 +189,6 @@ struct file *daxfs_helper_open_backing_file(struct file *file, struct address_sp
 	return new;
 }
 
-int daxfs_helper_security_mmap_backing_file(struct vm_area_struct *vma, struct file *backing,
-					    struct file *user)
-{
-	return security_mmap_backing_file(vma, backing, user);
-}
-
 static const int __maybe_unused DAXFS_CACHE_WRITEBACK = 1;
 static const int DAXFS_CACHE_WRITECOMBINE = 2;
 static const int DAXFS_CACHE_UNCACHED = 3;
@@ -304,35 +223,9 @@ int daxfs_helper_cache_mode(unsigned long address, size_t *size)
 }
 #endif
 
-bool daxfs_helper_uffd_disable_fault_around(struct vm_area_struct *vma)
-{
-	return uffd_disable_fault_around(vma);
-}
-
-bool daxfs_helper_mod_delayed_work(struct workqueue_struct *queue, struct delayed_work *work,
-				   unsigned long delay)
-{
-	return mod_delayed_work(queue, work, delay);
-}
-
 struct page *daxfs_helper_alloc_page(gfp_t flags)
 {
 	return alloc_page(flags);
-}
-
-void daxfs_helper_get_page(struct page *page)
-{
-	get_page(page);
-}
-
-void daxfs_helper_put_page(struct page *page)
-{
-	put_page(page);
-}
-
-void *daxfs_helper_page_address(struct page *page)
-{
-	return page_address(page);
 }
 
 unsigned long daxfs_helper_address_to_pfn(const void *address)
@@ -341,19 +234,9 @@ unsigned long daxfs_helper_address_to_pfn(const void *address)
 					  PHYS_PFN(virt_to_phys((void *)address));
 }
 
-bool daxfs_helper_pfn_valid(unsigned long pfn)
-{
-	return pfn_valid(pfn);
-}
-
 struct page *daxfs_helper_pfn_to_page(unsigned long pfn)
 {
 	return pfn_to_page(pfn);
-}
-
-bool daxfs_helper_page_hwpoison(struct page *page)
-{
-	return PageHWPoison(page);
 }
 
 /* A poisoned page frame, which need not have a struct page. hugetlb marks the folio only. */
@@ -440,11 +323,6 @@ int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long addr
 	return map_kernel_pages_complete(vma, &action);
 }
 
-void daxfs_helper_release_fault_lock(struct vm_fault *vmf)
-{
-	release_fault_lock(vmf);
-}
-
 /* The kernel does not retry a fault that was tried before. */
 vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once)
 {
@@ -456,21 +334,6 @@ vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once
 	result = filemap_fault(vmf);
 	vmf->flags = before;
 	return result;
-}
-
-struct file *daxfs_helper_get_file(struct file *file)
-{
-	return get_file(file);
-}
-
-void daxfs_helper_folio_ref_inc(struct folio *folio)
-{
-	folio_ref_inc(folio);
-}
-
-void daxfs_helper_folio_put(struct folio *folio)
-{
-	folio_put(folio);
 }
 
 /* The struct pages of contiguous frames are contiguous, which the next function relies on. */
@@ -519,21 +382,6 @@ unsigned long daxfs_helper_folio_pages(struct folio *folio, struct page **pages,
 	return count;
 }
 
-bool daxfs_helper_folio_test_hugetlb(struct folio *folio)
-{
-	return folio_test_hugetlb(folio);
-}
-
-struct inode *daxfs_helper_folio_inode(struct folio *folio)
-{
-	return folio_inode(folio);
-}
-
-loff_t daxfs_helper_folio_pos(struct folio *folio)
-{
-	return folio_pos(folio);
-}
-
 void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count)
 {
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
@@ -570,21 +418,6 @@ size_t daxfs_helper_copy_mc_to_iter_nofault(const void *from, size_t bytes, stru
 	return copied;
 }
 
-void daxfs_helper_memcpy_fromio(void *to, const void *from, size_t count)
-{
-	memcpy_fromio(to, (const void __iomem *)from, count);
-}
-
-u64 daxfs_helper_bdev_nr_bytes(struct block_device *bdev)
-{
-	return bdev_nr_bytes(bdev);
-}
-
-void daxfs_helper_put_dev_pagemap(struct dev_pagemap *pgmap)
-{
-	put_dev_pagemap(pgmap);
-}
-
 struct device *daxfs_helper_cdev_parent(struct inode *inode)
 {
 	return kobj_to_dev(inode->i_cdev->kobj.parent);
@@ -604,32 +437,6 @@ int daxfs_helper_file_seals(struct file *file)
 	return -1;
 }
 
-void daxfs_helper_get_dma_buf(struct dma_buf *buffer)
-{
-	get_dma_buf(buffer);
-}
-
-void daxfs_helper_dma_buf_lock(struct dma_buf *buffer)
-{
-	dma_resv_lock(buffer->resv, NULL);
-}
-
-int daxfs_helper_dma_buf_lock_interruptible(struct dma_buf *buffer)
-{
-	return dma_resv_lock_interruptible(buffer->resv, NULL);
-}
-
-void daxfs_helper_dma_buf_unlock(struct dma_buf *buffer)
-{
-	dma_resv_unlock(buffer->resv);
-}
-
-int daxfs_helper_dma_buf_wait(struct dma_buf *buffer)
-{
-	return min(0, dma_resv_wait_timeout(buffer->resv, DMA_RESV_USAGE_KERNEL, true,
-					    MAX_SCHEDULE_TIMEOUT));
-}
-
 /* Register a device that can access all memory, and for which exporters may allocate memory. */
 struct faux_device *daxfs_helper_faux_device_for_dma(const char *name)
 {
@@ -644,11 +451,6 @@ struct faux_device *daxfs_helper_faux_device_for_dma(const char *name)
 		return ERR_PTR(error);
 	}
 	return device;
-}
-
-int daxfs_helper_security_locked_down(unsigned int what)
-{
-	return security_locked_down(what);
 }
 
 static int daxfs_is_whole(struct resource *resource, void *range)
@@ -699,16 +501,6 @@ void *daxfs_helper_memremap_range(struct dev_pagemap *map, u64 start, u64 size)
 	return memremap_pages(map, phys_to_target_node(start));
 }
 
-struct resource *daxfs_helper_request_mem_region(u64 start, u64 size, const char *name)
-{
-	return request_mem_region(start, size, name);
-}
-
-void daxfs_helper_release_mem_region(u64 start, u64 size)
-{
-	release_mem_region(start, size);
-}
-
 void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const char *name,
 				      umode_t mode,
 				      ssize_t (*show)(struct kobject *kobject,
@@ -722,17 +514,12 @@ void daxfs_helper_kobj_attribute_init(struct kobj_attribute *attribute, const ch
 	sysfs_attr_init(&attribute->attr);
 }
 
-int daxfs_helper_kobj_attribute_add(struct kobject *kobject,
-				    const struct kobj_attribute *attribute)
-{
-	return sysfs_create_file(kobject, &attribute->attr);
-}
-
 int daxfs_helper_init_srcu_struct_fast(struct srcu_struct *ssp)
 {
 	return init_srcu_struct_fast(ssp);
 }
 
+/* bindgen does not know __percpu. */
 struct srcu_ctr __percpu *daxfs_helper_srcu_read_lock_fast(struct srcu_struct *ssp)
 {
 	return srcu_read_lock_fast(ssp);
@@ -776,11 +563,6 @@ struct tracepoint *daxfs_helper_memory_failure_tracepoint(void)
 }
 #endif
 
-void daxfs_helper_tracepoint_synchronize_unregister(void)
-{
-	tracepoint_synchronize_unregister();
-}
-
 void __percpu *daxfs_helper_alloc_percpu(size_t size, size_t align)
 {
 	return __alloc_percpu(size, align);
@@ -799,11 +581,6 @@ u64 daxfs_helper_per_cpu_sum(u64 __percpu *number)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(number, cpu));
 	return sum;
-}
-
-void daxfs_helper_sha256_update(struct sha256_ctx *ctx, const u8 *data, size_t len)
-{
-	sha256_update(ctx, data, len);
 }
 
 /* Outside the kernel's tree, where DAXFS_VERSION is defined, the build ignores Kconfig. */
@@ -878,17 +655,6 @@ bool daxfs_helper_pci_device_has_range(struct device *device, u64 start, u64 siz
 	return dev_is_pci(device) && pci_find_resource(to_pci_dev(device), &range);
 }
 #endif
-
-/* This is inline in a kernel without CONFIG_MULTIUSER. */
-bool daxfs_helper_capable(int cap)
-{
-	return capable(cap);
-}
-
-bool daxfs_helper_fatal_signal_pending(void)
-{
-	return fatal_signal_pending(current);
-}
 
 static DEFINE_RATELIMIT_STATE(daxfs_log, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 

@@ -33,7 +33,7 @@ impl BlockDevice {
     /// Return the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: By the type invariant the device is open.
-        unsafe { bindings::bdev_nr_bytes(self.as_raw()) }
+        unsafe { bindings::bdev_nr_bytes(self.as_raw()) as u64 }
     }
 
     /// Return a number that changes when the driver lists bad blocks, if it has a list. The number

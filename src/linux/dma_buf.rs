@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
     error::{from_err_ptr, to_result},
+    ffi,
     prelude::*,
 };
 
@@ -47,13 +48,31 @@ impl DmaBuf {
         unsafe { (*self.0.as_ptr()).size as u64 }
     }
 
+    /// Return the reservation object, which never changes.
+    fn resv(&self) -> *mut bindings::dma_resv {
+        // SAFETY: By the type invariant the dma-buf is valid.
+        unsafe { (*self.0.as_ptr()).resv }
+    }
+
+    /// Wait until the kernel has moved or cleared the buffer, or a signal arrives.
+    fn wait(&self) -> Result {
+        let (kernel, forever) = (
+            bindings::dma_resv_usage_DMA_RESV_USAGE_KERNEL,
+            ffi::c_long::MAX as ffi::c_ulong,
+        );
+        // SAFETY: By the type invariant the dma-buf is valid. Its reservation lock is not held.
+        let left = unsafe { bindings::dma_resv_wait_timeout(self.resv(), kernel, true, forever) };
+        to_result(left.min(0) as ffi::c_int)
+    }
+
     /// Call `inside` under the reservation lock, unless a signal arrives first.
     fn locked(&self, inside: impl FnOnce() -> Result) -> Result {
+        let (resv, context) = (self.resv(), core::ptr::null_mut());
         // SAFETY: By the type invariant the dma-buf is valid.
-        to_result(unsafe { bindings::dma_buf_lock_interruptible(self.0.as_ptr()) })?;
+        to_result(unsafe { bindings::dma_resv_lock_interruptible(resv, context) })?;
         let result = inside();
         // SAFETY: The lock was taken above.
-        unsafe { bindings::dma_buf_unlock(self.0.as_ptr()) };
+        unsafe { bindings::dma_resv_unlock(resv) };
         result
     }
 }
@@ -237,9 +256,7 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
         self.buffer
             .locked(pin)
             .map_err(|error| (Step::Pin, error))?;
-        // SAFETY: The dma-buf is valid. Its reservation lock is not held.
-        let waited = unsafe { bindings::dma_buf_wait(buffer) };
-        to_result(waited).map_err(|error| (Step::Wait, error))?;
+        self.buffer.wait().map_err(|error| (Step::Wait, error))?;
         let mut map = bindings::iosys_map::default();
         // SAFETY: The dma-buf is valid, and `locked` calls this under its reservation lock.
         let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
@@ -282,7 +299,8 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
 
 impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
     fn drop(&mut self) {
-        let (buffer, attachment) = (self.buffer.0.as_ptr(), self.attachment.as_ptr());
+        let (buffer, resv) = (self.buffer.0.as_ptr(), self.buffer.resv());
+        let attachment = self.attachment.as_ptr();
         // SAFETY: By the type invariants CPU access has begun if `is_accessible` is set, the buffer
         // is pinned if `is_pinned` is set, `map` is its mapping, and the device is attached.
         // Nothing else undoes this. The reservation lock is held for unmapping and unpinning only:
@@ -293,12 +311,12 @@ impl<F: Fn() + Send + Sync> Drop for Attachment<F> {
                 bindings::dma_buf_end_cpu_access(buffer, DIRECTION);
             }
             if self.private.is_pinned.swap(false, Ordering::AcqRel) {
-                bindings::dma_buf_lock(buffer);
+                bindings::dma_resv_lock(resv, core::ptr::null_mut());
                 if let Some(map) = &mut self.map {
                     bindings::dma_buf_vunmap(buffer, map);
                 }
                 bindings::dma_buf_unpin(attachment);
-                bindings::dma_buf_unlock(buffer);
+                bindings::dma_resv_unlock(resv);
             }
             bindings::dma_buf_detach(buffer, attachment);
         }

@@ -49,7 +49,15 @@ impl Requested {
             return Err(Taken::SystemRam);
         }
         // SAFETY: The name is static.
-        let resource = unsafe { bindings::request_mem_region(start, size, name.as_char_ptr()) };
+        let resource = unsafe {
+            bindings::__request_region(
+                &raw mut bindings::iomem_resource,
+                start,
+                size,
+                name.as_char_ptr(),
+                0,
+            )
+        };
         if resource.is_null() {
             return Err(Taken::Busy);
         }
@@ -96,6 +104,8 @@ impl Requested {
 impl Drop for Requested {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the range is requested.
-        unsafe { bindings::release_mem_region(self.start, self.size) };
+        unsafe {
+            bindings::__release_region(&raw mut bindings::iomem_resource, self.start, self.size)
+        };
     }
 }

@@ -154,7 +154,7 @@ impl Content {
     /// struct pages may be read-only.
     fn method(&self) -> MapMethod {
         // SAFETY: By the type invariant the folio is pinned.
-        let is_hugetlb = |&folio: &_| unsafe { bindings::folio_test_hugetlb(folio) };
+        let is_hugetlb = |&folio: &*mut _| unsafe { bindings::folio_test_hugetlb(folio) };
         match self.folios.0.iter().any(is_hugetlb) {
             true => MapMethod::Frames(CacheMode::WriteBack),
             false => MapMethod::Pages,

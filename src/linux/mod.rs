@@ -34,12 +34,12 @@ pub(crate) use keyring::Keyring;
 pub(crate) use sha256::Sha256;
 
 use crate::bindings;
-use kernel::ThisModule;
+use kernel::{task::Task, ThisModule};
 
 /// Return true if a signal is going to kill the current process.
 pub(crate) fn fatal_signal_pending() -> bool {
-    // SAFETY: This may be called in any context that has a current process.
-    unsafe { bindings::fatal_signal_pending() }
+    // SAFETY: The current task stays during the call.
+    unsafe { bindings::fatal_signal_pending(Task::current_raw().cast()) != 0 }
 }
 
 /// Return the CRC-32C of `bytes` after bytes whose CRC-32C is `crc`.

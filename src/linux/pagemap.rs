@@ -28,7 +28,7 @@ pub(crate) fn has_struct_pages(start: u64, size: u64) -> bool {
     let mut at = start;
     while at < start + size {
         // SAFETY: This looks the frame up in the table of sections.
-        if !unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } {
+        if unsafe { bindings::pfn_valid((at >> bindings::PAGE_SHIFT) as usize) } == 0 {
             return false;
         }
         at = (at | (STEP - 1)) + 1;

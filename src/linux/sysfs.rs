@@ -160,7 +160,7 @@ impl<T: Shown> Show<T> {
         for attribute in show.attributes.iter() {
             let kobject = show.directory.kobject.as_ptr();
             // SAFETY: The kobject is in sysfs. The attribute lives until the directory is removed.
-            to_result(unsafe { bindings::kobj_attribute_add(kobject, &attribute.raw) })?;
+            to_result(unsafe { bindings::sysfs_create_file(kobject, &attribute.raw.attr) })?;
         }
         Ok(show)
     }

@@ -510,7 +510,7 @@ impl<T: Operations> VTable<T> {
         // with its page, which is not read before it is up to date.
         let (file, position, page) = unsafe {
             let file = INode::<T>::from_raw(bindings::folio_inode(folio));
-            let address = bindings::page_address(folio.cast()).cast::<u8>();
+            let address = bindings::lowmem_page_address(folio.cast()).cast::<u8>();
             let page = core::slice::from_raw_parts_mut(address, PAGE_SIZE);
             (file, bindings::folio_pos(folio) as u64, page)
         };

@@ -218,7 +218,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         let result = unsafe { bindings::map_kernel_pages(vma, start, list.as_mut_ptr(), count) };
         for page in list.iter().take(held) {
             // SAFETY: The reference was got above.
-            unsafe { bindings::folio_put(page.cast()) };
+            unsafe { bindings::put_page(*page) };
         }
         result == 0
     }
@@ -240,7 +240,7 @@ impl<'f, 'a, C> Around<'f, 'a, C> {
         unsafe {
             bindings::folio_ref_inc(known.cast());
             let result = bindings::vmf_insert_page_mkwrite(vmf, known, false);
-            bindings::folio_put(known.cast());
+            bindings::put_page(known);
             result
         }
     }

@@ -73,7 +73,7 @@ impl PageCopy {
     pub(super) fn good(&self) -> Option<Page<'_>> {
         let is_good = |page: &Page<'_>| {
             // SAFETY: The page has a reference.
-            !poison::any() || !unsafe { bindings::page_hwpoison(page.0) }
+            !poison::any() || unsafe { bindings::PageHWPoison(page.0) } == 0
         };
         self.get().filter(is_good)
     }
@@ -98,7 +98,7 @@ impl PageCopy {
         let length = length.min(PAGE_SIZE) as usize;
         // SAFETY: The new page is initialized with zeros, and nothing else accesses it.
         let bytes = unsafe {
-            let address = bindings::page_address(new).cast::<u8>();
+            let address = bindings::lowmem_page_address(new).cast::<u8>();
             core::slice::from_raw_parts_mut(address, length)
         };
         let place = &self.0;

@@ -26,7 +26,7 @@ pub(crate) fn check_pages() {
 /// Return true if page frame `frame` has a struct page.
 pub(crate) fn has_page(frame: usize) -> bool {
     // SAFETY: The function takes any number.
-    unsafe { bindings::pfn_valid(frame) }
+    unsafe { bindings::pfn_valid(frame) != 0 }
 }
 
 /// Return true if the memory of page frame `frame`, which this module has mapped, is known to have
