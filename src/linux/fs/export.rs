@@ -10,8 +10,7 @@ use super::{FileSystem, INode, INodeRef, Operations, SuperBlock};
 use crate::bindings;
 use crate::linux::Errno;
 use core::marker::PhantomData;
-use core::slice;
-use kernel::{error::from_result, prelude::*};
+use kernel::prelude::*;
 
 /// Operations that file handles need.
 pub(crate) trait ExportOperations: FileSystem {
@@ -28,14 +27,6 @@ pub(crate) trait ExportOperations: FileSystem {
     ///
     /// `ENOTDIR` if `dir` is not a directory.
     fn get_parent(dir: &INode<Self>) -> Result<INodeRef<Self>>;
-
-    /// Write a name of `child` in `dir` to `name`, which has 255 bytes, all of them NUL.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if `dir` has no such name, `ENOTDIR` if `dir` is not a directory, `ENAMETOOLONG` if
-    /// the name does not fit.
-    fn get_name(dir: &INode<Self>, child: &INode<Self>, name: &mut [u8]) -> Result;
 }
 
 /// `struct export_operations` of `T`.
@@ -47,7 +38,6 @@ impl<T: Operations> VTable<T> {
             encode_fh: Some(bindings::generic_encode_ino32_fh),
             fh_to_dentry: Some(Self::fh_to_dentry),
             fh_to_parent: Some(Self::fh_to_parent),
-            get_name: Some(Self::get_name),
             get_parent: Some(Self::get_parent),
             ..pin_init::zeroed()
         };
@@ -116,26 +106,6 @@ impl<T: Operations> VTable<T> {
         let parent = into_raw(T::get_parent(child).and_then(check_directory));
         // SAFETY: d_obtain_alias() takes over the reference, and passes errors through.
         unsafe { bindings::d_obtain_alias(parent) }
-    }
-
-    /// # Safety
-    ///
-    /// `parent` and `child` must be dentries of inodes of type `T`, and `name` valid for writing
-    /// `NAME_MAX + 1` bytes.
-    unsafe extern "C" fn get_name(
-        parent: *mut bindings::dentry,
-        name: *mut kernel::ffi::c_char,
-        child: *mut bindings::dentry,
-    ) -> kernel::ffi::c_int {
-        // SAFETY: The caller passes positive dentries.
-        let (parent, child) =
-            unsafe { (INode::<T>::of_dentry(parent), INode::<T>::of_dentry(child)) };
-        // SAFETY: The VFS passes a buffer of `NAME_MAX + 1` bytes, which belongs to this call.
-        let name = unsafe {
-            name.write_bytes(0, bindings::NAME_MAX + 1);
-            slice::from_raw_parts_mut(name.cast(), bindings::NAME_MAX)
-        };
-        from_result(|| T::get_name(parent, child, name).map(|()| 0))
     }
 }
 
