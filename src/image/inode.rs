@@ -3,11 +3,10 @@
 //! Validated inodes.
 
 use super::error::{Error, Problem, Result};
-use super::layout::{self, HUGE_SIZE, SYMLINK_MAX};
+use super::layout::{self, SYMLINK_MAX};
 use super::superblock::Superblock;
 use core::mem::{offset_of, size_of};
 
-const S_IFMT: u16 = 0o170_000;
 
 /// Linux device numbers have majors of 12 bits and minors of 20.
 const MAJOR_BITS: u32 = 12;
@@ -302,19 +301,6 @@ impl Inode {
             // The last block is in the image as a whole, so this does not overflow.
             Content::Regular { .. } => (self.size + (page - 1)) & !(page - 1),
             _ => 0,
-        }
-    }
-
-    /// Return the permission bits of `mode`, including the set-id and sticky bits.
-    pub const fn permissions(&self) -> u16 {
-        self.mode & !S_IFMT
-    }
-
-    /// Return true if the file is aligned and long enough for PMD entries.
-    pub const fn is_huge(&self) -> bool {
-        match self.content {
-            Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
-            _ => false,
         }
     }
 }

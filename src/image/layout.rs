@@ -25,9 +25,6 @@ pub const VERSION: u32 = 1;
 /// [`Superblock::total_size`]. The SHA-256 of this table is the image's.
 pub const COMPAT_SUMS: u64 = 1 << 0;
 
-/// Compatible features known to this reader; unknown ones are ignored.
-pub const COMPAT_KNOWN: u64 = COMPAT_SUMS;
-
 /// Incompatible feature: there are files with [`INODE_PACKED`].
 pub const INCOMPAT_PACKED: u64 = 1 << 0;
 

@@ -77,19 +77,6 @@ impl Section {
         Ok(Some(Section { table, header }))
     }
 
-    /// Return the header for a CMS message that signs this `line`.
-    pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {
-        let mut header = layout::Signature {
-            magic: layout::SIGNATURE_MAGIC,
-            sha256: line.digest,
-            expires: line.expires.into(),
-            length: (cms.len() as u32).into(),
-            crc: 0.into(),
-        };
-        header.crc = crc::<M>(&header, cms).into();
-        header
-    }
-
     /// Return the line that the message must sign. [`Section::find`] has compared its SHA-256 with
     /// the superblock.
     pub fn line(&self) -> Line {
@@ -119,7 +106,7 @@ impl Section {
 }
 
 /// Return the checksum of a header and a message.
-fn crc<M: Memory>(header: &layout::Signature, cms: &[u8]) -> u32 {
+pub fn crc<M: Memory>(header: &layout::Signature, cms: &[u8]) -> u32 {
     let end = offset_of!(layout::Signature, crc);
     let start = header.as_bytes().get(..end).unwrap_or_default();
     M::crc32c(M::crc32c(0, start), cms)

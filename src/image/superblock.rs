@@ -200,19 +200,6 @@ impl Superblock {
         (self.compat & layout::COMPAT_SUMS != 0).then_some(table)
     }
 
-    /// Return the number of bytes of the image with the table of sums, a multiple of the block
-    /// size.
-    pub fn stored_size(&self) -> u64 {
-        let block = u64::from(self.block_size);
-        match self.sums() {
-            Some(table) => {
-                let end = table.offset.saturating_add(table.length);
-                end.saturating_add(block - 1) & !(block - 1)
-            }
-            None => self.total_size,
-        }
-    }
-
     /// Return the offset at which a signature of the image starts, if there is one.
     pub fn signature_offset(&self) -> u64 {
         let end = match self.sums() {

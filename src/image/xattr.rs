@@ -3,7 +3,6 @@
 //! Extended attributes of an inode.
 
 use super::error::{Error, Problem, Result};
-use super::inode::Inode;
 use super::layout::{self, XattrPrefix, XATTR_COUNT_MAX, XATTR_VALUE_MAX};
 use super::memory::{load, Memory};
 use super::Image;
@@ -39,16 +38,7 @@ pub struct Xattrs<'a, M> {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Return the extended attributes of `inode`.
-    ///
-    /// # Errors
-    ///
-    /// See [`Self::xattr_set`].
-    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
-        self.xattr_set(inode.xattrs)
-    }
-
-    /// Return the set of extended attributes at offset `start`, an [`Inode::xattrs`] of this image;
+    /// Return the set of extended attributes at offset `start`, an [`Inode::xattrs`](super::Inode::xattrs) of this image;
     /// an empty one for 0.
     ///
     /// # Errors

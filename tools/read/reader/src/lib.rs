@@ -8,6 +8,7 @@
 #[macro_use]
 extern crate std;
 
+mod extra;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
 mod image;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Facts of an image that programs ask for, and the kernel does not.
+
+use crate::image::layout::{self, HUGE_SIZE};
+use crate::image::signature::{crc, Line, Section};
+use crate::image::{Content, Image, Inode, Memory, Result, Superblock, Xattrs};
+
+const S_IFMT: u16 = 0o170_000;
+
+impl Inode {
+    /// Return the permission bits of `mode`, including the set-id and sticky bits.
+    pub const fn permissions(&self) -> u16 {
+        self.mode & !S_IFMT
+    }
+
+    /// Return true if the file is aligned and long enough for PMD entries.
+    pub const fn is_huge(&self) -> bool {
+        match self.content {
+            Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
+            _ => false,
+        }
+    }
+}
+
+impl Superblock {
+    /// Return the number of bytes of the image with the table of sums, a multiple of the block
+    /// size.
+    pub fn stored_size(&self) -> u64 {
+        let block = u64::from(self.block_size);
+        match self.sums() {
+            Some(table) => {
+                let end = table.offset.saturating_add(table.length);
+                end.saturating_add(block - 1) & !(block - 1)
+            }
+            None => self.total_size,
+        }
+    }
+}
+
+impl Section {
+    /// Return the header for a CMS message that signs this `line`.
+    pub fn header<M: Memory>(line: &Line, cms: &[u8]) -> layout::Signature {
+        let mut header = layout::Signature {
+            magic: layout::SIGNATURE_MAGIC,
+            sha256: line.digest,
+            expires: line.expires.into(),
+            length: (cms.len() as u32).into(),
+            crc: 0.into(),
+        };
+        header.crc = crc::<M>(&header, cms).into();
+        header
+    }
+}
+
+impl<'a, M: Memory> Image<'a, M> {
+    /// Return the extended attributes of `inode`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Self::xattr_set`].
+    pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs<'a, M>> {
+        self.xattr_set(inode.xattrs)
+    }
+}
