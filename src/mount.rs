@@ -203,7 +203,7 @@ impl Gate for Mounted {
     fn is_open(&self, offset: u64, length: u64) -> bool {
         match &self.pieces {
             None => true,
-            Some(pieces) => pieces.are_verified(offset, length),
+            Some(pieces) => pieces.first_unverified(offset, length).is_none(),
         }
     }
 

@@ -239,24 +239,12 @@ impl Pieces {
     }
 
     /// Return the first of `length` bytes at `offset` whose piece is not verified.
+    #[inline]
     pub(crate) fn first_unverified(&self, offset: u64, length: u64) -> Option<u64> {
         let first = offset / layout::DIGEST_PIECE;
         let end = offset.saturating_add(length).div_ceil(layout::DIGEST_PIECE);
         let index = (first..end).find(|&index| !self.verified.is_set(index))?;
         Some(offset.max(index * layout::DIGEST_PIECE))
-    }
-
-    /// Return true if all pieces that hold `length` bytes at `offset` are verified.
-    #[inline]
-    pub(crate) fn are_verified(&self, offset: u64, length: u64) -> bool {
-        let first = offset / layout::DIGEST_PIECE;
-        let last = offset.saturating_add(length.saturating_sub(1)) / layout::DIGEST_PIECE;
-        self.verified.is_set(first) && (first == last || self.others_are_verified(first, last))
-    }
-
-    /// Return true if all pieces after `first`, up to `last`, are verified.
-    fn others_are_verified(&self, first: u64, last: u64) -> bool {
-        (first..last).all(|index| self.verified.is_set(index + 1))
     }
 
     /// Verify the piece at `offset`, unless it is verified or refused already. This waits for
