@@ -176,23 +176,19 @@ impl FileOperations for DaxFs {
         file_data(file).is_ok_and(|data| mounted.is_decided(data.data + position, length))
     }
 
-    fn map(file: &INode<Self>) -> Result<Option<MappedExtent>> {
+    fn map(file: &INode<Self>) -> Result<MappedExtent> {
         let &FileData {
             data,
             mappable,
             owner,
         } = file_data(file)?;
-        if mappable == 0 {
-            return Ok(None);
-        }
         let mounted = file.super_block().data();
         let tail = file.size().saturating_sub(mappable);
         let extent = mounted.region.claim(data, mappable, tail, owner.into())?;
-        if extent.is_none() {
+        extent.ok_or_else(|| {
             let error = image::overlap(&mounted.superblock, file.ino() as u32, data);
-            return Err(report(file.super_block(), file.ino(), error));
-        }
-        Ok(extent)
+            report(file.super_block(), file.ino(), error)
+        })
     }
 
     #[inline]

@@ -132,7 +132,8 @@ fn attributes(
             };
             let mappable = mappable(sb, inode);
             let mapped_by = match sb.data().region.method() {
-                _ if mappable == 0 && inode.size > 0 => MappedBy::PageCache,
+                // Without pages, the page cache answers with SIGBUS.
+                _ if mappable == 0 => MappedBy::PageCache,
                 MapMethod::Dax(_) => MappedBy::Dax,
                 MapMethod::Pages | MapMethod::Frames(_) => MappedBy::Filesystem,
             };

@@ -40,9 +40,7 @@ impl MappedExtent {
         fault: &Fault<'a, Claim>,
         gate: &impl Gate,
     ) -> image::Result<FaultResult<'a>> {
-        let Some(extent) = fault.mapping() else {
-            return Ok(FaultResult::SIGBUS);
-        };
+        let extent = fault.mapping();
         let space = extent.space();
         let (page, order) = (fault.page(), fault.order());
         if page > space.length / PAGE_SIZE {

@@ -59,9 +59,9 @@ pub(crate) trait FileOperations: FileSystem {
     /// Return true if [`Self::read_page`] at `position` does not wait for anything but memory.
     fn reads_at_once(file: &INode<Self>, position: u64) -> bool;
 
-    /// Return a mapping for `file`, or `None` if it has no pages to map. Called when the file is
-    /// mapped first. The mapping is dropped when the inode is evicted.
-    fn map(file: &INode<Self>) -> Result<Option<FileMapping<Self::Claim>>>;
+    /// Return a mapping for `file`, which the page cache does not map. Called when the file is mapped
+    /// first. The mapping is dropped when the inode is evicted.
+    fn map(file: &INode<Self>) -> Result<FileMapping<Self::Claim>>;
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
     /// a private mapping, for which it may leave the page to the MM.
@@ -152,7 +152,7 @@ impl<T: Operations> VTable<T> {
             ..Self::ADDRESS_SPACE
         };
 
-    /// Memory areas of files with a mapping.
+    /// Memory areas of files that have a mapping.
     const AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::fault),
         huge_fault: Some(Self::huge_fault),
@@ -164,12 +164,6 @@ impl<T: Operations> VTable<T> {
     const CACHED_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
         fault: Some(Self::cached_fault),
         map_pages: Some(bindings::filemap_map_pages),
-        ..pin_init::zeroed()
-    };
-
-    /// Memory areas of files without a mapping.
-    const EMPTY_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
-        fault: Some(Self::empty_fault),
         ..pin_init::zeroed()
     };
 
@@ -309,17 +303,8 @@ impl<T: Operations> VTable<T> {
             // SAFETY: The file is open.
             let file = unsafe { INode::<T>::of_file(raw) };
             let mapping = match file.mapping() {
-                Some(mapping) => Some(mapping),
-                None => match T::map(file)? {
-                    Some(mapping) => Some(file.set_mapping(mapping)?),
-                    None => None,
-                },
-            };
-            let Some(mapping) = mapping else {
-                // Nothing is mapped, so no flags are needed.
-                // SAFETY: The area is new.
-                unsafe { (*vma).vm_ops = &Self::EMPTY_AREA };
-                return Ok(0);
+                Some(mapping) => mapping,
+                None => file.set_mapping(T::map(file)?)?,
             };
             let raw = NonNull::new(raw).ok_or(EBADF)?;
             // SAFETY: The file is open, it has the operations of this type, and the mapping, which
@@ -390,13 +375,16 @@ impl<T: Operations> VTable<T> {
         vmf: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
     ) -> (bindings::vm_fault_t, bool) {
-        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does
-        // not change once it is set.
-        // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
-        let (file, fault) = unsafe {
-            let file = Self::file(vmf);
-            (file, Fault::new(vmf, order, file.mapping()))
+        // SAFETY: The MM holds a lock that keeps the area.
+        let file = unsafe { Self::file(vmf) };
+        // `mmap` has set it.
+        let Some(mapping) = file.mapping() else {
+            return (bindings::VM_FAULT_SIGBUS, false);
         };
+        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does not change
+        // once it is set.
+        // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
+        let fault = unsafe { Fault::new(vmf, order, mapping) };
         let mut result = T::fault(file, &fault).into_raw();
         let is_write = fault.is_write();
         if result == bindings::VM_FAULT_RETRY {
@@ -447,16 +435,6 @@ impl<T: Operations> VTable<T> {
         _last: kernel::ffi::c_ulong,
     ) -> bindings::vm_fault_t {
         0
-    }
-
-    /// # Safety
-    ///
-    /// `vmf` must be a fault on an [area without a mapping](Self::EMPTY_AREA).
-    unsafe extern "C" fn empty_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // INVARIANT: The fault has no mapping.
-        // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
-        let (file, fault) = unsafe { (Self::file(vmf), Fault::new(vmf, 0, None)) };
-        T::fault(file, &fault).into_raw()
     }
 
     /// Set up a memory area that the page cache maps.

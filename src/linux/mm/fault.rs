@@ -22,7 +22,7 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 pub(crate) struct Fault<'a, C> {
     vmf: *mut bindings::vm_fault,
     order: u32,
-    mapping: Option<&'a FileMapping<C>>,
+    mapping: &'a FileMapping<C>,
     around: Cell<bool>,
     _brand: Brand<'a>,
 }
@@ -35,7 +35,7 @@ impl<'a, C> Fault<'a, C> {
     pub(crate) unsafe fn new(
         vmf: *mut bindings::vm_fault,
         order: u32,
-        mapping: Option<&'a FileMapping<C>>,
+        mapping: &'a FileMapping<C>,
     ) -> Self {
         // INVARIANT: The caller guarantees them.
         Fault {
@@ -58,9 +58,9 @@ impl<'a, C> Fault<'a, C> {
         self.order
     }
 
-    /// Return the mapping; `None` for a file without one.
+    /// Return the mapping.
     #[inline]
-    pub(crate) fn mapping(&self) -> Option<&'a FileMapping<C>> {
+    pub(crate) fn mapping(&self) -> &'a FileMapping<C> {
         self.mapping
     }
 

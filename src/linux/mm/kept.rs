@@ -20,7 +20,7 @@ impl<'f> Kept<'f> {
     /// Return the address space of `fault`, if `memory` is its memory.
     #[inline]
     pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: &'f Memory) -> Option<Self> {
-        let space = fault.mapping()?.space();
+        let space = fault.mapping().space();
         // INVARIANT: This is the memory.
         let is_its = space.memory.is(memory);
         is_its.then_some(Kept { space, memory })
