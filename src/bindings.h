@@ -69,6 +69,7 @@
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
+#include "trace.h"
 
 /* Allocation. */
 static const gfp_t DAXFS_GFP_KERNEL = GFP_KERNEL;
@@ -90,7 +91,6 @@ static const u32 DAXFS_FS_IOC_GETFSLABEL = FS_IOC_GETFSLABEL;
 static const int DAXFS_CAP_SYS_ADMIN = CAP_SYS_ADMIN;
 
 /* Inodes and files. */
-static const u32 DAXFS_I_NEW = I_NEW;
 static const umode_t DAXFS_S_IFMT = S_IFMT;
 static const umode_t DAXFS_S_IFBLK = S_IFBLK;
 static const umode_t DAXFS_S_IFCHR = S_IFCHR;
@@ -118,18 +118,7 @@ static const unsigned int DAXFS_PMD_ORDER = PMD_ORDER;
 static const vm_flags_t DAXFS_VM_HUGEPAGE = VM_HUGEPAGE;
 static const vm_flags_t DAXFS_VM_MIXEDMAP = VM_MIXEDMAP;
 static const vm_flags_t DAXFS_VM_IO = VM_IO;
-static const unsigned int DAXFS_FAULT_FLAG_WRITE = FAULT_FLAG_WRITE;
-static const unsigned int DAXFS_FAULT_FLAG_ALLOW_RETRY = FAULT_FLAG_ALLOW_RETRY;
-static const unsigned int DAXFS_FAULT_FLAG_RETRY_NOWAIT = FAULT_FLAG_RETRY_NOWAIT;
-static const unsigned int DAXFS_FAULT_FLAG_TRIED = FAULT_FLAG_TRIED;
-static const vm_fault_t DAXFS_VM_FAULT_MAJOR = VM_FAULT_MAJOR;
-static const vm_fault_t DAXFS_VM_FAULT_NOPAGE = VM_FAULT_NOPAGE;
-static const vm_fault_t DAXFS_VM_FAULT_SIGBUS = VM_FAULT_SIGBUS;
-static const vm_fault_t DAXFS_VM_FAULT_OOM = VM_FAULT_OOM;
-static const vm_fault_t DAXFS_VM_FAULT_HWPOISON = VM_FAULT_HWPOISON;
 static const vm_fault_t DAXFS_VM_FAULT_ERROR = VM_FAULT_ERROR;
-static const vm_fault_t DAXFS_VM_FAULT_RETRY = VM_FAULT_RETRY;
-static const vm_fault_t DAXFS_VM_FAULT_FALLBACK = VM_FAULT_FALLBACK;
 static const u16 DAXFS_IOMAP_MAPPED = IOMAP_MAPPED;
 
 /* Sources of memory. */
@@ -139,7 +128,6 @@ static const unsigned long DAXFS_BUS_NOTIFY_UNBIND_DRIVER = BUS_NOTIFY_UNBIND_DR
 static const int DAXFS_MF_MEM_PRE_REMOVE = MF_MEM_PRE_REMOVE;
 static const unsigned long DAXFS_MEMREMAP_WB = MEMREMAP_WB;
 static const int DAXFS_CAP_SYS_RAWIO = CAP_SYS_RAWIO;
-static const unsigned int DAXFS_LOCKDOWN_DEV_MEM = LOCKDOWN_DEV_MEM;
 static const unsigned long DAXFS_IORESOURCE_MEM = IORESOURCE_MEM;
 static const unsigned long DAXFS_IORESOURCE_SYSTEM_RAM = IORESOURCE_SYSTEM_RAM;
 static const int DAXFS_REGION_DISJOINT = REGION_DISJOINT;

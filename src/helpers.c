@@ -535,18 +535,6 @@ struct workqueue_struct *daxfs_helper_alloc_workqueue(const char *name, unsigned
 	return alloc_workqueue("%s", flags, 0, name);
 }
 
-void daxfs_helper_trace_daxfs_fault(dev_t dev, u64 ino, u64 offset, unsigned int order,
-				    unsigned long address, unsigned long result)
-{
-	trace_daxfs_fault(dev, ino, offset, order, address, result);
-}
-
-void daxfs_helper_trace_daxfs_error(dev_t dev, u64 ino, const u8 *problem, size_t length,
-				    u64 offset, u64 value)
-{
-	trace_daxfs_error(dev, ino, problem, length, offset, value);
-}
-
 #ifdef CONFIG_TRACEPOINTS
 static void daxfs_find_failures(struct tracepoint *tracepoint, void *found)
 {

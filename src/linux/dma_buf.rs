@@ -15,7 +15,7 @@ use kernel::{
 };
 
 /// The processor reads what devices have written.
-const DIRECTION: bindings::dma_data_direction = bindings::dma_data_direction_DMA_FROM_DEVICE;
+const DIRECTION: bindings::dma_data_direction = bindings::DMA_FROM_DEVICE;
 
 /// A reference to a dma-buf.
 ///
@@ -57,7 +57,7 @@ impl DmaBuf {
     /// Wait until the kernel has moved or cleared the buffer, or a signal arrives.
     fn wait(&self) -> Result {
         let (kernel, forever) = (
-            bindings::dma_resv_usage_DMA_RESV_USAGE_KERNEL,
+            bindings::DMA_RESV_USAGE_KERNEL,
             ffi::c_long::MAX as ffi::c_ulong,
         );
         // SAFETY: By the type invariant the dma-buf is valid. Its reservation lock is not held.

@@ -49,9 +49,9 @@ fn locked<R>(inside: impl FnOnce() -> R) -> R {
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
     /// No page that is known to have failed.
-    Good = bindings::dax_access_mode_DAX_ACCESS as isize,
+    Good = bindings::DAX_ACCESS as isize,
     /// Any page.
-    Any = bindings::dax_access_mode_DAX_RECOVERY_WRITE as isize,
+    Any = bindings::DAX_RECOVERY_WRITE as isize,
 }
 
 /// Where memory of a device is.

@@ -57,7 +57,7 @@ impl Context {
 
     /// Return true if this is a remount.
     pub(crate) fn is_remount(&self) -> bool {
-        self.get().purpose() == bindings::fs_context_purpose_FS_CONTEXT_FOR_RECONFIGURE
+        self.get().purpose() == bindings::FS_CONTEXT_FOR_RECONFIGURE
     }
 
     /// Return true if this remount clears the `flag` of the superblock.
@@ -183,8 +183,8 @@ impl<'a> Param<'a> {
         // a NUL-terminated string that lives as long.
         let (raw, key) = unsafe { (&*param, CStr::from_char_ptr((*param).key)) };
         let value = match raw.type_() {
-            bindings::fs_value_type_fs_value_is_flag => Value::Flag,
-            bindings::fs_value_type_fs_value_is_string => {
+            bindings::fs_value_is_flag => Value::Flag,
+            bindings::fs_value_is_string => {
                 // SAFETY: The type says that `string` is the union's live member. It is null, or
                 // NUL-terminated and lives as long as the parameter.
                 let text = unsafe {
@@ -193,7 +193,7 @@ impl<'a> Param<'a> {
                 };
                 text.map_or(Value::Flag, Value::Text)
             }
-            bindings::fs_value_type_fs_value_is_file => {
+            bindings::fs_value_is_file => {
                 // SAFETY: The type says that `file` is the union's live member. The parameter holds
                 // a reference to it. The calling thread is in fsconfig(2), which does not use
                 // fdget_pos() on the file.
