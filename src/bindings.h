@@ -66,6 +66,7 @@
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include <linux/xattr.h>
+#include <linux/xxhash.h>
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"

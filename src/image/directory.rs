@@ -3,7 +3,6 @@
 //! Look-up and listing of directories.
 
 use super::error::{Error, Problem, Result};
-use super::hash::name_hash;
 use super::inode::{Directory, FileType};
 use super::layout;
 use super::memory::Memory;
@@ -56,7 +55,7 @@ impl<M: Memory> Image<'_, M> {
     ///
     /// The problem of an entry that was loaded.
     pub fn lookup(&self, directory: &Directory, name: &[u8]) -> Result<Option<Dirent>> {
-        let hash = name_hash(name);
+        let hash = M::name_hash(name);
         // Entries before `low` are smaller than the name, and have hashes up to `low_hash`. Entries
         // from `high` on are greater, and have hashes from `high_hash` on.
         let (mut low, mut high) = (0, directory.entries);

@@ -246,7 +246,7 @@ pub struct Inode {
 #[repr(C)]
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 pub struct Dirent {
-    /// [`super::hash::name_hash`] of the name.
+    /// [Hash](super::Memory::name_hash) of the name.
     pub hash: U32,
     /// Inode number.
     pub ino: U32,

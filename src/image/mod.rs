@@ -10,7 +10,6 @@
 
 mod directory;
 mod error;
-pub mod hash;
 mod inode;
 pub mod layout;
 mod listing;

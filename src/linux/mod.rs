@@ -48,6 +48,13 @@ pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     !unsafe { bindings::crc32c(!crc, bytes.as_ptr().cast(), bytes.len()) }
 }
 
+/// Return the XXH32 of `bytes` with seed 0.
+#[inline]
+pub(crate) fn xxh32(bytes: &[u8]) -> u32 {
+    // SAFETY: The bytes are only read.
+    unsafe { bindings::xxh32(bytes.as_ptr().cast(), bytes.len(), 0) }
+}
+
 /// Keep `module` loaded until the machine is started again.
 pub(crate) fn keep_loaded(module: &'static ThisModule) {
     // SAFETY: The module is being loaded, and its structure is valid as long as it is.

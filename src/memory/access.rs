@@ -166,6 +166,11 @@ impl image::Memory for Access<'_> {
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         linux::crc32c(crc, bytes)
     }
+
+    #[inline]
+    fn name_hash(name: &[u8]) -> u32 {
+        linux::xxh32(name)
+    }
 }
 
 impl Region {
@@ -217,5 +222,9 @@ impl image::Memory for Region {
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         <Access<'_> as image::Memory>::crc32c(crc, bytes)
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        <Access<'_> as image::Memory>::name_hash(name)
     }
 }

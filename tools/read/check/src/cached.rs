@@ -79,6 +79,10 @@ impl<S: Storage> Memory for Cached<'_, S> {
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         S::crc32c(crc, bytes)
     }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        S::name_hash(name)
+    }
 }
 
 impl<S: Storage> Storage for Cached<'_, S> {
@@ -120,6 +124,10 @@ mod tests {
 
         fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
             <&[u8]>::crc32c(crc, bytes)
+        }
+
+        fn name_hash(name: &[u8]) -> u32 {
+            <&[u8]>::name_hash(name)
         }
     }
 

@@ -64,6 +64,10 @@ impl Memory for FileMemory<'_> {
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(crc, bytes)
     }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        <&[u8]>::name_hash(name)
+    }
 }
 
 impl Storage for FileMemory<'_> {

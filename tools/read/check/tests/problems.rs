@@ -353,6 +353,10 @@ fn unreadable_memory() {
         fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
             <&[u8]>::crc32c(crc, bytes)
         }
+
+        fn name_hash(name: &[u8]) -> u32 {
+            <&[u8]>::name_hash(name)
+        }
     }
     let image = specimen();
     for error in read_everything(&Failing(&image)) {
@@ -380,6 +384,10 @@ fn superblock_that_changes() {
         }
         fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
             <&[u8]>::crc32c(crc, bytes)
+        }
+
+        fn name_hash(name: &[u8]) -> u32 {
+            <&[u8]>::name_hash(name)
         }
     }
     let bytes = specimen();

@@ -135,6 +135,10 @@ impl Memory for Source {
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         <&[u8]>::crc32c(crc, bytes)
     }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        <&[u8]>::name_hash(name)
+    }
 }
 
 impl Storage for Source {
@@ -179,6 +183,10 @@ impl Memory for Watched<'_> {
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
         Source::crc32c(crc, bytes)
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        Source::name_hash(name)
     }
 }
 

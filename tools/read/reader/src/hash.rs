@@ -2,8 +2,7 @@
 
 //! The hash that orders a directory: XXH32 with seed 0.
 //!
-//! This follows the xxHash specification (algorithm XXH32). All bits are equally well distributed,
-//! which the interpolation search in directories needs.
+//! This follows the xxHash specification (algorithm XXH32), as `lib/xxhash.c` of the kernel does.
 
 const PRIME1: u32 = 0x9e37_79b1;
 const PRIME2: u32 = 0x85eb_ca77;

@@ -9,6 +9,7 @@
 extern crate std;
 
 mod extra;
+pub mod hash;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
 mod image;

@@ -2,6 +2,7 @@
 
 //! Images in byte slices.
 
+use crate::hash::name_hash;
 use crate::image::{Error, Memory, Problem, Result};
 
 impl Memory for &[u8] {
@@ -23,6 +24,10 @@ impl Memory for &[u8] {
         return crc32c::crc32c_append(crc, bytes);
         #[cfg(not(feature = "std"))]
         return portable(crc, bytes);
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        name_hash(name)
     }
 }
 
