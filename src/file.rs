@@ -184,10 +184,13 @@ impl FileOperations for DaxFs {
         } = file_data(file)?;
         let mounted = file.super_block().data();
         let tail = file.size().saturating_sub(mappable);
-        let extent = mounted.region.claim(data, mappable, tail, owner.into())?;
-        extent.ok_or_else(|| {
-            let error = image::overlap(&mounted.superblock, file.ino() as u32, data);
-            report(file.super_block(), file.ino(), error)
+        let extent = mounted.region.claim(data, mappable, tail, owner.into());
+        extent.map_err(|error| match error {
+            EEXIST => {
+                let error = image::overlap(&mounted.superblock, file.ino() as u32, data);
+                report(file.super_block(), file.ino(), error)
+            }
+            error => error,
         })
     }
 

@@ -3,7 +3,6 @@
 //! Extents of a region that files have mapped.
 
 use super::access::Access;
-use super::tree::Request;
 use super::{Region, Tenure};
 use crate::linux::mm::{FileMapping, Span};
 use kernel::prelude::*;
@@ -25,30 +24,30 @@ pub(crate) struct Claim {
 impl Region {
     /// Claim an extent for mappings of an inode: `length` bytes at `offset`, which are whole pages.
     /// The files of the extent end with `tail` bytes of the page after it. All inodes with the same
-    /// extent must have the same `owner`. Return `None` if the range overlaps another extent.
+    /// extent must have the same `owner`.
     ///
     /// # Errors
     ///
-    /// `EIO` if the range is not in the region, `ENOMEM`.
+    /// `EEXIST` if the range overlaps another extent, `EIO` if it is not in the region, `ENOMEM`.
     pub(crate) fn claim(
         &self,
         offset: u64,
         length: u64,
         tail: u64,
         owner: u64,
-    ) -> Result<Option<MappedExtent>> {
+    ) -> Result<MappedExtent> {
         let span = Span {
             memory: self.memory,
             offset,
             length,
             tail,
+            owner,
         };
-        let request = Request { span, owner };
         let tenure = self.tenure.clone();
-        let space = tenure.lease().extents.claim(&request)?;
+        let space = tenure.lease().extents.claim(span)?;
         // INVARIANT: `Extents::claim` has added a user.
-        let key = request.key();
-        Ok(space.map(|space| FileMapping::new(Claim { tenure, key }, space)))
+        let key = span.key();
+        Ok(FileMapping::new(Claim { tenure, key }, space))
     }
 }
 

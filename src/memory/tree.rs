@@ -5,7 +5,6 @@
 //! In a valid image extents do not overlap, and files with the same data share one extent. An
 //! extent that overlaps another one is refused, so that the DAX code never sees it.
 
-use super::MapMethod;
 use crate::linux::mm::{Space, Span, PAGE_SIZE};
 use kernel::{
     new_mutex,
@@ -18,36 +17,17 @@ use kernel::{
 /// while it deletes the entries of a range.
 const FORGET_PIECE: u64 = 64 << 20;
 
-/// A request to claim an extent.
-pub(super) struct Request {
-    /// The extent in the memory of the region.
-    pub(super) span: Span,
-    /// Number of the inode whose data it is.
-    pub(super) owner: u64,
-}
-
-impl Request {
-    /// Return the offset of the first byte as the DAX device counts, which announces failures.
-    pub(super) fn key(&self) -> u64 {
-        match self.span.memory.method() {
-            MapMethod::Dax(range) => range.offset + self.span.offset,
-            MapMethod::Pages | MapMethod::Frames(_) => self.span.offset,
-        }
-    }
-}
-
-/// A mapped extent. The key in the tree is [`Request::key`].
+/// A mapped extent.
 struct Extent {
-    /// Key of the byte after the extent.
-    end: u64,
-    /// Number of the inode whose data it is.
-    owner: u64,
     /// Number of inodes in memory that map it.
     users: usize,
     /// Number of bytes at its start that are forgotten, and that no page fault maps again.
     forgotten: u64,
     space: Arc<Space>,
 }
+
+/// The extents, by [`Span::key`].
+type Tree = RBTree<u64, Extent>;
 
 impl Extent {
     /// Unmap and forget the pages that are not forgotten yet, up to one that is still in use.
@@ -71,57 +51,35 @@ impl Extent {
     }
 }
 
-/// State under the mutex of [`Extents`].
-struct Tree {
-    extents: RBTree<u64, Extent>,
-    /// Number of extents that [`Tree::insert`] has inserted.
-    inserted: u64,
+/// Add a user to the extent of `span`, if it exists.
+///
+/// # Errors
+///
+/// `EEXIST` if another extent has a page in common with it.
+fn share(tree: &mut Tree, span: &Span) -> Result<Option<Arc<Space>>> {
+    let start = span.key();
+    if let Some(extent) = tree.get_mut(&start) {
+        let space = &extent.space;
+        if (space.length, space.tail, space.owner) != (span.length, span.tail, span.owner) {
+            return Err(EEXIST);
+        }
+        extent.users += 1;
+        extent.forgotten = 0;
+        return Ok(Some(extent.space.clone()));
+    }
+    match last_before(tree, start + span.length) {
+        Some(space) if space.key() + space.length > start => Err(EEXIST),
+        _ => Ok(None),
+    }
 }
 
-impl Tree {
-    /// Add a user to the extent that `request` describes, if it exists.
-    fn share(&mut self, request: &Request) -> Found {
-        let start = request.key();
-        let end = start + request.span.length;
-        let before = match self.extents.cursor_lower_bound_mut(&start) {
-            Some(mut cursor) => {
-                let (&next, extent) = cursor.current_mut();
-                let what = (extent.end, extent.space.tail, extent.owner);
-                if next == start && what == (end, request.span.tail, request.owner) {
-                    extent.users += 1;
-                    extent.forgotten = 0;
-                    return Found::Same(extent.space.clone());
-                }
-                if next == start || next < end {
-                    return Found::Overlap;
-                }
-                cursor.peek_prev().map(|(_, extent)| extent.end)
-            }
-            None => {
-                let last = self.extents.cursor_back();
-                last.map(|cursor| cursor.current().1.end)
-            }
-        };
-        match before {
-            Some(before) if before > start => Found::Overlap,
-            _ => Found::Nothing,
-        }
-    }
-
-    /// Return the last extent that starts before `offset`, and where it starts.
-    fn last_before(&self, offset: u64) -> Option<(u64, &Extent)> {
-        let start = match self.extents.cursor_lower_bound(&offset) {
-            Some(cursor) => *cursor.peek_prev()?.0,
-            None => *self.extents.cursor_back()?.current().0,
-        };
-        Some((start, self.extents.get(&start)?))
-    }
-
-    /// Insert an extent that overlaps none.
-    fn insert(&mut self, node: RBTreeNode<u64, Extent>) {
-        self.extents.insert(node);
-        self.inserted += 1;
-    }
+/// Return the last extent that starts before `offset`.
+fn last_before(tree: &Tree, offset: u64) -> Option<&Arc<Space>> {
+    let start = match tree.cursor_lower_bound(&offset) {
+        Some(cursor) => *cursor.peek_prev()?.0,
+        None => *tree.cursor_back()?.current().0,
+    };
+    Some(&tree.get(&start)?.space)
 }
 
 /// All mapped extents of a region, none of which overlap.
@@ -137,58 +95,43 @@ pub(super) struct Extents {
 impl Extents {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            tree <- new_mutex!(Tree {
-                extents: RBTree::new(),
-                inserted: 0,
-            }),
+            tree <- new_mutex!(RBTree::new()),
         })
     }
 
-    /// Claim an extent for one more inode. Return its address space, or `None` if it overlaps
-    /// another extent.
-    pub(super) fn claim(&self, request: &Request) -> Result<Option<Arc<Space>>> {
-        let inserted = {
-            let mut tree = self.tree.lock();
-            match tree.share(request) {
-                Found::Nothing => tree.inserted,
-                Found::Same(space) => return Ok(Some(space)),
-                Found::Overlap => return Ok(None),
-            }
-        };
-        let space = Space::new(request.span)?;
+    /// Claim the extent of `span` for one more inode. Return its address space.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it overlaps another extent, and the errors of [`Space::new`].
+    pub(super) fn claim(&self, span: Span) -> Result<Arc<Space>> {
+        if let Some(space) = share(&mut self.tree.lock(), &span)? {
+            return Ok(space);
+        }
+        let space = Space::new(span)?;
         let extent = Extent {
-            end: request.key() + request.span.length,
-            owner: request.owner,
             users: 1,
             forgotten: 0,
             space: space.clone(),
         };
-        let node = RBTreeNode::new(request.key(), extent, GFP_KERNEL)?;
+        let node = RBTreeNode::new(span.key(), extent, GFP_KERNEL)?;
         let mut tree = self.tree.lock();
-        // Another thread may have claimed the extent, or an overlapping one, in between. If none
-        // was inserted, the range is still free, whatever was removed.
-        let found = match tree.inserted == inserted {
-            true => Found::Nothing,
-            false => tree.share(request),
-        };
-        let found = match found {
-            Found::Nothing => {
-                tree.insert(node);
-                return Ok(Some(space));
-            }
-            Found::Same(space) => Some(space),
-            Found::Overlap => None,
-        };
+        // Another thread may have claimed the extent, or an overlapping one, in between.
+        let found = share(&mut tree, &span);
+        if let Ok(None) = found {
+            tree.insert(node);
+            return Ok(space);
+        }
         drop(tree);
         drop(node);
-        Ok(found)
+        Ok(found?.unwrap_or(space))
     }
 
     /// Remove a user of the extent at `start`. Return false if pages of it are still in use, so
     /// that it must be swept later.
     pub(super) fn release(&self, start: u64) -> bool {
         let mut tree = self.tree.lock();
-        let Some(extent) = tree.extents.get_mut(&start) else {
+        let Some(extent) = tree.get_mut(&start) else {
             return true;
         };
         extent.users -= 1;
@@ -198,7 +141,7 @@ impl Extents {
         if !extent.forget() {
             return false;
         }
-        let node = tree.extents.remove_node(&start);
+        let node = tree.remove_node(&start);
         drop(tree);
         drop(node);
         true
@@ -214,7 +157,7 @@ impl Extents {
         let mut from = 0;
         loop {
             let mut tree = self.tree.lock();
-            let Some(mut cursor) = tree.extents.cursor_lower_bound_mut(&from) else {
+            let Some(mut cursor) = tree.cursor_lower_bound_mut(&from) else {
                 return idle;
             };
             let (&start, extent) = cursor.current_mut();
@@ -224,7 +167,7 @@ impl Extents {
                 let forgotten = extent.forget();
                 idle &= forgotten;
                 if forgotten && unused {
-                    node = tree.extents.remove_node(&start);
+                    node = tree.remove_node(&start);
                 }
             }
             drop(tree);
@@ -239,7 +182,7 @@ impl Extents {
         let mut from = 0;
         loop {
             let tree = self.tree.lock();
-            let Some(cursor) = tree.extents.cursor_lower_bound(&from) else {
+            let Some(cursor) = tree.cursor_lower_bound(&from) else {
                 return from > 0;
             };
             let (&start, extent) = cursor.current();
@@ -250,28 +193,12 @@ impl Extents {
 
     /// Kill the processes that map the page at `offset`, whose memory has failed, and unmap it.
     pub(super) fn page_failed(&self, offset: u64, flags: kernel::ffi::c_int) {
-        let (space, index) = {
-            let tree = self.tree.lock();
-            let Some((start, extent)) = tree.last_before(offset + 1) else {
-                return;
-            };
-            if offset >= extent.end {
-                return;
-            }
-            let index = (offset - start) / PAGE_SIZE;
-            (extent.space.clone(), index)
+        let found = last_before(&self.tree.lock(), offset + 1).cloned();
+        let Some(space) = found.filter(|space| offset < space.key() + space.length) else {
+            return;
         };
+        let index = (offset - space.key()) / PAGE_SIZE;
         // This waits for page faults, so the mutex must not be held.
         space.page_failed(index as usize, flags);
     }
-}
-
-/// Result of [`Tree::share`].
-enum Found {
-    /// The extent exists, and has one more user.
-    Same(Arc<Space>),
-    /// Another extent has a page in common with it.
-    Overlap,
-    /// No extent has any of these pages.
-    Nothing,
 }

@@ -24,6 +24,18 @@ pub(crate) struct Span {
     pub(crate) length: u64,
     /// Number of bytes of the files in the page after it.
     pub(crate) tail: u64,
+    /// Number of the inode whose data it is.
+    pub(crate) owner: u64,
+}
+
+impl Span {
+    /// Return the offset of the first byte as the DAX device counts, which announces failures.
+    pub(crate) fn key(&self) -> u64 {
+        match self.memory.method() {
+            MapMethod::Dax(range) => range.offset + self.offset,
+            MapMethod::Pages | MapMethod::Frames(_) => self.offset,
+        }
+    }
 }
 
 /// An address space through which files map a [`Span`].
