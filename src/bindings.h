@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Input of bindgen, after the declarations of helpers.c: the kernel's headers that the module needs,
- * and constants that bindgen cannot evaluate by itself. Kbuild drops the prefix from their names.
+ * Input of bindgen, before the declarations of helpers.c: the kernel's headers that the module
+ * needs, and constants that bindgen cannot evaluate by itself. Kbuild drops the prefix from their
+ * names.
  */
 #ifndef DAXFS_BINDINGS_H
 #define DAXFS_BINDINGS_H

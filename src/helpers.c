@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Macros of the kernel, and what differs between its versions, as functions that Rust can call, with
- * hardly any logic. bindgen reads this file without the bodies of functions, and Kbuild drops the
- * prefix from the names. Inline functions need nothing here: bindgen writes functions that call them.
+ * Macros of the kernel, and what differs between its versions, as functions that Rust can call,
+ * with hardly any logic. bindgen reads this file without the bodies of functions, and Kbuild drops
+ * the prefix from the names. Inline functions need nothing here: bindgen writes functions that call
+ * them.
  */
 #include "bindings.h"
 #ifdef DAXFS_VERSION

@@ -7,7 +7,6 @@ use super::layout::{self, SYMLINK_MAX};
 use super::superblock::Superblock;
 use core::mem::{offset_of, size_of};
 
-
 /// Linux device numbers have majors of 12 bits and minors of 20.
 const MAJOR_BITS: u32 = 12;
 const MINOR_BITS: u32 = 20;

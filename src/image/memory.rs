@@ -24,8 +24,8 @@ pub trait Memory {
     /// Return the CRC-32C (Castagnoli) of the bytes that gave `crc`, 0 at first, and `bytes`.
     fn crc32c(crc: u32, bytes: &[u8]) -> u32;
 
-    /// Return the hash of a name that orders a directory: XXH32 with seed 0. All bits are equally well
-    /// distributed, which the interpolation search in directories needs.
+    /// Return the hash of a name that orders a directory: XXH32 with seed 0. All bits are equally
+    /// well distributed, which the interpolation search in directories needs.
     fn name_hash(name: &[u8]) -> u32;
 }
 

@@ -38,8 +38,8 @@ pub struct Xattrs<'a, M> {
 }
 
 impl<'a, M: Memory> Image<'a, M> {
-    /// Return the set of extended attributes at offset `start`, an [`Inode::xattrs`](super::Inode::xattrs) of this image;
-    /// an empty one for 0.
+    /// Return the set of extended attributes at offset `start`, the
+    /// [`xattrs`](super::Inode::xattrs) of an inode; an empty one for 0.
     ///
     /// # Errors
     ///

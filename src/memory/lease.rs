@@ -246,7 +246,8 @@ impl Lease {
         }
     }
 
-    /// Unmap all pages that may be on memory that has failed, so that the next access to them faults.
+    /// Unmap all pages that may be on memory that has failed, so that the next access to them
+    /// faults.
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(super) fn unmap_suspects(&self) {
         if self.extents.unmap_suspects() {

@@ -59,8 +59,8 @@ pub(crate) trait FileOperations: FileSystem {
     /// Return true if [`Self::read_page`] at `position` does not wait for anything but memory.
     fn reads_at_once(file: &INode<Self>, position: u64) -> bool;
 
-    /// Return a mapping for `file`, which the page cache does not map. Called when the file is mapped
-    /// first. The mapping is dropped when the inode is evicted.
+    /// Return a mapping for `file`, which the page cache does not map. Called when the file is
+    /// mapped first. The mapping is dropped when the inode is evicted.
     fn map(file: &INode<Self>) -> Result<FileMapping<Self::Claim>>;
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
@@ -381,8 +381,8 @@ impl<T: Operations> VTable<T> {
         let Some(mapping) = file.mapping() else {
             return (bindings::VM_FAULT_SIGBUS, false);
         };
-        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does not change
-        // once it is set.
+        // INVARIANT: `mmap` has set this area up for the mapping of this file, which does not
+        // change once it is set.
         // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
         let fault = unsafe { Fault::new(vmf, order, mapping) };
         let mut result = T::fault(file, &fault).into_raw();

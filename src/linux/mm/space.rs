@@ -148,8 +148,8 @@ impl Space {
         self.unmap(index, 1);
     }
 
-    /// Unmap all pages whose memory may have failed without notice, so that the next access faults. A
-    /// DAX device announces failures itself, but the copy is in other memory.
+    /// Unmap all pages whose memory may have failed without notice, so that the next access faults.
+    /// A DAX device announces failures itself, but the copy is in other memory.
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(crate) fn unmap_suspects(&self) {
         match self.memory.method() {
