@@ -102,7 +102,7 @@ fn read_inode<M: Memory>(
                             Content::Directory(inner) => Some(inner),
                             _ => None,
                         };
-                        // As the kernel finds the name of a file handle's directory.
+                        // As a listing goes on that ended there.
                         if let Some(inner) = inner {
                             starts.push(inner.position);
                         }
