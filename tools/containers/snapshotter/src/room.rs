@@ -11,9 +11,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Memory takes whole huge pages.
-const HUGE: u64 = 2 << 20;
-
 /// The kernel's file about the memory of this machine.
 const MEMINFO: &str = "/proc/meminfo";
 
@@ -70,7 +67,7 @@ impl Room {
             missing,
             why,
         };
-        let size = size.next_multiple_of(HUGE);
+        let size = self.kind.size_of(size);
         let mut taken = lock(&self.taken);
         taken.elsewhere.retain(|(found, _)| found.is_there());
         let elsewhere: u64 = taken.elsewhere.iter().map(|(_, size)| size).sum();
@@ -132,8 +129,10 @@ impl Place for Room {
     fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()> {
         let mounted = layers.iter().filter(|loaded| loaded.mounted);
         let sizes = mounted.map(|loaded| {
-            let size = loaded.layer.size.next_multiple_of(HUGE);
-            (loaded.dir.to_path_buf(), size)
+            (
+                loaded.dir.to_path_buf(),
+                self.kind.size_of(loaded.layer.size),
+            )
         });
         lock(&self.taken).mounted.extend(sizes);
         Ok(())
@@ -164,18 +163,21 @@ fn available(meminfo: &Path) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daxfs_load::huge::HUGE;
+    use rustix::param::page_size;
     use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn limit() {
+        let page = page_size() as u64;
         let room = Room::new(&config::Memory {
-            limit: 3 * HUGE,
+            limit: 4 * page,
             ..config::Memory::default()
         });
         let (image, dirs) = (Path::new("image"), ["a", "b", "c"].map(Path::new));
-        room.reserve(image, 1, dirs[0]).unwrap();
+        room.reserve(image, page + 1, dirs[0]).unwrap();
         let layer = Layer {
-            size: HUGE + 1,
+            size: page + 1,
             inodes: 1,
             sha256: String::new(),
         };
@@ -188,14 +190,23 @@ mod tests {
             .unwrap();
         let error = room.reserve(image, 1, dirs[2]).unwrap_err();
         assert_eq!(error.code(), tonic::Code::ResourceExhausted);
+        let used = 4 * page;
         let wanted =
-            "image: needs 2097152 bytes of memory, 6291456 of 6291456 are in use, 0 of these";
-        assert!(error.to_string().contains(wanted), "{error}");
+            format!("image: needs {page} bytes of memory, {used} of {used} are in use, 0 of these");
+        assert!(error.to_string().contains(&wanted), "{error}");
         assert_eq!(room.release(dirs[1], None).unwrap(), Evicted::Free);
         room.reserve(image, 1, dirs[2]).unwrap();
         // It is loaded again, after something else has unmounted it.
         room.reserve(image, 1, dirs[2]).unwrap();
-        assert_eq!(room.size(dirs[2]), HUGE);
+        assert_eq!(room.size(dirs[2]), page);
+        // These pages are whole, whatever the image has of the last one.
+        let room = Room::new(&config::Memory {
+            limit: 2 * HUGE,
+            kind: Kind::Hugetlb,
+            ..config::Memory::default()
+        });
+        room.reserve(image, 1, dirs[0]).unwrap();
+        room.reserve(image, HUGE + 1, dirs[1]).unwrap_err();
     }
 
     #[test]
@@ -217,7 +228,7 @@ mod tests {
         let (image, a, b) = (Path::new("image"), Path::new("a"), Path::new("b"));
         for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
             let room = room(kind);
-            let error = room.reserve(image, 2 * HUGE + 1, a).unwrap_err();
+            let error = room.reserve(image, 3 * HUGE, a).unwrap_err();
             assert_eq!(error.code(), tonic::Code::ResourceExhausted);
             let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
             assert!(error.to_string().contains(wanted), "{error}");

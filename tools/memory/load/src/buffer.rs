@@ -13,6 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, opcode, IntegerSetter, Opcode, Updater};
+use rustix::param::page_size;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -38,30 +39,21 @@ pub struct Content<'a> {
     pub image: &'a ImageFile,
     /// Offset of the image in bytes.
     pub start: u64,
-    /// Bytes of all memory, a multiple of [`HUGE`].
+    /// Bytes of all memory: a multiple of the page size, and of [`HUGE`] for [`Kind::Hugetlb`].
     pub size: u64,
     /// Bytes before the image, and their offset.
     pub head: Option<(u64, &'a [u8])>,
 }
 
 impl Content<'_> {
-    /// Return the bytes up to the end of the image, as huge pages.
-    fn used(&self) -> u64 {
-        (self.start + self.image.size).next_multiple_of(HUGE)
-    }
-
-    /// Pass all bytes to `put`, piece by piece with the offset of each. If `sparse`, leave out pieces of zeros.
-    fn copy(
-        &self,
-        sparse: bool,
-        mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
-    ) -> Result<()> {
+    /// Pass all bytes to `put`, piece by piece with the offset of each.
+    fn copy(&self, mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
         if let Some((offset, bytes)) = self.head {
             put(offset, bytes)
                 .map_err(|error| Error::system("", "cannot write the info block", "", error))?;
         }
         self.image
-            .copy(sparse, |offset, piece| put(self.start + offset, piece))
+            .copy(|offset, piece| put(self.start + offset, piece))
     }
 }
 
@@ -85,13 +77,20 @@ impl Kind {
         }
     }
 
+    /// Return the memory in bytes that an image of `size` bytes takes in memory of this kind.
+    pub fn size_of(self, size: u64) -> u64 {
+        size.next_multiple_of(match self {
+            Kind::Hugetlb => HUGE,
+            Kind::Memfd | Kind::Heap | Kind::Udmabuf => page_size() as u64,
+        })
+    }
+
     /// Make memory of this kind with a copy of `image`.
     pub fn make(self, image: &ImageFile) -> Result<Buffer> {
         self.make_with(&Content {
             image,
             start: 0,
-            // All of it can be huge pages.
-            size: image.size.next_multiple_of(HUGE),
+            size: self.size_of(image.size),
             head: None,
         })
     }
@@ -105,25 +104,16 @@ impl Kind {
         };
         match self {
             Kind::Memfd | Kind::Hugetlb => {
-                let huge = if self == Kind::Hugetlb {
+                let fd = if self == Kind::Hugetlb {
                     // The default size may be another one, such as 512 MiB.
-                    MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB
-                } else {
-                    MemfdFlags::empty()
-                };
-                let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
-                if self == Kind::Memfd {
-                    enlarge_pages(fd.as_fd(), content);
-                }
-                if self == Kind::Hugetlb {
+                    let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+                    let fd = memfd(huge, size).map_err(|error| fail("make a memfd", error))?;
                     // write(2) does not work on these.
                     fill(content, fd.as_fd(), self)?;
+                    fd
                 } else {
-                    let file = fd.try_clone().map(File::from);
-                    let file =
-                        file.map_err(|error| Error::system("", "cannot use a memfd", "", error))?;
-                    content.copy(true, |offset, piece| file.write_all_at(piece, offset))?;
-                }
+                    filled_memfd(content)?
+                };
                 let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
                 fcntl_add_seals(&fd, seals).map_err(|error| fail("seal a memfd", error))?;
                 Ok(Buffer {
@@ -141,10 +131,7 @@ impl Kind {
                 })
             }
             Kind::Udmabuf => {
-                let memory = memfd(MemfdFlags::empty(), size)
-                    .map_err(|error| fail("make a memfd", error))?;
-                enlarge_pages(memory.as_fd(), content);
-                fill(content, memory.as_fd(), self)?;
+                let memory = filled_memfd(content)?;
                 fcntl_add_seals(&memory, SealFlags::SHRINK)
                     .map_err(|error| fail("seal a memfd", error))?;
                 let fd = udmabuf(memory.as_fd(), size).map_err(|error| {
@@ -182,13 +169,31 @@ fn memfd(flags: MemfdFlags, size: u64) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Give the memfd `fd` for `content` huge pages if the image can have files that need them, and the kernel has such
-/// pages. Print a warning otherwise.
-fn enlarge_pages(fd: BorrowedFd<'_>, content: &Content<'_>) {
-    if content.image.size <= HUGE || !huge::can_map() {
-        return;
+/// Return a memfd with `content`: huge pages as far as these are full, and small pages for the rest.
+fn filled_memfd(content: &Content<'_>) -> Result<OwnedFd> {
+    let fail = |error: Errno| {
+        let operation = format!("cannot make a memfd of {} bytes", content.size);
+        Error::system("", operation, "", error)
+    };
+    let end = content.start + content.image.size;
+    // The kernel may be set to use huge pages for all of it. Have room for the last one.
+    let room = content.size.next_multiple_of(HUGE);
+    let fd = memfd(MemfdFlags::empty(), room).map_err(fail)?;
+    let full = end - end % HUGE;
+    // Smaller images have no files that are mapped by huge pages.
+    if full >= 2 * HUGE && huge::can_map() {
+        enlarge_pages(fd.as_fd(), full);
     }
-    if let Err(error) = huge::allocate(fd, content.used()) {
+    let file = File::from(fd);
+    content.copy(|offset, piece| file.write_all_at(piece, offset))?;
+    // This splits the last page if it is a huge one, and frees the part after the content.
+    ftruncate(&file, content.size).map_err(fail)?;
+    Ok(file.into())
+}
+
+/// Give the first `size` bytes of the memfd `fd` huge pages. Print a warning if that fails.
+fn enlarge_pages(fd: BorrowedFd<'_>, size: u64) {
+    if let Err(error) = huge::allocate(fd, size) {
         eprintln!(
             "daxfs: warning: no huge pages for all of the image ({error}): files are mapped by \
              pages of 4 KiB; daxfs load --into hugetlb or --into heap may do better"
@@ -205,7 +210,7 @@ fn fill(content: &Content<'_>, fd: BorrowedFd<'_>, kind: Kind) -> Result<()> {
         let operation = format!("cannot map a buffer of {size} bytes");
         Error::system("", operation, remedy, error)
     })?;
-    content.copy(false, |offset, piece| mapping.write(offset, piece))
+    content.copy(|offset, piece| mapping.write(offset, piece))
 }
 
 /// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.

@@ -98,17 +98,12 @@ impl ImageFile {
         Ok(device.write(&self.file, self.size, &bar)?)
     }
 
-    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar. If
-    /// `sparse`, leave out pieces of zeros.
-    pub fn copy(
-        &self,
-        sparse: bool,
-        put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
-    ) -> Result<()> {
-        self.pass(sparse, |_, _| (), put)
+    /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.
+    pub fn copy(&self, put: impl FnMut(u64, &[u8]) -> std::io::Result<()>) -> Result<()> {
+        self.pass(false, |_, _| (), put)
     }
 
-    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy.
+    /// Do as [`ImageFile::copy`], and compute the SHA-256 of the copy. If `sparse`, leave out pieces of zeros.
     ///
     /// Fail if it differs from the superblock's.
     pub fn copy_checked(

@@ -27,7 +27,7 @@ pub fn can_map() -> bool {
     size.map_or(true, |size| size.trim() == HUGE.to_string())
 }
 
-/// Give the empty memfd `fd` of `size` bytes huge pages, whatever
+/// Give the first `size` bytes of the empty memfd `fd` huge pages, whatever
 /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says about memfds. `size` must be a multiple
 /// of [`HUGE`].
 ///
