@@ -503,6 +503,63 @@ POINT(while_it_changes, "mounts while the catalogue changes")
 	is_image(two, "two");
 }
 
+#define SMALL_IMAGES 16
+
+/* Add an image called small-@number, which says that, at a free place. */
+static void add_small(const char *number)
+{
+	REQUIRE(!run("cd %s && mkdir -p small.tree && printf %s >small.tree/name && mkdaxfs --quiet --force --padding 4K small.tree small.img && daxfs catalog add %s small-%s small.img",
+		     work_dir(), number, node, number));
+}
+
+/* Check that the image on @dir says @number, by reads and by a mapping. Return its place. */
+static long long place_of_small(const char *dir, const char *number)
+{
+	int fd = open_in(dir, "name", O_RDONLY);
+	char *mapped = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+	REQUIRE(mapped != MAP_FAILED);
+	CHECK(!strcmp(name_on(dir), number));
+	CHECK(!strcmp(mapped, number));
+	munmap(mapped, 4096);
+	close(fd);
+	return strtoll(shown(dir, "offset"), NULL, 10);
+}
+
+POINT(small_images, "small images share 2 MiB")
+{
+	long long first, second;
+	char number[16];
+
+	for (int i = 0; i < SMALL_IMAGES; i++) {
+		snprintf(number, sizeof(number), "%d", i);
+		add_small(number);
+	}
+	REQUIRE(!mount_image("small-0", active) && !mount_image("small-1", more));
+	first = place_of_small(active, "0");
+	second = place_of_small(more, "1");
+	CHECK(first < second && first / HUGE_SIZE == second / HUGE_SIZE);
+	/* A mounted image keeps its place, and not its neighbour's. */
+	REQUIRE(!run("daxfs catalog remove %s small-0 && daxfs catalog remove %s small-1", node, node));
+	CHECK(!umount(active));
+	add_small("new");
+	REQUIRE(!mount_image("small-new", active));
+	CHECK_EQ(place_of_small(active, "new"), first);
+	CHECK_EQ(place_of_small(more, "1"), second);
+	CHECK(!umount(active));
+	add_small("newer");
+	REQUIRE(!mount_image("small-newer", active));
+	CHECK(place_of_small(active, "newer") > second);
+	CHECK_EQ(place_of_small(more, "1"), second);
+	/* Larger images have their alignment. */
+	is_image(one, "three");
+	CHECK_EQ(strtoll(shown(one, "offset"), NULL, 10) % HUGE_SIZE, 0);
+	CHECK_EQ(strtoll(shown(two, "offset"), NULL, 10) % HUGE_SIZE, 0);
+	CHECK(!umount(active) && !umount(more));
+	REQUIRE(!run("daxfs catalog list --json %s | grep -o 'small-[^\"]*' | while read -r name; do daxfs catalog remove %s $name; done",
+		     node, node));
+}
+
 /* The kernel may signal processes that map a page whose memory fails. */
 static void on_sigbus(int signal)
 {

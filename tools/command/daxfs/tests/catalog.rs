@@ -4,13 +4,14 @@
 
 use crate::support::{fail, run, succeed, tree};
 use daxfs_load::catalog::format::{
-    CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_SIZE, CHECKSUM,
+    room, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
 };
 use daxfs_load::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
-use daxfs_reader::layout::Superblock as Record;
+use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
 use daxfs_reader::{Problem, Superblock};
 use daxfs_testing::{builder, image_with, options, scratch};
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::mem::offset_of;
@@ -32,7 +33,7 @@ impl Fixture {
     fn new(images: u64) -> Self {
         let directory = scratch();
         let disk = directory.path().join("disk").display().to_string();
-        let size = (CATALOG_SIZE + images * CATALOG_ALIGN).to_string();
+        let size = (CATALOG_SIZE + images * HUGE_SIZE).to_string();
         succeed(&["catalog", "init", "--size", &size, &disk]);
         Fixture { directory, disk }
     }
@@ -123,8 +124,8 @@ fn from_init_to_removal() {
     let why = fixture.fail(&["add", "--reuse", "never", disk, "more", &image]);
     assert_eq!(why, wanted);
     fixture.add("more", &["--reuse", "always"]);
-    assert_eq!(fixture.names(), ["two active", "one", "more"]);
-    assert_eq!(fixture.list()["images"][2]["offset"], CATALOG_SIZE);
+    assert_eq!(fixture.names(), ["more", "two active", "one"]);
+    assert_eq!(fixture.list()["images"][0]["offset"], CATALOG_SIZE);
     let image = fixture.image("last");
     let why = fixture.fail(&["add", "--reuse", "always", disk, "last", &image]);
     assert!(
@@ -132,7 +133,7 @@ fn from_init_to_removal() {
         "{why}"
     );
     succeed(&["catalog", "remove", "--force", disk, "two"]);
-    assert_eq!(fixture.names(), ["two removed", "one", "more"]);
+    assert_eq!(fixture.names(), ["more", "two removed", "one"]);
 }
 
 #[test]
@@ -153,9 +154,9 @@ fn text_and_json() {
     let list = fixture.list();
     assert_eq!(list["schema"], "daxfs-catalog-1");
     assert_eq!(list["generation"], 3);
-    assert_eq!(list["size"], 5 * CATALOG_ALIGN);
-    assert_eq!(list["free"], 3 * CATALOG_ALIGN);
-    assert_eq!(list["images"][0]["length"], CATALOG_ALIGN);
+    assert_eq!(list["size"], 5 * HUGE_SIZE);
+    assert_eq!(list["free"], 3 * HUGE_SIZE);
+    assert_eq!(list["images"][0]["length"], HUGE_SIZE);
     assert!(list["images"][0].get("mounted").is_none());
     let info = succeed(&["info", "--json", &fixture.image("base")]).json();
     assert_eq!(list["images"][0]["uuid"], info["uuid"]);
@@ -215,23 +216,6 @@ fn refused() {
     );
 }
 
-/// The catalogue is full when all entries are used.
-#[test]
-fn full() {
-    let fixture = Fixture::new(CATALOG_ENTRIES as u64 + 1);
-    let (disk, image) = (fixture.disk.as_str(), fixture.image("image"));
-    for number in 0..CATALOG_ENTRIES {
-        succeed(&["catalog", "add", disk, &number.to_string(), &image]);
-    }
-    let why = fixture.fail(&["add", disk, "more", &image]);
-    assert_eq!(
-        why,
-        "its catalogue is full with 63 images; remove an image, or use a larger device"
-    );
-    succeed(&["catalog", "remove", disk, "7"]);
-    succeed(&["catalog", "add", "--reuse", "always", disk, "more", &image]);
-}
-
 /// A copy that is damaged does not count, and the next change replaces it.
 #[test]
 fn damaged_copies() {
@@ -265,8 +249,7 @@ fn damaged_copies() {
         "{states:?}"
     );
     for start in CATALOG_COPIES {
-        disk.write_all_at(&[0; 16], start + 3000).unwrap();
-        disk.write_all_at(b"damage", start + 3000).unwrap();
+        disk.write_all_at(b"damage", start + 140).unwrap();
     }
     let why = fixture.fail(&["list", &fixture.disk]);
     assert!(
@@ -291,11 +274,20 @@ fn damaged_copies() {
 /// Give copy `index` the right checksum.
 fn seal(disk: &fs::File, index: usize) {
     let mut copy = vec![0; 8192];
-    disk.read_exact_at(&mut copy, CATALOG_COPIES[index])
-        .unwrap();
-    let crc = crc32c(&copy[128..], crc32c(&copy[..124], 0));
-    disk.write_all_at(&crc.to_le_bytes(), CATALOG_COPIES[index] + 124)
-        .unwrap();
+    let start = CATALOG_COPIES[index];
+    disk.read_exact_at(&mut copy, start).unwrap();
+    seal_bytes(&mut copy);
+    disk.write_all_at(&copy, start).unwrap();
+}
+
+/// Give the copy that starts `bytes` the right checksum.
+fn seal_bytes(bytes: &mut [u8]) {
+    let count = u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+    let Some(entries) = bytes[128..].get(..count as usize * 128) else {
+        return;
+    };
+    let crc = crc32c(entries, crc32c(&bytes[..124], 0));
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// A bit that flips in the version of one copy leaves the other one, also if that is the older one.
@@ -343,7 +335,7 @@ fn damage_is_said() {
         let index = fixture.list()["generation"].as_u64().unwrap() % 2;
         // The copy that does not count.
         let start = CATALOG_COPIES[1 - index as usize];
-        disk.write_all_at(&[0xff], start + 300).unwrap();
+        disk.write_all_at(&[0xff], start + 30).unwrap();
         assert!(fixture.list()["damaged"].is_string());
     };
     damage();
@@ -409,6 +401,8 @@ struct Ram {
     left: usize,
     /// Decides which lines of the pending writes are there after power was lost.
     luck: u64,
+    /// Bytes that were read and written.
+    transferred: Cell<usize>,
 }
 
 impl Ram {
@@ -418,6 +412,7 @@ impl Ram {
             pending: Vec::new(),
             left: usize::MAX,
             luck: 0,
+            transferred: Cell::new(0),
         }
     }
 
@@ -455,6 +450,7 @@ impl Medium for Ram {
 
     fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let at = offset as usize;
+        self.transferred.set(self.transferred.get() + into.len());
         let mut bytes = self
             .bytes
             .get(at..at + into.len())
@@ -475,6 +471,7 @@ impl Medium for Ram {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         // The write in which power is lost may be there in part.
         let lost = self.count();
+        self.transferred.set(self.transferred.get() + bytes.len());
         self.pending.push((offset, bytes.to_vec()));
         lost
     }
@@ -496,7 +493,7 @@ impl Medium for Ram {
 /// A concurrent change is not lost: the later one fails.
 #[test]
 fn another_writer() {
-    let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
     let mut table = Table::new(ram.size());
     table.create(&mut ram).unwrap();
     let mut known = Known::new();
@@ -542,7 +539,7 @@ fn faulty_device() {
             Ok(())
         }
     }
-    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + CATALOG_ALIGN), 0);
+    let mut faulty = Faulty(Ram::new(CATALOG_SIZE + HUGE_SIZE), 0);
     let error = Table::new(faulty.size()).create(&mut faulty).unwrap_err();
     assert!(
         error.to_string().contains("reads back differently"),
@@ -550,7 +547,7 @@ fn faulty_device() {
     );
 
     // The superblock is there, but not all of the data.
-    let mut ram = Ram::new(CATALOG_SIZE + 2 * CATALOG_ALIGN);
+    let mut ram = Ram::new(CATALOG_SIZE + 2 * HUGE_SIZE);
     let mut table = Table::new(ram.size());
     table.create(&mut ram).unwrap();
     let bytes = image(1);
@@ -568,16 +565,94 @@ fn faulty_device() {
 /// The space of a mount is not free, even if the catalogue does not know it.
 #[test]
 fn used_ranges() {
-    let mut ram = Ram::new(CATALOG_SIZE + 4 * CATALOG_ALIGN);
+    let mut ram = Ram::new(CATALOG_SIZE + 4 * HUGE_SIZE);
     let mut table = Table::new(ram.size());
     table.create(&mut ram).unwrap();
-    let at = |first: u64, end: u64| first * CATALOG_ALIGN..end * CATALOG_ALIGN;
+    let at = |first: u64, end: u64| first * HUGE_SIZE..end * HUGE_SIZE;
     assert_eq!(table.free(&[]), [at(1, 5)]);
     assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
     assert_eq!(table.free(&[at(7, 9)]), [at(1, 5)]);
     let bytes = image(0);
     add(&mut ram, &mut table, ("a", false), &bytes, &[at(1, 3)]).unwrap();
     assert_eq!(table.images[0].range, at(3, 4));
+}
+
+/// Small images share 2 MiB, and do not keep others from being aligned.
+#[test]
+fn small_images() {
+    let mut ram = Ram::new(CATALOG_SIZE + 4 * HUGE_SIZE);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let mut put = |name, number, table: &mut Table| {
+        add(&mut ram, table, (name, false), &image(number), &[]).unwrap();
+        let range = table.find(name).unwrap().range.clone();
+        let (start, length) = (range.start - CATALOG_SIZE, range.end - range.start);
+        (start, length)
+    };
+    let sizes = [2, 5].map(|number| image(number).len() as u64);
+    assert_eq!(sizes, [20480, 16384]);
+    assert_eq!(put("a", 2, &mut table), (0, 20480));
+    assert_eq!(put("b", 5, &mut table), (20480, 16384));
+    assert_eq!(put("large", 0, &mut table), (HUGE_SIZE, HUGE_SIZE));
+    // Not after the large one.
+    assert_eq!(put("c", 2, &mut table), (36864, 20480));
+    // The smallest place.
+    table.images[1].remove();
+    assert_eq!(put("d", 5, &mut table), (20480, 16384));
+    assert_eq!(put("e", 1, &mut table), (2 * HUGE_SIZE, 2 * HUGE_SIZE));
+    assert_eq!(table.free(&[]).len(), 1);
+    let names: Vec<_> = table.images.iter().map(|image| &image.name[..]).collect();
+    assert_eq!(names, ["a", "d", "c", "large", "e"]);
+    // Kernels with pages as large as the blocks of an image must be able to mount it.
+    assert_eq!(room(20480, 4096), (4096, 20480));
+    assert_eq!(room(20480, 65536), (65536, 65536));
+    assert_eq!(room(HUGE_SIZE + 1, 65536), (HUGE_SIZE, 2 * HUGE_SIZE));
+}
+
+/// Thousands of images fit, and each is added by a few transfers of the catalogue.
+#[test]
+fn thousands() {
+    const COUNT: usize = 2000;
+    let mut ram = Ram::new(CATALOG_SIZE + 32 * HUGE_SIZE);
+    let mut table = Table::new(ram.size());
+    table.create(&mut ram).unwrap();
+    let bytes = image(2);
+    for number in 0..COUNT {
+        ram.transferred.set(0);
+        let name = format!("image-{number}");
+        add(&mut ram, &mut table, (&name, false), &bytes, &[]).unwrap();
+    }
+    let copy = 128 * (COUNT + 1);
+    let most = 4 * copy + 2 * bytes.len() + 1024;
+    assert!(ram.transferred.get() <= most);
+    let mut table = load(&ram).unwrap();
+    assert_eq!(table.images.len(), COUNT);
+    let last = table.images.last().unwrap();
+    assert_eq!(last.name, "image-1999");
+    let end = CATALOG_SIZE + (COUNT * bytes.len()) as u64;
+    assert_eq!(last.range.end, end);
+
+    // All entries are used.
+    assert_eq!(CATALOG_MAX, 8191);
+    for number in COUNT..CATALOG_MAX {
+        let start = end + (number - COUNT) as u64 * CATALOG_ALIGN;
+        table.insert(Listed {
+            name: format!("image-{number}"),
+            range: start..start + CATALOG_ALIGN,
+            ..table.images[0].clone()
+        });
+    }
+    table.commit(&mut ram).unwrap();
+    let mut table = load(&ram).unwrap();
+    assert_eq!(table.images.len(), CATALOG_MAX);
+    let error = add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "ram: its catalogue is full with 8191 images; remove an image, or use a larger device"
+    );
+    table.images[7].remove();
+    add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap();
+    assert_eq!(table.images[7].name, "more");
 }
 
 /// A change of a catalogue.
@@ -590,15 +665,22 @@ enum Change {
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Return an image that differs from all others, of one or two pieces, all bytes of which are known.
+/// Return an image that differs from all others, of one or two pieces or a small one, all bytes of which are known.
 fn image(number: u64) -> Vec<u8> {
-    let mut image = builder::specimen();
+    let small = number % 3 == 2;
+    let mut image = match small {
+        true => include_bytes!("../../../read/reader/tests/small.daxfs").to_vec(),
+        false => builder::specimen(),
+    };
     let uuid = offset_of!(Record, uuid);
     image[uuid..uuid + 8].copy_from_slice(&number.to_le_bytes());
     builder::seal(&mut image);
     let size = image.len() as u64;
     // The bytes after the image imitate its table of sums.
-    let stored = size.next_multiple_of(CATALOG_ALIGN) * (1 + number % 2) - 4096;
+    let stored = match small {
+        true => size + 4096 * (number % 4),
+        false => size.next_multiple_of(HUGE_SIZE) * (1 + number % 2) - 4096,
+    };
     image.resize((stored as usize).max(image.len()), number as u8 + 1);
     image
 }
@@ -615,6 +697,7 @@ fn add(
         name,
         uuid: Superblock::load(&bytes).unwrap().uuid,
         size: bytes.len() as u64,
+        block: 4096,
         copy: &|put| {
             let mut pieces = bytes.chunks(1 << 20).enumerate();
             let done = pieces.try_for_each(|(index, piece)| put((index << 20) as u64, piece));
@@ -728,7 +811,7 @@ proptest! {
     /// The catalogue is as it was before or after the change, and its images are whole.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
         let mut table = Table::new(ram.size());
         table.create(&mut ram).unwrap();
         let mut known = Known::new();
@@ -762,7 +845,7 @@ proptest! {
     /// had, or nothing that can be mounted, or no images.
     #[test]
     fn power_loss_of_init(luck: u64, is_image: bool) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
         let mut old = Table::new(ram.size());
         old.create(&mut ram).unwrap();
         change(&mut ram, &mut old, &Change::Add(0, true), &mut Known::new()).unwrap();
@@ -799,8 +882,8 @@ proptest! {
 
     /// Whatever the copies hold, an error or a catalogue without contradictions is read.
     #[test]
-    fn damage(list in prop::collection::vec((0..2usize, 0..8192usize, any::<u8>()), 1..6), seal: bool) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
+        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
         let mut table = Table::new(ram.size());
         table.create(&mut ram).unwrap();
         let mut known = Known::new();
@@ -809,15 +892,11 @@ proptest! {
         }
         ram.sync().unwrap();
         for (copy, at, byte) in list {
-            // Most of the entries are not used.
-            let at = if seal { at % 640 } else { at };
             ram.bytes[CATALOG_COPIES[copy] as usize + at] ^= byte;
         }
         if seal {
             for start in CATALOG_COPIES {
-                let copy = &mut ram.bytes[start as usize..][..8192];
-                let crc = crc32c(&copy[128..], crc32c(&copy[..124], 0));
-                copy[124..128].copy_from_slice(&crc.to_le_bytes());
+                seal_bytes(&mut ram.bytes[start as usize..]);
             }
         }
         let memory = Part { medium: &ram, start: 0 };
@@ -835,7 +914,7 @@ fn crc32c(bytes: &[u8], crc: u32) -> u32 {
 
 /// Check the rules that a valid catalogue follows.
 fn check_rules(table: &Table) {
-    assert!(table.size <= CATALOG_SIZE + 6 * CATALOG_ALIGN);
+    assert!(table.size <= CATALOG_SIZE + 6 * HUGE_SIZE);
     let mut images = table.images.clone();
     images.sort_by_key(|image| image.range.start);
     let mut end = CATALOG_SIZE;

@@ -10,7 +10,7 @@ use crate::files::warn;
 use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
 use crate::record::Layer;
 use daxfs_load::catalog;
-use daxfs_load::catalog::format::CATALOG_ALIGN;
+use daxfs_load::catalog::format;
 use daxfs_load::catalog::Reuse;
 use rustix::fs::{major, minor};
 use rustix::io::Errno;
@@ -56,7 +56,8 @@ impl Image {
     fn of(layer: &Layer) -> Self {
         Image {
             name: name(layer),
-            size: layer.size.next_multiple_of(CATALOG_ALIGN),
+            // The size is whole blocks.
+            size: format::room(layer.size, 1).1,
         }
     }
 }
@@ -239,7 +240,7 @@ mod tests {
         };
         names(&["other", &name(&a)]);
         let sizes = dirs.map(|dir| device.size(dir));
-        assert_eq!(sizes, [CATALOG_ALIGN, CATALOG_ALIGN, 0]);
+        assert_eq!(sizes, [4096, 4096, 0]);
 
         // The last one frees it.
         let release = |dir| device.release(dir, None).unwrap();

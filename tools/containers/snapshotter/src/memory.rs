@@ -335,7 +335,7 @@ mod tests {
             assert!(!is_own("daxfs", "/root/2/layer.daxfs", "ro", known));
             assert!(is_own("daxfs", device, "ro,fsoffset=0x200000", known));
             for other in [
-                "ro,fsoffset=0x400000",
+                "ro,fsoffset=0x203000",
                 "ro,fsoffset=0x800000",
                 "ro,fsoffset=x",
                 "ro",
@@ -343,7 +343,7 @@ mod tests {
                 assert!(!is_own("daxfs", device, other, known));
             }
         }
-        let other = "ro,fsoffset=0x600000";
+        let other = "ro,fsoffset=0x206000";
         assert!(!is_own("daxfs", device, other, Some(&layer)));
         assert!(is_own("daxfs", device, other, None));
     }

@@ -45,12 +45,12 @@ Without the file, or without a name, the default applies.
                       that signs images of layers only.
 
 Device:
-daxfs catalog init makes a catalogue on the device, which takes 63 images. The
-snapshotter adds the image of each layer to it, mounts it from there, and removes it
-with the layer. The name of the image is layer- and the first 56 digits of its SHA-256.
-After a restart the snapshotter uses the images that it finds there, and removes those
-of other layers. Images whose names do not begin with layer- stay. No other snapshotter
-and no other kernel may use the device.
+daxfs catalog init makes a catalogue on the device. The snapshotter adds the image of
+each layer to it, mounts it from there, and removes it with the layer. The name of the
+image is layer- and the first 56 digits of its SHA-256. After a restart the snapshotter
+uses the images that it finds there, and removes those of other layers. Images whose
+names do not begin with layer- stay. No other snapshotter and no other kernel may use
+the device.
 
 Ready layers:
 When containerd unpacks an image while it pulls it, it names the chain ID of each

@@ -3,14 +3,17 @@
 //! Catalogues made of arbitrary bytes.
 
 use daxfs_load::catalog::format::{
-    CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_ENTRIES, CATALOG_MAGIC,
-    CATALOG_SIZE, CATALOG_VERSION,
+    CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
+    CATALOG_VERSION,
 };
 use daxfs_load::catalog::Table;
 use daxfs_reader::{Memory, Result};
 
+/// Number of entries of a copy, at most.
+const ENTRIES: usize = 63;
+
 /// Bytes of a copy.
-const COPY: usize = size_of::<CatalogHead>() + CATALOG_ENTRIES * size_of::<CatalogEntry>();
+const COPY: usize = size_of::<CatalogHead>() + ENTRIES * size_of::<CatalogEntry>();
 
 /// Memory that holds two copies of a catalogue, and zeros.
 struct Sparse([[u8; COPY]; CATALOG_COPIES.len()]);
@@ -61,11 +64,12 @@ pub fn read(bytes: &[u8]) {
         }
         copy[..8].copy_from_slice(&CATALOG_MAGIC);
         copy[8..12].copy_from_slice(&CATALOG_VERSION.to_le_bytes());
-        copy[12..16].copy_from_slice(&(CATALOG_ENTRIES as u32).to_le_bytes());
+        let count = usize::from(copy[12]) % (ENTRIES + 1);
+        copy[12..16].copy_from_slice(&(count as u32).to_le_bytes());
         if (first >> index) & 4 == 0 {
             copy[24..32].copy_from_slice(&(8_u64 << 20).to_le_bytes());
         }
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..]);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[..124]), &copy[128..][..count * 128]);
         copy[124..128].copy_from_slice(&crc.to_le_bytes());
     }
     let Ok(Some(table)) = Table::load(&memory) else {

@@ -119,7 +119,7 @@ impl Chosen {
         warn_damaged(&disk, &table);
         let image = match &name {
             Some(name) => table.find(name),
-            None => table.images.iter().find(|image| image.active),
+            None => table.active(),
         };
         let image = image.ok_or_else(|| match &name {
             Some(name) => unknown(&disk, &table, name),

@@ -37,11 +37,12 @@ pub const CATALOG_SIZE: u64 = 2 << 20;
 /// does not have both.
 pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
 
-/// Number of entries of a catalogue, used or not.
-pub const CATALOG_ENTRIES: usize = 63;
+/// Number of images that a catalogue holds at most: its copies do not overlap.
+pub const CATALOG_MAX: usize =
+    ((CATALOG_COPIES[1] as usize) - size_of::<CatalogHead>()) / size_of::<CatalogEntry>();
 
 /// Alignment of the images of a catalogue, and of their lengths, in bytes.
-pub const CATALOG_ALIGN: u64 = HUGE_SIZE;
+pub const CATALOG_ALIGN: u64 = 4096;
 
 /// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
 pub const CATALOG_ACTIVE: u32 = 1 << 0;
@@ -49,7 +50,7 @@ pub const CATALOG_ACTIVE: u32 = 1 << 0;
 /// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
 pub const CATALOG_REMOVED: u32 = 1 << 1;
 
-/// Head of a copy of the catalogue. [`CATALOG_ENTRIES`] [`CatalogEntry`] follow.
+/// Head of a copy of the catalogue. Its [`CatalogEntry`]s follow.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -59,13 +60,13 @@ pub struct CatalogHead {
     pub magic: [u8; 8],
     /// [`CATALOG_VERSION`].
     pub version: U32,
-    /// [`CATALOG_ENTRIES`].
+    /// Number of entries, at most [`CATALOG_MAX`].
     pub entries: U32,
     /// Number of the update that wrote this copy. Of two valid copies, that with the larger number
     /// counts.
     pub generation: U64,
     /// Bytes of the memory that the catalogue divides, itself included: a multiple of
-    /// [`CATALOG_ALIGN`].
+    /// [`HUGE_SIZE`].
     pub size: U64,
     /// Zero.
     pub reserved: [u8; 92],
@@ -73,7 +74,7 @@ pub struct CatalogHead {
     pub crc: U32,
 }
 
-/// An entry of the catalogue. One that is not used is zero.
+/// An entry of the catalogue. The entries are in the order of their offsets.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
@@ -99,6 +100,17 @@ const _: () = {
     assert!(size_of::<CatalogEntry>() == 128);
     assert!(offset_of!(CatalogEntry, offset) == 80);
 };
+
+/// Return the alignment and the length, in bytes, of an image of `size` bytes with blocks of `block` bytes. A small image
+/// shares 2 MiB with others, because none of its files is mapped by a PMD entry. A range of `phys=` needs the alignment
+/// of a larger one to have struct pages.
+pub fn room(size: u64, block: u64) -> (u64, u64) {
+    let align = match size < HUGE_SIZE {
+        true => block.max(CATALOG_ALIGN),
+        false => HUGE_SIZE,
+    };
+    (align, size.next_multiple_of(align))
+}
 
 /// Return `text` if it may be the name of an image. No mount option ends at a byte of it.
 pub fn valid_name(text: &[u8]) -> Option<&str> {

@@ -2,7 +2,8 @@
 
 //! Adding an image to a catalogue.
 
-use super::format::{CATALOG_ALIGN, CATALOG_ENTRIES};
+use super::format::{room, CATALOG_MAX};
+use super::loaded::some;
 use super::medium::Medium;
 use super::table::{Listed, Table};
 use daxfs_image::error::{Error, Result};
@@ -25,6 +26,8 @@ pub struct New<'a> {
     pub uuid: [u8; 16],
     /// Bytes of the image with its sums and signature.
     pub size: u64,
+    /// Bytes of a block of the image.
+    pub block: u64,
     /// Passes all bytes of the image, from the first to the last.
     pub copy: &'a dyn Fn(&mut Put<'_>) -> Result<()>,
     /// It becomes the image that is mounted without a name.
@@ -63,17 +66,19 @@ pub fn insert(
     users: &Users<'_>,
 ) -> Result<()> {
     let cannot_write = |error| Error::system(device, "cannot write", "", error);
-    let length = new.size.next_multiple_of(CATALOG_ALIGN);
+    let (align, length) = room(new.size, new.block);
     let before = table.images.len();
     let unused = |image: &Listed| image.removed && (users.state)(image) == State::Unused;
     table.images.retain(|image| !unused(image));
     let full = is_full(table);
     let free = table.free(users.ranges);
-    let room = free.iter().find(|range| range.end - range.start >= length);
-    let Some(room) = room.filter(|_| !full) else {
+    // The smallest range that has room: small images fill what others leave.
+    let fits = |range: &Range<u64>| range.start.next_multiple_of(align) + length <= range.end;
+    let rooms = free.iter().filter(|&range| !full && fits(range));
+    let Some(found) = rooms.min_by_key(|range| range.end - range.start) else {
         return Err(no_room(device, table, &free, length, users));
     };
-    let place = room.start;
+    let place = found.start.next_multiple_of(align);
     // After this, no new mount can use the space, whichever copy counts: the other copy has the
     // image as removed, or not at all.
     if table.images.len() != before {
@@ -101,7 +106,7 @@ pub fn insert(
         let why = "does not store the data; the device is faulty, or somebody writes to it";
         return Err(Error::refused(device, why));
     }
-    table.images.push(Listed {
+    table.insert(Listed {
         name: new.name.into(),
         uuid: new.uuid,
         range: place..place + length,
@@ -131,7 +136,7 @@ fn stored(medium: &dyn Medium, range: Range<u64>) -> io::Result<Output<Sha256>> 
 
 /// Return true if the table has no entry for another image.
 fn is_full(table: &Table) -> bool {
-    table.images.len() >= CATALOG_ENTRIES
+    table.images.len() >= CATALOG_MAX
 }
 
 /// Return the error for an image of `length` bytes that has no room on `device`, of which `free` is free.
@@ -146,7 +151,7 @@ fn no_room(
     let (missing, mut why) = match is_full(table) {
         true => (
             1,
-            format!("its catalogue is full with {CATALOG_ENTRIES} images"),
+            format!("its catalogue is full with {CATALOG_MAX} images"),
         ),
         false => (
             length.saturating_sub(sizes().sum()).max(1),
@@ -163,7 +168,7 @@ fn no_room(
             let length = image.range.end - image.range.start;
             format!("'{}' ({length} bytes)", image.name)
         });
-        found.collect::<Vec<_>>().join(", ")
+        some(found)
     };
     let (mounted, unknown) = (names(State::Mounted), names(State::Unknown));
     if !mounted.is_empty() {

@@ -30,13 +30,22 @@ pub fn warn_damaged(disk: &Disk, table: &Table) {
     }
 }
 
+/// Return `items` in a list for a message, but not all of a long one.
+pub fn some(mut items: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 16;
+    let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    match items.count() {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
 /// Return the error for a name that no image has.
 pub fn unknown(disk: &Disk, table: &Table, name: &str) -> Error {
     let names = table.images.iter().filter(|image| !image.removed);
-    let names: Vec<_> = names.map(|image| image.name.as_str()).collect();
-    let known = match names.is_empty() {
-        true => "it is empty".into(),
-        false => format!("it has {}", names.join(", ")),
+    let known = match some(names.map(|image| image.name.clone())) {
+        names if names.is_empty() => "it is empty".into(),
+        names => format!("it has {names}"),
     };
     let name = shown(name.as_bytes());
     Error::refused(

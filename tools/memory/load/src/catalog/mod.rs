@@ -20,8 +20,9 @@ pub use table::{Listed, Table};
 
 use crate::file::ImageFile;
 use daxfs_image::error::{Error, Result};
+use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_writer::{parent_of, Overwrite};
-use format::{valid_name, CATALOG_ALIGN, CATALOG_SIZE};
+use format::{valid_name, CATALOG_SIZE};
 use loaded::{load, unknown, warn_damaged};
 use medium::{Access, Disk};
 use std::fs::{self, File, OpenOptions};
@@ -52,12 +53,12 @@ fn commit(table: &mut Table, disk: &mut Disk) -> Result<()> {
     done.map_err(|error| cannot_write(disk, error))
 }
 
-/// Return the ranges of `disk` that this kernel has mounted.
-fn mounted(disk: &Disk) -> Result<Vec<Range<u64>>> {
+/// Return the ranges of `disk`, with these `images`, that this kernel has mounted.
+fn mounted(disk: &Disk, images: &[Listed]) -> Result<Vec<Range<u64>>> {
     let Some(device) = disk.device.as_deref() else {
         return Ok(Vec::new());
     };
-    mounted::ranges(device).map_err(|error| {
+    mounted::ranges(device, images).map_err(|error| {
         let remedy = "; mount sysfs on /sys, and be root";
         Error::system(
             &disk.name,
@@ -105,7 +106,7 @@ pub fn init(path: &Path, size: Option<u64>, force: bool) -> Result<()> {
 
 /// Refuse a device or file of `size` bytes that is too small.
 fn check_size(name: &str, size: u64) -> Result<()> {
-    let least = CATALOG_SIZE + CATALOG_ALIGN;
+    let least = CATALOG_SIZE + HUGE_SIZE;
     if size < least {
         let why = format!("has {size} bytes; a catalogue and an image need at least {least}");
         return Err(Error::refused(name, why));
@@ -116,7 +117,7 @@ fn check_size(name: &str, size: u64) -> Result<()> {
 fn init_existing(path: &Path, force: bool) -> Result<()> {
     let mut disk = Disk::open(path, Access::Alone)?;
     check_size(&disk.name, disk.size())?;
-    if !mounted(&disk)?.is_empty() {
+    if !mounted(&disk, &[])?.is_empty() {
         let why = "an image on it is mounted; unmount it first";
         return Err(Error::refused(&disk.name, why));
     }
@@ -155,7 +156,7 @@ pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) ->
         return Err(Error::refused(&disk.name, why));
     }
     // After the catalogue was loaded: a removal that it has was on the device before this.
-    let mounted = mounted(&disk)?;
+    let mounted = mounted(&disk, &table.images)?;
     let private = disk.private;
     let state = |removed: &Listed| match reuse {
         _ if is_mounted(&mounted, &removed.range) => State::Mounted,
@@ -172,6 +173,7 @@ pub fn add(path: &Path, name: &str, image: &Path, active: bool, reuse: Reuse) ->
         name,
         uuid: image.superblock.uuid,
         size: image.size,
+        block: image.superblock.block_size.into(),
         copy: &|put| image.copy_checked(false, put),
         active,
     };
@@ -256,7 +258,7 @@ impl Overview {
         let disk = Disk::open(path, Access::Read)?;
         let table = load(&disk)?;
         let known = disk.device.as_deref().filter(|_| disk.private);
-        let mounted = known.and_then(|device| mounted::ranges(device).ok());
+        let mounted = known.and_then(|device| mounted::ranges(device, &table.images).ok());
         Ok(Overview {
             device: disk.name,
             table,

@@ -2,7 +2,8 @@
 
 //! Images that this kernel has mounted, by /sys/fs/daxfs.
 
-use super::format::CATALOG_ALIGN;
+use super::table::Listed;
+use daxfs_reader::layout::HUGE_SIZE;
 use rustix::fs::statfs;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,16 +17,16 @@ const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// a mount do not include these two.
 const SHARE_OF_SUMS: u64 = 4096;
 
-/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. They end
-/// after the sums and the signature of the image, or later.
+/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. For images that are `listed`,
+/// these are their ranges; others end after the sums and the signature of the image, or later.
 ///
 /// Fail if sysfs is not mounted.
-pub fn ranges(device: &str) -> io::Result<Vec<Range<u64>>> {
-    ranges_in(Path::new("/sys/fs"), device)
+pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
+    ranges_in(Path::new("/sys/fs"), device, listed)
 }
 
 /// Return what [`ranges`] does, with the directory of filesystems of a sysfs.
-fn ranges_in(parent: &Path, device: &str) -> io::Result<Vec<Range<u64>>> {
+fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
     let mounts = match fs::read_dir(parent.join("daxfs")) {
         // Without the module nothing is mounted. Without sysfs nothing is known.
         Err(error) if error.kind() == ErrorKind::NotFound && is_sysfs(parent)? => {
@@ -36,7 +37,11 @@ fn ranges_in(parent: &Path, device: &str) -> io::Result<Vec<Range<u64>>> {
     let mut found = Vec::new();
     for mount in mounts {
         match range_of(&mount?.path(), device) {
-            Ok(range) => found.extend(range),
+            Ok(Some(range)) => {
+                let known = listed.binary_search_by_key(&range.start, |image| image.range.start);
+                found.push(known.map_or(range, |index| listed[index].range.clone()));
+            }
+            Ok(None) => {}
             // A mount that went away has no files left.
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
@@ -69,10 +74,10 @@ fn range_of(path: &Path, device: &str) -> io::Result<Option<Range<u64>>> {
             .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
     };
     let (start, size) = (number("offset")?, number("size")?);
-    let sums = size / SHARE_OF_SUMS + CATALOG_ALIGN / 2;
+    let sums = size / SHARE_OF_SUMS + HUGE_SIZE / 2;
     let length = size
         .saturating_add(sums)
-        .checked_next_multiple_of(CATALOG_ALIGN);
+        .checked_next_multiple_of(HUGE_SIZE);
     let end = length.and_then(|length| start.checked_add(length));
     Ok(Some(start..end.unwrap_or(u64::MAX)))
 }
@@ -100,24 +105,38 @@ mod tests {
         }
         // A mount that goes away.
         fs::create_dir(directory.join("0:44")).unwrap();
-        let mut found = ranges_in(parent.path(), "block/259:0").unwrap();
-        found.sort_unstable_by_key(|range| range.start);
-        assert_eq!(found, [2097152..4194304, 6291456..12582912]);
+        let ranges = |device, listed: &[Listed]| ranges_in(parent.path(), device, listed);
+        let sorted = |listed| {
+            let mut found = ranges("block/259:0", listed).unwrap();
+            found.sort_unstable_by_key(|range| range.start);
+            found
+        };
+        assert_eq!(sorted(&[]), [2097152..4194304, 6291456..12582912]);
+        // The neighbour of a small image is not mounted.
+        let small = |start| Listed {
+            name: "small".into(),
+            uuid: [0; 16],
+            range: start..start + 8192,
+            active: false,
+            removed: true,
+        };
+        let listed = [small(2097152), small(2105344)];
+        assert_eq!(sorted(&listed), [2097152..2105344, 6291456..12582912]);
         // A figure that cannot be read is not "nothing".
         fs::write(directory.join("0:40/offset"), "x").unwrap();
-        let error = ranges_in(parent.path(), "block/259:0").unwrap_err();
+        let error = ranges("block/259:0", &[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData);
-        assert_eq!(ranges_in(parent.path(), "block/259:7").unwrap(), []);
+        assert_eq!(ranges("block/259:7", &[]).unwrap(), []);
         fs::remove_file(directory.join("0:40/device")).unwrap();
         fs::create_dir(directory.join("0:40/device")).unwrap();
-        assert!(ranges_in(parent.path(), "block/259:7").is_err());
+        assert!(ranges("block/259:7", &[]).is_err());
     }
 
     #[test]
     fn without_sysfs() {
         let parent = tempfile::tempdir().unwrap();
         // An empty directory, as in a container without /sys.
-        assert!(ranges_in(parent.path(), "block/259:0").is_err());
-        assert!(ranges_in(&parent.path().join("none"), "block/259:0").is_err());
+        assert!(ranges_in(parent.path(), "block/259:0", &[]).is_err());
+        assert!(ranges_in(&parent.path().join("none"), "block/259:0", &[]).is_err());
     }
 }

@@ -4,12 +4,14 @@
 
 use super::format::{
     valid_name, CatalogEntry, CatalogHead, CATALOG_ACTIVE, CATALOG_ALIGN, CATALOG_COPIES,
-    CATALOG_ENTRIES, CATALOG_MAGIC, CATALOG_REMOVED, CATALOG_SIZE, CATALOG_VERSION, CHECKSUM, COPY,
+    CATALOG_MAGIC, CATALOG_MAX, CATALOG_REMOVED, CATALOG_SIZE, CATALOG_VERSION, CHECKSUM, COPY,
     ENTRY, FLAGS, NAME, SIZE,
 };
 use super::medium::{Medium, Part};
+use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_reader::memory::load;
 use daxfs_reader::{self as image, Error, Memory, Problem};
+use std::collections::HashSet;
 use std::io;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -56,21 +58,25 @@ fn load_copy<M: Memory>(memory: &M, index: usize) -> image::Result<Option<Copy>>
     if head.magic != CATALOG_MAGIC {
         return Ok(None);
     }
-    let mut entries = vec![CatalogEntry::new_zeroed(); CATALOG_ENTRIES];
+    let crc_at = offset_of!(CatalogHead, crc);
+    let damaged = || Error::new(COPY, start + crc_at as u64, head.crc.get().into());
+    let count = head.entries.get() as usize;
+    if count > CATALOG_MAX {
+        return Err(damaged());
+    }
+    let mut entries = vec![CatalogEntry::new_zeroed(); count];
     memory.read(
         start + size_of::<CatalogHead>() as u64,
         entries.as_mut_bytes(),
     )?;
-    let crc_at = offset_of!(CatalogHead, crc);
     let crc = crc32c(0, &head.as_bytes()[..crc_at]);
     if crc32c(crc, entries.as_bytes()) != head.crc.get() {
-        let offset = start + crc_at as u64;
-        return Err(Error::new(COPY, offset, head.crc.get().into()));
+        return Err(damaged());
     }
     // After the checksum: damage to this field is not another version. All versions have the
-    // magic number, the version and the checksum at these places.
+    // magic number, the version, the number of entries and the checksum at these places.
     let version = head.version.get();
-    if version != CATALOG_VERSION || head.entries.get() as usize != CATALOG_ENTRIES {
+    if version != CATALOG_VERSION {
         let offset = start + offset_of!(CatalogHead, version) as u64;
         return Err(Error::new(Problem::Version, offset, version.into()));
     }
@@ -84,7 +90,7 @@ pub struct Table {
     pub generation: u64,
     /// Bytes that it divides, itself included.
     pub size: u64,
-    /// Its images.
+    /// Its images, in the order of their places.
     pub images: Vec<Listed>,
     /// The problem of the copy that does not count.
     pub damaged: Option<image::Error>,
@@ -97,7 +103,7 @@ impl Table {
     pub fn new(size: u64) -> Self {
         Table {
             generation: 0,
-            size: size - size % CATALOG_ALIGN,
+            size: size - size % HUGE_SIZE,
             images: Vec::new(),
             damaged: None,
             copy: 0,
@@ -143,7 +149,7 @@ impl Table {
         };
         let (head, entries) = found;
         let size = head.size.get();
-        if size > memory.size() || size < CATALOG_SIZE || size % CATALOG_ALIGN != 0 {
+        if size > memory.size() || size < CATALOG_SIZE || size % HUGE_SIZE != 0 {
             let offset = CATALOG_COPIES[copy] + offset_of!(CatalogHead, size) as u64;
             return Err(Error::new(SIZE, offset, size));
         }
@@ -154,17 +160,20 @@ impl Table {
             damaged,
             copy,
         };
+        let mut names = HashSet::new();
         for (index, entry) in entries.iter().enumerate() {
-            table.take(index, entry)?;
+            table.take(index, entry, &mut names)?;
         }
         Ok(Some(table))
     }
 
-    /// Add the image of entry `index`, if that is used. The earlier ones were added before.
-    fn take(&mut self, index: usize, entry: &CatalogEntry) -> image::Result<()> {
-        if entry.as_bytes().iter().all(|&byte| byte == 0) {
-            return Ok(());
-        }
+    /// Add the image of entry `index`. The earlier ones were added before, and `names` has theirs.
+    fn take<'a>(
+        &mut self,
+        index: usize,
+        entry: &'a CatalogEntry,
+        names: &mut HashSet<&'a str>,
+    ) -> image::Result<()> {
         let refuse = |field: usize, problem, value| {
             let record = size_of::<CatalogHead>() + index * size_of::<CatalogEntry>();
             let offset = CATALOG_COPIES[self.copy] + (record + field) as u64;
@@ -176,24 +185,22 @@ impl Table {
         let flags = entry.flags.get();
         let (active, removed) = (flags & CATALOG_ACTIVE != 0, flags & CATALOG_REMOVED != 0);
         let known = CATALOG_ACTIVE | CATALOG_REMOVED;
-        let both = active && (removed || self.images.iter().any(|image| image.active));
+        let both = active && (removed || self.active().is_some());
         if flags & !known != 0 || both || entry.reserved != [0; 28] {
             return refuse(offset_of!(CatalogEntry, flags), FLAGS, flags.into());
         }
         let (start, length) = (entry.offset.get(), entry.length.get());
         let end = start.checked_add(length);
-        let aligned = (start | length) % CATALOG_ALIGN == 0 && start >= CATALOG_SIZE && length > 0;
-        let place = offset_of!(CatalogEntry, offset);
+        let before = self
+            .images
+            .last()
+            .map_or(CATALOG_SIZE, |image| image.range.end);
+        let aligned = (start | length) % CATALOG_ALIGN == 0 && start >= before && length > 0;
         let Some(end) = end.filter(|&end| aligned && end <= self.size) else {
-            return refuse(place, ENTRY, start);
+            return refuse(offset_of!(CatalogEntry, offset), ENTRY, start);
         };
-        for earlier in &self.images {
-            if start < earlier.range.end && earlier.range.start < end {
-                return refuse(place, ENTRY, start);
-            }
-            if !removed && !earlier.removed && name == earlier.name {
-                return refuse(offset_of!(CatalogEntry, name), NAME, 0);
-            }
+        if !removed && !names.insert(name) {
+            return refuse(offset_of!(CatalogEntry, name), NAME, 0);
         }
         self.images.push(Listed {
             name: name.into(),
@@ -210,13 +217,13 @@ impl Table {
         let mut head = CatalogHead {
             magic: CATALOG_MAGIC,
             version: CATALOG_VERSION.into(),
-            entries: (CATALOG_ENTRIES as u32).into(),
+            entries: (self.images.len() as u32).into(),
             generation: self.generation.into(),
             size: self.size.into(),
             reserved: [0; 92],
             crc: 0.into(),
         };
-        let mut entries = vec![CatalogEntry::new_zeroed(); CATALOG_ENTRIES];
+        let mut entries = vec![CatalogEntry::new_zeroed(); self.images.len()];
         for (entry, image) in entries.iter_mut().zip(&self.images) {
             entry.name[..image.name.len()].copy_from_slice(image.name.as_bytes());
             entry.uuid = image.uuid;
@@ -283,6 +290,18 @@ impl Table {
             self.store(medium)?;
         }
         Ok(())
+    }
+
+    /// Add `image`, whose place is free.
+    pub fn insert(&mut self, image: Listed) {
+        let before = |other: &Listed| other.range.start < image.range.start;
+        self.images
+            .insert(self.images.partition_point(before), image);
+    }
+
+    /// Return the image that is mounted without a name.
+    pub fn active(&self) -> Option<&Listed> {
+        self.images.iter().find(|image| image.active)
     }
 
     /// Return the image called `name` that is not removed.
