@@ -10,7 +10,7 @@ use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_image::digest::digest_of;
 use daxfs_image::error::Result;
-use daxfs_image::source::{name_of, Opened, Source};
+use daxfs_image::source::{At, Opened, Source};
 use daxfs_image::text::{shown, Bytes};
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
@@ -51,11 +51,11 @@ pub struct Options {
     pub progress: Option<u32>,
 }
 
-/// Check the images at `paths` and return fsck's exit status.
-pub fn fsck(paths: &[impl AsRef<Path>], options: Options) -> u8 {
+/// Check the images at the place `at` in each of `paths` and return fsck's exit status.
+pub fn fsck(paths: &[impl AsRef<Path>], at: &At, options: Options) -> u8 {
     paths
         .iter()
-        .fold(0, |status, path| status | one(path.as_ref(), options))
+        .fold(0, |status, path| status | one(path.as_ref(), at, options))
 }
 
 /// The result for an image, in JSON.
@@ -73,9 +73,9 @@ struct Report<'a> {
     violations: Vec<serde_json::Value>,
 }
 
-fn one(path: &Path, options: Options) -> u8 {
-    let name = name_of(path);
-    let source = match Source::open(path) {
+fn one(path: &Path, at: &At, options: Options) -> u8 {
+    let name = at.name_in(path);
+    let source = match Source::open_at(path, at) {
         Ok(source) => source,
         Err(why) => {
             eprintln!("fsck.daxfs: {why}");
@@ -248,9 +248,9 @@ pub fn examine<S: Storage + Sync>(
     superblock
 }
 
-/// Return the SHA-256 of the image at `path`, as the mount option `digest=` takes it.
-pub fn sum(path: &Path) -> Result<String> {
-    let image = Opened::open(path)?;
+/// Return the SHA-256 of the image at the place `at` in `path`, as the mount option `digest=` takes it.
+pub fn sum(path: &Path, at: &At) -> Result<String> {
+    let image = Opened::open_at(path, at)?;
     Ok(hex(&digest_of(&image)?))
 }
 

@@ -7,7 +7,7 @@ mod mounted;
 
 use daxfs_command::signals::{on_signal, SIGHUP, SIGINT, SIGTERM};
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::Opened;
+use daxfs_image::source::{At, Opened};
 use daxfs_image::text::shown_path;
 use filesystem::ImageFs;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -23,11 +23,11 @@ use std::thread;
 /// Threads that serve requests, at most.
 const THREADS: usize = 8;
 
-/// Serve `image` at `dir` with the mount options `words` until it is unmounted. If `ready`, write a
+/// Serve the image at the place `at` in `image` at `dir` with the mount options `words` until it is unmounted. If `ready`, write a
 /// line to standard output when it is mounted, for the process that started this one.
-pub fn serve(image: &Path, dir: &Path, words: &[String], ready: bool) -> Result<()> {
+pub fn serve(image: &Path, at: &At, dir: &Path, words: &[String], ready: bool) -> Result<()> {
     let config = config(image, words)?;
-    let image = Opened::open(image)?;
+    let image = Opened::open_at(image, at)?;
     // Other damage is an error when it is accessed; without a root there is nothing to mount.
     image.reader().root()?;
     let name = shown_path(dir);
@@ -90,14 +90,20 @@ fn tell_parent() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Start a process that serves `image` at `dir`, and wait until it is mounted.
+/// Start a process that serves the image at the place `at` in `image` at `dir`, and wait until it is mounted.
 ///
 /// Fail if the process cannot be started. The process reports its own errors.
-pub fn in_background(image: &Path, dir: &Path, words: &[String]) -> Result<ExitCode> {
+pub fn in_background(image: &Path, at: &At, dir: &Path, words: &[String]) -> Result<ExitCode> {
     let mut arguments: Vec<OsString> = vec!["fuse".into(), "--ready".into()];
     if !words.is_empty() {
         arguments.push("--options".into());
         arguments.push(words.join(",").into());
+    }
+    if let Some(offset) = at.offset {
+        arguments.push(format!("--offset={offset}").into());
+    }
+    if let Some(name) = &at.name {
+        arguments.push(format!("--image={name}").into());
     }
     arguments.extend(["--".into(), image.into(), dir.into()]);
     let from_stdin = image.as_os_str() == "-";

@@ -3,10 +3,10 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{fail, run, succeed, tree};
-use daxfs_load::catalog::format::{
-    room, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
+use daxfs_load::catalog::{insert, Change as _, Medium, New, Part, State, Users};
+use daxfs_reader::catalog::{
+    room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
 };
-use daxfs_load::catalog::{insert, Listed, Medium, New, Part, State, Table, Users};
 use daxfs_reader::layout::{Superblock as Record, HUGE_SIZE};
 use daxfs_reader::{Problem, Superblock};
 use daxfs_testing::{builder, image_with, options, scratch};

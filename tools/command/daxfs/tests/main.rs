@@ -14,6 +14,7 @@ mod json;
 mod map;
 mod mistakes;
 mod output;
+mod places;
 mod share;
 mod sign;
 mod support;

@@ -10,8 +10,8 @@ use crate::files::warn;
 use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
 use crate::record::Layer;
 use daxfs_load::catalog;
-use daxfs_load::catalog::format;
 use daxfs_load::catalog::Reuse;
+use daxfs_reader::catalog::room;
 use rustix::fs::{major, minor};
 use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
@@ -57,7 +57,7 @@ impl Image {
         Image {
             name: name(layer),
             // The size is whole blocks.
-            size: format::room(layer.size, 1).1,
+            size: room(layer.size, 1).1,
         }
     }
 }
@@ -196,7 +196,7 @@ fn is_damaged(error: &daxfs_image::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs_load::catalog::format::CATALOG_COPIES;
+    use daxfs_reader::catalog::CATALOG_COPIES;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 

@@ -2,11 +2,10 @@
 
 //! Catalogues made of arbitrary bytes.
 
-use daxfs_load::catalog::format::{
-    CatalogEntry, CatalogHead, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
+use daxfs_reader::catalog::{
+    CatalogEntry, CatalogHead, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAGIC, CATALOG_SIZE,
     CATALOG_VERSION,
 };
-use daxfs_load::catalog::Table;
 use daxfs_reader::{Memory, Result};
 
 /// Number of entries of a copy, at most.

@@ -4,6 +4,7 @@
 //!
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`digest`] and [`sign`]: the SHA-256 of an image, and its signatures
+//! * [`catalog`]: several images in one device or file
 //! * [`chain`]: names of images of layers
 //! * [`text`] and [`error`]: how names and errors are shown
 //!
@@ -23,6 +24,7 @@
 //! # Ok::<(), daxfs_image::Error>(())
 //! ```
 
+pub mod catalog;
 pub mod chain;
 pub mod digest;
 pub mod error;

@@ -4,7 +4,7 @@
 
 use crate::digest::digest_of;
 use crate::error::{Error, Result};
-use crate::source::{cannot_open, Opened};
+use crate::source::{cannot_open, At, Opened};
 use crate::text::shown_path;
 use daxfs_check::digest::hex;
 use daxfs_reader::Image;
@@ -79,11 +79,11 @@ pub fn sign(path: &Path, by: By<'_>, expires: Option<u64>) -> Result<String> {
     Ok(hex(&digest))
 }
 
-/// Verify the image at `path`: its signature by the owner of one of `certs`, or by somebody for
+/// Verify the image at the place `at` in `path`: its signature by the owner of one of `certs`, or by somebody for
 /// whom one of these vouches, and its content. Return its SHA-256.
-pub fn verify(path: &Path, certs: &[PathBuf]) -> Result<String> {
+pub fn verify(path: &Path, at: &At, certs: &[PathBuf]) -> Result<String> {
     let certs = certificates(certs)?;
-    let image = Opened::open(path)?;
+    let image = Opened::open_at(path, at)?;
     let name = &image.name;
     let signed = attach::load(&Image::new(&image.source, &image.superblock))
         .map_err(|error| Error::image(name, b"", error))?

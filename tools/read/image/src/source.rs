@@ -2,11 +2,12 @@
 
 //! Sources of images: a file, a block device, a DAX device, or standard input.
 
+use crate::catalog::{load, unknown};
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::reader::Reader;
 use crate::text::shown_path;
-use daxfs_check::memory::{FileMemory, Storage};
+use daxfs_check::memory::{data_or_hole, next_data, FileMemory, Storage};
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
@@ -25,9 +26,34 @@ pub const NO_ORDER: &str = "cannot be read in any order; name an image file or d
 /// Bytes that are read together.
 const PIECE: usize = 1 << 20;
 
+/// Place of an image in a file or device that holds more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+pub struct At {
+    /// The image, or with --image the catalogue, starts at this byte of the file or device
+    #[cfg_attr(feature = "clap", arg(long, value_name = "BYTES", value_parser = daxfs_command::values::size))]
+    pub offset: Option<u64>,
+    /// The image has this name in the catalogue of the file or device
+    #[cfg_attr(feature = "clap", arg(long = "image", value_name = "NAME"))]
+    pub name: Option<String>,
+}
+
+impl At {
+    /// Return the name in messages of the image at this place in `path`.
+    pub fn name_in(&self, path: &Path) -> String {
+        let name = name_of(path);
+        match &self.name {
+            Some(image) => format!("{name}: {image}"),
+            None => name,
+        }
+    }
+}
+
 /// Bytes that an image is read from.
 pub struct Source {
     bytes: Bytes,
+    /// Offset of the first byte in the file or device.
+    start: u64,
     size: u64,
 }
 
@@ -58,6 +84,7 @@ impl Source {
                 })?;
                 Ok(Source {
                     bytes: Bytes::Mapped(mapping),
+                    start: 0,
                     size,
                 })
             }
@@ -73,12 +100,40 @@ impl Source {
         }
     }
 
+    /// Open the part of `path` that `at` names.
+    pub fn open_at(path: &Path, at: &At) -> Result<Self> {
+        let mut source = Self::open(path)?;
+        let start = at.offset.unwrap_or(0);
+        if start > source.size {
+            let why = format!(
+                "has {} bytes, so nothing starts at byte {start}",
+                source.size
+            );
+            return Err(Error::refused(name_of(path), why));
+        }
+        (source.start, source.size) = (start, source.size - start);
+        if let Some(wanted) = &at.name {
+            let name = name_of(path);
+            let table = load(&source, &name)?;
+            let found = table.find(wanted);
+            let range = &found.ok_or_else(|| unknown(&name, &table, wanted))?.range;
+            (source.start, source.size) = (start + range.start, range.end - range.start);
+        }
+        Ok(source)
+    }
+
+    /// Return the error for `length` bytes at `offset`.
+    fn unreadable(offset: u64, length: usize) -> image::Error {
+        image::Error::new(Problem::Unreadable, offset, length as u64)
+    }
+
     fn of_file(file: File, name: &str) -> Result<Self> {
         let size = FileMemory::new(&file)
             .map_err(|error| Error::system(name, "cannot get its size", "", error))?
             .size();
         Ok(Source {
             bytes: Bytes::File(file),
+            start: 0,
             size,
         })
     }
@@ -113,6 +168,7 @@ impl Source {
             .map_err(|error| Error::system(name, write, "", error))?;
         Ok(Source {
             bytes: Bytes::File(file),
+            start: 0,
             size,
         })
     }
@@ -124,12 +180,17 @@ impl Memory for Source {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        match &self.bytes {
-            Bytes::File(file) => FileMemory::with_size(file, self.size).read(offset, into),
-            Bytes::Mapped(mapping) => mapping
-                .read(offset, into)
-                .map_err(|_| image::Error::new(Problem::Unreadable, offset, into.len() as u64)),
+        let unreadable = Self::unreadable(offset, into.len());
+        let end = offset.checked_add(into.len() as u64);
+        if end.is_none_or(|end| end > self.size) {
+            return Err(unreadable);
         }
+        let at = self.start + offset;
+        let read = match &self.bytes {
+            Bytes::File(file) => file.read_exact_at(into, at),
+            Bytes::Mapped(mapping) => mapping.read(at, into),
+        };
+        read.map_err(|_| unreadable)
     }
 
     fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
@@ -143,17 +204,20 @@ impl Memory for Source {
 
 impl Storage for Source {
     fn hole(&self, offset: u64) -> image::Result<(bool, u64)> {
-        match &self.bytes {
-            Bytes::File(file) => FileMemory::with_size(file, self.size).hole(offset),
-            Bytes::Mapped(_) => Ok((false, self.size)),
-        }
+        let Bytes::File(file) = &self.bytes else {
+            return Ok((false, self.size));
+        };
+        let found = data_or_hole(file, self.start + offset, self.start + self.size);
+        let (hole, end) = found.map_err(|_| Self::unreadable(offset, 0))?;
+        Ok((hole, end - self.start))
     }
 
     fn data(&self, offset: u64) -> image::Result<u64> {
-        match &self.bytes {
-            Bytes::File(file) => FileMemory::with_size(file, self.size).data(offset),
-            Bytes::Mapped(_) => Ok(offset),
-        }
+        let Bytes::File(file) = &self.bytes else {
+            return Ok(offset);
+        };
+        let found = next_data(file, self.start + offset, self.start + self.size);
+        Ok(found.map_err(|_| Self::unreadable(offset, 0))? - self.start)
     }
 }
 
@@ -214,6 +278,11 @@ impl Opened {
     /// Open the image at `path`, see [`Source::open`].
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_source(Source::open(path)?, name_of(path))
+    }
+
+    /// Open the image at the place `at` in `path`.
+    pub fn open_at(path: &Path, at: &At) -> Result<Self> {
+        Self::of_source(Source::open_at(path, at)?, at.name_in(path))
     }
 
     /// Open the image in the regular file or block device `file`, called `name` in messages.

@@ -49,7 +49,7 @@ pub fn remedy(problem: Problem) -> &'static str {
         Problem::Unreadable => {
             "; the file is too short, or its storage fails: restore it from a copy"
         }
-        Problem::IS_CATALOG => "; daxfs catalog list shows its images, and mounts take image=NAME",
+        Problem::IS_CATALOG => "; daxfs catalog list shows its images: commands take --image NAME, and mounts image=NAME",
         Problem::Catalog(_) => "; make it again with daxfs catalog init",
         Problem::Truncated => "; the copy is incomplete: copy all of it",
         _ => "; the image is damaged: restore it from a copy, or make it again",

@@ -12,6 +12,8 @@ mod extra;
 pub mod hash;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
 // files.
+#[cfg(feature = "std")]
+pub mod catalog;
 mod image;
 #[cfg(feature = "std")]
 mod path;

@@ -8,7 +8,7 @@ use daxfs_extract::{self as extract, to_directory, to_tar};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::handle_signals;
 use daxfs_image::reader::Reader;
-use daxfs_image::source::{Opened, Source};
+use daxfs_image::source::{At, Opened, Source};
 use daxfs_image::text::shown_path;
 use daxfs_writer::{replace, Overwrite};
 use std::ffi::OsStr;
@@ -29,9 +29,9 @@ pub struct Target<'a> {
     pub owner: bool,
 }
 
-/// Unpack `start` of the image at `path`.
-pub fn unpack(path: &Path, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
-    let image = Opened::open(path)?;
+/// Unpack `start` of the image at the place `at` in `path`.
+pub fn unpack(path: &Path, at: &At, target: &Target<'_>, start: &OsStr) -> Result<ExitCode> {
+    let image = Opened::open_at(path, at)?;
     let reader = image.reader();
     let start = reader.find(start.as_bytes(), true)?;
     let interrupt = handle_signals()?;

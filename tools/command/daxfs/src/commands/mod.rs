@@ -20,7 +20,7 @@ use daxfs_command::usage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::sign::{sign, verify, By};
-use daxfs_image::source::{name_of, Opened, Source};
+use daxfs_image::source::{name_of, At, Opened, Source};
 use daxfs_image::text::{shown, shown_path};
 use daxfs_load::file::ImageFile;
 use daxfs_load::unmount::unmount;
@@ -100,53 +100,61 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
         progress: args.progress,
         ..Default::default()
     };
-    ExitCode::from(status | fsck::fsck(&args.images, options))
+    ExitCode::from(status | fsck::fsck(&args.images, &At::default(), options))
 }
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Map { image, json } => on_image(&image, |reader, out| {
+        Command::Map { image, at, json } => on_image(&image, &at, |reader, out| {
             let map = Map::new(reader)?;
             Ok(written(match json {
                 true => show::pretty(out, &map),
-                false => map::draw(&map, &name_of(&image), out),
+                false => map::draw(&map, &at.name_in(&image), out),
             })?)
         }),
-        Command::Info { image, json, udev } => {
+        Command::Info {
+            image,
+            at,
+            json,
+            udev,
+        } => {
             let form = match (json, udev) {
                 (true, _) => show::Form::Json,
                 (_, true) => show::Form::Udev,
                 _ => show::Form::Text,
             };
-            on_image(&image, |reader, out| show::info(reader, form, out))
+            on_image(&image, &at, |reader, out| show::info(reader, form, out))
         }
         Command::Ls {
             image,
+            at,
             path,
             mut listing,
             help: _,
-        } => on_image(&image, |reader, out| {
+        } => on_image(&image, &at, |reader, out| {
             listing.terminal = out.terminal && !listing.zero;
             show::ls(reader, path.as_bytes(), listing, out)
         }),
-        Command::Cat { image, paths } => on_image(&image, |reader, out| {
+        Command::Cat { image, at, paths } => on_image(&image, &at, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::cat(reader, path.as_bytes(), out))
         }),
         Command::Stat {
             image,
+            at,
             paths,
             follow,
             json,
-        } => on_image(&image, |reader, out| {
+        } => on_image(&image, &at, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, json, out))
         }),
-        Command::Dump { image, sums } => {
-            on_image(&image, |reader, out| show::dump(reader, sums, out))
+        Command::Dump { image, at, sums } => {
+            on_image(&image, &at, |reader, out| show::dump(reader, sums, out))
         }
         Command::Extract {
             image,
+            at,
             target,
             tar,
             force,
@@ -159,15 +167,20 @@ fn run(command: Command) -> Result<ExitCode> {
                 force,
                 owner: !no_same_owner,
             };
-            unpack(&image, &target, &path)
+            unpack(&image, &at, &target, &path)
         }
         Command::Diff {
             first,
             second,
+            offset,
+            names,
             ignore,
             quiet,
             json,
-        } => compare(&first, &second, &ignore, quiet, json),
+        } => {
+            let places = places(&offset, &names);
+            compare(&first, &second, places, &ignore, quiet, json)
+        }
         Command::Fsck { repair: true, .. } => {
             eprintln!(
                 "daxfs: images cannot be repaired, because they have no redundancy; \
@@ -176,9 +189,14 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::from(fsck::USAGE))
         }
         Command::Fsck {
-            images, options, ..
-        } => Ok(ExitCode::from(fsck::fsck(&images, options))),
-        Command::Digest { image, json } => print(&digest(json, &image, &fsck::sum(&image)?)),
+            images,
+            at,
+            options,
+            ..
+        } => Ok(ExitCode::from(fsck::fsck(&images, &at, options))),
+        Command::Digest { image, at, json } => {
+            print(&digest(json, &at.name_in(&image), &fsck::sum(&image, &at)?))
+        }
         Command::Sign {
             image,
             key,
@@ -208,23 +226,32 @@ fn run(command: Command) -> Result<ExitCode> {
             })
         }
         Command::Pull(args) => pulled(&args),
-        Command::Verify { image, cert, json } => {
-            print(&digest(json, &image, &verify(&image, &cert)?))
-        }
+        Command::Verify {
+            image,
+            at,
+            cert,
+            json,
+        } => print(&digest(
+            json,
+            &at.name_in(&image),
+            &verify(&image, &at, &cert)?,
+        )),
         Command::Fuse {
             image,
+            at,
             dir,
             foreground: false,
             options,
             ready: false,
-        } => fuse::in_background(&image, &dir, &options),
+        } => fuse::in_background(&image, &at, &dir, &options),
         Command::Fuse {
             image,
+            at,
             dir,
             options,
             ready,
             ..
-        } => fuse::serve(&image, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
+        } => fuse::serve(&image, &at, &dir, &options, ready).map(|()| ExitCode::SUCCESS),
         Command::Load {
             image,
             dir,
@@ -266,10 +293,9 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 /// Return the line about the SHA-256 of an image.
-fn digest(json: bool, image: &Path, sha256: &str) -> String {
+fn digest(json: bool, image: &str, sha256: &str) -> String {
     match json {
-        true => json!({"schema": "daxfs-digest-1", "image": name_of(image), "sha256": sha256})
-            .to_string(),
+        true => json!({"schema": "daxfs-digest-1", "image": image, "sha256": sha256}).to_string(),
         false => sha256.into(),
     }
 }
@@ -293,7 +319,7 @@ fn pulled(args: &Pull) -> Result<ExitCode> {
     let images = pull(&args.reference, &args.target, &demands)?;
     let mut out = Out::open();
     for (sha256, path) in images {
-        let line = digest(args.json, &path, &sha256);
+        let line = digest(args.json, &name_of(&path), &sha256);
         match directory && !args.json {
             true => written(writeln!(out, "{line}  {}", shown_path(&path)))?,
             false => written(writeln!(out, "{line}"))?,
@@ -303,12 +329,13 @@ fn pulled(args: &Pull) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Open `image` and call `action`, which writes to standard output.
+/// Open the image at the place `at` in `path` and call `action`, which writes to standard output.
 fn on_image(
-    image: &Path,
+    path: &Path,
+    at: &At,
     action: impl FnOnce(&Reader<'_, Source>, &mut Out) -> Result<()>,
 ) -> Result<ExitCode> {
-    let image = Opened::open(image)?;
+    let image = Opened::open_at(path, at)?;
     let mut out = Out::open();
     let done = action(&image.reader(), &mut out);
     // Output before an error is useful, too.
@@ -318,9 +345,21 @@ fn on_image(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Return the places of the images that `diff` compares, in their order.
+fn places(offsets: &[u64], names: &[String]) -> Vec<At> {
+    let count = offsets.len().max(names.len());
+    let places = (0..count).map(|index| At {
+        offset: offsets.get(index).copied(),
+        name: names.get(index).cloned(),
+    });
+    places.collect()
+}
+
+/// Compare `first` with `second`. `places` are the places of those that are images.
 fn compare(
     first: &Path,
     second: &Path,
+    places: Vec<At>,
     ignore: &[Aspect],
     quiet: bool,
     json: bool,
@@ -350,21 +389,32 @@ fn compare(
         }
         Ok(())
     };
+    let images = [first, second].iter().filter(|path| !path.is_dir()).count();
+    if places.len() > images {
+        let why = match images {
+            0 => "there is no image; leave out --offset and --image",
+            1 => "there is 1 image; give --offset or --image once",
+            _ => "there are 2 images; give --offset or --image twice",
+        };
+        return Err(Error::refused("", why));
+    }
+    let mut places = places.into_iter();
+    let mut open = |path| Opened::open_at(path, &places.next().unwrap_or_default());
     let differ = match (first.is_dir(), second.is_dir()) {
         (true, true) => {
             let why = "both are directories; diff -r compares those";
             return Err(Error::refused(shown_path(first), why));
         }
         (true, false) => {
-            let image = Opened::open(second)?;
+            let image = open(second)?;
             diff(&Directory(first.into()), &image.reader(), ignore, report)
         }
         (false, true) => {
-            let image = Opened::open(first)?;
+            let image = open(first)?;
             diff(&image.reader(), &Directory(second.into()), ignore, report)
         }
         (false, false) => {
-            let (first, second) = (Opened::open(first)?, Opened::open(second)?);
+            let (first, second) = (open(first)?, open(second)?);
             diff(&first.reader(), &second.reader(), ignore, report)
         }
     };

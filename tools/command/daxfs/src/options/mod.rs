@@ -17,6 +17,7 @@ use crate::fsck;
 use crate::show::Listing;
 use clap::{Parser, Subcommand};
 use daxfs_command::values;
+use daxfs_image::source::At;
 use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,7 +32,8 @@ Examples:
 
 /// Show, check and extract daxfs images, and load them into memory
 ///
-/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input.
+/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. The image starts at its
+/// first byte, unless --offset says where, or --image names it in a catalogue.
 /// Only load, mount, umount and write need privileges, and only load and mount need the kernel
 /// module. No command changes an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json
 /// describes what --json prints.
@@ -50,10 +52,14 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   daxfs info base.img
+  daxfs info --image base-2 /dev/pmem0
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// Print JSON
         #[arg(long, conflicts_with = "udev")]
         json: bool,
@@ -75,6 +81,9 @@ Examples:
     Ls {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// The file or directory in it
         #[arg(default_value = "/")]
         path: OsString,
@@ -92,6 +101,9 @@ Examples:
     Cat {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// The files in it; symbolic links are followed within the image
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -108,6 +120,9 @@ Examples:
     Map {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -120,6 +135,9 @@ Examples:
     Stat {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// The files in it
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -142,6 +160,9 @@ Examples:
     Dump {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// Add the SHA-256 of each file's content
         #[arg(long)]
         sums: bool,
@@ -167,6 +188,9 @@ Examples:
     Extract {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// The directory, or with --tar the archive; - is standard output
         target: PathBuf,
         /// Write a tar archive
@@ -192,12 +216,21 @@ Exit status:
 
 Examples:
   daxfs diff base.img /srv/base
-  daxfs diff --ignore time,owner old.img new.img")]
+  daxfs diff --ignore time,owner old.img new.img
+  daxfs diff --image base-1 --image base-2 /dev/pmem0 /dev/pmem0")]
     Diff {
         /// An image or a directory
         first: PathBuf,
         /// An image or a directory
         second: PathBuf,
+        /// The images start at these bytes of their files or devices
+        ///
+        /// Given twice, the first one is for the first image, the second for the second. A directory has none.
+        #[arg(long, value_name = "BYTES", value_parser = values::size)]
+        offset: Vec<u64>,
+        /// The images have these names in the catalogues of their files or devices
+        #[arg(long = "image", value_name = "NAME")]
+        names: Vec<String>,
         /// Do not compare these
         #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
         ignore: Vec<Aspect>,
@@ -219,6 +252,9 @@ Examples:
         images: Vec<PathBuf>,
         #[command(flatten)]
         #[allow(missing_docs)]
+        at: At,
+        #[command(flatten)]
+        #[allow(missing_docs)]
         options: fsck::Options,
         /// Refused: images have no redundancy to repair them from
         #[arg(long)]
@@ -235,6 +271,9 @@ Examples:
     Digest {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -298,6 +337,9 @@ Examples:
     Verify {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// A certificate that is trusted, in PEM or DER; may be repeated
         #[arg(short, long, required = true)]
         cert: Vec<PathBuf>,
@@ -315,6 +357,9 @@ Examples:
     Fuse {
         /// The image
         image: PathBuf,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        at: At,
         /// The mount point
         dir: PathBuf,
         /// Stay in the foreground

@@ -2,14 +2,14 @@
 
 //! The image of a catalogue that a mount names. The kernel takes its place only.
 
-use super::format::CATALOG_SIZE;
-use super::loaded::{load, unknown, warn_damaged};
+use super::loaded::{load, warn_damaged};
 use super::medium::{Access, Disk, Medium, Part};
-use super::table::{Listed, Table};
 use crate::context::look_at_range;
 use daxfs_command::values::size;
+use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{shown, shown_path};
+use daxfs_reader::catalog::{Listed, Table, CATALOG_SIZE};
 use rustix::fs::{flock, openat, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, opcode, Getter};
@@ -122,7 +122,7 @@ impl Chosen {
             None => table.active(),
         };
         let image = image.ok_or_else(|| match &name {
-            Some(name) => unknown(&disk, &table, name),
+            Some(name) => unknown(&disk.name, &table, name),
             None => {
                 let why = "no image of the catalogue is active; \
                            name one with image=, or use 'daxfs catalog activate'";

@@ -2,11 +2,11 @@
 
 //! Adding an image to a catalogue.
 
-use super::format::{room, CATALOG_MAX};
-use super::loaded::some;
+use super::change::Change;
 use super::medium::Medium;
-use super::table::{Listed, Table};
+use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
+use daxfs_reader::catalog::{room, Listed, Table, CATALOG_MAX};
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 use std::io;

@@ -3,9 +3,9 @@
 //! The catalogue of a device.
 
 use super::medium::{Disk, Part};
-use super::table::Table;
-use daxfs_image::error::{Error, Result};
-use daxfs_image::text::shown;
+use daxfs_image::catalog;
+use daxfs_image::error::Result;
+use daxfs_reader::catalog::Table;
 
 /// Load the catalogue of `disk`.
 pub fn load(disk: &Disk) -> Result<Table> {
@@ -13,11 +13,7 @@ pub fn load(disk: &Disk) -> Result<Table> {
         medium: disk,
         start: 0,
     };
-    let table = Table::load(&memory).map_err(|error| Error::image(&disk.name, b"", error))?;
-    table.ok_or_else(|| {
-        let why = "has no catalogue; daxfs catalog init makes one";
-        Error::refused(&disk.name, why)
-    })
+    catalog::load(&memory, &disk.name)
 }
 
 /// Say if a copy is damaged: the catalogue may be the state before the last change.
@@ -28,28 +24,4 @@ pub fn warn_damaged(disk: &Disk, table: &Table) {
             disk.name
         );
     }
-}
-
-/// Return `items` in a list for a message, but not all of a long one.
-pub fn some(mut items: impl Iterator<Item = String>) -> String {
-    const SHOWN: usize = 16;
-    let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
-    match items.count() {
-        0 => list,
-        more => format!("{list} and {more} more"),
-    }
-}
-
-/// Return the error for a name that no image has.
-pub fn unknown(disk: &Disk, table: &Table, name: &str) -> Error {
-    let names = table.images.iter().filter(|image| !image.removed);
-    let known = match some(names.map(|image| image.name.clone())) {
-        names if names.is_empty() => "it is empty".into(),
-        names => format!("it has {names}"),
-    };
-    let name = shown(name.as_bytes());
-    Error::refused(
-        &disk.name,
-        format!("the catalogue has no image '{name}'; {known}"),
-    )
 }

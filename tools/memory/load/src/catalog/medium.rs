@@ -2,12 +2,12 @@
 
 //! Media of a catalogue: a block device, a DAX device in devdax mode, or a file.
 
-use super::format::CATALOG_SIZE;
 use daxfs_check::memory::FileMemory;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::mapping;
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
+use daxfs_reader::catalog::CATALOG_SIZE;
 use daxfs_reader::{self as image, Memory, Problem};
 use daxfs_writer::device::dax_size;
 use daxfs_writer::Mapping;

@@ -5,25 +5,25 @@
 //! The catalogue at the start of the device says where each image is; Documentation/catalogue.rst
 //! has the format, and why an update survives power loss.
 
+mod change;
 mod chosen;
-pub mod format;
 mod insert;
 mod loaded;
 mod medium;
 mod mounted;
-mod table;
 
+pub use change::Change;
 pub use chosen::Chosen;
 pub use insert::{insert, New, State, Users};
 pub use medium::{Medium, Part};
-pub use table::{Listed, Table};
 
 use crate::file::ImageFile;
+use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
+use daxfs_reader::catalog::{valid_name, Listed, Table, CATALOG_SIZE};
 use daxfs_reader::layout::HUGE_SIZE;
 use daxfs_writer::{parent_of, Overwrite};
-use format::{valid_name, CATALOG_SIZE};
-use loaded::{load, unknown, warn_damaged};
+use loaded::{load, warn_damaged};
 use medium::{Access, Disk};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -196,7 +196,7 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
         .iter()
         .position(|image| image.name == name && !image.removed)
     else {
-        return Err(unknown(&disk, &table, name));
+        return Err(unknown(&disk.name, &table, name));
     };
     let image = &mut table.images[at];
     if image.active && !force {
@@ -237,7 +237,7 @@ pub fn activate(path: &Path, name: &str) -> Result<()> {
     let mut disk = Disk::open(path, Access::Change)?;
     let mut table = load_to_change(&disk)?;
     if !table.activate(name) {
-        return Err(unknown(&disk, &table, name));
+        return Err(unknown(&disk.name, &table, name));
     }
     commit(&mut table, &mut disk)
 }

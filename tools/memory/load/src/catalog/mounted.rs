@@ -2,7 +2,7 @@
 
 //! Images that this kernel has mounted, by /sys/fs/daxfs.
 
-use super::table::Listed;
+use daxfs_reader::catalog::Listed;
 use daxfs_reader::layout::HUGE_SIZE;
 use rustix::fs::statfs;
 use std::fs;

@@ -1,21 +1,131 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The table of a catalogue, and how it is changed.
+//! Catalogues: several images in one device or file. The kernel knows nothing of them.
+//!
+//! It has two copies. An update writes the one that does not count, with a larger generation. So
+//! there is a whole copy at any moment, and power loss leaves the state before the update or the
+//! one after it.
 
-use super::format::{
-    valid_name, CatalogEntry, CatalogHead, CATALOG_ACTIVE, CATALOG_ALIGN, CATALOG_COPIES,
-    CATALOG_MAGIC, CATALOG_MAX, CATALOG_REMOVED, CATALOG_SIZE, CATALOG_VERSION, CHECKSUM, COPY,
-    ENTRY, FLAGS, NAME, SIZE,
-};
-use super::medium::{Medium, Part};
-use daxfs_reader::layout::HUGE_SIZE;
-use daxfs_reader::memory::load;
-use daxfs_reader::{self as image, Error, Memory, Problem};
+pub use crate::layout::CATALOG_MAGIC;
+use crate::layout::HUGE_SIZE;
+use crate::memory::load;
+use crate::{Error, Memory, Problem, Result};
+use std::borrow::ToOwned;
 use std::collections::HashSet;
-use std::io;
 use std::mem::offset_of;
 use std::ops::Range;
-use zerocopy::{FromZeros, IntoBytes};
+use std::string::String;
+use std::vec::Vec;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// No copy of the catalogue is whole.
+pub const CHECKSUM: Problem = Problem::Catalog("no copy of the catalogue is whole");
+/// Checksum mismatch of one copy of the catalogue.
+pub const COPY: Problem = Problem::Catalog("checksum mismatch of the copy");
+/// A catalogue that is larger than its memory, or of an invalid size.
+pub const SIZE: Problem = Problem::Catalog("catalogue of another size than its memory");
+/// An entry of the catalogue out of place: outside the memory, unaligned, over another one.
+pub const ENTRY: Problem = Problem::Catalog("image of the catalogue out of place");
+/// An entry of the catalogue with an invalid name, or with another entry's.
+pub const NAME: Problem = Problem::Catalog("invalid name in the catalogue");
+/// An entry of the catalogue with unknown or contradictory flags, or a second active one.
+pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalogue");
+
+/// Version of the catalogue's format.
+pub const CATALOG_VERSION: u32 = 1;
+
+/// Number of bytes for the catalogue, at the start of the memory. The first image may start after
+/// them.
+pub const CATALOG_SIZE: u64 = 2 << 20;
+
+/// Offsets of the copies of the catalogue in bytes. They are far apart, so that memory that fails
+/// does not have both.
+pub const CATALOG_COPIES: [u64; 2] = [0, 1 << 20];
+
+/// Number of images that a catalogue holds at most: its copies do not overlap.
+pub const CATALOG_MAX: usize =
+    ((CATALOG_COPIES[1] as usize) - size_of::<CatalogHead>()) / size_of::<CatalogEntry>();
+
+/// Alignment of the images of a catalogue, and of their lengths, in bytes.
+pub const CATALOG_ALIGN: u64 = 4096;
+
+/// Flag of a [`CatalogEntry`]: the image that is mounted without a name. At most one entry has it.
+pub const CATALOG_ACTIVE: u32 = 1 << 0;
+
+/// Flag of a [`CatalogEntry`]: the image is not mounted from now on. Existing mounts may use it.
+pub const CATALOG_REMOVED: u32 = 1 << 1;
+
+/// Head of a copy of the catalogue. Its [`CatalogEntry`]s follow.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+pub struct CatalogHead {
+    /// [`CATALOG_MAGIC`].
+    pub magic: [u8; 8],
+    /// [`CATALOG_VERSION`].
+    pub version: U32,
+    /// Number of entries, at most [`CATALOG_MAX`].
+    pub entries: U32,
+    /// Number of the update that wrote this copy. Of two valid copies, that with the larger number
+    /// counts.
+    pub generation: U64,
+    /// Bytes of the memory that the catalogue divides, itself included: a multiple of
+    /// [`HUGE_SIZE`].
+    pub size: U64,
+    /// Zero.
+    pub reserved: [u8; 92],
+    /// CRC-32C of the bytes of the record before this field, and of the entries.
+    pub crc: U32,
+}
+
+/// An entry of the catalogue. The entries are in the order of their offsets.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+pub struct CatalogEntry {
+    /// Name, padded with NUL: 1 to 63 bytes, letters, digits and `.`, `_`, `-`, `+`, `:`, `@`.
+    pub name: [u8; 64],
+    /// [`Superblock::uuid`] of the image.
+    pub uuid: [u8; 16],
+    /// First byte of the image in the memory, a multiple of [`CATALOG_ALIGN`].
+    pub offset: U64,
+    /// Bytes for the image with its sums and signature, a multiple of [`CATALOG_ALIGN`], not 0.
+    pub length: U64,
+    /// [`CATALOG_ACTIVE`], [`CATALOG_REMOVED`] or 0.
+    pub flags: U32,
+    /// Zero.
+    pub reserved: [u8; 28],
+}
+
+const _: () = {
+    assert!(size_of::<CatalogHead>() == 128);
+    assert!(offset_of!(CatalogHead, crc) == 124);
+    assert!(size_of::<CatalogEntry>() == 128);
+    assert!(offset_of!(CatalogEntry, offset) == 80);
+};
+
+/// Return the alignment and the length, in bytes, of an image of `size` bytes with blocks of `block` bytes. A small image
+/// shares 2 MiB with others, because none of its files is mapped by a PMD entry. A range of `phys=` needs the alignment
+/// of a larger one to have struct pages.
+pub fn room(size: u64, block: u64) -> (u64, u64) {
+    let align = match size < HUGE_SIZE {
+        true => block.max(CATALOG_ALIGN),
+        false => HUGE_SIZE,
+    };
+    (align, size.next_multiple_of(align))
+}
+
+/// Return `text` if it may be the name of an image. No mount option ends at a byte of it.
+pub fn valid_name(text: &[u8]) -> Option<&str> {
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(byte);
+    let fits = (1..size_of::<[u8; 64]>()).contains(&text.len());
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| fits && text.iter().all(valid))
+}
 
 /// An image of a catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +162,7 @@ fn name_of(entry: &CatalogEntry) -> Option<&str> {
 type Copy = (CatalogHead, Vec<CatalogEntry>);
 
 /// Load copy `index` from `memory`, unless something else is there.
-fn load_copy<M: Memory>(memory: &M, index: usize) -> image::Result<Option<Copy>> {
+fn load_copy<M: Memory>(memory: &M, index: usize) -> Result<Option<Copy>> {
     let start = CATALOG_COPIES[index];
     let head: CatalogHead = load(memory, start)?;
     if head.magic != CATALOG_MAGIC {
@@ -93,9 +203,9 @@ pub struct Table {
     /// Its images, in the order of their places.
     pub images: Vec<Listed>,
     /// The problem of the copy that does not count.
-    pub damaged: Option<image::Error>,
+    pub damaged: Option<Error>,
     /// Index of the copy that counts.
-    copy: usize,
+    pub copy: usize,
 }
 
 impl Table {
@@ -116,7 +226,7 @@ impl Table {
     /// Return [`CHECKSUM`] if no copy is whole, [`Problem::Version`] if a whole copy is of another
     /// version, the problems of its size and entries, and of reading if the first copy cannot be
     /// read and the second one is not whole.
-    pub fn load(memory: &impl Memory) -> image::Result<Option<Self>> {
+    pub fn load(memory: &impl Memory) -> Result<Option<Self>> {
         if memory.size() < CATALOG_SIZE {
             return Ok(None);
         }
@@ -173,7 +283,7 @@ impl Table {
         index: usize,
         entry: &'a CatalogEntry,
         names: &mut HashSet<&'a str>,
-    ) -> image::Result<()> {
+    ) -> Result<()> {
         let refuse = |field: usize, problem, value| {
             let record = size_of::<CatalogHead>() + index * size_of::<CatalogEntry>();
             let offset = CATALOG_COPIES[self.copy] + (record + field) as u64;
@@ -203,7 +313,7 @@ impl Table {
             return refuse(offset_of!(CatalogEntry, name), NAME, 0);
         }
         self.images.push(Listed {
-            name: name.into(),
+            name: name.to_owned(),
             uuid: entry.uuid,
             range: start..end,
             active,
@@ -213,7 +323,7 @@ impl Table {
     }
 
     /// Return the bytes of a copy.
-    fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut head = CatalogHead {
             magic: CATALOG_MAGIC,
             version: CATALOG_VERSION.into(),
@@ -236,60 +346,6 @@ impl Table {
         let crc = crc32c(0, &head.as_bytes()[..offset_of!(CatalogHead, crc)]);
         head.crc = crc32c(crc, entries.as_bytes()).into();
         [head.as_bytes(), entries.as_bytes()].concat()
-    }
-
-    /// Write the catalogue over the copy that does not count, so that it counts from then on. Power
-    /// loss leaves it as it was before, or as it is now.
-    ///
-    /// Return the device's errors, and if another process has changed the catalogue since it was
-    /// loaded.
-    pub fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        // Write everything that the new state refers to before the state itself.
-        medium.sync()?;
-        medium.forget()?;
-        let memory = Part { medium, start: 0 };
-        let now = Table::load(&memory).map_err(io::Error::other)?;
-        let generation = now.map(|now| now.generation);
-        if generation != Some(self.generation) {
-            let why = "somebody else changes the catalogue; try again when that is done";
-            return Err(io::Error::other(why));
-        }
-        self.store(medium)
-    }
-
-    /// Write the copy that does not count, and check that it is there.
-    fn store(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        let copy = 1 - self.copy;
-        self.generation = self.generation.checked_add(1).ok_or_else(|| {
-            io::Error::other("the catalogue has the last generation; make a new one")
-        })?;
-        let bytes = self.encode();
-        medium.write(CATALOG_COPIES[copy], &bytes)?;
-        medium.sync()?;
-        medium.forget()?;
-        let mut found = vec![0; bytes.len()];
-        medium.read(CATALOG_COPIES[copy], &mut found)?;
-        if found != bytes {
-            let why = "the catalogue reads back differently; \
-                       the device is faulty, or somebody else writes to it";
-            return Err(io::Error::other(why));
-        }
-        (self.copy, self.damaged) = (copy, None);
-        Ok(())
-    }
-
-    /// Write the catalogue to a device that has none. Until this is done, the device has nothing
-    /// that can be mounted, and no catalogue before the first copy, which is written last.
-    pub fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        for start in CATALOG_COPIES {
-            medium.write(start, &[0; 4096])?;
-        }
-        medium.sync()?;
-        for copy in [1, 0] {
-            self.copy = 1 - copy;
-            self.store(medium)?;
-        }
-        Ok(())
     }
 
     /// Add `image`, whose place is free.

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writing a catalogue.
+
+use super::medium::{Medium, Part};
+use daxfs_reader::catalog::{Table, CATALOG_COPIES};
+use std::io;
+
+/// Changes of a [`Table`] on its medium.
+pub trait Change {
+    /// Write the catalogue over the copy that does not count, so that it counts from then on. Power
+    /// loss leaves it as it was before, or as it is now.
+    ///
+    /// Return the device's errors, and if another process has changed the catalogue since it was
+    /// loaded.
+    fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()>;
+
+    /// Write the catalogue to a device that has none. Until this is done, the device has nothing
+    /// that can be mounted, and no catalogue before the first copy, which is written last.
+    fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()>;
+}
+
+impl Change for Table {
+    fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
+        // Write everything that the new state refers to before the state itself.
+        medium.sync()?;
+        medium.forget()?;
+        let memory = Part { medium, start: 0 };
+        let now = Table::load(&memory).map_err(io::Error::other)?;
+        let generation = now.map(|now| now.generation);
+        if generation != Some(self.generation) {
+            let why = "somebody else changes the catalogue; try again when that is done";
+            return Err(io::Error::other(why));
+        }
+        store(self, medium)
+    }
+
+    fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
+        for start in CATALOG_COPIES {
+            medium.write(start, &[0; 4096])?;
+        }
+        medium.sync()?;
+        for copy in [1, 0] {
+            self.copy = 1 - copy;
+            store(self, medium)?;
+        }
+        Ok(())
+    }
+}
+
+/// Write the copy that does not count, and check that it is there.
+fn store(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+    let copy = 1 - table.copy;
+    table.generation = table
+        .generation
+        .checked_add(1)
+        .ok_or_else(|| io::Error::other("the catalogue has the last generation; make a new one"))?;
+    let bytes = table.encode();
+    medium.write(CATALOG_COPIES[copy], &bytes)?;
+    medium.sync()?;
+    medium.forget()?;
+    let mut found = vec![0; bytes.len()];
+    medium.read(CATALOG_COPIES[copy], &mut found)?;
+    if found != bytes {
+        let why = "the catalogue reads back differently; \
+                   the device is faulty, or somebody else writes to it";
+        return Err(io::Error::other(why));
+    }
+    (table.copy, table.damaged) = (copy, None);
+    Ok(())
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Catalogues of images, as the programs read them.
+
+use crate::error::{Error, Result};
+use crate::text::shown;
+use daxfs_reader::catalog::Table;
+use daxfs_reader::Memory;
+
+/// Load the catalogue in `memory`, which messages call `name`.
+pub fn load(memory: &impl Memory, name: &str) -> Result<Table> {
+    let table = Table::load(memory).map_err(|error| Error::image(name, b"", error))?;
+    table.ok_or_else(|| {
+        let why = "has no catalogue; daxfs catalog init makes one";
+        Error::refused(name, why)
+    })
+}
+
+/// Return `items` in a list for a message, but not all of a long one.
+pub fn some(mut items: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 16;
+    let list = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    match items.count() {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
+
+/// Return the error for a name that no image in the catalogue of `device` has.
+pub fn unknown(device: &str, table: &Table, name: &str) -> Error {
+    let names = table.images.iter().filter(|image| !image.removed);
+    let known = match some(names.map(|image| image.name.clone())) {
+        names if names.is_empty() => "it is empty".into(),
+        names => format!("it has {names}"),
+    };
+    let name = shown(name.as_bytes());
+    Error::refused(
+        device,
+        format!("the catalogue has no image '{name}'; {known}"),
+    )
+}
