@@ -283,7 +283,10 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
         }
         return Ok(());
     }
-    let output = cleanup.guard(|| Output::over(&args.image, wishes.overwrite(args)))?;
+    let output = cleanup.guard(|| match args.offset {
+        Some(start) => Output::part(&args.image, start, wishes.overwrite(args)),
+        None => Output::over(&args.image, wishes.overwrite(args)),
+    })?;
     let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
     if let Some(tree) = trees.first() {
         image(args, &wishes, tree, output, start, bar)?;

@@ -16,6 +16,7 @@ mod lists;
 mod memory_use;
 mod messages;
 mod mistakes;
+mod offset;
 mod outputs;
 mod overwrite;
 mod private;

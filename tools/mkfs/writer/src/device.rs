@@ -8,9 +8,11 @@ use crate::overwrite::Overwrite;
 use daxfs_check::memory::{data_or_hole, ZEROS};
 use daxfs_check::Progress;
 use daxfs_reader::layout::HUGE_SIZE;
+use daxfs_reader::{Memory, Problem};
 use rustix::fs::{fallocate, open, seek, stat, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::fs::File;
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -21,13 +23,26 @@ const PIECE: usize = 1 << 20;
 /// Size of the superblock, which is written last.
 const HEAD: u64 = daxfs_reader::layout::SUPERBLOCK_SIZE;
 
-/// An open device.
+/// An open device, or a part of it or of a file.
 pub struct Device {
     path: PathBuf,
     file: File,
+    /// Offset of the first byte.
+    start: u64,
     /// Size in bytes.
     size: u64,
-    dax: bool,
+    kind: Kind,
+}
+
+/// How to write to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Block,
+    Dax,
+    /// A file, which grows if the image reaches beyond its end.
+    File,
+    /// Physical memory, by /dev/mem.
+    Memory,
 }
 
 /// A way to write to a device.
@@ -73,16 +88,60 @@ impl Device {
             Errno::BUSY => Error::refused(path, "is in use; unmount it if it is mounted"),
             error => Error::output(path, "open it for writing", error),
         })?;
-        let (size, dax) = match dax {
-            Some(size) if !block => (size, true),
-            _ => (seek(&fd, SeekFrom::End(0)).map_err(examine)?, false),
+        let (size, kind) = match dax {
+            Some(size) if !block => (size, Kind::Dax),
+            _ => (seek(&fd, SeekFrom::End(0)).map_err(examine)?, Kind::Block),
         };
         Ok(Device {
             path: path.into(),
             file: fd.into(),
+            start: 0,
             size,
-            dax,
+            kind,
         })
+    }
+
+    /// Open the `size` bytes of physical memory at address `start`, which are multiples of the page size.
+    ///
+    /// Return [`Error::Output`] if this process may not use physical memory.
+    pub fn memory(start: u64, size: u64) -> Result<Self> {
+        let path = Path::new("/dev/mem");
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        Ok(Device {
+            path: path.into(),
+            file: file.map_err(|error| Error::output(path, "open it for writing", error))?,
+            start,
+            size,
+            kind: Kind::Memory,
+        })
+    }
+
+    /// Open the part of the file, block or DAX device `path` from byte `start` on.
+    ///
+    /// Return [`Error::Refused`] if it does not exist or is in use, [`Error::Output`].
+    pub fn open_part(path: &Path, start: u64) -> Result<Self> {
+        let status = path.metadata().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let why = "does not exist; --offset writes to a file or device that does";
+                Error::refused(path, why)
+            }
+            _ => Error::output(path, "examine", error),
+        })?;
+        let mut device = if status.is_file() {
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            Device {
+                path: path.into(),
+                file: file.map_err(|error| Error::output(path, "open it for writing", error))?,
+                start: 0,
+                size: status.len(),
+                kind: Kind::File,
+            }
+        } else {
+            Self::open(path)?
+        };
+        device.start = start;
+        device.size = device.size.saturating_sub(start);
+        Ok(device)
     }
 
     /// Refuse to write to the device if `overwrite` says so.
@@ -95,30 +154,54 @@ impl Device {
         overwrite.check_device(&self.path, self.size, |at, into| sink.read(at, into))
     }
 
+    /// Refuse to write an image of `size` bytes to this part if it does not fit, or if `overwrite` says so.
+    pub fn check_part(&self, overwrite: &Overwrite, size: u64) -> Result<()> {
+        overwrite.check_input(&self.path, &self.file)?;
+        self.check_size(size)?;
+        let memory = Part {
+            sink: RefCell::new(self.sink(self.size)?),
+            size: self.size,
+        };
+        let size = size.min(self.size);
+        overwrite.check_part(&self.path, self.start, size, &memory)
+    }
+
     /// Return what writes to the first `size` bytes.
     fn sink(&self, size: u64) -> Result<Box<dyn Sink + '_>> {
-        if !self.dax {
-            return Ok(Box::new(Block(&self.file)));
-        }
-        // These devices are mapped in units of huge pages.
-        let size = size.next_multiple_of(HUGE_SIZE);
-        let mapping = Mapping::new(&self.file, size).map_err(|error| {
+        let (unit, remedy) = match self.kind {
+            Kind::Block | Kind::File => return Ok(Box::new(Block(&self.file, self.start))),
+            // These devices are mapped in units of huge pages.
+            Kind::Dax => (
+                HUGE_SIZE,
+                "a DAX device must be in devdax mode to be written",
+            ),
+            Kind::Memory => (
+                1,
+                "the kernel forbids programs to map this memory, or a mount or driver uses it; see /proc/iomem",
+            ),
+        };
+        let first = self.start - self.start % unit;
+        let end = (self.start + size).next_multiple_of(unit);
+        let mapping = Mapping::part(&self.file, first, end - first).map_err(|error| {
             let why = format!(
-                "cannot be mapped ({}); a DAX device must be in devdax mode to be written",
+                "cannot be mapped ({}); {remedy}",
                 crate::error::cause(&error)
             );
             Error::refused(&self.path, why)
         })?;
-        Ok(Box::new(mapping))
+        Ok(Box::new(Mapped(mapping, self.start - first)))
     }
 
     /// Refuse an image of `size` bytes if it does not fit.
     pub fn check_size(&self, size: u64) -> Result<()> {
-        if size > self.size {
-            let why = format!(
-                "the image has {size} bytes, the device {}; use a larger one",
-                self.size
-            );
+        if size > self.size && self.kind != Kind::File {
+            let why = match self.start {
+                0 => format!("the image has {size} bytes, the device {}; use a larger one", self.size),
+                start => format!(
+                    "the image has {size} bytes, the device {} from byte {start} on; use a larger one",
+                    self.size
+                ),
+            };
             return Err(Error::refused(&self.path, why));
         }
         Ok(())
@@ -198,23 +281,50 @@ fn compare(
     Ok(None)
 }
 
-/// A block device.
-struct Block<'a>(&'a File);
+/// The bytes that an image may take, to examine them.
+struct Part<'a> {
+    sink: RefCell<Box<dyn Sink + 'a>>,
+    size: u64,
+}
+
+impl Memory for Part<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> daxfs_reader::Result<()> {
+        let length = into.len() as u64;
+        let read = self.sink.borrow_mut().read(offset, into);
+        read.map_err(|_| daxfs_reader::Error::new(Problem::Unreadable, offset, length))
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        <&[u8]>::name_hash(name)
+    }
+}
+
+/// A block device or file, from this byte on.
+struct Block<'a>(&'a File, u64);
 
 impl Sink for Block<'_> {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.0.write_all_at(bytes, self.1 + offset)
     }
 
     fn zero(&mut self, offset: u64, length: u64) -> io::Result<()> {
-        match fallocate(self.0, FallocateFlags::ZERO_RANGE, offset, length) {
+        let at = self.1 + offset;
+        match fallocate(self.0, FallocateFlags::ZERO_RANGE, at, length) {
             Ok(()) => Ok(()),
             Err(_) => write_zeros(self, offset, length),
         }
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(into, offset)
+        self.0.read_exact_at(into, self.1 + offset)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -222,13 +332,16 @@ impl Sink for Block<'_> {
     }
 }
 
-impl Sink for Mapping {
+/// A DAX device, from this byte on.
+struct Mapped(Mapping, u64);
+
+impl Sink for Mapped {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        Mapping::write(self, offset, bytes)
+        self.0.write(self.1 + offset, bytes)
     }
 
     fn read(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        Mapping::read(self, offset, into)
+        self.0.read(self.1 + offset, into)
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -8,7 +8,7 @@ use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::AsFd;
 
-/// A shared mapping of the start of a file or device. Its memory is only accessed through the raw
+/// A shared mapping of a part of a file or device. Its memory is only accessed through the raw
 /// pointer: other processes may write to it.
 pub struct Mapping {
     base: *mut u8,
@@ -18,6 +18,11 @@ pub struct Mapping {
 impl Mapping {
     /// Map the first `size` bytes of `file` for reading and writing.
     pub fn new(file: impl AsFd, size: u64) -> io::Result<Self> {
+        Self::part(file, 0, size)
+    }
+
+    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
+    pub fn part(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
@@ -28,7 +33,7 @@ impl Mapping {
                 access,
                 MapFlags::SHARED,
                 file,
-                0,
+                start,
             )
         }?;
         Ok(Mapping {

@@ -32,6 +32,8 @@ enum Target {
     File(NamedTempFile),
     /// A device: the temporary file has no name and is copied.
     Device(File, Device),
+    /// A part of a file or device: the same.
+    Part(File, Device),
     /// Standard output: the temporary file has no name and is copied.
     Stdout(File),
 }
@@ -66,12 +68,7 @@ impl Output {
                 overwrite,
             });
         }
-        if path.is_symlink()
-            && replace::is_planted(path).map_err(|e| Error::output(path, "examine", e))?
-        {
-            let why = "is a symbolic link of another user in a directory that all can write to";
-            return Err(Error::refused(path, why));
-        }
+        check_link(path)?;
         // Follow symlinks, so that the target is replaced, not the symlink.
         let path = match path.canonicalize() {
             Ok(path) => path,
@@ -119,6 +116,21 @@ impl Output {
         })
     }
 
+    /// Create the temporary file for an image that will be written to byte `start` of the file or device `path`. All
+    /// other bytes stay, but for the end of a file that is too short.
+    pub fn part(path: &Path, start: u64, overwrite: Overwrite) -> Result<Self> {
+        check_link(path)?;
+        let device = Device::open_part(path, start)?;
+        let directory = anywhere();
+        let target = Target::Part(nameless(&directory)?, device);
+        Ok(Output {
+            path: path.into(),
+            directory,
+            target,
+            overwrite,
+        })
+    }
+
     /// Return the final name.
     pub fn path(&self) -> &Path {
         &self.path
@@ -128,7 +140,7 @@ impl Output {
     pub fn temporary(&self) -> Option<&Path> {
         match &self.target {
             Target::File(temporary) => Some(temporary.path()),
-            Target::Device(..) | Target::Stdout(_) => None,
+            Target::Device(..) | Target::Part(..) | Target::Stdout(_) => None,
         }
     }
 
@@ -137,7 +149,7 @@ impl Output {
     pub fn place(&self) -> &Path {
         match &self.target {
             Target::File(_) => &self.path,
-            Target::Device(..) | Target::Stdout(_) => &self.directory,
+            Target::Device(..) | Target::Part(..) | Target::Stdout(_) => &self.directory,
         }
     }
 
@@ -145,7 +157,7 @@ impl Output {
     pub fn file(&self) -> &File {
         match &self.target {
             Target::File(temporary) => temporary.as_file(),
-            Target::Device(file, _) | Target::Stdout(file) => file,
+            Target::Device(file, _) | Target::Part(file, _) | Target::Stdout(file) => file,
         }
     }
 
@@ -175,8 +187,10 @@ impl Output {
     ///
     /// Return [`Error::Io`], and [`Error::Refused`] when the device is too small.
     pub fn reserve(&self, size: u64) -> Result<()> {
-        if let Target::Device(_, device) = &self.target {
-            device.check_size(size)?;
+        match &self.target {
+            Target::Device(_, device) => device.check_size(size)?,
+            Target::Part(_, device) => device.check_part(&self.overwrite, size)?,
+            Target::File(_) | Target::Stdout(_) => {}
         }
         self.file()
             .set_len(size)
@@ -205,7 +219,7 @@ impl Output {
                 }
                 Ok(())
             }
-            Target::Device(file, device) => {
+            Target::Device(file, device) | Target::Part(file, device) => {
                 let size = file.metadata().map_err(failed)?.len();
                 device.write(&file, size, progress)
             }
@@ -216,6 +230,19 @@ impl Output {
                 copied.map_err(failed)
             }
         }
+    }
+}
+
+/// Refuse the symbolic link `path` if it may be another user's trap.
+fn check_link(path: &Path) -> Result<()> {
+    let is_planted = |path: &Path| path.is_symlink().then(|| replace::is_planted(path));
+    match is_planted(path).transpose() {
+        Ok(Some(true)) => {
+            let why = "is a symbolic link of another user in a directory that all can write to";
+            Err(Error::refused(path, why))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::output(path, "examine", error)),
     }
 }
 

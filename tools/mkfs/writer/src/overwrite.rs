@@ -5,6 +5,8 @@
 use crate::error::{Error, Result};
 use daxfs_check::memory::data_or_hole;
 use daxfs_reader::layout::{CATALOG_MAGIC, MAGIC};
+use daxfs_reader::signature::Section;
+use daxfs_reader::{Memory, Superblock};
 use rustix::fs::{fstat, stat, FileType, Stat};
 use std::fs::{File, Metadata};
 use std::io;
@@ -258,6 +260,40 @@ impl Overwrite {
             true => Ok(()),
             false => Err(occupied(path, &head, "name another device")),
         }
+    }
+
+    /// Refuse to overwrite the `size` bytes at byte `start` of `path`, which `memory` has, if they are something other
+    /// than an image and zeros.
+    pub fn check_part(
+        &self,
+        path: &Path,
+        start: u64,
+        size: u64,
+        memory: &impl Memory,
+    ) -> Result<()> {
+        if self.force {
+            return Ok(());
+        }
+        let image = Superblock::load(memory).ok();
+        if image.is_some() {
+            self.check_image(path)?;
+        }
+        let end = image.map_or(0, |superblock| {
+            let section = Section::find(memory, &superblock).ok().flatten();
+            let end = section.map_or(0, |section| section.table.end());
+            superblock.stored_size().max(end)
+        });
+        let failed = |error| Error::output(path, "find out what it holds", error);
+        let read = |at, into: &mut [u8]| memory.read(at, into).map_err(io::Error::other);
+        if all_zero(end, size, read).map_err(failed)? {
+            return Ok(());
+        }
+        let last = start + size - 1;
+        let why = format!(
+            "holds data other than a daxfs image in the bytes {start} to {last}, which would be lost; \
+             choose another --offset, or give --force to overwrite them"
+        );
+        Err(Error::refused(path, why))
     }
 }
 
