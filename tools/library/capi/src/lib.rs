@@ -189,6 +189,16 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle
     unsafe { store(image, open()) }
 }
 
+/// Return the bytes of the open file `fd`, which is duplicated.
+fn source_of(fd: RawFd) -> Result<Source> {
+    if fd < 0 {
+        return Err(Errno::BADF.into());
+    }
+    // SAFETY: It is not -1. If it is not open, duplicating it fails.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    Source::file(fd.try_clone_to_owned().map(File::from)?)
+}
+
 /// Open the image in the open file `fd`, which is duplicated.
 ///
 /// # Safety
@@ -196,17 +206,42 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle
 /// `image` must be valid for writing a pointer.
 #[no_mangle]
 pub unsafe extern "C" fn daxfs_open_fd(fd: RawFd, image: *mut *mut Handle) -> c_int {
-    let open = || {
-        if fd < 0 {
-            return Err(Errno::BADF.into());
-        }
-        // SAFETY: It is not -1. If it is not open, duplicating it fails.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let file = fd.try_clone_to_owned().map(File::from)?;
-        Handle::new(Source::file(file)?)
-    };
     // SAFETY: The caller passes a place for a pointer.
-    unsafe { store(image, open()) }
+    unsafe { store(image, source_of(fd).and_then(Handle::new)) }
+}
+
+/// Open the image at byte `offset` of the open file `fd`, which is duplicated, or the one called `name`
+/// in the catalogue there.
+///
+/// # Safety
+///
+/// `name` must be NULL or a C string, and `image` valid for writing a pointer.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_open_part(
+    fd: RawFd,
+    offset: u64,
+    name: *const c_char,
+    image: *mut *mut Handle,
+) -> c_int {
+    let name = match name.is_null() {
+        true => None,
+        // SAFETY: The caller passes a C string.
+        false => Some(unsafe { CStr::from_ptr(name) }.to_bytes()),
+    };
+    let part = source_of(fd).and_then(|source| source.part(offset, name));
+    // SAFETY: The caller passes a place for a pointer.
+    unsafe { store(image, part.and_then(Handle::new)) }
+}
+
+/// Return where the image starts in its file in bytes.
+///
+/// # Safety
+///
+/// `image` must be an open image.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_offset(image: *const Handle) -> u64 {
+    // SAFETY: The caller passes an open image.
+    unsafe { &*image }.source.start()
 }
 
 /// Open the image in `size` bytes at `memory`.

@@ -3,6 +3,7 @@
 //! The bytes of an image: a file, or memory of the caller.
 
 use crate::error::{Failure, Result};
+use daxfs_reader::catalog::Table;
 use daxfs_reader::{Error, Memory, Problem};
 use rustix::fs::{fstat, seek, FileType, SeekFrom};
 use rustix::io::Errno;
@@ -13,6 +14,8 @@ use std::os::unix::fs::FileExt;
 /// where a mapping would give SIGBUS.
 pub struct Source {
     bytes: Bytes,
+    /// Offset of the first byte.
+    start: u64,
     size: u64,
 }
 
@@ -40,7 +43,37 @@ impl Source {
             }
         };
         let bytes = Bytes::File(file);
-        Ok(Source { bytes, size })
+        let start = 0;
+        Ok(Source { bytes, start, size })
+    }
+
+    /// Return the part from `offset` on, or the image called `name` in the catalogue there.
+    pub fn part(mut self, offset: u64, name: Option<&[u8]>) -> Result<Self> {
+        let Some(left) = self.size.checked_sub(offset) else {
+            return Err(Failure::new(
+                Errno::INVAL,
+                "the file ends before the offset",
+            ));
+        };
+        (self.start, self.size) = (offset, left);
+        if let Some(name) = name {
+            let table = Table::load(&self)?;
+            let table = table.ok_or_else(|| Failure::new(Errno::INVAL, "no catalogue"))?;
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            let image = table.find(name).ok_or_else(|| {
+                Failure::new(Errno::NOENT, "the catalogue has no image of this name")
+            })?;
+            (self.start, self.size) = (
+                offset + image.range.start,
+                image.range.end - image.range.start,
+            );
+        }
+        Ok(self)
+    }
+
+    /// Return the offset of the first byte.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// Read from `size` bytes at `start`.
@@ -51,7 +84,8 @@ impl Source {
     pub unsafe fn memory(start: *const u8, size: usize) -> Self {
         let bytes = Bytes::Memory(start);
         let size = if start.is_null() { 0 } else { size as u64 };
-        Source { bytes, size }
+        let start = 0;
+        Source { bytes, start, size }
     }
 }
 
@@ -67,7 +101,10 @@ impl Memory for Source {
             return Err(unreadable);
         }
         match &self.bytes {
-            Bytes::File(file) => file.read_exact_at(into, offset).map_err(|_| unreadable),
+            Bytes::File(file) => {
+                let read = file.read_exact_at(into, self.start + offset);
+                read.map_err(|_| unreadable)
+            }
             Bytes::Memory(start) => {
                 // SAFETY: The range was checked against the size, which fits into usize.
                 let start = unsafe { start.add(offset as usize) };

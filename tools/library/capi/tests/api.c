@@ -5,6 +5,7 @@
  */
 #include <daxfs.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -88,6 +89,60 @@ POINT(descriptor, "an image by its descriptor")
 	CHECK_EQ(daxfs_open_fd(fd, &image), -EBADF);
 	CHECK_EQ(daxfs_open_fd(-1, &image), -EBADF);
 	CHECK(!image);
+}
+
+/* Check that the image is the one that is alone in its file. */
+static void check_part(int fd, off_t start)
+{
+	struct daxfs_stat alone = find("dir/hello"), stat;
+	char bytes[5];
+
+	REQUIRE(!daxfs_open_part(fd, start, NULL, &image));
+	CHECK_EQ(daxfs_offset(image), start);
+	REQUIRE(!daxfs_find(image, "dir/hello", 0, &stat));
+	CHECK(!memcmp(&stat, &alone, sizeof(stat)));
+	CHECK_EQ(daxfs_read(image, stat.ino, bytes, 5, 0), 5);
+	CHECK(!memcmp(bytes, "Hello", 5));
+	/* The place in the file. */
+	CHECK_EQ(pread(fd, bytes, 5, daxfs_offset(image) + stat.offset), 5);
+	CHECK(!memcmp(bytes, "Hello", 5));
+	daxfs_close(image);
+}
+
+POINT(part, "an image in the middle of a file, and one of a catalogue")
+{
+	char disk[PATH_MAX], temporary[] = "/tmp/daxfs-api-XXXXXX", buffer[65536];
+	int from = open(path, O_RDONLY), fd = mkstemp(temporary);
+	off_t start = 5003, at = 0;
+	ssize_t length;
+
+	REQUIRE(from >= 0 && fd >= 0);
+	unlink(temporary);
+	while ((length = pread(from, buffer, sizeof(buffer), at)) > 0) {
+		REQUIRE(pwrite(fd, buffer, length, start + at) == length);
+		at += length;
+	}
+	check_part(fd, start);
+	CHECK_EQ(daxfs_open_part(fd, 0, NULL, &image), -EINVAL);
+	CHECK_EQ(daxfs_open_part(fd, start + at + 1, NULL, &image), -EINVAL);
+	CHECK(strstr(daxfs_error(), "ends before the offset"));
+	CHECK_EQ(daxfs_open_part(fd, start, "library", &image), -EINVAL);
+	close(fd);
+
+	/* tests/library made this. */
+	snprintf(disk, sizeof(disk), "%s.disk", path);
+	fd = open(disk, O_RDONLY);
+	REQUIRE(fd >= 0);
+	REQUIRE(!daxfs_open_part(fd, 0, "library", &image));
+	start = daxfs_offset(image);
+	CHECK(start >= 2 << 20);
+	daxfs_close(image);
+	check_part(fd, start);
+	CHECK_EQ(daxfs_open_part(fd, 0, "none", &image), -ENOENT);
+	CHECK_EQ(daxfs_open_part(fd, 0, NULL, &image), -EUCLEAN);
+	CHECK_EQ(daxfs_open_part(-1, 0, NULL, &image), -EBADF);
+	CHECK(!image);
+	close(fd);
 }
 
 POINT(paths, "paths, symlinks and inode numbers")

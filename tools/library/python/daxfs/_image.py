@@ -53,9 +53,12 @@ class Stat(NamedTuple):
         return self.st_mtime_ns / 1e9
 
 
-def open(file: int | str | bytes | os.PathLike[Any]) -> Image:
-    """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated."""
-    return Image(file)
+def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> Image:
+    """Open the image in a file or on a block device: a path, or a file descriptor, which is duplicated.
+
+    It starts at the byte offset. If image is given, it is the one of this name in the catalogue that is there.
+    """
+    return Image(file, offset, image)
 
 
 def read_only(path: str) -> OSError:
@@ -66,14 +69,14 @@ def read_only(path: str) -> OSError:
 class Image:
     """An open image. image[path] is a file in it; symlinks are followed. Iteration yields all files, as walk()."""
 
-    def __init__(self, file: int | str | bytes | os.PathLike[Any]) -> None:
+    def __init__(self, file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> None:
         if isinstance(file, int):
             self._name, fd = f"file descriptor {file}", os.dup(file)
         else:
             # O_NONBLOCK: a FIFO is refused, not waited for.
             self._name, fd = os.fsdecode(file), os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._handle: Handle | None = Handle(fd, self._name)
-        self._mapping: mmap.mmap | None = None
+        self._handle: Handle | None = Handle(fd, self._name, offset, image)
+        self._mapping: memoryview | None = None
 
     def __repr__(self) -> str:
         return f"<daxfs.Image {self._name!r}>"
@@ -94,11 +97,14 @@ class Image:
             raise ValueError("the image is closed")
         return handle
 
-    def _map(self) -> mmap.mmap:
+    def _map(self) -> memoryview:
         handle = self._open()
         mapping = self._mapping
         if mapping is None:
-            mapping = self._mapping = mmap.mmap(handle.fd, handle.info().size, access=mmap.ACCESS_READ)
+            start = handle.offset()
+            before = start % mmap.ALLOCATIONGRANULARITY
+            pages = mmap.mmap(handle.fd, before + handle.info().size, access=mmap.ACCESS_READ, offset=start - before)
+            mapping = self._mapping = memoryview(pages)[before:]
         return mapping
 
     def info(self) -> Info:
@@ -289,7 +295,9 @@ class File:
         record = self._inode
         if not record.size:
             return memoryview(b"")
-        return memoryview(self._image._map())[record.offset:record.offset + record.size]
+        # Files without data have no offset either: let the library describe the error.
+        self.readinto(b"")
+        return self._image._map()[record.offset:record.offset + record.size]
 
     def _regular(self) -> None:
         kind = stat.S_IFMT(self._inode.mode)

@@ -46,7 +46,8 @@ def _function(name: str, result: type | None, *arguments: Any) -> Any:
     return function
 
 
-_open_fd = _function("daxfs_open_fd", c_int, c_int, POINTER(c_void_p))
+_open_part = _function("daxfs_open_part", c_int, c_int, c_uint64, c_char_p, POINTER(c_void_p))
+_offset = _function("daxfs_offset", c_uint64, c_void_p)
 _close = _function("daxfs_close", None, c_void_p)
 _error = _function("daxfs_error", c_char_p)
 _info = _function("daxfs_info", None, c_void_p, POINTER(InfoRecord))
@@ -74,14 +75,20 @@ def _check(result: int, path: str | None) -> int:
 class Handle:
     """struct daxfs, and a descriptor that it owns. A thread that uses it has a reference, which keeps it open."""
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, offset: int, image: str | None) -> None:
         self.fd = fd
         self._image = c_void_p()
-        _check(_open_fd(fd, byref(self._image)), path)
+        if offset < 0:
+            raise ValueError("negative offset")
+        name = None if image is None else os.fsencode(image)
+        _check(_open_part(fd, min(offset, _OFFSET_MAX), name, byref(self._image)), path)
 
     def __del__(self) -> None:
         _close(self._image)
         os.close(self.fd)
+
+    def offset(self) -> int:
+        return int(_offset(self._image))
 
     def info(self) -> InfoRecord:
         record = InfoRecord()

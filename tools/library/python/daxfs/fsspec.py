@@ -14,17 +14,18 @@ from daxfs._image import read_only
 
 
 class DaxfsFileSystem(AbstractFileSystem):
-    """The files of the image in the local file fo."""
+    """The files of the image in the local file fo, see daxfs.open()."""
 
     protocol = "daxfs"
     root_marker = ""
     cachable = False
 
-    def __init__(self, fo: str, target_protocol: str | None = None, **options: Any) -> None:
+    def __init__(self, fo: str, target_protocol: str | None = None, offset: int = 0, image: str | None = None,
+                 **options: Any) -> None:
         if target_protocol not in (None, "file", "local"):
             raise ValueError(f"daxfs reads local files, not {target_protocol}://; copy the image first")
-        super().__init__(fo=fo, **options)
-        self.image = daxfs.open(fo)
+        super().__init__(fo=fo, offset=offset, image=image, **options)
+        self.image = daxfs.open(fo, offset, image)
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:

@@ -34,6 +34,23 @@ class Images(unittest.TestCase):
         self.assertEqual(len(info.sha256), 64)
         self.image.verify()
 
+    def test_parts(self):
+        content = self.image["/big"].read()
+        with tempfile.NamedTemporaryFile() as middle:
+            middle.write(b"x" * 5003 + pathlib.Path(IMAGE).read_bytes())
+            middle.flush()
+            for part in ({"file": middle.name, "offset": 5003}, {"file": IMAGE + ".disk", "image": "library"}):
+                with daxfs.open(**part) as image:
+                    self.assertEqual(image.info(), self.image.info())
+                    self.assertEqual(image["/big"].read(), content)
+                    self.assertEqual(bytes(image["/big"].view()), content)
+            for wrong in ({"offset": 5002}, {"offset": 2**70}, {"offset": 5003, "image": "library"}):
+                with self.assertRaises(OSError) as caught:
+                    daxfs.open(middle.name, **wrong)
+                self.assertEqual(caught.exception.errno, errno.EINVAL)
+            self.assertRaises(ValueError, daxfs.open, middle.name, offset=-1)
+        self.assertRaises(FileNotFoundError, daxfs.open, IMAGE + ".disk", image="none")
+
     def test_whole_tree(self):
         found = {}
         for file in self.image.walk():
