@@ -20,7 +20,6 @@ use std::os::unix::fs::FileExt;
 
 /// A kind of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Kind {
     /// A sealed memfd
     Memfd,

@@ -95,7 +95,12 @@ impl ImageFile {
         overwrite.input(&self.path);
         let device = Device::open(path)?;
         device.check_free(&overwrite)?;
-        Ok(device.write(&self.file, self.size, &bar)?)
+        self.write_to(&device, &bar)
+    }
+
+    /// Write the image to `device`, and verify it.
+    pub fn write_to(&self, device: &Device, progress: &dyn Progress) -> Result<()> {
+        Ok(device.write(&self.file, self.size, progress)?)
     }
 
     /// Pass the image to `put`, piece by piece with the offset of each, and show a progress bar.

@@ -4,6 +4,7 @@
 //!
 //! * [`mount()`] mounts an image file or a device; [`load`] chooses the memory that an image file is loaded into
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
+//! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: several images on one device
 //! * [`unmount`], [`mountinfo`]: what is mounted
 
@@ -14,6 +15,7 @@ pub mod file;
 pub mod huge;
 pub mod mount;
 pub mod mountinfo;
+pub mod range;
 pub mod unmount;
 
 pub use buffer::Kind;

@@ -9,11 +9,12 @@ mod share;
 
 use crate::diff::{diff, Aspect, Difference, Directory};
 use crate::map::{self, Map};
-use crate::options::{Args, Command, FsckArgs, HelperArgs, Pull};
+use crate::options::{Args, Command, FsckArgs, HelperArgs, Into, Pull};
 use crate::show;
 use crate::top::{top, Form};
 use crate::{fsck, fuse};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use daxfs_artifact::{pull, push, Demands};
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
@@ -23,6 +24,7 @@ use daxfs_image::sign::{sign, verify, By};
 use daxfs_image::source::{name_of, At, Opened, Source};
 use daxfs_image::text::{shown, shown_path};
 use daxfs_load::file::ImageFile;
+use daxfs_load::range;
 use daxfs_load::unmount::unmount;
 use extract::{unpack, Target};
 use mount::helper;
@@ -256,8 +258,20 @@ fn run(command: Command) -> Result<ExitCode> {
             image,
             dir,
             into,
+            force,
             options,
-        } => daxfs_load::load(&image, &dir, into, &options).map(|()| ExitCode::SUCCESS),
+        } => match (into, dir) {
+            (Into::Kind(kind), Some(dir)) if !force => {
+                daxfs_load::load(&image, &dir, kind, &options).map(|()| ExitCode::SUCCESS)
+            }
+            (Into::Range(range), None) if options.is_empty() => {
+                print(&range::write(&image, range, force)?)
+            }
+            (Into::Kind(_), _) => wrong_usage("name the mount point; only phys= takes --force"),
+            (Into::Range(_), _) => {
+                wrong_usage("phys= is not mounted, and takes no mount point or options")
+            }
+        },
         Command::Mount {
             image,
             dir,
@@ -290,6 +304,12 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Say `why` a command line is refused.
+fn wrong_usage(why: &str) -> Result<ExitCode> {
+    let error = Args::command().error(ErrorKind::ArgumentConflict, why);
+    Ok(usage("daxfs", &error, USAGE))
 }
 
 /// Return the line about the SHA-256 of an image.

@@ -19,8 +19,10 @@ use clap::{Parser, Subcommand};
 use daxfs_command::values;
 use daxfs_image::source::At;
 use daxfs_load::buffer::Kind;
+use daxfs_load::range::Range;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 const EXIT: &str = "\
@@ -438,18 +440,32 @@ Examples:
     ///
     /// The memory belongs to the mount and is freed with it. A memfd is sealed: its content can
     /// never change.
+    ///
+    /// With --into phys=ADDRESS,size=BYTES, write the image to this physical memory, which other kernels can mount, too,
+    /// and print the command that mounts it. It is memory that was reserved at boot (memmap=SIZE$ADDRESS), where the
+    /// kernel lets programs map /dev/mem, or a part of a pmem device or of a DAX device in devdax mode.
     #[command(after_help = "\
 Examples:
   daxfs load base.img /mnt
-  daxfs load --into heap base.img /mnt")]
+  daxfs load --into heap base.img /mnt
+  daxfs load --into phys=0x240000000,size=1G base.img")]
     Load {
         /// The image file
         image: PathBuf,
         /// The mount point
-        dir: PathBuf,
-        /// The kind of memory
-        #[arg(long, value_enum, default_value_t = Kind::Memfd)]
-        into: Kind,
+        dir: Option<PathBuf>,
+        /// The kind of memory: memfd, hugetlb, heap, udmabuf, or phys=ADDRESS,size=BYTES
+        ///
+        /// memfd is a sealed memfd. hugetlb is one of huge pages, of which there must be enough
+        /// (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages). heap is a buffer of the system's dma-heap, udmabuf a
+        /// dma-buf over a memfd.
+        #[arg(long, value_name = "MEMORY", default_value = "memfd")]
+        into: Into,
+        /// Overwrite whatever the physical memory holds
+        ///
+        /// Without this option, nothing but an image and zeros is overwritten.
+        #[arg(short, long)]
+        force: bool,
         /// Mount options, as for mount(8)
         #[arg(short, long, value_delimiter = ',')]
         options: Vec<String>,
@@ -507,6 +523,27 @@ Examples:
         #[arg(short, long)]
         force: bool,
     },
+}
+
+/// Memory for an image, as `load --into` names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Into {
+    /// Memory of the mount.
+    Kind(Kind),
+    /// Physical memory.
+    Range(Range),
+}
+
+impl FromStr for Into {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Kind::named(text) {
+            Some(kind) => Ok(Into::Kind(kind)),
+            None if text.contains('=') => text.parse().map(Into::Range),
+            None => Err("use memfd, hugetlb, heap, udmabuf or phys=ADDRESS,size=BYTES".into()),
+        }
+    }
 }
 
 const FSCK_EXIT: &str = "\
