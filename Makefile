@@ -108,7 +108,7 @@ runner = $(eval runner := $(shell environment/check-kdir "$(KDIR)" || echo faile
 
 all: module
 module: check-kdir
-	$(call kbuild,$(runner),$(kdir),$(output),$(if $(cross),ARCH=$(patsubst loong64,loongarch,$(ARCHITECTURE)) CROSS_COMPILE=$(CROSS_COMPILE)) $(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
+	$(call kbuild,$(runner),$(kdir),$(output),$(if $(DAXFS_BINDGEN_PARAMETERS),DAXFS_BINDGEN_PARAMETERS=$(abspath $(DAXFS_BINDGEN_PARAMETERS))) $(if $(cross),ARCH=$(patsubst loong64,loongarch,$(ARCHITECTURE)) CROSS_COMPILE=$(CROSS_COMPILE)) $(if $(shell grep -s CONFIG_CC_IS_CLANG=y $(kdir)/.config),$(if $(LLVM),,LLVM=1)))
 	@$(runner) $(CROSS_COMPILE)strip --strip-debug -o $(BUILD)/daxfs.ko $(output)/daxfs.ko
 
 check-kdir:
