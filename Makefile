@@ -86,6 +86,9 @@ help:
 
 # ---- the kernel module ----------------------------------------------------------------------------
 
+# $(call kernel_source,kernel tree): the source, which the Makefile of a directory of headers or of a build includes.
+kernel_source = $(shell sed -n 's|^include \(/.*\)/Makefile$$|\1|p' $(1)/Makefile)
+
 # $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that the kernel exports
 # its symbols. This check covers more than the kernel's own, which therefore only warns.
 # KCFLAGS maps the paths of files that the kernel adds to each module; environment/Kbuild.external maps all others.
@@ -93,7 +96,7 @@ define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
 	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) \
-		KCFLAGS='$(KCFLAGS) $(foreach directory,$(CURDIR) $(realpath $(2) $(2)/source),-ffile-prefix-map=$(directory)/=)' modules
+		KCFLAGS='$(KCFLAGS) $(foreach directory,$(CURDIR) $(2) $(call kernel_source,$(2)),-ffile-prefix-map=$(realpath $(directory))/=) -ffile-prefix-map=$(abspath $(3))=.' modules
 	@environment/check-symbols $(3)/daxfs.ko $(2)
 endef
 
