@@ -26,7 +26,7 @@ pub(crate) enum Object {
     File(FileData),
     /// A symlink, with its target and a NUL.
     Symlink(KVec<u8>),
-    /// A device, FIFO or socket.
+    /// A device, FIFO, socket, or regular file without data.
     Special,
 }
 
@@ -148,6 +148,7 @@ fn attributes(
             };
             (Kind::Regular(mapped_by), Object::File(file), allocated)
         }
+        Content::MetadataOnly => (Kind::MetadataOnly, Object::Special, 0),
         Content::Directory(directory) => {
             (Kind::Directory, Object::Directory(directory), inode.size)
         }

@@ -8,12 +8,13 @@
  */
 #include "corrupt.h"
 
-/* Damage one inode: it cannot be opened, but its directory can be listed. */
-static void refused_inode(const char *path, void (*damage)(struct inode *inode))
+/* Damage one inode of an image with these @features: it cannot be opened, but its directory can be listed. */
+static void refused_with(u64 features, const char *path, void (*damage)(struct inode *inode))
 {
 	struct image image = image_copy(&good);
 	struct stat stat;
 
+	image.super->incompat |= features;
 	damage(image_inode(&image, image_entry(&image, path)->ino));
 	if (in_child_with(&image)) {
 		CHECK_FAILS(lstat(path, &stat), EUCLEAN);
@@ -22,6 +23,11 @@ static void refused_inode(const char *path, void (*damage)(struct inode *inode))
 		listing_is(".", 0);
 		child_is_done();
 	}
+}
+
+static void refused_inode(const char *path, void (*damage)(struct inode *inode))
+{
+	refused_with(0, path, damage);
 }
 
 #define DAMAGE(name, statement) \
@@ -74,6 +80,37 @@ POINT(files, "regular files")
 	refused_inode("file", size_negative);
 	refused_inode("file", size_maximal);
 	refused_inode("file", size_over_limit);
+}
+
+static void without_data(struct inode *inode)
+{
+	inode->flags = INODE_METADATA_ONLY;
+	inode->data = 0;
+}
+
+DAMAGE(no_data, without_data(inode))
+DAMAGE(no_data_but_flag, inode->flags = INODE_METADATA_ONLY)
+DAMAGE(no_data_and_packed, without_data(inode); inode->flags |= 1)
+DAMAGE(no_data_and_unknown, without_data(inode); inode->flags |= 4)
+DAMAGE(no_data_and_shared, without_data(inode); inode->original = 1)
+DAMAGE(no_data_and_empty, without_data(inode); inode->size = 0)
+DAMAGE(no_data_and_negative, without_data(inode); inode->size = 1ULL << 63)
+
+/* Features: packed files, shared data, files without data. */
+POINT(metadata_only, "files without data")
+{
+	static const char *const others[] = { "dir", "link2", "fifo", "other" };
+
+	refused_inode("file", no_data);
+	refused_with(1 | 4, "file", no_data);
+	refused_with(INCOMPAT_METADATA_ONLY, "file", no_data_but_flag);
+	refused_with(1 | INCOMPAT_METADATA_ONLY, "file", no_data_and_packed);
+	refused_with(INCOMPAT_METADATA_ONLY, "file", no_data_and_unknown);
+	refused_with(4 | INCOMPAT_METADATA_ONLY, "file", no_data_and_shared);
+	refused_with(INCOMPAT_METADATA_ONLY, "file", no_data_and_empty);
+	refused_with(INCOMPAT_METADATA_ONLY, "file", no_data_and_negative);
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		refused_with(INCOMPAT_METADATA_ONLY, others[i], no_data_but_flag);
 }
 
 DAMAGE(target_empty, inode->size = 0)

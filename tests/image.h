@@ -29,6 +29,10 @@ struct superblock {
 /* The SHA-256 of all pieces of 2 MiB follow the image. */
 #define COMPAT_SUMS 1
 
+/* There are regular files with this flag, which have a size and no data. */
+#define INCOMPAT_METADATA_ONLY 8
+#define INODE_METADATA_ONLY 2
+
 struct inode {
 	u16 mode, flags;
 	u32 nlink, uid, gid;

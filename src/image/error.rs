@@ -50,6 +50,7 @@ problems! {
     Size: "size out of range",
     Time: "nanoseconds out of range",
     Data: "file data out of place",
+    MetadataOnly: "file data in another image",
     Original: "data shared with an unsuitable file",
     Overlap: "data overlap another file's",
     Dirents: "directory entries out of place",

@@ -78,6 +78,8 @@ pub enum Content {
         /// Offset of the data in the image in bytes.
         data: u64,
     },
+    /// A regular file whose data are in another image.
+    MetadataOnly,
     /// A directory.
     Directory(Directory),
     /// A symlink.
@@ -158,11 +160,17 @@ impl Inode {
             refuse!(mtime_nsec, Time, raw.mtime_nsec.get().into());
         }
         let flags = raw.flags.get();
-        let packed = flags & layout::INODE_PACKED != 0;
         let may = |feature| file_type == FileType::Regular && superblock.incompat & feature != 0;
-        if flags & !layout::INODE_PACKED != 0 || (packed && !may(layout::INCOMPAT_PACKED)) {
+        let suitable = match flags {
+            0 => true,
+            layout::INODE_PACKED => may(layout::INCOMPAT_PACKED),
+            layout::INODE_METADATA_ONLY => may(layout::INCOMPAT_METADATA_ONLY),
+            _ => false,
+        };
+        if !suitable {
             refuse!(flags, Flags, flags.into());
         }
+        let packed = flags == layout::INODE_PACKED;
         let original = raw.original.get();
         if original != 0 && (original >= ino || !may(layout::INCOMPAT_SHARED)) {
             refuse!(original, Original, original.into());
@@ -182,6 +190,18 @@ impl Inode {
         let size = raw.size.get();
         let data = raw.data.get();
         let content = match file_type {
+            FileType::Regular if flags == layout::INODE_METADATA_ONLY => {
+                if size == 0 || size > i64::MAX as u64 {
+                    refuse!(size, Size, size);
+                }
+                if data != 0 {
+                    refuse!(data, Data, data);
+                }
+                if original != 0 {
+                    refuse!(original, Original, original.into());
+                }
+                Content::MetadataOnly
+            }
             FileType::Regular => {
                 if size == 0 {
                     Content::Regular { data: 0 }
@@ -282,6 +302,13 @@ impl Inode {
         let field = offset_of!(layout::Inode, original);
         let offset = field_offset(superblock, self.ino, field);
         Error::new(Problem::Original, offset, self.original.into())
+    }
+
+    /// Return the error for reading this file, whose data are in another image.
+    pub fn no_data(&self, superblock: &Superblock) -> Error {
+        let offset = field_offset(superblock, self.ino, offset_of!(layout::Inode, flags));
+        let flags = layout::INODE_METADATA_ONLY;
+        Error::new(Problem::MetadataOnly, offset, flags.into())
     }
 
     /// Return how many bytes of a regular file, from the first on, are in pages that hold nothing

@@ -32,14 +32,21 @@ pub const INCOMPAT_PACKED: u64 = 1 << 0;
 /// Incompatible feature: there are files with [`Inode::original`].
 pub const INCOMPAT_SHARED: u64 = 1 << 2;
 
+/// Incompatible feature: there are files with [`INODE_METADATA_ONLY`].
+pub const INCOMPAT_METADATA_ONLY: u64 = 1 << 3;
+
 /// Incompatible features known to this reader. An image with any other is refused.
 ///
 /// Bit 1 is reserved for files with several extents.
-pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED;
+pub const INCOMPAT_KNOWN: u64 = INCOMPAT_PACKED | INCOMPAT_SHARED | INCOMPAT_METADATA_ONLY;
 
 /// Flag of a regular file: the data may start at any byte, and the rest of their blocks may belong
 /// to other files.
 pub const INODE_PACKED: u16 = 1 << 0;
+
+/// Flag of a regular file with a size and no data, which are in another image. overlayfs joins the
+/// two, and calls such an inode a metacopy.
+pub const INODE_METADATA_ONLY: u16 = 1 << 1;
 
 /// Number of bytes for the superblock: the record ([`Superblock`]), then zeros.
 pub const SUPERBLOCK_SIZE: u64 = 4096;
@@ -211,7 +218,7 @@ pub struct Signature {
 pub struct Inode {
     /// `S_IFMT` and permission bits, as in `st_mode`.
     pub mode: U16,
-    /// [`INODE_PACKED`] or 0.
+    /// [`INODE_PACKED`], [`INODE_METADATA_ONLY`] or 0.
     pub flags: U16,
     /// Link count.
     pub nlink: U32,

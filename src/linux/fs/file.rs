@@ -6,6 +6,7 @@ use super::splice::{self, PipePages};
 use super::{backing, inode, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
 use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
+use crate::linux::Errno;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result},
@@ -167,6 +168,19 @@ impl<T: Operations> VTable<T> {
         ..pin_init::zeroed()
     };
 
+    /// The operations of an inode without data, and of its open files, of which there are none:
+    /// overlayfs opens the file that has the data.
+    pub(super) const METADATA_ONLY: (
+        &'static bindings::inode_operations,
+        &'static bindings::file_operations,
+    ) = (
+        Self::INODE,
+        &bindings::file_operations {
+            open: Some(Self::refuse_open),
+            ..pin_init::zeroed()
+        },
+    );
+
     /// Return the operations of an inode, of open files, and of the inode's own address space.
     pub(super) fn tables(
         mapped_by: MappedBy,
@@ -231,6 +245,16 @@ impl<T: Operations> VTable<T> {
         // SAFETY: Nothing else accesses a file that is being opened.
         unsafe { (*file).f_mode |= bindings::FMODE_NOWAIT };
         0
+    }
+
+    /// # Safety
+    ///
+    /// None.
+    unsafe extern "C" fn refuse_open(
+        _inode: *mut bindings::inode,
+        _file: *mut bindings::file,
+    ) -> kernel::ffi::c_int {
+        Error::from(Errno::NoData).to_errno()
     }
 
     /// Move the position. The generic operation would take the end of the file from the host of its

@@ -205,6 +205,8 @@ pub(crate) enum Kind {
     Directory,
     /// A regular file.
     Regular(MappedBy),
+    /// A regular file that has a size and no data. open(2) fails with `ENODATA`.
+    MetadataOnly,
     /// A symlink; [`INodeOperations::get_link`] returns its target.
     Symlink,
     /// A device, FIFO or socket. FIFOs and sockets have no device number.
@@ -314,6 +316,11 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
                     (*inode).i_mapping = (*other.into_raw()).i_mapping;
                 }
             }
+        }
+        Kind::MetadataOnly => {
+            let tables = file::VTable::<T>::METADATA_ONLY;
+            // SAFETY: As above. The tables are static.
+            unsafe { ((*inode).i_op, (*inode).__bindgen_anon_3.i_fop) = tables };
         }
         Kind::Symlink => {
             // INVARIANT: `data` was set above, and neither it nor the attributes change from here

@@ -73,7 +73,7 @@ impl<S: Storage> Side for Reader<'_, S> {
             owner: (inode.uid, inode.gid),
             mtime: (inode.mtime_sec, inode.mtime_nsec),
             size: match inode.content {
-                Content::Regular { .. } => inode.size,
+                Content::Regular { .. } | Content::MetadataOnly => inode.size,
                 _ => 0,
             },
             device: match inode.content {

@@ -85,7 +85,7 @@ pub fn file<S: Storage>(
     let xattrs: Vec<Xattr> = reader.xattrs(inode, path)?;
     let target = reader.target(inode, path)?;
     let sha256 = match inode.content {
-        Content::Regular { .. } if sums => {
+        Content::Regular { .. } | Content::MetadataOnly if sums => {
             let mut hash = Sha256::new();
             reader.content(
                 inode,

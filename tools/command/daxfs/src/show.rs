@@ -10,7 +10,7 @@ use daxfs_image::error::Result;
 use daxfs_image::reader::{Event, Reader, PIECE};
 use daxfs_image::text::{human, label, mode, shown, time, type_name};
 use daxfs_reader::signature::Section;
-use daxfs_reader::{layout, Content, Inode, Superblock, Table};
+use daxfs_reader::{layout, Content, FileType, Inode, Superblock, Table};
 use std::io::{self, Write};
 use uuid::Uuid;
 
@@ -83,6 +83,9 @@ fn info_text(
             "{name:15} {} bytes from {:#x}",
             table.length, table.offset
         )?;
+    }
+    if superblock.incompat & layout::INCOMPAT_METADATA_ONLY != 0 {
+        writeln!(out, "File data:      in other images")?;
     }
     writeln!(
         out,
@@ -283,7 +286,7 @@ fn put_name(out: &mut impl Write, name: &[u8], terminal: bool) -> io::Result<()>
 /// Write the content of the file `path`.
 pub fn cat<S: Storage>(reader: &Reader<'_, S>, path: &[u8], out: &mut impl Write) -> Result<()> {
     let inode = reader.find(path, true)?;
-    if !matches!(inode.content, Content::Regular { .. }) {
+    if inode.file_type != FileType::Regular {
         let kind = type_name(inode.file_type);
         return Err(reader.refuse(path, format!("is a {kind}; only files have content")));
     }
@@ -341,6 +344,7 @@ pub fn stat<S: Storage>(
                 };
                 writeln!(out, "  Data: from {data:#x} of the image{huge}")?;
             }
+            Content::MetadataOnly => writeln!(out, "  Data: in another image")?,
             Content::Device { major, minor } => writeln!(out, "Device: {major}:{minor}")?,
             Content::Directory(directory) => writeln!(out, "Names:  {}", directory.entries)?,
             _ => (),

@@ -5,7 +5,7 @@
 
 use daxfs::fsck::examine;
 use daxfs_check::Silent;
-use daxfs_reader::Image;
+use daxfs_reader::{Content, Image, Inode};
 use daxfs_signature::attach;
 use daxfs_testing::specimen::{self, specimen};
 use daxfs_testing::{everything, feed, overlay, scratch, signing};
@@ -70,6 +70,8 @@ fn specimens() {
         let inodes: Vec<_> = inodes.map(|ino| image.inode(ino).unwrap()).collect();
         assert!(inodes.iter().any(|inode| inode.packed));
         assert!(inodes.iter().any(|inode| inode.original != 0));
+        let without_data = |inode: &Inode| inode.content == Content::MetadataOnly;
+        assert!(inodes.iter().any(without_data));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::support::{fixture, run_as, DAXFS};
 use daxfs_testing::mistakes::make;
+use daxfs_testing::specimen::specimen;
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -64,6 +65,9 @@ daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists t
 daxfs cat AT/image /dir | 1 | /dir: is a directory; only files have content
 daxfs cat AT/image /loop | 1 | /loop: too many symbolic links; they lead in circles
 daxfs cat AT/image /file/x | 1 | /file/x: not a directory on the way; check the path
+daxfs cat AT/parts /other/elsewhere | 1 | AT/parts: /other/elsewhere: file data in another image (offset 0x1342, value 0x2); mount the image with daxfs store mount
+daxfs extract AT/parts AT/new | 1 | AT/parts: /other/elsewhere: file data in another image
+daxfs diff AT/parts AT/parts | 2 | AT/parts: /other/elsewhere: file data in another image
 daxfs ls AT/image /file/ | 1 | /file/: not a directory; leave out the slash at its end
 # Outputs.
 daxfs extract AT/image AT/dir | 1 | AT/dir: 
@@ -85,6 +89,7 @@ fn mistakes() {
     fs::create_dir(at.join("dir")).unwrap();
     fs::write(at.join("dir/precious"), "content").unwrap();
     fs::write(at.join("notes"), "notes\n".repeat(1000)).unwrap();
+    fs::write(at.join("parts"), specimen()).unwrap();
     fs::write(at.join("short"), "x").unwrap();
     fs::write(at.join("squash"), "hsqs, and more").unwrap();
     let mut bytes = fs::read(&fixture.image).unwrap();

@@ -68,6 +68,13 @@ impl Builder {
         ino
     }
 
+    /// Add a regular file whose data are in another image.
+    pub fn metadata_only(&mut self, size: u64) -> u32 {
+        let ino = self.inode(REGULAR | 0o644, size, 0);
+        self.inodes[ino as usize - 1].flags = layout::INODE_METADATA_ONLY.into();
+        ino
+    }
+
     /// Add a symlink.
     pub fn symlink(&mut self, target: &[u8]) -> u32 {
         let ino = self.inode(
@@ -169,7 +176,8 @@ impl Builder {
         image.resize(image.len().next_multiple_of(HUGE_SIZE as usize), 0);
 
         for (index, inode) in self.inodes.iter().enumerate() {
-            if inode.mode.get() & 0o170_000 == REGULAR && inode.size.get() > 0 {
+            let has_data = inode.flags.get() & layout::INODE_METADATA_ONLY == 0;
+            if inode.mode.get() & 0o170_000 == REGULAR && inode.size.get() > 0 && has_data {
                 let at = inodes.offset.get() as usize
                     + index * size_of::<layout::Inode>()
                     + offset_of!(layout::Inode, data);
@@ -313,13 +321,15 @@ pub fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
 pub fn rich() -> Vec<u8> {
     let mut builder = tables();
     builder.compat = layout::COMPAT_SUMS;
-    builder.incompat = layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED;
+    builder.incompat =
+        layout::INCOMPAT_PACKED | layout::INCOMPAT_SHARED | layout::INCOMPAT_METADATA_ONLY;
     let first = builder.packed(&[11; 100]);
     let second = builder.packed(&[12; 5000]);
     let file = builder.inodes[ino::FILE as usize - 1];
     let copy = builder.inode(REGULAR | 0o644, file.size.get(), file.data.get());
     builder.inodes[copy as usize - 1].original = ino::FILE.into();
     let inner = builder.inode(DIRECTORY, 0, 0);
+    let elsewhere = builder.metadata_only(1 << 40);
     let access = access_list(&[
         (acl::USER_OBJ, 6, acl::NOBODY),
         (acl::USER, 4, 1000),
@@ -350,6 +360,7 @@ pub fn rich() -> Vec<u8> {
         entry("second", second),
         entry("copy", copy),
         entry("inner", inner),
+        entry("elsewhere", elsewhere),
     ];
     builder.directory(ino::OTHER, ino::ROOT, entries);
     builder.directory(inner, ino::OTHER, vec![]);

@@ -122,7 +122,7 @@ fn image_entry<M: Memory>(image: &Image<'_, M>, inode: &Inode) -> Entry {
             What::Symlink(bytes)
         }
         Content::Device { major, minor } => What::Device(major, minor),
-        Content::Directory(_) | Content::Special => What::Nothing,
+        Content::MetadataOnly | Content::Directory(_) | Content::Special => What::Nothing,
     };
     let xattrs = image.xattrs(inode).unwrap().map(|xattr| {
         let xattr = xattr.unwrap();

@@ -34,7 +34,7 @@ struct daxfs_info {
 /* An inode. The modification time is also the access time and the change time. */
 struct daxfs_stat {
 	uint64_t size;		/* of a directory: the bytes of its entries in the image */
-	uint64_t offset;	/* regular file that is not empty: where its bytes are in the image, not aligned; else 0 */
+	uint64_t offset;	/* regular file with bytes: where they are in the image, not aligned; else 0 */
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	uint32_t ino;
@@ -88,7 +88,10 @@ int daxfs_find(const struct daxfs *image, const char *path, unsigned int flags, 
 /* Look at an inode by its number. */
 int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat);
 
-/* Read content of a regular file. Returns the number of bytes, less than size only at the end of the file. */
+/*
+ * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -ENODATA if
+ * the content is in another image. Such a file has a size, and an offset of 0.
+ */
 ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);
 
 /*

@@ -76,6 +76,7 @@ impl Handle {
         let inode = self.image().inode(ino)?;
         let data = match inode.content {
             Content::Regular { data } => data,
+            Content::MetadataOnly => return Err(inode.no_data(&self.superblock).into()),
             Content::Directory(_) => return Err(Failure::new(Errno::ISDIR, "is a directory")),
             _ => return Err(Failure::new(Errno::INVAL, "not a regular file")),
         };

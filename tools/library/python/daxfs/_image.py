@@ -295,8 +295,9 @@ class File:
         record = self._inode
         if not record.size:
             return memoryview(b"")
-        # Files without data have no offset either: let the library describe the error.
-        self.readinto(b"")
+        # Only a file without data has no offset: let the library describe the error.
+        if not record.offset:
+            self.readinto(bytearray(1))
         return self._image._map()[record.offset:record.offset + record.size]
 
     def _regular(self) -> None:

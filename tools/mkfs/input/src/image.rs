@@ -108,6 +108,10 @@ impl<M: Memory> Reader<'_, M> {
                 size: inode.size,
                 place: Place::Part(data),
             },
+            Content::MetadataOnly => {
+                let superblock = self.image.superblock();
+                return Err(self.failed(inode.no_data(superblock)));
+            }
             Content::Directory(_) => Kind::Directory(Vec::new()),
             Content::Symlink { target, length } => {
                 let mut bytes = vec![0; length.into()];

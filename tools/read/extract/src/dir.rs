@@ -230,7 +230,9 @@ impl<S: Storage> Extraction<'_, S> {
             return Ok(());
         }
         let made = match inode.content {
-            Content::Regular { .. } => return self.regular(here, path, name, inode),
+            Content::Regular { .. } | Content::MetadataOnly => {
+                return self.regular(here, path, name, inode);
+            }
             Content::Symlink { .. } => {
                 let target = self.reader.target(inode, path)?;
                 symlinkat(target.as_slice(), here, name)

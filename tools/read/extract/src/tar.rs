@@ -133,7 +133,9 @@ impl<S: Storage> Archive<'_, S> {
         let target = self.reader.target(inode, path)?;
         let mut directory = path.to_vec();
         match inode.content {
-            Content::Regular { .. } => return self.regular(member, inode, records),
+            Content::Regular { .. } | Content::MetadataOnly => {
+                return self.regular(member, inode, records);
+            }
             Content::Directory(_) => {
                 member.kind = EntryType::Directory;
                 directory.push(b'/');

@@ -6,7 +6,9 @@
 use crate::error::{Error, Result};
 use crate::text::shown;
 use daxfs_check::memory::{Storage, ZEROS};
-use daxfs_reader::{self as image, Content, Directory, FindError, Image, Inode, XATTR_NAME_MAX};
+use daxfs_reader::{
+    self as image, Content, Directory, FileType, FindError, Image, Inode, XATTR_NAME_MAX,
+};
 use std::borrow::Cow;
 
 /// Bytes of content that are read together.
@@ -191,10 +193,19 @@ impl<'a, S: Storage> Reader<'a, S> {
         Ok(text)
     }
 
+    /// Return the offset of the data of `inode` in the image, or `None` if it is not a regular file.
+    fn start(&self, inode: &Inode) -> image::Result<Option<u64>> {
+        match inode.content {
+            Content::Regular { data } => Ok(Some(data)),
+            Content::MetadataOnly => Err(inode.no_data(self.image.superblock())),
+            _ => Ok(None),
+        }
+    }
+
     /// Read content of the regular file `inode` from `offset` on and return the number of
     /// bytes. The rest of `into` is unchanged if the file ends there.
     pub fn read(&self, inode: &Inode, offset: u64, into: &mut [u8]) -> image::Result<usize> {
-        let Content::Regular { data } = inode.content else {
+        let Some(data) = self.start(inode)? else {
             return Ok(0);
         };
         let left = inode.size.saturating_sub(offset).min(into.len() as u64) as usize;
@@ -214,7 +225,8 @@ impl<'a, S: Storage> Reader<'a, S> {
         buffer: &mut [u8],
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let Content::Regular { data } = inode.content else {
+        let start = self.start(inode);
+        let Some(data) = start.map_err(|error| self.fail(path, error))? else {
             return Ok(());
         };
         let (mut at, mut until) = (0, 0);
@@ -252,7 +264,7 @@ impl<'a, S: Storage> Reader<'a, S> {
         buffer: &mut [u8],
         sink: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        if !matches!(inode.content, Content::Regular { .. }) {
+        if inode.file_type != FileType::Regular {
             return Ok(());
         }
         let mut at = 0;

@@ -81,7 +81,8 @@ impl<S: Storage> Checker<'_, '_, S> {
                 }
                 false
             }
-            Content::Device { .. } => false,
+            // The reader checks the fields of a file without data.
+            Content::MetadataOnly | Content::Device { .. } => false,
         };
         if !directory {
             let (parent, position) = (raw.parent.get(), raw.position.get());
