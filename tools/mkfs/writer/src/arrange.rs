@@ -6,7 +6,7 @@ use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
 use crate::options::{Options, Pack};
 use crate::plan::{too_big, DataExtent, Plan};
-use crate::tree::{Kind, NodeId, Tree};
+use crate::tree::{Kind, NodeId, Place, Tree};
 use daxfs_reader::layout::{self, HUGE_SIZE};
 use daxfs_reader::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -166,6 +166,15 @@ impl Plan {
         let mut others = Vec::new();
         for &node in &self.order {
             let size = match tree.node(node).kind {
+                Kind::Regular {
+                    size,
+                    place: Place::Nowhere,
+                } if size > 0 => {
+                    let place = &mut self.places[self.numbers[node as usize] as usize - 1];
+                    place.flags = layout::INODE_METADATA_ONLY;
+                    self.incompat |= layout::INCOMPAT_METADATA_ONLY;
+                    continue;
+                }
                 Kind::Regular { size, .. } if size > 0 => size,
                 _ => continue,
             };

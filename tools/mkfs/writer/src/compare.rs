@@ -4,7 +4,7 @@
 
 use crate::duplicates::Duplicates;
 use crate::plan::Plan;
-use crate::tree::{Kind, Node, NodeId, Tree, ROOT};
+use crate::tree::{Kind, Node, NodeId, Place, Tree, ROOT};
 use daxfs_check::memory::Storage;
 use daxfs_reader::memory::load;
 use daxfs_reader::{self as image, layout, Content, FileType, Image, Inode};
@@ -172,6 +172,9 @@ impl<S: Storage> Comparison<'_, S> {
             }
             (Kind::Regular { size, .. }, Content::Regular { data }) => {
                 *size == inode.size && (*size == 0 || self.is_at(id, data))
+            }
+            (Kind::Regular { size, place }, Content::MetadataOnly) => {
+                *place == Place::Nowhere && *size == inode.size
             }
             (Kind::Symlink(expected), Content::Symlink { target, length }) => {
                 let mut found = vec![0; length.into()];

@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::plan::{DataExtent, Plan};
 use crate::source::Source;
-use crate::tree::{Kind, Tree};
+use crate::tree::{Kind, Place, Tree};
 use daxfs_check::digest::{combine, in_order, Fingerprint, Sum};
 use daxfs_check::Progress;
 use daxfs_reader::layout::{self, DIGEST_PIECE};
@@ -291,7 +291,7 @@ impl<'a> Copier<'a> {
 /// not.
 pub fn check_empty(tree: &Tree) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
-        if let Kind::Regular { size: 0, .. } = node.kind {
+        if matches!(node.kind, Kind::Regular { size: 0, place } if place != Place::Nowhere) {
             Source::open(tree, id)?.finish()?;
         }
     }

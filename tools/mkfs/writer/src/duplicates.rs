@@ -8,7 +8,7 @@
 
 use crate::error::Result;
 use crate::source::Source;
-use crate::tree::{Kind, NodeId, Tree};
+use crate::tree::{Kind, NodeId, Place, Tree};
 use daxfs_check::digest::Fingerprint;
 use daxfs_check::memory::ZEROS;
 use daxfs_check::Progress;
@@ -46,8 +46,8 @@ impl Duplicates {
     pub fn find(tree: &Tree, progress: &dyn Progress) -> Result<Self> {
         let mut files = Vec::new();
         for (node, id) in tree.nodes.iter().zip(0..) {
-            if let Kind::Regular { size, .. } = node.kind {
-                if size > 0 {
+            if let Kind::Regular { size, place } = node.kind {
+                if size > 0 && place != Place::Nowhere {
                     files.push((size, id));
                 }
             }

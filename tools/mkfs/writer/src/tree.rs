@@ -111,6 +111,8 @@ pub enum Place {
         /// Their number.
         count: usize,
     },
+    /// Nowhere: the image gets the size of the file and no data.
+    Nowhere,
 }
 
 /// A name that a tree keeps; see [`Tree::name`].
