@@ -104,7 +104,7 @@ impl Scanner<'_> {
     /// Return the directory that is read.
     fn directory_handle(&self) -> Result<&Directory> {
         match &self.origin().bytes {
-            Bytes::Directory { directory, .. } => Ok(directory),
+            Bytes::Directory(directory) => Ok(directory),
             Bytes::File(_) | Bytes::Nothing => {
                 let why = "not a directory; name a directory";
                 Err(Error::refused(self.origin().path(), why))

@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::source::Source;
 use crate::tree::{Kind, NodeId, Place, Tree};
 use daxfs_check::digest::Fingerprint;
-use daxfs_check::memory::ZEROS;
 use daxfs_check::Progress;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -120,7 +119,7 @@ fn alike(tree: &Tree, size: u64, files: &[(u64, NodeId)]) -> Result<Vec<Alike>> 
         }
         let mut hashes = hashes[group]
             .par_iter()
-            .map(|&(_, node)| Ok((hash(tree, size, node)?, node)))
+            .map(|&(_, node)| Ok((hash(tree, node)?, node)))
             .collect::<Result<Vec<_>>>()?;
         hashes.sort_unstable();
         for group in several(&hashes, |file| file.0) {
@@ -159,25 +158,9 @@ fn same_bytes(
 }
 
 /// Return the fingerprint of `node`.
-fn hash(tree: &Tree, size: u64, node: NodeId) -> Result<Fingerprint> {
-    let source = Source::open(tree, node)?;
+fn hash(tree: &Tree, node: NodeId) -> Result<Fingerprint> {
     let mut hash = Xxh3::new();
-    let mut buffer = vec![0; BUFFER];
-    let mut at = 0;
-    while at < size {
-        let (hole, until) = source.stretch(at)?;
-        while at < until {
-            let length = (until - at).min(BUFFER as u64) as usize;
-            if hole {
-                hash.update(&ZEROS[..length.min(ZEROS.len())]);
-                at += length.min(ZEROS.len()) as u64;
-            } else {
-                let length = source.read(&mut buffer[..length], at)?;
-                hash.update(&buffer[..length]);
-                at += length as u64;
-            }
-        }
-    }
+    Source::stream(tree, node, |bytes| hash.update(bytes))?;
     Ok(hash.digest128())
 }
 

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct Origin {
     /// As the user wrote it.
     path: PathBuf,
+    /// Original paths of nodes that were moved in the tree.
+    moved: HashMap<NodeId, PathBuf>,
     /// Where the bytes are.
     pub bytes: Bytes,
 }
@@ -21,12 +23,7 @@ pub struct Origin {
 /// Where an origin has its bytes.
 pub enum Bytes {
     /// In files below a directory, at the paths of their nodes.
-    Directory {
-        /// The directory.
-        directory: Directory,
-        /// Original paths of nodes that were moved in the tree.
-        moved: HashMap<NodeId, PathBuf>,
-    },
+    Directory(Directory),
     /// All in one file.
     File(Container),
     /// Nowhere.
@@ -67,29 +64,25 @@ struct Stamp {
 impl Origin {
     /// Create an origin for the directory at `path`.
     pub fn directory(path: &Path) -> Result<Self> {
-        Ok(Origin {
+        Ok(Self::new(path, Bytes::Directory(Directory::open(path)?)))
+    }
+
+    fn new(path: &Path, bytes: Bytes) -> Self {
+        Origin {
             path: path.into(),
-            bytes: Bytes::Directory {
-                directory: Directory::open(path)?,
-                moved: HashMap::new(),
-            },
-        })
+            moved: HashMap::new(),
+            bytes,
+        }
     }
 
     /// Create an origin without content.
     pub fn nothing(path: &Path) -> Self {
-        Origin {
-            path: path.into(),
-            bytes: Bytes::Nothing,
-        }
+        Self::new(path, Bytes::Nothing)
     }
 
     /// Create an origin whose content is in `container`. `path` is its name in messages.
     pub fn file(path: &Path, container: Container) -> Self {
-        Origin {
-            path: path.into(),
-            bytes: Bytes::File(container),
-        }
+        Self::new(path, Bytes::File(container))
     }
 
     /// Clone the origin; the clone of a directory has no content.
@@ -101,12 +94,9 @@ impl Origin {
                 sparse: container.sparse,
                 stamp: container.stamp,
             }),
-            Bytes::Directory { .. } | Bytes::Nothing => Bytes::Nothing,
+            Bytes::Directory(_) | Bytes::Nothing => Bytes::Nothing,
         };
-        Ok(Origin {
-            path: self.path.clone(),
-            bytes,
-        })
+        Ok(Self::new(&self.path, bytes))
     }
 
     /// Return the path as the user wrote it.
@@ -116,9 +106,17 @@ impl Origin {
 
     /// Record that `node` was moved from `path` to another place in the tree.
     pub fn moved(&mut self, node: NodeId, path: PathBuf) {
-        if let Bytes::Directory { moved, .. } = &mut self.bytes {
-            moved.insert(node, path);
-        }
+        self.moved.insert(node, path);
+    }
+
+    /// Return the path of `node` before it was moved, if it was.
+    pub fn original(&self, node: NodeId) -> Option<&Path> {
+        self.moved.get(&node).map(PathBuf::as_path)
+    }
+
+    /// Forget which nodes were moved, because they get other numbers.
+    pub fn forget_moves(&mut self) {
+        self.moved.clear();
     }
 
     /// Return the name of the file at `relative` in messages.
@@ -127,7 +125,7 @@ impl Origin {
             return self.path.clone();
         }
         match self.bytes {
-            Bytes::Directory { .. } => self.path.join(relative),
+            Bytes::Directory(_) => self.path.join(relative),
             Bytes::File(_) | Bytes::Nothing => {
                 let mut text = self.path.clone().into_os_string();
                 text.push(":");

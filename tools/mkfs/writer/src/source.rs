@@ -5,12 +5,15 @@
 use crate::error::{Error, Result};
 use crate::origin::{Bytes, Container, Piece};
 use crate::tree::{identity, mtime, Identity, Kind, NodeId, Place, Tree};
-use daxfs_check::memory::data_or_hole;
+use daxfs_check::memory::{data_or_hole, ZEROS};
 use rustix::fs::{fstat, OFlags, Stat};
 use rustix::io::{pread, Errno};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+
+/// Bytes that [`Source::stream`] reads together.
+const BUFFER: u64 = 64 << 10;
 
 /// A regular file of a tree, open for reading.
 pub struct Source<'a> {
@@ -83,6 +86,31 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
+    /// Pass the content of `node` to `sink`, piece by piece, and check that it is the file that the
+    /// tree describes.
+    pub fn stream(tree: &'a Tree, node: NodeId, mut sink: impl FnMut(&[u8])) -> Result<()> {
+        let source = Self::open(tree, node)?;
+        let mut buffer = vec![0; source.size.min(BUFFER) as usize];
+        let mut at = 0;
+        while at < source.size {
+            let (hole, until) = source.stretch(at)?;
+            while at < until {
+                let left = (until - at).min(BUFFER) as usize;
+                let length = if hole {
+                    let length = left.min(ZEROS.len());
+                    sink(&ZEROS[..length]);
+                    length
+                } else {
+                    let length = source.read(&mut buffer[..left], at)?;
+                    sink(&buffer[..length]);
+                    length
+                };
+                at += length as u64;
+            }
+        }
+        source.finish()
+    }
+
     /// Return true if this is the content of `node`.
     pub fn is(&self, node: NodeId) -> bool {
         self.node == node
@@ -95,13 +123,10 @@ impl<'a> Source<'a> {
         };
         let origin = &tree.origins[tree.node(node).origin as usize];
         let bytes = match (&origin.bytes, place) {
-            (Bytes::Directory { directory, moved }, Place::File { identity, mtime }) => {
+            (Bytes::Directory(directory), Place::File { identity, mtime }) => {
                 // If a FIFO replaced the file, do not wait for a writer.
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-                let opened = match moved.get(&node) {
-                    Some(path) => directory.open_below(path, flags),
-                    None => directory.open_below(&tree.relative_path(node), flags),
-                };
+                let opened = directory.open_below(&tree.original_path(node), flags);
                 let fd = opened.map_err(|error| match error {
                     Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO => {
                         Error::changed(&tree.path(node), "removed or replaced")

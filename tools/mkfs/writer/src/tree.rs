@@ -304,9 +304,16 @@ impl Tree {
     /// Return the path of `node`, as the user would write it or find it.
     pub fn path(&self, node: NodeId) -> PathBuf {
         match self.origins.get(self.node(node).origin as usize) {
-            Some(origin) => origin.show(&self.relative_path(node)),
+            Some(origin) => origin.show(&self.original_path(node)),
             None => self.relative_path(node),
         }
+    }
+
+    /// Return the path of `node` relative to the root, before it was moved.
+    pub fn original_path(&self, node: NodeId) -> PathBuf {
+        let origin = self.origins.get(self.node(node).origin as usize);
+        let moved = origin.and_then(|origin| origin.original(node));
+        moved.map_or_else(|| self.relative_path(node), PathBuf::from)
     }
 
     /// Return the path of the first origin, for messages about the whole tree.
