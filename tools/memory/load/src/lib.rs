@@ -10,7 +10,7 @@
 
 pub mod buffer;
 pub mod catalog;
-mod context;
+pub mod context;
 pub mod file;
 pub mod huge;
 pub mod mount;

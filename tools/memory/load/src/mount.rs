@@ -26,9 +26,9 @@ use std::path::Path;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// For the mount itself.
-    attributes: MountAttrFlags,
+    pub attributes: MountAttrFlags,
     /// For the filesystem: names and values.
-    filesystem: Vec<(String, Option<String>)>,
+    pub filesystem: Vec<(String, Option<String>)>,
 }
 
 impl Options {

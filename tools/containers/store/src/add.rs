@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Adds an image to a store.
+
+use crate::metadata::strip;
+use crate::pack::{self, each_object, id, Pack, PackRef, Sum};
+use crate::{Store, PACKS_MAX};
+use daxfs_check::digest::hex;
+use daxfs_check::memory::FileMemory;
+use daxfs_check::Progress;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::{buffer_for, Reader};
+use daxfs_image::text::shown_path;
+use daxfs_reader::{Image, Superblock};
+use daxfs_writer::content::{check_empty, sha256};
+use daxfs_writer::tree::{Kind, Node, NodeId, Tree};
+use daxfs_writer::{make, Output};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+/// Objects of an image: how many there are, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Number of objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Total {
+    fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// A new image.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Added {
+    /// SHA-256 of its metadata image.
+    pub sha256: String,
+    /// Objects that were written to a new pack.
+    pub new: Total,
+    /// Objects that were in the store.
+    pub known: Total,
+    /// Number of packs that the image needs.
+    pub packs: usize,
+}
+
+/// The output of an image that is being made: `guard` makes it, so that a signal removes it.
+pub type Guard<'a> = &'a dyn Fn(&Path) -> daxfs_writer::Result<Output>;
+
+impl Store {
+    /// Add `tree` as the image `name`. Call `create` to make the output of each image.
+    ///
+    /// The image appears when it and all objects are complete and durable. Fail if there is an image
+    /// of this name, or if a file changes while it is read.
+    pub fn add(
+        &self,
+        name: &str,
+        mut tree: Tree,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        let path = self.image(name)?;
+        if path.symlink_metadata().is_ok() {
+            let why = "is in the store; use another name, or remove that image first";
+            return Err(Error::refused(name, why));
+        }
+        let packs = self.names("packs")?.into_iter();
+        let packs = packs.map(|id| Pack::open(&self.pack(&id), &id));
+        let mut packs = packs.collect::<Result<Vec<_>>>()?;
+
+        check_empty(&tree)?;
+        let files = hash(&tree, progress)?;
+        let mut objects: BTreeMap<Sum, (NodeId, u64)> = BTreeMap::new();
+        for (sum, node, size) in &files {
+            objects.entry(*sum).or_insert((*node, *size));
+        }
+        let chosen = choose(&objects, &packs)?;
+        let mut total = [Total::default(); 2];
+        let mut new = BTreeMap::new();
+        for (sum, &(node, size)) in &objects {
+            let known = chosen.contains_key(sum);
+            total[usize::from(known)].add(size);
+            if !known {
+                new.insert(*sum, node);
+            }
+        }
+        let mut ids: HashMap<Sum, String> = HashMap::new();
+        for (sum, index) in chosen {
+            ids.insert(sum, packs[index].reference.id.clone());
+        }
+        if !new.is_empty() {
+            let id = id(new.keys());
+            ids.extend(new.keys().map(|sum| (*sum, id.clone())));
+            if !packs.iter().any(|pack| pack.reference.id == id) {
+                packs.push(self.write_pack(&mut tree, &id, &new, create, progress)?);
+            }
+        }
+        let needed: BTreeSet<&String> = ids.values().collect();
+        let mut needed: Vec<PackRef> = packs
+            .iter()
+            .filter(|pack| needed.contains(&pack.reference.id))
+            .map(|pack| pack.reference.clone())
+            .collect();
+        needed.sort();
+
+        let objects = files.into_iter().map(|(sum, node, _)| (node, sum));
+        strip(&mut tree, &objects.collect(), &ids, &needed)?;
+        let output = create(&path)?;
+        let summary = make(&tree, &pack::options(), &output, progress)?;
+        output.commit(progress)?;
+        let [new, known] = total;
+        Ok(Added {
+            sha256: hex(&summary.digest),
+            new,
+            known,
+            packs: needed.len(),
+        })
+    }
+
+    /// Write the pack `id` of `objects`, which are files of `tree`.
+    fn write_pack(
+        &self,
+        tree: &mut Tree,
+        id: &str,
+        objects: &BTreeMap<Sum, NodeId>,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Pack> {
+        let path = self.pack(id);
+        let tree = pack::tree(tree, id, objects)?;
+        let output = create(&path)?;
+        let summary = make(&tree, &pack::options(), &output, progress)?;
+        // A file may have changed after it was hashed, without a trace in its times.
+        progress.step("comparing", tree.content_size());
+        let name = shown_path(&path);
+        let memory = FileMemory::new(output.file())
+            .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
+        let superblock = Superblock::load(&memory);
+        let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
+        let reader = Reader::new(Image::new(&memory, &superblock), &name);
+        for (sum, changed) in wrong_objects(&reader, id, progress)? {
+            let is_it = |node: &&Node| tree.name(&node.name) == hex(&sum).as_bytes();
+            let node = tree.nodes.iter().position(|node| is_it(&node));
+            if let Some(node) = node.filter(|_| changed) {
+                let path = tree.path(node as NodeId);
+                let how = "its content is not the same when it is read twice";
+                return Err(daxfs_writer::Error::changed(&path, how).into());
+            }
+        }
+        output.commit(progress)?;
+        Ok(Pack {
+            reference: PackRef {
+                id: id.into(),
+                sha256: hex(&summary.digest),
+            },
+            objects: BTreeMap::new(),
+        })
+    }
+}
+
+/// Return the SHA-256 of each regular file of `tree` that is not empty, with its size.
+fn hash(tree: &Tree, progress: &dyn Progress) -> Result<Vec<(Sum, NodeId, u64)>> {
+    let mut files = Vec::new();
+    for (node, id) in tree.nodes.iter().zip(0..) {
+        match node.kind {
+            Kind::Regular { size, .. } if size > 0 => files.push((id, size)),
+            _ => (),
+        }
+    }
+    progress.step("hashing", files.iter().map(|(_, size)| size).sum());
+    let hashed = files.into_par_iter().map(|(node, size)| {
+        let sum = sha256(tree, node)?;
+        progress.advance(size);
+        Ok((sum, node, size))
+    });
+    hashed.collect()
+}
+
+/// Choose the pack of each object, by index. Prefer packs that have much of the image. Objects that
+/// no pack has, or only packs that would be too many, are left out.
+fn choose(objects: &BTreeMap<Sum, (NodeId, u64)>, packs: &[Pack]) -> Result<HashMap<Sum, usize>> {
+    let mut order = Vec::new();
+    for (index, pack) in packs.iter().enumerate() {
+        let mut bytes = 0;
+        for (sum, size) in &pack.objects {
+            let Some((_, wanted)) = objects.get(sum) else {
+                continue;
+            };
+            if wanted != size {
+                let why = format!("object {} has {size} bytes instead of {wanted}; the pack is damaged: restore it from a copy", hex(sum));
+                return Err(Error::refused(format!("pack {}", pack.reference.id), why));
+            }
+            bytes += size;
+        }
+        if bytes > 0 {
+            order.push((std::cmp::Reverse(bytes), &pack.reference.id, index));
+        }
+    }
+    order.sort();
+    let mut chosen = HashMap::new();
+    let mut used = 0;
+    for (_, _, index) in order {
+        let more = packs[index].objects.keys();
+        let more: Vec<Sum> = more
+            .filter(|sum| objects.contains_key(*sum) && !chosen.contains_key(*sum))
+            .copied()
+            .collect();
+        // The last one is the new pack.
+        if !more.is_empty() && used < PACKS_MAX - 1 {
+            used += 1;
+            chosen.extend(more.into_iter().map(|sum| (sum, index)));
+        }
+    }
+    Ok(chosen)
+}
+
+/// Return whether the content of each object of the pack `id` has another SHA-256 than its name
+/// says.
+pub fn wrong_objects<S: daxfs_check::memory::Storage + Sync>(
+    reader: &Reader<'_, S>,
+    id: &str,
+    progress: &dyn Progress,
+) -> Result<Vec<(Sum, bool)>> {
+    let mut objects = Vec::new();
+    each_object(reader, id, |sum, inode| {
+        objects.push((sum, *inode));
+        Ok(())
+    })?;
+    let compared = objects.into_par_iter().map(|(sum, inode)| {
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; buffer_for(&inode)];
+        reader.content(
+            &inode,
+            hex(&sum).as_bytes(),
+            &mut buffer,
+            &mut |_, piece| {
+                hash.update(piece);
+                progress.advance(piece.len() as u64);
+                Ok(())
+            },
+        )?;
+        Ok((sum, <[u8; 32]>::from(hash.finalize()) != sum))
+    });
+    compared.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daxfs_check::Silent;
+    use daxfs_input::{read, Input, Options, Platform};
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
+
+    /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
+    #[test]
+    fn changed_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        let file = source.join("file");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(&file, "first").unwrap();
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let options = Options {
+            output: None,
+            one_file_system: false,
+            exclude: None,
+            scratch: directory.path(),
+            platform: &Platform::default(),
+        };
+        let tree = || {
+            let input = [Input::Directory(source.clone())];
+            read(&input, &options, &Silent, &mut |_| ()).unwrap()
+        };
+        let change = |path: &Path| {
+            let file = File::options().write(true).open(&file).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.write_all_at(b"other", 0).unwrap();
+            file.set_modified(modified).unwrap();
+            Output::create(path)
+        };
+        let error = store.add("image", tree(), &change, &Silent).unwrap_err();
+        let expected = format!("{}: changed while it was read", file.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        for inner in ["images", "packs"] {
+            assert_eq!(store.files(inner).unwrap(), [""; 0].map(PathBuf::from));
+        }
+        // The second time, nothing changes.
+        store.add("image", tree(), &change, &Silent).unwrap();
+    }
+}

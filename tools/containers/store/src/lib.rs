@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A store: images of trees, in which the content of each file is once, whatever images have it.
+//!
+//! * `STORE/images/NAME.daxfs` is the *metadata image* of a tree: its regular files that are not
+//!   empty have a size and no data. overlayfs finds the data by the attribute
+//!   `trusted.overlay.redirect`, `/ID/SHA256`.
+//! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256` whose names are
+//!   the SHA-256 of their content. An addition makes one pack, of the objects that no pack has. The
+//!   ID is a hash of the names of the objects. It comes first in the paths, so that one look-up
+//!   tells that a pack does not have an object.
+//! * `STORE/lock` is locked by those who use the store.
+//!
+//! The root of a metadata image has the attribute [`PACKS`]: the packs that the image needs, with
+//! their SHA-256. So the SHA-256 of a metadata image, or its signature, covers all of its content.
+//!
+//! Files are complete when they appear, and a metadata image appears after its packs. Nothing in a
+//! store changes afterwards: [`Store::remove`] and [`Store::gc`] remove whole files.
+//!
+//! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine.
+
+mod add;
+mod machine;
+mod metadata;
+mod pack;
+mod verify;
+
+pub use add::{Added, Guard, Total};
+pub use machine::{mount, unmount, Demands, Loaded};
+pub use metadata::PACKS;
+pub use pack::PackRef;
+pub use verify::Verified;
+
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::Opened;
+use daxfs_image::text::shown_path;
+use daxfs_writer::tree::{identity, Identity};
+use rustix::fs::{flock, fsync, open, stat, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
+/// each.
+pub const PACKS_MAX: usize = 64;
+
+/// Bytes of the longest name of an image.
+const NAME_MAX: usize = 63;
+
+/// End of the names of images and packs.
+const SUFFIX: &str = ".daxfs";
+
+/// A store, locked.
+pub struct Store {
+    dir: PathBuf,
+    _lock: File,
+}
+
+/// An image, as [`Store::list`] describes it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its metadata image.
+    pub sha256: String,
+    /// Bytes of its metadata image and of its packs.
+    pub size: u64,
+    /// Bytes of its metadata image and of the packs that no other image needs.
+    pub own: u64,
+    /// Its packs.
+    pub packs: Vec<PackRef>,
+}
+
+/// Files that [`Store::gc`] has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Number of files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Open the store in the directory `dir`, to change it. Make it if the directory is missing or
+    /// empty.
+    ///
+    /// Fail if another process uses the store.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let make = |path: &Path| match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed(path, "make the directory", error))
+            }
+            _ => Ok(()),
+        };
+        make(dir)?;
+        let lock = dir.join("lock");
+        if !lock.exists() {
+            let mut entries = std::fs::read_dir(dir).map_err(|e| failed(dir, "read", e))?;
+            if entries.next().is_some() {
+                let why = "is neither a store nor an empty directory; name another directory";
+                return Err(Error::refused(shown_path(dir), why));
+            }
+            File::create(&lock).map_err(|error| failed(&lock, "make the file", error))?;
+        }
+        for inner in ["images", "packs"] {
+            make(&dir.join(inner))?;
+        }
+        sync(dir)?;
+        Self::lock(dir, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Open the store in the directory `dir`, to read it, or to remove files if `exclusive`.
+    ///
+    /// Fail if another process changes the store, or uses it in any way and `exclusive` is set.
+    pub fn open(dir: &Path, exclusive: bool) -> Result<Self> {
+        Self::lock(
+            dir,
+            match exclusive {
+                true => FlockOperation::NonBlockingLockExclusive,
+                false => FlockOperation::NonBlockingLockShared,
+            },
+        )
+    }
+
+    fn lock(dir: &Path, operation: FlockOperation) -> Result<Self> {
+        let path = dir.join("lock");
+        let lock = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let why = "is not a store; daxfs store add makes one";
+                Error::refused(shown_path(dir), why)
+            }
+            _ => failed(&path, "open", error),
+        })?;
+        match flock(&lock, operation) {
+            Ok(()) => Ok(Store {
+                dir: dir.into(),
+                _lock: lock,
+            }),
+            Err(Errno::WOULDBLOCK) => {
+                let why = "another process uses this store; try again when it has ended";
+                Err(Error::refused(shown_path(dir), why))
+            }
+            Err(error) => Err(failed(&path, "lock", error.into())),
+        }
+    }
+
+    /// Return which directory the store is.
+    pub fn identity(&self) -> Result<Identity> {
+        let found = stat(&self.dir);
+        let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
+        Ok(identity(&found))
+    }
+
+    /// Return where the image `name` is, or will be.
+    ///
+    /// Fail if that is no name for an image.
+    pub fn image(&self, name: &str) -> Result<PathBuf> {
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(&byte);
+        if !(1..=NAME_MAX).contains(&name.len())
+            || name.starts_with('.')
+            || !name.bytes().all(valid)
+        {
+            let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @, not first a dot";
+            return Err(Error::refused(shown_path(Path::new(name)), why));
+        }
+        Ok(self.dir.join("images").join(format!("{name}{SUFFIX}")))
+    }
+
+    /// Return where the pack `id` is.
+    fn pack(&self, id: &str) -> PathBuf {
+        self.dir.join("packs").join(format!("{id}{SUFFIX}"))
+    }
+
+    /// Open the image `name`.
+    fn open_image(&self, name: &str) -> Result<Opened> {
+        let path = self.image(name)?;
+        if !path.exists() {
+            let why = "no such image in the store; daxfs store list lists them";
+            return Err(Error::refused(name, why));
+        }
+        Opened::open(&path)
+    }
+
+    /// Return the names of the files in the directory `inner` that end as images, without that end.
+    fn names(&self, inner: &str) -> Result<BTreeSet<String>> {
+        let names = self.files(inner)?.into_iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+            (!name.starts_with('.')).then(|| name.to_owned())
+        });
+        Ok(names.collect())
+    }
+
+    fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.dir.join(inner);
+        let read = || -> io::Result<Vec<PathBuf>> {
+            std::fs::read_dir(&dir)?
+                .map(|entry| Ok(entry?.path()))
+                .collect()
+        };
+        read().map_err(|error| failed(&dir, "read", error))
+    }
+
+    /// Return the packs that each image needs, by name.
+    fn needs(&self) -> Result<BTreeMap<String, Vec<PackRef>>> {
+        let names = self.names("images")?.into_iter();
+        names
+            .map(|name| {
+                let packs = metadata::packs(&self.open_image(&name)?)?;
+                Ok((name, packs))
+            })
+            .collect()
+    }
+
+    /// Return all images, by name.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let needs = self.needs()?;
+        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
+        for pack in needs.values().flatten() {
+            *users.entry(&pack.id).or_default() += 1;
+        }
+        let listed = needs.iter().map(|(name, packs)| {
+            let metadata = length(&self.image(name)?)?;
+            let (mut size, mut own) = (metadata, metadata);
+            for pack in packs {
+                let bytes = length(&self.pack(&pack.id))?;
+                size += bytes;
+                own += match users[pack.id.as_str()] {
+                    1 => bytes,
+                    _ => 0,
+                };
+            }
+            Ok(Listed {
+                name: name.clone(),
+                sha256: daxfs_check::digest::hex(&self.open_image(name)?.superblock.sha256),
+                size,
+                own,
+                packs: packs.clone(),
+            })
+        });
+        listed.collect()
+    }
+
+    /// Remove the image `name`. Its packs remain until [`Store::gc`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.image(name)?;
+        match std::fs::remove_file(&path) {
+            Ok(()) => sync(&self.dir.join("images")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let why = "no such image in the store; daxfs store list lists them";
+                Err(Error::refused(name, why))
+            }
+            Err(error) => Err(failed(&path, "remove", error)),
+        }
+    }
+
+    /// Remove the packs that no image needs, and the remains of additions that did not end. Images
+    /// in memory stay there.
+    ///
+    /// Fail if an image cannot be read, because its packs are not known. Nothing is removed then.
+    pub fn gc(&self) -> Result<Freed> {
+        let needs = self.needs()?;
+        let needed: BTreeSet<PathBuf> = needs
+            .values()
+            .flatten()
+            .map(|pack| self.pack(&pack.id))
+            .collect();
+        let is_remains = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
+        };
+        let is_pack = |path: &Path| {
+            path.extension()
+                .is_some_and(|suffix| suffix == &SUFFIX[1..])
+        };
+        let mut freed = Freed::default();
+        for inner in ["images", "packs"] {
+            for path in self.files(inner)? {
+                let unneeded = inner == "packs" && is_pack(&path) && !needed.contains(&path);
+                if !unneeded && !is_remains(&path) {
+                    continue;
+                }
+                freed.bytes += length(&path)?;
+                freed.files += 1;
+                std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
+            }
+            sync(&self.dir.join(inner))?;
+        }
+        Ok(freed)
+    }
+}
+
+/// Return the bytes of the file `path`.
+fn length(path: &Path) -> Result<u64> {
+    let status = path.symlink_metadata();
+    Ok(status
+        .map_err(|error| failed(path, "examine", error))?
+        .len())
+}
+
+/// Make the names in the directory `path` durable.
+fn sync(path: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty())
+        .and_then(fsync)
+        .map_err(|error| failed(path, "sync the directory", error.into()))
+}
+
+/// Return the error of an operation on the file `path`.
+fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; a file of the store is missing: daxfs store verify names all",
+        io::ErrorKind::PermissionDenied => "; run as the owner of the store",
+        io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
+        io::ErrorKind::StorageFull => "; free some space",
+        _ => "",
+    };
+    Error::system(
+        shown_path(path),
+        format!("cannot {operation}"),
+        remedy,
+        error,
+    )
+}

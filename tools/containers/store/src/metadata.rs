@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Metadata images: trees whose files have no data.
+
+use crate::pack::{parse_sum, redirect, PackRef, Sum};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::Reader;
+use daxfs_image::source::Opened;
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::{FileType, XATTR_NAME_MAX};
+use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
+use std::collections::HashMap;
+
+/// The attribute of the root directory with the packs that the image needs. Its name is one of
+/// overlayfs's own, which are not visible in the overlay.
+pub const PACKS: &str = "trusted.overlay.daxfs.packs";
+
+/// Start of the names, after `trusted.`, that overlayfs obeys.
+const OVERLAY: &[u8] = b"overlay.";
+
+/// Return the attribute `trusted.overlay.NAME`.
+fn own(name: &str, value: Vec<u8>) -> Xattr {
+    Xattr {
+        prefix: XattrPrefix::Trusted,
+        name: [OVERLAY, name.as_bytes()].concat().into(),
+        value: value.into(),
+    }
+}
+
+/// Return the path of an object in a data layer.
+pub fn object_path(id: &str, sum: &str) -> String {
+    format!("/{id}/{sum}")
+}
+
+/// Turn `tree` into the tree of a metadata image. `objects` has the object of each regular file
+/// that is not empty, `ids` the pack of each object.
+///
+/// Attributes of the files that overlayfs would obey are escaped as overlayfs does, so they have no
+/// effect, and the overlay shows them as they are in `tree`.
+///
+/// Fail for a file that overlayfs takes for something else.
+pub fn strip(
+    tree: &mut Tree,
+    objects: &HashMap<NodeId, Sum>,
+    ids: &HashMap<Sum, String>,
+    packs: &[PackRef],
+) -> Result<()> {
+    for (node, id) in tree.nodes.iter().zip(0..) {
+        let refuse = |why: &str| Err(daxfs_writer::Error::refused(&tree.path(id), why).into());
+        if let Kind::Device {
+            file_type: FileType::CharDevice,
+            major: 0,
+            minor: 0,
+        } = node.kind
+        {
+            return refuse("is a character device 0:0, which overlayfs takes for the mark of a removed file; leave it out with --exclude");
+        }
+        let set = &tree.xattrs[node.attributes.xattrs as usize];
+        if set
+            .iter()
+            .any(|xattr| escaped(xattr).is_some_and(|name| name.len() + 8 > XATTR_NAME_MAX))
+        {
+            return refuse("has an extended attribute of overlayfs whose name is too long to be escaped; remove it");
+        }
+    }
+    let escape = |set: &XattrSet| -> XattrSet {
+        let escape = |xattr: &Xattr| match escaped(xattr) {
+            Some(name) => Xattr {
+                name,
+                ..xattr.clone()
+            },
+            None => xattr.clone(),
+        };
+        set.iter().map(escape).collect()
+    };
+    let sets: Vec<XattrSet> = tree.xattrs.iter().map(escape).collect();
+    for id in 0..tree.nodes.len() {
+        let mut set = sets[tree.nodes[id].attributes.xattrs as usize].clone();
+        if id == ROOT as usize {
+            set.push(own("daxfs.packs", PackRef::write(packs)));
+        }
+        if let Some(sum) = objects.get(&(id as NodeId)) {
+            set.push(own("metacopy", Vec::new()));
+            set.push(own("redirect", redirect(&ids[sum], sum)));
+        }
+        tree.nodes[id].attributes.xattrs = tree.keep_xattrs(set);
+        if let Kind::Regular { place, .. } = &mut tree.nodes[id].kind {
+            *place = Place::Nowhere;
+        }
+    }
+    Ok(())
+}
+
+/// Return the name under which the attribute is stored, if overlayfs would obey it otherwise.
+fn escaped(xattr: &Xattr) -> Option<Box<[u8]>> {
+    let own = xattr.prefix == XattrPrefix::Trusted && xattr.name.starts_with(OVERLAY);
+    own.then(|| [OVERLAY, &xattr.name].concat().into())
+}
+
+/// Return the packs that the metadata image `opened` needs.
+pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
+    let reader = opened.reader();
+    let attributes = reader.xattrs(&reader.root()?, b"/")?;
+    let found = attributes
+        .iter()
+        .find(|xattr| xattr.name == PACKS.as_bytes());
+    let packs = found.and_then(|xattr| PackRef::parse(&xattr.value));
+    packs.ok_or_else(|| not_ours(&opened.name))
+}
+
+/// Return the error for an image that is not one of a store.
+pub fn not_ours(name: &str) -> Error {
+    let why = "is not an image of a store: its root has no valid list of packs; add it with daxfs store add";
+    Error::refused(name, why)
+}
+
+/// Return the pack and the object of the file `inode` without data.
+///
+/// Fail if it does not name one.
+pub fn object_of<S: daxfs_check::memory::Storage>(
+    reader: &Reader<'_, S>,
+    path: &[u8],
+    inode: &daxfs_reader::Inode,
+) -> Result<(String, Sum)> {
+    let attributes = reader.xattrs(inode, path)?;
+    let value = |name: &str| {
+        let found = attributes
+            .iter()
+            .find(|xattr| xattr.name == name.as_bytes());
+        found.map(|xattr| &xattr.value[..])
+    };
+    let object = || {
+        let redirect = std::str::from_utf8(value("trusted.overlay.redirect")?).ok()?;
+        let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
+        (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
+    };
+    object().ok_or_else(|| {
+        reader.refuse(
+            path,
+            "does not name an object; the image was not made by daxfs store add",
+        )
+    })
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Verifies all files of a store.
+
+use crate::add::wrong_objects;
+use crate::metadata::{object_of, packs};
+use crate::pack::Pack;
+use crate::Store;
+use daxfs_check::digest::{combine, hex, sums, wrong_sum};
+use daxfs_check::{check, Progress};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::reader::Event;
+use daxfs_image::source::Opened;
+use daxfs_reader::Content;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Numbers of the files and objects that [`Store::verify`] has verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Number of images.
+    pub images: usize,
+    /// Number of packs.
+    pub packs: usize,
+    /// Number of objects.
+    pub objects: usize,
+}
+
+impl Store {
+    /// Check every image and pack against the rules of the format and its SHA-256, every object
+    /// against its name, and that images find their objects. Call `report` for each problem.
+    pub fn verify(
+        &self,
+        progress: &dyn Progress,
+        report: &mut dyn FnMut(Error),
+    ) -> Result<Verified> {
+        let mut verified = Verified::default();
+        let mut found = BTreeMap::new();
+        for id in self.names("packs")? {
+            verified.packs += 1;
+            match whole_pack(&self.pack(&id), &id, progress, report) {
+                Ok(pack) => {
+                    verified.objects += pack.objects.len();
+                    found.insert(id, pack);
+                }
+                Err(error) => report(error),
+            }
+        }
+        for name in self.names("images")? {
+            verified.images += 1;
+            if let Err(error) = self.whole_image(&name, &found, progress, report) {
+                report(error);
+            }
+        }
+        Ok(verified)
+    }
+
+    fn whole_image(
+        &self,
+        name: &str,
+        found: &BTreeMap<String, Pack>,
+        progress: &dyn Progress,
+        report: &mut dyn FnMut(Error),
+    ) -> Result<()> {
+        let opened = whole(&self.image(name)?, progress)?;
+        let needed = packs(&opened)?;
+        for pack in &needed {
+            let why = match found.get(&pack.id) {
+                None => "is missing or damaged",
+                Some(found) if found.reference != *pack => {
+                    "has another SHA-256 than the image says"
+                }
+                Some(_) => continue,
+            };
+            let (name, id) = (opened.name.clone(), &pack.id);
+            let why = format!(
+                "pack {id} {why}; restore it from a copy, or remove the image and add it again"
+            );
+            report(Error::refused(name, why));
+        }
+        let reader = opened.reader();
+        reader.walk(&reader.root()?, b"/", &mut |path, _, event| {
+            let Event::File(inode) = event else {
+                return Ok(());
+            };
+            match inode.content {
+                Content::MetadataOnly => {
+                    let (id, sum) = object_of(&reader, path, inode)?;
+                    let is_needed = needed.iter().any(|pack| pack.id == id);
+                    // Its pack was reported.
+                    let Some(pack) = found.get(&id).filter(|_| is_needed) else {
+                        return match is_needed {
+                            true => Ok(()),
+                            false => Err(reader.refuse(path, "is in a pack that the image does not list; add it again")),
+                        };
+                    };
+                    match pack.objects.get(&sum) {
+                        Some(size) if *size == inode.size => Ok(()),
+                        _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove the image and add it again", hex(&sum), inode.size))),
+                    }
+                }
+                Content::Regular { .. } if inode.size > 0 => {
+                    Err(reader.refuse(path, "has data, which no image of a store has; add it again"))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// Open the image `path` and check all of it.
+fn whole(path: &Path, progress: &dyn Progress) -> Result<Opened> {
+    let opened = Opened::open(path)?;
+    progress.step("reading", opened.superblock.total_size);
+    let mut first = None;
+    check(&opened.source, &mut |finding| {
+        first = Some(finding);
+        ControlFlow::Break(())
+    });
+    if let Some(finding) = first {
+        let why = format!("{finding}; restore it from a copy");
+        return Err(Error::refused(opened.name, why));
+    }
+    let reader = opened.reader();
+    let fail = |error| reader.fail(b"", error);
+    let sums = sums(&reader.image, progress).map_err(fail)?;
+    let found = combine(sums.iter().copied());
+    if found != opened.superblock.sha256 {
+        return Err(Error::Digest {
+            found: hex(&found),
+            stored: hex(&opened.superblock.sha256),
+            name: opened.name,
+        });
+    }
+    // Mounts verify the pieces by them.
+    let stored = opened.superblock.sums().is_some();
+    if !stored || wrong_sum(&reader.image, &sums).map_err(fail)?.is_some() {
+        let why = "the sums of its pieces are wrong or missing; restore it from a copy";
+        return Err(Error::refused(opened.name, why));
+    }
+    Ok(opened)
+}
+
+/// Open the pack `id` in the file `path` and check all of it. Report damaged objects.
+fn whole_pack(
+    path: &Path,
+    id: &str,
+    progress: &dyn Progress,
+    report: &mut dyn FnMut(Error),
+) -> Result<Pack> {
+    let opened = whole(path, progress)?;
+    let pack = Pack::open(path, id)?;
+    let reader = opened.reader();
+    progress.step("comparing", pack.objects.values().sum());
+    for (sum, wrong) in wrong_objects(&reader, id, progress)? {
+        if wrong {
+            let why = "does not have the SHA-256 of its name; restore the pack from a copy";
+            report(reader.refuse(hex(&sum).as_bytes(), why));
+        }
+    }
+    Ok(pack)
+}
