@@ -17,6 +17,7 @@ mod output;
 mod places;
 mod share;
 mod sign;
+mod store;
 mod support;
 
 /// A file that is not named above would silently not be compiled.

@@ -6,6 +6,7 @@ mod catalog;
 mod extract;
 mod mount;
 mod share;
+mod store;
 
 use crate::diff::{diff, Aspect, Difference, Directory};
 use crate::map::{self, Map};
@@ -293,6 +294,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let count = if once || prometheus { Some(1) } else { count };
             top(form, interval, count).map(|()| ExitCode::SUCCESS)
         }
+        Command::Store(command) => store::run(command),
         Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),
         Command::Write {

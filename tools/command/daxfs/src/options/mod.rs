@@ -6,11 +6,13 @@ mod artifact;
 mod catalog;
 mod helpers;
 mod share;
+mod store;
 
 pub use artifact::{Pull, Push};
 pub use catalog::Catalog;
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
+pub use store::{Store, StoreAdd};
 
 use crate::diff::Aspect;
 use crate::fsck;
@@ -507,6 +509,18 @@ Examples:
   daxfs catalog remove /dev/pmem0 base-1"
     )]
     Catalog(Catalog),
+    /// Keep images in a store, in which each file's content is once
+    ///
+    /// Images of a store share the content of equal files, on disk and in memory. A store is a
+    /// directory of files, of which one process at a time can change something.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  daxfs store add /srv/store base-1 rootfs
+  daxfs store mount /srv/store base-1 /mnt"
+    )]
+    Store(Store),
     /// Write an image file to a DAX or block device, which must not be mounted
     #[command(after_help = "\
 Examples:

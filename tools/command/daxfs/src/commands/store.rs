@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `store`: images that share the content of their files.
+
+use crate::options::{Store as Command, StoreAdd};
+use crate::show::pretty;
+use daxfs_command::bar::Bar;
+use daxfs_command::signals::Cleanup;
+use daxfs_command::stdout::{written, Out};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::{human, shown_path};
+use daxfs_input::exclude::Exclude;
+use daxfs_input::Input;
+use daxfs_store::{mount, unmount, Demands, Listed, Loaded, Store};
+use daxfs_writer::{scratch, Output};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Run `daxfs store`.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Add(args) => add(&args)?,
+        Command::List { store, json } => list(&store, json)?,
+        Command::Mount {
+            store,
+            name,
+            dir,
+            digest,
+            signed,
+            options,
+        } => {
+            let demands = Demands {
+                digest,
+                signed,
+                options,
+            };
+            let Loaded {
+                images,
+                bytes,
+                shared,
+            } = mount(&Store::open(&store, false)?, &name, &dir, &demands)?;
+            let bytes = human(bytes);
+            say(&format!(
+                "{name}: loaded {images} images ({bytes}), {shared} were in memory"
+            ))?;
+        }
+        Command::Umount { dir } => {
+            let freed = unmount(&dir)?;
+            let (images, bytes) = (freed.images, human(freed.bytes));
+            say(&format!("freed {images} images ({bytes})"))?;
+        }
+        Command::Remove { store, name } => Store::open(&store, true)?.remove(&name)?,
+        Command::Gc { store } => {
+            let freed = Store::open(&store, true)?.gc()?;
+            say(&format!(
+                "removed {} files ({})",
+                freed.files,
+                human(freed.bytes)
+            ))?;
+        }
+        Command::Verify { store } => return verify(&store),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say(line: &str) -> Result<()> {
+    let mut out = Out::open();
+    written(writeln!(out, "{line}"))?;
+    Ok(out.finish()?)
+}
+
+fn add(args: &StoreAdd) -> Result<()> {
+    let exclude = Exclude::new(args.exclude.clone());
+    let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
+    let cleanup =
+        Cleanup::new().map_err(|error| Error::system("", "cannot handle signals", "", error))?;
+    let store = Store::create(&args.store)?;
+    // Report a wrong name before anything is read.
+    store.image(&args.name)?;
+    let bar = Bar::new(false);
+    let options = daxfs_input::Options {
+        output: Some(store.identity()?),
+        one_file_system: args.one_file_system,
+        exclude: exclude.as_ref(),
+        scratch: &scratch(&args.store),
+        platform: &args.platform.clone().unwrap_or_default(),
+    };
+    let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
+    let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));
+    let tree = daxfs_input::read(&inputs, &options, &bar, &mut warn)?;
+    let create = |path: &Path| cleanup.guard(|| Output::create(path));
+    let added = store.add(&args.name, tree, &create, &bar)?;
+    cleanup.done();
+    bar.clear();
+    let (new, known) = (added.new, added.known);
+    say(&format!(
+        "{}  {}: {} objects ({}) are new, {} ({}) were there; {} packs",
+        added.sha256,
+        args.name,
+        new.objects,
+        human(new.bytes),
+        known.objects,
+        human(known.bytes),
+        added.packs
+    ))
+}
+
+/// The images of a store, as `list --json` prints them.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    store: String,
+    images: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    sha256: &'a str,
+    size: u64,
+    own: u64,
+    packs: Vec<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    fn new(image: &'a Listed) -> Self {
+        Row {
+            name: &image.name,
+            sha256: &image.sha256,
+            size: image.size,
+            own: image.own,
+            packs: image.packs.iter().map(|pack| pack.id.as_str()).collect(),
+        }
+    }
+}
+
+fn list(path: &Path, json: bool) -> Result<()> {
+    let images = Store::open(path, false)?.list()?;
+    let mut out = Out::open();
+    written(match json {
+        false => text(&images, &mut out),
+        true => {
+            let report = Report {
+                schema: "daxfs-store-1",
+                store: shown_path(path),
+                images: images.iter().map(Row::new).collect(),
+            };
+            pretty(&mut out, &report)
+        }
+    })?;
+    Ok(out.finish()?)
+}
+
+fn text(images: &[Listed], out: &mut impl Write) -> io::Result<()> {
+    let width = images.iter().map(|image| image.name.len()).max();
+    let width = width.unwrap_or(0).max(4);
+    writeln!(
+        out,
+        "{:width$}  {:>5}  {:>5}  {:>5}  SHA-256",
+        "NAME", "SIZE", "OWN", "PACKS"
+    )?;
+    for image in images {
+        writeln!(
+            out,
+            "{:width$}  {:>5}  {:>5}  {:>5}  {}",
+            image.name,
+            human(image.size),
+            human(image.own),
+            image.packs.len(),
+            image.sha256
+        )?;
+    }
+    Ok(())
+}
+
+fn verify(path: &Path) -> Result<ExitCode> {
+    let bar = Bar::new(false);
+    let mut problems = 0;
+    let verified = Store::open(path, false)?.verify(&bar, &mut |error| {
+        problems += 1;
+        bar.suspend(|| eprintln!("daxfs: {error}"));
+    })?;
+    bar.clear();
+    say(&format!(
+        "{} images, {} packs, {} objects: {problems} problems",
+        verified.images, verified.packs, verified.objects
+    ))?;
+    Ok(match problems {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
