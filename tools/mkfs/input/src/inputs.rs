@@ -147,7 +147,7 @@ pub fn layers(
             let whole = oci::whole(path, reference, platform, scratch, progress)?;
             // Chain IDs cover the uncompressed archives.
             let layers = whole.layers.into_iter().map(|whole| Layer {
-                name: whole.diff_id.digest().into(),
+                name: whole.diff_id.digits().into(),
                 ..whole.layer
             });
             Some(layers.collect())

@@ -128,7 +128,7 @@ impl<'a> Store<'a> {
         let created = image.created.as_deref().unwrap_or(EPOCH);
         let mut layers = Vec::new();
         // podman gives the same IDs to layers that it pulls, so it finds those in the store.
-        let diff_ids = image.layers.iter().map(|whole| whole.diff_id.digest());
+        let diff_ids = image.layers.iter().map(|whole| whole.diff_id.digits());
         let ids = chained_ids(diff_ids, |below, diff_id| format!("{below}+{diff_id}"));
         for (number, whole) in image.layers.into_iter().enumerate() {
             let id = &ids[number];
@@ -152,7 +152,7 @@ impl<'a> Store<'a> {
         for (number, tree) in trees.into_iter().enumerate() {
             self.layer(&ids[..=number], tree)?;
         }
-        let id = image.config_digest.digest().to_string();
+        let id = image.config_digest.digits().to_string();
         let manifest = format!("manifest-{}", image.digest);
         let config = image.config_digest.to_string();
         let parts = [

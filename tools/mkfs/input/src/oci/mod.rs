@@ -5,24 +5,22 @@
 mod layers;
 mod marks;
 mod store;
+mod types;
 mod whole;
 
 use super::blob::{Blob, BlobReader};
-use daxfs_check::digest::is_hex;
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
 pub(super) use layers::{apart, flatten};
 pub(super) use marks::{refuse_directory, Marks};
-use oci_spec::image::{
-    Arch, Descriptor, Digest, DigestAlgorithm, ImageIndex, ImageManifest, MediaType, Os,
-};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256, Sha512};
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 use store::Store;
+use types::{is_digest, Annotations, Config, Descriptor, Digest, Index, Manifest, RootFs, Saved};
+pub use types::{Platform, PlatformError};
 pub(super) use whole::{is_time, whole, Whole};
 
 /// Annotation of a manifest with the name of the image.
@@ -30,71 +28,6 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Limit of nested indices.
 const DEPTH: usize = 8;
-
-/// Selects one of several images.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    os: Os,
-    arch: Arch,
-    variant: Option<String>,
-}
-
-impl Default for Platform {
-    /// Return Linux on this machine's processor.
-    fn default() -> Self {
-        Platform {
-            os: Os::Linux,
-            arch: Arch::default(),
-            variant: None,
-        }
-    }
-}
-
-/// A text that is not a [`Platform`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("use OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64")]
-pub struct PlatformError;
-
-impl std::str::FromStr for Platform {
-    type Err = PlatformError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, PlatformError> {
-        match text.split('/').collect::<Vec<_>>()[..] {
-            [os, arch] if !os.is_empty() && !arch.is_empty() => Ok(Platform {
-                os: os.into(),
-                arch: arch.into(),
-                variant: None,
-            }),
-            [os, arch, variant] if !os.is_empty() && !arch.is_empty() && !variant.is_empty() => {
-                Ok(Platform {
-                    os: os.into(),
-                    arch: arch.into(),
-                    variant: Some(variant.into()),
-                })
-            }
-            _ => Err(PlatformError),
-        }
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.arch)?;
-        match &self.variant {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Platform {
-    fn fits(&self, descriptor: &Descriptor) -> bool {
-        descriptor.platform().as_ref().is_some_and(|platform| {
-            let variant = self.variant.is_none() || *platform.variant() == self.variant;
-            *platform.os() == self.os && *platform.architecture() == self.arch && variant
-        })
-    }
-}
 
 /// A layer: a tar archive of its changes.
 pub(super) struct Layer {
@@ -113,13 +46,13 @@ pub(super) fn oci(
 ) -> Result<Vec<Layer>> {
     let found = Found::new(path, reference, platform, scratch, progress)?;
     let manifest = found.manifest()?;
-    let layers = manifest.layers().iter();
+    let layers = manifest.layers.iter();
     let layers = layers.map(|layer| open(&found.store, layer, progress));
     let layers = layers.collect::<Result<Vec<_>>>()?;
     // Artifacts of other programs have a configuration of another type.
-    if is_config(manifest.config().media_type()) {
-        let bytes = store::read(&blob(&found.store, manifest.config(), progress)?)?;
-        let config: Config = json(&found.store, manifest.config().digest().as_ref(), &bytes)?;
+    if manifest.config.is_config() {
+        let bytes = store::read(&blob(&found.store, &manifest.config, progress)?)?;
+        let config: Config = json(&found.store, manifest.config.digest.text(), &bytes)?;
         if let Some(rootfs) = config.rootfs {
             let diff_ids = rootfs.diff_ids(&found.store, layers.len())?;
             for (layer, diff_id) in layers.iter().zip(diff_ids) {
@@ -146,69 +79,33 @@ impl Found {
     ) -> Result<Self> {
         let store = Store::open(path, scratch, progress)?;
         store.read("oci-layout")?;
-        let index = json::<ImageIndex>(&store, "index.json", &store.read("index.json")?)?;
+        let index = json::<Index>(&store, "index.json", &store.read("index.json")?)?;
         let selected = select(&store, index, reference, platform)?;
         Ok(Found { store, selected })
     }
 
-    fn manifest(&self) -> Result<ImageManifest> {
+    fn manifest(&self) -> Result<Manifest> {
         json(&self.store, &self.selected.digest, &self.selected.manifest)
     }
 }
 
 /// Verify and open a layer.
 fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Layer> {
-    let kind = descriptor.media_type();
-    if !is_layer(kind) {
+    if !descriptor.is_layer() {
+        let kind = &descriptor.media_type;
         let why = format!("has a layer of the type {kind}, which is not a file system");
         return Err(Error::refused(store.path(), why));
     }
     Ok(Layer {
         blob: blob(store, descriptor, progress)?,
-        name: descriptor.digest().digest().into(),
+        name: descriptor.digest.digits().into(),
     })
-}
-
-fn is_layer(kind: &MediaType) -> bool {
-    use MediaType::{
-        ImageLayer, ImageLayerGzip, ImageLayerNonDistributable, ImageLayerNonDistributableGzip,
-        ImageLayerNonDistributableZstd, ImageLayerZstd, Other,
-    };
-    match kind {
-        ImageLayer | ImageLayerGzip | ImageLayerZstd => true,
-        ImageLayerNonDistributable
-        | ImageLayerNonDistributableGzip
-        | ImageLayerNonDistributableZstd => true,
-        Other(kind) => {
-            let kind = kind.strip_prefix("application/vnd.docker.image.rootfs.");
-            matches!(
-                kind,
-                Some("diff.tar" | "diff.tar.gzip" | "diff.tar.zstd" | "foreign.diff.tar.gzip")
-            )
-        }
-        _ => false,
-    }
-}
-
-fn is_config(kind: &MediaType) -> bool {
-    *kind == MediaType::ImageConfig
-        || *kind == MediaType::from("application/vnd.docker.container.image.v1+json")
-}
-
-fn is_index(kind: &MediaType) -> bool {
-    *kind == MediaType::ImageIndex
-        || *kind == MediaType::from("application/vnd.docker.distribution.manifest.list.v2+json")
-}
-
-fn is_manifest(kind: &MediaType) -> bool {
-    *kind == MediaType::ImageManifest
-        || *kind == MediaType::from("application/vnd.docker.distribution.manifest.v2+json")
 }
 
 /// A manifest.
 struct Selected {
     /// Annotations of its entry in the outermost index.
-    annotations: HashMap<String, String>,
+    annotations: Annotations,
     digest: String,
     manifest: Vec<u8>,
 }
@@ -216,19 +113,19 @@ struct Selected {
 /// Find the selected manifest in an index, which may have nested indices.
 fn select(
     store: &Store,
-    mut index: ImageIndex,
+    mut index: Index,
     mut reference: Option<&str>,
     platform: &Platform,
 ) -> Result<Selected> {
     let mut annotations = None;
     for _ in 0..DEPTH {
         // The reference is in the outermost index.
-        let chosen = choose(store.path(), index.manifests(), reference.take(), platform)?;
+        let chosen = choose(store.path(), &index.manifests, reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
-        let digest = chosen.digest().to_string();
+        let digest = chosen.digest.to_string();
         let outermost = annotations.take();
-        let outermost = outermost.unwrap_or_else(|| chosen.annotations().clone());
-        if !is_index(chosen.media_type()) {
+        let outermost = outermost.unwrap_or_else(|| chosen.annotations.clone());
+        if !chosen.is_index() {
             return Ok(Selected {
                 annotations: outermost.unwrap_or_default(),
                 digest,
@@ -251,14 +148,12 @@ fn choose<'a>(
 ) -> Result<&'a Descriptor> {
     let mut left: Vec<&Descriptor> = descriptors
         .iter()
-        .filter(|descriptor| {
-            is_index(descriptor.media_type()) || is_manifest(descriptor.media_type())
-        })
+        .filter(|descriptor| descriptor.is_index() || descriptor.is_manifest())
         .collect();
     let names = |left: &[&Descriptor]| {
         let names = left.iter().map(|descriptor| match name(descriptor) {
             Some(name) => name.into(),
-            None => descriptor.digest().to_string(),
+            None => descriptor.digest.to_string(),
         });
         names.collect::<Vec<String>>().join(", ")
     };
@@ -267,7 +162,7 @@ fn choose<'a>(
         // A digest always names the manifest.
         let digest = is_digest(reference);
         left.retain(|descriptor| match digest {
-            true => descriptor.digest().as_ref() == reference,
+            true => descriptor.digest.text() == reference,
             false => name(descriptor) == Some(reference),
         });
         if left.is_empty() {
@@ -276,12 +171,11 @@ fn choose<'a>(
         }
     }
     if left.len() > 1 {
-        let fitting: Vec<_> = left.iter().copied().filter(|d| platform.fits(d)).collect();
-        if fitting.is_empty() && left.iter().all(|d| d.platform().is_some()) {
-            let platforms = left.iter().filter_map(|d| d.platform().as_ref());
-            let platforms: Vec<String> = platforms
-                .map(|p| format!("{}/{}", p.os(), p.architecture()))
-                .collect();
+        let fits = |d: &&Descriptor| d.platform.as_ref().is_some_and(|is| platform.fits(is));
+        let fitting: Vec<_> = left.iter().copied().filter(fits).collect();
+        if fitting.is_empty() && left.iter().all(|d| d.platform.is_some()) {
+            let platforms = left.iter().filter_map(|d| d.platform.as_ref());
+            let platforms: Vec<String> = platforms.map(Platform::to_string).collect();
             let why = format!(
                 "has no image for {platform}; choose one with --platform: {}",
                 platforms.join(", ")
@@ -294,8 +188,8 @@ fn choose<'a>(
     }
     // Variants of a platform are sorted from the most to the least specific.
     let same = left.windows(2).all(|pair| {
-        let platforms = pair[0].platform().as_ref().zip(pair[1].platform().as_ref());
-        platforms.is_some_and(|(a, b)| a.variant() != b.variant())
+        let platforms = pair[0].platform.as_ref().zip(pair[1].platform.as_ref());
+        platforms.is_some_and(|(a, b)| a.variant != b.variant)
     });
     match left[..] {
         [] => Err(Error::refused(path, "has no image")),
@@ -311,17 +205,8 @@ fn choose<'a>(
     }
 }
 
-/// Is `reference` a digest, not a name?
-fn is_digest(reference: &str) -> bool {
-    match reference.split_once(':') {
-        Some(("sha256", digits)) => is_hex(digits, 32),
-        Some(("sha512", digits)) => is_hex(digits, 64),
-        _ => false,
-    }
-}
-
 fn name(descriptor: &Descriptor) -> Option<&str> {
-    let annotations = descriptor.annotations().as_ref()?;
+    let annotations = descriptor.annotations.as_ref()?;
     annotations.get(REF_NAME).map(String::as_str)
 }
 
@@ -334,13 +219,13 @@ fn json<T: for<'de> Deserialize<'de>>(store: &Store, name: &str, bytes: &[u8]) -
 
 /// Verify the blob of a descriptor and return it.
 fn blob(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Result<Blob> {
-    let digest = descriptor.digest();
-    let blob = store.get(&format!("blobs/{}/{}", digest.algorithm(), digest.digest()))?;
-    if blob.size() != descriptor.size() {
+    let digest = &descriptor.digest;
+    let blob = store.get(&format!("blobs/{}/{}", digest.algorithm(), digest.digits()))?;
+    if blob.size() != descriptor.size {
         let why = format!(
             "has {} bytes instead of {}; get it again",
             blob.size(),
-            descriptor.size()
+            descriptor.size
         );
         return Err(Error::refused(&blob.path, why));
     }
@@ -364,22 +249,18 @@ fn verify(path: &Path, mut reader: impl Read, digest: &Digest) -> Result<()> {
         }
     };
     let found = match digest.algorithm() {
-        DigestAlgorithm::Sha256 => {
+        "sha256" => {
             let mut hash = Sha256::new();
             pass(&mut |bytes| hash.update(bytes))?;
             daxfs_check::digest::hex(&hash.finalize())
         }
-        DigestAlgorithm::Sha512 => {
+        _ => {
             let mut hash = Sha512::new();
             pass(&mut |bytes| hash.update(bytes))?;
             daxfs_check::digest::hex(&hash.finalize())
         }
-        other => {
-            let why = format!("has a digest of the kind {other}, which is not supported");
-            return Err(Error::refused(path, why));
-        }
     };
-    if found != digest.digest() {
+    if found != digest.digits() {
         let why = format!("does not have its digest {digest}; it is damaged, get it again");
         return Err(Error::refused(path, why));
     }
@@ -404,28 +285,6 @@ fn unpacked(blob: &Blob, digest: &Digest, progress: &dyn Progress) -> Result<u64
         digest,
     )?;
     Ok(size.get())
-}
-
-/// An image in manifest.json of `docker save`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
-}
-
-/// The relevant fields of an image's configuration.
-#[derive(Deserialize)]
-struct Config {
-    created: Option<String>,
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Vec<Digest>,
 }
 
 impl RootFs {
@@ -497,23 +356,8 @@ pub(super) fn docker(
         unpacked(&blob, &digest, progress)?;
         layers.push(Layer {
             blob,
-            name: digest.digest().into(),
+            name: digest.digits().into(),
         });
     }
     Ok(layers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Platform;
-
-    #[test]
-    fn platforms() {
-        for text in ["linux/amd64", "linux/arm/v7"] {
-            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
-        }
-        for wrong in ["", "linux", "linux/", "/arm", "a/b/c/d", "a/b/"] {
-            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
-        }
-    }
 }

@@ -3,11 +3,12 @@
 //! A container image with its manifest and its configuration, as stores keep it.
 
 use super::store::read;
-use super::{blob, json, open, unpacked, Config, Found, Layer, Platform, REF_NAME};
+use super::{
+    blob, json, open, unpacked, Annotations, Config, Digest, Found, Layer, Platform, REF_NAME,
+};
 use daxfs_check::Progress;
 use daxfs_writer::{Error, Result};
-use oci_spec::image::Digest;
-use std::collections::HashMap;
+use regex::{Captures, Regex};
 use std::path::Path;
 
 /// Annotation of a manifest with the whole name of the image, by containerd.
@@ -57,24 +58,24 @@ pub fn whole(
     let found = Found::new(path, reference, platform, scratch, progress)?;
     let manifest = found.manifest()?;
     let Found { store, selected } = found;
-    let config_digest = manifest.config().digest().clone();
-    let config = read(&blob(&store, manifest.config(), progress)?)?;
-    let mut parsed: Config = json(&store, config_digest.as_ref(), &config)?;
+    let config_digest = manifest.config.digest.clone();
+    let config = read(&blob(&store, &manifest.config, progress)?)?;
+    let mut parsed: Config = json(&store, config_digest.text(), &config)?;
     let created = parsed.created.take();
-    let diff_ids = parsed.diff_ids(&store, manifest.layers().len())?;
-    if let Some(id) = diff_ids.iter().find(|id| id.digest().len() != 64) {
+    let diff_ids = parsed.diff_ids(&store, manifest.layers.len())?;
+    if let Some(id) = diff_ids.iter().find(|id| id.digits().len() != 64) {
         let why = format!("has the digest {id} for a layer; only sha256 is supported here");
         return Err(Error::refused(store.path(), why));
     }
     let mut layers = Vec::new();
-    for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+    for (descriptor, diff_id) in manifest.layers.iter().zip(diff_ids) {
         let layer = open(&store, descriptor, progress)?;
         let mut start = vec![0; 4];
         let length = layer.blob.read_at(&mut start, 0)?;
         start.truncate(length);
         layers.push(WholeLayer {
             diff_size: unpacked(&layer.blob, &diff_id, progress)?,
-            digest: descriptor.digest().to_string(),
+            digest: descriptor.digest.to_string(),
             layer,
             start,
             diff_id,
@@ -93,7 +94,7 @@ pub fn whole(
 }
 
 /// Does the layout give the image a whole name, and the user none?
-fn names_itself(annotations: &HashMap<String, String>, typed: Option<&str>) -> bool {
+fn names_itself(annotations: &Annotations, typed: Option<&str>) -> bool {
     let known = |name| annotations.get(name).map(String::as_str);
     let found = known(FULL_NAME).or(known(REF_NAME));
     let whole = |name: Option<&str>| name.is_some_and(|name| name.contains('/'));
@@ -102,7 +103,7 @@ fn names_itself(annotations: &HashMap<String, String>, typed: Option<&str>) -> b
 
 /// Return the name of an image: with a registry, and with a tag. A whole name that the user typed
 /// takes precedence over the layout's.
-fn name(annotations: &HashMap<String, String>, typed: Option<&str>, path: &Path) -> Option<String> {
+fn name(annotations: &Annotations, typed: Option<&str>, path: &Path) -> Option<String> {
     let known = |name| annotations.get(name).map(String::as_str);
     let typed = typed.filter(|name| name.contains('/'));
     let name = typed.or(known(FULL_NAME)).or(known(REF_NAME))?;
@@ -114,86 +115,41 @@ fn name(annotations: &HashMap<String, String>, typed: Option<&str>, path: &Path)
             format!("localhost/{}:{name}", file.to_ascii_lowercase())
         }
     };
-    let (repository, tag) = match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (&name[..], "latest"),
-    };
-    (is_repository(repository) && is_tag(tag)).then(|| format!("{repository}:{tag}"))
+    let found = matches(NAME, &name)?;
+    let tag = found.get(2).map_or("latest", |tag| tag.as_str());
+    (found[1].len() <= 255).then(|| format!("{}:{tag}", &found[1]))
 }
 
-/// Is `name` a registry and a path, by the grammar of the module distribution/reference? podman
-/// reads no store with another name in it.
-fn is_repository(name: &str) -> bool {
-    let Some((first, rest)) = name.split_once('/') else {
-        return false;
-    };
-    let (host, port) = first.split_once(':').unwrap_or((first, "0"));
-    let label = |label: &str| {
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        let dashes = label.starts_with('-') || label.ends_with('-');
-        !label.is_empty() && !dashes && label.bytes().all(valid)
-    };
-    let host = host.split('.').all(label);
-    let port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    host && port && name.len() <= 255 && rest.split('/').all(is_component)
-}
+/// A registry and a path, and perhaps a tag, by the grammar of the module distribution/reference.
+/// podman reads no store with another name in it.
+const NAME: &str =
+    "^(LABEL(?:\\.LABEL)*(?::[0-9]+)?(?:/PART(?:(?:\\.|__?|-*)PART)*)+)(?::(\\w[\\w.-]{0,127}))?$";
 
-/// Is `text` a part of a path: small letters and digits, with a dot, one or two underscores or any
-/// number of dashes between them?
-fn is_component(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = |byte: Option<&u8>| byte.is_some_and(|&byte| plain(byte));
-    let between = text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let separator =
-        |text: &str| matches!(text, "" | "." | "_" | "__") || text.bytes().all(|b| b == b'-');
-    ends(text.as_bytes().first()) && ends(text.as_bytes().last()) && between.clone().all(separator)
-}
+/// A time of RFC 3339: its year, month and day, and the rest.
+const TIME: &str = "^(\\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])T\
+    (?:HOUR:[0-5]\\d):[0-5]\\d(?:\\.\\d+)?(?:Z|[+-]HOUR:[0-5]\\d)$";
 
-fn is_tag(text: &str) -> bool {
-    let valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let start = !text.starts_with(['.', '-']) && !text.is_empty();
-    start && text.len() <= 128 && text.chars().all(valid)
+/// Match `text` with a pattern, in which words in capitals stand for others.
+fn matches<'t>(pattern: &str, text: &'t str) -> Option<Captures<'t>> {
+    let pattern = pattern
+        .replace("LABEL", "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+        .replace("PART", "[a-z0-9]+")
+        .replace("HOUR", "(?:[01]\\d|2[0-3])");
+    Regex::new(&format!("(?-u){pattern}")).ok()?.captures(text)
 }
 
 /// Is `text` a time as RFC 3339 writes it? Programs in Go read no list with another one in it.
 pub fn is_time(text: &str) -> bool {
-    let digits = |text: &str, from: usize, to: usize| -> Option<u32> {
-        let digits = text.get(from..to)?;
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        plain.then(|| digits.parse().ok())?
+    let Some(found) = matches(TIME, text) else {
+        return false;
     };
-    let number = |from, to| digits(text, from, to);
-    let at = |index: usize| text.as_bytes().get(index).copied();
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    let fields = || -> Option<bool> {
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let days = match month {
-            2 => 28 + u32::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => 0,
-        };
-        let clock = number(11, 13)? < 24 && number(14, 16)? < 60 && number(17, 19)? < 60;
-        Some((1..=days).contains(&day) && clock)
-    };
-    let zone = |mut rest: &str| -> Option<bool> {
-        if let Some(fraction) = rest.strip_prefix('.') {
-            rest = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
-            if rest.len() == fraction.len() {
-                return None;
-            }
-        }
-        if rest == "Z" {
-            return Some(true);
-        }
-        let bytes = rest.as_bytes();
-        let form = bytes.len() == 6 && matches!(bytes[0], b'+' | b'-') && bytes[3] == b':';
-        Some(form && digits(rest, 1, 3)? < 24 && digits(rest, 4, 6)? < 60)
-    };
-    marks.iter().all(|&(index, mark)| at(index) == Some(mark))
-        && fields() == Some(true)
-        && text.get(19..).and_then(zone) == Some(true)
+    let [year, month, day] = [1, 2, 3].map(|group| found[group].parse().unwrap_or(0_u32));
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    day <= match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +159,7 @@ mod tests {
     #[test]
     fn names() {
         let name = |annotation: &str, value: &str| {
-            let annotations = HashMap::from([(annotation.into(), value.into())]);
+            let annotations = Annotations::from([(annotation.into(), value.into())]);
             super::name(&annotations, None, Path::new("/srv/Layout.tar"))
         };
         let some = |name: &str| Some(String::from(name));
@@ -232,7 +188,7 @@ mod tests {
             some("A.b:5/c__d/e--f.g_h:X")
         );
         // The user's name.
-        let annotations = HashMap::from([(FULL_NAME.into(), "other.org/b:1".into())]);
+        let annotations = Annotations::from([(FULL_NAME.into(), "other.org/b:1".into())]);
         let typed = |typed| super::name(&annotations, Some(typed), Path::new("layout"));
         assert_eq!(typed("example.org/a:2"), some("example.org/a:2"));
         assert_eq!(typed("2"), some("other.org/b:1"));
