@@ -3,33 +3,13 @@
 //! Archives of other programs give the same image as their directory, byte for byte.
 
 use crate::support::fixture::{self, Can, ALL};
-use crate::support::{available, everything, make, mkdaxfs, piped, produce, run, skip};
-use daxfs_testing::scratch;
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::Command;
+use crate::support::{available, place};
 
-/// Check that the archive gives an image of exactly these bytes.
-#[track_caller]
-fn gives(archive: &Path, expected: &[u8]) {
-    let scratch = scratch();
-    let image = scratch.path().join("image");
-    make(["-q"], archive, &image);
-    if fs::read(&image).unwrap() != expected {
-        let wanted = scratch.path().join("wanted");
-        fs::write(&wanted, expected).unwrap();
-        daxfs_testing::assert_same(
-            &daxfs_testing::listing_of(&image),
-            &daxfs_testing::listing_of(&wanted),
-        );
-        panic!("{}: the same files in another image", archive.display());
-    }
-}
-
-/// Have Python write an archive of the format of its first argument, with the others as for tar.
-const PYTHON: &str = "import sys, tarfile\n\
-    with tarfile.open(sys.argv[3], 'w', format=getattr(tarfile, sys.argv[1])) as archive:\n    \
-    archive.add(sys.argv[5], arcname='.')\n";
+/// Write an archive of the format of the first argument, with the others as for tar.
+const PACK: &str = "import sys, tarfile
+with tarfile.open(sys.argv[3], 'w', format=getattr(tarfile, sys.argv[1])) as archive:
+    archive.add(sys.argv[5], arcname='.')
+";
 
 /// Each format of each program.
 #[test]
@@ -48,281 +28,165 @@ fn formats() {
         early: false,
         ..ALL
     };
-    for (words, can) in [
-        (
-            &["tar", "--format=posix", "--xattrs", "--xattrs-include=*"][..],
-            ALL,
-        ),
-        (
-            &[
-                "tar",
-                "--format=posix",
-                "--xattrs",
-                "--xattrs-include=*",
-                "-S",
-            ],
-            ALL,
-        ),
-        (
-            &["tar", "--format=posix", "-S", "--sparse-version=0.0"],
-            no_xattrs,
-        ),
-        (
-            &["tar", "--format=posix", "-S", "--sparse-version=0.1"],
-            no_xattrs,
-        ),
-        (&["tar", "--format=gnu"], names),
-        (&["tar", "--format=gnu", "-S"], names),
-        (&["tar", "--format=oldgnu", "-S"], names),
-        (&["tar", "--format=ustar"], plain),
-        (&["bsdtar", "--format=pax"], late),
-        (&["bsdtar", "--format=gnutar"], names),
-        (&["bsdtar", "--format=ustar"], plain),
-        (&["python3", "-c", PYTHON, "PAX_FORMAT"], names),
-        (&["python3", "-c", PYTHON, "GNU_FORMAT"], names),
-        (&["python3", "-c", PYTHON, "USTAR_FORMAT"], plain),
+    for (program, can) in [
+        ("tar --format=posix --xattrs --xattrs-include='*'", ALL),
+        ("tar --format=posix --xattrs --xattrs-include='*' -S", ALL),
+        ("tar --format=posix -S --sparse-version=0.0", no_xattrs),
+        ("tar --format=posix -S --sparse-version=0.1", no_xattrs),
+        ("tar --format=gnu", names),
+        ("tar --format=gnu -S", names),
+        ("tar --format=oldgnu -S", names),
+        ("tar --format=ustar", plain),
+        ("bsdtar --format=pax", late),
+        ("bsdtar --format=gnutar", names),
+        ("bsdtar --format=ustar", plain),
+        ("python3 pack.py PAX_FORMAT", names),
+        ("python3 pack.py GNU_FORMAT", names),
+        ("python3 pack.py USTAR_FORMAT", plain),
     ] {
-        if !available(words[0]) {
-            skip(&format!("no {}", words[0]));
+        if !available(program.split(' ').next().unwrap()) {
             continue;
         }
-        let (directory, tree, expected) = fixture::imaged(can);
-        let archive = directory.path().join("archive.tar");
-        let mut command = Command::new(words[0]);
-        produce(command.args(&words[1..]).args(everything(&tree, &archive)));
-        println!("{words:?}");
-        gives(&archive, &expected);
+        println!("{program}");
+        let place = fixture::imaged(can);
+        place.write("pack.py", PACK);
+        place.shell(format!("{program} -cf archive.tar -C tree ."));
+        place.ok("mkdaxfs -q archive.tar out");
+        place.same("out", "image");
     }
 }
 
-/// Archives are plain or compressed, from a file or a pipe. A file on standard input is read from
-/// its current offset.
+/// Archives are plain or compressed, from a file or a pipe.
 #[test]
 fn compression_and_pipes() {
-    let (directory, tree, expected) = fixture::imaged(ALL);
-    let at = directory.path();
-    let archive = at.join("archive.tar");
-    let options = ["--format=posix", "--xattrs", "--xattrs-include=*", "-S"];
-    produce(
-        Command::new("tar")
-            .args(options)
-            .args(everything(&tree, &archive)),
+    let place = fixture::imaged(ALL);
+    place.shell(
+        "tar --format=posix --xattrs --xattrs-include='*' -S -cf all.tar -C tree .
+         head -c 1000000 all.tar >one; tail -c +1000001 all.tar >two",
     );
-    let mut archives = vec![archive.clone()];
-    for (program, options) in [
-        ("gzip", &["-9"][..]),
-        ("zstd", &["-19"]),
-        ("zstd", &["-1", "--long=27"]),
-        ("xz", &["-1"]),
-        ("xz", &["-T2", "--block-size=100KiB"]),
+    for line in [
+        "cat all.tar",
+        "gzip -9c all.tar",
+        "zstd -19c all.tar",
+        "zstd -1c --long=27 all.tar",
+        "xz -1c all.tar",
+        "xz -c -T2 --block-size=100KiB all.tar",
+        // Two compressed halves are one archive.
+        "gzip -c one two",
+        "zstd -c one two",
+        "xz -c one two",
     ] {
-        if !available(program) {
-            skip(&format!("no {program}"));
+        if !available(line.split(' ').next().unwrap()) {
             continue;
         }
-        let compressed = at.join(format!("archive{}.{program}", archives.len()));
-        let input = File::open(&archive).unwrap();
-        let output = File::create(&compressed).unwrap();
-        let status = Command::new(program)
-            .args(options)
-            .arg("-c")
-            .stdin(input)
-            .stdout(output)
-            .status();
-        assert!(status.unwrap().success());
-        archives.push(compressed);
-    }
-    // Two compressed halves are one archive.
-    let bytes = fs::read(&archive).unwrap();
-    let (first, second) = bytes.split_at(1_000_000);
-    for program in ["gzip", "zstd", "xz"]
-        .into_iter()
-        .filter(|program| available(program))
-    {
-        let mut both = Vec::new();
-        for half in [first, second] {
-            let path = at.join("half");
-            fs::write(&path, half).unwrap();
-            let input = File::open(&path).unwrap();
-            both.extend(
-                Command::new(program)
-                    .arg("-c")
-                    .stdin(input)
-                    .output()
-                    .unwrap()
-                    .stdout,
-            );
+        place.shell(format!("{line} >packed"));
+        for make in [
+            "mkdaxfs -q packed out",
+            "cat packed | mkdaxfs -q - out",
+            "mkdaxfs -q tar:- out <packed",
+        ] {
+            println!("{line}; {make}");
+            place.ok(make);
+            place.same("out", "image");
         }
-        let path = at.join(format!("halves.{program}"));
-        fs::write(&path, both).unwrap();
-        archives.push(path);
     }
-    let image = at.join("out");
-    for archive in &archives {
-        println!("{}", archive.display());
-        gives(archive, &expected);
-        piped(archive, &["-".as_ref(), image.as_os_str()]);
-        assert!(fs::read(&image).unwrap() == expected);
-        let input = File::open(archive).unwrap();
-        let output = run(mkdaxfs().args(["-q", "tar:-"]).arg(&image).stdin(input));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        assert!(fs::read(&image).unwrap() == expected);
-    }
-    // Nothing is left of temporary files.
-    let left = at.read_dir().unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with('.')
-    });
-    assert_eq!(left.count(), 0);
+    // No temporary file is left.
+    assert!(!place.names(".").iter().any(|name| name.starts_with('.')));
 }
+
+/// Write the headers of the tree, in the format of the first argument, and instead of the content of
+/// the last file a hole and its end.
+const HOLE: &str = "import os, sys, tarfile
+archive = tarfile.open('archive.tar', 'w', format=getattr(tarfile, sys.argv[1]))
+for name in '.', 'large':
+    info = archive.gettarinfo('tree/' + name, name)
+    archive.fileobj.write(info.tobuf(archive.format, 'utf-8', 'surrogateescape'))
+start = archive.fileobj.tell()
+archive.fileobj.truncate(start + (info.size + 511) // 512 * 512 + 1024)
+archive.fileobj.seek(start + info.size - 3)
+archive.fileobj.write(b'end')
+archive.fileobj.flush()
+os._exit(0)
+";
 
 /// A member of more than 8 GiB, which the classic header cannot describe.
 #[test]
 fn large_members() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let tree = at.join("tree");
-    fs::create_dir(&tree).unwrap();
-    let size = (8u64 << 30) + 4097;
-    let file = File::create(tree.join("large")).unwrap();
-    file.set_len(size).unwrap();
-    use std::os::unix::fs::FileExt;
-    file.write_all_at(b"end", size - 3).unwrap();
-    drop(file);
-    fixture::set_times(&tree, Can::default());
-    let expected = run(mkdaxfs().args(["-n"]).arg(&tree).arg(at.join("image")));
-    assert_eq!(expected.status, 0);
-    for options in [["--format=gnu", "-S"], ["--format=posix", "-S"]] {
-        let archive = at.join("archive.tar");
-        produce(
-            Command::new("tar")
-                .args(options)
-                .args(everything(&tree, &archive)),
-        );
-        assert!(archive.metadata().unwrap().len() < 1 << 20);
-        let output = run(mkdaxfs().args(["-n"]).arg(&archive).arg(at.join("image")));
-        assert_eq!(output.stdout, expected.stdout, "{output:?}");
-    }
-    if !available("python3") {
-        return skip("no python3");
-    }
-    // Not sparse for tar, but the archive is a file with a hole.
-    for format in ["GNU_FORMAT", "PAX_FORMAT"] {
-        let archive = at.join("archive.tar");
-        let script = "import os, sys, tarfile\n\
-            archive = tarfile.open(sys.argv[1], 'w', format=getattr(tarfile, sys.argv[3]))\n\
-            for name in '.', 'large':\n    \
-            info = archive.gettarinfo(sys.argv[2] + '/' + name, name)\n    \
-            archive.fileobj.write(info.tobuf(archive.format, 'utf-8', 'surrogateescape'))\n\
-            print(archive.fileobj.tell(), flush=True)\n\
-            os._exit(archive.fileobj.flush() or 0)\n";
-        let output = Command::new("python3")
-            .args(["-c", script])
-            .arg(&archive)
-            .arg(&tree)
-            .arg(format)
-            .output();
-        let offset = String::from_utf8(output.unwrap().stdout).unwrap();
-        let start: u64 = offset.trim().parse().unwrap();
-        let file = File::options().write(true).open(&archive).unwrap();
-        file.set_len(start + size.next_multiple_of(512) + 1024)
-            .unwrap();
-        file.write_all_at(b"end", start + size - 3).unwrap();
-        let output = run(mkdaxfs().arg("-n").arg(&archive).arg(at.join("image")));
-        assert_eq!(
-            (output.stdout.as_str(), output.stderr.as_str()),
-            (expected.stdout.as_str(), ""),
-            "{format}"
-        );
+    let place = place(
+        "mkdir tree; truncate -s $(((8 << 30) + 4094)) tree/large; printf end >>tree/large
+         touch -d @1600000000 tree tree/large",
+    );
+    place.write("hole.py", HOLE);
+    let expected = place.ok("mkdaxfs -n tree image").stdout;
+    for pack in [
+        "tar --format=gnu -S -cf archive.tar -C tree .; test $(stat -c %s archive.tar) -lt 1000000",
+        "tar --format=posix -S -cf archive.tar -C tree .; test $(stat -c %s archive.tar) -lt 1000000",
+        // Not sparse for tar, but the archive is a file with a hole.
+        "python3 hole.py GNU_FORMAT",
+        "python3 hole.py PAX_FORMAT",
+    ] {
+        if available(pack.split(' ').next().unwrap()) {
+            place.shell(pack);
+            assert_eq!(place.ok("mkdaxfs -n archive.tar image").stdout, expected, "{pack}");
+        }
     }
 }
 
-/// The last member with a name wins, and a file remains as long as it has a name.
+/// The last member with a name wins, and a file remains as long as it has a name. Several inputs of
+/// different kinds are the same as one archive.
 #[test]
 fn repeated_members() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let script = r#"
-        set -e; cd "$1"; mkdir a b c d
-        echo old >a/file; ln a/file a/other; mkdir a/dir; echo x >a/dir/inside
-        echo new >b/file; echo replaced >b/dir
-        ln -s nowhere c/file; mkdir c/dir; echo y >c/dir/again
-        for d in a b c; do find $d -exec touch -h -d @1600000000 {} +; done
-        tar --format=posix -C a -cf archive.tar .
-        tar --format=posix -C b -rf archive.tar .
-        tar --format=posix -C c -rf archive.tar .
-        ln -s nowhere d/file; echo old >d/other; mkdir d/dir; echo y >d/dir/again
-        find d -exec touch -h -d @1600000000 {} +"#;
-    produce(Command::new("bash").args(["-c", script, "-"]).arg(at));
-    make(["-q"], &at.join("d"), &at.join("image"));
-    gives(
-        &at.join("archive.tar"),
-        &fs::read(at.join("image")).unwrap(),
+    let place = place(
+        "mkdir a b c d
+         echo old >a/file; ln a/file a/other; mkdir a/dir; echo x >a/dir/inside
+         echo new >b/file; echo replaced >b/dir
+         ln -s nowhere c/file; mkdir c/dir; echo y >c/dir/again
+         ln -s nowhere d/file; echo old >d/other; mkdir d/dir; echo y >d/dir/again
+         find a b c d -exec touch -h -d @1600000000 {} +
+         tar --format=posix -C a -cf archive.tar .
+         for d in a b c; do tar --format=posix -C $d -cf $d.tar .; done
+         for d in b c; do tar --format=posix -C $d -rf archive.tar .; done
+         mkdaxfs -q d image; mkdaxfs -q c c.img",
     );
-    // The same from three inputs of different kinds.
-    let script =
-        r#"set -e; cd "$1"; for d in a b c; do tar --format=posix -C $d -cf $d.tar .; done"#;
-    produce(Command::new("bash").args(["-c", script, "-"]).arg(at));
-    let expected = fs::read(at.join("image")).unwrap();
-    make(["-q"], &at.join("c"), &at.join("c.img"));
     for inputs in [
-        ["a", "b", "c"],
-        ["a.tar", "b", "c.tar"],
-        ["a", "b.tar", "c.img"],
-        ["a.tar", "b.tar", "c"],
+        "archive.tar",
+        "a b c",
+        "a.tar b c.tar",
+        "a b.tar c.img",
+        "a.tar b.tar c",
     ] {
-        let inputs = inputs.map(|name| at.join(name));
-        let output = run(mkdaxfs().arg("-q").args(&inputs).arg(at.join("out")));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        assert!(fs::read(at.join("out")).unwrap() == expected, "{inputs:?}");
-        fs::remove_file(at.join("out")).unwrap();
+        place.ok(format!("rm -f out; mkdaxfs -q {inputs} out"));
+        place.same("out", "image");
     }
 }
 
 /// Directories that no member describes.
 #[test]
 fn implied_directories() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let script = r#"
-        set -e; cd "$1"; mkdir -p tree/a/b; echo 1 >tree/a/b/c; echo 2 >tree/a/b/d
-        touch -d @1600000000 tree/a/b/c; touch -d @1500000000 tree/a/b/d
-        tar --format=posix -C tree -cf archive.tar a/b/c a/b/d
-        touch -d @1600000000 tree/a/b tree/a tree; chmod 755 tree tree/a tree/a/b"#;
-    produce(Command::new("bash").args(["-c", script, "-"]).arg(at));
-    let options = ["-q", "--all-root"];
-    make(options, &at.join("tree"), &at.join("image"));
-    make(options, &at.join("archive.tar"), &at.join("out"));
-    assert!(fs::read(at.join("image")).unwrap() == fs::read(at.join("out")).unwrap());
+    let place = place(
+        "mkdir -p tree/a/b; echo 1 >tree/a/b/c; echo 2 >tree/a/b/d
+         touch -d @1600000000 tree/a/b/c; touch -d @1500000000 tree/a/b/d
+         tar --format=posix -C tree -cf archive.tar a/b/c a/b/d
+         touch -d @1600000000 tree/a/b tree/a tree; chmod 755 tree tree/a tree/a/b
+         mkdaxfs -q --all-root tree image; mkdaxfs -q --all-root archive.tar out",
+    );
+    place.same("out", "image");
 }
 
 /// An image of an image is the same image.
 #[test]
 fn images() {
-    let (directory, tree, expected) = fixture::imaged(ALL);
-    let image = directory.path().join("image");
-    gives(&image, &expected);
-    let out = directory.path().join("out");
-    piped(&image, &["-".as_ref(), out.as_os_str()]);
-    assert!(fs::read(&out).unwrap() == expected);
-    fs::remove_file(&out).unwrap();
-    let output = run(mkdaxfs().arg("image:").arg(&out));
-    assert_eq!(output.status, 1);
-    let mut damaged = expected;
+    let place = fixture::imaged(ALL);
+    for make in ["mkdaxfs -q image out", "cat image | mkdaxfs -q - piped"] {
+        place.ok(make);
+    }
+    place.same("out", "image");
+    place.same("piped", "image");
+    place.fails("mkdaxfs image: new", "");
+    place.fails("mkdaxfs image:tree/huge new", "invalid image");
+    let mut damaged = place.read("image");
     damaged[5000] ^= 1;
-    fs::write(&image, damaged).unwrap();
-    let output = run(mkdaxfs().arg(&image).arg(&out));
-    assert_eq!(output.status, 1);
-    assert!(
-        output.stderr.contains("image: invalid image: "),
-        "{output:?}"
-    );
-    let output = run(mkdaxfs()
-        .arg(format!("image:{}", tree.join("huge").display()))
-        .arg(&out));
-    assert!(output.stderr.contains("invalid image"), "{output:?}");
+    place.write("image", damaged);
+    place.fails("mkdaxfs image new", "image: invalid image: ");
+    assert!(!place.exists("new"));
 }

@@ -2,251 +2,153 @@
 
 //! The command line: exit statuses, messages, options, and that no files remain.
 
-use crate::support::{is_root, make, mkdaxfs, run, shell, skip, Run};
+use crate::support::{chmod, is_root, place, skip, who, Place};
+use daxfs_reader::layout::Superblock;
 use daxfs_testing::builder::superblock;
-use daxfs_testing::{listing_of, scratch};
-use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 
-fn tree(at: &Path) -> std::path::PathBuf {
-    let tree = at.join("tree");
-    fs::create_dir_all(tree.join("dir")).unwrap();
-    fs::write(tree.join("dir/file"), "content").unwrap();
-    tree
-}
+const TREE: &str = "mkdir -p tree/dir; printf content >tree/dir/file";
 
-/// Check that `run` failed with a message of one line, and return the message.
-fn fails(run: &Run, status: i32) -> String {
-    assert_eq!(run.status, status, "{run:?}");
-    assert_eq!(run.stdout, "");
-    if status == 1 {
-        assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
-        assert!(run.stderr.starts_with("mkdaxfs: "), "{run:?}");
-    }
-    run.stderr.clone()
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let names = directory.read_dir().unwrap();
-    names
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+fn record(place: &Place, image: &str) -> Superblock {
+    superblock(&place.read(image))
 }
 
 /// The image in the documentation of daxfs-reader.
 #[test]
 fn example_of_the_reader() {
-    let directory = scratch();
-    let (tree, image) = (
-        directory.path().join("tree"),
-        directory.path().join("image"),
-    );
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("hello"), "Hello, world!\n").unwrap();
-    symlink("hello", tree.join("link")).unwrap();
+    let place = place("mkdir tree; echo 'Hello, world!' >tree/hello; ln -s hello tree/link");
     let options = "--label small --padding 4096 --mtime 0 --time 0 --all-root --mode u=rwX,go=rX";
-    make(options.split(' '), &tree, &image);
-    let example = include_bytes!("../../../read/reader/tests/small.daxfs");
-    assert!(fs::read(&image).unwrap() == example);
+    place.ok(format!("mkdaxfs {options} tree image"));
+    assert!(place.read("image") == include_bytes!("../../../read/reader/tests/small.daxfs"));
 }
 
 #[test]
 fn help_and_version() {
-    let help = run(mkdaxfs().arg("--help"));
-    assert_eq!(help.status, 0);
-    for word in [
-        "Usage:",
-        "Examples:",
-        "--label",
-        "--uuid",
-        "--time",
-        "--block-size",
-        "--quiet",
-        "Exit status",
-    ] {
-        assert!(help.stdout.contains(word), "{word}");
+    let place = place("");
+    let help = place.ok("mkdaxfs --help");
+    for word in ["Usage:", "Examples:", "--label", "--quiet", "Exit status"] {
+        assert!(help.text().contains(word), "{word}");
     }
-    let version = run(mkdaxfs().arg("--version"));
-    assert_eq!(
-        (version.status, version.stdout.as_str()),
-        (0, concat!("mkdaxfs ", env!("CARGO_PKG_VERSION"), "\n"))
-    );
+    let version = concat!("mkdaxfs ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(place.ok("mkdaxfs --version").text(), version);
 }
 
 /// Owners by name, UUIDs by word, and symlinks with the mode that Linux gives them.
 #[test]
 fn names_and_words() {
-    let directory = scratch();
-    let (tree, image) = (tree(directory.path()), directory.path().join("image"));
+    let place = place(TREE);
     let made = |options: &str| {
-        make(format!("-q {options}").split(' '), &tree, &image);
-        let root = listing_of(&image).remove(&b""[..]).unwrap();
-        (
-            root.uid,
-            root.gid,
-            superblock(&fs::read(&image).unwrap()).uuid,
-        )
+        place.ok(format!("mkdaxfs -q {options} tree image"));
+        let root = place.listing("image").remove(&b""[..]).unwrap();
+        (root.uid, root.gid, record(&place, "image").uuid)
     };
     let (uid, gid, uuid) = made("--uid daemon --gid daemon --uuid clear");
     assert_eq!((uid, gid, uuid), (1, 1, [0; 16]));
     let (uid, _, uuid) = made("--uid 7 --uuid random");
-    let script = "ln -s file tree/link; tar --mode=640 -C tree -cf archive.tar .";
-    shell(directory.path(), script);
-    make(["-q"], &directory.path().join("archive.tar"), &image);
-    let mode = |path: &[u8]| listing_of(&image)[path].mode & 0o7777;
-    assert_eq!((mode(b"link"), mode(b"dir/file")), (0o777, 0o640));
     assert!(uid == 7 && uuid != [0; 16] && uuid != made("--uuid random").2);
+    place.shell("ln -s file tree/link; tar --mode=640 -C tree -cf archive.tar .");
+    place.ok("mkdaxfs -q archive.tar image");
+    let mode = |path: &[u8]| place.listing("image")[path].mode & 0o7777;
+    assert_eq!((mode(b"link"), mode(b"dir/file")), (0o777, 0o640));
 }
 
 #[test]
 fn options_reach_the_image() {
-    let directory = scratch();
-    let tree = tree(directory.path());
-    let image = directory.path().join("image");
+    let place = place(TREE);
     let uuid = "00112233-4455-6677-8899-aabbccddeeff";
-    let options = ["-L", "Größe", "-U", uuid, "-T", "-5.25", "-b", "65536"];
-    let stdout = make(options, &tree, &image);
-    let bytes = fs::read(&image).unwrap();
-    let record = superblock(&bytes);
+    let made = place.ok(format!(
+        "mkdaxfs -L Größe -U {uuid} -T -5.25 -b 65536 tree image"
+    ));
+    let record = record(&place, "image");
     assert_eq!(&record.label[..8], "Größe\0".as_bytes());
     assert_eq!(record.uuid[..3], [0, 0x11, 0x22]);
-    assert_eq!(
-        (record.build_sec.get(), record.build_nsec.get()),
-        (-5, 250_000_000)
-    );
+    let time = (record.build_sec.get(), record.build_nsec.get());
+    assert_eq!(time, (-5, 250_000_000));
     assert_eq!(record.block_size.get(), 65536);
     assert_eq!(record.data.offset.get() % 65536, 0);
     let digest = daxfs_check::digest::hex(&record.sha256);
-    for part in [
-        uuid,
-        &digest,
-        "3 inodes",
-        &bytes.len().to_string(),
-        &image.display().to_string(),
-    ] {
-        assert!(stdout.contains(part), "{part} not in {stdout}");
+    let size = place.read("image").len().to_string();
+    for part in [uuid, &digest, "3 inodes", &size, "image: "] {
+        assert!(made.text().contains(part), "{part} not in {made:?}");
     }
-    assert_eq!(stdout.lines().count(), 1);
-    assert_eq!(make(["--quiet"], &tree, &image), "");
+    assert_eq!(made.text().lines().count(), 1);
+    assert_eq!(place.ok("mkdaxfs --quiet tree image").text(), "");
 }
 
 #[test]
 fn build_time() {
-    let directory = scratch();
-    let tree = tree(directory.path());
-    let image = directory.path().join("image");
-    let time = || {
-        let record = superblock(&fs::read(&image).unwrap());
+    let place = place(TREE);
+    let time = |make: &str| {
+        place.ok(format!("{make} tree image"));
+        let record = record(&place, "image");
         (record.build_sec.get(), i64::from(record.build_nsec.get()))
     };
-    make([""; 0], &tree, &image);
-    let newest = [&tree, &tree.join("dir"), &tree.join("dir/file")].map(|path| {
-        let metadata = path.metadata().unwrap();
+    let newest = ["tree", "tree/dir", "tree/dir/file"].map(|name| {
+        let metadata = place.path(name).metadata().unwrap();
         (metadata.mtime(), metadata.mtime_nsec())
     });
-    assert_eq!(Some(time()), newest.into_iter().max());
-    run(mkdaxfs()
-        .env("SOURCE_DATE_EPOCH", "1234567890")
-        .args([&tree, &image]));
-    assert_eq!(time(), (1_234_567_890, 0));
-    run(mkdaxfs()
-        .env("SOURCE_DATE_EPOCH", "1")
-        .args(["-T", "2"])
-        .args([&tree, &image]));
-    assert_eq!(time(), (2, 0));
-    let wrong = run(mkdaxfs()
-        .env("SOURCE_DATE_EPOCH", "x")
-        .args([&tree, &image]));
-    assert_eq!(wrong.status, 2);
-    assert!(wrong.stderr.contains("in SOURCE_DATE_EPOCH"), "{wrong:?}");
+    assert_eq!(Some(time("mkdaxfs")), newest.into_iter().max());
+    let epoch = time("SOURCE_DATE_EPOCH=1234567890 mkdaxfs");
+    assert_eq!(epoch, (1_234_567_890, 0));
+    assert_eq!(time("SOURCE_DATE_EPOCH=1 mkdaxfs -T 2"), (2, 0));
+    place.mistakes("SOURCE_DATE_EPOCH=x mkdaxfs tree image | 2 | in SOURCE_DATE_EPOCH");
 }
 
 /// The default UUID depends on content, on names and on the options, not on the image's name.
 #[test]
 fn default_uuid() {
-    let directory = scratch();
-    let tree = tree(directory.path());
-    let image = directory.path().join("image");
-    let uuid = |options: &[&str]| {
-        make(options, &tree, &image);
-        superblock(&fs::read(&image).unwrap()).uuid
+    let place = place(TREE);
+    let uuid = |options: &str| {
+        place.ok(format!("mkdaxfs {options} tree image"));
+        record(&place, "image").uuid
     };
-    let first = uuid(&[]);
-    assert_eq!(
-        (first[6] >> 4, first[8] >> 6),
-        (8, 2),
-        "version and variant"
-    );
-    assert_eq!(uuid(&[]), first);
-    assert_ne!(uuid(&["-L", "x"]), first);
+    let first = uuid("");
+    let (version, variant) = (first[6] >> 4, first[8] >> 6);
+    assert_eq!((version, variant), (8, 2));
+    assert_eq!(uuid(""), first);
+    assert_ne!(uuid("-L x"), first);
     // The same name, size and time.
-    let file = tree.join("dir/file");
-    let time = file.metadata().unwrap().modified().unwrap();
-    fs::write(&file, "CONTENT").unwrap();
-    fs::File::options()
-        .append(true)
-        .open(&file)
-        .unwrap()
-        .set_modified(time)
-        .unwrap();
-    assert_ne!(uuid(&[]), first);
+    place.shell(
+        "cp -p tree/dir/file old; printf CONTENT >tree/dir/file; touch -r old tree/dir/file",
+    );
+    assert_ne!(uuid(""), first);
 }
 
 /// Only a complete image replaces an existing one.
 #[test]
 fn existing_image() {
-    let directory = scratch();
-    let at = directory.path();
-    let tree = tree(at);
-    let image = at.join("image");
-    fs::write(&image, "precious").unwrap();
-    fails(&run(mkdaxfs().args([&at.join("none"), &image])), 1);
-    assert_eq!(fs::read(&image).unwrap(), b"precious");
-    symlink("image", at.join("link")).unwrap();
-    let message = fails(&run(mkdaxfs().args([&tree, &at.join("link")])), 1);
-    assert!(message.contains("--force"), "{message}");
-    assert_eq!(fs::read(&image).unwrap(), b"precious");
-    make(["-q", "--force"], &tree, &at.join("link"));
-    assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new("image"));
-    assert_eq!(&fs::read(&image).unwrap()[1..6], b"daxfs");
+    let place = place(&format!(
+        "{TREE}; mkdaxfs -q tree image; printf precious >file; ln -s file link"
+    ));
+    place.mistakes(
+        "mkdaxfs none image | 1 | none: cannot open
+         mkdaxfs tree link | 1 | --force",
+    );
     // Permissions follow the umask.
-    let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    rustix::process::umask(old);
-    let mode = image.metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode, 0o666 & !old.as_raw_mode());
+    place.ok("rm image; umask 026; mkdaxfs -q tree image");
+    assert_eq!(who(&place.path("image")).2, 0o640);
+    place.ok("mkdaxfs -q --force tree link; test -L link");
+    assert_eq!(&place.read("file")[1..6], b"daxfs");
 }
 
 /// In the working directory, through a symlink to the tree, with paths that are not UTF-8.
 #[test]
 fn odd_paths() {
-    use std::os::unix::ffi::OsStrExt;
-    let directory = scratch();
-    let at = directory.path();
-    let tree = tree(at);
-    let name = std::ffi::OsStr::from_bytes(b"im\xffage\n");
-    symlink(&tree, at.join("link")).unwrap();
-    let result = run(mkdaxfs().current_dir(at).arg("link").arg(name));
-    assert_eq!(result.status, 0, "{result:?}");
-    assert!(at.join(name).is_file());
-    let listing = daxfs_testing::listing_of(&at.join(name));
+    let place = place(&format!("{TREE}; ln -s tree link; mkdir out"));
+    place.ok("mkdaxfs -q link $'out/im\\xffage\\n'; mv out/im* image");
+    let listing = place.listing("image");
     assert_eq!(listing[&b""[..]].mode & 0o170_000, 0o040_000);
     assert_eq!(listing.len(), 3);
-    fs::write(tree.join("new\nline"), "").unwrap();
-    fs::set_permissions(tree.join("new\nline"), PermissionsExt::from_mode(0o0)).unwrap();
     if !is_root() {
-        let message = fails(&run(mkdaxfs().current_dir(at).args(["tree", "image"])), 1);
-        assert!(message.contains("new\\nline: cannot open"));
+        place.shell("touch tree/$'new\\nline'; chmod 0 tree/new*");
+        place.fails("mkdaxfs tree new", "new\\nline: cannot open");
     }
 }
 
 /// Characters that change the order of others are escaped, as control characters are.
 #[test]
 fn names_on_a_terminal() {
-    let directory = scratch();
-    let at = directory.path();
-    let tree = tree(at);
+    let place = place(TREE);
     for (name, shown) in [
         ("a\u{202e}txt", "a\\u{202e}txt"),
         (
@@ -256,51 +158,47 @@ fn names_on_a_terminal() {
         ("a\u{2028}b\x1b", "a\\u{2028}b\\u{1b}"),
         ("\u{e4}\u{5d0}\u{1f600}", "\u{e4}\u{5d0}\u{1f600}"),
     ] {
-        let message = fails(&run(mkdaxfs().current_dir(at).args([name, "image"])), 1);
-        assert!(
-            message.starts_with(&format!("mkdaxfs: {shown}: ")),
-            "{message}"
+        place.fails(
+            format!("mkdaxfs {name} image"),
+            &format!("mkdaxfs: {shown}: "),
         );
-        let made = run(mkdaxfs().current_dir(at).arg(&tree).arg(name));
-        assert!(made.stdout.starts_with(&format!("{shown}: ")), "{made:?}");
+        let made = place.ok(format!("mkdaxfs tree {name}"));
+        assert!(made.text().starts_with(&format!("{shown}: ")), "{made:?}");
     }
 }
 
 #[test]
 fn unreadable_files() {
-    let directory = scratch();
-    let at = directory.path();
-    let tree = tree(at);
-    let output = at.join("output");
-    fs::create_dir(&output).unwrap();
-    fs::set_permissions(at, PermissionsExt::from_mode(0o755)).unwrap();
-    fs::set_permissions(&output, PermissionsExt::from_mode(0o777)).unwrap();
-    let command = || {
-        let mut command = mkdaxfs();
-        if is_root() {
-            command.uid(65534).gid(65534);
-        }
-        let run = run(command.arg(&tree).arg(output.join("image")));
-        assert_eq!(names(&output), [""; 0]);
-        fails(&run, 1)
+    let place = place(&format!(
+        "{TREE}; mkdir output; chmod 755 .; chmod 777 output"
+    ));
+    let user = match is_root() {
+        true => "setpriv --reuid=65534 --regid=65534 --clear-groups ",
+        false => "",
     };
-    let deny = |path: &str, mode| {
-        fs::set_permissions(tree.join(path), PermissionsExt::from_mode(mode)).unwrap();
-    };
-    let remedy = "Permission denied; run as a user who may read it, or leave it out of the tree";
-    if is_root() && run(mkdaxfs().uid(65534).arg("--version")).status != 0 {
+    if place.run(format!("{user}mkdaxfs --version")).status != 0 {
         return skip("another user may not run the binary");
     }
-    deny("dir/file", 0o0);
-    assert!(command().contains(&format!("tree/dir/file: cannot open the file: {remedy}")));
-    fs::write(tree.join("dir/file"), "").unwrap_or_default();
-    assert!(command().contains("tree/dir/file: cannot open the file: Permission"));
-    deny("dir", 0o0);
-    assert!(command().contains(&format!("tree/dir: cannot open the directory: {remedy}")));
-    deny("dir", 0o444);
-    assert!(command().contains("tree/dir/file: cannot examine: Permission"));
-    deny("dir", 0o755);
-    deny("dir/file", 0o644);
-    fs::set_permissions(&output, PermissionsExt::from_mode(0o555)).unwrap();
-    assert!(command().contains("run as a user who may write there"));
+    let remedy = "Permission denied; run as a user who may read it, or leave it out of the tree";
+    let file = format!("tree/dir/file: cannot open the file: {remedy}");
+    for (change, part) in [
+        ("chmod 0 tree/dir/file", file.as_str()),
+        (
+            "chmod 0 tree/dir",
+            &format!("tree/dir: cannot open the directory: {remedy}"),
+        ),
+        (
+            "chmod 444 tree/dir",
+            "tree/dir/file: cannot examine: Permission",
+        ),
+        (
+            "chmod 755 tree/dir; chmod 644 tree/dir/file; chmod 555 output",
+            "run as a user who may write there",
+        ),
+    ] {
+        place.shell(change);
+        place.fails(format!("{user}mkdaxfs tree output/image"), part);
+        assert_eq!(place.names("output"), [""; 0]);
+    }
+    chmod(place.path("output"), 0o755);
 }

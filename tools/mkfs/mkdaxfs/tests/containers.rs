@@ -3,12 +3,11 @@
 //! Container images: merged and separate layers, from every kind of layout and archive.
 
 use crate::support::layout::{docker, named, oci, platform, Layout};
-use crate::support::{available, make, mkdaxfs, piped, run, shell, skip};
+use crate::support::{available, place, Place};
+use daxfs_testing::assert_same;
 use daxfs_testing::listing::{Listing, What};
-use daxfs_testing::{assert_same, listing_of};
-use serde_json::Value;
+use serde_json::{json, Value};
 use std::fs;
-use std::path::PathBuf;
 
 /// Three layers and, in `flat`, the files of all of them merged.
 const LAYERS: &str = r#"
@@ -35,46 +34,32 @@ const LAYERS: &str = r#"
 	with tarfile.open('two.tar', 'a', format=tarfile.PAX_FORMAT) as archive:
 	    info = tarfile.TarInfo('linked'); info.type = tarfile.LNKTYPE; info.linkname = 'd/file'
 	    archive.addfile(info)
-	END
+END
+    mkdaxfs -q --all-root flat flat.img; mkdaxfs -q one.tar one.img
 "#;
 
-/// Return the layers in a directory, and the bytes of the image of all of them.
-fn layers() -> Option<(tempfile::TempDir, [PathBuf; 3], Vec<u8>)> {
-    if !available("python3") {
-        skip("no python3");
-        return None;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    shell(at, LAYERS);
-    make(["-q", "--all-root"], &at.join("flat"), &at.join("flat.img"));
-    let expected = fs::read(at.join("flat.img")).unwrap();
-    let tars = ["one.tar", "two.tar", "three.tar"].map(|name| at.join(name));
-    Some((directory, tars, expected))
+const TARS: [&str; 3] = ["one.tar", "two.tar", "three.tar"];
+
+/// Return the layers, the image of all of them, and an empty layout.
+fn layers() -> Option<(Place, Layout)> {
+    let place = available("python3").then(|| place(LAYERS))?;
+    let layout = Layout::new(&place.path(""));
+    Some((place, layout))
 }
 
-/// Make an image of `input` and compare it.
+/// Make an image of `input` and compare it with another one.
 #[track_caller]
-fn gives(input: &str, options: &[&str], expected: &[u8]) {
-    let scratch = daxfs_testing::scratch();
-    let image = scratch.path().join("image");
-    let output = run(mkdaxfs().arg("-q").args(options).arg(input).arg(&image));
-    assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{input}");
-    if fs::read(&image).unwrap() != expected {
-        let wanted = scratch.path().join("wanted");
-        fs::write(&wanted, expected).unwrap();
-        assert_same(&listing_of(&image), &listing_of(&wanted));
-        panic!("{input}: the same files in another image");
-    }
+fn gives(place: &Place, input: &str, image: &str) {
+    place.ok(format!("rm -f out; mkdaxfs -q {input} out"));
+    place.same("out", image);
 }
 
 /// Directories that became a file and a symlink, as umoci repack writes them: each file that was in
 /// them is marked.
 #[test]
 fn marks_below_what_is_no_directory() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let script = r#"
+    let place = place(
+        r#"
         mkdir one flat; mkdir -p one/a/b/d one/etc one/a/s; cd one; echo 1 >a/b/c; echo 1 >a/b/d/e; echo 1 >etc/c; echo 1 >a/s/c
         ln -s etc lower; echo 1 >etc/gone
         cd ../flat; mkdir -p a etc; echo 2 >a/b; ln -s ../etc a/s; echo 1 >etc/c; ln -s etc lower
@@ -85,141 +70,69 @@ fn marks_below_what_is_no_directory() {
         tar --format=posix --owner=0 --group=0 -C one -cf one.tar .
         pack two -c ./a ./a/b ./a/s
         pack marks -r ./a/b/.wh.c ./a/b/.wh.d ./a/b/d/.wh.e ./a/s/.wh.c ./lower/.wh.gone
-    "#;
-    shell(at, script);
-    make(["-q", "--all-root"], &at.join("flat"), &at.join("flat.img"));
-    let expected = fs::read(at.join("flat.img")).unwrap();
-    let layout = Layout::new(&at.join("layout"));
-    let layers = ["one.tar", "two.tar"].map(|tar| layout.layer(&at.join(tar), ""));
-    layout.index(&[layout.manifest(&layers)]);
-    let input = format!("oci:{}", at.join("layout").display());
-    gives(&input, &[], &expected);
-    // With separate layers, too.
-    make(["-q", "--layers"], input.as_ref(), &at.join("images"));
-}
-
-/// Run a command that must fail. Return its message, which must be one line.
-#[track_caller]
-fn fails(input: &str, options: &[&str], what: &str) {
-    let scratch = daxfs_testing::scratch();
-    let output = run(mkdaxfs()
-        .args(options)
-        .arg(input)
-        .arg(scratch.path().join("image")));
-    assert_eq!(
-        (output.status, output.stderr.lines().count()),
-        (1, 1),
-        "{output:?}"
+        mkdaxfs -q --all-root flat flat.img"#,
     );
-    assert!(output.stderr.contains(what), "{what}: {output:?}");
-    assert_eq!(scratch.path().read_dir().unwrap().count(), 0);
+    let layout = Layout::new(&place.path(""));
+    layout.index(&[layout.image(&[("one.tar", ""), ("two.tar", "")])]);
+    gives(&place, "oci:layout", "flat.img");
+    // With separate layers, too.
+    place.ok("mkdaxfs -q --layers oci:layout images");
 }
 
 #[test]
 fn flattened() {
-    let Some((directory, tars, expected)) = layers() else {
+    let Some((place, layout)) = layers() else {
         return;
     };
-    let at = directory.path();
-    let programs: Vec<&str> = ["", "gzip", "zstd"]
-        .into_iter()
-        .filter(|p| p.is_empty() || available(p))
-        .collect();
-    for program in &programs {
-        let layout = Layout::new(&at.join(format!("oci{program}")));
-        let layers: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, program)).collect();
-        layout.index(&[layout.manifest(&layers)]);
-        let path = layout.0.display().to_string();
-        gives(&format!("oci:{path}"), &[], &expected);
+    for program in ["", "gzip", "zstd"] {
+        if !program.is_empty() && !available(program) {
+            continue;
+        }
+        layout.index(&[layout.manifest(&TARS.map(|tar| layout.layer(tar, program)))]);
+        gives(&place, "oci:layout", "flat.img");
         // As an archive, and that compressed, and from a pipe.
-        shell(
-            at,
-            &format!("tar -C '{path}' -cf oci.tar .; gzip -kf oci.tar"),
-        );
-        gives(
-            &format!("oci:{}", at.join("oci.tar").display()),
-            &[],
-            &expected,
-        );
-        gives(
-            &format!("oci-archive:{}", at.join("oci.tar.gz").display()),
-            &[],
-            &expected,
-        );
-        let out = at.join("out");
-        piped(&at.join("oci.tar"), &["oci:-".as_ref(), out.as_os_str()]);
-        assert!(fs::read(at.join("out")).unwrap() == expected);
+        place.shell("tar -C layout -cf oci.tar .; gzip -kf oci.tar");
+        for input in ["oci:oci.tar", "oci-archive:oci.tar.gz", "oci:- <oci.tar"] {
+            gives(&place, input, "flat.img");
+        }
+        place.ok("cat oci.tar | mkdaxfs -q oci:- piped");
+        place.same("piped", "flat.img");
     }
-    docker(&at.join("docker.tar"), &tars, "example:1");
-    let path = at.join("docker.tar").display().to_string();
-    gives(&format!("docker:{path}"), &[], &expected);
-    gives(&format!("docker-archive:{path}:example:1"), &[], &expected);
-    fails(
-        &format!("docker:{path}:example:2"),
-        &[],
-        "has no image called 'example:2'; it has: example:1",
-    );
+    docker(&place.path(""), "saved", &TARS, "example:1");
+    gives(&place, "docker:saved.tar", "flat.img");
+    gives(&place, "docker-archive:saved.tar:example:1", "flat.img");
+    let why = "has no image called 'example:2'; it has: example:1";
+    place.fails("mkdaxfs docker:saved.tar:example:2 new", why);
     // The same layer twice is one file and a symlink.
-    docker(
-        &at.join("twice.tar"),
-        &[tars[0].clone(), tars[0].clone()],
-        "example:1",
-    );
-    make(["-q"], &tars[0], &at.join("one.img"));
-    let one = fs::read(at.join("one.img")).unwrap();
-    gives(
-        &format!("docker:{}", at.join("twice.tar").display()),
-        &[],
-        &one,
-    );
+    docker(&place.path(""), "twice", &[TARS[0]; 2], "example:1");
+    gives(&place, "docker:twice.tar", "one.img");
     // Other inputs go on top.
-    let output = run(mkdaxfs()
-        .args(["-q", "--all-root"])
-        .arg(&tars[0])
-        .arg(format!("docker:{path}"))
-        .arg(at.join("out")));
-    assert_eq!(output.status, 0, "{output:?}");
+    place.ok("mkdaxfs -q --all-root one.tar docker:saved.tar out");
 }
 
 #[test]
 fn which_image() {
-    let Some((directory, tars, expected)) = layers() else {
+    let Some((place, layout)) = layers() else {
         return;
     };
-    let at = directory.path();
-    let layout = Layout::new(&at.join("layout"));
-    let all: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, "")).collect();
-    let whole = layout.manifest(&all);
-    let first = layout.manifest(&all[..1]);
-    make(["-q"], &tars[0], &at.join("one.img"));
-    let one = fs::read(at.join("one.img")).unwrap();
-    let path = format!("oci:{}", layout.0.display());
+    let all = TARS.map(|tar| layout.layer(tar, ""));
+    let (whole, first) = (layout.manifest(&all), layout.manifest(&all[..1]));
     layout.index(&[
         named(whole.clone(), "whole"),
         named(first.clone(), "example.org:5000/first:tag"),
     ]);
-    gives(&format!("{path}:whole"), &[], &expected);
-    gives(&format!("{path}:example.org:5000/first:tag"), &[], &one);
-    gives(
-        &format!("{path}:{}", whole["digest"].as_str().unwrap()),
-        &[],
-        &expected,
-    );
-    fails(
-        &path,
-        &[],
-        "has several images; name one after a colon: whole, example.org:5000/first:tag",
-    );
-    fails(
-        &format!("{path}:other"),
-        &[],
-        "has no image called 'other'; it has: whole, example",
+    gives(&place, "oci:layout:whole", "flat.img");
+    gives(&place, "oci:layout:example.org:5000/first:tag", "one.img");
+    let digest = whole["digest"].as_str().unwrap();
+    gives(&place, &format!("oci:layout:{digest}"), "flat.img");
+    place.mistakes(
+        "mkdaxfs oci:layout new | 1 | has several images; name one after a colon: whole, example.org:5000/first:tag
+         mkdaxfs oci:layout:other new | 1 | has no image called 'other'; it has: whole, example",
     );
     // For several processors, in a nested index.
-    let arch = if cfg!(target_arch = "x86_64") {
-        "amd64"
-    } else {
-        "arm64"
+    let arch = match cfg!(target_arch = "x86_64") {
+        true => "amd64",
+        false => "arm64",
     };
     let both = [
         platform(whole.clone(), arch),
@@ -227,129 +140,83 @@ fn which_image() {
         platform(first.clone(), "unknown"),
     ];
     layout.index(&[named(layout.nested(&both), "multi")]);
-    gives(&path, &[], &expected);
-    gives(
-        &format!("{path}:multi"),
-        &["--platform", "linux/s390x"],
-        &one,
-    );
-    fails(
-        &path,
-        &["--platform", "linux/mips"],
-        "no image for linux/mips; choose one with --platform: linux/",
-    );
+    gives(&place, "oci:layout", "flat.img");
+    gives(&place, "--platform linux/s390x oci:layout:multi", "one.img");
+    let why = "no image for linux/mips; choose one with --platform: linux/";
+    place.fails("mkdaxfs --platform linux/mips oci:layout new", why);
     layout.index(&both);
-    gives(&path, &[], &expected);
+    gives(&place, "oci:layout", "flat.img");
     layout.index(&[]);
-    fails(&path, &[], "has no image");
+    place.fails("mkdaxfs oci:layout new", "has no image");
 }
 
 #[test]
 fn damaged_layouts() {
-    let Some((directory, tars, _)) = layers() else {
+    let Some((place, layout)) = layers() else {
         return;
     };
-    let at = directory.path();
-    let layout = Layout::new(&at.join("layout"));
-    let path = format!("oci:{}", layout.0.display());
-    fails(
-        &path,
-        &[],
-        "has no 'index.json'; it is not a complete container image",
-    );
-    let layer = layout.layer(&tars[0], "gzip");
+    let refused = |why: &str| place.fails("mkdaxfs oci:layout new", why);
+    refused("has no 'index.json'; it is not a complete container image");
+    let layer = layout.layer(TARS[0], "gzip");
     layout.index(&[layout.manifest(&[layer.clone()])]);
-    let blob = |value: &Value| {
-        let digest = value["digest"].as_str().unwrap();
-        layout.0.join("blobs/sha256").join(&digest[7..])
-    };
+    let digest = layer["digest"].as_str().unwrap();
+    let blob = layout.path.join("blobs/sha256").join(&digest[7..]);
     // One bit, one byte more, none at all.
-    let bytes = fs::read(blob(&layer)).unwrap();
+    let bytes = fs::read(&blob).unwrap();
     let mut wrong = bytes.clone();
     wrong[20] ^= 4;
-    fs::write(blob(&layer), &wrong).unwrap();
-    fails(&path, &[], "does not have its digest sha256:");
+    fs::write(&blob, &wrong).unwrap();
+    refused("does not have its digest sha256:");
     wrong.push(0);
-    fs::write(blob(&layer), &wrong).unwrap();
-    fails(
-        &path,
-        &[],
-        &format!("has {} bytes instead of {}", bytes.len() + 1, bytes.len()),
-    );
-    fs::remove_file(blob(&layer)).unwrap();
-    fails(&path, &[], "has no 'blobs/sha256/");
-    fs::write(blob(&layer), &bytes).unwrap();
+    fs::write(&blob, &wrong).unwrap();
+    refused(&format!(
+        "has {} bytes instead of {}",
+        wrong.len(),
+        bytes.len()
+    ));
+    fs::remove_file(&blob).unwrap();
+    refused("has no 'blobs/sha256/");
+    fs::write(&blob, &bytes).unwrap();
     let strange = layout.blob("application/x-encrypted", b"x");
     layout.index(&[layout.manifest(&[strange])]);
-    fails(
-        &path,
-        &[],
-        "has a layer of the type application/x-encrypted, which is not a file system",
-    );
-    let evil = serde_json::json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
+    refused("has a layer of the type application/x-encrypted, which is not a file system");
+    let evil = json!({"mediaType": oci("manifest.v1+json"), "digest": "sha256:../../../../etc/passwd", "size": 5});
     layout.index(&[evil]);
-    fails(&path, &[], "index.json is not understood");
-    fs::write(layout.0.join("index.json"), "{").unwrap();
-    fails(&path, &[], "index.json is not understood");
-    docker(&at.join("docker.tar"), &tars, "x");
-    let mut bytes = fs::read(at.join("docker.tar")).unwrap();
-    let place = bytes
-        .windows(5)
-        .position(|window| window == b"libc\0")
-        .unwrap();
-    bytes[place] = b'L';
-    fs::write(at.join("docker.tar"), bytes).unwrap();
-    fails(
-        &format!("docker:{}", at.join("docker.tar").display()),
-        &[],
-        "does not have its digest",
-    );
-    fails(
-        &format!("docker:{}", layout.0.display()),
-        &[],
-        "is an OCI image, not docker's; write oci: before the path",
-    );
-    fails(
-        &format!("oci:{}", at.join("none").display()),
-        &[],
-        "none: cannot open the file: No such file",
+    refused("index.json is not understood");
+    place.write("layout/index.json", "{");
+    refused("index.json is not understood");
+    docker(&place.path(""), "saved", &TARS, "x");
+    place.shell(r"sed -i 's/libc\x00/Libc\x00/' saved.tar");
+    place.mistakes(
+        "mkdaxfs docker:saved.tar new | 1 | does not have its digest
+         mkdaxfs docker:layout new | 1 | is an OCI image, not docker's; write oci: before the path
+         mkdaxfs oci:none new | 1 | none: cannot open the file: No such file
+         mkdaxfs --layers one new | 1 | has no layers; name a container image with oci:",
     );
 }
 
 /// A FIFO in a directory is refused. Nothing waits for its writer.
 #[test]
 fn fifos_in_layouts() {
-    let directory = tempfile::tempdir().unwrap();
-    let layout = Layout::new(&directory.path().join("layout"));
+    let place = place("");
+    let layout = Layout::new(&place.path(""));
     let manifest = layout.manifest(&[]);
     layout.index(&[manifest.clone()]);
     let digest = &manifest["digest"].as_str().unwrap()[7..];
-    let blob = format!("blobs/sha256/{digest}");
-    fs::write(layout.0.join("manifest.json"), "[]").unwrap();
-    for (prefix, name) in [
-        ("oci", "oci-layout"),
-        ("oci", "index.json"),
-        ("oci", &blob),
-        ("docker", "manifest.json"),
+    place.write("layout/manifest.json", "[]");
+    for (input, name) in [
+        ("oci:layout", "oci-layout"),
+        ("oci:layout", "index.json"),
+        ("oci:layout", &format!("blobs/sha256/{digest}")),
+        ("docker:layout", "manifest.json"),
     ] {
-        let (path, kept) = (layout.0.join(name), directory.path().join("kept"));
-        let index = layout.0.join("index.json");
-        fs::rename(&path, &kept).unwrap();
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        if prefix == "docker" {
-            fs::remove_file(index).unwrap();
+        place.shell(format!("mv layout/{name} kept; mkfifo layout/{name}"));
+        if name == "manifest.json" {
+            place.shell("rm layout/index.json");
         }
-        let mut command = std::process::Command::new("timeout");
-        let program = env!("CARGO_BIN_EXE_mkdaxfs");
-        let input = format!("{prefix}:{}", layout.0.display());
-        let output = directory.path().join("image");
-        let found = run(command.args(["60", program, &input]).arg(&output));
-        assert_eq!(found.status, 1, "{name}: {found:?}");
-        let what = format!("{name}: is not a regular file\n");
-        assert!(found.stderr.ends_with(&what), "{found:?}");
-        assert!(!output.exists());
-        fs::rename(&kept, &path).unwrap();
+        let why = format!("{name}: is not a regular file\n");
+        place.fails(format!("timeout 60 mkdaxfs {input} new"), &why);
+        place.shell(format!("mv kept layout/{name}"));
     }
 }
 
@@ -392,52 +259,31 @@ fn overlay(layers: &[Listing]) -> Listing {
 
 #[test]
 fn kept_apart() {
-    let Some((directory, tars, expected)) = layers() else {
+    let Some((place, layout)) = layers() else {
         return;
     };
-    let at = directory.path();
-    let layout = Layout::new(&at.join("layout"));
-    let all: Vec<Value> = tars.iter().map(|tar| layout.layer(tar, "gzip")).collect();
-    layout.index(&[layout.manifest(&all)]);
-    let input = format!("oci:{}", layout.0.display());
-    let images = at.join("images");
-    let output = run(mkdaxfs()
-        .args(["--layers", "--json"])
-        .arg(&input)
-        .arg(&images));
-    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-    let paths: Vec<PathBuf> = output
-        .stdout
+    layout.index(&[layout.manifest(&TARS.map(|tar| layout.layer(tar, "gzip")))]);
+    let made = place.ok("mkdaxfs --layers --json oci:layout images");
+    let names: Vec<String> = made
+        .text()
         .lines()
         .map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
-            PathBuf::from(line["image"].as_str().unwrap())
+            line["image"].as_str().unwrap().into()
         })
         .collect();
-    let mut names: Vec<PathBuf> = images
-        .read_dir()
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    names.sort();
-    assert_eq!(paths, names);
-    assert_eq!(paths.len(), 3);
-    let layers: Vec<Listing> = paths.iter().map(|path| listing_of(path)).collect();
+    let listed = place.names("images");
+    let listed: Vec<_> = listed.iter().map(|name| format!("images/{name}")).collect();
+    assert_eq!((names.len(), &names), (3, &listed));
+    let layers: Vec<Listing> = names.iter().map(|name| place.listing(name)).collect();
     assert_eq!(layers[1][&b"gone"[..]].content, What::Device(0, 0));
     assert_eq!(layers[1][&b"a/b/c"[..]].content, What::Device(0, 0));
     assert!(!layers[1].contains_key(&b"a/.wh.one"[..]));
-    assert!(layers[1][&b"opaque"[..]]
-        .xattrs
-        .contains_key(&b"trusted.overlay.opaque"[..]));
-    fs::write(at.join("wanted"), expected).unwrap();
-    let mut wanted = listing_of(&at.join("wanted"));
+    let opaque = &layers[1][&b"opaque"[..]].xattrs;
+    assert!(opaque.contains_key(&b"trusted.overlay.opaque"[..]));
+    let mut wanted = place.listing("flat.img");
     for entry in wanted.values_mut() {
         (entry.nlink, entry.same_as) = (0, Vec::new());
     }
     assert_same(&overlay(&layers), &wanted);
-    fails(
-        &at.join("one").display().to_string(),
-        &["--layers"],
-        "has no layers; name a container image with oci:",
-    );
 }

@@ -4,62 +4,55 @@
 
 use crate::memory_use::make_within;
 use crate::support::fixture::{self, Can};
-use crate::support::{available, make, mkdaxfs, produce, run, skip};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use crate::support::{available, place, Place};
+use daxfs_testing::listing::What;
 
-/// Run a script of Python that writes `archive`, an open tarfile; `f(name, type, data)` adds a
-/// member.
-fn crafted(at: &Path, script: &str) -> PathBuf {
-    let archive = at.join("crafted.tar");
-    let prelude = "import io, sys, tarfile, os\n\
-        archive = tarfile.open(sys.argv[1], 'w', format=tarfile.PAX_FORMAT)\n\
-        def f(name, kind=tarfile.REGTYPE, data=b'', **more):\n    \
-        info = tarfile.TarInfo(name)\n    \
-        info.type, info.size, info.mtime = kind, len(data), 1600000000\n    \
-        for key, value in more.items(): setattr(info, key, value)\n    \
-        archive.addfile(info, io.BytesIO(data))\n\
-        D, L, H, C = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE\n";
-    let script = format!("{prelude}{script}\narchive.close()\n");
-    produce(Command::new("python3").args(["-c", &script]).arg(&archive));
-    archive
+/// Start of a script that writes an archive: `f(name, type, data)` adds a member.
+const PRELUDE: &str = "import io, tarfile
+archive = tarfile.open('crafted.tar', 'w', format=tarfile.PAX_FORMAT)
+def f(name, kind=tarfile.REGTYPE, data=b'', **more):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.mtime = kind, len(data), 1600000000
+    for key, value in more.items(): setattr(info, key, value)
+    archive.addfile(info, io.BytesIO(data))
+D, L, H, C = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE
+";
+
+/// Run a script of Python that writes the members of `crafted.tar`.
+fn craft(place: &Place, script: &str) {
+    place.write("craft.py", format!("{PRELUDE}{script}\narchive.close()\n"));
+    place.shell("python3 craft.py");
 }
 
 /// Names that lead elsewhere stay within the image or are refused.
 #[test]
 fn hostile_names() {
     if !available("python3") {
-        return skip("no python3");
+        return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let archive = crafted(
-        at,
-        "f('/etc/', D); f('/etc/passwd', data=b'1')\n\
-         f('out', L, linkname='../../../..'); f('out/etc/shadow', data=b'2')\n\
-         f('abs', L, linkname='/etc'); f('abs/group', data=b'3')\n\
-         f('gone', L, linkname='new/dir'); f('gone/file', data=b'4')\n\
-         f('hard', H, linkname='/etc/passwd'); f('./a/./b//c', data=b'5')\n\
-         f('hard2', H, linkname='abs/group')",
+    let place = place("");
+    craft(
+        &place,
+        "f('/etc/', D); f('/etc/passwd', data=b'1')
+f('out', L, linkname='../../../..'); f('out/etc/shadow', data=b'2')
+f('abs', L, linkname='/etc'); f('abs/group', data=b'3')
+f('gone', L, linkname='new/dir'); f('gone/file', data=b'4')
+f('hard', H, linkname='/etc/passwd'); f('./a/./b//c', data=b'5')
+f('hard2', H, linkname='abs/group')",
     );
-    let image = at.join("image");
-    make(["-q"], &archive, &image);
-    let listing = daxfs_testing::listing_of(&image);
-    let bytes = |path: &str| match &listing[path.as_bytes()].content {
-        daxfs_testing::listing::What::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
-        other => format!("{other:?}"),
-    };
+    place.ok("mkdaxfs -q crafted.tar image");
+    let listing = place.listing("image");
     for (path, content) in [
-        ("etc/passwd", "1"),
-        ("etc/shadow", "2"),
-        ("etc/group", "3"),
-        ("new/dir/file", "4"),
-        ("hard", "1"),
-        ("a/b/c", "5"),
-        ("hard2", "3"),
+        ("etc/passwd", b"1"),
+        ("etc/shadow", b"2"),
+        ("etc/group", b"3"),
+        ("new/dir/file", b"4"),
+        ("hard", b"1"),
+        ("a/b/c", b"5"),
+        ("hard2", b"3"),
     ] {
-        assert_eq!(bytes(path), content, "{path}");
+        let wanted = What::Bytes(content.to_vec());
+        assert_eq!(listing[path.as_bytes()].content, wanted, "{path}");
     }
     assert_eq!(listing.len(), 16);
     for (script, what) in [
@@ -89,11 +82,9 @@ fn hostile_names() {
             "the map of a sparse file is malformed",
         ),
     ] {
-        let archive = crafted(at, script);
-        let output = run(mkdaxfs().arg(&archive).arg(at.join("none")));
-        assert_eq!((output.status, output.stderr.lines().count()), (1, 1), "{output:?}");
-        assert!(output.stderr.contains(what) && output.stderr.contains("crafted.tar: "), "{output:?}");
-        assert!(!at.join("none").exists());
+        craft(&place, script);
+        let told = place.fails("mkdaxfs crafted.tar none", what);
+        assert!(told.contains("crafted.tar: ") && !place.exists("none"), "{told}");
     }
 }
 
@@ -102,144 +93,81 @@ fn hostile_names() {
 #[test]
 fn nested_directories() {
     if !available("python3") {
-        return skip("no python3");
+        return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    let image = at.join("image");
-    let archive = crafted(at, "f('d/' * 4096 + 'file', data=b'x')");
-    make(["-q"], &archive, &image);
-    assert_eq!(daxfs_testing::listing_of(&image).len(), 4098);
-    fs::remove_file(&image).unwrap();
+    let place = place("");
+    craft(&place, "f('d/' * 4096 + 'file', data=b'x')");
+    place.ok("mkdaxfs -q crafted.tar image");
+    assert_eq!(place.listing("image").len(), 4098);
     for script in [
         "f('d/' * 4097, D)",
         "f('d/' * 4097 + 'file')",
         "for n in range(4097): f('d/' * (n + 1), D)",
         "f('d/' * 2000, D); f('l', L, linkname='d/' * 2000); f('l/' + 'd/' * 2097 + 'file')",
     ] {
-        let archive = crafted(at, script);
-        let output = run(mkdaxfs().arg(&archive).arg(&image));
-        let expected =
-            "more than 4096 directories are nested; leave the innermost out (member at byte ";
-        assert!(
-            output.status == 1 && output.stderr.contains(expected),
-            "{output:?}"
-        );
-        assert!(!image.exists());
+        craft(&place, script);
+        let why = "more than 4096 directories are nested; leave the innermost out (member at byte ";
+        place.fails("mkdaxfs crafted.tar new", why);
+        assert!(!place.exists("new"));
     }
 }
 
 /// Files that are not archives, and truncated archives.
 #[test]
 fn damaged_archives() {
-    let (directory, tree, _) = fixture::imaged(Can::default());
-    let at = directory.path();
-    let archive = at.join("archive.tar");
-    produce(
-        Command::new("tar")
-            .args(["--format=posix", "-cf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .arg("."),
-    );
-    let bytes = fs::read(&archive).unwrap();
-    let compressed = Command::new("gzip")
-        .arg("-c")
-        .stdin(File::open(&archive).unwrap())
-        .output()
-        .unwrap()
-        .stdout;
-    let broken = at.join("broken");
+    let place = fixture::imaged(Can::default());
+    place.shell("tar --format=posix -C tree -cf archive.tar .; gzip -k archive.tar");
+    // Read a file of these bytes, from its path and from a pipe.
     let says = |bytes: &[u8], what: &str| {
-        fs::write(&broken, bytes).unwrap();
-        for stdin in [false, true] {
-            let input = if stdin { Path::new("-") } else { &broken };
-            let mut cat = Command::new("cat")
-                .arg(&broken)
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let output = run(mkdaxfs()
-                .arg(input)
-                .arg(at.join("none"))
-                .stdin(cat.stdout.take().unwrap()));
-            let _ = cat.wait();
-            assert_eq!(
-                (output.status, output.stderr.lines().count()),
-                (1, 1),
-                "{what}: {output:?}"
-            );
-            assert!(output.stderr.contains(what), "{what}: {output:?}");
-            assert!(!at.join("none").exists());
+        place.write("broken", bytes);
+        for line in ["mkdaxfs broken none", "cat broken | mkdaxfs - none"] {
+            place.fails(line, what);
+            assert!(!place.exists("none"));
         }
     };
+    let (bytes, compressed) = (place.read("archive.tar"), place.read("archive.tar.gz"));
     let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
     says(b"", "is empty and not an archive");
     says(b"hello", "it is cut short");
     says(&[b'x'; 2000], "is neither a tar archive nor a daxfs image");
     says(&bytes[..last - 1000], "it is cut short");
-    says(
-        &compressed[..compressed.len() / 2],
-        "its compressed data end too early",
-    );
+    let half = &compressed[..compressed.len() / 2];
+    says(half, "its compressed data end too early");
     let mut flipped = compressed.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 0xff;
-    fs::write(&broken, &flipped).unwrap();
-    let output = run(mkdaxfs().arg(&broken).arg(at.join("none")));
-    assert_eq!(
-        (output.status, output.stderr.lines().count()),
-        (1, 1),
-        "{output:?}"
-    );
+    flipped[compressed.len() / 2] ^= 0xff;
+    says(&flipped, "");
     let mut sum = compressed.clone();
-    let length = sum.len();
-    sum[length - 8] ^= 1;
+    sum[compressed.len() - 8] ^= 1;
     says(&sum, "is damaged");
-    says(
-        b"BZh91AY&SY00000000",
-        "only bzip2 knows; use bzip2 -dc FILE | mkdaxfs - IMAGE",
-    );
+    let remedy = "only bzip2 knows; use bzip2 -dc FILE | mkdaxfs - IMAGE";
+    says(b"BZh91AY&SY00000000", remedy);
     let mut header = bytes.clone();
-    let second = 512 * 3;
-    header[second] ^= 1;
-    header[second + 512 * 2] ^= 1;
-    fs::write(&broken, &header).unwrap();
-    let output = run(mkdaxfs().arg(&broken).arg(at.join("none")));
-    assert_eq!(
-        (output.status, output.stderr.lines().count()),
-        (1, 1),
-        "{output:?}"
-    );
+    header[512 * 3] ^= 1;
+    header[512 * 5] ^= 1;
+    says(&header, "");
     // The end mark is missing, but nothing else.
-    produce(
-        Command::new("tar")
-            .arg("-cf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&tree)
-            .arg("dir/one"),
-    );
-    let bytes = fs::read(&archive).unwrap();
+    place.shell("tar -cf archive.tar -C tree dir/one");
+    let bytes = place.read("archive.tar");
     let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
-    let end = (last + 1).next_multiple_of(512);
-    fs::write(&broken, &bytes[..end]).unwrap();
-    let output = run(mkdaxfs().arg("-q").arg(&broken).arg(at.join("marked")));
-    assert_eq!(output.status, 0, "{output:?}");
-    assert!(output.stderr.contains("has no end mark"), "{output:?}");
+    place.write("broken", &bytes[..(last + 1).next_multiple_of(512)]);
+    let told = place.run("mkdaxfs -q broken marked");
+    assert!(
+        told.status == 0 && told.stderr.contains("has no end mark"),
+        "{told:?}"
+    );
 }
 
 /// The attributes of each file are in memory once.
 #[test]
 fn many_attributes_in_little_memory() {
     if !available("python3") {
-        return skip("no python3");
+        return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let script = "for n in range(2000):\n    \
-        value = {'SCHILY.xattr.user.a': str(n).zfill(60000)}\n    \
-        f(str(n), pax_headers=value)";
-    let archive = crafted(directory.path(), script);
-    make_within(160 << 20, "", &archive, &directory.path().join("image"));
+    let place = place("");
+    let value = "{'SCHILY.xattr.user.a': str(n).zfill(60000)}";
+    craft(
+        &place,
+        &format!("for n in range(2000): f(str(n), pax_headers={value})"),
+    );
+    make_within(160 << 20, &place, "crafted.tar");
 }

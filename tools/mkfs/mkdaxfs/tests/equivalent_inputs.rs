@@ -4,14 +4,13 @@
 //! archive, layers of a container image, and image.
 
 use crate::support::layout::Layout;
+use crate::support::place;
 use daxfs_check::Silent;
 use daxfs_input::{read, Input, Options, Platform};
 use daxfs_testing::spec::{self, Item, Kind};
 use daxfs_writer::{make, Output};
 use proptest::prelude::*;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Replace files that archives cannot store: sockets, and hard links to FIFOs.
 fn storable(item: &mut Item) {
@@ -22,7 +21,8 @@ fn storable(item: &mut Item) {
     }
 }
 
-fn image(inputs: &[Input], at: &Path) -> Vec<u8> {
+/// Make the image `at` of inputs.
+fn image(inputs: &[Input], at: &Path) {
     let output = Output::create(at).unwrap();
     let options = Options {
         output: output.directory().unwrap(),
@@ -37,34 +37,6 @@ fn image(inputs: &[Input], at: &Path) -> Vec<u8> {
     .unwrap();
     make(&tree, &daxfs_testing::options(), &output, &Silent).unwrap();
     output.commit(&Silent).unwrap();
-    fs::read(at).unwrap()
-}
-
-fn archive(tree: &Path, at: &Path, options: &[&str]) {
-    let status = Command::new("tar")
-        .args(["--format=posix", "--xattrs", "--xattrs-include=*"])
-        .args(options)
-        .arg("-cf")
-        .arg(at)
-        .arg("-C")
-        .arg(tree)
-        .arg(".")
-        .status();
-    assert!(status.unwrap().success());
-}
-
-/// Fail with what differs, if it is more than the order of things.
-fn same(found: &[u8], wanted: &[u8], scratch: &Path, what: &dyn std::fmt::Debug) {
-    if found != wanted {
-        let [a, b] = ["found", "wanted"].map(|name| scratch.join(name));
-        fs::write(&a, found).unwrap();
-        fs::write(&b, wanted).unwrap();
-        daxfs_testing::assert_same(
-            &daxfs_testing::listing_of(&a),
-            &daxfs_testing::listing_of(&b),
-        );
-        panic!("{what:?}: the same files in another image");
-    }
 }
 
 proptest! {
@@ -75,52 +47,46 @@ proptest! {
         let (mut tree, mut other) = (tree, other);
         storable(&mut tree);
         storable(&mut other);
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        let [source, noise, tar, below] = ["tree", "noise", "tree.tar", "noise.tar"].map(at);
+        let place = place("");
+        let [source, noise, tar, below] = ["tree", "noise", "tree.tar", "noise.tar"].map(|name| place.path(name));
         spec::create(&tree, &source, false);
         spec::create(&other, &noise, true);
-        archive(&source, &tar, if sparse { &["-S"] } else { &[] });
-        archive(&noise, &below, &[]);
-        let scratch = daxfs_testing::scratch();
-        let out = scratch.path().join("image");
-
-        let expected = image(&[Input::Directory(source.clone())], &out);
-        fs::rename(&out, scratch.path().join("first")).unwrap();
-        let first = scratch.path().join("first");
-        let program = if gzip { "gzip" } else { "" };
-
         // A layer that hides all that is below it, and is there twice.
-        let mark = at("mark");
-        fs::create_dir(&mark).unwrap();
-        fs::write(mark.join(".wh..wh..opq"), "").unwrap();
-        let marked = at("marked.tar");
-        fs::copy(&tar, &marked).unwrap();
-        let status = Command::new("tar").arg("-rf").arg(&marked).arg("-C").arg(&mark).arg("./.wh..wh..opq").status();
-        prop_assert!(status.unwrap().success());
-        let layout = Layout::new(&at("layout"));
-        let layers: Vec<_> = [&below, &marked, &tar].iter().map(|tar| layout.layer(tar, program)).collect();
+        let options = "--format=posix --xattrs --xattrs-include='*'";
+        place.shell(format!(
+            "tar {options} {} -cf tree.tar -C tree .; tar {options} -cf noise.tar -C noise .
+             cp tree.tar marked.tar; touch .wh..wh..opq; tar -rf marked.tar ./.wh..wh..opq",
+            if sparse { "-S" } else { "" },
+        ));
+        let program = if gzip { "gzip" } else { "" };
+        let layout = Layout::new(&place.path(""));
+        let layers = ["noise.tar", "marked.tar", "tree.tar"].map(|tar| layout.layer(tar, program));
         layout.index(&[layout.manifest(&layers)]);
 
-        let inputs: [Vec<Input>; 4] = [
+        let out = place.path("out");
+        let first = place.path("first");
+        image(&[Input::Directory(source.clone())], &first);
+        for input in [
             vec![Input::Tar(tar.clone())],
-            vec![Input::Oci(layout.0.clone())],
+            vec![Input::Oci(layout.path)],
             vec![Input::Image(first)],
             vec![Input::Tar(tar.clone()), Input::Directory(source.clone()), Input::Tar(tar.clone())],
-        ];
-        for input in inputs {
-            same(&image(&input, &out), &expected, scratch.path(), &input);
+        ] {
+            println!("{input:?}");
+            image(&input, &out);
+            place.same("out", "first");
         }
 
         // One over the other is the same for every kind.
-        let merged = image(&[Input::Directory(noise.clone()), Input::Directory(source.clone())], &out);
-        let pairs: [[Input; 2]; 3] = [
+        image(&[Input::Directory(noise.clone()), Input::Directory(source.clone())], &place.path("merged"));
+        for pair in [
             [Input::Tar(below.clone()), Input::Tar(tar.clone())],
-            [Input::Directory(noise.clone()), Input::Tar(tar.clone())],
-            [Input::Tar(below.clone()), Input::Directory(source.clone())],
-        ];
-        for pair in pairs {
-            same(&image(&pair, &out), &merged, scratch.path(), &pair);
+            [Input::Directory(noise), Input::Tar(tar)],
+            [Input::Tar(below), Input::Directory(source)],
+        ] {
+            println!("{pair:?}");
+            image(&pair, &out);
+            place.same("out", "merged");
         }
     }
 }

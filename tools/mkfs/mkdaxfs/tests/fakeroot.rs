@@ -2,50 +2,30 @@
 
 //! Owners and devices that fakeroot(1) pretends are not lost silently.
 
-use crate::support::{available, run, skip};
-use daxfs_testing::{listing_of, scratch};
-use std::fs;
-use std::process::Command;
+use crate::support::{available, place};
 
 #[test]
 fn owners_and_devices() {
     if !available("fakeroot") {
-        return skip("no fakeroot");
+        return;
     }
-    let directory = scratch();
-    let at = directory.path();
-    let fakeroot = |script: &str| {
-        let mut command = Command::new("fakeroot");
-        command.args(["sh", "-ec", script]).current_dir(at);
-        run(command.env("MKDAXFS", env!("CARGO_BIN_EXE_mkdaxfs")))
-    };
-    fs::create_dir(at.join("tree")).unwrap();
+    let place = place("mkdir tree");
     let make = "mknod tree/device b 8 1; touch tree/file; chown 12:34 tree/file";
-    let refused = fakeroot(&format!("{make}; \"$MKDAXFS\" tree image"));
-    assert_eq!(refused.status, 1, "{refused:?}");
-    assert!(
-        refused
-            .stderr
-            .contains("tree: the owners and devices that fakeroot pretends cannot be seen"),
-        "{refused:?}"
-    );
-    assert!(!at.join("image").exists());
-    fs::remove_dir_all(at.join("tree")).unwrap();
-    fs::create_dir(at.join("tree")).unwrap();
+    let why = "tree: the owners and devices that fakeroot pretends cannot be seen";
+    let refused = place.fails(format!("fakeroot sh -ec '{make}; mkdaxfs tree image'"), why);
+    place.shell("test ! -e image; rm tree/*");
 
     // Run the command that the message suggests.
-    let start = refused.stderr.find("tar --format").unwrap();
-    let remedy = refused.stderr[start..].trim_end();
+    let start = refused.find("tar --format").unwrap();
+    let remedy = refused[start..].trim_end();
     let remedy = remedy
         .replace("DIRECTORY", "tree")
-        .replace("mkdaxfs", "\"$MKDAXFS\"");
-    let made = fakeroot(&format!("{make}; {}", remedy.replace("IMAGE", "image")));
-    assert_eq!(made.status, 0, "{made:?}");
-    let listing = listing_of(&at.join("image"));
+        .replace("IMAGE", "image");
+    place.shell(format!("fakeroot sh -ec '{make}; {remedy}'"));
+    let listing = place.listing("image");
     let file = &listing[&b"file"[..]];
     assert_eq!((file.uid, file.gid), (12, 34));
     assert_eq!(listing[&b"device"[..]].mode & 0o170_000, 0o060_000);
     // Without the key, fakeroot pretends nothing.
-    let plain = fakeroot("unset FAKEROOTKEY; \"$MKDAXFS\" tree plain");
-    assert_eq!(plain.status, 0, "{plain:?}");
+    place.ok("fakeroot sh -c 'unset FAKEROOTKEY; mkdaxfs tree plain'");
 }

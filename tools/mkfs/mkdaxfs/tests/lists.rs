@@ -2,13 +2,11 @@
 
 //! Access control lists in archives: what setxattr(2) would make of them, or refuse.
 
-use crate::support::{make, mkdaxfs, run};
+use crate::support::{place, Place};
 use daxfs_check::{check, Finding};
 use daxfs_reader::layout;
 use daxfs_testing::builder::{access_list as list, seal, superblock};
 use daxfs_testing::listing::Entry;
-use daxfs_testing::{listing_of, scratch};
-use std::fs;
 use std::mem::size_of;
 use std::ops::ControlFlow;
 
@@ -49,32 +47,33 @@ fn archive(name: &str, kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Vec<u8>
 const NOBODY: u32 = u32::MAX;
 const PREFIX: &[u8] = b"SCHILY.xattr.system.posix_acl_access";
 
-/// Make an image of an archive with such a file `x`, and return its entry.
-fn made(kind: u8, mode: u32, key: &[u8], value: &[u8], options: &[&str]) -> Entry {
-    let directory = scratch();
-    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
-    fs::write(&tar, archive("x", kind, mode, key, value)).unwrap();
-    make([&["-q"], options].concat(), &tar, &image);
-    listing_of(&image).remove(&b"x"[..]).unwrap()
+/// Return a place with an archive of such a file `x`.
+fn packed(kind: u8, mode: u32, key: &[u8], value: &[u8]) -> Place {
+    let place = place("");
+    place.write("tar", archive("x", kind, mode, key, value));
+    place
 }
 
-/// Return the message for such an archive.
-fn refused(kind: u8, key: &[u8], value: &[u8]) -> String {
-    let directory = scratch();
-    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
-    fs::write(&tar, archive("x", kind, 0o740, key, value)).unwrap();
-    let run = run(mkdaxfs().args([&tar, &image]));
-    assert_eq!((run.status, run.stderr.lines().count()), (1, 1), "{run:?}");
-    assert!(!image.exists());
-    assert!(run.stderr.contains(": 'x' "), "{run:?}");
-    run.stderr
+/// Make an image of such an archive, and return the file's entry.
+fn made(kind: u8, mode: u32, key: &[u8], value: &[u8], options: &str) -> Entry {
+    let place = packed(kind, mode, key, value);
+    place.ok(format!("mkdaxfs -q {options} tar image"));
+    place.listing("image").remove(&b"x"[..]).unwrap()
+}
+
+/// Check that such an archive is refused, with `part` in the message.
+#[track_caller]
+fn refused(key: &[u8], value: &[u8], part: &str) {
+    let place = packed(b'0', 0o740, key, value);
+    let told = place.fails("mkdaxfs tar image", part);
+    assert!(told.contains(": 'x' ") && !place.exists("image"), "{told}");
 }
 
 /// bsdtar stores a mode besides the list; the list takes precedence.
 #[test]
 fn permissions_are_those_of_the_list() {
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
-    let found = made(b'0', 0o4740, b"SCHILY.acl.access", text, &[]);
+    let found = made(b'0', 0o4740, b"SCHILY.acl.access", text, "");
     assert_eq!(found.mode, 0o104_700);
     let expected = list(&[
         (1, 7, NOBODY),
@@ -84,18 +83,18 @@ fn permissions_are_those_of_the_list() {
         (32, 0, NOBODY),
     ]);
     assert_eq!(found.xattrs[&b"system.posix_acl_access"[..]], expected);
-    assert_eq!(made(b'0', 0o777, PREFIX, &expected, &[]).mode, 0o100_700);
+    assert_eq!(made(b'0', 0o777, PREFIX, &expected, "").mode, 0o100_700);
     // A list that permission bits can express is stored as permission bits.
     let found = made(
         b'0',
         0o777,
         b"SCHILY.acl.access",
         b"user::rw-,group::r--,other::---",
-        &[],
+        "",
     );
     assert_eq!((found.mode, found.xattrs.len()), (0o100_640, 0));
     // chmod changes the list as well.
-    let found = made(b'0', 0o777, PREFIX, &expected, &["--mode", "g+rx"]);
+    let found = made(b'0', 0o777, PREFIX, &expected, "--mode g+rx");
     assert_eq!(found.mode, 0o100_750);
     let expected = list(&[
         (1, 7, NOBODY),
@@ -111,7 +110,7 @@ fn permissions_are_those_of_the_list() {
         0o755,
         b"SCHILY.acl.default",
         b"user::---,group::---,other::---",
-        &[],
+        "",
     );
     assert_eq!((found.mode, found.xattrs.len()), (0o040_755, 1));
 }
@@ -119,46 +118,30 @@ fn permissions_are_those_of_the_list() {
 #[test]
 fn lists_that_linux_refuses() {
     let plain = list(&[(1, 7, NOBODY), (4, 4, NOBODY), (32, 0, NOBODY)]);
+    let named = [(1, 7, NOBODY), (2, 7, 5), (4, 4, NOBODY), (32, 0, NOBODY)];
     let linux = "has an access control list that Linux refuses: ";
     for (value, why) in [
-        (b"garbage".to_vec(), "it has no version 2"),
-        (
-            plain[..20].to_vec(),
-            "entries for user, group or other are missing",
-        ),
-        (plain[..21].to_vec(), "its length is wrong"),
-        (list(&[(1, 9, NOBODY)]), "an entry has unknown permissions"),
-        (
-            list(&[(1, 7, NOBODY), (2, 7, 5), (4, 4, NOBODY), (32, 0, NOBODY)]),
-            "it names users or groups and has no mask",
-        ),
+        (&b"garbage"[..], "it has no version 2"),
+        (&plain[..20], "entries for user, group or other are missing"),
+        (&plain[..21], "its length is wrong"),
+        (&list(&[(1, 9, NOBODY)]), "an entry has unknown permissions"),
+        (&list(&named), "it names users or groups and has no mask"),
     ] {
-        let message = refused(b'0', PREFIX, &value);
-        assert!(message.contains(&format!("{linux}{why}")), "{message}");
+        refused(PREFIX, value, &format!("{linux}{why}"));
     }
-    let message = refused(b'0', b"SCHILY.acl.access", b"user::rwx,group::r--");
-    assert!(message.contains(linux), "{message}");
-    let default = b"SCHILY.xattr.system.posix_acl_default";
-    let message = refused(b'0', default, &plain);
-    assert!(
-        message.contains("is not a directory and has a default access control list"),
-        "{message}"
-    );
-    let message = refused(b'0', b"SCHILY.xattr.user.a\0b", b"value");
-    assert!(
-        message.contains("has the extended attribute 'user.a\\x00b', whose name has a NUL"),
-        "{message}"
-    );
+    refused(b"SCHILY.acl.access", b"user::rwx,group::r--", linux);
+    let why = "is not a directory and has a default access control list";
+    refused(b"SCHILY.xattr.system.posix_acl_default", &plain, why);
+    let why = "has the extended attribute 'user.a\\x00b', whose name has a NUL";
+    refused(b"SCHILY.xattr.user.a\0b", b"value", why);
 }
 
 /// Return what fsck finds in an image that `change` has modified.
 fn findings(change: impl Fn(&mut [u8], usize, usize)) -> Vec<&'static str> {
-    let directory = scratch();
-    let (tar, image) = (directory.path().join("tar"), directory.path().join("image"));
     let text = b"user::rwx,group::r--,user:5:rwx:5,mask::---,other::---";
-    fs::write(&tar, archive("x", b'0', 0, b"SCHILY.acl.access", text)).unwrap();
-    make(["-q"], &tar, &image);
-    let mut bytes = fs::read(&image).unwrap();
+    let place = packed(b'0', 0, b"SCHILY.acl.access", text);
+    place.ok("mkdaxfs -q tar image");
+    let mut bytes = place.read("image");
     let record = superblock(&bytes);
     let mode = 0o100_700_u16.to_le_bytes();
     let inodes = record.inodes.offset.get() as usize;

@@ -18,7 +18,6 @@ mod messages;
 mod mistakes;
 mod offset;
 mod outputs;
-mod overwrite;
 mod private;
 mod producers;
 mod sign;

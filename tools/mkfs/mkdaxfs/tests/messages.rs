@@ -2,53 +2,24 @@
 
 //! Messages, and failures to write them.
 
-use crate::support::{available, mkdaxfs, run, skip, tree};
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use crate::support::{available, place};
 
-/// A failure to write to standard output is an error of every command.
+/// A failure to write to standard output is an error of every command. A closed pipe is not.
 #[test]
 fn full_and_closed_standard_output() {
-    let (directory, tree) = tree();
-    let image = directory.path().join("image");
-    let (tree, image) = (tree.to_str().unwrap(), image.to_str().unwrap());
-    for arguments in [
-        &["--json", tree, image][..],
-        &[tree, image],
-        &["-n", tree, image],
-        &["--help"],
-        &["--version"],
+    let place = place("mkdir tree; printf content >tree/file");
+    for words in [
+        "--json tree image",
+        "tree image",
+        "-n tree image",
+        "--help",
+        "--version",
     ] {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let child = mkdaxfs()
-            .args(arguments)
-            .stdout(full)
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        let told = String::from_utf8(child.stderr).unwrap();
-        assert_eq!(child.status.code(), Some(1), "{arguments:?}: {told}");
-        assert!(
-            told.starts_with("mkdaxfs: standard output: cannot write: No space left on device"),
-            "{told}"
-        );
-
-        // A closed pipe is not an error.
-        let (reader, writer) = UnixStream::pair().unwrap();
-        drop(reader);
-        let output = mkdaxfs()
-            .args(arguments)
-            .stdout(OwnedFd::from(writer))
-            .output()
-            .unwrap();
-        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
-        assert_eq!(
-            (signal, output.stderr),
-            (Some(13), Vec::new()),
-            "{arguments:?}"
-        );
+        let why = "mkdaxfs: standard output: cannot write: No space left on device";
+        place.fails(format!("mkdaxfs {words} >/dev/full"), why);
+        // SIGPIPE ends it.
+        let line = format!("(sleep 0.1; mkdaxfs {words}; echo $? >status) | :; cat status");
+        assert_eq!(place.ok(line).text(), "141\n", "{words}");
     }
 }
 
@@ -56,17 +27,14 @@ fn full_and_closed_standard_output() {
 #[test]
 fn progress() {
     if !available("script") {
-        return skip("no script");
+        return;
     }
-    let (directory, _tree) = tree();
+    let place = place("");
     let shown = |options: &str| {
-        let mut command = Command::new("script");
-        let line = format!("sleep 1.6 | \"$MKDAXFS\" {options} - image");
-        command.args(["-q", "-c", &line, "/dev/null"]);
-        command.env("MKDAXFS", mkdaxfs().get_program());
-        let run = run(command.env("TERM", "vt100").current_dir(directory.path()));
-        assert!(run.stdout.contains("mkdaxfs: standard input"), "{run:?}");
-        run.stdout.contains("reading") && run.stdout.contains("0 B")
+        let line = format!("sleep 1.6 | mkdaxfs {options} - image");
+        let run = place.run(format!("TERM=vt100 script -q -c '{line}' /dev/null"));
+        assert!(run.text().contains("mkdaxfs: standard input"), "{run:?}");
+        run.text().contains("reading") && run.text().contains("0 B")
     };
     assert!(shown(""));
     assert!(!shown("--quiet"));

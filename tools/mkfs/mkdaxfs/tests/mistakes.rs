@@ -3,107 +3,139 @@
 //! Mistakes that people make with `mkdaxfs`: each gives one line that says what to do, and nothing
 //! is lost.
 
-use crate::support::{mkdaxfs, run, shell};
-use daxfs_testing::mistakes::make;
-use daxfs_testing::{scratch, snapshot};
-use std::process::Command;
+use crate::support::layout::Layout;
+use crate::support::{place, Place};
 
-/// `LONG` is a label of 65 bytes, `-` as an input is empty.
+/// `$LONG` is a label of 65 bytes, `-` as an input is empty.
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
- | 2 | arguments were not provided: <INPUT>... <IMAGE>; see mkdaxfs --help
-tree | 2 | see mkdaxfs --help
---lable x tree new | 2 | '--label'
---no-such tree new | 2 | unexpected argument '--no-such'
-tree -z | 2 | unexpected argument '-z' found; see mkdaxfs --help
-one.tar two.tar | 1 | two.tar: holds a tar archive
-one.tar one.tar | 1 | is an input as well
-image tree | 1 | tree: is a directory; name a file
-tree notes | 1 | notes: holds data other than a daxfs image
-one.tar tree | 1 | tree: is a directory; name a file
---quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
---all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
+mkdaxfs | 2 | arguments were not provided: <INPUT>... <IMAGE>; see mkdaxfs --help
+mkdaxfs tree | 2 | see mkdaxfs --help
+mkdaxfs --lable x tree new | 2 | '--label'
+mkdaxfs --no-such tree new | 2 | unexpected argument '--no-such'
+mkdaxfs tree -z | 2 | unexpected argument '-z' found; see mkdaxfs --help
+mkdaxfs image tree | 1 | tree: is a directory; name a file
+mkdaxfs one.tar tree | 1 | tree: is a directory; name a file
+mkdaxfs --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
+mkdaxfs --all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
+mkdaxfs --sign-key notes tree new | 2 | --sign-cert
+mkdaxfs --image-store --layers oci:a b | 2 | cannot be used with
+mkdaxfs --image-store --all-root oci:a b | 2 | cannot be used with
+mkdaxfs --image-store --mode=0 oci:a b | 2 | cannot be used with
+mkdaxfs --image-store --mtime=0 oci:a b | 2 | cannot be used with
+mkdaxfs --image-store --map-uid=0:1 oci:a b | 2 | cannot be used with
 # Values.
---jobs 0 tree new | 2 | at least 1
---jobs many tree new | 2 | use a number of threads
--b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
--b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
---label LONG tree new | 2 | 64 is the limit
---uuid 12 tree new | 2 | '12' for '--uuid <UUID>': use 32 hexadecimal digits with or without hyphens, random, or clear
---uid nobody-at-all tree new | 2 | a name that getent passwd finds
---gid nobody-at-all tree new | 2 | a name that getent group finds
---time yesterday tree new | 2 | use SECONDS
---time 1.1234567890 tree new | 2 | use SECONDS
---padding 5000 tree new | 2 | use a multiple of 4096
---max-size 10Q tree new | 2 | K, M, G or T
---max-size 4K tree new | 1 | leave something out or raise the limit
---mode rwx tree new | 2 | 'rwx'
---exclude [ tree new | 2 | '['
---exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
---map-uid 5 tree new | 2 | '5'
---clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
---platform linux oci:layout new | 2 | 'linux'
+mkdaxfs --jobs 0 tree new | 2 | at least 1
+mkdaxfs --jobs many tree new | 2 | use a number of threads
+mkdaxfs -b 4 tree new | 2 | use 4K, 8K, 16K, 32K or 64K
+mkdaxfs -b 1M tree new | 2 | use 4K, 8K, 16K, 32K or 64K
+mkdaxfs --label $LONG tree new | 2 | 64 is the limit
+mkdaxfs --uuid 12 tree new | 2 | '12' for '--uuid <UUID>': use 32 hexadecimal digits with or without hyphens, random, or clear
+mkdaxfs --uid nobody-at-all tree new | 2 | a name that getent passwd finds
+mkdaxfs --gid nobody-at-all tree new | 2 | a name that getent group finds
+mkdaxfs --time yesterday tree new | 2 | use SECONDS
+mkdaxfs --time 1.1234567890 tree new | 2 | use SECONDS
+mkdaxfs --padding 5000 tree new | 2 | use a multiple of 4096
+mkdaxfs --max-size 10Q tree new | 2 | K, M, G or T
+mkdaxfs --max-size 4K tree new | 1 | leave something out or raise the limit
+mkdaxfs --mode rwx tree new | 2 | 'rwx'
+mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
+mkdaxfs --map-uid 5 tree new | 2 | '5'
+mkdaxfs --clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
+mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.
-missing new | 1 | missing: cannot open the file: No such file or directory; check the path
-notes new | 1 | notes: is neither a tar archive nor a daxfs image
-dir:one.tar new | 1 | one.tar: not a directory; 
-tar:tree new | 1 | expected an archive, found a directory
-cut.tar.gz new | 1 | cut.tar.gz: 
-image:one.tar new | 1 | one.tar: 
-oci:missing new | 1 | missing
-docker:one.tar new | 1 | one.tar: 
-docker://alpine new | 1 | docker://alpine: is in a registry; run skopeo copy docker://alpine oci:DIRECTORY:NAME
-- new | 1 | standard input
+mkdaxfs missing new | 1 | missing: cannot open the file: No such file or directory; check the path
+mkdaxfs notes new | 1 | notes: is neither a tar archive nor a daxfs image
+mkdaxfs dir:one.tar new | 1 | one.tar: not a directory; 
+mkdaxfs tar:tree new | 1 | expected an archive, found a directory
+mkdaxfs cut.tar.gz new | 1 | cut.tar.gz: 
+mkdaxfs image:one.tar new | 1 | one.tar: 
+mkdaxfs oci:missing new | 1 | missing
+mkdaxfs docker:one.tar new | 1 | one.tar: 
+mkdaxfs docker://alpine new | 1 | docker://alpine: is in a registry; run skopeo copy docker://alpine oci:DIRECTORY:NAME
+mkdaxfs - new | 1 | standard input
 # Outputs.
-tree tree/new | 1 | would be written into the tree
-. new | 1 | would be written into the tree
-tree dangling | 1 | cannot find out where it leads
-tree missing/new | 1 | missing: cannot create a file in the directory: No such file or directory
-tree /dev/null | 1 | neither a block nor a DAX device
+mkdaxfs tree tree/new | 1 | would be written into the tree
+mkdaxfs . new | 1 | would be written into the tree
+mkdaxfs tree dangling | 1 | cannot find out where it leads
+mkdaxfs tree missing/new | 1 | missing: cannot create a file in the directory: No such file or directory
+mkdaxfs tree /dev/null | 1 | neither a block nor a DAX device
+TMPDIR=missing mkdaxfs - - <one.tar | 1 | missing
+# Files that are not images are kept.
+mkdaxfs one.tar two.tar | 1 | two.tar: holds a tar archive, which would be lost; name another file, or give --force
+mkdaxfs one.tar link | 1 | holds a tar archive, which would be lost
+mkdaxfs one.tar one.tar.gz | 1 | holds a gzip file, which would be lost
+mkdaxfs tree notes | 1 | notes: holds data other than a daxfs image, which would be lost
+mkdaxfs one.tar sparse | 1 | holds data other than a daxfs image, which would be lost
+# Inputs are kept.
+mkdaxfs one.tar one.tar | 1 | is an input as well; name another file for the output, which comes last
+mkdaxfs --force tar:one.tar ./one.tar | 1 | is an input as well
+mkdaxfs --force one.tar two.tar link | 1 | is an input as well
+mkdaxfs one.tar hard two.tar | 1 | is an input as well
+mkdaxfs tree link hard | 1 | is an input as well
+mkdaxfs --force image image | 1 | is an input as well
+mkdaxfs image image-link | 1 | is an input as well
+mkdaxfs --force image:image-link one.tar image | 1 | is an input as well
+mkdaxfs --force --exclude-from patterns tree patterns | 1 | is an input as well
+mkdaxfs --force - one.tar <one.tar | 1 | is an input as well
+mkdaxfs one.tar - 1<>one.tar | 1 | is an input as well
+# The output was forgotten, and the last input is an image.
+mkdaxfs image two.img | 1 | holds a daxfs image, and so does an input; name the output, which comes last, or give --force
+mkdaxfs image two.img three.img | 1 | holds a daxfs image, and so does an input
+mkdaxfs tree image two.img | 1 | holds a daxfs image, and so does an input
+mkdaxfs image:image two.img | 1 | holds a daxfs image, and so does an input
+mkdaxfs image one.tar two.img | 1 | holds a daxfs image, and so does an input
+mkdaxfs - two.img <image | 1 | holds a daxfs image, and so does an input
+# Images beside the layers of a container image would become part of it.
+mkdaxfs oci:layout layout/image | 1 | is part of an input; write the image to another directory
+mkdaxfs --force oci:layout layout/blobs/image | 1 | is part of an input
+mkdaxfs --layers oci:layout layout | 1 | is part of an input
+mkdaxfs --layers oci:layout layout/new/directory | 1 | is part of an input
 "#;
+
+/// Return a place with two archives, images, a layout and some other files.
+fn files() -> Place {
+    let place = place(
+        "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling
+         head -c 100000 /dev/urandom >tree/large; tar -czf whole.tar.gz tree; head -c 9000 whole.tar.gz >cut.tar.gz
+         rm whole.tar.gz; gzip -k one.tar; ln -s two.tar link; ln two.tar hard; echo '*.o' >patterns
+         yes notes | head -n 1000 >notes; truncate -s 1M zeros; : >empty; ln -s image image-link
+         truncate -s 4M sparse; printf x | dd of=sparse bs=1 seek=3M conv=notrunc
+         for image in image two.img three.img; do mkdaxfs -q tree $image; done",
+    );
+    let layout = Layout::new(&place.path(""));
+    layout.index(&[layout.image(&[("one.tar", "")])]);
+    place
+}
 
 #[test]
 fn mistakes() {
-    let directory = scratch();
-    let at = directory.path();
-    shell(
-        at,
-        "mkdir tree; echo text >tree/file; tar -cf one.tar tree; tar -cf two.tar tree; ln -s nowhere dangling
-         head -c 100000 /dev/urandom >tree/large; tar -czf whole.tar.gz tree; head -c 9000 whole.tar.gz >cut.tar.gz
-         yes notes | head -n 1000 >notes",
-    );
-    crate::support::make(["-q"], &at.join("tree"), &at.join("image"));
     let long = "x".repeat(65);
-    make(at, MISTAKES, |words| {
-        let words = words.iter().map(|word| word.replace("LONG", &long));
-        let output = mkdaxfs().current_dir(at).args(words).output().unwrap();
-        assert!(output.stderr.starts_with(b"mkdaxfs: "), "{output:?}");
-        output
-    });
+    files().mistakes(&MISTAKES.replace("$LONG", &long));
 }
 
-/// A limit of file sizes stands for a full disk, and a file for a directory of temporary files.
+/// Nothing of value is in these files, or the user insists.
 #[test]
-fn no_room() {
-    let directory = scratch();
-    let at = directory.path();
-    shell(
-        at,
-        "mkdir tree; head -c 100000 /dev/urandom >tree/large; tar -cf one.tar tree",
-    );
-    let before = snapshot(at);
-    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" tree new";
-    let mut command = Command::new("bash");
-    command.args(["-c", script]).arg(mkdaxfs().get_program());
-    let full = run(command.current_dir(at));
-    let nowhere = run(mkdaxfs()
-        .args(["-", "-"])
-        .stdin(std::fs::File::open(at.join("one.tar")).unwrap())
-        .env("TMPDIR", at.join("missing"))
-        .current_dir(at));
-    for (run, part) in [(full, "; raise the limit"), (nowhere, "missing")] {
-        assert_eq!((run.status, run.stderr.lines().count()), (1, 1), "{run:?}");
-        assert!(run.stderr.contains(part), "{run:?}");
+fn what_is_overwritten() {
+    let place = files();
+    for name in ["zeros", "empty", "new"] {
+        // An image may be replaced by another, also a damaged one.
+        place.ok(format!(
+            "mkdaxfs -q tree {name}; mkdaxfs -q tree {name}; truncate -s 100 {name}"
+        ));
+        place.ok(format!("mkdaxfs -q tree {name}"));
     }
-    assert!(snapshot(at) == before);
+    for name in ["notes", "link", "sparse", "one.tar.gz"] {
+        place.ok(format!("mkdaxfs -qf tree {name}"));
+        assert_eq!(&place.read(name)[1..6], b"daxfs");
+    }
+    // The same output again, and another one.
+    for words in [
+        "tree three.img",
+        "one.tar three.img",
+        "-f image three.img",
+        "image other",
+    ] {
+        place.ok(format!("mkdaxfs -q {words}"));
+    }
 }

@@ -3,101 +3,76 @@
 //! An image that takes the place of another file is as private as that, from its first byte on.
 
 use crate::support::layout::Layout;
-use crate::support::{is_root, make, mkdaxfs, run, shell, skip};
-use daxfs_testing::scratch;
-use std::fs;
-use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use crate::support::{chmod, is_root, place, skip, who, Place};
+use std::io::Write;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// An ordinary user.
 const USER: u32 = 1000;
 
-/// Return a directory with a tree and an archive of it.
-fn files() -> (tempfile::TempDir, PathBuf) {
-    let directory = scratch();
-    let at = directory.path().to_path_buf();
-    shell(
-        &at,
-        "mkdir tree; echo secret >tree/shadow; tar -cf tree.tar tree",
-    );
-    (directory, at)
-}
-
-fn chmod(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// Return who may read the file: its owner, its group and its mode.
-fn who(path: &Path) -> (u32, u32, u32) {
-    let found = path.metadata().unwrap();
-    (found.uid(), found.gid(), found.mode() & 0o7777)
-}
+/// A tree and an archive of it.
+const FILES: &str = "mkdir tree; echo secret >tree/shadow; tar -cf tree.tar tree";
 
 /// Give the file to another user if possible. Return who may read it then.
-fn give(path: &Path, mode: u32) -> (u32, u32, u32) {
+fn give(place: &Place, name: &str, mode: u32) -> (u32, u32, u32) {
+    let path = place.path(name);
     match is_root() {
-        true => chown(path, Some(USER), Some(USER + 1)).unwrap(),
+        true => chown(&path, Some(USER), Some(USER + 1)).unwrap(),
         false => skip("other owners need root"),
     }
-    chmod(path, mode);
-    who(path)
+    chmod(&path, mode);
+    who(&path)
 }
 
 #[test]
 fn owner_and_mode() {
-    let (_directory, at) = files();
-    let (tree, image) = (at.join("tree"), at.join("image"));
-    make(["-q"], &tree, &image);
+    let place = place(&format!("{FILES}; mkdaxfs -q tree image; echo >notes"));
+    let image = place.path("image");
     for mode in [0o600, 0o440, 0o666, 0o000] {
-        let before = give(&image, mode);
-        make(["-q"], &tree, &image);
+        let before = give(&place, "image", mode);
+        place.ok("mkdaxfs -q tree image");
         assert_eq!(who(&image), before);
     }
     // Set-id bits mean something for programs only.
     chmod(&image, 0o4755);
-    make(["-q"], &tree, &image);
+    place.ok("mkdaxfs -q tree image");
     assert_eq!(who(&image).2, 0o755);
     // A symbolic link stays, a hard link keeps the old image.
-    let before = give(&image, 0o640);
-    let old = fs::read(&image).unwrap();
-    symlink("image", at.join("link")).unwrap();
-    fs::hard_link(&image, at.join("hard")).unwrap();
-    make(["-q", "--label=new"], &tree, &at.join("link"));
-    assert!(at.join("link").is_symlink());
-    assert_eq!((who(&image), who(&at.join("hard"))), (before, before));
-    assert!(fs::read(at.join("hard")).unwrap() == old && fs::read(&image).unwrap() != old);
+    let before = give(&place, "image", 0o640);
+    let old = place.read("image");
+    place.ok("ln -s image link; ln image hard; mkdaxfs -q --label=new tree link; test -L link");
+    assert_eq!((who(&image), who(&place.path("hard"))), (before, before));
+    assert!(place.read("hard") == old && place.read("image") != old);
     // Other files.
-    fs::write(at.join("notes"), "notes").unwrap();
-    let before = give(&at.join("notes"), 0o604);
-    make(["-q", "--force"], &tree, &at.join("notes"));
-    assert_eq!(who(&at.join("notes")), before);
+    let before = give(&place, "notes", 0o604);
+    place.ok("mkdaxfs -q --force tree notes");
+    assert_eq!(who(&place.path("notes")), before);
 }
 
 #[test]
 fn layers() {
-    let (_directory, at) = files();
-    let layout = Layout::new(&at.join("layout"));
-    layout.index(&[layout.image(&[(&at.join("tree.tar"), "")])]);
-    let (input, images) = (format!("oci:{}", layout.0.display()), at.join("images"));
-    make(["-q", "--layers"], input.as_ref(), &images);
-    let image = images.read_dir().unwrap().next().unwrap().unwrap().path();
-    let before = give(&image, 0o600);
-    make(["-q", "--layers"], input.as_ref(), &images);
-    assert_eq!(who(&image), before);
+    let place = place(FILES);
+    let layout = Layout::new(&place.path(""));
+    layout.index(&[layout.image(&[("tree.tar", "")])]);
+    place.ok("mkdaxfs -q --layers oci:layout images");
+    let image = format!("images/{}", place.names("images")[0]);
+    let before = give(&place, &image, 0o600);
+    place.ok("mkdaxfs -q --layers oci:layout images");
+    assert_eq!(who(&place.path(image)), before);
 }
 
-/// Wait for the temporary file of a program that makes `image`. Return it.
-fn temporary(image: &Path) -> PathBuf {
+/// Wait for the temporary file of a program that makes an image. Return it.
+fn temporary(place: &Place) -> PathBuf {
     let start = Instant::now();
     loop {
-        let mut entries = image.parent().unwrap().read_dir().unwrap().flatten();
-        let is_ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".mkdaxfs-");
-        if let Some(found) = entries.find(|entry| is_ours(&entry.file_name())) {
+        let mut names = place.names(".").into_iter();
+        if let Some(name) = names.find(|name| name.starts_with(".mkdaxfs-")) {
             // It has its final state before it waits for input.
             std::thread::sleep(Duration::from_millis(100));
-            return found.path();
+            return place.path(name);
         }
         assert!(start.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(5));
@@ -106,67 +81,37 @@ fn temporary(image: &Path) -> PathBuf {
 
 #[test]
 fn from_the_first_byte() {
-    let (_directory, at) = files();
-    let image = at.join("image");
-    fs::write(&image, "").unwrap();
-    let before = give(&image, 0o600);
-    let mut child = mkdaxfs()
-        .args(["-q", "--force", "-"])
-        .arg(&image)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let temporary = temporary(&image);
-    assert_eq!(who(&temporary), before);
+    let place = place(&format!("{FILES}; : >image"));
+    let before = give(&place, "image", 0o600);
+    let mut command = place.command("mkdaxfs");
+    command.args(["-q", "--force", "-", "image"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(who(&temporary(&place)), before);
     // It becomes private while the image is made.
-    chmod(&image, 0o400);
-    let archive = fs::read(at.join("tree.tar")).unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &archive).unwrap();
+    chmod(place.path("image"), 0o400);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&place.read("tree.tar")).unwrap();
+    drop(stdin);
     assert!(child.wait().unwrap().success());
-    assert_eq!(who(&image), (before.0, before.1, 0o400));
-}
-
-/// Return the access control list of a file.
-fn list(path: &Path) -> String {
-    run(Command::new("getfacl").args(["-c", "-p", "-n"]).arg(path)).stdout
+    assert_eq!(who(&place.path("image")), (before.0, before.1, 0o400));
 }
 
 #[test]
 fn access_control_lists() {
-    let (_directory, at) = files();
-    let (tree, image) = (at.join("tree"), at.join("image"));
-    make(["-q"], &tree, &image);
-    let set = |words: &[&str], path: &Path| {
-        let run = run(Command::new("setfacl").args(words).arg(path));
-        run.status == 0
-    };
-    chmod(&image, 0o600);
-    if !set(&["-m", "u:1234:r"], &image) {
+    let place = place(&format!("{FILES}; mkdaxfs -q tree image; chmod 600 image"));
+    if place.run("setfacl -m u:1234:r image").status != 0 {
         return skip("no access control lists here");
     }
-    let before = list(&image);
-    assert!(before.contains("user:1234:r--"), "{before}");
-    make(["-q"], &tree, &image);
-    assert_eq!(list(&image), before);
+    let list = || place.ok("getfacl -cpn image").stdout;
+    let before = list();
+    assert!(String::from_utf8_lossy(&before).contains("user:1234:r--"));
+    place.ok("mkdaxfs -q tree image");
+    assert_eq!(list(), before);
     // The directory would give new files a list.
-    assert!(set(&["-b"], &image) && set(&["-d", "-m", "u:1234:rw"], &at));
-    chmod(&image, 0o640);
-    let before = list(&image);
-    make(["-q"], &tree, &image);
-    assert_eq!(list(&image), before);
-}
-
-/// Return a command for `program` by the user, who is in another group as well.
-fn as_user(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    let groups = format!("--groups={USER},{}", USER + 1);
-    command.args([
-        &format!("--reuid={USER}"),
-        &format!("--regid={USER}"),
-        &groups,
-    ]);
-    command.arg(program);
-    command
+    place.shell("setfacl -b image; setfacl -d -m u:1234:rw .; chmod 640 image");
+    let before = list();
+    place.ok("mkdaxfs -q tree image");
+    assert_eq!(list(), before);
 }
 
 /// A user who cannot give files away excludes all others.
@@ -175,29 +120,16 @@ fn ordinary_user() {
     if !is_root() {
         return skip("files of several users need root");
     }
-    let (_directory, at) = files();
-    let (program, own) = (at.join("mkdaxfs"), at.join("own"));
-    // Another process writes it: a process that another thread starts here would have it open for
-    // writing, and could not be executed.
-    let copied = run(Command::new("cp")
-        .arg(mkdaxfs().get_program())
-        .arg(&program));
-    assert_eq!((copied.status, copied.stderr.as_str()), (0, ""));
-    chmod(&at, 0o755);
-    fs::create_dir(&own).unwrap();
-    chown(&own, Some(USER), Some(USER)).unwrap();
-    let image = own.join("image");
-    let replace = |uid, gid, mode| {
-        fs::write(&image, "old").unwrap();
-        chown(&image, Some(uid), Some(gid)).unwrap();
-        chmod(&image, mode);
-        let mut command = as_user(&program);
-        let run = run(command.args(["-q", "-f"]).arg(at.join("tree")).arg(&image));
-        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
-        let found = who(&image);
-        fs::remove_file(&image).unwrap();
-        found
-    };
+    // The user may execute a copy of the program, and is in another group as well.
+    let user = format!(
+        "setpriv --reuid={USER} --regid={USER} --groups={USER},{}",
+        USER + 1
+    );
+    let replace = format!("{user} ./mkdaxfs -q -f tree own/image");
+    let place = place(&format!(
+        "{FILES}; cp $(command -v mkdaxfs) .; chmod 755 .; mkdir own; chown {USER}:{USER} own"
+    ));
+    let image = place.path("own/image");
     for (uid, gid, mode, expected) in [
         (USER, USER, 0o600, (USER, USER, 0o600)),
         (USER, USER + 1, 0o640, (USER, USER + 1, 0o640)),
@@ -209,18 +141,18 @@ fn ordinary_user() {
         (0, 0, 0o604, (USER, USER, 0o600)),
         (0, 0, 0o664, (USER, USER, 0o644)),
     ] {
-        assert_eq!(replace(uid, gid, mode), expected, "{uid} {gid} {mode:o}");
+        place.write("own/image", "old");
+        chown(&image, Some(uid), Some(gid)).unwrap();
+        chmod(&image, mode);
+        place.ok(&replace);
+        assert_eq!(who(&image), expected, "{uid} {gid} {mode:o}");
+        place.shell("rm own/image");
     }
     // Nothing is left or changed where the user may not write.
-    chown(&own, Some(0), Some(0)).unwrap();
-    fs::write(&image, "old").unwrap();
-    chmod(&image, 0o666);
-    let mut command = as_user(&program);
-    let run = run(command.args(["-q", "-f"]).arg(at.join("tree")).arg(&image));
-    assert_eq!(run.status, 1);
-    assert!(run.stderr.contains("may write there"), "{run:?}");
-    assert_eq!(fs::read(&image).unwrap(), b"old");
-    assert_eq!(own.read_dir().unwrap().count(), 1);
+    place.shell("chown 0:0 own; printf old >own/image; chmod 666 own/image");
+    place.fails(&replace, "may write there");
+    assert_eq!(place.read("own/image"), b"old");
+    assert_eq!(place.names("own"), ["image"]);
 }
 
 /// Another user may be the first to put a file or a link with the name of the output into a
@@ -228,28 +160,15 @@ fn ordinary_user() {
 #[test]
 fn planted() {
     if !is_root() {
-        skip("needs root");
-        return;
+        return skip("needs root");
     }
-    let (_directory, at) = files();
-    let (tree, shared) = (at.join("tree"), at.join("shared"));
-    let (image, link) = (shared.join("image"), shared.join("link"));
-    fs::create_dir(&shared).unwrap();
-    chmod(&shared, 0o1777);
-    make(["-q"], &tree, &image);
-    fs::copy(&image, at.join("mine")).unwrap();
-    chown(&image, Some(USER), Some(USER)).unwrap();
-    make(["-q"], &tree, &image);
-    assert_eq!(who(&image), (0, 0, 0o600));
-    symlink(at.join("mine"), &link).unwrap();
-    std::os::unix::fs::lchown(&link, Some(USER), Some(USER)).unwrap();
-    let before = fs::read(at.join("mine")).unwrap();
-    let run = run(mkdaxfs().arg("-q").args([&tree, &link]));
-    assert_eq!(run.status, 1);
-    assert!(
-        run.stderr.contains("link of another user"),
-        "{}",
-        run.stderr
-    );
-    assert!(fs::read(at.join("mine")).unwrap() == before);
+    let place = place(&format!(
+        "{FILES}; mkdir shared; chmod 1777 shared; mkdaxfs -q tree shared/image; cp shared/image mine
+         chown {USER}:{USER} shared/image; ln -s $PWD/mine shared/link; chown -h {USER}:{USER} shared/link"
+    ));
+    place.ok("mkdaxfs -q tree shared/image");
+    assert_eq!(who(&place.path("shared/image")), (0, 0, 0o600));
+    let before = place.read("mine");
+    place.fails("mkdaxfs -q tree shared/link", "link of another user");
+    assert!(place.read("mine") == before);
 }

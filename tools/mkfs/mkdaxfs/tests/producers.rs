@@ -3,31 +3,23 @@
 //! Container images written by umoci and skopeo.
 
 use crate::support::fixture::{self, Can};
-use crate::support::{available, is_root, mkdaxfs, run, shell, skip};
-use daxfs_testing::{assert_same, listing_of};
-use std::fs;
-use std::path::Path;
+use crate::support::{available, is_root, place, Place};
 
-/// Have umoci make `layout` in `at`, with the images `base` and `changed`, and unpack each. Return
-/// whether that succeeded.
-fn umoci_layout(at: &Path) -> bool {
+/// Have umoci make `layout` with the images `base` and `changed`, and unpack each.
+fn umoci_layout() -> Option<Place> {
     if !available("umoci") {
-        skip("no umoci");
-        return false;
+        return None;
     }
-    fixture::make(
-        &at.join("tree"),
-        Can {
-            names: true,
-            ..Can::default()
-        },
-    );
+    let place = place("");
+    let can = Can {
+        names: true,
+        ..Can::default()
+    };
+    fixture::make(&place, can);
     let rootless = if is_root() { "" } else { "--rootless" };
     // Only root can create the fixture's devices and trusted extended attributes.
-    shell(
-        at,
-        &format!(
-            r#"
+    place.shell(format!(
+        r#"
         umoci init --layout layout; umoci new --image layout:empty
         umoci unpack {rootless} --image layout:empty bundle
         cp -a tree/. bundle/rootfs/; mkdir -p bundle/rootfs/was/dir/in; echo 1 >bundle/rootfs/was/dir/c
@@ -37,36 +29,20 @@ fn umoci_layout(at: &Path) -> bool {
         rm -r was/dir; echo file >was/dir; mkdir 'empty dir/new'; rm link; ln -s new link
         cd ../..; umoci repack --image layout:changed bundle; rm -rf bundle
         for name in base changed; do umoci unpack {rootless} --image layout:$name $name; done"#
-        ),
-    );
-    true
+    ));
+    Some(place)
 }
 
 /// Layers as umoci writes them.
 #[test]
 fn umoci() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    if !umoci_layout(at) {
+    let Some(place) = umoci_layout() else {
         return;
-    }
+    };
     for name in ["base", "changed"] {
-        let image = at.join(format!("{name}.img"));
-        let input = format!("oci:{}:{name}", at.join("layout").display());
-        let output = run(mkdaxfs().args(["-q", "--all-root"]).arg(&input).arg(&image));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        let wanted = at.join(format!("{name}.wanted"));
-        let rootfs = at.join(name).join("rootfs");
-        let output = run(mkdaxfs()
-            .args(["-q", "--all-root"])
-            .arg(&rootfs)
-            .arg(&wanted));
-        assert_eq!(output.status, 0, "{output:?}");
-        assert_same(&listing_of(&image), &listing_of(&wanted));
-        assert!(
-            fs::read(&image).unwrap() == fs::read(&wanted).unwrap(),
-            "{name}"
-        );
+        place.ok(format!("mkdaxfs -q --all-root oci:layout:{name} image"));
+        place.ok(format!("mkdaxfs -q --all-root {name}/rootfs wanted"));
+        place.same("image", "wanted");
     }
 }
 
@@ -74,15 +50,12 @@ fn umoci() {
 #[test]
 fn skopeo() {
     if !available("skopeo") {
-        return skip("no skopeo");
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let at = directory.path();
-    if !umoci_layout(at) {
         return;
     }
-    shell(
-        at,
+    let Some(place) = umoci_layout() else {
+        return;
+    };
+    place.shell(
         r#"
         copy() { skopeo --insecure-policy --tmpdir . copy --quiet "$@"; }
         copy oci:layout:changed docker-archive:docker.tar:example.org/image:changed
@@ -91,15 +64,7 @@ fn skopeo() {
         copy docker-archive:docker.tar oci:back:changed
         grep -q zstd zstd/blobs/sha256/*"#,
     );
-    let image = |input: &str| {
-        let image = at.join("image");
-        let (kind, path) = input.split_once(':').unwrap();
-        let input = format!("{kind}:{}", at.join(path).display());
-        let output = run(mkdaxfs().args(["-q", "--all-root"]).arg(input).arg(&image));
-        assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-        fs::read(&image).unwrap()
-    };
-    let expected = image("oci:layout:changed");
+    place.ok("mkdaxfs -q --all-root oci:layout:changed wanted");
     for input in [
         "docker:docker.tar",
         "docker:docker.tar:example.org/image:changed",
@@ -107,6 +72,7 @@ fn skopeo() {
         "oci:zstd:changed",
         "oci:back",
     ] {
-        assert!(image(input) == expected, "{input}");
+        place.ok(format!("mkdaxfs -q --all-root {input} image"));
+        place.same("image", "wanted");
     }
 }

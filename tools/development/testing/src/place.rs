@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Runs programs as a user does: by lines of the shell, in a directory of their own.
+
+use crate::listing::Listing;
+use crate::{assert_same, listing_of, scratch, snapshot};
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Output and exit status of a run.
+pub struct Run {
+    /// Exit status, or the signal's number negated.
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        write!(f, "status {}, {stdout:?}, {:?}", self.status, self.stderr)
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        let status = output.status;
+        Run {
+            status: status.code().unwrap_or_else(|| -status.signal().unwrap()),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Run {
+    /// Return standard output as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// Parse standard output as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap()
+    }
+}
+
+/// A directory, and a program that is under test.
+pub struct Place {
+    directory: tempfile::TempDir,
+    /// The directory with the program's names.
+    programs: tempfile::TempDir,
+}
+
+impl Place {
+    /// Make a directory, and run `script` in it. `names` are names of `program` there.
+    pub fn new(program: &str, names: &[&str], script: &str) -> Self {
+        let place = Place {
+            directory: scratch(),
+            programs: scratch(),
+        };
+        // Other users may run it, too.
+        chmod(place.programs.path(), 0o755);
+        for name in names {
+            std::os::unix::fs::symlink(program, place.programs.path().join(name)).unwrap();
+        }
+        place.shell(script);
+        place
+    }
+
+    /// Return the path of the file `name`.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Return the path of the file `name` as text.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().into()
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    pub fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    pub fn write(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Return the sorted names in the directory `name`.
+    pub fn names(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(name)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Return the listing of the image `name`, which must keep every rule.
+    pub fn listing(&self, name: &str) -> Listing {
+        listing_of(&self.path(name))
+    }
+
+    /// Check that two images are the same, byte by byte.
+    #[track_caller]
+    pub fn same(&self, found: &str, wanted: &str) {
+        if self.read(found) != self.read(wanted) {
+            assert_same(&self.listing(found), &self.listing(wanted));
+            panic!("{found} and {wanted}: the same files in different images");
+        }
+    }
+
+    /// Return a command that runs `program` here, one of the names or another program.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("env");
+        let mut path = self.programs.path().as_os_str().to_owned();
+        for more in [":", &std::env::var("PATH").unwrap(), ":/usr/sbin:/sbin"] {
+            path.push(more);
+        }
+        command.arg(program).current_dir(self.directory.path());
+        command.env("PATH", path).env_remove("SOURCE_DATE_EPOCH");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Run a line of the shell.
+    pub fn run(&self, line: impl AsRef<OsStr>) -> Run {
+        let mut command = self.command("bash");
+        command.arg("-c").arg(line).output().unwrap().into()
+    }
+
+    /// Run a script, which must succeed.
+    #[track_caller]
+    pub fn shell(&self, script: impl AsRef<OsStr>) {
+        let mut command = self.command("bash");
+        let output = command.arg("-ec").arg(&script).output().unwrap();
+        assert!(output.status.success(), "{:?}: {output:?}", script.as_ref());
+    }
+
+    /// Run a line, which must succeed and print nothing on standard error.
+    #[track_caller]
+    pub fn ok(&self, line: impl AsRef<OsStr>) -> Run {
+        let run = self.run(&line);
+        let shown = line.as_ref();
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{shown:?}");
+        run
+    }
+
+    /// Run a line, which must fail with status 1 and one line on standard error that contains
+    /// `part`. Return that line.
+    #[track_caller]
+    pub fn fails(&self, line: impl AsRef<OsStr>, part: &str) -> String {
+        let run = self.run(&line);
+        let shown = line.as_ref();
+        let found = (run.status, run.text(), run.stderr.lines().count());
+        assert_eq!(found, (1, "", 1), "{shown:?}: {run:?}");
+        assert!(run.stderr.contains(part), "{shown:?}: {part}: {run:?}");
+        run.stderr
+    }
+
+    /// Make mistakes: each row is a line of the shell, the exit status and a part of the message, with
+    /// bars between them. Each must print one line on standard error, no more, and change no file.
+    #[track_caller]
+    pub fn mistakes(&self, rows: &str) {
+        let before = snapshot(self.directory.path());
+        let is_row = |row: &&str| !row.is_empty() && !row.starts_with('#');
+        for row in rows.lines().map(str::trim_start).filter(is_row) {
+            let [line, status, part] = row.splitn(3, " | ").collect::<Vec<_>>()[..] else {
+                panic!("not a mistake: {row}");
+            };
+            let run = self.run(line);
+            let message = &run.stderr;
+            assert_eq!(Ok(run.status), status.parse(), "{line}: {run:?}");
+            assert!(run.stdout.is_empty(), "{line}: {run:?}");
+            assert_eq!(message.lines().count(), 1, "{line}: {message}");
+            assert!(message.contains(part), "{line}: {message}");
+            // The text of system errors is enough.
+            assert!(!message.contains("os error"), "{line}: {message}");
+            assert!(snapshot(self.directory.path()) == before, "{line}");
+        }
+    }
+
+    /// Set up a loop device of the file `name`, if that is possible.
+    pub fn loop_device(&self, name: &str) -> Option<Loop> {
+        let run = self.run(format!("losetup --find --show {name}"));
+        if run.status != 0 {
+            skip("losetup cannot set up a loop device");
+            return None;
+        }
+        Some(Loop(run.text().trim_end().into()))
+    }
+}
+
+/// A loop device, by its path.
+pub struct Loop(pub String);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+/// Return the owner, the group and the permissions of a file.
+pub fn who(path: &Path) -> (u32, u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let found = path.metadata().unwrap();
+    (found.uid(), found.gid(), found.mode() & 0o7777)
+}
+
+/// Set the permissions of a file.
+pub fn chmod(path: impl AsRef<Path>, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Return true if tests may do what only root may.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Say that a test, or part of it, was not done.
+pub fn skip(why: &str) {
+    println!("SKIP: {why}");
+}
+
+/// Return true if there is such a program. Say that a test is not done if there is none.
+pub fn available(program: &str) -> bool {
+    let mut command = Command::new("sh");
+    let found = command.args(["-c", "command -v \"$0\" >/dev/null", program]);
+    let found = found.status().is_ok_and(|status| status.success());
+    if !found {
+        skip(&format!("no {program}"));
+    }
+    found
+}
