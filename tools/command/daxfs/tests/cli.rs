@@ -2,216 +2,166 @@
 
 //! Every command through its command line: its output, and its errors.
 
-use crate::support;
-use crate::support::{fail, fixture, run, run_as, run_with, succeed};
-use daxfs_testing::{image_of, scratch};
-use std::ffi::OsStr;
-use std::fs;
+use crate::support::{digest, fixture, place};
+use daxfs_testing::image_of;
 
 #[test]
 fn info() {
-    let fixture = fixture();
-    let text = succeed(&fixture.with("info", &[])).stdout;
-    let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("Label:          a label\n"), "{text}");
-    assert!(
-        text.contains(&format!("SHA-256:        {}\n", fixture.digest)),
-        "{text}"
-    );
-    let json = succeed(&fixture.with("info", &["--json"])).json();
+    let place = fixture();
+    let digest = digest(&place);
+    let text = place.ok("daxfs info image");
+    for line in [
+        "Label:          a label\n",
+        &format!("SHA-256:        {digest}\n"),
+    ] {
+        assert!(text.text().contains(line), "{text:?}");
+    }
+    let json = place.ok("daxfs info --json image").json();
     assert_eq!(json["label"], "a label");
-    assert_eq!(json["sha256"], fixture.digest);
-    assert_eq!(
-        json["total_size"],
-        fs::metadata(&fixture.image).unwrap().len()
-    );
+    assert_eq!(json["sha256"], digest);
+    assert_eq!(json["total_size"], place.read("image").len());
     let uuid = json["uuid"].as_str().unwrap();
-    let udev = succeed(&fixture.with("info", &["--udev"]));
     let expected = format!(
         "ID_FS_TYPE=daxfs\nID_FS_USAGE=filesystem\nID_FS_VERSION=1\nID_FS_UUID={uuid}\nID_FS_UUID_ENC={uuid}\n\
          ID_FS_LABEL=a_label\nID_FS_LABEL_ENC=a\\x20label\n"
     );
-    assert_eq!(udev.text(), expected);
+    assert_eq!(place.ok("daxfs info --udev image").text(), expected);
 }
 
 #[test]
 fn ls() {
-    let fixture = fixture();
-    let names = succeed(&fixture.with("ls", &[]));
-    assert_eq!(names.text(), "dir\nfifo\nfile\nlink\nloop\n");
-    let names = succeed(&fixture.with("ls", &["--zero", "/link"]));
-    assert_eq!(names.text(), "deep\0");
-    let all = succeed(&fixture.with("ls", &["-R"]));
-    let expected = "/\n/dir\n/dir/absolute\n/dir/below\n/dir/below/deep\n/dir/empty\n/dir/other name\n/fifo\n/file\n\
-                    /link\n/loop\n";
-    assert_eq!(all.text(), expected);
-    let long = succeed(&fixture.with("ls", &["-l", "dir"]));
+    let place = fixture();
+    let all = "/\n/dir\n/dir/absolute\n/dir/below\n/dir/below/deep\n/dir/empty\n/dir/other name\n/fifo\n/file\n\
+               /link\n/loop\n";
+    for (line, expected) in [
+        ("daxfs ls image", "dir\nfifo\nfile\nlink\nloop\n"),
+        ("daxfs ls --zero image /link", "deep\0"),
+        ("daxfs ls -R image", all),
+    ] {
+        assert_eq!(place.ok(line).text(), expected, "{line}");
+    }
+    let long = place.ok("daxfs ls -l image dir");
     let lines: Vec<_> = long.text().lines().collect();
+    let (first, fourth) = (lines[0], lines[3]);
+    assert!(first.starts_with("lrwxrwxrwx ") && first.ends_with(" absolute -> /dir/../file"));
     assert!(
-        lines[0].starts_with("lrwxrwxrwx ") && lines[0].ends_with(" absolute -> /dir/../file"),
-        "{lines:?}"
+        fourth.starts_with("-rw-r--r--    2 ") && fourth.contains(" 10 20"),
+        "{fourth}"
     );
-    assert!(
-        lines[3].starts_with("-rw-r--r--    2 ") && lines[3].contains(" 10 20"),
-        "{lines:?}"
-    );
-    let one = succeed(&fixture.with("ls", &["-ldi", "dir"]));
-    assert!(
-        one.text().trim_start().starts_with(char::is_numeric) && one.text().ends_with(" dir\n"),
-        "{one:?}"
+    let one = place.ok("daxfs ls -ldi image dir");
+    let number = one.text().trim_start().starts_with(char::is_numeric);
+    assert!(number && one.text().ends_with(" dir\n"), "{one:?}");
+    let sizes = place.ok("daxfs ls -lh image /dir/below").stdout;
+    assert!(String::from_utf8_lossy(&sizes).contains("  9.8K "));
+    assert_eq!(
+        place
+            .ok("daxfs ls -l --human-readable image /dir/below")
+            .stdout,
+        sizes
     );
 }
 
 #[test]
 fn cat() {
-    let fixture = fixture();
-    assert_eq!(
-        succeed(&fixture.with("cat", &["file"])).text(),
-        "some text\n"
-    );
-    let both = succeed(&fixture.with(
-        "cat",
-        &["/dir/absolute", "/dir/empty", "link/../other name"],
-    ));
-    assert_eq!(both.text(), "some text\nsome text\n");
-    assert_eq!(
-        succeed(&fixture.with("cat", &["/../link/deep"])).stdout,
-        vec![7; 10_000]
-    );
+    let place = fixture();
+    let text = &b"some text\n"[..];
+    for (paths, expected) in [
+        ("file", text),
+        (
+            "/dir/absolute /dir/empty 'link/../other name'",
+            &text.repeat(2),
+        ),
+        ("/../link/deep", &[7; 10_000]),
+    ] {
+        assert!(
+            place.ok(format!("daxfs cat image {paths}")).stdout == expected,
+            "{paths}"
+        );
+    }
 }
 
 #[test]
 fn stat_and_dump() {
-    let fixture = fixture();
-    let text = succeed(&fixture.with("stat", &["/dir/other name", "link"]));
-    assert!(
-        text.text().contains("  Type: file  Size: 10  Inode: "),
-        "{text:?}"
-    );
-    assert!(
-        text.text().contains("  File: link -> dir/below\n"),
-        "{text:?}"
-    );
-    let one = succeed(&fixture.with("stat", &["--json", "/file"])).json();
-    assert_eq!(
-        (&one["nlink"], &one["size"], &one["mode"]),
-        (&2.into(), &10.into(), &"0644".into())
-    );
+    let place = fixture();
+    let text = place.ok("daxfs stat image '/dir/other name' link");
+    for part in [
+        "  Type: file  Size: 10  Inode: ",
+        "  File: link -> dir/below\n",
+    ] {
+        assert!(text.text().contains(part), "{text:?}");
+    }
+    let one = place.ok("daxfs stat --json image /file").json();
+    let found = (&one["nlink"], &one["size"], &one["mode"]);
+    assert_eq!(found, (&2.into(), &10.into(), &"0644".into()));
 
-    let dump = succeed(&fixture.with("dump", &["--sums"])).json();
+    let dump = place.ok("daxfs dump --sums image").json();
     assert_eq!(dump["superblock"]["label"], "a label");
     let files = dump["files"].as_array().unwrap();
-    let paths: Vec<_> = files
-        .iter()
-        .map(|file| file["path"].as_str().unwrap())
-        .collect();
-    let listed = succeed(&fixture.with("ls", &["-R"]));
-    assert_eq!(paths, listed.text().lines().collect::<Vec<_>>());
-    let file = files.iter().find(|file| file["path"] == "/file").unwrap();
+    let paths = files.iter().map(|file| file["path"].as_str().unwrap());
+    let listed = place.ok("daxfs ls -R image");
+    assert_eq!(
+        paths.collect::<Vec<_>>(),
+        listed.text().lines().collect::<Vec<_>>()
+    );
+    let find = |path: &str| files.iter().find(|file| file["path"] == path).unwrap();
     // sha256sum of "some text\n"
     let sum = "a23e5fdcd7b276bdd81aa1a0b7b963101863dd3f61ff57935f8c5ba462681ea6";
-    assert_eq!(file["sha256"], sum);
-    assert_eq!(file["ino"], one["ino"]);
-    let link = files.iter().find(|file| file["path"] == "/link").unwrap();
     assert_eq!(
-        (&link["type"], &link["target"]),
-        (&"symlink".into(), &"dir/below".into())
+        (&find("/file")["sha256"], &find("/file")["ino"]),
+        (&sum.into(), &one["ino"])
     );
-    let plain = succeed(&fixture.with("dump", &[])).json();
+    let link = (&find("/link")["type"], &find("/link")["target"]);
+    assert_eq!(link, (&"symlink".into(), &"dir/below".into()));
+    let plain = place.ok("daxfs dump image").json();
     assert!(plain["files"][0].get("sha256").is_none());
 }
 
 #[test]
 fn names_that_are_no_text() {
-    use std::os::unix::ffi::OsStrExt;
-    let directory = scratch();
-    let (source, image) = (
-        directory.path().join("source"),
-        directory.path().join("image"),
-    );
-    fs::create_dir(&source).unwrap();
-    fs::write(source.join(OsStr::from_bytes(b"a\xff\n")), "x").unwrap();
-    image_of(&source, &image).unwrap();
-    let dump = succeed(&["dump".as_ref(), image.as_os_str()]).json();
+    let place = place("mkdir source; printf x >source/$'a\\xff\\n'");
+    image_of(&place.path("source"), &place.path("image")).unwrap();
+    let dump = place.ok("daxfs dump image").json();
     assert_eq!(dump["files"][1]["path"]["base64"], "L2H/Cg==");
-    let raw = succeed(&["ls".as_ref(), "-0".as_ref(), image.as_os_str()]);
-    assert_eq!(raw.stdout, b"a\xff\n\0");
-    let cat = [
-        "cat".as_ref(),
-        image.as_os_str(),
-        OsStr::from_bytes(b"a\xff\n"),
-    ];
-    assert_eq!(succeed(&cat).text(), "x");
-    let line = fail(
-        &["cat".as_ref(), image.as_os_str(), OsStr::from_bytes(b"b\n")],
-        1,
-    );
-    assert!(line.contains(": b\\n: no such file"), "{line}");
+    assert_eq!(place.ok("daxfs ls -0 image").stdout, b"a\xff\n\0");
+    assert_eq!(place.ok("daxfs cat image $'a\\xff\\n'").text(), "x");
+    place.fails("daxfs cat image $'b\\n'", ": b\\n: no such file");
 }
 
 #[test]
 fn standard_input() {
-    let fixture = fixture();
-    let bytes = fs::read(&fixture.image).unwrap();
-    let piped = run_with(&["ls", "-", "/dir/below"], &bytes);
-    assert_eq!((piped.status, piped.text()), (0, "deep\n"));
-    let digest = run_with(&["digest", "-"], &bytes);
-    assert_eq!(digest.text().trim_end(), fixture.digest);
-    let clean = run_with(&["fsck", "-"], &bytes);
-    assert_eq!(clean.status, 0, "{clean:?}");
-    let cut = run_with(&["info", "-"], &bytes[..bytes.len() - 1]);
-    assert_eq!(cut.status, 1);
+    let place = fixture();
+    let digest = digest(&place) + "\n";
+    for (line, expected) in [
+        ("cat image | daxfs ls - /dir/below", "deep\n"),
+        ("cat image | daxfs digest -", &digest),
+        // A file as standard input is read where it is.
+        ("daxfs digest - <image", &digest),
+    ] {
+        assert_eq!(place.ok(line).text(), expected, "{line}");
+    }
+    place.ok("cat image | daxfs fsck -");
+    let start = "daxfs: standard input: image larger than the region that holds it";
+    let cut = place.fails("head -c -1 image | daxfs info -", start);
     assert!(
-        cut.stderr
-            .starts_with("daxfs: standard input: image larger than the region that holds it")
-            && cut
-                .stderr
-                .ends_with("; the copy is incomplete: copy all of it\n"),
-        "{cut:?}"
-    );
-    // A file as standard input is read where it is.
-    let output = std::process::Command::new(support::DAXFS)
-        .args(["digest", "-"])
-        .stdin(fs::File::open(&fixture.image).unwrap())
-        .output()
-        .unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap().trim_end(),
-        fixture.digest
+        cut.ends_with("; the copy is incomplete: copy all of it\n"),
+        "{cut}"
     );
 }
 
 #[test]
 fn block_devices() {
-    let fixture = fixture();
-    let output = std::process::Command::new("losetup")
-        .args(["--find", "--show", "--read-only"])
-        .arg(&fixture.image)
-        .output();
-    let device = match output {
-        Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
-        _ => {
-            println!("SKIP: losetup cannot set up a loop device");
-            return;
-        }
+    let place = fixture();
+    let Some(device) = place.loop_device("--read-only image") else {
+        return;
     };
-    let device = device.trim_end();
-    let digest = run(&["digest", device]);
-    let clean = run_as("fsck.daxfs", &["-a", device]);
-    std::process::Command::new("losetup")
-        .args(["--detach", device])
-        .status()
-        .unwrap();
-    assert_eq!(
-        (digest.status, digest.text().trim_end()),
-        (0, fixture.digest.as_str())
-    );
-    assert_eq!(clean.status, 0, "{clean:?}");
+    let found = place.ok(format!("daxfs digest {}", device.0));
+    assert_eq!(found.text().trim_end(), digest(&place));
+    place.ok(format!("fsck.daxfs -a {}", device.0));
 }
 
 #[test]
 fn usage() {
-    let none = run(&[] as &[&str]);
-    assert_eq!(none.status, 2);
-    assert!(succeed(&["--version"]).text().starts_with("daxfs "));
+    let place = place("");
+    assert_eq!(place.run("daxfs").status, 2);
+    assert!(place.ok("daxfs --version").text().starts_with("daxfs "));
 }

@@ -3,13 +3,12 @@
 //! Whatever the bytes of an image say, every command comes to an end without a panic, and nothing
 //! is written outside the directory that an image is unpacked to.
 
-use crate::support::{fail, run};
+use crate::support::place;
 use daxfs_testing::builder::{ino, seal, specimen, superblock, Builder, DIRECTORY};
 use daxfs_testing::everything::everything;
 use daxfs_testing::scratch;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use std::fs;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..Default::default() })]
@@ -57,26 +56,18 @@ fn specimen_is_fine() {
     );
 }
 
-/// Write `bytes` as an image beside a directory that must not be touched, and tries to unpack it.
+/// Write `bytes` as an image beside a directory that must not be touched, and try to unpack it.
+#[track_caller]
 fn refused(mut bytes: Vec<u8>, why: &str) {
     seal(&mut bytes);
-    let scratch = scratch();
-    let (image, target) = (scratch.path().join("image"), scratch.path().join("target"));
-    let victim = scratch.path().join("victim");
-    fs::create_dir(&victim).unwrap();
-    fs::write(&image, &bytes).unwrap();
-    for tar in [false, true] {
-        let mut arguments = vec!["extract".as_ref(), image.as_os_str(), target.as_os_str()];
-        if tar {
-            arguments.push("--tar".as_ref());
-        }
-        let line = fail(&arguments, 1);
-        assert!(line.contains(why), "{line}");
-        assert!(!target.exists());
-        assert_eq!(victim.read_dir().unwrap().count(), 0);
-        assert_eq!(scratch.path().read_dir().unwrap().count(), 2);
+    let place = place("mkdir victim");
+    place.write("image", &bytes);
+    for options in ["", "--tar"] {
+        place.fails(format!("daxfs extract {options} image target"), why);
+        assert_eq!(place.names("victim"), [""; 0]);
+        assert_eq!(place.names("."), ["image", "victim"]);
     }
-    assert_ne!(run(&["fsck".as_ref(), image.as_os_str()]).status, 0);
+    assert_ne!(place.run("daxfs fsck image").status, 0);
 }
 
 /// Return a root with these entries.

@@ -2,36 +2,23 @@
 
 //! `map`: how the bytes of an image are used.
 
-use crate::support::succeed;
-use daxfs_testing::{image_with, options, scratch};
+use crate::support::{place, Place};
+use daxfs_testing::{image_with, options};
 use daxfs_writer::options::Pack;
 use serde_json::Value;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 
-/// Make a tree: a file that 2 MiB mappings cover but for a rest, two names for the same content, a
-/// small and an empty file.
-fn tree(at: &Path) {
-    fs::create_dir(at).unwrap();
-    fs::write(at.join("huge"), vec![1; 5 * MIB as usize + 1]).unwrap();
-    fs::write(at.join("first"), vec![2; 10_000]).unwrap();
-    fs::write(at.join("second"), vec![2; 10_000]).unwrap();
-    fs::write(at.join("small"), "small").unwrap();
-    fs::write(at.join("empty"), "").unwrap();
-}
-
-fn image(pack: Pack) -> (tempfile::TempDir, PathBuf) {
-    let directory = scratch();
-    let (source, image) = (
-        directory.path().join("tree"),
-        directory.path().join("image"),
-    );
-    tree(&source);
+/// Return an image of a file that 2 MiB mappings cover but for a rest, two names for the same content,
+/// a small and an empty file.
+fn image(pack: Pack) -> Place {
+    let place = place("mkdir tree; printf small >tree/small; : >tree/empty");
+    place.write("tree/huge", vec![1; 5 * MIB as usize + 1]);
+    place.write("tree/first", vec![2; 10_000]);
+    place.write("tree/second", vec![2; 10_000]);
     let options = daxfs_writer::options::Options { pack, ..options() };
-    image_with(&source, &image, &options).unwrap();
-    (directory, image)
+    image_with(&place.path("tree"), &place.path("image"), &options).unwrap();
+    place
 }
 
 /// Return the number of bytes of a kind.
@@ -43,9 +30,8 @@ fn bytes(map: &Value, kind: &str) -> u64 {
 
 #[test]
 fn kinds() {
-    let (_directory, image) = image(Pack::Never);
-    let image = image.to_str().unwrap();
-    let map = succeed(&["map", "--json", image]).json();
+    let place = image(Pack::Never);
+    let map = place.ok("daxfs map --json image").json();
     assert_eq!(bytes(&map, "superblock"), 4096);
     assert_eq!(bytes(&map, "inodes"), 6 * 64);
     assert_eq!(bytes(&map, "dirents"), 5 * 16);
@@ -70,7 +56,7 @@ fn kinds() {
         assert_eq!(run["offset"], end);
         end += run["length"].as_u64().unwrap();
     }
-    assert_eq!(end, fs::metadata(image).unwrap().len());
+    assert_eq!(end as usize, place.read("image").len());
     let classes = map["classes"].as_array().unwrap().iter();
     let files: Vec<_> = classes
         .map(|class| class["files"].as_u64().unwrap())
@@ -80,9 +66,7 @@ fn kinds() {
 
 #[test]
 fn drawings() {
-    let (_directory, image) = image(Pack::Never);
-    let image = image.to_str().unwrap();
-    let drawn = succeed(&["map", image]);
+    let drawn = image(Pack::Never).ok("daxfs map image");
     let text = drawn.text();
     for part in [
         "8.0M, blocks of 4.0K, 6 inodes\n",
@@ -99,8 +83,7 @@ fn drawings() {
 
 #[test]
 fn packed_files() {
-    let (_directory, image) = image(Pack::Tails);
-    let map = succeed(&["map", "--json", image.to_str().unwrap()]).json();
+    let map = image(Pack::Tails).ok("daxfs map --json image").json();
     assert!(bytes(&map, "packed") >= 5);
     assert!(map["packed"]["files"].as_u64().unwrap() >= 1);
 }

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Mistakes that people make with `daxfs`: each gives one line that says what to do, and nothing is
-//! lost. tests/loader has those that take a kernel with the module.
+//! lost. `AT/` is the directory of the files. tests/loader has those that take a kernel with the module.
 
-use crate::support::{fixture, run_as, DAXFS};
-use daxfs_testing::mistakes::make;
+use crate::support::fixture;
 use daxfs_testing::specimen::specimen;
-use rustix::fs::{mknodat, FileType, Mode, CWD};
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 const MISTAKES: &str = r#"
 # Arguments that are missing, misspelt, or in the wrong order.
@@ -23,6 +18,7 @@ daxfs extract --force AT/image AT/new | 2 | --tar
 daxfs load --into ram AT/image AT/dir | 2 | memfd
 daxfs mount AT/dir AT/image | 1 | the directory to mount on is last
 daxfs diff AT/dir AT/source | 2 | diff -r compares those
+daxfs diff AT/source AT/missing | 2 | missing
 fsck.daxfs | 16 | see fsck.daxfs --help
 mount.daxfs AT/image | 1 | <DIR>; see mount.daxfs --help
 mount.daxfs --nonsense | 1 | '--nonsense'
@@ -40,6 +36,10 @@ daxfs ls AT/cut | 1 | copy all of it
 daxfs ls /dev/null | 1 | cannot be read in any order; name an image file or device, or pipe it to '-'
 daxfs ls - | 1 | standard input: not a daxfs image
 daxfs digest AT/changed | 1 | restore it from a copy
+# A FIFO is refused at once, where opening it would wait for a writer.
+timeout 60 daxfs info AT/fifo | 1 | name an image file
+timeout 60 daxfs load AT/fifo / | 1 | name an image file
+timeout 60 daxfs write AT/fifo /dev/null | 1 | name an image file
 daxfs load AT/notes AT/dir | 1 | mkdaxfs makes images
 daxfs write AT/notes /dev/null | 1 | mkdaxfs makes images
 daxfs fsck AT/missing | 8 | No such file or directory; check the path
@@ -84,38 +84,14 @@ daxfs umount /proc | 1 | proc is mounted there, not an image; umount(8)
 
 #[test]
 fn mistakes() {
-    let fixture = fixture();
-    let at = fixture.directory.path();
-    fs::create_dir(at.join("dir")).unwrap();
-    fs::write(at.join("dir/precious"), "content").unwrap();
-    fs::write(at.join("notes"), "notes\n".repeat(1000)).unwrap();
-    fs::write(at.join("parts"), specimen()).unwrap();
-    fs::write(at.join("short"), "x").unwrap();
-    fs::write(at.join("squash"), "hsqs, and more").unwrap();
-    let mut bytes = fs::read(&fixture.image).unwrap();
-    fs::write(at.join("cut"), &bytes[..bytes.len() / 2]).unwrap();
+    let place = fixture();
+    place.shell(
+        "mkdir dir; echo content >dir/precious; yes notes | head -n 1000 >notes; printf x >short
+         printf 'hsqs, and more' >squash; head -c $(($(stat -c %s image) / 2)) image >cut; mkfifo fifo",
+    );
+    place.write("parts", specimen());
+    let mut bytes = place.read("image");
     *bytes.last_mut().unwrap() ^= 1;
-    fs::write(at.join("changed"), &bytes).unwrap();
-    make(at, MISTAKES, |words| {
-        let mut command = Command::new(DAXFS);
-        command.arg0(&words[0]).args(&words[1..]).output().unwrap()
-    });
-}
-
-/// A FIFO is refused at once, where opening it would wait for a writer.
-#[test]
-fn fifos() {
-    let fixture = fixture();
-    let fifo = fixture.directory.path().join("fifo");
-    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
-    let fifo = fifo.to_str().unwrap();
-    for words in [
-        &["info", fifo][..],
-        &["load", fifo, "/"],
-        &["write", fifo, "/dev/null"],
-    ] {
-        let run = run_as("daxfs", words);
-        assert_eq!((run.status, run.text()), (1, ""), "{words:?}: {run:?}");
-        assert!(run.stderr.contains("name an image file"), "{run:?}");
-    }
+    place.write("changed", &bytes);
+    place.mistakes(&MISTAKES.replace("AT/", ""));
 }

@@ -2,209 +2,159 @@
 
 //! `daxfs share`: what hypervisors are given. qemu/share starts machines with it.
 
-use crate::support::{fail, fixture, run, succeed, DAXFS};
+use crate::support::{chmod, fixture, is_root, place, skip, who, Place};
 use daxfs_check::acl;
 use daxfs_testing::builder::access_list;
-use daxfs_testing::{image_with, options, scratch};
+use daxfs_testing::{image_with, options};
 use rustix::fs::{open, setxattr, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
-use rustix::process::geteuid;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{chown, MetadataExt};
 
 const MIB: u64 = 1 << 20;
 
-/// Run `daxfs share` with words, which must succeed, and return its output.
-fn share(words: &[&str]) -> String {
-    let words: Vec<_> = ["share"].iter().chain(words).collect();
-    succeed(&words).text().to_owned()
+/// Copy the image for a machine. The hypervisor opens the copy by its name.
+const COPY: &str = "daxfs share --copy copies image";
+
+/// Return an image and a directory for copies.
+fn shared() -> Place {
+    let place = fixture();
+    place.shell("mkdir -m 700 copies");
+    place
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Return the only file in `dir`.
-fn only(dir: &Path) -> PathBuf {
-    let mut files = fs::read_dir(dir).unwrap();
-    let file = files.next().unwrap().unwrap().path();
-    assert!(files.next().is_none());
-    file
+/// Return the name of the only copy.
+fn copy(place: &Place) -> String {
+    let names = place.names("copies");
+    assert_eq!(names.len(), 1, "{names:?}");
+    format!("copies/{}", names[0])
 }
 
 #[test]
 fn the_image_itself() {
-    let fixture = fixture();
-    let image = text(&fixture.image);
-    let size = fs::metadata(image).unwrap().len();
-    assert_eq!(size % (2 * MIB), 0);
+    let place = fixture();
+    let image = place.text("image");
+    let size = place.read("image").len();
+    assert_eq!(size % (2 << 20), 0);
     let backend = |id| {
         format!("-object memory-backend-file,id=daxfs-{id},mem-path={image},size={size},share=on,readonly=on,align=2M")
     };
-    let expected = format!(
-        "{} -device virtio-pmem-pci,memdev=daxfs-pmem3\n",
-        backend("pmem3")
-    );
-    assert_eq!(share(&["--number", "3", image]), expected);
-    let expected = format!(
-        "{} -device ivshmem-plain,memdev=daxfs-ivshmem0\n",
-        backend("ivshmem0")
-    );
-    assert_eq!(share(&["-d", "ivshmem", image]), expected);
-    let expected = format!("--pmem file={image},discard_writes=on\n");
-    assert_eq!(
-        share(&["--hypervisor", "cloud-hypervisor", image]),
-        expected
-    );
-    assert_eq!(
-        share(&["--hypervisor", "crosvm", image]),
-        format!("--pmem {image},ro=true\n")
-    );
-    let config: serde_json::Value =
-        serde_json::from_str(&share(&["--hypervisor", "firecracker", image])).unwrap();
+    for (words, expected) in [
+        (
+            "--number 3",
+            backend("pmem3") + " -device virtio-pmem-pci,memdev=daxfs-pmem3",
+        ),
+        (
+            "-d ivshmem",
+            backend("ivshmem0") + " -device ivshmem-plain,memdev=daxfs-ivshmem0",
+        ),
+        (
+            "--hypervisor cloud-hypervisor",
+            format!("--pmem file={image},discard_writes=on"),
+        ),
+        ("--hypervisor crosvm", format!("--pmem {image},ro=true")),
+        ("--guest -n 1", "mount -t daxfs /dev/pmem1 /mnt".into()),
+    ] {
+        let found = place.ok(format!("daxfs share {words} image"));
+        assert_eq!(found.text().trim_end(), expected);
+    }
+    let config = place
+        .ok("daxfs share --hypervisor firecracker image")
+        .json();
     assert_eq!(config["pmem"][0]["path_on_host"], image);
     assert_eq!(config["pmem"][0]["read_only"], true);
-    assert_eq!(
-        share(&["--guest", "-n", "1", image]),
-        "mount -t daxfs /dev/pmem1 /mnt\n"
-    );
 
     // A file of another size.
-    let file = fs::OpenOptions::new().write(true).open(image).unwrap();
-    file.set_len(size + 4096).unwrap();
-    let line = fail(&["share", image], 1);
-    assert!(
-        line.contains(&format!("has {} bytes", size + 4096)),
-        "{line}"
-    );
+    place.shell("truncate -s +4K image");
+    place.fails("daxfs share image", &format!("has {} bytes", size + 4096));
     // One that suits no device but for its size.
-    file.set_len(6 * MIB).unwrap();
-    assert!(share(&[image]).contains("size=6291456"));
-    assert!(fail(&["share", "-d", "ivshmem", image], 1).contains("a power of two"));
+    place.shell("truncate -s 6M image");
+    let line = place.ok("daxfs share image");
+    assert!(line.text().contains("size=6291456"), "{line:?}");
+    place.fails("daxfs share -d ivshmem image", "a power of two");
 }
 
 #[test]
 fn names() {
-    let fixture = fixture();
-    let directory = scratch();
-    let odd = directory.path().join("it's a,b.img");
-    fs::copy(&fixture.image, &odd).unwrap();
-    let line = share(&[text(&odd)]);
-    let script = format!("printf '%s\\n' {line}");
-    let output = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .output()
-        .unwrap();
-    let words = String::from_utf8(output.stdout).unwrap();
-    let words: Vec<_> = words.lines().collect();
-    assert_eq!(words.len(), 4, "{line}");
-    assert!(words[1].contains("/it's a,,b.img,size="), "{line}");
-    let line = fail(&["share", "--hypervisor", "crosvm", text(&odd)], 1);
-    assert!(line.contains("has a ,"), "{line}");
+    let place = fixture();
+    place.shell("mkdir 'a[b]'; mv image \"it's a,b.img\"");
+    let line = place.ok("daxfs share \"it's a,b.img\"");
+    let words = place.ok(format!("printf '%s\\n' {}", line.text()));
+    let words: Vec<_> = words.text().lines().collect();
+    assert_eq!(words.len(), 4, "{line:?}");
+    assert!(words[1].contains("/it's a,,b.img,size="), "{line:?}");
     // Unusable copies are not made.
-    let copies = directory.path().join("a[b]");
-    fs::create_dir(&copies).unwrap();
-    let arguments = [
-        "share",
-        "--hypervisor",
-        "cloud-hypervisor",
-        "--copy",
-        text(&copies),
-        text(&fixture.image),
-    ];
-    let line = fail(&arguments, 1);
-    assert!(line.contains("has a ["), "{line}");
-    assert_eq!(fs::read_dir(&copies).unwrap().count(), 0);
-    let relative = std::process::Command::new(DAXFS)
-        .current_dir(directory.path())
-        .args(["share", "it's a,b.img"])
-        .output()
-        .unwrap();
-    assert_eq!(relative.stdout, share(&[text(&odd)]).into_bytes());
+    place.mistakes(
+        "daxfs share --hypervisor crosvm \"it's a,b.img\" | 1 | has a ,
+         daxfs share --hypervisor cloud-hypervisor --copy 'a[b]' it* | 1 | has a [",
+    );
 }
 
 #[test]
 fn copies() {
-    let fixture = fixture();
-    let image = text(&fixture.image);
-    let bytes = fs::read(image).unwrap();
+    let place = shared();
+    let bytes = place.read("image");
+    let length = bytes.len() as u64;
     // The copy must not be readable for more users than the image.
-    fs::set_permissions(image, PermissionsExt::from_mode(0o640)).unwrap();
+    chmod(place.path("image"), 0o640);
     for (device, start, size) in [
-        ("virtio-pmem", 0, bytes.len() as u64),
-        ("nvdimm", 2 * MIB, bytes.len() as u64 + 2 * MIB),
+        ("virtio-pmem", 0, length),
+        ("nvdimm", 2 * MIB, length + 2 * MIB),
         ("cxl", 0, 256 * MIB),
-        ("ivshmem", 0, (bytes.len() as u64).next_power_of_two()),
+        ("ivshmem", 0, length.next_power_of_two()),
     ] {
-        let directory = scratch();
-        let dir = directory.path();
-        let arguments = ["--device", device, "--copy", text(dir), image];
-        let line = share(&arguments);
-        let copy = only(dir);
-        let status = fs::metadata(&copy).unwrap();
-        assert_eq!(
-            (status.len(), status.mode() & 0o7777),
-            (size, 0o440),
-            "{device}"
-        );
-        assert!(status.blocks() * 512 < bytes.len() as u64 + MIB, "{device}");
-        assert!(
-            line.contains(&format!("mem-path={},size={size},", text(&copy))),
-            "{line}"
-        );
-        let stored = fs::read(&copy).unwrap();
+        let share = format!("daxfs share --device {device} --copy copies image");
+        let line = place.ok(&share).text().to_owned();
+        let name = copy(&place);
+        let path = place.path(&name);
+        let status = path.metadata().unwrap();
+        assert_eq!((status.len(), who(&path).2), (size, 0o440), "{device}");
+        assert!(status.blocks() * 512 < length + MIB, "{device}");
+        let backend = format!("mem-path={},size={size},", place.text(&name));
+        assert!(line.contains(&backend), "{line}");
+        let mut stored = place.read(&name);
         let (start, end) = (start as usize, start as usize + bytes.len());
         assert!(stored[start..end] == bytes && stored[end..].iter().all(|&byte| byte == 0));
         assert_eq!(start > 0, stored[4096..].starts_with(b"NVDIMM_PFN_INFO\0"));
 
         // The next machine has the same copy.
-        assert_eq!(share(&arguments), line);
-        assert_eq!(
-            (only(dir), fs::metadata(&copy).unwrap().ino()),
-            (copy.clone(), status.ino())
-        );
-        let call: Vec<_> = ["share"].iter().chain(&arguments).collect();
-        fs::set_permissions(&copy, PermissionsExt::from_mode(0o666)).unwrap();
-        assert!(fail(&call, 1).contains("other users can change this copy"));
-        fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
-        let mut damaged = stored;
-        damaged[start + 100] ^= 1;
-        fs::write(&copy, damaged).unwrap();
-        assert!(fail(&call, 1).contains("that it should be; remove it"));
-        fs::remove_file(&copy).unwrap();
-        assert_eq!(share(&arguments), line);
+        assert_eq!(place.ok(&share).text(), line);
+        assert_eq!(copy(&place), name);
+        assert_eq!(path.metadata().unwrap().ino(), status.ino());
+        chmod(&path, 0o666);
+        place.fails(&share, "other users can change this copy");
+        chmod(&path, 0o644);
+        stored[start + 100] ^= 1;
+        place.write(&name, stored);
+        place.fails(&share, "that it should be; remove it");
+        place.shell("rm copies/*");
+        assert_eq!(place.ok(&share).text(), line);
+        place.shell("rm -f copies/*");
     }
-}
-
-/// Return the group and the permission bits of a copy of `image`.
-fn readers_of_copy(image: &Path) -> (u32, u32) {
-    let copies = scratch();
-    share(&["--copy", text(copies.path()), text(image)]);
-    let status = fs::metadata(only(copies.path())).unwrap();
-    (status.gid(), status.mode() & 0o7777)
 }
 
 /// The group and the access list of the image decide who may read the copy.
 #[test]
 fn readers() {
-    let fixture = fixture();
-    let image = &fixture.image;
-    let mode = |mode| fs::set_permissions(image, PermissionsExt::from_mode(mode)).unwrap();
-    if geteuid().is_root() {
-        std::os::unix::fs::chown(image, None, Some(12345)).unwrap();
+    let place = shared();
+    let image = place.path("image");
+    let readers_of_copy = || {
+        place.ok(format!("rm -f copies/*; {COPY}"));
+        let (_, group, mode) = who(&place.path(copy(&place)));
+        (group, mode)
+    };
+    if is_root() {
+        chown(&image, None, Some(12345)).unwrap();
     }
-    let group = fs::metadata(image).unwrap().gid();
+    let group = who(&image).1;
     for (has, wanted) in [
         (0o640, 0o440),
         (0o604, 0o404),
         (0o664, 0o444),
         (0o600, 0o400),
     ] {
-        mode(has);
-        assert_eq!(readers_of_copy(image), (group, wanted));
+        chmod(&image, has);
+        assert_eq!(readers_of_copy(), (group, wanted));
     }
 
     // The owner and user 1003 may read it, its group may not.
@@ -215,156 +165,134 @@ fn readers() {
         (acl::MASK, 4, acl::NOBODY),
         (acl::OTHER, 0, acl::NOBODY),
     ]);
-    let name = "system.posix_acl_access";
-    match setxattr(image, name, &list, XattrFlags::empty()) {
-        // This filesystem has no lists.
-        Err(Errno::OPNOTSUPP) => (),
+    match setxattr(
+        &image,
+        "system.posix_acl_access",
+        &list,
+        XattrFlags::empty(),
+    ) {
+        Err(Errno::OPNOTSUPP) => skip("this filesystem has no lists"),
         set => {
             set.unwrap();
-            assert_eq!(fs::metadata(image).unwrap().mode() & 0o777, 0o640);
-            assert_eq!(readers_of_copy(image), (group, 0o400));
+            assert_eq!(who(&image).2, 0o640);
+            assert_eq!(readers_of_copy(), (group, 0o400));
         }
     }
 }
 
 #[test]
 fn what_follows_the_image() {
-    let (source, directory, copies) = (scratch(), scratch(), scratch());
-    fs::write(source.path().join("file"), [7; 100_000]).unwrap();
-    let image = directory.path().join("image");
+    let place = shared();
     let mut options = options();
     options.sums = true;
-    image_with(source.path(), &image, &options).unwrap();
-    let bytes = fs::read(&image).unwrap();
-    let info = succeed(&["info", "--json", text(&image)]).json();
+    image_with(&place.path("source"), &place.path("image"), &options).unwrap();
+    let bytes = place.read("image");
+    let info = place.ok("daxfs info --json image").json();
     let sums = info["total_size"].as_u64().unwrap() as usize;
     assert!(sums < bytes.len());
-    let arguments = ["share", "--copy", text(copies.path()), text(&image)];
-    succeed(&arguments);
-    let copy = only(copies.path());
-    let mut stored = fs::read(&copy).unwrap();
+    place.ok(COPY);
+    let mut stored = place.read(copy(&place));
     assert!(stored[..bytes.len()] == bytes);
     stored[sums] ^= 1;
-    fs::remove_file(&copy).unwrap();
-    fs::write(&copy, stored).unwrap();
-    assert!(fail(&arguments, 1).contains("that it should be; remove it"));
+    let name = copy(&place);
+    place.shell("rm -f copies/*");
+    place.write(name, stored);
+    place.fails(COPY, "that it should be; remove it");
 }
 
 /// A copy must be what its name says, also if the image was changed after it was made.
 #[test]
 fn a_changed_image() {
-    let (source, directory, copies) = (scratch(), scratch(), scratch());
-    fs::write(source.path().join("file"), vec![7; 5 << 20]).unwrap();
-    let image = directory.path().join("image");
-    image_with(source.path(), &image, &options()).unwrap();
-    let sound = fs::read(&image).unwrap();
-    let arguments = ["share", "--copy", text(copies.path()), text(&image)];
-    let (first, last) = (4096, sound.iter().rposition(|&byte| byte == 7).unwrap());
-    for changed in [first, sound.len() / 2, last, sound.len() - 1] {
+    let place = shared();
+    place.write("source/large", vec![7; 5 << 20]);
+    image_with(&place.path("source"), &place.path("image"), &options()).unwrap();
+    let sound = place.read("image");
+    let last = sound.iter().rposition(|&byte| byte == 7).unwrap();
+    for changed in [4096, sound.len() / 2, last, sound.len() - 1] {
         let mut bytes = sound.clone();
         bytes[changed] ^= 1;
-        fs::write(&image, &bytes).unwrap();
-        let line = fail(&arguments, 1);
-        assert!(line.contains("image: SHA-256 is "), "{changed}: {line}");
-        assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+        place.write("image", &bytes);
+        place.fails(COPY, "image: SHA-256 is ");
+        assert_eq!(place.names("copies"), [""; 0], "{changed}");
     }
-    fs::write(&image, &sound).unwrap();
-    succeed(&arguments);
-    assert!(fs::read(only(copies.path())).unwrap() == sound);
+    place.write("image", &sound);
+    place.ok(COPY);
+    assert!(place.read(copy(&place)) == sound);
 }
 
 /// The hypervisor opens the copy by its name, which must be safe.
 #[test]
 fn directories_of_others() {
-    let fixture = fixture();
-    let copies = scratch();
-    let dir = copies.path();
-    let arguments = ["share", "--copy", text(dir), text(&fixture.image)];
-    let mode = |mode| fs::set_permissions(dir, PermissionsExt::from_mode(mode)).unwrap();
-    for bits in [0o777, 0o770, 0o702] {
-        mode(bits);
-        let line = fail(&arguments, 1);
-        assert!(line.contains("other users can replace files"), "{line}");
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
+    let place = shared();
+    let directory = place.path("copies");
+    let why = "other users can replace files";
+    for mode in [0o777, 0o770, 0o702] {
+        chmod(&directory, mode);
+        place.fails(COPY, why);
+        assert_eq!(place.names("copies"), [""; 0]);
     }
-    mode(0o1777);
-    succeed(&arguments);
-    let copy = only(dir);
-    let elsewhere = fixture.directory.path().join("elsewhere");
-    fs::rename(&copy, &elsewhere).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, &copy).unwrap();
-    assert!(fail(&arguments, 1).contains("is a symbolic link, not a copy"));
-    fs::remove_file(&copy).unwrap();
-    mode(0o700);
+    chmod(&directory, 0o1777);
+    place.ok(COPY);
+    let name = copy(&place);
+    place.shell(format!("mv {name} elsewhere; ln -s $PWD/elsewhere {name}"));
+    place.fails(COPY, "is a symbolic link, not a copy");
+    place.shell("rm copies/*");
+    chmod(&directory, 0o700);
     // Only root can give it away.
-    if std::os::unix::fs::chown(dir, Some(65534), None).is_ok() {
-        assert!(fail(&arguments, 1).contains("other users can replace files"));
-        mode(0o1777);
-        assert!(fail(&arguments, 1).contains("other users can replace files"));
+    if chown(&directory, Some(65534), None).is_ok() {
+        place.fails(COPY, why);
+        chmod(&directory, 0o1777);
+        place.fails(COPY, why);
     }
 }
 
 /// Nothing remains if the copy is larger than files may be.
 #[test]
 fn file_size_limit() {
-    let fixture = fixture();
-    let copies = scratch();
-    for (ignore, signal) in [("", Some(25)), ("trap '' XFSZ; ", None)] {
-        let script = format!("{ignore}ulimit -c 0; ulimit -f 1024; exec \"$@\"");
-        let output = std::process::Command::new("bash")
-            .args(["-c", &script, "-", DAXFS, "share", "--copy"])
-            .args([copies.path(), &fixture.image])
-            .output()
-            .unwrap();
-        assert_eq!(output.status.signal(), signal, "{output:?}");
-        assert!(!output.status.success());
-        assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+    let place = shared();
+    for (trap, status) in [("", -25), ("trap '' XFSZ; ", 1)] {
+        let run = place.run(format!("{trap}ulimit -c 0; ulimit -f 1024; exec {COPY}"));
+        assert_eq!(run.status, status, "{run:?}");
+        assert_eq!(place.names("copies"), [""; 0]);
     }
 }
 
 /// Nothing remains if the process is killed while it copies, on filesystems that have files without a name.
 #[test]
 fn killed() {
-    let (source, copies) = (scratch(), scratch());
+    let place = shared();
     let flags = OFlags::TMPFILE | OFlags::WRONLY;
-    if open(copies.path(), flags, Mode::RUSR).is_err() {
-        eprintln!("skipped: {} has no such files", copies.path().display());
-        return;
+    if open(place.path("copies"), flags, Mode::RUSR).is_err() {
+        return skip("there are no files without a name");
     }
     // This takes a while to copy.
-    fs::write(source.path().join("large"), vec![7; 64 << 20]).unwrap();
-    let place = scratch();
-    let image = place.path().join("image.daxfs");
-    image_with(source.path(), &image, &options()).unwrap();
-    let mut process = std::process::Command::new(DAXFS)
-        .args(["share", "--copy", text(copies.path()), text(&image)])
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    place.write("source/large", vec![7; 64 << 20]);
+    image_with(&place.path("source"), &place.path("image"), &options()).unwrap();
+    let mut command = place.command("daxfs");
+    command.args(["share", "--copy", "copies", "image"]);
+    let mut process = command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let files = format!("/proc/{}/fd", process.id());
-    let inside = format!("{}/", text(copies.path()));
+    let inside = place.path("copies");
     let has_file = || {
         let mut links = fs::read_dir(&files).into_iter().flatten().flatten();
-        links.any(|link| {
-            fs::read_link(link.path()).is_ok_and(|path| path.to_string_lossy().starts_with(&inside))
-        })
+        links.any(|link| fs::read_link(link.path()).is_ok_and(|path| path.starts_with(&inside)))
     };
     while !has_file() {
         assert_eq!(process.try_wait().unwrap(), None, "it was faster");
     }
     process.kill().unwrap();
     process.wait().unwrap();
-    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+    assert_eq!(place.names("copies"), [""; 0]);
 }
 
 #[test]
 fn a_sealed_memfd() {
-    let fixture = fixture();
-    let image = text(&fixture.image);
-    let script = r#"
-        IMAGE=$0
+    let place = fixture();
+    place.write(
+        "machine",
+        r#"
         file=$(echo "$*" | sed 's/.*mem-path=\([^,]*\),.*/\1/')
-        tail -c "$(stat -c %s "$IMAGE")" "$file" | cmp - "$IMAGE" || exit 5
+        tail -c "$(stat -c %s image)" "$file" | cmp - image || exit 5
         # The seals hold for every process, whatever it may do.
         refused() {
             why=$(LC_ALL=C "$@" 2>&1) && exit 6
@@ -374,12 +302,12 @@ fn a_sealed_memfd() {
         refused truncate -s 1M "$file"
         refused truncate -s 1G "$file"
         echo "$file $*"
-        exit 42"#;
+        exit 42"#,
+    );
     for device in ["virtio-pmem", "nvdimm"] {
-        let words = [
-            "share", "--into", "memfd", "-d", device, image, "--", "sh", "-c", script, image,
-        ];
-        let run = run(&words.map(OsStr::new));
+        let run = place.run(format!(
+            "daxfs share --into memfd -d {device} image -- sh machine"
+        ));
         assert_eq!((run.status, run.stderr.as_str()), (42, ""), "{run:?}");
         assert!(run.text().starts_with("/proc/self/fd/"), "{run:?}");
         assert!(run.text().contains(" -device "), "{run:?}");
@@ -388,45 +316,35 @@ fn a_sealed_memfd() {
 
 #[test]
 fn the_hypervisor_of_a_command() {
-    let fixture = fixture();
-    let image = text(&fixture.image);
-    let directory = scratch();
-    for (name, expected) in [
+    let place = place(
+        "for name in cloud-hypervisor crosvm qemu-system-x86_64; do
+             printf '#!/bin/sh\necho \"$@\"\n' >$name; chmod 755 $name
+         done; mkdir -m 700 copies source",
+    );
+    image_with(&place.path("source"), &place.path("image"), &options()).unwrap();
+    let image = place.text("image");
+    for (words, expected) in [
         (
-            "cloud-hypervisor",
+            "./cloud-hypervisor --kernel x",
             format!("--kernel x --pmem file={image},discard_writes=on\n"),
         ),
-        ("crosvm", format!("--kernel x --pmem {image},ro=true\n")),
+        (
+            "./crosvm --kernel x",
+            format!("--kernel x --pmem {image},ro=true\n"),
+        ),
     ] {
-        let program = directory.path().join(name);
-        fs::write(&program, "#!/bin/sh\necho \"$@\"\n").unwrap();
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(
-            share(&[image, "--", text(&program), "--kernel", "x"]),
-            expected
-        );
+        let found = place.ok(format!("daxfs share image -- {words}"));
+        assert_eq!(found.text(), expected);
     }
     // QEMU has to have room.
-    let program = directory.path().join("qemu-system-x86_64");
-    fs::rename(directory.path().join("crosvm"), &program).unwrap();
-    let line = share(&[image, "--", text(&program), "-m", "1G,maxmem=4G"]);
-    assert!(
-        line.starts_with("-m 1G,maxmem=4G -object memory-backend-file,"),
-        "{line}"
+    let line = place.ok("daxfs share image -- ./qemu-system-x86_64 -m 1G,maxmem=4G");
+    let start = "-m 1G,maxmem=4G -object memory-backend-file,";
+    assert!(line.text().starts_with(start), "{line:?}");
+    let nvdimm = "daxfs share -d nvdimm --copy copies image -- ./qemu-system-x86_64 -m";
+    place.fails(
+        format!("{nvdimm} 1G,maxmem=4G"),
+        "needs -m SIZE,slots=4,maxmem=MAX",
     );
-    let copies = scratch();
-    let nvdimm = [
-        "share",
-        "-d",
-        "nvdimm",
-        "--copy",
-        text(copies.path()),
-        image,
-        "--",
-    ];
-    let nvdimm = |size| [&nvdimm[..], &[text(&program), "-m", size]].concat();
-    assert!(fail(&nvdimm("1G,maxmem=4G"), 1).contains("needs -m SIZE,slots=4,maxmem=MAX"));
-    assert!(succeed(&nvdimm("1G,slots=1,maxmem=4G"))
-        .text()
-        .contains("unarmed=on"));
+    let line = place.ok(format!("{nvdimm} 1G,slots=1,maxmem=4G"));
+    assert!(line.text().contains("unarmed=on"), "{line:?}");
 }

@@ -2,16 +2,12 @@
 
 //! `sign` and `verify`, and what other commands do with a signature.
 
-use crate::support::{fail, fixture, run, succeed};
+use crate::support::{available, digest, fixture};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
 use daxfs_reader::signature::Line;
 use daxfs_signature::cms::SHA256;
 use daxfs_signature::{sign, verify, Certificate, Error, Key, Signed};
 use daxfs_testing::certificate::Owner;
-use daxfs_testing::scratch;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 const START: &str = "20000101000000Z";
 const END: &str = "20990101000000Z";
@@ -27,12 +23,6 @@ fn certificate(owner: &Owner) -> Certificate {
 
 fn key(owner: &Owner) -> Key {
     Key::parse(&owner.key).unwrap()
-}
-
-fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = directory.join(name);
-    fs::write(&path, content).unwrap();
-    path.display().to_string()
 }
 
 #[test]
@@ -184,114 +174,94 @@ fn limits() {
 
 #[test]
 fn commands() {
-    let fixture = fixture();
-    let directory = scratch();
-    let directory = directory.path();
-    let image = fixture.image.display().to_string();
+    let place = fixture();
     let owner = Owner::new("owner", None, START, END);
-    let key = write(directory, "key.pem", owner.key_pem());
-    let cert = write(directory, "cert.pem", owner.certificate_pem());
-    let der = write(directory, "cert.der", &owner.certificate);
-    let digest = succeed(&["digest", &image]);
-    let line = fail(&["verify", "--cert", &cert, &image], 1);
-    assert!(line.contains("not signed"), "{line}");
+    place.write("key.pem", owner.key_pem());
+    place.write("cert.pem", owner.certificate_pem());
+    place.write("cert.der", &owner.certificate);
+    let expired = Owner::new("old", None, START, "20010101000000Z");
+    place.write("old.key", expired.key_pem());
+    place.write("old.pem", expired.certificate_pem());
+    let sum = digest(&place) + "\n";
+    place.fails("daxfs verify --cert cert.pem image", "not signed");
 
-    let signed = succeed(&["sign", "--key", &key, "--cert", &cert, &image]);
-    assert_eq!(signed.text(), digest.text());
-    assert_eq!(succeed(&["digest", &image]).text(), digest.text());
-    let verified = succeed(&["verify", "--cert", &der, &image]);
-    assert_eq!(verified.text(), digest.text());
-    let json = succeed(&["verify", "--json", "--cert", &der, &image]).json();
-    assert_eq!(json, succeed(&["digest", "--json", &image]).json());
-    assert!(succeed(&["info", &image]).text().contains("Signature: "));
-    assert!(succeed(&["fsck", &image]).text().contains(": clean, "));
+    for line in [
+        "daxfs sign --key key.pem --cert cert.pem image",
+        "daxfs digest image",
+        "daxfs verify --cert cert.der image",
+    ] {
+        assert_eq!(place.ok(line).text(), sum, "{line}");
+    }
+    let json = place.ok("daxfs verify --json --cert cert.der image").json();
+    assert_eq!(json, place.ok("daxfs digest --json image").json());
+    let has = |line: &str, part: &str| {
+        let run = place.ok(line);
+        assert!(run.text().contains(part), "{run:?}");
+    };
+    has("daxfs info image", "Signature: ");
+    has("daxfs fsck image", ": clean, ");
 
     // Signed elsewhere.
-    let bytes = fs::read(&image).unwrap();
-    let at = bytes
-        .windows(8)
-        .position(|bytes| bytes == SIGNATURE_MAGIC)
-        .unwrap();
+    let bytes = place.read("image");
+    let mut windows = bytes.windows(8);
+    let at = windows.position(|bytes| bytes == SIGNATURE_MAGIC).unwrap();
     let length = u32::from_le_bytes(bytes[at + 48..at + 52].try_into().unwrap()) as usize;
-    let cms = write(directory, "cms", &bytes[at + 56..at + 56 + length]);
-    succeed(&["sign", "--attach", &cms, &image]);
-    assert_eq!(fs::read(&image).unwrap(), bytes);
-    let line = fail(&["sign", "--attach", &cert, &image], 1);
-    assert!(line.contains("no CMS message"), "{line}");
+    place.write("cms", &bytes[at + 56..at + 56 + length]);
+    place.ok("daxfs sign --attach cms image");
+    assert_eq!(place.read("image"), bytes);
     // The signature covers the end.
-    let later = (END_SECOND + 1).to_string();
-    succeed(&["sign", "--attach", &cms, "--expires", &later, &image]);
-    let line = fail(&["verify", "--cert", &cert, &image], 1);
-    assert!(line.contains("wrong signature"), "{line}");
+    let later = END_SECOND + 1;
+    place.ok(format!("daxfs sign --attach cms --expires {later} image"));
+    place.fails("daxfs verify --cert cert.pem image", "wrong signature");
+    let sign = "daxfs sign --key key.pem --cert cert.pem image --expires";
+    place.mistakes(&format!(
+        "daxfs sign --attach cert.pem image | 1 | no CMS message
+         {sign} {later} | 1 | certificate expires before
+         {sign} 1000000000 | 1 | signature has expired
+         {sign} '' | 2 | ''
+         {sign} x | 2 | 'x'
+         {sign} -1 | 2 | '-1'
+         {sign} 1e9 | 2 | '1e9'
+         {sign} 18446744073709551616 | 2 | '18446744073709551616'
+         daxfs sign --key old.key --cert old.pem image | 1 | has expired
+         daxfs sign --key old.key --cert cert.pem image | 1 | does not match the certificate
+         daxfs sign --key cert.pem --cert cert.pem image | 1 | no private key
+         daxfs sign --cert cert.pem image | 2 | --key"
+    ));
+    place.ok(format!("{sign} 4000000000"));
+    place.fails("daxfs verify --cert old.pem image", "somebody else");
+    place.ok("daxfs verify --cert cert.pem image");
+    has("daxfs info image", ", expires 2096-10-02 07:06:40");
 
-    let sign = ["sign", "--key", &key, "--cert", &cert, &image, "--expires"];
-    let line = fail(&[&sign[..], &[&later]].concat(), 1);
-    assert!(line.contains("certificate expires before"), "{line}");
-    let line = fail(&[&sign[..], &["1000000000"]].concat(), 1);
-    assert!(line.contains("signature has expired"), "{line}");
-    for end in ["", "x", "-1", "1e9", "18446744073709551616"] {
-        fail(&[&sign[..], &[end]].concat(), 2);
-    }
-    succeed(&[&sign[..], &["4000000000"]].concat());
-    succeed(&["verify", "--cert", &cert, &image]);
-    let info = succeed(&["info", &image]);
-    assert!(info.text().contains(", expires 2096-10-02 07:06:40"));
-
-    let expired = Owner::new("old", None, START, "20010101000000Z");
-    let old_key = write(directory, "old.key", expired.key_pem());
-    let old_cert = write(directory, "old.pem", expired.certificate_pem());
-    let line = fail(&["sign", "--key", &old_key, "--cert", &old_cert, &image], 1);
-    assert!(line.contains("has expired"), "{line}");
-    let line = fail(&["sign", "--key", &old_key, "--cert", &cert, &image], 1);
-    assert!(line.contains("does not match the certificate"), "{line}");
-    let line = fail(&["sign", "--key", &cert, "--cert", &cert, &image], 1);
-    assert!(line.contains("no private key"), "{line}");
-    let line = fail(&["verify", "--cert", &old_cert, &image], 1);
-    assert!(line.contains("somebody else"), "{line}");
-    fail(&["sign", "--cert", &cert, &image], 2);
-
-    let mut damaged = bytes.clone();
+    let mut damaged = bytes;
     damaged[at + 100] ^= 1;
-    fs::write(&image, &damaged).unwrap();
-    let line = fail(&["verify", "--cert", &cert, &image], 1);
-    assert!(line.contains("malformed signature"), "{line}");
-    let found = run(&["fsck", &image]);
-    assert_eq!(found.status, 4);
-    assert!(found.stderr.contains("malformed signature"), "{found:?}");
+    place.write("image", &damaged);
+    place.fails("daxfs verify --cert cert.pem image", "malformed signature");
+    let found = place.run("daxfs fsck image");
+    let why = "malformed signature";
+    assert!(found.status == 4 && found.stderr.contains(why), "{found:?}");
 }
 
 /// Every kind of signature that the format has, made by openssl, and some that it does not have.
 #[test]
 fn algorithms() {
-    let available = Command::new("openssl").arg("version").output();
-    if !available.is_ok_and(|output| output.status.success()) {
-        println!("SKIP: no openssl");
+    if !available("openssl") {
         return;
     }
-    let fixture = fixture();
-    let directory = scratch();
-    let directory = directory.path();
-    let image = fixture.image.display().to_string();
-    let openssl = |words: &str| {
-        let mut command = Command::new("openssl");
-        let output = command.args(words.split(' ')).current_dir(directory);
-        let output = output.output().unwrap();
-        assert!(output.status.success(), "{words}: {output:?}");
+    let place = fixture();
+    let sum = digest(&place);
+    let bytes = |at| u8::from_str_radix(&sum[at..at + 2], 16).unwrap();
+    let expires = 4_000_000_000;
+    let line = Line {
+        digest: std::array::from_fn(|index| bytes(2 * index)),
+        expires,
     };
+    place.write("message", line.to_string());
     let sign = |hash: &str| {
-        openssl(&format!(
-            "cms -sign -binary -noattr -md {hash} -outform DER -in message -signer cert -inkey key -out cms"
+        place.shell(format!(
+            "openssl cms -sign -binary -noattr -md {hash} -outform DER -in message -signer cert -inkey key -out cms"
         ));
     };
-    let mut digest = [0; 32];
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&fixture.digest[at..at + 2], 16).unwrap();
-    }
-    let expires = 4_000_000_000;
-    let line = Line { digest, expires }.to_string();
-    fs::write(directory.join("message"), line).unwrap();
-    let cert = directory.join("cert").display().to_string();
-    let cms = directory.join("cms").display().to_string();
     for (key, hashes) in [
         (
             "RSA -pkeyopt rsa_keygen_bits:2048",
@@ -300,20 +270,18 @@ fn algorithms() {
         ("EC -pkeyopt ec_paramgen_curve:P-256", &["sha256", "sha384"]),
         ("EC -pkeyopt ec_paramgen_curve:P-384", &["sha256", "sha384"]),
     ] {
-        openssl(&format!("genpkey -quiet -algorithm {key} -out key"));
+        place.shell(format!("openssl genpkey -quiet -algorithm {key} -out key"));
         for hash in hashes {
-            openssl(&format!(
-                "req -x509 -new -key key -subj /CN=test -{hash} -days 9 -out cert"
-            ));
+            let make = "openssl req -x509 -new -key key -subj /CN=test -days 9 -out cert";
+            place.shell(format!("{make} -{hash}"));
             sign(hash);
-            succeed(&["sign", "--attach", &cms, "--expires", "4000000000", &image]);
-            succeed(&["verify", "--cert", &cert, &image]);
+            place.ok(format!("daxfs sign --attach cms --expires {expires} image"));
+            place.ok("daxfs verify --cert cert image");
         }
         for hash in ["sha1", "sha512"] {
             if !hashes.contains(&hash) {
                 sign(hash);
-                let line = fail(&["sign", "--attach", &cms, &image], 1);
-                assert!(line.contains("no CMS message"), "{line}");
+                place.fails("daxfs sign --attach cms image", "no CMS message");
             }
         }
     }

@@ -7,7 +7,6 @@
 //! * [`everything`]: everything that the program `daxfs` can do to an image
 //! * [`certificate`]: keys and certificates
 //! * [`spec`]: random trees; [`listing`]: lists of directories and images, for comparisons
-//! * [`mistakes`]: wrong command lines and their errors
 //! * [`place`]: programs that run in a directory, with their output and errors
 //! * [`feed`]: archives and container images made of any bytes; [`overlay`]: images made of any bytes
 //! * [`signing`]: signatures made of any bytes
@@ -20,7 +19,6 @@ pub mod certificate;
 pub mod everything;
 pub mod feed;
 pub mod listing;
-pub mod mistakes;
 pub mod overlay;
 pub mod place;
 mod random;
