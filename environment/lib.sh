@@ -140,8 +140,12 @@ trap explain_failure EXIT
 
 # write_file FILE COMMAND...: write the text that a command prints to a file, which changes completely or not at all.
 write_file() {
-	local file=$1 text
+	local file=$1 text old
 	text=$("${@:2}") || die "cannot make $file"
+	# A process that was killed may have left its file.
+	for old in "$file".[0-9]*; do
+		[ ! -e "$old" ] || [ -d "/proc/${old##*.}" ] || rm -f "$old"
+	done
 	if ! { printf '%s\n' "$text" >"$file.$BASHPID" && mv "$file.$BASHPID" "$file"; }; then
 		rm -f "$file.$BASHPID"
 		die "cannot write $file"
