@@ -3,7 +3,7 @@
 //! Stores: `daxfs store` without the kernel. tests/store mounts them.
 
 use crate::json::check;
-use crate::support::{fail, run, succeed, Run, DAXFS};
+use crate::support::{chmod, fail, run, succeed, who, Run, DAXFS};
 use daxfs_testing::scratch;
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A directory with a store and sources of images.
 struct Place {
@@ -373,7 +373,7 @@ fn damaged_files() {
     };
     // A byte of an object.
     let mut damaged = pack.clone();
-    let object = damaged.windows(64).position(|bytes| bytes == [7; 64]);
+    let object = pack.windows(64).position(|bytes| bytes == [7; 64]);
     damaged[object.unwrap()] = 8;
     fs::write(large, &damaged).unwrap();
     problems(3, &["SHA-256 is", "is missing or damaged"]);
@@ -405,12 +405,39 @@ fn damaged_files() {
     fs::write(large, &pack).unwrap();
     place.store("gc", &[]);
     place.verify();
-    // gc does not know what an image needs.
+    // gc does not know what an image needs: one that is cut, or names another pack.
     let image = place.path("store/images/v1.daxfs");
     let bytes = fs::read(&image).unwrap();
-    fs::write(&image, &bytes[..4096]).unwrap();
-    assert!(place.fails("gc", &[]).contains("copy all of it"));
-    assert_eq!(place.packs().len(), 2);
+    let id = large.file_stem().unwrap().to_str().unwrap().as_bytes();
+    let mut other = bytes.clone();
+    let at = bytes.windows(32).position(|text| text == id).unwrap();
+    other[at] = if id[0] == b'1' { b'2' } else { b'1' };
+    for (damaged, why) in [
+        (&bytes[..4096], "copy all of it"),
+        (&other, "checksum mismatch"),
+    ] {
+        fs::write(&image, damaged).unwrap();
+        assert!(place.fails("gc", &[]).contains(why));
+        assert_eq!(place.packs().len(), 2);
+    }
+    fs::write(&image, &bytes).unwrap();
+    // The way out that verify and add recommend.
+    let mut damaged = pack.clone();
+    damaged[object.unwrap()] = 8;
+    fs::write(large, &damaged).unwrap();
+    problems(
+        3,
+        &["remove all images that need it, run daxfs store gc, and add them again"],
+    );
+    place.store("remove", &["v1"]);
+    place.store("remove", &["v2"]);
+    place.store("gc", &[]);
+    place.add("v1", "v1");
+    place.verify();
+    fs::remove_file(large).unwrap();
+    assert!(place
+        .fails("gc", &[])
+        .contains("which is missing; restore it"));
     place.store("remove", &["v1"]);
     place.store("gc", &[]);
     place.verify();
@@ -458,15 +485,49 @@ fn no_room() {
     place.add("x", "v1");
 }
 
+/// Nobody else can lock a store, also in a directory that others can read. A store without directories is one whose
+/// first addition was killed.
+#[test]
+fn new_stores() {
+    let place = Place::new();
+    place.versions();
+    fs::create_dir(place.path("store")).unwrap();
+    chmod(place.path("store"), 0o755);
+    place.add("v1", "v1");
+    assert_eq!(who(&place.path("store/lock")).2, 0o600);
+    for inner in ["images", "packs"] {
+        fs::remove_dir_all(place.path("store").join(inner)).unwrap();
+    }
+    place.verify();
+    place.add("v1", "v1");
+    place.verify();
+}
+
+/// A small file that claims more bytes than any disk has is refused at once.
+#[test]
+fn enormous_files() {
+    let place = Place::new();
+    let file = place.path("source/file");
+    place.write("source", "file", b"");
+    let file = fs::File::options().write(true).open(file).unwrap();
+    // Not all filesystems have so large files.
+    if file.set_len(1 << 43).is_ok() {
+        let why = place.fails("add", &["x", &place.text("source")]);
+        assert!(
+            why.contains("has 8796093022208 bytes, and the filesystem of the store "),
+            "{why}"
+        );
+    }
+}
+
 /// Whenever a command is killed, all images are complete, and nothing remains that gc does not find.
 #[test]
 fn kills() {
     let place = Place::new();
     place.versions();
-    // The machine may be fast or slow.
-    let start = Instant::now();
     place.add("kept", "v1");
-    let most = start.elapsed().as_micros() as u32;
+    // Microseconds that half of the commands take; the machine may be fast or slow.
+    let mut most = 30_000;
     let mut state = 12345_u32;
     let mut random = |below: u32| {
         state = state.wrapping_mul(1_103_515_245).wrapping_add(12345);
@@ -493,7 +554,12 @@ fn kills() {
         let mut child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_micros(random(most).into()));
         child.kill().unwrap();
-        killed += usize::from(child.wait().unwrap().signal() == Some(9));
+        let was_killed = child.wait().unwrap().signal() == Some(9);
+        killed += usize::from(was_killed);
+        most = match was_killed {
+            true => most * 5 / 4,
+            false => (most * 4 / 5).max(500),
+        };
         if round % 3 == 0 {
             place.store("gc", &[]);
             place.verify();

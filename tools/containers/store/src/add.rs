@@ -4,7 +4,7 @@
 
 use crate::metadata::strip;
 use crate::pack::{self, each_object, id, Pack, PackRef, Sum};
-use crate::{Store, PACKS_MAX};
+use crate::{failed, Store, PACKS_MAX};
 use daxfs_check::digest::hex;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
@@ -16,9 +16,10 @@ use daxfs_writer::content::{check_empty, sha256};
 use daxfs_writer::tree::{Kind, Node, NodeId, Tree};
 use daxfs_writer::{make, Output};
 use rayon::prelude::*;
+use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Objects of an image: how many there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,7 @@ impl Store {
         let mut packs = packs.collect::<Result<Vec<_>>>()?;
 
         check_empty(&tree)?;
+        self.check_room(name, &tree)?;
         let files = hash(&tree, progress)?;
         let mut objects: BTreeMap<Sum, (NodeId, u64)> = BTreeMap::new();
         for (sum, node, size) in &files {
@@ -122,6 +124,26 @@ impl Store {
         })
     }
 
+    /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
+    /// archive may have files of any size.
+    fn check_room(&self, name: &str, tree: &Tree) -> Result<()> {
+        let sizes = tree.nodes.iter().map(|node| match node.kind {
+            Kind::Regular { size, .. } => size,
+            _ => 0,
+        });
+        let size = sizes.fold(0, u64::saturating_add);
+        let found = statvfs(&self.dir);
+        let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
+        let room = found.f_blocks.saturating_mul(found.f_frsize);
+        if size > room {
+            let why = format!(
+                "has {size} bytes, and the filesystem of the store {room}; leave files out with --exclude, or move the store to a larger one"
+            );
+            return Err(Error::refused(name, why));
+        }
+        Ok(())
+    }
+
     /// Write the pack `id` of `objects`, which are files of `tree`.
     fn write_pack(
         &self,
@@ -143,14 +165,14 @@ impl Store {
         let superblock = Superblock::load(&memory);
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
         let reader = Reader::new(Image::new(&memory, &superblock), &name);
-        for (sum, changed) in wrong_objects(&reader, id, progress)? {
-            let is_it = |node: &&Node| tree.name(&node.name) == hex(&sum).as_bytes();
-            let node = tree.nodes.iter().position(|node| is_it(&node));
-            if let Some(node) = node.filter(|_| changed) {
-                let path = tree.path(node as NodeId);
-                let how = "its content is not the same when it is read twice";
-                return Err(daxfs_writer::Error::changed(&path, how).into());
-            }
+        let wrong = wrong_objects(&reader, id, progress)?.into_iter();
+        if let Some((sum, _)) = wrong.into_iter().find(|(_, wrong)| *wrong) {
+            let object = hex(&sum);
+            let is_it = |node: &Node| tree.name(&node.name) == object.as_bytes();
+            let node = tree.nodes.iter().position(is_it);
+            let path = node.map_or_else(|| PathBuf::from(object), |node| tree.path(node as NodeId));
+            let how = "its content is not the same when it is read twice";
+            return Err(daxfs_writer::Error::changed(&path, how).into());
         }
         output.commit(progress)?;
         Ok(Pack {
@@ -256,7 +278,6 @@ mod tests {
     use daxfs_input::{read, Input, Options, Platform};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
-    use std::path::PathBuf;
 
     /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
     #[test]

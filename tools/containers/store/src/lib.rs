@@ -14,8 +14,9 @@
 //! The root of a metadata image has the attribute [`PACKS`]: the packs that the image needs, with
 //! their SHA-256. So the SHA-256 of a metadata image, or its signature, covers all of its content.
 //!
-//! Files are complete when they appear, and a metadata image appears after its packs. Nothing in a
-//! store changes afterwards: [`Store::remove`] and [`Store::gc`] remove whole files.
+//! Files are complete when they appear, and a metadata image appears after its packs. What they have
+//! does not change afterwards; a signature may be added. [`Store::remove`] and [`Store::gc`] remove
+//! whole files.
 //!
 //! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine.
 
@@ -40,7 +41,7 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
@@ -103,7 +104,10 @@ impl Store {
                 let why = "is neither a store nor an empty directory; name another directory";
                 return Err(Error::refused(shown_path(dir), why));
             }
-            File::create(&lock).map_err(|error| failed(&lock, "make the file", error))?;
+            // Others could hold the lock for ever.
+            let mut options = File::options();
+            let made = options.write(true).create(true).mode(0o600).open(&lock);
+            made.map_err(|error| failed(&lock, "make the file", error))?;
         }
         for inner in ["images", "packs"] {
             make(&dir.join(inner))?;
@@ -195,12 +199,14 @@ impl Store {
 
     fn files(&self, inner: &str) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join(inner);
-        let read = || -> io::Result<Vec<PathBuf>> {
-            std::fs::read_dir(&dir)?
-                .map(|entry| Ok(entry?.path()))
-                .collect()
+        let entries = match std::fs::read_dir(&dir) {
+            // The first addition was killed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|error| failed(&dir, "read", error))?,
         };
-        read().map_err(|error| failed(&dir, "read", error))
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        let paths: io::Result<_> = paths.collect();
+        paths.map_err(|error| failed(&dir, "read", error))
     }
 
     /// Return the packs that each image needs, by name.
@@ -259,14 +265,23 @@ impl Store {
     /// Remove the packs that no image needs, and the remains of additions that did not end. Images
     /// in memory stay there.
     ///
-    /// Fail if an image cannot be read, because its packs are not known. Nothing is removed then.
+    /// Fail if an image is damaged, because its packs are not known, or if a pack is missing. Nothing
+    /// is removed then.
     pub fn gc(&self) -> Result<Freed> {
-        let needs = self.needs()?;
-        let needed: BTreeSet<PathBuf> = needs
-            .values()
-            .flatten()
-            .map(|pack| self.pack(&pack.id))
-            .collect();
+        let mut needed = BTreeSet::new();
+        for (name, packs) in self.needs()? {
+            for pack in packs {
+                let path = self.pack(&pack.id);
+                if !path.exists() {
+                    let why = format!(
+                        "needs pack {}, which is missing; restore it from a copy, or remove the image",
+                        pack.id
+                    );
+                    return Err(Error::refused(name, why));
+                }
+                needed.insert(path);
+            }
+        }
         let is_remains = |path: &Path| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             name.starts_with(b".mkdaxfs-") && name.ends_with(b".tmp")
@@ -286,7 +301,9 @@ impl Store {
                 freed.files += 1;
                 std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
             }
-            sync(&self.dir.join(inner))?;
+            if freed.files > 0 {
+                sync(&self.dir.join(inner))?;
+            }
         }
         Ok(freed)
     }
@@ -311,7 +328,10 @@ fn sync(path: &Path) -> Result<()> {
 /// Return the error of an operation on the file `path`.
 fn failed(path: &Path, operation: &str, error: io::Error) -> Error {
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "; a file of the store is missing: daxfs store verify names all",
+        io::ErrorKind::NotFound if operation == "examine" => {
+            "; a file of the store is missing: daxfs store verify names all"
+        }
+        io::ErrorKind::PermissionDenied if path.starts_with(machine::RUN) => "; only root can",
         io::ErrorKind::PermissionDenied => "; run as the owner of the store",
         io::ErrorKind::ReadOnlyFilesystem => "; the store is on a read-only filesystem",
         io::ErrorKind::StorageFull => "; free some space",

@@ -32,7 +32,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Where images and packs are mounted. Only root can enter the directory.
-const RUN: &str = "/run/daxfs";
+pub(crate) const RUN: &str = "/run/daxfs";
 
 /// Longest value of the attribute [`PACKS`].
 const VALUE_MAX: usize = 64 << 10;
@@ -102,12 +102,19 @@ pub fn mount(store: &Store, name: &str, dir: &Path, demands: &Demands) -> Result
             set("source", Path::new(name))?;
             set("lowerdir+", &lower)?;
             packs.iter().try_for_each(|pack| set("datadir+", pack))?;
+            // overlayfs wants two layers, also for an image without objects.
+            if packs.is_empty() {
+                let empty = machine.dir.join("empty");
+                make(&empty)?;
+                set("datadir+", &empty)?;
+            }
             let fail = |error| explain(&fs, "cannot mount the overlay", error);
             fsconfig_create(fs.as_fd()).map_err(fail)?;
             let flags = FsMountFlags::FSMOUNT_CLOEXEC;
             let attributes = options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
             let mount = fsmount(fs.as_fd(), flags, attributes).map_err(fail)?;
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            let flags =
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
             move_mount(mount.as_fd(), "", CWD, dir, flags).map_err(fail)
         });
     // After an error, nothing stays in memory without a user.

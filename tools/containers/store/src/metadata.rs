@@ -2,7 +2,7 @@
 
 //! Metadata images: trees whose files have no data.
 
-use crate::pack::{parse_sum, redirect, PackRef, Sum};
+use crate::pack::{parse_sum, redirect, whole_metadata, PackRef, Sum};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
@@ -98,8 +98,11 @@ fn escaped(xattr: &Xattr) -> Option<Box<[u8]>> {
 }
 
 /// Return the packs that the metadata image `opened` needs.
+///
+/// Fail if its metadata are damaged: packs that it does not name are removed.
 pub fn packs(opened: &Opened) -> Result<Vec<PackRef>> {
     let reader = opened.reader();
+    whole_metadata(&reader, &opened.name)?;
     let attributes = reader.xattrs(&reader.root()?, b"/")?;
     let found = attributes
         .iter()

@@ -8,7 +8,7 @@ use daxfs_check::memory::Storage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
-use daxfs_reader::{Content, FileType};
+use daxfs_reader::Content;
 use daxfs_writer::build::Builder;
 use daxfs_writer::options::Options;
 use daxfs_writer::origin::Origin;
@@ -79,15 +79,14 @@ impl Pack {
     pub fn open(path: &Path, id: &str) -> Result<Self> {
         let opened = Opened::open(path)?;
         let reader = opened.reader();
-        let whole = reader.image.verify_metadata(&mut vec![0; BUFFER]);
-        whole.map_err(|error| Error::image(&opened.name, b"", error))?;
+        whole_metadata(&reader, &opened.name)?;
         let mut objects = BTreeMap::new();
         each_object(&reader, id, |sum, inode| {
             objects.insert(sum, inode.size);
             Ok(())
         })?;
         if self::id(objects.keys()) != id {
-            let why = "does not have the objects that its name stands for; remove the images that need it, and add them again";
+            let why = "does not have the objects that its name stands for; remove the images that need it, run daxfs store gc, and add them again";
             return Err(Error::refused(opened.name.clone(), why));
         }
         Ok(Pack {
@@ -98,6 +97,12 @@ impl Pack {
             objects,
         })
     }
+}
+
+/// Compare the metadata of the image `name` with their checksum.
+pub fn whole_metadata<S: Storage>(reader: &Reader<'_, S>, name: &str) -> Result<()> {
+    let whole = reader.image.verify_metadata(&mut vec![0; BUFFER]);
+    whole.map_err(|error| Error::image(name, b"", error))
 }
 
 /// Call `visit` with each object of the pack `id`.
@@ -124,8 +129,9 @@ pub fn each_object<S: Storage>(
     }
     for child in directory(id.as_bytes(), &only.inode)? {
         let sum = std::str::from_utf8(&child.name).ok().and_then(parse_sum);
+        let has_data = matches!(child.inode.content, Content::Regular { .. });
         match sum {
-            Some(sum) if child.inode.file_type == FileType::Regular => visit(sum, &child.inode)?,
+            Some(sum) if has_data && child.inode.size > 0 => visit(sum, &child.inode)?,
             _ => {
                 return Err(reader.refuse(&child.name, "is not an object; the image is not a pack"))
             }

@@ -75,7 +75,7 @@ impl Store {
             };
             let (name, id) = (opened.name.clone(), &pack.id);
             let why = format!(
-                "pack {id} {why}; restore it from a copy, or remove the image and add it again"
+                "pack {id} {why}; restore it from a copy, or remove all images that need it, run daxfs store gc, and add them again"
             );
             report(Error::refused(name, why));
         }
@@ -97,7 +97,7 @@ impl Store {
                     };
                     match pack.objects.get(&sum) {
                         Some(size) if *size == inode.size => Ok(()),
-                        _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove the image and add it again", hex(&sum), inode.size))),
+                        _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove all images that need the pack, run daxfs store gc, and add them again", hex(&sum), inode.size))),
                     }
                 }
                 Content::Regular { .. } if inode.size > 0 => {
