@@ -313,11 +313,11 @@ fn damaged_version() {
     // A whole copy of another version may be the newer one.
     for index in [0, 1] {
         let version = CATALOG_COPIES[index] + 8;
-        disk.write_all_at(&[2], version).unwrap();
+        disk.write_all_at(&[1], version).unwrap();
         seal(&disk, index);
         let why = fixture.fail(&["list", &fixture.disk]);
         assert!(why.starts_with("unknown format version "), "{why}");
-        disk.write_all_at(&[1], version).unwrap();
+        disk.write_all_at(&[2], version).unwrap();
         seal(&disk, index);
     }
     assert_eq!(fixture.names(), ["one"]);
@@ -948,6 +948,6 @@ fn file_magic() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(
         text.trim_end(),
-        "daxfs catalogue of images, version 1, 4194304 bytes"
+        "daxfs catalogue of images, version 2, 4194304 bytes"
     );
 }

@@ -168,7 +168,7 @@ pub fn attach(
         "",
         CWD,
         dir,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
     )
     .map_err(|error| refuse(dir, error.into()))
 }

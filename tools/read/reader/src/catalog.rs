@@ -17,7 +17,8 @@ use std::ops::Range;
 use std::string::String;
 use std::vec::Vec;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromZeros, IntoBytes as _};
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// No copy of the catalogue is whole.
 pub const CHECKSUM: Problem = Problem::Catalog("no copy of the catalogue is whole");
@@ -33,7 +34,7 @@ pub const NAME: Problem = Problem::Catalog("invalid name in the catalogue");
 pub const FLAGS: Problem = Problem::Catalog("invalid flags in the catalogue");
 
 /// Version of the catalogue's format.
-pub const CATALOG_VERSION: u32 = 1;
+pub const CATALOG_VERSION: u32 = 2;
 
 /// Number of bytes for the catalogue, at the start of the memory. The first image may start after
 /// them.

@@ -18,7 +18,8 @@ const SYSFS_MAGIC: u64 = 0x6265_6572;
 const SHARE_OF_SUMS: u64 = 4096;
 
 /// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. For images that are `listed`,
-/// these are their ranges; others end after the sums and the signature of the image, or later.
+/// these are their ranges, or those of longer images that are still mounted there; others end after the sums and the
+/// signature of the image, or later.
 ///
 /// Fail if sysfs is not mounted.
 pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
@@ -37,9 +38,12 @@ fn ranges_in(parent: &Path, device: &str, listed: &[Listed]) -> io::Result<Vec<R
     let mut found = Vec::new();
     for mount in mounts {
         match range_of(&mount?.path(), device) {
-            Ok(Some(range)) => {
-                let known = listed.binary_search_by_key(&range.start, |image| image.range.start);
-                found.push(known.map_or(range, |index| listed[index].range.clone()));
+            Ok(Some((start, size))) => {
+                let known = listed.binary_search_by_key(&start, |image| image.range.start);
+                // An image that was mounted before may have been longer.
+                let end =
+                    known.map(|index| listed[index].range.end.max(start.saturating_add(size)));
+                found.push(start..end.unwrap_or_else(|_| end_of(start, size)));
             }
             Ok(None) => {}
             // A mount that went away has no files left.
@@ -61,8 +65,9 @@ fn is_gone(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Return the range of the mount with the figures in `path`, if it is on `device`.
-fn range_of(path: &Path, device: &str) -> io::Result<Option<Range<u64>>> {
+/// Return where the image of the mount with the figures in `path` starts, and its bytes without sums,
+/// if it is on `device`.
+fn range_of(path: &Path, device: &str) -> io::Result<Option<(u64, u64)>> {
     let text = |name: &str| fs::read_to_string(path.join(name));
     if text("device")?.trim_end() != device {
         return Ok(None);
@@ -73,13 +78,17 @@ fn range_of(path: &Path, device: &str) -> io::Result<Option<Range<u64>>> {
             .parse::<u64>()
             .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
     };
-    let (start, size) = (number("offset")?, number("size")?);
+    Ok(Some((number("offset")?, number("size")?)))
+}
+
+/// Return where an image of `size` bytes ends at most, with sums and padding.
+fn end_of(start: u64, size: u64) -> u64 {
     let sums = size / SHARE_OF_SUMS + HUGE_SIZE / 2;
     let length = size
         .saturating_add(sums)
         .checked_next_multiple_of(HUGE_SIZE);
     let end = length.and_then(|length| start.checked_add(length));
-    Ok(Some(start..end.unwrap_or(u64::MAX)))
+    end.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -122,6 +131,9 @@ mod tests {
         };
         let listed = [small(2097152), small(2105344)];
         assert_eq!(sorted(&listed), [2097152..2105344, 6291456..12582912]);
+        // A shorter image is listed where a longer one is still mounted.
+        let listed = [small(6291456)];
+        assert_eq!(sorted(&listed), [2097152..4194304, 6291456..10485760]);
         // A figure that cannot be read is not "nothing".
         fs::write(directory.join("0:40/offset"), "x").unwrap();
         let error = ranges("block/259:0", &[]).unwrap_err();
