@@ -136,7 +136,7 @@ POINT(stat_shows, "stat(2) shows the size and no blocks")
 	}
 }
 
-POINT(open_fails, "open(2) and execve(2) fail with ENODATA")
+POINT(open_fails, "open(2) and execve(2) fail with EOPNOTSUPP")
 {
 	static const int flags[] = { O_RDONLY, O_RDONLY | O_DIRECT, O_RDONLY | O_NONBLOCK | O_NOFOLLOW };
 	char path[PATH_MAX + 32], *arguments[] = { "program", NULL };
@@ -146,20 +146,20 @@ POINT(open_fails, "open(2) and execve(2) fail with ENODATA")
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		snprintf(path, sizeof(path), "%s/%llu", metadata, sizes[i]);
 		for (size_t j = 0; j < ARRAY_SIZE(flags); j++)
-			CHECK_FAILS(open(path, flags[j] | O_CLOEXEC), ENODATA);
+			CHECK_FAILS(open(path, flags[j] | O_CLOEXEC), EOPNOTSUPP);
 		CHECK_FAILS(open(path, O_RDWR | O_CLOEXEC), EROFS);
 		fd = open(path, O_PATH | O_CLOEXEC);
 		CHECK(fd >= 0);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), ENODATA);
+		CHECK_FAILS(open(path, O_RDONLY | O_CLOEXEC), EOPNOTSUPP);
 		close(fd);
 	}
 	snprintf(path, sizeof(path), "%s/program", metadata);
-	CHECK_FAILS(execv(path, arguments), ENODATA);
+	CHECK_FAILS(execv(path, arguments), EOPNOTSUPP);
 	handle.handle.handle_bytes = MAX_HANDLE_SZ;
 	REQUIRE(!name_to_handle_at(AT_FDCWD, path, &handle.handle, &id, 0));
 	dir = open(metadata, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK_FAILS(open_by_handle_at(dir, &handle.handle, O_RDONLY | O_CLOEXEC), ENODATA);
+	CHECK_FAILS(open_by_handle_at(dir, &handle.handle, O_RDONLY | O_CLOEXEC), EOPNOTSUPP);
 	close(dir);
 }
 

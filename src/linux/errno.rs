@@ -28,7 +28,7 @@ pub(crate) enum Errno {
     NoPackage = bindings::ENOPKG as isize,
     /// File name too long.
     NameTooLong = bindings::ENAMETOOLONG as isize,
-    /// No data available: no such extended attribute, or no content.
+    /// No data available: no such extended attribute.
     NoData = bindings::ENODATA as isize,
     /// Operation not supported.
     NotSupported = bindings::EOPNOTSUPP as isize,

@@ -2,35 +2,32 @@
 
 //! The internal filesystem, whose inodes have the address spaces that files are mapped through.
 //!
-//! It is mounted while there is a [`Pin`]. Nothing can be looked up in it.
+//! It is mounted while the module is loaded. Nothing can be looked up in it.
 
+use super::global_mutex;
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use kernel::{error::to_result, ffi::c_int, prelude::*, types::Opaque};
+use core::ptr::NonNull;
+use kernel::{error::from_err_ptr, prelude::*, sync::Arc, types::Opaque};
 
-/// The filesystem type, its mount, and the number of pins. The type is never registered, so users
-/// cannot mount it.
-struct Internal {
-    fs_type: Opaque<bindings::file_system_type>,
-    mount: Opaque<*mut bindings::vfsmount>,
-    pins: Opaque<c_int>,
+global_mutex! {
+    // The mount, while the module is loaded.
+    static MOUNT: Option<Arc<Mount>> = None;
 }
 
-// SAFETY: The VFS locks what it changes. The mount does not change while there is a pin.
-unsafe impl Sync for Internal {}
+/// The filesystem type. It is never registered, so users cannot mount it.
+struct Type(Opaque<bindings::file_system_type>);
 
+// SAFETY: The VFS serializes its accesses to the type, and nothing else accesses it.
+unsafe impl Sync for Type {}
+
+// It has no owner, because its mount would keep the module from being removed.
 #[expect(clippy::disallowed_methods)] // `as_char_ptr` is not const.
-static INTERNAL: Internal = Internal {
-    // It has no owner, because its mount would keep the module from being removed.
-    fs_type: Opaque::new(bindings::file_system_type {
-        name: c"daxfs-internal".as_ptr().cast(),
-        init_fs_context: Some(init_context),
-        kill_sb: Some(bindings::kill_anon_super),
-        ..pin_init::zeroed()
-    }),
-    mount: Opaque::new(ptr::null_mut()),
-    pins: Opaque::new(0),
-};
+static TYPE: Type = Type(Opaque::new(bindings::file_system_type {
+    name: c"daxfs-internal".as_ptr().cast(),
+    init_fs_context: Some(init_context),
+    kill_sb: Some(bindings::kill_anon_super),
+    ..pin_init::zeroed()
+}));
 
 /// Set up a mount of a filesystem without files.
 ///
@@ -46,28 +43,44 @@ unsafe extern "C" fn init_context(context: *mut bindings::fs_context) -> kernel:
     0
 }
 
-/// Keeps the filesystem mounted.
+/// A mount of the filesystem.
 ///
 /// # Invariants
 ///
-/// Is one of the pins.
-pub(crate) struct Pin(());
+/// Owns the mount.
+struct Mount(NonNull<bindings::vfsmount>);
 
-impl Pin {
-    /// Mount the filesystem, unless it is mounted.
-    pub(crate) fn new() -> Result<Self> {
-        let (fs_type, mount) = (INTERNAL.fs_type.get(), INTERNAL.mount.get());
-        // SAFETY: The type is static and complete. Only the two functions use the other places.
-        to_result(unsafe { bindings::simple_pin_fs(fs_type, mount, INTERNAL.pins.get()) })?;
-        // INVARIANT: The pin was added above.
-        Ok(Pin(()))
+// SAFETY: A mount may be used and unmounted by any thread.
+unsafe impl Send for Mount {}
+// SAFETY: The VFS locks what it changes.
+unsafe impl Sync for Mount {}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this owns the mount. Each inode has a reference to this.
+        unsafe { bindings::kern_unmount(self.0.as_ptr()) };
     }
 }
 
-impl Drop for Pin {
+/// Keeps the filesystem mounted.
+pub(crate) struct Internal(());
+
+impl Internal {
+    /// Mount it.
+    pub(crate) fn mount() -> Result<Self> {
+        // SAFETY: The type is static and complete.
+        let mount = from_err_ptr(unsafe { bindings::kern_mount(TYPE.0.get()) })?;
+        // INVARIANT: The mount was made above.
+        let mount = Mount(NonNull::new(mount).ok_or(ENOMEM)?);
+        *MOUNT.lock() = Some(Arc::new(mount, GFP_KERNEL)?);
+        Ok(Internal(()))
+    }
+}
+
+impl Drop for Internal {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant there is a pin to remove.
-        unsafe { bindings::simple_release_fs(INTERNAL.mount.get(), INTERNAL.pins.get()) };
+        let mount = MOUNT.lock().take();
+        drop(mount);
     }
 }
 
@@ -78,7 +91,7 @@ impl Drop for Pin {
 /// Owns a reference to `inode`, which is on the mount.
 pub(super) struct InternalInode {
     inode: NonNull<bindings::inode>,
-    _pin: Pin,
+    _mount: Arc<Mount>,
 }
 
 impl InternalInode {
@@ -86,15 +99,15 @@ impl InternalInode {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`, `ENXIO` if the filesystem is not mounted.
     pub(super) fn new() -> Result<Self> {
-        let pin = Pin::new()?;
-        // SAFETY: The pin keeps the mount, which keeps its superblock.
-        let inode = unsafe { bindings::new_inode((**INTERNAL.mount.get()).mnt_sb) };
+        let mount = MOUNT.lock().clone().ok_or(ENXIO)?;
+        // SAFETY: The mount is valid, and keeps its superblock.
+        let inode = unsafe { bindings::new_inode((*mount.0.as_ptr()).mnt_sb) };
         // INVARIANT: The inode was made above.
         Ok(InternalInode {
             inode: NonNull::new(inode).ok_or(ENOMEM)?,
-            _pin: pin,
+            _mount: mount,
         })
     }
 

@@ -7,7 +7,7 @@ use super::failures;
 #[cfg(CONFIG_PCI)]
 use super::range;
 use super::{dax, fsdev, poison, registry, Tenure};
-use crate::linux::internal::Pin;
+use crate::linux::internal::Internal;
 use crate::linux::workqueue::WorkQueue;
 #[cfg(CONFIG_PCI)]
 use crate::linux::{bus::Notifier, pci};
@@ -24,13 +24,13 @@ pub(crate) struct Resources {
     _callbacks: dax::Callbacks,
     _queue: WorkQueue,
     _record: poison::Record,
-    _internal: Pin,
+    _internal: Internal,
 }
 
 impl Resources {
     /// Set up the resources for `module`. Drop the result after the last region.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        let internal = Pin::new()?;
+        let internal = Internal::mount()?;
         let queue = WorkQueue::new(c"daxfs", module)?;
         // Without a report of failures, check all pages.
         #[cfg(not(CONFIG_TRACEPOINTS))]

@@ -254,7 +254,9 @@ impl<T: Operations> VTable<T> {
         _inode: *mut bindings::inode,
         _file: *mut bindings::file,
     ) -> kernel::ffi::c_int {
-        Error::from(Errno::NoData).to_errno()
+        // Not ENODATA, which nfsd warns of, and programs that ask overlayfs for attributes of a
+        // file do not expect.
+        Error::from(Errno::NotSupported).to_errno()
     }
 
     /// Move the position. The generic operation would take the end of the file from the host of its

@@ -205,7 +205,7 @@ pub(crate) enum Kind {
     Directory,
     /// A regular file.
     Regular(MappedBy),
-    /// A regular file that has a size and no data. open(2) fails with `ENODATA`.
+    /// A regular file that has a size and no data. open(2) fails with `EOPNOTSUPP`.
     MetadataOnly,
     /// A symlink; [`INodeOperations::get_link`] returns its target.
     Symlink,

@@ -149,12 +149,14 @@ impl Space {
     }
 
     /// Unmap all pages whose memory may have failed without notice, so that the next access faults.
-    /// A DAX device announces failures itself, but the copy is in other memory.
+    /// A DAX device announces failures itself, and failures of I/O memory are not noticed here. But
+    /// the copy is in other memory.
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(crate) fn unmap_suspects(&self) {
-        match self.memory.method() {
-            MapMethod::Dax(_) => self.unmap((self.length / PAGE_SIZE) as usize, 1),
-            MapMethod::Pages | MapMethod::Frames(_) => self.unmap(0, 0),
+        let is_dax = matches!(self.memory.method(), MapMethod::Dax(_));
+        match is_dax || self.memory.is_io() {
+            true => self.unmap((self.length / PAGE_SIZE) as usize, 1),
+            false => self.unmap(0, 0),
         }
     }
 }

@@ -89,7 +89,7 @@ int daxfs_find(const struct daxfs *image, const char *path, unsigned int flags, 
 int daxfs_stat(const struct daxfs *image, uint32_t ino, struct daxfs_stat *stat);
 
 /*
- * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -ENODATA if
+ * Read content of a regular file. Returns the number of bytes, less than size only at the end of the file; -EOPNOTSUPP if
  * the content is in another image. Such a file has a size, and an offset of 0.
  */
 ssize_t daxfs_read(const struct daxfs *image, uint32_t ino, void *buffer, size_t size, uint64_t offset);

@@ -43,9 +43,10 @@ impl From<daxfs_reader::Error> for Failure {
     fn from(error: daxfs_reader::Error) -> Self {
         let errno = match error.problem {
             Problem::Unreadable => Errno::IO,
-            Problem::MetadataOnly => Errno::NODATA,
             Problem::TooSmall | Problem::Magic => Errno::INVAL,
-            Problem::Version | Problem::Feature | Problem::BlockSize => Errno::OPNOTSUPP,
+            Problem::MetadataOnly | Problem::Version | Problem::Feature | Problem::BlockSize => {
+                Errno::OPNOTSUPP
+            }
             _ => Errno::UCLEAN,
         };
         let text = error.to_string();
