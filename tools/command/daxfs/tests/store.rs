@@ -485,7 +485,7 @@ fn no_room() {
     place.add("x", "v1");
 }
 
-/// Nobody else can lock a store, also in a directory that others can read. A store without directories is one whose
+/// Other users cannot lock a store, also in a directory that they can read. A store without directories is one whose
 /// first addition was killed.
 #[test]
 fn new_stores() {

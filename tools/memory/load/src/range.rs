@@ -47,7 +47,7 @@ fn number(text: &str) -> std::result::Result<u64, String> {
 /// Owner of a range.
 enum Owner {
     /// Memory without a driver.
-    Nobody,
+    None,
     /// A block or DAX device in /dev, and the offset of the range in it.
     Device(PathBuf, u64),
 }
@@ -98,7 +98,7 @@ impl Range {
                 "is mounted, or a part of it; unmount it",
             ));
         }
-        Ok(Owner::Nobody)
+        Ok(Owner::None)
     }
 }
 
@@ -161,7 +161,7 @@ pub fn write(image: &Path, range: Range, force: bool) -> Result<String> {
     let mut overwrite = Overwrite::new(force);
     overwrite.input(&image.path);
     let (device, mount) = match range.owner()? {
-        Owner::Nobody => {
+        Owner::None => {
             let device = Device::memory(range.start, range.size)?;
             (device, format!("mount -t daxfs -o {range} none"))
         }
