@@ -23,26 +23,6 @@ static const char *node;
 static char one[PATH_MAX], two[PATH_MAX], active[PATH_MAX], more[PATH_MAX];
 static struct device device;
 
-/* Run a command. Return its exit status; its output goes to the log. */
-__attribute__((format(printf, 1, 2))) static int run(const char *format, ...)
-{
-	char command[4 * PATH_MAX], line[1000];
-	va_list arguments;
-	FILE *pipe;
-	int length;
-
-	va_start(arguments, format);
-	length = vsnprintf(command, sizeof(command) - 8, format, arguments);
-	va_end(arguments);
-	memcpy(command + length, " 2>&1", sizeof(" 2>&1"));
-	fflush(stdout);
-	pipe = popen(command, "r");
-	REQUIRE(pipe);
-	while (fgets(line, sizeof(line), pipe))
-		printf("# %s", line);
-	return WEXITSTATUS(pclose(pipe));
-}
-
 /* Return true if the command fails and prints @text. */
 static bool fails_with(const char *command, const char *text)
 {
@@ -60,7 +40,7 @@ static bool fails_with(const char *command, const char *text)
 /* Mount the image @name, or the active one, on @dir. Return 0 or an exit status. */
 static int mount_image(const char *name, const char *dir)
 {
-	return run("daxfs mount %s%s %s %s", name ? "-o image=" : "", name ?: "", node, dir);
+	return run_command("daxfs mount %s%s %s %s", name ? "-o image=" : "", name ?: "", node, dir);
 }
 
 /* Return true if mounting the image @name, or the active one, fails and says @text. */
@@ -135,26 +115,26 @@ static void make_image(const char *name)
 	int fd;
 
 	REQUIRE(content);
-	REQUIRE(!run("mkdir -p %s/%s.tree && printf %s >%s/%s.tree/name", work_dir(), name, name,
-		     work_dir(), name));
+	REQUIRE(!run_command("mkdir -p %s/%s.tree && printf %s >%s/%s.tree/name", work_dir(), name, name,
+			     work_dir(), name));
 	snprintf(path, sizeof(path), "%s/%s.tree/large", work_dir(), name);
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	pattern_fill(content, LARGE, seed_of(name), 0);
 	REQUIRE(write(fd, content, LARGE) == LARGE);
 	close(fd);
 	free(content);
-	REQUIRE(!run("mkdaxfs --quiet --padding %s %s/%s.tree %s/%s.img && rm -r %s/%s.tree", PADDING,
-		     work_dir(), name, work_dir(), name, work_dir(), name));
+	REQUIRE(!run_command("mkdaxfs --quiet --padding %s %s/%s.tree %s/%s.img && rm -r %s/%s.tree", PADDING,
+			     work_dir(), name, work_dir(), name, work_dir(), name));
 }
 
 static int add_image(const char *name)
 {
-	return run("daxfs catalog add %s %s %s/%s.img", node, name, work_dir(), name);
+	return run_command("daxfs catalog add %s %s %s/%s.img", node, name, work_dir(), name);
 }
 
 POINT(no_active_image, "no image is active")
 {
-	REQUIRE(!run("daxfs catalog init --force %s", node));
+	REQUIRE(!run_command("daxfs catalog init --force %s", node));
 	CHECK(refused(NULL, "no image of the catalogue is active"));
 	CHECK(refused("one", "no image 'one'; it is empty"));
 	REQUIRE(!add_image("one"));
@@ -171,7 +151,7 @@ POINT(no_active_image, "no image is active")
 /* Overwrite the device at byte @at with @text, a string for printf(1). */
 static void overwrite(int at, const char *text)
 {
-	REQUIRE(!run("printf '%s' | dd of=%s bs=1 seek=%d conv=notrunc,fsync status=none", text, node, at));
+	REQUIRE(!run_command("printf '%s' | dd of=%s bs=1 seek=%d conv=notrunc,fsync status=none", text, node, at));
 }
 
 /* Return true if process @pid waits for room in a pipe. */
@@ -213,7 +193,7 @@ static void removed_in_time(void)
 	close(ends[1]);
 	while (!waits_in_pipe(pid) && tries++ < 1000)
 		usleep(10000);
-	REQUIRE(!run("daxfs catalog remove %s one", node));
+	REQUIRE(!run_command("daxfs catalog remove %s one", node));
 	while ((more = read(ends[0], said + length, sizeof(said) - length - 1)) > 0)
 		length += more;
 	said[length] = 0;
@@ -232,8 +212,8 @@ POINT(damaged, "a damaged catalogue, a wrong image")
 		"dd of=%s if=%s/%s bs=4096 count=1 seek=%d conv=notrunc,fsync status=none";
 	int second = (1 << 20) / 4096, image = (2 << 20) / 4096;
 
-	REQUIRE(!run(save, node, work_dir(), "copy0", 0));
-	REQUIRE(!run(save, node, work_dir(), "copy1", second));
+	REQUIRE(!run_command(save, node, work_dir(), "copy0", 0));
+	REQUIRE(!run_command(save, node, work_dir(), "copy1", second));
 	/* The second copy has the state before "two" was added. */
 	overwrite(200, "damage");
 	CHECK(refused("two", "no image 'two'"));
@@ -245,15 +225,15 @@ POINT(damaged, "a damaged catalogue, a wrong image")
 	overwrite((1 << 20) + 200, "damage");
 	CHECK(refused("one", "no copy of the catalogue is whole"));
 	/* Another filesystem leaves the second copy as it is. */
-	REQUIRE(!run(restore, node, work_dir(), "copy1", second));
+	REQUIRE(!run_command(restore, node, work_dir(), "copy1", second));
 	overwrite(0, "\\0\\0\\0\\0\\0\\0\\0\\0");
 	CHECK(refused("one", "no catalogue, and so no image 'one'"));
 	CHECK(refused(NULL, "no daxfs superblock"));
-	REQUIRE(!run(restore, node, work_dir(), "copy0", 0));
+	REQUIRE(!run_command(restore, node, work_dir(), "copy0", 0));
 	/* The superblock of another image at the place of "one". */
-	REQUIRE(!run(restore, node, work_dir(), "three.img", image));
+	REQUIRE(!run_command(restore, node, work_dir(), "three.img", image));
 	CHECK(refused("one,check=none", "is not the one that was added to the catalogue"));
-	REQUIRE(!run(restore, node, work_dir(), "one.img", image));
+	REQUIRE(!run_command(restore, node, work_dir(), "one.img", image));
 	CHECK_EQ(mount_image("one", one), 0);
 	is_image(one, "one");
 	CHECK(!umount(one));
@@ -301,16 +281,16 @@ POINT(what_is_shown, "options, sysfs, remount")
 	CHECK(!strcmp(shown(one, "device"), number) && !strcmp(shown(two, "device"), number));
 	CHECK(!strcmp(shown(one, "offset"), "2097152"));
 	CHECK(strcmp(shown(two, "offset"), "2097152"));
-	CHECK_EQ(run("grep '%s daxfs ro,.*fsoffset=0x200000,fslength=0x6800000' /proc/mounts", one), 0);
-	CHECK_EQ(run("daxfs catalog list --json %s | grep -c '\"mounted\": true' | grep -qx 2", node), 0);
+	CHECK_EQ(run_command("grep '%s daxfs ro,.*fsoffset=0x200000,fslength=0x6800000' /proc/mounts", one), 0);
+	CHECK_EQ(run_command("daxfs catalog list --json %s | grep -c '\"mounted\": true' | grep -qx 2", node), 0);
 	CHECK_EQ(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
 	CHECK_EQ(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, "fsoffset=2M,fslength=0x6800000"), 0);
 	CHECK_FAILS(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, "fsoffset=2M,fslength=4M"), EINVAL);
 	CHECK_FAILS(mount(NULL, one, NULL, MS_REMOUNT | MS_RDONLY, "fsoffset=2M"), EINVAL);
 	/* mount(8) passes the options to mount.daxfs. */
-	CHECK_EQ(run("mount -o remount,image=one %s", one), 0);
-	CHECK(run("mount -o remount,image=two %s", one));
-	CHECK_EQ(run("mount -o remount %s", one), 0);
+	CHECK_EQ(run_command("mount -o remount,image=one %s", one), 0);
+	CHECK(run_command("mount -o remount,image=two %s", one));
+	CHECK_EQ(run_command("mount -o remount %s", one), 0);
 }
 
 /* Parts that are mounted already, and invalid parts. */
@@ -343,10 +323,10 @@ POINT(no_others, "the device is in use")
 
 POINT(activated, "activate, and roll back")
 {
-	REQUIRE(!run("daxfs catalog activate %s one", node));
+	REQUIRE(!run_command("daxfs catalog activate %s one", node));
 	REQUIRE(!mount_image(NULL, active));
 	is_image(active, "one");
-	REQUIRE(!run("daxfs catalog activate %s two", node));
+	REQUIRE(!run_command("daxfs catalog activate %s two", node));
 	/* The mounts stay. */
 	is_image(active, "one");
 	CHECK(!umount(active));
@@ -355,7 +335,7 @@ POINT(activated, "activate, and roll back")
 	is_image(one, "one");
 	CHECK(!umount(active));
 	/* Roll back. */
-	REQUIRE(!run("daxfs catalog activate %s one", node));
+	REQUIRE(!run_command("daxfs catalog activate %s one", node));
 	REQUIRE(!mount_image(NULL, active));
 	is_image(active, "one");
 	CHECK(!umount(active));
@@ -367,8 +347,8 @@ POINT(space_of_removed, "remove, and use the space again")
 	char *mapped;
 	int fd;
 
-	REQUIRE(!run("daxfs catalog activate %s two", node));
-	REQUIRE(!run("daxfs catalog remove %s one", node));
+	REQUIRE(!run_command("daxfs catalog activate %s two", node));
+	REQUIRE(!run_command("daxfs catalog remove %s one", node));
 	CHECK(refused("one", "no image 'one'"));
 	is_image(one, "one");
 	/* There are two mounts of it. */
@@ -492,7 +472,7 @@ POINT(while_it_changes, "mounts while the catalogue changes")
 	int rounds = repeats(24);
 
 	for (int i = 0; i < rounds; i++)
-		CHECK_EQ(run("daxfs catalog activate %s %s", node, i % 2 ? "two" : "three"), 0);
+		CHECK_EQ(run_command("daxfs catalog activate %s %s", node, i % 2 ? "two" : "three"), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
 		kill(users[i], SIGKILL);
 		CHECK_EQ(reaped("a user", users[i]), SIGKILL);
@@ -508,8 +488,8 @@ POINT(while_it_changes, "mounts while the catalogue changes")
 /* Add an image called small-@number, which says that, at a free place. */
 static void add_small(const char *number)
 {
-	REQUIRE(!run("cd %s && mkdir -p small.tree && printf %s >small.tree/name && mkdaxfs --quiet --force --padding 4K small.tree small.img && daxfs catalog add %s small-%s small.img",
-		     work_dir(), number, node, number));
+	REQUIRE(!run_command("cd %s && mkdir -p small.tree && printf %s >small.tree/name && mkdaxfs --quiet --force --padding 4K small.tree small.img && daxfs catalog add %s small-%s small.img",
+			     work_dir(), number, node, number));
 }
 
 /* Check that the image on @dir says @number, by reads and by a mapping. Return its place. */
@@ -540,7 +520,7 @@ POINT(small_images, "small images share 2 MiB")
 	second = place_of_small(more, "1");
 	CHECK(first < second && first / HUGE_SIZE == second / HUGE_SIZE);
 	/* A mounted image keeps its place, and not its neighbour's. */
-	REQUIRE(!run("daxfs catalog remove %s small-0 && daxfs catalog remove %s small-1", node, node));
+	REQUIRE(!run_command("daxfs catalog remove %s small-0 && daxfs catalog remove %s small-1", node, node));
 	CHECK(!umount(active));
 	add_small("new");
 	REQUIRE(!mount_image("small-new", active));
@@ -556,8 +536,8 @@ POINT(small_images, "small images share 2 MiB")
 	CHECK_EQ(strtoll(shown(one, "offset"), NULL, 10) % HUGE_SIZE, 0);
 	CHECK_EQ(strtoll(shown(two, "offset"), NULL, 10) % HUGE_SIZE, 0);
 	CHECK(!umount(active) && !umount(more));
-	REQUIRE(!run("daxfs catalog list --json %s | grep -o 'small-[^\"]*' | while read -r name; do daxfs catalog remove %s $name; done",
-		     node, node));
+	REQUIRE(!run_command("daxfs catalog list --json %s | grep -o 'small-[^\"]*' | while read -r name; do daxfs catalog remove %s $name; done",
+			     node, node));
 }
 
 /* The kernel may signal processes that map a page whose memory fails. */
@@ -670,7 +650,7 @@ POINT(device_goes, "the device goes away under load")
 	CHECK_EQ(bounded_umount(one), 0);
 	/* The last one gives the device back. */
 	CHECK_EQ(bounded_umount(two), 0);
-	CHECK_EQ(run("daxfs write --force %s/three.img %s", work_dir(), node), 0);
+	CHECK_EQ(run_command("daxfs write --force %s/three.img %s", work_dir(), node), 0);
 	CHECK(refused("three", "no catalogue, and so no image 'three'"));
 	CHECK_EQ(mount_image(NULL, one), 0);
 	CHECK(!strcmp(name_on(one), "three"));

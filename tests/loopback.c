@@ -15,37 +15,28 @@
 static struct image image;
 static const char *mnt;
 
-static void run(const char *format, ...)
-{
-	char command[4 * PATH_MAX];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	if (system(command))
-		ktap_skip_all("needs mkdaxfs and mkfs.ext4");
-}
-
 /* Make an image of two files: a pattern, and a filesystem that holds a file with a pattern. */
 static void make_image(void)
 {
 	char tree[PATH_MAX], path[PATH_MAX], *content = malloc(SIZE);
+	bool made;
 	int fd;
 
 	snprintf(tree, sizeof(tree), "%s/loopback", work_dir());
-	run("rm -rf '%s' && mkdir -p '%s/inner'", tree, tree);
+	made = !run_command("rm -rf '%s' && mkdir -p '%s/inner'", tree, tree);
 	snprintf(path, sizeof(path), "%s/inner/pattern", tree);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	pattern_fill(content, SIZE, 1, 0);
 	REQUIRE(fd >= 0 && write(fd, content, SIZE) == (ssize_t)SIZE);
 	close(fd);
-	run("cd '%s' && mkfs.ext4 -q -O ^has_journal -d inner ext4 4M >&2 && mv inner/pattern . && rmdir inner",
-	    tree);
-	run("mkdaxfs --quiet '%s' '%s.daxfs' >&2", tree, tree);
+	made = made && !run_command("cd '%s' && mkfs.ext4 -q -O ^has_journal -d inner ext4 4M && mv inner/pattern . && rmdir inner",
+				    tree);
+	made = made && !run_command("mkdaxfs --quiet '%s' '%s.daxfs'", tree, tree);
+	if (!made)
+		ktap_skip_all("needs mkdaxfs and mkfs.ext4");
 	snprintf(path, sizeof(path), "%s.daxfs", tree);
 	image = image_load(path);
-	run("rm -rf '%s' '%s.daxfs'", tree, tree);
+	REQUIRE(!run_command("rm -rf '%s' '%s.daxfs'", tree, tree));
 	free(content);
 }
 

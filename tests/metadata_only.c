@@ -14,20 +14,6 @@ static const u64 sizes[] = { 1, 100, 4097, HUGE_SIZE + 5 };
 
 static char metadata[PATH_MAX], objects[PATH_MAX], overlay[PATH_MAX], program_path[PATH_MAX];
 
-static void run(const char *format, ...)
-{
-	char command[4 * PATH_MAX];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	if (system(command)) {
-		printf("Bail out! %s\n", command);
-		exit(KTAP_FAIL);
-	}
-}
-
 /* Make a directory below the work directory. */
 static void directory(char path[PATH_MAX], const char *name)
 {
@@ -97,14 +83,14 @@ static void mount_images(void)
 	snprintf(program_path, sizeof(program_path), "%s/helper", program_dir());
 	REQUIRE(!lstat(program_path, &stat));
 	add_file(meta_dir, "program", stat.st_size);
-	run("cp '%s' '%s/program'", program_path, target);
+	REQUIRE(!run_command("cp '%s' '%s/program'", program_path, target));
 	add_file(meta_dir, "missing", 10);
 	close(meta_dir);
 	close(object_dir);
 
 	directory(metadata, "metadata");
 	snprintf(image_path, sizeof(image_path), "%s/metadata.daxfs", work_dir());
-	run("mkdaxfs --quiet --force '%s' '%s' >&2", source, image_path);
+	REQUIRE(!run_command("mkdaxfs --quiet --force '%s' '%s'", source, image_path));
 	image = image_load(image_path);
 	remove_data(&image);
 	REQUIRE(source_mount(source_named("memfd"), &image, metadata));
@@ -112,7 +98,7 @@ static void mount_images(void)
 
 	directory(objects, "objects");
 	snprintf(image_path, sizeof(image_path), "%s/objects.daxfs", work_dir());
-	run("mkdaxfs --quiet --force '%s/objects-source' '%s' >&2", work_dir(), image_path);
+	REQUIRE(!run_command("mkdaxfs --quiet --force '%s/objects-source' '%s'", work_dir(), image_path));
 	image = image_load(image_path);
 	REQUIRE(source_mount(source_named("memfd"), &image, objects));
 	image_free(&image);
@@ -257,7 +243,7 @@ int main(void)
 	private_mount_point();
 	if (system("command -v mkdaxfs >/dev/null"))
 		ktap_skip_all("needs mkdaxfs");
-	run("modprobe -q overlay || true");
+	REQUIRE(!run_command("modprobe -q overlay || true"));
 	mount_images();
 	return ktap_run();
 }

@@ -477,3 +477,22 @@ int count_named(const char *directory, const char *part)
 	closedir(stream);
 	return count;
 }
+
+int run_command(const char *format, ...)
+{
+	char command[4 * PATH_MAX], line[1000];
+	va_list arguments;
+	FILE *pipe;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(command, sizeof(command) - 8, format, arguments);
+	va_end(arguments);
+	memcpy(command + length, " 2>&1", sizeof(" 2>&1"));
+	fflush(stdout);
+	pipe = popen(command, "r");
+	REQUIRE(pipe);
+	while (fgets(line, sizeof(line), pipe))
+		printf("# %s", line);
+	return WEXITSTATUS(pclose(pipe));
+}

@@ -39,6 +39,9 @@
 /* Return the directory for everything that the tests write; tests/fixture makes it. */
 const char *work_dir(void);
 
+/* Run a command of the shell. Return its exit status; its output goes to the log. */
+int run_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Write text to a file, in one call. Return false if that fails. */
 bool write_text(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
