@@ -48,7 +48,7 @@ Device:
 daxfs catalog init makes a catalogue on the device. The snapshotter adds the image of
 each layer to it, mounts it from there, and removes it with the layer. The name of the
 image is layer- and the first 56 digits of its SHA-256. After a restart the snapshotter
-uses the images that it finds there, and removes those of other layers. Images whose
+uses the images that it finds there, and removes images of other layers. Images whose
 names do not begin with layer- stay. No other snapshotter and no other kernel may use
 the device.
 

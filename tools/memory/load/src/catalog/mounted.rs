@@ -17,9 +17,9 @@ const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// a mount do not include these two.
 const SHARE_OF_SUMS: u64 = 4096;
 
-/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. For images that are `listed`,
-/// these are their ranges, or those of longer images that are still mounted there; others end after the sums and the
-/// signature of the image, or later.
+/// Return the ranges of `device`, a name below /sys/dev, that are mounted, in no order. The range of a `listed` image is
+/// the one in the list, unless a longer image is still mounted there. Other ranges end after the sums and the signature of
+/// the image, or later.
 ///
 /// Fail if sysfs is not mounted.
 pub fn ranges(device: &str, listed: &[Listed]) -> io::Result<Vec<Range<u64>>> {
