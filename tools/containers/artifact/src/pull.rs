@@ -8,7 +8,7 @@ use crate::manifest::{
     Descriptor, Manifest, ARTIFACT, DIGEST, LABEL, LAYER, LAYER_ZSTD, SIGNATURE, SIZE, TITLE, UUID,
 };
 use crate::reference::Reference;
-use daxfs_check::digest::hex;
+use daxfs_check::digest::{hex, parse_hex};
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Interrupt;
@@ -462,16 +462,4 @@ fn name(layer: &Descriptor) -> String {
 fn exists(path: &Path) -> Error {
     let why = "exists; remove it, or name another file";
     Error::refused(shown_path(path), why)
-}
-
-/// Parse a SHA-256 in hexadecimal.
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(digest)
 }

@@ -127,11 +127,7 @@ impl Store {
     /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
     /// archive may have files of any size.
     fn check_room(&self, name: &str, tree: &Tree) -> Result<()> {
-        let sizes = tree.nodes.iter().map(|node| match node.kind {
-            Kind::Regular { size, .. } => size,
-            _ => 0,
-        });
-        let size = sizes.fold(0, u64::saturating_add);
+        let size = tree.content_size();
         let found = statvfs(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         let room = found.f_blocks.saturating_mul(found.f_frsize);
@@ -165,9 +161,8 @@ impl Store {
         let superblock = Superblock::load(&memory);
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
         let reader = Reader::new(Image::new(&memory, &superblock), &name);
-        let wrong = wrong_objects(&reader, id, progress)?.into_iter();
-        if let Some((sum, _)) = wrong.into_iter().find(|(_, wrong)| *wrong) {
-            let object = hex(&sum);
+        if let Some(sum) = wrong_objects(&reader, id, progress)?.first() {
+            let object = hex(sum);
             let is_it = |node: &Node| tree.name(&node.name) == object.as_bytes();
             let node = tree.nodes.iter().position(is_it);
             let path = node.map_or_else(|| PathBuf::from(object), |node| tree.path(node as NodeId));
@@ -194,7 +189,7 @@ fn hash(tree: &Tree, progress: &dyn Progress) -> Result<Vec<(Sum, NodeId, u64)>>
             _ => (),
         }
     }
-    progress.step("hashing", files.iter().map(|(_, size)| size).sum());
+    progress.step("hashing", tree.content_size());
     let hashed = files.into_par_iter().map(|(node, size)| {
         let sum = sha256(tree, node)?;
         progress.advance(size);
@@ -241,13 +236,12 @@ fn choose(objects: &BTreeMap<Sum, (NodeId, u64)>, packs: &[Pack]) -> Result<Hash
     Ok(chosen)
 }
 
-/// Return whether the content of each object of the pack `id` has another SHA-256 than its name
-/// says.
+/// Return the objects of the pack `id` whose content has another SHA-256 than their names say.
 pub fn wrong_objects<S: daxfs_check::memory::Storage + Sync>(
     reader: &Reader<'_, S>,
     id: &str,
     progress: &dyn Progress,
-) -> Result<Vec<(Sum, bool)>> {
+) -> Result<Vec<Sum>> {
     let mut objects = Vec::new();
     each_object(reader, id, |sum, inode| {
         objects.push((sum, *inode));
@@ -266,9 +260,9 @@ pub fn wrong_objects<S: daxfs_check::memory::Storage + Sync>(
                 Ok(())
             },
         )?;
-        Ok((sum, <[u8; 32]>::from(hash.finalize()) != sum))
+        Ok((<[u8; 32]>::from(hash.finalize()) != sum).then_some(sum))
     });
-    compared.collect()
+    compared.filter_map(Result::transpose).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //!   `trusted.overlay.redirect`, `/ID/SHA256`.
 //! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256` whose names are
 //!   the SHA-256 of their content. An addition makes one pack, of the objects that no pack has. The
-//!   ID is a hash of the names of the objects. It comes first in the paths, so that one look-up
-//!   tells that a pack does not have an object.
+//!   ID is a hash of the names of the objects. It comes first in the paths, so that one failed
+//!   look-up is enough for a pack without the object.
 //! * `STORE/lock` is locked by those who use the store.
 //!
 //! The root of a metadata image has the attribute [`PACKS`]: the packs that the image needs, with
@@ -32,11 +32,13 @@ pub use metadata::PACKS;
 pub use pack::PackRef;
 pub use verify::Verified;
 
+use daxfs_check::digest::hex;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
+use daxfs_reader::catalog::valid_name;
 use daxfs_writer::tree::{identity, Identity};
-use rustix::fs::{flock, fsync, open, stat, FlockOperation, Mode, OFlags};
+use rustix::fs::{flock, stat, FlockOperation};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
@@ -47,9 +49,6 @@ use std::path::{Path, PathBuf};
 /// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
 /// each.
 pub const PACKS_MAX: usize = 64;
-
-/// Bytes of the longest name of an image.
-const NAME_MAX: usize = 63;
 
 /// End of the names of images and packs.
 const SUFFIX: &str = ".daxfs";
@@ -162,11 +161,7 @@ impl Store {
     ///
     /// Fail if that is no name for an image.
     pub fn image(&self, name: &str) -> Result<PathBuf> {
-        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+:@".contains(&byte);
-        if !(1..=NAME_MAX).contains(&name.len())
-            || name.starts_with('.')
-            || !name.bytes().all(valid)
-        {
+        if name.starts_with('.') || valid_name(name.as_bytes()).is_none() {
             let why = "is not a name for an image; use 1 to 63 letters, digits and . _ - + : @, not first a dot";
             return Err(Error::refused(shown_path(Path::new(name)), why));
         }
@@ -209,13 +204,14 @@ impl Store {
         paths.map_err(|error| failed(&dir, "read", error))
     }
 
-    /// Return the packs that each image needs, by name.
-    fn needs(&self) -> Result<BTreeMap<String, Vec<PackRef>>> {
+    /// Return the SHA-256 of each image and the packs that it needs, by name.
+    fn needs(&self) -> Result<BTreeMap<String, (String, Vec<PackRef>)>> {
         let names = self.names("images")?.into_iter();
         names
             .map(|name| {
-                let packs = metadata::packs(&self.open_image(&name)?)?;
-                Ok((name, packs))
+                let opened = self.open_image(&name)?;
+                let packs = metadata::packs(&opened)?;
+                Ok((name, (hex(&opened.superblock.sha256), packs)))
             })
             .collect()
     }
@@ -223,27 +219,27 @@ impl Store {
     /// Return all images, by name.
     pub fn list(&self) -> Result<Vec<Listed>> {
         let needs = self.needs()?;
-        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
-        for pack in needs.values().flatten() {
-            *users.entry(&pack.id).or_default() += 1;
+        let mut users: BTreeMap<String, usize> = BTreeMap::new();
+        for pack in needs.values().flat_map(|(_, packs)| packs) {
+            *users.entry(pack.id.clone()).or_default() += 1;
         }
-        let listed = needs.iter().map(|(name, packs)| {
-            let metadata = length(&self.image(name)?)?;
+        let listed = needs.into_iter().map(|(name, (sha256, packs))| {
+            let metadata = length(&self.image(&name)?)?;
             let (mut size, mut own) = (metadata, metadata);
-            for pack in packs {
+            for pack in &packs {
                 let bytes = length(&self.pack(&pack.id))?;
                 size += bytes;
-                own += match users[pack.id.as_str()] {
+                own += match users[&pack.id] {
                     1 => bytes,
                     _ => 0,
                 };
             }
             Ok(Listed {
-                name: name.clone(),
-                sha256: daxfs_check::digest::hex(&self.open_image(name)?.superblock.sha256),
+                name,
+                sha256,
                 size,
                 own,
-                packs: packs.clone(),
+                packs,
             })
         });
         listed.collect()
@@ -269,7 +265,7 @@ impl Store {
     /// is removed then.
     pub fn gc(&self) -> Result<Freed> {
         let mut needed = BTreeSet::new();
-        for (name, packs) in self.needs()? {
+        for (name, (_, packs)) in self.needs()? {
             for pack in packs {
                 let path = self.pack(&pack.id);
                 if !path.exists() {
@@ -319,10 +315,9 @@ fn length(path: &Path) -> Result<u64> {
 
 /// Make the names in the directory `path` durable.
 fn sync(path: &Path) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty())
-        .and_then(fsync)
-        .map_err(|error| failed(path, "sync the directory", error.into()))
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| failed(path, "sync the directory", error))
 }
 
 /// Return the error of an operation on the file `path`.

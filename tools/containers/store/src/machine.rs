@@ -189,7 +189,18 @@ impl Machine {
             false => (sha256.to_owned(), None),
         };
         let lower = self.dir.join("images").join(place);
-        self.load(&store.image(name)?, &lower, sha256, option, loaded)?;
+        let there = self.mounts()?;
+        let mut load = |file: &Path, place: &Path, sha256: &str, option| -> Result<()> {
+            if mounts(&there).any(|mount| mount.place == place && mount.kind == b"daxfs") {
+                loaded.shared += 1;
+                return Ok(());
+            }
+            load_on(file, place, sha256, option)?;
+            loaded.images += 1;
+            loaded.bytes += size(place);
+            Ok(())
+        };
+        load(&store.image(name)?, &lower, sha256, option)?;
         let mut value = vec![0; VALUE_MAX];
         let packs = match lgetxattr(&lower, PACKS, &mut value) {
             Ok(length) => PackRef::parse(&value[..length]),
@@ -199,34 +210,10 @@ impl Machine {
         let mut places = Vec::new();
         for pack in packs {
             let place = self.dir.join("packs").join(&pack.sha256);
-            self.load(&store.pack(&pack.id), &place, &pack.sha256, None, loaded)?;
+            load(&store.pack(&pack.id), &place, &pack.sha256, None)?;
             places.push(place);
         }
         Ok((lower, places))
-    }
-
-    /// Load the image file `file` with this SHA-256 and mount it on `place`, unless it is there.
-    fn load(
-        &self,
-        file: &Path,
-        place: &Path,
-        sha256: &str,
-        option: Option<&str>,
-        loaded: &mut Loaded,
-    ) -> Result<()> {
-        let text = self.mounts()?;
-        if mounts(&text).any(|mount| mount.place == place && mount.kind == b"daxfs") {
-            loaded.shared += 1;
-            return Ok(());
-        }
-        make(place)?;
-        let digest = format!("digest={sha256}");
-        let words = [&digest, "verify=lazy"].into_iter().chain(option);
-        let words: Vec<String> = words.map(String::from).collect();
-        daxfs_load::load(file, place, Kind::Memfd, &words)?;
-        loaded.images += 1;
-        loaded.bytes += size(place);
-        Ok(())
     }
 
     /// Unmount the images and packs that no overlay uses. Those whose files are in use stay.
@@ -266,6 +253,15 @@ impl Machine {
         let path = Path::new(mountinfo::PATH);
         std::fs::read(path).map_err(|error| failed(path, "read", error))
     }
+}
+
+/// Load the image file `file` with this SHA-256 and mount it on `place`, with one more option.
+fn load_on(file: &Path, place: &Path, sha256: &str, option: Option<&str>) -> Result<()> {
+    make(place)?;
+    let digest = format!("digest={sha256}");
+    let words = [&digest, "verify=lazy"].into_iter().chain(option);
+    let words: Vec<String> = words.map(String::from).collect();
+    daxfs_load::load(file, place, Kind::Memfd, &words)
 }
 
 /// Return the directories below [`RUN`] that are layers of `mount`, if it is an overlay.

@@ -2,7 +2,8 @@
 
 //! Metadata images: trees whose files have no data.
 
-use crate::pack::{parse_sum, redirect, whole_metadata, PackRef, Sum};
+use crate::pack::{parse_sum, whole_metadata, PackRef, Sum};
+use daxfs_check::digest::hex;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
@@ -27,9 +28,9 @@ fn own(name: &str, value: Vec<u8>) -> Xattr {
     }
 }
 
-/// Return the path of an object in a data layer.
-pub fn object_path(id: &str, sum: &str) -> String {
-    format!("/{id}/{sum}")
+/// Return the path of an object in overlayfs's data layers.
+fn redirect(id: &str, sum: &Sum) -> Vec<u8> {
+    format!("/{id}/{}", hex(sum)).into_bytes()
 }
 
 /// Turn `tree` into the tree of a metadata image. `objects` has the object of each regular file

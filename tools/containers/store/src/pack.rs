@@ -2,8 +2,7 @@
 
 //! Packs: images of objects.
 
-use crate::metadata::object_path;
-use daxfs_check::digest::{hex, is_hex};
+use daxfs_check::digest::{hex, is_hex, parse_hex};
 use daxfs_check::memory::Storage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
@@ -140,16 +139,9 @@ pub fn each_object<S: Storage>(
     Ok(())
 }
 
-/// Parse a SHA-256 as [`hex`] writes it.
+/// Parse a SHA-256 in the only form that names of objects have.
 pub fn parse_sum(text: &str) -> Option<Sum> {
-    let mut sum = [0; 32];
-    if !is_hex(text, 32) {
-        return None;
-    }
-    for (byte, at) in sum.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(sum)
+    parse_hex(text).filter(|_| is_hex(text, 32))
 }
 
 /// Return the name of a pack of these objects, which are sorted.
@@ -220,11 +212,6 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Resul
     }
     builder.fill(directory, entries);
     Ok(builder.finish())
-}
-
-/// Return the path of an object in overlayfs's data layers.
-pub fn redirect(id: &str, sum: &Sum) -> Vec<u8> {
-    object_path(id, &hex(sum)).into_bytes()
 }
 
 #[cfg(test)]

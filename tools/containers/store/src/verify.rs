@@ -153,11 +153,9 @@ fn whole_pack(
     let pack = Pack::open(path, id)?;
     let reader = opened.reader();
     progress.step("comparing", pack.objects.values().sum());
-    for (sum, wrong) in wrong_objects(&reader, id, progress)? {
-        if wrong {
-            let why = "does not have the SHA-256 of its name; restore the pack from a copy";
-            report(reader.refuse(hex(&sum).as_bytes(), why));
-        }
+    for sum in wrong_objects(&reader, id, progress)? {
+        let why = "does not have the SHA-256 of its name; restore the pack from a copy";
+        report(reader.refuse(hex(&sum).as_bytes(), why));
     }
     Ok(pack)
 }

@@ -4,6 +4,7 @@
 
 use crate::file::ImageFile;
 use daxfs_command::bar::Bar;
+use daxfs_command::values::size;
 use daxfs_image::error::{Error, Result};
 use daxfs_writer::device::Device;
 use daxfs_writer::Overwrite;
@@ -27,20 +28,12 @@ impl FromStr for Range {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let value = |name: &str| {
             let value = text.split(',').find_map(|word| word.strip_prefix(name));
-            value.map(number).transpose()
+            value.map(size).transpose()
         };
         match (value("phys=")?, value("size=")?) {
             (Some(start), Some(size)) if text.split(',').count() == 2 => Ok(Range { start, size }),
             _ => Err("use phys=ADDRESS,size=BYTES".into()),
         }
-    }
-}
-
-/// Parse a number as the kernel's mount options have it: hexadecimal after 0x, or with a unit.
-fn number(text: &str) -> std::result::Result<u64, String> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).map_err(|error| error.to_string()),
-        None => daxfs_command::values::size(text).map_err(str::to_owned),
     }
 }
 
@@ -112,7 +105,7 @@ impl std::fmt::Display for Range {
 fn devices() -> Vec<(u64, u64, PathBuf)> {
     let number = |path: PathBuf| {
         let text = fs::read_to_string(path).ok()?;
-        number(text.trim()).ok()
+        size(text.trim()).ok()
     };
     let found = |directory: &str, resource: &str| {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();

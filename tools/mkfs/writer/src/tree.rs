@@ -322,12 +322,12 @@ impl Tree {
         first.map_or_else(PathBuf::new, |origin| origin.path().into())
     }
 
-    /// Return the size of all regular files.
+    /// Return the size of all regular files, or the largest number if it is larger.
     pub fn content_size(&self) -> u64 {
         let size = |node: &Node| match node.kind {
             Kind::Regular { size, .. } => size,
             _ => 0,
         };
-        self.nodes.iter().map(size).sum()
+        self.nodes.iter().map(size).fold(0, u64::saturating_add)
     }
 }

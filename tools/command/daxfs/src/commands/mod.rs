@@ -323,7 +323,7 @@ fn digest(json: bool, image: &str, sha256: &str) -> String {
 }
 
 /// Print a line.
-fn print(line: &str) -> Result<ExitCode> {
+pub fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
     written(writeln!(out, "{line}"))?;
     out.finish()?;

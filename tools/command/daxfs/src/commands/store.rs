@@ -2,6 +2,7 @@
 
 //! `store`: images that share the content of their files.
 
+use super::print;
 use crate::options::{Store as Command, StoreAdd};
 use crate::show::pretty;
 use daxfs_command::bar::Bar;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 /// Run `daxfs store`.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Add(args) => add(&args)?,
+        Command::Add(args) => return add(&args),
         Command::List { store, json } => list(&store, json)?,
         Command::Mount {
             store,
@@ -42,36 +43,27 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 shared,
             } = mount(&Store::open(&store, false)?, &name, &dir, &demands)?;
             let bytes = human(bytes);
-            say(&format!(
+            return print(&format!(
                 "{name}: loaded {images} images ({bytes}), {shared} were in memory"
-            ))?;
+            ));
         }
         Command::Umount { dir } => {
             let freed = unmount(&dir)?;
             let (images, bytes) = (freed.images, human(freed.bytes));
-            say(&format!("freed {images} images ({bytes})"))?;
+            return print(&format!("freed {images} images ({bytes})"));
         }
         Command::Remove { store, name } => Store::open(&store, true)?.remove(&name)?,
         Command::Gc { store } => {
             let freed = Store::open(&store, true)?.gc()?;
-            say(&format!(
-                "removed {} files ({})",
-                freed.files,
-                human(freed.bytes)
-            ))?;
+            let (files, bytes) = (freed.files, human(freed.bytes));
+            return print(&format!("removed {files} files ({bytes})"));
         }
         Command::Verify { store } => return verify(&store),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(line: &str) -> Result<()> {
-    let mut out = Out::open();
-    written(writeln!(out, "{line}"))?;
-    Ok(out.finish()?)
-}
-
-fn add(args: &StoreAdd) -> Result<()> {
+fn add(args: &StoreAdd) -> Result<ExitCode> {
     let exclude = Exclude::new(args.exclude.clone());
     let exclude = exclude.map_err(|why| Error::refused("--exclude", why.to_string()))?;
     let cleanup =
@@ -95,7 +87,7 @@ fn add(args: &StoreAdd) -> Result<()> {
     cleanup.done();
     bar.clear();
     let (new, known) = (added.new, added.known);
-    say(&format!(
+    print(&format!(
         "{}  {}: {} objects ({}) are new, {} ({}) were there; {} packs",
         added.sha256,
         args.name,
@@ -183,7 +175,7 @@ fn verify(path: &Path) -> Result<ExitCode> {
         bar.suspend(|| eprintln!("daxfs: {error}"));
     })?;
     bar.clear();
-    say(&format!(
+    print(&format!(
         "{} images, {} packs, {} objects: {problems} problems",
         verified.images, verified.packs, verified.objects
     ))?;
