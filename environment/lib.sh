@@ -35,7 +35,7 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 }
 
 # use_kernel NAME: select Debian's kernel for this process and its children. NAME is
-#   stock         the kernel that the metapackage of Debian 13's backports depends on
+#   stock         the newest in Debian 13's backports of a series in environment/kernels
 #   7.2.12        that version in backports
 #   7.3.4-cloud   a version in Debian's flavour for virtual machines
 #   7.3.4-rt      in that for real time
@@ -87,13 +87,10 @@ die() {
 	exit 1
 }
 
-# As die, with an exit status which says that a download failed: another run may succeed.
-download_failed=3
+# As die, unless explain_failure names the cause.
 die_download() {
-	# explain_failure names the cause then.
 	[ -z "$(cache_trouble)" ] || exit 1
-	printf '%s: %s\n' "${0##*/}" "$*" >&2
-	exit $download_failed
+	die "$@"
 }
 
 usage_error() {
@@ -339,11 +336,6 @@ fetch_lists() {
 # Print all versions of a package on the mirror, newest first.
 package_versions() {
 	apt_run cache madison "$1" | awk -F ' *[|] *' '{ sub(/^ */, "", $2); print $2 }' | uniq
-}
-
-# package_depends PACKAGE PATTERN: print the first dependency of a metapackage that matches the pattern.
-package_depends() {
-	apt_run cache depends --important --no-recommends "$1" | sed -n 's/^ *Depends: //p' | grep -E -m 1 "$2"
 }
 
 # Print the upstream version of a kernel release as Debian writes it:
