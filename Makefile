@@ -89,18 +89,16 @@ help:
 # $(call kernel_source,kernel tree): the source, which the Makefile of a directory of headers or of a build includes.
 kernel_source = $(shell sed -n 's|^include \(/.*\)/Makefile$$|\1|p' $(1)/Makefile)
 
-# $(call kbuild,how to run,kernel tree,output directory,variables): builds the module and proves that the kernel exports
-# its symbols. This check covers more than the kernel's own, which therefore only warns.
+# $(call kbuild,how to run,kernel tree,output directory,variables): builds the module, which needs all symbols to be exported.
 # The module has no names of directories, also in the debugging information, which the build ID depends on: two directories
 # give the same module. The last prefix that fits counts: the compilers run in the output directory, which may be below others.
 prefixes = $(foreach directory,$(CURDIR) $(1) $(call kernel_source,$(1)),$(realpath $(directory))/=) $(abspath $(2))=.
 define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
-	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) KBUILD_MODPOST_WARN=1 $(JOBS) $(VERBOSE) $(4) \
+	$(Q)$(1) make --no-print-directory -C $(2) M=$(CURDIR) MO=$(abspath $(3)) $(JOBS) $(VERBOSE) $(4) \
 		KCFLAGS='$(KCFLAGS) $(addprefix -ffile-prefix-map=,$(call prefixes,$(2),$(3)))' \
 		KRUSTFLAGS='$(KRUSTFLAGS) $(addprefix --remap-path-prefix=,$(call prefixes,$(2),$(3)))' modules
-	@environment/check-symbols $(3)/daxfs.ko $(2)
 endef
 
 ifdef KDIR
