@@ -7,6 +7,11 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 
+ifneq ($(words $(subst :, ,$(CURDIR))),1)
+$(error The build of a kernel module needs a directory without white space or a colon in its name, unlike $(CURDIR))
+endif
+# As environment/lib.sh has it.
+export HOME := $(or $(HOME),$(shell bash -c 'echo ~'))
 CACHE := $(or $(DAXFS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/daxfs)
 RUN := environment/run
 # The architecture that everything is for, by Debian's name: amd64, arm64, or loong64 for the module only.
@@ -16,7 +21,7 @@ ARCHITECTURE := $(or $(shell sed -n 's/^CONFIG_ARM64=y$$/arm64/p; s/^CONFIG_LOON
 endif
 export DAXFS_ARCH := $(ARCHITECTURE)
 # The kernel has other names for it. environment/run sets this variable for its build.
-unexport ARCH
+unexport ARCH CDPATH
 machine := $(patsubst arm64,aarch64,$(patsubst loong64,loongarch64,$(filter-out amd64,$(ARCHITECTURE))))
 cross := $(if $(machine),$(if $(filter $(machine),$(shell uname -m)),,$(machine)-linux-gnu-))
 BUILD := build$(if $(cross),/$(ARCHITECTURE))

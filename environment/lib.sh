@@ -7,6 +7,11 @@
 # This needs Debian's base system only (bash, apt, dpkg, tar, perl-base), and runs as an ordinary user: apt resolves
 # packages against an empty database in the cache, and they are unpacked into a directory. No maintainer script is run.
 
+# A hook of git names its repository to git, and may have no home. Users of the virtual machine read what is made here.
+unset GIT_DIR GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_WORK_TREE
+export HOME=${HOME:-~}
+umask 022
+
 CACHE=${DAXFS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/daxfs}
 # Not every script that sources this file uses all of these variables.
 # shellcheck disable=SC2034

@@ -85,7 +85,7 @@ finish() {
 	exit 0
 }
 
-tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+tests=$(realpath -- "$(dirname -- "${BASH_SOURCE[0]}")")
 work=${DAXFS_WORK:-/tmp/daxfs-tests}
 mnt=$work/mnt
 

@@ -81,7 +81,7 @@ prepare_programs() (
 	key=$("${programs[@]}" -printf '%p %s %T@ %m %l\n' | LC_ALL=C sort)
 	exec {lock}>"$image.lock" && flock "$lock" || exit
 	[ "$(cat "$image.key" 2>/dev/null)" != "$key" ] || exit 0
-	rm -rf "$tree" "$image.key" && mkdir "$tree" && "${programs[@]}" -exec cp -al -t "$tree" --parents {} + &&
+	rm -rf "$tree" "$image.key" && mkdir "$tree" && "${programs[@]}" -exec cp -al -t "$tree" --parents {} + && chmod -R a+rX "$tree" &&
 		in_root mkfs.erofs --quiet --all-root -T0 "$image.tmp" "$tree" >/dev/null && mv "$image.tmp" "$image" &&
 		echo "$key" >"$image.key" && rm -rf "$tree"
 )
