@@ -44,7 +44,7 @@ def all_groups():
     """Return all tests by group, in the order in which groups start."""
     groups = {name: [] for name in ORDER}
     read_tests = runpy.run_path(str(TOP / "tests/list"))["read_tests"]
-    for test in read_tests(*(TOP / name for name in ("tests", "qemu", "bench", "scripts"))):
+    for test in read_tests(*(TOP / name for name in ("tests", "qemu", "bench"))):
         groups.setdefault(test.group, []).append(test)
     return {name: tests for name, tests in groups.items() if tests}
 
@@ -58,9 +58,8 @@ class Job:
         # The image of a kernel is named by the directory of what belongs to it.
         self.label = pathlib.Path(kernel).parent.name if "/" in kernel else kernel
         self.on_host = tests[0].on_host
-        # These start before the images are made. An idle one has the lowest priority, so it takes no machine's place.
-        self.idle = "idle" in tests[0].machine
-        self.early = self.idle or "early" in tests[0].machine
+        # These start before the images are made.
+        self.early = "early" in tests[0].machine
         if self.on_host:
             self.name = os.path.relpath(tests[0].path, TOP)
             self.log = LOGS / f"{tests[0].name}-{self.label}.log"
@@ -192,7 +191,7 @@ class Runner:
 
     def start(self, job):
         """Start a job when there is room for it."""
-        while not job.idle and sum(not other.idle for other in self.running.values()) >= self.at_once:
+        while len(self.running) >= self.at_once:
             self.finish_one()
         tests = " ".join(test.name for test in job.tests)
         print(f"check: {job.name}" + (f": {tests}" if not job.on_host else ""), flush=True)
@@ -232,7 +231,7 @@ class Runner:
         print(f"check: {job.name}: {passed} passed, {failed} failed, {skipped} skipped ({took})")
         if not cargo:
             show("  skipped: " + line.lstrip() for line in lines if "# SKIP" in line)
-            show(re.sub("^ *(# figures|fuzz): ", "  ", line) for line in lines if re.match(" *(# figures|fuzz): ", line))
+            show(re.sub("^ *# figures: ", "  ", line) for line in lines if re.match(" *# figures: ", line))
         if failed:
             if not cargo:
                 wrong = [line for line in lines if re.match(" *(not ok|# (?!took|totals|points)|Bail out)|vm: ", line)]
