@@ -111,7 +111,6 @@ impl InternalInode {
         })
     }
 
-    #[inline]
     pub(super) fn as_ptr(&self) -> *mut bindings::inode {
         self.inode.as_ptr()
     }

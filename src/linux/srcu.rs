@@ -102,7 +102,6 @@ impl<T> Revocable<T> {
     }
 
     /// Return true if it is revoked.
-    #[inline]
     pub(crate) fn is_revoked(&self) -> bool {
         self.seen.load(Ordering::Acquire) == Self::REVOKED
     }

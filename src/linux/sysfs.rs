@@ -206,7 +206,6 @@ impl<T: Shown> Show<T> {
 impl<T: Shown> core::ops::Deref for Show<T> {
     type Target = T;
 
-    #[inline]
     fn deref(&self) -> &T {
         &self.shown
     }

@@ -14,7 +14,6 @@ pub(crate) fn fault(device: u32, ino: u64, offset: u64, order: u32, address: usi
 }
 
 /// Trace an error in an image: a `problem` at inode `ino`, with the `value` found at `offset`.
-#[inline]
 pub(crate) fn error(device: u32, ino: u64, problem: &str, offset: u64, value: u64) {
     let (text, length) = (problem.as_ptr(), problem.len());
     // SAFETY: The tracepoint reads the text during the call.

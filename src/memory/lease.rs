@@ -131,7 +131,6 @@ impl Lease {
     }
 
     /// Return true if the memory is about to go away, or gone.
-    #[inline]
     pub(crate) fn revoked(&self) -> bool {
         self.memory.is_revoked()
     }

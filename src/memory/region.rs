@@ -46,7 +46,6 @@ impl Region {
     }
 
     /// Return how files are mapped.
-    #[inline]
     pub(crate) fn method(&self) -> MapMethod {
         self.memory.method()
     }

@@ -41,7 +41,6 @@ struct Tenant(Arc<Lease>);
 
 impl Tenure {
     /// Return the lease. It does not end before the tenure is dropped.
-    #[inline]
     pub(super) fn lease(&self) -> &Arc<Lease> {
         &self.0 .0
     }

@@ -34,7 +34,6 @@ impl Emitter<'_> {
 
     /// Emit an entry with the current position and the type `d_type`, and advance the position by
     /// 1. Return false if the entry does not fit.
-    #[inline]
     pub(crate) fn emit(&mut self, name: &[u8], ino: u64, d_type: u8) -> bool {
         let (start, length) = (name.as_ptr().cast(), name.len() as i32);
         // SAFETY: The context is borrowed exclusively, and dir_emit() only reads the name.

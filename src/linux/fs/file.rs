@@ -497,7 +497,6 @@ impl<T: Operations> VTable<T> {
     /// # Safety
     ///
     /// `vmf` must be a fault on a mapping of a file of type `T`, whose area is kept for `'a`.
-    #[inline]
     unsafe fn file<'a>(vmf: *mut bindings::vm_fault) -> &'a INode<T> {
         // SAFETY: The caller passes a valid fault. It has a memory area, which keeps its file.
         unsafe { INode::of_file((*(*vmf).__bindgen_anon_1.vma).vm_file) }

@@ -56,7 +56,6 @@ impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
     /// [`get`] must have set `inode` up, for a superblock of type `T`, and it must live for `'a`.
-    #[inline]
     pub(super) unsafe fn from_raw<'a>(inode: *const bindings::inode) -> &'a Self {
         // INVARIANT: `get` returns only inodes that meet the invariants.
         // SAFETY: The type is transparent over the C struct, and the caller guarantees the
@@ -69,7 +68,6 @@ impl<T: FileSystem> INode<T> {
     /// # Safety
     ///
     /// `file` must be an open file of type `T` for `'a`.
-    #[inline]
     pub(super) unsafe fn of_file<'a>(file: *const bindings::file) -> &'a Self {
         // SAFETY: An open file has an inode, which has been set up, and keeps it.
         unsafe { Self::from_raw((*file).f_inode) }
@@ -90,7 +88,6 @@ impl<T: FileSystem> INode<T> {
     }
 
     /// Return the data of the filesystem.
-    #[inline]
     pub(crate) fn data(&self) -> &T::INode {
         // SAFETY: By the type invariant the inode is in a slot whose `data` is `Some` and does not
         // change.
@@ -103,7 +100,6 @@ impl<T: FileSystem> INode<T> {
     }
 
     /// Return the superblock.
-    #[inline]
     pub(crate) fn super_block(&self) -> &SuperBlock<T> {
         // SAFETY: `i_sb` does not change by the type invariant. A superblock outlives its inodes,
         // and has been filled, as `get` takes a filled one.
@@ -111,7 +107,6 @@ impl<T: FileSystem> INode<T> {
     }
 
     /// Return the inode number.
-    #[inline]
     pub(crate) fn ino(&self) -> u64 {
         // SAFETY: `i_ino` does not change by the type invariant.
         unsafe { (*self.as_raw()).i_ino }
@@ -129,7 +124,6 @@ impl<T: FileSystem> INode<T> {
     }
 
     /// Return the size in bytes.
-    #[inline]
     pub(crate) fn size(&self) -> u64 {
         // `set_up` refuses sizes that would be negative.
         // SAFETY: `i_size` does not change by the type invariant.
@@ -137,7 +131,6 @@ impl<T: FileSystem> INode<T> {
     }
 
     /// Return the mapping of a regular file, if the file has been mapped.
-    #[inline]
     pub(crate) fn mapping(&self) -> Option<&FileMapping<T::Claim>> {
         // SAFETY: By the type invariant the inode is in a slot. A pointer that is not null is a box
         // that `set_mapping` stored. It lives until the inode is evicted.
@@ -185,7 +178,6 @@ impl<T: FileSystem> INodeRef<T> {
 impl<T: FileSystem> core::ops::Deref for INodeRef<T> {
     type Target = INode<T>;
 
-    #[inline]
     fn deref(&self) -> &INode<T> {
         // SAFETY: By the type invariant the inode has been set up, and lives as long as `self`.
         unsafe { INode::from_raw(self.0.as_ptr()) }
@@ -247,7 +239,6 @@ pub(crate) struct Attributes<T: FileSystem> {
 }
 
 /// See [`SuperBlock::inode`].
-#[inline]
 pub(super) fn get<T: Operations>(
     sb: &SuperBlock<T>,
     ino: u64,

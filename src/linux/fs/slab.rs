@@ -23,7 +23,6 @@ pub(super) struct Slot<T: FileSystem> {
 
 impl<T: FileSystem> Slot<T> {
     /// Return the slot of an inode. The result is valid if `inode` is the field of a slot.
-    #[inline]
     pub(super) fn of(inode: *mut bindings::inode) -> *mut Self {
         inode
             .wrapping_byte_sub(offset_of!(Self, inode))

@@ -68,7 +68,6 @@ impl<T: FileSystem> SuperBlock<T> {
     /// # Safety
     ///
     /// [`VTable::fill`] must have filled `sb`, for type `T`, and it must live for `'a`.
-    #[inline]
     pub(super) unsafe fn from_raw<'a>(sb: *mut bindings::super_block) -> &'a Self {
         // INVARIANT: `fill` establishes the invariants.
         // SAFETY: The type is transparent over the C struct, and the caller guarantees the
@@ -91,7 +90,6 @@ impl<T: FileSystem> SuperBlock<T> {
     }
 
     /// Return the data of the filesystem.
-    #[inline]
     pub(crate) fn data(&self) -> &T::Super {
         // SAFETY: By the type invariant this is a box that does not change, with `data`.
         unsafe {

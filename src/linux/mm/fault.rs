@@ -31,7 +31,6 @@ impl<'a, C> Fault<'a, C> {
     /// # Safety
     ///
     /// The caller must guarantee the invariants.
-    #[inline]
     pub(crate) unsafe fn new(
         vmf: *mut bindings::vm_fault,
         order: u32,
@@ -47,19 +46,16 @@ impl<'a, C> Fault<'a, C> {
         }
     }
 
-    #[inline]
     pub(super) fn as_raw(&self) -> *mut bindings::vm_fault {
         self.vmf
     }
 
     /// Return the order of the page-table entry to set: 0 for a page.
-    #[inline]
     pub(crate) fn order(&self) -> u32 {
         self.order
     }
 
     /// Return the mapping.
-    #[inline]
     pub(crate) fn mapping(&self) -> &'a FileMapping<C> {
         self.mapping
     }
@@ -72,19 +68,16 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Return the page of the file, counted from 0.
-    #[inline]
     pub(crate) fn page(&self) -> u64 {
         self.fields().__bindgen_anon_1.pgoff as u64
     }
 
     /// Return the address that faulted, rounded down to a page.
-    #[inline]
     pub(crate) fn address(&self) -> usize {
         self.fields().__bindgen_anon_1.address
     }
 
     /// Return the memory area, which is locked, and its first and last byte.
-    #[inline]
     pub(super) fn area(&self) -> (*mut bindings::vm_area_struct, u64, u64) {
         let vma = self.fields().__bindgen_anon_1.vma;
         // SAFETY: A fault has a memory area, which is locked while the fault is handled.
@@ -93,7 +86,6 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Return true if the access was a write.
-    #[inline]
     pub(crate) fn is_write(&self) -> bool {
         self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
@@ -110,7 +102,6 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Give `page` to the MM, which copies it for a write to a private mapping.
-    #[inline]
     pub(crate) fn give(&self, page: Page<'_>) -> FaultResult<'a> {
         // SAFETY: The current thread handles the fault. The MM gets the reference.
         unsafe { (*self.vmf).page = page.get() };
@@ -119,7 +110,6 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Take note that pages around the faulting one are mapped too.
-    #[inline]
     pub(super) fn set_around(&self) {
         self.around.set(true);
     }
@@ -130,14 +120,12 @@ impl<'a, C> Fault<'a, C> {
     ///
     /// `raw` must say how this fault was handled: `VM_FAULT_NOPAGE` only if its entry is set. If
     /// `raw` says that the fault has a page, the fault must have it.
-    #[inline]
     pub(super) unsafe fn result(&self, raw: bindings::vm_fault_t) -> FaultResult<'a> {
         // INVARIANT: The caller guarantees it.
         FaultResult(raw, PhantomData)
     }
 
     /// Return the outcome of this fault; `None` if it will be repeated.
-    #[inline]
     pub(crate) fn outcome(&self, result: FaultResult<'a>) -> Option<Outcome> {
         // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
         if result.0 & (bindings::VM_FAULT_FALLBACK | bindings::VM_FAULT_RETRY) != 0 {
@@ -197,7 +185,6 @@ impl FaultResult<'_> {
     pub(crate) const FALLBACK: Self = Self::error(bindings::VM_FAULT_FALLBACK);
 
     /// Return the C value.
-    #[inline]
     pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
         self.0
     }

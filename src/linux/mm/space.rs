@@ -105,19 +105,16 @@ impl Space {
     /// # Safety
     ///
     /// `inode` must belong to a space that lives for `'a`.
-    #[inline]
     pub(super) unsafe fn of<'a>(inode: *mut bindings::inode) -> &'a Self {
         // SAFETY: The caller passes a valid inode, whose private data are the space.
         unsafe { &*(*inode).i_private.cast::<Self>() }
     }
 
     /// Return the copy of the page after the space.
-    #[inline]
     pub(crate) fn copy(&self) -> &PageCopy {
         &self.copy
     }
 
-    #[inline]
     pub(crate) fn as_raw(&self) -> NonNull<bindings::address_space> {
         // SAFETY: By the type invariant the inode is valid. This is the address of a field.
         unsafe { NonNull::new_unchecked(&raw mut (*self.inode.as_ptr()).i_data) }
@@ -175,13 +172,11 @@ impl<C> FileMapping<C> {
     }
 
     /// Return the claim.
-    #[inline]
     pub(crate) fn claim(&self) -> &C {
         &self.claim
     }
 
     /// Return the address space, which does not change.
-    #[inline]
     pub(crate) fn space(&self) -> &Space {
         &self.space
     }
