@@ -6,14 +6,20 @@ use crate::image::{self, layout, Image, Memory, Problem, Table};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::{Errno, Sha256};
 use crate::memory::Region;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use kernel::{cpu::nr_cpu_ids, new_mutex, page::PAGE_SIZE, prelude::*, sync::Mutex};
 
 /// Largest number of pieces that can be verified at the same time.
 const LANES_MAX: usize = 64;
 
-/// Bits of a word of a [`Bits`].
-const WORD: u64 = usize::BITS as u64;
+/// A piece that was not looked at.
+const UNKNOWN: u8 = 0;
+/// A piece that matches its SHA-256.
+const VERIFIED: u8 = 1;
+/// A piece that does not match. It stays bad, whatever the memory holds later.
+const BAD: u8 = 2;
+/// A piece whose memory failed while it was read.
+const UNREADABLE: u8 = 3;
 
 /// Return an error if a signal is pending.
 fn check_signal() -> Result<(), Refusal> {
@@ -72,35 +78,6 @@ fn check_field(superblock: &image::Superblock, digest: &[u8; 32]) -> Result<(), 
     }
 }
 
-/// One bit for each piece.
-struct Bits(KVVec<AtomicUsize>);
-
-impl Bits {
-    /// Make `count` bits that are not set.
-    fn new(count: u64) -> Result<Self, Refusal> {
-        let words = count.div_ceil(WORD) as usize;
-        let mut bits = KVVec::with_capacity(words, GFP_KERNEL)?;
-        for _ in 0..words {
-            bits.push(AtomicUsize::new(0), GFP_KERNEL)?;
-        }
-        Ok(Bits(bits))
-    }
-
-    /// Return true if bit `index` exists and is set. Earlier writes are visible then.
-    #[inline]
-    fn is_set(&self, index: u64) -> bool {
-        let word = self.0.get((index / WORD) as usize);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (index % WORD) & 1 != 0)
-    }
-
-    /// Set bit `index`.
-    fn set(&self, index: u64) {
-        if let Some(word) = self.0.get((index / WORD) as usize) {
-            word.fetch_or(1 << (index % WORD), Ordering::Release);
-        }
-    }
-}
-
 /// Result of a request for a piece.
 pub(crate) enum Event {
     /// It was verified, just now.
@@ -115,12 +92,9 @@ pub(crate) struct Pieces {
     digest: [u8; 32],
     /// SHA-256 of all pieces. Their own SHA-256 is `digest`. This copy is private.
     sums: VVec<u8>,
-    verified: Bits,
-    /// Pieces that do not match. They stay bad, whatever the memory holds later.
-    bad: Bits,
-    /// Pieces whose memory failed while they were read.
-    unreadable: Bits,
-    /// The number of pieces in `bad`.
+    /// What is known of each piece.
+    states: KVVec<AtomicU8>,
+    /// The number of pieces that were found bad.
     bad_count: AtomicUsize,
     /// Each has a buffer, and is locked while a piece is verified: that with its number, modulo
     /// their number, a power of two. Only the memory of the image is read under it.
@@ -160,12 +134,14 @@ impl Pieces {
             .into());
         }
         check_field(superblock, expected)?;
+        let mut states = KVVec::with_capacity(superblock.pieces() as usize, GFP_KERNEL)?;
+        for _ in 0..superblock.pieces() {
+            states.push(AtomicU8::new(UNKNOWN), GFP_KERNEL)?;
+        }
         let pieces = Pieces {
             digest,
             sums,
-            verified: Bits::new(superblock.pieces())?,
-            bad: Bits::new(superblock.pieces())?,
-            unreadable: Bits::new(superblock.pieces())?,
+            states,
             bad_count: AtomicUsize::new(0),
             lanes,
         };
@@ -194,9 +170,23 @@ impl Pieces {
             if !self.matches(index, &sum(image, index, &mut buffer, check_signal)?) {
                 return Err(bad(index).into());
             }
-            self.verified.set(index);
+            self.set(index, VERIFIED);
         }
         Ok(())
+    }
+
+    /// Return what is known of piece `index`. If it is verified, earlier writes are visible.
+    #[inline]
+    fn state(&self, index: u64) -> u8 {
+        let state = self.states.get(index as usize);
+        state.map_or(UNKNOWN, |state| state.load(Ordering::Acquire))
+    }
+
+    /// Take note of what is known of piece `index`.
+    fn set(&self, index: u64, known: u8) {
+        if let Some(state) = self.states.get(index as usize) {
+            state.store(known, Ordering::Release);
+        }
     }
 
     fn lane(&self, index: u64) -> image::Result<&Mutex<KVec<u8>>> {
@@ -218,7 +208,7 @@ impl Pieces {
     /// Return true if the piece at `offset` is verified.
     #[inline]
     pub(crate) fn is_verified(&self, offset: u64) -> bool {
-        self.verified.is_set(offset / layout::DIGEST_PIECE)
+        self.state(offset / layout::DIGEST_PIECE) == VERIFIED
     }
 
     /// Return true if the piece at `offset` was found bad or unreadable.
@@ -229,12 +219,10 @@ impl Pieces {
     /// Return an error if piece `index` was found bad or unreadable.
     fn refused(&self, index: u64) -> image::Result<()> {
         let offset = index.saturating_mul(layout::DIGEST_PIECE);
-        if self.unreadable.is_set(index) {
-            return Err(image::Error::new(Problem::Unreadable, offset, 0));
-        }
-        match self.bad.is_set(index) {
-            true => Err(bad(index)),
-            false => Ok(()),
+        match self.state(index) {
+            UNREADABLE => Err(image::Error::new(Problem::Unreadable, offset, 0)),
+            BAD => Err(bad(index)),
+            _ => Ok(()),
         }
     }
 
@@ -243,7 +231,7 @@ impl Pieces {
     pub(crate) fn first_unverified(&self, offset: u64, length: u64) -> Option<u64> {
         let first = offset / layout::DIGEST_PIECE;
         let end = offset.saturating_add(length).div_ceil(layout::DIGEST_PIECE);
-        let index = (first..end).find(|&index| !self.verified.is_set(index))?;
+        let index = (first..end).find(|&index| self.state(index) != VERIFIED)?;
         Some(offset.max(index * layout::DIGEST_PIECE))
     }
 
@@ -263,18 +251,18 @@ impl Pieces {
         self.refused(index)?;
         let mut buffer = self.lane(index)?.lock();
         // Another thread may have done it.
-        if self.verified.is_set(index) {
+        if self.state(index) == VERIFIED {
             return Ok(());
         }
         self.refused(index)?;
         let found = sum(image, index, &mut buffer, || image::Result::Ok(()))
-            .inspect_err(|_| self.unreadable.set(index))?;
+            .inspect_err(|_| self.set(index, UNREADABLE))?;
         if self.matches(index, &found) {
-            self.verified.set(index);
+            self.set(index, VERIFIED);
             tell(Event::Verified);
             return Ok(());
         }
-        self.bad.set(index);
+        self.set(index, BAD);
         tell(Event::Bad(self.bad_count.fetch_add(1, Ordering::Relaxed)));
         Err(bad(index))
     }
