@@ -34,8 +34,9 @@ pub(crate) enum Source {
 /// The checks to make at mount.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Checks {
-    /// The part of the image to compare with its checksums. The default is all metadata.
-    pub(crate) check: Option<Check>,
+    /// Compare all metadata, everything before the file data, with their checksum, or not. The
+    /// default is to do so at the first mount.
+    pub(crate) metadata: Option<bool>,
     /// The SHA-256 that the whole image must have.
     pub(crate) digest: Option<[u8; 32]>,
     /// The image must have a signature that the kernel trusts. The signature then sets the digest.
@@ -77,30 +78,11 @@ impl Checks {
         Ok(())
     }
 
-    /// Return the SHA-256 to compare the whole image with at mount.
-    pub(crate) fn full(&self) -> Option<&[u8; 32]> {
-        match self.verify {
-            Some(Verify::Lazy) => None,
-            Some(Verify::Full) | None => self.digest.as_ref(),
-        }
+    /// Return the SHA-256 to compare the image with in this way.
+    pub(crate) fn digest(&self, verify: Verify) -> Option<&[u8; 32]> {
+        let wanted = self.verify.unwrap_or(Verify::Full) == verify;
+        self.digest.as_ref().filter(|_| wanted)
     }
-
-    /// Return the SHA-256 to compare each piece with before its first use.
-    pub(crate) fn lazy(&self) -> Option<&[u8; 32]> {
-        match self.verify {
-            Some(Verify::Lazy) => self.digest.as_ref(),
-            Some(Verify::Full) | None => None,
-        }
-    }
-}
-
-/// The part of an image to compare with its checksums, besides the superblock.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Check {
-    /// All metadata: everything before the file data.
-    Metadata,
-    /// Nothing.
-    None,
 }
 
 impl Options {
@@ -137,9 +119,9 @@ impl Options {
         let number = |what| parse_bytes(text).ok_or_else(|| takes(what));
         match param.key.to_bytes() {
             b"check" => {
-                self.checks.check = Some(match text {
-                    b"metadata" => Check::Metadata,
-                    b"none" => Check::None,
+                self.checks.metadata = Some(match text {
+                    b"metadata" => true,
+                    b"none" => false,
                     _ => return Err(takes("'metadata' or 'none'")),
                 });
             }

@@ -12,7 +12,7 @@ use crate::linux::fs::{
 use crate::linux::{sysfs::Show, Errno};
 use crate::memory::{Claim, Region, Tenure};
 use crate::mount::{DaxFs, Mounted, Place, Shared, Verified};
-use crate::options::{Check, Checks, Options};
+use crate::options::{Checks, Options, Verify};
 use crate::signature;
 use crate::source::{self, Found};
 use crate::usage::Usage;
@@ -59,23 +59,18 @@ fn verify(
 ) -> Result<Verified, Refusal> {
     let image = Image::new(region, superblock);
     // Many images have less metadata than that.
-    let length = match checks.full() {
+    let length = match checks.digest(Verify::Full) {
         Some(_) => CHECK_PIECE,
         None => CHECK_PIECE.min(superblock.data.offset as usize),
     };
     // It is faster to initialize whole lines than bytes.
     let mut piece = KVec::from_elem([0; LINE], length.div_ceil(LINE), GFP_KERNEL)?;
     let piece = piece.as_flattened_mut();
-    let metadata = match checks.check {
-        Some(Check::Metadata) => true,
-        Some(Check::None) => false,
-        None => !verified.metadata,
-    };
-    if metadata {
+    if checks.metadata.unwrap_or(!verified.metadata) {
         image.verify_metadata(piece)?;
         verified.metadata = true;
     }
-    if let Some(expected) = checks.full() {
+    if let Some(expected) = checks.digest(Verify::Full) {
         verify::whole(&image, piece, expected)?;
         verified.digest = Some(*expected);
     }
@@ -103,7 +98,7 @@ fn verify_again(sb: &SuperBlock<DaxFs>, checks: &Checks) -> Result<(), Refusal> 
         )
         .remedy("unmount it everywhere first"));
     }
-    if let Some(digest) = checks.lazy() {
+    if let Some(digest) = checks.digest(Verify::Lazy) {
         let Some(pieces) = &mounted.pieces else {
             return Err(refusal!(EBUSY, "mounted already without verify=lazy")
                 .remedy("unmount it everywhere first, or use verify=full"));
@@ -131,7 +126,7 @@ fn fill(
     let checks = signature::resolve(&checks, &image, &shared.keyring)?;
     let mut verified = verify(&region, &superblock, &checks, Verified::default())?;
     verified.signature = checks.signature;
-    let pieces = match checks.lazy() {
+    let pieces = match checks.digest(Verify::Lazy) {
         Some(digest) => {
             let pieces = Pieces::new(&image, digest)?;
             verified.digest = Some(*digest);
@@ -239,7 +234,7 @@ impl FileSystem for DaxFs {
         }
         let checks = Checks {
             // Make no check that no option asks for.
-            check: Some(options.checks.check.unwrap_or(Check::None)),
+            metadata: Some(options.checks.metadata.unwrap_or(false)),
             ..options.checks
         };
         checks.validate()?;
