@@ -7,7 +7,7 @@
 use crate::bindings;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::{error::to_result, prelude::*, types::Opaque};
 
 /// A box that can be taken away from its readers, each of which delays that.
@@ -17,13 +17,11 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 /// * `domain` is an SRCU domain with fast readers.
 /// * `seen` is null, and then may be `owned`, and [`Self::REVOKED`], in this order.
 /// * `owned` is null, or a box that this owns.
-/// * If `drained` is set, it was revoked, and has no readers since.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Revocable<T> {
     /// The value that readers find.
     seen: AtomicPtr<T>,
     owned: AtomicPtr<T>,
-    drained: AtomicBool,
     #[pin]
     domain: Opaque<bindings::srcu_struct>,
 }
@@ -42,7 +40,6 @@ impl<T> Revocable<T> {
         try_pin_init!(Revocable {
             seen: AtomicPtr::new(ptr::null_mut()),
             owned: AtomicPtr::new(ptr::null_mut()),
-            drained: AtomicBool::new(false),
             domain <- Opaque::try_ffi_init(|place| {
                 // SAFETY: The place is valid for writing and pinned. `drop` cleans it up.
                 to_result(unsafe { bindings::init_srcu_struct_fast(place) })
@@ -120,11 +117,7 @@ impl<T> Revocable<T> {
     /// Revoke the box, if there is one or will be, and wait for its readers.
     pub(crate) fn drain(&self) {
         self.revoke();
-        if !self.drained.load(Ordering::Acquire) {
-            self.wait();
-            // INVARIANT: It was revoked before the wait.
-            self.drained.store(true, Ordering::Release);
-        }
+        self.wait();
     }
 
     /// [Drain](Self::drain) the box and return it, if there is one.
