@@ -4,6 +4,7 @@
 //!
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
+use super::fs::{refusal, Refusal};
 use super::mm::{cache, MapMethod, Mappable, Owner, Window};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -141,18 +142,13 @@ struct Private<F> {
     is_pinned: AtomicBool,
 }
 
-/// A step of using a dma-buf, which can fail.
-pub(crate) enum Step {
-    /// Attaching a device to it.
-    Attach,
-    /// Pinning the buffer.
-    Pin,
-    /// Waiting until the kernel has moved or cleared it.
-    Wait,
-    /// Mapping it into the kernel. Many exporters do not support this (`EINVAL`, `EOPNOTSUPP`).
-    Map,
-    /// Making its content visible to the processor.
-    Access,
+/// Return what makes a refusal of the error of an exporter, which failed at `step`.
+fn failed(step: &'static str, remedy: &'static str) -> impl FnOnce(Error) -> Refusal {
+    move |error| match error {
+        // The system call must not be restarted: the mount context cannot be used again.
+        ERESTARTSYS | EINTR => refusal!(EINTR, "{step} was interrupted"),
+        error => refusal!(error, "{step} failed: {error:?}").remedy(remedy),
+    }
 }
 
 /// A dma-buf that is attached, and may also be pinned, mapped, and accessible to the processor.
@@ -195,7 +191,15 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     /// # Errors
     ///
     /// The exporter's errors, `ENOMEM`.
-    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
+    pub(crate) fn new(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self, Refusal> {
+        let refuse = failed(
+            "attaching to the buffer",
+            "allocate it so that it can be shared with other devices",
+        );
+        Self::attach(buffer, device, revoked).map_err(refuse)
+    }
+
+    fn attach(buffer: DmaBuf, device: &CStr, revoked: F) -> Result<Self> {
         let device = FauxDevice::new(device)?;
         let private = Private {
             revoked,
@@ -238,9 +242,9 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
     ///
     /// # Errors
     ///
-    /// The step that failed, and the exporter's error; `EINTR` if a signal arrived first; `EBUSY`
-    /// if this was called before.
-    pub(crate) fn prepare(&mut self) -> Result<(), (Step, Error)> {
+    /// The exporter's errors, also because it cannot map the buffer; `EINTR` if a signal arrived
+    /// first; `EBUSY` if this was called before.
+    pub(crate) fn prepare(&mut self) -> Result<(), Refusal> {
         let buffer = self.buffer.0.as_ptr();
         let pin = || {
             if self.private.is_pinned.load(Ordering::Acquire) {
@@ -253,21 +257,28 @@ impl<F: Fn() + Send + Sync> Attachment<F> {
             self.private.is_pinned.store(true, Ordering::Release);
             Ok(())
         };
+        self.buffer.locked(pin).map_err(failed(
+            "pinning the buffer",
+            "free some memory of the device, or allocate it in system memory",
+        ))?;
         self.buffer
-            .locked(pin)
-            .map_err(|error| (Step::Pin, error))?;
-        self.buffer.wait().map_err(|error| (Step::Wait, error))?;
+            .wait()
+            .map_err(failed("waiting for the device", "mount again"))?;
         let mut map = bindings::iosys_map::default();
         // SAFETY: The dma-buf is valid, and `locked` calls this under its reservation lock.
         let vmap = || to_result(unsafe { bindings::dma_buf_vmap(buffer, &mut map) });
-        self.buffer
-            .locked(vmap)
-            .map_err(|error| (Step::Map, error))?;
+        self.buffer.locked(vmap).map_err(failed(
+            "mapping the buffer into the kernel",
+            "use a udmabuf, a heap, or a driver that supports it",
+        ))?;
         // INVARIANT: The buffer was mapped above.
         self.map = Some(map);
         // SAFETY: The dma-buf is valid and its reservation lock is not held.
         let begun = unsafe { bindings::dma_buf_begin_cpu_access(buffer, DIRECTION) };
-        to_result(begun).map_err(|error| (Step::Access, error))?;
+        to_result(begun).map_err(failed(
+            "beginning CPU access",
+            "allocate the buffer where the processor can read it",
+        ))?;
         // INVARIANT: CPU access was begun above.
         self.is_accessible = true;
         Ok(())

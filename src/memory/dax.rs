@@ -9,7 +9,7 @@
 use super::claim::Part;
 use super::{fsdev, registry, Region, Shown, Tenure};
 use crate::linux::block::{BlockDevice, OpenBlockDevice};
-use crate::linux::dax::{make_and_kill, Device, DeviceMemory, Held, MapError, Node};
+use crate::linux::dax::{make_and_kill, Device, DeviceMemory, Held, Node};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
@@ -37,33 +37,13 @@ fn open<K: Send + Sync + 'static>(
     let alive = tenure.lease().delay()?;
     let mapped = match range.is_empty() {
         true => Err(refusal!(EINVAL, "device is empty")),
-        false => memory.map(bdev).map_err(refused),
+        false => memory.map(bdev),
     };
     drop(alive);
     // The lease owns the device from now on, also after a failure.
     tenure.lease().open(KBox::new(memory, GFP_KERNEL)?)?;
     mapped?;
     Ok(Region::of_owner(Shown::Nothing, tenure)?)
-}
-
-/// Return why a mount is refused whose device cannot be mapped.
-fn refused(error: MapError) -> Refusal {
-    match error {
-        MapError::Stacked => refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
-            .remedy("mount the pmem device below it"),
-        MapError::NotContiguous(at) => refusal!(
-            EINVAL,
-            "device is not mapped in one piece (break at byte {at:#x})"
-        )
-        .remedy("use a linear one"),
-        MapError::Refused(at, error) if error == Errno::HwPoison.into() => {
-            refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
-                .remedy("write the block again to repair it")
-        }
-        MapError::Refused(at, error) => {
-            refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
-        }
-    }
 }
 
 /// Return why a mount of a character device without DAX is refused.

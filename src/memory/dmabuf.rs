@@ -7,45 +7,17 @@
 //! under it the revocation of a lease takes no lock of daxfs or of the VFS.
 
 use super::{Region, Shown, Tenure};
-use crate::linux::dma_buf::{Attachment, DmaBuf, Step};
+use crate::linux::dma_buf::{Attachment, DmaBuf};
 use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::{prelude::*, str::CString};
 
-/// Return why a mount is refused if the exporter fails at `step`.
-fn failed(step: Step, error: Error) -> Refusal {
-    let (step, remedy) = match step {
-        Step::Attach => (
-            "attaching to the buffer",
-            "allocate it so that it can be shared with other devices",
-        ),
-        Step::Pin => (
-            "pinning the buffer",
-            "free some memory of the device, or allocate it in system memory",
-        ),
-        Step::Wait => ("waiting for the device", "mount again"),
-        Step::Map => (
-            "mapping the buffer into the kernel",
-            "use a udmabuf, a heap, or a driver that supports it",
-        ),
-        Step::Access => (
-            "beginning CPU access",
-            "allocate the buffer where the processor can read it",
-        ),
-    };
-    // The system call must not be restarted, because the mount context cannot be used again.
-    if error == ERESTARTSYS || error == EINTR {
-        return refusal!(EINTR, "{step} was interrupted");
-    }
-    refusal!(error, "{step} failed: {error:?}").remedy(remedy)
-}
-
 /// Open the region of dma-buf `buffer`. The exporter may revoke the lease from now on.
 ///
 /// # Errors
 ///
-/// Any error of the exporter, see [`Step`].
+/// Any error of the exporter, see [`Attachment`].
 pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> {
     /// Number of the next device. Names on a bus must be unique.
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -53,14 +25,13 @@ pub(crate) fn open(buffer: &DmaBuf, tenure: &Tenure) -> Result<Region, Refusal> 
     let name = CString::try_from_fmt(fmt!("daxfs-dmabuf.{}", number))?;
     let lease = tenure.lease().clone();
     let attached = Attachment::new(buffer.clone(), &name, move || lease.revoke());
-    let attached = attached.map_err(|error| failed(Step::Attach, error))?;
-    let mut import = KBox::new(attached, GFP_KERNEL)?;
+    let mut import = KBox::new(attached?, GFP_KERNEL)?;
     let prepared = import.prepare();
     let is_cached_alike = import.is_cached_alike();
     // The lease also drops the import after a failure, because that may wait for the reservation
     // lock.
     tenure.lease().open(import)?;
-    prepared.map_err(|(step, error)| failed(step, error))?;
+    prepared?;
     if !is_cached_alike {
         return Err(refusal!(
             Errno::NotSupported,

@@ -6,6 +6,7 @@ use super::device::{Device, Found, Mode};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
 use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner, Window};
+use crate::linux::fs::{refusal, Refusal};
 use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -16,14 +17,13 @@ use kernel::{prelude::*, sync::aref::ARef};
 /// request in 32 bits.
 const MOST_PAGES: u64 = 1 << 40 >> bindings::PAGE_SHIFT;
 
-/// Reasons why the memory of a device cannot be used.
-pub(crate) enum MapError {
-    /// The memory belongs to a device below this one.
-    Stacked,
-    /// The device, or the kernel's mapping of it, is not contiguous at this byte.
-    NotContiguous(u64),
-    /// The device refused access to this byte.
-    Refused(u64, Error),
+/// Return why the memory of a device cannot be used that refuses access to byte `at`.
+fn refused(at: u64, error: Error) -> Refusal {
+    if error == Errno::HwPoison.into() {
+        return refusal!(EIO, "byte {at:#x} cannot be read: the memory has failed")
+            .remedy("write the block again to repair it");
+    }
+    refusal!(error, "device refuses access to byte {at:#x}: {error:?}")
 }
 
 /// A reference to the page map of a driver, which keeps its struct pages and its mapping.
@@ -98,14 +98,16 @@ impl<K> DeviceMemory<K> {
     /// fail. If the device is `bdev`'s, its list of bad blocks may grow later.
     ///
     /// The caller must delay the removal of the device.
-    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), MapError> {
-        let refused = |error| MapError::Refused(0, error);
+    pub(crate) fn map(&mut self, bdev: Option<&BlockDevice>) -> Result<(), Refusal> {
         let first = self.range.start >> bindings::PAGE_SHIFT;
         let start = self
             .device
             .direct_access(first, 1, Mode::Good)
-            .map_err(refused)?;
-        let pages = PageMap::of(start.frame, &self.device).ok_or(MapError::Stacked)?;
+            .map_err(|error| refused(0, error))?;
+        let pages = PageMap::of(start.frame, &self.device).ok_or_else(|| {
+            refusal!(Errno::NotSupported, "stacked DAX devices are not supported")
+                .remedy("mount the pmem device below it")
+        })?;
         // The list is in the object that has the page map: pmem is the only driver with both.
         let bdev = bdev.filter(|bdev| {
             Device::of_block(bdev).is_some_and(|(device, _)| ptr::eq(&*device, &*self.device))
@@ -120,7 +122,11 @@ impl<K> DeviceMemory<K> {
             let address = start.address.as_ptr().wrapping_add(at as usize);
             match found.address.as_ptr() == address && found.frame == start.frame + page as usize {
                 true => Ok(()),
-                false => Err(MapError::NotContiguous(at)),
+                false => Err(refusal!(
+                    EINVAL,
+                    "device is not mapped in one piece (break at byte {at:#x})"
+                )
+                .remedy("use a linear one")),
             }
         })?;
         // INVARIANT: All pages of the range have been found.
@@ -140,11 +146,11 @@ impl<K> DeviceMemory<K> {
     ///
     /// # Errors
     ///
-    /// The errors of `visit`, [`MapError::Refused`].
+    /// The errors of `visit` and of the device.
     fn for_each_part(
         &self,
-        mut visit: impl FnMut(u64, Found) -> Result<(), MapError>,
-    ) -> Result<(), MapError> {
+        mut visit: impl FnMut(u64, Found) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let failed = Error::from(Errno::HwPoison);
         let first = self.range.start >> bindings::PAGE_SHIFT;
         let pages = (self.range.end - self.range.start).div_ceil(bindings::PAGE_SIZE);
@@ -170,7 +176,7 @@ impl<K> DeviceMemory<K> {
                 error => error,
             };
             let at = page << bindings::PAGE_SHIFT;
-            let found = found.map_err(|error| MapError::Refused(at, error))?;
+            let found = found.map_err(|error| refused(at, error))?;
             visit(page, found)?;
             page += found.pages;
         }

@@ -11,5 +11,5 @@ mod node;
 
 pub(crate) use device::{make_and_kill, Device};
 pub(crate) use holder::{Held, Holder, HolderId};
-pub(crate) use memory::{DeviceMemory, MapError};
+pub(crate) use memory::DeviceMemory;
 pub(crate) use node::Node;
