@@ -5,7 +5,7 @@
 //! C headers: `include/linux/dma-buf.h`, `include/linux/dma-resv.h`.
 
 use super::fs::{refusal, Refusal};
-use super::mm::{cache, MapMethod, Mappable, Owner, Window};
+use super::mm::{cache, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -296,15 +296,15 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
         let map = self.map.as_ref()?;
         // SAFETY: Both members of the union are pointers to the first byte.
         let base = unsafe { map.__bindgen_anon_1.vaddr };
-        let window = Window {
-            base: NonNull::new(base.cast())?,
-            size: self.buffer.size(),
-            io: map.is_iomem,
-        };
+        let (base, size, io) = (NonNull::new(base.cast())?, self.buffer.size(), map.is_iomem);
         // SAFETY: By the type invariant the buffer is mapped.
-        let cache = unsafe { cache::mode(&window) }.ok()?;
-        let method = MapMethod::Frames(cache);
-        Some(Mappable { window, method })
+        let cache = unsafe { cache::mode(base, size, io) }.ok()?;
+        Some(Mappable {
+            base,
+            size,
+            io,
+            method: MapMethod::Frames(cache),
+        })
     }
 }
 

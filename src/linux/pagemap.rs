@@ -5,7 +5,7 @@
 //! C headers: `include/linux/memremap.h`, `include/linux/io.h`.
 
 use super::ioport::Requested;
-use super::mm::{cache, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner, Window};
+use super::mm::{cache, poison::Frame, CacheMode, DaxRange, MapMethod, Mappable, Owner};
 use crate::bindings;
 use core::marker::PhantomPinned;
 use core::mem::size_of;
@@ -223,11 +223,10 @@ impl Frames {
     /// not cache registers, which firmware reserves like memory.
     pub(crate) fn is_cached(&self) -> bool {
         let is_cached = |offset: u64| {
-            let (size, io) = (1, false);
             let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
-            let window = Window { base, size, io };
             // SAFETY: By the type invariant the byte is mapped.
-            matches!(unsafe { cache::mode(&window) }, Ok(CacheMode::WriteBack))
+            let mode = unsafe { cache::mode(base, 1, false) };
+            matches!(mode, Ok(CacheMode::WriteBack))
         };
         is_cached(0) && is_cached(self.1.size() - 1)
     }

@@ -118,7 +118,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.may_have_failed() && !self.0.described().is_io() {
+        match self.0.may_have_failed() && !self.0.described().io {
             true => self.0.intact(offset, length),
             false => length,
         }
@@ -147,7 +147,7 @@ impl<'a> Access<'a> {
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.described().size()
+        self.0.described().size
     }
 
     #[inline]
@@ -182,13 +182,13 @@ impl Region {
     ///
     /// `EIO` if the range is not in the region, or if the memory of the first page has failed.
     pub(crate) fn lend(&self, offset: u64, length: u64, pages: &mut PipePages) -> Result<bool> {
-        if !matches!(self.memory.method(), MapMethod::Pages) {
+        if !matches!(self.memory.method, MapMethod::Pages) {
             return Ok(false);
         }
         let access = self.access()?;
         let end = offset.checked_add(length).ok_or(EIO)?;
         let readable = access.readable(offset, length);
-        if end > self.memory.size() || readable == 0 {
+        if end > self.memory.size || readable == 0 {
             return Err(EIO);
         }
         let end = offset + readable;
@@ -209,7 +209,7 @@ impl Region {
 /// Reads that allow the memory to go away between them.
 impl image::Memory for Region {
     fn size(&self) -> u64 {
-        self.memory.size()
+        self.memory.size
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {

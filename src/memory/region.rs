@@ -3,7 +3,7 @@
 //! Regions: memory that holds an image.
 
 use super::Tenure;
-use crate::linux::mm::{Described, MapMethod};
+use crate::linux::mm::Described;
 use crate::linux::security;
 use core::ops::Range;
 use kernel::{prelude::*, seq_file::SeqFile};
@@ -26,7 +26,8 @@ pub(crate) enum Shown {
 
 /// One contiguous region of memory, which others may write at any time.
 pub(crate) struct Region {
-    pub(super) memory: Described,
+    /// What is known of the memory.
+    pub(crate) memory: Described,
     shown: Shown,
     pub(super) tenure: Tenure,
 }
@@ -43,16 +44,6 @@ impl Region {
             shown,
             tenure: tenure.clone(),
         })
-    }
-
-    /// Return how files are mapped.
-    pub(crate) fn method(&self) -> MapMethod {
-        self.memory.method()
-    }
-
-    /// Return true if the region is I/O memory.
-    pub(crate) fn is_io(&self) -> bool {
-        self.memory.is_io()
     }
 
     /// Return true if the memory is about to go away, or gone.

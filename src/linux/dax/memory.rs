@@ -5,8 +5,8 @@
 use super::device::{Device, Found, Mode};
 use crate::bindings;
 use crate::linux::block::BlockDevice;
-use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner, Window};
 use crate::linux::fs::{refusal, Refusal};
+use crate::linux::mm::{poison::Frame, DaxRange, MapMethod, Mappable, Owner};
 use crate::linux::Errno;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -192,14 +192,9 @@ unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
             device: NonNull::new(self.device.as_raw())?,
             offset: self.range.start,
         });
-        self.mapped.as_ref().map(|mapped| Mappable {
-            window: Window {
-                base: mapped.base,
-                size: self.range.end - self.range.start,
-                io: false,
-            },
-            method,
-        })
+        let size = self.range.end - self.range.start;
+        let mapped = self.mapped.as_ref()?;
+        Some(Mappable::new(mapped.base, size, method))
     }
 
     fn bad_blocks(&self) -> Option<(NonNull<AtomicU32>, u32)> {

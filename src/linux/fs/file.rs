@@ -339,7 +339,7 @@ impl<T: Operations> VTable<T> {
             // Huge entries cost nothing here, so ask for them even if `thp` is set to `madvise`.
             let mut flags = bindings::VM_HUGEPAGE;
             let mut cache_mode = CacheMode::WriteBack;
-            if let MapMethod::Frames(cache) = mapping.space().memory.method() {
+            if let MapMethod::Frames(cache) = mapping.space().memory.method {
                 // There may be no struct pages. get_user_pages() refuses I/O mappings.
                 flags |= bindings::VM_MIXEDMAP | bindings::VM_IO;
                 cache_mode = cache;

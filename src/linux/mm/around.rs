@@ -5,7 +5,7 @@
 //! The page cache does the same, from `vm_ops->map_pages`, which must not sleep. Pages that the DAX
 //! code does not know yet need memory for their entries. So here the fault handler does it.
 
-use super::kept::Kept;
+use super::fault::Kept;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 use super::pmd::NoPmd;
 use super::{Fault, FaultResult, MapMethod, Memory, Page, PAGE_SIZE};

@@ -10,8 +10,8 @@
 //! uses that record for page frames, instead of the attributes of the mapping. The page-table
 //! entries that are looked up here agree with the record.
 
-use super::Window;
 use crate::bindings;
+use core::ptr::NonNull;
 
 /// Cache attributes of the mappings of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,16 +37,16 @@ pub(crate) struct Mixed;
 ///
 /// # Safety
 ///
-/// `window` must be mapped.
+/// The `size` bytes at `base` must be mapped.
 #[cfg(CONFIG_X86_64)]
-pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
-    let first = window.base.as_ptr() as usize;
-    let end = first + window.size as usize;
+pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Result<CacheMode, Mixed> {
+    let first = base.as_ptr() as usize;
+    let end = first + size as usize;
     let mut found = None;
     let mut address = first;
     while address < end {
         let mut size = 0;
-        // SAFETY: The address is in the window, so its page-table entry stays.
+        // SAFETY: The address is mapped, so its page-table entry stays.
         let mode = match unsafe { bindings::cache_mode(address, &mut size) } {
             bindings::CACHE_WRITEBACK => CacheMode::WriteBack,
             bindings::CACHE_WRITECOMBINE => CacheMode::WriteCombine,
@@ -68,8 +68,8 @@ pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
 ///
 /// None.
 #[cfg(not(CONFIG_X86_64))]
-pub(crate) unsafe fn mode(window: &Window) -> Result<CacheMode, Mixed> {
-    Ok(match window.io {
+pub(crate) unsafe fn mode(_base: NonNull<u8>, _size: u64, io: bool) -> Result<CacheMode, Mixed> {
+    Ok(match io {
         true => CacheMode::WriteCombine,
         false => CacheMode::WriteBack,
     })

@@ -2,10 +2,11 @@
 
 //! Page faults on mappings of files (`struct vm_fault`).
 
-use super::{FileMapping, Page};
+use super::{FileMapping, MapMethod, Memory, Page, Space, PAGE_SIZE};
 use crate::bindings;
 use core::cell::Cell;
 use core::marker::PhantomData;
+use core::ops::Deref;
 
 /// Makes `'a` invariant, so that no other lifetime will do in its place.
 type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
@@ -17,7 +18,7 @@ type Brand<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 /// # Invariants
 ///
 /// `vmf` is a fault that the current thread handles, for an entry of `order`. The memory area was
-/// set up for `mapping`: with its address space, and as its [`MapMethod`](super::MapMethod)
+/// set up for `mapping`: with its address space, and as its [`MapMethod`]
 /// requires.
 pub(crate) struct Fault<'a, C> {
     vmf: *mut bindings::vm_fault,
@@ -142,6 +143,59 @@ impl<'a, C> Fault<'a, C> {
         } else {
             Some(Outcome::Page)
         }
+    }
+}
+
+/// The address space of a fault, whose memory cannot go away before this is dropped.
+///
+/// # Invariants
+///
+/// `memory` is the memory of `space`.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'f> {
+    pub(super) space: &'f Space,
+    memory: &'f Memory,
+}
+
+impl<'f> Kept<'f> {
+    /// Return the address space of `fault`, if `memory` is its memory.
+    #[inline]
+    pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: &'f Memory) -> Option<Self> {
+        let space = fault.mapping().space();
+        // INVARIANT: This is the memory.
+        let is_its = space.memory.is(memory);
+        is_its.then_some(Kept { space, memory })
+    }
+
+    /// Return how processes map the memory.
+    #[inline]
+    pub(super) fn method(self) -> MapMethod {
+        self.space.memory.method
+    }
+
+    /// Return the page frame of page `page`.
+    #[inline]
+    pub(super) fn frame(self, page: u64) -> Option<usize> {
+        self.memory.frame(self.space.offset + page * PAGE_SIZE)
+    }
+
+    /// Return page `page` if it has a reference: pages of [`MapMethod::Pages`], and the copy of the
+    /// page after the space, if any.
+    #[inline]
+    pub(super) fn page(self, page: u64) -> Option<Page<'f>> {
+        match page == self.space.length / PAGE_SIZE {
+            true => self.space.copy().get(),
+            false => self.memory.page(self.space.offset + page * PAGE_SIZE),
+        }
+    }
+}
+
+impl Deref for Kept<'_> {
+    type Target = Space;
+
+    #[inline]
+    fn deref(&self) -> &Space {
+        self.space
     }
 }
 

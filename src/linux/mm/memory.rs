@@ -3,8 +3,9 @@
 //! Memory that is mapped into the kernel's address space.
 
 use super::window::Bytes;
-use super::{poison, MapMethod, Mappable, Owner, Page, PAGE_SIZE};
+use super::{poison, MapMethod, Mappable, Page, PAGE_SIZE};
 use crate::bindings;
+use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -14,7 +15,7 @@ use kernel::prelude::*;
 pub(crate) struct Described {
     /// No other memory has this number.
     id: u64,
-    pub(super) mappable: Mappable,
+    mappable: Mappable,
 }
 
 impl Described {
@@ -23,24 +24,40 @@ impl Described {
     pub(super) fn is(&self, memory: &Memory) -> bool {
         self.id == memory.described.id
     }
+}
 
-    /// Return how processes map the memory.
-    #[inline]
-    pub(crate) fn method(&self) -> MapMethod {
-        self.mappable.method
+impl Deref for Described {
+    type Target = Mappable;
+
+    #[inline(always)]
+    fn deref(&self) -> &Mappable {
+        &self.mappable
+    }
+}
+
+/// Owner of mapped memory. Dropping it releases the memory.
+///
+/// # Safety
+///
+/// Until the object is dropped:
+///
+/// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page.
+///   Processes may map the memory by the method.
+/// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
+///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
+/// * The number of [`Self::bad_blocks`] is valid.
+pub(crate) unsafe trait Owner: Send + Sync {
+    /// Return the memory, if it is mapped.
+    fn mappable(&self) -> Option<Mappable>;
+
+    /// Return a number that changes when more of the memory is known to have failed, and what it
+    /// was before the memory was looked at.
+    fn bad_blocks(&self) -> Option<(NonNull<AtomicU32>, u32)> {
+        None
     }
 
-    /// Return the length in bytes.
-    #[inline]
-    pub(crate) fn size(&self) -> u64 {
-        self.mappable.window.size
-    }
-
-    /// Return true if it is I/O memory.
-    #[inline]
-    pub(crate) fn is_io(&self) -> bool {
-        self.mappable.window.io
-    }
+    /// Mark the pages that are known to have failed.
+    fn mark_failed(&self) {}
 }
 
 /// Mapped memory. Unmap it from processes before it is dropped.
@@ -123,14 +140,14 @@ impl Memory {
     /// Return `length` bytes at `offset`, or `None` if the memory does not have them.
     #[inline(always)]
     pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Bytes<'_>> {
-        let window = &self.described.mappable.window;
+        let mapped = &self.described;
         let end = offset.checked_add(length as u64)?;
-        if end > window.size {
+        if end > mapped.size {
             return None;
         }
-        let from = window.base.as_ptr().wrapping_add(offset as usize);
+        let from = mapped.base.as_ptr().wrapping_add(offset as usize);
         // SAFETY: By the type invariant the bytes are mapped.
-        Some(unsafe { Bytes::new(from, length, window.io) })
+        Some(unsafe { Bytes::new(from, length, mapped.io) })
     }
 
     /// Return how many of `length` bytes at `offset` are before the first page that is known to
@@ -153,12 +170,12 @@ impl Memory {
     /// Return the page frame at `offset`, if the memory has it.
     #[inline]
     pub(super) fn frame(&self, offset: u64) -> Option<usize> {
-        let window = &self.described.mappable.window;
+        let mapped = &self.described;
         // The last page may be more than the memory.
-        if offset & !(PAGE_SIZE - 1) >= window.size {
+        if offset & !(PAGE_SIZE - 1) >= mapped.size {
             return None;
         }
-        let at = window.base.as_ptr().wrapping_add(offset as usize).cast();
+        let at = mapped.base.as_ptr().wrapping_add(offset as usize).cast();
         // SAFETY: By the type invariant the address is mapped, in the vmalloc area or directly.
         Some(unsafe { bindings::address_to_pfn(at) })
     }
@@ -166,11 +183,11 @@ impl Memory {
     /// Return the page at `offset`, if it is counted.
     #[inline]
     pub(crate) fn page(&self, offset: u64) -> Option<Page<'_>> {
-        let Mappable { window, method } = &self.described.mappable;
-        if !matches!(method, MapMethod::Pages) || offset >= window.size {
+        let mapped = &self.described;
+        if !matches!(mapped.method, MapMethod::Pages) || offset >= mapped.size {
             return None;
         }
         // SAFETY: By the type invariant the page is vmap()'s, and has a reference.
-        Some(unsafe { Page::of_vmalloc(window.base.as_ptr().wrapping_add(offset as usize)) })
+        Some(unsafe { Page::of_vmalloc(mapped.base.as_ptr().wrapping_add(offset as usize)) })
     }
 }

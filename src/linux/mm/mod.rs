@@ -7,10 +7,7 @@
 mod around;
 pub(crate) mod cache;
 mod fault;
-mod iomap;
-mod kept;
 mod memory;
-mod owner;
 mod page;
 #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 mod pmd;
@@ -20,11 +17,10 @@ mod window;
 
 pub(crate) use cache::CacheMode;
 pub(crate) use fault::{Fault, FaultResult, Outcome};
-pub(crate) use memory::{Described, Memory};
-pub(crate) use owner::Owner;
+pub(crate) use memory::{Described, Memory, Owner};
 pub(crate) use page::{Page, PageCopy};
 pub(crate) use space::{FileMapping, Space, Span};
-pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable, Window};
+pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable};
 
 use crate::bindings;
 

@@ -2,7 +2,7 @@
 
 //! PMD entries for memory without a DAX device.
 
-use super::kept::Kept;
+use super::fault::Kept;
 use super::{poison, Fault, FaultResult, MapMethod, Memory, Space, PAGE_SIZE};
 use crate::bindings;
 use core::ptr::NonNull;
@@ -47,16 +47,16 @@ impl<'f> NoPmd<'f> {
             // The DAX code locks its entries.
             return None;
         }
-        let first = whole(fault, kept.space())?;
+        let first = whole(fault, kept.space)?;
         let frame = kept.frame(fault.page())?;
         // A PMD entry maps contiguous frames from an aligned one on.
         if frame % PAGES != (fault.page() - first) as usize {
             return None;
         }
         // SAFETY: The lock is valid, and a fault handler may sleep.
-        unsafe { bindings::down_read(lock_of(kept.space())) };
+        unsafe { bindings::down_read(lock_of(kept.space)) };
         // INVARIANT: The lock was taken above.
-        Some(NoPmd(kept.space()))
+        Some(NoPmd(kept.space))
     }
 }
 
@@ -90,7 +90,7 @@ impl<'a, C> Fault<'a, C> {
             return None;
         }
         let kept = Kept::new(self, memory)?;
-        let first = whole(self, kept.space())?;
+        let first = whole(self, kept.space)?;
         if !usable(kept.offset + first * PAGE_SIZE, PMD_SIZE) {
             return None;
         }
@@ -112,7 +112,7 @@ impl<'a, C> Fault<'a, C> {
                 Some(NonNull::new(folio)?)
             }
         };
-        let (vmf, lock) = (self.as_raw(), lock_of(kept.space()));
+        let (vmf, lock) = (self.as_raw(), lock_of(kept.space));
         // SAFETY: The lock is valid, and a fault handler may sleep. The area has room for the
         // entry. The folio has a reference, and the frames are kept until they are unmapped. If
         // there is a page table, no entry is set. This is the result of handling the fault.

@@ -31,7 +31,7 @@ pub(crate) struct Span {
 impl Span {
     /// Return the offset of the first byte as the DAX device counts, which announces failures.
     pub(crate) fn key(&self) -> u64 {
-        match self.memory.method() {
+        match self.memory.method {
             MapMethod::Dax(range) => range.offset + self.offset,
             MapMethod::Pages | MapMethod::Frames(_) => self.offset,
         }
@@ -76,7 +76,7 @@ impl Space {
     pub(crate) fn new(span: Span) -> Result<Arc<Self>> {
         let end = span.offset.checked_add(span.length).ok_or(EIO)?;
         let pages = (span.offset | span.length) % PAGE_SIZE == 0;
-        if !pages || end > span.memory.size().next_multiple_of(PAGE_SIZE) {
+        if !pages || end > span.memory.size.next_multiple_of(PAGE_SIZE) {
             return Err(EIO);
         }
         let inode = InternalInode::new()?;
@@ -89,7 +89,7 @@ impl Space {
             _pinned: PhantomPinned,
         };
         let space = Arc::new(space, GFP_KERNEL)?;
-        let dax = matches!(span.memory.method(), MapMethod::Dax(_));
+        let dax = matches!(span.memory.method, MapMethod::Dax(_));
         // SAFETY: The inode is new, so nothing else accesses these fields.
         unsafe {
             (*raw).i_private = Arc::as_ptr(&space).cast_mut().cast();
@@ -150,8 +150,8 @@ impl Space {
     /// the copy is in other memory.
     #[cfg(CONFIG_TRACEPOINTS)]
     pub(crate) fn unmap_suspects(&self) {
-        let is_dax = matches!(self.memory.method(), MapMethod::Dax(_));
-        match is_dax || self.memory.is_io() {
+        let is_dax = matches!(self.memory.method, MapMethod::Dax(_));
+        match is_dax || self.memory.io {
             true => self.unmap((self.length / PAGE_SIZE) as usize, 1),
             false => self.unmap(0, 0),
         }
@@ -187,3 +187,32 @@ const OPERATIONS: bindings::address_space_operations = bindings::address_space_o
     dirty_folio: Some(bindings::noop_dirty_folio),
     ..pin_init::zeroed()
 };
+
+/// Describe a whole space to the kernel's DAX code. Kernels differ in how they call this, so
+/// `helpers.c` hands it to them.
+///
+/// # Safety
+///
+/// `inode` must be the internal inode of a space, and `iomap` valid for writing.
+#[no_mangle]
+unsafe extern "C" fn daxfs_iomap_begin(
+    inode: *mut bindings::inode,
+    _position: bindings::loff_t,
+    _length: bindings::loff_t,
+    _flags: kernel::ffi::c_uint,
+    iomap: *mut bindings::iomap,
+    _source: *mut bindings::iomap,
+) -> kernel::ffi::c_int {
+    // SAFETY: The caller passes the inode of a space, which a fault keeps, and an iomap that
+    // belongs to the fault.
+    let (space, iomap) = unsafe { (Space::of(inode), &mut *iomap) };
+    let MapMethod::Dax(range) = space.memory.method else {
+        return EIO.to_errno();
+    };
+    iomap.type_ = bindings::IOMAP_MAPPED;
+    iomap.addr = range.offset + space.offset;
+    iomap.offset = 0;
+    iomap.length = space.length;
+    iomap.dax_dev = range.device.as_ptr();
+    0
+}

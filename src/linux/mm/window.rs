@@ -15,17 +15,6 @@ const PRESENT: usize = 2 << 20;
 /// directly.
 const IO_PIECE: usize = 256;
 
-/// Where memory is mapped in the kernel's address space.
-#[derive(Clone, Copy)]
-pub(crate) struct Window {
-    /// Address of the first byte.
-    pub(crate) base: NonNull<u8>,
-    /// Length in bytes. The rest of the last page is mapped, too.
-    pub(crate) size: u64,
-    /// Set if it must be read as I/O memory.
-    pub(crate) io: bool,
-}
-
 /// How files of a region are mapped into processes.
 #[derive(Clone, Copy)]
 pub(crate) enum MapMethod {
@@ -51,8 +40,12 @@ pub(crate) struct DaxRange {
 /// Memory that the kernel and processes can map.
 #[derive(Clone, Copy)]
 pub(crate) struct Mappable {
-    /// Where the kernel has mapped it.
-    pub(crate) window: Window,
+    /// Where the kernel has mapped the first byte.
+    pub(in crate::linux) base: NonNull<u8>,
+    /// Length in bytes. The rest of the last page is mapped, too.
+    pub(crate) size: u64,
+    /// Set if it must be read as I/O memory.
+    pub(crate) io: bool,
     /// How processes map it.
     pub(crate) method: MapMethod,
 }
@@ -60,9 +53,12 @@ pub(crate) struct Mappable {
 impl Mappable {
     /// Return `size` bytes of ordinary memory at `base`.
     pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
-        let io = false;
-        let window = Window { base, size, io };
-        Mappable { window, method }
+        Mappable {
+            base,
+            size,
+            io: false,
+            method,
+        }
     }
 }
 
