@@ -63,7 +63,7 @@ pub(crate) fn open(
     let range = Range::new(start, size)?.part(part.unwrap_or(0..size))?;
     let turn = Turn::wait();
     // Look at the attributes of the start before all of it is mapped.
-    let head = ClaimedRange::new(range.part(0..range.size().min(HEAD))?, &turn)?;
+    let head = ClaimedRange::new(range.part(0..range.size.min(HEAD))?, &turn)?;
     let is_pci = head.is_pci;
     if !Frames::new(head.requested)?.is_cached() && !is_pci {
         return Err(not_memory());
@@ -74,7 +74,7 @@ pub(crate) fn open(
             pr_info!(
                 "phys={:#x}: no struct pages for this range: \
                  no direct I/O and no ptrace on mappings\n",
-                range.start()
+                range.start
             );
             lease.open(KBox::new(Frames::new(requested)?, GFP_KERNEL)?)?;
         }

@@ -41,8 +41,8 @@ impl Turn {
 /// it may use physical addresses.
 #[derive(Clone, Copy)]
 pub(super) struct Range {
-    start: u64,
-    size: u64,
+    pub(super) start: u64,
+    pub(super) size: u64,
 }
 
 impl Range {
@@ -85,16 +85,6 @@ impl Range {
             start: self.start + part.start,
             size: part.end - part.start,
         })
-    }
-
-    /// Return the address of the first byte.
-    pub(super) fn start(&self) -> u64 {
-        self.start
-    }
-
-    /// Return the length in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
     }
 }
 
