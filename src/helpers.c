@@ -337,7 +337,7 @@ vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once
 	return result;
 }
 
-/* The struct pages of contiguous frames are contiguous, which the next function relies on. */
+/* The struct pages of contiguous frames are contiguous, which the next function and Rust rely on. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
 /*
@@ -370,17 +370,6 @@ unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
 
 	/* Every change of the list takes its lock for writing, which counts. */
 	return list ? &list->lock.seqcount.seqcount.sequence : NULL;
-}
-
-/* List the pages of a folio, as far as there is room. Return their number. */
-unsigned long daxfs_helper_folio_pages(struct folio *folio, struct page **pages,
-				       unsigned long room)
-{
-	unsigned long count = min(folio_nr_pages(folio), room);
-
-	for (unsigned long n = 0; n < count; n++)
-		pages[n] = folio_page(folio, n);
-	return count;
 }
 
 void *daxfs_helper_vmap_ro(struct page **pages, unsigned int count)

@@ -248,7 +248,6 @@ impl SuperOperations for DaxFs {
         Statistics {
             pages: superblock.total_size / PAGE_SIZE as u64,
             inodes: superblock.inode_count(),
-            name_max: image::layout::NAME_MAX as u32,
         }
     }
 

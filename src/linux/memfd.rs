@@ -75,13 +75,12 @@ impl Folios {
     fn map(&self, count: usize) -> Result<NonNull<u8>> {
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
         for &folio in &self.0 {
-            let room = pages.spare_capacity_mut().as_mut_ptr().cast();
-            // SAFETY: By the type invariant the folio is pinned. The capacity is at least `count`,
-            // so there is room for as many pages as are asked for. The function returns how many it
-            // has written, which is not more.
-            unsafe {
-                let added = bindings::folio_pages(folio, room, count - pages.len());
-                pages.inc_len(added);
+            // SAFETY: By the type invariant the folio is pinned.
+            let of_folio = unsafe { bindings::folio_nr_pages(folio) } as usize;
+            // The struct pages of a folio are contiguous, see helpers.c.
+            let first = folio.cast::<bindings::page>();
+            for number in 0..of_folio.min(count - pages.len()) {
+                pages.push(first.wrapping_add(number), GFP_KERNEL)?;
             }
         }
         if pages.len() < count {

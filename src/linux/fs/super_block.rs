@@ -39,8 +39,6 @@ pub(crate) struct Statistics {
     pub(crate) pages: u64,
     /// Number of inodes.
     pub(crate) inodes: u64,
-    /// Length of the longest name in bytes.
-    pub(crate) name_max: u32,
 }
 
 /// Return the major and the minor number of a device.
@@ -262,7 +260,7 @@ impl<T: Operations> VTable<T> {
         buf.f_frsize = buf.f_bsize;
         buf.f_blocks = statistics.pages;
         buf.f_files = statistics.inodes;
-        buf.f_namelen = statistics.name_max as isize;
+        buf.f_namelen = bindings::NAME_MAX as isize;
         buf.f_fsid.val = [fsid as i32, (fsid >> 32) as i32];
         0
     }
