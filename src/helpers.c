@@ -69,13 +69,6 @@ struct dax_device *daxfs_helper_alloc_range_dax(struct daxfs_range *range)
 	return alloc_dax(range, &operations);
 }
 
-struct kmem_cache *daxfs_helper_kmem_cache_create(const char *name, unsigned int size,
-						  unsigned int align, slab_flags_t flags,
-						  void (*ctor)(void *object))
-{
-	return kmem_cache_create(name, size, align, flags, ctor);
-}
-
 void *daxfs_helper_alloc_inode_sb(struct super_block *sb, struct kmem_cache *cache, gfp_t flags)
 {
 	return alloc_inode_sb(sb, cache, flags);

@@ -47,7 +47,7 @@ impl<T: FileSystem> Cache<T> {
     pub(super) fn new() -> Result<Self> {
         // SAFETY: The name is a static string. `construct` initializes objects of this size.
         let cache = unsafe {
-            bindings::kmem_cache_create(
+            bindings::__kmem_cache_create(
                 T::INODE_CACHE.as_char_ptr(),
                 size_of::<Slot<T>>() as u32,
                 align_of::<Slot<T>>() as u32,
