@@ -133,11 +133,8 @@ impl<M: Memory> Image<'_, M> {
         if let Some(child) = child {
             if (child.parent, child.position) != (directory.ino, entry.position) {
                 let field = offset_of!(layout::Dirent, ino) as u64;
-                return Err(Error::new(
-                    Problem::Parent,
-                    offset + field,
-                    entry.ino.into(),
-                ));
+                let ino = entry.ino.into();
+                return Err(Error::new(Problem::Parent, offset + field, ino));
             }
         }
         Ok(())

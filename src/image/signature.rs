@@ -63,12 +63,8 @@ impl Section {
         let length = header.length.get();
         let room = memory.size() - start;
         if length == 0 || length > layout::SIGNATURE_MAX || u64::from(length) > room {
-            let field = offset_of!(layout::Signature, length) as u64;
-            return Err(Error::new(
-                Problem::Signature,
-                offset + field,
-                length.into(),
-            ));
+            let field = offset + offset_of!(layout::Signature, length) as u64;
+            return Err(Error::new(Problem::Signature, field, length.into()));
         }
         let table = Table {
             offset: start,

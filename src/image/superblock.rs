@@ -8,6 +8,9 @@ use super::memory::{load, Memory};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
+const INODE: u64 = size_of::<layout::Inode>() as u64;
+const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
+
 /// A range of bytes in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Table {
@@ -130,7 +133,7 @@ impl Superblock {
                 let inside = start
                     .checked_add(length)
                     .is_some_and(|end| end <= total_size);
-                let aligned = start & ($align - 1) == 0 && length & ($record as u64 - 1) == 0;
+                let aligned = start & ($align - 1) == 0 && length & ($record - 1) == 0;
                 if start < $free || !inside || !aligned {
                     refuse!($field, Table, start);
                 }
@@ -140,26 +143,12 @@ impl Superblock {
                 }
             }};
         }
-        let inodes = table!(
-            inodes,
-            SUPERBLOCK_SIZE,
-            TABLE_ALIGN,
-            size_of::<layout::Inode>()
-        );
-        let dirents = table!(
-            dirents,
-            inodes.end(),
-            TABLE_ALIGN,
-            size_of::<layout::Dirent>()
-        );
+        let inodes = table!(inodes, SUPERBLOCK_SIZE, TABLE_ALIGN, INODE);
+        let dirents = table!(dirents, inodes.end(), TABLE_ALIGN, DIRENT);
         let names = table!(names, dirents.end(), TABLE_ALIGN, 1);
         let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1);
-        let data = table!(
-            data,
-            xattrs.end(),
-            u64::from(block_size),
-            block_size as usize
-        );
+        let block = u64::from(block_size);
+        let data = table!(data, xattrs.end(), block, block);
         let superblock = Superblock {
             block_size,
             total_size,
@@ -211,14 +200,14 @@ impl Superblock {
 
     /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
-        self.inodes.length / size_of::<layout::Inode>() as u64
+        self.inodes.length / INODE
     }
 
     /// Return true if there is an inode `ino`.
     #[inline]
     pub const fn has_inode(&self, ino: u32) -> bool {
         // The place of inode 0 is after the longest table.
-        let place = ino.wrapping_sub(1) as u64 * size_of::<layout::Inode>() as u64;
+        let place = ino.wrapping_sub(1) as u64 * INODE;
         place < self.inodes.length
     }
 }

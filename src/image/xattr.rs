@@ -113,11 +113,8 @@ impl<'a, M: Memory> Image<'a, M> {
         let name = &mut buffer[..usize::from(xattr.name_len)];
         self.memory.read(xattr.name, name)?;
         if name.is_empty() != xattr.prefix.is_whole() || name.contains(&0) {
-            return Err(Error::new(
-                Problem::Xattr,
-                xattr.name,
-                xattr.name_len.into(),
-            ));
+            let length = xattr.name_len.into();
+            return Err(Error::new(Problem::Xattr, xattr.name, length));
         }
         Ok(name)
     }

@@ -152,14 +152,10 @@ impl image::Memory for Access<'_> {
 
     #[inline]
     fn read(&self, offset: u64, into: &mut [u8]) -> image::Result<()> {
-        let length = into.len() as u64;
+        let (problem, length) = (image::Problem::Unreadable, into.len() as u64);
         match self.0.bytes(offset, into.len()) {
             Some(bytes) if self.readable(offset, length) == length && bytes.read(into) => Ok(()),
-            _ => Err(image::Error::new(
-                image::Problem::Unreadable,
-                offset,
-                length,
-            )),
+            _ => Err(image::Error::new(problem, offset, length)),
         }
     }
 
