@@ -117,7 +117,7 @@ impl<K> DeviceMemory<K> {
             let now = unsafe { number.as_ref() }.load(Ordering::Acquire);
             (number, now)
         });
-        self.for_each_part(|page, found| {
+        self.for_each_part(refused, |page, found| {
             let at = page << bindings::PAGE_SHIFT;
             let address = start.address.as_ptr().wrapping_add(at as usize);
             match found.address.as_ptr() == address && found.frame == start.frame + page as usize {
@@ -146,11 +146,12 @@ impl<K> DeviceMemory<K> {
     ///
     /// # Errors
     ///
-    /// The errors of `visit` and of the device.
-    fn for_each_part(
+    /// The errors of `visit`, and those of the device, with their place, as `refuse` returns them.
+    fn for_each_part<E>(
         &self,
-        mut visit: impl FnMut(u64, Found) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+        refuse: impl Fn(u64, Error) -> E,
+        mut visit: impl FnMut(u64, Found) -> Result<(), E>,
+    ) -> Result<(), E> {
         let failed = Error::from(Errno::HwPoison);
         let first = self.range.start >> bindings::PAGE_SHIFT;
         let pages = (self.range.end - self.range.start).div_ceil(bindings::PAGE_SIZE);
@@ -176,7 +177,7 @@ impl<K> DeviceMemory<K> {
                 error => error,
             };
             let at = page << bindings::PAGE_SHIFT;
-            let found = found.map_err(|error| refused(at, error))?;
+            let found = found.map_err(|error| refuse(at, error))?;
             visit(page, found)?;
             page += found.pages;
         }
@@ -203,6 +204,6 @@ unsafe impl<K: Send + Sync> Owner for DeviceMemory<K> {
 
     fn mark_failed(&self) {
         // If the device is gone, there is nothing to mark.
-        let _ = self.for_each_part(|_, _| Ok(()));
+        let _ = self.for_each_part(|_, error| error, |_, _| Ok(()));
     }
 }
