@@ -8,8 +8,8 @@ use super::memory::{load, Memory};
 use core::mem::{offset_of, size_of};
 use zerocopy::IntoBytes;
 
-const INODE: u64 = size_of::<layout::Inode>() as u64;
-const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
+const INODE: usize = size_of::<layout::Inode>();
+const DIRENT: usize = size_of::<layout::Dirent>();
 
 /// A range of bytes in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Superblock {
                 let inside = start
                     .checked_add(length)
                     .is_some_and(|end| end <= total_size);
-                let aligned = start & ($align - 1) == 0 && length & ($record - 1) == 0;
+                let aligned = start & ($align - 1) == 0 && length & ($record as u64 - 1) == 0;
                 if start < $free || !inside || !aligned {
                     refuse!($field, Table, start);
                 }
@@ -148,7 +148,7 @@ impl Superblock {
         let names = table!(names, dirents.end(), TABLE_ALIGN, 1);
         let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1);
         let block = u64::from(block_size);
-        let data = table!(data, xattrs.end(), block, block);
+        let data = table!(data, xattrs.end(), block, block_size as usize);
         let superblock = Superblock {
             block_size,
             total_size,
@@ -200,14 +200,14 @@ impl Superblock {
 
     /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
-        self.inodes.length / INODE
+        self.inodes.length / INODE as u64
     }
 
     /// Return true if there is an inode `ino`.
     #[inline]
     pub const fn has_inode(&self, ino: u32) -> bool {
         // The place of inode 0 is after the longest table.
-        let place = ino.wrapping_sub(1) as u64 * INODE;
+        let place = ino.wrapping_sub(1) as u64 * INODE as u64;
         place < self.inodes.length
     }
 }
