@@ -7,7 +7,7 @@ use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::source::{cannot_open, open_now, superblock, NO_ORDER};
+use daxfs_image::source::{name_of, open_input, superblock, NO_ORDER};
 use daxfs_image::text::shown_path;
 use daxfs_reader::layout::DIGEST_PIECE;
 use daxfs_reader::{Image, Memory, Superblock};
@@ -49,10 +49,10 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Open the image file `path`.
+    /// Open the image file `path`; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = shown_path(path);
-        let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
+        let name = name_of(path);
+        let file = open_input(path)?;
         let status = file.metadata();
         let status = status.map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         if status.file_type().is_fifo() {

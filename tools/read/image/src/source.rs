@@ -17,7 +17,7 @@ use rustix::fs::{fstat, FileType, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Why a FIFO is refused.
@@ -63,15 +63,10 @@ enum Bytes {
 }
 
 impl Source {
-    /// Open `path`; `-` is standard input, which is copied to a temporary file unless it is a file.
+    /// Open `path`, see [`open_input`].
     pub fn open(path: &Path) -> Result<Self> {
         let name = name_of(path);
-        let file = if path.as_os_str() == "-" {
-            io::stdin().as_fd().try_clone_to_owned().map(File::from)
-        } else {
-            open_now(path)
-        }
-        .map_err(|error| cannot_open(&name, error))?;
+        let file = open_input(path)?;
         let status =
             fstat(&file).map_err(|error| Error::system(&name, "cannot examine", "", error))?;
         match FileType::from_raw_mode(status.st_mode) {
@@ -92,7 +87,6 @@ impl Source {
                 name,
                 "is a directory; name an image or a device",
             )),
-            _ if path.as_os_str() == "-" => Self::spool(file, &name),
             _ => Err(Error::refused(
                 name,
                 format!("{NO_ORDER}, or pipe it to '-'"),
@@ -139,7 +133,7 @@ impl Source {
     }
 
     /// Copy a pipe to a temporary file without a name, with holes for zeros.
-    fn spool(mut pipe: File, name: &str) -> Result<Self> {
+    fn spool(mut pipe: File, name: &str) -> Result<File> {
         let remedy = "; set TMPDIR to a directory with room";
         let write = "cannot write a temporary file";
         let file = tempfile::tempfile().map_err(|error| {
@@ -166,11 +160,7 @@ impl Source {
         }
         file.set_len(size)
             .map_err(|error| Error::system(name, write, "", error))?;
-        Ok(Source {
-            bytes: Bytes::File(file),
-            start: 0,
-            size,
-        })
+        Ok(file)
     }
 }
 
@@ -322,6 +312,21 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
             _ => Error::image(name, b"", error),
         }
     })
+}
+
+/// Open `path` for reading; `-` is standard input. Anything but a file or block device there is copied to a temporary file.
+pub fn open_input(path: &Path) -> Result<File> {
+    let name = name_of(path);
+    let file = match path.as_os_str() == "-" {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => return open_now(path).map_err(|error| cannot_open(&name, error)),
+    };
+    let file = file.map_err(|error| cannot_open(&name, error))?;
+    let kind = file.metadata().map(|status| status.file_type());
+    match kind.is_ok_and(|kind| kind.is_file() || kind.is_block_device() || kind.is_dir()) {
+        true => Ok(file),
+        false => Source::spool(file, &name),
+    }
 }
 
 /// Open `path` for reading, without waiting for the other end of a FIFO.

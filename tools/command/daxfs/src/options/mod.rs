@@ -450,9 +450,10 @@ Examples:
 Examples:
   daxfs load base.img /mnt
   daxfs load --into heap base.img /mnt
-  daxfs load --into phys=0x240000000,size=1G base.img")]
+  daxfs load --into phys=0x240000000,size=1G base.img
+  mkdaxfs --quiet /srv/base - | daxfs load --into heap - /mnt")]
     Load {
-        /// The image file
+        /// The image file; - is standard input
         image: PathBuf,
         /// The mount point
         dir: Option<PathBuf>,
