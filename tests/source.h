@@ -113,6 +113,9 @@ const char *source_device(const struct source *source);
  */
 bool source_stands_for_way(const struct source *source);
 
+/* Return true if vgem imports this dma-buf, or is not there. */
+bool drm_imports(int fd);
+
 /* Load the image that tests/images makes for tests of memory sources; false if it is not there. */
 bool sources_image(struct image *image);
 

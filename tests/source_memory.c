@@ -112,6 +112,32 @@ static void owner_punches(void)
 	end(fd, owner);
 }
 
+/* Whoever has the memory finds a file where "daxfs stat --physical" says, also a driver that imports the dma-buf. */
+static void others_read(void)
+{
+	int owner, fd = begin(&owner), node = fd;
+	char command[PATH_MAX + 50], *address;
+	unsigned long long offset;
+	FILE *said;
+
+	snprintf(command, sizeof(command), "daxfs stat --physical %s/sizes/%lu", mnt, MIDDLE);
+	said = popen(command, "re");
+	REQUIRE(said && fscanf(said, "%llu", &offset) == 1 && !pclose(said));
+	if (source_is_device(source))
+		node = open(source_device(source), O_RDONLY | O_CLOEXEC);
+	address = node > 0 ? mmap(NULL, image_room(&image), PROT_READ, MAP_SHARED, node, 0) : MAP_FAILED;
+	*limited = address == MAP_FAILED;
+	if (!*limited) {
+		CHECK(pattern_matches(address + offset, MIDDLE, MIDDLE, 0));
+		munmap(address, image_room(&image));
+	}
+	if (node != fd)
+		close(node);
+	else if (!strcmp(source->shown, "dmabuf"))
+		CHECK(drm_imports(fd));
+	end(fd, owner);
+}
+
 /* Ask the kernel to move the page with this frame; it must not. */
 static void page_stays(u64 frame)
 {
@@ -234,6 +260,7 @@ const struct operation memory_operations[] = {
 	{ "its owner punches or truncates the memory", owner_punches,
 	  "a sealed memfd refuses it (EPERM), and other memory, except udmabuf's, is not a file",
 	  true },
+	{ "others read a file in the memory", others_read, "processes cannot map this memory", true },
 	{ "its pages move", moves,
 	  "its pages are pinned, or never moved by the kernel: compaction and soft offlining leave them where they are",
 	  true },

@@ -7,7 +7,7 @@
 //! * [`options`]: the command lines
 //! * [`show`], [`record`], [`map`], [`diff`], [`fsck`]: what is in an image
 //! * [`fuse`]: serve an image through FUSE; [`share`]: share it with virtual machines
-//! * `top`: counters of mounted images
+//! * `top`, `mounted`: counters of mounted images, and where their files are
 //!
 //! The commands that do more are in crates of their own: `daxfs-load`, `daxfs-extract`, `daxfs-artifact`.
 
@@ -16,6 +16,7 @@ pub mod diff;
 pub mod fsck;
 pub mod fuse;
 pub mod map;
+mod mounted;
 pub mod options;
 pub mod record;
 pub mod share;

@@ -6,7 +6,7 @@
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: several images on one device
-//! * [`unmount`], [`mountinfo`]: what is mounted
+//! * [`unmount`], [`mountinfo`], [`query`]: what is mounted
 
 pub mod buffer;
 pub mod catalog;
@@ -15,6 +15,7 @@ pub mod file;
 pub mod huge;
 pub mod mount;
 pub mod mountinfo;
+pub mod query;
 pub mod range;
 pub mod unmount;
 

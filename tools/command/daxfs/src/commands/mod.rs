@@ -10,6 +10,7 @@ mod store;
 
 use crate::diff::{diff, Aspect, Difference, Directory};
 use crate::map::{self, Map};
+use crate::mounted;
 use crate::options::{Args, Command, FsckArgs, HelperArgs, Into, Pull};
 use crate::show;
 use crate::top::{top, Form};
@@ -32,7 +33,7 @@ use mount::helper;
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// mount(8)'s exit status for a failed mount.
@@ -117,6 +118,12 @@ fn run(command: Command) -> Result<ExitCode> {
         }),
         Command::Info {
             image,
+            json: false,
+            udev: false,
+            ..
+        } if image.is_dir() => print(&mounted::info(&image)?),
+        Command::Info {
+            image,
             at,
             json,
             udev,
@@ -144,10 +151,23 @@ fn run(command: Command) -> Result<ExitCode> {
         }),
         Command::Stat {
             image,
+            paths,
+            physical: true,
+            ..
+        } => {
+            let files = [image]
+                .into_iter()
+                .chain(paths.into_iter().map(PathBuf::from));
+            let places = files.map(|file| mounted::place(&file));
+            print(&places.collect::<Result<Vec<_>>>()?.join("\n"))
+        }
+        Command::Stat {
+            image,
             at,
             paths,
             follow,
             json,
+            physical: false,
         } => on_image(&image, &at, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, json, out))

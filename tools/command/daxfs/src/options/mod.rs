@@ -53,9 +53,12 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Command {
     /// Show the superblock of an image
+    ///
+    /// If IMAGE is a directory of a mounted image, show what the kernel knows of the mount.
     #[command(after_help = "\
 Examples:
   daxfs info base.img
+  daxfs info /mnt
   daxfs info --image base-2 /dev/pmem0
   daxfs info --json /dev/pmem0 | jq .uuid")]
     Info {
@@ -132,8 +135,12 @@ Examples:
         json: bool,
     },
     /// Show all metadata of files
+    ///
+    /// With --physical, name only files of mounted images. Print the offset of each file's bytes in the memory that was
+    /// mounted (a device, dma-buf, memfd, or the range of phys=), their number, and the file's name.
     #[command(after_help = "\
 Examples:
+  daxfs stat --physical /mnt/model.bin
   daxfs stat base.img /etc/os-release
   daxfs stat --json base.img /etc | jq .mode")]
     Stat {
@@ -143,8 +150,11 @@ Examples:
         #[allow(missing_docs)]
         at: At,
         /// The files in it
-        #[arg(required = true)]
+        #[arg(required_unless_present = "physical")]
         paths: Vec<OsString>,
+        /// Show where the files of mounted images are in memory
+        #[arg(short, long, conflicts_with_all = ["offset", "name", "follow", "json"])]
+        physical: bool,
         /// Follow a symbolic link
         #[arg(short = 'L', long)]
         follow: bool,

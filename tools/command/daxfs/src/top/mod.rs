@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// The directory in sysfs.
-const SYSFS: &str = "/sys/fs/daxfs";
+pub const SYSFS: &str = "/sys/fs/daxfs";
 
 /// A counter of a mount.
 pub struct Counter {
@@ -167,7 +167,7 @@ fn per_second(now: u64, before: u64, passed: Duration) -> u64 {
 
 impl Mounted {
     /// Read the files of a mount; `None` if it is gone, or not a mount.
-    fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
+    pub fn read(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let device = directory.file_name()?.to_str()?.to_owned();
         number(&device)?;
         let identity = fs::metadata(directory).ok()?.ino();
@@ -214,7 +214,7 @@ impl Mounted {
 }
 
 /// Return the content of the file `name` without the newline at its end.
-fn line(directory: &Path, name: &str) -> Option<OsString> {
+pub fn line(directory: &Path, name: &str) -> Option<OsString> {
     let mut bytes = fs::read(directory.join(name)).ok()?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

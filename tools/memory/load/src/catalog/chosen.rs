@@ -5,6 +5,7 @@
 use super::loaded::{load, warn_damaged};
 use super::medium::{Access, Disk, Medium, Part};
 use crate::context::look_at_range;
+use crate::query::uuid;
 use daxfs_command::values::size;
 use daxfs_image::catalog::unknown;
 use daxfs_image::error::{Error, Result};
@@ -12,7 +13,6 @@ use daxfs_image::text::{shown, shown_path};
 use daxfs_reader::catalog::{Listed, Table, CATALOG_SIZE};
 use rustix::fs::{flock, openat, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{ioctl, opcode, Getter};
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -61,23 +61,6 @@ fn open(source: &Path, words: &[String]) -> Result<Option<Opened>> {
         true => Ok(Some((Disk::open(source, Access::Read)?, None))),
         false => Ok(None),
     }
-}
-
-/// Return the UUID of the mounted filesystem that `mount` is a mount of: `FS_IOC_GETFSUUID`.
-#[allow(unsafe_code)]
-fn uuid_of(mount: BorrowedFd<'_>) -> rustix::io::Result<[u8; 16]> {
-    /// `struct fsuuid2`: the length and the bytes.
-    type Uuid = [u8; 17];
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(mount, ".", flags, Mode::empty())?;
-    // SAFETY: The request writes such a structure.
-    let [_, uuid @ ..] = unsafe {
-        ioctl(
-            root,
-            Getter::<{ opcode::read::<Uuid>(0x15, 0) }, Uuid>::new(),
-        )
-    }?;
-    Ok(uuid)
 }
 
 impl Chosen {
@@ -151,7 +134,9 @@ impl Chosen {
         };
         let cannot_read = |error: io::Error| Error::system(&disk.name, "cannot read", "", error);
         forgotten.map_err(cannot_read)?;
-        if uuid_of(mount).map_err(|error| cannot_read(error.into()))? != image.uuid {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = openat(mount, ".", flags, Mode::empty()).and_then(uuid);
+        if found.map_err(|error| cannot_read(error.into()))? != image.uuid {
             let why = "is not the one that was added to the catalogue; remove it and add it again";
             return Err(stale(why));
         }
