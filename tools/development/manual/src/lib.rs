@@ -152,7 +152,10 @@ pub fn completions() -> Vec<File> {
                 _ => name.clone(),
             };
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut command, name, &mut text);
+            clap_complete::generate(shell, &mut command, &*name, &mut text);
+            if file == "daxfs" {
+                text.extend(include_bytes!("inside.bash"));
+            }
             files.push((format!("{directory}/{file}"), text));
         }
     }

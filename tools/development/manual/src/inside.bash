@@ -1,0 +1,16 @@
+
+# Complete paths inside an image, after its name.
+_daxfs_inside() {
+    local name word=${COMP_WORDS[COMP_CWORD]} dir
+    if [[ $COMP_CWORD -gt 2 && ${COMP_WORDS[1]} =~ ^(ls|cat|stat)$ && "${COMP_WORDS[2]} $word" != *-* ]]; then
+        dir=${word%"${word##*/}"} COMPREPLY=()
+        while IFS= read -r name; do
+            [[ $name == "${word##*/}"* ]] && COMPREPLY+=("$dir$name")
+        done < <(daxfs ls -- "${COMP_WORDS[2]}" "/$dir" 2>/dev/null)
+        # Names are quoted.
+        compopt -o filenames 2>/dev/null
+    else
+        _daxfs "$@"
+    fi
+}
+complete -F _daxfs_inside -o bashdefault -o default daxfs
