@@ -151,3 +151,15 @@ fn lists_survive_tar_programs() {
         }
     }
 }
+
+/// bsdtar makes mtree(5) of an archive, a list of owners, modes, times and devices.
+#[test]
+fn mtree() {
+    if !available("bsdtar") {
+        return;
+    }
+    let place = fixture();
+    let list = place.ok("daxfs extract --tar image - | bsdtar -cf - --format=mtree @-");
+    assert!(list.text().contains("/dir/below "), "{list:?}");
+    assert!(list.text().contains(" mode=644 "), "{list:?}");
+}
