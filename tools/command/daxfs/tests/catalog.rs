@@ -38,6 +38,12 @@ impl Fixture {
         Fixture { directory, disk }
     }
 
+    /// Open the file.
+    fn file(&self) -> fs::File {
+        let mut options = fs::File::options();
+        options.read(true).write(true).open(&self.disk).unwrap()
+    }
+
     /// Make an image with the label `name`. Return its path.
     fn image(&self, name: &str) -> String {
         let source = self.directory.path().join("source");
@@ -94,7 +100,7 @@ fn from_init_to_removal() {
     fixture.add("two", &[]);
     assert_eq!(fixture.names(), ["one active", "two"]);
     // The images are there, byte by byte.
-    let file = fs::File::open(disk).unwrap();
+    let file = fixture.file();
     for (name, offset) in [("one", CATALOG_SIZE), ("two", 2 * CATALOG_SIZE)] {
         let image = fs::read(fixture.directory.path().join(name)).unwrap();
         let mut found = vec![0; image.len()];
@@ -222,11 +228,7 @@ fn damaged_copies() {
     let fixture = Fixture::new(2);
     fixture.add("one", &[]);
     fixture.add("two", &["--activate"]);
-    let disk = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fixture.disk)
-        .unwrap();
+    let disk = fixture.file();
     let generation = fixture.list()["generation"].as_u64().unwrap();
     // The last change wrote one of them.
     let states: Vec<_> = CATALOG_COPIES
@@ -295,11 +297,7 @@ fn seal_bytes(bytes: &mut [u8]) {
 fn damaged_version() {
     let fixture = Fixture::new(2);
     fixture.add("one", &[]);
-    let disk = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fixture.disk)
-        .unwrap();
+    let disk = fixture.file();
     for start in CATALOG_COPIES {
         for field in [8, 12] {
             let mut bytes = [0; 4];
@@ -331,7 +329,7 @@ fn damage_is_said() {
     let image = fixture.image("two");
     let path = fixture.disk.as_str();
     let damage = || {
-        let disk = fs::File::options().write(true).open(path).unwrap();
+        let disk = fixture.file();
         let index = fixture.list()["generation"].as_u64().unwrap() % 2;
         // The copy that does not count.
         let start = CATALOG_COPIES[1 - index as usize];
@@ -365,11 +363,7 @@ fn other_contents() {
     let fixture = Fixture::new(2);
     fixture.add("one", &["--activate"]);
     let image = fixture.image("two");
-    let disk = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fixture.disk)
-        .unwrap();
+    let disk = fixture.file();
     disk.write_all_at(&[0; 8192], 0).unwrap();
     // As mkfs.ext4 does.
     disk.write_all_at(&[0x53, 0xef], 1024 + 56).unwrap();
@@ -414,6 +408,14 @@ impl Ram {
             luck: 0,
             transferred: Cell::new(0),
         }
+    }
+
+    /// Make bytes with room for `pieces` of 2 MiB, and an empty catalogue.
+    fn with_catalog(pieces: u64) -> (Self, Table) {
+        let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
+        let mut table = Table::new(ram.size());
+        table.create(&mut ram).unwrap();
+        (ram, table)
     }
 
     fn count(&mut self) -> io::Result<()> {
@@ -493,9 +495,7 @@ impl Medium for Ram {
 /// A concurrent change is not lost: the later one fails.
 #[test]
 fn another_writer() {
-    let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
-    let mut table = Table::new(ram.size());
-    table.create(&mut ram).unwrap();
+    let (mut ram, mut table) = Ram::with_catalog(6);
     let mut known = Known::new();
     change(&mut ram, &mut table, &Change::Add(0, false), &mut known).unwrap();
     let mut other = table.clone();
@@ -547,9 +547,7 @@ fn faulty_device() {
     );
 
     // The superblock is there, but not all of the data.
-    let mut ram = Ram::new(CATALOG_SIZE + 2 * HUGE_SIZE);
-    let mut table = Table::new(ram.size());
-    table.create(&mut ram).unwrap();
+    let (ram, mut table) = Ram::with_catalog(2);
     let bytes = image(1);
     let last = CATALOG_SIZE as usize + bytes.len() - 1;
     assert_ne!(bytes.last(), Some(&0));
@@ -565,9 +563,7 @@ fn faulty_device() {
 /// The space of a mount is not free, even if the catalogue does not know it.
 #[test]
 fn used_ranges() {
-    let mut ram = Ram::new(CATALOG_SIZE + 4 * HUGE_SIZE);
-    let mut table = Table::new(ram.size());
-    table.create(&mut ram).unwrap();
+    let (mut ram, mut table) = Ram::with_catalog(4);
     let at = |first: u64, end: u64| first * HUGE_SIZE..end * HUGE_SIZE;
     assert_eq!(table.free(&[]), [at(1, 5)]);
     assert_eq!(table.free(&[at(1, 3), at(2, 3), at(4, 9)]), [at(3, 4)]);
@@ -580,9 +576,7 @@ fn used_ranges() {
 /// Small images share 2 MiB, and do not keep others from being aligned.
 #[test]
 fn small_images() {
-    let mut ram = Ram::new(CATALOG_SIZE + 4 * HUGE_SIZE);
-    let mut table = Table::new(ram.size());
-    table.create(&mut ram).unwrap();
+    let (mut ram, mut table) = Ram::with_catalog(4);
     let mut put = |name, number, table: &mut Table| {
         add(&mut ram, table, (name, false), &image(number), &[]).unwrap();
         let range = table.find(name).unwrap().range.clone();
@@ -613,9 +607,7 @@ fn small_images() {
 #[test]
 fn thousands() {
     const COUNT: usize = 2000;
-    let mut ram = Ram::new(CATALOG_SIZE + 32 * HUGE_SIZE);
-    let mut table = Table::new(ram.size());
-    table.create(&mut ram).unwrap();
+    let (mut ram, mut table) = Ram::with_catalog(32);
     let bytes = image(2);
     for number in 0..COUNT {
         ram.transferred.set(0);
@@ -811,9 +803,7 @@ proptest! {
     /// The catalogue is as it was before or after the change, and its images are whole.
     #[test]
     fn power_loss(list in prop::collection::vec(changes(), 1..8), luck: u64) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
-        let mut table = Table::new(ram.size());
-        table.create(&mut ram).unwrap();
+        let (mut ram, mut table) = Ram::with_catalog(6);
         let mut known = Known::new();
         let (last, earlier) = list.split_last().unwrap();
         for step in earlier {
@@ -845,9 +835,7 @@ proptest! {
     /// had, or nothing that can be mounted, or no images.
     #[test]
     fn power_loss_of_init(luck: u64, is_image: bool) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
-        let mut old = Table::new(ram.size());
-        old.create(&mut ram).unwrap();
+        let (mut ram, mut old) = Ram::with_catalog(6);
         change(&mut ram, &mut old, &Change::Add(0, true), &mut Known::new()).unwrap();
         if is_image {
             let image = image(1);
@@ -883,9 +871,7 @@ proptest! {
     /// Whatever the copies hold, an error or a catalogue without contradictions is read.
     #[test]
     fn damage(list in prop::collection::vec((0..2usize, 0..512usize, any::<u8>()), 1..6), seal: bool) {
-        let mut ram = Ram::new(CATALOG_SIZE + 6 * HUGE_SIZE);
-        let mut table = Table::new(ram.size());
-        table.create(&mut ram).unwrap();
+        let (mut ram, mut table) = Ram::with_catalog(6);
         let mut known = Known::new();
         for step in [Change::Add(0, true), Change::Add(1, false), Change::Remove(1)] {
             change(&mut ram, &mut table, &step, &mut known).unwrap();

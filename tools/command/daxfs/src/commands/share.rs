@@ -17,8 +17,8 @@ use std::process::{Command, ExitCode};
 /// Arguments and commands to share an image, as JSON.
 #[derive(Serialize)]
 struct Recipe<'a> {
-    hypervisor: &'static str,
-    device: &'static str,
+    hypervisor: String,
+    device: String,
     file: &'a str,
     size: u64,
     arguments: &'a [String],
@@ -42,7 +42,7 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     if program.is_some() && hypervisor == Hypervisor::Firecracker {
         let why = "has no argument for this; run daxfs share without a command, \
                    and add what it prints to the configuration";
-        return Err(Error::refused(hypervisor.name(), why));
+        return Err(Error::refused(share::name(&hypervisor), why));
     }
     let image = ImageFile::open(&args.image)?;
     if args.guest {
@@ -76,8 +76,8 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
     let mut out = Out::open();
     if args.json {
         let value = Recipe {
-            hypervisor: hypervisor.name(),
-            device: args.device.name(),
+            hypervisor: share::name(&hypervisor),
+            device: share::name(&args.device),
             file: &backing.path,
             size: backing.size,
             arguments: &arguments,

@@ -10,7 +10,7 @@ use daxfs_check::memory::Storage;
 use daxfs_image::error::Result;
 use daxfs_image::reader::Reader;
 use daxfs_reader::layout::{HUGE_SIZE, SUPERBLOCK_SIZE};
-use daxfs_reader::Content;
+use daxfs_reader::{Content, Inode};
 use serde::Serialize;
 use std::collections::HashSet;
 
@@ -97,17 +97,6 @@ pub struct Class {
     pub bytes: u64,
 }
 
-impl Class {
-    fn new(up_to: Option<u64>) -> Self {
-        let (files, bytes) = (0, 0);
-        Class {
-            up_to,
-            files,
-            bytes,
-        }
-    }
-}
-
 /// Upper ends of the ranges of sizes.
 const CLASSES: [Option<u64>; 7] = [
     Some(0),
@@ -161,41 +150,35 @@ pub struct Map {
     pub data: Total,
 }
 
-/// Data of a regular file.
-#[derive(Clone, Copy)]
-struct Extent {
-    offset: u64,
-    size: u64,
-    packed: bool,
-    ino: u32,
-}
-
-impl Extent {
-    /// Return the number of bytes that 2 MiB mappings cover, on memory that is aligned to 2 MiB.
-    fn huge(&self) -> u64 {
-        if self.offset % HUGE_SIZE != 0 {
-            return 0;
-        }
-        // The last page of a packed file is mapped as a copy.
-        let whole = match self.packed {
-            true => self.size / PAGE * PAGE,
-            false => self.size.next_multiple_of(PAGE),
-        };
-        (whole / HUGE_SIZE * HUGE_SIZE).min(self.size)
+/// Return the number of bytes of the file `inode`, whose data is at `offset`, that 2 MiB mappings cover, on memory that is
+/// aligned to 2 MiB.
+fn huge(inode: &Inode, offset: u64) -> u64 {
+    if offset % HUGE_SIZE != 0 {
+        return 0;
     }
+    // The last page of a packed file is mapped as a copy.
+    let whole = match inode.packed {
+        true => inode.size / PAGE * PAGE,
+        false => inode.size.next_multiple_of(PAGE),
+    };
+    (whole / HUGE_SIZE * HUGE_SIZE).min(inode.size)
 }
 
 impl Map {
     /// Make the map of the image that `reader` reads.
     pub fn new<S: Storage>(reader: &Reader<'_, S>) -> Result<Self> {
         let superblock = reader.image.superblock();
+        let class = |up_to| Class {
+            up_to,
+            ..Class::default()
+        };
         let mut map = Map {
             schema: "daxfs-map-1",
             total_size: superblock.total_size,
             block_size: superblock.block_size,
             inodes: superblock.inode_count(),
             runs: Vec::new(),
-            classes: CLASSES.map(Class::new).into(),
+            classes: CLASSES.map(class).into(),
             shared: Total::default(),
             packed: Total::default(),
             huge: Total::default(),
@@ -217,12 +200,6 @@ impl Map {
             if inode.size == 0 {
                 continue;
             }
-            let extent = Extent {
-                offset: data,
-                size: inode.size,
-                packed: inode.packed,
-                ino: inode.ino,
-            };
             if inode.original != 0 {
                 shared.insert(inode.original);
                 map.shared.add(inode.size);
@@ -232,12 +209,13 @@ impl Map {
             if inode.packed {
                 map.packed.add(inode.size);
             }
-            if extent.huge() > 0 {
-                map.huge.add(extent.huge());
+            let huge = huge(&inode, data);
+            if huge > 0 {
+                map.huge.add(huge);
             }
-            extents.push(extent);
+            extents.push((data, huge, inode));
         }
-        extents.sort_unstable_by_key(|extent| extent.offset);
+        extents.sort_unstable_by_key(|&(data, ..)| data);
         map.push(Kind::Superblock, 0, SUPERBLOCK_SIZE);
         for (kind, table) in [
             (Kind::Inodes, superblock.inodes),
@@ -247,19 +225,17 @@ impl Map {
         ] {
             map.push(kind, table.offset, table.length);
         }
-        for extent in &extents {
-            let Extent { offset, size, .. } = *extent;
-            if shared.contains(&extent.ino) {
-                map.push(Kind::Shared, offset, size);
+        for (data, huge, inode) in extents {
+            if shared.contains(&inode.ino) {
+                map.push(Kind::Shared, data, inode.size);
                 continue;
             }
-            let huge = extent.huge();
-            map.push(Kind::Huge, offset, huge);
-            let rest = match extent.packed {
+            map.push(Kind::Huge, data, huge);
+            let rest = match inode.packed {
                 true => Kind::Packed,
                 false => Kind::Pages,
             };
-            map.push(rest, offset + huge, size - huge);
+            map.push(rest, data + huge, inode.size - huge);
         }
         let end = map.end();
         map.add(Kind::Padding, end, map.total_size.saturating_sub(end));

@@ -3,7 +3,7 @@
 //! The file or memfd that hypervisors map.
 
 use super::info_block::{self, info_block};
-use super::{Device, Hypervisor, Layout};
+use super::{name, Device, Hypervisor, Layout};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
@@ -43,7 +43,7 @@ impl Backing {
         let fits = layout.start == 0 && device.layout(size, 1).size == size;
         if !fits {
             let (has, needs) = (human(size), human(layout.size));
-            let (device, demand) = (device.name(), device.demand());
+            let (device, demand) = (name(&device), device.demand());
             let why = format!(
                 "has {size} bytes ({has}), but the memory of {device} must be {demand}, \
                  here {} bytes ({needs}); let --copy DIR make such a copy",
@@ -93,7 +93,7 @@ impl Backing {
         let layout = device.layout(image.size, page);
         let stem = image.path.file_stem().unwrap_or_default();
         let digest = hex(&image.superblock.sha256[..8]);
-        let name = format!("{}-{digest}.{}", stem.to_string_lossy(), device.name());
+        let name = format!("{}-{digest}.{}", stem.to_string_lossy(), name(&device));
         let path = dir.join(name);
         let shared = absolute(&path)?;
         hypervisor.check_path(&shared)?;

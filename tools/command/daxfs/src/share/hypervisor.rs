@@ -2,7 +2,7 @@
 
 //! The arguments of each hypervisor.
 
-use super::{Backing, Device};
+use super::{name, Backing, Device};
 use clap::ValueEnum;
 use daxfs_image::error::{Error, Result};
 use serde_json::{json, Value};
@@ -26,22 +26,7 @@ impl Hypervisor {
     /// Return the hypervisor that a program of this name is, or QEMU.
     pub fn of(program: &OsStr) -> Self {
         let name = Path::new(program).file_name().unwrap_or_default();
-        match name.to_str() {
-            Some("cloud-hypervisor") => Hypervisor::CloudHypervisor,
-            Some("firecracker") => Hypervisor::Firecracker,
-            Some("crosvm") => Hypervisor::Crosvm,
-            _ => Hypervisor::Qemu,
-        }
-    }
-
-    /// Return its name, as on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Hypervisor::Qemu => "qemu",
-            Hypervisor::CloudHypervisor => "cloud-hypervisor",
-            Hypervisor::Firecracker => "firecracker",
-            Hypervisor::Crosvm => "crosvm",
-        }
+        Self::from_str(&name.to_string_lossy(), false).unwrap_or(Hypervisor::Qemu)
     }
 
     /// Check that it has `device`.
@@ -51,9 +36,9 @@ impl Hypervisor {
         }
         let why = format!(
             "has no {} here; use --device virtio-pmem, or qemu",
-            device.name()
+            name(&device)
         );
-        Err(Error::refused(self.name(), why))
+        Err(Error::refused(name(&self), why))
     }
 
     /// Check that its options can have `path`, the absolute path of the memory.
@@ -68,7 +53,7 @@ impl Hypervisor {
         if let Some(special) = path.chars().find(|&c| special.contains(c)) {
             let why = format!(
                 "the path has a {special}, which {} takes for its own syntax; rename it",
-                self.name()
+                name(&self)
             );
             return Err(Error::refused(path, why));
         }
@@ -99,7 +84,7 @@ impl Hypervisor {
         let slots = if needs.len() > 1 { "slots=4," } else { "" };
         let why = format!(
             "{} needs -m SIZE,{slots}maxmem=MAX, where MAX is more than SIZE and the image together",
-            device.name()
+            name(&device)
         );
         Err(Error::refused(program, why))
     }
@@ -143,7 +128,7 @@ fn qemu(device: Device, number: u8, backing: &Backing) -> Vec<String> {
     let path = path.replace(',', ",,");
     let kind = match device {
         Device::VirtioPmem | Device::Nvdimm => "pmem",
-        other => other.name(),
+        other => &name(&other),
     };
     let id = format!("daxfs-{kind}{number}");
     // Aligned as huge pages are, here as in the guest.

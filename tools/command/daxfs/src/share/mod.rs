@@ -47,17 +47,13 @@ pub struct Layout {
     pub size: u64,
 }
 
-impl Device {
-    /// Return the name of the device, as on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Device::VirtioPmem => "virtio-pmem",
-            Device::Nvdimm => "nvdimm",
-            Device::Cxl => "cxl",
-            Device::Ivshmem => "ivshmem",
-        }
-    }
+/// Return the name of a device or hypervisor, as on the command line.
+pub fn name(value: &impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().into())
+}
 
+impl Device {
     /// Return the layout for an image of `bytes` bytes in memory whose pages have `page` bytes.
     pub fn layout(self, bytes: u64, page: u64) -> Layout {
         let start = match self {

@@ -24,17 +24,13 @@ pub const SYSFS: &str = "/sys/fs/daxfs";
 pub struct Counter {
     /// Its file, and its name in JSON.
     pub name: &'static str,
-    /// Its metric for Prometheus. Counters of one metric are next to each other.
+    /// Its metric for Prometheus, between `daxfs_` and `_total`. Counters of one metric are next to each other.
     pub metric: &'static str,
-    /// Label that distinguishes it within its metric: name and value.
-    pub label: Option<(&'static str, &'static str)>,
+    /// Label that distinguishes it within its metric, with the comma before it.
+    pub label: &'static str,
 }
 
-const fn counter(
-    name: &'static str,
-    metric: &'static str,
-    label: Option<(&'static str, &'static str)>,
-) -> Counter {
+const fn counter(name: &'static str, metric: &'static str, label: &'static str) -> Counter {
     Counter {
         name,
         metric,
@@ -44,37 +40,17 @@ const fn counter(
 
 /// All counters.
 pub const COUNTERS: [Counter; 11] = [
-    counter("reads", "daxfs_reads_total", None),
-    counter("read_bytes", "daxfs_read_bytes_total", None),
-    counter("faults_pte", "daxfs_faults_total", Some(("size", "pte"))),
-    counter(
-        "faults_around",
-        "daxfs_faults_total",
-        Some(("size", "around")),
-    ),
-    counter("faults_pmd", "daxfs_faults_total", Some(("size", "pmd"))),
-    counter(
-        "faults_failed",
-        "daxfs_faults_failed_total",
-        Some(("reason", "other")),
-    ),
-    counter(
-        "faults_poisoned",
-        "daxfs_faults_failed_total",
-        Some(("reason", "poisoned")),
-    ),
-    counter("errors_io", "daxfs_errors_total", Some(("errno", "EIO"))),
-    counter(
-        "errors_corrupted",
-        "daxfs_errors_total",
-        Some(("errno", "EUCLEAN")),
-    ),
-    counter(
-        "pieces_verified",
-        "daxfs_pieces_total",
-        Some(("result", "verified")),
-    ),
-    counter("pieces_bad", "daxfs_pieces_total", Some(("result", "bad"))),
+    counter("reads", "reads", ""),
+    counter("read_bytes", "read_bytes", ""),
+    counter("faults_pte", "faults", r#",size="pte""#),
+    counter("faults_around", "faults", r#",size="around""#),
+    counter("faults_pmd", "faults", r#",size="pmd""#),
+    counter("faults_failed", "faults_failed", r#",reason="other""#),
+    counter("faults_poisoned", "faults_failed", r#",reason="poisoned""#),
+    counter("errors_io", "errors", r#",errno="EIO""#),
+    counter("errors_corrupted", "errors", r#",errno="EUCLEAN""#),
+    counter("pieces_verified", "pieces", r#",result="verified""#),
+    counter("pieces_bad", "pieces", r#",result="bad""#),
 ];
 
 /// A mounted image.

@@ -167,16 +167,16 @@ pub fn json(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
 /// Return the description of a metric.
 fn help(metric: &str) -> &'static str {
     match metric {
-        "daxfs_reads_total" => "Reads that returned data.",
-        "daxfs_read_bytes_total" => "Bytes that reads returned.",
-        "daxfs_faults_total" => "Page faults by the size of what they mapped.",
-        "daxfs_faults_failed_total" => "Page faults that ended in SIGBUS.",
-        "daxfs_pieces_total" => "Pieces of 2 MiB that verify=lazy has checked, by the result.",
+        "reads" => "Reads that returned data.",
+        "read_bytes" => "Bytes that reads returned.",
+        "faults" => "Page faults by the size of what they mapped.",
+        "faults_failed" => "Page faults that ended in SIGBUS.",
+        "pieces" => "Pieces of 2 MiB that verify=lazy has checked, by the result.",
         _ => "Data or records that could not be read or verified (EIO), and invalid records (EUCLEAN).",
     }
 }
 
-/// Write the text format of Prometheus.
+/// Write the text format of Prometheus. The device number is all that stays the same as long as the counters do.
 pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
     let head = |out: &mut dyn Write, metric: &str, help: &str, kind: &str| {
         writeln!(out, "# HELP {metric} {help}")?;
@@ -184,14 +184,16 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
     };
     for counters in COUNTERS.chunk_by(|one, other| one.metric == other.metric) {
         let metric = counters[0].metric;
-        head(out, metric, help(metric), "counter")?;
+        let (help, metric) = (help(metric), format!("daxfs_{metric}_total"));
+        head(out, &metric, help, "counter")?;
         for mounted in &sample.mounts {
             for &Counter { name, label, .. } in counters {
                 // The module may not have it.
                 let Some(value) = mounted.value(&mounted.counters, name) else {
                     continue;
                 };
-                writeln!(out, "{metric}{} {value}", labels(mounted, label))?;
+                let device = &mounted.device;
+                writeln!(out, "{metric}{{device=\"{device}\"{label}}} {value}")?;
             }
         }
     }
@@ -207,7 +209,8 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
     ] {
         head(out, metric, help, "gauge")?;
         for mounted in &sample.mounts {
-            writeln!(out, "{metric}{} {}", labels(mounted, None), value(mounted))?;
+            let (device, value) = (&mounted.device, value(mounted));
+            writeln!(out, "{metric}{{device=\"{device}\"}} {value}")?;
         }
     }
     let info = "daxfs_image_info";
@@ -223,16 +226,6 @@ pub fn prometheus(sample: &Sample, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Return the label of a mount, and one more. The device number is all that stays the same as long
-/// as the counters do.
-fn labels(mounted: &Mounted, more: Option<(&str, &str)>) -> String {
-    let device = &mounted.device;
-    match more {
-        Some((name, value)) => format!("{{device=\"{device}\",{name}=\"{value}\"}}"),
-        None => format!("{{device=\"{device}\"}}"),
-    }
 }
 
 /// Return the value of a label: UTF-8, with a backslash before what would end it.
