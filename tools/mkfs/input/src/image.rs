@@ -12,8 +12,8 @@ use daxfs_writer::tree::{Attributes, Kind, Name, Node, NodeId, Place, Xattr, Xat
 use daxfs_writer::{Error, Result};
 use std::path::Path;
 
-/// Add the files of the image in `blob` to the tree.
-pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
+/// Add the files of the image in `blob` to the tree. With `metadata`, files without data stay such.
+pub(super) fn read(builder: &mut Builder, blob: &Blob, metadata: bool) -> Result<()> {
     let path = &blob.path;
     let memory = FileMemory::new(&blob.file).map_err(|error| Error::io(path, "examine", error))?;
     if let Some(finding) = check::first(&memory) {
@@ -30,6 +30,7 @@ pub(super) fn read(builder: &mut Builder, blob: &Blob) -> Result<()> {
         image: &image,
         path,
         origin,
+        metadata,
         nodes: vec![None; superblock.inode_count() as usize + 1],
     };
     reader.root().and_then(|mut pending| {
@@ -45,6 +46,7 @@ struct Reader<'a, M> {
     image: &'a Image<'a, M>,
     path: &'a Path,
     origin: u32,
+    metadata: bool,
     /// The node of each inode that was read.
     nodes: Vec<Option<NodeId>>,
 }
@@ -107,6 +109,10 @@ impl<M: Memory> Reader<'_, M> {
             Content::Regular { data } => Kind::Regular {
                 size: inode.size,
                 place: Place::Part(data),
+            },
+            Content::MetadataOnly if self.metadata => Kind::Regular {
+                size: inode.size,
+                place: Place::Nowhere,
             },
             Content::MetadataOnly => {
                 let superblock = self.image.superblock();

@@ -29,6 +29,8 @@ pub enum Input {
     Tar(PathBuf),
     /// A daxfs image.
     Image(PathBuf),
+    /// A daxfs image whose files may have no data; no argument means this.
+    Metadata(PathBuf),
     /// A container image in an OCI layout or an archive of one: the path, followed by a colon and
     /// the image's name if there are several.
     Oci(PathBuf),
@@ -91,6 +93,7 @@ impl Input {
             | Input::Directory(path)
             | Input::Tar(path)
             | Input::Image(path)
+            | Input::Metadata(path)
             | Input::Oci(path)
             | Input::Docker(path) => path,
         }
@@ -261,13 +264,14 @@ impl Reader<'_> {
                 self.progress.step("reading", 0);
                 let raw = Raw::open(path)?;
                 if raw.begins_with(&MAGIC)? {
-                    self.image(raw)
+                    self.image(raw, false)
                 } else {
                     self.tar(&raw, false)
                 }
             }
             Input::Tar(path) => self.tar(&Raw::open(path)?, true),
-            Input::Image(path) => self.image(Raw::open(path)?),
+            Input::Image(path) => self.image(Raw::open(path)?, false),
+            Input::Metadata(path) => self.image(Raw::open(path)?, true),
             Input::Oci(_) | Input::Docker(_) => {
                 let options = self.options;
                 let layers = container(input, options, self.progress)?.unwrap_or_default();
@@ -296,9 +300,9 @@ impl Reader<'_> {
         archive::read(&mut self.builder, stream, named, self.warn)
     }
 
-    fn image(&mut self, raw: Raw) -> Result<()> {
+    fn image(&mut self, raw: Raw, metadata: bool) -> Result<()> {
         self.progress.step("reading", 0);
         let blob = raw.into_blob(self.options.scratch)?;
-        image::read(&mut self.builder, &blob)
+        image::read(&mut self.builder, &blob, metadata)
     }
 }

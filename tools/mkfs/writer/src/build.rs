@@ -81,6 +81,15 @@ impl Builder {
         }
     }
 
+    /// Continue with a finished tree.
+    pub fn on(tree: Tree) -> Self {
+        Builder {
+            tree,
+            index: None,
+            implied: HashSet::new(),
+        }
+    }
+
     /// Return true if the tree has only a root.
     pub fn is_empty(&self) -> bool {
         self.tree.nodes.len() == 1
