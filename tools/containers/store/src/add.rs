@@ -2,9 +2,10 @@
 
 //! Adds an image to a store.
 
+use crate::layer::Known;
 use crate::metadata::strip;
-use crate::pack::{self, each_object, id, Pack, PackRef, Sum};
-use crate::{failed, Store, PACKS_MAX};
+use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum};
+use crate::{failed, lock, Store, PACKS_MAX};
 use daxfs_check::digest::hex;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
@@ -13,13 +14,14 @@ use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
 use daxfs_reader::{Image, Superblock};
 use daxfs_writer::content::{check_empty, sha256};
-use daxfs_writer::tree::{Kind, Node, NodeId, Tree};
+use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree};
 use daxfs_writer::{make, Output};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Objects of an image: how many there are, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Added {
     pub known: Total,
     /// Number of packs that the image needs.
     pub packs: usize,
+    /// Bytes of its metadata image and of the new pack.
+    pub written: u64,
 }
 
 /// The output of an image that is being made: `guard` makes it, so that a signal removes it.
@@ -61,7 +65,30 @@ impl Store {
     pub fn add(
         &self,
         name: &str,
-        mut tree: Tree,
+        tree: Tree,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        self.add_known(name, (tree, Known::new()), create, progress)
+    }
+
+    /// Do as [`Store::add`], for what overlayfs shows of `layer`, the tree of an upper directory, on top of the image
+    /// `below`.
+    pub fn add_layer(
+        &self,
+        name: &str,
+        below: Option<&str>,
+        layer: Tree,
+        create: Guard<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Added> {
+        self.add_known(name, self.stack(below, layer)?, create, progress)
+    }
+
+    fn add_known(
+        &self,
+        name: &str,
+        (mut tree, known): (Tree, Known),
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<Added> {
@@ -70,17 +97,18 @@ impl Store {
             let why = "is in the store; use another name, or remove that image first";
             return Err(Error::refused(name, why));
         }
-        let packs = self.names("packs")?.into_iter();
-        let packs = packs.map(|id| Pack::open(&self.pack(&id), &id));
-        let mut packs = packs.collect::<Result<Vec<_>>>()?;
-
         check_empty(&tree)?;
-        self.check_room(name, &tree)?;
-        let files = hash(&tree, progress)?;
+        let files = regular(&tree, &known);
+        self.check_room(name, files.iter().filter(|file| file.sum.is_none()))?;
+        let files = hash(&tree, files, progress)?;
         let mut objects: BTreeMap<Sum, (NodeId, u64)> = BTreeMap::new();
         for (sum, node, size) in &files {
             objects.entry(*sum).or_insert((*node, *size));
         }
+        let _change = lock(&self.change);
+        let packs = self.names("packs")?.into_iter();
+        let packs = packs.map(|id| self.known_pack(&id));
+        let mut packs = packs.collect::<Result<Vec<_>>>()?;
         let chosen = choose(&objects, &packs)?;
         let mut total = [Total::default(); 2];
         let mut new = BTreeMap::new();
@@ -95,11 +123,13 @@ impl Store {
         for (sum, index) in chosen {
             ids.insert(sum, packs[index].reference.id.clone());
         }
+        let mut bytes = 0;
         if !new.is_empty() {
             let id = id(new.keys());
             ids.extend(new.keys().map(|sum| (*sum, id.clone())));
             if !packs.iter().any(|pack| pack.reference.id == id) {
-                packs.push(self.write_pack(&mut tree, &id, &new, create, progress)?);
+                bytes += self.write_pack(&mut tree, &id, &new, create, progress)?;
+                packs.push(self.known_pack(&id)?);
             }
         }
         let needed: BTreeSet<&String> = ids.values().collect();
@@ -121,13 +151,14 @@ impl Store {
             new,
             known,
             packs: needed.len(),
+            written: bytes + summary.total_size,
         })
     }
 
     /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
     /// archive may have files of any size.
-    fn check_room(&self, name: &str, tree: &Tree) -> Result<()> {
-        let size = tree.content_size();
+    fn check_room<'a>(&self, name: &str, files: impl Iterator<Item = &'a Regular>) -> Result<()> {
+        let size = files.fold(0, |sum: u64, file| sum.saturating_add(file.size));
         let found = statvfs(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         let room = found.f_blocks.saturating_mul(found.f_frsize);
@@ -140,7 +171,7 @@ impl Store {
         Ok(())
     }
 
-    /// Write the pack `id` of `objects`, which are files of `tree`.
+    /// Write the pack `id` of `objects`, which are files of `tree`. Return its bytes.
     fn write_pack(
         &self,
         tree: &mut Tree,
@@ -148,7 +179,7 @@ impl Store {
         objects: &BTreeMap<Sum, NodeId>,
         create: Guard<'_>,
         progress: &dyn Progress,
-    ) -> Result<Pack> {
+    ) -> Result<u64> {
         let path = self.pack(id);
         let tree = pack::tree(tree, id, objects)?;
         let output = create(&path)?;
@@ -170,28 +201,46 @@ impl Store {
             return Err(daxfs_writer::Error::changed(&path, how).into());
         }
         output.commit(progress)?;
-        Ok(Pack {
-            reference: PackRef {
-                id: id.into(),
-                sha256: hex(&summary.digest),
-            },
-            objects: BTreeMap::new(),
-        })
+        Ok(summary.total_size)
     }
 }
 
-/// Return the SHA-256 of each regular file of `tree` that is not empty, with its size.
-fn hash(tree: &Tree, progress: &dyn Progress) -> Result<Vec<(Sum, NodeId, u64)>> {
-    let mut files = Vec::new();
-    for (node, id) in tree.nodes.iter().zip(0..) {
-        match node.kind {
-            Kind::Regular { size, .. } if size > 0 => files.push((id, size)),
-            _ => (),
-        }
-    }
-    progress.step("hashing", tree.content_size());
-    let hashed = files.into_par_iter().map(|(node, size)| {
-        let sum = sha256(tree, node)?;
+/// A regular file that is not empty.
+struct Regular {
+    node: NodeId,
+    size: u64,
+    /// The SHA-256 of its content, if it is known.
+    sum: Option<Sum>,
+}
+
+/// Return all regular files of `tree` that are not empty. Objects in packs are `known`.
+fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
+    let file = |(node, id): (&Node, NodeId)| match node.kind {
+        Kind::Regular { size, place } if size > 0 => Some(Regular {
+            node: id,
+            size,
+            sum: match place {
+                Place::Part(data) => known.get(&(node.origin, data)).copied(),
+                _ => None,
+            },
+        }),
+        _ => None,
+    };
+    tree.nodes.iter().zip(0..).filter_map(file).collect()
+}
+
+/// Return the SHA-256 of each of the regular files of `tree`, with its size.
+fn hash(
+    tree: &Tree,
+    files: Vec<Regular>,
+    progress: &dyn Progress,
+) -> Result<Vec<(Sum, NodeId, u64)>> {
+    progress.step("hashing", files.iter().map(|file| file.size).sum());
+    let hashed = files.into_par_iter().map(|Regular { node, size, sum }| {
+        let sum = match sum {
+            Some(sum) => sum,
+            None => sha256(tree, node)?,
+        };
         progress.advance(size);
         Ok((sum, node, size))
     });
@@ -200,11 +249,14 @@ fn hash(tree: &Tree, progress: &dyn Progress) -> Result<Vec<(Sum, NodeId, u64)>>
 
 /// Choose the pack of each object, by index. Prefer packs that have much of the image. Objects that
 /// no pack has, or only packs that would be too many, are left out.
-fn choose(objects: &BTreeMap<Sum, (NodeId, u64)>, packs: &[Pack]) -> Result<HashMap<Sum, usize>> {
+fn choose(
+    objects: &BTreeMap<Sum, (NodeId, u64)>,
+    packs: &[Arc<Pack>],
+) -> Result<HashMap<Sum, usize>> {
     let mut order = Vec::new();
     for (index, pack) in packs.iter().enumerate() {
         let mut bytes = 0;
-        for (sum, size) in &pack.objects {
+        for (sum, Object { size, .. }) in &pack.objects {
             let Some((_, wanted)) = objects.get(sum) else {
                 continue;
             };

@@ -19,15 +19,17 @@
 //! whole files.
 //!
 //! [`Store`] has the files, [`mount()`] puts them into memory, each once in a machine.
+//! [`Store::add_layer`] makes an image of a layer of a container, on top of another image.
 
 mod add;
+mod layer;
 mod machine;
 mod metadata;
 mod pack;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use machine::{mount, unmount, Demands, Loaded};
+pub use machine::{lower, mount, tidy, unmount, Demands, Home, Loaded, Room};
 pub use metadata::PACKS;
 pub use pack::PackRef;
 pub use verify::Verified;
@@ -38,6 +40,7 @@ use daxfs_image::source::Opened;
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::valid_name;
 use daxfs_writer::tree::{identity, Identity};
+use pack::Pack;
 use rustix::fs::{flock, stat, FlockOperation};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +48,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Largest number of packs that an image needs: overlayfs takes 500 layers, and looks for a file in
 /// each.
@@ -57,7 +61,20 @@ const SUFFIX: &str = ".daxfs";
 pub struct Store {
     dir: PathBuf,
     _lock: File,
+    read: Mutex<Read>,
+    /// Locked while files are added, and packs removed that no image needs.
+    change: Mutex<()>,
 }
+
+/// Files that were read. They do not change.
+#[derive(Default)]
+struct Read {
+    packs: BTreeMap<String, Arc<Pack>>,
+    images: BTreeMap<String, Needs>,
+}
+
+/// SHA-256 of an image, and the packs that it needs.
+type Needs = (String, Vec<PackRef>);
 
 /// An image, as [`Store::list`] describes it.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,6 +158,8 @@ impl Store {
             Ok(()) => Ok(Store {
                 dir: dir.into(),
                 _lock: lock,
+                read: Mutex::default(),
+                change: Mutex::default(),
             }),
             Err(Errno::WOULDBLOCK) => {
                 let why = "another process uses this store; try again when it has ended";
@@ -183,6 +202,11 @@ impl Store {
         Opened::open(&path)
     }
 
+    /// Return the names of all images.
+    pub fn images(&self) -> Result<BTreeSet<String>> {
+        self.names("images")
+    }
+
     /// Return the names of the files in the directory `inner` that end as images, without that end.
     fn names(&self, inner: &str) -> Result<BTreeSet<String>> {
         let names = self.files(inner)?.into_iter().filter_map(|path| {
@@ -205,15 +229,43 @@ impl Store {
     }
 
     /// Return the SHA-256 of each image and the packs that it needs, by name.
-    fn needs(&self) -> Result<BTreeMap<String, (String, Vec<PackRef>)>> {
+    fn needs(&self) -> Result<BTreeMap<String, Needs>> {
         let names = self.names("images")?.into_iter();
         names
-            .map(|name| {
-                let opened = self.open_image(&name)?;
-                let packs = metadata::packs(&opened)?;
-                Ok((name, (hex(&opened.superblock.sha256), packs)))
-            })
+            .map(|name| Ok((name.clone(), self.needs_of(&name)?)))
             .collect()
+    }
+
+    /// Return the SHA-256 of the image `name` and the packs that it needs.
+    pub fn needs_of(&self, name: &str) -> Result<Needs> {
+        if let Some(known) = lock(&self.read).images.get(name) {
+            return Ok(known.clone());
+        }
+        let opened = self.open_image(name)?;
+        let needs = (hex(&opened.superblock.sha256), metadata::packs(&opened)?);
+        lock(&self.read).images.insert(name.into(), needs.clone());
+        Ok(needs)
+    }
+
+    /// Return the SHA-256 and the bytes of the image `name` and of each pack that it needs.
+    pub fn parts(&self, name: &str) -> Result<Vec<(String, u64)>> {
+        let (sha256, packs) = self.needs_of(name)?;
+        let packs = packs.into_iter().map(|pack| {
+            let bytes = length(&self.pack(&pack.id))?;
+            Ok((pack.sha256, bytes))
+        });
+        let image = std::iter::once_with(|| Ok((sha256, length(&self.image(name)?)?)));
+        image.chain(packs).collect()
+    }
+
+    /// Return the pack `id`.
+    fn known_pack(&self, id: &str) -> Result<Arc<Pack>> {
+        if let Some(known) = lock(&self.read).packs.get(id) {
+            return Ok(known.clone());
+        }
+        let pack = Arc::new(Pack::open(&self.pack(id), id)?);
+        lock(&self.read).packs.insert(id.into(), pack.clone());
+        Ok(pack)
     }
 
     /// Return all images, by name.
@@ -248,6 +300,7 @@ impl Store {
     /// Remove the image `name`. Its packs remain until [`Store::gc`].
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
+        lock(&self.read).images.remove(name);
         match std::fs::remove_file(&path) {
             Ok(()) => sync(&self.dir.join("images")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -264,6 +317,7 @@ impl Store {
     /// Fail if an image is damaged, because its packs are not known, or if a pack is missing. Nothing
     /// is removed then.
     pub fn gc(&self) -> Result<Freed> {
+        let _change = lock(&self.change);
         let mut needed = BTreeSet::new();
         for (name, (_, packs)) in self.needs()? {
             for pack in packs {
@@ -295,6 +349,8 @@ impl Store {
                 }
                 freed.bytes += length(&path)?;
                 freed.files += 1;
+                let name = path.file_stem().and_then(|name| name.to_str());
+                lock(&self.read).packs.remove(name.unwrap_or_default());
                 std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
             }
             if freed.files > 0 {
@@ -303,6 +359,11 @@ impl Store {
         }
         Ok(freed)
     }
+}
+
+/// Lock a mutex whose content is valid at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Return the bytes of the file `path`.

@@ -2,21 +2,23 @@
 
 //! The images and packs in this machine's memory, and the overlays of them.
 //!
-//! Each one is mounted in a directory below `/run/daxfs` whose name has its SHA-256. The kernel's
+//! Each one is mounted in a directory below `/run/daxfs` whose name has half of its SHA-256: mount(2)
+//! takes a page of options, which names an image and all of its packs. The kernel's
 //! list of mounts says which overlays use it, so nothing needs to be recorded, and a crash leaves
 //! nothing that the next call does not find. An overlay keeps its layers, mounted or not.
 
 use crate::metadata::not_ours;
 use crate::pack::PackRef;
-use crate::{failed, Store, PACKS};
+use crate::{failed, length, Store, PACKS};
 use daxfs_check::digest::hex;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
+use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::context::explain;
 use daxfs_load::mount::{Options, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
 use daxfs_load::{unmount::detach, Kind};
-use rustix::fs::{flock, lgetxattr, statvfs, FlockOperation, CWD};
+use rustix::fs::{fadvise, flock, lgetxattr, statvfs, Advice, FlockOperation, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount,
@@ -37,6 +39,40 @@ pub(crate) const RUN: &str = "/run/daxfs";
 /// Longest value of the attribute [`PACKS`].
 const VALUE_MAX: usize = 64 << 10;
 
+/// Directories below [`RUN`] for images and for packs.
+const IMAGES: &str = "i";
+const PACKS_DIR: &str = "p";
+
+/// Hexadecimal digits of a SHA-256 in the name of a directory, and of an image on a device.
+const DIGITS: usize = 32;
+
+/// The names of images on a device begin with this. All others there belong to somebody else.
+const PREFIX: &str = "store-";
+
+/// Errors of mounting a damaged image. With other errors, the image may be good.
+const DAMAGED: [Errno; 5] = [
+    Errno::BADMSG,
+    Errno::UCLEAN,
+    Errno::INVAL,
+    Errno::STALE,
+    Errno::IO,
+];
+
+/// Where images and packs are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// Memory of this kind.
+    Memory(Kind),
+    /// A block device with a catalogue.
+    Device(PathBuf),
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home::Memory(Kind::Memfd)
+    }
+}
+
 /// How an image is mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demands {
@@ -46,6 +82,10 @@ pub struct Demands {
     pub signed: bool,
     /// Options of the mount: `nosuid`, `nodev`, `noexec` and the like.
     pub options: Vec<String>,
+    /// Where it is loaded, if it is not loaded yet.
+    pub home: Home,
+    /// Compare all of it with its SHA-256 when it is loaded, instead of each piece before its first use.
+    pub full: bool,
 }
 
 /// Images and packs that were loaded into memory or freed.
@@ -60,11 +100,17 @@ pub struct Loaded {
 }
 
 /// Mount the image `name` of `store` on the directory `dir`. Load it and its packs into memory,
-/// unless they are there.
+/// unless they are there. Before that, call `room` with the bytes to load.
 ///
 /// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums
 /// before its first use. The list of packs is taken from the memory that was compared.
-pub fn mount(store: &Store, name: &str, dir: &Path, demands: &Demands) -> Result<Loaded> {
+pub fn mount(
+    store: &Store,
+    name: &str,
+    dir: &Path,
+    demands: &Demands,
+    room: Room<'_>,
+) -> Result<Loaded> {
     let image = store.open_image(name)?;
     let sha256 = hex(&image.superblock.sha256);
     if demands
@@ -93,7 +139,7 @@ pub fn mount(store: &Store, name: &str, dir: &Path, demands: &Demands) -> Result
     let machine = Machine::lock()?;
     let mut loaded = Loaded::default();
     let mounted = machine
-        .layers(store, name, &sha256, demands.signed, &mut loaded)
+        .layers(store, name, demands, room, &mut loaded)
         .and_then(|(lower, packs)| {
             let set = |key: &str, path: &Path| {
                 fsconfig_set_string(fs.as_fd(), key, path.as_os_str())
@@ -118,31 +164,36 @@ pub fn mount(store: &Store, name: &str, dir: &Path, demands: &Demands) -> Result
             move_mount(mount.as_fd(), "", CWD, dir, flags).map_err(fail)
         });
     // After an error, nothing stays in memory without a user.
-    let swept = machine.sweep();
+    let swept = machine.sweep(&demands.home);
     mounted?;
     swept?;
     Ok(loaded)
 }
 
-/// Unmount the image of a store that is mounted on `dir`, and free the layers that no overlay uses.
+/// Called with the bytes that are to be loaded. Fails if there is no room for them.
+pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
+
+/// Unmount the image of a store that is mounted on `dir`, and free the layers that no overlay uses, which are in
+/// `home`. If it is in use, do so if `lazy` is set: its layers are free when its users have ended.
 ///
 /// Fail if something else is mounted there, or if it is in use.
-pub fn unmount(dir: &Path) -> Result<Loaded> {
+pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
     let name = shown_path(dir);
-    let place = dir.canonicalize();
-    let place = place.map_err(|error| Error::system(&name, "cannot unmount", "", error))?;
+    let fail = |error| Error::system(&name, "cannot unmount", "", error);
+    let place = dir.canonicalize().map_err(fail)?;
     let machine = Machine::lock()?;
-    let id = mount_id(&place);
-    let id = id.map_err(|error| Error::system(&name, "cannot unmount", "", error))?;
-    let text = machine.mounts()?;
-    let ours = mounts(&text)
-        .find(|mount| mount.id == id && mount.place == place)
-        .is_some_and(|mount| layers(&mount).next().is_some());
-    if !ours {
+    if lower(&place)?.is_none() {
         let why = "no image of a store is mounted there; umount(8) unmounts other things";
         return Err(Error::refused(name, why));
     }
-    detach(&place).map_err(|error| {
+    let unmounted = match detach(&place) {
+        Err(error) if lazy && Errno::from_io_error(&error) == Some(Errno::BUSY) => {
+            let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+            umount(&place, flags).map_err(Into::into)
+        }
+        unmounted => unmounted,
+    };
+    unmounted.map_err(|error| {
         let remedy = match Errno::from_io_error(&error) {
             Some(Errno::BUSY) => "; files are open there, or it is the working directory of a process: fuser -m lists them",
             Some(Errno::PERM) => "; only root can",
@@ -150,7 +201,48 @@ pub fn unmount(dir: &Path) -> Result<Loaded> {
         };
         Error::system(&name, "cannot unmount", remedy, error)
     })?;
-    machine.sweep()
+    machine.sweep(home)
+}
+
+/// Free what no overlay uses, such as the remains of calls that were killed. Remove images from the device that is
+/// `home`, unless their SHA-256 are in `wanted`.
+pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
+    let machine = Machine::lock()?;
+    machine.sweep(home)?;
+    let Home::Device(device) = home else {
+        return Ok(());
+    };
+    let wanted: HashSet<String> = wanted.iter().map(|sha256| on_device(sha256)).collect();
+    let text = mount_list()?;
+    let used: HashSet<String> = mounts(&text)
+        .filter(|mount| mount.place.starts_with(RUN))
+        .map(|mount| {
+            on_device(
+                &mount
+                    .place
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy(),
+            )
+        })
+        .collect();
+    catalog::remove_all(device, &|name| {
+        name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name)
+    })
+}
+
+/// Return the lower layers of the image of a store that is mounted on `dir`, which leads through no symbolic
+/// links, as overlayfs takes them: an image and its packs. Return none if something else is mounted there.
+pub fn lower(dir: &Path) -> Result<Option<String>> {
+    let id = mount_id(dir);
+    let id = id.map_err(|error| Error::system(shown_path(dir), "cannot examine", "", error))?;
+    let text = mount_list()?;
+    let found = mounts(&text).find(|mount| mount.id == id && mount.place == dir);
+    let layers: Vec<String> = found
+        .iter()
+        .flat_map(|mount| layers(mount).map(|path| path.to_string_lossy().into_owned()))
+        .collect();
+    Ok((!layers.is_empty()).then(|| layers.join("::")))
 }
 
 /// The directory [`RUN`], locked.
@@ -164,7 +256,7 @@ impl Machine {
     fn lock() -> Result<Self> {
         let dir = PathBuf::from(RUN);
         make(&dir)?;
-        for inner in ["images", "packs"] {
+        for inner in [IMAGES, PACKS_DIR] {
             make(&dir.join(inner))?;
         }
         let path = dir.join("lock");
@@ -179,28 +271,50 @@ impl Machine {
         &self,
         store: &Store,
         name: &str,
-        sha256: &str,
-        signed: bool,
+        demands: &Demands,
+        room: Room<'_>,
         loaded: &mut Loaded,
     ) -> Result<(PathBuf, Vec<PathBuf>)> {
+        let (sha256, packs) = store.needs_of(name)?;
         // An image that was loaded without a signature does not serve those who demand one.
-        let (place, option) = match signed {
-            true => (format!("{sha256}.signed"), Some("signature=required")),
-            false => (sha256.to_owned(), None),
+        let (end, option) = match demands.signed {
+            true => (".signed", Some("signature=required")),
+            false => ("", None),
         };
-        let lower = self.dir.join("images").join(place);
-        let there = self.mounts()?;
+        let lower = self.dir.join(IMAGES);
+        let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
+        let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
+        let text = mount_list()?;
+        let there: HashSet<PathBuf> = mounts(&text)
+            .filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
+            .map(|mount| mount.place)
+            .collect();
+        let files = packs
+            .iter()
+            .map(|pack| (store.pack(&pack.id), in_pack(pack)));
+        let mut needed = 0;
+        for (file, place) in files.chain([(store.image(name)?, lower.clone())]) {
+            if !there.contains(&place) {
+                needed += match demands.home {
+                    Home::Memory(kind) => kind.size_of(length(&file)?),
+                    Home::Device(_) => length(&file)?,
+                };
+            }
+        }
+        if needed > 0 {
+            room(needed)?;
+        }
         let mut load = |file: &Path, place: &Path, sha256: &str, option| -> Result<()> {
-            if mounts(&there).any(|mount| mount.place == place && mount.kind == b"daxfs") {
+            if there.contains(place) {
                 loaded.shared += 1;
                 return Ok(());
             }
-            load_on(file, place, sha256, option)?;
+            load_on(file, place, sha256, option, demands)?;
             loaded.images += 1;
             loaded.bytes += size(place);
             Ok(())
         };
-        load(&store.image(name)?, &lower, sha256, option)?;
+        load(&store.image(name)?, &lower, &sha256, option)?;
         let mut value = vec![0; VALUE_MAX];
         let packs = match lgetxattr(&lower, PACKS, &mut value) {
             Ok(length) => PackRef::parse(&value[..length]),
@@ -209,21 +323,23 @@ impl Machine {
         let packs = packs.ok_or_else(|| not_ours(name))?;
         let mut places = Vec::new();
         for pack in packs {
-            let place = self.dir.join("packs").join(&pack.sha256);
+            let place = in_pack(&pack);
             load(&store.pack(&pack.id), &place, &pack.sha256, None)?;
             places.push(place);
         }
         Ok((lower, places))
     }
 
-    /// Unmount the images and packs that no overlay uses. Those whose files are in use stay.
-    fn sweep(&self) -> Result<Loaded> {
-        let text = self.mounts()?;
+    /// Unmount the images and packs that no overlay uses, and remove them from the device that is `home`. Those
+    /// whose files are in use stay.
+    fn sweep(&self, home: &Home) -> Result<Loaded> {
+        let text = mount_list()?;
         let used: HashSet<PathBuf> = mounts(&text)
             .flat_map(|mount| layers(&mount).collect::<Vec<_>>())
             .collect();
         let mut freed = Loaded::default();
-        for inner in ["images", "packs"] {
+        let mut names = HashSet::new();
+        for inner in [IMAGES, PACKS_DIR] {
             let dir = self.dir.join(inner);
             let entries = std::fs::read_dir(&dir).map_err(|error| failed(&dir, "read", error))?;
             for place in entries.flatten().map(|entry| entry.path()) {
@@ -236,6 +352,8 @@ impl Machine {
                     Ok(()) => {
                         freed.images += 1;
                         freed.bytes += bytes;
+                        let name = place.file_name().unwrap_or_default();
+                        names.insert(on_device(&name.to_string_lossy()));
                     }
                     // Nothing is mounted there.
                     Err(Errno::INVAL) => (),
@@ -246,22 +364,72 @@ impl Machine {
                 let _ = std::fs::remove_dir(&place);
             }
         }
+        match home {
+            Home::Device(device) if !names.is_empty() => {
+                catalog::remove_all(device, &|name| names.contains(name))?;
+            }
+            _ => (),
+        }
         Ok(freed)
-    }
-
-    fn mounts(&self) -> Result<Vec<u8>> {
-        let path = Path::new(mountinfo::PATH);
-        std::fs::read(path).map_err(|error| failed(path, "read", error))
     }
 }
 
+fn mount_list() -> Result<Vec<u8>> {
+    let path = Path::new(mountinfo::PATH);
+    std::fs::read(path).map_err(|error| failed(path, "read", error))
+}
+
+/// Return the name on a device of the image with this SHA-256, of which the start is enough.
+fn on_device(sha256: &str) -> String {
+    format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
+}
+
 /// Load the image file `file` with this SHA-256 and mount it on `place`, with one more option.
-fn load_on(file: &Path, place: &Path, sha256: &str, option: Option<&str>) -> Result<()> {
+fn load_on(
+    file: &Path,
+    place: &Path,
+    sha256: &str,
+    option: Option<&str>,
+    demands: &Demands,
+) -> Result<()> {
     make(place)?;
-    let digest = format!("digest={sha256}");
-    let words = [&digest, "verify=lazy"].into_iter().chain(option);
-    let words: Vec<String> = words.map(String::from).collect();
-    daxfs_load::load(file, place, Kind::Memfd, &words)
+    let mut words = vec![format!("digest={sha256}")];
+    words.extend((!demands.full).then(|| "verify=lazy".into()));
+    words.extend(option.map(Into::into));
+    match &demands.home {
+        Home::Memory(kind) => daxfs_load::load(file, place, *kind, &words)?,
+        Home::Device(device) => {
+            let name = on_device(sha256);
+            words.push(format!("image={name}"));
+            let mount = || daxfs_load::mount(device, place, &words);
+            let there = catalog::images(device)?;
+            let there = there.iter().any(|it| !it.removed && it.name == name);
+            match there.then(mount) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) if !is_damaged(&error) => return Err(error),
+                Some(Err(error)) => {
+                    eprintln!("daxfs: warning: {error}; the image is copied again");
+                    catalog::remove(device, &name, true)?;
+                }
+                None => (),
+            }
+            catalog::add(device, &name, file, false, Reuse::Unmounted)?;
+            mount().inspect_err(|_| _ = catalog::remove(device, &name, true))?;
+        }
+    }
+    // The file need not be in memory as well.
+    if let Ok(file) = File::open(file) {
+        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    }
+    Ok(())
+}
+
+/// Return whether a mount failed because of the image.
+fn is_damaged(error: &Error) -> bool {
+    let Error::Mount { source, .. } = error else {
+        return false;
+    };
+    Errno::from_io_error(source).is_some_and(|errno| DAMAGED.contains(&errno))
 }
 
 /// Return the directories below [`RUN`] that are layers of `mount`, if it is an overlay.
@@ -270,11 +438,13 @@ fn layers<'a>(mount: &Mount<'a>) -> impl Iterator<Item = PathBuf> + 'a {
         b"overlay" => mount.options,
         _ => b"",
     };
-    options.split(|&byte| byte == b',').filter_map(|option| {
-        let value = option
-            .strip_prefix(b"lowerdir+=")
-            .or_else(|| option.strip_prefix(b"datadir+="))?;
-        let path = Path::new(OsStr::from_bytes(value));
+    let values = options.split(|&byte| byte == b',').filter_map(|option| {
+        let names: [&[u8]; 3] = [b"lowerdir=", b"lowerdir+=", b"datadir+="];
+        names.iter().find_map(|name| option.strip_prefix(*name))
+    });
+    let paths = values.flat_map(|value| value.split(|&byte| byte == b':'));
+    paths.filter_map(|path| {
+        let path = Path::new(OsStr::from_bytes(path));
         path.starts_with(RUN).then(|| path.into())
     })
 }
@@ -299,14 +469,14 @@ mod tests {
 
     #[test]
     fn layers_of_overlays() {
-        let text = b"1 0 0:1 / /a ro - overlay base ro,lowerdir+=/run/daxfs/images/1,datadir+=/run/daxfs/packs/2,datadir+=/run/daxfs/packs/3,redirect_dir=on\n\
-            2 0 0:2 / /b ro - overlay x ro,lowerdir=/run/daxfs/images/4:/x\n\
-            3 0 0:3 / /c ro - ext4 x ro,lowerdir+=/run/daxfs/images/5\n\
-            4 0 0:4 / /d ro - overlay x ro,lowerdir+=/run/daxfs-2/images/6,upperdir=/u\n";
+        let text = b"1 0 0:1 / /a ro - overlay base ro,lowerdir+=/run/daxfs/i/1,datadir+=/run/daxfs/p/2,datadir+=/run/daxfs/p/3,redirect_dir=on\n\
+            2 0 0:2 / /b ro - overlay x ro,lowerdir=/run/daxfs/i/4::/run/daxfs/p/5::/x,upperdir=/run/daxfs/u\n\
+            3 0 0:3 / /c ro - ext4 x ro,lowerdir+=/run/daxfs/i/5\n\
+            4 0 0:4 / /d ro - overlay x ro,lowerdir+=/run/daxfs-2/i/6,upperdir=/u\n";
         let found: Vec<PathBuf> = mounts(text)
             .flat_map(|mount| layers(&mount).collect::<Vec<_>>())
             .collect();
-        let expected = ["images/1", "packs/2", "packs/3"];
+        let expected = ["i/1", "p/2", "p/3", "i/4", "p/5"];
         assert_eq!(found, expected.map(|name| Path::new(RUN).join(name)));
     }
 }

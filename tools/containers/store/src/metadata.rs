@@ -98,6 +98,21 @@ fn escaped(xattr: &Xattr) -> Option<Box<[u8]>> {
     own.then(|| [OVERLAY, &xattr.name].concat().into())
 }
 
+/// Return the attributes that overlayfs shows of a file with the attributes `set`.
+pub fn visible(set: &XattrSet) -> XattrSet {
+    let shown = set.iter().filter_map(|xattr| {
+        let own = xattr.prefix == XattrPrefix::Trusted;
+        match xattr.name.strip_prefix(OVERLAY).filter(|_| own) {
+            None => Some(xattr.clone()),
+            Some(name) => name.starts_with(OVERLAY).then(|| Xattr {
+                name: name.into(),
+                ..xattr.clone()
+            }),
+        }
+    });
+    shown.collect()
+}
+
 /// Return the packs that the metadata image `opened` needs.
 ///
 /// Fail if its metadata are damaged: packs that it does not name are removed.

@@ -63,12 +63,21 @@ impl PackRef {
     }
 }
 
-/// A pack with the sizes of its objects.
+/// Where a pack has an object.
+#[derive(Clone, Copy)]
+pub struct Object {
+    /// Its bytes.
+    pub size: u64,
+    /// The offset of the first one.
+    pub data: u64,
+}
+
+/// A pack with its objects.
 pub struct Pack {
     /// Its name and its SHA-256.
     pub reference: PackRef,
-    /// The size of each object.
-    pub objects: BTreeMap<Sum, u64>,
+    /// Its objects.
+    pub objects: BTreeMap<Sum, Object>,
 }
 
 impl Pack {
@@ -81,7 +90,10 @@ impl Pack {
         whole_metadata(&reader, &opened.name)?;
         let mut objects = BTreeMap::new();
         each_object(&reader, id, |sum, inode| {
-            objects.insert(sum, inode.size);
+            if let Content::Regular { data } = inode.content {
+                let size = inode.size;
+                objects.insert(sum, Object { size, data });
+            }
             Ok(())
         })?;
         if self::id(objects.keys()) != id {

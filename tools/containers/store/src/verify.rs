@@ -96,7 +96,7 @@ impl Store {
                         };
                     };
                     match pack.objects.get(&sum) {
-                        Some(size) if *size == inode.size => Ok(()),
+                        Some(object) if object.size == inode.size => Ok(()),
                         _ => Err(reader.refuse(path, format!("object {} of {} bytes is not in pack {id}; remove all images that need the pack, run daxfs store gc, and add them again", hex(&sum), inode.size))),
                     }
                 }
@@ -152,7 +152,8 @@ fn whole_pack(
     let opened = whole(path, progress)?;
     let pack = Pack::open(path, id)?;
     let reader = opened.reader();
-    progress.step("comparing", pack.objects.values().sum());
+    let bytes = pack.objects.values().map(|object| object.size).sum();
+    progress.step("comparing", bytes);
     for sum in wrong_objects(&reader, id, progress)? {
         let why = "does not have the SHA-256 of its name; restore the pack from a copy";
         report(reader.refuse(hex(&sum).as_bytes(), why));

@@ -12,7 +12,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_input::exclude::Exclude;
 use daxfs_input::Input;
-use daxfs_store::{mount, unmount, Demands, Listed, Loaded, Store};
+use daxfs_store::{mount, unmount, Demands, Home, Listed, Loaded, Store};
 use daxfs_writer::{scratch, Output};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -36,19 +36,22 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 digest,
                 signed,
                 options,
+                ..Demands::default()
             };
             let Loaded {
                 images,
                 bytes,
                 shared,
-            } = mount(&Store::open(&store, false)?, &name, &dir, &demands)?;
+            } = mount(&Store::open(&store, false)?, &name, &dir, &demands, &|_| {
+                Ok(())
+            })?;
             let bytes = human(bytes);
             return print(&format!(
                 "{name}: loaded {images} images ({bytes}), {shared} were in memory"
             ));
         }
         Command::Umount { dir } => {
-            let freed = unmount(&dir)?;
+            let freed = unmount(&dir, &Home::default(), false)?;
             let (images, bytes) = (freed.images, human(freed.bytes));
             return print(&format!("freed {images} images ({bytes})"));
         }

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Trees of images, and layers on top of them.
+//!
+//! overlayfs finds the data of files in one metadata image only, unless `metacopy=on` makes copies of
+//! files without data in the upper directory. So a layer becomes the image of the whole tree.
+
+use crate::metadata::visible;
+use crate::pack::{parse_sum, Sum};
+use crate::{failed, Store};
+use daxfs_check::Silent;
+use daxfs_image::error::{Error, Result};
+use daxfs_image::text::shown_path;
+use daxfs_input::{Input, Options, Platform};
+use daxfs_reader::layout::XattrPrefix;
+use daxfs_reader::FileType;
+use daxfs_writer::build::Builder;
+use daxfs_writer::origin::{Container, Origin};
+use daxfs_writer::tree::{Kind, NodeId, Place, Tree, XattrSet, ROOT};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+
+/// Objects of files whose content is in packs: by the origin in the tree, and the offset in it.
+pub type Known = HashMap<(u32, u64), Sum>;
+
+impl Store {
+    /// Return the tree of the image `name`, with the content that its packs have.
+    pub fn tree(&self, name: &str) -> Result<Tree> {
+        Ok(self.whole_tree(name)?.0)
+    }
+
+    fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
+        let path = self.image(name)?;
+        let options = Options {
+            output: None,
+            one_file_system: false,
+            exclude: None,
+            scratch: &self.dir,
+            platform: &Platform::default(),
+        };
+        let input = [Input::Metadata(path.clone())];
+        let mut tree = daxfs_input::read(&input, &options, &Silent, &mut |_| ())?;
+        let mut packs = HashMap::new();
+        let mut known = Known::new();
+        for id in 0..tree.nodes.len() {
+            let node = &tree.nodes[id];
+            let Kind::Regular {
+                size,
+                place: Place::Nowhere,
+            } = node.kind
+            else {
+                continue;
+            };
+            let object = object_of(&tree.xattrs[node.attributes.xattrs as usize]);
+            let Some((pack, sum)) = object else {
+                let why = "does not name an object; the image was not made by daxfs store add";
+                return Err(daxfs_writer::Error::refused(&tree.path(id as NodeId), why).into());
+            };
+            let (origin, pack) = match packs.get(&pack) {
+                Some(found) => found,
+                None => {
+                    let file = self.pack(&pack);
+                    let opened = File::open(&file).map_err(|error| failed(&file, "open", error))?;
+                    let origin = tree.origins.len() as u32;
+                    let container = Container::public(opened, &file)?;
+                    tree.origins.push(Origin::file(&file, container));
+                    let found = (origin, self.known_pack(&pack)?);
+                    packs.entry(pack).or_insert(found)
+                }
+            };
+            let Some(object) = pack.objects.get(&sum).filter(|object| object.size == size) else {
+                let why = format!(
+                    "pack {} does not have an object that the image needs; restore it from a copy",
+                    pack.reference.id
+                );
+                return Err(Error::refused(shown_path(&path), why));
+            };
+            known.insert((*origin, object.data), sum);
+            let node = &mut tree.nodes[id];
+            node.origin = *origin;
+            node.kind = Kind::Regular {
+                size,
+                place: Place::Part(object.data),
+            };
+        }
+        see(&mut tree);
+        Ok((tree, known))
+    }
+
+    /// Return the tree that overlayfs shows of `layer`, the upper directory of an overlay, on top of the image `below`.
+    ///
+    /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
+    pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
+        let is_opaque = |set: &XattrSet| own(set, b"overlay.opaque") == Some(b"y");
+        let mut opaque = HashSet::new();
+        for (node, id) in layer.nodes.iter().zip(0..) {
+            let set = &layer.xattrs[node.attributes.xattrs as usize];
+            if own(set, b"overlay.metacopy").is_some() || own(set, b"overlay.redirect").is_some() {
+                let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
+                return Err(daxfs_writer::Error::refused(&layer.path(id), why).into());
+            }
+            if is_opaque(set) {
+                opaque.insert(id);
+            }
+        }
+        see(&mut layer);
+        let mut builder = Builder::on(layer);
+        let count = builder.tree.nodes.len();
+        let mut known = Known::new();
+        if let Some(below) = below {
+            let (tree, objects) = self.whole_tree(below)?;
+            let origins = builder.tree.origins.len() as u32;
+            let moved = objects
+                .into_iter()
+                .map(|((origin, data), sum)| ((origin + origins, data), sum));
+            known = moved.collect();
+            let root = builder.tree.append(tree)?;
+            merge(&mut builder, &opaque, root);
+        }
+        for id in 0..count as NodeId {
+            for (name, node) in builder.list(id) {
+                if is_whiteout(&builder.tree.node(node).kind) {
+                    builder.remove(id, &name);
+                }
+            }
+        }
+        Ok((builder.finish(), known))
+    }
+}
+
+/// Add the files below the directory `root` to the tree above it, where that has no other ones.
+fn merge(builder: &mut Builder, opaque: &HashSet<NodeId>, root: NodeId) {
+    let mut pairs = vec![(ROOT, root)];
+    while let Some((upper, lower)) = pairs.pop() {
+        if opaque.contains(&upper) {
+            continue;
+        }
+        for (name, below) in builder.list(lower) {
+            match builder.find(upper, &name) {
+                None => {
+                    let name = builder.tree.keep_name(&name);
+                    builder.set(upper, name, below);
+                    let node = &mut builder.tree.nodes[below as usize];
+                    if node.parent == lower {
+                        (node.parent, node.name) = (upper, name);
+                    }
+                }
+                Some(above) if builder.is_directory(above) && builder.is_directory(below) => {
+                    pairs.push((above, below));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Give all files of `tree` the attributes that overlayfs shows.
+fn see(tree: &mut Tree) {
+    let count = tree.xattrs.len();
+    let sets: Vec<u32> = (0..count)
+        .map(|set| {
+            let shown = visible(&tree.xattrs[set]);
+            tree.keep_xattrs(shown)
+        })
+        .collect();
+    for node in &mut tree.nodes {
+        node.attributes.xattrs = sets[node.attributes.xattrs as usize];
+    }
+}
+
+/// Return the value of the attribute `trusted.NAME`.
+fn own<'a>(set: &'a XattrSet, name: &[u8]) -> Option<&'a [u8]> {
+    let is_it = |xattr: &&daxfs_writer::tree::Xattr| {
+        xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name
+    };
+    set.iter().find(is_it).map(|xattr| &*xattr.value)
+}
+
+/// Return the pack and the object that a file with these attributes has.
+fn object_of(set: &XattrSet) -> Option<(String, Sum)> {
+    let redirect = std::str::from_utf8(own(set, b"overlay.redirect")?).ok()?;
+    let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
+    (own(set, b"overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
+}
+
+/// Return whether it is overlayfs's mark of a removed file.
+fn is_whiteout(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Device {
+            file_type: FileType::CharDevice,
+            major: 0,
+            minor: 0
+        }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::add::Total;
+    use crate::PACKS_MAX;
+    use daxfs_writer::tree::Xattr;
+    use daxfs_writer::Output;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Return the tree of a new directory with these files: names and content.
+    fn tree(place: &Path, files: &[(&str, &str)]) -> Tree {
+        let directory = tempfile::tempdir_in(place).unwrap().keep();
+        for (name, content) in files {
+            let path = directory.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        daxfs_input::scan::scan(&directory, None, |_| ()).unwrap()
+    }
+
+    fn find(tree: &Tree, path: &str) -> usize {
+        let is_it = |id: &usize| tree.relative_path(*id as NodeId) == Path::new(path);
+        (0..tree.nodes.len()).find(is_it).unwrap()
+    }
+
+    fn mark(tree: &mut Tree, path: &str, name: &[u8], value: &[u8]) {
+        let node = find(tree, path);
+        let xattr = Xattr {
+            prefix: XattrPrefix::Trusted,
+            name: name.into(),
+            value: value.into(),
+        };
+        tree.nodes[node].attributes.xattrs = tree.keep_xattrs(vec![xattr]);
+    }
+
+    fn names(store: &Store, image: &str) -> BTreeSet<String> {
+        let tree = store.tree(image).unwrap();
+        let paths = (1..tree.nodes.len()).map(|id| tree.relative_path(id as NodeId));
+        paths.map(|path| path.to_str().unwrap().into()).collect()
+    }
+
+    fn add(store: &Store, name: &str, below: Option<&str>, layer: Tree) -> Result<crate::Added> {
+        store.add_layer(name, below, layer, &|path| Output::create(path), &Silent)
+    }
+
+    #[test]
+    fn layers() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = [
+            ("dir/gone", "a"),
+            ("dir/kept", "b"),
+            ("opaque/old", "c"),
+            ("file/below", "d"),
+            ("large", "e"),
+        ];
+        let added = add(&store, "1", None, tree(place.path(), &base)).unwrap();
+        assert_eq!(added.new.objects, 5);
+        let files = [
+            ("dir/gone", ""),
+            ("dir/new", "f"),
+            ("opaque/new", "b"),
+            ("file", "g"),
+        ];
+        let mut layer = tree(place.path(), &files);
+        let gone = find(&layer, "dir/gone");
+        layer.nodes[gone].kind = Kind::Device {
+            file_type: FileType::CharDevice,
+            major: 0,
+            minor: 0,
+        };
+        mark(&mut layer, "opaque", b"overlay.opaque", b"y");
+        mark(&mut layer, "dir/new", b"overlay.overlay.redirect", b"/x");
+        let added = add(&store, "2", Some("1"), layer).unwrap();
+        let total = |objects, bytes| Total { objects, bytes };
+        assert_eq!((added.new, added.known), (total(2, 2), total(2, 2)));
+        assert_eq!(added.packs, 2);
+        let expected = [
+            "dir",
+            "dir/kept",
+            "dir/new",
+            "file",
+            "large",
+            "opaque",
+            "opaque/new",
+        ];
+        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+        let whole = store.tree("2").unwrap();
+        let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
+        assert_eq!(set("opaque"), &XattrSet::new());
+        assert_eq!(own(set("dir/new"), b"overlay.redirect"), Some(&b"/x"[..]));
+        assert_eq!(
+            store
+                .verify(&Silent, &mut |error| panic!("{error}"))
+                .unwrap()
+                .objects,
+            7
+        );
+        // Data that is elsewhere.
+        for name in [b"overlay.metacopy", b"overlay.redirect"] {
+            let mut layer = tree(place.path(), &[("file", "")]);
+            mark(&mut layer, "file", name, b"/x");
+            let error = add(&store, "3", Some("2"), layer).unwrap_err().to_string();
+            assert!(error.contains("file: has its content elsewhere"), "{error}");
+        }
+        store.remove("1").unwrap();
+        store.gc().unwrap();
+        assert_eq!(names(&store, "2"), expected.map(String::from).into());
+    }
+
+    /// An image with more layers than packs that overlayfs takes.
+    #[test]
+    fn many_layers() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let count = PACKS_MAX + 6;
+        for layer in 0..count {
+            let text = format!("{layer}");
+            let below = layer.checked_sub(1).map(|below| below.to_string());
+            let files = [(&*text, &*text)];
+            let layer = tree(place.path(), &files);
+            let added = add(&store, &text, below.as_deref(), layer).unwrap();
+            assert!(added.packs <= PACKS_MAX);
+        }
+        let last = (count - 1).to_string();
+        assert_eq!(names(&store, &last).len(), count);
+        assert_eq!(
+            store
+                .verify(&Silent, &mut |error| panic!("{error}"))
+                .unwrap()
+                .images,
+            count
+        );
+    }
+}
