@@ -96,14 +96,25 @@ memfds() {
 	echo $(($(sed -n 's/^Shmem: *\([0-9]*\) kB/\1/p' /proc/meminfo) - $(df -k --output=used "$place" | tail -n 1)))
 }
 
-# Print the mounts of layers.
+# Print the directories that images of snapshots are mounted on.
 layers() {
-	awk -v root="$root/" '$3 == "daxfs" && index($2, root) == 1 { print $2 }' /proc/self/mounts
+	awk -v root="$root/snapshots/" '$3 == "overlay" && index($2, root) == 1 { print $2 }' /proc/self/mounts
 }
 
-# number_of LAYERS
+# Print the directories that images and packs are mounted on.
+loaded() {
+	awk '$3 == "daxfs" && index($2, "/run/daxfs/") == 1 { print $2 }' /proc/self/mounts
+}
+
+# number_of SNAPSHOTS [PACKS]: check how many snapshots have their image in memory, and how many packs are there.
 number_of() {
-	[ "$(layers | wc -l)" = "$1" ] || { echo "not $1 layers:"; layers; return 1; }
+	[ "$(layers | wc -l)" = "$1" ] && [ "$(loaded | grep -c /i/)" = "$1" ] && [ "$(loaded | grep -c /p/)" = "${2-$(loaded | grep -c /p/)}" ] ||
+		{ echo "not $1 images${2+ and $2 packs}:"; layers; loaded; return 1; }
+}
+
+# Unload all images, as a restart of the machine does.
+unload() {
+	layers | xargs -r umount && loaded | xargs -r umount && number_of 0 0
 }
 
 # Run containerd's garbage collector, which makes the snapshotter delete removed snapshots. On its own it waits 50 times

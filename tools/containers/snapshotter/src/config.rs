@@ -4,7 +4,6 @@
 
 use crate::error::{Error, Result};
 use daxfs_load::Kind;
-use daxfs_writer::options::Pack;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -23,8 +22,6 @@ pub struct Config {
     pub private_mounts: bool,
     /// Memory for images.
     pub memory: Memory,
-    /// How images are made.
-    pub image: Image,
     /// Images that are made already.
     pub ready: Ready,
 }
@@ -36,7 +33,6 @@ impl Default for Config {
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
             private_mounts: false,
             memory: Memory::default(),
-            image: Image::default(),
             ready: Ready::default(),
         }
     }
@@ -77,17 +73,6 @@ pub enum Verify {
     Lazy,
     /// All of it at once.
     Full,
-    /// Not at all; the checksum of the metadata is compared in any case.
-    None,
-}
-
-/// How images are made.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Image {
-    /// Which files share blocks with others.
-    #[serde(deserialize_with = "pack")]
-    pub pack: Pack,
 }
 
 /// Images that are made already, which are used instead of unpacking layers.
@@ -107,17 +92,6 @@ impl Default for Ready {
             directory: "/var/lib/daxfs-ready".into(),
             certificates: Vec::new(),
         }
-    }
-}
-
-fn pack<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Pack, D::Error> {
-    match &*String::deserialize(from)? {
-        "none" => Ok(Pack::Never),
-        "small" => Ok(Pack::Small),
-        "tails" => Ok(Pack::Tails),
-        other => Err(D::Error::custom(format!(
-            "unknown way to pack {other:?}; use none, small or tails"
-        ))),
     }
 }
 
@@ -234,18 +208,13 @@ mod tests {
     #[test]
     fn values_and_errors() {
         let config = parse(
-            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n[image]\npack = \"none\"\n",
+            "root = \"/r\"\n[memory]\nkind = \"hugetlb\"\nlimit = \"3G\"\nverify = \"full\"\n",
         )
         .unwrap();
         assert_eq!(config.root, Path::new("/r"));
         assert!(config.memory.kind == Kind::Hugetlb);
         assert_eq!(config.memory.limit, 3 << 30);
         assert_eq!(config.memory.verify, Verify::Full);
-        assert_eq!(config.image.pack, Pack::Never);
-        for (word, wanted) in [("small", Pack::Small), ("tails", Pack::Tails)] {
-            let config = parse(&format!("[image]\npack = \"{word}\"\n")).unwrap();
-            assert_eq!(config.image.pack, wanted);
-        }
         assert!(parse("private-mounts = true\n").unwrap().private_mounts);
         let config = parse("[ready]\ndirectory = \"\"\ncertificates = [\"/a\", \"/b\"]\n").unwrap();
         config.check().unwrap();
@@ -287,8 +256,7 @@ mod tests {
             ("\nrot = 1\n", "line 2: unknown field `rot`"),
             ("[memory]\nkind = \"disk\"\n", "use memfd, hugetlb"),
             ("[memory]\nlimit = \"much\"\n", "line 2"),
-            ("[image]\npack = \"all\"\n", "use none, small or tails"),
-            ("[image]\npack = false\n", "line 2"),
+            ("[memory]\nverify = \"none\"\n", "line 2"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(wants), "{error}");

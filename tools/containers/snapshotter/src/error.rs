@@ -47,16 +47,6 @@ pub enum Error {
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
-    /// An image does not fit into memory.
-    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
-    Full {
-        /// Bytes that are missing.
-        missing: u64,
-        /// The image.
-        path: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
     /// The system refused an operation on a file.
     #[error("{path}: cannot {operation}: {error}", path = daxfs_writer::shown(path), error = daxfs_writer::cause(error))]
     Io {
@@ -86,7 +76,7 @@ pub enum Error {
     /// An image cannot be made.
     #[error(transparent)]
     Image(#[from] daxfs_writer::Error),
-    /// An image cannot be loaded or mounted.
+    /// An image cannot be added to the store, loaded or mounted.
     #[error(transparent)]
     Load(#[from] daxfs_image::Error),
 }
@@ -117,9 +107,7 @@ impl Error {
     /// failed.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
         match self {
-            Error::Full { missing, .. } | Error::Load(daxfs_image::Error::Full { missing, .. }) => {
-                Some(*missing)
-            }
+            Error::Load(daxfs_image::Error::Full { missing, .. }) => Some(*missing),
             Error::Load(daxfs_image::Error::System { source, .. }) => matches!(
                 source.kind(),
                 io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull
@@ -140,10 +128,9 @@ impl Error {
             | Error::Unsupported(_)
             | Error::Ready { .. } => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,
-            Error::Full { .. } => Code::ResourceExhausted,
             Error::Io { error, .. } => system(error),
             Error::Damaged { .. } => Code::DataLoss,
-            Error::Image(error) => match error {
+            Error::Image(error) | Error::Load(daxfs_image::Error::Output(error)) => match error {
                 daxfs_writer::Error::Io { error, .. }
                 | daxfs_writer::Error::Output { error, .. } => system(error),
                 daxfs_writer::Error::Changed { .. } => Code::Aborted,
@@ -153,6 +140,7 @@ impl Error {
             Error::Load(error) => match error {
                 daxfs_image::Error::System { source, .. } => system(source),
                 daxfs_image::Error::Full { .. } => Code::ResourceExhausted,
+                daxfs_image::Error::Refused { .. } => Code::FailedPrecondition,
                 daxfs_image::Error::Image { .. }
                 | daxfs_image::Error::Foreign { .. }
                 | daxfs_image::Error::Digest { .. } => Code::DataLoss,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The files of a snapshot: its directories, and the image of a layer.
+//! The directories of a snapshot.
 
 use crate::error::{Error, Result};
-use crate::record::{Layer, Snapshot, State};
+use crate::images::Images;
+use crate::record::{Snapshot, State};
 use crate::tree::remove_tree;
-use daxfs_image::source::Opened;
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{chown, DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -17,14 +17,11 @@ pub fn warn(error: &Error) {
 
 /// Remove the remains of a commit after a crash. Files that cannot be removed cause a warning.
 /// Remove nothing unless the rest is complete.
-pub fn recover(
-    snapshot: &Snapshot,
-    unload: &dyn Fn(&Path) -> Result<()>,
-) -> std::result::Result<(), String> {
+pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), String> {
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
     let removed = match &snapshot.record.state {
-        State::Committed(layer) if is_there => match check_image(&snapshot.image(), layer) {
+        State::Committed(_) if is_there => match images.check(&snapshot.dir) {
             Ok(()) => forget_changes(snapshot),
             Err(error) => {
                 return Err(format!(
@@ -34,7 +31,7 @@ pub fn recover(
             }
         },
         State::Committed(_) => forget_changes(snapshot),
-        State::View | State::Active if is_there => forget_layer(snapshot, unload),
+        State::View | State::Active if is_there => images.forget(&snapshot.dir),
         State::View | State::Active => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
@@ -44,31 +41,6 @@ pub fn recover(
     };
     if let Err(error) = removed {
         warn(&error);
-    }
-    Ok(())
-}
-
-/// Check that `image` is a whole image, as `layer` says.
-fn check_image(image: &Path, layer: &Layer) -> Result<()> {
-    let damaged = |why| Error::Damaged {
-        path: image.into(),
-        why,
-    };
-    let status = image
-        .symlink_metadata()
-        .map_err(Error::io(image, "examine"))?;
-    if !status.is_file() {
-        return Err(damaged("is not a regular file".into()));
-    }
-    if status.len() != layer.size {
-        let (found, wanted) = (status.len(), layer.size);
-        return Err(damaged(format!("has {found} bytes instead of {wanted}")));
-    }
-    let opened = Opened::open(image)?;
-    let found = opened.reader().image.superblock().inode_count();
-    if found != layer.inodes {
-        let wanted = layer.inodes;
-        return Err(damaged(format!("has {found} inodes instead of {wanted}")));
     }
     Ok(())
 }
@@ -102,21 +74,4 @@ pub fn fill(snapshot: &Snapshot, like: Option<&Metadata>) -> Result<()> {
 pub fn forget_changes(snapshot: &Snapshot) -> Result<()> {
     remove_tree(&snapshot.upper())?;
     remove_tree(&snapshot.work())
-}
-
-/// Unmount and remove the image of a commit that did not end.
-pub fn forget_layer(snapshot: &Snapshot, unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
-    let layer = snapshot.layer();
-    unload(&layer)?;
-    remove_tree(&layer)?;
-    let entries = std::fs::read_dir(&snapshot.dir).map_err(Error::io(&snapshot.dir, "read"))?;
-    for entry in entries.flatten() {
-        // The image, or an unfinished one.
-        let name = entry.file_name();
-        if name == "layer.daxfs" || name.as_encoded_bytes().starts_with(b".mkdaxfs-") {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
-        }
-    }
-    Ok(())
 }

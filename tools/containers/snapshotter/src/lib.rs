@@ -4,28 +4,26 @@
 //!
 //! containerd asks a snapshotter to *prepare* an empty directory, unpacks a layer of a container image
 //! into it, and *commits* it. Then it prepares the next layer on top of that, and at last a snapshot
-//! for each container. Here a commit makes a daxfs image of the directory, loads it into memory and
-//! mounts it; overlayfs stacks the images, and a directory for a container's writes.
+//! for each container. Here a commit adds an image to a store (store.rst), loads it into memory and
+//! mounts it; overlayfs puts a directory for a container's writes on top of it.
 //!
 //! * [`api`]: messages and service of the protocol; [`service`], [`server`]: the service
 //! * [`snapshotter`]: implementation of the calls
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`layer`]: makes images; [`ready`]: takes those that others made; [`memory`]: loads and mounts them, into
-//!   memory of the machine ([`room`]) or on a device ([`device`]), which both are a [`place`]
+//! * [`images`]: the store of images; [`ready`]: layers that others made; [`memory`]: loads and mounts images, if
+//!   there is [`room`]
 //! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
 pub mod config;
-pub mod device;
 pub mod error;
 pub mod files;
 pub mod filter;
-pub mod layer;
+pub mod images;
 pub mod memory;
 pub mod options;
-pub mod place;
 pub mod ready;
 pub mod record;
 pub mod room;

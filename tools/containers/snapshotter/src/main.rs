@@ -25,7 +25,7 @@ fn run(args: Args) -> Result<()> {
         // The certificates are read.
         return Ready::new(&config).map(drop);
     }
-    let memory = Kernel::new(&config.memory);
+    let memory = Kernel::new(&config);
     memory.check()?;
     Kernel::check_namespace(config.private_mounts)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

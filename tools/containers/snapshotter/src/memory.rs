@@ -3,24 +3,19 @@
 //! Memory for images.
 
 use crate::config::{self, Verify};
-use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::files::warn;
-use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
-use crate::record::Layer;
 use crate::room::Room;
-use crate::tree::mount_list;
+use crate::store::lock;
 use daxfs_load::catalog;
-use daxfs_load::mountinfo::{self, Mount};
-use rustix::fs::{fadvise, Advice, StatxAttributes};
+use daxfs_load::mountinfo;
+use daxfs_store::{lower, mount, tidy, unmount, Demands, Home, Store};
+use rustix::fs::{major, minor, StatxAttributes};
 use rustix::io::Errno;
-use rustix::mount::{fsopen, unmount, FsOpenFlags, UnmountFlags};
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use rustix::mount::{fsopen, FsOpenFlags};
+use std::collections::{HashMap, HashSet};
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -31,12 +26,12 @@ pub trait Memory: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Load the image file `image` of `layer`, and mount it on the directory `dir`, unless it is
-    /// mounted there.
+    /// Load the image `name` of `store`, and mount it on the directory `dir`, unless it is mounted there. Return the
+    /// lower layers of overlays of it, as overlayfs takes them.
     ///
-    /// Return [`Error::Full`], [`Error::Unsupported`] if something else is mounted there, or errors
-    /// of loading and mounting. Nothing is mounted then.
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()>;
+    /// Return [`Error::Unsupported`] if something else is mounted there, or errors of loading and mounting, such as a
+    /// lack of memory. Nothing is mounted then.
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String>;
 
     /// Unmount the image on `dir`, if one is mounted there. Its memory is free when its files have no users.
     ///
@@ -45,35 +40,40 @@ pub trait Memory: Send + Sync + 'static {
     fn unload(&self, dir: &Path) -> Result<()>;
 
     /// Unmount the image on `dir` to make room for another one, if `unused` returns true and no process has its
-    /// files open. `unused` is called when no other call can load or unload the image.
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted>;
+    /// files open. Return whether it was unmounted. `unused` is called when no other call can load or unload the image.
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool>;
 
-    /// Return the bytes that the image on `dir` takes, or 0 if it is not loaded.
-    fn size(&self, dir: &Path) -> u64;
+    /// Return whether an image is mounted on `dir`.
+    fn is_loaded(&self, dir: &Path) -> bool;
 
-    /// Count images of an earlier run as loaded, if they are still in memory. `layers` are all existing layers, with
-    /// their mount points. Unusable ones only cause a warning.
-    fn adopt(&self, layers: &[(Layer, PathBuf)]);
+    /// Free what is not in use, and forget images with other SHA-256 than the `wanted` ones.
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()>;
 }
 
 /// Memory that the kernel's daxfs mounts.
 pub struct Kernel {
-    verify: Verify,
+    demands: Demands,
+    room: Room,
     /// The images by directory. Each is locked while it is loaded or unloaded.
     images: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
-    place: Box<dyn Place>,
 }
 
 impl Kernel {
     /// Return memory as `config` says.
-    pub fn new(config: &config::Memory) -> Self {
+    pub fn new(config: &config::Config) -> Self {
+        let memory = &config.memory;
+        let home = match memory.device.as_os_str().is_empty() {
+            true => Home::Memory(memory.kind),
+            false => Home::Device(memory.device.clone()),
+        };
         Kernel {
-            verify: config.verify,
-            images: Mutex::default(),
-            place: match config.device.as_os_str().is_empty() {
-                true => Box::new(Room::new(config)),
-                false => Box::new(Device::new(&config.device)),
+            demands: Demands {
+                home,
+                full: memory.verify == Verify::Full,
+                ..Demands::default()
             },
+            room: Room::new(config),
+            images: Mutex::default(),
         }
     }
 
@@ -108,50 +108,43 @@ impl Kernel {
         result
     }
 
-    /// Unmount the image on `dir`. If a process has its files open, do that if `detach` is set.
-    fn unmount(&self, dir: &Path, detach: bool) -> Result<Evicted> {
-        let mut filesystem = None;
+    /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
+    fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
-            Self::check_own(dir, None)?;
-            let found = Filesystem::on(dir)?;
-            let result = match unmount(dir, UnmountFlags::NOFOLLOW) {
-                Err(Errno::BUSY) if !detach => return Ok(Evicted::Used),
-                // A container that ends may still have it. The memory is free when it has ended.
-                Err(Errno::BUSY) => unmount(dir, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
-                result => result,
+            own_lower(dir)?;
+            match unmount(dir, &self.demands.home, lazy) {
+                Err(daxfs_image::Error::System { source, .. })
+                    if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
+                {
+                    return Ok(false);
+                }
+                unmounted => unmounted?,
             };
-            result.map_err(|error| Error::io(dir, "unmount")(error.into()))?;
-            filesystem = found;
         }
-        self.place.release(dir, filesystem)
+        Ok(true)
     }
 
-    /// Check that `dir` has the image of `layer` mounted, or of any layer if that is unknown.
-    ///
-    /// Return [`Error::Unsupported`], or the system's errors.
-    fn check_own(dir: &Path, layer: Option<&Layer>) -> Result<()> {
-        let id = mountinfo::mount_id(dir).map_err(Error::io(dir, "examine"))?;
-        let text = mount_list()?;
-        let own = mountinfo::mounts(&text)
-            .find(|mount| mount.id == id)
-            .is_some_and(|mount| is_own(&mount, dir, layer));
-        match own {
-            true => Ok(()),
-            false => Err(Error::Unsupported(format!(
-                "{}: something else is mounted there than the image of this snapshot; unmount it",
-                daxfs_writer::shown(dir)
-            ))),
+    /// Check that the device takes images while others are in use.
+    fn check_device(device: &Path) -> Result<()> {
+        let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
+        let refuse = |why| {
+            let path = daxfs_writer::shown(device);
+            Err(Error::Unsupported(format!("{path}: memory.device {why}")))
+        };
+        if !status.file_type().is_block_device() {
+            return refuse("is not a block device; only these take images while others are in use");
         }
-    }
-
-    /// Return the mount options.
-    fn options(&self, layer: &Layer) -> Vec<String> {
-        let digest = format!("digest={}", layer.sha256);
-        match self.verify {
-            Verify::Lazy => vec![digest, "verify=lazy".into()],
-            Verify::Full => vec![digest],
-            Verify::None => Vec::new(),
+        // A partition has no such file.
+        let number = status.rdev();
+        let path = format!(
+            "/sys/dev/block/{}:{}/queue/dax",
+            major(number),
+            minor(number)
+        );
+        if std::fs::read_to_string(path).is_ok_and(|text| text.trim_end() == "0") {
+            return refuse("has no DAX; use a device such as /dev/pmem0");
         }
+        Ok(catalog::images(device).map(drop)?)
     }
 }
 
@@ -168,26 +161,25 @@ impl Memory for Kernel {
                 let error = daxfs_writer::cause(&error.into());
                 Error::Unsupported(format!("cannot mount daxfs: {error}{remedy}"))
             })?;
-        self.place.check()
+        match &self.demands.home {
+            Home::Device(device) => Self::check_device(device),
+            Home::Memory(_) => Ok(()),
+        }
     }
 
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         self.alone(dir, || {
-            if is_mounted(dir)? {
-                return Self::check_own(dir, Some(layer));
-            }
-            match DirBuilder::new().mode(0o755).create(dir) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(Error::io(dir, "create")(error));
+            if !is_mounted(dir)? {
+                match DirBuilder::new().mode(0o755).create(dir) {
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                        return Err(Error::io(dir, "create")(error));
+                    }
+                    _ => {}
                 }
-                _ => {}
+                let room = |needed| self.room.check(name, needed);
+                mount(store, name, dir, &self.demands, &room)?;
             }
-            self.place.load(image, layer, dir, &self.options(layer))?;
-            // The file need not be in memory as well.
-            if let Ok(file) = File::open(image) {
-                let _ = fadvise(&file, 0, None, Advice::DontNeed);
-            }
-            Ok(())
+            own_lower(dir)
         })
     }
 
@@ -195,33 +187,16 @@ impl Memory for Kernel {
         self.alone(dir, || self.unmount(dir, true).map(drop))
     }
 
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
-        self.alone(dir, || match unused() {
-            true => self.unmount(dir, false),
-            false => Ok(Evicted::Used),
-        })
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        self.alone(dir, || Ok(unused() && self.unmount(dir, false)?))
     }
 
-    fn size(&self, dir: &Path) -> u64 {
-        self.place.size(dir)
+    fn is_loaded(&self, dir: &Path) -> bool {
+        is_mounted(dir).unwrap_or(false)
     }
 
-    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
-        let is_loaded = |layer: &Layer, dir: &Path| {
-            let mounted = is_mounted(dir)?;
-            if mounted {
-                Self::check_own(dir, Some(layer))?;
-            }
-            Ok(mounted)
-        };
-        let layers = layers.iter().map(|(layer, dir)| Loaded {
-            layer,
-            dir,
-            mounted: is_loaded(layer, dir).inspect_err(warn).unwrap_or(false),
-        });
-        if let Err(error) = self.place.adopt(&layers.collect::<Vec<_>>()) {
-            warn(&error);
-        }
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
+        Ok(tidy(&self.demands.home, wanted)?)
     }
 }
 
@@ -234,37 +209,22 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Return whether a mount on `dir` is one of the image file beside it, or of the image of `layer` on a device,
-/// or of any layer. It may be there since the configuration was another one.
-fn is_own(mount: &Mount<'_>, dir: &Path, layer: Option<&Layer>) -> bool {
-    let image = || {
-        let offset = mount.option("fsoffset")?.into_string().ok()?;
-        let offset = u64::from_str_radix(offset.strip_prefix("0x")?, 16).ok()?;
-        let mut images = catalog::images(Path::new(&mount.source)).ok()?.into_iter();
-        images.find(|image| image.range.start == offset)
-    };
-    let on_device = || {
-        image().is_some_and(|image| match layer {
-            Some(layer) => image.name == device::name(layer),
-            None => image.name.starts_with(device::PREFIX),
-        })
-    };
-    let file = dir.with_file_name("layer.daxfs");
-    mount.kind == b"daxfs" && (is_source(&mount.source, &file) || on_device())
-}
-
-/// Return whether a mount with the source `source` is one of the file `image`. The start of a long
-/// source is replaced by three dots.
-fn is_source(source: &OsStr, image: &Path) -> bool {
-    let (source, image) = (source.as_bytes(), image.as_os_str().as_bytes());
-    let end = source.strip_prefix(b"...");
-    source == image || end.is_some_and(|end| source.len() == 255 && image.ends_with(end))
+/// Return the lower layers of the image of a store that is mounted on `dir`.
+///
+/// Return [`Error::Unsupported`] if something else is mounted there.
+fn own_lower(dir: &Path) -> Result<String> {
+    let place = dir.canonicalize().map_err(Error::io(dir, "examine"))?;
+    lower(&place)?.ok_or_else(|| {
+        Error::Unsupported(format!(
+            "{}: something else is mounted there than the image of this snapshot; unmount it",
+            daxfs_writer::shown(dir)
+        ))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs_load::catalog::Reuse;
 
     #[test]
     fn mount_points() {
@@ -275,30 +235,25 @@ mod tests {
 
     #[test]
     fn only_own_images_count() {
-        let memory = Kernel::new(&config::Memory::default());
-        let layer = Layer {
-            size: 1,
-            inodes: 1,
-            sha256: String::new(),
-        };
+        let memory = Kernel::new(&config::Config::default());
+        let root = tempfile::TempDir::new().unwrap();
+        let store = Store::create(&root.path().join("store")).unwrap();
         // Something else is mounted there.
         let place = Path::new("/proc");
         for error in [
-            memory.load(Path::new("image"), &layer, place).unwrap_err(),
+            memory.load(&store, "image", place).map(drop).unwrap_err(),
             memory.unload(place).unwrap_err(),
-            memory.evict(place, &|| true).unwrap_err(),
+            memory.evict(place, &|| true).map(drop).unwrap_err(),
         ] {
             assert_eq!(error.code(), tonic::Code::FailedPrecondition);
             assert!(error.to_string().contains("/proc"), "{error}");
         }
-        assert_eq!(memory.evict(place, &|| false).unwrap(), Evicted::Used);
-        memory.adopt(&[(layer, place.into())]);
-        assert_eq!(memory.size(place), 0);
+        assert!(!memory.evict(place, &|| false).unwrap());
     }
 
     #[test]
     fn gates_remain_while_they_are_held() {
-        let memory = Kernel::new(&config::Memory::default());
+        let memory = Kernel::new(&config::Config::default());
         let dir = Path::new("/nonexistent/layer");
         let gate = memory.image(dir);
         memory.unload(dir).unwrap();
@@ -306,57 +261,5 @@ mod tests {
         drop(gate);
         memory.unload(dir).unwrap();
         assert!(lock(&memory.images).is_empty());
-    }
-
-    #[test]
-    fn own_mounts() {
-        let layer = Layer {
-            size: 1,
-            inodes: 1,
-            sha256: "5".repeat(64),
-        };
-        let place = tempfile::TempDir::new().unwrap();
-        let device = place.path().join("device");
-        catalog::init(&device, Some(16 << 20), false).unwrap();
-        let image = Path::new("../../read/reader/tests/small.daxfs");
-        for name in [&device::name(&layer), "base", "layer-6"] {
-            catalog::add(&device, name, image, false, Reuse::Unmounted).unwrap();
-        }
-        let device = device.to_str().unwrap();
-        let dir = Path::new("/root/1/layer");
-        let is_own = |kind: &str, source: &str, options: &str, layer| {
-            let line = format!("1 2 0:1 / /root/1/layer ro - {kind} {source} {options}\n");
-            let mount = mountinfo::mounts(line.as_bytes()).next().unwrap();
-            is_own(&mount, dir, layer)
-        };
-        for known in [Some(&layer), None] {
-            assert!(is_own("daxfs", "/root/1/layer.daxfs", "ro", known));
-            assert!(!is_own("ext4", "/root/1/layer.daxfs", "ro", known));
-            assert!(!is_own("daxfs", "/root/2/layer.daxfs", "ro", known));
-            assert!(is_own("daxfs", device, "ro,fsoffset=0x200000", known));
-            for other in [
-                "ro,fsoffset=0x203000",
-                "ro,fsoffset=0x800000",
-                "ro,fsoffset=x",
-                "ro",
-            ] {
-                assert!(!is_own("daxfs", device, other, known));
-            }
-        }
-        let other = "ro,fsoffset=0x206000";
-        assert!(!is_own("daxfs", device, other, Some(&layer)));
-        assert!(is_own("daxfs", device, other, None));
-    }
-
-    #[test]
-    fn sources() {
-        let image = Path::new("/root/1/layer.daxfs");
-        assert!(is_source(OsStr::new("/root/1/layer.daxfs"), image));
-        assert!(!is_source(OsStr::new("/root/2/layer.daxfs"), image));
-        assert!(!is_source(OsStr::new("...layer.daxfs"), image));
-        let long = format!("/{}/1/layer.daxfs", "l".repeat(300));
-        let shown = format!("...{}", &long[long.len() - 252..]);
-        assert!(is_source(OsStr::new(&shown), Path::new(&long)));
-        assert!(!is_source(OsStr::new(&shown), image));
     }
 }

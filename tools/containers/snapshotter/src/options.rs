@@ -13,7 +13,7 @@ Configuration:
 The file is in TOML. Names before a dot are sections. Unknown names are refused.
 Without the file, or without a name, the default applies.
 
-  root                Directory for snapshots: the image files of layers, and the
+  root                Directory for snapshots: the images of layers, and the
                       changes of containers. It must be on a filesystem that
                       overlayfs takes as an upper layer, such as ext4 or xfs. The
                       default is \"/var/lib/daxfs-snapshotter\".
@@ -28,14 +28,11 @@ Without the file, or without a name, the default applies.
                       used with memory.limit, or with another memory.kind than memfd.
   memory.limit        Bytes that all images may take. To load another one, unload
                       those that no container needs; if they are not enough, refuse
-                      it. \"0\", the default, is no limit but that of the machine. K,
-                      M, G or T may follow a number.
+                      it. \"0\", the default, leaves the limits of the machine and
+                      of the control group. K, M, G or T may follow a number.
   memory.verify       How images are compared with their SHA-256 when they are
                       loaded: \"lazy\" (the default), each piece of 2 MiB before its
-                      first use; \"full\", all at once; or \"none\".
-  image.pack          Which files share blocks with others: \"none\"; \"small\" (the
-                      default), files of less than 4 KiB; or \"tails\", also the last
-                      blocks of larger files, as mkdaxfs --pack does.
+                      first use; or \"full\", all at once.
   ready.directory     Directory with images of layers that are made already, see
                       below; \"\" is none. The default is \"/var/lib/daxfs-ready\". It
                       need not exist.
@@ -45,17 +42,17 @@ Without the file, or without a name, the default applies.
                       that signs images of layers only.
 
 Device:
-daxfs catalog init makes a catalogue on the device. The snapshotter adds the image of
-each layer to it, mounts it from there, and removes it with the layer. The name of the
-image is layer- and the first 56 digits of its SHA-256. After a restart the snapshotter
-uses the images that it finds there, and removes images of other layers. Images whose
-names do not begin with layer- stay. No other snapshotter and no other kernel may use
-the device.
+daxfs catalog init makes a catalogue on the device. The snapshotter adds images and packs
+to it when they are needed, mounts them from there, and removes them with the last layer
+that needs them. The name is store- and the first 32 digits of the SHA-256. After a
+restart the snapshotter uses what it finds there, and removes what it does not need.
+Images whose names do not begin with store- stay. No other snapshotter and no other
+kernel may use the device.
 
 Ready layers:
 When containerd unpacks an image while it pulls it, it names the chain ID of each
 layer. If the file CHAINID.daxfs is in ready.directory, the layer is neither downloaded
-nor unpacked: the image is copied, verified, and committed. ctr image pull needs the
+nor unpacked: the image is verified, added to the store, and committed. ctr image pull needs the
 options --local=false and --platform for this. mkdaxfs --layers=chain-id --sums makes
 such images, which have the chain ID as label, too. The directory, those above it, and
 the files must belong to root, and other users must not be able to write them. If an
@@ -78,12 +75,15 @@ Each snapshot has a directory ROOT/snapshots/NUMBER.
   snapshot.json       What it is: name, parent, kind, labels, times.
   fs, work            The changes of an active snapshot, and overlayfs's own
                       directory.
-  layer.daxfs         The image of a committed snapshot.
-  layer               Where the image is mounted.
+  layer               Where the image of a committed snapshot is mounted.
 
-An image is mounted when it is committed. After the machine has started again, it is
-loaded when a container first needs it. The program can be restarted at any time:
-images stay mounted.
+ROOT/store is a store as daxfs store makes it, with an image NUMBER for each committed
+snapshot, which has the files of all layers below it, too. While the program runs, no
+other one can use the store.
+
+An image is mounted when it is committed, and unmounted when it is only needed below
+another one. After the machine has started again, it is loaded when a container first
+needs it. The program can be restarted at any time: images stay mounted.
 
 Exit status:
   0  A signal ended it: SIGTERM or SIGINT.
@@ -100,11 +100,11 @@ Examples:
 /// Serve container layers to containerd as daxfs images in memory
 ///
 /// daxfs-snapshotter is a proxy plugin for containerd: a snapshotter. Each layer of a container
-/// image becomes a daxfs image, which is loaded into memory and mounted once. All containers share
-/// it as a lower layer of overlayfs, without page cache. Containers write to a directory on disk.
+/// image is added to a store, in which the content of each file is once, whatever layer it belongs to. All
+/// containers share its images as lower layers of overlayfs, without page cache. Containers write to a
+/// directory on disk.
 ///
-/// An image file of each layer stays on disk, because the memory is lost when the machine is
-/// switched off.
+/// The store stays on disk, because the memory is lost when the machine is switched off.
 #[derive(Debug, Parser)]
 #[command(name = "daxfs-snapshotter", version, max_term_width = 100, after_long_help = MORE)]
 pub struct Args {

@@ -9,28 +9,29 @@
 //! from users who start containers.
 //!
 //! The image of a layer decides what containers run, so it must be the image of this layer. Its label
-//! is the chain ID. Its SHA-256 covers the label, and is compared with the bytes that are used. Only
-//! root can write the directory with the images. If there are certificates, images must be signed.
+//! is the chain ID. Its SHA-256 covers the label, and is compared with the bytes of the file, which must not change until
+//! they are in the store. Only root can write the directory with the images. If there are certificates, images must be
+//! signed.
 
 use crate::api::Labels;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::record::{Layer, State};
+use crate::record::State;
 use crate::store::Store;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
-use daxfs_check::memory::next_data;
 use daxfs_check::Silent;
 use daxfs_image::chain::{file_name, is_chain_id};
 use daxfs_image::sign::certificates;
 use daxfs_image::source::Opened;
 use daxfs_image::text::label;
+use daxfs_input::{read, Input, Platform};
 use daxfs_reader::Image;
 use daxfs_signature::{attach, Certificate};
-use rustix::fs::{fstat, ioctl_ficlone, open, openat, FileType, Mode, OFlags, Stat};
+use daxfs_writer::tree::Tree;
+use rustix::fs::{fstat, open, openat, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// The label of a snapshot with the chain ID of the layer that it is for, `sha256:` and digits.
@@ -39,9 +40,6 @@ const REF: &str = "containerd.io/snapshot.ref";
 /// How containerd's keys of snapshots begin that it unpacks into. A unique word follows, and after a
 /// space the chain ID. See `UnpackKeyFormat` in containerd's core/snapshots/snapshotter.go.
 const UNPACK: &str = "extract-";
-
-/// Bytes that are copied together. Pieces of zeros become holes.
-const PIECE: usize = 64 << 10;
 
 /// The directory with images that are ready, and the conditions for them.
 pub struct Ready {
@@ -63,7 +61,7 @@ pub struct Candidate {
     path: PathBuf,
     file: File,
     /// SHA-256 in hexadecimal digits, as its superblock says.
-    sha256: String,
+    pub sha256: String,
 }
 
 /// Result of [`Candidate::existing`].
@@ -153,7 +151,7 @@ impl Ready {
         Ok(Some((path, file)))
     }
 
-    /// Check what `file`, the image `path` of the layer `chain_id` or a copy of it, says about itself.
+    /// Check what `file`, the image `path` of the layer `chain_id`, says about itself.
     fn check(&self, path: &Path, chain_id: &str, file: File) -> Result<Opened> {
         let opened = Opened::of_file(file, daxfs_writer::shown(path).to_string())?;
         let superblock = &opened.superblock;
@@ -186,47 +184,39 @@ impl Ready {
         Ok(opened)
     }
 
-    /// Copy the image to the new file `target`, and check all bytes of the copy. Its sums and its
-    /// signature are copied as well.
-    ///
-    /// After an error, a part of the copy may be left.
-    pub fn copy(&self, candidate: &Candidate, target: &Path) -> Result<Layer> {
-        let fail = |error| Error::io(target, "write")(error);
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create_new(true).mode(0o600);
-        let copy = options.open(target).map_err(fail)?;
-        // The copy shares blocks with the image if the filesystem can.
-        if ioctl_ficlone(&copy, &candidate.file).is_err() {
-            copy_bytes(candidate, &copy, target)?;
-        }
-        copy.sync_all().map_err(fail)?;
-        let size = copy.metadata().map_err(fail)?.len();
-        // The file may have changed since it was opened. The copy is only this call's.
-        let opened = self.check(&candidate.path, &candidate.chain_id, copy)?;
-        let superblock = &opened.superblock;
-        let image = Image::new(&opened.source, superblock);
-        let unreadable = |error| refused(&candidate.path, format!("{error}; copy the image again"));
-        let pieces = sums(&image, &Silent).map_err(unreadable)?;
+    /// Read the files of the image, and check all of its bytes. If the file changes later, using their content fails.
+    pub fn tree(&self, candidate: &Candidate) -> Result<Tree> {
+        // The same file, whatever has its name now.
+        let fd = candidate.file.as_raw_fd();
+        let input = daxfs_input::Options {
+            output: None,
+            one_file_system: false,
+            exclude: None,
+            scratch: &self.directory,
+            platform: &Platform::default(),
+        };
+        let again = |error: &dyn std::fmt::Display| {
+            refused(&candidate.path, format!("{error}; copy the image again"))
+        };
+        let file = [Input::Image(format!("/proc/self/fd/{fd}").into())];
+        let tree = read(&file, &input, &Silent, &mut |_| ()).map_err(|error| again(&error))?;
+        let file = candidate.file.try_clone();
+        let file = file.map_err(Error::io(&candidate.path, "open"))?;
+        let opened = self.check(&candidate.path, &candidate.chain_id, file)?;
+        let image = Image::new(&opened.source, &opened.superblock);
+        let pieces = sums(&image, &Silent).map_err(|error| again(&error))?;
         let found = hex(&combine(pieces.iter().copied()));
-        // It may also have changed since.
         if found != candidate.sha256 {
-            let why = format!(
-                "is damaged: its SHA-256 is {found} instead of {}; copy the image again",
-                candidate.sha256
-            );
-            return Err(refused(&candidate.path, why));
+            let wanted = &candidate.sha256;
+            let why = format!("is damaged: its SHA-256 is {found} instead of {wanted}");
+            return Err(again(&why));
         }
-        if let Some((piece, _)) = wrong_sum(&image, &pieces).map_err(unreadable)? {
-            let why = format!(
-                "is damaged: the stored sum of piece {piece} is wrong; copy the image again"
-            );
-            return Err(refused(&candidate.path, why));
+        if let Some((piece, _)) = wrong_sum(&image, &pieces).map_err(|error| again(&error))? {
+            return Err(again(&format!(
+                "is damaged: the stored sum of piece {piece} is wrong"
+            )));
         }
-        Ok(Layer {
-            size,
-            inodes: superblock.inode_count(),
-            sha256: found,
-        })
+        Ok(tree)
     }
 }
 
@@ -243,7 +233,7 @@ impl Candidate {
             if record.parent != parent || record.labels.get(REF) != Some(&self.reference) {
                 continue;
             }
-            if layer.sha256 != self.sha256 || store.usable(&record.name).is_err() {
+            if layer.ready != self.sha256 || store.usable(&record.name).is_err() {
                 return Existing::Other(record.name.clone());
             }
             same.push(record.name.clone());
@@ -299,29 +289,4 @@ fn check_owner(path: &Path, status: &Stat) -> Result<()> {
         return Err(refused(path, why));
     }
     Ok(())
-}
-
-/// Copy the bytes of the image to the empty file `copy`, with holes for zeros. `target` is its name.
-fn copy_bytes(candidate: &Candidate, copy: &File, target: &Path) -> Result<()> {
-    let file = &candidate.file;
-    let read = |error| Error::io(&candidate.path, "read")(error);
-    let write = |error| Error::io(target, "write")(error);
-    let size = file.metadata().map_err(read)?.len();
-    let mut piece = vec![0; PIECE];
-    let mut offset = 0;
-    while offset < size {
-        offset = next_data(file, offset, size).map_err(|error| read(error.into()))?;
-        let length = match file.read_at(&mut piece, offset) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(read(error)),
-        };
-        let piece = &piece[..length];
-        if piece.iter().any(|&byte| byte != 0) {
-            copy.write_all_at(piece, offset).map_err(write)?;
-        }
-        offset += length as u64;
-    }
-    copy.set_len(offset).map_err(write)
 }

@@ -13,6 +13,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Version of the records that this program writes and reads.
+const VERSION: u32 = 2;
+
 /// Name of the file.
 const NAME: &str = "snapshot.json";
 /// Name of the file that replaces it.
@@ -40,21 +43,25 @@ pub enum State {
     Committed(Layer),
 }
 
-/// Facts about the image of a layer.
+/// Facts about a layer.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Layer {
-    /// Bytes.
+    /// Bytes that it has added to the store.
     pub size: u64,
     /// Number of inodes.
     pub inodes: u64,
-    /// SHA-256, in hexadecimal digits.
+    /// SHA-256 of its image, in hexadecimal digits.
     pub sha256: String,
+    /// SHA-256 of the ready image that it was made of, or empty.
+    pub ready: String,
 }
 
 /// A snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// Version of the record.
+    version: u32,
     /// Its name.
     pub name: String,
     /// Name of the committed snapshot below it, or empty.
@@ -74,6 +81,7 @@ impl Record {
     pub fn new(name: &str, parent: &str, state: State, labels: Labels) -> Self {
         let created = now();
         Record {
+            version: VERSION,
             name: name.into(),
             parent: parent.into(),
             state,
@@ -93,15 +101,18 @@ impl Record {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(&path, "read")(error)),
         };
-        match serde_json::from_slice(&text) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) => Err(Error::Damaged {
-                path,
-                why: format!(
-                    "{error}; restore the file, or remove its directory to lose this snapshot"
-                ),
-            }),
-        }
+        let version = |value: serde_json::Value| value.get("version")?.as_u64();
+        let version = serde_json::from_slice(&text).map(|value| version(value).unwrap_or(1));
+        let why = match (version, serde_json::from_slice(&text)) {
+            (Ok(found), _) if found != u64::from(VERSION) => format!(
+                "another version of daxfs-snapshotter wrote it, whose records have version {found} instead of {VERSION}; use that version, or remove the snapshot and pull its image again"
+            ),
+            (_, Ok(record)) => return Ok(Some(record)),
+            (_, Err(error)) => format!(
+                "{error}; restore the file, or remove its directory to lose this snapshot"
+            ),
+        };
+        Err(Error::Damaged { path, why })
     }
 
     /// Return the name and the parent from a damaged record in the directory `dir`.
@@ -211,11 +222,6 @@ impl Snapshot {
     /// Return the directory that overlayfs needs beside it.
     pub fn work(&self) -> PathBuf {
         self.dir.join("work")
-    }
-
-    /// Return the image file.
-    pub fn image(&self) -> PathBuf {
-        self.dir.join("layer.daxfs")
     }
 
     /// Return the directory that the image is mounted on.

@@ -1,290 +1,237 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory of the machine for images: used and available memory.
+//! Memory for images: what they take, and what is free.
 
 use crate::config;
-use crate::error::{Error, Result};
-use crate::place::{lock, Evicted, Filesystem, Loaded, Place};
-use crate::record::Layer;
+use daxfs_image::error::{Error, Result};
 use daxfs_load::Kind;
-use std::collections::HashMap;
+use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-/// The kernel's file about the memory of this machine.
-const MEMINFO: &str = "/proc/meminfo";
-
-/// The account of the memory of images.
+/// The memory of this machine.
 #[derive(Debug)]
 pub struct Room {
     /// Bytes that all images may take, or 0.
     limit: u64,
-    kind: Kind,
-    taken: Mutex<Taken>,
-    /// A file as /proc/meminfo.
-    meminfo: PathBuf,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    /// Bytes of each image that is mounted, or is being loaded, by its directory.
-    mounted: HashMap<PathBuf, u64>,
-    /// Images that are unmounted here, and in use elsewhere, with their bytes.
-    elsewhere: Vec<(Filesystem, u64)>,
-    /// Bytes of those that are being loaded.
-    loading: u64,
-}
-
-/// Bytes that are being loaded until this is dropped.
-#[derive(Debug)]
-pub struct Loading<'a> {
-    room: &'a Room,
-    size: u64,
-}
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        lock(&self.room.taken).loading -= self.size;
-    }
+    /// Where they are, unless on a device.
+    kind: Option<Kind>,
+    /// The store that the images are from.
+    store: PathBuf,
+    /// The directory with proc and sys.
+    root: PathBuf,
 }
 
 impl Room {
-    /// Return the account of this machine, with the limit in `config`.
-    pub fn new(config: &config::Memory) -> Self {
+    /// Return the memory of this machine, with the limit in `config`.
+    pub fn new(config: &config::Config) -> Self {
+        let memory = &config.memory;
         Room {
-            limit: config.limit,
-            kind: config.kind,
-            taken: Mutex::default(),
-            meminfo: MEMINFO.into(),
+            limit: memory.limit,
+            kind: memory.device.as_os_str().is_empty().then_some(memory.kind),
+            store: config.root.join("store"),
+            root: "/".into(),
         }
     }
 
-    /// Set memory aside for the image file `image` of `size` bytes, which is mounted on `dir`. It is being
-    /// loaded until the result is dropped.
-    pub fn reserve(&self, image: &Path, size: u64, dir: &Path) -> Result<Loading<'_>> {
+    /// Check that there are `needed` bytes for the image `name`.
+    ///
+    /// Return [`Error::Full`], and the system's errors.
+    pub fn check(&self, name: &str, needed: u64) -> Result<()> {
         let full = |missing, why| Error::Full {
-            path: image.into(),
+            name: format!("image {name}"),
             missing,
-            why,
+            why: format!("needs {needed} bytes of memory, {why}"),
         };
-        let size = self.kind.size_of(size);
-        let mut taken = lock(&self.taken);
-        taken.elsewhere.retain(|(found, _)| found.is_there());
-        let elsewhere: u64 = taken.elsewhere.iter().map(|(_, size)| size).sum();
-        // Something else than this process may have unmounted it.
-        taken.mounted.remove(dir);
-        let used = taken.mounted.values().sum::<u64>() + elsewhere;
-        let limit = self.limit;
-        let missing = used.saturating_add(size).saturating_sub(limit);
+        let Some(kind) = self.kind else {
+            return Ok(());
+        };
+        let (limit, used) = (self.limit, self.used());
+        let missing = used.saturating_add(needed).saturating_sub(limit);
         if limit > 0 && missing > 0 {
             return Err(full(missing, format!(
-                "needs {size} bytes of memory, {used} of {limit} are in use, {elsewhere} of these by images that are unmounted but still in use; remove images or end containers, or raise memory.limit in the configuration"
+                "{used} of {limit} are in use; remove images or end containers, or raise memory.limit in the configuration"
             )));
         }
         // Huge pages are set aside already. All other memory is taken from processes if there is not
         // enough: the kernel would kill some.
-        if self.kind != Kind::Hugetlb {
-            let (available, kept) = available(&self.meminfo)?;
-            let loading = taken.loading;
-            let free = available.saturating_sub(kept).saturating_sub(loading);
-            if size > free {
-                return Err(full(size - free, format!(
-                    "needs {size} bytes of memory, {free} are free: {available} are available, {kept} are kept for the machine, and other calls load {loading}; remove images, end programs, or add memory"
+        if kind == Kind::Hugetlb {
+            return Ok(());
+        }
+        let (available, kept) = self.available()?;
+        let free = available.saturating_sub(kept);
+        if needed > free {
+            return Err(full(needed - free, format!(
+                "{free} are free: {available} are available, and {kept} are kept for the machine; remove images, end programs, or add memory"
+            )));
+        }
+        for group in self.groups() {
+            let Some((most, free)) = free_in(&group) else {
+                continue;
+            };
+            if needed > free {
+                let group = daxfs_writer::shown(&group);
+                return Err(full(needed - free, format!(
+                    "{free} of {most} are free in this program's control group {group}; raise memory.max there, or set memory.limit in the configuration"
                 )));
             }
         }
-        taken.loading += size;
-        taken.mounted.insert(dir.into(), size);
-        Ok(Loading { room: self, size })
-    }
-}
-
-impl Place for Room {
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path, options: &[String]) -> Result<()> {
-        let _loading = self.reserve(image, layer.size, dir)?;
-        if let Err(error) = daxfs_load::load(image, dir, self.kind, options) {
-            lock(&self.taken).mounted.remove(dir);
-            return Err(error.into());
-        }
         Ok(())
     }
 
-    /// Memory that another mount uses counts toward the limit.
-    fn release(&self, dir: &Path, before: Option<Filesystem>) -> Result<Evicted> {
-        let mut taken = lock(&self.taken);
-        let size = taken.mounted.remove(dir).unwrap_or(0);
-        Ok(match before.filter(Filesystem::is_there) {
-            Some(before) => {
-                taken.elsewhere.push((before, size));
-                Evicted::Elsewhere
-            }
-            None => Evicted::Free,
-        })
+    /// Return the bytes of the images that are in memory, also if they are mounted elsewhere only.
+    fn used(&self) -> u64 {
+        let Ok(found) = read_dir(self.root.join("sys/fs/daxfs")) else {
+            return 0;
+        };
+        let size = |dir: &Path| {
+            let source = read_to_string(dir.join("source")).ok()?;
+            // The kernel knows only the end of a long name.
+            let own = Path::new(source.trim_end()).starts_with(&self.store);
+            let size = read_to_string(dir.join("size")).ok()?.trim_end().parse();
+            size.ok().filter(|_| own || source.starts_with("..."))
+        };
+        let sizes = found
+            .flatten()
+            .filter_map(|entry| size(&entry.path()))
+            .map(|size| self.kind.map_or(size, |kind| kind.size_of(size)));
+        sizes.sum()
     }
 
-    fn size(&self, dir: &Path) -> u64 {
-        lock(&self.taken).mounted.get(dir).copied().unwrap_or(0)
+    /// Return the bytes of memory that are available, and how many of them are kept for the machine: a sixteenth of all
+    /// memory.
+    fn available(&self) -> Result<(u64, u64)> {
+        let meminfo = self.root.join("proc/meminfo");
+        let path = daxfs_writer::shown(&meminfo);
+        let text = read_to_string(&meminfo);
+        let text = text.map_err(|error| Error::system(&path, "cannot read", "", error))?;
+        let bytes = |name: &str| {
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
+            let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
+            let why = || format!("no value of {name} in kB; mount proc on /proc");
+            bytes.ok_or_else(|| Error::refused(&path, why()))
+        };
+        Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
     }
 
-    fn adopt(&self, layers: &[Loaded<'_>]) -> Result<()> {
-        let mounted = layers.iter().filter(|loaded| loaded.mounted);
-        let sizes = mounted.map(|loaded| {
-            (
-                loaded.dir.to_path_buf(),
-                self.kind.size_of(loaded.layer.size),
-            )
-        });
-        lock(&self.taken).mounted.extend(sizes);
-        Ok(())
+    /// Return the directories of the control groups that this process is in, which its memory is charged to.
+    fn groups(&self) -> Vec<PathBuf> {
+        let text = read_to_string(self.root.join("proc/self/cgroup")).unwrap_or_default();
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let top = self.root.join("sys/fs/cgroup");
+        let own = own.map(|own| top.join(own));
+        let above = own.iter().flat_map(|own| own.ancestors());
+        above
+            .take_while(|group| group.starts_with(&top))
+            .map(Path::to_owned)
+            .collect()
     }
 }
 
-/// Return the bytes of memory that `meminfo`, a file as /proc/meminfo, says are available, and how many
-/// of them are kept for the machine: a sixteenth of all memory.
-///
-/// Return [`Error::Io`], and [`Error::Unsupported`] if it does not say so.
-fn available(meminfo: &Path) -> Result<(u64, u64)> {
-    let text = std::fs::read_to_string(meminfo).map_err(Error::io(meminfo, "read"))?;
-    let bytes = |name: &str| {
-        let mut lines = text.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kilobytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
-        let bytes = kilobytes.and_then(|kilobytes: u64| kilobytes.checked_mul(1024));
-        bytes.ok_or_else(|| {
-            let path = daxfs_writer::shown(meminfo);
-            Error::Unsupported(format!(
-                "{path}: no value of {name} in kB; mount proc on /proc"
-            ))
-        })
-    };
-    Ok((bytes("MemAvailable")?, bytes("MemTotal")? / 16))
+/// Return the most bytes that the control group `group` may have, and how many of these are free or can be freed, if
+/// there is a limit.
+fn free_in(group: &Path) -> Option<(u64, u64)> {
+    let text = |name| read_to_string(group.join(name)).ok();
+    let number = |name| text(name)?.trim_end().parse::<u64>().ok();
+    let (most, current) = (number("memory.max")?, number("memory.current")?);
+    // The page cache goes first.
+    let cache = text("memory.stat").map_or(0, |text| {
+        let value = |line: &str| match line.split_once(' ') {
+            Some(("inactive_file" | "active_file", value)) => value.parse().unwrap_or(0),
+            _ => 0u64,
+        };
+        text.lines().map(value).sum()
+    });
+    Some((most, most.saturating_sub(current.saturating_sub(cache))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daxfs_load::huge::HUGE;
-    use rustix::param::page_size;
-    use std::os::unix::fs::MetadataExt;
+    use std::fs::{create_dir_all, write};
+
+    fn machine(limit: u64, kind: Kind) -> (tempfile::TempDir, Room) {
+        let place = tempfile::TempDir::new().unwrap();
+        let root = place.path().to_path_buf();
+        for dir in ["proc/self", "sys/fs/daxfs", "sys/fs/cgroup/a/b"] {
+            create_dir_all(root.join(dir)).unwrap();
+        }
+        // 6 MiB are available, and 2 of them are kept.
+        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
+        write(root.join("proc/meminfo"), text).unwrap();
+        write(root.join("proc/self/cgroup"), "0::/a/b\n").unwrap();
+        let room = Room {
+            limit,
+            kind: Some(kind),
+            store: "/store".into(),
+            root,
+        };
+        (place, room)
+    }
+
+    fn missing(room: &Room, needed: u64) -> u64 {
+        match room.check("1", needed) {
+            Ok(()) => 0,
+            Err(Error::Full { missing, .. }) => missing,
+            Err(error) => panic!("{error}"),
+        }
+    }
 
     #[test]
     fn limit() {
-        let page = page_size() as u64;
-        let room = Room::new(&config::Memory {
-            limit: 4 * page,
-            ..config::Memory::default()
-        });
-        let (image, dirs) = (Path::new("image"), ["a", "b", "c"].map(Path::new));
-        room.reserve(image, page + 1, dirs[0]).unwrap();
-        let layer = Layer {
-            size: page + 1,
-            inodes: 1,
-            sha256: String::new(),
-        };
-        let adopted = |dir, mounted| Loaded {
-            layer: &layer,
-            dir,
-            mounted,
-        };
-        room.adopt(&[adopted(dirs[1], true), adopted(dirs[2], false)])
-            .unwrap();
-        let error = room.reserve(image, 1, dirs[2]).unwrap_err();
-        assert_eq!(error.code(), tonic::Code::ResourceExhausted);
-        let used = 4 * page;
-        let wanted =
-            format!("image: needs {page} bytes of memory, {used} of {used} are in use, 0 of these");
-        assert!(error.to_string().contains(&wanted), "{error}");
-        assert_eq!(room.release(dirs[1], None).unwrap(), Evicted::Free);
-        room.reserve(image, 1, dirs[2]).unwrap();
-        // It is loaded again, after something else has unmounted it.
-        room.reserve(image, 1, dirs[2]).unwrap();
-        assert_eq!(room.size(dirs[2]), page);
-        // These pages are whole, whatever the image has of the last one.
-        let room = Room::new(&config::Memory {
-            limit: 2 * HUGE,
-            kind: Kind::Hugetlb,
-            ..config::Memory::default()
-        });
-        room.reserve(image, 1, dirs[0]).unwrap();
-        room.reserve(image, HUGE + 1, dirs[1]).unwrap_err();
+        let (_place, room) = machine(16384, Kind::Memfd);
+        for (name, source, size) in [
+            ("0:1", "/store/packs/1.daxfs\n", "4096\n"),
+            ("0:2", "/store2/packs/1.daxfs\n", "4096\n"),
+            ("0:3", "/dev/pmem0\n", "4096\n"),
+            ("0:4", "...images/1.daxfs\n", "1\n"),
+        ] {
+            let dir = room.root.join("sys/fs/daxfs").join(name);
+            create_dir_all(&dir).unwrap();
+            write(dir.join("source"), source).unwrap();
+            write(dir.join("size"), size).unwrap();
+        }
+        assert_eq!(missing(&room, 8192), 0);
+        assert_eq!(missing(&room, 12288), 4096);
+        let error = room.check("7", 12288).unwrap_err().to_string();
+        let wanted = "image 7: needs 12288 bytes of memory, 8192 of 16384 are in use; remove";
+        assert!(error.starts_with(wanted), "{error}");
     }
 
     #[test]
     fn memory_of_the_machine() {
-        let (available, kept) = available(Path::new(MEMINFO)).unwrap();
-        assert!(available > 0 && kept > 0);
-        let place = tempfile::TempDir::new().unwrap();
-        let meminfo = place.path().join("meminfo");
-        // 6 MiB are available, and 2 of them are kept.
-        let text = "MemTotal:          32768 kB\nMemFree: 1 kB\nMemAvailable:       6144 kB\n";
-        std::fs::write(&meminfo, text).unwrap();
-        let room = |kind| Room {
-            meminfo: meminfo.clone(),
-            ..Room::new(&config::Memory {
-                kind,
-                ..config::Memory::default()
-            })
-        };
-        let (image, a, b) = (Path::new("image"), Path::new("a"), Path::new("b"));
         for kind in [Kind::Memfd, Kind::Heap, Kind::Udmabuf] {
-            let room = room(kind);
-            let error = room.reserve(image, 3 * HUGE, a).unwrap_err();
-            assert_eq!(error.code(), tonic::Code::ResourceExhausted);
-            let wanted = "image: needs 6291456 bytes of memory, 4194304 are free: 6291456 are available, 2097152 are kept";
-            assert!(error.to_string().contains(wanted), "{error}");
-            assert!(lock(&room.taken).mounted.is_empty());
-            // Images that other calls are loading count as well.
-            let loading = room.reserve(image, HUGE, a).unwrap();
-            let error = room.reserve(image, 2 * HUGE, b).unwrap_err();
-            assert!(error.to_string().contains("calls load 2097152;"), "{error}");
-            room.reserve(image, HUGE, b).unwrap();
-            drop(loading);
-            room.reserve(image, 2 * HUGE, b).unwrap();
+            let (_place, room) = machine(0, kind);
+            assert_eq!(missing(&room, 4 << 20), 0);
+            assert_eq!(missing(&room, 6 << 20), 2 << 20);
+            write(room.root.join("proc/meminfo"), "MemTotal: 32768 kB\n").unwrap();
+            let error = room.check("1", 1).unwrap_err().to_string();
+            assert!(error.contains("MemAvailable"), "{error}");
         }
-        room(Kind::Hugetlb).reserve(image, 9 * HUGE, a).unwrap();
-        std::fs::write(&meminfo, "MemTotal: 32768 kB\n").unwrap();
-        let error = room(Kind::Memfd).reserve(image, 1, a).unwrap_err();
-        assert!(error.to_string().contains("MemAvailable"), "{error}");
+        let (_place, room) = machine(0, Kind::Hugetlb);
+        assert_eq!(missing(&room, 18 << 20), 0);
     }
 
     #[test]
-    fn used_elsewhere() {
-        let place = tempfile::TempDir::new().unwrap();
-        let room = Room::new(&config::Memory {
-            limit: 2 * HUGE,
-            ..config::Memory::default()
-        });
-        let filesystem = |dir: &Path| Filesystem::on_in(place.path(), dir).unwrap();
-        let (image, dir) = (Path::new("image"), place.path().join("layer"));
-        std::fs::create_dir(&dir).unwrap();
-        assert_eq!(filesystem(&dir), None);
-        let status = std::fs::metadata(&dir).unwrap();
-        let (major, minor) = (
-            rustix::fs::major(status.dev()),
-            rustix::fs::minor(status.dev()),
-        );
-        let shown = place.path().join(format!("{major}:{minor}"));
-        std::fs::create_dir(&shown).unwrap();
-
-        // It goes away with the mount.
-        room.reserve(image, HUGE, &dir).unwrap();
-        let before = filesystem(&dir);
-        std::fs::remove_dir(&shown).unwrap();
-        assert_eq!(room.release(&dir, before).unwrap(), Evicted::Free);
-        // It does not, until another filesystem has its number.
-        std::fs::create_dir(&shown).unwrap();
-        room.reserve(image, 2 * HUGE, &dir).unwrap();
-        assert_eq!(
-            room.release(&dir, filesystem(&dir)).unwrap(),
-            Evicted::Elsewhere
-        );
-        let error = room.reserve(image, 1, &dir).unwrap_err().to_string();
+    fn control_groups() {
+        let (_place, room) = machine(0, Kind::Memfd);
+        let group = |name: &str, most: &str| {
+            let dir = room.root.join("sys/fs/cgroup").join(name);
+            write(dir.join("memory.max"), format!("{most}\n")).unwrap();
+            write(dir.join("memory.current"), "1000000\n").unwrap();
+            let stat = "anon 1\nfile 900000\ninactive_file 100000\nactive_file 200000\n";
+            write(dir.join("memory.stat"), stat).unwrap();
+        };
+        group("a/b", "max");
+        assert_eq!(missing(&room, 3 << 20), 0);
+        group("a", "1500000");
+        assert_eq!(missing(&room, 800_000), 0);
+        assert_eq!(missing(&room, 800_001), 1);
+        let error = room.check("1", 900_000).unwrap_err().to_string();
         assert!(
-            error.contains("4194304 of these by images that are unmounted"),
+            error.contains("sys/fs/cgroup/a; raise memory.max"),
             "{error}"
         );
-        std::fs::rename(&shown, place.path().join("other")).unwrap();
-        std::fs::create_dir(&shown).unwrap();
-        room.reserve(image, 1, &dir).unwrap();
     }
 }

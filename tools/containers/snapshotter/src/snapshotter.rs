@@ -2,32 +2,37 @@
 
 //! The snapshotter: implementation of the service's calls.
 //!
-//! The store is locked while a record is written, and never while an image is made or loaded. So
-//! calls that take long do not hold up others; only calls that need the same layer or change the same device wait.
+//! The snapshots are locked while a record is written, and never while an image is made or loaded. So
+//! calls that take long do not hold up others; only calls that load images, and calls that write them, wait for each
+//! other.
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::files::{forget_changes, forget_layer, warn};
+use crate::files::{forget_changes, warn};
 use crate::filter::Filter;
-use crate::layer;
+use crate::images::{upper, Images};
 use crate::memory::Memory;
-use crate::place::{lock, Evicted};
 use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
-use crate::store::{sweep, Committed, Store, Uncommitted};
+use crate::store::{lock, sweep, Committed, Store, Uncommitted};
 use crate::tree::{measure, remove_tree, Size};
-use std::fs::Metadata;
-use std::path::Path;
+use daxfs_writer::tree::Tree;
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Metadata};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
-    config: Config,
     ready: Ready,
     store: Mutex<Store>,
-    memory: Box<dyn Memory>,
+    images: Images,
 }
+
+/// Longest options of a mount: a page, without the names of options that containerd adds.
+const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
     /// Open the snapshots of an earlier run, and remove the remains of a crash.
@@ -38,79 +43,65 @@ impl Snapshotter {
     /// As [`Snapshotter::open`], and write records to `disk`.
     pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
         let ready = Ready::new(config)?;
-        let store = Store::open(&config.root, disk, &|dir| memory.unload(dir))?;
-        let layers = store.all().filter_map(|snapshot| {
-            let State::Committed(layer) = &snapshot.record.state else {
-                return None;
-            };
-            Some((layer.clone(), snapshot.layer()))
-        });
-        memory.adopt(&layers.collect::<Vec<_>>());
+        let dir = config.root.join("snapshots");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&dir).map_err(Error::io(&dir, "create"))?;
+        let images = Images::open(&config.root, memory)?;
         Ok(Snapshotter {
-            config: config.clone(),
             ready,
-            store: Mutex::new(store),
-            memory,
+            store: Mutex::new(Store::open(dir, disk, &images)?),
+            images,
         })
     }
 
-    /// Load these layers unless they are in memory.
-    fn load(&self, layers: &[Snapshot]) -> Result<()> {
-        for (index, snapshot) in layers.iter().enumerate() {
-            if let State::Committed(layer) = &snapshot.record.state {
-                self.load_image(snapshot, layer, &layers[index + 1..])?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Return the bytes of the image of a layer that is not in memory.
-    fn unloaded(&self, snapshot: &Snapshot) -> u64 {
-        match &snapshot.record.state {
-            State::Committed(layer) if self.memory.size(&snapshot.layer()) == 0 => layer.size,
-            _ => 0,
-        }
-    }
-
-    /// Load the image of a snapshot, before the images of `later`. If it does not fit, unload layers that nothing uses,
-    /// if they are enough for all. They are loaded again when they are needed.
-    fn load_image(&self, snapshot: &Snapshot, layer: &Layer, later: &[Snapshot]) -> Result<()> {
-        let load = || {
-            let dir = snapshot.layer();
-            self.memory.load(&snapshot.image(), layer, &dir)
+    /// Load the image of a committed snapshot, unless it is in memory. If it does not fit, unload images that nothing uses,
+    /// if they are enough. They are loaded again when they are needed. Return the lower layers of overlays of it.
+    fn load(&self, snapshot: &Snapshot) -> Result<String> {
+        let load = || self.images.load(&snapshot.dir);
+        let mut error = match load() {
+            Ok(lower) => return Ok(lower),
+            Err(error) => error,
         };
-        let Err(mut error) = load() else {
-            return Ok(());
-        };
-        let Some(missing) = error.missing_memory(layer.size) else {
+        let parts = self.images.parts(&snapshot.dir)?;
+        let size = parts.values().sum();
+        let Some(missing) = error.missing_memory(size) else {
             return Err(error);
         };
-        let unused = lock(&self.store).unused();
-        let unused: Vec<_> = unused
-            .iter()
-            .map(|other| (other, self.memory.size(&other.layer())))
-            .filter(|(other, size)| *size > 0 && is_on_disk(other))
-            .collect();
-        let room: u64 = unused.iter().map(|(_, size)| size).sum();
-        let left: u64 = later.iter().map(|later| self.unloaded(later)).sum();
-        if room < missing.saturating_add(left) {
+        let (unused, mut others) = {
+            let store = lock(&self.store);
+            let others: Vec<Snapshot> = store.all().cloned().collect();
+            (store.unused(), others)
+        };
+        let is_there = |other: &Snapshot| self.images.is_loaded(&other.dir);
+        let unused: Vec<_> = unused.into_iter().filter(is_there).collect();
+        others.retain(|other| is_there(other) && unused.iter().all(|it| it.dir != other.dir));
+        let mut free = BTreeMap::new();
+        for other in &unused {
+            free.extend(self.images.parts(&other.dir).unwrap_or_default());
+        }
+        // These stay in memory.
+        for other in &others {
+            let used = self.images.parts(&other.dir).unwrap_or_default();
+            free.retain(|sha256, _| !used.contains_key(sha256));
+        }
+        free.retain(|sha256, _| !parts.contains_key(sha256));
+        if free.values().sum::<u64>() < missing {
             return Err(error);
         }
-        for (other, _) in unused {
+        for other in unused {
             // A call that needs it from now on waits until it is unloaded, and then loads it.
-            let is_unused = || lock(&self.store).is_unused(other);
-            match self.memory.evict(&other.layer(), &is_unused) {
-                Ok(Evicted::Free) => {}
-                Ok(Evicted::Used) => continue,
-                // The others may be in use there as well.
-                Ok(Evicted::Elsewhere) => return Err(error),
+            let is_unused = || lock(&self.store).is_unused(&other);
+            match self.images.evict(&other.dir, &is_unused) {
+                Ok(true) => {}
+                Ok(false) => continue,
                 Err(failed) => {
                     warn(&failed);
                     continue;
                 }
             }
             match load() {
-                Err(next) if next.missing_memory(layer.size).is_some() => error = next,
+                Err(next) if next.missing_memory(size).is_some() => error = next,
                 loaded => return loaded,
             }
         }
@@ -137,18 +128,19 @@ impl Snapshotter {
             State::Active => self.ready(key, parent, &labels)?,
             _ => None,
         };
-        let layers = &pin.layers;
-        self.load(layers)?;
-        let like = match layers.first() {
+        let below = self.load_pinned(&pin)?;
+        let like = match &pin.layer {
             Some(parent) => Some(self.root_of(parent)?),
             None => None,
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
+        // From now on the snapshot keeps it.
+        drop(pin);
         if let Some(ready) = ready {
             self.commit_ready(&ready, &snapshot)?;
         }
-        mounts(&snapshot, layers)
+        mounts(&snapshot, below)
     }
 
     /// Return the image that is ready for the snapshot `key` with these labels on top of `parent`.
@@ -191,7 +183,9 @@ impl Snapshotter {
             }
         }
         drop(store);
-        pins.iter().try_for_each(|pin| self.load(&pin.layers))?;
+        for pin in &pins {
+            self.load_pinned(pin)?;
+        }
         Ok(true)
     }
 
@@ -209,14 +203,14 @@ impl Snapshotter {
         } = &snapshot.record;
         // containerd finds it by its label. This name is as unique as the key.
         let name = format!("ready {key}");
-        let image = |snapshot: &Snapshot| self.ready.copy(ready, &snapshot.image());
+        let layer = |_: &Snapshot| Ok((self.ready.tree(ready)?, &*ready.sha256));
         let check = |store: &Store| match ready.existing(store, parent) {
             Existing::None => Ok(()),
             Existing::Same(_) => Err(ready.exists_error()),
             Existing::Other(name) => Err(ready.other_error(&name)),
         };
         let labels = labels.clone().into_iter().collect();
-        let Err(uncommitted) = self.commit_image(&name, key, labels, image, check) else {
+        let Err(uncommitted) = self.commit_layer(&name, key, labels, layer, check) else {
             return Err(ready.exists_error());
         };
         // Either record may be on disk, so containerd must not write to the snapshot.
@@ -238,14 +232,17 @@ impl Snapshotter {
         Ok(())
     }
 
-    /// Keep the layers of a snapshot with the parent `parent` from being removed.
+    /// Keep the committed snapshot `parent`, if that is not empty, from being removed.
     fn pin(&self, store: &mut Store, parent: &str) -> Result<Pin<'_>> {
-        let layers = store.pin(parent)?;
+        let layer = store.pin(parent)?;
         let snapshotter = self;
-        Ok(Pin {
-            snapshotter,
-            layers,
-        })
+        Ok(Pin { snapshotter, layer })
+    }
+
+    /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
+    fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<(PathBuf, String)>> {
+        let load = |layer: &Snapshot| Ok((layer.layer(), self.load(layer)?));
+        pin.layer.as_ref().map(load).transpose()
     }
 
     /// Return the attributes of the root directory of a layer.
@@ -270,34 +267,25 @@ impl Snapshotter {
             let why = "is committed; only active snapshots and views have mounts";
             return Err(Error::state(key, why));
         }
-        self.load(&pin.layers)?;
-        mounts(&snapshot, &pin.layers)
+        mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
     /// Make the image of the active snapshot `key`, load it, and make it the committed snapshot
-    /// `name`.
+    /// `name`. The image below it is unloaded if nothing uses it.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        let image = |snapshot: &Snapshot| {
-            let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
-            layer::image(
-                &snapshot.upper(),
-                &snapshot.image(),
-                &self.config.image,
-                &mut warn,
-            )
-        };
-        self.commit_image(name, key, labels, image, |_| Ok(()))
+        let layer = |snapshot: &Snapshot| Ok((upper(&snapshot.upper(), &snapshot.dir)?, ""));
+        self.commit_layer(name, key, labels, layer, |_| Ok(()))
             .map_err(|uncommitted| uncommitted.error)
     }
 
-    /// As [`Snapshotter::commit`], with the image that `image` makes. Fail if `check` does when the
-    /// image is loaded.
-    fn commit_image(
+    /// As [`Snapshotter::commit`], with the files that `layer` returns, and the SHA-256 of a ready image. Fail if `check`
+    /// does when the image is loaded.
+    fn commit_layer<'a>(
         &self,
         name: &str,
         key: &str,
         labels: Labels,
-        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
         check: impl FnOnce(&Store) -> Result<()>,
     ) -> std::result::Result<(), Uncommitted> {
         let begun = lock(&self.store).begin(name, key);
@@ -307,30 +295,47 @@ impl Snapshotter {
             name,
             key,
         };
-        match commit.run(&snapshot, labels, image, check) {
+        match commit.run(&snapshot, labels, layer, check) {
             Ok(Committed { snapshot, durable }) => {
                 // Otherwise the next start does it.
                 if let Some(Err(error)) = durable.then(|| forget_changes(&snapshot)) {
                     warn(&error);
                 }
+                self.unload_below(&snapshot);
                 Ok(())
             }
             Err(uncommitted) => {
-                let forget = || forget_layer(&snapshot, &|dir| self.memory.unload(dir));
+                let forget = || self.images.forget(&snapshot.dir);
                 if let Some(Err(error)) = uncommitted.certain.then(forget) {
                     warn(&error);
                 }
+                self.images.collect();
                 Err(uncommitted)
             }
+        }
+    }
+
+    /// Unload the image of the parent of `snapshot`, unless it is in use. They have most packs in common.
+    fn unload_below(&self, snapshot: &Snapshot) {
+        let below = lock(&self.store).below(&snapshot.record.parent);
+        let Ok(Some(below)) = below else {
+            return;
+        };
+        let is_unused = || lock(&self.store).is_unused(&below);
+        if let Err(error) = self.images.evict(&below.dir, &is_unused) {
+            warn(&error);
         }
     }
 
     /// Remove the snapshot `name`, and give its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.store).remove(name)?;
-        let removed = self.memory.unload(&snapshot.layer());
+        let removed = self.images.forget(&snapshot.dir);
         if let Err(error) = removed.and_then(|()| remove_tree(&snapshot.dir)) {
             warn(&error);
+        }
+        if matches!(snapshot.record.state, State::Committed(_)) {
+            self.images.collect();
         }
         Ok(())
     }
@@ -338,7 +343,9 @@ impl Snapshotter {
     /// Remove what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
         let dirs = lock(&self.store).leftovers()?;
-        sweep(&dirs, &|dir| self.memory.unload(dir))
+        let swept = sweep(&dirs, &self.images);
+        self.images.collect();
+        swept
     }
 
     /// Return the facts about the snapshot `name`.
@@ -371,8 +378,8 @@ impl Snapshotter {
         Ok(found)
     }
 
-    /// Return the space that the snapshot `name` takes, without snapshots below it: the size of a layer's image, or the
-    /// space on disk.
+    /// Return the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
+    /// or the space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
         let snapshot = lock(&self.store).usable(name)?.clone();
         match &snapshot.record.state {
@@ -394,44 +401,49 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    fn run(
+    fn run<'a>(
         &self,
         snapshot: &Snapshot,
         labels: Labels,
-        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
         check: impl FnOnce(&Store) -> Result<()>,
     ) -> std::result::Result<Committed, Uncommitted> {
-        let layer = self.load(snapshot, image).map_err(Uncommitted::certain)?;
+        let layer = self.load(snapshot, layer).map_err(Uncommitted::certain)?;
         let mut store = lock(&self.snapshotter.store);
         check(&store).map_err(Uncommitted::certain)?;
         store.commit(self.name, self.key, layer, labels)
     }
 
     /// Make the image of the snapshot, and load it.
-    fn load(
+    fn load<'a>(
         &self,
         snapshot: &Snapshot,
-        image: impl FnOnce(&Snapshot) -> Result<Layer>,
+        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
     ) -> Result<Layer> {
-        let memory = &self.snapshotter.memory;
-        memory.check()?;
-        // An earlier commit may have failed after its image was loaded.
-        memory.unload(&snapshot.layer())?;
-        let layer = image(snapshot)?;
-        self.snapshotter.load_image(snapshot, &layer, &[])?;
+        let Snapshotter { store, images, .. } = self.snapshotter;
+        images.memory.check()?;
+        // An earlier commit may have failed after its image was made.
+        images.forget(&snapshot.dir)?;
+        let below = lock(store).below(&snapshot.record.parent)?;
+        let below = below.as_ref().map(|below| &*below.dir);
+        let (tree, ready) = layer(snapshot)?;
+        let layer = images.make(&snapshot.dir, below, tree, ready)?;
+        self.snapshotter.load(snapshot)?;
         Ok(layer)
     }
 }
 
-/// Layers that cannot be removed until this is dropped.
+/// A layer that cannot be removed until this is dropped.
 struct Pin<'a> {
     snapshotter: &'a Snapshotter,
-    layers: Vec<Snapshot>,
+    layer: Option<Snapshot>,
 }
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        lock(&self.snapshotter.store).unpin(&self.layers);
+        if let Some(layer) = &self.layer {
+            lock(&self.snapshotter.store).unpin(&layer.record.name);
+        }
     }
 }
 
@@ -441,40 +453,39 @@ impl Drop for Commit<'_> {
     }
 }
 
-/// Return whether the image of a layer can be loaded again, as far as its length says.
-fn is_on_disk(snapshot: &Snapshot) -> bool {
-    match &snapshot.record.state {
-        State::Committed(layer) => std::fs::symlink_metadata(snapshot.image())
-            .is_ok_and(|status| status.len() == layer.size),
-        _ => false,
-    }
-}
-
-/// Return how to mount `snapshot` on top of `layers`.
-fn mounts(snapshot: &Snapshot, layers: &[Snapshot]) -> Result<Vec<Mount>> {
+/// Return how to mount `snapshot`, on top of an image with these lower layers that is mounted in a directory.
+fn mounts(snapshot: &Snapshot, below: Option<(PathBuf, String)>) -> Result<Vec<Mount>> {
     let writable = snapshot.record.state == State::Active;
-    let bind = |dir: &Path| {
+    let (dir, lower) = match below {
+        Some((_, lower)) if writable => (None, lower),
+        Some((dir, _)) => (Some(dir), String::new()),
+        None => (Some(snapshot.upper()), String::new()),
+    };
+    if let Some(dir) = dir {
         let mode = if writable { "rw" } else { "ro" };
-        Ok(vec![Mount {
+        return Ok(vec![Mount {
             r#type: "bind".into(),
-            source: text(dir)?,
+            source: text(&dir)?,
             target: String::new(),
             options: vec![mode.into(), "rbind".into()],
-        }])
-    };
-    match layers {
-        [] => return bind(&snapshot.upper()),
-        [layer] if !writable => return bind(&layer.layer()),
-        _ => {}
+        }]);
     }
-    // An upper directory may be used with the same layers in another mount.
-    let mut options = vec!["index=off".to_owned()];
-    if writable {
-        options.push(format!("workdir={}", text(&snapshot.work())?));
-        options.push(format!("upperdir={}", text(&snapshot.upper())?));
+    // An upper directory may be used with the same layers in another mount. It has the data of all of its files.
+    let options = vec![
+        "index=off".to_owned(),
+        "metacopy=off".to_owned(),
+        "redirect_dir=off".to_owned(),
+        format!("workdir={}", text(&snapshot.work())?),
+        format!("upperdir={}", text(&snapshot.upper())?),
+        format!("lowerdir={lower}"),
+    ];
+    let length: usize = options.iter().map(|option| option.len() + 1).sum();
+    if length > OPTIONS_MAX {
+        let dir = daxfs_writer::shown(&snapshot.dir);
+        return Err(Error::Unsupported(format!(
+            "{dir}: the options of its mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
+        )));
     }
-    let lower: Result<Vec<String>> = layers.iter().map(|layer| text(&layer.layer())).collect();
-    options.push(format!("lowerdir={}", lower?.join(":")));
     Ok(vec![Mount {
         r#type: "overlay".into(),
         source: "overlay".into(),

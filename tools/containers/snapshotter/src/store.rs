@@ -8,14 +8,14 @@
 use crate::api::Labels;
 use crate::error::{Error, Result};
 use crate::files::{fill, make, recover, warn};
+use crate::images::Images;
 use crate::record::{now, Disk, Layer, Record, Snapshot, State};
 use crate::tree::{check_unmounted, remove_tree};
-use rustix::fs::{flock, FlockOperation};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, Metadata};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All snapshots.
 pub struct Store {
@@ -35,35 +35,14 @@ pub struct Store {
     next: u64,
     /// Where records are written.
     disk: Box<dyn Disk>,
-    /// Keeps other processes away.
-    _lock: File,
 }
 
 impl Store {
-    /// Open the snapshots in the directory `root`, which is created if it does not exist. Records are
-    /// written to `disk`. Call `unload` with the directory of each image that may be mounted and that
-    /// no snapshot has.
+    /// Open the snapshots in the directory `dir`. Records are written to `disk`. Remove images that no
+    /// snapshot has from `images`.
     ///
     /// An unusable snapshot causes a warning, and calls that need it fail.
-    ///
-    /// Fail if another process has opened the directory.
-    pub fn open(
-        root: &Path,
-        disk: Box<dyn Disk>,
-        unload: &dyn Fn(&Path) -> Result<()>,
-    ) -> Result<Self> {
-        let dir = root.join("snapshots");
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(&dir).map_err(Error::io(&dir, "create"))?;
-        let path = root.join("lock");
-        let lock = File::create(&path).map_err(Error::io(&path, "create"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Error::Invalid(format!(
-                "{}: another daxfs-snapshotter uses this directory; stop it, or name another root",
-                daxfs_writer::shown(root)
-            ))
-        })?;
+    pub fn open(dir: PathBuf, disk: Box<dyn Disk>, images: &Images) -> Result<Self> {
         let mut store = Store {
             dir,
             snapshots: HashMap::new(),
@@ -73,13 +52,15 @@ impl Store {
             damaged: HashMap::new(),
             next: 1,
             disk,
-            _lock: lock,
         };
         for (number, dir) in store.numbered()? {
             store.next = store.next.max(number + 1);
-            store.read(dir, unload);
+            store.read(dir, images);
         }
-        if let Err(error) = store.leftovers().and_then(|dirs| sweep(&dirs, unload)) {
+        let swept = store.leftovers().and_then(|dirs| sweep(&dirs, images));
+        let numbered = store.numbered()?;
+        let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
+        if let Err(error) = swept.and_then(|()| images.tidy(&dirs)) {
             warn(&error);
         }
         for snapshot in store.snapshots.values() {
@@ -91,7 +72,7 @@ impl Store {
     }
 
     /// Read the record in the directory `dir`, if any, and remove the remains of a crash.
-    fn read(&mut self, dir: PathBuf, unload: &dyn Fn(&Path) -> Result<()>) {
+    fn read(&mut self, dir: PathBuf, images: &Images) {
         let mut why = None;
         let record = match Record::read(&dir) {
             Ok(Some(record)) => record,
@@ -114,7 +95,7 @@ impl Store {
         }
         // Keep damaged files as they are.
         if why.is_none() {
-            why = recover(&snapshot, unload).err();
+            why = recover(&snapshot, images).err();
         }
         if let Some(why) = why {
             self.damaged
@@ -176,7 +157,7 @@ impl Store {
             if let Some((dir, why)) = self.damaged.get(&record.name) {
                 return Err(Error::Damaged {
                     path: dir.clone(),
-                    why: format!("snapshot {:?} is damaged: {why}", record.name),
+                    why: format!("snapshot {:?} cannot be used: {why}", record.name),
                 });
             }
             if record.parent.is_empty() {
@@ -202,81 +183,58 @@ impl Store {
         )))
     }
 
-    /// Return the committed snapshots that a snapshot with the parent `parent` is on top of, the
-    /// uppermost first.
+    /// Return the committed snapshot `parent`, or none if that is empty.
     ///
     /// Return the errors of [`Store::usable`], and [`Error::Invalid`] if `parent` is not committed.
-    pub fn below(&self, parent: &str) -> Result<Vec<Snapshot>> {
-        let mut layers = Vec::new();
-        if !parent.is_empty() {
-            self.usable(parent)?;
+    pub fn below(&self, parent: &str) -> Result<Option<Snapshot>> {
+        if parent.is_empty() {
+            return Ok(None);
         }
-        let mut name = parent;
-        while !name.is_empty() {
-            let snapshot = self.get(name)?;
-            if !matches!(snapshot.record.state, State::Committed(_)) {
-                return Err(Error::Invalid(format!(
-                    "snapshot {name:?} is not committed; commit it before others are on top of it"
-                )));
-            }
-            layers.push(snapshot.clone());
-            name = &snapshot.record.parent;
+        let snapshot = self.usable(parent)?;
+        if !matches!(snapshot.record.state, State::Committed(_)) {
+            return Err(Error::Invalid(format!(
+                "snapshot {parent:?} is not committed; commit it before others are on top of it"
+            )));
         }
-        Ok(layers)
+        Ok(Some(snapshot.clone()))
     }
 
-    /// As [`Store::below`], and keep these layers from being removed until [`Store::unpin`] is called.
-    pub fn pin(&mut self, parent: &str) -> Result<Vec<Snapshot>> {
-        let layers = self.below(parent)?;
-        for layer in &layers {
-            let name = &layer.record.name;
-            *self.pins.entry(name.clone()).or_default() += 1;
-            self.use_now(name);
+    /// As [`Store::below`], and keep this layer from being removed until [`Store::unpin`] is called.
+    pub fn pin(&mut self, parent: &str) -> Result<Option<Snapshot>> {
+        let below = self.below(parent)?;
+        if below.is_some() {
+            *self.pins.entry(parent.into()).or_default() += 1;
+            self.use_now(parent);
         }
-        Ok(layers)
+        Ok(below)
     }
 
-    /// End what [`Store::pin`] has begun for these layers.
-    pub fn unpin(&mut self, layers: &[Snapshot]) {
-        for layer in layers {
-            let name = &layer.record.name;
-            if let Some(count) = self.pins.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.pins.remove(name);
-                }
+    /// End what [`Store::pin`] has begun for the layer `name`.
+    pub fn unpin(&mut self, name: &str) {
+        if let Some(count) = self.pins.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.pins.remove(name);
             }
         }
     }
 
     fn use_now(&mut self, name: &str) {
-        let last = self.uses.values().max().copied().unwrap_or_default();
-        self.uses.insert(name.into(), last + 1);
-    }
-
-    /// Note that the layers below the snapshot `name` were in use until now.
-    fn used_until_now(&mut self, name: &str) {
-        for layer in self.below(name).unwrap_or_default() {
-            self.use_now(&layer.record.name);
+        if self.snapshots.contains_key(name) {
+            let last = self.uses.values().max().copied().unwrap_or_default();
+            self.uses.insert(name.into(), last + 1);
         }
     }
 
     /// Return the names of all layers that are in use: an active snapshot or a view is on top of them, or a
     /// call keeps them.
     fn used(&self) -> HashSet<&str> {
-        let mut used: HashSet<&str> = self.pins.keys().map(String::as_str).collect();
-        for snapshot in self.all() {
-            if let State::Committed(_) = snapshot.record.state {
-                continue;
-            }
-            let mut below = &*snapshot.record.parent;
-            // All below a layer that is used are used.
-            while !below.is_empty() && used.insert(below) {
-                let found = self.snapshots.get(below);
-                below = found.map_or("", |found| &found.record.parent);
-            }
-        }
-        used
+        let pins = self.pins.keys();
+        let users = self
+            .all()
+            .filter(|snapshot| !matches!(snapshot.record.state, State::Committed(_)));
+        let below = users.map(|snapshot| &snapshot.record.parent);
+        pins.chain(below).map(String::as_str).collect()
     }
 
     /// Return all layers that are not in use and can be loaded again. The first one was unused for the
@@ -427,8 +385,8 @@ impl Store {
         }
         self.snapshots.remove(key);
         self.snapshots.insert(name.into(), snapshot.clone());
+        self.use_now(&snapshot.record.parent);
         self.use_now(name);
-        self.used_until_now(&snapshot.record.parent);
         Ok(Committed { snapshot, durable })
     }
 
@@ -458,7 +416,7 @@ impl Store {
         self.snapshots.remove(name);
         self.uses.remove(name);
         if !matches!(snapshot.record.state, State::Committed(_)) {
-            self.used_until_now(&snapshot.record.parent);
+            self.use_now(&snapshot.record.parent);
         }
         self.damaged.remove(name);
         Ok(snapshot)
@@ -494,11 +452,11 @@ impl Store {
     }
 }
 
-/// Remove the directories `dirs`, and continue after errors. Call `unload` for the image in each.
-pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
+/// Remove the directories `dirs` and their images, and continue after errors.
+pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
     let mut result = Ok(());
     for dir in dirs {
-        if let Err(error) = unload(&dir.join("layer")).and_then(|()| remove_tree(dir)) {
+        if let Err(error) = images.forget(dir).and_then(|()| remove_tree(dir)) {
             match result {
                 Ok(()) => result = Err(error),
                 Err(_) => warn(&error),
@@ -506,6 +464,11 @@ pub fn sweep(dirs: &[PathBuf], unload: &dyn Fn(&Path) -> Result<()>) -> Result<(
         }
     }
     result
+}
+
+/// Lock a mutex whose content is valid at any time.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The result of [`Store::commit`].

@@ -6,12 +6,13 @@ use crate::{code, labels, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
-use daxfs_snapshotter::place::Evicted;
-use daxfs_snapshotter::record::{sync, Disk, Layer, Record, State};
+use daxfs_snapshotter::record::{sync, Disk, Record, State};
 use daxfs_snapshotter::server::serve;
 use daxfs_snapshotter::snapshotter::Snapshotter;
+use daxfs_store::Store;
 use daxfs_testing::can_mount;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::Mutex;
@@ -38,17 +39,14 @@ async fn snapshots_survive_a_restart() {
     assert_eq!(machine.stat("active").await.unwrap(), before);
     assert_eq!(machine.memory.count(), 0);
     assert_eq!(machine.mounts("active").await.unwrap(), mounts);
-    assert_eq!(machine.memory.count(), 2);
+    assert_eq!(machine.memory.count(), 1);
     assert_eq!(
-        std::fs::read(lower(&mounts)[1].join("one")).unwrap(),
+        std::fs::read(lower(&mounts)[0].join("one")).unwrap(),
         b"one"
     );
     machine.commit("three", "active").await.unwrap();
     let view = machine.view("view", "three").await.unwrap();
-    assert_eq!(
-        std::fs::read(lower(&view)[0].join("kept")).unwrap(),
-        b"kept"
-    );
+    assert_eq!(std::fs::read(upper(&view).join("kept")).unwrap(), b"kept");
     // Numbers of directories are not used again.
     assert_eq!(machine.directories().len(), 4);
 }
@@ -67,8 +65,11 @@ async fn a_start_removes_what_a_crash_has_left() {
     std::fs::create_dir_all(snapshots.join("77/fs/dir")).unwrap();
     std::fs::write(snapshots.join("77/snapshot.json.new"), "{").unwrap();
     // During commit: before the record changed, and after.
-    std::fs::write(active.join(".mkdaxfs-x.tmp"), "part").unwrap();
-    std::fs::copy(layer.join("layer.daxfs"), active.join("layer.daxfs")).unwrap();
+    let store = machine.place.path().join("root/store");
+    std::fs::write(store.join("packs/.mkdaxfs-x.tmp"), "part").unwrap();
+    std::fs::copy(machine.image(&layer), machine.image(&active)).unwrap();
+    std::fs::copy(machine.image(&layer), machine.image(Path::new("77"))).unwrap();
+    std::fs::copy(machine.image(&layer), machine.image(Path::new("5"))).unwrap();
     std::fs::create_dir(active.join("layer")).unwrap();
     std::fs::create_dir_all(layer.join("fs/dir")).unwrap();
     std::fs::create_dir_all(layer.join("work/work")).unwrap();
@@ -86,7 +87,9 @@ async fn a_start_removes_what_a_crash_has_left() {
     };
     assert_eq!(names(&snapshots), ["1", "2", "lost+found"]);
     assert_eq!(names(&active), ["fs", "snapshot.json", "work"]);
-    assert_eq!(names(&layer), ["layer.daxfs", "snapshot.json"]);
+    assert_eq!(names(&layer), ["layer", "snapshot.json"]);
+    assert_eq!(names(&store.join("images")), ["1.daxfs"]);
+    assert_eq!(names(&store.join("packs")).len(), 1);
     assert_eq!(machine.list(&[]).await.unwrap(), ["active", "layer"]);
     // The commit works now, and the number 77 is not used again.
     machine.commit("done", "active").await.unwrap();
@@ -105,7 +108,7 @@ async fn a_start_removes_what_a_crash_has_left() {
 async fn full_memory() {
     let machine = Machine::new().await;
     machine.layer("base", "", nothing).await;
-    let base = machine.usage("base").await.unwrap().size as u64;
+    let base = machine.memory.bytes();
     let mounts = machine.prepare("active", "base").await.unwrap();
     std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
     machine.memory.set_limit(base + (1 << 20));
@@ -117,7 +120,7 @@ async fn full_memory() {
     assert_eq!(code(machine.stat("layer").await), Code::NotFound);
     let dir = upper(&mounts).parent().unwrap().to_owned();
     assert!(dir.join("fs/large").exists() && dir.join("work").exists());
-    assert!(!dir.join("layer.daxfs").exists() && !dir.join("layer").exists());
+    assert!(!machine.image(&dir).exists() && !dir.join("layer").exists());
     assert_eq!(machine.mounts("active").await.unwrap(), mounts);
     machine.memory.set_limit(0);
     machine.commit("layer", "active").await.unwrap();
@@ -141,21 +144,46 @@ async fn damaged_files_are_named() {
     machine.layer("layer", "", nothing).await;
     let machine = machine.restart().await;
     let dir = machine.directories().remove(0);
-    let image = dir.join("layer.daxfs");
+    let image = machine.image(&dir);
     std::fs::write(&image, "no image").unwrap();
+    let machine = machine.restart().await;
     let status = machine.prepare("new", "layer").await.unwrap_err();
     assert_eq!(status.code(), Code::DataLoss);
-    assert!(status.message().contains("layer.daxfs"), "{status}");
+    assert!(status.message().contains("images/1.daxfs"), "{status}");
     std::fs::remove_file(&image).unwrap();
     assert_ne!(code(machine.prepare("new", "layer").await), Code::Ok);
     assert_eq!(machine.list(&[]).await.unwrap(), ["layer"]);
 
     // A second daemon is refused.
     let config = Machine::config(machine.place.path());
-    let memory = Box::new(Kernel::new(&config.memory));
+    let memory = Box::new(Kernel::new(&config));
     let served = serve(&config, memory, || (), async {}).await;
     let error = served.unwrap_err().to_string();
-    assert!(error.contains("another daxfs-snapshotter"), "{error}");
+    assert!(error.contains("another process uses this store"), "{error}");
+}
+
+/// Records of another version stay as they are, and the message says so.
+#[tokio::test]
+async fn other_versions() {
+    let mut machine = Machine::new().await;
+    machine.layer("layer", "", nothing).await;
+    let record = machine.directories()[0].join("snapshot.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    for (found, text) in [
+        (
+            7,
+            text.replace("\"version\": 2", "\"version\": 7, \"more\": 1"),
+        ),
+        (1, text.replace("\"version\": 2,", "")),
+    ] {
+        std::fs::write(&record, &text).unwrap();
+        machine = machine.restart().await;
+        let status = machine.stat("layer").await.unwrap_err();
+        let why = format!("records have version {found} instead of 2");
+        assert!(status.message().contains(&why), "{status}");
+        assert_eq!(std::fs::read_to_string(&record).unwrap(), text);
+        assert!(machine.image(&machine.directories()[0]).exists());
+    }
 }
 
 /// One damaged directory does not keep others from being used.
@@ -242,13 +270,13 @@ async fn changes_without_an_image_remain() {
         std::fs::create_dir(dir.join("fs")).unwrap();
         std::fs::write(dir.join("fs/changed"), "changed").unwrap();
     }
-    let images: Vec<_> = dirs.iter().map(|dir| dir.join("layer.daxfs")).collect();
+    let images: Vec<_> = dirs.iter().map(|dir| machine.image(dir)).collect();
     let length = images[0].metadata().unwrap().len();
     let file = std::fs::File::options()
         .write(true)
         .open(&images[0])
         .unwrap();
-    file.set_len(length - 1).unwrap();
+    file.set_len(length / 2).unwrap();
     std::fs::write(&images[1], vec![0; length as usize]).unwrap();
     std::fs::remove_file(&images[2]).unwrap();
     let machine = machine.restart().await;
@@ -266,10 +294,11 @@ async fn changes_without_an_image_remain() {
     let mounts = machine.prepare("active", "").await.unwrap();
     let dir = upper(&mounts).parent().unwrap().to_owned();
     std::fs::rename(dir.join("fs"), dir.join("aside")).unwrap();
-    std::fs::copy(&images[3], dir.join("layer.daxfs")).unwrap();
+    let image = machine.image(&dir);
+    std::fs::copy(&images[3], &image).unwrap();
     let machine = machine.restart().await;
     assert_eq!(code(machine.mounts("active").await), Code::DataLoss);
-    assert!(dir.join("layer.daxfs").exists());
+    assert!(image.exists());
     machine.remove("active").await.unwrap();
     assert!(!dir.exists());
 }
@@ -336,7 +365,7 @@ fn the_disk_fails_during_a_commit() {
         assert_eq!(snapshotter.stat("layer").is_ok(), committed, "{case}");
         assert_eq!(snapshotter.stat("key").is_ok(), !committed, "{case}");
         let sure = syncs.is_empty() || (syncs.len() == 1 && replacements.is_empty());
-        let image = dir.parent().unwrap().join("layer.daxfs");
+        let image = place.path().join("root/store/images/1.daxfs");
         if !sure {
             assert!(dir.join("file").exists() && image.exists(), "{case}");
         }
@@ -421,8 +450,8 @@ struct Slow {
 }
 
 impl Memory for Slow {
-    fn load(&self, _: &Path, _: &Layer, _: &Path) -> Result<()> {
-        Ok(())
+    fn load(&self, _: &Store, _: &str, _: &Path) -> Result<String> {
+        Ok(String::new())
     }
 
     fn unload(&self, _: &Path) -> Result<()> {
@@ -435,15 +464,17 @@ impl Memory for Slow {
         Ok(())
     }
 
-    fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<Evicted> {
-        Ok(Evicted::Used)
+    fn evict(&self, _: &Path, _: &dyn Fn() -> bool) -> Result<bool> {
+        Ok(false)
     }
 
-    fn size(&self, _: &Path) -> u64 {
-        0
+    fn is_loaded(&self, _: &Path) -> bool {
+        false
     }
 
-    fn adopt(&self, _: &[(Layer, PathBuf)]) {}
+    fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Other calls proceed while a cleanup unmounts and removes.

@@ -10,6 +10,7 @@ mod ready;
 mod room;
 mod rules;
 
+use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
 use daxfs_extract::{to_directory, Options};
 use daxfs_image::source::Opened;
@@ -22,11 +23,11 @@ use daxfs_snapshotter::api::{
 use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
-use daxfs_snapshotter::place::Evicted;
-use daxfs_snapshotter::record::Layer;
 use daxfs_snapshotter::server::serve;
+use daxfs_store::Store;
+use daxfs_testing::options;
 use prost_types::FieldMask;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -38,8 +39,8 @@ use tonic::{Code, Status};
 /// A directory on disk in place of memory, with a limit.
 #[derive(Clone, Default)]
 pub struct Unpacked {
-    /// Bytes of each image that is loaded.
-    loaded: Arc<Mutex<BTreeMap<PathBuf, u64>>>,
+    /// Each image that is loaded: the bytes of it and its packs, by SHA-256.
+    loaded: Arc<Mutex<BTreeMap<PathBuf, BTreeMap<String, u64>>>>,
     /// Bytes that all may have, if not 0.
     limit: Arc<Mutex<u64>>,
 }
@@ -52,64 +53,76 @@ impl Unpacked {
     fn count(&self) -> usize {
         self.loaded.lock().unwrap().len()
     }
+
+    /// Return the bytes of all images and packs.
+    fn bytes(&self) -> u64 {
+        let loaded = self.loaded.lock().unwrap();
+        let all: BTreeMap<_, _> = loaded.values().flatten().collect();
+        all.values().copied().sum()
+    }
 }
 
 impl Memory for Unpacked {
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         let mut loaded = self.loaded.lock().unwrap();
+        let lower = dir.to_str().unwrap().to_owned();
         if loaded.contains_key(dir) {
-            return Ok(());
+            return Ok(lower);
         }
         let limit = *self.limit.lock().unwrap();
-        if limit > 0 && loaded.values().sum::<u64>() + layer.size > limit {
-            return Err(Error::Full {
-                path: image.into(),
-                missing: loaded.values().sum::<u64>() + layer.size - limit,
+        let parts: BTreeMap<_, _> = store.parts(name)?.into_iter().collect();
+        let all: BTreeMap<_, _> = loaded.values().flatten().chain(&parts).collect();
+        let bytes: u64 = all.values().copied().sum();
+        if limit > 0 && bytes > limit {
+            let full = daxfs_image::Error::Full {
+                name: name.into(),
+                missing: bytes - limit,
                 why: "no room".into(),
-            });
+            };
+            return Err(full.into());
         }
-        let opened = Opened::open(image)?;
-        assert_eq!(
-            opened.reader().image.superblock().inode_count(),
-            layer.inodes
-        );
+        // Unpacked images of an earlier run are not mounts, so they are unpacked again.
+        let _ = std::fs::remove_dir_all(dir);
+        let image = dir.with_extension("whole");
+        let output = daxfs_writer::Output::create(&image)?;
+        daxfs_writer::make(&store.tree(name)?, &options(), &output, &Silent)?;
+        output.commit(&Silent)?;
+        let opened = Opened::open(&image)?;
         let reader = opened.reader();
         let root = reader.find(b"/", true)?;
         let interrupt = Interrupt::new().unwrap();
         let owner = rustix::process::geteuid().is_root();
         let losses = to_directory(&reader, &root, dir, Options { owner }, &interrupt)?;
         assert_eq!(losses.lines().collect::<Vec<_>>(), [""; 0]);
-        loaded.insert(dir.into(), layer.size);
-        Ok(())
+        std::fs::remove_file(&image).unwrap();
+        loaded.insert(dir.into(), parts);
+        Ok(lower)
     }
 
     fn unload(&self, dir: &Path) -> Result<()> {
         self.evict(dir, &|| true).map(drop)
     }
 
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         let mut loaded = self.loaded.lock().unwrap();
         if !unused() {
-            return Ok(Evicted::Used);
+            return Ok(false);
         }
         loaded.remove(dir);
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(dir, "remove")(error))
             }
-            _ => Ok(Evicted::Free),
+            _ => Ok(true),
         }
     }
 
-    fn size(&self, dir: &Path) -> u64 {
-        self.loaded.lock().unwrap().get(dir).copied().unwrap_or(0)
+    fn is_loaded(&self, dir: &Path) -> bool {
+        self.loaded.lock().unwrap().contains_key(dir)
     }
 
-    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
-        // Unpacked images are not mounts, so they are unpacked again.
-        for (_, dir) in layers {
-            let _ = std::fs::remove_dir_all(dir);
-        }
+    fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -202,6 +215,12 @@ impl Machine {
         end.send(()).unwrap();
         server.await.unwrap().unwrap();
         Self::start(place).await
+    }
+
+    /// Return the image of the snapshot in `dir`.
+    fn image(&self, dir: &Path) -> PathBuf {
+        let name = format!("{}.daxfs", dir.file_name().unwrap().to_str().unwrap());
+        self.place.path().join("root/store/images").join(name)
     }
 
     /// Return the directories of all snapshots.
@@ -365,7 +384,7 @@ fn upper(mounts: &[Mount]) -> PathBuf {
         .into()
 }
 
-/// Return the lower layers, the uppermost first.
+/// Return the lower layers: one directory.
 fn lower(mounts: &[Mount]) -> Vec<PathBuf> {
     let lower = option(mounts, "lowerdir").unwrap();
     lower.split(':').map(PathBuf::from).collect()

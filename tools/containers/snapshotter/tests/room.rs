@@ -6,9 +6,10 @@ use crate::{code, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
-use daxfs_snapshotter::place::Evicted;
-use daxfs_snapshotter::record::{Layer, State};
+use daxfs_snapshotter::record::State;
 use daxfs_snapshotter::snapshotter::Snapshotter;
+use daxfs_store::Store;
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -25,70 +26,71 @@ fn loaded(memory: &Unpacked) -> Vec<u64> {
     numbers
 }
 
-/// Layers that nothing uses make room, those first that were unused for the longest time.
+/// Layers that nothing uses make room, those first that were unused for the longest time. Images below others are not
+/// in memory.
 #[tokio::test]
 async fn unused_layers_make_room() {
     let machine = Machine::new().await;
     for name in ["a", "b", "c"] {
         machine.layer(name, "", |_| ()).await;
     }
-    machine.layer("above", "b", |_| ()).await;
     let size = machine.usage("a").await.unwrap().size as u64;
     let loaded = || loaded(&machine.memory);
-    assert_eq!(loaded(), [1, 2, 3, 4]);
+    assert_eq!(loaded(), [1, 2, 3]);
+    // Two packs, and an image that replaces the one below it.
+    machine.layer("above", "b", |_| ()).await;
+    assert_eq!(loaded(), [1, 3, 4]);
+    machine.remove("above").await.unwrap();
     // A view of b, and a was used after c.
     machine.view("view", "b").await.unwrap();
     machine.view("gone", "a").await.unwrap();
     machine.remove("gone").await.unwrap();
+    assert_eq!(loaded(), [1, 2, 3]);
     machine.memory.set_limit(3 * size + size / 2);
     machine.layer("d", "", |_| ()).await;
     assert_eq!(loaded(), [1, 2, 7]);
     machine.layer("e", "", |_| ()).await;
     assert_eq!(loaded(), [2, 7, 8]);
-    // They come back, and snapshots below an active one stay.
-    let mounts = machine.prepare("active", "above").await.unwrap();
-    let found = std::fs::read(lower(&mounts)[0].join("above"));
-    assert_eq!(found.unwrap(), b"above");
-    assert_eq!(loaded(), [2, 4, 8]);
-    let mounts = machine.prepare("other", "a").await.unwrap();
+    // They come back.
+    let mounts = machine.prepare("active", "a").await.unwrap();
     assert!(lower(&mounts)[0].join("a").exists());
-    assert_eq!(loaded(), [1, 2, 4]);
+    assert_eq!(loaded(), [1, 2, 8]);
+    machine.prepare("other", "c").await.unwrap();
+    assert_eq!(loaded(), [1, 2, 3]);
     assert_eq!(
-        code(machine.prepare("more", "c").await),
+        code(machine.prepare("more", "d").await),
         Code::ResourceExhausted
     );
-    assert_eq!(loaded(), [1, 2, 4]);
+    assert_eq!(loaded(), [1, 2, 3]);
     machine.remove("other").await.unwrap();
-    machine.prepare("more", "c").await.unwrap();
-    assert_eq!(loaded(), [2, 3, 4]);
+    machine.prepare("more", "d").await.unwrap();
+    assert_eq!(loaded(), [1, 2, 7]);
 }
 
-/// An image or a chain of images that would not fit even then leaves them in memory.
+/// An image that would not fit even then leaves the others in memory, also if they have packs that others need.
 #[tokio::test]
 async fn nothing_is_unloaded_in_vain() {
     let machine = Machine::new().await;
-    for (name, parent) in [("a", ""), ("b", "a"), ("c", "b"), ("d", "")] {
-        machine.layer(name, parent, |_| ()).await;
-    }
-    let size = machine.usage("a").await.unwrap().size as u64;
-    machine.memory.set_limit(4 * size + size / 2);
+    let large = |byte: u8| {
+        move |dir: &Path| std::fs::write(dir.join("large"), vec![byte; 1 << 20]).unwrap()
+    };
+    machine.layer("a", "", large(7)).await;
+    machine.layer("b", "a", |_| ()).await;
+    machine.view("of a", "a").await.unwrap();
+    machine.layer("c", "", |_| ()).await;
+    assert_eq!(loaded(&machine.memory), [1, 2, 4]);
+    machine.memory.set_limit(machine.memory.bytes() + 4096);
+    // b and a have a pack of 1 MiB in common, which the view keeps.
     let mounts = machine.prepare("large", "").await.unwrap();
-    std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
+    large(8)(&upper(&mounts));
     assert_eq!(
         code(machine.commit("never", "large").await),
         Code::ResourceExhausted
     );
-    assert_eq!(loaded(&machine.memory), [1, 2, 3, 4]);
-
-    let machine = machine.restart().await;
-    machine.memory.set_limit(2 * size + size / 2);
-    machine.view("view", "d").await.unwrap();
-    machine.remove("view").await.unwrap();
-    assert_eq!(
-        code(machine.prepare("new", "c").await),
-        Code::ResourceExhausted
-    );
-    assert_eq!(loaded(&machine.memory), [3, 4]);
+    assert_eq!(loaded(&machine.memory), [1, 2, 4]);
+    machine.remove("of a").await.unwrap();
+    machine.commit("now", "large").await.unwrap();
+    assert_eq!(loaded(&machine.memory), [5]);
 }
 
 /// The end of a use counts, not when it began.
@@ -130,32 +132,33 @@ where
     L: Fn(&Path) -> Result<()> + Send + Sync + 'static,
     E: Fn() + Send + Sync + 'static,
 {
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         (self.load)(dir)?;
-        self.memory.load(image, layer, dir)
+        self.memory.load(store, name, dir)
     }
 
     fn unload(&self, dir: &Path) -> Result<()> {
         self.memory.unload(dir)
     }
 
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         (self.evict)();
         self.memory.evict(dir, unused)
     }
 
-    fn size(&self, dir: &Path) -> u64 {
-        self.memory.size(dir)
+    fn is_loaded(&self, dir: &Path) -> bool {
+        self.memory.is_loaded(dir)
     }
 
-    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
-        self.memory.adopt(layers);
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
+        self.memory.tidy(wanted)
     }
 }
 
-/// Commit an empty layer.
+/// Commit a layer with a file of its name.
 fn commit(snapshotter: &Snapshotter, name: &str) -> Result<()> {
-    snapshotter.create("key", "", State::Active, Labels::new())?;
+    let mounts = snapshotter.create("key", "", State::Active, Labels::new())?;
+    std::fs::write(upper(&mounts).join(name), name).unwrap();
     snapshotter.commit(name, "key", Labels::new())
 }
 

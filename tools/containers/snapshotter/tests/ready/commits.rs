@@ -7,11 +7,12 @@ use crate::crash::Faulty;
 use crate::{code, lower, upper, Machine, Unpacked};
 use daxfs_snapshotter::error::Result;
 use daxfs_snapshotter::memory::Memory;
-use daxfs_snapshotter::place::Evicted;
-use daxfs_snapshotter::record::{Layer, State};
+use daxfs_snapshotter::record::State;
 use daxfs_snapshotter::snapshotter::Snapshotter;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use daxfs_store::Store;
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use tonic::Code;
@@ -23,7 +24,7 @@ async fn damaged_layers_are_unpacked() {
     make(machine.place.path(), "a", "a");
     let answer = machine.unpack("first", "", "a").await;
     assert_eq!(code(answer), Code::AlreadyExists);
-    let image = machine.directories().remove(0).join("layer.daxfs");
+    let image = machine.image(&machine.directories()[0]);
     let good = fs::read(&image).unwrap();
 
     // It is in memory.
@@ -86,14 +87,10 @@ fn uncertain_commits() {
 async fn crashes() {
     let machine = Machine::new().await;
     let image = make(machine.place.path(), "a", "a");
-    // The signature and the padding are longer than the image itself.
-    let file = File::options().write(true).open(&image).unwrap();
-    file.set_len(image.metadata().unwrap().len() + (4 << 20))
-        .unwrap();
     let mounts = machine.prepare("key", "").await.unwrap();
     let dir = upper(&mounts).parent().unwrap().to_owned();
     let part = fs::read(&image).unwrap();
-    fs::write(dir.join("layer.daxfs"), &part[..part.len() / 2]).unwrap();
+    fs::write(machine.image(&dir), &part[..part.len() / 2]).unwrap();
     fs::create_dir(dir.join("layer")).unwrap();
     let answer = machine.unpack("other", "", "a").await;
     assert_eq!(code(answer), Code::AlreadyExists);
@@ -104,7 +101,7 @@ async fn crashes() {
 
     let machine = machine.restart().await;
     assert_eq!(machine.mounts("key").await.unwrap(), mounts);
-    assert!(!dir.join("layer.daxfs").exists() && !dir.join("layer").exists());
+    assert!(!machine.image(&dir).exists() && !dir.join("layer").exists());
     assert!(!committed.join("fs").exists() && !committed.join("work").exists());
     let found = machine.list(&[&found_by("", "a")]).await.unwrap();
     let mounts = machine.prepare("new", &found[0]).await.unwrap();
@@ -121,25 +118,25 @@ struct Before<F> {
 }
 
 impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
-    fn load(&self, image: &Path, layer: &Layer, dir: &Path) -> Result<()> {
+    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         (self.load)(dir);
-        self.memory.load(image, layer, dir)
+        self.memory.load(store, name, dir)
     }
 
     fn unload(&self, dir: &Path) -> Result<()> {
         self.memory.unload(dir)
     }
 
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<Evicted> {
+    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
         self.memory.evict(dir, unused)
     }
 
-    fn size(&self, dir: &Path) -> u64 {
-        self.memory.size(dir)
+    fn is_loaded(&self, dir: &Path) -> bool {
+        self.memory.is_loaded(dir)
     }
 
-    fn adopt(&self, layers: &[(Layer, PathBuf)]) {
-        self.memory.adopt(layers);
+    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
+        self.memory.tidy(wanted)
     }
 }
 

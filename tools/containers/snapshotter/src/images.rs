@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Images of layers: a store of them (store.rst), and memory that they are loaded into.
+//!
+//! The image of a committed snapshot has the number of its directory as its name. It has all files that a container sees,
+//! also files of lower layers: overlayfs gets one lower layer with metadata.
+
+use crate::error::Result;
+use crate::files::warn;
+use crate::memory::Memory;
+use crate::record::Layer;
+use crate::tree::remove_tree;
+use daxfs_check::Silent;
+use daxfs_input::{read, Input, Platform};
+use daxfs_store::Store;
+use daxfs_writer::tree::{Kind, Tree, ROOT};
+use daxfs_writer::Output;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+/// The images of all layers.
+pub struct Images {
+    store: Store,
+    /// Where they are loaded.
+    pub memory: Box<dyn Memory>,
+}
+
+/// Return the name of the image of the snapshot in `dir`.
+fn name(dir: &Path) -> &str {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    name.unwrap_or_default()
+}
+
+impl Images {
+    /// Open the store of the snapshots in `root`.
+    ///
+    /// Fail if another process uses it.
+    pub fn open(root: &Path, memory: Box<dyn Memory>) -> Result<Self> {
+        let store = Store::create(&root.join("store"))?;
+        Ok(Images { store, memory })
+    }
+
+    /// Make the image of the snapshot in `dir`: `layer` on top of the image of the snapshot in `below`. `ready` is the
+    /// SHA-256 of the image that the layer comes from, or empty.
+    pub fn make(
+        &self,
+        dir: &Path,
+        below: Option<&Path>,
+        layer: Tree,
+        ready: &str,
+    ) -> Result<Layer> {
+        let inodes = layer.nodes.len() as u64;
+        let added = self.store.add_layer(
+            name(dir),
+            below.map(name),
+            layer,
+            &|path| Output::create(path),
+            &Silent,
+        )?;
+        Ok(Layer {
+            size: added.written,
+            inodes,
+            sha256: added.sha256,
+            ready: ready.into(),
+        })
+    }
+
+    /// Load the image of the snapshot in `dir`. Return the lower layers of its overlays, as overlayfs takes them.
+    pub fn load(&self, dir: &Path) -> Result<String> {
+        self.memory.load(&self.store, name(dir), &dir.join("layer"))
+    }
+
+    /// Check that the image of the snapshot in `dir` and its packs are in the store.
+    pub fn check(&self, dir: &Path) -> Result<()> {
+        Ok(self.store.parts(name(dir)).map(drop)?)
+    }
+
+    /// Return the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256.
+    pub fn parts(&self, dir: &Path) -> Result<BTreeMap<String, u64>> {
+        Ok(self.store.parts(name(dir))?.into_iter().collect())
+    }
+
+    /// Return whether the image of the snapshot in `dir` is loaded.
+    pub fn is_loaded(&self, dir: &Path) -> bool {
+        self.memory.is_loaded(&dir.join("layer"))
+    }
+
+    /// Unload the image of the snapshot in `dir`, if `unused` returns true and no process has its files open.
+    pub fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
+        self.memory.evict(&dir.join("layer"), unused)
+    }
+
+    /// Unload and remove the image of the snapshot in `dir`, if it has one.
+    pub fn forget(&self, dir: &Path) -> Result<()> {
+        let layer = dir.join("layer");
+        self.memory.unload(&layer)?;
+        remove_tree(&layer)?;
+        if self.store.image(name(dir))?.exists() {
+            self.store.remove(name(dir))?;
+        }
+        Ok(())
+    }
+
+    /// Remove the packs that no image needs.
+    pub fn collect(&self) {
+        if let Err(error) = self.store.gc() {
+            warn(&error.into());
+        }
+    }
+
+    /// Remove images that the snapshots in the directories `dirs` do not have, and what nothing uses.
+    pub fn tidy(&self, dirs: &HashSet<&Path>) -> Result<()> {
+        let known: HashSet<&str> = dirs.iter().map(|dir| name(dir)).collect();
+        let images = self.store.images()?;
+        let (known, left): (Vec<_>, Vec<_>) =
+            images.iter().partition(|image| known.contains(&***image));
+        for image in left {
+            self.store.remove(image)?;
+        }
+        self.collect();
+        // A damaged image is reported when it is used.
+        let parts = known
+            .iter()
+            .filter_map(|image| self.store.parts(image).ok());
+        let wanted = parts.flatten().map(|(sha256, _)| sha256).collect();
+        self.memory.tidy(&wanted)
+    }
+}
+
+/// Read the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
+pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
+    let input = daxfs_input::Options {
+        output: None,
+        one_file_system: true,
+        exclude: None,
+        scratch,
+        platform: &Platform::default(),
+    };
+    let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
+    let mut tree = read(
+        &[Input::Directory(upper.into())],
+        &input,
+        &Silent,
+        &mut warn,
+    )?;
+    forget_unpacking(&mut tree, upper);
+    Ok(tree)
+}
+
+/// Give the root directory the time of its newest entry, if it changed since it was made: few archives
+/// have an entry for it, so its time would be the time of unpacking, and differ on each machine.
+fn forget_unpacking(tree: &mut Tree, upper: &Path) {
+    let changed =
+        |status: std::fs::Metadata| std::io::Result::Ok(status.modified()? >= status.created()?);
+    // Some filesystems have no birth times.
+    if !upper.metadata().and_then(changed).unwrap_or(false) {
+        return;
+    }
+    let Kind::Directory(entries) = &tree.nodes[ROOT as usize].kind else {
+        return;
+    };
+    let times = entries
+        .iter()
+        .map(|entry| tree.nodes[entry.node as usize].attributes.mtime);
+    tree.nodes[ROOT as usize].attributes.mtime = times.max().unwrap_or_default();
+}
