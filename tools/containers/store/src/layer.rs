@@ -5,18 +5,17 @@
 //! overlayfs finds the data of files in one metadata image only, unless `metacopy=on` makes copies of
 //! files without data in the upper directory. So a layer becomes the image of the whole tree.
 
-use crate::metadata::visible;
-use crate::pack::{parse_sum, Sum};
+use crate::metadata::{object, visible};
+use crate::pack::Sum;
 use crate::{failed, Store};
 use daxfs_check::Silent;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_input::{Input, Options, Platform};
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::FileType;
 use daxfs_writer::build::Builder;
 use daxfs_writer::origin::{Container, Origin};
-use daxfs_writer::tree::{Kind, NodeId, Place, Tree, XattrSet, ROOT};
+use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
@@ -51,8 +50,8 @@ impl Store {
             else {
                 continue;
             };
-            let object = object_of(&tree.xattrs[node.attributes.xattrs as usize]);
-            let Some((pack, sum)) = object else {
+            let set = &tree.xattrs[node.attributes.xattrs as usize];
+            let Some((pack, sum)) = object(|name| own(set, name)) else {
                 let why = "does not name an object; the image was not made by daxfs store add";
                 return Err(daxfs_writer::Error::refused(&tree.path(id as NodeId), why).into());
             };
@@ -91,11 +90,13 @@ impl Store {
     ///
     /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
     pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
-        let is_opaque = |set: &XattrSet| own(set, b"overlay.opaque") == Some(b"y");
+        let is_opaque = |set: &XattrSet| own(set, "trusted.overlay.opaque") == Some(b"y");
         let mut opaque = HashSet::new();
         for (node, id) in layer.nodes.iter().zip(0..) {
             let set = &layer.xattrs[node.attributes.xattrs as usize];
-            if own(set, b"overlay.metacopy").is_some() || own(set, b"overlay.redirect").is_some() {
+            if own(set, "trusted.overlay.metacopy").is_some()
+                || own(set, "trusted.overlay.redirect").is_some()
+            {
                 let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
                 return Err(daxfs_writer::Error::refused(&layer.path(id), why).into());
             }
@@ -119,7 +120,7 @@ impl Store {
         }
         for id in 0..count as NodeId {
             for (name, node) in builder.list(id) {
-                if is_whiteout(&builder.tree.node(node).kind) {
+                if builder.tree.node(node).kind.is_whiteout() {
                     builder.remove(id, &name);
                 }
             }
@@ -168,31 +169,11 @@ fn see(tree: &mut Tree) {
     }
 }
 
-/// Return the value of the attribute `trusted.NAME`.
-fn own<'a>(set: &'a XattrSet, name: &[u8]) -> Option<&'a [u8]> {
-    let is_it = |xattr: &&daxfs_writer::tree::Xattr| {
-        xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name
-    };
+/// Return the value of the attribute `name`.
+fn own<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
+    let name = name.strip_prefix("trusted.")?.as_bytes();
+    let is_it = |xattr: &&Xattr| xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name;
     set.iter().find(is_it).map(|xattr| &*xattr.value)
-}
-
-/// Return the pack and the object that a file with these attributes has.
-fn object_of(set: &XattrSet) -> Option<(String, Sum)> {
-    let redirect = std::str::from_utf8(own(set, b"overlay.redirect")?).ok()?;
-    let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
-    (own(set, b"overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
-}
-
-/// Return whether it is overlayfs's mark of a removed file.
-fn is_whiteout(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Device {
-            file_type: FileType::CharDevice,
-            major: 0,
-            minor: 0
-        }
-    )
 }
 
 #[cfg(test)]
@@ -200,7 +181,7 @@ mod tests {
     use super::*;
     use crate::add::Total;
     use crate::PACKS_MAX;
-    use daxfs_writer::tree::Xattr;
+    use daxfs_reader::FileType;
     use daxfs_writer::Output;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -286,7 +267,10 @@ mod tests {
         let whole = store.tree("2").unwrap();
         let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
         assert_eq!(set("opaque"), &XattrSet::new());
-        assert_eq!(own(set("dir/new"), b"overlay.redirect"), Some(&b"/x"[..]));
+        assert_eq!(
+            own(set("dir/new"), "trusted.overlay.redirect"),
+            Some(&b"/x"[..])
+        );
         assert_eq!(
             store
                 .verify(&Silent, &mut |error| panic!("{error}"))

@@ -8,7 +8,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::source::Opened;
 use daxfs_reader::layout::XattrPrefix;
-use daxfs_reader::{FileType, XATTR_NAME_MAX};
+use daxfs_reader::XATTR_NAME_MAX;
 use daxfs_writer::tree::{Kind, NodeId, Place, Tree, Xattr, XattrSet, ROOT};
 use std::collections::HashMap;
 
@@ -48,12 +48,7 @@ pub fn strip(
 ) -> Result<()> {
     for (node, id) in tree.nodes.iter().zip(0..) {
         let refuse = |why: &str| Err(daxfs_writer::Error::refused(&tree.path(id), why).into());
-        if let Kind::Device {
-            file_type: FileType::CharDevice,
-            major: 0,
-            minor: 0,
-        } = node.kind
-        {
+        if node.kind.is_whiteout() {
             return refuse("is a character device 0:0, which overlayfs takes for the mark of a removed file; leave it out with --exclude");
         }
         let set = &tree.xattrs[node.attributes.xattrs as usize];
@@ -133,6 +128,13 @@ pub fn not_ours(name: &str) -> Error {
     Error::refused(name, why)
 }
 
+/// Return the pack and the object of a file without data. `value` returns the value of an attribute.
+pub fn object<'a>(value: impl Fn(&str) -> Option<&'a [u8]>) -> Option<(String, Sum)> {
+    let redirect = std::str::from_utf8(value("trusted.overlay.redirect")?).ok()?;
+    let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
+    (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
+}
+
 /// Return the pack and the object of the file `inode` without data.
 ///
 /// Fail if it does not name one.
@@ -148,12 +150,7 @@ pub fn object_of<S: daxfs_check::memory::Storage>(
             .find(|xattr| xattr.name == name.as_bytes());
         found.map(|xattr| &xattr.value[..])
     };
-    let object = || {
-        let redirect = std::str::from_utf8(value("trusted.overlay.redirect")?).ok()?;
-        let (id, sum) = redirect.strip_prefix('/')?.split_once('/')?;
-        (value("trusted.overlay.metacopy") == Some(b"")).then_some((id.to_owned(), parse_sum(sum)?))
-    };
-    object().ok_or_else(|| {
+    object(value).ok_or_else(|| {
         reader.refuse(
             path,
             "does not name an object; the image was not made by daxfs store add",

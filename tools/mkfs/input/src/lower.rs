@@ -122,24 +122,11 @@ fn ask(layer: &Tree, path: &[Vec<u8>]) -> Answer {
                 };
             }
         }
-        if is_whiteout(&layer.node(at).kind) {
+        if layer.node(at).kind.is_whiteout() {
             return Answer::No;
         }
     }
     Answer::Is(at)
-}
-
-/// Return true if it is a whiteout of overlayfs.
-pub fn is_whiteout(kind: &Kind) -> bool {
-    use daxfs_reader::FileType::CharDevice;
-    matches!(
-        kind,
-        Kind::Device {
-            file_type: CharDevice,
-            major: 0,
-            minor: 0
-        }
-    )
 }
 
 /// Return the extended attribute of opaque directories.

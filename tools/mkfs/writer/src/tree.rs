@@ -89,6 +89,18 @@ impl Kind {
             Kind::Socket => FileType::Socket,
         }
     }
+
+    /// Return true if it is overlayfs's mark of a removed file.
+    pub fn is_whiteout(&self) -> bool {
+        matches!(
+            self,
+            Kind::Device {
+                file_type: FileType::CharDevice,
+                major: 0,
+                minor: 0,
+            }
+        )
+    }
 }
 
 /// Where an origin has the content of a file.

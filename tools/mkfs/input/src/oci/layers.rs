@@ -7,7 +7,7 @@ use super::super::stream::Stream;
 use super::super::tar::Reader;
 use super::Layer;
 use crate::budget::Budget;
-use crate::lower::{is_whiteout, opaque, Lower};
+use crate::lower::{opaque, Lower};
 use crate::malformed::Refusal;
 use daxfs_check::Progress;
 use daxfs_reader::FileType;
@@ -136,7 +136,7 @@ fn whiteout(
         major: 0,
         minor: 0,
     };
-    debug_assert!(is_whiteout(&kind));
+    debug_assert!(kind.is_whiteout());
     let id = builder.add(Node {
         attributes,
         parent,
