@@ -330,7 +330,7 @@ vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once
 	return result;
 }
 
-/* The struct pages of contiguous frames are contiguous, which the next function and Rust rely on. */
+/* The struct pages of contiguous frames are contiguous: the next function and Rust rely on that. */
 static_assert(IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 
 /*
