@@ -92,7 +92,7 @@ pub(crate) struct Pieces {
     digest: [u8; 32],
     /// SHA-256 of all pieces. Their own SHA-256 is `digest`. This copy is private.
     sums: VVec<u8>,
-    /// What is known of each piece.
+    /// The state of each piece.
     states: KVVec<AtomicU8>,
     /// The number of pieces that were found bad.
     bad_count: AtomicUsize,

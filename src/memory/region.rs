@@ -26,7 +26,7 @@ pub(crate) enum Shown {
 
 /// One contiguous region of memory, which others may write at any time.
 pub(crate) struct Region {
-    /// What is known of the memory.
+    /// Facts about the memory.
     pub(crate) memory: Described,
     shown: Shown,
     pub(super) tenure: Tenure,

@@ -146,7 +146,7 @@ impl<K> DeviceMemory<K> {
     ///
     /// # Errors
     ///
-    /// The errors of `visit`, and those of the device, with their place, as `refuse` returns them.
+    /// The errors of `visit`, and errors of the device with their place, as `refuse` returns them.
     fn for_each_part<E>(
         &self,
         refuse: impl Fn(u64, Error) -> E,
