@@ -24,7 +24,7 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount,
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -285,16 +285,16 @@ impl Machine {
         let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
         let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
         let text = mount_list()?;
-        let there: HashSet<PathBuf> = mounts(&text)
+        let there: HashMap<PathBuf, &[u8]> = mounts(&text)
             .filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
-            .map(|mount| mount.place)
+            .map(|mount| (mount.place, mount.options))
             .collect();
         let files = packs
             .iter()
             .map(|pack| (store.pack(&pack.id), in_pack(pack)));
         let mut needed = 0;
         for (file, place) in files.chain([(store.image(name)?, lower.clone())]) {
-            if !there.contains(&place) {
+            if !there.contains_key(&place) {
                 needed += match demands.home {
                     Home::Memory(kind) => kind.size_of(length(&file)?),
                     Home::Device(_) => length(&file)?,
@@ -305,7 +305,16 @@ impl Machine {
             room(needed)?;
         }
         let mut load = |file: &Path, place: &Path, sha256: &str, option| -> Result<()> {
-            if there.contains(place) {
+            if let Some(options) = there.get(place) {
+                // Images with the same half of a SHA-256 can be made on purpose.
+                let digest = format!("digest={sha256}");
+                if !options
+                    .split(|&byte| byte == b',')
+                    .any(|option| option == digest.as_bytes())
+                {
+                    let why = "another image is mounted there, without this SHA-256; unmount it";
+                    return Err(Error::refused(shown_path(place), why));
+                }
                 loaded.shared += 1;
                 return Ok(());
             }
