@@ -27,6 +27,7 @@ fn run(args: Args) -> Result<()> {
     }
     let memory = Kernel::new(&config);
     memory.check()?;
+    let _owner = memory.own_device()?;
     Kernel::check_namespace(config.private_mounts)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

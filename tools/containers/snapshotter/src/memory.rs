@@ -9,11 +9,11 @@ use crate::store::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
 use daxfs_store::{lower, mount, tidy, unmount, Demands, Home, Store};
-use rustix::fs::{major, minor, StatxAttributes};
+use rustix::fs::{flock, major, minor, FlockOperation, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
 use std::collections::{HashMap, HashSet};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -75,6 +75,28 @@ impl Kernel {
             room: Room::new(config),
             images: Mutex::default(),
         }
+    }
+
+    /// Keep other snapshotters away from the device, if there is one, until the file is closed.
+    pub fn own_device(&self) -> Result<Option<File>> {
+        let Home::Device(device) = &self.demands.home else {
+            return Ok(None);
+        };
+        let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
+        let run = Path::new("/run/daxfs");
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(run).map_err(Error::io(run, "create"))?;
+        let (major, minor) = (major(status.rdev()), minor(status.rdev()));
+        let path = run.join(format!("device-{major}:{minor}"));
+        let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Error::Unsupported(format!(
+                "{}: another daxfs-snapshotter uses this device; stop it, or name another memory.device",
+                daxfs_writer::shown(device)
+            ))
+        })?;
+        Ok(Some(file))
     }
 
     /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
