@@ -2,7 +2,7 @@
 # Complete paths inside an image, after its name.
 _daxfs_inside() {
     local name word=${COMP_WORDS[COMP_CWORD]} dir
-    if [[ $COMP_CWORD -gt 2 && ${COMP_WORDS[1]} =~ ^(ls|cat|stat)$ && "${COMP_WORDS[2]} $word" != *-* ]]; then
+    if [[ $COMP_CWORD -gt 2 && ${COMP_WORDS[1]} =~ ^(ls|cat|stat)$ && ${COMP_WORDS[2]} != -* && $word != -* ]]; then
         dir=${word%"${word##*/}"} COMPREPLY=()
         while IFS= read -r name; do
             [[ $name == "${word##*/}"* ]] && COMPREPLY+=("$dir$name")

@@ -74,10 +74,10 @@ fn bash() {
         assert_eq!(found, expected, "{words:?}");
     }
     // Paths inside an image, whose names are not run.
-    let script = format!("daxfs() {{ printf '%s\\n' host 'ho$(exit)' other; }}; {script}");
-    for (word, expected) in [("ho", "host\nho$(exit)\n"), ("/etc/o", "/etc/other\n")] {
+    let script = format!("daxfs() {{ printf '%s\\n' host 'ho$(exit)' os-x; }}; {script}");
+    for (word, expected) in [("ho", "host\nho$(exit)\n"), ("/etc/os-", "/etc/os-x\n")] {
         let completion = file(&path, "bash", "daxfs");
-        let arguments = [&completion, "daxfs", "cat", "base.img", word];
+        let arguments = [&completion, "daxfs", "cat", "my-base.img", word];
         let found = run("bash", &["--norc"], &script, &arguments);
         assert_eq!(found.as_deref(), Some(expected));
     }
