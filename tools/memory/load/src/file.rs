@@ -17,7 +17,6 @@ use daxfs_writer::Overwrite;
 use rustix::fs::fgetxattr;
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
@@ -82,7 +81,7 @@ impl ImageFile {
         let read = self
             .file
             .read_exact_at(&mut rest, self.superblock.total_size);
-        read.map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+        read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
         Ok(rest)
     }
 
@@ -162,15 +161,13 @@ impl ImageFile {
         mut put: impl FnMut(u64, &[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
         let bar = Bar::of("copying", self.size);
-        let mut reader = (&self.file).take(self.size);
         let mut piece = vec![0; PIECE];
         let mut offset = 0;
         while offset < self.size {
             let length = piece.len().min((self.size - offset) as usize);
             let piece = &mut piece[..length];
-            reader
-                .read_exact(piece)
-                .map_err(|error| Error::system(shown_path(&self.path), "cannot read", "", error))?;
+            let read = self.file.read_exact_at(piece, offset);
+            read.map_err(|error| Error::system(name_of(&self.path), "cannot read", "", error))?;
             see(offset, piece);
             if !sparse || piece.iter().any(|&byte| byte != 0) {
                 put(offset, piece).map_err(|error| {

@@ -14,10 +14,10 @@ use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use daxfs_writer::device::dax_size;
 use daxfs_writer::{occupant, HEAD};
 use rustix::fs::{fstat, FileType, OFlags};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Why a FIFO is refused.
@@ -314,7 +314,7 @@ pub fn superblock(memory: &impl Memory, name: &str) -> Result<Superblock> {
     })
 }
 
-/// Open `path` for reading; `-` is standard input. Anything but a file or block device there is copied to a temporary file.
+/// Open `path` for reading; `-` is standard input. Anything but a file or a device with an image there is copied to a temporary file.
 pub fn open_input(path: &Path) -> Result<File> {
     let name = name_of(path);
     let file = match path.as_os_str() == "-" {
@@ -322,8 +322,14 @@ pub fn open_input(path: &Path) -> Result<File> {
         false => return open_now(path).map_err(|error| cannot_open(&name, error)),
     };
     let file = file.map_err(|error| cannot_open(&name, error))?;
-    let kind = file.metadata().map(|status| status.file_type());
-    match kind.is_ok_and(|kind| kind.is_file() || kind.is_block_device() || kind.is_dir()) {
+    let fits = |status: Metadata| {
+        let kind = status.file_type();
+        kind.is_file()
+            || kind.is_block_device()
+            || kind.is_dir()
+            || dax_size(status.rdev()).is_some()
+    };
+    match file.metadata().is_ok_and(fits) {
         true => Ok(file),
         false => Source::spool(file, &name),
     }
