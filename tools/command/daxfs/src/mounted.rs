@@ -78,6 +78,10 @@ pub fn info(dir: &Path) -> Result<String> {
 
 /// Return the offset and the number of the bytes of the file `path` in the mounted memory, and its name.
 pub fn place(path: &Path) -> Result<String> {
+    // Devices of the image would be opened.
+    if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
+        return Err(Error::refused(shown_path(path), "is not a regular file"));
+    }
     let inside = Inside::open(path)?;
     let offset = query::offset(&inside.file).map_err(|error| failed(path, error))?;
     let size = inside.status.st_size;

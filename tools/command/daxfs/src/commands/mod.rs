@@ -118,10 +118,10 @@ fn run(command: Command) -> Result<ExitCode> {
         }),
         Command::Info {
             image,
+            at,
             json: false,
             udev: false,
-            ..
-        } if image.is_dir() => print(&mounted::info(&image)?),
+        } if at == At::default() && image.is_dir() => print(&mounted::info(&image)?),
         Command::Info {
             image,
             at,

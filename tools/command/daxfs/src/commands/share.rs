@@ -58,6 +58,10 @@ pub fn share(args: &ShareArgs) -> Result<ExitCode> {
             backing?
         }
         (None, Some(kind)) => Backing::sealed(&image, args.device, kind)?,
+        (None, None) if args.image.as_os_str() == "-" => {
+            let why = "has no path for a hypervisor; use --copy DIR or --into memfd";
+            return Err(Error::refused("standard input", why));
+        }
         (None, None) => Backing::in_place(&image, args.device, hypervisor)?,
     };
     let arguments = share::arguments(hypervisor, args.device, args.number, &backing);
