@@ -45,7 +45,7 @@ help:
 	@echo '  make                the kernel module for the Debian kernel KERNEL, and the tools:'
 	@echo '                      build/daxfs.ko, build/bin/mkdaxfs, ...'
 	@echo '  make TARGET KERNEL=NAME'
-	@echo '                      TARGET for another kernel than the newest of Debian 13 backports: a version'
+	@echo '                      TARGET for another kernel than the newest known one of Debian 13 backports: a version'
 	@echo '                      in backports, such as 7.2.12 or 7.2.12-rt (environment/prepare --list-kernels), sid or experimental'
 	@echo '  make TARGET ARCH=arm64'
 	@echo '                      TARGET for arm64, in build/arm64: module, tools, tests, demo, check, shell'

@@ -42,5 +42,5 @@ run_depmod() {
 # module_files TREE RELEASE MODULE...: print the files of modules in TREE/lib/modules/RELEASE, each after those that it
 # depends on. Modules that have no file are built in.
 module_files() {
-	{ in_root modprobe -d "$1" -S "$2" --show-depends -a "${@:3}" 2>/dev/null || true; } | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+	{ in_root modprobe -C /dev/null -d "$1" -S "$2" --show-depends -a "${@:3}" 2>/dev/null || true; } | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
