@@ -27,7 +27,7 @@ void backing_file_set_user_path(struct file *f, const struct path *path);
 typedef void (*btf_trace_memory_failure_event)(void *data, unsigned long pfn, int type,
 					       int result);
 
-/* src/linux/mm/iomap.rs implements this for the kernel's DAX code. */
+/* src/linux/mm/space.rs implements this for the kernel's DAX code. */
 int daxfs_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
 		      struct iomap *iomap, struct iomap *srcmap);
 

@@ -41,7 +41,7 @@ impl Deref for Described {
 ///
 /// Until the object is dropped:
 ///
-/// * The window that [`Self::mappable`] returns is mapped, up to the end of its last page.
+/// * The memory that [`Self::mappable`] returns is mapped, up to the end of its last page.
 ///   Processes may map the memory by the method.
 /// * Memory of a DAX device has contiguous frames with struct pages, and the device lives. Pages
 ///   that are mapped by [`Pages`](super::MapMethod::Pages) are vmap()'s, each with a reference.
