@@ -116,6 +116,8 @@ impl Store {
                 .map(|((origin, data), sum)| ((origin + origins, data), sum));
             known = moved.collect();
             let root = builder.tree.append(tree)?;
+            // The path of a name that the layer hides leads through it, if the file has another name.
+            builder.tree.nodes[root as usize].parent = ROOT;
             merge(&mut builder, &opaque, root);
         }
         for id in 0..count as NodeId {
@@ -291,6 +293,36 @@ mod tests {
     }
 
     /// An image with more layers than packs that overlayfs takes.
+    /// A layer hides one name of a file with two names.
+    #[test]
+    fn hidden_links() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = tempfile::tempdir_in(&place).unwrap();
+        for (first, second) in [("a/x", "b/x"), ("d/x", "c/x")] {
+            for path in [first, second] {
+                std::fs::create_dir(base.path().join(path).parent().unwrap()).unwrap();
+            }
+            std::fs::write(base.path().join(first), first).unwrap();
+            std::fs::hard_link(base.path().join(first), base.path().join(second)).unwrap();
+        }
+        let base = daxfs_input::scan::scan(base.path(), None, |_| ()).unwrap();
+        add(&store, "base", None, base).unwrap();
+        let hidden = [
+            ("a/x", "b/x"),
+            ("b/x", "a/x"),
+            ("a", "b/x"),
+            ("c", "d/x"),
+            ("d/x", "c/x"),
+        ];
+        for (number, (hidden, left)) in hidden.into_iter().enumerate() {
+            let name = number.to_string();
+            let layer = tree(place.path(), &[(hidden, "other")]);
+            add(&store, &name, Some("base"), layer).unwrap();
+            assert!(names(&store, &name).contains(left));
+        }
+    }
+
     #[test]
     fn many_layers() {
         let place = tempfile::tempdir().unwrap();
