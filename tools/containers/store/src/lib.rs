@@ -300,8 +300,10 @@ impl Store {
     /// Remove the image `name`. Its packs remain until [`Store::gc`].
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.image(name)?;
+        let _change = lock(&self.change);
+        let removed = std::fs::remove_file(&path);
         lock(&self.read).images.remove(name);
-        match std::fs::remove_file(&path) {
+        match removed {
             Ok(()) => sync(&self.dir.join("images")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let why = "no such image in the store; daxfs store list lists them";
