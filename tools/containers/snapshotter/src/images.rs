@@ -114,7 +114,9 @@ impl Images {
         let images = self.store.images()?;
         let (known, left): (Vec<_>, Vec<_>) =
             images.iter().partition(|image| known.contains(&***image));
-        for image in left {
+        // Other names are not ours.
+        let is_ours = |image: &&String| image.bytes().all(|byte| byte.is_ascii_digit());
+        for image in left.into_iter().filter(is_ours) {
             self.store.remove(image)?;
         }
         self.collect();

@@ -60,7 +60,10 @@ impl Store {
         let swept = store.leftovers().and_then(|dirs| sweep(&dirs, images));
         let numbered = store.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
-        if let Err(error) = swept.and_then(|()| images.tidy(&dirs)) {
+        for error in [swept, images.tidy(&dirs)]
+            .into_iter()
+            .filter_map(Result::err)
+        {
             warn(&error);
         }
         for snapshot in store.snapshots.values() {
