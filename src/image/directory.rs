@@ -8,7 +8,7 @@ use super::layout;
 use super::memory::Memory;
 use super::Image;
 use core::cmp::Ordering;
-use core::mem::{offset_of, size_of};
+use core::mem::offset_of;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Number of entries in a cache line. A look-up loads them together.
@@ -20,8 +20,6 @@ const INTERPOLATIONS: u32 = 12;
 
 /// Number of bytes of a name that are compared at a time.
 const CHUNK: usize = 32;
-
-const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
 
 /// A validated directory entry. Its name is checked when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +141,8 @@ impl<M: Memory> Image<'_, M> {
     /// Return the offset in the image of entry `position` of `directory`, or of its end.
     #[inline]
     pub(super) fn dirent_offset(&self, directory: &Directory, position: u32) -> u64 {
-        self.superblock.dirents.offset + (directory.first + u64::from(position)) * DIRENT
+        self.superblock.dirents.offset
+            + (directory.first + u64::from(position)) * layout::DIRENT_SIZE
     }
 
     /// Return the offset in the image of the name of `entry`.

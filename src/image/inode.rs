@@ -219,7 +219,7 @@ impl Inode {
                 }
             }
             FileType::Directory => {
-                let record = size_of::<layout::Dirent>() as u64;
+                let record = layout::DIRENT_SIZE;
                 let Ok(entries) = u32::try_from(size / record) else {
                     refuse!(size, Size, size);
                 };
@@ -339,6 +339,6 @@ pub fn overlap(superblock: &Superblock, ino: u32, data: u64) -> Error {
 
 /// Return the offset in the image of a field of inode `ino`.
 fn field_offset(superblock: &Superblock, ino: u32, field: usize) -> u64 {
-    let record = u64::from(ino - 1) * size_of::<layout::Inode>() as u64;
+    let record = u64::from(ino - 1) * layout::INODE_SIZE;
     superblock.inodes.offset + record + field as u64
 }

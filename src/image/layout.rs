@@ -68,6 +68,12 @@ pub const DIGEST_PIECE: u64 = 2 << 20;
 /// Length in bytes of the SHA-256 of a piece.
 pub const SUM_SIZE: u64 = 32;
 
+/// Length in bytes of an [`Inode`].
+pub const INODE_SIZE: u64 = size_of::<Inode>() as u64;
+
+/// Length in bytes of a [`Dirent`].
+pub const DIRENT_SIZE: u64 = size_of::<Dirent>() as u64;
+
 /// First eight bytes of a [`Signature`].
 pub const SIGNATURE_MAGIC: [u8; 8] = *b"\x89daxsig\n";
 

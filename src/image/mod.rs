@@ -139,8 +139,7 @@ impl<'a, M: Memory> Image<'a, M> {
             let field = offset_of!(layout::Superblock, inodes) as u64;
             return Err(Error::new(Problem::InodeNumber, field, ino.into()));
         }
-        let record = size_of::<layout::Inode>() as u64;
-        let offset = self.superblock.inodes.offset + u64::from(ino - 1) * record;
+        let offset = self.superblock.inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE;
         let raw = memory::load(self.memory, offset)?;
         Inode::validate(self.superblock, ino, offset, &raw)
     }

@@ -5,11 +5,8 @@
 use super::error::{Error, Problem, Result};
 use super::layout::{self, SUPERBLOCK_SIZE, TABLE_ALIGN};
 use super::memory::{load, Memory};
-use core::mem::{offset_of, size_of};
+use core::mem::offset_of;
 use zerocopy::IntoBytes;
-
-const INODE: usize = size_of::<layout::Inode>();
-const DIRENT: usize = size_of::<layout::Dirent>();
 
 /// A range of bytes in the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,7 +130,7 @@ impl Superblock {
                 let inside = start
                     .checked_add(length)
                     .is_some_and(|end| end <= total_size);
-                let aligned = start & ($align - 1) == 0 && length & ($record as u64 - 1) == 0;
+                let aligned = start & ($align - 1) == 0 && length & $record.wrapping_sub(1) == 0;
                 if start < $free || !inside || !aligned {
                     refuse!($field, Table, start);
                 }
@@ -143,12 +140,12 @@ impl Superblock {
                 }
             }};
         }
-        let inodes = table!(inodes, SUPERBLOCK_SIZE, TABLE_ALIGN, INODE);
-        let dirents = table!(dirents, inodes.end(), TABLE_ALIGN, DIRENT);
-        let names = table!(names, dirents.end(), TABLE_ALIGN, 1);
-        let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1);
+        let inodes = table!(inodes, SUPERBLOCK_SIZE, TABLE_ALIGN, layout::INODE_SIZE);
+        let dirents = table!(dirents, inodes.end(), TABLE_ALIGN, layout::DIRENT_SIZE);
+        let names = table!(names, dirents.end(), TABLE_ALIGN, 1_u64);
+        let xattrs = table!(xattrs, names.end(), TABLE_ALIGN, 1_u64);
         let block = u64::from(block_size);
-        let data = table!(data, xattrs.end(), block, block_size as usize);
+        let data = table!(data, xattrs.end(), block, block);
         let superblock = Superblock {
             block_size,
             total_size,
@@ -200,14 +197,14 @@ impl Superblock {
 
     /// Return the number of inodes. Their numbers start at 1.
     pub const fn inode_count(&self) -> u64 {
-        self.inodes.length / INODE as u64
+        self.inodes.length / layout::INODE_SIZE
     }
 
     /// Return true if there is an inode `ino`.
     #[inline]
     pub const fn has_inode(&self, ino: u32) -> bool {
         // The place of inode 0 is after the longest table.
-        let place = ino.wrapping_sub(1) as u64 * INODE as u64;
+        let place = ino.wrapping_sub(1) as u64 * layout::INODE_SIZE;
         place < self.inodes.length
     }
 }

@@ -8,10 +8,8 @@ use daxfs_reader::hash::name_hash;
 use daxfs_reader::layout;
 use daxfs_reader::{Content, Directory, Dirent};
 use std::collections::VecDeque;
-use std::mem::{offset_of, size_of};
+use std::mem::offset_of;
 use std::ops::ControlFlow;
-
-const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
 
 impl<S: Storage> Checker<'_, '_, S> {
     pub(super) fn check_directories(&mut self) -> ControlFlow<()> {
@@ -66,12 +64,12 @@ impl<S: Storage> Checker<'_, '_, S> {
                 continue;
             }
             self.zeros(
-                table.offset + end * DIRENT,
-                table.offset + directory.first * DIRENT,
+                table.offset + end * layout::DIRENT_SIZE,
+                table.offset + directory.first * layout::DIRENT_SIZE,
             )?;
             end = directory.first + u64::from(directory.entries);
         }
-        self.zeros(table.offset + end * DIRENT, table.end())
+        self.zeros(table.offset + end * layout::DIRENT_SIZE, table.end())
     }
 
     fn check_entries(
@@ -103,7 +101,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         last: &mut Option<(u32, Vec<u8>)>,
     ) -> ControlFlow<()> {
         let record = directory.first + u64::from(entry.position);
-        let offset = self.image.superblock().dirents.offset + record * DIRENT;
+        let offset = self.image.superblock().dirents.offset + record * layout::DIRENT_SIZE;
         if name_hash(name) != entry.hash {
             return self.rule("wrong hash in directory entry", offset, entry.hash.into());
         }

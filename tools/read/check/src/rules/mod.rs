@@ -208,8 +208,7 @@ impl<S: Storage> Checker<'_, '_, S> {
 
     /// Return the offset of the record of inode `ino`.
     fn inode_offset(&self, ino: u32) -> u64 {
-        self.image.superblock().inodes.offset
-            + u64::from(ino - 1) * size_of::<layout::Inode>() as u64
+        self.image.superblock().inodes.offset + u64::from(ino - 1) * layout::INODE_SIZE
     }
 
     /// Load an inode that has been found valid; nothing if it has changed since.

@@ -7,11 +7,7 @@ use daxfs_reader::layout;
 use daxfs_reader::memory::load;
 use daxfs_reader::{Content, Image, Inode};
 use std::collections::{HashMap, VecDeque};
-use std::mem::size_of;
 use std::ops::Range;
-
-const INODE: u64 = size_of::<layout::Inode>() as u64;
-const DIRENT: u64 = size_of::<layout::Dirent>() as u64;
 
 /// The files of an image, by their places in it, without damaged ones.
 pub struct Paths {
@@ -34,7 +30,7 @@ impl Paths {
             names: HashMap::new(),
             places: Vec::new(),
         };
-        let mut left = superblock.dirents.length / DIRENT;
+        let mut left = superblock.dirents.length / layout::DIRENT_SIZE;
         let mut pending = VecDeque::new();
         if let Ok(root) = image.root() {
             paths.places(image, &root);
@@ -75,9 +71,9 @@ impl Paths {
         };
         match inode.content {
             Content::Directory(directory) => {
-                let first = directory.first.saturating_mul(DIRENT);
+                let first = directory.first.saturating_mul(layout::DIRENT_SIZE);
                 let start = image.superblock().dirents.offset.saturating_add(first);
-                add(start, u64::from(directory.entries) * DIRENT);
+                add(start, u64::from(directory.entries) * layout::DIRENT_SIZE);
             }
             Content::Regular { data } => add(data, inode.size),
             Content::Symlink { target, length } => add(target, length.into()),
@@ -93,7 +89,7 @@ impl Paths {
     /// Return the path of a file that the byte at `offset` belongs to, if one can be told.
     pub fn find(&self, offset: u64) -> Option<Vec<u8>> {
         if self.inodes.contains(&offset) {
-            let ino = (offset - self.inodes.start) / INODE + 1;
+            let ino = (offset - self.inodes.start) / layout::INODE_SIZE + 1;
             return self.path(u32::try_from(ino).ok()?);
         }
         let after = self
