@@ -131,12 +131,10 @@ impl Images {
 
 /// Read the directory `upper`, the upper layer of an overlay, with names for temporary files in `scratch`.
 pub fn upper(upper: &Path, scratch: &Path) -> Result<Tree> {
+    let platform = Platform::default();
     let input = daxfs_input::Options {
-        output: None,
         one_file_system: true,
-        exclude: None,
-        scratch,
-        platform: &Platform::default(),
+        ..daxfs_input::Options::new(scratch, &platform)
     };
     let mut warn = |warning| eprintln!("daxfs-snapshotter: warning: {warning}");
     let mut tree = read(

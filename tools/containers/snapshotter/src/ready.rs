@@ -188,13 +188,8 @@ impl Ready {
     pub fn tree(&self, candidate: &Candidate) -> Result<Tree> {
         // The same file, whatever has its name now.
         let fd = candidate.file.as_raw_fd();
-        let input = daxfs_input::Options {
-            output: None,
-            one_file_system: false,
-            exclude: None,
-            scratch: &self.directory,
-            platform: &Platform::default(),
-        };
+        let platform = Platform::default();
+        let input = daxfs_input::Options::new(&self.directory, &platform);
         let again = |error: &dyn std::fmt::Display| {
             refused(&candidate.path, format!("{error}; copy the image again"))
         };

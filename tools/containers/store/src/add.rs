@@ -336,13 +336,8 @@ mod tests {
         std::fs::create_dir(&source).unwrap();
         std::fs::write(&file, "first").unwrap();
         let store = Store::create(&directory.path().join("store")).unwrap();
-        let options = Options {
-            output: None,
-            one_file_system: false,
-            exclude: None,
-            scratch: directory.path(),
-            platform: &Platform::default(),
-        };
+        let platform = Platform::default();
+        let options = Options::new(directory.path(), &platform);
         let tree = || {
             let input = [Input::Directory(source.clone())];
             read(&input, &options, &Silent, &mut |_| ()).unwrap()

@@ -48,13 +48,8 @@ pub fn feed(input: &[u8], directory: &Path) {
         6 => (Input::Oci(file(&path, &bundled(rest))), mode & 8 != 0),
         _ => (Input::Docker(file(&path, &docker(rest))), mode & 8 != 0),
     };
-    let options = Options {
-        output: None,
-        one_file_system: false,
-        exclude: None,
-        scratch: directory,
-        platform: &Platform::default(),
-    };
+    let platform = Platform::default();
+    let options = Options::new(directory, &platform);
     let mut warn = |warning: String| one_line(&warning);
     let trees = match apart {
         true => layers(&input, LayerNames::Digest, &options, &Silent, &mut warn)

@@ -52,6 +52,19 @@ pub struct Options<'a> {
     pub platform: &'a Platform,
 }
 
+impl<'a> Options<'a> {
+    /// Read all files of inputs for `platform`, with temporary files in the directory `scratch`.
+    pub fn new(scratch: &'a Path, platform: &'a Platform) -> Self {
+        Options {
+            output: None,
+            one_file_system: false,
+            exclude: None,
+            scratch,
+            platform,
+        }
+    }
+}
+
 impl Input {
     /// Parse an argument: a path, which may follow a kind and a colon.
     pub fn parse(text: &OsStr) -> Self {

@@ -15,13 +15,8 @@
 //!
 //! let directory = tempfile::tempdir()?;
 //! std::fs::write(directory.path().join("file"), "text")?;
-//! let options = Options {
-//!     output: None,
-//!     one_file_system: false,
-//!     exclude: None,
-//!     scratch: &std::env::temp_dir(),
-//!     platform: &Platform::default(),
-//! };
+//! let (scratch, platform) = (std::env::temp_dir(), Platform::default());
+//! let options = Options::new(&scratch, &platform);
 //! let input = Input::Directory(directory.path().into());
 //! let tree = read(&[input], &options, &Silent, &mut |warning| eprintln!("{warning}"))?;
 //! assert_eq!(tree.nodes.len(), 2);

@@ -142,13 +142,8 @@ fn archives_that_change() {
     assert!(status.unwrap().success());
     let scratch = daxfs_testing::scratch();
     let output = Output::create(&scratch.path().join("image")).unwrap();
-    let options = Options {
-        output: None,
-        one_file_system: false,
-        exclude: None,
-        scratch: scratch.path(),
-        platform: &Platform::default(),
-    };
+    let platform = Platform::default();
+    let options = Options::new(scratch.path(), &platform);
     let inputs = [Input::Any(archive.clone())];
     let tree = read(&inputs, &options, &Silent, &mut |warning| {
         panic!("{warning}")

@@ -83,13 +83,8 @@ fn archives() -> &'static [Vec<u8>] {
 
 /// Read it, which must end.
 fn reads(input: Input, scratch: &Path) -> bool {
-    let options = Options {
-        output: None,
-        one_file_system: false,
-        exclude: None,
-        scratch,
-        platform: &Platform::default(),
-    };
+    let platform = Platform::default();
+    let options = Options::new(scratch, &platform);
     match read(&[input], &options, &Silent, &mut |_| ()) {
         Ok(_) => true,
         Err(error) => {

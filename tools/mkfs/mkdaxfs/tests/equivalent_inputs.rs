@@ -24,12 +24,10 @@ fn storable(item: &mut Item) {
 /// Make the image `at` of inputs.
 fn image(inputs: &[Input], at: &Path) {
     let output = Output::create(at).unwrap();
+    let platform = Platform::default();
     let options = Options {
         output: output.directory().unwrap(),
-        one_file_system: false,
-        exclude: None,
-        scratch: at.parent().unwrap(),
-        platform: &Platform::default(),
+        ..Options::new(at.parent().unwrap(), &platform)
     };
     let tree = read(inputs, &options, &Silent, &mut |warning| {
         panic!("{warning}")
