@@ -8,8 +8,8 @@ use crate::room::Room;
 use crate::store::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
-use daxfs_store::{lower, mount, tidy, unmount, Demands, Home, Store};
-use rustix::fs::{flock, major, minor, FlockOperation, StatxAttributes};
+use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Store};
+use rustix::fs::{major, minor, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
 use std::collections::{HashMap, HashSet};
@@ -54,8 +54,8 @@ pub trait Memory: Send + Sync + 'static {
 pub struct Kernel {
     demands: Demands,
     room: Room,
-    /// The images by directory. Each is locked while it is loaded or unloaded.
-    images: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
+    /// The locks of images, by directory. Each is held while the image is loaded or unloaded.
+    gates: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
 }
 
 impl Kernel {
@@ -73,30 +73,13 @@ impl Kernel {
                 ..Demands::default()
             },
             room: Room::new(config),
-            images: Mutex::default(),
+            gates: Mutex::default(),
         }
     }
 
     /// Keep other snapshotters away from the device, if there is one, until the file is closed.
     pub fn own_device(&self) -> Result<Option<File>> {
-        let Home::Device(device) = &self.demands.home else {
-            return Ok(None);
-        };
-        let status = std::fs::metadata(device).map_err(Error::io(device, "examine"))?;
-        let run = Path::new("/run/daxfs");
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(run).map_err(Error::io(run, "create"))?;
-        let (major, minor) = (major(status.rdev()), minor(status.rdev()));
-        let path = run.join(format!("device-{major}:{minor}"));
-        let file = File::create(&path).map_err(Error::io(&path, "create"))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Error::Unsupported(format!(
-                "{}: another daxfs-snapshotter uses this device; stop it, or name another memory.device",
-                daxfs_writer::shown(device)
-            ))
-        })?;
-        Ok(Some(file))
+        Ok(own_device(&self.demands.home)?)
     }
 
     /// Check that containers see mounts of this process: that it is in the machine's mount namespace, or that
@@ -113,19 +96,19 @@ impl Kernel {
     }
 
     /// Return the lock of the image on `dir`.
-    fn image(&self, dir: &Path) -> Arc<Mutex<()>> {
-        Arc::clone(lock(&self.images).entry(dir.into()).or_default())
+    fn gate(&self, dir: &Path) -> Arc<Mutex<()>> {
+        Arc::clone(lock(&self.gates).entry(dir.into()).or_default())
     }
 
     /// Call `work` while no other call can load or unload the image on `dir`.
     fn alone<T>(&self, dir: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let gate = self.image(dir);
+        let gate = self.gate(dir);
         let _locked = lock(&gate);
         let result = work();
-        let mut images = lock(&self.images);
+        let mut gates = lock(&self.gates);
         // Another call may wait for it: only the table and this one have it otherwise.
         if Arc::strong_count(&gate) == 2 {
-            images.remove(dir);
+            gates.remove(dir);
         }
         result
     }
@@ -277,11 +260,11 @@ mod tests {
     fn gates_remain_while_they_are_held() {
         let memory = Kernel::new(&config::Config::default());
         let dir = Path::new("/nonexistent/layer");
-        let gate = memory.image(dir);
+        let gate = memory.gate(dir);
         memory.unload(dir).unwrap();
-        assert!(Arc::ptr_eq(&gate, &memory.image(dir)));
+        assert!(Arc::ptr_eq(&gate, &memory.gate(dir)));
         drop(gate);
         memory.unload(dir).unwrap();
-        assert!(lock(&memory.images).is_empty());
+        assert!(lock(&memory.gates).is_empty());
     }
 }

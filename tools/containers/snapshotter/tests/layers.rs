@@ -164,7 +164,7 @@ async fn marks_of_overlayfs() {
     let shown = ["trusted.other", "trusted.overlay.redirect"];
     assert_eq!(names(&layer), shown);
 
-    // Files whose content is elsewhere are not taken, whoever has written the marks.
+    // A file that overlayfs marks as having its content elsewhere is refused, even if a user set the mark.
     let mounts = machine.prepare("bad", "changed").await.unwrap();
     let file = upper(&mounts).join("file");
     std::fs::write(&file, "").unwrap();

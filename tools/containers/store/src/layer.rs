@@ -30,13 +30,8 @@ impl Store {
 
     fn whole_tree(&self, name: &str) -> Result<(Tree, Known)> {
         let path = self.image(name)?;
-        let options = Options {
-            output: None,
-            one_file_system: false,
-            exclude: None,
-            scratch: &self.dir,
-            platform: &Platform::default(),
-        };
+        let platform = Platform::default();
+        let options = Options::new(&self.dir, &platform);
         let input = [Input::Metadata(path.clone())];
         let mut tree = daxfs_input::read(&input, &options, &Silent, &mut |_| ())?;
         let mut packs = HashMap::new();
@@ -51,7 +46,7 @@ impl Store {
                 continue;
             };
             let set = &tree.xattrs[node.attributes.xattrs as usize];
-            let Some((pack, sum)) = object(|name| own(set, name)) else {
+            let Some((pack, sum)) = object(|name| value_of(set, name)) else {
                 let why = "does not name an object; the image was not made by daxfs store add";
                 return Err(daxfs_writer::Error::refused(&tree.path(id as NodeId), why).into());
             };
@@ -90,17 +85,16 @@ impl Store {
     ///
     /// Fail if the upper directory has data of files elsewhere, by `metacopy` or `redirect_dir`.
     pub fn stack(&self, below: Option<&str>, mut layer: Tree) -> Result<(Tree, Known)> {
-        let is_opaque = |set: &XattrSet| own(set, "trusted.overlay.opaque") == Some(b"y");
         let mut opaque = HashSet::new();
         for (node, id) in layer.nodes.iter().zip(0..) {
             let set = &layer.xattrs[node.attributes.xattrs as usize];
-            if own(set, "trusted.overlay.metacopy").is_some()
-                || own(set, "trusted.overlay.redirect").is_some()
+            if value_of(set, "trusted.overlay.metacopy").is_some()
+                || value_of(set, "trusted.overlay.redirect").is_some()
             {
                 let why = "has its content elsewhere; mount the overlay with metacopy=off and redirect_dir=off";
                 return Err(daxfs_writer::Error::refused(&layer.path(id), why).into());
             }
-            if is_opaque(set) {
+            if value_of(set, "trusted.overlay.opaque") == Some(b"y") {
                 opaque.insert(id);
             }
         }
@@ -172,7 +166,7 @@ fn see(tree: &mut Tree) {
 }
 
 /// Return the value of the attribute `name`.
-fn own<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
+fn value_of<'a>(set: &'a XattrSet, name: &str) -> Option<&'a [u8]> {
     let name = name.strip_prefix("trusted.")?.as_bytes();
     let is_it = |xattr: &&Xattr| xattr.prefix == XattrPrefix::Trusted && *xattr.name == *name;
     set.iter().find(is_it).map(|xattr| &*xattr.value)
@@ -270,7 +264,7 @@ mod tests {
         let set = |path| &whole.xattrs[whole.nodes[find(&whole, path)].attributes.xattrs as usize];
         assert_eq!(set("opaque"), &XattrSet::new());
         assert_eq!(
-            own(set("dir/new"), "trusted.overlay.redirect"),
+            value_of(set("dir/new"), "trusted.overlay.redirect"),
             Some(&b"/x"[..])
         );
         assert_eq!(

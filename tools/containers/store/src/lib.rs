@@ -29,7 +29,7 @@ mod pack;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use machine::{lower, mount, tidy, unmount, Demands, Home, Loaded, Room};
+pub use machine::{lower, mount, own_device, tidy, unmount, Demands, Home, Loaded, Room};
 pub use metadata::PACKS;
 pub use pack::PackRef;
 pub use verify::Verified;
@@ -324,6 +324,9 @@ impl Store {
         for (name, (_, packs)) in self.needs()? {
             for pack in packs {
                 let path = self.pack(&pack.id);
+                if needed.contains(&path) {
+                    continue;
+                }
                 if !path.exists() {
                     let why = format!(
                         "needs pack {}, which is missing; restore it from a copy, or remove the image",

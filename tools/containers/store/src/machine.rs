@@ -18,7 +18,9 @@ use daxfs_load::context::explain;
 use daxfs_load::mount::{Options, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
 use daxfs_load::{unmount::detach, Kind};
-use rustix::fs::{fadvise, flock, lgetxattr, statvfs, Advice, FlockOperation, CWD};
+use rustix::fs::{
+    fadvise, flock, lgetxattr, major, minor, stat, statvfs, Advice, FlockOperation, CWD,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount,
@@ -170,7 +172,7 @@ pub fn mount(
     Ok(loaded)
 }
 
-/// Called with the bytes that are to be loaded. Fails if there is no room for them.
+/// Checks whether this many bytes can be loaded, and fails if there is no room.
 pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
 
 /// Unmount the image of a store that is mounted on `dir`, and free the layers that no overlay uses, which are in
@@ -204,6 +206,26 @@ pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
     machine.sweep(home)
 }
 
+/// Keep others who call this away from the device that is `home`, if it is one, until the file is closed.
+pub fn own_device(home: &Home) -> Result<Option<File>> {
+    let Home::Device(device) = home else {
+        return Ok(None);
+    };
+    let status = stat(device).map_err(|error| failed(device, "examine", error.into()))?;
+    let (major, minor) = (major(status.st_rdev), minor(status.st_rdev));
+    let dir = Path::new(RUN);
+    make(dir)?;
+    let path = dir.join(format!("device-{major}:{minor}"));
+    let file = File::create(&path).map_err(|error| failed(&path, "create", error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => {
+            let why = "another daxfs-snapshotter uses this device; stop it, or name another memory.device";
+            Err(Error::refused(shown_path(device), why))
+        }
+    }
+}
+
 /// Free what no overlay uses, such as the remains of calls that were killed. Remove images from the device that is
 /// `home`, unless their SHA-256 are in `wanted`.
 pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
@@ -216,15 +238,7 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
     let text = mount_list()?;
     let used: HashSet<String> = mounts(&text)
         .filter(|mount| mount.place.starts_with(RUN))
-        .map(|mount| {
-            on_device(
-                &mount
-                    .place
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy(),
-            )
-        })
+        .map(|mount| placed_on_device(&mount.place))
         .collect();
     catalog::remove_all(device, &|name| {
         name.starts_with(PREFIX) && !wanted.contains(name) && !used.contains(name)
@@ -361,8 +375,7 @@ impl Machine {
                     Ok(()) => {
                         freed.images += 1;
                         freed.bytes += bytes;
-                        let name = place.file_name().unwrap_or_default();
-                        names.insert(on_device(&name.to_string_lossy()));
+                        names.insert(placed_on_device(&place));
                     }
                     // Nothing is mounted there.
                     Err(Errno::INVAL) => (),
@@ -391,6 +404,11 @@ fn mount_list() -> Result<Vec<u8>> {
 /// Return the name on a device of the image with this SHA-256, of which the start is enough.
 fn on_device(sha256: &str) -> String {
     format!("{PREFIX}{}", sha256.get(..DIGITS).unwrap_or(sha256))
+}
+
+/// Return the name on a device of the image whose place is this directory below [`RUN`].
+fn placed_on_device(place: &Path) -> String {
+    on_device(&place.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Load the image file `file` with this SHA-256 and mount it on `place`, with one more option.
