@@ -112,7 +112,7 @@ static void owner_punches(void)
 	end(fd, owner);
 }
 
-/* Whoever has the memory finds a file where "daxfs stat --physical" says, also a driver that imports the dma-buf. */
+/* A file is where "daxfs stat --physical" says, for processes that map the memory and for a driver that imports it. */
 static void others_read(void)
 {
 	int owner, fd = begin(&owner), node = fd;
