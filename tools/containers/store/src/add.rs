@@ -5,7 +5,7 @@
 use crate::layer::Known;
 use crate::metadata::strip;
 use crate::pack::{self, each_object, id, Object, Pack, PackRef, Sum};
-use crate::{failed, lock, sync, Store, PACKS_MAX};
+use crate::{failed, lock, Store, PACKS_MAX};
 use daxfs_check::digest::hex;
 use daxfs_check::memory::FileMemory;
 use daxfs_check::Progress;
@@ -145,7 +145,6 @@ impl Store {
         let output = create(&path)?;
         let summary = make(&tree, &pack::options(), &output, progress)?;
         output.commit(progress)?;
-        sync(&self.dir.join("images"))?;
         let [new, known] = total;
         Ok(Added {
             sha256: hex(&summary.digest),
@@ -202,7 +201,6 @@ impl Store {
             return Err(daxfs_writer::Error::changed(&path, how).into());
         }
         output.commit(progress)?;
-        sync(&self.dir.join("packs"))?;
         Ok(summary.total_size)
     }
 }

@@ -10,6 +10,7 @@ use crate::replace;
 use crate::replace::{parent_of, plain};
 use daxfs_check::Progress;
 use rustix::fs::{open, stat, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
 use std::os::fd::AsFd;
@@ -199,7 +200,8 @@ impl Output {
 
     /// Rename the complete image to its final name, or copy it to the device or standard output.
     ///
-    /// Return [`Error::Io`]; the final name is then as it was, and a device holds no image.
+    /// Return [`Error::Io`]; the final name is then as it was, and a device holds no image. If only the directory cannot
+    /// be synced, the image is in place, but a crash may undo that.
     pub fn commit(self, progress: &dyn Progress) -> Result<()> {
         let (path, directory, overwrite) = (self.path, self.directory, self.overwrite);
         let failed = |error| Error::output(&path, "write the image", error);
@@ -212,12 +214,13 @@ impl Output {
                 }
                 replace::rename(temporary, &path)
                     .map_err(|error| Error::output(&path, "put the image in place", error))?;
-                // Make the name durable. The image is in place even if this fails.
+                // Make the name durable.
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                if let Ok(directory) = open(&directory, flags, Mode::empty()) {
-                    let _ = rustix::fs::fsync(directory);
+                match open(&directory, flags, Mode::empty()).and_then(rustix::fs::fsync) {
+                    // The user may only write there, and some filesystems sync no directories.
+                    Ok(()) | Err(Errno::ACCESS | Errno::INVAL) => Ok(()),
+                    Err(error) => Err(Error::output(&directory, "sync the directory", error)),
                 }
-                Ok(())
             }
             Target::Device(file, device) | Target::Part(file, device) => {
                 let size = file.metadata().map_err(failed)?.len();
