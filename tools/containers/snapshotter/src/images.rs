@@ -14,7 +14,7 @@ use daxfs_check::Silent;
 use daxfs_input::{read, Input, Platform};
 use daxfs_store::Store;
 use daxfs_writer::tree::{Kind, Tree, ROOT};
-use daxfs_writer::Output;
+use daxfs_writer::{Output, Overwrite};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -54,7 +54,7 @@ impl Images {
             name(dir),
             below.map(name),
             layer,
-            &|path| Output::create(path),
+            &|path| Output::over(path, Overwrite::new(true)),
             &Silent,
         )?;
         Ok(Layer {

@@ -162,6 +162,19 @@ async fn damaged_files_are_named() {
     assert!(error.contains("another process uses this store"), "{error}");
 }
 
+/// A damaged pack does not keep others from being made.
+#[tokio::test]
+async fn damaged_packs_are_not_used() {
+    let machine = Machine::new().await;
+    machine.layer("layer", "", nothing).await;
+    let machine = machine.restart().await;
+    let packs = machine.place.path().join("root/store/packs");
+    let pack = std::fs::read_dir(packs).unwrap().next().unwrap().unwrap();
+    std::fs::write(pack.path(), "no image").unwrap();
+    machine.layer("other", "", nothing).await;
+    machine.prepare("new", "other").await.unwrap();
+}
+
 /// Records of another version stay as they are, and the message says so.
 #[tokio::test]
 async fn other_versions() {

@@ -19,6 +19,7 @@ use daxfs_writer::{make, Output};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub struct Added {
     pub written: u64,
 }
 
-/// The output of an image that is being made: `guard` makes it, so that a signal removes it.
+/// Makes the output of an image, which may replace a damaged file, and removes it after a signal.
 pub type Guard<'a> = &'a dyn Fn(&Path) -> daxfs_writer::Result<Output>;
 
 impl Store {
@@ -101,44 +102,34 @@ impl Store {
         let files = regular(&tree, &known);
         self.check_room(name, files.iter().filter(|file| file.sum.is_none()))?;
         let files = hash(&tree, files, progress)?;
-        let mut objects: BTreeMap<Sum, (NodeId, u64)> = BTreeMap::new();
+        let mut objects = Objects::new();
         for (sum, node, size) in &files {
             objects.entry(*sum).or_insert((*node, *size));
         }
         let _change = lock(&self.change);
-        let packs = self.names("packs")?.into_iter();
-        let packs = packs.map(|id| self.known_pack(&id));
-        let mut packs = packs.collect::<Result<Vec<_>>>()?;
-        let chosen = choose(&objects, &packs)?;
+        let packs = self.usable_packs(&objects)?;
+        let mut ids = choose(&objects, &packs);
         let mut total = [Total::default(); 2];
         let mut new = BTreeMap::new();
         for (sum, &(node, size)) in &objects {
-            let known = chosen.contains_key(sum);
+            let known = ids.contains_key(sum);
             total[usize::from(known)].add(size);
             if !known {
                 new.insert(*sum, node);
             }
         }
-        let mut ids: HashMap<Sum, String> = HashMap::new();
-        for (sum, index) in chosen {
-            ids.insert(sum, packs[index].reference.id.clone());
-        }
         let mut bytes = 0;
         if !new.is_empty() {
             let id = id(new.keys());
-            ids.extend(new.keys().map(|sum| (*sum, id.clone())));
-            if !packs.iter().any(|pack| pack.reference.id == id) {
+            if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
                 bytes += self.write_pack(&mut tree, &id, &new, create, progress)?;
-                packs.push(self.known_pack(&id)?);
             }
+            ids.extend(new.into_keys().map(|sum| (sum, id.clone())));
         }
         let needed: BTreeSet<&String> = ids.values().collect();
-        let mut needed: Vec<PackRef> = packs
-            .iter()
-            .filter(|pack| needed.contains(&pack.reference.id))
-            .map(|pack| pack.reference.clone())
-            .collect();
-        needed.sort();
+        let needed = needed.into_iter();
+        let needed = needed.map(|id| Ok(self.known_pack(id)?.reference.clone()));
+        let needed = needed.collect::<Result<Vec<PackRef>>>()?;
 
         let objects = files.into_iter().map(|(sum, node, _)| (node, sum));
         strip(&mut tree, &objects.collect(), &ids, &needed)?;
@@ -171,7 +162,21 @@ impl Store {
         Ok(())
     }
 
-    /// Write the pack `id` of `objects`, which are files of `tree`. Return its bytes.
+    /// Return all packs that are not damaged, with the bytes of `objects` that each has, those with most of them first.
+    fn usable_packs(&self, objects: &Objects) -> Result<Vec<(u64, Arc<Pack>)>> {
+        let mut packs = Vec::new();
+        for id in self.names("packs")? {
+            let pack = self.known_pack(&id);
+            match pack.and_then(|pack| Ok((wanted(objects, &pack)?, pack))) {
+                Ok(pack) => packs.push(pack),
+                Err(error) => eprintln!("daxfs: warning: {error}; it is not used for new images, and daxfs store verify lists all damage"),
+            }
+        }
+        packs.sort_by_key(|(bytes, _)| Reverse(*bytes));
+        Ok(packs)
+    }
+
+    /// Write the pack `id` of `objects`, which are files of `tree`, in place of a damaged one. Return its bytes.
     fn write_pack(
         &self,
         tree: &mut Tree,
@@ -204,6 +209,9 @@ impl Store {
         Ok(summary.total_size)
     }
 }
+
+/// Objects of an image: for each, a file that has it, and its bytes.
+type Objects = BTreeMap<Sum, (NodeId, u64)>;
 
 /// A regular file that is not empty.
 struct Regular {
@@ -247,34 +255,31 @@ fn hash(
     hashed.collect()
 }
 
-/// Choose the pack of each object, by index. Prefer packs that have much of the image. Objects that
-/// no pack has, or only packs that would be too many, are left out.
-fn choose(
-    objects: &BTreeMap<Sum, (NodeId, u64)>,
-    packs: &[Arc<Pack>],
-) -> Result<HashMap<Sum, usize>> {
-    let mut order = Vec::new();
-    for (index, pack) in packs.iter().enumerate() {
-        let mut bytes = 0;
-        for (sum, Object { size, .. }) in &pack.objects {
-            let Some((_, wanted)) = objects.get(sum) else {
-                continue;
-            };
-            if wanted != size {
-                let why = format!("object {} has {size} bytes instead of {wanted}; the pack is damaged: restore it from a copy", hex(sum));
+/// Return the bytes of `objects` that `pack` has.
+///
+/// Fail if one has another size there.
+fn wanted(objects: &Objects, pack: &Pack) -> Result<u64> {
+    let mut bytes = 0;
+    for (sum, Object { size, .. }) in &pack.objects {
+        match objects.get(sum) {
+            None => (),
+            Some((_, wanted)) if wanted == size => bytes += size,
+            Some((_, wanted)) => {
+                let why = format!("object {} has {size} bytes instead of {wanted}", hex(sum));
                 return Err(Error::refused(format!("pack {}", pack.reference.id), why));
             }
-            bytes += size;
-        }
-        if bytes > 0 {
-            order.push((std::cmp::Reverse(bytes), &pack.reference.id, index));
         }
     }
-    order.sort();
+    Ok(bytes)
+}
+
+/// Choose the pack of each object: its name. Prefer packs that come first. Objects that no pack has, or only packs that
+/// would be too many, are left out.
+fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String> {
     let mut chosen = HashMap::new();
     let mut used = 0;
-    for (_, _, index) in order {
-        let more = packs[index].objects.keys();
+    for (_, pack) in packs {
+        let more = pack.objects.keys();
         let more: Vec<Sum> = more
             .filter(|sum| objects.contains_key(*sum) && !chosen.contains_key(*sum))
             .copied()
@@ -282,10 +287,10 @@ fn choose(
         // The last one is the new pack.
         if !more.is_empty() && used < PACKS_MAX - 1 {
             used += 1;
-            chosen.extend(more.into_iter().map(|sum| (sum, index)));
+            chosen.extend(more.into_iter().map(|sum| (sum, pack.reference.id.clone())));
         }
     }
-    Ok(chosen)
+    chosen
 }
 
 /// Return the objects of the pack `id` whose content has another SHA-256 than their names say.

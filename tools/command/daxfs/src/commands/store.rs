@@ -13,7 +13,7 @@ use daxfs_image::text::{human, shown_path};
 use daxfs_input::exclude::Exclude;
 use daxfs_input::Input;
 use daxfs_store::{mount, unmount, Demands, Home, Listed, Loaded, Store};
-use daxfs_writer::{scratch, Output};
+use daxfs_writer::{scratch, Output, Overwrite};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
@@ -85,7 +85,7 @@ fn add(args: &StoreAdd) -> Result<ExitCode> {
     let inputs: Vec<_> = args.inputs.iter().map(|text| Input::parse(text)).collect();
     let mut warn = |warning| bar.suspend(|| eprintln!("daxfs: warning: {warning}"));
     let tree = daxfs_input::read(&inputs, &options, &bar, &mut warn)?;
-    let create = |path: &Path| cleanup.guard(|| Output::create(path));
+    let create = |path: &Path| cleanup.guard(|| Output::over(path, Overwrite::new(true)));
     let added = store.add(&args.name, tree, &create, &bar)?;
     cleanup.done();
     bar.clear();
