@@ -460,6 +460,38 @@ fn damaged_files() {
     place.verify();
 }
 
+/// A pack is in memory as a whole, so an image uses a pack only if it needs half of it.
+#[test]
+fn parts_of_packs() {
+    let place = Place::new();
+    place.versions();
+    place.add("v1", "v1");
+    for (size, said) in [
+        (
+            1_499_000,
+            "1 objects (7) are new, 1 (1.5M) were there; 2 packs",
+        ),
+        (
+            1_501_000,
+            "2 objects (1.5M) are new, 0 (0) were there; 1 packs",
+        ),
+    ] {
+        let name = size.to_string();
+        place.write(&format!("all-{name}"), "needed", &vec![1; 3_000_000 - size]);
+        place.write(&format!("all-{name}"), "more", &vec![2; size]);
+        place.add(&format!("all-{name}"), &format!("all-{name}"));
+        place.write(&name, "needed", &vec![1; 3_000_000 - size]);
+        place.write(&name, "new", name.as_bytes());
+        let added = place.add(&name, &name);
+        assert!(added.contains(said), "{added}");
+    }
+    place.write("tiny", "copy", b"the same");
+    let added = place.add("tiny", "tiny");
+    let said = "tiny: 1 objects (8) are new, 0 (0) were there; 1 packs";
+    assert!(added.contains(said), "{added}");
+    place.verify();
+}
+
 /// Objects of many packs are stored again, so that an image needs no more than overlayfs can search.
 #[test]
 fn many_packs() {

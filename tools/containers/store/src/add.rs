@@ -273,8 +273,9 @@ fn wanted(objects: &Objects, pack: &Pack) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Choose the pack of each object: its name. Prefer packs that come first. Objects that no pack has, or only packs that
-/// would be too many, are left out.
+/// Choose the pack of each object: its name. Prefer packs that come first. A pack is in memory as a whole, so at least
+/// half of its bytes must be needed, and not be in another one. All other objects are left out, and the objects of packs
+/// that would be too many.
 fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String> {
     let mut chosen = HashMap::new();
     let mut used = 0;
@@ -284,8 +285,10 @@ fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String>
             .filter(|sum| objects.contains_key(*sum) && !chosen.contains_key(*sum))
             .copied()
             .collect();
+        let bytes: u64 = more.iter().map(|sum| objects[sum].1).sum();
+        let all: u64 = pack.objects.values().map(|object| object.size).sum();
         // The last one is the new pack.
-        if !more.is_empty() && used < PACKS_MAX - 1 {
+        if bytes >= all.div_ceil(2) && used < PACKS_MAX - 1 {
             used += 1;
             chosen.extend(more.into_iter().map(|sum| (sum, pack.reference.id.clone())));
         }
