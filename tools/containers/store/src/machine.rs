@@ -6,6 +6,9 @@
 //! takes a page of options, which names an image and all of its packs. The kernel's
 //! list of mounts says which overlays use it, so nothing needs to be recorded, and a crash leaves
 //! nothing that the next call does not find. An overlay keeps its layers, mounted or not.
+//!
+//! The list is the mount namespace's, and rmdir(2) detaches the mounts on a directory in all other namespaces. So each
+//! namespace has its own directories.
 
 use crate::metadata::not_ours;
 use crate::pack::PackRef;
@@ -29,7 +32,6 @@ use rustix::mount::{
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -41,7 +43,7 @@ pub(crate) const RUN: &str = "/run/daxfs";
 /// Longest value of the attribute [`PACKS`].
 const VALUE_MAX: usize = 64 << 10;
 
-/// Directories below [`RUN`] for images and for packs.
+/// Directories for images and for packs.
 const IMAGES: &str = "i";
 const PACKS_DIR: &str = "p";
 
@@ -259,7 +261,7 @@ pub fn lower(dir: &Path) -> Result<Option<String>> {
     Ok((!layers.is_empty()).then(|| layers.join("::")))
 }
 
-/// The directory [`RUN`], locked.
+/// The directory of this mount namespace below [`RUN`], which is locked.
 struct Machine {
     dir: PathBuf,
     _lock: File,
@@ -268,12 +270,14 @@ struct Machine {
 impl Machine {
     /// Wait until no other process mounts or unmounts.
     fn lock() -> Result<Self> {
-        let dir = PathBuf::from(RUN);
-        make(&dir)?;
+        let namespace = Path::new("/proc/self/ns/mnt");
+        let found = stat(namespace).map_err(|e| failed(namespace, "examine", e.into()))?;
+        // As lsns(8) and readlink(1) show it.
+        let dir = Path::new(RUN).join(found.st_ino.to_string());
         for inner in [IMAGES, PACKS_DIR] {
             make(&dir.join(inner))?;
         }
-        let path = dir.join("lock");
+        let path = Path::new(RUN).join("lock");
         let lock = File::create(&path).map_err(|error| failed(&path, "create", error))?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|error| failed(&path, "lock", error.into()))?;
@@ -482,12 +486,8 @@ fn size(place: &Path) -> u64 {
 }
 
 fn make(path: &Path) -> Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(failed(path, "make the directory", error))
-        }
-        _ => Ok(()),
-    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| failed(path, "make the directory", error))
 }
 
 #[cfg(test)]
