@@ -8,13 +8,12 @@ use crate::room::Room;
 use crate::store::lock;
 use daxfs_load::catalog;
 use daxfs_load::mountinfo;
-use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Store};
+use daxfs_store::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Store};
 use rustix::fs::{major, minor, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
-use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -116,7 +115,7 @@ impl Kernel {
     /// Unmount the image on `dir`. If a process has its files open, do that if `lazy` is set.
     fn unmount(&self, dir: &Path, lazy: bool) -> Result<bool> {
         while is_mounted(dir)? {
-            own_lower(dir)?;
+            own_layers(dir)?;
             match unmount(dir, &self.demands.home, lazy) {
                 Err(daxfs_image::Error::System { source, .. })
                     if !lazy && Errno::from_io_error(&source) == Some(Errno::BUSY) =>
@@ -174,17 +173,18 @@ impl Memory for Kernel {
 
     fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
         self.alone(dir, || {
-            if !is_mounted(dir)? {
-                match DirBuilder::new().mode(0o755).create(dir) {
-                    Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                        return Err(Error::io(dir, "create")(error));
-                    }
-                    _ => {}
+            if is_mounted(dir)? {
+                let found = own_layers(dir)?;
+                if found.whole {
+                    return Ok(found.lower);
                 }
-                let room = |needed| self.room.check(name, needed);
-                mount(store, name, dir, &self.demands, &room)?;
+                // Others have unmounted its layers, as umount -a -t daxfs does.
+                self.unmount(dir, true)?;
             }
-            own_lower(dir)
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+            made.map_err(Error::io(dir, "create"))?;
+            let room = |needed| self.room.check(name, needed);
+            Ok(mount(store, name, dir, &self.demands, &room)?.1)
         })
     }
 
@@ -214,10 +214,10 @@ fn is_mounted(dir: &Path) -> Result<bool> {
     }
 }
 
-/// Return the lower layers of the image of a store that is mounted on `dir`.
+/// Return the layers of the image of a store that is mounted on `dir`.
 ///
 /// Return [`Error::Unsupported`] if something else is mounted there.
-fn own_lower(dir: &Path) -> Result<String> {
+fn own_layers(dir: &Path) -> Result<Layers> {
     let place = dir.canonicalize().map_err(Error::io(dir, "examine"))?;
     lower(&place)?.ok_or_else(|| {
         Error::Unsupported(format!(

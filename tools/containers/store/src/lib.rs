@@ -29,7 +29,7 @@ mod pack;
 mod verify;
 
 pub use add::{Added, Guard, Total};
-pub use machine::{lower, mount, own_device, tidy, unmount, Demands, Home, Loaded, Room};
+pub use machine::{lower, mount, own_device, tidy, unmount, Demands, Home, Layers, Loaded, Room};
 pub use metadata::PACKS;
 pub use pack::PackRef;
 pub use verify::Verified;

@@ -13,7 +13,6 @@
 use crate::metadata::not_ours;
 use crate::pack::PackRef;
 use crate::{failed, length, Store, PACKS};
-use daxfs_check::digest::hex;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
@@ -46,6 +45,9 @@ const VALUE_MAX: usize = 64 << 10;
 /// Directories for images and for packs.
 const IMAGES: &str = "i";
 const PACKS_DIR: &str = "p";
+
+/// Directory that is the second layer of an image without packs.
+const EMPTY: &str = "empty";
 
 /// Hexadecimal digits of a SHA-256 in the name of a directory, and of an image on a device.
 const DIGITS: usize = 32;
@@ -103,8 +105,17 @@ pub struct Loaded {
     pub shared: usize,
 }
 
+/// The layers of an image that is mounted.
+pub struct Layers {
+    /// The image and its packs, as overlayfs takes them.
+    pub lower: String,
+    /// Whether all of them are mounted. If not, another overlay of them would be empty.
+    pub whole: bool,
+}
+
 /// Mount the image `name` of `store` on the directory `dir`. Load it and its packs into memory,
-/// unless they are there. Before that, call `room` with the bytes to load.
+/// unless they are there. Before that, call `room` with the bytes to load. Return its layers as overlayfs takes them,
+/// too.
 ///
 /// The kernel compares the metadata image with its SHA-256, and each piece of a pack with its sums
 /// before its first use. The list of packs is taken from the memory that was compared.
@@ -114,16 +125,15 @@ pub fn mount(
     dir: &Path,
     demands: &Demands,
     room: Room<'_>,
-) -> Result<Loaded> {
-    let image = store.open_image(name)?;
-    let sha256 = hex(&image.superblock.sha256);
+) -> Result<(Loaded, String)> {
+    let (sha256, _) = store.needs_of(name)?;
     if demands
         .digest
         .as_ref()
         .is_some_and(|wanted| *wanted != sha256)
     {
         let why = format!("has the SHA-256 {sha256}, not the one that was asked for");
-        return Err(Error::refused(image.name, why));
+        return Err(Error::refused(shown_path(&store.image(name)?), why));
     }
     let options = Options::parse(&demands.options);
     if let Some((option, _)) = options.filesystem.first() {
@@ -144,20 +154,14 @@ pub fn mount(
     let mut loaded = Loaded::default();
     let mounted = machine
         .layers(store, name, demands, room, &mut loaded)
-        .and_then(|(lower, packs)| {
+        .and_then(|layers| {
             let set = |key: &str, path: &Path| {
                 fsconfig_set_string(fs.as_fd(), key, path.as_os_str())
                     .map_err(|error| explain(&fs, format!("cannot set {key}"), error))
             };
             set("source", Path::new(name))?;
-            set("lowerdir+", &lower)?;
-            packs.iter().try_for_each(|pack| set("datadir+", pack))?;
-            // overlayfs wants two layers, also for an image without objects.
-            if packs.is_empty() {
-                let empty = machine.dir.join("empty");
-                make(&empty)?;
-                set("datadir+", &empty)?;
-            }
+            set("lowerdir+", &layers[0])?;
+            layers[1..].iter().try_for_each(|it| set("datadir+", it))?;
             let fail = |error| explain(&fs, "cannot mount the overlay", error);
             fsconfig_create(fs.as_fd()).map_err(fail)?;
             let flags = FsMountFlags::FSMOUNT_CLOEXEC;
@@ -165,13 +169,15 @@ pub fn mount(
             let mount = fsmount(fs.as_fd(), flags, attributes).map_err(fail)?;
             let flags =
                 MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-            move_mount(mount.as_fd(), "", CWD, dir, flags).map_err(fail)
+            move_mount(mount.as_fd(), "", CWD, dir, flags).map_err(fail)?;
+            Ok((loaded, joined(&layers)))
         });
-    // After an error, nothing stays in memory without a user.
-    let swept = machine.sweep(&demands.home);
-    mounted?;
-    swept?;
-    Ok(loaded)
+    mounted.inspect_err(|_| {
+        // Nothing stays in memory without a user.
+        if let Err(error) = machine.sweep(&demands.home) {
+            eprintln!("daxfs: warning: {error}");
+        }
+    })
 }
 
 /// Checks whether this many bytes can be loaded, and fails if there is no room.
@@ -238,8 +244,7 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
     };
     let wanted: HashSet<String> = wanted.iter().map(|sha256| on_device(sha256)).collect();
     let text = mount_list()?;
-    let used: HashSet<String> = mounts(&text)
-        .filter(|mount| mount.place.starts_with(RUN))
+    let used: HashSet<String> = loaded(&text)
         .map(|mount| placed_on_device(&mount.place))
         .collect();
     catalog::remove_all(device, &|name| {
@@ -247,18 +252,31 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
     })
 }
 
-/// Return the lower layers of the image of a store that is mounted on `dir`, which leads through no symbolic
-/// links, as overlayfs takes them: an image and its packs. Return none if something else is mounted there.
-pub fn lower(dir: &Path) -> Result<Option<String>> {
+/// Return the layers of the image of a store that is mounted on `dir`, which leads through no symbolic links. Return
+/// none if something else is mounted there.
+pub fn lower(dir: &Path) -> Result<Option<Layers>> {
     let id = mount_id(dir);
     let id = id.map_err(|error| Error::system(shown_path(dir), "cannot examine", "", error))?;
     let text = mount_list()?;
     let found = mounts(&text).find(|mount| mount.id == id && mount.place == dir);
-    let layers: Vec<String> = found
-        .iter()
-        .flat_map(|mount| layers(mount).map(|path| path.to_string_lossy().into_owned()))
-        .collect();
-    Ok((!layers.is_empty()).then(|| layers.join("::")))
+    let layers: Vec<PathBuf> = found.iter().flat_map(layers).collect();
+    let there: HashSet<PathBuf> = loaded(&text).map(|mount| mount.place).collect();
+    let is_there = |layer: &PathBuf| layer.ends_with(EMPTY) || there.contains(layer);
+    Ok((!layers.is_empty()).then(|| Layers {
+        lower: joined(&layers),
+        whole: layers.iter().all(is_there),
+    }))
+}
+
+/// Return layers as overlayfs takes them.
+fn joined(layers: &[PathBuf]) -> String {
+    let layers: Vec<_> = layers.iter().map(|path| path.to_string_lossy()).collect();
+    layers.join("::")
+}
+
+/// Return the images and packs that are mounted, from the content of /proc/self/mountinfo.
+fn loaded(text: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+    mounts(text).filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
 }
 
 /// The directory of this mount namespace below [`RUN`], which is locked.
@@ -284,7 +302,7 @@ impl Machine {
         Ok(Machine { dir, _lock: lock })
     }
 
-    /// Load the image `name` and its packs. Return where they are mounted.
+    /// Load the image `name` and its packs. Return where they are mounted, in this order.
     fn layers(
         &self,
         store: &Store,
@@ -292,7 +310,7 @@ impl Machine {
         demands: &Demands,
         room: Room<'_>,
         loaded: &mut Loaded,
-    ) -> Result<(PathBuf, Vec<PathBuf>)> {
+    ) -> Result<Vec<PathBuf>> {
         let (sha256, packs) = store.needs_of(name)?;
         // An image that was loaded without a signature does not serve those who demand one.
         let (end, option) = match demands.signed {
@@ -303,8 +321,7 @@ impl Machine {
         let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
         let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
         let text = mount_list()?;
-        let there: HashMap<PathBuf, &[u8]> = mounts(&text)
-            .filter(|mount| mount.kind == b"daxfs" && mount.place.starts_with(RUN))
+        let there: HashMap<PathBuf, &[u8]> = self::loaded(&text)
             .map(|mount| (mount.place, mount.options))
             .collect();
         let files = packs
@@ -348,22 +365,25 @@ impl Machine {
             Err(_) => None,
         };
         let packs = packs.ok_or_else(|| not_ours(name))?;
-        let mut places = Vec::new();
+        let mut places = vec![lower];
         for pack in packs {
             let place = in_pack(&pack);
             load(&store.pack(&pack.id), &place, &pack.sha256, None)?;
             places.push(place);
         }
-        Ok((lower, places))
+        // overlayfs wants two layers, also for an image without objects.
+        if places.len() == 1 {
+            places.push(self.dir.join(EMPTY));
+            make(&places[1])?;
+        }
+        Ok(places)
     }
 
     /// Unmount the images and packs that no overlay uses, and remove them from the device that is `home`. Those
     /// whose files are in use stay.
     fn sweep(&self, home: &Home) -> Result<Loaded> {
         let text = mount_list()?;
-        let used: HashSet<PathBuf> = mounts(&text)
-            .flat_map(|mount| layers(&mount).collect::<Vec<_>>())
-            .collect();
+        let used: HashSet<PathBuf> = mounts(&text).flat_map(|mount| layers(&mount)).collect();
         let mut freed = Loaded::default();
         let mut names = HashSet::new();
         for inner in [IMAGES, PACKS_DIR] {
@@ -464,7 +484,7 @@ fn is_damaged(error: &Error) -> bool {
 }
 
 /// Return the directories below [`RUN`] that are layers of `mount`, if it is an overlay.
-fn layers<'a>(mount: &Mount<'a>) -> impl Iterator<Item = PathBuf> + 'a {
+fn layers(mount: &Mount<'_>) -> Vec<PathBuf> {
     let options = match mount.kind {
         b"overlay" => mount.options,
         _ => b"",
@@ -474,10 +494,8 @@ fn layers<'a>(mount: &Mount<'a>) -> impl Iterator<Item = PathBuf> + 'a {
         names.iter().find_map(|name| option.strip_prefix(*name))
     });
     let paths = values.flat_map(|value| value.split(|&byte| byte == b':'));
-    paths.filter_map(|path| {
-        let path = Path::new(OsStr::from_bytes(path));
-        path.starts_with(RUN).then(|| path.into())
-    })
+    let paths = paths.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    paths.filter(|path| path.starts_with(RUN)).collect()
 }
 
 /// Return the bytes of the image that is mounted on `place`, or 0.
@@ -500,9 +518,7 @@ mod tests {
             2 0 0:2 / /b ro - overlay x ro,lowerdir=/run/daxfs/i/4::/run/daxfs/p/5::/x,upperdir=/run/daxfs/u\n\
             3 0 0:3 / /c ro - ext4 x ro,lowerdir+=/run/daxfs/i/5\n\
             4 0 0:4 / /d ro - overlay x ro,lowerdir+=/run/daxfs-2/i/6,upperdir=/u\n";
-        let found: Vec<PathBuf> = mounts(text)
-            .flat_map(|mount| layers(&mount).collect::<Vec<_>>())
-            .collect();
+        let found: Vec<PathBuf> = mounts(text).flat_map(|mount| layers(&mount)).collect();
         let expected = ["i/1", "p/2", "p/3", "i/4", "p/5"];
         assert_eq!(found, expected.map(|name| Path::new(RUN).join(name)));
     }

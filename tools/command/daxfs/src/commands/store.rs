@@ -12,7 +12,7 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::{human, shown_path};
 use daxfs_input::exclude::Exclude;
 use daxfs_input::Input;
-use daxfs_store::{mount, unmount, Demands, Home, Listed, Loaded, Store};
+use daxfs_store::{mount, unmount, Demands, Home, Listed, Store};
 use daxfs_writer::{scratch, Output, Overwrite};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -38,16 +38,13 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 options,
                 ..Demands::default()
             };
-            let Loaded {
-                images,
-                bytes,
-                shared,
-            } = mount(&Store::open(&store, false)?, &name, &dir, &demands, &|_| {
-                Ok(())
-            })?;
-            let bytes = human(bytes);
+            let store = Store::open(&store, false)?;
+            let (loaded, _) = mount(&store, &name, &dir, &demands, &|_| Ok(()))?;
             return print(&format!(
-                "{name}: loaded {images} images ({bytes}), {shared} were in memory"
+                "{name}: loaded {} images ({}), {} were in memory",
+                loaded.images,
+                human(loaded.bytes),
+                loaded.shared
             ));
         }
         Command::Umount { dir } => {
