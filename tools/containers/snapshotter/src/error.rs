@@ -103,6 +103,22 @@ impl Error {
         }
     }
 
+    /// Return the error for the image of the snapshot in `dir`, which cannot be read: it is damaged, unless the system
+    /// failed.
+    pub fn in_snapshot(dir: &Path, error: daxfs_image::Error) -> Self {
+        match error {
+            daxfs_image::Error::System { ref source, .. }
+                if source.kind() != io::ErrorKind::NotFound =>
+            {
+                error.into()
+            }
+            _ => Error::Damaged {
+                path: dir.into(),
+                why: error.to_string(),
+            },
+        }
+    }
+
     /// Return the bytes of memory that are missing to load an image of `size` bytes, if that is why it
     /// failed.
     pub fn missing_memory(&self, size: u64) -> Option<u64> {
@@ -144,10 +160,7 @@ impl Error {
                 daxfs_image::Error::Image { .. }
                 | daxfs_image::Error::Foreign { .. }
                 | daxfs_image::Error::Digest { .. } => Code::DataLoss,
-                // The kernel's words for Problem::Digest.
-                daxfs_image::Error::Mount { said, .. } if said.contains("SHA-256 is not") => {
-                    Code::DataLoss
-                }
+                daxfs_image::Error::Mount { source, .. } if is_damage(source) => Code::DataLoss,
                 _ => Code::Internal,
             },
         }
@@ -157,6 +170,12 @@ impl Error {
 /// Return true if an error means that the machine is not set up: it lacks daxfs, or this process may not use it.
 fn is_setup(error: i32) -> bool {
     [Errno::NODEV, Errno::PERM].contains(&Errno::from_raw_os_error(error))
+}
+
+/// Return true if the kernel refused an image because it is damaged.
+fn is_damage(error: &io::Error) -> bool {
+    let damage = [Errno::BADMSG, Errno::UCLEAN];
+    Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
 }
 
 /// Return the code for an error of the system.
@@ -188,16 +207,12 @@ mod tests {
         assert_eq!(io(Errno::PERM), Code::FailedPrecondition);
         assert_eq!(io(Errno::NOSPC), Code::ResourceExhausted);
         assert_eq!(io(Errno::IO), Code::Internal);
-        let mount = |said: &str| {
-            let (said, source) = (said.into(), Errno::BADMSG.into());
+        let mount = |errno: Errno| {
+            let (said, source) = (String::new(), errno.into());
             Error::from(daxfs_image::Error::Mount { said, source }).code()
         };
-        // The module has the same words as the tools.
-        let digest = daxfs_reader::Problem::Digest;
-        assert_eq!(
-            mount(&format!("daxfs: a: {}", digest.text())),
-            Code::DataLoss
-        );
-        assert_eq!(mount("daxfs: something else"), Code::Internal);
+        assert_eq!(mount(Errno::BADMSG), Code::DataLoss);
+        assert_eq!(mount(Errno::UCLEAN), Code::DataLoss);
+        assert_eq!(mount(Errno::BUSY), Code::Internal);
     }
 }

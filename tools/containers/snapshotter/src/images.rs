@@ -5,7 +5,7 @@
 //! The image of a committed snapshot has the number of its directory as its name. It has all files that a container sees,
 //! also files of lower layers: overlayfs gets one lower layer with metadata.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::warn;
 use crate::memory::Memory;
 use crate::record::Layer;
@@ -49,6 +49,9 @@ impl Images {
         layer: Tree,
         ready: &str,
     ) -> Result<Layer> {
+        if let Some(below) = below {
+            self.check(below)?;
+        }
         let inodes = layer.nodes.len() as u64;
         let added = self.store.add_layer(
             name(dir),
@@ -65,19 +68,31 @@ impl Images {
         })
     }
 
-    /// Load the image of the snapshot in `dir`. Return the lower layers of its overlays, as overlayfs takes them.
-    pub fn load(&self, dir: &Path) -> Result<String> {
+    /// Load the image of the snapshot in `dir`, which must have the SHA-256 `sha256`. Return the lower layers of its
+    /// overlays, as overlayfs takes them.
+    pub fn load(&self, dir: &Path, sha256: &str) -> Result<String> {
+        // The kernel compares the image with this one.
+        let needs = self.store.needs_of(name(dir));
+        let (found, _) = needs.map_err(|error| Error::in_snapshot(dir, error))?;
+        if found != sha256 {
+            return Err(Error::Damaged {
+                path: self.store.image(name(dir))?,
+                why: format!("has the SHA-256 {found}, and its snapshot {sha256}; restore it from a copy, or remove the snapshot"),
+            });
+        }
         self.memory.load(&self.store, name(dir), &dir.join("layer"))
     }
 
     /// Check that the image of the snapshot in `dir` and its packs are in the store.
     pub fn check(&self, dir: &Path) -> Result<()> {
-        Ok(self.store.parts(name(dir)).map(drop)?)
+        self.parts(dir).map(drop)
     }
 
     /// Return the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256.
     pub fn parts(&self, dir: &Path) -> Result<BTreeMap<String, u64>> {
-        Ok(self.store.parts(name(dir))?.into_iter().collect())
+        let parts = self.store.parts(name(dir));
+        let parts = parts.map_err(|error| Error::in_snapshot(dir, error))?;
+        Ok(parts.into_iter().collect())
     }
 
     /// Return whether the image of the snapshot in `dir` is loaded.

@@ -55,10 +55,11 @@ impl Snapshotter {
         })
     }
 
-    /// Load the image of a committed snapshot, unless it is in memory. If it does not fit, unload images that nothing uses,
-    /// if they are enough. They are loaded again when they are needed. Return the lower layers of overlays of it.
-    fn load(&self, snapshot: &Snapshot) -> Result<String> {
-        let load = || self.images.load(&snapshot.dir);
+    /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that
+    /// nothing uses, if they are enough. They are loaded again when they are needed. Return the lower layers of overlays
+    /// of it.
+    fn load(&self, snapshot: &Snapshot, sha256: &str) -> Result<String> {
+        let load = || self.images.load(&snapshot.dir, sha256);
         let mut error = match load() {
             Ok(lower) => return Ok(lower),
             Err(error) => error,
@@ -241,7 +242,10 @@ impl Snapshotter {
 
     /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
     fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<(PathBuf, String)>> {
-        let load = |layer: &Snapshot| Ok((layer.layer(), self.load(layer)?));
+        let load = |layer: &Snapshot| {
+            let lower = self.load(layer, layer.record.sha256())?;
+            Ok((layer.layer(), lower))
+        };
         pin.layer.as_ref().map(load).transpose()
     }
 
@@ -428,7 +432,7 @@ impl Commit<'_> {
         let below = below.as_ref().map(|below| &*below.dir);
         let (tree, ready) = layer(snapshot)?;
         let layer = images.make(&snapshot.dir, below, tree, ready)?;
-        self.snapshotter.load(snapshot)?;
+        self.snapshotter.load(snapshot, &layer.sha256)?;
         Ok(layer)
     }
 }

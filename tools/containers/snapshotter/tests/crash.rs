@@ -151,7 +151,7 @@ async fn damaged_files_are_named() {
     assert_eq!(status.code(), Code::DataLoss);
     assert!(status.message().contains("images/1.daxfs"), "{status}");
     std::fs::remove_file(&image).unwrap();
-    assert_ne!(code(machine.prepare("new", "layer").await), Code::Ok);
+    assert_eq!(code(machine.prepare("new", "layer").await), Code::DataLoss);
     assert_eq!(machine.list(&[]).await.unwrap(), ["layer"]);
 
     // A second daemon is refused.
@@ -160,6 +160,22 @@ async fn damaged_files_are_named() {
     let served = serve(&config, memory, || (), async {}).await;
     let error = served.unwrap_err().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
+}
+
+/// An image that is intact, but not the one that was committed.
+#[tokio::test]
+async fn exchanged_images() {
+    let machine = Machine::new().await;
+    for name in ["a", "b"] {
+        machine.layer(name, "", nothing).await;
+    }
+    let dirs = machine.directories();
+    std::fs::copy(machine.image(&dirs[1]), machine.image(&dirs[0])).unwrap();
+    let machine = machine.restart().await;
+    let status = machine.prepare("new", "a").await.unwrap_err();
+    assert_eq!(status.code(), Code::DataLoss);
+    assert!(status.message().contains("images/1.daxfs"), "{status}");
+    machine.prepare("new", "b").await.unwrap();
 }
 
 /// A damaged pack does not keep others from being made.
