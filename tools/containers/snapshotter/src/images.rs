@@ -174,8 +174,10 @@ fn forget_unpacking(tree: &mut Tree, upper: &Path) {
     let Kind::Directory(entries) = &tree.nodes[ROOT as usize].kind else {
         return;
     };
-    let times = entries
-        .iter()
-        .map(|entry| tree.nodes[entry.node as usize].attributes.mtime);
+    // A whiteout has the time of unpacking, too.
+    let nodes = entries.iter().map(|entry| &tree.nodes[entry.node as usize]);
+    let times = nodes
+        .filter(|node| !node.kind.is_whiteout())
+        .map(|node| node.attributes.mtime);
     tree.nodes[ROOT as usize].attributes.mtime = times.max().unwrap_or_default();
 }

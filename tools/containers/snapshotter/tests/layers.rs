@@ -52,6 +52,9 @@ async fn images_are_the_same_each_time() {
         let mounts = machine.prepare(name, "").await.unwrap();
         let dir = upper(&mounts);
         fill(&dir);
+        let whiteout = dir.join("removed");
+        let kind = FileType::CharacterDevice;
+        mknodat(CWD, whiteout, kind, Mode::RUSR, makedev(0, 0)).unwrap();
         for path in [
             "dir/empty",
             "dir/large",
