@@ -65,28 +65,29 @@ impl Snapshotter {
             Err(error) => error,
         };
         let parts = self.images.parts(&snapshot.dir)?;
-        let size = parts.values().sum();
-        let Some(missing) = error.missing_memory(size) else {
+        if error.missing_memory(0).is_none() {
             return Err(error);
-        };
-        let (unused, mut others) = {
+        }
+        let (mut unused, mut others) = {
             let store = lock(&self.store);
             let others: Vec<Snapshot> = store.all().cloned().collect();
             (store.unused(), others)
         };
         let is_there = |other: &Snapshot| self.images.is_loaded(&other.dir);
-        let unused: Vec<_> = unused.into_iter().filter(is_there).collect();
+        unused.retain(is_there);
         others.retain(|other| is_there(other) && unused.iter().all(|it| it.dir != other.dir));
-        let mut free = BTreeMap::new();
-        for other in &unused {
-            free.extend(self.images.parts(&other.dir).unwrap_or_default());
-        }
-        // These stay in memory.
-        for other in &others {
-            let used = self.images.parts(&other.dir).unwrap_or_default();
-            free.retain(|sha256, _| !used.contains_key(sha256));
-        }
-        free.retain(|sha256, _| !parts.contains_key(sha256));
+        let parts_of = |snapshots: &[Snapshot]| -> BTreeMap<String, u64> {
+            let parts = snapshots.iter().map(|other| self.images.parts(&other.dir));
+            parts.flat_map(Result::unwrap_or_default).collect()
+        };
+        let (mut free, used) = (parts_of(&unused), parts_of(&others));
+        // Parts that are in memory need no more of it.
+        let new = parts
+            .iter()
+            .filter(|(sha256, _)| !used.contains_key(*sha256) && !free.contains_key(*sha256));
+        let size = new.map(|(_, bytes)| bytes).sum();
+        free.retain(|sha256, _| !used.contains_key(sha256) && !parts.contains_key(sha256));
+        let missing = error.missing_memory(size).unwrap_or_default();
         if free.values().sum::<u64>() < missing {
             return Err(error);
         }
@@ -432,7 +433,9 @@ impl Commit<'_> {
         let below = below.as_ref().map(|below| &*below.dir);
         let (tree, ready) = layer(snapshot)?;
         let layer = images.make(&snapshot.dir, below, tree, ready)?;
-        self.snapshotter.load(snapshot, &layer.sha256)?;
+        let lower = self.snapshotter.load(snapshot, &layer.sha256)?;
+        // No directory of a snapshot on top of it has a longer name.
+        options(&snapshot.dir.with_file_name(u64::MAX.to_string()), &lower)?;
         Ok(layer)
     }
 }
@@ -474,28 +477,33 @@ fn mounts(snapshot: &Snapshot, below: Option<(PathBuf, String)>) -> Result<Vec<M
             options: vec![mode.into(), "rbind".into()],
         }]);
     }
+    Ok(vec![Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        target: String::new(),
+        options: options(&snapshot.dir, &lower)?,
+    }])
+}
+
+/// Return the options of the mount of the active snapshot in `dir`, on top of these lower layers.
+fn options(dir: &Path, lower: &str) -> Result<Vec<String>> {
     // An upper directory may be used with the same layers in another mount. It has the data of all of its files.
     let options = vec![
         "index=off".to_owned(),
         "metacopy=off".to_owned(),
         "redirect_dir=off".to_owned(),
-        format!("workdir={}", text(&snapshot.work())?),
-        format!("upperdir={}", text(&snapshot.upper())?),
+        format!("workdir={}", text(&dir.join("work"))?),
+        format!("upperdir={}", text(&dir.join("fs"))?),
         format!("lowerdir={lower}"),
     ];
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if length > OPTIONS_MAX {
-        let dir = daxfs_writer::shown(&snapshot.dir);
+        let dir = daxfs_writer::shown(dir);
         return Err(Error::Unsupported(format!(
-            "{dir}: the options of its mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
+            "{dir}: the options of a mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
         )));
     }
-    Ok(vec![Mount {
-        r#type: "overlay".into(),
-        source: "overlay".into(),
-        target: String::new(),
-        options,
-    }])
+    Ok(options)
 }
 
 /// Return a path as text.

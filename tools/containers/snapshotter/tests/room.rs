@@ -12,6 +12,7 @@ use daxfs_store::Store;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
@@ -209,4 +210,53 @@ fn a_full_disk() {
     let error = commit(&snapshotter, "b").unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
     assert_eq!(loaded(&memory), [1]);
+}
+
+/// Parts that are in memory need no room, if the system says only that it has none.
+#[test]
+fn parts_that_are_loaded() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let memory = Unpacked::default();
+    let short = Arc::new(AtomicBool::new(false));
+    let (loads, evicts) = (short.clone(), short.clone());
+    let hooked = Hooked {
+        memory: memory.clone(),
+        load: move |_: &Path| match loads.load(Relaxed) {
+            true => {
+                let full = io::ErrorKind::OutOfMemory;
+                Err(daxfs_image::Error::system("", "cannot load", "", full).into())
+            }
+            false => Ok(()),
+        },
+        evict: move || evicts.store(false, Relaxed),
+    };
+    let snapshotter = Snapshotter::open(&config, Box::new(hooked)).unwrap();
+    let layer = |name: &str, parent: &str, size: usize| {
+        let mounts = snapshotter.create("key", parent, State::Active, Labels::new());
+        std::fs::write(upper(&mounts.unwrap()).join(name), vec![1; size]).unwrap();
+        snapshotter.commit(name, "key", Labels::new()).unwrap();
+    };
+    layer("a", "", 1 << 20);
+    let view = snapshotter.create("view", "a", State::View, Labels::new());
+    view.unwrap();
+    layer("unused", "", 300_000);
+    short.store(true, Relaxed);
+    layer("above", "a", 100_000);
+    assert_eq!(loaded(&memory), [1, 4]);
+}
+
+/// A layer on top of which nothing could be mounted is refused when it is committed.
+#[test]
+fn long_roots() {
+    let place = tempfile::TempDir::new().unwrap();
+    let mut config = Machine::config(place.path());
+    config.root.extend(vec!["r".repeat(220); 6]);
+    let memory = Unpacked::default();
+    let snapshotter = Snapshotter::open(&config, Box::new(memory.clone())).unwrap();
+    let error = commit(&snapshotter, "a").unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    let why = "use a root with a shorter name";
+    assert!(error.to_string().contains(why), "{error}");
+    assert!(snapshotter.stat("key").is_ok() && loaded(&memory).is_empty());
 }
