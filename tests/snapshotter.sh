@@ -114,6 +114,11 @@ number_of() {
 		{ echo "not $1 images${2+ and $2 packs}:"; layers; loaded; return 1; }
 }
 
+# Check that the store has no unfinished file.
+finished() {
+	! compgen -G "$root/store/*/.mkdaxfs-*"
+}
+
 # Unload all images, as a restart of the machine does.
 unload() {
 	layers | xargs -r umount && loaded | xargs -r umount && number_of 0 0

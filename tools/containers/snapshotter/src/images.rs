@@ -123,22 +123,25 @@ impl Images {
         }
     }
 
-    /// Remove images that the snapshots in the directories `dirs` do not have, and what nothing uses.
-    pub fn tidy(&self, dirs: &HashSet<&Path>) -> Result<()> {
+    /// Remove images that the snapshots in the directories `dirs` do not have.
+    pub fn keep(&self, dirs: &HashSet<&Path>) -> Result<()> {
         let known: HashSet<&str> = dirs.iter().map(|dir| name(dir)).collect();
-        let images = self.store.images()?;
-        let (known, left): (Vec<_>, Vec<_>) =
-            images.iter().partition(|image| known.contains(&***image));
         // Other names are not ours.
-        let is_ours = |image: &&String| image.bytes().all(|byte| byte.is_ascii_digit());
-        for image in left.into_iter().filter(is_ours) {
-            self.store.remove(image)?;
+        let is_ours = |image: &String| image.bytes().all(|byte| byte.is_ascii_digit());
+        for image in self.store.images()? {
+            if is_ours(&image) && !known.contains(&*image) {
+                self.store.remove(&image)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Remove what no image needs, and free what nothing uses. The first time this reads the metadata of all images.
+    pub fn tidy(&self) -> Result<()> {
         self.collect();
+        let images = self.store.images()?.into_iter();
         // A damaged image is reported when it is used.
-        let parts = known
-            .iter()
-            .filter_map(|image| self.store.parts(image).ok());
+        let parts = images.filter_map(|image| self.store.parts(&image).ok());
         let wanted = parts.flatten().map(|(sha256, _)| sha256).collect();
         self.memory.tidy(&wanted)
     }

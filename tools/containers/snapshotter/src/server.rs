@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -31,11 +32,13 @@ pub async fn serve(
     end: impl Future<Output = ()>,
 ) -> Result<()> {
     config.check()?;
-    let snapshotter = Snapshotter::open(config, memory)?;
+    let snapshotter = Arc::new(Snapshotter::open(config, memory)?);
     let path = &config.socket;
     let listener = listen(path)?;
     let own = identity(path);
     ready();
+    let opened = Arc::clone(&snapshotter);
+    tokio::task::spawn_blocking(move || opened.tidy());
     let served = Server::builder()
         .add_service(SnapshotsServer::new(Service::new(snapshotter)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)

@@ -25,10 +25,8 @@ pub struct Service {
 
 impl Service {
     /// Return a service for this snapshotter.
-    pub fn new(snapshotter: Snapshotter) -> Self {
-        Service {
-            snapshotter: Arc::new(snapshotter),
-        }
+    pub fn new(snapshotter: Arc<Snapshotter>) -> Self {
+        Service { snapshotter }
     }
 
     /// Run `call`, which may block.

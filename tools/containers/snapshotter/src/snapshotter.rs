@@ -35,7 +35,7 @@ pub struct Snapshotter {
 const OPTIONS_MAX: usize = 4000;
 
 impl Snapshotter {
-    /// Open the snapshots of an earlier run, and remove the remains of a crash.
+    /// Open the snapshots of an earlier run, and remove the remains of a crash. [`Snapshotter::tidy`] removes the others.
     pub fn open(config: &Config, memory: Box<dyn Memory>) -> Result<Self> {
         Self::open_on(config, memory, Box::new(Real))
     }
@@ -53,6 +53,14 @@ impl Snapshotter {
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
         })
+    }
+
+    /// Remove what the snapshots of an earlier run do not need from the store and from memory. This takes long if there
+    /// are many, and calls may be served at the same time.
+    pub fn tidy(&self) {
+        if let Err(error) = self.images.tidy() {
+            warn(&error);
+        }
     }
 
     /// Load the image with this SHA-256 of a snapshot, unless it is in memory. If it does not fit, unload images that

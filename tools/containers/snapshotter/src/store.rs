@@ -60,7 +60,7 @@ impl Store {
         let swept = store.leftovers().and_then(|dirs| sweep(&dirs, images));
         let numbered = store.numbered()?;
         let dirs = numbered.iter().map(|(_, dir)| &**dir).collect();
-        for error in [swept, images.tidy(&dirs)]
+        for error in [swept, images.keep(&dirs)]
             .into_iter()
             .filter_map(Result::err)
         {

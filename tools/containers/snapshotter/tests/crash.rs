@@ -472,10 +472,18 @@ fn a_commit_keeps_what_is_mounted() {
     assert!(!dir.parent().unwrap().exists());
 }
 
-/// Memory that takes long to unload: until `go` says so.
+/// Memory that takes long to unload and to tidy: until `go` says so.
 struct Slow {
     begun: Mutex<Sender<()>>,
     go: Mutex<Receiver<()>>,
+}
+
+impl Slow {
+    fn wait(&self) {
+        self.begun.lock().unwrap().send(()).unwrap();
+        let go = self.go.lock().unwrap();
+        let _ = go.recv_timeout(Duration::from_secs(20));
+    }
 }
 
 impl Memory for Slow {
@@ -484,12 +492,7 @@ impl Memory for Slow {
     }
 
     fn unload(&self, _: &Path) -> Result<()> {
-        self.begun.lock().unwrap().send(()).unwrap();
-        let _ = self
-            .go
-            .lock()
-            .unwrap()
-            .recv_timeout(Duration::from_secs(20));
+        self.wait();
         Ok(())
     }
 
@@ -502,6 +505,7 @@ impl Memory for Slow {
     }
 
     fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+        self.wait();
         Ok(())
     }
 }
@@ -531,4 +535,24 @@ fn a_cleanup_holds_up_no_other_call() {
         assert_eq!(listed, Ok(true), "the list waited for the cleanup");
     });
     assert!(!left.exists());
+}
+
+/// The service begins before all that it does not need is removed.
+#[tokio::test]
+async fn a_start_does_not_wait() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let ((begin, begun), (go, wait)) = (channel(), channel());
+    let memory = Slow {
+        begun: Mutex::new(begin),
+        go: Mutex::new(wait),
+    };
+    let start = std::time::Instant::now();
+    let ready = || {
+        assert!(start.elapsed() < Duration::from_secs(15), "it waited");
+        go.send(()).unwrap();
+    };
+    let served = serve(&config, Box::new(memory), ready, async {});
+    served.await.unwrap();
+    begun.recv().unwrap();
 }

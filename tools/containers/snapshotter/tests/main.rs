@@ -29,6 +29,7 @@ use daxfs_testing::options;
 use prost_types::FieldMask;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -43,6 +44,8 @@ pub struct Unpacked {
     loaded: Arc<Mutex<BTreeMap<PathBuf, BTreeMap<String, u64>>>>,
     /// Bytes that all may have, if not 0.
     limit: Arc<Mutex<u64>>,
+    /// Whether the start has ended.
+    tidy: Arc<AtomicBool>,
 }
 
 impl Unpacked {
@@ -122,6 +125,7 @@ impl Memory for Unpacked {
     }
 
     fn tidy(&self, _: &HashSet<String>) -> Result<()> {
+        self.tidy.store(true, Relaxed);
         Ok(())
     }
 }
@@ -188,6 +192,9 @@ impl Machine {
             }
         });
         is_ready.await.unwrap();
+        while !memory.tidy.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
         let channel = Endpoint::from_shared(address)
             .unwrap()
             .connect()

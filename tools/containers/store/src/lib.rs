@@ -319,22 +319,21 @@ impl Store {
     /// Fail if an image is damaged, because its packs are not known, or if a pack is missing. Nothing
     /// is removed then.
     pub fn gc(&self) -> Result<Freed> {
+        // Images that are read now are not read while additions wait.
+        let _ = self.needs();
         let _change = lock(&self.change);
+        let there = self.names("packs")?;
         let mut needed = BTreeSet::new();
         for (name, (_, packs)) in self.needs()? {
             for pack in packs {
-                let path = self.pack(&pack.id);
-                if needed.contains(&path) {
-                    continue;
-                }
-                if !path.exists() {
+                if !there.contains(&pack.id) {
                     let why = format!(
                         "needs pack {}, which is missing; restore it from a copy, or remove the image",
                         pack.id
                     );
                     return Err(Error::refused(name, why));
                 }
-                needed.insert(path);
+                needed.insert(self.pack(&pack.id));
             }
         }
         let is_remains = |path: &Path| {
