@@ -383,7 +383,7 @@ fn damaged_files() {
     let info = succeed(&["info", "--json", large.to_str().unwrap()]).json();
     damaged[info["total_size"].as_u64().unwrap() as usize + 5] ^= 1;
     fs::write(large, &damaged).unwrap();
-    problems(3, &["the sums of its pieces are wrong"]);
+    problems(3, &["the sum of its piece 0 is wrong"]);
     // Its metadata. The next image does not need them, or has the same objects and repairs them.
     let mut damaged = pack.clone();
     damaged[4096 + 70] ^= 1;

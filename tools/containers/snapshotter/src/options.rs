@@ -53,8 +53,8 @@ Ready layers:
 When containerd unpacks an image while it pulls it, it names the chain ID of each
 layer. If the file CHAINID.daxfs is in ready.directory, the layer is neither downloaded
 nor unpacked: the image is verified, added to the store, and committed. ctr image pull needs the
-options --local=false and --platform for this. mkdaxfs --layers=chain-id --sums makes
-such images, which have the chain ID as label, too. The directory, those above it, and
+options --local=false and --platform for this. mkdaxfs --layers=chain-id makes such
+images, which have the chain ID as label, too. The directory, those above it, and
 the files must belong to root, and other users must not be able to write them. If an
 image cannot be used, the snapshotter logs a warning with its file or its directory, and
 the layer is downloaded and unpacked as any other.

@@ -18,7 +18,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::record::State;
 use crate::store::Store;
-use daxfs_check::digest::{combine, hex, sums, wrong_sum};
+use daxfs_check::digest::hex;
 use daxfs_check::Silent;
 use daxfs_image::chain::{file_name, is_chain_id};
 use daxfs_image::sign::certificates;
@@ -47,8 +47,6 @@ pub struct Ready {
     /// An image must be signed by the owner of one of these, or of a certificate that one of these owners has issued.
     /// Without certificates, it need not be signed.
     certificates: Vec<Certificate>,
-    /// Images need the sums of their pieces.
-    sums: bool,
 }
 
 /// An image that is ready. Its label is right, and so is its signature if it needs one. Its other bytes
@@ -81,7 +79,6 @@ impl Ready {
         Ok(Ready {
             directory: config.ready.directory.clone(),
             certificates: certificates(&config.ready.certificates)?,
-            sums: config.memory.verify == config::Verify::Lazy,
         })
     }
 
@@ -162,11 +159,6 @@ impl Ready {
             );
             return Err(refused(path, why));
         }
-        if self.sums && superblock.sums().is_none() {
-            let why =
-                "has no sums, which memory.verify = \"lazy\" needs; make it with mkdaxfs --sums";
-            return Err(refused(path, why));
-        }
         if !self.certificates.is_empty() {
             let image = Image::new(&opened.source, superblock);
             let signed = attach::load(&image)
@@ -198,18 +190,9 @@ impl Ready {
         let file = candidate.file.try_clone();
         let file = file.map_err(Error::io(&candidate.path, "open"))?;
         let opened = self.check(&candidate.path, &candidate.chain_id, file)?;
-        let image = Image::new(&opened.source, &opened.superblock);
-        let pieces = sums(&image, &Silent).map_err(|error| again(&error))?;
-        let found = hex(&combine(pieces.iter().copied()));
-        if found != candidate.sha256 {
-            let wanted = &candidate.sha256;
-            let why = format!("is damaged: its SHA-256 is {found} instead of {wanted}");
-            return Err(again(&why));
-        }
-        if let Some((piece, _)) = wrong_sum(&image, &pieces).map_err(|error| again(&error))? {
-            return Err(again(&format!(
-                "is damaged: the stored sum of piece {piece} is wrong"
-            )));
+        opened.verify(&Silent)?;
+        if hex(&opened.superblock.sha256) != candidate.sha256 {
+            return Err(again(&"has changed"));
         }
         Ok(tree)
     }

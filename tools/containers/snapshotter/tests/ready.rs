@@ -9,7 +9,6 @@ use daxfs_image::source::{Opened, Source};
 use daxfs_signature::attach::{self, Signer};
 use daxfs_signature::{Certificate, Key};
 use daxfs_snapshotter::api::{Labels, Mount, ViewSnapshotRequest};
-use daxfs_snapshotter::config::Verify;
 use daxfs_snapshotter::record::State;
 use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_testing::certificate::Owner;
@@ -257,25 +256,19 @@ async fn containers_are_not_layers() {
     assert_eq!(code(answer), Code::AlreadyExists);
 }
 
-/// Images need sums only if pieces are compared with them later.
+/// Images need no sums: the images of the store have them.
 #[test]
 fn images_without_sums() {
-    for (verify, taken) in [(Verify::Lazy, false), (Verify::Full, true)] {
-        let place = tempfile::TempDir::new().unwrap();
-        let image = make(place.path(), "a", "a");
-        let mut options = options();
-        options.label = "a".repeat(64);
-        image_with(&place.path().join("source"), &image, &options).unwrap();
-        assert!(Opened::open(&image).unwrap().superblock.sums().is_none());
-        let mut config = Machine::config(place.path());
-        config.memory.verify = verify;
-        let snapshotter = Snapshotter::open(&config, Box::new(Unpacked::default())).unwrap();
-        let made = snapshotter.create(&key("x", "a"), "", State::Active, for_layer("a"));
-        match taken {
-            true => assert_eq!(made.unwrap_err().code(), Code::AlreadyExists),
-            false => assert!(upper(&made.unwrap()).exists()),
-        }
-    }
+    let place = tempfile::TempDir::new().unwrap();
+    let image = make(place.path(), "a", "a");
+    let mut options = options();
+    options.label = "a".repeat(64);
+    image_with(&place.path().join("source"), &image, &options).unwrap();
+    assert!(Opened::open(&image).unwrap().superblock.sums().is_none());
+    let config = Machine::config(place.path());
+    let snapshotter = Snapshotter::open(&config, Box::new(Unpacked::default())).unwrap();
+    let made = snapshotter.create(&key("x", "a"), "", State::Active, for_layer("a"));
+    assert_eq!(made.unwrap_err().code(), Code::AlreadyExists);
 }
 
 /// A certificate that cannot be read is found at the start.

@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::reader::Reader;
 use crate::text::shown_path;
+use daxfs_check::digest::{combine, hex, sums, wrong_sum};
 use daxfs_check::memory::{data_or_hole, next_data, FileMemory, Storage};
+use daxfs_check::Progress;
 use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
@@ -131,37 +133,37 @@ impl Source {
             size,
         })
     }
+}
 
-    /// Copy a pipe to a temporary file without a name, with holes for zeros.
-    fn spool(mut pipe: File, name: &str) -> Result<File> {
-        let remedy = "; set TMPDIR to a directory with room";
-        let write = "cannot write a temporary file";
-        let file = tempfile::tempfile().map_err(|error| {
-            let dir = std::env::temp_dir();
-            let dir = shown_path(&dir);
-            let operation = format!("cannot make a temporary file in {dir}");
-            Error::system(name, operation, remedy, error)
-        })?;
-        let mut piece = vec![0; PIECE];
-        let mut size = 0;
-        loop {
-            let length = match pipe.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::system(name, "cannot read", "", error)),
-            };
-            let piece = &piece[..length];
-            if piece.iter().any(|&byte| byte != 0) {
-                file.write_all_at(piece, size)
-                    .map_err(|error| Error::system(name, write, remedy, error))?;
-            }
-            size += length as u64;
+/// Copy a pipe to a temporary file without a name, with holes for zeros.
+fn spool(mut pipe: File, name: &str) -> Result<File> {
+    let remedy = "; set TMPDIR to a directory with room";
+    let write = "cannot write a temporary file";
+    let file = tempfile::tempfile().map_err(|error| {
+        let dir = std::env::temp_dir();
+        let dir = shown_path(&dir);
+        let operation = format!("cannot make a temporary file in {dir}");
+        Error::system(name, operation, remedy, error)
+    })?;
+    let mut piece = vec![0; PIECE];
+    let mut size = 0;
+    loop {
+        let length = match pipe.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::system(name, "cannot read", "", error)),
+        };
+        let piece = &piece[..length];
+        if piece.iter().any(|&byte| byte != 0) {
+            file.write_all_at(piece, size)
+                .map_err(|error| Error::system(name, write, remedy, error))?;
         }
-        file.set_len(size)
-            .map_err(|error| Error::system(name, write, "", error))?;
-        Ok(file)
+        size += length as u64;
     }
+    file.set_len(size)
+        .map_err(|error| Error::system(name, write, "", error))?;
+    Ok(file)
 }
 
 impl Memory for Source {
@@ -293,6 +295,28 @@ impl Opened {
     pub fn reader(&self) -> Reader<'_, Source> {
         Reader::new(Image::new(&self.source, &self.superblock), &self.name)
     }
+
+    /// Compare all bytes of the image with its SHA-256, and with the sums of its pieces if it has any.
+    pub fn verify(&self, progress: &dyn Progress) -> Result<()> {
+        let image = Image::new(&self.source, &self.superblock);
+        let fail = |error| Error::image(&self.name, b"", error);
+        let pieces = sums(&image, progress).map_err(fail)?;
+        let found = combine(pieces.iter().copied());
+        if found != self.superblock.sha256 {
+            return Err(Error::Digest {
+                name: self.name.clone(),
+                found: hex(&found),
+                stored: hex(&self.superblock.sha256),
+            });
+        }
+        match wrong_sum(&image, &pieces).map_err(fail)? {
+            None => Ok(()),
+            Some((piece, _)) => {
+                let why = format!("the sum of its piece {piece} is wrong; copy the image again");
+                Err(Error::refused(self.name.clone(), why))
+            }
+        }
+    }
 }
 
 /// Load the superblock of the image `name` in `memory`. Say what a file that is not an image looks
@@ -331,7 +355,7 @@ pub fn open_input(path: &Path) -> Result<File> {
     };
     match file.metadata().is_ok_and(fits) {
         true => Ok(file),
-        false => Source::spool(file, &name),
+        false => spool(file, &name),
     }
 }
 
