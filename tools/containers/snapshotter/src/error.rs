@@ -157,10 +157,7 @@ impl Error {
                 daxfs_image::Error::System { source, .. } => system(source),
                 daxfs_image::Error::Full { .. } => Code::ResourceExhausted,
                 daxfs_image::Error::Refused { .. } => Code::FailedPrecondition,
-                daxfs_image::Error::Image { .. }
-                | daxfs_image::Error::Foreign { .. }
-                | daxfs_image::Error::Digest { .. } => Code::DataLoss,
-                daxfs_image::Error::Mount { source, .. } if is_damage(source) => Code::DataLoss,
+                error if error.is_damage() => Code::DataLoss,
                 _ => Code::Internal,
             },
         }
@@ -170,12 +167,6 @@ impl Error {
 /// Return true if an error means that the machine is not set up: it lacks daxfs, or this process may not use it.
 fn is_setup(error: i32) -> bool {
     [Errno::NODEV, Errno::PERM].contains(&Errno::from_raw_os_error(error))
-}
-
-/// Return true if the kernel refused an image because it is damaged.
-fn is_damage(error: &io::Error) -> bool {
-    let damage = [Errno::BADMSG, Errno::UCLEAN];
-    Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
 }
 
 /// Return the code for an error of the system.

@@ -206,6 +206,7 @@ impl Store {
             return Err(daxfs_writer::Error::changed(&path, how).into());
         }
         output.commit(progress)?;
+        lock(&self.read).packs.remove(id);
         Ok(summary.total_size)
     }
 }
@@ -332,6 +333,35 @@ mod tests {
     use daxfs_input::{read, Input, Options, Platform};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+
+    /// A pack that was damaged when it was loaded is written again.
+    #[test]
+    fn distrusted_packs() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("file"), "content").unwrap();
+        let store = Store::create(&directory.path().join("store")).unwrap();
+        let create = |path: &Path| Output::create(path);
+        let add = |name: &str| {
+            let tree = daxfs_input::scan::scan(&source, None, |_| ()).unwrap();
+            store.add(name, tree, &create, &Silent).unwrap().new.objects
+        };
+        assert_eq!((add("a"), add("b")), (1, 0));
+        let id = store.names("packs").unwrap().pop_first().unwrap();
+        let good = std::fs::read(store.pack(&id)).unwrap();
+        let pack = File::options().write(true).open(store.pack(&id)).unwrap();
+        pack.write_all_at(b"damaged", good.len() as u64 - 4096)
+            .unwrap();
+        let full = Error::refused("", "no room");
+        store.distrust(&id, &full);
+        assert_eq!(add("c"), 0);
+        let (name, looks) = (String::new(), String::new());
+        store.distrust(&id, &Error::Foreign { name, looks });
+        assert_eq!(add("d"), 1);
+        assert!(std::fs::read(store.pack(&id)).unwrap() == good);
+        assert_eq!(add("e"), 0);
+    }
 
     /// A file that changes after it was hashed is noticed, even if its size and time do not tell.
     #[test]

@@ -69,7 +69,8 @@ pub struct Store {
 /// Files that were read. They do not change.
 #[derive(Default)]
 struct Read {
-    packs: BTreeMap<String, Arc<Pack>>,
+    /// None for a pack that was found damaged when it was loaded.
+    packs: BTreeMap<String, Option<Arc<Pack>>>,
     images: BTreeMap<String, Needs>,
 }
 
@@ -258,13 +259,26 @@ impl Store {
         image.chain(packs).collect()
     }
 
+    /// Use the pack `id` for no other image, if `error` says that it is damaged.
+    fn distrust(&self, id: &str, error: &Error) {
+        if error.is_damage() {
+            lock(&self.read).packs.insert(id.into(), None);
+        }
+    }
+
     /// Return the pack `id`.
     fn known_pack(&self, id: &str) -> Result<Arc<Pack>> {
-        if let Some(known) = lock(&self.read).packs.get(id) {
-            return Ok(known.clone());
+        match lock(&self.read).packs.get(id) {
+            Some(Some(known)) => return Ok(known.clone()),
+            Some(None) => {
+                let why = "was damaged when it was loaded; restore it from a copy";
+                return Err(Error::refused(shown_path(&self.pack(id)), why));
+            }
+            None => (),
         }
         let pack = Arc::new(Pack::open(&self.pack(id), id)?);
-        lock(&self.read).packs.insert(id.into(), pack.clone());
+        let known = Some(pack.clone());
+        lock(&self.read).packs.insert(id.into(), known);
         Ok(pack)
     }
 

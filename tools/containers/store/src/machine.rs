@@ -368,7 +368,8 @@ impl Machine {
         let mut places = vec![lower];
         for pack in packs {
             let place = in_pack(&pack);
-            load(&store.pack(&pack.id), &place, &pack.sha256, None)?;
+            load(&store.pack(&pack.id), &place, &pack.sha256, None)
+                .inspect_err(|error| store.distrust(&pack.id, error))?;
             places.push(place);
         }
         // overlayfs wants two layers, also for an image without objects.

@@ -5,6 +5,7 @@
 use crate::text::{cause, remedy, shown};
 use daxfs_command::{signals, stdout};
 use daxfs_reader::Problem;
+use rustix::io::Errno;
 use std::borrow::Cow;
 use std::io;
 use thiserror::Error;
@@ -99,6 +100,16 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Return true if the reason is a damaged image.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Image { .. } | Error::Foreign { .. } | Error::Digest { .. } => true,
+            Error::Mount { source, .. } => Errno::from_io_error(source)
+                .is_some_and(|errno| [Errno::BADMSG, Errno::UCLEAN].contains(&errno)),
+            _ => false,
+        }
+    }
+
     /// Create an [`Error::System`] for `name`.
     pub fn system(
         name: impl Into<String>,
