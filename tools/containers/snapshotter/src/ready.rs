@@ -54,10 +54,9 @@ pub struct Ready {
 pub struct Candidate {
     /// Value of the label [`REF`].
     reference: String,
-    /// The chain ID: its digits.
-    chain_id: String,
     path: PathBuf,
     file: File,
+    opened: Opened,
     /// SHA-256 in hexadecimal digits, as its superblock says.
     pub sha256: String,
 }
@@ -106,10 +105,10 @@ impl Ready {
         let opened = self.check(&path, chain_id, clone)?;
         Ok(Some(Candidate {
             reference: reference.clone(),
-            chain_id: chain_id.into(),
             path,
             file,
             sha256: hex(&opened.superblock.sha256),
+            opened,
         }))
     }
 
@@ -182,18 +181,11 @@ impl Ready {
         let fd = candidate.file.as_raw_fd();
         let platform = Platform::default();
         let input = daxfs_input::Options::new(&self.directory, &platform);
-        let again = |error: &dyn std::fmt::Display| {
-            refused(&candidate.path, format!("{error}; copy the image again"))
-        };
         let file = [Input::Image(format!("/proc/self/fd/{fd}").into())];
-        let tree = read(&file, &input, &Silent, &mut |_| ()).map_err(|error| again(&error))?;
-        let file = candidate.file.try_clone();
-        let file = file.map_err(Error::io(&candidate.path, "open"))?;
-        let opened = self.check(&candidate.path, &candidate.chain_id, file)?;
-        opened.verify(&Silent)?;
-        if hex(&opened.superblock.sha256) != candidate.sha256 {
-            return Err(again(&"has changed"));
-        }
+        let tree = read(&file, &input, &Silent, &mut |_| ());
+        let tree = tree
+            .map_err(|error| refused(&candidate.path, format!("{error}; copy the image again")))?;
+        candidate.opened.verify(&Silent)?;
         Ok(tree)
     }
 }
