@@ -37,12 +37,6 @@ fn real(dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Return the list of mounts, for [`mountinfo::mounts`].
-pub fn mount_list() -> Result<Vec<u8>> {
-    let path = Path::new(mountinfo::PATH);
-    std::fs::read(path).map_err(Error::io(path, "read"))
-}
-
 /// Return where a mount in `text` is that is at `dir`, which has no symbolic links, or below it.
 fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
     let mut places = mountinfo::mounts(text).map(|mount| mount.place);
@@ -52,7 +46,7 @@ fn below(text: &[u8], dir: &Path) -> Option<PathBuf> {
 /// Return a mount at `dir` or below it, if there is one.
 pub fn mount_below(dir: &Path) -> Result<Option<PathBuf>> {
     match real(dir)? {
-        Some(dir) => Ok(below(&mount_list()?, &dir)),
+        Some(dir) => Ok(below(&mountinfo::read()?, &dir)),
         None => Ok(None),
     }
 }
@@ -64,7 +58,7 @@ fn check_unused(dir: &Path) -> Result<()> {
     let Some(found) = real(dir)? else {
         return Ok(());
     };
-    let text = mount_list()?;
+    let text = mountinfo::read()?;
     let path = dir.into();
     if let Some(mount) = below(&text, &found) {
         return Err(Error::Mounted { path, mount });

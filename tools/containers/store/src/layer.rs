@@ -286,7 +286,6 @@ mod tests {
         assert_eq!(names(&store, "2"), expected.map(String::from).into());
     }
 
-    /// An image with more layers than packs that overlayfs takes.
     /// A layer hides one name of a file with two names.
     #[test]
     fn hidden_links() {
@@ -317,6 +316,7 @@ mod tests {
         }
     }
 
+    /// An image with more layers than packs that overlayfs takes.
     #[test]
     fn many_layers() {
         let place = tempfile::tempdir().unwrap();

@@ -197,8 +197,7 @@ impl Store {
     fn open_image(&self, name: &str) -> Result<Opened> {
         let path = self.image(name)?;
         if !path.exists() {
-            let why = "no such image in the store; daxfs store list lists them";
-            return Err(Error::refused(name, why));
+            return Err(missing(name));
         }
         Opened::open(&path)
     }
@@ -319,10 +318,7 @@ impl Store {
         lock(&self.read).images.remove(name);
         match removed {
             Ok(()) => sync(&self.dir.join("images")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let why = "no such image in the store; daxfs store list lists them";
-                Err(Error::refused(name, why))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(name)),
             Err(error) => Err(failed(&path, "remove", error)),
         }
     }
@@ -377,6 +373,12 @@ impl Store {
         }
         Ok(freed)
     }
+}
+
+/// Return the error for an image that is not there.
+fn missing(name: &str) -> Error {
+    let why = "no such image in the store; daxfs store list lists them";
+    Error::refused(name, why)
 }
 
 /// Lock a mutex whose content is valid at any time.

@@ -17,16 +17,13 @@ use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::catalog::{self, Reuse};
 use daxfs_load::context::explain;
-use daxfs_load::mount::{Options, Target};
+use daxfs_load::mount::{place, Options, Target};
 use daxfs_load::mountinfo::{self, mount_id, mounts, Mount};
-use daxfs_load::{unmount::detach, Kind};
-use rustix::fs::{
-    fadvise, flock, lgetxattr, major, minor, stat, statvfs, Advice, FlockOperation, CWD,
-};
+use daxfs_load::{unmount, Kind};
+use rustix::fs::{fadvise, flock, lgetxattr, major, minor, stat, statvfs, Advice, FlockOperation};
 use rustix::io::Errno;
 use rustix::mount::{
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount,
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_set_string, fsopen, unmount as umount, FsOpenFlags, MountAttrFlags, UnmountFlags,
 };
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -162,14 +159,8 @@ pub fn mount(
             set("source", Path::new(name))?;
             set("lowerdir+", &layers[0])?;
             layers[1..].iter().try_for_each(|it| set("datadir+", it))?;
-            let fail = |error| explain(&fs, "cannot mount the overlay", error);
-            fsconfig_create(fs.as_fd()).map_err(fail)?;
-            let flags = FsMountFlags::FSMOUNT_CLOEXEC;
             let attributes = options.attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
-            let mount = fsmount(fs.as_fd(), flags, attributes).map_err(fail)?;
-            let flags =
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-            move_mount(mount.as_fd(), "", CWD, dir, flags).map_err(fail)?;
+            place(&fs, dir, attributes, |_| Ok(()))?;
             Ok((loaded, joined(&layers)))
         });
     mounted.inspect_err(|_| {
@@ -189,28 +180,21 @@ pub type Room<'a> = &'a dyn Fn(u64) -> Result<()>;
 /// Fail if something else is mounted there, or if it is in use.
 pub fn unmount(dir: &Path, home: &Home, lazy: bool) -> Result<Loaded> {
     let name = shown_path(dir);
-    let fail = |error| Error::system(&name, "cannot unmount", "", error);
+    let fail = |error| unmount::failed(&name, error);
     let place = dir.canonicalize().map_err(fail)?;
     let machine = Machine::lock()?;
     if lower(&place)?.is_none() {
         let why = "no image of a store is mounted there; umount(8) unmounts other things";
         return Err(Error::refused(name, why));
     }
-    let unmounted = match detach(&place) {
+    let unmounted = match unmount::detach(&place) {
         Err(error) if lazy && Errno::from_io_error(&error) == Some(Errno::BUSY) => {
             let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
             umount(&place, flags).map_err(Into::into)
         }
         unmounted => unmounted,
     };
-    unmounted.map_err(|error| {
-        let remedy = match Errno::from_io_error(&error) {
-            Some(Errno::BUSY) => "; files are open there, or it is the working directory of a process: fuser -m lists them",
-            Some(Errno::PERM) => "; only root can",
-            _ => "",
-        };
-        Error::system(&name, "cannot unmount", remedy, error)
-    })?;
+    unmounted.map_err(fail)?;
     machine.sweep(home)
 }
 
@@ -243,7 +227,7 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
         return Ok(());
     };
     let wanted: HashSet<String> = wanted.iter().map(|sha256| on_device(sha256)).collect();
-    let text = mount_list()?;
+    let text = mountinfo::read()?;
     let used: HashSet<String> = loaded(&text)
         .map(|mount| placed_on_device(&mount.place))
         .collect();
@@ -257,7 +241,7 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
 pub fn lower(dir: &Path) -> Result<Option<Layers>> {
     let id = mount_id(dir);
     let id = id.map_err(|error| Error::system(shown_path(dir), "cannot examine", "", error))?;
-    let text = mount_list()?;
+    let text = mountinfo::read()?;
     let found = mounts(&text).find(|mount| mount.id == id && mount.place == dir);
     let layers: Vec<PathBuf> = found.iter().flat_map(layers).collect();
     let there: HashSet<PathBuf> = loaded(&text).map(|mount| mount.place).collect();
@@ -320,7 +304,7 @@ impl Machine {
         let lower = self.dir.join(IMAGES);
         let lower = lower.join(format!("{}{end}", &sha256[..DIGITS]));
         let in_pack = |pack: &PackRef| self.dir.join(PACKS_DIR).join(&pack.sha256[..DIGITS]);
-        let text = mount_list()?;
+        let text = mountinfo::read()?;
         let there: HashMap<PathBuf, &[u8]> = self::loaded(&text)
             .map(|mount| (mount.place, mount.options))
             .collect();
@@ -383,7 +367,7 @@ impl Machine {
     /// Unmount the images and packs that no overlay uses, and remove them from the device that is `home`. Those
     /// whose files are in use stay.
     fn sweep(&self, home: &Home) -> Result<Loaded> {
-        let text = mount_list()?;
+        let text = mountinfo::read()?;
         let used: HashSet<PathBuf> = mounts(&text).flat_map(|mount| layers(&mount)).collect();
         let mut freed = Loaded::default();
         let mut names = HashSet::new();
@@ -419,11 +403,6 @@ impl Machine {
         }
         Ok(freed)
     }
-}
-
-fn mount_list() -> Result<Vec<u8>> {
-    let path = Path::new(mountinfo::PATH);
-    std::fs::read(path).map_err(|error| failed(path, "read", error))
 }
 
 /// Return the name on a device of the image with this SHA-256, of which the start is enough.

@@ -18,7 +18,7 @@ use rustix::mount::{
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -153,24 +153,26 @@ pub fn attach(
         }
         .map_err(|error| explain(&fs, format!("cannot set option {name}"), error))?;
     }
-    fsconfig_create(fs.as_fd()).map_err(|error| explain(&fs, "cannot mount the image", error))?;
-    let mount = fsmount(
-        fs.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        options.attributes,
-    )
-    .map_err(|error| explain(&fs, "cannot mount the image", error))?;
-    if let Memory::Part(mut chosen) = memory {
-        chosen.check(mount.as_fd())?;
-    }
-    move_mount(
-        mount.as_fd(),
-        "",
-        CWD,
-        dir,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
-    )
-    .map_err(|error| refuse(dir, error.into()))
+    place(&fs, dir, options.attributes, |mount| match memory {
+        Memory::Part(mut chosen) => chosen.check(mount),
+        _ => Ok(()),
+    })
+}
+
+/// Mount the filesystem that `fs` describes on `dir`, after `check` has seen it.
+pub fn place(
+    fs: &OwnedFd,
+    dir: &Path,
+    attributes: MountAttrFlags,
+    check: impl FnOnce(BorrowedFd<'_>) -> Result<()>,
+) -> Result<()> {
+    let fail = |error| explain(fs, "cannot mount the image", error);
+    fsconfig_create(fs.as_fd()).map_err(fail)?;
+    let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail)?;
+    check(mount.as_fd())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    let moved = move_mount(mount.as_fd(), "", CWD, dir, flags);
+    moved.map_err(|error| refuse(dir, error.into()))
 }
 
 /// Load the image file `image` into memory of this kind and mount it on `dir`. `words` are mount

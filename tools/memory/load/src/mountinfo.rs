@@ -2,6 +2,7 @@
 
 //! /proc/self/mountinfo: the mounts that this process sees.
 
+use daxfs_image::error::{Error, Result};
 use rustix::fs::{statx, AtFlags, Statx, StatxFlags, CWD};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -41,6 +42,11 @@ impl Mount<'_> {
             value.strip_prefix(b"=").map(unescape)
         })
     }
+}
+
+/// Return the content of /proc/self/mountinfo.
+pub fn read() -> Result<Vec<u8>> {
+    std::fs::read(PATH).map_err(|error| Error::system(PATH, "cannot read", "", error))
 }
 
 /// Return the mounts in `text`, the content of /proc/self/mountinfo. Its lines are in no order that

@@ -16,10 +16,9 @@ use std::process::{Command, Stdio};
 /// Fail if something else is mounted there, or nothing, or if it is in use.
 pub fn unmount(dir: &Path) -> Result<()> {
     let name = shown_path(dir);
-    let fail = |remedy, error| Error::system(&name, "cannot unmount", remedy, error);
-    let place = dir.canonicalize().map_err(|error| fail("", error))?;
-    let mounts = std::fs::read(mountinfo::PATH).map_err(|error| fail("", error))?;
-    let id = mount_id(&place).map_err(|error| fail("", error))?;
+    let place = dir.canonicalize().map_err(|error| failed(&name, error))?;
+    let mounts = mountinfo::read()?;
+    let id = mount_id(&place).map_err(|error| failed(&name, error))?;
     match kind_at(&mounts, id, &place).as_deref() {
         Some(b"daxfs" | b"fuse.daxfs") => {}
         Some(kind) => {
@@ -32,18 +31,19 @@ pub fn unmount(dir: &Path) -> Result<()> {
             return Err(Error::refused(name, why));
         }
     }
-    let busy =
-        "; files are open there, or it is the working directory of a process: fuser -m lists them";
-    match detach(&place) {
-        Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
-            Err(fail("; only root can, or who mounted it", error))
+    detach(&place).map_err(|error| failed(&name, error))
+}
+
+/// Return the error of unmounting `name`.
+pub fn failed(name: &str, error: io::Error) -> Error {
+    let remedy = match Errno::from_io_error(&error) {
+        Some(Errno::PERM) => "; only root can, or who mounted it",
+        Some(Errno::BUSY) => {
+            "; files are open there, or it is the working directory of a process: fuser -m lists them"
         }
-        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-            Err(fail(busy, error))
-        }
-        Err(error) => Err(fail("", error)),
-    }
+        _ => "",
+    };
+    Error::system(name, "cannot unmount", remedy, error)
 }
 
 /// Unmount the topmost mount on `place`, which is absolute and leads through no symlinks. A user
