@@ -21,8 +21,8 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
     let upper = snapshot.upper();
     let is_there = upper.symlink_metadata().is_ok_and(|status| status.is_dir());
     let removed = match &snapshot.record.state {
-        State::Committed(_) if is_there => match images.check(&snapshot.dir) {
-            Ok(()) => forget_changes(snapshot),
+        State::Committed(_) if is_there => match images.parts(&snapshot.dir) {
+            Ok(_) => forget_changes(snapshot),
             Err(error) => {
                 return Err(format!(
                     "{error}; the files that the image was made of are in {}: copy them, then remove the snapshot",

@@ -50,7 +50,7 @@ impl Images {
         ready: &str,
     ) -> Result<Layer> {
         if let Some(below) = below {
-            self.check(below)?;
+            self.parts(below)?;
         }
         let inodes = layer.nodes.len() as u64;
         let added = self.store.add_layer(
@@ -83,12 +83,7 @@ impl Images {
         self.memory.load(&self.store, name(dir), &dir.join("layer"))
     }
 
-    /// Check that the image of the snapshot in `dir` and its packs are in the store.
-    pub fn check(&self, dir: &Path) -> Result<()> {
-        self.parts(dir).map(drop)
-    }
-
-    /// Return the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256.
+    /// Return the bytes of the image of the snapshot in `dir` and of its packs, by SHA-256. Fail if one is not in the store.
     pub fn parts(&self, dir: &Path) -> Result<BTreeMap<String, u64>> {
         let parts = self.store.parts(name(dir));
         let parts = parts.map_err(|error| Error::in_snapshot(dir, error))?;

@@ -163,14 +163,6 @@ impl Record {
         }
     }
 
-    /// Return the SHA-256 of its image, or an empty text if it has none.
-    pub fn sha256(&self) -> &str {
-        match &self.state {
-            State::Committed(layer) => &layer.sha256,
-            _ => "",
-        }
-    }
-
     /// Return the facts for containerd.
     pub fn info(&self) -> Info {
         let time = |(seconds, nanos)| Some(Timestamp { seconds, nanos });

@@ -251,11 +251,14 @@ impl Snapshotter {
 
     /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
     fn load_pinned(&self, pin: &Pin<'_>) -> Result<Option<(PathBuf, String)>> {
-        let load = |layer: &Snapshot| {
-            let lower = self.load(layer, layer.record.sha256())?;
-            Ok((layer.layer(), lower))
+        let Some(snapshot) = &pin.layer else {
+            return Ok(None);
         };
-        pin.layer.as_ref().map(load).transpose()
+        let State::Committed(layer) = &snapshot.record.state else {
+            return Ok(None);
+        };
+        let lower = self.load(snapshot, &layer.sha256)?;
+        Ok(Some((snapshot.layer(), lower)))
     }
 
     /// Return the attributes of the root directory of a layer.

@@ -122,10 +122,10 @@ async fn last_use() {
 }
 
 /// Memory that calls functions before it does something.
-struct Hooked<L, E> {
-    memory: Unpacked,
-    load: L,
-    evict: E,
+pub struct Hooked<L, E> {
+    pub memory: Unpacked,
+    pub load: L,
+    pub evict: E,
 }
 
 impl<L, E> Memory for Hooked<L, E>

@@ -4,13 +4,10 @@
 
 use super::{for_layer, found_by, key, make};
 use crate::crash::Faulty;
+use crate::room::Hooked;
 use crate::{code, lower, upper, Machine, Unpacked};
-use daxfs_snapshotter::error::Result;
-use daxfs_snapshotter::memory::Memory;
 use daxfs_snapshotter::record::State;
 use daxfs_snapshotter::snapshotter::Snapshotter;
-use daxfs_store::Store;
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,35 +108,6 @@ async fn crashes() {
     );
 }
 
-/// Memory that calls a function with the directory before it loads an image there.
-struct Before<F> {
-    memory: Unpacked,
-    load: F,
-}
-
-impl<F: Fn(&Path) + Send + Sync + 'static> Memory for Before<F> {
-    fn load(&self, store: &Store, name: &str, dir: &Path) -> Result<String> {
-        (self.load)(dir);
-        self.memory.load(store, name, dir)
-    }
-
-    fn unload(&self, dir: &Path) -> Result<()> {
-        self.memory.unload(dir)
-    }
-
-    fn evict(&self, dir: &Path, unused: &dyn Fn() -> bool) -> Result<bool> {
-        self.memory.evict(dir, unused)
-    }
-
-    fn is_loaded(&self, dir: &Path) -> bool {
-        self.memory.is_loaded(dir)
-    }
-
-    fn tidy(&self, wanted: &HashSet<String>) -> Result<()> {
-        self.memory.tidy(wanted)
-    }
-}
-
 /// Two calls for one layer at the same time: one commits it, and nothing remains of the other.
 #[test]
 fn two_at_once() {
@@ -149,13 +117,15 @@ fn two_at_once() {
     let memory = Unpacked::default();
     let (barrier, shared) = (Barrier::new(2), memory.clone());
     // No image is loaded until both calls want to load theirs.
-    let together = Before {
+    let together = Hooked {
         memory: memory.clone(),
         load: move |dir: &Path| {
             if !shared.loaded.lock().unwrap().contains_key(dir) {
                 barrier.wait();
             }
+            Ok(())
         },
+        evict: || (),
     };
     let snapshotter = Snapshotter::open(&config, Box::new(together)).unwrap();
     std::thread::scope(|scope| {
@@ -185,7 +155,7 @@ fn slower_call() {
     let (first, other) = (AtomicBool::new(true), snapshotter.clone());
     // Another call commits the layer before the first one can, and the snapshot of the first one cannot
     // be removed.
-    let slow = Before {
+    let slow = Hooked {
         memory: memory.clone(),
         load: move |dir: &Path| {
             if first.swap(false, Ordering::Relaxed) {
@@ -196,7 +166,9 @@ fn slower_call() {
                 fs::remove_file(&record).unwrap();
                 fs::create_dir(&record).unwrap();
             }
+            Ok(())
         },
+        evict: || (),
     };
     let opened = Snapshotter::open(&Machine::config(place.path()), Box::new(slow));
     assert!(snapshotter.set(opened.unwrap()).is_ok());
