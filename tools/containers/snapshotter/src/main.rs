@@ -33,7 +33,7 @@ fn run(args: Args) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::Invalid(format!("cannot start threads: {error}")))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let catch = |kind| {
             signal(kind).map_err(|error| Error::Invalid(format!("cannot handle signals: {error}")))
         };
@@ -51,7 +51,10 @@ fn run(args: Args) -> Result<()> {
             }
         };
         serve(&config, Box::new(memory), ready, end).await
-    })
+    });
+    // The next start removes what is left.
+    runtime.shutdown_background();
+    served
 }
 
 fn main() -> ExitCode {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{fsopen, FsOpenFlags};
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -181,8 +182,12 @@ impl Memory for Kernel {
                 // Others have unmounted its layers, as umount -a -t daxfs does.
                 self.unmount(dir, true)?;
             }
-            let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
-            made.map_err(Error::io(dir, "create"))?;
+            match DirBuilder::new().mode(0o755).create(dir) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Error::io(dir, "create")(error));
+                }
+                _ => {}
+            }
             let room = |needed| self.room.check(name, needed);
             Ok(mount(store, name, dir, &self.demands, &room)?.1)
         })
