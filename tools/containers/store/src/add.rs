@@ -12,7 +12,7 @@ use daxfs_check::Progress;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
-use daxfs_reader::{Image, Superblock};
+use daxfs_reader::{Image, Problem, Superblock};
 use daxfs_writer::content::{check_empty, sha256};
 use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree};
 use daxfs_writer::{make, Output};
@@ -100,7 +100,7 @@ impl Store {
         }
         check_empty(&tree)?;
         let files = regular(&tree, &known);
-        self.check_room(name, files.iter().filter(|file| file.sum.is_none()))?;
+        self.check_room(name, &files)?;
         let files = hash(&tree, files, progress)?;
         let mut objects = Objects::new();
         for (sum, node, size) in &files {
@@ -110,19 +110,21 @@ impl Store {
         let packs = self.usable_packs(&objects)?;
         let mut ids = choose(&objects, &packs);
         let mut total = [Total::default(); 2];
-        let mut new = BTreeMap::new();
+        // The next image is likely to need content that another pack has, too: it gets a pack of its own.
+        let mut new = [BTreeMap::new(), BTreeMap::new()];
         for (sum, &(node, size)) in &objects {
-            let known = ids.contains_key(sum);
-            total[usize::from(known)].add(size);
-            if !known {
-                new.insert(*sum, node);
+            let chosen = ids.contains_key(sum);
+            total[usize::from(chosen)].add(size);
+            if !chosen {
+                let again = packs.iter().any(|(_, pack)| pack.objects.contains_key(sum));
+                new[usize::from(again)].insert(*sum, node);
             }
         }
         let mut bytes = 0;
-        if !new.is_empty() {
+        for new in new.into_iter().filter(|new| !new.is_empty()) {
             let id = id(new.keys());
             if !packs.iter().any(|(_, pack)| pack.reference.id == id) {
-                bytes += self.write_pack(&mut tree, &id, &new, create, progress)?;
+                bytes += self.write_pack(&mut tree, &known, &id, &new, create, progress)?;
             }
             ids.extend(new.into_keys().map(|sum| (sum, id.clone())));
         }
@@ -137,19 +139,23 @@ impl Store {
         let summary = make(&tree, &pack::options(), &output, progress)?;
         output.commit(progress)?;
         let [new, known] = total;
+        let (sha256, packs) = (hex(&summary.digest), needed.len());
+        let needs = (sha256.clone(), needed);
+        lock(&self.read).images.insert(name.into(), needs);
         Ok(Added {
-            sha256: hex(&summary.digest),
+            sha256,
             new,
             known,
-            packs: needed.len(),
+            packs,
             written: bytes + summary.total_size,
         })
     }
 
     /// Refuse a tree that is larger than the filesystem of the store, before all of it is read: a small
     /// archive may have files of any size.
-    fn check_room<'a>(&self, name: &str, files: impl Iterator<Item = &'a Regular>) -> Result<()> {
-        let size = files.fold(0, |sum: u64, file| sum.saturating_add(file.size));
+    fn check_room(&self, name: &str, files: &[Regular]) -> Result<()> {
+        let sizes = files.iter().map(|file| file.size);
+        let size = sizes.fold(0, u64::saturating_add);
         let found = statvfs(&self.dir);
         let found = found.map_err(|error| failed(&self.dir, "examine", error.into()))?;
         let room = found.f_blocks.saturating_mul(found.f_frsize);
@@ -166,9 +172,11 @@ impl Store {
     fn usable_packs(&self, objects: &Objects) -> Result<Vec<(u64, Arc<Pack>)>> {
         let mut packs = Vec::new();
         for id in self.names("packs")? {
-            let pack = self.known_pack(&id);
+            let pack = self.trusted_pack(&id);
             match pack.and_then(|pack| Ok((wanted(objects, &pack)?, pack))) {
                 Ok(pack) => packs.push(pack),
+                // It may be good.
+                Err(error @ Error::System { .. }) if !error.is_damage() => return Err(error),
                 Err(error) => eprintln!("daxfs: warning: {error}; it is not used for new images, and daxfs store verify lists all damage"),
             }
         }
@@ -177,16 +185,20 @@ impl Store {
     }
 
     /// Write the pack `id` of `objects`, which are files of `tree`, in place of a damaged one. Return its bytes.
+    ///
+    /// Fail if a file has changed, or if content that is `known` is damaged.
     fn write_pack(
         &self,
         tree: &mut Tree,
+        known: &Known,
         id: &str,
         objects: &BTreeMap<Sum, NodeId>,
         create: Guard<'_>,
         progress: &dyn Progress,
     ) -> Result<u64> {
         let path = self.pack(id);
-        let tree = pack::tree(tree, id, objects)?;
+        let whole = tree;
+        let tree = pack::tree(whole, id, objects)?;
         let output = create(&path)?;
         let summary = make(&tree, &pack::options(), &output, progress)?;
         // A file may have changed after it was hashed, without a trace in its times.
@@ -201,12 +213,32 @@ impl Store {
             let object = hex(sum);
             let is_it = |node: &Node| tree.name(&node.name) == object.as_bytes();
             let node = tree.nodes.iter().position(is_it);
+            let origin = node.map(|node| &tree.nodes[node]);
+            let origin = origin.and_then(|node| match node.kind {
+                Kind::Regular {
+                    place: Place::Part(data),
+                    ..
+                } => {
+                    let is_known = known.contains_key(&(node.origin, data));
+                    is_known.then(|| tree.origins[node.origin as usize].path())
+                }
+                _ => None,
+            });
+            if let Some(pack) = origin {
+                self.distrust(pack);
+                let error = daxfs_reader::Error::new(Problem::Digest, 0, 0);
+                return Err(Error::image(&shown_path(pack), object.as_bytes(), error));
+            }
             let path = node.map_or_else(|| PathBuf::from(object), |node| tree.path(node as NodeId));
             let how = "its content is not the same when it is read twice";
             return Err(daxfs_writer::Error::changed(&path, how).into());
         }
         output.commit(progress)?;
-        lock(&self.read).packs.remove(id);
+        lock(&self.read).forget(id);
+        // The next pack needs it.
+        for (origin, taken) in whole.origins.iter_mut().zip(tree.origins) {
+            origin.give(taken);
+        }
         Ok(summary.total_size)
     }
 }
@@ -288,8 +320,8 @@ fn choose(objects: &Objects, packs: &[(u64, Arc<Pack>)]) -> HashMap<Sum, String>
             .collect();
         let bytes: u64 = more.iter().map(|sum| objects[sum].1).sum();
         let all: u64 = pack.objects.values().map(|object| object.size).sum();
-        // The last one is the new pack.
-        if bytes >= all.div_ceil(2) && used < PACKS_MAX - 1 {
+        // The last two are new packs.
+        if bytes > 0 && bytes >= all.div_ceil(2) && used < PACKS_MAX - 2 {
             used += 1;
             chosen.extend(more.into_iter().map(|sum| (sum, pack.reference.id.clone())));
         }
@@ -353,14 +385,23 @@ mod tests {
         let pack = File::options().write(true).open(store.pack(&id)).unwrap();
         pack.write_all_at(b"damaged", good.len() as u64 - 4096)
             .unwrap();
-        let full = Error::refused("", "no room");
-        store.distrust(&id, &full);
-        assert_eq!(add("c"), 0);
+        let reference = store.known_pack(&id).unwrap().reference.clone();
+        let other = PackRef {
+            sha256: "0".repeat(64),
+            ..reference.clone()
+        };
         let (name, looks) = (String::new(), String::new());
-        store.distrust(&id, &Error::Foreign { name, looks });
-        assert_eq!(add("d"), 1);
+        let damaged = Err(Error::Foreign { name, looks });
+        store.loaded(&reference, &Err(Error::refused("", "no room")));
+        store.loaded(&other, &damaged);
+        assert_eq!(add("c"), 0);
+        store.loaded(&reference, &damaged);
+        store.loaded(&reference, &Ok(()));
+        assert_eq!(add("d"), 0);
+        store.loaded(&reference, &damaged);
+        assert_eq!(add("e"), 1);
         assert!(std::fs::read(store.pack(&id)).unwrap() == good);
-        assert_eq!(add("e"), 0);
+        assert_eq!(add("f"), 0);
     }
 
     /// A file that changes after it was hashed is noticed, even if its size and time do not tell.

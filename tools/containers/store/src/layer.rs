@@ -180,6 +180,7 @@ mod tests {
     use daxfs_reader::FileType;
     use daxfs_writer::Output;
     use std::collections::BTreeSet;
+    use std::os::unix::fs::FileExt;
     use std::path::Path;
 
     /// Return the tree of a new directory with these files: names and content.
@@ -218,6 +219,33 @@ mod tests {
         store.add_layer(name, below, layer, &|path| Output::create(path), &Silent)
     }
 
+    const WHITEOUT: Kind = Kind::Device {
+        file_type: FileType::CharDevice,
+        major: 0,
+        minor: 0,
+    };
+
+    /// Damaged content of a pack is not stored again, and the pack is named.
+    #[test]
+    fn damaged_content() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::create(&place.path().join("store")).unwrap();
+        let base = [("large", "eeee"), ("small", "s")];
+        add(&store, "1", None, tree(place.path(), &base)).unwrap();
+        let id = store.names("packs").unwrap().pop_first().unwrap();
+        let pack = File::options().write(true).open(store.pack(&id)).unwrap();
+        for object in store.known_pack(&id).unwrap().objects.values() {
+            pack.write_all_at(b"x", object.data).unwrap();
+        }
+        let mut layer = tree(place.path(), &[("large", "")]);
+        let gone = find(&layer, "large");
+        layer.nodes[gone].kind = WHITEOUT;
+        let error = add(&store, "2", Some("1"), layer).unwrap_err();
+        assert!(error.is_damage(), "{error}");
+        assert!(error.to_string().contains(&id), "{error}");
+        assert!(store.trusted_pack(&id).is_err());
+    }
+
     #[test]
     fn layers() {
         let place = tempfile::tempdir().unwrap();
@@ -239,11 +267,7 @@ mod tests {
         ];
         let mut layer = tree(place.path(), &files);
         let gone = find(&layer, "dir/gone");
-        layer.nodes[gone].kind = Kind::Device {
-            file_type: FileType::CharDevice,
-            major: 0,
-            minor: 0,
-        };
+        layer.nodes[gone].kind = WHITEOUT;
         mark(&mut layer, "opaque", b"overlay.opaque", b"y");
         mark(&mut layer, "dir/new", b"overlay.overlay.redirect", b"/x");
         let added = add(&store, "2", Some("1"), layer).unwrap();

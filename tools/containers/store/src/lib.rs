@@ -6,15 +6,15 @@
 //!   empty have a size and no data. overlayfs finds the data by the attribute
 //!   `trusted.overlay.redirect`, `/ID/SHA256`.
 //! * `STORE/packs/ID.daxfs` is a *pack*: an image of *objects*, files `/ID/SHA256` whose names are
-//!   the SHA-256 of their content. An addition makes one pack, of the objects that no pack has. The
-//!   ID is a hash of the names of the objects. It comes first in the paths, so that one failed
-//!   look-up is enough for a pack without the object.
+//!   the SHA-256 of their content. An addition makes a pack of the objects that no pack has, and one
+//!   of the objects in packs of which it needs little. The ID is a hash of the names of the objects.
+//!   It comes first in the paths, so that one failed look-up is enough for a pack without the object.
 //! * `STORE/lock` is locked by those who use the store.
 //!
 //! The root of a metadata image has the attribute [`PACKS`]: the packs that the image needs, with
 //! their SHA-256. So the SHA-256 of a metadata image, or its signature, covers all of its content.
 //!
-//! Files are complete when they appear, and a metadata image appears after its packs. What they have
+//! Files are complete when they appear, and a metadata image appears after its packs. Their content
 //! does not change afterwards; a signature may be added. [`Store::remove`] and [`Store::gc`] remove
 //! whole files.
 //!
@@ -69,9 +69,18 @@ pub struct Store {
 /// Files that were read. They do not change.
 #[derive(Default)]
 struct Read {
-    /// None for a pack that was found damaged when it was loaded.
-    packs: BTreeMap<String, Option<Arc<Pack>>>,
+    packs: BTreeMap<String, Arc<Pack>>,
+    /// Packs that were found damaged when their content was needed.
+    distrusted: BTreeSet<String>,
     images: BTreeMap<String, Needs>,
+}
+
+impl Read {
+    /// Forget the pack `id`, whose file is replaced or removed.
+    fn forget(&mut self, id: &str) {
+        self.packs.remove(id);
+        self.distrusted.remove(id);
+    }
 }
 
 /// SHA-256 of an image, and the packs that it needs.
@@ -243,8 +252,9 @@ impl Store {
         }
         let opened = self.open_image(name)?;
         let needs = (hex(&opened.superblock.sha256), metadata::packs(&opened)?);
-        lock(&self.read).images.insert(name.into(), needs.clone());
-        Ok(needs)
+        // An addition since then may have inserted what it has made.
+        let mut read = lock(&self.read);
+        Ok(read.images.entry(name.into()).or_insert(needs).clone())
     }
 
     /// Return the SHA-256 and the bytes of the image `name` and of each pack that it needs.
@@ -258,27 +268,45 @@ impl Store {
         image.chain(packs).collect()
     }
 
-    /// Use the pack `id` for no other image, if `error` says that it is damaged.
-    fn distrust(&self, id: &str, error: &Error) {
-        if error.is_damage() {
-            lock(&self.read).packs.insert(id.into(), None);
+    /// Use the pack in this file for no other image, because its content is damaged.
+    fn distrust(&self, pack: &Path) {
+        if let Some(id) = pack.file_stem().and_then(|id| id.to_str()) {
+            lock(&self.read).distrusted.insert(id.into());
+        }
+    }
+
+    /// Take note of the result of loading `pack`: if it is damaged, use it for no other image.
+    fn loaded(&self, pack: &PackRef, result: &Result<()>) {
+        match result {
+            Ok(()) => _ = lock(&self.read).distrusted.remove(&pack.id),
+            Err(error) if error.is_damage() => {
+                // A pack with another SHA-256 than the image wants may be good.
+                let found = self.known_pack(&pack.id);
+                if found.is_ok_and(|found| found.reference == *pack) {
+                    self.distrust(&self.pack(&pack.id));
+                }
+            }
+            Err(_) => {}
         }
     }
 
     /// Return the pack `id`.
     fn known_pack(&self, id: &str) -> Result<Arc<Pack>> {
-        match lock(&self.read).packs.get(id) {
-            Some(Some(known)) => return Ok(known.clone()),
-            Some(None) => {
-                let why = "was damaged when it was loaded; restore it from a copy";
-                return Err(Error::refused(shown_path(&self.pack(id)), why));
-            }
-            None => (),
+        if let Some(known) = lock(&self.read).packs.get(id) {
+            return Ok(known.clone());
         }
         let pack = Arc::new(Pack::open(&self.pack(id), id)?);
-        let known = Some(pack.clone());
-        lock(&self.read).packs.insert(id.into(), known);
+        lock(&self.read).packs.insert(id.into(), pack.clone());
         Ok(pack)
+    }
+
+    /// Return the pack `id`, for one more image that needs it.
+    fn trusted_pack(&self, id: &str) -> Result<Arc<Pack>> {
+        if lock(&self.read).distrusted.contains(id) {
+            let why = "was damaged when it was read; restore it from a copy";
+            return Err(Error::refused(shown_path(&self.pack(id)), why));
+        }
+        self.known_pack(id)
     }
 
     /// Return all images, by name.
@@ -364,7 +392,7 @@ impl Store {
                 freed.bytes += length(&path)?;
                 freed.files += 1;
                 let name = path.file_stem().and_then(|name| name.to_str());
-                lock(&self.read).packs.remove(name.unwrap_or_default());
+                lock(&self.read).forget(name.unwrap_or_default());
                 std::fs::remove_file(&path).map_err(|error| failed(&path, "remove", error))?;
             }
             if freed.files > 0 {

@@ -352,8 +352,9 @@ impl Machine {
         let mut places = vec![lower];
         for pack in packs {
             let place = in_pack(&pack);
-            load(&store.pack(&pack.id), &place, &pack.sha256, None)
-                .inspect_err(|error| store.distrust(&pack.id, error))?;
+            let result = load(&store.pack(&pack.id), &place, &pack.sha256, None);
+            store.loaded(&pack, &result);
+            result?;
             places.push(place);
         }
         // overlayfs wants two layers, also for an image without objects.

@@ -175,7 +175,7 @@ pub fn options() -> Options {
 }
 
 /// Return the tree of the pack `id` of `objects`: regular files of `tree`, by content. `tree` loses
-/// its origins. The pack does not depend on `tree` otherwise.
+/// the content of its origins. The pack does not depend on `tree` otherwise.
 pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Result<Tree> {
     let attributes = |permissions| Attributes {
         permissions,
@@ -188,13 +188,8 @@ pub fn tree(tree: &mut Tree, id: &str, objects: &BTreeMap<Sum, NodeId>) -> Resul
         .values()
         .map(|&node| tree.original_path(node))
         .collect();
-    let nothing = |origin: &Origin| Origin::nothing(origin.path());
-    let nothing = tree.origins.iter().map(nothing).collect();
     let mut builder = Builder::new();
-    builder.tree.origins = std::mem::replace(&mut tree.origins, nothing);
-    for origin in &mut builder.tree.origins {
-        origin.forget_moves();
-    }
+    builder.tree.origins = tree.origins.iter_mut().map(Origin::take).collect();
     builder.describe(ROOT, attributes(0o755), 0);
     let name = builder.tree.keep_name(id.as_bytes());
     let directory = builder.add(Node {

@@ -114,9 +114,17 @@ impl Origin {
         self.moved.get(&node).map(PathBuf::as_path)
     }
 
-    /// Forget which nodes were moved, because they get other numbers.
-    pub fn forget_moves(&mut self) {
-        self.moved.clear();
+    /// Take the content, for another tree in which no node was moved.
+    pub fn take(&mut self) -> Self {
+        Self::new(
+            &self.path,
+            std::mem::replace(&mut self.bytes, Bytes::Nothing),
+        )
+    }
+
+    /// Give back the content that was [taken](Self::take).
+    pub fn give(&mut self, taken: Self) {
+        self.bytes = taken.bytes;
     }
 
     /// Return the name of the file at `relative` in messages.

@@ -104,6 +104,7 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Image { .. } | Error::Foreign { .. } | Error::Digest { .. } => true,
+            Error::System { source, .. } => Errno::from_io_error(source) == Some(Errno::IO),
             Error::Mount { source, .. } => Errno::from_io_error(source)
                 .is_some_and(|errno| [Errno::BADMSG, Errno::UCLEAN].contains(&errno)),
             _ => false,
