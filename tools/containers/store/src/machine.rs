@@ -163,6 +163,8 @@ pub fn mount(
             place(&fs, dir, attributes, |_| Ok(()))?;
             Ok((loaded, joined(&layers)))
         });
+    // It keeps the layers.
+    drop(fs);
     mounted.inspect_err(|_| {
         // Nothing stays in memory without a user.
         if let Err(error) = machine.sweep(&demands.home) {
@@ -226,7 +228,14 @@ pub fn tidy(home: &Home, wanted: &HashSet<String>) -> Result<()> {
     let Home::Device(device) = home else {
         return Ok(());
     };
-    let wanted: HashSet<String> = wanted.iter().map(|sha256| on_device(sha256)).collect();
+    free(
+        device,
+        &wanted.iter().map(|sha256| on_device(sha256)).collect(),
+    )
+}
+
+/// Remove the images from `device` that are not mounted, unless their names are in `wanted`.
+fn free(device: &Path, wanted: &HashSet<String>) -> Result<()> {
     let text = mountinfo::read()?;
     let used: HashSet<String> = loaded(&text)
         .map(|mount| placed_on_device(&mount.place))
@@ -274,8 +283,8 @@ impl Machine {
     fn lock() -> Result<Self> {
         let namespace = Path::new("/proc/self/ns/mnt");
         let found = stat(namespace).map_err(|e| failed(namespace, "examine", e.into()))?;
-        // As lsns(8) and readlink(1) show it.
-        let dir = Path::new(RUN).join(found.st_ino.to_string());
+        // In hexadecimal: mount(2) takes a page of options, with the names of 65 layers.
+        let dir = Path::new(RUN).join(format!("{:x}", found.st_ino));
         for inner in [IMAGES, PACKS_DIR] {
             make(&dir.join(inner))?;
         }
@@ -445,7 +454,12 @@ fn load_on(
                 }
                 None => (),
             }
-            catalog::add(device, &name, file, false, Reuse::Unmounted)?;
+            let add = || catalog::add(device, &name, file, false, Reuse::Unmounted);
+            add().or_else(|error| match error {
+                // After a restart of the machine it has images that nothing uses.
+                Error::Full { .. } => free(device, &HashSet::new()).and_then(|()| add()),
+                error => Err(error),
+            })?;
             mount().inspect_err(|_| _ = catalog::remove(device, &name, true))?;
         }
     }
