@@ -57,7 +57,7 @@ fn every_command() {
         ),
         (
             "daxfs-catalog-1",
-            "daxfs catalog add disk base image; daxfs catalog list --json disk",
+            "daxfs catalog add disk base - <image; daxfs catalog list --json disk",
         ),
     ] {
         println!("{line}");

@@ -92,7 +92,7 @@ fn devices_in_use() {
     let why = "holds data other than a daxfs image, which would be lost; name another device, or give --force";
     place.fails(format!("daxfs write image {device}"), why);
     assert!(place.read("backing").iter().all(|&byte| byte == 0xaa));
-    let both = format!("daxfs write --force image {device} && daxfs write image {device}");
+    let both = format!("daxfs write --force image {device} && daxfs write - {device} <image");
     assert_eq!(place.run(both).status, 0);
     let itself = place.run(format!("daxfs write --force {device} {device}"));
     assert!(itself.stderr.contains("is an input as well"), "{itself:?}");

@@ -54,7 +54,7 @@ Examples:
         device: PathBuf,
         /// Name of the image: 1 to 63 letters, digits and . _ - + : @
         name: String,
-        /// The image file
+        /// The image file; - is standard input
         image: PathBuf,
         /// Make it the image that is mounted without a name
         #[arg(short, long)]

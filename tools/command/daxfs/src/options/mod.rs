@@ -36,8 +36,9 @@ Examples:
 
 /// Show, check and extract daxfs images, and load them into memory
 ///
-/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. The image starts at its
-/// first byte, unless --offset says where, or --image names it in a catalogue.
+/// IMAGE is an image file, a block device, a DAX device in devdax mode, or - for standard input. A pipe is copied to a
+/// temporary file first, in the directory named by TMPDIR, or in /tmp. The image starts at its first byte, unless
+/// --offset says where, or --image names it in a catalogue.
 /// Only load, mount, umount and write need privileges, and only load and mount need the kernel
 /// module. No command changes an image; sign adds a signature. /usr/share/doc/daxfs-doc/daxfs.schema.json
 /// describes what --json prints.
@@ -537,7 +538,7 @@ Examples:
 Examples:
   daxfs write base.img /dev/pmem0 && mount -t daxfs /dev/pmem0 /mnt")]
     Write {
-        /// The image file
+        /// The image file; - is standard input
         image: PathBuf,
         /// The device, such as /dev/pmem0 or /dev/dax0.0 (in devdax mode)
         device: PathBuf,
