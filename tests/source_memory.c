@@ -112,7 +112,7 @@ static void owner_punches(void)
 	end(fd, owner);
 }
 
-/* A file is where "daxfs stat --physical" says, for processes that map the memory and for a driver that imports it. */
+/* A file is where "daxfs locate" says, for processes that map the memory and for a driver that imports it. */
 static void others_read(void)
 {
 	int owner, fd = begin(&owner), node = fd;
@@ -120,7 +120,7 @@ static void others_read(void)
 	unsigned long long offset;
 	FILE *said;
 
-	snprintf(command, sizeof(command), "daxfs stat --physical %s/sizes/%lu", mnt, MIDDLE);
+	snprintf(command, sizeof(command), "daxfs locate %s/sizes/%lu", mnt, MIDDLE);
 	said = popen(command, "re");
 	REQUIRE(said && fscanf(said, "%llu", &offset) == 1 && !pclose(said));
 	if (source_is_device(source))

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Mounted images: `info` of a directory, and `stat --physical`.
+//! Mounted images: `info` of a directory, and `locate`.
 
 use crate::top::{line, Mounted, SYSFS};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
-use daxfs_image::text::{shown, shown_path};
+use daxfs_image::text::{shown, shown_path, Bytes};
 use daxfs_load::{mountinfo, query};
 use rustix::fs::{fstat, major, minor, Stat};
+use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -76,18 +77,20 @@ pub fn info(dir: &Path) -> Result<String> {
     ))
 }
 
-/// Return the offset and the number of the bytes of the file `path` in the mounted memory, and its name.
-pub fn place(path: &Path) -> Result<String> {
+/// Return a line about where the file `path` is in the mounted memory, in JSON or in text.
+pub fn place(path: &Path, json: bool) -> Result<String> {
+    let name = shown_path(path);
     // Devices of the image would be opened.
     if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
-        return Err(Error::refused(shown_path(path), "is not a regular file"));
+        return Err(Error::refused(name, "is not a regular file"));
     }
     let inside = Inside::open(path)?;
     let offset = query::offset(&inside.file).map_err(|error| failed(path, error))?;
-    let size = inside.status.st_size;
-    Ok(format!(
-        "{} {size} {}",
-        inside.start + offset,
-        shown_path(path)
-    ))
+    let (offset, length) = (inside.start + offset, inside.status.st_size);
+    if json {
+        let (schema, path) = ("daxfs-locate-1", Bytes(path.as_os_str().as_bytes()));
+        let place = json!({ "schema": schema, "path": path, "offset": offset, "length": length });
+        return Ok(place.to_string());
+    }
+    Ok(format!("{offset} {length} {name}"))
 }

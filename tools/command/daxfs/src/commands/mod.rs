@@ -33,7 +33,7 @@ use mount::helper;
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// mount(8)'s exit status for a failed mount.
@@ -149,16 +149,8 @@ fn run(command: Command) -> Result<ExitCode> {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::cat(reader, path.as_bytes(), out))
         }),
-        Command::Stat {
-            image,
-            paths,
-            physical: true,
-            ..
-        } => {
-            let files = [image]
-                .into_iter()
-                .chain(paths.into_iter().map(PathBuf::from));
-            let places = files.map(|file| mounted::place(&file));
+        Command::Locate { files, json } => {
+            let places = files.iter().map(|file| mounted::place(file, json));
             print(&places.collect::<Result<Vec<_>>>()?.join("\n"))
         }
         Command::Stat {
@@ -167,7 +159,6 @@ fn run(command: Command) -> Result<ExitCode> {
             paths,
             follow,
             json,
-            physical: false,
         } => on_image(&image, &at, |reader, out| {
             let mut paths = paths.iter();
             paths.try_for_each(|path| show::stat(reader, path.as_bytes(), follow, json, out))

@@ -136,12 +136,8 @@ Examples:
         json: bool,
     },
     /// Show all metadata of files
-    ///
-    /// With --physical, name only files of mounted images. Print the offset of each file's bytes in the memory that was
-    /// mounted (a device, dma-buf, memfd, or the range of phys=), their number, and the file's name.
     #[command(after_help = "\
 Examples:
-  daxfs stat --physical /mnt/model.bin
   daxfs stat base.img /etc/os-release
   daxfs stat --json base.img /etc | jq .mode")]
     Stat {
@@ -151,15 +147,28 @@ Examples:
         #[allow(missing_docs)]
         at: At,
         /// The files in it
-        #[arg(required_unless_present = "physical")]
+        #[arg(required = true)]
         paths: Vec<OsString>,
-        /// Show where the files of mounted images are in memory
-        #[arg(short, long, conflicts_with_all = ["offset", "name", "follow", "json"])]
-        physical: bool,
         /// Follow a symbolic link
         #[arg(short = 'L', long)]
         follow: bool,
         /// Print a line of JSON for each file, as dump does
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show where files of mounted images are in memory
+    ///
+    /// Print the offset of each file's bytes in the memory that was mounted (a device, dma-buf, memfd, or the range of
+    /// phys=), their number, and the file's name.
+    #[command(after_help = "\
+Examples:
+  daxfs locate /mnt/model.bin
+  daxfs locate --json /mnt/model.bin | jq .offset")]
+    Locate {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print a line of JSON for each file
         #[arg(long)]
         json: bool,
     },
