@@ -177,29 +177,88 @@ static const char *answer(const struct cell *cell)
 	return cell->limited ? "no" : "yes";
 }
 
-/* The table for the documentation: a row for each operation, a column for each source. */
+/* Return true if operation @j had the same result on the sources @i and @k. */
+static bool agree(size_t i, size_t k, size_t j)
+{
+	return !strcmp(answer(&cells[i][j]), answer(&cells[k][j]));
+}
+
+/* Return the first source with the results of @i. */
+static size_t first_like(size_t i)
+{
+	for (size_t k = 0, j; k < i; k++) {
+		for (j = 0; j < operation_count && cells[k][0].tried && agree(i, k, j); j++)
+			;
+		if (j == operation_count)
+			return k;
+	}
+	return i;
+}
+
+/* Return true if the sources differ in operation @j, or if it failed. */
+static bool decides(size_t j)
+{
+	for (size_t i = 1; i < source_count; i++)
+		if (cells[i][0].tried && !agree(i, 0, j))
+			return true;
+	return cells[0][j].failed;
+}
+
+/* Write why operation @j does not work somewhere, once for all operations with this reason. */
+static void write_limit(FILE *table, size_t j)
+{
+	const char *why = operations[j].limit;
+
+	for (size_t k = 0; k < j; k++)
+		if (operations[k].limit && !strcmp(operations[k].limit, why))
+			return;
+	fprintf(table, "\n* \"no\" for %s", operations[j].name);
+	while (++j < operation_count)
+		if (operations[j].limit && !strcmp(operations[j].limit, why))
+			fprintf(table, "; %s", operations[j].name);
+	fprintf(table, ": %s.", why);
+}
+
+/*
+ * The table for the documentation: a row for each operation in which sources differ, a column for
+ * each source, or for several with the same results.
+ */
 static void write_matrix(const char *path)
 {
 	FILE *table = fopen(path, "we");
+	const char *comma = "";
 
-	REQUIRE(table);
+	REQUIRE(table && cells[0][0].tried);
 	fprintf(table, ".. %s: GPL-2.0-only\n", "SPDX-License-Identifier");
-	fprintf(table, ".. Written by tests/sources --matrix\n\n");
-	fprintf(table, ".. csv-table::\n   :header-rows: 1\n   :stub-columns: 1\n\n   \"Operation\"");
-	for (size_t i = 0; i < source_count; i++)
-		if (cells[i][0].tried)
-			fprintf(table, ",\"%s\"", sources[i].name);
+	fprintf(table, ".. Written by tests/sources --matrix\n\nEverywhere: ");
 	for (size_t j = 0; j < operation_count; j++) {
+		if (decides(j) || cells[0][j].limited)
+			continue;
+		fprintf(table, "%s%s", comma, operations[j].name);
+		comma = "; ";
+	}
+	fprintf(table, ".\n\n.. csv-table::\n   :header-rows: 1\n   :stub-columns: 1\n\n   \"Operation\"");
+	for (size_t i = 0; i < source_count; i++) {
+		if (!cells[i][0].tried || first_like(i) != i)
+			continue;
+		fprintf(table, ",\"%s", sources[i].name);
+		for (size_t k = i + 1; k < source_count; k++)
+			if (cells[k][0].tried && first_like(k) == i)
+				fprintf(table, "; %s", sources[k].name);
+		fprintf(table, "\"");
+	}
+	for (size_t j = 0; j < operation_count; j++) {
+		if (!decides(j))
+			continue;
 		fprintf(table, "\n   \"%s\"", operations[j].name);
 		for (size_t i = 0; i < source_count; i++)
-			if (cells[i][0].tried)
+			if (cells[i][0].tried && first_like(i) == i)
 				fprintf(table, ",%s", answer(&cells[i][j]));
 	}
 	fprintf(table, "\n");
 	for (size_t j = 0; j < operation_count; j++)
 		if (operations[j].limit)
-			fprintf(table, "\n* \"no\" for %s: %s.", operations[j].name,
-				operations[j].limit);
+			write_limit(table, j);
 	fprintf(table, "\n");
 	fclose(table);
 }
