@@ -89,13 +89,14 @@ def _manual_pages(app):
         yield f"manual/{path.name}", {"title": title, "body": f"<h1>{title}</h1>{body}"}, "page.html"
 
 
-def _dark(app, _exception):
+def _dark(app, exception):
     """Add the dark colors for browsers that prefer these, which the style of Debian's furo lacks."""
-    if app.builder.format == "html":
+    if app.builder.format == "html" and exception is None:
         style = pathlib.Path(app.outdir) / "_static/styles/furo.css"
-        colors = re.search(r'body\[data-theme="dark"\] {[^}]*}', style.read_text()).group(0).replace('"dark"', '"auto"')
-        with style.open("a") as file:
-            file.write(f"@media (prefers-color-scheme: dark) {{ @media not print {{ {colors} }} }}\n")
+        for colors in re.findall(r'body\[data-theme="dark"\] {[^}]*}', style.read_text()):
+            with style.open("a") as file:
+                colors = colors.replace('"dark"', '"auto"')
+                file.write(f"@media (prefers-color-scheme: dark) {{ @media not print {{ {colors} }} }}\n")
 
 
 def setup(app):

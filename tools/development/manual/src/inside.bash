@@ -6,7 +6,7 @@ _daxfs_inside() {
         dir=${word%"${word##*/}"} COMPREPLY=()
         while IFS= read -r name; do
             [[ $name == "${word##*/}"* ]] && COMPREPLY+=("$dir$name")
-        done < <(daxfs ls -- "${COMP_WORDS[2]}" "/$dir" 2>/dev/null)
+        done < <(daxfs ls -- "${COMP_WORDS[2]}" "/$dir" </dev/null 2>/dev/null)
         # Names are quoted.
         compopt -o filenames 2>/dev/null
     else

@@ -1,10 +1,15 @@
 
+# Print the arguments before the last word that are no options.
+function __daxfs_arguments
+    string match -v -- '-*' (commandline -opc)
+end
+
 # Complete paths inside an image, after its name.
 function __daxfs_inside
-    set -l words (commandline -opc)
+    set -l words (__daxfs_arguments)
     set -l dir (string match -r '^.*/' -- (commandline -ct))
-    for name in (daxfs ls -- $words[3] "/$dir" 2>/dev/null)
+    for name in (daxfs ls -- $words[3] "/$dir" </dev/null 2>/dev/null)
         echo -- "$dir$name"
     end
 end
-complete -c daxfs -n '__fish_daxfs_using_subcommand ls cat stat; and test (count (commandline -opc)) -gt 2' -f -a '(__daxfs_inside)'
+complete -c daxfs -n '__fish_daxfs_using_subcommand ls cat stat; and test (count (__daxfs_arguments)) -gt 2' -f -a '(__daxfs_inside)'

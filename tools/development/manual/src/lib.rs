@@ -30,7 +30,7 @@ const MANUAL: &str = "System administration";
 const DATE: &str = "2026-11-21";
 
 /// Action of zsh that completes paths inside an image. `words` are the arguments without options.
-const INSIDE: &str = r#":{compset -P "*/"; compadd -- ${(f)"$(daxfs ls -- ${(Q)words[1]} /${(Q)IPREFIX} 2>/dev/null)"}}'"#;
+const INSIDE: &str = r#":{compset -P "*/"; compadd -- ${(f)"$(daxfs ls -- ${(Q)words[1]} /${(Q)IPREFIX} </dev/null 2>/dev/null)"}}'"#;
 
 /// Limit of options in a synopsis.
 const OPTIONS: usize = 12;

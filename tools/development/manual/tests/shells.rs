@@ -129,11 +129,19 @@ fn fish() {
     }
     let completion = file(&path, "fish", "daxfs");
     for (word, expected) in PATHS {
-        let line = format!("complete -C 'daxfs cat my-base.img {word}'");
-        let script = format!("source {completion}; {line}");
-        let found = run(&path, "fish", &["--no-config"], &script, &[]);
-        assert_eq!(found.as_deref(), Some(expected));
+        for options in ["cat", "ls -l"] {
+            let line = format!("complete -C 'daxfs {options} my-base.img {word}'");
+            let script = format!("source {completion}; {line}");
+            let found = run(&path, "fish", &["--no-config"], &script, &[]);
+            assert_eq!(found.as_deref(), Some(expected));
+        }
     }
+    let script = format!(
+        "cd {}; source {completion}; complete -C 'daxfs ls -l da'",
+        path.display()
+    );
+    let found = run(&path, "fish", &["--no-config"], &script, &[]);
+    assert_eq!(found.as_deref(), Some("daxfs\n"));
 }
 
 #[test]
