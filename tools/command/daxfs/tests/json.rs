@@ -63,6 +63,10 @@ fn every_command() {
         println!("{line}");
         check(schema, &place.ok(line).json());
     }
+    // It needs a mounted image: tests/physload has such a line.
+    let located =
+        json!({"schema": "daxfs-locate-1", "path": "/mnt/large", "offset": 4096, "length": 1});
+    check("daxfs-locate-1", &located);
     let differ = place.run("daxfs diff --json image source").json();
     let found = differ["differences"]
         .as_array()
