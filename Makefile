@@ -97,7 +97,9 @@ kernel_source = $(shell sed -n 's|^include \(/.*\)/Makefile$$|\1|p' $(1)/Makefil
 # $(call kbuild,how to run,kernel tree,output directory,variables): builds the module, which needs all symbols to be exported.
 # The module has no names of directories, also in the debugging information, which the build ID depends on: two directories
 # give the same module. The last prefix that fits counts: the compilers run in the output directory, which may be below others.
-prefixes = $(foreach directory,$(CURDIR) $(1) $(call kernel_source,$(1)),$(realpath $(directory))/=) $(abspath $(2))=.
+# If build/ is a link, they see its target.
+prefixes = $(foreach directory,$(CURDIR) $(1) $(call kernel_source,$(1)),$(realpath $(directory))/=) $(abspath $(2))=. \
+	$(addsuffix /$(notdir $(2))=.,$(realpath $(dir $(2))))
 define kbuild
 	@$(call say,building the module for the kernel in $(2))
 	@mkdir -p $(3)
