@@ -310,7 +310,7 @@ lint-format: prepare-root
 	scripts/unsafe-table --check Documentation/design.rst
 	$(RUN) scripts/check-imports
 lint-tools: prepare-root
-	$(cargo) clippy --all-targets -- -D warnings
+	$(cargo) clippy --workspace --all-targets -- -D warnings
 lint-module: prepare-kernel
 	$(KERNEL_RUN) make --no-print-directory -C $(stock)/kdir M=$(CURDIR) MO=$(CURDIR)/build/clippy CLIPPY=1 KRUSTFLAGS=-Dwarnings $(JOBS) modules
 lint-shell: prepare-root
