@@ -24,6 +24,7 @@ pub(crate) fn check_pages() {
 }
 
 /// Return true if page frame `frame` has a struct page.
+#[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
 pub(crate) fn has_page(frame: usize) -> bool {
     // SAFETY: The function takes any number.
     unsafe { bindings::pfn_valid(frame) != 0 }
