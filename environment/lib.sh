@@ -144,9 +144,10 @@ trap explain_failure EXIT
 write_file() {
 	local file=$1 text old
 	text=$("${@:2}") || die "cannot make $file"
-	# A process that was killed may have left its file.
+	# A process that was killed may have left its file. Until its parent has waited for it, it has a directory in /proc, but
+	# no program.
 	for old in "$file".[0-9]*; do
-		[ ! -e "$old" ] || [ -d "/proc/${old##*.}" ] || rm -f "$old"
+		[ ! -e "$old" ] || [ -e "/proc/${old##*.}/exe" ] || rm -f "$old"
 	done
 	if ! { printf '%s\n' "$text" >"$file.$BASHPID" && mv "$file.$BASHPID" "$file"; }; then
 		rm -f "$file.$BASHPID"
