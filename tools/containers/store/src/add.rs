@@ -14,14 +14,14 @@ use daxfs_image::reader::{buffer_for, Reader};
 use daxfs_image::text::shown_path;
 use daxfs_reader::{Image, Problem, Superblock};
 use daxfs_writer::content::{check_empty, sha256};
-use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree};
+use daxfs_writer::tree::{Kind, Node, NodeId, Place, Tree, ROOT};
 use daxfs_writer::{make, Output};
 use rayon::prelude::*;
 use rustix::fs::statvfs;
 use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Objects of an image: how many there are, and their bytes.
@@ -197,12 +197,15 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<u64> {
         let path = self.pack(id);
-        let whole = tree;
-        let tree = pack::tree(whole, id, objects)?;
+        let packed = pack::tree(tree, id, objects)?;
         let output = create(&path)?;
-        let summary = make(&tree, &pack::options(), &output, progress)?;
+        let summary = make(&packed, &pack::options(), &output, progress)?;
         // A file may have changed after it was hashed, without a trace in its times.
-        progress.step("comparing", tree.content_size());
+        progress.step("comparing", packed.content_size());
+        // The next pack needs the files, and messages name them.
+        for (origin, taken) in tree.origins.iter_mut().zip(packed.origins) {
+            origin.give(taken);
+        }
         let name = shown_path(&path);
         let memory = FileMemory::new(output.file())
             .map_err(|error| Error::system(&name, "cannot examine", "", error))?;
@@ -210,35 +213,19 @@ impl Store {
         let superblock = superblock.map_err(|error| Error::image(&name, b"", error))?;
         let reader = Reader::new(Image::new(&memory, &superblock), &name);
         if let Some(sum) = wrong_objects(&reader, id, progress)?.first() {
-            let object = hex(sum);
-            let is_it = |node: &Node| tree.name(&node.name) == object.as_bytes();
-            let node = tree.nodes.iter().position(is_it);
-            let origin = node.map(|node| &tree.nodes[node]);
-            let origin = origin.and_then(|node| match node.kind {
-                Kind::Regular {
-                    place: Place::Part(data),
-                    ..
-                } => {
-                    let is_known = known.contains_key(&(node.origin, data));
-                    is_known.then(|| tree.origins[node.origin as usize].path())
-                }
-                _ => None,
-            });
-            if let Some(pack) = origin {
+            let file = objects.get(sum).copied().unwrap_or(ROOT);
+            let node = tree.node(file);
+            if sum_in_pack(node, known).is_some() {
+                let pack = tree.origins[node.origin as usize].path();
                 self.distrust(pack);
                 let error = daxfs_reader::Error::new(Problem::Digest, 0, 0);
-                return Err(Error::image(&shown_path(pack), object.as_bytes(), error));
+                return Err(Error::image(&shown_path(pack), hex(sum).as_bytes(), error));
             }
-            let path = node.map_or_else(|| PathBuf::from(object), |node| tree.path(node as NodeId));
             let how = "its content is not the same when it is read twice";
-            return Err(daxfs_writer::Error::changed(&path, how).into());
+            return Err(daxfs_writer::Error::changed(&tree.path(file), how).into());
         }
         output.commit(progress)?;
         lock(&self.read).forget(id);
-        // The next pack needs it.
-        for (origin, taken) in whole.origins.iter_mut().zip(tree.origins) {
-            origin.give(taken);
-        }
         Ok(summary.total_size)
     }
 }
@@ -257,17 +244,25 @@ struct Regular {
 /// Return all regular files of `tree` that are not empty. Objects in packs are `known`.
 fn regular(tree: &Tree, known: &Known) -> Vec<Regular> {
     let file = |(node, id): (&Node, NodeId)| match node.kind {
-        Kind::Regular { size, place } if size > 0 => Some(Regular {
+        Kind::Regular { size, .. } if size > 0 => Some(Regular {
             node: id,
             size,
-            sum: match place {
-                Place::Part(data) => known.get(&(node.origin, data)).copied(),
-                _ => None,
-            },
+            sum: sum_in_pack(node, known),
         }),
         _ => None,
     };
     tree.nodes.iter().zip(0..).filter_map(file).collect()
+}
+
+/// Return the SHA-256 of a file whose content is in a pack.
+fn sum_in_pack(node: &Node, known: &Known) -> Option<Sum> {
+    match node.kind {
+        Kind::Regular {
+            place: Place::Part(data),
+            ..
+        } => known.get(&(node.origin, data)).copied(),
+        _ => None,
+    }
 }
 
 /// Return the SHA-256 of each of the regular files of `tree`, with its size.
@@ -365,6 +360,7 @@ mod tests {
     use daxfs_input::{read, Input, Options, Platform};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
 
     /// A pack that was damaged when it was loaded is written again.
     #[test]
