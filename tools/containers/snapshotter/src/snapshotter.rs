@@ -446,7 +446,11 @@ impl Commit<'_> {
         let layer = images.make(&snapshot.dir, below, tree, ready)?;
         let lower = self.snapshotter.load(snapshot, &layer.sha256)?;
         // No directory of a snapshot on top of it has a longer name.
-        options(&snapshot.dir.with_file_name(u64::MAX.to_string()), &lower)?;
+        let longest = Snapshot {
+            dir: snapshot.dir.with_file_name(u64::MAX.to_string()),
+            ..snapshot.clone()
+        };
+        options(&longest, &lower)?;
         Ok(layer)
     }
 }
@@ -492,24 +496,24 @@ fn mounts(snapshot: &Snapshot, below: Option<(PathBuf, String)>) -> Result<Vec<M
         r#type: "overlay".into(),
         source: "overlay".into(),
         target: String::new(),
-        options: options(&snapshot.dir, &lower)?,
+        options: options(snapshot, &lower)?,
     }])
 }
 
-/// Return the options of the mount of the active snapshot in `dir`, on top of these lower layers.
-fn options(dir: &Path, lower: &str) -> Result<Vec<String>> {
+/// Return the options of the mount of an active snapshot on top of these lower layers.
+fn options(snapshot: &Snapshot, lower: &str) -> Result<Vec<String>> {
     // An upper directory may be used with the same layers in another mount. It has the data of all of its files.
     let options = vec![
         "index=off".to_owned(),
         "metacopy=off".to_owned(),
         "redirect_dir=off".to_owned(),
-        format!("workdir={}", text(&dir.join("work"))?),
-        format!("upperdir={}", text(&dir.join("fs"))?),
+        format!("workdir={}", text(&snapshot.work())?),
+        format!("upperdir={}", text(&snapshot.upper())?),
         format!("lowerdir={lower}"),
     ];
     let length: usize = options.iter().map(|option| option.len() + 1).sum();
     if length > OPTIONS_MAX {
-        let dir = daxfs_writer::shown(dir);
+        let dir = daxfs_writer::shown(&snapshot.dir);
         return Err(Error::Unsupported(format!(
             "{dir}: the options of a mount have {length} bytes, and mount(2) takes {OPTIONS_MAX}; use a root with a shorter name"
         )));
