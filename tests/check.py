@@ -24,7 +24,7 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": "", "cxl-pmem": ""} if ARCH == "arm64
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.
 ORDER = """host roots sources memory storm shortage sharing containerd packages kernels soak packing modules boot
-    files images distro fuse vfs nfs hashing catalog signature costs lookups selinux""".split()
+    files images distro fuse vfs nfs hashing catalog signature costs selinux""".split()
 
 EPILOG = """\
 Runs the tests of the tools and of the virtual machine's runner, then the module's tests in virtual machines with a
@@ -91,7 +91,7 @@ class Job:
             key, _, value = word.partition("=")
             if key in ("cpus", "memory"):
                 largest[f"--{key}"] = max(int(value), largest.get(f"--{key}", 0))
-            elif word in ("drm", "icount"):
+            elif word == "drm":
                 others.append((f"--{word}",))
             elif key == "share":
                 others.append(("--share", f"{IMAGES}:/run/images"))

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hash, look-up and listing of directories of every size, with and without collisions.
+//! Hash, look-up and listing of directories of every size, with and without collisions, and the loads of a look-up.
+
+use std::cell::Cell;
 
 use daxfs_reader::hash::name_hash;
-use daxfs_reader::{Content, Directory, Image, Superblock};
+use daxfs_reader::{Content, Directory, Image, Memory, Result, Superblock};
 use daxfs_testing::builder::{Builder, DIRECTORY, FIFO};
 
 #[test]
@@ -182,4 +184,81 @@ fn some_names_collide() {
         names.append(&mut same);
     }
     exercise(&names, &missing);
+}
+
+/// An image that counts how often it is read.
+struct Counted<'a> {
+    bytes: &'a [u8],
+    reads: Cell<u32>,
+}
+
+impl Memory for Counted<'_> {
+    fn size(&self) -> u64 {
+        Memory::size(&self.bytes)
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<()> {
+        self.reads.set(self.reads.get() + 1);
+        self.bytes.read(offset, into)
+    }
+
+    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+        <&[u8]>::crc32c(crc, bytes)
+    }
+
+    fn name_hash(name: &[u8]) -> u32 {
+        name_hash(name)
+    }
+}
+
+/// Return the largest number of reads of a look-up, of names that are there and that are not.
+fn most_reads(names: &[Vec<u8>], missing: &[Vec<u8>]) -> u32 {
+    let bytes = directory_of(names);
+    let memory = Counted {
+        bytes: &bytes,
+        reads: Cell::new(0),
+    };
+    let superblock = Superblock::load(&memory).unwrap();
+    let image = Image::new(&memory, &superblock);
+    let Content::Directory(directory) = image.root().unwrap().content else {
+        panic!("the root is not a directory");
+    };
+    let step = (names.len() / 2000).max(1);
+    let reads = names.iter().step_by(step).chain(missing).map(|name| {
+        memory.reads.set(0);
+        image.lookup(&directory, name).unwrap();
+        memory.reads.get()
+    });
+    reads.max().unwrap()
+}
+
+/// Return names whose hashes are dense at the powers of two, which interpolation misses.
+fn skewed(count: usize) -> Vec<Vec<u8>> {
+    let part = count.div_ceil(32);
+    let hash = |n: usize| (1 << (n / part)) + (n % part * 5 % (1 << (n / part))) as u32;
+    let mut names: Vec<_> = (0..count).flat_map(|n| colliding(hash(n), 1)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// A look-up reads a cache line of entries at each step, and at most the names of its four entries, whatever their hashes.
+#[test]
+fn reads_grow_as_the_logarithm() {
+    let missing = numbered(101_000).split_off(100_000);
+    let collide = |count| {
+        let mut names = colliding(0x1234_5678, count + 100);
+        let missing = names.split_off(count);
+        (names, missing)
+    };
+    for count in [1000_usize, 10_000, 100_000] {
+        // Guesses that hashes mislead, and halvings.
+        let steps = 12 + count.ilog2();
+        let even = most_reads(&numbered(count), &missing);
+        let skewed = most_reads(&skewed(count), &missing);
+        let (names, others) = collide(count.min(2000));
+        let same = most_reads(&names, &others);
+        println!("{count} names: {even} reads, {skewed} misled, {same} with one hash");
+        assert!(even <= 8 && skewed <= steps && same <= 5 * steps);
+    }
 }
