@@ -23,7 +23,7 @@ MISSING = {"virtio-pmem": "nvdimm", "cxl": "", "cxl-pmem": ""} if ARCH == "arm64
 
 # The order in which groups start: the longest first, any that are missing here last. Of those that share a machine,
 # signature is the last one, because after it only signed images can be mounted.
-ORDER = """host roots sources memory storm shortage sharing containerd packages kernels soak packing modules boot
+ORDER = """host sources memory storm shortage sharing containerd packages kernels soak packing modules boot
     files images distro fuse vfs nfs hashing catalog signature costs selinux""".split()
 
 EPILOG = """\

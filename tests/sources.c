@@ -263,22 +263,6 @@ static void write_matrix(const char *path)
 	fclose(table);
 }
 
-/* Mount the image in a file from a source, and leave it mounted. For tests/roots. */
-static int mount_by_name(const char *name, const char *file, const char *dir)
-{
-	image = image_load(file);
-	for (source = sources; source < sources + source_count; source++) {
-		if (strcmp(source->name, name))
-			continue;
-		if (source_mount(source, &image, dir))
-			return KTAP_PASS;
-		puts(source_missing);
-		return KTAP_SKIP;
-	}
-	printf("no source %s\n", name);
-	return KTAP_FAIL;
-}
-
 int main(int argc, char **argv)
 {
 	const char *matrix = NULL;
@@ -294,13 +278,6 @@ int main(int argc, char **argv)
 		make_tree();
 		return 0;
 	}
-	if (argc == 2 && !strcmp(argv[1], "--list")) {
-		for (source = sources; source < sources + source_count; source++)
-			puts(source->name);
-		return 0;
-	}
-	if (argc == 5 && !strcmp(argv[1], "--mount"))
-		return mount_by_name(argv[2], argv[3], argv[4]);
 	if (argc == 3 && !strcmp(argv[1], "--matrix"))
 		matrix = argv[2];
 
