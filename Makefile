@@ -56,7 +56,7 @@ help:
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
-	@echo '                      of make check-debug'
+	@echo '                      of make check-debug; ALL=1: also those that take minutes and rarely fail'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'
 	@echo '                      SECTIONS=all, see bench/run --help'
@@ -247,8 +247,8 @@ demo-containers: module tools tests prepare-guest
 	@tests/check --kernel $(KERNEL) containerd; status=$$?; grep -E '^ *(not )?ok ' $(BUILD)/check/containerd-$(KERNEL).log; exit $$status
 
 # With DEBUG=1 the tests on both kernels are in one queue, so that no processor waits for the last machine of each.
-check: all tests prepare-guest prepare-demo prepare-system prepare-packages $(if $(DEBUG),debug-module)
-	tests/check $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
+check: all tests prepare-guest prepare-demo prepare-system $(if $(ALL),prepare-packages) $(if $(DEBUG),debug-module)
+	tests/check $(if $(ALL),--all) $(if $(DEBUG),--kernel $(KERNEL) --kernel debug)
 else
 demo: module tools native-programs prepare-guest prepare-demo
 	qemu/demo

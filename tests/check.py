@@ -100,7 +100,7 @@ class Job:
                 # kernel that is named by its image. Only amd64 has the option.
                 if not value.startswith("memmap=") or (ARCH == "amd64" and self.kernel != "debug" and "/" not in self.kernel):
                     others.append(("--append", value))
-            elif word in ("any", "no-debug", "amd64") or key == "with":
+            elif word in ("any", "no-debug", "amd64", "rare") or key == "with":
                 pass
             elif value:
                 kinds = [MISSING.get(kind, kind) for kind in key.split(",")]
@@ -111,8 +111,10 @@ class Job:
         return [word for option in [*dict.fromkeys(first + others), *numbers] for word in option]
 
 
-def by_default(test, kernel):
+def by_default(test, kernel, everything):
     """Return whether a test runs with a kernel if no test is named."""
+    if "rare" in test.machine and not everything:
+        return False
     if kernel == "debug":
         return "KERNEL" in test.arguments if test.on_host else "no-debug" not in test.machine
     if kernel in ("sid", "experimental") and "no-sid" in test.machine:
@@ -121,15 +123,18 @@ def by_default(test, kernel):
     return ARCH == "amd64" or not (test.on_host or "amd64" in test.machine)
 
 
-def plan(groups, kernels, named):
-    """Return the jobs for these kernels, in the order in which they start. named has the tests wanted of each group."""
+def plan(groups, kernels, named, everything):
+    """Return the jobs for these kernels, in the order in which they start.
+
+    named has the tests wanted of each group. Without any, tests that run rarely are left out, or not.
+    """
     # The machine of each group, by the group that gives it its name.
     shared = {test.group: word[len("with="):] for tests in groups.values() for test in tests
               for word in test.machine if word.startswith("with=")}
     jobs = []
     # The debug kernel's come first: they take longest.
     for kernel in sorted(kernels, key=lambda kernel: kernel != "debug"):
-        wanted = dict(named) or {group: [test for test in tests if by_default(test, kernel)]
+        wanted = dict(named) or {group: [test for test in tests if by_default(test, kernel, everything)]
                                  for group, tests in groups.items()}
         if kernel == "debug" and len(kernels) > 1:
             # These run once.
@@ -307,6 +312,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", metavar="NAME", action="append", default=[])
     parser.add_argument("--debug", dest="kernel", action="append_const", const="debug", help="as --kernel debug")
+    parser.add_argument("--all", action="store_true", help="also tests that take minutes and rarely fail")
     parser.add_argument("--list", action="store_true", help="print the tests of the module, their groups, and what they test")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started")
     parser.add_argument("names", metavar="GROUP|TEST", nargs="*")
@@ -336,7 +342,7 @@ def main():
                 parser.error(f"{kernel}: name groups that run in one machine" + "".join(f", not {name}" for name in bad))
         elif kernel != "debug":
             check_kernel(kernel)
-    jobs = plan(groups, kernels, named)
+    jobs = plan(groups, kernels, named, options.all)
     early = [job for job in jobs if job.early]
     others = [job for job in jobs if not job.early]
     images = needed_images(jobs)
