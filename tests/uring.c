@@ -25,7 +25,7 @@ struct ring ring_open(void)
 }
 
 /* Submit the queue and take the next result. */
-static int ring_enter(struct ring *ring, unsigned int count)
+static int ring_enter(struct ring *ring)
 {
 	unsigned int *done = (void *)(ring->completions + ring->params.cq_off.head);
 	unsigned int *made = (void *)(ring->completions + ring->params.cq_off.tail);
@@ -33,8 +33,7 @@ static int ring_enter(struct ring *ring, unsigned int count)
 	struct io_uring_cqe *results = (void *)(ring->completions + ring->params.cq_off.cqes);
 	int result;
 
-	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, count, 1, IORING_ENTER_GETEVENTS, NULL, 0) ==
-		(int)count);
+	REQUIRE(syscall(SYS_io_uring_enter, ring->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1);
 	/* A signal may end the wait. */
 	while (__atomic_load_n(made, __ATOMIC_ACQUIRE) == *done)
 		syscall(SYS_io_uring_enter, ring->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
@@ -64,12 +63,7 @@ int ring_do(struct ring *ring, const struct io_uring_sqe *request)
 	ring->entries[slot] = *request;
 	array[slot] = slot;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	return ring_enter(ring, 1);
-}
-
-int ring_wait(struct ring *ring)
-{
-	return ring_enter(ring, 0);
+	return ring_enter(ring);
 }
 
 int ring_register(struct ring *ring, void *address, size_t length)

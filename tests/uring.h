@@ -22,9 +22,6 @@ struct io_uring_sqe ring_request(int opcode, int fd, void *address, unsigned int
 /* Submit one request, wait for it and return its result. */
 int ring_do(struct ring *ring, const struct io_uring_sqe *request);
 
-/* Wait for a result that belongs to no request of ours, and return it. */
-int ring_wait(struct ring *ring);
-
 /* Register the only buffer. Return 0 or -1. */
 int ring_register(struct ring *ring, void *address, size_t length);
 
