@@ -56,7 +56,7 @@ help:
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
 	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
-	@echo '                      of make check-debug; ALL=1: also those that take minutes and rarely fail'
+	@echo '                      with races on the debug kernel; ALL=1: also tests that take minutes and rarely fail'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'
 	@echo '                      SECTIONS=all, see bench/run --help'
@@ -258,7 +258,7 @@ check: module tools tests native-programs prepare-guest prepare-demo
 endif
 
 check-debug: debug-module tools tests prepare-guest
-	tests/check --kernel debug
+	tests/check --all --kernel debug
 
 # SECONDS is a variable of the shell as well, so only the command line's value counts, here and for fuzz.
 SOAK ?= stock debug

@@ -100,7 +100,7 @@ class Job:
                 # kernel that is named by its image. Only amd64 has the option.
                 if not value.startswith("memmap=") or (ARCH == "amd64" and self.kernel != "debug" and "/" not in self.kernel):
                     others.append(("--append", value))
-            elif word in ("any", "no-debug", "amd64", "rare") or key == "with":
+            elif word in ("any", "no-debug", "amd64", "rare", "rare-debug") or key == "with":
                 pass
             elif value:
                 kinds = [MISSING.get(kind, kind) for kind in key.split(",")]
@@ -113,7 +113,8 @@ class Job:
 
 def by_default(test, kernel, everything):
     """Return whether a test runs with a kernel if no test is named."""
-    if "rare" in test.machine and not everything:
+    rare = "rare" in test.machine or (kernel == "debug" and "rare-debug" in test.machine)
+    if rare and not everything:
         return False
     if kernel == "debug":
         return "KERNEL" in test.arguments if test.on_host else "no-debug" not in test.machine

@@ -4,7 +4,7 @@
  * refused descriptors, and do not write to the kernel's log.
  *
  * Group: memory
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include <linux/bpf.h>
 #include <linux/memfd.h>

@@ -5,7 +5,7 @@
  * neighbours.
  *
  * Group: packing
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,cxl-pmem,reserve=packing.daxfs drm share
  */
 #include "packing.h"
 

@@ -6,7 +6,7 @@
  *
  * Group: memory
  * Order: 6
- * Machine: cpus=2 reserve,pci=sources.daxfs
+ * Machine: rare-debug cpus=2 reserve,pci=sources.daxfs
  */
 #include <dirent.h>
 

@@ -4,7 +4,7 @@
  * and options that cannot be followed are refused.
  *
  * Group: memory
- * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include "device.h"
 

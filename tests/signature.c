@@ -7,7 +7,7 @@
  * tests/images makes the images and their keys.
  *
  * Group: signature
- * Machine: with=hashing nvdimm=signed.daxfs share
+ * Machine: rare-debug with=hashing nvdimm=signed.daxfs share
  */
 #include <dirent.h>
 #include <linux/keyctl.h>
