@@ -13,14 +13,12 @@
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
 //! * [`images`]: the store of images; [`ready`]: layers that others made; [`memory`]: loads and mounts images, if
 //!   there is [`room`]
-//! * [`filter`]: containerd's filters
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
 pub mod config;
 pub mod error;
 pub mod files;
-pub mod filter;
 pub mod images;
 pub mod memory;
 pub mod options;

@@ -10,7 +10,6 @@ use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::{forget_changes, warn};
-use crate::filter::Filter;
 use crate::images::{upper, Images};
 use crate::memory::Memory;
 use crate::ready::{Candidate, Existing, Ready};
@@ -375,23 +374,12 @@ impl Snapshotter {
         Ok(store.update(&info.name, info.labels, paths)?.record.info())
     }
 
-    /// Return the snapshots that match one of `filters`, or all without a filter, by name.
-    ///
-    /// Return [`Error::Invalid`] for a filter.
-    pub fn list(&self, filters: &[String]) -> Result<Vec<Info>> {
-        let filters: Result<Vec<Filter>> = filters.iter().map(|text| Filter::parse(text)).collect();
-        let filters = filters?;
+    /// Return all snapshots, by name.
+    pub fn list(&self) -> Vec<Info> {
         let store = lock(&self.store);
-        let wanted = |record: &Record| {
-            filters.is_empty() || filters.iter().any(|filter| filter.matches(record))
-        };
-        let all = store.all().map(|snapshot| &snapshot.record);
-        let mut found: Vec<Info> = all
-            .filter(|record| wanted(record))
-            .map(Record::info)
-            .collect();
+        let mut found: Vec<Info> = store.all().map(|snapshot| snapshot.record.info()).collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        found
     }
 
     /// Return the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,

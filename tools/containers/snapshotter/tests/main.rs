@@ -335,17 +335,22 @@ impl Machine {
             .unwrap())
     }
 
-    async fn list(&self, filters: &[&str]) -> Answer<Vec<String>> {
+    async fn list(&self) -> Answer<Vec<String>> {
+        let infos = self.infos().await?;
+        Ok(infos.into_iter().map(|info| info.name).collect())
+    }
+
+    async fn infos(&self) -> Answer<Vec<Info>> {
         let request = ListSnapshotsRequest {
             snapshotter: "daxfs".into(),
-            filters: filters.iter().map(|filter| (*filter).into()).collect(),
+            ..Default::default()
         };
         let mut stream = self.client.clone().list(request).await?.into_inner();
-        let mut names = Vec::new();
+        let mut infos = Vec::new();
         while let Some(part) = stream.message().await? {
-            names.extend(part.info.into_iter().map(|info| info.name));
+            infos.extend(part.info);
         }
-        Ok(names)
+        Ok(infos)
     }
 
     async fn usage(&self, key: &str) -> Answer<UsageResponse> {
