@@ -6,7 +6,6 @@ mod archives;
 mod changes;
 mod documentation;
 mod golden;
-mod mutations;
 mod packing;
 
 /// A file that is not named above would silently not be compiled.
