@@ -2,12 +2,13 @@
 
 //! `sign` and `verify`, and what other commands do with a signature.
 
-use crate::support::{available, digest, fixture};
+use crate::support::{available, digest, fixture, place};
 use daxfs_reader::layout::SIGNATURE_MAGIC;
 use daxfs_reader::signature::Line;
 use daxfs_signature::cms::SHA256;
 use daxfs_signature::{sign, verify, Certificate, Error, Key, Signed};
 use daxfs_testing::certificate::Owner;
+use daxfs_testing::{image_with, options};
 
 const START: &str = "20000101000000Z";
 const END: &str = "20990101000000Z";
@@ -240,6 +241,34 @@ fn commands() {
     let found = place.run("daxfs fsck image");
     let why = "malformed signature";
     assert!(found.status == 4 && found.stderr.contains(why), "{found:?}");
+}
+
+/// A signature goes into the padding after the sums. Without room, the file grows. A key may come from a pipe.
+#[test]
+fn padding() {
+    let place = place("mkdir tree");
+    let owner = Owner::new("owner", None, START, END);
+    place.write("key.pem", owner.key_pem());
+    place.write("cert.pem", owner.certificate_pem());
+    // A block each for the superblock and the other tables come before the data.
+    for (padding, sums, data, grows) in [
+        (4 << 10, false, 4 << 10, 4 << 10),
+        (4 << 10, true, 4 << 10, 0),
+        (2 << 20, false, (2 << 20) - (2 << 12), 2 << 20),
+        (2 << 20, true, 1 << 20, 0),
+    ] {
+        place.write("tree/file", vec![7; data]);
+        let mut options = options();
+        (options.padding, options.sums, options.huge_threshold) = (padding, sums, 1 << 30);
+        image_with(&place.path("tree"), &place.path("image"), &options).unwrap();
+        let plain = place.read("image");
+        place.ok("daxfs sign --key <(sleep 0.1; cat key.pem) --cert cert.pem image");
+        let signed = place.read("image");
+        assert_eq!(signed.len() - plain.len(), grows, "{padding} {data}");
+        let end = plain.iter().rposition(|&byte| byte != 0).unwrap();
+        assert_eq!(signed[..=end], plain[..=end]);
+        place.ok("daxfs verify --cert cert.pem image");
+    }
 }
 
 /// Every kind of signature that the format has, made by openssl, and some that it does not have.

@@ -3,7 +3,6 @@
 //! `mkdaxfs`: makes daxfs images of directories, archives and container images.
 
 mod options;
-mod sign;
 mod tell;
 
 use clap::Parser;
@@ -15,13 +14,12 @@ use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
 use daxfs_input::{self as input, Input, LayerNames, Layers, Platform};
-use daxfs_writer::adjust::{Adjust, IdRange};
+use daxfs_writer::adjust::Adjust;
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, parent_of, shown, Error, Output, Overwrite};
 use options::Args;
-use sign::Hand;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,7 +40,6 @@ struct Wishes {
     adjust: Adjust,
     platform: Platform,
     options: Options,
-    hand: Option<Hand>,
 }
 
 impl Wishes {
@@ -69,13 +66,9 @@ impl Wishes {
         }
         let contexts = args.file_contexts.as_deref().map(Contexts::load);
         let owner = |id| if args.all_root { Some(0) } else { id };
-        let ranges = |ranges: &Vec<IdRange>| ranges.clone();
         let adjust = Adjust {
             uid: owner(args.uid),
             gid: owner(args.gid),
-            uid_ranges: ranges(&args.map_uid),
-            gid_ranges: ranges(&args.map_gid),
-            mode: args.mode.clone(),
             mtime,
             clamp: args.clamp_mtime,
             contexts: contexts.transpose()?,
@@ -126,7 +119,6 @@ impl Wishes {
             adjust,
             platform: args.platform.clone().unwrap_or_default(),
             options,
-            hand: Hand::new(args, padding)?,
         })
     }
 
@@ -150,9 +142,7 @@ impl Wishes {
                 _ => overwrite.content(input.file()),
             }
         }
-        let read = args.exclude_from.iter().chain(&args.file_contexts);
-        let read = read.chain(&args.sign_key).chain(&args.sign_cert);
-        for file in read.chain(&args.sign_chain) {
+        for file in args.exclude_from.iter().chain(&args.file_contexts) {
             overwrite.input(file);
         }
         overwrite
@@ -187,9 +177,6 @@ impl Wishes {
         };
         for (_, tree) in &mut trees {
             self.adjust.apply(tree)?;
-            if let Some(hand) = &self.hand {
-                hand.check(tree)?;
-            }
         }
         Ok(trees)
     }
@@ -236,10 +223,7 @@ fn image(
     start: Instant,
     bar: &Bar,
 ) -> Result<()> {
-    let mut summary = make(tree, &wishes.options(args, name), &output, bar)?;
-    if let Some(hand) = &wishes.hand {
-        summary.total_size = hand.sign(&output, &summary.digest)?;
-    }
+    let summary = make(tree, &wishes.options(args, name), &output, bar)?;
     bar.step("syncing", 0);
     let on_stdout = output.is_stdout();
     let path = match args.layers {

@@ -10,8 +10,6 @@ use clap::Parser;
 use daxfs_command::values::{block_size, jobs, label, multiple, offset, size, time, Time};
 use daxfs_input::exclude::pattern;
 use daxfs_input::{LayerNames, Platform};
-use daxfs_writer::adjust::IdRange;
-use daxfs_writer::mode::ModeChange;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
@@ -228,8 +226,7 @@ pub struct Args {
 
     /// Pad the image to a multiple of this size
     ///
-    /// SIZE must be a multiple of 4096. Some devices need 2 MiB. If a signature does not
-    /// fit, the file grows to the next multiple.
+    /// SIZE must be a multiple of 4096. Some devices need 2 MiB.
     #[arg(long, value_name = "SIZE", default_value = "2M", value_parser = multiple)]
     pub padding: u64,
 
@@ -247,30 +244,7 @@ pub struct Args {
     #[arg(long)]
     pub sums: bool,
 
-    /// Sign the image with this private key, as daxfs sign does
-    ///
-    /// The signature follows the image in its file. It is not part of the image or its SHA-256, and
-    /// need not be the same each time. With --layers, each image is signed. An input directory that
-    /// contains the key is refused, unless --exclude leaves it out.
-    #[arg(long, value_name = "KEY", requires = "sign_cert")]
-    pub sign_key: Option<PathBuf>,
-
-    /// Certificate of that key, in PEM or DER
-    #[arg(long, value_name = "CERT", requires = "sign_key")]
-    pub sign_cert: Option<PathBuf>,
-
-    /// Certificate of an authority between that one and those that verifiers trust; may be repeated
-    #[arg(long, value_name = "CERT", requires = "sign_key")]
-    pub sign_chain: Vec<PathBuf>,
-
-    /// Last second in which the signature counts, since 1970; the default is the end of the
-    /// certificates
-    #[arg(long, value_name = "SECOND", requires = "sign_key")]
-    pub sign_expires: Option<u64>,
-
     /// Fail if the image would be larger
-    ///
-    /// This does not count a signature.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
 
@@ -320,7 +294,7 @@ pub struct Args {
     /// to localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
     /// modes and times as the layers have them.
     #[arg(long, help_heading = "Content")]
-    #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "map_uid", "map_gid", "mode", "mtime", "clamp_mtime", "file_contexts"])]
+    #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "mtime", "clamp_mtime", "file_contexts"])]
     pub image_store: bool,
 
     /// Set the owner of all files: a number, or the name of a user of this machine
@@ -334,27 +308,6 @@ pub struct Args {
     /// Set the owner and group of all files to 0
     #[arg(long, conflicts_with_all = ["uid", "gid"], help_heading = "Attributes")]
     pub all_root: bool,
-
-    /// Map COUNT owners, starting at FROM, to those starting at TO; may be repeated
-    ///
-    /// COUNT is 1 by default. The first range that contains an id applies. Other ids are unchanged.
-    #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["uid", "all_root"], help_heading = "Attributes")]
-    pub map_uid: Vec<IdRange>,
-
-    /// Map groups, as --map-uid does for owners
-    #[arg(long, value_name = "FROM:TO[:COUNT]", conflicts_with_all = ["gid", "all_root"], help_heading = "Attributes")]
-    pub map_gid: Vec<IdRange>,
-
-    /// Change the permissions of all files except symlinks, as chmod(1) does
-    ///
-    /// Octal digits, or changes like u=rwX,go=rX.
-    #[arg(
-        long,
-        value_name = "MODE",
-        allow_hyphen_values = true,
-        help_heading = "Attributes"
-    )]
-    pub mode: Option<ModeChange>,
 
     /// Set the modification time of all files, in seconds since 1970
     #[arg(long, value_name = "SEC[.NSEC]", allow_hyphen_values = true, value_parser = time, help_heading = "Attributes")]
@@ -384,7 +337,7 @@ pub struct Args {
 
     /// Print the size of the image, but do not write it
     ///
-    /// Only files that may have the same content are read. A signature is not counted.
+    /// Only files that may have the same content are read.
     #[arg(long, short = 'n', help_heading = "Running")]
     pub dry_run: bool,
 

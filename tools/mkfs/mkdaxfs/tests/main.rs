@@ -20,7 +20,6 @@ mod offset;
 mod outputs;
 mod private;
 mod producers;
-mod sign;
 mod stores;
 mod support;
 

@@ -18,12 +18,9 @@ mkdaxfs image tree | 1 | tree: is a directory; name a file
 mkdaxfs one.tar tree | 1 | tree: is a directory; name a file
 mkdaxfs --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
 mkdaxfs --all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
-mkdaxfs --sign-key notes tree new | 2 | --sign-cert
 mkdaxfs --image-store --layers oci:a b | 2 | cannot be used with
 mkdaxfs --image-store --all-root oci:a b | 2 | cannot be used with
-mkdaxfs --image-store --mode=0 oci:a b | 2 | cannot be used with
 mkdaxfs --image-store --mtime=0 oci:a b | 2 | cannot be used with
-mkdaxfs --image-store --map-uid=0:1 oci:a b | 2 | cannot be used with
 # Values.
 mkdaxfs --jobs 0 tree new | 2 | at least 1
 mkdaxfs --jobs many tree new | 2 | use a number of threads
@@ -38,9 +35,7 @@ mkdaxfs --time 1.1234567890 tree new | 2 | use SECONDS
 mkdaxfs --padding 5000 tree new | 2 | use a multiple of 4096
 mkdaxfs --max-size 10Q tree new | 2 | K, M, G or T
 mkdaxfs --max-size 4K tree new | 1 | leave something out or raise the limit
-mkdaxfs --mode rwx tree new | 2 | 'rwx'
 mkdaxfs --exclude-from missing tree new | 1 | missing: cannot read the file: No such file or directory; check
-mkdaxfs --map-uid 5 tree new | 2 | '5'
 mkdaxfs --clamp-mtime tree new | 1 | add --mtime or set SOURCE_DATE_EPOCH
 mkdaxfs --platform linux oci:layout new | 2 | 'linux'
 # Inputs.

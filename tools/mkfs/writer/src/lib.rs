@@ -6,7 +6,7 @@
 //!
 //! 1. A [`build::Builder`] collects a [`tree`]: everything but the content of regular files, which
 //!    stays at its [`origin`]. The crate `daxfs-input` builds trees of directories, archives and
-//!    images. [`adjust`] changes owners, modes, times and labels.
+//!    images. [`adjust`] changes owners, times and labels.
 //! 2. [`plan`] gives every inode its number and every byte its place. [`duplicates`] finds files
 //!    with the same content.
 //! 3. [`write`](mod@write) writes the metadata, [`content`] the data of regular files.
@@ -59,7 +59,6 @@ mod flat;
 pub mod identity;
 mod make;
 mod mapping;
-pub mod mode;
 pub mod options;
 pub mod origin;
 mod output;

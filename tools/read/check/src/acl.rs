@@ -139,20 +139,6 @@ impl List {
             .fold(0, |sum, bits| (sum << 3) | bits.unwrap_or(0))
     }
 
-    /// Change the access list as chmod(2) does when the file gets `permissions`.
-    pub fn chmod(&mut self, permissions: u16) {
-        let masked = self.0.iter().any(|entry| entry.kind == MASK);
-        for entry in &mut self.0 {
-            entry.bits = match entry.kind {
-                USER_OBJ => (permissions >> 6) & 7,
-                MASK => (permissions >> 3) & 7,
-                GROUP_OBJ if !masked => (permissions >> 3) & 7,
-                OTHER => permissions & 7,
-                _ => entry.bits,
-            };
-        }
-    }
-
     /// Return the value of the extended attribute.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_vec();
@@ -246,14 +232,5 @@ mod tests {
         for wrong in [&b""[..], b"\x02\0\0", b"\x01\0\0\0", b"\x02\0\0\0\x01"] {
             assert!(List::parse(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn chmod() {
-        let mut masked =
-            List::parse(&list(&[(1, 7, N), (4, 5, N), (16, 7, N), (32, 0, N)])).unwrap();
-        masked.chmod(0o4612);
-        let expected = list(&[(1, 6, N), (4, 5, N), (16, 1, N), (32, 2, N)]);
-        assert_eq!((masked.permissions(), masked.to_bytes()), (0o612, expected));
     }
 }
