@@ -2,8 +2,6 @@
 
 //! Values of options: labels, sizes, times.
 
-use std::time::Duration;
-
 /// Longest label in bytes.
 const LABEL: usize = 64;
 
@@ -106,14 +104,6 @@ pub fn sha256(text: &str) -> Result<String, Remedy> {
     }
 }
 
-/// Parse an interval in seconds, with a fraction.
-pub fn interval(text: &str) -> Result<Duration, Remedy> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("use a number of seconds from 0.1 to 86400"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,15 +157,6 @@ mod tests {
         }
         for wrong in ["0", "4097", "2T"] {
             assert!(multiple(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn intervals() {
-        assert_eq!(interval("2"), Ok(Duration::from_secs(2)));
-        assert_eq!(interval("0.5"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "0", "-1", "NaN", "inf", "1e9", "2s"] {
-            assert!(interval(wrong).is_err(), "{wrong}");
         }
     }
 }

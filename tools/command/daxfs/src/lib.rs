@@ -5,7 +5,7 @@
 //! [`main`] runs them. The rest is public for tests, fuzz targets and the manual pages.
 //!
 //! * [`options`]: the command lines
-//! * [`show`], [`record`], [`map`], [`diff`], [`fsck`]: what is in an image
+//! * [`show`], [`record`], [`diff`], [`fsck`]: what is in an image
 //! * [`fuse`]: serve an image through FUSE; [`share`]: share it with virtual machines
 //! * `top`, `mounted`: counters of mounted images, and where their files are
 //!
@@ -15,7 +15,6 @@ mod commands;
 pub mod diff;
 pub mod fsck;
 pub mod fuse;
-pub mod map;
 mod mounted;
 pub mod options;
 pub mod record;

@@ -45,12 +45,7 @@ fn every_command() {
         ),
         ("daxfs-fsck-1", "daxfs fsck --json image"),
         ("daxfs-digest-1", "daxfs digest --json image"),
-        ("daxfs-map-1", "daxfs map --json image"),
         ("daxfs-share-1", "daxfs share --json $PWD/image"),
-        (
-            "daxfs-share-1",
-            "daxfs share --json --hypervisor firecracker image",
-        ),
         (
             "daxfs-catalog-1",
             "daxfs catalog init --size 8M disk; daxfs catalog list --json disk",

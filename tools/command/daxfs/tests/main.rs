@@ -11,7 +11,6 @@ mod diff;
 mod extract;
 mod fsck;
 mod json;
-mod map;
 mod mistakes;
 mod output;
 mod places;

@@ -55,13 +55,9 @@ daxfs share --device nvdimm AT/image | 1 | must be a multiple of 2 MiB, with an 
 daxfs share --device cxl AT/image | 1 | has 2097152 bytes (2.0M), but the memory of cxl must be a multiple of 256 MiB
 daxfs share --device nvdimm --copy AT/missing AT/image | 1 | make the directory first
 daxfs share --into memfd AT/image | 2 | <COMMAND>
-daxfs share --device cxl --hypervisor crosvm AT/image | 1 | crosvm: has no cxl here; use --device virtio-pmem, or qemu
 daxfs share AT/image -- qemu-system-x86_64 -m 1G | 1 | virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE
-daxfs share AT/image -- firecracker | 1 | run daxfs share without a command
 daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
 # Counters.
-daxfs top --interval 0 | 2 | use a number of seconds from 0.1 to 86400
-daxfs top --json --prometheus | 2 | '--json' cannot be used with '--prometheus'
 # Files in an image.
 daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists them
 daxfs cat AT/image /dir | 1 | /dir: is a directory; only files have content

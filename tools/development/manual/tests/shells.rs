@@ -64,8 +64,8 @@ fn run(
 /// Required completions of a command line, whose last word is unfinished.
 const LINES: [(&[&str], &[&str]); 6] = [
     (&["daxfs", "um"], &["umount"]),
-    (&["daxfs", "m"], &["map", "mount"]),
-    (&["daxfs", "map", "--j"], &["--json"]),
+    (&["daxfs", "m"], &["mount"]),
+    (&["daxfs", "info", "--j"], &["--json"]),
     (&["mkdaxfs", "--pa"], &["--pack", "--padding"]),
     (&["mkfs.daxfs", "--dr"], &["--dry-run"]),
     (&["fsck.daxfs", "--ver"], &["--version"]),

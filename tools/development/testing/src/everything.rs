@@ -3,7 +3,6 @@
 //! Does everything with an image that the program can do, also for the fuzz target.
 
 use daxfs::fsck::examine;
-use daxfs::map::{self, Map};
 use daxfs::show::{self, Form, Listing};
 use daxfs_check::Silent;
 use daxfs_command::signals::Interrupt;
@@ -30,14 +29,6 @@ pub fn everything(bytes: &[u8], directory: &Path) -> Vec<String> {
     for form in [Form::Text, Form::Json, Form::Udev] {
         note(show::info(&reader, form, out));
     }
-    note(Map::new(&reader).map(|map| {
-        let total: u64 = map.bytes().iter().sum();
-        assert_eq!(
-            total, superblock.total_size,
-            "every byte is in the map once"
-        );
-        map::draw(&map, "image", out).unwrap();
-    }));
     let listing = Listing {
         long: true,
         recursive: true,

@@ -9,11 +9,10 @@ mod share;
 mod store;
 
 use crate::diff::{diff, Aspect, Difference, Directory};
-use crate::map::{self, Map};
 use crate::mounted;
 use crate::options::{Args, Command, FsckArgs, HelperArgs, Into, Pull};
 use crate::show;
-use crate::top::{top, Form};
+use crate::top::top;
 use crate::{fsck, fuse};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -109,13 +108,6 @@ fn fsck_helper(args: &FsckArgs) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Map { image, at, json } => on_image(&image, &at, |reader, out| {
-            let map = Map::new(reader)?;
-            Ok(written(match json {
-                true => show::pretty(out, &map),
-                false => map::draw(&map, &at.name_in(&image), out),
-            })?)
-        }),
         Command::Info {
             image,
             at,
@@ -290,21 +282,7 @@ fn run(command: Command) -> Result<ExitCode> {
             options,
         } => daxfs_load::mount(&image, &dir, &options).map(|()| ExitCode::SUCCESS),
         Command::Share(args) => share::share(&args),
-        Command::Top {
-            interval,
-            count,
-            once,
-            json,
-            prometheus,
-        } => {
-            let form = match (json, prometheus) {
-                (true, _) => Form::Json,
-                (_, true) => Form::Prometheus,
-                _ => Form::Text,
-            };
-            let count = if once || prometheus { Some(1) } else { count };
-            top(form, interval, count).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Top { prometheus } => top(prometheus).map(|()| ExitCode::SUCCESS),
         Command::Store(command) => store::run(command),
         Command::Catalog(command) => catalog::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Umount { dir } => unmount(&dir).map(|()| ExitCode::SUCCESS),

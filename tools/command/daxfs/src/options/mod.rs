@@ -25,7 +25,6 @@ use daxfs_load::range::Range;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 const EXIT: &str = "\
 Exit status:
@@ -115,25 +114,6 @@ Examples:
         /// The files in it; symbolic links are followed within the image
         #[arg(required = true)]
         paths: Vec<OsString>,
-    },
-    /// Draw how the bytes of an image are used
-    ///
-    /// Show tables, file data and padding in the order of the image; the number and bytes of files
-    /// by size; and how much data 2 MiB mappings cover. In the drawing, a cell shows what most of
-    /// its bytes are used for. Small tables get a cell, too, if there is one to spare.
-    #[command(after_help = "\
-Examples:
-  daxfs map base.img
-  daxfs map --json base.img | jq '.classes'")]
-    Map {
-        /// The image
-        image: PathBuf,
-        #[command(flatten)]
-        #[allow(missing_docs)]
-        at: At,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
     },
     /// Show all metadata of files
     #[command(after_help = "\
@@ -417,34 +397,17 @@ Examples:
     },
     /// Show counters of all mounted images
     ///
-    /// Show them again every two seconds, until a signal ends the program. The first numbers are
-    /// those since the image was mounted, later ones events a second. READS and BYTES count reads.
-    /// FAULTS counts page faults that mapped something, and PMD those that mapped a huge page by a PMD
-    /// entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults, and errors in the image,
-    /// since it was mounted. --json and --prometheus show all counters, which are those in
-    /// /sys/fs/daxfs, see daxfs(5).
+    /// They count from the mount on. READS and BYTES count reads. FAULTS counts page faults that mapped something, and
+    /// PMD those that mapped a huge page by a PMD entry: 2 MiB with pages of 4 KiB. SIGBUS and ERRORS are failed faults,
+    /// and errors in the image. --prometheus shows all counters, which are those in /sys/fs/daxfs, see daxfs(5).
     #[command(after_help = "\
 Examples:
-  daxfs top
-  daxfs top --once --json | jq '.mounts[].counters.reads'
+  watch -d daxfs top
   cd /var/lib/prometheus/node-exporter
   daxfs top --prometheus >daxfs.new && mv daxfs.new daxfs.prom")]
     Top {
-        /// Seconds between two samples
-        #[arg(short, long, default_value = "2", value_name = "SECONDS")]
-        #[arg(value_parser = values::interval)]
-        interval: Duration,
-        /// Take this many samples
-        #[arg(short = 'n', long, value_parser = clap::value_parser!(u32).range(1..))]
-        count: Option<u32>,
-        /// Take one sample, as --count 1
-        #[arg(short = '1', long, conflicts_with_all = ["count", "interval"])]
-        once: bool,
-        /// Print a line of JSON for each sample
+        /// Print the text format of Prometheus
         #[arg(long)]
-        json: bool,
-        /// Print one sample in the text format of Prometheus
-        #[arg(long, conflicts_with_all = ["json", "count", "interval"])]
         prometheus: bool,
     },
     /// Unmount an image
@@ -496,7 +459,7 @@ Examples:
     /// Share an image among virtual machines, none of which can write it
     ///
     /// Print the arguments that give a machine a device with the image, quoted for a shell, or run COMMAND with them.
-    /// All machines that are started with the same file hold one copy. The hypervisor maps it read-only. In the guest,
+    /// All machines that are started with the same file hold one copy. QEMU maps it read-only. In the guest,
     /// mount the device; --guest prints how.
     #[command(after_help = "\
 Examples:

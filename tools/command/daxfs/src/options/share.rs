@@ -2,7 +2,7 @@
 
 //! The command line of `daxfs share`.
 
-use crate::share::{Device, Hypervisor};
+use crate::share::Device;
 use clap::Args;
 use daxfs_load::buffer::Kind;
 use std::ffi::OsString;
@@ -16,9 +16,6 @@ pub struct ShareArgs {
     /// The device that the guest gets
     #[arg(short, long, value_enum, default_value_t = Device::VirtioPmem)]
     pub device: Device,
-    /// The hypervisor; by default by COMMAND's name, or qemu
-    #[arg(long, value_enum)]
-    pub hypervisor: Option<Hypervisor>,
     /// Number of the device among the machine's devices of its kind; NVDIMMs and virtio-pmem are one kind
     #[arg(short, long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..32))]
     pub number: u8,

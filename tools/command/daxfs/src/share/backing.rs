@@ -3,7 +3,7 @@
 //! The file or memfd that hypervisors map.
 
 use super::info_block::{self, info_block};
-use super::{name, Device, Hypervisor, Layout};
+use super::{name, Device, Layout};
 use daxfs_check::digest::hex;
 use daxfs_command::signals::Interrupt;
 use daxfs_image::error::{Error, Result};
@@ -36,8 +36,8 @@ pub struct Backing {
 impl Backing {
     /// Take the image file itself.
     ///
-    /// Fail if it is not what `device` needs, or if `hypervisor` cannot take its path.
-    pub fn in_place(image: &ImageFile, device: Device, hypervisor: Hypervisor) -> Result<Self> {
+    /// Fail if it is not what `device` needs, or if its path is not UTF-8.
+    pub fn in_place(image: &ImageFile, device: Device) -> Result<Self> {
         let size = image.length;
         let layout = device.layout(image.size, 1);
         let fits = layout.start == 0 && device.layout(size, 1).size == size;
@@ -52,7 +52,6 @@ impl Backing {
             return Err(Error::refused(shown_path(&image.path), why));
         }
         let path = absolute(&image.path)?;
-        hypervisor.check_path(&path)?;
         Ok(Backing {
             path,
             size,
@@ -63,12 +62,11 @@ impl Backing {
     /// Take the copy in the directory `dir`; make it unless it is there.
     ///
     /// Fail if the copy does not fit, if `dir` cannot be written or other users can replace files
-    /// in it, if `hypervisor` cannot take the path, if the image is damaged, if `interrupt` says
+    /// in it, if its path is not UTF-8, if the image is damaged, if `interrupt` says
     /// so, or if another file has the name of the copy.
     pub fn copy(
         image: &ImageFile,
         device: Device,
-        hypervisor: Hypervisor,
         dir: &Path,
         interrupt: &Interrupt,
     ) -> Result<Self> {
@@ -96,7 +94,6 @@ impl Backing {
         let name = format!("{}-{digest}.{}", stem.to_string_lossy(), name(&device));
         let path = dir.join(name);
         let shared = absolute(&path)?;
-        hypervisor.check_path(&shared)?;
         if !path
             .try_exists()
             .map_err(|error| fail("cannot examine", error))?

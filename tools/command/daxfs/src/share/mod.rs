@@ -5,16 +5,16 @@
 //!
 //! * [`Device`]: the layout of each device's memory
 //! * `backing`: the file or memfd with such memory
-//! * `hypervisor`: the arguments of each hypervisor
+//! * `qemu`: its arguments
 //! * `guest`: the commands for the guest
 
 mod backing;
 mod guest;
-mod hypervisor;
 mod info_block;
+mod qemu;
 
 pub use backing::Backing;
-pub use hypervisor::{arguments, config, words, Hypervisor};
+pub use qemu::{arguments, check_room, words};
 
 use clap::ValueEnum;
 pub use guest::commands;
@@ -47,7 +47,7 @@ pub struct Layout {
     pub size: u64,
 }
 
-/// Return the name of a device or hypervisor, as on the command line.
+/// Return the name of a device, as on the command line.
 pub fn name(value: &impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().into())

@@ -4,17 +4,14 @@
 
 mod show;
 
-use crate::record::Time;
 use daxfs_command::stdout::{written, Out};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::text::shown_path;
 use daxfs_load::mountinfo::{self, mounts};
-use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 /// The directory in sysfs.
@@ -69,76 +66,23 @@ pub struct Mounted {
     pub inodes: u64,
     /// The values of [`COUNTERS`]. The module may not have all.
     pub counters: [Option<u64>; COUNTERS.len()],
-    /// Events a second since the sample before, if that has the mount.
-    pub rates: [Option<u64>; COUNTERS.len()],
-    /// Tells it from other mounts with the same device number.
-    identity: u64,
 }
 
-/// The counters of all mounted images at one moment.
-#[derive(Serialize)]
-pub struct Sample {
-    /// When it was taken.
-    pub time: Time,
-    /// Sorted by device number.
-    pub mounts: Vec<Mounted>,
-    #[serde(skip)]
-    taken: Instant,
-}
-
-impl Sample {
-    /// Read the counters in `sysfs`. `mountinfo` says where the images are mounted. Images that are
-    /// unmounted during the call are left out.
-    pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Self> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(sysfs)? {
-            let entry = entry?;
-            if let Some(mounted) = Mounted::read(&entry.path(), mountinfo) {
-                found.push(mounted);
-            }
-        }
-        found.sort_by_key(|mounted| number(&mounted.device));
-        let now = SystemTime::now();
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Sample {
-            time: Time {
-                sec: since.as_secs().try_into().unwrap_or(i64::MAX),
-                nsec: since.subsec_nanos(),
-            },
-            mounts: found,
-            taken: Instant::now(),
-        })
+/// Read the counters of all mounted images in `sysfs`, sorted by device number. `mountinfo` says where the images are
+/// mounted. Images that are unmounted during the call are left out.
+pub fn read(sysfs: &Path, mountinfo: &[u8]) -> io::Result<Vec<Mounted>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(sysfs)? {
+        found.extend(Mounted::read(&entry?.path(), mountinfo));
     }
-
-    /// Set the rates since `before`.
-    pub fn compare(&mut self, before: &Sample) {
-        let passed = self.taken.saturating_duration_since(before.taken);
-        for mounted in &mut self.mounts {
-            let same = |other: &&Mounted| {
-                other.device == mounted.device && other.identity == mounted.identity
-            };
-            if let Some(before) = before.mounts.iter().find(same) {
-                for (number, rate) in mounted.rates.iter_mut().enumerate() {
-                    let change = mounted.counters[number].zip(before.counters[number]);
-                    *rate = change.map(|(now, before)| per_second(now, before, passed));
-                }
-            }
-        }
-    }
+    found.sort_by_key(|mounted| number(&mounted.device));
+    Ok(found)
 }
 
 /// Return the parts of a device number, for sorting.
 fn number(device: &str) -> Option<(u32, u32)> {
     let (major, minor) = device.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// Return how often a counter rises in a second, rounded to the nearest number.
-fn per_second(now: u64, before: u64, passed: Duration) -> u64 {
-    let change = u128::from(now.wrapping_sub(before));
-    let passed = passed.as_nanos().max(1);
-    let rate = (change * 1_000_000_000 + passed / 2) / passed;
-    rate.try_into().unwrap_or(u64::MAX)
 }
 
 impl Mounted {
@@ -161,8 +105,6 @@ impl Mounted {
             size: value("size")?,
             inodes: value("inodes")?,
             counters: COUNTERS.map(|counter| value(counter.name)),
-            rates: [None; COUNTERS.len()],
-            identity,
             device,
         };
         mounted.places = seen.into_iter().map(|mount| mount.place).collect();
@@ -171,21 +113,10 @@ impl Mounted {
         same.then_some(mounted)
     }
 
-    /// Return whether there was a sample before.
-    fn has_rates(&self) -> bool {
-        self.rates.iter().any(Option::is_some)
-    }
-
-    /// Return the value of the counter `name`, or 0.
-    fn counter(&self, name: &str) -> u64 {
-        self.value(&self.counters, name).unwrap_or(0)
-    }
-
-    /// Return one of `values`, which are the counters or the rates.
-    fn value(&self, values: &[Option<u64>], name: &str) -> Option<u64> {
-        let found = COUNTERS.iter().zip(values);
-        let mut found = found.filter(|(counter, _)| counter.name == name);
-        found.next().and_then(|(_, value)| *value)
+    /// Return the value of the counter `name`, or `None` if the module does not have it.
+    fn counter(&self, name: &str) -> Option<u64> {
+        let mut found = COUNTERS.iter().zip(self.counters);
+        found.find(|(counter, _)| counter.name == name)?.1
     }
 }
 
@@ -198,49 +129,19 @@ pub fn line(directory: &Path, name: &str) -> Option<OsString> {
     Some(OsString::from_vec(bytes))
 }
 
-/// How `top` shows the counters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A table for people.
-    Text,
-    /// A line of JSON for each sample.
-    Json,
-    /// The text format of Prometheus.
-    Prometheus,
+/// Show the counters of all mounted images in a table, or in the text format of Prometheus.
+pub fn top(prometheus: bool) -> Result<()> {
+    let mounts = all()?;
+    let mut out = Out::open();
+    written(match prometheus {
+        true => show::prometheus(&mounts, &mut out),
+        false => show::text(&mounts, &mut out),
+    })?;
+    Ok(out.finish()?)
 }
 
-/// Show the counters of all mounted images every `interval`, `count` times or until a signal ends
-/// the program.
-pub fn top(form: Form, interval: Duration, count: Option<u32>) -> Result<()> {
-    let mut before: Option<Sample> = None;
-    let mut next = Instant::now();
-    let mut number = 0;
-    loop {
-        let mut sample = take()?;
-        if let Some(before) = &before {
-            sample.compare(before);
-        }
-        number += 1;
-        let last = count.is_some_and(|count| number >= count);
-        let mut out = Out::open();
-        written(match form {
-            Form::Text => show::text(&sample, show::Screen::of(&out, number == 1), &mut out),
-            Form::Json => show::json(&sample, &mut out),
-            Form::Prometheus => show::prometheus(&sample, &mut out),
-        })?;
-        out.finish()?;
-        if last {
-            return Ok(());
-        }
-        before = Some(sample);
-        // A program that was stopped does not make up for the samples that it has missed.
-        next = (next + interval).max(Instant::now());
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-    }
-}
-
-/// Read the counters now.
-fn take() -> Result<Sample> {
+/// Read the counters of all mounted images.
+fn all() -> Result<Vec<Mounted>> {
     let failed = |path: &str, remedy, error: io::Error| {
         Err(Error::system(
             shown_path(Path::new(path)),
@@ -253,7 +154,7 @@ fn take() -> Result<Sample> {
         Ok(text) => text,
         Err(error) => return failed(mountinfo::PATH, "", error),
     };
-    Sample::read(Path::new(SYSFS), &text).or_else(|error| match error.kind() {
+    read(Path::new(SYSFS), &text).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => failed(SYSFS, "; load the module: modprobe daxfs", error),
         _ => failed(SYSFS, "", error),
     })
@@ -294,113 +195,39 @@ mod tests {
     }
 
     #[test]
-    fn rates() {
+    fn mounts_are_found() {
         let sysfs = tempfile::tempdir().unwrap();
         mount(sysfs.path(), "259:0", 10);
         mount(sysfs.path(), "0:40", 5);
         fs::create_dir(sysfs.path().join("features")).unwrap();
-        let mut first = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        let devices: Vec<_> = first
-            .mounts
-            .iter()
-            .map(|mounted| &*mounted.device)
-            .collect();
+        let found = read(sysfs.path(), MOUNTS).unwrap();
+        let devices: Vec<_> = found.iter().map(|mounted| &*mounted.device).collect();
         assert_eq!(devices, ["0:40", "259:0"]);
-        assert_eq!(first.mounts[0].places, [] as [PathBuf; 0]);
-        assert_eq!(first.mounts[1].places, [Path::new("/b"), Path::new("/c d")]);
-        assert_eq!(first.mounts[1].counter("reads"), 10);
-        assert_eq!(first.mounts[1].rates, [None; COUNTERS.len()]);
-
-        // One counter rises, and the other image is mounted again with the same number.
-        mount(sysfs.path(), "259:0", 30);
-        fs::rename(sysfs.path().join("0:40"), sysfs.path().join("old")).unwrap();
-        mount(sysfs.path(), "0:40", 6);
-        let mut second = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        first.taken = second.taken - Duration::from_millis(2500);
-        second.compare(&first);
-        assert_eq!(second.mounts[0].rates, [None; COUNTERS.len()]);
-        let rate = |name| {
-            let mounted = &second.mounts[1];
-            mounted.value(&mounted.rates, name).unwrap()
-        };
-        assert_eq!(rate("reads"), 8);
-        assert_eq!(rate("read_bytes"), 8000);
-        assert_eq!(rate("faults_pmd"), 0);
+        assert_eq!(found[0].places, [] as [PathBuf; 0]);
+        assert_eq!(found[1].places, [Path::new("/b"), Path::new("/c d")]);
+        assert_eq!(found[1].counter("reads"), Some(10));
 
         // A mount that is gone, or going, is left out.
         fs::remove_file(sysfs.path().join("0:40/size")).unwrap();
         fs::remove_dir_all(sysfs.path().join("259:0")).unwrap();
-        let third = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        assert!(third.mounts.is_empty());
-        assert!(Sample::read(&sysfs.path().join("none"), MOUNTS).is_err());
-    }
-
-    #[test]
-    fn rounded() {
-        let second = Duration::from_secs(1);
-        assert_eq!(per_second(7, 4, second * 2), 2);
-        assert_eq!(per_second(1, u64::MAX, second), 2);
-        assert_eq!(per_second(u64::MAX, 0, Duration::ZERO), u64::MAX);
+        assert!(read(sysfs.path(), MOUNTS).unwrap().is_empty());
+        assert!(read(&sysfs.path().join("none"), MOUNTS).is_err());
     }
 
     #[test]
     fn text() {
         let sysfs = tempfile::tempdir().unwrap();
-        let none = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        let plain = || show::Screen::plain(true);
-        let said = written_by(|out| show::text(&none, plain(), out));
+        let said = written_by(|out| show::text(&[], out));
         assert_eq!(said, "no image is mounted\n");
         mount(sysfs.path(), "259:0", 3000);
-        let sample = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        let said = written_by(|out| show::text(&sample, plain(), out));
+        let found = read(sysfs.path(), MOUNTS).unwrap();
+        let said = written_by(|out| show::text(&found, out));
         let lines: Vec<_> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
         let words: Vec<_> = lines[1].split_whitespace().collect();
         assert_eq!(words[..3], ["3000", "2.9M", "12"], "{said}");
         assert!(lines[1].ends_with(" /b,/c d"), "{said}");
         assert_eq!(lines[0].find("MOUNTED ON"), lines[1].find("/b,"));
-        // The end of a long name is shown.
-        let long = "/".repeat(80) + "end";
-        let mounts = format!("2 1 259:0 / {long} rw - daxfs /dev/pmem0 ro\n");
-        let sample = Sample::read(sysfs.path(), mounts.as_bytes()).unwrap();
-        let said = written_by(|out| show::text(&sample, show::Screen::terminal(80, 9), out));
-        let shown = said.lines().nth(1).unwrap().trim_end_matches("\x1b[K");
-        assert!(
-            shown.contains(" ...//") && shown.ends_with("/end"),
-            "{said}"
-        );
-        assert_eq!(shown.chars().count(), 80);
-        let said = written_by(|out| show::text(&sample, show::Screen::terminal(20, 2), out));
-        assert!(said.starts_with("\x1b[H"), "{said:?}");
-        for line in said["\x1b[H".len()..].lines() {
-            let line = line.replace("\x1b[K", "").replace("\x1b[J", "");
-            assert!(line.chars().count() <= 20, "{said:?}");
-        }
-    }
-
-    #[test]
-    fn json() {
-        let sysfs = tempfile::tempdir().unwrap();
-        mount(sysfs.path(), "259:0", 10);
-        let mut first = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        first.taken -= Duration::from_secs(1);
-        mount(sysfs.path(), "0:40", 5);
-        fs::remove_file(sysfs.path().join("0:40/faults_pmd")).unwrap();
-        mount(sysfs.path(), "259:0", 30);
-        let mut second = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        second.compare(&first);
-        let said = written_by(|out| show::json(&second, out));
-        assert_eq!(said.lines().count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
-        let schema = include_str!("../../../../../Documentation/daxfs.schema.json");
-        let schema = serde_json::from_str(schema).unwrap();
-        assert!(jsonschema::is_valid(&schema, &value), "{said}");
-        let mounts = &value["mounts"];
-        assert_eq!(mounts[0]["rates"], serde_json::Value::Null);
-        assert_eq!(mounts[0]["counters"]["faults_pmd"], serde_json::Value::Null);
-        assert_eq!(mounts[1]["counters"]["reads"], 30);
-        assert!(mounts[1]["rates"]["reads"].as_u64().unwrap() > 0);
-        assert_eq!(mounts[1]["mount_points"][1], "/c d");
     }
 
     #[test]
@@ -409,8 +236,8 @@ mod tests {
         mount(sysfs.path(), "259:0", 10);
         mount(sysfs.path(), "0:40", 5);
         fs::remove_file(sysfs.path().join("0:40/faults_pmd")).unwrap();
-        let sample = Sample::read(sysfs.path(), MOUNTS).unwrap();
-        let said = written_by(|out| show::prometheus(&sample, out));
+        let found = read(sysfs.path(), MOUNTS).unwrap();
+        let said = written_by(|out| show::prometheus(&found, out));
         let info = r#"device="259:0",source="/dev/a \"b\"\\",mountpoint="/b""#;
         let labels = r#"device="259:0""#;
         for line in [

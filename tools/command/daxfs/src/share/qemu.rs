@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! QEMU's arguments.
+
+use super::{name, Backing, Device};
+use daxfs_image::error::{Error, Result};
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// Check that `words`, a command line of QEMU, leave room for `device`.
+///
+/// Fail if QEMU would refuse the device.
+pub fn check_room(device: Device, words: &[impl AsRef<OsStr>]) -> Result<()> {
+    let needs: &[&str] = match device {
+        Device::VirtioPmem => &["maxmem="],
+        Device::Nvdimm => &["maxmem=", "slots="],
+        _ => return Ok(()),
+    };
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+    let program = Path::new(words.first().copied().unwrap_or_default());
+    let program = program.file_name().unwrap_or_default().to_string_lossy();
+    // A script, or a file with options, may do as it likes.
+    if !program.starts_with("qemu-system-") || words.iter().any(|word| *word == "-readconfig") {
+        return Ok(());
+    }
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let given = |need: &&str| words.iter().any(|word| word.contains(need));
+    if needs.iter().all(given) {
+        return Ok(());
+    }
+    let slots = if needs.len() > 1 { "slots=4," } else { "" };
+    let why = format!(
+        "{} needs -m SIZE,{slots}maxmem=MAX, where MAX is more than SIZE and the image together",
+        name(&device)
+    );
+    Err(Error::refused(program, why))
+}
+
+/// Return the arguments that give a machine `device` with the memory `backing`, which it cannot write.
+///
+/// With `readonly=on`, QEMU opens the file for reading only and makes its memory ROM for the guest.
+pub fn arguments(device: Device, number: u8, backing: &Backing) -> Vec<String> {
+    let Backing { path, size, .. } = backing;
+    // A comma ends a value, two commas mean one.
+    let path = path.replace(',', ",,");
+    let kind = match device {
+        Device::VirtioPmem | Device::Nvdimm => "pmem",
+        other => &name(&other),
+    };
+    let id = format!("daxfs-{kind}{number}");
+    // Aligned as huge pages are, here as in the guest.
+    let backend = format!(
+        "memory-backend-file,id={id},mem-path={path},size={size},share=on,readonly=on,align=2M"
+    );
+    let mut words = vec![("-object", backend)];
+    match device {
+        Device::VirtioPmem => words.push(("-device", format!("virtio-pmem-pci,memdev={id}"))),
+        Device::Nvdimm => {
+            words.insert(0, ("-machine", "nvdimm=on".into()));
+            // The guest then knows that it cannot write.
+            words.push(("-device", format!("nvdimm,memdev={id},unarmed=on")));
+        }
+        Device::Ivshmem => words.push(("-device", format!("ivshmem-plain,memdev={id}"))),
+        Device::Cxl => {
+            let (bus, serial) = (32 + 7 * u16::from(number), u16::from(number) + 1);
+            let window = format!("cxl-fmw.{number}");
+            words.splice(
+                0..0,
+                [
+                    (
+                        "-machine",
+                        format!("cxl=on,{window}.targets.0={id}-bus,{window}.size={size}"),
+                    ),
+                    // Linux uses CXL memory only if it can invalidate all caches, and under a hypervisor it assumes that
+                    // it cannot.
+                    ("-global", "x86_64-cpu.hypervisor=off".into()),
+                ],
+            );
+            words.extend([
+                (
+                    "-device",
+                    format!("pxb-cxl,id={id}-bus,bus=pcie.0,bus_nr={bus}"),
+                ),
+                (
+                    "-device",
+                    format!("cxl-rp,id={id}-port,bus={id}-bus,port=0,chassis={serial},slot=0"),
+                ),
+                (
+                    "-device",
+                    format!("cxl-type3,bus={id}-port,volatile-memdev={id},sn={serial}"),
+                ),
+            ]);
+        }
+    }
+    let words = words.into_iter();
+    words
+        .flat_map(|(option, value)| [option.into(), value])
+        .collect()
+}
+
+/// Join `arguments` to a line that a shell reads as these words.
+pub fn words(arguments: &[String]) -> String {
+    let quoted = arguments.iter().map(|word| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=,./:@%+".contains(&byte);
+        match !word.is_empty() && word.bytes().all(plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
