@@ -63,7 +63,7 @@ help:
 	@echo '  make soak           damaged images for an hour, on both kernels, while memory is written to, fails and goes away;'
 	@echo '                      then any memory call for as long; SECONDS=3600 or IMAGES=20000 for both kernels together, SOAK="stock debug"'
 	@echo '  make matrix         builds and tests again on each kernel and configuration whose result is stale, cheapest'
-	@echo '                      first (hours; continues where it stopped); MINUTES=30 ONLY="CELL ..." CHECKS="GROUP ..."'
+	@echo '                      first (hours; continues where it stopped); ONLY="CELL ..." CHECKS="GROUP ..."'
 	@echo '  make next           what the module uses of the kernel and a newer one lacks or has changed: the newest of'
 	@echo '                      Debian experimental and sid, or with NEXT=DIR that kernel tree'
 	@echo '  make patches KERNEL_TREE=DIR'
@@ -276,7 +276,7 @@ bench: all prepare-guest prepare-demo
 
 # Cells that are not asked for keep their results.
 matrix: prepare-root
-	environment/matrix $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)") $(if $(MINUTES),--minutes "$(MINUTES)")
+	environment/python environment/matrix $(if $(ONLY),--only "$(ONLY)") $(if $(CHECKS),--groups "$(CHECKS)")
 
 patches:
 	@test -n "$(KERNEL_TREE)" || { echo "make: KERNEL_TREE=DIR is needed, the source of a kernel" >&2; exit 2; }
