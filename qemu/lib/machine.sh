@@ -111,14 +111,7 @@ image_size() {
 add_nvdimm() {
 	local image=$1 file=$scratch/nvdimm$devices size total
 	size=$(image_size "$image") || exit
-	if [ "$shared" = 1 ]; then
-		padded "$image" $PMEM_ALIGN
-		[ "$(dd if="$image" bs=4096 skip=1 count=1 status=none | head -c 15)" = NVDIMM_PFN_INFO ] ||
-			die_runner "image $image: has no info block in front, as qemu/pfn-header writes it"
-		add_backend "$image" "$total" nvdimm,memdev
-		devices=$((devices + 1))
-		return
-	fi
+	[ "$shared" = 0 ] || die_runner "image $1: an NVDIMM cannot be shared here"
 	total=$((PMEM_ALIGN + $(round_up "$size" $PMEM_ALIGN)))
 	"$here/pfn-header" "$total" >"$file" || die_runner "cannot write $file"
 	dd if="$image" of="$file" bs=$PMEM_ALIGN seek=1 conv=notrunc,sparse status=none &&
