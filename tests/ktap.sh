@@ -3,6 +3,11 @@
 #
 # KTAP output and kselftest exit codes for test scripts; to be sourced.
 
+# These are the arguments of the script.
+case ${1-} in
+--help | -h) echo "usage: $0"; exit 0 ;;
+esac
+
 ktap_number=0
 ktap_failed=0
 ktap_passed=0
