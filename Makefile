@@ -55,7 +55,7 @@ help:
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
-	@echo '  make check          all tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
+	@echo '  make check          the tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
 	@echo '                      with races on the debug kernel; ALL=1: also tests that take minutes and rarely fail'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'

@@ -5,7 +5,7 @@
  * memory is released.
  *
  * Group: memory
- * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>

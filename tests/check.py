@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run all tests: the tools' on this machine, the module's in virtual machines. tests/check starts this."""
+"""Run the tests: the tools' on this machine, the module's in virtual machines. tests/check starts this."""
 import argparse
 import collections
 import os
@@ -35,7 +35,7 @@ DAXFS_ARCH=arm64 runs the tests of the module on an emulated arm64.
 Builds nothing; make check KERNEL=NAME does. The last line is "N passed, N failed, N skipped".
 
 GROUPs: {}
-By default all of them; on the debug kernel those with tests that are fit for it. What the tests print is in {}.
+By default all of them but tests that rarely fail; on the debug kernel those with tests that are fit for it. What the tests print is in {}.
 
 Exit status: 0 if all passed, 1 if not, 2 usage."""
 
@@ -313,7 +313,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel", metavar="NAME", action="append", default=[])
     parser.add_argument("--debug", dest="kernel", action="append_const", const="debug", help="as --kernel debug")
-    parser.add_argument("--all", action="store_true", help="also tests that take minutes and rarely fail")
+    parser.add_argument("--all", action="store_true", help="also tests that rarely fail: rare and rare-debug in their headers")
     parser.add_argument("--list", action="store_true", help="print the tests of the module, their groups, and what they test")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started")
     parser.add_argument("names", metavar="GROUP|TEST", nargs="*")

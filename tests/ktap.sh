@@ -3,9 +3,9 @@
 #
 # KTAP output and kselftest exit codes for test scripts; to be sourced.
 
-# These are the arguments of the script.
+# These are the arguments of the script, which may have more to say.
 case ${1-} in
---help | -h) echo "usage: $0"; exit 0 ;;
+--help | -h) if declare -F usage >/dev/null; then usage; else echo "usage: $0"; fi; exit 0 ;;
 esac
 
 ktap_number=0

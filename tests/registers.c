@@ -6,7 +6,7 @@
  *
  * Group: memory
  * Order: 6
- * Machine: rare-debug cpus=2 reserve,pci=sources.daxfs
+ * Machine: cpus=2 reserve,pci=sources.daxfs
  */
 #include <dirent.h>
 

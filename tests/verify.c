@@ -4,7 +4,7 @@
  * and a mount that cannot be verified is refused.
  *
  * Group: memory
- * Machine: rare-debug cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
+ * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share
  */
 #include <sys/sendfile.h>
 #include <sys/uio.h>

@@ -58,6 +58,7 @@ daxfs share --into memfd AT/image | 2 | <COMMAND>
 daxfs share AT/image -- qemu-system-x86_64 -m 1G | 1 | virtio-pmem needs -m SIZE,maxmem=MAX, where MAX is more than SIZE
 daxfs share AT/image -- AT/missing | 1 | cannot run it: No such file or directory; check the path
 # Counters.
+daxfs top --json | 2 | unexpected argument '--json'
 # Files in an image.
 daxfs cat AT/image /etc/none | 1 | no such file in the image; 'daxfs ls' lists them
 daxfs cat AT/image /dir | 1 | /dir: is a directory; only files have content

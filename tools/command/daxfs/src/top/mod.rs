@@ -19,7 +19,7 @@ pub const SYSFS: &str = "/sys/fs/daxfs";
 
 /// A counter of a mount.
 pub struct Counter {
-    /// Its file, and its name in JSON.
+    /// Its file.
     pub name: &'static str,
     /// Its metric for Prometheus, between `daxfs_` and `_total`. Counters of one metric are next to each other.
     pub metric: &'static str,
