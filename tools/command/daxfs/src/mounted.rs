@@ -6,59 +6,44 @@ use crate::top::{line, Mounted, SYSFS};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::{shown, shown_path, Bytes};
-use daxfs_load::{mountinfo, query};
-use rustix::fs::{fstat, major, minor, Stat};
+use daxfs_load::{locate, mountinfo, query};
+use rustix::fs::{fstat, major, minor};
+use rustix::io::Errno;
 use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use uuid::Uuid;
 
-/// An open file of a mounted image.
-struct Inside {
-    file: File,
-    status: Stat,
-    /// The mount's directory in sysfs.
-    sysfs: PathBuf,
-    /// Offset of the image in its memory.
-    start: u64,
+/// Return the error for a path that is not on a mounted image.
+fn not_mounted(path: &Path) -> Error {
+    let why = "is not on a mounted image; findmnt -t daxfs lists those";
+    Error::refused(shown_path(path), why)
 }
 
-impl Inside {
-    fn open(path: &Path) -> Result<Self> {
-        let name = shown_path(path);
-        let file = open_now(path).map_err(|error| cannot_open(&name, error))?;
-        let status = fstat(&file).map_err(|error| failed(path, error))?;
-        let device = format!("{}:{}", major(status.st_dev), minor(status.st_dev));
-        let sysfs = Path::new(SYSFS).join(device);
-        let start = line(&sysfs, "offset").and_then(|text| text.to_str()?.parse().ok());
-        let start = start.ok_or_else(|| {
-            let why = "is not on a mounted image; findmnt -t daxfs lists those";
-            Error::refused(name, why)
-        })?;
-        Ok(Inside {
-            file,
-            status,
-            sysfs,
-            start,
-        })
-    }
+/// Open a directory or a regular file of a mounted image.
+fn open(path: &Path) -> Result<File> {
+    open_now(path).map_err(|error| cannot_open(&shown_path(path), error))
 }
 
-fn failed(path: &Path, error: rustix::io::Errno) -> Error {
+fn failed(path: &Path, error: Errno) -> Error {
     Error::system(shown_path(path), "cannot examine", "", error)
 }
 
 /// Return lines about the image that is mounted on `dir`.
 pub fn info(dir: &Path) -> Result<String> {
-    let inside = Inside::open(dir)?;
+    let file = open(dir)?;
     let failed = |error| failed(dir, error);
-    let label = query::label(&inside.file).map_err(failed)?;
-    let uuid = Uuid::from_bytes(query::uuid(&inside.file).map_err(failed)?);
+    let device = fstat(&file).map_err(failed)?.st_dev;
+    let sysfs = Path::new(SYSFS).join(format!("{}:{}", major(device), minor(device)));
+    let start = line(&sysfs, "offset").and_then(|text| text.to_str()?.parse::<u64>().ok());
+    let start = start.ok_or_else(|| not_mounted(dir))?;
+    let label = query::label(&file).map_err(failed)?;
+    let uuid = Uuid::from_bytes(query::uuid(&file).map_err(failed)?);
     let mounts = fs::read(mountinfo::PATH).unwrap_or_default();
-    let mounted = Mounted::read(&inside.sysfs, &mounts);
+    let mounted = Mounted::read(&sysfs, &mounts);
     let mounted = mounted.ok_or_else(|| Error::refused(shown_path(dir), "was unmounted"))?;
-    let device = line(&inside.sysfs, "device").unwrap_or_default();
+    let device = line(&sysfs, "device").unwrap_or_default();
     Ok(format!(
         "Label:          {}\n\
          UUID:           {uuid}\n\
@@ -72,7 +57,7 @@ pub fn info(dir: &Path) -> Result<String> {
         mounted.inodes,
         shown(mounted.source.as_bytes()),
         shown(device.as_bytes()),
-        inside.start,
+        start,
         mounted.mapping,
     ))
 }
@@ -84,9 +69,10 @@ pub fn place(path: &Path, json: bool) -> Result<String> {
     if fs::metadata(path).is_ok_and(|status| !status.is_file()) {
         return Err(Error::refused(name, "is not a regular file"));
     }
-    let inside = Inside::open(path)?;
-    let offset = query::offset(&inside.file).map_err(|error| failed(path, error))?;
-    let (offset, length) = (inside.start + offset, inside.status.st_size);
+    let (offset, length) = locate(open(path)?).map_err(|error| match error {
+        Errno::NODEV => not_mounted(path),
+        error => failed(path, error),
+    })?;
     if json {
         let (schema, path) = ("daxfs-locate-1", Bytes(path.as_os_str().as_bytes()));
         let place = json!({ "schema": schema, "path": path, "offset": offset, "length": length });

@@ -71,6 +71,13 @@ int daxfs_open_memory(const void *memory, size_t size, struct daxfs **image);
 int daxfs_open_part(int fd, uint64_t offset, const char *name, struct daxfs **image);
 uint64_t daxfs_offset(const struct daxfs *image);
 
+/*
+ * Find the bytes of an open file of a mounted image: where they are in the dma-buf, memfd or device that was mounted.
+ * Returns -ENODEV if the file is not on a mounted image. The bytes of a file in an open image are at daxfs_offset() +
+ * daxfs_stat.offset.
+ */
+int daxfs_locate(int fd, uint64_t *offset, uint64_t *length);
+
 /* Close an image; NULL is ignored. */
 void daxfs_close(struct daxfs *image);
 

@@ -7,6 +7,7 @@
 //! copied and validated, and the outcome of a damaged image is an error.
 //!
 //! * `source`: the bytes of an image
+//! * `place`: where files of mounted images are
 //! * `error`: error numbers and messages
 //! * [`Stat`], [`Info`], [`Entry`]: the structures of the header
 //!
@@ -26,6 +27,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod error;
+mod place;
 mod records;
 mod source;
 
@@ -190,14 +192,18 @@ pub unsafe extern "C" fn daxfs_open(path: *const c_char, image: *mut *mut Handle
     unsafe { store(image, open()) }
 }
 
-/// Return the bytes of the open file `fd`, which is duplicated.
-fn source_of(fd: RawFd) -> Result<Source> {
+/// Return the file descriptor `fd`.
+fn borrowed<'a>(fd: RawFd) -> Result<BorrowedFd<'a>> {
     if fd < 0 {
         return Err(Errno::BADF.into());
     }
-    // SAFETY: It is not -1. If it is not open, duplicating it fails.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    Source::file(fd.try_clone_to_owned().map(File::from)?)
+    // SAFETY: It is not -1. If it is not open, using it fails.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Return the bytes of the open file `fd`, which is duplicated.
+fn source_of(fd: RawFd) -> Result<Source> {
+    Source::file(borrowed(fd)?.try_clone_to_owned().map(File::from)?)
 }
 
 /// Open the image in the open file `fd`, which is duplicated.
@@ -243,6 +249,27 @@ pub unsafe extern "C" fn daxfs_open_part(
 pub unsafe extern "C" fn daxfs_offset(image: *const Handle) -> u64 {
     // SAFETY: The caller passes an open image.
     unsafe { &*image }.source.start()
+}
+
+/// Find the bytes of the open file `fd` of a mounted image.
+///
+/// # Safety
+///
+/// `offset` and `length` must be valid for writing.
+#[no_mangle]
+pub unsafe extern "C" fn daxfs_locate(fd: RawFd, offset: *mut u64, length: *mut u64) -> c_int {
+    let locate = || {
+        let (start, size) = place::locate(borrowed(fd)?).map_err(|error| match error {
+            Errno::NODEV => Failure::new(error, "not on a mounted image"),
+            error => error.into(),
+        })?;
+        // SAFETY: The caller passes a place for the number.
+        unsafe { offset.write(start) };
+        // SAFETY: As above.
+        unsafe { length.write(size) };
+        Ok(())
+    };
+    status(locate())
 }
 
 /// Open the image in `size` bytes at `memory`.

@@ -91,6 +91,18 @@ POINT(descriptor, "an image by its descriptor")
 	CHECK(!image);
 }
 
+POINT(located, "a file that is not on a mounted image")
+{
+	uint64_t offset, length;
+	int fd = open(path, O_RDONLY);
+
+	CHECK_EQ(daxfs_locate(fd, &offset, &length), -ENODEV);
+	CHECK(strstr(daxfs_error(), "not on a mounted image"));
+	close(fd);
+	CHECK_EQ(daxfs_locate(fd, &offset, &length), -EBADF);
+	CHECK_EQ(daxfs_locate(-1, &offset, &length), -EBADF);
+}
+
 /* Check that the image is the one that is alone in its file. */
 static void check_part(int fd, off_t start)
 {

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, overload
 
 from daxfs._library import Handle, StatRecord
+from daxfs._library import locate as _locate
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -51,6 +52,27 @@ class Stat(NamedTuple):
     @property
     def st_mtime(self) -> float:
         return self.st_mtime_ns / 1e9
+
+
+class Place(NamedTuple):
+    """Part of a dma-buf, memfd, device or file, in bytes."""
+
+    offset: int
+    length: int
+
+
+def locate(file: int | str | bytes | os.PathLike[Any]) -> Place:
+    """Return where the bytes of a file of a mounted image are, in the memory that was mounted.
+
+    It is a path or a file descriptor. If it is not on a mounted image, the errno of the OSError is ENODEV.
+    """
+    if isinstance(file, int):
+        return Place(*_locate(file, f"file descriptor {file}"))
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return Place(*_locate(fd, os.fsdecode(file)))
+    finally:
+        os.close(fd)
 
 
 def open(file: int | str | bytes | os.PathLike[Any], offset: int = 0, image: str | None = None) -> Image:
@@ -209,6 +231,11 @@ class File:
         return Stat(record.mode, record.ino, record.nlink, record.uid, record.gid, record.size,
                     record.mtime_sec * 10**9 + record.mtime_nsec, os.makedev(record.major, record.minor), record.offset)
 
+    def locate(self) -> Place:
+        """Return where the bytes of this regular file are, in the file or device that has the image."""
+        self._regular()
+        return Place(self._image._open().offset() + self._inode.offset, self._inode.size)
+
     def exists(self) -> bool:
         return bool(self._number())
 
@@ -295,9 +322,6 @@ class File:
         record = self._inode
         if not record.size:
             return memoryview(b"")
-        # Only a file without data has no offset: let the library describe the error.
-        if not record.offset:
-            self.readinto(bytearray(1))
         return self._image._map()[record.offset:record.offset + record.size]
 
     def _regular(self) -> None:
@@ -306,6 +330,9 @@ class File:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if kind != stat.S_IFREG:
             raise OSError(errno.EINVAL, "not a regular file", self.path)
+        # Only a file without data has no offset: let the library describe the error.
+        if self._inode.size and not self._inode.offset:
+            self.readinto(bytearray(1))
 
     @overload
     def open(self, mode: Literal["r", "rt"] = "r", *, encoding: str | None = None, errors: str | None = None,

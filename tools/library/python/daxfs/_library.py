@@ -48,6 +48,7 @@ def _function(name: str, result: type | None, *arguments: Any) -> Any:
 
 _open_part = _function("daxfs_open_part", c_int, c_int, c_uint64, c_char_p, POINTER(c_void_p))
 _offset = _function("daxfs_offset", c_uint64, c_void_p)
+_locate = _function("daxfs_locate", c_int, c_int, POINTER(c_uint64), POINTER(c_uint64))
 _close = _function("daxfs_close", None, c_void_p)
 _error = _function("daxfs_error", c_char_p)
 _info = _function("daxfs_info", None, c_void_p, POINTER(InfoRecord))
@@ -70,6 +71,13 @@ def _check(result: int, path: str | None) -> int:
     if result < 0:
         raise OSError(-result, _error().decode(), path)
     return result
+
+
+def locate(fd: int, path: str) -> tuple[int, int]:
+    """Return the offset and the length of a file of a mounted image in the memory that was mounted."""
+    offset, length = c_uint64(), c_uint64()
+    _check(_locate(fd, byref(offset), byref(length)), path)
+    return offset.value, length.value
 
 
 class Handle:

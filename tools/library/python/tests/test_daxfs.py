@@ -44,6 +44,10 @@ class Images(unittest.TestCase):
                     self.assertEqual(image.info(), self.image.info())
                     self.assertEqual(image["/big"].read(), content)
                     self.assertEqual(bytes(image["/big"].view()), content)
+                    place = image["/big"].locate()
+                    with open(part["file"], "rb") as file:
+                        file.seek(place.offset)
+                        self.assertEqual(file.read(place.length), content)
             for wrong in ({"offset": 5002}, {"offset": 2**70}, {"offset": 5003, "image": "library"}):
                 with self.assertRaises(OSError) as caught:
                     daxfs.open(middle.name, **wrong)
@@ -218,6 +222,16 @@ class Images(unittest.TestCase):
             image = daxfs.open(file.fileno())
         self.assertEqual(image["/dir/hello"].view(), b"Hello, world!\n")
         image.close()
+
+    def test_not_mounted(self):
+        # tests/library mounts an image in a machine.
+        with open(IMAGE) as file:
+            for which in (IMAGE, file.fileno()):
+                with self.assertRaisesRegex(OSError, "not on a mounted image") as caught:
+                    daxfs.locate(which)
+                self.assertEqual(caught.exception.errno, errno.ENODEV)
+        self.assertRaises(FileNotFoundError, daxfs.locate, "/none")
+        self.assertRaises(IsADirectoryError, self.image["/dir"].locate)
 
     def test_not_an_image(self):
         for path, error in ("/nonexistent", errno.ENOENT), ("/", errno.EISDIR), (TREE / "big", errno.EINVAL):

@@ -6,7 +6,7 @@
 //! * [`file`], [`buffer`]: image files, and memory with a copy of one
 //! * [`mod@range`]: physical memory that an image is written to
 //! * [`catalog`]: several images on one device
-//! * [`unmount`], [`mountinfo`], [`query`]: what is mounted
+//! * [`unmount`], [`mountinfo`], [`query`], [`locate`]: what is mounted
 
 pub mod buffer;
 pub mod catalog;
@@ -15,9 +15,13 @@ pub mod file;
 pub mod huge;
 pub mod mount;
 pub mod mountinfo;
+// A link to libdaxfs's file.
+#[allow(unsafe_code)]
+mod place;
 pub mod query;
 pub mod range;
 pub mod unmount;
 
 pub use buffer::Kind;
 pub use mount::{load, mount};
+pub use place::locate;

@@ -1,0 +1,1 @@
+../../../library/capi/src/place.rs
