@@ -166,11 +166,14 @@ pub struct Listing {
     /// Show inode numbers, too
     #[arg(short, long)]
     pub inode: bool,
+    /// Append / to the names of directories
+    #[arg(short = 'p', long)]
+    pub slash: bool,
     /// End each name with NUL instead of a newline
     #[arg(short = '0', long)]
     pub zero: bool,
     /// Print JSON with all metadata of each file
-    #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode"])]
+    #[arg(long, conflicts_with_all = ["zero", "human_readable", "inode", "slash"])]
     pub json: bool,
     /// Escape unusual characters in names, for a terminal.
     #[arg(skip)]
@@ -266,6 +269,9 @@ fn line<S: Storage>(
             )?;
         }
         put_name(out, name, options.terminal)?;
+        if options.slash && inode.file_type == FileType::Directory {
+            out.write_all(b"/")?;
+        }
         if !target.is_empty() {
             out.write_all(b" -> ")?;
             put_name(out, &target, options.terminal)?;

@@ -35,6 +35,7 @@ fn ls() {
                /link\n/loop\n";
     for (line, expected) in [
         ("daxfs ls image", "dir\nfifo\nfile\nlink\nloop\n"),
+        ("daxfs ls -p image", "dir/\nfifo\nfile\nlink\nloop\n"),
         ("daxfs ls --zero image /link", "deep\0"),
         ("daxfs ls -R image", all),
     ] {

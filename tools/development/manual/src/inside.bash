@@ -6,9 +6,10 @@ _daxfs_inside() {
         dir=${word%"${word##*/}"} COMPREPLY=()
         while IFS= read -r name; do
             [[ $name == "${word##*/}"* ]] && COMPREPLY+=("$dir$name")
-        done < <(daxfs ls -- "${COMP_WORDS[2]}" "/$dir" </dev/null 2>/dev/null)
-        # Names are quoted.
+        done < <(daxfs ls -p -- "${COMP_WORDS[2]}" "/$dir" </dev/null 2>/dev/null)
+        # Names are quoted. A directory is not the last word.
         compopt -o filenames 2>/dev/null
+        [[ ${COMPREPLY[0]-} != */ ]] || compopt -o nospace 2>/dev/null
     else
         _daxfs "$@"
     fi

@@ -8,7 +8,7 @@ end
 function __daxfs_inside
     set -l words (__daxfs_arguments)
     set -l dir (string match -r '^.*/' -- (commandline -ct))
-    for name in (daxfs ls -- $words[3] "/$dir" </dev/null 2>/dev/null)
+    for name in (daxfs ls -p -- $words[3] "/$dir" </dev/null 2>/dev/null)
         echo -- "$dir$name"
     end
 end

@@ -29,8 +29,9 @@ const MANUAL: &str = "System administration";
 /// Date of the pages: of the last release, or of the last change of a page.
 const DATE: &str = "2026-11-21";
 
-/// Action of zsh that completes paths inside an image. `words` are the arguments without options.
-const INSIDE: &str = r#":{compset -P "*/"; compadd -- ${(f)"$(daxfs ls -- ${(Q)words[1]} /${(Q)IPREFIX} </dev/null 2>/dev/null)"}}'"#;
+/// Action of zsh that completes paths inside an image. `words` are the arguments without options. No space
+/// follows a directory.
+const INSIDE: &str = r#":{compset -P "*/"; local names=(${(f)"$(daxfs ls -p -- ${(Q)words[1]} /${(Q)IPREFIX} </dev/null 2>/dev/null)"}); compadd -S "" -- ${(M)names:#*/}; compadd -- ${names:#*/}}'"#;
 
 /// Limit of options in a synopsis.
 const OPTIONS: usize = 12;

@@ -12,13 +12,17 @@ use std::process::Command;
 const DAXFS: &str = "\
 #!/bin/sh
 case $* in
-'ls -- my-base.img /') printf '%s\\n' 'ho$(exit)' host ;;
-'ls -- my-base.img '*/etc/) echo os-x ;;
+'ls -p -- my-base.img /') printf '%s\\n' 'ho$(exit)' host etc/ ;;
+'ls -p -- my-base.img '*/etc/) echo os-x ;;
 esac
 ";
 
 /// Unfinished paths inside that image, and their completions.
-const PATHS: [(&str, &str); 2] = [("ho", "ho$(exit)\nhost\n"), ("/etc/os-", "/etc/os-x\n")];
+const PATHS: [(&str, &str); 3] = [
+    ("ho", "ho$(exit)\nhost\n"),
+    ("e", "etc/\n"),
+    ("/etc/os-", "/etc/os-x\n"),
+];
 
 /// Write the completions to a directory, and [`DAXFS`].
 fn completions() -> (tempfile::TempDir, PathBuf) {
@@ -168,6 +172,7 @@ fn zsh() {
         ("mkfs.daxfs --dr", "mkfs.daxfs --dry-run "),
         ("fsck.daxfs --ver", "fsck.daxfs --version "),
         ("daxfs cat my-base.img hos", "daxfs cat my-base.img host "),
+        ("daxfs cat my-base.img et", "daxfs cat my-base.img etc/"),
         (
             "daxfs ls -l my-base.img /etc/os-",
             "daxfs ls -l my-base.img /etc/os-x ",
