@@ -89,7 +89,7 @@ prepare_programs() (
 # ---- the payload ----------------------------------------------------------------------------------
 
 # Add daxfs.ko to the kernel's modules, with new indexes, so that modprobe and mount find it. depmod over all modules
-# takes seconds. Its output depends only on the module's description, so it is kept for each description.
+# takes seconds. Its output depends only on the module's description and the other modules, so it is kept for both.
 place_module() {
 	local tree=$1/usr/lib/modules/$release key index description
 	[ -n "$module" ] || return 0
@@ -103,7 +103,7 @@ place_module() {
 	description=$(tr '\0' '\n' <"$tree/extra/daxfs.ko" | grep -a -E '^(alias|depends|name|softdep|vermagic)=' | sort)
 	grep -q -F "vermagic=$release " <<<"$description" ||
 		printf 'vm: warning: %s is built for another kernel than %s\n' "$module" "$release" >&2
-	key=$(sha256sum <<<"$description")
+	key=$({ echo "$description"; cat "$GUEST/modules-$release.erofs.key" 2>/dev/null; } | sha256sum)
 	index=$GUEST/depmod-$release/${key:0:16}
 	if [ ! -e "$index" ]; then
 		make_index "$tree/extra/daxfs.ko" "$index"
