@@ -91,6 +91,19 @@ prepare() {
 		[ -d "$dir/fs" ] && yes "${3-$1}" | dd of="$dir/fs/file" bs=1M count="$2" iflag=fullblock status=none
 }
 
+# made NAME: wait until the image of a committed snapshot is made and loaded. Fail if it cannot be. containerd's garbage
+# collector removes the view, which it may have begun already.
+made() {
+	snapshots view "view of $1" "$1" >/dev/null || return
+	snapshots rm "view of $1" 2>/dev/null
+	collect
+}
+
+# commit NAME KEY: commit a snapshot, and wait for its image.
+commit() {
+	snapshots commit "$1" "$2" && made "$1"
+}
+
 # Print the memory that is in memfds, in KiB.
 memfds() {
 	# Each processor counts some pages before it adds them.

@@ -14,7 +14,7 @@ pub enum Error {
     /// No snapshot has this name.
     #[error("snapshot {0:?} does not exist")]
     NotFound(String),
-    /// There is a snapshot of this name, or one is being committed.
+    /// There is a snapshot of this name.
     #[error("snapshot {0:?} exists already")]
     Exists(String),
     /// The request does not fit the kind or the state of the snapshot.

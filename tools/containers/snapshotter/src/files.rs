@@ -31,8 +31,8 @@ pub fn recover(snapshot: &Snapshot, images: &Images) -> std::result::Result<(), 
             }
         },
         State::Committed(_) => forget_changes(snapshot),
-        State::View | State::Active if is_there => images.forget(&snapshot.dir),
-        State::View | State::Active => {
+        State::View | State::Active | State::Pending if is_there => images.forget(&snapshot.dir),
+        State::View | State::Active | State::Pending => {
             return Err(format!(
                 "{} is not there; restore it, or remove the snapshot",
                 daxfs_writer::shown(&upper)

@@ -10,7 +10,9 @@ use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::options::Args;
 use daxfs_snapshotter::ready::Ready;
 use daxfs_snapshotter::server::{notify, serve};
+use daxfs_snapshotter::snapshotter::Snapshotter;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{signal, SignalKind};
 
 /// Exit status for wrong usage.
@@ -29,6 +31,7 @@ fn run(args: Args) -> Result<()> {
     memory.check()?;
     let _owner = memory.own_device()?;
     Kernel::check_namespace(config.private_mounts)?;
+    let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(memory))?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -50,7 +53,7 @@ fn run(args: Args) -> Result<()> {
                 eprintln!("daxfs-snapshotter: warning: cannot notify systemd: {error}");
             }
         };
-        serve(&config, Box::new(memory), ready, end).await
+        serve(&config, snapshotter, ready, end).await
     });
     // The next start removes what is left.
     runtime.shutdown_background();

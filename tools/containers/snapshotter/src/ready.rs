@@ -197,13 +197,15 @@ impl Candidate {
         let mut same = Vec::new();
         for snapshot in store.all() {
             let record = &snapshot.record;
-            let State::Committed(layer) = &record.state else {
-                continue;
+            let ready = match &record.state {
+                State::Committed(layer) => &*layer.ready,
+                State::Pending => "",
+                State::Active | State::View => continue,
             };
             if record.parent != parent || record.labels.get(REF) != Some(&self.reference) {
                 continue;
             }
-            if layer.ready != self.sha256 || store.usable(&record.name).is_err() {
+            if ready != self.sha256 || store.usable(&record.name).is_err() {
                 return Existing::Other(record.name.clone());
             }
             same.push(record.name.clone());

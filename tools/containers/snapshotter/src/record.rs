@@ -39,6 +39,8 @@ pub enum State {
     View,
     /// It can be written to.
     Active,
+    /// A layer whose image is not made yet.
+    Pending,
     /// A layer, with its image.
     Committed(Layer),
 }
@@ -159,8 +161,13 @@ impl Record {
         match self.state {
             State::View => Kind::View,
             State::Active => Kind::Active,
-            State::Committed(_) => Kind::Committed,
+            State::Pending | State::Committed(_) => Kind::Committed,
         }
+    }
+
+    /// Return whether it is a layer, with or without its image.
+    pub fn is_layer(&self) -> bool {
+        self.kind() == Kind::Committed
     }
 
     /// Return the facts for containerd.

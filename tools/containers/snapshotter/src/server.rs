@@ -5,7 +5,6 @@
 use crate::api::snapshots_server::SnapshotsServer;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::memory::Memory;
 use crate::service::Service;
 use crate::snapshotter::Snapshotter;
 use std::fs::{DirBuilder, Permissions};
@@ -21,18 +20,16 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-/// Serve the snapshots of `config.root` on `config.socket` until `end` is ready. Call `ready` when
+/// Serve the snapshots of `snapshotter` on `config.socket` until `end` is ready. Call `ready` when
 /// clients can connect.
 ///
-/// Fail if the snapshots cannot be opened, or the socket cannot be used.
+/// Fail if the socket cannot be used.
 pub async fn serve(
     config: &Config,
-    memory: Box<dyn Memory>,
+    snapshotter: Arc<Snapshotter>,
     ready: impl FnOnce(),
     end: impl Future<Output = ()>,
 ) -> Result<()> {
-    config.check()?;
-    let snapshotter = Arc::new(Snapshotter::open(config, memory)?);
     let path = &config.socket;
     let listener = listen(path)?;
     let own = identity(path);

@@ -10,6 +10,7 @@ use crate::api::{
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
 use crate::error::{Error, Result};
+use crate::files::warn;
 use crate::record::State;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
@@ -99,8 +100,18 @@ impl Snapshots for Service {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
-        self.call(move |snapshotter| snapshotter.commit(&name, &key, labels))
-            .await
+        let answer = self.call({
+            let name = name.clone();
+            move |snapshotter| snapshotter.commit(&name, &key, labels)
+        });
+        let answer = answer.await?;
+        let snapshotter = Arc::clone(&self.snapshotter);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = snapshotter.finish(&name) {
+                warn(&error);
+            }
+        });
+        Ok(answer)
     }
 
     async fn remove(

@@ -3,8 +3,12 @@
 //! The snapshotter: implementation of the service's calls.
 //!
 //! The snapshots are locked while a record is written, and never while an image is made or loaded. So
-//! calls that take long do not hold up others; only calls that load images, and calls that write them, wait for each
+//! calls that take long do not hold up others; only calls that load images, and calls that make them, wait for each
 //! other.
+//!
+//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and all other calls outside of it. So a
+//! commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for snapshots on top of
+//! the layer wait for it.
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
@@ -13,12 +17,11 @@ use crate::files::{forget_changes, warn};
 use crate::images::{upper, Images};
 use crate::memory::Memory;
 use crate::ready::{Candidate, Existing, Ready};
-use crate::record::{Disk, Layer, Real, Record, Snapshot, State};
-use crate::store::{lock, sweep, Committed, Store, Uncommitted};
-use crate::tree::{measure, remove_tree, Size};
-use daxfs_writer::tree::Tree;
+use crate::record::{Disk, Real, Record, Snapshot, State};
+use crate::store::{lock, sweep, Store};
+use crate::tree::{measure, Size};
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -28,6 +31,8 @@ pub struct Snapshotter {
     ready: Ready,
     store: Mutex<Store>,
     images: Images,
+    /// Held while an image is made, and while directories without a record are removed.
+    making: Mutex<()>,
 }
 
 /// Longest options of a mount: a page, without the names of options that containerd adds.
@@ -51,13 +56,20 @@ impl Snapshotter {
             ready,
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
+            making: Mutex::new(()),
         })
     }
 
-    /// Remove what the snapshots of an earlier run do not need from the store and from memory. This takes long if there
-    /// are many, and calls may be served at the same time.
+    /// Remove what the snapshots of an earlier run do not need from the store and from memory, and make the images that
+    /// it has not made. This takes long if there are many, and calls may be served at the same time.
     pub fn tidy(&self) {
-        if let Err(error) = self.images.tidy() {
+        let tidied = self.images.tidy();
+        let pending = lock(&self.store).pending();
+        let finished = pending.iter().map(|name| self.finish(name));
+        for error in std::iter::once(tidied)
+            .chain(finished)
+            .filter_map(Result::err)
+        {
             warn(&error);
         }
     }
@@ -119,8 +131,8 @@ impl Snapshotter {
 
     /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
     ///
-    /// If containerd unpacks a layer into it whose image is ready, commit it with this image. If the
-    /// image cannot be used, log a warning: then the snapshot is as any other.
+    /// If containerd unpacks a layer into it whose image is ready, commit that instead, and return [`Error::Exists`]. If
+    /// the image cannot be used, log a warning: then the snapshot is as any other.
     pub fn create(
         &self,
         key: &str,
@@ -128,15 +140,22 @@ impl Snapshotter {
         state: State,
         labels: Labels,
     ) -> Result<Vec<Mount>> {
-        let pin = {
-            let mut store = lock(&self.store);
-            store.check_free(key)?;
-            self.pin(&mut store, parent)?
-        };
+        lock(&self.store).check_free(key)?;
+        let pin = self.pin(parent)?;
         let ready = match state {
-            State::Active => self.ready(key, parent, &labels)?,
+            State::Active => self.ready.find(key, &labels).transpose(),
             _ => None,
         };
+        let use_it = |ready| self.use_ready(&ready, key, &pin, &labels).map(|()| ready);
+        match ready.map(|ready| ready.and_then(use_it)).transpose() {
+            Ok(Some(ready)) => {
+                drop(pin);
+                self.unload_below(parent);
+                return Err(ready.exists_error());
+            }
+            Ok(None) => {}
+            Err(error) => warn(&error),
+        }
         let below = self.load_pinned(&pin)?;
         let like = match &pin.layer {
             Some(parent) => Some(self.root_of(parent)?),
@@ -144,34 +163,11 @@ impl Snapshotter {
         };
         let record = Record::new(key, parent, state, labels);
         let snapshot = lock(&self.store).create(record, like.as_ref())?;
-        // From now on the snapshot keeps it.
-        drop(pin);
-        if let Some(ready) = ready {
-            self.commit_ready(&ready, &snapshot)?;
+        let mounts = mounts(&snapshot, below);
+        if mounts.is_err() {
+            self.remove(key)?;
         }
-        mounts(&snapshot, below)
-    }
-
-    /// Return the image that is ready for the snapshot `key` with these labels on top of `parent`.
-    ///
-    /// Return [`Error::Exists`] if it is in use already.
-    fn ready(&self, key: &str, parent: &str, labels: &Labels) -> Result<Option<Candidate>> {
-        let ready = match self.ready.find(key, labels) {
-            Ok(Some(ready)) => ready,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                warn(&error);
-                return Ok(None);
-            }
-        };
-        match self.in_use(&ready, parent) {
-            Ok(false) => Ok(Some(ready)),
-            Ok(true) => Err(ready.exists_error()),
-            Err(error) => {
-                warn(&error);
-                Ok(None)
-            }
-        }
+        mounts
     }
 
     /// Return whether there is a committed snapshot of the image `ready` on top of `parent` that
@@ -179,73 +175,68 @@ impl Snapshotter {
     ///
     /// Fail if containerd may find another image of the layer, or it cannot be loaded.
     fn in_use(&self, ready: &Candidate, parent: &str) -> Result<bool> {
-        // They lock the store when they are dropped: after it is unlocked.
-        let mut pins = Vec::new();
-        let mut store = lock(&self.store);
-        match ready.existing(&store, parent) {
-            Existing::None => return Ok(false),
-            Existing::Other(name) => return Err(ready.other_error(&name)),
+        let existing = ready.existing(&lock(&self.store), parent);
+        match existing {
+            Existing::None => Ok(false),
+            Existing::Other(name) => Err(ready.other_error(&name)),
             Existing::Same(names) => {
                 for name in &names {
-                    pins.push(self.pin(&mut store, name)?);
+                    let layer = lock(&self.store).pin(name)?;
+                    let snapshotter = self;
+                    self.load_pinned(&Pin { snapshotter, layer })?;
                 }
+                Ok(true)
             }
         }
-        drop(store);
-        for pin in &pins {
-            self.load_pinned(pin)?;
-        }
-        Ok(true)
     }
 
-    /// Commit the new snapshot with the image `ready`. If that fails, log a warning, and the snapshot is
-    /// active, as before.
-    ///
-    /// Return [`Error::Exists`] if the layer is committed now, and the system's errors if that is
-    /// not certain.
-    fn commit_ready(&self, ready: &Candidate, snapshot: &Snapshot) -> Result<()> {
-        let Record {
-            name: key,
-            parent,
-            labels,
-            ..
-        } = &snapshot.record;
-        // containerd finds it by its label. This name is as unique as the key.
-        let name = format!("ready {key}");
-        let layer = |_: &Snapshot| Ok((self.ready.tree(ready)?, &*ready.sha256));
-        let check = |store: &Store| match ready.existing(store, parent) {
-            Existing::None => Ok(()),
-            Existing::Same(_) => Err(ready.exists_error()),
-            Existing::Other(name) => Err(ready.other_error(&name)),
-        };
-        let labels = labels.clone().into_iter().collect();
-        let Err(uncommitted) = self.commit_layer(&name, key, labels, layer, check) else {
-            return Err(ready.exists_error());
-        };
-        // Either record may be on disk, so containerd must not write to the snapshot.
-        if !uncommitted.certain {
-            return Err(uncommitted.error);
+    /// Make a committed snapshot of the image `ready` on top of `pin`, unless there is one.
+    fn use_ready(
+        &self,
+        ready: &Candidate,
+        key: &str,
+        pin: &Pin<'_>,
+        labels: &Labels,
+    ) -> Result<()> {
+        let _making = lock(&self.making);
+        let below = pin.layer.as_ref();
+        let parent = below.map_or("", |below| &below.record.name);
+        if self.in_use(ready, parent)? {
+            return Ok(());
         }
-        let why = match self.in_use(ready, parent) {
-            // Another call was faster.
-            Ok(true) => {
-                if let Err(error) = self.remove(key) {
-                    warn(&error);
-                }
-                return Err(ready.exists_error());
-            }
-            Ok(false) => uncommitted.error,
-            Err(error) => error,
+        let dir = lock(&self.store).reserve()?;
+        let commit = || {
+            let tree = self.ready.tree(ready)?;
+            let below = below.map(|below| &*below.dir);
+            let layer = self.images.make(&dir, below, tree, &ready.sha256)?;
+            let sha256 = layer.sha256.clone();
+            // containerd finds it by its label. This name is as unique as the key.
+            let name = format!("ready {key}");
+            let record = Record::new(&name, parent, State::Committed(layer), labels.clone());
+            let dir = dir.clone();
+            let snapshot = Snapshot { dir, record };
+            self.load(&snapshot, &sha256)?;
+            lock(&self.store).insert(&snapshot)
         };
-        warn(&why);
-        Ok(())
+        let committed = commit();
+        if committed.is_err() {
+            self.discard(dir);
+            self.images.collect();
+        }
+        committed
     }
 
-    /// Keep the committed snapshot `parent`, if that is not empty, from being removed.
-    fn pin(&self, store: &mut Store, parent: &str) -> Result<Pin<'_>> {
-        let layer = store.pin(parent)?;
+    /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.
+    fn pin(&self, parent: &str) -> Result<Pin<'_>> {
+        let layer = lock(&self.store).pin(parent)?;
         let snapshotter = self;
-        Ok(Pin { snapshotter, layer })
+        let mut pin = Pin { snapshotter, layer };
+        let is_pending = |layer: &Snapshot| layer.record.state == State::Pending;
+        if pin.layer.as_ref().is_some_and(is_pending) {
+            self.finish(parent)?;
+            pin.layer = lock(&self.store).below(parent)?;
+        }
+        Ok(pin)
     }
 
     /// Load the layer of `pin`, if there is one. Return where it is mounted, and the lower layers of overlays of it.
@@ -272,68 +263,76 @@ impl Snapshotter {
     /// Return [`Error::NotFound`], [`Error::State`] if it is committed, or if a layer cannot be
     /// loaded.
     pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let (snapshot, pin) = {
-            let mut store = lock(&self.store);
-            let snapshot = store.usable(key)?.clone();
-            let pin = self.pin(&mut store, &snapshot.record.parent)?;
-            (snapshot, pin)
-        };
-        if let State::Committed(_) = snapshot.record.state {
+        let snapshot = lock(&self.store).usable(key)?.clone();
+        if snapshot.record.is_layer() {
             let why = "is committed; only active snapshots and views have mounts";
             return Err(Error::state(key, why));
         }
+        let pin = self.pin(&snapshot.record.parent)?;
         mounts(&snapshot, self.load_pinned(&pin)?)
     }
 
-    /// Make the image of the active snapshot `key`, load it, and make it the committed snapshot
-    /// `name`. The image below it is unloaded if nothing uses it.
+    /// Make the active snapshot `key` the committed snapshot `name`: write its files to disk, and then its record.
+    /// [`Snapshotter::finish`] makes its image.
     pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        let layer = |snapshot: &Snapshot| Ok((upper(&snapshot.upper(), &snapshot.dir)?, ""));
-        self.commit_layer(name, key, labels, layer, |_| Ok(()))
-            .map_err(|uncommitted| uncommitted.error)
+        self.images.memory.check()?;
+        let upper = lock(&self.store).uncommitted(name, key)?.upper();
+        let synced = File::open(&upper).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        synced.map_err(Error::io(&upper, "sync"))?;
+        lock(&self.store).commit(name, key, labels)
     }
 
-    /// As [`Snapshotter::commit`], with the files that `layer` returns, and the SHA-256 of a ready image. Fail if `check`
-    /// does when the image is loaded.
-    fn commit_layer<'a>(
-        &self,
-        name: &str,
-        key: &str,
-        labels: Labels,
-        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
-        check: impl FnOnce(&Store) -> Result<()>,
-    ) -> std::result::Result<(), Uncommitted> {
-        let begun = lock(&self.store).begin(name, key);
-        let snapshot = begun.map_err(Uncommitted::certain)?;
-        let commit = Commit {
-            snapshotter: self,
-            name,
-            key,
+    /// Make the image of the committed snapshot `name` and load it, if it has none. The image below it is unloaded if
+    /// nothing uses it. If the image cannot be made, the next call tries again; if it cannot be loaded, the next call that
+    /// needs it does.
+    pub fn finish(&self, name: &str) -> Result<()> {
+        let _making = lock(&self.making);
+        let (snapshot, below) = {
+            let store = lock(&self.store);
+            let snapshot = match store.get(name) {
+                Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
+                _ => return Ok(()),
+            };
+            let below = store.below(&snapshot.record.parent)?;
+            (snapshot, below.map(|below| below.dir))
         };
-        match commit.run(&snapshot, labels, layer, check) {
-            Ok(Committed { snapshot, durable }) => {
-                // Otherwise the next start does it.
-                if let Some(Err(error)) = durable.then(|| forget_changes(&snapshot)) {
-                    warn(&error);
-                }
-                self.unload_below(&snapshot);
-                Ok(())
-            }
-            Err(uncommitted) => {
-                let forget = || self.images.forget(&snapshot.dir);
-                if let Some(Err(error)) = uncommitted.certain.then(forget) {
+        let make = || {
+            // An earlier run may have failed after the image was made.
+            self.images.forget(&snapshot.dir)?;
+            let tree = upper(&snapshot.upper(), &snapshot.dir)?;
+            let layer = self
+                .images
+                .make(&snapshot.dir, below.as_deref(), tree, "")?;
+            let sha256 = layer.sha256.clone();
+            Ok((lock(&self.store).finish(&snapshot, layer)?, sha256))
+        };
+        let (durable, sha256) = match make() {
+            Ok(made) => made,
+            Err(error) => {
+                if let Err(error) = self.images.forget(&snapshot.dir) {
                     warn(&error);
                 }
                 self.images.collect();
-                Err(uncommitted)
+                // A removal does not wait for this.
+                return match lock(&self.store).get(name) {
+                    Ok(_) => Err(error),
+                    Err(_) => Ok(()),
+                };
             }
+        };
+        // Otherwise the next start makes it again if it finds the old record.
+        if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
+            warn(&error);
         }
+        self.load(&snapshot, &sha256)?;
+        self.unload_below(&snapshot.record.parent);
+        Ok(())
     }
 
-    /// Unload the image of the parent of `snapshot`, unless it is in use. They have most packs in common.
-    fn unload_below(&self, snapshot: &Snapshot) {
-        let below = lock(&self.store).below(&snapshot.record.parent);
-        let Ok(Some(below)) = below else {
+    /// Unload the image of the snapshot `parent`, which another one is on top of, unless it is in use. They have most packs
+    /// in common.
+    fn unload_below(&self, parent: &str) {
+        let Ok(Some(below)) = lock(&self.store).below(parent) else {
             return;
         };
         let is_unused = || lock(&self.store).is_unused(&below);
@@ -345,18 +344,23 @@ impl Snapshotter {
     /// Remove the snapshot `name`, and give its memory back.
     pub fn remove(&self, name: &str) -> Result<()> {
         let snapshot = lock(&self.store).remove(name)?;
-        let removed = self.images.forget(&snapshot.dir);
-        if let Err(error) = removed.and_then(|()| remove_tree(&snapshot.dir)) {
-            warn(&error);
-        }
-        if matches!(snapshot.record.state, State::Committed(_)) {
+        self.discard(snapshot.dir);
+        if snapshot.record.is_layer() {
             self.images.collect();
         }
         Ok(())
     }
 
+    /// Remove the directory `dir`, which has no record, with its image.
+    fn discard(&self, dir: PathBuf) {
+        if let Err(error) = sweep(&[dir], &self.images) {
+            warn(&error);
+        }
+    }
+
     /// Remove what earlier calls of [`Snapshotter::remove`] could not.
     pub fn cleanup(&self) -> Result<()> {
+        let _making = lock(&self.making);
         let dirs = lock(&self.store).leftovers()?;
         let swept = sweep(&dirs, &self.images);
         self.images.collect();
@@ -385,61 +389,21 @@ impl Snapshotter {
     /// Return the space that the snapshot `name` takes, without snapshots below it: what a layer has added to the store,
     /// or the space on disk.
     pub fn usage(&self, name: &str) -> Result<Size> {
-        let snapshot = lock(&self.store).usable(name)?.clone();
-        match &snapshot.record.state {
-            State::Committed(layer) => Ok(Size {
-                bytes: layer.size,
-                inodes: layer.inodes,
-            }),
-            State::View => Ok(Size::default()),
-            State::Active => measure(&snapshot.upper()),
+        loop {
+            let snapshot = lock(&self.store).usable(name)?.clone();
+            let size = match &snapshot.record.state {
+                State::Committed(layer) => Ok(Size {
+                    bytes: layer.size,
+                    inodes: layer.inodes,
+                }),
+                State::View => Ok(Size::default()),
+                State::Active | State::Pending => measure(&snapshot.upper()),
+            };
+            // The image may have been made, and the directory removed.
+            if size.is_ok() || lock(&self.store).get(name)?.record.state == snapshot.record.state {
+                return size;
+            }
         }
-    }
-}
-
-/// A commit that is under way. When it is dropped, its names can be used again.
-struct Commit<'a> {
-    snapshotter: &'a Snapshotter,
-    name: &'a str,
-    key: &'a str,
-}
-
-impl Commit<'_> {
-    fn run<'a>(
-        &self,
-        snapshot: &Snapshot,
-        labels: Labels,
-        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
-        check: impl FnOnce(&Store) -> Result<()>,
-    ) -> std::result::Result<Committed, Uncommitted> {
-        let layer = self.load(snapshot, layer).map_err(Uncommitted::certain)?;
-        let mut store = lock(&self.snapshotter.store);
-        check(&store).map_err(Uncommitted::certain)?;
-        store.commit(self.name, self.key, layer, labels)
-    }
-
-    /// Make the image of the snapshot, and load it.
-    fn load<'a>(
-        &self,
-        snapshot: &Snapshot,
-        layer: impl FnOnce(&Snapshot) -> Result<(Tree, &'a str)>,
-    ) -> Result<Layer> {
-        let Snapshotter { store, images, .. } = self.snapshotter;
-        images.memory.check()?;
-        // An earlier commit may have failed after its image was made.
-        images.forget(&snapshot.dir)?;
-        let below = lock(store).below(&snapshot.record.parent)?;
-        let below = below.as_ref().map(|below| &*below.dir);
-        let (tree, ready) = layer(snapshot)?;
-        let layer = images.make(&snapshot.dir, below, tree, ready)?;
-        let lower = self.snapshotter.load(snapshot, &layer.sha256)?;
-        // No directory of a snapshot on top of it has a longer name.
-        let longest = Snapshot {
-            dir: snapshot.dir.with_file_name(u64::MAX.to_string()),
-            ..snapshot.clone()
-        };
-        options(&longest, &lower)?;
-        Ok(layer)
     }
 }
 
@@ -454,12 +418,6 @@ impl Drop for Pin<'_> {
         if let Some(layer) = &self.layer {
             lock(&self.snapshotter.store).unpin(&layer.record.name);
         }
-    }
-}
-
-impl Drop for Commit<'_> {
-    fn drop(&mut self) {
-        lock(&self.snapshotter.store).give_up(self.name, self.key);
     }
 }
 

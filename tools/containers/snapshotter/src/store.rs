@@ -23,8 +23,6 @@ pub struct Store {
     dir: PathBuf,
     /// By name.
     snapshots: HashMap<String, Snapshot>,
-    /// Names of snapshots that are being committed, and their names afterwards.
-    committing: HashSet<String>,
     /// How often a layer is in use by a call, by the name of its snapshot.
     pins: HashMap<String, usize>,
     /// When a layer was last in use by a call, as a number of calls, by the name of its snapshot.
@@ -46,7 +44,6 @@ impl Store {
         let mut store = Store {
             dir,
             snapshots: HashMap::new(),
-            committing: HashSet::new(),
             pins: HashMap::new(),
             uses: HashMap::new(),
             damaged: HashMap::new(),
@@ -194,7 +191,7 @@ impl Store {
             return Ok(None);
         }
         let snapshot = self.usable(parent)?;
-        if !matches!(snapshot.record.state, State::Committed(_)) {
+        if !snapshot.record.is_layer() {
             return Err(Error::Invalid(format!(
                 "snapshot {parent:?} is not committed; commit it before others are on top of it"
             )));
@@ -273,7 +270,7 @@ impl Store {
         if name.is_empty() {
             return Err(Error::Invalid("a snapshot needs a name".into()));
         }
-        if self.snapshots.contains_key(name) || self.committing.contains(name) {
+        if self.snapshots.contains_key(name) {
             return Err(Error::Exists(name.into()));
         }
         Ok(())
@@ -289,6 +286,20 @@ impl Store {
     pub fn create(&mut self, record: Record, like: Option<&Metadata>) -> Result<Snapshot> {
         self.check_free(&record.name)?;
         self.below(&record.parent)?;
+        let dir = self.reserve()?;
+        let snapshot = Snapshot { dir, record };
+        let created = fill(&snapshot, like).and_then(|()| self.insert(&snapshot));
+        if created.is_err() {
+            // The next start retries.
+            if let Err(error) = remove_tree(&snapshot.dir) {
+                warn(&error);
+            }
+        }
+        created.map(|()| snapshot)
+    }
+
+    /// Make the directory of a new snapshot. It is not one before [`Store::insert`] is called.
+    pub fn reserve(&mut self) -> Result<PathBuf> {
         let dir = loop {
             let dir = self.dir.join(self.next.to_string());
             self.next += 1;
@@ -298,99 +309,85 @@ impl Store {
             }
         };
         make(&dir, 0o700)?;
-        let snapshot = Snapshot { dir, record };
-        let filled = fill(&snapshot, like).and_then(|()| self.write(&snapshot));
-        if let Err(error) = filled.and_then(|()| self.disk.sync(&self.dir)) {
-            // Without a record it is not a snapshot, and the next start retries.
-            if let Err(error) =
-                Record::erase(&snapshot.dir).and_then(|()| remove_tree(&snapshot.dir))
-            {
+        Ok(dir)
+    }
+
+    /// Write the record of a new snapshot.
+    ///
+    /// Return [`Error::Exists`], or the system's errors; it is not a snapshot then.
+    pub fn insert(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let name = &snapshot.record.name;
+        self.check_free(name)?;
+        let written = self.write(snapshot);
+        if let Err(error) = written.and_then(|()| self.disk.sync(&self.dir)) {
+            if let Err(error) = Record::erase(&snapshot.dir) {
                 warn(&error);
             }
             return Err(error);
         }
-        let name = snapshot.record.name.clone();
-        self.snapshots.insert(name, snapshot.clone());
-        Ok(snapshot)
+        self.snapshots.insert(name.clone(), snapshot.clone());
+        self.use_now(name);
+        Ok(())
     }
 
-    /// Begin to commit the active snapshot `key` under the name `name`. Both cannot be used for
-    /// anything else until [`Store::commit`] or [`Store::give_up`] is called.
+    /// Return the names of committed snapshots without an image.
+    pub fn pending(&self) -> Vec<String> {
+        let records = self.all().map(|snapshot| &snapshot.record);
+        let pending = records.filter(|record| record.state == State::Pending);
+        pending.map(|record| record.name.clone()).collect()
+    }
+
+    /// Return the snapshot `key`, which can be committed under the name `name`.
     ///
-    /// Return the errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not
-    /// active, and [`Error::Mounted`] if something is mounted in it.
-    pub fn begin(&mut self, name: &str, key: &str) -> Result<Snapshot> {
-        let snapshot = self.usable(key)?.clone();
+    /// Return the errors of [`Store::usable`], [`Error::Exists`], [`Error::State`] if it is not active, and
+    /// [`Error::Mounted`] if something is mounted in it.
+    pub fn uncommitted(&self, name: &str, key: &str) -> Result<&Snapshot> {
+        let snapshot = self.usable(key)?;
         self.check_free(name)?;
         if snapshot.record.state != State::Active {
             let why = "is not active; only active snapshots can be committed";
             return Err(Error::state(key, why));
         }
-        self.check_idle(key)?;
         check_unmounted(&snapshot.upper())?;
-        self.committing.insert(name.into());
-        self.committing.insert(key.into());
         Ok(snapshot)
     }
 
-    fn check_idle(&self, key: &str) -> Result<()> {
-        match self.committing.contains(key) {
-            true => Err(Error::state(key, "is being committed; try again later")),
-            false => Ok(()),
-        }
-    }
-
-    /// End what [`Store::begin`] has begun, without a commit.
-    pub fn give_up(&mut self, name: &str, key: &str) {
-        self.committing.remove(name);
-        self.committing.remove(key);
-    }
-
-    /// Make the active snapshot `key` the committed snapshot `name`. Call [`Store::give_up`]
-    /// afterwards in any case.
+    /// Make the active snapshot `key` the committed snapshot `name`, without an image.
     ///
-    /// Return [`Error::NotFound`], or the system's errors; it is active then.
-    pub fn commit(
-        &mut self,
-        name: &str,
-        key: &str,
-        layer: Layer,
-        labels: Labels,
-    ) -> std::result::Result<Committed, Uncommitted> {
-        let certain = Uncommitted::certain;
-        let old = self.get(key).map_err(certain)?.clone();
-        let record = Record::new(name, &old.record.parent, State::Committed(layer), labels);
+    /// Return the errors of [`Store::uncommitted`], or the system's. It is active then; after a crash it may be committed.
+    pub fn commit(&mut self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        let old = self.uncommitted(name, key)?.clone();
         let snapshot = Snapshot {
+            record: Record::new(name, &old.record.parent, State::Pending, labels),
             dir: old.dir.clone(),
-            record,
         };
-        let replaced = self.disk.replace(&snapshot.record, &snapshot.dir);
-        replaced.map_err(certain)?;
-        let mut durable = true;
-        if let Err(error) = self.disk.sync(&snapshot.dir) {
-            // After a crash, either record may be there.
-            let Err(second) = self.write(&old) else {
-                return Err(certain(error));
-            };
-            warn(&second);
-            match Record::read(&snapshot.dir) {
-                Ok(Some(record)) if record == snapshot.record => {
-                    warn(&error);
-                    durable = false;
-                }
-                _ => {
-                    return Err(Uncommitted {
-                        error,
-                        certain: false,
-                    });
-                }
+        if let Err(error) = self.write(&snapshot) {
+            if let Err(error) = self.write(&old) {
+                warn(&error);
             }
+            return Err(error);
         }
         self.snapshots.remove(key);
-        self.snapshots.insert(name.into(), snapshot.clone());
-        self.use_now(&snapshot.record.parent);
+        self.snapshots.insert(name.into(), snapshot);
+        self.use_now(&old.record.parent);
         self.use_now(name);
-        Ok(Committed { snapshot, durable })
+        Ok(())
+    }
+
+    /// Record the image of the committed snapshot `pending`. Return whether the record survives a crash. Keep the files
+    /// that the image was made of if not: after a crash, either record may be there.
+    ///
+    /// Return [`Error::NotFound`], or the system's errors. Nothing has changed then.
+    pub fn finish(&mut self, pending: &Snapshot, layer: Layer) -> Result<Result<()>> {
+        let name = &pending.record.name;
+        // Another one may have its name.
+        let found = self.get(name).ok().filter(|found| found.dir == pending.dir);
+        let mut snapshot = found.ok_or_else(|| Error::NotFound(name.clone()))?.clone();
+        snapshot.record.state = State::Committed(layer);
+        self.disk.replace(&snapshot.record, &snapshot.dir)?;
+        let durable = self.disk.sync(&snapshot.dir);
+        self.snapshots.insert(name.clone(), snapshot);
+        Ok(durable)
     }
 
     /// End the snapshot `name`. Its directory remains, without a record.
@@ -406,7 +403,6 @@ impl Store {
                 "another snapshot is on top of it; remove that first",
             ));
         }
-        self.check_idle(name)?;
         if self.pins.contains_key(name) {
             return Err(Error::state(name, "is in use by another call; try again"));
         }
@@ -418,7 +414,7 @@ impl Store {
         }
         self.snapshots.remove(name);
         self.uses.remove(name);
-        if !matches!(snapshot.record.state, State::Committed(_)) {
+        if !snapshot.record.is_layer() {
             self.use_now(&snapshot.record.parent);
         }
         self.damaged.remove(name);
@@ -432,7 +428,6 @@ impl Store {
     /// change.
     pub fn update(&mut self, name: &str, labels: Labels, paths: &[String]) -> Result<Snapshot> {
         let mut snapshot = self.usable(name)?.clone();
-        self.check_idle(name)?;
         let kept = &mut snapshot.record.labels;
         if paths.is_empty() || paths.iter().any(|path| path == "labels") {
             *kept = labels.clone().into_iter().collect();
@@ -472,32 +467,6 @@ pub fn sweep(dirs: &[PathBuf], images: &Images) -> Result<()> {
 /// Lock a mutex whose content is valid at any time.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The result of [`Store::commit`].
-pub struct Committed {
-    /// The committed snapshot.
-    pub snapshot: Snapshot,
-    /// Whether its record survives a crash. If not, keep its sources: the next start goes by the record that it finds.
-    pub durable: bool,
-}
-
-/// The error of [`Store::commit`]. The snapshot is active.
-pub struct Uncommitted {
-    /// Why.
-    pub error: Error,
-    /// Whether it is active after a crash as well. If not, keep its image.
-    pub certain: bool,
-}
-
-impl Uncommitted {
-    /// Return it for a snapshot that is active after a crash as well.
-    pub fn certain(error: Error) -> Self {
-        Uncommitted {
-            error,
-            certain: true,
-        }
-    }
 }
 
 /// Return the number that a directory has as its name.

@@ -3,7 +3,7 @@
 //! State that survives the end of the daemon, of the machine, and errors in the middle.
 
 use crate::{code, labels, lower, upper, Machine, Unpacked};
-use daxfs_snapshotter::api::Labels;
+use daxfs_snapshotter::api::{CommitSnapshotRequest, Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
 use daxfs_snapshotter::record::{sync, Disk, Record, State};
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tonic::Code;
 
@@ -112,18 +112,15 @@ async fn full_memory() {
     let mounts = machine.prepare("active", "base").await.unwrap();
     std::fs::write(upper(&mounts).join("large"), vec![7; 1 << 20]).unwrap();
     machine.memory.set_limit(base + (1 << 20));
-    assert_eq!(
-        code(machine.commit("layer", "active").await),
-        Code::ResourceExhausted
-    );
-    // It is active, as before, and its image is gone.
-    assert_eq!(code(machine.stat("layer").await), Code::NotFound);
-    let dir = upper(&mounts).parent().unwrap().to_owned();
-    assert!(dir.join("fs/large").exists() && dir.join("work").exists());
-    assert!(!machine.image(&dir).exists() && !dir.join("layer").exists());
-    assert_eq!(machine.mounts("active").await.unwrap(), mounts);
+    let _ = machine.commit("layer", "active").await;
+    // It is committed, its image is on disk, and the call that needs it fails.
+    assert!(!upper(&mounts).exists());
+    let answer = machine.prepare("new", "layer").await;
+    assert_eq!(code(answer), Code::ResourceExhausted);
+    assert_eq!(machine.list().await.unwrap(), ["base", "layer"]);
     machine.memory.set_limit(0);
-    machine.commit("layer", "active").await.unwrap();
+    machine.prepare("new", "layer").await.unwrap();
+    machine.remove("new").await.unwrap();
 
     // After a restart not both fit.
     let machine = machine.restart().await;
@@ -156,9 +153,8 @@ async fn damaged_files_are_named() {
 
     // A second daemon is refused.
     let config = Machine::config(machine.place.path());
-    let memory = Box::new(Kernel::new(&config));
-    let served = serve(&config, memory, || (), async {}).await;
-    let error = served.unwrap_err().to_string();
+    let opened = Snapshotter::open(&config, Box::new(Kernel::new(&config)));
+    let error = opened.err().unwrap().to_string();
     assert!(error.contains("another process uses this store"), "{error}");
 }
 
@@ -360,20 +356,23 @@ impl Disk for Faulty {
     }
 }
 
-/// Whatever fails while a commit is recorded, the files or their image are there at the next start.
+/// Whatever fails while a commit and its image are recorded, the files or their image are there at the next start.
 #[test]
 fn the_disk_fails_during_a_commit() {
-    // Prepare replaces once and syncs twice; these belong to the commit and to its undoing.
-    let cases: [(&[usize], &[usize], bool); 5] = [
-        (&[], &[1], false),
-        (&[2], &[], false),
+    // Prepare replaces once and syncs twice. Then come the commit, and its undoing or the record of the image.
+    let cases: [(&[usize], &[usize], bool, bool); 7] = [
+        (&[], &[1], false, false),
+        (&[2], &[], false, false),
         // The old record is there again, but maybe not after a crash.
-        (&[2, 3], &[], false),
+        (&[2, 3], &[], false, false),
         // The new record is there, but maybe not after a crash.
-        (&[2], &[2], true),
-        (&[], &[], true),
+        (&[2], &[2], false, false),
+        (&[], &[2], true, false),
+        // The record of the image is there, but maybe not after a crash.
+        (&[3], &[], true, true),
+        (&[], &[], true, true),
     ];
-    for (syncs, replacements, committed) in cases {
+    for (syncs, replacements, committed, finished) in cases {
         let case = format!("syncs {syncs:?}, replacements {replacements:?}");
         let place = tempfile::TempDir::new().unwrap();
         let config = Machine::config(place.path());
@@ -393,19 +392,19 @@ fn the_disk_fails_during_a_commit() {
         assert_eq!(result.is_ok(), committed, "{case}: {result:?}");
         assert_eq!(snapshotter.stat("layer").is_ok(), committed, "{case}");
         assert_eq!(snapshotter.stat("key").is_ok(), !committed, "{case}");
-        let sure = syncs.is_empty() || (syncs.len() == 1 && replacements.is_empty());
-        let image = place.path().join("root/store/images/1.daxfs");
-        if !sure {
-            assert!(dir.join("file").exists() && image.exists(), "{case}");
+        if committed {
+            let result = snapshotter.finish("layer");
+            assert_eq!(result.is_ok(), finished, "{case}: {result:?}");
         }
+        let image = place.path().join("root/store/images/1.daxfs");
+        assert_eq!(image.exists(), finished, "{case}");
+        let sure = finished && syncs.is_empty();
+        assert_eq!(dir.join("file").exists(), !sure, "{case}");
         drop(snapshotter);
 
         // After a crash, either record may be there if it is not sure.
-        let record = dir.parent().unwrap().join("snapshot.json");
-        let found = Record::read(dir.parent().unwrap()).unwrap().unwrap();
         let again = Snapshotter::open(&config, memory()).unwrap();
-        assert_eq!(found.name == "layer", committed, "{case}: {record:?}");
-        if !committed {
+        if again.stat("layer").is_err() {
             again.commit("layer", "key", Labels::new()).unwrap();
         }
         let mounts = again
@@ -415,6 +414,80 @@ fn the_disk_fails_during_a_commit() {
         assert_eq!(std::fs::read(file).unwrap(), b"precious", "{case}");
         assert!(!dir.exists(), "{case}");
     }
+}
+
+/// A crash between a commit and the record of its image loses nothing: the next start makes the image.
+#[tokio::test]
+async fn crashes_before_the_image_is_made() {
+    let mut machine = Machine::new().await;
+    machine.layer("base", "", nothing).await;
+    let store = machine.place.path().join("root/store");
+    for name in ["first", "part", "whole", "last"] {
+        let mounts = machine.prepare("key", "base").await.unwrap();
+        let dir = upper(&mounts).parent().unwrap().to_owned();
+        std::fs::write(dir.join("fs/file"), name).unwrap();
+        machine
+            .snapshotter
+            .commit(name, "key", Labels::new())
+            .unwrap();
+        match name {
+            "part" => {
+                std::fs::write(store.join("packs/.mkdaxfs-x.tmp"), "part").unwrap();
+                std::fs::write(store.join("images/.mkdaxfs-x.tmp"), "part").unwrap();
+            }
+            "whole" | "last" => {
+                let record = std::fs::read(dir.join("snapshot.json")).unwrap();
+                let aside = dir.join("aside");
+                let mut copies = std::process::Command::new("cp");
+                copies.arg("-a").arg(dir.join("fs")).arg(&aside);
+                assert!(copies.status().unwrap().success());
+                machine.snapshotter.finish(name).unwrap();
+                // The files are still there, and so may be the old record.
+                std::fs::rename(&aside, dir.join("fs")).unwrap();
+                if name == "whole" {
+                    std::fs::write(dir.join("snapshot.json"), record).unwrap();
+                }
+            }
+            _ => {}
+        }
+        machine = machine.restart().await;
+        let mounts = machine.prepare("new", name).await.unwrap();
+        assert!(
+            !dir.join("fs").exists() && !dir.join("work").exists(),
+            "{name}"
+        );
+        let lower = &lower(&mounts)[0];
+        assert_eq!(std::fs::read_to_string(lower.join("file")).unwrap(), name);
+        assert_eq!(std::fs::read(lower.join("base")).unwrap(), b"base");
+        machine.remove("new").await.unwrap();
+        machine.remove(name).await.unwrap();
+        assert_eq!(machine.directories().len(), 1, "{name}");
+        for inner in ["images", "packs"] {
+            assert_eq!(
+                std::fs::read_dir(store.join(inner)).unwrap().count(),
+                1,
+                "{name}"
+            );
+        }
+    }
+}
+
+/// A commit is answered before the image is made. The service makes it without another call.
+#[tokio::test]
+async fn images_are_made_after_the_answer() {
+    let machine = Machine::new().await;
+    let mounts = machine.prepare("key", "").await.unwrap();
+    std::fs::write(upper(&mounts).join("file"), "content").unwrap();
+    let request = CommitSnapshotRequest {
+        name: "layer".into(),
+        key: "key".into(),
+        ..CommitSnapshotRequest::default()
+    };
+    machine.client.clone().commit(request).await.unwrap();
+    while upper(&mounts).exists() {
+        tokio::task::yield_now().await;
+    }
+    machine.view("view", "layer").await.unwrap();
 }
 
 /// A record that was removed counts as removed, though the disk cannot say so.
@@ -455,6 +528,7 @@ fn a_commit_keeps_what_is_mounted() {
     rustix::mount::mount_bind(&dir, &container).unwrap();
     std::fs::write(container.join("before"), "before").unwrap();
     snapshotter.commit("layer", "key", Labels::new()).unwrap();
+    snapshotter.finish("layer").unwrap();
     assert!(container.join("before").exists(), "it was removed");
     std::fs::write(container.join("after"), "after").unwrap();
     drop(snapshotter);
@@ -510,6 +584,66 @@ impl Memory for Slow {
     }
 }
 
+/// While an image is made, its snapshot is committed, other calls proceed, and calls that need the image wait. A removal
+/// does not, and neither the image nor its directory remains.
+#[test]
+fn calls_while_an_image_is_made() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let ((begin, begun), (go, wait)) = (channel(), channel());
+    let memory = Slow {
+        begun: Mutex::new(begin),
+        go: Mutex::new(wait),
+    };
+    let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let create = |key, parent| snapshotter.create(key, parent, State::View, Labels::new());
+    for removed in [false, true] {
+        let active = snapshotter.create("key", "", State::Active, Labels::new());
+        let dir = upper(&active.unwrap());
+        std::fs::write(dir.join("file"), "content").unwrap();
+        snapshotter.commit("layer", "key", Labels::new()).unwrap();
+        std::thread::scope(|scope| {
+            let finish = scope.spawn(|| snapshotter.finish("layer"));
+            begun.recv().unwrap();
+            let info = snapshotter.stat("layer").unwrap();
+            assert_eq!(info.kind(), Kind::Committed);
+            assert!(snapshotter.usage("layer").unwrap().inodes == 2 && dir.exists());
+            if removed {
+                let remove = scope.spawn(|| snapshotter.remove("layer"));
+                begun.recv().unwrap();
+                go.send(()).unwrap();
+                go.send(()).unwrap();
+                remove.join().unwrap().unwrap();
+                // The image was made of what was there, or not at all.
+                begun.recv().unwrap();
+                go.send(()).unwrap();
+            } else {
+                let view = scope.spawn(|| create("view", "layer").map(drop));
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(!view.is_finished(), "a view did not wait");
+                let error = snapshotter.remove("layer").unwrap_err();
+                assert_eq!(error.code(), Code::FailedPrecondition);
+                go.send(()).unwrap();
+                // The memory of this test cannot mount the layer.
+                let error = view.join().unwrap().unwrap_err().to_string();
+                assert!(error.contains("/layer: cannot examine"), "{error}");
+            }
+            finish.join().unwrap().unwrap();
+        });
+        if !removed {
+            go.send(()).unwrap();
+            snapshotter.remove("layer").unwrap();
+            begun.recv().unwrap();
+        }
+        assert!(!dir.parent().unwrap().exists());
+        assert!(snapshotter.list().is_empty());
+        for inner in ["images", "packs"] {
+            let left = std::fs::read_dir(place.path().join("root/store").join(inner));
+            assert_eq!(left.unwrap().count(), 0, "{inner}");
+        }
+    }
+}
+
 /// Other calls proceed while a cleanup unmounts and removes.
 #[test]
 fn a_cleanup_holds_up_no_other_call() {
@@ -552,7 +686,8 @@ async fn a_start_does_not_wait() {
         assert!(start.elapsed() < Duration::from_secs(15), "it waited");
         go.send(()).unwrap();
     };
-    let served = serve(&config, Box::new(memory), ready, async {});
+    let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let served = serve(&config, Arc::new(snapshotter), ready, async {});
     served.await.unwrap();
     begun.recv().unwrap();
 }

@@ -24,6 +24,7 @@ use daxfs_snapshotter::config::{Config, Ready};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
 use daxfs_snapshotter::server::serve;
+use daxfs_snapshotter::snapshotter::Snapshotter;
 use daxfs_store::Store;
 use daxfs_testing::options;
 use prost_types::FieldMask;
@@ -134,6 +135,7 @@ impl Memory for Unpacked {
 pub struct Machine {
     place: TempDir,
     memory: Unpacked,
+    snapshotter: Arc<Snapshotter>,
     client: SnapshotsClient<Channel>,
     end: oneshot::Sender<()>,
     server: JoinHandle<Result<()>>,
@@ -183,12 +185,14 @@ impl Machine {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
         let address = format!("unix:{}", config.socket.display());
+        let opened = Snapshotter::open(&config, Box::new(memory.clone()));
+        let snapshotter = Arc::new(opened.unwrap());
         let server = tokio::spawn({
-            let memory = memory.clone();
+            let snapshotter = snapshotter.clone();
             async move {
                 let ready = || ready.send(()).unwrap();
                 let end = async { ended.await.unwrap_or(()) };
-                serve(&config, Box::new(memory), ready, end).await
+                serve(&config, snapshotter, ready, end).await
             }
         });
         is_ready.await.unwrap();
@@ -203,6 +207,7 @@ impl Machine {
         Machine {
             place,
             memory,
+            snapshotter,
             client: SnapshotsClient::new(channel),
             end,
             server,
@@ -213,6 +218,7 @@ impl Machine {
     async fn restart(self) -> Self {
         let Machine {
             place,
+            snapshotter,
             client,
             end,
             server,
@@ -221,6 +227,11 @@ impl Machine {
         drop(client);
         end.send(()).unwrap();
         server.await.unwrap().unwrap();
+        // Its threads may not have ended.
+        while Arc::strong_count(&snapshotter) > 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(snapshotter);
         Self::start(place).await
     }
 
@@ -286,6 +297,7 @@ impl Machine {
         self.commit_with(name, key, Labels::new()).await
     }
 
+    /// Commit a snapshot, and wait until the image is made and loaded. Return the errors of both.
     async fn commit_with(&self, name: &str, key: &str, labels: Labels) -> Answer<()> {
         let request = CommitSnapshotRequest {
             snapshotter: "daxfs".into(),
@@ -293,7 +305,10 @@ impl Machine {
             key: key.into(),
             labels,
         };
-        self.client.clone().commit(request).await.map(|_| ())
+        self.client.clone().commit(request).await?;
+        let (snapshotter, name) = (self.snapshotter.clone(), name.to_owned());
+        let finished = tokio::task::spawn_blocking(move || snapshotter.finish(&name));
+        Ok(finished.await.unwrap()?)
     }
 
     async fn remove(&self, key: &str) -> Answer<()> {
