@@ -60,12 +60,12 @@ image cannot be used, the snapshotter logs a warning with its file or its direct
 the layer is downloaded and unpacked as any other.
 
 containerd:
-containerd 1.7 needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml,
-with two lines:
+containerd needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml:
 
   type           \"snapshot\"
   address        The socket, such as
                  \"/run/daxfs-snapshotter/daxfs-snapshotter.sock\".
+  exports.root   The directory for snapshots, so that a kubelet finds its filesystem.
 
 Then the option --snapshotter daxfs of ctr(8) selects it.
 
