@@ -61,6 +61,7 @@ def call(path, method, request):
               ("content-type", "application/grpc"), ("te", "trailers")]
     block = b"".join(b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields)
     client = socket.socket(socket.AF_UNIX)
+    client.settimeout(120)
     client.connect(path)
     client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, 4, 1, block)
                    + frame(DATA, 1, 1, b"\0" + len(request).to_bytes(4, "big") + request))

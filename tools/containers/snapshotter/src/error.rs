@@ -73,6 +73,19 @@ pub enum Error {
         /// Why, and what to do.
         why: String,
     },
+    /// The image of a committed snapshot cannot be made.
+    #[error("snapshot {name:?}: its image cannot be made: {why}; if this stays so, remove the container image, and pull it again")]
+    Unmade {
+        /// The snapshot.
+        name: String,
+        /// The code of the error.
+        code: Code,
+        /// The error.
+        why: String,
+    },
+    /// The client has ended the call.
+    #[error("the client is gone")]
+    Gone,
     /// An image cannot be made.
     #[error(transparent)]
     Image(#[from] daxfs_writer::Error),
@@ -144,6 +157,8 @@ impl Error {
             | Error::Unsupported(_)
             | Error::Ready { .. } => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,
+            Error::Unmade { code, .. } => *code,
+            Error::Gone => Code::Cancelled,
             Error::Io { error, .. } => system(error),
             Error::Damaged { .. } => Code::DataLoss,
             Error::Image(error) | Error::Load(daxfs_image::Error::Output(error)) => match error {

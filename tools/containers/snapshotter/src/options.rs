@@ -78,7 +78,7 @@ Each snapshot has a directory ROOT/snapshots/NUMBER.
   layer               Where the image of a committed snapshot is mounted.
 
 ROOT/store is a store as daxfs store makes it, with an image NUMBER for each committed
-snapshot, which has the files of all layers below it, too. While the program runs, no
+snapshot once it is made, which has the files of all layers below it, too. While the program runs, no
 other one can use the store.
 
 An image is made and mounted after the commit, and unmounted when it is only needed below

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the records that this program writes and reads.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// The oldest version that it reads: records without [`State::Pending`].
+const OLDEST: u32 = 2;
 
 /// Name of the file.
 const NAME: &str = "snapshot.json";
@@ -106,7 +108,7 @@ impl Record {
         let version = |value: serde_json::Value| value.get("version")?.as_u64();
         let version = serde_json::from_slice(&text).map(|value| version(value).unwrap_or(1));
         let why = match (version, serde_json::from_slice(&text)) {
-            (Ok(found), _) if found != u64::from(VERSION) => format!(
+            (Ok(found), _) if !(u64::from(OLDEST)..=u64::from(VERSION)).contains(&found) => format!(
                 "another version of daxfs-snapshotter wrote it, whose records have version {found} instead of {VERSION}; use that version, or remove the snapshot and pull its image again"
             ),
             (_, Ok(record)) => return Ok(Some(record)),

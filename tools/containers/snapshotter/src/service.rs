@@ -4,8 +4,8 @@
 
 use crate::api::snapshots_server::Snapshots;
 use crate::api::{
-    CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, ListSnapshotsResponse,
-    MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
+    CleanupRequest, CommitSnapshotRequest, Labels, ListSnapshotsRequest, ListSnapshotsResponse,
+    Mount, MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
     RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
 };
@@ -14,6 +14,7 @@ use crate::files::warn;
 use crate::record::State;
 use crate::snapshotter::Snapshotter;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 /// Snapshots in one message of `List`.
@@ -41,6 +42,28 @@ impl Service {
             Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
         }
     }
+
+    /// Create a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
+    async fn create(
+        &self,
+        key: String,
+        parent: String,
+        state: State,
+        labels: Labels,
+    ) -> std::result::Result<Vec<Mount>, Status> {
+        let waits = Arc::new(());
+        let client = Arc::downgrade(&waits);
+        let made = self.call(move |snapshotter| {
+            snapshotter.finish(&parent)?;
+            if client.strong_count() == 0 {
+                return Err(Error::Gone);
+            }
+            snapshotter.create(&key, &parent, state, labels)
+        });
+        let made = made.await?.into_inner();
+        drop(waits);
+        Ok(made)
+    }
 }
 
 #[tonic::async_trait]
@@ -49,36 +72,28 @@ impl Snapshots for Service {
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> std::result::Result<Response<PrepareSnapshotResponse>, Status> {
-        let request = request.into_inner();
-        self.call(move |snapshotter| {
-            let PrepareSnapshotRequest {
-                key,
-                parent,
-                labels,
-                ..
-            } = request;
-            let mounts = snapshotter.create(&key, &parent, State::Active, labels)?;
-            Ok(PrepareSnapshotResponse { mounts })
-        })
-        .await
+        let PrepareSnapshotRequest {
+            key,
+            parent,
+            labels,
+            ..
+        } = request.into_inner();
+        let mounts = self.create(key, parent, State::Active, labels).await?;
+        Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
     async fn view(
         &self,
         request: Request<ViewSnapshotRequest>,
     ) -> std::result::Result<Response<ViewSnapshotResponse>, Status> {
-        let request = request.into_inner();
-        self.call(move |snapshotter| {
-            let ViewSnapshotRequest {
-                key,
-                parent,
-                labels,
-                ..
-            } = request;
-            let mounts = snapshotter.create(&key, &parent, State::View, labels)?;
-            Ok(ViewSnapshotResponse { mounts })
-        })
-        .await
+        let ViewSnapshotRequest {
+            key,
+            parent,
+            labels,
+            ..
+        } = request.into_inner();
+        let mounts = self.create(key, parent, State::View, labels).await?;
+        Ok(Response::new(ViewSnapshotResponse { mounts }))
     }
 
     async fn mounts(
@@ -100,18 +115,21 @@ impl Snapshots for Service {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
-        let answer = self.call({
-            let name = name.clone();
-            move |snapshotter| snapshotter.commit(&name, &key, labels)
-        });
-        let answer = answer.await?;
         let snapshotter = Arc::clone(&self.snapshotter);
+        let (answer, answered) = oneshot::channel();
+        // This goes on if the client has gone.
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = snapshotter.finish(&name) {
+            let committed = snapshotter.commit(&name, &key, labels);
+            let is_committed = committed.is_ok();
+            let _ = answer.send(committed);
+            if let Some(Err(error)) = is_committed.then(|| snapshotter.finish(&name)) {
                 warn(&error);
             }
         });
-        Ok(answer)
+        match answered.await {
+            Ok(committed) => Ok(Response::new(committed?)),
+            Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
+        }
     }
 
     async fn remove(

@@ -6,8 +6,8 @@
 //! calls that take long do not hold up others; only calls that load images, and calls that make them, wait for each
 //! other.
 //!
-//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and all other calls outside of it. So a
-//! commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for snapshots on top of
+//! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and calls that wait for images outside of
+//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for snapshots on top of
 //! the layer wait for it.
 
 use crate::api::{Info, Labels, Mount};
@@ -20,19 +20,24 @@ use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Real, Record, Snapshot, State};
 use crate::store::{lock, sweep, Store};
 use crate::tree::{measure, Size};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, Metadata};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
     ready: Ready,
     store: Mutex<Store>,
     images: Images,
-    /// Held while an image is made, and while directories without a record are removed.
-    making: Mutex<()>,
+    /// Held while an image is made, and while directories without a record are removed: so one image is made at a time.
+    /// The last failed attempt for each layer, with its number.
+    making: Mutex<HashMap<String, (u64, Code, String)>>,
+    /// The number of failed attempts.
+    failures: AtomicU64,
 }
 
 /// Longest options of a mount: a page, without the names of options that containerd adds.
@@ -56,7 +61,8 @@ impl Snapshotter {
             ready,
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
-            making: Mutex::new(()),
+            making: Mutex::default(),
+            failures: AtomicU64::new(0),
         })
     }
 
@@ -198,9 +204,13 @@ impl Snapshotter {
         pin: &Pin<'_>,
         labels: &Labels,
     ) -> Result<()> {
-        let _making = lock(&self.making);
         let below = pin.layer.as_ref();
         let parent = below.map_or("", |below| &below.record.name);
+        if self.in_use(ready, parent)? {
+            return Ok(());
+        }
+        let _making = lock(&self.making);
+        // Another call may have been faster.
         if self.in_use(ready, parent)? {
             return Ok(());
         }
@@ -285,18 +295,43 @@ impl Snapshotter {
     /// Make the image of the committed snapshot `name` and load it, if it has none. The image below it is unloaded if
     /// nothing uses it. If the image cannot be made, the next call tries again; if it cannot be loaded, the next call that
     /// needs it does.
+    ///
+    /// Return [`Error::Unmade`] also if another call has failed while this one waited for it.
     pub fn finish(&self, name: &str) -> Result<()> {
-        let _making = lock(&self.making);
-        let (snapshot, below) = {
+        let pending = || -> Result<Option<(Snapshot, Option<PathBuf>)>> {
             let store = lock(&self.store);
             let snapshot = match store.get(name) {
                 Ok(snapshot) if snapshot.record.state == State::Pending => snapshot.clone(),
-                _ => return Ok(()),
+                _ => return Ok(None),
             };
             let below = store.below(&snapshot.record.parent)?;
-            (snapshot, below.map(|below| below.dir))
+            Ok(Some((snapshot, below.map(|below| below.dir))))
         };
-        let make = || {
+        if pending()?.is_none() {
+            return Ok(());
+        }
+        let before = self.failures.load(Ordering::Acquire);
+        let mut making = lock(&self.making);
+        let Some((snapshot, below)) = pending()? else {
+            return Ok(());
+        };
+        let unmade = |code, why| Error::Unmade {
+            name: name.into(),
+            code,
+            why,
+        };
+        match making.remove(name) {
+            Some((number, code, why)) if number > before => {
+                making.insert(name.into(), (number, code, why.clone()));
+                return Err(unmade(code, why));
+            }
+            _ => {}
+        }
+        let is_gone = || {
+            let store = lock(&self.store);
+            !store.get(name).is_ok_and(|it| it.dir == snapshot.dir)
+        };
+        let make = || -> Result<_> {
             // An earlier run may have failed after the image was made.
             self.images.forget(&snapshot.dir)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
@@ -314,17 +349,27 @@ impl Snapshotter {
                 }
                 self.images.collect();
                 // A removal does not wait for this.
-                return match lock(&self.store).get(name) {
-                    Ok(_) => Err(error),
-                    Err(_) => Ok(()),
-                };
+                if is_gone() {
+                    return Ok(());
+                }
+                let number = self.failures.fetch_add(1, Ordering::AcqRel) + 1;
+                let (code, why) = (error.code(), error.to_string());
+                making.retain(|name, _| lock(&self.store).get(name).is_ok());
+                making.insert(name.into(), (number, code, why.clone()));
+                return Err(unmade(code, why));
             }
         };
         // Otherwise the next start makes it again if it finds the old record.
         if let Err(error) = durable.and_then(|()| forget_changes(&snapshot)) {
             warn(&error);
         }
-        self.load(&snapshot, &sha256)?;
+        let loaded = self.load(&snapshot, &sha256);
+        if is_gone() {
+            self.discard(snapshot.dir);
+            self.images.collect();
+            return Ok(());
+        }
+        loaded?;
         self.unload_below(&snapshot.record.parent);
         Ok(())
     }
@@ -400,7 +445,7 @@ impl Snapshotter {
                 State::Active | State::Pending => measure(&snapshot.upper()),
             };
             // The image may have been made, and the directory removed.
-            if size.is_ok() || lock(&self.store).get(name)?.record.state == snapshot.record.state {
+            if lock(&self.store).get(name)?.record.state == snapshot.record.state {
                 return size;
             }
         }

@@ -165,8 +165,7 @@ impl Store {
             }
             below = match self.snapshots.get(&record.parent) {
                 Some(parent)
-                    if matches!(parent.record.state, State::Committed(_))
-                        || self.damaged.contains_key(&record.parent) =>
+                    if parent.record.is_layer() || self.damaged.contains_key(&record.parent) =>
                 {
                     parent
                 }
@@ -230,9 +229,7 @@ impl Store {
     /// call keeps them.
     fn used(&self) -> HashSet<&str> {
         let pins = self.pins.keys();
-        let users = self
-            .all()
-            .filter(|snapshot| !matches!(snapshot.record.state, State::Committed(_)));
+        let users = self.all().filter(|snapshot| !snapshot.record.is_layer());
         let below = users.map(|snapshot| &snapshot.record.parent);
         pins.chain(below).map(String::as_str).collect()
     }
@@ -332,9 +329,11 @@ impl Store {
 
     /// Return the names of committed snapshots without an image.
     pub fn pending(&self) -> Vec<String> {
-        let records = self.all().map(|snapshot| &snapshot.record);
-        let pending = records.filter(|record| record.state == State::Pending);
-        pending.map(|record| record.name.clone()).collect()
+        let is_pending = |snapshot: &&Snapshot| snapshot.record.state == State::Pending;
+        let mut pending: Vec<_> = self.all().filter(is_pending).collect();
+        pending.sort_by_key(|snapshot| snapshot.record.updated);
+        let names = pending.into_iter();
+        names.map(|snapshot| snapshot.record.name.clone()).collect()
     }
 
     /// Return the snapshot `key`, which can be committed under the name `name`.

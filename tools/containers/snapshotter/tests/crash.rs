@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Code;
 
 fn nothing(_: &Path) {}
@@ -197,14 +197,14 @@ async fn other_versions() {
     for (found, text) in [
         (
             7,
-            text.replace("\"version\": 2", "\"version\": 7, \"more\": 1"),
+            text.replace("\"version\": 3", "\"version\": 7, \"more\": 1"),
         ),
-        (1, text.replace("\"version\": 2,", "")),
+        (1, text.replace("\"version\": 3,", "")),
     ] {
         std::fs::write(&record, &text).unwrap();
         machine = machine.restart().await;
         let status = machine.stat("layer").await.unwrap_err();
-        let why = format!("records have version {found} instead of 2");
+        let why = format!("records have version {found} instead of 3");
         assert!(status.message().contains(&why), "{status}");
         assert_eq!(std::fs::read_to_string(&record).unwrap(), text);
         assert!(machine.image(&machine.directories()[0]).exists());
@@ -472,9 +472,9 @@ async fn crashes_before_the_image_is_made() {
     }
 }
 
-/// A commit is answered before the image is made. The service makes it without another call.
+/// The service makes the image without another call.
 #[tokio::test]
-async fn images_are_made_after_the_answer() {
+async fn the_service_makes_images() {
     let machine = Machine::new().await;
     let mounts = machine.prepare("key", "").await.unwrap();
     std::fs::write(upper(&mounts).join("file"), "content").unwrap();
@@ -484,7 +484,9 @@ async fn images_are_made_after_the_answer() {
         ..CommitSnapshotRequest::default()
     };
     machine.client.clone().commit(request).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
     while upper(&mounts).exists() {
+        assert!(Instant::now() < end, "nothing made the image");
         tokio::task::yield_now().await;
     }
     machine.view("view", "layer").await.unwrap();
@@ -582,6 +584,49 @@ impl Memory for Slow {
         self.wait();
         Ok(())
     }
+}
+
+/// A call that waits for an image takes the error of the attempt that it waits for, and does not repeat it. The next call
+/// tries again.
+#[test]
+fn failures_are_shared() {
+    let place = tempfile::TempDir::new().unwrap();
+    let config = Machine::config(place.path());
+    let ((begin, begun), (go, wait)) = (channel(), channel());
+    let memory = Slow {
+        begun: Mutex::new(begin),
+        go: Mutex::new(wait),
+    };
+    let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let made = snapshotter.create("key", "", State::Active, Labels::new());
+    std::fs::write(upper(&made.unwrap()).join("file"), "content").unwrap();
+    snapshotter.commit("layer", "key", Labels::new()).unwrap();
+    let images = place.path().join("root/store/images");
+    std::fs::remove_dir(&images).unwrap();
+    std::fs::write(&images, "").unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| snapshotter.finish("layer"));
+        begun.recv().unwrap();
+        let others = [(); 2].map(|()| scope.spawn(|| snapshotter.finish("layer")));
+        std::thread::sleep(Duration::from_millis(200));
+        // The image is forgotten before the attempt and after it.
+        go.send(()).unwrap();
+        begun.recv().unwrap();
+        go.send(()).unwrap();
+        for call in others.into_iter().chain([first]) {
+            let error = call.join().unwrap().unwrap_err().to_string();
+            assert!(
+                error.contains("\"layer\": its image cannot be made: "),
+                "{error}"
+            );
+        }
+        assert!(begun.try_recv().is_err());
+    });
+    std::fs::remove_file(&images).unwrap();
+    std::fs::create_dir(&images).unwrap();
+    go.send(()).unwrap();
+    snapshotter.finish("layer").unwrap();
+    assert_eq!(snapshotter.stat("layer").unwrap().kind(), Kind::Committed);
 }
 
 /// While an image is made, its snapshot is committed, other calls proceed, and calls that need the image wait. A removal
