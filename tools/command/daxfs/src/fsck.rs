@@ -9,8 +9,8 @@ use daxfs_check::Progress;
 use daxfs_check::{check, Finding, Paths};
 use daxfs_command::bar::Bar;
 use daxfs_image::digest::digest_of;
-use daxfs_image::error::Result;
-use daxfs_image::source::{At, Opened, Source};
+use daxfs_image::error::{Error, Result};
+use daxfs_image::source::{superblock, At, Opened, Source};
 use daxfs_image::text::{shown, Bytes};
 use daxfs_reader::{Error as ImageError, Image, Problem, Superblock};
 use daxfs_signature::attach;
@@ -82,6 +82,12 @@ fn one(path: &Path, at: &At, options: Options) -> u8 {
             return OPERATIONAL;
         }
     };
+    // For people, the kind of file says more than an offset and a value.
+    let foreign = superblock(&source, &name).err();
+    if let Some(why @ Error::Foreign { .. }) = foreign.filter(|_| !options.json) {
+        eprintln!("fsck.daxfs: {why}");
+        return UNCORRECTED;
+    }
     let listener = Listener::new(&name, options.progress);
     let mut count = 0;
     let mut status = 0;

@@ -72,7 +72,7 @@ fn fsck() {
     place.write("image", &bytes);
     let none = place.run("daxfs fsck image");
     assert!(
-        none.status == 4 && none.stderr.contains("no daxfs superblock"),
+        none.status == 4 && none.stderr.contains("not a daxfs image"),
         "{none:?}"
     );
     assert_eq!(place.run("daxfs fsck image /missing").status, 12);

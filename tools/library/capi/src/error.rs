@@ -49,7 +49,10 @@ impl From<daxfs_reader::Error> for Failure {
             }
             _ => Errno::UCLEAN,
         };
-        let text = error.to_string();
+        let text = match error.problem {
+            Problem::TooSmall | Problem::Magic => "not a daxfs image".into(),
+            _ => error.to_string(),
+        };
         Failure { errno, text }
     }
 }

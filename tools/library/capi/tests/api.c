@@ -241,7 +241,7 @@ POINT(not_images, "what is not an image")
 	unlink(fifo);
 	rmdir(directory);
 	CHECK_EQ(daxfs_open_memory(zeros, sizeof(zeros), &image), -EINVAL);
-	CHECK(strstr(daxfs_error(), "magic"));
+	CHECK(strstr(daxfs_error(), "not a daxfs image"));
 	CHECK_EQ(daxfs_open_memory(NULL, PAGE, &image), -EINVAL);
 	CHECK_EQ(daxfs_open_memory(zeros, 255, &image), -EINVAL);
 }
