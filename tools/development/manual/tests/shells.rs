@@ -12,8 +12,8 @@ use std::process::Command;
 const DAXFS: &str = "\
 #!/bin/sh
 case $* in
-'ls -p -- my-base.img /') printf '%s\\n' 'ho$(exit)' host etc/ ;;
-'ls -p -- my-base.img '*/etc/) echo os-x ;;
+'ls -p -- my-base.img /' | 'ls -p --offset 0 -- my-base.img /') printf '%s\\n' 'ho$(exit)' host etc/ ;;
+'ls -p '*'-- my-base.img '*/etc/) echo os-x ;;
 esac
 ";
 
@@ -106,9 +106,11 @@ fn bash() {
     // Names are not run.
     for (word, expected) in PATHS {
         let completion = file(&path, "bash", "daxfs");
-        let arguments = [&completion, "daxfs", "cat", "my-base.img", word];
-        let found = run(&path, "bash", &["--norc"], script, &arguments);
-        assert_eq!(found.as_deref(), Some(expected));
+        for options in [&["cat"][..], &["ls", "-l", "--offset", "0"]] {
+            let arguments = [&[&completion, "daxfs"], options, &["my-base.img", word]].concat();
+            let found = run(&path, "bash", &["--norc"], script, &arguments);
+            assert_eq!(found.as_deref(), Some(expected), "{options:?}");
+        }
     }
 }
 
