@@ -60,7 +60,11 @@ def _link_pages(app, docname, source):
             lines.append(line)
         if literal is None and line.rstrip().endswith("::") and not line.lstrip().startswith(".. "):
             literal = indent
-    source[0] = "\n".join(lines)
+    def role(match):
+        page = f"{match[1]}.8"
+        return f"`{match[1]}(8) <manual/{page}.html>`__" if page in manual else match[0]
+
+    source[0] = re.sub(r":manpage:`([a-z.-]+)\(8\)`", role, "\n".join(lines))
 
 
 # ---- pages of the manual ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 /*
  * Another driver reads files in the dma-buf that is mounted, at the place that daxfs locate prints. The driver is vivid: its
  * video output imports the buffer and shows a frame in it, and its input, which is connected to the output, reads that.
+ * Not vgem: it hands the exporter's buffer back.
  *
  * Group: memory
  * Machine: cpus=2 nvdimm,virtio-pmem,cxl,reserve,pci=sources.daxfs drm share no-debug
