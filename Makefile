@@ -150,7 +150,7 @@ cargo := environment/cargo
 # Programs that run here: those that write the documentation, and those that make the tests' images.
 NATIVE := env DAXFS_ARCH=amd64 DAXFS_KERNEL=stock
 
-# What the demo runs takes half as long as all. It is built alone where nothing was built: with other programs, cargo
+# The programs of the demo take half as long as all. They are built alone where nothing was built: with other programs, cargo
 # compiles some crates with more features.
 some := $(if $(wildcard $(BUILD)/bin/daxfs-snapshotter $(CACHE)/crates/*/*/release/deps/libtonic-*),,--package daxfs --package mkdaxfs)
 demo: packages := $(if $(filter-out demo,$(MAKECMDGOALS)),,$(some))
