@@ -7,8 +7,8 @@
 //! other.
 //!
 //! containerd calls [`Snapshotter::commit`] inside a transaction of its metadata, and calls that wait for images outside of
-//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for snapshots on top of
-//! the layer wait for it.
+//! it. So a commit only writes a record. [`Snapshotter::finish`] makes the image after the answer, and calls for
+//! snapshots on top of the layer wait for it.
 
 use crate::api::{Info, Labels, Mount};
 use crate::config::Config;
@@ -66,8 +66,8 @@ impl Snapshotter {
         })
     }
 
-    /// Remove what the snapshots of an earlier run do not need from the store and from memory, and make the images that
-    /// it has not made. This takes long if there are many, and calls may be served at the same time.
+    /// Remove what the snapshots of an earlier run do not need from the store and from memory, and make images that are
+    /// pending. Other calls can be served at the same time, because this may take long.
     pub fn tidy(&self) {
         let tidied = self.images.tidy();
         let pending = lock(&self.store).pending();
@@ -241,11 +241,8 @@ impl Snapshotter {
         let layer = lock(&self.store).pin(parent)?;
         let snapshotter = self;
         let mut pin = Pin { snapshotter, layer };
-        let is_pending = |layer: &Snapshot| layer.record.state == State::Pending;
-        if pin.layer.as_ref().is_some_and(is_pending) {
-            self.finish(parent)?;
-            pin.layer = lock(&self.store).below(parent)?;
-        }
+        self.finish(parent)?;
+        pin.layer = lock(&self.store).below(parent)?;
         Ok(pin)
     }
 
@@ -320,12 +317,10 @@ impl Snapshotter {
             code,
             why,
         };
-        match making.remove(name) {
-            Some((number, code, why)) if number > before => {
-                making.insert(name.into(), (number, code, why.clone()));
-                return Err(unmade(code, why));
+        if let Some((number, code, why)) = making.get(name) {
+            if *number > before {
+                return Err(unmade(*code, why.clone()));
             }
-            _ => {}
         }
         let is_gone = || {
             let store = lock(&self.store);

@@ -555,6 +555,16 @@ struct Slow {
 }
 
 impl Slow {
+    /// Return such memory, with a receiver of what has begun, and a sender that lets it go on.
+    fn new() -> (Self, Receiver<()>, Sender<()>) {
+        let ((begin, begun), (go, wait)) = (channel(), channel());
+        let memory = Slow {
+            begun: Mutex::new(begin),
+            go: Mutex::new(wait),
+        };
+        (memory, begun, go)
+    }
+
     fn wait(&self) {
         self.begun.lock().unwrap().send(()).unwrap();
         let go = self.go.lock().unwrap();
@@ -592,11 +602,7 @@ impl Memory for Slow {
 fn failures_are_shared() {
     let place = tempfile::TempDir::new().unwrap();
     let config = Machine::config(place.path());
-    let ((begin, begun), (go, wait)) = (channel(), channel());
-    let memory = Slow {
-        begun: Mutex::new(begin),
-        go: Mutex::new(wait),
-    };
+    let (memory, begun, go) = Slow::new();
     let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
     let made = snapshotter.create("key", "", State::Active, Labels::new());
     std::fs::write(upper(&made.unwrap()).join("file"), "content").unwrap();
@@ -635,11 +641,7 @@ fn failures_are_shared() {
 fn calls_while_an_image_is_made() {
     let place = tempfile::TempDir::new().unwrap();
     let config = Machine::config(place.path());
-    let ((begin, begun), (go, wait)) = (channel(), channel());
-    let memory = Slow {
-        begun: Mutex::new(begin),
-        go: Mutex::new(wait),
-    };
+    let (memory, begun, go) = Slow::new();
     let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
     let create = |key, parent| snapshotter.create(key, parent, State::View, Labels::new());
     for removed in [false, true] {
@@ -694,11 +696,7 @@ fn calls_while_an_image_is_made() {
 fn a_cleanup_holds_up_no_other_call() {
     let place = tempfile::TempDir::new().unwrap();
     let config = Machine::config(place.path());
-    let ((begin, begun), (go, wait)) = (channel(), channel());
-    let memory = Slow {
-        begun: Mutex::new(begin),
-        go: Mutex::new(wait),
-    };
+    let (memory, begun, go) = Slow::new();
     let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
     let left = place.path().join("root/snapshots/77/fs");
     std::fs::create_dir_all(&left).unwrap();
@@ -721,11 +719,7 @@ fn a_cleanup_holds_up_no_other_call() {
 async fn a_start_does_not_wait() {
     let place = tempfile::TempDir::new().unwrap();
     let config = Machine::config(place.path());
-    let ((begin, begun), (go, wait)) = (channel(), channel());
-    let memory = Slow {
-        begun: Mutex::new(begin),
-        go: Mutex::new(wait),
-    };
+    let (memory, begun, go) = Slow::new();
     let start = std::time::Instant::now();
     let ready = || {
         assert!(start.elapsed() < Duration::from_secs(15), "it waited");
