@@ -55,8 +55,8 @@ help:
 	@echo '  make demo           a real Debian root filesystem, mounted from emulated persistent memory'
 	@echo '  make demo-containers'
 	@echo '                      containerd in the virtual machine, with images of containers in memory'
-	@echo '  make check          the tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also those'
-	@echo '                      with races on the debug kernel; ALL=1: also tests that take minutes and rarely fail'
+	@echo '  make check          the tests: tools on this machine, kernel module in a virtual machine; DEBUG=1: also most'
+	@echo '                      of make check-debug; ALL=1: also tests that take minutes and rarely fail'
 	@echo '  make check-debug    the tests of the module on a kernel with KASAN, lockdep, kmemleak, ...'
 	@echo '  make bench          measures daxfs and other filesystems, prints tables; SECTIONS="table ..." or'
 	@echo '                      SECTIONS=all, see bench/run --help'
@@ -152,11 +152,12 @@ NATIVE := env DAXFS_ARCH=amd64 DAXFS_KERNEL=stock
 
 # The programs of the demo take half as long as all. They are built alone where nothing was built: with other programs, cargo
 # compiles some crates with more features.
-some := $(if $(wildcard $(BUILD)/bin/daxfs-snapshotter $(CACHE)/crates/*/*/release/deps/libtonic-*),,--package daxfs --package mkdaxfs)
-demo: packages := $(if $(filter-out demo,$(MAKECMDGOALS)),,$(some))
+demo_packages :=
+demo: demo_packages := $(if $(filter-out demo,$(MAKECMDGOALS))$(wildcard $(BUILD)/bin/daxfs-snapshotter \
+	$(CACHE)/crates/*/*/release/deps/libtonic-*),,--package daxfs --package mkdaxfs)
 tools: prepare-root
 	@$(call say,building the tools into $(BUILD)/bin)
-	$(Q)$(cargo) build $(packages)
+	$(Q)$(cargo) build $(demo_packages)
 	@mkdir -p $(BUILD)/bin
 	@find $(BUILD)/cargo/$(target)/release -maxdepth 1 -type f -executable -exec cp -p -t $(BUILD)/bin {} +
 	@ln -sf daxfs $(BUILD)/bin/mount.daxfs
