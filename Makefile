@@ -201,7 +201,7 @@ build/man/daxfs.5: Documentation/daxfs.5.rst Documentation/conf.py tools/Cargo.t
 		-e 's/^\.TH "DAXFS" "5" "[^"]*" "\([^"]*\)".*/.TH DAXFS 5 "$(page_date)" "daxfs \1" "File formats"/' \
 		-e '/^\.SH/ { n; /^\.sp$$/d }' build/pages/daxfs.5 >$@
 
-# The tables and plots of all benchmarks.
+# The tables of all benchmarks.
 build/pages/benchmark-table.rst: Documentation/benchmarks.tsv bench/report | prepare-root
 	@mkdir -p $(@D)
 	@rm -f $(@D)/benchmark-*
@@ -352,7 +352,7 @@ clean:
 	rm -rf build rust-project.json
 
 distclean: clean
-	@echo "The cache is left. Remove it with: for tree in demo system packages gcc nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
+	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
 	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks deb packages \

@@ -44,8 +44,8 @@ make_program() {
 }
 
 known_peers() {
-	echo daxfs daxfs-verify daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
-		xfs-dax squashfs tmpfs tmpfs-huge hugetlbfs hugetlbfs-1g
+	echo daxfs daxfs-no-pack daxfs-pack erofs-dax erofs-aligned erofs erofs-file erofs-share ext4 ext4-dax \
+		xfs-dax squashfs tmpfs
 }
 
 # once FILE COMMAND...: make FILE with "COMMAND FILE.new", unless the same command has made it, from the same files.
