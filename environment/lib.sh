@@ -45,7 +45,6 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 #   7.3.4-cloud   a version in Debian's flavour for virtual machines
 #   7.3.4-rt      in that for real time
 #   7.3.4-16k     for arm64, a version with pages of 16 KiB
-#   7.3.4-64k     for arm64, with pages of 64 KiB: built here from that version's source
 #   sid, experimental
 # Sets KERNEL to NAME and
 #   FLAVOUR       how the names of its packages end: the architecture, with cloud- or rt- before it, or with -16k after it
@@ -54,9 +53,9 @@ APT=$CACHE/apt$suite_suffix$arch_suffix	# package lists and archives
 #   DEBUG         the kernel with checkers that is made from the same source: release, bzImage, kdir
 #   PACKAGES      the Debian that daxfs's packages are tested on, see debian-root
 use_kernel() {
-	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-(cloud|rt|16k|64k))?)$ ]] ||
+	[[ $1 =~ ^(stock|sid|experimental|[0-9]+\.[0-9]+(\.[0-9]+)?(-rc[0-9]+)?(-(cloud|rt|16k))?)$ ]] ||
 		die "unknown kernel '$1': use stock, sid, experimental, or a version such as 7.2.12 (environment/prepare --list-kernels)"
-	[[ $1 != *-@(16k|64k) || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB and of 64 KiB"
+	[[ $1 != *-16k || $ARCHITECTURE = arm64 ]] || die "kernel $1: only arm64 has pages of 16 KiB"
 	local suffix=''
 	[ "$1" = stock ] || suffix=-$1
 	export DAXFS_KERNEL=$1
@@ -67,7 +66,6 @@ use_kernel() {
 	case $1 in
 	*-cloud | *-rt) FLAVOUR=${1##*-}-$ARCHITECTURE ;;
 	*-16k) FLAVOUR+=-16k PAGE_SIZE=16384 ;;
-	*-64k) PAGE_SIZE=65536 ;;
 	esac
 	STOCK=$KERNELS/$KERNEL
 	DEBUG=$CACHE/debug$suffix$arch_suffix
