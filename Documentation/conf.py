@@ -14,8 +14,6 @@ project = "daxfs"
 author = "The daxfs developers"
 copyright = author  # noqa: A001 (the name is Sphinx's)
 
-# A page includes it.
-exclude_patterns = ["source-matrix.rst"]
 highlight_language = "none"
 
 html_theme = "furo"

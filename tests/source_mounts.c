@@ -94,7 +94,6 @@ static void two_mounts(void)
 	one = source_context(source, fd);
 	if (!source->shared) {
 		CHECK(!context_mount(one, second) && errno == EBUSY);
-		*limited = true;
 		return;
 	}
 	two = source_context(source, copy);
@@ -221,13 +220,12 @@ static void cycles(void)
 }
 
 const struct operation mount_operations[] = {
-	{ "whole tree, by path and content", whole_tree, NULL, false },
-	{ "/proc/mounts", told, NULL, false },
-	{ "modules are held", modules_held, NULL, false },
-	{ "two mounts at once", two_mounts,
-	  "the first mount has exclusive use of the memory (EBUSY)", false },
-	{ "everything is given back", given_back, NULL, true },
-	{ "mount cycles without growth", cycles, NULL, true },
+	{ "whole tree, by path and content", whole_tree, false },
+	{ "/proc/mounts", told, false },
+	{ "modules are held", modules_held, false },
+	{ "two mounts at once", two_mounts, false },
+	{ "everything is given back", given_back, true },
+	{ "mount cycles without growth", cycles, true },
 };
 
 const size_t mount_operation_count = ARRAY_SIZE(mount_operations);

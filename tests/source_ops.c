@@ -101,7 +101,6 @@ static void range_copies(void)
 	int fd = open_file(MIDDLE, O_RDONLY);
 
 	CHECK_FAILS(copy_file_range(fd, &from, scratch_file(), NULL, 5000, 0), EXDEV);
-	*limited = true;
 }
 
 static void uring_reads(void)
@@ -195,8 +194,6 @@ static void huge_mappings(void)
 	if (!source_maps_huge(source)) {
 		/* A fault then maps some pages around the address. */
 		CHECK(faults <= (long)(LARGE / page_size() / 8));
-		if (faults > (long)(LARGE / HUGE_SIZE))
-			*limited = true;
 		return;
 	}
 	CHECK_EQ(faults, LARGE / HUGE_SIZE);
@@ -293,10 +290,8 @@ static void page_tables(void)
 	int fd = open_file(LARGE, O_RDONLY), ends[2], left = PROCESSES;
 	long long all = 0, one;
 
-	if (!source_maps_huge(source)) {
-		*limited = true;
+	if (!source_maps_huge(source))
 		return;
-	}
 	place = (char *)(((uintptr_t)place + GIGABYTE - 1) & ~(GIGABYTE - 1));
 	REQUIRE(!pipe(ends));
 	for (int i = 0; i < left; i++)
@@ -344,7 +339,6 @@ static bool pages_held(ssize_t result, ssize_t want)
 		return result == want;
 	}
 	CHECK(result == -1 && errno == EFAULT);
-	*limited = true;
 	return false;
 }
 
@@ -390,8 +384,8 @@ static void registered_mapping(void)
 
 	result = ring_register(&ring, address + 4096, HUGE_SIZE);
 	if (result) {
+		/* DAX pages cannot be pinned for long. */
 		CHECK(errno == EOPNOTSUPP || (!source->pages && errno == EFAULT));
-		*limited = true;
 		return;
 	}
 	REQUIRE(!pipe(ends));
@@ -424,12 +418,10 @@ static void debugger_reads(void)
 	REQUIRE(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
 	errno = 0;
 	word = ptrace(PTRACE_PEEKDATA, pid, address + 3 * HUGE_SIZE - 4, NULL);
-	if (source->pages) {
+	if (source->pages)
 		CHECK(!errno && pattern_matches(&word, sizeof(word), LARGE, 3 * HUGE_SIZE - 4));
-	} else {
+	else
 		CHECK(errno == EIO || errno == EFAULT);
-		*limited = true;
-	}
 	end_child(pid);
 }
 
@@ -440,7 +432,6 @@ static void breakpoints(void)
 
 	if (!reach_breakpoint(pid)) {
 		CHECK(!source->pages);
-		*limited = true;
 		end_child(pid);
 		return;
 	}
@@ -448,38 +439,30 @@ static void breakpoints(void)
 	executes();
 }
 
-static const char small_pieces[] = "the memory is in smaller pieces, or has no struct pages";
-static const char no_long_hold[] =
-	"DAX pages cannot be pinned for long (EOPNOTSUPP), and memory without struct pages not at all (EFAULT)";
-static const char no_pages[] =
-	"these pages cannot be pinned: they have no struct pages, or belong to hugetlb or to a dma-buf";
-
 const struct operation file_operations[] = {
-	{ "read, pread", reads, NULL, false },
-	{ "preadv2, RWF_NOWAIT", vector_reads, NULL, false },
-	{ "O_DIRECT reads", direct_reads, NULL, false },
-	{ "readahead, posix_fadvise", advice, NULL, false },
-	{ "splice", splices, NULL, false },
-	{ "sendfile", sends, NULL, false },
-	{ "copy_file_range", range_copies,
-	  "the kernel copies ranges within one file system only (EXDEV)", false },
-	{ "io_uring reads", uring_reads, NULL, false },
-	{ "io_uring reads into registered buffers", uring_fixed_reads, NULL, false },
-	{ "shared mappings", shared_mappings, NULL, false },
-	{ "private mappings, copy on write", private_mappings, NULL, false },
-	{ "SIGBUS after the end of file", beyond_end, NULL, false },
-	{ "2 MiB mappings", huge_mappings, small_pieces, false },
-	{ "1 GiB with less than 16 KiB of page tables a process", page_tables, small_pieces, false },
-	{ "a fault maps the pages around it", faults_around, NULL, false },
-	{ "programs and scripts run", executes, NULL, false },
-	{ "write from a mapping", writes_from_mapping, NULL, false },
-	{ "direct I/O from a mapping", direct_from_mapping, no_pages, false },
-	{ "vmsplice of a mapping", splices_from_mapping, no_pages, false },
-	{ "private mapping as io_uring's registered buffer", registered_mapping,
-	  no_long_hold, false },
-	{ "process_vm_readv of a mapping", remote_reads, no_pages, false },
-	{ "ptrace, reading a mapping", debugger_reads, no_pages, false },
-	{ "ptrace, breakpoint in a program", breakpoints, no_pages, false },
+	{ "read, pread", reads, false },
+	{ "preadv2, RWF_NOWAIT", vector_reads, false },
+	{ "O_DIRECT reads", direct_reads, false },
+	{ "readahead, posix_fadvise", advice, false },
+	{ "splice", splices, false },
+	{ "sendfile", sends, false },
+	{ "copy_file_range", range_copies, false },
+	{ "io_uring reads", uring_reads, false },
+	{ "io_uring reads into registered buffers", uring_fixed_reads, false },
+	{ "shared mappings", shared_mappings, false },
+	{ "private mappings, copy on write", private_mappings, false },
+	{ "SIGBUS after the end of file", beyond_end, false },
+	{ "2 MiB mappings", huge_mappings, false },
+	{ "1 GiB with less than 16 KiB of page tables a process", page_tables, false },
+	{ "a fault maps the pages around it", faults_around, false },
+	{ "programs and scripts run", executes, false },
+	{ "write from a mapping", writes_from_mapping, false },
+	{ "direct I/O from a mapping", direct_from_mapping, false },
+	{ "vmsplice of a mapping", splices_from_mapping, false },
+	{ "private mapping as io_uring's registered buffer", registered_mapping, false },
+	{ "process_vm_readv of a mapping", remote_reads, false },
+	{ "ptrace, reading a mapping", debugger_reads, false },
+	{ "ptrace, breakpoint in a program", breakpoints, false },
 };
 
 const size_t file_operation_count = ARRAY_SIZE(file_operations);

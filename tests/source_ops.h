@@ -10,8 +10,6 @@
 struct operation {
 	const char *name;
 	void (*run)(void);
-	/* Why the operation does not work on every source; NULL if it does. */
-	const char *limit;
 	bool unmounted;
 };
 
@@ -33,12 +31,6 @@ extern char tree[PATH_MAX];
 extern struct image image;
 extern const struct source *source;
 extern const char *mnt;
-
-/*
- * Set by an operation that cannot work on this source, after it has checked that it fails as
- * documented. In memory that all points share.
- */
-extern bool *limited;
 
 /* Open the file of @size bytes. */
 int open_file(u64 size, int flags);

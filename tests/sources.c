@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every memory source of this machine, with all operations on its files and on its memory. With
- * --matrix FILE, write the results as a table for the documentation.
+ * Every memory source of this machine, with all operations on its files and on its memory.
  *
  * Group: sources
  * Order: 1
@@ -13,15 +12,9 @@
 struct image image;
 const struct source *source;
 const char *mnt;
-bool *limited;
 char tree[PATH_MAX];
 
-/* The result of an operation on a source. In memory that all points share. */
 #define OPERATION_MAX 40
-static struct cell {
-	bool tried, limited, failed;
-} (*cells)[OPERATION_MAX];
-
 /* All operations, those that mount the source themselves at the end. */
 static struct operation operations[OPERATION_MAX];
 static size_t operation_count;
@@ -143,7 +136,6 @@ static int test_point(const char *what, void (*run)(void))
 
 static void test_source(void)
 {
-	struct cell *row = cells[source - sources];
 	bool mounted;
 
 	if (lacking[source - sources]) {
@@ -164,123 +156,21 @@ static void test_source(void)
 			}
 			mounted = false;
 		}
-		limited = &row[i].limited;
-		row[i].tried = true;
-		row[i].failed = test_point(now->name, now->run) != KTAP_PASS;
+		test_point(now->name, now->run);
 	}
-}
-
-static const char *answer(const struct cell *cell)
-{
-	if (cell->failed)
-		return "?";
-	return cell->limited ? "no" : "yes";
-}
-
-/* Return true if operation @j had the same result on the sources @i and @k. */
-static bool agree(size_t i, size_t k, size_t j)
-{
-	return !strcmp(answer(&cells[i][j]), answer(&cells[k][j]));
-}
-
-/* Return the first source with the results of @i. */
-static size_t first_like(size_t i)
-{
-	for (size_t k = 0, j; k < i; k++) {
-		for (j = 0; j < operation_count && cells[k][0].tried && agree(i, k, j); j++)
-			;
-		if (j == operation_count)
-			return k;
-	}
-	return i;
-}
-
-/* Return true if the sources differ in operation @j, or if it failed. */
-static bool decides(size_t j)
-{
-	for (size_t i = 1; i < source_count; i++)
-		if (cells[i][0].tried && !agree(i, 0, j))
-			return true;
-	return cells[0][j].failed;
-}
-
-/* Write why operation @j does not work somewhere, once for all operations with this reason. */
-static void write_limit(FILE *table, size_t j)
-{
-	const char *why = operations[j].limit;
-
-	for (size_t k = 0; k < j; k++)
-		if (operations[k].limit && !strcmp(operations[k].limit, why))
-			return;
-	fprintf(table, "\n* \"no\" for %s", operations[j].name);
-	while (++j < operation_count)
-		if (operations[j].limit && !strcmp(operations[j].limit, why))
-			fprintf(table, "; %s", operations[j].name);
-	fprintf(table, ": %s.", why);
-}
-
-/*
- * The table for the documentation: a row for each operation in which sources differ, a column for
- * each source, or for several with the same results.
- */
-static void write_matrix(const char *path)
-{
-	FILE *table = fopen(path, "we");
-	const char *comma = "";
-
-	REQUIRE(table && cells[0][0].tried);
-	fprintf(table, ".. %s: GPL-2.0-only\n", "SPDX-License-Identifier");
-	fprintf(table, ".. Written by tests/sources --matrix\n\nEverywhere: ");
-	for (size_t j = 0; j < operation_count; j++) {
-		if (decides(j) || cells[0][j].limited)
-			continue;
-		fprintf(table, "%s%s", comma, operations[j].name);
-		comma = "; ";
-	}
-	fprintf(table, ".\n\n.. csv-table::\n   :header-rows: 1\n   :stub-columns: 1\n\n   \"Operation\"");
-	for (size_t i = 0; i < source_count; i++) {
-		if (!cells[i][0].tried || first_like(i) != i)
-			continue;
-		fprintf(table, ",\"%s", sources[i].name);
-		for (size_t k = i + 1; k < source_count; k++)
-			if (cells[k][0].tried && first_like(k) == i)
-				fprintf(table, "; %s", sources[k].name);
-		fprintf(table, "\"");
-	}
-	for (size_t j = 0; j < operation_count; j++) {
-		if (!decides(j))
-			continue;
-		fprintf(table, "\n   \"%s\"", operations[j].name);
-		for (size_t i = 0; i < source_count; i++)
-			if (cells[i][0].tried && first_like(i) == i)
-				fprintf(table, ",%s", answer(&cells[i][j]));
-	}
-	fprintf(table, "\n");
-	for (size_t j = 0; j < operation_count; j++)
-		if (operations[j].limit)
-			write_limit(table, j);
-	fprintf(table, "\n");
-	fclose(table);
 }
 
 int main(int argc, char **argv)
 {
-	const char *matrix = NULL;
 	int context;
 
 	ktap_start();
-	cells = mmap(NULL, SOURCE_MAX * sizeof(*cells), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(cells != MAP_FAILED);
 	if (argc == 3 && !strcmp(argv[1], "--tree")) {
 		/* Make the tree; tests/images makes an image of it. */
 		snprintf(tree, sizeof(tree), "%s", argv[2]);
 		make_tree();
 		return 0;
 	}
-	if (argc == 3 && !strcmp(argv[1], "--matrix"))
-		matrix = argv[2];
-
 	device_init();
 	mnt = private_mount_point();
 	context = syscall(SYS_fsopen, "daxfs", 0); /* loads the module */
@@ -294,7 +184,5 @@ int main(int argc, char **argv)
 	printf("KTAP version 1\n1..%u\n", probe());
 	for (source = sources; source < sources + source_count; source++)
 		test_source();
-	if (matrix)
-		write_matrix(matrix);
 	return ktap_totals(results);
 }
