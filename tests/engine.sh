@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Podman, skopeo and a registry from an image at $engine, for tests that source ktap.sh first. Without network and
-# systemd.
+# Podman from an image at $engine, for tests that source ktap.sh first. Without network and systemd.
 # shellcheck disable=SC2154 # ktap.sh sets them
 engine=$mnt
-REGISTRY=127.0.0.1:5000
 
 # Configure podman with the paths of its parts, and without the rest.
 podman_configure() {
@@ -25,7 +23,10 @@ podman_configure() {
 	cat >/etc/containers/policy.json <<-END
 	{
 	  "default": [ { "type": "reject" } ],
-	  "transports": { "containers-storage": { "": [ { "type": "insecureAcceptAnything" } ] } }
+	  "transports": {
+	    "containers-storage": { "": [ { "type": "insecureAcceptAnything" } ] },
+	    "oci-archive": { "": [ { "type": "insecureAcceptAnything" } ] }
+	  }
 	}
 	END
 }
@@ -35,35 +36,6 @@ podman_program() {
 	local name=$1
 	shift
 	CONTAINERS_CONF=$work/containers.conf LD_LIBRARY_PATH=$engine/usr/lib/x86_64-linux-gnu "$engine/usr/bin/$name" "$@"
-}
-
-# start_registry DIRECTORY [CERTIFICATE KEY]: start a registry that keeps its files there, with TLS if there is a certificate.
-# Write its process number to DIRECTORY.pid.
-start_registry() {
-	local limit=$((SECONDS + 120)) tls=
-	mkdir "$1" && ip link set lo up || return
-	[ $# = 1 ] || tls="tls: { certificate: $2, key: $3 }"
-	cat >"$1.yml" <<-END
-	version: 0.1
-	storage:
-	  filesystem:
-	    rootdirectory: $1
-	http:
-	  addr: $REGISTRY
-	  $tls
-	END
-	OTEL_TRACES_EXPORTER=none "$engine/usr/bin/docker-registry" serve "$1.yml" >"$1.log" 2>&1 </dev/null &
-	echo $! >"$1.pid"
-	until (: <"/dev/tcp/${REGISTRY/://}") 2>/dev/null; do
-		[ $SECONDS -lt $limit ] || { cat "$1.log"; return 1; }
-		sleep 0.1
-	done
-}
-
-# copies FROM TO: copy an image or an artifact between the registry and layouts.
-copies() {
-	echo '{ "default": [ { "type": "insecureAcceptAnything" } ] }' >"$work/policy.json"
-	podman_program skopeo --policy "$work/policy.json" copy --quiet --src-tls-verify=false --dest-tls-verify=false "$@"
 }
 
 # Print the process of a container. The test defines podman.

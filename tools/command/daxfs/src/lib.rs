@@ -9,7 +9,7 @@
 //! * [`fuse`]: serve an image through FUSE; [`share`]: share it with virtual machines
 //! * `top`, `mounted`: counters of mounted images, and where their files are
 //!
-//! The commands that do more are in crates of their own: `daxfs-load`, `daxfs-extract`, `daxfs-artifact`.
+//! The commands that do more are in crates of their own: `daxfs-load`, `daxfs-extract`.
 
 mod commands;
 pub mod diff;

@@ -2,7 +2,6 @@
 
 //! All integration tests of this crate in one program.
 
-mod artifact;
 mod catalog;
 mod cli;
 mod corpus;

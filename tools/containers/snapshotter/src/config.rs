@@ -22,8 +22,6 @@ pub struct Config {
     pub private_mounts: bool,
     /// Memory for images.
     pub memory: Memory,
-    /// Images that are made already.
-    pub ready: Ready,
 }
 
 impl Default for Config {
@@ -33,7 +31,6 @@ impl Default for Config {
             socket: "/run/daxfs-snapshotter/daxfs-snapshotter.sock".into(),
             private_mounts: false,
             memory: Memory::default(),
-            ready: Ready::default(),
         }
     }
 }
@@ -73,26 +70,6 @@ pub enum Verify {
     Lazy,
     /// All of it at once.
     Full,
-}
-
-/// Images that are made already, which are used instead of unpacking layers.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ready {
-    /// The directory that they are in, if it exists, or empty.
-    pub directory: PathBuf,
-    /// Certificates, which are read at the start. An image must be signed by the owner of one of them,
-    /// or of a certificate that one of these owners has issued. Without certificates, it need not be signed.
-    pub certificates: Vec<PathBuf>,
-}
-
-impl Default for Ready {
-    fn default() -> Self {
-        Ready {
-            directory: "/var/lib/daxfs-ready".into(),
-            certificates: Vec::new(),
-        }
-    }
 }
 
 fn kind<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Kind, D::Error> {
@@ -136,13 +113,9 @@ impl Config {
     /// Check that the directories can be used.
     pub fn check(&self) -> Result<()> {
         let given = |what, path| (!Path::as_os_str(path).is_empty()).then_some((what, path));
-        let ready = given("ready.directory", &self.ready.directory);
         let device = given("memory.device", &self.memory.device);
         let paths = [("root", &*self.root), ("socket", &*self.socket)];
-        let certificates = self.ready.certificates.iter();
-        let certificates = certificates.map(|path| ("ready.certificates", &**path));
-        let paths = paths.into_iter().chain(ready).chain(device);
-        for (what, path) in paths.chain(certificates) {
+        for (what, path) in paths.into_iter().chain(device) {
             let shown = daxfs_writer::shown(path);
             if !path.is_absolute() {
                 return Err(Error::Invalid(format!(
@@ -216,24 +189,6 @@ mod tests {
         assert_eq!(config.memory.limit, 3 << 30);
         assert_eq!(config.memory.verify, Verify::Full);
         assert!(parse("private-mounts = true\n").unwrap().private_mounts);
-        let config = parse("[ready]\ndirectory = \"\"\ncertificates = [\"/a\", \"/b\"]\n").unwrap();
-        config.check().unwrap();
-        let certificates = [Path::new("/a"), Path::new("/b")];
-        assert_eq!(config.ready.certificates, certificates);
-        for (text, wants) in [
-            (
-                "directory = \"ready\"",
-                "ready.directory = \"ready\": use an absolute",
-            ),
-            (
-                "certificates = [\"/a\", \"b/c\"]",
-                "ready.certificates = \"b/c\": use an absolute",
-            ),
-        ] {
-            let config = parse(&format!("[ready]\n{text}\n")).unwrap();
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(wants), "{error}");
-        }
         for (text, wants) in [
             (
                 "device = \"pmem0\"",

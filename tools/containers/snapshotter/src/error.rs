@@ -65,14 +65,6 @@ pub enum Error {
         /// The problem and a remedy.
         why: String,
     },
-    /// An image that is ready is not used, see [`crate::ready`].
-    #[error("{path}: {why}", path = daxfs_writer::shown(path))]
-    Ready {
-        /// The image, or the directory that it is in.
-        path: PathBuf,
-        /// Why, and what to do.
-        why: String,
-    },
     /// The image of a committed snapshot cannot be made.
     #[error("snapshot {name:?}: its image cannot be made: {why}; if this stays so, remove the container image, and pull it again")]
     Unmade {
@@ -154,8 +146,7 @@ impl Error {
             Error::State { .. }
             | Error::Mounted { .. }
             | Error::Used { .. }
-            | Error::Unsupported(_)
-            | Error::Ready { .. } => Code::FailedPrecondition,
+            | Error::Unsupported(_) => Code::FailedPrecondition,
             Error::Invalid(_) => Code::InvalidArgument,
             Error::Unmade { code, .. } => *code,
             Error::Gone => Code::Cancelled,

@@ -40,15 +40,8 @@ impl Images {
         Ok(Images { store, memory })
     }
 
-    /// Make the image of the snapshot in `dir`: `layer` on top of the image of the snapshot in `below`. `ready` is the
-    /// SHA-256 of the image that the layer comes from, or empty.
-    pub fn make(
-        &self,
-        dir: &Path,
-        below: Option<&Path>,
-        layer: Tree,
-        ready: &str,
-    ) -> Result<Layer> {
+    /// Make the image of the snapshot in `dir`: `layer` on top of the image of the snapshot in `below`.
+    pub fn make(&self, dir: &Path, below: Option<&Path>, layer: Tree) -> Result<Layer> {
         if let Some(below) = below {
             self.parts(below)?;
         }
@@ -64,7 +57,6 @@ impl Images {
             size: added.written,
             inodes,
             sha256: added.sha256,
-            ready: ready.into(),
         })
     }
 

@@ -11,8 +11,7 @@
 //! * [`snapshotter`]: implementation of the calls
 //! * [`store`], [`record`]: snapshots and the rules for them, on disk
 //! * [`files`]: the files of a snapshot; [`tree`]: walks directories that others write to
-//! * [`images`]: the store of images; [`ready`]: layers that others made; [`memory`]: loads and mounts images, if
-//!   there is [`room`]
+//! * [`images`]: the store of images; [`memory`]: loads and mounts images, if there is [`room`]
 //! * [`config`], [`options`]: configuration file and command line
 
 pub mod api;
@@ -22,7 +21,6 @@ pub mod files;
 pub mod images;
 pub mod memory;
 pub mod options;
-pub mod ready;
 pub mod record;
 pub mod room;
 pub mod server;

@@ -33,13 +33,6 @@ Without the file, or without a name, the default applies.
   memory.verify       How images are compared with their SHA-256 when they are
                       loaded: \"lazy\" (the default), each piece of 2 MiB before its
                       first use; or \"full\", all at once.
-  ready.directory     Directory with images of layers that are made already, see
-                      below; \"\" is none. The default is \"/var/lib/daxfs-ready\". It
-                      need not exist.
-  ready.certificates  Files of certificates, which are read at the start. If there
-                      are any, an image must be signed by the owner of one of them,
-                      or of a certificate issued by one of these owners. Use a key
-                      that signs images of layers only.
 
 Device:
 daxfs catalog init makes a catalogue on the device. The snapshotter adds images and packs
@@ -48,16 +41,6 @@ that needs them. The name is store- and the first 32 digits of the SHA-256. Afte
 restart the snapshotter uses what it finds there, and removes what it does not need.
 Images whose names do not begin with store- stay. No other snapshotter and no other
 kernel may use the device.
-
-Ready layers:
-When containerd unpacks an image while it pulls it, it names the chain ID of each
-layer. If the file CHAINID.daxfs is in ready.directory, the layer is neither downloaded
-nor unpacked: the image is verified, added to the store, and committed. ctr image pull needs the
-options --local=false and --platform for this. mkdaxfs --layers=chain-id makes such
-images, which have the chain ID as label, too. The directory, those above it, and
-the files must belong to root, and other users must not be able to write them. If an
-image cannot be used, the snapshotter logs a warning with its file or its directory, and
-the layer is downloaded and unpacked as any other.
 
 containerd:
 containerd needs a section [proxy_plugins.daxfs] in /etc/containerd/config.toml:

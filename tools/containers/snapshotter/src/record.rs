@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of the records that this program writes and reads.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// The oldest version that it reads: records without [`State::Pending`].
 const OLDEST: u32 = 2;
 
@@ -56,8 +56,6 @@ pub struct Layer {
     pub inodes: u64,
     /// SHA-256 of its image, in hexadecimal digits.
     pub sha256: String,
-    /// SHA-256 of the ready image that it was made of, or empty.
-    pub ready: String,
 }
 
 /// A snapshot.

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::files::{forget_changes, warn};
 use crate::images::{upper, Images};
 use crate::memory::Memory;
-use crate::ready::{Candidate, Existing, Ready};
 use crate::record::{Disk, Real, Record, Snapshot, State};
 use crate::store::{lock, sweep, Store};
 use crate::tree::{measure, Size};
@@ -30,7 +29,6 @@ use tonic::Code;
 
 /// The snapshotter. All methods may block, and may be called by several threads at the same time.
 pub struct Snapshotter {
-    ready: Ready,
     store: Mutex<Store>,
     images: Images,
     /// Held while an image is made, and while directories without a record are removed: so one image is made at a time.
@@ -51,14 +49,12 @@ impl Snapshotter {
 
     /// As [`Snapshotter::open`], and write records to `disk`.
     pub fn open_on(config: &Config, memory: Box<dyn Memory>, disk: Box<dyn Disk>) -> Result<Self> {
-        let ready = Ready::new(config)?;
         let dir = config.root.join("snapshots");
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&dir).map_err(Error::io(&dir, "create"))?;
         let images = Images::open(&config.root, memory)?;
         Ok(Snapshotter {
-            ready,
             store: Mutex::new(Store::open(dir, disk, &images)?),
             images,
             making: Mutex::default(),
@@ -136,9 +132,6 @@ impl Snapshotter {
     }
 
     /// Create a snapshot on top of the committed snapshot `parent`, or of nothing if that is empty.
-    ///
-    /// If containerd unpacks a layer into it whose image is ready, commit that instead, and return [`Error::Exists`]. If
-    /// the image cannot be used, log a warning: then the snapshot is as any other.
     pub fn create(
         &self,
         key: &str,
@@ -148,20 +141,6 @@ impl Snapshotter {
     ) -> Result<Vec<Mount>> {
         lock(&self.store).check_free(key)?;
         let pin = self.pin(parent)?;
-        let ready = match state {
-            State::Active => self.ready.find(key, &labels).transpose(),
-            _ => None,
-        };
-        let use_it = |ready| self.use_ready(&ready, key, &pin, &labels).map(|()| ready);
-        match ready.map(|ready| ready.and_then(use_it)).transpose() {
-            Ok(Some(ready)) => {
-                drop(pin);
-                self.unload_below(parent);
-                return Err(ready.exists_error());
-            }
-            Ok(None) => {}
-            Err(error) => warn(&error),
-        }
         let below = self.load_pinned(&pin)?;
         let like = match &pin.layer {
             Some(parent) => Some(self.root_of(parent)?),
@@ -174,66 +153,6 @@ impl Snapshotter {
             self.remove(key)?;
         }
         mounts
-    }
-
-    /// Return whether there is a committed snapshot of the image `ready` on top of `parent` that
-    /// containerd can use. Load it if it is not in memory.
-    ///
-    /// Fail if containerd may find another image of the layer, or it cannot be loaded.
-    fn in_use(&self, ready: &Candidate, parent: &str) -> Result<bool> {
-        let existing = ready.existing(&lock(&self.store), parent);
-        match existing {
-            Existing::None => Ok(false),
-            Existing::Other(name) => Err(ready.other_error(&name)),
-            Existing::Same(names) => {
-                for name in &names {
-                    let layer = lock(&self.store).pin(name)?;
-                    let snapshotter = self;
-                    self.load_pinned(&Pin { snapshotter, layer })?;
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    /// Make a committed snapshot of the image `ready` on top of `pin`, unless there is one.
-    fn use_ready(
-        &self,
-        ready: &Candidate,
-        key: &str,
-        pin: &Pin<'_>,
-        labels: &Labels,
-    ) -> Result<()> {
-        let below = pin.layer.as_ref();
-        let parent = below.map_or("", |below| &below.record.name);
-        if self.in_use(ready, parent)? {
-            return Ok(());
-        }
-        let _making = lock(&self.making);
-        // Another call may have been faster.
-        if self.in_use(ready, parent)? {
-            return Ok(());
-        }
-        let dir = lock(&self.store).reserve()?;
-        let commit = || {
-            let tree = self.ready.tree(ready)?;
-            let below = below.map(|below| &*below.dir);
-            let layer = self.images.make(&dir, below, tree, &ready.sha256)?;
-            let sha256 = layer.sha256.clone();
-            // containerd finds it by its label. This name is as unique as the key.
-            let name = format!("ready {key}");
-            let record = Record::new(&name, parent, State::Committed(layer), labels.clone());
-            let dir = dir.clone();
-            let snapshot = Snapshot { dir, record };
-            self.load(&snapshot, &sha256)?;
-            lock(&self.store).insert(&snapshot)
-        };
-        let committed = commit();
-        if committed.is_err() {
-            self.discard(dir);
-            self.images.collect();
-        }
-        committed
     }
 
     /// Keep the committed snapshot `parent`, if that is not empty, from being removed. Wait until its image is made.
@@ -330,9 +249,7 @@ impl Snapshotter {
             // An earlier run may have failed after the image was made.
             self.images.forget(&snapshot.dir)?;
             let tree = upper(&snapshot.upper(), &snapshot.dir)?;
-            let layer = self
-                .images
-                .make(&snapshot.dir, below.as_deref(), tree, "")?;
+            let layer = self.images.make(&snapshot.dir, below.as_deref(), tree)?;
             let sha256 = layer.sha256.clone();
             Ok((lock(&self.store).finish(&snapshot, layer)?, sha256))
         };

@@ -197,14 +197,14 @@ async fn other_versions() {
     for (found, text) in [
         (
             7,
-            text.replace("\"version\": 3", "\"version\": 7, \"more\": 1"),
+            text.replace("\"version\": 4", "\"version\": 7, \"more\": 1"),
         ),
-        (1, text.replace("\"version\": 3,", "")),
+        (1, text.replace("\"version\": 4,", "")),
     ] {
         std::fs::write(&record, &text).unwrap();
         machine = machine.restart().await;
         let status = machine.stat("layer").await.unwrap_err();
-        let why = format!("records have version {found} instead of 3");
+        let why = format!("records have version {found} instead of 4");
         assert!(status.message().contains(&why), "{status}");
         assert_eq!(std::fs::read_to_string(&record).unwrap(), text);
         assert!(machine.image(&machine.directories()[0]).exists());

@@ -6,7 +6,6 @@
 
 mod crash;
 mod layers;
-mod ready;
 mod room;
 mod rules;
 
@@ -20,7 +19,7 @@ use daxfs_snapshotter::api::{
     MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
     UpdateSnapshotRequest, UsageRequest, UsageResponse, ViewSnapshotRequest,
 };
-use daxfs_snapshotter::config::{Config, Ready};
+use daxfs_snapshotter::config::Config;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
 use daxfs_snapshotter::server::serve;
@@ -161,20 +160,10 @@ impl Machine {
         Self::start(TempDir::new().unwrap()).await
     }
 
-    /// A file `certificate` is the only one that ready images are signed for.
     fn config(place: &Path) -> Config {
-        let certificate = place.join("certificate");
         Config {
             root: place.join("root"),
             socket: place.join("run/socket"),
-            ready: Ready {
-                directory: place.join("ready"),
-                certificates: certificate
-                    .exists()
-                    .then_some(certificate)
-                    .into_iter()
-                    .collect(),
-            },
             ..Config::default()
         }
     }

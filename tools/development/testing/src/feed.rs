@@ -9,7 +9,7 @@
 
 use daxfs_check::digest::hex;
 use daxfs_check::Silent;
-use daxfs_input::{layers, read, Input, LayerNames, Options, Platform};
+use daxfs_input::{layers, read, Input, Options, Platform};
 use daxfs_writer::options::{self, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, Error, Output};
@@ -52,7 +52,7 @@ pub fn feed(input: &[u8], directory: &Path) {
     let options = Options::new(directory, &platform);
     let mut warn = |warning: String| one_line(&warning);
     let trees = match apart {
-        true => layers(&input, LayerNames::Digest, &options, &Silent, &mut warn)
+        true => layers(&input, &options, &Silent, &mut warn)
             .map(|layers| layers.into_iter().map(|(_, tree)| tree).collect()),
         false => read(&[input], &options, &Silent, &mut warn).map(|tree| vec![tree]),
     };

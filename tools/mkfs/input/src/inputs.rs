@@ -12,7 +12,6 @@ use daxfs_reader::layout::MAGIC;
 use daxfs_writer::build::Builder;
 use daxfs_writer::tree::{Identity, Tree};
 use daxfs_writer::{Error, Result};
-use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -137,56 +136,18 @@ pub fn read(
 /// A tree with the name of each layer of a container image, the lowest first.
 pub type Layers = Vec<(String, Tree)>;
 
-/// Names of the layers of a container image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerNames {
-    /// By the digest of the archive that the container image has.
-    Digest,
-    /// By the chain ID of the OCI image specification, which depends on the content of the layer and
-    /// of all below it.
-    ChainId,
-}
-
 /// Read the layers of the container image `input`, the lowest first, a tree with the layer's name
 /// for each. Removed files are marked as overlayfs requires.
 pub fn layers(
     input: &Input,
-    names: LayerNames,
     options: &Options<'_>,
     progress: &dyn Progress,
     warn: &mut dyn FnMut(String),
 ) -> Result<Layers> {
-    let found = match (input, names) {
-        (Input::Oci(path), LayerNames::ChainId) => {
-            let (path, reference) = reference(path);
-            let (scratch, platform) = (options.scratch, options.platform);
-            let whole = oci::whole(path, reference, platform, scratch, progress)?;
-            // Chain IDs cover the uncompressed archives.
-            let layers = whole.layers.into_iter().map(|whole| Layer {
-                name: whole.diff_id.digits().into(),
-                ..whole.layer
-            });
-            Some(layers.collect())
-        }
-        _ => container(input, options, progress)?,
-    };
-    let Some(mut layers) = found else {
+    let Some(layers) = container(input, options, progress)? else {
         let why = "has no layers; name a container image with oci: or docker: before the path";
         return Err(Error::refused(input.path(), why));
     };
-    if names == LayerNames::ChainId {
-        if layers.iter().any(|layer| layer.name.len() != 64) {
-            let why =
-                "has layers with digests of another kind than sha256, which have no chain IDs";
-            return Err(Error::refused(input.path(), why));
-        }
-        let ids = chained_ids(layers.iter().map(|layer| &*layer.name), |below, diff_id| {
-            format!("sha256:{below} sha256:{diff_id}")
-        });
-        for (layer, id) in layers.iter_mut().zip(ids) {
-            layer.name = id;
-        }
-    }
     let finish = |builder| finish(builder, options);
     let trees = oci::apart(&layers, options.scratch, progress, warn, finish)?;
     Ok(layers
@@ -194,23 +155,6 @@ pub fn layers(
         .map(|layer| layer.name)
         .zip(trees)
         .collect())
-}
-
-/// Return IDs of layers, the lowest first, whose archives have these SHA-256. The lowest layer has
-/// the SHA-256 of its archive. Each other one hashes the text that `chain` makes of the ID below it
-/// and the SHA-256 of its archive.
-pub fn chained_ids<'a>(
-    diff_ids: impl Iterator<Item = &'a str>,
-    chain: impl Fn(&str, &str) -> String,
-) -> Vec<String> {
-    let mut ids: Vec<String> = Vec::new();
-    for diff_id in diff_ids {
-        ids.push(match ids.last() {
-            None => diff_id.into(),
-            Some(below) => daxfs_check::digest::hex(&Sha256::digest(chain(below, diff_id))),
-        });
-    }
-    ids
 }
 
 /// Return the layers of a container image, if `input` is one.

@@ -6,7 +6,7 @@
 //! The tree does not depend on the kind of input: the same files give the same tree.
 //!
 //! * [`Input`]: what to read; [`read`] merges several inputs, [`layers`] keeps the layers of a
-//!   container image apart, [`store`] makes a store of container images for podman
+//!   container image apart
 //! * [`scan`](mod@scan): directories; [`exclude`]: patterns for files to leave out
 //!
 //! ```
@@ -38,11 +38,9 @@ mod malformed;
 mod member;
 mod oci;
 pub mod scan;
-mod store;
 mod stream;
 mod tar;
 mod xattr;
 
-pub use inputs::{layers, read, Input, LayerNames, Layers, Options};
+pub use inputs::{layers, read, Input, Layers, Options};
 pub use oci::{Platform, PlatformError};
-pub use store::store;

@@ -6,14 +6,13 @@ mod options;
 mod tell;
 
 use clap::Parser;
-use daxfs_check::digest::is_hex;
 use daxfs_check::Progress;
 use daxfs_command::bar::Bar;
 use daxfs_command::signals::Cleanup;
 use daxfs_command::stdout::obey_pipe;
 use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
-use daxfs_input::{self as input, Input, LayerNames, Layers, Platform};
+use daxfs_input::{self as input, Input, Layers, Platform};
 use daxfs_writer::adjust::Adjust;
 use daxfs_writer::contexts::Contexts;
 use daxfs_writer::options::{Options, Pack};
@@ -90,19 +89,9 @@ impl Wishes {
             sums: args.sums,
             max_size: args.max_size,
         };
-        if args.layers.is_some() && args.inputs.len() > 1 {
+        if args.layers && args.inputs.len() > 1 {
             let why = "takes one container image; layers of several cannot be kept apart";
             return Err(Error::refused(Path::new("--layers"), why).into());
-        }
-        if args.layers == Some(LayerNames::ChainId) && !args.label.is_empty() {
-            let why =
-                "cannot be used with --layers=chain-id, whose images have the chain ID as label";
-            return Err(Error::refused(Path::new("--label"), why).into());
-        }
-        // With such a label, a signature vouches for the files of this layer.
-        if is_hex(&args.label, 32) {
-            let why = "is the chain ID of a layer, whose images --layers=chain-id makes; use another label";
-            return Err(Error::refused(Path::new("--label"), why).into());
         }
         for text in &args.inputs {
             if text.as_bytes().starts_with(b"docker://") && !Input::parse(text).file().exists() {
@@ -120,16 +109,6 @@ impl Wishes {
             platform: args.platform.clone().unwrap_or_default(),
             options,
         })
-    }
-
-    /// Return the options for the image of the layer `name`. A chain ID is its label: then its SHA-256
-    /// and its signature cover the chain ID.
-    fn options(&self, args: &Args, name: &str) -> Options {
-        let mut options = self.options.clone();
-        if args.layers == Some(LayerNames::ChainId) {
-            options.label = name.into();
-        }
-        options
     }
 
     /// Return the files that the output may overwrite: all with --force, except the inputs.
@@ -164,12 +143,8 @@ impl Wishes {
             platform: &self.platform,
         };
         let mut warn = |warning| bar.suspend(|| eprintln!("mkdaxfs: warning: {warning}"));
-        if args.image_store {
-            let tree = input::store(&self.inputs, &options, bar, &mut warn)?;
-            return Ok(vec![(String::new(), tree)]);
-        }
         let mut trees = match (&self.inputs[..], args.layers) {
-            ([input], Some(names)) => input::layers(input, names, &options, bar, &mut warn)?,
+            ([input], true) => input::layers(input, &options, bar, &mut warn)?,
             (inputs, _) => vec![(
                 String::new(),
                 input::read(inputs, &options, bar, &mut warn)?,
@@ -182,13 +157,9 @@ impl Wishes {
     }
 }
 
-/// Return the image's file name for the layer with that number and name: in their order, the lowest
-/// first, or the whole chain ID.
-fn layer_name(names: LayerNames, number: usize, name: &str) -> String {
-    match names {
-        LayerNames::Digest => format!("{number:02}-{}.daxfs", name.get(..16).unwrap_or(name)),
-        LayerNames::ChainId => format!("{name}.daxfs"),
-    }
+/// Return the image's file name for the layer with that number, from the lowest one on, and digest.
+fn layer_name(number: usize, digest: &str) -> String {
+    format!("{number:02}-{}.daxfs", digest.get(..16).unwrap_or(digest))
 }
 
 /// Report the size of the image without writing it.
@@ -197,10 +168,10 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     let trees = wishes.read(args, &std::env::temp_dir(), None, bar)?;
     for (number, (digest, tree)) in trees.iter().enumerate() {
         let image = match args.layers {
-            Some(names) => args.image.join(layer_name(names, number, digest)),
-            None => args.image.clone(),
+            true => args.image.join(layer_name(number, digest)),
+            false => args.image.clone(),
         };
-        let (size, inodes) = measure(tree, &wishes.options(args, digest), bar)?;
+        let (size, inodes) = measure(tree, &wishes.options, bar)?;
         let made = Made {
             image: &image,
             size,
@@ -213,22 +184,22 @@ fn dry_run(args: &Args, wishes: &Wishes, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// Make an image of `tree`, the layer `name` if it is one, in `output` and report it. `start` is when
+/// Make an image of `tree` in `output` and report it. `start` is when
 /// the program started.
 fn image(
     args: &Args,
     wishes: &Wishes,
-    (name, tree): &(String, Tree),
+    tree: &Tree,
     output: Output,
     start: Instant,
     bar: &Bar,
 ) -> Result<()> {
-    let summary = make(tree, &wishes.options(args, name), &output, bar)?;
+    let summary = make(tree, &wishes.options, &output, bar)?;
     bar.step("syncing", 0);
     let on_stdout = output.is_stdout();
     let path = match args.layers {
-        Some(_) => output.path().to_path_buf(),
-        None => args.image.clone(),
+        true => output.path().to_path_buf(),
+        false => args.image.clone(),
     };
     output.commit(bar)?;
     let made = Made {
@@ -251,18 +222,17 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
     }
     let cleanup =
         Cleanup::new().map_err(|error| Error::io(Path::new("mkdaxfs"), "handle signals", error))?;
-    if args.layers.is_some() {
+    if args.layers {
         let directory = &args.image;
         wishes.overwrite(args).check_directory(directory)?;
         let scratch = daxfs_writer::scratch(parent_of(directory));
         let trees = wishes.read(args, &scratch, None, bar)?;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::output(directory, "create the directory", error))?;
-        for (number, layer) in trees.iter().enumerate() {
-            let names = args.layers.unwrap_or(LayerNames::Digest);
-            let path = directory.join(layer_name(names, number, &layer.0));
+        for (number, (digest, tree)) in trees.iter().enumerate() {
+            let path = directory.join(layer_name(number, digest));
             let output = cleanup.guard(|| Output::over(&path, wishes.overwrite(args)))?;
-            image(args, &wishes, layer, output, start, bar)?;
+            image(args, &wishes, tree, output, start, bar)?;
             cleanup.done();
         }
         return Ok(());
@@ -272,7 +242,7 @@ fn run(args: &Args, bar: &Bar) -> Result<()> {
         None => Output::over(&args.image, wishes.overwrite(args)),
     })?;
     let trees = wishes.read(args, &output.scratch(), Some(&output), bar)?;
-    if let Some(tree) = trees.first() {
+    if let Some((_, tree)) = trees.first() {
         image(args, &wishes, tree, output, start, bar)?;
     }
     cleanup.done();

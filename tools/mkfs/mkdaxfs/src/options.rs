@@ -5,11 +5,10 @@
 // clap shows these comments as they are.
 #![allow(rustdoc::invalid_html_tags)]
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::Parser;
 use daxfs_command::values::{block_size, jobs, label, multiple, offset, size, time, Time};
 use daxfs_input::exclude::pattern;
-use daxfs_input::{LayerNames, Platform};
+use daxfs_input::Platform;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,7 +21,6 @@ Examples:
   mkdaxfs base.tar.zst overlay all.daxfs      image an archive, with changes
   mkdaxfs oci:layout:latest image.daxfs       image a container, flattened
   mkdaxfs --layers oci:layout images          image each layer
-  mkdaxfs --image-store oci:layout store.img  an image store for podman
   tar -C rootfs -c . | mkdaxfs - /dev/pmem0   from a pipe to a device
   mkdaxfs --all-root -e '*.o' tree tree.img   change owners, leave files out
   mkdaxfs --block-size 65536 tree arm64.img   for kernels with 64 KiB pages
@@ -66,8 +64,7 @@ A file of a later input replaces a file of the same name of an earlier input.
 Directories are merged, with the attributes of the last one.
 
 Layers of container images are merged, and files that a layer removes are left
-out. With --layers each layer becomes an image, with --image-store all of them
-are in one image.
+out. With --layers each layer becomes an image.
 
 The files of archives that are compressed or come from a pipe are stored in a
 temporary file, in the directory named by TMPDIR, or beside the image.
@@ -167,9 +164,6 @@ pub struct Args {
     pub image: PathBuf,
 
     /// Name of the filesystem, up to 64 bytes of UTF-8
-    ///
-    /// 64 lower-case hexadecimal digits are refused: they are the chain ID of a layer, which only
-    /// --layers=chain-id may give to an image.
     #[arg(long, short = 'L', value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = label)]
     pub label: String,
 
@@ -276,26 +270,8 @@ pub struct Args {
     /// from the lowest layer to the uppermost. overlayfs's option lowerdir= takes them in the
     /// opposite order. Removed files become character devices 0:0. Directories that hide lower
     /// layers' directories have the extended attribute trusted.overlay.opaque.
-    ///
-    /// With --layers=chain-id the names are CHAINID.daxfs, and each image has its chain ID as label.
-    /// The chain ID depends on the content of the layer and of the layers below.
-    /// daxfs-snapshotter(8) uses such images instead of unpacking the layers when containerd
-    /// unpacks while it pulls; make them with --sums.
-    #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "number", value_parser = layer_names(), help_heading = "Content")]
-    pub layers: Option<LayerNames>,
-
-    /// Make an image store for podman and CRI-O of container images, which must be written oci:PATH
-    ///
-    /// Mount the image and name the mount point as an additional image store in storage.conf(5):
-    /// containers then use the layers in it, which are not unpacked. Layers that container images
-    /// share are stored once. The name of an image comes from the annotation
-    /// io.containerd.image.name or org.opencontainers.image.ref.name; a tag without a name belongs
-    /// to localhost/LAYOUT. A whole name after oci:PATH: takes precedence. The store has owners,
-    /// modes and times as the layers have them.
     #[arg(long, help_heading = "Content")]
-    #[arg(conflicts_with_all = ["layers", "uid", "gid", "all_root", "mtime", "clamp_mtime", "file_contexts"])]
-    pub image_store: bool,
+    pub layers: bool,
 
     /// Set the owner of all files: a number, or the name of a user of this machine
     #[arg(long, value_name = "ID", value_parser = user, help_heading = "Attributes")]
@@ -396,14 +372,6 @@ fn id(database: &str, text: &str) -> Result<u32, String> {
     let line = String::from_utf8_lossy(&found.stdout);
     let id = line.split(':').nth(2).and_then(|id| id.parse().ok());
     id.ok_or_else(|| format!("use a number, or a name that getent {database} finds"))
-}
-
-/// Parse the value of --layers.
-fn layer_names() -> impl TypedValueParser<Value = LayerNames> {
-    PossibleValuesParser::new(["number", "chain-id"]).map(|names| match &*names {
-        "chain-id" => LayerNames::ChainId,
-        _ => LayerNames::Digest,
-    })
 }
 
 #[cfg(test)]

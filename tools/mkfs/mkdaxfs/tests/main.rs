@@ -20,7 +20,6 @@ mod offset;
 mod outputs;
 mod private;
 mod producers;
-mod stores;
 mod support;
 
 /// A file that is not named above would silently not be compiled.

@@ -18,9 +18,6 @@ mkdaxfs image tree | 1 | tree: is a directory; name a file
 mkdaxfs one.tar tree | 1 | tree: is a directory; name a file
 mkdaxfs --quiet --json tree new | 2 | '--quiet' cannot be used with '--json'
 mkdaxfs --all-root --uid 1 tree new | 2 | '--all-root' cannot be used with '--uid <ID>'
-mkdaxfs --image-store --layers oci:a b | 2 | cannot be used with
-mkdaxfs --image-store --all-root oci:a b | 2 | cannot be used with
-mkdaxfs --image-store --mtime=0 oci:a b | 2 | cannot be used with
 # Values.
 mkdaxfs --jobs 0 tree new | 2 | at least 1
 mkdaxfs --jobs many tree new | 2 | use a number of threads

@@ -165,18 +165,6 @@ impl Builder {
         }
     }
 
-    /// Add the tree `other`, whose origins are archives or images, as the directory `name` of
-    /// `parent`.
-    pub fn graft(&mut self, parent: NodeId, name: &[u8], other: Tree) -> Result<()> {
-        let root = self.tree.append(other)?;
-        let name = self.tree.keep_name(name);
-        let node = &mut self.tree.nodes[root as usize];
-        (node.parent, node.name) = (parent, name);
-        self.index = None;
-        self.set(parent, name, root);
-        Ok(())
-    }
-
     /// Remove the entry `name` of `parent`, with all that is below it.
     pub fn remove(&mut self, parent: NodeId, name: &[u8]) {
         self.prepare();

@@ -5,7 +5,6 @@
 //! * [`source`]: files, devices and pipes with images; [`reader`]: files in images
 //! * [`digest`] and [`sign`]: the SHA-256 of an image, and its signatures
 //! * [`catalog`]: several images in one device or file
-//! * [`chain`]: names of images of layers
 //! * [`text`] and [`error`]: how names and errors are shown
 //!
 //! `daxfs-reader` and `daxfs-check` have the format, for other programs.
@@ -25,7 +24,6 @@
 //! ```
 
 pub mod catalog;
-pub mod chain;
 pub mod digest;
 pub mod error;
 pub mod mapping;

@@ -10,19 +10,18 @@ mod store;
 
 use crate::diff::{diff, Aspect, Difference, Directory};
 use crate::mounted;
-use crate::options::{Args, Command, FsckArgs, HelperArgs, Into, Pull};
+use crate::options::{Args, Command, FsckArgs, HelperArgs, Into};
 use crate::show;
 use crate::top::top;
 use crate::{fsck, fuse};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use daxfs_artifact::{pull, push, Demands};
 use daxfs_command::stdout::{written, Out};
 use daxfs_command::usage;
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Reader;
 use daxfs_image::sign::{sign, verify, By};
-use daxfs_image::source::{name_of, At, Opened, Source};
+use daxfs_image::source::{At, Opened, Source};
 use daxfs_image::text::{shown, shown_path};
 use daxfs_load::file::ImageFile;
 use daxfs_load::range;
@@ -219,19 +218,6 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             print(&sign(&image, by, expires)?)
         }
-        Command::Push(args) => {
-            let options = daxfs_artifact::Options {
-                zstd: args.zstd,
-                subject: args.subject.as_deref(),
-                force: args.force,
-            };
-            let manifest = push(&args.reference, &args.images, &options)?;
-            print(&match args.json {
-                true => json!({"schema": "daxfs-push-1", "manifest": manifest}).to_string(),
-                false => manifest,
-            })
-        }
-        Command::Pull(args) => pulled(&args),
         Command::Verify {
             image,
             at,
@@ -315,27 +301,6 @@ fn digest(json: bool, image: &str, sha256: &str) -> String {
 pub fn print(line: &str) -> Result<ExitCode> {
     let mut out = Out::open();
     written(writeln!(out, "{line}"))?;
-    out.finish()?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Take images out of a layout, and print their names and digests.
-fn pulled(args: &Pull) -> Result<ExitCode> {
-    let directory = args.target.is_dir();
-    let demands = Demands {
-        certs: &args.cert,
-        digest: args.digest.as_deref(),
-        max_size: args.max_size,
-    };
-    let images = pull(&args.reference, &args.target, &demands)?;
-    let mut out = Out::open();
-    for (sha256, path) in images {
-        let line = digest(args.json, &name_of(&path), &sha256);
-        match directory && !args.json {
-            true => written(writeln!(out, "{line}  {}", shown_path(&path)))?,
-            false => written(writeln!(out, "{line}"))?,
-        }
-    }
     out.finish()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,13 +2,11 @@
 
 //! The command lines.
 
-mod artifact;
 mod catalog;
 mod helpers;
 mod share;
 mod store;
 
-pub use artifact::{Pull, Push};
 pub use catalog::Catalog;
 pub use helpers::{FsckArgs, HelperArgs};
 pub use share::ShareArgs;
@@ -325,10 +323,6 @@ Examples:
         #[arg(long, value_name = "SECOND")]
         expires: Option<u64>,
     },
-    #[allow(missing_docs)] // clap takes the description from the type
-    Push(Push),
-    #[allow(missing_docs)]
-    Pull(Pull),
     /// Verify the signature and the content of an image
     ///
     /// The owner of CERT must have signed, or the owner of a certificate that the owner of CERT has issued, if need be

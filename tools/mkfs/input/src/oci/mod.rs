@@ -6,7 +6,6 @@ mod layers;
 mod marks;
 mod store;
 mod types;
-mod whole;
 
 use super::blob::{Blob, BlobReader};
 use daxfs_check::Progress;
@@ -19,9 +18,8 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::path::Path;
 use store::Store;
-use types::{is_digest, Annotations, Config, Descriptor, Digest, Index, Manifest, RootFs, Saved};
+use types::{is_digest, Config, Descriptor, Digest, Index, Manifest, RootFs, Saved};
 pub use types::{Platform, PlatformError};
-pub(super) use whole::{is_time, whole, Whole};
 
 /// Annotation of a manifest with the name of the image.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -104,8 +102,6 @@ fn open(store: &Store, descriptor: &Descriptor, progress: &dyn Progress) -> Resu
 
 /// A manifest.
 struct Selected {
-    /// Annotations of its entry in the outermost index.
-    annotations: Annotations,
     digest: String,
     manifest: Vec<u8>,
 }
@@ -117,22 +113,17 @@ fn select(
     mut reference: Option<&str>,
     platform: &Platform,
 ) -> Result<Selected> {
-    let mut annotations = None;
     for _ in 0..DEPTH {
         // The reference is in the outermost index.
         let chosen = choose(store.path(), &index.manifests, reference.take(), platform)?;
         let content = store::read(&blob(store, chosen, &daxfs_check::Silent)?)?;
         let digest = chosen.digest.to_string();
-        let outermost = annotations.take();
-        let outermost = outermost.unwrap_or_else(|| chosen.annotations.clone());
         if !chosen.is_index() {
             return Ok(Selected {
-                annotations: outermost.unwrap_or_default(),
                 digest,
                 manifest: content,
             });
         }
-        annotations = Some(outermost);
         index = json(store, &digest, &content)?;
     }
     let why = "has indices that lead to one another; it is not a valid image";

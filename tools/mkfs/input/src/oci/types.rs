@@ -208,7 +208,6 @@ pub struct Saved {
 /// An image's configuration.
 #[derive(Deserialize)]
 pub struct Config {
-    pub created: Option<String>,
     pub rootfs: Option<RootFs>,
 }
 
