@@ -65,6 +65,26 @@ check() {
 	fi
 }
 
+# refused TEXT COMMAND...: the command fails, and says TEXT.
+refused() {
+	local text=$1 output
+	shift
+	! output=$("$@" 2>&1) && echo "$output" && [[ $output == *"$text"* ]]
+}
+
+# ends_with STATUS COMMAND...
+ends_with() {
+	local want=$1 got=0
+	shift
+	"$@" || got=$?
+	[ "$got" = "$want" ] || { echo "exit status $got, expected $want"; return 1; }
+}
+
+# as_user COMMAND...: run it as an ordinary user.
+as_user() {
+	setpriv --reuid=1000 --regid=1000 --clear-groups -- "$@"
+}
+
 # end_one: wait for one of the processes that are the keys of the array started, remove it from there, and return its exit
 # status. Bash's wait -n does not find those that ended before it is called.
 # shellcheck disable=SC2154 # the caller sets started
