@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PAGE	4096UL
@@ -20,12 +21,14 @@
 static int usage(FILE *stream)
 {
 	fprintf(stream,
-		"Usage: mapper [--once | --mapped | --locked | --beyond] FILE\n"
+		"Usage: mapper [--once | --mapped | --late | --pinned | --locked | --beyond] FILE\n"
 		"       mapper --frames PID FILE\n\n"
 		"Reads all of FILE (- is the standard input), maps it, touches every page, prints its size and a\n"
 		"sum over both, and waits.\n"
 		"  --once    do not wait\n"
 		"  --mapped  map it only, and do not wait\n"
+		"  --late    map it, say so, and touch its pages after the end of the standard input\n"
+		"  --pinned  put sixteen of its pages into a pipe, unmap it, say so, and wait\n"
 		"  --beyond  load from a mapping that begins 1 TiB after the start of FILE\n"
 		"  --locked  map it with MAP_POPULATE and lock it; fail with status 3 if that fails\n"
 		"  --frames  print how many pages PID has of FILE, the lowest and the highest address in\n"
@@ -33,10 +36,19 @@ static int usage(FILE *stream)
 	return stream == stderr ? 2 : 0;
 }
 
+static uint64_t sum_of(const unsigned char *mapped, size_t size)
+{
+	uint64_t sum = 0;
+
+	for (size_t at = 0; at < size; at += PAGE)
+		sum = sum * 31 + mapped[at];
+	return sum;
+}
+
 static int look_at(const char *path, bool once, bool reads)
 {
 	static unsigned char buffer[PIECE];
-	uint64_t read_sum = 0, mapped_sum = 0;
+	uint64_t read_sum = 0, mapped_sum;
 	int file = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
 	const unsigned char *mapped;
 	ssize_t length = 0;
@@ -53,8 +65,7 @@ static int look_at(const char *path, bool once, bool reads)
 	mapped = mmap(NULL, size, PROT_READ, MAP_SHARED, file, 0);
 	if (length < 0 || mapped == MAP_FAILED)
 		err(1, "%s", path);
-	for (size_t at = 0; at < size; at += PAGE)
-		mapped_sum = mapped_sum * 31 + mapped[at];
+	mapped_sum = sum_of(mapped, size);
 	if (reads && read_sum != mapped_sum)
 		errx(1, "%s: reading and mapping differ", path);
 	printf("%zu %016" PRIx64 "\n", size, mapped_sum);
@@ -62,6 +73,47 @@ static int look_at(const char *path, bool once, bool reads)
 	while (!once)
 		pause();
 	return 0;
+}
+
+/* Map all of the file and close it. */
+static const unsigned char *map(const char *path, size_t *size)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	const unsigned char *mapped;
+
+	*size = lseek(file, 0, SEEK_END);
+	mapped = mmap(NULL, *size, PROT_READ, MAP_SHARED, file, 0);
+	if (mapped == MAP_FAILED)
+		err(1, "%s", path);
+	close(file);
+	return mapped;
+}
+
+static int look_late(const char *path)
+{
+	size_t size;
+	const unsigned char *mapped = map(path, &size);
+
+	puts("mapped");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+	printf("%zu %016" PRIx64 "\n", size, sum_of(mapped, size));
+	return 0;
+}
+
+static int pin(const char *path)
+{
+	size_t size;
+	struct iovec vector = { (void *)map(path, &size), 16 * PAGE };
+	int ends[2];
+
+	if (pipe(ends) || vmsplice(ends[1], &vector, 1, 0) < 0 || munmap(vector.iov_base, size))
+		err(1, "%s", path);
+	puts("pinned");
+	fflush(stdout);
+	for (;;)
+		pause();
 }
 
 static int load_beyond(const char *path)
@@ -131,6 +183,10 @@ int main(int argc, char **argv)
 		return look_at(argv[2], true, true);
 	if (argc == 3 && !strcmp(argv[1], "--mapped"))
 		return look_at(argv[2], true, false);
+	if (argc == 3 && !strcmp(argv[1], "--late"))
+		return look_late(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "--pinned"))
+		return pin(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--beyond"))
 		return load_beyond(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "--locked"))
