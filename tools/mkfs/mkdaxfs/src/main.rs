@@ -14,7 +14,6 @@ use daxfs_command::usage;
 use daxfs_input::exclude::Exclude;
 use daxfs_input::{self as input, Input, Layers, Platform};
 use daxfs_writer::adjust::Adjust;
-use daxfs_writer::contexts::Contexts;
 use daxfs_writer::options::{Options, Pack};
 use daxfs_writer::tree::Tree;
 use daxfs_writer::{make, measure, parent_of, shown, Error, Output, Overwrite};
@@ -63,14 +62,12 @@ impl Wishes {
                 return Err(Error::refused(Path::new("--clamp-mtime"), why).into());
             }
         }
-        let contexts = args.file_contexts.as_deref().map(Contexts::load);
         let owner = |id| if args.all_root { Some(0) } else { id };
         let adjust = Adjust {
             uid: owner(args.uid),
             gid: owner(args.gid),
             mtime,
             clamp: args.clamp_mtime,
-            contexts: contexts.transpose()?,
         };
         let padding = args.padding.next_multiple_of(args.block_size.into());
         let options = Options {
@@ -121,7 +118,7 @@ impl Wishes {
                 _ => overwrite.content(input.file()),
             }
         }
-        for file in args.exclude_from.iter().chain(&args.file_contexts) {
+        for file in &args.exclude_from {
             overwrite.input(file);
         }
         overwrite
@@ -151,7 +148,7 @@ impl Wishes {
             )],
         };
         for (_, tree) in &mut trees {
-            self.adjust.apply(tree)?;
+            self.adjust.apply(tree);
         }
         Ok(trees)
     }

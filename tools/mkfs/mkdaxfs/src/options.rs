@@ -294,15 +294,6 @@ pub struct Args {
     #[arg(long, help_heading = "Attributes")]
     pub clamp_mtime: bool,
 
-    /// Set SELinux labels according to this file_contexts file
-    ///
-    /// Files beside it that end with .homedirs, .local, .subs_dist and .subs are read, too. The
-    /// last line that matches applies; lines without operators take precedence over those with
-    /// operators. Files without a matching line, or with <<none>>, get no label. Look-around and
-    /// back references are not supported.
-    #[arg(long, value_name = "FILE", help_heading = "Attributes")]
-    pub file_contexts: Option<PathBuf>,
-
     /// Overwrite IMAGE even if it contains something other than an image
     ///
     /// Without this option, a file or device is overwritten only if it contains a daxfs image,

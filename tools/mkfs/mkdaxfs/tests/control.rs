@@ -111,35 +111,6 @@ fn times() {
 }
 
 #[test]
-fn labels() {
-    let place = tree();
-    let contexts =
-        "/.* system_u:object_r:default_t:s0\n/src(/.*)? -d dir_t\n/src/.*\\.o -- object_t\n\
-                    /link -l link_t\n/target(/.*)? <<none>>\n";
-    place.write("contexts", contexts);
-    for input in ["tree", "tree.tar"] {
-        let found = listing(&place, &format!("--file-contexts=contexts {input}"));
-        let default = Some("system_u:object_r:default_t:s0\0");
-        for (path, expected) in [
-            ("", default),
-            ("src/deep", Some("dir_t\0")),
-            ("src/deep/b.o", Some("object_t\0")),
-            ("src/a.c", default),
-            ("link", Some("link_t\0")),
-            ("target", None),
-            ("target/y", None),
-        ] {
-            let label = found[path.as_bytes()].xattrs.get(&b"security.selinux"[..]);
-            let expected = expected.map(|label| label.as_bytes().to_vec());
-            assert_eq!(label, expected.as_ref(), "{path}");
-        }
-    }
-    place.write("contexts", "/( x\n");
-    let why = "contexts: line 1: the expression '/(' is not understood";
-    place.fails("mkdaxfs --file-contexts=contexts tree new", why);
-}
-
-#[test]
 fn sizes() {
     let place = tree();
     place.write("tree/large", vec![2; 1 << 20]);

@@ -49,7 +49,6 @@ mod arrange;
 pub mod build;
 mod compare;
 pub mod content;
-pub mod contexts;
 pub mod device;
 pub mod directory;
 pub mod duplicates;
