@@ -53,7 +53,6 @@
 #include <linux/seq_file.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
-#include <linux/splice.h>
 #include <linux/srcu.h>
 #include <linux/stat.h>
 #include <linux/statfs.h>

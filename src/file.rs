@@ -4,7 +4,7 @@
 
 use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
-use crate::linux::fs::{Extent, FileOperations, INode, PipePages};
+use crate::linux::fs::{Extent, FileOperations, INode};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::linux::{self, trace};
 use crate::memory::{Claim, Gate, MappedExtent};
@@ -136,22 +136,6 @@ impl FileOperations for DaxFs {
             .map_err(|error| failed(file, offset, error))?;
         mounted.usage.count_read(copied as u64);
         Ok(copied)
-    }
-
-    fn splice_read(
-        file: &INode<Self>,
-        position: u64,
-        length: u64,
-        pages: &mut PipePages,
-    ) -> Result<bool> {
-        let offset = file_data(file)?.data + position;
-        let length = usable(file, offset, length, true)?;
-        let mounted = file.super_block().data();
-        mounted.region.lend(offset, length, pages)
-    }
-
-    fn spliced(file: &INode<Self>, bytes: u64) {
-        file.super_block().data().usage.count_read(bytes);
     }
 
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result {

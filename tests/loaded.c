@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * daxfs load gives a memfd huge pages where memfds have none by default, and says so if it cannot.
- * An image takes its size in memory, whatever the kernel does with memfds by default. Pages of a
- * memfd go into pipes without being copied.
+ * An image takes its size in memory, whatever the kernel does with memfds by default.
  *
  * Group: modules
  * Machine: no-debug cpus=2 virtio-pmem=scratch
@@ -16,8 +15,6 @@
 #define TINY_IMAGES 60
 /* The kernel's counters are inexact by some pages for each processor. */
 #define INEXACT 1024
-#define PIPES 32
-#define PIPE (1 << 20)
 
 static const char *mnt;
 
@@ -146,34 +143,6 @@ POINT(memory_of_large, "memory of a large image")
 		printf("# %s\n", settings[i]);
 		check_memory(shmem, huge, size, size - size % 2048);
 		CHECK_EQ(faults(), SIZE / HUGE_SIZE);
-	}
-}
-
-/* Pages in pipes take no additional memory, and outlive the mount. */
-POINT(into_pipes, "pages in pipes")
-{
-	static char buffer[PIPE];
-	const int page = page_size();
-	int ends[PIPES][2], fd;
-	long long before;
-
-	load_image("never", "memfd");
-	fd = open_in(mnt, "file", O_RDONLY);
-	for (int i = 0; i < PIPES; i++)
-		REQUIRE(!pipe(ends[i]) && fcntl(ends[i][1], F_SETPIPE_SZ, PIPE) == PIPE);
-	before = number_in("/proc/meminfo", "MemFree:");
-	for (int i = 0; i < PIPES; i++) {
-		loff_t offset = page * i + 1000;
-
-		CHECK_EQ(splice(fd, &offset, ends[i][1], NULL, PIPE - page, 0), PIPE - page);
-		CHECK_EQ(offset, page * i + 1000 + PIPE - page);
-	}
-	CHECK(before - number_in("/proc/meminfo", "MemFree:") < PIPES * (PIPE / 1024) / 2);
-	close(fd);
-	CHECK(!umount(mnt));
-	for (int i = 0; i < PIPES; i++) {
-		CHECK_EQ(read(ends[i][0], buffer, PIPE), PIPE - page);
-		CHECK(pattern_matches(buffer, PIPE - page, SIZE, page * i + 1000));
 	}
 }
 

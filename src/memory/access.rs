@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reading a region, and lending its pages.
+//! Reading a region.
 
-use super::{MapMethod, Region, Tenure};
+use super::{Region, Tenure};
 use crate::image;
-use crate::linux::fs::PipePages;
-use crate::linux::mm::{fault_in, Memory, PAGE_SIZE};
+use crate::linux::mm::{fault_in, Memory};
 use crate::linux::srcu::Reader;
 use crate::linux::{self, fatal_signal_pending};
 use kernel::{iov::IovIterDest, prelude::*};
@@ -166,39 +165,6 @@ impl image::Memory for Access<'_> {
     #[inline]
     fn name_hash(name: &[u8]) -> u32 {
         linux::xxh32(name)
-    }
-}
-
-impl Region {
-    /// Add the pages of `length` bytes at `offset` to `pages`, as far as there is room and the
-    /// memory has not failed. Return false if the memory of a page does not stay as long as the
-    /// page has users: only a memfd's does.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the range is not in the region, or if the memory of the first page has failed.
-    pub(crate) fn lend(&self, offset: u64, length: u64, pages: &mut PipePages) -> Result<bool> {
-        if !matches!(self.memory.method, MapMethod::Pages) {
-            return Ok(false);
-        }
-        let access = self.access()?;
-        let end = offset.checked_add(length).ok_or(EIO)?;
-        let readable = access.readable(offset, length);
-        if end > self.memory.size || readable == 0 {
-            return Err(EIO);
-        }
-        let end = offset + readable;
-        let mut at = offset;
-        while at < end {
-            let within = at % PAGE_SIZE;
-            let part = (PAGE_SIZE - within).min(end - at);
-            let page = access.0.page(at).ok_or(EIO)?;
-            if !pages.push(page, within as u32, part as u32) {
-                break;
-            }
-            at += part;
-        }
-        Ok(true)
     }
 }
 

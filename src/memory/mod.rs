@@ -3,10 +3,8 @@
 //! Memory that can hold an image.
 //!
 //! Opening a source ([`dax`], [`phys`], [`dmabuf`], [`memfd`]) gives a [`Region`], whose [`lease`]
-//! says how long it may be used. To read it,
-//! call [`Region::access`]: metadata is copied through [`crate::image::Memory`], file content
-//! straight to the reader. Both survive a machine check. [`Region::lend`] gives pages of a memfd to
-//! pipes, whose readers do not.
+//! says how long it may be used. To read it, call [`Region::access`]: metadata is copied through
+//! [`crate::image::Memory`], file content straight to the reader. Both survive a machine check.
 //!
 //! To map a file, claim its extent with [`Region::claim`]; [`fault`] handles page faults,
 //! [`extents`] and [`tree`] know what is mapped, [`poison`] which memory has failed.

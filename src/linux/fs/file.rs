@@ -2,7 +2,6 @@
 
 //! Regular files.
 
-use super::splice::{self, PipePages};
 use super::{backing, inode, ioctl, xattr, FileSystem, INode, Operations};
 use crate::bindings;
 use crate::linux::mm::{CacheMode, Fault, FaultResult, FileMapping, MapMethod};
@@ -31,23 +30,6 @@ pub(crate) trait FileOperations: FileSystem {
         to: &mut IovIterDest<'_>,
         wait: bool,
     ) -> Result<usize>;
-
-    /// Add the pages of `length` bytes at `position`, all of which are in the file, to `pages`, as
-    /// far as there is room. Return false if the content must be copied instead. Not called for
-    /// files that are [mapped by the DAX code](MappedBy::Dax), which the VFS copies.
-    ///
-    /// # Errors
-    ///
-    /// `EIO` if the first page cannot be read.
-    fn splice_read(
-        file: &INode<Self>,
-        position: u64,
-        length: u64,
-        pages: &mut PipePages,
-    ) -> Result<bool>;
-
-    /// Count `bytes` bytes of the pages as read: a pipe has taken them.
-    fn spliced(file: &INode<Self>, bytes: u64);
 
     /// Copy bytes at `position` into a page of the page cache. All of them are in the file. Called
     /// for files that are [mapped by the page cache](MappedBy::PageCache).
@@ -123,7 +105,7 @@ impl<T: Operations> VTable<T> {
         // Without huge pages the kernel has no such function, and mappings need no alignment.
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        splice_read: Some(splice::splice_read::<T>),
+        splice_read: Some(bindings::copy_splice_read),
         setlease: Some(bindings::generic_setlease),
         // io_uring then reads on to the end of the file itself, without a worker.
         fop_flags: bindings::FOP_BUFFER_RASYNC,

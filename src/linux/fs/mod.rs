@@ -20,7 +20,6 @@ mod ioctl;
 mod keyed;
 mod refusal;
 mod slab;
-mod splice;
 mod super_block;
 mod xattr;
 
@@ -31,7 +30,6 @@ pub(crate) use file::{Extent, FileOperations, MappedBy};
 pub(crate) use filesystem::{FileSystem, Registration};
 pub(crate) use inode::{Attributes, INode, INodeOperations, INodeRef, Kind};
 pub(crate) use refusal::{refusal, Refusal};
-pub(crate) use splice::PipePages;
 pub(crate) use super_block::{numbers, Statistics, SuperBlock, SuperOperations};
 pub(crate) use xattr::{AclKind, NameList, PosixAcl, ValueBuffer};
 

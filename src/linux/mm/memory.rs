@@ -182,7 +182,7 @@ impl Memory {
 
     /// Return the page at `offset`, if it is counted.
     #[inline]
-    pub(crate) fn page(&self, offset: u64) -> Option<Page<'_>> {
+    pub(super) fn page(&self, offset: u64) -> Option<Page<'_>> {
         let mapped = &self.described;
         if !matches!(mapped.method, MapMethod::Pages) || offset >= mapped.size {
             return None;

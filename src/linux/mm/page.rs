@@ -31,13 +31,13 @@ impl Page<'_> {
     }
 
     #[inline]
-    pub(crate) fn as_raw(self) -> *mut bindings::page {
+    pub(super) fn as_raw(self) -> *mut bindings::page {
         self.0
     }
 
     /// Get another reference, and return the C object.
     #[inline]
-    pub(crate) fn get(self) -> *mut bindings::page {
+    pub(super) fn get(self) -> *mut bindings::page {
         // SAFETY: By the type invariant the page has a reference.
         unsafe { bindings::get_page(self.0) };
         self.0
