@@ -70,7 +70,6 @@
 #include <uapi/linux/fcntl.h>
 
 #include "helpers.h"
-#include "trace.h"
 
 /* Allocation. */
 static const gfp_t DAXFS_GFP_KERNEL = GFP_KERNEL;

@@ -4,17 +4,13 @@
 
 use crate::image::{self, layout, Memory, Problem};
 use crate::inode::{FileData, Object};
+use crate::linux;
 use crate::linux::fs::{Extent, FileOperations, INode};
 use crate::linux::mm::{Fault, FaultResult, Outcome};
-use crate::linux::{self, trace};
 use crate::memory::{Claim, Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
 use crate::usage::Event;
-use kernel::{
-    iov::IovIterDest,
-    page::{PAGE_SHIFT, PAGE_SIZE},
-    prelude::*,
-};
+use kernel::{iov::IovIterDest, page::PAGE_SIZE, prelude::*};
 
 #[inline]
 fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
@@ -185,9 +181,6 @@ impl FileOperations for DaxFs {
             refuse(file, error);
             FaultResult::SIGBUS
         });
-        let offset = fault.page() << PAGE_SHIFT;
-        let (order, address, raw) = (fault.order(), fault.address(), result.into_raw());
-        trace::fault(sb.device(), file.ino(), offset, order, address, raw);
         if let Some(outcome) = fault.outcome(result) {
             sb.data().usage.count(match outcome {
                 Outcome::Page => Event::PteFault,

@@ -11,9 +11,6 @@
 #include "prototypes_generated.h"
 #endif
 
-#define CREATE_TRACE_POINTS
-#include "trace.h"
-
 /* Kernels from 7.4 on take the function itself. */
 #ifdef DAXFS_DAX_TAKES_NEXT
 static DEFINE_IOMAP_ITER_NEXT(daxfs_iomap, daxfs_iomap_begin);

@@ -7,7 +7,7 @@ use crate::linux::fs::{refusal, Refusal, SuperBlock};
 use crate::linux::{
     self,
     sysfs::{Directory, Show},
-    trace, Errno, Keyring,
+    Errno, Keyring,
 };
 use crate::memory::{Access, Gate, Region, Resources};
 use crate::options::Options;
@@ -249,16 +249,14 @@ impl From<image::Error> for Refusal {
     }
 }
 
-/// Report an error in a mounted image at inode `ino`: count it, trace it, and log it unless many
-/// were logged just before. Return the error code for it.
+/// Report an error in a mounted image at inode `ino`: count it, and log it unless many were
+/// logged just before. Return the error code for it.
 pub(crate) fn report(sb: &SuperBlock<DaxFs>, ino: impl Into<u64>, error: image::Error) -> Error {
     let ino = ino.into();
     sb.data().usage.count(match error.problem {
         Problem::Unreadable | Problem::Piece => Event::IoError,
         _ => Event::InvalidRecord,
     });
-    let text = error.problem.text();
-    trace::error(sb.device(), ino, text, error.offset, error.value);
     // A bad piece was logged when it was found.
     if error.problem != Problem::Piece && linux::ratelimit() {
         pr_err!("{}: inode {}: {}\n", sb.id(), ino, error);

@@ -24,7 +24,6 @@ pub(crate) mod security;
 mod sha256;
 pub(crate) mod srcu;
 pub(crate) mod sysfs;
-pub(crate) mod trace;
 pub(crate) mod workqueue;
 
 pub(crate) use counters::Counters;

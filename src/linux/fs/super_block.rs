@@ -101,12 +101,6 @@ impl<T: FileSystem> SuperBlock<T> {
         // SAFETY: The superblock is valid, and its device is set.
         unsafe { context::device_name(self.as_raw()) }
     }
-
-    /// Return the device number.
-    pub(crate) fn device(&self) -> u32 {
-        // SAFETY: The superblock is valid, and `s_dev` does not change.
-        unsafe { (*self.as_raw()).s_dev }
-    }
 }
 
 impl<T: Operations> SuperBlock<T> {

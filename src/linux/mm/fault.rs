@@ -74,7 +74,7 @@ impl<'a, C> Fault<'a, C> {
     }
 
     /// Return the address that faulted, rounded down to a page.
-    pub(crate) fn address(&self) -> usize {
+    pub(super) fn address(&self) -> usize {
         self.fields().__bindgen_anon_1.address
     }
 
