@@ -348,12 +348,6 @@ u32 daxfs_helper_dax_single_pages(struct address_space *mapping, struct page *pa
 	return bits;
 }
 
-/* Return false if a tracepoint keeps its probes from sleeping, or if the kernel cannot tell. */
-bool daxfs_helper_may_sleep(void)
-{
-	return preemptible() && !rcu_preempt_depth();
-}
-
 unsigned int *daxfs_helper_disk_badblocks_sequence(struct block_device *bdev)
 {
 	struct badblocks *list = bdev->bd_disk->bb;

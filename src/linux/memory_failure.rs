@@ -7,8 +7,9 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use kernel::ffi::{c_int, c_ulong, c_void};
 
-/// Called when some memory of the machine fails. It must not sleep unless the argument is set.
-pub(crate) type Failed = fn(bool);
+/// Called when some memory of the machine fails. It may sleep: memory_failure() does, and probes of
+/// a tracepoint run under SRCU.
+pub(crate) type Failed = fn();
 
 /// A probe of the tracepoint. Dropping it unregisters the probe, and waits for it.
 ///
@@ -47,13 +48,11 @@ impl Probe {
 
     /// # Safety
     ///
-    /// `data` must be a [`Failed`]. The caller must be able to sleep unless its tracepoint prevents
-    /// that.
+    /// `data` must be a [`Failed`].
     unsafe extern "C" fn probe(data: *mut c_void, _frame: c_ulong, _kind: c_int, _result: c_int) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
         let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
-        // SAFETY: This looks at the current thread.
-        failed(unsafe { bindings::may_sleep() });
+        failed();
     }
 }
 

@@ -66,23 +66,6 @@ impl Drop for WorkQueue {
     }
 }
 
-/// Call `enqueue` with the workqueue, if there is one.
-fn with_queue<R>(enqueue: impl FnOnce(&Queue) -> R) -> Option<R> {
-    let _guard = rcu::read_lock();
-    let queue = QUEUE.load(Ordering::Acquire);
-    // SAFETY: The workqueue stays while the RCU read lock is held, which is longer than the call.
-    (!queue.is_null()).then(|| enqueue(unsafe { Queue::from_raw(queue.cast()) }))
-}
-
-/// Queue `item`, unless it is queued already. May be called in any context.
-#[cfg(CONFIG_TRACEPOINTS)]
-pub(crate) fn enqueue<W>(item: W)
-where
-    W: RawWorkItem<0, EnqueueOutput = Result<(), W>> + Send + 'static,
-{
-    let _ = with_queue(|queue| queue.enqueue(item));
-}
-
 /// The work of a [`Job`].
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Do the work. Return after which time to do it again, if at all.
@@ -129,24 +112,32 @@ impl<T: Work> Job<T> {
         if !unsafe { bindings::try_module_get(module) } {
             return;
         }
-        let job = self.clone();
-        let queued = with_queue(|queue| {
-            if delay > 0 {
-                return queue.enqueue_delayed(job, delay);
-            }
-            let now = |work: *mut kernel::bindings::work_struct| {
-                let queue = ptr::from_ref(queue).cast_mut().cast();
-                // SAFETY: This is the start of a delayed work item, and the workqueue is valid.
-                !unsafe { bindings::mod_delayed_work(queue, work.cast(), 0) }
-            };
-            // SAFETY: The closure returns true if it has queued the work item, which was not
-            // queued.
-            unsafe { job.__enqueue(now) }
-        });
-        if !matches!(queued, Some(Ok(()))) {
+        if !self.enqueue(delay) {
             // SAFETY: The reference was got above.
             unsafe { bindings::module_put(module) };
         }
+    }
+
+    /// Do what [`Self::queue`] does, without the module. Return true if the job was not queued, and
+    /// there is a workqueue.
+    fn enqueue(self: &Arc<Self>, delay: Jiffies) -> bool {
+        let _guard = rcu::read_lock();
+        let raw = QUEUE.load(Ordering::Acquire);
+        if raw.is_null() {
+            return false;
+        }
+        let job = self.clone();
+        if delay > 0 {
+            // SAFETY: The workqueue stays while the RCU read lock is held.
+            let queue = unsafe { Queue::from_raw(raw.cast()) };
+            return queue.enqueue_delayed(job, delay).is_ok();
+        }
+        let now = |work: *mut kernel::bindings::work_struct| {
+            // SAFETY: This is the start of a delayed work item. The workqueue stays, as above.
+            !unsafe { bindings::mod_delayed_work(raw, work.cast(), 0) }
+        };
+        // SAFETY: The closure returns true if it has queued the work item, which was not queued.
+        unsafe { job.__enqueue(now) }.is_ok()
     }
 }
 

@@ -8,6 +8,8 @@ use super::failures;
 use super::range;
 use super::{dax, fsdev, poison, registry, Tenure};
 use crate::linux::internal::Internal;
+#[cfg(CONFIG_TRACEPOINTS)]
+use crate::linux::memory_failure::Probe;
 use crate::linux::workqueue::WorkQueue;
 #[cfg(CONFIG_PCI)]
 use crate::linux::{bus::Notifier, pci};
@@ -20,7 +22,7 @@ pub(crate) struct Resources {
     #[cfg(CONFIG_PCI)]
     _pci: Notifier,
     #[cfg(CONFIG_TRACEPOINTS)]
-    _failures: failures::Watch,
+    _failures: Option<Probe>,
     _callbacks: dax::Callbacks,
     _queue: WorkQueue,
     _record: poison::Record,
@@ -40,7 +42,7 @@ impl Resources {
             #[cfg(CONFIG_PCI)]
             _pci: pci::watch_removals(range::removing)?,
             #[cfg(CONFIG_TRACEPOINTS)]
-            _failures: failures::Watch::start(),
+            _failures: failures::watch(),
             _callbacks: dax::Callbacks,
             _queue: queue,
             _record: poison::Record,
