@@ -34,13 +34,7 @@ impl Memory for Sparse {
         Ok(())
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 /// Take `bytes` for the copies of a catalogue, one after the other, and read it. The first byte

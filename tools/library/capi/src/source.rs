@@ -115,11 +115,5 @@ impl Memory for Source {
         }
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }

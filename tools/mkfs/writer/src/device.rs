@@ -298,13 +298,7 @@ impl Memory for Part<'_> {
         read.map_err(|_| daxfs_reader::Error::new(Problem::Unreadable, offset, length))
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 /// A block device or file, from this byte on.

@@ -76,13 +76,7 @@ impl<S: Storage> Memory for Cached<'_, S> {
         Ok(())
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        S::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        S::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 impl<S: Storage> Storage for Cached<'_, S> {
@@ -122,13 +116,7 @@ mod tests {
             self.bytes.as_slice().read(offset, into)
         }
 
-        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-            <&[u8]>::crc32c(crc, bytes)
-        }
-
-        fn name_hash(name: &[u8]) -> u32 {
-            <&[u8]>::name_hash(name)
-        }
+        daxfs_reader::hashes!();
     }
 
     impl Storage for Counting {

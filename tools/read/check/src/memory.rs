@@ -61,13 +61,7 @@ impl Memory for FileMemory<'_> {
             .map_err(|_| unreadable(offset, into.len()))
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 impl Storage for FileMemory<'_> {

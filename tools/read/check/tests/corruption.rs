@@ -176,13 +176,7 @@ impl Memory for Flickering<'_> {
         Ok(())
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 impl Storage for Flickering<'_> {

@@ -378,13 +378,7 @@ fn unreadable_memory() {
                 _ => self.0.read(offset, into),
             }
         }
-        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-            <&[u8]>::crc32c(crc, bytes)
-        }
-
-        fn name_hash(name: &[u8]) -> u32 {
-            <&[u8]>::name_hash(name)
-        }
+        daxfs_reader::hashes!();
     }
     let image = specimen();
     for error in read_everything(&Failing(&image)) {
@@ -410,13 +404,7 @@ fn superblock_that_changes() {
             }
             Ok(())
         }
-        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-            <&[u8]>::crc32c(crc, bytes)
-        }
-
-        fn name_hash(name: &[u8]) -> u32 {
-            <&[u8]>::name_hash(name)
-        }
+        daxfs_reader::hashes!();
     }
     let bytes = specimen();
     let memory = Changing(&bytes, Cell::new(0));

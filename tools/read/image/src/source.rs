@@ -185,13 +185,7 @@ impl Memory for Source {
         read.map_err(|_| unreadable)
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 impl Storage for Source {
@@ -237,13 +231,7 @@ impl Memory for Watched<'_> {
         }
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        Source::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        Source::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 impl Storage for Watched<'_> {

@@ -31,6 +31,20 @@ impl Memory for &[u8] {
     }
 }
 
+/// Define the hashes of an implementation of [`Memory`]: where bytes are does not change them.
+#[macro_export]
+macro_rules! hashes {
+    () => {
+        fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+            <&[u8] as $crate::Memory>::crc32c(crc, bytes)
+        }
+
+        fn name_hash(name: &[u8]) -> u32 {
+            <&[u8] as $crate::Memory>::name_hash(name)
+        }
+    };
+}
+
 /// Return the CRC-32C of `bytes` that follow bytes with the CRC-32C `crc`, without special
 /// instructions.
 #[cfg(any(test, not(feature = "std")))]

@@ -59,13 +59,7 @@ impl Memory for Part<'_> {
             ))
     }
 
-    fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-        <&[u8]>::crc32c(crc, bytes)
-    }
-
-    fn name_hash(name: &[u8]) -> u32 {
-        <&[u8]>::name_hash(name)
-    }
+    daxfs_reader::hashes!();
 }
 
 /// An open device or file.
