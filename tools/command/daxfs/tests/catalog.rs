@@ -3,7 +3,7 @@
 //! `catalog`: several images in one file, and power loss while a catalogue is changed.
 
 use crate::support::{fail, run, succeed, tree};
-use daxfs_load::catalog::{insert, Change as _, Medium, New, Part, State, Users};
+use daxfs_load::catalog::{commit, create, insert, Medium, New, Part, State, Users};
 use daxfs_reader::catalog::{
     room, Listed, Table, CATALOG_ALIGN, CATALOG_COPIES, CATALOG_MAX, CATALOG_SIZE, CHECKSUM,
 };
@@ -288,7 +288,8 @@ fn seal_bytes(bytes: &mut [u8]) {
     let Some(entries) = bytes[128..].get(..count as usize * 128) else {
         return;
     };
-    let crc = crc32c(entries, crc32c(&bytes[..124], 0));
+    let crc32c = <&[u8] as daxfs_reader::Memory>::crc32c;
+    let crc = crc32c(crc32c(0, &bytes[..124]), entries);
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -414,7 +415,7 @@ impl Ram {
     fn with_catalog(pieces: u64) -> (Self, Table) {
         let mut ram = Ram::new(CATALOG_SIZE + pieces * HUGE_SIZE);
         let mut table = Table::new(ram.size());
-        table.create(&mut ram).unwrap();
+        create(&mut table, &mut ram).unwrap();
         (ram, table)
     }
 
@@ -508,9 +509,9 @@ fn another_writer() {
     assert_eq!(live(&load(&ram).unwrap()), live(&other));
     // The last generation has none after it.
     other.generation = u64::MAX - 2;
-    other.create(&mut ram).unwrap();
+    create(&mut other, &mut ram).unwrap();
     let before = ram.bytes.clone();
-    let error = other.commit(&mut ram).unwrap_err();
+    let error = commit(&mut other, &mut ram).unwrap_err();
     assert!(error.to_string().contains("the last generation"));
     assert!(ram.bytes == before);
 }
@@ -540,7 +541,7 @@ fn faulty_device() {
         }
     }
     let mut faulty = Faulty(Ram::new(CATALOG_SIZE + HUGE_SIZE), 0);
-    let error = Table::new(faulty.size()).create(&mut faulty).unwrap_err();
+    let error = create(&mut Table::new(faulty.size()), &mut faulty).unwrap_err();
     assert!(
         error.to_string().contains("reads back differently"),
         "{error}"
@@ -634,7 +635,7 @@ fn thousands() {
             ..table.images[0].clone()
         });
     }
-    table.commit(&mut ram).unwrap();
+    commit(&mut table, &mut ram).unwrap();
     let mut table = load(&ram).unwrap();
     assert_eq!(table.images.len(), CATALOG_MAX);
     let error = add(&mut ram, &mut table, ("more", false), &bytes, &[]).unwrap_err();
@@ -743,10 +744,10 @@ fn change(
                 .find(|image| image.name == wanted && !image.removed);
             let Some(image) = found else { return Ok(false) };
             (image.active, image.removed) = (false, true);
-            table.commit(ram).map(|()| true)
+            commit(table, ram).map(|()| true)
         }
         Change::Activate(name) => match table.activate(NAMES[*name]) {
-            true => table.commit(ram).map(|()| true),
+            true => commit(table, ram).map(|()| true),
             false => Ok(false),
         },
     }
@@ -845,7 +846,7 @@ proptest! {
         for left in 0.. {
             let mut ram = ram.clone();
             (ram.left, ram.luck) = (left, luck.wrapping_add(left as u64));
-            let done = Table::new(ram.size()).create(&mut ram).is_ok();
+            let done = create(&mut Table::new(ram.size()), &mut ram).is_ok();
             let mut rest = Ram::new(0);
             rest.bytes = ram.rest();
             let memory = Part { medium: &rest, start: 0 };
@@ -892,10 +893,6 @@ proptest! {
             Err(error) => prop_assert_ne!(error.problem, Problem::Unreadable),
         }
     }
-}
-
-fn crc32c(bytes: &[u8], crc: u32) -> u32 {
-    <&[u8] as daxfs_reader::Memory>::crc32c(crc, bytes)
 }
 
 /// Check the rules that a valid catalogue follows.

@@ -6,46 +6,37 @@ use super::medium::{Medium, Part};
 use daxfs_reader::catalog::{Table, CATALOG_COPIES};
 use std::io;
 
-/// Changes of a [`Table`] on its medium.
-pub trait Change {
-    /// Write the catalogue over the copy that does not count, so that it counts from then on. Power
-    /// loss leaves it as it was before, or as it is now.
-    ///
-    /// Return the device's errors, and if another process has changed the catalogue since it was
-    /// loaded.
-    fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()>;
-
-    /// Write the catalogue to a device that has none. Until this is done, the device has nothing
-    /// that can be mounted, and no catalogue before the first copy, which is written last.
-    fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()>;
+/// Write the changed catalogue `table` over the copy on `medium` that does not count, so that it counts from then on. Power
+/// loss leaves it as it was before, or as it is now.
+///
+/// Return the device's errors, and if another process has changed the catalogue since it was
+/// loaded.
+pub fn commit(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+    // Write everything that the new state refers to before the state itself.
+    medium.sync()?;
+    medium.forget()?;
+    let memory = Part { medium, start: 0 };
+    let now = Table::load(&memory).map_err(io::Error::other)?;
+    let generation = now.map(|now| now.generation);
+    if generation != Some(table.generation) {
+        let why = "somebody else changes the catalogue; try again when that is done";
+        return Err(io::Error::other(why));
+    }
+    store(table, medium)
 }
 
-impl Change for Table {
-    fn commit(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        // Write everything that the new state refers to before the state itself.
-        medium.sync()?;
-        medium.forget()?;
-        let memory = Part { medium, start: 0 };
-        let now = Table::load(&memory).map_err(io::Error::other)?;
-        let generation = now.map(|now| now.generation);
-        if generation != Some(self.generation) {
-            let why = "somebody else changes the catalogue; try again when that is done";
-            return Err(io::Error::other(why));
-        }
-        store(self, medium)
+/// Write the catalogue `table` to a device that has none. Until this is done, the device has nothing
+/// that can be mounted, and no catalogue before the first copy, which is written last.
+pub fn create(table: &mut Table, medium: &mut dyn Medium) -> io::Result<()> {
+    for start in CATALOG_COPIES {
+        medium.write(start, &[0; 4096])?;
     }
-
-    fn create(&mut self, medium: &mut dyn Medium) -> io::Result<()> {
-        for start in CATALOG_COPIES {
-            medium.write(start, &[0; 4096])?;
-        }
-        medium.sync()?;
-        for copy in [1, 0] {
-            self.copy = 1 - copy;
-            store(self, medium)?;
-        }
-        Ok(())
+    medium.sync()?;
+    for copy in [1, 0] {
+        table.copy = 1 - copy;
+        store(table, medium)?;
     }
+    Ok(())
 }
 
 /// Write the copy that does not count, and check that it is there.

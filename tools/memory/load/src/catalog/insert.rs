@@ -2,7 +2,7 @@
 
 //! Adding an image to a catalogue.
 
-use super::change::Change;
+use super::change::commit;
 use super::medium::Medium;
 use daxfs_image::catalog::some;
 use daxfs_image::error::{Error, Result};
@@ -82,7 +82,7 @@ pub fn insert(
     // After this, no new mount can use the space, whichever copy counts: the other copy has the
     // image as removed, or not at all.
     if table.images.len() != before {
-        table.commit(medium).map_err(cannot_write)?;
+        commit(table, medium).map_err(cannot_write)?;
     }
     let mut written = Sha256::new();
     (new.copy)(&mut |offset, piece| {
@@ -116,7 +116,7 @@ pub fn insert(
     if new.active {
         table.activate(new.name);
     }
-    table.commit(medium).map_err(cannot_write)
+    commit(table, medium).map_err(cannot_write)
 }
 
 /// Return the SHA-256 of a range of a medium.

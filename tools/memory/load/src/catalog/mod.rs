@@ -12,7 +12,7 @@ mod loaded;
 mod medium;
 mod mounted;
 
-pub use change::Change;
+pub use change::{commit, create};
 pub use chosen::Chosen;
 pub use insert::{insert, New, State, Users};
 pub use medium::{Medium, Part};
@@ -48,8 +48,8 @@ fn cannot_write(disk: &Disk, error: io::Error) -> Error {
 }
 
 /// Write the changed catalogue of `disk`.
-fn commit(table: &mut Table, disk: &mut Disk) -> Result<()> {
-    let done = table.commit(disk);
+fn write(table: &mut Table, disk: &mut Disk) -> Result<()> {
+    let done = commit(table, disk);
     done.map_err(|error| cannot_write(disk, error))
 }
 
@@ -123,7 +123,7 @@ fn init_existing(path: &Path, force: bool) -> Result<()> {
     }
     Overwrite::new(force).check_device(path, disk.size(), |at, into| disk.read(at, into))?;
     let mut table = Table::new(disk.size());
-    let done = table.create(&mut disk);
+    let done = create(&mut table, &mut disk);
     done.map_err(|error| cannot_write(&disk, error))
 }
 
@@ -206,7 +206,7 @@ pub fn remove(path: &Path, name: &str, force: bool) -> Result<()> {
         return Err(Error::refused(&disk.name, why));
     }
     image.remove();
-    commit(&mut table, &mut disk)
+    write(&mut table, &mut disk)
 }
 
 /// Remove all images of the device `path` for whose names `unwanted` returns true, in one change, which also
@@ -224,7 +224,7 @@ pub fn remove_all(path: &Path, unwanted: &dyn Fn(&str) -> bool) -> Result<()> {
     if !changed {
         return Ok(());
     }
-    commit(&mut table, &mut disk)
+    write(&mut table, &mut disk)
 }
 
 /// Return the images of the device `path`, removed ones included.
@@ -239,7 +239,7 @@ pub fn activate(path: &Path, name: &str) -> Result<()> {
     if !table.activate(name) {
         return Err(unknown(&disk.name, &table, name));
     }
-    commit(&mut table, &mut disk)
+    write(&mut table, &mut disk)
 }
 
 /// A device and its catalogue.
