@@ -70,7 +70,7 @@ pub mod write;
 
 pub use error::{cause, is_control, shown, Error, Reason, Result};
 pub use make::{make, measure, Summary};
-pub use mapping::Mapping;
+pub use mapping::{Mapping, ReadOnly};
 pub use output::{scratch, Output};
 pub use overwrite::{occupant, Overwrite, HEAD};
 pub use replace::{parent_of, plain};

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory that is written through a mapping: DAX devices, huge pages and dma-bufs.
+//! Memory that is read and written through a mapping: DAX devices, huge pages and dma-bufs.
 
 #![allow(unsafe_code)]
 
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
-/// A shared mapping of a part of a file or device. Its memory is only accessed through the raw
-/// pointer: other processes may write to it.
+/// A shared mapping of a part of a file or device. No reference into it exists: other processes may
+/// write to it. It is read through `/proc/self/mem`, so that memory which fails is an error instead of a signal.
 pub struct Mapping {
     base: *mut u8,
     length: usize,
+    memory: File,
 }
+
+// SAFETY: The mapping belongs to the process, and any thread may access it and unmap it.
+unsafe impl Send for Mapping {}
+// SAFETY: With `&self`, bytes are read by pread(2), which any number of threads may call, and cache lines are written back.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Map the first `size` bytes of `file` for reading and writing.
@@ -23,8 +31,17 @@ impl Mapping {
 
     /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading and writing.
     pub fn part(file: impl AsFd, start: u64, size: u64) -> io::Result<Self> {
+        Self::map(file, start, size, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Map `size` bytes of `file` from byte `start` on, a multiple of the page size, for reading. Do not write to it.
+    pub fn read_only(file: impl AsFd, start: u64, size: u64) -> io::Result<ReadOnly> {
+        Self::map(file, start, size, ProtFlags::READ).map(ReadOnly)
+    }
+
+    fn map(file: impl AsFd, start: u64, size: u64, access: ProtFlags) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let memory = File::open("/proc/self/mem")?;
         // SAFETY: A mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {
             mmap(
@@ -39,6 +56,7 @@ impl Mapping {
         Ok(Mapping {
             base: base.cast(),
             length,
+            memory,
         })
     }
 
@@ -54,12 +72,12 @@ impl Mapping {
     }
 
     /// Read the bytes at `offset`.
+    ///
+    /// Return `FileTooLarge` if the range is not within the mapping, `EIO` for memory that fails.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let from = self.at(offset, into.len())?;
-        // SAFETY: `at` has checked that the range is within the mapping. `into` is not part of the
-        // mapping, to which nothing refers.
-        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) };
-        Ok(())
+        self.memory
+            .read_exact_at(into, from.expose_provenance() as u64)
     }
 
     /// Write the processor's cache lines of `length` bytes at `offset` back to the memory, so that
@@ -79,6 +97,16 @@ impl Mapping {
         }
         // SAFETY: `start` is within the mapping.
         Ok(unsafe { self.base.add(start) })
+    }
+}
+
+/// A mapping that cannot be written to.
+pub struct ReadOnly(Mapping);
+
+impl ReadOnly {
+    /// Read the bytes at `offset`, as [`Mapping::read`].
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, into)
     }
 }
 
@@ -123,7 +151,6 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     #[test]
     fn writes_within_the_mapping() {
@@ -140,6 +167,14 @@ mod tests {
         for offset in [8189, u64::MAX] {
             let error = mapping.write(offset, b"here").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+            assert!(mapping.read(offset, &mut bytes).is_err());
         }
+        // Memory after the end of the file fails like failed memory: with an error, not a signal.
+        file.set_len(0).unwrap();
+        assert!(mapping.read(0, &mut bytes).is_err());
+        assert!(Mapping::read_only(&file, 0, 8192)
+            .unwrap()
+            .read(0, &mut bytes)
+            .is_err());
     }
 }

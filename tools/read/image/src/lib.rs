@@ -26,7 +26,6 @@
 pub mod catalog;
 pub mod digest;
 pub mod error;
-pub mod mapping;
 pub mod reader;
 pub mod sign;
 pub mod source;

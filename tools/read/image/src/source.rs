@@ -4,7 +4,6 @@
 
 use crate::catalog::{load, unknown};
 use crate::error::{Error, Result};
-use crate::mapping::Mapping;
 use crate::reader::Reader;
 use crate::text::shown_path;
 use daxfs_check::digest::{combine, hex, sums, wrong_sum};
@@ -14,7 +13,7 @@ use daxfs_command::signals::Interrupt;
 use daxfs_reader::layout::MAGIC;
 use daxfs_reader::{self as image, Image, Memory, Problem, Superblock};
 use daxfs_writer::device::dax_size;
-use daxfs_writer::{occupant, HEAD};
+use daxfs_writer::{occupant, Mapping, ReadOnly, HEAD};
 use rustix::fs::{fstat, FileType, OFlags};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -61,7 +60,7 @@ pub struct Source {
 
 enum Bytes {
     File(File),
-    Mapped(Mapping),
+    Mapped(ReadOnly),
 }
 
 impl Source {
@@ -75,7 +74,7 @@ impl Source {
             FileType::RegularFile | FileType::BlockDevice => Self::of_file(file, &name),
             FileType::CharacterDevice if dax_size(status.st_rdev).is_some() => {
                 let size = dax_size(status.st_rdev).unwrap_or(0);
-                let mapping = Mapping::new(&file, 0, size).map_err(|error| {
+                let mapping = Mapping::read_only(&file, 0, size).map_err(|error| {
                     let remedy = "; a DAX device must be in devdax mode to be read here";
                     Error::system(&name, "cannot map", remedy, error)
                 })?;

@@ -4,13 +4,12 @@
 
 use daxfs_check::memory::FileMemory;
 use daxfs_image::error::{Error, Result};
-use daxfs_image::mapping;
 use daxfs_image::source::{cannot_open, open_now};
 use daxfs_image::text::shown_path;
 use daxfs_reader::catalog::CATALOG_SIZE;
 use daxfs_reader::{self as image, Memory, Problem};
 use daxfs_writer::device::dax_size;
-use daxfs_writer::Mapping;
+use daxfs_writer::{Mapping, ReadOnly};
 use rustix::fs::{fadvise, flock, fstat, major, minor, Advice, FileType, FlockOperation, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -88,7 +87,7 @@ pub enum Access {
 
 enum Bytes {
     File(File),
-    ReadOnly(mapping::Mapping),
+    ReadOnly(ReadOnly),
     /// The mapping, the ranges that were written since the last sync, and the locked file.
     Mapped(Mapping, Vec<(u64, usize)>, #[allow(dead_code)] File),
 }
@@ -151,7 +150,7 @@ impl Disk {
                 (Bytes::Mapped(mapping, Vec::new(), file), size)
             }
             Some(size) => {
-                let mapping = mapping::Mapping::new(&file, 0, size).map_err(cannot_map)?;
+                let mapping = Mapping::read_only(&file, 0, size).map_err(cannot_map)?;
                 (Bytes::ReadOnly(mapping), size)
             }
             None => {
@@ -179,7 +178,7 @@ impl Disk {
     ///
     /// Fail if the kernel forbids to read it.
     pub fn range(memory: &File, start: u64, size: u64) -> Result<Self> {
-        let mapping = mapping::Mapping::new(memory, start, size.min(CATALOG_SIZE));
+        let mapping = Mapping::read_only(memory, start, size.min(CATALOG_SIZE));
         let mapping =
             mapping.map_err(|error| Error::system("/dev/mem", "cannot map", "", error))?;
         Ok(Disk {
