@@ -48,7 +48,8 @@ impl Probe {
 
     /// # Safety
     ///
-    /// `data` must be a [`Failed`].
+    /// `data` must be a [`Failed`]. The caller must be able to sleep: memory_failure() holds only
+    /// mutexes and the lock of a folio.
     unsafe extern "C" fn probe(data: *mut c_void, _frame: c_ulong, _kind: c_int, _result: c_int) {
         // SAFETY: The caller passes what `new` has registered, the address of such a function.
         let failed = unsafe { mem::transmute::<*mut c_void, Failed>(data) };
