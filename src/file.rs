@@ -10,7 +10,7 @@ use crate::linux::mm::{Fault, FaultResult, Outcome};
 use crate::memory::{Claim, Gate, MappedExtent};
 use crate::mount::{report, DaxFs};
 use crate::usage::Event;
-use kernel::{iov::IovIterDest, page::PAGE_SIZE, prelude::*};
+use kernel::{iov::IovIterDest, prelude::*};
 
 #[inline]
 fn file_data(file: &INode<DaxFs>) -> Result<&FileData> {
@@ -146,16 +146,6 @@ impl FileOperations for DaxFs {
             .map_err(|error| report(file.super_block(), file.ino(), error))
     }
 
-    fn reads_at_once(file: &INode<Self>, position: u64) -> bool {
-        let length = file.size().saturating_sub(position).min(PAGE_SIZE as u64);
-        // After the end nothing is read: the page cache answers with SIGBUS.
-        if length == 0 {
-            return true;
-        }
-        let mounted = file.super_block().data();
-        file_data(file).is_ok_and(|data| mounted.is_decided(data.data + position, length))
-    }
-
     fn map(file: &INode<Self>) -> Result<MappedExtent> {
         let &FileData {
             data,
@@ -191,12 +181,6 @@ impl FileOperations for DaxFs {
             });
         }
         result
-    }
-
-    fn prepare(file: &INode<Self>, page: u64, order: u32) {
-        if let Some(extent) = file.mapping() {
-            extent.prepare(page, order, file.super_block().data());
-        }
     }
 
     fn extent(file: &INode<Self>) -> Result<Extent> {

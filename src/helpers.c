@@ -314,14 +314,17 @@ int daxfs_helper_map_kernel_pages(struct vm_area_struct *vma, unsigned long addr
 	return map_kernel_pages_complete(vma, &action);
 }
 
-/* The kernel does not retry a fault that was tried before. */
-vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf, bool at_once)
+/*
+ * Handle a fault by the page cache, and keep the lock of the memory area while a page is read. The
+ * kernel would drop the lock and retry the fault, also if the page cannot be read, and mlock(2)
+ * repeats such a fault for ever. It does not retry a fault that was tried before.
+ */
+vm_fault_t daxfs_helper_filemap_fault_at_once(struct vm_fault *vmf)
 {
 	enum fault_flag before = vmf->flags;
 	vm_fault_t result;
 
-	if (at_once)
-		vmf->flags |= FAULT_FLAG_TRIED;
+	vmf->flags |= FAULT_FLAG_TRIED;
 	result = filemap_fault(vmf);
 	vmf->flags = before;
 	return result;

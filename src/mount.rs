@@ -206,17 +206,6 @@ impl Gate for Mounted {
             Some(pieces) => pieces.first_unverified(offset, length).is_none(),
         }
     }
-
-    #[cold]
-    fn is_decided(&self, offset: u64, length: u64) -> bool {
-        let Some(pieces) = &self.pieces else {
-            return true;
-        };
-        match pieces.first_unverified(offset, length) {
-            Some(at) => self.is_refused(pieces, at),
-            None => true,
-        }
-    }
 }
 
 impl kernel::fmt::Display for image::Error {

@@ -23,9 +23,6 @@ pub(crate) trait Gate {
 
     /// Return true if `length` bytes at `offset` may be used now.
     fn is_open(&self, offset: u64, length: u64) -> bool;
-
-    /// Return true if [`Self::open`] knows its answer for these bytes, so that it does not wait.
-    fn is_decided(&self, offset: u64, length: u64) -> bool;
 }
 
 impl MappedExtent {
@@ -52,13 +49,8 @@ impl MappedExtent {
             if order > 0 && length > MOST_VERIFIED {
                 return Ok(FaultResult::FALLBACK);
             }
-            // Other threads of the process may wait for the lock of the area. mlock(2) repeats a
-            // fault as long as it is retried, so retry only undecided pieces.
-            if !gate.is_decided(space.offset + first, length) {
-                if let Some(retry) = fault.retry() {
-                    return Ok(retry);
-                }
-            }
+            // This holds the lock of the memory area. Without it, the fault would have to be
+            // retried, and mlock(2) repeats such a fault for ever if the piece is bad.
             match gate.open(space.offset + first, length) {
                 // A part of it may be good.
                 Err(_) if order > 0 => return Ok(FaultResult::FALLBACK),
@@ -96,20 +88,6 @@ impl MappedExtent {
             #[cfg(not(CONFIG_TRANSPARENT_HUGEPAGE))]
             _ => FaultResult::FALLBACK,
         })
-    }
-
-    /// Ask `gate` to open the pages that a fault for an entry of `order` on page `page` may map.
-    /// This may take long, and needs no locks. The fault finds errors.
-    pub(crate) fn prepare(&self, page: u64, order: u32, gate: &impl Gate) {
-        let space = self.space();
-        // If a part is bad, the fault falls back to the page.
-        let open = |order| {
-            let (first, length) = part(space, page, order);
-            gate.open(space.offset + first, length).is_ok()
-        };
-        if !open(order) && order > 0 {
-            open(0);
-        }
     }
 }
 

@@ -39,23 +39,13 @@ pub(crate) trait FileOperations: FileSystem {
     /// `EIO` if they cannot be read.
     fn read_page(file: &INode<Self>, position: u64, into: &mut [u8]) -> Result;
 
-    /// Return true if [`Self::read_page`] at `position` does not wait for anything but memory.
-    fn reads_at_once(file: &INode<Self>, position: u64) -> bool;
-
     /// Return a mapping for `file`, which the page cache does not map. Called when the file is
     /// mapped first. The mapping is dropped when the inode is evicted.
     fn map(file: &INode<Self>) -> Result<FileMapping<Self::Claim>>;
 
     /// Handle a page fault on a mapping of `file`. This maps the page itself, except for a write to
     /// a private mapping, for which it may leave the page to the MM.
-    ///
-    /// This holds the lock of the memory area, which other threads of the process wait for. So what
-    /// takes long is left to [`Self::prepare`], with [`Fault::retry`].
     fn fault<'a>(file: &INode<Self>, fault: &Fault<'a, Self::Claim>) -> FaultResult<'a>;
-
-    /// Prepare a page fault on page `page` of `file` for an entry of `order`, because
-    /// [`Self::fault`] returned [`Fault::retry`]. The next call of [`Self::fault`] reports errors.
-    fn prepare(file: &INode<Self>, page: u64, order: u32);
 
     /// Return the extent of `file`, for `FS_IOC_FIEMAP`.
     fn extent(file: &INode<Self>) -> Result<Extent>;
@@ -145,7 +135,7 @@ impl<T: Operations> VTable<T> {
 
     /// Memory areas of files that the page cache maps.
     const CACHED_AREA: bindings::vm_operations_struct = bindings::vm_operations_struct {
-        fault: Some(Self::cached_fault),
+        fault: Some(bindings::filemap_fault_at_once),
         map_pages: Some(bindings::filemap_map_pages),
         ..pin_init::zeroed()
     };
@@ -393,41 +383,7 @@ impl<T: Operations> VTable<T> {
         // change once it is set.
         // SAFETY: The MM calls this to handle the fault, and holds a lock that keeps the area.
         let fault = unsafe { Fault::new(vmf, order, mapping) };
-        let mut result = T::fault(file, &fault).into_raw();
-        let is_write = fault.is_write();
-        if result == bindings::VM_FAULT_RETRY {
-            // SAFETY: As above. By the invariant of the result the fault can be retried.
-            result = unsafe { Self::retry(vmf, order) };
-        }
-        (result, is_write)
-    }
-
-    /// Prepare a fault without the lock of its memory area, as the page cache reads pages, so that
-    /// other threads can change mappings of the process. Return `VM_FAULT_RETRY`, and
-    /// `VM_FAULT_MAJOR`, as for a page that is read from a disk.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::fault`], and the fault must be one that [can be retried](Fault::retry).
-    /// Do not use the memory area afterwards.
-    #[cold]
-    unsafe fn retry(
-        vmf: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
-    ) -> bindings::vm_fault_t {
-        // SAFETY: The fault has a memory area, which is locked and keeps its file. The MM allows to
-        // release the lock, as the fault can be retried, and expects `VM_FAULT_RETRY`.
-        let (page, pin) = unsafe {
-            let place = &(*vmf).__bindgen_anon_1;
-            let (page, pin) = (place.pgoff as u64, bindings::get_file((*place.vma).vm_file));
-            bindings::release_fault_lock(vmf);
-            (page, pin)
-        };
-        // SAFETY: The file is pinned.
-        T::prepare(unsafe { INode::<T>::of_file(pin) }, page, order);
-        // SAFETY: The reference was got above, and nothing uses the inode below.
-        unsafe { bindings::fput(pin) };
-        bindings::VM_FAULT_MAJOR | bindings::VM_FAULT_RETRY
+        (T::fault(file, &fault).into_raw(), fault.is_write())
     }
 
     /// Map no pages: [`Self::fault`] maps the pages around the address as well. The MM handles
@@ -457,21 +413,6 @@ impl<T: Operations> VTable<T> {
             (*area).vm_ops = &Self::CACHED_AREA;
             result
         }
-    }
-
-    /// Handle a fault by the page cache. To read a page, that drops the lock of the memory area if
-    /// it may, and then the fault is retried, also if the page cannot be read. mlock(2) repeats
-    /// such a fault for ever. So keep the lock while a page is read that needs no waiting.
-    ///
-    /// # Safety
-    ///
-    /// `vmf` must be a fault on an [area of the page cache](Self::CACHED_AREA).
-    unsafe extern "C" fn cached_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-        // SAFETY: The MM holds a lock that keeps the memory area.
-        let (file, page) = unsafe { (Self::file(vmf), (*vmf).__bindgen_anon_1.pgoff) };
-        let at_once = T::reads_at_once(file, page as u64 * PAGE_SIZE as u64);
-        // SAFETY: This is a fault on a file that the page cache maps.
-        unsafe { bindings::filemap_fault_at_once(vmf, at_once) }
     }
 
     /// Return the file that a faulting memory area maps.

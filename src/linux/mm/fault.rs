@@ -91,17 +91,6 @@ impl<'a, C> Fault<'a, C> {
         self.fields().flags & bindings::FAULT_FLAG_WRITE != 0
     }
 
-    /// Return the result to call `FileOperations::prepare` without the lock of the memory area, and
-    /// then fault again; `None` if the MM does not allow that now. A caller that does not wait gets
-    /// `None`: unlike reads of the page cache, nothing would have been started for it.
-    pub(crate) fn retry(&self) -> Option<FaultResult<'a>> {
-        let allow = bindings::FAULT_FLAG_ALLOW_RETRY;
-        let not = bindings::FAULT_FLAG_TRIED | bindings::FAULT_FLAG_RETRY_NOWAIT;
-        // INVARIANT: The fault can be retried.
-        (self.fields().flags & (allow | not) == allow)
-            .then_some(FaultResult(bindings::VM_FAULT_RETRY, PhantomData))
-    }
-
     /// Give `page` to the MM, which copies it for a write to a private mapping.
     pub(crate) fn give(&self, page: Page<'_>) -> FaultResult<'a> {
         // SAFETY: The current thread handles the fault. The MM gets the reference.
@@ -126,10 +115,10 @@ impl<'a, C> Fault<'a, C> {
         FaultResult(raw, PhantomData)
     }
 
-    /// Return the outcome of this fault; `None` if it will be repeated.
+    /// Return the outcome of this fault; `None` if the MM faults again, for a page.
     pub(crate) fn outcome(&self, result: FaultResult<'a>) -> Option<Outcome> {
         // VM_FAULT_ERROR includes VM_FAULT_FALLBACK, so test this first.
-        if result.0 & (bindings::VM_FAULT_FALLBACK | bindings::VM_FAULT_RETRY) != 0 {
+        if result.0 & bindings::VM_FAULT_FALLBACK != 0 {
             None
         } else if result.0 & bindings::VM_FAULT_ERROR != 0 {
             Some(match result.0 & bindings::VM_FAULT_HWPOISON {
@@ -218,8 +207,6 @@ pub(crate) enum Outcome {
 /// # Invariants
 ///
 /// The value is an error, or the result of the [`Fault`] with the lifetime `'a`.
-/// `VM_FAULT_RETRY` belongs to a fault that [can be retried](Fault::retry): no function of the
-/// kernel that handles our faults returns it.
 #[derive(Clone, Copy)]
 pub(crate) struct FaultResult<'a>(bindings::vm_fault_t, Brand<'a>);
 
