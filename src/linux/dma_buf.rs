@@ -299,12 +299,8 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
         let (base, size, io) = (NonNull::new(base.cast())?, self.buffer.size(), map.is_iomem);
         // SAFETY: By the type invariant the buffer is mapped.
         let cache = unsafe { cache::mode(base, size, io) }.ok()?;
-        Some(Mappable {
-            base,
-            size,
-            io,
-            method: MapMethod::Frames(cache),
-        })
+        let mappable = Mappable::new(base, size, MapMethod::Frames(cache));
+        Some(Mappable { io, ..mappable })
     }
 }
 

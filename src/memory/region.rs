@@ -3,7 +3,7 @@
 //! Regions: memory that holds an image.
 
 use super::Tenure;
-use crate::linux::mm::Described;
+use crate::linux::mm::Mappable;
 use crate::linux::security;
 use core::ops::Range;
 use kernel::{prelude::*, seq_file::SeqFile};
@@ -27,7 +27,7 @@ pub(crate) enum Shown {
 /// One contiguous region of memory, which others may write at any time.
 pub(crate) struct Region {
     /// Facts about the memory.
-    pub(crate) memory: Described,
+    pub(crate) memory: Mappable,
     shown: Shown,
     pub(super) tenure: Tenure,
 }

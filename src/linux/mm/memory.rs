@@ -5,35 +5,9 @@
 use super::window::Bytes;
 use super::{poison, MapMethod, Mappable, Page, PAGE_SIZE};
 use crate::bindings;
-use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
-
-/// Description of [`Memory`], also when it is gone.
-#[derive(Clone, Copy)]
-pub(crate) struct Described {
-    /// No other memory has this number.
-    id: u64,
-    mappable: Mappable,
-}
-
-impl Described {
-    /// Return true if `memory` is this memory.
-    #[inline]
-    pub(super) fn is(&self, memory: &Memory) -> bool {
-        self.id == memory.described.id
-    }
-}
-
-impl Deref for Described {
-    type Target = Mappable;
-
-    #[inline(always)]
-    fn deref(&self) -> &Mappable {
-        &self.mappable
-    }
-}
 
 /// Owner of mapped memory. Dropping it releases the memory.
 ///
@@ -67,7 +41,7 @@ pub(crate) unsafe trait Owner: Send + Sync {
 /// `described` is the memory that `owner` has mapped. `number` belongs to its bad
 /// blocks, or to [`NO_LIST`].
 pub(crate) struct Memory {
-    described: Described,
+    described: Mappable,
     number: NonNull<AtomicU32>,
     /// The number when the owner was last asked.
     seen: AtomicU32,
@@ -89,25 +63,23 @@ impl Memory {
     ///
     /// `owner`, if it has mapped none.
     pub(crate) fn new(owner: KBox<dyn Owner>) -> Result<Self, KBox<dyn Owner>> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let Some(mappable) = owner.mappable() else {
             return Err(owner);
         };
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let none = (NonNull::from(&NO_LIST), 0);
         let (number, seen) = owner.bad_blocks().unwrap_or(none);
         // INVARIANT: The owner has mapped the memory.
         Ok(Memory {
-            described: Described { id, mappable },
+            described: mappable,
             number,
             seen: AtomicU32::new(seen),
             owner,
         })
     }
 
-    /// Return what is known of the memory.
+    /// Return what is known of the memory, also when it is gone.
     #[inline(always)]
-    pub(crate) fn described(&self) -> &Described {
+    pub(crate) fn described(&self) -> &Mappable {
         &self.described
     }
 

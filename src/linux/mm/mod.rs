@@ -17,7 +17,7 @@ mod window;
 
 pub(crate) use cache::CacheMode;
 pub(crate) use fault::{Fault, FaultResult, Outcome};
-pub(crate) use memory::{Described, Memory, Owner};
+pub(crate) use memory::{Memory, Owner};
 use page::{Page, PageCopy};
 pub(crate) use space::{FileMapping, Space, Span};
 pub(crate) use window::{fault_in, DaxRange, MapMethod, Mappable};

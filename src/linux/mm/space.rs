@@ -7,7 +7,7 @@
 //! it. So an address space belongs to an internal inode, which cannot be looked up, and outlives
 //! the file's inode while one of its pages is in use.
 
-use super::{Described, MapMethod, PageCopy, PAGE_SIZE};
+use super::{MapMethod, Mappable, PageCopy, PAGE_SIZE};
 use crate::bindings;
 use crate::linux::internal::InternalInode;
 use core::{marker::PhantomPinned, ops::Deref, ptr::NonNull};
@@ -17,7 +17,7 @@ use kernel::{prelude::*, sync::Arc};
 #[derive(Clone, Copy)]
 pub(crate) struct Span {
     /// The memory.
-    pub(crate) memory: Described,
+    pub(crate) memory: Mappable,
     /// Offset of the first byte in the memory.
     pub(crate) offset: u64,
     /// Length in bytes.

@@ -6,6 +6,7 @@ use super::CacheMode;
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kernel::iov::IovIterDest;
 
 /// Number of bytes of a destination that are faulted in at a time.
@@ -40,6 +41,8 @@ pub(crate) struct DaxRange {
 /// Memory that the kernel and processes can map.
 #[derive(Clone, Copy)]
 pub(crate) struct Mappable {
+    /// No other memory has this number.
+    pub(in crate::linux) id: u64,
     /// Where the kernel has mapped the first byte.
     pub(in crate::linux) base: NonNull<u8>,
     /// Length in bytes. The rest of the last page is mapped, too.
@@ -53,7 +56,9 @@ pub(crate) struct Mappable {
 impl Mappable {
     /// Return `size` bytes of ordinary memory at `base`.
     pub(crate) fn new(base: NonNull<u8>, size: u64, method: MapMethod) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Mappable {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             base,
             size,
             io: false,
