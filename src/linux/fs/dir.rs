@@ -93,7 +93,7 @@ impl<T: Operations> VTable<T> {
             return Error::from(Errno::NameTooLong).to_ptr();
         }
         let inode = match T::lookup(dir, name) {
-            Ok(Some(inode)) => inode.into_raw(),
+            Ok(Some(inode)) => INodeRef::into_raw(inode).as_ptr().cast(),
             Ok(None) => ptr::null_mut(),
             Err(error) => return error.to_ptr(),
         };

@@ -11,7 +11,11 @@ use crate::linux::Errno;
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
-use kernel::{prelude::*, types::Opaque};
+use kernel::{
+    prelude::*,
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
 
 /// Operations on an inode of any type.
 pub(crate) trait INodeOperations: FileSystem {
@@ -160,34 +164,18 @@ impl<T: FileSystem> INode<T> {
 }
 
 /// A counted reference to an inode.
-///
-/// # Invariants
-///
-/// Owns a reference to an inode that meets the invariants of [`INode`].
-pub(crate) struct INodeRef<T: FileSystem>(NonNull<bindings::inode>, PhantomData<T>);
+pub(crate) type INodeRef<T> = ARef<INode<T>>;
 
-impl<T: FileSystem> INodeRef<T> {
-    /// Return the C object, with the reference.
-    pub(super) fn into_raw(self) -> *mut bindings::inode {
-        let inode = self.0.as_ptr();
-        core::mem::forget(self);
-        inode
+// SAFETY: The inode has a count, and `get` returns none before it is set up.
+unsafe impl<T: FileSystem> AlwaysRefCounted for INode<T> {
+    fn inc_ref(&self) {
+        // SAFETY: There is a reference to the inode.
+        unsafe { bindings::ihold(self.as_raw()) };
     }
-}
 
-impl<T: FileSystem> core::ops::Deref for INodeRef<T> {
-    type Target = INode<T>;
-
-    fn deref(&self) -> &INode<T> {
-        // SAFETY: By the type invariant the inode has been set up, and lives as long as `self`.
-        unsafe { INode::from_raw(self.0.as_ptr()) }
-    }
-}
-
-impl<T: FileSystem> Drop for INodeRef<T> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant this owns the reference.
-        unsafe { bindings::iput(self.0.as_ptr()) };
+    unsafe fn dec_ref(inode: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference.
+        unsafe { bindings::iput(inode.cast().as_ptr()) };
     }
 }
 
@@ -261,7 +249,8 @@ pub(super) fn get<T: Operations>(
         unsafe { bindings::unlock_new_inode(raw) };
     }
     // INVARIANT: `set_up` has succeeded on the inode: iget_locked() finds no others.
-    Ok(INodeRef(inode, PhantomData))
+    // SAFETY: The type is transparent over the C struct. iget_locked() returned the reference.
+    Ok(unsafe { ARef::from_raw(inode.cast()) })
 }
 
 /// Set up a new inode.
@@ -304,7 +293,8 @@ unsafe fn set_up<T: Operations>(inode: *mut bindings::inode, attributes: Attribu
                 (*inode).i_data.a_ops = tables.2;
                 (*inode).i_flags |= flags;
                 if let Some(other) = attributes.page_cache {
-                    (*inode).i_mapping = (*other.into_raw()).i_mapping;
+                    let other = ARef::into_raw(other).as_ref().as_raw();
+                    (*inode).i_mapping = (*other).i_mapping;
                 }
             }
         }
@@ -395,7 +385,7 @@ pub(super) unsafe extern "C" fn getattr(
 /// Turn a result into what C functions return that return pointers to inodes.
 pub(super) fn into_raw<T: FileSystem>(inode: Result<INodeRef<T>>) -> *mut bindings::inode {
     match inode {
-        Ok(inode) => inode.into_raw(),
+        Ok(inode) => ARef::into_raw(inode).as_ptr().cast(),
         Err(error) => error.to_ptr(),
     }
 }

@@ -184,7 +184,7 @@ impl<T: Operations> VTable<T> {
                 (*sb).s_time_gran = 1;
                 (*sb).s_flags |= flags;
             }
-            let root = T::root(this)?.into_raw();
+            let root = INodeRef::into_raw(T::root(this)?).as_ptr().cast();
             // SAFETY: d_make_root() takes over the reference, also if it fails. Nothing else
             // accesses the superblock.
             let root = unsafe {
