@@ -304,13 +304,6 @@ impl Inode {
         Error::new(Problem::Original, offset, self.original.into())
     }
 
-    /// Return the error for reading this file, whose data are in another image.
-    pub fn no_data(&self, superblock: &Superblock) -> Error {
-        let offset = field_offset(superblock, self.ino, offset_of!(layout::Inode, flags));
-        let flags = layout::INODE_METADATA_ONLY;
-        Error::new(Problem::MetadataOnly, offset, flags.into())
-    }
-
     /// Return how many bytes of a regular file, from the first on, are in pages that hold nothing
     /// else and so can be mapped. A page has `page` bytes, a power of two, at most the block size.
     /// Unless the file is packed, this is its size rounded up to a page.

@@ -28,9 +28,8 @@ pub struct Listing<'a, M> {
     /// Number of the next entry.
     next: u32,
     records: [layout::Dirent; RECORDS],
-    /// Number of records that were loaded, and of those that [`Listing::next`] has taken.
+    /// Number of records that were loaded.
     loaded: u32,
-    taken: u32,
     names: Names,
 }
 
@@ -55,7 +54,6 @@ impl<'a, M: Memory> Image<'a, M> {
             next: start,
             records: FromZeros::new_zeroed(),
             loaded: 0,
-            taken: 0,
             names: Names {
                 bytes: [0; BUFFER],
                 start: 0,
@@ -67,28 +65,8 @@ impl<'a, M: Memory> Image<'a, M> {
 }
 
 impl<M: Memory> Listing<'_, M> {
-    /// Return the next entry and its name, or `None` after the last one. Each call advances, also
-    /// if it fails.
-    #[allow(clippy::should_implement_trait)] // The name borrows from the listing.
-    pub fn next(&mut self) -> Option<Result<(Dirent, &[u8])>> {
-        if self.taken == self.loaded {
-            if let Err(error) = self.load_records() {
-                return Some(Err(error));
-            }
-        }
-        let raw = self.records[..self.loaded as usize].get(self.taken as usize)?;
-        self.taken += 1;
-        let position = self.next;
-        self.next += 1;
-        Some(
-            self.names
-                .entry(&self.image, &self.directory, position, raw),
-        )
-    }
-
     /// Pass all entries and their names to `take`, until it returns false or an error. `refuse`
-    /// turns the problem of an entry into such an error. This takes fewer instructions than
-    /// [`Listing::next`], because nothing has to be kept between two calls.
+    /// turns the problem of an entry into such an error.
     ///
     /// # Errors
     ///
@@ -123,7 +101,7 @@ impl<M: Memory> Listing<'_, M> {
     /// entry.
     #[inline(never)]
     fn load_records(&mut self) -> Result<()> {
-        (self.loaded, self.taken) = (0, 0);
+        self.loaded = 0;
         let left = self.directory.entries.saturating_sub(self.next);
         if left == 0 {
             return Ok(());

@@ -51,7 +51,7 @@ pub fn of_image<M: Memory>(memory: &M) -> Listing {
     let mut pending = vec![(Vec::new(), root)];
     while let Some((path, inode)) = pending.pop() {
         if let Content::Directory(directory) = inode.content {
-            let mut entries = image.list(&directory, 0);
+            let mut entries = image.entries(&directory, 0);
             while let Some(entry) = entries.next() {
                 let (entry, name) = entry.unwrap();
                 assert_eq!(image.lookup(&directory, name).unwrap(), Some(entry));

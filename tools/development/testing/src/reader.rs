@@ -79,7 +79,7 @@ fn read_inode<M: Memory>(
             }
         }
         Content::Directory(directory) => {
-            let mut entries = image.list(&directory, 0);
+            let mut entries = image.entries(&directory, 0);
             let mut listed = Vec::new();
             let mut starts = vec![directory.entries, u32::MAX];
             for position in 0..directory.entries.min(ENTRIES) {
@@ -144,7 +144,7 @@ fn list_from<M: Memory>(
     listed: &[Listed],
     stable: bool,
 ) {
-    let mut entries = image.list(directory, start);
+    let mut entries = image.entries(directory, start);
     let rest = listed.get(start as usize..).unwrap_or_default();
     for expected in rest.iter().take(STARTS) {
         let found = owned(entries.next().unwrap());

@@ -100,7 +100,7 @@ impl Handle {
     ) -> Result<usize> {
         let directory = self.directory(ino)?;
         let image = self.image();
-        let mut entries = image.list(&directory, position);
+        let mut entries = image.entries(&directory, position);
         let mut found = 0;
         while found < limit {
             let Some(entry) = entries.next() else { break };

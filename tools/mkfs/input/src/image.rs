@@ -73,7 +73,7 @@ impl<M: Memory> Reader<'_, M> {
             return Ok(());
         };
         let image = self.image;
-        let mut entries = image.list(&directory, 0);
+        let mut entries = image.entries(&directory, 0);
         while let Some(entry) = entries.next() {
             let (entry, name) = entry.map_err(|error| self.failed(error))?;
             let child = image.inode(entry.ino).map_err(|error| self.failed(error))?;

@@ -62,7 +62,7 @@ fn exercise(names: &[Vec<u8>], missing: &[Vec<u8>]) {
 fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8>)]) {
     let step = (sorted.len() / 50).max(1);
     for start in (0..=sorted.len()).step_by(step) {
-        let mut entries = image.list(directory, start as u32);
+        let mut entries = image.entries(directory, start as u32);
         // To the end from a few places only: that is quadratic.
         let end = if start % (7 * step) == 0 {
             sorted.len()
@@ -78,7 +78,7 @@ fn list(image: &Image<'_, &[u8]>, directory: &Directory, sorted: &[(u32, &Vec<u8
         }
         assert_eq!(entries.next().is_none(), end == sorted.len());
     }
-    assert!(image.list(directory, u32::MAX).next().is_none());
+    assert!(image.entries(directory, u32::MAX).next().is_none());
 }
 
 fn numbered(count: usize) -> Vec<Vec<u8>> {

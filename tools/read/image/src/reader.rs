@@ -91,7 +91,7 @@ impl<'a, S: Storage> Reader<'a, S> {
     /// Return the entries of `directory`, which has the path `path`, sorted by name.
     pub fn children(&self, directory: &Directory, path: &[u8]) -> Result<Vec<Child>> {
         let mut children = Vec::new();
-        let mut entries = self.image.list(directory, 0);
+        let mut entries = self.image.entries(directory, 0);
         while let Some(entry) = entries.next() {
             let (entry, name) = entry.map_err(|error| self.fail(path, error))?;
             let inode = self.image.inode(entry.ino).and_then(|inode| {

@@ -4,7 +4,8 @@
 
 use crate::image::layout::{self, HUGE_SIZE};
 use crate::image::signature::{crc, Line, Section};
-use crate::image::{Content, Image, Inode, Memory, Result, Superblock, Xattrs};
+use crate::image::{Content, Error, Image, Inode, Memory, Problem, Result, Superblock, Xattrs};
+use core::mem::offset_of;
 
 const S_IFMT: u16 = 0o170_000;
 
@@ -20,6 +21,17 @@ impl Inode {
             Content::Regular { data } => self.size >= HUGE_SIZE && data % HUGE_SIZE == 0,
             _ => false,
         }
+    }
+
+    /// Return the error for reading this file, whose data are in another image.
+    pub fn no_data(&self, superblock: &Superblock) -> Error {
+        let record = superblock.inodes.offset + u64::from(self.ino - 1) * layout::INODE_SIZE;
+        let offset = record + offset_of!(layout::Inode, flags) as u64;
+        Error::new(
+            Problem::MetadataOnly,
+            offset,
+            layout::INODE_METADATA_ONLY.into(),
+        )
     }
 }
 

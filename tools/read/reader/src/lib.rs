@@ -8,6 +8,8 @@
 #[macro_use]
 extern crate std;
 
+#[cfg(feature = "std")]
+mod entries;
 mod extra;
 pub mod hash;
 // A link to the directory from which the kernel module is built. A package holds a copy of the
@@ -19,6 +21,8 @@ mod image;
 mod path;
 mod slice;
 
+#[cfg(feature = "std")]
+pub use entries::Entries;
 pub use image::*;
 #[cfg(feature = "std")]
 pub use path::FindError;

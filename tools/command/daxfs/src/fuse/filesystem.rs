@@ -160,7 +160,7 @@ impl ImageFs {
         let Ok(start) = u32::try_from(offset.saturating_sub(DOTS)) else {
             return Ok(());
         };
-        let mut entries = self.image().list(&directory, start);
+        let mut entries = self.image().entries(&directory, start);
         let mut next = u64::from(start) + DOTS;
         while let Some(entry) = entries.next() {
             next += 1;

@@ -79,7 +79,7 @@ impl<S: Storage> Checker<'_, '_, S> {
         pending: &mut VecDeque<Directory>,
     ) -> ControlFlow<()> {
         let mut last: Option<(u32, Vec<u8>)> = None;
-        let mut entries = self.image.list(directory, 0);
+        let mut entries = self.image.entries(directory, 0);
         while let Some(entry) = entries.next() {
             match entry {
                 Ok((entry, name)) => {

@@ -40,7 +40,7 @@ impl Paths {
             let Content::Directory(directory) = inode.content else {
                 continue;
             };
-            let mut entries = image.list(&directory, 0);
+            let mut entries = image.entries(&directory, 0);
             while let Some(entry) = entries.next() {
                 if left == 0 {
                     break;
