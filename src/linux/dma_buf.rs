@@ -298,7 +298,7 @@ unsafe impl<F: Fn() + Send + Sync> Owner for Attachment<F> {
         let base = unsafe { map.__bindgen_anon_1.vaddr };
         let (base, size, io) = (NonNull::new(base.cast())?, self.buffer.size(), map.is_iomem);
         // SAFETY: By the type invariant the buffer is mapped.
-        let cache = unsafe { cache::mode(base, size, io) }.ok()?;
+        let cache = unsafe { cache::mode(base, size, io) }?;
         let mappable = Mappable::new(base, size, MapMethod::Frames(cache));
         Some(Mappable { io, ..mappable })
     }

@@ -226,7 +226,7 @@ impl Frames {
             let base = self.0.map_addr(|base| base.saturating_add(offset as usize));
             // SAFETY: By the type invariant the byte is mapped.
             let mode = unsafe { cache::mode(base, 1, false) };
-            matches!(mode, Ok(CacheMode::WriteBack))
+            mode == Some(CacheMode::WriteBack)
         };
         is_cached(0) && is_cached(self.1.size() - 1)
     }

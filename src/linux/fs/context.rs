@@ -32,10 +32,10 @@ impl Context {
     /// mount(2), log it to the kernel's log, unless many messages were logged just before. Return
     /// the error code.
     pub(super) fn refuse(&self, refusal: Refusal) -> Error {
-        if refusal.says_something() {
+        if refusal.subject.is_some() || refusal.reason.is_some() {
             self.error(fmt!("{}", refusal));
         }
-        refusal.errno()
+        refusal.errno
     }
 
     fn error(&self, message: fmt::Arguments<'_>) {
@@ -68,14 +68,12 @@ impl Context {
     /// Return the source of the mount, as user space gave it; for a remount, which has none, the
     /// name of the superblock's device.
     pub(crate) fn source(&self) -> &CStr {
-        self.source_path().or(self.mounted()).unwrap_or(c"none")
-    }
-
-    /// Return the name of the device of the superblock to remount.
-    fn mounted(&self) -> Option<&CStr> {
-        let is_remount = self.is_remount();
-        // SAFETY: The context of a remount keeps the root of a mounted superblock.
-        is_remount.then(|| unsafe { device_name((*self.get().root).d_sb) })
+        match self.source_path() {
+            Some(path) => path,
+            // SAFETY: The context of a remount keeps the root of a mounted superblock.
+            None if self.is_remount() => unsafe { device_name((*self.get().root).d_sb) },
+            None => c"none",
+        }
     }
 
     fn source_path(&self) -> Option<&CStr> {

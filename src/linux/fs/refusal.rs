@@ -8,10 +8,10 @@ use kernel::{fmt, prelude::*, str::CString};
 /// error code.
 pub(crate) struct Refusal {
     // Texts are `None` if memory is short.
-    subject: Option<CString>,
-    reason: Option<CString>,
+    pub(super) subject: Option<CString>,
+    pub(super) reason: Option<CString>,
     remedy: Option<&'static str>,
-    errno: Error,
+    pub(super) errno: Error,
 }
 
 impl Refusal {
@@ -34,16 +34,6 @@ impl Refusal {
     pub(crate) fn of(self, subject: fmt::Arguments<'_>) -> Self {
         let subject = self.subject.or_else(|| CString::try_from_fmt(subject).ok());
         Refusal { subject, ..self }
-    }
-
-    /// Return true unless only the error code is known.
-    pub(super) fn says_something(&self) -> bool {
-        self.subject.is_some() || self.reason.is_some()
-    }
-
-    /// Return the error code.
-    pub(super) fn errno(&self) -> Error {
-        self.errno
     }
 }
 

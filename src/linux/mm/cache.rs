@@ -25,21 +25,14 @@ pub(crate) enum CacheMode {
     Uncached = bindings::CACHE_UNCACHED as isize,
 }
 
-/// The pages of a mapping have different cache attributes, or one of them is not mapped.
-#[cfg_attr(not(CONFIG_X86_64), allow(dead_code))]
-pub(crate) struct Mixed;
-
-/// Find the cache attributes of the kernel's own mapping.
-///
-/// # Errors
-///
-/// [`Mixed`] if its pages do not agree.
+/// Find the cache attributes of the kernel's own mapping. Return `None` if its pages do not agree,
+/// or one of them is not mapped.
 ///
 /// # Safety
 ///
 /// The `size` bytes at `base` must be mapped.
 #[cfg(CONFIG_X86_64)]
-pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Result<CacheMode, Mixed> {
+pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Option<CacheMode> {
     let first = base.as_ptr() as usize;
     let end = first + size as usize;
     let mut found = None;
@@ -51,14 +44,14 @@ pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Result<Cac
             bindings::CACHE_WRITEBACK => CacheMode::WriteBack,
             bindings::CACHE_WRITECOMBINE => CacheMode::WriteCombine,
             bindings::CACHE_UNCACHED => CacheMode::Uncached,
-            _ => return Err(Mixed),
+            _ => return None,
         };
         if *found.get_or_insert(mode) != mode {
-            return Err(Mixed);
+            return None;
         }
         address = (address | (size - 1)) + 1;
     }
-    found.ok_or(Mixed)
+    found
 }
 
 /// Guess the cache attributes: this architecture exports no function that looks them up. Most
@@ -68,8 +61,8 @@ pub(crate) unsafe fn mode(base: NonNull<u8>, size: u64, _io: bool) -> Result<Cac
 ///
 /// None.
 #[cfg(not(CONFIG_X86_64))]
-pub(crate) unsafe fn mode(_base: NonNull<u8>, _size: u64, io: bool) -> Result<CacheMode, Mixed> {
-    Ok(match io {
+pub(crate) unsafe fn mode(_base: NonNull<u8>, _size: u64, io: bool) -> Option<CacheMode> {
+    Some(match io {
         true => CacheMode::WriteCombine,
         false => CacheMode::WriteBack,
     })
