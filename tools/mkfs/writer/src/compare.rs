@@ -10,37 +10,8 @@ use daxfs_reader::memory::load;
 use daxfs_reader::{self as image, layout, Content, FileType, Image, Inode};
 use std::collections::VecDeque;
 
-/// How an image differs from its tree.
-#[derive(Debug, thiserror::Error)]
-pub enum Mismatch {
-    /// It has another number of inodes.
-    #[error("{image} inodes instead of {tree}")]
-    Count {
-        /// The image's.
-        image: usize,
-        /// The tree's.
-        tree: usize,
-    },
-    /// The root cannot be read.
-    #[error(transparent)]
-    Root(image::Error),
-    /// Something about a file differs.
-    #[error("{path} reads back with another {what}; the disk or the memory may be faulty")]
-    Differs {
-        /// The file.
-        path: String,
-        /// The difference.
-        what: &'static str,
-    },
-    /// A file cannot be read.
-    #[error("{path} does not read back: {source}")]
-    Unreadable {
-        /// The file.
-        path: String,
-        /// Why.
-        source: image::Error,
-    },
-}
+/// How an image differs from its tree, for people.
+type Mismatch = String;
 
 /// Compare all names, inodes and attributes of an image with its `tree`, and the offsets of data
 /// with the `plan`, in which `duplicates` share data.
@@ -64,9 +35,9 @@ pub fn compare<S: Storage>(
     };
     if comparison.nodes.len() != tree.nodes.len() {
         let (image, tree) = (comparison.nodes.len(), tree.nodes.len());
-        return Err(Mismatch::Count { image, tree });
+        return Err(format!("{image} inodes instead of {tree}"));
     }
-    let root = image.root().map_err(Mismatch::Root)?;
+    let root = image.root().map_err(|error| error.to_string())?;
     comparison.pair(ROOT, &root)?;
     while let Some((node, inode)) = comparison.pending.pop_front() {
         comparison.entries(node, &inode)?;
@@ -90,12 +61,12 @@ struct Comparison<'a, S> {
 impl<S: Storage> Comparison<'_, S> {
     fn differs(&self, node: NodeId, what: &'static str) -> Mismatch {
         let path = crate::error::shown(&self.tree.path(node));
-        Mismatch::Differs { path, what }
+        format!("{path} reads back with another {what}; the disk or the memory may be faulty")
     }
 
-    fn unreadable(&self, node: NodeId, source: image::Error) -> Mismatch {
+    fn unreadable(&self, node: NodeId, error: image::Error) -> Mismatch {
         let path = crate::error::shown(&self.tree.path(node));
-        Mismatch::Unreadable { path, source }
+        format!("{path} does not read back: {error}")
     }
 
     /// Compare a directory's entries.
