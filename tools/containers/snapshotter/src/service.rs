@@ -17,6 +17,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
+/// The answer to a call.
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
 /// Snapshots in one message of `List`.
 const TOGETHER: usize = 100;
 
@@ -35,12 +38,10 @@ impl Service {
     async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Snapshotter) -> Result<T> + Send + 'static,
-    ) -> std::result::Result<Response<T>, Status> {
+    ) -> Answer<T> {
         let snapshotter = Arc::clone(&self.snapshotter);
-        match tokio::task::spawn_blocking(move || call(&snapshotter)).await {
-            Ok(result) => Ok(Response::new(result?)),
-            Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
-        }
+        let result = tokio::task::spawn_blocking(move || call(&snapshotter)).await;
+        Ok(Response::new(result.map_err(failed)??))
     }
 
     /// Create a snapshot, unless the client has gone before the image of `parent` is made: containerd would not know it.
@@ -66,41 +67,32 @@ impl Service {
     }
 }
 
+/// Return the status for a call whose thread has not ended as it should.
+fn failed(error: impl std::error::Error) -> Status {
+    Status::internal(format!("the call failed: {error}"))
+}
+
 #[tonic::async_trait]
 impl Snapshots for Service {
     async fn prepare(
         &self,
         request: Request<PrepareSnapshotRequest>,
-    ) -> std::result::Result<Response<PrepareSnapshotResponse>, Status> {
-        let PrepareSnapshotRequest {
-            key,
-            parent,
-            labels,
-            ..
-        } = request.into_inner();
-        let mounts = self.create(key, parent, State::Active, labels).await?;
+    ) -> Answer<PrepareSnapshotResponse> {
+        let it = request.into_inner();
+        let mounts = self.create(it.key, it.parent, State::Active, it.labels);
+        let mounts = mounts.await?;
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
-    async fn view(
-        &self,
-        request: Request<ViewSnapshotRequest>,
-    ) -> std::result::Result<Response<ViewSnapshotResponse>, Status> {
-        let ViewSnapshotRequest {
-            key,
-            parent,
-            labels,
-            ..
-        } = request.into_inner();
-        let mounts = self.create(key, parent, State::View, labels).await?;
+    async fn view(&self, request: Request<ViewSnapshotRequest>) -> Answer<ViewSnapshotResponse> {
+        let it = request.into_inner();
+        let mounts = self.create(it.key, it.parent, State::View, it.labels);
+        let mounts = mounts.await?;
         Ok(Response::new(ViewSnapshotResponse { mounts }))
     }
 
-    async fn mounts(
-        &self,
-        request: Request<MountsRequest>,
-    ) -> std::result::Result<Response<MountsResponse>, Status> {
-        let MountsRequest { key, .. } = request.into_inner();
+    async fn mounts(&self, request: Request<MountsRequest>) -> Answer<MountsResponse> {
+        let key = request.into_inner().key;
         self.call(move |snapshotter| {
             let mounts = snapshotter.mounts(&key)?;
             Ok(MountsResponse { mounts })
@@ -108,10 +100,7 @@ impl Snapshots for Service {
         .await
     }
 
-    async fn commit(
-        &self,
-        request: Request<CommitSnapshotRequest>,
-    ) -> std::result::Result<Response<()>, Status> {
+    async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Answer<()> {
         let CommitSnapshotRequest {
             name, key, labels, ..
         } = request.into_inner();
@@ -126,25 +115,16 @@ impl Snapshots for Service {
                 warn(&error);
             }
         });
-        match answered.await {
-            Ok(committed) => Ok(Response::new(committed?)),
-            Err(error) => Err(Status::internal(format!("the call failed: {error}"))),
-        }
+        Ok(Response::new(answered.await.map_err(failed)??))
     }
 
-    async fn remove(
-        &self,
-        request: Request<RemoveSnapshotRequest>,
-    ) -> std::result::Result<Response<()>, Status> {
-        let RemoveSnapshotRequest { key, .. } = request.into_inner();
+    async fn remove(&self, request: Request<RemoveSnapshotRequest>) -> Answer<()> {
+        let key = request.into_inner().key;
         self.call(move |snapshotter| snapshotter.remove(&key)).await
     }
 
-    async fn stat(
-        &self,
-        request: Request<StatSnapshotRequest>,
-    ) -> std::result::Result<Response<StatSnapshotResponse>, Status> {
-        let StatSnapshotRequest { key, .. } = request.into_inner();
+    async fn stat(&self, request: Request<StatSnapshotRequest>) -> Answer<StatSnapshotResponse> {
+        let key = request.into_inner().key;
         self.call(move |snapshotter| {
             let info = snapshotter.stat(&key)?;
             Ok(StatSnapshotResponse { info: Some(info) })
@@ -155,7 +135,7 @@ impl Snapshots for Service {
     async fn update(
         &self,
         request: Request<UpdateSnapshotRequest>,
-    ) -> std::result::Result<Response<UpdateSnapshotResponse>, Status> {
+    ) -> Answer<UpdateSnapshotResponse> {
         let UpdateSnapshotRequest {
             info, update_mask, ..
         } = request.into_inner();
@@ -172,31 +152,22 @@ impl Snapshots for Service {
     type ListStream =
         tokio_stream::Iter<std::vec::IntoIter<std::result::Result<ListSnapshotsResponse, Status>>>;
 
-    async fn list(
-        &self,
-        _request: Request<ListSnapshotsRequest>,
-    ) -> std::result::Result<Response<Self::ListStream>, Status> {
+    async fn list(&self, _request: Request<ListSnapshotsRequest>) -> Answer<Self::ListStream> {
         // containerd asks with a filter for targets of Prepare only, and checks the answer itself.
         self.call(move |snapshotter| {
             let parts: Vec<_> = snapshotter
                 .list()
                 .chunks(TOGETHER)
-                .map(|info| {
-                    Ok(ListSnapshotsResponse {
-                        info: info.to_vec(),
-                    })
-                })
+                .map(<[_]>::to_vec)
+                .map(|info| Ok(ListSnapshotsResponse { info }))
                 .collect();
             Ok(tokio_stream::iter(parts))
         })
         .await
     }
 
-    async fn usage(
-        &self,
-        request: Request<UsageRequest>,
-    ) -> std::result::Result<Response<UsageResponse>, Status> {
-        let UsageRequest { key, .. } = request.into_inner();
+    async fn usage(&self, request: Request<UsageRequest>) -> Answer<UsageResponse> {
+        let key = request.into_inner().key;
         self.call(move |snapshotter| {
             let size = snapshotter.usage(&key)?;
             Ok(UsageResponse {
@@ -207,10 +178,7 @@ impl Snapshots for Service {
         .await
     }
 
-    async fn cleanup(
-        &self,
-        _request: Request<CleanupRequest>,
-    ) -> std::result::Result<Response<()>, Status> {
+    async fn cleanup(&self, _request: Request<CleanupRequest>) -> Answer<()> {
         self.call(|snapshotter| snapshotter.cleanup()).await
     }
 }
