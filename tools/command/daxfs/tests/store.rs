@@ -4,7 +4,7 @@
 
 use crate::json::check;
 use crate::support::{chmod, fail, run, succeed, who, Run, DAXFS};
-use daxfs_testing::scratch;
+use daxfs_testing::{feed, scratch};
 use rustix::fs::{flock, FlockOperation};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -212,34 +212,13 @@ fn metadata_images() {
 
 /// Return a member of a tar archive.
 fn member(name: &str, kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut header = [0; 512];
-    let mut put =
-        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, name);
-    put(100, "0000644");
-    put(108, "0000000");
-    put(116, "0000000");
-    put(124, &format!("{:011o}", content.len()));
-    put(136, "00000000000");
-    put(257, "ustar");
-    put(263, "00");
-    put(148, "        ");
-    header[156] = kind;
-    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut member = [&header[..], content].concat();
-    member.resize(member.len().next_multiple_of(512), 0);
-    member
+    feed::member(name.as_bytes(), kind, b"", 0o644, content)
 }
 
 /// Return a pax header with an extended attribute for the next member.
 fn attribute(name: &str, value: &str) -> Vec<u8> {
-    let rest = format!(" SCHILY.xattr.{name}={value}\n");
-    let mut length = rest.len() + 2;
-    if length.to_string().len() != 2 {
-        length += 1;
-    }
-    member("pax", b'x', format!("{length}{rest}").as_bytes())
+    let key = format!("SCHILY.xattr.{name}");
+    member("pax", b'x', &feed::records(&[(&key, value.as_bytes())]))
 }
 
 /// The author of an image can neither point to objects of other images nor hide files.
@@ -282,7 +261,11 @@ fn attributes_of_overlayfs() {
     assert!(stat("/other").contains("trusted.overlays=kept"));
     place.verify();
 
-    let archive = [member("dir/removed", b'3', b""), vec![0; 1024]].concat();
+    let mut whiteout = member("dir/removed", b'3', b"");
+    // The numbers of the device.
+    whiteout[329..345].fill(0);
+    feed::seal(&mut whiteout);
+    let archive = [whiteout, vec![0; 1024]].concat();
     fs::write(place.path("archive"), archive).unwrap();
     let line = place.fails("add", &["whiteout", &place.text("archive")]);
     assert!(

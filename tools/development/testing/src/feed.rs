@@ -110,8 +110,8 @@ fn file(path: &Path, bytes: &[u8]) -> PathBuf {
 
 // ---- archives -----------------------------------------------------------------------------------------------------
 
-/// Return a header followed by data.
-fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8> {
+/// Return a member of an archive, a header followed by data.
+pub fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name);
@@ -131,7 +131,7 @@ fn member(name: &[u8], kind: u8, link: &[u8], mode: u32, data: &[u8]) -> Vec<u8>
 }
 
 /// Put the checksum of a header right.
-fn seal(block: &mut [u8]) {
+pub fn seal(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block[..BLOCK].iter().map(|&byte| u32::from(byte)).sum();
     block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
@@ -155,8 +155,8 @@ fn sealed(mut archive: Vec<u8>) -> Vec<u8> {
     archive
 }
 
-/// Records of a pax header.
-fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+/// Return the records of a pax header, which is the data of a member of kind `x` or `g`.
+pub fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in pairs {
         let rest = key.len() + value.len() + 3;
