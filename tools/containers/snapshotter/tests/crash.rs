@@ -2,7 +2,7 @@
 
 //! State that survives the end of the daemon, of the machine, and errors in the middle.
 
-use crate::{code, labels, lower, upper, Machine, Unpacked};
+use crate::{labels, lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::{CommitSnapshotRequest, Kind, Labels};
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::{Kernel, Memory};
@@ -116,7 +116,7 @@ async fn full_memory() {
     // It is committed, its image is on disk, and the call that needs it fails.
     assert!(!upper(&mounts).exists());
     let answer = machine.prepare("new", "layer").await;
-    assert_eq!(code(answer), Code::ResourceExhausted);
+    refused(answer, Code::ResourceExhausted);
     assert_eq!(machine.list().await.unwrap(), ["base", "layer"]);
     machine.memory.set_limit(0);
     machine.prepare("new", "layer").await.unwrap();
@@ -125,9 +125,9 @@ async fn full_memory() {
     // After a restart not both fit.
     let machine = machine.restart().await;
     machine.memory.set_limit(base + 1);
-    assert_eq!(
-        code(machine.prepare("new", "layer").await),
-        Code::ResourceExhausted
+    refused(
+        machine.prepare("new", "layer").await,
+        Code::ResourceExhausted,
     );
     assert_eq!(machine.list().await.unwrap(), ["base", "layer"]);
     assert_eq!(machine.directories().len(), 2);
@@ -148,7 +148,7 @@ async fn damaged_files_are_named() {
     assert_eq!(status.code(), Code::DataLoss);
     assert!(status.message().contains("images/1.daxfs"), "{status}");
     std::fs::remove_file(&image).unwrap();
-    assert_eq!(code(machine.prepare("new", "layer").await), Code::DataLoss);
+    refused(machine.prepare("new", "layer").await, Code::DataLoss);
     assert_eq!(machine.list().await.unwrap(), ["layer"]);
 
     // A second daemon is refused.
@@ -256,14 +256,14 @@ async fn damage_stays_where_it_is() {
     ] {
         let status = machine.stat(name).await.unwrap_err();
         assert_eq!(status.code(), Code::DataLoss, "{name}: {status}");
-        assert_eq!(code(machine.usage(name).await), Code::DataLoss, "{name}");
-        assert_eq!(code(machine.mounts(name).await), Code::DataLoss, "{name}");
-        assert_eq!(code(machine.prepare("new", name).await), Code::DataLoss);
-        assert_eq!(code(machine.commit("new", name).await), Code::DataLoss);
+        refused(machine.usage(name).await, Code::DataLoss);
+        refused(machine.mounts(name).await, Code::DataLoss);
+        refused(machine.prepare("new", name).await, Code::DataLoss);
+        refused(machine.commit("new", name).await, Code::DataLoss);
     }
     let status = machine.stat("on bad").await.unwrap_err();
     assert!(status.message().contains("2/snapshot.json"), "{status}");
-    assert_eq!(code(machine.stat("lost").await), Code::NotFound);
+    refused(machine.stat("lost").await, Code::NotFound);
     machine.prepare("new", "good").await.unwrap();
     machine.commit("newer", "new").await.unwrap();
     for name in [
@@ -322,7 +322,7 @@ async fn changes_without_an_image_remain() {
     let image = machine.image(&dir);
     std::fs::copy(&images[3], &image).unwrap();
     let machine = machine.restart().await;
-    assert_eq!(code(machine.mounts("active").await), Code::DataLoss);
+    refused(machine.mounts("active").await, Code::DataLoss);
     assert!(image.exists());
     machine.remove("active").await.unwrap();
     assert!(!dir.exists());
@@ -519,10 +519,7 @@ fn a_commit_keeps_what_is_mounted() {
     if !can_mount("crash::a_commit_keeps_what_is_mounted") {
         return;
     }
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
-    let memory = || Box::new(Unpacked::default());
-    let snapshotter = Snapshotter::open(&config, memory()).unwrap();
+    let (place, config, snapshotter) = Machine::alone(Unpacked::default());
     let mounts = snapshotter.create("key", "", State::Active, Labels::new());
     let dir = upper(&mounts.unwrap());
     let container = place.path().join("a container");
@@ -536,7 +533,7 @@ fn a_commit_keeps_what_is_mounted() {
     drop(snapshotter);
 
     // Neither does the next start, nor the removal of the snapshot.
-    let snapshotter = Snapshotter::open(&config, memory()).unwrap();
+    let snapshotter = Snapshotter::open(&config, Box::new(Unpacked::default())).unwrap();
     snapshotter.stat("layer").unwrap();
     assert!(container.join("after").exists(), "the start removed it");
     snapshotter.remove("layer").unwrap();
@@ -600,10 +597,8 @@ impl Memory for Slow {
 /// tries again.
 #[test]
 fn failures_are_shared() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let (memory, begun, go) = Slow::new();
-    let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let (place, _, snapshotter) = &Machine::alone(memory);
     let made = snapshotter.create("key", "", State::Active, Labels::new());
     std::fs::write(upper(&made.unwrap()).join("file"), "content").unwrap();
     snapshotter.commit("layer", "key", Labels::new()).unwrap();
@@ -639,10 +634,8 @@ fn failures_are_shared() {
 /// does not, and neither the image nor its directory remains.
 #[test]
 fn calls_while_an_image_is_made() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let (memory, begun, go) = Slow::new();
-    let snapshotter = &Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let (place, _, snapshotter) = &Machine::alone(memory);
     let create = |key, parent| snapshotter.create(key, parent, State::View, Labels::new());
     for removed in [false, true] {
         let active = snapshotter.create("key", "", State::Active, Labels::new());
@@ -694,10 +687,8 @@ fn calls_while_an_image_is_made() {
 /// Other calls proceed while a cleanup unmounts and removes.
 #[test]
 fn a_cleanup_holds_up_no_other_call() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let (memory, begun, go) = Slow::new();
-    let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+    let (place, _, snapshotter) = Machine::alone(memory);
     let left = place.path().join("root/snapshots/77/fs");
     std::fs::create_dir_all(&left).unwrap();
     std::thread::scope(|scope| {

@@ -150,14 +150,24 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
         .collect()
 }
 
-/// Return the code of a call that fails.
-fn code<T>(answer: Answer<T>) -> Code {
-    answer.err().map_or(Code::Ok, |status| status.code())
+/// Check that a call has failed with `code`.
+#[track_caller]
+fn refused<T>(answer: Answer<T>, code: Code) {
+    let status = answer.err().unwrap_or_else(|| Status::ok("it succeeded"));
+    assert_eq!(status.code(), code, "{status}");
 }
 
 impl Machine {
     async fn new() -> Self {
         Self::start(TempDir::new().unwrap()).await
+    }
+
+    /// Return a snapshotter without a server, in a directory of its own.
+    fn alone(memory: impl Memory) -> (TempDir, Config, Snapshotter) {
+        let place = TempDir::new().unwrap();
+        let config = Self::config(place.path());
+        let snapshotter = Snapshotter::open(&config, Box::new(memory)).unwrap();
+        (place, config, snapshotter)
     }
 
     fn config(place: &Path) -> Config {
@@ -205,23 +215,15 @@ impl Machine {
 
     /// End the server, and start another.
     async fn restart(self) -> Self {
-        let Machine {
-            place,
-            snapshotter,
-            client,
-            end,
-            server,
-            ..
-        } = self;
-        drop(client);
-        end.send(()).unwrap();
-        server.await.unwrap().unwrap();
+        drop(self.client);
+        self.end.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
         // Its threads may not have ended.
-        while Arc::strong_count(&snapshotter) > 1 {
+        while Arc::strong_count(&self.snapshotter) > 1 {
             tokio::task::yield_now().await;
         }
-        drop(snapshotter);
-        Self::start(place).await
+        drop(self.snapshotter);
+        Self::start(self.place).await
     }
 
     /// Return the image of the snapshot in `dir`.
@@ -249,13 +251,8 @@ impl Machine {
             parent: parent.into(),
             labels,
         };
-        Ok(self
-            .client
-            .clone()
-            .prepare(request)
-            .await?
-            .into_inner()
-            .mounts)
+        let answer = self.client.clone().prepare(request).await?;
+        Ok(answer.into_inner().mounts)
     }
 
     async fn view(&self, key: &str, parent: &str) -> Answer<Vec<Mount>> {
@@ -273,13 +270,8 @@ impl Machine {
             snapshotter: "daxfs".into(),
             key: key.into(),
         };
-        Ok(self
-            .client
-            .clone()
-            .mounts(request)
-            .await?
-            .into_inner()
-            .mounts)
+        let answer = self.client.clone().mounts(request).await?;
+        Ok(answer.into_inner().mounts)
     }
 
     async fn commit(&self, name: &str, key: &str) -> Answer<()> {
@@ -329,14 +321,8 @@ impl Machine {
                 paths: paths.iter().map(|path| (*path).into()).collect(),
             }),
         };
-        Ok(self
-            .client
-            .clone()
-            .update(request)
-            .await?
-            .into_inner()
-            .info
-            .unwrap())
+        let answer = self.client.clone().update(request).await?;
+        Ok(answer.into_inner().info.unwrap())
     }
 
     async fn list(&self) -> Answer<Vec<String>> {

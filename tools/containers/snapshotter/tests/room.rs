@@ -2,7 +2,7 @@
 
 //! Layers that nothing uses make room in memory for others.
 
-use crate::{code, lower, upper, Machine, Unpacked};
+use crate::{lower, refused, upper, Machine, Unpacked};
 use daxfs_snapshotter::api::Labels;
 use daxfs_snapshotter::error::{Error, Result};
 use daxfs_snapshotter::memory::Memory;
@@ -58,10 +58,7 @@ async fn unused_layers_make_room() {
     assert_eq!(loaded(), [1, 2, 8]);
     machine.prepare("other", "c").await.unwrap();
     assert_eq!(loaded(), [1, 2, 3]);
-    assert_eq!(
-        code(machine.prepare("more", "d").await),
-        Code::ResourceExhausted
-    );
+    refused(machine.prepare("more", "d").await, Code::ResourceExhausted);
     assert_eq!(loaded(), [1, 2, 3]);
     machine.remove("other").await.unwrap();
     machine.prepare("more", "d").await.unwrap();
@@ -86,7 +83,7 @@ async fn nothing_is_unloaded_in_vain() {
     large(8)(&upper(&mounts));
     let _ = machine.commit("layer", "large").await;
     let answer = machine.view("of layer", "layer").await;
-    assert_eq!(code(answer), Code::ResourceExhausted);
+    refused(answer, Code::ResourceExhausted);
     assert_eq!(loaded(&machine.memory), [1, 2, 4]);
     machine.remove("of a").await.unwrap();
     machine.view("of layer", "layer").await.unwrap();
@@ -166,8 +163,6 @@ fn commit(snapshotter: &Snapshotter, name: &str) -> Result<()> {
 /// A call uses a layer after it was chosen to be unloaded: it stays.
 #[test]
 fn a_layer_that_is_used_meanwhile() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let memory = Unpacked::default();
     let itself = Arc::new(OnceLock::<Arc<Snapshotter>>::new());
     let user = itself.clone();
@@ -180,7 +175,8 @@ fn a_layer_that_is_used_meanwhile() {
             let _ = snapshotter.create("late", "a", State::View, Labels::new());
         },
     };
-    let snapshotter = Arc::new(Snapshotter::open(&config, Box::new(hooked)).unwrap());
+    let (_place, _, snapshotter) = Machine::alone(hooked);
+    let snapshotter = Arc::new(snapshotter);
     assert!(itself.set(snapshotter.clone()).is_ok());
     for name in ["a", "b"] {
         commit(&snapshotter, name).unwrap();
@@ -194,8 +190,6 @@ fn a_layer_that_is_used_meanwhile() {
 /// A disk that is full is not a lack of memory.
 #[test]
 fn a_full_disk() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let memory = Unpacked::default();
     let hooked = Hooked {
         memory: memory.clone(),
@@ -205,7 +199,7 @@ fn a_full_disk() {
         },
         evict: || panic!("the disk does not get emptier"),
     };
-    let snapshotter = Snapshotter::open(&config, Box::new(hooked)).unwrap();
+    let (_place, _, snapshotter) = Machine::alone(hooked);
     commit(&snapshotter, "a").unwrap();
     let error = commit(&snapshotter, "b").unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
@@ -215,8 +209,6 @@ fn a_full_disk() {
 /// Parts that are in memory need no room, if the system says only that it has none.
 #[test]
 fn parts_that_are_loaded() {
-    let place = tempfile::TempDir::new().unwrap();
-    let config = Machine::config(place.path());
     let memory = Unpacked::default();
     let short = Arc::new(AtomicBool::new(false));
     let (loads, evicts) = (short.clone(), short.clone());
@@ -231,7 +223,7 @@ fn parts_that_are_loaded() {
         },
         evict: move || evicts.store(false, Relaxed),
     };
-    let snapshotter = Snapshotter::open(&config, Box::new(hooked)).unwrap();
+    let (_place, _, snapshotter) = Machine::alone(hooked);
     let layer = |name: &str, parent: &str, size: usize| {
         let mounts = snapshotter.create("key", parent, State::Active, Labels::new());
         std::fs::write(upper(&mounts.unwrap()).join(name), vec![1; size]).unwrap();

@@ -2,7 +2,7 @@
 
 //! containerd's rules for snapshots: which calls work in which order, and the errors of the others.
 
-use crate::{code, labels, lower, option, upper, Machine};
+use crate::{labels, lower, option, refused, upper, Machine};
 use daxfs_snapshotter::api::{Kind, Labels};
 use std::path::Path;
 use tonic::Code;
@@ -35,7 +35,7 @@ async fn a_layer_from_prepare_to_remove() {
         .commit_with("layer", "a", labels(&[("two", "2")]))
         .await
         .unwrap();
-    assert_eq!(code(machine.stat("a").await), Code::NotFound);
+    refused(machine.stat("a").await, Code::NotFound);
     let info = machine.stat("layer").await.unwrap();
     assert_eq!((info.parent.as_str(), info.kind()), ("", Kind::Committed));
     assert_eq!(info.labels, labels(&[("two", "2")]));
@@ -107,64 +107,35 @@ async fn what_is_refused() {
     machine.prepare("active", "layer").await.unwrap();
     machine.view("view", "layer").await.unwrap();
     for name in ["layer", "active", "view"] {
-        assert_eq!(
-            code(machine.prepare(name, "").await),
-            Code::AlreadyExists,
-            "{name}"
-        );
-        assert_eq!(
-            code(machine.view(name, "layer").await),
-            Code::AlreadyExists,
-            "{name}"
-        );
-        assert_eq!(
-            code(machine.commit(name, "active").await),
-            Code::AlreadyExists,
-            "{name}"
-        );
+        refused(machine.prepare(name, "").await, Code::AlreadyExists);
+        refused(machine.view(name, "layer").await, Code::AlreadyExists);
+        refused(machine.commit(name, "active").await, Code::AlreadyExists);
     }
     for parent in ["active", "view"] {
-        assert_eq!(
-            code(machine.prepare("new", parent).await),
-            Code::InvalidArgument,
-            "{parent}"
-        );
-        assert_eq!(
-            code(machine.view("new", parent).await),
-            Code::InvalidArgument,
-            "{parent}"
-        );
+        refused(machine.prepare("new", parent).await, Code::InvalidArgument);
+        refused(machine.view("new", parent).await, Code::InvalidArgument);
     }
-    assert_eq!(
-        code(machine.prepare("", "layer").await),
-        Code::InvalidArgument
+    refused(machine.prepare("", "layer").await, Code::InvalidArgument);
+    refused(machine.prepare("new", "none").await, Code::NotFound);
+    refused(
+        machine.commit("new", "view").await,
+        Code::FailedPrecondition,
     );
-    assert_eq!(code(machine.prepare("new", "none").await), Code::NotFound);
-    assert_eq!(
-        code(machine.commit("new", "view").await),
-        Code::FailedPrecondition
+    refused(
+        machine.commit("new", "layer").await,
+        Code::FailedPrecondition,
     );
-    assert_eq!(
-        code(machine.commit("new", "layer").await),
-        Code::FailedPrecondition
-    );
-    assert_eq!(
-        code(machine.mounts("layer").await),
-        Code::FailedPrecondition
-    );
-    assert_eq!(
-        code(machine.remove("layer").await),
-        Code::FailedPrecondition
-    );
+    refused(machine.mounts("layer").await, Code::FailedPrecondition);
+    refused(machine.remove("layer").await, Code::FailedPrecondition);
     for name in ["none", "new", ""] {
-        assert_eq!(code(machine.mounts(name).await), Code::NotFound);
-        assert_eq!(code(machine.stat(name).await), Code::NotFound);
-        assert_eq!(code(machine.usage(name).await), Code::NotFound);
-        assert_eq!(code(machine.remove(name).await), Code::NotFound);
-        assert_eq!(code(machine.commit("other", name).await), Code::NotFound);
-        assert_eq!(
-            code(machine.update(name, Labels::new(), &[]).await),
-            Code::NotFound
+        refused(machine.mounts(name).await, Code::NotFound);
+        refused(machine.stat(name).await, Code::NotFound);
+        refused(machine.usage(name).await, Code::NotFound);
+        refused(machine.remove(name).await, Code::NotFound);
+        refused(machine.commit("other", name).await, Code::NotFound);
+        refused(
+            machine.update(name, Labels::new(), &[]).await,
+            Code::NotFound,
         );
     }
     // Nothing of that has left anything.
@@ -179,14 +150,10 @@ async fn removal_from_the_top() {
     machine.layer("two", "one", nothing).await;
     machine.view("view", "two").await.unwrap();
     for name in ["one", "two"] {
-        assert_eq!(
-            code(machine.remove(name).await),
-            Code::FailedPrecondition,
-            "{name}"
-        );
+        refused(machine.remove(name).await, Code::FailedPrecondition);
     }
     machine.remove("view").await.unwrap();
-    assert_eq!(code(machine.remove("one").await), Code::FailedPrecondition);
+    refused(machine.remove("one").await, Code::FailedPrecondition);
     machine.remove("two").await.unwrap();
     assert_eq!(machine.memory.count(), 0);
     machine.remove("one").await.unwrap();
@@ -224,13 +191,13 @@ async fn labels_change() {
             .unwrap();
         assert_eq!(info.labels, labels(&[("all", &value)]));
     }
-    for path in ["name", "parent", "kind", "created_at", "labels."] {
+    for path in ["name", "parent", "kind", "created_at"] {
         let answer = machine.update("a", labels(&[("b", "1")]), &[path]).await;
-        assert!(
-            path == "labels." || code(answer) == Code::InvalidArgument,
-            "{path}"
-        );
+        refused(answer, Code::InvalidArgument);
     }
+    let _ = machine
+        .update("a", labels(&[("b", "1")]), &["labels."])
+        .await;
     let machine = machine.restart().await;
     assert_eq!(
         machine.stat("a").await.unwrap().labels,
