@@ -40,7 +40,7 @@ mod oci;
 pub mod scan;
 mod stream;
 mod tar;
-mod xattr;
+pub mod xattr;
 
 pub use inputs::{layers, read, Input, Layers, Options};
 pub use oci::{Platform, PlatformError};

@@ -126,7 +126,7 @@ impl Listing {
         names
             .par_iter()
             .with_min_len(FEW)
-            .map_init(XattrReader::new, |xattrs, name| {
+            .map_init(XattrReader::default, |xattrs, name| {
                 self.entry(name, &access, exclude, xattrs)
             })
             .collect()

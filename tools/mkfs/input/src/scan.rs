@@ -122,7 +122,7 @@ impl Scanner<'_> {
         let stat = stat.map_err(|error| Error::io(path, "examine", error))?;
         // The path may be a symlink, which a "." after it resolves.
         let mut unknown = Vec::new();
-        let set = XattrReader::new().read(
+        let set = XattrReader::default().read(
             &path.join("."),
             || path.into(),
             |name| unknown.push(name.into()),

@@ -37,19 +37,19 @@ fn sized(
 }
 
 /// Reads extended attributes, and reuses its buffers.
-pub(crate) struct XattrReader {
+pub struct XattrReader {
     list: Vec<u8>,
     value: Vec<u8>,
 }
 
-impl XattrReader {
-    pub fn new() -> Self {
-        XattrReader {
-            list: vec![0; 4096],
-            value: vec![0; 4096],
-        }
+impl Default for XattrReader {
+    fn default() -> Self {
+        let (list, value) = (vec![0; 4096], vec![0; 4096]);
+        XattrReader { list, value }
     }
+}
 
+impl XattrReader {
     /// Return the extended attributes of the file at `access`; `shown` is its name in messages.
     /// Call `unknown` with names that no image can store.
     pub fn read(

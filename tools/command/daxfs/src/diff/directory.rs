@@ -6,19 +6,15 @@ use super::{Children, Facts, Side};
 use daxfs_image::error::{Error, Result};
 use daxfs_image::reader::Xattr;
 use daxfs_image::text::shown_path;
-use daxfs_reader::layout::XattrPrefix;
+use daxfs_input::xattr::XattrReader;
 use daxfs_reader::FileType;
-use rustix::fs::{lgetxattr, llistxattr, openat, Mode, OFlags, CWD};
-use rustix::io::Errno;
-use std::ffi::OsStr;
+use daxfs_writer::tree;
+use rustix::fs::{openat, Mode, OFlags, CWD};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Longest value of an extended attribute in Linux.
-const VALUE: usize = 64 << 10;
 
 /// A directory.
 pub struct Directory(pub PathBuf);
@@ -110,29 +106,12 @@ impl Side for Directory {
         } else {
             file.path.clone()
         };
-        let mut list = vec![0; VALUE];
-        let length = match llistxattr(&path, &mut list[..]) {
-            Ok(length) => length,
-            Err(Errno::NOTSUP | Errno::NOSYS) => 0,
-            Err(error) => return Err(fail(&path, "cannot list the extended attributes", error)),
+        let set = XattrReader::default().read(&path, || file.path.clone(), |_| ())?;
+        let whole = |xattr: tree::Xattr| Xattr {
+            name: [xattr.prefix.text().as_bytes(), &xattr.name].concat(),
+            value: xattr.value.into(),
         };
-        let mut xattrs = Vec::new();
-        let mut value = vec![0; VALUE];
-        for name in list[..length].split(|&byte| byte == 0) {
-            // Images have no other name spaces.
-            let known = |prefix: &XattrPrefix| name.starts_with(prefix.text().as_bytes());
-            if !XattrPrefix::ALL.iter().any(known) {
-                continue;
-            }
-            match lgetxattr(&path, OsStr::from_bytes(name), &mut value[..]) {
-                Ok(length) => xattrs.push(Xattr {
-                    name: name.into(),
-                    value: value[..length].into(),
-                }),
-                Err(Errno::NODATA | Errno::NOTSUP) => (),
-                Err(error) => return Err(fail(&path, "cannot read an extended attribute", error)),
-            }
-        }
+        let mut xattrs: Vec<_> = set.into_iter().map(whole).collect();
         xattrs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(xattrs)
     }
