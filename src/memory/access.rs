@@ -117,7 +117,7 @@ impl<'a> Access<'a> {
     /// is known to have failed.
     #[inline(always)]
     pub(crate) fn readable(&self, offset: u64, length: u64) -> u64 {
-        match self.0.may_have_failed() && !self.0.described().io {
+        match self.0.may_have_failed() && !self.0.mappable().io {
             true => self.0.intact(offset, length),
             false => length,
         }
@@ -146,7 +146,7 @@ impl<'a> Access<'a> {
 
 impl image::Memory for Access<'_> {
     fn size(&self) -> u64 {
-        self.0.described().size
+        self.0.mappable().size
     }
 
     #[inline]

@@ -40,7 +40,7 @@ impl Region {
     /// `EIO` if it has mapped none, or the lease is revoked.
     pub(super) fn of_owner(shown: Shown, tenure: &Tenure) -> Result<Self> {
         Ok(Region {
-            memory: *tenure.lease().read()?.described(),
+            memory: *tenure.lease().read()?.mappable(),
             shown,
             tenure: tenure.clone(),
         })

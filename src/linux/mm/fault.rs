@@ -152,7 +152,7 @@ impl<'f> Kept<'f> {
     pub(super) fn new<C>(fault: &'f Fault<'_, C>, memory: &'f Memory) -> Option<Self> {
         let space = fault.mapping().space();
         // INVARIANT: This is the memory.
-        let is_its = space.memory.id == memory.described().id;
+        let is_its = space.memory.id == memory.mappable().id;
         is_its.then_some(Kept { space, memory })
     }
 

@@ -38,10 +38,10 @@ pub(crate) unsafe trait Owner: Send + Sync {
 ///
 /// # Invariants
 ///
-/// `described` is the memory that `owner` has mapped. `number` belongs to its bad
+/// `mappable` is the memory that `owner` has mapped. `number` belongs to its bad
 /// blocks, or to [`NO_LIST`].
 pub(crate) struct Memory {
-    described: Mappable,
+    mappable: Mappable,
     number: NonNull<AtomicU32>,
     /// The number when the owner was last asked.
     seen: AtomicU32,
@@ -70,7 +70,7 @@ impl Memory {
         let (number, seen) = owner.bad_blocks().unwrap_or(none);
         // INVARIANT: The owner has mapped the memory.
         Ok(Memory {
-            described: mappable,
+            mappable,
             number,
             seen: AtomicU32::new(seen),
             owner,
@@ -79,8 +79,8 @@ impl Memory {
 
     /// Return what is known of the memory, also when it is gone.
     #[inline(always)]
-    pub(crate) fn described(&self) -> &Mappable {
-        &self.described
+    pub(crate) fn mappable(&self) -> &Mappable {
+        &self.mappable
     }
 
     /// Return true if some memory may have failed, so that pages must be checked.
@@ -112,7 +112,7 @@ impl Memory {
     /// Return `length` bytes at `offset`, or `None` if the memory does not have them.
     #[inline(always)]
     pub(crate) fn bytes(&self, offset: u64, length: usize) -> Option<Bytes<'_>> {
-        let mapped = &self.described;
+        let mapped = &self.mappable;
         let end = offset.checked_add(length as u64)?;
         if end > mapped.size {
             return None;
@@ -142,7 +142,7 @@ impl Memory {
     /// Return the page frame at `offset`, if the memory has it.
     #[inline]
     pub(super) fn frame(&self, offset: u64) -> Option<usize> {
-        let mapped = &self.described;
+        let mapped = &self.mappable;
         // The last page may be more than the memory.
         if offset & !(PAGE_SIZE - 1) >= mapped.size {
             return None;
@@ -155,7 +155,7 @@ impl Memory {
     /// Return the page at `offset`, if it is counted.
     #[inline]
     pub(super) fn page(&self, offset: u64) -> Option<Page<'_>> {
-        let mapped = &self.described;
+        let mapped = &self.mappable;
         if !matches!(mapped.method, MapMethod::Pages) || offset >= mapped.size {
             return None;
         }
