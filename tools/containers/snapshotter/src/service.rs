@@ -78,15 +78,15 @@ impl Snapshots for Service {
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> Answer<PrepareSnapshotResponse> {
-        let it = request.into_inner();
-        let mounts = self.create(it.key, it.parent, State::Active, it.labels);
+        let request = request.into_inner();
+        let mounts = self.create(request.key, request.parent, State::Active, request.labels);
         let mounts = mounts.await?;
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
     async fn view(&self, request: Request<ViewSnapshotRequest>) -> Answer<ViewSnapshotResponse> {
-        let it = request.into_inner();
-        let mounts = self.create(it.key, it.parent, State::View, it.labels);
+        let request = request.into_inner();
+        let mounts = self.create(request.key, request.parent, State::View, request.labels);
         let mounts = mounts.await?;
         Ok(Response::new(ViewSnapshotResponse { mounts }))
     }
