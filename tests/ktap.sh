@@ -28,6 +28,14 @@ skip_all() {
 	exit 4
 }
 
+# needs PROGRAM...: end the script unless all of them are on the path. command -v alone is content with one.
+needs() {
+	local program
+	for program in "$@"; do
+		command -v "$program" >/dev/null || skip_all "needs $program on the path"
+	done
+}
+
 bail_out() {
 	echo "Bail out! $1"
 	exit 1

@@ -12,8 +12,8 @@ export CONTAINERD_ADDRESS=$place/containerd.sock CONTAINERD_SNAPSHOTTER=daxfs PA
 
 # End the script if it cannot run here. Set device to the device with containerd.
 snapshotter_needs() {
-	command -v crun >/dev/null || skip_all "needs crun"
-	command -v daxfs-snapshotter >/dev/null || skip_all "needs daxfs-snapshotter"
+	needs crun
+	needs daxfs-snapshotter
 	[ -e /sys/fs/cgroup/cgroup.controllers ] || skip_all "needs cgroups (version 2)"
 	modprobe -q overlay
 	fixture containerd
