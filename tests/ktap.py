@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""KTAP output and kselftest exit codes for tests in Python, as ktap.h for those in C."""
+import ctypes
+import os
+import subprocess
+import sys
+import traceback
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+WORK = os.environ.get("DAXFS_WORK", "/tmp/daxfs-tests")
+ON_FUSE = os.environ.get("DAXFS_ON_FUSE")
+PAGE = os.sysconf("SC_PAGESIZE")
+# An address that is never mapped.
+NOWHERE = ctypes.c_void_p(8)
+libc = ctypes.CDLL(None, use_errno=True)
+points = []
+
+
+class Skip(Exception):
+    """The point cannot run here."""
+
+
+def point(name):
+    """Make a function a point of the test."""
+    return lambda function: points.append((name, function)) or function
+
+
+def skip_all(reason):
+    """End the test, which cannot run here."""
+    print(f"KTAP version 1\n1..0 # SKIP {reason}")
+    sys.exit(4)
+
+
+def equal(got, want):
+    """Fail unless both are equal."""
+    assert got == want, f"expected {want!r}, got {got!r}"
+
+
+def fails(error, function, *arguments, text="", **keywords):
+    """Fail unless the call fails with this errno and a message that contains the text."""
+    try:
+        got = function(*arguments, **keywords)
+    except OSError as failure:
+        equal(os.strerror(failure.errno or 0), os.strerror(error))
+        assert text in str(failure), f"expected {text!r}, got {failure}"
+    else:
+        raise AssertionError(f"expected {os.strerror(error)}, got {got!r}")
+
+
+def call(name, *arguments):
+    """Call a function of the C library, with paths as bytes; return its result, or raise OSError."""
+    result = getattr(libc, name)(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return result
+
+
+def become(uid, gid, groups=()):
+    """Be another user until the end of the point."""
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def private_mount_point():
+    """Restart the test in a new mount namespace; return a directory to mount on."""
+    if os.environ.get("DAXFS_NAMESPACE") != str(os.getpid()):
+        if os.getuid():
+            skip_all("needs the right to mount (root)")
+        os.environ["DAXFS_NAMESPACE"] = str(os.getpid())
+        os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", *sys.argv])
+    os.makedirs(f"{WORK}/mnt", exist_ok=True)
+    return f"{WORK}/mnt"
+
+
+def fixture(name):
+    """Return the device with an image of tests/fixture, or end the test."""
+    fixed = subprocess.run([f"{TESTS}/fixture", name], stdout=subprocess.PIPE, text=True, check=False)
+    if fixed.returncode == 4:
+        skip_all(fixed.stdout.strip())
+    if fixed.returncode:
+        print(f"Bail out! fixture {name}: {fixed.stdout.strip()}")
+        sys.exit(1)
+    return fixed.stdout.strip()
+
+
+def fixture_mount(name):
+    """Mount an image of tests/fixture; return the mount point."""
+    if ON_FUSE:
+        return ON_FUSE
+    mount = private_mount_point()
+    subprocess.run(["mount", "-t", "daxfs", fixture(name), mount], check=True)
+    return mount
+
+
+def outcome(function):
+    """Run a point in a child; return 0 passed, 4 skipped; all else is a failure."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = 0
+    try:
+        function()
+    except Skip as skip:
+        print(f"# {skip}")
+        status = 4
+    except BaseException:  # pylint: disable=broad-exception-caught
+        print("# " + traceback.format_exc().strip().replace("\n", "\n# "))
+        status = 1
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def run():
+    """Run all points and end the test."""
+    print(f"KTAP version 1\n1..{len(points)}")
+    results = []
+    for number, (name, function) in enumerate(points, 1):
+        results.append(outcome(function))
+        print(f"{'ok' if results[-1] in (0, 4) else 'not ok'} {number} - {name}{' # SKIP' if results[-1] == 4 else ''}")
+    passed, skipped = results.count(0), results.count(4)
+    print(f"# totals: pass:{passed} fail:{len(results) - passed - skipped} skip:{skipped}")
+    sys.exit(1 if len(results) > passed + skipped else 0 if passed else 4)
