@@ -76,12 +76,7 @@ struct inode *image_inode(const struct image *image, u32 ino)
 	return (struct inode *)(image->bytes + image->super->inodes.offset) + (ino - 1);
 }
 
-struct xattr_set *image_xattrs(const struct image *image, const struct inode *inode)
-{
-	return (void *)(image->bytes + image->super->xattrs.offset + (inode->xattrs - 1) * 8ULL);
-}
-
-char *image_name(const struct image *image, const struct dirent_record *entry)
+static char *image_name(const struct image *image, const struct dirent_record *entry)
 {
 	u64 offset = (u64)entry->name_high << 32 | entry->name_low;
 

@@ -50,16 +50,6 @@ struct dirent_record {
 	u8 name_len, file_type;
 };
 
-struct xattr_set {
-	u32 length, count;
-};
-
-struct xattr_entry {
-	u32 value_len;
-	u8 name_len, prefix;
-	u16 reserved;
-};
-
 struct image {
 	char *bytes;
 	size_t size;
@@ -76,13 +66,6 @@ struct image image_load_small(void);
 struct image image_copy(const struct image *image);
 void image_free(struct image *image);
 
-/* Define a function that changes an image by these expressions. */
-#define SPOIL(name, ...) \
-	static void name(struct image *image) \
-	{ \
-		__VA_ARGS__; \
-	}
-
 /* Write the image to the start of a block device, bypassing caches. */
 void image_write(const struct image *image, const char *device);
 
@@ -96,12 +79,6 @@ struct inode *image_inode(const struct image *image, u32 ino);
  * Return the entry at @path, which starts at the root without a slash, or end the program.
  */
 struct dirent_record *image_entry(const struct image *image, const char *path);
-
-/* Return the set of extended attributes of an inode. */
-struct xattr_set *image_xattrs(const struct image *image, const struct inode *inode);
-
-/* Return the name of an entry. */
-char *image_name(const struct image *image, const struct dirent_record *entry);
 
 /* Return the SHA-256 that the superblock has, as text. It changes with the next call. */
 const char *image_digest(const struct image *image);
