@@ -93,9 +93,11 @@ def fixture_mount(name):
     return mount
 
 
-def outcome(function):
+def outcome(name, function):
     """Run a point in a child; return 0 passed, 4 skipped; all else is a failure."""
     sys.stdout.flush()
+    if os.environ.get("DAXFS_POINTS", "") not in name:
+        return 4
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -117,7 +119,7 @@ def run():
     print(f"KTAP version 1\n1..{len(points)}")
     results = []
     for number, (name, function) in enumerate(points, 1):
-        results.append(outcome(function))
+        results.append(outcome(name, function))
         print(f"{'ok' if results[-1] in (0, 4) else 'not ok'} {number} - {name}{' # SKIP' if results[-1] == 4 else ''}")
     passed, skipped = results.count(0), results.count(4)
     print(f"# totals: pass:{passed} fail:{len(results) - passed - skipped} skip:{skipped}")
