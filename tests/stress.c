@@ -125,61 +125,56 @@ static void mount_again(u64 number)
 	rmdir(path);
 }
 
-POINT(all_at_once, "all kinds of access at once")
+/* Run @work in children, which must pass. */
+static void in_children(int count, void (*work)(int number))
 {
-	static void (*const works[])(u64) = {
-		read_somewhere, map_somewhere, look_up,	    list,
-		run_program,	forget_inodes, mount_again,
-	};
-	pid_t pids[WORKERS];
 	int status;
 
-	for (int worker = 0; worker < WORKERS; worker++) {
-		pids[worker] = fork();
-		if (!pids[worker]) {
-			for (int round = 0; round < ROUNDS; round++) {
-				u64 number = random_number(worker, round);
-
-				works[number % ARRAY_SIZE(works)](number >> 8);
-			}
+	for (int number = 0; number < count; number++)
+		if (!fork()) {
+			work(number);
 			_exit(ktap_point->failed);
 		}
-	}
-	for (int worker = 0; worker < WORKERS; worker++) {
-		waitpid(pids[worker], &status, 0);
+	while (count--) {
+		REQUIRE(wait(&status) > 0);
 		CHECK_EQ(status, 0);
 	}
 }
 
-/* Mount and unmount one device in several processes: the last unmount races with the next mount. */
-static void race_mounts(void)
+static void all_kinds(int worker)
 {
-	pid_t pids[3];
-	int status;
+	static void (*const works[])(u64) = {
+		read_somewhere, map_somewhere, look_up, list, run_program, forget_inodes, mount_again,
+	};
 
-	for (int worker = 0; worker < 3; worker++) {
-		pids[worker] = fork();
-		if (!pids[worker]) {
-			for (int round = 0; round < 40; round++)
-				mount_again(round);
-			_exit(ktap_point->failed);
-		}
+	for (int round = 0; round < ROUNDS; round++) {
+		u64 number = random_number(worker, round);
+
+		works[number % ARRAY_SIZE(works)](number >> 8);
 	}
-	for (int worker = 0; worker < 3; worker++) {
-		waitpid(pids[worker], &status, 0);
-		CHECK_EQ(status, 0);
-	}
+}
+
+POINT(all_at_once, "all kinds of access at once")
+{
+	in_children(WORKERS, all_kinds);
+}
+
+/* Mount and unmount one device in several processes: the last unmount races with the next mount. */
+static void mount_rounds(int worker)
+{
+	for (int round = 0; round < 40; round++)
+		mount_again(round);
 }
 
 POINT(mount_races, "racing mounts")
 {
-	race_mounts();
+	in_children(3, mount_rounds);
 }
 
 POINT(unmounted, "racing mounts without another mount")
 {
 	CHECK(!umount(mnt));
-	race_mounts();
+	in_children(3, mount_rounds);
 	CHECK(!mount(device, mnt, "daxfs", 0, NULL));
 }
 
