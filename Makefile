@@ -84,6 +84,7 @@ help:
 	@echo '  make lint           rustfmt, clippy, shellcheck, checkpatch, the documentation and its English'
 	@echo '  make lint-packages  lintian for the packages of make deb'
 	@echo '  make lint-commits   checks the messages and sizes of the commits in RANGE, or of all since the rules'
+	@echo '  make lines          counts the lines of each part'
 	@echo '  make hooks          has git check each commit in this repository; unhooks ends that'
 	@echo '  make rust-analyzer  rust-project.json, which describes src/ to editors'
 	@echo '  make clean          removes build/'
@@ -337,6 +338,11 @@ lint-packages: deb
 lint-commits:
 	scripts/check-commits $(RANGE)
 
+# Inputs of fuzzing and lock files are not written by hand.
+lines:
+	@git grep -Ic '' -- . ':!*corpus/*' ':!*.lock' | awk -F: '{ sub("/.*", "", $$1); lines[$$1] += $$2; all += $$2 } \
+		END { for (part in lines) print lines[part], part; print all, "in all" }' | sort -n
+
 hooks:
 	git config core.hooksPath scripts/hooks
 unhooks:
@@ -355,5 +361,5 @@ distclean: clean
 	@echo "The cache is left. Remove it with: for tree in demo system packages nginx valkey tomcat nginx-security valkey-security tomcat-security; do environment/debian-root \$$tree --remove; done; rm -rf '$(CACHE)'"
 
 .PHONY: help all module check-kdir debug-module tools library wheel manual tests native-programs demo demo-containers check check-debug bench soak fuzz matrix next patches shell prepare \
-	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits hooks unhooks deb packages \
+	html format lint lint-format lint-tools lint-module lint-shell lint-c lint-documentation lint-packages lint-commits lines hooks unhooks deb packages \
 	rust-analyzer clean distclean
