@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """KTAP output and kselftest exit codes for tests in Python, as ktap.h for those in C."""
 import ctypes
+import mmap
 import os
 import subprocess
 import sys
 import traceback
+from ctypes import c_long, c_size_t, c_void_p
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
 WORK = os.environ.get("DAXFS_WORK", "/tmp/daxfs-tests")
 ON_FUSE = os.environ.get("DAXFS_ON_FUSE")
 PAGE = os.sysconf("SC_PAGESIZE")
 # An address that is never mapped.
-NOWHERE = ctypes.c_void_p(8)
+NOWHERE = c_void_p(8)
+FIXED = 0x10
 libc = ctypes.CDLL(None, use_errno=True)
 points = []
 
@@ -53,6 +56,15 @@ def call(name, *arguments):
     if result < 0:
         raise OSError(ctypes.get_errno(), name)
     return result
+
+
+def mapped(file, length, address=None, offset=0):
+    """Map a part of a file, at this address if there is one; return the address."""
+    libc.mmap.restype = c_void_p
+    flags = mmap.MAP_SHARED | (FIXED if address else 0)
+    found = libc.mmap(c_void_p(address), c_size_t(length), mmap.PROT_READ, flags, file, c_long(offset))
+    assert address in (None, found) and found != c_void_p(-1).value
+    return found
 
 
 def become(uid, gid, groups=()):
